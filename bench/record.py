@@ -22,6 +22,7 @@ from bench.environment.files import (
 )
 from bench.ladder import Ladder
 from bench.old_names import upgrade_kind, upgrade_record
+from bench.scores import Count, Score, Share, TaskMetric
 
 # Raise it when a field changes its meaning. 2: finer phases, and why a reading is not there. 3: FLOPs count what a
 # backward computes again, and all products of losses; those of 2 may, or may not. 4, 5: other names (old_names.py).
@@ -29,9 +30,7 @@ FORMAT, READABLE_FORMATS, RECOMPUTED_SINCE = 5, (2, 3, 4, 5), 3
 BYTES_PER_PARAMETER = 16  # of memory: weight, gradient and AdamW's two moments, in fp32
 MAX_RECORD_BYTES = 2**24  # the largest records have 4 MB
 # What a field of a record can be; reading refuses anything else.
-Count = Annotated[int, msgspec.Meta(ge=0, le=10**18)]
 PositiveCount = Annotated[int, msgspec.Meta(ge=1, le=10**18)]
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 NonNegative = Annotated[float, msgspec.Meta(ge=0)]
 Seconds = Annotated[tuple[Annotated[float, msgspec.Meta(ge=1e-9, le=1e9)], ...], msgspec.Meta(min_length=1)]
 Phases = Annotated[dict[str, Seconds], msgspec.Meta(max_length=MAX_ENTRIES)]
@@ -165,37 +164,6 @@ class Training(_RunOnSamples, frozen=True, kw_only=True, tag="training"):
         """Raise ValueError for a branch without losses, or losses without a branch."""
         if len(self.branches) != len(self.cooldown_losses):
             raise ValueError(f"has {len(self.branches)} branches and losses of {len(self.cooldown_losses)} cool-downs")
-
-
-class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Answers of one protocol on one task's test part."""
-
-    task: str
-    protocol: str  # "linear probe", "k-NN", ...
-    chosen: float  # strength C or k, chosen on the validation part
-    validation_accuracy: Share
-    converged: bool
-    correct: Annotated[str, msgspec.Meta(pattern="^[01]+$")]  # "1" or "0" for each test image, in the task's order
-    num_classes: Count
-    num_train: Count  # images that the head was fitted on: of whole tasks and shares with the validation part's
-    majority: Share  # accuracy of always saying the commonest class of the test part
-    per_class: int | None = None  # of a few-shot curve: images of each class
-    label_share: Share | None = None  # of a label-fraction curve: share of the labelled images
-    draw: Count = 0  # which of several draws of these
-
-
-class TaskMetric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A figure of one protocol on one task's test part that is no share of right answers."""
-
-    task: str
-    protocol: str
-    name: str  # "macro mAP", "mIoU", "box AP", ...
-    value: float
-    num_train: Count  # training and validation part together
-    num_test: Count
-    baseline: float | None  # the same figure for what knows nothing; None: not measured
-    draw: Count = 0
-    per_class: int | None = None
 
 
 class Transfer(_MeasuredBase, frozen=True, kw_only=True, tag="transfer"):

@@ -136,16 +136,16 @@ def mask_rcnn(
 ) -> MaskRCNN:
     """Build Mask R-CNN on a tower.
 
-    `num_classes` includes the background. Images with pixels from 0 to 1 are scaled to fit into a square of `side`
-    pixels, and padded at the right and bottom to a multiple of the coarsest stride.
+    `num_classes` includes the background. Images with pixels from 0 to 1 are resized to a square of `side` pixels, as
+    in CoreNet, and padded at the right and bottom to a multiple of the coarsest stride. Boxes and masks keep the size
+    of the given image.
     """
     patch = map_channels_and_patch_size(tower)[1]
     strides = [patch / scale for scale in (*LEVEL_SCALES, COARSEST_SCALE)]
     sizes = tuple((round(ANCHOR_SIDE * stride),) for stride in strides)
     return MaskRCNN(
         SimplePyramid(tower, heads.channels),
-        min_size=side,
-        max_size=side,
+        fixed_size=(side, side),
         size_divisible=round(strides[-1]),
         image_mean=list(mean_and_std[0]),
         image_std=list(mean_and_std[1]),

@@ -84,7 +84,7 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
             *("link_gbs", "link_us", "network_gbs", "network_us", "validate_local", "published"),
             *("caption_lengths", "settings", "results", "json"),
         ],
-        "transfer": ["tower", "tasks", "protocols", "root", "reference", "resume", "results", "json"],
+        "transfer": ["tower", "tasks", "protocols", "root", "reference", "templates", "resume", "results", "json"],
         "embed": ["name", "out", "settings", "results"],
         "export": ["tower", "out", "results"],
         "label": [

@@ -31,9 +31,11 @@ from bench.old_names import upgrade_typed_task
 from bench.orchestration.comparison import Comparison, Scope
 from bench.orchestration.preflight import open_comparison
 from bench.towers.provenance import is_made_here, latest_towers, read_provenance
-from bench.transfer.score_tables import all_transfer_tables, drop_init_records, init_tables
+from bench.transfer.prompt_templates import read_templates
+from bench.transfer.score_tables import INIT_PROTOCOL, all_transfer_tables, drop_init_records, init_tables
 
 STAND_IN = "catlip-tiny"  # experiment of the records of a tower that no experiment trained
+TEMPLATES_HELP = "prompt templates of transfer-init, one per line with {} for the class; default: CLIP's for ImageNet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,8 @@ class Transfer:
     protocols: Protocols = ()
     root: Annotated[Path | None, arg(help="folder with the data of tasks that are not in the pack")] = None
     reference: Annotated[str | None, arg(metavar="TOWER", help="tower known to be good, as the upper bound")] = None
-    resume: bool = False  # resume the newest scoring of the same towers and root
+    templates: Annotated[Path | None, arg(metavar="FILE", help=TEMPLATES_HELP)] = None
+    resume: bool = False  # resume the newest scoring of the same towers, root and templates
     results: Results = Path("results")
     json: Json = None
     resume_hint = "finished scores are kept; resume with the same command and --resume"
@@ -60,14 +63,18 @@ class Transfer:
         on_disk = [task for task in tasks if task in ON_DISK]
         if on_disk and self.root is None:
             raise ValueError(f"--root is missing: name the folder that holds the data of {', '.join(on_disk)}")
-        towers, root = _resolve_tower_arguments(self.tower, self.results), str(self.root.resolve()) if self.root else ""
+        if self.templates is not None and INIT_PROTOCOL not in protocols:
+            raise ValueError(f"--templates is read by --protocol {INIT_PROTOCOL} alone: add it")
+        root, templates = (str(path.resolve()) if path else "" for path in (self.root, self.templates))
+        digested = [root, read_templates(templates).title] if templates else [root]
+        towers = _resolve_tower_arguments(self.tower, self.results)
         references = [] if self.reference is None else _resolve_tower_arguments(self.reference, self.results)
         if len(references) > 1:  # the most trained one is the upper bound
             references = [max(references, key=lambda tower: read_provenance(Path(tower)).images)]
         every = [*towers, *references]
         trained_by = {tower: read_provenance(Path(tower)).experiment for tower in every if is_made_here(Path(tower))}
         experiment = trained_by.get(towers[0], EXPERIMENTS[STAND_IN])
-        digest = hashlib.sha256("\0".join([*towers, *(references or ["None"]), root]).encode()).hexdigest()[:8]
+        digest = hashlib.sha256("\0".join([*towers, *(references or ["None"]), *digested]).encode()).hexdigest()[:8]
         scope, scored = Scope(f"transfer-{digest}", 0), trained_by.values()
         comparison = open_comparison(
             self.results,
@@ -82,7 +89,7 @@ class Transfer:
         _require_openable(comparison, root, every, on_disk)
         subjects = [*map(ScoringSubject, towers), *(ScoringSubject(tower, "reference") for tower in references)]
         subjects += _random_init_subjects(every, trained_by)
-        comparison.score_towers(subjects, [], tasks, protocols, root)
+        comparison.score_towers(subjects, [], tasks, protocols, root=root, templates=templates)
         records = comparison.records()
         return finish(comparison, [*all_transfer_tables(drop_init_records(records)), *init_tables(records)], self.json)
 

@@ -185,10 +185,14 @@ class Comparison:
         seeds: Sequence[int],
         tasks: Sequence[str] = TASKS,
         protocols: Sequence[str] = DEFAULT_PROTOCOLS,
-        root: str = "",
+        **sources: str,
     ) -> None:
-        """Score towers, the random-init baseline of each seed, and the reference features."""
-        self._run_parallel(self._scoring_jobs(towers, seeds, tasks=tuple(tasks), protocols=tuple(protocols), root=root))
+        """Score towers, the random-init baseline of each seed, and the reference features.
+
+        `sources` are the fields of `ScoringRequest` that name files and folders.
+        """
+        jobs = self._scoring_jobs(towers, seeds, tasks=tuple(tasks), protocols=tuple(protocols), **sources)
+        self._run_parallel(jobs)
 
     def expected_seconds(self, scope: Scope, *, trained: bool = True) -> float:
         """Sum the expected seconds of the jobs of a whole comparison, on two cores at the tiny scale.

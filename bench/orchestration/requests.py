@@ -207,6 +207,7 @@ class ScoringRequest(Request, frozen=True, kw_only=True, tag="scoring"):
     tasks: tuple[str, ...] = TASKS
     protocols: tuple[str, ...] = DEFAULT_PROTOCOLS
     root: str = ""  # folder of the tasks that lie on disk
+    templates: str = ""  # file of the prompt templates of text towers
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -224,20 +225,19 @@ class ScoringRequest(Request, frozen=True, kw_only=True, tag="scoring"):
                 continue
             with _collect_error(errors, subject.title):
                 extractor = open_extractor(subject.name, self.experiment, device, subject.role)
-                comparison, experiment = self.comparison, extractor.experiment
+                comparison, experiment, results = self.comparison, extractor.experiment, Path(self.results)
                 for task, protocol, path in missing:
                     with _collect_error(errors, f"{subject.title}, {protocol} on {task}"):
                         now = current_circumstances(None, device)
-                        score = score_task(extractor, load_task(task, Path(self.results), self.root), protocol)
+                        score = score_task(extractor, load_task(task, results, self.root), protocol, self.templates)
                         record = Record(comparison=comparison, experiment=experiment, circumstances=now, measured=score)
                         write_record(record, path)
         if errors:
             raise RuntimeError("; ".join(errors))
 
     def _scorings(self, subject: ScoringSubject) -> list[tuple[str, str, Path]]:
-        names = self._subject_names(subject)
         return [
-            (task, protocol, self._path("transfer", *names, task, protocol))
+            (task, protocol, self._path("transfer", *self._subject_names(subject), task, protocol))
             for task, protocol in compatible_pairs(subject.name, self.tasks, self.protocols)
         ]
 

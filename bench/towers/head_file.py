@@ -57,12 +57,20 @@ class TextEncoder:
         return F.normalize(self.pair.text(*batch.inputs), dim=-1)
 
     @torch.no_grad()
-    def classifier_rows(self, captions: tuple[str, ...]) -> Float[Tensor, "captions width"]:
-        """Return rows of a head over the tower's own features.
+    def class_features(self, prompts: Sequence[tuple[str, ...]]) -> Float[Tensor, "classes dim"]:
+        """Return for each class the normalised mean of the normalised features of its prompts.
 
-        Such a row times a feature, over the length of the projected feature, is the logit of caption and image.
+        Source: open_clip, `zero_shot_classifier.py`, `build_zero_shot_classifier`, whose columns these are.
         """
-        rows: Tensor = self.pair.log_scale.exp() * self.encode(captions) @ self.pair.projection.T
+        return F.normalize(torch.stack([self.encode(of_class).mean(0) for of_class in prompts]), dim=-1)
+
+    @torch.no_grad()
+    def classifier_rows(self, prompts: Sequence[tuple[str, ...]]) -> Float[Tensor, "classes width"]:
+        """Return rows of a head over the tower's own features, from the prompts of each class.
+
+        Such a row times a feature, over the length of the projected feature, is the logit of class and image.
+        """
+        rows: Tensor = self.pair.log_scale.exp() * self.class_features(prompts) @ self.pair.projection.T
         return rows
 
 

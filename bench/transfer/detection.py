@@ -6,9 +6,9 @@ Average precision of boxes and masks is COCO's, computed by pycocotools, which i
 import copy
 import importlib
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from torchvision.models.detection import MaskRCNN
 from bench.data.order import shuffled_rows
 from bench.data.transforms import WHITE
 from bench.environment.seeds import AUGMENTATION, HEAD, seed_for
-from bench.record import TaskMetric
+from bench.scores import TaskMetric
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.tasks import SplitTask
 from bench.transfer.transfer_training import Examples, TransferTraining, concatenate_examples, prefetch, train_on_task
@@ -117,27 +117,39 @@ Annotated = tuple[UInt8[Tensor, "3 height width"], ObjectAnnotations]
 class DetectionRecipe:
     """The settings of a detector and its training."""
 
-    side: int  # of the square that images are scaled to fit into, in pixels
+    side: int  # of the square that images are resized to, in pixels
     heads: DetectorHeads
     training: TransferTraining
+    wide_trainings: Mapping[int, TransferTraining] = field(default_factory=dict)  # in its place, from a width on
+
+    def training_for(self, width: int) -> TransferTraining:
+        """Return the training of a tower of this width."""
+        reached = [least for least in self.wide_trainings if width >= least]
+        return self.wide_trainings[max(reached)] if reached else self.training
 
 
-# CatLIP's recipe for ViT-B, whose 25 epochs repeat each image four times; without RangeAugment, stochastic depth and
-# the sampler of several image sizes. Source: apple/corenet, `projects/catlip/object_detection/maskrcnn_vit_base.yaml`
-# (2 images on each of 64 GPUs).
+# CatLIP's recipes for ViT-B, ViT-L and ViT-H, whose 25 or 20 epochs repeat each image four times; without RangeAugment,
+# stochastic depth and the sampler of several image sizes. Source: apple/corenet 1aa3acd,
+# `projects/catlip/object_detection/maskrcnn_vit_{base,large,huge}.yaml` (2 images on each of 64 GPUs).
+_VIT_B = TransferTraining(
+    epochs=100,
+    batch_size=128,
+    micro_batch_size=2,
+    learning_rates=(3e-4, 1e-3),
+    milestones=(22 / 25, 24 / 25),
+    warmup_share=0.01,
+    warmup_steps=250,
+    layer_decay=0.7,
+    ema_decay=0.9999,
+)
 PUBLISHED = DetectionRecipe(
     side=1024,
     heads=DetectorHeads(channels=256, box_features=1024, mask_layers=4, proposals=1000, regions=512),
-    training=TransferTraining(
-        epochs=100,
-        batch_size=128,
-        micro_batch_size=2,
-        learning_rates=(3e-4, 1e-3),
-        milestones=(0.88, 0.96),
-        warmup_share=0.01,
-        layer_decay=0.7,
-        ema_decay=0.9999,
-    ),
+    training=_VIT_B,
+    wide_trainings={
+        1024: replace(_VIT_B, layer_decay=0.8),
+        1280: replace(_VIT_B, layer_decay=0.9, epochs=80, milestones=(17 / 20, 19 / 20)),
+    },
 )
 
 
@@ -161,25 +173,33 @@ def score_detection(subject: FeatureExtractor, task: DetectionTask) -> list[Task
     The baseline predicts the same for every image: each class's mean box, filled by the mask, scored by frequency.
     """
     assert subject.tower is not None
-    tower = subject.tower.to(subject.device)
+    tower, training = subject.tower.to(subject.device), task.recipe.training_for(subject.tower.width)
 
     def quality(rate: float) -> float:
         return average_precision(_detect(_train_detector(tower, task, task.train, rate), task.validation))["box AP"]
 
-    rate = task.recipe.training.best_rate(tower.width, quality)
+    rate = training.best_rate(tower.width, quality)
     joint = concatenate_examples(task.train, task.validation)
     found = average_precision(_detect(_train_detector(tower, task, joint, rate), task.test))
     known = average_precision(_predict_mean_boxes(joint, task.test, len(task.classes)))
-    counts = {"num_train": len(joint), "num_test": len(task.test)}
     return [
-        TaskMetric(task=task.name, protocol="detection", name=name, value=found[name], baseline=known[name], **counts)
+        TaskMetric(
+            task=task.name,
+            protocol="detection",
+            name=name,
+            value=found[name],
+            num_train=len(joint),
+            num_test=len(task.test),
+            baseline=known[name],
+            training=training.training_on(len(joint), task.recipe.side, rate),
+        )
         for name in found
     ]
 
 
 def _train_detector(tower: ImageTower, task: DetectionTask, part: Examples[Annotated], rate: float) -> MaskRCNN:
     """Train a copy of a tower with new heads, by the sum of torchvision's five losses."""
-    device, how = next(tower.parameters()).device, task.recipe.training
+    device, how = next(tower.parameters()).device, task.recipe.training_for(tower.width)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed_for(how.seed, HEAD))
         mean_and_std = OPENAI_DATASET_MEAN, OPENAI_DATASET_STD

@@ -2,18 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, cast
 
 import torch
 
 from bench.catalog import RANDOM_INIT, Role
 from bench.config import Experiment
-from bench.record import Score, TaskMetric, Transfer
+from bench.record import Transfer
+from bench.scores import Score, TaskMetric
 from bench.towers.tower_from import LoadedTower, build_untrained_copy, load_tower
 from bench.train.build import build_untrained_tower
 from bench.transfer import multi_label
-from bench.transfer.classification.fine_tune import score_fine_tuning, score_published_probe
+from bench.transfer.classification import fine_tune
 from bench.transfer.classification.probe import score_few_shot, score_k_nn, score_label_fractions, score_linear_probe
 from bench.transfer.classification.transfer_init import score_initial_heads
 from bench.transfer.detection import score_detection
@@ -26,10 +27,17 @@ PROTOCOLS: dict[str, Callable[[FeatureExtractor, Any], Sequence[Score | TaskMetr
     "k-nn": score_k_nn,
     "few-shot": score_few_shot,
     "label-fractions": score_label_fractions,
-    "linear-probe-catlip": score_published_probe,
-    "fine-tune": score_fine_tuning,
+    "linear-probe-catlip": partial(
+        fine_tune.score_fine_tuning, protocol="linear probe, CatLIP's recipe", published=fine_tune.LINEAR_PROBE
+    ),
+    "fine-tune": fine_tune.score_fine_tuning,
+    "fine-tune-paper": partial(fine_tune.score_fine_tuning, protocol="fine-tune-paper", published=fine_tune.PAPER),
+    "fine-tune-512px": partial(fine_tune.score_fine_tuning, protocol="fine-tune-512px", published=fine_tune.AT_512_PX),
     "multi-label": multi_label.score_linear,
     "multi-label-fine-tune": multi_label.score_fine_tuned,
+    "multi-label-fine-tune-paper": partial(
+        multi_label.score_fine_tuned, protocol="multi-label, fine-tuned, paper", published=multi_label.PAPER
+    ),
     "segmentation": score_segmentation,
     "detection": score_detection,
     "transfer-init": score_initial_heads,
@@ -76,9 +84,9 @@ def _tower_extractor(
     return FeatureExtractor(name=name, embed=embed, tower=tower, device=device, experiment=experiment)
 
 
-def score_task(subject: FeatureExtractor, task: Any, protocol: str) -> Transfer:
-    """Score a subject on a task by a protocol's name."""
-    found = PROTOCOLS[protocol](subject, task)
+def score_task(subject: FeatureExtractor, task: Any, protocol: str, templates: str = "") -> Transfer:
+    """Score a subject on a task by a protocol's name, a text tower with the prompt templates of a file."""
+    found = PROTOCOLS[protocol](replace(subject, templates=templates), task)
     return Transfer(
         subject=subject.name,
         images=subject.images,

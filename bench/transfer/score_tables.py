@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from bench.console.tables import Table
 from bench.measure.throughput import throughputs_by_round
-from bench.record import Record, Score, Speed, Transfer
+from bench.record import Record, Speed, Transfer
+from bench.scores import Score, describe_trainings
 from bench.statistics import Answers, Estimate, Interval, accuracy_interval, estimate_over_draws, estimate_over_seeds
 from bench.transfer.classification.label_subsets import describe_omitted_shares, describe_small_classes
 
@@ -25,7 +26,8 @@ Cell = tuple[float, float | None, float | None]
 SAME_STEPS = "All batches have the same size, so that equal steps are equal images and no budget of their own. "
 SEED_UNIT = "A claim about a method needs several training seeds; one tower does not rank methods."
 INIT_PROTOCOL = "transfer-init"
-RANDOM_HEAD, COPIED_ROWS, CLASS_NAMES = "random head", "copied rows", "class names"  # heads
+RANDOM_HEAD, COPIED_ROWS = "random head", "copied rows"  # heads
+CLASS_NAMES, PROMPTS = "class names", "prompt templates"  # heads of a text tower
 INIT_NOTE = (
     "Accuracy on the test images of a head on the frozen tower: the mean over draws of labelled images, the same for "
     "every head, with a 95 % interval over these draws and the test images. A row with a plus: the difference from the "
@@ -71,6 +73,7 @@ def whole_task_tables(records: Sequence[Record]) -> list[Table]:
                 interval = accuracy_interval(answers_of(score).tolist())
                 lines.setdefault(row.key, row.first_cells)[score.task] = _interval_cell(interval)
         note = f"Accuracy on the test images, with a 95 % interval over these images for this one tower. {SEED_UNIT}"
+        note += describe_trainings(score for _, score in scores if score.protocol == protocol)
         tables.append(Table(f"Transfer: {protocol}", [*lines.values()], note))
     return tables
 
@@ -104,7 +107,8 @@ def metric_tables(records: Sequence[Record]) -> list[Table]:
         )
         if baselines := {one.name: one.baseline for _, one in here if one.baseline is not None}:
             lines.append({"features": "trivial baseline"} | baselines)
-        tables.append(Table(f"{protocol} on {task}", lines, f"Several draws: mean and 95 % interval. {SEED_UNIT}"))
+        note = f"Several draws: mean and 95 % interval. {SEED_UNIT}{describe_trainings(one for _, one in here)}"
+        tables.append(Table(f"{protocol} on {task}", lines, note))
     return tables
 
 

@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional as TF
 from bench.data.order import shuffled_rows
 from bench.data.transforms import WHITE, normalise
 from bench.environment.seeds import AUGMENTATION, HEAD, seed_for
-from bench.record import TaskMetric
+from bench.scores import TaskMetric, TaskTraining
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.tasks import SplitTask
 from bench.transfer.transfer_training import Examples, TransferTraining, concatenate_examples, prefetch, train_on_task
@@ -51,7 +51,12 @@ PUBLISHED = SegmentationRecipe(
         epochs=10, batch_size=32, micro_batch_size=32, learning_rates=(1e-3, 1e-2), train_tower=False
     ),
     deeplab=TransferTraining(
-        epochs=50, batch_size=32, micro_batch_size=8, learning_rates=(3e-5, 1e-4, 3e-4, 1e-3), ema_decay=0.9999
+        epochs=50,
+        batch_size=32,
+        micro_batch_size=8,
+        learning_rates=(3e-5, 1e-4, 3e-4, 1e-3),
+        warmup_steps=500,
+        ema_decay=0.9999,
     ),
 )
 
@@ -83,7 +88,8 @@ def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> lis
         "linear head": (with_linear_head, recipe.linear),
         "DeepLabV3": (partial(with_deeplab_head, channels=recipe.channels), recipe.deeplab),
     }
-    joint, scores = concatenate_examples(task.train, task.validation), dict[str, tuple[float, float]]()
+    joint, trainings = concatenate_examples(task.train, task.validation), dict[str, TaskTraining]()
+    scores = dict[str, tuple[float, float]]()
     for name, (add_head, training) in heads.items():
         fit = partial(_train_segmenter, tower, add_head, num_classes, side, recipe.scales, training)
 
@@ -91,12 +97,21 @@ def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> lis
             return mean_iou(partial(_predict, fit(task.train, rate)), task.validation, num_classes, side)[0]
 
         rate = training.best_rate(tower.width, quality)
-        scores[f"mIoU, {name}"] = mean_iou(partial(_predict, fit(joint, rate)), task.test, num_classes, side)
+        scores[name] = mean_iou(partial(_predict, fit(joint, rate)), task.test, num_classes, side)
+        trainings[name] = training.training_on(len(joint), side, rate)
     best = partial(_oracle_patch_classes, patch=patch)
-    scores["mIoU, one class a patch at best"] = mean_iou(best, task.test, num_classes, side)
-    counts = {"num_train": len(joint), "num_test": len(task.test)}
+    scores["one class a patch at best"] = mean_iou(best, task.test, num_classes, side)
     return [
-        TaskMetric(task=task.name, protocol="segmentation", name=name, value=value, baseline=baseline, **counts)
+        TaskMetric(
+            task=task.name,
+            protocol="segmentation",
+            name=f"mIoU, {name}",
+            value=value,
+            num_train=len(joint),
+            num_test=len(task.test),
+            baseline=baseline,
+            training=trainings.get(name),
+        )
         for name, (value, baseline) in scores.items()
     ]
 

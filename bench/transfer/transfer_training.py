@@ -16,6 +16,7 @@ from torch.utils.data import ConcatDataset
 from bench.data.order import shuffled_rows
 from bench.data.transforms import crop_and_resize, draw_crop_params
 from bench.environment.seeds import AUGMENTATION, STEP, seed_for
+from bench.scores import TaskTraining
 from bench.train.loop import cosine_decay
 from bench.train.step import make_ema, make_gradient_clipper, weight_decay_groups
 from bench.transfer.tasks.image_sources import ImageSource, progress_bar
@@ -28,6 +29,7 @@ T_co = TypeVar("T_co", covariant=True)
 Model = TypeVar("Model", bound=nn.Module)
 PUBLISHED_WIDTH = 768  # of the smallest tower with published learning rates
 BETAS, EPS = (0.9, 0.999), 1e-8
+RUN_OVER_WARMUP = 10  # least number of steps of a run, over the steps of its warm-up
 CHECK_EVERY = 50  # steps between checks for finite losses; a check synchronises the device
 
 
@@ -53,6 +55,7 @@ class TrainingRecipe:
     batch_size: int
     milestones: tuple[float, ...] = ()  # shares of the steps at which the rate falls to a tenth; empty for a cosine
     warmup_share: float = 0.02  # of the steps
+    warmup_steps: int | None = None  # in place of the share, in runs of at least ten times as many steps
     weight_decay: float = 0.1
     layer_decay: float = 1.0  # factor of the rate from the head to the last block, and from each block to its previous
     clip_norm: float | None = None  # of the gradient over all parameters
@@ -69,6 +72,12 @@ class TrainingRecipe:
         """Whether the tower's weights change and its batch norms update their statistics."""
         return self.train_tower and self.layer_decay > 0
 
+    def warmup(self, steps: int) -> int:
+        """Return the number of warm-up steps of a run of `steps` steps."""
+        if self.warmup_steps is not None and steps >= RUN_OVER_WARMUP * self.warmup_steps:
+            return self.warmup_steps
+        return max(1, round(steps * self.warmup_share))
+
     @property
     def final_rate_share(self) -> float:
         """The learning rate at the end of a cosine, as a share of the initial one."""
@@ -83,12 +92,25 @@ class TrainingRecipe:
 
     def rate_share(self, step: int, steps: int) -> float:
         """Return the factor of the learning rate at a step."""
-        warmup = max(1, round(steps * self.warmup_share))
+        warmup = self.warmup(steps)
         if step < warmup:
             return (step + 1) / warmup
         if self.milestones:
             return 0.1 ** sum(step >= fall * steps for fall in self.milestones)
         return cosine_decay(1.0, self.final_rate_share, (step - warmup) / max(1, steps - warmup))
+
+    def training_on(self, images: int, image_size: int, learning_rate: float) -> TaskTraining:
+        """Return the settings of a training on this number of images, for its record."""
+        steps = self.steps(images)
+        return TaskTraining(
+            image_size=image_size,
+            batch_size=self.batch_size,
+            steps=steps,
+            warmup_steps=self.warmup(steps),
+            learning_rate=learning_rate,
+            layer_decay=self.layer_decay,
+            is_averaged=self.ema_decay_for(steps) is not None,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

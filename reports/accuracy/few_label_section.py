@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from bench.catalog import RANDOM_INIT
 from bench.record import Transfer
 from bench.statistics import Claim, Difference, Estimate
-from bench.transfer.score_tables import CLASS_NAMES, COPIED_ROWS, INIT_PROTOCOL, RANDOM_HEAD, nearest_labels
+from bench.transfer.score_tables import CLASS_NAMES, COPIED_ROWS, INIT_PROTOCOL, PROMPTS, RANDOM_HEAD, nearest_labels
 from reports.accuracy import label_curves, label_views
 from reports.accuracy.label_curves import PER_CLASS, Curve, choose_curve_per_subject, format_labels, label_counts
 from reports.accuracy.label_views import NOT_SCORED, CurveLine
@@ -19,7 +19,8 @@ from reports.render.svg import SERIES
 from reports.render.tables import Cell, Column, HtmlTable
 from reports.speed.charts import legend
 
-STYLES = {COPIED_ROWS: (0, "o"), CLASS_NAMES: (3, "^"), RANDOM_HEAD: (1, "s")}  # series of the colour, and marker
+# Series of the colour, and marker.
+STYLES = {COPIED_ROWS: (0, "o"), CLASS_NAMES: (3, "^"), PROMPTS: (2, "v"), RANDOM_HEAD: (1, "s")}
 RANDOM_DASHES = (5.0, 2.5)
 VERDICTS: Sequence[Difference] = ("better", "not distinguishable", "worse", "no interval")
 

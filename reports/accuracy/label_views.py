@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.transforms import Transform
 
 from bench.catalog import RANDOM_INIT
-from bench.record import TaskMetric, Transfer
+from bench.record import Transfer
+from bench.scores import TaskMetric
 from bench.statistics import Estimate, estimate_over_draws
 from bench.transfer.score_tables import INIT_PROTOCOL
 from reports.accuracy import training_charts

@@ -9,7 +9,8 @@ import pandas as pd
 
 from bench.catalog import RANDOM_INIT
 from bench.config import Experiment
-from bench.record import Score, Transfer
+from bench.record import Transfer
+from bench.scores import Score
 from bench.statistics import Answers, Estimate, Interval, accuracy_interval, estimate_over_seeds, mean_interval
 from bench.transfer.score_tables import PROBE, accuracy_of, answers_of
 from reports.render.frames import ComparisonRecords, group_by

@@ -17,7 +17,8 @@ from bench.data.decoding import UnusableImageError
 from bench.data.shards import facts
 from bench.data.shards import shards as shards_module
 from bench.environment.machine import current_circumstances
-from bench.record import Record, Score, Transfer, record_path, write_record
+from bench.record import Record, Transfer, record_path, write_record
+from bench.scores import Score
 from tests.chaos import (
     captions,
     full_disk,

@@ -64,6 +64,19 @@ def test_weights_of_another_architecture_are_refused_before_scoring(
     assert not list(ready.glob("*.json"))
 
 
+def test_templates_that_cannot_be_used_are_refused_in_one_line(
+    ready: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.txt").write_text("a photo of a dog\n")
+    tower = str(saved(ready, EXPERIMENTS["clip-tiny"]))
+    given = ["transfer", tower, "--results", str(ready), "--templates", str(tmp_path / "mine.txt")]
+    assert main(given) == 2
+    assert "error: --templates is read by --protocol transfer-init alone: add it" in capfd.readouterr().err
+    assert main([*given, "--protocol", "transfer-init"]) == 2
+    assert "mine.txt: line 1 has no {} for the class name: 'a photo of a dog'" in capfd.readouterr().err
+    assert not list(ready.glob("*.json"))
+
+
 def test_each_seed_has_a_random_init_baseline(ready: Path) -> None:
     """Once, although the upper bound was made with the first seed, too."""
     tiny = EXPERIMENTS["catlip-tiny"]

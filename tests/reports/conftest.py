@@ -24,13 +24,13 @@ from bench.record import (
     Measured,
     Memory,
     Record,
-    Score,
     Speed,
     Training,
     Transfer,
     record_path,
     write_record,
 )
+from bench.scores import Score
 
 COMPARISON = "2026-11-25-tiny"
 NAMES = ("clip-tiny", "siglip-tiny", "catlip-tiny", "superclass-tiny")

@@ -18,6 +18,7 @@ from bench.labels.vocabulary import read_vocabulary
 from bench.towers.provenance import head_path
 from bench.towers.tower_from import LoadedTower, load_tower
 from bench.train.loop import train
+from bench.transfer.prompt_templates import read_templates
 from models.image_tower import PIXEL_STATISTICS
 from tests.small import small
 
@@ -80,6 +81,21 @@ def test_open_clip_loads_an_exported_dual_encoder_with_its_tokenizer(
     torch.testing.assert_close(features(again, transformed(images)), features(known, transformed(images)))
 
 
+def test_prompt_ensemble_equals_open_clips_zero_shot_classifier(trained: Trained, tmp_path: Path) -> None:
+    """With all subwords, because open_clip's tokenizer leaves none out."""
+    path, names = trained(small("clip", subword_vocabulary="all")), ["dog", "tree frog", "kitchen"]
+    name = exported(path, tmp_path / "out")
+    model: Any = open_clip.create_model(name).eval()
+    encoder = load_tower(str(path)).read_text_encoder()
+    assert encoder is not None
+    templates = read_templates()
+    expected = open_clip.build_zero_shot_classifier(
+        model, open_clip.get_tokenizer(name), names, open_clip.OPENAI_IMAGENET_TEMPLATES
+    )
+    found = encoder.class_features([templates.prompts(one) for one in names])
+    torch.testing.assert_close(found.T, expected, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("method", "normalisation"), [("catlip", "openai"), ("superclass", "openai"), ("catlip", "none")]
 )
@@ -104,7 +120,9 @@ def test_open_clip_loads_an_exported_image_tower(
     torch.testing.assert_close(features(again, transformed(images, 72)), expected)
 
 
-@pytest.mark.parametrize("method", ["catlip", "superclass"])
+@pytest.mark.parametrize(
+    ("method", "normalisation"), [("catlip", "openai"), ("superclass", "openai"), ("catlip", "none")]
+)
 def test_timm_loads_an_exported_timm_tower(method: str, trained: Trained, images: PackImages, tmp_path: Path) -> None:
     path = trained(small(method, tower="vit_tiny_patch16_224", images=32, warmup_images=0))
     model = timm.create_model(exported(path, tmp_path / "out"), pretrained=True).eval()

@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.record import TaskMetric
+from bench.scores import TaskMetric
 from bench.transfer.detection import (
+    PUBLISHED,
     DetectionRecipe,
     Detections,
     DetectionTask,
@@ -160,7 +161,29 @@ def test_detector_learns_its_training_images(few: DetectionTask) -> None:
     assert list(found) == ["box AP", "box AP50", "mask AP", "mask AP50"]
     assert all(metric.value > metric.baseline for metric in found.values())
     assert (found["box AP"].num_train, found["box AP"].num_test) == (9, 8)
+    training = found["box AP"].training
+    assert training is not None
+    assert (training.batch_size, training.layer_decay, training.image_size) == (4, 0.9, 96)
     assert all(torch.equal(value, before[name]) for name, value in tower.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("width", "decay", "epochs", "milestones"),
+    [
+        (192, 0.7, 100, (0.88, 0.96)),
+        (768, 0.7, 100, (0.88, 0.96)),
+        (1024, 0.8, 100, (0.88, 0.96)),
+        (1280, 0.9, 80, (0.85, 0.95)),
+        (1408, 0.9, 80, (0.85, 0.95)),
+    ],
+)
+def test_layer_decay_and_epochs_follow_the_released_file_of_the_tower(
+    width: int, decay: float, epochs: int, milestones: tuple[float, ...]
+) -> None:
+    """apple/corenet, projects/catlip/object_detection; each epoch of the files repeats the images four times."""
+    training = PUBLISHED.training_for(width)
+    assert (training.layer_decay, training.epochs, training.milestones) == (decay, epochs, milestones)
+    assert training.warmup(training.steps(117_266)) == 250
 
 
 def test_diverging_rate_is_not_chosen(few: DetectionTask) -> None:

@@ -18,7 +18,8 @@ from bench.transfer.classification import fine_tune as fine_tune_module
 from bench.transfer.classification.logistic import PrincipalAxes
 from bench.transfer.feature_extractor import REFERENCE_FEATURES, FeatureExtractor
 from bench.transfer.multi_label import (
-    PUBLISHED,
+    PAPER,
+    RELEASED,
     fit_sigmoids,
     make_loss,
     mean_average_precision,
@@ -26,6 +27,7 @@ from bench.transfer.multi_label import (
     score_linear,
     task_metrics,
 )
+from bench.transfer.score import PROTOCOLS
 from bench.transfer.tasks.image_sources import PackImageSource
 from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, holdout
 from bench.transfer.tasks.scene_tasks import scene_labels
@@ -194,9 +196,30 @@ def test_uninformative_labels_score_as_a_constant_prediction() -> None:
         assert metric.value == pytest.approx(metric.baseline, abs=0.08)
 
 
-def test_the_recipe_is_the_published_one() -> None:
-    assert (PUBLISHED.epochs, PUBLISHED.learning_rate, PUBLISHED.min_learning_rate) == (10, 1e-5, 1e-6)
-    assert (PUBLISHED.batch_size, PUBLISHED.label_smoothing, PUBLISHED.weight_decay) == (32, 0.0, 0.05)
+def test_the_recipe_is_the_released_one() -> None:
+    """apple/corenet, projects/catlip/multi_label_image_classification/vit_base.yaml; the paper's batch is 32."""
+    assert (RELEASED.epochs, RELEASED.learning_rate, RELEASED.min_learning_rate) == (10, 1e-5, 1e-6)
+    assert (RELEASED.batch_size, RELEASED.label_smoothing, RELEASED.weight_decay) == (128, 0.0, 0.05)
+    assert (RELEASED.image_size, RELEASED.resize_over_crop, RELEASED.ema_decay) == (512, 1.0, 0.9995)
+    assert (RELEASED.crop_scale, RELEASED.flip, RELEASED.clip_norm) == ((0.08, 1.0), True, 1.0)
+    assert RELEASED.warmup(RELEASED.steps(82_783)) == RELEASED.warmup(RELEASED.steps(118_287)) == 500
+    assert replace(PAPER, batch_size=128) == RELEASED
+    assert PAPER.batch_size == 32
+    assert PROTOCOLS["multi-label-fine-tune-paper"].keywords["published"] == PAPER
+
+
+@pytest.mark.parametrize(("published_width", "side"), [(64, 64), (768, 32)])
+def test_towers_as_wide_as_published_ones_are_trained_at_the_released_size(
+    published_width: int, side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fine_tune_module, "FEWEST_STEPS", 2)
+    monkeypatch.setattr(fine_tune_module, "RATES", (1e-3,))
+    monkeypatch.setattr("bench.transfer.multi_label.PUBLISHED_WIDTH", published_width)
+    task = MultiLabelTask("toy", ("r", "g", "b"), coloured(0, 12), coloured(1, 12), coloured(2, 12))
+    subject = FeatureExtractor(name="toy", embed=len, tower=toy_tower(), device=CPU, experiment=None)  # type: ignore[arg-type]
+    for metric in score_fine_tuned(subject, task, published=replace(RELEASED, epochs=1, image_size=64)):
+        assert metric.training is not None
+        assert (metric.training.image_size, metric.training.batch_size) == (side, 12)
 
 
 def test_scene_task_parts_show_every_class(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 from bench.console.tables import print_tables
 from bench.experiments import get_experiment
 from bench.measure.throughput import images_per_second
-from bench.record import Flops, Record, Score, TaskMetric, Transfer
+from bench.record import Flops, Record, Transfer
+from bench.scores import Score, TaskMetric, TaskTraining
 from bench.transfer.score_tables import (
     all_transfer_tables,
     budget_table,
@@ -125,6 +126,26 @@ def test_metrics_are_listed_with_their_trivial_baseline() -> None:
         (CLIP.name, (0.4, None, None)),
         ("trivial baseline", 0.1),
     ]
+
+
+def test_tables_name_the_trainings_of_their_scores() -> None:
+    def trained(rate: float) -> Score:
+        training = TaskTraining(
+            image_size=512,
+            batch_size=512,
+            steps=25_023,
+            warmup_steps=500,
+            learning_rate=rate,
+            layer_decay=1.0,
+            is_averaged=True,
+        )
+        return score(60, protocol="fine-tune-512px", training=training)
+
+    records = [scored(CLIP.name, 0, score(50), trained(3e-5)), scored(FLOOR, 0, trained(1e-4))]
+    probe, fine_tuned = whole_task_tables(records)
+    assert "Trained with" not in probe.note
+    line = "Trained with 512 px, batches of 512, 25,023 steps with 500 of warm-up."
+    assert fine_tuned.note.splitlines()[-1] == line
 
 
 def test_figures_are_shown_with_their_interval_and_written_with_its_ends(

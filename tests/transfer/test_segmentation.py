@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bench.record import TaskMetric
+from bench.scores import TaskMetric
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.segmentation import (
     IGNORED,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bench.data.transforms import WHITE, normalise
 from bench.environment.seeds import HEAD, seed_for
-from bench.record import Score
+from bench.scores import Score
 from bench.transfer.classification.probe import make_score
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.image_sources import ConcatenatedImages, ImageSource, eval_batches
@@ -30,27 +30,30 @@ from bench.transfer.transfer_training import (
     train_on_task,
 )
 from models.image_tower import ImageTower
+from models.resized_tower import resized_tower
 
 INITIAL_SPREAD = 0.02  # standard deviation of a new head's weights
 
 RowLoss = Callable[[Float[Tensor, "batch classes"], Int[Tensor, " batch"]], Float[Tensor, ""]]
 RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)  # the published rate, and larger rates for smaller towers
-PUBLISHED_IMAGES = 10_000  # smallest training part for which the published recipe is used unchanged
+PUBLISHED_IMAGES = 10_000  # smallest training part for which the published epochs are used unchanged
 FEWEST_STEPS, SMALL_BATCH = 500, 32  # of a training on fewer images
+PAPER_BATCH = 128  # largest batch of a training of ten epochs that is too short for the released batch
+MICRO_BATCH_PIXELS = 128 * 224**2  # most pixels of the images that pass through a tower at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FineTuning(TrainingRecipe):
-    """Settings of fine-tuning; the defaults are CatLIP's on ImageNet-1k.
+    """Settings of fine-tuning; the defaults are CatLIP's on ImageNet-1k, as released.
 
     AdamW with a linear warm-up and a cosine; random resized crops and flips. RangeAugment and the sampler of several
-    image sizes are left out; the recipe has no RandAugment, mixup or cutmix. Source: Mehta et al. 2024,
-    arXiv:2404.15653, table 6; apple/corenet, `projects/catlip/image_classification/imagenet/vit_base.yaml` (the batch
-    is the paper's).
+    image sizes are left out; the recipe has no RandAugment, mixup or cutmix. Source: apple/corenet 1aa3acd,
+    `projects/catlip/image_classification/imagenet/vit_{base,large,huge}.yaml`.
     """
 
     epochs: int = 10
-    batch_size: int = 128
+    batch_size: int = 512
+    warmup_steps: int | None = 500
     learning_rate: float = 3e-5
     min_learning_rate: float = 3e-6
     weight_decay: float = 0.05
@@ -59,6 +62,8 @@ class FineTuning(TrainingRecipe):
     ema_decay: float | None = 0.9995
     crop_scale: tuple[float, float] = (0.08, 1.0)  # range of a random crop's area, as a share of the image's
     flip: bool = True
+    image_size: int | None = None  # in pixels, that the tower is resized to; None: the tower's own
+    resize_over_crop: float | None = None  # of images to score (`ImageSource`); None: that of the task
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
@@ -77,6 +82,10 @@ class FineTuning(TrainingRecipe):
 LINEAR_PROBE = FineTuning(
     epochs=30, batch_size=256, learning_rate=3e-5, min_learning_rate=1e-6, weight_decay=0.0, train_tower=False
 )  # CatLIP's: arXiv:2404.15653, table 6. CoreNet has no file of it: what the table leaves out is as in fine-tuning
+RELEASED = FineTuning()
+PAPER = FineTuning(batch_size=PAPER_BATCH)  # Mehta et al. 2024, arXiv:2404.15653, table 6
+# `projects/catlip/image_classification/{imagenet,places365}/vit_*_512x512.yaml`, whose images to score are not cropped.
+AT_512_PX = FineTuning(image_size=512, resize_over_crop=1.0)
 
 
 class FineTunedClassifier(nn.Module):
@@ -119,66 +128,84 @@ def fine_tune(
 def train_classifier_copy(
     tower: ImageTower, head: nn.Linear, images: ImageSource, loss_of: RowLoss, recipe: FineTuning, device: torch.device
 ) -> FineTunedClassifier:
-    """Return trained copies of a tower and a head; `loss_of` takes logits, and rows of the images on the CPU."""
-    model = FineTunedClassifier(copy.deepcopy(tower), copy.deepcopy(head)).to(device)
+    """Return trained copies of a tower and a head; `loss_of` takes logits, and rows of the images on the CPU.
+
+    Micro-batches have at most MICRO_BATCH_PIXELS, so that large images fit into a device's memory.
+    """
+    own = copy.deepcopy(tower) if recipe.image_size is None else resized_tower(tower, recipe.image_size)
+    model = FineTunedClassifier(own, copy.deepcopy(head)).to(device)
     recipe = replace(recipe, batch_size=min(recipe.batch_size, len(images)))
-    steps = recipe.steps(len(images))
-    batches = TaskBatches(images, tower.image_size, recipe.batch_size, recipe.crop_scale, recipe.flip, recipe.seed)
+    steps, most = recipe.steps(len(images)), max(1, MICRO_BATCH_PIXELS // own.image_size**2)
+    size = next(size for size in range(min(most, recipe.batch_size), 0, -1) if recipe.batch_size % size == 0)
+    parts = recipe.batch_size // size
+    batches = TaskBatches(images, own.image_size, size, recipe.crop_scale, recipe.flip, recipe.seed)
 
     def loss_of_batch(batch: tuple[Tensor, Tensor]) -> Tensor:
         images, rows = batch
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             return loss_of(model(normalise(images.to(device) / WHITE)), rows)
 
-    micro_batches = ([batch] for batch in prefetch(batches.load, steps))
-    return train_on_task(model, model.tower, micro_batches, steps, loss_of_batch, recipe, recipe.learning_rate)
+    whole_batches = zip(*[prefetch(batches.load, steps * parts)] * parts, strict=True)
+    return train_on_task(model, model.tower, whole_batches, steps, loss_of_batch, recipe, recipe.learning_rate)
 
 
 @torch.inference_mode()
 def compute_logits(
-    model: FineTunedClassifier, images: ImageSource, device: torch.device
+    model: FineTunedClassifier, images: ImageSource, device: torch.device, resize_over_crop: float | None = None
 ) -> Float[Tensor, "images classes"]:
     """Return the logits of images, preprocessed for scoring, on the CPU."""
-    batches = eval_batches(images, model.tower.image_size)
+    batches = eval_batches(images, model.tower.image_size, resize_over_crop)
     return torch.cat([model(normalise(batch.to(device) / WHITE)).cpu() for batch in batches])
 
 
-def score_fine_tuning(subject: FeatureExtractor, task: Task) -> list[Score]:
-    """Search the learning rate, fine-tune the subject's tower on training and validation part, and test it."""
-    return _score_recipe(subject, task, "fine-tune", FineTuning())
+def score_fine_tuning(
+    subject: FeatureExtractor, task: Task, protocol: str = "fine-tune", published: FineTuning = RELEASED
+) -> list[Score]:
+    """Search the learning rate, train the subject's tower and a head by a recipe on training and validation part, test.
 
-
-def score_published_probe(subject: FeatureExtractor, task: Task) -> list[Score]:
-    """Train a head on the frozen tower by CatLIP's recipe, on augmented images, and test it."""
-    return _score_recipe(subject, task, "linear probe, CatLIP's recipe", LINEAR_PROBE)
-
-
-def _score_recipe(subject: FeatureExtractor, task: Task, protocol: str, published: FineTuning) -> list[Score]:
+    A recipe that does not train the tower trains the head alone, on the tower's features of augmented images.
+    """
     assert subject.tower is not None, f"{subject.name} has no tower"
     tower, device = subject.tower, subject.device
     head = init_head(tower.width, len(task.classes), seed=0)
 
+    def predict_correct(model: FineTunedClassifier, part: TaskSplit) -> Bool[Tensor, " images"]:
+        logits = compute_logits(model, part.images, device, published.resize_over_crop)
+        return logits.argmax(dim=1) == torch.from_numpy(part.labels)
+
     def accuracy(recipe: FineTuning) -> float:
         model = fine_tune(tower, head, task.train, recipe, device)
-        return float(_predict_correct(model, task.validation, device).double().mean())
+        return float(predict_correct(model, task.validation).double().mean())
 
     images = len(task.train.labels)
     recipe, best = search_rate(recipe_for(published, images), candidate_rates(tower, images, published), accuracy)
     labels = np.concatenate([task.train.labels, task.validation.labels])
     joint = TaskSplit(ConcatenatedImages(task.train.images, task.validation.images), labels)
     model = fine_tune(tower, head, joint, recipe, device)
-    right = _predict_correct(model, task.test, device)
-    return [make_score(task, protocol, recipe.learning_rate, best, right, converged=True, num_train=len(joint.labels))]
+    training = recipe.training_on(len(joint.labels), model.tower.image_size, recipe.learning_rate)
+    score = make_score(
+        task,
+        protocol,
+        recipe.learning_rate,
+        best,
+        predict_correct(model, task.test),
+        converged=True,
+        num_train=len(joint.labels),
+        training=training,
+    )
+    return [score]
 
 
 def recipe_for(published: FineTuning, images: int) -> FineTuning:
     """Return the recipe for this number of training images.
 
-    Under 10,000 images, ten epochs would be few steps; the recipe then has batches of 32 and at least 500 steps, which
-    is the length of the published warm-up.
+    Where the released batch would make less than ten times the steps of the released warm-up, batches have at most
+    128 images, the paper's number. Under 10,000 images, the recipe has batches of 32 and at least 500 steps.
     """
     if images >= PUBLISHED_IMAGES:
-        return published
+        steps = published.steps(images)
+        is_long = published.warmup(steps) == published.warmup_steps
+        return published if is_long else replace(published, batch_size=min(PAPER_BATCH, published.batch_size))
     batch = min(SMALL_BATCH, images)
     return replace(published, batch_size=batch, epochs=max(published.epochs, -(-FEWEST_STEPS * batch // images)))
 
@@ -201,7 +228,3 @@ def search_rate(
     recipes = {rate: replace(recipe, learning_rate=rate, min_learning_rate=rate * share) for rate in rates}
     rate, best = find_best_rate(rates, lambda rate: quality(recipes[rate]))
     return recipes[rate], best
-
-
-def _predict_correct(model: FineTunedClassifier, part: TaskSplit, device: torch.device) -> Bool[Tensor, " images"]:
-    return compute_logits(model, part.images, device).argmax(dim=1) == torch.from_numpy(part.labels)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Int
 
-from bench.record import Score
+from bench.scores import Score
 
 SHARES = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
 Rows = Int[np.ndarray, " _"]

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bench.old_names import first_task_name
-from bench.record import Score
+from bench.scores import Score
 from bench.transfer.classification.label_subsets import Order, class_orders, distinct_shares, first_rows
 from bench.transfer.classification.logistic import PrincipalAxes, fit_path
 from bench.transfer.classification.setting_search import INVERSE_L2, INVERSE_L2_LIMITS, SettingSearch

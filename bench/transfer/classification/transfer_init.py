@@ -1,21 +1,23 @@
 """Heads initialised from pre-training, compared with random heads on few labels of a task.
 
 For a tower with a classifier, each class takes the row of the label that is nearest in WordNet. For a tower with a text
-tower, each class takes the embedding of its name.
+tower, each class takes the embedding of its name, or the mean embedding of several prompts with its name.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
+from open_clip import IMAGENET_CLASSNAMES
+from timm.data.imagenet_info import ImageNetInfo
 from torch import Tensor
 
 from bench.labels.vocabulary import read_vocabulary
 from bench.labels.wordnet import NearestSynset, SynsetCandidates, find_synsets, hypernyms
-from bench.record import Score, TaskMetric
+from bench.scores import Score, TaskMetric
 from bench.towers.head_file import LabelClassifier, TextEncoder
 from bench.towers.tower_from import LoadedTower
 from bench.transfer.classification.fine_tune import FineTuning, init_head
@@ -30,7 +32,8 @@ from bench.transfer.classification.probe import (
     make_score,
 )
 from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.score_tables import CLASS_NAMES, COPIED_ROWS, INIT_PROTOCOL, RANDOM_HEAD
+from bench.transfer.prompt_templates import BARE_NAME, PromptTemplates, read_templates
+from bench.transfer.score_tables import CLASS_NAMES, COPIED_ROWS, INIT_PROTOCOL, PROMPTS, RANDOM_HEAD
 from bench.transfer.tasks.tasks import Task
 from bench.transfer.transfer_training import BETAS
 
@@ -85,10 +88,11 @@ def score_initial_heads(subject: FeatureExtractor, task: Task) -> list[Score | T
         for label in labels
     ]
     own = [row for row, labels in enumerate(labels_by_class) if [label.similarity for label in labels] == [1.0]]
-    scores = list(_score_heads(subject.loaded, embedded, with_shares=True))
+    templates = {CLASS_NAMES: BARE_NAME, PROMPTS: read_templates(subject.templates)}
+    scores = list(_score_heads(subject.loaded, embedded, templates, with_shares=True))
     if 1 < len(own) < len(task.classes):
         restricted = embedded.with_classes(own, f"{task.name}, {len(own)} in the vocabulary")
-        scores += _score_heads(subject.loaded, restricted, with_shares=False)
+        scores += _score_heads(subject.loaded, restricted, templates, with_shares=False)
     return [*metrics, *scores]
 
 
@@ -117,17 +121,23 @@ def copy_head(
     return InitialHead(weight, bias)
 
 
+def prompt_names(classes: Sequence[str]) -> list[str]:
+    """Return the names of classes for prompts; for ImageNet's synsets the names of CLIP's authors."""
+    known = dict(zip(ImageNetInfo().label_names(), IMAGENET_CLASSNAMES, strict=True))  # type: ignore[no-untyped-call]
+    return [known.get(name, name.replace("-", " ")) for name in classes]
+
+
 def make_text_head(
-    texts: TextEncoder, classes: Sequence[str], features: Float[Tensor, "images width"], draws: int
+    texts: TextEncoder, prompts: Sequence[tuple[str, ...]], features: Float[Tensor, "images width"], draws: int
 ) -> InitialHead:
-    """Build rows from the class names' text embeddings, so that the logits are those of pre-training up to a scale.
+    """Build rows from the text embeddings of each class's prompts; logits are those of pre-training up to a scale.
 
     Pre-training divides each logit by the norm of the image's projected feature. A linear head cannot, and divides by
     the mean norm over `features` instead, which leaves the predictions unchanged.
     """
     length = (features @ texts.pair.projection.detach()).norm(dim=1).mean()
-    weight = texts.classifier_rows(tuple(name.replace("-", " ") for name in classes)) / length
-    return InitialHead(weight.expand(draws, -1, -1).clone(), torch.zeros(draws, len(classes)))
+    weight = texts.classifier_rows(prompts) / length
+    return InitialHead(weight.expand(draws, -1, -1).clone(), torch.zeros(draws, len(prompts)))
 
 
 def make_random_head(width: int, classes: int, count: int) -> InitialHead:
@@ -181,28 +191,36 @@ def tune_heads(
     return InitialHead(torch.stack([head.weight for head in heads]), torch.stack([head.bias for head in heads])), chosen
 
 
-def _score_heads(loaded: LoadedTower | None, task: EmbeddedTask, *, with_shares: bool) -> Iterator[Score]:
+def _score_heads(
+    loaded: LoadedTower | None, task: EmbeddedTask, templates: Mapping[str, PromptTemplates], *, with_shares: bool
+) -> Iterator[Score]:
     """Score every head at every number of labels.
 
     A rate is chosen for each head, number of labels and draw on validation images of that draw: as many per class as
     for training but at most four, or the same share.
     """
     orders = [(train, validation) for _, train, validation in draw_class_orders(task, DRAWS)]
-    for name, start in _initial_heads(loaded, task).items():
+    for name, start in _initial_heads(loaded, task, templates).items():
+        prompts = templates[name].title if name in templates else ""
         untrained = [ChosenRate(0.0, accuracy, 0) for accuracy in start.accuracy(task.validation).tolist()]
-        yield from _make_scores(name, start, untrained, task, per_class=0)
+        yield from _make_scores(name, start, untrained, task, per_class=0, prompts=prompts)
         for point, train_rows, validation_rows in _label_subsets(orders, with_shares=with_shares):
-            yield from _make_scores(name, *tune_heads(start, task, train_rows, validation_rows), task, **point)
+            head, chosen = tune_heads(start, task, train_rows, validation_rows)
+            yield from _make_scores(name, head, chosen, task, prompts=prompts, **point)
 
 
-def _initial_heads(loaded: LoadedTower | None, task: EmbeddedTask) -> dict[str, InitialHead]:
+def _initial_heads(
+    loaded: LoadedTower | None, task: EmbeddedTask, templates: Mapping[str, PromptTemplates]
+) -> dict[str, InitialHead]:
     random = make_random_head(task.train.features.shape[1], len(task.classes), DRAWS)
     heads = {RANDOM_HEAD: random}
     classifier, texts = (loaded.label_classifier, loaded.read_text_encoder()) if loaded is not None else (None, None)
     if classifier is not None and classifier.keys:
         heads[COPIED_ROWS] = copy_head(classifier, match_labels(task.classes, classifier.keys), random)
     if texts is not None:
-        heads[CLASS_NAMES] = make_text_head(texts, task.classes, task.train.features, DRAWS)
+        for head, of_head in templates.items():
+            prompts = [of_head.prompts(name) for name in prompt_names(task.classes)]
+            heads[head] = make_text_head(texts, prompts, task.train.features, DRAWS)
     return heads
 
 

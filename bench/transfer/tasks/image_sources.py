@@ -159,9 +159,14 @@ class ConcatenatedImages:
         return self.first.rgb(row) if row < len(self.first) else self.second.rgb(row - len(self.first))
 
 
-def eval_batches(images: ImageSource, side: int) -> Iterator[UInt8[Tensor, "batch 3 side side"]]:
-    """Yield all images in batches, preprocessed for scoring: scaled (bilinear, antialiased) and centre-cropped."""
-    scaled = round(side * images.resize_over_crop)
+def eval_batches(
+    images: ImageSource, side: int, resize_over_crop: float | None = None
+) -> Iterator[UInt8[Tensor, "batch 3 side side"]]:
+    """Yield all images in batches, preprocessed for scoring: scaled (bilinear, antialiased) and centre-cropped.
+
+    `resize_over_crop` replaces that of the images.
+    """
+    scaled = round(side * (resize_over_crop or images.resize_over_crop))
 
     def centre(row: int) -> Tensor:
         rgb = images.rgb(row)

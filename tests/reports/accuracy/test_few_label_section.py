@@ -14,7 +14,8 @@ from msgspec.structs import replace
 
 from bench.experiments import get_experiment
 from bench.p_values import holm
-from bench.record import Record, Score, TaskMetric, Transfer
+from bench.record import Record, Transfer
+from bench.scores import Score, TaskMetric
 from bench.statistics import Estimate, estimate_over_draws, mean_interval
 from reports.accuracy.label_curves import PER_CLASS, SHARE, choose_curve_per_subject, few_label_curves
 from reports.page import accuracy_claims, page

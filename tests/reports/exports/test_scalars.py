@@ -12,7 +12,8 @@ import pytest
 from msgspec.structs import replace
 
 from bench.measure.throughput import images_per_second
-from bench.record import Memory, Record, Score, Speed, TaskMetric, Training, Transfer
+from bench.record import Memory, Record, Speed, Training, Transfer
+from bench.scores import Score, TaskMetric
 from reports.__main__ import main
 from reports.exports.scalars import Scalar, Scalars, read_scalars, scalars_of
 

@@ -11,7 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.record import Record, Score, Transfer
+from bench.record import Record, Transfer
+from bench.scores import Score
 from bench.transfer.classification import probe
 from bench.transfer.classification.label_subsets import SHARES, distinct_shares, images_for_share
 from bench.transfer.classification.probe import (

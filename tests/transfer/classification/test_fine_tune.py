@@ -10,11 +10,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bench.data.transforms import WHITE, normalise
+from bench.scores import TaskTraining
 from bench.transfer.classification import fine_tune as fine_tune_module
 from bench.transfer.classification.fine_tune import (
+    AT_512_PX,
     FEWEST_STEPS,
     LINEAR_PROBE,
+    PAPER,
     RATES,
+    RELEASED,
     FineTunedClassifier,
     FineTuning,
     candidate_rates,
@@ -23,10 +27,10 @@ from bench.transfer.classification.fine_tune import (
     init_head,
     recipe_for,
     score_fine_tuning,
-    score_published_probe,
     search_rate,
 )
 from bench.transfer.feature_extractor import FeatureExtractor
+from bench.transfer.score import PROTOCOLS
 from bench.transfer.tasks.image_sources import PackImageSource
 from bench.transfer.tasks.tasks import Task, TaskSplit
 from bench.transfer.transfer_training import TaskBatches, prefetch
@@ -232,14 +236,76 @@ def test_the_best_rate_is_chosen_and_of_equal_ones_the_lowest() -> None:
 
 
 @settings(derandomize=True, deadline=None)
-@given(st.integers(1, 30_000))
-def test_small_tasks_have_enough_steps_and_large_ones_the_published_recipe(images: int) -> None:
-    recipe = recipe_for(FineTuning(), images)
-    if images >= 10_000:
-        assert recipe == FineTuning()
+@given(st.integers(1, 400_000), st.sampled_from([RELEASED, PAPER, AT_512_PX]))
+def test_small_tasks_have_enough_steps_and_large_ones_the_published_recipe(images: int, published: FineTuning) -> None:
+    """A long run has ten times the steps of the released warm-up, 500."""
+    recipe = recipe_for(published, images)
+    if 10 * images > 5000 * published.batch_size:
+        assert recipe == published
+        assert recipe.warmup(recipe.steps(images)) == 500
+    elif images >= 10_000:
+        assert recipe == replace(published, batch_size=128)
     else:
+        assert recipe.batch_size == min(32, images)
         assert recipe.epochs * images / recipe.batch_size >= FEWEST_STEPS
         assert recipe.epochs >= 10
+    assert recipe.warmup(recipe.steps(images)) <= max(1, recipe.steps(images) / 10)
+
+
+def test_fine_tuning_on_imagenet_has_the_released_batch_and_warm_up() -> None:
+    """apple/corenet, projects/catlip/image_classification/imagenet/vit_base.yaml; the paper's batch is 128."""
+    images, found = 1_281_167, dict[str, tuple[int, ...]]()
+    for name in ("fine-tune", "fine-tune-paper", "fine-tune-512px"):
+        published = PROTOCOLS[name].keywords["published"] if name != "fine-tune" else FineTuning()
+        training = recipe_for(published, images).training_on(images, published.image_size or 224, 3e-5)
+        found[name] = training.batch_size, training.steps, training.warmup_steps, training.image_size
+    assert found == {
+        "fine-tune": (512, 25_023, 500, 224),
+        "fine-tune-paper": (128, 100_092, 500, 224),
+        "fine-tune-512px": (512, 25_023, 500, 512),
+    }
+
+
+def test_micro_batches_give_the_gradients_of_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = replace(WHOLE, batch_size=12)
+    whole = trained_from(recipe)
+    shown = list[int]()
+    monkeypatch.setattr(fine_tune_module, "MICRO_BATCH_PIXELS", 5 * 32**2)
+    monkeypatch.setattr(
+        FineTunedClassifier,
+        "forward",
+        lambda self, images: shown.append(len(images)) or self.head(self.tower(images)),
+    )
+    for ours, theirs in zip(trained_from(recipe).parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=5e-5)  # AdamW's steps are up to 1e-3
+    assert shown == [4] * 6
+
+
+def test_fine_tuning_at_another_size_resizes_the_tower_and_scores_whole_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fine_tune_module, "FEWEST_STEPS", 4)
+    monkeypatch.setattr(fine_tune_module, "RATES", (3e-5,))
+    scaled = list[float | None]()
+    batches = fine_tune_module.eval_batches
+    monkeypatch.setattr(fine_tune_module, "eval_batches", lambda *given: scaled.append(given[2]) or batches(*given))
+    parts = [toy_part(count, seed=seed) for seed, count in enumerate((12, 8, 10))]
+    tower = toy_tower()
+    subject = FeatureExtractor(name="toy", embed=lambda _: np.zeros((0, 1)), tower=tower, device=CPU, experiment=None)
+    task = Task("toy", ("dark", "bright"), *parts)
+    (score,) = score_fine_tuning(subject, task, "fine-tune-512px", replace(AT_512_PX, image_size=64, epochs=1))
+    assert score.protocol == "fine-tune-512px"
+    assert score.training == TaskTraining(
+        image_size=64,
+        batch_size=12,
+        steps=7,
+        warmup_steps=1,
+        learning_rate=3e-5,
+        layer_decay=1.0,
+        is_averaged=False,
+    )
+    assert set(scaled) == {1.0}
+    assert (AT_512_PX.image_size, tower.image_size) == (512, 32)
 
 
 def test_the_published_rate_alone_is_for_the_towers_that_it_was_published_for() -> None:
@@ -273,7 +339,7 @@ def test_published_probe_is_scored_under_its_own_name_and_learns_separable_class
     parts = [toy_part(count, seed=seed) for seed, count in enumerate((24, 12, 60))]
     tower = toy_tower()
     subject = FeatureExtractor(name="toy", embed=lambda _: np.zeros((0, 1)), tower=tower, device=CPU, experiment=None)
-    (score,) = score_published_probe(subject, Task("toy", ("dark", "bright"), *parts))
+    (score,) = PROTOCOLS["linear-probe-catlip"](subject, Task("toy", ("dark", "bright"), *parts))
     assert score.correct.count("1") / 60 > 0.9
     assert (score.protocol, score.num_train, score.chosen) == ("linear probe, CatLIP's recipe", 36, 1e-2)
     assert differing(tower, toy_tower()) == []
@@ -282,7 +348,7 @@ def test_published_probe_is_scored_under_its_own_name_and_learns_separable_class
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"epochs": 0}, "epochs and batch_size must be 1 or more, got 0 and 128"),
+        ({"epochs": 0}, "epochs and batch_size must be 1 or more, got 0 and 512"),
         ({"layer_decay": 1.5}, "layer_decay must be from 0 to 1, got 1.5"),
         ({"min_learning_rate": 1.0}, "learning rates must fall to 0 or more: 3e-05 to 1.0"),
     ],

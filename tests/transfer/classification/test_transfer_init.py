@@ -1,5 +1,7 @@
 """Heads that begin from pre-training: the rows they take, what they answer before any training, and after."""
 
+import hashlib
+import re
 from pathlib import Path
 from statistics import fmean
 
@@ -13,7 +15,8 @@ from bench.labels.subwords import SubwordIds
 from bench.labels.vocabulary import read_vocabulary
 from bench.labels.wordnet import hypernyms
 from bench.methods import get_method
-from bench.record import Record, Score, TaskMetric, Transfer
+from bench.record import Record, Transfer
+from bench.scores import Score, TaskMetric
 from bench.towers.head_file import LabelClassifier, TextEncoder
 from bench.towers.tower_from import LoadedTower
 from bench.train.build import build_untrained_tower
@@ -28,10 +31,13 @@ from bench.transfer.classification.transfer_init import (
     make_random_head,
     make_text_head,
     match_labels,
+    prompt_names,
     score_initial_heads,
     tune_heads,
 )
 from bench.transfer.feature_extractor import FeatureExtractor
+from bench.transfer.prompt_templates import read_templates
+from bench.transfer.score import score_task
 from bench.transfer.score_tables import drop_init_records, init_tables
 from bench.transfer.tasks.tasks import Task, pack_tasks
 from tests.small import small
@@ -84,7 +90,7 @@ def test_class_name_head_predicts_by_cosine() -> None:
     """A head cannot divide by the length of each projected feature; the answer is the same."""
     known = texts()
     features = torch.randn(50, known.pair.tower.width, generator=torch.Generator().manual_seed(1))
-    head = make_text_head(known, ANIMALS, features, 2)
+    head = make_text_head(known, [(name,) for name in ANIMALS], features, 2)
     with torch.no_grad():
         projected = F.normalize(features @ known.pair.projection, dim=1)
         cosines = projected @ known.encode(ANIMALS).T
@@ -93,6 +99,53 @@ def test_class_name_head_predicts_by_cosine() -> None:
     lengths = (features @ known.pair.projection.detach()).norm(dim=1, keepdim=True)
     expected = cosines * known.pair.log_scale.exp().detach() * lengths / lengths.mean()
     torch.testing.assert_close(text, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_imagenet_classes_have_the_names_of_clips_authors() -> None:
+    assert prompt_names(["n01440764", "n03126707", "sea-lion"]) == ["tench", "construction crane", "sea lion"]
+
+
+def test_templates_of_a_file_are_read_and_others_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mine.txt"
+    file.write_text("a photo of a {}.\n\n {}, drawn \n")
+    found = read_templates(str(file))
+    assert found.prompts("dog") == ("a photo of a dog.", "dog, drawn")
+    assert found.title == f"2 templates of mine.txt (sha256 {hashlib.sha256(file.read_bytes()).hexdigest()[:8]})"
+    assert read_templates().title == "80 templates of open_clip for ImageNet"
+    assert read_templates().prompts("dog")[0] == "a bad photo of a dog."
+    for content, text in {
+        b"a photo of a {}.\na dog": "mine.txt: line 2 has no {} for the class name: 'a dog'",
+        b"\n": "mine.txt has no templates: write one per line, such as 'a photo of a {}.'",
+        b"\xff{}": "mine.txt: 'utf-8' codec",
+    }.items():
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=re.escape(text)):
+            read_templates(str(file))
+
+
+def test_text_tower_has_a_head_of_class_names_and_one_of_prompts(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = "bench.transfer.classification.transfer_init"
+    for name, few in {"SHOTS": (1,), "RATES": (1e-3,), "DRAWS": 2}.items():
+        monkeypatch.setattr(f"{module}.{name}", few)
+    monkeypatch.setattr("bench.transfer.classification.label_subsets.SHARES", (1.0,))
+    known = texts()
+    monkeypatch.setattr(LoadedTower, "read_text_encoder", lambda _: known)
+    tower = build_untrained_tower(small("clip"))
+    subject = FeatureExtractor(
+        name="clip",
+        embed=lambda images: np.random.default_rng(len(images)).normal(size=(len(images), tower.width)),
+        tower=tower,
+        device=CPU,
+        experiment=None,
+        loaded=LoadedTower(tower, "clip", ""),
+    )
+    (tmp_path / "mine.txt").write_text("{}\na {}\n")
+    measured = score_task(subject, task, "transfer-init", str(tmp_path / "mine.txt"))
+    prompts = {score.protocol: score.prompts for score in measured.scores}
+    assert prompts.pop("transfer-init, prompt templates").startswith("2 templates of mine.txt (sha256 ")
+    assert prompts == {"transfer-init, random head": "", "transfer-init, class names": "class name"}
 
 
 def test_batched_head_training_equals_torch_per_draw() -> None:

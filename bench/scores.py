@@ -1,0 +1,65 @@
+"""The scores of a feature extractor on a task, as records hold them."""
+
+from collections.abc import Iterable
+from typing import Annotated
+
+import msgspec
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=10**18)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class TaskTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The settings of a tower's or a head's training on a task."""
+
+    image_size: Count  # side in pixels
+    batch_size: Count
+    steps: Count
+    warmup_steps: Count
+    learning_rate: float
+    layer_decay: Share  # factor of the learning rate from each block to its previous
+    is_averaged: bool  # the moving average of the weights was scored
+
+
+class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Answers of one protocol on one task's test part."""
+
+    task: str
+    protocol: str  # "linear probe", "k-NN", ...
+    chosen: float  # strength C or k, chosen on the validation part
+    validation_accuracy: Share
+    converged: bool
+    correct: Annotated[str, msgspec.Meta(pattern="^[01]+$")]  # "1" or "0" for each test image, in the task's order
+    num_classes: Count
+    num_train: Count  # images that the head was fitted on: of whole tasks and shares with the validation part's
+    majority: Share  # accuracy of always saying the commonest class of the test part
+    per_class: int | None = None  # of a few-shot curve: images of each class
+    label_share: Share | None = None  # of a label-fraction curve: share of the labelled images
+    draw: Count = 0  # which of several draws of these
+    training: TaskTraining | None = None  # None: nothing but a head on frozen features was trained, or it was not kept
+    prompts: str = ""  # the texts that the head was initialised from; empty: none, or they were not kept
+
+
+class TaskMetric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A figure of one protocol on one task's test part that is no share of right answers."""
+
+    task: str
+    protocol: str
+    name: str  # "macro mAP", "mIoU", "box AP", ...
+    value: float
+    num_train: Count  # training and validation part together
+    num_test: Count
+    baseline: float | None  # the same figure for what knows nothing; None: not measured
+    draw: Count = 0
+    per_class: int | None = None
+    training: TaskTraining | None = None  # None: as for a score
+
+
+def describe_trainings(scores: Iterable[Score | TaskMetric]) -> str:
+    """Return a line with the image sizes, batches and steps of the trainings on the tasks; empty if there are none."""
+    trainings = dict.fromkeys(
+        f"{one.image_size} px, batches of {one.batch_size}, {one.steps:,} steps with {one.warmup_steps} of warm-up"
+        for one in (score.training for score in scores)
+        if one is not None
+    )
+    return f"\nTrained with {'; '.join(trainings)}." if trainings else ""
