@@ -18,10 +18,12 @@ MAX_COMPARED_NAMES, MAX_LISTED_NAMES, MAX_NAME_LENGTH = 1000, 100, 200  # in a m
 MethodName = Literal["clip", "siglip", "catlip", "superclass", "superclip", "distill"]
 METHOD_NAMES: tuple[MethodName, ...] = get_args(MethodName)
 CONTRASTIVE: tuple[MethodName, ...] = ("clip", "siglip", "superclip")  # losses that compare all pairs of a batch
-COMPUTED, PACK_DATA = "computed", "pack"
+COMPUTED, NLTK, PACK_DATA = "computed", "nltk", "pack"
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 TextPadding = Literal["bucketed", "packed", "longest", "max_length"]
 Attention = Literal["fused", "plain"]
+LabelFormat = Literal["sparse", "dense"]
+Augmentation = Literal["none", "range"]
 Sharding = Literal["ddp", "fsdp2"]
 NonEmptyStr = Annotated[str, Meta(min_length=1)]
 PositiveInt = Annotated[int, Meta(ge=1, le=10**12)]
@@ -65,8 +67,9 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     simulated_global_batch: PositiveInt | None = None
 
     # Vocabularies are files of bench/labels/vocabularies, or paths.
-    # CatLIP's labels: computed while captions are loaded, or a folder made by `bench label`.
+    # CatLIP's labels: "computed", "nltk" with NLTK for each image that is loaded, or a folder made by `bench label`.
     labels: NonEmptyStr = COMPUTED
+    label_format: LabelFormat = "sparse"  # CatLIP's targets: indices, or "dense" rows of int64 as in its released code.
     synset_vocabulary: NonEmptyStr = "pack-synsets"
     subword_vocabulary: NonEmptyStr = "pack-subwords"  # "all" is the tokenizer's own vocabulary of 49,408 ids.
     head_rows: PositiveInt | None = None  # Number of rows of the classification head; None: one per label.
@@ -85,6 +88,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     accumulation: PositiveInt = 1
     crop_scale: tuple[Fraction, Fraction] = (0.5, 1.0)  # Range of the fraction of the image's area in a random crop.
     flip: bool = True  # Images are flipped horizontally at random.
+    # "range" (RangeAugment) changes brightness, contrast and noise in learnt ranges, with a loss of its own.
+    augmentation: Augmentation = "none"
 
     # The optimizer is AdamW without weight decay on vectors and scalars.
     learning_rate: PositiveFloat
@@ -160,6 +165,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             yield f"{text} needs pixel_normalisation=openai, a grid has no pixels to normalise"
         if self.method == "distill":
             yield f"{text} is not for distill, whose teacher looks at images"
+        if self.augmentation == "range":
+            yield f"{text} needs augmentation=none, RangeAugment changes images"
 
     def _training_errors(self) -> Iterator[str]:
         if self.images < self.batch_size:
@@ -193,15 +200,6 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def images_per_window(self) -> int:
         """Return the images per timed window where all have `image_size`."""
         return self.batch_size * self.steps_per_window
-
-
-class CheckpointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The settings of a training's checkpoints."""
-
-    folder: str  # Folder of the checkpoints.
-    interval_minutes: float  # Minutes between two checkpoints.
-    resume_from: str = ""  # Checkpoint to resume from; empty: the training starts anew.
-    tensorboard: str = ""  # Folder of TensorBoard event files; empty: none are written.
 
 
 # Fields in which the experiments of one comparison may differ, beside their names: the method and its tuned values.

@@ -21,6 +21,7 @@ CLASSIFYING: tuple[MethodName, ...] = ("catlip", "superclass")
 PADDING, TEXT_TOWER, HEAD = "captions' padding", "the text tower", "head and loss"
 REST = "the recipe's rest"
 OBJECTIVE_FIELDS = ("method", "head_rows", "text_padding", "text_features")  # fields changed by stages
+LABEL_FIELDS = ("label_format", "labels")  # fields of CatLIP's labels alone, changed by stages after the objective
 SHARED_FIELDS = ("tower", "text_tower", "data", "subset")  # fields equal in all configurations
 PACE_FIELDS = ("warmup_steps", "windows", "steps_per_window")
 # Fields that are work of a step outside its forward and backward: differences are one stage before the objective.
@@ -109,20 +110,34 @@ def stages_between(
 ) -> list[Stage]:
     """Return the stages from one experiment to another, the first without a cause.
 
-    Differences of the recipe that are no factors change together in one stage, then the objective changes.
+    Differences of the recipe that are no factors change together in one stage, then the objective changes, then factors
+    of CatLIP's labels one by one: no objective before it reads them.
     `padding_reason` is the reason if captions must stay padded. Raises ValueError for a pair without a ladder.
     """
     begin, *others = _objective_stages(baseline, first, padding_reason)
     taken = {factor.field for factor in factors}
     rest = [name for name in differing_fields([baseline, first]) if name in RECIPE_FIELDS and name not in taken]
-    if not rest:
-        return [begin, *others]
-    before, after = (tuple(setting_text(name, getattr(one, name)) for name in rest) for one in (baseline, first))
-    return [
-        Stage("", begin.base, (*begin.settings, *before)),
-        Stage(REST, begin.base, (*begin.settings, *after)),
-        *(Stage(stage.cause, stage.base, (*stage.settings, *after)) for stage in others),
+    stages = [begin, *others]
+    if rest:
+        before, after = (tuple(setting_text(name, getattr(one, name)) for name in rest) for one in (baseline, first))
+        stages = [
+            Stage("", begin.base, (*begin.settings, *before)),
+            Stage(REST, begin.base, (*begin.settings, *after)),
+            *(Stage(stage.cause, stage.base, (*stage.settings, *after)) for stage in others),
+        ]
+    return _with_label_stages(stages, [factor for factor in factors if factor.field in LABEL_FIELDS])
+
+
+def _with_label_stages(stages: Sequence[Stage], factors: Sequence[Factor]) -> list[Stage]:
+    """Begin with the labels of the factors' beginning where they are read, and add a stage for each change."""
+    before = tuple(factor.before for factor in factors)
+    found = [
+        Stage(stage.cause, stage.base, (*stage.settings, *(before if stage.base.method == "catlip" else ())))
+        for stage in stages
     ]
+    for factor in factors:
+        found.append(Stage(factor.name, found[-1].base, (*found[-1].settings, factor.after)))
+    return found
 
 
 def setting_text(field: str, value: object) -> str:
@@ -179,6 +194,7 @@ def build_ladder(
 
     Raises ValueError if nothing differs, or if too many factors are combined.
     """
+    factors = [factor for factor in factors if factor.field not in LABEL_FIELDS]  # they are stages
     names, causes = [factor.name for factor in factors], [stage.cause for stage in stages[1:]]
     if not names and not causes:
         raise ValueError(f"{stages[0].base.name} differs from the other in nothing that a step's work depends on")

@@ -16,12 +16,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bench.config import CONTRASTIVE, Experiment, choose
+from bench.data.released_labels import DenseLabels
 from bench.data.targets import Captions, Features, Labels, NoTarget, Target, Tokens, TokensAndLabels
 from bench.method_parts import models, targets
 from losses.collectives import ProcessGroupLike, SimulatedGroup
 from losses.contrastive import contrastive_loss
 from losses.distillation import cosine_loss
-from losses.multilabel import multilabel_loss
+from losses.multilabel import dense_multilabel_loss, multilabel_loss
 from losses.sigmoid import sigmoid_loss
 from losses.token_softmax import inverse_document_frequency, token_softmax_loss
 from models.heads import Classifier, DualEncoderClassifier, ImageProjection, Student, TokenClassifier, TokenCounts
@@ -76,7 +77,9 @@ def siglip_loss(pair: ImageProjection, images: Images, target: Tokens | Features
 
 
 # CatLIP predicts the WordNet nouns in the caption.
-def catlip_loss(model: Classifier, images: Images, target: Labels, _group: ProcessGroupLike) -> Loss:
+def catlip_loss(model: Classifier, images: Images, target: Labels | DenseLabels, _group: ProcessGroupLike) -> Loss:
+    if isinstance(target, DenseLabels):
+        return dense_multilabel_loss(model(images), cast("Tensor", target.values))
     return multilabel_loss(model(images), target.rows, target.columns)
 
 

@@ -37,7 +37,7 @@ Phases = Annotated[dict[str, Seconds], msgspec.Meta(max_length=MAX_ENTRIES)]
 Readings = Annotated[dict[str, float], msgspec.Meta(max_length=MAX_ENTRIES)]
 Counts = Annotated[dict[str, Count], msgspec.Meta(max_length=MAX_ENTRIES)]
 # A step's phases, in its order. A compiled forward is one piece; an uncompiled one is split in three.
-PHASES = ("data", "forward", "image forward", "text forward", "head and loss", "backward", "optimizer")
+PHASES = ("data", "augmentation", "forward", "image forward", "text forward", "head and loss", "backward", "optimizer")
 
 
 class Flops(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

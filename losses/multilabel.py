@@ -27,6 +27,18 @@ def multilabel_loss(
     return loss
 
 
+def dense_multilabel_loss(
+    logits: Float[Tensor, "batch labels"], target: Int[Tensor, "batch labels"]
+) -> Float[Tensor, ""]:
+    """Return the same loss from a multi-hot target, which is cast to the dtype of the logits as in the released code.
+
+    In nats, summed over labels, mean over images; in the precision of the logits, or fp32 under autocast. Source:
+    apple/corenet at 1aa3acd, `corenet/loss_fn/classification/binary_cross_entropy.py`.
+    """
+    dense = target.to(logits.dtype)
+    return F.binary_cross_entropy_with_logits(logits, dense, reduction="sum") / len(logits)
+
+
 class _Multilabel(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from tyro.conf import Positional, arg
 
 from bench.catalog import TASKS
 from bench.cli.options import Data, Json, Labels, Results, Settings, Tasks, VocabularyFile, experiment_from, finish
-from bench.config import PACK_DATA, CheckpointConfig, Experiment, choose
+from bench.config import PACK_DATA, Experiment, choose
 from bench.console.console import OK
 from bench.environment.circumstances import current_commit
 from bench.environment.files import make_folders, plain_name
@@ -27,6 +27,7 @@ from bench.orchestration.preflight import open_comparison
 from bench.orchestration.requests import TeacherFeaturesRequest
 from bench.orchestration.runner import START_SECONDS
 from bench.train.checkpoints import (
+    CheckpointConfig,
     exclusive_lock,
     latest_valid,
     list_checkpoints,

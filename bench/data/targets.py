@@ -176,6 +176,11 @@ class Labels(NoTextMixin):
     columns: Int[Tensor, " positives"]
     starts: Int[Tensor, " captions_and_1"]  # offset of each image's pairs
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are copied to the device."""
+        return self.rows.nbytes + self.columns.nbytes
+
     @classmethod
     def from_lists(cls, labels: Sequence[Sequence[int]]) -> "Labels":
         """Return the pairs of lists of labels; a repeated label counts once."""

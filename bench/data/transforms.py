@@ -58,6 +58,12 @@ def normalise(rgb: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batc
     return (rgb - mean) / std
 
 
+def denormalise(images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
+    """Return normalised images in the range 0 to 1."""
+    mean, std = _mean_and_std(images.device)
+    return images * std + mean
+
+
 @cache
 def _mean_and_std(device: torch.device) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation on a device, copied once."""

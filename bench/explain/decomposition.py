@@ -133,6 +133,7 @@ class Contribution:
     step: LogRatio | None  # whole step, in the ladder's order
     flop_ratio: float | None  # prediction by the matrix products of forward and backward, in the ladder's order
     shapley_flop_ratio: float | None = None  # the same prediction, mean over all orders
+    saved_seconds: float | None = None  # of a whole step per image, in the ladder's order
 
     @property
     def best(self) -> LogRatio | None:
@@ -268,7 +269,14 @@ class _LogThroughputs:
             step=contrast(self.step, weights),
             flop_ratio=None if flops is None else flops.value,
             shapley_flop_ratio=None if shapley_flops is None else shapley_flops.value,
+            saved_seconds=_saved_seconds(*(self.step.get(at, {}) for at in ends)),
         )
+
+
+def _saved_seconds(before: Rounds, after: Rounds) -> float | None:
+    """Return the mean difference of seconds per image over common rounds, from log throughputs."""
+    common = before.keys() & after.keys()
+    return fmean(math.exp(-before[one]) - math.exp(-after[one]) for one in common) if common else None
 
 
 def _log_throughputs(ladder: Ladder, records: Iterable[Record]) -> _LogThroughputs:

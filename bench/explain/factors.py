@@ -2,8 +2,16 @@
 
 from collections.abc import Sequence
 
-from bench.config import FIELDS, Experiment, choose, differing_fields, with_settings
-from bench.ladder import FIELDS_WITHOUT_WORK, OBJECTIVE_FIELDS, PACE_FIELDS, SHARED_FIELDS, Factor, setting_text
+from bench.config import FIELDS, NLTK, Experiment, choose, differing_fields, with_settings
+from bench.ladder import (
+    FIELDS_WITHOUT_WORK,
+    LABEL_FIELDS,
+    OBJECTIVE_FIELDS,
+    PACE_FIELDS,
+    SHARED_FIELDS,
+    Factor,
+    setting_text,
+)
 from bench.old_names import upgrade_typed_factor
 from bench.recipes import multi_scale
 
@@ -17,6 +25,9 @@ FACTOR_FIELDS = {
     "sampler": "image_sizes",
     "batch": "batch_size",
     "global_negatives": "simulated_global_batch",
+    "augmentation": "augmentation",
+    "dense_labels": "label_format",
+    "nltk_labels": "labels",
 }
 NEVER_FACTORS = (*OBJECTIVE_FIELDS, *SHARED_FIELDS)  # fields that are never factors
 NOT_ON_A_CPU = {
@@ -32,14 +43,17 @@ def select_factors(
 
     A factor is chosen by name, or as FIELD=VALUE with its value at the beginning; ValueError for unknown ones.
     """
-    differing, no_factors = differing_fields([baseline, first]), (*NEVER_FACTORS, *FIELDS_WITHOUT_WORK)
+    differing, no_factors = differing_fields([baseline, first]), {*NEVER_FACTORS, *FIELDS_WITHOUT_WORK}
+    no_factors |= set() if first.method == "catlip" else {*LABEL_FIELDS}
     by_field = {field: _make_factor(field, *values) for field, values in differing.items() if field not in no_factors}
     left_out = {} if on_gpu else dict(NOT_ON_A_CPU)
     for one in dict.fromkeys(map(upgrade_typed_factor, chosen)):
         field, equals, _ = one.partition("=")
         field = field if equals else choose(one, FACTOR_FIELDS, "factor (or FIELD=VALUE)")
         factor = _factor_by_start(field, one, first) if equals else _factor_by_name(one, first)
-        if factor.before == factor.after:
+        if factor.field in LABEL_FIELDS and first.method != "catlip":
+            left_out[factor.name] = f"{first.method} does not read the labels of CatLIP"
+        elif factor.before == factor.after:
             left_out[factor.name] = f"{first.name} has {factor.after} already"
         elif equals or factor.name not in left_out:
             by_field.setdefault(field, factor)
@@ -62,6 +76,9 @@ def _factor_by_name(name: str, first: Experiment) -> Factor:
         "sampler": (),
         "batch": max(1, first.batch_size // BATCH_DIVISOR),
         "global_negatives": PUBLISHED_GLOBAL_BATCH,
+        "augmentation": "range" if first.augmentation == "none" else "none",
+        "dense_labels": "dense",
+        "nltk_labels": NLTK,
     }
     after = getattr(first, FACTOR_FIELDS[name])
     if name == "sampler":

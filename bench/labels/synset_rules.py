@@ -11,7 +11,7 @@ is NLTK's averaged perceptron. It is pure Python: 1,000 to 2,000 captions/s on a
 captions/s of the released rule.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 
 from bench.labels.cleaning import clean
 from bench.labels.labeller import LabelIds, Offsets
+from bench.labels.nltk_labels import TAGGER_WEIGHTS, Tag, load_tagger, nltk_required
 from bench.labels.pieces import Labels, PieceLabels
 from bench.labels.tokens import NLTK_3_10, Tokenizer
 from bench.labels.wordnet import NOT_A_LABEL, lexicon
@@ -34,8 +35,6 @@ UNCLEAN = r"[^\t\n\f -~]|\+|%[0-9A-Fa-f]{2}|<[^>\n]*>|&#?[0-9A-Za-z]{1,24};"
 SPACE = "[\t-\r\x1c-\x1f \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
 MOVED_CLOSING = f"[.?!]{SPACE}+[\"')\\]}}‘’“”«»]+(?:{SPACE}|--|$)"
 CAPTIONS_PER_PASS = 1 << 16  # bounds the memory for their pieces
-TAGGER_WEIGHTS = "averaged_perceptron_tagger_eng"
-Tag = Callable[[list[str]], list[tuple[str, str]]]  # tokens of a caption to pairs of token and tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +158,8 @@ class PaperRule(CorenetRule):
     def __init__(self, tag: Tag | None = None) -> None:
         """Take a tagger, or load NLTK's; ValueError names the package or the weights to install."""
         super().__init__("paper")
-        self._tag = tag or _load_nltk_tagger()
+        with nltk_required("--rule paper", TAGGER_WEIGHTS):
+            self._tag = tag or load_tagger()
 
     def label(self, captions: pa.StringArray) -> tuple[LabelIds, Offsets]:
         """Label captions; order and repeats are those of the released rule."""
@@ -177,18 +177,3 @@ class PaperRule(CorenetRule):
             return []
         tagged = zip(labels, self._tag(tokens), strict=True)
         return [label for label, (_, tag) in tagged if label != NOT_A_LABEL and is_noun(tag)]
-
-
-def _load_nltk_tagger() -> Tag:
-    try:
-        from nltk.tag.perceptron import PerceptronTagger
-
-        tag: Tag = PerceptronTagger().tag
-    except ImportError as error:
-        raise ValueError("--rule paper tags words with NLTK: pip install -e '.[paper]'") from error
-    except LookupError as error:
-        raise ValueError(
-            "--rule paper needs the weights of NLTK's tagger, which no Python package contains: "
-            f"python -m nltk.downloader {TAGGER_WEIGHTS}"
-        ) from error
-    return tag

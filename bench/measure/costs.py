@@ -11,9 +11,10 @@ from torch import nn
 
 from bench.config import Experiment
 from bench.data.targets import Target, Tokens
-from bench.methods import get_method, simulated_group
+from bench.methods import simulated_group
 from bench.profilers.counters import count_matmul_flops
 from bench.record import Flops
+from bench.train.augmentation import get_augmented_method
 from bench.train.build import build_untrained_tower, count_trained_parameters
 from models.heads import Classifier, DualEncoder, ImageProjection, Student
 from models.image_tower import PIXEL_CHANNELS, build_image_tower
@@ -96,7 +97,7 @@ def _count_at_size(
     experiment: Experiment, tower: nn.Module, model: nn.Module, image_size: int, batches: Sequence[Target]
 ) -> Flops:
     """Count a step at one image side, the mean over its batches."""
-    method, batch_size = get_method(experiment.method), experiment.batch_size_for(image_size)
+    method, batch_size = get_augmented_method(experiment), experiment.batch_size_for(image_size)
     simulated = simulated_group(experiment)
     images = meta_images(batch_size, image_size, experiment.embedding_channels or PIXEL_CHANNELS)
     image_forward, teacher_forward = count_matmul_flops(lambda: tower(images)), _teacher_forward_flops(model, images)
@@ -184,7 +185,7 @@ def build_on_meta(experiment: Experiment) -> tuple[nn.Module, nn.Module]:
     """Return the image tower and the model around it, on the `meta` device."""
     with META:
         tower = build_untrained_tower(experiment)
-        model = get_method(experiment.method).build_model(tower, experiment)
+        model = get_augmented_method(experiment).build_model(tower, experiment)
     if experiment.activation_checkpointing:
         checkpoint_activations(model)
     return tower, model

@@ -172,6 +172,8 @@ def measure_phases(run: TrainState, steps: Iterable[int]) -> dict[str, tuple[flo
     modules: dict[str, nn.Module] = {}
     if not resolve_auto(experiment, device)[1]:
         modules = {"image forward": run.tower}
+        if isinstance(augmentor := getattr(run.model, "augmentor", None), nn.Module):
+            modules["augmentation"] = augmentor
         if isinstance(run.model, DualEncoder):
             modules["text forward"] = run.model.text
     rest = "head and loss" if modules else "forward"

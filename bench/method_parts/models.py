@@ -27,12 +27,16 @@ def build_dual_encoder(tower: ImageTower, experiment: Experiment, scale: float, 
 
 def build_synset_classifier(tower: ImageTower, experiment: Experiment) -> Classifier:
     """Return the tower with a classifier of one row per synset."""
-    rows = _resolve_head_rows(experiment, len(read_vocabulary(experiment.synset_vocabulary).labels))
-    head = nn.Linear(tower.width, rows)
+    head = nn.Linear(tower.width, count_synset_rows(experiment))
     if experiment.head_initialisation == "trunc_normal":
         nn.init.trunc_normal_(head.weight, std=HEAD_STD)
         nn.init.zeros_(head.bias)
     return Classifier(tower, head)
+
+
+def count_synset_rows(experiment: Experiment) -> int:
+    """Return the number of rows of the classifier of synsets."""
+    return _resolve_head_rows(experiment, len(row_synsets(experiment)))
 
 
 def row_synsets(experiment: Experiment) -> tuple[str, ...]:

@@ -5,14 +5,18 @@ from pathlib import Path
 
 import torch
 
-from bench.config import COMPUTED, Experiment
+from bench.config import COMPUTED, NLTK, Experiment
+from bench.data.released_labels import DenseLabels, UncomputedLabels
 from bench.data.shards.shards import find_shards
 from bench.data.targets import Captions, Features, Labels, NoTarget, Tokens, TokensAndLabels
 from bench.environment.machine import default_device, resolve_padding
 from bench.environment.seeds import TEXT, seed_for
 from bench.labels.label_files import load_stored_labels
 from bench.labels.labeller import get_labeller
+from bench.labels.nltk_labels import NltkLabeller
 from bench.labels.subwords import SubwordIds
+from bench.labels.vocabulary import read_vocabulary
+from bench.method_parts.models import count_synset_rows
 from bench.towers.teacher import stored_features
 from models.text_tower import text_width, why_padding_is_needed
 
@@ -42,8 +46,19 @@ def tokens_or_features(experiment: Experiment) -> Callable[[Captions], Tokens | 
     return lambda captions: Features(table[torch.tensor(captions.rows) % STORED_CAPTIONS])
 
 
-def synset_labels(experiment: Experiment) -> Callable[[Captions], Labels]:
+def synset_labels(experiment: Experiment) -> Callable[[Captions], Labels | UncomputedLabels | DenseLabels]:
     """Return a function to the WordNet nouns in captions, by the released rule or as stored."""
+    make_labels = _sparse_synset_labels(experiment)
+    if experiment.label_format == "sparse":
+        return make_labels
+    width = count_synset_rows(experiment)
+    return lambda captions: DenseLabels(make_labels(captions), width)
+
+
+def _sparse_synset_labels(experiment: Experiment) -> Callable[[Captions], Labels | UncomputedLabels]:
+    if experiment.labels == NLTK:
+        label = NltkLabeller([*read_vocabulary(experiment.synset_vocabulary).keys])
+        return lambda captions: UncomputedLabels(captions.texts, label)
     if experiment.labels != COMPUTED:
         stored = load_stored_labels(Path(experiment.labels), find_shards(experiment.data), experiment.synset_vocabulary)
         return lambda captions: Labels.from_lists(stored.select(captions.rows, captions.total))

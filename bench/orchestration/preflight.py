@@ -15,7 +15,15 @@ import pynvml
 from msgspec.structs import replace
 
 from bench.catalog import SCENES, TASKS
-from bench.config import COMPUTED, MAY_DIFFER, PACK_DATA, Experiment, require_comparable_experiments, with_batch_size
+from bench.config import (
+    COMPUTED,
+    MAY_DIFFER,
+    NLTK,
+    PACK_DATA,
+    Experiment,
+    require_comparable_experiments,
+    with_batch_size,
+)
 from bench.console.console import log, require_utf8
 from bench.console.progress import Progress
 from bench.data.caption_lengths import WEB, read_texts
@@ -28,6 +36,7 @@ from bench.environment.rank_info import torchrun_env
 from bench.experiments import EXPERIMENTS
 from bench.labels.label_files import find_label_files
 from bench.labels.labeller import get_labeller
+from bench.labels.nltk_labels import NltkLabeller
 from bench.orchestration.comparison import Comparison, Scope
 from bench.orchestration.runner import Runner
 from bench.orchestration.torchrun import connect_coordinator
@@ -131,8 +140,10 @@ def _require_buildable(experiments: Sequence[Experiment]) -> None:
         except Exception as error:  # noqa: BLE001 - open_clip, timm and torch document no exceptions for bad sizes
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise ValueError(f"{one.name}: the model cannot be built: {reason}") from None
-        if one.method == "catlip" and one.labels == COMPUTED:
+        if one.method == "catlip" and one.labels in (COMPUTED, NLTK):
             get_labeller("corenet", one.synset_vocabulary)
+            if one.labels == NLTK:
+                NltkLabeller([])
         elif one.method == "catlip":
             find_label_files(Path(one.labels), find_shards(one.data), one.synset_vocabulary)
     for subset in {one.subset for one in experiments}:

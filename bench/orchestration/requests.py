@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 
 from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_INIT, TASKS, ScoringSubject, compatible_pairs
-from bench.config import CheckpointConfig, Experiment
+from bench.config import Experiment
 from bench.console.console import StopRequest
 from bench.environment.rank_info import torchrun_env
 from bench.ladder import Ladder
 from bench.record import Failure, Record, record_path, write_record
-from bench.train.checkpoints import exclusive_lock
+from bench.train.checkpoints import CheckpointConfig, exclusive_lock
 
 if TYPE_CHECKING:
     import torch

@@ -71,7 +71,7 @@ def build_corenet(state: TrainState, checkout: Path) -> tuple[nn.Module, Step[An
     def compute_loss(batch: Batch[Any]) -> Tensor:
         images, target = state.tower.normalise_for_trunk(batch.images), batch.target
         is_clip = experiment.method == "clip"
-        labels = target.groups[0][target.inverse_permutation] if is_clip else target.matrix
+        labels = target.groups[0][target.inverse_permutation] if is_clip else target.values
         samples = {"image": images, "text": labels} if is_clip else images
         losses = loss_function(samples, model(samples), labels, epoch=0, iterations=0)
         total: Tensor = losses["total_loss"]

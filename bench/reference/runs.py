@@ -8,27 +8,24 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
 from msgspec.structs import replace
 from open_clip.loss import ClipLoss
 from torch import Tensor
 
 from bench.config import Experiment
+from bench.data.released_labels import DenseLabels, make_multi_hot
 from bench.data.stream import Batch, PackStream, Stream
-from bench.data.targets import Labels, NoTextMixin, Tokens, to_device
+from bench.data.targets import Labels, Tokens, to_device
 from bench.environment.machine import resolve_auto
 from bench.labels.subwords import SubwordIds
-from bench.labels.vocabulary import read_vocabulary
-from bench.methods import METHODS, Method
+from bench.method_parts.models import count_synset_rows
 from bench.record import ReferenceRun
 from bench.reference import DENSE, OPEN_CLIP_FUSED, OURS, SUPERCLASS, WARMUP_STEPS
 from bench.reference.corenet import build_corenet
 from bench.reference.superclass import build_superclass
 from bench.reference.timing import RAMP_STEPS, WindowTimer, ramped_learning_rate, released_adamw, time_phases
 from bench.train.build import TrainState, build_train_state, load_data
-from bench.train.step import make_optimizer, make_step
-from losses.collectives import ProcessGroupLike
+from bench.train.step import make_optimizer
 from models.heads import DualEncoder, build_open_clip, open_clip_state
 
 
@@ -56,7 +53,9 @@ def run_side(
             losses = _run_open_clip(stream, batches, windows, fused=side == OPEN_CLIP_FUSED)
             tokens = float(experiment.context_length)
     else:
-        losses, target_bytes = _run_catlip_targets(build_train_state(stream), windows, steps, is_dense=side == DENSE)
+        experiment = replace(experiment, label_format="dense" if side == DENSE else "sparse")
+        state = build_train_state(load_data(experiment, device, results))
+        losses, target_bytes = _run_catlip_targets(state, windows, steps)
     return ReferenceRun(
         side=side,
         round=round_,
@@ -140,63 +139,14 @@ class _TimedLoader:
 # CatLIP
 
 
-@dataclass(frozen=True, slots=True)
-class MultiHot(NoTextMixin):
-    """Multi-hot labels: a row of 0 and 1 per caption."""
-
-    matrix: Int[Tensor, "captions labels"]
-
-    def select(self, rows: Int[Tensor, " batch"]) -> "MultiHot":
-        """Select rows."""
-        return MultiHot(self.matrix[rows])
-
-    def to(self, device: torch.device) -> "MultiHot":
-        """Copy to a device asynchronously."""
-        return MultiHot(to_device(self.matrix, device))
-
-
-def _run_catlip_targets(
-    state: TrainState, windows: WindowTimer, steps: int, *, is_dense: bool
-) -> tuple[list[Tensor], float]:
-    """Run steps with targets as index lists or dense; return losses and bytes of targets per image.
-
-    Dense targets are int64 multi-hot rows, stacked, copied to the device and cast in the loss; all else is ours.
-    Source: apple/corenet, `wordnet_tagged_classification.py` and `binary_cross_entropy.py`.
-    """
-    losses, target_bytes, stream, step = list[Tensor](), 0, state.stream, state.step
-    experiment, num_labels = stream.experiment, int(state.model.head.out_features)  # type: ignore[union-attr, arg-type]
-    if is_dense:
-        catlip, (precision, compiled) = METHODS["catlip"], resolve_auto(experiment, stream.device)
-        method: Method[Any, Any] = Method(catlip.build_model, catlip.targets, _dense_loss)
-        step = make_step(experiment, state.model, method, precision, compiled=compiled)
+def _run_catlip_targets(state: TrainState, windows: WindowTimer, steps: int) -> tuple[list[Tensor], float]:
+    """Run steps; return losses and bytes of targets per image."""
+    losses, target_bytes, experiment = list[Tensor](), 0, state.stream.experiment
     for k in windows.time_steps(steps):
-        batch: Batch[Any] = stream.batch(k)
-        if is_dense:
-            target = MultiHot(make_multi_hot(stream.target(k), num_labels))
-            target_bytes += target.matrix.nbytes
-            batch = Batch(batch.images, target.to(stream.device))
-        else:
-            target_bytes += batch.target.rows.nbytes + batch.target.columns.nbytes
-        losses.append(step(batch, ramped_learning_rate(experiment, k)))
+        batch: Batch[Any] = state.stream.batch(k)
+        target_bytes += batch.target.nbytes
+        losses.append(state.step(batch, ramped_learning_rate(experiment, k)))
     return losses, target_bytes / (steps * experiment.batch_size)
-
-
-def make_multi_hot(labels: Labels, num_labels: int) -> Int[Tensor, "batch labels"]:
-    """Return multi-hot rows, built one by one and stacked, as a data loader collates them."""
-    rows = []
-    for first, last in zip(labels.starts[:-1].tolist(), labels.starts[1:].tolist(), strict=True):
-        row = torch.zeros(num_labels, dtype=torch.int64)
-        row[labels.columns[first:last]] = 1
-        rows.append(row)
-    return torch.stack(rows)
-
-
-def _dense_loss(
-    model: torch.nn.Module, images: Tensor, target: MultiHot, _group: ProcessGroupLike
-) -> Float[Tensor, ""]:
-    logits = model(images)
-    dense = target.matrix.to(logits.dtype)
-    return F.binary_cross_entropy_with_logits(logits, dense, reduction="sum") / len(images)
 
 
 # Code of a checkout
@@ -223,12 +173,12 @@ def _run_beside_checkout(
     return losses, tokens, time_phases(model, step, batches[steps:], ramped_learning_rate(experiment, steps))
 
 
-def released_labels(stream: Stream[Labels], k: int) -> MultiHot | Tokens:
+def released_labels(stream: Stream[Labels], k: int) -> DenseLabels | Tokens:
     """Return the labels of batch k in the form of the released code: multi-hot for CatLIP, token ids for SuperClass."""
     experiment, labels = stream.experiment, stream.target(k)
     if experiment.method == "catlip":
-        rows = experiment.head_rows or len(read_vocabulary(experiment.synset_vocabulary).labels)
-        return MultiHot(make_multi_hot(labels, rows))
+        rows = count_synset_rows(experiment)
+        return DenseLabels(labels, rows, make_multi_hot(labels, rows))
     captions = [ids.tolist() for ids in labels.columns.tensor_split(labels.starts[1:-1])]
     return Tokens.from_ids(
         captions, *SubwordIds(experiment.subword_vocabulary).start_and_end, experiment.context_length

@@ -19,6 +19,8 @@ from bench.methods import METHODS, get_method
 from bench.suites.device import DEVICE, rate, seconds
 from bench.train.build import build_train_state, build_untrained_tower, take_full_rate_steps
 from bench.train.step import make_optimizer
+from losses.psnr import psnr_loss, scheduled_error
+from models.range_augment import RangeAugment
 from models.text_tower import build_text_tower
 
 CLIP = EXPERIMENTS["clip-tiny"]
@@ -60,6 +62,15 @@ def test_augmented_batch(benchmark: BenchmarkFixture, images: PackImages, genera
     rows = torch.randperm(len(images), generator=generator)[: CLIP.batch_size]
     pixels, rows = images.pixels.to(DEVICE), rows.to(DEVICE)
     benchmark(lambda: augment(pixels[rows], CLIP, CLIP.image_size, generator))
+    rate(benchmark, "images", CLIP.batch_size)
+
+
+@pytest.mark.benchmark(group="augmentation", timer=seconds)
+def test_range_augment(benchmark: BenchmarkFixture) -> None:
+    """Forward and backward of RangeAugment and its loss, without a tower."""
+    augmentor, images = RangeAugment().to(DEVICE), torch.rand(CLIP.batch_size, 3, CLIP.image_size, CLIP.image_size)
+    images, target = images.to(DEVICE), scheduled_error(augmentor.steps_taken, 1)
+    benchmark(lambda: psnr_loss(images, augmentor(images), target).backward())  # type: ignore[no-untyped-call]
     rate(benchmark, "images", CLIP.batch_size)
 
 

@@ -25,6 +25,7 @@ from bench.labels.subwords import encode_caption
 from bench.methods import Method, get_method
 from bench.profilers.clock import clock
 from bench.towers.patches import require_whole_patches
+from bench.train.augmentation import get_augmented_method
 from bench.train.distributed import world_group
 from bench.train.not_finite import NotFiniteError
 from bench.train.step import Step, make_step
@@ -103,7 +104,7 @@ def build_train_state(stream: Stream[Any], *, plain: bool = False) -> TrainState
     The model is compiled and parallelized as the experiment and the process group require; a `plain` one is neither.
     """
     experiment, device = stream.experiment, stream.device
-    method, tower = get_method(experiment.method), build_untrained_tower(experiment)
+    method, tower = get_augmented_method(experiment), build_untrained_tower(experiment)
     torch.manual_seed(seed_for(experiment.seed, HEAD))
     model = method.build_model(tower, experiment).to(device)
     if experiment.activation_checkpointing:

@@ -12,7 +12,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
-from bench.config import CheckpointConfig
 from bench.console.console import StopRequest, printable
 from bench.data.image_sizes import images_before
 from bench.data.shards.shards import inputs_digest
@@ -23,6 +22,7 @@ from bench.train.build import TrainState
 from bench.train.checkpoints import (
     TENSORS,
     TOWER,
+    CheckpointConfig,
     CheckpointMetadata,
     read_metadata,
     require_same_experiment,

@@ -33,6 +33,15 @@ MAX_KEPT = 2
 TOWER, TENSORS, STATE, MANIFEST = "tower.safetensors", "state.safetensors", "state.json", "manifest.json"
 
 
+class CheckpointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The settings of a training's checkpoints."""
+
+    folder: str  # Folder of the checkpoints.
+    interval_minutes: float  # Minutes between two checkpoints.
+    resume_from: str = ""  # Checkpoint to resume from; empty: the training starts anew.
+    tensorboard: str = ""  # Folder of TensorBoard event files; empty: none are written.
+
+
 class CheckpointMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The metadata of a checkpoint, in `state.json` beside its tensors."""
 

@@ -113,10 +113,10 @@ def weights_to_score(run: TrainState) -> State:
 
 
 def head_weights_to_score(run: TrainState) -> State:
-    """Return the scored weights outside the tower, without a teacher's. All ranks must call it."""
+    """Return the scored weights outside the tower, without a teacher's or RangeAugment's. All ranks must call it."""
     frozen = {name for name, value in run.model.named_parameters() if not value.requires_grad}
     model = run.model if run.step.ema is None else run.step.ema
-    head = {name: value for name, value in model.state_dict().items() if not name.startswith("tower.")}
+    head = {name: value for name, value in model.state_dict().items() if not name.startswith(("tower.", "augmentor."))}
     return {name: full_tensor(value) for name, value in head.items() if name not in frozen}
 
 

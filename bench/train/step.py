@@ -111,9 +111,16 @@ def make_step(
 
 
 def make_optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.AdamW:
-    """Return fused AdamW (on a CPU nine times as fast as the default) without weight decay on vectors and scalars."""
+    """Return fused AdamW (on a CPU nine times as fast as the default) without weight decay on vectors and scalars.
+
+    The parameters of RangeAugment are a group of their own, with weight decay as in the released code, although they
+    are scalars. Source: apple/corenet at 1aa3acd, `corenet/modeling/misc/common.py`, `parameter_list`.
+    """
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    ranges = [parameter for name, parameter in trained.items() if name.startswith("augmentor.")]
+    others = weight_decay_groups(parameter for name, parameter in trained.items() if not name.startswith("augmentor."))
     return torch.optim.AdamW(
-        weight_decay_groups(parameter for parameter in model.parameters() if parameter.requires_grad),
+        [*others, *([{"params": ranges}] if ranges else [])],
         lr=experiment.learning_rate,
         betas=experiment.betas,
         eps=experiment.eps,

@@ -29,6 +29,7 @@ class PhaseStyle:
 
 PHASE_STYLES = {
     "data": PhaseStyle(2, "++++", "▦"),
+    "augmentation": PhaseStyle(7, "----", "▤"),
     "forward": PhaseStyle(1, "", "■"),
     "image forward": PhaseStyle(1, "", "■"),
     "text forward": PhaseStyle(4, "\\\\\\\\", "▧"),

@@ -13,12 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, redirect_stderr, suppress
 from pathlib import Path
 
-from bench.config import CheckpointConfig
 from bench.console.console import StopRequest
 from bench.environment.machine import current_circumstances
 from bench.record import Failure, Record, read_record, write_record
 from bench.train.checkpoint_manager import CheckpointManager
-from bench.train.checkpoints import TENSORS, list_checkpoints, read_checkpoint
+from bench.train.checkpoints import TENSORS, CheckpointConfig, list_checkpoints, read_checkpoint
 from tests.chaos.bound import Check, check_none
 from tests.chaos.made import write_shards
 from tests.chaos.short import short_experiment, train_in_process

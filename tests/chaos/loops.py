@@ -3,10 +3,10 @@
 import threading
 from pathlib import Path
 
-from bench.config import CheckpointConfig
 from bench.console.console import StopRequest
 from bench.profilers.memory import read_status_bytes
 from bench.train.checkpoint_manager import CheckpointManager
+from bench.train.checkpoints import CheckpointConfig
 from tests.chaos.bound import Check, num_tries
 from tests.chaos.made import write_shards
 from tests.chaos.short import short_experiment, train_in_process

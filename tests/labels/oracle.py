@@ -9,13 +9,11 @@ Only tests need NLTK (extra `oracle`), and its downloader is not needed. Install
 and set NLTK_DATA=nltk_data, which NLTK reads.
 """
 
-import re
 import shutil
 import sys
 from pathlib import Path
-from urllib.parse import unquote
 
-from ftfy import fix_text
+from bench.labels.nltk_labels import clean_as_released, find_synset
 
 # The 45 files that WordNet's synsets were written in (lexnames(5WN)), numbered from 0, with their part of speech.
 LEXNAMES = """adj.all 3|adj.pert 3|adv.all 4|noun.Tops 1|noun.act 1|noun.animal 1|noun.artifact 1|noun.attribute 1
@@ -44,33 +42,14 @@ def missing() -> str | None:
     return None
 
 
-def cleaned(caption: str) -> str:
-    """Clean as corenet/data/datasets/utils/text.py does."""
-    text = re.sub("<.*?>", "", unquote(caption).replace("+", " ")).strip("\n")
-    return fix_text(re.sub(" +", " ", text)).strip().lower()
-
-
 def words(caption: str) -> list[str]:
     from nltk.tokenize import word_tokenize
 
-    return word_tokenize(cleaned(caption))
-
-
-def synset_of(word: str) -> str | None:
-    """Return the synset of a token as corenet's `_convert_caption_to_labels` finds it, before it asks a vocabulary."""
-    from nltk.corpus import wordnet
-    from nltk.stem import WordNetLemmatizer
-
-    try:
-        lemma = WordNetLemmatizer().lemmatize(word)
-        synset = wordnet.synset(f"{lemma}.n.01")
-    except Exception:  # noqa: BLE001  as there
-        return None
-    return f"{synset.pos()}{synset.offset()}" if synset.name() == f"{lemma}.n.01" else None
+    return word_tokenize(clean_as_released(caption))
 
 
 def labels(caption: str) -> list[str]:
-    return [key for word in words(caption) if (key := synset_of(word))]
+    return [key for word in words(caption) if (key := find_synset(word))]
 
 
 def lay(wordnet: Path, cache: Path, out: Path) -> None:

@@ -24,10 +24,10 @@ from nltk.stem import WordNetLemmatizer
 from nltk.tag.perceptron import PerceptronTagger
 from nltk.tokenize import word_tokenize
 
+from bench.labels.nltk_labels import NltkLabeller, clean_as_released, find_synset
 from bench.labels.synset_rules import CorenetRule
 from bench.labels.wordnet import Lexicon, lexicon
 from bench.suites.captions import distinct_captions
-from tests.labels.oracle import cleaned, synset_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,16 +46,6 @@ def tagger() -> tuple[PerceptronTagger, str]:
         words = [lexicon().gloss(label).split()[:14] for label in generator.sample(range(60_000), 1500)]
         untrained.train([[(word, f"T{len(word) * 7 % 45}") for word in sentence] for sentence in words], nr_iter=2)
         return untrained, "a stand-in for NLTK's tagger"
-
-
-def released(caption: str, tags: PerceptronTagger, vocabulary: list[str]) -> list[int]:
-    """Label a caption as corenet's `_convert_caption_to_labels` does."""
-    labels = []
-    for word, _ in tags.tag(word_tokenize(cleaned(caption))):
-        key = synset_of(word)
-        if key is not None and key in vocabulary:
-            labels.append(vocabulary.index(key))
-    return labels
 
 
 def label(*arguments: str, cores: int) -> None:
@@ -77,10 +67,11 @@ def main(count: int) -> None:
     ids, offsets = rule.label(column)
     tags, which = tagger()
     vocabulary = [rule.keys[label] for label, _ in Counter(ids.tolist()).most_common(VOCABULARY)]
+    released = NltkLabeller(vocabulary, tags.tag)
     wordnet.synset("dog.n.01"), WordNetLemmatizer().lemmatize("dogs"), word_tokenize("a dog")  # its tables are read
     different = sum(
         [rule.keys[label] for label in ids[offsets[row] : offsets[row + 1]]]
-        != [key for word in word_tokenize(cleaned(caption)) if (key := synset_of(word))]
+        != [key for word in word_tokenize(clean_as_released(caption)) if (key := find_synset(word))]
         for row, caption in enumerate(captions[:RELEASED])
     )
     with TemporaryDirectory() as folder:
@@ -90,10 +81,10 @@ def main(count: int) -> None:
         stored = (source, "--vocabulary", vocab, "--out", out, "--force")
         some = captions[:RELEASED]
         sides: dict[str, tuple[int, Callable[[], object]]] = {
-            f"released code, with {which}": (RELEASED, lambda: [released(one, tags, vocabulary) for one in some]),
+            f"released code, with {which}": (RELEASED, lambda: [*map(released, some)]),
             "released code without tagger and vocabulary": (
                 RELEASED,
-                lambda: [[synset_of(word) for word in word_tokenize(cleaned(one))] for one in some],
+                lambda: [[find_synset(word) for word in word_tokenize(clean_as_released(one))] for one in some],
             ),
             "corenet in this process, its words not yet known": (count, lambda: CorenetRule().label(column)),
             "corenet in this process, its words known": (count, lambda: rule.label(column)),

@@ -175,7 +175,7 @@ def test_released_targets_hold_the_labels_of_ours() -> None:
     """SuperClass's code marks start, end and padding as labels, too: their weight is 0, for every caption has them."""
     labels = [[3, 1], [], [700]]
     stream: Any = OneBatch(EXPERIMENTS["catlip-tiny"], Labels.from_lists(labels))
-    multi_hot = released_labels(stream, 0).matrix  # type: ignore[union-attr]
+    multi_hot = released_labels(stream, 0).values  # type: ignore[union-attr]
     assert [row.nonzero().flatten().tolist() for row in multi_hot] == [sorted(row) for row in labels]
     assert multi_hot.dtype == torch.int64
 

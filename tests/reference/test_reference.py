@@ -8,10 +8,11 @@ from msgspec.structs import replace
 
 from bench.cli.reference import compare_early_losses, reference_speed_table
 from bench.config import Experiment
+from bench.data.released_labels import make_multi_hot
 from bench.data.targets import Labels
 from bench.record import Record, ReferenceRun
 from bench.reference import DENSE, OPEN_CLIP, OURS, SIDES, WARMUP_STEPS
-from bench.reference.runs import make_multi_hot, run_side
+from bench.reference.runs import run_side
 from tests.reports.conftest import HERE
 from tests.small import small
 

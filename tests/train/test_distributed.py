@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import bench.train.loop as train_module
-from bench.config import METHOD_NAMES, CheckpointConfig
+from bench.config import METHOD_NAMES
 from bench.console.console import TERMINATED, StopRequest
 from bench.data.pack import PackImages, load_pack_images
 from bench.data.stream import Batch, PackStream
@@ -30,7 +30,7 @@ from bench.profilers.memory import Peaks
 from bench.record import Failure, Memory, Speed, read_records
 from bench.train.build import TrainState, build_train_state, build_untrained_tower
 from bench.train.checkpoint_manager import CheckpointManager
-from bench.train.checkpoints import latest_valid
+from bench.train.checkpoints import CheckpointConfig, latest_valid
 from bench.train.distributed import all_gather_floats, full_tensor, transformer_blocks
 from bench.train.loop import train
 from tests.processes import LONGEST_SECONDS, have_ended, in_ranks, wait_until

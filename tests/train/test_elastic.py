@@ -12,10 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 import bench.train.loop as train_module
-from bench.config import CheckpointConfig
 from bench.console.console import TERMINATED, StopRequest
 from bench.train.checkpoint_manager import CheckpointManager
-from bench.train.checkpoints import latest_valid
+from bench.train.checkpoints import CheckpointConfig, latest_valid
 from bench.train.loop import train
 from tests.data.shards import CAPTIONS, encoded, make_image, write_shard
 from tests.processes import in_ranks

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench.config import CheckpointConfig, Experiment
+from bench.config import Experiment
 from bench.console.console import record_signals
 from bench.data.decoding import UNKNOWN_FORMAT
 from bench.data.stream import PackStream, Stream
@@ -21,7 +21,7 @@ from bench.towers.provenance import read_provenance
 from bench.train import loop as training
 from bench.train.build import build_train_state, load_data
 from bench.train.checkpoint_manager import CheckpointManager
-from bench.train.checkpoints import TENSORS, TOWER, latest_valid, list_checkpoints
+from bench.train.checkpoints import TENSORS, TOWER, CheckpointConfig, latest_valid, list_checkpoints
 from bench.train.state import clone_state, collect_state, load_state, state_to_cpu
 from tests.chaos.full_disk import limit_file_size
 from tests.data.shards import encoded, make_image, webdataset_members, write_shard
@@ -101,6 +101,7 @@ def require_equal(found: Training | int, folder: Path, whole: Training, whole_fo
         ("clip", SHARE),
         ("catlip", {"schedule": "cosine", "ema_decay": 0.9}),
         ("siglip", {"schedule": "cosine"}),
+        ("catlip", SHARE | {"augmentation": "range"}),
     ],
 )
 def test_training_stopped_after_every_step_equals_an_unstopped_one(

@@ -1,0 +1,63 @@
+"""CatLIP's labels as its released code has them: computed while images are loaded, and as dense rows."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from bench.data.targets import Labels, NoTextMixin, to_device
+
+
+@dataclass(frozen=True, slots=True)
+class UncomputedLabels(NoTextMixin):
+    """Labels that are computed from the captions of a batch when it is loaded."""
+
+    texts: Sequence[str]
+    label: Callable[[str], list[int]]
+
+    def select(self, rows: Int[Tensor, " batch"]) -> Labels:
+        return Labels.from_lists([self.label(self.texts[row]) for row in rows.tolist()])
+
+    def to(self, _: torch.device) -> "UncomputedLabels":
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class DenseLabels(NoTextMixin):
+    """Labels whose batches are rows of 0 and 1, one per caption, as wide as the classification head."""
+
+    labels: Labels | UncomputedLabels
+    width: int
+    values: Int[Tensor, "captions labels"] | None = None  # None: a data set, whose rows are made batch by batch
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are copied to the device."""
+        assert self.values is not None
+        return self.values.nbytes
+
+    def select(self, rows: Int[Tensor, " batch"]) -> "DenseLabels":
+        if self.values is not None:
+            return DenseLabels(self.labels, self.width, self.values[to_device(rows, self.values.device)])
+        labels = self.labels.select(rows)
+        return DenseLabels(labels, self.width, make_multi_hot(labels, self.width))
+
+    def to(self, device: torch.device) -> "DenseLabels":
+        assert self.values is not None
+        return DenseLabels(self.labels, self.width, to_device(self.values, device))
+
+
+def make_multi_hot(labels: Labels, num_labels: int) -> Int[Tensor, "captions labels"]:
+    """Return rows of int64, built one by one and stacked, as CatLIP's released data loader makes them.
+
+    Source: apple/corenet at 1aa3acd, `corenet/data/datasets/classification/wordnet_tagged_classification.py`.
+    """
+    rows = []
+    for first, last in pairwise(labels.starts.tolist()):
+        row = torch.zeros(num_labels, dtype=torch.int64)
+        row[labels.columns[first:last]] = 1
+        rows.append(row)
+    return torch.stack(rows)

@@ -1,0 +1,82 @@
+"""CatLIP's labels as its released code computes them for each caption while images are loaded: with NLTK.
+
+Source: apple/corenet at 1aa3acd, `corenet/data/datasets/classification/wordnet_tagged_classification.py`,
+`_convert_caption_to_labels`, and `corenet/data/datasets/utils/text.py`. The labels are those of the rule `corenet`;
+only their cost differs, which `explain --factors nltk_labels` measures.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from urllib.parse import unquote
+
+from ftfy import fix_text
+
+Tag = Callable[[list[str]], list[tuple[str, str]]]  # tokens of a caption to pairs of token and tag
+TAGGER_WEIGHTS = "averaged_perceptron_tagger_eng"
+
+
+class NltkLabeller:
+    """Labels one caption: clean, tokenise, tag, lemmatise, look up the synset, and search it in the vocabulary.
+
+    The tags are computed and not used. The tagger is loaded once: NLTK 3.8.1, which the released code asks for, keeps
+    its weights, and later versions read them again in each `pos_tag`.
+    """
+
+    def __init__(self, vocabulary: list[str], tag: Tag | None = None) -> None:
+        """Take the synsets of the labels, and a tagger or None for NLTK's; ValueError names what must be installed."""
+        self._vocabulary = vocabulary
+        with nltk_required("labels=nltk", f"wordnet punkt_tab {TAGGER_WEIGHTS}"):
+            from nltk.tokenize import word_tokenize
+
+            self._tag, self._tokenize = tag or load_tagger(), word_tokenize
+            self("a dog")  # reads the data
+
+    def __call__(self, caption: str) -> list[int]:
+        """Return the labels of a caption as positions in the vocabulary, in the order of its words, with repeats."""
+        labels = []
+        for word, _ in self._tag(self._tokenize(clean_as_released(caption))):
+            key = find_synset(word)
+            if key is not None and key in self._vocabulary:  # two searches of a list, as there
+                labels.append(self._vocabulary.index(key))
+        return labels
+
+
+def clean_as_released(caption: str) -> str:
+    """Return what `bench.labels.cleaning.clean` returns, without its shortcuts."""
+    text = re.sub("<.*?>", "", unquote(caption).replace("+", " ")).strip("\n")
+    return fix_text(re.sub(" +", " ", text)).strip().lower()
+
+
+def find_synset(word: str) -> str | None:
+    """Return the synset of a token, such as n2084071, or None."""
+    from nltk.corpus import wordnet
+    from nltk.corpus.reader.wordnet import WordNetError
+    from nltk.stem import WordNetLemmatizer
+
+    try:
+        lemma = WordNetLemmatizer().lemmatize(word)
+        synset = wordnet.synset(f"{lemma}.n.01")
+    except (WordNetError, ValueError):  # no such noun; a token such as "."
+        return None
+    return f"{synset.pos()}{synset.offset()}" if synset.name() == f"{lemma}.n.01" else None
+
+
+def load_tagger() -> Tag:
+    """Load NLTK's averaged perceptron tagger."""
+    from nltk.tag.perceptron import PerceptronTagger
+
+    tag: Tag = PerceptronTagger().tag
+    return tag
+
+
+@contextmanager
+def nltk_required(user: str, data: str) -> Iterator[None]:
+    """Raise ValueError with the remedy where NLTK or some of its data is not installed."""
+    try:
+        yield
+    except ImportError as error:
+        raise ValueError(f"{user} needs NLTK: pip install -e '.[paper]'") from error
+    except LookupError as error:
+        remedy = f"python -m nltk.downloader {data}"
+        raise ValueError(f"{user} needs data of NLTK that no Python package contains: {remedy}") from error

@@ -1,0 +1,124 @@
+"""RangeAugment is the released formula, pixel by pixel; ranges of width 0 change nothing; the loss moves the ranges."""
+
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from losses.psnr import psnr_loss, scheduled_error
+from models import range_augment
+from models.range_augment import BOUNDS, OPERATIONS, RangeAugment
+
+IDENTITY = {"brightness": 1.0, "contrast": 1.0, "noise": 0.0}
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def without_width(monkeypatch: pytest.MonkeyPatch, **magnitudes: float) -> RangeAugment:
+    """Ranges of one magnitude each, by default the one that changes nothing."""
+    fixed = {name: ((value, value), (value, value)) for name, value in (IDENTITY | magnitudes).items()}
+    monkeypatch.setattr(range_augment, "BOUNDS", fixed)
+    return RangeAugment()
+
+
+def slow_range(augmentor: RangeAugment, name: str) -> list[Tensor]:
+    ends = []
+    for parameters, (least, most) in zip((augmentor.low, augmentor.high), BOUNDS[name], strict=True):
+        ends.append(1 / (1 + torch.exp(-parameters[name])) * (most - least) + least)
+    return ends
+
+
+def slow(augmentor: RangeAugment, images: Tensor) -> Tensor:
+    """`neural_aug.py` with one scalar per pixel, and the same draws."""
+    count, channels, height, width = images.shape
+    rows = [[[[*line] for line in channel] for channel in image] for image in images]
+    for number in torch.randperm(3).tolist():
+        name = ("brightness", "contrast", "noise")[number]
+        chosen = torch.randperm(count)[: max(1, count // 2)].tolist()
+        (low, high), drawn = slow_range(augmentor, name), torch.rand(len(chosen), 1, 1, 1).flatten()
+        normal = torch.randn(len(chosen), channels, height, width) if name == "noise" else None
+        for place, row in enumerate(chosen):
+            magnitude = low + drawn[place] * (high - low)
+            for c, channel in enumerate(rows[row]):
+                mean = sum(sum(line) for line in channel) / (height * width)
+                for y, line in enumerate(channel):
+                    for x, value in enumerate(line):
+                        if name == "brightness":
+                            line[x] = value * magnitude
+                        elif name == "contrast":
+                            line[x] = (1 - magnitude) * mean + value * magnitude
+                        else:
+                            assert normal is not None
+                            line[x] = value + normal[place, c, y, x] * magnitude
+    flat = [value.clamp(0, 1) for image in rows for channel in image for line in channel for value in line]
+    return torch.stack(flat).view_as(images)
+
+
+@pytest.mark.parametrize("seed", range(6))  # of the order of the operations, too
+@pytest.mark.usefixtures("double")
+def test_values_and_gradients_equal_a_loop_over_pixels(seed: int) -> None:
+    augmentor = RangeAugment()
+    images = torch.rand(5, 3, 2, 3, generator=torch.Generator().manual_seed(seed)).requires_grad_()
+    weights = torch.rand(5, 3, 2, 3)
+    found = []
+    for function in (augmentor, lambda given: slow(augmentor, given)):
+        torch.manual_seed(seed)
+        augmented = function(images)
+        inputs = [images, *augmentor.parameters()]
+        found.append([augmented, *torch.autograd.grad((augmented * weights).sum(), inputs)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+def test_ranges_of_width_zero_at_the_identity_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.rand(8, 3, 5, 5)
+    assert torch.equal(without_width(monkeypatch)(images), images)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_each_operation_changes_half_of_the_images(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    augmentor, images = without_width(monkeypatch, **{name: 0.5}), torch.rand(8, 3, 5, 5)
+    changed = (augmentor(images) != images).flatten(1).any(1)
+    assert changed.sum() == 4
+    assert without_width(monkeypatch, **{name: 0.5})(images[:1]).ne(images[:1]).any()  # one image is a half of one
+
+
+def test_images_stay_between_0_and_1() -> None:
+    augmented = RangeAugment()(torch.rand(16, 3, 5, 5))
+    assert augmented.min() >= 0
+    assert augmented.max() == 1
+
+
+def test_loss_moves_the_ranges_so_that_the_psnr_follows_its_target() -> None:
+    """From wide initial ranges (PSNR under 10 dB) towards 40 dB, then with the target to 20 dB: the ranges widen."""
+    torch.manual_seed(0)
+    augmentor, num_steps = RangeAugment(), 400
+    optimizer = torch.optim.Adam(augmentor.parameters(), lr=0.1)
+    images = torch.rand(128, 3, 4, 4) * torch.rand(128, 3, 1, 1)
+
+    @torch.no_grad()
+    def reached() -> float:
+        errors = [(augmentor(images) - images).square().mean() for _ in range(16)]
+        return -10 * math.log10(float(torch.stack(errors).mean()))
+
+    found, widths = [reached()], []
+    for step in range(num_steps):
+        target = scheduled_error(torch.tensor(float(step), dtype=torch.float64), num_steps)
+        psnr_loss(images, augmentor(images), target).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if step + 1 in (150, 275, 400):
+            found.append(reached())
+            assert abs(found[-1] - 10 * math.log10(255**2 / float(target))) < 5
+            widths.append([float((high - low).detach()) for low, high in map(augmentor.magnitude_range, OPERATIONS)])
+    assert found[0] < 10
+    assert found[1] > found[2] > found[3]
+    assert found[3] == pytest.approx(20, abs=4)
+    assert all(first < last for first, last in zip(widths[0], widths[-1], strict=True))

@@ -1,0 +1,132 @@
+"""RangeAugment in a training: the tower sees changed images, its ranges are trained, and nothing of it is scored."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from bench.config import METHOD_NAMES
+from bench.data.transforms import denormalise, normalise
+from bench.measure.costs import count_costs, count_flops
+from bench.measure.speed import measure_speed
+from bench.methods import METHODS
+from bench.train.build import TrainState, build_train_state, load_data
+from bench.train.distributed import full_tensor
+from bench.train.state import collect_state, head_weights_to_score, weights_to_score
+from losses.psnr import psnr_loss, scheduled_error
+from models.range_augment import RangeAugment
+from tests.processes import in_ranks
+from tests.small import small
+
+CPU = torch.device("cpu")
+RATE = 1e-2
+
+
+def assembled(results: Path, method: str = "catlip", augmentation: str = "range", **changes: object) -> TrainState:
+    return build_train_state(load_data(small(method, augmentation=augmentation, **changes), CPU, results))
+
+
+def augmentor_of(run: TrainState) -> RangeAugment:
+    assert isinstance(run.model.augmentor, RangeAugment)
+    return run.model.augmentor
+
+
+@pytest.mark.parametrize("method", METHOD_NAMES)
+def test_loss_is_the_methods_on_augmented_images_and_that_of_their_psnr(method: str, results: Path) -> None:
+    run, batch = assembled(results, method), None
+    batch = run.stream.batch(0)
+    torch.manual_seed(7)
+    found = run.step.forward(batch)
+    torch.manual_seed(7)
+    pixels = denormalise(batch.images)
+    augmented = augmentor_of(run)(pixels)
+    if method in ("superclass", "superclip"):
+        run.model.counts.images_with_token.zero_()
+        run.model.counts.images_seen.zero_()
+    expected = METHODS[method].loss(run.model, normalise(augmented), batch.target, None)
+    target = scheduled_error(torch.zeros((), dtype=torch.float64), 6)  # 96 images in steps of 16
+    torch.testing.assert_close(found, expected + psnr_loss(pixels, augmented, target))
+    assert not torch.allclose(augmented, pixels, atol=0.1)
+
+
+def test_ranges_are_trained_and_their_target_falls_with_the_steps(results: Path) -> None:
+    run = assembled(results)
+    before = {name: value.clone() for name, value in augmentor_of(run).named_parameters()}
+    losses = [run.step(run.stream.batch(k), RATE) for k in range(3)]
+    assert torch.stack(losses).isfinite().all()
+    assert augmentor_of(run).steps_taken == 3
+    assert len(before) == 6
+    assert not [name for name, value in augmentor_of(run).named_parameters() if torch.equal(value, before[name])]
+
+
+def test_ranges_have_weight_decay_in_an_optimizer_group_of_their_own(results: Path) -> None:
+    run = assembled(results)
+    groups = [{*group["params"]} for group in run.step.optimizer.param_groups]
+    assert groups[-1] == {*augmentor_of(run).parameters()}
+    assert run.step.optimizer.param_groups[-1]["weight_decay"] == run.stream.experiment.weight_decay > 0
+    assert sum(map(len, groups)) == len([*run.model.parameters()])
+
+
+def test_accumulated_micro_batches_are_one_step(results: Path) -> None:
+    run = assembled(results, accumulation=4)
+    run.step(run.stream.batch(0), RATE)
+    assert augmentor_of(run).steps_taken == 1
+
+
+def test_scored_tower_and_head_hold_nothing_of_the_augmentation(results: Path) -> None:
+    for ema_decay in (None, 0.9):
+        plain, augmented = (assembled(results, augmentation=one, ema_decay=ema_decay) for one in ("none", "range"))
+        for weights in (weights_to_score, head_weights_to_score):
+            assert weights(plain).keys() == weights(augmented).keys()
+
+
+def test_state_of_the_augmentation_is_saved(results: Path) -> None:
+    plain, augmented = (assembled(results, augmentation=one) for one in ("none", "range"))
+    ends = {f"model.augmentor.{end}.{name}" for end in ("low", "high") for name in ("brightness", "contrast", "noise")}
+    assert collect_state(augmented).keys() - collect_state(plain).keys() == {*ends, "model.augmentor.steps_taken"}
+
+
+def test_costs_count_six_parameters_and_the_gradient_of_the_images(results: Path) -> None:
+    plain, augmented = (small("catlip", augmentation=one) for one in ("none", "range"))
+    assert count_costs(augmented).parameters == count_costs(plain).parameters + 6
+    target = load_data(plain, CPU, results).target(0)
+    counted = [count_flops(one, [target]) for one in (plain, augmented)]
+    patches, patch, width = 16, 3 * 12 * 12, 128
+    assert counted[1].step - counted[0].step == 2 * plain.batch_size * patches * patch * width
+    assert counted[1].forward == counted[0].forward
+
+
+def test_augmentation_is_a_phase_of_its_own(results: Path) -> None:
+    plain, augmented = (measure_speed(small("catlip", augmentation=one), CPU, results, 0) for one in ("none", "range"))
+    assert {*augmented.phase_seconds} - {*plain.phase_seconds} == {"augmentation"}
+    assert min(augmented.phase_seconds["augmentation"]) > 0
+
+
+def test_embeddings_are_not_augmented() -> None:
+    with pytest.raises(ValueError, match="embedding_channels=8 needs augmentation=none, RangeAugment changes images"):
+        small("catlip", embedding_channels=8, data="shards", augmentation="range")
+
+
+def trained(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
+    """The augmentation's state after two steps, by sharding."""
+    found = {}
+    for sharding in ("ddp", "fsdp2"):
+        experiment = small("catlip", batch_size=8, sharding=sharding, augmentation="range")
+        run = build_train_state(load_data(experiment, CPU, results))
+        losses = [run.step(run.stream.batch(k), RATE) for k in range(3)]
+        state = {name: full_tensor(value).clone() for name, value in augmentor_of(run).state_dict().items()}
+        found[sharding] = {"losses": torch.stack(losses), **state}
+    assert dist.get_world_size() == 2
+    return found
+
+
+def test_ranks_keep_equal_ranges(results: Path, tmp_path: Path) -> None:
+    load_data(small("catlip"), CPU, results)  # decoded before there are several
+    first, second = in_ranks(trained, 2, tmp_path, results)
+    for sharding in ("ddp", "fsdp2"):
+        for name, value in first[sharding].items():
+            torch.testing.assert_close(value, second[sharding][name], rtol=0, atol=0)
+        torch.testing.assert_close(first[sharding]["losses"], first["ddp"]["losses"], rtol=1e-4, atol=0)
+        assert first[sharding]["steps_taken"] == 3
