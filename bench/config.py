@@ -66,10 +66,11 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     # nothing is communicated. None: no simulation.
     simulated_global_batch: PositiveInt | None = None
 
-    # Vocabularies are files of bench/labels/vocabularies, or paths.
+    # Vocabularies are files of bench/labels/vocabularies, or paths. Only the pack is trained on the shipped ones.
     # CatLIP's labels: "computed", "nltk" with NLTK for each image that is loaded, or a folder made by `bench label`.
     labels: NonEmptyStr = COMPUTED
     label_format: LabelFormat = "sparse"  # CatLIP's targets: indices, or "dense" rows of int64 as in its released code.
+    # "datacomp-synsets": the 24,320 synsets of CatLIP's release, which are not shipped, so that nothing trains on them.
     synset_vocabulary: NonEmptyStr = "pack-synsets"
     subword_vocabulary: NonEmptyStr = "pack-subwords"  # "all" is the tokenizer's own vocabulary of 49,408 ids.
     head_rows: PositiveInt | None = None  # Number of rows of the classification head; None: one per label.

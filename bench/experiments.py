@@ -12,7 +12,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from bench.config import METHOD_NAMES, Experiment, MethodName, choose
-from bench.recipes import DATACOMP_SYNSETS, RECIPES
+from bench.recipes import DATACOMP_VOCABULARY, RECIPES
 
 
 def tiny() -> Experiment:
@@ -57,6 +57,7 @@ def vit_b32() -> Experiment:
         context_length=77,
         text_padding="auto",
         caption_lengths="web",
+        synset_vocabulary=DATACOMP_VOCABULARY,
         subword_vocabulary="all",
         batch_size=256,
         learning_rate=5e-4,
@@ -157,9 +158,6 @@ class MethodSettings:
 # CLIPA (arXiv 2305.07017) trains it on small images and the first tokens of captions; its second phase, at full size,
 # is not included. The teacher is untrained unless one is named: `--set teacher=FILE`.
 METHOD_SETTINGS: dict[str, MethodSettings] = {name: MethodSettings(name) for name in METHOD_NAMES} | {
-    "catlip": MethodSettings(
-        "catlip", by_scale={scale: {"head_rows": DATACOMP_SYNSETS} for scale in ("vit-b32", "vit-b16", "vit-l14")}
-    ),
     "superclass": MethodSettings("superclass", {"pooling": "mean"}),
     "superclass-cls": MethodSettings("superclass"),
     "superclip": MethodSettings("superclip", {"pooling": "both", "learning_rate": 1e-3}),

@@ -76,8 +76,8 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
             *("caption_lengths", "settings", "results", "json"),
         ],
         "train": [
-            *("name", "images", "data", "vocabulary", "labels", "out", "resume", "checkpoint_minutes", "tensorboard"),
-            *("score", "tasks", "settings", "json"),
+            *("name", "images", "data", "vocabulary", "labels", "count_vocabulary", "min_count", "out", "resume"),
+            *("checkpoint_minutes", "tensorboard", "score", "tasks", "settings", "json"),
         ],
         "plan": [
             *("names", "gpus", "images", "record", "device", "utilisation", "batch", "price", "overlap", "per_node"),

@@ -92,7 +92,12 @@ class Label:
     def _write(self, vocabulary: Vocabulary) -> int:
         out = self._require_out("FILE")
         if self.min_count is not None or self.size is not None:
+            most = max((label.count for label in vocabulary.labels), default=0)
             vocabulary = vocabulary.filtered(self.min_count or 1, self.size)
+            if not vocabulary.labels:
+                raise ValueError(
+                    f"no label occurs {self.min_count} times, the most frequent one {most:,} times: lower --min-count"
+                )
         write_vocabulary(vocabulary, out)
         print(f"{out}: {len(vocabulary.labels):,} labels", file=sys.stderr)
         return OK

@@ -15,17 +15,21 @@ from msgspec.structs import replace
 from tyro.conf import Positional, arg
 
 from bench.catalog import TASKS
+from bench.cli.label import Label
 from bench.cli.options import Data, Json, Labels, Results, Settings, Tasks, VocabularyFile, experiment_from, finish
 from bench.config import PACK_DATA, Experiment, choose
 from bench.console.console import OK
+from bench.data.shards.shards import find_shards
 from bench.environment.circumstances import current_commit
 from bench.environment.files import make_folders, plain_name
 from bench.environment.rank_info import restart_count, torchrun_env
+from bench.labels.vocabulary import MIN_COUNT, SUBWORD, vocabulary_field
 from bench.old_names import upgrade_typed_task
 from bench.orchestration.comparison import Scope, set_images
 from bench.orchestration.preflight import open_comparison
 from bench.orchestration.requests import TeacherFeaturesRequest
 from bench.orchestration.runner import START_SECONDS
+from bench.recipes import DATACOMP_SYNSETS
 from bench.train.checkpoints import (
     CheckpointConfig,
     exclusive_lock,
@@ -37,6 +41,7 @@ from bench.train.checkpoints import (
 from bench.transfer.score_tables import all_transfer_tables
 
 CHECKPOINT_MINUTES = 15.0
+VOCABULARY = "vocabulary.json"  # in OUT
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9}
 IMAGES_HELP = "number of training images, as 80000, 80k or 12.8M; default: the experiment's"
 Images = Annotated[str | None, arg(metavar="N", help=IMAGES_HELP)]
@@ -51,6 +56,9 @@ class Train:
     data: Data = None
     vocabulary: VocabularyFile = None
     labels: Labels = None
+    count_vocabulary: bool = False  # count the vocabulary from the captions first, into OUT/vocabulary.json
+    # smallest count of a label in the counted vocabulary; default 500 for synsets, 1 for subwords
+    min_count: int | None = None
     out: Path | None = None  # folder for checkpoints, records and tower; default results/train-NAME
     resume: bool = False  # resume from the newest checkpoint in OUT
     checkpoint_minutes: float = CHECKPOINT_MINUTES  # minutes between checkpoints; the newest two are kept
@@ -80,7 +88,17 @@ class Train:
             raise ValueError("--tensorboard needs a package: python -m pip install -e '.[tensorboard]'")
         resume_from, name = self._resume_from(experiment)
         with exclusive_lock(self._out):
+            if self.count_vocabulary and not resume_from and (failure := self._count_vocabulary(experiment)):
+                return failure
             return self._run(experiment, tasks, resume_from, name)
+
+    def _count_vocabulary(self, experiment: Experiment) -> int:
+        """Count the captions' labels into OUT/vocabulary.json and print their tables; return the exit code."""
+        is_synsets = vocabulary_field(experiment) == "synset_vocabulary"
+        options = {"rule": "corenet", "size": DATACOMP_SYNSETS} if is_synsets else {"rule": SUBWORD}
+        min_count = (MIN_COUNT if is_synsets else 1) if self.min_count is None else self.min_count
+        inputs = tuple(map(str, find_shards(experiment.data)))
+        return Label(inputs, count_only=True, out=self._out / VOCABULARY, min_count=min_count, **options).run()
 
     def _run(self, experiment: Experiment, tasks: Sequence[str], resume_from: str, name: str | None) -> int:
         """Train and score in a folder that this process has locked."""
@@ -105,7 +123,7 @@ class Train:
 
     @property
     def _out(self) -> Path:
-        return self.out or Path("results") / f"train-{plain_name(self._experiment().name)}"
+        return self.out or Path("results") / f"train-{plain_name(self._named_experiment().name)}"
 
     @property
     def _checkpoints(self) -> Path:
@@ -117,8 +135,9 @@ class Train:
         ranks = torchrun_env().world_size
         start = ["python"] if ranks == 1 else ["torchrun", "--nproc-per-node", str(torchrun_env().local_world_size)]
         words = [*start, "-m", "bench", "train", self.name]
-        for name in ("images", "data", "vocabulary", "labels", "out", "json"):
-            words += [] if (value := getattr(self, name)) is None else [f"--{name}", str(value)]
+        for name in ("images", "data", "vocabulary", "labels", "min_count", "out", "json"):
+            words += [] if (value := getattr(self, name)) is None else [f"--{name.replace('_', '-')}", str(value)]
+        words += ["--count-vocabulary"] if self.count_vocabulary else []
         words += [] if self.score else ["--no-score"]
         if self.checkpoint_minutes != CHECKPOINT_MINUTES:
             words += ["--checkpoint-minutes", f"{self.checkpoint_minutes:g}"]
@@ -127,10 +146,21 @@ class Train:
         words += [word for setting in self.settings for word in ("--set", setting)]
         return shlex.join(words)
 
+    def _named_experiment(self, *settings: str) -> Experiment:
+        return experiment_from(self.name, [*self.settings, *settings], self.data, self.vocabulary, self.labels)
+
     def _experiment(self) -> Experiment:
-        experiment = experiment_from(self.name, self.settings, self.data, self.vocabulary, self.labels)
         if any(setting.startswith("caption_lengths=") for setting in self.settings):
             raise ValueError("train reads captions as they are: leave out caption_lengths, which measure and plan take")
+        experiment = self._named_experiment()
+        if self.min_count is not None and not self.count_vocabulary:
+            raise ValueError("--min-count is for --count-vocabulary: add it, or leave out --min-count")
+        if self.count_vocabulary:
+            if self.vocabulary is not None or self.labels is not None:
+                raise ValueError("--count-vocabulary counts what --vocabulary and --labels name: leave out one of them")
+            if (field := vocabulary_field(experiment)) is None:
+                raise ValueError(f"--count-vocabulary needs captions, {experiment.method} reads none: leave it out")
+            experiment = self._named_experiment(f"{field}={self._out / VOCABULARY}")
         experiment = replace(experiment, caption_lengths=PACK_DATA)
         if self.images is None:
             return experiment

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import shlex
 from collections.abc import Iterable, Sequence
 from functools import cache
 from hashlib import sha256
@@ -12,10 +13,14 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
-from bench.config import choose, format_differences
+from bench.config import PACK_DATA, Experiment, choose, format_differences
+from bench.console.console import PROGRAM
 from bench.environment.files import atomic_write, decode_json, prefix_errors, read_limited
+from bench.recipes import DATACOMP_SYNSETS, DATACOMP_VOCABULARY
 
-SHIPPED_FOLDER = Path(__file__).parent / "vocabularies"
+SHIPPED_FOLDER = Path(__file__).resolve().parent / "vocabularies"
+PACK_SYNSETS, PACK_SUBWORDS = "pack-synsets", "pack-subwords"  # the shipped ones, counted over the pack's captions
+MIN_COUNT = 500  # smallest count of a synset in CatLIP's vocabularies (arXiv 2404.15653)
 SUBWORD = "subword"  # the only rule whose labels are subword ids; the labels of all others are synsets
 
 
@@ -81,6 +86,42 @@ def merge_vocabularies(vocabularies: Sequence[Vocabulary]) -> Vocabulary:
     captions = [each.captions for each in vocabularies if each.captions is not None]
     num_captions = sum(captions) if len(captions) == len(vocabularies) else None
     return Vocabulary(rule=rules[0], captions=num_captions, labels=sort_labels_by_count(total.values()))
+
+
+def vocabulary_field(experiment: Experiment) -> str | None:
+    """Return the field that names the vocabulary of the method's captions; None if it reads no captions."""
+    fields: dict[str, str | None] = {"catlip": "synset_vocabulary", "distill": None}
+    return fields.get(experiment.method, "subword_vocabulary")
+
+
+def stand_in(name: str) -> str:
+    """Return the vocabulary whose labels are computed: the pack's in place of DataComp's, which is not shipped.
+
+    The cost of a step does not depend on which rows its labels have, so that speed can be measured with them.
+    """
+    return PACK_SYNSETS if name == DATACOMP_VOCABULARY else name
+
+
+def require_own_vocabulary(experiment: Experiment) -> None:
+    """Raise ValueError for a training without a vocabulary of its own captions; the error has the command to count one.
+
+    The shipped vocabularies are those of the pack's captions, and lack most labels of other captions.
+    """
+    field, data = vocabulary_field(experiment), experiment.data
+    vocabulary = getattr(experiment, field) if field else ""
+    is_of_pack = vocabulary in (PACK_SYNSETS, PACK_SUBWORDS) or Path(vocabulary).parent.resolve() == SHIPPED_FOLDER
+    if vocabulary != DATACOMP_VOCABULARY and (data == PACK_DATA or not is_of_pack):
+        return
+    if data == PACK_DATA:
+        remedy = f"add --vocabulary {PACK_SYNSETS}, the pack's"
+    elif field == "subword_vocabulary":
+        remedy = "add --set subword_vocabulary=all (the tokenizer's own), or --count-vocabulary"
+    else:
+        command = f"{PROGRAM} label {shlex.quote(data)} --count-only --min-count {MIN_COUNT} --size {DATACOMP_SYNSETS}"
+        remedy = f"add --count-vocabulary, or count one with: {command} --out vocabulary.json"
+        remedy += " (then add --vocabulary vocabulary.json; CoreNet's .pkl file is accepted, too)"
+    reason = "is that of the pack's captions" if is_of_pack else "is not shipped"
+    raise ValueError(f"{experiment.name}: the vocabulary {vocabulary} {reason}: {remedy}")
 
 
 def vocabulary_path(name: str) -> Path:

@@ -6,6 +6,7 @@ from bench.config import Experiment
 from bench.environment.seeds import TEXT, seed_for
 from bench.labels.subwords import SubwordIds
 from bench.labels.vocabulary import read_vocabulary
+from bench.recipes import DATACOMP_SYNSETS, DATACOMP_VOCABULARY
 from bench.towers.teacher import build_teacher, stored_features
 from models.heads import Classifier, DualEncoder, DualEncoderClassifier, ImageProjection, Student, TokenClassifier
 from models.image_tower import ImageTower
@@ -36,7 +37,8 @@ def build_synset_classifier(tower: ImageTower, experiment: Experiment) -> Classi
 
 def count_synset_rows(experiment: Experiment) -> int:
     """Return the number of rows of the classifier of synsets."""
-    return _resolve_head_rows(experiment, len(row_synsets(experiment)))
+    is_datacomp = experiment.synset_vocabulary == DATACOMP_VOCABULARY
+    return _resolve_head_rows(experiment, DATACOMP_SYNSETS if is_datacomp else len(row_synsets(experiment)))
 
 
 def row_synsets(experiment: Experiment) -> tuple[str, ...]:

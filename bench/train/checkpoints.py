@@ -148,7 +148,9 @@ def require_same_experiment(saved: CheckpointMetadata, experiment: Experiment, p
     if other := differing_fields([before, experiment]):
         raise ValueError(f"the checkpoint is of another experiment, they differ in {format_differences(other)}")
     if saved.data_digest != inputs_digest(experiment):
-        raise ValueError(f"data={experiment.data}, its subset or its teacher is not what it was: files were replaced")
+        raise ValueError(
+            f"data={experiment.data}, its subset, vocabulary or teacher is not what it was: files were replaced"
+        )
 
 
 def _require_equal_batches(before: Experiment, processes_before: int, now: Experiment, processes: int) -> None:

@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from bench.data.shards.shards import inputs_digest
 from bench.train.checkpoints import (
@@ -31,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 KILLS = 12
 
 
-def written(folder: Path, step: int, seed: int = 0) -> Path:
+def written(folder: Path, step: int, seed: int = 0, **changes: Any) -> Path:
     """A checkpoint with a megabyte in it."""
     saved = CheckpointMetadata(
         comparison="20260101T000000-train",
@@ -50,7 +52,7 @@ def written(folder: Path, step: int, seed: int = 0) -> Path:
         (to / TOWER).write_bytes(bytes([step % 256]) * 1000)
         (to / TENSORS).write_bytes(bytes([step % 256]) * 1_000_000)
 
-    return write_checkpoint(folder, saved, write)
+    return write_checkpoint(folder, replace(saved, **changes), write)
 
 
 def names(folder: Path) -> list[str]:
@@ -126,7 +128,7 @@ def test_another_format_is_refused_by_its_number(tmp_path: Path, capsys: pytest.
 def test_checkpoint_of_another_experiment_is_refused_with_the_differences(tmp_path: Path) -> None:
     saved = read_checkpoint(written(tmp_path, 5))
     require_same_experiment(saved, small("catlip"), 1)
-    with pytest.raises(ValueError, match="data=pack, its subset or its teacher is not what it was"):
+    with pytest.raises(ValueError, match="data=pack, its subset, vocabulary or teacher is not what it was"):
         require_same_experiment(msgspec.structs.replace(saved, data_digest="other"), small("catlip"), 1)
     with pytest.raises(ValueError, match=r"differ in seed: 0 / 3; .*learning_rate: 0.001 / 0.5"):
         require_same_experiment(saved, small("catlip", seed=3, learning_rate=0.5), 1)

@@ -226,6 +226,7 @@ def files_digest(files: Iterable[Path]) -> str:
 
 
 def inputs_digest(experiment: Experiment) -> str:
-    """Return a digest of an experiment's shards, its list of keys and its teacher's file."""
-    named = [Path(name) for name in (experiment.subset, experiment.teacher) if name is not None]
+    """Return a digest of an experiment's shards, its list of keys, its vocabularies and its teacher's file."""
+    names = experiment.subset, experiment.synset_vocabulary, experiment.subword_vocabulary, experiment.teacher
+    named = [Path(name) for name in names if name is not None]
     return files_digest([*find_shards(experiment.data), *(path for path in named if path.is_file())])

@@ -1,0 +1,178 @@
+"""Data other than the pack are trained with a vocabulary of their own captions, and a head has a row per label."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from bench.__main__ import main
+from bench.cli.options import experiment_from
+from bench.config import METHOD_NAMES, Experiment
+from bench.data.shards.shards import inputs_digest
+from bench.experiments import EXPERIMENTS
+from bench.labels.vocabulary import SHIPPED_FOLDER, read_vocabulary
+from bench.measure.costs import build_on_meta
+from bench.orchestration.comparison import Scope
+from bench.orchestration.preflight import open_comparison
+from bench.recipes import DATACOMP_SYNSETS
+from bench.record import Training, read_records
+from bench.towers.tower_from import load_tower
+from bench.train.build import load_data, log_labels
+from tests.data.shards import encoded, make_image, write_shard
+from tests.small import small
+from tests.train.test_checkpoints import written
+
+CAPTIONS = [*["a dog near a bridge"] * 300, *["the dog on the beach"] * 250, *["very quickly"] * 50]
+CPU = torch.device("cpu")
+CATLIP = [
+    "catlip-tiny",
+    "catlip-vit-b16",
+    "catlip-vit-b16-datacomp",
+    "catlip-vit-b16-controlled",
+    "catlip-vit-b16-cc3m",
+]
+TINY = ["--images", "64", "--set", "batch_size=16", "--no-score"]
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    """A folder with 600 samples: 550 dogs, 300 bridges, 250 beaches, and 50 captions without a noun."""
+    (tmp_path / "shards").mkdir()
+    image = encoded(make_image(0))
+    members = {f"{n:03}.{s}": c for n, text in enumerate(CAPTIONS) for s, c in (("jpg", image), ("txt", text.encode()))}
+    write_shard(tmp_path / "shards" / "0.tar", members)
+    return tmp_path / "shards"
+
+
+def head_rows(experiment: Experiment) -> int:
+    head = build_on_meta(experiment)[1].head
+    return next(module.out_features for module in [*head.modules()][::-1] if isinstance(module, nn.Linear))
+
+
+@pytest.mark.parametrize("name", CATLIP)
+def test_training_on_other_data_is_refused_with_the_command_that_counts_its_vocabulary(
+    name: str, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", name, "--data", str(shards), "--out", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{name}[data=" in line
+    assert "add --count-vocabulary, or count one with: " in line
+    monkeypatch.chdir(tmp_path)
+    typed = shlex.split(line.partition("count one with: ")[2].partition(" (then add --vocabulary")[0])
+    assert typed[:3] == ["python", "-m", "bench"]
+    assert main(typed[3:]) == 0
+    assert [label.name for label in read_vocabulary("vocabulary.json").labels] == ["dog.n.01"]
+
+    experiment = experiment_from(name, [], str(shards), "vocabulary.json")
+    open_comparison(tmp_path / "results", [experiment], Scope("train", 0))
+    assert head_rows(experiment) == 1
+
+
+@pytest.mark.parametrize("method", [method for method in METHOD_NAMES if method not in ("catlip", "distill")])
+def test_training_on_other_data_does_not_leave_out_subwords_that_the_pack_lacks(
+    method: str, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", f"{method}-tiny", "--data", str(shards), "--out", str(tmp_path / "out")]
+    assert main(arguments) == 2
+    assert "add --set subword_vocabulary=all (the tokenizer's own), or --count-vocabulary" in capsys.readouterr().err
+    assert main([*arguments, "--vocabulary", str(SHIPPED_FOLDER / "pack-subwords.json")]) == 2
+    assert "json is that of the pack's captions: add --set" in capsys.readouterr().err
+    accepted = experiment_from(f"{method}-tiny", ["subword_vocabulary=all"], str(shards))
+    open_comparison(tmp_path / "results", [accepted], Scope("train", 0))
+
+
+@pytest.mark.parametrize("name", CATLIP)
+def test_no_head_has_rows_without_a_label_unless_the_user_asks_for_them(name: str) -> None:
+    given = experiment_from(name, [], vocabulary="pack-synsets")
+    assert head_rows(given) == len(read_vocabulary("pack-synsets").labels) == 723
+    assert head_rows(experiment_from(name, ["head_rows=1000"], vocabulary="pack-synsets")) == 1000
+
+
+def test_cost_of_the_released_head_is_measured_with_the_labels_of_the_pack(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    released = small("catlip", synset_vocabulary="datacomp-synsets")
+    assert head_rows(released) == head_rows(EXPERIMENTS["catlip-vit-b16"]) == DATACOMP_SYNSETS == 24_320
+    stream, pack = (load_data(one, CPU, results) for one in (released, small("catlip")))
+    assert torch.equal(stream.target(0).columns, pack.target(0).columns)
+    log_labels(stream)
+    assert "vocabulary datacomp-synsets (not shipped; the labels are those of pack-synsets" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="datacomp-synsets is not shipped: add --vocabulary pack-synsets, the pack's"):
+        open_comparison(tmp_path, [EXPERIMENTS["catlip-vit-b16"]], Scope("train", 0))
+
+
+@pytest.mark.usefixtures("forked_runs", "decoded")
+@pytest.mark.parametrize(("method", "field"), [("catlip", "synset_vocabulary"), ("superclass", "subword_vocabulary")])
+def test_counted_vocabulary_lies_beside_the_run_and_its_labels_are_the_rows_of_the_head(
+    method: str, field: str, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    options = [f"{method}-tiny", *TINY, "--data", str(shards), "--out", str(out), "--count-vocabulary"]
+    assert main(["train", *options, "--min-count", "250"]) == 0
+    vocabulary = read_vocabulary(str(out / "vocabulary.json"))
+    names = ["dog", "bridge", "beach"] if method == "catlip" else ["a", "dog", "the", "near", "bridge", "on", "beach"]
+    assert {label.name.removesuffix(".n.01").removesuffix("</w>") for label in vocabulary.labels} == {*names}
+    assert (vocabulary.captions, vocabulary.min_count) == (600, 250)
+    (record,) = (record for record in read_records(out) if isinstance(record.measured, Training))
+    assert getattr(record.experiment, field) == str(out / "vocabulary.json")
+    log_labels(load_data(record.experiment, CPU, out))
+    line = rf"vocabulary {out}/vocabulary.json, [\d.]+ labels per image, [\d.]+% of captions without a label"
+    assert re.search(line, capsys.readouterr().err)
+    if method == "catlip":
+        (tower,) = out.glob("*.tower.*.safetensors")
+        classifier = load_tower(str(tower)).label_classifier
+        assert classifier is not None
+        assert classifier.keys == vocabulary.keys
+        assert len(classifier.weight) == 3
+
+
+@pytest.mark.usefixtures("forked_runs", "decoded")
+def test_resumed_training_uses_the_counted_vocabulary_and_refuses_another(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    options = ["train", "catlip-tiny", *TINY, "--data", str(shards), "--out", str(out), "--count-vocabulary"]
+    assert main(options) == 0
+    (record,) = (record for record in read_records(out) if isinstance(record.measured, Training))
+    name, experiment, counted = record.comparison, record.experiment, out / "vocabulary.json"
+    assert experiment is not None
+    changes = {"comparison": name, "experiment": experiment, "data_digest": inputs_digest(experiment)}
+    written(out / "checkpoints", 2, **changes)
+    before = counted.stat().st_mtime_ns
+    assert main(options) == 2
+    assert " --count-vocabulary " in capsys.readouterr().err.partition("resume with: ")[2]
+    assert main([*options, "--resume"]) == 0
+    assert counted.stat().st_mtime_ns == before
+    counted.write_text(counted.read_text().replace("dog.n.01", "cat.n.01"))
+    assert main([*options, "--resume"]) == 2
+    assert "its subset, vocabulary or teacher is not what it was: files were replaced" in capsys.readouterr().err
+
+
+def test_vocabulary_that_no_label_reaches_is_refused(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--data", str(shards), "--out", str(tmp_path / "out"), "--count-vocabulary", "--min-count", "551"]
+    assert main(["train", "catlip-vit-b16", *options]) == 2
+    assert "no label occurs 551 times, the most frequent one 550 times: lower --min-count" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "vocabulary.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "text"),
+    [
+        ("distill-tiny", ["--count-vocabulary"], "--count-vocabulary needs captions, distill reads none"),
+        ("catlip-tiny", ["--min-count", "5"], "--min-count is for --count-vocabulary"),
+        ("catlip-tiny", ["--count-vocabulary", "--min-count", "0"], "--min-count must be at least 1, got 0"),
+        ("catlip-tiny", ["--count-vocabulary", "--vocabulary", "pack-synsets"], "leave out one of them"),
+        ("catlip-tiny", ["--count-vocabulary", "--labels", "folder"], "leave out one of them"),
+    ],
+)
+def test_options_that_exclude_each_other_are_one_line(
+    name: str, more: list[str], text: str, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", name, "--data", str(shards), "--out", str(tmp_path / "out"), *more]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert text in line
