@@ -14,7 +14,8 @@ from itertools import combinations
 import msgspec
 from msgspec.structs import replace
 
-from bench.config import Experiment, MethodName, differing_fields, format_differences, with_settings
+from bench.config import Experiment, MethodName, differing_fields, format_differences
+from bench.settings import with_settings
 
 PAIRED: tuple[MethodName, ...] = ("clip", "siglip")
 CLASSIFYING: tuple[MethodName, ...] = ("catlip", "superclass")

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from bench.config import with_settings
 from bench.console.tables import Table
 from bench.experiments import EXPERIMENTS
+from bench.settings import with_settings
 
 FILE = Path(__file__).with_name("released_recipes.toml")
 

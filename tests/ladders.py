@@ -4,11 +4,12 @@ import math
 import random
 from collections.abc import Callable, Sequence
 
-from bench.config import Experiment, with_settings
+from bench.config import Experiment
 from bench.experiments import EXPERIMENTS
 from bench.explain.factors import select_factors
 from bench.ladder import Coordinates, Ladder, build_ladder, stages_between
 from bench.record import Flops, Record, Speed
+from bench.settings import with_settings
 from tests.reports.conftest import COMPARISON, HERE
 
 FLOPS = 4_000_000_000

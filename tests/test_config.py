@@ -9,9 +9,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bench.config import FIELDS, METHOD_NAMES, Experiment, MethodName, choose, differing_fields, with_settings
+from bench.config import FIELDS, METHOD_NAMES, Experiment, MethodName, choose, differing_fields
 from bench.experiments import EXPERIMENTS, METHOD_SETTINGS, SCALES, get_experiment
 from bench.recipes import RECIPES
+from bench.settings import with_settings
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 

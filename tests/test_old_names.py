@@ -13,7 +13,6 @@ from msgspec.structs import replace
 from bench.__main__ import main
 from bench.catalog import TASK_KINDS, TASKS
 from bench.cli.main import parse
-from bench.config import with_settings
 from bench.experiments import EXPERIMENTS
 from bench.explain.factors import select_factors
 from bench.ladder import Configuration, ExpectedRatio, Factor, Ladder
@@ -38,6 +37,7 @@ from bench.record import (
     read_record,
     read_records,
 )
+from bench.settings import with_settings
 from bench.towers.provenance import Provenance, read_provenance
 from bench.train.checkpoints import STATE, CheckpointMetadata, read_metadata
 from models.checkpoint import save_tower

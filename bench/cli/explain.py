@@ -11,7 +11,7 @@ from msgspec import structs
 from tyro.conf import Positional
 
 from bench.cli.options import CaptionLengths, Json, Results, Settings, add_lengths
-from bench.config import FIELDS, Experiment, with_settings
+from bench.config import FIELDS, Experiment
 from bench.console.console import DISAGREEMENT, FAILED_CASE, INCONCLUSIVE, OK
 from bench.console.tables import print_tables
 from bench.experiments import EXPERIMENTS, get_experiment
@@ -26,6 +26,7 @@ from bench.orchestration.requests import LadderRequest
 from bench.orchestration.runner import START_SECONDS, Job
 from bench.recipes import PUBLISHED_HOURS, PUBLISHED_SOURCE
 from bench.record import read_record
+from bench.settings import with_settings
 from bench.statistics import Agreement
 
 Recipe = Literal["published", "controlled"]

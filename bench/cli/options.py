@@ -6,13 +6,14 @@ from typing import Annotated, Any, Protocol
 
 from tyro.conf import UseAppendAction, arg
 
-from bench.config import Experiment, with_settings
+from bench.config import Experiment
 from bench.console.console import FAILED_CASE, OK
 from bench.console.tables import Table, print_tables
 from bench.experiments import get_experiment
 from bench.labels.vocabulary import SUBWORD, read_vocabulary
 from bench.measure.tables import failure_table, sample_table
 from bench.orchestration.comparison import Comparison
+from bench.settings import with_settings
 from bench.statistics import Ratio
 
 Repeated = Annotated[tuple[str, ...], UseAppendAction]

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from tyro.conf import Positional, arg
 
 from bench.cli.options import Json, Results, Rounds, Settings, finish, ratio_columns
-from bench.config import MAY_DIFFER_AT_LARGEST_BATCH, Experiment, with_batch_size, with_settings
+from bench.config import MAY_DIFFER_AT_LARGEST_BATCH, Experiment
 from bench.console.console import DISAGREEMENT, OK
 from bench.console.tables import Table
 from bench.data.caption_lengths import WEB
@@ -25,6 +25,7 @@ from bench.orchestration.runner import START_SECONDS
 from bench.recipes import DATACOMP_SYNSETS
 from bench.record import Record, ReferenceRun
 from bench.reference import CHECKOUTS, OURS, SIDES, ReferenceName
+from bench.settings import with_batch_size, with_settings
 from bench.statistics import log_std, ratios_of
 
 EQUAL_LOSSES, STEPS_COMPARED = 1e-4, 20  # relative difference over the first steps; rounding grows with training

@@ -9,7 +9,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from bench.cli.options import Json, Results, finish, ratio_columns
-from bench.config import MAY_DIFFER, Experiment, with_settings
+from bench.config import MAY_DIFFER, Experiment
 from bench.console.console import DISAGREEMENT, OK
 from bench.console.tables import Table, print_tables
 from bench.experiments import EXPERIMENTS
@@ -17,6 +17,7 @@ from bench.measure.throughput import throughputs_by_round
 from bench.orchestration.comparison import Comparison, Scope
 from bench.orchestration.preflight import open_comparison
 from bench.record import Memory
+from bench.settings import with_settings
 from bench.statistics import Ratio, Rounds, ratio_of
 
 COMPARISONS, ROUNDS = 5, 10

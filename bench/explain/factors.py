@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bench.config import FIELDS, NLTK, Experiment, choose, differing_fields, with_settings
+from bench.config import FIELDS, NLTK, Experiment, choose, differing_fields
 from bench.ladder import (
     FIELDS_WITHOUT_WORK,
     LABEL_FIELDS,
@@ -14,6 +14,7 @@ from bench.ladder import (
 )
 from bench.old_names import upgrade_typed_factor
 from bench.recipes import multi_scale
+from bench.settings import with_settings
 
 PUBLISHED_GLOBAL_BATCH = 65_536  # images per step of all GPUs, in CatLIP's and CLIP's released recipes
 BATCH_DIVISOR = 4  # divisor: 256 images per GPU in CLIP's recipe, 1,024 in CatLIP's

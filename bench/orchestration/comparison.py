@@ -11,7 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_INIT, REFERENCES, TASKS, ScoringSubject
-from bench.config import Experiment, with_batch_size
+from bench.config import Experiment
 from bench.console.console import log
 from bench.data.image_sizes import images_before, nearest_step_count
 from bench.environment.rank_info import torchrun_env
@@ -28,6 +28,7 @@ from bench.orchestration.requests import (
 )
 from bench.orchestration.runner import MEMORY_SECONDS, Job, Runner, scoring_seconds, speed_seconds, training_seconds
 from bench.record import BatchTrial, Memory, Record, read_record, read_records
+from bench.settings import with_batch_size
 from bench.statistics import MIN_PAIRED_ROUNDS, fewest_rounds, median_ratio_interval
 from bench.train.checkpoints import CheckpointConfig
 

@@ -15,15 +15,7 @@ import pynvml
 from msgspec.structs import replace
 
 from bench.catalog import SCENES, TASKS
-from bench.config import (
-    COMPUTED,
-    MAY_DIFFER,
-    NLTK,
-    PACK_DATA,
-    Experiment,
-    require_comparable_experiments,
-    with_batch_size,
-)
+from bench.config import COMPUTED, MAY_DIFFER, NLTK, PACK_DATA, Experiment, require_comparable_experiments
 from bench.console.console import log, require_utf8
 from bench.console.progress import Progress
 from bench.data.caption_lengths import WEB, read_texts
@@ -42,6 +34,7 @@ from bench.orchestration.comparison import Comparison, Scope
 from bench.orchestration.runner import Runner
 from bench.orchestration.torchrun import connect_coordinator
 from bench.record import Failure, comparisons
+from bench.settings import with_batch_size
 from bench.towers.patches import require_whole_patches
 
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")

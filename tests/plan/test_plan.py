@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace as with_fields
 
 from bench.__main__ import main
-from bench.config import Experiment, with_batch_size
+from bench.config import Experiment
 from bench.environment.circumstances import CHECKOUT, Circumstances
 from bench.environment.gpu_specs import GPU_SPECS, find_gpu_spec
 from bench.experiments import EXPERIMENTS
@@ -42,6 +42,7 @@ from bench.plan.model import (
 from bench.plan.published import MODELS, NCCL, PUBLISHED_RUNS, fit_utilisation, predict_gpu_rate, published_utilisation
 from bench.plan.records import TimedRuns, estimate_max_batch, measured_compute
 from bench.record import BatchTrial, Flops, Memory, Record, Speed, record_path, write_record
+from bench.settings import with_batch_size
 from tests.processes import LONGEST_SECONDS, wait_until
 
 INFINITE = Cluster(Interconnect(8, math.inf, 0.0, math.inf, 0.0), overlap=0.0)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from bench.config import Experiment, with_batch_size
+from bench.config import Experiment
 from bench.environment.circumstances import Circumstances
 from bench.experiments import get_experiment
 from bench.record import (
@@ -31,6 +31,7 @@ from bench.record import (
     write_record,
 )
 from bench.scores import Score
+from bench.settings import with_batch_size
 
 COMPARISON = "2026-11-25-tiny"
 NAMES = ("clip-tiny", "siglip-tiny", "catlip-tiny", "superclass-tiny")

@@ -14,7 +14,6 @@ from bench.__main__ import main
 from bench.catalog import TASKS
 from bench.cli.options import experiment_from
 from bench.cli.train import Train, parse_count
-from bench.config import with_settings
 from bench.console.progress import Progress
 from bench.experiments import EXPERIMENTS
 from bench.orchestration.comparison import image_budgets, set_images
@@ -22,6 +21,7 @@ from bench.orchestration.preflight import available_cores
 from bench.orchestration.requests import TrainingRequest
 from bench.orchestration.runner import Job, Runner
 from bench.record import Training, Transfer, read_records
+from bench.settings import with_settings
 from bench.train.checkpoints import exclusive_lock, latest_valid, list_checkpoints
 from bench.transfer.tasks.tasks import pack_tasks
 from tests.processes import LONGEST_SECONDS, run_of, wait_until

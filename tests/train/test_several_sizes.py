@@ -11,7 +11,7 @@ from msgspec.structs import asdict, replace
 from safetensors.torch import load_file
 from torch._dynamo import config as dynamo
 
-from bench.config import Experiment, with_batch_size
+from bench.config import Experiment
 from bench.data.image_sizes import image_size_at, images_before, nearest_step_count
 from bench.measure.costs import count_flops
 from bench.measure.memory import measure_memory, step_tensor_bytes, try_batch_size
@@ -19,6 +19,7 @@ from bench.measure.speed import measure_speed
 from bench.measure.throughput import images_per_second, images_per_step
 from bench.orchestration.comparison import image_budgets, smallest_batch_to_try
 from bench.record import Branch, Speed, Training
+from bench.settings import with_batch_size
 from bench.towers.provenance import read_provenance
 from bench.train.build import (
     build_train_state,

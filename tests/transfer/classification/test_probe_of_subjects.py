@@ -19,9 +19,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from bench.catalog import RANDOM_INIT, REFERENCES, TASKS
-from bench.config import with_settings
 from bench.data.manifest import pack_cache
 from bench.experiments import EXPERIMENTS
+from bench.settings import with_settings
 from bench.transfer.classification.probe import EmbeddedTask, LabelledFeatures, embed_task, score_linear_probe
 from bench.transfer.classification.setting_search import INVERSE_L2, INVERSE_L2_LIMITS
 from bench.transfer.feature_extractor import FeatureExtractor

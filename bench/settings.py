@@ -1,0 +1,71 @@
+"""Experiments with other settings, as a command line or a search of batch sizes gives them."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from bench.config import FIELDS, PACK_DATA, Experiment, NonEmptyStr, choose
+from bench.old_names import upgrade_typed_setting
+
+FEWEST_STEPS = 4  # of a warm-up and of a window at another batch size
+
+
+def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment:
+    """Return the experiment with `field=value` settings applied; its name lists those that change a value.
+
+    Lists are written as JSON, `null` is None. Raises ValueError with the given setting, the fields that exist and the
+    nearest one.
+    """
+    texts: dict[str, str] = {}
+    changed: dict[str, Any] = {}
+    for setting in map(upgrade_typed_setting, settings):
+        field, equals, text = setting.partition("=")
+        if not equals or not setting.isprintable():
+            raise ValueError(f"a setting is field=value, got {setting!r}")
+        kind = choose(field, {name: kind for name, kind in FIELDS.items() if name != "name"}, "field of an experiment")
+        try:
+            value = _normalise_setting(text, kind)
+            changed[field], texts[field] = msgspec.convert(value, kind, strict=False), text
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ValueError(f"--set {setting}: {error}") from None
+    if changed.get("data", PACK_DATA) != PACK_DATA:  # the captions of shards have their own lengths
+        changed.setdefault("caption_lengths", PACK_DATA)
+    changed = {field: value for field, value in changed.items() if value != getattr(experiment, field)}
+    if not changed:
+        return experiment
+    name = f"{experiment.name}[{','.join(f'{field}={texts[field]}' for field in sorted(changed) if field in texts)}]"
+    return replace(experiment, name=name, **changed)
+
+
+def with_batch_size(experiment: Experiment, size: int) -> Experiment:
+    """Return the experiment at another batch size, with about as many images in its warm-up and windows.
+
+    Both have at least four steps, because fewer would time the launch of the first and the wait for the last. Warm-up
+    and windows draw every image size equally often.
+    """
+    if size == experiment.batch_size:
+        return experiment
+    sizes = len(experiment.all_image_sizes)
+    warmup, fewest = experiment.warmup_steps * experiment.batch_size, math.ceil(FEWEST_STEPS / sizes)
+    return replace(
+        experiment,
+        name=f"{experiment.name}[batch_size={size}]",
+        batch_size=size,
+        images=max(experiment.images, size),
+        warmup_steps=sizes * max(fewest, math.ceil(warmup / size / sizes)),
+        steps_per_window=sizes * max(fewest, round(experiment.images_per_window / size / sizes)),
+    )
+
+
+def _normalise_setting(text: str, kind: Any) -> Any:
+    """Return a text unchanged, a JSON list decoded, and a number as JSON writes it (.5 becomes 0.5)."""
+    if kind == NonEmptyStr:
+        return text
+    if kind == NonEmptyStr | None:
+        return None if text == "null" else text
+    if text.startswith("["):
+        return msgspec.json.decode(text)
+    return f"0{text}" if text.startswith(".") else text
