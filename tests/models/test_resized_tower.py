@@ -14,7 +14,6 @@ from models.resized_tower import resized_tower
         ("catlip-bench-tiny", 48, 70, 72),
         ("vit_tiny_patch16_224", 48, 96, 96),
         ("corenet-vit-tiny", 224, 90, 96),
-        ("swin_tiny_patch4_window7_224", 224, 448, 448),
         ("resnet18", 64, 96, 96),
     ],
 )
