@@ -11,8 +11,10 @@ from bench.experiments import get_experiment
 from bench.measure.throughput import images_per_second
 from bench.record import Flops, Record, Transfer
 from bench.scores import Score, TaskMetric, TaskTraining
+from bench.statistics import estimate_over_draws
 from bench.transfer.score_tables import (
     all_transfer_tables,
+    answers_of,
     budget_table,
     curve_tables,
     metric_tables,
@@ -77,14 +79,14 @@ def test_each_protocol_has_a_table_with_intervals_over_images() -> None:
     assert [row["rooms"][0] for row in neighbours.rows] == [0.5]
 
 
-def test_a_curve_is_a_mean_over_draws_and_its_interval_is_over_them() -> None:
+def test_a_curve_is_a_mean_over_draws_and_its_interval_is_over_them_and_the_items() -> None:
     rights = (20, 30, 40)
     points = [score(right, protocol="few-shot", per_class=2, draw=draw) for draw, right in enumerate(rights)]
     (table,) = curve_tables([scored(CLIP.name, 0, score(60)), scored(CLIP.name, 0, *points)])
     assert table.title == "few-shot on rooms"
-    figure, low, high = table.rows[0]["2 per class"]
-    assert figure == pytest.approx(0.3)
-    assert (low, high) == pytest.approx((0.3 - 4.303 * 0.1 / 3**0.5, 0.3 + 4.303 * 0.1 / 3**0.5), abs=1e-3)
+    expected = estimate_over_draws({"": {draw: answers_of(point) for draw, point in enumerate(points)}})
+    assert table.rows[0]["2 per class"] == pytest.approx((0.3, expected.low, expected.high))
+    assert expected.low < 0.3 - 4.303 * 0.1 / 3**0.5  # that over the draws alone
     assert "3 draws" in table.note
     assert "training seed" in table.note
 
