@@ -86,7 +86,6 @@ def test_a_curve_is_a_mean_over_draws_and_its_interval_is_over_them_and_the_item
     assert table.title == "few-shot on rooms"
     expected = estimate_over_draws({"": {draw: answers_of(point) for draw, point in enumerate(points)}})
     assert table.rows[0]["2 per class"] == pytest.approx((0.3, expected.low, expected.high))
-    assert expected.low < 0.3 - 4.303 * 0.1 / 3**0.5  # that over the draws alone
     assert "3 draws" in table.note
     assert "training seed" in table.note
 
