@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from msgspec.structs import replace
@@ -30,7 +30,9 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
             value = _normalise_setting(text, kind)
             changed[field], texts[field] = msgspec.convert(value, kind, strict=False), text
         except (msgspec.DecodeError, RecursionError) as error:
-            raise ValueError(f"--set {setting}: {error}") from None
+            names = [name for name in get_args(kind) if isinstance(name, str)]
+            accepted = f" (accepted: {', '.join(names)})" if names else ""
+            raise ValueError(f"--set {setting}: {error}{accepted}") from None
     if changed.get("data", PACK_DATA) != PACK_DATA:  # the captions of shards have their own lengths
         changed.setdefault("caption_lengths", PACK_DATA)
     changed = {field: value for field, value in changed.items() if value != getattr(experiment, field)}

@@ -328,8 +328,8 @@ def test_settings_are_validated_together() -> None:
         ("betas=[0.9,null]", "Expected `float`, got `null`"),
         ("betas=[0.9,1]", "betas=[0.9,1]: Expected `float` < 1"),
         ("betas=[0.9,", "betas=[0.9,: "),
-        ("precision=fp8", "precision=fp8: Invalid enum value 'fp8'"),
-        ("compile=maybe", "compile=maybe: Invalid enum value 'maybe'"),
+        ("precision=fp8", "precision=fp8: Invalid enum value 'fp8' (accepted: auto, fp32, bf16, fp16)"),
+        ("compile=maybe", "compile=maybe: Invalid enum value 'maybe' (accepted: auto, on, off)"),
         ("crop_scale=[0.9,0.1]", "crop_scale must rise, got (0.9, 0.1)"),
     ],
 )

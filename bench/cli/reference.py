@@ -73,6 +73,8 @@ class Reference:
             print("skipped: open_clip_train is not installed; install open_clip_torch 3.3", file=sys.stderr)
             return OK
         checkout = CHECKOUTS.get(self.reference)
+        if self.checkout and not checkout:
+            raise ValueError(f"--checkout is for {' and '.join(CHECKOUTS)}, {self.reference} reads none: leave it out")
         if checkout and self.checkout is None:
             print(f"skipped: {self.reference} needs --checkout PATH, a `git clone {checkout.url}`", file=sys.stderr)
             return OK

@@ -40,7 +40,7 @@ TEMPLATES_HELP = "prompt templates of transfer-init, one per line with {} for th
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """Score trained towers on transfer tasks, beside the random-init baseline, raw pixels, and gradients with colours.
+    """Score trained towers on transfer tasks, beside the random-init baseline, raw pixels, and HOG with colour.
 
     TOWER is the name of an experiment (its newest towers), a tower file, a CoreNet file, an open_clip folder, or
     NAME=FILE with the name of an open_clip or timm model. Scores are recorded.

@@ -30,14 +30,14 @@ def cause_table(found: Decomposition) -> Table:
         row |= {"off FLOPs": off and off.mean, "+/-": off and off.margin}
         row |= {"verdict": part.verdict if part is not rest else found.verdict_text}
         row |= _interval_cells("whole step", "step ", part.step)
-        rows.append(row | {"saved us": part.saved_seconds and 1e6 * part.saved_seconds})
+        rows.append(row | {"saved, us/image": part.saved_seconds and 1e6 * part.saved_seconds})
     parts, whole = found.rounds
     notes = [
         "Ratios of images/s with 95 % intervals over rounds of fresh processes. forward + backward: of a step timed in",
         "phases, without data and optimizer; whole step: of the windows, with both. FLOP-predicted: from the",
         "matrix products of forward and backward. off FLOPs: log of the measured (Shapley, if present) over the",
         f"predicted ratio, consistent with FLOPs if its interval is within {FLOPS_TOLERANCE:.2f}; it reveals a biased",
-        "configuration, whose error cancels in the product. saved us: microseconds per image of the whole step.",
+        "configuration, whose error cancels in the product. saved: microseconds per image of the whole step.",
         f"Rounds of all configurations: {parts}; rounds of the two ends: {whole}.",
         *(["Shapley: mean over all orders in which factors and objective can change."] if has_shapley else []),
         *(f"Left out, {name}: {reason}." for name, reason in found.ladder.left_out.items()),

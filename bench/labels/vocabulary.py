@@ -94,7 +94,7 @@ def vocabulary_field(experiment: Experiment) -> str | None:
     return fields.get(experiment.method, "subword_vocabulary")
 
 
-def stand_in(name: str) -> str:
+def resolve_vocabulary(name: str) -> str:
     """Return the vocabulary whose labels are computed: the pack's in place of DataComp's, which is not shipped.
 
     The cost of a step does not depend on which rows its labels have, so that speed can be measured with them.

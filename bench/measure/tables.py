@@ -40,9 +40,9 @@ def experiment_table(experiments: Mapping[str, Experiment], costs: Mapping[str, 
     note = (
         "trained, tower: parameters in millions, of all that is trained and of the image tower that is kept.\n"
         "GFLOP: one forward of an image, and of a caption at its full context; a step costs three, of a teacher one.\n"
-        "Where the images' size is drawn, px says from where to where, batch is of 224 px, GFLOP the mean image's.\n"
-        "What is computed of a caption in fact stands with each measurement. The last block computes the tokens\n"
-        "that are read: ViT-B-16 and its text tower take 7 % fewer FLOPs than open_clip publishes if one is read."
+        "Recipes that draw image sizes: px is the range, batch that of 224 px, image GFLOP the mean over the sizes.\n"
+        "Measurements print the tokens that are computed per caption. The last block computes only the tokens that\n"
+        "are read: if that is one, ViT-B-16 and its text tower take 7 % fewer FLOPs than open_clip publishes."
     )
     return Table("Experiments", rows, note)
 

@@ -15,7 +15,7 @@ from bench.labels.label_files import load_stored_labels
 from bench.labels.labeller import get_labeller
 from bench.labels.nltk_labels import NltkLabeller
 from bench.labels.subwords import SubwordIds
-from bench.labels.vocabulary import read_vocabulary, stand_in
+from bench.labels.vocabulary import read_vocabulary, resolve_vocabulary
 from bench.method_parts.models import count_synset_rows
 from bench.towers.teacher import stored_features
 from models.text_tower import text_width, why_padding_is_needed
@@ -56,7 +56,7 @@ def synset_labels(experiment: Experiment) -> Callable[[Captions], Labels | Uncom
 
 
 def _sparse_synset_labels(experiment: Experiment) -> Callable[[Captions], Labels | UncomputedLabels]:
-    vocabulary = stand_in(experiment.synset_vocabulary)
+    vocabulary = resolve_vocabulary(experiment.synset_vocabulary)
     if experiment.labels == NLTK:
         label = NltkLabeller([*read_vocabulary(vocabulary).keys])
         return lambda captions: UncomputedLabels(captions.texts, label)

@@ -29,7 +29,7 @@ from bench.experiments import EXPERIMENTS
 from bench.labels.label_files import find_label_files
 from bench.labels.labeller import get_labeller
 from bench.labels.nltk_labels import NltkLabeller
-from bench.labels.vocabulary import require_own_vocabulary, stand_in
+from bench.labels.vocabulary import require_own_vocabulary, resolve_vocabulary
 from bench.orchestration.comparison import Comparison, Scope
 from bench.orchestration.runner import Runner
 from bench.orchestration.torchrun import connect_coordinator
@@ -137,11 +137,11 @@ def _require_buildable(experiments: Sequence[Experiment]) -> None:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise ValueError(f"{one.name}: the model cannot be built: {reason}") from None
         if one.method == "catlip" and one.labels in (COMPUTED, NLTK):
-            get_labeller("corenet", stand_in(one.synset_vocabulary))
+            get_labeller("corenet", resolve_vocabulary(one.synset_vocabulary))
             if one.labels == NLTK:
                 NltkLabeller([])
         elif one.method == "catlip":
-            find_label_files(Path(one.labels), find_shards(one.data), stand_in(one.synset_vocabulary))
+            find_label_files(Path(one.labels), find_shards(one.data), resolve_vocabulary(one.synset_vocabulary))
     for subset in {one.subset for one in experiments}:
         require_listed_keys(subset)
     for file in {one.caption_lengths for one in experiments} - {PACK_DATA, WEB}:

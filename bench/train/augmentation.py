@@ -21,7 +21,7 @@ def get_augmented_method(experiment: Experiment) -> Method[Any, Any]:
     """Return the experiment's method; with RangeAugment its loss is of augmented images, and the PSNR loss is added.
 
     `augmentor` is a part of the model beside the tower. As in the released code, the method's loss trains it, too, its
-    target falls over the steps of the experiment's images, and scoring does not apply it.
+    target error rises over the steps of the experiment's images, and scoring does not apply it.
     """
     method = get_method(experiment.method)
     if experiment.augmentation == "none":

@@ -22,7 +22,7 @@ from bench.data.stream import PackStream, Stream
 from bench.environment.machine import resolve_auto
 from bench.environment.seeds import CAPTIONS, HEAD, STEP, TOWER, seed_for
 from bench.labels.subwords import encode_caption
-from bench.labels.vocabulary import stand_in, vocabulary_field
+from bench.labels.vocabulary import resolve_vocabulary, vocabulary_field
 from bench.methods import Method, get_method
 from bench.profilers.clock import clock
 from bench.towers.patches import require_whole_patches
@@ -85,7 +85,7 @@ def log_labels(stream: Stream[Any]) -> None:
     if stream.order.rank > 0 or experiment.method not in ("catlip", "superclass", "superclip"):
         return
     vocabulary = getattr(experiment, str(vocabulary_field(experiment)))
-    if (measured := stand_in(vocabulary)) != vocabulary:
+    if (measured := resolve_vocabulary(vocabulary)) != vocabulary:
         vocabulary += f" (not shipped; the labels are those of {measured}, for speed alone)"
     targets = [stream.target(k) for k in range(math.ceil(DESCRIBED_CAPTIONS / experiment.batch_size))]
     counts = torch.cat([getattr(target, "labels", target).starts.diff() for target in targets])

@@ -40,7 +40,7 @@ class Curve:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What tells the curve from all others of its page."""
+        """Return the values that distinguish the curve from all others of its page."""
         return self.task, self.protocol, self.label_unit, self.subject, self.images
 
     @property

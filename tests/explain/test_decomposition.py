@@ -52,7 +52,7 @@ def test_each_cause_has_the_microseconds_per_image_that_it_saves() -> None:
     """A step of these records makes three quarters of e^log images per second."""
     rates = [0.75 * math.exp(5 + log) for log in STAGES]
     saved = [1e6 / before - 1e6 / after for before, after in pairwise(rates)]
-    rows = {row["cause"]: row["saved us"] for row in cause_table(found_in(multiplied())).rows}
+    rows = {row["cause"]: row["saved, us/image"] for row in cause_table(found_in(multiplied())).rows}
     assert [rows[cause] for cause in (PADDING, TEXT_TOWER, HEAD)] == pytest.approx(saved)
     assert rows["product of the parts"] == pytest.approx(sum(saved)) == pytest.approx(rows["whole, measured apart"])
     assert rows["unexplained"] is None

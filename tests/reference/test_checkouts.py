@@ -160,6 +160,15 @@ def test_without_a_checkout_nothing_runs_and_the_line_says_how_to_get_one(
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.parametrize("reference", ["open-clip", "dense-bce"])
+def test_checkout_is_refused_by_a_reference_that_reads_none(
+    reference: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["reference", reference, "--checkout", str(tmp_path), "--results", str(tmp_path / "results")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"error: --checkout is for corenet and superclass, {reference} reads none: leave it out"
+
+
 @dataclass
 class OneBatch:
     """A stream of one batch."""
