@@ -44,7 +44,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     method: MethodName
     seed: Annotated[int, Meta(ge=0, lt=2**62)] = 0  # Seed of the weights, the image order and the augmentation.
 
-    tower: NonEmptyStr  # Shared image tower: the image tower of an open_clip model, or a timm model.
+    tower: NonEmptyStr  # Shared image tower: of an open_clip model, a timm model, or CoreNet's `corenet-vit-base`.
     image_size: PositiveInt  # Side of the images in pixels; with `image_sizes` that of `batch_size` and of scoring.
     image_sizes: tuple[PositiveInt, ...] = ()  # Sides in pixels; each step draws one. Empty: `image_size` alone.
     patch_drop: BelowOne = 0.0  # Fraction of the patches that a training step drops (FLIP); scoring drops none.
