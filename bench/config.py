@@ -143,6 +143,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             yield f"accumulation must be 1, for {self.method} compares all images of a batch, got {self.accumulation}"
         if self.method == "superclip" and self.text_features == "stored":
             yield "text_features must be computed, for superclip reads captions twice, got stored"
+        if self.method == "siglip" and self.contrastive_precision == "autocast":
+            yield "contrastive_precision must be fp32, for siglip's loss has no other, got autocast"
         if self.pooling == "both" and self.method != "superclip":
             yield f"pooling must be own or mean, for {self.method} has one loss, got both"
         if self.image_sizes and self.accumulation > 1:

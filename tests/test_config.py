@@ -444,6 +444,11 @@ def test_grids_of_embeddings_have_no_pixels_to_normalise() -> None:
         replace(TINY, data="own-shards", embedding_channels=8, pixel_normalisation="none")
 
 
+def test_loss_of_siglip_has_one_precision() -> None:
+    with pytest.raises(ValueError, match=": contrastive_precision must be fp32, for siglip's loss has no other"):
+        replace(TINY, method="siglip", contrastive_precision="autocast")
+
+
 def test_superclip_needs_computed_text_features() -> None:
     with pytest.raises(ValueError, match=": text_features must be computed, for superclip reads captions twice"):
         replace(TINY, method="superclip", text_features="stored")
