@@ -185,6 +185,11 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """Return the sides in pixels that the images of a step may have."""
         return self.image_sizes or (self.image_size,)
 
+    @property
+    def random_init_kind(self) -> tuple[str, int, bool, str]:
+        """Return what the features of the tower before training depend on, beside the seed."""
+        return self.tower, self.image_size, self.pooling == "mean", self.pixel_normalisation
+
     def batch_size_for(self, image_size: int) -> int:
         """Return the images of a step at a side in pixels: about as many pixels as `batch_size` images of `image_size`.
 

@@ -10,7 +10,6 @@ import msgspec
 
 from bench.console.tables import Table
 from bench.experiments import EXPERIMENTS
-from bench.settings import with_settings
 
 FILE = Path(__file__).with_name("released_recipes.toml")
 
@@ -46,11 +45,6 @@ def released_settings(name: str) -> dict[str, ReleasedSetting]:
     """Return the settings of a table by their released names."""
     recipe = _read_tables()[name]
     return (released_settings(recipe.like) if recipe.like else {}) | recipe.keys
-
-
-def has_setting(name: str, setting: str) -> bool:
-    """Return whether an experiment has a setting, field=value."""
-    return with_settings(EXPERIMENTS[name], [setting]) is EXPERIMENTS[name]
 
 
 def released_table(name: str) -> Table:

@@ -34,7 +34,7 @@ def contrastive_loss(
 
     With `in_autocast`, products of matrices have autocast's dtype where autocast is enabled, all else fp32 or better.
     Source: open_clip 3.3.0, `open_clip/loss.py`, ClipLoss, and apple/corenet at 1aa3acd,
-    `corenet/loss_fn/multi_modal_image_text/contrastive_loss_clip.py`, which run under autocast.
+    `corenet/loss_fn/multi_modal_img_text/contrastive_loss_clip.py`, which run under autocast.
 
     The matrix is never stored: memory is O(batch x chunk), and the backward recomputes the logits, so that a step costs
     four products of batch x batch x dim, where six are usual.

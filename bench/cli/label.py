@@ -95,9 +95,8 @@ class Label:
             most = max((label.count for label in vocabulary.labels), default=0)
             vocabulary = vocabulary.filtered(self.min_count or 1, self.size)
             if not vocabulary.labels:
-                raise ValueError(
-                    f"no label occurs {self.min_count} times, the most frequent one {most:,} times: lower --min-count"
-                )
+                found = f"no label occurs {self.min_count or 1} times, the most frequent one {most:,} times"
+                raise ValueError(f"{found}: lower --min-count")
         write_vocabulary(vocabulary, out)
         print(f"{out}: {len(vocabulary.labels):,} labels", file=sys.stderr)
         return OK

@@ -17,9 +17,7 @@ SCALING_TITLE = "As GPUs grow"  # title of the curve's table, by which `python -
 # and two gradients; the logits once if the forward computes the gradients.
 LOSS_PRODUCTS: dict[MethodName, int] = {"clip": 4, "superclip": 4, "siglip": 3}
 OVERLAP = 0.8  # share of forward and backward that hides communication of gradients and weights: assumed
-LOSS_SHARE = (
-    0.5  # share of their precision's peak in these products: assumed, because of exponentials and sums between them
-)
+LOSS_SHARE = 0.5  # share of the peak in these products: assumed, because of exponentials and sums between them
 JOULES_PER_KWH = 3.6e6
 
 

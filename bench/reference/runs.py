@@ -39,6 +39,8 @@ def run_side(
     phases: dict[str, tuple[float, ...]] = {}
     if checkout and side != OURS:
         experiment = replace(experiment, text_padding="max_length")  # as the released code pads captions
+    elif not checkout:
+        experiment = replace(experiment, label_format="dense" if side == DENSE else "sparse")
     stream = load_data(experiment, device, results)
     if checkout:
         losses, tokens, phases = _run_beside_checkout(stream, side, windows, steps, Path(checkout))
@@ -53,9 +55,7 @@ def run_side(
             losses = _run_open_clip(stream, batches, windows, fused=side == OPEN_CLIP_FUSED)
             tokens = float(experiment.context_length)
     else:
-        experiment = replace(experiment, label_format="dense" if side == DENSE else "sparse")
-        state = build_train_state(load_data(experiment, device, results))
-        losses, target_bytes = _run_catlip_targets(state, windows, steps)
+        losses, target_bytes = _run_catlip_targets(build_train_state(stream), windows, steps)
     return ReferenceRun(
         side=side,
         round=round_,

@@ -49,7 +49,7 @@ def open_extractor(name: str, experiment: Experiment, device: torch.device, role
 
     The role "reference" makes a tower an upper bound, which has no budget. The role "untrained" gives the random-init
     baseline of a tower: the initial weights of a tower that was trained here, else random weights. It is named "random
-    tower" only where it has the architecture and pooling of `experiment`.
+    init" only where it is of the same kind as that of `experiment`.
     """
     if role == "reference":
         bound = open_extractor(name, experiment, device)
@@ -73,8 +73,8 @@ def _open_random_init(loaded: LoadedTower, compared: Experiment, device: torch.d
     if loaded.provenance is None:
         return _tower_extractor(name, build_untrained_copy(loaded), device)
     trained = loaded.provenance.experiment
-    kinds = {(one.tower, one.image_size, one.pooling == "mean") for one in (trained, compared)}
-    return _tower_extractor(RANDOM_INIT if len(kinds) == 1 else name, build_untrained_tower(trained), device, trained)
+    is_of_one_kind = trained.random_init_kind == compared.random_init_kind
+    return _tower_extractor(RANDOM_INIT if is_of_one_kind else name, build_untrained_tower(trained), device, trained)
 
 
 def _tower_extractor(

@@ -125,7 +125,7 @@ def test_external_tower_has_a_random_init_baseline(ready: Path, tmp_path: Path) 
     ]
 
 
-@pytest.mark.parametrize("other", [{"tower": "corenet-vit-tiny"}, {"pooling": "mean"}])
+@pytest.mark.parametrize("other", [{"tower": "corenet-vit-tiny"}, {"pooling": "mean"}, {"pixel_normalisation": "none"}])
 def test_upper_bound_of_another_kind_has_its_own_random_init_baseline(ready: Path, other: dict[str, Any]) -> None:
     """They are rows of their own, and records of their own."""
     tiny, paths = EXPERIMENTS["catlip-tiny"], []
