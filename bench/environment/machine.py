@@ -11,14 +11,15 @@ import torch
 
 from bench.config import Experiment, TextPadding
 from bench.environment.circumstances import Circumstances, current_commit, summarize_machine
+from bench.environment.rank_info import torchrun_env
 
 PACKAGES = ("torch", "open_clip_torch", "timm", "numpy")
 GIB = 2**30
 
 
 def default_device() -> torch.device:
-    """Return this process's GPU, with its index, if there is one, else the CPU."""
-    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    """Return this process's GPU, with its index, if there is one, else the CPU. CUDA is not initialised."""
+    return torch.device("cuda", torchrun_env().local_rank) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def current_circumstances(experiment: Experiment | None, device: torch.device, processes: int = 1) -> Circumstances:

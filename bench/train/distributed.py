@@ -49,7 +49,6 @@ def process_group(rendezvous_id: str, device: torch.device) -> Iterator[torch.de
         return
     rank_info, on_gpu = torchrun_env(), device.type == "cuda"
     if on_gpu:
-        device = torch.device("cuda", rank_info.local_rank)
         torch.cuda.set_device(device)
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = PrefixStore(rendezvous_id, TCPStore(address, port, is_master=False, timeout=WATCHDOG_TIMEOUT))

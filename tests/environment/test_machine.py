@@ -9,12 +9,15 @@ from torch._utils import _get_device_index
 
 from bench.data.targets import Labels
 from bench.environment.machine import default_device
+from bench.environment.rank_info import TORCHRUN_VARIABLES
 from bench.measure.memory import limit_additional_memory
 from bench.orchestration.preflight import has_gpu
 
 
-def test_memory_limit_reaches_the_gpu_of_this_process() -> None:
-    """CUDA refuses to limit a device without an index."""
+def test_memory_limit_reaches_the_gpu_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA refuses to limit a device without an index; a loader's process must not initialise CUDA to learn it."""
+    for name, value in zip(TORCHRUN_VARIABLES, ("3", "4", "3", "4", "localhost", "1"), strict=True):
+        monkeypatch.setenv(name, value)
     limited = []
 
     def limit(fraction: float, device: torch.device) -> None:
@@ -22,7 +25,7 @@ def test_memory_limit_reaches_the_gpu_of_this_process() -> None:
 
     cuda = {
         "is_available": lambda: True,
-        "current_device": lambda: 3,
+        "current_device": lambda: pytest.fail("CUDA was initialised"),
         "memory_reserved": lambda _: 2**30,
         "get_device_properties": lambda _: type("Properties", (), {"total_memory": 4 * 2**30}),
         "set_per_process_memory_fraction": limit,
