@@ -200,12 +200,13 @@ def test_setting_already_present_is_no_factor() -> None:
     }
 
 
-def test_the_published_pair_differs_in_sampler_and_batch() -> None:
+def test_the_published_pair_differs_in_sampler_batch_and_precision() -> None:
     pair = get_experiment("clip-vit-b16-datacomp"), get_experiment("catlip-vit-b16-datacomp")
     factors, _ = select_factors(*pair, ["kernel", "global_negatives"], on_gpu=True)
     assert {factor.name: factor.before for factor in factors} == {
         "sampler": "image_sizes=[160, 192, 224, 256, 288, 320]",
         "batch": "batch_size=256",
+        "precision": "precision=fp16",
         "kernel": "attention=plain",
         "global_negatives": "simulated_global_batch=65536",
     }

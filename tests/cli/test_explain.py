@@ -109,7 +109,7 @@ def test_factors_a_tower_does_not_support_are_left_out_with_the_reason() -> None
 def test_published_pair_has_its_own_ladder() -> None:
     pair = EXPERIMENTS["catlip-vit-b16-datacomp"], EXPERIMENTS["clip-vit-b16-datacomp"]
     ladder, configurations = plan_ladder(*pair, ["kernel", "global_negatives"], factorial=False, on_gpu=True)
-    assert [factor.name for factor in ladder.factors] == ["sampler", "batch", "kernel", "global_negatives"]
+    assert [factor.name for factor in ladder.factors] == ["sampler", "batch", "precision", "kernel", "global_negatives"]
     assert not ladder.left_out
     assert (configurations[0].attention, configurations[0].simulated_global_batch, configurations[0].batch_size) == (
         "plain",

@@ -133,5 +133,5 @@ def test_released_labels_are_stages_after_the_objective() -> None:
 def test_other_methods_have_no_stage_of_labels() -> None:
     superclass = EXPERIMENTS["superclass-tiny"]
     steps, _, left_out = chain(superclass, EXPERIMENTS["clip-tiny"], "dense_labels")
-    assert steps == (PADDING, TEXT_TOWER, HEAD)
+    assert steps == ("pooling", PADDING, TEXT_TOWER, HEAD)
     assert left_out["dense_labels"] == "superclass does not read the labels of CatLIP"

@@ -64,7 +64,7 @@ def head_loss_by_hand(model: Any, images: Tensor, labels: Any) -> Tensor:
 def clip_loss_by_hand(model: Any, images: Tensor, captions: Any) -> Tensor:
     tokens = tokens_before_norm(model, images)[:, 0]
     projected = [norm_by_hand(token, model.tower.trunk.ln_post) @ model.projection for token in tokens]
-    texts = model.text(captions.groups, captions.lengths, captions.inverse_permutation)
+    texts = model.text(*captions.inputs)
     logits = [
         [model.log_scale.exp() * image @ text / image.norm() / text.norm() for text in texts] for image in projected
     ]

@@ -34,6 +34,7 @@ from bench.plan.workload import (
 )
 from bench.train.build import build_train_state, build_untrained_tower, load_data
 from bench.train.distributed import ModelWithLoss, parallelize, world_group
+from losses import collectives
 from tests.processes import in_ranks
 from tests.small import small
 
@@ -153,17 +154,19 @@ def size_of(name: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> int
 
 
 def sent(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
-    """What each method's third step sends, seen at torch.distributed's functions; and the buckets of DDP."""
+    """What each method's third step sends, seen at the functions that send it; and the buckets of DDP."""
     log: list[tuple[str, int]] = []
-    for name in SENT:
-        own = getattr(dist, name)
+    functions = [(dist, name, name) for name in SENT]
+    functions += [(collectives, "_all_gather", GATHERS[0]), (collectives, "_reduce_scatter", SCATTERS[0])]
+    for module, attribute, name in functions:
+        own = getattr(module, attribute)
 
         def traced(*arguments: Any, name: str = name, own: Any = own, **named: Any) -> Any:
             kind = "-".join(name.split("_")[:2])
             log.append((kind, size_of(name, arguments, named)))
             return own(*arguments, **named)
 
-        setattr(dist, name, traced)
+        setattr(module, attribute, traced)
     found: dict[str, Any] = {}
     for method, sharding in itertools.product(METHOD_NAMES, ("ddp", "fsdp2")):
         run = build_train_state(load_data(small(method, batch_size=BATCH, sharding=sharding), CPU, results))
