@@ -118,10 +118,10 @@ def test_published_pair_has_its_own_ladder() -> None:
     )
     assert configurations[0].text_padding == "max_length"
     assert ladder.causes[0] == REST
-    assert (configurations[4].clip_norm, configurations[5].clip_norm, configurations[5].text_padding) == (
+    assert (configurations[5].clip_norm, configurations[6].clip_norm, configurations[6].text_padding) == (
         None,
         1.0,
         "max_length",
     )
-    assert configurations[6].text_padding == "bucketed"
+    assert configurations[7].text_padding == "auto"
     assert configurations[-1].image_sizes == pair[0].image_sizes
