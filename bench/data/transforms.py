@@ -65,6 +65,7 @@ def denormalise(images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, 
 
 
 @cache
+@torch.inference_mode(mode=False)  # autograd refuses tensors that were made where the first caller scores
 def _mean_and_std(device: torch.device) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation on a device, copied once."""
     mean, std = (torch.tensor(value).view(3, 1, 1) for value in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD))

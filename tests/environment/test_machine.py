@@ -9,13 +9,14 @@ from torch._utils import _get_device_index
 
 from bench.data.targets import Labels
 from bench.environment.machine import default_device
-from bench.environment.rank_info import TORCHRUN_VARIABLES
+from bench.environment.rank_info import TORCHRUN_VARIABLES, torchrun_env
 from bench.measure.memory import limit_additional_memory
 from bench.orchestration.preflight import has_gpu
 
 
 def test_memory_limit_reaches_the_gpu_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """CUDA refuses to limit a device without an index; a loader's process must not initialise CUDA to learn it."""
+    torchrun_env.cache_clear()
     for name, value in zip(TORCHRUN_VARIABLES, ("3", "4", "3", "4", "localhost", "1"), strict=True):
         monkeypatch.setenv(name, value)
     limited = []
@@ -30,8 +31,11 @@ def test_memory_limit_reaches_the_gpu_of_this_process(monkeypatch: pytest.Monkey
         "get_device_properties": lambda _: type("Properties", (), {"total_memory": 4 * 2**30}),
         "set_per_process_memory_fraction": limit,
     }
-    with patch.multiple(torch.cuda, **cuda), limit_additional_memory(default_device(), 2**30):
-        assert limited == [(0.5, 3)]
+    try:
+        with patch.multiple(torch.cuda, **cuda), limit_additional_memory(default_device(), 2**30):
+            assert limited == [(0.5, 3)]
+    finally:
+        torchrun_env.cache_clear()
     assert limited[1:] == [(1.0, 3)]
 
 

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 
 from bench.config import METHOD_NAMES
+from bench.data import transforms
 from bench.data.transforms import denormalise, normalise
 from bench.measure.costs import count_costs, count_flops
 from bench.measure.speed import measure_speed
@@ -130,3 +131,13 @@ def test_ranks_keep_equal_ranges(results: Path, tmp_path: Path) -> None:
             torch.testing.assert_close(value, second[sharding][name], rtol=0, atol=0)
         torch.testing.assert_close(first[sharding]["losses"], first["ddp"]["losses"], rtol=1e-4, atol=0)
         assert first[sharding]["steps_taken"] == 3
+
+
+def test_training_follows_scoring_in_one_process() -> None:
+    """The statistics of the pixels are kept, and autograd refuses tensors that were made in inference mode."""
+    transforms._mean_and_std.cache_clear()
+    images = torch.rand(2, 3, 4, 4, requires_grad=True)
+    with torch.inference_mode():
+        transforms.normalise(images)
+    transforms.normalise(images).sum().backward()
+    assert images.grad is not None
