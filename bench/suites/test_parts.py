@@ -43,7 +43,9 @@ def test_adamw(benchmark: BenchmarkFixture, images: PackImages, method: str) -> 
 
 
 @pytest.mark.benchmark(group="text forward", timer=seconds)
-@pytest.mark.parametrize("padding", get_args(TextPadding), ids=("none", "packed", "batch", "full"))  # names of its series
+@pytest.mark.parametrize(
+    "padding", get_args(TextPadding), ids=("none", "packed", "batch", "full")
+)  # names of its series
 def test_text_tower(
     benchmark: BenchmarkFixture, images: PackImages, generator: torch.Generator, padding: TextPadding
 ) -> None:
