@@ -52,6 +52,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def gpu(session: nox.Session) -> None:
+    """Test and measure for the first time on a GPU, in 40 minutes; `-- --device cpu --minutes 10` tries it on a CPU."""
+    install(session, ".[tests]")
+    run(session, "python", "-m", "bench", "gpu", *session.posargs)
+
+
+@nox.session
 def selftest(session: nox.Session) -> None:
     """Measure which slowdowns this machine detects: none, 5 and 10 %; 200 runs, half an hour."""
     install(session, ".[tests]")

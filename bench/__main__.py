@@ -10,23 +10,26 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
-from bench.console.console import INTERRUPTED, PROGRAM, TERMINATED, Terminated
+from bench.console.console import INTERRUPTED, PROGRAM, TERMINATED, Terminated, end_with_reader
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, by default that of this process; return 0 or an exit code of `bench.console.console`."""
     signal.signal(signal.SIGTERM, raise_terminated)
-    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        if arguments and arguments[0] == "report":
-            from reports.__main__ import main as report
-
-            return report(arguments[1:], f"{PROGRAM} report")
-        from bench.cli.main import dispatch
-
-        return dispatch(arguments)
+        return end_with_reader(lambda: _run(sys.argv[1:] if arguments is None else arguments))
     except KeyboardInterrupt as interrupt:
         return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
+
+
+def _run(arguments: Sequence[str]) -> int:
+    if arguments and arguments[0] == "report":
+        from reports.__main__ import main as report
+
+        return report(arguments[1:], f"{PROGRAM} report")
+    from bench.cli.main import dispatch
+
+    return dispatch(arguments)
 
 
 def raise_terminated(_signal: int, _frame: FrameType | None) -> NoReturn:

@@ -15,6 +15,7 @@ from bench.console.console import (
     OK,
     USAGE,
     describe_error,
+    end_with_reader,
     log,
     printable,
     printable_lines,
@@ -211,10 +212,12 @@ def main(arguments: Sequence[str], program: str = "python -m reports") -> int:
         require_utf8(*arguments)
         verb = choose(arguments[0], VERBS, f"verb of {program}")
         return parse_options(verb, f"{program} {arguments[0]}", arguments[1:]).run()
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError) as error:
         log(f"{program}: {describe_error(error)}")
         return USAGE
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(end_with_reader(lambda: main(sys.argv[1:])))

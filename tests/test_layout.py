@@ -92,6 +92,7 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
             *("explain", "shards", "engine", "workers", "force", "json"),
         ],
         "doctor": ["shards", "results", "json"],
+        "gpu": ["minutes", "only", "device", "resume", "results"],
         "selftest": ["resume", "results", "json"],
         "reference": ["reference", "name", "checkout", "scale", "rounds", "settings", "results", "json"],
         "regress": ["base", "rounds", "only", "results", "json"],

@@ -11,6 +11,7 @@ from tyro.conf import Positional
 from bench.catalog import TASKS
 from bench.cli.doctor import Doctor
 from bench.cli.explain import ExplainRatio
+from bench.cli.gpu import Gpu
 from bench.cli.label import Label
 from bench.cli.options import (
     CaptionLengths,
@@ -181,6 +182,12 @@ GROUPS: dict[str, dict[str, type[Command]]] = {
     "train": {"train": Train, "label": Label, "embed": Embed, "export": Export},
     "score": {"transfer": Transfer},
     "explain": {"explain": ExplainRatio, "plan": Plan},
-    "check": {"doctor": Doctor, "selftest": SlowdownDetectionCheck, "regress": Regress, "history": History},
+    "check": {
+        "doctor": Doctor,
+        "gpu": Gpu,
+        "selftest": SlowdownDetectionCheck,
+        "regress": Regress,
+        "history": History,
+    },
 }  # verbs by purpose
 VERBS = {name: verb for group in GROUPS.values() for name, verb in group.items()}

@@ -45,6 +45,8 @@ def _run_verb(arguments: Sequence[str]) -> int:
         except KeyboardInterrupt:
             print(f"\ninterrupted: {command.resume_hint}", file=sys.stderr)
             raise
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError) as error:
         return _report_usage_error(error)
 

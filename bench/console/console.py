@@ -3,13 +3,13 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 OK, DISAGREEMENT, USAGE, FAILED_CASE, INCONCLUSIVE = 0, 1, 2, 3, 4  # exit codes of commands
-INTERRUPTED, TERMINATED = 130, 143  # exit codes after SIGINT and SIGTERM
+INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # exit codes after SIGINT, without a reader, after SIGTERM
 # The program as it was started, for messages that name a command.
 PROGRAM = "catlip-bench" if Path(sys.argv[0]).name == "catlip-bench" else "python -m bench"
 
@@ -51,6 +51,18 @@ def record_signals() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def end_with_reader(run: Callable[[], int]) -> int:
+    """Run a command; return its exit code, or BROKEN_PIPE once the reader of its output has ended, as `head` does."""
+    try:
+        try:
+            return run()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
+        return BROKEN_PIPE
 
 
 def printable(text: str) -> str:

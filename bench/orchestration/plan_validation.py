@@ -4,18 +4,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
 import msgspec
-import psutil
 
 from bench.config import Experiment
 from bench.console.tables import Table
 from bench.measure.throughput import images_per_second, images_per_step
 from bench.orchestration.preflight import begin_comparison
+from bench.orchestration.processes import kill_at_end
 from bench.orchestration.runner import pythonpath_with_checkout
 from bench.plan.collectives import DDP_BUCKET_BYTES, FP32_BYTES, Interconnect
 from bench.plan.link_speed import LinkSpeed
@@ -219,21 +219,5 @@ def _start_module(module: Sequence[str], cores: Sequence[int], output: int) -> I
         child = subprocess.Popen(command, stdout=output, env=os.environ | settings, process_group=0)
     finally:
         os.sched_setaffinity(0, own_cores)
-    try:
+    with kill_at_end(child):
         yield child
-    finally:
-        if child.poll() is None:
-            _kill_process_tree(psutil.Process(child.pid))
-        child.wait()
-
-
-def _kill_process_tree(process: psutil.Process) -> None:
-    """Kill a process and its descendants in all groups, each stopped first so that it starts no other.
-
-    SIGTERM would let torchrun wait half a minute for stalled processes; there is nothing to save.
-    """
-    process.suspend()
-    for child in process.children():
-        with suppress(psutil.NoSuchProcess):
-            _kill_process_tree(child)
-    process.kill()

@@ -3,10 +3,8 @@
 Every run has a fresh process, so that none inherits the memory or the caches of another.
 """
 
-import ctypes
 import json
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -18,11 +16,11 @@ from bench.console.console import INTERRUPTED, StopRequest, describe_error, log,
 from bench.environment.files import atomic_write
 from bench.environment.rank_info import torchrun_env
 from bench.environment.slots import wait_for_slot
+from bench.orchestration.processes import die_with_parent
 from bench.orchestration.requests import AnyRequest, Request
 from bench.train.not_finite import NotFiniteError
 
 PARENT = "CATLIP_BENCH_PARENT"  # environment variable with the process id of the process that starts runs
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def run_request(request: Request, stop: StopRequest | None = None) -> None:
@@ -52,20 +50,12 @@ def _save_sample_keys_if_not_finite(request: Request) -> Iterator[None]:
         raise NotFiniteError(error.step, error.keys, path.name) from error
 
 
-def _die_with_parent() -> None:
-    """End this process when its parent ends, because its result is not needed then; Linux only."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != int(os.environ[PARENT]):  # it has died already
-            sys.exit(1)
-
-
 def main() -> None:
     """Execute the request on standard input; print the error as JSON on standard output if it fails."""
     try:
         request = msgspec.json.decode(sys.stdin.buffer.read(), type=AnyRequest)
         if request.rendezvous_id or not request.saves_checkpoints:  # a single process saves first
-            _die_with_parent()
+            die_with_parent(int(os.environ[PARENT]))
         wait_for_slot()
         with record_signals() if request.saves_checkpoints else nullcontext() as stop:  # torch's import takes seconds
             run_request(request, stop)

@@ -26,6 +26,7 @@ This page is generated from the parsers; a test fails when it is stale.
 | 3 | a run failed; the other runs are recorded |
 | 4 | inconclusive (`regress`, `explain`) |
 | 130, 143 | interrupted by SIGINT, by SIGTERM; finished work is kept |
+| 141 | whoever read the output ended first, as `head` does |
 """
 
 

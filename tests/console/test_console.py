@@ -1,5 +1,7 @@
-"""Text that came with data or files cannot act on a terminal."""
+"""What is printed: text from data or files cannot act on a terminal, and a reader may end before it has all."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.__main__ import main
-from bench.console.console import log, printable
+from bench.console.console import BROKEN_PIPE, log, printable
 from bench.console.tables import Table, print_tables
+from bench.environment.circumstances import CHECKOUT
 
 
 @given(st.text())
@@ -67,3 +70,13 @@ def test_settings_that_a_row_lacks_stay_in_the_names(other: str, capsys: pytest.
     out = capsys.readouterr().out
     assert "all rows" not in out
     assert "catlip-tiny[batch_size=16]" in out
+
+
+@pytest.mark.parametrize("words", [["list", "--recipe", "catlip-vit-b16-datacomp"], ["report", "--help"], ["--help"]])
+def test_reader_that_ends_early_is_no_error(words: list[str]) -> None:
+    """As `| head` does."""
+    command = [sys.executable, "-m", "bench", *words]
+    child = subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdout
+    child.stdout.close()
+    assert (child.communicate()[1], child.returncode) == (b"", BROKEN_PIPE)

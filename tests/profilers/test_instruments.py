@@ -23,6 +23,7 @@ from bench.config import Experiment
 from bench.data.stream import PackStream
 from bench.data.targets import Captions
 from bench.environment.circumstances import CHECKOUT
+from bench.environment.machine import default_device
 from bench.experiments import EXPERIMENTS
 from bench.measure.costs import count_flops
 from bench.measure.memory import (
@@ -380,9 +381,10 @@ def test_trace_is_readable_by_perfetto(results: Path, tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == [path]
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_is_measured(results: Path) -> None:
-    device = torch.device("cuda")
+    device = default_device()
     experiment = small("clip", precision="bf16", windows=40)
     memory = measure_memory(experiment, device, results)
     assert memory.peak_rss_bytes is None

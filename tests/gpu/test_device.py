@@ -1,0 +1,199 @@
+"""Laws of a device: on the CPU, and on a GPU where they are marked `gpu` (`pytest -m gpu`, a step of `bench gpu`)."""
+
+import copy
+import gzip
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bench.config import METHOD_NAMES
+from bench.data.stream import Batch
+from bench.environment.machine import default_device
+from bench.measure.speed import compilation_so_far, trace
+from bench.profilers.device import open_reader, sampled
+from bench.train.build import TrainState, build_train_state, load_data
+from bench.train.state import collect_state, load_state, state_to_cpu
+from losses.contrastive import contrastive_loss
+from losses.distillation import cosine_loss
+from losses.multilabel import multilabel_loss
+from losses.sigmoid import sigmoid_loss
+from losses.token_softmax import token_softmax_loss
+from tests.processes import in_child
+from tests.small import small
+
+CPU, RATE = torch.device("cpu"), 1e-3
+NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=(pytest.mark.gpu, NEEDS_CUDA))])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    return CPU if request.param == "cpu" else default_device()
+
+
+@pytest.fixture(params=[pytest.param("cuda", marks=(pytest.mark.gpu, NEEDS_CUDA))])
+def cuda(request: pytest.FixtureRequest) -> torch.device:  # noqa: ARG001 - it carries the marks
+    return default_device()
+
+
+def built(device: torch.device, results: Path, method: str = "catlip", **changes: object) -> TrainState:
+    return build_train_state(load_data(small(method, **changes), device, results))
+
+
+def drawn(rows: int, columns: int, seed: int) -> Tensor:
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
+
+
+UNIT_ROWS, LOGITS = [F.normalize(drawn(6, 16, seed)) for seed in (0, 1)], 4 * drawn(6, 20, 2)
+POSITIVES = torch.tensor([0, 0, 2, 5]), torch.tensor([3, 17, 0, 8])  # images and their labels
+SCALE, BIAS, WEIGHTS = torch.tensor(7.0), torch.tensor(-3.0), torch.linspace(0.1, 2, 20)
+LOSSES: dict[str, tuple[Callable[..., Tensor], Sequence[Tensor]]] = {
+    "contrastive": (contrastive_loss, (*UNIT_ROWS, SCALE)),
+    "sigmoid": (sigmoid_loss, (*UNIT_ROWS, SCALE, BIAS)),
+    "multilabel": (multilabel_loss, (LOGITS, *POSITIVES)),
+    "token softmax": (token_softmax_loss, (LOGITS, *POSITIVES, WEIGHTS)),
+    "cosine": (cosine_loss, UNIT_ROWS),
+}
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_and_gradient_are_those_of_float64(
+    device: torch.device, name: str, dtype: torch.dtype, tolerance: float
+) -> None:
+    """Of inputs that both dtypes hold exactly."""
+    loss, inputs = LOSSES[name]
+    inputs, found = [value.to(dtype) if value.is_floating_point() else value for value in inputs], []
+    for where, kind in ((CPU, torch.float64), (device, dtype)):
+        leaf, *others = (value.to(where, kind) if value.is_floating_point() else value.to(where) for value in inputs)
+        value = loss(leaf.requires_grad_(), *others)
+        found.append([one.to(CPU, torch.float64) for one in (value.detach(), *torch.autograd.grad(value, leaf))])
+    for exact, rounded in zip(*found, strict=True):
+        assert (rounded - exact).norm() <= tolerance * exact.norm()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_step_that_is_not_finite_changes_nothing(device: torch.device, precision: str, results: Path) -> None:
+    run = built(device, results, precision=precision)
+    run.step(run.stream.batch(0), RATE)
+    before = copy.deepcopy(weights_and_moments(run))
+    batch = run.stream.batch(1)
+    images = batch.images.clone()
+    images[3, 0, 0, 0] = float("nan")
+    assert run.step(Batch(images, batch.target), RATE).isnan()
+    after = weights_and_moments(run)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert run.step(batch, RATE).isfinite()
+
+
+def weights_and_moments(run: TrainState) -> dict[str, Tensor]:
+    return {name: value for name, value in collect_state(run).items() if not name.startswith(("scaler", "generator"))}
+
+
+def test_overflow_in_fp16_halves_the_scale(device: torch.device, results: Path) -> None:
+    run = built(device, results, precision="fp16")
+    loss = run.step.forward(run.stream.batch(0)).detach()
+    before = run.step.scaler.get_scale()
+    for parameter in run.model.parameters():
+        parameter.grad = torch.full_like(parameter, torch.inf)
+    assert torch.equal(run.step.update(loss, RATE), loss)
+    assert (run.step.scaler.get_scale(), run.step.overflows.item()) == (before / 2, 1)
+
+
+def test_gradient_of_micro_batches_is_that_of_the_batch(device: torch.device, results: Path) -> None:
+    found = []
+    for count in (1, 4):
+        run = built(device, results, accumulation=count)
+        for micro_batch in run.stream.batch(0).micro_batches(count):
+            run.step.backward(run.step.forward(micro_batch))
+        found.append(torch.cat([parameter.grad.flatten() for parameter in run.model.parameters()]))
+    assert (found[1] - found[0]).norm() <= 1e-5 * found[0].norm()
+
+
+def test_restored_training_takes_the_same_step(device: torch.device, results: Path) -> None:
+    """The copy goes through the host, as a checkpoint does."""
+    run, resumed = (built(device, results, "superclass", precision="fp16", ema_decay=0.9) for _ in range(2))
+    for k in range(2):
+        run.step(run.stream.batch(k), RATE)
+    load_state(resumed, state_to_cpu(collect_state(run)))
+    losses = [one.step(one.stream.batch(2), RATE) for one in (run, resumed)]
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=0)
+    before, after = weights_and_moments(run), weights_and_moments(resumed)
+    for name in before:
+        torch.testing.assert_close(after[name], before[name], rtol=1e-4, atol=1e-6)
+
+
+def test_trace_holds_the_work_of_the_device(device: torch.device, results: Path, tmp_path: Path) -> None:
+    path = tmp_path / "trace.json.gz"
+    trace(small("clip"), device, results, path)
+    events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
+    assert {"step 1", "step 2", "step 3"} <= {event.get("name") for event in events}
+    assert any(event.get("cat") == ("kernel" if device.type == "cuda" else "cpu_op") for event in events)
+
+
+@pytest.mark.parametrize("method", METHOD_NAMES)
+def test_batch_is_that_of_the_cpu(cuda: torch.device, method: str, results: Path) -> None:
+    batch, expected = (load_data(small(method), where, results).batch(1) for where in (cuda, CPU))
+    torch.testing.assert_close(batch.images.cpu(), expected.images, rtol=0, atol=1e-3)
+    for found, other in zip(tensors_of(batch.target), tensors_of(expected.target), strict=True):
+        torch.testing.assert_close(found.cpu(), other)
+
+
+def tensors_of(target: Any) -> Iterator[Tensor]:
+    """Yield the tensors of a target, those of its parts included."""
+    if isinstance(target, Tensor):
+        yield target
+    elif isinstance(target, tuple):
+        for one in target:
+            yield from tensors_of(one)
+    elif is_dataclass(target):
+        for field in fields(target):
+            yield from tensors_of(getattr(target, field.name))
+
+
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
+@pytest.mark.parametrize("method", METHOD_NAMES)
+def test_five_steps_do_not_wait_for_the_device(cuda: torch.device, method: str, results: Path) -> None:
+    run = built(cuda, results, method, precision="bf16")
+    run.step(run.stream.batch(0), RATE)  # allocates
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        losses = [run.step(run.stream.batch(k), RATE) for k in range(1, 6)]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.stack(losses).isfinite().all()
+
+
+@pytest.mark.parametrize("method", ["clip", "catlip", "superclip"])
+def test_compiled_step_is_not_compiled_again(cuda: torch.device, method: str, results: Path) -> None:
+    first, last, breaks = in_child(count_graphs, cuda, method, results)  # where no shapes are checked
+    assert 0 < last == first
+    assert breaks == 0
+
+
+def count_graphs(device: torch.device, method: str, results: Path) -> tuple[float, float, float]:
+    """Return the graphs after two and after twelve steps, and the graph breaks."""
+    run = built(device, results, method, compile="on", precision="bf16", text_padding="packed", context_length=77)
+    found = []
+    for k in range(12):
+        run.step(run.stream.batch(k), RATE)
+        found.append(compilation_so_far(run))
+    return found[1]["graphs"], found[-1]["graphs"], found[-1]["graph breaks"]
+
+
+def test_nvml_reads_power_and_the_performance_counters(cuda: torch.device) -> None:
+    """GPM counters are those of Hopper and newer."""
+    values = torch.randn(4096, 4096, device=cuda, dtype=torch.bfloat16)
+    with sampled(open_reader(cuda), cuda) as readings:
+        for _ in range(2000):
+            values = torch.tanh(values @ values)
+    assert readings.figures["GPU busy percent"] > 0
+    assert readings.figures["power W"] > 0
+    if torch.cuda.get_device_capability(cuda) >= (9, 0):
+        assert readings.figures["tensor cores active percent"] > 0, readings.not_measured
