@@ -137,6 +137,15 @@ class ReferenceRun(_MeasuredBase, frozen=True, kw_only=True, tag="reference"):
     phase_seconds: Phases = {}  # of the steps after the windows; empty: not measured
 
 
+class LinkSpeed(_MeasuredBase, frozen=True, kw_only=True, tag="link"):
+    """Bandwidth and latency of a ring step between the processes of one machine, one per GPU on GPUs."""
+
+    backend: str  # of torch.distributed
+    message_bytes: PositiveCount  # of the all-reduces that were timed
+    bytes_per_second: NonNegative
+    latency_seconds: NonNegative
+
+
 class Branch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A tower cooled down for one budget."""
 
@@ -183,7 +192,7 @@ class Failure(_MeasuredBase, frozen=True, kw_only=True, tag="failure"):
     reason: str
 
 
-Measured = Speed | Memory | BatchTrial | ReferenceRun | Training | Transfer | Failure | Ladder
+Measured = Speed | Memory | BatchTrial | ReferenceRun | LinkSpeed | Training | Transfer | Failure | Ladder
 KINDS = frozenset(kind.__struct_config__.tag for kind in get_args(Measured))
 
 
@@ -198,13 +207,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     format: int = FORMAT
     comparison: str  # runs started together share it
-    experiment: Experiment | None  # None: the subject was not trained (reference features)
+    experiment: Experiment | None  # None: the subject was not trained (reference features), or a link
     circumstances: Circumstances
     measured: Measured
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a run without an experiment: only features that were not trained have none."""
-        if self.experiment is None and not isinstance(self.measured, Transfer | Failure):
+        """Raise ValueError for a run without an experiment: only features that were not trained and links have none."""
+        if self.experiment is None and not isinstance(self.measured, Transfer | Failure | LinkSpeed):
             raise ValueError(f"a {self.measured.__struct_config__.tag} record has no experiment")
 
 

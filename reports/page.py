@@ -123,6 +123,7 @@ def _speed_section(comparison: ComparisonRecords, rows: Sequence[Throughput]) ->
         "memory_and_size_table": speed_tables.memory_and_size_table(comparison, rows),
         "runs_table": speed_tables.runs_table(comparison, rows),
         "note": speed_tables.describe_intervals(comparison, rows),
+        "published_mfu": speed_tables.published_mfu_table(comparison, rows),
         "peak_sources": dict.fromkeys(row.peak_source for row in rows),
         "not_measured": dict.fromkeys(reason for row in rows for reason in row.not_measured),
         "untimed": speed_tables.failed_to_time(comparison, rows),

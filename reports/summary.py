@@ -102,7 +102,7 @@ def headline_table(
 def _speed_sentences(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list[Markup]:
     if not rows:
         return [Markup("No speed was measured in this comparison.")]
-    machines = list(dict.fromkeys(record.circumstances.machine for record, _ in comparison.of(Speed)))
+    machines = list(dict.fromkeys(record.circumstances.machine_and_gpu for record, _ in comparison.of(Speed)))
     scope = f"On {'this machine' if len(machines) == 1 else 'different machines'} ({join_words(machines)})"
     if (lead := _lead_row(comparison, rows)) is None:
         sentences = [

@@ -483,7 +483,8 @@ def differences(*rows: Record, may_differ: Iterable[str] = ()) -> set[str]:
 
 OTHER_EXPERIMENT: dict[str, Any] = {"method": "catlip", "seed": 1, "flip": False, "head_rows": 9, "betas": (0.9, 0.99)}
 OTHER_PLACE: dict[str, Any] = {"machine": "an H100", "device": "cuda", "threads": 4, "packages": {"torch": "2.7.0"}}
-OTHER_CIRCUMSTANCE: dict[str, Any] = OTHER_PLACE | {"precision": "bf16", "compiled": True, "processes": 2}
+OTHER_GPU: dict[str, Any] = {"gpu": {"power limit": "500 W", "ECC": None}}
+OTHER_CIRCUMSTANCE: dict[str, Any] = OTHER_PLACE | OTHER_GPU | {"precision": "bf16", "compiled": True, "processes": 2}
 
 
 def elsewhere(**changes: Any) -> Record:

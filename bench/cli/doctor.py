@@ -2,11 +2,15 @@
 
 import os
 import shutil
+import subprocess
+import sys
+import sysconfig
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -30,7 +34,8 @@ from bench.data.shards.facts import (
     write_manifest,
 )
 from bench.data.shards.shards import find_tar_files
-from bench.environment.circumstances import current_commit
+from bench.environment.circumstances import current_commit, summarize_machine
+from bench.environment.gpu_settings import format_gpu_settings, read_gpu_settings
 from bench.experiments import COMPARED, EXPERIMENTS
 from bench.measure.throughput import images_per_second
 from bench.orchestration.comparison import Comparison, Scope, scopes
@@ -145,7 +150,7 @@ def check_cpu_clocks() -> Iterator[Finding]:
 
 
 def check_gpus() -> Iterator[Finding]:
-    """Check every GPU through NVML."""
+    """Check every GPU through NVML, and whether PyTorch can use one."""
     try:
         pynvml.nvmlInit()
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
@@ -153,8 +158,8 @@ def check_gpus() -> Iterator[Finding]:
         yield Finding("NVML", str(error), MISSING, "runs use the CPU; no GPU is read")
         return
     for index, handle in enumerate(handles):
-        name, driver = _query_nvml(pynvml.nvmlDeviceGetName, handle), _query_nvml(pynvml.nvmlSystemGetDriverVersion)
-        yield Finding(f"GPU {index}", f"{name}, driver {driver}")
+        name = _query_nvml(pynvml.nvmlDeviceGetName, handle)
+        yield Finding(f"GPU {index}", f"{name}, {format_gpu_settings(read_gpu_settings(handle))}")
         running = _query_nvml(lambda of: len(pynvml.nvmlDeviceGetComputeRunningProcesses(of)), handle)
         is_busy = running.isdecimal() and running != "0"
         yield _judge(f"GPU {index}: processes", running, "end them, or wait", disturbs=is_busy)
@@ -162,14 +167,32 @@ def check_gpus() -> Iterator[Finding]:
         advice = "see `nvidia-smi -q -d PERFORMANCE`"
         yield _judge(f"GPU {index}: slowdown reasons", slowed, advice, disturbs=slowed not in {"0", ""})
         yield Finding(f"GPU {index}: persistence mode", _query_nvml(pynvml.nvmlDeviceGetPersistenceMode, handle))
+    if handles:
+        yield check_cuda()
+
+
+def check_cuda() -> Finding:
+    """Start CUDA and compute in a process of its own, which a broken driver may end."""
+    command = [sys.executable, "-c", "import torch; torch.ones(1, device='cuda').item()"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return Finding("CUDA", "initialises, and a kernel runs")
+    reason = (done.stderr.strip().splitlines() or [f"its process ended with exit code {done.returncode}"])[-1]
+    return Finding("CUDA", reason, MISSING, "runs use the CPU: install a PyTorch build for this GPU and driver")
 
 
 def check_compiler_disk_commit(results: Path) -> Iterator[Finding]:
-    """Check the compiler, the disk and the state of the checkout."""
-    if compiler := next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None):
-        yield Finding("C++ compiler", compiler)
-    else:
-        yield Finding("C++ compiler", "none", MISSING, "torch.compile needs one (`--set compile=on`)")
+    """Check what torch.compile needs, the disk and the state of the checkout."""
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    needed = {
+        "C++ compiler": next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None),
+        "Python.h": str(header) if header.is_file() else None,
+    }
+    if has_gpu():
+        needed["Triton"] = "installed" if find_spec("triton") else None
+    for what, found in needed.items():
+        advice = "torch.compile needs it (`--set compile=on`, the default on a GPU)"
+        yield Finding(what, found) if found else Finding(what, "none", MISSING, advice)
     folder = next(path for path in (results.resolve(), *results.resolve().parents) if path.exists())
     free = shutil.disk_usage(folder).free / GIB
     yield _judge("disk", f"{free:.0f} GiB free at {folder}", "free disk space", disturbs=free < MIN_FREE_GIB)
@@ -183,7 +206,7 @@ def trial_run_checks(records: list[Record], pace: float) -> Iterator[Finding]:
         speed, experiment, where = record.measured, record.experiment, record.circumstances
         if not isinstance(speed, Speed) or experiment is None:
             continue
-        yield Finding("device", f"{where.machine}; torch {where.packages['torch']}, {where.precision}")
+        yield Finding("device", f"{summarize_machine(where)}; {where.precision}")
         excess = max(speed.window_seconds) / median(speed.window_seconds) - 1
         found = f"{images_per_second(experiment, speed):,.0f} images/s, slowest window {excess:.0%} over the median"
         yield _judge("trial of clip-tiny", found, "", disturbs=excess > MAX_WINDOW_SPREAD)
@@ -207,7 +230,7 @@ def _query_nvml(query: Callable[..., Any], *arguments: Any) -> str:
     """Return NVML's answer or its error message."""
     try:
         return str(query(*arguments))
-    except pynvml.NVMLError as error:
+    except (pynvml.NVMLError, pynvml.NVMLLibraryMismatchError) as error:
         return str(error)
 
 

@@ -71,6 +71,7 @@ class Plan:
     network_us: float = NETWORK_US  # latency between nodes, microseconds per ring step
     # number of local CPU processes on which the prediction is validated, instead of a plan
     validate_local: int | None = None
+    link: int | None = None  # number of local processes, one per GPU on GPUs, whose link is measured, instead of a plan
     published: bool = False  # validate the prediction with published CLIP trainings, instead of a plan
     caption_lengths: CaptionLengths = None
     settings: Settings = ()
@@ -85,10 +86,12 @@ class Plan:
             latencies = MICRO * self.link_us, MICRO * self.network_us
             print_tables([published_table(self.utilisation, latencies, self.overlap)], self.json)
             return OK
+        if self.link is not None:
+            return self._measure_locally()
         if not self.names:
             raise ValueError(f"name the experiments to plan (there are {', '.join(EXPERIMENTS)})")
         if self.validate_local is not None:
-            return self._validate_local(self.validate_local)
+            return self._measure_locally()
         if (self.record is None) == (self.device is None):
             raise ValueError("a plan needs either --record FILE (measured) or --device NAME (assumed): give one")
         plans = [self._plan(experiment) for experiment in self._experiments]
@@ -96,12 +99,18 @@ class Plan:
         print_tables([*tables, assumption_table(self._assumptions())], self.json)
         return OK
 
-    def _validate_local(self, processes: int) -> int:
-        from bench.orchestration.plan_validation import RunFailedError, validate_locally
+    def _measure_locally(self) -> int:
+        from bench.orchestration.plan_validation import RunFailedError, measure_local_link, validate_locally
 
-        experiments = dict(zip(dict.fromkeys(self.names), self._experiments, strict=True))
+        agrees = True
         try:
-            table, agrees = validate_locally(experiments, self._all_settings, processes, self.results)
+            if self.link is not None:
+                table = measure_local_link(self.link, self.results)
+            else:
+                experiments = dict(zip(dict.fromkeys(self.names), self._experiments, strict=True))
+                table, agrees = validate_locally(
+                    experiments, self._all_settings, self.validate_local or 0, self.results
+                )
         except RunFailedError as failure:
             print(f"FAILED {failure}", file=sys.stderr)
             return FAILED_CASE
@@ -116,8 +125,9 @@ class Plan:
             raise ValueError(f"--overlap must be in [0, 1], got {self.overlap}")
         if self.utilisation is not None and not 0 < self.utilisation <= 1:
             raise ValueError(f"--utilisation must be in (0, 1], got {self.utilisation}")
-        if self.validate_local is not None and self.validate_local < 2:  # noqa: PLR2004
-            raise ValueError(f"--validate-local must be at least 2, got {self.validate_local}")
+        for option, processes in (("--validate-local", self.validate_local), ("--link", self.link)):
+            if processes is not None and processes < 2:  # noqa: PLR2004
+                raise ValueError(f"{option} must be at least 2, got {processes}")
         if self.batch is not None and self.batch < self.gpus:
             raise ValueError(f"--batch must be at least one image for each of {self.gpus} GPUs, got {self.batch}")
 

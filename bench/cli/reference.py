@@ -28,7 +28,8 @@ from bench.reference import CHECKOUTS, OURS, SIDES, ReferenceName
 from bench.settings import with_batch_size, with_settings
 from bench.statistics import log_std, ratios_of
 
-EQUAL_LOSSES, STEPS_COMPARED = 1e-4, 20  # relative difference over the first steps; rounding grows with training
+# Relative difference of losses over the first steps, by precision: rounding grows with training.
+EQUAL_LOSSES, STEPS_COMPARED = {"fp32": 1e-4, "bf16": 1e-2, "fp16": 1e-2}, 20
 FIRST_ROUND_FACTOR = 3  # factor of the number of windows in the first round: 20 steps, but for dense-bce
 EXPECTED_SECONDS = START_SECONDS + 3.0  # of a run: estimate for two cores, corrected as runs end
 BATCHES, DENSE_WINDOW = (8, 64, 256), 1024  # images per step and per window of dense-bce: windows of a second or more
@@ -47,12 +48,13 @@ CORENET_TOWERS = {"tiny": "corenet-vit-small", "vit-b16": "corenet-vit-base"}  #
 class Reference:
     """Compare training speed and losses with a reference implementation, interleaved in fresh processes.
 
-    Both sides use the same model, weights, batches and learning rates. open-clip: the loop of `open_clip_train`, as
-    released and with fused AdamW, on captions of web length. dense-bce: CatLIP's loss on dense int64 targets of 24,320
-    classes, as in its released code; the targets are built inside the timed window (the released code uses loader
-    workers), and captions are labelled before it on both sides. corenet, superclass: the authors' CLIP and CatLIP, or
-    SuperClass, in fp32, from a checkout of their code, which child processes execute. RangeAugment, the moving average
-    of the weights, checkpointing and clipping are off; batches are made before the timed window.
+    All sides use the same model, weights, batches and learning rates. open-clip: the loop of `open_clip_train`, as
+    released and with fused AdamW, on captions of web length; on a GPU all sides eager, and all compiled. dense-bce:
+    CatLIP's loss on dense int64 targets of 24,320 classes, as in its released code; the targets are built inside the
+    timed window (the released code uses loader workers), and captions are labelled before it on both sides. corenet,
+    superclass: the authors' CLIP and CatLIP, or SuperClass, in fp32, from a checkout of their code, which child
+    processes execute. RangeAugment, the moving average of the weights, checkpointing and clipping are off; batches are
+    made before the timed window.
     """
 
     reference: Positional[ReferenceName]  # name of the reference implementation
@@ -82,13 +84,13 @@ class Reference:
         if checkout and not Path(path, checkout.file).is_file():
             raise ValueError(f"{path} has no {checkout.file}: --checkout needs a `git clone {checkout.url}`")
         sides = SIDES[self.reference]
-        experiments = [with_settings(experiment, self.settings) for experiment in self._experiments()]
+        experiments = [one for base in self._experiments() for one in self._eager_and_compiled(base)]
         if any(experiment.image_sizes for experiment in experiments):
             raise ValueError("a comparison with a reference needs one image size: leave image_sizes empty")
         rounds = self.rounds or required_rounds(len(sides) - 1, on_gpu=has_gpu())
-        comparison = open_comparison(
-            self.results, experiments, Scope("reference", 0), trained=False, may_differ=MAY_DIFFER_AT_LARGEST_BATCH
-        )
+        may_differ = (*MAY_DIFFER_AT_LARGEST_BATCH, "compile")
+        scope = Scope("reference", 0)
+        comparison = open_comparison(self.results, experiments, scope, trained=False, may_differ=may_differ)
         comparison.runner.progress.expect(EXPECTED_SECONDS * rounds * len(experiments) * len(sides))
         for round_, experiment in product(range(rounds), experiments):
             longer = replace(experiment, windows=experiment.windows * (1 if round_ else FIRST_ROUND_FACTOR))
@@ -107,6 +109,13 @@ class Reference:
             tables.append(phase_table(records, checkout.unused))
         are_equal = all(row["equal"] == "yes" for row in losses)
         return finish(comparison, tables, self.json) or (OK if are_equal else DISAGREEMENT)
+
+    def _eager_and_compiled(self, base: Experiment) -> list[Experiment]:
+        """Return the experiment with the settings; on a GPU, unless they choose, without and with compilation."""
+        experiment = with_settings(base, self.settings)
+        if self.reference != "open-clip" or experiment.compile != "auto" or not has_gpu():
+            return [experiment]
+        return [with_settings(base, [*self.settings, f"compile={choice}"]) for choice in ("off", "on")]
 
     def _experiments(self) -> list[Experiment]:
         if self.reference == "open-clip":
@@ -172,12 +181,13 @@ def phase_table(records: Sequence[Record], unused: Sequence[str]) -> Table:
 def compare_early_losses(records: Sequence[Record]) -> list[dict[str, str | int | float]]:
     """Compare the sides' losses over the first steps of the first round."""
     rows: list[dict[str, str | int | float]] = []
+    bounds = {one.experiment.name: EQUAL_LOSSES[one.circumstances.precision] for one in records if one.experiment}
     for name, runs in _runs_by_experiment(records).items():
         losses = {side: rounds[0][1].losses[:STEPS_COMPARED] for side, rounds in runs.items() if 0 in rounds}
         ours = losses.pop(OURS, ())
         for side, theirs in losses.items():
             difference = max((abs(a - b) / abs(a) for a, b in zip(theirs, ours, strict=False)), default=float("inf"))
-            is_equal = difference <= EQUAL_LOSSES and len(ours) == len(theirs)
+            is_equal = difference <= bounds[name] and len(ours) == len(theirs)
             row: dict[str, str | int | float] = {"experiment": name, "reference": side}
             row |= {"steps": len(theirs), "first": theirs[0], "last": theirs[-1]}
             rows.append(row | {"largest difference, relative": difference, "equal": "yes" if is_equal else "no"})

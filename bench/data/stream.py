@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 import torch
@@ -81,15 +81,24 @@ class Stream(ABC, Generic[T]):
         return dict(self.incomplete + self.stats.unusable)
 
     def batch(self, k: int) -> Batch[T]:
-        """Return batch k of this rank, and add the time to `wait_seconds`."""
+        """Return batch k of this rank, and add the time to `wait_seconds`.
+
+        On a GPU only the loading counts: what follows is launched, and may wait for a full queue of earlier launches.
+        """
         start = time.perf_counter()
-        batch = self.make_batch(k)
-        self.wait_seconds += time.perf_counter() - start
+        loaded = self.load(k)
+        loaded_at = time.perf_counter()
+        batch = self.make_batch(loaded)
+        self.wait_seconds += (loaded_at if self.device.type == "cuda" else time.perf_counter()) - start
         return batch
 
     @abstractmethod
-    def make_batch(self, k: int) -> Batch[T]:
-        """Return batch k of this rank, on the device."""
+    def load(self, k: int) -> Any:
+        """Return what batch k of this rank is made of, on the CPU."""
+
+    @abstractmethod
+    def make_batch(self, loaded: Any) -> Batch[T]:
+        """Return the batch of what was loaded, on the device."""
 
     @abstractmethod
     def target(self, k: int) -> T:
@@ -126,11 +135,15 @@ class PackStream(Stream[T]):
             self.targets = self.targets.with_captions(replace(tokens, reserved_rows=reserved))
         self._keys = [images.keys[row] for row in rows]
 
-    def make_batch(self, k: int) -> Batch[T]:
+    def load(self, k: int) -> tuple[int, T]:
+        return k, self.target(k)
+
+    def make_batch(self, loaded: tuple[int, T]) -> Batch[T]:
+        k, target = loaded
         rows = to_device(self.order.batch_rows(k), self.device)
         generator = torch.Generator().manual_seed(seed_for(self.experiment.seed, AUGMENTATION, self.order.rank, k))
         images = augment(self.pixels[rows], self.experiment, self.order.image_size(k), generator)
-        return Batch(images, self.target(k).to(self.device))
+        return Batch(images, target.to(self.device))
 
     def target(self, k: int) -> T:
         return self.targets.select(self.order.batch_rows(k))

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import msgspec
 
+from bench.environment.gpu_settings import format_gpu_settings
+
 CHECKOUT = Path(__file__).parents[2]
 MAX_ENTRIES = 1000  # of a mapping in a record
 Texts = Annotated[dict[str, str], msgspec.Meta(max_length=MAX_ENTRIES)]
@@ -15,7 +17,7 @@ Texts = Annotated[dict[str, str], msgspec.Meta(max_length=MAX_ENTRIES)]
 class Circumstances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The machine, software, time and commit of a run."""
 
-    machine: str  # description; runs are compared only on equal machines
+    machine: str  # description; runs are compared only on equal machines with equal settings of the GPU
     device: str  # "cpu" or "cuda"
     threads: Annotated[int, msgspec.Meta(ge=1)]
     precision: str
@@ -24,10 +26,17 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     commit: str  # of this project at the start, with "-dirty" if the work tree differs
     started_at: str  # UTC, ISO 8601, before the run
     processes: Annotated[int, msgspec.Meta(ge=1)] = 1  # number that shared each batch; `threads` is per process
+    # driver, power limit, ECC, MIG and clocks of the GPU (bench/environment/gpu_settings.py); None: NVML does not tell
+    gpu: Annotated[dict[str, str | None], msgspec.Meta(max_length=MAX_ENTRIES)] = {}
 
     def __post_init__(self) -> None:
         """Raise ValueError for a start that is no date."""
         datetime.fromisoformat(self.started_at)
+
+    @property
+    def machine_and_gpu(self) -> str:
+        """The machine with the settings of its GPU."""
+        return "; ".join(filter(None, (self.machine, format_gpu_settings(self.gpu))))
 
 
 def summarize_machine(circumstances: Circumstances) -> str:
@@ -35,7 +44,7 @@ def summarize_machine(circumstances: Circumstances) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in circumstances.packages.items())
     threads = f"{circumstances.threads} thread{'s' if circumstances.threads > 1 else ''}"
     processes = f"; {circumstances.processes} processes" if circumstances.processes > 1 else ""
-    return f"{circumstances.machine}; {threads}{processes}; {packages}"
+    return f"{circumstances.machine_and_gpu}; {threads}{processes}; {packages}"
 
 
 def current_commit() -> str:

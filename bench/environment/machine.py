@@ -2,15 +2,19 @@
 
 import platform
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
+import pynvml
 import torch
+from torch.distributed import is_nccl_available
 
 from bench.config import Experiment, TextPadding
 from bench.environment.circumstances import Circumstances, current_commit, summarize_machine
+from bench.environment.gpu_settings import device_handle, read_gpu_settings
 from bench.environment.rank_info import torchrun_env
 
 PACKAGES = ("torch", "open_clip_torch", "timm", "numpy")
@@ -34,10 +38,11 @@ def current_circumstances(experiment: Experiment | None, device: torch.device, p
         threads=torch.get_num_threads(),
         precision=precision,
         compiled=compiled,
-        packages={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        packages=package_versions(device),
         commit=current_commit(),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         processes=processes,
+        gpu=gpu_settings(device),
     )
 
 
@@ -61,6 +66,28 @@ def describe_machine(device: torch.device) -> str:
     memory = f"{psutil.virtual_memory().total / GIB:.0f} GiB"
     host = f"{_cpu_name()}, {psutil.cpu_count(logical=True)} logical cores, {memory}, {platform.system()}"
     return f"{torch.cuda.get_device_name(device)}; {host}" if device.type == "cuda" else host
+
+
+def gpu_settings(device: torch.device) -> dict[str, str | None]:
+    """Return the settings of a GPU; empty for a CPU, or without NVML."""
+    if device.type == "cuda":
+        with suppress(pynvml.NVMLError):
+            pynvml.nvmlInit()
+            uuid = str(torch.cuda.get_device_properties(device).uuid)
+            return read_gpu_settings(device_handle(uuid, device.index or 0))
+    return {}
+
+
+def package_versions(device: torch.device) -> dict[str, str]:
+    """Return the versions of Python and of packages, on a GPU also of its libraries; what is not installed has none."""
+    versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    if device.type != "cuda":
+        return versions
+    nccl = ".".join(map(str, torch.cuda.nccl.version())) if is_nccl_available() else None
+    libraries = {"CUDA": torch.version.cuda, "cuDNN": torch.backends.cudnn.version(), "NCCL": nccl}
+    with suppress(PackageNotFoundError):
+        libraries["triton"] = version("triton")
+    return versions | {name: str(number) for name, number in libraries.items() if number is not None}
 
 
 def _cpu_name() -> str:

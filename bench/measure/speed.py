@@ -18,6 +18,7 @@ from bench.environment.slots import is_interleaved, yield_slot
 from bench.measure.costs import count_flops
 from bench.profilers.clock import clock, forward_clocks
 from bench.profilers.device import OTHERS_BUSY, Readings, open_reader, sampled
+from bench.profilers.nvml import VOIDING
 from bench.record import Speed
 from bench.train.build import (
     TrainState,
@@ -36,13 +37,15 @@ from models.heads import DualEncoder
 
 TRACED_STEPS = 3
 GRAPHS = "graphs"  # compiled so far, by torch.compile
+HEATING_SECONDS = {"cuda": 20.0}  # of steps before the first window: a cold GPU has clocks that it does not keep
 
 
 def measure_speed(experiment: Experiment, device: torch.device, results: Path, round_: int) -> Speed:
     """Time a run: warm-up (recorded, not counted), windows, then the phases in a separate pass.
 
     Every rank times its own windows, which begin at a barrier; all other figures are of this rank. A window in which a
-    graph was compiled is recorded as not measured. Raises RuntimeError if all windows are.
+    graph was compiled, or a GPU was slowed by heat or by its hardware, is recorded as not measured. Raises RuntimeError
+    if all windows are.
     """
     run = build_train_state(load_data(experiment, device, results))
     if round_ == 0:
@@ -50,16 +53,18 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
     warmup_steps = first_steps_by_size(experiment, experiment.warmup_steps)
     with clock(device) as warmup:
         check_finite(take_full_rate_steps(run, warmup_steps), warmup_steps, run.stream)
+        first_step = heat_device(run, experiment.warmup_steps)
 
     wait_before, group, count = run.stream.wait_seconds, world_group(), experiment.steps_per_window
-    timed_steps = range(experiment.warmup_steps, experiment.warmup_steps + experiment.windows * count)
+    timed_steps = range(first_step, first_step + experiment.windows * count)
     windows = [timed_steps[first : first + count] for first in range(0, len(timed_steps), count)]
-    (seconds, graphs), readings = time_all_windows(run, windows)
-    graphs = all_reduce_max(graphs, device, group)
-    kept = [index for index, compiled in enumerate(graphs) if not compiled]
+    (seconds, graphs, slowed), readings = time_all_windows(run, windows)
+    graphs, slowed = (all_reduce_max(figures, device, group) for figures in (graphs, slowed))
+    void = describe_void_windows(graphs, slowed)
+    kept = [index for index in range(len(windows)) if f"window {index + 1}" not in void]
     if not kept:
-        raise RuntimeError("every window compiled something: give the experiment more warmup_steps")
-    compiled_in = {f"window {k + 1}": f"{new:.0f} graphs were compiled in it" for k, new in enumerate(graphs) if new}
+        reasons = "; ".join(dict.fromkeys(void.values()))
+        raise RuntimeError(f"no window can be used ({reasons}): give the experiment more warmup_steps, or cool the GPU")
     window_seconds, windows = [seconds[index] for index in kept], [windows[index] for index in kept]
     wait_seconds = run.stream.wait_seconds - wait_before
 
@@ -86,7 +91,7 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
         targets_seconds=run.stream.targets_seconds,
         num_captions=run.stream.num_captions,
         utilisation=readings.figures,
-        not_measured=readings.not_measured | why_padded(run.model) | compiled_in,
+        not_measured=readings.not_measured | why_padded(run.model) | void,
         sampler_share=readings.sampler_share,
         wait_share=wait_seconds / sum(seconds),
         **sample_counts(run.stream),
@@ -95,15 +100,46 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
     )
 
 
+def heat_device(run: TrainState, step: int) -> int:
+    """Take steps from `step` on until the device is as warm as in a training; return the first step that is left.
+
+    All ranks take the same number of windows' steps.
+    """
+    device, seconds, count = run.stream.device, 0.0, run.stream.experiment.steps_per_window
+    while seconds < HEATING_SECONDS.get(device.type, 0.0):
+        with clock(device) as elapsed:
+            take_full_rate_steps(run, range(step, step + count))
+        step += count
+        (seconds,) = all_reduce_max([seconds + elapsed.seconds], device, world_group())
+    return step
+
+
 def time_all_windows(run: TrainState, windows: Sequence[range]) -> tuple[tuple[tuple[float, ...], ...], Readings]:
-    """Return the results of `time_one_window`, and the device's readings, sampled only in this run's own slots."""
-    timed, readings, device = list[tuple[float, float]](), list[Readings](), run.stream.device
-    for slot_windows in [[window] for window in windows] if is_interleaved() else [windows]:
+    """Return the results of `time_one_window` with the percentage of slowed readings, and the device's readings.
+
+    The device is read only in this run's own slots, and a GPU window by window.
+    """
+    timed, readings, device = list[tuple[float, ...]](), list[Readings](), run.stream.device
+    reader, one_by_one = open_reader(device), is_interleaved() or device.type == "cuda"
+    for slot_windows in [[window] for window in windows] if one_by_one else [windows]:
         yield_slot()
-        with sampled(open_reader(device), device) as slot_readings:
-            timed += [time_one_window(run, window) for window in slot_windows]
+        with sampled(reader, device) as slot_readings:
+            slot_results = [time_one_window(run, window) for window in slot_windows]
+        slowed_percent = max(slot_readings.figures.get(name, 0.0) for name in VOIDING)
+        timed += [(*results, slowed_percent) for results in slot_results]
         readings.append(slot_readings)
     return tuple(zip(*timed, strict=True)), Readings.mean(readings)
+
+
+def describe_void_windows(graphs: Sequence[float], slowed: Sequence[float]) -> dict[str, str]:
+    """Return the reason why a window is void, by the name of the window."""
+    reasons = dict[str, str]()
+    for number, (compiled, percent) in enumerate(zip(graphs, slowed, strict=True), start=1):
+        if compiled:
+            reasons[f"window {number}"] = f"{compiled:.0f} graphs were compiled in it"
+        elif percent:
+            reasons[f"window {number}"] = f"the GPU was slowed by heat or by its hardware in {percent:.0f} % of it"
+    return reasons
 
 
 def time_one_window(run: TrainState, window: range) -> tuple[float, float]:

@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from statistics import median
 
 from bench.config import Experiment
-from bench.measure.throughput import forward_backward_rate, images_per_second, images_per_step, model_flops_utilisation
+from bench.measure.throughput import (
+    forward_backward_rate,
+    hardware_flops_utilisation,
+    images_per_second,
+    images_per_step,
+    model_flops_utilisation,
+)
 from bench.record import PHASES, Record, Speed
 from bench.statistics import Interval, Ratio, geometric_mean_interval, is_engineering_gap, ratios_of, unexplained_factor
 
@@ -112,6 +118,7 @@ def run_figures(experiment: Experiment, speed: Speed, peak: float) -> dict[str, 
         "image_forward_flops_per_image": speed.flops.image_forward / images,
         "text_forward_flops_per_image": speed.flops.text_forward / images,
         "model_flops_utilisation": model_flops_utilisation(experiment, speed, peak),
+        "hardware_flops_utilisation": hardware_flops_utilisation(experiment, speed, peak),
         "peak_flops_per_second": peak,
         "captions_per_second": speed.num_captions / speed.targets_seconds if speed.targets_seconds > 0 else NAN,
         "tokens_per_caption": NAN if speed.tokens_per_caption is None else speed.tokens_per_caption,

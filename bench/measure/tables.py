@@ -118,7 +118,8 @@ def cost_table(records: Sequence[Record], names: Sequence[str]) -> Table:
         rows,
         "Phases come from a pass of their own that waits for the device between them; their sum over the unsplit step "
         "is a check.\ninput-bound: data takes longer than all the rest, or with workers over 5 % is spent waiting "
-        "for them.\nMemory is above imports and data; tensors are counted one by one and do not vary.",
+        "for them.\nHFU: FLOPs of the step, recomputed ones included, over the device's peak.\n"
+        "Memory is above imports and data; tensors are counted one by one and do not vary.",
         is_transposed=True,
     )
 
@@ -132,6 +133,7 @@ def _time_costs(experiment: Experiment, row: Throughput) -> dict[str, Any]:
         "data, share of the phases": share,
         "bound": None if share is None else bound_by(share, ahead=experiment.workers > 0),
         "share of windows waited for batches": figures["wait_share"],
+        "HFU": figures["hardware_flops_utilisation"],
         "targets, s per million captions": 1e6 / captions if captions else None,
         **{name.removeprefix(UTILISATION): one for name, one in figures.items() if name.startswith(UTILISATION)},
     }

@@ -9,7 +9,7 @@ from bench.config import Experiment, differing_fields, format_differences
 from bench.record import Record, Speed
 
 # What must be equal where speeds are compared, and the experiment's field that may explain a difference.
-CIRCUMSTANCES = dict.fromkeys(("machine", "device", "threads", "processes", "packages"))
+CIRCUMSTANCES = dict.fromkeys(("machine", "gpu", "device", "threads", "processes", "packages"))
 CIRCUMSTANCES |= {"precision": "precision", "compiled": "compile"}
 
 
@@ -45,8 +45,17 @@ def model_flops_utilisation(experiment: Experiment, speed: Speed, peak_flops_per
 
     Source: Chowdhery et al. 2022, arXiv:2204.02311, appendix B.
     """
-    an_image = (3 * speed.flops.forward - 2 * speed.flops.teacher_forward) / images_per_step(experiment, speed)
-    return an_image * images_per_second(experiment, speed) / (speed.processes * peak_flops_per_second)
+    flops = 3 * speed.flops.forward - 2 * speed.flops.teacher_forward
+    return _flops_utilisation(flops, experiment, speed, peak_flops_per_second)
+
+
+def hardware_flops_utilisation(experiment: Experiment, speed: Speed, peak_flops_per_second: float) -> float:
+    """Return the HFU: all matrix products of a step, recomputed ones included, over the devices' peak.
+
+    Products that a backward leaves out, as for the gradient of images, do not count, so that it may be below the MFU.
+    Source as `model_flops_utilisation`.
+    """
+    return _flops_utilisation(speed.flops.step, experiment, speed, peak_flops_per_second)
 
 
 def forward_backward_rate(experiment: Experiment, speed: Speed) -> float | None:
@@ -86,6 +95,12 @@ def require_comparable(records: Iterable[Record], *, may_differ: Iterable[str]) 
         differences["format"] = tuple(sorted(formats))
     if differences:
         raise ValueError(f"these records cannot be compared, they differ in {format_differences(differences)}")
+
+
+def _flops_utilisation(flops: int, experiment: Experiment, speed: Speed, peak_flops_per_second: float) -> float:
+    """Return the share of the peak that steps of so many FLOPs on one device make."""
+    an_image = flops / images_per_step(experiment, speed)
+    return an_image * images_per_second(experiment, speed) / (speed.processes * peak_flops_per_second)
 
 
 def _window_seconds(speed: Speed) -> list[float]:

@@ -47,7 +47,7 @@ BEST = "--set batch_size={batch}"
 LADDER = "-m bench explain catlip-{0} --baseline clip-{0} --results {{folder}} --rounds 2 {{resume}}"
 FACTORS = "--factors kernel checkpointing batch"
 PLAN = "-m bench plan clip-vit-b16 catlip-vit-b16 --gpus {gpus} --results {folder} --json {folder}/plan.json"
-LINK = f"{RANKS} -m bench.plan.link_speed 26214400"  # bytes of one of DDP's buckets
+LINK = "-m bench plan --link {gpus} --results {folder}"
 NO_INTERVAL = (OK, INCONCLUSIVE)  # two rounds of a ladder have none
 
 # Steps that try every verb that computes on the device.

@@ -50,6 +50,7 @@ MODELS: Mapping[str, PublishedModel] = {
     "H/14": PublishedModel(381.68, 986.11, 1024),
     "g/14": PublishedModel(581.15, 1366.68, 1024),
     "bigG/14": PublishedModel(1065.36, 2539.57, 1280),
+    "image tower g/14": PublishedModel(534.06, 1012.65, 1024),
 }
 
 
@@ -72,10 +73,14 @@ class PublishedRun:
         return (self.low + self.high) / 2
 
     @property
+    def mfu(self) -> float:
+        """The model FLOPs of the whole step (3 x forward) over the dense peak."""
+        return 3e9 * MODELS[self.model].gflops * self.midpoint / self.device.bf16_flops
+
+    @property
     def utilisation(self) -> float:
-        """The model FLOPs of the whole step over the dense peak, recomputed ones included."""
-        forwards = 4 if self.is_recomputed else 3
-        return forwards * 1e9 * MODELS[self.model].gflops * self.midpoint / self.device.bf16_flops
+        """The same, with recomputed FLOPs."""
+        return self.mfu * (4 / 3 if self.is_recomputed else 1)
 
 
 PUBLISHED_RUNS: Sequence[PublishedRun] = (
@@ -106,6 +111,32 @@ PUBLISHED_RUNS: Sequence[PublishedRun] = (
     PublishedRun("NeMo", "g/14", H100, 128, None, 108.0, 108.0),
     PublishedRun("superclass issue 11", "B/16", V100, 8, None, 222.0, 231.0, is_recomputed=True),
 )
+
+
+# Image towers alone, in samples per second of 8 GPUs: NVIDIA's NeMo user guide, "Vision Transformer", "Performance".
+PUBLISHED_TOWERS: Sequence[PublishedRun] = (
+    PublishedRun("NeMo", "image tower g/14", A100, 8, None, 693 / 8, 693 / 8),
+    PublishedRun("NeMo", "image tower g/14", H100, 8, None, 1428 / 8, 1428 / 8),
+)
+# As stated: by torchtitan, benchmarks/llama3_h100_202412_torchtitan.md at 31a17bf, and by nvSubquadratic.
+STATED_MFU = (
+    ("Llama 3.1 8B", "8 H100 at 500 W", 0.33, "torchtitan, as stated"),
+    ("Llama 3.1 8B, compiled", "8 H100 at 500 W", 0.39, "torchtitan, as stated"),
+    ("image tower ViT-5-Small, compiled and tuned", "1 H100", 0.229, "documentation of nvSubquadratic, as stated"),
+)
+
+
+def published_mfu() -> list[tuple[str, str, float, str]]:
+    """Return training, GPUs, MFU and source of open_clip, of NeMo, and of those who state an MFU."""
+    runs = [run for run in PUBLISHED_RUNS if run.source in ("open_clip", "NeMo")]
+    named = [*((f"CLIP {run.model}", run) for run in runs), *((run.model, run) for run in PUBLISHED_TOWERS)]
+    return [
+        *(
+            (name, f"{run.gpus} {run.device.name_words}", run.mfu, f"{run.source}, from images/s")
+            for name, run in named
+        ),
+        *STATED_MFU,
+    ]
 
 
 @cache

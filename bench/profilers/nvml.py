@@ -3,22 +3,25 @@
 import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import pynvml
 
+from bench.environment.gpu_settings import device_handle
+
 Gauge = Callable[[], float]
 Span = Callable[[], Gauge]  # called at the beginning of a block; its result is called at the end
 
 # Reasons for reduced clocks, by figure.
 SLOWDOWNS = {
-    "slowed by the power limit percent": ("SwPowerCap", "HwPowerBrakeSlowdown"),
+    "slowed by the power limit percent": ("SwPowerCap",),
     "slowed by heat percent": ("SwThermalSlowdown", "HwThermalSlowdown"),
-    "slowed by the hardware percent": ("HwSlowdown",),
+    "slowed by the hardware percent": ("HwSlowdown", "HwPowerBrakeSlowdown"),
 }
+VOIDING = ("slowed by heat percent", "slowed by the hardware percent")  # the power limit belongs to the machine
 # Counters of Hopper and newer: fractions of the time of the streaming multiprocessors and of the tensor cores.
 GPM = {
     "SM active percent": "NVML_GPM_METRIC_SM_UTIL",
@@ -70,19 +73,6 @@ def nvml_reader(uuid: str, index: int, nvml: Any = pynvml) -> DeviceReader:
     return DeviceReader(gauges, spans)
 
 
-def device_handle(uuid: str, index: int, nvml: Any = pynvml) -> Any:
-    """Return NVML's handle of the device with CUDA's `index`: the two libraries number devices differently.
-
-    The device is found by UUID; a MIG slice by CUDA_VISIBLE_DEVICES, if that names one.
-    """
-    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
-    slices = [name for name in visible[index : index + 1] if name.startswith("MIG-")]
-    for name in [*slices, f"GPU-{uuid}"]:
-        with suppress(nvml.NVMLError):
-            return nvml.nvmlDeviceGetHandleByUUID(name)
-    return nvml.nvmlDeviceGetHandleByUUID(f"MIG-{uuid}")
-
-
 def process_bytes(uuid: str, index: int, nvml: Any = pynvml) -> int | None:
     """Return this process's device memory in bytes, context and kernels included; None if NVML does not list it.
 
@@ -100,29 +90,29 @@ def _slowdown_percent(handle: Any, reasons: tuple[str, ...], nvml: Any) -> float
 
 def _gpm_span(handle: Any, metric: int, nvml: Any) -> Gauge:
     """Read one of the GPU's performance counters over a span, from two samples."""
-    first = _gpm_sample(handle, nvml)
+    with ExitStack() as opened:
+        first = _gpm_sample(handle, opened, nvml)
+        samples = opened.pop_all()  # freed at the end of the span, or here if the first cannot be taken
 
     def end() -> float:
-        request = nvml.c_nvmlGpmMetricsGet_t()
-        request.version = nvml.NVML_GPM_METRICS_GET_VERSION
-        request.numMetrics = 1
-        request.sample1, request.sample2 = first, _gpm_sample(handle, nvml)
-        request.metrics[0].metricId = metric
-        try:
+        with samples:
+            request = nvml.c_nvmlGpmMetricsGet_t()
+            request.version = nvml.NVML_GPM_METRICS_GET_VERSION
+            request.numMetrics = 1
+            request.sample1, request.sample2 = first, _gpm_sample(handle, samples, nvml)
+            request.metrics[0].metricId = metric
             nvml.nvmlGpmMetricsGet(request)
             metric_value = request.metrics[0]
             if metric_value.nvmlReturn != nvml.NVML_SUCCESS:
                 raise nvml.NVMLError(metric_value.nvmlReturn)
             return float(metric_value.value)
-        finally:
-            nvml.nvmlGpmSampleFree(request.sample1)
-            nvml.nvmlGpmSampleFree(request.sample2)
 
     return end
 
 
-def _gpm_sample(handle: Any, nvml: Any) -> Any:
+def _gpm_sample(handle: Any, samples: ExitStack, nvml: Any) -> Any:
     sample = nvml.nvmlGpmSampleAlloc()
+    samples.callback(nvml.nvmlGpmSampleFree, sample)
     if nvml.nvmlDeviceIsMigDeviceHandle(handle):
         whole, part = nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle), nvml.nvmlDeviceGetGpuInstanceId(handle)
         return nvml.nvmlGpmMigSampleGet(whole, part, sample)

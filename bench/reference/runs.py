@@ -32,9 +32,12 @@ from models.heads import DualEncoder, build_open_clip, open_clip_state
 def run_side(
     experiment: Experiment, device: torch.device, results: Path, side: str, round_: int, checkout: str = ""
 ) -> ReferenceRun:
-    """Run the warm-up and the windows of an experiment on one side of a comparison, whose code may be a checkout."""
-    windows = WindowTimer(device, experiment.steps_per_window)
-    steps = WARMUP_STEPS + experiment.windows * experiment.steps_per_window
+    """Run the warm-up and the windows of an experiment on one side of a comparison, whose code may be a checkout.
+
+    A step is compiled on every side or on none, as the experiment says.
+    """
+    windows = WindowTimer(device, experiment.steps_per_window, experiment.windows)
+    steps = WARMUP_STEPS + experiment.windows * experiment.steps_per_window  # more repeat these steps' batches
     tokens = target_bytes = None
     phases: dict[str, tuple[float, ...]] = {}
     if checkout and side != OURS:
@@ -55,11 +58,11 @@ def run_side(
             losses = _run_open_clip(stream, batches, windows, fused=side == OPEN_CLIP_FUSED)
             tokens = float(experiment.context_length)
     else:
-        losses, target_bytes = _run_catlip_targets(build_train_state(stream), windows, steps)
+        losses, target_bytes = _run_catlip_targets(build_train_state(stream), windows)
     return ReferenceRun(
         side=side,
         round=round_,
-        window_seconds=windows.seconds,
+        window_seconds=tuple(windows.seconds),
         losses=tuple(torch.stack(losses).tolist()),
         tokens_per_caption=tokens,
         target_bytes_per_image=target_bytes,
@@ -73,9 +76,10 @@ def run_side(
 def _run_ours(state: TrainState, batches: Sequence[Batch[Tokens]], windows: WindowTimer) -> list[Tensor]:
     """Run our steps; captions are padded and sorted inside the windows."""
     losses, stream = list[Tensor](), state.stream
-    for k in windows.time_steps(len(batches)):
-        target = stream.target(k).to(stream.device)
-        losses.append(state.step(Batch(batches[k].images, target), ramped_learning_rate(stream.experiment, k)))
+    for k in windows.time_steps():
+        batch = k % len(batches)
+        target = stream.target(batch).to(stream.device)
+        losses.append(state.step(Batch(batches[batch].images, target), ramped_learning_rate(stream.experiment, k)))
     return losses
 
 
@@ -90,12 +94,15 @@ def _run_open_clip(
     from open_clip_train.train import train_one_epoch
 
     experiment, device, state = stream.experiment, stream.device, build_train_state(stream)
-    precision, vocabulary_size = resolve_auto(experiment, device)[0], SubwordIds(experiment.subword_vocabulary).size
+    vocabulary_size = SubwordIds(experiment.subword_vocabulary).size
+    precision, compiled = resolve_auto(experiment, device)
     sizes = (experiment.image_size, experiment.context_length, vocabulary_size)
     model = build_open_clip(experiment.tower, *sizes, bias=False).to(device)
     assert isinstance(state.model, DualEncoder)
     model.load_state_dict(open_clip_state(state.model))
     optimizer = make_optimizer(experiment, model) if fused else released_adamw(experiment, model)
+    if compiled:
+        model = torch.compile(model)  # as --torchcompile does
     (ids,) = stream.targets.groups
     texts = [to_device(ids[stream.order.batch_rows(k)], device) for k in range(len(batches))]
     images = [batch.images for batch in batches]
@@ -132,21 +139,21 @@ class _TimedLoader:
     num_samples: int
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for k in self.windows.time_steps(len(self.images)):
-            yield self.images[k], self.texts[k]
+        for k in self.windows.time_steps():
+            yield self.images[k % len(self.images)], self.texts[k % len(self.texts)]
 
 
 # CatLIP
 
 
-def _run_catlip_targets(state: TrainState, windows: WindowTimer, steps: int) -> tuple[list[Tensor], float]:
+def _run_catlip_targets(state: TrainState, windows: WindowTimer) -> tuple[list[Tensor], float]:
     """Run steps; return losses and bytes of targets per image."""
     losses, target_bytes, experiment = list[Tensor](), 0, state.stream.experiment
-    for k in windows.time_steps(steps):
+    for k in windows.time_steps():
         batch: Batch[Any] = state.stream.batch(k)
         target_bytes += batch.target.nbytes
         losses.append(state.step(batch, ramped_learning_rate(experiment, k)))
-    return losses, target_bytes / (steps * experiment.batch_size)
+    return losses, target_bytes / (len(losses) * experiment.batch_size)
 
 
 # Code of a checkout
@@ -169,7 +176,7 @@ def _run_beside_checkout(
         if not is_clip:
             labels = (released_labels(stream, k).to(stream.device) for k in range(len(batches)))
             batches = [Batch(batch.images, target) for batch, target in zip(batches, labels, strict=True)]
-    losses = [step(batches[k], ramped_learning_rate(experiment, k)) for k in windows.time_steps(steps)]
+    losses = [step(batches[k % steps], ramped_learning_rate(experiment, k)) for k in windows.time_steps()]
     return losses, tokens, time_phases(model, step, batches[steps:], ramped_learning_rate(experiment, steps))
 
 

@@ -1,9 +1,11 @@
 """Windows, phases, learning rate and optimizer of the steps of one side of a comparison."""
 
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count, islice
 from typing import Any
 
 import torch
@@ -17,32 +19,46 @@ from bench.reference import WARMUP_STEPS
 from bench.train.step import Step, make_optimizer
 
 RAMP_STEPS = 2_000  # steps of linear warm-up of the learning rate; open_clip_train's default is 10,000
+MAX_COMPILED_WINDOWS = 20  # windows with new graphs until a side is given up
 
 
 @dataclass(slots=True)
 class WindowTimer:
-    """Start and end times of windows, with the device idle; interleaved runs yield their slot between windows."""
+    """The seconds of windows, with the device idle at both ends; interleaved runs yield their slot between windows."""
 
     device: torch.device
     steps: int  # per window
-    starts: list[float] = field(default_factory=list)
-    ends: list[float] = field(default_factory=list)
+    windows: int
+    seconds: list[float] = field(default_factory=list)  # of each window
 
-    def time_steps(self, steps: int) -> Iterator[int]:
-        """Yield the numbers of steps; take the times at the ends of the warm-up and of each window."""
-        for step in range(steps + 1):
-            if step >= WARMUP_STEPS and (step - WARMUP_STEPS) % self.steps == 0:
-                synchronize(self.device)
-                self.ends.append(time.perf_counter())
-                yield_slot()
-                self.starts.append(time.perf_counter())
-            if step < steps:
-                yield step
+    def time_steps(self) -> Iterator[int]:
+        """Yield the numbers of steps: of the warm-up, and of windows until enough are timed.
 
-    @property
-    def seconds(self) -> tuple[float, ...]:
-        """The seconds of each window."""
-        return tuple(end - start for start, end in zip(self.starts, self.ends[1:], strict=False))
+        A window in which a graph was compiled prolongs the warm-up. Raises RuntimeError if too many do.
+        """
+        steps, compiled_windows = count(), 0
+        yield from islice(steps, WARMUP_STEPS)
+        while len(self.seconds) < self.windows:
+            graphs = count_graphs()
+            synchronize(self.device)
+            yield_slot()
+            start = time.perf_counter()
+            yield from islice(steps, self.steps)
+            synchronize(self.device)
+            seconds = time.perf_counter() - start
+            if count_graphs() == graphs:
+                self.seconds.append(seconds)
+            elif (compiled_windows := compiled_windows + 1) > MAX_COMPILED_WINDOWS:
+                raise RuntimeError(
+                    f"{compiled_windows} windows compiled new graphs: set text_padding=packed, or compile=off"
+                )
+        yield_slot()
+
+
+def count_graphs() -> int:
+    """Return the number of graphs that dynamo has compiled in this process."""
+    dynamo = sys.modules.get("torch._dynamo.utils")
+    return dynamo.counters["stats"]["unique_graphs"] if dynamo else 0
 
 
 def ramped_learning_rate(experiment: Experiment, step: int) -> float:

@@ -78,7 +78,7 @@ def environment_differences(comparison: ComparisonRecords) -> HtmlTable | None:
         if record.experiment is not None and record.experiment.name in found:
             found[record.experiment.name].append(record.circumstances)
     base = found.get(comparison.base or "", [])
-    packages = dict.fromkeys(package for of in found.values() for one in of for package in one.packages)
+    packages = dict.fromkeys(name for of in found.values() for one in of for name in _versions_and_gpu(one))
     differing: dict[tuple[str, str, str], list[str]] = {}
     for what in (*COMPARED, *packages):
         expected = _distinct_values(base, what)
@@ -96,9 +96,9 @@ def environment_differences(comparison: ComparisonRecords) -> HtmlTable | None:
 
 
 def package_facts(comparison: ComparisonRecords) -> list[Fact]:
-    """Return the versions of packages."""
+    """Return the versions of packages, and the settings of the GPU."""
     found = [record.circumstances for record in comparison.records]
-    names = dict.fromkeys(name for one in found for name in one.packages)
+    names = dict.fromkeys(name for one in found for name in _versions_and_gpu(one))
     return [Fact(name, _distinct_values(found, name)) for name in names]
 
 
@@ -169,7 +169,11 @@ def _head_flops_shares(figures: Mapping[str, float | None]) -> tuple[float | Non
 
 
 def _distinct_values(found: Sequence[Circumstances], what: str) -> list[str]:
-    """Return the distinct values of a circumstance, or the versions of a package."""
+    """Return the distinct values of a circumstance, of a package's version or of a setting of the GPU."""
     if what in COMPARED:
         return list(dict.fromkeys(format_setting(getattr(one, what)) for one in found))
-    return list(dict.fromkeys(one.packages.get(what, "not installed") for one in found))
+    return list(dict.fromkeys(_versions_and_gpu(one).get(what, "none") for one in found))
+
+
+def _versions_and_gpu(circumstances: Circumstances) -> dict[str, str]:
+    return circumstances.packages | {name: value or "unknown" for name, value in circumstances.gpu.items()}

@@ -6,7 +6,8 @@ from bench.data.caption_lengths import describe_captions
 from bench.history.metric_diffs import format_duration
 from bench.history.observations import parse_document
 from bench.measure.summary import UTILISATION, Throughput
-from bench.record import BatchTrial, Memory
+from bench.plan.published import published_mfu
+from bench.record import BatchTrial, Memory, Speed
 from reports.render.formats import (
     GIB,
     INTERVAL,
@@ -50,10 +51,20 @@ def throughput_table(comparison: ComparisonRecords, rows: Sequence[Throughput], 
         Column("forward + backward", f"ratio, {INTERVAL}"),
         Column("FLOP ratio", "predicted from FLOPs alone"),
         Column("MFU", "3 x forward over peak"),
+        Column("HFU", "all FLOPs of the step over peak"),
     ]
     shown = [_speed_row(comparison, row) for row in rows]
     shown += [_untimed_row(comparison, name, len(columns)) for name in failed_to_time(comparison, rows)]
     return HtmlTable.of_rows(title, columns, shown)
+
+
+def published_mfu_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> HtmlTable | None:
+    """Show the MFU of published trainings; None where none was measured on a GPU."""
+    if not any(row.mfu for row in rows) or all(one.circumstances.device == "cpu" for one, _ in comparison.of(Speed)):
+        return None
+    columns = [*Column.texts("training", "GPUs"), Column("MFU", "3 x forward over dense peak"), Column.text("source")]
+    shown = [[*map(Cell, names), Cell.of(mfu, percent), Cell(source)] for *names, mfu, source in published_mfu()]
+    return HtmlTable.of_rows("MFU of published trainings", columns, shown)
 
 
 def memory_and_size_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> HtmlTable:
@@ -143,6 +154,7 @@ def _speed_row(comparison: ComparisonRecords, row: Throughput) -> list[Cell]:
         BASE_CELL if is_base else Cell.estimate(row.forward_backward, ratio, why),
         BASE_CELL if is_base else Cell.figure(row.flop_ratio, ratio, why),
         Cell.figure(row.mfu, percent, row.peak_source),
+        Cell.figure(row.figures["hardware_flops_utilisation"], percent, row.peak_source),
     ]
 
 

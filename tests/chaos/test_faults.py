@@ -150,7 +150,8 @@ def test_doctor_times_a_run_and_estimates_the_bench_duration(
     figures = own_results / "figures.json"
     assert main(["doctor", "--json", str(figures), "--results", str(own_results / "none" / "yet")]) == 0
     rows = {row["what"]: row for row in json.loads(figures.read_text())["This machine"]["rows"]}
-    assert {"cores", "other processes", "memory", "swap", "governor", "C++ compiler", "disk", "commit"} <= rows.keys()
+    expected = {"cores", "other processes", "memory", "swap", "governor", "C++ compiler", "Python.h", "disk", "commit"}
+    assert expected <= rows.keys()
     assert "images/s" in rows["trial of clip-tiny"]["found"]
     assert rows["default comparison"]["found"].endswith("minutes")
     assert "NVML" in rows or "GPU 0" in rows

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import combinations, pairwise
+from types import SimpleNamespace
 from typing import get_args
 
 import pytest
@@ -40,6 +41,26 @@ def test_batch_is_independent_of_earlier_batches(images: PackImages) -> None:
         one.batch(k)
     assert torch.equal(one.batch(7).images, other.batch(7).images)
     assert torch.equal(one.batch(7).target.columns, other.batch(7).target.columns)
+
+
+@pytest.mark.parametrize(("kind", "seconds"), [("cpu", 5.0), ("cuda", 2.0)])
+def test_on_a_gpu_only_the_loading_of_a_batch_is_waiting(
+    kind: str, seconds: float, images: PackImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its kernels and copies may stand in a queue behind the steps before them."""
+    now, batches = [0.0], stream(images)
+    made, batches.wait_seconds = batches.batch(0), 0.0
+    batches.device = torch.device(kind)
+
+    def take(duration: float, result: object) -> object:
+        now[0] += duration
+        return result
+
+    monkeypatch.setattr("bench.data.stream.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(batches, "load", lambda k: take(2.0, k))
+    monkeypatch.setattr(batches, "make_batch", lambda _: take(3.0, made))
+    batches.batch(0)
+    assert batches.wait_seconds == seconds
 
 
 def test_epoch_shows_every_image_once_across_batches_and_ranks(images: PackImages) -> None:

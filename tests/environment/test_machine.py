@@ -8,10 +8,12 @@ import torch
 from torch._utils import _get_device_index
 
 from bench.data.targets import Labels
-from bench.environment.machine import default_device
+from bench.environment.circumstances import summarize_machine
+from bench.environment.machine import default_device, package_versions
 from bench.environment.rank_info import TORCHRUN_VARIABLES, torchrun_env
 from bench.measure.memory import limit_additional_memory
 from bench.orchestration.preflight import has_gpu
+from tests.small import circumstances
 
 
 def test_memory_limit_reaches_the_gpu_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,6 +51,27 @@ def test_gpu_that_torch_cannot_use_is_none(monkeypatch: pytest.MonkeyPatch) -> N
         assert not has_gpu()
     finally:
         has_gpu.cache_clear()
+
+
+def test_gpu_at_another_power_limit_is_another_machine() -> None:
+    """A history joins the figures of equal fingerprints; that of a CPU is as it was before GPUs had settings."""
+    limited, whole = (circumstances(gpu={"power limit": limit, "ECC": None}) for limit in ("500 W", "700 W"))
+    assert summarize_machine(limited) == "m; power limit 500 W, ECC unknown; 2 threads; "
+    assert summarize_machine(whole) != summarize_machine(limited)
+    assert summarize_machine(circumstances()) == "m; 2 threads; "
+
+
+def test_versions_of_cudas_libraries_are_recorded_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91501)
+    monkeypatch.setattr("bench.environment.machine.is_nccl_available", lambda: True)
+    monkeypatch.setattr(torch.cuda.nccl, "version", lambda: (2, 27, 5))
+    cpu, gpu = (package_versions(torch.device(kind)) for kind in ("cpu", "cuda"))
+    assert {"python", "torch"} <= cpu.keys()
+    added = {name: gpu[name] for name in gpu.keys() - cpu.keys() - {"triton"}}
+    assert added == {"CUDA": "12.8", "cuDNN": "91501", "NCCL": "2.27.5"}
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert "CUDA" not in package_versions(torch.device("cuda"))
 
 
 def test_labels_of_a_micro_batch_stay_on_the_device() -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import msgspec
 import psutil
 import pytest
 from hypothesis import given
@@ -39,7 +38,15 @@ from bench.plan.model import (
     scaling_curve,
     training_cost,
 )
-from bench.plan.published import MODELS, NCCL, PUBLISHED_RUNS, fit_utilisation, predict_gpu_rate, published_utilisation
+from bench.plan.published import (
+    MODELS,
+    NCCL,
+    PUBLISHED_RUNS,
+    PUBLISHED_TOWERS,
+    fit_utilisation,
+    predict_gpu_rate,
+    published_utilisation,
+)
 from bench.plan.records import TimedRuns, estimate_max_batch, measured_compute
 from bench.record import BatchTrial, Flops, Memory, Record, Speed, record_path, write_record
 from bench.settings import with_batch_size
@@ -233,7 +240,15 @@ def test_published_utilisations_match_the_literature() -> None:
     assert found == pytest.approx(0.131, abs=5e-4)
     known = sorted(fit_utilisation(point, NCCL, 0.8) for point in PUBLISHED_RUNS)
     assert known[len(known) // 2 - 1] <= published_utilisation() <= known[len(known) // 2]
-    assert {point.model for point in PUBLISHED_RUNS} == set(MODELS)
+    assert {point.model for point in (*PUBLISHED_RUNS, *PUBLISHED_TOWERS)} == set(MODELS)
+
+
+def test_published_mfu_counts_three_forwards_and_utilisation_what_is_recomputed() -> None:
+    found = {run.model: run for run in PUBLISHED_RUNS if run.source == "open_clip"}
+    b16, l14 = found["B/16"], found["L/14"]
+    assert b16.mfu == b16.utilisation == pytest.approx(3 * 41.09e9 * 332 / 312e12)
+    assert l14.mfu == pytest.approx(3 * 175.33e9 * 70 / 312e12) == 3 / 4 * l14.utilisation
+    assert [round(run.mfu, 3) for run in PUBLISHED_TOWERS] == [0.445, 0.289]
 
 
 def test_every_gpu_is_found_by_its_name() -> None:
@@ -408,6 +423,8 @@ def test_power_is_what_was_measured_where_it_was(tmp_path: Path) -> None:
         (["--published", "--network-us", "1e6"], "give smaller latencies"),
         (["clip-tiny", "--validate-local", "1"], "--validate-local must be at least 2"),
         (["clip-tiny", "--validate-local", "4000"], "needs a core for each process"),
+        (["--link", "1"], "--link must be at least 2, got 1"),
+        (["--link", "4000"], "--link 4000 needs a "),
     ],
 )
 def test_bad_input_is_refused_with_the_reason(
@@ -506,10 +523,3 @@ def test_validation_says_whether_the_communication_model_could_fail(share: float
     row = Validation("x", 2, "one alone", 1 - share, share, 1.0)
     assert row.comm_share == pytest.approx(share)
     assert text in describe_communication_check(row.comm_share)
-
-
-def test_link_speed_is_printed_as_json() -> None:
-    from bench.plan.link_speed import LinkSpeed
-
-    one = LinkSpeed(1e9, 1e-5)
-    assert msgspec.json.decode(msgspec.json.encode(one), type=LinkSpeed) == one

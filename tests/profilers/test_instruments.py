@@ -33,7 +33,7 @@ from bench.measure.memory import (
     step_tensor_bytes,
     try_batch_size,
 )
-from bench.measure.speed import measure_phases, measure_speed, trace
+from bench.measure.speed import HEATING_SECONDS, heat_device, measure_phases, measure_speed, trace
 from bench.methods import METHODS
 from bench.profilers.clock import Elapsed, clock, forward_clocks
 from bench.profilers.counters import TensorBytes
@@ -323,7 +323,40 @@ def test_step_with_packed_captions_is_compiled_once(method: str, results: Path) 
 
 def test_run_with_compilation_in_every_window_fails_with_the_reason(results: Path) -> None:
     done = compiled(small("clip", compile="on", warmup_steps=1, windows=1, steps_per_window=2), results)
-    assert "every window compiled something: give the experiment more warmup_steps" in done.stderr
+    assert "no window can be used (" in done.stderr
+    assert " graphs were compiled in it): give the experiment more warmup_steps, or cool the GPU" in done.stderr
+
+
+def read_as_slowed(monkeypatch: pytest.MonkeyPatch, *percent: float) -> None:
+    """Give the windows these readings: an interleaved run is read window by window, as one on a GPU is."""
+    readings = iter(percent)
+    reader = DeviceReader(spans={"slowed by heat percent": lambda: lambda: next(readings)})
+    monkeypatch.setattr("bench.measure.speed.open_reader", lambda _: reader)
+    monkeypatch.setattr("bench.measure.speed.is_interleaved", lambda: True)
+    monkeypatch.setattr("bench.measure.speed.yield_slot", lambda: None)
+
+
+def test_window_in_which_the_gpu_was_slowed_is_discarded(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_as_slowed(monkeypatch, 0.0, 40.0)
+    speed = measure_speed(small("catlip"), CPU, results, 1)
+    assert len(speed.window_seconds) == 1
+    assert speed.not_measured == {"window 2": "the GPU was slowed by heat or by its hardware in 40 % of it"}
+    read_as_slowed(monkeypatch, 100.0, 100.0)
+    with pytest.raises(
+        RuntimeError, match=r"no window can be used \(the GPU was slowed .* in 100 % of it\): .* cool the"
+    ):
+        measure_speed(small("catlip"), CPU, results, 1)
+
+
+def test_gpu_is_heated_by_whole_windows_before_the_first(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert HEATING_SECONDS.keys() == {"cuda"}
+    taken = list[int]()
+    monkeypatch.setattr("bench.measure.speed.take_full_rate_steps", lambda _, steps: taken.extend(steps))
+    run = build_train_state(load_data(small("catlip", steps_per_window=3), CPU, results))
+    assert heat_device(run, 4) == 4
+    monkeypatch.setitem(HEATING_SECONDS, "cpu", 1e-9)
+    assert heat_device(run, 4) == 7
+    assert taken == [4, 5, 6]
 
 
 def test_injected_slowdown_is_a_fraction_of_the_step_time(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,10 @@ import pynvml
 import pytest
 import torch
 
+from bench.environment.gpu_settings import device_handle
 from bench.profilers.clock import clock
 from bench.profilers.device import sampled
-from bench.profilers.nvml import GPM, SLOWDOWNS, device_handle, nvml_reader, process_bytes
+from bench.profilers.nvml import GPM, SLOWDOWNS, nvml_reader, process_bytes
 from tests.processes import wait_until
 
 CPU = torch.device("cpu")

@@ -1,26 +1,33 @@
 """Both sides of a comparison do the same: equal losses from equal weights, and it says so where they do not."""
 
+import subprocess
+import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from msgspec.structs import replace
 
-from bench.cli.reference import compare_early_losses, reference_speed_table
+from bench.cli.reference import Reference, compare_early_losses, reference_speed_table
 from bench.config import Experiment
 from bench.data.released_labels import make_multi_hot
 from bench.data.targets import Labels
+from bench.environment.circumstances import CHECKOUT
+from bench.experiments import EXPERIMENTS
 from bench.record import Record, ReferenceRun
 from bench.reference import DENSE, OPEN_CLIP, OURS, SIDES, WARMUP_STEPS
 from bench.reference.runs import run_side
+from bench.reference.timing import MAX_COMPILED_WINDOWS, WindowTimer
 from tests.reports.conftest import HERE
 from tests.small import small
 
 CPU = torch.device("cpu")
 
 
-def of(run: ReferenceRun, experiment: Experiment) -> Record:
-    return Record(comparison="x", experiment=experiment, circumstances=HERE, measured=run)
+def of(run: ReferenceRun, experiment: Experiment, precision: str = "fp32") -> Record:
+    where = replace(HERE, precision=precision)
+    return Record(comparison="x", experiment=experiment, circumstances=where, measured=run)
 
 
 @pytest.mark.parametrize(("reference", "method"), [("open-clip", "clip"), ("dense-bce", "catlip")])
@@ -39,6 +46,81 @@ def test_all_sides_have_equal_losses(reference: str, method: str, results: Path)
         bytes_ = {run.side: run.target_bytes_per_image for run in runs}
         assert bytes_[DENSE] == 8 * run_head_rows(experiment)
         assert 0 < (bytes_[OURS] or 0) < bytes_[DENSE] / 50
+
+
+COMPILED = """
+import sys
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import torch
+
+from bench.config import Experiment
+from bench.reference import SIDES
+from bench.reference.runs import run_side
+from bench.reference.timing import count_graphs
+
+torch.compile = partial(torch.compile, backend="eager")
+experiment = msgspec.json.decode(sys.argv[1], type=Experiment)
+for side in SIDES["open-clip"]:
+    torch._dynamo.reset()  # equal steps would share their graphs
+    before = count_graphs()
+    run = run_side(experiment, torch.device("cpu"), Path(sys.argv[2]), side, 0)
+    print(msgspec.json.encode([count_graphs() - before, run]).decode())
+"""
+
+
+def test_step_is_compiled_on_all_sides_or_on_none(results: Path) -> None:
+    """In a process whose shapes are not checked; dynamo hands its graphs to nobody."""
+    experiment = small("clip", clip_norm=None, compile="on", text_padding="packed")
+    command = [sys.executable, "-c", COMPILED, msgspec.json.encode(experiment).decode(), str(results)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CHECKOUT)
+    found = [msgspec.json.decode(line, type=tuple[int, ReferenceRun]) for line in done.stdout.splitlines()]
+    eager = [run_side(replace(experiment, compile="off"), CPU, results, side, 0) for side in SIDES["open-clip"]]
+    for (graphs, run), without in zip(found, eager, strict=True):
+        assert graphs > 0
+        assert len(run.window_seconds) == experiment.windows
+        assert run.losses[: len(without.losses)] == pytest.approx(without.losses, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "settings", "names"),
+    [
+        (False, (), ["clip-vit-b32"]),
+        (True, (), ["clip-vit-b32[compile=off]", "clip-vit-b32[compile=on]"]),
+        (True, ("seed=1",), ["clip-vit-b32[compile=off,seed=1]", "clip-vit-b32[compile=on,seed=1]"]),
+        (True, ("compile=on",), ["clip-vit-b32[compile=on]"]),
+    ],
+)
+def test_on_a_gpu_all_sides_are_timed_eager_and_compiled(
+    gpu: bool, settings: tuple[str, ...], names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.cli.reference.has_gpu", lambda: gpu)
+    reference = Reference("open-clip", settings=settings)
+    assert [one.name for one in reference._eager_and_compiled(EXPERIMENTS["clip-vit-b32"])] == names
+
+
+def test_warm_up_lasts_until_no_new_graph_appears(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiling, graphs, taken = {0, 3}, list[int](), list[int]()
+    monkeypatch.setattr("bench.reference.timing.count_graphs", lambda: len(graphs))
+    timer = WindowTimer(CPU, steps=2, windows=2)
+    for k in timer.time_steps():
+        taken.append(k)
+        graphs += {k} & compiling
+    assert taken == [*range(WARMUP_STEPS + 2 * 3)]
+    assert len(timer.seconds) == 2
+    always = iter(range(2 * (MAX_COMPILED_WINDOWS + 1)))
+    monkeypatch.setattr("bench.reference.timing.count_graphs", lambda: next(always))
+    with pytest.raises(RuntimeError, match="compiled new graphs: set text_padding=packed"):
+        [*WindowTimer(CPU, steps=2, windows=2).time_steps()]
+
+
+def test_all_sides_have_losses_of_half_precision_that_differ_by_its_rounding(results: Path) -> None:
+    experiment = small("clip", clip_norm=None, precision="bf16", windows=9, steps_per_window=2)
+    runs = [run_side(experiment, CPU, results, side, 0) for side in SIDES["open-clip"]]
+    rows = compare_early_losses([of(run, experiment, "bf16") for run in runs])
+    assert {row["equal"] for row in rows} == {"yes"}, rows
 
 
 def run_head_rows(experiment: Experiment) -> int:
@@ -73,5 +155,7 @@ def test_different_losses_are_reported_and_speeds_are_ratios() -> None:
     assert base["ratio"] is None
     assert ours["ratio"] == pytest.approx(2)
     assert ours["verdict"] == "faster"
+    half = [of(run, experiment, "bf16") for run in runs]
+    assert [row["equal"] for row in compare_early_losses(half)] == ["yes"]
     shorter = [*records[:5], *(of(replace(run, losses=()), experiment) for run in runs[5:])]
     assert [row["equal"] for row in compare_early_losses(shorter)] == ["no"]

@@ -15,9 +15,11 @@ from msgspec.structs import replace
 
 from bench.config import METHOD_NAMES
 from bench.experiments import TRAITS
+from bench.measure.summary import throughputs_of, timed_runs
 from bench.record import Record, Speed, Transfer
 from bench.statistics import accuracy_interval, mean_interval, ratio_of, ratios_of
 from reports.page import page
+from reports.render.formats import percent
 from tests.reports.test_plan import document as plan_document
 
 Make = dict[str, Callable[..., Any]]
@@ -236,12 +238,18 @@ def test_unreadable_device_is_reported(make: Make) -> None:
     assert "Not measured, or only in part: GPU: no such driver." in Document(page("x", [one])).words()
 
 
-def test_runs_of_two_machines_are_not_compared(make: Make) -> None:
+@pytest.mark.parametrize("change", [{"machine": "another"}, {"gpu": {"power limit": "500 W", "ECC": None}}])
+def test_runs_of_two_machines_are_not_compared(make: Make, change: dict[str, Any]) -> None:
     one, other = make["speed"]("clip-tiny", 0), make["speed"]("catlip-tiny", 0)
-    other = replace(other, circumstances=replace(other.circumstances, machine="another"))
+    one = replace(one, circumstances=replace(one.circumstances, gpu={"power limit": "700 W", "ECC": "on"}))
+    other = replace(other, circumstances=replace(one.circumstances, **change))
     document = Document(page("x", [one, other]))
     assert "No ratios are shown: these records cannot be compared" in document.words()
+    assert "On different machines" in document.words()
     assert "times as many" not in document.words()
+    if "gpu" in change:
+        differing = document.tables["Circumstances that differ from the baseline's"]
+        assert [row[:3] for row in differing[1:]] == [["power limit", "700 W", "500 W"], ["ECC", "on", "unknown"]]
 
 
 def test_records_of_an_older_format_are_drawn_with_a_note_on_flops(make: Make) -> None:
@@ -263,6 +271,31 @@ def test_twofold_mfu_gap_is_reported_as_engineering(make: Make) -> None:
     one, other = make["speed"]("clip-tiny", 0, slower=2.5), make["speed"]("catlip-tiny", 0)
     one = replace(one, measured=replace(one.measured, peak_flops_per_second=2.1e11))
     assert "Engineering is being compared, not methods." in Document(page("x", [one, other])).words()
+
+
+def test_recomputation_raises_the_hfu_and_not_the_mfu(make: Make) -> None:
+    one = make["speed"]("clip-tiny", 0)
+    flops = one.measured.flops
+    again = replace(one, measured=replace(one.measured, flops=replace(flops, step=4 * flops.forward)))
+    before, after = (throughputs_of(timed_runs([of], ["clip-tiny"]), None)[0] for of in (one, again))
+    hfu = "hardware_flops_utilisation"
+    assert before.mfu == after.mfu == pytest.approx(before.figures[hfu]) == pytest.approx(3 / 4 * after.figures[hfu])
+    table = Document(page("x", [again])).tables["Throughput of each experiment"]
+    assert [cell.partition("|")[0] for cell in table[0][-2:]] == ["MFU", "HFU"]
+    mfu, hfu = (cell.partition("|")[0] for cell in table[1][-2:])
+    assert (mfu, hfu) == (percent(after.mfu), percent(4 / 3 * after.mfu))
+
+
+def test_mfu_of_a_gpu_stands_beside_that_of_published_trainings(make: Make) -> None:
+    cpu = make["speed"]("clip-tiny", 0)
+    gpu = replace(cpu, circumstances=replace(cpu.circumstances, device="cuda"))
+    unknown = replace(gpu, measured=replace(gpu.measured, peak_flops_per_second=None))
+    title = "MFU of published trainings"
+    assert title not in Document(page("x", [cpu])).tables
+    assert title not in Document(page("x", [unknown])).tables
+    rows = Document(page("x", [gpu])).tables[title]
+    assert ["CLIP B/16", "176 A100 40GB", percent(0.131), "open_clip, from images/s"] in rows
+    assert ["image tower g/14", "8 H100", percent(0.289), "NeMo, from images/s"] in rows
 
 
 def test_other_processes_on_the_machine_are_reported(make: Make) -> None:

@@ -3,6 +3,7 @@
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -119,10 +120,10 @@ def test_time_waiting_for_data_is_counted(
 ) -> None:
     plain, streams = PackStream.make_batch, set[PackStream]()
 
-    def late(stream: PackStream, k: int) -> object:
+    def late(stream: PackStream, loaded: Any) -> object:
         streams.add(stream)
         time.sleep(0.1)
-        return plain(stream, k)
+        return plain(stream, loaded)
 
     monkeypatch.setattr(PackStream, "make_batch", late)
     trained(results, tmp_path / "x", {"equal images": 96})

@@ -26,7 +26,10 @@ class Resting(Stream[Labels]):
 
     order = SampleOrder(small("catlip"), 1000)
 
-    def make_batch(self, k: int) -> Batch[Labels]:
+    def load(self, k: int) -> None:
+        raise NotImplementedError
+
+    def make_batch(self, loaded: None) -> Batch[Labels]:
         raise NotImplementedError
 
     def target(self, k: int) -> Labels:

@@ -159,8 +159,8 @@ class ShardStream(Stream[T]):
         self.incomplete, self.empty_captions = shards.skipped, shards.empty_captions
         self.is_unverified = bool(shards.unverified)
 
-    def make_batch(self, k: int) -> Batch[T]:
-        """Return batch k of this rank; ValueError if too many images so far were unusable."""
+    def load(self, k: int) -> LoadedBatch[T]:
+        """Load batch k of this rank; ValueError if too many images so far were unusable."""
         loaded = self._batches[k]
         if isinstance(loaded, Exception):
             raise loaded
@@ -174,6 +174,9 @@ class ShardStream(Stream[T]):
             )
         self.targets_seconds += loaded.targets_seconds
         self.num_captions += len(loaded.images)
+        return loaded
+
+    def make_batch(self, loaded: LoadedBatch[T]) -> Batch[T]:
         images = to_device(loaded.images, self.device)
         pixels = self.experiment.embedding_channels is None
         return Batch(normalise(images / WHITE) if pixels else images, loaded.target.to(self.device))

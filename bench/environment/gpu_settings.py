@@ -1,0 +1,51 @@
+"""The driver and the settings of a GPU that its speed depends on, from NVML. No torch here."""
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import pynvml
+
+SWITCH = ("off", "on")
+
+
+def device_handle(uuid: str, index: int, nvml: Any = pynvml) -> Any:
+    """Return NVML's handle of the device with CUDA's `index`: the two libraries number devices differently.
+
+    The device is found by UUID; a MIG slice by CUDA_VISIBLE_DEVICES, if that names one.
+    """
+    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    slices = [name for name in visible[index : index + 1] if name.startswith("MIG-")]
+    for name in [*slices, f"GPU-{uuid}"]:
+        with suppress(nvml.NVMLError):
+            return nvml.nvmlDeviceGetHandleByUUID(name)
+    return nvml.nvmlDeviceGetHandleByUUID(f"MIG-{uuid}")
+
+
+def read_gpu_settings(handle: Any) -> dict[str, str | None]:
+    """Return driver, power limit, ECC, MIG and clocks of a GPU, or of the GPU of a slice; None: NVML does not tell."""
+    if pynvml.nvmlDeviceIsMigDeviceHandle(handle):
+        handle = pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)
+    queries: dict[str, Callable[[], str]] = {
+        "driver": pynvml.nvmlSystemGetDriverVersion,
+        "power limit": lambda: f"{pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000:g} W",
+        "ECC": lambda: SWITCH[pynvml.nvmlDeviceGetEccMode(handle)[0]],
+        "MIG": lambda: SWITCH[pynvml.nvmlDeviceGetMigMode(handle)[0]],
+        "largest SM clock": lambda: f"{pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM)} MHz",
+        "largest memory clock": lambda: f"{pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_MEM)} MHz",
+        "application SM clock": lambda: f"{pynvml.nvmlDeviceGetApplicationsClock(handle, pynvml.NVML_CLOCK_SM)} MHz",
+        "application memory clock": lambda: (
+            f"{pynvml.nvmlDeviceGetApplicationsClock(handle, pynvml.NVML_CLOCK_MEM)} MHz"
+        ),
+    }
+    settings = dict[str, str | None].fromkeys(queries)
+    for name, query in queries.items():
+        with suppress(pynvml.NVMLError):
+            settings[name] = query()
+    return settings
+
+
+def format_gpu_settings(settings: Mapping[str, str | None]) -> str:
+    """Write the settings of a GPU in one line."""
+    return ", ".join(f"{name} {value or 'unknown'}" for name, value in settings.items())

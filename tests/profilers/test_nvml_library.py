@@ -1,0 +1,156 @@
+"""Figures and settings of a GPU through nvidia-ml-py's own calls, which a library in C answers in place of NVML."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from ctypes import CDLL, c_char, c_int, c_uint, c_ulonglong
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pynvml
+import pytest
+import torch
+
+from bench.cli.doctor import DISTURBS, FINDING_OK, MISSING, check_gpus
+from bench.environment.gpu_settings import device_handle, read_gpu_settings
+from bench.environment.gpu_specs import GPU_SPECS, find_gpu_spec
+from bench.environment.machine import gpu_settings
+from bench.profilers.device import Readings, sampled
+from bench.profilers.nvml import GPM, SLOWDOWNS, nvml_reader, process_bytes
+from tests.processes import wait_until
+
+CPU = torch.device("cpu")
+GPU, SLICE = "0123", "4567"
+NAMES = ["SM active percent", "SM occupancy percent", "tensor cores active percent", "memory bandwidth percent"]
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., CDLL]:
+    """Build the library and load it as nvidia-ml-py loads NVML."""
+    compiler = shutil.which("cc") or pytest.skip("there is no C compiler `cc` to build NVML's stub with")
+
+    def build(*options: str) -> CDLL:
+        path = tmp_path / "libnvidia-ml.so.1"
+        source = Path(__file__).with_name("nvml_stub.c")
+        subprocess.run([compiler, "-shared", "-fPIC", *options, "-o", str(path), str(source)], check=True)
+        library = CDLL(str(path))
+        monkeypatch.setattr(pynvml, "nvmlLib", library)
+        monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
+        pynvml.nvmlInit()
+        return library
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return build
+
+
+def number(library: CDLL, variable: str) -> Any:
+    return c_int.in_dll(library, variable)
+
+
+def read(library: CDLL, uuid: str) -> Readings:
+    with sampled(nvml_reader(uuid, 0), CPU, every_s=0.01) as readings:
+        wait_until(lambda: number(library, "temperatures_read").value >= 2)
+        c_ulonglong.in_dll(library, "millijoules").value = 10**9
+    return readings
+
+
+@pytest.mark.parametrize(("uuid", "missing"), [(GPU, 0), (SLICE, 2)])
+def test_readings_of_a_gpu_and_of_a_slice_are_nvmls(load: Callable[..., CDLL], uuid: str, missing: int) -> None:
+    library = load()
+    c_ulonglong.in_dll(library, "reasons").value = 0x4 | 0x80  # power limit, power brake
+    readings = read(library, uuid)
+    figures = readings.figures
+    assert {figures.pop(name) for name in NAMES} == {2.5, 3.5, 5.5, 10.5}
+    assert [figures.pop(name) for name in SLOWDOWNS] == [100.0, 0.0, 100.0]
+    assert figures.pop("power W, by the energy counter") > 0
+    busy = {"GPU busy percent": 80.0, "memory controller busy percent": 30.0}
+    assert figures == (busy if uuid == GPU else {}) | {
+        "power W": 412.5,
+        "SM clock MHz": 1001.0,
+        "memory clock MHz": 1002.0,
+        "temperature C": 61.0,
+    }
+    assert len(readings.not_measured) == missing
+    assert all("Not Supported" in reason for reason in readings.not_measured.values())
+    assert number(library, "samples_taken").value == 2 * len(GPM)
+    assert number(library, "live_samples").value == 0
+
+
+@pytest.mark.parametrize("failing", [1, 1 + len(NAMES)])
+def test_counter_sample_that_fails_leaves_no_memory_and_no_figure(load: Callable[..., CDLL], failing: int) -> None:
+    """The first sample is taken at the beginning of the windows, the second at their end."""
+    library = load()
+    number(library, "failing_sample").value = failing
+    readings = read(library, GPU)
+    assert "Not Supported" in readings.not_measured[NAMES[0]]
+    assert [name in readings.figures for name in NAMES] == [False, True, True, True]
+    assert number(library, "live_samples").value == 0
+
+
+def test_settings_of_a_gpu_are_nvmls_and_missing_ones_are_none(load: Callable[..., CDLL]) -> None:
+    library = load()
+    whole = device_handle(GPU, 0)
+    assert read_gpu_settings(whole) == {
+        "driver": "580.65.06",
+        "power limit": "500 W",
+        "ECC": "on",
+        "MIG": "off",
+        "largest SM clock": "2001 MHz",
+        "application SM clock": None,
+        "largest memory clock": "2002 MHz",
+        "application memory clock": None,
+    }
+    number(library, "ecc").value, number(library, "mig_mode").value = -1, 1
+    settings = read_gpu_settings(device_handle(SLICE, 0))
+    assert (settings["ECC"], settings["MIG"], settings["power limit"]) == (None, "on", "500 W")
+
+
+def test_device_of_torch_has_the_settings_of_its_uuid(
+    load: Callable[..., CDLL], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = load()
+    c_uint.in_dll(library, "power_limit").value = 700_000
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid=GPU))
+    assert gpu_settings(torch.device("cuda", 0))["power limit"] == "700 W"
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid="unknown"))
+    assert gpu_settings(torch.device("cuda", 0)) == gpu_settings(CPU) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "spec"),
+    [
+        ("NVIDIA H100 80GB HBM3", "h100"),
+        ("NVIDIA H100 PCIe", "h100-pcie"),
+        ("NVIDIA GH200 480GB", "gh200"),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+    ],
+)
+def test_name_that_nvml_gives_leads_to_the_data_sheet(load: Callable[..., CDLL], name: str, spec: str | None) -> None:
+    (c_char * 96).in_dll(load(), "name").value = name.encode()
+    given = pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0))
+    assert find_gpu_spec(given) == (GPU_SPECS[spec] if spec else None)
+
+
+def test_process_bytes_are_those_that_nvml_lists(load: Callable[..., CDLL]) -> None:
+    library = load()
+    assert process_bytes(GPU, 0) is None
+    number(library, "process_id").value = os.getpid()
+    assert process_bytes(GPU, 0) == 7 << 32
+
+
+@pytest.mark.parametrize(("options", "processes"), [((), "1"), (("-DOLD_DRIVER",), "does not match")])
+def test_doctor_examines_every_gpu_and_whether_torch_can_use_one(
+    load: Callable[..., CDLL], options: tuple[str, ...], processes: str
+) -> None:
+    library = load(*options)
+    c_ulonglong.in_dll(library, "reasons").value = 0x40  # heat
+    found = {finding.what: finding for finding in check_gpus()}
+    assert "NVIDIA H100 80GB HBM3, driver 580.65.06, power limit 500 W, ECC on, MIG off" in found["GPU 0"].found
+    assert "application SM clock unknown" in found["GPU 0"].found
+    assert processes in found["GPU 0: processes"].found
+    assert found["GPU 0: slowdown reasons"].verdict == DISTURBS
+    assert found["CUDA"].verdict == (FINDING_OK if torch.cuda.is_available() else MISSING)
+    assert "Traceback" not in found["CUDA"].found
