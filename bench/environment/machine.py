@@ -6,6 +6,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pynvml
@@ -83,8 +84,9 @@ def package_versions(device: torch.device) -> dict[str, str]:
     versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
     if device.type != "cuda":
         return versions
-    nccl = ".".join(map(str, torch.cuda.nccl.version())) if is_nccl_available() else None
-    libraries = {"CUDA": torch.version.cuda, "cuDNN": torch.backends.cudnn.version(), "NCCL": nccl}
+    nccl, cudnn = torch.cuda.nccl.version, torch.backends.cudnn.version
+    libraries: dict[str, Any] = {"CUDA": torch.version.cuda, "cuDNN": cudnn()}  # type: ignore[no-untyped-call]
+    libraries["NCCL"] = ".".join(map(str, nccl())) if is_nccl_available() else None  # type: ignore[no-untyped-call]
     with suppress(PackageNotFoundError):
         libraries["triton"] = version("triton")
     return versions | {name: str(number) for name, number in libraries.items() if number is not None}

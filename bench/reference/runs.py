@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from msgspec.structs import replace
 from open_clip.loss import ClipLoss
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.config import Experiment
 from bench.data.released_labels import DenseLabels, make_multi_hot
@@ -102,7 +102,7 @@ def _run_open_clip(
     model.load_state_dict(open_clip_state(state.model))
     optimizer = make_optimizer(experiment, model) if fused else released_adamw(experiment, model)
     if compiled:
-        model = torch.compile(model)  # as --torchcompile does
+        model = cast("nn.Module", torch.compile(model))  # as --torchcompile does
     (ids,) = stream.targets.groups
     texts = [to_device(ids[stream.order.batch_rows(k)], device) for k in range(len(batches))]
     images = [batch.images for batch in batches]
