@@ -2,7 +2,6 @@
 
 import math
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -30,6 +29,7 @@ from bench.orchestration.gpu_steps import (
     read_step_results,
     write_step_results,
 )
+from bench.orchestration.preflight import count_gpus
 from bench.orchestration.processes import run_command
 from bench.record import comparisons
 
@@ -65,7 +65,7 @@ class Gpu:
         if found and not (self.resume or self.only):
             raise ValueError(f"{file} exists: continue with --resume, or name another folder with --results")
         done = {name for name, one in found.items() if self.resume and one.status == "ok"}
-        num_gpus = _count_gpus() if self.device == "cuda" else CPU_PROCESSES
+        num_gpus = count_gpus() if self.device == "cuda" else CPU_PROCESSES
         steps = [step for step in chosen if step.name not in done and step.min_gpus <= max(1, num_gpus)]
         make_folders(file.parent)
         progress, deadline = Progress(60 * sum(step.minutes for step in steps)), time.monotonic() + 60 * self.minutes
@@ -144,9 +144,3 @@ def _result(
     return StepResult(
         step=step.name, status=status, seconds=round(seconds, 1), command=shlex.join(command), last_lines=last_lines
     )
-
-
-def _count_gpus() -> int:
-    """Ask torch, in a process of its own, how many GPUs it can use."""
-    asked = [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"]
-    return int(subprocess.run(asked, stdout=subprocess.PIPE, check=False).stdout or 0)

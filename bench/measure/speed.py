@@ -17,6 +17,7 @@ from bench.environment.machine import resolve_auto
 from bench.environment.slots import is_interleaved, yield_slot
 from bench.measure.costs import count_flops
 from bench.profilers.clock import clock, forward_clocks
+from bench.profilers.counters import count_graphs
 from bench.profilers.device import OTHERS_BUSY, Readings, open_reader, sampled
 from bench.profilers.nvml import VOIDING
 from bench.record import Speed
@@ -36,7 +37,6 @@ from losses.collectives import rank_and_world_size
 from models.heads import DualEncoder
 
 TRACED_STEPS = 3
-GRAPHS = "graphs"  # compiled so far, by torch.compile
 HEATING_SECONDS = {"cuda": 20.0}  # of steps before the first window: a cold GPU has clocks that it does not keep
 
 
@@ -144,12 +144,12 @@ def describe_void_windows(graphs: Sequence[float], slowed: Sequence[float]) -> d
 
 def time_one_window(run: TrainState, window: range) -> tuple[float, float]:
     """Take steps after a barrier; return this rank's seconds and the number of graphs compiled in them."""
-    before = compilation_so_far(run).get(GRAPHS, 0.0)
+    before = count_graphs()
     barrier(world_group())
     with clock(run.stream.device) as elapsed:
         losses = take_full_rate_steps(run, window)
     check_finite(losses, window, run.stream)
-    return elapsed.seconds, compilation_so_far(run).get(GRAPHS, 0.0) - before
+    return elapsed.seconds, float(count_graphs() - before)
 
 
 def compilation_so_far(run: TrainState) -> dict[str, float]:
@@ -163,7 +163,7 @@ def compilation_so_far(run: TrainState) -> dict[str, float]:
     from torch._dynamo.utils import calculate_time_spent, counters
 
     return {
-        GRAPHS: float(counters["stats"]["unique_graphs"]),
+        "graphs": float(count_graphs()),
         "graph breaks": float(sum(counters["graph_break"].values())),
         "seconds": calculate_time_spent()["total_wall_time"],
     }

@@ -9,13 +9,11 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
-import pynvml
-
 from bench.config import Experiment
 from bench.console.tables import Table
 from bench.environment.circumstances import Circumstances
 from bench.measure.throughput import images_per_second, images_per_step
-from bench.orchestration.preflight import begin_comparison, has_gpu
+from bench.orchestration.preflight import begin_comparison, count_gpus
 from bench.orchestration.processes import kill_at_end
 from bench.orchestration.runner import pythonpath_with_checkout
 from bench.plan.collectives import DDP_BUCKET_BYTES, FP32_BYTES, Interconnect
@@ -201,12 +199,12 @@ def measure_local_link(processes: int, results: Path) -> Table:
 
     Raises RunFailedError, and ValueError if there are too few GPUs or cores.
     """
-    on_gpu, cores = has_gpu(), _own_cores("--link")
-    unit, available = ("GPU", pynvml.nvmlDeviceGetCount()) if on_gpu else ("core", len(cores))
+    gpus_here, cores = count_gpus(), _own_cores("--link")
+    unit, available = ("GPU", gpus_here) if gpus_here else ("core", len(cores))
     if available < processes:
         raise ValueError(f"--link {processes} needs a {unit} for each process, and {available} are available")
-    folder, gpus = results.resolve() / LINKS, processes if on_gpu else 0
-    link, where = _record_link(DDP_BUCKET_BYTES, cores if on_gpu else cores[:processes], folder, gpus)
+    folder, gpus = results.resolve() / LINKS, processes if gpus_here else 0
+    link, where = _record_link(DDP_BUCKET_BYTES, cores if gpus_here else cores[:processes], folder, gpus)
     speed, delay = link.bytes_per_second / GB, link.latency_seconds / MICRO
     row = {"processes": processes, "backend": link.backend, "message, bytes": link.message_bytes}
     row |= {"GB/s per direction": speed, "us per ring step": delay, "machine": where.machine_and_gpu}

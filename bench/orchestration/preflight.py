@@ -177,16 +177,22 @@ def available_cores() -> int:
 
 
 @cache
-def has_gpu() -> bool:
-    """Return whether runs will use a GPU: NVML finds one and torch can, which a process of its own asks."""
+def count_gpus() -> int:
+    """Return how many GPUs runs can use: where NVML finds any, those of torch, which a process of its own asks."""
     try:
         pynvml.nvmlInit()
         if not pynvml.nvmlDeviceGetCount():
-            return False
+            return 0
     except pynvml.NVMLError:
-        return False
-    asked = [sys.executable, "-c", "import torch; raise SystemExit(not torch.cuda.is_available())"]
-    return subprocess.run(asked, capture_output=True, check=False).returncode == 0
+        return 0
+    asked = [sys.executable, "-c", "import torch; print(torch.cuda.is_available() and torch.cuda.device_count())"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return int(done.stdout) if done.stdout.strip().isdecimal() else 0
+
+
+def has_gpu() -> bool:
+    """Return whether runs will use a GPU."""
+    return count_gpus() > 0
 
 
 def begin_comparison(results: Path, purpose: str) -> str:

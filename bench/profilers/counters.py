@@ -1,5 +1,6 @@
-"""Exact and reproducible counts of what torch runs: FLOPs of matrix products, and bytes of live tensors."""
+"""Exact counts of what torch runs: FLOPs of matrix products, bytes of live tensors, and compiled graphs."""
 
+import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -21,6 +22,12 @@ def count_matmul_flops(work: Callable[[], object]) -> int:
 def _addmm_flops(_: Sequence[int], a: Sequence[int], b: Sequence[int], **__: object) -> int:
     """Count a product that is added in place, of two shapes: torch's counter does not know it."""
     return 2 * a[0] * a[1] * b[1]
+
+
+def count_graphs() -> int:
+    """Return the number of graphs that dynamo has compiled in this process."""
+    dynamo = sys.modules.get("torch._dynamo.utils")
+    return int(dynamo.counters["stats"]["unique_graphs"]) if dynamo else 0
 
 
 class TensorBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]

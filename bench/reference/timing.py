@@ -1,6 +1,5 @@
 """Windows, phases, learning rate and optimizer of the steps of one side of a comparison."""
 
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from bench.config import Experiment
 from bench.data.stream import Batch
 from bench.environment.slots import yield_slot
 from bench.profilers.clock import clock, forward_clocks, synchronize
+from bench.profilers.counters import count_graphs
 from bench.reference import WARMUP_STEPS
 from bench.train.step import Step, make_optimizer
 
@@ -53,12 +53,6 @@ class WindowTimer:
                     f"{compiled_windows} windows compiled new graphs: set text_padding=packed, or compile=off"
                 )
         yield_slot()
-
-
-def count_graphs() -> int:
-    """Return the number of graphs that dynamo has compiled in this process."""
-    dynamo = sys.modules.get("torch._dynamo.utils")
-    return dynamo.counters["stats"]["unique_graphs"] if dynamo else 0
 
 
 def ramped_learning_rate(experiment: Experiment, step: int) -> float:

@@ -12,7 +12,7 @@ from bench.environment.circumstances import summarize_machine
 from bench.environment.machine import default_device, package_versions
 from bench.environment.rank_info import TORCHRUN_VARIABLES, torchrun_env
 from bench.measure.memory import limit_additional_memory
-from bench.orchestration.preflight import has_gpu
+from bench.orchestration.preflight import count_gpus, has_gpu
 from tests.small import circumstances
 
 
@@ -46,11 +46,11 @@ def test_gpu_that_torch_cannot_use_is_none(monkeypatch: pytest.MonkeyPatch) -> N
     """NVML sees GPUs whatever torch was built for, and whatever CUDA_VISIBLE_DEVICES hides."""
     monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: 8)
-    has_gpu.cache_clear()
+    count_gpus.cache_clear()
     try:
         assert not has_gpu()
     finally:
-        has_gpu.cache_clear()
+        count_gpus.cache_clear()
 
 
 def test_gpu_at_another_power_limit_is_another_machine() -> None:

@@ -59,7 +59,7 @@ import torch
 from bench.config import Experiment
 from bench.reference import SIDES
 from bench.reference.runs import run_side
-from bench.reference.timing import count_graphs
+from bench.profilers.counters import count_graphs
 
 torch.compile = partial(torch.compile, backend="eager")
 experiment = msgspec.json.decode(sys.argv[1], type=Experiment)
