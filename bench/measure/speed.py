@@ -19,7 +19,7 @@ from bench.measure.costs import count_flops
 from bench.profilers.clock import clock, forward_clocks
 from bench.profilers.counters import count_graphs
 from bench.profilers.device import OTHERS_BUSY, Readings, open_reader, sampled
-from bench.profilers.nvml import VOIDING
+from bench.profilers.nvml import VOIDING_SLOWDOWNS
 from bench.record import Speed
 from bench.train.build import (
     TrainState,
@@ -125,7 +125,7 @@ def time_all_windows(run: TrainState, windows: Sequence[range]) -> tuple[tuple[t
         yield_slot()
         with sampled(reader, device) as slot_readings:
             slot_results = [time_one_window(run, window) for window in slot_windows]
-        slowed_percent = max(slot_readings.figures.get(name, 0.0) for name in VOIDING)
+        slowed_percent = max(slot_readings.figures.get(name, 0.0) for name in VOIDING_SLOWDOWNS)
         timed += [(*results, slowed_percent) for results in slot_results]
         readings.append(slot_readings)
     return tuple(zip(*timed, strict=True)), Readings.mean(readings)

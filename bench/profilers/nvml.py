@@ -21,7 +21,8 @@ SLOWDOWNS = {
     "slowed by heat percent": ("SwThermalSlowdown", "HwThermalSlowdown"),
     "slowed by the hardware percent": ("HwSlowdown", "HwPowerBrakeSlowdown"),
 }
-VOIDING = ("slowed by heat percent", "slowed by the hardware percent")  # the power limit belongs to the machine
+# Slowdowns that make a window void; the power limit belongs to the machine.
+VOIDING_SLOWDOWNS = ("slowed by heat percent", "slowed by the hardware percent")
 # Counters of Hopper and newer: fractions of the time of the streaming multiprocessors and of the tensor cores.
 GPM = {
     "SM active percent": "NVML_GPM_METRIC_SM_UTIL",
