@@ -36,6 +36,7 @@ Seconds = Annotated[tuple[Annotated[float, msgspec.Meta(ge=1e-9, le=1e9)], ...],
 Phases = Annotated[dict[str, Seconds], msgspec.Meta(max_length=MAX_ENTRIES)]
 Readings = Annotated[dict[str, float], msgspec.Meta(max_length=MAX_ENTRIES)]
 Counts = Annotated[dict[str, Count], msgspec.Meta(max_length=MAX_ENTRIES)]
+OTHERS_BUSY, HOST_BUSY = "other processes CPU busy percent", "taken by the host CPU percent"  # names of `Readings`
 # A step's phases, in its order. A compiled forward is one piece; an uncompiled one is split in three.
 PHASES = ("data", "augmentation", "forward", "image forward", "text forward", "head and loss", "backward", "optimizer")
 

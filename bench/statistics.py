@@ -20,7 +20,7 @@ from scipy.special import ndtri, stdtr, stdtrit
 from bench.p_values import ROUNDING, holm, permutation_p, sign_flip_p, student_p
 
 K = TypeVar("K")
-Verdict = Literal["faster", "slower", "no difference", "inconclusive"]
+Verdict = Literal["faster", "slower", "no difference", "inconclusive", "disturbed"]
 Bottleneck = Literal["input-bound", "compute-bound"]
 Agreement = Literal["agree", "disagree", "inconclusive"]
 Prediction = Literal["consistent with FLOPs", "not consistent with FLOPs", "cannot be told"]
@@ -28,6 +28,7 @@ ChangeKind = Literal["confirmed", "suspected", "counted"]
 Difference = Literal["better", "not distinguishable", "worse", "no interval"]
 Answers = npt.NDArray[np.float64] | float  # by test item, or one figure for all
 Rounds = Mapping[int, float]  # the figure of one run a round, by the round's number
+Windows = Mapping[int, Sequence[float]]  # the images/s of each window of one run a round, by the round's number
 
 ALPHA = 0.01  # a verdict of "faster", "slower", "better" or "worse" needs an adjusted p at or under this
 SMALLEST_EFFECT = 0.02  # and one on speed a ratio at least this far from 1
@@ -38,7 +39,14 @@ MIN_PAIRED_ROUNDS = 10  # rounds; under these a sign flip finds less than a perm
 MAX_WAIT_SHARE = 0.05  # of a step's time, for batches that are loaded ahead
 MAX_AGREEMENT_MARGIN = math.log(1.1)  # beyond it a tenth of a ratio could be missing unseen
 FLOPS_TOLERANCE = 0.08  # of a logarithm: what is left to elementwise work, memory and launches
-DISTURBING_PERCENT = 5.0  # of the machine's CPU time, used by other processes during the timing
+DISTURBING_PERCENT = 5.0  # of the machine's CPU time, used by other processes or guests during the timing
+FAST_QUANTILE = 0.9  # of an experiment's windows: the speed of an undisturbed window
+# A window is slow where its logarithm is further under that speed than both; the second in robust deviations.
+SLOW_WINDOW, SLOW_WINDOW_DEVIATIONS = math.log(1.2), 4.0
+NORMAL_MAD = 1.4826  # standard deviations in a median absolute deviation of normal figures
+MAX_SLOW_SHARE = 0.2  # of the windows of an undisturbed round
+MAX_DISTURBED_SHARE = 0.5  # of the rounds; where more are disturbed, no verdict is given
+UNEQUAL_SLOWDOWN_P = 0.05  # at or under it a ratio depends on how slow the machine was
 ENGINEERING_FACTOR = 2.0  # between two MFU
 PHASES_TOLERANCE = 0.1  # relative, between the sum of the phases and the whole step
 FEWEST_SUSPECTED = 3  # processes on each side of a suspected change
@@ -202,9 +210,82 @@ def unexplained_factor(measured: Ratio | None, predicted: float | None) -> float
     return None if is_within or abs(math.log(factor)) <= FLOPS_TOLERANCE else factor
 
 
-def is_disturbed(busy_percent: float) -> bool:
-    """Return whether other processes used so much of the machine that its speeds are in doubt."""
-    return busy_percent >= DISTURBING_PERCENT
+@dataclass(frozen=True, slots=True)
+class Disturbance:
+    """The disturbed rounds of a comparison, by their number, and how many rounds there were."""
+
+    busy: Mapping[int, float]  # the percentage of the machine's CPU time that others used, where it is too large
+    slow: Mapping[int, float]  # the share of slow windows, where it is too large
+    num_rounds: int
+
+    @property
+    def rounds(self) -> set[int]:
+        """The rounds that were disturbed for either reason."""
+        return {*self.busy, *self.slow}
+
+    @property
+    def allows_verdicts(self) -> bool:
+        """Whether enough rounds are undisturbed: half of them, and five or, of fewer, all."""
+        undisturbed = self.num_rounds - len(self.rounds)
+        return undisturbed >= max(self.num_rounds * (1 - MAX_DISTURBED_SHARE), min(MIN_ROUNDS, self.num_rounds))
+
+
+def find_disturbed_rounds(windows: Mapping[str, Windows], busy_percent: Mapping[int, float]) -> Disturbance:
+    """Find the rounds in which the machine was not the experiments' own.
+
+    `windows` are by experiment; `busy_percent` has every round. A round is disturbed where others used 5 % of the
+    machine's CPU time, or, from five rounds on, where more than a fifth of its windows are slow: by a factor of 1.2 and
+    by four robust deviations of a run's windows under the ninth decile of the experiment's windows in all rounds. A
+    round is left out for the mean speed of all its runs, which is independent of their differences, so that leaving it
+    out favours no experiment.
+    """
+    busy = {round_: percent for round_, percent in busy_percent.items() if percent >= DISTURBING_PERCENT}
+    shares = _slow_window_shares(windows) if windows and len(busy_percent) >= MIN_ROUNDS else {}
+    slow = {round_: share for round_, share in shares.items() if share > MAX_SLOW_SHARE}
+    return Disturbance(busy, slow, len(busy_percent))
+
+
+def _slow_window_shares(windows: Mapping[str, Windows]) -> dict[int, float]:
+    logs = {name: {round_: np.log(rates) for round_, rates in runs.items()} for name, runs in windows.items()}
+    deviations = [np.abs(run - np.median(run)) for runs in logs.values() for run in runs.values()]
+    spread = NORMAL_MAD * float(np.median([np.median(one) for one in deviations]))
+    limit, slow = max(SLOW_WINDOW, SLOW_WINDOW_DEVIATIONS * spread), dict[int, list[bool]]()
+    for runs in logs.values():
+        fast = np.quantile(np.concatenate([*runs.values()]), FAST_QUANTILE)
+        for round_, run in runs.items():
+            slow.setdefault(round_, []).extend(run < fast - limit)
+    return {round_: fmean(found) for round_, found in slow.items()}
+
+
+def is_slowed_unequally(base: Windows, other: Windows) -> bool:
+    """Return whether the ratio other / base depends on how slow the machine was, in interleaved windows.
+
+    The slowness at a window is the mean logarithm of both experiments in the windows before and after it, whose noise
+    is independent of its own. Its covariance with the window's ratio is tested by Student's t over the rounds, because
+    windows of a round share its luck. Contention that comes and goes within a window is not seen. False under five
+    rounds.
+    """
+    rounds = [round_ for round_ in base if round_ in other and len(base[round_]) == len(other[round_]) > 2]  # noqa: PLR2004
+    if len(rounds) < MIN_ROUNDS:
+        return False
+    pairs = [np.log([base[round_], other[round_]]) for round_ in rounds]  # each [2, windows]
+    ratios = [pair[1] - pair[0] for pair in pairs]
+    around = [np.pad(pair.mean(0), 1, mode="reflect") for pair in pairs]
+    slowness = [(one[:-2] + one[2:]) / 2 for one in around]
+    means = np.concatenate(ratios).mean(), np.concatenate(slowness).mean()
+    products = [float((ratio - means[0]) @ (slow - means[1])) for ratio, slow in zip(ratios, slowness, strict=True)]
+    return student_p(products) <= UNEQUAL_SLOWDOWN_P
+
+
+def withhold_if_disturbed(ratio: Ratio, disturbance: Disturbance, base: Windows, other: Windows) -> Ratio:
+    """Return the ratio, with the verdict "disturbed" where the disturbance of the machine may have changed it.
+
+    That is so where too many rounds were disturbed, or some were and the windows of the others slowed unequally.
+    """
+    is_unequal = disturbance.rounds and is_slowed_unequally(base, other)
+    if ratio.p is None or (disturbance.allows_verdicts and not is_unequal):
+        return ratio
+    return replace(ratio, verdict="disturbed")
 
 
 def is_engineering_gap(least_mfu: float, largest_mfu: float) -> bool:

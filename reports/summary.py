@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.measure.summary import Throughput, extreme_mfu_rows
 from bench.record import BatchTrial, Speed
-from bench.statistics import Ratio, fewest_rounds, is_disturbed
+from bench.statistics import Ratio, fewest_rounds
 from reports.accuracy import scores
 from reports.accuracy.ranking import (
     MOST_NAMED,
@@ -61,7 +62,8 @@ def answer_sentences(
         *_flops_mismatch_notes(comparison, rows),
         *_too_few_runs_notes(rows),
     ]
-    speeds = [*_speed_sentences(comparison, rows), *_largest_batch_sentences(largest)]
+    speeds = [*_disturbance_sentences(comparison), *_speed_sentences(comparison, rows)]
+    speeds += _largest_batch_sentences(largest)
     return Answer([*speeds, *accuracy_sentences(comparison, answers, claims)], notes, _warnings(comparison, rows))
 
 
@@ -97,6 +99,12 @@ def headline_table(
             ]
         )
     return HtmlTable.of_rows("The answer in figures", columns, shown)
+
+
+def _disturbance_sentences(comparison: ComparisonRecords) -> list[Markup]:
+    found = find_disturbance(comparison.records, comparison.experiments)
+    frame = Markup("<strong>{}</strong>") if found.rounds else Markup("{}")
+    return [frame.format(describe_disturbance(found))] if found.num_rounds else []
 
 
 def _speed_sentences(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list[Markup]:
@@ -206,13 +214,6 @@ def _warnings(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list
     found = []
     if comparison.incomparable is not None:
         found.append(Markup("<strong>No ratios are shown:</strong> {}.").format(comparison.incomparable))
-    worst = max(rows, key=lambda row: row.others_busy_percent, default=None)
-    if worst is not None and is_disturbed(worst.others_busy_percent):
-        text = Markup(
-            "<strong>The machine was not idle.</strong> Other processes kept {} of it busy while {} was timed (median "
-            "of its runs), which may have changed speeds and ratios."
-        )
-        found.append(text.format(percent(worst.others_busy_percent / 100, 0), comparison.label(worst.experiment)))
     if (gap := extreme_mfu_rows(rows)) is not None:
         text = Markup(
             "<strong>Engineering is being compared, not methods.</strong> {} uses {} of the device's peak and {} only "

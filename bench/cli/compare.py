@@ -34,9 +34,10 @@ from bench.cli.suites import History, Regress
 from bench.cli.train import Embed, Export, Train
 from bench.cli.transfer import Transfer
 from bench.config import FIELDS, MAY_DIFFER, MAY_DIFFER_AT_LARGEST_BATCH
-from bench.console.console import OK, PROGRAM
+from bench.console.console import OK, PROGRAM, log
 from bench.console.tables import Table, print_tables
 from bench.experiments import COMPARED, EXPERIMENTS
+from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.measure.tables import batch_trial_table, cost_table, experiment_table, speed_table
 from bench.orchestration.comparison import (
     CURVE_TASK,
@@ -84,12 +85,14 @@ class Bench:
             experiments = [set_images(experiment, FULL_IMAGES) for experiment in experiments]
         comparison = open_comparison(self.results, experiments, scope, resume=self.resume, tasks=TASKS)
         comparison.measure_memory()
-        comparison.measure(scope.rounds)
+        comparison.measure(scope.rounds, repeat_disturbed=not self.smoke)
         comparison.train(scope)
         comparison.score(scope)
         if scope.curves:
             comparison.score(scope, [CURVE_TASK], scope.curves)
-        return finish(comparison, [*_cost_tables(comparison), *all_transfer_tables(comparison.records())])
+        code = finish(comparison, [*_cost_tables(comparison), *all_transfer_tables(comparison.records())])
+        _log_disturbance(comparison)
+        return code
 
     @property
     def _scope(self) -> str:
@@ -158,7 +161,8 @@ class Measure:
         )
         comparison.measure_memory()
         largest = [] if self.memory_gib is None else comparison.find_largest_batches(round(self.memory_gib * GIB))
-        comparison.measure(rounds, list({one.name: one for one in (*experiments, *largest)}.values()))
+        arms = list({one.name: one for one in (*experiments, *largest)}.values())
+        comparison.measure(rounds, arms, repeat_disturbed=self.rounds is None)
         tables = _cost_tables(comparison, allow_differences=self.allow_differences)
         if self.memory_gib is not None:
             title, records = f"Each at its largest batch under {self.memory_gib:g} GiB", comparison.records()
@@ -167,7 +171,15 @@ class Measure:
             tables.append(batch_trial_table(records))
         for path in comparison.trace() if self.trace else []:
             print(f"trace: {path} (open it at https://ui.perfetto.dev)", file=sys.stderr)
-        return finish(comparison, tables, self.json)
+        code = finish(comparison, tables, self.json)
+        _log_disturbance(comparison)
+        return code
+
+
+def _log_disturbance(comparison: Comparison) -> None:
+    found = find_disturbance(comparison.records(), [one.name for one in comparison.experiments])
+    if found.num_rounds:
+        log(describe_disturbance(found))
 
 
 def _cost_tables(comparison: Comparison, *, allow_differences: bool = False) -> list[Table]:

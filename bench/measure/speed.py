@@ -18,9 +18,9 @@ from bench.environment.slots import is_interleaved, yield_slot
 from bench.measure.costs import count_flops
 from bench.profilers.clock import clock, forward_clocks
 from bench.profilers.counters import count_graphs
-from bench.profilers.device import OTHERS_BUSY, Readings, open_reader, sampled
+from bench.profilers.device import Readings, open_reader, sampled
 from bench.profilers.nvml import VOIDING_SLOWDOWNS
-from bench.record import Speed
+from bench.record import OTHERS_BUSY, Speed
 from bench.train.build import (
     TrainState,
     build_train_state,

@@ -4,11 +4,12 @@ The terminal's tables and the reports derive their figures here. No torch here.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from bench.config import Experiment
+from bench.measure.disturbance import find_disturbance, windows_by_round
 from bench.measure.throughput import (
     forward_backward_rate,
     hardware_flops_utilisation,
@@ -17,7 +18,17 @@ from bench.measure.throughput import (
     model_flops_utilisation,
 )
 from bench.record import PHASES, Record, Speed
-from bench.statistics import Interval, Ratio, geometric_mean_interval, is_engineering_gap, ratios_of, unexplained_factor
+from bench.statistics import (
+    Disturbance,
+    Interval,
+    Ratio,
+    Windows,
+    geometric_mean_interval,
+    is_engineering_gap,
+    ratios_of,
+    unexplained_factor,
+    withhold_if_disturbed,
+)
 
 NAN = float("nan")
 PHASE = "phase, ms: "  # prefix of a figure from `Speed.phase_seconds`
@@ -47,12 +58,6 @@ class Throughput:
         return self.figures["model_flops_utilisation"]
 
     @property
-    def others_busy_percent(self) -> float:
-        """How busy other processes kept the machine; 0 where it is unknown."""
-        prefix = f"{UTILISATION}other processes"
-        return max((value for name, value in self.figures.items() if name.startswith(prefix) and value), default=0.0)
-
-    @property
     def data_share(self) -> float | None:
         """The share of the phases that is spent on data; None where no run was split into phases."""
         total = self.figures["phases_ms"]
@@ -72,13 +77,20 @@ def timed_runs(records: Iterable[Record], names: Iterable[str]) -> dict[str, lis
     return {name: sorted(found[name], key=lambda run: run[1].round) for name in names if name in found}
 
 
-def throughputs_of(timed: Mapping[str, Sequence[Run]], base: str | None) -> list[Throughput]:
-    """Summarise the runs of each experiment and compare it with `base`; p and verdict are adjusted for their number."""
+def throughputs_of(records: Sequence[Record], names: Collection[str], base: str | None) -> list[Throughput]:
+    """Summarise the timed runs of the named experiments and compare them with `base`.
+
+    p and verdict are adjusted for the number of ratios. Disturbed rounds are left out of the ratios.
+    """
+    timed, windows = timed_runs(records, names), windows_by_round(records, names)
+    disturbance = find_disturbance(records, names)
     peak = device_peak(speed for runs in timed.values() for _, speed in runs)
     figures = {name: [run_figures(one, speed, peak) for one, speed in runs] for name, runs in timed.items()}
     medians = {name: _medians(rows) for name, rows in figures.items()}
-    step_ratios = _ratios(figures, base, "images_per_second")
-    forward_backward_ratios = _ratios(figures, base, "forward_backward_images_per_second")
+    step_ratios, forward_backward_ratios = (
+        _ratios(figures, base, column, disturbance, windows)
+        for column in ("images_per_second", "forward_backward_images_per_second")
+    )
     return [
         Throughput(
             experiment=name,
@@ -145,15 +157,28 @@ def extreme_mfu_rows(rows: Sequence[Throughput]) -> tuple[Throughput, Throughput
     return (known[0], known[-1]) if is_gap else None
 
 
-def _ratios(figures: Mapping[str, Sequence[Mapping[str, float]]], base: str | None, column: str) -> dict[str, Ratio]:
-    values = {
-        name: {int(row["round"]): row[column] for row in rows if not math.isnan(row[column])}
-        for name, rows in figures.items()
-    }
-    measured = {name: runs for name, runs in values.items() if runs}
+def _ratios(
+    figures: Mapping[str, Sequence[Mapping[str, float]]],
+    base: str | None,
+    column: str,
+    disturbance: Disturbance,
+    windows: Mapping[str, Windows],
+) -> dict[str, Ratio]:
+    """Return the ratios to `base` without disturbed rounds, of all rounds where too many are disturbed."""
+    left_out = disturbance.rounds if disturbance.allows_verdicts else set()
+    measured: dict[str, dict[int, float]] = {}
+    for name, rows in figures.items():
+        for row in rows:
+            if row["round"] not in left_out and not math.isnan(row[column]):
+                measured.setdefault(name, {})[int(row["round"])] = row[column]
     if base not in measured:
         return {}
-    return ratios_of(measured[base], {name: runs for name, runs in measured.items() if name != base})
+    ratios = ratios_of(measured[base], {name: runs for name, runs in measured.items() if name != base})
+    kept = {name: {round_: runs[round_] for round_ in runs.keys() - left_out} for name, runs in windows.items()}
+    return {
+        name: withhold_if_disturbed(ratio, disturbance, kept.get(base, {}), kept.get(name, {}))
+        for name, ratio in ratios.items()
+    }
 
 
 def _flops_speed_ratio(medians: Mapping[str, Mapping[str, float | None]], base: str | None, name: str) -> float | None:

@@ -65,7 +65,7 @@ def speed_table(
     if not timed:
         return Table(title, [])
     base = next(iter(timed))
-    found = throughputs_of(timed, base)
+    found = throughputs_of(records, names, base)
     rows = [
         {
             "experiment": one.experiment,
@@ -104,7 +104,7 @@ def speed_table(
 def cost_table(records: Sequence[Record], names: Sequence[str]) -> Table:
     """Say where a step's time goes, what disturbed it, what its targets cost and how much memory it takes."""
     timed = timed_runs(records, names)
-    rows_by_name = {row.experiment: row for row in throughputs_of(timed, None)}
+    rows_by_name = {row.experiment: row for row in throughputs_of(records, names, None)}
     memories = {r.experiment.name: r.measured for r in records if isinstance(r.measured, Memory) and r.experiment}
     rows = [
         {"experiment": name}

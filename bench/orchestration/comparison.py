@@ -15,6 +15,7 @@ from bench.config import Experiment
 from bench.console.console import log
 from bench.data.image_sizes import images_before, nearest_step_count
 from bench.environment.rank_info import torchrun_env
+from bench.measure.disturbance import find_disturbance
 from bench.measure.throughput import throughputs_by_round
 from bench.orchestration.batch_search import find_largest_fitting, guess_batch_size
 from bench.orchestration.requests import (
@@ -93,12 +94,24 @@ class Comparison:
         """Return the number of parallel untimed runs: one per core, or one on a GPU and under torchrun."""
         return 1 if self.on_gpu or self.runner.coordinator is not None else self.cores
 
-    def measure(self, rounds: int, experiments: Sequence[Experiment] | None = None) -> None:
-        """Time every experiment once per round, each in a fresh process with all cores."""
+    def measure(
+        self, rounds: int, experiments: Sequence[Experiment] | None = None, *, repeat_disturbed: bool = False
+    ) -> None:
+        """Time every experiment once per round, each in a fresh process with all cores.
+
+        `repeat_disturbed` adds a round for each disturbed one, at most half as many as there are.
+        """
         arms = experiments or self.experiments
-        self.runner.progress.expect(rounds * sum(speed_seconds(arm) for arm in arms if arm not in self.experiments))
-        for round_ in range(rounds):
-            self.run_round(self.jobs_of_round(arms, round_, rounds))
+        names, seconds, progress = {arm.name for arm in arms}, sum(map(speed_seconds, arms)), self.runner.progress
+        progress.expect(rounds * sum(speed_seconds(arm) for arm in arms if arm not in self.experiments))
+        most, round_, disturbed = rounds + (rounds // 2 if repeat_disturbed else 0), 0, 0
+        while round_ < min(rounds + disturbed, most):
+            self.run_round(self.jobs_of_round(arms, round_, min(rounds + disturbed, most)))
+            round_ += 1
+            if round_ >= rounds:
+                found = len(find_disturbance(self.records(), names).rounds)
+                progress.expect(seconds * (min(rounds + found, most) - min(rounds + disturbed, most)))
+                disturbed = found
 
     def run_round(self, jobs: Sequence[Job]) -> None:
         """Run a round: one run after the other on a GPU, interleaved by window on a CPU.

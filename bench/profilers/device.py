@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TypeVar
@@ -13,9 +13,9 @@ import torch
 
 from bench.profilers.clock import synchronize
 from bench.profilers.nvml import DeviceReader, Span, counter_rate, nvml_reader
+from bench.record import HOST_BUSY, OTHERS_BUSY
 
 T = TypeVar("T")
-OTHERS_BUSY = "other processes CPU busy percent"
 
 
 @dataclass(slots=True)
@@ -106,12 +106,19 @@ def open_reader(device: torch.device) -> DeviceReader:
 
 
 def cpu_busy_spans() -> dict[str, Span]:
-    """Return the CPU time, in percent of all cores, of this process, of others and of the host's other guests."""
+    """Return the CPU time, in percent of all cores, of this process, of others and of the host's other guests.
+
+    Processes that this one has started, such as its loader workers, count as its own.
+    """
     process, cores = psutil.Process(), psutil.cpu_count(logical=True) or 1
 
     def own() -> float:
-        times = process.cpu_times()
-        return float(times.user + times.system)
+        seconds = 0.0
+        for one in (process, *process.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                times = one.cpu_times()
+                seconds += times.user + times.system
+        return seconds
 
     def others() -> float:
         times = psutil.cpu_times()
@@ -121,5 +128,5 @@ def cpu_busy_spans() -> dict[str, Span]:
 
     spans = {"process CPU busy percent": counter_rate(own, 100 / cores), OTHERS_BUSY: counter_rate(others, 100 / cores)}
     if hasattr(psutil.cpu_times(), "steal"):
-        spans["taken by the host CPU percent"] = counter_rate(lambda: float(psutil.cpu_times().steal), 100 / cores)
+        spans[HOST_BUSY] = counter_rate(lambda: float(psutil.cpu_times().steal), 100 / cores)
     return spans

@@ -45,6 +45,7 @@ VERDICTS: dict[str, str] = {
     "slower": "▼\N{NO-BREAK SPACE}slower",
     "no difference": "=\N{NO-BREAK SPACE}no\N{NO-BREAK SPACE}difference",
     "inconclusive": "?\N{NO-BREAK SPACE}inconclusive",
+    "disturbed": "?\N{NO-BREAK SPACE}inconclusive: disturbed",
 }
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from bench.config import BATCH_SIZE_FIELDS, FIELDS, METHOD_NAMES, Experiment, differing_fields
 from bench.data.image_sizes import images_before, nearest_step_count
-from bench.measure.summary import Throughput, device_peak, missing_readings, run_figures, throughputs_of, timed_runs
+from bench.measure.summary import Throughput, device_peak, missing_readings, run_figures, throughputs_of
 from bench.measure.throughput import require_comparable
 from bench.record import BatchTrial, Failure, Measured, Memory, Record, Speed, Training
 from reports.render.formats import method_title
@@ -109,7 +109,7 @@ def speeds_frame(comparison: ComparisonRecords) -> pd.DataFrame:
 def throughputs(comparison: ComparisonRecords) -> list[Throughput]:
     """Summarise the timed runs of each experiment, in the order of the page."""
     base = comparison.base if comparison.incomparable is None else None
-    return throughputs_of(timed_runs(comparison.records, comparison.experiments), base)
+    return throughputs_of(comparison.records, comparison.experiments, base)
 
 
 def memory_frame(comparison: ComparisonRecords) -> pd.DataFrame:

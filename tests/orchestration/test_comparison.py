@@ -8,10 +8,11 @@ from msgspec.structs import replace
 from bench.config import Experiment
 from bench.console.progress import Progress
 from bench.experiments import EXPERIMENTS
+from bench.measure.disturbance import find_disturbance
 from bench.orchestration.comparison import CURVE_TASK, Comparison, Scope, scopes
 from bench.orchestration.requests import AnyRequest
 from bench.orchestration.runner import Job, Runner
-from bench.record import Record, record_path, write_record
+from bench.record import OTHERS_BUSY, Record, record_path, write_record
 from tests.small import circumstances
 from tests.speeds import speed
 
@@ -107,6 +108,35 @@ def test_estimated_duration_is_the_sum_of_the_jobs(name: str, cores: int, tmp_pa
     if scope.curves:
         comparison.score(scope, [CURVE_TASK], scope.curves)
     assert comparison.expected_seconds(scope) == pytest.approx(runner.expected)
+
+
+class BusyMachine(Runner):
+    """Writes the records of rounds in which other processes kept the machine busy, until it is quiet."""
+
+    def __init__(self, folder: Path, quiet_from: int) -> None:
+        super().__init__(Progress(1.0))
+        self.folder, self.quiet_from, self.rounds = folder, quiet_from, 0
+
+    def run_interleaved(self, jobs: list[Job], **_: int) -> None:
+        for job in jobs:
+            one, round_ = job.request.experiment, self.rounds
+            measured = timed(one, 1000.0, round_).measured
+            readings = {OTHERS_BUSY: 60.0 if round_ < self.quiet_from else 0.0}
+            record = replace(timed(one, 1000.0, round_), measured=replace(measured, utilisation=readings))
+            write_record(record, record_path(self.folder, "c", "speed", one.name, round_))
+        self.rounds += 1
+
+
+@pytest.mark.parametrize(("quiet_from", "repeated"), [(0, 0), (2, 2), (20, 5)])
+def test_disturbed_rounds_are_repeated_at_most_half_as_often_as_planned(
+    quiet_from: int, repeated: int, tmp_path: Path
+) -> None:
+    runner = BusyMachine(tmp_path, quiet_from)
+    comparison = Comparison("c", tmp_path, PAIR, cores=2, on_gpu=False, runner=runner)
+    comparison.measure(10, repeat_disturbed=True)
+    assert runner.rounds == 10 + repeated
+    found = find_disturbance(comparison.records(), [one.name for one in PAIR])
+    assert found.rounds == {*range(min(quiet_from, 15))}
 
 
 def test_each_round_runs_every_experiment_once_in_another_order(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from bench.config import METHOD_NAMES
 from bench.experiments import TRAITS
-from bench.measure.summary import throughputs_of, timed_runs
+from bench.measure.summary import throughputs_of
 from bench.record import Record, Speed, Transfer
 from bench.statistics import accuracy_interval, mean_interval, ratio_of, ratios_of
 from reports.page import page
@@ -277,7 +277,7 @@ def test_recomputation_raises_the_hfu_and_not_the_mfu(make: Make) -> None:
     one = make["speed"]("clip-tiny", 0)
     flops = one.measured.flops
     again = replace(one, measured=replace(one.measured, flops=replace(flops, step=4 * flops.forward)))
-    before, after = (throughputs_of(timed_runs([of], ["clip-tiny"]), None)[0] for of in (one, again))
+    before, after = (throughputs_of([of], ["clip-tiny"], None)[0] for of in (one, again))
     hfu = "hardware_flops_utilisation"
     assert before.mfu == after.mfu == pytest.approx(before.figures[hfu]) == pytest.approx(3 / 4 * after.figures[hfu])
     table = Document(page("x", [again])).tables["Throughput of each experiment"]
@@ -301,7 +301,7 @@ def test_mfu_of_a_gpu_stands_beside_that_of_published_trainings(make: Make) -> N
 def test_other_processes_on_the_machine_are_reported(make: Make) -> None:
     one = make["speed"]("clip-tiny", 0)
     one = replace(one, measured=replace(one.measured, utilisation={"other processes CPU busy percent": 41.0}))
-    assert "Other processes kept 41 % of it busy while CLIP was timed" in Document(page("x", [one])).words()
+    assert "disturbed in 1 of 1 rounds (others used up to 41 % of it)" in Document(page("x", [one])).words()
 
 
 def test_phases_that_do_not_sum_to_the_step_are_marked(make: Make) -> None:
