@@ -81,7 +81,11 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     # "pack" alone, which leaves the captions as they are.
     caption_lengths: NonEmptyStr = PACK_DATA
     subset: NonEmptyStr | None = None  # Samples used: a csv of keys, or "random:N" for N drawn at random; None: all.
-    workers: Annotated[int, Meta(ge=0)] = 0  # Number of processes that load shards; 0: the training process itself.
+    # Number of processes that load shards for each training process; 0: the training process itself. "auto": on a GPU
+    # as many as its cores allow and its images/s need (bench/environment/cores.py), on a CPU 0.
+    workers: Annotated[int, Meta(ge=0)] | Literal["auto"] = "auto"
+    # "reduced" decodes a JPEG of shards at 1/2, 1/4 or 1/8 of its size where the crop stays as large as it is needed.
+    jpeg_decoding: Literal["full", "reduced"] = "full"
     batch_size: PositiveInt  # Number of images of `image_size` per step on one device.
     # Number of micro-batches per batch. It must be 1 for contrastive methods; SuperClass counts per micro-batch.
     accumulation: PositiveInt = 1
@@ -129,6 +133,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 raise ValueError(f"{self.name}: {field.name}={value!r}: {error}") from None
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{self.name}: {field.name} must be finite, got {value}")
+        if self.data == PACK_DATA and self.workers == 0:  # in older records of the pack, which no worker loads
+            force_setattr(self, "workers", "auto")
         for reason in (*self._method_errors(), *self._data_errors(), *self._training_errors()):
             raise ValueError(f"{self.name}: {reason}")
 
@@ -155,6 +161,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def _data_errors(self) -> Iterator[str]:
         if PACK_DATA not in (self.data, self.caption_lengths):
             yield f"caption_lengths={self.caption_lengths!r} is for the pack alone: leave it out with data={self.data}"
+        if self.jpeg_decoding == "reduced" and (self.data == PACK_DATA or self.embedding_channels is not None):
+            yield "jpeg_decoding must be full without JPEGs in shards (data=SHARDS), got 'reduced'"
         if self.embedding_channels is None:
             return
         text = f"embedding_channels={self.embedding_channels}"

@@ -26,7 +26,7 @@ LABEL_FIELDS = ("label_format", "labels")  # fields of CatLIP's labels alone, ch
 SHARED_FIELDS = ("tower", "text_tower", "data", "subset")  # fields equal in all configurations
 PACE_FIELDS = ("warmup_steps", "windows", "steps_per_window")
 # Fields that are work of a step outside its forward and backward: differences are one stage before the objective.
-RECIPE_FIELDS = ("workers", "crop_scale", "flip", "clip_norm", "ema_decay")
+RECIPE_FIELDS = ("workers", "jpeg_decoding", "crop_scale", "flip", "clip_norm", "ema_decay")
 # Fields that are no work of a forward or backward: each experiment keeps its own. Those not of the recipe change with
 # the method.
 FIELDS_WITHOUT_WORK = (

@@ -22,6 +22,7 @@ from bench.p_values import ROUNDING, holm, permutation_p, sign_flip_p, student_p
 K = TypeVar("K")
 Verdict = Literal["faster", "slower", "no difference", "inconclusive", "disturbed"]
 Bottleneck = Literal["input-bound", "compute-bound"]
+Loading = Literal["enough", "too few", "too close to tell"]
 Agreement = Literal["agree", "disagree", "inconclusive"]
 Prediction = Literal["consistent with FLOPs", "not consistent with FLOPs", "cannot be told"]
 ChangeKind = Literal["confirmed", "suspected", "counted"]
@@ -169,6 +170,13 @@ def bound_by(data_share: float, *, ahead: bool) -> Bottleneck:
     one does work `ahead`, what a step spends on its data is waiting, and little of it is allowed.
     """
     return "input-bound" if data_share > (MAX_WAIT_SHARE if ahead else 0.5) else "compute-bound"
+
+
+def judge_loading(least: float, most: float, spare: int) -> Loading:
+    """Judge whether `spare` cores suffice where `least` to `most` are needed, the ends of a 95 % interval."""
+    if most <= spare:
+        return "enough"
+    return "too few" if least > spare else "too close to tell"
 
 
 def judge_agreement(difference: float, margin: float | None) -> Agreement:

@@ -49,7 +49,8 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "data": PRINTABLE,
     "caption_lengths": st.just("pack"),
     "subset": st.none() | PRINTABLE.filter(lambda text: text != "null"),
-    "workers": st.integers(0, 64),
+    "workers": st.integers(0, 64) | st.just("auto"),
+    "jpeg_decoding": st.just("full"),
     "batch_size": st.integers(2, 4096),
     "accumulation": st.just(1),
     "crop_scale": st.tuples(st.floats(1e-3, 0.5), st.floats(0.5, 1)),
@@ -106,6 +107,7 @@ ANOTHER: dict[str, Any] = {
     "caption_lengths": "web",
     "subset": "own-keys.csv",
     "workers": 2,
+    "jpeg_decoding": "reduced",
     "batch_size": 64,
     "accumulation": 4,
     "crop_scale": (0.9, 1.0),
@@ -144,7 +146,7 @@ def setting(field: str, value: object) -> str:
 
 def based(field: str) -> Experiment:
     """The tiny experiment that takes another value of this field."""
-    if field == "embedding_channels":
+    if field in ("embedding_channels", "jpeg_decoding"):
         return replace(TINY, data="own-shards")
     return EXPERIMENTS["catlip-tiny"] if field == "accumulation" else TINY
 
@@ -371,6 +373,7 @@ REFUSED: dict[str, tuple[object, ...]] = {
     **dict.fromkeys(("eps", "weight_decay", "injected_slowdown"), (-1e-9, "0", None, *NOT_FINITE)),
     "subset": ("", 3),
     "workers": (-1, 2.5, "2", None),
+    "jpeg_decoding": ("half", None, True, "reduced"),  # "reduced": the pack has no JPEGs
     "method": ("", "CLIP", "moco", None),
     "precision": ("fp8", None),
     "contrastive_precision": ("fp16", None, True),

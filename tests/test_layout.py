@@ -91,7 +91,9 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
             *("inputs", "out", "vocabulary", "rule", "column", "count_only", "min_count", "size", "merge"),
             *("explain", "shards", "engine", "workers", "force", "json"),
         ],
-        "doctor": ["shards", "results", "json"],
+        "doctor": [
+            *("shards", "experiment", "device", "images_per_s", "loading_seconds", "settings", "results", "json"),
+        ],
         "gpu": ["minutes", "only", "device", "resume", "results"],
         "selftest": ["resume", "results", "json"],
         "reference": ["reference", "name", "checkout", "scale", "rounds", "settings", "results", "json"],

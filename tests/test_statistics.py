@@ -502,6 +502,11 @@ def test_step_is_bound_by_its_longer_part() -> None:
     assert ahead == [*["compute-bound"] * 2, *["input-bound"] * 4]
 
 
+def test_cores_suffice_where_the_whole_interval_says_so() -> None:
+    needed = ((2.0, 4.0), (3.9, 4.1), (4.1, 6.0))
+    assert [judged.judge_loading(*ends, 4) for ends in needed] == ["enough", "too close to tell", "too few"]
+
+
 # Parts and whole, measured and predicted
 
 MARGINS = st.floats(0, 0.3)

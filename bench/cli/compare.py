@@ -126,6 +126,7 @@ class Measure:
     """Measure throughput and memory of experiments, and compare them with the first experiment.
 
     Each round runs every experiment once, in a fresh process, in rotated order; on a CPU the windows are interleaved.
+    Disturbed rounds are repeated, unless --rounds is given.
     """
 
     names: Positional[tuple[str, ...]]  # names of the experiments; the first is the baseline

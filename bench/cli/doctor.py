@@ -7,7 +7,6 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -17,29 +16,28 @@ from typing import Annotated, Any
 
 import psutil
 import pynvml
-from tqdm import tqdm
 from tyro.conf import arg
 
-from bench.cli.options import Json, Results, finish
+from bench.cli.loading_check import (
+    LOADED_EXPERIMENT,
+    LOADING_SECONDS,
+    loading_table,
+    named_gpu,
+    predict_gpu_rate,
+    require_loading_options,
+)
+from bench.cli.options import Json, Results, Settings, experiment_from, finish
+from bench.cli.shard_check import verify_manifests
 from bench.console.console import DISAGREEMENT, OK
 from bench.console.progress import Progress
 from bench.console.tables import Table, print_tables
-from bench.data.shards.facts import (
-    MANIFEST_NAME,
-    ShardFacts,
-    compute_facts,
-    describe_difference,
-    missing_shards,
-    read_manifest,
-    write_manifest,
-)
-from bench.data.shards.shards import find_tar_files
 from bench.environment.circumstances import current_commit, summarize_machine
+from bench.environment.cores import CGROUP_QUOTA, available_cores
 from bench.environment.gpu_settings import format_gpu_settings, read_gpu_settings
 from bench.experiments import COMPARED, EXPERIMENTS
 from bench.measure.throughput import images_per_second
 from bench.orchestration.comparison import Comparison, Scope, scopes
-from bench.orchestration.preflight import CGROUP_QUOTA, available_cores, has_gpu, open_comparison
+from bench.orchestration.preflight import has_gpu, open_comparison
 from bench.orchestration.runner import Runner, speed_seconds
 from bench.record import Record, Speed
 
@@ -74,12 +72,18 @@ class Finding:
 class Doctor:
     """Check this machine for disturbances and missing tools, and estimate the duration of the default comparison.
 
-    With --shards, verify tar shards against the manifest of their folder instead; a missing manifest is written.
+    With --shards, verify tar shards against the manifest of their folder instead; a missing manifest is written. Then
+    load them for a few seconds, and predict how many cores feed the GPUs in a training of an experiment.
     """
 
     shards: Annotated[
         str | None, arg(metavar="GLOB", help="folder, file or glob of tar shards to verify against their manifest")
     ] = None
+    experiment: str | None = None  # name of the experiment that the shards feed; default clip-vit-b16
+    device: Annotated[str | None, arg(help="name of its GPU; default: this machine's, by its data sheet")] = None
+    images_per_s: float | None = None  # images/s that one GPU takes; default: what `plan` predicts for it
+    loading_seconds: float = LOADING_SECONDS  # seconds of loading; 0: the shards are only verified
+    settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
     resume_hint = "there is nothing to resume"
@@ -87,7 +91,11 @@ class Doctor:
     def run(self) -> int:
         """Check the machine, time one short run, and print the findings."""
         if self.shards is not None:
-            return verify_manifests(self.shards, self.json)
+            return self._check_shards(self.shards)
+        for option in ("experiment", "device", "images_per_s", "settings"):
+            if getattr(self, option) not in (None, ()):
+                name = {"settings": "set"}.get(option, option.replace("_", "-"))
+                raise ValueError(f"--{name} is for --shards: add it, or leave out --{name}")
         findings = [*check_host(), *check_cpu_clocks(), *check_gpus(), *check_compiler_disk_commit(self.results)]
         with tempfile.TemporaryDirectory() as folder:
             experiment = EXPERIMENTS["clip-tiny"]
@@ -98,6 +106,20 @@ class Doctor:
             findings += trial_run_checks(trial.records(), seconds / speed_seconds(experiment))
             rows = [{"what": one.what, "": one.verdict, "found": one.found, "advice": one.advice} for one in findings]
             return finish(trial, [Table("This machine", rows)], self.json)
+
+    def _check_shards(self, shards: str) -> int:
+        """Verify the shards; unless one is faulty, predict the cores that load them fast enough."""
+        require_loading_options(self.loading_seconds, self.device, self.images_per_s)
+        experiment = experiment_from(self.experiment or LOADED_EXPERIMENT, self.settings, shards)
+        gpu = named_gpu(self.device) if self.images_per_s is None else None
+        tables, code = verify_manifests(shards), OK
+        if tables[1].rows:
+            code = DISAGREEMENT
+        elif self.loading_seconds:
+            rate = predict_gpu_rate(experiment, gpu, self.images_per_s, self.results)
+            tables.append(loading_table(experiment, rate, self.results, self.loading_seconds))
+        print_tables(tables, self.json)
+        return code
 
 
 def _judge(what: str, found: str, advice: str, *, disturbs: bool) -> Finding:
@@ -232,36 +254,3 @@ def _query_nvml(query: Callable[..., Any], *arguments: Any) -> str:
         return str(query(*arguments))
     except (pynvml.NVMLError, pynvml.NVMLLibraryMismatchError) as error:
         return str(error)
-
-
-def verify_manifests(data: str, json_file: Path | None) -> int:
-    """Read shards whole; verify each folder's manifest, or write it if all shards of the folder are readable."""
-    paths = find_tar_files(data)
-    manifests = {folder: read_manifest(folder) for folder in sorted({path.parent for path in paths})}
-    readable, faults = defaultdict[Path, dict[str, ShardFacts]](dict), dict[Path, str]()
-    with tqdm(total=sum(path.stat().st_size for path in paths), unit="B", unit_scale=True, mininterval=1) as bar:
-        for path in paths:
-            try:
-                readable[path.parent][path.name] = compute_facts(path, bar.update)
-            except ValueError as error:
-                faults[path] = str(error).removeprefix(f"{path}: ")
-    rows = []
-    for folder, manifest in manifests.items():
-        shards = readable[folder]
-        if manifest is not None:
-            faults |= {folder / name: "missing" for name in missing_shards(folder, manifest, data)}
-            for name, facts in shards.items():
-                listed = manifest.shards.get(name)
-                if fault := "not in the manifest" if listed is None else describe_difference(listed, facts):
-                    faults[folder / name] = fault
-        is_good = not any(path.parent == folder for path in faults)
-        if manifest is None and is_good:
-            write_manifest(folder, shards)
-        verdicts = ("written", "not written") if manifest is None else ("agrees", "disagrees")
-        row: dict[str, str | float] = {"folder": str(folder), "shards": len(shards)}
-        row["samples"] = sum(facts.samples for facts in shards.values())
-        row["GiB"] = sum(facts.bytes for facts in shards.values()) / GIB
-        rows.append(row | {MANIFEST_NAME: verdicts[not is_good]})
-    faulty = [{"shard": str(path), "fault": fault} for path, fault in sorted(faults.items())]
-    print_tables([Table("Shards", rows), Table("Faulty shards", faulty)], json_file)
-    return DISAGREEMENT if faults else OK

@@ -14,6 +14,7 @@ from bench.cli.options import CaptionLengths, Json, Results, Settings, add_lengt
 from bench.config import FIELDS, Experiment
 from bench.console.console import DISAGREEMENT, FAILED_CASE, INCONCLUSIVE, OK
 from bench.console.tables import print_tables
+from bench.environment.cores import available_cores
 from bench.experiments import EXPERIMENTS, get_experiment
 from bench.explain.decomposition import decompose
 from bench.explain.factors import select_factors
@@ -21,7 +22,7 @@ from bench.explain.tables import cause_table, reference_table, side_by_side
 from bench.ladder import CLASSIFYING, PADDING, PAIRED, ExpectedRatio, Factor, Ladder, build_ladder, stages_between
 from bench.measure.tables import failure_table
 from bench.orchestration.comparison import Comparison, Scope
-from bench.orchestration.preflight import available_cores, has_gpu, open_comparison
+from bench.orchestration.preflight import has_gpu, open_comparison
 from bench.orchestration.requests import LadderRequest
 from bench.orchestration.runner import START_SECONDS, Job
 from bench.recipes import PUBLISHED_HOURS, PUBLISHED_SOURCE

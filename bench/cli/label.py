@@ -16,6 +16,7 @@ from bench.config import format_differences
 from bench.console.console import FAILED_CASE, OK, PROGRAM, USAGE, describe_error, log, require_utf8
 from bench.console.tables import print_tables
 from bench.data.captions.files import TAR_SUFFIXES, CaptionFile, compound_suffix, find_caption_files, select_part
+from bench.environment.cores import available_cores
 from bench.environment.files import prefix_errors
 from bench.labels.label_files import (
     LabelJob,
@@ -28,7 +29,6 @@ from bench.labels.labeller import Tally, count_vocabulary, get_labeller, get_rul
 from bench.labels.parallel import JobOutcome, count_useful_processes, run_jobs, run_jobs_on_ray
 from bench.labels.tables import explanation_table, frequent_label_table, occurring_by_count, summary_tables
 from bench.labels.vocabulary import Vocabulary, merge_vocabularies, read_vocabulary, vocabulary_path, write_vocabulary
-from bench.orchestration.preflight import available_cores
 
 SHOWN_FAILURES = 10
 Shards = Annotated[str | None, arg(metavar="K/N", help="share of the files: every N-th, beginning at the K-th")]

@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
-from msgspec.structs import replace
 from tyro.conf import Positional, arg
 
 from bench.cli.options import CaptionLengths, Json, Results, Settings, add_lengths, experiment_from
@@ -24,7 +23,6 @@ from bench.plan.model import (
     OVERLAP,
     Cluster,
     PlanCase,
-    assumed_compute,
     loss_peak,
     plan_step,
     scaling_curve,
@@ -172,7 +170,7 @@ class Plan:
         return Cluster(links, self.overlap)
 
     def _plan(self, experiment: Experiment) -> PlanResult:
-        from bench.plan.workload import count_flops_per_image, count_parameters, mean_tokens, sample_captions
+        from bench.plan.workload import assume_compute, count_parameters
 
         weights, runs, device = count_parameters(experiment), self._timed_runs(experiment), self._device
         bytes_per_parameter = 2
@@ -191,10 +189,7 @@ class Plan:
         else:
             assert device is not None
             utilisation = self.utilisation or published_utilisation()
-            compiled = experiment if experiment.compile == "off" else replace(experiment, compile="on")  # as on a GPU
-            captions = sample_captions(compiled, self.results)
-            tokens, work = mean_tokens(captions), count_flops_per_image(experiment, captions)
-            compute, watts = assumed_compute(work, device, utilisation, experiment.contrastive_precision), device.watts
+            (compute, tokens), watts = assume_compute(experiment, device, utilisation, self.results), device.watts
         batch = experiment.mean_batch_size
         case = PlanCase(experiment.name, weights, compute, batch, experiment.sharding, bytes_per_parameter)
         step = plan_step(case, self._cluster, self.gpus, self.batch)

@@ -58,11 +58,13 @@ class Reference:
     """
 
     reference: Positional[ReferenceName]  # name of the reference implementation
-    name: str = "clip-vit-b32"  # name of the CLIP experiment to compare with open-clip, at a batch of 8
+    # name of the CLIP experiment to compare with open-clip, at a batch of 8; default clip-vit-b32
+    name: str | None = None
     checkout: Annotated[Path | None, arg(metavar="PATH", help="folder of the checkout for corenet or superclass")] = (
         None
     )
-    scale: CheckoutScale = "vit-b16"  # scale of the experiments to compare with a checkout, at a batch of 8
+    # scale of the experiments to compare with a checkout, at a batch of 8; default vit-b16
+    scale: CheckoutScale | None = None
     rounds: Rounds = None
     settings: Settings = ()
     results: Results = Path("results")
@@ -71,12 +73,11 @@ class Reference:
 
     def run(self) -> int:
         """Run the rounds, then print the ratios and compare the losses."""
+        self._require_used_options()
         if self.reference == "open-clip" and find_spec("open_clip_train") is None:
             print("skipped: open_clip_train is not installed; install open_clip_torch 3.3", file=sys.stderr)
             return OK
         checkout = CHECKOUTS.get(self.reference)
-        if self.checkout and not checkout:
-            raise ValueError(f"--checkout is for {' and '.join(CHECKOUTS)}, {self.reference} reads none: leave it out")
         if checkout and self.checkout is None:
             print(f"skipped: {self.reference} needs --checkout PATH, a `git clone {checkout.url}`", file=sys.stderr)
             return OK
@@ -110,6 +111,11 @@ class Reference:
         are_equal = all(row["equal"] == "yes" for row in losses)
         return finish(comparison, tables, self.json) or (OK if are_equal else DISAGREEMENT)
 
+    def _require_used_options(self) -> None:
+        for option, users in (("name", ["open-clip"]), ("checkout", CHECKOUTS), ("scale", CHECKOUTS)):
+            if getattr(self, option) is not None and self.reference not in users:
+                raise ValueError(f"--{option} is for {' and '.join(users)}, not for {self.reference}: leave it out")
+
     def _eager_and_compiled(self, base: Experiment) -> list[Experiment]:
         """Return the experiment with the settings; on a GPU, unless they choose, without and with compilation."""
         experiment = with_settings(base, self.settings)
@@ -119,16 +125,16 @@ class Reference:
 
     def _experiments(self) -> list[Experiment]:
         if self.reference == "open-clip":
-            experiment = get_experiment(self.name)
+            experiment = get_experiment(self.name or "clip-vit-b32")
             if experiment.method != "clip":
-                offered = f"{self.name} has {experiment.method}"
+                offered = f"{experiment.name} has {experiment.method}"
                 raise ValueError(f"open-clip is compared with an experiment of the method clip; {offered}")
             return [replace(experiment, **PLAIN)]
         if checkout := CHECKOUTS.get(self.reference):
-            is_corenet = self.reference == "corenet"
-            own = {"tower": CORENET_TOWERS[self.scale]} if is_corenet else {"subword_vocabulary": "all"}
+            is_corenet, scale = self.reference == "corenet", self.scale or "vit-b16"
+            own = {"tower": CORENET_TOWERS[scale]} if is_corenet else {"subword_vocabulary": "all"}
             fields = {**PLAIN, **own, "precision": "fp32", "compile": "off"}
-            named = [EXPERIMENTS[f"{method}-{self.scale}"] for method in checkout.methods]
+            named = [EXPERIMENTS[f"{method}-{scale}"] for method in checkout.methods]
             return [replace(one, name=f"{one.name}-{self.reference}", **fields) for one in named]
         wide = replace(EXPERIMENTS["catlip-tiny"], name="catlip-tiny-24k", head_rows=DATACOMP_SYNSETS, windows=3)
         steps = {size: max(2, DENSE_WINDOW // size) for size in BATCHES}

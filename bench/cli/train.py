@@ -26,7 +26,7 @@ from bench.environment.rank_info import restart_count, torchrun_env
 from bench.labels.vocabulary import MIN_COUNT, SUBWORD, vocabulary_field
 from bench.old_names import upgrade_typed_task
 from bench.orchestration.comparison import Scope, set_images
-from bench.orchestration.preflight import open_comparison
+from bench.orchestration.preflight import open_comparison, open_data, require_runnable
 from bench.orchestration.requests import TeacherFeaturesRequest
 from bench.orchestration.runner import START_SECONDS
 from bench.recipes import DATACOMP_SYNSETS
@@ -93,7 +93,13 @@ class Train:
             return self._run(experiment, tasks, resume_from, name)
 
     def _count_vocabulary(self, experiment: Experiment) -> int:
-        """Count the captions' labels into OUT/vocabulary.json and print their tables; return the exit code."""
+        """Count the captions' labels into OUT/vocabulary.json and print their tables; return the exit code.
+
+        The count may take hours, so that the training, with its default vocabulary, is checked before.
+        """
+        unlabelled = replace(self._named_experiment(), caption_lengths=PACK_DATA)
+        require_runnable(self._out.resolve(), [unlabelled])
+        open_data(self._out.resolve(), [unlabelled])
         is_synsets = vocabulary_field(experiment) == "synset_vocabulary"
         options = {"rule": "corenet", "size": DATACOMP_SYNSETS} if is_synsets else {"rule": SUBWORD}
         min_count = (MIN_COUNT if is_synsets else 1) if self.min_count is None else self.min_count
@@ -155,6 +161,8 @@ class Train:
         experiment = self._named_experiment()
         if self.min_count is not None and not self.count_vocabulary:
             raise ValueError("--min-count is for --count-vocabulary: add it, or leave out --min-count")
+        if self.min_count is not None and self.min_count < 1:
+            raise ValueError(f"--min-count must be at least 1, got {self.min_count}")
         if self.count_vocabulary:
             if self.vocabulary is not None or self.labels is not None:
                 raise ValueError("--count-vocabulary counts what --vocabulary and --labels name: leave out one of them")

@@ -5,7 +5,9 @@ Size limits are enforced by the header, and every failure has a class.
 
 import io
 import warnings
-from typing import cast
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -14,6 +16,9 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
+T = TypeVar("T")
+Box = tuple[int, int, int, int]  # top, left, height and width in pixels
+JPEG_REDUCTIONS = (8, 4, 2)  # denominators of libjpeg's scaled decoding, the fastest first
 MAX_PIXELS = 25 * 10**6  # open_clip's limit; decoding takes up to 450 MiB (WebP)
 FORMATS = ("JPEG", "PNG", "WEBP")
 EMPTY = "no bytes"
@@ -48,6 +53,41 @@ def decode_image(encoded: bytes) -> UInt8[Tensor, "3 height width"]:
 
     Raises UnusableImageError.
     """
+    return _open_and_decode(encoded, partial(_decode_in_full, encoded))
+
+
+def decode_for_crop(
+    encoded: bytes, crop_box: Callable[[int, int], Box], side: int
+) -> tuple[UInt8[Tensor, "3 height width"], Box]:
+    """Decode a JPEG at the smallest of 1/8, 1/4, 1/2 and 1/1 of its size at which a crop is not under `side` each way.
+
+    `crop_box` returns the crop by the image's width and height. Return the pixels and the crop in them, its edges
+    rounded. What is no JPEG, is CMYK or is turned by EXIF is decoded as by `decode_image`. Raises UnusableImageError.
+    Source: libjpeg's scaled decoding, by Pillow's `Image.draft`.
+    """
+
+    def decode(image: Image.Image) -> tuple[Tensor, Box]:
+        if _is_upright_jpeg(image):
+            box = crop_box(image.width, image.height)
+            for reduction in JPEG_REDUCTIONS:
+                if min((reduced := reduce_box(box, reduction))[2:]) >= side:
+                    image.draft(None, (image.width // reduction, image.height // reduction))
+                    return _to_tensor(image.convert("RGB")), reduced
+        pixels = _decode_in_full(encoded, image)
+        return pixels, crop_box(pixels.shape[2], pixels.shape[1])
+
+    return _open_and_decode(encoded, decode)
+
+
+def reduce_box(box: Box, reduction: int) -> Box:
+    """Return a box in an image of 1/`reduction` of the size, its edges rounded to whole pixels."""
+    top, left, height, width = box
+    new_top, new_left = round(top / reduction), round(left / reduction)
+    return new_top, new_left, round((top + height) / reduction) - new_top, round((left + width) / reduction) - new_left
+
+
+def _open_and_decode(encoded: bytes, decode: Callable[[Image.Image], T]) -> T:
+    """Decode an image of accepted size and format; every failure is an UnusableImageError of a known class."""
     if not encoded:
         raise UnusableImageError(EMPTY)
     if encoded.startswith(JPEG_START) and (encoded.count(SCAN) > MAX_SCANS or encoded.count(EXIF) > MAX_EXIF_SEGMENTS):
@@ -55,7 +95,9 @@ def decode_image(encoded: bytes) -> UInt8[Tensor, "3 height width"]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, about unusual but valid files
         try:
-            return _decode(encoded)
+            with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:  # reads only the header
+                _require_few_pixels(image)
+                return decode(image)
         except (UnusableImageError, MemoryError):
             raise
         except UnidentifiedImageError:
@@ -67,17 +109,26 @@ def decode_image(encoded: bytes) -> UInt8[Tensor, "3 height width"]:
             raise UnusableImageError(TRUNCATED if is_short else CORRUPTED) from None
 
 
-def _decode(encoded: bytes) -> UInt8[Tensor, "3 height width"]:
-    with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:  # reads only the header
-        if image.width * image.height > MAX_PIXELS:
-            raise UnusableImageError(TOO_LARGE)
-        if image.format == "JPEG" and image.mode in ("RGB", "L") and _transpose_to_upright(image) is None:
-            content = torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
-            return cast("Tensor", decode_jpeg(content, ImageReadMode.RGB))
-        image.load()
-        transpose = _transpose_to_upright(image)
-        upright = image if transpose is None else image.transpose(transpose)
-        return torch.from_numpy(np.array(_to_rgb(upright))).permute(2, 0, 1)
+def _require_few_pixels(image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise UnusableImageError(TOO_LARGE)
+
+
+def _decode_in_full(encoded: bytes, image: Image.Image) -> UInt8[Tensor, "3 height width"]:
+    if _is_upright_jpeg(image):
+        content = torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
+        return cast("Tensor", decode_jpeg(content, ImageReadMode.RGB))
+    image.load()
+    transpose = _transpose_to_upright(image)
+    return _to_tensor(_to_rgb(image if transpose is None else image.transpose(transpose)))
+
+
+def _is_upright_jpeg(image: Image.Image) -> bool:
+    return image.format == "JPEG" and image.mode in ("RGB", "L") and _transpose_to_upright(image) is None
+
+
+def _to_tensor(rgb: Image.Image) -> UInt8[Tensor, "3 height width"]:
+    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -23,6 +23,7 @@ from bench.data.pack import PackImages
 from bench.data.subset import subset_rows
 from bench.data.targets import Captions, Target, to_device
 from bench.data.transforms import ASPECT_RATIOS, WHITE, normalise
+from bench.environment.cores import LoaderWorkers
 from bench.environment.seeds import AUGMENTATION, seed_for
 
 T = TypeVar("T", bound=Target)
@@ -70,6 +71,7 @@ class Stream(ABC, Generic[T]):
     empty_captions = 0  # of usable samples
     is_unverified = False  # whether a shard has no manifest to verify it by
     wait_seconds: float = 0.0  # that `batch` has taken so far
+    workers = LoaderWorkers(0, "the pack is in memory")
 
     def __init__(self, experiment: Experiment, device: torch.device) -> None:
         self.experiment, self.device = experiment, device

@@ -10,6 +10,8 @@ from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from bench.data.decoding import Box
+
 ASPECT_RATIOS = (3 / 4, 4 / 3)  # bounds of a crop's width / height, torchvision's default
 MAX_TRIES = 10  # boxes drawn before the fallback, as in torchvision
 WHITE = 255.0  # the largest value of a channel
@@ -25,13 +27,19 @@ def crop_and_resize(
     image: UInt8[Tensor, "3 height width"], draws: CropParams, scale: tuple[float, float], side: int, *, flip: bool
 ) -> UInt8[Tensor, "3 side side"]:
     """Crop and scale (bilinear, antialiased) an image by its draws; with `flip`, mirror half of the images."""
-    values = draws.tolist()
     height, width = image.shape[1:]
-    scaled: Tensor = F.resized_crop(image, *crop_box(values, width, height, scale), [side, side], antialias=True)
-    return scaled.flip(-1) if flip and values[-1] < 0.5 else scaled  # noqa: PLR2004
+    return resize_crop(image, crop_box(draws.tolist(), width, height, scale), draws, side, flip=flip)
 
 
-def crop_box(draws: Sequence[float], width: int, height: int, scale: tuple[float, float]) -> tuple[int, int, int, int]:
+def resize_crop(
+    image: UInt8[Tensor, "3 height width"], box: Box, draws: CropParams, side: int, *, flip: bool
+) -> UInt8[Tensor, "3 side side"]:
+    """Scale a box (bilinear, antialiased) of an image; with `flip`, mirror half of the images, by their draws."""
+    scaled: Tensor = F.resized_crop(image, *box, [side, side], antialias=True)
+    return scaled.flip(-1) if flip and draws[-1] < 0.5 else scaled  # noqa: PLR2004
+
+
+def crop_box(draws: Sequence[float], width: int, height: int, scale: tuple[float, float]) -> Box:
     """Return top, left, height and width in pixels of the first drawn box that fits.
 
     A box's fraction of the image's area is uniform in `scale`, its aspect ratio log-uniform in ASPECT_RATIOS. If none

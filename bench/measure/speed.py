@@ -29,6 +29,7 @@ from bench.train.build import (
     first_steps_by_size,
     load_data,
     log_labels,
+    log_workers,
     sample_counts,
     take_full_rate_steps,
 )
@@ -50,6 +51,7 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
     run = build_train_state(load_data(experiment, device, results))
     if round_ == 0:
         log_labels(run.stream)
+        log_workers(run.stream)
     warmup_steps = first_steps_by_size(experiment, experiment.warmup_steps)
     with clock(device) as warmup:
         check_finite(take_full_rate_steps(run, warmup_steps), warmup_steps, run.stream)

@@ -50,6 +50,7 @@ class Throughput:
     flop_ratio: float | None  # the FLOP-predicted ratio
     figures: dict[str, float | None]  # medians over the runs of `run_figures`
     peak_source: str
+    loader_workers: int  # processes that load batches ahead, the most of any run
     not_measured: tuple[str, ...]  # readings that the device did not give, with the reason
 
     @property
@@ -103,6 +104,7 @@ def throughputs_of(records: Sequence[Record], names: Collection[str], base: str 
             flop_ratio=_flops_speed_ratio(medians, base, name),
             figures=medians[name],
             peak_source=runs[0][1].peak_source,
+            loader_workers=max(_count_workers(one, speed) for one, speed in runs),
             not_measured=tuple(dict.fromkeys(filter(None, (missing_readings(speed) for _, speed in runs)))),
         )
         for name, runs in timed.items()
@@ -155,6 +157,13 @@ def extreme_mfu_rows(rows: Sequence[Throughput]) -> tuple[Throughput, Throughput
     known = sorted((row for row in rows if row.mfu), key=lambda row: row.mfu or 0.0)
     is_gap = bool(known) and is_engineering_gap(known[0].mfu or 0.0, known[-1].mfu or 0.0)
     return (known[0], known[-1]) if is_gap else None
+
+
+def _count_workers(experiment: Experiment, speed: Speed) -> int:
+    """Return the loader workers of a run; older records leave their number to the experiment."""
+    if speed.loader_workers is not None:
+        return speed.loader_workers
+    return 0 if experiment.workers == "auto" else experiment.workers
 
 
 def _ratios(

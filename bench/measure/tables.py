@@ -108,7 +108,7 @@ def cost_table(records: Sequence[Record], names: Sequence[str]) -> Table:
     memories = {r.experiment.name: r.measured for r in records if isinstance(r.measured, Memory) and r.experiment}
     rows = [
         {"experiment": name}
-        | (_time_costs(timed[name][0][0], rows_by_name[name]) if name in timed else {})
+        | (_time_costs(rows_by_name[name]) if name in timed else {})
         | (_memory_costs(memories[name]) if name in memories else {})
         for name in names
         if name in timed or name in memories
@@ -124,14 +124,15 @@ def cost_table(records: Sequence[Record], names: Sequence[str]) -> Table:
     )
 
 
-def _time_costs(experiment: Experiment, row: Throughput) -> dict[str, Any]:
+def _time_costs(row: Throughput) -> dict[str, Any]:
     figures, share = row.figures, row.data_share
     captions, total, step = figures["captions_per_second"], figures["phases_ms"], figures["step_ms"]
     return {
         **{f"{phase}, ms": one for phase in PHASES if (one := figures.get(PHASE + phase)) is not None},
         "sum of phases / step": total / step if total and step else None,
         "data, share of the phases": share,
-        "bound": None if share is None else bound_by(share, ahead=experiment.workers > 0),
+        "bound": None if share is None else bound_by(share, ahead=row.loader_workers > 0),
+        **({"loader workers": row.loader_workers} if row.loader_workers else {}),
         "share of windows waited for batches": figures["wait_share"],
         "HFU": figures["hardware_flops_utilisation"],
         "targets, s per million captions": 1e6 / captions if captions else None,

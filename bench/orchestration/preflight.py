@@ -1,6 +1,5 @@
 """Checks before a comparison begins or is resumed."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -20,9 +19,10 @@ from bench.console.console import log, require_utf8
 from bench.console.progress import Progress
 from bench.data.caption_lengths import WEB, read_texts
 from bench.data.manifest import CACHE, PARTS, cache_path, pack_cache, verify_pack
-from bench.data.shards.shards import find_shards, open_experiment_shards, open_samples
+from bench.data.shards.shards import Shards, find_shards, open_experiment_shards, open_samples
 from bench.data.subset import require_listed_keys, subset_rows
 from bench.environment.circumstances import CHECKOUT, current_commit
+from bench.environment.cores import available_cores
 from bench.environment.files import atomic_write
 from bench.environment.rank_info import torchrun_env
 from bench.experiments import EXPERIMENTS
@@ -37,7 +37,6 @@ from bench.record import Failure, comparisons
 from bench.settings import with_batch_size
 from bench.towers.patches import require_whole_patches
 
-CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 # Fields of the model and its targets, which libraries and files may refuse.
 MODEL_FIELDS = (
     *("method", "tower", "image_size", "image_sizes", "patch_drop", "embedding_channels", "pooling"),
@@ -67,17 +66,12 @@ def open_comparison(
     no run `reads_data` of the experiments, their shards may be gone.
     """
     require_comparable_experiments(experiments, may_differ)
-    _require_multi_process_support(experiments)
     for warning in chain.from_iterable(map(require_whole_patches, experiments)):
         log(warning)
-    if reads_data:
-        _require_buildable(experiments)
     for one in experiments if trained else ():
         require_own_vocabulary(one)
-    verify_pack()
     results = results.resolve()
-    require_utf8(str(results))
-    _require_writable(results)
+    require_runnable(results, experiments, reads_data=reads_data)
     name = name or (latest_comparison_name(results, scope.name) if resume else begin_comparison(results, scope.name))
     on_gpu, own_cores = has_gpu(), max(1, available_cores() // torchrun_env().local_world_size)
     comparison = Comparison(name, results, experiments, own_cores, on_gpu, Runner(Progress(0.0), connect_coordinator()))
@@ -90,17 +84,39 @@ def open_comparison(
     if other := {record.circumstances.commit for record in finished} - {current_commit()}:
         text = f"{name} was begun at commit {', '.join(other)}, this is {current_commit()}"
         raise ValueError(f"{text}: begin a new comparison")
-    by_data = {(one.data, one.embedding_channels is None): one for one in experiments if reads_data}
-    if (PACK_DATA, True) in by_data or not {*TASKS, *SCENES}.isdisjoint(tasks):
+    if not {*TASKS, *SCENES}.isdisjoint(tasks):
         _decode_pack(pack_cache())
-    for experiment in (one for one in by_data.values() if one.data != PACK_DATA):
-        shards = open_experiment_shards(experiment, results / CACHE)
-        subset_rows(experiment, open_samples(shards).keys)
+    for shards in open_data(results, experiments) if reads_data else ():
         for note in shards.notes():
             log(note)
     for failure in results.glob(f"{name}.failure.*.json"):
         failure.unlink()  # the run is repeated
     return comparison
+
+
+def require_runnable(results: Path, experiments: Sequence[Experiment], *, reads_data: bool = True) -> None:
+    """Raise ValueError or OSError for experiments or a results folder that every run would refuse."""
+    _require_multi_process_support(experiments)
+    if reads_data:
+        _require_buildable(experiments)
+    verify_pack()
+    require_utf8(str(results))
+    _require_writable(results)
+
+
+def open_data(results: Path, experiments: Sequence[Experiment]) -> list[Shards]:
+    """Decode the pack or index the shards that experiments read, unless that was done before; return the shards.
+
+    Raises ValueError or OSError for data that every run would refuse.
+    """
+    by_data = {(one.data, one.embedding_channels is None): one for one in experiments}
+    if (PACK_DATA, True) in by_data:
+        _decode_pack(pack_cache())
+    found = []
+    for experiment in (one for one in by_data.values() if one.data != PACK_DATA):
+        found.append(open_experiment_shards(experiment, results / CACHE))
+        subset_rows(experiment, open_samples(found[-1]).keys)
+    return found
 
 
 def _is_one_of(experiments: Iterable[Experiment], recorded: Experiment) -> bool:
@@ -167,13 +183,6 @@ def _require_writable(results: Path) -> None:
         (results / ".writable").unlink(missing_ok=True)
     except OSError as error:
         raise OSError(f"the results folder {results} cannot be written: {error.strerror}") from None
-
-
-def available_cores() -> int:
-    """Return the number of cores this process may use: its CPU affinity, or a container's quota if it is smaller."""
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = CGROUP_QUOTA.read_text().split() if CGROUP_QUOTA.is_file() else ["max"]
-    return bound if quota[0] == "max" else max(1, min(bound, int(quota[0]) // int(quota[1])))
 
 
 @cache

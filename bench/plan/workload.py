@@ -10,9 +10,11 @@ from torch import nn
 
 from bench.config import CONTRASTIVE, Experiment
 from bench.data.targets import Tokens
+from bench.environment.gpu_specs import GpuSpec
 from bench.measure.costs import META, build_on_meta, count_costs, text_forward_flops
-from bench.plan.collectives import ParameterCounts
-from bench.plan.model import FlopsPerImage
+from bench.plan.collectives import Interconnect, ParameterCounts
+from bench.plan.model import OVERLAP, Cluster, ComputeProfile, FlopsPerImage, PlanCase, assumed_compute, plan_step
+from bench.plan.published import published_utilisation
 from bench.train.build import count_trained_parameters, load_data
 from bench.train.distributed import transformer_blocks
 from models.heads import DualEncoder, TokenCounts
@@ -49,6 +51,27 @@ def count_flops_per_image(experiment: Experiment, captions: Sequence[Tokens]) ->
         teacher=float(costs.teacher_flops),
         is_recomputed=experiment.activation_checkpointing,
     )
+
+
+def assume_compute(
+    experiment: Experiment, device: GpuSpec, utilisation: float, results: Path
+) -> tuple[ComputeProfile, float | None]:
+    """Return the seconds of a GPU at an assumed utilisation, and the tokens per caption (None without captions).
+
+    Raises ValueError or OSError for data that cannot be read.
+    """
+    compiled = experiment if experiment.compile == "off" else replace(experiment, compile="on")  # as on a GPU
+    captions = sample_captions(compiled, results)
+    work = count_flops_per_image(experiment, captions)
+    return assumed_compute(work, device, utilisation, experiment.contrastive_precision), mean_tokens(captions)
+
+
+def predict_images_per_second(experiment: Experiment, device: GpuSpec, results: Path) -> float:
+    """Predict the images/s of a training on one GPU at the utilisation of published trainings."""
+    compute, _ = assume_compute(experiment, device, published_utilisation(), results)
+    case = PlanCase(experiment.name, count_parameters(experiment), compute, experiment.mean_batch_size)
+    alone = Interconnect(1, device.link_bytes_per_second, 0.0, device.link_bytes_per_second, 0.0)
+    return plan_step(case, Cluster(alone, OVERLAP), 1).images_per_second
 
 
 def count_parameters(experiment: Experiment) -> ParameterCounts:

@@ -1,4 +1,4 @@
-"""Batches of tar shards on one core, from JPEGs of 256 to 512 pixels a side: read, decoded, cropped to 224.
+"""Batches of tar shards on one core, from JPEGs of 256 to 512 or of 1,024 pixels a side: read, decoded, cropped to 224.
 
 As a worker leaves them: bytes, which the device normalises.
 """
@@ -7,6 +7,7 @@ import io
 import tarfile
 import time
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,15 @@ from msgspec.structs import replace
 from PIL import Image
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from bench.config import Experiment
 from bench.data.order import SampleOrder
 from bench.data.shards.shards import Shards, open_shards
 from bench.data.shards.stream import LoadedBatch, ShardLoader
 from bench.experiments import EXPERIMENTS
 from bench.methods import METHODS
 
-IMAGES, BATCH = 200, 50
-SMALLEST, LARGEST, QUALITY = 256, 512, 87
+IMAGES, BATCH, LARGE_IMAGES, LARGE_BATCH = 200, 50, 40, 10
+SMALLEST, LARGEST, LARGE, QUALITY = 256, 512, 1024, 87
 NOISE = 8.0  # standard deviation, of 255: with it a file has 35 KiB, the mean
 CATLIP = replace(
     EXPERIMENTS["catlip-vit-b16"],
@@ -35,19 +37,28 @@ CATLIP = replace(
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Shards:
-    folder = tmp_path_factory.mktemp("shards")
+    return _write_shards(tmp_path_factory.mktemp("shards"), IMAGES, SMALLEST, LARGEST)
+
+
+@pytest.fixture(scope="module")
+def large_shards(tmp_path_factory: pytest.TempPathFactory) -> Shards:
+    return _write_shards(tmp_path_factory.mktemp("large-shards"), LARGE_IMAGES, LARGE, LARGE)
+
+
+def _write_shards(folder: Path, images: int, smallest: int, largest: int) -> Shards:
     with tarfile.open(folder / "0.tar", "w") as tar:
-        for number in range(IMAGES):
-            for suffix, content in (("jpg", _jpeg(number)), ("txt", b"a dog and a cat on a red chair")):
+        for number in range(images):
+            jpeg = _jpeg(number, smallest, largest)
+            for suffix, content in (("jpg", jpeg), ("txt", b"a dog and a cat on a red chair")):
                 member = tarfile.TarInfo(f"{number}.{suffix}")
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
     return open_shards(str(folder), folder / "cache")
 
 
-def _jpeg(seed: int) -> bytes:
+def _jpeg(seed: int, smallest: int, largest: int) -> bytes:
     draw = np.random.default_rng(seed)
-    width, height = draw.integers(SMALLEST, LARGEST + 1, 2)
+    width, height = draw.integers(smallest, largest + 1, 2)
     y, x = np.mgrid[0:height, 0:width]
     ramps = np.stack([x / width, y / height, (x + y) / (width + height)], -1) * 255
     pixels = (ramps + draw.normal(0, NOISE, ramps.shape)).clip(0, 255).astype(np.uint8)
@@ -58,10 +69,20 @@ def _jpeg(seed: int) -> bytes:
 @pytest.mark.benchmark(group="loading", timer=time.process_time)
 @pytest.mark.parametrize("method", ["clip", "catlip"])
 def test_batch_of_shards(benchmark: BenchmarkFixture, shards: Shards, method: str) -> None:
-    """Timed in CPU seconds, so that other processes do not count."""
-    experiment = replace(CATLIP, method=method)
+    _time_batches(benchmark, replace(CATLIP, method=method), shards, IMAGES)
+
+
+@pytest.mark.benchmark(group="loading", timer=time.process_time)
+@pytest.mark.parametrize("decoding", ["full", "reduced"])
+def test_batch_of_large_jpegs(benchmark: BenchmarkFixture, large_shards: Shards, decoding: Any) -> None:
+    of_shards = replace(CATLIP, data=large_shards.data, caption_lengths="pack", batch_size=LARGE_BATCH)
+    _time_batches(benchmark, replace(of_shards, jpeg_decoding=decoding), large_shards, LARGE_IMAGES)
+
+
+def _time_batches(benchmark: BenchmarkFixture, experiment: Experiment, shards: Shards, images: int) -> None:
+    """Time batches in CPU seconds, so that other processes do not count."""
     loader: ShardLoader[Any] = ShardLoader(
-        experiment, METHODS[experiment.method].targets, shards, range(IMAGES), SampleOrder(experiment, IMAGES)
+        experiment, METHODS[experiment.method].targets, shards, range(images), SampleOrder(experiment, images)
     )
     numbers = count()
 
@@ -72,6 +93,6 @@ def test_batch_of_shards(benchmark: BenchmarkFixture, shards: Shards, method: st
 
     load()
     benchmark(load)
-    benchmark.extra_info["images"] = BATCH
+    benchmark.extra_info["images"] = experiment.batch_size
     if benchmark.stats:
-        benchmark.extra_info["images per CPU second"] = BATCH / benchmark.stats.stats.median
+        benchmark.extra_info["images per CPU second"] = experiment.batch_size / benchmark.stats.stats.median

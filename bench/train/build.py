@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,16 @@ from bench.data.pack import load_pack_images
 from bench.data.shards.shards import open_experiment_shards
 from bench.data.shards.stream import ShardStream
 from bench.data.stream import PackStream, Stream
+from bench.environment.cores import LoaderWorkers, available_cores, choose_workers
+from bench.environment.gpu_specs import find_gpu_spec
 from bench.environment.machine import resolve_auto
+from bench.environment.rank_info import torchrun_env
 from bench.environment.seeds import CAPTIONS, HEAD, STEP, TOWER, seed_for
 from bench.labels.subwords import encode_caption
 from bench.labels.vocabulary import resolve_vocabulary, vocabulary_field
 from bench.methods import Method, get_method
 from bench.profilers.clock import clock
+from bench.profilers.counters import count_matmul_flops
 from bench.towers.patches import require_whole_patches
 from bench.train.augmentation import get_augmented_method
 from bench.train.distributed import world_group
@@ -35,6 +40,7 @@ from models.image_tower import ImageTower, build_image_tower
 from models.tower_blocks import checkpoint_activations
 
 DESCRIBED_CAPTIONS = 1024
+MAX_UTILISATION = 0.5  # of a GPU's peak, in a training's forward and backward: more than any published CLIP training
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +74,8 @@ def load_data(experiment: Experiment, device: torch.device, results: Path) -> St
     (rank, ranks), method = rank_and_world_size(world_group()), get_method(experiment.method)
     if experiment.data != PACK_DATA:
         shards = open_experiment_shards(experiment, results / CACHE)
-        return ShardStream(experiment, shards, method.targets, device, rank=rank, ranks=ranks)
+        workers = resolve_workers(experiment, device)
+        return ShardStream(experiment, shards, method.targets, device, rank=rank, ranks=ranks, workers=workers)
     targets, images = method.targets(experiment), load_pack_images("pretrain", pack_cache())
     if experiment.caption_lengths != PACK_DATA:
         seed = seed_for(experiment.seed, CAPTIONS)
@@ -77,6 +84,31 @@ def load_data(experiment: Experiment, device: torch.device, results: Path) -> St
         )
         images = replace(images, captions=captions)
     return PackStream(experiment, images, targets, device, rank=rank, ranks=ranks)
+
+
+def resolve_workers(experiment: Experiment, device: torch.device) -> LoaderWorkers:
+    """Return the loader workers of this process: those that the experiment asks for, or those that are chosen.
+
+    On a GPU they can feed the image tower alone at `MAX_UTILISATION`, because no method trains faster.
+    """
+    if experiment.workers != "auto":
+        return LoaderWorkers(experiment.workers, "as the experiment asks for")
+    if device.type == "cpu":
+        return LoaderWorkers(0, "a training on a CPU uses all cores")
+    rate, gpu = None, find_gpu_spec(torch.cuda.get_device_name(device))
+    if gpu is not None:
+        peak = gpu.fp32_flops if experiment.precision == "fp32" else gpu.bf16_flops
+        with torch.device("meta"):
+            tower = build_untrained_tower(experiment)
+            image = torch.empty(1, tower.channels, experiment.image_size, experiment.image_size)
+        rate = MAX_UTILISATION * peak / (3 * count_matmul_flops(partial(tower, image)))
+    return choose_workers(available_cores(), torchrun_env().local_world_size, rate)
+
+
+def log_workers(stream: Stream[Any]) -> None:
+    """Log on rank 0 how many workers load shards for each process, and why."""
+    if stream.order.rank == 0 and stream.experiment.data != PACK_DATA:
+        log(f"{stream.experiment.name}: {stream.workers.count} loader workers ({stream.workers.reason})")
 
 
 def log_labels(stream: Stream[Any]) -> None:
@@ -95,9 +127,14 @@ def log_labels(stream: Stream[Any]) -> None:
 
 
 def sample_counts(stream: Stream[Any]) -> dict[str, Any]:
-    """Return the fields of a record that count the samples of its data set."""
-    empty, unverified = stream.empty_captions, stream.is_unverified
-    return {"skipped": stream.skipped, "empty_captions": empty, "unverified": unverified}
+    """Return the fields of a record that count the samples of its data set, and what loaded them."""
+    return {
+        "skipped": stream.skipped,
+        "empty_captions": stream.empty_captions,
+        "unverified": stream.is_unverified,
+        "loader_workers": stream.workers.count,
+        "workers_reason": stream.workers.reason,
+    }
 
 
 def build_train_state(stream: Stream[Any], *, plain: bool = False) -> TrainState:

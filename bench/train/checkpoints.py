@@ -139,9 +139,9 @@ def latest_valid(folder: Path) -> tuple[Path, CheckpointMetadata]:
 def require_same_experiment(saved: CheckpointMetadata, experiment: Experiment, processes: int) -> None:
     """Raise ValueError listing the fields in which a checkpoint's experiment differs.
 
-    The number of processes may differ if the global batch is equal.
+    The number of processes may differ if the global batch is equal, and `workers`, which change no batch.
     """
-    before = saved.experiment
+    before = replace(saved.experiment, workers=experiment.workers)
     if saved.processes != processes:
         _require_equal_batches(before, saved.processes, experiment, processes)
         before = replace(before, batch_size=experiment.batch_size)

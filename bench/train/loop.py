@@ -20,7 +20,15 @@ from bench.profilers.clock import clock
 from bench.record import Branch, Training
 from bench.towers.head_file import save_head
 from bench.towers.provenance import Provenance
-from bench.train.build import TrainState, build_train_state, check_finite, load_data, log_labels, sample_counts
+from bench.train.build import (
+    TrainState,
+    build_train_state,
+    check_finite,
+    load_data,
+    log_labels,
+    log_workers,
+    sample_counts,
+)
 from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.distributed import rearm_stack_dump_timer, world_group
 from bench.train.state import (
@@ -55,6 +63,7 @@ def train(
     """
     run, segments = build_train_state(load_data(experiment, device, results)), plan_segments(experiment, budgets)
     log_labels(run.stream)
+    log_workers(run.stream)
     progress = TrainProgress() if manager is None else manager.restore(run)
     events = "" if manager is None else manager.config.tensorboard
     with (

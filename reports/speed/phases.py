@@ -51,16 +51,15 @@ def phase_keys(rows: Sequence[Throughput]) -> list[tuple[str, str, str]]:
 
 def describe_input_bound(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> str:
     """Return a sentence on the experiments that are input-bound."""
-    known = {row.experiment: share for row in rows if (share := row.data_share) is not None}
+    known = [(row, share) for row in rows if (share := row.data_share) is not None]
     if not known:
         return ""
-    starved = [
-        comparison.label(name) for name, share in known.items() if _bottleneck(comparison, name, share) == "input-bound"
-    ]
+    starved = [comparison.label(row.experiment) for row, share in known if _bottleneck(row, share) == "input-bound"]
+    shares = [share for _, share in known]
     subject = "All experiments are compute-bound:"
     if starved:
         subject = f"Input-bound: {join_words(starved)}. Their ratios compare loading, not methods;"
-    return f"{subject} data takes from {percent(min(known.values()))} to {percent(max(known.values()))} of a step."
+    return f"{subject} data takes from {percent(min(shares))} to {percent(max(shares))} of a step."
 
 
 def phase_chart(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Markup:
@@ -115,14 +114,12 @@ def _phase_row(comparison: ComparisonRecords, row: Throughput, phases: Sequence[
         Cell.figure(whole, format_rate, ""),
         _sum_check_cell(total, whole),
         Cell.figure(share, percent, NO_PHASES),
-        Cell.unmeasured(NO_PHASES)
-        if share is None
-        else Cell(_bottleneck(comparison, row.experiment, share), "", share),
+        Cell.unmeasured(NO_PHASES) if share is None else Cell(_bottleneck(row, share), "", share),
     ]
 
 
-def _bottleneck(comparison: ComparisonRecords, name: str, share: float) -> Bottleneck:
-    return bound_by(share, ahead=comparison.experiments[name].workers > 0)
+def _bottleneck(row: Throughput, share: float) -> Bottleneck:
+    return bound_by(share, ahead=row.loader_workers > 0)
 
 
 def _sum_check_cell(total: float | None, whole: float | None) -> Cell:

@@ -141,7 +141,7 @@ def specs() -> dict[str, Attack]:
             spec = words.format(executed=folder / EXECUTED)
             for act in (
                 lambda: train_in_process(short_experiment("catlip", data=spec), _made(folder / "out")),
-                lambda: run_command_line("doctor", "--shards", spec),
+                lambda: run_command_line("doctor", "--shards", spec, "--loading-seconds", "0"),
                 lambda: _label(spec, folder),
                 lambda: read_vocabulary(spec),
                 lambda: train_in_process(short_experiment("catlip", subset=spec), _made(folder / "out")),
@@ -197,7 +197,7 @@ def terminal() -> dict[str, Attack]:
 
     def shard(folder: Path) -> object:
         write_shard(folder / "data" / f"{HOSTILE_NAME}.tar", {"a.jpg": b"?", "a.txt": b"a dog"})
-        run_command_line("doctor", "--shards", str(folder / "data"))
+        run_command_line("doctor", "--shards", str(folder / "data"), "--loading-seconds", "0")
         return run_command_line(
             "label", str(folder / "data"), "--vocabulary", HOSTILE_NAME, "--out", str(folder / "out")
         )

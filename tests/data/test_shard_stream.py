@@ -204,6 +204,7 @@ def test_speed_runs_on_shards_record_skipped_samples_and_waiting(method: str, da
     assert speed.skipped == {"no caption": 1, "no image": 1, "null": 1}
     assert speed.num_captions >= 48
     assert speed.targets_seconds > 0
+    assert (speed.loader_workers, speed.workers_reason) == (0, "a training on a CPU uses all cores")
 
 
 def test_training_on_shards_records_skipped_samples(data: Path, results: Path, tmp_path: Path) -> None:

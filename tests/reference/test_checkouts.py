@@ -160,13 +160,22 @@ def test_without_a_checkout_nothing_runs_and_the_line_says_how_to_get_one(
     assert not (tmp_path / "results").exists()
 
 
-@pytest.mark.parametrize("reference", ["open-clip", "dense-bce"])
-def test_checkout_is_refused_by_a_reference_that_reads_none(
-    reference: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("option", "value", "users"),
+    [
+        ("--name", "clip-tiny", ["open-clip"]),
+        ("--checkout", "folder", ["corenet", "superclass"]),
+        ("--scale", "tiny", ["corenet", "superclass"]),
+    ],
+)
+def test_option_is_refused_by_references_that_do_not_use_it(
+    option: str, value: str, users: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["reference", reference, "--checkout", str(tmp_path), "--results", str(tmp_path / "results")]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line == f"error: --checkout is for corenet and superclass, {reference} reads none: leave it out"
+    for reference in {*SIDES} - {*users}:
+        assert main(["reference", reference, option, value, "--results", str(tmp_path / "results")]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line == f"error: {option} is for {' and '.join(users)}, not for {reference}: leave it out"
+    assert not (tmp_path / "results").exists()
 
 
 @dataclass

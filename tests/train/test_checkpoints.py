@@ -134,6 +134,13 @@ def test_checkpoint_of_another_experiment_is_refused_with_the_differences(tmp_pa
         require_same_experiment(saved, small("catlip", seed=3, learning_rate=0.5), 1)
 
 
+def test_resume_with_another_number_of_loader_workers_continues(tmp_path: Path) -> None:
+    saved = read_checkpoint(written(tmp_path, 5))
+    for before, now in ((4, "auto"), ("auto", 2), (2, 0)):
+        experiment = msgspec.structs.replace(saved.experiment, workers=before)
+        require_same_experiment(msgspec.structs.replace(saved, experiment=experiment), small("catlip", workers=now), 1)
+
+
 def test_resume_with_another_world_size_needs_the_same_global_batch(tmp_path: Path) -> None:
     saved = read_checkpoint(written(tmp_path, 5))  # of one process with 16
     require_same_experiment(saved, small("catlip", batch_size=8), 2)

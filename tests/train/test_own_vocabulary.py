@@ -161,6 +161,24 @@ def test_vocabulary_that_no_label_reaches_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        (["--set", "tower=ViT-B-17"], "no tower named 'ViT-B-17'"),
+        (["--set", "subset=random:601"], "601"),
+        (["--set", "subset=none.csv"], "none.csv"),
+        (["--set", "embedding_channels=8"], "no sample has"),
+    ],
+)
+def test_vocabulary_is_not_counted_for_a_training_that_other_options_refuse(
+    more: list[str], text: str, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--data", str(shards), "--out", str(tmp_path / "out"), "--count-vocabulary", "--min-count", "250"]
+    assert main(["train", "catlip-tiny", *options, *more]) == 2
+    assert text in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out" / "vocabulary.json").exists()
+
+
+@pytest.mark.parametrize(
     ("name", "more", "text"),
     [
         ("distill-tiny", ["--count-vocabulary"], "--count-vocabulary needs captions, distill reads none"),

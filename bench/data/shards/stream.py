@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import count
 from typing import Any, Generic, TypeVar, cast
 
@@ -17,13 +17,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from bench.config import CONTRASTIVE, Experiment
-from bench.data.decoding import UnusableImageError, decode_embedding_grid, decode_image
+from bench.data.decoding import UnusableImageError, decode_embedding_grid, decode_for_crop, decode_image
 from bench.data.order import SampleOrder
 from bench.data.shards.shards import MIN_TOLERATED, Shards, format_counts, open_samples
 from bench.data.stream import Batch, DecodeStats, Stream
 from bench.data.subset import subset_rows
 from bench.data.targets import Captions, Target, to_device
-from bench.data.transforms import WHITE, CropParams, crop_and_resize, draw_crop_params, normalise
+from bench.data.transforms import WHITE, CropParams, crop_and_resize, crop_box, draw_crop_params, normalise, resize_crop
+from bench.environment.cores import LoaderWorkers
 from bench.environment.seeds import AUGMENTATION, REPLACEMENT, seed_for
 
 T = TypeVar("T", bound=Target)
@@ -32,6 +33,7 @@ ImageOrGrid = UInt8[Tensor, "3 side side"] | Float[Tensor, "channels side side"]
 SAMPLED_CAPTIONS = 4096  # of the shards, whose lengths decide how many rows packed captions need
 MAX_REPLACEMENTS = 32  # of one image, one after the other
 MAX_UNUSABLE_FRACTION = 0.01  # of the decoded images
+NO_WORKERS = LoaderWorkers(0, "the training process loads")
 START_METHOD = "spawn"  # a forked process may inherit a lock that a thread of its parent held, and deadlock
 
 
@@ -113,7 +115,11 @@ class ShardLoader(Generic[T]):
         experiment = self.experiment
         if experiment.embedding_channels is not None:
             return decode_embedding_grid(encoded, experiment.embedding_channels, side)
-        return crop_and_resize(decode_image(encoded), draws, experiment.crop_scale, side, flip=experiment.flip)
+        if experiment.jpeg_decoding == "full":
+            return crop_and_resize(decode_image(encoded), draws, experiment.crop_scale, side, flip=experiment.flip)
+        draw_box = partial(crop_box, draws.tolist(), scale=experiment.crop_scale)
+        image, box = decode_for_crop(encoded, draw_box, side)
+        return resize_crop(image, box, draws, side, flip=experiment.flip)
 
 
 @lru_cache(maxsize=2)  # of many trainings in one process the last two's
@@ -149,13 +155,15 @@ class ShardStream(Stream[T]):
         *,
         rank: int = 0,
         ranks: int = 1,
+        workers: LoaderWorkers = NO_WORKERS,
     ) -> None:
         super().__init__(experiment, device)
+        self.workers = workers
         rows = subset_rows(experiment, open_samples(shards).keys)
         self.order = SampleOrder(experiment, len(rows), rank, ranks)
         self.targets_seconds, self.num_captions = 0.0, 0
         self._loader: ShardLoader[T] = ShardLoader(experiment, targets, shards, rows, self.order)
-        self._batches = PrefetchingLoader(self._loader, experiment.workers) if experiment.workers else self._loader
+        self._batches = PrefetchingLoader(self._loader, workers.count) if workers.count else self._loader
         self.incomplete, self.empty_captions = shards.skipped, shards.empty_captions
         self.is_unverified = bool(shards.unverified)
 

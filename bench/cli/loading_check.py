@@ -1,0 +1,92 @@
+"""A part of the verb `doctor`: whether the cores of this machine can load shards as fast as its GPUs train."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import pynvml
+
+from bench.config import Experiment, choose
+from bench.console.tables import Table
+from bench.environment.cores import available_cores, choose_workers
+from bench.environment.gpu_specs import GPU_SPECS, GpuSpec, find_gpu_spec
+from bench.orchestration.preflight import count_gpus
+from bench.statistics import judge_loading
+
+TITLE = "Loading"
+LOADED_EXPERIMENT, LOADING_SECONDS = "clip-vit-b16", 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class GpuRate:
+    """The images/s that a training takes on one GPU, None where they are not known, and their source."""
+
+    images_per_second: float | None
+    source: str
+
+
+def named_gpu(device: str | None) -> GpuSpec | None:
+    """Return the data-sheet values of the named GPU, or of this machine's; None without one. ValueError: no such name.
+
+    A GPU of this machine without a known data sheet counts as none.
+    """
+    if device is not None:
+        return choose(device.lower(), GPU_SPECS, "device")
+    return find_gpu_spec(pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0))) if count_gpus() else None
+
+
+def predict_gpu_rate(experiment: Experiment, gpu: GpuSpec | None, given: float | None, results: Path) -> GpuRate:
+    """Return the images/s of a GPU: those given, or those that `plan` predicts at its default utilisation."""
+    if given is not None:
+        return GpuRate(given, "--images-per-s")
+    if gpu is None:
+        return GpuRate(None, "no GPU of a known data sheet: give --device NAME or --images-per-s N")
+    from bench.plan.workload import predict_images_per_second
+
+    return GpuRate(predict_images_per_second(experiment, gpu, results), f"plan for {gpu.name_words}")
+
+
+def loading_table(experiment: Experiment, rate: GpuRate, results: Path, seconds: float) -> Table:
+    """Time the loading of an experiment's shards on one core; compare the cores that the GPUs need with those here.
+
+    ValueError or OSError for shards that cannot be loaded.
+    """
+    from bench.measure.loading import time_loading
+
+    loading, cores, gpus = time_loading(experiment, results, seconds), available_cores(), max(1, count_gpus())
+    per_core = loading.images_per_second
+    row = {
+        "experiment": experiment.name,
+        "images/s per core": per_core.value,
+        "low": per_core.low,
+        "high": per_core.high,
+        "CPU share": loading.cpu_share,
+        "images/s per GPU": rate.images_per_second,
+        "GPUs": gpus,
+        "cores": cores,
+    }
+    counted = f"{loading.images:,} images in one thread, images per CPU second with 95 % interval over batches"
+    if rate.images_per_second is None:
+        return Table(TITLE, [row], f"{experiment.name}: the cores needed are not known ({rate.source}).\n{counted}")
+    wanted = gpus * rate.images_per_second
+    needed, least, most = (wanted / one for one in (per_core.value, per_core.high, per_core.low))
+    verdict = judge_loading(least, most, cores - gpus)
+    workers = choose_workers(cores, gpus, rate.images_per_second, per_core.value).count
+    line = f"{experiment.name}: needs {needed:.1f} cores of {cores} ({least:.1f} to {most:.1f}): {verdict}"
+    remedies = "; faster are jpeg_decoding=reduced and smaller images in the shards" if verdict != "enough" else ""
+    return Table(
+        TITLE,
+        [row | {"cores needed": needed, "workers": workers, "verdict": verdict}],
+        f"{line}{remedies}.\nImages/s per GPU: {rate.source}. One core for each GPU is left to its training process; "
+        f"workers: --set workers={workers}.\n{counted}",
+    )
+
+
+def require_loading_options(seconds: float, device: str | None, images_per_s: float | None) -> None:
+    """Raise ValueError for values that the check cannot use."""
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"--loading-seconds must be 0 (leave it out) or positive, got {seconds}")
+    if images_per_s is not None and not 0 < images_per_s < math.inf:
+        raise ValueError(f"--images-per-s must be positive, got {images_per_s}")
+    if device is not None and images_per_s is not None:
+        raise ValueError("--device and --images-per-s both give the images/s of a GPU: leave out one of them")

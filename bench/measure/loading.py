@@ -1,0 +1,53 @@
+"""The speed at which one core loads shards: reading, decoding, augmentation and targets."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from msgspec.structs import replace
+
+from bench.config import Experiment
+from bench.data.shards.stream import ShardStream
+from bench.settings import with_batch_size
+from bench.statistics import Interval, geometric_mean_interval
+from bench.train.build import load_data
+
+TIMED_BATCH = 32  # images of a timed batch
+MIN_BATCHES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class LoadingSpeed:
+    """The speed of a loader on one core."""
+
+    images_per_second: Interval  # per CPU second, over batches of different images
+    images: int  # number that were loaded in the timed batches
+    cpu_share: float  # CPU seconds over seconds: the rest is waiting, for the disk or for other processes
+
+
+def time_loading(experiment: Experiment, results: Path, seconds: float) -> LoadingSpeed:
+    """Load an experiment's shards for some seconds as a loader worker does: in one thread of this process.
+
+    CPU seconds are counted, so that other processes change the result little. The indexes of the shards lie in
+    `results`. Raises ValueError or OSError for shards that cannot be read.
+    """
+    small_batches = with_batch_size(replace(experiment, workers=0, accumulation=1), TIMED_BATCH)
+    stream = load_data(small_batches, torch.device("cpu"), results)
+    assert isinstance(stream, ShardStream)
+    threads, rates, images, k = torch.get_num_threads(), list[float](), 0, 0
+    torch.set_num_threads(1)
+    try:
+        stream.load(k)  # opens files and makes the tokenizer or labeller
+        start, cpu_start = time.perf_counter(), time.process_time()
+        while len(rates) < MIN_BATCHES or time.perf_counter() - start < seconds:
+            k, before = k + 1, time.process_time()
+            count = len(stream.load(k).images)
+            rates.append(count / (time.process_time() - before))
+            images += count
+        cpu_share = (time.process_time() - cpu_start) / (time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(threads)
+    interval = geometric_mean_interval(rates)
+    assert interval is not None
+    return LoadingSpeed(interval, images, min(1.0, cpu_share))

@@ -1,0 +1,154 @@
+"""Reduced decoding of a JPEG: Pillow's draft at the smallest size that the crop allows, of the same region."""
+
+import io
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision.transforms.v2 import functional as F
+
+from bench.data import decoding
+from bench.data.decoding import (
+    EMPTY,
+    TOO_LARGE,
+    TRUNCATED,
+    UNKNOWN_FORMAT,
+    Box,
+    UnusableImageError,
+    decode_for_crop,
+    decode_image,
+    reduce_box,
+)
+from bench.data.transforms import crop_and_resize, crop_box, draw_crop_params, resize_crop
+from bench.train.build import load_data
+from tests.data.shards import encoded, make_image, write_shard
+from tests.small import small
+
+CPU, SCALE = torch.device("cpu"), (0.3, 1.0)
+DRAWS = draw_crop_params(8, torch.Generator().manual_seed(0))
+WIDTH, HEIGHT = 333, 250  # no multiples of 8
+
+
+def whole(width: int, height: int) -> Box:
+    return 0, 0, height, width
+
+
+def drawn(draws: torch.Tensor) -> Callable[[int, int], Box]:
+    return partial(crop_box, draws.tolist(), scale=SCALE)
+
+
+def drafted(jpeg: bytes, reduction: int) -> torch.Tensor:
+    """The pixels of Pillow's own draft."""
+    with Image.open(io.BytesIO(jpeg)) as image:
+        image.draft("RGB", (image.width // reduction, image.height // reduction))
+        return F.pil_to_tensor(image.convert("RGB"))
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(*[st.integers(0, 3000)] * 2, *[st.integers(1, 3000)] * 2, st.sampled_from([2, 4, 8]))
+def test_reduced_box_is_the_same_region_to_half_a_pixel(
+    top: int, left: int, height: int, width: int, reduction: int
+) -> None:
+    new_top, new_left, new_height, new_width = reduce_box((top, left, height, width), reduction)
+    for edge, new in (
+        *((top, new_top), (top + height, new_top + new_height)),
+        *((left, new_left), (left + width, new_left + new_width)),
+    ):
+        assert abs(edge / reduction - new) <= 0.5
+    assert new_top + new_height <= -(-(top + height) // reduction)  # inside what libjpeg decodes, which rounds up
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, None])  # None: grey
+@pytest.mark.parametrize("side", [26, 54, 110])
+def test_pixels_are_those_of_pillows_draft_and_the_same_resize(options: dict[str, object] | None, side: int) -> None:
+    image = make_image(1, WIDTH, HEIGHT)
+    jpeg = encoded(image.convert("L")) if options is None else encoded(image, **options)
+    reductions = set()
+    for draws in DRAWS:
+        box = crop_box(draws.tolist(), WIDTH, HEIGHT, SCALE)
+        fitting = [by for by in (8, 4, 2) if min(reduce_box(box, by)[2:]) >= side]
+        image, found = decode_for_crop(jpeg, drawn(draws), side)
+        result = resize_crop(image, found, draws, side, flip=True)
+        reductions.add(reduction := next(iter(fitting), 1))
+        if reduction == 1:
+            expected = crop_and_resize(decode_image(jpeg), draws, SCALE, side, flip=True)
+        else:
+            pixels = drafted(jpeg, reduction)
+            assert pixels.shape == (3, -(-HEIGHT // reduction), -(-WIDTH // reduction))
+            expected = resize_crop(pixels, reduce_box(box, reduction), draws, side, flip=True)
+        assert result.equal(expected)
+    assert reductions == {26: {8, 4}, 54: {4, 2}, 110: {2, 1}}[side]
+
+
+def test_crop_that_a_smaller_size_would_leave_too_small_is_decoded_at_a_larger_one() -> None:
+    jpeg = encoded(make_image(1, 256, 128))
+    for side, height in ((16, 16), (17, 32), (32, 32), (33, 64), (65, 128), (300, 128)):
+        image, box = decode_for_crop(jpeg, whole, side)
+        assert image.shape == (3, height, 2 * height)
+        assert box == (0, 0, height, 2 * height)
+
+
+@pytest.mark.parametrize("turn", range(2, 9))
+def test_image_turned_by_exif_is_decoded_in_full(turn: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    jpeg = encoded(make_image(1, 256, 128), exif=exif)
+    image, box = decode_for_crop(jpeg, drawn(DRAWS[0]), 8)
+    assert image.equal(decode_image(jpeg))
+    assert box == crop_box(DRAWS[0].tolist(), image.shape[2], image.shape[1], SCALE)
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("PNG", "RGB"), ("WEBP", "RGB"), ("JPEG", "CMYK")])
+def test_other_formats_are_decoded_in_full(kind: str, mode: str) -> None:
+    content = encoded(make_image(1, 256, 128).convert(mode), kind)
+    image, box = decode_for_crop(content, whole, 8)
+    assert image.equal(decode_image(content))
+    assert box == (0, 0, 128, 256)
+
+
+def test_errors_have_the_classes_of_full_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    jpeg = encoded(make_image(1, 256, 128))
+    broken = {EMPTY: b"", UNKNOWN_FORMAT: b"<html>", TRUNCATED: jpeg[: len(jpeg) // 2]}
+    for reason, content in broken.items():
+        with pytest.raises(UnusableImageError, match=reason):
+            decode_for_crop(content, whole, 8)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 256 * 128 - 1)
+    with pytest.raises(UnusableImageError, match=TOO_LARGE):
+        decode_for_crop(jpeg, whole, 8)
+
+
+@settings(derandomize=True, deadline=None, max_examples=150)
+@given(st.data())
+def test_corrupted_jpeg_gives_pixels_or_an_error_of_a_known_class(data: st.DataObject) -> None:
+    jpeg = bytearray(encoded(make_image(1, 64, 48)))
+    for _ in range(data.draw(st.integers(1, 4))):
+        jpeg[data.draw(st.integers(0, len(jpeg) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        image, (top, left, height, width) = decode_for_crop(bytes(jpeg), whole, 8)
+    except UnusableImageError:
+        return
+    assert image.dtype == torch.uint8
+    assert (top + height, left + width) == tuple(image.shape[1:])
+
+
+def test_batches_of_shards_are_of_the_decoding_that_the_experiment_names(tmp_path: Path, results: Path) -> None:
+    members = {f"{n}.{s}": c for n in range(16) for s, c in (("jpg", encoded(photo(n))), ("txt", b"a dog"))}
+    data = str(write_shard(tmp_path / "s.tar", members))
+    full, reduced = (
+        load_data(small("clip", data=data, jpeg_decoding=kind), CPU, results).batch(0).images
+        for kind in ("full", "reduced")
+    )
+    assert 0 < (full - reduced).abs().mean() < 0.2  # standard deviations
+    with pytest.raises(ValueError, match="jpeg_decoding must be full without JPEGs in shards"):
+        small("clip", jpeg_decoding="reduced")
+    with pytest.raises(ValueError, match="jpeg_decoding must be full without JPEGs in shards"):
+        small("clip", data=data, embedding_channels=8, jpeg_decoding="reduced")
+
+
+def photo(seed: int) -> Image.Image:
+    return make_image(seed, 400, 300)
