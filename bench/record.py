@@ -116,7 +116,8 @@ class Memory(_MeasuredBase, frozen=True, kw_only=True, tag="memory"):
     peak_allocated_bytes: Count | None  # CUDA: tensors
     peak_reserved_bytes: Count | None  # CUDA: the allocator's share of the device
     process_bytes: Count | None = None  # CUDA: what NVML counts for the process at the end, with context and kernels
-    # Of one uncompiled step, counted tensor by tensor: the same on every run. None: shards cannot be counted like that.
+    # Of one uncompiled step, counted tensor by tensor: the same on every run. None: shards cannot be counted like that,
+    # or the step does not fit uncompiled.
     peak_tensor_bytes: Count | None
 
 

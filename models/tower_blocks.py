@@ -1,5 +1,6 @@
-"""The blocks of towers: their parameters by depth, for layer-wise learning rates, and activation checkpointing."""
+"""The blocks of towers, their parameters by depth for layer-wise learning rates, and activation checkpointing."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from open_clip.modified_resnet import ModifiedResNet
@@ -18,6 +19,23 @@ MODULES_AFTER_BLOCKS = {
     TimmViT: ("norm", "attn_pool", "fc_norm", "head"),
     CorenetViT: ("norm",),
 }
+
+
+def all_blocks(model: nn.Module) -> list[nn.Module]:
+    """Return the blocks of all towers of a model, a frozen teacher's included."""
+    towers = [module for module in model.modules() if isinstance(module, ImageTower | TextTower)]
+    return [block for tower in towers for block in transformer_blocks(tower)]
+
+
+def transformer_blocks(tower: nn.Module) -> Iterator[nn.Module]:
+    """Yield the blocks of a tower: members of its outermost lists or sequences of equal modules with parameters."""
+    for child in tower.children():
+        blocks = list(child.children()) if isinstance(child, (nn.Sequential, nn.ModuleList)) else []
+        is_uniform = len(blocks) > 1 and (isinstance(child, nn.ModuleList) or len({*map(type, blocks)}) == 1)
+        if is_uniform and all(any(True for _ in block.parameters()) for block in blocks):
+            yield from blocks
+        else:
+            yield from transformer_blocks(child)
 
 
 def parameters_by_depth(tower: ImageTower) -> list[list[nn.Parameter]]:

@@ -30,8 +30,11 @@ from bench.train.distributed import all_gather_floats, world_group
 
 MEMORY_STEPS = 4
 MAX_REASON_LENGTH = 300  # characters recorded of an allocator's message
-# Out-of-memory messages of torch's allocators, the C++ library and oneDNN (the last).
-OUT_OF_MEMORY = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "could not create a primitive")
+# Out-of-memory messages of torch's allocators, the C++ library, oneDNN, and cuBLAS and cuDNN (the last).
+OUT_OF_MEMORY = (
+    *("out of memory", "allocate memory", "not enough memory", "bad_alloc", "could not create a primitive"),
+    "status_alloc_failed",
+)
 
 
 def measure_memory(experiment: Experiment, device: torch.device, results: Path) -> Memory:
@@ -46,15 +49,27 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     check_finite(take_full_rate_steps(run, steps), steps, stream)
     peaks = max_over_ranks(peak.read(), device)
     is_sharded = experiment.sharding == "fsdp2" and world_group() is not None
+    trained_parameters = count_trained_parameters(run.model)
+    del run  # the uncompiled model of the count needs its memory
     return Memory(
         steps=len(steps),
-        trained_parameters=count_trained_parameters(run.model),
+        trained_parameters=trained_parameters,
         peak_rss_bytes=peaks.rss,
         peak_allocated_bytes=peaks.allocated,
         peak_reserved_bytes=peaks.reserved,
         process_bytes=peaks.process,
-        peak_tensor_bytes=None if is_sharded else step_tensor_bytes(stream),
+        peak_tensor_bytes=None if is_sharded else _count_if_it_fits(stream),
     )
+
+
+def _count_if_it_fits(stream: Stream[Any]) -> int | None:
+    """Return `step_tensor_bytes`; None if the uncompiled step, which may need more memory, does not fit."""
+    try:
+        return step_tensor_bytes(stream)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
 
 
 def _load_first_batches(experiment: Experiment, device: torch.device, results: Path) -> tuple[Stream[Any], list[int]]:

@@ -204,40 +204,48 @@ def why_padded(model: nn.Module) -> dict[str, str]:
 def measure_phases(run: TrainState, steps: Iterable[int]) -> dict[str, tuple[float, ...]]:
     """Time the phases of each step with a device synchronisation between them, which a timed window must not have.
 
-    A compiled forward is one phase, because splitting it would recompile it.
+    A step in which a graph was compiled is taken again.
     """
     experiment, device = run.stream.experiment, run.stream.device
-    modules: dict[str, nn.Module] = {}
-    if not resolve_auto(experiment, device)[1]:
-        modules = {"image forward": run.tower}
-        if isinstance(augmentor := getattr(run.model, "augmentor", None), nn.Module):
-            modules["augmentation"] = augmentor
-        if isinstance(run.model, DualEncoder):
-            modules["text forward"] = run.model.text
-    rest = "head and loss" if modules else "forward"
+    modules: dict[str, nn.Module] = {"image forward": run.tower}
+    if isinstance(augmentor := getattr(run.model, "augmentor", None), nn.Module):
+        modules["augmentation"] = augmentor
+    if isinstance(run.model, DualEncoder):
+        modules["text forward"] = run.model.text
     seconds: dict[str, list[float]] = defaultdict(list)
     for k in steps:
         if k % experiment.steps_per_window == 0:
             yield_slot()
-        with clock(device) as data:
-            batch = run.stream.batch(k)
-        step_seconds = defaultdict[str, float](float, data=data.seconds)
-        for micro_batch in batch.micro_batches(run.step.num_micro_batches):
-            with clock(device) as forward, forward_clocks(modules, device) as towers:
-                loss = run.step.forward(micro_batch)
-            with clock(device) as backward:
-                run.step.backward(loss)
-            with clock(device) as slowdown:
-                time.sleep(experiment.injected_slowdown * (forward.seconds + backward.seconds))
-            phases = towers | {rest: forward.seconds - sum(towers.values())}
-            phases["backward"] = backward.seconds + slowdown.seconds
-            for name, elapsed in phases.items():
-                step_seconds[name] += elapsed
-        with clock(device) as update:
-            run.step.update(loss, experiment.learning_rate)
-        for name, elapsed in (step_seconds | {"optimizer": update.seconds}).items():
+        has_new_graphs = True
+        while has_new_graphs:
+            before = count_graphs()
+            step_seconds = _time_step(run, k, modules)
+            has_new_graphs = any(all_reduce_max([float(count_graphs() - before)], device, world_group()))
+        for name, elapsed in step_seconds.items():
             seconds[name].append(elapsed)
     return {name: tuple(values) for name, values in seconds.items()}
+
+
+def _time_step(run: TrainState, k: int, modules: dict[str, nn.Module]) -> dict[str, float]:
+    """Take step k, and return the seconds of its phases; the forward is split by the forwards of `modules`."""
+    experiment, device = run.stream.experiment, run.stream.device
+    with clock(device) as data:
+        batch = run.stream.batch(k)
+    seconds = defaultdict[str, float](float, data=data.seconds)
+    for micro_batch in batch.micro_batches(run.step.num_micro_batches):
+        with clock(device) as forward, forward_clocks(modules, device) as towers:
+            loss = run.step.forward(micro_batch)
+        with clock(device) as backward:
+            run.step.backward(loss)
+        with clock(device) as slowdown:
+            time.sleep(experiment.injected_slowdown * (forward.seconds + backward.seconds))
+        phases = towers | {"head and loss": forward.seconds - sum(towers.values())}
+        phases["backward"] = backward.seconds + slowdown.seconds
+        for name, elapsed in phases.items():
+            seconds[name] += elapsed
+    with clock(device) as update:
+        run.step.update(loss, experiment.learning_rate)
+    return seconds | {"optimizer": update.seconds}
 
 
 def trace(experiment: Experiment, device: torch.device, results: Path, path: Path) -> None:

@@ -16,10 +16,8 @@ from bench.plan.collectives import Interconnect, ParameterCounts
 from bench.plan.model import OVERLAP, Cluster, ComputeProfile, FlopsPerImage, PlanCase, assumed_compute, plan_step
 from bench.plan.published import published_utilisation
 from bench.train.build import count_trained_parameters, load_data
-from bench.train.distributed import transformer_blocks
 from models.heads import DualEncoder, TokenCounts
-from models.image_tower import ImageTower
-from models.text_tower import TextTower
+from models.tower_blocks import all_blocks
 
 SAMPLED_BATCHES = 32
 
@@ -77,8 +75,7 @@ def predict_images_per_second(experiment: Experiment, device: GpuSpec, results: 
 def count_parameters(experiment: Experiment) -> ParameterCounts:
     """Count the parameters of an experiment that devices exchange."""
     model = _build_model(experiment)
-    towers = [module for module in model.modules() if isinstance(module, ImageTower | TextTower)]
-    blocks = [block for tower in towers for block in transformer_blocks(tower)]
+    blocks = all_blocks(model)
     trained_blocks = [block for block in blocks if all(one.requires_grad for one in block.parameters())]
     counts = [module for module in model.modules() if isinstance(module, TokenCounts)]
     parameters = list(model.parameters())

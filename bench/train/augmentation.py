@@ -3,7 +3,6 @@
 from dataclasses import replace
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from bench.config import Experiment
@@ -46,7 +45,6 @@ def get_augmented_method(experiment: Experiment) -> Method[Any, Any]:
     return replace(method, build_model=build_model, loss=loss, after_update=after_update)
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator] # the order of the operations is drawn on the CPU
 def _augment(augmentor: RangeAugment, images: Images, num_steps: int) -> tuple[Images, Loss]:
     """Return augmented images, normalised as the given ones, and the loss of the ranges."""
     pixels = denormalise(images.to(loss_dtype(images.dtype)))

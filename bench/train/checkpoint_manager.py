@@ -33,10 +33,10 @@ from bench.train.state import (
     ScheduleSegment,
     State,
     TrainProgress,
-    clone_state,
     collect_state,
+    copy_state,
+    gather_to_cpu,
     load_state,
-    state_to_cpu,
     strip_prefix,
     weights_to_score,
 )
@@ -66,10 +66,7 @@ class CheckpointManager:
         progress, self._data_digest = TrainProgress(), inputs_digest(run.stream.experiment)
         if self.config.resume_from:
             path = Path(self.config.resume_from)
-            saved, tensors = (
-                read_metadata(path),
-                clone_state(load_file(path / TENSORS)),
-            )  # releases the mapped file
+            saved, tensors = read_metadata(path), copy_state(load_file(path / TENSORS))  # releases the mapped file
             require_same_experiment(saved, run.stream.experiment, rank_and_world_size(world_group())[1])
             if saved.budgets != self._budgets:
                 raise ValueError(f"{path} is of a training to {saved.budgets}, this one is to {self._budgets}")
@@ -129,7 +126,7 @@ class CheckpointManager:
         )
         state = collect_state(run) | {f"trunk.{name}": value for name, value in progress.trunk.items()}
         state["losses"] = torch.tensor(progress.losses, dtype=torch.float64)
-        weights, cpu_state = weights_to_score(run), state_to_cpu(state)
+        weights, cpu_state = weights_to_score(run), gather_to_cpu(state)
         is_written = rank == 0 and self._write(saved, weights, cpu_state)
         if any(all_reduce_max([float(is_written)], run.stream.device, world_group())):
             self._steps_saved = taken

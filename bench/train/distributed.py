@@ -23,11 +23,9 @@ from torch.nn.parallel import DistributedDataParallel
 from bench.config import Experiment
 from bench.environment.rank_info import torchrun_env
 from losses.collectives import Group, ProcessGroupLike, SimulatedGroup, all_reduce_sum_
-from models.image_tower import ImageTower
-from models.text_tower import TextTower
+from models.tower_blocks import all_blocks
 
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # by precision
-GRAPHS_PER_IMAGE_SIZE = 8  # dynamo's limit for one size, whose captions have several widths
 WATCHDOG_SECONDS = "CATLIP_BENCH_WATCHDOG_SECONDS"  # environment variable with the maximum wait in seconds
 # Maximum wait of a rank for the others; a failed one is noticed sooner (bench/orchestration/torchrun.py).
 WATCHDOG_TIMEOUT = timedelta(
@@ -129,34 +127,28 @@ class ModelWithLoss(nn.Module):
         return self.loss(self.model, images, target, self.loss_group)
 
 
-def parallelize(model_with_loss: ModelWithLoss, experiment: Experiment, precision: str, *, compiled: bool) -> nn.Module:
+def parallelize(model_with_loss: ModelWithLoss, experiment: Experiment, precision: str) -> nn.Module:
     """Parallelize a model over its group; the gradients after a backward are means over the ranks.
 
     FSDP2 replaces the parameters by shards (DTensors), so that the optimizer must be built afterwards.
     """
-    if compiled:  # beyond dynamo's limit code would run uncompiled without a warning
-        from torch._dynamo import config
-
-        graphs = GRAPHS_PER_IMAGE_SIZE * len(experiment.all_image_sizes)
-        config.cache_size_limit = max(config.cache_size_limit, graphs)
-    if model_with_loss.group is not None and experiment.sharding == "fsdp2":
-        return fully_shard_model(model_with_loss, precision, compiled=compiled)
-    parallel: nn.Module = model_with_loss
-    if model_with_loss.group is not None:
-        with warnings.catch_warnings(action="ignore", category=FutureWarning):  # a name changed in torch 2.13
-            parallel = DistributedDataParallel(
-                model_with_loss,
-                broadcast_buffers=False,  # buffers already count over all ranks
-                gradient_as_bucket_view=True,
-                static_graph=not compiled,
-            )
-    return cast("nn.Module", torch.compile(parallel)) if compiled else parallel
+    if model_with_loss.group is None:
+        return model_with_loss
+    if experiment.sharding == "fsdp2":
+        return fully_shard_model(model_with_loss, precision)
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # a name changed in torch 2.13
+        return DistributedDataParallel(
+            model_with_loss,
+            broadcast_buffers=False,  # buffers already count over all ranks
+            gradient_as_bucket_view=True,
+            static_graph=True,
+        )
 
 
-def fully_shard_model(model_with_loss: ModelWithLoss, precision: str, *, compiled: bool) -> nn.Module:
+def fully_shard_model(model_with_loss: ModelWithLoss, precision: str) -> nn.Module:
     """Shard every block of the towers, and the remaining parameters.
 
-    Scalars cannot be sharded: every rank holds them, and a hook averages their gradients. Only blocks are compiled.
+    Scalars cannot be sharded: every rank holds them, and a hook averages their gradients.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
@@ -167,28 +159,13 @@ def fully_shard_model(model_with_loss: ModelWithLoss, precision: str, *, compile
         mesh=init_device_mesh(device.type, (dist.get_world_size(),)),
         mp_policy=MixedPrecisionPolicy(*((dtype, torch.float32) if dtype else ())),
     )
-    for module in list(model_with_loss.modules()):
-        if isinstance(module, ImageTower | TextTower):
-            for block in transformer_blocks(module):
-                if compiled:
-                    block.compile()
-                shard(block)
+    for block in all_blocks(model_with_loss):
+        shard(block)
     scalars = {parameter for parameter in model_with_loss.parameters() if parameter.ndim == 0}
     for scalar in scalars:
         scalar.register_post_accumulate_grad_hook(_average_gradient)  # type: ignore[no-untyped-call]
     shard(model_with_loss, ignored_params=scalars)
     return model_with_loss
-
-
-def transformer_blocks(tower: nn.Module) -> Iterator[nn.Module]:
-    """Yield the blocks of a tower: members of its outermost lists or sequences of equal modules with parameters."""
-    for child in tower.children():
-        blocks = list(child.children()) if isinstance(child, (nn.Sequential, nn.ModuleList)) else []
-        is_uniform = len(blocks) > 1 and (isinstance(child, nn.ModuleList) or len({*map(type, blocks)}) == 1)
-        if is_uniform and all(any(True for _ in block.parameters()) for block in blocks):
-            yield from blocks
-        else:
-            yield from transformer_blocks(child)
 
 
 def _average_gradient(parameter: Tensor) -> None:

@@ -34,8 +34,8 @@ from bench.train.distributed import rearm_stack_dump_timer, world_group
 from bench.train.state import (
     ScheduleSegment,
     TrainProgress,
-    clone_state,
     collect_state,
+    copy_state,
     head_weights_to_score,
     load_state,
     weights_to_score,
@@ -114,7 +114,7 @@ def _run_segment(
     while (taken := len(progress.losses)) < segment.end_step:
         max_steps = CHECK_INTERVAL if manager is None else manager.maybe_save(run, progress, segment)
         if segment.images is not None and not is_last and not progress.trunk:
-            progress.trunk = clone_state(collect_state(run))
+            progress.trunk = copy_state(collect_state(run))
         rearm_stack_dump_timer()
         steps = segment.batches[taken - segment.first_step :][: min(CHECK_INTERVAL, max_steps)]
         losses = _take_steps(run, steps, segment, manager)

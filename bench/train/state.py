@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from bench.train.build import TrainState
-from bench.train.distributed import full_tensor, is_sharded
+from bench.train.distributed import full_tensor, is_sharded, world_group
+from losses.collectives import rank_and_world_size
 
 if TYPE_CHECKING:
     from models.image_tower import ImageTower
@@ -107,27 +108,36 @@ def _shard_like(value: Tensor, target: Tensor) -> Tensor:
 
 
 def weights_to_score(run: TrainState) -> State:
-    """Return the tower's scored weights unsharded: their moving average if there is one. All ranks must call it."""
+    """Return `gather_to_cpu` of the tower's scored weights: their moving average if there is one."""
     tower = run.tower if run.step.ema is None else cast("ImageTower", run.step.ema.tower)
-    return {name: full_tensor(value) for name, value in tower.state_dict().items()}
+    return gather_to_cpu(tower.state_dict())
 
 
 def head_weights_to_score(run: TrainState) -> State:
-    """Return the scored weights outside the tower, without a teacher's or RangeAugment's. All ranks must call it."""
+    """Return `gather_to_cpu` of the scored weights outside the tower, without a teacher's or RangeAugment's."""
     frozen = {name for name, value in run.model.named_parameters() if not value.requires_grad}
     model = run.model if run.step.ema is None else run.step.ema
     head = {name: value for name, value in model.state_dict().items() if not name.startswith(("tower.", "augmentor."))}
-    return {name: full_tensor(value) for name, value in head.items() if name not in frozen}
+    return gather_to_cpu({name: value for name, value in head.items() if name not in frozen})
 
 
-def clone_state(state: State) -> State:
-    """Return a copy on the same device."""
-    return {name: value.clone() for name, value in state.items()}
+def copy_state(state: State) -> State:
+    """Return a copy on the CPU, or of a shard on its device."""
+    return {name: value.clone() if is_sharded(value) else value.to("cpu", copy=True) for name, value in state.items()}
 
 
-def state_to_cpu(state: State) -> State:
-    """Return an unsharded copy on the CPU. All ranks must call it."""
-    return {name: full_tensor(value).detach().to("cpu", copy=True).contiguous() for name, value in state.items()}
+def gather_to_cpu(state: State) -> State:
+    """Return an unsharded copy on the CPU of rank 0; the other ranks, which must call it, too, get an empty one.
+
+    Shards are gathered one after the other, so that no rank has more than one whole tensor on its device.
+    """
+    rank, copies = rank_and_world_size(world_group())[0], State()
+    for name, value in state.items():
+        if rank == 0:
+            copies[name] = full_tensor(value).detach().to("cpu", copy=True).contiguous()
+        else:
+            full_tensor(value)
+    return copies
 
 
 def strip_prefix(prefix: str, state: State) -> State:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 import torch
@@ -17,7 +18,9 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from bench.config import Attention, Experiment
 from bench.data.stream import Batch
 from bench.data.targets import Target
+from bench.environment.machine import resolve_padding
 from bench.methods import Method, simulated_group
+from bench.train.compilation import compile_blocks, explain_recompile_limit
 from bench.train.distributed import (
     AUTOCAST_DTYPES,
     ModelWithLoss,
@@ -74,20 +77,29 @@ def make_step(
     """Build the step of a model: precision, compilation, processes, optimizer, clipping, averaging."""
     device = next(model.parameters()).device
     model_with_loss = ModelWithLoss(model, method.loss, group, simulated_group(experiment))
-    compute_loss = parallelize(model_with_loss, experiment, precision, compiled=compiled)
+    if compiled:
+        compile_blocks(model, len(experiment.all_image_sizes))
+    compute_loss = parallelize(model_with_loss, experiment, precision)
     optimizer = make_optimizer(experiment, model)
     clip_gradient = make_gradient_clipper(list(model.parameters()), experiment.clip_norm)
     ema, update_ema = make_ema(model, experiment.ema_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     overflows = torch.zeros((), dtype=torch.int64, device=device)
+    # Equal for all methods of a comparison, whether they read captions or not.
+    has_fixed_shapes = resolve_padding(experiment, device) in ("packed", "max_length")
+    select_kernel = partial(use_attention_kernel, experiment.attention, has_fixed_shapes=has_fixed_shapes)
 
     def forward(batch: Batch[T]) -> Tensor:
         dtype = AUTOCAST_DTYPES.get(precision)
-        with torch.autocast(device.type, dtype, enabled=dtype is not None), use_attention_kernel(experiment.attention):
+        with (
+            torch.autocast(device.type, dtype, enabled=dtype is not None),
+            select_kernel(),
+            explain_recompile_limit(),
+        ):
             return cast("Tensor", compute_loss(batch.images, batch.target))
 
     def backward(loss: Tensor) -> None:
-        with use_attention_kernel(experiment.attention):  # checkpointed blocks are recomputed
+        with select_kernel():  # checkpointed blocks are recomputed
             scaler.scale(loss / experiment.accumulation).backward()  # type: ignore[no-untyped-call]
 
     def update(loss: Tensor, learning_rate: float) -> Tensor:
@@ -177,9 +189,26 @@ def make_ema(model: nn.Module, decay: float | None) -> tuple[nn.Module | None, C
     return average, update
 
 
-def use_attention_kernel(kernel: Attention) -> AbstractContextManager[None]:
-    """Select the kernel of all attention in the block, for towers of any library."""
-    return _unfused_attention() if kernel == "plain" else nullcontext()
+def use_attention_kernel(kernel: Attention, *, has_fixed_shapes: bool = True) -> AbstractContextManager[None]:
+    """Select the kernel of all attention in the block, for towers of any library.
+
+    Without fixed shapes, the fused kernel is not cuDNN's, which on GPUs of compute capability 9.0 and 10.0 comes first
+    and plans for tens of milliseconds for every new shape. Source: torch 2.13, `aten/src/ATen/native/transformers/cuda/
+    sdp_utils.cpp` (`check_prefer_cudnn_attention`) and `aten/src/ATen/native/cudnn/MHA.cpp` (`MHAParams`).
+    """
+    if kernel == "plain":
+        return _unfused_attention()
+    return nullcontext() if has_fixed_shapes else _attention_without_cudnn()
+
+
+@contextmanager
+def _attention_without_cudnn() -> Iterator[None]:
+    was_enabled = cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
+    cuda.enable_cudnn_sdp(False)
+    try:
+        yield
+    finally:
+        cuda.enable_cudnn_sdp(was_enabled)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from reports.render.tables import Cell, Column, HtmlTable, experiment_cell
 from reports.speed.charts import row_chart, write_row_label
 
 NO_PHASES = "this run was not split into phases"
-NO_SUCH_PHASE = "no such phase: the method reads no text, or its forward is compiled as a whole"
+NO_SUCH_PHASE = "no such phase: the method reads no text, or an older run compiled its forward as a whole"
 
 
 @dataclass(frozen=True, slots=True)

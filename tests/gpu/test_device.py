@@ -3,10 +3,8 @@
 import copy
 import gzip
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -19,7 +17,7 @@ from bench.environment.machine import default_device
 from bench.measure.speed import compilation_so_far, trace
 from bench.profilers.device import open_reader, sampled
 from bench.train.build import TrainState, build_train_state, load_data
-from bench.train.state import collect_state, load_state, state_to_cpu
+from bench.train.state import collect_state, gather_to_cpu, load_state
 from losses.contrastive import contrastive_loss
 from losses.distillation import cosine_loss
 from losses.multilabel import multilabel_loss
@@ -27,6 +25,7 @@ from losses.sigmoid import sigmoid_loss
 from losses.token_softmax import token_softmax_loss
 from tests.processes import in_child
 from tests.small import small
+from tests.tensors import tensors_of
 
 CPU, RATE = torch.device("cpu"), 1e-3
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -121,7 +120,7 @@ def test_restored_training_takes_the_same_step(device: torch.device, results: Pa
     run, resumed = (built(device, results, "superclass", precision="fp16", ema_decay=0.9) for _ in range(2))
     for k in range(2):
         run.step(run.stream.batch(k), RATE)
-    load_state(resumed, state_to_cpu(collect_state(run)))
+    load_state(resumed, gather_to_cpu(collect_state(run)))
     losses = [one.step(one.stream.batch(2), RATE) for one in (run, resumed)]
     torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=0)
     before, after = weights_and_moments(run), weights_and_moments(resumed)
@@ -145,18 +144,6 @@ def test_batch_is_that_of_the_cpu(cuda: torch.device, method: str, results: Path
         torch.testing.assert_close(found.cpu(), other)
 
 
-def tensors_of(target: Any) -> Iterator[Tensor]:
-    """Yield the tensors of a target, those of its parts included."""
-    if isinstance(target, Tensor):
-        yield target
-    elif isinstance(target, tuple):
-        for one in target:
-            yield from tensors_of(one)
-    elif is_dataclass(target):
-        for field in fields(target):
-            yield from tensors_of(getattr(target, field.name))
-
-
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 @pytest.mark.parametrize("method", METHOD_NAMES)
 def test_five_steps_do_not_wait_for_the_device(cuda: torch.device, method: str, results: Path) -> None:
@@ -175,6 +162,17 @@ def test_compiled_step_is_not_compiled_again(cuda: torch.device, method: str, re
     first, last, breaks = in_child(count_graphs, cuda, method, results)  # where no shapes are checked
     assert 0 < last == first
     assert breaks == 0
+
+
+def test_compiled_plain_attention_is_not_fused_again(cuda: torch.device, results: Path) -> None:
+    """Inductor has patterns of attention that it replaces by the fused kernel."""
+    assert in_child(count_fused_attention, cuda, results) == 0
+
+
+def count_fused_attention(device: torch.device, results: Path) -> int:
+    run = built(device, results, compile="on", precision="bf16", attention="plain")
+    run.step(run.stream.batch(0), RATE)
+    return int(torch._dynamo.utils.counters["inductor"]["fuse_attention"])
 
 
 def count_graphs(device: torch.device, method: str, results: Path) -> tuple[float, float, float]:

@@ -177,9 +177,7 @@ def sent(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
         found[f"{method} {sharding}"] = list(log)
     experiment = small("clip", batch_size=BATCH)
     model = get_method("clip").build_model(build_untrained_tower(experiment), experiment)
-    spread_out: Any = parallelize(
-        ModelWithLoss(model, get_method("clip").loss, world_group()), experiment, "fp32", compiled=False
-    )
+    spread_out: Any = parallelize(ModelWithLoss(model, get_method("clip").loss, world_group()), experiment, "fp32")
     stream = load_data(experiment, CPU, results)
     for k in range(3):
         batch = stream.batch(k)

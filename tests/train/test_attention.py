@@ -21,9 +21,12 @@ class Names(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.seen: set[str] = set()
+        self.with_cudnn: set[bool] = set()  # whether attention might use cuDNN's kernel on a GPU
 
     def __torch_dispatch__(self, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.seen.add(func.__name__)
+        if "attention" in func.__name__:
+            self.with_cudnn.add(cuda.cudnn_sdp_enabled())
         return func(*args, **(kwargs or {}))
 
     @property
@@ -55,12 +58,25 @@ def test_attention_kernel_choice_ends_with_its_block() -> None:
             cuda.mem_efficient_sdp_enabled(),
             cuda.math_sdp_enabled(),
             cuda.fp16_bf16_reduction_math_sdp_allowed(),
+            cuda.cudnn_sdp_enabled(),
         )
 
     before = chosen()
     with use_attention_kernel("plain"):
-        assert chosen() == (False, False, True, True)
+        assert chosen() == (False, False, True, True, False)
+    assert chosen() == before
+    with use_attention_kernel("fused", has_fixed_shapes=False):
+        assert chosen() == (*before[:4], False)
     assert chosen() == before
     with pytest.raises(ZeroDivisionError), use_attention_kernel("plain"):
         _ = 1 / 0
     assert chosen() == before
+
+
+@pytest.mark.parametrize(("padding", "with_cudnn"), [("bucketed", False), ("longest", False), ("packed", True)])
+def test_shapes_that_change_keep_cudnn_out(padding: str, with_cudnn: bool, results: Path) -> None:
+    """It would plan for every new shape; the blocks that are computed again in the backward included."""
+    run = build_train_state(load_data(small("clip", text_padding=padding, activation_checkpointing=True), CPU, results))
+    with Names() as names:
+        run.step.backward(run.step.forward(run.stream.batch(0)))
+    assert names.with_cudnn == {with_cudnn}

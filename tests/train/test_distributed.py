@@ -6,6 +6,7 @@ Losses, gradients and updates are compared in gloo groups of two and four; the c
 import math
 import subprocess
 import sys
+import weakref
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
@@ -19,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import bench.train.loop as train_module
+import bench.train.state as state_module
 from bench.config import METHOD_NAMES
 from bench.console.console import TERMINATED, StopRequest
 from bench.data.pack import PackImages, load_pack_images
@@ -31,8 +33,10 @@ from bench.record import Failure, Memory, Speed, read_records
 from bench.train.build import TrainState, build_train_state, build_untrained_tower
 from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.checkpoints import CheckpointConfig, latest_valid
-from bench.train.distributed import all_gather_floats, full_tensor, transformer_blocks
+from bench.train.distributed import all_gather_floats, full_tensor
 from bench.train.loop import train
+from bench.train.state import collect_state, gather_to_cpu
+from models.tower_blocks import transformer_blocks
 from tests.processes import LONGEST_SECONDS, have_ended, in_ranks, wait_until
 from tests.small import small
 
@@ -149,6 +153,31 @@ def taken_up(_rank: int, _ranks: int, results: Path, folder: Path, sharding: str
         go("stopped", manager(AskedOfRank1()))
     path, saved = latest_valid(folder / sharding)
     return {"whole": whole, "resumed": go("taken-up", manager(StopRequest(), str(path))), "at": saved.steps_taken}
+
+
+def gather_states(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
+    """Gather the state of a run, and count the whole tensors that live at once beside the copies."""
+    found, images = {}, few(results)
+    for sharding in SHARDINGS:
+        run = build_train_state(stream("clip", images, dist.get_rank(), 2, sharding=sharding))
+        run.step(run.stream.batch(0), RATE)
+        state = collect_state(run)
+        expected = {name: full_tensor(value).clone() for name, value in state.items()}
+        with pytest.MonkeyPatch.context() as patch:
+            alive, most = list[weakref.ref[Tensor]](), [0]
+
+            def counted(value: Tensor, alive: Any = alive, most: Any = most) -> Tensor:
+                whole = full_tensor(value)
+                if whole is not value:
+                    alive[:] = [one for one in alive if one() is not None] + [weakref.ref(whole)]
+                    most[0] = max(most[0], len(alive))
+                return whole
+
+            patch.setattr(state_module, "full_tensor", counted)
+            copies = gather_to_cpu(state)
+        is_equal = all(torch.equal(copies[name], expected[name]) for name in copies)
+        found[sharding] = {"names": [*copies], "expected": [*expected], "equal": is_equal, "most": most[0]}
+    return found
 
 
 def dtypes_of(ranks: int) -> list[torch.dtype]:
@@ -270,6 +299,17 @@ def test_transformer_blocks_are_the_layers_of_a_tower(name: str, size: int, coun
     found = list(transformer_blocks(build_untrained_tower(small("catlip", tower=name, image_size=size))))
     assert len(found) == count
     assert len({*map(type, found[:-1])}) == 1  # the last may compute the class token alone
+
+
+def test_only_rank_0_holds_a_gathered_state(results: Path, tmp_path: Path) -> None:
+    """Shards are gathered one by one, so that the other ranks never have more than one whole tensor."""
+    few(results)
+    first, other = in_ranks(gather_states, 2, tmp_path, results)
+    for sharding in SHARDINGS:
+        assert first[sharding]["equal"]
+        assert first[sharding]["names"] == first[sharding]["expected"]
+        assert other[sharding]["names"] == []
+        assert [of_rank[sharding]["most"] for of_rank in (first, other)] == [int(sharding == "fsdp2")] * 2
 
 
 @pytest.mark.parametrize("sharding", SHARDINGS)

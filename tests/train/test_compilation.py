@@ -1,0 +1,151 @@
+"""A compiled step has few graphs, none of them broken, and the losses of the uncompiled step, alone and in a group.
+
+Dynamo and AOTAutograd trace the blocks; the graphs are run by torch itself, which needs no compiler.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch._dynamo
+import torch._inductor.config
+import torch.distributed as dist
+from msgspec.structs import replace
+
+from bench.config import METHOD_NAMES
+from bench.data.stream import Stream
+from bench.environment.rank_info import RankInfo
+from bench.measure.speed import compilation_so_far, measure_phases
+from bench.train import compilation
+from bench.train.build import TrainState, build_train_state, load_data, take_full_rate_steps
+from tests.processes import in_child
+from tests.small import small
+
+CPU, STEPS = torch.device("cpu"), 2
+METHODS = (*METHOD_NAMES, "flip", "clipa")
+GROUPS = ("alone", "ddp", "fsdp2")
+TEXTS = ("clip", "siglip", "superclip", "flip", "clipa")
+OTHERWISE: dict[str, dict[str, object]] = {
+    "clip": {"activation_checkpointing": True},
+    "superclass": {"accumulation": 2, "ema_decay": 0.5, "augmentation": "range"},
+}
+Found = dict[tuple[str, str], dict[str, Any]]
+
+
+def opened(name: str, results: Path, **changes: object) -> Stream[Any]:
+    fewer = {"batch_size": 8, "text_padding": "packed", "subset": "random:64", "compile": "on"}
+    return load_data(small(name, **fewer | changes), CPU, results)
+
+
+def work(results: Path, folder: Path) -> Found:
+    """Return the losses and graphs of every method, alone and in a group of one process, and of other cases."""
+    torch.set_num_threads(1)
+    os.environ |= {"GLOO_SOCKET_IFNAME": "lo"}
+    found = {}
+    with compiled_by("eager"):
+        for name in METHODS:
+            torch._dynamo.reset()
+            stream = opened(name, results)
+            eager = losses_of(build_train_state(stream, plain=True))
+            found[name, "alone"] = compiled_steps(stream) | {"eager": eager}
+            dist.init_process_group("gloo", init_method=f"file://{folder}/{name}", rank=0, world_size=1)
+            for group in GROUPS[1:]:
+                stream.experiment = replace(stream.experiment, sharding=group)
+                found[name, group] = compiled_steps(stream) | {"eager": eager}
+            dist.destroy_process_group()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(compilation, "GRAPHS_PER_IMAGE_SIZE", 1)
+            stream = opened("clip", results, text_padding="bucketed")
+            with pytest.raises(RuntimeError) as error:
+                compiled_steps(stream)
+    found["limit", ""] = {"error": str(error.value)}
+    with compiled_by("aot_eager"):
+        for name, changes in OTHERWISE.items():
+            torch._dynamo.reset()
+            stream = opened(name, results, **changes)
+            eager = losses_of(build_train_state(stream, plain=True))
+            found[name, "otherwise"] = compiled_steps(stream) | {"eager": eager}
+    return found
+
+
+@contextmanager
+def compiled_by(backend: str) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+        yield
+
+
+def losses_of(run: TrainState) -> list[float]:
+    return torch.stack(take_full_rate_steps(run, range(STEPS))).tolist()
+
+
+def compiled_steps(stream: Stream[Any]) -> dict[str, Any]:
+    """Return the losses of a few steps, the new graphs in them and in later phases, and the graph breaks."""
+    torch._dynamo.utils.counters.clear()
+    run = build_train_state(stream)
+    losses, graphs = losses_of(run), compilation_so_far(run)["graphs"]
+    phases = measure_phases(run, range(STEPS, 2 * STEPS))
+    last = compilation_so_far(run)
+    return {"losses": losses, "graphs": graphs, "later": last["graphs"] - graphs, "breaks": last["graph breaks"]} | {
+        "phases": {*phases}
+    }
+
+
+@pytest.fixture(scope="module")
+def found(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """What a process found whose shapes are not checked."""
+    return in_child(work, results, tmp_path_factory.mktemp("group"))
+
+
+CASES = [*product(METHODS, GROUPS), *((name, "otherwise") for name in OTHERWISE)]
+
+
+@pytest.mark.parametrize("case", CASES, ids=" ".join)
+def test_compiled_step_has_the_losses_of_the_eager_one(found: Found, case: tuple[str, str]) -> None:
+    assert found[case]["losses"] == pytest.approx(found[case]["eager"], rel=1e-5)
+
+
+@pytest.mark.parametrize("case", CASES, ids=" ".join)
+def test_towers_have_two_graphs_each_without_breaks(found: Found, case: tuple[str, str]) -> None:
+    """One of the blocks and one of the last block, where it computes fewer tokens; later steps need no other.
+
+    A second tower reads captions, or is the teacher. DDP needs no other graphs than a process alone.
+    """
+    name, group = case
+    towers = 2 if name in (*TEXTS, "distill") else 1
+    assert (0 if group == "ddp" else 1) <= found[case]["graphs"] <= (0 if group == "ddp" else 2 * towers)
+    assert (found[case]["later"], found[case]["breaks"]) == (0, 0)
+
+
+def test_phases_of_a_compiled_step_are_those_of_an_eager_one(found: Found) -> None:
+    phases = {"data", "image forward", "text forward", "head and loss", "backward", "optimizer"}
+    assert found["clip", "alone"]["phases"] == phases
+
+
+def test_too_many_graphs_are_an_error_with_a_remedy(found: Found) -> None:
+    assert found["limit", ""]["error"] == (
+        "a block needs more than 1 graphs, for batches of different shapes: "
+        "set text_padding=packed or max_length, or compile=off"
+    )
+
+
+def test_ranks_of_a_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one process, for inductor's own default is of the whole machine."""
+    config = torch._inductor.config
+    monkeypatch.setattr(config, "compile_threads", config.compile_threads)
+    for limit in ("recompile_limit", "fail_on_recompile_limit_hit"):
+        monkeypatch.setattr(torch._dynamo.config, limit, getattr(torch._dynamo.config, limit))
+    monkeypatch.setattr(compilation, "available_cores", lambda: 12)
+    monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "32")
+    found = []
+    for ranks in (1, 4, 16):
+        monkeypatch.setattr(compilation, "torchrun_env", lambda ranks=ranks: RankInfo(0, ranks, 0, ranks))
+        compilation.compile_blocks(torch.nn.Linear(1, 1), 1)
+        found.append(config.compile_threads)
+    assert found == [12, 3, 1]

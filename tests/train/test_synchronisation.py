@@ -1,0 +1,119 @@
+"""No step makes the host wait for its device: nothing of the device is read, and no shape depends on its values.
+
+On a GPU, `tests/gpu` has the same law from CUDA's own check.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from bench.config import METHOD_NAMES
+from bench.train.build import TrainState, build_train_state, load_data
+from tests.small import small
+from tests.tensors import tensors_of
+
+CPU, META, RATE = torch.device("cpu"), torch.device("meta"), 1e-3
+CASES: dict[str, tuple[str, dict[str, object]]] = {name: (name, {}) for name in (*METHOD_NAMES, "flip", "clipa")} | {
+    "micro-batches": ("superclass", {"accumulation": 2}),
+    "dense labels": ("catlip", {"accumulation": 2, "label_format": "dense"}),
+    "packed captions": ("superclip", {"text_padding": "packed"}),
+    "stored text features": ("siglip", {"text_features": "stored"}),
+    "recipe": ("clip", {"precision": "fp16", "contrastive_precision": "autocast", "ema_decay": 0.9, "clip_norm": 1.0}),
+    "plain attention": ("clip", {"attention": "plain", "activation_checkpointing": True}),
+}
+# What waits on CUDA: a value is copied to the host, or the shape of the result depends on values.
+WAITING = {
+    *("_local_scalar_dense", "equal", "is_nonzero", "nonzero", "masked_select", "bincount"),
+    *("_unique", "_unique2", "unique_dim", "unique_consecutive"),
+}
+
+
+class RefuseWaiting(TorchDispatchMode):
+    """Refuses operations that wait for the device: on tensors of a model or batch, and on all that is made of them.
+
+    The host's own tensors, which a CPU does not tell apart, stay free: order and lengths of the samples.
+    """
+
+    def __init__(self, held: Iterable[Tensor]) -> None:
+        super().__init__()
+        self._storages = {one.untyped_storage()._cdata: one.untyped_storage() for one in held}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        is_on_device = any(one.untyped_storage()._cdata in self._storages for one in given)
+        if is_on_device and self._waits(func.overloadpacket.__name__, args, kwargs or {}):
+            raise RuntimeError(f"{func} waits for the device")
+        result = func(*args, **(kwargs or {}))
+        if is_on_device:
+            made = (leaf.untyped_storage() for leaf in tree_leaves(result) if isinstance(leaf, Tensor))
+            self._storages |= {storage._cdata: storage for storage in made}  # kept, so that no other has their address
+        return result
+
+    @staticmethod
+    def _waits(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        if name.startswith("index"):  # by a mask
+            return any(isinstance(leaf, Tensor) and leaf.dtype == torch.bool for leaf in tree_leaves(args[1:2]))
+        return name in WAITING or (name == "repeat_interleave" and kwargs.get("output_size") is None)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_step_does_not_wait_for_the_device(case: str, results: Path) -> None:
+    run = built(case, CPU, results)
+    run.step(run.stream.batch(0), RATE)
+    batch = run.stream.batch(1)
+    models = [model for model in (run.model, run.step.ema) if model is not None]
+    state = [value for of_one in run.step.optimizer.state.values() for value in of_one.values()]
+    held = [one for model in models for one in (*model.parameters(), *model.buffers())]
+    with RefuseWaiting([*held, *state, batch.images, *device_tensors(batch.target)]):
+        loss = run.step(batch, RATE)
+    assert loss.isfinite()
+
+
+def built(case: str, device: torch.device, results: Path) -> TrainState:
+    name, changes = CASES[case]
+    fewer = {"batch_size": 8, "subset": "random:32", "images": 32, "warmup_images": 8}
+    return build_train_state(load_data(small(name, **fewer | changes), device, results))
+
+
+def device_tensors(target: Any) -> list[Tensor]:
+    """Return the tensors of a target that a batch moves to the device."""
+    moved = target.to(META)
+    return [one for one, other in zip(tensors_of(target), tensors_of(moved), strict=True) if other.device == META]
+
+
+WAITS: dict[str, Callable[[Tensor], object]] = {
+    "a value": lambda x: x.sum().item(),
+    "a condition": lambda x: bool(x.sum() > 0),
+    "a mask": lambda x: x[x > 0],
+    "a masked update": lambda x: x.clone().index_put_((x > 0,), x.sum()),
+    "places": lambda x: (x * 2).nonzero(),
+    "a comparison": lambda x: torch.equal(x, x + 1),
+    "repeats": lambda x: torch.repeat_interleave(x, x.long()),
+}
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_waiting_operation_is_refused_on_device_tensors_alone(wait: str) -> None:
+    host, on_device = torch.ones(3), torch.ones(3)
+    with RefuseWaiting([on_device]):
+        WAITS[wait](host)
+        with pytest.raises(RuntimeError, match="waits for the device"):
+            WAITS[wait](on_device)
+
+
+@pytest.mark.parametrize("case", [case for case, (_, changes) in CASES.items() if "precision" not in changes])
+def test_forward_and_backward_read_nothing_of_the_device(case: str, results: Path) -> None:
+    """Tensors of the device `meta` have no values: every copy to the host fails, and every tensor left there."""
+    run = built(case, META, results)
+    for micro_batch in run.stream.batch(0).micro_batches(run.step.num_micro_batches):
+        run.method.loss(run.model, micro_batch.images, micro_batch.target, None).backward()
+    gradients = [one.grad for one in run.model.parameters() if one.requires_grad]
+    assert all(gradient is not None and gradient.device == META for gradient in gradients)
