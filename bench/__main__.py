@@ -1,6 +1,7 @@
 """The command line: `python -m bench`, or `catlip-bench` once it is installed.
 
-Without a verb it compares the methods; with a verb it does one thing. `report` is the command line of `reports`.
+Without a verb it compares the methods; with a verb it does one thing. `report` is the command line of `reports`, and
+`claim` is its verb of that name.
 Little is imported here: a signal that arrives during the imports, which take a second, ends the program as any other.
 """
 
@@ -27,6 +28,10 @@ def _run(arguments: Sequence[str]) -> int:
         from reports.__main__ import main as report
 
         return report(arguments[1:], f"{PROGRAM} report")
+    if arguments and arguments[0] == "claim":
+        from reports.__main__ import main as report
+
+        return report(arguments, PROGRAM)
     from bench.cli.main import dispatch
 
     return dispatch(arguments)

@@ -26,6 +26,7 @@ Loading = Literal["enough", "too few", "too close to tell"]
 Agreement = Literal["agree", "disagree", "inconclusive"]
 Prediction = Literal["consistent with FLOPs", "not consistent with FLOPs", "cannot be told"]
 ChangeKind = Literal["confirmed", "suspected", "counted"]
+ClaimVerdict = Literal["reproduced", "reproduced only with", "not reproduced", "not testable here because"]
 Difference = Literal["better", "not distinguishable", "worse", "no interval"]
 Answers = npt.NDArray[np.float64] | float  # by test item, or one figure for all
 Rounds = Mapping[int, float]  # the figure of one run a round, by the round's number
@@ -40,6 +41,8 @@ MIN_PAIRED_ROUNDS = 10  # rounds; under these a sign flip finds less than a perm
 MAX_WAIT_SHARE = 0.05  # of a step's time, for batches that are loaded ahead
 MAX_AGREEMENT_MARGIN = math.log(1.1)  # beyond it a tenth of a ratio could be missing unseen
 FLOPS_TOLERANCE = 0.08  # of a logarithm: what is left to elementwise work, memory and launches
+CLAIM_TOLERANCE = math.log(1.1)  # of the logarithm of a published ratio, which has two digits
+CLAIM_ACCURACY_TOLERANCE = 1.0  # points of accuracy
 DISTURBING_PERCENT = 5.0  # of the machine's CPU time, used by other processes or guests during the timing
 FAST_QUANTILE = 0.9  # of an experiment's windows: the speed of an undisturbed window
 # A window is slow where its logarithm is further under that speed than both; the second in robust deviations.
@@ -372,6 +375,113 @@ def geometric_mean_interval(values: Sequence[float]) -> Interval | None:
         return None
     logs = mean_interval([math.log(value) for value in values])
     return Interval(math.exp(logs.value), math.exp(logs.low), math.exp(logs.high))
+
+
+# The rule of `judge_claim` in words.
+CLAIM_RULE = (
+    (
+        "A measured pair agrees with a published figure if its 95 % interval lies wholly within 10 % of it (one point "
+        "of accuracy), and differs from it if the interval lies wholly beyond. The controlled pair differs in the "
+        "method alone, the published pair in all settings of the released recipes."
+    ),
+    "Reproduced: the controlled pair agrees.",
+    (
+        "Reproduced only with a cause: the published pair agrees and the controlled pair differs. The causes are the "
+        "settings whose measured effects, the largest first, take the published pair out of the 10 % if they are "
+        "removed."
+    ),
+    (
+        "Not reproduced: the published pair differs, also with the predicted effect of what its records lack, and so "
+        "does the controlled pair where it was measured."
+    ),
+    (
+        "Not testable here: anything else, such as a pair that was not measured, an interval that is too wide, runs "
+        "with other settings than the recipe's, or runs on a CPU for a claim on accelerators."
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedFigure:
+    """A published figure, on an additive scale: the logarithm of a ratio, or points of accuracy."""
+
+    value: float
+    tolerance: float = CLAIM_TOLERANCE
+    is_lower_bound: bool = False  # the paper says "more than this"
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimJudgement:
+    """The verdict on a claim; `detail` is the cause or the reason that completes it, else empty."""
+
+    verdict: ClaimVerdict
+    detail: str = ""
+
+    @property
+    def text(self) -> str:
+        """The verdict as a clause."""
+        return f"{self.verdict} {self.detail}".strip()
+
+
+def judge_claim(
+    published: PublishedFigure,
+    controlled: Interval | None,
+    as_published: Interval | None,
+    causes: Mapping[str, float],
+    unmeasured: float = 0.0,
+) -> ClaimJudgement:
+    """Judge a published figure by two measured pairs of experiments.
+
+    The rule in words is `CLAIM_RULE`, whose points are tried in their order. Everything is on the additive scale of
+    `PublishedFigure`: intervals, the effects of other settings than the method (`causes`), and the predicted effect of
+    what the records lack (`unmeasured`).
+    """
+    by_method, by_recipe = (_agrees_with_published(one, published) for one in (controlled, as_published))
+    if by_method:
+        return ClaimJudgement("reproduced")
+    if by_recipe and controlled is not None and as_published is not None and by_method is False:
+        return ClaimJudgement("reproduced only with", _necessary_causes(published, as_published.value, causes))
+    if by_recipe is False and as_published is not None and (controlled is None or by_method is False):
+        moved = (bound + unmeasured for bound in (as_published.value, as_published.low, as_published.high))
+        if _agrees_with_published(Interval(*moved), published) is False:
+            return ClaimJudgement("not reproduced")
+        return ClaimJudgement("not testable here because", "what was not measured may make the difference")
+    return ClaimJudgement("not testable here because", _missing_pair(controlled, as_published, by_recipe))
+
+
+def _agrees_with_published(found: Interval | None, published: PublishedFigure) -> bool | None:
+    """Return whether an interval lies within the tolerance of a figure; None if it cannot be told."""
+    if found is None:
+        return None
+    low, high = found.low - published.value, found.high - published.value
+    if published.is_lower_bound:
+        return True if low > 0 else False if high <= 0 else None
+    if max(-low, high) <= published.tolerance:
+        return True
+    return False if low > published.tolerance or high < -published.tolerance else None
+
+
+def _necessary_causes(published: PublishedFigure, measured: float, causes: Mapping[str, float]) -> str:
+    """Name the causes of a ratio, the largest first, without which it is out of tolerance."""
+    named, rest = list[str](), measured
+    for cause, effect in sorted(causes.items(), key=lambda item: -item[1]):
+        if effect <= 0 or rest < published.value - published.tolerance:
+            break
+        named.append(cause)
+        rest -= effect
+    return " and ".join(filter(None, [", ".join(named[:-1]), *named[-1:]])) or "the recipes' other settings"
+
+
+def _missing_pair(controlled: Interval | None, as_published: Interval | None, by_recipe: bool | None) -> str:
+    if controlled is None and as_published is None:
+        return "neither pair was measured"
+    if as_published is None:
+        return "the published pair was not measured"
+    if by_recipe is None:
+        return "the interval of the published pair is too wide"
+    if controlled is None:
+        return "the controlled pair was not measured"
+    return "the interval of the controlled pair is too wide"
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,8 +44,9 @@ def contrastive_loss(
     gradient of the global batch. Captions are all-gathered, images are not.
     """
     product_dtype = loss_dtype(image.dtype)
-    if in_autocast and torch.is_autocast_enabled(image.device.type):
-        product_dtype = torch.get_autocast_dtype(image.device.type)
+    device = image.device.type
+    if in_autocast and torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        product_dtype = torch.get_autocast_dtype(device)
     loss: Tensor = _Contrastive.apply(image, text, scale, group, product_dtype)  # type: ignore[no-untyped-call]
     return loss
 

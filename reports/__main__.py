@@ -1,5 +1,6 @@
 """The command line of the reports: pages and exports from records."""
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from bench.claims.claims import get_claim, read_claims
 from bench.config import choose
 from bench.console.console import (
     DISAGREEMENT,
@@ -32,15 +34,19 @@ from bench.history.metric_diffs import (
     on_one_side,
 )
 from bench.history.observations import read_observations
-from bench.record import comparison_of, comparisons, read_record, record_files
+from bench.record import Record, comparison_of, comparisons, read_record, record_files
 from bench.statistics import fewest_rounds
+from reports.claims.card import make_card
+from reports.claims.evidence import files_of_claim
+from reports.claims.page import claim_document, claim_markdown, claim_page
+from reports.claims.sentences import claims_table
 from reports.exports.exports import Format, export_figures
 from reports.exports.scalars import read_scalars, write_event_files
 from reports.history.changes import find_changes
 from reports.history.detection import few_commits_table, rates_table
 from reports.history.history_page import history_page
 from reports.history.series import build_history
-from reports.page import page
+from reports.page import HEADLINE_CLAIM, page
 from reports.plan import PLAN_FILE, plan_page
 from reports.speed.speed_tables import SUITES_FILE
 
@@ -71,7 +77,8 @@ class ComparisonPage:
             read_limited(path) if path.is_file() else None
             for path in (self.results / SUITES_FILE, self.results / PLAN_FILE)
         )
-        text = page(name, records, others=others, suites=suites, plan=plan, damaged=damaged)
+        of_claim, _ = read_intact_files(files_of_claim(get_claim(HEADLINE_CLAIM), files), read_record)
+        text = page(name, records, others=others, suites=suites, plan=plan, damaged=damaged, claim_records=of_claim)
         _write(self.out or self.results / "index.html", text.encode())
         return _log_damaged(damaged)
 
@@ -90,6 +97,46 @@ class PlanPage:
         text = plan_page(read_limited(self.plan), str(self.plan))
         _write(self.out or self.plan.with_suffix(".html"), text.encode())
         return OK
+
+
+@dataclass(frozen=True)
+class ClaimReport:
+    """List claims of papers with their verdicts from records, or show the card of one claim."""
+
+    name: Positional[str | None] = None
+    """Name of the claim; default all claims, as a list."""
+    records: tuple[Path, ...] = (Path("results"),)
+    """Folders of the records; a folder that does not exist is allowed for the default only."""
+    out: Path | None = None
+    """Path of the card, which ends in .html or .md; default: Markdown on standard output."""
+    json: Path | None = None
+    """File to which the card, or the list, is written as JSON."""
+
+    def run(self) -> int:
+        """Read the records; print or write the card, or the list."""
+        damaged = list[str]()
+        rows = [record for folder in self.records for record in self._read(folder, damaged)]
+        if self.name is None:
+            if self.out is not None:
+                raise ValueError(f"--out is for one claim: name it (there are {', '.join(read_claims())})")
+            print_tables([claims_table([make_card(one, rows) for one in read_claims().values()])], self.json)
+            return _log_damaged(damaged)
+        card = make_card(get_claim(self.name), rows)
+        if self.json is not None:
+            self.json.write_text(json.dumps(claim_document(card), indent=1, allow_nan=False), encoding="utf-8")
+        if self.out is None:
+            print(printable_lines(claim_markdown(card)), end="")
+        else:
+            writers = {".html": claim_page, ".md": claim_markdown}
+            _write(self.out, choose(self.out.suffix, writers, "ending of --out")(card).encode())
+        return _log_damaged(damaged)
+
+    def _read(self, folder: Path, damaged: list[str]) -> list[Record]:
+        if not folder.is_dir() and self.records != ClaimReport.records:
+            raise ValueError(f"{folder} is no folder; name folders of records with --records")
+        records, errors = read_intact_files(record_files(folder), read_record)
+        damaged += errors
+        return records
 
 
 @dataclass(frozen=True)
@@ -192,9 +239,10 @@ def _log_damaged(damaged: Sequence[str]) -> int:
     return FAILED_CASE if damaged else OK
 
 
-Verb = ComparisonPage | PlanPage | HistoryPage | CompareFigures | ExportFigures
+Verb = ComparisonPage | ClaimReport | PlanPage | HistoryPage | CompareFigures | ExportFigures
 VERBS: dict[str, type[Verb]] = {
     "build": ComparisonPage,
+    "claim": ClaimReport,
     "plan": PlanPage,
     "history": HistoryPage,
     "compare": CompareFigures,

@@ -8,7 +8,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from bench.explain.decomposition import Contribution, Decomposition, LogRatio, decompose
 from bench.explain.tables import format_log_with_margin, strip_settings, summarize
-from bench.statistics import FLOPS_TOLERANCE
+from bench.statistics import FLOPS_TOLERANCE, Estimate
 from reports.render.formats import format_interval, ratio
 from reports.render.frames import ComparisonRecords
 from reports.render.svg import INK, MUTED, PAPER, SERIES, add_tooltip, svg
@@ -51,28 +51,28 @@ def waterfall_chart(found: Decomposition) -> Markup:
         axes.axvline(1, color=MUTED, linewidth=1)
         reached, ends = 1.0, [*NARROWEST]
         for at, (part, one) in enumerate(parts):
-            ends += _draw_bar(axes, at, part.cause, reached, one, SERIES[0])
+            ends += draw_ratio_bar(axes, at, part.cause, reached, one, SERIES[0])
             if (predicted := part.best_flop_ratio) is not None:
                 mark = axes.plot([reached * predicted], [at + 0.3], "D", color=SERIES[2], markersize=6)
                 add_tooltip(mark[0], f"FLOP-predicted {ratio(predicted)}x")
                 ends.append(reached * predicted)
             reached *= one.value
         at = len(parts)
-        ends += _draw_bar(axes, at, "unexplained", reached, found.unexplained, SERIES[3], hatch="////")
-        ends += _draw_bar(axes, at + 1, "whole ratio, measured", 1.0, whole, SERIES[1])
+        ends += draw_ratio_bar(axes, at, "unexplained", reached, found.unexplained, SERIES[3], hatch="////")
+        ends += draw_ratio_bar(axes, at + 1, "whole ratio, measured", 1.0, whole, SERIES[1])
         for row, line in enumerate(lines, at + 2):
             write_row_label(axes, row, line.what, f"{ratio(line.ratio)}x")
             axes.plot([line.ratio], [row + 0.06], "D", color=INK, markersize=6)
             ends.append(line.ratio)
-        _scale_ratios(axes, ends)
+        scale_ratios(axes, ends)
         axes.set_xlabel("ratio of images per second")
         causes = "; ".join(f"{part.cause} {ratio(one.value)}" for part, one in parts)
         rest = f"unexplained {ratio(found.unexplained.value)}; whole ratio {ratio(whole.value)}"
         return svg(figure, "waterfall", f"Causes of a ratio: {causes}; {rest}.")
 
 
-def _draw_bar(
-    axes: Axes, row: int, label: str, start: float, one: LogRatio, colour: str, hatch: str = ""
+def draw_ratio_bar(
+    axes: Axes, row: int, label: str, start: float, one: LogRatio | Estimate, colour: str, hatch: str = ""
 ) -> list[float]:
     """Draw a ratio as a bar with its interval at its end; return the values that the axis must contain."""
     write_row_label(axes, row, label, f"{ratio(one.value)}x")
@@ -85,7 +85,8 @@ def _draw_bar(
     return [start, end, start * one.low, start * one.high]
 
 
-def _scale_ratios(axes: Axes, values: Sequence[float]) -> None:
+def scale_ratios(axes: Axes, values: Sequence[float]) -> None:
+    """Scale the axis of ratios to contain the values, with few ticks."""
     low, high = min(values) / 1.03, max(values) * 1.03
     axes.set_xlim(low, high)
     ticks = [tick for tick in TICKS if low <= tick <= high]

@@ -4,8 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 
 import msgspec
+from markupsafe import Markup
 
 from bench.catalog import RANDOM_INIT
+from bench.claims.claims import get_claim
 from bench.measure.summary import Throughput
 from bench.record import BatchTrial, Measured, Memory, Record, Speed, Training, Transfer
 from bench.statistics import Claim, judge_accuracy_differences
@@ -15,6 +17,8 @@ from reports.accuracy.pareto import IMAGES, CostAxis, cost_axes, describe_front,
 from reports.accuracy.ranking import Key, ranking_differences
 from reports.accuracy.scores import SubjectScore
 from reports.accuracy.training_charts import accuracy_chart, loss_chart
+from reports.claims.card import make_card
+from reports.claims.page import claim_line
 from reports.explanation import explanation_section
 from reports.plan import view_plan
 from reports.render import frames
@@ -35,6 +39,7 @@ KINDS: Mapping[str, type[Measured]] = {
     "training losses": Training,
     "transfer accuracy": Transfer,
 }
+HEADLINE_CLAIM = "catlip-2.7x"
 MOST_NAMED = 6  # rows of which one figure was not measured
 
 
@@ -46,10 +51,11 @@ def page(
     suites: bytes | None = None,
     plan: bytes | None = None,
     damaged: Sequence[str] = (),
+    claim_records: Sequence[Record] = (),
 ) -> str:
     """Return the page of one comparison; `others` are the other comparisons in its folder.
 
-    `damaged` are the errors of files that are left out.
+    `damaged` are the errors of files that are left out, `claim_records` the folder's records of `HEADLINE_CLAIM`.
 
     `suites` is a document of pytest-benchmark, `plan` one of `python -m bench plan --json`. Raises ValueError for a
     document of another kind.
@@ -74,6 +80,7 @@ def page(
         others=others,
         facts=_facts(comparison, rows, answers),
         answer=answer_sentences(comparison, rows, largest, answers, claims),
+        claim=_headline_claim(comparison, claim_records),
         conflicts=frames.conflicting_settings(comparison),
         explanation=explanation_section(comparison),
         **sections,
@@ -88,6 +95,12 @@ def page(
         downloads=_embedded_files(comparison, records, suites),
         glossary=GLOSSARY,
     )
+
+
+def _headline_claim(comparison: ComparisonRecords, records: Sequence[Record]) -> Markup | None:
+    """Return the line on CatLIP's published speed; None where the comparison lacks CLIP or CatLIP."""
+    methods = {one.method for one in comparison.experiments.values()}
+    return claim_line(make_card(get_claim(HEADLINE_CLAIM), records)) if {"clip", "catlip"} <= methods else None
 
 
 def accuracy_claims(comparison: ComparisonRecords) -> dict[Key, Claim]:

@@ -10,14 +10,18 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from bench.environment.files import prefix_errors
+from bench.plan.inverse import POINTS_TITLE, SOLUTION_TITLE
 from bench.plan.model import SCALING_TITLE
 from reports.render.document import render_template
-from reports.render.formats import UNMEASURED, format_rate, percent
+from reports.render.formats import UNMEASURED, format_rate, percent, ratio
 from reports.render.frames import group_by
 from reports.render.svg import (
+    INK,
     PAPER,
+    SERIES,
     add_tooltip,
     colour_and_marker,
+    draw_marks,
     drawing,
     label_line_ends,
     margin_axes,
@@ -54,11 +58,29 @@ class PlanTable(msgspec.Struct, frozen=True):
             raise ValueError("rows of one table have different columns")
 
 
+class SolutionPoint(msgspec.Struct, frozen=True):
+    """A network, and the ratio of MFU that it leaves to explain."""
+
+    network: float = msgspec.field(name="network, GB/s")
+    latency: float = msgspec.field(name="latency, us")
+    needed: float | None = msgspec.field(name="MFU ratio needed")
+
+
+class MfuDifference(msgspec.Struct, frozen=True):
+    """A published or measured ratio of MFU."""
+
+    difference: str
+    ratio: float = msgspec.field(name="MFU ratio")
+    network: float | None = msgspec.field(name="network, GB/s")
+
+
 @dataclass(frozen=True, slots=True)
 class PlanView:
     """A plan on a page."""
 
     title: str
+    caption: str  # of the chart
+    legend: str
     chart: Markup
     curve: HtmlTable | None
     note: str
@@ -75,20 +97,67 @@ def view_plan(content: bytes, name: str = PLAN_FILE) -> PlanView:
     broken = (msgspec.DecodeError, msgspec.ValidationError, KeyError, RecursionError)
     with prefix_errors(f"{name} is not a document of `python -m bench plan --json`", broken):
         found = msgspec.json.decode(content, type=dict[str, PlanTable])
+        if SOLUTION_TITLE in found:
+            return _view_solution(found)
         points = msgspec.convert(found[SCALING_TITLE].rows, list[PlanPoint])
     if not points:
         raise ValueError(f"{name}: the plan has no curve; write it again with `python -m bench plan --json`")
     return PlanView(
         title=next(iter(found)),
+        caption="Images per second per GPU, relative to one GPU alone",
+        legend="Hollow marks: communication takes more than half of the step.",
         chart=curve_chart(group_by(points, lambda point: point.experiment)),
         curve=_html_table(SCALING_TITLE, found[SCALING_TITLE]),
         note=found[SCALING_TITLE].note,
-        sections=[
-            (title, _html_table(title, one), one.note.splitlines())
-            for title, one in found.items()
-            if title != SCALING_TITLE
-        ],
+        sections=_sections(found, SCALING_TITLE),
     )
+
+
+def _view_solution(found: Mapping[str, PlanTable]) -> PlanView:
+    points = msgspec.convert(found[SOLUTION_TITLE].rows, list[SolutionPoint])
+    differences = msgspec.convert(found[POINTS_TITLE].rows, list[MfuDifference])
+    return PlanView(
+        title=SOLUTION_TITLE,
+        caption="Ratio of MFU that the published ratio needs, by the network between nodes",
+        legend="Lines: needed at a latency. Marks: MFU of published trainings of one model, largest over least, at "
+        "their network. Dashed: measured on one device.",
+        chart=solution_chart(points, differences),
+        curve=_html_table(SOLUTION_TITLE, found[SOLUTION_TITLE]),
+        note=found[SOLUTION_TITLE].note,
+        sections=_sections(found, SOLUTION_TITLE),
+    )
+
+
+def _sections(found: Mapping[str, PlanTable], charted: str) -> list[tuple[str, HtmlTable | None, Sequence[str]]]:
+    return [(title, _html_table(title, one), one.note.splitlines()) for title, one in found.items() if title != charted]
+
+
+def solution_chart(points: Sequence[SolutionPoint], differences: Sequence[MfuDifference]) -> Markup:
+    """Draw the needed ratio of MFU by bandwidth, a line for each latency, and the known ratios of MFU."""
+    known = [point for point in points if point.needed is not None]
+    with drawing(WIDTH, HEIGHT) as figure:
+        axes = margin_axes(figure, LEFT, RIGHT, FOOT, TOP)
+        networks = sorted({point.network for point in points})
+        set_log2_x_axis(axes, 0.8 * networks[0], 1.25 * networks[-1], networks[::2])
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
+        axes.set_ylim(1, TOP_SHARE * max([point.needed or 1.0 for point in known] + [one.ratio for one in differences]))
+        axes.set_xlabel("GB/s per GPU between nodes")
+        ends, descriptions = [], []
+        for index, (latency, line) in enumerate(group_by(known, lambda point: point.latency).items()):
+            colour, _ = colour_and_marker(index)
+            needed = sorted((point.network, point.needed or 1.0) for point in line)
+            axes.plot(*zip(*needed, strict=True), color=colour, linewidth=1.75)
+            ends.append((f"{latency:g} µs", needed[-1][1], colour))
+            descriptions.append(f"{latency:g} microseconds {ratio(needed[-1][1])}")
+        for one in differences:
+            text = f"{one.difference}: {ratio(one.ratio)}"
+            if one.network is None:
+                add_tooltip(axes.axhline(one.ratio, color=INK, linewidth=1.5, linestyle="--"), text)
+            else:
+                draw_marks(axes, [one.network], [one.ratio], "D", SERIES[3], text)
+        label_line_ends(axes, ends, longest=19)
+        described = "; ".join([*descriptions, *(f"{one.difference} {ratio(one.ratio)}" for one in differences)])
+        return svg(figure, "solution", f"Ratio of MFU needed, by network; at the fastest network: {described}.")
 
 
 def curve_chart(curves: Mapping[str, Sequence[PlanPoint]]) -> Markup:

@@ -81,7 +81,7 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
         ],
         "plan": [
             *("names", "gpus", "images", "record", "device", "utilisation", "batch", "price", "overlap", "per_node"),
-            *("link_gbs", "link_us", "network_gbs", "network_us", "validate_local", "link", "published"),
+            *("link_gbs", "link_us", "network_gbs", "network_us", "validate_local", "link", "solve", "published"),
             *("caption_lengths", "settings", "results", "json"),
         ],
         "transfer": ["tower", "tasks", "protocols", "root", "reference", "templates", "resume", "results", "json"],

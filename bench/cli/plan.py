@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import median
 from typing import Annotated
 
 from tyro.conf import Positional, arg
@@ -17,7 +18,9 @@ from bench.console.tables import print_tables
 from bench.data.caption_lengths import describe_captions
 from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec, find_gpu_spec
 from bench.experiments import EXPERIMENTS
+from bench.measure.throughput import model_flops_utilisation
 from bench.plan.collectives import FP32_BYTES, LINK_SHARE, LINK_US, NETWORK_US, Interconnect
+from bench.plan.inverse import CaseOnGpus, points_table, solution_table
 from bench.plan.model import (
     LOSS_SHARE,
     OVERLAP,
@@ -70,6 +73,9 @@ class Plan:
     # number of local CPU processes on which the prediction is validated, instead of a plan
     validate_local: int | None = None
     link: int | None = None  # number of local processes, one per GPU on GPUs, whose link is measured, instead of a plan
+    # ratio of images per GPU-second, second name over first; print what would give it, instead of a plan. --gpus is the
+    # first's number, the second has as many as give the same images per step
+    solve: float | None = None
     published: bool = False  # validate the prediction with published CLIP trainings, instead of a plan
     caption_lengths: CaptionLengths = None
     settings: Settings = ()
@@ -90,12 +96,38 @@ class Plan:
             raise ValueError(f"name the experiments to plan (there are {', '.join(EXPERIMENTS)})")
         if self.validate_local is not None:
             return self._measure_locally()
+        if self.solve is not None:
+            return self._solve(self.solve)
         if (self.record is None) == (self.device is None):
             raise ValueError("a plan needs either --record FILE (measured) or --device NAME (assumed): give one")
         plans = [self._plan(experiment) for experiment in self._experiments]
         tables = [plan_table(plans, self.gpus), communication_table(plans, self._cluster), curve_table(plans)]
         print_tables([*tables, assumption_table(self._assumptions())], self.json)
         return OK
+
+    def _solve(self, target: float) -> int:
+        """Print which ratios of MFU, networks and gains of precision would give a ratio of speeds."""
+        from bench.plan.workload import plan_as_released
+
+        if len(self._experiments) != 2 or self._device is None:  # noqa: PLR2004
+            raise ValueError("--solve needs a baseline, an experiment and --device NAME")
+        utilisation = self.utilisation or published_utilisation()
+        baseline, experiment = (plan_as_released(one, self._device, utilisation) for one in self._experiments)
+        first, second = self._experiments
+        gpus = max(1, round(self.gpus * first.batch_size / second.batch_size))
+        pair = CaseOnGpus(baseline, self.gpus), CaseOnGpus(experiment, gpus)
+        tables = [solution_table(pair, self._cluster, target), points_table(self._measured_mfu_ratio())]
+        padded = {"captions": ("padded to the context, every token computed", "the released code")}
+        print_tables([*tables, assumption_table(self._assumptions() | padded)], self.json)
+        return OK
+
+    def _measured_mfu_ratio(self) -> list[tuple[str, float, str]]:
+        """Return the ratio of MFU of the two experiments in the records, if there are any."""
+        timed = [runs for one in self._experiments if (runs := self._timed_runs(one)) is not None]
+        if len(timed) < len(self._experiments):
+            return []
+        rates = [median(model_flops_utilisation(one.experiment, run, 1.0) for run in one.runs) for one in timed]
+        return [("measured pair", rates[1] / rates[0], timed[0].where.machine)]
 
     def _measure_locally(self) -> int:
         from bench.orchestration.plan_validation import RunFailedError, measure_local_link, validate_locally
@@ -116,7 +148,7 @@ class Plan:
         return OK if agrees else DISAGREEMENT
 
     def _require_valid_options(self) -> None:
-        for name in ("gpus", "batch", "price", "per_node", "link_gbs", "network_gbs", "link_us", "network_us"):
+        for name in ("gpus", "batch", "solve", "price", "per_node", "link_gbs", "network_gbs", "link_us", "network_us"):
             if (value := getattr(self, name)) is not None and not 0 < value < float("inf"):
                 raise ValueError(f"--{name.replace('_', '-')} must be positive, got {value}")
         if not 0 <= self.overlap <= 1:

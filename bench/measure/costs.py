@@ -16,7 +16,7 @@ from bench.profilers.counters import count_matmul_flops
 from bench.record import Flops
 from bench.train.augmentation import get_augmented_method
 from bench.train.build import build_untrained_tower, count_trained_parameters
-from models.heads import Classifier, DualEncoder, ImageProjection, Student
+from models.heads import Classifier, DualEncoder, DualEncoderClassifier, ImageProjection, Student
 from models.image_tower import PIXEL_CHANNELS, build_image_tower
 from models.pooling import Pooling
 from models.text_tower import open_clip_text_tower
@@ -64,16 +64,16 @@ def forward_flops_as_released(experiment: Experiment) -> int:
     is the mean.
     """
     _, model = build_on_meta(replace(experiment, image_sizes=()))
-    head_or_text_flops = 0
-    if isinstance(model, Classifier):
+    flops = _mean_image_flops(experiment, all_tokens=True)
+    if isinstance(model, Classifier | DualEncoderClassifier):
         features = torch.empty(1, model.tower.width, device=META)
-        head_or_text_flops = count_matmul_flops(lambda: model.head(features))
+        flops += count_matmul_flops(lambda: model.head(features))
     if isinstance(model, ImageProjection):
         with META:
             text = open_clip_text_tower(experiment.text_tower, experiment.context_length, 2)
             ids = torch.zeros(1, experiment.context_length, dtype=torch.int64)
-        head_or_text_flops = count_matmul_flops(lambda: text(ids))
-    return _mean_image_flops(experiment, all_tokens=True) + head_or_text_flops
+        flops += count_matmul_flops(lambda: text(ids))
+    return flops
 
 
 def count_flops(experiment: Experiment, batches: Sequence[Target], image_sizes: Sequence[int] = ()) -> Flops:

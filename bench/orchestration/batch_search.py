@@ -1,8 +1,12 @@
 """The search for the largest batch that fits into memory."""
 
+import math
 from collections.abc import Callable
 
+from bench.config import Experiment
 from bench.record import BYTES_PER_PARAMETER, Memory
+
+MIN_BATCH_SIZE, MAX_BATCH_SIZE = 2, 2**20  # images per step
 
 
 def guess_batch_size(memory: Memory, batch_size: int, limit_bytes: int) -> int:
@@ -18,7 +22,7 @@ def guess_batch_size(memory: Memory, batch_size: int, limit_bytes: int) -> int:
     return max(1, int((limit_bytes - fixed) / bytes_per_image))
 
 
-def find_largest_fitting(fits: Callable[[int], bool], guess: int, least: int, most: int) -> int | None:
+def find_largest_fitting(fits: Callable[[int], bool], guess: int, least: int, most: int = MAX_BATCH_SIZE) -> int | None:
     """Return the largest size in [least, most] that fits, to about 3 % of the guess; None if the least does not fit.
 
     Sizes are multiples of a power of two (8 from a guess of 256 on). `fits` is called once per size, and must be true
@@ -39,3 +43,8 @@ def find_largest_fitting(fits: Callable[[int], bool], guess: int, least: int, mo
         else:
             size = (low + high) // 2
     return low * grain if low >= least else None
+
+
+def smallest_batch_to_try(experiment: Experiment) -> int:
+    """Return the smallest batch to try: it has two of the largest images, for contrastive losses need a negative."""
+    return math.ceil(MIN_BATCH_SIZE * (max(experiment.all_image_sizes) / experiment.image_size) ** 2)

@@ -1,6 +1,5 @@
 """A comparison: rounds of speed runs, memory runs, trainings at equal budgets, scoring. No torch here."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, product
@@ -17,7 +16,7 @@ from bench.data.image_sizes import images_before, nearest_step_count
 from bench.environment.rank_info import torchrun_env
 from bench.measure.disturbance import find_disturbance
 from bench.measure.throughput import throughputs_by_round
-from bench.orchestration.batch_search import find_largest_fitting, guess_batch_size
+from bench.orchestration.batch_search import find_largest_fitting, guess_batch_size, smallest_batch_to_try
 from bench.orchestration.requests import (
     AnyRequest,
     FitRequest,
@@ -37,7 +36,6 @@ EQUAL_IMAGES, EQUAL_SECONDS, HALF_WAY = "equal images", "equal device seconds", 
 MAX_INTERVAL_RATIO = 1.5  # maximum ratio of an interval's ends to derive a budget from it
 FULL_IMAGES, SMOKE_IMAGES = 320_000, 2_048
 EXPECTED_TRIALS = 5  # expected attempts until the largest batch is known
-MIN_BATCH_SIZE, MAX_BATCH_SIZE = 2, 2**20  # images per step
 CURVE_TASK = TASKS[0]
 GIB = 2**30
 
@@ -166,7 +164,7 @@ class Comparison:
 
             guess = guess_batch_size(memories[experiment], experiment.batch_size, limit_bytes)
             try:
-                size = find_largest_fitting(fits, guess, smallest_batch_to_try(experiment), MAX_BATCH_SIZE)
+                size = find_largest_fitting(fits, guess, smallest_batch_to_try(experiment))
             except _SearchFailed:
                 continue
             if size is not None:
@@ -283,11 +281,6 @@ class Comparison:
     def _run_parallel(self, jobs: Sequence[Job]) -> None:
         max_parallel = max(1, min(self.max_parallel, len(jobs)))
         self.runner.run(jobs, max_parallel=max_parallel, threads=max(1, self.cores // max_parallel))
-
-
-def smallest_batch_to_try(experiment: Experiment) -> int:
-    """Return the smallest batch to try: it has two of the largest images, for contrastive losses need a negative."""
-    return math.ceil(MIN_BATCH_SIZE * (max(experiment.all_image_sizes) / experiment.image_size) ** 2)
 
 
 def image_budgets(

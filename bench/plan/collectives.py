@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.config import CONTRASTIVE, MethodName, Sharding
+from bench.environment.gpu_specs import GpuSpec
 
 Kind = Literal["all-reduce", "reduce-scatter", "all-gather"]
 Phase = Literal["forward", "backward"]
@@ -30,6 +31,16 @@ class Interconnect:
     link_latency_seconds: float  # seconds
     network_bytes_per_second: float  # bytes per second between nodes
     network_latency_seconds: float  # seconds
+
+
+def data_sheet_interconnect(
+    device: GpuSpec, link_seconds: float = 1e-6 * LINK_US, network_seconds: float = 1e-6 * NETWORK_US
+) -> Interconnect:
+    """Return the interconnect of a device by its data sheet, with these latencies; ValueError without a network."""
+    if device.network_bytes_per_second is None:
+        raise ValueError(f"no data sheet is known for a network of {device.name_words}")
+    link, network = (LINK_SHARE * one for one in (device.link_bytes_per_second, device.network_bytes_per_second))
+    return Interconnect(device.gpus_per_node, link, link_seconds, network, network_seconds)
 
 
 @dataclass(frozen=True, slots=True)

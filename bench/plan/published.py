@@ -19,7 +19,7 @@ from statistics import median
 from scipy.optimize import brentq
 
 from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec
-from bench.plan.collectives import LINK_SHARE, LINK_US, NETWORK_US, Interconnect, ParameterCounts
+from bench.plan.collectives import LINK_US, NETWORK_US, ParameterCounts, data_sheet_interconnect
 from bench.plan.model import LOSS_PRODUCTS, OVERLAP, Cluster, FlopsPerImage, PlanCase, assumed_compute, plan_step
 
 V100 = GpuSpec("V100", 125e12, 15.7e12, 32 * GB, 300.0, 150 * GB, None, sheet="NVIDIA V100 datasheet, fp16")
@@ -172,8 +172,7 @@ def predict_gpu_rate(
     width = MODALITIES * model.width
     weights = ParameterCounts("clip", round(1e6 * model.megaparameters), 0, 0, 0, 0, 1, width, 0)
     loss_flops = compute.loss_flops * MODALITIES * LOSS_PRODUCTS["clip"] / RELEASED_PRODUCTS
-    link, network = (LINK_SHARE * one for one in (device.link_bytes_per_second, device.network_bytes_per_second))
-    links = Interconnect(device.gpus_per_node, link, latencies[0], network, latencies[1])
+    links = data_sheet_interconnect(device, *latencies)
     case = PlanCase(run.model, weights, replace(compute, loss_flops=loss_flops), float(run.batch))
     step = plan_step(case, Cluster(links, overlap), run.gpus)
     return step.images_per_second / run.gpus, step.communication_share

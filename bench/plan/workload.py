@@ -11,7 +11,7 @@ from torch import nn
 from bench.config import CONTRASTIVE, Experiment
 from bench.data.targets import Tokens
 from bench.environment.gpu_specs import GpuSpec
-from bench.measure.costs import META, build_on_meta, count_costs, text_forward_flops
+from bench.measure.costs import META, build_on_meta, count_costs, forward_flops_as_released, text_forward_flops
 from bench.plan.collectives import Interconnect, ParameterCounts
 from bench.plan.model import OVERLAP, Cluster, ComputeProfile, FlopsPerImage, PlanCase, assumed_compute, plan_step
 from bench.plan.published import published_utilisation
@@ -90,6 +90,13 @@ def count_parameters(experiment: Experiment) -> ParameterCounts:
         feature_width=model.text.width if isinstance(model, DualEncoder) else 0,
         counted_tokens=sum(len(one.images_with_token) for one in counts),
     )
+
+
+def plan_as_released(experiment: Experiment, device: GpuSpec, utilisation: float) -> PlanCase:
+    """Return the case of a plan with the FLOPs of the released code, at an assumed utilisation of a device."""
+    work = FlopsPerImage(forward_flops_as_released(experiment), is_recomputed=experiment.activation_checkpointing)
+    compute = assumed_compute(work, device, utilisation, experiment.contrastive_precision)
+    return PlanCase(experiment.name, count_parameters(experiment), compute, experiment.mean_batch_size)
 
 
 def _build_model(experiment: Experiment) -> nn.Module:

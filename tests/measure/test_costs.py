@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from msgspec.structs import replace
 
 from bench.cli.explain import expected_ratios
 from bench.config import METHOD_NAMES
@@ -26,6 +27,14 @@ def test_counted_costs_equal_those_of_the_built_model(method: str, results: Path
     assert costs.parameters == sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     assert costs.image_flops * experiment.batch_size == whole.image_forward
     assert costs.text_flops * experiment.batch_size == whole.text_forward
+
+
+def test_flops_of_a_step_do_not_depend_on_the_precision_of_the_contrastive_loss() -> None:
+    """They are counted on the `meta` device, which has no autocast."""
+    experiment = small("clip")
+    captions = METHODS["clip"].targets(experiment)(Captions.from_texts(["a dog"] * experiment.batch_size))
+    in_autocast = replace(experiment, contrastive_precision="autocast")
+    assert count_flops(in_autocast, [captions]) == count_flops(experiment, [captions])
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ def test_command_line_has_exactly_these_verbs_and_options() -> None:
     options = {name: [field.name for field in dataclasses.fields(verb)] for name, verb in VERBS.items()}  # type: ignore[arg-type]
     assert options == {
         "build": ["results", "out", "comparison"],
+        "claim": ["name", "records", "out", "json"],
         "plan": ["plan", "out"],
         "history": ["results", "out", "simulate", "lines"],
         "compare": ["old", "new", "fail"],

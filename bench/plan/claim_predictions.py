@@ -1,0 +1,62 @@
+"""What FLOPs and the model of communication predict for each claim: `python -m bench.plan.claim_predictions` writes it.
+
+A test compares the file with the counter, so that commands that show claims need no PyTorch.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec.structs import replace
+
+from bench.claims.claims import PREDICTIONS, PaperClaim, PredictedRatios, read_claims
+from bench.config import Experiment
+from bench.environment.files import atomic_write
+from bench.environment.gpu_specs import GPU_SPECS
+from bench.measure.costs import forward_flops_as_released
+from bench.plan.collectives import data_sheet_interconnect
+from bench.plan.model import OVERLAP, Cluster, plan_step
+from bench.plan.published import published_utilisation
+from bench.plan.workload import plan_as_released
+
+DIGITS = 6  # of a written ratio
+
+
+def predict_claim(claim: PaperClaim) -> PredictedRatios:
+    """Return the ratios of images/s, experiment over baseline, that are predicted for a claim.
+
+    FLOPs are those of the forward as released. Communication is that of the claim's GPUs at the median MFU of published
+    trainings: the ratio of GPU-seconds with it over the ratio without it.
+    """
+    pair = claim.experiments_of(claim.experiments)
+    return PredictedRatios(
+        equal_sizes=_flop_ratio([replace(one, image_sizes=()) for one in pair]),
+        released_sizes=_flop_ratio(pair),
+        communication=_communication_ratio(claim, pair),
+    )
+
+
+def _flop_ratio(pair: Sequence[Experiment]) -> float:
+    baseline, experiment = map(forward_flops_as_released, pair)
+    return round(baseline / experiment, DIGITS)
+
+
+def _communication_ratio(claim: PaperClaim, pair: Sequence[Experiment]) -> float | None:
+    if claim.gpu is None or claim.gpus is None:
+        return None
+    device = GPU_SPECS[claim.gpu]
+    cluster, shares = Cluster(data_sheet_interconnect(device), OVERLAP), list[float]()
+    for experiment, gpus in zip(pair, claim.gpus, strict=True):
+        step = plan_step(plan_as_released(experiment, device, published_utilisation()), cluster, gpus)
+        shares.append(step.seconds / (step.forward + step.backward))
+    return round(shares[0] / shares[1], DIGITS)
+
+
+def main() -> None:
+    """Write the predictions for every claim."""
+    found = {name: predict_claim(claim) for name, claim in read_claims().items()}
+    with atomic_write(PREDICTIONS) as temporary:
+        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+
+
+if __name__ == "__main__":
+    main()

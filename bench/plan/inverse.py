@@ -1,0 +1,155 @@
+"""The model of a plan solved backwards: which computation and network would give a ratio of speeds. No torch here."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+from scipy.optimize import brentq
+
+from bench.console.tables import Table
+from bench.environment.gpu_specs import GB, GpuSpec
+from bench.plan.collectives import LINK_SHARE, Interconnect
+from bench.plan.model import OVERLAP, Cluster, PlanCase, plan_step
+from bench.plan.published import NCCL, PUBLISHED_RUNS, PublishedRun, fit_utilisation
+
+SOLUTION_TITLE, POINTS_TITLE = "Combinations that give the ratio", "Published and measured differences"
+BANDWIDTH_SHARES = (2.0, 1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64)  # of the cluster's network
+LATENCY_FACTORS = (1, 10, 100)  # of the cluster's latency between nodes
+MOST = 1e3  # times: larger ratios of computation and shares of bandwidth are not looked for
+MICRO = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class CaseOnGpus:
+    """An experiment and its number of GPUs."""
+
+    case: PlanCase
+    gpus: int
+
+
+CasePair = tuple[CaseOnGpus, CaseOnGpus]  # baseline, experiment
+
+
+def gpu_speed_ratio(pair: CasePair, cluster: Cluster, compute_ratio: float = 1.0) -> float:
+    """Return images per GPU-second, experiment over baseline, if the experiment computes so many times as fast.
+
+    A compute ratio is a ratio of MFU, of the peaks of two precisions, or their product.
+    """
+    rates = []
+    for side, faster in zip(pair, (1.0, compute_ratio), strict=True):
+        compute = side.case.compute
+        scaled = replace(compute, forward=compute.forward / faster, backward=compute.backward / faster)
+        step = plan_step(replace(side.case, compute=scaled), cluster, side.gpus)
+        rates.append(step.images_per_second / step.gpus)
+    return rates[1] / rates[0]
+
+
+def required_compute_ratio(pair: CasePair, cluster: Cluster, target: float) -> float | None:
+    """Return the compute ratio that gives a ratio of speeds; None if communication keeps it below at any."""
+
+    def shortfall(compute_ratio: float) -> float:
+        return target - gpu_speed_ratio(pair, cluster, compute_ratio)
+
+    if shortfall(MOST) > 0:
+        return None
+    return float(brentq(shortfall, 1 / MOST, MOST, rtol=1e-9))
+
+
+def required_bandwidth(pair: CasePair, cluster: Cluster, target: float) -> float | None:
+    """Return the bandwidth between nodes, bytes per second, that gives a ratio of speeds at one MFU; None if none does.
+
+    Slower networks cost the experiment with more bytes per image and second more. The largest such bandwidth counts.
+    """
+    steps = [MOST ** (step / 64) for step in range(65)]  # shares 1 to 1 / MOST
+    for above, below in pairwise(steps):
+        ratios = [gpu_speed_ratio(pair, with_network(cluster, 1 / one)) - target for one in (above, below)]
+        if ratios[0] <= 0 <= ratios[1]:
+            share = brentq(lambda one: gpu_speed_ratio(pair, with_network(cluster, one)) - target, 1 / below, 1 / above)
+            return float(share) * cluster.links.network_bytes_per_second
+    return None
+
+
+def with_network(cluster: Cluster, bandwidth_share: float, latency_factor: float = 1.0) -> Cluster:
+    """Return the cluster with a share of its bandwidth, and a multiple of its latency, between nodes."""
+    links = cluster.links
+    network = links.network_bytes_per_second * bandwidth_share
+    return replace(
+        cluster,
+        links=Interconnect(
+            links.gpus_per_node,
+            links.link_bytes_per_second,
+            links.link_latency_seconds,
+            network,
+            links.network_latency_seconds * latency_factor,
+        ),
+    )
+
+
+def precision_gain() -> float:
+    """Return bf16's speed over fp16's in LAION's training of H/14 with equal settings."""
+    rates = {run.source: run.midpoint for run in PUBLISHED_RUNS if run.model == "H/14"}
+    return rates["LAION 2022, bf16"] / rates["LAION 2022, fp16"]
+
+
+def solution_table(pair: CasePair, cluster: Cluster, target: float) -> Table:
+    """List the compute ratios that give a ratio of speeds, by bandwidth and latency of the network."""
+    gain, rows = precision_gain(), list[dict[str, Any]]()
+    for latency in LATENCY_FACTORS:
+        for share in BANDWIDTH_SHARES:
+            network = with_network(cluster, share, latency)
+            needed = required_compute_ratio(pair, network, target)
+            rows.append(
+                {
+                    "network, GB/s": network.links.network_bytes_per_second / GB,
+                    "latency, us": network.links.network_latency_seconds / MICRO,
+                    "ratio at equal MFU": gpu_speed_ratio(pair, network),
+                    "MFU ratio needed": needed,
+                    f"and with a precision {gain:.2f} times as fast": needed and needed / gain,
+                }
+            )
+    alone = required_bandwidth(pair, cluster, target)
+    baseline, experiment = pair
+    given = "at no bandwidth" if alone is None else f"at {alone / GB:.3g} GB/s"
+    note = (
+        f"{experiment.case.name} on {experiment.gpus} GPUs over {baseline.case.name} on {baseline.gpus} GPUs: "
+        f"{target:g} times the images per GPU-second. FLOPs are those of the released code.\n"
+        "The gain of precision is that of bf16 over fp16 in LAION's training of H/14. The network alone, at equal MFU "
+        f"and the first latency, gives the ratio {given}. '-': communication prevents the ratio at any MFU."
+    )
+    return Table(SOLUTION_TITLE, rows, note)
+
+
+def points_table(measured: Iterable[tuple[str, float, str]]) -> Table:
+    """List ratios of MFU between published trainings of one model, and `measured` ones: name, ratio and source."""
+    runs = [run for run in PUBLISHED_RUNS if run.batch is not None]
+    by_model = defaultdict[tuple[str, GpuSpec], list[PublishedRun]](list)
+    for run in runs:
+        by_model[run.model, run.device].append(run)
+    rows = [
+        *(_published_row(f"{model}, fastest over slowest", several) for (model, _), several in by_model.items()),
+        *(
+            _published_row(f"{run.model} on {run.gpus} GPUs, equal settings", [run])
+            for run in runs
+            if run.low < run.high
+        ),
+    ]
+    rows += [
+        {"difference": name, "MFU ratio": ratio, "network, GB/s": None, "from": source}
+        for name, ratio, source in measured
+    ]
+    note = "MFU without the modelled communication. network: of the training; '-': one GPU."
+    return Table(POINTS_TITLE, [row for row in rows if row["MFU ratio"] > 1 or row["network, GB/s"] is None], note)
+
+
+def _published_row(name: str, runs: Sequence[PublishedRun]) -> dict[str, Any]:
+    ends = [replace(run, low=rate, high=rate) for run in runs for rate in (run.low, run.high)]
+    utilisations = [fit_utilisation(run, NCCL, OVERLAP) for run in ends]
+    network = runs[0].device.network_bytes_per_second
+    return {
+        "difference": name,
+        "MFU ratio": max(utilisations) / min(utilisations),
+        "network, GB/s": None if network is None else LINK_SHARE * network / GB,
+        "from": ", ".join(dict.fromkeys(run.source for run in runs)),
+    }

@@ -1,0 +1,1 @@
+"""Claims of papers with their verdicts from records: evidence, card, page."""

@@ -1,0 +1,187 @@
+"""A claim and records -> a card: predicted and measured ratios, the ladder to the published ratio, the verdict."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.claims.claims import PaperClaim, PredictedRatios, read_predictions
+from bench.ladder import HEAD, PADDING, TEXT_TOWER
+from bench.record import Record
+from bench.statistics import (
+    CLAIM_ACCURACY_TOLERANCE,
+    CLAIM_TOLERANCE,
+    ClaimJudgement,
+    Estimate,
+    Interval,
+    PublishedFigure,
+    judge_claim,
+)
+from reports.claims.evidence import PERCENT, PairEvidence, find_pair
+
+Basis = Literal["measured", "predicted", "unexplained"]
+REST = "not explained by anything measured here"
+METHOD, OTHER_SETTINGS = "the method, all else equal", "the recipes' other settings"
+METHOD_CAUSES = (PADDING, TEXT_TOWER, HEAD, METHOD)  # factors that are the method itself
+SMALLEST_FACTOR = 0.001  # of a logarithm; a predicted factor below it is left out
+
+
+@dataclass(frozen=True, slots=True)
+class RatioFactor:
+    """A factor of the published ratio, with its 95 % interval if it was measured."""
+
+    cause: str
+    value: float  # a ratio
+    low: float | None
+    high: float | None
+    basis: Basis
+    source: str  # what it was counted or measured on
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimCard:
+    """A claim with all that is known of it."""
+
+    claim: PaperClaim
+    prediction: PredictedRatios
+    controlled: PairEvidence | None  # None: not measured, or the claim has one pair
+    published: PairEvidence | None
+    factors: Sequence[RatioFactor]  # the last is the rest; empty for a claim that is no ratio of speeds
+    counted: float | None  # of a claim on FLOPs, in its unit
+    judgement: ClaimJudgement
+
+    @property
+    def measured(self) -> list[tuple[str, tuple[str, str], PairEvidence]]:
+        """The measured pairs: name, experiments and evidence."""
+        pairs = (
+            ("controlled", self.claim.controlled, self.controlled),
+            ("published", self.claim.experiments, self.published),
+        )
+        return [(name, pair, found) for name, pair, found in pairs if pair is not None and found is not None]
+
+    def in_unit(self, found: Interval) -> Estimate:
+        """Return an evidence as the card shows it: a ratio, or points of accuracy; without ends where it has none."""
+        shown = (lambda one: one) if self.claim.metric == "accuracy" else math.exp
+        low, high = (shown(one) if math.isfinite(one) else None for one in (found.low, found.high))
+        return Estimate(shown(found.value), low, high, "")
+
+
+def make_card(claim: PaperClaim, records: Iterable[Record]) -> ClaimCard:
+    """Return the card of a claim from records."""
+    rows, prediction = list(records), read_predictions()[claim.name]
+    published = find_pair(claim, claim.experiments, rows)
+    controlled = find_pair(claim, claim.controlled, rows) if claim.controlled is not None else None
+    counted = PERCENT * (1 / prediction.equal_sizes - 1) if claim.metric == "FLOPs" else None
+    return ClaimCard(
+        claim=claim,
+        prediction=prediction,
+        controlled=controlled,
+        published=published,
+        factors=[] if claim.speed_ratio is None else build_factors(claim, prediction, controlled, published),
+        counted=counted,
+        judgement=_judge(claim, prediction, controlled, published, counted),
+    )
+
+
+def build_factors(
+    claim: PaperClaim, prediction: PredictedRatios, controlled: PairEvidence | None, published: PairEvidence | None
+) -> list[RatioFactor]:
+    """Return the factors of the published ratio: measured ones, then predicted where not measured, then the rest.
+
+    Their product is the published ratio.
+    """
+    assert claim.speed_ratio is not None
+    factors = [*_measured_factors(claim, controlled, published)]
+    predicted = []
+    if not factors:
+        source = "counted FLOPs as released, at one image size"
+        predicted.append(("FLOPs of the methods", prediction.equal_sizes, source))
+    if published is None or not published.has_own_sizes:
+        sizes = prediction.released_sizes / prediction.equal_sizes
+        predicted.append(("image sizes of the recipes", sizes, "counted FLOPs as released"))
+    if prediction.communication is not None and (published is None or published.processes == 1):
+        source = f"model of communication, {' and '.join(map(str, claim.gpus or ()))} {(claim.gpu or '').upper()}"
+        predicted.append(("network", prediction.communication, source))
+    factors += [
+        RatioFactor(cause, ratio, None, None, "predicted", source)
+        for cause, ratio, source in predicted
+        if abs(math.log(ratio)) >= SMALLEST_FACTOR
+    ]
+    rest = claim.speed_ratio / math.prod(one.value for one in factors)
+    return [
+        *factors,
+        RatioFactor(REST, rest, None, None, "unexplained", "published over the product of the others"),
+    ]
+
+
+def _measured_factors(
+    claim: PaperClaim, controlled: PairEvidence | None, published: PairEvidence | None
+) -> Iterator[RatioFactor]:
+    if published is not None and published.parts:
+        for cause, found in published.parts:
+            yield _measured_factor(cause, found, published)
+    elif published is not None and controlled is not None and published.fingerprint == controlled.fingerprint:
+        yield _measured_factor(METHOD, controlled.found, controlled)
+        yield _measured_factor(OTHER_SETTINGS, _quotient(published.found, controlled.found), published)
+    elif published is not None:
+        yield _measured_factor("the pair as published" if claim.controlled else METHOD, published.found, published)
+    elif controlled is not None:
+        yield _measured_factor(METHOD, controlled.found, controlled)
+
+
+def _measured_factor(cause: str, found: Interval, evidence: PairEvidence) -> RatioFactor:
+    low, high = (math.exp(one) if math.isfinite(one) else None for one in (found.low, found.high))
+    return RatioFactor(
+        cause, math.exp(found.value), low, high, "measured", f"{evidence.comparison}, records {evidence.digest}"
+    )
+
+
+def _quotient(one: Interval, other: Interval) -> Interval:
+    """Return the logarithm of the quotient of two ratios from different runs, whose errors are independent."""
+    value = one.value - other.value
+    margin = math.hypot(one.high - one.value, other.high - other.value)
+    return Interval(value, value - margin, value + margin)
+
+
+def _judge(
+    claim: PaperClaim,
+    prediction: PredictedRatios,
+    controlled: PairEvidence | None,
+    published: PairEvidence | None,
+    counted: float | None,
+) -> ClaimJudgement:
+    if claim.metric == "zero-shot accuracy":
+        return _untestable("no tower is scored without training on the task: a classifier has no text tower")
+    tolerance = CLAIM_ACCURACY_TOLERANCE if claim.metric == "accuracy" else CLAIM_TOLERANCE
+    figure = PublishedFigure(claim.quantity, tolerance, claim.is_lower_bound)
+    if counted is not None:
+        exact = Interval(*[math.log(counted)] * 3)
+        return judge_claim(figure, exact, exact, {})
+    if (obstacle := _obstacle(claim, controlled, published)) is not None:
+        return _untestable(obstacle)
+    as_published = None if published is None else published.found
+    by_method = as_published if claim.controlled is None else None if controlled is None else controlled.found
+    if by_method is None and published is not None:
+        by_method = published.objective
+    causes = dict[str, float]()
+    if published is not None:
+        causes = {cause: found.value for cause, found in published.parts if cause not in METHOD_CAUSES}
+    is_one_process = published is not None and published.processes == 1
+    unmeasured = math.log(prediction.communication) if prediction.communication and is_one_process else 0.0
+    return judge_claim(figure, by_method, as_published, causes, unmeasured)
+
+
+def _obstacle(claim: PaperClaim, controlled: PairEvidence | None, published: PairEvidence | None) -> str | None:
+    """Return why records of this kind cannot decide a claim; None if they can."""
+    for found in filter(None, (published, controlled)):
+        if claim.metric != "accuracy" and not found.is_gpu:
+            return "the records are of a CPU, and the claim is on accelerators"
+        if found.is_disturbed:
+            return "other work on the machine disturbed the runs"
+        if found.changed:
+            return f"the runs differ from the recipe in {found.changed}"
+    return None
+
+
+def _untestable(reason: str) -> ClaimJudgement:
+    return ClaimJudgement("not testable here because", reason)

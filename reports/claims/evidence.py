@@ -1,0 +1,249 @@
+"""Records -> what they say about a claim's pairs of experiments."""
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+
+import msgspec
+import numpy as np
+
+from bench.claims.claims import Pair, PaperClaim
+from bench.config import BATCH_SIZE_FIELDS, FIELDS, Experiment, differing_fields
+from bench.environment.circumstances import summarize_machine
+from bench.explain.decomposition import Decomposition, LogRatio, decompose
+from bench.explain.tables import strip_settings
+from bench.ladder import PACE_FIELDS
+from bench.measure.summary import throughputs_of
+from bench.measure.throughput import require_comparable
+from bench.record import BatchTrial, Record, Speed, Transfer
+from bench.statistics import Answers, Interval, estimate_paired_over_seeds
+from bench.transfer.score_tables import answers_of
+from reports.render.formats import pluralize
+from reports.render.frames import group_by
+
+PERCENT = 100
+# Fields in which runs may differ from a recipe that they stand for: data, duration, and captions of other processes.
+MAY_DIFFER = {*PACE_FIELDS, "images", "warmup_images", "seed", "data", "subset", "caption_lengths", "workers"}
+MAY_DIFFER |= {"synset_vocabulary", "simulated_global_batch"}
+
+
+@dataclass(frozen=True, slots=True)
+class PairEvidence:
+    """What the records of one comparison say about two experiments.
+
+    Values are on the additive scale of `PaperClaim.quantity`: logarithms of ratios of images per second or of batch
+    sizes, experiment over baseline, or points of accuracy.
+    """
+
+    found: Interval  # without ends where there are too few runs
+    comparison: str
+    machine: str
+    fingerprint: str  # machine and software
+    device: str
+    processes: int
+    digest: str  # of the records
+    units: str  # of repetition
+    changed: str  # settings in which the runs differ from the claim's experiments; empty: none
+    is_disturbed: bool = False  # other work on the machine may have changed the ratio
+    has_own_sizes: bool = True  # the two experiments have the image sizes of the claim's
+    parts: Sequence[tuple[str, Interval]] = ()  # of a ladder, whole steps
+    objective: Interval | None = None  # of a ladder: the method with all else as at its end
+
+    @property
+    def is_gpu(self) -> bool:
+        """Whether the runs were on a GPU."""
+        return self.device == "cuda"
+
+
+def find_pair(claim: PaperClaim, pair: Pair, records: Iterable[Record]) -> PairEvidence | None:
+    """Return the evidence on a pair; None without any.
+
+    Runs with other towers than the claim's are no evidence on it. Of several comparisons that of a GPU is preferred,
+    then that with the recipe's settings, a ladder, the newest.
+    """
+    towers = {(one.tower, one.text_tower) for one in claim.experiments_of(pair)}
+    own = [one for one in records if one.experiment and (one.experiment.tower, one.experiment.text_tower) in towers]
+    by_comparison = group_by(own, lambda record: record.comparison)
+    find = {"cost": _speed_evidence, "largest batch": _batch_evidence, "accuracy": _accuracy_evidence}
+    if (evidence_of := find.get(claim.metric)) is None:
+        return None
+    if claim.metric == "accuracy":  # towers of several comparisons are one population
+        by_comparison = {"": [record for rows in by_comparison.values() for record in rows]}
+    found = [one for rows in by_comparison.values() if (one := evidence_of(claim, pair, rows)) is not None]
+    return max(found, key=lambda one: (one.is_gpu, not one.changed, bool(one.parts), one.comparison), default=None)
+
+
+def files_of_claim(claim: PaperClaim, files: Iterable[Path]) -> list[Path]:
+    """Return the files of records that are named after an experiment of the claim."""
+    names = {*claim.experiments, *(claim.controlled or ())}
+    return [path for path in files if any(f".{name}" in path.name for name in names)]
+
+
+def digest_of(records: Iterable[Record]) -> str:
+    """Return the first 12 digits of the SHA-256 of records; their order does not matter."""
+    encoded = sorted(msgspec.json.encode(record, order="deterministic") for record in records)
+    return hashlib.sha256(b"\n".join(encoded)).hexdigest()[:12]
+
+
+def _speed_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record]) -> PairEvidence | None:
+    if (ladder := decompose(records)) is not None:
+        return _ladder_evidence(claim, pair, records, ladder)
+    own = _timed_runs(pair, records)
+    if own is None or _are_incomparable(own):
+        return None
+    baseline, experiment = (one.name for one in _first_of_each(own, pair))
+    ratio = throughputs_of(own, [baseline, experiment], baseline)[1].ratio
+    if ratio is None:
+        return None
+    found, runs = _log_interval(ratio.value, ratio.low, ratio.high), f"{pluralize(min(ratio.runs), 'run')} each"
+    return replace(_make_evidence(claim, pair, own, found, runs), is_disturbed=ratio.verdict == "disturbed")
+
+
+def _ladder_evidence(
+    claim: PaperClaim, pair: Pair, records: Sequence[Record], found: Decomposition
+) -> PairEvidence | None:
+    whole, rounds = found.whole.step, found.rounds
+    if whole is None or (strip_settings(found.baseline), strip_settings(found.experiment)) != pair:
+        return None
+    ends = (found.baseline, found.experiment)
+    own = [one for one in records if isinstance(one.measured, Speed)]
+    ends_first = sorted(own, key=lambda one: _name_of(one) not in ends)
+    units = f"{rounds[1]} rounds of the pair, {rounds[0]} of its parts"
+    return replace(
+        _make_evidence(claim, pair, ends_first, _interval_of(whole), units),
+        parts=[(part.cause, _interval_of(part.step)) for part in found.parts if part.step is not None],
+        objective=_interval_of(found.objective.step) if found.objective and found.objective.step else None,
+    )
+
+
+def _batch_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record]) -> PairEvidence | None:
+    """Compare the largest batches that fit under the largest common limit; the trials leave open an interval."""
+    trials = [
+        (record, record.experiment.batch_size, record.measured)
+        for record in records
+        if isinstance(record.measured, BatchTrial) and record.experiment is not None and _base_name(record) in pair
+    ]
+    limits = set.intersection(*({one.limit_bytes for row, _, one in trials if _base_name(row) == of} for of in pair))
+    own = [trial for trial in trials if trial[2].limit_bytes == max(limits, default=None)]
+    if not own or _are_incomparable([record for record, _, _ in own]):
+        return None
+    bounds = []
+    for name in pair:
+        sizes = [(size, one.fits) for record, size, one in own if _base_name(record) == name]
+        largest = max((size for size, fits in sizes if fits), default=None)
+        smallest = min((size for size, fits in sizes if not fits), default=None)
+        if largest is None or smallest is None:
+            return None
+        bounds.append((largest, smallest))
+    (base_fits, base_fails), (fits, fails) = bounds
+    found = _log_interval(fits / base_fits, fits / base_fails, fails / base_fits)
+    return _make_evidence(claim, pair, [record for record, _, _ in own], found, "the bounds that trials leave")
+
+
+def _accuracy_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record]) -> PairEvidence | None:
+    """Compare accuracies of towers of equal seeds, as points; five common seeds or more give an interval."""
+    scored = [
+        [*_scored_seeds(claim, name, protocol, records)] for name, protocol in zip(pair, claim.protocols, strict=True)
+    ]
+    baseline, experiment = ({seed: answers for seed, answers, _ in rows} for rows in scored)
+    common = baseline.keys() & experiment.keys()
+    if not common:
+        return None
+    gain = fmean(float(np.mean(experiment[seed]) - np.mean(baseline[seed])) for seed in common)
+    estimate = estimate_paired_over_seeds(baseline, experiment)
+    low, high = (None, None) if estimate is None else (estimate.low, estimate.high)
+    bounds = (-math.inf, math.inf) if low is None or high is None else (low, high)
+    found = Interval(*(PERCENT * one for one in (gain, *bounds)))
+    own = {id(record): record for rows in scored for seed, _, record in rows if seed in common}
+    return _make_evidence(claim, pair, [*own.values()], found, pluralize(len(common), "seed"))
+
+
+def _scored_seeds(
+    claim: PaperClaim, name: str, protocol: str, records: Iterable[Record]
+) -> Iterator[tuple[int, Answers, Record]]:
+    """Yield the seed of each tower that the claim's task and protocol scored, its answers by test image, its record.
+
+    Answers are means over draws of the labels. Towers with more images of training come later.
+    """
+    towers = [
+        (record.measured.images, record.experiment.seed, record.measured.scores, record)
+        for record in records
+        if isinstance(record.measured, Transfer) and record.experiment is not None
+        if _base_name(record) == name and record.measured.subject == record.experiment.name
+    ]
+    for _, seed, scores, record in sorted(towers, key=lambda tower: tower[:2]):
+        draws = [
+            answers_of(one)
+            for one in scores
+            if (one.task, one.protocol, one.label_share) == (claim.task, protocol, claim.label_share)
+        ]
+        if draws:
+            yield seed, np.mean(draws, axis=0), record
+
+
+def _timed_runs(pair: Pair, records: Sequence[Record]) -> list[Record] | None:
+    """Return the timed runs of both experiments, of each with its own settings if there are any; None without both."""
+    timed = [one for one in records if isinstance(one.measured, Speed)]
+    chosen = [min((_name_of(one) for one in timed if _base_name(one) == name), key=len, default="") for name in pair]
+    return [one for one in timed if _name_of(one) in chosen] if all(chosen) else None
+
+
+def _make_evidence(
+    claim: PaperClaim, pair: Pair, records: Sequence[Record], found: Interval, units: str
+) -> PairEvidence:
+    """Return the evidence of records of the pair; the first of each experiment has its settings."""
+    first, own_sizes, changed = records[0].circumstances, True, dict[str, None]()
+    may_differ = MAY_DIFFER | ({*BATCH_SIZE_FIELDS} if claim.metric == "largest batch" else set())
+    for recipe, run in zip(claim.experiments_of(pair), _first_of_each(records, pair), strict=True):
+        differing = differing_fields([recipe, run]).keys() - may_differ
+        own_sizes = own_sizes and "image_sizes" not in differing
+        changed |= {f"{one} ({getattr(run, one)}, recipe {getattr(recipe, one)})": None for one in sorted(differing)}
+    return PairEvidence(
+        found=found,
+        comparison=records[0].comparison,
+        machine=first.machine_and_gpu,
+        fingerprint=summarize_machine(first),
+        device=first.device,
+        processes=first.processes,
+        digest=digest_of(records),
+        units=units,
+        changed="; ".join(changed),
+        has_own_sizes=own_sizes,
+    )
+
+
+def _first_of_each(records: Iterable[Record], pair: Pair) -> tuple[Experiment, Experiment]:
+    by_name: dict[str, Experiment] = {}
+    for record in records:
+        if record.experiment is not None:
+            by_name.setdefault(_base_name(record), record.experiment)
+    return by_name[pair[0]], by_name[pair[1]]
+
+
+def _name_of(record: Record) -> str:
+    return record.experiment.name if record.experiment is not None else ""
+
+
+def _base_name(record: Record) -> str:
+    return strip_settings(_name_of(record))
+
+
+def _are_incomparable(records: Sequence[Record]) -> bool:
+    try:
+        require_comparable(records, may_differ=FIELDS)
+    except ValueError:
+        return True
+    return False
+
+
+def _log_interval(value: float, low: float | None, high: float | None) -> Interval:
+    bounds = (-math.inf, math.inf) if low is None or high is None else (math.log(low), math.log(high))
+    return Interval(math.log(value), *bounds)
+
+
+def _interval_of(found: LogRatio) -> Interval:
+    margin = math.inf if found.margin is None else found.margin
+    return Interval(found.mean, found.mean - margin, found.mean + margin)
