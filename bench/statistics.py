@@ -227,18 +227,18 @@ class Disturbance:
 
     busy: Mapping[int, float]  # the percentage of the machine's CPU time that others used, where it is too large
     slow: Mapping[int, float]  # the share of slow windows, where it is too large
-    num_rounds: int
+    total_rounds: int
 
     @property
-    def rounds(self) -> set[int]:
+    def disturbed_rounds(self) -> set[int]:
         """The rounds that were disturbed for either reason."""
         return {*self.busy, *self.slow}
 
     @property
     def allows_verdicts(self) -> bool:
         """Whether enough rounds are undisturbed: half of them, and five or, of fewer, all."""
-        undisturbed = self.num_rounds - len(self.rounds)
-        return undisturbed >= max(self.num_rounds * (1 - MAX_DISTURBED_SHARE), min(MIN_ROUNDS, self.num_rounds))
+        undisturbed = self.total_rounds - len(self.disturbed_rounds)
+        return undisturbed >= max(self.total_rounds * (1 - MAX_DISTURBED_SHARE), min(MIN_ROUNDS, self.total_rounds))
 
 
 def find_disturbed_rounds(windows: Mapping[str, Windows], busy_percent: Mapping[int, float]) -> Disturbance:
@@ -246,9 +246,9 @@ def find_disturbed_rounds(windows: Mapping[str, Windows], busy_percent: Mapping[
 
     `windows` are by experiment; `busy_percent` has every round. A round is disturbed where others used 5 % of the
     machine's CPU time, or, from five rounds on, where more than a fifth of its windows are slow: by a factor of 1.2 and
-    by four robust deviations of a run's windows under the ninth decile of the experiment's windows in all rounds. A
-    round is left out for the mean speed of all its runs, which is independent of their differences, so that leaving it
-    out favours no experiment.
+    by four robust deviations of a run's windows under the ninth decile of the experiment's windows in all rounds.
+    Whether a round is left out depends on how slow all its runs were together, not on which was slower, so that leaving
+    it out favours no experiment.
     """
     busy = {round_: percent for round_, percent in busy_percent.items() if percent >= DISTURBING_PERCENT}
     shares = _slow_window_shares(windows) if windows and len(busy_percent) >= MIN_ROUNDS else {}
@@ -288,12 +288,12 @@ def is_slowed_unequally(base: Windows, other: Windows) -> bool:
     return student_p(products) <= UNEQUAL_SLOWDOWN_P
 
 
-def withhold_if_disturbed(ratio: Ratio, disturbance: Disturbance, base: Windows, other: Windows) -> Ratio:
+def mark_if_disturbed(ratio: Ratio, disturbance: Disturbance, base: Windows, other: Windows) -> Ratio:
     """Return the ratio, with the verdict "disturbed" where the disturbance of the machine may have changed it.
 
     That is so where too many rounds were disturbed, or some were and the windows of the others slowed unequally.
     """
-    is_unequal = disturbance.rounds and is_slowed_unequally(base, other)
+    is_unequal = disturbance.disturbed_rounds and is_slowed_unequally(base, other)
     if ratio.p is None or (disturbance.allows_verdicts and not is_unequal):
         return ratio
     return replace(ratio, verdict="disturbed")
@@ -380,24 +380,21 @@ def geometric_mean_interval(values: Sequence[float]) -> Interval | None:
 # The rule of `judge_claim` in words.
 CLAIM_RULE = (
     (
-        "A measured pair agrees with a published figure if its 95 % interval lies wholly within 10 % of it (one point "
-        "of accuracy), and differs from it if the interval lies wholly beyond. The controlled pair differs in the "
-        "method alone, the published pair in all settings of the released recipes."
+        "The controlled pair differs in the method alone, the published pair in all settings of the released recipes. "
+        "A pair agrees with the figure if its whole 95 % interval lies within 10 % of it (one point of accuracy), and "
+        "differs from it if the whole interval lies beyond. For a figure that is a lower bound there is no margin."
     ),
     "Reproduced: the controlled pair agrees.",
     (
-        "Reproduced only with a cause: the published pair agrees and the controlled pair differs. The causes are the "
-        "settings whose measured effects, the largest first, take the published pair out of the 10 % if they are "
-        "removed."
+        "Reproduced only with a cause: the published pair agrees and the controlled pair differs. To find the causes, "
+        "the measured effects of the settings are removed from the published pair's ratio, the largest first, until it "
+        "is more than 10 % below the figure."
     ),
     (
-        "Not reproduced: the published pair differs, also with the predicted effect of what its records lack, and so "
-        "does the controlled pair where it was measured."
+        "Not reproduced: the published pair differs, and still differs after the modelled effect of communication is "
+        "added where its runs had one GPU. If the controlled pair was measured, it differs, too."
     ),
-    (
-        "Not testable here: anything else, such as a pair that was not measured, an interval that is too wide, runs "
-        "with other settings than the recipe's, or runs on a CPU for a claim on accelerators."
-    ),
+    "Not testable here: anything else, such as a pair that was not measured, or an interval that is too wide.",
 )
 
 
@@ -446,7 +443,7 @@ def judge_claim(
         if _agrees_with_published(Interval(*moved), published) is False:
             return ClaimJudgement("not reproduced")
         return ClaimJudgement("not testable here because", "what was not measured may make the difference")
-    return ClaimJudgement("not testable here because", _missing_pair(controlled, as_published, by_recipe))
+    return ClaimJudgement("not testable here because", _why_undecided(controlled, as_published, by_recipe))
 
 
 def _agrees_with_published(found: Interval | None, published: PublishedFigure) -> bool | None:
@@ -472,7 +469,7 @@ def _necessary_causes(published: PublishedFigure, measured: float, causes: Mappi
     return " and ".join(filter(None, [", ".join(named[:-1]), *named[-1:]])) or "the recipes' other settings"
 
 
-def _missing_pair(controlled: Interval | None, as_published: Interval | None, by_recipe: bool | None) -> str:
+def _why_undecided(controlled: Interval | None, as_published: Interval | None, by_recipe: bool | None) -> str:
     if controlled is None and as_published is None:
         return "neither pair was measured"
     if as_published is None:
@@ -526,7 +523,7 @@ def estimate_paired_over_seeds(base: Mapping[K, Answers], other: Mapping[K, Answ
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class AccuracyDifference:
     """A difference of accuracies with its verdict; `p` is adjusted for all claims of its page."""
 
     difference: Estimate
@@ -534,7 +531,7 @@ class Claim:
     verdict: Difference
 
 
-def judge_accuracy_differences(found: Mapping[K, Estimate]) -> dict[K, Claim]:
+def judge_accuracy_differences(found: Mapping[K, Estimate]) -> dict[K, AccuracyDifference]:
     """Judge all differences of accuracies of a page as one family.
 
     One is better or worse where p, adjusted by Holm's step-down for the number of differences, is at most `ALPHA`.
@@ -544,11 +541,11 @@ def judge_accuracy_differences(found: Mapping[K, Estimate]) -> dict[K, Claim]:
     return {name: _judge_difference(estimate, adjusted.get(name)) for name, estimate in found.items()}
 
 
-def _judge_difference(difference: Estimate, p: float | None) -> Claim:
+def _judge_difference(difference: Estimate, p: float | None) -> AccuracyDifference:
     if p is None:
-        return Claim(difference, p, "no interval")
+        return AccuracyDifference(difference, p, "no interval")
     called: Difference = "better" if difference.value > 0 else "worse"
-    return Claim(difference, p, called if p <= ALPHA else "not distinguishable")
+    return AccuracyDifference(difference, p, called if p <= ALPHA else "not distinguishable")
 
 
 def _estimate_two_levels(rows: Sequence[Answers], unit: str) -> Estimate:

@@ -10,7 +10,7 @@ from bench.catalog import RANDOM_INIT
 from bench.claims.claims import get_claim
 from bench.measure.summary import Throughput
 from bench.record import BatchTrial, Measured, Memory, Record, Speed, Training, Transfer
-from bench.statistics import Claim, judge_accuracy_differences
+from bench.statistics import AccuracyDifference, judge_accuracy_differences
 from reports.accuracy import score_tables, scores
 from reports.accuracy.few_label_section import few_label_section, head_differences
 from reports.accuracy.pareto import IMAGES, CostAxis, cost_axes, describe_front, describe_unpriced
@@ -103,7 +103,7 @@ def _headline_claim(comparison: ComparisonRecords, records: Sequence[Record]) ->
     return claim_line(make_card(get_claim(HEADLINE_CLAIM), records)) if {"clip", "catlip"} <= methods else None
 
 
-def accuracy_claims(comparison: ComparisonRecords) -> dict[Key, Claim]:
+def accuracy_claims(comparison: ComparisonRecords) -> dict[Key, AccuracyDifference]:
     """Judge all differences of accuracies of the page as one family: of towers, and of heads with few labels."""
     differences = ranking_differences(comparison, scores.whole_task_scores(comparison))
     return judge_accuracy_differences(differences | head_differences(comparison))
@@ -172,7 +172,7 @@ def _accuracy_section(comparison: ComparisonRecords, answers: Sequence[SubjectSc
         "by_energy": panels(energy),
         "untimed": describe_unpriced(comparison, trained, device),
         "no_energy": describe_unpriced(comparison, trained, energy),
-        "points": score_tables.points_table(comparison, answers, protocol, device, energy),
+        "points": score_tables.mfu_differences_table(comparison, answers, protocol, device, energy),
         "lead": _lead_chart(comparison, answers, protocol, device),
         "overview": score_tables.overview_table(comparison, answers),
         "tasks": [

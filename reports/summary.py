@@ -103,8 +103,8 @@ def headline_table(
 
 def _disturbance_sentences(comparison: ComparisonRecords) -> list[Markup]:
     found = find_disturbance(comparison.records, comparison.experiments)
-    frame = Markup("<strong>{}</strong>") if found.rounds else Markup("{}")
-    return [frame.format(describe_disturbance(found))] if found.num_rounds else []
+    frame = Markup("<strong>{}</strong>") if found.disturbed_rounds else Markup("{}")
+    return [frame.format(describe_disturbance(found))] if found.total_rounds else []
 
 
 def _speed_sentences(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list[Markup]:

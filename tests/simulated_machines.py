@@ -14,7 +14,7 @@ from statistics import median
 import numpy as np
 import numpy.typing as npt
 
-from bench.statistics import Ratio, Windows, find_disturbed_rounds, ratios_of, withhold_if_disturbed
+from bench.statistics import Ratio, Windows, find_disturbed_rounds, mark_if_disturbed, ratios_of
 
 ROUNDS, WINDOWS = 10, 10
 NAMES = ("a", "b", "c", "d")
@@ -110,16 +110,16 @@ def compare(machine: Machine, seed: int) -> tuple[dict[str, Ratio], dict[str, Ra
     """Return the ratios to the first experiment with and without the rules, and the number of rounds."""
     machine_rounds, windows = SimulatedRounds(machine, seed), {name: dict[int, list[float]]() for name in NAMES}
     disturbance, round_ = find_disturbed_rounds({}, {}), 0
-    while round_ < min(ROUNDS + len(disturbance.rounds), ROUNDS + ROUNDS // 2):
+    while round_ < min(ROUNDS + len(disturbance.disturbed_rounds), ROUNDS + ROUNDS // 2):
         for name, rates in machine_rounds.measure(round_).items():
             windows[name][round_] = rates
         round_ += 1
         disturbance = find_disturbed_rounds(windows, dict.fromkeys(range(round_), 0.0))
     plain = ratios_of_windows({name: {k: runs[k] for k in range(ROUNDS)} for name, runs in windows.items()})
-    left_out = disturbance.rounds if disturbance.allows_verdicts else set[int]()
+    left_out = disturbance.disturbed_rounds if disturbance.allows_verdicts else set[int]()
     kept = {name: {k: run for k, run in runs.items() if k not in left_out} for name, runs in windows.items()}
     ruled = {
-        name: withhold_if_disturbed(ratio, disturbance, kept[NAMES[0]], kept[name])
+        name: mark_if_disturbed(ratio, disturbance, kept[NAMES[0]], kept[name])
         for name, ratio in ratios_of_windows(kept).items()
     }
     return plain, ruled, round_

@@ -27,16 +27,16 @@ def quiet(rounds: int = ROUNDS) -> dict[int, float]:
 
 
 def test_slow_rounds_are_found_at_any_speed_of_the_experiments() -> None:
-    assert not find_disturbed_rounds(windows_of({}), quiet()).rounds
+    assert not find_disturbed_rounds(windows_of({}), quiet()).disturbed_rounds
     found = find_disturbed_rounds(windows_of({2: 1.5, 7: 4.0}), quiet())
     assert found == Disturbance({}, {2: 1.0, 7: 1.0}, ROUNDS)
     assert found.allows_verdicts
-    assert not find_disturbed_rounds(windows_of({3: 1.05}), quiet()).rounds  # run-to-run variation
+    assert not find_disturbed_rounds(windows_of({3: 1.05}), quiet()).disturbed_rounds  # run-to-run variation
 
 
 def test_fewer_than_five_rounds_are_not_judged_by_their_windows() -> None:
-    assert find_disturbed_rounds(windows_of({2: 4.0}, 5), quiet(5)).rounds == {2}
-    assert not find_disturbed_rounds(windows_of({2: 4.0}, 4), quiet(4)).rounds
+    assert find_disturbed_rounds(windows_of({2: 4.0}, 5), quiet(5)).disturbed_rounds == {2}
+    assert not find_disturbed_rounds(windows_of({2: 4.0}, 4), quiet(4)).disturbed_rounds
 
 
 def test_rounds_beside_busy_processes_are_disturbed() -> None:

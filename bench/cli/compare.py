@@ -179,7 +179,7 @@ class Measure:
 
 def _log_disturbance(comparison: Comparison) -> None:
     found = find_disturbance(comparison.records(), [one.name for one in comparison.experiments])
-    if found.num_rounds:
+    if found.total_rounds:
         log(describe_disturbance(found))
 
 

@@ -21,13 +21,13 @@ from tyro.conf import arg
 from bench.cli.loading_check import (
     LOADED_EXPERIMENT,
     LOADING_SECONDS,
-    loading_table,
-    named_gpu,
+    check_loading,
+    chosen_gpu_spec,
     predict_gpu_rate,
     require_loading_options,
 )
 from bench.cli.options import Json, Results, Settings, experiment_from, finish
-from bench.cli.shard_check import verify_manifests
+from bench.cli.shard_check import verify_or_write_manifests
 from bench.console.console import DISAGREEMENT, OK
 from bench.console.progress import Progress
 from bench.console.tables import Table, print_tables
@@ -111,13 +111,13 @@ class Doctor:
         """Verify the shards; unless one is faulty, predict the cores that load them fast enough."""
         require_loading_options(self.loading_seconds, self.device, self.images_per_s)
         experiment = experiment_from(self.experiment or LOADED_EXPERIMENT, self.settings, shards)
-        gpu = named_gpu(self.device) if self.images_per_s is None else None
-        tables, code = verify_manifests(shards), OK
+        gpu = chosen_gpu_spec(self.device) if self.images_per_s is None else None
+        tables, code = verify_or_write_manifests(shards), OK
         if tables[1].rows:
             code = DISAGREEMENT
         elif self.loading_seconds:
             rate = predict_gpu_rate(experiment, gpu, self.images_per_s, self.results)
-            tables.append(loading_table(experiment, rate, self.results, self.loading_seconds))
+            tables.append(check_loading(experiment, rate, self.results, self.loading_seconds))
         print_tables(tables, self.json)
         return code
 

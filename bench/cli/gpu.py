@@ -24,7 +24,7 @@ from bench.orchestration.gpu_steps import (
     Status,
     Step,
     StepResult,
-    fastest_batch,
+    fastest_batch_size,
     is_resumable,
     read_step_results,
     write_step_results,
@@ -48,7 +48,7 @@ class Gpu:
     RESULTS/STEP.html their page. If the first step fails, the others are skipped.
     """
 
-    minutes: float = 40.0  # minutes for all steps; a step that needs more than what is left is skipped
+    minutes: float = 60.0  # minutes for all steps; a step that needs more than what is left is skipped
     only: Only = ()
     device: Device = "cuda"  # cpu: the same steps at the tiny scale, in ten minutes
     resume: bool = False  # run the steps that are not ok yet, and continue those that were cut short
@@ -71,7 +71,7 @@ class Gpu:
         progress, deadline = Progress(60 * sum(step.minutes for step in steps)), time.monotonic() + 60 * self.minutes
         first, blocked = next(iter(table)), ""
         for step in steps:
-            left, batch = (deadline - time.monotonic()) / 60, fastest_batch([*map(self._path, step.batch_from)])
+            left, batch = (deadline - time.monotonic()) / 60, fastest_batch_size([*map(self._path, step.batch_from)])
             command = self._command(step, num_gpus, batch)
             if reason := blocked or _why_skipped(step, left, batch):
                 log(f"{step.name} is skipped: {reason}")

@@ -25,7 +25,7 @@ class GpuRate:
     source: str
 
 
-def named_gpu(device: str | None) -> GpuSpec | None:
+def chosen_gpu_spec(device: str | None) -> GpuSpec | None:
     """Return the data-sheet values of the named GPU, or of this machine's; None without one. ValueError: no such name.
 
     A GPU of this machine without a known data sheet counts as none.
@@ -46,7 +46,7 @@ def predict_gpu_rate(experiment: Experiment, gpu: GpuSpec | None, given: float |
     return GpuRate(predict_images_per_second(experiment, gpu, results), f"plan for {gpu.name_words}")
 
 
-def loading_table(experiment: Experiment, rate: GpuRate, results: Path, seconds: float) -> Table:
+def check_loading(experiment: Experiment, rate: GpuRate, results: Path, seconds: float) -> Table:
     """Time the loading of an experiment's shards on one core; compare the cores that the GPUs need with those here.
 
     ValueError or OSError for shards that cannot be loaded.

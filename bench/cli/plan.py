@@ -20,7 +20,7 @@ from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec, find_gpu_spec
 from bench.experiments import EXPERIMENTS
 from bench.measure.throughput import model_flops_utilisation
 from bench.plan.collectives import FP32_BYTES, LINK_SHARE, LINK_US, NETWORK_US, Interconnect
-from bench.plan.inverse import CaseOnGpus, points_table, solution_table
+from bench.plan.inverse import CaseOnGpus, mfu_differences_table, solution_table
 from bench.plan.model import (
     LOSS_SHARE,
     OVERLAP,
@@ -116,7 +116,7 @@ class Plan:
         first, second = self._experiments
         gpus = max(1, round(self.gpus * first.batch_size / second.batch_size))
         pair = CaseOnGpus(baseline, self.gpus), CaseOnGpus(experiment, gpus)
-        tables = [solution_table(pair, self._cluster, target), points_table(self._measured_mfu_ratio())]
+        tables = [solution_table(pair, self._cluster, target), mfu_differences_table(self._measured_mfu_ratio())]
         padded = {"captions": ("padded to the context, every token computed", "the released code")}
         print_tables([*tables, assumption_table(self._assumptions() | padded)], self.json)
         return OK

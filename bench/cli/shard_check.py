@@ -20,7 +20,7 @@ from bench.data.shards.shards import find_tar_files
 GIB = 2**30
 
 
-def verify_manifests(data: str) -> list[Table]:
+def verify_or_write_manifests(data: str) -> list[Table]:
     """Read shards whole; verify each folder's manifest, or write it if all shards of the folder are readable.
 
     Return the table of the folders and that of the faulty shards.

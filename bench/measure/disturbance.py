@@ -7,7 +7,7 @@ from bench.record import HOST_BUSY, OTHERS_BUSY, Record, Speed
 from bench.statistics import Disturbance, Windows, find_disturbed_rounds
 
 
-def windows_by_round(records: Iterable[Record], names: Collection[str]) -> dict[str, Windows]:
+def window_rates_by_experiment(records: Iterable[Record], names: Collection[str]) -> dict[str, Windows]:
     """Return the images per second of every window, by experiment and round.
 
     Without runs whose windows have images of several sizes: such windows differ in speed on any machine.
@@ -32,19 +32,20 @@ def find_disturbance(records: Collection[Record], names: Collection[str]) -> Dis
             readings = speed.utilisation if record.circumstances.device == "cpu" else {}
             taken = readings.get(OTHERS_BUSY, 0.0) + readings.get(HOST_BUSY, 0.0)
             busy[speed.round] = max(busy.get(speed.round, 0.0), taken)
-    return find_disturbed_rounds(windows_by_round(records, names), busy)
+    return find_disturbed_rounds(window_rates_by_experiment(records, names), busy)
 
 
 def describe_disturbance(found: Disturbance) -> str:
     """Say in one sentence how many rounds were disturbed and by what, and whether the intervals can be trusted."""
-    if not found.rounds:
-        return f"The machine was undisturbed in all {found.num_rounds} rounds."
+    if not found.disturbed_rounds:
+        return f"The machine was undisturbed in all {found.total_rounds} rounds."
     causes = []
     if found.busy:
         causes.append(f"others used up to {max(found.busy.values()):.0f} % of it")
     if found.slow:
         causes.append(f"up to {100 * max(found.slow.values()):.0f} % of a round's windows were slow")
-    text = f"This machine was disturbed in {len(found.rounds)} of {found.num_rounds} rounds ({'; '.join(causes)})"
+    rounds = f"{len(found.disturbed_rounds)} of {found.total_rounds} rounds"
+    text = f"This machine was disturbed in {rounds} ({'; '.join(causes)})"
     if found.allows_verdicts:
         return f"{text}, which the ratios leave out. An interval can be trusted unless its verdict is “disturbed”."
     return f"{text}. No ratio can be trusted: repeat the comparison when nothing else uses the machine."

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from bench.config import Experiment
-from bench.measure.disturbance import find_disturbance, windows_by_round
+from bench.measure.disturbance import find_disturbance, window_rates_by_experiment
 from bench.measure.throughput import (
     forward_backward_rate,
     hardware_flops_utilisation,
@@ -25,9 +25,9 @@ from bench.statistics import (
     Windows,
     geometric_mean_interval,
     is_engineering_gap,
+    mark_if_disturbed,
     ratios_of,
     unexplained_factor,
-    withhold_if_disturbed,
 )
 
 NAN = float("nan")
@@ -83,7 +83,7 @@ def throughputs_of(records: Sequence[Record], names: Collection[str], base: str 
 
     p and verdict are adjusted for the number of ratios. Disturbed rounds are left out of the ratios.
     """
-    timed, windows = timed_runs(records, names), windows_by_round(records, names)
+    timed, windows = timed_runs(records, names), window_rates_by_experiment(records, names)
     disturbance = find_disturbance(records, names)
     peak = device_peak(speed for runs in timed.values() for _, speed in runs)
     figures = {name: [run_figures(one, speed, peak) for one, speed in runs] for name, runs in timed.items()}
@@ -174,7 +174,7 @@ def _ratios(
     windows: Mapping[str, Windows],
 ) -> dict[str, Ratio]:
     """Return the ratios to `base` without disturbed rounds, of all rounds where too many are disturbed."""
-    left_out = disturbance.rounds if disturbance.allows_verdicts else set()
+    left_out = disturbance.disturbed_rounds if disturbance.allows_verdicts else set()
     measured: dict[str, dict[int, float]] = {}
     for name, rows in figures.items():
         for row in rows:
@@ -185,7 +185,7 @@ def _ratios(
     ratios = ratios_of(measured[base], {name: runs for name, runs in measured.items() if name != base})
     kept = {name: {round_: runs[round_] for round_ in runs.keys() - left_out} for name, runs in windows.items()}
     return {
-        name: withhold_if_disturbed(ratio, disturbance, kept.get(base, {}), kept.get(name, {}))
+        name: mark_if_disturbed(ratio, disturbance, kept.get(base, {}), kept.get(name, {}))
         for name, ratio in ratios.items()
     }
 

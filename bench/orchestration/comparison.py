@@ -107,7 +107,7 @@ class Comparison:
             self.run_round(self.jobs_of_round(arms, round_, min(rounds + disturbed, most)))
             round_ += 1
             if round_ >= rounds:
-                found = len(find_disturbance(self.records(), names).rounds)
+                found = len(find_disturbance(self.records(), names).disturbed_rounds)
                 progress.expect(seconds * (min(rounds + found, most) - min(rounds + disturbed, most)))
                 disturbed = found
 

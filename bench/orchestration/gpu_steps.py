@@ -141,7 +141,7 @@ def is_resumable(folder: Path) -> bool:
     return bool(list_checkpoints(folder / "checkpoints")) or commits == {current_commit()}
 
 
-def fastest_batch(folders: Sequence[Path]) -> int | None:
+def fastest_batch_size(folders: Sequence[Path]) -> int | None:
     """Return the batch size of most images/s, as the geometric mean of the two methods; None without such records."""
     rates = defaultdict[int, dict[str, list[float]]](lambda: defaultdict(list))
     for folder in folders:

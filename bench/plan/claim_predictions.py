@@ -31,7 +31,7 @@ def predict_claim(claim: PaperClaim) -> PredictedRatios:
     return PredictedRatios(
         equal_sizes=_flop_ratio([replace(one, image_sizes=()) for one in pair]),
         released_sizes=_flop_ratio(pair),
-        communication=_communication_ratio(claim, pair),
+        communication=_communication_factor(claim, pair),
     )
 
 
@@ -40,7 +40,7 @@ def _flop_ratio(pair: Sequence[Experiment]) -> float:
     return round(baseline / experiment, DIGITS)
 
 
-def _communication_ratio(claim: PaperClaim, pair: Sequence[Experiment]) -> float | None:
+def _communication_factor(claim: PaperClaim, pair: Sequence[Experiment]) -> float | None:
     if claim.gpu is None or claim.gpus is None:
         return None
     device = GPU_SPECS[claim.gpu]

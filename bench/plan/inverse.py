@@ -121,16 +121,16 @@ def solution_table(pair: CasePair, cluster: Cluster, target: float) -> Table:
     return Table(SOLUTION_TITLE, rows, note)
 
 
-def points_table(measured: Iterable[tuple[str, float, str]]) -> Table:
+def mfu_differences_table(measured: Iterable[tuple[str, float, str]]) -> Table:
     """List ratios of MFU between published trainings of one model, and `measured` ones: name, ratio and source."""
     runs = [run for run in PUBLISHED_RUNS if run.batch is not None]
     by_model = defaultdict[tuple[str, GpuSpec], list[PublishedRun]](list)
     for run in runs:
         by_model[run.model, run.device].append(run)
     rows = [
-        *(_published_row(f"{model}, fastest over slowest", several) for (model, _), several in by_model.items()),
+        *(_mfu_difference_row(f"{model}, fastest over slowest", several) for (model, _), several in by_model.items()),
         *(
-            _published_row(f"{run.model} on {run.gpus} GPUs, equal settings", [run])
+            _mfu_difference_row(f"{run.model} on {run.gpus} GPUs, equal settings", [run])
             for run in runs
             if run.low < run.high
         ),
@@ -143,7 +143,7 @@ def points_table(measured: Iterable[tuple[str, float, str]]) -> Table:
     return Table(POINTS_TITLE, [row for row in rows if row["MFU ratio"] > 1 or row["network, GB/s"] is None], note)
 
 
-def _published_row(name: str, runs: Sequence[PublishedRun]) -> dict[str, Any]:
+def _mfu_difference_row(name: str, runs: Sequence[PublishedRun]) -> dict[str, Any]:
     ends = [replace(run, low=rate, high=rate) for run in runs for rate in (run.low, run.high)]
     utilisations = [fit_utilisation(run, NCCL, OVERLAP) for run in ends]
     network = runs[0].device.network_bytes_per_second

@@ -18,7 +18,7 @@ def compile_blocks(model: nn.Module, num_image_sizes: int) -> None:
 
     Equal blocks share a graph, so that compilation does not take longer for deeper towers. The gradients of a block
     are ready before those of the blocks below it, so that DDP and FSDP2 communicate during the backward. More graphs
-    than a limit are an error (`explain_recompile_limit`): by default dynamo would run it eagerly without a warning.
+    than a limit are an error (`translate_recompile_error`): by default dynamo would run it eagerly without a warning.
     """
     from torch._dynamo import config
     from torch._inductor import config as inductor_config
@@ -32,7 +32,7 @@ def compile_blocks(model: nn.Module, num_image_sizes: int) -> None:
 
 
 @contextmanager
-def explain_recompile_limit() -> Iterator[None]:
+def translate_recompile_error() -> Iterator[None]:
     """Raise RuntimeError with a remedy if a block would be compiled more often than the limit."""
     try:
         yield

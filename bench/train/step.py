@@ -20,7 +20,7 @@ from bench.data.stream import Batch
 from bench.data.targets import Target
 from bench.environment.machine import resolve_padding
 from bench.methods import Method, simulated_group
-from bench.train.compilation import compile_blocks, explain_recompile_limit
+from bench.train.compilation import compile_blocks, translate_recompile_error
 from bench.train.distributed import (
     AUTOCAST_DTYPES,
     ModelWithLoss,
@@ -94,7 +94,7 @@ def make_step(
         with (
             torch.autocast(device.type, dtype, enabled=dtype is not None),
             select_kernel(),
-            explain_recompile_limit(),
+            translate_recompile_error(),
         ):
             return cast("Tensor", compute_loss(batch.images, batch.target))
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bench.catalog import RANDOM_INIT
 from bench.record import Transfer
-from bench.statistics import Claim, Difference, Estimate
+from bench.statistics import AccuracyDifference, Difference, Estimate
 from bench.transfer.score_tables import CLASS_NAMES, COPIED_ROWS, INIT_PROTOCOL, PROMPTS, RANDOM_HEAD, nearest_labels
 from reports.accuracy import label_curves, label_views
 from reports.accuracy.label_curves import PER_CLASS, Curve, choose_curve_per_subject, format_labels, label_counts
@@ -159,7 +159,7 @@ def _verdict_sentences(comparison: ComparisonRecords, curves: Sequence[Curve], c
     return sentences
 
 
-def _format_verdicts(gains: Mapping[float, Claim]) -> str:
+def _format_verdicts(gains: Mapping[float, AccuracyDifference]) -> str:
     """Group the numbers of labels by verdict."""
     found: dict[Difference, list[str]] = {}
     for labels, claim in gains.items():

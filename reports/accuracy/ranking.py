@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from bench.record import Transfer
-from bench.statistics import ALPHA, SEEDS_FOR_RANKING, Claim, Estimate, estimate_paired_over_seeds
+from bench.statistics import ALPHA, SEEDS_FOR_RANKING, AccuracyDifference, Estimate, estimate_paired_over_seeds
 from bench.transfer.score_tables import PROBE
 from reports.accuracy import scores
 from reports.accuracy.pareto import UNTRAINED
@@ -15,7 +15,7 @@ from reports.render.frames import ComparisonRecords
 
 MOST_NAMED = 4  # experiments beside the first that a sentence names
 Key = tuple[object, ...]  # of a claim
-Claims = Mapping[Key, Claim]  # all of the page
+Claims = Mapping[Key, AccuracyDifference]  # all of the page
 
 
 def ranking_differences(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -> dict[Key, Estimate]:
@@ -107,7 +107,7 @@ def _ranking_sentences(comparison: ComparisonRecords, answers: Sequence[SubjectS
     ]
 
 
-def _versus_base_clause(comparison: ComparisonRecords, budget: str, claim: Claim) -> Markup:
+def _versus_base_clause(comparison: ComparisonRecords, budget: str, claim: AccuracyDifference) -> Markup:
     base, found = comparison.label(comparison.base or ""), claim.difference
     if claim.verdict == "not distinguishable":
         words = Markup("not distinguishable from {}").format(base)

@@ -65,7 +65,7 @@ def task_table(
     return HtmlTable.of_groups(f"Accuracy on {task}", columns, groups)
 
 
-def points_table(
+def mfu_differences_table(
     comparison: ComparisonRecords, answers: Sequence[SubjectScore], protocol: str, device: CostAxis, energy: CostAxis
 ) -> HtmlTable:
     """Show every point of the accuracy charts; energy where it was measured for any tower."""

@@ -157,8 +157,13 @@ def _judge(
     if counted is not None:
         exact = Interval(*[math.log(counted)] * 3)
         return judge_claim(figure, exact, exact, {})
-    if (obstacle := _obstacle(claim, controlled, published)) is not None:
-        return _untestable(obstacle)
+    measured = [one for one in (published, controlled) if one is not None]
+    obstacles = [_obstacle(claim, one) for one in measured]
+    if measured and all(obstacles):
+        return _untestable(obstacles[0] or "")
+    published, controlled = (
+        one if one is not None and _obstacle(claim, one) is None else None for one in (published, controlled)
+    )
     as_published = None if published is None else published.found
     by_method = as_published if claim.controlled is None else None if controlled is None else controlled.found
     if by_method is None and published is not None:
@@ -171,16 +176,13 @@ def _judge(
     return judge_claim(figure, by_method, as_published, causes, unmeasured)
 
 
-def _obstacle(claim: PaperClaim, controlled: PairEvidence | None, published: PairEvidence | None) -> str | None:
-    """Return why records of this kind cannot decide a claim; None if they can."""
-    for found in filter(None, (published, controlled)):
-        if claim.metric != "accuracy" and not found.is_gpu:
-            return "the records are of a CPU, and the claim is on accelerators"
-        if found.is_disturbed:
-            return "other work on the machine disturbed the runs"
-        if found.changed:
-            return f"the runs differ from the recipe in {found.changed}"
-    return None
+def _obstacle(claim: PaperClaim, found: PairEvidence) -> str | None:
+    """Return why the records of a pair cannot decide a claim; None if they can."""
+    if claim.metric != "accuracy" and not found.is_gpu:
+        return "the records are of a CPU, and the claim is on accelerators"
+    if found.is_disturbed:
+        return "other work on the machine disturbed the runs"
+    return f"the runs differ from the recipe in {found.changed}" if found.changed else None
 
 
 def _untestable(reason: str) -> ClaimJudgement:

@@ -18,7 +18,7 @@ from bench.cli.compare import Measure
 from bench.cli.main import parse
 from bench.cli.options import experiment_from
 from bench.config import require_comparable_experiments
-from bench.orchestration.gpu_steps import STEPS, STEPS_FILE, Step, StepResult, StepResults, fastest_batch
+from bench.orchestration.gpu_steps import STEPS, STEPS_FILE, Step, StepResult, StepResults, fastest_batch_size
 from bench.record import Record, record_path, write_record
 from tests.processes import LONGEST_SECONDS, wait_until
 from tests.small import circumstances, small
@@ -156,12 +156,12 @@ def write_speeds(folder: Path, method: str, batch_size: int, seconds: float) -> 
 
 
 def test_fastest_batch_is_that_of_the_pair(tmp_path: Path) -> None:
-    assert fastest_batch([tmp_path, tmp_path / "absent"]) is None
+    assert fastest_batch_size([tmp_path, tmp_path / "absent"]) is None
     for method, of_16, of_32 in (("clip", 1.0, 1.8), ("catlip", 1.0, 1.9)):
         write_speeds(tmp_path, method, 16, of_16)
         write_speeds(tmp_path, method, 32, of_32)
     write_speeds(tmp_path, "clip", 64, 0.1)  # catlip ran out of memory
-    assert fastest_batch([tmp_path]) == 32
+    assert fastest_batch_size([tmp_path]) == 32
 
 
 def test_step_without_a_batch_is_skipped_and_with_one_gets_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench.__main__ import main
-from bench.cli.loading_check import GpuRate, loading_table
+from bench.cli.loading_check import GpuRate, check_loading
 from bench.environment.cores import available_cores
 from bench.environment.gpu_specs import GPU_SPECS
 from bench.measure.loading import MIN_BATCHES, TIMED_BATCH, time_loading
@@ -45,7 +45,7 @@ def test_cores_needed_are_the_images_of_all_gpus_over_those_of_a_core(
     assert f"catlip-tiny{line}" in capsys.readouterr().out
     monkeypatch.setattr("bench.cli.loading_check.available_cores", lambda: 16)
     for rate, verdict in ((0.001, "enough"), (1e9, "too few")):
-        table = loading_table(small("clip", data=str(shards)), GpuRate(rate, "given"), results, 0.0)
+        table = check_loading(small("clip", data=str(shards)), GpuRate(rate, "given"), results, 0.0)
         assert table.rows[0]["verdict"] == verdict
         assert table.rows[0]["workers"] == (1 if verdict == "enough" else 7)
 
