@@ -96,9 +96,9 @@ def test_step_that_hangs_is_ended_with_its_children_and_the_others_run(
 def test_step_that_does_not_fit_is_skipped_and_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, tmp_path, (FIRST, Step("long", 41, "-c 1"), LAST)) == 0
+    assert run(monkeypatch, tmp_path, (FIRST, Step("long", 61, "-c 1"), LAST)) == 0
     assert statuses(tmp_path) == {"preflight": "ok", "long": "skipped", "last": "ok"}
-    assert re.search(r"long is skipped: it needs 41 minutes, and (40|39)\.\d are left", capsys.readouterr().err)
+    assert re.search(r"long is skipped: it needs 61 minutes, and (60|59)\.\d are left", capsys.readouterr().err)
 
 
 def test_failed_first_step_stops_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -131,6 +133,22 @@ def test_sampler_share_is_its_own_cpu_time() -> None:
     assert readings.sampler_share == 0  # counters are read at the ends: no thread
 
 
+@contextmanager
+def busy_process(*, is_own: bool) -> Iterator[psutil.Process]:
+    """A process that uses a core: a child of this process, or one that its parent left behind."""
+    busy = [sys.executable, "-c", "while True: pass"]
+    start = f"import subprocess; print(subprocess.Popen({busy}, stdout=subprocess.DEVNULL).pid)"
+    if is_own:
+        process: psutil.Process = psutil.Popen(busy)
+    else:
+        process = psutil.Process(int(subprocess.check_output([sys.executable, "-c", start])))
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_the_cpu_reader_tells_this_process_from_the_others() -> None:
     before = time.perf_counter()
     with sampled(open_reader(CPU), CPU) as readings:
@@ -140,14 +158,14 @@ def test_the_cpu_reader_tells_this_process_from_the_others() -> None:
     assert {"process CPU busy percent", "other processes CPU busy percent"} <= readings.figures.keys()
     machine_seconds = os.cpu_count() * (time.perf_counter() - before)
     assert readings.figures["process CPU busy percent"] > 100 * (0.2 - 2 * TICK) / machine_seconds
-    before = time.perf_counter()
-    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as child:
-        with sampled(open_reader(CPU), CPU) as readings:
-            wait_until(lambda: sum(psutil.Process(child.pid).cpu_times()[:2]) > 0.3)
-        child.kill()
-    machine_seconds = os.cpu_count() * (time.perf_counter() - before)
-    assert readings.figures["other processes CPU busy percent"] > 100 * (0.2 - 2 * TICK) / machine_seconds
-    assert readings.figures["process CPU busy percent"] < 50 / os.cpu_count()
+    for is_own, name in ((True, "process CPU busy percent"), (False, "other processes CPU busy percent")):
+        with busy_process(is_own=is_own) as process:
+            before, used = time.perf_counter(), sum(process.cpu_times()[:2])
+            with sampled(open_reader(CPU), CPU) as readings:
+                wait_until(lambda process=process, used=used: sum(process.cpu_times()[:2]) > used + 0.3)
+            machine_seconds = os.cpu_count() * (time.perf_counter() - before)
+        assert readings.figures[name] > 100 * (0.3 - 2 * TICK) / machine_seconds
+    assert readings.figures["process CPU busy percent"] < 50 / os.cpu_count()  # of this process without the other
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the limit is Linux's RLIMIT_DATA")
