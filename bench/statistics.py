@@ -240,6 +240,11 @@ class Disturbance:
         undisturbed = self.total_rounds - len(self.disturbed_rounds)
         return undisturbed >= max(self.total_rounds * (1 - MAX_DISTURBED_SHARE), min(MIN_ROUNDS, self.total_rounds))
 
+    @property
+    def excluded_rounds(self) -> set[int]:
+        """The rounds that ratios leave out: the disturbed ones, or none where too many are disturbed."""
+        return self.disturbed_rounds if self.allows_verdicts else set()
+
 
 def find_disturbed_rounds(windows: Mapping[str, Windows], busy_percent: Mapping[int, float]) -> Disturbance:
     """Find the rounds in which the machine was not the experiments' own.

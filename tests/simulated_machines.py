@@ -116,8 +116,8 @@ def compare(machine: Machine, seed: int) -> tuple[dict[str, Ratio], dict[str, Ra
         round_ += 1
         disturbance = find_disturbed_rounds(windows, dict.fromkeys(range(round_), 0.0))
     plain = ratios_of_windows({name: {k: runs[k] for k in range(ROUNDS)} for name, runs in windows.items()})
-    left_out = disturbance.disturbed_rounds if disturbance.allows_verdicts else set[int]()
-    kept = {name: {k: run for k, run in runs.items() if k not in left_out} for name, runs in windows.items()}
+    excluded = disturbance.excluded_rounds
+    kept = {name: {k: run for k, run in runs.items() if k not in excluded} for name, runs in windows.items()}
     ruled = {
         name: mark_if_disturbed(ratio, disturbance, kept[NAMES[0]], kept[name])
         for name, ratio in ratios_of_windows(kept).items()

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,9 +91,7 @@ class Bench:
         comparison.score(scope)
         if scope.curves:
             comparison.score(scope, [CURVE_TASK], scope.curves)
-        code = finish(comparison, [*_cost_tables(comparison), *all_transfer_tables(comparison.records())])
-        _log_disturbance(comparison)
-        return code
+        return _finish_timed(comparison, [*_cost_tables(comparison), *all_transfer_tables(comparison.records())])
 
     @property
     def _scope(self) -> str:
@@ -172,15 +171,16 @@ class Measure:
             tables.append(batch_trial_table(records))
         for path in comparison.trace() if self.trace else []:
             print(f"trace: {path} (open it at https://ui.perfetto.dev)", file=sys.stderr)
-        code = finish(comparison, tables, self.json)
-        _log_disturbance(comparison)
-        return code
+        return _finish_timed(comparison, tables, self.json)
 
 
-def _log_disturbance(comparison: Comparison) -> None:
+def _finish_timed(comparison: Comparison, tables: Sequence[Table], json_file: Path | None = None) -> int:
+    """Finish, and log as the last line how disturbed the machine was."""
+    code = finish(comparison, tables, json_file)
     found = find_disturbance(comparison.records(), [one.name for one in comparison.experiments])
     if found.total_rounds:
         log(describe_disturbance(found))
+    return code
 
 
 def _cost_tables(comparison: Comparison, *, allow_differences: bool = False) -> list[Table]:

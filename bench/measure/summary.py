@@ -174,16 +174,16 @@ def _ratios(
     windows: Mapping[str, Windows],
 ) -> dict[str, Ratio]:
     """Return the ratios to `base` without disturbed rounds, of all rounds where too many are disturbed."""
-    left_out = disturbance.disturbed_rounds if disturbance.allows_verdicts else set()
+    excluded = disturbance.excluded_rounds
     measured: dict[str, dict[int, float]] = {}
     for name, rows in figures.items():
         for row in rows:
-            if row["round"] not in left_out and not math.isnan(row[column]):
+            if row["round"] not in excluded and not math.isnan(row[column]):
                 measured.setdefault(name, {})[int(row["round"])] = row[column]
     if base not in measured:
         return {}
     ratios = ratios_of(measured[base], {name: runs for name, runs in measured.items() if name != base})
-    kept = {name: {round_: runs[round_] for round_ in runs.keys() - left_out} for name, runs in windows.items()}
+    kept = {name: {round_: runs[round_] for round_ in runs.keys() - excluded} for name, runs in windows.items()}
     return {
         name: mark_if_disturbed(ratio, disturbance, kept.get(base, {}), kept.get(name, {}))
         for name, ratio in ratios.items()
