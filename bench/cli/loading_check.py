@@ -36,14 +36,14 @@ def chosen_gpu_spec(device: str | None) -> GpuSpec | None:
 
 
 def predict_gpu_rate(experiment: Experiment, gpu: GpuSpec | None, given: float | None, results: Path) -> GpuRate:
-    """Return the images/s of a GPU: those given, or those that `plan` predicts at its default utilisation."""
+    """Return the images/s of a GPU: those given, or the most that `plan` predicts."""
     if given is not None:
         return GpuRate(given, "--images-per-s")
     if gpu is None:
         return GpuRate(None, "no GPU of a known data sheet: give --device NAME or --images-per-s N")
-    from bench.plan.workload import predict_images_per_second
+    from bench.plan.workload import predict_most_images_per_second
 
-    return GpuRate(predict_images_per_second(experiment, gpu, results), f"plan for {gpu.name_words}")
+    return GpuRate(predict_most_images_per_second(experiment, gpu, results), f"plan for {gpu.name_words}, high end")
 
 
 def check_loading(experiment: Experiment, rate: GpuRate, results: Path, seconds: float) -> Table:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import median
@@ -19,6 +19,7 @@ from bench.data.caption_lengths import describe_captions
 from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec, find_gpu_spec
 from bench.experiments import EXPERIMENTS
 from bench.measure.throughput import model_flops_utilisation
+from bench.plan.calibration import PredictedUtilisation
 from bench.plan.collectives import FP32_BYTES, LINK_SHARE, LINK_US, NETWORK_US, Interconnect
 from bench.plan.inverse import CaseOnGpus, mfu_differences_table, solution_table
 from bench.plan.model import (
@@ -31,13 +32,13 @@ from bench.plan.model import (
     scaling_curve,
     training_cost,
 )
-from bench.plan.published import published_utilisation
 from bench.plan.records import TimedRuns, estimate_max_batch, find_timed_runs, measured_compute, newest_timed_records
 from bench.plan.tables import (
     PlanResult,
     assumption_table,
     communication_table,
     curve_table,
+    interval_table,
     plan_table,
     published_table,
 )
@@ -60,7 +61,7 @@ class Plan:
     images: Images = None
     record: Path | None = None  # speed record of one device, or folder of records
     device: Annotated[str | None, arg(help=f"name of a GPU, in place of a record: {', '.join(GPU_SPECS)}")] = None
-    # share of that GPU's bf16 peak, communication excluded; default: the median of published CLIP trainings
+    # share of that GPU's bf16 peak, communication excluded; default: predicted from published CLIP trainings
     utilisation: float | None = None
     batch: int | None = None  # images per step of all GPUs; default: the experiment's batch_size on each GPU
     price: float | None = None  # price of a GPU-hour
@@ -101,8 +102,8 @@ class Plan:
         if (self.record is None) == (self.device is None):
             raise ValueError("a plan needs either --record FILE (measured) or --device NAME (assumed): give one")
         plans = [self._plan(experiment) for experiment in self._experiments]
-        tables = [plan_table(plans, self.gpus), communication_table(plans, self._cluster), curve_table(plans)]
-        print_tables([*tables, assumption_table(self._assumptions())], self.json)
+        tables = [plan_table(plans, self.gpus), interval_table(plans), communication_table(plans, self._cluster)]
+        print_tables([*tables, curve_table(plans), assumption_table(self._assumptions())], self.json)
         return OK
 
     def _solve(self, target: float) -> int:
@@ -111,7 +112,7 @@ class Plan:
 
         if len(self._experiments) != 2 or self._device is None:  # noqa: PLR2004
             raise ValueError("--solve needs a baseline, an experiment and --device NAME")
-        utilisation = self.utilisation or published_utilisation()
+        utilisation = self._utilisation.value
         baseline, experiment = (plan_as_released(one, self._device, utilisation) for one in self._experiments)
         first, second = self._experiments
         gpus = max(1, round(self.gpus * first.batch_size / second.batch_size))
@@ -187,6 +188,16 @@ class Plan:
         return find_gpu_spec(runs.where.machine.partition(";")[0])  # the CPU's name follows
 
     @cached_property
+    def _utilisation(self) -> PredictedUtilisation:
+        """The given utilisation, or that of published trainings for the first experiment; all experiments share it."""
+        from bench.plan.workload import predict_utilisation
+
+        if self.utilisation is not None:
+            return PredictedUtilisation(self.utilisation, self.utilisation, self.utilisation)
+        assert self._device is not None
+        return predict_utilisation(self._experiments[0], self._device)
+
+    @cached_property
     def _cluster(self) -> Cluster:
         per_node, link, network = self.per_node, self.link_gbs, self.network_gbs
         if (device := self._device) is not None:
@@ -205,7 +216,7 @@ class Plan:
         from bench.plan.workload import assume_compute, count_parameters
 
         weights, runs, device = count_parameters(experiment), self._timed_runs(experiment), self._device
-        bytes_per_parameter = 2
+        bytes_per_parameter, ends = 2, tuple[float, ...]()
         largest: tuple[int | None, str] = (None, "unknown without memory records of one GPU; give --record")
         if runs is not None:
             cpu_peak = runs.runs[0].peak_flops_per_second if runs.where.device == "cpu" else None
@@ -220,15 +231,21 @@ class Plan:
                 largest = estimate_max_batch(experiment, self._records, limit_bytes, weights, self.gpus)
         else:
             assert device is not None
-            utilisation = self.utilisation or published_utilisation()
-            (compute, tokens), watts = assume_compute(experiment, device, utilisation, self.results), device.watts
+            utilisation = self._utilisation
+            (compute, tokens), watts = assume_compute(experiment, device, utilisation.value, self.results), device.watts
+            ends = (
+                () if self.utilisation else (utilisation.low / utilisation.value, utilisation.high / utilisation.value)
+            )
         batch = experiment.mean_batch_size
         case = PlanCase(experiment.name, weights, compute, batch, experiment.sharding, bytes_per_parameter)
-        step = plan_step(case, self._cluster, self.gpus, self.batch)
         images = experiment.images if self.images is None else parse_count(self.images)
-        basis, cost = "assumed" if runs is None else "measured", training_cost(step, images, self.price, watts)
+        found = []
+        for times in (1.0, *ends):
+            step = plan_step(replace(case, compute=compute.speed_up(times)), self._cluster, self.gpus, self.batch)
+            found.append((step, training_cost(step, images, self.price, watts)))
         curve = scaling_curve(case, self._cluster, self.gpus, self.batch)
-        return PlanResult(case, basis, tokens, step, cost, curve, largest)
+        basis = "assumed" if runs is None else "measured"
+        return PlanResult(case, basis, tokens, *found[0], curve, largest, found[1:])
 
     def _assumptions(self) -> dict[str, tuple[str, str]]:
         """Return the value and the source of each assumption."""
@@ -241,9 +258,8 @@ class Plan:
                 if runs.watts is not None:
                     rows[f"power, {name}"] = (f"{runs.watts:.0f} W, constant", "measured, by the energy counter")
         if self.device is not None and device is not None:
-            source = "given" if self.utilisation else "median of plan --published, communication excluded"
-            utilisation = self.utilisation or published_utilisation()
-            peak = f"{utilisation:.3f} of {device.bf16_flops / 1e12:g} TFLOP/s, bf16 ({device.source})"
+            source = "given" if self.utilisation else f"plan --published, for the size of {self._experiments[0].name}"
+            peak = f"{self._utilisation.value:.3f} of {device.bf16_flops / 1e12:g} TFLOP/s, bf16 ({device.source})"
             rows["utilisation"] = (peak, f"assumed, not a measurement: {source}")
             rows["power of a GPU"] = (f"{device.watts:g} W, constant", device.source)
         rows["captions"] = (describe_captions(self._experiments), "--caption-lengths, or the data")

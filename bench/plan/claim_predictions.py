@@ -15,8 +15,7 @@ from bench.environment.gpu_specs import GPU_SPECS
 from bench.measure.costs import forward_flops_as_released
 from bench.plan.collectives import data_sheet_interconnect
 from bench.plan.model import OVERLAP, Cluster, plan_step
-from bench.plan.published import published_utilisation
-from bench.plan.workload import plan_as_released
+from bench.plan.workload import plan_as_released, predict_utilisation
 
 DIGITS = 6  # of a written ratio
 
@@ -24,8 +23,8 @@ DIGITS = 6  # of a written ratio
 def predict_claim(claim: PaperClaim) -> PredictedRatios:
     """Return the ratios of images/s, experiment over baseline, that are predicted for a claim.
 
-    FLOPs are those of the forward as released. Communication is that of the claim's GPUs at the median MFU of published
-    trainings: the ratio of GPU-seconds with it over the ratio without it.
+    FLOPs are those of the forward as released. Communication is that of the claim's GPUs at the utilisation that
+    published trainings predict for the baseline: the ratio of GPU-seconds with it over the ratio without it.
     """
     pair = claim.experiments_of(claim.experiments)
     return PredictedRatios(
@@ -45,8 +44,9 @@ def _communication_factor(claim: PaperClaim, pair: Sequence[Experiment]) -> floa
         return None
     device = GPU_SPECS[claim.gpu]
     cluster, shares = Cluster(data_sheet_interconnect(device), OVERLAP), list[float]()
+    utilisation = predict_utilisation(pair[0], device).value
     for experiment, gpus in zip(pair, claim.gpus, strict=True):
-        step = plan_step(plan_as_released(experiment, device, published_utilisation()), cluster, gpus)
+        step = plan_step(plan_as_released(experiment, device, utilisation), cluster, gpus)
         shares.append(step.seconds / (step.forward + step.backward))
     return round(shares[0] / shares[1], DIGITS)
 

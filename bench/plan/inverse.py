@@ -39,9 +39,7 @@ def gpu_speed_ratio(pair: CasePair, cluster: Cluster, compute_ratio: float = 1.0
     """
     rates = []
     for side, faster in zip(pair, (1.0, compute_ratio), strict=True):
-        compute = side.case.compute
-        scaled = replace(compute, forward=compute.forward / faster, backward=compute.backward / faster)
-        step = plan_step(replace(side.case, compute=scaled), cluster, side.gpus)
+        step = plan_step(replace(side.case, compute=side.case.compute.speed_up(faster)), cluster, side.gpus)
         rates.append(step.images_per_second / step.gpus)
     return rates[1] / rates[0]
 

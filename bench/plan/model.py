@@ -5,7 +5,7 @@ products of a contrastive loss with additional captions, and the exposed communi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.config import MethodName, Sharding
 from bench.environment.gpu_specs import GpuSpec
@@ -41,6 +41,10 @@ class ComputeProfile:
     # number of captions per image in a contrastive loss; additional ones are `PlannedStep.extra_negatives_seconds`
     captions: float
     loss_flops: float  # FLOP/s of the products with additional captions
+
+    def speed_up(self, times: float) -> "ComputeProfile":
+        """Return the profile of a device whose forward and backward are so many times as fast."""
+        return replace(self, forward=self.forward / times, backward=self.backward / times)
 
 
 @dataclass(frozen=True, slots=True)

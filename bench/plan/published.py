@@ -13,14 +13,12 @@ JUWELS Booster: 4 A100 of 40 GB and 4 x 200 Gbit/s per node; Stability's cluster
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from statistics import median
 
 from scipy.optimize import brentq
 
 from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec
 from bench.plan.collectives import LINK_US, NETWORK_US, ParameterCounts, data_sheet_interconnect
-from bench.plan.model import LOSS_PRODUCTS, OVERLAP, Cluster, FlopsPerImage, PlanCase, assumed_compute, plan_step
+from bench.plan.model import LOSS_PRODUCTS, Cluster, FlopsPerImage, PlanCase, assumed_compute, plan_step
 
 V100 = GpuSpec("V100", 125e12, 15.7e12, 32 * GB, 300.0, 150 * GB, None, sheet="NVIDIA V100 datasheet, fp16")
 A100, H100 = GPU_SPECS["a100"], GPU_SPECS["h100"]
@@ -137,12 +135,6 @@ def published_mfu() -> list[tuple[str, str, float, str]]:
         ),
         *STATED_MFU,
     ]
-
-
-@cache
-def published_utilisation() -> float:
-    """Return the published trainings' median utilisation of the dense peak, communication excluded."""
-    return median(fit_utilisation(run, NCCL, OVERLAP) for run in PUBLISHED_RUNS)
 
 
 def fit_utilisation(run: PublishedRun, latencies: Latencies, overlap: float) -> float:

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from bench.console.tables import Table
+from bench.plan.calibration import COVERAGE, PredictedUtilisation, leave_one_out
 from bench.plan.collectives import collective_seconds, step_collectives
 from bench.plan.model import (
     MAX_GPUS,
@@ -34,6 +35,8 @@ class PlanResult:
     cost: TrainingCost
     steps: Sequence[PlannedStep]  # the curve
     largest: tuple[int | None, str]  # largest batch of one device, and how it is known
+    # step and cost at both ends of the interval of the utilisation; empty if it is measured or given
+    ends: Sequence[tuple[PlannedStep, TrainingCost]] = ()
 
 
 def plan_table(plans: Sequence[PlanResult], gpus: int) -> Table:
@@ -81,6 +84,34 @@ def plan_table(plans: Sequence[PlanResult], gpus: int) -> Table:
     if any(one.basis == "assumed" for one in plans):
         note += "\nThe step time is from an assumed utilisation, data and optimizer included: it is not a measurement."
     return Table(f"Plan for {gpus:,} GPUs", rows, note, is_transposed=True)
+
+
+def interval_table(plans: Sequence[PlanResult]) -> Table:
+    """List what depends on the utilisation, with its interval."""
+    rows = []
+    for one in plans:
+        found = [
+            {
+                "images/s": step.images_per_second,
+                "hours": cost.hours,
+                "GPU-hours": cost.gpu_hours,
+                "price": cost.price,
+                "kWh of the GPUs": cost.kwh,
+            }
+            for step, cost in (*one.ends, (one.step, one.cost))
+            if one.ends
+        ]
+        for name in found[-1] if found else ():
+            values = [value for figures in found if (value := figures[name]) is not None]
+            if values:
+                ends = {"low": min(values), "predicted": values[-1], "high": max(values)}
+                rows.append({"experiment": one.case.name, "figure": name, **ends})
+    note = (
+        f"Of {COVERAGE:.0%} of new trainings the utilisation is expected inside, as published ones scatter (plan "
+        "--published).\nThe experiments of a plan share one utilisation, that of the first: the interval is not of "
+        "their ratio."
+    )
+    return Table(f"{COVERAGE:.0%} intervals", rows, note)
 
 
 def curve_table(plans: Sequence[PlanResult]) -> Table:
@@ -134,13 +165,15 @@ def assumption_table(assumptions: Mapping[str, tuple[str, str]]) -> Table:
 
 
 def published_table(utilisation: float | None, latencies: Latencies, overlap: float) -> Table:
-    """Compare predictions with published trainings, each at the others' median utilisation or at a given one."""
-    rows, errors = [], []
+    """Compare predictions with published trainings, each from all others or at a given utilisation."""
+    rows, errors, inside = [], [], []
     utilisations = [fit_utilisation(run, latencies, overlap) for run in PUBLISHED_RUNS]
-    for at, run in enumerate(PUBLISHED_RUNS):
-        planned_at = utilisation or median([*utilisations[:at], *utilisations[at + 1 :]])
-        rate, share = predict_gpu_rate(run, planned_at, latencies, overlap)
+    given = None if utilisation is None else PredictedUtilisation(utilisation, utilisation, utilisation)
+    predictions = leave_one_out(utilisations) if given is None else [given] * len(PUBLISHED_RUNS)
+    for run, fitted, predicted in zip(PUBLISHED_RUNS, utilisations, predictions, strict=True):
+        rate, share = predict_gpu_rate(run, predicted.value, latencies, overlap)
         errors.append(rate / run.midpoint - 1)
+        inside.append(predicted.low <= fitted <= predicted.high)
         rows.append(
             {
                 "source": run.source,
@@ -150,20 +183,25 @@ def published_table(utilisation: float | None, latencies: Latencies, overlap: fl
                 "checkpointed": "yes" if run.is_recomputed else "no",
                 "images/s/GPU": f"{run.low:g}" if run.low == run.high else f"{run.low:g} to {run.high:g}",
                 "utilisation": run.utilisation,
-                "computing": utilisations[at],
-                "planned at": planned_at,
+                "computing": fitted,
+                "planned at": predicted.value,
+                "low": predicted.low,
+                "high": predicted.high,
                 "planned": rate,
                 "error": errors[-1],
                 "communication, share": share,
             }
         )
-    inside = sum(abs(error) <= 1 / 4 for error in errors)
+    widest = max(run.high / run.low for run in PUBLISHED_RUNS)
     note = (
         "utilisation: of the whole step. computing: without the predicted communication, where the batch is known.\n"
-        f"planned at: {'the median of the other rows' if utilisation is None else 'the given utilisation'}, with the "
-        f"interconnect of its machine and an overlap of {overlap:g}.\nerror: planned over published (the middle of a "
-        f"range), minus 1. {inside} of {len(rows)} errors are within 25 %; their median is "
-        f"{median(map(abs, errors)):.0%}.\nOne utilisation does not predict a training: software and data loading "
-        "determine it. Ratios of methods at one utilisation are ratios of FLOPs."
+        "error: planned over published (the middle of a range), minus 1, with the interconnect of the training's "
+        f"machine and an overlap of {overlap:g}. The median error is {median(map(abs, errors)):.0%}.\n"
     )
+    if utilisation is None:
+        note += (
+            "planned at: predicted from the other rows by size of the model, NeMo or open_clip, Hopper or older; low, "
+            f"high: its {COVERAGE:.0%} interval,\nwhich covers {fmean(inside):.0%} of the rows. "
+        )
+    note += f"Trainings with equal settings differ by up to {widest:.2g} times."
     return Table("Published trainings of CLIP", rows, note)

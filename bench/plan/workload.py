@@ -12,9 +12,9 @@ from bench.config import CONTRASTIVE, Experiment
 from bench.data.targets import Tokens
 from bench.environment.gpu_specs import GpuSpec
 from bench.measure.costs import META, build_on_meta, count_costs, forward_flops_as_released, text_forward_flops
+from bench.plan.calibration import PredictedUtilisation, published_model
 from bench.plan.collectives import Interconnect, ParameterCounts
 from bench.plan.model import OVERLAP, Cluster, ComputeProfile, FlopsPerImage, PlanCase, assumed_compute, plan_step
-from bench.plan.published import published_utilisation
 from bench.train.build import count_trained_parameters, load_data
 from models.heads import DualEncoder, TokenCounts
 from models.tower_blocks import all_blocks
@@ -64,9 +64,14 @@ def assume_compute(
     return assumed_compute(work, device, utilisation, experiment.contrastive_precision), mean_tokens(captions)
 
 
-def predict_images_per_second(experiment: Experiment, device: GpuSpec, results: Path) -> float:
-    """Predict the images/s of a training on one GPU at the utilisation of published trainings."""
-    compute, _ = assume_compute(experiment, device, published_utilisation(), results)
+def predict_utilisation(experiment: Experiment, device: GpuSpec) -> PredictedUtilisation:
+    """Predict the utilisation of a training from its FLOPs with padded captions, as those of published trainings."""
+    return published_model().predict(forward_flops_as_released(experiment) / 1e9, device)
+
+
+def predict_most_images_per_second(experiment: Experiment, device: GpuSpec, results: Path) -> float:
+    """Predict the most images/s of a training on one GPU: those at the high end of the predicted utilisation."""
+    compute, _ = assume_compute(experiment, device, predict_utilisation(experiment, device).high, results)
     case = PlanCase(experiment.name, count_parameters(experiment), compute, experiment.mean_batch_size)
     alone = Interconnect(1, device.link_bytes_per_second, 0.0, device.link_bytes_per_second, 0.0)
     return plan_step(case, Cluster(alone, OVERLAP), 1).images_per_second

@@ -8,7 +8,6 @@ import sys
 from contextlib import suppress
 from dataclasses import astuple, replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import psutil
@@ -45,7 +44,6 @@ from bench.plan.published import (
     PUBLISHED_TOWERS,
     fit_utilisation,
     predict_gpu_rate,
-    published_utilisation,
 )
 from bench.plan.records import TimedRuns, estimate_max_batch, measured_compute
 from bench.record import BatchTrial, Flops, Memory, Record, Speed, record_path, write_record
@@ -235,11 +233,9 @@ def test_published_rate_is_predicted_from_its_computation_utilisation(point: Any
 
 
 def test_published_utilisations_match_the_literature() -> None:
-    """B/16 on 176 A100: 13.1 %; the median is a value of the rows."""
+    """B/16 on 176 A100: 13.1 %."""
     (found,) = (point.utilisation for point in PUBLISHED_RUNS if (point.source, point.gpus) == ("open_clip", 176))
     assert found == pytest.approx(0.131, abs=5e-4)
-    known = sorted(fit_utilisation(point, NCCL, 0.8) for point in PUBLISHED_RUNS)
-    assert known[len(known) // 2 - 1] <= published_utilisation() <= known[len(known) // 2]
     assert {point.model for point in (*PUBLISHED_RUNS, *PUBLISHED_TOWERS)} == set(MODELS)
 
 
@@ -456,13 +452,8 @@ def test_the_published_table_has_all_rows(tmp_path: Path) -> None:
     assert min(row["error"] for row in rows) < 0 < max(row["error"] for row in rows)
 
 
-def test_published_run_is_not_predicted_from_itself(tmp_path: Path) -> None:
+def test_published_runs_are_predicted_at_a_given_utilisation(tmp_path: Path) -> None:
     out = tmp_path / "published.json"
-    assert main(["plan", "--published", "--json", str(out)]) == 0
-    rows = figures(out)["Published trainings of CLIP"]["rows"]
-    for row in rows:
-        assert row["planned at"] == pytest.approx(median(one["computing"] for one in rows if one is not row))
-    assert len({row["planned at"] for row in rows}) > 1
     assert main(["plan", "--published", "--utilisation", "0.2", "--json", str(out)]) == 0
     assert {row["planned at"] for row in figures(out)["Published trainings of CLIP"]["rows"]} == {0.2}
 

@@ -1,0 +1,85 @@
+"""Utilisation of a GPU's dense peak, predicted from published trainings with an 80 % interval. No torch here.
+
+The logarithm of the utilisation, communication excluded, is regressed on the logarithm of a model's size and on whether
+the training ran under NeMo and on Hopper GPUs; all others are open_clip's. The interval is of one new training: that of
+the regression's mean and the scatter of trainings about it.
+Source: Weisberg 2014, "Applied Linear Regression", section 3.5 (prediction from ordinary least squares).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from jaxtyping import Float
+from scipy.special import stdtrit
+
+from bench.environment.gpu_specs import GpuSpec
+from bench.plan.model import OVERLAP
+from bench.plan.published import MODELS, NCCL, PUBLISHED_RUNS, PublishedRun, fit_utilisation
+
+COVERAGE = 0.8  # of the intervals
+HOPPER = ("H100", "H200", "GH200")
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedUtilisation:
+    """Share of the bf16 peak that the products of a training reach, with its interval; all equal if it was given."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class UtilisationModel:
+    """A regression of the logarithm of utilisations."""
+
+    coefficients: Float[np.ndarray, " terms"]
+    covariance: Float[np.ndarray, "terms terms"]  # of the coefficients, over the variance of a training
+    deviation: float  # of a training about the regression
+    degrees: int  # of freedom that are left
+
+    @classmethod
+    def fit(cls, runs: Sequence[PublishedRun], utilisations: Sequence[float]) -> "UtilisationModel":
+        """Fit the terms to trainings and their utilisations by ordinary least squares."""
+        terms, target = np.array([_terms_of_run(run) for run in runs]), np.log(utilisations)
+        coefficients = np.linalg.lstsq(terms, target)[0]
+        degrees = len(runs) - terms.shape[1]
+        deviation = math.sqrt(((target - terms @ coefficients) ** 2).sum() / degrees)
+        return cls(coefficients, np.linalg.pinv(terms.T @ terms), deviation, degrees)
+
+    def predict(self, gflops: float, device: GpuSpec, *, is_nemo: bool = False) -> PredictedUtilisation:
+        """Predict the utilisation of a model of so many GFLOPs per image and caption, forward, on a device."""
+        terms = _terms(gflops, device, is_nemo=is_nemo)
+        center = float(terms @ self.coefficients)
+        spread = self.deviation * math.sqrt(1 + float(terms @ self.covariance @ terms))
+        half = float(stdtrit(self.degrees, (1 + COVERAGE) / 2)) * spread
+        value, low, high = (min(1.0, math.exp(center + offset)) for offset in (0.0, -half, half))
+        return PredictedUtilisation(value, low, high)
+
+
+@cache
+def published_model() -> UtilisationModel:
+    """Return the model of all published trainings."""
+    return UtilisationModel.fit(PUBLISHED_RUNS, [fit_utilisation(run, NCCL, OVERLAP) for run in PUBLISHED_RUNS])
+
+
+def leave_one_out(utilisations: Sequence[float]) -> list[PredictedUtilisation]:
+    """Return for each published training what the model of the others predicts, given the utilisations of all."""
+    found = []
+    for at, run in enumerate(PUBLISHED_RUNS):
+        others = [*PUBLISHED_RUNS[:at], *PUBLISHED_RUNS[at + 1 :]]
+        model = UtilisationModel.fit(others, [*utilisations[:at], *utilisations[at + 1 :]])
+        found.append(model.predict(MODELS[run.model].gflops, run.device, is_nemo=run.source == "NeMo"))
+    return found
+
+
+def _terms_of_run(run: PublishedRun) -> Float[np.ndarray, " terms"]:
+    return _terms(MODELS[run.model].gflops, run.device, is_nemo=run.source == "NeMo")
+
+
+def _terms(gflops: float, device: GpuSpec, *, is_nemo: bool) -> Float[np.ndarray, " terms"]:
+    is_hopper = device.name_words.split()[0] in HOPPER
+    return np.array([1.0, math.log(gflops), is_nemo, is_hopper])
