@@ -93,7 +93,8 @@ class PredictedRatios(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     equal_sizes: float  # by counted FLOPs as released, both at one image size
     released_sizes: float  # the same at the image sizes of each recipe
-    communication: float | None  # of communication and the contrastive loss's other captions; None: no GPUs are named
+    # of communication and the contrastive loss's other captions; None: no GPUs are named
+    communication_factor: float | None
 
 
 @cache

@@ -30,7 +30,7 @@ def predict_claim(claim: PaperClaim) -> PredictedRatios:
     return PredictedRatios(
         equal_sizes=_flop_ratio([replace(one, image_sizes=()) for one in pair]),
         released_sizes=_flop_ratio(pair),
-        communication=_communication_factor(claim, pair),
+        communication_factor=_communication_factor(claim, pair),
     )
 
 

@@ -44,8 +44,8 @@ class ClaimCard:
 
     claim: PaperClaim
     prediction: PredictedRatios
-    controlled: PairEvidence | None  # None: not measured, or the claim has one pair
-    published: PairEvidence | None
+    controlled_evidence: PairEvidence | None  # None: not measured, or the claim has one pair
+    published_evidence: PairEvidence | None
     factors: Sequence[RatioFactor]  # the last is the rest; empty for a claim that is no ratio of speeds
     counted: float | None  # of a claim on FLOPs, in its unit
     judgement: ClaimJudgement
@@ -54,8 +54,8 @@ class ClaimCard:
     def measured(self) -> list[tuple[str, tuple[str, str], PairEvidence]]:
         """The measured pairs: name, experiments and evidence."""
         pairs = (
-            ("controlled", self.claim.controlled, self.controlled),
-            ("published", self.claim.experiments, self.published),
+            ("controlled", self.claim.controlled, self.controlled_evidence),
+            ("published", self.claim.experiments, self.published_evidence),
         )
         return [(name, pair, found) for name, pair, found in pairs if pair is not None and found is not None]
 
@@ -75,8 +75,8 @@ def make_card(claim: PaperClaim, records: Iterable[Record]) -> ClaimCard:
     return ClaimCard(
         claim=claim,
         prediction=prediction,
-        controlled=controlled,
-        published=published,
+        controlled_evidence=controlled,
+        published_evidence=published,
         factors=[] if claim.speed_ratio is None else build_factors(claim, prediction, controlled, published),
         counted=counted,
         judgement=_judge(claim, prediction, controlled, published, counted),
@@ -99,9 +99,9 @@ def build_factors(
     if published is None or not published.has_own_sizes:
         sizes = prediction.released_sizes / prediction.equal_sizes
         predicted.append(("image sizes of the recipes", sizes, "counted FLOPs as released"))
-    if prediction.communication is not None and (published is None or published.processes == 1):
+    if prediction.communication_factor is not None and (published is None or published.processes == 1):
         source = f"model of communication, {' and '.join(map(str, claim.gpus or ()))} {(claim.gpu or '').upper()}"
-        predicted.append(("network", prediction.communication, source))
+        predicted.append(("network", prediction.communication_factor, source))
     factors += [
         RatioFactor(cause, ratio, None, None, "predicted", source)
         for cause, ratio, source in predicted
@@ -117,16 +117,16 @@ def build_factors(
 def _measured_factors(
     claim: PaperClaim, controlled: PairEvidence | None, published: PairEvidence | None
 ) -> Iterator[RatioFactor]:
-    if published is not None and published.parts:
-        for cause, found in published.parts:
+    if published is not None and published.ladder_parts:
+        for cause, found in published.ladder_parts:
             yield _measured_factor(cause, found, published)
     elif published is not None and controlled is not None and published.fingerprint == controlled.fingerprint:
-        yield _measured_factor(METHOD, controlled.found, controlled)
-        yield _measured_factor(OTHER_SETTINGS, _quotient(published.found, controlled.found), published)
+        yield _measured_factor(METHOD, controlled.effect, controlled)
+        yield _measured_factor(OTHER_SETTINGS, _quotient(published.effect, controlled.effect), published)
     elif published is not None:
-        yield _measured_factor("the pair as published" if claim.controlled else METHOD, published.found, published)
+        yield _measured_factor("the pair as published" if claim.controlled else METHOD, published.effect, published)
     elif controlled is not None:
-        yield _measured_factor(METHOD, controlled.found, controlled)
+        yield _measured_factor(METHOD, controlled.effect, controlled)
 
 
 def _measured_factor(cause: str, found: Interval, evidence: PairEvidence) -> RatioFactor:
@@ -164,15 +164,17 @@ def _judge(
     published, controlled = (
         one if one is not None and _obstacle(claim, one) is None else None for one in (published, controlled)
     )
-    as_published = None if published is None else published.found
-    by_method = as_published if claim.controlled is None else None if controlled is None else controlled.found
+    as_published = None if published is None else published.effect
+    by_method = as_published if claim.controlled is None else None if controlled is None else controlled.effect
     if by_method is None and published is not None:
-        by_method = published.objective
+        by_method = published.objective_effect
     causes = dict[str, float]()
     if published is not None:
-        causes = {cause: found.value for cause, found in published.parts if cause not in METHOD_CAUSES}
+        causes = {cause: found.value for cause, found in published.ladder_parts if cause not in METHOD_CAUSES}
     is_one_process = published is not None and published.processes == 1
-    unmeasured = math.log(prediction.communication) if prediction.communication and is_one_process else 0.0
+    unmeasured = (
+        math.log(prediction.communication_factor) if prediction.communication_factor and is_one_process else 0.0
+    )
     return judge_claim(figure, by_method, as_published, causes, unmeasured)
 
 
@@ -182,7 +184,7 @@ def _obstacle(claim: PaperClaim, found: PairEvidence) -> str | None:
         return "the records are of a CPU, and the claim is on accelerators"
     if found.is_disturbed:
         return "other work on the machine disturbed the runs"
-    return f"the runs differ from the recipe in {found.changed}" if found.changed else None
+    return f"the runs differ from the recipe in {found.changed_settings}" if found.changed_settings else None
 
 
 def _untestable(reason: str) -> ClaimJudgement:

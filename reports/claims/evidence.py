@@ -38,19 +38,19 @@ class PairEvidence:
     sizes, experiment over baseline, or points of accuracy.
     """
 
-    found: Interval  # without ends where there are too few runs
+    effect: Interval  # without ends where there are too few runs
     comparison: str
     machine: str
     fingerprint: str  # machine and software
     device: str
     processes: int
     digest: str  # of the records
-    units: str  # of repetition
-    changed: str  # settings in which the runs differ from the claim's experiments; empty: none
+    repetitions: str  # in words: "5 runs each"
+    changed_settings: str  # settings in which the runs differ from the claim's experiments; empty: none
     is_disturbed: bool = False  # other work on the machine may have changed the ratio
     has_own_sizes: bool = True  # the two experiments have the image sizes of the claim's
-    parts: Sequence[tuple[str, Interval]] = ()  # of a ladder, whole steps
-    objective: Interval | None = None  # of a ladder: the method with all else as at its end
+    ladder_parts: Sequence[tuple[str, Interval]] = ()  # of a ladder, whole steps
+    objective_effect: Interval | None = None  # of a ladder: the method with all else as at its end
 
     @property
     def is_gpu(self) -> bool:
@@ -73,7 +73,11 @@ def find_pair(claim: PaperClaim, pair: Pair, records: Iterable[Record]) -> PairE
     if claim.metric == "accuracy":  # towers of several comparisons are one population
         by_comparison = {"": [record for rows in by_comparison.values() for record in rows]}
     found = [one for rows in by_comparison.values() if (one := evidence_of(claim, pair, rows)) is not None]
-    return max(found, key=lambda one: (one.is_gpu, not one.changed, bool(one.parts), one.comparison), default=None)
+    return max(
+        found,
+        key=lambda one: (one.is_gpu, not one.changed_settings, bool(one.ladder_parts), one.comparison),
+        default=None,
+    )
 
 
 def files_of_claim(claim: PaperClaim, files: Iterable[Path]) -> list[Path]:
@@ -111,11 +115,11 @@ def _ladder_evidence(
     ends = (found.baseline, found.experiment)
     own = [one for one in records if isinstance(one.measured, Speed)]
     ends_first = sorted(own, key=lambda one: _name_of(one) not in ends)
-    units = f"{rounds[1]} rounds of the pair, {rounds[0]} of its parts"
+    repetitions = f"{rounds[1]} rounds of the pair, {rounds[0]} of its parts"
     return replace(
-        _make_evidence(claim, pair, ends_first, _interval_of(whole), units),
-        parts=[(part.cause, _interval_of(part.step)) for part in found.parts if part.step is not None],
-        objective=_interval_of(found.objective.step) if found.objective and found.objective.step else None,
+        _make_evidence(claim, pair, ends_first, _interval_of(whole), repetitions),
+        ladder_parts=[(part.cause, _interval_of(part.step)) for part in found.parts if part.step is not None],
+        objective_effect=_interval_of(found.objective.step) if found.objective and found.objective.step else None,
     )
 
 
@@ -192,7 +196,7 @@ def _timed_runs(pair: Pair, records: Sequence[Record]) -> list[Record] | None:
 
 
 def _make_evidence(
-    claim: PaperClaim, pair: Pair, records: Sequence[Record], found: Interval, units: str
+    claim: PaperClaim, pair: Pair, records: Sequence[Record], effect: Interval, repetitions: str
 ) -> PairEvidence:
     """Return the evidence of records of the pair; the first of each experiment has its settings."""
     first, own_sizes, changed = records[0].circumstances, True, dict[str, None]()
@@ -202,15 +206,15 @@ def _make_evidence(
         own_sizes = own_sizes and "image_sizes" not in differing
         changed |= {f"{one} ({getattr(run, one)}, recipe {getattr(recipe, one)})": None for one in sorted(differing)}
     return PairEvidence(
-        found=found,
+        effect=effect,
         comparison=records[0].comparison,
         machine=first.machine_and_gpu,
         fingerprint=summarize_machine(first),
         device=first.device,
         processes=first.processes,
         digest=digest_of(records),
-        units=units,
-        changed="; ".join(changed),
+        repetitions=repetitions,
+        changed_settings="; ".join(changed),
         has_own_sizes=own_sizes,
     )
 

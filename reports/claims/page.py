@@ -84,13 +84,13 @@ def claim_document(card: ClaimCard) -> dict[str, Any]:
             "pair": name,
             "baseline": pair[0],
             "experiment": pair[1],
-            **{end: getattr(card.in_unit(found.found), end) for end in ("value", "low", "high")},
-            "repetition": found.units,
+            **{end: getattr(card.in_unit(found.effect), end) for end in ("value", "low", "high")},
+            "repetition": found.repetitions,
             "machine": found.fingerprint,
             "comparison": found.comparison,
             "records": found.digest,
             "disturbed": found.is_disturbed,
-            "changed": found.changed,
+            "changed": found.changed_settings,
         }
         for name, pair, found in card.measured
     ]
@@ -164,17 +164,17 @@ def _pairs_table(card: ClaimCard) -> HtmlTable:
     ]
     rows = []
     for name, pair, found in card.measured:
-        estimate = card.in_unit(found.found)
+        estimate = card.in_unit(found.effect)
         cell = Cell.of(estimate.value, ratio, format_interval(estimate, ratio) or "no interval")
         source = Cell(found.comparison or "several comparisons", f"sha256 {found.digest}")
         rows.append(
             [
                 Cell(name, " and ".join(pair)),
                 cell,
-                Cell(found.units),
+                Cell(found.repetitions),
                 Cell(found.fingerprint),
                 source,
-                Cell(found.changed),
+                Cell(found.changed_settings),
             ]
         )
     return HtmlTable.of_rows("Measured pairs", columns, rows)

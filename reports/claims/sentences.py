@@ -16,7 +16,7 @@ def claims_table(cards: Sequence[ClaimCard]) -> Table:
             "claim": card.claim.name,
             "published": f"{card.claim.published:g} {card.claim.unit}",
             "FLOPs": _short_prediction(card),
-            "measured": "; ".join(f"{name} {_write(card, found.found)}" for name, _, found in card.measured) or "-",
+            "measured": "; ".join(f"{name} {_write(card, found.effect)}" for name, _, found in card.measured) or "-",
             "verdict": card.judgement.text,
         }
         for card in cards
@@ -41,7 +41,7 @@ def summarize(card: ClaimCard) -> list[str]:
         sentences.append(f"Counted here: {card.counted:.3f} {claim.unit}.")
     for name, _, found in card.measured:
         disturbed = " while other work disturbed it" if found.is_disturbed else ""
-        measured = f"{_write(card, found.found)}, {found.units}, on {found.machine}{disturbed}"
+        measured = f"{_write(card, found.effect)}, {found.repetitions}, on {found.machine}{disturbed}"
         sentences.append(f"Measured, the {name} pair: {measured}.")
     if card.factors:
         rest = card.factors[-1]

@@ -40,8 +40,8 @@ def test_the_page_on_measuring_has_the_rule() -> None:
 def test_the_page_on_the_claim_has_the_counted_figures() -> None:
     claim, predicted = get_claim("catlip-2.7x"), read_predictions()["catlip-2.7x"]
     assert claim.speed_ratio is not None
-    assert predicted.communication is not None
-    with_network = predicted.released_sizes * predicted.communication
+    assert predicted.communication_factor is not None
+    with_network = predicted.released_sizes * predicted.communication_factor
     figures = predicted.equal_sizes, predicted.released_sizes, with_network, claim.speed_ratio
     text = PAGE.read_text(encoding="utf-8")
     table = text[text.index("## What FLOPs say") :].split("\n\n")[1]

@@ -116,8 +116,8 @@ def test_image_sizes_stay_predicted_where_the_runs_had_one_size() -> None:
     ]
     card = make_card(get_claim(NAME), one_size)
     assert ("image sizes of the recipes", "predicted") in [(one.cause, one.basis) for one in card.factors]
-    assert card.published is not None
-    assert "image_sizes ((), recipe" in card.published.changed
+    assert card.published_evidence is not None
+    assert "image_sizes ((), recipe" in card.published_evidence.changed_settings
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_runs_on_a_disturbed_machine_do_not_test_a_claim() -> None:
         for one in records
         if isinstance(one.measured, Speed)
     ]
-    found = make_card(get_claim(NAME), disturbed).published
+    found = make_card(get_claim(NAME), disturbed).published_evidence
     assert found is not None
     assert found.is_disturbed
     assert not any(one.is_disturbed for _, _, one in make_card(get_claim(NAME), records).measured)
@@ -189,7 +189,7 @@ def test_a_setting_that_one_experiment_has_anyway_does_not_part_the_pair() -> No
         if one.experiment
     ]
     assert len({one.experiment.name.partition("[")[2] for one in records if one.experiment}) == 2
-    assert make_card(get_claim(NAME), records).published is not None
+    assert make_card(get_claim(NAME), records).published_evidence is not None
 
 
 def test_the_largest_batches_are_compared_by_the_bounds_of_their_trials() -> None:
@@ -210,8 +210,8 @@ def test_the_largest_batches_are_compared_by_the_bounds_of_their_trials() -> Non
 
     card = make_card(claim, [*trials(500, 504, "baseline"), *trials(1000, 1008, "experiment")])
     assert card.judgement.verdict == "reproduced", card.judgement.text
-    assert card.published is not None
-    found = card.in_unit(card.published.found)
+    assert card.published_evidence is not None
+    found = card.in_unit(card.published_evidence.effect)
     assert (found.value, found.low, found.high) == pytest.approx((2.0, 1000 / 504, 1008 / 500))
     card = make_card(claim, [*trials(500, 504, "baseline"), *trials(560, 568, "experiment")])
     assert card.judgement.verdict == "not reproduced"
@@ -249,8 +249,8 @@ def test_accuracies_are_compared_over_five_common_seeds(seeds: int, verdict: str
     records = [transfer_record(seed, 2, (16 + seed, 30 + seed)) for seed in range(seeds)]
     card = make_card(get_claim("catlip-transfer-init"), records)
     assert card.judgement.verdict == verdict, card.judgement.text
-    assert card.published is not None
-    assert card.published.found.value == pytest.approx(14.0)
+    assert card.published_evidence is not None
+    assert card.published_evidence.effect.value == pytest.approx(14.0)
 
 
 def test_towers_of_smaller_budgets_and_without_training_do_not_count() -> None:
@@ -264,8 +264,8 @@ def test_towers_of_smaller_budgets_and_without_training_do_not_count() -> None:
         )
     ]
     card = make_card(get_claim("catlip-transfer-init"), records)
-    assert card.published is not None
-    assert card.published.found.value == pytest.approx(14.0)
+    assert card.published_evidence is not None
+    assert card.published_evidence.effect.value == pytest.approx(14.0)
 
 
 def test_a_count_decides_a_claim_on_flops() -> None:
@@ -309,7 +309,7 @@ def test_the_digest_changes_with_a_record_and_not_with_their_order() -> None:
     records = pair_records(PAIR, 2.0, "a")
 
     def digest(rows: list[Record]) -> str:
-        found = make_card(get_claim(NAME), rows).published
+        found = make_card(get_claim(NAME), rows).published_evidence
         assert found is not None
         return found.digest
 
