@@ -123,12 +123,13 @@ def tests_extras(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check format, style, types and the layers of imports."""
+    """Check format, style, types, the layers of imports and the job scripts."""
     install(session, ".[tests,lint]")
     run(session, "ruff", "format", "--check")
     run(session, "ruff", "check")
     run(session, "mypy")
     run(session, "lint-imports")
+    run(session, "shellcheck", *map(str, Path("docs/slurm").iterdir()), ".ci/run")
 
 
 def install(session: nox.Session, *packages: str) -> None:

@@ -11,16 +11,17 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
-from bench.console.console import INTERRUPTED, PROGRAM, TERMINATED, Terminated, end_with_reader
+from bench.console.console import INTERRUPTED, PROGRAM, SIGNAL_CODES, Stopped, end_with_reader
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, by default that of this process; return 0 or an exit code of `bench.console.console`."""
-    signal.signal(signal.SIGTERM, raise_terminated)
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, raise_stopped)
     try:
         return end_with_reader(lambda: _run(sys.argv[1:] if arguments is None else arguments))
     except KeyboardInterrupt as interrupt:
-        return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
+        return interrupt.code if isinstance(interrupt, Stopped) else INTERRUPTED
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -37,9 +38,9 @@ def _run(arguments: Sequence[str]) -> int:
     return dispatch(arguments)
 
 
-def raise_terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
-    """Raise what ends a command that SIGTERM reaches."""
-    raise Terminated
+def raise_stopped(number: int, _frame: FrameType | None) -> NoReturn:
+    """Raise what ends a command that a signal reaches."""
+    raise Stopped(SIGNAL_CODES[signal.Signals(number)])
 
 
 if __name__ == "__main__":

@@ -1,28 +1,31 @@
 """The verbs `train`, `embed` and `export`: a resumable pre-training run, a teacher's features, and tower files."""
 
 import math
+import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
+import psutil
 from msgspec.structs import replace
 from tyro.conf import Positional, arg
+from tyro.constructors import PrimitiveConstructorSpec
 
 from bench.catalog import TASKS
 from bench.cli.label import Label
 from bench.cli.options import Data, Json, Labels, Results, Settings, Tasks, VocabularyFile, experiment_from, finish
 from bench.config import PACK_DATA, Experiment, choose
-from bench.console.console import OK
+from bench.console.console import INTERRUPTED, OK, Stopped
 from bench.data.shards.shards import find_shards
 from bench.environment.circumstances import current_commit
 from bench.environment.files import make_folders, plain_name
-from bench.environment.rank_info import restart_count, torchrun_env
+from bench.environment.rank_info import launcher_words, restart_count, torchrun_env
 from bench.labels.vocabulary import MIN_COUNT, SUBWORD, vocabulary_field
 from bench.old_names import upgrade_typed_task
 from bench.orchestration.comparison import Scope, set_images
@@ -45,6 +48,18 @@ VOCABULARY = "vocabulary.json"  # in OUT
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9}
 IMAGES_HELP = "number of training images, as 80000, 80k or 12.8M; default: the experiment's"
 Images = Annotated[str | None, arg(metavar="N", help=IMAGES_HELP)]
+Resume = Annotated[
+    Literal["no", "yes", "auto"],
+    PrimitiveConstructorSpec(
+        nargs=(0, 1),
+        metavar="[auto]",
+        instance_from_str=lambda words: words[0] if words else "yes",
+        is_instance=lambda value: value in ("no", "yes", "auto"),
+        str_from_instance=lambda value: [value],
+        choices=("auto",),
+    ),
+]
+REQUEUE_FILE = "requeue"  # in OUT, after a signal to end or shortly before the end of the job's time
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +75,7 @@ class Train:
     # smallest count of a label in the counted vocabulary; default 500 for synsets, 1 for subwords
     min_count: int | None = None
     out: Path | None = None  # folder for checkpoints, records and tower; default results/train-NAME
-    resume: bool = False  # resume from the newest checkpoint in OUT
+    resume: Resume = "no"  # resume from the newest checkpoint in OUT; auto: or start, if there is none
     checkpoint_minutes: float = CHECKPOINT_MINUTES  # minutes between checkpoints; the newest two are kept
     tensorboard: bool = False  # also write event files to OUT/tensorboard
     score: bool = True  # score the tower on transfer tasks after the training
@@ -73,7 +88,7 @@ class Train:
         """The resume command, or the absence of a checkpoint."""
         if not list_checkpoints(self._checkpoints):
             return "no checkpoint was saved; start the same command again"
-        return f"resume with: {self._command} --resume"
+        return f"resume with: {self._command}"
 
     def run(self) -> int:
         """Train, then score the tower and its random-init baseline."""
@@ -87,10 +102,22 @@ class Train:
         if self.tensorboard and find_spec("tensorboard") is None:
             raise ValueError("--tensorboard needs a package: python -m pip install -e '.[tensorboard]'")
         resume_from, name = self._resume_from(experiment)
-        with exclusive_lock(self._out):
+        with exclusive_lock(self._out), self._mark_for_requeue():
             if self.count_vocabulary and not resume_from and (failure := self._count_vocabulary(experiment)):
                 return failure
             return self._run(experiment, tasks, resume_from, name)
+
+    @contextmanager
+    def _mark_for_requeue(self) -> Iterator[None]:
+        """Leave a file in OUT if the block ends because it was told to, or because the job's time is nearly over."""
+        mark = self._out / REQUEUE_FILE
+        mark.unlink(missing_ok=True)
+        try:
+            yield
+        except Stopped as stopped:
+            if stopped.code != INTERRUPTED:
+                mark.touch()
+            raise
 
     def _count_vocabulary(self, experiment: Experiment) -> int:
         """Count the captions' labels into OUT/vocabulary.json and print their tables; return the exit code.
@@ -137,10 +164,8 @@ class Train:
 
     @property
     def _command(self) -> str:
-        """The given command line without --resume."""
-        ranks = torchrun_env().world_size
-        start = ["python"] if ranks == 1 else ["torchrun", "--nproc-per-node", str(torchrun_env().local_world_size)]
-        words = [*start, "-m", "bench", "train", self.name]
+        """The given command line with --resume."""
+        words = [*launcher_words(psutil.Process(os.getppid()).cmdline()), "-m", "bench", "train", self.name]
         for name in ("images", "data", "vocabulary", "labels", "min_count", "out", "json"):
             words += [] if (value := getattr(self, name)) is None else [f"--{name.replace('_', '-')}", str(value)]
         words += ["--count-vocabulary"] if self.count_vocabulary else []
@@ -150,7 +175,7 @@ class Train:
         words += ["--tensorboard"] if self.tensorboard else []
         words += [word for task in self.tasks for word in ("--task", task)]
         words += [word for setting in self.settings for word in ("--set", setting)]
-        return shlex.join(words)
+        return shlex.join([*words, "--resume", *(["auto"] if self.resume == "auto" else [])])
 
     def _named_experiment(self, *settings: str) -> Experiment:
         return experiment_from(self.name, [*self.settings, *settings], self.data, self.vocabulary, self.labels)
@@ -181,11 +206,11 @@ class Train:
         """Return the checkpoint to resume from, or "", and its comparison; ValueError if OUT does not allow it."""
         with exclusive_lock(self._checkpoints) if self._checkpoints.is_dir() else nullcontext():
             checkpoints = list_checkpoints(self._checkpoints)
-            if restart_count() and not checkpoints:
-                return "", None  # a process failed before the first checkpoint
-            if not (self.resume or restart_count()):
+            if not checkpoints and (restart_count() or self.resume == "auto"):
+                return "", None  # the first start, or a process failed before the first checkpoint
+            if self.resume == "no" and not restart_count():
                 if checkpoints:
-                    remedy = f"resume with: {self._command} --resume, or name another folder with --out"
+                    remedy = f"resume with: {self._command}, or name another folder with --out"
                     raise ValueError(f"{self._out} already holds a checkpoint ({checkpoints[0].name}); {remedy}")
                 return "", None
             path, saved = latest_valid(self._checkpoints)

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,42 +11,53 @@ from types import FrameType
 
 OK, DISAGREEMENT, USAGE, FAILED_CASE, INCONCLUSIVE = 0, 1, 2, 3, 4  # exit codes of commands
 INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # exit codes after SIGINT, without a reader, after SIGTERM
+REQUEUE = 75  # exit code after SIGUSR1, or before a job's time is over: requeue the command (EX_TEMPFAIL of sysexits.h)
+SIGNAL_CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED, signal.SIGUSR1: REQUEUE}
+END_TIME, END_MARGIN_SECONDS = "SLURM_JOB_END_TIME", 120.0  # Unix time at which SLURM ends the job; time left to save
 # The program as it was started, for messages that name a command.
 PROGRAM = "catlip-bench" if Path(sys.argv[0]).name == "catlip-bench" else "python -m bench"
 
 
-class Terminated(KeyboardInterrupt):
-    """The process received SIGTERM."""
+class Stopped(KeyboardInterrupt):
+    """The process received a signal to end, or ends before its job's time is over; `code` is its exit code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__()
+        self.code = code
 
 
 class StopRequest:
-    """Records SIGTERM, SIGINT and the end of the parent process, for a training to check between two steps.
+    """Records signals to end, the end of the parent process and that of the job's time.
 
-    While `can_save` is False a signal ends the process at once.
+    A training checks it between two steps. While `can_save` is False a signal ends the process at once. ValueError: the
+    end of the job's time is no number.
     """
 
     def __init__(self) -> None:
         self.can_save = False
         self._parent = os.getppid()
         self._code = 0
+        self._last_moment = float(os.environ.get(END_TIME) or "inf") - END_MARGIN_SECONDS
 
     @property
     def code(self) -> int:
         """The requested exit code; 0 if there is none."""
-        return self._code or (TERMINATED if os.getppid() != self._parent else 0)
+        if self._code or os.getppid() != self._parent:
+            return self._code or TERMINATED
+        return REQUEUE if time.time() > self._last_moment else 0
 
     def handle_signal(self, number: int, _frame: FrameType | None) -> None:
         """Handle a signal."""
-        self._code = INTERRUPTED if number == signal.SIGINT else TERMINATED
+        self._code = SIGNAL_CODES[signal.Signals(number)]
         if not self.can_save:
             raise SystemExit(self._code)
 
 
 @contextmanager
 def record_signals() -> Iterator[StopRequest]:
-    """Handle SIGTERM and SIGINT by a `StopRequest` while the block runs."""
+    """Handle the signals of `SIGNAL_CODES` by a `StopRequest` while the block runs."""
     stop = StopRequest()
-    before = {number: signal.signal(number, stop.handle_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, stop.handle_signal) for number in SIGNAL_CODES}
     try:
         yield stop
     finally:

@@ -1,8 +1,11 @@
 """The rank of this process under torchrun. No torch here."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
+from pathlib import Path
 
 TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -25,6 +28,20 @@ def torchrun_env() -> RankInfo:
     if missing := [name for name in TORCHRUN_VARIABLES if name not in os.environ]:
         raise ValueError(f"WORLD_SIZE is set and {', '.join(missing)} not: start several processes with torchrun")
     return RankInfo(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")))
+
+
+def launcher_words(parent: Sequence[str]) -> list[str]:
+    """Return the words before `-m bench` of a command line that starts this process alone, or all of several.
+
+    `parent` is the command line of the parent process. Where it is torchrun, its options are returned.
+    """
+    if torchrun_env().world_size == 1:
+        return ["python"]
+    names, pairs = [Path(word).name for word in parent], [*pairwise(parent)]
+    first = next((at for at, name in enumerate(names) if name in ("torchrun", "torch.distributed.run")), len(pairs))
+    if ("-m", "bench") in pairs[first:]:
+        return ["torchrun", *parent[first + 1 : pairs.index(("-m", "bench"), first)]]
+    return ["torchrun", "--nproc-per-node", str(torchrun_env().local_world_size)]
 
 
 def restart_count() -> int:

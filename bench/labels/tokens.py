@@ -206,8 +206,14 @@ class WordSplitter:
         opening, dashes = (OPENING_LETTER, ()) if as_nltk_3_8 else (OPENING_APOSTROPHE, (DASHES,))
         first = (*OPENING_QUOTES, opening, *PUNCTUATION, *dashes, *MORE_PUNCTUATION)
         then = (*CLOSING_QUOTES, *CLITICS) if as_nltk_3_8 else (*CLOSING_QUOTES, ONE_SPACE, *CLITICS)
-        self._unicode = _compile(engine, first), _compile(engine, then) + _compile(re, CONTRACTIONS)
-        self._ascii = _compile(re, first), _compile(re, (*then, *CONTRACTIONS))  # equal for ASCII, and faster
+        self._unicode = (
+            _compile_substitutions(engine, first),
+            _compile_substitutions(engine, then) + _compile_substitutions(re, CONTRACTIONS),
+        )
+        self._ascii = (
+            _compile_substitutions(re, first),
+            _compile_substitutions(re, (*then, *CONTRACTIONS)),
+        )  # equal for ASCII, and faster
 
     def __call__(self, sentence: str) -> list[str]:
         first, then = self._ascii if sentence.isascii() else self._unicode
@@ -217,7 +223,7 @@ class WordSplitter:
         return _substitute(then, f" {_substitute(first, sentence, characters)} ", characters).split()
 
 
-def _compile(engine: ModuleType, rules: Iterable[Substitution]) -> list[tuple[frozenset[str], Any, str]]:
+def _compile_substitutions(engine: ModuleType, rules: Iterable[Substitution]) -> list[tuple[frozenset[str], Any, str]]:
     return [(frozenset(rule.needs), engine.compile(rule.pattern), rule.replacement) for rule in rules]
 
 

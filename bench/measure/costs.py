@@ -89,11 +89,13 @@ def count_flops(experiment: Experiment, batches: Sequence[Target], image_sizes: 
     by_size: dict[int, list[Target]] = {}
     for size, batch in zip(image_sizes or [experiment.image_size] * len(batches), batches, strict=True):
         by_size.setdefault(size, []).append(batch)
-    counts = ((len(group), _count_at_size(experiment, tower, model, size, group)) for size, group in by_size.items())
+    counts = (
+        (len(group), _count_flops_at_size(experiment, tower, model, size, group)) for size, group in by_size.items()
+    )
     return _weighted_mean([*counts])
 
 
-def _count_at_size(
+def _count_flops_at_size(
     experiment: Experiment, tower: nn.Module, model: nn.Module, image_size: int, batches: Sequence[Target]
 ) -> Flops:
     """Count a step at one image side, the mean over its batches."""

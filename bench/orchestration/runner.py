@@ -18,7 +18,7 @@ from functools import partial
 import msgspec
 
 from bench.config import Experiment
-from bench.console.console import INTERRUPTED, TERMINATED, Terminated, log
+from bench.console.console import SIGNAL_CODES, Stopped, log
 from bench.console.progress import Progress
 from bench.environment.circumstances import CHECKOUT
 from bench.environment.slots import SLOT_VARIABLE
@@ -247,8 +247,8 @@ class Runner:
             return "stopped, because it had ended on another rank"
         if child.returncode == 0 or self._stopping:
             return ""
-        if request.saves_checkpoints and child.returncode in (INTERRUPTED, TERMINATED):
-            raise KeyboardInterrupt if child.returncode == INTERRUPTED else Terminated
+        if request.saves_checkpoints and child.returncode in SIGNAL_CODES.values():
+            raise Stopped(child.returncode)
         return _failure_reason(child.returncode, output)
 
 

@@ -44,7 +44,7 @@ class UtilisationModel:
     @classmethod
     def fit(cls, runs: Sequence[PublishedRun], utilisations: Sequence[float]) -> "UtilisationModel":
         """Fit the terms to trainings and their utilisations by ordinary least squares."""
-        terms, target = np.array([_terms_of_run(run) for run in runs]), np.log(utilisations)
+        terms, target = np.array([_regressors_of(run) for run in runs]), np.log(utilisations)
         coefficients = np.linalg.lstsq(terms, target)[0]
         degrees = len(runs) - terms.shape[1]
         deviation = math.sqrt(((target - terms @ coefficients) ** 2).sum() / degrees)
@@ -52,7 +52,7 @@ class UtilisationModel:
 
     def predict(self, gflops: float, device: GpuSpec, *, is_nemo: bool = False) -> PredictedUtilisation:
         """Predict the utilisation of a model of so many GFLOPs per image and caption, forward, on a device."""
-        terms = _terms(gflops, device, is_nemo=is_nemo)
+        terms = _regressors(gflops, device, is_nemo=is_nemo)
         center = float(terms @ self.coefficients)
         spread = self.deviation * math.sqrt(1 + float(terms @ self.covariance @ terms))
         half = float(stdtrit(self.degrees, (1 + COVERAGE) / 2)) * spread
@@ -76,10 +76,10 @@ def leave_one_out(utilisations: Sequence[float]) -> list[PredictedUtilisation]:
     return found
 
 
-def _terms_of_run(run: PublishedRun) -> Float[np.ndarray, " terms"]:
-    return _terms(MODELS[run.model].gflops, run.device, is_nemo=run.source == "NeMo")
+def _regressors_of(run: PublishedRun) -> Float[np.ndarray, " terms"]:
+    return _regressors(MODELS[run.model].gflops, run.device, is_nemo=run.source == "NeMo")
 
 
-def _terms(gflops: float, device: GpuSpec, *, is_nemo: bool) -> Float[np.ndarray, " terms"]:
+def _regressors(gflops: float, device: GpuSpec, *, is_nemo: bool) -> Float[np.ndarray, " terms"]:
     is_hopper = device.name_words.split()[0] in HOPPER
     return np.array([1.0, math.log(gflops), is_nemo, is_hopper])

@@ -180,12 +180,12 @@ def _world_size() -> int:
     return rank_and_world_size(world_group())[1]
 
 
-def _names_of_budget(budgets: Mapping[str, int], images: int) -> tuple[str, ...]:
+def _budgets_of_size(budgets: Mapping[str, int], images: int) -> tuple[str, ...]:
     return tuple(name for name in budgets if budgets[name] == images)
 
 
 def _save_tower(run: TrainState, images: int, budgets: Mapping[str, int], tower_path: Callable[[int], Path]) -> None:
-    provenance = Provenance(experiment=run.stream.experiment, images=images, budgets=_names_of_budget(budgets, images))
+    provenance = Provenance(experiment=run.stream.experiment, images=images, budgets=_budgets_of_size(budgets, images))
     weights, head = weights_to_score(run), head_weights_to_score(run)
     if rank_and_world_size(world_group())[0] == 0:
         save_head(head, tower_path(images), provenance, run.method.row_labels(run.stream.experiment))
@@ -212,7 +212,7 @@ def _training_record(
         trunk_losses=_chunk_means(trunk, each),
         cooldown_losses=tuple(cooldowns),
         branches=tuple(
-            Branch(images=images, budgets=_names_of_budget(budgets, images), tower=tower_path(images).name)
+            Branch(images=images, budgets=_budgets_of_size(budgets, images), tower=tower_path(images).name)
             for images in sorted(set(budgets.values()))
         ),
         seconds=seconds,

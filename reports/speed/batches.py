@@ -75,7 +75,7 @@ def batches_section(comparison: ComparisonRecords, records: Sequence[Record]) ->
     return charts | {
         "table": _batches_table(comparison, sizes, limits, kind),
         "limits": [limit / GIB for limit in limits],
-        "kind": f"{MEMORY_COLUMNS[kind][0]}, {UNIT_NAMES[memory_unit(_peak_bytes(held, limits))]}" if kind else "",
+        "kind": f"{MEMORY_COLUMNS[kind][0]}, {UNIT_NAMES[memory_unit(_memory_axis_end(held, limits))]}" if kind else "",
     }
 
 
@@ -123,7 +123,7 @@ def _speed_chart(comparison: ComparisonRecords, sizes: Sequence[BatchSizeRuns]) 
 
 def _memory_chart(comparison: ComparisonRecords, sizes: Sequence[BatchSizeRuns], limits: Sequence[int]) -> Markup:
     held = [size for size in sizes if size.peak is not None]
-    highest = _peak_bytes(held, limits)
+    highest = _memory_axis_end(held, limits)
     unit = memory_unit(highest)
     with drawing(WIDTH, HEIGHT) as figure:
         axes = _batch_axes(figure, sizes, highest / unit)
@@ -140,7 +140,7 @@ def _memory_chart(comparison: ComparisonRecords, sizes: Sequence[BatchSizeRuns],
         return svg(figure, "memory-by-batch", f"Peak memory against the batch size, axis from zero: {text}.")
 
 
-def _peak_bytes(sizes: Sequence[BatchSizeRuns], limits: Sequence[int]) -> int:
+def _memory_axis_end(sizes: Sequence[BatchSizeRuns], limits: Sequence[int]) -> int:
     return max([*limits, *(size.peak or 0 for size in sizes)], default=0)
 
 
@@ -199,7 +199,7 @@ def _family_label(comparison: ComparisonRecords, name: str) -> str:
 def _batches_table(
     comparison: ComparisonRecords, sizes: Sequence[BatchSizeRuns], limits: Sequence[int], kind: str | None
 ) -> HtmlTable:
-    unit = memory_unit(_peak_bytes(sizes, limits))
+    unit = memory_unit(_memory_axis_end(sizes, limits))
     columns = [
         Column.text("experiment"),
         Column("batch", "images per step"),

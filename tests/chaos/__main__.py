@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import tyro
 
-from bench.__main__ import raise_terminated
-from bench.console.console import INTERRUPTED, TERMINATED, USAGE, Terminated, log
+from bench.__main__ import raise_stopped
+from bench.console.console import INTERRUPTED, USAGE, Stopped, log
 from bench.old_names import upgrade_options
 from tests.chaos.harness import Chaos
 
 
 def main(arguments: Sequence[str]) -> int:
     """Break what the command line names; return the exit code."""
-    signal.signal(signal.SIGTERM, raise_terminated)
+    signal.signal(signal.SIGTERM, raise_stopped)
     try:
         return tyro.cli(Chaos, prog="python -m tests.chaos", args=upgrade_options("chaos", arguments)).run()
     except (ValueError, OSError) as error:
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> int:
         return USAGE
     except KeyboardInterrupt as interrupt:
         print(f"\ninterrupted: {Chaos.resume_hint}", file=sys.stderr)
-        return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
+        return interrupt.code if isinstance(interrupt, Stopped) else INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -474,9 +474,9 @@ def test_validation_agrees_with_one_or_parallel_processes(measured: tuple[float,
 
 CHECKING = """
 import signal, subprocess
-from bench.__main__ import raise_terminated
+from bench.__main__ import raise_stopped
 from bench.orchestration.plan_validation import _start_module
-signal.signal(signal.SIGTERM, raise_terminated)
+signal.signal(signal.SIGTERM, raise_stopped)
 with _start_module(["bench.plan.link_speed", "1000"], [CORE, CORE], subprocess.DEVNULL) as child:
     child.wait()
 """

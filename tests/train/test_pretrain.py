@@ -5,6 +5,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -46,27 +47,41 @@ def started(out: Path, *more: str) -> tuple["subprocess.Popen[str]", psutil.Proc
 
 
 @pytest.mark.minutes
-def test_stopped_and_killed_training_resumes_to_the_same_tower_and_scores(decoded: Path, tmp_path: Path) -> None:
+def test_training_requeued_four_times_by_one_command_ends_with_the_same_tower_and_scores(
+    decoded: Path, tmp_path: Path
+) -> None:
     out = decoded / "train-stopped"
-    parent, child = started(out)
-    parent.terminate()
-    _, text = parent.communicate(timeout=LONGEST_SECONDS)
-    assert parent.returncode == 143, text
-    assert "Traceback" not in text, text
-    assert not child.is_running()
+    again = ["--resume", "auto"]
+    for number, code in ((signal.SIGUSR1, 75), (signal.SIGTERM, 143)):
+        parent, child = started(out, *again)
+        assert not (out / "requeue").exists()
+        parent.send_signal(number)
+        _, text = parent.communicate(timeout=LONGEST_SECONDS)
+        assert parent.returncode == code, text
+        assert "Traceback" not in text, text
+        assert not child.is_running()
+        assert (out / "requeue").exists()
     typed = shlex.split(text.rpartition("resume with: ")[2])
     assert typed[:4] == ["python", "-m", "bench", "train"]
-    assert typed[-1] == "--resume"
+    assert typed[-2:] == again
     assert latest_valid(out / "checkpoints")[1].experiment == EXPERIMENT
 
-    parent, child = started(out, "--resume")
+    parent, child = started(out, *again)
     parent.kill()  # its child notices, saves and ends
     parent.communicate()
     child.wait(timeout=LONGEST_SECONDS)
-    assert latest_valid(out / "checkpoints")[1].steps_taken < 80
+    saved = latest_valid(out / "checkpoints")[1].steps_taken
+    assert saved < 80
+
+    over = {"SLURM_JOB_END_TIME": str(int(time.time()) + 60)}  # less than what a training keeps to save its state
+    late = subprocess.run(command(out, *again), cwd=ROOT, env=os.environ | over, capture_output=True, check=False)
+    assert late.returncode == 75, late.stderr
+    assert (out / "requeue").exists()
+    assert latest_valid(out / "checkpoints")[1].steps_taken == saved
 
     done = subprocess.run([sys.executable, *typed[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert not (out / "requeue").exists()
     assert "rooms" in done.stdout
     assert "silhouettes" not in done.stdout
     records = read_records(out)
@@ -124,6 +139,7 @@ def test_signal_before_the_first_step_ends_at_once(decoded: Path) -> None:
         (["--vocabulary", "pack-synsets"], "--images 1.28k --vocabulary pack-synsets --out "),
         (["--resume", "--task", "rums"], "did you mean 'rooms'"),
         (["--no-score"], "--no-score scores nothing: leave out one of them"),
+        (["--resume", "always"], "invalid choice 'always' for argument '--resume'. Expected one of ('auto',)"),
         (["--resume", "--images", "3"], "--images must be at least two batches (32), got 3"),
         (["--resume", "--images", "many"], "--images must be a number such as 80000, 80k or 12.8M, got 'many'"),
     ],

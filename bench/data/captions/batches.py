@@ -137,10 +137,10 @@ def parse_json_lines(lines: Iterator[bytes], column: str | None) -> Iterator[Cap
         if fields is None:
             yield None, None, NOT_JSON
         else:
-            yield _to_valid_text(fields.get(key)) if key else None, *read_caption(fields, name)
+            yield _to_valid_text(fields.get(key)) if key else None, *read_caption_and_flaw(fields, name)
 
 
-def read_caption(fields: Mapping[str, object], name: str) -> tuple[bytes | None, str]:
+def read_caption_and_flaw(fields: Mapping[str, object], name: str) -> tuple[bytes | None, str]:
     """Return the caption of a JSON object and its flaw; a null is no flaw."""
     caption = encode_original_bytes(fields.get(name))
     return caption, NO_CAPTION if caption is None and fields.get(name, "") is not None else ""

@@ -141,7 +141,7 @@ class SampleCaptionReader:
             return None, batches.NOT_JSON
         if self._field is None:
             self._field = batches.find_caption_column([*fields], None)
-        return batches.read_caption(fields, self._field)
+        return batches.read_caption_and_flaw(fields, self._field)
 
 
 LINE_WISE: dict[str, Callable[[Path, str | None], Iterator[CaptionBatch]]] = {

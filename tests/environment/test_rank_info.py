@@ -1,0 +1,29 @@
+"""What torchrun tells a process of it."""
+
+import pytest
+
+from bench.environment import rank_info
+from bench.environment.rank_info import RankInfo, launcher_words
+
+OPTIONS = ["--nnodes", "4", "--nproc-per-node", "8", "--rdzv-backend", "c10d", "--rdzv-endpoint", "first:29400"]
+TRAIN = ["-m", "bench", "train", "clip-tiny"]
+
+
+@pytest.mark.parametrize(
+    ("parent", "words"),
+    [
+        (["/usr/bin/python3", "/opt/bin/torchrun", *OPTIONS, *TRAIN], ["torchrun", *OPTIONS]),
+        (["python", "-m", "torch.distributed.run", *OPTIONS, *TRAIN], ["torchrun", *OPTIONS]),
+        (["slurmstepd: [1.0]"], ["torchrun", "--nproc-per-node", "8"]),
+        ([], ["torchrun", "--nproc-per-node", "8"]),
+    ],
+)
+def test_launcher_has_the_options_of_torchrun(
+    parent: list[str], words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rank_info, "torchrun_env", lambda: RankInfo(0, 32, 0, 8))
+    assert launcher_words(parent) == words
+
+
+def test_launcher_of_a_process_alone_is_python() -> None:
+    assert launcher_words(["bash"]) == ["python"]
