@@ -22,7 +22,7 @@ TextPadding = Literal["bucketed", "packed", "longest", "max_length"]
 Attention = Literal["fused", "plain"]
 LabelFormat = Literal["sparse", "dense"]
 Augmentation = Literal["none", "range"]
-Sharding = Literal["ddp", "fsdp2"]
+Sharding = Literal["ddp", "fsdp2", "hsdp"]
 NonEmptyStr = Annotated[str, Meta(min_length=1)]
 PositiveInt = Annotated[int, Meta(ge=1, le=10**12)]
 PositiveFloat = Annotated[float, Meta(gt=0)]
@@ -106,7 +106,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     compile: Literal["auto", "on", "off"] = "auto"
     attention: Attention = "fused"  # Attention kernel: torch's fused one, or "plain" for product, softmax, product.
     activation_checkpointing: bool = False  # Recompute each block's forward in the backward to save memory.
-    sharding: Sharding = "ddp"  # Over several processes, "ddp" replicates the weights and "fsdp2" shards them.
+    # Over several processes, "ddp" replicates the weights, "fsdp2" shards them, and "hsdp" shards them within a node.
+    sharding: Sharding = "ddp"
 
     # After a linear warm-up, "wsd" keeps the rate constant and branches off a linear cool-down for each budget;
     # "cosine" is a separate run from the start for each budget.

@@ -228,7 +228,8 @@ class Plan:
             bytes_per_parameter = FP32_BYTES if runs.where.precision == "fp32" else 2
             if device is not None:
                 limit_bytes = USABLE * device.memory_bytes
-                largest = estimate_max_batch(experiment, self._records, limit_bytes, weights, self.gpus)
+                per_node = self._cluster.links.gpus_per_node
+                largest = estimate_max_batch(experiment, self._records, limit_bytes, weights, self.gpus, per_node)
         else:
             assert device is not None
             utilisation = self._utilisation

@@ -48,7 +48,7 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     run = build_train_state(stream)
     check_finite(take_full_rate_steps(run, steps), steps, stream)
     peaks = max_over_ranks(peak.read(), device)
-    is_sharded = experiment.sharding == "fsdp2" and world_group() is not None
+    is_sharded = experiment.sharding != "ddp" and world_group() is not None
     trained_parameters = count_trained_parameters(run.model)
     del run  # the uncompiled model of the count needs its memory
     return Memory(

@@ -127,8 +127,13 @@ def _is_one_of(experiments: Iterable[Experiment], recorded: Experiment) -> bool:
 
 
 def _require_multi_process_support(experiments: Sequence[Experiment]) -> None:
-    for one in experiments if torchrun_env().world_size > 1 else ():
-        if one.sharding == "fsdp2" and one.ema_decay is not None:
+    ranks, per_node = torchrun_env().world_size, torchrun_env().local_world_size
+    for one in experiments if ranks > 1 else ():
+        if one.sharding == "hsdp" and ranks % per_node:
+            raise ValueError(
+                f"{one.name}: sharding=hsdp needs equally many processes on every node, got {ranks} of all"
+            )
+        if one.sharding != "ddp" and one.ema_decay is not None:
             raise ValueError(f"{one.name}: ema_decay needs sharding=ddp: averages of shards are not supported")
         if one.simulated_global_batch is not None:
             raise ValueError(f"{one.name}: simulated_global_batch needs one process: several exchange their captions")

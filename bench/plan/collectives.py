@@ -16,6 +16,7 @@ from bench.environment.gpu_specs import GpuSpec
 
 Kind = Literal["all-reduce", "reduce-scatter", "all-gather"]
 Phase = Literal["forward", "backward"]
+Level = Literal["all", "within nodes", "between nodes"]
 FP32_BYTES = 4  # bytes of a weight, a gradient and a feature: CUDA's autocast normalises in fp32
 LINK_SHARE = 0.8  # share of a data sheet's bandwidth: nccl-tests reach 230 to 250 of 300 GB/s on 8 A100
 LINK_US, NETWORK_US = 1.9, 4.0  # per ring step: NCCL's constants (src/graph/tuning.cc, hwLat, ring, LL128)
@@ -67,6 +68,12 @@ class Collective:
     size: float  # bytes of the full tensor: after an all-gather, before a reduce-scatter
     calls: int = 1
     overlaps_with: Phase | None = None  # the phase that can hide it; None if it is exposed
+    level: Level = "all"  # "between nodes": each process sends its shard of a tensor that its node holds
+
+
+def shard_count(sharding: Sharding, processes: int, per_node: int) -> int:
+    """Return the number of shards that weights, gradients and moments are divided into."""
+    return {"ddp": 1, "fsdp2": processes, "hsdp": min(processes, per_node)}[sharding]
 
 
 def step_collectives(
@@ -75,7 +82,8 @@ def step_collectives(
     """Return the collectives of a step of `bench.train.distributed` and `losses.collectives`; `batch` is per process.
 
     FSDP2 gathers weights in the precision of the computation (`bytes_per_parameter`), the blocks' again in the
-    backward, and reduce-scatters gradients in fp32.
+    backward, and reduce-scatters gradients in fp32. Hybrid sharding does so within each node, and all-reduces the
+    shards of the gradients between nodes.
     """
     rows, sums = batch * processes, 1  # the mean of the loss
     gradients = float(FP32_BYTES * weights.trained)
@@ -85,11 +93,18 @@ def step_collectives(
     else:
         gathers = weights.blocks + weights.frozen_blocks + 1
         whole, again = float(weights.trained + weights.frozen), float(weights.in_blocks)
+        level: Level = "within nodes" if sharding == "hsdp" else "all"
+        whole, again = bytes_per_parameter * whole, bytes_per_parameter * again
         collectives = [
-            Collective("weights", "all-gather", bytes_per_parameter * whole, gathers, "forward"),
-            Collective("blocks' weights again", "all-gather", bytes_per_parameter * again, weights.blocks, "backward"),
-            Collective("gradients", "reduce-scatter", gradients, weights.blocks + 1, "backward"),
+            Collective("weights", "all-gather", whole, gathers, "forward", level),
+            Collective("blocks' weights again", "all-gather", again, weights.blocks, "backward", level),
+            Collective("gradients", "reduce-scatter", gradients, weights.blocks + 1, "backward", level),
         ]
+        if sharding == "hsdp":
+            shards = Collective(
+                "shards of gradients", "all-reduce", gradients, weights.blocks + 1, "backward", "between nodes"
+            )
+            collectives.append(shards)
         sums += 1 + weights.scalars  # the gradient's norm
     if weights.method in CONTRASTIVE:
         features = FP32_BYTES * rows * weights.feature_width
@@ -111,6 +126,10 @@ def collective_seconds(collective: Collective, processes: int, links: Interconne
     per_node, size = processes / nodes, collective.size / collective.calls
     within = ring_all_gather_seconds(size, per_node, links.link_bytes_per_second, links.link_latency_seconds)
     between = ring_all_gather_seconds(size / per_node, nodes, links.network_bytes_per_second, latency)
+    if collective.level == "within nodes":
+        nodes, between = 1, 0.0
+    if collective.level == "between nodes":
+        within = 0.0
     if collective.kind != "all-reduce":
         return collective.calls * (within + between)
     tree = 2 * math.ceil(math.log2(nodes)) * latency

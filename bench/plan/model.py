@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from bench.config import MethodName, Sharding
 from bench.environment.gpu_specs import GpuSpec
-from bench.plan.collectives import Interconnect, ParameterCounts, step_collectives, total_seconds
+from bench.plan.collectives import Interconnect, ParameterCounts, shard_count, step_collectives, total_seconds
 
 MAX_GPUS = 4096  # devices at the end of a curve
 SCALING_TITLE = "As GPUs grow"  # title of the curve's table, by which `python -m reports plan` finds it
@@ -138,7 +138,7 @@ def assumed_compute(work: FlopsPerImage, device: GpuSpec, utilisation: float, pr
 def plan_step(case: PlanCase, cluster: Cluster, gpus: int, global_batch: int | None = None) -> PlannedStep:
     """Return the step on `gpus` devices, with the case's batch per device or a share of a global batch.
 
-    Under FSDP2 each device updates its shard of the weights.
+    With sharding each device updates its shard of the weights.
     """
     batch = case.batch if global_batch is None else global_batch / gpus
     compute, weights = case.compute, case.weights
@@ -156,7 +156,7 @@ def plan_step(case: PlanCase, cluster: Cluster, gpus: int, global_batch: int | N
         forward=forward,
         backward=backward,
         extra_negatives_seconds=products / compute.loss_flops,
-        optimizer=compute.optimizer / (gpus if case.sharding == "fsdp2" else 1),
+        optimizer=compute.optimizer / shard_count(case.sharding, gpus, cluster.links.gpus_per_node),
         comm_seconds=in_forward + in_backward + exposed,
         hidden_seconds=min(in_forward, cluster.overlap * forward) + min(in_backward, cluster.overlap * backward),
     )

@@ -11,7 +11,7 @@ from bench.console.console import PROGRAM, log
 from bench.environment.circumstances import Circumstances
 from bench.environment.files import read_intact_files
 from bench.measure.throughput import images_per_second, images_per_step
-from bench.plan.collectives import FP32_BYTES, ParameterCounts
+from bench.plan.collectives import FP32_BYTES, ParameterCounts, shard_count
 from bench.plan.model import ComputeProfile
 from bench.record import BYTES_PER_PARAMETER, BatchTrial, Memory, Record, Speed, read_record, read_records, record_files
 
@@ -99,13 +99,18 @@ def _seconds_by_phase(experiment: Experiment, run: Speed) -> tuple[float, float,
 
 
 def estimate_max_batch(
-    experiment: Experiment, records: Sequence[Record], limit_bytes: float, weights: ParameterCounts, gpus: int
+    experiment: Experiment,
+    records: Sequence[Record],
+    limit_bytes: float,
+    weights: ParameterCounts,
+    gpus: int,
+    per_node: int,
 ) -> tuple[int | None, str]:
     """Return the largest batch of one device under a memory limit, and how it is known.
 
     The largest batch that was tried is preferred. Else peak tensor bytes are extrapolated: linearly through two batch
     sizes, or from one with 16 bytes per parameter (weights, gradients, moments) and the rest in proportion to images.
-    FSDP2 shards the constant share. Captions gathered from all devices, and their gradients, are added per image.
+    Sharding divides the constant share. Captions gathered from all devices, and their gradients, are added per image.
     """
     trials = [row for row in find_matching(experiment, records, BatchTrial) if row[0].limit_bytes <= limit_bytes]
     if sizes := [one.batch_size for trial, one, _ in trials if trial.fits]:
@@ -121,7 +126,7 @@ def estimate_max_batch(
     else:
         how = f"peak tensor bytes at a batch of {large:g}, of which 16 per parameter are constant"
         image_bytes = (most - BYTES_PER_PARAMETER * weights.trained) / large
-    constant_bytes = (most - image_bytes * large) / (gpus if experiment.sharding == "fsdp2" else 1)
+    constant_bytes = (most - image_bytes * large) / shard_count(experiment.sharding, gpus, per_node)
     gathered_bytes = 2 * FP32_BYTES * weights.feature_width * (gpus - 1)
     return max(0, int((limit_bytes - constant_bytes) / (max(1.0, image_bytes) + gathered_bytes))), how
 

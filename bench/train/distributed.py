@@ -134,8 +134,8 @@ def parallelize(model_with_loss: ModelWithLoss, experiment: Experiment, precisio
     """
     if model_with_loss.group is None:
         return model_with_loss
-    if experiment.sharding == "fsdp2":
-        return fully_shard_model(model_with_loss, precision)
+    if experiment.sharding != "ddp":
+        return fully_shard_model(model_with_loss, precision, within_node=experiment.sharding == "hsdp")
     with warnings.catch_warnings(action="ignore", category=FutureWarning):  # a name changed in torch 2.13
         return DistributedDataParallel(
             model_with_loss,
@@ -145,8 +145,8 @@ def parallelize(model_with_loss: ModelWithLoss, experiment: Experiment, precisio
         )
 
 
-def fully_shard_model(model_with_loss: ModelWithLoss, precision: str) -> nn.Module:
-    """Shard every block of the towers, and the remaining parameters.
+def fully_shard_model(model_with_loss: ModelWithLoss, precision: str, *, within_node: bool = False) -> nn.Module:
+    """Shard every block of the towers, and the remaining parameters, over all ranks or over those of each node.
 
     Scalars cannot be sharded: every rank holds them, and a hook averages their gradients.
     """
@@ -154,9 +154,11 @@ def fully_shard_model(model_with_loss: ModelWithLoss, precision: str) -> nn.Modu
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     device, dtype = next(model_with_loss.parameters()).device, AUTOCAST_DTYPES.get(precision)
+    ranks, local = dist.get_world_size(), torchrun_env().local_world_size
+    shape = (ranks // local, local) if within_node else (ranks,)
     shard = partial(
         fully_shard,
-        mesh=init_device_mesh(device.type, (dist.get_world_size(),)),
+        mesh=init_device_mesh(device.type, shape, mesh_dim_names=("nodes", "ranks")[-len(shape) :]),
         mp_policy=MixedPrecisionPolicy(*((dtype, torch.float32) if dtype else ())),
     )
     for block in all_blocks(model_with_loss):

@@ -327,17 +327,17 @@ def test_largest_batch_is_the_tried_one_or_extrapolated() -> None:
         return record(with_batch_size(CLIP, batch), one)
 
     of, sent = CLIP, weights("catlip")
-    assert estimate_max_batch(of, [], 1e10, sent, 1)[0] is None
+    assert estimate_max_batch(of, [], 1e10, sent, 1, 8)[0] is None
     one, two = memory(128, 4 * 10**9), memory(256, 6 * 10**9)
     assert isinstance(one.measured, Memory)
-    assert estimate_max_batch(of, [one], 1e10, sent, 64)[0] == guess_batch_size(one.measured, 128, 10**10)
-    assert estimate_max_batch(of, [one, two], 1e10, sent, 64)[0] == 512
-    sharded = estimate_max_batch(with_fields(of, sharding="fsdp2"), [one, two], 1e10, sent, 2)[0]
+    assert estimate_max_batch(of, [one], 1e10, sent, 64, 8)[0] == guess_batch_size(one.measured, 128, 10**10)
+    assert estimate_max_batch(of, [one, two], 1e10, sent, 64, 8)[0] == 512
+    sharded = estimate_max_batch(with_fields(of, sharding="fsdp2"), [one, two], 1e10, sent, 2, 8)[0]
     assert sharded == 576  # half of the 2 GB that do not grow
-    gathering = estimate_max_batch(of, [one, two], 1e10, weights("clip"), 1001)[0]
+    gathering = estimate_max_batch(of, [one, two], 1e10, weights("clip"), 1001, 8)[0]
     assert gathering == int(8e9 / (2e9 / 128 + 2 * 4 * 512 * 1000))
     fits = [record(with_batch_size(CLIP, b), BatchTrial(limit_bytes=10**9, fits=b < 300)) for b in (200, 288, 304)]
-    assert estimate_max_batch(of, [one, two, *fits], 1e10, sent, 64)[0] == 288
+    assert estimate_max_batch(of, [one, two, *fits], 1e10, sent, 64, 8)[0] == 288
 
 
 def figures(path: Path) -> dict[str, Any]:

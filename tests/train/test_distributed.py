@@ -19,12 +19,14 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 from torch import Tensor
 
+import bench.train.distributed as distributed_module
 import bench.train.loop as train_module
 import bench.train.state as state_module
 from bench.config import METHOD_NAMES
 from bench.console.console import TERMINATED, StopRequest
 from bench.data.pack import PackImages, load_pack_images
 from bench.data.stream import Batch, PackStream
+from bench.environment.rank_info import RankInfo
 from bench.measure.memory import max_over_ranks
 from bench.measure.throughput import images_per_second
 from bench.methods import get_method
@@ -49,6 +51,7 @@ STEPS = {
     torch.float64: 3,
 }  # Adam's first steps divide small gradients by themselves, rounding and all
 CASES = list(product(METHOD_NAMES, SHARDINGS))
+HYBRID_METHODS, NODES = ("clip", "superclass"), 2
 OTHERWISE: list[tuple[str, str, dict[str, object]]] = [
     ("catlip", "ddp", {"ema_decay": 0.5, "clip_norm": None}),
     *(("clip", sharding, {"activation_checkpointing": True, "text_padding": "max_length"}) for sharding in SHARDINGS),
@@ -180,6 +183,14 @@ def gather_states(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
     return found
 
 
+def hybrid(method: str, images: PackImages, rank: int, ranks: int) -> Figures:
+    """What steps compute whose weights are sharded within each of two nodes."""
+    local = ranks // NODES
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distributed_module, "torchrun_env", lambda: RankInfo(rank, ranks, rank % local, local))
+        return steps(method, images, rank, ranks, torch.float64, sharding="hsdp")
+
+
 def dtypes_of(ranks: int) -> list[torch.dtype]:
     """Two processes compute in both; four, which share two cores, in the one whose tolerance is narrow."""
     return [torch.float64] if ranks == 4 else list(TOLERANCES)
@@ -191,6 +202,8 @@ def work(rank: int, ranks: int, results: Path, folder: Path) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for (method, sharding), dtype in product(CASES, dtypes_of(ranks)):
         out[f"{method} {sharding} {dtype}"] = steps(method, images, rank, ranks, dtype, sharding=sharding)
+    for method in HYBRID_METHODS:
+        out[f"{method} hsdp"] = hybrid(method, images, rank, ranks)
     for method, sharding, changes in OTHERWISE:
         of_case = steps(method, images, rank, ranks, torch.float64, sharding=sharding, **changes)
         out[f"{method} {sharding} {changes}"] = of_case
@@ -243,6 +256,14 @@ def test_distributed_updates_equal_one_process_with_ema_or_activation_checkpoint
     assert bool(expected["average"]) == ("ema_decay" in changes)
     for of_rank in ranks:
         equal(of_rank[f"{method} {sharding} {changes}"], expected, 1e-9)
+
+
+@pytest.mark.parametrize("method", HYBRID_METHODS)
+def test_shards_replicated_between_nodes_equal_one_process(
+    ranks: list[dict[str, Any]], one_process: dict[str, Figures], method: str
+) -> None:
+    for of_rank in ranks:
+        equal(of_rank[f"{method} hsdp"], one_process[f"{method} {torch.float64}"], 1e-9)
 
 
 def equal(found: Figures, expected: Figures, tolerance: float) -> None:
