@@ -72,7 +72,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     synset_vocabulary: NonEmptyStr = "pack-synsets"
     subword_vocabulary: NonEmptyStr = "pack-subwords"  # "all" is the tokenizer's own vocabulary of 49,408 ids.
     head_rows: PositiveInt | None = None  # Number of rows of the classification head; None: one per label.
-    head_initialisation: Literal["uniform", "trunc_normal"] = "uniform"  # Of CatLIP's head: torch's, or CoreNet's.
+    # Of CatLIP's head: torch's; CoreNet's; or torch's weights, and biases that predict how often each label occurs.
+    head_initialisation: Literal["uniform", "trunc_normal", "log_odds"] = "uniform"
     # Teacher of distillation: a tower file of `bench train`, or a tower's name for random weights of equal cost.
     teacher: NonEmptyStr = "ViT-L-14"
 
@@ -218,7 +219,10 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 # Fields in which the experiments of one comparison may differ, beside their names: the method and its tuned values.
-MAY_DIFFER = ("method", "head_rows", "pooling", "patch_drop", "image_size", "context_length", "learning_rate", "seed")
+MAY_DIFFER = (
+    *("method", "head_rows", "head_initialisation", "pooling", "patch_drop", "image_size", "context_length"),
+    *("learning_rate", "seed"),
+)
 BATCH_SIZE_FIELDS = ("batch_size", "steps_per_window", "warmup_steps")  # what `with_batch_size` changes
 MAY_DIFFER_AT_LARGEST_BATCH = (*MAY_DIFFER, *BATCH_SIZE_FIELDS)
 FIELDS = {field.name: field.type for field in fields(Experiment)}

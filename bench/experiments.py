@@ -101,7 +101,8 @@ class MethodTraits:
 # catlip        .433    .452   .457   .389
 # superclass    .439    .456   .469   .446
 # clip and siglip were searched with a text tower 64 wide and captions padded to 24 tokens, superclass with the class
-# token and a head without layer norm. The others were not searched: superclip has clip's rate, distill catlip's.
+# token and a head without layer norm, catlip with biases of the head near 0. The others were not searched: superclip
+# has clip's rate, distill catlip's.
 TRAITS: dict[MethodName, MethodTraits] = {
     "clip": MethodTraits(
         "CLIP",
@@ -151,6 +152,8 @@ class MethodSettings:
     by_scale: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
+# At the tiny scale a training is too short to learn from biases of 0 that most labels are rare. SigLIP's loss has such
+# a prior by itself, and softmaxes need none.
 # SuperClass and SuperCLIP classify the mean of the patches as released; `superclass-cls` classifies the class token, at
 # less cost. SuperCLIP's rate is that of its released files for B/16 and L/16 (hustvl/SuperCLIP at fb59c6d,
 # `superclip/configs/SuperCLIP_schedule`).
@@ -158,6 +161,7 @@ class MethodSettings:
 # CLIPA (arXiv 2305.07017) trains it on small images and the first tokens of captions; its second phase, at full size,
 # is not included. The teacher is untrained unless one is named: `--set teacher=FILE`.
 METHOD_SETTINGS: dict[str, MethodSettings] = {name: MethodSettings(name) for name in METHOD_NAMES} | {
+    "catlip": MethodSettings("catlip", by_scale={"tiny": {"head_initialisation": "log_odds"}}),
     "superclass": MethodSettings("superclass", {"pooling": "mean"}),
     "superclass-cls": MethodSettings("superclass"),
     "superclip": MethodSettings("superclip", {"pooling": "both", "learning_rate": 1e-3}),

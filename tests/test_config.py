@@ -44,7 +44,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "synset_vocabulary": PRINTABLE,
     "subword_vocabulary": PRINTABLE,
     "head_rows": st.none() | COUNTS,
-    "head_initialisation": st.sampled_from(["uniform", "trunc_normal"]),
+    "head_initialisation": st.sampled_from(["uniform", "trunc_normal", "log_odds"]),
     "teacher": PRINTABLE,
     "data": PRINTABLE,
     "caption_lengths": st.just("pack"),
@@ -218,7 +218,9 @@ def test_experiments_differ_from_clip_only_in_their_method_settings(scale: str) 
     }
     methods = {method: {"method"} for method in (*METHOD_NAMES, "superclass-cls") if method != "clip"}
     methods["superclass"] = methods["superclip"] = {"method", "pooling"}
-    if scale != "tiny":  # as released
+    if scale == "tiny":
+        methods["catlip"] = {"method", "head_initialisation"}
+    else:  # as released
         methods["superclip"] = {"method", "pooling", "learning_rate"}
     assert own == {"clip": set(), "flip": {"patch_drop"}, "clipa": {"image_size", "context_length"}, **methods}
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from msgspec.structs import replace as with_fields
 
 from bench.config import CONTRASTIVE, METHOD_NAMES
 from bench.data.pack import PackImages
@@ -12,7 +13,9 @@ from bench.data.stream import Batch, PackStream, eval_transform
 from bench.data.targets import Captions, Features
 from bench.experiments import COMPARED, EXPERIMENTS
 from bench.labels.subwords import SubwordIds, tokenizer
+from bench.labels.vocabulary import read_vocabulary
 from bench.measure.costs import count_flops
+from bench.method_parts.models import label_log_odds
 from bench.methods import METHODS, clamp_scale
 from bench.record import Flops
 from bench.towers.provenance import Provenance
@@ -201,6 +204,22 @@ def test_head_of_catlip_starts_as_its_recipe_says(results: Path) -> None:
     assert not released.model.head.bias.any()
     pairs = zip(plain.tower.parameters(), released.tower.parameters(), strict=True)
     assert all(torch.equal(*pair) for pair in pairs)
+
+
+def test_head_at_the_log_odds_predicts_how_often_each_label_occurs(results: Path) -> None:
+    """The weights are those of the plain head; the first loss is that of the frequencies, 14 nats in place of 501."""
+    plain, prior = (assembled("catlip", results, head_initialisation=how) for how in ("uniform", "log_odds"))
+    assert torch.equal(plain.model.head.weight, prior.model.head.weight)
+    vocabulary = read_vocabulary("pack-synsets")
+    assert vocabulary.captions is not None
+    shares = [(label.count + 0.5) / (vocabulary.captions + 1) for label in vocabulary.labels]
+    torch.testing.assert_close(prior.model.head.bias.sigmoid(), torch.tensor(shares))
+    losses = [run.step.forward(run.stream.batch(0)).item() for run in (plain, prior)]
+    assert losses[0] > 20 * losses[1]
+    rest = label_log_odds(vocabulary, len(vocabulary.labels) + 1)[-1]
+    assert rest.sigmoid() == pytest.approx(0.5 / (vocabulary.captions + 1))
+    with pytest.raises(ValueError, match="needs the number of captions"):
+        label_log_odds(with_fields(vocabulary, captions=None), 1000)
 
 
 def test_tower_without_normalisation_reads_pixels_from_0_to_1(

@@ -1,11 +1,13 @@
 """Factories of the models around the tower."""
 
-from torch import nn
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from bench.config import Experiment
 from bench.environment.seeds import TEXT, seed_for
 from bench.labels.subwords import SubwordIds
-from bench.labels.vocabulary import read_vocabulary
+from bench.labels.vocabulary import Vocabulary, read_vocabulary
 from bench.recipes import DATACOMP_SYNSETS, DATACOMP_VOCABULARY
 from bench.towers.teacher import build_teacher, stored_features
 from models.heads import Classifier, DualEncoder, DualEncoderClassifier, ImageProjection, Student, TokenClassifier
@@ -32,7 +34,27 @@ def build_synset_classifier(tower: ImageTower, experiment: Experiment) -> Classi
     if experiment.head_initialisation == "trunc_normal":
         nn.init.trunc_normal_(head.weight, std=HEAD_STD)
         nn.init.zeros_(head.bias)
+    if experiment.head_initialisation == "log_odds":
+        with torch.no_grad():
+            head.bias.copy_(label_log_odds(read_vocabulary(experiment.synset_vocabulary), len(head.bias)))
     return Classifier(tower, head)
+
+
+def label_log_odds(vocabulary: Vocabulary, rows: int) -> Float[Tensor, " rows"]:
+    """Return the logarithm of the odds that a caption has each label; rows beyond the vocabulary were never counted.
+
+    A head that starts with them predicts the frequencies, where one that starts at 0 first learns to say no to hundreds
+    of labels. Half a caption with and without each label keeps the odds finite. Raises ValueError without a count.
+    Source: Lin et al. 2017, arXiv:1708.02002, section 4.1 (a prior for the bias of binary classifiers).
+    """
+    if vocabulary.captions is None:
+        raise ValueError(
+            "head_initialisation=log_odds needs the number of captions, which this vocabulary lacks: count it with "
+            "catlip-bench label --count-only, or add --set head_initialisation=uniform"
+        )
+    counts = torch.zeros(rows)
+    counts[: len(vocabulary.labels)] = torch.tensor([float(label.count) for label in vocabulary.labels])
+    return torch.log((counts + 0.5) / (vocabulary.captions - counts + 0.5))
 
 
 def count_synset_rows(experiment: Experiment) -> int:
