@@ -1,7 +1,8 @@
 """The verb `explain`: decomposes the throughput ratio of two experiments into factors, and verifies their product."""
 
-import sys
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -12,13 +13,13 @@ from tyro.conf import Positional
 
 from bench.cli.options import CaptionLengths, Json, Results, Settings, add_lengths
 from bench.config import FIELDS, Experiment
-from bench.console.console import DISAGREEMENT, FAILED_CASE, INCONCLUSIVE, OK
+from bench.console.console import DISAGREEMENT, FAILED_CASE, INCONCLUSIVE, OK, log
 from bench.console.tables import print_tables
 from bench.environment.cores import available_cores
 from bench.experiments import EXPERIMENTS, get_experiment
 from bench.explain.decomposition import decompose
 from bench.explain.factors import select_factors
-from bench.explain.tables import cause_table, reference_table, side_by_side
+from bench.explain.tables import cause_table, describe_twice_the_time, reference_table, side_by_side
 from bench.ladder import CLASSIFYING, PADDING, PAIRED, ExpectedRatio, Factor, Ladder, build_ladder, stages_between
 from bench.measure.tables import failure_table
 from bench.orchestration.comparison import Comparison, Scope
@@ -37,6 +38,8 @@ NOT_PUBLISHED_HERE = {
     "communication": "a single process communicates nothing; captions of other processes are simulated",
 }
 MIN_ROUNDS = 2  # one for the parts, one for the whole
+FIRST_ROUNDS = 4  # that are run whatever the time: an interval needs two of each kind
+JobsOfRound = Callable[[int, int], list[Job]]  # of a round, given its number and the number of rounds
 CPU_CORE_FLOPS, GPU_FLOPS = 5e10, 1e14  # FLOP/s, to estimate durations; corrected as runs end
 # fields that some towers refuse
 TOWER_FIELDS = ("image_size", "image_sizes", "patch_drop", "pooling", "activation_checkpointing")
@@ -61,7 +64,9 @@ class ExplainRatio:
     # dense_labels, nltk_labels; or FIELD=VALUE, the value at the beginning of the ladder
     factors: tuple[str, ...] = ()
     factorial: bool = False  # time all combinations of at most four factors, for values that depend on no order
-    rounds: int = 10  # number of rounds of fresh processes: half for the parts, half for the whole
+    # number of rounds of fresh processes, half for the parts, half for the whole; default: as many as --minutes allow
+    rounds: int | None = None
+    minutes: float = 12.0  # time for the rounds of each recipe, if --rounds is not given; at least four are run
     resume: bool = False  # resume the newest decomposition; recorded runs are not repeated
     caption_lengths: CaptionLengths = None
     settings: Settings = ()
@@ -71,21 +76,22 @@ class ExplainRatio:
 
     def run(self) -> int:
         """Build the ladders, run the rounds and print the decompositions."""
-        if self.rounds < MIN_ROUNDS:
+        if self.rounds is not None and self.rounds < MIN_ROUNDS:
             raise ValueError(f"--rounds must be at least {MIN_ROUNDS}, got {self.rounds}")
+        if not 0 < self.minutes < math.inf:
+            raise ValueError(f"--minutes must be positive, got {self.minutes}")
         recipes: Sequence[Recipe | None] = [*dict.fromkeys(self.recipe)] or [None]
         plans = {recipe: self._plan(recipe) for recipe in recipes}  # errors are raised before the first run
         begun = [self._begin(recipe, *plan) for recipe, plan in plans.items()]
-        comparison, rounds = begun[0][0], [*chain.from_iterable(of_recipe for _, of_recipe in begun)]
-        runner = comparison.runner
-        runner.progress.expect(sum(job.expected_seconds for jobs in rounds for job in jobs))
-        for jobs in rounds:
-            comparison.run_round(jobs)
+        runner = begun[0][0].runner
+        self._run_rounds(begun)
         records, names = [comparison.records() for comparison, _ in begun], [recipe or self.name for recipe in recipes]
         found = {name: one for name, rows in zip(names, records, strict=True) if (one := decompose(rows))}
         last = [side_by_side(found)] if len(found) > 1 else [reference_table(one) for one in found.values()]
         failures = failure_table([*chain.from_iterable(records)])
         print_tables([*map(cause_table, found.values()), *last, failures], self.json)
+        for one in found.values() if self.rounds is None else ():
+            log(describe_twice_the_time(one))
         if runner.failures or len(found) < len(begun):
             return FAILED_CASE
         return EXIT_CODES[max((one.verdict for one in found.values()), key=[*EXIT_CODES].index)]
@@ -106,8 +112,8 @@ class ExplainRatio:
 
     def _begin(
         self, recipe: Recipe | None, ladder: Ladder, configurations: Sequence[Experiment]
-    ) -> tuple[Comparison, list[list[Job]]]:
-        """Record the ladder; return the jobs of each round: all configurations in even rounds, the ends in odd ones."""
+    ) -> tuple[Comparison, JobsOfRound]:
+        """Record the ladder; return the jobs of a round: all configurations in even rounds, the ends in odd ones."""
         ends = [configurations[0], configurations[len(ladder.chain) - 1]]
         scope = Scope("explain" if recipe is None else f"explain-{recipe}", 0)
         comparison = open_comparison(
@@ -118,14 +124,48 @@ class ExplainRatio:
             raise ValueError(f"{comparison.name} has another ladder: start a new decomposition without --resume")
         comparison.runner.progress.expect(job.expected_seconds)
         comparison.runner.run([job], threads=comparison.cores)
-        seconds, rounds = estimate_run_seconds(configurations, on_gpu=comparison.on_gpu), list[list[Job]]()
-        for round_ in range(self.rounds):
-            jobs = comparison.jobs_of_round(ends if round_ % 2 else configurations, round_, self.rounds, round_ // 2)
-            rounds.append([replace(job, expected_seconds=seconds[job.request.experiment.name]) for job in jobs])
-        runs, minutes = sum(map(len, rounds)), sum(job.expected_seconds for jobs in rounds for job in jobs) / 60
-        estimate = f"about {max(1, round(minutes))} min, corrected as they end"
-        print(f"{len(configurations)} configurations, {runs} runs: {estimate}", file=sys.stderr)
-        return comparison, rounds
+        seconds = estimate_run_seconds(configurations, on_gpu=comparison.on_gpu)
+
+        def jobs_of_round(round_: int, rounds: int) -> list[Job]:
+            jobs = comparison.jobs_of_round(ends if round_ % 2 else configurations, round_, rounds, round_ // 2)
+            return [replace(job, expected_seconds=seconds[job.request.experiment.name]) for job in jobs]
+
+        return comparison, jobs_of_round
+
+    def _run_rounds(self, begun: Sequence[tuple[Comparison, JobsOfRound]]) -> None:
+        """Run the rounds of all comparisons in turn, as many as were asked for, or in pairs while time is left."""
+        progress, budget = begun[0][0].runner.progress, 60 * self.minutes * len(begun)
+
+        def jobs_of_pair(first: int, rounds: int) -> list[Job]:
+            return [job for _, jobs_of in begun for at in (first, first + 1) for job in jobs_of(at, rounds)]
+
+        def expected_seconds(rounds: int) -> float:
+            return rounds / 2 * sum(job.expected_seconds for job in jobs_of_pair(0, rounds))
+
+        planned = self.rounds or max(FIRST_ROUNDS, rounds_that_fit(budget, expected_seconds(2)))
+        progress.expect(expected_seconds(planned))
+        runs, minutes = len(jobs_of_pair(0, planned)) * planned // 2, self.minutes * len(begun)
+        time_left = f"about {minutes:g} min" if self.rounds is None else "the time left is corrected as runs end"
+        log(f"{planned} rounds, {runs} runs: {time_left}")
+        started = pair_started = time.monotonic()
+        round_, is_new = 0, False
+        while round_ < planned:
+            is_new |= not all(job.is_done for _, jobs_of in begun for job in jobs_of(round_, planned))
+            for comparison, jobs_of in begun:
+                comparison.run_round(jobs_of(round_, planned))
+            round_ += 1
+            if self.rounds is None and round_ % 2 == 0 and round_ >= FIRST_ROUNDS and is_new:
+                now = time.monotonic()
+                fitting = round_ + rounds_that_fit(started + budget - now, now - pair_started)
+                progress.expect(expected_seconds(fitting) - expected_seconds(planned))
+                planned = fitting
+            if round_ % 2 == 0:
+                pair_started, is_new = time.monotonic(), False
+
+
+def rounds_that_fit(seconds_left: float, seconds_of_pair: float) -> int:
+    """Return how many rounds fit into a time, in pairs of one of all configurations and one of the two ends."""
+    return 2 * max(0, int(seconds_left / seconds_of_pair))
 
 
 def get_recipe_experiment(name: str, recipe: Recipe) -> Experiment:

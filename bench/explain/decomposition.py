@@ -12,11 +12,13 @@ from scipy.special import stdtrit
 
 from bench.data.caption_lengths import describe_captions
 from bench.ladder import REST, Coordinates, Ladder
+from bench.measure.disturbance import find_disturbance
 from bench.measure.throughput import forward_backward_rate, images_per_second, images_per_step
 from bench.record import Record, Speed
 from bench.statistics import (
     CONFIDENCE,
     Agreement,
+    Disturbance,
     Prediction,
     Rounds,
     judge_agreement,
@@ -174,6 +176,7 @@ class Decomposition:
     step_unexplained: LogRatio | None
     verdict: Agreement
     captions: str  # that the runs read
+    disturbance: Disturbance  # its excluded rounds are in no ratio
 
     @property
     def rounds(self) -> tuple[int, int]:
@@ -200,7 +203,9 @@ def decompose(records: Iterable[Record]) -> Decomposition | None:
         return None
     chain, before = ladder.chain, ladder.chain[len(ladder.factors) + (REST in ladder.causes)]
     begin, end = chain[0], chain[-1]
-    measured = _log_throughputs(ladder, records)
+    disturbance = _find_disturbance(ladder, records)
+    all_rounds = _log_throughputs(ladder, records)
+    measured = all_rounds.select_rounds(lambda round_: round_ not in disturbance.excluded_rounds)
     even_rounds = measured.select_rounds(lambda round_: round_ % 2 == 0)
     odd_rounds = measured.select_rounds(lambda round_: round_ % 2 == 1)
     factors = [factor.name for factor in ladder.factors]
@@ -229,9 +234,23 @@ def decompose(records: Iterable[Record]) -> Decomposition | None:
         whole=whole,
         unexplained=unexplained,
         step_unexplained=step_unexplained,
-        verdict="inconclusive" if unexplained is None else judge_agreement(unexplained.mean, unexplained.margin),
+        verdict="inconclusive"
+        if unexplained is None or not disturbance.allows_verdicts
+        else judge_agreement(unexplained.mean, unexplained.margin),
         captions=describe_captions(record.experiment for record in records if record.experiment),
+        disturbance=disturbance,
     )
+
+
+def _find_disturbance(ladder: Ladder, records: Sequence[Record]) -> Disturbance:
+    """Return the disturbed rounds of both kinds; a round is compared with those of its kind.
+
+    The ends may have another speed where they run alone, which is what the two kinds are compared for.
+    """
+    names = {one.experiment for one in ladder.configurations}
+    timed = [(record, record.measured.round % 2) for record in records if isinstance(record.measured, Speed)]
+    even, odd = (find_disturbance([record for record, kind in timed if kind == parity], names) for parity in (0, 1))
+    return Disturbance({**even.busy, **odd.busy}, {**even.slow, **odd.slow}, even.total_rounds + odd.total_rounds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,14 @@
 """Tables and sentences of a decomposition."""
 
+import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from itertools import chain
 from typing import Any, get_args
 
 from bench.console.tables import Table
 from bench.explain.decomposition import Contribution, Decomposition, LogRatio
+from bench.measure.disturbance import describe_disturbance
 from bench.statistics import FLOPS_TOLERANCE, Agreement, Prediction
 
 VERDICTS: dict[Agreement, str] = {
@@ -39,6 +42,7 @@ def cause_table(found: Decomposition) -> Table:
         f"predicted ratio, consistent with FLOPs if its interval is within {FLOPS_TOLERANCE:.2f}; it reveals a biased",
         "configuration, whose error cancels in the product. saved: microseconds per image of the whole step.",
         f"Rounds of all configurations: {parts}; rounds of the two ends: {whole}.",
+        describe_disturbance(found.disturbance),
         *(["Shapley: mean over all orders in which factors and objective can change."] if has_shapley else []),
         *(f"Left out, {name}: {reason}." for name, reason in found.ladder.left_out.items()),
         "",
@@ -110,6 +114,17 @@ def summarize(found: Decomposition) -> str:
     sentences += [f"{line.what.capitalize()}: {line.ratio:.2f}x." for line in found.ladder.references]
     sentences.append(f"Captions: {found.captions}.")
     return " ".join(sentences)
+
+
+def describe_twice_the_time(found: Decomposition) -> str:
+    """Say how wide the interval of the unexplained ratio is, and how wide it would be after twice as many rounds."""
+    ratio = found.unexplained
+    if ratio is None or ratio.error is None or ratio.margin is None:
+        return "The product was not tested: some configurations have fewer than two undisturbed rounds."
+    rounds = ratio.degrees_of_freedom + 1
+    doubled = replace(ratio, error=ratio.error / math.sqrt(2), degrees_of_freedom=2 * rounds - 1).margin or 0.0
+    now, then = (100 * math.expm1(margin) for margin in (ratio.margin, doubled))
+    return f"The unexplained ratio is known to ±{now:.1f} %; twice the time would give about ±{then:.1f} %."
 
 
 def _describe_flops_verdicts(parts: Iterable[Contribution]) -> list[str]:

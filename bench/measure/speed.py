@@ -33,7 +33,7 @@ from bench.train.build import (
     sample_counts,
     take_full_rate_steps,
 )
-from bench.train.distributed import all_gather_floats, all_reduce_max, barrier, world_group
+from bench.train.distributed import AUTOCAST_DTYPES, all_gather_floats, all_reduce_max, barrier, world_group
 from losses.collectives import rank_and_world_size
 from models.heads import DualEncoder
 
@@ -174,17 +174,17 @@ def compilation_so_far(run: TrainState) -> dict[str, float]:
 def peak_flops(device: torch.device, precision: str) -> tuple[float | None, str]:
     """Return the device's peak in FLOP/s and its source; None if it is unknown.
 
-    On a CPU it is measured: the best of a few large matrix products at this run's thread count.
+    On a CPU it is measured: the best of a few large matrix products in this precision, at this run's thread count.
     """
     if device.type != "cpu":
         return datasheet_peak(torch.cuda.get_device_name(device), precision)
     side, seconds = 1024, list[float]()
-    a, b = torch.rand(side, side), torch.rand(side, side)
+    a, b = torch.rand(2, side, side, dtype=AUTOCAST_DTYPES.get(precision, torch.float32))
     for _ in range(10):
         with clock(device) as elapsed:
             a @ b
         seconds.append(elapsed.seconds)
-    source = "best of ten 1024 x 1024 x 1024 fp32 matrix products measured in the same process"
+    source = f"best of ten 1024 x 1024 x 1024 {precision} matrix products measured in the same process"
     return 2 * side**3 / min(seconds), source
 
 

@@ -118,6 +118,7 @@ def _ladder_evidence(
     repetitions = f"{rounds[1]} rounds of the pair, {rounds[0]} of its parts"
     return replace(
         _make_evidence(claim, pair, ends_first, _interval_of(whole), repetitions),
+        is_disturbed=not found.disturbance.allows_verdicts,
         ladder_parts=[(part.cause, _interval_of(part.step)) for part in found.parts if part.step is not None],
         objective_effect=_interval_of(found.objective.step) if found.objective and found.objective.step else None,
     )

@@ -71,7 +71,10 @@ def commands(card: ClaimCard) -> list[str]:
         folders = " ".join(f"runs/{name}" for name in names)
         return [*lines, f"{PROGRAM} claim {claim.name} --records {folders} --out card.html"]
     memory = " --memory-gib GIB" if claim.metric == "largest batch" else ""
-    lines = [f"{PROGRAM} measure {' '.join(pair)} --allow-differences{memory}{settings}" for pair in pairs]
+    lines = [
+        f"{PROGRAM} measure {' '.join(pair)}{'' if pair == claim.controlled else ' --allow-differences'}{memory}{settings}"
+        for pair in pairs
+    ]
     if claim.metric == "cost":
         baseline, experiment = claim.experiments
         lines.append(

@@ -9,7 +9,7 @@ import pytest
 
 import bench.orchestration.preflight
 from bench.__main__ import main
-from bench.cli.explain import plan_ladder
+from bench.cli.explain import plan_ladder, rounds_that_fit
 from bench.console.console import INCONCLUSIVE
 from bench.experiments import EXPERIMENTS
 from bench.ladder import PADDING, REST, TEXT_TOWER
@@ -77,12 +77,26 @@ def test_every_configuration_runs_and_an_injected_factor_is_attributed_to_itself
     assert explain(*arguments[:3], "--resume")[0] == 2
 
 
+def test_time_that_is_over_leaves_the_first_rounds_and_says_what_more_would_give(
+    explain: Any, own_results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    explain("superclass-cls-tiny", "--baseline", "catlip-tiny", "--minutes", "0.001")
+    runs = [one.measured.round for one in read_records(own_results) if isinstance(one.measured, Speed)]
+    assert sorted({*runs}) == [0, 1, 2, 3]
+    assert "twice the time would give about" in capsys.readouterr().err
+
+
+def test_rounds_fill_the_time_in_pairs() -> None:
+    assert [rounds_that_fit(left, 10.0) for left in (-5.0, 0.0, 9.9, 10.0, 59.0)] == [0, 0, 0, 2, 10]
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
         (["clip-tiny", "--baseline", "catlip-tiny"], "explain catlip-tiny --baseline clip-tiny, not the reverse"),
         (["catlip-tiny", "--baseline", "clip-tinny"], "did you mean 'clip-tiny'"),
         (["catlip-tiny", "--baseline", "clip-tiny", "--rounds", "1"], "--rounds must be at least 2, got 1"),
+        (["catlip-tiny", "--baseline", "clip-tiny", "--minutes", "0"], "--minutes must be positive, got 0.0"),
         (["catlip-tiny", "--baseline", "clip-tiny", "--factors", "kernal"], "did you mean 'kernel'"),
         (
             ["catlip-tiny", "--baseline", "clip-tiny", "--recipe", "published"],

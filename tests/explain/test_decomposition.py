@@ -12,7 +12,7 @@ from bench.cli.explain import EXIT_CODES
 from bench.explain.decomposition import Decomposition, decompose
 from bench.explain.tables import cause_table, reference_table, side_by_side, summarize
 from bench.ladder import HEAD, PADDING, REST, TEXT_TOWER, Coordinates, ExpectedRatio
-from bench.record import Ladder, Record, read_record, record_path, write_record
+from bench.record import OTHERS_BUSY, Ladder, Record, Speed, read_record, record_path, write_record
 from tests.ladders import ladder_of, measured
 
 STAGES = (0.0, math.log(1.3), math.log(1.3 * 1.2), math.log(1.3 * 1.2 * 1.01))
@@ -110,6 +110,33 @@ def test_product_and_total_can_disagree(apart: float, spread: float, verdict: st
     assert found.unexplained is not None
     if spread < 0.1:
         assert found.unexplained.value == pytest.approx(math.exp(apart), rel=0.02)
+
+
+def test_disturbed_rounds_are_left_out_and_too_many_of_them_withhold_the_verdict() -> None:
+    """In a disturbed round the last configuration is half as fast, and others used the machine."""
+    ladder, configurations = ladder_of()
+
+    def found(disturbed: Sequence[int]) -> Decomposition:
+        rows = []
+        for record in measured(ladder, configurations, multiplied(), rounds=12):
+            run = record.measured
+            if isinstance(run, Speed) and run.round in disturbed:
+                slow = 2 if record.experiment == configurations[-1] else 1
+                windows = tuple(slow * seconds for seconds in run.window_seconds)
+                busy = replace(run, window_seconds=windows, utilisation={OTHERS_BUSY: 50.0})
+                rows.append(replace(record, measured=busy))
+            else:
+                rows.append(record)
+        one = decompose(rows)
+        assert one is not None
+        return one
+
+    some, many = found([0, 3]), found(range(8))
+    assert some.rounds == (5, 5)
+    assert values(some, "step") == pytest.approx({PADDING: 1.3, TEXT_TOWER: 1.2, HEAD: 1.01})
+    assert "disturbed in 2 of 12 rounds" in cause_table(some).note
+    assert (some.verdict, many.verdict) == ("agree", "inconclusive")
+    assert "No ratio can be trusted" in cause_table(many).note
 
 
 def test_round_effects_do_not_widen_intervals() -> None:

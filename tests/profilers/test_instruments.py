@@ -35,7 +35,7 @@ from bench.measure.memory import (
     step_tensor_bytes,
     try_batch_size,
 )
-from bench.measure.speed import HEATING_SECONDS, heat_device, measure_speed, trace
+from bench.measure.speed import HEATING_SECONDS, heat_device, measure_speed, peak_flops, trace
 from bench.methods import METHODS
 from bench.profilers.clock import Elapsed, clock, forward_clocks
 from bench.profilers.counters import TensorBytes
@@ -51,6 +51,14 @@ from tests.small import small
 MIB = 2**20
 CPU = torch.device("cpu")
 TICK = 0.01  # second: the grain of the kernel's counters of CPU time
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_peak_of_a_cpu_is_of_products_in_the_precision_of_the_run(precision: str) -> None:
+    peak, source = peak_flops(CPU, precision)
+    assert peak is not None
+    assert peak > 1e9
+    assert f"{precision} matrix products" in source
 
 
 def test_clock_measures_and_unfinished_blocks_are_nan() -> None:
