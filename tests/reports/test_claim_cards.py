@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from bench.__main__ import main
 from bench.claims.claims import get_claim, read_claims
 from bench.ladder import Coordinates
-from bench.record import BatchTrial, Record, Speed, Transfer, record_path, write_record
+from bench.record import BatchTrial, Record, Speed, Transfer, read_records, record_path, write_record
 from bench.scores import Score
 from bench.settings import with_settings
 from reports.claims.card import REST, ClaimCard, make_card
@@ -21,6 +21,8 @@ from tests.reports.conftest import COMPARISON, HERE
 from tests.reports.test_page import HOSTILE, Document
 
 NAME = "catlip-2.7x"
+KEPT = Path(__file__).parents[1] / "records" / "claim-b16"
+DOCS = Path(__file__).parents[2] / "docs" / "is-it-2.7x.md"
 PAIR, CONTROLLED = (
     ("clip-vit-b16-datacomp", "catlip-vit-b16-datacomp"),
     ("clip-vit-b16-controlled", "catlip-vit-b16-controlled"),
@@ -80,6 +82,19 @@ def test_a_planted_rung_moves_from_the_rest_to_its_own_bar() -> None:
     assert after[KERNEL] / before[KERNEL] == pytest.approx(SLOWDOWN)
     assert before[REST] / after[REST] == pytest.approx(SLOWDOWN)
     assert all(after[cause] == pytest.approx(before[cause]) for cause in before if cause not in (KERNEL, REST))
+
+
+def test_page_on_the_claim_has_the_figures_of_the_kept_records() -> None:
+    """The pairs at ViT-B/16 were measured on a CPU, which does not test the claim."""
+    card = make_card(get_claim(NAME), read_records(KEPT))
+    text = DOCS.read_text(encoding="utf-8")
+    for _, _, evidence in card.measured:
+        shown = card.in_unit(evidence.effect)
+        assert f"{shown.value:.2f} ({shown.low:.2f} to {shown.high:.2f})" in text
+        assert not evidence.is_disturbed
+    assert [name for name, *_ in card.measured] == ["controlled", "published"]
+    assert f"{factors(card)[REST]:.2f} of the 2.70 is not explained" in " ".join(text.split())
+    assert card.judgement.verdict == "not testable here because"
 
 
 def test_measured_rungs_replace_predicted_ones() -> None:
