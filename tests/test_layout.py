@@ -72,7 +72,7 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
             "json",
         ],
         "explain": [
-            *("name", "baseline", "recipe", "factors", "factorial", "rounds", "resume"),
+            *("name", "baseline", "recipe", "factors", "factorial", "rounds", "minutes", "resume"),
             *("caption_lengths", "settings", "results", "json"),
         ],
         "train": [

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.explain.decomposition import LogRatio, contrast, difference_weights, divide, shapley
+from bench.explain.decomposition import LogRatio, contrast, difference_weights, divide
+from bench.explain.shapley import shapley_weights
 from bench.ladder import Coordinates, all_configurations, build_chain
 from bench.statistics import Agreement, judge_agreement
 
@@ -50,7 +51,7 @@ def test_shapley_values_are_means_over_orders_and_sum_to_the_total(
     causes: int, factors: tuple[str, ...], seed: int
 ) -> None:
     values = drawn(causes, factors, seed)
-    found = [weighted_sum(values, weights) for weights in shapley(causes, factors)]
+    found = [weighted_sum(values, weights) for weights in shapley_weights(causes, factors)]
     assert found == pytest.approx(by_permutations(values, causes, factors))
     whole = values[causes, frozenset(factors)] - values[0, frozenset()]
     assert sum(found) == pytest.approx(whole)
@@ -65,7 +66,7 @@ def test_equal_factors_have_equal_shapley_values_and_null_factors_zero(causes: i
         (stage, changed): float(table[stage, len(changed - {factors[0]})])
         for stage, changed in all_configurations(causes, factors)
     }
-    nothing, *alike = [weighted_sum(values, weights) for weights in shapley(causes, factors)[: len(factors)]]
+    nothing, *alike = [weighted_sum(values, weights) for weights in shapley_weights(causes, factors)[: len(factors)]]
     assert nothing == pytest.approx(0, abs=1e-12)
     assert alike == pytest.approx([alike[0]] * len(alike))
 
@@ -77,7 +78,7 @@ def test_multiplicative_causes_are_independent_of_order() -> None:
         (stage, changed): stages[stage] + sum(effects[one] for one in changed)
         for stage, changed in all_configurations(2, "abc")
     }
-    found = [weighted_sum(values, weights) for weights in shapley(2, "abc")]
+    found = [weighted_sum(values, weights) for weights in shapley_weights(2, "abc")]
     assert found == pytest.approx([0.3, -0.1, 0.02, 0.2, 0.05])
     chain = build_chain(2, "abc")
     assert found == pytest.approx([values[b] - values[a] for a, b in pairwise(chain)])
