@@ -37,7 +37,11 @@ def test_ladder_from_clip_to_catlip_has_four_configurations() -> None:
         "catlip-tiny",
     ]
     changed = [{*differing_fields(pair)} for pair in pairwise(configurations)]
-    assert changed == [{"text_padding"}, {"text_features"}, {"method", "text_features", "learning_rate"}]
+    assert changed == [
+        {"text_padding"},
+        {"text_features"},
+        {"method", "text_features", "learning_rate", "head_initialisation"},
+    ]
 
 
 def test_factors_change_one_after_the_other_and_then_the_objective() -> None:
@@ -61,7 +65,7 @@ def test_rest_of_the_recipe_changes_in_one_stage_before_the_objective() -> None:
     assert ladder.causes == (REST, PADDING, TEXT_TOWER, HEAD)
     changed = [{*differing_fields(pair)} for pair in pairwise(configurations)]
     assert changed[:3] == [{"clip_norm", "crop_scale", "flip", "workers"}, {"text_padding"}, {"text_features"}]
-    assert changed[3] == {"method", "text_features", "learning_rate", "eps"}
+    assert changed[3] == {"method", "text_features", "learning_rate", "head_initialisation", "eps"}
     assert len({one.name for one in configurations}) == len(configurations) == 5
     assert not {*changed[3]} & {*RECIPE_FIELDS}
 

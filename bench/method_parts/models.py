@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from bench.config import Experiment
 from bench.environment.seeds import TEXT, seed_for
 from bench.labels.subwords import SubwordIds
-from bench.labels.vocabulary import Vocabulary, read_vocabulary
+from bench.labels.vocabulary import Vocabulary, read_vocabulary, resolve_vocabulary
 from bench.recipes import DATACOMP_SYNSETS, DATACOMP_VOCABULARY
 from bench.towers.teacher import build_teacher, stored_features
 from models.heads import Classifier, DualEncoder, DualEncoderClassifier, ImageProjection, Student, TokenClassifier
@@ -36,7 +36,8 @@ def build_synset_classifier(tower: ImageTower, experiment: Experiment) -> Classi
         nn.init.zeros_(head.bias)
     if experiment.head_initialisation == "log_odds":
         with torch.no_grad():
-            head.bias.copy_(label_log_odds(read_vocabulary(experiment.synset_vocabulary), len(head.bias)))
+            vocabulary = read_vocabulary(resolve_vocabulary(experiment.synset_vocabulary))
+            head.bias.copy_(label_log_odds(vocabulary, len(head.bias)))
     return Classifier(tower, head)
 
 

@@ -21,7 +21,7 @@ from tests.reports.conftest import COMPARISON, HERE
 from tests.reports.test_page import HOSTILE, Document
 
 NAME = "catlip-2.7x"
-KEPT = Path(__file__).parents[1] / "records" / "claim-b16"
+KEPT = Path(__file__).parents[1] / "claims" / "records"
 DOCS = Path(__file__).parents[2] / "docs" / "is-it-2.7x.md"
 PAIR, CONTROLLED = (
     ("clip-vit-b16-datacomp", "catlip-vit-b16-datacomp"),
