@@ -137,15 +137,15 @@ def test_too_many_graphs_are_an_error_with_a_remedy(found: Found) -> None:
 
 def test_ranks_of_a_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """In one process, for inductor's own default is of the whole machine."""
-    config = torch._inductor.config
-    monkeypatch.setattr(config, "compile_threads", config.compile_threads)
-    for limit in ("recompile_limit", "fail_on_recompile_limit_hit"):
-        monkeypatch.setattr(torch._dynamo.config, limit, getattr(torch._dynamo.config, limit))
+    config, limits = torch._inductor.config, ("recompile_limit", "fail_on_recompile_limit_hit")
     monkeypatch.setattr(compilation, "available_cores", lambda: 12)
     monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "32")
     found = []
-    for ranks in (1, 4, 16):
-        monkeypatch.setattr(compilation, "torchrun_env", lambda ranks=ranks: RankInfo(0, ranks, 0, ranks))
-        compilation.compile_blocks(torch.nn.Linear(1, 1), 1)
-        found.append(config.compile_threads)
+    # torch's own patches: after one of pytest its settings are gone, because they are no attributes of the module
+    kept = {limit: getattr(torch._dynamo.config, limit) for limit in limits}
+    with config.patch(compile_threads=config.compile_threads), torch._dynamo.config.patch(kept):
+        for ranks in (1, 4, 16):
+            monkeypatch.setattr(compilation, "torchrun_env", lambda ranks=ranks: RankInfo(0, ranks, 0, ranks))
+            compilation.compile_blocks(torch.nn.Linear(1, 1), 1)
+            found.append(config.compile_threads)
     assert found == [12, 3, 1]
