@@ -193,7 +193,7 @@ class Plan:
         from bench.plan.workload import predict_utilisation
 
         if self.utilisation is not None:
-            return PredictedUtilisation(self.utilisation, self.utilisation, self.utilisation)
+            return PredictedUtilisation.given(self.utilisation)
         assert self._device is not None
         return predict_utilisation(self._experiments[0], self._device)
 

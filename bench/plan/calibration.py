@@ -31,6 +31,11 @@ class PredictedUtilisation:
     low: float
     high: float
 
+    @classmethod
+    def given(cls, value: float) -> "PredictedUtilisation":
+        """Return a utilisation that was given, without uncertainty."""
+        return cls(value, value, value)
+
 
 @dataclass(frozen=True, slots=True)
 class UtilisationModel:

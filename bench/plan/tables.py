@@ -168,8 +168,9 @@ def published_table(utilisation: float | None, latencies: Latencies, overlap: fl
     """Compare predictions with published trainings, each from all others or at a given utilisation."""
     rows, errors, inside = [], [], []
     utilisations = [fit_utilisation(run, latencies, overlap) for run in PUBLISHED_RUNS]
-    given = None if utilisation is None else PredictedUtilisation(utilisation, utilisation, utilisation)
-    predictions = leave_one_out(utilisations) if given is None else [given] * len(PUBLISHED_RUNS)
+    predictions = leave_one_out(utilisations)
+    if utilisation is not None:
+        predictions = [PredictedUtilisation.given(utilisation)] * len(PUBLISHED_RUNS)
     for run, fitted, predicted in zip(PUBLISHED_RUNS, utilisations, predictions, strict=True):
         rate, share = predict_gpu_rate(run, predicted.value, latencies, overlap)
         errors.append(rate / run.midpoint - 1)
