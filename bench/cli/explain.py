@@ -134,7 +134,8 @@ class ExplainRatio:
 
     def _run_rounds(self, begun: Sequence[tuple[Comparison, JobsOfRound]]) -> None:
         """Run the rounds of all comparisons in turn, as many as were asked for, or in pairs while time is left."""
-        progress, budget = begun[0][0].runner.progress, 60 * self.minutes * len(begun)
+        first, budget = begun[0][0], 60 * self.minutes * len(begun)
+        progress = first.runner.progress
 
         def jobs_of_pair(first: int, rounds: int) -> list[Job]:
             return [job for _, jobs_of in begun for at in (first, first + 1) for job in jobs_of(at, rounds)]
@@ -151,10 +152,13 @@ class ExplainRatio:
         round_, is_new = 0, False
         while round_ < planned:
             is_new |= not all(job.is_done for _, jobs_of in begun for job in jobs_of(round_, planned))
-            for comparison, jobs_of in begun:
-                comparison.run_round(jobs_of(round_, planned))
+            for _, jobs_of in begun:  # by one runner, which counts all failures and shows one progress
+                first.run_round(jobs_of(round_, planned))
             round_ += 1
-            if self.rounds is None and round_ % 2 == 0 and round_ >= FIRST_ROUNDS and is_new:
+            is_planned_by_time = (
+                self.rounds is None and not first.runner.failures
+            )  # a run that fails at once takes no time
+            if is_planned_by_time and round_ % 2 == 0 and round_ >= FIRST_ROUNDS and is_new:
                 now = time.monotonic()
                 fitting = round_ + rounds_that_fit(started + budget - now, now - pair_started)
                 progress.expect(expected_seconds(fitting) - expected_seconds(planned))
