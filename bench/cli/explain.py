@@ -137,15 +137,10 @@ class ExplainRatio:
         first, budget = begun[0][0], 60 * self.minutes * len(begun)
         progress = first.runner.progress
 
-        def jobs_of_pair(first: int, rounds: int) -> list[Job]:
-            return [job for _, jobs_of in begun for at in (first, first + 1) for job in jobs_of(at, rounds)]
-
-        def expected_seconds(rounds: int) -> float:
-            return rounds / 2 * sum(job.expected_seconds for job in jobs_of_pair(0, rounds))
-
-        planned = self.rounds or max(FIRST_ROUNDS, rounds_that_fit(budget, expected_seconds(2)))
-        progress.expect(expected_seconds(planned))
-        runs, minutes = len(jobs_of_pair(0, planned)) * planned // 2, self.minutes * len(begun)
+        pair = [job.expected_seconds for _, jobs_of in begun for at in (0, 1) for job in jobs_of(at, FIRST_ROUNDS)]
+        planned = self.rounds or max(FIRST_ROUNDS, rounds_that_fit(budget, sum(pair)))
+        progress.expect(planned / 2 * sum(pair))
+        runs, minutes = len(pair) * planned // 2, self.minutes * len(begun)
         time_left = f"about {minutes:g} min" if self.rounds is None else "the time left is corrected as runs end"
         log(f"{planned} rounds, {runs} runs: {time_left}")
         started = pair_started = time.monotonic()
@@ -155,13 +150,11 @@ class ExplainRatio:
             for _, jobs_of in begun:  # by one runner, which counts all failures and shows one progress
                 first.run_round(jobs_of(round_, planned))
             round_ += 1
-            is_planned_by_time = (
-                self.rounds is None and not first.runner.failures
-            )  # a run that fails at once takes no time
+            is_planned_by_time = self.rounds is None and not first.runner.failures  # a failed run may take no time
             if is_planned_by_time and round_ % 2 == 0 and round_ >= FIRST_ROUNDS and is_new:
                 now = time.monotonic()
                 fitting = round_ + rounds_that_fit(started + budget - now, now - pair_started)
-                progress.expect(expected_seconds(fitting) - expected_seconds(planned))
+                progress.expect((fitting - planned) / 2 * sum(pair))
                 planned = fitting
             if round_ % 2 == 0:
                 pair_started, is_new = time.monotonic(), False
