@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from models import corenet_vit, open_clip_config, similar_names
 from models.pooling import Pooling, feature_and_patch_mean, set_pooling
+from models.repeated_blocks import skip_repeated_blocks
 from models.token_subsets import add_patch_drop, compute_class_token_only
 
 PIXEL_CHANNELS = 3
@@ -212,10 +213,9 @@ def _suggest_timm_tower(config: dict[str, Any]) -> str:
 
 
 def _feature_width(trunk: nn.Module, image_sizes: Sequence[int], channels: int) -> int:
-    was_training = trunk.training
-    with torch.no_grad(), torch.device("meta"):
-        probe = copy.deepcopy(trunk).to("meta").eval()
+    tensors = [*trunk.parameters(), *trunk.buffers()]
+    probe = copy.deepcopy(trunk, {id(tensor): tensor.detach().to("meta") for tensor in tensors}).eval()
+    with torch.no_grad(), torch.device("meta"), skip_repeated_blocks(probe):
         shapes = [probe(torch.empty(1, channels, side, side)).shape for side in image_sizes]
-    trunk.train(was_training)
     assert len(shapes[0]) == 2, f"a tower gives one feature per image, this one gives {tuple(shapes[0])}"  # noqa: PLR2004
     return int(shapes[0][-1])

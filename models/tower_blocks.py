@@ -1,6 +1,5 @@
 """The blocks of towers, their parameters by depth for layer-wise learning rates, and activation checkpointing."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from open_clip.modified_resnet import ModifiedResNet
@@ -11,6 +10,7 @@ from torch import nn
 
 from models.corenet_vit import CorenetViT
 from models.image_tower import ImageTower
+from models.repeated_blocks import transformer_blocks
 from models.text_tower import TextTower
 
 # Modules after the last block, by the type of trunk.
@@ -25,17 +25,6 @@ def all_blocks(model: nn.Module) -> list[nn.Module]:
     """Return the blocks of all towers of a model, a frozen teacher's included."""
     towers = [module for module in model.modules() if isinstance(module, ImageTower | TextTower)]
     return [block for tower in towers for block in transformer_blocks(tower)]
-
-
-def transformer_blocks(tower: nn.Module) -> Iterator[nn.Module]:
-    """Yield the blocks of a tower: members of its outermost lists or sequences of equal modules with parameters."""
-    for child in tower.children():
-        blocks = list(child.children()) if isinstance(child, (nn.Sequential, nn.ModuleList)) else []
-        is_uniform = len(blocks) > 1 and (isinstance(child, nn.ModuleList) or len({*map(type, blocks)}) == 1)
-        if is_uniform and all(any(True for _ in block.parameters()) for block in blocks):
-            yield from blocks
-        else:
-            yield from transformer_blocks(child)
 
 
 def parameters_by_depth(tower: ImageTower) -> list[list[nn.Parameter]]:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 
 import torch
 from msgspec.structs import replace
@@ -12,7 +12,7 @@ from torch import nn
 from bench.config import Experiment
 from bench.data.targets import Target, Tokens
 from bench.methods import simulated_group
-from bench.profilers.counters import count_matmul_flops
+from bench.profilers.counters import count_forward_flops, count_matmul_flops
 from bench.record import Flops
 from bench.train.augmentation import get_augmented_method
 from bench.train.build import build_untrained_tower, count_trained_parameters
@@ -72,7 +72,7 @@ def forward_flops_as_released(experiment: Experiment) -> int:
         with META:
             text = open_clip_text_tower(experiment.text_tower, experiment.context_length, 2)
             ids = torch.zeros(1, experiment.context_length, dtype=torch.int64)
-        flops += count_matmul_flops(lambda: text(ids))
+        flops += count_forward_flops(text, ids)
     return flops
 
 
@@ -102,7 +102,7 @@ def _count_flops_at_size(
     method, batch_size = get_augmented_method(experiment), experiment.batch_size_for(image_size)
     simulated = simulated_group(experiment)
     images = meta_images(batch_size, image_size, experiment.embedding_channels or PIXEL_CHANNELS)
-    image_forward, teacher_forward = count_matmul_flops(lambda: tower(images)), _teacher_forward_flops(model, images)
+    image_forward, teacher_forward = count_forward_flops(tower, images), _teacher_forward_flops(model, images)
 
     def count(target: Target) -> Flops:
         def step() -> None:
@@ -136,7 +136,7 @@ def text_forward_flops(model: nn.Module, captions: Tokens | None) -> int:
     """Count a forward of the text tower over a batch of captions on the `meta` device; 0 without one."""
     if captions is None or not isinstance(model, DualEncoder):
         return 0
-    return count_matmul_flops(lambda: model.text(*captions.inputs))
+    return count_forward_flops(model.text, *captions.inputs)
 
 
 def _teacher_forward_flops(model: nn.Module, images: torch.Tensor) -> int:
@@ -171,8 +171,7 @@ def _image_flops_by_size(
         if isinstance(block, ClassTokenBlock):
             block.forward = block.forward_all_tokens  # type: ignore[method-assign]
     return {
-        size: count_matmul_flops(partial(tower, meta_images(1, size, tower.channels)))
-        for size in image_sizes or (image_size,)
+        size: count_forward_flops(tower, meta_images(1, size, tower.channels)) for size in image_sizes or (image_size,)
     }
 
 

@@ -6,17 +6,30 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from models.repeated_blocks import skip_repeated_blocks
+
 
 def count_matmul_flops(work: Callable[[], object]) -> int:
     """Return the FLOPs of the matrix products that something does, two for each multiply-add."""
-    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: _addmm_flops}) as counter:
+    with _flop_counter() as counter:
         work()
     return int(counter.get_total_flops())
+
+
+def count_forward_flops(tower: nn.Module, *inputs: Any) -> int:
+    """Return the FLOPs of the matrix products of a tower's forward on the `meta` device."""
+    with _flop_counter() as counter, skip_repeated_blocks(tower, counter.get_total_flops) as blocks:
+        tower(*inputs)
+    return int(counter.get_total_flops()) + blocks.skipped
+
+
+def _flop_counter() -> FlopCounterMode:
+    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: _addmm_flops})
 
 
 def _addmm_flops(_: Sequence[int], a: Sequence[int], b: Sequence[int], **__: object) -> int:

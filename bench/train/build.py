@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from bench.labels.subwords import encode_caption
 from bench.labels.vocabulary import resolve_vocabulary, vocabulary_field
 from bench.methods import Method, get_method
 from bench.profilers.clock import clock
-from bench.profilers.counters import count_matmul_flops
+from bench.profilers.counters import count_forward_flops
 from bench.towers.patches import require_whole_patches
 from bench.train.augmentation import get_augmented_method
 from bench.train.distributed import world_group
@@ -101,7 +100,7 @@ def resolve_workers(experiment: Experiment, device: torch.device) -> LoaderWorke
         with torch.device("meta"):
             tower = build_untrained_tower(experiment)
             image = torch.empty(1, tower.channels, experiment.image_size, experiment.image_size)
-        rate = MAX_UTILISATION * peak / (3 * count_matmul_flops(partial(tower, image)))
+        rate = MAX_UTILISATION * peak / (3 * count_forward_flops(tower, image))
     return choose_workers(available_cores(), torchrun_env().local_world_size, rate)
 
 

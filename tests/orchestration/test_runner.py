@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 import psutil
@@ -14,7 +13,6 @@ from bench.__main__ import main
 from bench.console.progress import Progress
 from bench.experiments import EXPERIMENTS
 from bench.measure import costs
-from bench.measure.costs import count_costs
 from bench.orchestration.comparison import image_budgets, scopes, set_images
 from bench.orchestration.requests import AnyRequest, MemoryRequest, SpeedRequest, _collect_error
 from bench.orchestration.runner import Job, Runner
@@ -120,7 +118,8 @@ def test_typo_is_answered_with_the_nearest_name(
 
 def test_list_shows_every_experiment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Each with the costs of one, which is enough to show them."""
-    monkeypatch.setattr(costs, "count_costs", cache(lambda _: count_costs(EXPERIMENTS["clip-tiny"])))
+    of_one = costs.count_costs(EXPERIMENTS["clip-tiny"])
+    monkeypatch.setattr(costs, "count_costs", lambda _: of_one)
     assert main(["list"]) == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in EXPERIMENTS)

@@ -7,7 +7,9 @@ import math
 import subprocess
 import sys
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,7 @@ from bench.train.checkpoints import CheckpointConfig, latest_valid
 from bench.train.distributed import all_gather_floats, full_tensor
 from bench.train.loop import train
 from bench.train.state import collect_state, gather_to_cpu
-from models.tower_blocks import transformer_blocks
+from models.repeated_blocks import transformer_blocks
 from tests.processes import LONGEST_SECONDS, have_ended, in_ranks, wait_until
 from tests.small import small
 
@@ -50,13 +52,17 @@ STEPS = {
     torch.float32: 1,
     torch.float64: 3,
 }  # Adam's first steps divide small gradients by themselves, rounding and all
-CASES = list(product(METHOD_NAMES, SHARDINGS))
+METHODS = {2: METHOD_NAMES, 4: ("clip", "siglip", "superclass")}  # by ranks; the others are local, or made of these
+CASES = [(ranks, *case) for ranks, methods in METHODS.items() for case in product(methods, SHARDINGS)]
+STRUCK = [*product((2,), ("clip", "catlip"), SHARDINGS), *product((4,), ("clip",), SHARDINGS)]
+OTHERWISE_RANKS = 2
 HYBRID_METHODS, NODES = ("clip", "superclass"), 2
 OTHERWISE: list[tuple[str, str, dict[str, object]]] = [
     ("catlip", "ddp", {"ema_decay": 0.5, "clip_norm": None}),
     *(("clip", sharding, {"activation_checkpointing": True, "text_padding": "max_length"}) for sharding in SHARDINGS),
 ]
 Figures = dict[str, dict[str, Tensor]]
+FoundBy = Callable[[int], list[dict[str, Any]]]  # what each rank found, by their number
 
 
 def few(results: Path) -> PackImages:
@@ -200,32 +206,33 @@ def work(rank: int, ranks: int, results: Path, folder: Path) -> dict[str, Any]:
     """What each process computes."""
     images = few(results)
     out: dict[str, Any] = {}
-    for (method, sharding), dtype in product(CASES, dtypes_of(ranks)):
+    for method, sharding, dtype in product(METHODS[ranks], SHARDINGS, dtypes_of(ranks)):
         out[f"{method} {sharding} {dtype}"] = steps(method, images, rank, ranks, dtype, sharding=sharding)
     for method in HYBRID_METHODS:
         out[f"{method} hsdp"] = hybrid(method, images, rank, ranks)
-    for method, sharding, changes in OTHERWISE:
+    for method, sharding, changes in OTHERWISE if ranks == OTHERWISE_RANKS else ():
         of_case = steps(method, images, rank, ranks, torch.float64, sharding=sharding, **changes)
         out[f"{method} {sharding} {changes}"] = of_case
     for sharding in SHARDINGS:
         out[f"trained {sharding}"] = trained(rank, results, folder, sharding)
-        for method in ("clip", "catlip"):
-            out[f"struck {method} {sharding}"] = struck(method, images, rank, ranks, sharding)
+    for _, method, sharding in (case for case in STRUCK if case[0] == ranks):
+        out[f"struck {method} {sharding}"] = struck(method, images, rank, ranks, sharding)
     out["each"] = all_gather_floats([rank, rank / 3], CPU, dist.group.WORLD)
     peaks = max_over_ranks(Peaks(10 - rank, rank, None, None if rank else 1), CPU)
     out["largest"] = (peaks.rss, peaks.allocated, peaks.reserved, peaks.process)
     return out
 
 
-@pytest.fixture(scope="module", params=[2, 4])
-def ranks(
-    request: pytest.FixtureRequest, results: Path, tmp_path_factory: pytest.TempPathFactory
-) -> list[dict[str, Any]]:
-    """What each process found."""
-    folder = tmp_path_factory.mktemp("ranks")
+@pytest.fixture(scope="module")
+def found_by(results: Path, tmp_path_factory: pytest.TempPathFactory) -> FoundBy:
     few(results)  # decoded before there are several
-    found = in_ranks(work, request.param, folder, results, folder)
-    return [of_rank | {"folder": folder} for of_rank in found]
+
+    @cache
+    def found(ranks: int) -> list[dict[str, Any]]:
+        folder = tmp_path_factory.mktemp("ranks")
+        return [of_rank | {"folder": folder} for of_rank in in_ranks(work, ranks, folder, results, folder)]
+
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -239,30 +246,30 @@ def one_process(results: Path) -> dict[str, Figures]:
     return found
 
 
-@pytest.mark.parametrize(("method", "sharding"), CASES)
+@pytest.mark.parametrize(("ranks", "method", "sharding"), CASES)
 def test_distributed_losses_gradients_and_updates_equal_one_process(
-    ranks: list[dict[str, Any]], one_process: dict[str, Figures], method: str, sharding: str
+    found_by: FoundBy, one_process: dict[str, Figures], ranks: int, method: str, sharding: str
 ) -> None:
     """IDF counts and the scale, which lies whole beside shards, included."""
-    for of_rank, dtype in product(ranks, dtypes_of(len(ranks))):
+    for of_rank, dtype in product(found_by(ranks), dtypes_of(ranks)):
         equal(of_rank[f"{method} {sharding} {dtype}"], one_process[f"{method} {dtype}"], TOLERANCES[dtype])
 
 
 @pytest.mark.parametrize(("method", "sharding", "changes"), OTHERWISE)
 def test_distributed_updates_equal_one_process_with_ema_or_activation_checkpointing(
-    ranks: list[dict[str, Any]], one_process: dict[str, Figures], method: str, sharding: str, changes: dict[str, object]
+    found_by: FoundBy, one_process: dict[str, Figures], method: str, sharding: str, changes: dict[str, object]
 ) -> None:
     expected = one_process[f"{method} {changes}"]
     assert bool(expected["average"]) == ("ema_decay" in changes)
-    for of_rank in ranks:
+    for of_rank in found_by(OTHERWISE_RANKS):
         equal(of_rank[f"{method} {sharding} {changes}"], expected, 1e-9)
 
 
-@pytest.mark.parametrize("method", HYBRID_METHODS)
+@pytest.mark.parametrize(("ranks", "method"), list(product(METHODS, HYBRID_METHODS)))
 def test_shards_replicated_between_nodes_equal_one_process(
-    ranks: list[dict[str, Any]], one_process: dict[str, Figures], method: str
+    found_by: FoundBy, one_process: dict[str, Figures], ranks: int, method: str
 ) -> None:
-    for of_rank in ranks:
+    for of_rank in found_by(ranks):
         equal(of_rank[f"{method} hsdp"], one_process[f"{method} {torch.float64}"], 1e-9)
 
 
@@ -276,29 +283,33 @@ def equal(found: Figures, expected: Figures, tolerance: float) -> None:
             )
 
 
-@pytest.mark.parametrize(("method", "sharding"), list(product(("clip", "catlip"), SHARDINGS)))
-def test_non_finite_step_on_one_rank_is_skipped_on_all(ranks: list[dict[str, Any]], method: str, sharding: str) -> None:
-    for of_rank in ranks:
+@pytest.mark.parametrize(("ranks", "method", "sharding"), STRUCK)
+def test_non_finite_step_on_one_rank_is_skipped_on_all(
+    found_by: FoundBy, ranks: int, method: str, sharding: str
+) -> None:
+    for of_rank in found_by(ranks):
         assert all(of_rank[f"struck {method} {sharding}"].values()), of_rank[f"struck {method} {sharding}"]
 
 
-def test_a_training_counts_global_batches_and_rank_0_leaves_the_tower(ranks: list[dict[str, Any]]) -> None:
+@pytest.mark.parametrize("ranks", METHODS)
+def test_a_training_counts_global_batches_and_rank_0_leaves_the_tower(found_by: FoundBy, ranks: int) -> None:
     """Shards are put together: DDP and FSDP2 leave the same tower."""
-    num_steps = 96 // (8 * len(ranks))
+    found, num_steps = found_by(ranks), 96 // (8 * ranks)
     for sharding in SHARDINGS:
-        trunk, losses = ranks[0][f"trained {sharding}"]
+        trunk, losses = found[0][f"trained {sharding}"]
         assert (trunk, len(losses)) == (num_steps - max(1, round(num_steps / 5)), num_steps)
-        assert all(of_rank[f"trained {sharding}"] == (trunk, losses) for of_rank in ranks)
-    files = {path.name: load_file(path) for path in ranks[0]["folder"].glob("*.96")}
+        assert all(of_rank[f"trained {sharding}"] == (trunk, losses) for of_rank in found)
+    files = {path.name: load_file(path) for path in found[0]["folder"].glob("*.96")}
     assert sorted(files) == ["ddp-0.96", "fsdp2-0.96"]
     for name, value in files["ddp-0.96"].items():
         torch.testing.assert_close(files["fsdp2-0.96"][name], value, rtol=1e-5, atol=1e-5)
 
 
-def test_figures_are_gathered_from_all_ranks(ranks: list[dict[str, Any]]) -> None:
-    for of_rank in ranks:
-        assert of_rank["each"] == tuple((rank, rank / 3) for rank in range(len(ranks)))
-        assert of_rank["largest"] == (10, len(ranks) - 1, None, None)
+@pytest.mark.parametrize("ranks", METHODS)
+def test_figures_are_gathered_from_all_ranks(found_by: FoundBy, ranks: int) -> None:
+    for of_rank in found_by(ranks):
+        assert of_rank["each"] == tuple((rank, rank / 3) for rank in range(ranks))
+        assert of_rank["largest"] == (10, ranks - 1, None, None)
     assert all_gather_floats([1.5], CPU, None) == ((1.5,),)
     assert max_over_ranks(Peaks(7, None, 3, 0), CPU) == Peaks(7, None, 3, 0)
 

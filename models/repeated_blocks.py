@@ -1,0 +1,72 @@
+"""The blocks of a tower, and forwards on the `meta` device that compute blocks of equal structure once."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+
+def transformer_blocks(tower: nn.Module) -> Iterator[nn.Module]:
+    """Yield the blocks of a tower: members of its outermost lists or sequences of equal modules with parameters."""
+    for child in tower.children():
+        blocks = list(child.children()) if isinstance(child, (nn.Sequential, nn.ModuleList)) else []
+        is_uniform = len(blocks) > 1 and (isinstance(child, nn.ModuleList) or len({*map(type, blocks)}) == 1)
+        if is_uniform and all(any(True for _ in block.parameters()) for block in blocks):
+            yield from blocks
+        else:
+            yield from transformer_blocks(child)
+
+
+@dataclass(slots=True)
+class SkippedBlocks:
+    """What the blocks would have counted that a forward did not compute, in the unit of `count`."""
+
+    count: Callable[[], int]
+    skipped: int = 0
+    _outputs: dict[str, tuple[Any, int]] = field(default_factory=dict)
+
+    def forward(self, block: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Compute a block, or return the output of an equal one with inputs of equal shapes."""
+        structure = repr((forward, [*map(_settings, block.modules())], tree_map(_shape, (args, kwargs))))
+        if structure in self._outputs:
+            output, counted = self._outputs[structure]
+            self.skipped += counted
+            return output
+        before = self.count()
+        output = forward(*args, **kwargs)
+        self._outputs[structure] = output, self.count() - before
+        return output
+
+
+@contextmanager
+def skip_repeated_blocks(tower: nn.Module, count: Callable[[], int] = int) -> Iterator[SkippedBlocks]:
+    """Compute blocks of equal structure once in the forwards of this block, on the `meta` device without values.
+
+    `count` returns a running count of the work that is done. A tower with many blocks takes a fraction of the time.
+    """
+    skipped, blocks = SkippedBlocks(count), [*transformer_blocks(tower)]
+    own = [block.__dict__.get("forward") for block in blocks]
+    for block in blocks:
+        block.forward = partial(skipped.forward, block, block.forward)  # type: ignore[method-assign]
+    try:
+        yield skipped
+    finally:
+        for block, forward in zip(blocks, own, strict=True):
+            if forward is None:
+                del block.forward
+            else:
+                block.forward = forward
+
+
+def _settings(module: nn.Module) -> tuple[object, ...]:
+    """Return what determines the computation of a module beside its submodules."""
+    plain = {name: value for name, value in vars(module).items() if isinstance(value, bool | int | float | str | tuple)}
+    return type(module), plain, [_shape(parameter) for parameter in module.parameters(recurse=False)]
+
+
+def _shape(value: Any) -> Any:
+    return tuple(value.shape) if isinstance(value, Tensor) else value
