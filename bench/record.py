@@ -36,7 +36,9 @@ Seconds = Annotated[tuple[Annotated[float, msgspec.Meta(ge=1e-9, le=1e9)], ...],
 Phases = Annotated[dict[str, Seconds], msgspec.Meta(max_length=MAX_ENTRIES)]
 Readings = Annotated[dict[str, float], msgspec.Meta(max_length=MAX_ENTRIES)]
 Counts = Annotated[dict[str, Count], msgspec.Meta(max_length=MAX_ENTRIES)]
+RankFigures = Annotated[dict[str, tuple[float, ...]], msgspec.Meta(max_length=MAX_ENTRIES)]
 OTHERS_BUSY, HOST_BUSY = "other processes CPU busy percent", "taken by the host CPU percent"  # names of `Readings`
+PHASE_FIGURE, WAIT_FIGURE = "{}, ms", "waited for batches, share"  # names of `RankFigures`, beside those of `Readings`
 # A step's phases, in its order. A compiled forward is one piece; an uncompiled one is split in three.
 PHASES = ("data", "augmentation", "forward", "image forward", "text forward", "head and loss", "backward", "optimizer")
 
@@ -90,10 +92,15 @@ class Speed(_RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="s
     sampler_share: float = 0.0  # of the windows' time that the sampling thread was running
     wait_share: Share | None = None  # of the windows' time that was spent waiting for batches; None: not measured
     rank_window_seconds: tuple[Seconds, ...] = ()  # of every rank, where there are several; begun together
+    rank_figures: RankFigures = {}  # of every rank, where there are several: phases, waits and utilisation, with unit
+    rank_hosts: tuple[str, ...] = ()  # host name and GPU of every rank, where there are several
     compilation: Readings = {}  # graphs, breaks between them, seconds of it; empty: nothing was to be compiled
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a figure of each window that some windows lack."""
+        """Raise ValueError for a figure that some windows or some ranks lack."""
+        of_ranks = {self.processes, *map(len, self.rank_figures.values()), len(self.rank_hosts) or self.processes}
+        if len(of_ranks) > 1 or (self.rank_figures and not self.rank_hosts):
+            raise ValueError(f"rank_figures and rank_hosts must be of all {self.processes} ranks")
         of_windows = (self.window_seconds, self.window_images or self.window_seconds, *self.rank_window_seconds)
         if len(set(map(len, of_windows))) > 1:
             raise ValueError(f"window_images and rank_window_seconds must be of all {len(self.window_seconds)} windows")
@@ -119,6 +126,7 @@ class Memory(_MeasuredBase, frozen=True, kw_only=True, tag="memory"):
     # Of one uncompiled step, counted tensor by tensor: the same on every run. None: shards cannot be counted like that,
     # or the step does not fit uncompiled.
     peak_tensor_bytes: Count | None
+    rank_peak_bytes: tuple[Count, ...] = ()  # of every rank, where there are several: allocated, on a CPU resident
 
 
 class BatchTrial(_MeasuredBase, frozen=True, kw_only=True, tag="fit"):

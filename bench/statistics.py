@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -51,6 +51,8 @@ NORMAL_MAD = 1.4826  # standard deviations in a median absolute deviation of nor
 MAX_SLOW_SHARE = 0.2  # of the windows of an undisturbed round
 MAX_DISTURBED_SHARE = 0.5  # of the rounds; where more are disturbed, no verdict is given
 UNEQUAL_SLOWDOWN_P = 0.05  # at or under it a ratio depends on how slow the machine was
+RUNS_FOR_SLOW_RANK = 3
+SLOW_IN_MOST, SLOW_RANK = 1.03, 1.05  # times the others' time for their own work, in most runs and in the median run
 ENGINEERING_FACTOR = 2.0  # between two MFU
 PHASES_TOLERANCE = 0.1  # relative, between the sum of the phases and the whole step
 FEWEST_SUSPECTED = 3  # processes on each side of a suspected change
@@ -302,6 +304,28 @@ def mark_if_disturbed(ratio: Ratio, disturbance: Disturbance, base: Windows, oth
     if ratio.p is None or (disturbance.allows_verdicts and not is_unequal):
         return ratio
     return replace(ratio, verdict="disturbed")
+
+
+def find_slow_rank(work: Sequence[Sequence[float]]) -> tuple[int, float] | None:
+    """Return the rank that is slower than the others, and how many times as long its work takes; None if none is.
+
+    `work` has the time of every rank's own work in each of at least `RUNS_FOR_SLOW_RANK` runs. A rank is slow if its
+    work takes more than `SLOW_RANK` times the median of the others in the median run, and more than `SLOW_IN_MOST`
+    times in three quarters of the runs.
+    """
+    found = list[tuple[float, int]]()
+    for rank in range(len(work[0]) if len(work) >= RUNS_FOR_SLOW_RANK else 0):
+        factors = sorted(_over_others(of_run, rank) for of_run in work)
+        if factors[len(factors) // 4] > SLOW_IN_MOST and (factor := median(factors)) > SLOW_RANK:
+            found.append((factor, rank))
+    if not found:
+        return None
+    factor, rank = max(found)
+    return rank, factor
+
+
+def _over_others(values: Sequence[float], at: int) -> float:
+    return values[at] / median([value for index, value in enumerate(values) if index != at])
 
 
 def is_engineering_gap(least_mfu: float, largest_mfu: float) -> bool:

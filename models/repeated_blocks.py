@@ -51,7 +51,7 @@ def skip_repeated_blocks(tower: nn.Module, count: Callable[[], int] = int) -> It
     skipped, blocks = SkippedBlocks(count), [*transformer_blocks(tower)]
     own = [block.__dict__.get("forward") for block in blocks]
     for block in blocks:
-        block.forward = partial(skipped.forward, block, block.forward)  # type: ignore[method-assign]
+        block.forward = partial(skipped.forward, block, block.forward)
     try:
         yield skipped
     finally:

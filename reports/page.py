@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from bench.catalog import RANDOM_INIT
 from bench.claims.claims import get_claim
+from bench.measure.ranks import find_slow_ranks
 from bench.measure.summary import Throughput
 from bench.record import BatchTrial, Measured, Memory, Record, Speed, Training, Transfer
 from bench.statistics import AccuracyDifference, judge_accuracy_differences
@@ -30,7 +31,7 @@ from reports.speed import circumstances as about
 from reports.speed import speed_tables
 from reports.speed.batches import batches_section
 from reports.speed.charts import legend, ratio_chart, throughput_chart
-from reports.speed.phases import describe_input_bound, phase_chart, phase_keys, phase_table
+from reports.speed.phases import describe_input_bound, phase_chart, phase_keys, phase_table, rank_table
 from reports.summary import answer_sentences, headline_table
 
 KINDS: Mapping[str, type[Measured]] = {
@@ -133,6 +134,8 @@ def _speed_section(comparison: ComparisonRecords, rows: Sequence[Throughput]) ->
         "phase_keys": phase_keys(rows),
         "bound": describe_input_bound(comparison, rows),
         "phase_table": phase_table(comparison, rows),
+        "rank_table": rank_table(comparison),
+        "slow_ranks": find_slow_ranks(comparison.records, comparison.experiments),
         "memory_and_size_table": speed_tables.memory_and_size_table(comparison, rows),
         "runs_table": speed_tables.runs_table(comparison, rows),
         "note": speed_tables.describe_intervals(comparison, rows),

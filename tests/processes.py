@@ -91,7 +91,7 @@ def in_ranks(work: Callable[..., T], ranks: int, folder: Path, *arguments: Any) 
             for process in running.processes:
                 process.kill()
             raise TimeoutError(f"{work.__name__} hangs")
-    return [torch.load(folder / f"{rank}.pt") for rank in range(ranks)]
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(ranks)]
 
 
 def _joined(rank: int, work: Callable[..., Any], ranks: int, folder: str, arguments: tuple[Any, ...]) -> None:

@@ -102,8 +102,18 @@ def of_each(kind: type, count: int) -> dict[str, st.SearchStrategy[Any]]:
         names = ("branches", "cooldown_losses") if kind is Training else ()
         return {name: entries(hints[name]) for name in names}
     windows = entries(hints["window_seconds"])
-    images, ranks = st.just(()) | entries(hints["window_images"]), st.lists(windows, max_size=3).map(tuple)
-    return {"window_seconds": windows, "window_images": images, "rank_window_seconds": ranks}
+    ranks = st.shared(st.integers(1, 3), key="ranks")
+
+    def of_ranks(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+        return ranks.flatmap(lambda many: st.lists(values, min_size=many, max_size=many).map(tuple))
+
+    return {
+        "window_seconds": windows,
+        "window_images": st.just(()) | entries(hints["window_images"]),
+        "rank_window_seconds": of_ranks(windows),
+        "rank_figures": st.dictionaries(values_of(str), of_ranks(values_of(float)), max_size=3),
+        "rank_hosts": of_ranks(values_of(str)),
+    }
 
 
 def within(kind: Any, meta: msgspec.Meta) -> st.SearchStrategy[Any]:
@@ -336,6 +346,7 @@ IMPOSSIBLE = {
     "a window of no image": ("measured", "window_images", [0, 8]),
     "images of some windows": ("measured", "window_images", [8] * 5),
     "a rank that lacks a window": ("measured", "rank_window_seconds", [[0.5], [0.5] * 5]),
+    "figures of other ranks": ("measured", "rank_figures", {"data, ms": [1.0, 2.0, 3.0]}),
     "a step without work": ("measured", "flops", {"image_forward": 0, "text_forward": 0, "forward": 0, "step": 0}),
     "more steps than there can be": ("experiment", "steps_per_window", 10**30),
     "tokens below 0": ("measured", "tokens_per_caption", -1.0),

@@ -39,6 +39,7 @@ from bench.console.console import OK, PROGRAM, log
 from bench.console.tables import Table, print_tables
 from bench.experiments import COMPARED, EXPERIMENTS
 from bench.measure.disturbance import describe_disturbance, find_disturbance
+from bench.measure.ranks import find_slow_ranks, rank_table
 from bench.measure.tables import batch_trial_table, cost_table, experiment_table, speed_table
 from bench.orchestration.comparison import (
     CURVE_TASK,
@@ -175,9 +176,12 @@ class Measure:
 
 
 def _finish_timed(comparison: Comparison, tables: Sequence[Table], json_file: Path | None = None) -> int:
-    """Finish, and log as the last line how disturbed the machine was."""
+    """Finish, and log as the last lines which ranks are slow and how disturbed the machine was."""
     code = finish(comparison, tables, json_file)
-    found = find_disturbance(comparison.records(), [one.name for one in comparison.experiments])
+    records, names = comparison.records(), [one.name for one in comparison.experiments]
+    for slow in find_slow_ranks(records, names):
+        log(str(slow))
+    found = find_disturbance(records, names)
     if found.total_rounds:
         log(describe_disturbance(found))
     return code
@@ -186,7 +190,8 @@ def _finish_timed(comparison: Comparison, tables: Sequence[Table], json_file: Pa
 def _cost_tables(comparison: Comparison, *, allow_differences: bool = False) -> list[Table]:
     names, records = [experiment.name for experiment in comparison.experiments], comparison.records()
     title = "Throughput as published" if allow_differences else "Throughput at equal batch"
-    return [speed_table(title, records, names, allow_differences=allow_differences), cost_table(records, names)]
+    speeds = speed_table(title, records, names, allow_differences=allow_differences)
+    return [speeds, cost_table(records, names), rank_table(records, names)]
 
 
 DISTRIBUTED_VERBS: tuple[type[Command], ...] = (Measure, Train)  # verbs that torchrun may start

@@ -26,7 +26,7 @@ from bench.train.build import (
     load_data,
     take_full_rate_steps,
 )
-from bench.train.distributed import all_gather_floats, world_group
+from bench.train.distributed import all_gather_floats, all_gather_objects, world_group
 
 MEMORY_STEPS = 4
 MAX_REASON_LENGTH = 300  # characters recorded of an allocator's message
@@ -47,8 +47,10 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     peak = PeakMemory(device)
     run = build_train_state(stream)
     check_finite(take_full_rate_steps(run, steps), steps, stream)
-    peaks = max_over_ranks(peak.read(), device)
-    is_sharded = experiment.sharding != "ddp" and world_group() is not None
+    own_peaks, group = peak.read(), world_group()
+    peaks = max_over_ranks(own_peaks, device)
+    of_ranks = () if group is None else all_gather_objects(own_peaks.allocated or own_peaks.rss or 0, group)
+    is_sharded = experiment.sharding != "ddp" and group is not None
     trained_parameters = count_trained_parameters(run.model)
     del run  # the uncompiled model of the count needs its memory
     return Memory(
@@ -59,6 +61,7 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
         peak_reserved_bytes=peaks.reserved,
         process_bytes=peaks.process,
         peak_tensor_bytes=None if is_sharded else _count_if_it_fits(stream),
+        rank_peak_bytes=tuple(of_ranks),
     )
 
 

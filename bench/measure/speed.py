@@ -1,14 +1,15 @@
-"""A speed run (warm-up, timed windows, a pass over the phases), or a trace of a few steps."""
+"""A speed run: warm-up, timed windows, and a pass over the phases."""
 
+import platform
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import torch
 from torch import nn
-from torch.profiler import ProfilerActivity, profile, record_function
 
 from bench.config import Experiment
 from bench.data.image_sizes import images_before
@@ -20,7 +21,7 @@ from bench.profilers.clock import clock, forward_clocks
 from bench.profilers.counters import count_graphs
 from bench.profilers.device import Readings, open_reader, sampled
 from bench.profilers.nvml import VOIDING_SLOWDOWNS
-from bench.record import OTHERS_BUSY, Speed
+from bench.record import OTHERS_BUSY, PHASE_FIGURE, WAIT_FIGURE, Speed
 from bench.train.build import (
     TrainState,
     build_train_state,
@@ -33,20 +34,25 @@ from bench.train.build import (
     sample_counts,
     take_full_rate_steps,
 )
-from bench.train.distributed import AUTOCAST_DTYPES, all_gather_floats, all_reduce_max, barrier, world_group
-from losses.collectives import rank_and_world_size
+from bench.train.distributed import (
+    AUTOCAST_DTYPES,
+    all_gather_floats,
+    all_gather_objects,
+    all_reduce_max,
+    barrier,
+    world_group,
+)
 from models.heads import DualEncoder
 
-TRACED_STEPS = 3
 HEATING_SECONDS = {"cuda": 20.0}  # of steps before the first window: a cold GPU has clocks that it does not keep
 
 
 def measure_speed(experiment: Experiment, device: torch.device, results: Path, round_: int) -> Speed:
     """Time a run: warm-up (recorded, not counted), windows, then the phases in a separate pass.
 
-    Every rank times its own windows, which begin at a barrier; all other figures are of this rank. A window in which a
-    graph was compiled, or a GPU was slowed by heat or by its hardware, is recorded as not measured. Raises RuntimeError
-    if all windows are.
+    Every rank times its own windows, which begin at a barrier, and its phases; the other figures are of this rank. A
+    window in which a graph was compiled, or a GPU was slowed by heat or by its hardware, is recorded as not measured.
+    Raises RuntimeError if all windows are.
     """
     run = build_train_state(load_data(experiment, device, results))
     if round_ == 0:
@@ -97,9 +103,32 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
         sampler_share=readings.sampler_share,
         wait_share=wait_seconds / sum(seconds),
         **sample_counts(run.stream),
-        rank_window_seconds=() if group is None else all_gather_floats(window_seconds, device, group),
+        **_rank_figures(device, window_seconds, phases, readings, wait_seconds / sum(seconds)),
         compilation=compilation_so_far(run),
     )
+
+
+def _rank_figures(
+    device: torch.device,
+    window_seconds: Sequence[float],
+    phases: Mapping[str, Sequence[float]],
+    readings: Readings,
+    wait_share: float,
+) -> dict[str, Any]:
+    """Return the fields of a record with the figures of all ranks, those that every rank has; empty for one process."""
+    group = world_group()
+    if group is None:
+        return {}
+    host = platform.node() + (f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else "")
+    medians = {PHASE_FIGURE.format(name): 1000 * median(seconds) for name, seconds in phases.items()}
+    own = medians | {WAIT_FIGURE: wait_share} | readings.figures
+    ranks = all_gather_objects((host, own), group)
+    names = [name for name in own if all(name in figures for _, figures in ranks)]
+    return {
+        "rank_window_seconds": all_gather_floats(window_seconds, device, group),
+        "rank_figures": {name: tuple(figures[name] for _, figures in ranks) for name in names},
+        "rank_hosts": tuple(host for host, _ in ranks),
+    }
 
 
 def heat_device(run: TrainState, step: int) -> int:
@@ -246,27 +275,3 @@ def _time_step(run: TrainState, k: int, modules: dict[str, nn.Module]) -> dict[s
     with clock(device) as update:
         run.step.update(loss, experiment.learning_rate)
     return seconds | {"optimizer": update.seconds}
-
-
-def trace(experiment: Experiment, device: torch.device, results: Path, path: Path) -> None:
-    """Warm up, then write a trace (.json.gz) of a few steps of rank 0 for Perfetto or chrome://tracing.
-
-    It holds the operations on CPU and device, with shapes. Tracing slows a run, so no timed run is traced.
-    """
-    run = build_train_state(load_data(experiment, device, results))
-    first, warmup_steps = experiment.warmup_steps, first_steps_by_size(experiment, experiment.warmup_steps)
-    check_finite(take_full_rate_steps(run, warmup_steps), warmup_steps, run.stream)
-    with _trace_to(device, path) if rank_and_world_size(world_group())[0] == 0 else nullcontext():
-        for k in range(first, first + TRACED_STEPS):
-            with record_function(f"step {k}"):
-                take_full_rate_steps(run, [k])
-
-
-@contextmanager
-def _trace_to(device: torch.device, path: Path) -> Iterator[None]:
-    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
-    with profile(activities=activities, record_shapes=True) as profiler:
-        yield
-    unfinished = path.with_name(f".{path.name}")  # with the same suffix: the profiler compresses files named .gz
-    profiler.export_chrome_trace(str(unfinished))
-    unfinished.replace(path)

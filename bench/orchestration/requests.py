@@ -135,7 +135,7 @@ class TraceRequest(Request, frozen=True, kw_only=True, tag="trace"):
     extension = ".json.gz"
 
     def _measure(self, device: "torch.device", _stop: StopRequest | None) -> None:
-        from bench.measure.speed import trace
+        from bench.measure.trace import trace
 
         trace(self.experiment, device, Path(self.results), self.paths[0])
 

@@ -7,11 +7,11 @@ losses assume (`losses.collectives`).
 import faulthandler
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -25,7 +25,9 @@ from bench.environment.rank_info import torchrun_env
 from losses.collectives import Group, ProcessGroupLike, SimulatedGroup, all_reduce_sum_
 from models.tower_blocks import all_blocks
 
+T = TypeVar("T")
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # by precision
+MIXED_MACHINES = "CATLIP_BENCH_MIXED_MACHINES"  # environment variable; 1 allows ranks on different machines
 WATCHDOG_SECONDS = "CATLIP_BENCH_WATCHDOG_SECONDS"  # environment variable with the maximum wait in seconds
 # Maximum wait of a rank for the others; a failed one is noticed sooner (bench/orchestration/torchrun.py).
 WATCHDOG_TIMEOUT = timedelta(
@@ -99,6 +101,28 @@ def all_gather_floats(values: Sequence[float], device: torch.device, group: Grou
     rows = [torch.empty_like(own) for _ in range(dist.get_world_size(group))]
     dist.all_gather(rows, own, group)
     return tuple(tuple(row.tolist()) for row in rows)
+
+
+def all_gather_objects(value: T, group: Group) -> list[T]:
+    """All-gather a value that can be pickled; a list of one for a single process."""
+    values = [value] * (1 if group is None else dist.get_world_size(group))
+    if group is not None:
+        dist.all_gather_object(values, value, group)
+    return values
+
+
+def require_equal_machines(machine: str, packages: Mapping[str, str]) -> None:
+    """Raise ValueError if the ranks differ in machine or packages: the slowest sets the speed of all.
+
+    The environment variable `MIXED_MACHINES` allows different machines.
+    """
+    others = all_gather_objects((machine, dict(packages)), world_group())
+    for rank, (their_machine, their_packages) in enumerate(others):
+        if their_packages != others[0][1]:
+            raise ValueError(f"rank {rank} has the packages {their_packages}, and rank 0 {others[0][1]}")
+        if their_machine != others[0][0] and os.environ.get(MIXED_MACHINES) != "1":
+            text = f"rank {rank} runs on {their_machine}, and rank 0 on {others[0][0]}"
+            raise ValueError(f"{text}: the slowest sets the speed of all; {MIXED_MACHINES}=1 allows it")
 
 
 def all_reduce_max(values: Sequence[float], device: torch.device, group: Group) -> tuple[float, ...]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from bench.measure.ranks import rank_spreads
 from bench.measure.summary import PHASE, Throughput
 from bench.record import PHASES
 from bench.statistics import Bottleneck, bound_by, phases_add_up
@@ -100,6 +101,25 @@ def phase_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Ht
         Column.text("bound"),
     ]
     return HtmlTable.of_rows("Where a step's time goes", columns, [_phase_row(comparison, row, phases) for row in rows])
+
+
+def rank_table(comparison: ComparisonRecords) -> HtmlTable:
+    """Show the spread of every figure over the ranks of distributed runs."""
+    columns = [*Column.texts("experiment", "figure"), Column("min"), Column("rank", "of the min"), Column("median")]
+    columns += [Column("max"), Column("rank", "of the max")]
+    rows = [
+        [
+            experiment_cell(comparison, name),
+            Cell.of(one.figure),
+            Cell.of(one.least, format_rate),
+            Cell.of(one.least_rank),
+            *(Cell.of(value, format_rate) for value in (one.median, one.most)),
+            Cell.of(one.most_rank),
+        ]
+        for name in comparison.experiments
+        for one in rank_spreads(comparison.records, name)
+    ]
+    return HtmlTable.of_rows("Spread over the ranks", columns, rows)
 
 
 def _phase_row(comparison: ComparisonRecords, row: Throughput, phases: Sequence[str]) -> list[Cell]:

@@ -1,0 +1,106 @@
+"""What every rank of a distributed run measured: the spread over the ranks, and a slow rank. No torch here."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from bench.config import Experiment
+from bench.console.tables import Table
+from bench.measure.summary import Run, timed_runs
+from bench.record import PHASE_FIGURE, Memory, Record, Speed
+from bench.statistics import find_slow_rank
+
+# Phases in which a rank of `ddp` waits for no other. Sharded weights are gathered in the forward, too.
+OWN_WORK = ("data", "augmentation", "image forward", "text forward")
+PEAK_MEMORY, MIB = "peak memory, MiB", 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class RankSpread:
+    """A figure's minimum, median and maximum over the ranks, with the first ranks that have them."""
+
+    figure: str
+    least: float
+    least_rank: int
+    median: float
+    most: float
+    most_rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class SlowRank:
+    """A rank whose own work takes `factor` times that of the other ranks, in an experiment."""
+
+    experiment: str
+    rank: int
+    host: str
+    factor: float
+
+    def __str__(self) -> str:
+        """Return a sentence."""
+        work = f"its data and forwards take {self.factor:.2f} times those of the other ranks in {self.experiment}"
+        return f"Rank {self.rank} ({self.host}) is slow: {work}, and all ranks wait for it."
+
+
+def rank_spreads(records: Sequence[Record], name: str) -> list[RankSpread]:
+    """Return the spread of every figure of an experiment's ranks, the medians over its runs."""
+    spreads, runs = list[RankSpread](), [speed for _, speed in _distributed_runs(records, [name]).get(name, [])]
+    for figure in dict.fromkeys(one for speed in runs for one in speed.rank_figures):
+        rows = [speed.rank_figures[figure] for speed in runs if figure in speed.rank_figures]
+        spreads.append(_spread(figure, [median(of_rank) for of_rank in zip(*rows, strict=True)]))
+    for record in records:
+        memory, experiment = record.measured, record.experiment
+        if isinstance(memory, Memory) and memory.rank_peak_bytes and experiment and experiment.name == name:
+            spreads.append(_spread(PEAK_MEMORY, [peak / MIB for peak in memory.rank_peak_bytes]))
+    return spreads
+
+
+def find_slow_ranks(records: Iterable[Record], names: Iterable[str]) -> list[SlowRank]:
+    """Return the slow rank of each experiment that has one; with sharded weights none can be told."""
+    found = list[SlowRank]()
+    for name, runs in _distributed_runs(records, names).items():
+        work = [seconds for one, speed in runs if (seconds := _own_work(one, speed))]
+        if slow := find_slow_rank(work):
+            rank, factor = slow
+            found.append(SlowRank(name, rank, runs[0][1].rank_hosts[rank], factor))
+    return found
+
+
+def rank_table(records: Sequence[Record], names: Sequence[str]) -> Table:
+    """List the spread of every figure over the ranks; empty for single processes."""
+    rows = [
+        {
+            "experiment": name,
+            "figure": one.figure,
+            "min": one.least,
+            "rank of min": one.least_rank,
+            "median": one.median,
+            "max": one.most,
+            "rank of max": one.most_rank,
+        }
+        for name in names
+        for one in rank_spreads(records, name)
+    ]
+    note = "Medians over steps and rounds. A phase with communication includes the wait for slower ranks."
+    return Table("Ranks", rows, "\n".join([note, *map(str, find_slow_ranks(records, names))]))
+
+
+def _distributed_runs(records: Iterable[Record], names: Iterable[str]) -> dict[str, list[Run]]:
+    return {
+        name: distributed
+        for name, runs in timed_runs(records, names).items()
+        if (distributed := [run for run in runs if run[1].rank_figures])
+    }
+
+
+def _own_work(experiment: Experiment, speed: Speed) -> tuple[float, ...]:
+    """Return each rank's milliseconds of work in which it waits for no other rank; empty if that is unknown."""
+    phases = [
+        speed.rank_figures[figure] for one in OWN_WORK if (figure := PHASE_FIGURE.format(one)) in speed.rank_figures
+    ]
+    return tuple(map(sum, zip(*phases, strict=True))) if experiment.sharding == "ddp" else ()
+
+
+def _spread(figure: str, values: Sequence[float]) -> RankSpread:
+    least, most = min(values), max(values)
+    return RankSpread(figure, least, values.index(least), median(values), most, values.index(most))

@@ -1,0 +1,39 @@
+"""A trace of a few steps."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import torch
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from bench.config import Experiment
+from bench.train.build import build_train_state, check_finite, first_steps_by_size, load_data, take_full_rate_steps
+from bench.train.distributed import world_group
+from losses.collectives import rank_and_world_size
+
+TRACED_STEPS = 3
+
+
+def trace(experiment: Experiment, device: torch.device, results: Path, path: Path) -> None:
+    """Warm up, then write a trace (.json.gz) of a few steps of rank 0 for Perfetto or chrome://tracing.
+
+    It holds the operations on CPU and device, with shapes. Tracing slows a run, so no timed run is traced.
+    """
+    run = build_train_state(load_data(experiment, device, results))
+    first, warmup_steps = experiment.warmup_steps, first_steps_by_size(experiment, experiment.warmup_steps)
+    check_finite(take_full_rate_steps(run, warmup_steps), warmup_steps, run.stream)
+    with _trace_to(device, path) if rank_and_world_size(world_group())[0] == 0 else nullcontext():
+        for k in range(first, first + TRACED_STEPS):
+            with record_function(f"step {k}"):
+                take_full_rate_steps(run, [k])
+
+
+@contextmanager
+def _trace_to(device: torch.device, path: Path) -> Iterator[None]:
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
+    with profile(activities=activities, record_shapes=True) as profiler:
+        yield
+    unfinished = path.with_name(f".{path.name}")  # with the same suffix: the profiler compresses files named .gz
+    profiler.export_chrome_trace(str(unfinished))
+    unfinished.replace(path)
