@@ -1,9 +1,11 @@
 """Costs by count: FLOPs of a step, and parameters and FLOPs of an experiment."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
+from math import prod
 
 import torch
 from msgspec.structs import replace
@@ -24,6 +26,7 @@ from models.token_subsets import ClassTokenBlock
 from models.tower_blocks import checkpoint_activations
 
 META = torch.device("meta")
+DEGREE = 2  # of the FLOPs as a polynomial in the width of the captions
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +131,28 @@ def _count_flops_at_size(
             layouts[len(text.positions)] = text
     if not counts:
         return count(target)
-    layouts = layouts or {width: meta_captions(batch_size, width) for width in counts}
-    return _weighted_mean([(counts[at], count(target.with_captions(text.to(META)))) for at, text in layouts.items()])
+    if layouts:
+        flops = {rows: count(target.with_captions(text.to(META))) for rows, text in layouts.items()}
+    else:
+        flops = _by_width(lambda width: count(target.with_captions(meta_captions(batch_size, width))), sorted(counts))
+    return _weighted_mean([(counts[at], flops[at]) for at in counts])
+
+
+def _by_width(count: Callable[[int], Flops], widths: Sequence[int]) -> dict[int, Flops]:
+    """Return the FLOPs at each width, of which at most three are counted: tokens times tokens is of second degree."""
+    if len(widths) <= DEGREE + 1:
+        return {width: count(width) for width in widths}
+    counted = {width: count(width) for width in (widths[0], widths[len(widths) // 2], widths[-1])}
+
+    def interpolate(name: str, width: int) -> int:
+        """Return Lagrange's polynomial through the counted widths, which is a whole number here."""
+        total = Fraction(0)
+        for at, flops in counted.items():
+            others = [other for other in counted if other != at]
+            total += getattr(flops, name) * prod(Fraction(width - other, at - other) for other in others)
+        return int(total)
+
+    return {width: Flops(**{name: interpolate(name, width) for name in Flops.__struct_fields__}) for width in widths}
 
 
 def text_forward_flops(model: nn.Module, captions: Tokens | None) -> int:

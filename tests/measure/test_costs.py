@@ -12,6 +12,7 @@ from bench.data.targets import Captions
 from bench.experiments import EXPERIMENTS, get_experiment
 from bench.measure.costs import count_costs, count_flops, forward_flops_as_released
 from bench.methods import METHODS
+from bench.record import Flops
 from bench.train.build import build_train_state, load_data
 from tests.small import small
 
@@ -58,3 +59,15 @@ def test_flop_ratio_of_the_published_pair() -> None:
     assert lines["FLOPs alone, the recipes' image sizes"] == pytest.approx(1.45, abs=0.005)
     assert lines["published"] == pytest.approx(2.7, abs=0.005)
     assert forward_flops_as_released(get_experiment("clip-vit-b16")) / 1e9 == pytest.approx(35.13 + 5.96, abs=0.01)
+
+
+@pytest.mark.parametrize("method", ["clip", "siglip", "superclip"])
+def test_flops_at_widths_between_the_counted_ones_are_exact(method: str) -> None:
+    """A batch with captions of many widths is the mean of batches whose captions all have one of them."""
+    experiment, widths = small(method, batch_size=12), range(3, 15)
+    uncut = METHODS[method].targets(experiment)
+    text = [" ".join(["dog"] * (width - 2)) for width in widths]  # start and end are tokens, too
+    counted = count_flops(experiment, [uncut(Captions.from_texts(text))])
+    alone = [count_flops(experiment, [uncut(Captions.from_texts([one] * 12))]) for one in text]
+    for name in Flops.__struct_fields__:
+        assert getattr(counted, name) == sum(getattr(one, name) for one in alone) // len(alone)

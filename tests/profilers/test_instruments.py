@@ -35,7 +35,8 @@ from bench.measure.memory import (
     step_tensor_bytes,
     try_batch_size,
 )
-from bench.measure.speed import HEATING_SECONDS, heat_device, measure_speed, peak_flops, trace
+from bench.measure.speed import HEATING_SECONDS, heat_device, measure_speed, peak_flops
+from bench.measure.trace import trace
 from bench.methods import METHODS
 from bench.profilers.clock import Elapsed, clock, forward_clocks
 from bench.profilers.counters import TensorBytes
