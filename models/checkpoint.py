@@ -9,7 +9,7 @@ import re
 import sys
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,11 +21,12 @@ from open_clip.model import resize_pos_embed
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from models import corenet_vit, open_clip_config
 from models.image_tower import TIMM_SIZES, ImageTower
+from models.tensor_file import write_order, write_tensors
 
 MAX_NAMES = 3  # in a message
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
@@ -34,13 +35,19 @@ WITHIN = ("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model_
 POSITIONS = "visual.positional_embedding"  # in a whole model of open_clip
 
 
-def save_tower(state: Mapping[str, Tensor], path: Path, facts: dict[str, str]) -> None:
-    """Write a tower's state dict atomically, with metadata."""
+def save_tower(
+    state: Mapping[str, Tensor], path: Path, facts: dict[str, str], tensors: Iterable[Tensor] | None = None
+) -> None:
+    """Write a tower's state dict atomically, with metadata.
+
+    `tensors` are the contents in `write_order`; None: those of `state`, which may else hold shards.
+    """
     temporary = path.with_name(f".{path.name}.part")  # there is one writer; the file of a killed writer is overwritten
-    weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     try:
-        with temporary.open("wb") as file:  # `save_file` has a temporary name of its own, which a kill would leave
-            file.write(save(weights, metadata=facts))
+        with temporary.open("wb") as file:
+            write_tensors(
+                file, state, map(state.__getitem__, write_order(state)) if tensors is None else tensors, facts
+            )
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

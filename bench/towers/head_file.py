@@ -3,7 +3,7 @@
 It holds the rows of a classifier, or a text tower and its projection; a tower that was left without one still loads.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,9 +74,16 @@ class TextEncoder:
         return rows
 
 
-def save_head(state: Mapping[str, Tensor], tower: Path, provenance: Provenance, labels: Sequence[str]) -> None:
-    """Write it beside a tower's file, with the labels of the classifier's rows, where these have any."""
-    save_tower(state, head_path(tower), provenance.to_facts() | {"labels": msgspec.json.encode(labels).decode()})
+def save_head(
+    state: Mapping[str, Tensor],
+    tower: Path,
+    provenance: Provenance,
+    labels: Sequence[str],
+    tensors: Iterable[Tensor] | None = None,
+) -> None:
+    """Write it beside a tower's file, with the labels of the classifier's rows; `tensors` as for `save_tower`."""
+    facts = provenance.to_facts() | {"labels": msgspec.json.encode(labels).decode()}
+    save_tower(state, head_path(tower), facts, tensors)
 
 
 def read_label_classifier(tower: Path) -> LabelClassifier | None:

@@ -5,11 +5,11 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from tqdm import tqdm
 
 from bench.console.console import StopRequest, printable
@@ -35,13 +35,14 @@ from bench.train.state import (
     TrainProgress,
     collect_state,
     copy_state,
-    gather_to_cpu,
     load_state,
     strip_prefix,
-    weights_to_score,
+    tower_to_score,
+    whole_tensors,
 )
 from losses.collectives import rank_and_world_size
 from models.checkpoint import save_tower
+from models.tensor_file import write_tensors
 
 MAX_CHECK_SECONDS = 5.0  # maximum interval between checks of several processes: torchrun kills 30 s after its signal
 
@@ -66,14 +67,15 @@ class CheckpointManager:
         progress, self._data_digest = TrainProgress(), inputs_digest(run.stream.experiment)
         if self.config.resume_from:
             path = Path(self.config.resume_from)
-            saved, tensors = read_metadata(path), copy_state(load_file(path / TENSORS))  # releases the mapped file
+            saved, tensors = read_metadata(path), load_file(path / TENSORS)  # mapped: no process holds a copy of it
             require_same_experiment(saved, run.stream.experiment, rank_and_world_size(world_group())[1])
             if saved.budgets != self._budgets:
                 raise ValueError(f"{path} is of a training to {saved.budgets}, this one is to {self._budgets}")
             load_state(run, tensors)
             run.step.overflows.fill_(saved.overflows)
             run.stream.stats = DecodeStats(saved.decoded, Counter(saved.unusable))
-            progress = TrainProgress(tensors["losses"].tolist(), strip_prefix("trunk.", tensors), saved.seconds)
+            trunk = copy_state(strip_prefix("trunk.", tensors))
+            progress = TrainProgress(tensors["losses"].tolist(), trunk, saved.seconds)
         self._steps_saved, self._started, self._last_save = len(progress.losses), time.monotonic(), time.monotonic()
         self._steps_at_check, self._last_check = len(progress.losses), time.monotonic()
         self.stop.can_save = True
@@ -107,7 +109,7 @@ class CheckpointManager:
     def _save(self, run: TrainState, progress: TrainProgress, segment: ScheduleSegment) -> None:
         """Save; a failure to write is logged, and the previous checkpoint is kept."""
         experiment, taken = run.stream.experiment, len(progress.losses)
-        rank, ranks = rank_and_world_size(world_group())
+        ranks = rank_and_world_size(world_group())[1]
         images = images_before(experiment, segment.batches.start + taken - segment.first_step) * ranks
         saved = CheckpointMetadata(
             comparison=self._comparison,
@@ -126,26 +128,36 @@ class CheckpointManager:
         )
         state = collect_state(run) | {f"trunk.{name}": value for name, value in progress.trunk.items()}
         state["losses"] = torch.tensor(progress.losses, dtype=torch.float64)
-        weights, cpu_state = weights_to_score(run), gather_to_cpu(state)
-        is_written = rank == 0 and self._write(saved, weights, cpu_state)
+        is_written = self._write(saved, tower_to_score(run), state)
         if any(all_reduce_max([float(is_written)], run.stream.device, world_group())):
             self._steps_saved = taken
         self._last_save = time.monotonic()
 
-    def _write(self, saved: CheckpointMetadata, weights: State, state: State) -> bool:
-        """Write a checkpoint; return whether it succeeded, and log the result."""
+    def _write(self, saved: CheckpointMetadata, tower: State, state: State) -> bool:
+        """Write a checkpoint on rank 0; return whether it succeeded, and log the result.
+
+        The ranks gather one tensor at a time, so that none holds a copy of all. If rank 0 fails to write one, they
+        gather the others all the same.
+        """
+        tower_tensors, state_tensors = whole_tensors(tower), whole_tensors(state)
 
         def write(folder: Path) -> None:
             provenance = Provenance(experiment=saved.experiment, images=saved.images, budgets=())
-            save_tower(weights, folder / TOWER, provenance.to_facts())
-            save_file(state, folder / TENSORS)
+            save_tower(tower, folder / TOWER, provenance.to_facts(), tower_tensors)
+            with (folder / TENSORS).open("wb") as file:
+                write_tensors(file, state, state_tensors, {})
 
         try:
+            if rank_and_world_size(world_group())[0] != 0:
+                return False
             path = write_checkpoint(Path(self.config.folder), saved, write)
-        except (OSError, SafetensorError) as error:
+        except OSError as error:
             message = f"no checkpoint of step {saved.steps_taken:,}, the one before it is kept: {error}"
             tqdm.write(printable(message), file=sys.stderr)
             return False
+        finally:
+            for _ in chain(tower_tensors, state_tensors):
+                pass
         if self.stop.code:
             tqdm.write(f"saved {path}", file=sys.stderr)
         return True

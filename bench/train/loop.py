@@ -7,6 +7,7 @@ methods that reach a budget at different speeds.
 import math
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
 
@@ -36,9 +37,10 @@ from bench.train.state import (
     TrainProgress,
     collect_state,
     copy_state,
-    head_weights_to_score,
+    head_to_score,
     load_state,
-    weights_to_score,
+    tower_to_score,
+    whole_tensors,
 )
 from bench.train.train_logger import TrainLogger
 from losses.collectives import rank_and_world_size
@@ -186,10 +188,13 @@ def _budgets_of_size(budgets: Mapping[str, int], images: int) -> tuple[str, ...]
 
 def _save_tower(run: TrainState, images: int, budgets: Mapping[str, int], tower_path: Callable[[int], Path]) -> None:
     provenance = Provenance(experiment=run.stream.experiment, images=images, budgets=_budgets_of_size(budgets, images))
-    weights, head = weights_to_score(run), head_weights_to_score(run)
+    head, tower = head_to_score(run), tower_to_score(run)
+    head_tensors, tower_tensors = whole_tensors(head), whole_tensors(tower)
     if rank_and_world_size(world_group())[0] == 0:
-        save_head(head, tower_path(images), provenance, run.method.row_labels(run.stream.experiment))
-        save_tower(weights, tower_path(images), provenance.to_facts())
+        save_head(head, tower_path(images), provenance, run.method.row_labels(run.stream.experiment), head_tensors)
+        save_tower(tower, tower_path(images), provenance.to_facts(), tower_tensors)
+    for _ in chain(head_tensors, tower_tensors):  # the other ranks take part in the gathering
+        pass
 
 
 def _training_record(

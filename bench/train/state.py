@@ -1,5 +1,6 @@
 """The state of a training that its next steps depend on: tensors by name, and its progress in the schedule."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
@@ -7,8 +8,8 @@ import torch
 from torch import Tensor
 
 from bench.train.build import TrainState
-from bench.train.distributed import full_tensor, is_sharded, world_group
-from losses.collectives import rank_and_world_size
+from bench.train.distributed import full_tensor, is_sharded
+from models.tensor_file import write_order
 
 if TYPE_CHECKING:
     from models.image_tower import ImageTower
@@ -69,7 +70,7 @@ def collect_state(run: TrainState) -> State:
 
 
 def load_state(run: TrainState, state: State) -> None:
-    """Restore the state of a run of the same experiment. The optimizer may keep the given tensors.
+    """Restore the state of a run of the same experiment; the given tensors are copied, one after the other.
 
     Whole tensors are sharded if this process holds shards.
     """
@@ -87,6 +88,7 @@ def load_state(run: TrainState, state: State) -> None:
         parameter_name, _, moment = name.rpartition(".")
         parameter = parameters[parameter_name]
         loaded = _shard_like(value, parameter) if value.shape == parameter.shape else value
+        loaded = loaded.clone() if loaded is value else loaded  # which the optimizer may keep
         moments.setdefault(indices[parameter], {})[moment] = loaded
     groups = run.step.optimizer.state_dict()["param_groups"]
     run.step.optimizer.load_state_dict({"state": moments, "param_groups": groups})
@@ -107,18 +109,18 @@ def _shard_like(value: Tensor, target: Tensor) -> Tensor:
     return distribute_tensor(value.to(shard.device), shard.device_mesh, shard.placements)
 
 
-def weights_to_score(run: TrainState) -> State:
-    """Return `gather_to_cpu` of the tower's scored weights: their moving average if there is one."""
+def tower_to_score(run: TrainState) -> State:
+    """Return the tower's scored weights, the run's own tensors: their moving average if there is one."""
     tower = run.tower if run.step.ema is None else cast("ImageTower", run.step.ema.tower)
-    return gather_to_cpu(tower.state_dict())
+    return tower.state_dict()
 
 
-def head_weights_to_score(run: TrainState) -> State:
-    """Return `gather_to_cpu` of the scored weights outside the tower, without a teacher's or RangeAugment's."""
+def head_to_score(run: TrainState) -> State:
+    """Return the scored weights outside the tower, the run's own tensors, without a teacher's or RangeAugment's."""
     frozen = {name for name, value in run.model.named_parameters() if not value.requires_grad}
     model = run.model if run.step.ema is None else run.step.ema
     head = {name: value for name, value in model.state_dict().items() if not name.startswith(("tower.", "augmentor."))}
-    return gather_to_cpu({name: value for name, value in head.items() if name not in frozen})
+    return {name: value for name, value in head.items() if name not in frozen}
 
 
 def copy_state(state: State) -> State:
@@ -126,18 +128,10 @@ def copy_state(state: State) -> State:
     return {name: value.clone() if is_sharded(value) else value.to("cpu", copy=True) for name, value in state.items()}
 
 
-def gather_to_cpu(state: State) -> State:
-    """Return an unsharded copy on the CPU of rank 0; the other ranks, which must call it, too, get an empty one.
-
-    Shards are gathered one after the other, so that no rank has more than one whole tensor on its device.
-    """
-    rank, copies = rank_and_world_size(world_group())[0], State()
-    for name, value in state.items():
-        if rank == 0:
-            copies[name] = full_tensor(value).detach().to("cpu", copy=True).contiguous()
-        else:
-            full_tensor(value)
-    return copies
+def whole_tensors(state: State) -> Iterator[Tensor]:
+    """Yield the tensors of a state unsharded, in `write_order`, one at a time; all ranks must exhaust it."""
+    for name in write_order(state):
+        yield full_tensor(state[name]).detach()
 
 
 def strip_prefix(prefix: str, state: State) -> State:

@@ -17,7 +17,7 @@ from bench.environment.machine import default_device
 from bench.measure.speed import compilation_so_far, trace
 from bench.profilers.device import open_reader, sampled
 from bench.train.build import TrainState, build_train_state, load_data
-from bench.train.state import collect_state, gather_to_cpu, load_state
+from bench.train.state import collect_state, copy_state, load_state
 from losses.contrastive import contrastive_loss
 from losses.distillation import cosine_loss
 from losses.multilabel import multilabel_loss
@@ -120,7 +120,7 @@ def test_restored_training_takes_the_same_step(device: torch.device, results: Pa
     run, resumed = (built(device, results, "superclass", precision="fp16", ema_decay=0.9) for _ in range(2))
     for k in range(2):
         run.step(run.stream.batch(k), RATE)
-    load_state(resumed, gather_to_cpu(collect_state(run)))
+    load_state(resumed, copy_state(collect_state(run)))
     losses = [one.step(one.stream.batch(2), RATE) for one in (run, resumed)]
     torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=0)
     before, after = weights_and_moments(run), weights_and_moments(resumed)

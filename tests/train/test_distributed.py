@@ -3,14 +3,15 @@
 Losses, gradients and updates are compared in gloo groups of two and four; the command line is torchrun's own.
 """
 
+import errno
 import math
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,15 @@ from bench.measure.throughput import images_per_second
 from bench.methods import get_method
 from bench.profilers.memory import Peaks
 from bench.record import Failure, Memory, Speed, read_records
+from bench.train import checkpoint_manager
 from bench.train.build import TrainState, build_train_state, build_untrained_tower
 from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.checkpoints import CheckpointConfig, latest_valid
 from bench.train.distributed import all_gather_floats, full_tensor
 from bench.train.loop import train
-from bench.train.state import collect_state, gather_to_cpu
+from bench.train.state import ScheduleSegment, collect_state, whole_tensors
 from models.repeated_blocks import transformer_blocks
+from models.tensor_file import write_order
 from tests.processes import LONGEST_SECONDS, have_ended, in_ranks, wait_until
 from tests.small import small
 
@@ -165,7 +168,7 @@ def taken_up(_rank: int, _ranks: int, results: Path, folder: Path, sharding: str
 
 
 def gather_states(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
-    """Gather the state of a run, and count the whole tensors that live at once beside the copies."""
+    """Gather the state of a run, and count the whole tensors that live at once beside those that are read."""
     found, images = {}, few(results)
     for sharding in SHARDINGS:
         run = build_train_state(stream("clip", images, dist.get_rank(), 2, sharding=sharding))
@@ -173,19 +176,19 @@ def gather_states(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
         state = collect_state(run)
         expected = {name: full_tensor(value).clone() for name, value in state.items()}
         with pytest.MonkeyPatch.context() as patch:
-            alive, most = list[weakref.ref[Tensor]](), [0]
+            alive, most = list[weakref.ref[Tensor]](), 0
 
-            def counted(value: Tensor, alive: Any = alive, most: Any = most) -> Tensor:
+            def counted(value: Tensor, alive: Any = alive) -> Tensor:
                 whole = full_tensor(value)
-                if whole is not value:
-                    alive[:] = [one for one in alive if one() is not None] + [weakref.ref(whole)]
-                    most[0] = max(most[0], len(alive))
+                alive += [weakref.ref(whole)] if whole is not value else []
                 return whole
 
             patch.setattr(state_module, "full_tensor", counted)
-            copies = gather_to_cpu(state)
-        is_equal = all(torch.equal(copies[name], expected[name]) for name in copies)
-        found[sharding] = {"names": [*copies], "expected": [*expected], "equal": is_equal, "most": most[0]}
+            is_equal = []
+            for name, tensor in zip(write_order(state), whole_tensors(state), strict=True):
+                is_equal.append(torch.equal(tensor, expected[name]))
+                most = max(most, sum(one() is not None for one in alive))
+        found[sharding] = {"equal": is_equal, "most": most}
     return found
 
 
@@ -333,15 +336,41 @@ def test_transformer_blocks_are_the_layers_of_a_tower(name: str, size: int, coun
     assert len({*map(type, found[:-1])}) == 1  # the last may compute the class token alone
 
 
-def test_only_rank_0_holds_a_gathered_state(results: Path, tmp_path: Path) -> None:
-    """Shards are gathered one by one, so that the other ranks never have more than one whole tensor."""
+def test_a_state_is_gathered_tensor_by_tensor(results: Path, tmp_path: Path) -> None:
     few(results)
-    first, other = in_ranks(gather_states, 2, tmp_path, results)
-    for sharding in SHARDINGS:
-        assert first[sharding]["equal"]
-        assert first[sharding]["names"] == first[sharding]["expected"]
-        assert other[sharding]["names"] == []
-        assert [of_rank[sharding]["most"] for of_rank in (first, other)] == [int(sharding == "fsdp2")] * 2
+    for of_rank, sharding in product(in_ranks(gather_states, 2, tmp_path, results), SHARDINGS):
+        assert all(of_rank[sharding]["equal"])
+        assert of_rank[sharding]["most"] <= 2  # the one that is read, and the one that is gathered
+
+
+def saved_beside_a_full_disk(rank: int, _ranks: int, results: Path, folder: Path) -> list[bool]:
+    """Save twice, the disk of rank 0 being full in the midst of the first; return whether each was written."""
+    run = build_train_state(stream("clip", few(results), rank, 2, sharding="fsdp2"))
+    run.step(run.stream.batch(0), RATE)
+    config = CheckpointConfig(folder=str(folder / "checkpoints"), interval_minutes=1e6)
+    manager, written = CheckpointManager(config, "20260101T000000-train", {"x": 96}, StopRequest()), []
+    progress = manager.restore(run)
+    progress.losses.append(1.0)
+    for is_full in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            if is_full:
+                patch.setattr(checkpoint_manager, "write_tensors", full_after_three)
+            manager._save(run, progress, ScheduleSegment(0, range(6), None))
+        written.append(manager._steps_saved == 1)
+    return written
+
+
+def full_after_three(_file: object, _state: object, tensors: Iterable[Tensor], _metadata: object) -> None:
+    list(islice(tensors, 3))
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_full_disk_of_rank_0_keeps_the_ranks_together(results: Path, tmp_path: Path) -> None:
+    few(results)
+    assert in_ranks(saved_beside_a_full_disk, 2, tmp_path, results, tmp_path) == [[False, True]] * 2
+    path, saved = latest_valid(tmp_path / "checkpoints")
+    assert (path.name, saved.steps_taken) == ("step-00000001", 1)
+    assert [one.name for one in path.parent.iterdir()] == ["step-00000001"]
 
 
 @pytest.mark.parametrize("sharding", SHARDINGS)

@@ -22,7 +22,7 @@ from bench.train import loop as training
 from bench.train.build import build_train_state, load_data
 from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.checkpoints import TENSORS, TOWER, CheckpointConfig, latest_valid, list_checkpoints
-from bench.train.state import collect_state, copy_state, gather_to_cpu, load_state
+from bench.train.state import collect_state, copy_state, load_state
 from tests.chaos.full_disk import limit_file_size
 from tests.data.shards import encoded, make_image, webdataset_members, write_shard
 from tests.processes import in_child
@@ -165,11 +165,11 @@ def test_state_determines_the_next_steps(results: Path) -> None:
 
     def next_steps() -> tuple[list[float], torch.Tensor, dict[str, torch.Tensor]]:
         losses = [run.step(run.stream.batch(k), 1e-3).item() for k in (1, 2)]
-        return losses, torch.rand(3), gather_to_cpu(collect_state(run))
+        return losses, torch.rand(3), copy_state(collect_state(run))
 
     losses, drawn, after = next_steps()
     assert any(not torch.equal(state[name], after[name]) for name in state)
-    load_state(run, copy_state(state))
+    load_state(run, state)
     again, drawn_again, after_again = next_steps()
     assert again == losses
     assert torch.equal(drawn, drawn_again)
