@@ -22,7 +22,7 @@ TextPadding = Literal["bucketed", "packed", "longest", "max_length"]
 Attention = Literal["fused", "plain"]
 LabelFormat = Literal["sparse", "dense"]
 Augmentation = Literal["none", "range"]
-Sharding = Literal["ddp", "fsdp2", "hsdp"]
+Sharding = Literal["ddp", "zero2", "fsdp2", "hsdp"]
 NonEmptyStr = Annotated[str, Meta(min_length=1)]
 PositiveInt = Annotated[int, Meta(ge=1, le=10**12)]
 PositiveFloat = Annotated[float, Meta(gt=0)]
@@ -107,7 +107,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     compile: Literal["auto", "on", "off"] = "auto"
     attention: Attention = "fused"  # Attention kernel: torch's fused one, or "plain" for product, softmax, product.
     activation_checkpointing: bool = False  # Recompute each block's forward in the backward to save memory.
-    # Over several processes, "ddp" replicates the weights, "fsdp2" shards them, and "hsdp" shards them within a node.
+    # Over several processes, "ddp" replicates the weights, "fsdp2" shards them, "zero2" does so and keeps the gathered
+    # blocks from the forward to the backward (`reshard_after_forward=False`), and "hsdp" shards them within a node.
     sharding: Sharding = "ddp"
 
     # After a linear warm-up, "wsd" keeps the rate constant and branches off a linear cool-down for each budget;

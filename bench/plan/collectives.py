@@ -73,7 +73,7 @@ class Collective:
 
 def shard_count(sharding: Sharding, processes: int, per_node: int) -> int:
     """Return the number of shards that weights, gradients and moments are divided into."""
-    return {"ddp": 1, "fsdp2": processes, "hsdp": min(processes, per_node)}[sharding]
+    return {"ddp": 1, "hsdp": min(processes, per_node)}.get(sharding, processes)
 
 
 def step_collectives(
@@ -82,8 +82,8 @@ def step_collectives(
     """Return the collectives of a step of `bench.train.distributed` and `losses.collectives`; `batch` is per process.
 
     FSDP2 gathers weights in the precision of the computation (`bytes_per_parameter`), the blocks' again in the
-    backward, and reduce-scatters gradients in fp32. Hybrid sharding does so within each node, and all-reduces the
-    shards of the gradients between nodes.
+    backward unless it keeps them (`zero2`), and reduce-scatters gradients in fp32. Hybrid sharding does so within each
+    node, and all-reduces the shards of the gradients between nodes.
     """
     rows, sums = batch * processes, 1  # the mean of the loss
     gradients = float(FP32_BYTES * weights.trained)
@@ -97,9 +97,12 @@ def step_collectives(
         whole, again = bytes_per_parameter * whole, bytes_per_parameter * again
         collectives = [
             Collective("weights", "all-gather", whole, gathers, "forward", level),
-            Collective("blocks' weights again", "all-gather", again, weights.blocks, "backward", level),
             Collective("gradients", "reduce-scatter", gradients, weights.blocks + 1, "backward", level),
         ]
+        if sharding != "zero2":
+            collectives.append(
+                Collective("blocks' weights again", "all-gather", again, weights.blocks, "backward", level)
+            )
         if sharding == "hsdp":
             shards = Collective(
                 "shards of gradients", "all-reduce", gradients, weights.blocks + 1, "backward", "between nodes"

@@ -111,7 +111,8 @@ def estimate_max_batch(
 
     The largest batch that was tried is preferred. Else peak tensor bytes are extrapolated: linearly through two batch
     sizes, or from one with 16 bytes per parameter (weights, gradients, moments) and the rest in proportion to images.
-    Sharding divides the constant share. Captions gathered from all devices, and their gradients, are added per image.
+    Sharding divides the constant share; `zero2` keeps the blocks' weights whole beside it. Captions gathered from all
+    devices, and their gradients, are added per image.
     """
     trials = [row for row in find_matching(experiment, records, BatchTrial) if row[0].limit_bytes <= limit_bytes]
     if sizes := [one.batch_size for trial, one, _ in trials if trial.fits]:
@@ -128,6 +129,7 @@ def estimate_max_batch(
         how = f"peak tensor bytes at a batch of {large:g}, of which 16 per parameter are constant"
         image_bytes = (most - BYTES_PER_PARAMETER * weights.trained) / large
     constant_bytes = (most - image_bytes * large) / shard_count(experiment.sharding, gpus, per_node)
+    constant_bytes += FP32_BYTES * weights.in_blocks if experiment.sharding == "zero2" else 0
     gathered_bytes = 2 * FP32_BYTES * weights.feature_width * (gpus - 1)
     return max(0, int((limit_bytes - constant_bytes) / (max(1.0, image_bytes) + gathered_bytes))), how
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
-from bench.config import Experiment
+from bench.config import Experiment, Sharding
 from bench.environment.rank_info import torchrun_env
 from losses.collectives import Group, ProcessGroupLike, SimulatedGroup, all_reduce_sum_
 from models.tower_blocks import all_blocks
@@ -159,7 +159,7 @@ def parallelize(model_with_loss: ModelWithLoss, experiment: Experiment, precisio
     if model_with_loss.group is None:
         return model_with_loss
     if experiment.sharding != "ddp":
-        return fully_shard_model(model_with_loss, precision, within_node=experiment.sharding == "hsdp")
+        return fully_shard_model(model_with_loss, precision, experiment.sharding)
     with warnings.catch_warnings(action="ignore", category=FutureWarning):  # a name changed in torch 2.13
         return DistributedDataParallel(
             model_with_loss,
@@ -169,8 +169,10 @@ def parallelize(model_with_loss: ModelWithLoss, experiment: Experiment, precisio
         )
 
 
-def fully_shard_model(model_with_loss: ModelWithLoss, precision: str, *, within_node: bool = False) -> nn.Module:
+def fully_shard_model(model_with_loss: ModelWithLoss, precision: str, sharding: Sharding) -> nn.Module:
     """Shard every block of the towers, and the remaining parameters, over all ranks or over those of each node.
+
+    With `zero2` the blocks' gathered weights are kept for the backward.
 
     Scalars cannot be sharded: every rank holds them, and a hook averages their gradients.
     """
@@ -179,14 +181,14 @@ def fully_shard_model(model_with_loss: ModelWithLoss, precision: str, *, within_
 
     device, dtype = next(model_with_loss.parameters()).device, AUTOCAST_DTYPES.get(precision)
     ranks, local = dist.get_world_size(), torchrun_env().local_world_size
-    shape = (ranks // local, local) if within_node else (ranks,)
+    shape = (ranks // local, local) if sharding == "hsdp" else (ranks,)
     shard = partial(
         fully_shard,
         mesh=init_device_mesh(device.type, shape, mesh_dim_names=("nodes", "ranks")[-len(shape) :]),
         mp_policy=MixedPrecisionPolicy(*((dtype, torch.float32) if dtype else ())),
     )
     for block in all_blocks(model_with_loss):
-        shard(block)
+        shard(block, reshard_after_forward=sharding != "zero2")
     scalars = {parameter for parameter in model_with_loss.parameters() if parameter.ndim == 0}
     for scalar in scalars:
         scalar.register_post_accumulate_grad_hook(_average_gradient)  # type: ignore[no-untyped-call]

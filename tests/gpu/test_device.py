@@ -14,7 +14,8 @@ from torch import Tensor
 from bench.config import METHOD_NAMES
 from bench.data.stream import Batch
 from bench.environment.machine import default_device
-from bench.measure.speed import compilation_so_far, trace
+from bench.measure.speed import compilation_so_far
+from bench.measure.trace import trace
 from bench.profilers.device import open_reader, sampled
 from bench.train.build import TrainState, build_train_state, load_data
 from bench.train.state import collect_state, copy_state, load_state

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.config import CONTRASTIVE, METHOD_NAMES, TextPadding
+from bench.config import CONTRASTIVE, METHOD_NAMES, Sharding, TextPadding
 from bench.data.pack import load_pack_images
 from bench.data.targets import Captions
 from bench.measure.costs import count_flops
@@ -195,7 +195,7 @@ def sent(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
 
         setattr(module, attribute, traced)
     found: dict[str, Any] = {}
-    for method, sharding in itertools.product(METHOD_NAMES, ("ddp", "fsdp2")):
+    for method, sharding in itertools.product(METHOD_NAMES, ("ddp", "zero2", "fsdp2")):
         run = build_train_state(load_data(small(method, batch_size=BATCH, sharding=sharding), CPU, results))
         for k in range(3):
             log.clear()
@@ -243,15 +243,18 @@ def test_ddp_sends_each_gradient_once_in_as_many_buckets(of_ranks: list[dict[str
     assert len(of_ranks[0]["buckets"]) == pytest.approx(gradients.calls, abs=1)
 
 
+@pytest.mark.parametrize("sharding", ["zero2", "fsdp2"])
 @pytest.mark.parametrize("method", METHOD_NAMES)
-def test_fsdp2_gathers_blocks_twice_and_the_rest_once(of_ranks: list[dict[str, Any]], method: str) -> None:
+def test_fsdp2_gathers_blocks_twice_and_zero2_once(
+    of_ranks: list[dict[str, Any]], method: str, sharding: Sharding
+) -> None:
     """Up to the padding of what two processes cannot share evenly, and the norm, which DTensor sends itself.
 
     Before the student's first block it fetches the teacher's last once more, in vain.
     """
-    experiment = small(method, batch_size=BATCH, sharding="fsdp2")
-    traced = step_collectives(count_parameters(experiment), "fsdp2", FP32_BYTES, BATCH, RANKS)
-    expected, found = by_kind([(each.kind, each.size) for each in traced]), by_kind(of_ranks[0][f"{method} fsdp2"])
+    experiment = small(method, batch_size=BATCH, sharding=sharding)
+    traced = step_collectives(count_parameters(experiment), sharding, FP32_BYTES, BATCH, RANKS)
+    expected, found = by_kind([(each.kind, each.size) for each in traced]), by_kind(of_ranks[0][f"{method} {sharding}"])
     for kind in ("all-gather", "reduce-scatter"):
         assert found[kind] == pytest.approx(expected[kind], rel=0.1 if method == "distill" else 0.02)
 

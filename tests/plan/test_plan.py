@@ -72,7 +72,7 @@ cases = st.builds(
     case,
     st.sampled_from(METHODS),
     batch=st.floats(1, 4096),
-    sharding=st.sampled_from(["ddp", "fsdp2"]),
+    sharding=st.sampled_from(["ddp", "zero2", "fsdp2"]),
     bytes_per_parameter=st.sampled_from([2, 4]),
 )
 clusters = st.builds(
@@ -334,6 +334,8 @@ def test_largest_batch_is_the_tried_one_or_extrapolated() -> None:
     assert estimate_max_batch(of, [one, two], 1e10, sent, 64, 8)[0] == 512
     sharded = estimate_max_batch(with_fields(of, sharding="fsdp2"), [one, two], 1e10, sent, 2, 8)[0]
     assert sharded == 576  # half of the 2 GB that do not grow
+    kept = estimate_max_batch(with_fields(of, sharding="zero2"), [one, two], 1e10, sent, 2, 8)[0]
+    assert kept == int((9e9 - 4 * sent.in_blocks) / (2e9 / 128))
     gathering = estimate_max_batch(of, [one, two], 1e10, weights("clip"), 1001, 8)[0]
     assert gathering == int(8e9 / (2e9 / 128 + 2 * 4 * 512 * 1000))
     fits = [record(with_batch_size(CLIP, b), BatchTrial(limit_bytes=10**9, fits=b < 300)) for b in (200, 288, 304)]

@@ -213,6 +213,7 @@ def work(rank: int, ranks: int, results: Path, folder: Path) -> dict[str, Any]:
         out[f"{method} {sharding} {dtype}"] = steps(method, images, rank, ranks, dtype, sharding=sharding)
     for method in HYBRID_METHODS:
         out[f"{method} hsdp"] = hybrid(method, images, rank, ranks)
+        out[f"{method} zero2"] = steps(method, images, rank, ranks, torch.float64, sharding="zero2")
     for method, sharding, changes in OTHERWISE if ranks == OTHERWISE_RANKS else ():
         of_case = steps(method, images, rank, ranks, torch.float64, sharding=sharding, **changes)
         out[f"{method} {sharding} {changes}"] = of_case
@@ -268,12 +269,13 @@ def test_distributed_updates_equal_one_process_with_ema_or_activation_checkpoint
         equal(of_rank[f"{method} {sharding} {changes}"], expected, 1e-9)
 
 
+@pytest.mark.parametrize("sharding", ["hsdp", "zero2"])
 @pytest.mark.parametrize(("ranks", "method"), list(product(METHODS, HYBRID_METHODS)))
-def test_shards_replicated_between_nodes_equal_one_process(
-    found_by: FoundBy, one_process: dict[str, Figures], ranks: int, method: str
+def test_shards_within_nodes_and_kept_gathered_weights_equal_one_process(
+    found_by: FoundBy, one_process: dict[str, Figures], ranks: int, method: str, sharding: str
 ) -> None:
     for of_rank in found_by(ranks):
-        equal(of_rank[f"{method} hsdp"], one_process[f"{method} {torch.float64}"], 1e-9)
+        equal(of_rank[f"{method} {sharding}"], one_process[f"{method} {torch.float64}"], 1e-9)
 
 
 def equal(found: Figures, expected: Figures, tolerance: float) -> None:
