@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from msgspec.structs import replace
 from tqdm import tqdm
 from tyro.conf import Positional, arg
 
@@ -28,7 +29,14 @@ from bench.labels.label_files import (
 from bench.labels.labeller import Tally, count_vocabulary, get_labeller, get_rule
 from bench.labels.parallel import JobOutcome, count_useful_processes, run_jobs, run_jobs_on_ray
 from bench.labels.tables import explanation_table, frequent_label_table, occurring_by_count, summary_tables
-from bench.labels.vocabulary import Vocabulary, merge_vocabularies, read_vocabulary, vocabulary_path, write_vocabulary
+from bench.labels.vocabulary import (
+    Vocabulary,
+    merge_vocabularies,
+    read_vocabulary,
+    read_vocabulary_or_part,
+    vocabulary_path,
+    write_vocabulary,
+)
 
 SHOWN_FAILURES = 10
 Shards = Annotated[str | None, arg(metavar="K/N", help="share of the files: every N-th, beginning at the K-th")]
@@ -74,7 +82,7 @@ class Label:
             return FAILED_CASE
 
     def _merge(self) -> int:
-        vocabularies = [read_vocabulary(str(path)) for path in self.merge]
+        vocabularies = [read_vocabulary_or_part(str(path)) for path in self.merge]
         with prefix_errors(", ".join(map(str, self.merge))):
             vocabulary = merge_vocabularies(vocabularies)
         print_tables([frequent_label_table(vocabulary.labels)], self.json)
@@ -85,7 +93,7 @@ class Label:
         rule = get_rule(self.rule or "corenet")
         jobs = [LabelJob(shard.path, rule.name, self.column) for shard in self._find_shards()]
         total, failures, seconds = self._run(jobs)
-        vocabulary = count_vocabulary(rule, total.counts, total.captions)
+        vocabulary = replace(count_vocabulary(rule, total.counts, total.captions), part=self.shards or "")
         print_tables(summary_tables(total, total.captions / seconds, vocabulary.labels), self.json)
         return _report_failures(failures) or self._write(vocabulary)  # a partial vocabulary would look complete
 

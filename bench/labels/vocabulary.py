@@ -45,6 +45,7 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     captions: int | None  # number of captions counted; None: unknown
     min_count: Annotated[int, Meta(ge=1)] = 1  # labels with smaller counts were left out
     size: Annotated[int, Meta(ge=1)] | None = None  # labels after this many were left out
+    part: Annotated[str, Meta(pattern=r"^([1-9]\d*/[1-9]\d*)?\Z")] = ""  # "k/n": of the files that were counted
     labels: tuple[VocabularyLabel, ...]
 
     @property
@@ -69,8 +70,12 @@ def sort_labels_by_count(labels: Iterable[VocabularyLabel]) -> tuple[VocabularyL
 
 
 def merge_vocabularies(vocabularies: Sequence[Vocabulary]) -> Vocabulary:
-    """Add the counts of disjoint inputs; the sum equals the count of all. A single vocabulary keeps its order."""
-    if len(vocabularies) == 1:
+    """Add the counts of disjoint inputs; the sum equals the count of all. A single vocabulary keeps its order.
+
+    Raises ValueError for parts of which some are missing, given twice or of another division.
+    """
+    _require_all_parts([each.part for each in vocabularies])
+    if len(vocabularies) == 1 and not vocabularies[0].part:
         return vocabularies[0]
     if len(rules := tuple(dict.fromkeys(each.rule for each in vocabularies))) > 1:
         raise ValueError(f"vocabularies of several rules cannot be merged: {format_differences({'rule': rules})}")
@@ -86,6 +91,21 @@ def merge_vocabularies(vocabularies: Sequence[Vocabulary]) -> Vocabulary:
     captions = [each.captions for each in vocabularies if each.captions is not None]
     num_captions = sum(captions) if len(captions) == len(vocabularies) else None
     return Vocabulary(rule=rules[0], captions=num_captions, labels=sort_labels_by_count(total.values()))
+
+
+def _require_all_parts(parts: Sequence[str]) -> None:
+    if not any(parts):
+        return
+    totals = {part.partition("/")[2] for part in parts}
+    if len(totals) > 1:
+        raise ValueError(f"these are parts of different divisions: {', '.join(part or 'all files' for part in parts)}")
+    (total,) = totals
+    expected = [f"{number}/{total}" for number in range(1, int(total) + 1)]
+    missing = [part for part in expected if part not in parts]
+    if missing or len(parts) > len(expected):
+        twice = [part for part in expected if parts.count(part) > 1]
+        found = [f"{kind}: {', '.join(which)}" for kind, which in (("missing", missing), ("twice", twice)) if which]
+        raise ValueError(f"all parts must be given once; {'; '.join(found)}")
 
 
 def vocabulary_field(experiment: Experiment) -> str | None:
@@ -139,8 +159,17 @@ def vocabulary_path(name: str) -> Path:
 def read_vocabulary(name: str) -> Vocabulary:
     """Read a shipped vocabulary by its name, or a file by its path.
 
-    A file is JSON as `python -m bench label --count-only` writes it, or CoreNet's released pickle.
+    A file is JSON as `python -m bench label --count-only` writes it, or CoreNet's released pickle. Raises ValueError
+    for the count of a part of the files.
     """
+    if part := (vocabulary := read_vocabulary_or_part(name)).part:
+        remedy = f"add all parts up with {PROGRAM} label --merge PART … --out FILE"
+        raise ValueError(f"{name} counts part {part} of the files: {remedy}")
+    return vocabulary
+
+
+def read_vocabulary_or_part(name: str) -> Vocabulary:
+    """Read a vocabulary, or the count of a part of the files; see `read_vocabulary`."""
     path = vocabulary_path(name)
     content = read_limited(path)
     if content.lstrip().startswith(b"{"):

@@ -210,6 +210,16 @@ def test_merged_counts_of_parts_equal_the_count_of_the_whole(
     assert main(["label", "--merge", *files, "--min-count", "10", "--out", str(merged)]) == 0
     assert merged.read_bytes() == whole.read_bytes()
     capsys.readouterr()
+    missing, twice = [files[0], files[2]], [*files, files[1]]
+    for some, text in ((missing, "missing: 2/3"), (twice, "twice: 2/3"), ([files[0]], "missing: 2/3, 3/3")):
+        assert main(["label", "--merge", *some, "--out", str(tmp_path / "none.json")]) == 2
+        assert f"all parts must be given once; {text}" in capsys.readouterr().err
+    assert main(["label", *PACK, "--count-only", "--shards", "1/2", "--out", str(tmp_path / "half.json")]) == 0
+    for other, text in (("half.json", "3/3, 1/2"), ("whole.json", "3/3, all files")):
+        assert main(["label", "--merge", files[2], str(tmp_path / other), "--out", str(tmp_path / "none.json")]) == 2
+        assert f"these are parts of different divisions: {text}" in capsys.readouterr().err
+    assert main(["label", *PACK, "--vocabulary", files[0], "--out", str(tmp_path / "labels")]) == 2
+    assert "counts part 1/3 of the files: add all parts up with" in capsys.readouterr().err
 
 
 def test_label_files_keep_subfolders_and_have_unique_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
