@@ -307,11 +307,11 @@ def mark_if_disturbed(ratio: Ratio, disturbance: Disturbance, base: Windows, oth
 
 
 def find_slow_rank(work: Sequence[Sequence[float]]) -> tuple[int, float] | None:
-    """Return the rank that is slower than the others, and how many times as long its work takes; None if none is.
+    """Return the slowest rank, and how many times as long as the others' its work takes; None if none is slow.
 
     `work` has the time of every rank's own work in each of at least `RUNS_FOR_SLOW_RANK` runs. A rank is slow if its
     work takes more than `SLOW_RANK` times the median of the others in the median run, and more than `SLOW_IN_MOST`
-    times in three quarters of the runs.
+    times in at least three quarters of the runs.
     """
     found = list[tuple[float, int]]()
     for rank in range(len(work[0]) if len(work) >= RUNS_FOR_SLOW_RANK else 0):

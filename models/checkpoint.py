@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from models import corenet_vit, open_clip_config
 from models.image_tower import TIMM_SIZES, ImageTower
-from models.tensor_file import write_order, write_tensors
+from models.tensor_file import file_order, write_tensors
 
 MAX_NAMES = 3  # in a message
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
@@ -40,14 +40,12 @@ def save_tower(
 ) -> None:
     """Write a tower's state dict atomically, with metadata.
 
-    `tensors` are the contents in `write_order`; None: those of `state`, which may else hold shards.
+    `tensors` are the contents in `file_order`; None: those of `state`, which may else hold shards.
     """
     temporary = path.with_name(f".{path.name}.part")  # there is one writer; the file of a killed writer is overwritten
     try:
         with temporary.open("wb") as file:
-            write_tensors(
-                file, state, map(state.__getitem__, write_order(state)) if tensors is None else tensors, facts
-            )
+            write_tensors(file, state, map(state.__getitem__, file_order(state)) if tensors is None else tensors, facts)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

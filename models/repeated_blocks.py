@@ -11,22 +11,22 @@ from torch.utils._pytree import tree_map
 
 
 def transformer_blocks(tower: nn.Module) -> Iterator[nn.Module]:
-    """Yield the blocks of a tower: members of its outermost lists or sequences of equal modules with parameters."""
+    """Yield the blocks of a tower: members of its outermost module lists, or sequences of one type, with parameters."""
     for child in tower.children():
         blocks = list(child.children()) if isinstance(child, (nn.Sequential, nn.ModuleList)) else []
-        is_uniform = len(blocks) > 1 and (isinstance(child, nn.ModuleList) or len({*map(type, blocks)}) == 1)
-        if is_uniform and all(any(True for _ in block.parameters()) for block in blocks):
+        is_block_list = len(blocks) > 1 and (isinstance(child, nn.ModuleList) or len({*map(type, blocks)}) == 1)
+        if is_block_list and all(any(True for _ in block.parameters()) for block in blocks):
             yield from blocks
         else:
             yield from transformer_blocks(child)
 
 
 @dataclass(slots=True)
-class SkippedBlocks:
-    """What the blocks would have counted that a forward did not compute, in the unit of `count`."""
+class BlockOutputCache:
+    """Outputs of blocks, by structure and shapes of inputs; `skipped_count` is what skipped blocks would count."""
 
     count: Callable[[], int]
-    skipped: int = 0
+    skipped_count: int = 0
     _outputs: dict[str, tuple[Any, int]] = field(default_factory=dict)
 
     def forward(self, block: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -34,7 +34,7 @@ class SkippedBlocks:
         structure = repr((forward, [*map(_settings, block.modules())], tree_map(_shape, (args, kwargs))))
         if structure in self._outputs:
             output, counted = self._outputs[structure]
-            self.skipped += counted
+            self.skipped_count += counted
             return output
         before = self.count()
         output = forward(*args, **kwargs)
@@ -43,17 +43,17 @@ class SkippedBlocks:
 
 
 @contextmanager
-def skip_repeated_blocks(tower: nn.Module, count: Callable[[], int] = int) -> Iterator[SkippedBlocks]:
+def skip_repeated_blocks(tower: nn.Module, count: Callable[[], int] = int) -> Iterator[BlockOutputCache]:
     """Compute blocks of equal structure once in the forwards of this block, on the `meta` device without values.
 
     `count` returns a running count of the work that is done. A tower with many blocks takes a fraction of the time.
     """
-    skipped, blocks = SkippedBlocks(count), [*transformer_blocks(tower)]
+    cache, blocks = BlockOutputCache(count), [*transformer_blocks(tower)]
     own = [block.__dict__.get("forward") for block in blocks]
     for block in blocks:
-        block.forward = partial(skipped.forward, block, block.forward)
+        block.forward = partial(cache.forward, block, block.forward)
     try:
-        yield skipped
+        yield cache
     finally:
         for block, forward in zip(blocks, own, strict=True):
             if forward is None:

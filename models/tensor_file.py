@@ -23,7 +23,7 @@ DTYPES = {  # in their order in a file, the widest first, so that all tensors ar
 ALIGNMENT = 8  # bytes, of the first tensor
 
 
-def write_order(state: Mapping[str, Tensor]) -> list[str]:
+def file_order(state: Mapping[str, Tensor]) -> list[str]:
     """Return the names in their order in a file, which is that of `safetensors.torch.save`."""
     order = [*DTYPES]
     return sorted(state, key=lambda name: (order.index(state[name].dtype), name))
@@ -32,13 +32,13 @@ def write_order(state: Mapping[str, Tensor]) -> list[str]:
 def write_tensors(
     file: BinaryIO, state: Mapping[str, Tensor], tensors: Iterable[Tensor], metadata: Mapping[str, str]
 ) -> None:
-    """Write a safetensors file: names, shapes and dtypes from `state`, contents from `tensors` in `write_order`.
+    """Write a safetensors file: names, shapes and dtypes from `state`, contents from `tensors` in `file_order`.
 
     Each tensor is copied to the CPU when its turn comes. Source: the format's description in the README of
     huggingface/safetensors.
     """
     header, offset = dict[str, object]({"__metadata__": metadata} if metadata else {}), 0
-    for name in write_order(state):
+    for name in file_order(state):
         end = offset + state[name].numel() * state[name].element_size()
         header[name] = {
             "dtype": DTYPES[state[name].dtype],

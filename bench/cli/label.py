@@ -90,6 +90,8 @@ class Label:
 
     def _count(self) -> int:
         self._require_out("FILE")
+        if self.shards and (self.min_count is not None or self.size is not None):
+            raise ValueError("--shards counts a part, which --min-count and --size may not cut: give them to --merge")
         rule = get_rule(self.rule or "corenet")
         jobs = [LabelJob(shard.path, rule.name, self.column) for shard in self._find_shards()]
         total, failures, seconds = self._run(jobs)

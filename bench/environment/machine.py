@@ -64,9 +64,13 @@ def resolve_padding(experiment: Experiment, device: torch.device) -> TextPadding
 
 def describe_machine(device: torch.device) -> str:
     """Describe this machine; records of different machines are never compared."""
-    memory = f"{psutil.virtual_memory().total / GIB:.0f} GiB"
-    host = f"{_cpu_name()}, {psutil.cpu_count(logical=True)} logical cores, {memory}, {platform.system()}"
-    return f"{torch.cuda.get_device_name(device)}; {host}" if device.type == "cuda" else host
+    return f"{describe_processors(device)}, {psutil.virtual_memory().total / GIB:.0f} GiB, {platform.system()}"
+
+
+def describe_processors(device: torch.device) -> str:
+    """Describe the processor, and the GPU."""
+    processor = f"{_cpu_name()}, {psutil.cpu_count(logical=True)} logical cores"
+    return f"{torch.cuda.get_device_name(device)}; {processor}" if device.type == "cuda" else processor
 
 
 def gpu_settings(device: torch.device) -> dict[str, str | None]:

@@ -134,11 +134,13 @@ def _count_flops_at_size(
     if layouts:
         flops = {rows: count(target.with_captions(text.to(META))) for rows, text in layouts.items()}
     else:
-        flops = _by_width(lambda width: count(target.with_captions(meta_captions(batch_size, width))), sorted(counts))
+        flops = _interpolate_over_widths(
+            lambda width: count(target.with_captions(meta_captions(batch_size, width))), sorted(counts)
+        )
     return _weighted_mean([(counts[at], flops[at]) for at in counts])
 
 
-def _by_width(count: Callable[[int], Flops], widths: Sequence[int]) -> dict[int, Flops]:
+def _interpolate_over_widths(count: Callable[[int], Flops], widths: Sequence[int]) -> dict[int, Flops]:
     """Return the FLOPs at each width, of which at most three are counted: tokens times tokens is of second degree."""
     if len(widths) <= DEGREE + 1:
         return {width: count(width) for width in widths}

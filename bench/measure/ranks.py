@@ -38,12 +38,12 @@ class SlowRank:
 
     def __str__(self) -> str:
         """Return a sentence."""
-        work = f"its data and forwards take {self.factor:.2f} times those of the other ranks in {self.experiment}"
-        return f"Rank {self.rank} ({self.host}) is slow: {work}, and all ranks wait for it."
+        work = f"its data, augmentation and forwards take {self.factor:.2f} times those of the other ranks"
+        return f"Rank {self.rank} ({self.host}) is slow: {work} in {self.experiment}, and all ranks wait for it."
 
 
-def rank_spreads(records: Sequence[Record], name: str) -> list[RankSpread]:
-    """Return the spread of every figure of an experiment's ranks, the medians over its runs."""
+def spreads_over_ranks(records: Sequence[Record], name: str) -> list[RankSpread]:
+    """Return the spread of every figure of an experiment's ranks: its medians over the runs, and peaks of memory."""
     spreads, runs = list[RankSpread](), [speed for _, speed in _distributed_runs(records, [name]).get(name, [])]
     for figure in dict.fromkeys(one for speed in runs for one in speed.rank_figures):
         rows = [speed.rank_figures[figure] for speed in runs if figure in speed.rank_figures]
@@ -56,13 +56,15 @@ def rank_spreads(records: Sequence[Record], name: str) -> list[RankSpread]:
 
 
 def find_slow_ranks(records: Iterable[Record], names: Iterable[str]) -> list[SlowRank]:
-    """Return the slow rank of each experiment that has one; with sharded weights none can be told."""
+    """Return the slowest rank of each experiment that has a slow one; with sharded weights none can be told."""
     found = list[SlowRank]()
     for name, runs in _distributed_runs(records, names).items():
         work = [seconds for one, speed in runs if (seconds := _own_work(one, speed))]
         if slow := find_slow_rank(work):
             rank, factor = slow
-            found.append(SlowRank(name, rank, runs[0][1].rank_hosts[rank], factor))
+            found.append(
+                SlowRank(name, rank, " or ".join(dict.fromkeys(speed.rank_hosts[rank] for _, speed in runs)), factor)
+            )
     return found
 
 
@@ -79,7 +81,7 @@ def rank_table(records: Sequence[Record], names: Sequence[str]) -> Table:
             "rank of max": one.most_rank,
         }
         for name in names
-        for one in rank_spreads(records, name)
+        for one in spreads_over_ranks(records, name)
     ]
     note = "Medians over steps and rounds. A phase with communication includes the wait for slower ranks."
     return Table("Ranks", rows, "\n".join([note, *map(str, find_slow_ranks(records, names))]))

@@ -61,9 +61,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         raise NotImplementedError
 
     def _circumstances(self, device: "torch.device") -> "Circumstances":
-        from bench.environment.machine import current_circumstances
+        from bench.train.distributed import circumstances_of_ranks
 
-        return current_circumstances(self.experiment, device, torchrun_env().world_size if self.rendezvous_id else 1)
+        return circumstances_of_ranks(self.experiment, device)
 
     def _write(self, measured: "Measured", circumstances: "Circumstances", *, by_any_rank: bool = False) -> None:
         if by_any_rank or not self.rendezvous_id or torchrun_env().rank == 0:

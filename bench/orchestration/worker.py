@@ -30,13 +30,11 @@ def run_request(request: Request, stop: StopRequest | None = None) -> None:
     """
     import torch
 
-    from bench.environment.machine import default_device, describe_machine, package_versions
-    from bench.train.distributed import process_group, require_equal_machines
+    from bench.environment.machine import default_device
+    from bench.train.distributed import process_group
 
     torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32: torch's default rounds convolutions to TF32, no product
     with process_group(request.rendezvous_id, default_device()) as device, _save_sample_keys_if_not_finite(request):
-        if request.rendezvous_id:
-            require_equal_machines(describe_machine(device), package_versions(device))
         request.carry_out(device, stop)
 
 

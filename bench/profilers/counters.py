@@ -23,9 +23,9 @@ def count_matmul_flops(work: Callable[[], object]) -> int:
 
 def count_forward_flops(tower: nn.Module, *inputs: Any) -> int:
     """Return the FLOPs of the matrix products of a tower's forward on the `meta` device."""
-    with _flop_counter() as counter, skip_repeated_blocks(tower, counter.get_total_flops) as blocks:
+    with _flop_counter() as counter, skip_repeated_blocks(tower, counter.get_total_flops) as cache:
         tower(*inputs)
-    return int(counter.get_total_flops()) + blocks.skipped
+    return int(counter.get_total_flops()) + cache.skipped_count
 
 
 def _flop_counter() -> FlopCounterMode:

@@ -35,10 +35,11 @@ from bench.train.state import (
     TrainProgress,
     collect_state,
     copy_state,
+    gather_full_tensors,
     load_state,
+    scored_tower_state,
+    shard_like,
     strip_prefix,
-    tower_to_score,
-    whole_tensors,
 )
 from losses.collectives import rank_and_world_size
 from models.checkpoint import save_tower
@@ -67,15 +68,16 @@ class CheckpointManager:
         progress, self._data_digest = TrainProgress(), inputs_digest(run.stream.experiment)
         if self.config.resume_from:
             path = Path(self.config.resume_from)
-            saved, tensors = read_metadata(path), load_file(path / TENSORS)  # mapped: no process holds a copy of it
+            saved, tensors = read_metadata(path), load_file(path / TENSORS)  # mapped, and copied by tensor
             require_same_experiment(saved, run.stream.experiment, rank_and_world_size(world_group())[1])
             if saved.budgets != self._budgets:
                 raise ValueError(f"{path} is of a training to {saved.budgets}, this one is to {self._budgets}")
             load_state(run, tensors)
             run.step.overflows.fill_(saved.overflows)
             run.stream.stats = DecodeStats(saved.decoded, Counter(saved.unusable))
-            trunk = copy_state(strip_prefix("trunk.", tensors))
-            progress = TrainProgress(tensors["losses"].tolist(), trunk, saved.seconds)
+            own = collect_state(run)
+            trunk = {name: shard_like(value, own[name]) for name, value in strip_prefix("trunk.", tensors).items()}
+            progress = TrainProgress(tensors["losses"].tolist(), copy_state(trunk), saved.seconds)
         self._steps_saved, self._started, self._last_save = len(progress.losses), time.monotonic(), time.monotonic()
         self._steps_at_check, self._last_check = len(progress.losses), time.monotonic()
         self.stop.can_save = True
@@ -128,7 +130,7 @@ class CheckpointManager:
         )
         state = collect_state(run) | {f"trunk.{name}": value for name, value in progress.trunk.items()}
         state["losses"] = torch.tensor(progress.losses, dtype=torch.float64)
-        is_written = self._write(saved, tower_to_score(run), state)
+        is_written = self._write(saved, scored_tower_state(run), state)
         if any(all_reduce_max([float(is_written)], run.stream.device, world_group())):
             self._steps_saved = taken
         self._last_save = time.monotonic()
@@ -139,7 +141,7 @@ class CheckpointManager:
         The ranks gather one tensor at a time, so that none holds a copy of all. If rank 0 fails to write one, they
         gather the others all the same.
         """
-        tower_tensors, state_tensors = whole_tensors(tower), whole_tensors(state)
+        tower_tensors, state_tensors = gather_full_tensors(tower), gather_full_tensors(state)
 
         def write(folder: Path) -> None:
             provenance = Provenance(experiment=saved.experiment, images=saved.images, budgets=())

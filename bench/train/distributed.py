@@ -16,13 +16,16 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
+from msgspec.structs import replace
 from torch import Tensor, nn
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
 from bench.config import Experiment, Sharding
+from bench.environment.circumstances import Circumstances
+from bench.environment.machine import current_circumstances, describe_processors
 from bench.environment.rank_info import torchrun_env
-from losses.collectives import Group, ProcessGroupLike, SimulatedGroup, all_reduce_sum_
+from losses.collectives import Group, ProcessGroupLike, SimulatedGroup, all_reduce_sum_, rank_and_world_size
 from models.tower_blocks import all_blocks
 
 T = TypeVar("T")
@@ -111,18 +114,31 @@ def all_gather_objects(value: T, group: Group) -> list[T]:
     return values
 
 
-def require_equal_machines(machine: str, packages: Mapping[str, str]) -> None:
-    """Raise ValueError if the ranks differ in machine or packages: the slowest sets the speed of all.
+def circumstances_of_ranks(experiment: Experiment | None, device: torch.device) -> Circumstances:
+    """Return the circumstances of a run of all ranks; ValueError as `require_equal_nodes`."""
+    own = current_circumstances(experiment, device, rank_and_world_size(world_group())[1])
+    processors = describe_processors(device)
+    return replace(own, machine=own.machine.replace(processors, require_equal_nodes(processors, own.packages)))
 
-    The environment variable `MIXED_MACHINES` allows different machines.
+
+def require_equal_nodes(processors: str, packages: Mapping[str, str]) -> str:
+    """Raise ValueError if the ranks differ in processors or packages: the slowest sets the speed of all.
+
+    The environment variable CATLIP_BENCH_MIXED_MACHINES allows different processors; all are returned, joined.
     """
-    others = all_gather_objects((machine, dict(packages)), world_group())
-    for rank, (their_machine, their_packages) in enumerate(others):
-        if their_packages != others[0][1]:
-            raise ValueError(f"rank {rank} has the packages {their_packages}, and rank 0 {others[0][1]}")
-        if their_machine != others[0][0] and os.environ.get(MIXED_MACHINES) != "1":
-            text = f"rank {rank} runs on {their_machine}, and rank 0 on {others[0][0]}"
+    all_ranks = all_gather_objects((processors, dict(packages)), world_group())
+    first_processors, first_packages = all_ranks[0]
+    for rank, (of_rank, packages_of_rank) in enumerate(all_ranks):
+        differing = {name for name, _ in packages_of_rank.items() ^ first_packages.items()}
+        if differing:
+            found = ", ".join(
+                f"{name} {packages_of_rank.get(name)}, not {first_packages.get(name)}" for name in sorted(differing)
+            )
+            raise ValueError(f"rank {rank} has other packages than rank 0 ({found}): install equal ones on all nodes")
+        if of_rank != first_processors and os.environ.get(MIXED_MACHINES) != "1":
+            text = f"rank {rank} runs on {of_rank}, and rank 0 on {first_processors}"
             raise ValueError(f"{text}: the slowest sets the speed of all; {MIXED_MACHINES}=1 allows it")
+    return " and ".join(dict.fromkeys(of_rank for of_rank, _ in all_ranks))
 
 
 def all_reduce_max(values: Sequence[float], device: torch.device, group: Group) -> tuple[float, ...]:

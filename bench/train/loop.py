@@ -37,10 +37,10 @@ from bench.train.state import (
     TrainProgress,
     collect_state,
     copy_state,
-    head_to_score,
+    gather_full_tensors,
     load_state,
-    tower_to_score,
-    whole_tensors,
+    scored_head_state,
+    scored_tower_state,
 )
 from bench.train.train_logger import TrainLogger
 from losses.collectives import rank_and_world_size
@@ -188,8 +188,8 @@ def _budgets_of_size(budgets: Mapping[str, int], images: int) -> tuple[str, ...]
 
 def _save_tower(run: TrainState, images: int, budgets: Mapping[str, int], tower_path: Callable[[int], Path]) -> None:
     provenance = Provenance(experiment=run.stream.experiment, images=images, budgets=_budgets_of_size(budgets, images))
-    head, tower = head_to_score(run), tower_to_score(run)
-    head_tensors, tower_tensors = whole_tensors(head), whole_tensors(tower)
+    head, tower = scored_head_state(run), scored_tower_state(run)
+    head_tensors, tower_tensors = gather_full_tensors(head), gather_full_tensors(tower)
     if rank_and_world_size(world_group())[0] == 0:
         save_head(head, tower_path(images), provenance, run.method.row_labels(run.stream.experiment), head_tensors)
         save_tower(tower, tower_path(images), provenance.to_facts(), tower_tensors)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bench.train.build import TrainState
 from bench.train.distributed import full_tensor, is_sharded
-from models.tensor_file import write_order
+from models.tensor_file import file_order
 
 if TYPE_CHECKING:
     from models.image_tower import ImageTower
@@ -70,12 +70,12 @@ def collect_state(run: TrainState) -> State:
 
 
 def load_state(run: TrainState, state: State) -> None:
-    """Restore the state of a run of the same experiment; the given tensors are copied, one after the other.
+    """Restore the state of a run of the same experiment, from whole tensors or from shards like the run's own.
 
-    Whole tensors are sharded if this process holds shards.
+    The given tensors are copied, to the run's device and one after the other.
     """
     own_state = run.model.state_dict()
-    model_state = {name: _shard_like(value, own_state[name]) for name, value in strip_prefix("model.", state).items()}
+    model_state = {name: shard_like(value, own_state[name]) for name, value in strip_prefix("model.", state).items()}
     run.model.load_state_dict(own_state | model_state)
     if run.step.ema is not None:
         run.step.ema.load_state_dict(run.step.ema.state_dict() | strip_prefix("average.", state))
@@ -87,8 +87,9 @@ def load_state(run: TrainState, state: State) -> None:
     for name, value in strip_prefix("optimizer.", state).items():
         parameter_name, _, moment = name.rpartition(".")
         parameter = parameters[parameter_name]
-        loaded = _shard_like(value, parameter) if value.shape == parameter.shape else value
-        loaded = loaded.clone() if loaded is value else loaded  # which the optimizer may keep
+        loaded = shard_like(value, parameter) if value.shape == parameter.shape else value
+        if loaded is value:  # the optimizer would keep it
+            loaded = value.to(parameter.device if value.shape == parameter.shape else value.device, copy=True)
         moments.setdefault(indices[parameter], {})[moment] = loaded
     groups = run.step.optimizer.state_dict()["param_groups"]
     run.step.optimizer.load_state_dict({"state": moments, "param_groups": groups})
@@ -99,7 +100,7 @@ def load_state(run: TrainState, state: State) -> None:
         torch.cuda.set_rng_state(state["generator.cuda"], run.stream.device)
 
 
-def _shard_like(value: Tensor, target: Tensor) -> Tensor:
+def shard_like(value: Tensor, target: Tensor) -> Tensor:
     """Shard a whole tensor if this process holds a shard of it."""
     if not is_sharded(target) or is_sharded(value):
         return value
@@ -109,13 +110,13 @@ def _shard_like(value: Tensor, target: Tensor) -> Tensor:
     return distribute_tensor(value.to(shard.device), shard.device_mesh, shard.placements)
 
 
-def tower_to_score(run: TrainState) -> State:
+def scored_tower_state(run: TrainState) -> State:
     """Return the tower's scored weights, the run's own tensors: their moving average if there is one."""
     tower = run.tower if run.step.ema is None else cast("ImageTower", run.step.ema.tower)
     return tower.state_dict()
 
 
-def head_to_score(run: TrainState) -> State:
+def scored_head_state(run: TrainState) -> State:
     """Return the scored weights outside the tower, the run's own tensors, without a teacher's or RangeAugment's."""
     frozen = {name for name, value in run.model.named_parameters() if not value.requires_grad}
     model = run.model if run.step.ema is None else run.step.ema
@@ -128,9 +129,9 @@ def copy_state(state: State) -> State:
     return {name: value.clone() if is_sharded(value) else value.to("cpu", copy=True) for name, value in state.items()}
 
 
-def whole_tensors(state: State) -> Iterator[Tensor]:
-    """Yield the tensors of a state unsharded, in `write_order`, one at a time; all ranks must exhaust it."""
-    for name in write_order(state):
+def gather_full_tensors(state: State) -> Iterator[Tensor]:
+    """Yield the tensors of a state unsharded, in `file_order`, one at a time; all ranks must exhaust it."""
+    for name in file_order(state):
         yield full_tensor(state[name]).detach()
 
 

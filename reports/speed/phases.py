@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from bench.measure.ranks import rank_spreads
+from bench.measure.ranks import spreads_over_ranks
 from bench.measure.summary import PHASE, Throughput
 from bench.record import PHASES
 from bench.statistics import Bottleneck, bound_by, phases_add_up
@@ -117,7 +117,7 @@ def rank_table(comparison: ComparisonRecords) -> HtmlTable:
             Cell.of(one.most_rank),
         ]
         for name in comparison.experiments
-        for one in rank_spreads(comparison.records, name)
+        for one in spreads_over_ranks(comparison.records, name)
     ]
     return HtmlTable.of_rows("Spread over the ranks", columns, rows)
 

@@ -218,6 +218,8 @@ def test_merged_counts_of_parts_equal_the_count_of_the_whole(
     for other, text in (("half.json", "3/3, 1/2"), ("whole.json", "3/3, all files")):
         assert main(["label", "--merge", files[2], str(tmp_path / other), "--out", str(tmp_path / "none.json")]) == 2
         assert f"these are parts of different divisions: {text}" in capsys.readouterr().err
+    assert main(["label", *PACK, "--count-only", "--shards", "1/2", "--size", "9", "--out", files[0]]) == 2
+    assert "--shards counts a part, which --min-count and --size may not cut" in capsys.readouterr().err
     assert main(["label", *PACK, "--vocabulary", files[0], "--out", str(tmp_path / "labels")]) == 2
     assert "counts part 1/3 of the files: add all parts up with" in capsys.readouterr().err
 

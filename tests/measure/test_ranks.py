@@ -11,12 +11,12 @@ import torch
 
 import bench.measure.speed as speed_module
 from bench.measure.memory import measure_memory
-from bench.measure.ranks import PEAK_MEMORY, find_slow_ranks, rank_spreads, rank_table
+from bench.measure.ranks import PEAK_MEMORY, find_slow_ranks, rank_table, spreads_over_ranks
 from bench.measure.speed import measure_speed
 from bench.record import WAIT_FIGURE, Memory, Record, Speed
 from bench.statistics import RUNS_FOR_SLOW_RANK, find_slow_rank
 from bench.train.build import build_train_state
-from bench.train.distributed import MIXED_MACHINES, require_equal_machines
+from bench.train.distributed import MIXED_MACHINES, require_equal_nodes
 from reports.page import page
 from tests.processes import in_ranks
 from tests.small import circumstances, small
@@ -79,7 +79,7 @@ def test_spreads_are_medians_over_runs_then_extremes_over_ranks() -> None:
         rank_peak_bytes=(2**20, 3 * 2**20),
     )
     records = [*(record(of_two(number)) for number in range(3)), record(memory)]
-    found = {one.figure: one for one in rank_spreads(records, "catlip-tiny")}
+    found = {one.figure: one for one in spreads_over_ranks(records, "catlip-tiny")}
     backward, peak = found["backward, ms"], found[PEAK_MEMORY]
     assert (backward.least, backward.least_rank, backward.median, backward.most) == (28.0, 1, 29.0, 30.0)
     assert (peak.least, peak.most, peak.most_rank) == (1.0, 3.0, 1)
@@ -126,7 +126,7 @@ def test_planted_slow_rank_is_named_in_the_table_and_on_the_page(results: Path, 
     assert len(memory.rank_peak_bytes) == 2
     assert max(memory.rank_peak_bytes) == memory.peak_rss_bytes
     records = [*map(record, runs), record(memory)]
-    sentence = f"Rank 1 ({platform.node()}) is slow: its data and forwards take"
+    sentence = f"Rank 1 ({platform.node()}) is slow: its data, augmentation and forwards take"
     table = rank_table(records, ["catlip-tiny"])
     assert sentence in table.note
     (forward,) = [row for row in table.rows if row["figure"] == "image forward, ms"]
@@ -149,7 +149,7 @@ def compared(rank: int, _ranks: int) -> list[str]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(MIXED_MACHINES, allowed)
             try:
-                require_equal_machines(machine, {"torch": packages})
+                require_equal_nodes(machine, {"torch": packages})
                 errors.append("")
             except ValueError as error:
                 errors.append(str(error))
@@ -162,5 +162,5 @@ def test_ranks_on_different_machines_are_refused_unless_allowed(tmp_path: Path) 
         assert (equal, allowed) == ("", "")
         assert mixed.startswith("rank 1 runs on m1, and rank 0 on m0: ")
         assert f"{MIXED_MACHINES}=1 allows it" in mixed
-        assert packages == "rank 1 has the packages {'torch': '1'}, and rank 0 {'torch': '0'}"
-    require_equal_machines("m", {})  # of one process
+        assert packages == "rank 1 has other packages than rank 0 (torch 1, not 0): install equal ones on all nodes"
+    require_equal_nodes("m", {})  # of one process

@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 
-from models.tensor_file import DTYPES, write_order, write_tensors
+from models.tensor_file import DTYPES, file_order, write_tensors
 
 STATE = {
     "wide": torch.rand(3, 4, dtype=torch.float64),
@@ -25,7 +25,7 @@ STATE = {
 def test_bytes_are_those_of_safetensors(metadata: dict[str, str], tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     with path.open("wb") as file:
-        write_tensors(file, STATE, [STATE[name] for name in write_order(STATE)], metadata)
+        write_tensors(file, STATE, [STATE[name] for name in file_order(STATE)], metadata)
     assert path.read_bytes() == save({name: value.contiguous() for name, value in STATE.items()}, metadata or None)
     read = load_file(path)
     assert all(torch.equal(read[name], value) for name, value in STATE.items())

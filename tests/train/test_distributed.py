@@ -41,9 +41,9 @@ from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.checkpoints import CheckpointConfig, latest_valid
 from bench.train.distributed import all_gather_floats, full_tensor
 from bench.train.loop import train
-from bench.train.state import ScheduleSegment, collect_state, whole_tensors
+from bench.train.state import ScheduleSegment, collect_state, gather_full_tensors
 from models.repeated_blocks import transformer_blocks
-from models.tensor_file import write_order
+from models.tensor_file import file_order
 from tests.processes import LONGEST_SECONDS, have_ended, in_ranks, wait_until
 from tests.small import small
 
@@ -185,7 +185,7 @@ def gather_states(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
 
             patch.setattr(state_module, "full_tensor", counted)
             is_equal = []
-            for name, tensor in zip(write_order(state), whole_tensors(state), strict=True):
+            for name, tensor in zip(file_order(state), gather_full_tensors(state), strict=True):
                 is_equal.append(torch.equal(tensor, expected[name]))
                 most = max(most, sum(one() is not None for one in alive))
         found[sharding] = {"equal": is_equal, "most": most}

@@ -89,16 +89,14 @@ def test_jobs_of_an_array_label_all_files_and_a_failed_one_is_repeated_alone(tmp
     out = tmp_path / "labels"
     options = [*map(str, files), "--vocabulary", "pack-synsets", "--out", str(out)]
 
-    def run(task: int) -> None:
-        found = submit(
-            "label.sbatch", *options, commands=tmp_path, SLURM_ARRAY_TASK_ID=str(task), SLURM_ARRAY_TASK_COUNT="2"
-        )
+    def run(task: int, **given: str) -> None:
+        found = submit("label.sbatch", *options, commands=tmp_path, SLURM_ARRAY_TASK_ID=str(task), **given)
         assert found.returncode == 0, found.stderr
 
     for task in (1, 2):
-        run(task)
+        run(task, SLURM_ARRAY_TASK_COUNT="2")
     labels = {path.name: path.read_bytes() for path in out.glob("*.parquet")}
     assert len(labels) == 3
     (out / min(labels)).unlink()
-    run(1)
+    run(1, SLURM_ARRAY_TASK_COUNT="1", PARTS="2")
     assert {path.name: path.read_bytes() for path in out.glob("*.parquet")} == labels

@@ -227,7 +227,7 @@ def _find_paths(name: str, out: Path | None, wanted: str) -> list[Path]:
 
 def select_part(files: Sequence[CaptionFile], part: str) -> list[CaptionFile]:
     """Return part "k/n" of the files, k from 1 to n: every n-th file."""
-    match = re.fullmatch(r"(\d+)/(\d+)", part)
+    match = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", part)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise ValueError(f"--shards {part!r}: expected k/n with k from 1 to n")
     return list(files[int(match[1]) - 1 :: int(match[2])])
