@@ -37,7 +37,9 @@ Phases = Annotated[dict[str, Seconds], msgspec.Meta(max_length=MAX_ENTRIES)]
 Readings = Annotated[dict[str, float], msgspec.Meta(max_length=MAX_ENTRIES)]
 Counts = Annotated[dict[str, Count], msgspec.Meta(max_length=MAX_ENTRIES)]
 RankFigures = Annotated[dict[str, tuple[float, ...]], msgspec.Meta(max_length=MAX_ENTRIES)]
-OTHERS_BUSY, HOST_BUSY = "other processes CPU busy percent", "taken by the host CPU percent"  # names of `Readings`
+# Names of `Readings`.
+OWN_BUSY, OTHERS_BUSY = "process CPU busy percent", "other processes CPU busy percent"
+HOST_BUSY = "taken by the host CPU percent"
 PHASE_FIGURE, WAIT_FIGURE = "{}, ms", "waited for batches, share"  # names of `RankFigures`, beside those of `Readings`
 # A step's phases, in its order. A compiled forward is one piece; an uncompiled one is split in three.
 PHASES = ("data", "augmentation", "forward", "image forward", "text forward", "head and loss", "backward", "optimizer")

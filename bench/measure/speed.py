@@ -21,7 +21,7 @@ from bench.profilers.clock import clock, forward_clocks
 from bench.profilers.counters import count_graphs
 from bench.profilers.device import Readings, open_reader, sampled
 from bench.profilers.nvml import VOIDING_SLOWDOWNS
-from bench.record import OTHERS_BUSY, PHASE_FIGURE, WAIT_FIGURE, Speed
+from bench.record import OTHERS_BUSY, OWN_BUSY, PHASE_FIGURE, WAIT_FIGURE, Speed
 from bench.train.build import (
     TrainState,
     build_train_state,
@@ -76,8 +76,6 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
     window_seconds, windows = [seconds[index] for index in kept], [windows[index] for index in kept]
     wait_seconds = run.stream.wait_seconds - wait_before
 
-    if group is not None and readings.figures.pop(OTHERS_BUSY, None) is not None:
-        readings.not_measured[OTHERS_BUSY] = "the run's own processes are among the others"
     phase_steps = range(timed_steps.stop, timed_steps.stop + len(timed_steps))
     phases = measure_phases(run, phase_steps)
     batches = [run.stream.target(k) for k in timed_steps]
@@ -115,7 +113,10 @@ def _rank_figures(
     readings: Readings,
     wait_share: float,
 ) -> dict[str, Any]:
-    """Return the fields of a record with the figures of all ranks, those that every rank has; empty for one process."""
+    """Return the fields of a record with the figures of all ranks, those that every rank has; empty for one process.
+
+    The reading of the CPU time of other processes becomes that of `others_busy`.
+    """
     group = world_group()
     if group is None:
         return {}
@@ -124,11 +125,26 @@ def _rank_figures(
     own = medians | {WAIT_FIGURE: wait_share} | readings.figures
     ranks = all_gather_objects((host, own), group)
     names = [name for name in own if all(name in figures for _, figures in ranks)]
+    if OTHERS_BUSY in names:
+        names.remove(OTHERS_BUSY)
+        readings.figures[OTHERS_BUSY] = others_busy(ranks)
     return {
         "rank_window_seconds": all_gather_floats(window_seconds, device, group),
         "rank_figures": {name: tuple(figures[name] for _, figures in ranks) for name in names},
         "rank_hosts": tuple(host for host, _ in ranks),
     }
+
+
+def others_busy(ranks: Sequence[tuple[str, Mapping[str, float]]]) -> float:
+    """Return the CPU time that processes of no rank took, in percent of the host where they took most.
+
+    `ranks` has the host and the figures of every rank. To a rank, the other ranks of its host are among the others.
+    """
+    found = []
+    for host in dict.fromkeys(host for host, _ in ranks):
+        first, *rest = (figures for other_host, figures in ranks if other_host == host)
+        found.append(first[OTHERS_BUSY] - sum(figures[OWN_BUSY] for figures in rest))
+    return max(0.0, *found)
 
 
 def heat_device(run: TrainState, step: int) -> int:

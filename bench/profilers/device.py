@@ -13,7 +13,7 @@ import torch
 
 from bench.profilers.clock import synchronize
 from bench.profilers.nvml import DeviceReader, Span, counter_rate, nvml_reader
-from bench.record import HOST_BUSY, OTHERS_BUSY
+from bench.record import HOST_BUSY, OTHERS_BUSY, OWN_BUSY
 
 T = TypeVar("T")
 
@@ -126,7 +126,7 @@ def cpu_busy_spans() -> dict[str, Span]:
         guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)  # included in user and nice
         return float(sum(times) - waiting - guests - own())
 
-    spans = {"process CPU busy percent": counter_rate(own, 100 / cores), OTHERS_BUSY: counter_rate(others, 100 / cores)}
+    spans = {OWN_BUSY: counter_rate(own, 100 / cores), OTHERS_BUSY: counter_rate(others, 100 / cores)}
     if hasattr(psutil.cpu_times(), "steal"):
         spans[HOST_BUSY] = counter_rate(lambda: float(psutil.cpu_times().steal), 100 / cores)
     return spans

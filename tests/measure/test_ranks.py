@@ -12,8 +12,8 @@ import torch
 import bench.measure.speed as speed_module
 from bench.measure.memory import measure_memory
 from bench.measure.ranks import PEAK_MEMORY, find_slow_ranks, rank_table, spreads_over_ranks
-from bench.measure.speed import measure_speed
-from bench.record import WAIT_FIGURE, Memory, Record, Speed
+from bench.measure.speed import measure_speed, others_busy
+from bench.record import OTHERS_BUSY, OWN_BUSY, WAIT_FIGURE, Memory, Record, Speed
 from bench.statistics import RUNS_FOR_SLOW_RANK, find_slow_rank
 from bench.train.build import build_train_state
 from bench.train.distributed import MIXED_MACHINES, require_equal_nodes
@@ -122,6 +122,8 @@ def test_planted_slow_rank_is_named_in_the_table_and_on_the_page(results: Path, 
         WAIT_FIGURE,
         "process CPU busy percent",
     } <= timed.rank_figures.keys()
+    assert 0 <= timed.utilisation[OTHERS_BUSY] < 100
+    assert OTHERS_BUSY not in timed.rank_figures
     assert timed.rank_hosts == (platform.node(),) * 2
     assert len(memory.rank_peak_bytes) == 2
     assert max(memory.rank_peak_bytes) == memory.peak_rss_bytes
@@ -135,6 +137,14 @@ def test_planted_slow_rank_is_named_in_the_table_and_on_the_page(results: Path, 
     shown = page("two ranks", records)
     assert sentence in shown
     assert "Spread over the ranks" in shown
+
+
+def test_processes_of_no_rank_are_the_others_of_a_host() -> None:
+    """Two ranks that take 30 % of a host each leave 10 % of its 70 % to others; on the second host there are none."""
+    ranks = [("a", {OWN_BUSY: 30.0, OTHERS_BUSY: 40.0})] * 2 + [("b", {OWN_BUSY: 99.0, OTHERS_BUSY: 0.5})]
+    assert others_busy(ranks) == pytest.approx(10)
+    assert others_busy(ranks[2:]) == pytest.approx(0.5)
+    assert others_busy([("a", {OWN_BUSY: 50.0, OTHERS_BUSY: 49.0})] * 2) == 0.0
 
 
 def compared(rank: int, _ranks: int) -> list[str]:
