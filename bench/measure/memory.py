@@ -1,8 +1,7 @@
 """Memory of a run: the peaks of a few steps, whether they fit a limit, and the tensor bytes of one step."""
 
-import math
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple
 from functools import partial
@@ -26,7 +25,7 @@ from bench.train.build import (
     load_data,
     take_full_rate_steps,
 )
-from bench.train.distributed import all_gather_floats, all_gather_objects, world_group
+from bench.train.distributed import all_gather_objects, world_group
 
 MEMORY_STEPS = 4
 MAX_REASON_LENGTH = 300  # characters recorded of an allocator's message
@@ -47,9 +46,9 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     peak = PeakMemory(device)
     run = build_train_state(stream)
     check_finite(take_full_rate_steps(run, steps), steps, stream)
-    own_peaks, group = peak.read(), world_group()
-    peaks = max_over_ranks(own_peaks, device)
-    of_ranks = () if group is None else all_gather_objects(own_peaks.allocated or own_peaks.rss or 0, group)
+    group = world_group()
+    of_ranks = all_gather_objects(peak.read(), group)
+    peaks = max_over_ranks(of_ranks)
     is_sharded = experiment.sharding != "ddp" and group is not None
     trained_parameters = count_trained_parameters(run.model)
     del run  # the uncompiled model of the count needs its memory
@@ -61,7 +60,7 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
         peak_reserved_bytes=peaks.reserved,
         process_bytes=peaks.process,
         peak_tensor_bytes=None if is_sharded else _count_if_it_fits(stream),
-        rank_peak_bytes=tuple(of_ranks),
+        rank_peak_bytes=() if group is None else tuple(one.allocated or one.rss or 0 for one in of_ranks),
     )
 
 
@@ -82,11 +81,10 @@ def _load_first_batches(experiment: Experiment, device: torch.device, results: P
     return stream, steps
 
 
-def max_over_ranks(peaks: Peaks, device: torch.device) -> Peaks:
-    """Return the maximum of each peak over the processes; None if one has no such counter."""
-    own_peaks = [math.nan if value is None else float(value) for value in astuple(peaks)]
-    peaks_by_rank = zip(*all_gather_floats(own_peaks, device, world_group()), strict=True)
-    return Peaks(*(None if any(map(math.isnan, values)) else int(max(values)) for values in peaks_by_rank))
+def max_over_ranks(of_ranks: Sequence[Peaks]) -> Peaks:
+    """Return the maximum of each peak over the ranks; None if one has no such counter."""
+    by_counter = zip(*map(astuple, of_ranks), strict=True)
+    return Peaks(*(None if None in values else max(values) for values in by_counter))
 
 
 def try_batch_size(experiment: Experiment, device: torch.device, results: Path, limit_bytes: int) -> BatchTrial:

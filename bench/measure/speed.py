@@ -74,13 +74,14 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
         reasons = "; ".join(dict.fromkeys(void.values()))
         raise RuntimeError(f"no window can be used ({reasons}): give the experiment more warmup_steps, or cool the GPU")
     window_seconds, windows = [seconds[index] for index in kept], [windows[index] for index in kept]
-    wait_seconds = run.stream.wait_seconds - wait_before
+    wait_share = (run.stream.wait_seconds - wait_before) / sum(seconds)
 
     phase_steps = range(timed_steps.stop, timed_steps.stop + len(timed_steps))
     phases = measure_phases(run, phase_steps)
     batches = [run.stream.target(k) for k in timed_steps]
     tokens = [batch.captions.tokens_per_caption for batch in batches if batch.captions]
     peak, peak_source = peak_flops(device, resolve_auto(experiment, device)[0])
+    of_ranks = _rank_figures(device, window_seconds, phases, readings, wait_share)  # which corrects the readings
     return Speed(
         round=round_,
         warmup_seconds=warmup.seconds,
@@ -99,9 +100,9 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
         utilisation=readings.figures,
         not_measured=readings.not_measured | why_padded(run.model) | void,
         sampler_share=readings.sampler_share,
-        wait_share=wait_seconds / sum(seconds),
+        wait_share=wait_share,
         **sample_counts(run.stream),
-        **_rank_figures(device, window_seconds, phases, readings, wait_seconds / sum(seconds)),
+        **of_ranks,
         compilation=compilation_so_far(run),
     )
 

@@ -5,7 +5,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
-from itertools import chain
 from pathlib import Path
 
 import torch
@@ -35,7 +34,7 @@ from bench.train.state import (
     TrainProgress,
     collect_state,
     copy_state,
-    gather_full_tensors,
+    gathered_for_rank0,
     load_state,
     scored_tower_state,
     shard_like,
@@ -138,28 +137,24 @@ class CheckpointManager:
     def _write(self, saved: CheckpointMetadata, tower: State, state: State) -> bool:
         """Write a checkpoint on rank 0; return whether it succeeded, and log the result.
 
-        The ranks gather one tensor at a time, so that none holds a copy of all. If rank 0 fails to write one, they
-        gather the others all the same.
+        The ranks gather one tensor at a time, so that none holds a copy of all.
         """
-        tower_tensors, state_tensors = gather_full_tensors(tower), gather_full_tensors(state)
+        with gathered_for_rank0(tower, state) as (tower_tensors, state_tensors):
 
-        def write(folder: Path) -> None:
-            provenance = Provenance(experiment=saved.experiment, images=saved.images, budgets=())
-            save_tower(tower, folder / TOWER, provenance.to_facts(), tower_tensors)
-            with (folder / TENSORS).open("wb") as file:
-                write_tensors(file, state, state_tensors, {})
+            def write(folder: Path) -> None:
+                provenance = Provenance(experiment=saved.experiment, images=saved.images, budgets=())
+                save_tower(tower, folder / TOWER, provenance.to_facts(), tower_tensors)
+                with (folder / TENSORS).open("wb") as file:
+                    write_tensors(file, state, state_tensors, {})
 
-        try:
             if rank_and_world_size(world_group())[0] != 0:
                 return False
-            path = write_checkpoint(Path(self.config.folder), saved, write)
-        except OSError as error:
-            message = f"no checkpoint of step {saved.steps_taken:,}, the one before it is kept: {error}"
-            tqdm.write(printable(message), file=sys.stderr)
-            return False
-        finally:
-            for _ in chain(tower_tensors, state_tensors):
-                pass
+            try:
+                path = write_checkpoint(Path(self.config.folder), saved, write)
+            except OSError as error:
+                message = f"no checkpoint of step {saved.steps_taken:,}, the one before it is kept: {error}"
+                tqdm.write(printable(message), file=sys.stderr)
+                return False
         if self.stop.code:
             tqdm.write(f"saved {path}", file=sys.stderr)
         return True

@@ -7,7 +7,6 @@ methods that reach a budget at different speeds.
 import math
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from itertools import chain
 from pathlib import Path
 from statistics import fmean
 
@@ -37,7 +36,7 @@ from bench.train.state import (
     TrainProgress,
     collect_state,
     copy_state,
-    gather_full_tensors,
+    gathered_for_rank0,
     load_state,
     scored_head_state,
     scored_tower_state,
@@ -189,12 +188,10 @@ def _budgets_of_size(budgets: Mapping[str, int], images: int) -> tuple[str, ...]
 def _save_tower(run: TrainState, images: int, budgets: Mapping[str, int], tower_path: Callable[[int], Path]) -> None:
     provenance = Provenance(experiment=run.stream.experiment, images=images, budgets=_budgets_of_size(budgets, images))
     head, tower = scored_head_state(run), scored_tower_state(run)
-    head_tensors, tower_tensors = gather_full_tensors(head), gather_full_tensors(tower)
-    if rank_and_world_size(world_group())[0] == 0:
-        save_head(head, tower_path(images), provenance, run.method.row_labels(run.stream.experiment), head_tensors)
-        save_tower(tower, tower_path(images), provenance.to_facts(), tower_tensors)
-    for _ in chain(head_tensors, tower_tensors):  # the other ranks take part in the gathering
-        pass
+    with gathered_for_rank0(head, tower) as (head_tensors, tower_tensors):
+        if rank_and_world_size(world_group())[0] == 0:
+            save_head(head, tower_path(images), provenance, run.method.row_labels(run.stream.experiment), head_tensors)
+            save_tower(tower, tower_path(images), provenance.to_facts(), tower_tensors)
 
 
 def _training_record(

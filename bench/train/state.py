@@ -1,7 +1,9 @@
 """The state of a training that its next steps depend on: tensors by name, and its progress in the schedule."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -133,6 +135,20 @@ def gather_full_tensors(state: State) -> Iterator[Tensor]:
     """Yield the tensors of a state unsharded, in `file_order`, one at a time; all ranks must exhaust it."""
     for name in file_order(state):
         yield full_tensor(state[name]).detach()
+
+
+@contextmanager
+def gathered_for_rank0(*states: State) -> Iterator[list[Iterator[Tensor]]]:
+    """Yield the `gather_full_tensors` of states, which rank 0 may write in this order; all ranks enter the block.
+
+    What a rank leaves is gathered at the end of its block, also after an error, because the other ranks gather it.
+    """
+    tensors = [gather_full_tensors(state) for state in states]
+    try:
+        yield tensors
+    finally:
+        for _ in chain(*tensors):
+            pass
 
 
 def strip_prefix(prefix: str, state: State) -> State:

@@ -39,7 +39,7 @@ from bench.train import checkpoint_manager
 from bench.train.build import TrainState, build_train_state, build_untrained_tower
 from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.checkpoints import CheckpointConfig, latest_valid
-from bench.train.distributed import all_gather_floats, full_tensor
+from bench.train.distributed import all_gather_floats, all_gather_objects, full_tensor
 from bench.train.loop import train
 from bench.train.state import ScheduleSegment, collect_state, gather_full_tensors
 from models.repeated_blocks import transformer_blocks
@@ -222,7 +222,7 @@ def work(rank: int, ranks: int, results: Path, folder: Path) -> dict[str, Any]:
     for _, method, sharding in (case for case in STRUCK if case[0] == ranks):
         out[f"struck {method} {sharding}"] = struck(method, images, rank, ranks, sharding)
     out["each"] = all_gather_floats([rank, rank / 3], CPU, dist.group.WORLD)
-    peaks = max_over_ranks(Peaks(10 - rank, rank, None, None if rank else 1), CPU)
+    peaks = max_over_ranks(all_gather_objects(Peaks(10 - rank, rank, None, None if rank else 1), dist.group.WORLD))
     out["largest"] = (peaks.rss, peaks.allocated, peaks.reserved, peaks.process)
     return out
 
@@ -316,7 +316,7 @@ def test_figures_are_gathered_from_all_ranks(found_by: FoundBy, ranks: int) -> N
         assert of_rank["each"] == tuple((rank, rank / 3) for rank in range(ranks))
         assert of_rank["largest"] == (10, ranks - 1, None, None)
     assert all_gather_floats([1.5], CPU, None) == ((1.5,),)
-    assert max_over_ranks(Peaks(7, None, 3, 0), CPU) == Peaks(7, None, 3, 0)
+    assert max_over_ranks([Peaks(7, None, 3, 0)]) == Peaks(7, None, 3, 0)
 
 
 def test_rank_batches_form_the_global_batch(images: PackImages) -> None:
