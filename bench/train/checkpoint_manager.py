@@ -75,7 +75,8 @@ class CheckpointManager:
             run.step.overflows.fill_(saved.overflows)
             run.stream.stats = DecodeStats(saved.decoded, Counter(saved.unusable))
             own = collect_state(run)
-            trunk = {name: shard_like(value, own[name]) for name, value in strip_prefix("trunk.", tensors).items()}
+            trunk = strip_prefix("trunk.", tensors)  # with the state of a GPU's generator, if a GPU wrote it
+            trunk = {name: shard_like(value, own.get(name, value)) for name, value in trunk.items()}
             progress = TrainProgress(tensors["losses"].tolist(), copy_state(trunk), saved.seconds)
         self._steps_saved, self._started, self._last_save = len(progress.losses), time.monotonic(), time.monotonic()
         self._steps_at_check, self._last_check = len(progress.losses), time.monotonic()

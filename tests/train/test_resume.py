@@ -177,6 +177,21 @@ def test_state_determines_the_next_steps(results: Path) -> None:
     assert all(torch.equal(after[name], after_again[name]) for name in after)
 
 
+def test_training_stopped_on_a_gpu_in_a_cooldown_resumes_on_a_cpu(
+    interrupt_at: Callable[[int], None], results: Path, tmp_path: Path
+) -> None:
+    """The trunk that waits has the state of a generator that this machine does not have."""
+    experiment = small("catlip", **SHARE)
+    whole = unstopped(experiment, tmp_path / "whole", results)
+    interrupt_at(2)  # in a cool-down that the trunk goes on after
+    with patch.object(training, "collect_state", lambda run: collect_state(run) | {"generator.cuda": torch.ones(16)}):
+        assert go(experiment, tmp_path / "stopped", results) == 143
+    path, _ = latest_valid(tmp_path / "stopped" / "checkpoints")
+    assert "trunk.generator.cuda" in load_file(path / TENSORS)
+    interrupt_at(0)
+    require_equal(go(experiment, tmp_path / "stopped", results), tmp_path / "stopped", whole, tmp_path / "whole")
+
+
 def test_checkpoint_before_each_cooldown_holds_the_tower_to_score(results: Path, tmp_path: Path) -> None:
     experiment = small("catlip", **SHARE, ema_decay=0.9)
     go(experiment, tmp_path, results)
