@@ -88,11 +88,14 @@ def rank_table(records: Sequence[Record], names: Sequence[str]) -> Table:
 
 
 def _distributed_runs(records: Iterable[Record], names: Iterable[str]) -> dict[str, list[Run]]:
-    return {
-        name: distributed
-        for name, runs in timed_runs(records, names).items()
-        if (distributed := [run for run in runs if run[1].rank_figures])
-    }
+    """Return the distributed runs of each of the names that has any, those with as many processes as the first."""
+    found: dict[str, list[Run]] = {}
+    for name, runs in timed_runs(records, names).items():
+        distributed = [(one, speed) for one, speed in runs if speed.rank_figures]
+        same = [(one, speed) for one, speed in distributed if speed.processes == distributed[0][1].processes]
+        if same:
+            found[name] = same
+    return found
 
 
 def _own_work(experiment: Experiment, speed: Speed) -> tuple[float, ...]:

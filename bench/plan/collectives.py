@@ -73,7 +73,7 @@ class Collective:
 
 def shard_count(sharding: Sharding, processes: int, per_node: int) -> int:
     """Return the number of shards that weights, gradients and moments are divided into."""
-    return {"ddp": 1, "hsdp": min(processes, per_node)}.get(sharding, processes)
+    return {"ddp": 1, "zero2": processes, "fsdp2": processes, "hsdp": min(processes, per_node)}[sharding]
 
 
 def step_collectives(

@@ -87,6 +87,9 @@ def test_spreads_are_medians_over_runs_then_extremes_over_ranks() -> None:
     assert (slow.rank, slow.host, slow.factor) == (1, "b, H100", pytest.approx(13 / 11))
     assert not find_slow_ranks([record(of_two(0), sharding="fsdp2")], ["catlip-tiny"])  # its forwards wait for others
     assert not rank_table([record(speed())], ["catlip-tiny"]).rows
+    windows, figures = ((2.0, 2.0),) * 3, {"image forward, ms": (1.0, 2.0, 3.0)}
+    other = speed(round=3, rank_window_seconds=windows, rank_figures=figures, rank_hosts=("a",) * 3)
+    assert rank_table([*records, record(other)], ["catlip-tiny"]) == rank_table(records, ["catlip-tiny"])
 
 
 def test_figures_that_a_rank_lacks_are_refused() -> None:
