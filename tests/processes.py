@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from bench.orchestration.requests import Request
+from bench.orchestration.request_base import Request
 from bench.orchestration.runner import Runner
 from bench.orchestration.worker import run_request
 

@@ -194,7 +194,7 @@ def _cost_tables(comparison: Comparison, *, allow_differences: bool = False) -> 
     return [speeds, cost_table(records, names), rank_table(records, names)]
 
 
-DISTRIBUTED_VERBS: tuple[type[Command], ...] = (Measure, Train)  # verbs that torchrun may start
+DISTRIBUTED_VERBS: tuple[type[Command], ...] = (Measure, Train, Doctor)  # verbs that torchrun may start
 GROUPS: dict[str, dict[str, type[Command]]] = {
     "compare": {"list": List, "measure": Measure, "reference": Reference},
     "train": {"train": Train, "label": Label, "embed": Embed, "export": Export},

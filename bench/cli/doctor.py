@@ -18,6 +18,7 @@ import psutil
 import pynvml
 from tyro.conf import arg
 
+from bench.cli.findings import DISTURBS, FINDING_OK, MISSING, UNKNOWN, Finding, finding_table, judge
 from bench.cli.loading_check import (
     LOADED_EXPERIMENT,
     LOADING_SECONDS,
@@ -27,13 +28,15 @@ from bench.cli.loading_check import (
     require_loading_options,
 )
 from bench.cli.options import Json, Results, Settings, experiment_from, finish
+from bench.cli.rank_checks import check_ranks
 from bench.cli.shard_check import verify_or_write_manifests
 from bench.console.console import DISAGREEMENT, OK
 from bench.console.progress import Progress
-from bench.console.tables import Table, print_tables
+from bench.console.tables import print_tables
 from bench.environment.circumstances import current_commit, summarize_machine
 from bench.environment.cores import CGROUP_QUOTA, available_cores
 from bench.environment.gpu_settings import format_gpu_settings, read_gpu_settings
+from bench.environment.rank_info import torchrun_env
 from bench.experiments import COMPARED, EXPERIMENTS
 from bench.measure.throughput import images_per_second
 from bench.orchestration.comparison import Comparison, Scope, scopes
@@ -55,22 +58,14 @@ THROTTLE_REASONS = (
     | pynvml.nvmlClocksThrottleReasonHwThermalSlowdown
     | pynvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown
 )
-FINDING_OK, DISTURBS, MISSING, UNKNOWN = "ok", "disturbs", "missing", "not known"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of one check."""
-
-    what: str
-    found: str
-    verdict: str = FINDING_OK
-    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Doctor:
     """Check this machine for disturbances and missing tools, and estimate the duration of the default comparison.
+
+    Under torchrun, measure the links within and between the nodes of the job instead, and check that all ranks have
+    equal software and the same results folder.
 
     With --shards, verify tar shards against the manifest of their folder instead; a missing manifest is written. Then
     load them for a few seconds, and predict how many cores feed the GPUs in a training of an experiment.
@@ -90,12 +85,16 @@ class Doctor:
 
     def run(self) -> int:
         """Check the machine, time one short run, and print the findings."""
-        if self.shards is not None:
+        if self.shards is not None and torchrun_env().world_size == 1:
             return self._check_shards(self.shards)
         for option in ("experiment", "device", "images_per_s", "settings"):
             if getattr(self, option) not in (None, ()):
                 name = {"settings": "set"}.get(option, option.replace("_", "-"))
                 raise ValueError(f"--{name} is for --shards: add it, or leave out --{name}")
+        if torchrun_env().world_size > 1:
+            if self.shards is not None:
+                raise ValueError("--shards is verified by one process: start it without torchrun")
+            return check_ranks(self.results.resolve(), self.json)
         findings = [*check_host(), *check_cpu_clocks(), *check_gpus(), *check_compiler_disk_commit(self.results)]
         with tempfile.TemporaryDirectory() as folder:
             experiment = EXPERIMENTS["clip-tiny"]
@@ -104,8 +103,7 @@ class Doctor:
             trial.measure(1)
             seconds = time.perf_counter() - start
             findings += trial_run_checks(trial.records(), seconds / speed_seconds(experiment))
-            rows = [{"what": one.what, "": one.verdict, "found": one.found, "advice": one.advice} for one in findings]
-            return finish(trial, [Table("This machine", rows)], self.json)
+            return finish(trial, [finding_table("This machine", findings)], self.json)
 
     def _check_shards(self, shards: str) -> int:
         """Verify the shards; unless one is faulty, predict the cores that load them fast enough."""
@@ -122,10 +120,6 @@ class Doctor:
         return code
 
 
-def _judge(what: str, found: str, advice: str, *, disturbs: bool) -> Finding:
-    return Finding(what, found, DISTURBS, advice) if disturbs else Finding(what, found)
-
-
 def check_host() -> Iterator[Finding]:
     """Check cores, quota, other processes, memory, swap, huge pages and battery; watch the machine for two seconds."""
     memory, bound = psutil.virtual_memory(), available_cores()
@@ -139,19 +133,19 @@ def check_host() -> Iterator[Finding]:
     used = sorted(((seconds_after[one] - seconds_before[one], one[1]) for one in common), reverse=True)
     busiest = ", ".join(f"{name} {spent / OBSERVED_SECONDS:.0%} of a core" for spent, name in used[:3] if spent > 0)
     load = f"{100 - busy.idle:.0f} % of all cores" + (f" ({busiest})" if busiest else "")
-    yield _judge("other processes", load, "end them, or wait", disturbs=100 - busy.idle > BUSY_PERCENT)
+    yield judge("other processes", load, "end them, or wait", is_bad=100 - busy.idle > BUSY_PERCENT)
     if (stolen := getattr(busy, "steal", 0.0)) > 1:
         advice = "another virtual machine is busy: wait"
         yield Finding("host", f"takes {stolen:.0f} % of the cores' time", DISTURBS, advice)
     free = f"{memory.available / GIB:.1f} GiB available of {memory.total / GIB:.1f} GiB"
-    yield _judge("memory", free, "end processes that hold memory", disturbs=memory.available < MIN_FREE_GIB * GIB)
+    yield judge("memory", free, "end processes that hold memory", is_bad=memory.available < MIN_FREE_GIB * GIB)
     paging = psutil.swap_memory().sin - swap_before.sin
     swap = f"{swap_before.used / GIB:.1f} GiB used, {paging} bytes read in {OBSERVED_SECONDS:g} s"
-    yield _judge("swap", swap, "free memory, then run `swapoff -a`", disturbs=bool(paging))
+    yield judge("swap", swap, "free memory, then run `swapoff -a`", is_bad=bool(paging))
     if HUGE_PAGES.is_file():
         mode = HUGE_PAGES.read_text().partition("[")[2].partition("]")[0]
         advice = f"run-to-run spread is four times as large without: `echo madvise > {HUGE_PAGES}`"
-        yield _judge("huge pages", mode, advice, disturbs=mode == "never")
+        yield judge("huge pages", mode, advice, is_bad=mode == "never")
     battery = getattr(psutil, "sensors_battery", lambda: None)()
     if battery is not None and not battery.power_plugged:
         yield Finding("power", f"on battery, {battery.percent:.0f} %", DISTURBS, "connect the power supply")
@@ -162,13 +156,13 @@ def check_cpu_clocks() -> Iterator[Finding]:
     governors = {path.read_text().strip() for path in CPU.glob("cpu[0-9]*/cpufreq/scaling_governor")}
     if governors:
         advice = "`cpupower frequency-set -g performance`"
-        yield _judge("governor", ", ".join(sorted(governors)), advice, disturbs=governors != {"performance"})
+        yield judge("governor", ", ".join(sorted(governors)), advice, is_bad=governors != {"performance"})
     else:
         yield Finding("governor", "the kernel shows no clocks (a virtual machine?)", UNKNOWN)
     counts = [int(path.read_text()) for path in CPU.glob("cpu[0-9]*/thermal_throttle/core_throttle_count")]
     if counts:
         throttled = f"throttled {sum(counts)} times since boot"
-        yield _judge("temperature", throttled, "cool it, and check whether the count grows", disturbs=sum(counts) > 0)
+        yield judge("temperature", throttled, "cool it, and check whether the count grows", is_bad=sum(counts) > 0)
 
 
 def check_gpus() -> Iterator[Finding]:
@@ -184,10 +178,10 @@ def check_gpus() -> Iterator[Finding]:
         yield Finding(f"GPU {index}", f"{name}, {format_gpu_settings(read_gpu_settings(handle))}")
         running = _query_nvml(lambda of: len(pynvml.nvmlDeviceGetComputeRunningProcesses(of)), handle)
         is_busy = running.isdecimal() and running != "0"
-        yield _judge(f"GPU {index}: processes", running, "end them, or wait", disturbs=is_busy)
+        yield judge(f"GPU {index}: processes", running, "end them, or wait", is_bad=is_busy)
         slowed = _query_nvml(lambda of: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(of) & THROTTLE_REASONS, handle)
         advice = "see `nvidia-smi -q -d PERFORMANCE`"
-        yield _judge(f"GPU {index}: slowdown reasons", slowed, advice, disturbs=slowed not in {"0", ""})
+        yield judge(f"GPU {index}: slowdown reasons", slowed, advice, is_bad=slowed not in {"0", ""})
         yield Finding(f"GPU {index}: persistence mode", _query_nvml(pynvml.nvmlDeviceGetPersistenceMode, handle))
     if handles:
         yield check_cuda()
@@ -217,7 +211,7 @@ def check_compiler_disk_commit(results: Path) -> Iterator[Finding]:
         yield Finding(what, found) if found else Finding(what, "none", MISSING, advice)
     folder = next(path for path in (results.resolve(), *results.resolve().parents) if path.exists())
     free = shutil.disk_usage(folder).free / GIB
-    yield _judge("disk", f"{free:.0f} GiB free at {folder}", "free disk space", disturbs=free < MIN_FREE_GIB)
+    yield judge("disk", f"{free:.0f} GiB free at {folder}", "free disk space", is_bad=free < MIN_FREE_GIB)
     advice = "records of a changed checkout cannot be reproduced" if current_commit().endswith("-dirty") else ""
     yield Finding("commit", current_commit(), FINDING_OK, advice)
 
@@ -231,7 +225,7 @@ def trial_run_checks(records: list[Record], pace: float) -> Iterator[Finding]:
         yield Finding("device", f"{summarize_machine(where)}; {where.precision}")
         excess = max(speed.window_seconds) / median(speed.window_seconds) - 1
         found = f"{images_per_second(experiment, speed):,.0f} images/s, slowest window {excess:.0%} over the median"
-        yield _judge("trial of clip-tiny", found, "", disturbs=excess > MAX_WINDOW_SPREAD)
+        yield judge("trial of clip-tiny", found, "", is_bad=excess > MAX_WINDOW_SPREAD)
         experiments = [EXPERIMENTS[f"{name}-tiny"] for name in COMPARED]
         scope = scopes(len(experiments), on_gpu=has_gpu())["default"]
         planned = Comparison("doctor", Path(), experiments, available_cores(), has_gpu(), Runner(Progress(0.0)))

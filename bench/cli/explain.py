@@ -128,7 +128,8 @@ class ExplainRatio:
 
         def jobs_of_round(round_: int, rounds: int) -> list[Job]:
             jobs = comparison.jobs_of_round(ends if round_ % 2 else configurations, round_, rounds, round_ // 2)
-            return [replace(job, expected_seconds=seconds[job.request.experiment.name]) for job in jobs]
+            timed = [(job, job.request.experiment) for job in jobs]
+            return [replace(job, expected_seconds=seconds[of.name]) for job, of in timed if of is not None]
 
         return comparison, jobs_of_round
 

@@ -8,7 +8,8 @@ import sys
 import torch
 from torch import Tensor
 
-from bench.cli.doctor import FINDING_OK, check_gpus
+from bench.cli.doctor import check_gpus
+from bench.cli.findings import FINDING_OK
 from bench.environment.circumstances import summarize_machine
 from bench.environment.machine import current_circumstances, default_device
 from bench.profilers.clock import clock

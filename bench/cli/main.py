@@ -39,7 +39,9 @@ def _run_verb(arguments: Sequence[str]) -> int:
         require_utf8(*arguments)
         command = parse(arguments)
         if torchrun_env().world_size > 1 and not isinstance(command, DISTRIBUTED_VERBS):
-            return _report_usage_error("torchrun can start measure and train only; start other verbs without torchrun")
+            return _report_usage_error(
+                "torchrun can start measure, train and doctor only; start other verbs without it"
+            )
         try:
             return command.run()
         except KeyboardInterrupt:

@@ -32,7 +32,14 @@ from bench.plan.model import (
     scaling_curve,
     training_cost,
 )
-from bench.plan.records import TimedRuns, estimate_max_batch, find_timed_runs, measured_compute, newest_timed_records
+from bench.plan.records import (
+    TimedRuns,
+    estimate_max_batch,
+    find_timed_runs,
+    measured_compute,
+    measured_interconnect,
+    newest_timed_records,
+)
 from bench.plan.tables import (
     PlanResult,
     assumption_table,
@@ -45,6 +52,14 @@ from bench.plan.tables import (
 from bench.record import Record
 
 MICRO = 1e-6
+INTERCONNECT = {
+    "per_node": "GPUs per node",
+    "link_gbs": "links within a node",
+    "link_us": "links within a node, latency",
+    "network_gbs": "network",
+    "network_us": "network, latency",
+}  # options and titles of the values of `Interconnect`
+UNITS = {"gbs": " GB/s per GPU and direction", "us": " us per ring step"}
 USABLE = 0.9  # share of a GPU's memory: the rest is for context, kernels and fragmentation
 
 
@@ -68,9 +83,10 @@ class Plan:
     overlap: float = OVERLAP  # share of forward and backward that can hide the communication of gradients and weights
     per_node: int | None = None  # number of GPUs per node; default: the device's
     link_gbs: float | None = None  # bandwidth within a node, GB/s per GPU and direction; default: the device's
-    link_us: float = LINK_US  # latency within a node, microseconds per ring step
+    link_us: float | None = None  # latency within a node, microseconds per ring step; default: NCCL's
     network_gbs: float | None = None  # bandwidth between nodes, GB/s per GPU and direction; default: the device's
-    network_us: float = NETWORK_US  # latency between nodes, microseconds per ring step
+    network_us: float | None = None  # latency between nodes, microseconds per ring step; default: NCCL's
+    links: Path | None = None  # record of `doctor` under torchrun, or folder of records, in place of these six
     # number of local CPU processes on which the prediction is validated, instead of a plan
     validate_local: int | None = None
     link: int | None = None  # number of local processes, one per GPU on GPUs, whose link is measured, instead of a plan
@@ -88,15 +104,13 @@ class Plan:
         """Predict, or validate the prediction."""
         self._require_valid_options()
         if self.published:
-            latencies = MICRO * self.link_us, MICRO * self.network_us
+            latencies = MICRO * (self.link_us or LINK_US), MICRO * (self.network_us or NETWORK_US)
             print_tables([published_table(self.utilisation, latencies, self.overlap)], self.json)
             return OK
-        if self.link is not None:
-            return self._measure_locally()
         if not self.names:
             raise ValueError(f"name the experiments to plan (there are {', '.join(EXPERIMENTS)})")
         if self.validate_local is not None:
-            return self._measure_locally()
+            return self._validate_locally(self.validate_local)
         if self.solve is not None:
             return self._solve(self.solve)
         if (self.record is None) == (self.device is None):
@@ -130,18 +144,12 @@ class Plan:
         rates = [median(model_flops_utilisation(one.experiment, run, 1.0) for run in one.runs) for one in timed]
         return [("measured pair", rates[1] / rates[0], timed[0].where.machine)]
 
-    def _measure_locally(self) -> int:
-        from bench.orchestration.plan_validation import RunFailedError, measure_local_link, validate_locally
+    def _validate_locally(self, processes: int) -> int:
+        from bench.orchestration.plan_validation import RunFailedError, validate_locally
 
-        agrees = True
+        experiments = dict(zip(dict.fromkeys(self.names), self._experiments, strict=True))
         try:
-            if self.link is not None:
-                table = measure_local_link(self.link, self.results)
-            else:
-                experiments = dict(zip(dict.fromkeys(self.names), self._experiments, strict=True))
-                table, agrees = validate_locally(
-                    experiments, self._all_settings, self.validate_local or 0, self.results
-                )
+            table, agrees = validate_locally(experiments, self._all_settings, processes, self.results)
         except RunFailedError as failure:
             print(f"FAILED {failure}", file=sys.stderr)
             return FAILED_CASE
@@ -149,16 +157,15 @@ class Plan:
         return OK if agrees else DISAGREEMENT
 
     def _require_valid_options(self) -> None:
-        for name in ("gpus", "batch", "solve", "price", "per_node", "link_gbs", "network_gbs", "link_us", "network_us"):
+        for name in ("gpus", "batch", "solve", "price", *INTERCONNECT):
             if (value := getattr(self, name)) is not None and not 0 < value < float("inf"):
                 raise ValueError(f"--{name.replace('_', '-')} must be positive, got {value}")
         if not 0 <= self.overlap <= 1:
             raise ValueError(f"--overlap must be in [0, 1], got {self.overlap}")
         if self.utilisation is not None and not 0 < self.utilisation <= 1:
             raise ValueError(f"--utilisation must be in (0, 1], got {self.utilisation}")
-        for option, processes in (("--validate-local", self.validate_local), ("--link", self.link)):
-            if processes is not None and processes < 2:  # noqa: PLR2004
-                raise ValueError(f"{option} must be at least 2, got {processes}")
+        if self.validate_local is not None and self.validate_local < 2:  # noqa: PLR2004
+            raise ValueError(f"--validate-local must be at least 2, got {self.validate_local}")
         if self.batch is not None and self.batch < self.gpus:
             raise ValueError(f"--batch must be at least one image for each of {self.gpus} GPUs, got {self.batch}")
 
@@ -198,18 +205,33 @@ class Plan:
         return predict_utilisation(self._experiments[0], self._device)
 
     @cached_property
-    def _cluster(self) -> Cluster:
-        per_node, link, network = self.per_node, self.link_gbs, self.network_gbs
-        if (device := self._device) is not None:
-            per_node, link = per_node or device.gpus_per_node, link or LINK_SHARE * device.link_bytes_per_second / GB
-            if network is None and device.network_bytes_per_second is not None:
-                network = LINK_SHARE * device.network_bytes_per_second / GB
-        if per_node is None or link is None or network is None:
-            options = {"--per-node": per_node, "--link-gbs": link, "--network-gbs": network}
-            unknown = ", ".join(option for option, value in options.items() if value is None)
+    def _interconnect(self) -> dict[str, tuple[float, str]]:
+        """The value and the source of each option of the interconnect: given, measured, or by the data sheet."""
+        measured, sheet, device = dict[str, float | None](), dict[str, float | None](), self._device
+        if self.links is not None:
+            measured = measured_interconnect(self.links, device)
+        if device is not None:
+            sheet = {"per_node": device.gpus_per_node, "link_gbs": LINK_SHARE * device.link_bytes_per_second / GB}
+            if device.network_bytes_per_second is not None:
+                sheet["network_gbs"] = LINK_SHARE * device.network_bytes_per_second / GB
+        sources = (
+            ({name: getattr(self, name) for name in INTERCONNECT}, "given"),
+            (measured, f"measured: {self.links}"),
+            (sheet, f"data sheet; of its bandwidths {LINK_SHARE:.0%}, as nccl-tests reach on A100"),
+            ({"link_us": LINK_US, "network_us": NETWORK_US}, "NCCL's constant"),
+        )
+        found = dict[str, tuple[float, str]]()
+        for values, source in reversed(sources):
+            found |= {name: (value, source) for name, value in values.items() if value is not None}
+        if unknown := [f"--{name.replace('_', '-')}" for name in INTERCONNECT if name not in found]:
             name = self.device or "the device of the record"
-            raise ValueError(f"no data sheet is known for the interconnect of {name}: give {unknown}")
-        links = Interconnect(per_node, GB * link, MICRO * self.link_us, GB * network, MICRO * self.network_us)
+            raise ValueError(f"no data sheet is known for the interconnect of {name}: give {', '.join(unknown)}")
+        return found
+
+    @cached_property
+    def _cluster(self) -> Cluster:
+        per_node, link, latency, network, network_latency = (self._interconnect[name][0] for name in INTERCONNECT)
+        links = Interconnect(int(per_node), GB * link, MICRO * latency, GB * network, MICRO * network_latency)
         return Cluster(links, self.overlap)
 
     def _plan(self, experiment: Experiment) -> PlanResult:
@@ -250,7 +272,7 @@ class Plan:
 
     def _assumptions(self) -> dict[str, tuple[str, str]]:
         """Return the value and the source of each assumption."""
-        links, device, rows = self._cluster.links, self._device, dict[str, tuple[str, str]]()
+        device, rows = self._device, dict[str, tuple[str, str]]()
         for experiment in self._experiments:
             if (runs := self._timed_runs(experiment)) is not None:
                 timed, name = runs.experiment, experiment.name
@@ -264,15 +286,9 @@ class Plan:
             rows["utilisation"] = (peak, f"assumed, not a measurement: {source}")
             rows["power of a GPU"] = (f"{device.watts:g} W, constant", device.source)
         rows["captions"] = (describe_captions(self._experiments), "--caption-lengths, or the data")
-        rows["GPUs per node"] = (str(links.gpus_per_node), "given" if self.per_node else "data sheet")
-        for name, rate, latency, is_given, usual in (
-            ("links within a node", links.link_bytes_per_second, links.link_latency_seconds, self.link_gbs, LINK_US),
-            ("network", links.network_bytes_per_second, links.network_latency_seconds, self.network_gbs, NETWORK_US),
-        ):
-            source = "given" if is_given else f"data sheet x {LINK_SHARE}, as nccl-tests reach on A100"
-            rows[name] = (f"{rate / GB:.4g} GB/s per GPU and direction", source)
-            source = "NCCL's constant" if latency == MICRO * usual else "given"
-            rows[f"{name}, latency"] = (f"{latency / MICRO:g} us per ring step", source)
+        for option, title in INTERCONNECT.items():
+            value, source = self._interconnect[option]
+            rows[title] = (f"{value:.4g}{UNITS.get(option.rpartition('_')[2], '')}", source)
         overlap = f"hidden behind {self.overlap:.0%} of forward and backward"
         rows["communication of gradients and weights"] = (overlap, "--overlap")
         rows["communication of features"] = ("not hidden: the loss waits for it", "losses/collectives.py")

@@ -47,7 +47,7 @@ BEST = "--set batch_size={batch}"
 LADDER = "-m bench explain catlip-{0} --baseline clip-{0} --results {{folder}} --rounds 2 {{resume}}"
 FACTORS = "--factors kernel checkpointing batch"
 PLAN = "-m bench plan clip-vit-b16 catlip-vit-b16 --gpus {gpus} --results {folder} --json {folder}/plan.json"
-LINK = "-m bench plan --link {gpus} --results {folder}"
+LINK = f"{RANKS} -m bench doctor --results {{folder}}"
 NO_INTERVAL = (OK, INCONCLUSIVE)  # two rounds of a ladder have none
 
 # Steps that try every verb that computes on the device.
@@ -76,7 +76,7 @@ STEPS: Mapping[Device, Sequence[Step]] = {
         Step("link", 0.5, LINK, min_gpus=2),
         Step("b16-ddp", 3, f"{RANKS} {B16} {TWICE}", min_gpus=2),
         Step("b16-fsdp2", 3, f"{RANKS} {B16} {TWICE} --set sharding=fsdp2", min_gpus=2),
-        Step("plan", 0.5, f"{PLAN} --record {{results}}/b16", "b16-ddp", min_gpus=2),
+        Step("plan", 0.5, f"{PLAN} --record {{results}}/b16 --links {{results}}/link/links", "b16-ddp", min_gpus=2),
         Step("b16-more", 4, f"{B16} {MORE}", "b16"),
         Step("b16-best-more", 4, f"{B16} {MORE} {BEST}", "b16-best", batch_from=("b16-best",)),
         Step("l14-best-more", 4, f"{L14} {MORE} {BEST}", "l14-best", batch_from=("l14-best",)),

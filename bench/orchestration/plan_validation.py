@@ -1,4 +1,4 @@
-"""Validation of a plan on this machine: runs of one-thread processes with gloo, predicted from one process; links."""
+"""Validation of a plan on this machine: runs of one-thread processes with gloo, predicted from one process."""
 
 import os
 import subprocess
@@ -11,9 +11,8 @@ from statistics import fmean
 
 from bench.config import Experiment
 from bench.console.tables import Table
-from bench.environment.circumstances import Circumstances
 from bench.measure.throughput import images_per_second, images_per_step
-from bench.orchestration.preflight import begin_comparison, count_gpus
+from bench.orchestration.preflight import begin_comparison
 from bench.orchestration.processes import kill_at_end
 from bench.orchestration.runner import pythonpath_with_checkout
 from bench.plan.collectives import DDP_BUCKET_BYTES, FP32_BYTES, Interconnect
@@ -25,7 +24,6 @@ from bench.record import LinkSpeed, Speed, read_record, read_records, record_pat
 TOLERANCE = 0.25  # largest relative error of a valid prediction
 ROUNDS = 2  # of the single process: one is the basis of the plan, the other is predicted
 MS, MICRO, GB = 1000, 1e-6, 1e9
-LINKS = "links"  # folder of their records in a results folder
 Popen = subprocess.Popen[bytes]
 
 
@@ -73,7 +71,9 @@ def validate_locally(
     `experiments` are by the names that `settings` change. Raises RunFailedError, and ValueError if there are too few
     cores.
     """
-    cores, rows, notes = _own_cores("--validate-local")[:processes], list[Validation](), list[str]()
+    if not hasattr(os, "sched_getaffinity"):
+        raise ValueError("--validate-local binds processes to cores, which needs Linux")
+    cores, rows, notes = sorted(os.sched_getaffinity(0))[:processes], list[Validation](), list[str]()
     if len(cores) < processes:
         raise ValueError(f"--validate-local {processes} needs a core for each process, and {len(cores)} are available")
     for name, experiment in experiments.items():
@@ -91,8 +91,7 @@ def validate_locally(
             side_by_side = [wait_for_runs() for wait_for_runs in waits]
         weights = count_parameters(experiment)
         message_bytes = min(FP32_BYTES * weights.trained, DDP_BUCKET_BYTES)
-        link, _ = _record_link(message_bytes, cores, Path(f"{folder}-link"))
-        links = Interconnect(len(cores), *2 * (link.bytes_per_second, link.latency_seconds))
+        links = _record_link(message_bytes, cores, Path(f"{folder}-link"))
         with _start_measurement(words, Path(f"{folder}-together"), cores, 1) as wait_for_runs:
             joint_seconds = _first_run_step_seconds(wait_for_runs())
         compute = _mean_compute_seconds([first])
@@ -194,58 +193,30 @@ def _start_measurement(
         yield wait_for_runs
 
 
-def measure_local_link(processes: int, results: Path) -> Table:
-    """Measure the link between processes of this machine, one per GPU where there are GPUs, and keep its record.
-
-    Raises RunFailedError, and ValueError if there are too few GPUs or cores.
-    """
-    gpus_here, cores = count_gpus(), _own_cores("--link")
-    unit, available = ("GPU", gpus_here) if gpus_here else ("core", len(cores))
-    if available < processes:
-        raise ValueError(f"--link {processes} needs a {unit} for each process, and {available} are available")
-    folder, gpus = results.resolve() / LINKS, processes if gpus_here else 0
-    link, where = _record_link(DDP_BUCKET_BYTES, cores if gpus_here else cores[:processes], folder, gpus)
-    speed, delay = link.bytes_per_second / GB, link.latency_seconds / MICRO
-    row = {"processes": processes, "backend": link.backend, "message, bytes": link.message_bytes}
-    row |= {"GB/s per direction": speed, "us per ring step": delay, "machine": where.machine_and_gpu}
-    note = f"As options of a plan: --per-node {processes} --link-gbs {speed:.4g} --link-us {delay:.4g}"
-    return Table("Link between processes, from all-reduces", [row], note)
-
-
-def _own_cores(option: str) -> list[int]:
-    """Return the cores that this process may use; ValueError where processes cannot be bound to them."""
-    if not hasattr(os, "sched_getaffinity"):
-        raise ValueError(f"{option} binds processes to cores, which needs Linux")
-    return sorted(os.sched_getaffinity(0))
-
-
-def _record_link(
-    message_bytes: int, cores: Sequence[int], folder: Path, gpus: int = 0
-) -> tuple[LinkSpeed, Circumstances]:
-    """Record the link between GPUs, or between processes on these cores, for messages of about `message_bytes`."""
-    path = record_path(folder, begin_comparison(folder, "link"), "link", gpus or len(cores))
+def _record_link(message_bytes: int, cores: Sequence[int], folder: Path) -> Interconnect:
+    """Record the link between processes on these cores, for messages of about `message_bytes`."""
+    path = record_path(folder, begin_comparison(folder, "link"), "link", len(cores))
     module = ["bench.plan.link_speed", str(message_bytes), str(path)]
-    with _start_module(module, cores, subprocess.DEVNULL, gpus) as child:
+    with _start_module(module, cores, subprocess.DEVNULL) as child:
         child.wait()
     if not path.is_file():
-        raise RunFailedError(f"the speed of {'nccl' if gpus else 'gloo'} could not be measured")
-    record = read_record(path)
-    assert isinstance(record.measured, LinkSpeed)
-    return record.measured, record.circumstances
+        raise RunFailedError("the speed of gloo could not be measured")
+    link = read_record(path).measured
+    assert isinstance(link, LinkSpeed)
+    assert link.bytes_per_second is not None
+    assert link.latency_seconds is not None
+    return Interconnect(len(cores), *2 * (link.bytes_per_second, link.latency_seconds))
 
 
 @contextmanager
-def _start_module(module: Sequence[str], cores: Sequence[int], output: int, gpus: int = 0) -> Iterator[Popen]:
-    """Run a module in a process per core without GPUs, or per GPU; kill all its processes at the block's end.
+def _start_module(module: Sequence[str], cores: Sequence[int], output: int) -> Iterator[Popen]:
+    """Run a module in a process per core without GPUs; kill all its processes at the block's end.
 
     Several processes are started by torchrun.
     """
-    processes = gpus or len(cores)
-    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
-    command = [sys.executable, "-m", *(torchrun if processes > 1 else []), *module]
-    settings = {"PYTHONPATH": pythonpath_with_checkout(), "OMP_NUM_THREADS": "1"}
-    if not gpus:
-        settings["CUDA_VISIBLE_DEVICES"] = ""
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(len(cores)), "-m"]
+    command = [sys.executable, "-m", *(torchrun if len(cores) > 1 else []), *module]
+    settings = {"PYTHONPATH": pythonpath_with_checkout(), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     own_cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)  # children are bound as their parent is
     try:

@@ -2,19 +2,16 @@
 
 import hashlib
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_INIT, TASKS, ScoringSubject, compatible_pairs
-from bench.config import Experiment
 from bench.console.console import StopRequest
 from bench.environment.rank_info import torchrun_env
 from bench.ladder import Ladder
-from bench.record import Failure, Record, record_path, write_record
+from bench.orchestration.request_base import ExperimentRequest, Request
+from bench.record import Failure, Record, write_record
 from bench.train.checkpoints import CheckpointConfig, exclusive_lock
 
 if TYPE_CHECKING:
@@ -24,63 +21,7 @@ if TYPE_CHECKING:
     from bench.record import Measured
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
-    """A run of one experiment. Each kind implements `_measure`, which returns None where it writes its own files."""
-
-    results: str  # folder of the records
-    comparison: str  # name of the comparison that the records belong to
-    experiment: Experiment
-    rendezvous_id: str = ""  # name under which the ranks of a distributed run rendezvous; empty: a single process
-
-    runs_on_all_ranks: ClassVar[bool] = False  # all ranks of a torchrun start it together
-    extension: ClassVar[str] = ".json"
-
-    @property
-    def kind(self) -> str:
-        """Return the tag of this kind of run."""
-        return str(self.__struct_config__.tag)
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """Return the files that exist once the run is done."""
-        return (self._path(self.kind, *self._name_parts()).with_suffix(self.extension),)
-
-    @property
-    def saves_checkpoints(self) -> bool:
-        """Whether the run saves its state when it is asked to end."""
-        return False
-
-    def carry_out(self, device: "torch.device", stop: StopRequest | None) -> None:
-        """Run, and write the record with the time and the commit of the start; rank 0 writes for all ranks."""
-        circumstances = self._circumstances(device)
-        measured = self._measure(device, stop)
-        if measured is not None:
-            self._write(measured, circumstances)
-
-    def _measure(self, _device: "torch.device", _stop: StopRequest | None) -> "Measured | None":
-        raise NotImplementedError
-
-    def _circumstances(self, device: "torch.device") -> "Circumstances":
-        from bench.train.distributed import circumstances_of_ranks
-
-        return circumstances_of_ranks(self.experiment, device)
-
-    def _write(self, measured: "Measured", circumstances: "Circumstances", *, by_any_rank: bool = False) -> None:
-        if by_any_rank or not self.rendezvous_id or torchrun_env().rank == 0:
-            record = Record(
-                comparison=self.comparison, experiment=self.experiment, circumstances=circumstances, measured=measured
-            )
-            write_record(record, self.paths[0])
-
-    def _name_parts(self) -> tuple[str, ...]:
-        """Return the parts of the record's file name that follow its kind."""
-        return (self.experiment.name, f"seed{self.experiment.seed}")
-
-    def _path(self, *names: object) -> Path:
-        return record_path(Path(self.results), self.comparison, *map(str, names))
-
-
-class SpeedRequest(Request, frozen=True, kw_only=True, tag="speed"):
+class SpeedRequest(ExperimentRequest, frozen=True, kw_only=True, tag="speed"):
     """Time windows of steps."""
 
     runs_on_all_ranks = True
@@ -95,7 +36,7 @@ class SpeedRequest(Request, frozen=True, kw_only=True, tag="speed"):
         return measure_speed(self.experiment, device, Path(self.results), self.round)
 
 
-class MemoryRequest(Request, frozen=True, kw_only=True, tag="memory"):
+class MemoryRequest(ExperimentRequest, frozen=True, kw_only=True, tag="memory"):
     """Read the peak memory of a few steps."""
 
     runs_on_all_ranks = True
@@ -106,7 +47,7 @@ class MemoryRequest(Request, frozen=True, kw_only=True, tag="memory"):
         return measure_memory(self.experiment, device, Path(self.results))
 
 
-class FitRequest(Request, frozen=True, kw_only=True, tag="fit"):
+class FitRequest(ExperimentRequest, frozen=True, kw_only=True, tag="fit"):
     """Test whether a batch fits into a memory limit."""
 
     runs_on_all_ranks = True
@@ -128,7 +69,27 @@ class FitRequest(Request, frozen=True, kw_only=True, tag="fit"):
             sys.exit(1)  # the other ranks are in the middle of a step and wait for this one, so none can be informed
 
 
-class TraceRequest(Request, frozen=True, kw_only=True, tag="trace"):
+class LinkRequest(Request, frozen=True, kw_only=True, tag="link"):
+    """Measure the links between all ranks, and read the state of each."""
+
+    runs_on_all_ranks = True
+    message_bytes: int  # of the all-reduces within a node
+
+    def _name_parts(self) -> tuple[str, ...]:
+        return (str(torchrun_env().world_size),)
+
+    def _circumstances(self, device: "torch.device") -> "Circumstances":
+        from bench.environment.machine import current_circumstances
+
+        return current_circumstances(None, device, torchrun_env().world_size)  # ranks may differ, and each tells how
+
+    def _measure(self, device: "torch.device", _stop: StopRequest | None) -> "Measured":
+        from bench.plan.link_speed import measure_job
+
+        return measure_job(self.message_bytes, device, Path(self.results))
+
+
+class TraceRequest(ExperimentRequest, frozen=True, kw_only=True, tag="trace"):
     """Trace a few steps with torch's profiler."""
 
     runs_on_all_ranks = True
@@ -140,7 +101,7 @@ class TraceRequest(Request, frozen=True, kw_only=True, tag="trace"):
         trace(self.experiment, device, Path(self.results), self.paths[0])
 
 
-class ReferenceRequest(Request, frozen=True, kw_only=True, tag="reference"):
+class ReferenceRequest(ExperimentRequest, frozen=True, kw_only=True, tag="reference"):
     """Time one side of a comparison with a reference implementation."""
 
     side: str  # a name of `bench.reference`
@@ -156,7 +117,7 @@ class ReferenceRequest(Request, frozen=True, kw_only=True, tag="reference"):
         return run_side(self.experiment, device, Path(self.results), self.side, self.round, self.checkout)
 
 
-class TrainingRequest(Request, frozen=True, kw_only=True, tag="training"):
+class TrainingRequest(ExperimentRequest, frozen=True, kw_only=True, tag="training"):
     """Pre-train a tower; with checkpoints, a signal saves the state and ends the process by SystemExit."""
 
     runs_on_all_ranks = True
@@ -184,7 +145,7 @@ class TrainingRequest(Request, frozen=True, kw_only=True, tag="training"):
             return train(self.experiment, device, results, self.budgets, self._tower_path, manager)
 
 
-class TeacherFeaturesRequest(Request, frozen=True, kw_only=True, tag="embedding"):
+class TeacherFeaturesRequest(ExperimentRequest, frozen=True, kw_only=True, tag="embedding"):
     """Store a teacher's features of all images."""
 
     file: str  # path of the features
@@ -200,7 +161,7 @@ class TeacherFeaturesRequest(Request, frozen=True, kw_only=True, tag="embedding"
         write_teacher_features(self.experiment, device, Path(self.results), self.paths[0])
 
 
-class ScoringRequest(Request, frozen=True, kw_only=True, tag="scoring"):
+class ScoringRequest(ExperimentRequest, frozen=True, kw_only=True, tag="scoring"):
     """Score towers and reference features; a failed scoring does not stop the others, except out of memory."""
 
     subjects: tuple[ScoringSubject, ...]
@@ -216,18 +177,18 @@ class ScoringRequest(Request, frozen=True, kw_only=True, tag="scoring"):
 
     def _measure(self, device: "torch.device", _stop: StopRequest | None) -> None:
         from bench.environment.machine import current_circumstances
-        from bench.transfer.score import open_extractor, score_task
+        from bench.transfer.score import collect_error, open_extractor, score_task
         from bench.transfer.tasks.named_tasks import load_task
 
         errors = list[str]()
         for subject in self.subjects:
             if not (missing := [scoring for scoring in self._scorings(subject) if not scoring[-1].is_file()]):
                 continue
-            with _collect_error(errors, subject.title):
+            with collect_error(errors, subject.title):
                 extractor = open_extractor(subject.name, self.experiment, device, subject.role)
                 comparison, experiment, results = self.comparison, extractor.experiment, Path(self.results)
                 for task, protocol, path in missing:
-                    with _collect_error(errors, f"{subject.title}, {protocol} on {task}"):
+                    with collect_error(errors, f"{subject.title}, {protocol} on {task}"):
                         now = current_circumstances(None, device)
                         score = score_task(extractor, load_task(task, results, self.root), protocol, self.templates)
                         record = Record(comparison=comparison, experiment=experiment, circumstances=now, measured=score)
@@ -267,7 +228,7 @@ class FailureRequest(Request, frozen=True, kw_only=True, tag="failure"):
         return Failure(what=self.label, reason=self.reason)
 
 
-class LadderRequest(Request, frozen=True, kw_only=True, tag="ladder"):
+class LadderRequest(ExperimentRequest, frozen=True, kw_only=True, tag="ladder"):
     """Record the plan of an explanation before its runs."""
 
     ladder: Ladder
@@ -276,25 +237,5 @@ class LadderRequest(Request, frozen=True, kw_only=True, tag="ladder"):
         return self.ladder
 
 
-_RecordRequest = (
-    SpeedRequest | MemoryRequest | FitRequest | ReferenceRequest | TrainingRequest | FailureRequest | LadderRequest
-)
-AnyRequest = _RecordRequest | TraceRequest | TeacherFeaturesRequest | ScoringRequest
-
-
-@contextmanager
-def _collect_error(errors: list[str], label: str) -> Iterator[None]:
-    """Add an error to a list and continue after the block; out of memory ends the process.
-
-    A process in which oneDNN ran out of memory never computes again, so that everything after it would fail, too.
-    """
-    from bench.measure.memory import is_out_of_memory
-
-    try:
-        yield
-    except Exception as error:
-        if errors and str(error) == "; ".join(errors):
-            raise  # of a block within this one, which has added it
-        errors.append(f"{label}: {type(error).__name__}: {error}")
-        if is_out_of_memory(error):
-            raise RuntimeError("; ".join(errors)) from error
+_TimedRequest = SpeedRequest | MemoryRequest | FitRequest | TraceRequest | ReferenceRequest | LinkRequest
+AnyRequest = _TimedRequest | TrainingRequest | TeacherFeaturesRequest | ScoringRequest | FailureRequest | LadderRequest

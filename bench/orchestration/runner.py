@@ -225,7 +225,7 @@ class Runner:
         """
         # The last argument is for process lists: the request comes on standard input.
         command = [sys.executable, "-P", "-m", "bench.orchestration.worker"]
-        command.append(f"{request.kind} of {request.experiment.name}")
+        command.append(f"{request.kind} of {request.experiment.name if request.experiment else 'all ranks'}")
         own = {"PYTHONPATH": pythonpath_with_checkout(), PARENT: str(os.getpid())} | (slot.environment if slot else {})
         with self._lock, closing(slot) if slot else nullcontext():
             if self._stopping:

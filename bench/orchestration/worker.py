@@ -17,7 +17,8 @@ from bench.environment.files import atomic_write
 from bench.environment.rank_info import torchrun_env
 from bench.environment.slots import wait_for_slot
 from bench.orchestration.processes import die_with_parent
-from bench.orchestration.requests import AnyRequest, Request
+from bench.orchestration.request_base import Request
+from bench.orchestration.requests import AnyRequest
 from bench.train.not_finite import NotFiniteError
 
 PARENT = "CATLIP_BENCH_PARENT"  # environment variable with the process id of the process that starts runs

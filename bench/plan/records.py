@@ -10,10 +10,21 @@ from bench.config import BATCH_SIZE_FIELDS, Experiment, differing_fields, format
 from bench.console.console import PROGRAM, log
 from bench.environment.circumstances import Circumstances
 from bench.environment.files import read_intact_files
+from bench.environment.gpu_specs import GB, GpuSpec, find_gpu_spec
 from bench.measure.throughput import images_per_second, images_per_step
 from bench.plan.collectives import FP32_BYTES, ParameterCounts, shard_count
 from bench.plan.model import ComputeProfile
-from bench.record import BYTES_PER_PARAMETER, BatchTrial, Memory, Record, Speed, read_record, read_records, record_files
+from bench.record import (
+    BYTES_PER_PARAMETER,
+    BatchTrial,
+    LinkSpeed,
+    Memory,
+    Record,
+    Speed,
+    read_record,
+    read_records,
+    record_files,
+)
 
 M = TypeVar("M", Speed, Memory, BatchTrial)
 # Fields that do not change the time per image.
@@ -132,6 +143,29 @@ def estimate_max_batch(
     constant_bytes += FP32_BYTES * weights.in_blocks if experiment.sharding == "zero2" else 0
     gathered_bytes = 2 * FP32_BYTES * weights.feature_width * (gpus - 1)
     return max(0, int((limit_bytes - constant_bytes) / (max(1.0, image_bytes) + gathered_bytes))), how
+
+
+def measured_interconnect(path: Path, device: GpuSpec | None) -> dict[str, float | None]:
+    """Return what `doctor` measured, as options of a plan: of a record file, or of the newest link record of a folder.
+
+    None: the job had one node, or one process on each. ValueError without a record, or if it is of another device than
+    the plan's, which is None for a CPU.
+    """
+    records = [read_record(one) for one in ([path] if path.is_file() else record_files(path))]
+    found = [(record.measured, record.circumstances) for record in records if isinstance(record.measured, LinkSpeed)]
+    if not found:
+        raise ValueError(f"{path} holds no link record; torchrun … -m bench doctor stores them in its results folder")
+    link, where = found[-1]
+    if (find_gpu_spec(where.machine.partition(";")[0]) if where.device == "cuda" else None) != device:
+        planned = device.name_words if device else "a CPU"
+        raise ValueError(f"the links of {path} are those of {where.machine}, and the plan is for {planned}")
+    return {
+        "per_node": link.processes_per_node or where.processes,
+        "link_gbs": link.bytes_per_second and link.bytes_per_second / GB,
+        "link_us": link.latency_seconds and 1e6 * link.latency_seconds,
+        "network_gbs": link.network_bytes_per_second and link.network_bytes_per_second / GB,
+        "network_us": link.network_latency_seconds and 1e6 * link.network_latency_seconds,
+    }
 
 
 def find_matching(

@@ -1,6 +1,7 @@
 """The checkpoint manager, which saves and resumes a training."""
 
 import math
+import platform
 import sys
 import time
 from collections import Counter
@@ -23,11 +24,12 @@ from bench.train.checkpoints import (
     TOWER,
     CheckpointConfig,
     CheckpointMetadata,
+    list_checkpoints,
     read_metadata,
     require_same_experiment,
     write_checkpoint,
 )
-from bench.train.distributed import all_reduce_max, barrier, world_group
+from bench.train.distributed import all_gather_objects, all_reduce_max, barrier, world_group
 from bench.train.state import (
     ScheduleSegment,
     State,
@@ -44,6 +46,7 @@ from losses.collectives import rank_and_world_size
 from models.checkpoint import save_tower
 from models.tensor_file import write_tensors
 
+LISTING_SECONDS = 60  # for which a node may list a folder of NFS as it was before
 MAX_CHECK_SECONDS = 5.0  # maximum interval between checks of several processes: torchrun kills 30 s after its signal
 
 
@@ -64,6 +67,7 @@ class CheckpointManager:
 
     def restore(self, run: TrainState) -> TrainProgress:
         """Restore a run from its checkpoint; signals then wait for the end of a step."""
+        self._require_shared_folder()
         progress, self._data_digest = TrainProgress(), inputs_digest(run.stream.experiment)
         if self.config.resume_from:
             path = Path(self.config.resume_from)
@@ -82,6 +86,23 @@ class CheckpointManager:
         self._steps_at_check, self._last_check = len(progress.losses), time.monotonic()
         self.stop.can_save = True
         return progress
+
+    def _require_shared_folder(self) -> None:
+        """Wait until all ranks see the same newest checkpoint; ValueError if they do not within a minute, as NFS does.
+
+        All ranks read the checkpoint that rank 0 resumes from. Where the folder is not shared, rank 0 may have changed
+        to a node without one, and would start anew.
+        """
+        for _ in range(LISTING_SECONDS):
+            newest = next((path.name for path in list_checkpoints(Path(self.config.folder))), None)
+            found = all_gather_objects((newest, platform.node()), world_group())
+            rank = next((rank for rank, (name, _) in enumerate(found) if name != found[0][0]), 0)
+            if rank == 0:
+                return
+            time.sleep(1)
+        seen = ", ".join(f"{found[of][0] or 'none'} on rank {of} ({found[of][1]})" for of in (0, rank))
+        text = f"the newest checkpoint in {self.config.folder} is {seen}"
+        raise ValueError(f"{text}: name a folder in --out that all nodes share")
 
     def maybe_save(self, run: TrainState, progress: TrainProgress, segment: ScheduleSegment) -> int:
         """Save if it is due; SystemExit after a signal to end. It is called before a step of `segment`.

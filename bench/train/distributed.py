@@ -24,13 +24,12 @@ from torch.nn.parallel import DistributedDataParallel
 from bench.config import Experiment, Sharding
 from bench.environment.circumstances import Circumstances
 from bench.environment.machine import current_circumstances, describe_processors
-from bench.environment.rank_info import torchrun_env
+from bench.environment.rank_info import MIXED_MACHINES, torchrun_env
 from losses.collectives import Group, ProcessGroupLike, SimulatedGroup, all_reduce_sum_, rank_and_world_size
 from models.tower_blocks import all_blocks
 
 T = TypeVar("T")
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # by precision
-MIXED_MACHINES = "CATLIP_BENCH_MIXED_MACHINES"  # environment variable; 1 allows ranks on different machines
 WATCHDOG_SECONDS = "CATLIP_BENCH_WATCHDOG_SECONDS"  # environment variable with the maximum wait in seconds
 # Maximum wait of a rank for the others; a failed one is noticed sooner (bench/orchestration/torchrun.py).
 WATCHDOG_TIMEOUT = timedelta(

@@ -1,6 +1,7 @@
 """Score a feature extractor on a task by a protocol."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any, cast
@@ -9,6 +10,7 @@ import torch
 
 from bench.catalog import RANDOM_INIT, Role
 from bench.config import Experiment
+from bench.measure.memory import is_out_of_memory
 from bench.record import Transfer
 from bench.scores import Score, TaskMetric
 from bench.towers.tower_from import LoadedTower, build_untrained_copy, load_tower
@@ -94,3 +96,19 @@ def score_task(subject: FeatureExtractor, task: Any, protocol: str, templates: s
         scores=tuple(one for one in found if isinstance(one, Score)),
         metrics=tuple(one for one in found if isinstance(one, TaskMetric)),
     )
+
+
+@contextmanager
+def collect_error(errors: list[str], label: str) -> Iterator[None]:
+    """Add an error to a list and continue after the block; out of memory ends the process.
+
+    A process in which oneDNN ran out of memory never computes again, so that everything after it would fail, too.
+    """
+    try:
+        yield
+    except Exception as error:
+        if errors and str(error) == "; ".join(errors):
+            raise  # of a block within this one, which has added it
+        errors.append(f"{label}: {type(error).__name__}: {error}")
+        if is_out_of_memory(error):
+            raise RuntimeError("; ".join(errors)) from error

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -75,6 +76,7 @@ def run(fraction: float, seed: int, folder: Path) -> list[Check]:
         check_none("ranks killed: checkpoints that cannot be read", count, kills.unreadable),
         check_none("jobs started anew: not equal to the unkilled to the last bit", kills.restarted, kills.unequal),
         hold_rank(folder / "held"),
+        restart_node(folder / "node", whole),
     ]
 
 
@@ -92,11 +94,15 @@ def _log(out: Path) -> Path:
 
 
 def _torchrun(out: Path, restarts: int, *more: str, **settings: str) -> Process:
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(RANKS)]
-    words += ["--max-restarts", str(restarts), "-m", "bench", "train", "catlip-tiny", "--out", str(out)]
+    return _train_under(["--standalone", "--nproc-per-node", str(RANKS)], out, restarts, _log(out), *more, **settings)
+
+
+def _train_under(launcher: list[str], out: Path, restarts: int, log: Path, *more: str, **settings: str) -> Process:
+    words = ["-m", "torch.distributed.run", *launcher, "--max-restarts", str(restarts)]
+    words += ["-m", "bench", "train", "catlip-tiny", "--out", str(out)]
     words += ["--images", str(STEPS * BATCH * RANKS), "--task", "rooms", "--checkpoint-minutes", "0.0001"]
     words += ["--set", f"batch_size={BATCH}", "--set", "subset=random:500", *more]
-    return start_command(words, _log(out), APART | settings)
+    return start_command(words, log, APART | settings)
 
 
 def _kill_one(
@@ -193,3 +199,36 @@ def hold_rank(out: Path) -> Check:
     has_stacks = "most recent call first" in _log(out).read_text()
     found = f"{seconds:.0f} s, {'with' if has_stacks else 'without'} stacks"
     return Check(what, f"within {most:g} s", found, is_met=code not in (0, None) and has_stacks and not stayed)
+
+
+def restart_node(out: Path, whole: Path) -> Check:
+    """Kill a node, torchrun with all that it started, and start it again by the same command: the job ends equal."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        endpoint = f"localhost:{free.getsockname()[1]}"
+    launcher = ["--nnodes", str(RANKS), "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint]
+
+    def start_node(number: int, log: str) -> Process:
+        options = [*launcher, "--rdzv-conf", f"is_host={int(number == 0)}"]
+        more, log_file = ("--resume", "auto"), out.with_suffix(f".{log}.log")
+        node = _train_under(options, out, 3, log_file, *more, GLOO_SOCKET_IFNAME="lo")
+        cores = psutil.Process().cpu_affinity()
+        psutil.Process(node.pid).cpu_affinity([cores[number % len(cores)]])  # as many threads as without a kill
+        return node
+
+    first, second = start_node(0, "first"), start_node(1, "second")
+    wait_until(lambda: bool(list_checkpoints(out / "checkpoints")), first)
+    started, step = descendants(second), list_checkpoints(out / "checkpoints")[0].name
+    for process in (second, *started):
+        with suppress(psutil.Error):
+            process.kill()
+    second.wait()
+    nodes = [first, start_node(1, "again")]
+    codes = [wait_for_exit(node, GOES_ON_WITHIN) for node in nodes]
+    for node in nodes:
+        _end(node)
+    difference = describe_training_difference(out, whole)
+    found = f"killed at {step}, exit codes {codes}, {difference or 'equal to the last bit'}"
+    return Check(
+        "a node killed and started again", "equal to the last bit", found, is_met=codes == [0, 0] and not difference
+    )

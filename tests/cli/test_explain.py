@@ -13,7 +13,7 @@ from bench.cli.explain import plan_ladder, rounds_that_fit
 from bench.console.console import INCONCLUSIVE
 from bench.experiments import EXPERIMENTS
 from bench.ladder import PADDING, REST, TEXT_TOWER
-from bench.orchestration.requests import Request
+from bench.orchestration.request_base import Request
 from bench.orchestration.runner import Runner, Slot
 from bench.orchestration.worker import run_request
 from bench.record import Ladder, Speed, read_records

@@ -26,14 +26,13 @@ from bench.plan.collectives import (
     step_collectives,
     total_seconds,
 )
-from bench.plan.link_speed import main, measure_link, record_link
+from bench.plan.link_speed import measure_link
 from bench.plan.workload import (
     count_flops_per_image,
     count_parameters,
     mean_tokens,
     sample_captions,
 )
-from bench.record import LinkSpeed, read_records, record_path
 from bench.train.build import build_train_state, build_untrained_tower, load_data
 from bench.train.distributed import ModelWithLoss, parallelize, world_group
 from losses import collectives
@@ -300,41 +299,10 @@ def test_methods_without_a_text_tower_compute_no_tokens(results: Path) -> None:
 # What processes can send
 
 
-def link_recorded(_rank: int, _ranks: int, path: str) -> bool:
-    record_link(1 << 22, Path(path), CPU)
-    return Path(path).is_file()
-
-
-def test_link_of_gloo_is_recorded_with_its_machine(tmp_path: Path) -> None:
-    path = record_path(tmp_path / "links", "c", "link", RANKS)
-    in_ranks(link_recorded, RANKS, tmp_path, str(path))
-    (record,) = read_records(path.parent)
-    link, where = record.measured, record.circumstances
-    assert isinstance(link, LinkSpeed)
-    assert (record.comparison, record.experiment, link.backend, link.message_bytes) == ("c", None, "gloo", 1 << 22)
-    assert (where.device, where.processes) == ("cpu", RANKS)
-    assert 1e6 < link.bytes_per_second < 1e12
-    assert 1e-7 < link.latency_seconds < 1
-
-
-def test_gpus_are_linked_by_nccl_with_a_process_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls, gpu = list[object](), torch.device("cuda", 3)
-    monkeypatch.setattr("bench.plan.link_speed.default_device", lambda: gpu)
-    monkeypatch.setattr("bench.plan.link_speed.record_link", lambda *given: calls.append(given))
-    monkeypatch.setattr(torch.cuda, "set_device", calls.append)
-    monkeypatch.setattr(dist, "init_process_group", lambda backend, device_id: calls.append((backend, device_id)))
-    monkeypatch.setattr(dist, "barrier", lambda: None)
-    monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
-    monkeypatch.setattr("sys.argv", ["link_speed", "1000", "a/b.json"])
-    main()
-    assert calls == [gpu, ("nccl", gpu), (1000, Path("a/b.json"), gpu)]
-
-
 def test_bandwidth_is_finite_where_noise_hides_the_sending(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = iter([[3e-3, 2e-3], [1e-3, 4e-3]])  # one number took longer than the many
-    monkeypatch.setattr("torch.distributed.get_world_size", lambda: RANKS)
-    monkeypatch.setattr("torch.distributed.get_backend", lambda: "gloo")
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda _: RANKS)
     monkeypatch.setattr("bench.plan.link_speed._all_reduce_seconds", lambda *_: next(taken))
-    found = measure_link(1 << 20, CPU)
-    assert found.bytes_per_second == pytest.approx((1 << 20) / 1e-4)
-    assert found.latency_seconds == pytest.approx(2.5e-3 / 2)
+    speed, latency = measure_link(1 << 20, CPU, None, 2)
+    assert speed == pytest.approx((1 << 20) / 1e-4)
+    assert latency == pytest.approx(2.5e-3 / 2)

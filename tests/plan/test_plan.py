@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace as with_fields
 
 from bench.__main__ import main
+from bench.cli.plan import INTERCONNECT
 from bench.config import Experiment
 from bench.environment.circumstances import CHECKOUT, Circumstances
 from bench.environment.gpu_specs import GPU_SPECS, find_gpu_spec
@@ -45,8 +46,8 @@ from bench.plan.published import (
     fit_utilisation,
     predict_gpu_rate,
 )
-from bench.plan.records import TimedRuns, estimate_max_batch, measured_compute
-from bench.record import BatchTrial, Flops, Memory, Record, Speed, record_path, write_record
+from bench.plan.records import TimedRuns, estimate_max_batch, measured_compute, measured_interconnect
+from bench.record import BatchTrial, Flops, LinkSpeed, Memory, Record, Speed, record_path, write_record
 from bench.settings import with_batch_size
 from tests.processes import LONGEST_SECONDS, wait_until
 
@@ -308,6 +309,27 @@ def written(folder: Path, *records: Record) -> Path:
 CLIP, CATLIP = EXPERIMENTS["clip-tiny"], EXPERIMENTS["catlip-tiny"]
 
 
+def link(**changes: Any) -> Record:
+    """What `doctor` leaves of a job of 3 nodes of 4 H100."""
+    measured = LinkSpeed(
+        backend="nccl",
+        message_bytes=1 << 20,
+        bytes_per_second=2e11,
+        latency_seconds=3e-6,
+        network_bytes_per_second=1e10,
+        network_latency_seconds=2e-5,
+        processes_per_node=4,
+    )
+    machine = "NVIDIA H100 80GB HBM3; a CPU, 2 TiB"
+    where = with_fields(HERE, machine=machine, device="cuda", processes=12)
+    return Record(
+        comparison="20261125T000000-link",
+        experiment=None,
+        circumstances=where,
+        measured=with_fields(measured, **changes),
+    )
+
+
 @given(
     st.lists(st.floats(0.01, 10), min_size=2, max_size=2),
     st.fixed_dictionaries(dict.fromkeys([*PHASES, "text forward"], st.floats(1e-3, 1))),
@@ -396,6 +418,26 @@ def test_power_is_what_was_measured_where_it_was(tmp_path: Path) -> None:
     assert row["kWh of the GPUs"] == pytest.approx(0.5 * row["GPU-hours"])
 
 
+def test_options_replace_measured_links_and_these_the_data_sheet(tmp_path: Path) -> None:
+    of_one_node = link(network_bytes_per_second=None, network_latency_seconds=None)
+    folder = written(_made(tmp_path / "links"), link(bytes_per_second=1.0), of_one_node)
+    options = ["--links", str(folder), "--link-us", "7", "--json", str(tmp_path / "plan.json")]
+    assert main(["plan", "clip-tiny", "--device", "h100", *options]) == 0
+    found = {row["assumption"]: row for row in figures(tmp_path / "plan.json")["Assumptions"]["rows"]}
+    assert {
+        name: (found[name]["value"].split()[0], found[name]["from"].split()[0]) for name in INTERCONNECT.values()
+    } == {
+        "GPUs per node": ("4", "measured:"),
+        "links within a node": ("200", "measured:"),
+        "links within a node, latency": ("7", "given"),
+        "network": ("40", "data"),
+        "network, latency": ("4", "NCCL's"),
+    }
+    assert measured_interconnect(written(_made(tmp_path / "nodes"), link()), GPU_SPECS["h100"]) == pytest.approx(
+        {"per_node": 4, "link_gbs": 200, "link_us": 3, "network_gbs": 10, "network_us": 20}
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -421,8 +463,8 @@ def test_power_is_what_was_measured_where_it_was(tmp_path: Path) -> None:
         (["--published", "--network-us", "1e6"], "give smaller latencies"),
         (["clip-tiny", "--validate-local", "1"], "--validate-local must be at least 2"),
         (["clip-tiny", "--validate-local", "4000"], "needs a core for each process"),
-        (["--link", "1"], "--link must be at least 2, got 1"),
-        (["--link", "4000"], "--link 4000 needs a "),
+        (["clip-tiny", "--device", "h100", "--links", "EMPTY"], "holds no link record; torchrun"),
+        (["clip-tiny", "--device", "h100", "--links", "OF_CPUS"], "are those of Example CPU, and the plan is for H100"),
     ],
 )
 def test_bad_input_is_refused_with_the_reason(
@@ -433,6 +475,7 @@ def test_bad_input_is_refused_with_the_reason(
         "RECORDS": written(_made(tmp_path / "records"), record(CLIP, speed())),
         "TOGETHER": written(_made(tmp_path / "together"), record(CLIP, several, processes=2)),
         "EMPTY": _made(tmp_path / "empty"),
+        "OF_CPUS": written(_made(tmp_path / "links"), with_fields(link(), circumstances=HERE)),
         "EMPTY/none": tmp_path / "empty" / "none",
     }
     assert main(["plan", *(str(places.get(argument, argument)) for argument in arguments)]) == 2

@@ -6,18 +6,21 @@ import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import pytest
 from msgspec.structs import replace
 
+from bench.console.console import StopRequest
 from bench.data.shards.shards import inputs_digest
+from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.checkpoints import (
     MANIFEST,
     STATE,
     TENSORS,
     TOWER,
+    CheckpointConfig,
     CheckpointMetadata,
     exclusive_lock,
     latest_valid,
@@ -26,8 +29,11 @@ from bench.train.checkpoints import (
     require_same_experiment,
     write_checkpoint,
 )
-from tests.processes import started, wait_until
+from tests.processes import in_ranks, started, wait_until
 from tests.small import small
+
+if TYPE_CHECKING:
+    from bench.train.build import TrainState
 
 ROOT = Path(__file__).parents[2]
 KILLS = 12
@@ -206,3 +212,25 @@ def test_a_writer_killed_at_any_moment_leaves_only_complete_checkpoints(tmp_path
         first = read_checkpoint(found[0]).steps_taken + 1
     written(tmp_path, first)
     assert len(names(tmp_path)) == 2  # nothing is left of what was cut off
+
+
+def refused(rank: int, _ranks: int, folder: Path, owner: int) -> str:
+    """What is said to a rank whose node has a folder of its own, of which the owner's alone has a checkpoint."""
+    own = folder / f"node {rank}"
+    own.mkdir(parents=True, exist_ok=True)
+    if rank == owner:
+        written(own, 5)
+    manager = CheckpointManager(CheckpointConfig(folder=str(own), interval_minutes=1), "c", {}, StopRequest())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bench.train.checkpoint_manager.LISTING_SECONDS", 1)
+        with pytest.raises(ValueError, match="newest checkpoint") as refusal:
+            manager.restore(cast("TrainState", None))
+    return str(refusal.value)
+
+
+@pytest.mark.parametrize("owner", [0, 1])
+def test_checkpoint_on_one_node_alone_is_refused(owner: int, tmp_path: Path) -> None:
+    for text in in_ranks(refused, 2, tmp_path, tmp_path / "out", owner):
+        assert f"step-00000005 on rank {owner} (" in text
+        assert f"none on rank {1 - owner} (" in text
+        assert "name a folder in --out that all nodes share" in text

@@ -1,0 +1,82 @@
+"""What all kinds of runs of `bench.orchestration.requests` share: their fields, files and record."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import msgspec
+
+from bench.config import Experiment
+from bench.console.console import StopRequest
+from bench.environment.rank_info import torchrun_env
+from bench.record import Record, record_path, write_record
+
+if TYPE_CHECKING:
+    import torch
+
+    from bench.environment.circumstances import Circumstances
+    from bench.record import Measured
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+    """A run. Each kind implements `_measure`, which returns None where it writes its own files."""
+
+    results: str  # folder of the records
+    comparison: str  # name of the comparison that the records belong to
+    experiment: Experiment | None = None
+    rendezvous_id: str = ""  # name under which the ranks of a distributed run rendezvous; empty: a single process
+
+    runs_on_all_ranks: ClassVar[bool] = False  # all ranks of a torchrun start it together
+    extension: ClassVar[str] = ".json"
+
+    @property
+    def kind(self) -> str:
+        """Return the tag of this kind of run."""
+        return str(self.__struct_config__.tag)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Return the files that exist once the run is done."""
+        return (self._path(self.kind, *self._name_parts()).with_suffix(self.extension),)
+
+    @property
+    def saves_checkpoints(self) -> bool:
+        """Whether the run saves its state when it is asked to end."""
+        return False
+
+    def carry_out(self, device: "torch.device", stop: StopRequest | None) -> None:
+        """Run, and write the record with the time and the commit of the start; rank 0 writes for all ranks."""
+        circumstances = self._circumstances(device)
+        measured = self._measure(device, stop)
+        if measured is not None:
+            self._write(measured, circumstances)
+
+    def _measure(self, _device: "torch.device", _stop: StopRequest | None) -> "Measured | None":
+        raise NotImplementedError
+
+    def _circumstances(self, device: "torch.device") -> "Circumstances":
+        from bench.train.distributed import circumstances_of_ranks
+
+        return circumstances_of_ranks(self.experiment, device)
+
+    def _write(self, measured: "Measured", circumstances: "Circumstances", *, by_any_rank: bool = False) -> None:
+        if by_any_rank or not self.rendezvous_id or torchrun_env().rank == 0:
+            record = Record(
+                comparison=self.comparison, experiment=self.experiment, circumstances=circumstances, measured=measured
+            )
+            write_record(record, self.paths[0])
+
+    def _name_parts(self) -> tuple[str, ...]:
+        """Return the parts of the record's file name that follow its kind."""
+        raise NotImplementedError
+
+    def _path(self, *names: object) -> Path:
+        return record_path(Path(self.results), self.comparison, *map(str, names))
+
+
+class ExperimentRequest(Request, frozen=True, kw_only=True):
+    """A run of one experiment."""
+
+    experiment: Experiment
+
+    def _name_parts(self) -> tuple[str, ...]:
+        return (self.experiment.name, f"seed{self.experiment.seed}")
