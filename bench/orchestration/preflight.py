@@ -212,12 +212,13 @@ def has_gpu() -> bool:
 def begin_comparison(results: Path, purpose: str) -> str:
     """Name a comparison by its start time and its purpose; of several begun in one second each has one of its own.
 
-    A file of the name reserves it, which is removed once a later comparison begins. The others take the next seconds.
+    A file of the name reserves it, also for hosts whose clock is behind: it is removed by a comparison that begins an
+    hour later. The others take the next seconds.
     """
     results.mkdir(parents=True, exist_ok=True)
     start = datetime.now(UTC)
     for earlier in results.glob(".*.begun"):
-        if earlier.name < f".{start:%Y%m%dT%H%M%S}":
+        if earlier.name < f".{start - timedelta(hours=1):%Y%m%dT%H%M%S}":
             earlier.unlink(missing_ok=True)
     while True:
         name = f"{start:%Y%m%dT%H%M%S}-{purpose}"

@@ -53,8 +53,10 @@ def latest_towers(results: Path, name: str) -> list[Path]:
     """Return the towers of an experiment's newest training, in `results` or one folder down; else ValueError."""
     found = [path for folder in (".", "*") for path in results.glob(f"{folder}/*.tower.*.safetensors")]
     found.sort(key=lambda path: path.name)
-    towers = [path for path in found if read_provenance(path).experiment.name == name]
+    names = {path: read_provenance(path).experiment.name for path in found}
+    towers = [path for path in found if names[path] == name]
     if not towers:
-        raise ValueError(f"{results} holds no tower of {name!r}; make one with: {PROGRAM} train {name}")
+        others = f"it holds {found[-1]}, of {names[found[-1]]}: name that file, or " if found else ""
+        raise ValueError(f"{results} holds no tower of {name!r}; {others}make one with: {PROGRAM} train {name}")
     newest = towers[-1].name.split(".", 1)[0]
     return [path for path in towers if path.name.startswith(f"{newest}.")]

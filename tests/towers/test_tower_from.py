@@ -17,10 +17,12 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 
 from bench.cli.transfer import _resolve_tower_arguments
 from bench.experiments import EXPERIMENTS
+from bench.settings import with_settings
+from bench.towers.provenance import Provenance
 from bench.towers.tower_from import build_untrained_copy, load_tower
 from bench.transfer.score import open_extractor
 from bench.transfer.tasks.image_sources import PackImageSource
-from models.checkpoint import read_weights
+from models.checkpoint import read_weights, save_tower
 from models.corenet_vit import CorenetViT
 from models.image_tower import build_image_tower
 
@@ -198,6 +200,16 @@ def test_file_without_a_model_name_is_refused_with_the_likely_architecture(model
 def test_file_that_is_no_tower_is_refused(subject: str, text: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=text):
         load_tower(subject, tmp_path)
+
+
+def test_missing_tower_is_refused_with_the_one_that_is_there(tmp_path: Path) -> None:
+    path, trained = tmp_path / "c.tower.x.safetensors", with_settings(EXPERIMENTS["catlip-tiny"], ["batch_size=32"])
+    facts = Provenance(experiment=trained, images=64, budgets=()).to_facts()
+    save_tower({"weight": torch.zeros(1)}, path, facts)
+    with pytest.raises(
+        ValueError, match=r"holds \S*c.tower.x.safetensors, of catlip-tiny\[batch_size=32\]: name that file"
+    ):
+        load_tower("catlip-tiny", tmp_path)
 
 
 def test_incomplete_folder_is_refused(tmp_path: Path) -> None:
