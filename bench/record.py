@@ -20,6 +20,7 @@ from bench.environment.files import (
     read_limited,
     require_unique_keys,
 )
+from bench.environment.links import LinkSpeed, RankStates
 from bench.ladder import Ladder
 from bench.old_names import upgrade_kind, upgrade_record
 from bench.scores import Count, Score, Share, TaskMetric
@@ -151,33 +152,6 @@ class ReferenceRun(_MeasuredBase, frozen=True, kw_only=True, tag="reference"):
     phase_seconds: Phases = {}  # of the steps after the windows; empty: not measured
 
 
-class RankState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one rank of a job found: its node, its software, and the results folder that rank 0 wrote to."""
-
-    node: str  # host name, and number of the node in the job
-    processors: str
-    packages: Texts
-    commit: str  # of this project
-    clock_ahead_seconds: float  # of rank 0's clock; the time that a barrier takes is within it
-    visible_after_seconds: NonNegative | None  # until it saw a file that rank 0 had written; None: it did not
-    is_locked_out: bool  # whether the lock that rank 0 held on this file kept it out
-    bytes_per_second: NonNegative | None  # to the ranks of its node; None: it is alone there
-    network_bytes_per_second: NonNegative | None  # to the ranks of the other nodes; None: there is one node
-
-
-class LinkSpeed(_MeasuredBase, frozen=True, kw_only=True, tag="link"):
-    """Bandwidth per process and direction, and latency of a ring step, between the processes of a job, one per GPU."""
-
-    backend: str  # of torch.distributed
-    message_bytes: PositiveCount  # of the all-reduces that were timed within a node
-    bytes_per_second: NonNegative | None  # within a node, of the slowest rank; None: each node has one process
-    latency_seconds: NonNegative | None
-    network_bytes_per_second: NonNegative | None = None  # between nodes, of the slowest rank; None: there is one node
-    network_latency_seconds: NonNegative | None = None
-    processes_per_node: PositiveCount | None = None  # None: all processes were on one machine
-    ranks: tuple[RankState, ...] = ()  # all of them; empty: only the speed was measured
-
-
 class Branch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A tower cooled down for one budget."""
 
@@ -224,7 +198,7 @@ class Failure(_MeasuredBase, frozen=True, kw_only=True, tag="failure"):
     reason: str
 
 
-Measured = Speed | Memory | BatchTrial | ReferenceRun | LinkSpeed | Training | Transfer | Failure | Ladder
+Measured = Speed | Memory | BatchTrial | ReferenceRun | RankStates | LinkSpeed | Training | Transfer | Failure | Ladder
 KINDS = frozenset(kind.__struct_config__.tag for kind in get_args(Measured))
 
 
@@ -244,8 +218,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     measured: Measured
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a run without an experiment: only features that were not trained and links have none."""
-        if self.experiment is None and not isinstance(self.measured, Transfer | Failure | LinkSpeed):
+        """Raise ValueError for a run without an experiment: features that were not trained and jobs have none."""
+        if self.experiment is None and not isinstance(self.measured, Transfer | Failure | RankStates | LinkSpeed):
             raise ValueError(f"a {self.measured.__struct_config__.tag} record has no experiment")
 
 

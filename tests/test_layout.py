@@ -54,7 +54,7 @@ def test_every_method_has_an_entry() -> None:
 def test_the_command_line_has_these_options_and_no_others() -> None:
     options = {name: [field.name for field in fields(verb)] for name, verb in {"": Bench, **VERBS}.items()}
     assert options == {
-        "": ["smoke", "full", "resume", "results"],
+        "": ["minutes", "smoke", "full", "resume", "results"],
         "list": ["recipe", "json"],
         "measure": [
             "names",
@@ -81,7 +81,7 @@ def test_the_command_line_has_these_options_and_no_others() -> None:
         ],
         "plan": [
             *("names", "gpus", "images", "record", "device", "utilisation", "batch", "price", "overlap", "per_node"),
-            *("link_gbs", "link_us", "network_gbs", "network_us", "validate_local", "link", "solve", "published"),
+            *("link_gbs", "link_us", "network_gbs", "network_us", "links", "validate_local", "solve", "published"),
             *("caption_lengths", "settings", "results", "json"),
         ],
         "transfer": ["tower", "tasks", "protocols", "root", "reference", "templates", "resume", "results", "json"],

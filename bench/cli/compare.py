@@ -2,6 +2,7 @@
 
 import math
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ from bench.cli.selftest import SlowdownDetectionCheck
 from bench.cli.suites import History, Regress
 from bench.cli.train import Embed, Export, Train
 from bench.cli.transfer import Transfer
-from bench.config import FIELDS, MAY_DIFFER, MAY_DIFFER_AT_LARGEST_BATCH
+from bench.config import FIELDS, MAY_DIFFER, MAY_DIFFER_AT_LARGEST_BATCH, Experiment
 from bench.console.console import OK, PROGRAM, log
 from bench.console.tables import Table, print_tables
 from bench.experiments import COMPARED, EXPERIMENTS
@@ -52,7 +53,10 @@ from bench.orchestration.comparison import (
     scopes,
     set_images,
 )
-from bench.orchestration.preflight import has_gpu, open_comparison
+from bench.orchestration.pace import TWO_CORES, Pace
+from bench.orchestration.preflight import has_gpu, latest_comparison_name, open_comparison, require_writable
+from bench.orchestration.trial import DEFAULT_MINUTES, plan_default, run_trial
+from bench.record import read_records
 from bench.released import released_table
 from bench.transfer.score_tables import all_transfer_tables
 
@@ -61,10 +65,12 @@ from bench.transfer.score_tables import all_transfer_tables
 class Bench:
     """Compare the methods at the tiny scale: throughput, memory, training at equal budgets, transfer accuracy.
 
-    It takes about a quarter of an hour on two cores and stores records in the results folder; `catlip-bench report
-    build` draws the page from the records.
+    A short trial run shows how many images and seeds fit into the time. Records are stored in the results folder;
+    `catlip-bench report build` draws the page from them.
     """
 
+    # time for the comparison, planned by a trial run; disturbed rounds are repeated, which takes up to a quarter more
+    minutes: float = DEFAULT_MINUTES
     smoke: bool = False  # one-minute check of all stages; its figures mean nothing
     full: bool = False  # three seeds and longer training, with intervals over seeds and test images
     resume: bool = False  # resume the newest comparison of this scope; recorded runs are not repeated
@@ -78,14 +84,40 @@ class Bench:
 
     def run(self) -> int:
         """Measure speed and memory, train, and score the towers."""
+        if not 0 < self.minutes < math.inf:
+            raise ValueError(f"--minutes must be positive, got {self.minutes}")
+        start = time.monotonic()
+        if self._scope == "default":
+            return self._run_planned(start)
         experiments = [EXPERIMENTS[f"{name}-tiny"] for name in COMPARED]
-        scope = scopes(len(experiments), on_gpu=has_gpu())[self._scope]
         if self.smoke:
             shorter = {"warmup_steps": 2, "windows": 2, "steps_per_window": 2}
-            experiments = [replace(set_images(experiment, SMOKE_IMAGES), **shorter) for experiment in experiments]
+            experiments = [replace(set_images(one, SMOKE_IMAGES), **shorter) for one in experiments]
         if self.full:
             experiments = [set_images(experiment, FULL_IMAGES) for experiment in experiments]
-        comparison = open_comparison(self.results, experiments, scope, resume=self.resume, tasks=TASKS)
+        return self._compare(experiments, scopes(len(experiments), on_gpu=has_gpu())[self._scope], TWO_CORES)
+
+    def _run_planned(self, start: float) -> int:
+        """Plan by a trial run, or resume with the images that were planned; say what twice the time would buy."""
+        recorded = self._recorded_images() if self.resume else None
+        require_writable(self.results.resolve())
+        _, _, pace = run_trial()
+        plan = plan_default(self.minutes, pace)
+        log(f"planned: {plan}")
+        experiments = plan.experiments if recorded is None else [set_images(one, recorded) for one in plan.experiments]
+        code = self._compare(experiments, plan.scope, pace)
+        minutes, twice = (time.monotonic() - start) / 60, 2 * self.minutes
+        found = pace.slowed(60 * minutes / plan.expected_seconds)
+        log(f"took {minutes:.1f} min of {self.minutes:g}; --minutes {twice:g} would do: {plan_default(twice, found)}")
+        return code
+
+    def _recorded_images(self) -> int | None:
+        """Return the images of the comparison to resume; None without records. ValueError if there is none."""
+        records = read_records(self.results, latest_comparison_name(self.results, "default"))
+        return next((record.experiment.images for record in records if record.experiment), None)
+
+    def _compare(self, experiments: Sequence[Experiment], scope: Scope, pace: Pace) -> int:
+        comparison = open_comparison(self.results, experiments, scope, resume=self.resume, tasks=TASKS, pace=pace)
         comparison.measure_memory()
         comparison.measure(scope.rounds, repeat_disturbed=not self.smoke)
         comparison.train(scope)

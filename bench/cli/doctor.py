@@ -5,8 +5,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -31,17 +29,15 @@ from bench.cli.options import Json, Results, Settings, experiment_from, finish
 from bench.cli.rank_checks import check_ranks
 from bench.cli.shard_check import verify_or_write_manifests
 from bench.console.console import DISAGREEMENT, OK
-from bench.console.progress import Progress
 from bench.console.tables import print_tables
 from bench.environment.circumstances import current_commit, summarize_machine
 from bench.environment.cores import CGROUP_QUOTA, available_cores
 from bench.environment.gpu_settings import format_gpu_settings, read_gpu_settings
 from bench.environment.rank_info import torchrun_env
-from bench.experiments import COMPARED, EXPERIMENTS
 from bench.measure.throughput import images_per_second
-from bench.orchestration.comparison import Comparison, Scope, scopes
-from bench.orchestration.preflight import has_gpu, open_comparison
-from bench.orchestration.runner import Runner, speed_seconds
+from bench.orchestration.pace import Pace
+from bench.orchestration.preflight import has_gpu
+from bench.orchestration.trial import DEFAULT_MINUTES, plan_default, run_trial
 from bench.record import Record, Speed
 
 OBSERVED_SECONDS = 2.0
@@ -96,14 +92,9 @@ class Doctor:
                 raise ValueError("--shards is verified by one process: start it without torchrun")
             return check_ranks(self.results.resolve(), self.json)
         findings = [*check_host(), *check_cpu_clocks(), *check_gpus(), *check_compiler_disk_commit(self.results)]
-        with tempfile.TemporaryDirectory() as folder:
-            experiment = EXPERIMENTS["clip-tiny"]
-            trial = open_comparison(Path(folder), [experiment], Scope("trial", 1), trained=False)
-            start = time.perf_counter()
-            trial.measure(1)
-            seconds = time.perf_counter() - start
-            findings += trial_run_checks(trial.records(), seconds / speed_seconds(experiment))
-            return finish(trial, [finding_table("This machine", findings)], self.json)
+        trial, records, pace = run_trial()
+        findings += trial_run_checks(records, pace)
+        return finish(trial, [finding_table("This machine", findings)], self.json)
 
     def _check_shards(self, shards: str) -> int:
         """Verify the shards; unless one is faulty, predict the cores that load them fast enough."""
@@ -216,8 +207,8 @@ def check_compiler_disk_commit(results: Path) -> Iterator[Finding]:
     yield Finding("commit", current_commit(), FINDING_OK, advice)
 
 
-def trial_run_checks(records: list[Record], pace: float) -> Iterator[Finding]:
-    """Report one run of clip-tiny, and the duration of the default comparison at `pace` times the expected seconds."""
+def trial_run_checks(records: list[Record], pace: Pace) -> Iterator[Finding]:
+    """Report one run of clip-tiny, and what of the default comparison fits into its time at this pace."""
     for record in records:
         speed, experiment, where = record.measured, record.experiment, record.circumstances
         if not isinstance(speed, Speed) or experiment is None:
@@ -226,11 +217,7 @@ def trial_run_checks(records: list[Record], pace: float) -> Iterator[Finding]:
         excess = max(speed.window_seconds) / median(speed.window_seconds) - 1
         found = f"{images_per_second(experiment, speed):,.0f} images/s, slowest window {excess:.0%} over the median"
         yield judge("trial of clip-tiny", found, "", is_bad=excess > MAX_WINDOW_SPREAD)
-        experiments = [EXPERIMENTS[f"{name}-tiny"] for name in COMPARED]
-        scope = scopes(len(experiments), on_gpu=has_gpu())["default"]
-        planned = Comparison("doctor", Path(), experiments, available_cores(), has_gpu(), Runner(Progress(0.0)))
-        minutes = pace * planned.expected_seconds(scope) / 60
-        yield Finding("default comparison", f"takes about {minutes:.0f} minutes")
+        yield Finding("default comparison", str(plan_default(DEFAULT_MINUTES, pace)))
 
 
 def _cpu_seconds_by_process() -> dict[tuple[int, str], float]:

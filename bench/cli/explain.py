@@ -23,9 +23,10 @@ from bench.explain.tables import cause_table, describe_twice_the_time, reference
 from bench.ladder import CLASSIFYING, PADDING, PAIRED, ExpectedRatio, Factor, Ladder, build_ladder, stages_between
 from bench.measure.tables import failure_table
 from bench.orchestration.comparison import Comparison, Scope
+from bench.orchestration.pace import START_SECONDS
 from bench.orchestration.preflight import has_gpu, open_comparison
 from bench.orchestration.requests import LadderRequest
-from bench.orchestration.runner import START_SECONDS, Job
+from bench.orchestration.runner import Job
 from bench.recipes import PUBLISHED_HOURS, PUBLISHED_SOURCE
 from bench.record import read_record
 from bench.settings import with_settings

@@ -12,7 +12,7 @@ FINDING_OK, DISTURBS, MISSING, DIFFERS, UNKNOWN = "ok", "disturbs", "missing", "
 class Finding:
     """The result of one check."""
 
-    what: str
+    check: str
     found: str
     verdict: str = FINDING_OK
     advice: str = ""
@@ -20,11 +20,10 @@ class Finding:
 
 def finding_table(title: str, findings: Iterable[Finding]) -> Table:
     """Return the table of findings."""
-    return Table(
-        title, [{"what": one.what, "": one.verdict, "found": one.found, "advice": one.advice} for one in findings]
-    )
+    columns = ("check", "verdict", "found", "advice")
+    return Table(title, [{column: getattr(one, column) for column in columns} for one in findings])
 
 
-def judge(what: str, found: str, advice: str, *, is_bad: bool, verdict: str = DISTURBS) -> Finding:
-    """Return a finding that is ok, or has this verdict and an advice."""
-    return Finding(what, found, verdict, advice) if is_bad else Finding(what, found)
+def judge(check: str, found: str, advice: str, *, is_bad: bool, verdict: str = DISTURBS) -> Finding:
+    """Return a finding that is ok, or has this verdict and advice."""
+    return Finding(check, found, verdict, advice) if is_bad else Finding(check, found)

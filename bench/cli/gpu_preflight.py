@@ -24,7 +24,7 @@ def main(device_type: str) -> None:
         built = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "is built without CUDA"
         sys.exit(f"torch {torch.__version__} finds no GPU and {built}: see nvidia-smi, and CUDA_VISIBLE_DEVICES")
     for finding in check_gpus():  # before this process is on the GPU
-        print(f"{finding.what}: {finding.found} {finding.advice if finding.verdict != FINDING_OK else ''}")
+        print(f"{finding.check}: {finding.found} {finding.advice if finding.verdict != FINDING_OK else ''}")
     device = torch.device("cpu") if device_type == "cpu" else default_device()
     print(summarize_machine(current_circumstances(None, device)))
     values = torch.linspace(-4, 4, SIDE * SIDE, device=device).view(SIDE, SIDE)

@@ -86,10 +86,10 @@ class Plan:
     link_us: float | None = None  # latency within a node, microseconds per ring step; default: NCCL's
     network_gbs: float | None = None  # bandwidth between nodes, GB/s per GPU and direction; default: the device's
     network_us: float | None = None  # latency between nodes, microseconds per ring step; default: NCCL's
-    links: Path | None = None  # record of `doctor` under torchrun, or folder of records, in place of these six
+    # record of `doctor` under torchrun, or folder of records: what it measured replaces the defaults of these five
+    links: Path | None = None
     # number of local CPU processes on which the prediction is validated, instead of a plan
     validate_local: int | None = None
-    link: int | None = None  # number of local processes, one per GPU on GPUs, whose link is measured, instead of a plan
     # ratio of images per GPU-second, second name over first; print what would give it, instead of a plan. --gpus is the
     # first's number, the second has as many as give the same images per step
     solve: float | None = None
@@ -207,17 +207,16 @@ class Plan:
     @cached_property
     def _interconnect(self) -> dict[str, tuple[float, str]]:
         """The value and the source of each option of the interconnect: given, measured, or by the data sheet."""
-        measured, sheet, device = dict[str, float | None](), dict[str, float | None](), self._device
-        if self.links is not None:
-            measured = measured_interconnect(self.links, device)
-        if device is not None:
-            sheet = {"per_node": device.gpus_per_node, "link_gbs": LINK_SHARE * device.link_bytes_per_second / GB}
-            if device.network_bytes_per_second is not None:
-                sheet["network_gbs"] = LINK_SHARE * device.network_bytes_per_second / GB
+        sheet, bandwidths = dict[str, float | None](), dict[str, float | None]()
+        if (device := self._device) is not None:
+            sheet, network = {"per_node": device.gpus_per_node}, device.network_bytes_per_second
+            bandwidths = {"link_gbs": LINK_SHARE * device.link_bytes_per_second / GB}
+            bandwidths["network_gbs"] = network and LINK_SHARE * network / GB
         sources = (
             ({name: getattr(self, name) for name in INTERCONNECT}, "given"),
-            (measured, f"measured: {self.links}"),
-            (sheet, f"data sheet; of its bandwidths {LINK_SHARE:.0%}, as nccl-tests reach on A100"),
+            (measured_interconnect(self.links, device) if self.links else {}, f"measured: {self.links}"),
+            (bandwidths, f"{LINK_SHARE:.0%} of the data sheet's (nccl-tests on A100)"),
+            (sheet, "data sheet"),
             ({"link_us": LINK_US, "network_us": NETWORK_US}, "NCCL's constant"),
         )
         found = dict[str, tuple[float, str]]()
@@ -225,7 +224,8 @@ class Plan:
             found |= {name: (value, source) for name, value in values.items() if value is not None}
         if unknown := [f"--{name.replace('_', '-')}" for name in INTERCONNECT if name not in found]:
             name = self.device or "the device of the record"
-            raise ValueError(f"no data sheet is known for the interconnect of {name}: give {', '.join(unknown)}")
+            remedy = f"give --links or {', '.join(unknown)}"
+            raise ValueError(f"no data sheet is known for the interconnect of {name}: {remedy}")
         return found
 
     @cached_property

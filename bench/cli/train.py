@@ -29,9 +29,9 @@ from bench.environment.rank_info import launcher_words, restart_count, torchrun_
 from bench.labels.vocabulary import MIN_COUNT, SUBWORD, vocabulary_field
 from bench.old_names import upgrade_typed_task
 from bench.orchestration.comparison import Scope, set_images
+from bench.orchestration.pace import START_SECONDS
 from bench.orchestration.preflight import open_comparison, open_data, require_runnable
 from bench.orchestration.requests import TeacherFeaturesRequest
-from bench.orchestration.runner import START_SECONDS
 from bench.recipes import DATACOMP_SYNSETS
 from bench.train.checkpoints import (
     CheckpointConfig,

@@ -5,32 +5,23 @@ import time
 from pathlib import Path
 from uuid import uuid4
 
-import torch
-
 from bench.environment.circumstances import current_commit
-from bench.environment.files import hold_lock, make_folders
-from bench.environment.machine import describe_processors, package_versions
+from bench.environment.files import LISTING_SECONDS, hold_lock, make_folders
+from bench.environment.links import RankState, RankStates
+from bench.environment.machine import default_device, describe_processors, package_versions
 from bench.environment.rank_info import torchrun_env
-from bench.record import RankState
 from bench.train.distributed import all_gather_objects, barrier, world_group
 
-VISIBLE_SECONDS = 10.0  # maximum wait for a file of rank 0; NFS shows new ones after 3 s by default
 
-
-def read_rank_states(
-    results: Path, device: torch.device, bytes_per_second: float | None, network_bytes_per_second: float | None
-) -> tuple[RankState, ...]:
-    """Return the states of all ranks, with the bandwidths that each measured.
-
-    Rank 0 writes a file to the results folder and holds a lock on it, while the others look for both.
-    """
-    group, rank_info = world_group(), torchrun_env()
+def read_rank_states(results: Path) -> RankStates:
+    """Read the states of all ranks. Rank 0 writes a file to the results folder and locks it, while the others look."""
+    group, rank_info, device = world_group(), torchrun_env(), default_device()
     barrier(group)
     now = time.time()
-    clocks = all_gather_objects(now, group)
+    first_clock, name = all_gather_objects((now, f".shared-{uuid4().hex}"), group)[0]
+    shared = results / name
     visible_after: float | None = 0.0
-    is_locked_out = True
-    shared = results / all_gather_objects(f".shared-{uuid4().hex}", group)[0]
+    is_locked_out: bool | None = True
     if rank_info.rank == 0:
         make_folders(results)
         with shared.open("xb") as file, hold_lock(file):
@@ -39,30 +30,34 @@ def read_rank_states(
         shared.unlink()
     else:
         barrier(group)
-        visible_after = _wait_until_visible(shared)
-        is_locked_out = visible_after is not None and _is_locked_out(shared)
+        visible_after = _wait_until_listed(shared)
+        is_locked_out = None if visible_after is None else _is_locked_out(shared)
         barrier(group)
     own = RankState(
-        node=f"{platform.node()}, node {rank_info.rank // rank_info.local_world_size}",
+        node=describe_node(),
         processors=describe_processors(device),
         packages=package_versions(device),
         commit=current_commit(),
-        clock_ahead_seconds=now - clocks[0],
+        clock_ahead_seconds=now - first_clock,
         visible_after_seconds=visible_after,
         is_locked_out=is_locked_out,
-        bytes_per_second=bytes_per_second,
-        network_bytes_per_second=network_bytes_per_second,
     )
-    return tuple(all_gather_objects(own, group))
+    return RankStates(ranks=tuple(all_gather_objects(own, group)))
 
 
-def _wait_until_visible(path: Path) -> float | None:
-    """Return the seconds until a file of another node is in its folder; None if it does not appear."""
+def describe_node() -> str:
+    """Return the name of this host, and the number of its node in the job."""
+    rank_info = torchrun_env()
+    return f"{platform.node()}, node {rank_info.rank // rank_info.local_world_size}"
+
+
+def _wait_until_listed(path: Path) -> float | None:
+    """Return the seconds until a file of another node is listed in its folder; None if it is not."""
     start = time.monotonic()
-    while (seconds := time.monotonic() - start) < VISIBLE_SECONDS:
-        if path.exists():
+    while (seconds := time.monotonic() - start) < LISTING_SECONDS:
+        if path.parent.is_dir() and path in path.parent.iterdir():
             return seconds
-        time.sleep(0.05)
+        time.sleep(0.1)
     return None
 
 
@@ -72,3 +67,5 @@ def _is_locked_out(path: Path) -> bool:
             return False
     except BlockingIOError:
         return True
+    except OSError:  # the file cannot be opened, or not be locked
+        return False

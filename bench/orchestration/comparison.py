@@ -12,11 +12,12 @@ from msgspec.structs import replace
 from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_INIT, REFERENCES, TASKS, ScoringSubject
 from bench.config import Experiment
 from bench.console.console import log
-from bench.data.image_sizes import images_before, nearest_step_count
 from bench.environment.rank_info import torchrun_env
 from bench.measure.disturbance import find_disturbance
 from bench.measure.throughput import throughputs_by_round
 from bench.orchestration.batch_search import find_largest_fitting, guess_batch_size, smallest_batch_to_try
+from bench.orchestration.budgets import image_budgets
+from bench.orchestration.pace import TWO_CORES, Pace
 from bench.orchestration.requests import (
     AnyRequest,
     FitRequest,
@@ -26,13 +27,12 @@ from bench.orchestration.requests import (
     TraceRequest,
     TrainingRequest,
 )
-from bench.orchestration.runner import MEMORY_SECONDS, Job, Runner, scoring_seconds, speed_seconds, training_seconds
+from bench.orchestration.runner import Job, Runner
 from bench.record import BatchTrial, Memory, Record, read_record, read_records
 from bench.settings import with_batch_size
 from bench.statistics import MIN_PAIRED_ROUNDS, fewest_rounds, median_ratio_interval
 from bench.train.checkpoints import CheckpointConfig
 
-EQUAL_IMAGES, EQUAL_SECONDS, HALF_WAY = "equal images", "equal device seconds", "half of equal images"
 MAX_INTERVAL_RATIO = 1.5  # maximum ratio of an interval's ends to derive a budget from it
 FULL_IMAGES, SMOKE_IMAGES = 320_000, 2_048
 EXPECTED_TRIALS = 5  # expected attempts until the largest batch is known
@@ -86,6 +86,7 @@ class Comparison:
     cores: int
     on_gpu: bool
     runner: Runner
+    pace: Pace = TWO_CORES
 
     @property
     def max_parallel(self) -> int:
@@ -100,8 +101,12 @@ class Comparison:
         `repeat_disturbed` adds a round for each disturbed one, at most half as many as there are.
         """
         arms = experiments or self.experiments
-        names, seconds, progress = {arm.name for arm in arms}, sum(map(speed_seconds, arms)), self.runner.progress
-        progress.expect(rounds * sum(speed_seconds(arm) for arm in arms if arm not in self.experiments))
+        names, seconds, progress = (
+            {arm.name for arm in arms},
+            sum(map(self.pace.speed_seconds, arms)),
+            self.runner.progress,
+        )
+        progress.expect(rounds * sum(self.pace.speed_seconds(arm) for arm in arms if arm not in self.experiments))
         most, round_, disturbed = rounds + (rounds // 2 if repeat_disturbed else 0), 0, 0
         while round_ < min(rounds + disturbed, most):
             self.run_round(self.jobs_of_round(arms, round_, min(rounds + disturbed, most)))
@@ -131,7 +136,7 @@ class Comparison:
         order = [*arms[first:], *arms[:first]][:: -1 if rotation % 2 else 1]
         label = f"round {round_ + 1} of {rounds}"
         return [
-            self.new_job(SpeedRequest, one, f"speed of {one.name}, {label}", speed_seconds(one), round=round_)
+            self.new_job(SpeedRequest, one, f"speed of {one.name}, {label}", self.pace.speed_seconds(one), round=round_)
             for one in order
         ]
 
@@ -145,7 +150,7 @@ class Comparison:
         Each attempt is a separate process and is recorded. An attempt that fails other than out of memory ends the
         search for its experiment.
         """
-        self.runner.progress.expect(len(self.experiments) * EXPECTED_TRIALS * MEMORY_SECONDS)
+        self.runner.progress.expect(len(self.experiments) * EXPECTED_TRIALS * self.pace.few_steps_seconds)
         found = []
         memories = {r.experiment: r.measured for r in self.records() if isinstance(r.measured, Memory)}
         for experiment in self.experiments:
@@ -155,7 +160,7 @@ class Comparison:
             def fits(size: int, experiment: Experiment = experiment) -> bool:
                 sized, limit = with_batch_size(experiment, size), limit_bytes / GIB
                 label = f"{experiment.name} at batch {size} in {limit:g} GiB"
-                job = self.new_job(FitRequest, sized, label, MEMORY_SECONDS, limit_bytes=limit_bytes)
+                job = self.new_job(FitRequest, sized, label, self.pace.few_steps_seconds, limit_bytes=limit_bytes)
                 self.runner.run([job], threads=self.cores)
                 if not job.is_done:
                     raise _SearchFailed
@@ -173,8 +178,11 @@ class Comparison:
 
     def trace(self) -> list[Path]:
         """Write a trace of a few steps of every experiment; return the files."""
-        self.runner.progress.expect(len(self.experiments) * MEMORY_SECONDS)
-        jobs = [self.new_job(TraceRequest, one, f"trace of {one.name}", MEMORY_SECONDS) for one in self.experiments]
+        self.runner.progress.expect(len(self.experiments) * self.pace.few_steps_seconds)
+        jobs = [
+            self.new_job(TraceRequest, one, f"trace of {one.name}", self.pace.few_steps_seconds)
+            for one in self.experiments
+        ]
         self.runner.run(jobs, threads=self.cores)
         return [path for job in jobs for path in job.request.paths if path.is_file()]
 
@@ -244,7 +252,7 @@ class Comparison:
         return {name: median(runs.values()) for name, runs in rates.items()}
 
     def _memory_jobs(self, experiments: Sequence[Experiment]) -> list[Job]:
-        seconds = MEMORY_SECONDS / self.max_parallel
+        seconds = self.pace.few_steps_seconds / self.max_parallel
         return [self.new_job(MemoryRequest, one, f"memory of {one.name}", seconds) for one in experiments]
 
     def _training_jobs(
@@ -253,7 +261,7 @@ class Comparison:
         jobs, processes = [], torchrun_env().world_size
         for seed, experiment in product(scope.seeds, self.experiments):
             budgets = image_budgets(experiment, speeds, half_way=scope.half_way, processes=processes)
-            seconds = training_seconds(experiment, budgets) / self.max_parallel
+            seconds = self.pace.training_seconds(experiment, budgets) / self.max_parallel
             label = f"training of {experiment.name}, seed {seed}, {max(budgets.values()):,} images"
             fields = {"budgets": budgets, "checkpoint_config": checkpoint_config}
             jobs.append(self.new_job(TrainingRequest, replace(experiment, seed=seed), label, seconds, **fields))
@@ -268,7 +276,7 @@ class Comparison:
         for group, seed in [*groups, *((baseline, seed) for seed in seeds[1:])]:
             if group:
                 experiment = replace(self.experiments[0], seed=seed)
-                seconds = scoring_seconds(len(group), fields["protocols"]) / max_parallel
+                seconds = self.pace.scoring_seconds(len(group), fields["protocols"]) / max_parallel
                 label = f"scoring of {len(group)} towers"
                 jobs.append(self.new_job(ScoringRequest, experiment, label, seconds, subjects=tuple(group), **fields))
         return jobs
@@ -281,20 +289,3 @@ class Comparison:
     def _run_parallel(self, jobs: Sequence[Job]) -> None:
         max_parallel = max(1, min(self.max_parallel, len(jobs)))
         self.runner.run(jobs, max_parallel=max_parallel, threads=max(1, self.cores // max_parallel))
-
-
-def image_budgets(
-    experiment: Experiment, speeds: Mapping[str, float], *, half_way: bool = False, processes: int = 1
-) -> dict[str, int]:
-    """Return an experiment's budgets in images, in whole batches of all processes.
-
-    The device seconds are those that the slowest experiment needs for the equal images, so that every other one trains
-    on as many images or more. Without speeds there is only the budget of equal images.
-    """
-    budgets: dict[str, float] = {EQUAL_IMAGES: experiment.images}
-    if half_way:
-        budgets[HALF_WAY] = experiment.images / 2
-    if experiment.name in speeds:
-        budgets[EQUAL_SECONDS] = experiment.images * speeds[experiment.name] / min(speeds.values())
-    steps = {name: max(1, nearest_step_count(experiment, round(size / processes))) for name, size in budgets.items()}
-    return {name: images_before(experiment, many) * processes for name, many in steps.items()}

@@ -11,6 +11,7 @@ from statistics import fmean
 
 from bench.config import Experiment
 from bench.console.tables import Table
+from bench.environment.links import LinkSpeed
 from bench.measure.throughput import images_per_second, images_per_step
 from bench.orchestration.preflight import begin_comparison
 from bench.orchestration.processes import kill_at_end
@@ -19,7 +20,7 @@ from bench.plan.collectives import DDP_BUCKET_BYTES, FP32_BYTES, Interconnect
 from bench.plan.model import LOSS_SHARE, Cluster, ComputeProfile, PlanCase, plan_step
 from bench.plan.records import TimedRuns, measured_compute
 from bench.plan.workload import count_parameters
-from bench.record import LinkSpeed, Speed, read_record, read_records, record_path
+from bench.record import Speed, read_record, read_records, record_path
 
 TOLERANCE = 0.25  # largest relative error of a valid prediction
 ROUNDS = 2  # of the single process: one is the basis of the plan, the other is predicted

@@ -31,6 +31,7 @@ from bench.labels.labeller import get_labeller
 from bench.labels.nltk_labels import NltkLabeller
 from bench.labels.vocabulary import require_own_vocabulary, resolve_vocabulary
 from bench.orchestration.comparison import Comparison, Scope
+from bench.orchestration.pace import TWO_CORES, Pace
 from bench.orchestration.runner import Runner
 from bench.orchestration.torchrun import connect_coordinator
 from bench.record import Failure, comparisons
@@ -59,11 +60,12 @@ def open_comparison(
     scored: Iterable[Experiment] = (),
     tasks: Iterable[str] = (),
     reads_data: bool = True,
+    pace: Pace = TWO_CORES,
 ) -> Comparison:
     """Check conditions that would stop a long run late, then begin a comparison, or resume the newest or the named one.
 
     A resumed comparison may also contain transfer records of the experiments in `scored`. `tasks` will be scored. Where
-    no run `reads_data` of the experiments, their shards may be gone.
+    no run `reads_data` of the experiments, their shards may be gone. Durations are expected at a `pace`.
     """
     require_comparable_experiments(experiments, may_differ)
     for warning in chain.from_iterable(map(require_whole_patches, experiments)):
@@ -74,7 +76,8 @@ def open_comparison(
     require_runnable(results, experiments, reads_data=reads_data)
     name = name or (latest_comparison_name(results, scope.name) if resume else begin_comparison(results, scope.name))
     on_gpu, own_cores = has_gpu(), max(1, available_cores() // torchrun_env().local_world_size)
-    comparison = Comparison(name, results, experiments, own_cores, on_gpu, Runner(Progress(0.0), connect_coordinator()))
+    runner = Runner(Progress(0.0), connect_coordinator())
+    comparison = Comparison(name, results, experiments, own_cores, on_gpu, runner, pace)
     comparison.runner.progress.expect(comparison.expected_seconds(scope, trained=trained))
     finished = [record for record in comparison.records() if not isinstance(record.measured, Failure)]
     accepted = [*experiments, *scored]
@@ -101,7 +104,7 @@ def require_runnable(results: Path, experiments: Sequence[Experiment], *, reads_
         _require_buildable(experiments)
     verify_pack()
     require_utf8(str(results))
-    _require_writable(results)
+    require_writable(results)
 
 
 def open_data(results: Path, experiments: Sequence[Experiment]) -> list[Shards]:
@@ -181,7 +184,8 @@ def _decode_pack(cache: Path) -> None:
             raise OSError(f"the pack's images cannot be decoded into {cache}: {reason}; {remedy}")
 
 
-def _require_writable(results: Path) -> None:
+def require_writable(results: Path) -> None:
+    """Raise OSError if records cannot be written to the folder."""
     try:
         with atomic_write(results / ".writable") as temporary:  # as every record is
             temporary.touch()

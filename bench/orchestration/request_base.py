@@ -26,6 +26,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     rendezvous_id: str = ""  # name under which the ranks of a distributed run rendezvous; empty: a single process
 
     runs_on_all_ranks: ClassVar[bool] = False  # all ranks of a torchrun start it together
+    uses_gloo: ClassVar[bool] = False  # ranks communicate over gloo, also on GPUs
     extension: ClassVar[str] = ".json"
 
     @property

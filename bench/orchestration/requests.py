@@ -69,11 +69,11 @@ class FitRequest(ExperimentRequest, frozen=True, kw_only=True, tag="fit"):
             sys.exit(1)  # the other ranks are in the middle of a step and wait for this one, so none can be informed
 
 
-class LinkRequest(Request, frozen=True, kw_only=True, tag="link"):
-    """Measure the links between all ranks, and read the state of each."""
+class RankStatesRequest(Request, frozen=True, kw_only=True, tag="ranks"):
+    """Read the state of every rank, over gloo: NCCL may be what differs or fails."""
 
     runs_on_all_ranks = True
-    message_bytes: int  # of the all-reduces within a node
+    uses_gloo = True
 
     def _name_parts(self) -> tuple[str, ...]:
         return (str(torchrun_env().world_size),)
@@ -81,12 +81,24 @@ class LinkRequest(Request, frozen=True, kw_only=True, tag="link"):
     def _circumstances(self, device: "torch.device") -> "Circumstances":
         from bench.environment.machine import current_circumstances
 
-        return current_circumstances(None, device, torchrun_env().world_size)  # ranks may differ, and each tells how
+        return current_circumstances(None, device, torchrun_env().world_size)  # ranks may differ
+
+    def _measure(self, _device: "torch.device", _stop: StopRequest | None) -> "Measured":
+        from bench.measure.rank_states import read_rank_states
+
+        return read_rank_states(Path(self.results))
+
+
+class LinkRequest(RankStatesRequest, frozen=True, kw_only=True, tag="link"):
+    """Measure the links between all ranks, which may have different processors."""
+
+    uses_gloo = False
+    message_bytes: int  # of the all-reduces
 
     def _measure(self, device: "torch.device", _stop: StopRequest | None) -> "Measured":
-        from bench.plan.link_speed import measure_job
+        from bench.plan.link_speed import measure_links
 
-        return measure_job(self.message_bytes, device, Path(self.results))
+        return measure_links(self.message_bytes, device)
 
 
 class TraceRequest(ExperimentRequest, frozen=True, kw_only=True, tag="trace"):
@@ -237,5 +249,7 @@ class LadderRequest(ExperimentRequest, frozen=True, kw_only=True, tag="ladder"):
         return self.ladder
 
 
-_TimedRequest = SpeedRequest | MemoryRequest | FitRequest | TraceRequest | ReferenceRequest | LinkRequest
-AnyRequest = _TimedRequest | TrainingRequest | TeacherFeaturesRequest | ScoringRequest | FailureRequest | LadderRequest
+_OfAllRanks = (
+    SpeedRequest | MemoryRequest | FitRequest | TraceRequest | TrainingRequest | RankStatesRequest | LinkRequest
+)
+AnyRequest = _OfAllRanks | ReferenceRequest | TeacherFeaturesRequest | ScoringRequest | FailureRequest | LadderRequest

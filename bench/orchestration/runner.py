@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -17,7 +17,6 @@ from functools import partial
 
 import msgspec
 
-from bench.config import Experiment
 from bench.console.console import SIGNAL_CODES, Stopped, log
 from bench.console.progress import Progress
 from bench.environment.circumstances import CHECKOUT
@@ -38,9 +37,6 @@ ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
 }
 
-# Estimates for two cores at the tiny scale; progress corrects them by finished jobs.
-START_SECONDS, SECONDS_PER_IMAGE, MEMORY_SECONDS, SCORING_SECONDS = 4.0, 1 / 900, 5.0, 4.0
-CURVE_SECONDS = {"few-shot": 2.0, "label-fractions": 3.0}  # per subject on one task; others take SCORING_SECONDS
 SAVING_SECONDS = 25.0  # time for a child to save its state; torchrun kills after 30 s
 
 
@@ -103,24 +99,6 @@ class Job:
     def is_done(self) -> bool:
         """Whether every file of the run exists."""
         return all(path.is_file() for path in self.request.paths)
-
-
-def speed_seconds(experiment: Experiment) -> float:
-    """Estimate the duration of a speed run on two cores at the tiny scale."""
-    steps = experiment.warmup_steps + (experiment.windows + 2) * experiment.steps_per_window
-    return START_SECONDS + steps * experiment.batch_size * SECONDS_PER_IMAGE
-
-
-def training_seconds(experiment: Experiment, budgets: Mapping[str, int]) -> float:
-    """Estimate the duration of a training on one core at the tiny scale."""
-    cooldowns = experiment.cooldown_share * (sum(budgets.values()) - max(budgets.values()))
-    return START_SECONDS + (max(budgets.values()) + cooldowns) * SECONDS_PER_IMAGE
-
-
-def scoring_seconds(num_subjects: int, protocols: Sequence[str]) -> float:
-    """Estimate the duration of a process that scores so many subjects on one core at the tiny scale."""
-    seconds_per_subject = sum(CURVE_SECONDS.get(protocol, 0.0) for protocol in protocols) or SCORING_SECONDS
-    return START_SECONDS + seconds_per_subject * num_subjects
 
 
 @dataclass(slots=True)

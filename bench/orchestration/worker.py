@@ -35,7 +35,8 @@ def run_request(request: Request, stop: StopRequest | None = None) -> None:
     from bench.train.distributed import process_group
 
     torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32: torch's default rounds convolutions to TF32, no product
-    with process_group(request.rendezvous_id, default_device()) as device, _save_sample_keys_if_not_finite(request):
+    device = torch.device("cpu") if request.uses_gloo else default_device()
+    with process_group(request.rendezvous_id, device), _save_sample_keys_if_not_finite(request):
         request.carry_out(device, stop)
 
 

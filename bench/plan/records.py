@@ -11,13 +11,13 @@ from bench.console.console import PROGRAM, log
 from bench.environment.circumstances import Circumstances
 from bench.environment.files import read_intact_files
 from bench.environment.gpu_specs import GB, GpuSpec, find_gpu_spec
+from bench.environment.links import LinkSpeed
 from bench.measure.throughput import images_per_second, images_per_step
 from bench.plan.collectives import FP32_BYTES, ParameterCounts, shard_count
 from bench.plan.model import ComputeProfile
 from bench.record import (
     BYTES_PER_PARAMETER,
     BatchTrial,
-    LinkSpeed,
     Memory,
     Record,
     Speed,
@@ -156,7 +156,8 @@ def measured_interconnect(path: Path, device: GpuSpec | None) -> dict[str, float
     if not found:
         raise ValueError(f"{path} holds no link record; torchrun … -m bench doctor stores them in its results folder")
     link, where = found[-1]
-    if (find_gpu_spec(where.machine.partition(";")[0]) if where.device == "cuda" else None) != device:
+    measured_gpu = find_gpu_spec(where.machine.partition(";")[0])
+    if (device is None) != (where.device == "cpu") or measured_gpu != device:
         planned = device.name_words if device else "a CPU"
         raise ValueError(f"the links of {path} are those of {where.machine}, and the plan is for {planned}")
     return {

@@ -17,6 +17,7 @@ from bench.data.image_sizes import images_before
 from bench.data.shards.shards import inputs_digest
 from bench.data.stream import DecodeStats
 from bench.environment.circumstances import current_commit
+from bench.environment.files import LISTING_SECONDS
 from bench.towers.provenance import Provenance
 from bench.train.build import TrainState
 from bench.train.checkpoints import (
@@ -46,7 +47,6 @@ from losses.collectives import rank_and_world_size
 from models.checkpoint import save_tower
 from models.tensor_file import write_tensors
 
-LISTING_SECONDS = 60  # for which a node may list a folder of NFS as it was before
 MAX_CHECK_SECONDS = 5.0  # maximum interval between checks of several processes: torchrun kills 30 s after its signal
 
 
@@ -88,21 +88,23 @@ class CheckpointManager:
         return progress
 
     def _require_shared_folder(self) -> None:
-        """Wait until all ranks see the same newest checkpoint; ValueError if they do not within a minute, as NFS does.
+        """Wait until all ranks list the same newest checkpoint; ValueError if they do not, or do not resume from one.
 
-        All ranks read the checkpoint that rank 0 resumes from. Where the folder is not shared, rank 0 may have changed
-        to a node without one, and would start anew.
+        All ranks read the checkpoint that rank 0 resumes from. Without it, a training would start anew and remove the
+        newer checkpoints: where rank 0 is on another node than before, or NFS listed the folder as it was earlier.
         """
-        for _ in range(LISTING_SECONDS):
+        for second in range(int(LISTING_SECONDS)):
+            time.sleep(min(second, 1))
             newest = next((path.name for path in list_checkpoints(Path(self.config.folder))), None)
             found = all_gather_objects((newest, platform.node()), world_group())
-            rank = next((rank for rank, (name, _) in enumerate(found) if name != found[0][0]), 0)
-            if rank == 0:
-                return
-            time.sleep(1)
-        seen = ", ".join(f"{found[of][0] or 'none'} on rank {of} ({found[of][1]})" for of in (0, rank))
-        text = f"the newest checkpoint in {self.config.folder} is {seen}"
-        raise ValueError(f"{text}: name a folder in --out that all nodes share")
+            if len({name for name, _ in found}) == 1:
+                break
+        else:
+            seen = ", ".join(f"{name or 'none'} on rank {rank} ({node})" for rank, (name, node) in enumerate(found))
+            text = f"the newest checkpoint in {self.config.folder} is {seen}"
+            raise ValueError(f"{text}: name a folder in --out that all nodes share")
+        if newest is not None and not self.config.resume_from:
+            raise ValueError(f"{newest} appeared in {self.config.folder} after the start: start again")
 
     def maybe_save(self, run: TrainState, progress: TrainProgress, segment: ScheduleSegment) -> int:
         """Save if it is due; SystemExit after a signal to end. It is called before a step of `segment`.

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from bench.environment.circumstances import CHECKOUT
-from bench.train.checkpoints import list_checkpoints
+from bench.train.checkpoints import list_checkpoints, read_metadata
 from bench.train.distributed import WATCHDOG_SECONDS
 from tests.chaos.bound import Check, check_at_most, check_none, num_tries
 from tests.chaos.commands import (
@@ -182,7 +182,7 @@ def _process_of(job: Process, rank: int, *, is_run: bool) -> psutil.Process | No
 
 
 def hold_rank(out: Path) -> Check:
-    """Stop a rank's run without ending it: within its patience the other tells where it stands, and all end."""
+    """Stop a rank's run without ending it: within the watchdog's time the other prints its stacks, and all end."""
     job = _torchrun(out, 0, **{WATCHDOG_SECONDS: str(HELD_WATCHDOG_SECONDS)})
     wait_until(lambda: bool(list_checkpoints(out / "checkpoints")), job)
     everyone, target = descendants(job), _process_of(job, 1, is_run=True)
@@ -218,7 +218,15 @@ def restart_node(out: Path, whole: Path) -> Check:
 
     first, second = start_node(0, "first"), start_node(1, "second")
     wait_until(lambda: bool(list_checkpoints(out / "checkpoints")), first)
-    started, step = descendants(second), list_checkpoints(out / "checkpoints")[0].name
+    started, saved = descendants(second), list_checkpoints(out / "checkpoints")
+    what, expected = "a node killed and started again", "resumed, and equal to the last bit"
+    if not saved:
+        _end(first)
+        _end(second)
+        return Check(
+            what, expected, f"no checkpoint: {out.with_suffix('.first.log').read_text()[-2000:]}", is_met=False
+        )
+    comparison = read_metadata(saved[0]).comparison
     for process in (second, *started):
         with suppress(psutil.Error):
             process.kill()
@@ -227,8 +235,7 @@ def restart_node(out: Path, whole: Path) -> Check:
     codes = [wait_for_exit(node, GOES_ON_WITHIN) for node in nodes]
     for node in nodes:
         _end(node)
-    difference = describe_training_difference(out, whole)
-    found = f"killed at {step}, exit codes {codes}, {difference or 'equal to the last bit'}"
-    return Check(
-        "a node killed and started again", "equal to the last bit", found, is_met=codes == [0, 0] and not difference
-    )
+    difference, is_resumed = describe_training_difference(out, whole), any(out.glob(f"{comparison}.training.*.json"))
+    found = f"killed at {saved[0].name}, exit codes {codes}, {'resumed' if is_resumed else 'started anew'}"
+    found += f", {difference or 'equal to the last bit'}"
+    return Check(what, expected, found, is_met=codes == [0, 0] and is_resumed and not difference)

@@ -149,11 +149,13 @@ def test_doctor_times_a_run_and_estimates_the_bench_duration(
 ) -> None:
     figures = own_results / "figures.json"
     assert main(["doctor", "--json", str(figures), "--results", str(own_results / "none" / "yet")]) == 0
-    rows = {row["what"]: row for row in json.loads(figures.read_text())["This machine"]["rows"]}
+    rows = {row["check"]: row for row in json.loads(figures.read_text())["This machine"]["rows"]}
     expected = {"cores", "other processes", "memory", "swap", "governor", "C++ compiler", "Python.h", "disk", "commit"}
     assert expected <= rows.keys()
     assert "images/s" in rows["trial of clip-tiny"]["found"]
-    assert rows["default comparison"]["found"].endswith("minutes")
+    assert re.fullmatch(
+        r"10 rounds of speed, \d seeds? of \d+,000 images .*: about \d+ min", rows["default comparison"]["found"]
+    )
     assert "NVML" in rows or "GPU 0" in rows
     assert not (own_results / "none").exists()
     assert "images/s" in capsys.readouterr().out

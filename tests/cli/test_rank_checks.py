@@ -13,73 +13,74 @@ import bench.measure.rank_states as rank_states_module
 import bench.plan.link_speed as link_speed_module
 from bench.cli.findings import DIFFERS, DISTURBS, FINDING_OK, MISSING
 from bench.cli.rank_checks import LINKS, judge_ranks, link_table
+from bench.environment.links import LinkSpeed, RankState, RankStates
 from bench.environment.rank_info import RankInfo
-from bench.plan.link_speed import measure_job
-from bench.record import LinkSpeed, RankState, read_records
+from bench.measure.rank_states import read_rank_states
+from bench.plan.link_speed import measure_links
+from bench.record import read_records
 from tests.processes import LONGEST_SECONDS, in_ranks
 
 NODES, ON_NODE = 2, 2
 RANKS, SIZE = NODES * ON_NODE, 1 << 20
 ROOT = Path(__file__).parents[2]
+Found = tuple[LinkSpeed, RankStates, RankStates]
 
 
-def of_two_folders(rank: int, ranks: int, results: Path) -> tuple[LinkSpeed, LinkSpeed]:
-    """Measure a job of two nodes with a shared folder, and one in which each node has a folder of its own."""
+def of_two_folders(rank: int, ranks: int, results: Path) -> Found:
+    """The links of two nodes, and their states with a folder that they share and with one for each node."""
     info = RankInfo(rank, ranks, rank % ON_NODE, ON_NODE)
     own = results / f"node {rank // ON_NODE}"
     with pytest.MonkeyPatch.context() as patch:
         for module in (link_speed_module, rank_states_module):
             patch.setattr(module, "torchrun_env", lambda: info)
-        patch.setattr(rank_states_module, "VISIBLE_SECONDS", 0.1)
-        return measure_job(SIZE, torch.device("cpu"), results), measure_job(SIZE, torch.device("cpu"), own)
+        shared = read_rank_states(results)
+        patch.setattr(rank_states_module, "LISTING_SECONDS", 0.1)
+        return measure_links(SIZE, torch.device("cpu")), shared, read_rank_states(own)
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[LinkSpeed, LinkSpeed]:
+def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
     folder = tmp_path_factory.mktemp("ranks")
     of_ranks = in_ranks(of_two_folders, RANKS, folder, folder / "results")
     assert of_ranks == [of_ranks[0]] * RANKS
-    assert [*folder.glob("results/*.shared*"), *folder.glob("results/.shared*")] == []
+    assert not [*folder.glob("results/.shared*"), *folder.glob("results/*/.shared*")]
     return of_ranks[0]
 
 
-def test_speeds_are_those_of_the_slowest_rank_within_and_between_nodes(measured: tuple[LinkSpeed, LinkSpeed]) -> None:
-    link, _ = measured
-    assert (link.backend, link.message_bytes, link.processes_per_node, len(link.ranks)) == ("gloo", SIZE, 2, RANKS)
-    assert link.bytes_per_second == min(one.bytes_per_second or 0 for one in link.ranks)
-    assert link.network_bytes_per_second == min(one.network_bytes_per_second or 0 for one in link.ranks)
-    assert 1e6 < link.bytes_per_second < 1e12
+def test_links_within_and_between_nodes_are_measured(found: Found) -> None:
+    link, states, _ = found
+    assert (link.backend, link.message_bytes, link.processes_per_node) == ("gloo", SIZE, ON_NODE)
+    assert all(1e6 < (speed or 0) < 1e12 for speed in (link.bytes_per_second, link.network_bytes_per_second))
     assert all(1e-7 < (latency or 0) < 1 for latency in (link.latency_seconds, link.network_latency_seconds))
-    rows = link_table(link, Path("x")).rows
-    assert [row["link"] for row in rows] == ["within nodes", "between nodes"]
-    assert {one.node for one in link.ranks} >= {row["slowest"] for row in rows}
+    assert link.slowest_node in {one.node for one in states.ranks}
+    assert [row["link"] for row in link_table(link, Path("x")).rows] == ["within nodes", "between nodes"]
 
 
-def test_shared_and_separate_folders_are_told_apart(measured: tuple[LinkSpeed, LinkSpeed]) -> None:
-    shared, separate = measured
+def test_shared_and_separate_folders_are_told_apart(found: Found) -> None:
+    _, shared, separate = found
     assert all(one.visible_after_seconds is not None and one.is_locked_out for one in shared.ranks)
     assert [one.verdict for one in judge_ranks(shared.ranks)] == [FINDING_OK] * 7
     assert [one.visible_after_seconds is None for one in separate.ranks] == [False, False, True, True]
     (bad,) = (one for one in judge_ranks(separate.ranks) if one.verdict != FINDING_OK)
-    assert (bad.what, bad.verdict) == ("results folder", MISSING)
+    assert (bad.check, bad.verdict) == ("results folder", MISSING)
     assert separate.ranks[2].node in bad.found
     assert separate.ranks[0].node not in bad.found
 
 
 @pytest.mark.parametrize(
-    ("changes", "what", "verdict", "text"),
+    ("changes", "check", "verdict", "text"),
     [
         ({"packages": {"torch": "2.12"}}, "packages", DIFFERS, "torch 2.13; rank 3 (b, node 1): torch 2.12"),
         ({"processors": "A100"}, "processors", DIFFERS, "H100; rank 3 (b, node 1): A100"),
         ({"commit": "1234"}, "commit", DIFFERS, "abcd; rank 3 (b, node 1): 1234"),
         ({"clock_ahead_seconds": -1.5}, "clocks", DISTURBS, "-1.500 s at most"),
-        ({"visible_after_seconds": None}, "results folder", MISSING, "not seen on b, node 1"),
+        ({"visible_after_seconds": None, "is_locked_out": None}, "results folder", MISSING, "not seen on b, node 1"),
         ({"visible_after_seconds": 3.04}, "results folder", FINDING_OK, "after 3.0 s at most"),
-        ({"is_locked_out": False}, "locks", DISTURBS, "does not hold on b, node 1"),
+        ({"is_locked_out": False}, "locks", MISSING, "does not hold on b, node 1"),
     ],
 )
 def test_what_one_rank_has_otherwise_is_named_with_its_node(
-    changes: dict[str, Any], what: str, verdict: str, text: str
+    changes: dict[str, Any], check: str, verdict: str, text: str
 ) -> None:
     usual = RankState(
         node="a, node 0",
@@ -89,27 +90,26 @@ def test_what_one_rank_has_otherwise_is_named_with_its_node(
         clock_ahead_seconds=0.001,
         visible_after_seconds=0.0,
         is_locked_out=True,
-        bytes_per_second=None,
-        network_bytes_per_second=None,
     )
     other = replace(usual, node="b, node 1")
     assert {one.verdict for one in judge_ranks([usual, usual, other, other])} == {FINDING_OK}
-    found = {one.what: one for one in judge_ranks([usual, usual, other, replace(other, **changes)])}
-    assert found[what].verdict == verdict
-    assert text in found[what].found
-    assert {one.verdict for name, one in found.items() if name != what} == {FINDING_OK}
+    found = {one.check: one for one in judge_ranks([usual, usual, other, replace(other, **changes)])}
+    assert found[check].verdict == verdict
+    assert text in found[check].found
+    assert {one.verdict for name, one in found.items() if name != check} == {FINDING_OK}
 
 
-def test_torchrun_starts_doctor_which_leaves_a_record_and_no_other_file(tmp_path: Path) -> None:
+def test_torchrun_starts_doctor_which_leaves_its_records_and_no_other_file(tmp_path: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*torchrun, "-m", "bench", "doctor", "--results", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False)
     assert done.returncode == 0, done.stderr
     assert "Ranks of this job" in done.stdout
-    (record,) = read_records(tmp_path / LINKS)
-    assert isinstance(record.measured, LinkSpeed)
-    assert record.measured.network_bytes_per_second is None
-    assert (record.experiment, record.circumstances.processes) == (None, 2)
-    assert [path.name for path in (tmp_path / LINKS).iterdir() if not path.name.startswith(".")] == [
-        f"{record.comparison}.link.2.json"
-    ]
+    link, states = read_records(tmp_path / LINKS)
+    assert isinstance(link.measured, LinkSpeed)
+    assert isinstance(states.measured, RankStates)
+    assert link.measured.network_bytes_per_second is None
+    for record, kind in ((link, "link"), (states, "ranks")):
+        assert (record.experiment, record.circumstances.processes) == (None, 2)
+        assert (tmp_path / LINKS / f"{record.comparison}.{kind}.2.json").is_file()
+    assert len([path for path in (tmp_path / LINKS).iterdir() if not path.name.startswith(".")]) == 2

@@ -13,10 +13,12 @@ from bench.__main__ import main
 from bench.console.progress import Progress
 from bench.experiments import EXPERIMENTS
 from bench.measure import costs
-from bench.orchestration.comparison import image_budgets, scopes, set_images
-from bench.orchestration.requests import AnyRequest, MemoryRequest, SpeedRequest, _collect_error
+from bench.orchestration.budgets import image_budgets
+from bench.orchestration.comparison import scopes, set_images
+from bench.orchestration.requests import AnyRequest, MemoryRequest, SpeedRequest
 from bench.orchestration.runner import Job, Runner
 from bench.record import Failure, Memory, Speed, read_record, read_records
+from bench.transfer.score import collect_error
 from tests.processes import LONGEST_SECONDS, have_ended, wait_until
 from tests.small import small
 
@@ -166,9 +168,9 @@ def test_four_methods_get_enough_rounds_for_three_ratios() -> None:
 
 def test_out_of_memory_within_a_tower_is_given_once() -> None:
     errors = list[str]()
-    with _collect_error(errors, "the first task"):
+    with collect_error(errors, "the first task"):
         raise ValueError("no such task")
     expected = "the first task: ValueError: no such task; the second task: MemoryError: out of memory"
-    outer, inner = _collect_error(errors, "the tower"), _collect_error(errors, "the second task")
+    outer, inner = collect_error(errors, "the tower"), collect_error(errors, "the second task")
     with pytest.raises(RuntimeError, match=f"^{expected}$"), outer, inner:
         raise MemoryError("out of memory")

@@ -26,7 +26,7 @@ from bench.plan.collectives import (
     step_collectives,
     total_seconds,
 )
-from bench.plan.link_speed import measure_link
+from bench.plan.link_speed import _measure
 from bench.plan.workload import (
     count_flops_per_image,
     count_parameters,
@@ -303,6 +303,6 @@ def test_bandwidth_is_finite_where_noise_hides_the_sending(monkeypatch: pytest.M
     taken = iter([[3e-3, 2e-3], [1e-3, 4e-3]])  # one number took longer than the many
     monkeypatch.setattr("torch.distributed.get_world_size", lambda _: RANKS)
     monkeypatch.setattr("bench.plan.link_speed._all_reduce_seconds", lambda *_: next(taken))
-    speed, latency = measure_link(1 << 20, CPU, None, 2)
+    speed, latency = _measure(1 << 20, CPU, None, 2)
     assert speed == pytest.approx((1 << 20) / 1e-4)
     assert latency == pytest.approx(2.5e-3 / 2)

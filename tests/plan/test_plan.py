@@ -21,6 +21,7 @@ from bench.cli.plan import INTERCONNECT
 from bench.config import Experiment
 from bench.environment.circumstances import CHECKOUT, Circumstances
 from bench.environment.gpu_specs import GPU_SPECS, find_gpu_spec
+from bench.environment.links import LinkSpeed
 from bench.experiments import EXPERIMENTS
 from bench.measure.throughput import images_per_second
 from bench.orchestration.batch_search import guess_batch_size
@@ -47,7 +48,7 @@ from bench.plan.published import (
     predict_gpu_rate,
 )
 from bench.plan.records import TimedRuns, estimate_max_batch, measured_compute, measured_interconnect
-from bench.record import BatchTrial, Flops, LinkSpeed, Memory, Record, Speed, record_path, write_record
+from bench.record import BatchTrial, Flops, Memory, Record, Speed, record_path, write_record
 from bench.settings import with_batch_size
 from tests.processes import LONGEST_SECONDS, wait_until
 
@@ -430,7 +431,7 @@ def test_options_replace_measured_links_and_these_the_data_sheet(tmp_path: Path)
         "GPUs per node": ("4", "measured:"),
         "links within a node": ("200", "measured:"),
         "links within a node, latency": ("7", "given"),
-        "network": ("40", "data"),
+        "network": ("40", "80%"),
         "network, latency": ("4", "NCCL's"),
     }
     assert measured_interconnect(written(_made(tmp_path / "nodes"), link()), GPU_SPECS["h100"]) == pytest.approx(
@@ -445,8 +446,8 @@ def test_options_replace_measured_links_and_these_the_data_sheet(tmp_path: Path)
         (["clip-tiny"], "give one"),
         (["clip-tiny", "--device", "h100", "--record", "RECORDS"], "give one"),
         (["clip-tiny", "--device", "h10"], "no device named 'h10'; did you mean 'h100'?"),
-        (["clip-tiny", "--device", "l40s"], "give --network-gbs"),
-        (["clip-tiny", "--record", "RECORDS"], "give --per-node, --link-gbs, --network-gbs"),
+        (["clip-tiny", "--device", "l40s"], "give --links or --network-gbs"),
+        (["clip-tiny", "--record", "RECORDS"], "give --links or --per-node, --link-gbs, --network-gbs"),
         (["clip-tin", "--device", "h100"], "did you mean 'clip-tiny'?"),
         (["siglip-tiny", "--record", "RECORDS", *LINKS], "no speed record of siglip-tiny: it has clip-tiny"),
         (["siglip-tiny", "--record", "RECORDS", *LINKS], "differs in method: siglip / clip"),

@@ -1,0 +1,63 @@
+"""How long runs take on a machine: expected, or from a short measured run; and what fits into a time."""
+
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.config import Experiment
+
+CURVE_SECONDS = {"few-shot": 2.0, "label-fractions": 3.0}  # per subject on one task; others take SCORING_SECONDS
+SCORING_SECONDS = 4.0  # per subject, where an image takes 1 / 900 s
+MAX_SEEDS, MAX_IMAGES, MIN_IMAGES, IMAGES_STEP = 5, 80_000, 20_000, 1_000  # of a training that is planned by time
+
+
+START_SECONDS = 4.0  # from the start of a process to its first step, on two cores
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The speed of a machine at the tiny scale; by default that of two cores, which progress corrects."""
+
+    start_seconds: float = START_SECONDS
+    seconds_per_image: float = 1 / 900  # of a training step on all cores
+
+    def slowed(self, times: float) -> "Pace":
+        """Return the pace of a machine that takes so many times as long."""
+        return Pace(times * self.start_seconds, times * self.seconds_per_image)
+
+    @property
+    def few_steps_seconds(self) -> float:
+        """Expect the seconds of a run of a few steps."""
+        return self.start_seconds + 900 * self.seconds_per_image
+
+    def speed_seconds(self, experiment: Experiment) -> float:
+        """Expect the seconds of a speed run."""
+        steps = experiment.warmup_steps + (experiment.windows + 2) * experiment.steps_per_window
+        return self.start_seconds + steps * experiment.batch_size * self.seconds_per_image
+
+    def training_seconds(self, experiment: Experiment, budgets: Mapping[str, int]) -> float:
+        """Expect the seconds of a training on one core."""
+        cooldowns = experiment.cooldown_share * (sum(budgets.values()) - max(budgets.values()))
+        return self.start_seconds + (max(budgets.values()) + cooldowns) * self.seconds_per_image
+
+    def scoring_seconds(self, num_subjects: int, protocols: Sequence[str]) -> float:
+        """Expect the seconds of a process that scores so many subjects on one core."""
+        seconds_per_subject = sum(CURVE_SECONDS.get(protocol, 0.0) for protocol in protocols) or SCORING_SECONDS
+        return self.start_seconds + 900 * self.seconds_per_image * seconds_per_subject * num_subjects
+
+
+TWO_CORES = Pace()
+
+
+def fit_trainings(expected_seconds: Callable[[int, int], float], seconds: float) -> tuple[int, int]:
+    """Return the images and the seeds of trainings that fit into a time; the fewest if none fit.
+
+    `expected_seconds` is of the whole comparison, given both. Seeds are added at `MAX_IMAGES`: the interval over them
+    says more than longer trainings of one.
+    """
+    for seeds in range(MAX_SEEDS, 0, -1):
+        if expected_seconds(MAX_IMAGES, seeds) <= seconds:
+            return MAX_IMAGES, seeds
+    sizes = range(MIN_IMAGES, MAX_IMAGES, IMAGES_STEP)
+    num_fitting = bisect_right(sizes, seconds, key=lambda size: expected_seconds(size, 1))
+    return sizes[max(0, num_fitting - 1)], 1

@@ -1,0 +1,72 @@
+"""Images and seeds of the default comparison are those that fit into its time."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import bench.cli.compare as compare_module
+from bench.cli.compare import Bench
+from bench.console.console import OK
+from bench.experiments import COMPARED, EXPERIMENTS
+from bench.orchestration.comparison import set_images
+from bench.orchestration.pace import IMAGES_STEP, MAX_IMAGES, MAX_SEEDS, MIN_IMAGES, TWO_CORES, Pace, fit_trainings
+from bench.orchestration.trial import plan_default
+from bench.record import record_path, write_record
+from tests.orchestration.test_comparison import timed
+
+paces = st.builds(Pace, st.floats(0.5, 60), st.floats(1e-5, 1e-2))
+
+
+@given(st.floats(0, 1e4), st.floats(1e-5, 1), st.floats(0, 1e5))
+def test_most_that_fits_is_chosen(fixed: float, per_image: float, seconds: float) -> None:
+    def expected(images: int, seeds: int) -> float:
+        return fixed + per_image * images * seeds
+
+    images, seeds = fit_trainings(expected, seconds)
+    is_least, is_most = (images, seeds) == (MIN_IMAGES, 1), (images, seeds) == (MAX_IMAGES, MAX_SEEDS)
+    assert expected(images, seeds) <= seconds or is_least
+    more = (MAX_IMAGES, seeds + 1) if images == MAX_IMAGES else (images + IMAGES_STEP, 1)
+    assert is_most or expected(*more) > seconds
+
+
+@settings(max_examples=15)
+@given(paces, st.floats(1, 100), st.floats(1, 10))
+def test_more_time_or_a_faster_machine_never_trains_less(pace: Pace, minutes: float, times: float) -> None:
+    def size(minutes: float, pace: Pace) -> tuple[int, int]:
+        plan = plan_default(minutes, pace)
+        return len(plan.scope.seeds), plan.experiments[0].images
+
+    assert size(minutes, pace) <= size(times * minutes, pace)
+    assert size(minutes, pace) >= size(minutes, pace.slowed(times))
+    plan = plan_default(minutes, pace)
+    assert plan.expected_seconds <= 60 * minutes or size(minutes, pace) == (1, MIN_IMAGES)
+    slower = plan_default(minutes * times, pace.slowed(times))
+    assert slower.expected_seconds == pytest.approx(times * plan.expected_seconds)
+
+
+def test_resumed_comparison_keeps_its_images_and_a_new_one_plans_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: list[Any] = []
+
+    def compared(_: Bench, experiments: list[Any], *_more: Any) -> int:
+        given.extend(experiments)
+        return OK
+
+    monkeypatch.setattr(compare_module, "run_trial", lambda: (None, [], TWO_CORES))
+    monkeypatch.setattr(Bench, "_compare", compared)
+    with pytest.raises(ValueError, match="no 'default' comparison to resume"):
+        Bench(resume=True, results=tmp_path).run()
+    path = record_path(tmp_path, "20260101T000000-default", "speed", "x")
+    write_record(timed(set_images(EXPERIMENTS["clip-tiny"], 33_000), 1000.0, 0), path)
+    assert Bench(resume=True, results=tmp_path).run() == OK
+    assert [one.images for one in given] == [33_000] * len(COMPARED)
+    given.clear()
+    assert Bench(minutes=1, results=tmp_path).run() == OK
+    assert [one.images for one in given] == [MIN_IMAGES] * len(COMPARED)
+    text = capsys.readouterr().err
+    assert "planned: 10 rounds of speed, 1 seed of 20,000 images for each method" in text
+    assert "--minutes 2 would do: 10 rounds" in text
