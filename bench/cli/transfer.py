@@ -1,9 +1,6 @@
 """The verb `transfer`: scores towers on transfer tasks, beside baselines."""
 
 import hashlib
-import json
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -25,10 +22,9 @@ from bench.catalog import (
 from bench.cli.options import Json, Protocols, Results, Tasks, finish
 from bench.config import Experiment, choose
 from bench.console.console import PROGRAM
-from bench.environment.circumstances import CHECKOUT
 from bench.experiments import EXPERIMENTS
 from bench.old_names import upgrade_typed_task
-from bench.orchestration.comparison import Comparison, Scope
+from bench.orchestration.comparison import Scope
 from bench.orchestration.preflight import open_comparison
 from bench.towers.provenance import is_made_here, latest_towers, read_provenance
 from bench.transfer.prompt_templates import read_templates
@@ -86,7 +82,9 @@ class Transfer:
             tasks=tasks,
             reads_data=False,
         )
-        _require_openable(comparison, root, every, on_disk)
+        from bench.transfer.opening import require_openable
+
+        require_openable(comparison.results, root, every, on_disk)
         subjects = [*map(ScoringSubject, towers), *(ScoringSubject(tower, "reference") for tower in references)]
         subjects += _random_init_subjects(every, trained_by)
         comparison.score_towers(subjects, [], tasks, protocols, root=root, templates=templates)
@@ -127,13 +125,3 @@ def _choose_tasks_and_protocols(tasks: Sequence[str], protocols: Sequence[str]) 
         if not compatible_pairs(RANDOM_INIT, tasks, [protocol]):
             raise ValueError(f"{protocol} scores tasks that have {PROTOCOLS[protocol].kind}: add such a --task")
     return tasks, protocols
-
-
-def _require_openable(comparison: Comparison, root: str, towers: Sequence[str], tasks: Sequence[str]) -> None:
-    """Open towers and on-disk tasks once in a separate process; ValueError if one cannot be opened."""
-    command = [sys.executable, "-m", "bench.transfer.preload_check"]
-    command += [str(comparison.results), root, json.dumps(towers), json.dumps(tasks)]
-    done = subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        failure = f"opening {', '.join([*towers, *tasks])} failed with exit code {done.returncode}"
-        raise ValueError(done.stdout.strip() or failure)

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from scipy.optimize import minimize
 from torch import Tensor
-from torchmetrics.functional.classification import multilabel_average_precision
 
 from bench.console.console import log
 from bench.scores import TaskMetric, TaskTraining
@@ -135,6 +134,8 @@ def mean_average_precision(scores: Scores, part: MultiLabelPart) -> MeanAverageP
 
     ValueError for a score that is not finite, or where no image shows any class.
     """
+    from torchmetrics.functional.classification import multilabel_average_precision  # whose import takes a second
+
     if not np.isfinite(scores).all():
         raise ValueError("a score is not finite")
     shown = part.labels.any(axis=0)

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from torchmetrics.classification import MulticlassJaccardIndex
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
@@ -125,6 +124,8 @@ def mean_iou(
     Classes without a true or predicted pixel are left out, and so are IGNORED pixels. `predict` takes pairs and a side
     in pixels, and yields the class of each pixel.
     """
+    from torchmetrics.classification import MulticlassJaccardIndex  # whose import takes a second
+
     metric = MulticlassJaccardIndex(num_classes, average="macro", ignore_index=IGNORED, validate_args=False)
     for first in range(0, len(part), PREDICT_BATCH_SIZE):
         pairs = [part[row] for row in range(first, min(first + PREDICT_BATCH_SIZE, len(part)))]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.console.console import log
+from bench.console.console import describe_error, log
 from bench.experiments import EXPERIMENTS
 from bench.towers.tower_from import FOLDER_CONFIG, FOLDER_WEIGHTS, load_tower
 from bench.train.checkpoints import (
@@ -21,7 +21,7 @@ from bench.train.checkpoints import (
     write_checkpoint,
 )
 from bench.transfer.multi_label import task_metrics
-from bench.transfer.preload_check import main as opened
+from bench.transfer.opening import require_openable
 from bench.transfer.score import open_extractor
 from bench.transfer.tasks.named_tasks import load_task
 from tests.chaos.made import encode_image, make_image
@@ -154,8 +154,10 @@ def _task(name: str, write: Callable[[Path], None]) -> Attack:
 
     def attack(folder: Path) -> object:
         write(folder / "task")
-        if wrong := opened(folder / "out", str(folder / "task"), [], [name]):
-            log(wrong)
+        try:
+            require_openable(folder / "out", str(folder / "task"), [], [name])
+        except (ValueError, OSError) as error:
+            log(describe_error(error))
             return None
         task = load_task(name, folder / "out", str(folder / "task"))
         scores = np.zeros((len(task.test.images), len(task.classes)))

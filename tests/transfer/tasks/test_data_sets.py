@@ -9,7 +9,7 @@ import pytest
 from torchvision import datasets
 
 from bench.catalog import DATA_SETS
-from bench.transfer.preload_check import main
+from bench.transfer.opening import require_openable
 from bench.transfer.tasks.data_sets import data_set_task
 from bench.transfer.tasks.file_tasks import FoundPart, folder_task, make_task
 from bench.transfer.tasks.image_sources import FileImageSource, UnreadableImageError
@@ -151,8 +151,11 @@ def test_missing_data_set_error_shows_the_layout(name: str, tmp_path: Path) -> N
     assert not list(tmp_path.iterdir())
 
 
-def test_preload_check_reports_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_task_that_cannot_be_opened_is_an_error_before_the_scoring(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = folders(tmp_path / "set", {"train": 8, "val": 2})
-    assert main(tmp_path, str(root), [], ["imagefolder"]) == ""
+    require_openable(tmp_path, str(root), [], ["imagefolder"])
     assert "no validation part is there; 6 of 24 images" in capsys.readouterr().err
-    assert "does not hold the train part of dtd" in main(tmp_path, str(root), [], ["dtd"])
+    with pytest.raises(ValueError, match="does not hold the train part of dtd"):
+        require_openable(tmp_path, str(root), [], ["dtd"])
