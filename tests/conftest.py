@@ -17,6 +17,7 @@ from hypothesis import settings
 from jaxtyping import install_import_hook
 
 with install_import_hook(["bench", "models", "losses"], "beartype.beartype"):
+    gc.disable()  # until the tests are collected
     import bench.measure.speed
     import bench.methods
     import bench.train.loop
@@ -51,6 +52,7 @@ def pytest_collection_finish() -> None:
     """Leave imported modules and collected tests out of later garbage collections, which would look at each again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_keyboard_interrupt() -> None:

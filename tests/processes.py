@@ -21,16 +21,6 @@ if TYPE_CHECKING:
     import subprocess
 
 T = TypeVar("T")
-# Imported once, before the processes part.
-PRELOAD = [
-    "open_clip.loss",
-    "torch.nn.parallel",
-    "bench.train.loop",
-    "bench.transfer.score",
-    "bench.orchestration.worker",
-    "bench.measure.memory",
-    "tests.tokenised",
-]
 LONGEST_SECONDS = 300  # after which a test that waits has hung; no law depends on it, however busy the machine
 
 
@@ -63,7 +53,7 @@ def have_ended(processes: list[psutil.Process]) -> bool:
 def forkserver() -> Any:
     """Return the context of processes that fork from one which has imported everything."""
     context = mp.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
+    context.set_forkserver_preload(["tests.preloaded"])
     return context
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from bench.console.console import INTERRUPTED, StopRequest, describe_error, log, printable, record_signals
 from bench.environment.files import atomic_write
+from bench.environment.imports import uncollected_imports
 from bench.environment.rank_info import torchrun_env
 from bench.environment.slots import wait_for_slot
 from bench.orchestration.processes import die_with_parent
@@ -60,6 +61,8 @@ def main() -> None:
             die_with_parent(int(os.environ[PARENT]))
         wait_for_slot()
         with record_signals() if request.saves_checkpoints else nullcontext() as stop:  # torch's import takes seconds
+            with uncollected_imports():
+                import bench.train.distributed  # noqa: F401 - and with it torch and open_clip
             run_request(request, stop)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -1,0 +1,13 @@
+"""What is imported once, before the processes of tests part."""
+
+from importlib import import_module
+
+from bench.environment.imports import uncollected_imports
+
+MODULES = (
+    *("open_clip.loss", "torch.nn.parallel", "bench.train.loop", "bench.transfer.score"),
+    *("bench.orchestration.worker", "bench.measure.memory", "tests.tokenised"),
+)
+with uncollected_imports():
+    for module in MODULES:
+        import_module(module)
