@@ -4,16 +4,25 @@ import random
 import string
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from open_clip.tokenizer import SimpleTokenizer
 
 from bench.labels import subwords
-from bench.labels.subwords import MAX_CAPTION_BYTES, SubwordIds, tokenizer
+from bench.labels.subwords import MAX_CAPTION_BYTES, SubwordIds, clean_text, repair_text, tokenizer
 
 encode_caption = subwords.encode_caption.__wrapped__  # the tests share a cache of captions
 
 
 def test_subwords_equal_open_clips_tokenizer() -> None:
-    for caption in ("a dog", "", "ein Hünd \U0001f436", "a dog and a cat " * 100):
-        assert encode_caption(caption) == tokenizer().encode(caption)
+    plain = SimpleTokenizer()
+    for caption in ("a dog", "", "ein Hünd \U0001f436", "A dog &amp; a  cat " * 100):
+        assert encode_caption(caption) == plain.encode(caption)
+
+
+@given(st.one_of(st.text(), st.text(st.characters(max_codepoint=127))))
+def test_captions_are_cleaned_as_by_open_clip(text: str) -> None:
+    assert clean_text(text) == repair_text(text)
 
 
 @pytest.mark.parametrize("unit", ["a", "é", "犬", "\U0001f436", "a dog "])
