@@ -6,7 +6,7 @@ from bench.environment.imports import uncollected_imports
 
 MODULES = (
     *("open_clip.loss", "torch.nn.parallel", "bench.train.loop", "bench.transfer.score"),
-    *("bench.orchestration.worker", "bench.measure.memory", "tests.tokenised"),
+    *("bench.orchestration.worker", "bench.measure.memory", "pandas", "tests.tokenised"),
 )
 with uncollected_imports():
     for module in MODULES:
