@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
+from bench.environment.imports import uncollected_imports
 from bench.environment.rank_info import RankInfo, restart_count, torchrun_env
 from bench.orchestration.requests import AnyRequest
 
@@ -115,7 +116,8 @@ def connect_coordinator() -> Coordinator | None:
     rank_info = torchrun_env()
     if rank_info.world_size == 1:
         return None
-    from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+    with uncollected_imports():
+        from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
     agent_shares = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
