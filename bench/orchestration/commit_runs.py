@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -109,6 +110,7 @@ class _SuitesRun:
         return f"the suites of {self.tree.name} failed with exit code {self.process.returncode}:\n{last}"
 
 
+@cache
 def current_fingerprint() -> str:
     """Return the fingerprint of this machine, from a separate process because it imports torch."""
     command = [sys.executable, "-m", "bench.environment.machine"]
