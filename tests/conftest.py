@@ -30,6 +30,7 @@ from bench.console.console import INTERRUPTED
 from bench.data.manifest import pack_cache
 from bench.data.pack import PackImages, load_pack_images
 from bench.data.pack import main as decode
+from bench.environment.files import hold_lock
 from tests.processes import Parting
 
 # Of several workers each has a core. What a test starts is no worker: there pytest-benchmark would time nothing.
@@ -72,10 +73,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A user's cache of the session's own, in which the pack is decoded once."""
+def user_cache(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Path]:
+    """A user's cache of the session's own, which its workers share: the pack is decoded once."""
+    own = tmp_path_factory.getbasetemp()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("user-cache")))
+        patch.setenv("XDG_CACHE_HOME", str((own if worker_id == "master" else own.parent) / "user-cache"))
         yield pack_cache()
 
 
@@ -83,7 +85,7 @@ def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def results(user_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results folder whose cache is the user's."""
     folder = tmp_path_factory.mktemp("results")
-    user_cache.mkdir(exist_ok=True)
+    user_cache.mkdir(parents=True, exist_ok=True)
     (folder / "cache").symlink_to(user_cache)
     return folder
 
@@ -96,7 +98,8 @@ def images(user_cache: Path) -> PackImages:
 @pytest.fixture(scope="session")
 def decoded(results: Path) -> Path:
     """The same folder, once all of the pack's images are decoded."""
-    decode()
+    with (results / "cache" / "decoding").open("w") as file, hold_lock(file, wait=True):
+        decode()
     return results
 
 
