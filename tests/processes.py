@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from bench.console.console import describe_error
 from bench.orchestration.request_base import Request
 from bench.orchestration.runner import Runner
 from bench.orchestration.worker import run_request
@@ -96,11 +97,18 @@ class Parting(Runner):
     """Carries out each run in a process of its own, without the seconds that a fresh one imports for."""
 
     def _start(self, request: Request, *_: Any, **__: Any) -> str:
-        process = started(_carried_out, request)
+        reasons = forkserver().SimpleQueue()
+        process = started(_carried_out, request, reasons)
         process.join()
-        return f"ended with exit code {process.exitcode}" if process.exitcode else ""
+        if not process.exitcode:
+            return ""
+        return f"ended with exit code {process.exitcode}" if reasons.empty() else str(reasons.get())
 
 
-def _carried_out(request: Request) -> None:
+def _carried_out(request: Request, reasons: Any) -> None:
     torch.set_num_threads(1)
-    run_request(request)
+    try:
+        run_request(request)
+    except Exception as error:
+        reasons.put(describe_error(f"{type(error).__name__}: {error}"))
+        raise

@@ -34,6 +34,7 @@ def timed(results: Path) -> set[str]:
     return {record.experiment.method for record in found if record.experiment}
 
 
+@pytest.mark.usefixtures("forked_runs")
 def test_nan_loss_is_a_recorded_failure(own_results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["measure", "clip-tiny", *ONE_ROUND, "--set", "learning_rate=1e30", "--set", "clip_norm=null"]
     assert main([*arguments, "--set", "warmup_steps=4", "--results", str(own_results)]) == 3

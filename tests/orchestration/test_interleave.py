@@ -3,12 +3,16 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from bench.console.progress import Progress
+from bench.orchestration.request_base import Request
 from bench.orchestration.requests import SpeedRequest
 from bench.orchestration.runner import Job, Runner, Slot, round_robin
 from bench.record import Speed, read_record
+from tests.processes import Parting
 from tests.small import small
 
 RUN = """
@@ -58,9 +62,17 @@ def test_run_ends_if_its_scheduler_is_gone(tmp_path: Path) -> None:
     assert run.wait(30) == 1
 
 
+class OthersPart(Parting):
+    """Starts runs with a slot as a command does; others fork."""
+
+    def _start(self, request: Request, *given: Any, slot: Slot | None = None, **named: Any) -> str:
+        start = super()._start if slot is None else partial(Runner._start, self, slot=slot)
+        return start(request, *given, **named)
+
+
 def test_interleaved_speed_runs_leave_the_same_records(results: Path) -> None:
     """One is there already, and does not keep the other from its turns."""
-    runner, experiments = Runner(Progress(0.0)), [small("catlip", windows=3), small("clip")]
+    runner, experiments = OthersPart(Progress(0.0)), [small("catlip", windows=3), small("clip")]
     jobs = [
         Job(SpeedRequest(results=str(results), comparison="turns", experiment=one), one.name, 1.0)
         for one in experiments
@@ -77,7 +89,7 @@ def test_interleaved_speed_runs_leave_the_same_records(results: Path) -> None:
 
 
 def test_failed_interleaved_run_is_recorded_and_the_others_continue(results: Path) -> None:
-    runner = Runner(Progress(0.0))
+    runner = OthersPart(Progress(0.0))
     broken = small("catlip", learning_rate=1e30, name="diverges")
     requests = [
         SpeedRequest(results=str(results), comparison="fails", experiment=one) for one in (broken, small("clip"))

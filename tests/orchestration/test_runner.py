@@ -19,7 +19,7 @@ from bench.orchestration.requests import AnyRequest, MemoryRequest, SpeedRequest
 from bench.orchestration.runner import Job, Runner
 from bench.record import Failure, Memory, Speed, read_record, read_records
 from bench.transfer.score import collect_error
-from tests.processes import LONGEST_SECONDS, have_ended, wait_until
+from tests.processes import LONGEST_SECONDS, Parting, have_ended, wait_until
 from tests.small import small
 
 ROOT = Path(__file__).parents[2]
@@ -29,8 +29,8 @@ def request(results: Path, kind: type[AnyRequest] = SpeedRequest, **changes: obj
     return kind(results=str(results), comparison="c", experiment=small("catlip", **changes))
 
 
-def run(*jobs: Job, lanes: int = 1) -> Runner:
-    runner = Runner(Progress(1.0))
+def run(*jobs: Job, lanes: int = 1, kind: type[Runner] = Runner) -> Runner:
+    runner = kind(Progress(1.0))
     runner.run(jobs, max_parallel=lanes, threads=1)
     return runner
 
@@ -52,7 +52,7 @@ def test_a_run_leaves_its_record_and_is_not_run_again(results: Path, capfd: pyte
 def test_failed_run_is_recorded_and_the_others_continue(results: Path) -> None:
     bad = Job(request(results, tower="no-such-tower", seed=7), "speed of a tower that is not", 1.0)
     good = Job(request(results, kind=MemoryRequest), "memory of catlip", 1.0)
-    runner = run(bad, good, lanes=2)
+    runner = run(bad, good, lanes=2, kind=Parting)
     assert len(runner.failures) == 1
     failure = next(r.measured for r in read_records(results, "c") if isinstance(r.measured, Failure))
     assert "no tower named 'no-such-tower'" in failure.reason
