@@ -35,6 +35,7 @@ from tests.processes import Parting
 
 # Of several workers each has a core. What a test starts is no worker: there pytest-benchmark would time nothing.
 THREADS = 1 if os.environ.pop("PYTEST_XDIST_WORKER", "") else 2
+LONGEST_FILES = ("test_distributed.py", "test_faults.py", "test_runner.py", "test_parts.py", "test_instruments.py")
 # How long an example takes on a busy machine is no law. The same examples each time: `--hypothesis-profile explore`
 # looks for others.
 settings.register_profile("explore", deadline=None)
@@ -47,6 +48,12 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the longest files first, lest one worker ends long after the others."""
+    items.sort(key=lambda item: item.path.name not in LONGEST_FILES)
 
 
 def pytest_collection_finish() -> None:

@@ -43,12 +43,18 @@ def count_flops_per_image(experiment: Experiment, captions: Sequence[Tokens]) ->
     costs, model = count_costs(experiment), _build_model(experiment)
     layers = [one for name, one in model.named_parameters() if name.split(".")[0] in ("head", "projection")]
     last_layer_flops = 2 * sum(one.numel() for one in layers if one.ndim == 2)  # noqa: PLR2004
-    per_caption = [text_forward_flops(model, batch.to(META)) / len(batch.lengths) for batch in captions]
+    of_shape = {_shapes(batch): batch for batch in captions}  # batches of equal shapes have equal FLOPs
+    flops = {shapes: text_forward_flops(model, batch.to(META)) for shapes, batch in of_shape.items()}
+    per_caption = [flops[_shapes(batch)] / len(batch.lengths) for batch in captions]
     return FlopsPerImage(
         forward=costs.image_flops + (fmean(per_caption) if per_caption else 0.0) + last_layer_flops,
         teacher=float(costs.teacher_flops),
         is_recomputed=experiment.activation_checkpointing,
     )
+
+
+def _shapes(batch: Tokens) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(ids.shape) for ids in (*batch.groups, batch.lengths))
 
 
 def assume_compute(
