@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import subprocess
 
 T = TypeVar("T")
-LONGEST_SECONDS = 300  # after which a test that waits has hung; no law depends on it, however busy the machine
+LONGEST_SECONDS = 1200  # after which a test that waits has hung; no law depends on it, however busy the machine
 
 
 def wait_until(holds: Callable[[], T], running: "subprocess.Popen[Any] | None" = None) -> T:
