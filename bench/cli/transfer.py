@@ -22,6 +22,7 @@ from bench.catalog import (
 from bench.cli.options import Json, Protocols, Results, Tasks, finish
 from bench.config import Experiment, choose
 from bench.console.console import PROGRAM
+from bench.environment.imports import uncollected_imports
 from bench.experiments import EXPERIMENTS
 from bench.old_names import upgrade_typed_task
 from bench.orchestration.comparison import Scope
@@ -82,8 +83,8 @@ class Transfer:
             tasks=tasks,
             reads_data=False,
         )
-        from bench.transfer.opening import require_openable
-
+        with uncollected_imports():  # of torch, too
+            from bench.transfer.opening import require_openable
         require_openable(comparison.results, root, every, on_disk)
         subjects = [*map(ScoringSubject, towers), *(ScoringSubject(tower, "reference") for tower in references)]
         subjects += _random_init_subjects(every, trained_by)
