@@ -10,9 +10,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-import msgspec
 import psutil
 import pytest
 import torch
@@ -24,7 +24,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.config import Experiment
 from bench.data.stream import PackStream
 from bench.data.targets import Captions
-from bench.environment.circumstances import CHECKOUT
 from bench.environment.machine import default_device
 from bench.experiments import EXPERIMENTS
 from bench.measure.costs import count_flops
@@ -318,34 +317,18 @@ def test_a_speed_run_records_every_window_and_phase(method: str, text: list[str]
     assert 0 < speed.wait_share < 1
 
 
-COMPILED = """
-import sys
-from functools import partial
-from pathlib import Path
-
-import torch
-
-from bench.config import Experiment
-from bench.measure.speed import measure_speed
-import msgspec
-
-torch.compile = partial(torch.compile, backend="eager")
-experiment = msgspec.json.decode(sys.argv[1], type=Experiment)
-speed = measure_speed(experiment, torch.device("cpu"), Path(sys.argv[2]), 0)
-print(msgspec.json.encode(speed).decode())
-"""
-
-
-def compiled(experiment: Experiment, results: Path) -> subprocess.CompletedProcess[str]:
-    """Measure with dynamo itself, whoever it hands its graphs to, in a process whose shapes are not checked."""
-    command = [sys.executable, "-c", COMPILED, msgspec.json.encode(experiment).decode(), str(results)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=CHECKOUT)
+def compiled(experiment: Experiment, results: Path) -> Speed:
+    """Measure with dynamo itself, whoever it hands its graphs to."""
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+        return measure_speed(experiment, CPU, results, 0)
 
 
 def test_window_with_a_compilation_is_discarded(results: Path) -> None:
     """Captions of new widths are new graphs."""
     experiment = small("clip", compile="on", warmup_steps=1, windows=5, steps_per_window=1)
-    speed = msgspec.json.decode(compiled(experiment, results).stdout, type=Speed)
+    speed = in_child(compiled, experiment, results)  # whose shapes are not checked
     void = [name for name in speed.not_measured if name.startswith("window ")]
     assert 0 < len(speed.window_seconds) == experiment.windows - len(void) < experiment.windows
     assert speed.compilation["graphs"] > len(void)
@@ -353,9 +336,11 @@ def test_window_with_a_compilation_is_discarded(results: Path) -> None:
 
 
 def test_run_with_compilation_in_every_window_fails_with_the_reason(results: Path) -> None:
-    done = compiled(small("clip", compile="on", warmup_steps=1, windows=1, steps_per_window=2), results)
-    assert "no window can be used (" in done.stderr
-    assert " graphs were compiled in it): give the experiment more warmup_steps, or cool the GPU" in done.stderr
+    experiment = small("clip", compile="on", warmup_steps=1, windows=1, steps_per_window=2)
+    with pytest.raises(RuntimeError) as error:
+        in_child(compiled, experiment, results)
+    assert "no window can be used (" in str(error.value)
+    assert " graphs were compiled in it): give the experiment more warmup_steps, or cool the GPU" in str(error.value)
 
 
 def read_as_slowed(monkeypatch: pytest.MonkeyPatch, *percent: float) -> None:
