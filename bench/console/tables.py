@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from bench.console.console import printable, printable_lines
 from bench.old_names import split_name
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class Table:
 
 def print_tables(tables: Sequence[Table], json_file: Path | None = None) -> None:
     """Print the tables that have rows to standard output; write all tables by title to a JSON file if given."""
+    import pandas as pd  # which takes half a second
+
     if json_file is not None:
         figures = {table.title: {"rows": list(table.rows), "note": table.note} for table in tables}
         json_file.write_text(json.dumps(figures, indent=1, allow_nan=False))
