@@ -1,6 +1,7 @@
 """Tokens per caption, FLOPs and communicated parameters of an experiment; the latter counted on the `meta` device."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 
@@ -11,7 +12,14 @@ from torch import nn
 from bench.config import CONTRASTIVE, Experiment
 from bench.data.targets import Tokens
 from bench.environment.gpu_specs import GpuSpec
-from bench.measure.costs import META, build_on_meta, count_costs, forward_flops_as_released, text_forward_flops
+from bench.measure.costs import (
+    META,
+    build_on_meta,
+    count_costs,
+    forward_flops_as_released,
+    meta_captions,
+    text_forward_flops,
+)
 from bench.plan.calibration import PredictedUtilisation, published_model
 from bench.plan.collectives import Interconnect, ParameterCounts
 from bench.plan.model import OVERLAP, Cluster, ComputeProfile, FlopsPerImage, PlanCase, assumed_compute, plan_step
@@ -43,9 +51,9 @@ def count_flops_per_image(experiment: Experiment, captions: Sequence[Tokens]) ->
     costs, model = count_costs(experiment), _build_model(experiment)
     layers = [one for name, one in model.named_parameters() if name.split(".")[0] in ("head", "projection")]
     last_layer_flops = 2 * sum(one.numel() for one in layers if one.ndim == 2)  # noqa: PLR2004
-    of_shape = {_shapes(batch): batch for batch in captions}  # batches of equal shapes have equal FLOPs
-    flops = {shapes: text_forward_flops(model, batch.to(META)) for shapes, batch in of_shape.items()}
-    per_caption = [flops[_shapes(batch)] / len(batch.lengths) for batch in captions]
+    per_caption = [
+        flops / len(batch.lengths) for flops, batch in zip(text_flops(model, captions), captions, strict=True)
+    ]
     return FlopsPerImage(
         forward=costs.image_flops + (fmean(per_caption) if per_caption else 0.0) + last_layer_flops,
         teacher=float(costs.teacher_flops),
@@ -53,8 +61,21 @@ def count_flops_per_image(experiment: Experiment, captions: Sequence[Tokens]) ->
     )
 
 
-def _shapes(batch: Tokens) -> tuple[tuple[int, ...], ...]:
-    return tuple(tuple(ids.shape) for ids in (*batch.groups, batch.lengths))
+def text_flops(model: nn.Module, captions: Sequence[Tokens]) -> list[int]:
+    """Return the FLOPs of the text tower's forward over batches: each width, and each size of packed ones, counts once.
+
+    A caption has the FLOPs of its width, whatever lies beside it.
+    """
+    of_caption = cache(lambda width: text_forward_flops(model, meta_captions(1, width)))
+    sizes = [(len(batch.groups[0]), len(batch.lengths)) for batch in captions]
+    packed = {size: batch for size, batch in zip(sizes, captions, strict=True) if batch.positions is not None}
+    of_packed = {size: text_forward_flops(model, batch.to(META)) for size, batch in packed.items()}
+    return [
+        sum(rows * of_caption(width) for width, rows in batch.rows_by_width.items())
+        if batch.positions is None
+        else of_packed[size]
+        for size, batch in zip(sizes, captions, strict=True)
+    ]
 
 
 def assume_compute(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from bench.config import CONTRASTIVE, METHOD_NAMES, Sharding, TextPadding
 from bench.data.pack import load_pack_images
 from bench.data.targets import Captions
-from bench.measure.costs import count_flops
+from bench.measure.costs import META, build_on_meta, count_flops, text_forward_flops
 from bench.methods import get_method
 from bench.plan.collectives import (
     FP32_BYTES,
@@ -32,6 +32,7 @@ from bench.plan.workload import (
     count_parameters,
     mean_tokens,
     sample_captions,
+    text_flops,
 )
 from bench.train.build import build_train_state, build_untrained_tower, load_data
 from bench.train.distributed import ModelWithLoss, parallelize, world_group
@@ -288,6 +289,13 @@ def test_plan_computes_the_tokens_that_measure_counts(lengths: str, padding: Tex
     text = count_flops(experiment, batches).text_forward / experiment.batch_size
     forward, without = (count_flops_per_image(experiment, captions).forward for captions in (planned, []))
     assert forward - without == pytest.approx(text, rel=0.05)
+
+
+@pytest.mark.parametrize("padding", ["bucketed", "packed"])
+def test_flops_of_batches_are_those_of_each_counted_whole(padding: TextPadding, results: Path) -> None:
+    experiment = small("clip", batch_size=32, context_length=32, text_padding=padding)
+    captions, (_, model) = sample_captions(experiment, results)[:3], build_on_meta(experiment)
+    assert text_flops(model, captions) == [text_forward_flops(model, batch.to(META)) for batch in captions]
 
 
 def test_methods_without_a_text_tower_compute_no_tokens(results: Path) -> None:
