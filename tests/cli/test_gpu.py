@@ -19,6 +19,7 @@ from bench.cli.main import parse
 from bench.cli.options import experiment_from
 from bench.config import require_comparable_experiments
 from bench.orchestration.gpu_steps import STEPS, STEPS_FILE, Step, StepResult, StepResults, fastest_batch_size
+from bench.orchestration.processes import kill_at_end
 from bench.record import Record, record_path, write_record
 from tests.processes import LONGEST_SECONDS, wait_until
 from tests.small import circumstances, small
@@ -197,10 +198,10 @@ def test_real_pair_has_its_page_when_what_follows_is_killed_and_resume_completes
     patient = "import bench.cli.gpu; bench.cli.gpu.DEADLINE_FACTOR = 60; import sys; from bench.__main__ import main; "
     command = [sys.executable, "-c", f"{patient}sys.exit(main(sys.argv[1:]))", "gpu", "--device", "cpu"]
     command += ["--results", str(tmp_path), *chosen]
-    running = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    wait_until((tmp_path / "tiny-64.log").exists, running)
-    running.kill()
-    running.communicate(timeout=LONGEST_SECONDS)
+    running = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    with kill_at_end(running):
+        wait_until((tmp_path / "tiny-64.log").exists, running)
+        running.kill()
     assert statuses(tmp_path) == {"preflight": "ok", "tiny": "ok"}
     assert "catlip-tiny" in (tmp_path / "tiny.html").read_text()
     done = subprocess.run([*command, "--resume"], cwd=ROOT, capture_output=True, text=True, check=False)
