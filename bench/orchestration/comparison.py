@@ -261,7 +261,7 @@ class Comparison:
         jobs, processes = [], torchrun_env().world_size
         for seed, experiment in product(scope.seeds, self.experiments):
             budgets = image_budgets(experiment, speeds, half_way=scope.half_way, processes=processes)
-            seconds = self.pace.training_seconds(experiment, budgets) / self.max_parallel
+            seconds = self.pace.training_seconds(experiment, budgets, self.max_parallel)
             label = f"training of {experiment.name}, seed {seed}, {max(budgets.values()):,} images"
             fields = {"budgets": budgets, "checkpoint_config": checkpoint_config}
             jobs.append(self.new_job(TrainingRequest, replace(experiment, seed=seed), label, seconds, **fields))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from bench.config import Experiment
 
 CURVE_SECONDS = {"few-shot": 2.0, "label-fractions": 3.0}  # per subject on one task; others take SCORING_SECONDS
-SCORING_SECONDS = 4.0  # per subject, where an image takes 1 / 900 s
+SCORING_SECONDS = 6.5  # per subject, where an image takes 1 / 900 s
+PARALLEL_GAIN = 1.2  # images/s of trainings that share the cores, over those of one on all cores
 MAX_SEEDS, MAX_IMAGES, MIN_IMAGES, IMAGES_STEP = 5, 80_000, 20_000, 1_000  # of a training that is planned by time
 
 
@@ -35,10 +36,11 @@ class Pace:
         steps = experiment.warmup_steps + (experiment.windows + 2) * experiment.steps_per_window
         return self.start_seconds + steps * experiment.batch_size * self.seconds_per_image
 
-    def training_seconds(self, experiment: Experiment, budgets: Mapping[str, int]) -> float:
-        """Expect the seconds of a training on one core."""
+    def training_seconds(self, experiment: Experiment, budgets: Mapping[str, int], num_parallel: int) -> float:
+        """Expect a training's share of the seconds in which so many run in parallel."""
         cooldowns = experiment.cooldown_share * (sum(budgets.values()) - max(budgets.values()))
-        return self.start_seconds + (max(budgets.values()) + cooldowns) * self.seconds_per_image
+        seconds = (max(budgets.values()) + cooldowns) * self.seconds_per_image
+        return self.start_seconds / num_parallel + seconds / (PARALLEL_GAIN if num_parallel > 1 else 1)
 
     def scoring_seconds(self, num_subjects: int, protocols: Sequence[str]) -> float:
         """Expect the seconds of a process that scores so many subjects on one core."""
