@@ -2,6 +2,7 @@
 
 import math
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,8 +70,8 @@ class Bench:
     `catlip-bench report build` draws the page from them.
     """
 
-    # time for the comparison, planned by a trial run; disturbed rounds are repeated, which takes up to a quarter more
-    minutes: float = DEFAULT_MINUTES
+    # time for the comparison, planned by a trial run (default: 12); disturbed rounds are repeated beyond it
+    minutes: float | None = None
     smoke: bool = False  # one-minute check of all stages; its figures mean nothing
     full: bool = False  # three seeds and longer training, with intervals over seeds and test images
     resume: bool = False  # resume the newest comparison of this scope; recorded runs are not repeated
@@ -80,15 +81,19 @@ class Bench:
     def resume_hint(self) -> str:
         """The resume command."""
         options = "--resume" if self._scope == "default" else f"--resume --{self._scope}"
+        options += "" if self.minutes is None else f" --minutes {self.minutes:g}"
+        options += "" if self.results == Path("results") else f" --results {self.results}"
         return f"finished records are kept; resume with: nox -s bench -- {options} (or: {PROGRAM} {options})"
 
     def run(self) -> int:
         """Measure speed and memory, train, and score the towers."""
-        if not 0 < self.minutes < math.inf:
-            raise ValueError(f"--minutes must be positive, got {self.minutes}")
-        start = time.monotonic()
+        minutes = DEFAULT_MINUTES if self.minutes is None else self.minutes
+        if not 0 < minutes < math.inf:
+            raise ValueError(f"--minutes must be positive, got {minutes}")
         if self._scope == "default":
-            return self._run_planned(start)
+            return self._run_planned(minutes)
+        if self.minutes is not None:
+            raise ValueError(f"--minutes plans the default comparison: leave out --{self._scope} or --minutes")
         experiments = [EXPERIMENTS[f"{name}-tiny"] for name in COMPARED]
         if self.smoke:
             shorter = {"warmup_steps": 2, "windows": 2, "steps_per_window": 2}
@@ -97,24 +102,32 @@ class Bench:
             experiments = [set_images(experiment, FULL_IMAGES) for experiment in experiments]
         return self._compare(experiments, scopes(len(experiments), on_gpu=has_gpu())[self._scope], TWO_CORES)
 
-    def _run_planned(self, start: float) -> int:
-        """Plan by a trial run, or resume with the images that were planned; say what twice the time would buy."""
-        recorded = self._recorded_images() if self.resume else None
+    def _run_planned(self, minutes: float) -> int:
+        """Plan by a trial run, or resume with at least the seeds there are; a new one ends with what more would do."""
+        images, num_seeds, start = None, 1, time.monotonic()
+        if self.resume:
+            images, num_seeds = self._recorded_trainings()
         require_writable(self.results.resolve())
-        _, _, pace = run_trial()
-        plan = plan_default(self.minutes, pace)
-        log(f"planned: {plan}")
-        experiments = plan.experiments if recorded is None else [set_images(one, recorded) for one in plan.experiments]
-        code = self._compare(experiments, plan.scope, pace)
-        minutes, twice = (time.monotonic() - start) / 60, 2 * self.minutes
-        found = pace.slowed(60 * minutes / plan.expected_seconds)
-        log(f"took {minutes:.1f} min of {self.minutes:g}; --minutes {twice:g} would do: {plan_default(twice, found)}")
+        with tempfile.TemporaryDirectory() as folder:
+            trial, pace = run_trial(Path(folder))
+        if trial.runner.failures:
+            log("the trial run failed: planned as for two cores")
+        plan = plan_default(minutes - (time.monotonic() - start) / 60, pace, images, num_seeds)
+        is_more = plan.expected_seconds > 60 * minutes
+        log(f"planned: {plan}{f', more than {minutes:g} min: nothing smaller is planned' if is_more else ''}")
+        started = time.monotonic()
+        code = self._compare(plan.experiments, plan.scope, pace)
+        seconds, twice = time.monotonic() - started, 2 * minutes
+        if not self.resume and code == OK:
+            more = plan_default(twice, pace.slowed(seconds / plan.expected_seconds))
+            log(f"took {seconds / 60:.1f} min; --minutes {twice:g} would do: {more}")
         return code
 
-    def _recorded_images(self) -> int | None:
-        """Return the images of the comparison to resume; None without records. ValueError if there is none."""
+    def _recorded_trainings(self) -> tuple[int | None, int]:
+        """Return the images (None without records) and the number of seeds of the comparison to resume."""
         records = read_records(self.results, latest_comparison_name(self.results, "default"))
-        return next((record.experiment.images for record in records if record.experiment), None)
+        experiments = [record.experiment for record in records if record.experiment]
+        return next((one.images for one in experiments), None), 1 + max((one.seed for one in experiments), default=0)
 
     def _compare(self, experiments: Sequence[Experiment], scope: Scope, pace: Pace) -> int:
         comparison = open_comparison(self.results, experiments, scope, resume=self.resume, tasks=TASKS, pace=pace)

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -92,9 +93,10 @@ class Doctor:
                 raise ValueError("--shards is verified by one process: start it without torchrun")
             return check_ranks(self.results.resolve(), self.json)
         findings = [*check_host(), *check_cpu_clocks(), *check_gpus(), *check_compiler_disk_commit(self.results)]
-        trial, records, pace = run_trial()
-        findings += trial_run_checks(records, pace)
-        return finish(trial, [finding_table("This machine", findings)], self.json)
+        with tempfile.TemporaryDirectory() as folder:
+            trial, pace = run_trial(Path(folder))
+            findings += trial_run_checks(trial.records(), pace)
+            return finish(trial, [finding_table("This machine", findings)], self.json)
 
     def _check_shards(self, shards: str) -> int:
         """Verify the shards; unless one is faulty, predict the cores that load them fast enough."""

@@ -59,7 +59,7 @@ INTERCONNECT = {
     "network_gbs": "network",
     "network_us": "network, latency",
 }  # options and titles of the values of `Interconnect`
-UNITS = {"gbs": " GB/s per GPU and direction", "us": " us per ring step"}
+UNITS = {"gbs": " GB/s per GPU and direction", "us": " us per step"}
 USABLE = 0.9  # share of a GPU's memory: the rest is for context, kernels and fragmentation
 
 
@@ -85,7 +85,7 @@ class Plan:
     link_gbs: float | None = None  # bandwidth within a node, GB/s per GPU and direction; default: the device's
     link_us: float | None = None  # latency within a node, microseconds per ring step; default: NCCL's
     network_gbs: float | None = None  # bandwidth between nodes, GB/s per GPU and direction; default: the device's
-    network_us: float | None = None  # latency between nodes, microseconds per ring step; default: NCCL's
+    network_us: float | None = None  # latency between nodes, microseconds per step; default: NCCL's
     # record of `doctor` under torchrun, or folder of records: what it measured replaces the defaults of these five
     links: Path | None = None
     # number of local CPU processes on which the prediction is validated, instead of a plan

@@ -4,10 +4,10 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench.cli.findings import DIFFERS, DISTURBS, MISSING, Finding, finding_table, judge
+from bench.cli.findings import DIFFERS, DISTURBS, MISSING, UNKNOWN, Finding, finding_table, judge
 from bench.console.console import DISAGREEMENT, FAILED_CASE, OK, PROGRAM
 from bench.console.progress import Progress
-from bench.console.tables import Table, print_tables
+from bench.console.tables import Table, print_tables, write_tables
 from bench.environment.cores import available_cores
 from bench.environment.gpu_specs import GB
 from bench.environment.links import LinkSpeed, RankState, RankStates
@@ -29,23 +29,24 @@ def check_ranks(results: Path, json_file: Path | None) -> int:
     """Read the states of all ranks of this torchrun, and measure the links; print both, and keep the records."""
     folder, threads = results / LINKS, max(1, available_cores() // torchrun_env().local_world_size)
     results_folder, name = str(folder), begin_comparison(folder, "link")
-    requests = (
-        RankStatesRequest(results=results_folder, comparison=name),
-        LinkRequest(results=results_folder, comparison=name, message_bytes=DDP_BUCKET_BYTES),
-    )
-    runner, tables, differs = Runner(Progress(len(requests) * EXPECTED_SECONDS), connect_coordinator()), [], False
-    for request, label in zip(requests, ("states of all ranks", "links between ranks"), strict=True):
-        runner.run([Job(request, label, EXPECTED_SECONDS)], threads=threads)
-        if not request.paths[0].is_file():
+    states = RankStatesRequest(results=results_folder, comparison=name)
+    link = LinkRequest(results=results_folder, comparison=name, message_bytes=DDP_BUCKET_BYTES)
+    runner = Runner(Progress(2 * EXPECTED_SECONDS), connect_coordinator())
+    tables, differs = list[Table](), False
+    for job in (Job(states, "states of all ranks", EXPECTED_SECONDS), Job(link, "links", EXPECTED_SECONDS)):
+        runner.run([job], threads=threads)
+        if not job.is_done:
             continue
-        measured = read_record(request.paths[0]).measured
+        measured = read_record(job.request.paths[0]).measured
         if isinstance(measured, RankStates):
             findings = [*judge_ranks(measured.ranks)]
             differs = bool({one.verdict for one in findings} & {DIFFERS, MISSING})
             tables.append(finding_table("Ranks of this job", findings))
         elif isinstance(measured, LinkSpeed):
             tables.append(link_table(measured, folder))
-    print_tables(tables, json_file)
+        print_tables(tables[-1:])
+    if json_file is not None:
+        write_tables(tables, json_file)
     return FAILED_CASE if runner.failures else DISAGREEMENT if differs else OK
 
 
@@ -75,6 +76,10 @@ def judge_ranks(ranks: Sequence[RankState]) -> Iterator[Finding]:
     advice = f"only {ranks[0].node} has records and checkpoints, and no training resumes: name a shared folder"
     yield judge("results folder", found, advice, is_bad=bool(unseen), verdict=MISSING)
     unlocked = list(dict.fromkeys(one.node for one in ranks if one.is_locked_out is False))
+    unknown = list(dict.fromkeys(one.node for one in ranks if one.is_locked_out is None))
+    if unknown and not unlocked:
+        yield Finding("locks", f"not tried on {'; '.join(unknown)}", UNKNOWN)
+        return
     found = f"a lock of rank 0 does not hold on {'; '.join(unlocked)}" if unlocked else "a lock of rank 0 holds"
     yield judge("locks", found, "let one job at a time write to it", is_bad=bool(unlocked), verdict=MISSING)
 

@@ -30,8 +30,7 @@ def print_tables(tables: Sequence[Table], json_file: Path | None = None) -> None
     import pandas as pd  # which takes half a second
 
     if json_file is not None:
-        figures = {table.title: {"rows": list(table.rows), "note": table.note} for table in tables}
-        json_file.write_text(json.dumps(figures, indent=1, allow_nan=False))
+        write_tables(tables, json_file)
     for whole in tables:
         if whole.rows:
             table = _with_shared_settings_once(whole)
@@ -40,6 +39,12 @@ def print_tables(tables: Sequence[Table], json_file: Path | None = None) -> None
                 shown = shown.set_index(shown.columns[0]).T.rename_axis(index=None, columns=None).reset_index(names="")
             text = f"{table.title}\n{shown.apply(_left_align_words).to_string(index=False)}\n{table.note}"
             print(printable_lines(text), end="\n\n" if table.note else "\n")
+
+
+def write_tables(tables: Sequence[Table], file: Path) -> None:
+    """Write all tables by title to a JSON file."""
+    figures = {table.title: {"rows": list(table.rows), "note": table.note} for table in tables}
+    file.write_text(json.dumps(figures, indent=1, allow_nan=False))
 
 
 def _with_shared_settings_once(table: Table) -> Table:

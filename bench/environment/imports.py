@@ -7,10 +7,12 @@ from contextlib import contextmanager
 
 @contextmanager
 def uncollected_imports() -> Iterator[None]:
-    """Import in the block; later collections, also that at the end of the process, leave out what it has imported."""
+    """Import in the block; later collections, also that at the end of the process, leave out what is there by then."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
-        gc.enable()
+        if was_enabled:
+            gc.enable()

@@ -1,6 +1,7 @@
 """The rank of this process under torchrun. No torch here."""
 
 import os
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -29,6 +30,12 @@ def torchrun_env() -> RankInfo:
     if missing := [name for name in TORCHRUN_VARIABLES if name not in os.environ]:
         raise ValueError(f"WORLD_SIZE is set and {', '.join(missing)} not: start several processes with torchrun")
     return RankInfo(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")))
+
+
+def describe_node() -> str:
+    """Return the name of this host, and the number of its node in the job."""
+    rank_info = torchrun_env()
+    return f"{platform.node()}, node {rank_info.rank // rank_info.local_world_size}"
 
 
 def launcher_words(parent: Sequence[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """What the ranks of a job have in common: their software, their clocks and the results folder."""
 
-import platform
 import time
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -9,7 +9,7 @@ from bench.environment.circumstances import current_commit
 from bench.environment.files import LISTING_SECONDS, hold_lock, make_folders
 from bench.environment.links import RankState, RankStates
 from bench.environment.machine import default_device, describe_processors, package_versions
-from bench.environment.rank_info import torchrun_env
+from bench.environment.rank_info import describe_node, torchrun_env
 from bench.train.distributed import all_gather_objects, barrier, world_group
 
 
@@ -24,10 +24,12 @@ def read_rank_states(results: Path) -> RankStates:
     is_locked_out: bool | None = True
     if rank_info.rank == 0:
         make_folders(results)
-        with shared.open("xb") as file, hold_lock(file):
-            barrier(group)
-            barrier(group)
-        shared.unlink()
+        try:
+            with shared.open("xb") as file, hold_lock(file):
+                barrier(group)
+                barrier(group)
+        finally:
+            shared.unlink(missing_ok=True)
     else:
         barrier(group)
         visible_after = _wait_until_listed(shared)
@@ -45,27 +47,23 @@ def read_rank_states(results: Path) -> RankStates:
     return RankStates(ranks=tuple(all_gather_objects(own, group)))
 
 
-def describe_node() -> str:
-    """Return the name of this host, and the number of its node in the job."""
-    rank_info = torchrun_env()
-    return f"{platform.node()}, node {rank_info.rank // rank_info.local_world_size}"
-
-
 def _wait_until_listed(path: Path) -> float | None:
     """Return the seconds until a file of another node is listed in its folder; None if it is not."""
     start = time.monotonic()
     while (seconds := time.monotonic() - start) < LISTING_SECONDS:
-        if path.parent.is_dir() and path in path.parent.iterdir():
-            return seconds
+        with suppress(OSError):  # there is no such folder, or it cannot be read
+            if path in path.parent.iterdir():
+                return seconds
         time.sleep(0.1)
     return None
 
 
-def _is_locked_out(path: Path) -> bool:
+def _is_locked_out(path: Path) -> bool | None:
+    """Return whether another rank's lock keeps this one out; None where the file cannot be opened or locked."""
     try:
         with path.open("r+b") as file, hold_lock(file):
             return False
     except BlockingIOError:
         return True
-    except OSError:  # the file cannot be opened, or not be locked
-        return False
+    except OSError:
+        return None

@@ -259,9 +259,10 @@ class Comparison:
         self, scope: Scope, speeds: Mapping[str, float], checkpoint_config: CheckpointConfig | None = None
     ) -> list[Job]:
         jobs, processes = [], torchrun_env().world_size
+        num_parallel = min(self.max_parallel, len(scope.seeds) * len(self.experiments))
         for seed, experiment in product(scope.seeds, self.experiments):
             budgets = image_budgets(experiment, speeds, half_way=scope.half_way, processes=processes)
-            seconds = self.pace.training_seconds(experiment, budgets, self.max_parallel)
+            seconds = self.pace.training_seconds(experiment, budgets, num_parallel)
             label = f"training of {experiment.name}, seed {seed}, {max(budgets.values()):,} images"
             fields = {"budgets": budgets, "checkpoint_config": checkpoint_config}
             jobs.append(self.new_job(TrainingRequest, replace(experiment, seed=seed), label, seconds, **fields))

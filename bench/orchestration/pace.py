@@ -10,7 +10,7 @@ CURVE_SECONDS = {"few-shot": 2.0, "label-fractions": 3.0}  # per subject on one 
 SCORING_SECONDS = 6.5  # per subject, where an image takes 1 / 900 s
 PARALLEL_GAIN = 1.2  # images/s of trainings that share the cores, over those of one on all cores
 MAX_SEEDS, MAX_IMAGES, MIN_IMAGES, IMAGES_STEP = 5, 80_000, 20_000, 1_000  # of a training that is planned by time
-
+CHEAP_SHARE = 0.1  # of a comparison's time, which training on MAX_IMAGES in place of MIN_IMAGES may cost at any time
 
 START_SECONDS = 4.0  # from the start of a process to its first step, on two cores
 
@@ -21,10 +21,11 @@ class Pace:
 
     start_seconds: float = START_SECONDS
     seconds_per_image: float = 1 / 900  # of a training step on all cores
+    heating_seconds: float = 0.0  # of a speed run, before its windows: a GPU is brought to its temperature
 
     def slowed(self, times: float) -> "Pace":
         """Return the pace of a machine that takes so many times as long."""
-        return Pace(times * self.start_seconds, times * self.seconds_per_image)
+        return Pace(times * self.start_seconds, times * self.seconds_per_image, times * self.heating_seconds)
 
     @property
     def few_steps_seconds(self) -> float:
@@ -33,8 +34,9 @@ class Pace:
 
     def speed_seconds(self, experiment: Experiment) -> float:
         """Expect the seconds of a speed run."""
-        steps = experiment.warmup_steps + (experiment.windows + 2) * experiment.steps_per_window
-        return self.start_seconds + steps * experiment.batch_size * self.seconds_per_image
+        steps = experiment.warmup_steps + 2 * experiment.windows * experiment.steps_per_window  # timed, then by phase
+        seconds = steps * experiment.batch_size * self.seconds_per_image
+        return self.start_seconds + self.heating_seconds + seconds
 
     def training_seconds(self, experiment: Experiment, budgets: Mapping[str, int], num_parallel: int) -> float:
         """Expect a training's share of the seconds in which so many run in parallel."""
@@ -55,11 +57,13 @@ def fit_trainings(expected_seconds: Callable[[int, int], float], seconds: float)
     """Return the images and the seeds of trainings that fit into a time; the fewest if none fit.
 
     `expected_seconds` is of the whole comparison, given both. Seeds are added at `MAX_IMAGES`: the interval over them
-    says more than longer trainings of one.
+    says more than longer trainings of one. Where images cost little, as on a GPU, there are not fewer.
     """
     for seeds in range(MAX_SEEDS, 0, -1):
         if expected_seconds(MAX_IMAGES, seeds) <= seconds:
             return MAX_IMAGES, seeds
+    if expected_seconds(MAX_IMAGES, 1) <= (1 + CHEAP_SHARE) * expected_seconds(MIN_IMAGES, 1):
+        return MAX_IMAGES, 1
     sizes = range(MIN_IMAGES, MAX_IMAGES, IMAGES_STEP)
     num_fitting = bisect_right(sizes, seconds, key=lambda size: expected_seconds(size, 1))
     return sizes[max(0, num_fitting - 1)], 1

@@ -69,11 +69,10 @@ class FitRequest(ExperimentRequest, frozen=True, kw_only=True, tag="fit"):
             sys.exit(1)  # the other ranks are in the middle of a step and wait for this one, so none can be informed
 
 
-class RankStatesRequest(Request, frozen=True, kw_only=True, tag="ranks"):
-    """Read the state of every rank, over gloo: NCCL may be what differs or fails."""
+class JobRequest(Request, frozen=True, kw_only=True):
+    """A run of all ranks without an experiment; the ranks may differ."""
 
     runs_on_all_ranks = True
-    uses_gloo = True
 
     def _name_parts(self) -> tuple[str, ...]:
         return (str(torchrun_env().world_size),)
@@ -81,7 +80,13 @@ class RankStatesRequest(Request, frozen=True, kw_only=True, tag="ranks"):
     def _circumstances(self, device: "torch.device") -> "Circumstances":
         from bench.environment.machine import current_circumstances
 
-        return current_circumstances(None, device, torchrun_env().world_size)  # ranks may differ
+        return current_circumstances(None, device, torchrun_env().world_size)
+
+
+class RankStatesRequest(JobRequest, frozen=True, kw_only=True, tag="ranks"):
+    """Read the state of every rank, over gloo: NCCL may be what differs or fails."""
+
+    uses_gloo = True
 
     def _measure(self, _device: "torch.device", _stop: StopRequest | None) -> "Measured":
         from bench.measure.rank_states import read_rank_states
@@ -89,10 +94,9 @@ class RankStatesRequest(Request, frozen=True, kw_only=True, tag="ranks"):
         return read_rank_states(Path(self.results))
 
 
-class LinkRequest(RankStatesRequest, frozen=True, kw_only=True, tag="link"):
-    """Measure the links between all ranks, which may have different processors."""
+class LinkRequest(JobRequest, frozen=True, kw_only=True, tag="link"):
+    """Measure the links between all ranks."""
 
-    uses_gloo = False
     message_bytes: int  # of the all-reduces
 
     def _measure(self, device: "torch.device", _stop: StopRequest | None) -> "Measured":

@@ -1,6 +1,5 @@
 """A short run that shows how fast this machine is, and what of the default comparison fits into a time."""
 
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,10 +11,10 @@ from bench.environment.cores import available_cores
 from bench.experiments import COMPARED, EXPERIMENTS
 from bench.measure.throughput import images_per_second
 from bench.orchestration.comparison import Comparison, Scope, scopes, set_images
-from bench.orchestration.pace import TWO_CORES, Pace, fit_trainings
+from bench.orchestration.pace import MAX_SEEDS, TWO_CORES, Pace, fit_trainings
 from bench.orchestration.preflight import has_gpu, open_comparison
 from bench.orchestration.runner import Runner
-from bench.record import Record, Speed
+from bench.record import Speed
 
 TRIED, DEFAULT_MINUTES = "clip-tiny", 12.0
 
@@ -35,28 +34,29 @@ class DefaultPlan:
         return f"{self.scope.rounds} rounds of speed, {trainings}: about {self.expected_seconds / 60:.0f} min"
 
 
-def run_trial() -> tuple[Comparison, list[Record], Pace]:
-    """Time one run of clip-tiny, whose records are not kept; return it, its records and the pace that they show.
+def run_trial(folder: Path) -> tuple[Comparison, Pace]:
+    """Time one run of clip-tiny, recorded in a folder; return it, and the pace that it shows.
 
-    The default pace is returned if the run fails, which the comparison lists.
+    If it fails, the pace is that of two cores. Raises ValueError or OSError where no run would start.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        trial = open_comparison(Path(folder), [EXPERIMENTS[TRIED]], Scope("trial", 1), trained=False)
-        start = time.perf_counter()
-        trial.measure(1)
-        seconds, records = time.perf_counter() - start, trial.records()
-    pace, experiment = TWO_CORES, EXPERIMENTS[TRIED]
-    for record in records:
-        if isinstance(record.measured, Speed):
-            seconds_per_image = 1 / images_per_second(experiment, record.measured)
-            steps_seconds = pace.speed_seconds(experiment) - pace.start_seconds
-            steps_seconds *= seconds_per_image / pace.seconds_per_image
-            pace = Pace(max(1.0, seconds - steps_seconds), seconds_per_image)
-    return trial, records, pace
+    trial = open_comparison(folder, [EXPERIMENTS[TRIED]], Scope("trial", 1), trained=False)
+    start = time.perf_counter()
+    trial.measure(1)
+    seconds, experiment = time.perf_counter() - start, EXPERIMENTS[TRIED]
+    for record in trial.records():
+        if isinstance(speed := record.measured, Speed):
+            seconds_per_image = 1 / images_per_second(experiment, speed)
+            timed = speed.warmup_seconds + sum(speed.window_seconds) + sum(map(sum, speed.phase_seconds.values()))
+            heating = speed.warmup_seconds - experiment.warmup_steps * experiment.batch_size * seconds_per_image
+            return trial, Pace(max(0.0, seconds - timed), seconds_per_image, max(0.0, heating))
+    return trial, TWO_CORES
 
 
-def plan_default(minutes: float, pace: Pace) -> DefaultPlan:
-    """Return the default comparison with the images and the seeds that fit into a time at a pace."""
+def plan_default(minutes: float, pace: Pace, images: int | None = None, least_seeds: int = 1) -> DefaultPlan:
+    """Return the default comparison with the images and the seeds that fit into a time at a pace.
+
+    With `images`, that of a comparison that is resumed with at least so many seeds, only more seeds are planned.
+    """
 
     def plan(images: int, seeds: int) -> DefaultPlan:
         experiments = [set_images(EXPERIMENTS[f"{name}-tiny"], images) for name in COMPARED]
@@ -65,4 +65,7 @@ def plan_default(minutes: float, pace: Pace) -> DefaultPlan:
         comparison = Comparison("planned", Path(), experiments, available_cores(), has_gpu(), runner, pace)
         return DefaultPlan(experiments, scope, comparison.expected_seconds(scope))
 
-    return plan(*fit_trainings(lambda images, seeds: plan(images, seeds).expected_seconds, 60 * minutes))
+    if images is None:
+        return plan(*fit_trainings(lambda size, seeds: plan(size, seeds).expected_seconds, 60 * minutes))
+    plans = (plan(images, seeds) for seeds in range(MAX_SEEDS, least_seeds, -1))
+    return next((one for one in plans if one.expected_seconds <= 60 * minutes), plan(images, least_seeds))

@@ -10,8 +10,7 @@ import torch.distributed as dist
 
 from bench.environment.links import LinkSpeed
 from bench.environment.machine import current_circumstances
-from bench.environment.rank_info import torchrun_env
-from bench.measure.rank_states import describe_node
+from bench.environment.rank_info import describe_node, torchrun_env
 from bench.profilers.clock import clock
 from bench.record import Record, comparison_of, write_record
 from bench.train.distributed import WATCHDOG_TIMEOUT, all_gather_objects, barrier, world_group

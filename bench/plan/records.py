@@ -149,7 +149,7 @@ def measured_interconnect(path: Path, device: GpuSpec | None) -> dict[str, float
     """Return what `doctor` measured, as options of a plan: of a record file, or of the newest link record of a folder.
 
     None: the job had one node, or one process on each. ValueError without a record, or if it is of another device than
-    the plan's, which is None for a CPU.
+    the plan's, which is None without a data sheet.
     """
     records = [read_record(one) for one in ([path] if path.is_file() else record_files(path))]
     found = [(record.measured, record.circumstances) for record in records if isinstance(record.measured, LinkSpeed)]
@@ -157,8 +157,8 @@ def measured_interconnect(path: Path, device: GpuSpec | None) -> dict[str, float
         raise ValueError(f"{path} holds no link record; torchrun … -m bench doctor stores them in its results folder")
     link, where = found[-1]
     measured_gpu = find_gpu_spec(where.machine.partition(";")[0])
-    if (device is None) != (where.device == "cpu") or measured_gpu != device:
-        planned = device.name_words if device else "a CPU"
+    if measured_gpu != device:
+        planned = device.name_words if device else "a device without a data sheet"
         raise ValueError(f"the links of {path} are those of {where.machine}, and the plan is for {planned}")
     return {
         "per_node": link.processes_per_node or where.processes,

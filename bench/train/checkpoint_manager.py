@@ -1,7 +1,6 @@
 """The checkpoint manager, which saves and resumes a training."""
 
 import math
-import platform
 import sys
 import time
 from collections import Counter
@@ -18,6 +17,7 @@ from bench.data.shards.shards import inputs_digest
 from bench.data.stream import DecodeStats
 from bench.environment.circumstances import current_commit
 from bench.environment.files import LISTING_SECONDS
+from bench.environment.rank_info import describe_node
 from bench.towers.provenance import Provenance
 from bench.train.build import TrainState
 from bench.train.checkpoints import (
@@ -96,11 +96,12 @@ class CheckpointManager:
         for second in range(int(LISTING_SECONDS)):
             time.sleep(min(second, 1))
             newest = next((path.name for path in list_checkpoints(Path(self.config.folder))), None)
-            found = all_gather_objects((newest, platform.node()), world_group())
+            found = all_gather_objects((newest, describe_node()), world_group())
             if len({name for name, _ in found}) == 1:
                 break
         else:
-            seen = ", ".join(f"{name or 'none'} on rank {rank} ({node})" for rank, (name, node) in enumerate(found))
+            by_node = dict.fromkeys((name or "none", node) for name, node in found)
+            seen = ", ".join(f"{name} on {node}" for name, node in by_node)
             text = f"the newest checkpoint in {self.config.folder} is {seen}"
             raise ValueError(f"{text}: name a folder in --out that all nodes share")
         if newest is not None and not self.config.resume_from:

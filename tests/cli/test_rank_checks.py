@@ -9,9 +9,10 @@ import pytest
 import torch
 from msgspec.structs import replace
 
+import bench.environment.rank_info as rank_info_module
 import bench.measure.rank_states as rank_states_module
 import bench.plan.link_speed as link_speed_module
-from bench.cli.findings import DIFFERS, DISTURBS, FINDING_OK, MISSING
+from bench.cli.findings import DIFFERS, DISTURBS, FINDING_OK, MISSING, UNKNOWN
 from bench.cli.rank_checks import LINKS, judge_ranks, link_table
 from bench.environment.links import LinkSpeed, RankState, RankStates
 from bench.environment.rank_info import RankInfo
@@ -31,7 +32,7 @@ def of_two_folders(rank: int, ranks: int, results: Path) -> Found:
     info = RankInfo(rank, ranks, rank % ON_NODE, ON_NODE)
     own = results / f"node {rank // ON_NODE}"
     with pytest.MonkeyPatch.context() as patch:
-        for module in (link_speed_module, rank_states_module):
+        for module in (link_speed_module, rank_states_module, rank_info_module):
             patch.setattr(module, "torchrun_env", lambda: info)
         shared = read_rank_states(results)
         patch.setattr(rank_states_module, "LISTING_SECONDS", 0.1)
@@ -61,8 +62,8 @@ def test_shared_and_separate_folders_are_told_apart(found: Found) -> None:
     assert all(one.visible_after_seconds is not None and one.is_locked_out for one in shared.ranks)
     assert [one.verdict for one in judge_ranks(shared.ranks)] == [FINDING_OK] * 7
     assert [one.visible_after_seconds is None for one in separate.ranks] == [False, False, True, True]
-    (bad,) = (one for one in judge_ranks(separate.ranks) if one.verdict != FINDING_OK)
-    assert (bad.check, bad.verdict) == ("results folder", MISSING)
+    bad, locks = (one for one in judge_ranks(separate.ranks) if one.verdict != FINDING_OK)
+    assert (bad.check, bad.verdict, locks.check, locks.verdict) == ("results folder", MISSING, "locks", UNKNOWN)
     assert separate.ranks[2].node in bad.found
     assert separate.ranks[0].node not in bad.found
 
@@ -74,7 +75,8 @@ def test_shared_and_separate_folders_are_told_apart(found: Found) -> None:
         ({"processors": "A100"}, "processors", DIFFERS, "H100; rank 3 (b, node 1): A100"),
         ({"commit": "1234"}, "commit", DIFFERS, "abcd; rank 3 (b, node 1): 1234"),
         ({"clock_ahead_seconds": -1.5}, "clocks", DISTURBS, "-1.500 s at most"),
-        ({"visible_after_seconds": None, "is_locked_out": None}, "results folder", MISSING, "not seen on b, node 1"),
+        ({"visible_after_seconds": None}, "results folder", MISSING, "not seen on b, node 1"),
+        ({"is_locked_out": None}, "locks", UNKNOWN, "not tried on b, node 1"),
         ({"visible_after_seconds": 3.04}, "results folder", FINDING_OK, "after 3.0 s at most"),
         ({"is_locked_out": False}, "locks", MISSING, "does not hold on b, node 1"),
     ],

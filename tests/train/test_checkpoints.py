@@ -1,5 +1,6 @@
 """A checkpoint is complete or not there, the newest two are kept, and what is damaged is never resumed from."""
 
+import platform
 import random
 import shutil
 import time
@@ -14,6 +15,7 @@ from msgspec.structs import replace
 
 from bench.console.console import StopRequest
 from bench.data.shards.shards import inputs_digest
+from bench.environment.rank_info import RankInfo
 from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.checkpoints import (
     MANIFEST,
@@ -223,6 +225,7 @@ def refused(rank: int, _ranks: int, folder: Path, owner: int) -> str:
     manager = CheckpointManager(CheckpointConfig(folder=str(own), interval_minutes=1), "c", {}, StopRequest())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bench.train.checkpoint_manager.LISTING_SECONDS", 1)
+        patch.setattr("bench.environment.rank_info.torchrun_env", lambda: RankInfo(rank, 2, 0, 1))
         with pytest.raises(ValueError, match="newest checkpoint") as refusal:
             manager.restore(cast("TrainState", None))
     return str(refusal.value)
@@ -231,6 +234,6 @@ def refused(rank: int, _ranks: int, folder: Path, owner: int) -> str:
 @pytest.mark.parametrize("owner", [0, 1])
 def test_checkpoint_on_one_node_alone_is_refused(owner: int, tmp_path: Path) -> None:
     for text in in_ranks(refused, 2, tmp_path, tmp_path / "out", owner):
-        assert f"step-00000005 on rank {owner} (" in text
-        assert f"none on rank {1 - owner} (" in text
+        assert f"step-00000005 on {platform.node()}, node {owner}" in text
+        assert f"none on {platform.node()}, node {1 - owner}" in text
         assert "name a folder in --out that all nodes share" in text
