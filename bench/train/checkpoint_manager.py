@@ -67,7 +67,8 @@ class CheckpointManager:
 
     def restore(self, run: TrainState) -> TrainProgress:
         """Restore a run from its checkpoint; signals then wait for the end of a step."""
-        self._require_shared_folder()
+        if world_group() is not None:
+            self._require_shared_folder()
         progress, self._data_digest = TrainProgress(), inputs_digest(run.stream.experiment)
         if self.config.resume_from:
             path = Path(self.config.resume_from)

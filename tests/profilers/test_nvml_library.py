@@ -147,7 +147,7 @@ def test_doctor_examines_every_gpu_and_whether_torch_can_use_one(
 ) -> None:
     library = load(*options)
     c_ulonglong.in_dll(library, "reasons").value = 0x40  # heat
-    found = {finding.what: finding for finding in check_gpus()}
+    found = {finding.check: finding for finding in check_gpus()}
     assert "NVIDIA H100 80GB HBM3, driver 580.65.06, power limit 500 W, ECC on, MIG off" in found["GPU 0"].found
     assert "application SM clock unknown" in found["GPU 0"].found
     assert processes in found["GPU 0: processes"].found
