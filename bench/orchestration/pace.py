@@ -57,7 +57,7 @@ def fit_trainings(expected_seconds: Callable[[int, int], float], seconds: float)
     """Return the images and the seeds of trainings that fit into a time; the fewest if none fit.
 
     `expected_seconds` is of the whole comparison, given both. Seeds are added at `MAX_IMAGES`: the interval over them
-    says more than longer trainings of one. Where images cost little, as on a GPU, there are not fewer.
+    says more than longer trainings of one. Where images cost little, as on a GPU, `MAX_IMAGES` are kept.
     """
     for seeds in range(MAX_SEEDS, 0, -1):
         if expected_seconds(MAX_IMAGES, seeds) <= seconds:

@@ -21,7 +21,7 @@ def require_openable(results: Path, root: str, towers: Iterable[str], tasks: Ite
         with _name_in_errors(task):
             for note in load_task(task, results, root).notes:
                 log(note)
-    load_task.cache_clear()  # the scorings have processes of their own
+    load_task.cache_clear()  # towers are scored in processes of their own
 
 
 @contextmanager

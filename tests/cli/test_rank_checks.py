@@ -57,7 +57,7 @@ def test_links_within_and_between_nodes_are_measured(found: Found) -> None:
     assert [row["link"] for row in link_table(link, Path("x")).rows] == ["within nodes", "between nodes"]
 
 
-def test_shared_and_separate_folders_are_told_apart(found: Found) -> None:
+def test_shared_and_separate_folders_are_distinguished(found: Found) -> None:
     _, shared, separate = found
     assert all(one.visible_after_seconds is not None and one.is_locked_out for one in shared.ranks)
     assert [one.verdict for one in judge_ranks(shared.ranks)] == [FINDING_OK] * 7

@@ -217,7 +217,7 @@ def test_a_writer_killed_at_any_moment_leaves_only_complete_checkpoints(tmp_path
 
 
 def refused(rank: int, _ranks: int, folder: Path, owner: int) -> str:
-    """What is said to a rank whose node has a folder of its own, of which the owner's alone has a checkpoint."""
+    """Return the error of a rank whose node has a folder of its own, of which the owner's alone has a checkpoint."""
     own = folder / f"node {rank}"
     own.mkdir(parents=True, exist_ok=True)
     if rank == owner:
