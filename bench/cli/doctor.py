@@ -82,15 +82,16 @@ class Doctor:
 
     def run(self) -> int:
         """Check the machine, time one short run, and print the findings."""
-        if self.shards is not None and torchrun_env().world_size == 1:
+        is_distributed = torchrun_env().world_size > 1
+        if self.shards is not None:
+            if is_distributed:
+                raise ValueError("--shards is verified by one process: start it without torchrun")
             return self._check_shards(self.shards)
         for option in ("experiment", "device", "images_per_s", "settings"):
             if getattr(self, option) not in (None, ()):
                 name = {"settings": "set"}.get(option, option.replace("_", "-"))
                 raise ValueError(f"--{name} is for --shards: add it, or leave out --{name}")
-        if torchrun_env().world_size > 1:
-            if self.shards is not None:
-                raise ValueError("--shards is verified by one process: start it without torchrun")
+        if is_distributed:
             return check_ranks(self.results.resolve(), self.json)
         findings = [*check_host(), *check_cpu_clocks(), *check_gpus(), *check_compiler_disk_commit(self.results)]
         with tempfile.TemporaryDirectory() as folder:

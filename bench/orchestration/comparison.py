@@ -101,11 +101,8 @@ class Comparison:
         `repeat_disturbed` adds a round for each disturbed one, at most half as many as there are.
         """
         arms = experiments or self.experiments
-        names, seconds, progress = (
-            {arm.name for arm in arms},
-            sum(map(self.pace.speed_seconds, arms)),
-            self.runner.progress,
-        )
+        names, progress = {arm.name for arm in arms}, self.runner.progress
+        seconds = sum(map(self.pace.speed_seconds, arms))
         progress.expect(rounds * sum(self.pace.speed_seconds(arm) for arm in arms if arm not in self.experiments))
         most, round_, disturbed = rounds + (rounds // 2 if repeat_disturbed else 0), 0, 0
         while round_ < min(rounds + disturbed, most):
@@ -178,11 +175,9 @@ class Comparison:
 
     def trace(self) -> list[Path]:
         """Write a trace of a few steps of every experiment; return the files."""
-        self.runner.progress.expect(len(self.experiments) * self.pace.few_steps_seconds)
-        jobs = [
-            self.new_job(TraceRequest, one, f"trace of {one.name}", self.pace.few_steps_seconds)
-            for one in self.experiments
-        ]
+        seconds = self.pace.few_steps_seconds
+        self.runner.progress.expect(len(self.experiments) * seconds)
+        jobs = [self.new_job(TraceRequest, one, f"trace of {one.name}", seconds) for one in self.experiments]
         self.runner.run(jobs, threads=self.cores)
         return [path for job in jobs for path in job.request.paths if path.is_file()]
 

@@ -69,7 +69,7 @@ class FitRequest(ExperimentRequest, frozen=True, kw_only=True, tag="fit"):
             sys.exit(1)  # the other ranks are in the middle of a step and wait for this one, so none can be informed
 
 
-class JobRequest(Request, frozen=True, kw_only=True):
+class AllRanksRequest(Request, frozen=True, kw_only=True):
     """A run of all ranks without an experiment; the ranks may differ."""
 
     runs_on_all_ranks = True
@@ -83,7 +83,7 @@ class JobRequest(Request, frozen=True, kw_only=True):
         return current_circumstances(None, device, torchrun_env().world_size)
 
 
-class RankStatesRequest(JobRequest, frozen=True, kw_only=True, tag="ranks"):
+class RankStatesRequest(AllRanksRequest, frozen=True, kw_only=True, tag="ranks"):
     """Read the state of every rank, over gloo: NCCL may be what differs or fails."""
 
     uses_gloo = True
@@ -94,7 +94,7 @@ class RankStatesRequest(JobRequest, frozen=True, kw_only=True, tag="ranks"):
         return read_rank_states(Path(self.results))
 
 
-class LinkRequest(JobRequest, frozen=True, kw_only=True, tag="link"):
+class LinkRequest(AllRanksRequest, frozen=True, kw_only=True, tag="link"):
     """Measure the links between all ranks."""
 
     message_bytes: int  # of the all-reduces
