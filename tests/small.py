@@ -1,10 +1,15 @@
 """Experiments that run in a second."""
 
+from pathlib import Path
+
+import open_clip
 from msgspec.structs import replace
 
 from bench.config import Experiment
 from bench.environment.circumstances import Circumstances
 from bench.experiments import EXPERIMENTS
+
+open_clip.add_model_config(Path(__file__).parent / "configs")
 
 
 def small(method: str, **changes: object) -> Experiment:
@@ -18,6 +23,11 @@ def small(method: str, **changes: object) -> Experiment:
         "steps_per_window": 1,
     }
     return replace(EXPERIMENTS[f"{method}-tiny"], **fewer | changes)
+
+
+def two_blocks(method: str, **changes: object) -> Experiment:
+    """A small experiment whose towers have two blocks; only a process that has imported this module can build them."""
+    return small(method, **dict.fromkeys(("tower", "text_tower", "teacher"), "two-blocks") | changes)
 
 
 def circumstances(**changes: object) -> Circumstances:

@@ -13,9 +13,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from msgspec.structs import replace
 
 from bench.__main__ import main
+from bench.experiments import EXPERIMENTS
 from bench.measure.memory import is_out_of_memory
+from bench.orchestration.trial import TRIED
 from bench.record import BatchTrial, Failure, Memory, Speed, read_records
 from tests.chaos.commands import child_runs
 from tests.processes import LONGEST_SECONDS, have_ended, run_of, wait_until
@@ -111,11 +114,11 @@ def test_largest_batch_under_a_memory_limit_gives_a_second_ratio(
 ) -> None:
     """Some twenty runs, each in a process with a limit of its own."""
     figures = own_results / "figures.json"
-    arguments = ["measure", "clip-tiny", "catlip-tiny", *ONE_ROUND, "--memory-gib", "0.1", "--json", str(figures)]
+    arguments = ["measure", "clip-tiny", "catlip-tiny", *ONE_ROUND, "--memory-gib", "0.04", "--json", str(figures)]
     arguments += ["--set", "text_padding=max_length"]  # so that the text tower takes more than the search's grain
     assert main([*arguments, "--results", str(own_results)]) == 0
     fits = [record for record in read_records(own_results) if isinstance(record.measured, BatchTrial)]
-    titles = ["Throughput at equal batch", "Each at its largest batch under 0.1 GiB"]
+    titles = ["Throughput at equal batch", "Each at its largest batch under 0.04 GiB"]
     equal, largest = (json.loads(figures.read_text())[title]["rows"] for title in titles)
     assert [row["batch"] for row in equal] == [16, 16]
     assert {row["verdict"] for row in (equal[1], largest[1])} == {"inconclusive"}  # one round
@@ -146,8 +149,10 @@ def test_invalid_memory_limit_is_refused(limit: str, tmp_path: Path, capsys: pyt
 
 @pytest.mark.usefixtures("forked_runs")
 def test_doctor_times_a_run_and_estimates_the_bench_duration(
-    own_results: Path, capsys: pytest.CaptureFixture[str]
+    own_results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    fewer_steps = replace(EXPERIMENTS[TRIED], warmup_steps=1, windows=2, steps_per_window=1)
+    monkeypatch.setitem(EXPERIMENTS, TRIED, fewer_steps)
     figures = own_results / "figures.json"
     assert main(["doctor", "--json", str(figures), "--results", str(own_results / "none" / "yet")]) == 0
     rows = {row["check"]: row for row in json.loads(figures.read_text())["This machine"]["rows"]}
