@@ -21,7 +21,7 @@ from bench.profilers.clock import clock, forward_clocks
 from bench.profilers.counters import count_graphs
 from bench.profilers.device import Readings, open_reader, sampled
 from bench.profilers.nvml import VOIDING_SLOWDOWNS
-from bench.record import OTHERS_BUSY, OWN_BUSY, PHASE_FIGURE, WAIT_FIGURE, Speed
+from bench.record import OTHERS_BUSY, OWN_BUSY, PHASE_FIGURE, WAIT_FIGURE, Flops, Speed
 from bench.train.build import (
     TrainState,
     build_train_state,
@@ -47,8 +47,12 @@ from models.heads import DualEncoder
 HEATING_SECONDS = {"cuda": 20.0}  # of steps before the first window: a cold GPU has clocks that it does not keep
 
 
-def measure_speed(experiment: Experiment, device: torch.device, results: Path, round_: int) -> Speed:
+def measure_speed(
+    experiment: Experiment, device: torch.device, results: Path, round_: int, flops: Flops | None = None
+) -> Speed:
     """Time a run: warm-up (recorded, not counted), windows, then the phases in a separate pass.
+
+    `flops` are those of the timed steps, if they are known; None: they are counted.
 
     Every rank times its own windows, which begin at a barrier, and its phases; the other figures are of this rank. A
     window in which a graph was compiled, or a GPU was slowed by heat or by its hardware, is recorded as not measured.
@@ -89,7 +93,7 @@ def measure_speed(experiment: Experiment, device: torch.device, results: Path, r
         window_images=window_images(experiment, windows),
         phase_seconds=phases,
         phase_images=window_images(experiment, [range(k, k + 1) for k in phase_steps]),
-        flops=count_flops(experiment, batches, [run.stream.order.image_size(k) for k in timed_steps]),
+        flops=flops or count_flops(experiment, batches, [run.stream.order.image_size(k) for k in timed_steps]),
         tokens_per_caption=sum(tokens) / len(tokens) if tokens else None,
         trained_parameters=count_trained_parameters(run.model),
         tower_parameters=sum(parameter.numel() for parameter in run.tower.parameters()),

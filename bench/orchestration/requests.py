@@ -6,19 +6,22 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_INIT, TASKS, ScoringSubject, compatible_pairs
 from bench.console.console import StopRequest
+from bench.environment.circumstances import current_commit
 from bench.environment.rank_info import torchrun_env
 from bench.ladder import Ladder
 from bench.orchestration.request_base import ExperimentRequest, Request
-from bench.record import Failure, Record, write_record
+from bench.record import Failure, Record, Speed, read_record, write_record
 from bench.train.checkpoints import CheckpointConfig, exclusive_lock
 
 if TYPE_CHECKING:
     import torch
 
     from bench.environment.circumstances import Circumstances
-    from bench.record import Measured
+    from bench.record import Flops, Measured
 
 
 class SpeedRequest(ExperimentRequest, frozen=True, kw_only=True, tag="speed"):
@@ -33,7 +36,17 @@ class SpeedRequest(ExperimentRequest, frozen=True, kw_only=True, tag="speed"):
     def _measure(self, device: "torch.device", _stop: StopRequest | None) -> "Measured":
         from bench.measure.speed import measure_speed
 
-        return measure_speed(self.experiment, device, Path(self.results), self.round)
+        return measure_speed(self.experiment, device, Path(self.results), self.round, self._flops_of_first_round())
+
+    def _flops_of_first_round(self) -> "Flops | None":
+        """Return the FLOPs that the first round counted in this commit, if it did: all rounds take the same steps."""
+        path = replace(self, round=0).paths[0]
+        if self.round and path.is_file():
+            first = read_record(path)
+            is_same = (first.experiment, first.circumstances.commit) == (self.experiment, current_commit())
+            if is_same and isinstance(first.measured, Speed):
+                return first.measured.flops
+        return None
 
 
 class MemoryRequest(ExperimentRequest, frozen=True, kw_only=True, tag="memory"):
