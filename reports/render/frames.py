@@ -135,34 +135,33 @@ def losses_frame(comparison: ComparisonRecords, most: int = 120, of: str | None 
         {"experiment": one.name, "seed": one.seed, "part": part, "images": images, "loss": loss}
         for record, training in comparison.of(Training)
         if (one := record.experiment) is not None and of in (None, one.name)
-        for steps in [max(1, math.ceil(len(training.trunk_losses) / most))]
-        for part, curve in loss_curve_parts(one, training, record.circumstances.processes)
-        for images, loss in average_every_n(curve, steps)
+        for every in [max(1, math.ceil(len(training.trunk_losses) / most))]
+        for part, curve in loss_curve_parts(one, training, record.circumstances.processes, every)
+        for images, loss in curve
     ]
     return pd.DataFrame(rows)
 
 
 def loss_curve_parts(
-    experiment: Experiment, training: Training, processes: int
+    experiment: Experiment, training: Training, processes: int, every: int = 1
 ) -> list[tuple[str, list[tuple[int, float]]]]:
-    """Return (part, [(images of all processes, loss)]) for the trunk and for each cool-down."""
+    """Return (part, [(images of all processes, loss)]) for the trunk and for each cool-down.
+
+    Each `every` losses are averaged to one at the last of them.
+    """
     each = training.steps_per_loss
 
     def curve(first: int, losses: Sequence[float]) -> list[tuple[int, float]]:
-        ends = (images_before(experiment, first + each * count) * processes for count in range(1, len(losses) + 1))
-        return list(zip(ends, losses, strict=True))
+        shares = [losses[start : start + every] for start in range(0, len(losses), every)]
+        ends = (min(number * every, len(losses)) for number in range(1, len(shares) + 1))
+        images = (images_before(experiment, first + each * end) * processes for end in ends)
+        return list(zip(images, map(fmean, shares), strict=True))
 
     parts = [("trunk", curve(0, training.trunk_losses))]
     for branch, losses in zip(training.branches, training.cooldown_losses, strict=True):
         start = nearest_step_count(experiment, branch.images // processes) - each * len(losses)
         parts.append((f"cool-down to {branch.images:,} images", curve(start, losses)))
     return parts
-
-
-def average_every_n(curve: Sequence[tuple[int, float]], steps: int) -> list[tuple[int, float]]:
-    """Average each `steps` points to one at the last of them."""
-    shares = [curve[start : start + steps] for start in range(0, len(curve), steps)]
-    return [(share[-1][0], fmean(loss for _, loss in share)) for share in shares]
 
 
 def failures(comparison: ComparisonRecords) -> list[tuple[Record, Failure]]:
