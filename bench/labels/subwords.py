@@ -66,6 +66,16 @@ class SubwordRule:
         return ids, np.cumsum([0, *map(len, rows)], dtype=np.int64)
 
 
+@cache
+def _counted_subwords(vocabulary: str) -> npt.NDArray[np.int64]:
+    """Return the tokenizer's ids that a vocabulary counts, with those of padding, start and end; ascending."""
+    counted = read_vocabulary(vocabulary)
+    if counted.rule != SUBWORD:
+        raise ValueError(f"the vocabulary {vocabulary} is of the rule {counted.rule!r}, expected {SUBWORD!r}")
+    marks = {0, int(tokenizer().sot_token_id), int(tokenizer().eot_token_id)}
+    return np.array(sorted(marks.union(map(int, counted.keys))))
+
+
 class SubwordIds:
     """Consecutive ids for subwords: the tokenizer's own, or those of a vocabulary counted on a data set.
 
@@ -75,13 +85,7 @@ class SubwordIds:
 
     def __init__(self, vocabulary: str) -> None:
         self.start, self.end = int(tokenizer().sot_token_id), int(tokenizer().eot_token_id)
-        if vocabulary == ALL_SUBWORDS:
-            kept = np.arange(self.end + 1)
-        else:
-            counted = read_vocabulary(vocabulary)
-            if counted.rule != SUBWORD:
-                raise ValueError(f"the vocabulary {vocabulary} is of the rule {counted.rule!r}, expected {SUBWORD!r}")
-            kept = np.array(sorted({0, *map(int, counted.keys), self.start, self.end}))
+        kept = np.arange(self.end + 1) if vocabulary == ALL_SUBWORDS else _counted_subwords(vocabulary)
         self.size = len(kept)
         self.id_map: npt.NDArray[np.int64] = np.full(self.end + 1, -1)  # id of each tokenizer id; -1: left out
         self.id_map[kept] = np.arange(self.size)

@@ -131,6 +131,22 @@ def images_of_odd_sizes() -> dict[str, bytes]:
         "a JPEG of 4,290 megapixels": resized(jpeg, 65_500, 65_500),
         "a WebP of 268 megapixels": resized_webp(16_384),
         "a WebP that says twice its size": resized_webp(80),
+        "a strip of 20,000 x 1": encode_image(make_image(0, 20_000, 1), "PNG"),
+        "a strip of 1 x 20,000": encode_image(make_image(0, 1, 20_000), "PNG"),
+        "one pixel": encode_image(make_image(0, 1, 1), "PNG"),
+        "a PNG whose text unpacks to 100 MB": bomb(
+            40, 30, more=chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(10**8)))
+        ),
+        "a PNG whose profile unpacks to 100 MB": bomb(
+            40, 30, more=chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(10**8)))
+        ),
+        "a PNG whose text moves the cursor": encode_image(make_image(0), "PNG", pnginfo=text),
+    }
+
+
+def largest_images() -> dict[str, bytes]:
+    """Return images of as many pixels as an image may have."""
+    return {
         "the largest grey PNG": bomb(SIDE, SIDE),
         "the largest PNG of 1 bit": bomb(SIDE, SIDE, depth=1),
         "the largest PNG of 16 bits": bomb(SIDE, SIDE, depth=16),
@@ -144,16 +160,6 @@ def images_of_odd_sizes() -> dict[str, bytes]:
         "the largest JPEG": encode_image(Image.new("RGB", (SIDE, SIDE))),
         "the largest CMYK JPEG": encode_image(Image.new("CMYK", (SIDE, SIDE))),
         "the largest WebP": encode_image(Image.new("RGB", (16_383, MAX_PIXELS // 16_383)), "WEBP", method=0),
-        "a strip of 20,000 x 1": encode_image(make_image(0, 20_000, 1), "PNG"),
-        "a strip of 1 x 20,000": encode_image(make_image(0, 1, 20_000), "PNG"),
-        "one pixel": encode_image(make_image(0, 1, 1), "PNG"),
-        "a PNG whose text unpacks to 100 MB": bomb(
-            40, 30, more=chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(10**8)))
-        ),
-        "a PNG whose profile unpacks to 100 MB": bomb(
-            40, 30, more=chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(10**8)))
-        ),
-        "a PNG whose text moves the cursor": encode_image(make_image(0), "PNG", pnginfo=text),
     }
 
 
@@ -189,4 +195,5 @@ def _two_images(one: Image.Image, other: Image.Image) -> bytes:
 
 def broken_images() -> dict[str, bytes]:
     """Return all of them, by what is wrong."""
-    return images_of_other_formats() | corrupted_images() | images_of_odd_sizes() | images_of_odd_forms()
+    small = images_of_other_formats() | corrupted_images() | images_of_odd_sizes() | images_of_odd_forms()
+    return small | largest_images()

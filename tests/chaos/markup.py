@@ -1,19 +1,19 @@
 """Pages of documents whose fields are markup: none of it stands in a page as it was, nor acts on the terminal."""
 
+import io
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
 
-from bench.environment.circumstances import CHECKOUT, Circumstances
+from bench.environment.circumstances import Circumstances
 from bench.experiments import EXPERIMENTS
 from bench.plan.model import SCALING_TITLE
 from bench.record import Failure, Memory, Record, read_record, record_path, write_record
+from reports.__main__ import main
 
 MARKUP = ("<script>alert(1)</script>", "<img src=x onerror=alert(1)>", '"><svg onload=alert(1)>', "</style><b>x")
 MOST_RARELY = 30  # that the page of kept records shows one of their texts
@@ -67,12 +67,12 @@ def _fill_texts(path: Path, document: dict[str, Any], text: str) -> None:
 
 
 def _left(verb: str, of: Path, page: Path) -> Sequence[str]:
-    command = [sys.executable, "-m", "reports", verb, str(of), "--out", str(page)]
-    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        return [f"{verb}: no page: {done.stderr}"]
-    text = page.read_text(encoding="utf-8")
-    obeyed = [] if done.stdout.replace("\n", "").isprintable() else [f"{verb}: {done.stdout[:200]!r}"]
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as errors:
+        code = main([verb, str(of), "--out", str(page)])
+    if code:
+        return [f"{verb}: no page: {errors.getvalue()}"]
+    text, said = page.read_text(encoding="utf-8"), out.getvalue()
+    obeyed = [] if said.replace("\n", "").isprintable() else [f"{verb}: {said[:200]!r}"]
     return [f"{verb}: {one}" for one in MARKUP if one in text] + obeyed
 
 
