@@ -31,7 +31,7 @@ from bench.data.manifest import pack_cache
 from bench.data.pack import PackImages, load_pack_images
 from bench.data.pack import main as decode
 from bench.environment.files import hold_lock
-from tests.processes import Parting
+from tests.processes import Parting, forkserver
 
 # Of several workers each has a core. What a test starts is no worker: there pytest-benchmark would time nothing.
 THREADS = 1 if os.environ.pop("PYTEST_XDIST_WORKER", "") else 2
@@ -120,6 +120,13 @@ def own_results(decoded: Path, tmp_path: Path) -> Path:  # noqa: ARG001 - the pa
 def forked_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands fork their runs from a process that has imported all: for tests of anything but a run's start."""
     monkeypatch.setattr("bench.orchestration.preflight.Runner", Parting)
+
+
+@pytest.fixture
+def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loader workers fork from a process that has imported all: for tests of anything but their start."""
+    forkserver()  # sets what is imported there
+    monkeypatch.setattr("bench.data.shards.stream.START_METHOD", "forkserver")
 
 
 @pytest.fixture(autouse=True)

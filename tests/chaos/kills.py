@@ -33,6 +33,7 @@ TRAININGS, MATRICES, CHAINS = 60, 40, 2  # kills of each, in so many chains side
 STEPS_PER_KILL, FEWEST_STEPS, BATCH = 40, 80, 16
 STARTING, TRAINING = 6.0, 2.0  # seconds, about, until a training takes steps, and from then on
 METHODS = (("catlip-tiny", ()), ("superclass-tiny", ("--set", "ema_decay=0.9")))
+SCORED = ("--task", "rooms")  # so that records follow; the unkilled, whose losses and tower are compared, has none
 OFTEN = ("--checkpoint-minutes", "0.0001")  # which is every twenty steps
 
 
@@ -86,7 +87,7 @@ def kill_trainings(number: int, kills: int, seed: int, folder: Path) -> KillLog:
         chain.finished.append(out)
     for turn, out in enumerate(chain.finished):
         whole = out.with_name(f"{out.name}-unkilled")
-        process = start_command(_training(whole, number, steps, turn), whole.with_suffix(".log"))
+        process = start_command(_training(whole, number, steps, turn, "--no-score"), whole.with_suffix(".log"))
         if wait_for_exit(process, LONGEST) != 0 or (text := describe_training_difference(out, whole)):
             chain.unequal.append(f"{out}: {text if process.returncode == 0 else process.returncode}")
         if left := [path.name for path in out.glob(".*.part")]:
@@ -96,7 +97,7 @@ def kill_trainings(number: int, kills: int, seed: int, folder: Path) -> KillLog:
 
 def _training(out: Path, number: int, steps: int, seed: int, *more: str) -> list[str]:
     name, changes = METHODS[number % len(METHODS)]
-    words = ["-m", "bench", "train", name, "--images", str(BATCH * steps), "--out", str(out), "--task", "rooms"]
+    words = ["-m", "bench", "train", name, "--images", str(BATCH * steps), "--out", str(out)]
     settings = (f"batch_size={BATCH}", "subset=random:500", f"seed={seed}")
     return [*words, *changes, *(word for setting in settings for word in ("--set", setting)), *more]
 
@@ -107,7 +108,7 @@ def _run_until_done(out: Path, number: int, steps: int, kills: int, draw: random
     was_killed = True
     while was_killed and not chain.stuck:
         resume = ["--resume"] if list_checkpoints(out / "checkpoints") else []
-        process = start_command(_training(out, number, steps, len(chain.finished), *OFTEN, *resume), log)
+        process = start_command(_training(out, number, steps, len(chain.finished), *OFTEN, *SCORED, *resume), log)
         was_killed = chain.kills < kills and _kill_at_random(process, out, draw, chain)
         if not was_killed and (code := wait_for_exit(process, LONGEST)) != 0:
             process.kill()

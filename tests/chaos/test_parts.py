@@ -254,7 +254,7 @@ def test_killed_training_resumes(own_results: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.minutes
 def test_killed_scoring_resumes(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train_in_process(short_experiment("catlip"), own_results)
-    monkeypatch.setattr(matrices, "SCORED", ("--task", "rooms", "--task", "Twemoji group", "--protocol", "k-nn"))
+    monkeypatch.setattr(matrices, "SCORED", ("--task", "rooms", "--task", "Twemoji subgroup", "--protocol", "k-nn"))
     own = os.sched_getaffinity(0)
     try:
         chain = matrices.kill_comparison(matrices.KINDS.index("transfer"), 1, 0, own_results)

@@ -194,13 +194,13 @@ def test_every_command_line_of_the_tables_is_accepted(device: str) -> None:
 @pytest.mark.minutes
 def test_real_pair_has_its_page_when_what_follows_is_killed_and_resume_completes_it(tmp_path: Path) -> None:
     """However busy the machine is, no step ends for its deadline."""
-    chosen = [word for name in ("preflight", "tiny", "tiny-64", "tiny-best") for word in ("--only", name)]
+    chosen = [word for name in ("preflight", "tiny", "tiny-best") for word in ("--only", name)]
     patient = "import bench.cli.gpu; bench.cli.gpu.DEADLINE_FACTOR = 60; import sys; from bench.__main__ import main; "
     command = [sys.executable, "-c", f"{patient}sys.exit(main(sys.argv[1:]))", "gpu", "--device", "cpu"]
     command += ["--results", str(tmp_path), *chosen]
     running = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
     with kill_at_end(running):
-        wait_until((tmp_path / "tiny-64.log").exists, running)
+        wait_until((tmp_path / "tiny-best.log").exists, running)
         running.kill()
     assert statuses(tmp_path) == {"preflight": "ok", "tiny": "ok"}
     assert "catlip-tiny" in (tmp_path / "tiny.html").read_text()

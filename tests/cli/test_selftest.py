@@ -69,7 +69,9 @@ def test_sound_harness_passes_and_broken_harness_fails() -> None:
     assert verdicts((0.0, 0.0, 0.05, 0.1), own=0.06)[1] == "-"  # a machine too restless for the bound
 
 
-def test_simulated_checks_can_fail() -> None:
+def test_simulated_checks_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.cli.selftest.SIMULATED", 400)
+
     def held(alarms: float, covers: float) -> list[str]:
         return [check["holds"] for check in check_simulated([{"false alarms": alarms, "interval covers": covers}])]
 

@@ -32,6 +32,13 @@ def ready(decoded: Path, tmp_path: Path) -> Path:  # noqa: ARG001 - the pack is 
     return folder
 
 
+@pytest.fixture
+def task(tmp_path: Path) -> list[str]:
+    """Options that name a task of few images, and a protocol of a second."""
+    root = folders(tmp_path / "task", {"train": 8, "test": 4})
+    return ["--task", "imagefolder", "--root", str(root), "--protocol", "k-nn"]
+
+
 def saved(folder: Path, experiment: Experiment) -> Path:
     path = folder / f"20260101T000000-train.tower.{experiment.name}.seed{experiment.seed}.safetensors"
     made = Provenance(experiment=experiment, images=512, budgets=("equal images",))
@@ -77,14 +84,13 @@ def test_templates_that_cannot_be_used_are_refused_in_one_line(
     assert not list(ready.glob("*.json"))
 
 
-def test_each_seed_has_a_random_init_baseline(ready: Path) -> None:
+def test_each_seed_has_a_random_init_baseline(ready: Path, task: list[str]) -> None:
     """Once, although the upper bound was made with the first seed, too."""
     tiny = EXPERIMENTS["catlip-tiny"]
     for seed in (0, 1):
         saved(ready, replace(tiny, seed=seed))
     upper_bound = saved(ready, EXPERIMENTS["superclass-cls-tiny"])
-    arguments = ["transfer", "catlip-tiny", "--task", "rooms", "--protocol", "k-nn", "--results", str(ready)]
-    arguments += ["--reference", str(upper_bound)]
+    arguments = ["transfer", "catlip-tiny", *task, "--reference", str(upper_bound), "--results", str(ready)]
     assert main(arguments) == 0
     assert subjects(ready) == [
         ("HOG and colour", None),
@@ -113,10 +119,10 @@ def test_tower_is_scored_from_its_file_and_the_task_alone(tmp_path: Path, monkey
     assert not (tmp_path / "caches" / "catlip-bench").exists()
 
 
-def test_external_tower_has_a_random_init_baseline(ready: Path, tmp_path: Path) -> None:
+def test_external_tower_has_a_random_init_baseline(ready: Path, task: list[str], tmp_path: Path) -> None:
     torch.save(open_clip.create_model(TINY).state_dict(), tmp_path / "weights.pt")
     named = f"{TINY}={tmp_path / 'weights.pt'}"
-    assert main(["transfer", named, "--task", "rooms", "--protocol", "k-nn", "--results", str(ready)]) == 0
+    assert main(["transfer", named, *task, "--results", str(ready)]) == 0
     assert [name for name, _ in subjects(ready)] == [
         "HOG and colour",
         f"{TINY}=weights.pt",
@@ -126,14 +132,16 @@ def test_external_tower_has_a_random_init_baseline(ready: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("other", [{"tower": "corenet-vit-tiny"}, {"pooling": "mean"}, {"pixel_normalisation": "none"}])
-def test_upper_bound_of_another_kind_has_its_own_random_init_baseline(ready: Path, other: dict[str, Any]) -> None:
+def test_upper_bound_of_another_kind_has_its_own_random_init_baseline(
+    ready: Path, task: list[str], other: dict[str, Any]
+) -> None:
     """They are rows of their own, and records of their own."""
     tiny, paths = EXPERIMENTS["catlip-tiny"], []
     for number, experiment in enumerate((tiny, replace(tiny, **other))):
         folder = ready.parent / f"run{number}"
         folder.mkdir()
         paths.append(str(saved(folder, experiment).rename(folder / "tower.safetensors")))
-    arguments = [paths[0], "--reference", paths[1], "--task", "rooms", "--protocol", "k-nn", "--results", str(ready)]
+    arguments = [paths[0], "--reference", paths[1], *task, "--results", str(ready)]
     assert main(["transfer", *arguments]) == 0
     random_inits = {"random init", "random init of catlip-tiny"}
     assert {name for name, _ in subjects(ready)} == {"catlip-tiny", "reference catlip-tiny", *random_inits, *REFERENCES}

@@ -43,11 +43,12 @@ def are_equal(one: Batch, other: Batch) -> bool:
     return all(first.equal(second) for first, second in zip(tensors(one), tensors(other), strict=True))
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_batches_are_bit_equal_with_zero_one_and_two_workers(data: Path, results: Path) -> None:
     with_broken = write_shard(data.parent / "broken.tar", {**webdataset_members(0, 20), "x.jpg": b"?", "x.txt": b"x"})
     streams = [stream(with_broken, results, workers=workers, batch_size=5) for workers in (0, 1, 2)]
     torch.manual_seed(0)
-    for k in (0, 1, 2, 3, 9, 1, 2, 900):  # on, forward, back and on
+    for k in (0, 1, 2, 900, 1, 2):  # on, forward, back and on
         first, *others = [each.batch(k) for each in streams]
         assert all(are_equal(first, other) for other in others)
         assert len({tuple(each.keys(k)) for each in streams}) == 1

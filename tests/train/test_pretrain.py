@@ -21,12 +21,12 @@ from bench.experiments import EXPERIMENTS
 from bench.orchestration.budgets import image_budgets
 from bench.orchestration.comparison import set_images
 from bench.orchestration.requests import TrainingRequest
-from bench.orchestration.runner import Job, Runner
+from bench.orchestration.runner import Job
 from bench.record import Training, Transfer, read_records
 from bench.settings import with_settings
 from bench.train.checkpoints import exclusive_lock, latest_valid, list_checkpoints
 from bench.transfer.tasks.tasks import pack_tasks
-from tests.processes import LONGEST_SECONDS, run_of, wait_until
+from tests.processes import LONGEST_SECONDS, Parting, run_of, wait_until
 from tests.train.test_checkpoints import written
 
 ROOT = Path(__file__).parents[2]
@@ -48,9 +48,11 @@ def started(out: Path, *more: str) -> tuple["subprocess.Popen[str]", psutil.Proc
 
 
 @pytest.mark.minutes
+@pytest.mark.usefixtures("forked_runs")
 def test_training_requeued_four_times_by_one_command_ends_with_the_same_tower_and_scores(
-    decoded: Path, tmp_path: Path
+    decoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Killed commands and the runs that they leave are real; what ends by itself forks its runs."""
     out = decoded / "train-stopped"
     again = ["--resume", "auto"]
     for number, code in ((signal.SIGUSR1, 75), (signal.SIGTERM, 143)):
@@ -74,17 +76,19 @@ def test_training_requeued_four_times_by_one_command_ends_with_the_same_tower_an
     saved = latest_valid(out / "checkpoints")[1].steps_taken
     assert saved < 80
 
-    over = {"SLURM_JOB_END_TIME": str(int(time.time()) + 60)}  # less than what a training keeps to save its state
-    late = subprocess.run(command(out, *again), cwd=ROOT, env=os.environ | over, capture_output=True, check=False)
-    assert late.returncode == 75, late.stderr
+    with monkeypatch.context() as patch:
+        patch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 60))  # less than a training keeps to save its state
+        late = main(command(out, *again)[3:])
+    assert late == 75, capsys.readouterr().err
     assert (out / "requeue").exists()
     assert latest_valid(out / "checkpoints")[1].steps_taken == saved
 
-    done = subprocess.run([sys.executable, *typed[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    capsys.readouterr()
+    assert main(typed[3:]) == 0, capsys.readouterr().err
     assert not (out / "requeue").exists()
-    assert "rooms" in done.stdout
-    assert "silhouettes" not in done.stdout
+    printed = capsys.readouterr().out
+    assert "rooms" in printed
+    assert "silhouettes" not in printed
     records = read_records(out)
     scored = [record.measured for record in records if isinstance(record.measured, Transfer)]
     assert {score.task for transfer in scored for score in transfer.scores} == {"rooms"}
@@ -96,7 +100,7 @@ def test_training_requeued_four_times_by_one_command_ends_with_the_same_tower_an
         experiment=EXPERIMENT,
         budgets=image_budgets(EXPERIMENT, {}),
     )
-    Runner(Progress(1.0)).run([Job(whole, "unstopped", 1.0)], threads=available_cores())
+    Parting(Progress(1.0)).run([Job(whole, "unstopped", 1.0)], threads=available_cores())
     unstopped = next(r.measured for r in read_records(decoded, "whole") if isinstance(r.measured, Training))
     assert training.trunk_losses == unstopped.trunk_losses
     assert training.cooldown_losses == unstopped.cooldown_losses

@@ -57,7 +57,7 @@ def test_training_on_two_nodes_requeues_itself_and_then_ends(tmp_path: Path) -> 
     for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
         (commands / name).write_text(text)
         (commands / name).chmod(0o755)
-    train = [str(out), "catlip-tiny", "--images", "1.28k", "--set", "batch_size=8", "--no-score"]
+    train = [str(out), "catlip-tiny", "--images", "640", "--set", "batch_size=8", "--no-score"]
     job = {
         "SLURM_JOB_ID": "7",
         "SLURM_JOB_NODELIST": "node[1-2]",

@@ -14,7 +14,7 @@ def test_scoring_resumes_where_it_stopped(own_results: Path, capsys: pytest.Capt
     """What is scored stays to the last byte, and what is scored again gets the same scores."""
     tower = own_results / "tower.safetensors"
     train_in_process(short_experiment("catlip"), own_results)
-    tasks = ("--task", "rooms", "--task", "Twemoji group", "--protocol", "k-nn")
+    tasks = ("--task", "rooms", "--task", "Twemoji subgroup", "--protocol", "k-nn")
     arguments = ["transfer", str(tower), *tasks, "--results", str(own_results)]
     assert main([*arguments, "--resume"]) == 2
     assert "comparison to resume" in capsys.readouterr().err
