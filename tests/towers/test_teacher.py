@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 def test_stored_features_have_one_row_per_image_and_a_student_reads_its_own(
     results: Path, images: PackImages, tmp_path: Path
 ) -> None:
-    path, experiment = tmp_path / "features.safetensors", small("distill")
+    path, experiment = tmp_path / "features.safetensors", small("distill", image_size=24)
     write_teacher_features(experiment, CPU, results, path)
     features = load_file(path)["features"]
     teacher = build_teacher(experiment).eval()
