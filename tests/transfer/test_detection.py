@@ -142,7 +142,7 @@ def few(results: Path) -> DetectionTask:
     part = [_annotate(drawn.scene(row)) for row in range(8)]
     heads = DetectorHeads(channels=32, box_features=64, mask_layers=1, proposals=50, regions=16)
     descent = TransferTraining(
-        epochs=27, batch_size=4, micro_batch_size=2, learning_rates=(2e-3,), milestones=(0.7, 0.9), layer_decay=0.9
+        epochs=18, batch_size=4, micro_batch_size=2, learning_rates=(2e-3,), milestones=(0.7, 0.9), layer_decay=0.9
     )
     return DetectionTask("few", CLASSES, part, part[:1], part, DetectionRecipe(side=96, heads=heads, training=descent))
 

@@ -51,9 +51,9 @@ def subject_of(decoded: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
 
 @pytest.fixture(scope="module")
 def task_of(decoded: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Task]:  # noqa: ARG001
-    """The pack's tasks, and scikit-learn's digits as a folder of images."""
+    """The pack's tasks, and half of scikit-learn's digits as a folder of images."""
     root = tmp_path_factory.mktemp("digits")
-    for number, (pixels, label) in enumerate(zip(*load_digits(return_X_y=True), strict=True)):
+    for number, (pixels, label) in enumerate(zip(*(one[:900] for one in load_digits(return_X_y=True)), strict=True)):
         path = root / ("test" if number % 3 == 2 else "train") / str(label) / f"{number:04}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray((pixels.reshape(8, 8) * 255 / 16).astype(np.uint8)).convert("RGB").save(path)
