@@ -50,9 +50,9 @@ def started(out: Path, *more: str) -> tuple["subprocess.Popen[str]", psutil.Proc
 @pytest.mark.minutes
 @pytest.mark.usefixtures("forked_runs")
 def test_training_requeued_four_times_by_one_command_ends_with_the_same_tower_and_scores(
-    decoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    decoded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Killed commands and the runs that they leave are real; what ends by itself forks its runs."""
+    """Commands that are stopped start as a user's do; what ends by itself forks its runs."""
     out = decoded / "train-stopped"
     again = ["--resume", "auto"]
     for number, code in ((signal.SIGUSR1, 75), (signal.SIGTERM, 143)):
@@ -76,10 +76,9 @@ def test_training_requeued_four_times_by_one_command_ends_with_the_same_tower_an
     saved = latest_valid(out / "checkpoints")[1].steps_taken
     assert saved < 80
 
-    with monkeypatch.context() as patch:
-        patch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 60))  # less than a training keeps to save its state
-        late = main(command(out, *again)[3:])
-    assert late == 75, capsys.readouterr().err
+    over = {"SLURM_JOB_END_TIME": str(int(time.time()) + 60)}  # less than what a training keeps to save its state
+    late = subprocess.run(command(out, *again), cwd=ROOT, env=os.environ | over, capture_output=True, check=False)
+    assert late.returncode == 75, late.stderr
     assert (out / "requeue").exists()
     assert latest_valid(out / "checkpoints")[1].steps_taken == saved
 
