@@ -118,9 +118,8 @@ def log_labels(stream: Stream[Any]) -> None:
     vocabulary = getattr(experiment, str(vocabulary_field(experiment)))
     if (measured := resolve_vocabulary(vocabulary)) != vocabulary:
         vocabulary += f" (not shipped; the labels are those of {measured}, for speed alone)"
-    targets = (
-        stream.target(k) for k in range(math.ceil(min(DESCRIBED_CAPTIONS, experiment.images) / experiment.batch_size))
-    )
+    described = min(DESCRIBED_CAPTIONS, experiment.images)
+    targets = (stream.target(k) for k in range(math.ceil(described / experiment.batch_size)))
     counts = torch.cat([getattr(target, "labels", target).starts.diff() for target in targets])
     mean, empty = counts.double().mean(), (counts == 0).double().mean()
     text = f"{experiment.name}: vocabulary {vocabulary}, {mean:.2f} labels per image"

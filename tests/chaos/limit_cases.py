@@ -148,7 +148,7 @@ def parquets() -> dict[str, Case]:
         "the same in categories": Case(parquet({"caption": repeated}, store_schema=True), _read_all),
         "one key of 490 kB, 65,536 times": Case(parquet({"caption": short, "key": repeated}), _read_all),
         "captions as differences from the ones before": Case(
-            parquet({"caption": ["x" * MIB] * 700}, **delta), _read_all
+            parquet({"caption": ["x" * MIB] * 2000}, **delta), _read_all
         ),
         "two columns called caption": Case(parquet([short, short], ["caption", "caption"]), _read_all),
         "two columns called key": Case(parquet([short, short, short], ["caption", "key", "key"]), _read_all),
