@@ -182,7 +182,7 @@ def point_name(score: Score) -> str:
 
 def answers_of(score: Score) -> npt.NDArray[np.float64]:
     """Return 1.0 for each test item that was answered right, else 0.0; shape (items,)."""
-    return (np.frombuffer(score.correct.encode(), np.uint8) == ord("1")).astype(np.float64)
+    return np.frombuffer(score.correct.encode(), np.uint8).astype(np.float64) - ord("0")
 
 
 def accuracy_of(score: Score) -> float:
