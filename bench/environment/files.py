@@ -37,9 +37,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     make_folders(path.parent)
     for other in path.parent.glob(LOCKS):
         _remove_abandoned_write(other)
-    lock = path.with_name(f".{path.name}.{uuid4().hex}.lock")
-    temporary = lock.with_suffix(".part")
-    with lock.open("xb") as file, hold_lock(file, wait=True):
+    with _hold_new_lock(path) as lock:
+        temporary = lock.with_suffix(".part")
         try:
             yield temporary
             fsync_path(temporary)
@@ -90,6 +89,18 @@ def fsync_path(path: Path) -> None:
         os.fsync(number)
     finally:
         os.close(number)
+
+
+@contextmanager
+def _hold_new_lock(path: Path) -> Iterator[Path]:
+    """Make a lock file of this writer's own beside the path, and hold it while the block runs."""
+    is_held = False
+    while not is_held:
+        lock = path.with_name(f".{path.name}.{uuid4().hex}.lock")
+        with lock.open("xb") as file, hold_lock(file, wait=True):
+            is_held = lock.exists()  # another writer may have removed it as abandoned before it was locked
+            if is_held:
+                yield lock
 
 
 def _remove_abandoned_write(lock: Path) -> None:

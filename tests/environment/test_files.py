@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 import torch
 
 from bench.__main__ import main
+from bench.environment import files
 from bench.environment.files import atomic_write, make_folders
 from models.checkpoint import save_tower
 
@@ -64,6 +67,28 @@ def test_leftovers_of_killed_writers_are_removed_and_live_writers_kept(tmp_path:
         temporary.write_text("again")
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
     assert path.read_text() == "again"
+
+
+def test_writer_whose_lock_file_was_removed_before_it_was_locked_takes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second writer comes between the two calls of the first; were the first then killed, its file would stay."""
+    path, removed, hold_lock = tmp_path / "it", list[str](), files.hold_lock
+
+    def hold_lock_late(file: IO[Any], *, wait: bool = False) -> AbstractContextManager[None]:
+        if wait and not removed:
+            removed.append(file.name)
+            with atomic_write(path) as temporary:
+                temporary.write_text("of the second writer")
+        return hold_lock(file, wait=wait)
+
+    monkeypatch.setattr(files, "hold_lock", hold_lock_late)
+    with atomic_write(path) as temporary:
+        assert not Path(removed[0]).exists()
+        assert temporary.with_suffix(".lock").exists()
+        temporary.write_text("of the first")
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+    assert path.read_text() == "of the first"
 
 
 @pytest.mark.parametrize("code", ["ENOSYS", "EOPNOTSUPP", "ENOLCK"])
