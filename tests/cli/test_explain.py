@@ -54,8 +54,8 @@ def explain(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_every_configuration_runs_and_an_injected_factor_is_attributed_to_itself(
     explain: Any, own_results: Path
 ) -> None:
-    """It sleeps sixteen times as long as it works: a busy machine makes no run that much slower than another."""
-    arguments = ("catlip-tiny", "--baseline", "clip-tiny", "--factors", "injected_slowdown=16", "--rounds", "2")
+    """It sleeps thirty-two times as long as it works: a busy machine makes no run that much slower than another."""
+    arguments = ("catlip-tiny", "--baseline", "clip-tiny", "--factors", "injected_slowdown=32", "--rounds", "2")
     code, figures = explain(*arguments)
     table = next(table for title, table in figures.items() if "against" in title or title.startswith(TITLE))
     rows = {row["cause"]: row for row in table["rows"]}
