@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, pairwise
 from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -85,12 +85,10 @@ class Tokens:
         padding: TextPadding = "bucketed",
     ) -> "Tokens":
         """Add start and end token to each caption; longer captions are truncated before the end token."""
+        whole = [(start, *caption[: context_length - 2], end) for caption in captions]
+        lengths = torch.tensor([*map(len, whole)], dtype=torch.int64)
         ids = torch.zeros(len(captions), context_length, dtype=torch.int64)
-        lengths = torch.empty(len(captions), dtype=torch.int64)
-        for row, caption in enumerate(captions):
-            whole = [start, *caption[: context_length - 2], end]
-            ids[row, : len(whole)] = torch.tensor(whole)
-            lengths[row] = len(whole)
+        ids[torch.arange(context_length) < lengths[:, None]] = torch.tensor([*chain(*whole)], dtype=torch.int64)
         rows = torch.arange(len(captions))
         return cls((ids,), lengths, rows * context_length + lengths - 1, rows, padding)
 
