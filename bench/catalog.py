@@ -6,11 +6,15 @@ from typing import Any, Literal, NamedTuple
 Role = Literal["", "reference", "untrained"]  # as it is; the upper bound; its architecture with random weights
 RANDOM_INIT = "random init"  # the random-init baseline: the experiment's tower before training
 REFERENCES = ("raw pixels", "HOG and colour")  # features that were never trained
-TASKS = ("Twemoji group", "Twemoji subgroup", "rooms", "silhouettes 20 per class", "silhouettes 100 per class")
+RETRIEVAL_TASK = "emoji retrieval"
+TASKS = ("Twemoji group", "Twemoji subgroup", "rooms", RETRIEVAL_TASK)  # scored where no task is named
+SILHOUETTES = ("silhouettes 20 per class", "silhouettes 100 per class")  # their pixels say more than their meaning
+PACK_TASKS = (*TASKS, *SILHOUETTES)
 SCENES = ("scenes-labels", "scenes-segmentation", "scenes-detection")  # composed of the pack's images
 
 SINGLE_LABEL = "one class per image"
 MULTI_LABEL = "several classes per image, or none"
+GALLERY = "a gallery with another image of each query's class"
 MASKS, OBJECTS = "a class for every pixel", "boxes and masks of objects"
 FOLDERS = ("imagefolder", "imagenet")  # data sets on disk with one folder per class
 FLAGGED: dict[str, dict[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
@@ -73,7 +77,10 @@ ON_DISK: dict[str, str] = {
     "coco": OBJECTS,
 }
 TASK_KINDS = (
-    dict.fromkeys(TASKS, SINGLE_LABEL) | dict(zip(SCENES, (MULTI_LABEL, MASKS, OBJECTS), strict=True)) | ON_DISK
+    dict.fromkeys(PACK_TASKS, SINGLE_LABEL)
+    | {RETRIEVAL_TASK: GALLERY}
+    | dict(zip(SCENES, (MULTI_LABEL, MASKS, OBJECTS), strict=True))
+    | ON_DISK
 )
 
 
@@ -100,6 +107,7 @@ class ProtocolSpec(NamedTuple):
 PROTOCOLS: dict[str, ProtocolSpec] = {
     "linear-probe": ProtocolSpec(SINGLE_LABEL, is_default=True),
     "k-nn": ProtocolSpec(SINGLE_LABEL, is_default=True),
+    "retrieval": ProtocolSpec(GALLERY, is_default=True),
     "few-shot": ProtocolSpec(SINGLE_LABEL),
     "label-fractions": ProtocolSpec(SINGLE_LABEL),
     "linear-probe-catlip": ProtocolSpec(SINGLE_LABEL, needs_tower=True),

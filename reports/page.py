@@ -158,25 +158,26 @@ def _largest_batch_section(largest: ComparisonRecords, rows: Sequence[Throughput
 def _accuracy_section(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -> dict[str, object] | None:
     if not answers:
         return None
-    protocol, names = scores.scored_protocols(answers)[0], scores.scored_tasks(answers)
+    names = scores.scored_tasks(answers)
+    protocols = list(dict.fromkeys(scores.main_protocol(answers, task) for task in names))
     trained = list(dict.fromkeys(one.subject for one in answers if not one.is_reference))
     device, energy = cost_axes(comparison)
 
     def panels(cost_axis: CostAxis) -> list[Panel]:
         if not any(cost_axis.per_image is None or subject in cost_axis.per_image for subject in trained):
             return []
-        return [Panel(task, accuracy_chart(comparison, answers, task, protocol, cost_axis)) for task in names]
+        return [Panel(task, accuracy_chart(comparison, answers, task, cost_axis)) for task in names]
 
     return {
-        "protocol": protocol,
+        "protocol": join_words(protocols),
         "legend": legend(comparison, trained),
         "by_images": panels(IMAGES),
         "by_seconds": panels(device),
         "by_energy": panels(energy),
         "untimed": describe_unpriced(comparison, trained, device),
         "no_energy": describe_unpriced(comparison, trained, energy),
-        "points": score_tables.mfu_differences_table(comparison, answers, protocol, device, energy),
-        "lead": _lead_chart(comparison, answers, protocol, device),
+        "points": score_tables.mfu_differences_table(comparison, answers, device, energy),
+        "lead": _lead_chart(comparison, answers, device),
         "overview": score_tables.overview_table(comparison, answers),
         "tasks": [
             (task, score_tables.task_table(comparison, answers, task, device), score_tables.task_note(answers, task))
@@ -187,15 +188,13 @@ def _accuracy_section(comparison: ComparisonRecords, answers: Sequence[SubjectSc
     }
 
 
-def _lead_chart(
-    comparison: ComparisonRecords, answers: Sequence[SubjectScore], protocol: str, device: CostAxis
-) -> Panel | None:
+def _lead_chart(comparison: ComparisonRecords, answers: Sequence[SubjectScore], device: CostAxis) -> Panel | None:
     """Draw the first task against device seconds, beside the answer; None without a timed tower."""
     task = scores.scored_tasks(answers)[0]
-    found = scores.group_scores_over_seeds(answers, task, protocol)
+    found = scores.main_points(answers, task)
     if not any(not point.is_reference and device.of(point) is not None for point in found):
         return None
-    chart = accuracy_chart(comparison, answers, task, protocol, device, "lead")
+    chart = accuracy_chart(comparison, answers, task, device, "lead")
     return Panel(f"{task}: accuracy against device seconds", chart, describe_front(comparison, found, device))
 
 

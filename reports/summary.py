@@ -72,7 +72,7 @@ def headline_table(
 ) -> HtmlTable:
     """Show speeds, FLOP-predicted ratios and MFU of each experiment, and the accuracy of its tower."""
     task = scores.scored_tasks(answers)[0] if answers else ""
-    found = scores.group_scores_over_seeds(answers, task, scores.scored_protocols(answers)[0]) if answers else []
+    found = scores.main_points(answers, task) if answers else []
     budgets = [budget for budget in scores.headline_budgets(answers) if scores.towers_at_budget(found, budget)]
     base = comparison.label(comparison.base or "") if rows else "the base"
     columns = [

@@ -13,7 +13,7 @@ from pathlib import Path
 import pynvml
 from msgspec.structs import replace
 
-from bench.catalog import SCENES, TASKS
+from bench.catalog import PACK_TASKS, SCENES
 from bench.config import COMPUTED, MAY_DIFFER, NLTK, PACK_DATA, Experiment, require_comparable_experiments
 from bench.console.console import log, require_utf8
 from bench.console.progress import Progress
@@ -87,7 +87,7 @@ def open_comparison(
     if other := {record.circumstances.commit for record in finished} - {current_commit()}:
         text = f"{name} was begun at commit {', '.join(other)}, this is {current_commit()}"
         raise ValueError(f"{text}: begin a new comparison")
-    if not {*TASKS, *SCENES}.isdisjoint(tasks):
+    if not {*PACK_TASKS, *SCENES}.isdisjoint(tasks):
         _decode_pack(pack_cache())
     for shards in open_data(results, experiments) if reads_data else ():
         for note in shards.notes():

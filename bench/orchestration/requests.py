@@ -10,7 +10,6 @@ from msgspec.structs import replace
 
 from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_INIT, TASKS, ScoringSubject, compatible_pairs
 from bench.console.console import StopRequest
-from bench.environment.circumstances import current_commit
 from bench.environment.rank_info import torchrun_env
 from bench.ladder import Ladder
 from bench.orchestration.request_base import ExperimentRequest, Request
@@ -39,14 +38,10 @@ class SpeedRequest(ExperimentRequest, frozen=True, kw_only=True, tag="speed"):
         return measure_speed(self.experiment, device, Path(self.results), self.round, self._flops_of_first_round())
 
     def _flops_of_first_round(self) -> "Flops | None":
-        """Return the FLOPs that the first round counted in this commit, if it did: all rounds take the same steps."""
+        """Return the FLOPs that the first round counted, if it did: all rounds take the same steps in one commit."""
         path = replace(self, round=0).paths[0]
-        if self.round and path.is_file():
-            first = read_record(path)
-            is_same = (first.experiment, first.circumstances.commit) == (self.experiment, current_commit())
-            if is_same and isinstance(first.measured, Speed):
-                return first.measured.flops
-        return None
+        first = read_record(path).measured if self.round and path.is_file() else None
+        return first.flops if isinstance(first, Speed) else None
 
 
 class MemoryRequest(ExperimentRequest, frozen=True, kw_only=True, tag="memory"):

@@ -17,7 +17,13 @@ from bench.towers.tower_from import LoadedTower, build_untrained_copy, load_towe
 from bench.train.build import build_untrained_tower
 from bench.transfer import multi_label
 from bench.transfer.classification import fine_tune
-from bench.transfer.classification.probe import score_few_shot, score_k_nn, score_label_fractions, score_linear_probe
+from bench.transfer.classification.probe import (
+    score_few_shot,
+    score_k_nn,
+    score_label_fractions,
+    score_linear_probe,
+    score_retrieval,
+)
 from bench.transfer.classification.transfer_init import score_initial_heads
 from bench.transfer.detection import score_detection
 from bench.transfer.feature_extractor import REFERENCE_FEATURES, Embed, FeatureExtractor, tower_embedder
@@ -27,6 +33,7 @@ from models.image_tower import ImageTower
 PROTOCOLS: dict[str, Callable[[FeatureExtractor, Any], Sequence[Score | TaskMetric]]] = {
     "linear-probe": score_linear_probe,
     "k-nn": score_k_nn,
+    "retrieval": score_retrieval,
     "few-shot": score_few_shot,
     "label-fractions": score_label_fractions,
     "linear-probe-catlip": partial(

@@ -19,7 +19,7 @@ from bench.scores import Score, describe_trainings
 from bench.statistics import Answers, Estimate, Interval, accuracy_interval, estimate_over_draws, estimate_over_seeds
 from bench.transfer.classification.label_subsets import describe_omitted_shares, describe_small_classes
 
-PROBE = "linear probe"
+PROBE, RETRIEVAL = "linear probe", "retrieval"
 POWERS = ("power W, by the energy counter", "power W")  # the more accurate first
 WHOLE_READER = "GPU"  # key of the reason where the device could not be opened
 Cell = tuple[float, float | None, float | None]

@@ -6,7 +6,6 @@ from markupsafe import Markup
 
 from bench.record import Transfer
 from bench.statistics import ALPHA, SEEDS_FOR_RANKING, AccuracyDifference, Estimate, estimate_paired_over_seeds
-from bench.transfer.score_tables import PROBE
 from reports.accuracy import scores
 from reports.accuracy.pareto import UNTRAINED
 from reports.accuracy.scores import ScorePoint, SubjectScore
@@ -141,11 +140,8 @@ def describe_adjustment(claims: Claims) -> str:
 
 
 def _first_task_probe_points(answers: Sequence[SubjectScore]) -> list[ScorePoint]:
-    """Return the points of the first task by the linear probe, or by the first protocol where there is none."""
-    task = scores.scored_tasks(answers)[0]
-    return scores.group_scores_over_seeds(answers, task, PROBE) or scores.group_scores_over_seeds(
-        answers, task, answers[0].score.protocol
-    )
+    """Return the points of the first task by its main protocol."""
+    return scores.main_points(answers, scores.scored_tasks(answers)[0])
 
 
 def link_to_rest(number: int, section: str) -> list[Markup]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from bench.catalog import RANDOM_INIT
-from bench.transfer.score_tables import PROBE
+from bench.transfer.score_tables import PROBE, RETRIEVAL
 from reports.accuracy import scores
 from reports.accuracy.pareto import CostAxis, pareto_front
 from reports.accuracy.scores import ScorePoint, SubjectScore
@@ -23,22 +23,25 @@ from reports.render.tables import UNTIMED, Cell, Column, HtmlTable
 RANDOM_INIT_TITLE = "random-init baseline"
 NOT_SCORED = "not scored"
 NOT_TRAINED = "it was not trained"
-CHOSEN = {PROBE: "C", "k-NN": "k"}  # the hyperparameter chosen on validation; other protocols choose the learning rate
+# The hyperparameter chosen on validation; retrieval has none, other protocols choose the learning rate.
+CHOSEN = {PROBE: "C", "k-NN": "k", RETRIEVAL: ""}
 
 
 def overview_table(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -> HtmlTable:
-    """Show the linear probe on all tasks at the first budget, then references."""
-    protocol = scores.scored_protocols(answers)[0]
-    found = {task: scores.group_scores_over_seeds(answers, task, protocol) for task in scores.scored_tasks(answers)}
+    """Show the main protocol of every task at the first budget, then references."""
+    found = {task: scores.main_points(answers, task) for task in scores.scored_tasks(answers)}
     sizes = {one.score.task: len(one.score.correct) for one in reversed(answers)}
-    columns = [Column.text("features"), *(Column(task, f"{sizes[task]:,} test images") for task in found)]
+    columns = [
+        Column.text("features"),
+        *(Column(task, f"{scores.main_protocol(answers, task)}, {sizes[task]:,} test images") for task in found),
+    ]
     groups = {
         f"Towers at {budget}": _subject_rows(comparison, [scores.towers_at_budget(of, budget) for of in found.values()])
         for budget in scores.scored_budgets(answers)[:1]
     }
     references = [[point for point in of if point.is_reference] for of in found.values()]
     groups["References"] = _subject_rows(comparison, references)
-    return HtmlTable.of_groups(f"Accuracy by {protocol} on every task", columns, groups)
+    return HtmlTable.of_groups("Accuracy on every task", columns, groups)
 
 
 def task_table(
@@ -52,7 +55,8 @@ def task_table(
     columns = [Column.text("features"), Column("images seen"), Column("device time", "at its measured speed")]
     for protocol in shown:
         columns += [Column(protocol, f"accuracy, {INTERVAL}"), Column("gain", f"over random init, {INTERVAL}")]
-        columns += [Column(CHOSEN.get(protocol, "rate"), "chosen on validation")]
+        if chosen := CHOSEN.get(protocol, "rate"):
+            columns.append(Column(chosen, "chosen on validation"))
     columns.append(Column("seeds"))
     rows: dict[tuple[str, int], dict[str, ScorePoint]] = {}
     for protocol, of in shown.items():
@@ -66,7 +70,7 @@ def task_table(
 
 
 def mfu_differences_table(
-    comparison: ComparisonRecords, answers: Sequence[SubjectScore], protocol: str, device: CostAxis, energy: CostAxis
+    comparison: ComparisonRecords, answers: Sequence[SubjectScore], device: CostAxis, energy: CostAxis
 ) -> HtmlTable:
     """Show every point of the accuracy charts; energy where it was measured for any tower."""
     paid = [device, *([energy] if energy.per_image else [])]
@@ -81,7 +85,7 @@ def mfu_differences_table(
     ]
     rows = []
     for task in scores.scored_tasks(answers):
-        found = scores.group_scores_over_seeds(answers, task, protocol)
+        found = scores.main_points(answers, task)
         fronts = [(cost_axis, pareto_front(found, cost_axis)) for cost_axis in paid]
         rows += [
             [
@@ -99,7 +103,7 @@ def mfu_differences_table(
             ]
             for point in found
         ]
-    return HtmlTable.of_rows(f"Points of the accuracy charts ({protocol})", columns, rows)
+    return HtmlTable.of_rows("Points of the accuracy charts", columns, rows)
 
 
 def subject_name_cell(comparison: ComparisonRecords, subject: str) -> Cell:
@@ -116,6 +120,8 @@ def task_note(answers: Sequence[SubjectScore], task: str) -> str:
     """Return the sizes of a task, and its fits that did not converge."""
     here = [one.score for one in answers if one.score.task == task]
     first = here[0]
+    if first.protocol == RETRIEVAL:
+        return f"{len(first.correct):,} test queries; {count(first.num_train)} images in the gallery."
     train = join_words([count(number) for number in sorted({score.num_train for score in here})])
     unconverged = sum(not score.converged for score in here)
     return (
@@ -152,8 +158,9 @@ def _subject_row_of_task(
         cells += [
             Cell.estimate(scored.accuracy if scored else None, write_accuracy, NOT_SCORED),
             Cell.estimate(scored.gain if scored else None, write_gain, no_gain),
-            _hyperparameter_cell(scored) if scored else Cell.not_applicable(NOT_SCORED),
         ]
+        if CHOSEN.get(protocol, "rate"):
+            cells.append(_hyperparameter_cell(scored) if scored else Cell.not_applicable(NOT_SCORED))
     return [*cells, Cell.of(len(point.runs))]
 
 

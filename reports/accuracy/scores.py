@@ -95,6 +95,16 @@ def scored_protocols(answers: Sequence[SubjectScore]) -> list[str]:
     return sorted(dict.fromkeys(one.score.protocol for one in answers), key=lambda protocol: protocol != PROBE)
 
 
+def main_protocol(answers: Sequence[SubjectScore], task: str) -> str:
+    """Return the linear probe, or the first protocol of a task that no probe scores."""
+    return scored_protocols([one for one in answers if one.score.task == task])[0]
+
+
+def main_points(answers: Sequence[SubjectScore], task: str) -> list["ScorePoint"]:
+    """Return the points of a task by its main protocol."""
+    return group_scores_over_seeds(answers, task, main_protocol(answers, task))
+
+
 def scored_budgets(answers: Sequence[SubjectScore]) -> list[str]:
     """Return the budgets at which towers were scored, those of the page's question first."""
     found = dict.fromkeys(budget for one in answers if not one.is_reference for budget in one.budgets)

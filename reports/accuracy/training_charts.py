@@ -13,7 +13,7 @@ from matplotlib.transforms import ScaledTranslation, Transform
 from bench.catalog import RANDOM_INIT
 from bench.statistics import Estimate
 from reports.accuracy.pareto import IMAGES, CostAxis, pareto_front
-from reports.accuracy.scores import ScorePoint, SubjectScore, group_scores_over_seeds, scored_tasks
+from reports.accuracy.scores import ScorePoint, SubjectScore, main_points, main_protocol, scored_tasks
 from reports.render.formats import format_short, write_accuracy
 from reports.render.frames import ComparisonRecords, losses_frame
 from reports.render.svg import INK, MUTED, chart_label, draw_marks, drawing, label_line_ends, margin_axes, svg
@@ -32,17 +32,16 @@ def accuracy_chart(
     comparison: ComparisonRecords,
     answers: Sequence[SubjectScore],
     task: str,
-    protocol: str,
     cost_axis: CostAxis,
     name: str = "accuracy",
 ) -> Markup:
-    """Draw the accuracies on one task against a cost, with their Pareto front; `name` is the prefix of its ids.
+    """Draw the accuracies on one task, by its main protocol, against a cost, with their Pareto front.
+
+    `name` is the prefix of the chart's ids.
 
     There is no front against images seen, because an image takes a different time with each method.
     """
-    found = [
-        p for p in group_scores_over_seeds(answers, task, protocol) if p.is_reference or cost_axis.of(p) is not None
-    ]
+    found = [p for p in main_points(answers, task) if p.is_reference or cost_axis.of(p) is not None]
     majority = next(one.score.majority for one in answers if one.score.task == task)
     front = [] if cost_axis is IMAGES else pareto_front(found, cost_axis)
     with drawing(WIDTH, HEIGHT) as figure:
@@ -64,7 +63,9 @@ def accuracy_chart(
             labels.append((label, own[-1].accuracy.value, style[0]))
         write_labels(axes, labels)
         last = "; ".join(f"{label} {write_accuracy(value)}" for label, value, _ in labels)
-        text = f"{task}: accuracy by {protocol} against {cost_axis.title}. At the last point: {last}."
+        text = (
+            f"{task}: accuracy by {main_protocol(answers, task)} against {cost_axis.title}. At the last point: {last}."
+        )
         if front:
             towers = (f"{comparison.label(point.subject)} {_format_costs([point], cost_axis)}" for point in front)
             text += f" On the Pareto front: {'; '.join(towers)}."

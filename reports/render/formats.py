@@ -31,6 +31,7 @@ GLOSSARY: dict[str, str] = {
     "random-init baseline": "the same tower with random weights, without any training",
     "linear probe": "logistic regression on the tower's frozen features",
     "k-NN": "a vote of the nearest training images in the tower's frozen features",
+    "retrieval": "R@1: how often a gallery's nearest image, in the tower's frozen features, is of the query's class",
     "few-shot": "a linear probe on few labelled images per class, over several draws of them",
     "label fractions": "a linear probe on a share of the labelled images, over several draws of them",
     "copied rows": "a new head initialised with the classifier's rows of the labels nearest to its classes",

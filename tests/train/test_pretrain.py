@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from bench.__main__ import main
-from bench.catalog import TASKS
+from bench.catalog import PACK_TASKS
 from bench.cli.options import experiment_from
 from bench.cli.train import Train, parse_count
 from bench.console.progress import Progress
@@ -228,4 +228,4 @@ def test_image_counts_are_parsed_with_suffixes() -> None:
 
 
 def test_task_option_accepts_exactly_the_known_tasks(decoded: Path) -> None:
-    assert tuple(task.name for task in pack_tasks(decoded / "cache")) == TASKS
+    assert tuple(task.name for task in pack_tasks(decoded / "cache")) == PACK_TASKS

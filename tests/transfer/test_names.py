@@ -10,7 +10,7 @@ def test_every_protocol_name_has_a_function() -> None:
 
 
 def test_every_task_name_has_a_loader() -> None:
-    loaded = [catalog.TASKS, catalog.FOLDERS, catalog.DATA_SETS, OF_THE_PACK, UNDER_ROOT]
+    loaded = [catalog.PACK_TASKS, catalog.FOLDERS, catalog.DATA_SETS, OF_THE_PACK, UNDER_ROOT]
     names = [name for some in loaded for name in some]
     assert sorted(names) == sorted(catalog.TASK_KINDS)
     assert tuple(OF_THE_PACK) == catalog.SCENES

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_INIT, compatible_pairs
+from bench.catalog import (
+    DEFAULT_PROTOCOLS,
+    RANDOM_INIT,
+    RETRIEVAL_TASK,
+    SILHOUETTES,
+    SINGLE_LABEL,
+    TASK_KINDS,
+    compatible_pairs,
+)
 from bench.config import Experiment
 from bench.data.pack import load_pack_images
 from bench.experiments import EXPERIMENTS
@@ -26,14 +34,19 @@ SIZES = {
     "Twemoji group": (8, 822, 822),
     "Twemoji subgroup": (23, 352, 352),
     "rooms": (10, 338, 334),
+    "emoji retrieval": (1644, 1644 + 404, 1210),
     "silhouettes 20 per class": (10, 200, 2000),
     "silhouettes 100 per class": (10, 1000, 2000),
 }
 
 
-def images_of(part: TaskSplit) -> set[bytes]:
+def rgba(part: TaskSplit) -> torch.Tensor:
     assert isinstance(part.images, PackImageSource)
-    return {image.numpy().tobytes() for image in part.images.rgba}
+    return part.images.rgba
+
+
+def images_of(part: TaskSplit) -> set[bytes]:
+    return {image.numpy().tobytes() for image in rgba(part)}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +70,7 @@ def test_no_image_is_in_two_parts(tasks: list[Task]) -> None:
 
 
 def test_every_class_is_in_every_part(tasks: list[Task]) -> None:
-    for task in tasks:
+    for task in (one for one in tasks if TASK_KINDS[one.name] == SINGLE_LABEL):
         for part in (task.train, task.validation, task.test):
             assert set(part.labels) == set(range(len(task.classes)))
 
@@ -74,7 +87,54 @@ def test_images_of_one_caption_stay_in_one_split(results: Path, tasks: list[Task
 
 
 def test_few_shot_tasks_share_one_test_part(tasks: list[Task]) -> None:
-    assert tasks[3].test is tasks[4].test
+    few, many = (task for task in tasks if task.name in SILHOUETTES)
+    assert few.test is many.test
+
+
+def test_queries_have_one_emoji_of_their_own_in_a_gallery_of_another_vendor(tasks: list[Task], results: Path) -> None:
+    """Its name in the pack's captions is the query's; no query is drawn like another."""
+    (task,) = (one for one in tasks if one.name == RETRIEVAL_TASK)
+    names = {}
+    for part, vendor in (("pretrain", "noto"), ("twemoji", "twemoji")):
+        images = load_pack_images(part, results / "cache")
+        rows = zip(images.keys, images.pixels, images.classes, strict=True)
+        names[vendor] = {
+            pixels.numpy().tobytes(): of["concept"] for key, pixels, of in rows if key.startswith(f"{vendor}-")
+        }
+    assert task.train.labels.tolist() == list(range(len(task.classes)))
+    gallery = [names["noto"][image.numpy().tobytes()] for image in rgba(task.train)]
+    queries = set[int]()
+    for part in (task.validation, task.test):
+        for image, label in zip(rgba(part), part.labels, strict=True):
+            assert names["twemoji"][image.numpy().tobytes()] == gallery[label]
+        assert queries.isdisjoint(part.labels)
+        queries |= {*part.labels.tolist()}
+    drawn = [image.numpy().tobytes() for part in (task.validation, task.test) for image in rgba(part)]
+    assert len({*drawn}) == len(drawn) == len(queries)
+
+
+def test_retrieval_is_the_share_of_nearest_images_that_show_the_query() -> None:
+    """Against a loop; the validation queries are apart, and nothing is fitted."""
+    draw = torch.Generator().manual_seed(3)
+    gallery, queries = (torch.rand(count, 4, 8, 8, generator=draw).mul(255).byte() for count in (12, 20))
+    labels = np.arange(20) % 12
+    parts = [
+        TaskSplit(PackImageSource(images), of)
+        for images, of in ((gallery, np.arange(12)), (queries[:5], labels[:5]), (queries[5:], labels[5:]))
+    ]
+    task, flat = Task("a gallery", tuple("abcdefghijkl"), *parts), lambda images: images.flatten(1).double()
+    embed = lambda source: flat(source.rgba).numpy()  # noqa: E731
+    subject = FeatureExtractor(name="pixels", embed=embed, tower=None, device=CPU, experiment=None)
+    (score,) = score_task(subject, task, "retrieval").scores
+    nearest = [
+        max(range(12), key=lambda row, query=query: float(torch.cosine_similarity(query, row_of[row], dim=0)))
+        for row_of in [flat(gallery)]
+        for query in flat(queries)
+    ]
+    right = [row == label for row, label in zip(nearest, labels, strict=True)]
+    assert score.validation_accuracy == sum(right[:5]) / 5
+    assert score.correct == "".join("01"[one] for one in right[5:])
+    assert (score.num_train, score.protocol) == (12, "retrieval")
 
 
 def toy_task(separable: bool) -> Task:

@@ -128,6 +128,7 @@ def neighbour_predictions(
 
 LINEAR_PROBE = ProbeProtocol("linear probe", INVERSE_L2, linear_predictions, INVERSE_L2_LIMITS, is_tuned_on_sample=True)
 NEAREST_NEIGHBOURS = ProbeProtocol("k-NN", KS, neighbour_predictions)
+RETRIEVAL = ProbeProtocol("retrieval", (1.0,), neighbour_predictions)
 FEW_SHOT, LABEL_FRACTIONS = (replace(LINEAR_PROBE, name=name) for name in ("few-shot", "label fractions"))
 
 
@@ -141,6 +142,15 @@ def score_k_nn(subject: FeatureExtractor, task: Task) -> list[Score]:
     """Score by the majority of the nearest neighbours by cosine."""
     embedded = embed_task(subject, task)
     return [score_refitted(NEAREST_NEIGHBOURS, embedded, embedded.train, embedded.validation)]
+
+
+def score_retrieval(subject: FeatureExtractor, task: Task) -> list[Score]:
+    """Score R@1: the share of queries of which the nearest image of the gallery, by cosine, has their class.
+
+    The training part is the gallery; nothing is fitted, and nothing is chosen.
+    """
+    embedded = embed_task(subject, task)
+    return [score_not_refitted(RETRIEVAL, embedded, embedded.train, embedded.validation)]
 
 
 def embed_task(

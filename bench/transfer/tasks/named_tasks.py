@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench.catalog import DATA_SETS, TASKS
+from bench.catalog import DATA_SETS, PACK_TASKS
 from bench.data.manifest import CACHE, pack_cache
 from bench.transfer.tasks.coco import coco_detection, coco_labels
 from bench.transfer.tasks.data_sets import data_set_task
@@ -37,8 +37,8 @@ def load_task(name: str, results: Path, root: str) -> Any:
     The ValueError shows the expected layout of the files, or what is wrong with them.
     """
     images = results / CACHE
-    if name in TASKS:
-        return pack_tasks(pack_cache())[TASKS.index(name)]
+    if name in PACK_TASKS:
+        return pack_tasks(pack_cache())[PACK_TASKS.index(name)]
     if name in OF_THE_PACK:
         return OF_THE_PACK[name](pack_cache())
     if name in UNDER_ROOT:

@@ -1,12 +1,13 @@
 """Labelled tasks of the pack, without any image of pre-training.
 
 Pre-training has no image of the vendor Twemoji, and none of the packages of rooms (Sweet Home 3D renders) and
-silhouettes. Concepts occur on both sides by design; images, vendors and packages do not.
+silhouettes. Concepts occur on both sides by design; images, vendors and packages do not. In the retrieval, queries are
+Twemoji's and the gallery is of a vendor of pre-training.
 """
 
 import functools
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Generic, TypeVar
 import numpy as np
 from jaxtyping import Int
 
+from bench.catalog import RETRIEVAL_TASK
+from bench.data.manifest import PARTS
 from bench.data.pack import PackImages as Pack
 from bench.data.pack import load_pack_images
 from bench.old_names import first_task_name
@@ -53,8 +56,8 @@ class Task(SplitTask[TaskSplit]):
 
 @functools.cache
 def pack_tasks(cache: Path) -> list[Task]:
-    """Return the five tasks of the pack, split once per process."""
-    twemoji, rooms, silhouettes = (load_pack_images(part, cache) for part in ("twemoji", "sweethome3d", "silhouettes"))
+    """Return the tasks of the pack in the order of their names, split once per process."""
+    pretrain, twemoji, rooms, silhouettes = (load_pack_images(part, cache) for part in PARTS)
     things = [row for row, classes in enumerate(twemoji.classes) if classes["group"] != "people-body"]
     furniture = [row for row, classes in enumerate(rooms.classes) if classes["category"] != "Miscellaneous"]
     few, many = (_few_shot(silhouettes, "category", per_class=shots) for shots in (FEW_SHOTS, MOST_SHOTS))
@@ -62,6 +65,7 @@ def pack_tasks(cache: Path) -> list[Task]:
         _split_in_halves("Twemoji group", twemoji, range(len(twemoji)), "group"),
         _split_in_halves("Twemoji subgroup", twemoji, _keep_frequent(twemoji, things, "subgroup"), "subgroup"),
         _split_in_halves("rooms", rooms, _keep_frequent(rooms, furniture, "category"), "category"),
+        _retrieval(twemoji, pretrain),
         few,
         replace(many, test=few.test),
     ]
@@ -76,6 +80,31 @@ def _split_in_halves(name: str, images: Pack, rows: Sequence[int], key: str) -> 
             (train if len(train) <= len(test) else test).extend(row for row in rows if groups[row] == group)
             done.add(group)
     return _make_task(name, images, train, test, key, groups)
+
+
+def _retrieval(twemoji: Pack, pretrain: Pack) -> Task:
+    """Find the emoji of another vendor with a query's code points; a quarter of the queries is for validation.
+
+    Emoji that Twemoji draws alike, as it does all families of one size, are no queries.
+    """
+    gallery = _by_code_points(pretrain, "noto-", range(len(pretrain)))
+    groups = group_duplicates(twemoji, range(len(twemoji)))
+    sizes = Counter(groups.values())
+    queries = _by_code_points(twemoji, "twemoji-", (row for row, group in groups.items() if sizes[group] == 1))
+    number = {queries[emoji]: index for index, emoji in enumerate(gallery) if emoji in queries}
+    order = _sort_by_key_hash(twemoji, number, RETRIEVAL_TASK)
+    split = round(len(order) * VALIDATION_SHARE)
+
+    def part(rows: list[int]) -> TaskSplit:
+        return TaskSplit(PackImageSource(twemoji.pixels[rows]), np.array([number[row] for row in rows]))
+
+    shown = TaskSplit(PackImageSource(pretrain.pixels[[*gallery.values()]]), np.arange(len(gallery)))
+    return Task(RETRIEVAL_TASK, tuple(gallery), shown, part(sorted(order[:split])), part(sorted(order[split:])))
+
+
+def _by_code_points(images: Pack, vendor: str, rows: Iterable[int]) -> dict[str, int]:
+    """Return the rows of a vendor's emoji by their code points, which end a key."""
+    return {images.keys[row].removeprefix(vendor): row for row in rows if images.keys[row].startswith(vendor)}
 
 
 def _few_shot(images: Pack, key: str, *, per_class: int) -> Task:
