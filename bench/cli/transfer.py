@@ -115,9 +115,10 @@ def _random_init_subjects(towers: Sequence[str], trained_by: Mapping[str, Experi
 def _choose_tasks_and_protocols(tasks: Sequence[str], protocols: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return tasks and protocols, or their defaults; ValueError if one is compatible with none of the others."""
     typed = map(upgrade_typed_task, tasks)
-    tasks = [choose(name, dict.fromkeys(TASK_KINDS, name), "task") for name in typed] or [*TASKS]
-    by_default = [name for name in DEFAULT_PROTOCOLS if compatible_pairs(RANDOM_INIT, tasks, [name])]
-    protocols = [choose(name, dict.fromkeys(PROTOCOLS, name), "protocol") for name in protocols] or by_default
+    protocols = [choose(name, dict.fromkeys(PROTOCOLS, name), "protocol") for name in protocols]
+    by_default = [name for name in TASKS if compatible_pairs(RANDOM_INIT, [name], protocols or DEFAULT_PROTOCOLS)]
+    tasks = [choose(name, dict.fromkeys(TASK_KINDS, name), "task") for name in typed] or by_default
+    protocols = protocols or [name for name in DEFAULT_PROTOCOLS if compatible_pairs(RANDOM_INIT, tasks, [name])]
     for task in tasks:
         if not compatible_pairs(RANDOM_INIT, [task], protocols):
             fitting = [name for name, protocol in PROTOCOLS.items() if protocol.kind == TASK_KINDS[task]]

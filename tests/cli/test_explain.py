@@ -18,7 +18,7 @@ from bench.orchestration.runner import Runner, Slot
 from bench.orchestration.worker import run_request
 from bench.record import Ladder, Speed, read_records
 
-SHORT = ("batch_size=8", "images=96", "warmup_images=0", "warmup_steps=1", "windows=2", "steps_per_window=2")
+SHORT = ("batch_size=8", "images=96", "warmup_images=0", "warmup_steps=1", "windows=2", "steps_per_window=1")
 SETTINGS = [word for setting in SHORT for word in ("--set", setting)]
 TITLE = "From clip-tiny"
 

@@ -83,14 +83,8 @@ def _split_in_halves(name: str, images: Pack, rows: Sequence[int], key: str) -> 
 
 
 def _retrieval(twemoji: Pack, pretrain: Pack) -> Task:
-    """Find the emoji of another vendor with a query's code points; a quarter of the queries is for validation.
-
-    Emoji that Twemoji draws alike, as it does all families of one size, are no queries.
-    """
-    gallery = _by_code_points(pretrain, "noto-", range(len(pretrain)))
-    groups = group_duplicates(twemoji, range(len(twemoji)))
-    sizes = Counter(groups.values())
-    queries = _by_code_points(twemoji, "twemoji-", (row for row, group in groups.items() if sizes[group] == 1))
+    """Find the emoji of another vendor with a query's code points; a quarter of the queries is for validation."""
+    queries, gallery = _drawn_once(twemoji, "twemoji-"), _drawn_once(pretrain, "noto-")
     number = {queries[emoji]: index for index, emoji in enumerate(gallery) if emoji in queries}
     order = _sort_by_key_hash(twemoji, number, RETRIEVAL_TASK)
     split = round(len(order) * VALIDATION_SHARE)
@@ -102,9 +96,11 @@ def _retrieval(twemoji: Pack, pretrain: Pack) -> Task:
     return Task(RETRIEVAL_TASK, tuple(gallery), shown, part(sorted(order[:split])), part(sorted(order[split:])))
 
 
-def _by_code_points(images: Pack, vendor: str, rows: Iterable[int]) -> dict[str, int]:
-    """Return the rows of a vendor's emoji by their code points, which end a key."""
-    return {images.keys[row].removeprefix(vendor): row for row in rows if images.keys[row].startswith(vendor)}
+def _drawn_once(images: Pack, vendor: str) -> dict[str, int]:
+    """Return the rows of a vendor's emoji by their code points, which end a key, without those that it draws alike."""
+    groups = group_duplicates(images, (row for row, key in enumerate(images.keys) if key.startswith(vendor)))
+    sizes = Counter(groups.values())
+    return {images.keys[row].removeprefix(vendor): row for row, group in groups.items() if sizes[group] == 1}
 
 
 def _few_shot(images: Pack, key: str, *, per_class: int) -> Task:
