@@ -35,7 +35,7 @@ class DefaultPlan:
 
 
 def run_trial(folder: Path) -> tuple[Comparison, Pace]:
-    """Time one run of clip-tiny, after one of its memory, recorded in a folder; return them and the pace that they show.
+    """Time one run of clip-tiny, after one of its memory; return their comparison, and the pace that they show.
 
     If it fails, the pace is that of two cores. Raises ValueError or OSError where no run would start.
     """
