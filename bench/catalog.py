@@ -7,9 +7,9 @@ Role = Literal["", "reference", "untrained"]  # as it is; the upper bound; its a
 RANDOM_INIT = "random init"  # the random-init baseline: the experiment's tower before training
 REFERENCES = ("raw pixels", "HOG and colour")  # features that were never trained
 RETRIEVAL_TASK = "emoji retrieval"
-TASKS = ("Twemoji group", "Twemoji subgroup", "rooms", RETRIEVAL_TASK)  # scored where no task is named
-SILHOUETTES = ("silhouettes 20 per class", "silhouettes 100 per class")  # their pixels say more than their meaning
-PACK_TASKS = (*TASKS, *SILHOUETTES)
+DEFAULT_TASKS = ("Twemoji group", "Twemoji subgroup", "rooms", RETRIEVAL_TASK)  # scored where no task is named
+SILHOUETTES = ("silhouettes 20 per class", "silhouettes 100 per class")  # grey shapes, which HOG classifies best
+PACK_TASKS = (*DEFAULT_TASKS, *SILHOUETTES)  # of single images of the pack
 SCENES = ("scenes-labels", "scenes-segmentation", "scenes-detection")  # composed of the pack's images
 
 SINGLE_LABEL = "one class per image"

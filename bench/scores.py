@@ -26,12 +26,14 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     task: str
     protocol: str  # "linear probe", "k-NN", ...
-    chosen: float  # strength C or k, chosen on the validation part
+    chosen: float  # strength C or k, chosen on the validation part; of a retrieval 1, the nearest image alone
     validation_accuracy: Share
     converged: bool
     correct: Annotated[str, msgspec.Meta(pattern="^[01]+$")]  # "1" or "0" for each test image, in the task's order
     num_classes: Count
-    num_train: Count  # images that the head was fitted on: of whole tasks and shares with the validation part's
+    # Images that the head was fitted on, of whole tasks and shares with the validation part's; of a retrieval the
+    # gallery.
+    num_train: Count
     majority: Share  # accuracy of always saying the commonest class of the test part
     per_class: int | None = None  # of a few-shot curve: images of each class
     label_share: Share | None = None  # of a label-fraction curve: share of the labelled images

@@ -176,7 +176,7 @@ def _accuracy_section(comparison: ComparisonRecords, answers: Sequence[SubjectSc
         "by_energy": panels(energy),
         "untimed": describe_unpriced(comparison, trained, device),
         "no_energy": describe_unpriced(comparison, trained, energy),
-        "points": score_tables.mfu_differences_table(comparison, answers, device, energy),
+        "points": score_tables.chart_points_table(comparison, answers, device, energy),
         "lead": _lead_chart(comparison, answers, device),
         "overview": score_tables.overview_table(comparison, answers),
         "tasks": [

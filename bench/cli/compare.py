@@ -11,7 +11,7 @@ from pathlib import Path
 from msgspec.structs import replace
 from tyro.conf import Positional
 
-from bench.catalog import TASKS
+from bench.catalog import DEFAULT_TASKS
 from bench.cli.doctor import Doctor
 from bench.cli.explain import ExplainRatio
 from bench.cli.gpu import Gpu
@@ -130,7 +130,9 @@ class Bench:
         return next((one.images for one in experiments), None), 1 + max((one.seed for one in experiments), default=0)
 
     def _compare(self, experiments: Sequence[Experiment], scope: Scope, pace: Pace) -> int:
-        comparison = open_comparison(self.results, experiments, scope, resume=self.resume, tasks=TASKS, pace=pace)
+        comparison = open_comparison(
+            self.results, experiments, scope, resume=self.resume, tasks=DEFAULT_TASKS, pace=pace
+        )
         comparison.measure_memory()
         comparison.measure(scope.rounds, repeat_disturbed=not self.smoke)
         comparison.train(scope)

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from bench.catalog import PACK_TASKS, TASKS
+from bench.catalog import DEFAULT_TASKS, PACK_TASKS
 from bench.cli.label import Label
 from bench.cli.options import Data, Json, Labels, Results, Settings, Tasks, VocabularyFile, experiment_from, finish
 from bench.config import PACK_DATA, Experiment, choose
@@ -96,7 +96,7 @@ class Train:
         if self.tasks and not self.score:
             raise ValueError("--task names what is scored, and --no-score scores nothing: leave out one of them")
         typed = map(upgrade_typed_task, self.tasks)
-        tasks = [choose(task, dict.fromkeys(PACK_TASKS, task), "task") for task in typed] or TASKS * self.score
+        tasks = [choose(task, dict.fromkeys(PACK_TASKS, task), "task") for task in typed] or DEFAULT_TASKS * self.score
         if not 0 < self.checkpoint_minutes < math.inf:
             raise ValueError(f"--checkpoint-minutes must be positive, got {self.checkpoint_minutes}")
         if self.tensorboard and find_spec("tensorboard") is None:

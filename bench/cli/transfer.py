@@ -11,11 +11,11 @@ from tyro.conf import Positional, arg
 
 from bench.catalog import (
     DEFAULT_PROTOCOLS,
+    DEFAULT_TASKS,
     ON_DISK,
     PROTOCOLS,
     RANDOM_INIT,
     TASK_KINDS,
-    TASKS,
     ScoringSubject,
     compatible_pairs,
 )
@@ -56,7 +56,7 @@ class Transfer:
 
     def run(self) -> int:
         """Score the towers and print the accuracy tables."""
-        tasks, protocols = _choose_tasks_and_protocols(self.tasks, self.protocols)
+        tasks, protocols = choose_tasks_and_protocols(self.tasks, self.protocols)
         on_disk = [task for task in tasks if task in ON_DISK]
         if on_disk and self.root is None:
             raise ValueError(f"--root is missing: name the folder that holds the data of {', '.join(on_disk)}")
@@ -112,11 +112,13 @@ def _random_init_subjects(towers: Sequence[str], trained_by: Mapping[str, Experi
     return [ScoringSubject(tower, "untrained") for tower in first_of_kind.values()]
 
 
-def _choose_tasks_and_protocols(tasks: Sequence[str], protocols: Sequence[str]) -> tuple[list[str], list[str]]:
+def choose_tasks_and_protocols(tasks: Sequence[str], protocols: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return tasks and protocols, or their defaults; ValueError if one is compatible with none of the others."""
     typed = map(upgrade_typed_task, tasks)
     protocols = [choose(name, dict.fromkeys(PROTOCOLS, name), "protocol") for name in protocols]
-    by_default = [name for name in TASKS if compatible_pairs(RANDOM_INIT, [name], protocols or DEFAULT_PROTOCOLS)]
+    by_default = [
+        name for name in DEFAULT_TASKS if compatible_pairs(RANDOM_INIT, [name], protocols or DEFAULT_PROTOCOLS)
+    ]
     tasks = [choose(name, dict.fromkeys(TASK_KINDS, name), "task") for name in typed] or by_default
     protocols = protocols or [name for name in DEFAULT_PROTOCOLS if compatible_pairs(RANDOM_INIT, tasks, [name])]
     for task in tasks:

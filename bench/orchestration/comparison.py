@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_INIT, REFERENCES, TASKS, ScoringSubject
+from bench.catalog import DEFAULT_PROTOCOLS, DEFAULT_TASKS, RANDOM_INIT, REFERENCES, ScoringSubject
 from bench.config import Experiment
 from bench.console.console import log
 from bench.environment.rank_info import torchrun_env
@@ -36,7 +36,7 @@ from bench.train.checkpoints import CheckpointConfig
 MAX_INTERVAL_RATIO = 1.5  # maximum ratio of an interval's ends to derive a budget from it
 FULL_IMAGES, SMOKE_IMAGES = 320_000, 2_048
 EXPECTED_TRIALS = 5  # expected attempts until the largest batch is known
-CURVE_TASK = TASKS[0]
+CURVE_TASK = DEFAULT_TASKS[0]
 GIB = 2**30
 
 
@@ -190,7 +190,9 @@ class Comparison:
         speeds = self._throughputs() if scope.equal_seconds else {}
         self._run_parallel(self._training_jobs(scope, speeds, checkpoint_config))
 
-    def score(self, scope: Scope, tasks: Sequence[str] = TASKS, protocols: Sequence[str] = DEFAULT_PROTOCOLS) -> None:
+    def score(
+        self, scope: Scope, tasks: Sequence[str] = DEFAULT_TASKS, protocols: Sequence[str] = DEFAULT_PROTOCOLS
+    ) -> None:
         """Score every tower trained here, the random-init baseline of each seed, and the reference features."""
         towers = sorted(map(str, self.results.glob(f"{self.name}.tower.*.safetensors")))
         self.score_towers([*map(ScoringSubject, towers)], scope.seeds, tasks, protocols)
@@ -199,7 +201,7 @@ class Comparison:
         self,
         towers: Sequence[ScoringSubject],
         seeds: Sequence[int],
-        tasks: Sequence[str] = TASKS,
+        tasks: Sequence[str] = DEFAULT_TASKS,
         protocols: Sequence[str] = DEFAULT_PROTOCOLS,
         **sources: str,
     ) -> None:

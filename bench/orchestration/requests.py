@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_INIT, TASKS, ScoringSubject, compatible_pairs
+from bench.catalog import DEFAULT_PROTOCOLS, DEFAULT_TASKS, RANDOM_INIT, ScoringSubject, compatible_pairs
 from bench.console.console import StopRequest
 from bench.environment.rank_info import torchrun_env
 from bench.ladder import Ladder
@@ -33,12 +33,13 @@ class SpeedRequest(ExperimentRequest, frozen=True, kw_only=True, tag="speed"):
         return (*super()._name_parts(), f"round{self.round:02}")
 
     def _measure(self, device: "torch.device", _stop: StopRequest | None) -> "Measured":
-        from bench.measure.speed import measure_speed
+        from bench.measure.speed import HEATING_SECONDS, measure_speed
 
-        return measure_speed(self.experiment, device, Path(self.results), self.round, self._flops_of_first_round())
+        known = None if device.type in HEATING_SECONDS else self._flops_of_first_round()  # heating moves the steps
+        return measure_speed(self.experiment, device, Path(self.results), self.round, known)
 
     def _flops_of_first_round(self) -> "Flops | None":
-        """Return the FLOPs that the first round counted, if it did: all rounds take the same steps in one commit."""
+        """Return the FLOPs that the first round counted, if it did: without heating, all rounds take the same steps."""
         path = replace(self, round=0).paths[0]
         first = read_record(path).measured if self.round and path.is_file() else None
         return first.flops if isinstance(first, Speed) else None
@@ -189,7 +190,7 @@ class ScoringRequest(ExperimentRequest, frozen=True, kw_only=True, tag="scoring"
     """Score towers and reference features; a failed scoring does not stop the others, except out of memory."""
 
     subjects: tuple[ScoringSubject, ...]
-    tasks: tuple[str, ...] = TASKS
+    tasks: tuple[str, ...] = DEFAULT_TASKS
     protocols: tuple[str, ...] = DEFAULT_PROTOCOLS
     root: str = ""  # folder of the tasks that lie on disk
     templates: str = ""  # file of the prompt templates of text towers

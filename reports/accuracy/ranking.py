@@ -22,7 +22,7 @@ def ranking_differences(comparison: ComparisonRecords, answers: Sequence[Subject
 
     Both towers have five training seeds or more in common.
     """
-    found = _first_task_probe_points(answers) if answers else []
+    found = _first_task_points(answers) if answers else []
     differences: dict[Key, Estimate] = {}
     for budget in scores.headline_budgets(answers):
         towers = scores.towers_at_budget(found, budget)
@@ -36,12 +36,12 @@ def ranking_differences(comparison: ComparisonRecords, answers: Sequence[Subject
 
 
 def accuracy_sentences(comparison: ComparisonRecords, answers: Sequence[SubjectScore], claims: Claims) -> list[Markup]:
-    """Report the linear probe of the first task at each budget of the question, and the ranking."""
+    """Report the accuracy on the first task, by its main protocol, at each budget of the question, and the ranking."""
     if not answers and any(transfer.scores or transfer.metrics for _, transfer in comparison.of(Transfer)):
         return [Markup('Accuracies are listed under <a href="#learned">Few labels, other tasks, other heads</a>.')]
     if all(one.is_reference for one in answers):
         return [Markup("No tower was scored in this comparison, so it gives no accuracy.")]
-    found = _first_task_probe_points(answers)
+    found = _first_task_points(answers)
     references = [point for point in found if point.is_reference]
     clauses: list[Markup] = []
     for budget in scores.headline_budgets(answers):
@@ -125,7 +125,7 @@ def rank_others(comparison: ComparisonRecords, answers: Sequence[SubjectScore], 
     rest = _ranking_sentences(comparison, answers, claims)[1:]
     if not rest:
         return []
-    task = _first_task_probe_points(answers)[0].runs[0].score.task
+    task = _first_task_points(answers)[0].runs[0].score.task
     head = Markup("<strong>The other experiments on {}.</strong> {} {}")
     return [head.format(task, Markup(" ").join(rest), describe_adjustment(claims))]
 
@@ -139,7 +139,7 @@ def describe_adjustment(claims: Claims) -> str:
     )
 
 
-def _first_task_probe_points(answers: Sequence[SubjectScore]) -> list[ScorePoint]:
+def _first_task_points(answers: Sequence[SubjectScore]) -> list[ScorePoint]:
     """Return the points of the first task by its main protocol."""
     return scores.main_points(answers, scores.scored_tasks(answers)[0])
 

@@ -69,7 +69,7 @@ def task_table(
     return HtmlTable.of_groups(f"Accuracy on {task}", columns, groups)
 
 
-def mfu_differences_table(
+def chart_points_table(
     comparison: ComparisonRecords, answers: Sequence[SubjectScore], device: CostAxis, energy: CostAxis
 ) -> HtmlTable:
     """Show every point of the accuracy charts; energy where it was measured for any tower."""

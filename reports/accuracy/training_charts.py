@@ -12,6 +12,7 @@ from matplotlib.transforms import ScaledTranslation, Transform
 
 from bench.catalog import RANDOM_INIT
 from bench.statistics import Estimate
+from bench.transfer.score_tables import RETRIEVAL
 from reports.accuracy.pareto import IMAGES, CostAxis, pareto_front
 from reports.accuracy.scores import ScorePoint, SubjectScore, main_points, main_protocol, scored_tasks
 from reports.render.formats import format_short, write_accuracy
@@ -42,12 +43,13 @@ def accuracy_chart(
     There is no front against images seen, because an image takes a different time with each method.
     """
     found = [p for p in main_points(answers, task) if p.is_reference or cost_axis.of(p) is not None]
+    protocol = main_protocol(answers, task)
     majority = next(one.score.majority for one in answers if one.score.task == task)
     front = [] if cost_axis is IMAGES else pareto_front(found, cost_axis)
     with drawing(WIDTH, HEIGHT) as figure:
         axes = labelled_axes(figure)
         bottom = _scale_axes(axes, found, cost_axis)
-        labels = _draw_references(axes, found, majority if majority >= bottom else None)
+        labels = _draw_references(axes, found, majority if majority >= bottom and protocol != RETRIEVAL else None)
         if front:
             costs = [cost_axis.of(point) or 0.0 for point in front]
             values = [point.accuracy.value for point in front]
@@ -63,9 +65,7 @@ def accuracy_chart(
             labels.append((label, own[-1].accuracy.value, style[0]))
         write_labels(axes, labels)
         last = "; ".join(f"{label} {write_accuracy(value)}" for label, value, _ in labels)
-        text = (
-            f"{task}: accuracy by {main_protocol(answers, task)} against {cost_axis.title}. At the last point: {last}."
-        )
+        text = f"{task}: accuracy by {protocol} against {cost_axis.title}. At the last point: {last}."
         if front:
             towers = (f"{comparison.label(point.subject)} {_format_costs([point], cost_axis)}" for point in front)
             text += f" On the Pareto front: {'; '.join(towers)}."

@@ -10,7 +10,8 @@ import torch
 from msgspec.structs import replace
 
 from bench.__main__ import main
-from bench.catalog import REFERENCES
+from bench.catalog import DEFAULT_TASKS, REFERENCES, RETRIEVAL_TASK
+from bench.cli.transfer import choose_tasks_and_protocols
 from bench.config import Experiment
 from bench.experiments import EXPERIMENTS
 from bench.record import Transfer, read_records
@@ -34,7 +35,7 @@ def ready(decoded: Path, tmp_path: Path) -> Path:  # noqa: ARG001 - the pack is 
 
 @pytest.fixture
 def task(tmp_path: Path) -> list[str]:
-    """Options that name a task of few images, and a protocol of a second."""
+    """Options that name a task of few images, and a protocol that takes a second."""
     root = folders(tmp_path / "task", {"train": 8, "test": 4})
     return ["--task", "imagefolder", "--root", str(root), "--protocol", "k-nn"]
 
@@ -44,6 +45,29 @@ def saved(folder: Path, experiment: Experiment) -> Path:
     made = Provenance(experiment=experiment, images=512, budgets=("equal images",))
     save_tower(build_untrained_tower(experiment).state_dict(), path, made.to_facts())
     return path
+
+
+@pytest.mark.parametrize(
+    ("tasks", "protocols", "chosen"),
+    [
+        ([], [], ([*DEFAULT_TASKS], ["linear-probe", "k-nn", "retrieval"])),
+        ([], ["few-shot"], (["Twemoji group", "Twemoji subgroup", "rooms"], ["few-shot"])),
+        ([], ["retrieval"], ([RETRIEVAL_TASK], ["retrieval"])),
+        (["rooms"], [], (["rooms"], ["linear-probe", "k-nn"])),
+        ([RETRIEVAL_TASK], [], ([RETRIEVAL_TASK], ["retrieval"])),
+    ],
+)
+def test_tasks_and_protocols_by_default_fit_each_other(
+    tasks: list[str], protocols: list[str], chosen: tuple[list[str], list[str]]
+) -> None:
+    assert choose_tasks_and_protocols(tasks, protocols) == chosen
+
+
+def test_protocol_that_no_default_task_takes_needs_a_task() -> None:
+    with pytest.raises(
+        ValueError, match="detection scores tasks that have boxes and masks of objects: add such a --task"
+    ):
+        choose_tasks_and_protocols([], ["detection"])
 
 
 def subjects(results: Path) -> list[tuple[str, int | None]]:

@@ -1,4 +1,4 @@
-"""The rounds of a comparison take the same steps: the first counts their FLOPs for all."""
+"""The rounds of a comparison on a CPU take the same steps: the first counts their FLOPs for all."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 from msgspec.structs import replace
 
+from bench.measure.speed import HEATING_SECONDS
 from bench.orchestration.requests import SpeedRequest
 from bench.record import Flops, Speed, read_record
 from tests.small import small
@@ -23,7 +24,10 @@ def flops_of(request: SpeedRequest) -> Flops:
 def test_later_rounds_have_the_flops_of_the_first(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = SpeedRequest(results=str(results), comparison="rounds", experiment=small("catlip"))
     counted = flops_of(first)
+    assert flops_of(replace(first, comparison="alone", round=1)) == counted  # of the same steps
     other = replace(counted, step=1)
     monkeypatch.setattr("bench.measure.speed.count_flops", lambda *_: other)
     assert flops_of(replace(first, round=1)) == counted
-    assert flops_of(replace(first, comparison="another", round=1)) == other  # its first round failed
+    assert flops_of(replace(first, comparison="another", round=1)) == other
+    monkeypatch.setitem(HEATING_SECONDS, "cpu", 0.0)  # as on a GPU, whose rounds take other steps
+    assert flops_of(replace(first, round=2)) == other

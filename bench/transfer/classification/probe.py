@@ -145,7 +145,7 @@ def score_k_nn(subject: FeatureExtractor, task: Task) -> list[Score]:
 
 
 def score_retrieval(subject: FeatureExtractor, task: Task) -> list[Score]:
-    """Score R@1: the share of queries of which the nearest image of the gallery, by cosine, has their class.
+    """Score R@1: the share of queries whose nearest image of the gallery, by cosine, has their class.
 
     The training part is the gallery; nothing is fitted, and nothing is chosen.
     """

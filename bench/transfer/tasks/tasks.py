@@ -1,8 +1,8 @@
-"""Labelled tasks of the pack, without any image of pre-training.
+"""Labelled tasks of the pack, without any image of pre-training but the gallery of the retrieval.
 
 Pre-training has no image of the vendor Twemoji, and none of the packages of rooms (Sweet Home 3D renders) and
-silhouettes. Concepts occur on both sides by design; images, vendors and packages do not. In the retrieval, queries are
-Twemoji's and the gallery is of a vendor of pre-training.
+silhouettes. Concepts occur on both sides by design; images, vendors and packages do not. The queries of the retrieval
+are Twemoji's, and its gallery is of a vendor of pre-training.
 """
 
 import functools
@@ -84,7 +84,7 @@ def _split_in_halves(name: str, images: Pack, rows: Sequence[int], key: str) -> 
 
 def _retrieval(twemoji: Pack, pretrain: Pack) -> Task:
     """Find the emoji of another vendor with a query's code points; a quarter of the queries is for validation."""
-    queries, gallery = _drawn_once(twemoji, "twemoji-"), _drawn_once(pretrain, "noto-")
+    queries, gallery = _unique_emoji(twemoji, "twemoji-"), _unique_emoji(pretrain, "noto-")
     number = {queries[emoji]: index for index, emoji in enumerate(gallery) if emoji in queries}
     order = _sort_by_key_hash(twemoji, number, RETRIEVAL_TASK)
     split = round(len(order) * VALIDATION_SHARE)
@@ -96,8 +96,11 @@ def _retrieval(twemoji: Pack, pretrain: Pack) -> Task:
     return Task(RETRIEVAL_TASK, tuple(gallery), shown, part(sorted(order[:split])), part(sorted(order[split:])))
 
 
-def _drawn_once(images: Pack, vendor: str) -> dict[str, int]:
-    """Return the rows of a vendor's emoji by their code points, which end a key, without those that it draws alike."""
+def _unique_emoji(images: Pack, vendor: str) -> dict[str, int]:
+    """Return the rows of a vendor's emoji by their code points, which end a key, each once.
+
+    Emoji with equal pixels or equal captions are left out.
+    """
     groups = group_duplicates(images, (row for row, key in enumerate(images.keys) if key.startswith(vendor)))
     sizes = Counter(groups.values())
     return {images.keys[row].removeprefix(vendor): row for row, group in groups.items() if sizes[group] == 1}

@@ -1,0 +1,62 @@
+"""A task without a linear probe is shown by its own protocol, without a setting that was chosen or a majority class."""
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from bench.catalog import RETRIEVAL_TASK
+from bench.record import Record
+from reports.accuracy.pareto import cost_axes
+from reports.accuracy.score_tables import overview_table, task_table
+from reports.accuracy.scores import main_protocol, whole_task_scores
+from reports.accuracy.training_charts import CHANCE, accuracy_chart
+from reports.page import page
+from reports.render.frames import group_comparison
+
+Make = dict[str, Callable[..., Any]]
+QUERIES, GALLERY = 40, 60
+
+
+def with_retrieval(make: Make) -> list[Record]:
+    """The towers of one seed and their speeds, each also with a retrieval of 40 queries."""
+    made = [make["speed"](name, 0) for name in ("clip-tiny", "catlip-tiny")]
+    for index, one in enumerate(make["transfers"](0)):
+        if one.measured.subject in ("clip-tiny", "catlip-tiny", "random init"):
+            right = "1" * (5 + index) + "0" * (QUERIES - 5 - index)
+            score = replace(
+                one.measured.scores[0],
+                task=RETRIEVAL_TASK,
+                protocol="retrieval",
+                chosen=1.0,
+                correct=right,
+                num_classes=GALLERY,
+                num_train=GALLERY,
+                majority=1 / QUERIES,
+            )
+            made.append(replace(one, measured=replace(one.measured, scores=(*one.measured.scores, score))))
+    return made
+
+
+def test_retrieval_has_columns_and_a_note_of_its_own(make: Make, words: Callable[[str], str]) -> None:
+    comparison = group_comparison("x", with_retrieval(make))
+    answers, (device, _) = whole_task_scores(comparison), cost_axes(comparison)
+    assert main_protocol(answers, RETRIEVAL_TASK) == "retrieval"
+    assert main_protocol(answers, "Twemoji group") == "linear probe"
+    table = task_table(comparison, answers, RETRIEVAL_TASK, device)
+    assert [column.title for column in table.columns][3:] == ["retrieval", "gain", "seeds"]
+    assert {len(row) for group in table.groups for row in group.rows} == {len(table.columns)}
+    probed = task_table(comparison, answers, "Twemoji group", device)
+    assert [column.title for column in probed.columns].count("C") == 1
+    notes = {column.title: column.note for column in overview_table(comparison, answers).columns}
+    assert notes[RETRIEVAL_TASK] == f"retrieval, {QUERIES} test images"
+    assert notes["Twemoji group"] == "linear probe, 822 test images"
+    text = words(page("x", with_retrieval(make)))
+    assert f"{QUERIES} test queries; {GALLERY} images in the gallery." in text
+    assert "Accuracy by linear probe and retrieval" in text
+
+
+def test_chart_of_a_retrieval_has_no_majority_class(make: Make) -> None:
+    comparison = group_comparison("x", with_retrieval(make))
+    answers, (device, _) = whole_task_scores(comparison), cost_axes(comparison)
+    assert CHANCE not in accuracy_chart(comparison, answers, RETRIEVAL_TASK, device)
