@@ -14,7 +14,7 @@ from bench.catalog import RANDOM_INIT
 from bench.statistics import Estimate
 from bench.transfer.score_tables import RETRIEVAL
 from reports.accuracy.pareto import IMAGES, CostAxis, pareto_front
-from reports.accuracy.scores import ScorePoint, SubjectScore, main_points, main_protocol, scored_tasks
+from reports.accuracy.scores import ScorePoint, SubjectScore, group_scores_over_seeds, main_protocol, scored_tasks
 from reports.render.formats import format_short, write_accuracy
 from reports.render.frames import ComparisonRecords, losses_frame
 from reports.render.svg import INK, MUTED, chart_label, draw_marks, drawing, label_line_ends, margin_axes, svg
@@ -38,12 +38,12 @@ def accuracy_chart(
 ) -> Markup:
     """Draw the accuracies on one task, by its main protocol, against a cost, with their Pareto front.
 
-    `name` is the prefix of the chart's ids.
-
-    There is no front against images seen, because an image takes a different time with each method.
+    `name` is the prefix of the chart's ids. There is no front against images seen, because an image takes a different
+    time with each method.
     """
-    found = [p for p in main_points(answers, task) if p.is_reference or cost_axis.of(p) is not None]
     protocol = main_protocol(answers, task)
+    points = group_scores_over_seeds(answers, task, protocol)
+    found = [point for point in points if point.is_reference or cost_axis.of(point) is not None]
     majority = next(one.score.majority for one in answers if one.score.task == task)
     front = [] if cost_axis is IMAGES else pareto_front(found, cost_axis)
     with drawing(WIDTH, HEIGHT) as figure:

@@ -15,7 +15,7 @@ from bench.labels.label_files import read_label_file_info
 from tests.processes import LONGEST_SECONDS, have_ended, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
-KILLS = 2
+KILLS = 4
 
 
 @pytest.fixture(scope="module")

@@ -87,7 +87,7 @@ def test_training_requeued_four_times_by_one_command_ends_with_the_same_tower_an
     assert not (out / "requeue").exists()
     printed = capsys.readouterr().out
     assert "rooms" in printed
-    assert "silhouettes" not in printed
+    assert "Twemoji" not in printed
     records = read_records(out)
     scored = [record.measured for record in records if isinstance(record.measured, Transfer)]
     assert {score.task for transfer in scored for score in transfer.scores} == {"rooms"}
