@@ -35,8 +35,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     that files being written by others stay.
     """
     make_folders(path.parent)
-    for other in path.parent.glob(LOCKS):
-        _remove_abandoned_write(other)
+    remove_abandoned_writes(path.parent)
     with _hold_new_lock(path) as lock:
         temporary = lock.with_suffix(".part")
         try:
@@ -103,11 +102,12 @@ def _hold_new_lock(path: Path) -> Iterator[Path]:
                 yield lock
 
 
-def _remove_abandoned_write(lock: Path) -> None:
-    """Remove a temporary file whose writer has ended."""
-    with suppress(FileNotFoundError, BlockingIOError, PermissionError), lock.open("r+b") as file, hold_lock(file):
-        lock.with_suffix(".part").unlink(missing_ok=True)
-        lock.unlink(missing_ok=True)
+def remove_abandoned_writes(folder: Path) -> None:
+    """Remove the temporary files of writers that have ended."""
+    for lock in folder.glob(LOCKS):
+        with suppress(FileNotFoundError, BlockingIOError, PermissionError), lock.open("r+b") as file, hold_lock(file):
+            lock.with_suffix(".part").unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)
 
 
 def plain_name(name: str) -> str:

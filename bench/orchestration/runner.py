@@ -20,6 +20,7 @@ import msgspec
 from bench.console.console import SIGNAL_CODES, Stopped, log
 from bench.console.progress import Progress
 from bench.environment.circumstances import CHECKOUT
+from bench.environment.files import remove_abandoned_writes
 from bench.environment.slots import SLOT_VARIABLE
 from bench.orchestration.requests import AnyRequest, FailureRequest
 from bench.orchestration.torchrun import Announcement, Child, Coordinator
@@ -183,7 +184,9 @@ class Runner:
         else:
             reason = self._start(job.request, settings, slot=slot)
         reason = reason or "ended without leaving its record"
-        if not job.is_done and not self._stopping:
+        if not job.is_done and self._stopping:
+            remove_abandoned_writes(job.request.paths[0].parent)  # it may have been killed while it wrote its record
+        elif not job.is_done:
             self.failures.append(f"{job.label}: {reason}")
             log(f"FAILED {job.label}: {reason}")
             shared = {name: getattr(job.request, name) for name in ("results", "comparison", "experiment")}

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -84,6 +85,32 @@ def test_comparison_resumes_where_it_stopped(
     assert "decoding" not in capsys.readouterr().err
     assert main(["measure", "clip-tiny", *short, "--resume", "--results", str(tmp_path)]) == 2
     assert "is of other experiments, catlip-tiny[" in capsys.readouterr().err
+
+
+WRITER = """#!{python}
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from bench.environment.files import atomic_write
+with atomic_write(Path({folder!r}) / "record.json") as file:
+    file.write_text("half of a record")
+    time.sleep({seconds})
+"""
+
+
+def test_run_stopped_while_it_writes_leaves_no_temporary_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "writer"
+    seconds = LONGEST_SECONDS
+    script.write_text(WRITER.format(python=sys.executable, root=str(ROOT), folder=str(tmp_path / "r"), seconds=seconds))
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    runner = Runner(Progress(1.0))
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(runner.run, [Job(request(tmp_path / "r"), "a run", 1.0)], threads=1)
+        wait_until(lambda: [path for path in tmp_path.glob("r/.*.part") if path.stat().st_size])
+        runner.stop()
+    running.result()
+    assert not [*(tmp_path / "r").iterdir()]
 
 
 def test_killed_child_is_reported_as_killed(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
