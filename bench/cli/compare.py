@@ -11,7 +11,7 @@ from pathlib import Path
 from msgspec.structs import replace
 from tyro.conf import Positional
 
-from bench.catalog import DEFAULT_TASKS
+from bench.catalog import DEFAULT_TASKS, RETRIEVAL_TASK
 from bench.cli.doctor import Doctor
 from bench.cli.explain import ExplainRatio
 from bench.cli.gpu import Gpu
@@ -60,6 +60,8 @@ from bench.orchestration.trial import DEFAULT_MINUTES, plan_default, run_trial
 from bench.record import read_records
 from bench.released import released_table
 from bench.transfer.score_tables import all_transfer_tables
+
+SMOKE_TASKS = ("rooms", RETRIEVAL_TASK)  # the smallest task that is classified, and the one that is not
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +132,12 @@ class Bench:
         return next((one.images for one in experiments), None), 1 + max((one.seed for one in experiments), default=0)
 
     def _compare(self, experiments: Sequence[Experiment], scope: Scope, pace: Pace) -> int:
-        comparison = open_comparison(
-            self.results, experiments, scope, resume=self.resume, tasks=DEFAULT_TASKS, pace=pace
-        )
+        tasks = SMOKE_TASKS if self.smoke else DEFAULT_TASKS
+        comparison = open_comparison(self.results, experiments, scope, resume=self.resume, tasks=tasks, pace=pace)
         comparison.measure_memory()
         comparison.measure(scope.rounds, repeat_disturbed=not self.smoke)
         comparison.train(scope)
-        comparison.score(scope)
+        comparison.score(scope, tasks)
         if scope.curves:
             comparison.score(scope, [CURVE_TASK], scope.curves)
         return _finish_timed(comparison, [*_cost_tables(comparison), *all_transfer_tables(comparison.records())])
