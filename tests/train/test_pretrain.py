@@ -25,7 +25,7 @@ from bench.orchestration.runner import Job
 from bench.record import Training, Transfer, read_records
 from bench.settings import with_settings
 from bench.train.checkpoints import exclusive_lock, latest_valid, list_checkpoints
-from bench.transfer.tasks.tasks import pack_tasks
+from bench.transfer.tasks.tasks import pack_task
 from tests.processes import LONGEST_SECONDS, Parting, run_of, wait_until
 from tests.train.test_checkpoints import written
 
@@ -228,4 +228,4 @@ def test_image_counts_are_parsed_with_suffixes() -> None:
 
 
 def test_task_option_accepts_exactly_the_known_tasks(decoded: Path) -> None:
-    assert tuple(task.name for task in pack_tasks(decoded / "cache")) == PACK_TASKS
+    assert tuple(pack_task(name, decoded / "cache").name for name in PACK_TASKS) == PACK_TASKS

@@ -8,6 +8,7 @@ import torch
 
 from bench.catalog import (
     DEFAULT_PROTOCOLS,
+    PACK_TASKS,
     RANDOM_INIT,
     RETRIEVAL_TASK,
     SILHOUETTES,
@@ -25,7 +26,7 @@ from bench.transfer.feature_extractor import REFERENCE_FEATURES, FeatureExtracto
 from bench.transfer.score import open_extractor, score_task
 from bench.transfer.tasks.image_sources import PackImageSource
 from bench.transfer.tasks.named_tasks import load_task
-from bench.transfer.tasks.tasks import Task, TaskSplit, pack_tasks
+from bench.transfer.tasks.tasks import Task, TaskSplit, pack_task
 from models.checkpoint import load_tower_weights, save_tower
 from models.image_tower import build_image_tower
 
@@ -51,7 +52,7 @@ def images_of(part: TaskSplit) -> set[bytes]:
 
 @pytest.fixture(scope="module")
 def tasks(results: Path) -> list[Task]:
-    return pack_tasks(results / "cache")
+    return [pack_task(name, results / "cache") for name in PACK_TASKS]
 
 
 def test_pack_tasks_have_their_sizes(tasks: list[Task]) -> None:

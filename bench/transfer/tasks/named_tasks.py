@@ -12,7 +12,7 @@ from bench.transfer.tasks.data_sets import data_set_task
 from bench.transfer.tasks.file_tasks import folder_task
 from bench.transfer.tasks.mask_files import ade20k, mask_folders, voc_masks
 from bench.transfer.tasks.scene_tasks import scene_labels, scenes_detection, scenes_segmentation
-from bench.transfer.tasks.tasks import pack_tasks
+from bench.transfer.tasks.tasks import pack_task
 from bench.transfer.tasks.voc import voc_labels
 
 OF_THE_PACK: dict[str, Callable[[Path], Any]] = {
@@ -38,7 +38,7 @@ def load_task(name: str, results: Path, root: str) -> Any:
     """
     images = results / CACHE
     if name in PACK_TASKS:
-        return pack_tasks(pack_cache())[PACK_TASKS.index(name)]
+        return pack_task(name, pack_cache())
     if name in OF_THE_PACK:
         return OF_THE_PACK[name](pack_cache())
     if name in UNDER_ROOT:

@@ -16,8 +16,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from jaxtyping import Int
 
-from bench.catalog import RETRIEVAL_TASK
-from bench.data.manifest import PARTS
+from bench.catalog import RETRIEVAL_TASK, SILHOUETTES
 from bench.data.pack import PackImages as Pack
 from bench.data.pack import load_pack_images
 from bench.old_names import first_task_name
@@ -25,7 +24,8 @@ from bench.transfer.tasks.image_sources import ImageSource, PackImageSource
 
 VALIDATION_SHARE = 0.25  # of the training part
 MIN_MEMBERS = 20  # images of a class that a task keeps
-FEW_SHOTS, MOST_SHOTS = 20, 100
+MOST_SHOTS = 100
+SHOTS = dict(zip(SILHOUETTES, (20, MOST_SHOTS), strict=True))
 Part = TypeVar("Part")
 
 
@@ -55,20 +55,23 @@ class Task(SplitTask[TaskSplit]):
 
 
 @functools.cache
-def pack_tasks(cache: Path) -> list[Task]:
-    """Return the tasks of the pack in the order of their names, split once per process."""
-    pretrain, twemoji, rooms, silhouettes = (load_pack_images(part, cache) for part in PARTS)
+def pack_task(name: str, cache: Path) -> Task:
+    """Return a task of the pack, split once per process."""
+    load = functools.partial(load_pack_images, cache=cache)
+    if name == RETRIEVAL_TASK:
+        return _retrieval(load("twemoji"), load("pretrain"))
+    if name == "rooms":
+        rooms = load("sweethome3d")
+        furniture = [row for row, classes in enumerate(rooms.classes) if classes["category"] != "Miscellaneous"]
+        return _split_in_halves(name, rooms, _keep_frequent(rooms, furniture, "category"), "category")
+    if name in SILHOUETTES:
+        task = _few_shot(name, load("silhouettes"), SHOTS[name])
+        return task if name == SILHOUETTES[0] else replace(task, test=pack_task(SILHOUETTES[0], cache).test)
+    twemoji = load("twemoji")
+    if name == "Twemoji group":
+        return _split_in_halves(name, twemoji, range(len(twemoji)), "group")
     things = [row for row, classes in enumerate(twemoji.classes) if classes["group"] != "people-body"]
-    furniture = [row for row, classes in enumerate(rooms.classes) if classes["category"] != "Miscellaneous"]
-    few, many = (_few_shot(silhouettes, "category", per_class=shots) for shots in (FEW_SHOTS, MOST_SHOTS))
-    return [
-        _split_in_halves("Twemoji group", twemoji, range(len(twemoji)), "group"),
-        _split_in_halves("Twemoji subgroup", twemoji, _keep_frequent(twemoji, things, "subgroup"), "subgroup"),
-        _split_in_halves("rooms", rooms, _keep_frequent(rooms, furniture, "category"), "category"),
-        _retrieval(twemoji, pretrain),
-        few,
-        replace(many, test=few.test),
-    ]
+    return _split_in_halves(name, twemoji, _keep_frequent(twemoji, things, "subgroup"), "subgroup")
 
 
 def _split_in_halves(name: str, images: Pack, rows: Sequence[int], key: str) -> Task:
@@ -106,14 +109,13 @@ def _unique_emoji(images: Pack, vendor: str) -> dict[str, int]:
     return {images.keys[row].removeprefix(vendor): row for row, group in groups.items() if sizes[group] == 1}
 
 
-def _few_shot(images: Pack, key: str, *, per_class: int) -> Task:
+def _few_shot(name: str, images: Pack, per_class: int) -> Task:
     """Train on `per_class` images of each class; the test part is all but the first 100 images of each class."""
-    order = _sort_by_key_hash(images, range(len(images)), key)
-    members = _group_by_class(images, order, key).values()
+    order = _sort_by_key_hash(images, range(len(images)), "category")
+    members = _group_by_class(images, order, "category").values()
     train = [row for rows in members for row in rows[:per_class]]
     test = [row for rows in members for row in rows[MOST_SHOTS:]]
-    name = f"silhouettes {per_class} per class"
-    return _make_task(name, images, train, test, key, groups={row: row for row in order})
+    return _make_task(name, images, train, test, "category", groups={row: row for row in order})
 
 
 def _make_task(name: str, images: Pack, train: list[int], test: list[int], key: str, groups: Mapping[int, int]) -> Task:

@@ -27,7 +27,7 @@ from bench.transfer.classification.setting_search import INVERSE_L2, INVERSE_L2_
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.score import open_extractor
 from bench.transfer.tasks.file_tasks import folder_task
-from bench.transfer.tasks.tasks import Task, pack_tasks
+from bench.transfer.tasks.tasks import Task, pack_task
 from tests.chaos.short import train_in_process
 
 CPU, TINY = torch.device("cpu"), with_settings(EXPERIMENTS["clip-tiny"], ["images=2560", "warmup_images=256"])
@@ -58,7 +58,7 @@ def task_of(decoded: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray((pixels.reshape(8, 8) * 255 / 16).astype(np.uint8)).convert("RGB").save(path)
     digits = cache(lambda: folder_task("imagefolder", root, root / "cache"))
-    return lambda name: digits() if name == DIGITS else pack_tasks(pack_cache())[PACK_TASKS.index(name)]
+    return lambda name: digits() if name == DIGITS else pack_task(name, pack_cache())
 
 
 def fit_scikit_learn(strengths: Sequence[float], train: LabelledFeatures, other: LabelledFeatures) -> dict[float, int]:

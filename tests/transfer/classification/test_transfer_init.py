@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from bench.catalog import SILHOUETTES
 from bench.environment.circumstances import Circumstances
 from bench.labels.subwords import SubwordIds
 from bench.labels.vocabulary import read_vocabulary
@@ -39,7 +40,7 @@ from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.prompt_templates import read_templates
 from bench.transfer.score import score_task
 from bench.transfer.score_tables import drop_init_records, init_tables
-from bench.transfer.tasks.tasks import Task, pack_tasks
+from bench.transfer.tasks.tasks import Task, pack_task
 from tests.small import small
 
 ANIMALS = ("bear", "bird", "cat", "cow", "dog", "elephant", "giraffe", "horse", "sheep", "zebra")
@@ -48,7 +49,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def task(results: Path) -> Task:
-    return pack_tasks(results / "cache")[-1]
+    return pack_task(SILHOUETTES[1], results / "cache")
 
 
 def rows(width: int = 8) -> LabelClassifier:
