@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from bench.transfer.detection import Annotated, DetectionRecipe, DetectionTask, 
 from bench.transfer.segmentation import SegmentationRecipe, SegmentationTask
 from bench.transfer.tasks.image_sources import ArrayImageSource
 from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask
-from bench.transfer.tasks.scenes import CLASSES, Scene, Split, make_scenes
+from bench.transfer.tasks.scenes import CLASSES, Scene, Split, draw_scene, load_cutouts
 from bench.transfer.transfer_training import TransferTraining
 from models.dense_heads import DetectorHeads
 
@@ -72,7 +73,10 @@ def _draw_dense_scenes(cache: Path) -> list[list[Scene]]:
 
 def _draw_scenes(counts: Mapping[Split, int], side: int, cache: Path) -> list[list[Scene]]:
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        return [list(pool.map(make_scenes(split, side, cache).scene, range(n))) for split, n in counts.items()]
+        return [
+            list(pool.map(partial(draw_scene, split, side, load_cutouts(split, cache)), range(count)))
+            for split, count in counts.items()
+        ]
 
 
 def _make_multi_label_part(part: list[Scene]) -> MultiLabelPart:

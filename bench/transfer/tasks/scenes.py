@@ -140,47 +140,37 @@ class Scene:
         return torch.isin(torch.arange(1, len(CLASSES) + 1), self.labels)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SceneDataset:
-    """Scenes of a split, drawn on access; scene k is a pure function of the split and k."""
+def draw_scene(split: Split, side: int, cutouts: Cutouts, row: int) -> Scene:
+    """Draw a scene: one to three whole objects, their classes drawn uniformly, on a crop of a photo.
 
-    split: Split
-    side: int  # pixels
-    cutouts: Cutouts
-
-    def scene(self, row: int) -> Scene:
-        """Draw a scene: one to three whole objects, their classes drawn uniformly, on a crop of a photo."""
-        draw = np.random.default_rng(seed_for(0, SCENES, SPLITS.index(self.split), row))
-        image = _draw_background(self.cutouts, self.side, draw)
-        on_top = np.zeros((self.side, self.side), np.int64)  # object number by pixel; 0: the photo
-        labels, areas = list[int](), list[int]()
-        for _ in range(draw.integers(1, MAX_OBJECTS, endpoint=True)):
-            label = int(draw.integers(len(CLASSES)))
-            pixels = _draw_object(self.cutouts.by_class[label], self.side, draw)
-            alpha = pixels[..., 3]
-            for _ in range(POSITIONS_TRIED):
-                position = _draw_position(pixels, self.side, draw)
-                above = on_top.copy()
-                above[position][alpha >= MIN_OBJECT_ALPHA] = len(labels) + 1
-                visible = np.bincount(above.ravel(), minlength=len(labels) + 2)[1:]
-                if all(left >= LEAST_VISIBLE * area for left, area in zip(visible, [*areas, 1], strict=True)):
-                    on_top = above
-                    labels.append(label + 1)
-                    areas.append(int(visible[-1]))
-                    image[position] = _composite(pixels, image[position])
-                    break
-        masks = on_top == np.arange(1, len(labels) + 1)[:, None, None]
-        return Scene(
-            rgb=torch.from_numpy(image.transpose(2, 0, 1).copy()),
-            masks=torch.from_numpy(masks),
-            labels=torch.tensor(labels),
-            boxes=torch.tensor([_box(mask) for mask in masks]),
-        )
-
-
-def make_scenes(split: Split, side: int, cache: Path) -> SceneDataset:
-    """Return the scenes of a split."""
-    return SceneDataset(split, side, load_cutouts(split, cache))
+    The scene is a pure function of the split, its side in pixels and its row.
+    """
+    draw = np.random.default_rng(seed_for(0, SCENES, SPLITS.index(split), row))
+    image = _draw_background(cutouts, side, draw)
+    on_top = np.zeros((side, side), np.int64)  # object number by pixel; 0: the photo
+    labels, areas = list[int](), list[int]()
+    for _ in range(draw.integers(1, MAX_OBJECTS, endpoint=True)):
+        label = int(draw.integers(len(CLASSES)))
+        pixels = _draw_object(cutouts.by_class[label], side, draw)
+        alpha = pixels[..., 3]
+        for _ in range(POSITIONS_TRIED):
+            position = _draw_position(pixels, side, draw)
+            above = on_top.copy()
+            above[position][alpha >= MIN_OBJECT_ALPHA] = len(labels) + 1
+            visible = np.bincount(above.ravel(), minlength=len(labels) + 2)[1:]
+            if all(left >= LEAST_VISIBLE * area for left, area in zip(visible, [*areas, 1], strict=True)):
+                on_top = above
+                labels.append(label + 1)
+                areas.append(int(visible[-1]))
+                image[position] = _composite(pixels, image[position])
+                break
+    masks = on_top == np.arange(1, len(labels) + 1)[:, None, None]
+    return Scene(
+        rgb=torch.from_numpy(image.transpose(2, 0, 1).copy()),
+        masks=torch.from_numpy(masks),
+        labels=torch.tensor(labels),
+        boxes=torch.tensor([_box(mask) for mask in masks]),
+    )
 
 
 def _draw_background(cutouts: Cutouts, side: int, draw: np.random.Generator) -> UInt8[np.ndarray, "side side 3"]:

@@ -17,36 +17,39 @@ from bench.transfer.tasks.scenes import (
     MAX_OBJECTS,
     PHOTOS,
     SPLITS,
+    Cutouts,
     Scene,
-    SceneDataset,
     classify_cutout,
+    draw_scene,
     load_cutouts,
-    make_scenes,
 )
 
 SIDE = 96
 
 
 @pytest.fixture(scope="module")
-def train(results: Path) -> SceneDataset:
-    return make_scenes("train", SIDE, results / "cache")
+def cutouts(results: Path) -> Cutouts:
+    return load_cutouts("train", results / "cache")
 
 
 def everything(scene: Scene) -> list[bytes]:
     return [part.numpy().tobytes() for part in (scene.rgb, scene.masks, scene.labels, scene.boxes, scene.classes)]
 
 
-def test_scene_k_is_reproducible_and_distinct(train: SceneDataset, results: Path) -> None:
-    again = make_scenes("train", SIDE, results / "cache")
-    assert [everything(train.scene(k)) for k in range(3)] == [everything(again.scene(k)) for k in range(3)]
-    assert len({train.scene(k).rgb.numpy().tobytes() for k in range(50)}) == 50
-    assert everything(train.scene(0)) != everything(make_scenes("test", SIDE, results / "cache").scene(0))
+def test_scene_k_is_reproducible_and_distinct(cutouts: Cutouts, results: Path) -> None:
+    first, again = (
+        [everything(draw_scene("train", SIDE, given, k)) for k in range(3)]
+        for given in (cutouts, load_cutouts.__wrapped__("train", results / "cache"))
+    )
+    assert first == again
+    assert len({draw_scene("train", SIDE, cutouts, k).rgb.numpy().tobytes() for k in range(50)}) == 50
+    assert first[0] != everything(draw_scene("test", SIDE, load_cutouts("test", results / "cache"), 0))
 
 
 @settings(max_examples=30, deadline=None)
 @given(row=st.integers(0, 10_000), side=st.sampled_from((64, 96, 128)))
-def test_scene_boxes_masks_and_labels_are_consistent(train: SceneDataset, row: int, side: int) -> None:
-    scene = SceneDataset("train", side, train.cutouts).scene(row)
+def test_scene_boxes_masks_and_labels_are_consistent(cutouts: Cutouts, row: int, side: int) -> None:
+    scene = draw_scene("train", side, cutouts, row)
     assert scene.rgb.shape == (3, side, side)
     assert 1 <= len(scene.labels) <= MAX_OBJECTS
     assert scene.masks.sum(0).max() == 1
@@ -60,14 +63,13 @@ def test_scene_boxes_masks_and_labels_are_consistent(train: SceneDataset, row: i
     assert {CLASSES[k] for k in scene.present.nonzero()[:, 0]} == {CLASSES[k - 1] for k in scene.labels}
 
 
-def test_overlapping_pixels_belong_to_the_upper_object(train: SceneDataset) -> None:
+def test_overlapping_pixels_belong_to_the_upper_object(cutouts: Cutouts) -> None:
     """One opaque square over another: whatever is drawn, the later label shows, and the lower keeps what it must."""
     squares = tuple((np.full((8, 8, 4), 255 - k, np.uint8),) for k in range(len(CLASSES)))
     opaque = tuple((np.concatenate([square[..., :3], np.full((8, 8, 1), 255, np.uint8)], -1),) for (square,) in squares)
-    parts = type(train.cutouts)(opaque, train.cutouts.photos)
-    crowded, overlaps = SceneDataset("train", SIDE, parts), 0
+    crowded, overlaps = Cutouts(opaque, cutouts.photos), 0
     for k in range(200):
-        scene = crowded.scene(k)
+        scene = draw_scene("train", SIDE, crowded, k)
         for mask, label in zip(scene.masks, scene.labels, strict=True):
             assert (scene.rgb[:, mask] == 256 - label).all()
         last = scene.masks[-1]
@@ -121,9 +123,9 @@ def test_every_class_has_cutouts(results: Path) -> None:
     ]
 
 
-def test_scenes_at_other_sizes_show_the_same_content(train: SceneDataset) -> None:
+def test_scenes_at_other_sizes_show_the_same_content(cutouts: Cutouts) -> None:
     for k in range(20):
-        small, large = (SceneDataset("train", side, train.cutouts).scene(k) for side in (64, 128))
+        small, large = (draw_scene("train", side, cutouts, k) for side in (64, 128))
         scaled = torch.nn.functional.interpolate(large.rgb[None].float(), 64, mode="area")[0]
         assert (scaled - small.rgb.float()).abs().mean() < 25
 
