@@ -16,7 +16,7 @@ from torchvision import datasets
 
 from bench.catalog import DATA_SETS
 from bench.transfer.tasks.file_tasks import FoundPart, format_classes, make_task
-from bench.transfer.tasks.image_sources import ArrayImageSource, FileImageSource, ImageSource, format_some
+from bench.transfer.tasks.image_sources import ArrayImageSource, FileImageSource, format_some
 from bench.transfer.tasks.tasks import Task
 
 
@@ -85,7 +85,7 @@ def _raw_images_and_labels(data: Any) -> tuple[Any, Any]:
     return [path for path, _ in samples], [label for _, label in samples]
 
 
-def _image_source(title: str, raw: Any) -> ImageSource:
+def _image_source(title: str, raw: Any) -> FileImageSource | ArrayImageSource:
     if not isinstance(raw, list):
         return ArrayImageSource(rgb_channels_first(torch.as_tensor(raw)))
     paths = [*map(Path, raw)]

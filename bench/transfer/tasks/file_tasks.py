@@ -10,7 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.transfer.tasks.image_sources import IMAGE_SUFFIXES, FileImageSource, ImageSubset, format_some, readable_rows
+from bench.transfer.tasks.image_sources import (
+    IMAGE_SUFFIXES,
+    ArrayImageSource,
+    FileImageSource,
+    format_some,
+    readable_rows,
+)
 from bench.transfer.tasks.tasks import VALIDATION_SHARE, Task, TaskSplit
 
 TEST_SHARE = 0.2
@@ -27,10 +33,11 @@ Files = dict[str, list[Path]]  # by class
 class FoundPart(TaskSplit):
     """A part as it lies on disk."""
 
+    images: FileImageSource | ArrayImageSource
     title: str  # in messages
 
     def select(self, rows: Sequence[int], title: str) -> "FoundPart":
-        return FoundPart(ImageSubset(self.images, rows), self.labels[np.asarray(rows, dtype=int)], title)
+        return FoundPart(self.images.select(rows), self.labels[np.asarray(rows, dtype=int)], title)
 
 
 def make_task(

@@ -122,23 +122,8 @@ class ArrayImageSource:
     def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
         return self.pixels[row]
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ImageSubset:
-    """Some rows of other images."""
-
-    images: ImageSource
-    rows: Sequence[int]
-
-    @property
-    def resize_over_crop(self) -> float:
-        return self.images.resize_over_crop
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
-        return self.images.rgb(self.rows[row])
+    def select(self, rows: Sequence[int]) -> "ArrayImageSource":
+        return ArrayImageSource(self.pixels[rows])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
