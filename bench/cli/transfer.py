@@ -84,7 +84,7 @@ class Transfer:
             reads_data=False,
         )
         with uncollected_imports():  # of torch, too
-            from bench.transfer.opening import require_openable
+            from bench.transfer.tasks.named_tasks import require_openable
         require_openable(comparison.results, root, every, on_disk)
         subjects = [*map(ScoringSubject, towers), *(ScoringSubject(tower, "reference") for tower in references)]
         subjects += _random_init_subjects(every, trained_by)

@@ -21,9 +21,8 @@ from bench.train.checkpoints import (
     write_checkpoint,
 )
 from bench.transfer.multi_label import task_metrics
-from bench.transfer.opening import require_openable
 from bench.transfer.score import open_extractor
-from bench.transfer.tasks.named_tasks import load_task
+from bench.transfer.tasks.named_tasks import load_task, require_openable
 from tests.chaos.made import encode_image, make_image
 from tests.chaos.payloads import (
     DEEP,

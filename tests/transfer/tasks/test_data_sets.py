@@ -9,10 +9,10 @@ import pytest
 from torchvision import datasets
 
 from bench.catalog import DATA_SETS
-from bench.transfer.opening import require_openable
 from bench.transfer.tasks.data_sets import data_set_task
 from bench.transfer.tasks.file_tasks import FoundPart, folder_task, make_task
 from bench.transfer.tasks.image_sources import FileImageSource, UnreadableImageError
+from bench.transfer.tasks.named_tasks import require_openable
 from tests.transfer.trees import colours, folders, make_image, sizes
 
 
