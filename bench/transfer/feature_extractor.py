@@ -19,7 +19,6 @@ from models.image_tower import PIXEL_CHANNELS, ImageTower
 
 PIXELS_SIDE, HOG_SIDE = 32, 64  # in pixels
 Embed = Callable[[ImageSource], Float[np.ndarray, "images features"]]
-Normalise = Callable[[Float[Tensor, "batch 3 height width"]], Float[Tensor, "batch 3 height width"]]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -37,8 +36,8 @@ class FeatureExtractor:
     templates: str = ""  # file of the prompt templates of its text tower; empty: CLIP's for ImageNet
 
 
-def tower_embedder(tower: ImageTower, device: torch.device, normalise: Normalise = normalise) -> Embed:
-    """Return an embedding function of a frozen tower, with the normalisation of its training."""
+def tower_embedder(tower: ImageTower, device: torch.device) -> Embed:
+    """Return an embedding function of a frozen tower."""
     if tower.channels != PIXEL_CHANNELS:
         raise ValueError(f"the tasks hold images, and this tower reads embeddings of {tower.channels} channels")
     tower = tower.to(device).eval()
@@ -63,7 +62,7 @@ def embed_hog_and_colour(images: ImageSource) -> np.ndarray:
     Source: Dalal and Triggs 2005, "Histograms of oriented gradients for human detection", by scikit-image; cells of
     8 px on 64 px images, 9 orientations, blocks of 2 x 2.
     """
-    return stack_rows((_hog_and_colour(batch) for batch in eval_batches(images, HOG_SIDE)), len(images)).numpy()
+    return stack_rows(map(_hog_and_colour, eval_batches(images, HOG_SIDE)), len(images)).numpy()
 
 
 def _hog_and_colour(batch: Tensor) -> Tensor:
