@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bench.old_names import first_task_name
 from bench.scores import Score
-from bench.transfer.classification.label_subsets import Order, class_orders, distinct_shares, first_rows
+from bench.transfer.classification.label_subsets import Order, Rows, class_orders, distinct_shares, first_rows
 from bench.transfer.classification.logistic import PrincipalAxes, fit_path
 from bench.transfer.classification.setting_search import INVERSE_L2, INVERSE_L2_LIMITS, SettingSearch
 from bench.transfer.feature_extractor import FeatureExtractor
@@ -60,6 +60,10 @@ class LabelledFeatures:
 @dataclass(frozen=True, slots=True)
 class EmbeddedTask(SplitTask[LabelledFeatures]):
     """A task whose images are embedded."""
+
+    def select(self, train: Rows, validation: Rows) -> "EmbeddedTask":
+        """Return the task with some rows of the training and the validation part."""
+        return replace(self, train=self.train.select(train), validation=self.validation.select(validation))
 
     def with_classes(self, classes: Sequence[int], name: str) -> "EmbeddedTask":
         """Return the task restricted to some of its classes."""
@@ -134,14 +138,12 @@ FEW_SHOT, LABEL_FRACTIONS = (replace(LINEAR_PROBE, name=name) for name in ("few-
 
 def score_linear_probe(subject: FeatureExtractor, task: Task) -> list[Score]:
     """Score by multinomial logistic regression."""
-    embedded = embed_task(subject, task)
-    return [score_refitted(LINEAR_PROBE, embedded, embedded.train, embedded.validation)]
+    return [score_refitted(LINEAR_PROBE, embed_task(subject, task))]
 
 
 def score_k_nn(subject: FeatureExtractor, task: Task) -> list[Score]:
     """Score by the majority of the nearest neighbours by cosine."""
-    embedded = embed_task(subject, task)
-    return [score_refitted(NEAREST_NEIGHBOURS, embedded, embedded.train, embedded.validation)]
+    return [score_refitted(NEAREST_NEIGHBOURS, embed_task(subject, task))]
 
 
 def score_retrieval(subject: FeatureExtractor, task: Task) -> list[Score]:
@@ -149,8 +151,7 @@ def score_retrieval(subject: FeatureExtractor, task: Task) -> list[Score]:
 
     The training part is the gallery; nothing is fitted, and nothing is chosen.
     """
-    embedded = embed_task(subject, task)
-    return [score_not_refitted(RETRIEVAL, embedded, embedded.train, embedded.validation)]
+    return [score_not_refitted(RETRIEVAL, embed_task(subject, task))]
 
 
 def embed_task(
@@ -166,48 +167,40 @@ def embed_task(
         features, labels = torch.from_numpy(subject.embed(part.images)), torch.from_numpy(part.labels).to(device)
         return LabelledFeatures(features if features.numel() > MAX_IN_MEMORY else features.to(device, dtype), labels)
 
-    return EmbeddedTask(
-        task.name, task.classes, embed_split(task.train), embed_split(task.validation), embed_split(task.test)
-    )
+    return EmbeddedTask(task.name, task.classes, *map(embed_split, (task.train, task.validation, task.test)))
 
 
-def draw_class_orders(task: EmbeddedTask, count: int) -> list[tuple[int, Order, Order]]:
-    """Return for each draw its number and the class orders of the training and the validation part."""
+def draw_class_orders(task: EmbeddedTask) -> list[tuple[Order, Order]]:
+    """Return for each draw the class orders of the training and the validation part."""
 
     def order(name: str, part: LabelledFeatures, draw: int) -> Order:
         return class_orders(f"{first_task_name(task.name)}/{name}/{draw}", part.labels.cpu().numpy(), len(task.classes))
 
-    return [
-        (draw, order("train", task.train, draw), order("validation", task.validation, draw)) for draw in range(count)
-    ]
+    return [(order("train", task.train, draw), order("validation", task.validation, draw)) for draw in range(DRAWS)]
 
 
-def score_refitted(
-    protocol: ProbeProtocol, task: EmbeddedTask, train: LabelledFeatures, validation: LabelledFeatures, **point: Any
-) -> Score:
+def score_refitted(protocol: ProbeProtocol, task: EmbeddedTask, **point: Any) -> Score:
     """Choose the setting on the validation part, refit on both parts, and score on the test part."""
     search = SettingSearch(protocol.settings, protocol.limits)
-    tuned = train.sample() if protocol.is_tuned_on_sample else train
-    for answers, _ in protocol.predictions(tuned, validation.features, search, len(task.classes)):
-        search.add(_accuracy(answers, validation))
-    both, quality = train.concatenate(validation), search.best_quality
+    tuned = task.train.sample() if protocol.is_tuned_on_sample else task.train
+    for answers, _ in protocol.predictions(tuned, task.validation.features, search, len(task.classes)):
+        search.add(_accuracy(answers, task.validation))
+    both, quality = task.train.concatenate(task.validation), search.best_quality
     answers, converged = next(protocol.predictions(both, task.test.features, [search.best], len(task.classes)))
     is_correct = answers == task.test.labels
     return make_score(task, protocol.name, search.best, quality, is_correct, converged, len(both.labels), **point)
 
 
-def score_not_refitted(
-    protocol: ProbeProtocol, task: EmbeddedTask, train: LabelledFeatures, validation: LabelledFeatures, **point: Any
-) -> Score:
+def score_not_refitted(protocol: ProbeProtocol, task: EmbeddedTask, **point: Any) -> Score:
     """Choose the setting on the validation part, and score on the test part the fit to the training part alone."""
-    queries, tried = torch.cat([validation.features, task.test.features]), list[tuple[Tensor, bool]]()
+    queries, tried = torch.cat([task.validation.features, task.test.features]), list[tuple[Tensor, bool]]()
     search = SettingSearch(protocol.settings, protocol.limits)
-    for answers, converged in protocol.predictions(train, queries, search, len(task.classes)):
-        on_validation, on_test = torch.tensor_split(answers, [len(validation.labels)])
-        search.add(_accuracy(on_validation, validation))
+    for answers, converged in protocol.predictions(task.train, queries, search, len(task.classes)):
+        on_validation, on_test = torch.tensor_split(answers, [len(task.validation.labels)])
+        search.add(_accuracy(on_validation, task.validation))
         tried.append((on_test == task.test.labels, converged))
-    (is_correct, converged), quality = tried[search.best_index], search.best_quality
-    return make_score(task, protocol.name, search.best, quality, is_correct, converged, len(train.labels), **point)
+    (is_correct, converged), quality, count = tried[search.best_index], search.best_quality, len(task.train.labels)
+    return make_score(task, protocol.name, search.best, quality, is_correct, converged, count, **point)
 
 
 def make_score(
@@ -251,13 +244,13 @@ def score_few_shot(subject: FeatureExtractor, task: Task) -> list[Score]:
     return [
         score_not_refitted(
             FEW_SHOT,
-            embedded,
-            embedded.train.select(first_rows(train_order, shots=shots)),
-            embedded.validation.select(first_rows(validation_order, shots=min(shots, MAX_SHOTS_TO_TUNE))),
+            embedded.select(
+                first_rows(train, shots=shots), first_rows(validation, shots=min(shots, MAX_SHOTS_TO_TUNE))
+            ),
             per_class=shots,
             draw=draw,
         )
-        for draw, train_order, validation_order in draw_class_orders(embedded, DRAWS)
+        for draw, (train, validation) in enumerate(draw_class_orders(embedded))
         for shots in SHOTS
     ]
 
@@ -274,13 +267,11 @@ def score_label_fractions(subject: FeatureExtractor, task: Task) -> list[Score]:
     some = [
         score_refitted(
             LABEL_FRACTIONS,
-            embedded,
-            embedded.train.select(first_rows(train_order, share=share)),
-            embedded.validation.select(first_rows(validation_order, share=share)),
+            embedded.select(first_rows(train, share=share), first_rows(validation, share=share)),
             label_share=share,
             draw=draw,
         )
-        for draw, train_order, validation_order in draw_class_orders(embedded, DRAWS)
+        for draw, (train, validation) in enumerate(draw_class_orders(embedded))
         for share in shares
     ]
-    return [*some, score_refitted(LABEL_FRACTIONS, embedded, embedded.train, embedded.validation, label_share=whole)]
+    return [*some, score_refitted(LABEL_FRACTIONS, embedded, label_share=whole)]

@@ -199,7 +199,7 @@ def _score_heads(
     A rate is chosen for each head, number of labels and draw on validation images of that draw: as many per class as
     for training but at most four, or the same share.
     """
-    orders = [(train, validation) for _, train, validation in draw_class_orders(task, DRAWS)]
+    orders = draw_class_orders(task)
     for name, start in _initial_heads(loaded, task, templates).items():
         prompts = templates[name].title if name in templates else ""
         untrained = [ChosenRate(0.0, accuracy, 0) for accuracy in start.accuracy(task.validation).tolist()]

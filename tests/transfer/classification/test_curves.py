@@ -19,6 +19,7 @@ from bench.transfer.classification.probe import (
     DRAWS,
     MAX_SHOTS_TO_TUNE,
     SHOTS,
+    EmbeddedTask,
     score_few_shot,
     score_label_fractions,
     score_linear_probe,
@@ -104,9 +105,9 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[frozenset[float], frozen
     given: list[tuple[frozenset[float], frozenset[float]]] = []
     for name in ("score_not_refitted", "score_refitted"):
 
-        def noting(original: Callable[..., Score], *arguments: Any, **point: Any) -> Score:
-            given.append(tuple(frozenset(of.features[:, -1].tolist()) for of in arguments[2:4]))
-            return original(*arguments, **point)
+        def noting(original: Callable[..., Score], protocol: Any, task: EmbeddedTask, **point: Any) -> Score:
+            given.append(tuple(frozenset(of.features[:, -1].tolist()) for of in (task.train, task.validation)))
+            return original(protocol, task, **point)
 
         monkeypatch.setattr(probe, name, partial(noting, getattr(probe, name)))
     return given

@@ -67,7 +67,7 @@ def test_linear_probe_beyond_the_grid_scores_as_scikit_learn() -> None:
         LabelledFeatures(features[rows], classes[rows]) for rows in (slice(600), slice(600, 900), slice(900, None))
     ]
     task = EmbeddedTask("digits", tuple("0123456789"), *parts)
-    score = score_refitted(LINEAR_PROBE, task, task.train, task.validation)
+    score = score_refitted(LINEAR_PROBE, task)
     assert INVERSE_L2[-1] < score.chosen < INVERSE_L2_LIMITS[1]
     scaler = StandardScaler().fit(x[:900])
     reference = LogisticRegression(C=score.chosen, max_iter=10_000, tol=1e-8)
