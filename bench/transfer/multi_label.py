@@ -53,16 +53,6 @@ MAX_ITERATIONS = 2000
 TOLERANCE = 1e-7  # of each partial derivative of the mean loss, in nats
 
 
-@dataclass(frozen=True, slots=True)
-class MeanAveragePrecision:
-    """Three means over the classes, as CatLIP reports them: scikit-learn's "macro", "micro" and "weighted"."""
-
-    macro: float  # over the classes with positives
-    weighted: float  # the same, weighted by the number of positives
-    micro: float  # over all pairs of image and class
-    without_positives: tuple[int, ...]  # classes, which have no average precision
-
-
 def score_linear(subject: FeatureExtractor, task: MultiLabelTask) -> list[TaskMetric]:
     """Score a linear head on frozen features; of equally good penalties the strongest is chosen."""
     parts = (task.train, task.validation, task.test)
@@ -79,7 +69,7 @@ def score_linear(subject: FeatureExtractor, task: MultiLabelTask) -> list[TaskMe
 
     search = SettingSearch(INVERSE_L2, INVERSE_L2_LIMITS)
     for found in scores(train, task.train, validation, search):
-        search.add(mean_average_precision(found, task.validation).macro)
+        search.add(mean_average_precision(found, task.validation)["macro"])
     joint = task.train.concatenate(task.validation)
     found = next(scores(torch.cat([train, validation]), joint, test, [search.best]))
     return task_metrics(task, "multi-label, linear", found, joint)
@@ -108,7 +98,7 @@ def score_fine_tuned(
         return compute_logits(model, part.images, device, published.resize_over_crop).double().numpy()
 
     def quality(recipe: FineTuning) -> float:
-        return mean_average_precision(scores(fit(task.train, recipe), task.validation), task.validation).macro
+        return mean_average_precision(scores(fit(task.train, recipe), task.validation), task.validation)["macro"]
 
     recipe, _ = search_rate(recipe_for(published, count), candidate_rates(tower, count, published), quality)
     joint = task.train.concatenate(task.validation)
@@ -129,10 +119,12 @@ def make_loss(part: MultiLabelPart, device: torch.device) -> Callable[[Tensor, T
     return loss_of
 
 
-def mean_average_precision(scores: Scores, part: MultiLabelPart) -> MeanAveragePrecision:
-    """Return mAP from torchmetrics, which depends only on the order of the scores; unjudged pairs are left out.
+def mean_average_precision(scores: Scores, part: MultiLabelPart) -> dict[str, float]:
+    """Return three means from torchmetrics, as CatLIP reports them, which depend only on the order of the scores.
 
-    ValueError for a score that is not finite, or where no image shows any class.
+    "macro" is over the classes with positives, "weighted" the same by the number of positives, "micro" over all pairs
+    of image and class. Unjudged pairs are left out. ValueError for a score that is not finite, or where no image shows
+    any class.
     """
     from torchmetrics.functional.classification import multilabel_average_precision  # whose import takes a second
 
@@ -150,13 +142,12 @@ def mean_average_precision(scores: Scores, part: MultiLabelPart) -> MeanAverageP
         some, truth = predicted[:, columns], target[:, columns]
         return float(multilabel_average_precision(some, truth, len(columns), average, ignore_index=UNJUDGED_TARGET))
 
-    with_positives = np.flatnonzero(shown)
-    return MeanAveragePrecision(
-        macro=mean("macro", with_positives),
-        weighted=mean("weighted", with_positives),
-        micro=mean("micro", np.arange(scores.shape[1])),
-        without_positives=tuple(np.flatnonzero(~shown).tolist()),
-    )
+    with_positives, every = np.flatnonzero(shown), np.arange(len(shown))
+    return {
+        "macro": mean("macro", with_positives),
+        "micro": mean("micro", every),
+        "weighted": mean("weighted", with_positives),
+    }
 
 
 def task_metrics(
@@ -170,22 +161,21 @@ def task_metrics(
     found = mean_average_precision(scores, task.test)
     shares = fitted.labels.sum(axis=0) / np.maximum(1, (~fitted.unjudged).sum(axis=0))
     constant = mean_average_precision(np.broadcast_to(shares, scores.shape), task.test)
-    if found.without_positives:
-        names = format_some([task.classes[column] for column in found.without_positives])
+    if absent := [name for name, shown in zip(task.classes, task.test.labels.any(axis=0), strict=True) if not shown]:
         why = "are left out of the macro and the weighted mean, because no test image shows them"
-        log(f"{task.name}: {len(found.without_positives)} classes {why}: {names}")
+        log(f"{task.name}: {len(absent)} classes {why}: {format_some(absent)}")
     return [
         TaskMetric(
             task=task.name,
             protocol=protocol,
             name=f"{name} mAP",
-            value=getattr(found, name),
+            value=value,
             num_train=len(fitted.images),
             num_test=len(task.test.images),
-            baseline=getattr(constant, name),
+            baseline=constant[name],
             training=training,
         )
-        for name in ("macro", "micro", "weighted")
+        for name, value in found.items()
     ]
 
 
