@@ -69,7 +69,7 @@ def score_linear(subject: FeatureExtractor, task: MultiLabelTask) -> list[TaskMe
 
     search = SettingSearch(INVERSE_L2, INVERSE_L2_LIMITS)
     for found in scores(train, task.train, validation, search):
-        search.add(mean_average_precision(found, task.validation)["macro"])
+        search.qualities.append(mean_average_precision(found, task.validation)["macro"])
     joint = task.train.concatenate(task.validation)
     found = next(scores(torch.cat([train, validation]), joint, test, [search.best]))
     return task_metrics(task, "multi-label, linear", found, joint)

@@ -93,13 +93,13 @@ def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> lis
         fit = partial(_train_segmenter, tower, add_head, num_classes, side, recipe.scales, training)
 
         def quality(rate: float, fit: Callable[[Examples[Pair], float], Segmenter] = fit) -> float:
-            return mean_iou(partial(_predict, fit(task.train, rate)), task.validation, num_classes, side)[0]
+            return mean_iou(partial(_predict, fit(task.train, rate), side), task.validation, num_classes)[0]
 
         rate = training.best_rate(tower.width, quality)
-        scores[name] = mean_iou(partial(_predict, fit(joint, rate)), task.test, num_classes, side)
+        scores[name] = mean_iou(partial(_predict, fit(joint, rate), side), task.test, num_classes)
         trainings[name] = training.training_on(len(joint), side, rate)
-    best = partial(_oracle_patch_classes, patch=patch)
-    scores["one class a patch at best"] = mean_iou(best, task.test, num_classes, side)
+    best = partial(_oracle_patch_classes, side, patch)
+    scores["one class a patch at best"] = mean_iou(best, task.test, num_classes)
     return [
         TaskMetric(
             task=task.name,
@@ -117,19 +117,19 @@ def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> lis
 
 @torch.inference_mode()
 def mean_iou(
-    predict: Callable[[Sequence[Pair], int], Iterator[Tensor]], part: Examples[Pair], num_classes: int, side: int
+    predict: Callable[[Sequence[Pair]], Iterator[Tensor]], part: Examples[Pair], num_classes: int
 ) -> tuple[float, float]:
     """Return the mean IoU over classes, from the pixels of all images together, and that of the commonest class.
 
-    Classes without a true or predicted pixel are left out, and so are IGNORED pixels. `predict` takes pairs and a side
-    in pixels, and yields the class of each pixel.
+    Classes without a true or predicted pixel are left out, and so are IGNORED pixels. `predict` yields the class of
+    each pixel of each pair.
     """
     from torchmetrics.classification import MulticlassJaccardIndex  # whose import takes a second
 
     metric = MulticlassJaccardIndex(num_classes, average="macro", ignore_index=IGNORED, validate_args=False)
     for first in range(0, len(part), PREDICT_BATCH_SIZE):
         pairs = [part[row] for row in range(first, min(first + PREDICT_BATCH_SIZE, len(part)))]
-        for (_, mask), predicted in zip(pairs, predict(pairs, side), strict=True):
+        for (_, mask), predicted in zip(pairs, predict(pairs), strict=True):
             metric.update(predicted.cpu()[None], mask.long()[None])
     pixels = metric.confmat.sum(1)
     commonest = pixels.max() / pixels.sum() / (pixels > 0).sum()
@@ -188,7 +188,7 @@ def _train_segmenter(
     return train_on_task(model, model.tower, prefetch(load, steps), steps, loss_of, training, rate)
 
 
-def _predict(model: Segmenter, pairs: Sequence[Pair], side: int) -> Iterator[Tensor]:
+def _predict(model: Segmenter, side: int, pairs: Sequence[Pair]) -> Iterator[Tensor]:
     """Yield the class of each pixel: images are squeezed to a square, logits are interpolated to the original size."""
     device = next(model.parameters()).device
     squeezed = torch.stack([TF.resize(rgb, [side, side], antialias=True) for rgb, _ in pairs])
@@ -196,7 +196,7 @@ def _predict(model: Segmenter, pairs: Sequence[Pair], side: int) -> Iterator[Ten
         yield F.interpolate(logits[None], list(mask.shape), mode="bilinear")[0].argmax(0)
 
 
-def _oracle_patch_classes(pairs: Sequence[Pair], side: int, patch: int) -> Iterator[Tensor]:
+def _oracle_patch_classes(side: int, patch: int, pairs: Sequence[Pair]) -> Iterator[Tensor]:
     """Yield the commonest true class of each patch: nearly the upper bound of any prediction per patch."""
     for _, mask in pairs:
         squeezed = TF.resize(mask[None], [side, side], InterpolationMode.NEAREST_EXACT)[0]

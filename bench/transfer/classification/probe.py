@@ -184,8 +184,8 @@ def score_refitted(protocol: ProbeProtocol, task: EmbeddedTask, **point: Any) ->
     search = SettingSearch(protocol.settings, protocol.limits)
     tuned = task.train.sample() if protocol.is_tuned_on_sample else task.train
     for answers, _ in protocol.predictions(tuned, task.validation.features, search, len(task.classes)):
-        search.add(_accuracy(answers, task.validation))
-    both, quality = task.train.concatenate(task.validation), search.best_quality
+        search.qualities.append(_accuracy(answers, task.validation))
+    both, quality = task.train.concatenate(task.validation), max(search.qualities)
     answers, converged = next(protocol.predictions(both, task.test.features, [search.best], len(task.classes)))
     is_correct = answers == task.test.labels
     return make_score(task, protocol.name, search.best, quality, is_correct, converged, len(both.labels), **point)
@@ -197,9 +197,10 @@ def score_not_refitted(protocol: ProbeProtocol, task: EmbeddedTask, **point: Any
     search = SettingSearch(protocol.settings, protocol.limits)
     for answers, converged in protocol.predictions(task.train, queries, search, len(task.classes)):
         on_validation, on_test = torch.tensor_split(answers, [len(task.validation.labels)])
-        search.add(_accuracy(on_validation, task.validation))
+        search.qualities.append(_accuracy(on_validation, task.validation))
         tried.append((on_test == task.test.labels, converged))
-    (is_correct, converged), quality, count = tried[search.best_index], search.best_quality, len(task.train.labels)
+    is_correct, converged = tried[search.settings.index(search.best)]
+    quality, count = max(search.qualities), len(task.train.labels)
     return make_score(task, protocol.name, search.best, quality, is_correct, converged, count, **point)
 
 

@@ -9,14 +9,14 @@ INVERSE_L2_LIMITS = 1e-8, 1e6  # within which the grid is extended
 
 
 class SettingSearch:
-    """The settings to try, one after another: `add` is called with the quality of each before the next is drawn.
+    """The settings to try, one after another: the quality of each is appended before the next is drawn.
 
     With `limits` the grid of settings is extended at its own ratio beyond an end that is the best, so that the best
     setting lies inside of what was tried, or at a limit. Of equally good settings the first one tried is the best.
     """
 
     def __init__(self, settings: Sequence[float], limits: tuple[float, float] | None = None) -> None:
-        self.settings, self._limits, self._qualities = list(settings), limits, list[float]()
+        self.settings, self._limits, self.qualities = list(settings), limits, list[float]()
 
     def __iter__(self) -> Iterator[float]:
         yield from self.settings[:]
@@ -31,21 +31,6 @@ class SettingSearch:
             self.settings.append(low := low / ratio)
             yield low
 
-    def add(self, quality: float) -> None:
-        """Note the quality of the setting that was drawn last."""
-        self._qualities.append(quality)
-
-    @property
-    def best_index(self) -> int:
-        """The number of the best setting, from 0 in the order of the tries."""
-        return int(np.argmax(self._qualities))
-
     @property
     def best(self) -> float:
-        """The best setting."""
-        return self.settings[self.best_index]
-
-    @property
-    def best_quality(self) -> float:
-        """The quality of the best setting."""
-        return max(self._qualities)
+        return self.settings[int(np.argmax(self.qualities))]

@@ -36,7 +36,7 @@ CPU = torch.device("cpu")
 def test_best_setting_is_found_inside_of_the_tried_ones(peak: float) -> None:
     search = SettingSearch(INVERSE_L2, INVERSE_L2_LIMITS)
     for strength in search:
-        search.add(-abs(math.log10(strength) - peak))
+        search.qualities.append(-abs(math.log10(strength) - peak))
     assert abs(math.log10(search.best) - peak) <= 0.25 + 1e-9  # half of the grid's step
     assert min(search.settings) < search.best < max(search.settings)
 
@@ -44,7 +44,7 @@ def test_best_setting_is_found_inside_of_the_tried_ones(peak: float) -> None:
 def test_equally_good_settings_end_the_search_with_the_strongest_penalty_of_the_grid() -> None:
     search = SettingSearch(INVERSE_L2, INVERSE_L2_LIMITS)
     for _ in search:
-        search.add(0.5)
+        search.qualities.append(0.5)
     assert search.best == INVERSE_L2[0]
     assert len(search.settings) == len(INVERSE_L2) + 1
 
@@ -53,7 +53,7 @@ def test_search_ends_at_its_limits_and_without_limits_at_the_grid() -> None:
     rising, fixed = SettingSearch(INVERSE_L2, INVERSE_L2_LIMITS), SettingSearch((1.0, 3.0))
     for search in (rising, fixed):
         for strength in search:
-            search.add(strength)
+            search.qualities.append(strength)
     assert 0.3 * INVERSE_L2_LIMITS[1] < rising.best <= INVERSE_L2_LIMITS[1]
     assert fixed.settings == [1.0, 3.0]
 
