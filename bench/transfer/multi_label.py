@@ -142,10 +142,10 @@ def mean_average_precision(scores: Scores, part: MultiLabelPart) -> dict[str, fl
         some, truth = predicted[:, columns], target[:, columns]
         return float(multilabel_average_precision(some, truth, len(columns), average, ignore_index=UNJUDGED_TARGET))
 
-    with_positives, every = np.flatnonzero(shown), np.arange(len(shown))
+    with_positives = np.flatnonzero(shown)
     return {
         "macro": mean("macro", with_positives),
-        "micro": mean("micro", every),
+        "micro": mean("micro", np.arange(scores.shape[1])),
         "weighted": mean("weighted", with_positives),
     }
 
@@ -161,7 +161,7 @@ def task_metrics(
     found = mean_average_precision(scores, task.test)
     shares = fitted.labels.sum(axis=0) / np.maximum(1, (~fitted.unjudged).sum(axis=0))
     constant = mean_average_precision(np.broadcast_to(shares, scores.shape), task.test)
-    if absent := [name for name, shown in zip(task.classes, task.test.labels.any(axis=0), strict=True) if not shown]:
+    if absent := [task.classes[column] for column in np.flatnonzero(~task.test.labels.any(axis=0))]:
         why = "are left out of the macro and the weighted mean, because no test image shows them"
         log(f"{task.name}: {len(absent)} classes {why}: {format_some(absent)}")
     return [
