@@ -16,14 +16,7 @@ from bench.scores import Score, TaskMetric
 from bench.towers.tower_from import LoadedTower, build_untrained_copy, load_tower
 from bench.train.build import build_untrained_tower
 from bench.transfer import multi_label
-from bench.transfer.classification import fine_tune
-from bench.transfer.classification.probe import (
-    score_few_shot,
-    score_k_nn,
-    score_label_fractions,
-    score_linear_probe,
-    score_retrieval,
-)
+from bench.transfer.classification import fine_tune, probe
 from bench.transfer.classification.transfer_init import score_initial_heads
 from bench.transfer.detection import score_detection
 from bench.transfer.feature_extractor import REFERENCE_FEATURES, Embed, FeatureExtractor, tower_embedder
@@ -31,11 +24,11 @@ from bench.transfer.segmentation import score_segmentation
 from models.image_tower import ImageTower
 
 PROTOCOLS: dict[str, Callable[[FeatureExtractor, Any], Sequence[Score | TaskMetric]]] = {
-    "linear-probe": score_linear_probe,
-    "k-nn": score_k_nn,
-    "retrieval": score_retrieval,
-    "few-shot": score_few_shot,
-    "label-fractions": score_label_fractions,
+    "linear-probe": probe.score_linear_probe,
+    "k-nn": probe.score_k_nn,
+    "retrieval": probe.score_retrieval,
+    "few-shot": probe.score_few_shot,
+    "label-fractions": probe.score_label_fractions,
     "linear-probe-catlip": partial(
         fine_tune.score_fine_tuning, protocol="linear probe, CatLIP's recipe", published=fine_tune.LINEAR_PROBE
     ),
