@@ -68,15 +68,14 @@ def average_precision(images: Iterable[tuple[ObjectAnnotations, Detections]]) ->
     AP is the mean over classes and ten IoU thresholds, AP50 is at IoU 0.5; at most 100 detections per image count.
     ValueError without pycocotools, or where no image has an object.
     """
-    encode = coco_tool("mask").encode
     coco_images, real, detected = list[dict[str, Any]](), list[dict[str, Any]](), list[dict[str, Any]]()
     for number, (objects, found) in enumerate(images, start=1):
         height, width = objects.masks.shape[1:]
         coco_images.append({"id": number, "height": height, "width": width})
-        crowd = objects.crowd.int().tolist()
-        for row, is_crowd in zip(_to_coco_annotations(number, objects, encode), crowd, strict=True):
-            real.append(row | {"id": len(real) + 1, "iscrowd": is_crowd, "area": int(row.pop("pixels"))})
-        for row, score in zip(_to_coco_annotations(number, found, encode), found.scores.tolist(), strict=True):
+        for row, is_crowd in zip(_to_coco_annotations(number, objects), objects.crowd.int().tolist(), strict=True):
+            area = int(coco_tool("mask").area(row["segmentation"]))
+            real.append(row | {"id": len(real) + 1, "iscrowd": is_crowd, "area": area})
+        for row, score in zip(_to_coco_annotations(number, found), found.scores.tolist(), strict=True):
             detected.append(row | {"score": score})
     if not real:
         raise ValueError("there is no object in the test part, so nothing can be detected")
@@ -100,13 +99,12 @@ def average_precision(images: Iterable[tuple[ObjectAnnotations, Detections]]) ->
     return dict(zip(names, values, strict=True))
 
 
-def _to_coco_annotations(number: int, objects: ObjectAnnotations | Detections, encode: Any) -> list[dict[str, Any]]:
+def _to_coco_annotations(number: int, objects: ObjectAnnotations | Detections) -> list[dict[str, Any]]:
     boxes = torch.cat([objects.boxes[:, :2], objects.boxes[:, 2:] - objects.boxes[:, :2]], dim=1).tolist()
-    masks = np.asfortranarray(objects.masks.permute(1, 2, 0).numpy().astype(np.uint8))
-    pixels = objects.masks.flatten(1).sum(1).tolist()
+    masks = coco_tool("mask").encode(np.asfortranarray(objects.masks.permute(1, 2, 0).numpy().astype(np.uint8)))
     return [
-        {"image_id": number, "category_id": label, "bbox": box, "segmentation": encoded, "pixels": count}
-        for label, box, encoded, count in zip(objects.labels.tolist(), boxes, encode(masks), pixels, strict=True)
+        {"image_id": number, "category_id": label, "bbox": box, "segmentation": encoded}
+        for label, box, encoded in zip(objects.labels.tolist(), boxes, masks, strict=True)
     ]
 
 
