@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -19,7 +18,7 @@ from bench.environment.seeds import HEAD, seed_for
 from bench.scores import Score
 from bench.transfer.classification.probe import make_score
 from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.tasks.image_sources import ConcatenatedImages, ImageSource, eval_batches
+from bench.transfer.tasks.image_sources import ImageSource, eval_batches
 from bench.transfer.tasks.tasks import Task, TaskSplit
 from bench.transfer.transfer_training import (
     PUBLISHED_WIDTH,
@@ -179,21 +178,11 @@ def score_fine_tuning(
 
     images = len(task.train.labels)
     recipe, best = search_rate(recipe_for(published, images), candidate_rates(tower, images, published), accuracy)
-    labels = np.concatenate([task.train.labels, task.validation.labels])
-    joint = TaskSplit(ConcatenatedImages(task.train.images, task.validation.images), labels)
-    model = fine_tune(tower, head, joint, recipe, device)
-    training = recipe.training_on(len(joint.labels), model.tower.image_size, recipe.learning_rate)
-    score = make_score(
-        task,
-        protocol,
-        recipe.learning_rate,
-        best,
-        predict_correct(model, task.test),
-        converged=True,
-        num_train=len(joint.labels),
-        training=training,
-    )
-    return [score]
+    joint = task.train.concatenate(task.validation)
+    model, count = fine_tune(tower, head, joint, recipe, device), len(joint.labels)
+    training = recipe.training_on(count, model.tower.image_size, recipe.learning_rate)
+    is_correct = predict_correct(model, task.test)
+    return [make_score(task, protocol, training.learning_rate, best, is_correct, True, count, training=training)]
 
 
 def recipe_for(published: FineTuning, images: int) -> FineTuning:
@@ -224,7 +213,7 @@ def search_rate(
 
     The ratio of final to initial rate is kept. FloatingPointError if training diverges at all rates.
     """
-    share = recipe.min_learning_rate / recipe.learning_rate
+    share = recipe.final_rate_share
     recipes = {rate: replace(recipe, learning_rate=rate, min_learning_rate=rate * share) for rate in rates}
     rate, best = find_best_rate(rates, lambda rate: quality(recipes[rate]))
     return recipes[rate], best

@@ -20,7 +20,7 @@ from bench.catalog import RETRIEVAL_TASK, SILHOUETTES
 from bench.data.pack import PackImages as Pack
 from bench.data.pack import load_pack_images
 from bench.old_names import first_task_name
-from bench.transfer.tasks.image_sources import ImageSource, PackImageSource
+from bench.transfer.tasks.image_sources import ConcatenatedImages, ImageSource, PackImageSource
 
 VALIDATION_SHARE = 0.25  # of the training part
 MIN_MEMBERS = 20  # images of a class that a task keeps
@@ -35,6 +35,9 @@ class TaskSplit:
 
     images: ImageSource
     labels: Int[np.ndarray, " images"]
+
+    def concatenate(self, other: "TaskSplit") -> "TaskSplit":
+        return TaskSplit(ConcatenatedImages(self.images, other.images), np.concatenate([self.labels, other.labels]))
 
 
 @dataclass(frozen=True, slots=True)
