@@ -1,4 +1,4 @@
-"""The training batches and the training loop that fine-tuning, segmentation and detection share."""
+"""The recipes and the training loop that fine-tuning, segmentation and detection share."""
 
 import math
 import sys
@@ -9,17 +9,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
-from jaxtyping import Int, UInt8
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset
 
-from bench.data.order import shuffled_rows
-from bench.data.transforms import crop_and_resize, draw_crop_params
-from bench.environment.seeds import AUGMENTATION, STEP, seed_for
+from bench.environment.seeds import STEP, seed_for
 from bench.scores import TaskTraining
 from bench.train.loop import cosine_decay
 from bench.train.step import make_ema, make_gradient_clipper, weight_decay_groups
-from bench.transfer.tasks.image_sources import ImageSource, progress_bar
+from bench.transfer.tasks.image_sources import progress_bar
 from models.image_tower import ImageTower
 from models.token_subsets import PatchDrop
 from models.tower_blocks import parameters_by_depth
@@ -124,28 +121,6 @@ class TransferTraining(TrainingRecipe):
         """Return the learning rate of the highest quality; the first, without a search, for towers as wide as ViT-B."""
         first, *others = self.learning_rates
         return find_best_rate(self.learning_rates, quality)[0] if others and width < PUBLISHED_WIDTH else first
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TaskBatches:
-    """Batch k is a pure function of these fields. Batches cross the borders of epochs, so that all are full."""
-
-    images: ImageSource
-    side: int  # of a crop, in pixels
-    size: int  # images per batch
-    crop_scale: tuple[float, float]
-    flip: bool
-    seed: int
-
-    def load(self, k: int) -> tuple[UInt8[Tensor, "batch 3 side side"], Int[Tensor, " batch"]]:
-        """Return the images of batch k, and their rows."""
-        rows = shuffled_rows(self.seed, len(self.images), start=k * self.size, size=self.size)
-        draws = draw_crop_params(self.size, torch.Generator().manual_seed(seed_for(self.seed, AUGMENTATION, k)))
-        crops = [
-            crop_and_resize(self.images.rgb(row), drawn, self.crop_scale, self.side, flip=self.flip)
-            for row, drawn in zip(rows.tolist(), draws, strict=True)
-        ]
-        return torch.stack(crops), rows
 
 
 def prefetch(load: Callable[[int], T], count: int) -> Iterator[T]:

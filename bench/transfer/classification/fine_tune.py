@@ -7,14 +7,16 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
-from bench.data.transforms import WHITE, normalise
-from bench.environment.seeds import HEAD, seed_for
+from bench.data.order import shuffled_rows
+from bench.data.transforms import WHITE, crop_and_resize, draw_crop_params, normalise
+from bench.environment.seeds import AUGMENTATION, HEAD, seed_for
 from bench.scores import Score
 from bench.transfer.classification.probe import make_score
 from bench.transfer.feature_extractor import FeatureExtractor
@@ -22,7 +24,6 @@ from bench.transfer.tasks.image_sources import ImageSource, eval_batches
 from bench.transfer.tasks.tasks import Task, TaskSplit
 from bench.transfer.transfer_training import (
     PUBLISHED_WIDTH,
-    TaskBatches,
     TrainingRecipe,
     find_best_rate,
     prefetch,
@@ -137,15 +138,31 @@ def train_classifier_copy(
     steps, most = recipe.steps(len(images)), max(1, MICRO_BATCH_PIXELS // own.image_size**2)
     size = next(size for size in range(min(most, recipe.batch_size), 0, -1) if recipe.batch_size % size == 0)
     parts = recipe.batch_size // size
-    batches = TaskBatches(images, own.image_size, size, recipe.crop_scale, recipe.flip, recipe.seed)
+    load = partial(load_batch, images, own.image_size, size, recipe)
 
     def loss_of_batch(batch: tuple[Tensor, Tensor]) -> Tensor:
         images, rows = batch
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             return loss_of(model(normalise(images.to(device) / WHITE)), rows)
 
-    whole_batches = zip(*[prefetch(batches.load, steps * parts)] * parts, strict=True)
+    whole_batches = zip(*[prefetch(load, steps * parts)] * parts, strict=True)
     return train_on_task(model, model.tower, whole_batches, steps, loss_of_batch, recipe, recipe.learning_rate)
+
+
+def load_batch(
+    images: ImageSource, side: int, size: int, recipe: FineTuning, k: int
+) -> tuple[UInt8[Tensor, "batch 3 side side"], Int[Tensor, " batch"]]:
+    """Return `size` crops of `side` pixels, batch k, and the rows of their images.
+
+    The batch is a pure function of the arguments. Batches cross the borders of epochs, so that all are full.
+    """
+    rows = shuffled_rows(recipe.seed, len(images), start=k * size, size=size)
+    draws = draw_crop_params(size, torch.Generator().manual_seed(seed_for(recipe.seed, AUGMENTATION, k)))
+    crops = [
+        crop_and_resize(images.rgb(row), drawn, recipe.crop_scale, side, flip=recipe.flip)
+        for row, drawn in zip(rows.tolist(), draws, strict=True)
+    ]
+    return torch.stack(crops), rows
 
 
 @torch.inference_mode()

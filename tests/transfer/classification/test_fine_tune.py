@@ -1,6 +1,7 @@
 """Fine-tuning trains what it says, as fast as it says, and nothing else; its rate is chosen without the test."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from bench.transfer.classification.fine_tune import (
     compute_logits,
     fine_tune,
     init_head,
+    load_batch,
     recipe_for,
     score_fine_tuning,
     search_rate,
@@ -33,7 +35,7 @@ from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.score import PROTOCOLS
 from bench.transfer.tasks.image_sources import PackImageSource
 from bench.transfer.tasks.tasks import Task, TaskSplit
-from bench.transfer.transfer_training import TaskBatches, prefetch
+from bench.transfer.transfer_training import prefetch
 from models.image_tower import ImageTower, build_image_tower
 from models.tower_blocks import parameters_by_depth
 from tests.transfer.toys import toy_part, toy_tower
@@ -141,11 +143,10 @@ def test_published_probe_takes_the_steps_of_a_loop_over_frozen_features() -> Non
     model = trained_from(recipe, tower)
     assert differing(model.tower, toy_tower()) == []
     steps, head = recipe.steps(24), init_head(tower.width, 2, 0)
-    batches = TaskBatches(part.images, tower.image_size, 8, recipe.crop_scale, recipe.flip, recipe.seed)
     values = [head.weight.detach().double(), head.bias.detach().double()]
     first, second = ([torch.zeros_like(value) for value in values] for _ in range(2))
     for step in range(steps):
-        images, rows = batches.load(step)
+        images, rows = load_batch(part.images, tower.image_size, 8, recipe, step)
         with torch.no_grad():
             x = tower.eval()(normalise(images / WHITE)).double()
         targets = nn.functional.one_hot(torch.from_numpy(part.labels[rows]), 2) * 0.9 + 0.05  # smoothed by 0.1
@@ -199,16 +200,16 @@ def test_learning_rate_rises_then_falls_to_its_minimum(steps: int) -> None:
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 3))
 def test_epoch_shows_each_image_once(images: int, size: int, seed: int) -> None:
     size = min(size, images)
-    batches = TaskBatches(toy_part(images).images, 16, size, (0.5, 1.0), flip=True, seed=seed)
-    rows = [row for _, of in prefetch(batches.load, 3 * images) for row in of.tolist()]
+    load = partial(load_batch, toy_part(images).images, 16, size, FineTuning(crop_scale=(0.5, 1.0), seed=seed))
+    rows = [row for _, of in prefetch(load, 3 * images) for row in of.tolist()]
     for epoch in range(3 * size):
         assert sorted(rows[epoch * images : (epoch + 1) * images]) == list(range(images))
 
 
 def test_prefetched_batches_equal_direct_batches() -> None:
-    batches = TaskBatches(toy_part(10).images, 16, 4, (0.08, 1.0), flip=True, seed=0)
-    for k, (images, rows) in enumerate(prefetch(batches.load, 7)):
-        separate, own = batches.load(k)
+    load = partial(load_batch, toy_part(10).images, 16, 4, FineTuning())
+    for k, (images, rows) in enumerate(prefetch(load, 7)):
+        separate, own = load(k)
         assert torch.equal(images, separate)
         assert torch.equal(rows, own)
 
