@@ -21,7 +21,7 @@ from bench.settings import with_settings
 from bench.towers.provenance import Provenance
 from bench.towers.tower_from import build_untrained_copy, load_tower
 from bench.transfer.score import open_extractor
-from bench.transfer.tasks.image_sources import PackImageSource
+from bench.transfer.tasks.image_sources import on_white
 from models.checkpoint import read_weights, save_tower
 from models.corenet_vit import CorenetViT
 from models.image_tower import build_image_tower
@@ -241,7 +241,7 @@ def test_external_tower_is_a_feature_extractor_without_an_experiment(model: Any,
     subject = open_extractor(given, EXPERIMENTS["catlip-tiny"], torch.device("cpu"), "reference")
     assert (subject.name, subject.experiment, subject.images) == (f"reference {TINY}=x.pt", None, 0)
     assert subject.loaded is not None
-    assert subject.embed(PackImageSource(torch.zeros(3, 4, 64, 64, dtype=torch.uint8))).shape == (3, 128)
+    assert subject.embed(on_white(torch.zeros(3, 4, 64, 64, dtype=torch.uint8))).shape == (3, 128)
 
 
 def given(kind: str, model: Any, folder: Path) -> str:
@@ -278,4 +278,4 @@ def test_random_init_of_a_tower_is_a_feature_extractor(model: Any, tmp_path: Pat
         given("name", model, tmp_path), EXPERIMENTS["clip-tiny"], torch.device("cpu"), "untrained"
     )
     assert (random_init.name, random_init.experiment, random_init.images) == (f"random init of {TINY}=x.pt", None, 0)
-    assert random_init.embed(PackImageSource(torch.zeros(3, 4, 64, 64, dtype=torch.uint8))).shape == (3, 128)
+    assert random_init.embed(on_white(torch.zeros(3, 4, 64, 64, dtype=torch.uint8))).shape == (3, 128)

@@ -33,7 +33,7 @@ from bench.train.build import (
 from bench.train.loop import train
 from bench.train.step import make_step
 from bench.transfer.feature_extractor import tower_embedder
-from bench.transfer.tasks.image_sources import PackImageSource
+from bench.transfer.tasks.image_sources import on_white
 from models.checkpoint import load_tower_weights
 from reports.render.frames import loss_curve_parts
 from tests.small import small
@@ -82,7 +82,7 @@ def test_multi_size_training_is_reproducible_and_its_tower_scored(results: Path,
     assert read_provenance(path).images == one.branches[-1].images
     tower = build_untrained_tower(experiment)
     load_tower_weights(tower, path)
-    assert tower_embedder(tower, CPU)(PackImageSource(torch.zeros(2, 4, 64, 64, dtype=torch.uint8))).shape == (
+    assert tower_embedder(tower, CPU)(on_white(torch.zeros(2, 4, 64, 64, dtype=torch.uint8))).shape == (
         2,
         tower.width,
     )

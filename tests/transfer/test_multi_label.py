@@ -28,7 +28,7 @@ from bench.transfer.multi_label import (
     task_metrics,
 )
 from bench.transfer.score import PROTOCOLS
-from bench.transfer.tasks.image_sources import PackImageSource
+from bench.transfer.tasks.image_sources import on_white
 from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, holdout
 from bench.transfer.tasks.scene_tasks import scene_labels
 from tests.transfer.toys import toy_tower
@@ -40,7 +40,7 @@ def part_of(labels: np.ndarray, unjudged: np.ndarray | None = None) -> MultiLabe
     """Images whose red, green and blue shine where they show the first, second and third class."""
     pixels = torch.full((len(labels), 4, 64, 64), 255, dtype=torch.uint8)
     pixels[:, : labels.shape[1]] = 30 + 200 * torch.from_numpy(labels.astype(np.uint8))[..., None, None]
-    return MultiLabelPart(PackImageSource(pixels), labels, np.zeros_like(labels) if unjudged is None else unjudged)
+    return MultiLabelPart(on_white(pixels), labels, np.zeros_like(labels) if unjudged is None else unjudged)
 
 
 def drawn(seed: int, images: int = 40, classes: int = 3) -> tuple[np.ndarray, MultiLabelPart]:

@@ -24,7 +24,7 @@ from bench.train.build import build_untrained_tower
 from bench.transfer.classification.probe import score_k_nn, score_linear_probe
 from bench.transfer.feature_extractor import REFERENCE_FEATURES, FeatureExtractor, tower_embedder
 from bench.transfer.score import open_extractor, score_task
-from bench.transfer.tasks.image_sources import PackImageSource
+from bench.transfer.tasks.image_sources import ArrayImageSource, on_white
 from bench.transfer.tasks.named_tasks import load_task
 from bench.transfer.tasks.tasks import Task, TaskSplit, pack_task
 from models.checkpoint import load_tower_weights, save_tower
@@ -41,13 +41,13 @@ SIZES = {
 }
 
 
-def rgba(part: TaskSplit) -> torch.Tensor:
-    assert isinstance(part.images, PackImageSource)
-    return part.images.rgba
+def rgb(part: TaskSplit) -> torch.Tensor:
+    assert isinstance(part.images, ArrayImageSource)
+    return part.images.pixels
 
 
 def images_of(part: TaskSplit) -> set[bytes]:
-    return {image.numpy().tobytes() for image in rgba(part)}
+    return {image.numpy().tobytes() for image in rgb(part)}
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,8 @@ def test_every_class_is_in_every_part(tasks: list[Task]) -> None:
 
 def test_images_of_one_caption_stay_in_one_split(results: Path, tasks: list[Task]) -> None:
     rooms = load_pack_images("sweethome3d", results / "cache")
-    captions: dict[bytes, str] = {p.numpy().tobytes(): c for p, c in zip(rooms.pixels, rooms.captions, strict=True)}
+    pixels = on_white(rooms.pixels).pixels
+    captions: dict[bytes, str] = {p.numpy().tobytes(): c for p, c in zip(pixels, rooms.captions, strict=True)}
     task = next(task for task in tasks if task.name == "rooms")
     sides = [
         {captions[image] for part in side for image in images_of(part)}
@@ -98,19 +99,19 @@ def test_queries_have_one_emoji_of_their_own_in_a_gallery_of_another_vendor(task
     names = {}
     for part, vendor in (("pretrain", "noto"), ("twemoji", "twemoji")):
         images = load_pack_images(part, results / "cache")
-        rows = zip(images.keys, images.pixels, images.classes, strict=True)
+        rows = zip(images.keys, on_white(images.pixels).pixels, images.classes, strict=True)
         names[vendor] = {
             pixels.numpy().tobytes(): of["concept"] for key, pixels, of in rows if key.startswith(f"{vendor}-")
         }
     assert task.train.labels.tolist() == list(range(len(task.classes)))
-    gallery = [names["noto"][image.numpy().tobytes()] for image in rgba(task.train)]
+    gallery = [names["noto"][image.numpy().tobytes()] for image in rgb(task.train)]
     queries = set[int]()
     for part in (task.validation, task.test):
-        for image, label in zip(rgba(part), part.labels, strict=True):
+        for image, label in zip(rgb(part), part.labels, strict=True):
             assert names["twemoji"][image.numpy().tobytes()] == gallery[label]
         assert queries.isdisjoint(part.labels)
         queries |= {*part.labels.tolist()}
-    drawn = [image.numpy().tobytes() for part in (task.validation, task.test) for image in rgba(part)]
+    drawn = [image.numpy().tobytes() for part in (task.validation, task.test) for image in rgb(part)]
     assert len({*drawn}) == len(drawn) == len(queries)
     assert len(images_of(task.train)) == len(task.classes)
 
@@ -118,15 +119,15 @@ def test_queries_have_one_emoji_of_their_own_in_a_gallery_of_another_vendor(task
 def test_retrieval_is_the_share_of_nearest_images_that_show_the_query() -> None:
     """Against a loop; the validation queries are apart, and nothing is fitted."""
     draw = torch.Generator().manual_seed(3)
-    gallery, noise = (torch.rand(count, 4, 8, 8, generator=draw).mul(255) for count in (12, 20))
+    gallery, noise = (torch.rand(count, 3, 8, 8, generator=draw).mul(255) for count in (12, 20))
     labels = np.arange(20) % 12
     gallery, queries = gallery.byte(), (0.15 * gallery[labels] + 0.85 * noise).byte()
     parts = [
-        TaskSplit(PackImageSource(images), of)
+        TaskSplit(ArrayImageSource(images), of)
         for images, of in ((gallery, np.arange(12)), (queries[:5], labels[:5]), (queries[5:], labels[5:]))
     ]
     task, flat = Task("a gallery", tuple("abcdefghijkl"), *parts), lambda images: images.flatten(1).double()
-    embed = lambda source: flat(source.rgba).numpy()  # noqa: E731
+    embed = lambda source: flat(source.pixels).numpy()  # noqa: E731
     subject = FeatureExtractor(name="pixels", embed=embed, tower=None, device=CPU, experiment=None)
     (score,) = score_task(subject, task, "retrieval").scores
     nearest = [
@@ -149,14 +150,14 @@ def toy_task(separable: bool) -> Task:
         labels = draw.integers(0, 2, count)
         shown = labels if separable else draw.integers(0, 2, count)
         pixels = torch.from_numpy((shown * 180 + draw.integers(0, 60, count)).astype(np.uint8))
-        return TaskSplit(PackImageSource(pixels.view(-1, 1, 1, 1).expand(-1, 4, 64, 64).contiguous()), labels)
+        return TaskSplit(ArrayImageSource(pixels.view(-1, 1, 1, 1).expand(-1, 3, 64, 64).contiguous()), labels)
 
     return Task("toy", ("dark", "bright"), part(60), part(30), part(200))
 
 
-def brightness(images: PackImageSource) -> np.ndarray:
+def brightness(images: ArrayImageSource) -> np.ndarray:
     """One number, and a constant beside it: k-NN goes by angles."""
-    level = images.rgba[:, :1, 0, 0].double().numpy()
+    level = images.pixels[:, :1, 0, 0].double().numpy()
     return np.hstack([level, np.full_like(level, 120)])
 
 
@@ -175,14 +176,12 @@ def test_separable_classes_are_learned_and_others_are_at_chance() -> None:
 def test_tower_features_are_independent_of_the_batch(results: Path) -> None:
     pixels = load_pack_images("twemoji", results / "cache").pixels
     embed = tower_embedder(build_image_tower("catlip-bench-tiny", 48, 0), CPU)
-    np.testing.assert_allclose(
-        embed(PackImageSource(pixels[:300]))[260:], embed(PackImageSource(pixels[260:300])), atol=1e-5
-    )
+    np.testing.assert_allclose(embed(on_white(pixels[:300]))[260:], embed(on_white(pixels[260:300])), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", list(REFERENCE_FEATURES))
 def test_reference_features_are_one_finite_row_per_image(name: str, results: Path) -> None:
-    features = REFERENCE_FEATURES[name](PackImageSource(load_pack_images("twemoji", results / "cache").pixels[:4]))
+    features = REFERENCE_FEATURES[name](on_white(load_pack_images("twemoji", results / "cache").pixels[:4]))
     assert features.shape[0] == 4
     assert np.isfinite(features).all()
 

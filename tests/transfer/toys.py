@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from bench.transfer.tasks.image_sources import PackImageSource
+from bench.transfer.tasks.image_sources import on_white
 from bench.transfer.tasks.tasks import TaskSplit
 from models.image_tower import ImageTower, build_image_tower
 
@@ -21,4 +21,4 @@ def toy_part(count: int, seed: int = 0, *, separable: bool = True) -> TaskSplit:
     levels = torch.from_numpy((shown * 180 + draw.integers(0, 60, count)).astype(np.uint8))
     pixels = levels.view(-1, 1, 1, 1).repeat(1, 4, 64, 64)
     pixels[:, 3] = 255
-    return TaskSplit(PackImageSource(pixels), labels)
+    return TaskSplit(on_white(pixels), labels)

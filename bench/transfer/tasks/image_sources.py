@@ -74,20 +74,6 @@ class ImageSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PackImageSource:
-    """Whole images of the pack, composited on white."""
-
-    rgba: UInt8[Tensor, "images 4 height width"]  # premultiplied
-    resize_over_crop = 1.0
-
-    def __len__(self) -> int:
-        return len(self.rgba)
-
-    def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
-        return self.rgba[row, :3] + (255 - self.rgba[row, 3:])
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class FileImageSource:
     """Files, decoded on access."""
 
@@ -124,6 +110,11 @@ class ArrayImageSource:
 
     def select(self, rows: Sequence[int]) -> "ArrayImageSource":
         return ArrayImageSource(self.pixels[rows])
+
+
+def on_white(rgba: UInt8[Tensor, "images 4 height width"]) -> ArrayImageSource:
+    """Return images of the pack, whose colours are premultiplied, composited on white."""
+    return ArrayImageSource(rgba[:, :3] + (255 - rgba[:, 3:]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,7 +20,7 @@ from bench.catalog import RETRIEVAL_TASK, SILHOUETTES
 from bench.data.pack import PackImages as Pack
 from bench.data.pack import load_pack_images
 from bench.old_names import first_task_name
-from bench.transfer.tasks.image_sources import ConcatenatedImages, ImageSource, PackImageSource
+from bench.transfer.tasks.image_sources import ConcatenatedImages, ImageSource, on_white
 
 VALIDATION_SHARE = 0.25  # of the training part
 MIN_MEMBERS = 20  # images of a class that a task keeps
@@ -96,9 +96,9 @@ def _retrieval(twemoji: Pack, pretrain: Pack) -> Task:
     split = round(len(order) * VALIDATION_SHARE)
 
     def part(rows: list[int]) -> TaskSplit:
-        return TaskSplit(PackImageSource(twemoji.pixels[rows]), np.array([number[row] for row in rows]))
+        return TaskSplit(on_white(twemoji.pixels[rows]), np.array([number[row] for row in rows]))
 
-    shown = TaskSplit(PackImageSource(pretrain.pixels[[*gallery.values()]]), np.arange(len(gallery)))
+    shown = TaskSplit(on_white(pretrain.pixels[[*gallery.values()]]), np.arange(len(gallery)))
     return Task(RETRIEVAL_TASK, tuple(gallery), shown, part(sorted(order[:split])), part(sorted(order[split:])))
 
 
@@ -127,7 +127,7 @@ def _make_task(name: str, images: Pack, train: list[int], test: list[int], key: 
 
     def part(rows: list[int]) -> TaskSplit:
         labels = np.array([number[images.classes[row][key]] for row in rows])
-        return TaskSplit(PackImageSource(images.pixels[rows]), labels)
+        return TaskSplit(on_white(images.pixels[rows]), labels)
 
     validation = set[int]()  # about the same share of each class; groups stay together
     for members in _group_by_class(images, train, key).values():

@@ -33,7 +33,7 @@ from bench.transfer.classification.fine_tune import (
 )
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.score import PROTOCOLS
-from bench.transfer.tasks.image_sources import PackImageSource
+from bench.transfer.tasks.image_sources import on_white
 from bench.transfer.tasks.tasks import Task, TaskSplit
 from bench.transfer.transfer_training import prefetch
 from models.image_tower import ImageTower, build_image_tower
@@ -60,7 +60,7 @@ def test_fine_tuning_memorises_32_images() -> None:
     draw = np.random.default_rng(0)
     pixels = torch.from_numpy(draw.integers(0, 256, (32, 4, 64, 64), dtype=np.uint8))
     pixels[:, 3] = 255
-    part = TaskSplit(PackImageSource(pixels), np.arange(32) % 4)
+    part = TaskSplit(on_white(pixels), np.arange(32) % 4)
     tower = build_image_tower("catlip-bench-tiny", 48, 0)
     head = init_head(tower.width, 4, 0)
 
