@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
+from torchvision.ops import masks_to_boxes
 
 from bench.data.manifest import PACK
 from bench.data.pack import load_pack_images
@@ -164,13 +165,9 @@ def draw_scene(split: Split, side: int, cutouts: Cutouts, row: int) -> Scene:
                 areas.append(int(visible[-1]))
                 image[position] = _composite(pixels, image[position])
                 break
-    masks = on_top == np.arange(1, len(labels) + 1)[:, None, None]
-    return Scene(
-        rgb=torch.from_numpy(image.transpose(2, 0, 1).copy()),
-        masks=torch.from_numpy(masks),
-        labels=torch.tensor(labels),
-        boxes=torch.tensor([_box(mask) for mask in masks]),
-    )
+    masks = torch.from_numpy(on_top == np.arange(1, len(labels) + 1)[:, None, None])
+    boxes = masks_to_boxes(masks) + torch.tensor([0, 0, 1, 1])
+    return Scene(torch.from_numpy(image.transpose(2, 0, 1).copy()), masks, torch.tensor(labels), boxes)
 
 
 def _draw_background(cutouts: Cutouts, side: int, draw: np.random.Generator) -> UInt8[np.ndarray, "side side 3"]:
@@ -213,11 +210,6 @@ def _composite(
     colour, through = pixels[..., :3].astype(np.int64), 255 - pixels[..., 3:].astype(np.int64)
     over: np.ndarray = np.minimum(colour + (below * through + 127) // 255, 255).astype(np.uint8)
     return over
-
-
-def _box(mask: Bool[np.ndarray, "side side"]) -> tuple[float, float, float, float]:
-    rows, columns = _extent(mask)
-    return float(columns.start), float(rows.start), float(columns.stop), float(rows.stop)
 
 
 def _extent(mask: Bool[np.ndarray, "height width"]) -> tuple[slice, slice]:
