@@ -13,7 +13,6 @@ captions/s of the released rule.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -66,11 +65,6 @@ class CorenetRule:
         parts = [self._label_pass(captions.slice(start, CAPTIONS_PER_PASS)) for start in starts]
         offsets = np.concatenate([[0], *(counts for _, counts in parts)]).cumsum(dtype=np.int64)
         return np.concatenate([np.empty(0, np.uint32), *(labels for labels, _ in parts)]), offsets
-
-    def synsets(self, captions: Sequence[str]) -> list[list[str]]:
-        labels, offsets = self.label(pa.array(captions, pa.string()))
-        keys = [self.keys[label] for label in labels.tolist()]
-        return [keys[start:end] for start, end in pairwise(offsets.tolist())]
 
     def label_token(self, token: str) -> int:
         """Return a token's label, or NOT_A_LABEL."""

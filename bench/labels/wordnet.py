@@ -38,17 +38,16 @@ class Lexicon:
     order of their lemmas.
     """
 
-    def __init__(self, folder: Path = PACK) -> None:
+    def __init__(self) -> None:
         self.label_of: dict[str, int] = {}  # all noun lemmas; NOT_A_LABEL if no synset has the lemma's name
         self.lemmas: list[str] = []
         self.keys: list[str] = []  # "n<offset>" without leading zeros, as in CatLIP's released vocabulary
-        for lemma, *offset in read_tsv(folder / "wordnet30-nouns.tsv.gz"):
+        for lemma, *offset in read_tsv(PACK / "wordnet30-nouns.tsv.gz"):
             self.label_of[lemma] = len(self.keys) if offset else NOT_A_LABEL
             if offset:
                 self.keys.append(f"n{offset[0]}")
                 self.lemmas.append(lemma)
-        self.exceptions = {word: bases.split() for word, bases in read_tsv(folder / "wordnet30-noun-exc.tsv.gz")}
-        self._folder = folder
+        self.exceptions = {word: bases.split() for word, bases in read_tsv(PACK / "wordnet30-noun-exc.tsv.gz")}
 
     def lemma(self, word: str, *, detach_again: bool = False) -> str:
         """Return the noun lemma of a lower-case word: the shortest known to WordNet, or the word itself.
@@ -84,7 +83,7 @@ class Lexicon:
 
     @cached_property
     def _glosses(self) -> dict[str, str]:
-        return {f"n{offset}": gloss for offset, gloss in read_tsv(self._folder / "wordnet30-glosses.tsv.xz")}
+        return {f"n{offset}": gloss for offset, gloss in read_tsv(PACK / "wordnet30-glosses.tsv.xz")}
 
 
 @cache
@@ -107,22 +106,22 @@ class NearestSynset(NamedTuple):
     """The most similar of several synsets, and the path to it."""
 
     key: str
-    similarity: float
+    similarity: float  # NLTK's `Synset.path_similarity`: 1 / (1 + steps) of the path
     path: tuple[str, ...]  # names from the given synset over the common hypernym to this one
 
 
 class Hypernyms:
     """All noun synsets by key (`n2084071`) with their direct hypernyms, including those of instances."""
 
-    def __init__(self, folder: Path = PACK) -> None:
+    def __init__(self) -> None:
         self.above: dict[str, tuple[str, ...]] = {}
         self.names: dict[str, str] = {}
-        for offset, above, *name in read_tsv(folder / "wordnet30-hypernyms.tsv.xz"):
+        for offset, above, *name in read_tsv(PACK / "wordnet30-hypernyms.tsv.xz"):
             self.above[f"n{offset}"] = tuple(f"n{each}" for each in above.split())
             if name:
                 self.names[f"n{offset}"] = name[0]
         without = (lemma for lemma, label in lexicon().label_of.items() if label == NOT_A_LABEL)
-        senses = (f"n{offset}" for (offset,) in read_tsv(folder / "wordnet30-senses.tsv.xz"))
+        senses = (f"n{offset}" for (offset,) in read_tsv(PACK / "wordnet30-senses.tsv.xz"))
         self._first = dict(zip(without, senses, strict=True))
         self.names |= {key: f"{lemma}.n.01" for lemma, key in zip(lexicon().lemmas, lexicon().keys, strict=True)}
 
@@ -138,14 +137,6 @@ class Hypernyms:
             rank = list(dict.fromkeys(up for below in rank for up in self.above[below] if up not in found))
             found |= dict.fromkeys(rank, steps)
         return found
-
-    def similarity(self, one: str, other: str) -> float:
-        """Return 1 / (1 + steps) of the shortest path from one up to a common hypernym and down to the other.
-
-        Source: WordNet::Similarity's `path` as NLTK computes it (`Synset.path_similarity`). All nouns share `entity`.
-        """
-        ups, downs = self.distances(one), self.distances(other)
-        return 1 / (1 + min(ups[shared] + downs[shared] for shared in ups.keys() & downs.keys()))
 
     def path(self, one: str, other: str) -> tuple[str, ...]:
         """Return the names on a shortest path between two synsets."""

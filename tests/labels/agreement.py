@@ -18,7 +18,7 @@ from bench.labels.synset_rules import CorenetRule
 from bench.suites.captions import distinct_captions
 from tests.labels import oracle
 from tests.labels.corpus import captions, glosses
-from tests.labels.hostile import hostile_captions
+from tests.labels.hostile import hostile_captions, synsets
 
 CACHE = Path("results/cache")
 RECORD = Path(__file__).parent / "released.json.gz"
@@ -28,7 +28,7 @@ HOSTILE = 50_000
 def compare(name: str, texts: list[str]) -> int:
     """Print how many captions have other labels than the released code's, and the first few; return how many."""
     rule = CorenetRule()
-    ours = rule.synsets(texts)
+    ours = synsets(rule, texts)
     different, crashed, labels = [], [], 0
     for text, found in zip(texts, tqdm(ours, desc=name, unit=" captions", mininterval=2), strict=True):
         try:

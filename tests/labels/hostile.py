@@ -1,8 +1,13 @@
 """Captions of text that is difficult to clean and to tokenise."""
 
 import random
+from collections.abc import Sequence
+from itertools import pairwise
 
+import pyarrow as pa
 from hypothesis import strategies as st
+
+from bench.labels.synset_rules import CorenetRule
 
 WORDS = """dog dogs wolves men bicycle u.s ph.d reps administrators z-holiday hot_dog st dr jan.
 no. ms. e.g. U.S.A. 24/7 9/11 cannot gonna gimme wanna d'ye more'n 'tis don't can't it's dogs'
@@ -73,3 +78,10 @@ def _pieces(generator: random.Random) -> list[str]:
         glue = generator.random()
         parts += [generator.choice(kind), "" if glue < 0.25 else " " if glue < 0.85 else generator.choice(SPACES)]
     return parts
+
+
+def synsets(rule: CorenetRule, texts: Sequence[str]) -> list[list[str]]:
+    """Return the keys of the synsets of each caption, all labelled as one column."""
+    labels, offsets = rule.label(pa.array(texts, pa.string()))
+    keys = [rule.keys[label] for label in labels.tolist()]
+    return [keys[start:end] for start, end in pairwise(offsets.tolist())]

@@ -17,7 +17,7 @@ from bench.labels.synset_rules import clean_captions
 from bench.labels.tokens import NLTK_3_8, NLTK_3_10
 from bench.labels.wordnet import NOT_A_LABEL, lexicon
 from tests.labels import oracle
-from tests.labels.hostile import captions, hostile_captions
+from tests.labels.hostile import captions, hostile_captions, synsets
 
 RECORD = json.loads(gzip.decompress((Path(__file__).parent / "released.json.gz").read_bytes()))
 TEXTS, ANSWERS = ([row[part] for row in RECORD] for part in (0, 1))
@@ -36,7 +36,7 @@ def test_kept_reference_labels_are_large_and_not_empty() -> None:
 
 
 def test_labels_equal_those_of_the_released_code() -> None:
-    assert get_rule("corenet").synsets(TEXTS) == ANSWERS
+    assert synsets(get_rule("corenet"), TEXTS) == ANSWERS
 
 
 def test_caption_has_the_same_labels_alone_and_in_a_column() -> None:
@@ -60,17 +60,17 @@ def test_caption_has_the_same_labels_alone_and_in_a_column() -> None:
     ],
 )
 def test_caption_names_its_nouns(caption: str, lemmas: list[str]) -> None:
-    assert get_rule("corenet").synsets([caption]) == [[lexicon().synset_of(lemma) for lemma in lemmas]]
+    assert synsets(get_rule("corenet"), [caption]) == [[lexicon().synset_of(lemma) for lemma in lemmas]]
 
 
 @given(st.lists(captions, max_size=8))
 def test_labels_of_steady_captions_are_the_sum_of_their_pieces(texts: list[str]) -> None:
-    assert get_rule("corenet").synsets(texts) == [whole(text) for text in texts]
+    assert synsets(get_rule("corenet"), texts) == [whole(text) for text in texts]
 
 
 def test_labels_of_hostile_captions_are_the_sum_of_their_pieces() -> None:
     texts = hostile_captions(5_000, seed=2)
-    assert get_rule("corenet").synsets(texts) == [whole(text) for text in texts]
+    assert synsets(get_rule("corenet"), texts) == [whole(text) for text in texts]
 
 
 def test_nltk_38_labels_are_the_sum_of_their_pieces() -> None:
@@ -79,8 +79,8 @@ def test_nltk_38_labels_are_the_sum_of_their_pieces() -> None:
     keys = [
         [rule.keys[label] for word in words if (label := rule.label_token(word)) != NOT_A_LABEL] for words in tokens
     ]
-    assert rule.synsets(texts) == keys
-    assert rule.synsets(["a cat–dog thing"]) == [[lexicon().synset_of("thing")]]
+    assert synsets(rule, texts) == keys
+    assert synsets(rule, ["a cat–dog thing"]) == [[lexicon().synset_of("thing")]]
 
 
 @given(st.lists(captions, max_size=8))
@@ -136,7 +136,7 @@ def test_null_is_an_empty_caption_and_long_columns_work() -> None:
 )
 def test_a_million_characters_are_labelled(part: str) -> None:
     text = (part * 1_000_000)[:1_000_000]
-    assert get_rule("corenet").synsets([text, f"cat {text}"])[1][:1] == [lexicon().synset_of("cat")]
+    assert synsets(get_rule("corenet"), [text, f"cat {text}"])[1][:1] == [lexicon().synset_of("cat")]
 
 
 def test_piece_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +150,7 @@ def test_piece_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 @needs_oracle
 @given(captions)
 def test_arbitrary_captions_have_the_released_codes_labels(text: str) -> None:
-    assert get_rule("corenet").synsets([text]) == [oracle.labels(text)]
+    assert synsets(get_rule("corenet"), [text]) == [oracle.labels(text)]
 
 
 @needs_oracle

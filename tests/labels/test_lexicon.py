@@ -14,7 +14,7 @@ from bench.labels.labeller import get_rule
 from bench.labels.synset_rules import PaperRule
 from bench.labels.tokens import WordSplitter
 from bench.labels.wordnet import NOT_A_LABEL, lexicon
-from tests.labels.hostile import captions
+from tests.labels.hostile import captions, synsets
 
 
 def test_synset_keys_are_wordnet_offsets_without_leading_zeros() -> None:
@@ -66,7 +66,7 @@ def test_both_engines_cut_ascii_alike(sentence: str) -> None:
 @given(captions)
 def test_an_explanation_gives_the_labels_and_a_reason_for_every_other_token(caption: str) -> None:
     tokens = get_rule("corenet").explain(caption)
-    assert [token.key for token in tokens if token.key] == get_rule("corenet").synsets([caption])[0]
+    assert [token.key for token in tokens if token.key] == synsets(get_rule("corenet"), [caption])[0]
     assert all((token.key is None) == (token.dropped is not None) == (token.gloss is None) for token in tokens)
 
 
