@@ -9,7 +9,6 @@ from glob import has_magic
 from hashlib import sha256
 from itertools import accumulate
 from pathlib import Path
-from typing import cast
 
 import pyarrow as pa
 from msgspec.structs import replace
@@ -76,8 +75,9 @@ class Samples:
     """The usable samples of shards in order, by row."""
 
     def __init__(self, shards: Shards) -> None:
-        self._paths, self._tables = shards.paths, [facts.read_index(path)[0] for path in shards.indexes]
-        self._ends = list(accumulate(map(len, self._tables)))
+        tables = [facts.read_index(path)[0] for path in shards.indexes]
+        self._paths, self._ends = shards.paths, list(accumulate(map(len, tables)))
+        self._columns = dict(zip(facts.SCHEMA.names, pa.concat_tables(tables).columns, strict=True))
         self._begins = list(accumulate((each.samples for each in shards.contents), initial=0))
 
     def __len__(self) -> int:
@@ -91,36 +91,30 @@ class Samples:
     @property
     def keys(self) -> pa.ChunkedArray:
         """Keys of all rows."""
-        return pa.chunked_array([chunk for table in self._tables for chunk in table["key"].chunks], pa.large_string())
+        return self._columns["key"]
 
     def key(self, row: int) -> str:
-        return cast("str", self._read_column(row, "key"))
+        return str(self._columns["key"][row])
 
     def caption(self, row: int) -> str:
-        return cast("str", self._read_column(row, "caption"))
+        return str(self._columns["caption"][row])
 
     def position(self, row: int) -> int:
         """Return a sample's index among all samples of all shards, by which stored labels are addressed."""
-        return self._begins[self._find_shard(row)[0]] + cast("int", self._read_column(row, "place"))
+        return self._begins[self._shard_of(row)] + int(self._columns["place"][row].as_py())
 
     def image(self, row: int) -> bytes:
         """Read a sample's encoded image or embeddings; ValueError if the shard has become shorter."""
-        path, size = self._paths[self._find_shard(row)[0]], cast("int", self._read_column(row, "size"))
+        path, size = self._paths[self._shard_of(row)], self._columns["size"][row].as_py()
         with path.open("rb", buffering=0) as file:
-            file.seek(cast("int", self._read_column(row, "offset")))
+            file.seek(self._columns["offset"][row].as_py())
             encoded = file.read(size)
         if len(encoded) != size:
             raise ValueError(f"{path} has become shorter since training began")
         return encoded
 
-    def _find_shard(self, row: int) -> tuple[int, int]:
-        """Return a row's shard and its row there."""
-        shard = bisect_right(self._ends, row)
-        return shard, row - (self._ends[shard - 1] if shard else 0)
-
-    def _read_column(self, row: int, column: str) -> object:
-        shard, local_row = self._find_shard(row)
-        return self._tables[shard][column][local_row].as_py()
+    def _shard_of(self, row: int) -> int:
+        return bisect_right(self._ends, row)
 
 
 @lru_cache(maxsize=2)
