@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from bench.data.captions.batches import MAX_CAPTION_BYTES, NULL, TOO_LONG
 from bench.data.captions.files import UNREADABLE, SampleCaptionReader, digest_file_samples
-from bench.data.shards.tar_samples import Member, iterate_samples
+from bench.data.shards.tar_samples import iterate_samples
 from bench.environment.files import MAX_BYTES, atomic_write, decode_json, prefix_errors, read_limited
 
 INDEX_FORMAT = 2  # raise it when the same shard gives another index
@@ -82,10 +82,12 @@ def write_index(shard: Path, path: Path, kind: MemberKind = IMAGES) -> None:
     with prefix_errors(shard, UNREADABLE), shard.open("rb") as file:
         for key, members in iterate_samples(file):
             suffix = next((suffix for suffix in kind.suffixes if suffix in members), None)
-            caption, flaw = _read_usable_caption(reader, members)
+            caption, flaw = reader.read(members)
             image = members.get(suffix or "")
-            if image is None or caption is None:
-                skipped[f"no {kind.noun}" if image is None else flaw] += 1
+            if image is None:
+                skipped[f"no {kind.noun}"] += 1
+            elif caption is None or len(caption) > MAX_CAPTION_BYTES:
+                skipped[TOO_LONG if caption is not None else flaw or NULL] += 1
             elif image.size > MAX_BYTES:
                 skipped[f"{kind.noun} larger than {MAX_BYTES // 2**20} MiB"] += 1
             else:
@@ -105,14 +107,6 @@ def read_index(path: Path) -> tuple[pa.Table, ShardContents]:
     with prefix_errors(f"{path}: no index of a shard, remove it", UNREADABLE):
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         return table, decode_json((table.schema.metadata or {}).get(METADATA_KEY, b""), ShardContents)
-
-
-def _read_usable_caption(reader: SampleCaptionReader, members: Mapping[str, Member]) -> tuple[bytes | None, str]:
-    """Return a sample's caption, or why it has none that can be used."""
-    caption, flaw = reader.read(members)
-    if caption is None:
-        return None, flaw or NULL
-    return (None, TOO_LONG) if len(caption) > MAX_CAPTION_BYTES else (caption, "")
 
 
 class ShardFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
