@@ -6,7 +6,6 @@ from dataclasses import dataclass, fields
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
 
 import tyro
 from tqdm import tqdm
@@ -32,11 +31,7 @@ class Options:
     punkt: Path | None = None  # .../tokenizers/punkt_tab/english
 
 
-class Output(NamedTuple):
-    """A part of the pack to write."""
-
-    inputs: tuple[Path, ...]  # required files and folders
-    write: Callable[[], None]
+Output = tuple[tuple[Path, ...], Callable[[], None]]  # required files and folders, and what writes a part of the pack
 
 
 def choose_outputs(options: Options) -> list[Output]:
@@ -44,7 +39,7 @@ def choose_outputs(options: Options) -> list[Output]:
     outputs: list[Output] = []
 
     def add_shard(name: str, inputs: tuple[Path, ...], pairs: Iterator[Pair]) -> None:
-        outputs.append(Output(inputs, partial(_write_nonempty_shard, options.out / f"{name}.tar.gz", inputs, pairs)))
+        outputs.append((inputs, partial(_write_nonempty_shard, options.out / f"{name}.tar.gz", inputs, pairs)))
 
     if npm := options.npm:
         for vendor in LICENCES:
@@ -62,10 +57,10 @@ def choose_outputs(options: Options) -> list[Output]:
         add_shard("transfer/silhouettes", inputs, transfer_images.silhouette_pairs(folder))
     if folder := options.wordnet:
         write = partial(language_tables.write_wordnet_tables, folder, options.out)
-        outputs.append(Output(language_tables.wordnet_files(folder), write))
+        outputs.append((language_tables.wordnet_files(folder), write))
     if folder := options.punkt:
         write = partial(language_tables.write_punkt_parameters, folder, options.out)
-        outputs.append(Output(language_tables.punkt_files(folder), write))
+        outputs.append((language_tables.punkt_files(folder), write))
     return outputs
 
 
@@ -75,7 +70,7 @@ def rebuild(options: Options) -> None:
     Raises ValueError for a missing input before anything is written, and later for an input without images.
     """
     outputs = choose_outputs(options)
-    inputs = dict.fromkeys(path for output in outputs for path in output.inputs)
+    inputs = dict.fromkeys(path for required, _ in outputs for path in required)
     if missing := [str(path) for path in inputs if not path.exists()]:
         raise ValueError(
             f"missing inputs: {', '.join(missing)} (see the docstring of bench.data.build_pack for packages)"
@@ -86,8 +81,8 @@ def rebuild(options: Options) -> None:
         print(f"skipped, because not given: {', '.join(skipped)}", file=sys.stderr)
     for part in ("pretrain", "transfer"):
         (options.out / part).mkdir(parents=True, exist_ok=True)
-    for output in outputs:
-        output.write()
+    for _, write in outputs:
+        write()
     transfer_images.write_backgrounds(options.out / "transfer")
     write_pack_manifest(options.out)
 

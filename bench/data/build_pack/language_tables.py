@@ -28,7 +28,11 @@ def write_wordnet_tables(folder: Path, out: Path) -> None:
     ascending, the offsets of its direct hypernyms, and its name (canine.n.02) if the table of nouns does not imply it.
     Senses: the offset of the first synset of each lemma without an offset in the table of nouns, in its order.
     """
-    nouns = _read_first_synset_if_named(folder)
+    senses, first_word = _read_senses(folder), dict[int, str]()
+    for line in _read_lines(folder / "data.noun"):
+        offset, _, _, _, word, _ = line.split(" ", 5)
+        first_word[int(offset)] = word.lower()
+    nouns = {lemma: first if first_word[first] == lemma else None for lemma, (first, *_) in senses.items()}
     rows = [lemma if offset is None else f"{lemma}\t{offset}" for lemma, offset in sorted(nouns.items())]
     _write_gzip(out / "wordnet30-nouns.tsv.gz", rows)
     lines = (folder / "noun.exc").read_text(encoding="utf-8").splitlines()
@@ -38,19 +42,9 @@ def write_wordnet_tables(folder: Path, out: Path) -> None:
     glosses = (line.split("|", 1) for line in _read_lines(folder / "data.noun"))
     pairs = ((int(data.split(" ", 1)[0]), gloss.split('; "')[0].strip()) for data, gloss in glosses)
     _write_xz(out / "wordnet30-glosses.tsv.xz", [f"{offset}\t{gloss}" for offset, gloss in pairs if offset in kept])
-    senses = _read_senses(folder)
     _write_xz(out / "wordnet30-hypernyms.tsv.xz", _format_hypernyms(folder, senses, kept))
     unnamed = [lemma for lemma in sorted(nouns) if nouns[lemma] is None]
     _write_xz(out / "wordnet30-senses.tsv.xz", [str(senses[lemma][0]) for lemma in unnamed])
-
-
-def _read_first_synset_if_named(folder: Path) -> dict[str, int | None]:
-    """Return every noun lemma with its first synset's offset, None unless that synset's first word is the lemma."""
-    first_word = {}
-    for line in _read_lines(folder / "data.noun"):
-        offset, _, _, _, word, _ = line.split(" ", 5)
-        first_word[int(offset)] = word.lower()
-    return {lemma: first if first_word[first] == lemma else None for lemma, (first, *_) in _read_senses(folder).items()}
 
 
 def _read_senses(folder: Path) -> dict[str, tuple[int, ...]]:
