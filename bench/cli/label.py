@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,13 +20,7 @@ from bench.console.tables import print_tables
 from bench.data.captions.files import TAR_SUFFIXES, CaptionFile, compound_suffix, find_caption_files, select_part
 from bench.environment.cores import available_cores
 from bench.environment.files import prefix_errors
-from bench.labels.label_files import (
-    LabelJob,
-    ReportProgress,
-    is_table_without_labels,
-    read_label_file_info,
-    tally_without_label_counts,
-)
+from bench.labels.label_files import LabelJob, ReportProgress, is_table_without_labels, read_label_file_info
 from bench.labels.labeller import Tally, count_vocabulary, get_labeller, get_rule
 from bench.labels.parallel import JobOutcome, count_useful_processes, run_jobs, run_jobs_on_ray
 from bench.labels.tables import explanation_table, frequent_label_table, occurring_by_count, summary_tables
@@ -227,4 +222,4 @@ def _existing_tally(job: LabelJob) -> Tally | None:
     if info.origin != origin:
         log(f"{job.source} changed since {job.target} was made: it is labelled again")
         return None
-    return tally_without_label_counts(info)
+    return Tally(info.captions, info.empty, info.labels, Counter(info.flaws))  # without the counts of each label

@@ -1,6 +1,6 @@
 """Files of labels: one per shard, written atomically batch by batch, and read for training."""
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,11 +125,6 @@ def is_table_without_labels(path: Path) -> bool:
         return METADATA_KEY not in (pq.read_metadata(path).metadata or {})
     except (OSError, ValueError):
         return False
-
-
-def tally_without_label_counts(info: LabelFileInfo) -> Tally:
-    """Return a file's tally, without the counts of each label."""
-    return Tally(info.captions, info.empty, info.labels, Counter(info.flaws))
 
 
 @dataclass(frozen=True, slots=True)
