@@ -125,9 +125,7 @@ class PackStream(Stream[T]):
         ranks: int = 1,
     ) -> None:
         super().__init__(experiment, device)
-        rows: Sequence[int] = range(len(images))
-        if experiment.subset is not None:
-            rows = subset_rows(experiment, pa.chunked_array([pa.array(images.keys, pa.large_string())]))
+        rows = subset_rows(experiment, pa.chunked_array([pa.array(images.keys, pa.large_string())]))
         self.order = SampleOrder(experiment, len(rows), rank, ranks)
         self.pixels = (images.pixels if isinstance(rows, range) else images.pixels[torch.tensor(rows)]).to(device)
         captions = Captions([images.captions[row] for row in rows], rows, len(images))
