@@ -4,7 +4,7 @@ import csv
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -20,15 +20,9 @@ from bench.environment.seeds import SUBSET, seed_for
 RANDOM = "random:"
 
 
-def is_key_file(subset: str | None) -> bool:
+def is_key_file(subset: str | None) -> TypeGuard[str]:
     """Return whether a file lists the samples that a run uses."""
     return subset is not None and not subset.startswith(RANDOM)
-
-
-def require_listed_keys(subset: str | None) -> None:
-    """Raise ValueError if a subset is a file that lists no keys."""
-    if subset is not None and is_key_file(subset):
-        _listed_keys(Path(subset))
 
 
 def subset_rows(experiment: Experiment, keys: pa.ChunkedArray) -> Sequence[int]:
@@ -42,7 +36,7 @@ def subset_rows(experiment: Experiment, keys: pa.ChunkedArray) -> Sequence[int]:
         return range(len(keys))
     if subset.startswith(RANDOM):
         return _random_rows(subset, experiment.seed, len(keys))
-    wanted = pa.array(sorted(_listed_keys(Path(subset))), keys.type)
+    wanted = pa.array(sorted(listed_keys(Path(subset))), keys.type)
     unknown = wanted.filter(pc.invert(pc.is_in(wanted, value_set=keys)))
     if len(unknown):
         example = list_names([unknown[0].as_py()])
@@ -60,7 +54,8 @@ def _random_rows(subset: str, seed: int, count: int) -> Sequence[int]:
     return _to_array(torch.randperm(count, generator=generator)[: int(number)].sort().values.numpy())
 
 
-def _listed_keys(path: Path) -> set[str]:
+def listed_keys(path: Path) -> set[str]:
+    """Return the keys that a file lists; ValueError if it is no csv file with a key column and keys."""
     if not path.is_file():
         raise ValueError(f"subset={path}: no such file; expected a csv file of keys or {RANDOM}N")
     with prefix_errors(path, UNREADABLE), path.open(newline="", encoding="utf-8-sig") as file:

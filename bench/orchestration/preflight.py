@@ -20,7 +20,7 @@ from bench.console.progress import Progress
 from bench.data.caption_lengths import WEB, read_texts
 from bench.data.manifest import CACHE, PARTS, cache_path, pack_cache, verify_pack
 from bench.data.shards.shards import Shards, find_shards, open_experiment_shards, open_samples
-from bench.data.subset import require_listed_keys, subset_rows
+from bench.data.subset import is_key_file, listed_keys, subset_rows
 from bench.environment.circumstances import CHECKOUT, current_commit
 from bench.environment.cores import available_cores
 from bench.environment.files import atomic_write
@@ -166,8 +166,8 @@ def _require_buildable(experiments: Sequence[Experiment]) -> None:
                 NltkLabeller([])
         elif one.method == "catlip":
             find_label_files(Path(one.labels), find_shards(one.data), resolve_vocabulary(one.synset_vocabulary))
-    for subset in {one.subset for one in experiments}:
-        require_listed_keys(subset)
+    for subset in filter(is_key_file, {one.subset for one in experiments}):
+        listed_keys(Path(subset))
     for file in {one.caption_lengths for one in experiments} - {PACK_DATA, WEB}:
         read_texts(file)
 
