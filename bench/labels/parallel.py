@@ -17,7 +17,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 MIN_BYTES_PER_PROCESS = 8 * 2**20  # bytes of input
 POLL_SECONDS = 0.5
 
-P = ParamSpec("P")
 JobOutcome = tuple[LabelJob, Tally | Exception]
 SerializedLabels = tuple[pa.Buffer, Tally]
 
@@ -49,7 +48,7 @@ def run_jobs(jobs: Sequence[LabelJob], workers: int, report: ReportProgress) -> 
     """
     if workers == 1:
         for job in jobs:
-            yield job, _run_caught(run_job, job, report)
+            yield job, _run_caught(partial(run_job, job, report))
         return
     context = multiprocessing.get_context("spawn")
     progress = context.Array("q", 2)
@@ -57,7 +56,7 @@ def run_jobs(jobs: Sequence[LabelJob], workers: int, report: ReportProgress) -> 
     try:
         if len(jobs) < workers:
             for job in jobs:
-                yield job, _run_caught(run_job, job, report, partial(_label_on_pool, pool, workers + 2))
+                yield job, _run_caught(partial(run_job, job, report, partial(_label_on_pool, pool, workers + 2)))
         else:
             yield from _run_side_by_side(jobs, pool, progress, report)
     except BaseException:
@@ -113,9 +112,9 @@ def _deserialize(stream: pa.Buffer) -> pa.Array:
     return pa.ipc.open_stream(stream).read_next_batch().column(0)
 
 
-def _run_caught(run: Callable[P, Tally], *args: P.args, **kwargs: P.kwargs) -> Tally | Exception:
+def _run_caught(run: Callable[[], Tally]) -> Tally | Exception:
     try:
-        return run(*args, **kwargs)
+        return run()
     except (ValueError, OSError) as error:
         return error
     except BrokenProcessPool:
@@ -181,4 +180,4 @@ def run_jobs_on_ray(jobs: Sequence[LabelJob], report: ReportProgress) -> Iterato
 
 def _run_on_ray(row: dict[str, Any]) -> dict[str, bytes]:
     job: LabelJob = pickle.loads(row["job"])  # noqa: S301 - written by `run_jobs_on_ray`
-    return {"outcome": pickle.dumps((job, _run_caught(run_job, job)))}
+    return {"outcome": pickle.dumps((job, _run_caught(partial(run_job, job))))}

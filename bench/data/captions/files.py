@@ -67,8 +67,9 @@ def _decode_batches(path: Path, file: pq.ParquetFile, columns: list[str]) -> Ite
             step = MAX_BATCH_ROWS if are_dictionaries else rows  # each batch of dictionaries copies them
             for batch in file.iter_batches(step, row_groups=[number], columns=columns):
                 for first in range(0, len(batch), rows):
-                    part = batch.slice(first, rows)
-                    yield pa.RecordBatch.from_arrays([*map(_decode_dictionary, part.columns)], part.schema.names)
+                    part = batch.slice(first, rows).columns
+                    decoded = [each.dictionary_decode() if pa.types.is_dictionary(each.type) else each for each in part]
+                    yield pa.RecordBatch.from_arrays(decoded, batch.schema.names)
 
 
 def _longest_value(encoded: pq.ParquetFile, group: int, columns: list[str]) -> int:
@@ -98,10 +99,6 @@ def _is_text(kind: pa.DataType) -> bool:
     tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
     binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
     return any(test(kind) for test in (*tests, *binary))
-
-
-def _decode_dictionary(array: pa.Array) -> pa.Array:
-    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 
 def read_tar(path: Path, column: str | None) -> Iterator[CaptionBatch]:
