@@ -28,43 +28,37 @@ def write_wordnet_tables(folder: Path, out: Path) -> None:
     ascending, the offsets of its direct hypernyms, and its name (canine.n.02) if the table of nouns does not imply it.
     Senses: the offset of the first synset of each lemma without an offset in the table of nouns, in its order.
     """
-    senses, first_word = _read_senses(folder), dict[int, str]()
-    for line in _read_lines(folder / "data.noun"):
-        offset, _, _, _, word, _ = line.split(" ", 5)
-        first_word[int(offset)] = word.lower()
-    nouns = {lemma: first if first_word[first] == lemma else None for lemma, (first, *_) in senses.items()}
-    rows = [lemma if offset is None else f"{lemma}\t{offset}" for lemma, offset in sorted(nouns.items())]
+    index = (line.split() for line in _read_lines(folder / "index.noun"))
+    # the synsets of every lemma, most frequent first: the last fields of its row
+    senses = {lemma: tuple(map(int, rest[-int(count) :])) for lemma, _, count, *rest in index}
+    synsets = [_parse_synset(line) for line in _read_lines(folder / "data.noun")]
+    word_of = {offset: word for offset, word, _, _ in synsets}
+    nouns = {lemma: first if word_of[first] == lemma else None for lemma, (first, *_) in sorted(senses.items())}
+    rows = [lemma if offset is None else f"{lemma}\t{offset}" for lemma, offset in nouns.items()]
     _write_gzip(out / "wordnet30-nouns.tsv.gz", rows)
     lines = (folder / "noun.exc").read_text(encoding="utf-8").splitlines()
     exceptions = {word: " ".join(bases) for word, *bases in map(str.split, lines)}
     _write_gzip(out / "wordnet30-noun-exc.tsv.gz", [f"{word}\t{bases}" for word, bases in sorted(exceptions.items())])
-    kept = {offset for offset in nouns.values() if offset is not None}
-    glosses = (line.split("|", 1) for line in _read_lines(folder / "data.noun"))
-    pairs = ((int(data.split(" ", 1)[0]), gloss.split('; "')[0].strip()) for data, gloss in glosses)
-    _write_xz(out / "wordnet30-glosses.tsv.xz", [f"{offset}\t{gloss}" for offset, gloss in pairs if offset in kept])
-    _write_xz(out / "wordnet30-hypernyms.tsv.xz", _format_hypernyms(folder, senses, kept))
-    unnamed = [lemma for lemma in sorted(nouns) if nouns[lemma] is None]
-    _write_xz(out / "wordnet30-senses.tsv.xz", [str(senses[lemma][0]) for lemma in unnamed])
-
-
-def _read_senses(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Return the synsets of every noun lemma, most frequent first: the last fields of its row."""
-    rows = (line.split() for line in _read_lines(folder / "index.noun"))
-    return {lemma: tuple(map(int, rest[-int(count) :])) for lemma, _, count, *rest in rows}
-
-
-def _format_hypernyms(folder: Path, senses: dict[str, tuple[int, ...]], named: set[int]) -> list[str]:
-    """Return the rows of the table of hypernyms; the names are NLTK's."""
+    kept = set(nouns.values())
+    rows = [f"{offset}\t{gloss}" for offset, _, _, gloss in synsets if offset in kept]
+    _write_xz(out / "wordnet30-glosses.tsv.xz", rows)
     rows = []
-    for line in _read_lines(folder / "data.noun"):
-        fields = line.split("|")[0].split()
-        offset, word, words = int(fields[0]), fields[4].lower(), int(fields[3], 16)
-        pointers = fields[5 + 2 * words :]  # symbol, offset, part of speech and words of each
-        symbols_and_offsets = zip(pointers[::4], pointers[1::4], strict=True)
-        above = (str(int(up)) for symbol, up in symbols_and_offsets if symbol in HYPERNYM_POINTERS)
-        name = "" if offset in named else f"\t{word}.n.{senses[word].index(offset) + 1:02}"
-        rows.append(f"{offset}\t{' '.join(above)}{name}")
-    return rows
+    for offset, word, above, _ in synsets:
+        name = "" if offset in kept else f"\t{word}.n.{senses[word].index(offset) + 1:02}"  # NLTK's name
+        rows.append(f"{offset}\t{above}{name}")
+    _write_xz(out / "wordnet30-hypernyms.tsv.xz", rows)
+    rows = [str(senses[lemma][0]) for lemma, offset in nouns.items() if offset is None]
+    _write_xz(out / "wordnet30-senses.tsv.xz", rows)
+
+
+def _parse_synset(line: str) -> tuple[int, str, str, str]:
+    """Return a synset's offset, first word, the offsets of its direct hypernyms, and gloss without examples."""
+    data, gloss = line.split("|", 1)
+    offset, _, _, num_words, word, *rest = data.split()
+    pointers = rest[2 * int(num_words, 16) :]  # symbol, offset, part of speech and words of each
+    symbols_and_offsets = zip(pointers[::4], pointers[1::4], strict=True)
+    above = (str(int(up)) for symbol, up in symbols_and_offsets if symbol in HYPERNYM_POINTERS)
+    return int(offset), word.lower(), " ".join(above), gloss.split('; "')[0].strip()
 
 
 def _read_lines(path: Path) -> Iterator[str]:
