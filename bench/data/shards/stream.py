@@ -91,19 +91,17 @@ class ShardLoader(Generic[T]):
         Where an image cannot be decoded, a sample drawn by the seed and the number of the sample replaces it, its
         caption included: the same one each time, in every batch and epoch.
         """
-        shards = open_samples(self.shards)
-        candidates = [sample]
-        while len(candidates) <= MAX_REPLACEMENTS:
+        shards, candidate = open_samples(self.shards), sample
+        for attempt in range(1, MAX_REPLACEMENTS + 1):
             stats.decoded += 1
             try:
-                image = self._decode(shards.image(self.rows[candidates[-1]]), draws, side)
+                image = self._decode(shards.image(self.rows[candidate]), draws, side)
             except UnusableImageError as error:
                 stats.unusable[str(error)] += 1
-                seed = seed_for(self.experiment.seed, REPLACEMENT, sample, len(candidates))
-                candidates.append(seed % self.order.num_samples)
+                candidate = seed_for(self.experiment.seed, REPLACEMENT, sample, attempt) % self.order.num_samples
                 continue
-            if candidates[-1] != sample:
-                stats.replaced[sample] = candidates[-1]
+            if candidate != sample:
+                stats.replaced[sample] = candidate
             return image
         raise ValueError(
             f"{self.shards.data}: neither {self.keys([sample])[0]} nor any of {MAX_REPLACEMENTS} others drawn for it "
