@@ -9,7 +9,6 @@ once in a random order: the probabilities are equal, but few timed steps have th
 """
 
 from functools import lru_cache
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -50,11 +49,8 @@ def nearest_step_count(experiment: Experiment, images: int) -> int:
 
 def first_of_each_size(experiment: Experiment, first: int) -> list[int]:
     """Return the first step of each size at or after a step, the largest images first."""
-    found: dict[int, int] = {}
-    for step in count(first):
-        found.setdefault(image_size_at(experiment, step), step)
-        if len(found) == len(experiment.all_image_sizes):
-            break
+    steps = range(first, first + 2 * len(experiment.all_image_sizes))  # they hold all sizes, as they hold a whole draw
+    found = {image_size_at(experiment, step): step for step in reversed(steps)}
     return [found[side] for side in sorted(found, reverse=True)]
 
 
