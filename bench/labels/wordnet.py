@@ -86,10 +86,7 @@ class Lexicon:
         return {f"n{offset}": gloss for offset, gloss in read_tsv(PACK / "wordnet30-glosses.tsv.xz")}
 
 
-@cache
-def lexicon() -> Lexicon:
-    """Return the shipped lexicon, read once per process."""
-    return Lexicon()
+lexicon = cache(Lexicon)  # read once per process
 
 
 def _detach_suffixes(forms: list[str]) -> list[str]:
@@ -174,10 +171,7 @@ class SynsetCandidates:
         return NearestSynset(found, 1 / (1 + steps), self._tree.path(key, found))
 
 
-@cache
-def hypernyms() -> Hypernyms:
-    """Return the shipped hierarchy, read once per process."""
-    return Hypernyms()
+hypernyms = cache(Hypernyms)  # read once per process
 
 
 def find_synsets(name: str) -> tuple[str, ...]:

@@ -117,17 +117,11 @@ class Samples:
         return bisect_right(self._ends, row)
 
 
-@lru_cache(maxsize=2)
-def open_samples(shards: Shards) -> Samples:
-    """Return the samples, opened once per process; only the last two data sets stay open."""
-    return Samples(shards)
+open_samples = lru_cache(maxsize=2)(Samples)  # opened once per process; only the last two data sets stay open
 
 
 def open_experiment_shards(experiment: Experiment, cache_folder: Path) -> Shards:
-    """Open an experiment's shards, of images or of embeddings.
-
-    Raises ValueError if too many samples are unusable, unless a file lists those to use.
-    """
+    """Open an experiment's shards; ValueError if too many samples are unusable, unless a file lists those to use."""
     members = IMAGES if experiment.embedding_channels is None else EMBEDDINGS
     shards = open_shards(experiment.data, cache_folder, members)
     lacking, total = shards.skipped, open_samples(shards).total
