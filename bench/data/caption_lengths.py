@@ -64,10 +64,7 @@ def match_lengths(
 
 
 def quantiles(distribution: str, count: int, count_tokens: Callable[[str], int]) -> list[int]:
-    """Return `count` lengths at equally spaced probabilities of a distribution, ascending.
-
-    "web" is log-normal.
-    """
+    """Return `count` lengths at equally spaced probabilities of a distribution, ascending; "web" is log-normal."""
     shares = [(place + 0.5) / count for place in range(count)]
     if distribution == WEB:
         normal = NormalDist(math.log(MEDIAN), math.log(PERCENTILE_95 / MEDIAN) / NormalDist().inv_cdf(0.95))

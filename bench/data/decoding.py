@@ -1,7 +1,4 @@
-"""Encoded images, or precomputed image embeddings, to tensors.
-
-Size limits are enforced by the header, and every failure has a class.
-"""
+"""Encoded images and embeddings to tensors. Size limits are enforced by the header; every failure has a class."""
 
 import io
 import warnings
