@@ -32,6 +32,7 @@ UTF16 = (b"\xff\xfe", b"\xfe\xff")
 NO_CAPTION, NOT_JSON, MISCOUNTED = "no caption", "not a JSON object", "not as many values as columns"
 
 CaptionRow = tuple[str | None, bytes | None, str]  # key (None: the row's number), caption, and flaw or ""
+Parse = Callable[[io.BufferedReader, str | None], Iterator[CaptionRow]]  # of a file with a caption column, or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,19 +90,13 @@ def _require_once(name: str, names: Sequence[str]) -> str:
     return name
 
 
-def read_lines(
-    path: Path, column: str | None, parse: Callable[[Iterator[bytes], str | None], Iterator[CaptionRow]]
-) -> Iterator[CaptionBatch]:
-    """Read a file, plain or gzipped, whose lines `parse` turns into rows."""
+def read_rows(path: Path, column: str | None, parse: Parse) -> Iterator[CaptionBatch]:
+    """Read a file, plain or gzipped, whose content `parse` turns into rows."""
     with path.open("rb") as raw:
-        yield from collect_batches(parse(_split_lines(decompress(raw, path)), column), raw.tell)
-
-
-def decompress(raw: io.BufferedReader, path: Path) -> io.BufferedReader:
-    """Return the content of a file that may be gzipped."""
-    if path.suffix not in COMPRESSED:
-        return raw
-    return io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=raw)), 2**20)
+        file = raw
+        if path.suffix in COMPRESSED:
+            file = io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=raw)), 2**20)
+        yield from collect_batches(parse(file, column), raw.tell)
 
 
 def _split_lines(file: io.BufferedReader) -> Iterator[bytes]:
@@ -118,17 +113,16 @@ def _split_lines(file: io.BufferedReader) -> Iterator[bytes]:
         yield line.rstrip(b"\n").removesuffix(b"\r")
 
 
-def parse_plain_text(lines: Iterator[bytes], column: str | None) -> Iterator[CaptionRow]:
-    """Read plain text, one caption per line."""
+def parse_plain_text(file: io.BufferedReader, column: str | None) -> Iterator[CaptionRow]:
     if column is not None:
         raise ValueError(f"plain text has no columns: remove --column {column!r}")
-    return ((None, line, "") for line in lines)
+    return ((None, line, "") for line in _split_lines(file))
 
 
-def parse_json_lines(lines: Iterator[bytes], column: str | None) -> Iterator[CaptionRow]:
+def parse_json_lines(file: io.BufferedReader, column: str | None) -> Iterator[CaptionRow]:
     """Read one JSON object per line; the fields of the first one determine the caption and the key field."""
     name = key = None
-    for line in filter(None, lines):
+    for line in filter(None, _split_lines(file)):
         fields = decode_json_object(line)
         if name is None:
             if fields is None:
@@ -170,10 +164,10 @@ def encode_original_bytes(value: object) -> bytes | None:
         return value.encode("utf-8", "surrogatepass")
 
 
-def parse_csv(lines: Iterator[bytes], column: str | None, *, delimiter: str) -> Iterator[CaptionRow]:
+def parse_csv(file: io.BufferedReader, column: str | None, *, delimiter: str) -> Iterator[CaptionRow]:
     """Read csv or tsv. A column given as a number, counted from 1, means that the file has no header."""
     csv.field_size_limit(MAX_LINE_BYTES)
-    texts = (line.decode("utf-8", "surrogateescape") + "\n" for line in lines)
+    texts = (line.decode("utf-8", "surrogateescape") + "\n" for line in _split_lines(file))
     records = csv.reader(texts, delimiter=delimiter, strict=True)
     key: int | None = None
     try:

@@ -101,13 +101,8 @@ def _is_text(kind: pa.DataType) -> bool:
     return any(test(kind) for test in (*tests, *binary))
 
 
-def read_tar(path: Path, column: str | None) -> Iterator[CaptionBatch]:
+def parse_tar(file: BufferedReader, column: str | None) -> Iterator[CaptionRow]:
     """Read a shard; ValueError if it ends before its end mark, or if all of its samples lack a caption."""
-    with path.open("rb") as raw:
-        yield from batches.collect_batches(_read_tar_rows(batches.decompress(raw, path), column), raw.tell)
-
-
-def _read_tar_rows(file: BufferedReader, column: str | None) -> Iterator[CaptionRow]:
     reader, suffixes, has_captions = SampleCaptionReader(column), set[str](), False
     for key, members in iterate_samples(file):
         suffixes.update(members)
@@ -141,20 +136,19 @@ class SampleCaptionReader:
         return batches.read_caption_and_flaw(fields, self._field)
 
 
-LINE_WISE: dict[str, Callable[[Path, str | None], Iterator[CaptionBatch]]] = {
-    ".csv": partial(batches.read_lines, parse=partial(batches.parse_csv, delimiter=",")),
-    ".tsv": partial(batches.read_lines, parse=partial(batches.parse_csv, delimiter="\t")),
-    ".jsonl": partial(batches.read_lines, parse=batches.parse_json_lines),
-    ".ndjson": partial(batches.read_lines, parse=batches.parse_json_lines),
-    ".txt": partial(batches.read_lines, parse=batches.parse_plain_text),
-    ".tar": read_tar,
+PARSERS: dict[str, batches.Parse] = {
+    ".csv": partial(batches.parse_csv, delimiter=","),
+    ".tsv": partial(batches.parse_csv, delimiter="\t"),
+    ".jsonl": batches.parse_json_lines,
+    ".ndjson": batches.parse_json_lines,
+    ".txt": batches.parse_plain_text,
+    ".tar": parse_tar,
 }
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
-READERS = {
+READERS: dict[str, Callable[[Path, str | None], Iterator[CaptionBatch]]] = {
     ".parquet": read_parquet,
-    **LINE_WISE,
-    **{f"{suffix}.gz": read for suffix, read in LINE_WISE.items()},
-    ".tgz": read_tar,
+    **{name + gz: partial(batches.read_rows, parse=parse) for gz in ("", ".gz") for name, parse in PARSERS.items()},
+    ".tgz": partial(batches.read_rows, parse=parse_tar),
 }
 CAPTION_FILE = f"file of captions found (suffixes that are read: {', '.join(READERS)})"
 UNREADABLE = (ValueError, OSError, EOFError, tarfile.TarError, zlib.error, csv.Error)
