@@ -206,14 +206,10 @@ class WordSplitter:
         opening, dashes = (OPENING_LETTER, ()) if as_nltk_3_8 else (OPENING_APOSTROPHE, (DASHES,))
         first = (*OPENING_QUOTES, opening, *PUNCTUATION, *dashes, *MORE_PUNCTUATION)
         then = (*CLOSING_QUOTES, *CLITICS) if as_nltk_3_8 else (*CLOSING_QUOTES, ONE_SPACE, *CLITICS)
-        self._unicode = (
-            _compile_substitutions(engine, first),
-            _compile_substitutions(engine, then) + _compile_substitutions(re, CONTRACTIONS),
-        )
-        self._ascii = (
-            _compile_substitutions(re, first),
-            _compile_substitutions(re, (*then, *CONTRACTIONS)),
-        )  # equal for ASCII, and faster
+        contractions = _compile_substitutions(re, CONTRACTIONS)
+        self._unicode = _compile_substitutions(engine, first), _compile_substitutions(engine, then) + contractions
+        # equal for ASCII, and faster
+        self._ascii = _compile_substitutions(re, first), _compile_substitutions(re, then) + contractions
 
     def __call__(self, sentence: str) -> list[str]:
         first, then = self._ascii if sentence.isascii() else self._unicode

@@ -155,9 +155,8 @@ def open_shards(data: str, cache_folder: Path, members: MemberKind = IMAGES) -> 
     shards = Shards(data, tuple(paths), tuple(indexes[path] for path in paths))
     for path, indexed in zip(paths, shards.contents, strict=True):
         if path in listed:
-            _require_equal(
-                path, listed[path], replace(listed[path], samples=indexed.samples, bytes=path.stat().st_size)
-            )
+            found = replace(listed[path], samples=indexed.samples, bytes=path.stat().st_size)
+            _require_equal(path, listed[path], found)
     if not len(open_samples(shards)):
         text = format_counts(shards.skipped) or "there are none"
         raise ValueError(f"{data}: no sample has an {members.noun} and a caption ({text})")
