@@ -1,12 +1,10 @@
 """A document of `python -m bench plan --json` -> one HTML page; equal documents give equal bytes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from markupsafe import Markup
-from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from bench.environment.files import prefix_errors
@@ -35,6 +33,16 @@ LEFT, RIGHT, FOOT, TOP = 42, 140, 46, 10
 TOP_SHARE = 1.05  # the upper end of the axis
 MOST_COLUMNS = 12  # a wider table is transposed
 PLAN_FILE = "plan.json"
+SCALING_TEXTS = {
+    "caption": "Images per second per GPU, relative to one GPU alone",
+    "legend": "Hollow marks: communication takes more than half of the step.",
+}
+SOLUTION_TEXTS = {
+    "title": SOLUTION_TITLE,
+    "caption": "Ratio of MFU that the published ratio needs, by the network between nodes",
+    "legend": "Lines: needed at a latency. Marks: MFU of published trainings of one model, largest over least, at "
+    "their network. Dashed: measured on one device.",
+}
 
 
 class PlanPoint(msgspec.Struct, frozen=True):
@@ -74,62 +82,36 @@ class MfuDifference(msgspec.Struct, frozen=True):
     network: float | None = msgspec.field(name="network, GB/s")
 
 
-@dataclass(frozen=True, slots=True)
-class PlanView:
-    """A plan on a page."""
-
-    title: str
-    caption: str  # of the chart
-    legend: str
-    chart: Markup
-    curve: HtmlTable | None
-    note: str
-    sections: Sequence[tuple[str, HtmlTable | None, Sequence[str]]]  # title, table, notes
-
-
 def plan_page(content: bytes, name: str) -> str:
     """Return the page of the plan in a file of this name; raise ValueError for a document of another kind."""
     return render_template("plan.html", plan=view_plan(content, name))
 
 
-def view_plan(content: bytes, name: str = PLAN_FILE) -> PlanView:
+def view_plan(content: bytes, name: str = PLAN_FILE) -> dict[str, Any]:
     """Return the charts and tables of a plan; raise ValueError for a document of another kind."""
     broken = (msgspec.DecodeError, msgspec.ValidationError, KeyError, RecursionError)
     with prefix_errors(f"{name} is not a document of `python -m bench plan --json`", broken):
         found = msgspec.json.decode(content, type=dict[str, PlanTable])
-        if SOLUTION_TITLE in found:
-            return _view_solution(found)
-        points = msgspec.convert(found[SCALING_TITLE].rows, list[PlanPoint])
-    if not points:
-        raise ValueError(f"{name}: the plan has no curve; write it again with `python -m bench plan --json`")
-    return PlanView(
-        title=next(iter(found)),
-        caption="Images per second per GPU, relative to one GPU alone",
-        legend="Hollow marks: communication takes more than half of the step.",
-        chart=curve_chart(group_by(points, lambda point: point.experiment)),
-        curve=_html_table(SCALING_TITLE, found[SCALING_TITLE]),
-        note=found[SCALING_TITLE].note,
-        sections=_sections(found, SCALING_TITLE),
-    )
-
-
-def _view_solution(found: Mapping[str, PlanTable]) -> PlanView:
-    points = msgspec.convert(found[SOLUTION_TITLE].rows, list[SolutionPoint])
-    differences = msgspec.convert(found[POINTS_TITLE].rows, list[MfuDifference])
-    return PlanView(
-        title=SOLUTION_TITLE,
-        caption="Ratio of MFU that the published ratio needs, by the network between nodes",
-        legend="Lines: needed at a latency. Marks: MFU of published trainings of one model, largest over least, at "
-        "their network. Dashed: measured on one device.",
-        chart=solution_chart(points, differences),
-        curve=_html_table(SOLUTION_TITLE, found[SOLUTION_TITLE]),
-        note=found[SOLUTION_TITLE].note,
-        sections=_sections(found, SOLUTION_TITLE),
-    )
-
-
-def _sections(found: Mapping[str, PlanTable], charted: str) -> list[tuple[str, HtmlTable | None, Sequence[str]]]:
-    return [(title, _html_table(title, one), one.note.splitlines()) for title, one in found.items() if title != charted]
+        charted = SOLUTION_TITLE if SOLUTION_TITLE in found else SCALING_TITLE
+        rows = found[charted].rows
+        if charted == SOLUTION_TITLE:
+            differences = msgspec.convert(found[POINTS_TITLE].rows, list[MfuDifference])
+            chart = solution_chart(msgspec.convert(rows, list[SolutionPoint]), differences)
+            texts = SOLUTION_TEXTS
+        else:
+            points = msgspec.convert(rows, list[PlanPoint])
+            if not points:
+                raise ValueError(f"{name}: the plan has no curve; write it again with `python -m bench plan --json`")
+            chart = curve_chart(group_by(points, lambda point: point.experiment))
+            texts = {"title": next(iter(found)), **SCALING_TEXTS}
+    return texts | {
+        "chart": chart,
+        "curve": _html_table(charted, found[charted]),
+        "note": found[charted].note,
+        "sections": [  # title, table, notes
+            (title, _html_table(title, one), one.note.splitlines()) for title, one in found.items() if title != charted
+        ],
+    }
 
 
 def solution_chart(points: Sequence[SolutionPoint], differences: Sequence[MfuDifference]) -> Markup:
@@ -173,25 +155,19 @@ def curve_chart(curves: Mapping[str, Sequence[PlanPoint]]) -> Markup:
         axes.set_xlabel("GPUs")
         ends, descriptions = [], []
         for index, (name, points) in enumerate(curves.items()):
-            colour, last = _draw_curve(axes, index, points), points[-1]
+            (colour, marker), last = colour_and_marker(index), points[-1]
+            axes.plot([point.gpus for point in points], [point.share for point in points], color=colour, linewidth=1.75)
+            for point in points:
+                fill = PAPER if point.waiting > 1 / 2 else colour
+                waiting = f"{percent(point.waiting, 0)} of the step is communication"
+                text = f"{name} on {point.gpus:,}: {percent(point.share, 0)} of one alone, {waiting}"
+                edge = {"markeredgecolor": colour, "markeredgewidth": 1, "clip_on": False}
+                draw_marks(axes, [point.gpus], [point.share], marker, fill, text, **edge)
             ends.append((name, last.share, colour))
             descriptions.append(f"{name} {percent(last.share, 0)} on {last.gpus:,}")
         label_line_ends(axes, ends, longest=19)
         text = "; ".join(descriptions)
         return svg(figure, "plan", f"Images per second per GPU, relative to one GPU alone, by number of GPUs. {text}.")
-
-
-def _draw_curve(axes: Axes, index: int, points: Sequence[PlanPoint]) -> str:
-    """Draw one experiment and return its colour."""
-    colour, marker = colour_and_marker(index)
-    axes.plot([point.gpus for point in points], [point.share for point in points], color=colour, linewidth=1.75)
-    for point in points:
-        fill = PAPER if point.waiting > 1 / 2 else colour
-        mark = axes.plot([point.gpus], [point.share], marker, color=fill, markersize=6.5, clip_on=False)
-        mark[0].set(markeredgecolor=colour)
-        waiting = f"{percent(point.waiting, 0)} of the step is communication"
-        add_tooltip(mark[0], f"{point.experiment} on {point.gpus:,}: {percent(point.share, 0)} of one alone, {waiting}")
-    return colour
 
 
 def _html_table(title: str, figures: PlanTable) -> HtmlTable | None:

@@ -81,10 +81,10 @@ def test_points_are_ratios_of_published_trainings_and_of_records() -> None:
 def test_the_page_draws_lines_and_points() -> None:
     tables = [solution_table(PAIR, ORDINARY, TARGET), mfu_differences_table([("measured pair", 1.2, "here")])]
     view = view_plan(json.dumps({one.title: {"rows": one.rows, "note": one.note} for one in tables}).encode())
-    assert "measured pair 1.20" in view.chart
-    assert "4 microseconds" in view.chart
-    assert view.title == SOLUTION_TITLE
-    assert [title for title, _, _ in view.sections] == [POINTS_TITLE]
+    assert "measured pair 1.20" in view["chart"]
+    assert "4 microseconds" in view["chart"]
+    assert view["title"] == SOLUTION_TITLE
+    assert [title for title, _, _ in view["sections"]] == [POINTS_TITLE]
 
 
 def test_command_line_solves_for_two_experiments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
