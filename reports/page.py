@@ -228,10 +228,9 @@ def _unmeasured_table(comparison: ComparisonRecords, tables: Sequence[HtmlTable]
     for figure, reason, name in cells:
         if reason.startswith(NOT_MEASURED):
             names.setdefault((figure, reason.removeprefix(NOT_MEASURED)), {})[name] = None
-    for record, speed in comparison.of(Speed):
-        name = comparison.label(record.experiment.name) if record.experiment else "none"
+    for experiment, speed in comparison.runs(Speed):
         for reading, reason in speed.not_measured.items():
-            names.setdefault((reading, reason), {})[name] = None
+            names.setdefault((reading, reason), {})[comparison.label(experiment.name)] = None
     _, energy = cost_axes(comparison)
     for name, reason in energy.why_not.items():
         names.setdefault(("energy", reason), {})[comparison.label(name)] = None
@@ -245,7 +244,7 @@ def _unmeasured_table(comparison: ComparisonRecords, tables: Sequence[HtmlTable]
 
 
 def _loss_panels(comparison: ComparisonRecords) -> list[Panel]:
-    trained = {record.experiment.name for record, _ in comparison.of(Training) if record.experiment is not None}
+    trained = {experiment.name for experiment, _ in comparison.runs(Training)}
     names = [name for name in comparison.experiments if name in trained]
     return [Panel(comparison.label(name), loss_chart(comparison, name)) for name in names]
 

@@ -11,18 +11,17 @@ import msgspec
 import numpy as np
 
 from bench.claims.claims import Pair, PaperClaim
-from bench.config import BATCH_SIZE_FIELDS, FIELDS, Experiment, differing_fields
+from bench.config import BATCH_SIZE_FIELDS, Experiment, differing_fields
 from bench.environment.circumstances import summarize_machine
 from bench.explain.decomposition import Decomposition, LogRatio, decompose
 from bench.explain.tables import strip_settings
 from bench.ladder import PACE_FIELDS
 from bench.measure.summary import throughputs_of
-from bench.measure.throughput import require_comparable
 from bench.record import BatchTrial, Record, Speed, Transfer
 from bench.statistics import Answers, Interval, estimate_paired_over_seeds
 from bench.transfer.score_tables import answers_of
 from reports.render.formats import pluralize
-from reports.render.frames import group_by
+from reports.render.frames import experiment_name, group_by, reason_incomparable
 
 PERCENT = 100
 # Fields in which runs may differ from a recipe that they stand for: data, duration, and captions of other processes.
@@ -96,7 +95,7 @@ def _speed_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record]) ->
     if (ladder := decompose(records)) is not None:
         return _ladder_evidence(claim, pair, records, ladder)
     own = _timed_runs(pair, records)
-    if own is None or _are_incomparable(own):
+    if own is None or reason_incomparable(own):
         return None
     baseline, experiment = (one.name for one in _first_of_each(own, pair))
     ratio = throughputs_of(own, [baseline, experiment], baseline)[1].ratio
@@ -114,7 +113,7 @@ def _ladder_evidence(
         return None
     ends = (found.baseline, found.experiment)
     own = [one for one in records if isinstance(one.measured, Speed)]
-    ends_first = sorted(own, key=lambda one: _name_of(one) not in ends)
+    ends_first = sorted(own, key=lambda one: experiment_name(one) not in ends)
     repetitions = f"{rounds[1]} rounds of the pair, {rounds[0]} of its parts"
     return replace(
         _make_evidence(claim, pair, ends_first, _interval_of(whole), repetitions),
@@ -133,7 +132,7 @@ def _batch_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record]) ->
     ]
     limits = set.intersection(*({one.limit_bytes for row, _, one in trials if _base_name(row) == of} for of in pair))
     own = [trial for trial in trials if trial[2].limit_bytes == max(limits, default=None)]
-    if not own or _are_incomparable([record for record, _, _ in own]):
+    if not own or reason_incomparable([record for record, _, _ in own]):
         return None
     bounds = []
     for name in pair:
@@ -192,8 +191,9 @@ def _scored_seeds(
 def _timed_runs(pair: Pair, records: Sequence[Record]) -> list[Record] | None:
     """Return the timed runs of both experiments, of each with its own settings if there are any; None without both."""
     timed = [one for one in records if isinstance(one.measured, Speed)]
-    chosen = [min((_name_of(one) for one in timed if _base_name(one) == name), key=len, default="") for name in pair]
-    return [one for one in timed if _name_of(one) in chosen] if all(chosen) else None
+    names = [[experiment_name(one) for one in timed if _base_name(one) == name] for name in pair]
+    chosen = [min(of, key=len, default="") for of in names]
+    return [one for one in timed if experiment_name(one) in chosen] if all(chosen) else None
 
 
 def _make_evidence(
@@ -228,20 +228,8 @@ def _first_of_each(records: Iterable[Record], pair: Pair) -> tuple[Experiment, E
     return by_name[pair[0]], by_name[pair[1]]
 
 
-def _name_of(record: Record) -> str:
-    return record.experiment.name if record.experiment is not None else ""
-
-
 def _base_name(record: Record) -> str:
-    return strip_settings(_name_of(record))
-
-
-def _are_incomparable(records: Sequence[Record]) -> bool:
-    try:
-        require_comparable(records, may_differ=FIELDS)
-    except ValueError:
-        return True
-    return False
+    return strip_settings(experiment_name(record))
 
 
 def _log_interval(value: float, low: float | None, high: float | None) -> Interval:

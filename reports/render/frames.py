@@ -41,9 +41,18 @@ class ComparisonRecords:
         """Return the records of one kind of measurement."""
         return [(record, record.measured) for record in self.records if isinstance(record.measured, kind)]
 
+    def runs(self, kind: type[M]) -> list[tuple[Experiment, M]]:
+        """Return the experiment and the figures of each run of one kind."""
+        return [(record.experiment, found) for record, found in self.of(kind) if record.experiment is not None]
+
     def label(self, subject: str) -> str:
         """Return the name of a subject in sentences and charts; references keep their own."""
         return self.labels.get(subject, subject)
+
+
+def experiment_name(record: Record) -> str:
+    """Return the name of a record's experiment; empty without one."""
+    return record.experiment.name if record.experiment is not None else ""
 
 
 def group_by(items: Iterable[V], key: Callable[[V], K]) -> dict[K, list[V]]:
@@ -56,18 +65,20 @@ def group_by(items: Iterable[V], key: Callable[[V], K]) -> dict[K, list[V]]:
 
 def group_comparison(name: str, records: Sequence[Record]) -> ComparisonRecords:
     """Collect the experiments of one comparison and choose their labels and base."""
-    found = sorted(
-        (record.experiment for record in records if record.experiment is not None and _is_of_own_experiment(record)),
-        key=lambda one: (METHOD_NAMES.index(one.method), one.name, one.seed),
-    )
+    found = [
+        one
+        for record in records
+        if (one := record.experiment) is not None
+        and getattr(record.measured, "subject", one.name) == one.name  # not the random-init baseline of its tower
+    ]
     experiments: dict[str, Experiment] = {}
-    for experiment in found:
+    for experiment in sorted(found, key=lambda one: (METHOD_NAMES.index(one.method), one.name, one.seed)):
         experiments.setdefault(experiment.name, experiment)
     timed = [record for record in records if isinstance(record.measured, Speed)]
-    names = {record.experiment.name for record in timed if record.experiment is not None}
+    names = {experiment_name(record) for record in timed}
     base = next((one for one in experiments if one in names), next(iter(experiments), None))
     return ComparisonRecords(
-        name, tuple(records), experiments, _unique_labels(experiments), base, _reason_circumstances_differ(timed)
+        name, tuple(records), experiments, _unique_labels(experiments), base, reason_incomparable(timed)
     )
 
 
@@ -76,32 +87,30 @@ def select_equal_and_largest_batch(records: Sequence[Record]) -> tuple[list[Reco
 
     An experiment whose own batch size is the largest is in both.
     """
-    tried = {r.experiment.name for r in records if isinstance(r.measured, BatchTrial) and r.experiment is not None}
-    own = {r.experiment.name for r in records if isinstance(r.measured, Memory) and r.experiment is not None}
-
-    def has(record: Record, names: set[str]) -> bool:
-        return record.experiment is not None and record.experiment.name in names
-
-    equal = [r for r in records if not has(r, tried - own) and not isinstance(r.measured, BatchTrial)]
-    largest = [r for r in records if has(r, tried) and isinstance(r.measured, (Speed, BatchTrial))]
-    return equal, largest
+    tried = {experiment_name(one) for one in records if isinstance(one.measured, BatchTrial)}
+    own = {experiment_name(one) for one in records if isinstance(one.measured, Memory)}
+    others = [one for one in records if experiment_name(one) not in tried - own]
+    largest = [one for one in records if experiment_name(one) in tried]
+    return (
+        [one for one in others if not isinstance(one.measured, BatchTrial)],
+        [one for one in largest if isinstance(one.measured, (Speed, BatchTrial))],
+    )
 
 
 def speeds_frame(comparison: ComparisonRecords) -> pd.DataFrame:
     """Return one row per timed run; a figure that was not measured is NaN."""
-    speeds = comparison.of(Speed)
-    peak = device_peak(speed for _, speed in speeds)
+    runs = comparison.runs(Speed)
+    peak = device_peak(speed for _, speed in runs)
     return pd.DataFrame(
         [
             {
-                "experiment": record.experiment.name,
-                "method": record.experiment.method,
-                **run_figures(record.experiment, speed, peak),
+                "experiment": one.name,
+                "method": one.method,
+                **run_figures(one, speed, peak),
                 "peak_source": speed.peak_source,
                 "not_measured": missing_readings(speed),
             }
-            for record, speed in speeds
-            if record.experiment is not None
+            for one, speed in runs
         ]
     )
 
@@ -115,13 +124,8 @@ def throughputs(comparison: ComparisonRecords) -> list[Throughput]:
 def memory_frame(comparison: ComparisonRecords) -> pd.DataFrame:
     """Return one row per memory run, one column per count."""
     rows = [
-        {
-            "experiment": record.experiment.name,
-            "batch_size": record.experiment.batch_size,
-            **msgspec.structs.asdict(memory),
-        }
-        for record, memory in comparison.of(Memory)
-        if record.experiment is not None
+        {"experiment": one.name, "batch_size": one.batch_size, **msgspec.structs.asdict(memory)}
+        for one, memory in comparison.runs(Memory)
     ]
     return pd.DataFrame(rows).astype(dict.fromkeys(MEMORY_COUNTS, "Int64")) if rows else pd.DataFrame()
 
@@ -177,12 +181,6 @@ def conflicting_settings(comparison: ComparisonRecords) -> dict[str, list[str]]:
     return {name: fields for name, fields in differing.items() if fields}
 
 
-def _is_of_own_experiment(record: Record) -> bool:
-    """Return whether a record is an experiment's own, and not of the random-init baseline of its tower."""
-    subject = getattr(record.measured, "subject", None)
-    return subject is None or record.experiment is None or subject == record.experiment.name
-
-
 def settings_without_batch_size(experiment: Experiment) -> tuple[object, ...]:
     """Return the settings that are equal for an experiment at all batch sizes."""
     return tuple(getattr(experiment, field) for field in FIELDS if field not in BY_BATCH)
@@ -211,10 +209,10 @@ def _distinguishing_settings(experiment: Experiment, others: Sequence[Experiment
     return [f"{field}={value}" for field, value in own.items() if value != usual[field]]
 
 
-def _reason_circumstances_differ(timed: Sequence[Record]) -> str | None:
-    """Return the reason why these speeds are not comparable: other machines or versions; settings may differ."""
+def reason_incomparable(records: Sequence[Record]) -> str | None:
+    """Return the reason why these runs are not comparable: other machines or versions; settings may differ."""
     try:
-        require_comparable(timed, may_differ=FIELDS)
+        require_comparable(records, may_differ=FIELDS)
     except ValueError as error:
         return str(error)
     return None

@@ -9,7 +9,7 @@ from bench.experiments import TRAITS
 from bench.measure.summary import Throughput
 from bench.record import RECOMPUTED_SINCE
 from reports.render.formats import count, join_words, percent
-from reports.render.frames import ComparisonRecords, failures, losses_frame
+from reports.render.frames import ComparisonRecords, experiment_name, failures, losses_frame
 from reports.render.tables import UNTIMED, Cell, Column, HtmlTable, experiment_cell
 
 COMPARED = ("machine", "device", "threads", "processes", "precision", "compiled", "commit")
@@ -75,8 +75,8 @@ def environment_differences(comparison: ComparisonRecords) -> HtmlTable | None:
     """Show the circumstances that differ from those of the base; None where none does."""
     found: dict[str, list[Circumstances]] = {name: [] for name in comparison.experiments}
     for record in comparison.records:
-        if record.experiment is not None and record.experiment.name in found:
-            found[record.experiment.name].append(record.circumstances)
+        if (name := experiment_name(record)) in found:
+            found[name].append(record.circumstances)
     base = found.get(comparison.base or "", [])
     packages = dict.fromkeys(name for of in found.values() for one in of for name in _versions_and_gpu(one))
     differing: dict[tuple[str, str, str], list[str]] = {}

@@ -23,7 +23,7 @@ from reports.render.formats import (
     pluralize,
     ratio,
 )
-from reports.render.frames import MEMORY_COUNTS, ComparisonRecords, failures
+from reports.render.frames import MEMORY_COUNTS, ComparisonRecords, experiment_name, failures
 from reports.render.tables import BASE_CELL, IS_BASE, Cell, Column, HtmlTable, experiment_cell
 
 EQUAL_BATCH, LARGEST_BATCH = "Throughput of each experiment", "Throughput of each at its largest batch"
@@ -70,9 +70,7 @@ def published_mfu_table(comparison: ComparisonRecords, rows: Sequence[Throughput
 def memory_and_size_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> HtmlTable:
     """Show memory, utilisation, the cost of targets, and numbers of parameters."""
     counts = {
-        record.experiment.name: {name: getattr(found, name) for name in MEMORY_COUNTS}
-        for record, found in comparison.of(Memory)
-        if record.experiment is not None
+        one.name: {name: getattr(found, name) for name in MEMORY_COUNTS} for one, found in comparison.runs(Memory)
     }
     sizes = [size for peaks in counts.values() for size in peaks.values() if size is not None]
     unit = memory_unit(max(sizes, default=GIB))
@@ -105,8 +103,7 @@ def memory_and_size_table(comparison: ComparisonRecords, rows: Sequence[Throughp
 def trials_table(comparison: ComparisonRecords) -> HtmlTable:
     """Show every batch size that was tried under a memory limit."""
     columns = [Column.text("experiment"), Column("batch"), Column.text("fits")]
-    tries = [(one, fit) for record, fit in comparison.of(BatchTrial) if (one := record.experiment) is not None]
-    tries.sort(key=lambda tried: (tried[0].method, tried[0].batch_size))
+    tries = sorted(comparison.runs(BatchTrial), key=lambda tried: (tried[0].method, tried[0].batch_size))
     rows = [
         [
             experiment_cell(comparison, one.name),
@@ -133,7 +130,7 @@ def runs_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Htm
 def failed_to_time(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list[str]:
     """Return the experiments whose timed runs all failed."""
     timed = {row.experiment for row in rows}
-    failed = {record.experiment.name for record, _ in failures(comparison) if record.experiment is not None}
+    failed = {experiment_name(record) for record, _ in failures(comparison)}
     return [name for name in comparison.experiments if name in failed and name not in timed]
 
 
