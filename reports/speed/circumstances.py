@@ -1,7 +1,6 @@
 """Methods, settings and environments of the experiments, failed runs, and losses."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from bench.config import FIELDS, Experiment, differing_fields
 from bench.environment.circumstances import Circumstances
@@ -12,15 +11,8 @@ from reports.render.formats import count, join_words, percent
 from reports.render.frames import ComparisonRecords, experiment_name, failures, losses_frame
 from reports.render.tables import UNTIMED, Cell, Column, HtmlTable, experiment_cell
 
+Facts = dict[str, list[str]]  # circumstances by name, each with several values where the records differ in it
 COMPARED = ("machine", "device", "threads", "processes", "precision", "compiled", "commit")
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """One circumstance, with several values where the records differ in it."""
-
-    name: str
-    values: Sequence[str]
 
 
 def methods_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> HtmlTable:
@@ -48,26 +40,26 @@ def differences_table(comparison: ComparisonRecords) -> HtmlTable | None:
     return HtmlTable.of_rows("Settings that differ", columns, rows)
 
 
-def common_settings(comparison: ComparisonRecords) -> list[Fact]:
+def common_settings(comparison: ComparisonRecords) -> Facts:
     """Return the settings that all experiments share."""
     experiments = list(comparison.experiments.values())
     differing = {"name", "seed", *differing_fields(experiments)}
-    return [fact for fact in setting_facts(experiments[0]) if fact.name not in differing] if experiments else []
+    return {name: values for name, values in setting_facts(experiments[0]).items() if name not in differing}
 
 
-def setting_facts(experiment: Experiment) -> list[Fact]:
+def setting_facts(experiment: Experiment) -> Facts:
     """Return all settings of an experiment."""
-    return [Fact(field, [format_setting(getattr(experiment, field))]) for field in FIELDS]
+    return {field: [format_setting(getattr(experiment, field))] for field in FIELDS}
 
 
-def environment_facts(comparison: ComparisonRecords) -> list[Fact]:
+def environment_facts(comparison: ComparisonRecords) -> Facts:
     """Return machine, device, versions and times of the records."""
     found = [record.circumstances for record in comparison.records]
-    facts = [Fact(name, _distinct_values(found, name)) for name in COMPARED]
+    facts = {name: _distinct_values(found, name) for name in COMPARED}
     started = sorted(one.started_at for one in found)
-    facts.append(Fact("started (UTC)", [" to ".join(dict.fromkeys((started[0], started[-1])))]))
+    facts["started (UTC)"] = [" to ".join(dict.fromkeys((started[0], started[-1])))]
     if any(record.format < RECOMPUTED_SINCE for record in comparison.records):
-        facts.append(Fact("FLOPs of a step", ["from an older format, maybe without recomputation in backward"]))
+        facts["FLOPs of a step"] = ["from an older format, maybe without recomputation in backward"]
     return facts
 
 
@@ -95,11 +87,11 @@ def environment_differences(comparison: ComparisonRecords) -> HtmlTable | None:
     return HtmlTable.of_rows("Circumstances that differ from the baseline's", columns, rows)
 
 
-def package_facts(comparison: ComparisonRecords) -> list[Fact]:
+def package_facts(comparison: ComparisonRecords) -> Facts:
     """Return the versions of packages, and the settings of the GPU."""
     found = [record.circumstances for record in comparison.records]
     names = dict.fromkeys(name for one in found for name in _versions_and_gpu(one))
-    return [Fact(name, _distinct_values(found, name)) for name in names]
+    return {name: _distinct_values(found, name) for name in names}
 
 
 def failures_table(comparison: ComparisonRecords) -> HtmlTable:

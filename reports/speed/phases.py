@@ -1,7 +1,6 @@
 """The phases of a training step as bars and as a table."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from markupsafe import Markup
 
@@ -19,24 +18,15 @@ NO_PHASES = "this run was not split into phases"
 NO_SUCH_PHASE = "no such phase: the method reads no text, or an older run compiled its forward as a whole"
 
 
-@dataclass(frozen=True, slots=True)
-class PhaseStyle:
-    """The look of a phase in chart and legend; adjacent phases differ in more than their colour."""
-
-    series: int
-    hatch: str
-    glyph: str
-
-
-PHASE_STYLES = {
-    "data": PhaseStyle(2, "++++", "▦"),
-    "augmentation": PhaseStyle(7, "----", "▤"),
-    "forward": PhaseStyle(1, "", "■"),
-    "image forward": PhaseStyle(1, "", "■"),
-    "text forward": PhaseStyle(4, "\\\\\\\\", "▧"),
-    "head and loss": PhaseStyle(6, "xxxx", "▩"),
-    "backward": PhaseStyle(5, "", "■"),
-    "optimizer": PhaseStyle(3, "////", "▨"),
+PHASE_STYLES = {  # number of the colour, hatch and glyph of a phase; adjacent ones differ in more than their colour
+    "data": (2, "++++", "▦"),
+    "augmentation": (7, "----", "▤"),
+    "forward": (1, "", "■"),
+    "image forward": (1, "", "■"),
+    "text forward": (4, "\\\\\\\\", "▧"),
+    "head and loss": (6, "xxxx", "▩"),
+    "backward": (5, "", "■"),
+    "optimizer": (3, "////", "▨"),
 }
 
 
@@ -47,7 +37,8 @@ def measured_phases(rows: Sequence[Throughput]) -> list[str]:
 
 def phase_keys(rows: Sequence[Throughput]) -> list[tuple[str, str, str]]:
     """Return class, glyph and name of each phase, for the legend."""
-    return [(f"c{PHASE_STYLES[phase].series}", PHASE_STYLES[phase].glyph, phase) for phase in measured_phases(rows)]
+    styles = ((phase, PHASE_STYLES[phase]) for phase in measured_phases(rows))
+    return [(f"c{series}", glyph, phase) for phase, (series, _, glyph) in styles]
 
 
 def describe_input_bound(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> str:
@@ -67,21 +58,19 @@ def phase_chart(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Ma
     """Draw the phases of a step in milliseconds, one bar per experiment."""
     split, described = [row for row in rows if row.figures["phases_ms"]], []
     with row_chart(len(split)) as (figure, axes):
-        axes.set_xlim(0, 1.04 * max(max(_ms_or_zero(row, "phases_ms"), _ms_or_zero(row, "step_ms")) for row in split))
+        axes.set_xlim(0, 1.04 * max(_ms_or_zero(row, name) for row in split for name in ("phases_ms", "step_ms")))
         for at, row in enumerate(split):
-            start = 0.0
+            start, durations = 0.0, []
             for phase in measured_phases([row]):
-                style, ms = PHASE_STYLES[phase], _ms_or_zero(row, PHASE + phase)
-                colour = SERIES[style.series - 1]
-                bar = axes.barh(
-                    at + 0.08, ms, 0.3, start, color=colour, edgecolor=PAPER, hatch=style.hatch, linewidth=1
-                )
+                (series, hatch, _), ms = PHASE_STYLES[phase], _ms_or_zero(row, PHASE + phase)
+                colour = SERIES[series - 1]
+                bar = axes.barh(at + 0.08, ms, 0.3, start, color=colour, edgecolor=PAPER, hatch=hatch, linewidth=1)
                 add_tooltip(bar[0], f"{phase}: {format_rate(ms)} ms, {percent(ms / _ms_or_zero(row, 'phases_ms'))}")
                 start += ms
+                durations.append(f"{phase} {format_rate(ms)}")
             whole = _ms_or_zero(row, "step_ms")
             axes.vlines(whole, at - 0.14, at + 0.3, color=INK, linewidth=2)
             write_row_label(axes, at, comparison.label(row.experiment), f"{format_rate(whole)} ms")
-            durations = [f"{phase} {format_rate(_ms_or_zero(row, PHASE + phase))}" for phase in measured_phases([row])]
             described.append(f"{comparison.label(row.experiment)} {', '.join(durations)}")
         axes.set_xlabel("milliseconds per step")
         return svg(figure, "phases", f"Milliseconds per step by phase: {'; '.join(described)}.")
