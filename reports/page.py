@@ -221,8 +221,7 @@ def _unmeasured_table(comparison: ComparisonRecords, tables: Sequence[HtmlTable]
     cells = (
         (column.title, cell.why, row[0].text)
         for table in tables
-        for group in table.groups
-        for row in group.rows
+        for row in table.rows
         for column, cell in zip(table.columns, row, strict=False)
     )
     for figure, reason, name in cells:

@@ -184,11 +184,7 @@ def _markdown_table(table: HtmlTable) -> str:
     def line(cells: Sequence[str]) -> str:
         return f"| {' | '.join(cells)} |"
 
-    rows = [
-        [_plain(f"{cell.text} ({cell.note})" if cell.note else cell.text) for cell in row]
-        for group in table.groups
-        for row in group.rows
-    ]
+    rows = [[_plain(f"{cell.text} ({cell.note})" if cell.note else cell.text) for cell in row] for row in table.rows]
     head = [column.title for column in table.columns]
     return "\n".join([line(head), line(["---"] * len(head)), *map(line, rows)])
 

@@ -78,30 +78,27 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """Rows under one heading; sorting keeps them together."""
-
-    title: str
-    rows: Sequence[Sequence[Cell]]
-
-
-@dataclass(frozen=True, slots=True)
 class HtmlTable:
     """A table whose first column names its rows."""
 
     name: str  # for screen readers
     columns: Sequence[Column]
-    groups: Sequence[Group]
+    groups: Mapping[str, Sequence[Sequence[Cell]]]  # rows by heading; sorting keeps those of a group together
+
+    @property
+    def rows(self) -> list[Sequence[Cell]]:
+        """The rows of all groups."""
+        return [row for rows in self.groups.values() for row in rows]
 
     @staticmethod
     def of_rows(name: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> "HtmlTable":
         """Return a table of one group without a heading."""
-        return HtmlTable(name, columns, [Group("", rows)])
+        return HtmlTable(name, columns, {"": rows})
 
     @staticmethod
     def of_groups(name: str, columns: Sequence[Column], groups: Mapping[str, Sequence[Sequence[Cell]]]) -> "HtmlTable":
         """Return a table of the groups that have rows, by their headings."""
-        return HtmlTable(name, columns, [Group(title, rows) for title, rows in groups.items() if rows])
+        return HtmlTable(name, columns, {title: rows for title, rows in groups.items() if rows})
 
 
 BASE_CELL = Cell("1", "base", 1)  # the ratio of the base to itself
