@@ -108,10 +108,7 @@ def build_factors(
         if abs(math.log(ratio)) >= SMALLEST_FACTOR
     ]
     rest = claim.speed_ratio / math.prod(one.value for one in factors)
-    return [
-        *factors,
-        RatioFactor(REST, rest, None, None, "unexplained", "published over the product of the others"),
-    ]
+    return [*factors, RatioFactor(REST, rest, None, None, "unexplained", "published over the product of the others")]
 
 
 def _measured_factors(
@@ -131,9 +128,8 @@ def _measured_factors(
 
 def _measured_factor(cause: str, found: Interval, evidence: PairEvidence) -> RatioFactor:
     low, high = (math.exp(one) if math.isfinite(one) else None for one in (found.low, found.high))
-    return RatioFactor(
-        cause, math.exp(found.value), low, high, "measured", f"{evidence.comparison}, records {evidence.digest}"
-    )
+    source = f"{evidence.comparison}, records {evidence.digest}"
+    return RatioFactor(cause, math.exp(found.value), low, high, "measured", source)
 
 
 def _quotient(one: Interval, other: Interval) -> Interval:
@@ -168,14 +164,11 @@ def _judge(
     by_method = as_published if claim.controlled is None else None if controlled is None else controlled.effect
     if by_method is None and published is not None:
         by_method = published.objective_effect
-    causes = dict[str, float]()
-    if published is not None:
-        causes = {cause: found.value for cause, found in published.ladder_parts if cause not in METHOD_CAUSES}
+    parts = published.ladder_parts if published is not None else ()
+    causes = {cause: found.value for cause, found in parts if cause not in METHOD_CAUSES}
     is_one_process = published is not None and published.processes == 1
-    unmeasured = (
-        math.log(prediction.communication_factor) if prediction.communication_factor and is_one_process else 0.0
-    )
-    return judge_claim(figure, by_method, as_published, causes, unmeasured)
+    factor = prediction.communication_factor if is_one_process else None
+    return judge_claim(figure, by_method, as_published, causes, math.log(factor) if factor else 0.0)
 
 
 def _obstacle(claim: PaperClaim, found: PairEvidence) -> str | None:

@@ -68,11 +68,8 @@ def claim_markdown(card: ClaimCard) -> str:
     if card.measured:
         lines += ["## Measured pairs", _markdown_table(_pairs_table(card))]
     lines += ["## The claim", "\n".join(f"- {name}: {_plain(text)}" for name, text in _facts(card).items())]
-    lines += [
-        "## The rule of the verdict",
-        CLAIM_RULE[0],
-        "\n".join(f"{n}. {x}" for n, x in enumerate(CLAIM_RULE[1:], 1)),
-    ]
+    rule = (f"{number}. {point}" for number, point in enumerate(CLAIM_RULE[1:], 1))
+    lines += ["## The rule of the verdict", CLAIM_RULE[0], "\n".join(rule)]
     lines += ["## A record that settles it", "```\n" + "\n".join(commands(card)) + "\n```"]
     return "\n\n".join(lines) + "\n"
 
@@ -116,7 +113,8 @@ def waterfall_chart(card: ClaimCard) -> Markup:
         axes.axvline(1, color=MUTED, linewidth=1)
         reached, ends = 1.0, [*NARROWEST]
         for row, one in enumerate(card.factors):
-            ends += draw_ratio_bar(axes, row, _row_label(one), reached, _estimate(one), *STYLES[one.basis])
+            label = "unexplained" if one.basis == "unexplained" else one.cause
+            ends += draw_ratio_bar(axes, row, label, reached, _estimate(one), *STYLES[one.basis])
             reached *= one.value
         whole = Estimate(card.claim.speed_ratio, None, None, "")
         ends += draw_ratio_bar(axes, len(card.factors), "published", 1.0, whole, SERIES[1])
@@ -167,16 +165,8 @@ def _pairs_table(card: ClaimCard) -> HtmlTable:
         estimate = card.in_unit(found.effect)
         cell = Cell.of(estimate.value, ratio, format_interval(estimate, ratio) or "no interval")
         source = Cell(found.comparison or "several comparisons", f"sha256 {found.digest}")
-        rows.append(
-            [
-                Cell(name, " and ".join(pair)),
-                cell,
-                Cell(found.repetitions),
-                Cell(found.fingerprint),
-                source,
-                Cell(found.changed_settings),
-            ]
-        )
+        texts = map(Cell, (found.repetitions, found.fingerprint))
+        rows.append([Cell(name, " and ".join(pair)), cell, *texts, source, Cell(found.changed_settings)])
     return HtmlTable.of_rows("Measured pairs", columns, rows)
 
 
@@ -196,7 +186,3 @@ def _plain(text: str) -> str:
 
 def _estimate(one: RatioFactor) -> Estimate:
     return Estimate(one.value, one.low, one.high, "")
-
-
-def _row_label(one: RatioFactor) -> str:
-    return "unexplained" if one.basis == "unexplained" else one.cause

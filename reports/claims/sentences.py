@@ -31,11 +31,9 @@ def summarize(card: ClaimCard) -> list[str]:
     if claim.is_lower_bound:
         sentences = [f"Published: more than {claim.published:g} {claim.unit}; the paper gives no figure."]
     if claim.speed_ratio is not None or claim.metric == "zero-shot accuracy":
-        sizes = (
-            ""
-            if prediction.released_sizes == prediction.equal_sizes
-            else (f" at one image size and {ratio(prediction.released_sizes)} at the image sizes of each recipe")
-        )
+        sizes = ""
+        if prediction.released_sizes != prediction.equal_sizes:
+            sizes = f" at one image size and {ratio(prediction.released_sizes)} at the image sizes of each recipe"
         sentences.append(f"Counted FLOPs predict {ratio(prediction.equal_sizes)} times the baseline's images/s{sizes}.")
     if card.counted is not None:
         sentences.append(f"Counted here: {card.counted:.3f} {claim.unit}.")
@@ -44,8 +42,7 @@ def summarize(card: ClaimCard) -> list[str]:
         measured = f"{_write(card, found.effect)}, {found.repetitions}, on {found.machine}{disturbed}"
         sentences.append(f"Measured, the {name} pair: {measured}.")
     if card.factors:
-        rest = card.factors[-1]
-        sentences.append(f"A factor of {ratio(rest.value)} is {REST}.")
+        sentences.append(f"A factor of {ratio(card.factors[-1].value)} is {REST}.")
     return sentences
 
 
@@ -58,24 +55,20 @@ def commands(card: ClaimCard) -> list[str]:
         return [f"{PROGRAM} list"]
     if claim.metric == "accuracy":
         names = dict.fromkeys(name for pair in pairs for name in pair)
-        protocols = {name: dict.fromkeys(one.partition(",")[0] for one in claim.protocols) for name in names}
+        protocols = dict.fromkeys(one.partition(",")[0] for one in claim.protocols)
+        options = f"--task {claim.task} --root IMAGENET" + "".join(f" --protocol {one}" for one in protocols)
         lines = [
             f"{PROGRAM} train {name} --data SHARDS --set seed=N --out runs/{name}    # for five seeds N"
             for name in names
         ]
-        for name, of_name in protocols.items():
-            options = "".join(f" --protocol {one}" for one in of_name)
-            lines.append(
-                f"{PROGRAM} transfer {name} --results runs/{name} --task {claim.task} --root IMAGENET{options}"
-            )
+        lines += [f"{PROGRAM} transfer {name} --results runs/{name} {options}" for name in names]
         folders = " ".join(f"runs/{name}" for name in names)
         return [*lines, f"{PROGRAM} claim {claim.name} --records {folders} --out card.html"]
     memory = " --memory-gib GIB" if claim.metric == "largest batch" else ""
-    allowed = {claim.controlled: ""}  # the others differ in more than the method
-    lines = [
-        f"{PROGRAM} measure {' '.join(pair)}{allowed.get(pair, ' --allow-differences')}{memory}{settings}"
-        for pair in pairs
-    ]
+    lines = []
+    for pair in pairs:
+        allowed = "" if pair == claim.controlled else " --allow-differences"  # in more than the method
+        lines.append(f"{PROGRAM} measure {' '.join(pair)}{allowed}{memory}{settings}")
     if claim.metric == "cost":
         baseline, experiment = claim.experiments
         lines.append(
