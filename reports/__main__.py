@@ -114,8 +114,13 @@ class ClaimReport:
 
     def run(self) -> int:
         """Read the records; print or write the card, or the list."""
-        damaged = list[str]()
-        rows = [record for folder in self.records for record in self._read(folder, damaged)]
+        damaged, rows = list[str](), list[Record]()
+        for folder in self.records:
+            if not folder.is_dir() and self.records != ClaimReport.records:
+                raise ValueError(f"{folder} is no folder; name folders of records with --records")
+            found, errors = read_intact_files(record_files(folder), read_record)
+            rows += found
+            damaged += errors
         if self.name is None:
             if self.out is not None:
                 raise ValueError(f"--out is for one claim: name it (there are {', '.join(read_claims())})")
@@ -130,13 +135,6 @@ class ClaimReport:
             writers = {".html": claim_page, ".md": claim_markdown}
             _write(self.out, choose(self.out.suffix, writers, "ending of --out")(card).encode())
         return _log_damaged(damaged)
-
-    def _read(self, folder: Path, damaged: list[str]) -> list[Record]:
-        if not folder.is_dir() and self.records != ClaimReport.records:
-            raise ValueError(f"{folder} is no folder; name folders of records with --records")
-        records, errors = read_intact_files(record_files(folder), read_record)
-        damaged += errors
-        return records
 
 
 @dataclass(frozen=True)

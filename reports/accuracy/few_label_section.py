@@ -1,7 +1,7 @@
 """The section on few labels, metrics of other tasks, and heads initialised from pre-training."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.catalog import RANDOM_INIT
 from bench.record import Transfer
@@ -75,9 +75,8 @@ def _curve_panels(comparison: ComparisonRecords, number: int, curves: Sequence[C
         shown = choose_curve_per_subject(own)
         lines, title = label_views.curve_lines(comparison, shown), f"{task}, {curves[0].protocol}"
         chart = label_views.label_chart(f"labels-{number}-{index}", title, lines, label_views.highest_bound(shown))
-        panels.append(
-            Panel(task, chart, label_curves.describe_shares_left_out(own), label_views.labels_table(comparison, own))
-        )
+        note, table = label_curves.describe_shares_left_out(own), label_views.labels_table(comparison, own)
+        panels.append(Panel(task, chart, note, table))
     labels = "few labels per class" if curves[0].label_unit == PER_CLASS else "the share of the labels"
     return PanelGroup(f"Accuracy against {labels}", label_curves.describe_repetition(curves), panels)
 
@@ -139,12 +138,9 @@ def _heads_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> Html
 
 def _random_head(curves: Sequence[Curve], curve: Curve) -> Curve | None:
     """Return the random head of the same tower on the same task; None for itself."""
-
-    def tower(one: Curve) -> tuple[object, ...]:
-        return one.subject, one.images, one.task, one.label_unit
-
-    same = (other for other in curves if tower(other) == tower(curve) and _initial_head(other) == RANDOM_HEAD)
-    return None if _initial_head(curve) == RANDOM_HEAD else next(same, None)
+    random_head = replace(curve, protocol=f"{INIT_PROTOCOL}, {RANDOM_HEAD}")
+    same = (other for other in curves if other.key == random_head.key)
+    return None if curve.key == random_head.key else next(same, None)
 
 
 def _verdict_sentences(comparison: ComparisonRecords, curves: Sequence[Curve], claims: Claims) -> list[str]:

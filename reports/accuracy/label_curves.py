@@ -56,16 +56,12 @@ class Curve:
     def gain(self, base: "Curve", labels: float) -> Estimate | None:
         """Return the gain over another curve at a number of labels, on the same draws of the same trainings."""
         ours, theirs = self.answers.get(labels, {}), base.answers.get(labels, {})
+        pairs = {run: (draws, theirs[run]) for run, draws in ours.items() if run in theirs}
         gains = {
-            run: gain
-            for run, draws in ours.items()
-            if (
-                gain := {
-                    draw: value - theirs[run][draw] for draw, value in draws.items() if draw in theirs.get(run, {})
-                }
-            )
+            run: {draw: draws[draw] - base_draws[draw] for draw in draws if draw in base_draws}
+            for run, (draws, base_draws) in pairs.items()
+            if draws.keys() & base_draws.keys()
         }
-        gains = {run: draws for run, draws in gains.items() if draws}
         return estimate_over_draws(gains) if gains else None
 
     def points(self) -> list[tuple[float, Estimate]]:

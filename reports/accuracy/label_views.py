@@ -75,20 +75,16 @@ def label_chart(name: str, text: str, lines: Sequence[CurveLine], highest: float
         axes.set_xticks(list(x_of.values()), [format_labels(unit, number).removesuffix(PERCENT) for number in numbers])
         axes.set_xlabel(f"{unit},{PERCENT}" if unit == SHARE else unit)
         chance = max(curve.majority for curve in curves)
-        axes.axhline(
-            chance, color=MUTED, linewidth=1, linestyle=(0, training_charts.reference_dashes(len(lines) - len(marked)))
-        )
+        dashes = training_charts.reference_dashes(len(lines) - len(marked))
+        axes.axhline(chance, color=MUTED, linewidth=1, linestyle=(0, dashes))
         for line in lines:
             shift = training_charts.SHIFT * (marked.index(line) - (len(marked) - 1) / 2) if line.marker else 0.0
             _draw_line(axes, line, x_of, training_charts.shifted_transform(axes, shift))
         ends = [(line.name, line.curve.points()[-1][1].value, line.colour) for line in lines]
         training_charts.write_labels(axes, [*ends, (training_charts.CHANCE, chance, MUTED)])
-        described = "; ".join(f"{line.name} {_describe_ends(line.curve)}" for line in lines)
-        return svg(
-            figure,
-            name,
-            f"{text}: accuracy against the {unit}. {described}; {training_charts.CHANCE} {write_accuracy(chance)}.",
-        )
+        described = [f"{line.name} {_describe_ends(line.curve)}" for line in lines]
+        described.append(f"{training_charts.CHANCE} {write_accuracy(chance)}")
+        return svg(figure, name, f"{text}: accuracy against the {unit}. {'; '.join(described)}.")
 
 
 def highest_bound(curves: Sequence[Curve]) -> float:
@@ -135,9 +131,8 @@ def labels_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> Html
         cells = [Cell.estimate(curve.at(labels), write_accuracy, NOT_SCORED) for labels in numbers]
         row = [subject_name_cell(comparison, curve.subject), images_cell(curve.images), Cell.of(curve.seeds), *cells]
         groups["References" if curve.is_reference else "Towers"].append(row)
-    return HtmlTable.of_groups(
-        f"{first.task}: accuracy by {first.protocol} against the {first.label_unit}", columns, groups
-    )
+    title = f"{first.task}: accuracy by {first.protocol} against the {first.label_unit}"
+    return HtmlTable.of_groups(title, columns, groups)
 
 
 def label_count_columns(curves: Sequence[Curve]) -> list[Column]:
@@ -177,14 +172,11 @@ def _metric_table(
     rows = []
     for key in sorted(values, key=lambda key: (index_or_end(order, key[0]), key[:2])):
         subject, images, per_class = key
-        name, seeds = (
-            subject_name_cell(comparison, subject),
-            len({run for runs in values[key].values() for run in runs}),
-        )
+        name, seeds = subject_name_cell(comparison, subject), {run for runs in values[key].values() for run in runs}
         if per_class is not None:
             name = Cell(name.text, f"{per_class} labelled per class", name.sort)
         cells = [_metric_cell(values[key].get(metric)) for metric in names]
-        rows.append([name, images_cell(images), Cell.of(seeds), *cells])
+        rows.append([name, images_cell(images), Cell.of(len(seeds)), *cells])
     sizes = f"{count(first.num_test)} test images; {count(first.num_train)} for training and validation."
     groups = {"Towers and features": rows, "Without image features": [last]}
     return title, HtmlTable.of_groups(title, columns, groups), sizes
