@@ -220,11 +220,8 @@ def _make_evidence(
     )
 
 
-def _first_of_each(records: Iterable[Record], pair: Pair) -> tuple[Experiment, Experiment]:
-    by_name: dict[str, Experiment] = {}
-    for record in records:
-        if record.experiment is not None:
-            by_name.setdefault(_base_name(record), record.experiment)
+def _first_of_each(records: Sequence[Record], pair: Pair) -> tuple[Experiment, Experiment]:
+    by_name = {_base_name(one): one.experiment for one in reversed(records) if one.experiment is not None}
     return by_name[pair[0]], by_name[pair[1]]
 
 

@@ -46,7 +46,7 @@ def history_page(history: CommitHistory, found: Sequence[Change], damaged: Seque
         "history.html",
         facts=_summary_facts(history),
         lead=_lead_sentences(history, changes),
-        machines=[(swatch(at), _machine_letter(at), machine) for at, machine in enumerate(history.machines)],
+        machines=[(swatch(at), _machine_letter(history, one), one) for at, one in enumerate(history.machines)],
         changes=_changes_table(history, changes),
         groups=groups,
         counters=_counters_table(history, changes),
@@ -130,12 +130,9 @@ def _size_cell(change: Change) -> Cell:
     return Cell(f"{change.size:.4g}x" if change.kind == "counted" else f"{ratio(change.size)}x", "", change.size)
 
 
-def _machine_cell(history: CommitHistory, line: Series) -> Cell:
-    return Cell(_machine_letter(history.machines.index(line.machine)))
-
-
-def _machine_letter(at: int) -> str:
+def _machine_letter(history: CommitHistory, machine: str) -> str:
     """Return the letter of a machine, A to Z, then its number."""
+    at = history.machines.index(machine)
     return chr(ord("A") + at) if at < 26 else str(at)  # noqa: PLR2004
 
 
@@ -159,14 +156,13 @@ def _changes_table(history: CommitHistory, changes: Sequence[Change]) -> HtmlTab
             Cell(change.series.benchmark.short, change.series.metric.name, change.series.benchmark.short),
             Cell(f"{'▼' if change.is_worse else '▲'} {change.kind}, {'worse' if change.is_worse else 'better'}"),
             _size_cell(change),
-            Cell(_format_level(change, change.old), "", change.old),
-            Cell(_format_level(change, change.new), "", change.new),
+            *(Cell(_format_level(change, level), "", level) for level in (change.old, change.new)),
             Cell(f"{change.before.short} … {change.after.short}"),
             Cell.of(change.p, p_value)
             if change.p is not None
             else Cell.not_applicable("a counter has no random variation"),
             Cell(f"{change.sides[0]} + {change.sides[1]}"),
-            _machine_cell(history, change.series),
+            Cell(_machine_letter(history, change.series.machine)),
         ]
         for change in changes
     ]
@@ -182,7 +178,7 @@ def _chart_panel(name: str, history: CommitHistory, lines: Sequence[Series], cha
     note = f"{lines[0].metric.name}, {lines[0].metric.better} is better" + (f"; noise {noise}" if noise else "")
     columns = [Column.text("commit"), Column("median"), Column("processes"), Column.text("each")]
     groups = {
-        f"machine {_machine_letter(history.machines.index(line.machine))}": [
+        f"machine {_machine_letter(history, line.machine)}": [
             [
                 Cell(point.commit.short, "", history.committed_at[point.commit]),
                 Cell(format_quantity(point.value, line.metric.unit), "", point.value),
@@ -223,7 +219,7 @@ def _counters_table(history: CommitHistory, changes: Sequence[Change]) -> HtmlTa
             Cell(UNMEASURED, "varies", why="processes of one commit differ, so it is not a counter here")
             if any(len({*point.runs}) > 1 for point in line.points)
             else Cell.of(changed.count(line)),
-            _machine_cell(history, line),
+            Cell(_machine_letter(history, line.machine)),
         ]
         for line in history.series
         if line.metric.is_counter

@@ -132,6 +132,4 @@ def join_words(parts: Sequence[str]) -> str:
 
 def method_title(experiment: Experiment) -> str:
     """Return the name of an experiment's method in its paper."""
-    method = experiment.method
-    title = TRAITS[method].title if method in TRAITS else method
-    return VARIANTS.get(experiment.name.partition("-")[0], title)
+    return VARIANTS.get(experiment.name.partition("-")[0], TRAITS[experiment.method].title)

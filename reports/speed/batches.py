@@ -81,9 +81,7 @@ def batches_section(comparison: ComparisonRecords, records: Sequence[Record]) ->
 
 def batch_size_runs(comparison: ComparisonRecords, records: Sequence[Record], kind: str | None) -> list[BatchSizeRuns]:
     """Collect runs and trials by experiment and batch size, in the order of the page; `kind` is a count of memory."""
-    first: dict[object, str] = {}
-    for experiment in comparison.experiments.values():
-        first.setdefault(settings_without_batch_size(experiment), experiment.name)
+    first = {settings_without_batch_size(one): one.name for one in reversed(comparison.experiments.values())}
     found: dict[tuple[str, int], BatchSizeRuns] = {}
     for record in records:
         one, measured = record.experiment, record.measured
@@ -208,28 +206,20 @@ def _batches_table(
         Column(MEMORY_COLUMNS[kind][0] if kind else "peak memory", UNIT_NAMES[unit]),
         *(Column.text(f"fits {limit / GIB:g} GiB") for limit in limits),
     ]
-    return HtmlTable.of_rows(
-        "Against the batch size", columns, [_batch_row(comparison, size, limits, unit) for size in sizes]
-    )
+    rows = [_batch_row(comparison, size, limits, unit) for size in sizes]
+    return HtmlTable.of_rows("Against the batch size", columns, rows)
 
 
 def _batch_row(comparison: ComparisonRecords, size: BatchSizeRuns, limits: Sequence[int], unit: int) -> list[Cell]:
     interval = geometric_mean_interval(size.runs)
     note = format_interval(interval, format_rate) or pluralize(len(size.runs), "run")
-    speed = (
-        Cell.of(median(size.runs), format_rate, note) if size.runs else Cell.not_applicable("not timed at this batch")
-    )
-    marks = {True: "✓ fits", False: "✕ out of memory"}
+    untimed, untried = Cell.not_applicable("not timed at this batch"), Cell.not_applicable("not tried")
+    marks = {True: Cell("✓ fits", "", 1), False: Cell("✕ out of memory", "", 0)}
     return [
         Cell.of_name(_family_label(comparison, size.experiment), size.experiment),
         Cell.of(size.batch_size, count),
-        speed,
+        Cell.of(median(size.runs), format_rate, note) if size.runs else untimed,
         Cell.of(len(size.runs)),
         Cell.figure(size.peak, lambda peak: format_memory(peak, unit), "no memory run at this batch"),
-        *(
-            Cell(marks[size.fits[limit]], "", int(size.fits[limit]))
-            if limit in size.fits
-            else Cell.not_applicable("not tried")
-            for limit in limits
-        ),
+        *(marks[size.fits[limit]] if limit in size.fits else untried for limit in limits),
     ]

@@ -135,15 +135,13 @@ def format_setting(value: object) -> str:
 def _method_row(
     comparison: ComparisonRecords, experiment: Experiment, figures: Mapping[str, float | None]
 ) -> list[Cell]:
-    method = TRAITS.get(experiment.method)
-    unknown = "this version has no description of the method"
+    method = TRAITS[experiment.method]
     text, rest = _head_flops_shares(figures)
     trained, tower = figures.get("trained_parameters"), figures.get("tower_parameters")
     outside = trained - tower if trained is not None and tower is not None else None
     return [
         experiment_cell(comparison, experiment.name),
-        Cell(method.reads) if method else Cell.not_applicable(unknown),
-        Cell(method.loss) if method else Cell.not_applicable(unknown),
+        *map(Cell, (method.reads, method.loss)),
         Cell("none", "", 0) if text == 0 else Cell.figure(text, percent, UNTIMED),
         Cell.figure(rest, percent, UNTIMED),
         Cell.figure(trained, count, UNTIMED),
