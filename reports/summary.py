@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from markupsafe import Markup
 
@@ -40,31 +39,31 @@ NOT_SCORED = "its tower was not scored at this budget"
 LargestBatch = tuple[ComparisonRecords, Sequence[Throughput]] | None  # the experiments at their largest batch size
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The sentences of the answer, notes that explain them, and warnings that limit them."""
-
-    lead: Sequence[Markup]
-    notes: Sequence[Markup]
-    warnings: Sequence[Markup]
-
-
 def answer_sentences(
     comparison: ComparisonRecords,
     rows: Sequence[Throughput],
     largest: LargestBatch,
     answers: Sequence[SubjectScore],
     claims: Claims,
-) -> Answer:
-    """Summarise the records; `largest` are the experiments at their largest batch size, where these were timed."""
-    notes = [
-        *rank_others(comparison, answers, claims),
-        *_flops_mismatch_notes(comparison, rows),
-        *_too_few_runs_notes(rows),
-    ]
-    speeds = [*_disturbance_sentences(comparison), *_speed_sentences(comparison, rows)]
-    speeds += _largest_batch_sentences(largest)
-    return Answer([*speeds, *accuracy_sentences(comparison, answers, claims)], notes, _warnings(comparison, rows))
+) -> dict[str, list[Markup]]:
+    """Summarise the records in sentences, notes that explain them, and warnings that limit them.
+
+    `largest` are the experiments at their largest batch size, where these were timed.
+    """
+    return {
+        "lead": [
+            *_disturbance_sentences(comparison),
+            *_speed_sentences(comparison, rows),
+            *_largest_batch_sentences(largest),
+            *accuracy_sentences(comparison, answers, claims),
+        ],
+        "notes": [
+            *rank_others(comparison, answers, claims),
+            *_flops_mismatch_notes(comparison, rows),
+            *_too_few_runs_notes(rows),
+        ],
+        "warnings": _warnings(comparison, rows),
+    }
 
 
 def headline_table(

@@ -41,7 +41,7 @@ class PairEvidence:
     comparison: str
     machine: str
     fingerprint: str  # machine and software
-    device: str
+    is_gpu: bool
     processes: int
     digest: str  # of the records
     repetitions: str  # in words: "5 runs each"
@@ -50,11 +50,6 @@ class PairEvidence:
     has_own_sizes: bool = True  # the two experiments have the image sizes of the claim's
     ladder_parts: Sequence[tuple[str, Interval]] = ()  # of a ladder, whole steps
     objective_effect: Interval | None = None  # of a ladder: the method with all else as at its end
-
-    @property
-    def is_gpu(self) -> bool:
-        """Whether the runs were on a GPU."""
-        return self.device == "cuda"
 
 
 def find_pair(claim: PaperClaim, pair: Pair, records: Iterable[Record]) -> PairEvidence | None:
@@ -211,7 +206,7 @@ def _make_evidence(
         comparison=records[0].comparison,
         machine=first.machine_and_gpu,
         fingerprint=summarize_machine(first),
-        device=first.device,
+        is_gpu=first.device == "cuda",
         processes=first.processes,
         digest=digest_of(records),
         repetitions=repetitions,

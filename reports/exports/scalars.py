@@ -15,7 +15,7 @@ from bench.environment.files import atomic_write, plain_name, read_intact_files
 from bench.history.observations import json_files, observations_of_record
 from bench.measure.throughput import window_rates
 from bench.record import Memory, Record, Speed, Training, Transfer, is_record, read_record
-from reports.render.frames import loss_curve_parts
+from reports.render.frames import experiment_name, loss_curve_parts
 
 EVENTS = "events.out.tfevents.0"  # the file name by which TensorBoard finds a run
 VERSION = "brain.Event:2"  # of the file's format
@@ -65,7 +65,8 @@ def scalars_of(records: Iterable[Record]) -> list[Scalars]:
     """Group the points by comparison, subject and seed, in this order."""
     groups: dict[tuple[str, str, int], list[Record]] = defaultdict(list)
     for record in records:
-        if (subject := _subject_of_points(record)) is not None:
+        if isinstance(record.measured, (Transfer, Training, Speed, Memory)):
+            subject = getattr(record.measured, "subject", experiment_name(record))
             seed = -1 if record.experiment is None else record.experiment.seed
             groups[record.comparison, subject, seed].append(record)
     return [
@@ -78,16 +79,6 @@ def scalars_of(records: Iterable[Record]) -> list[Scalars]:
         )
         for (comparison, subject, _), group in sorted(groups.items())
     ]
-
-
-def _subject_of_points(record: Record) -> str | None:
-    """Return the subject of the points of a record; None for a record without points."""
-    match record.measured:
-        case Transfer(subject=subject):
-            return subject
-        case Training() | Speed() | Memory() if record.experiment is not None:
-            return record.experiment.name
-    return None
 
 
 def _record_points(record: Record) -> Iterator[Scalar]:
