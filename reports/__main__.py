@@ -38,8 +38,7 @@ from bench.record import Record, comparison_of, comparisons, read_record, record
 from bench.statistics import fewest_rounds
 from reports.claims.card import make_card
 from reports.claims.evidence import files_of_claim
-from reports.claims.page import claim_document, claim_markdown, claim_page
-from reports.claims.sentences import claims_table
+from reports.claims.page import claim_document, claim_markdown, claim_page, claims_table
 from reports.exports import Format, export_figures, read_scalars, write_event_files
 from reports.history.changes import find_changes
 from reports.history.detection import few_commits_table, rates_table

@@ -1,4 +1,7 @@
-"""A claim's card as an HTML page, as Markdown and as a JSON document; equal cards give equal bytes."""
+"""A claim's card as an HTML page, as Markdown and as a JSON document, and the list of claims.
+
+Equal cards give equal bytes.
+"""
 
 import re
 from collections.abc import Sequence
@@ -8,12 +11,12 @@ import msgspec
 from markupsafe import Markup
 
 from bench.console.console import PROGRAM
-from bench.statistics import CLAIM_RULE, Estimate
-from reports.claims.card import Basis, ClaimCard, RatioFactor
-from reports.claims.sentences import commands, describe_speed_ratio, summarize, to_sentence
+from bench.console.tables import Table
+from bench.statistics import CLAIM_RULE, Estimate, Interval
+from reports.claims.card import REST, Basis, ClaimCard, RatioFactor
 from reports.explanation import draw_ratio_bar, scale_ratios
 from reports.render.document import render_template
-from reports.render.formats import INTERVAL, format_interval, ratio
+from reports.render.formats import INTERVAL, NBSP, format_interval, ratio
 from reports.render.svg import MUTED, SERIES, svg
 from reports.render.tables import Cell, Column, HtmlTable
 from reports.speed.charts import NARROWEST, row_chart
@@ -31,14 +34,14 @@ def claim_page(card: ClaimCard) -> str:
     return render_template(
         "claim.html",
         card=card,
-        verdict=to_sentence(card.judgement.text),
-        summary=summarize(card),
+        verdict=_to_sentence(card.judgement.text),
+        summary=_summarize(card),
         chart=waterfall_chart(card) if card.factors else None,
         factors=_factors_table(card) if card.factors else None,
         pairs=_pairs_table(card) if card.measured else None,
         rule=CLAIM_RULE,
         facts=_facts(card),
-        commands=commands(card),
+        commands=_commands(card),
     )
 
 
@@ -47,9 +50,9 @@ def claim_line(card: ClaimCard) -> Markup:
     return Markup(
         "<strong>At ViT-B/16 as published:</strong> {}. {} <strong>{}</strong> (<code>{} claim {}</code>)"
     ).format(
-        card.claim.title + describe_speed_ratio(card),
-        " ".join(summarize(card)[1:]),
-        to_sentence(card.judgement.text),
+        card.claim.title + _describe_speed_ratio(card),
+        " ".join(_summarize(card)[1:]),
+        _to_sentence(card.judgement.text),
         PROGRAM,
         card.claim.name,
     )
@@ -59,8 +62,8 @@ def claim_markdown(card: ClaimCard) -> str:
     """Return the card in Markdown."""
     lines = [
         f"# {_plain(card.claim.title)}",
-        f"**{to_sentence(_plain(card.judgement.text))}**",
-        *map(_plain, summarize(card)),
+        f"**{_to_sentence(_plain(card.judgement.text))}**",
+        *map(_plain, _summarize(card)),
         f"> {_plain(card.claim.quote)}\n>\n> {_plain(f'{card.claim.source}, {card.claim.where}')}",
     ]
     if card.factors:
@@ -70,7 +73,7 @@ def claim_markdown(card: ClaimCard) -> str:
     lines += ["## The claim", "\n".join(f"- {name}: {_plain(text)}" for name, text in _facts(card).items())]
     rule = (f"{number}. {point}" for number, point in enumerate(CLAIM_RULE[1:], 1))
     lines += ["## The rule of the verdict", CLAIM_RULE[0], "\n".join(rule)]
-    lines += ["## A record that settles it", "```\n" + "\n".join(commands(card)) + "\n```"]
+    lines += ["## A record that settles it", "```\n" + "\n".join(_commands(card)) + "\n```"]
     return "\n\n".join(lines) + "\n"
 
 
@@ -186,3 +189,97 @@ def _plain(text: str) -> str:
 
 def _estimate(one: RatioFactor) -> Estimate:
     return Estimate(one.value, one.low, one.high, "")
+
+
+def claims_table(cards: Sequence[ClaimCard]) -> Table:
+    """List the claims, each with its predictions, its measured pairs and its verdict."""
+    rows = [
+        {
+            "claim": card.claim.name,
+            "published": f"{card.claim.published:g} {card.claim.unit}",
+            "FLOPs": _short_prediction(card),
+            "measured": "; ".join(f"{name} {_write(card, found.effect)}" for name, _, found in card.measured) or "-",
+            "verdict": card.judgement.text,
+        }
+        for card in cards
+    ]
+    return Table("Claims of papers", rows, f"One claim in full: {PROGRAM} claim NAME --records FOLDER --out FILE.html")
+
+
+def _summarize(card: ClaimCard) -> list[str]:
+    """Say what was published, predicted and measured, one sentence each."""
+    claim, prediction = card.claim, card.prediction
+    sentences = [f"Published: {claim.published:g} {claim.unit}{_describe_speed_ratio(card)}."]
+    if claim.is_lower_bound:
+        sentences = [f"Published: more than {claim.published:g} {claim.unit}; the paper gives no figure."]
+    if claim.speed_ratio is not None or claim.metric == "zero-shot accuracy":
+        sizes = ""
+        if prediction.released_sizes != prediction.equal_sizes:
+            sizes = f" at one image size and {ratio(prediction.released_sizes)} at the image sizes of each recipe"
+        sentences.append(f"Counted FLOPs predict {ratio(prediction.equal_sizes)} times the baseline's images/s{sizes}.")
+    if card.counted is not None:
+        sentences.append(f"Counted here: {card.counted:.3f} {claim.unit}.")
+    for name, _, found in card.measured:
+        disturbed = " while other work disturbed it" if found.is_disturbed else ""
+        measured = f"{_write(card, found.effect)}, {found.repetitions}, on {found.machine}{disturbed}"
+        sentences.append(f"Measured, the {name} pair: {measured}.")
+    if card.factors:
+        sentences.append(f"A factor of {ratio(card.factors[-1].value)} is {REST}.")
+    return sentences
+
+
+def _commands(card: ClaimCard) -> list[str]:
+    """Return the command lines whose records would decide the claim."""
+    claim = card.claim
+    settings = "".join(f" --set {one}" for one in claim.settings)
+    pairs = [pair for pair in (claim.experiments, claim.controlled) if pair is not None]
+    if claim.metric in ("FLOPs", "zero-shot accuracy"):
+        return [f"{PROGRAM} list"]
+    if claim.metric == "accuracy":
+        names = dict.fromkeys(name for pair in pairs for name in pair)
+        protocols = dict.fromkeys(one.partition(",")[0] for one in claim.protocols)
+        options = f"--task {claim.task} --root IMAGENET" + "".join(f" --protocol {one}" for one in protocols)
+        lines = [
+            f"{PROGRAM} train {name} --data SHARDS --set seed=N --out runs/{name}    # for five seeds N"
+            for name in names
+        ]
+        lines += [f"{PROGRAM} transfer {name} --results runs/{name} {options}" for name in names]
+        folders = " ".join(f"runs/{name}" for name in names)
+        return [*lines, f"{PROGRAM} claim {claim.name} --records {folders} --out card.html"]
+    memory = " --memory-gib GIB" if claim.metric == "largest batch" else ""
+    lines = []
+    for pair in pairs:
+        allowed = "" if pair == claim.controlled else " --allow-differences"  # in more than the method
+        lines.append(f"{PROGRAM} measure {' '.join(pair)}{allowed}{memory}{settings}")
+    if claim.metric == "cost":
+        baseline, experiment = claim.experiments
+        lines.append(
+            f"{PROGRAM} explain {experiment} --baseline {baseline} --factors kernel global_negatives{settings}"
+        )
+    return [*lines, f"{PROGRAM} claim {claim.name} --records results --out card.html"]
+
+
+def _to_sentence(text: str) -> str:
+    """Begin a clause with a capital letter and end it."""
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _describe_speed_ratio(card: ClaimCard) -> str:
+    """Return the ratio of speeds that a claim on cost means, as the end of a sentence; else nothing."""
+    if card.claim.speed_ratio is None:
+        return ""
+    return f", which is {ratio(card.claim.speed_ratio)} times the baseline's images per GPU-hour"
+
+
+def _short_prediction(card: ClaimCard) -> str:
+    if card.counted is not None:
+        return f"{card.counted:.3f} %"
+    if card.claim.speed_ratio is None:
+        return "-"
+    both = dict.fromkeys(map(ratio, (card.prediction.equal_sizes, card.prediction.released_sizes)))
+    return " to ".join(both)
+
+
+def _write(card: ClaimCard, found: Interval) -> str:
+    estimate = card.in_unit(found)
+    return f"{ratio(estimate.value)}{NBSP}({format_interval(estimate, ratio) or 'no interval'})"
