@@ -8,7 +8,7 @@ from bench.experiments import TRAITS
 from bench.measure.summary import Throughput
 from bench.record import RECOMPUTED_SINCE
 from reports.render.formats import count, join_words, percent
-from reports.render.frames import ComparisonRecords, experiment_name, failures, losses_frame
+from reports.render.frames import ComparisonRecords, experiment_name, failures, group_by, losses_frame
 from reports.render.tables import UNTIMED, Cell, Column, HtmlTable, experiment_cell
 
 Facts = dict[str, list[str]]  # circumstances by name, each with several values where the records differ in it
@@ -65,10 +65,8 @@ def environment_facts(comparison: ComparisonRecords) -> Facts:
 
 def environment_differences(comparison: ComparisonRecords) -> HtmlTable | None:
     """Show the circumstances that differ from those of the base; None where none does."""
-    found: dict[str, list[Circumstances]] = {name: [] for name in comparison.experiments}
-    for record in comparison.records:
-        if (name := experiment_name(record)) in found:
-            found[name].append(record.circumstances)
+    by_name = group_by(comparison.records, experiment_name)
+    found = {name: [record.circumstances for record in by_name.get(name, [])] for name in comparison.experiments}
     base = found.get(comparison.base or "", [])
     packages = dict.fromkeys(name for of in found.values() for one in of for name in _versions_and_gpu(one))
     differing: dict[tuple[str, str, str], list[str]] = {}
