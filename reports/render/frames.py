@@ -20,8 +20,13 @@ from reports.render.formats import method_title
 K = TypeVar("K")
 V = TypeVar("V")
 M = TypeVar("M", bound=Measured)
-# Counts of peak memory; two kinds are never in one column.
-MEMORY_COUNTS = ("peak_allocated_bytes", "peak_reserved_bytes", "process_bytes", "peak_rss_bytes", "peak_tensor_bytes")
+MEMORY_COUNTS = {  # title and note of the column of each count of peak memory; two kinds are never in one column
+    "peak_allocated_bytes": ("peak allocated", "tensors on the device"),
+    "peak_reserved_bytes": ("peak reserved", "the allocator's share of the device"),
+    "process_bytes": ("process", "on the device, from NVML"),
+    "peak_rss_bytes": ("peak resident", "above imports and data"),
+    "peak_tensor_bytes": ("tensors", "counted, equal on every run"),
+}
 # Fields in which an experiment may differ from itself at another batch size; its speed is independent of the seed.
 BY_BATCH = {"name", "seed", "images", "warmup_images", *BATCH_SIZE_FIELDS}
 

@@ -37,7 +37,6 @@ from reports.render.svg import (
 )
 from reports.render.tables import Cell, Column, HtmlTable
 from reports.speed.charts import series_style
-from reports.speed.speed_tables import MEMORY_COLUMNS
 
 WIDTH, HEIGHT = 440, 270
 LEFT, RIGHT, FOOT, TOP = 42, 104, 44, 10
@@ -75,7 +74,7 @@ def batches_section(comparison: ComparisonRecords, records: Sequence[Record]) ->
     return charts | {
         "table": _batches_table(comparison, sizes, limits, kind),
         "limits": [limit / GIB for limit in limits],
-        "kind": f"{MEMORY_COLUMNS[kind][0]}, {UNIT_NAMES[memory_unit(_memory_axis_end(held, limits))]}" if kind else "",
+        "kind": f"{MEMORY_COUNTS[kind][0]}, {UNIT_NAMES[memory_unit(_memory_axis_end(held, limits))]}" if kind else "",
     }
 
 
@@ -203,7 +202,7 @@ def _batches_table(
         Column("batch", "images per step"),
         Column("images/s", "median of runs, 95 %"),
         Column("runs"),
-        Column(MEMORY_COLUMNS[kind][0] if kind else "peak memory", UNIT_NAMES[unit]),
+        Column(MEMORY_COUNTS[kind][0] if kind else "peak memory", UNIT_NAMES[unit]),
         *(Column.text(f"fits {limit / GIB:g} GiB") for limit in limits),
     ]
     rows = [_batch_row(comparison, size, limits, unit) for size in sizes]

@@ -29,13 +29,6 @@ from reports.render.tables import BASE_CELL, IS_BASE, Cell, Column, HtmlTable, e
 EQUAL_BATCH, LARGEST_BATCH = "Throughput of each experiment", "Throughput of each at its largest batch"
 SUITES_FILE = "suites.json"
 ONE_RUN = "one run: an interval needs two"
-MEMORY_COLUMNS = {  # title and note
-    "peak_allocated_bytes": ("peak allocated", "tensors on the device"),
-    "peak_reserved_bytes": ("peak reserved", "the allocator's share of the device"),
-    "process_bytes": ("process", "on the device, from NVML"),
-    "peak_rss_bytes": ("peak resident", "above imports and data"),
-    "peak_tensor_bytes": ("tensors", "counted, equal on every run"),
-}
 
 
 def throughput_table(comparison: ComparisonRecords, rows: Sequence[Throughput], title: str = EQUAL_BATCH) -> HtmlTable:
@@ -79,7 +72,7 @@ def memory_and_size_table(comparison: ComparisonRecords, rows: Sequence[Throughp
     by_name = {row.experiment: row for row in rows}
     columns = [
         Column.text("experiment"),
-        *(Column(title, f"{UNIT_NAMES[unit]}, {note}") for title, note in map(MEMORY_COLUMNS.__getitem__, kept)),
+        *(Column(title, f"{UNIT_NAMES[unit]}, {note}") for title, note in map(MEMORY_COUNTS.__getitem__, kept)),
         *([] if kept else [Column("peak memory", "GiB")]),
         *(Column(name.removeprefix(UTILISATION), "mean over the windows") for name in busy),
         Column("captions/s", "converted to targets, once"),
