@@ -161,8 +161,8 @@ def curve_chart(curves: Mapping[str, Sequence[PlanPoint]]) -> Markup:
                 fill = PAPER if point.waiting > 1 / 2 else colour
                 waiting = f"{percent(point.waiting, 0)} of the step is communication"
                 text = f"{name} on {point.gpus:,}: {percent(point.share, 0)} of one alone, {waiting}"
-                edge = {"markeredgecolor": colour, "markeredgewidth": 1, "clip_on": False}
-                draw_marks(axes, [point.gpus], [point.share], marker, fill, text, **edge)
+                x, y = [point.gpus], [point.share]
+                draw_marks(axes, x, y, marker, fill, text, markeredgecolor=colour, markeredgewidth=1, clip_on=False)
             ends.append((name, last.share, colour))
             descriptions.append(f"{name} {percent(last.share, 0)} on {last.gpus:,}")
         label_line_ends(axes, ends, longest=19)
