@@ -1,7 +1,6 @@
 """Records -> one HTML document. A pure function: equal records give equal bytes."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
 
 import msgspec
 from markupsafe import Markup
@@ -207,8 +206,8 @@ def _nested_tables(section: object) -> list[HtmlTable]:
         inside = section.values()
     elif isinstance(section, (list, tuple)):
         inside = section
-    elif is_dataclass(section):
-        inside = [getattr(section, field.name) for field in fields(section)]
+    elif isinstance(section, Panel):
+        inside = [section.table]
     return [table for one in inside for table in _nested_tables(one)]
 
 

@@ -1,7 +1,7 @@
 """The section on few labels, metrics of other tasks, and heads initialised from pre-training."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from bench.catalog import RANDOM_INIT
 from bench.record import Transfer
@@ -23,16 +23,6 @@ from reports.speed.charts import legend
 STYLES = {COPIED_ROWS: (0, "o"), CLASS_NAMES: (3, "^"), PROMPTS: (2, "v"), RANDOM_HEAD: (1, "s")}
 RANDOM_DASHES = (5.0, 2.5)
 VERDICTS: Sequence[Difference] = ("better", "not distinguishable", "worse", "no interval")
-
-
-@dataclass(frozen=True, slots=True)
-class PanelGroup:
-    """Small charts under one heading."""
-
-    title: str
-    note: str
-    panels: Sequence[Panel]
-    tables: Sequence[HtmlTable] = ()  # of all panels
 
 
 def head_differences(comparison: ComparisonRecords) -> dict[Key, Estimate]:
@@ -68,8 +58,7 @@ def few_label_section(comparison: ComparisonRecords, claims: Claims) -> dict[str
     }
 
 
-def _curve_panels(comparison: ComparisonRecords, number: int, curves: Sequence[Curve]) -> PanelGroup:
-    """Draw one protocol, one chart per task."""
+def _curve_panels(comparison: ComparisonRecords, number: int, curves: Sequence[Curve]) -> dict[str, object]:
     panels = []
     for index, (task, own) in enumerate(group_by(curves, lambda curve: curve.task).items()):
         shown = choose_curve_per_subject(own)
@@ -78,10 +67,11 @@ def _curve_panels(comparison: ComparisonRecords, number: int, curves: Sequence[C
         note, table = label_curves.describe_shares_left_out(own), label_views.labels_table(comparison, own)
         panels.append(Panel(task, chart, note, table))
     labels = "few labels per class" if curves[0].label_unit == PER_CLASS else "the share of the labels"
-    return PanelGroup(f"Accuracy against {labels}", label_curves.describe_repetition(curves), panels)
+    note = label_curves.describe_repetition(curves)
+    return {"title": f"Accuracy against {labels}", "note": note, "panels": panels}
 
 
-def _head_panels(comparison: ComparisonRecords, number: int, curves: Sequence[Curve]) -> PanelGroup:
+def _head_panels(comparison: ComparisonRecords, number: int, curves: Sequence[Curve]) -> dict[str, object]:
     """Draw the heads of each tower on each task; the charts of one task have equal axes.
 
     The random-init baseline has a chart of its own only where no tower was trained.
@@ -98,7 +88,8 @@ def _head_panels(comparison: ComparisonRecords, number: int, curves: Sequence[Cu
             name = f"heads-{number}-{task_index}-{index}"
             chart = label_views.label_chart(name, f"{title}, heads", lines[subject], highest)
             panels.append(Panel(title, chart, label_curves.describe_shares_left_out(own)))
-    return PanelGroup(f"Against the {curves[0].label_unit}", label_curves.describe_repetition(curves), panels, tables)
+    note = label_curves.describe_repetition(curves)
+    return {"title": f"Against the {curves[0].label_unit}", "note": note, "panels": panels, "tables": tables}
 
 
 def _initial_head(curve: Curve) -> str:
