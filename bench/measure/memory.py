@@ -46,10 +46,9 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     peak = PeakMemory(device)
     run = build_train_state(stream)
     check_finite(take_full_rate_steps(run, steps), steps, stream)
-    group = world_group()
-    of_ranks = all_gather_objects(peak.read(), group)
-    peaks = max_over_ranks(of_ranks)
-    is_sharded = experiment.sharding != "ddp" and group is not None
+    of_ranks = all_gather_objects(peak.read())
+    peaks, is_alone = max_over_ranks(of_ranks), world_group() is None
+    is_sharded = experiment.sharding != "ddp" and not is_alone
     trained_parameters = count_trained_parameters(run.model)
     del run  # the uncompiled model of the count needs its memory
     return Memory(
@@ -60,7 +59,7 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
         peak_reserved_bytes=peaks.reserved,
         process_bytes=peaks.process,
         peak_tensor_bytes=None if is_sharded else _count_if_it_fits(stream),
-        rank_peak_bytes=() if group is None else tuple(one.allocated or one.rss or 0 for one in of_ranks),
+        rank_peak_bytes=() if is_alone else tuple(one.allocated or one.rss or 0 for one in of_ranks),
     )
 
 

@@ -10,15 +10,15 @@ from bench.environment.files import LISTING_SECONDS, hold_lock, make_folders
 from bench.environment.links import RankState, RankStates
 from bench.environment.machine import default_device, describe_processors, package_versions
 from bench.environment.rank_info import describe_node, torchrun_env
-from bench.train.distributed import all_gather_objects, barrier, world_group
+from bench.train.distributed import all_gather_objects, barrier
 
 
 def read_rank_states(results: Path) -> RankStates:
     """Read the states of all ranks. Rank 0 writes a file to the results folder and locks it, while the others look."""
-    group, rank_info, device = world_group(), torchrun_env(), default_device()
-    barrier(group)
+    rank_info, device = torchrun_env(), default_device()
+    barrier()
     now = time.time()
-    first_clock, name = all_gather_objects((now, f".shared-{uuid4().hex}"), group)[0]
+    first_clock, name = all_gather_objects((now, f".shared-{uuid4().hex}"))[0]
     shared = results / name
     visible_after: float | None = 0.0
     is_locked_out: bool | None = True
@@ -26,15 +26,15 @@ def read_rank_states(results: Path) -> RankStates:
         make_folders(results)
         try:
             with shared.open("xb") as file, hold_lock(file):
-                barrier(group)
-                barrier(group)
+                barrier()
+                barrier()
         finally:
             shared.unlink(missing_ok=True)
     else:
-        barrier(group)
+        barrier()
         visible_after = _wait_until_listed(shared)
         is_locked_out = None if visible_after is None else _is_locked_out(shared)
-        barrier(group)
+        barrier()
     own = RankState(
         node=describe_node(),
         processors=describe_processors(device),
@@ -44,7 +44,7 @@ def read_rank_states(results: Path) -> RankStates:
         visible_after_seconds=visible_after,
         is_locked_out=is_locked_out,
     )
-    return RankStates(ranks=tuple(all_gather_objects(own, group)))
+    return RankStates(ranks=tuple(all_gather_objects(own)))
 
 
 def _wait_until_listed(path: Path) -> float | None:

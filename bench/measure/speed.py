@@ -67,11 +67,11 @@ def measure_speed(
         check_finite(take_full_rate_steps(run, warmup_steps), warmup_steps, run.stream)
         first_step = heat_device(run, experiment.warmup_steps)
 
-    wait_before, group, count = run.stream.wait_seconds, world_group(), experiment.steps_per_window
+    wait_before, count = run.stream.wait_seconds, experiment.steps_per_window
     timed_steps = range(first_step, first_step + experiment.windows * count)
     windows = [timed_steps[first : first + count] for first in range(0, len(timed_steps), count)]
     (seconds, graphs, slowed), readings = time_all_windows(run, windows)
-    graphs, slowed = (all_reduce_max(figures, device, group) for figures in (graphs, slowed))
+    graphs, slowed = (all_reduce_max(figures, device) for figures in (graphs, slowed))
     void = describe_void_windows(graphs, slowed)
     kept = [index for index in range(len(windows)) if f"window {index + 1}" not in void]
     if not kept:
@@ -122,19 +122,18 @@ def _rank_figures(
 
     The reading of the CPU time of other processes becomes that of `others_busy`.
     """
-    group = world_group()
-    if group is None:
+    if world_group() is None:
         return {}
     host = platform.node() + (f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else "")
     medians = {PHASE_FIGURE.format(name): 1000 * median(seconds) for name, seconds in phases.items()}
     own = medians | {WAIT_FIGURE: wait_share} | readings.figures
-    ranks = all_gather_objects((host, own), group)
+    ranks = all_gather_objects((host, own))
     names = [name for name in own if all(name in figures for _, figures in ranks)]
     if OTHERS_BUSY in names:
         names.remove(OTHERS_BUSY)
         readings.figures[OTHERS_BUSY] = others_busy(ranks)
     return {
-        "rank_window_seconds": all_gather_floats(window_seconds, device, group),
+        "rank_window_seconds": all_gather_floats(window_seconds, device),
         "rank_figures": {name: tuple(figures[name] for _, figures in ranks) for name in names},
         "rank_hosts": tuple(host for host, _ in ranks),
     }
@@ -162,7 +161,7 @@ def heat_device(run: TrainState, step: int) -> int:
         with clock(device) as elapsed:
             take_full_rate_steps(run, range(step, step + count))
         step += count
-        (seconds,) = all_reduce_max([seconds + elapsed.seconds], device, world_group())
+        (seconds,) = all_reduce_max([seconds + elapsed.seconds], device)
     return step
 
 
@@ -197,7 +196,7 @@ def describe_void_windows(graphs: Sequence[float], slowed: Sequence[float]) -> d
 def time_one_window(run: TrainState, window: range) -> tuple[float, float]:
     """Take steps after a barrier; return this rank's seconds and the number of graphs compiled in them."""
     before = count_graphs()
-    barrier(world_group())
+    barrier()
     with clock(run.stream.device) as elapsed:
         losses = take_full_rate_steps(run, window)
     check_finite(losses, window, run.stream)
@@ -270,7 +269,7 @@ def measure_phases(run: TrainState, steps: Iterable[int]) -> dict[str, tuple[flo
         while has_new_graphs:
             before = count_graphs()
             step_seconds = _time_step(run, k, modules)
-            has_new_graphs = any(all_reduce_max([float(count_graphs() - before)], device, world_group()))
+            has_new_graphs = any(all_reduce_max([float(count_graphs() - before)], device))
         for name, elapsed in step_seconds.items():
             seconds[name].append(elapsed)
     return {name: tuple(values) for name, values in seconds.items()}

@@ -9,8 +9,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from bench.config import Experiment
 from bench.train.build import build_train_state, check_finite, first_steps_by_size, load_data, take_full_rate_steps
-from bench.train.distributed import world_group
-from losses.collectives import rank_and_world_size
+from bench.train.distributed import world_rank
 
 TRACED_STEPS = 3
 
@@ -23,7 +22,7 @@ def trace(experiment: Experiment, device: torch.device, results: Path, path: Pat
     run = build_train_state(load_data(experiment, device, results))
     first, warmup_steps = experiment.warmup_steps, first_steps_by_size(experiment, experiment.warmup_steps)
     check_finite(take_full_rate_steps(run, warmup_steps), warmup_steps, run.stream)
-    with _trace_to(device, path) if rank_and_world_size(world_group())[0] == 0 else nullcontext():
+    with _trace_to(device, path) if world_rank() == 0 else nullcontext():
         for k in range(first, first + TRACED_STEPS):
             with record_function(f"step {k}"):
                 take_full_rate_steps(run, [k])

@@ -13,7 +13,7 @@ from bench.environment.machine import current_circumstances
 from bench.environment.rank_info import describe_node, torchrun_env
 from bench.profilers.clock import clock
 from bench.record import Record, comparison_of, write_record
-from bench.train.distributed import WATCHDOG_TIMEOUT, all_gather_objects, barrier, world_group
+from bench.train.distributed import WATCHDOG_TIMEOUT, all_gather_objects, barrier
 from losses.collectives import Group
 
 WARMUPS, REPETITIONS = 3, 15
@@ -29,7 +29,7 @@ def measure_links(size: int, device: torch.device) -> LinkSpeed:
     numbers of processes.
     """
     local, ranks = torchrun_env().local_world_size, dist.get_world_size()
-    if {*all_gather_objects(local, world_group())} != {local}:
+    if {*all_gather_objects(local)} != {local}:
         raise ValueError("the nodes have different numbers of processes: start equally many on each")
     nodes, (node, local_rank) = ranks // local, divmod(dist.get_rank(), local)
     within = [_new_group(range(first, first + local)) for first in range(0, ranks, local)][node]
@@ -37,12 +37,12 @@ def measure_links(size: int, device: torch.device) -> LinkSpeed:
     speed = latency = network_speed = network_latency = None
     slowest_node = ""
     if local > 1:
-        found = all_gather_objects((*_measure(size, device, within, 2 * (local - 1)), describe_node()), world_group())
+        found = all_gather_objects((*_measure(size, device, within, 2 * (local - 1)), describe_node()))
         speed, _, slowest_node = min(found)
         latency = max(of_rank for _, of_rank, _ in found)
     if nodes > 1:
         timed = _measure(size, device, between, 2 * math.ceil(math.log2(nodes)))
-        speeds, latencies = zip(*all_gather_objects(timed, world_group()), strict=True)
+        speeds, latencies = zip(*all_gather_objects(timed), strict=True)
         network_speed, network_latency = min(speeds), max(latencies)
     return LinkSpeed(
         backend=dist.get_backend(),
@@ -79,7 +79,7 @@ def _all_reduce_seconds(numbers: int, device: torch.device, group: Group) -> lis
     values, matrix = torch.zeros(numbers, device=device), torch.ones(WIDTH, WIDTH, device=device)
     seconds, calls = [], CALLS_ON_GPU if device.type == "cuda" else 1
     for _ in range(WARMUPS + REPETITIONS):
-        barrier(world_group())
+        barrier()
         for _ in range(WORK):
             torch.mm(matrix, matrix)
         with clock(device) as elapsed:

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from bench.config import Experiment
 from bench.data.transforms import denormalise, normalise
 from bench.methods import Images, Loss, Method, get_method
-from bench.train.distributed import world_group
+from bench.train.distributed import world_size
 from losses.chunks import loss_dtype
-from losses.collectives import ProcessGroupLike, rank_and_world_size
+from losses.collectives import ProcessGroupLike
 from losses.psnr import psnr_loss, scheduled_error
 from models.image_tower import ImageTower
 from models.range_augment import RangeAugment
@@ -25,7 +25,7 @@ def get_augmented_method(experiment: Experiment) -> Method[Any, Any]:
     method = get_method(experiment.method)
     if experiment.augmentation == "none":
         return method
-    images_per_step = experiment.mean_batch_size * rank_and_world_size(world_group())[1]
+    images_per_step = experiment.mean_batch_size * world_size()
     num_steps = max(1, round(experiment.images / images_per_step))
 
     def build_model(tower: ImageTower, experiment: Experiment) -> nn.Module:

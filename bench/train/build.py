@@ -31,10 +31,9 @@ from bench.profilers.clock import clock
 from bench.profilers.counters import count_forward_flops
 from bench.towers.patches import require_whole_patches
 from bench.train.augmentation import get_augmented_method
-from bench.train.distributed import world_group
+from bench.train.distributed import world_group, world_rank, world_size
 from bench.train.not_finite import NotFiniteError
 from bench.train.step import Step, make_step
-from losses.collectives import rank_and_world_size
 from models.image_tower import ImageTower, build_image_tower
 from models.tower_blocks import checkpoint_activations
 
@@ -70,7 +69,7 @@ def load_data(experiment: Experiment, device: torch.device, results: Path) -> St
 
     The pack's captions are turned into targets here, at the experiment's lengths; those of shards batch by batch.
     """
-    (rank, ranks), method = rank_and_world_size(world_group()), get_method(experiment.method)
+    rank, ranks, method = world_rank(), world_size(), get_method(experiment.method)
     if experiment.data != PACK_DATA:
         shards = open_experiment_shards(experiment, results / CACHE)
         workers = resolve_workers(experiment, device)

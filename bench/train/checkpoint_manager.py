@@ -30,7 +30,7 @@ from bench.train.checkpoints import (
     require_same_experiment,
     write_checkpoint,
 )
-from bench.train.distributed import all_gather_objects, all_reduce_max, barrier, world_group
+from bench.train.distributed import all_gather_objects, all_reduce_max, barrier, world_group, world_rank, world_size
 from bench.train.state import (
     ScheduleSegment,
     State,
@@ -43,7 +43,6 @@ from bench.train.state import (
     shard_like,
     strip_prefix,
 )
-from losses.collectives import rank_and_world_size
 from models.checkpoint import save_tower
 from models.tensor_file import write_tensors
 
@@ -73,7 +72,7 @@ class CheckpointManager:
         if self.config.resume_from:
             path = Path(self.config.resume_from)
             saved, tensors = read_metadata(path), load_file(path / TENSORS)  # mapped, and copied by tensor
-            require_same_experiment(saved, run.stream.experiment, rank_and_world_size(world_group())[1])
+            require_same_experiment(saved, run.stream.experiment, world_size())
             if saved.budgets != self._budgets:
                 raise ValueError(f"{path} is of a training to {saved.budgets}, this one is to {self._budgets}")
             load_state(run, tensors)
@@ -97,7 +96,7 @@ class CheckpointManager:
         for second in range(int(LISTING_SECONDS)):
             time.sleep(min(second, 1))
             newest = next((path.name for path in list_checkpoints(Path(self.config.folder))), None)
-            found = all_gather_objects((newest, describe_node()), world_group())
+            found = all_gather_objects((newest, describe_node()))
             if len({name for name, _ in found}) == 1:
                 break
         else:
@@ -113,18 +112,18 @@ class CheckpointManager:
 
         Return the number of steps until the next call: several processes notice a signal only here.
         """
-        taken, is_first, now = len(progress.losses), rank_and_world_size(world_group())[0] == 0, time.monotonic()
+        taken, is_first, now = len(progress.losses), world_rank() == 0, time.monotonic()
         new_steps = taken - self._steps_at_check
         seconds_per_step = (now - self._last_check) / new_steps if new_steps > 0 else math.inf
         self._last_check, self._steps_at_check = now, taken
         is_before_cooldown = segment.images is not None and taken == segment.first_step
         is_due = is_first and now - self._last_save >= 60 * self.config.interval_minutes
         values = [float(self.stop.code), float(is_due), seconds_per_step]
-        code, is_time, slowest = all_reduce_max(values, run.stream.device, world_group())
+        code, is_time, slowest = all_reduce_max(values, run.stream.device)
         if taken > self._steps_saved and (code or is_before_cooldown or is_time):
             self._save(run, progress, segment)
         if code:
-            barrier(world_group())  # a rank that ends earlier ends the others
+            barrier()  # a rank that ends earlier ends the others
             raise SystemExit(int(code))
         return sys.maxsize if world_group() is None else max(1, int(MAX_CHECK_SECONDS / slowest))
 
@@ -136,7 +135,7 @@ class CheckpointManager:
     def _save(self, run: TrainState, progress: TrainProgress, segment: ScheduleSegment) -> None:
         """Save; a failure to write is logged, and the previous checkpoint is kept."""
         experiment, taken = run.stream.experiment, len(progress.losses)
-        ranks = rank_and_world_size(world_group())[1]
+        ranks = world_size()
         images = images_before(experiment, segment.batches.start + taken - segment.first_step) * ranks
         saved = CheckpointMetadata(
             comparison=self._comparison,
@@ -156,7 +155,7 @@ class CheckpointManager:
         state = collect_state(run) | {f"trunk.{name}": value for name, value in progress.trunk.items()}
         state["losses"] = torch.tensor(progress.losses, dtype=torch.float64)
         is_written = self._write(saved, scored_tower_state(run), state)
-        if any(all_reduce_max([float(is_written)], run.stream.device, world_group())):
+        if any(all_reduce_max([float(is_written)], run.stream.device)):
             self._steps_saved = taken
         self._last_save = time.monotonic()
 
@@ -173,7 +172,7 @@ class CheckpointManager:
                 with (folder / TENSORS).open("wb") as file:
                     write_tensors(file, state, state_tensors, {})
 
-            if rank_and_world_size(world_group())[0] != 0:
+            if world_rank() != 0:
                 return False
             try:
                 path = write_checkpoint(Path(self.config.folder), saved, write)

@@ -73,11 +73,19 @@ def world_group() -> Group:
     return dist.group.WORLD if dist.is_initialized() else None
 
 
-def barrier(group: Group) -> None:
+def world_rank() -> int:
+    return rank_and_world_size(world_group())[0]
+
+
+def world_size() -> int:
+    return rank_and_world_size(world_group())[1]
+
+
+def barrier() -> None:
     """Wait until all ranks arrive."""
-    if group is not None:
+    if dist.is_initialized():
         rearm_stack_dump_timer()
-        dist.barrier(group)
+        dist.barrier()
 
 
 def rearm_stack_dump_timer() -> None:
@@ -95,27 +103,27 @@ def all_reduce_mean(value: Float[Tensor, ""], group: Group) -> Float[Tensor, ""]
     return value if group is None else all_reduce_sum_(value.clone(), group) / dist.get_world_size(group)
 
 
-def all_gather_floats(values: Sequence[float], device: torch.device, group: Group) -> tuple[tuple[float, ...], ...]:
+def all_gather_floats(values: Sequence[float], device: torch.device) -> tuple[tuple[float, ...], ...]:
     """All-gather the figures, equally many on each rank."""
-    if group is None:
+    if not dist.is_initialized():
         return (tuple(values),)
     own = torch.tensor(values, dtype=torch.float64, device=device)
-    rows = [torch.empty_like(own) for _ in range(dist.get_world_size(group))]
-    dist.all_gather(rows, own, group)
+    rows = [torch.empty_like(own) for _ in range(world_size())]
+    dist.all_gather(rows, own)
     return tuple(tuple(row.tolist()) for row in rows)
 
 
-def all_gather_objects(value: T, group: Group) -> list[T]:
+def all_gather_objects(value: T) -> list[T]:
     """All-gather a value that can be pickled; a list of one for a single process."""
-    values = [value] * (1 if group is None else dist.get_world_size(group))
-    if group is not None:
-        dist.all_gather_object(values, value, group)
+    values = [value] * world_size()
+    if dist.is_initialized():
+        dist.all_gather_object(values, value)
     return values
 
 
 def circumstances_of_ranks(experiment: Experiment | None, device: torch.device) -> Circumstances:
     """Return the circumstances of a run of all ranks; ValueError as `require_equal_nodes`."""
-    own = current_circumstances(experiment, device, rank_and_world_size(world_group())[1])
+    own = current_circumstances(experiment, device, world_size())
     processors = describe_processors(device)
     return replace(own, machine=own.machine.replace(processors, require_equal_nodes(processors, own.packages)))
 
@@ -125,7 +133,7 @@ def require_equal_nodes(processors: str, packages: Mapping[str, str]) -> str:
 
     The environment variable CATLIP_BENCH_MIXED_MACHINES allows different processors; all are returned, joined.
     """
-    all_ranks = all_gather_objects((processors, dict(packages)), world_group())
+    all_ranks = all_gather_objects((processors, dict(packages)))
     first_processors, first_packages = all_ranks[0]
     for rank, (of_rank, packages_of_rank) in enumerate(all_ranks):
         differing = {name for name, _ in packages_of_rank.items() ^ first_packages.items()}
@@ -140,9 +148,9 @@ def require_equal_nodes(processors: str, packages: Mapping[str, str]) -> str:
     return " and ".join(dict.fromkeys(of_rank for of_rank, _ in all_ranks))
 
 
-def all_reduce_max(values: Sequence[float], device: torch.device, group: Group) -> tuple[float, ...]:
+def all_reduce_max(values: Sequence[float], device: torch.device) -> tuple[float, ...]:
     """Return the maximum of each figure over the ranks."""
-    return tuple(map(max, zip(*all_gather_floats(values, device, group), strict=True)))
+    return tuple(map(max, zip(*all_gather_floats(values, device), strict=True)))
 
 
 class ModelWithLoss(nn.Module):

@@ -30,7 +30,7 @@ from bench.train.build import (
     sample_counts,
 )
 from bench.train.checkpoint_manager import CheckpointManager
-from bench.train.distributed import rearm_stack_dump_timer, world_group
+from bench.train.distributed import rearm_stack_dump_timer, world_rank, world_size
 from bench.train.state import (
     ScheduleSegment,
     TrainProgress,
@@ -42,7 +42,6 @@ from bench.train.state import (
     scored_tower_state,
 )
 from bench.train.train_logger import TrainLogger
-from losses.collectives import rank_and_world_size
 from models.checkpoint import save_tower
 
 CHECK_INTERVAL = 20  # steps between two reads of the losses, each of which waits for the device
@@ -90,7 +89,7 @@ def plan_segments(experiment: Experiment, budgets: Mapping[str, int]) -> list[Sc
     segments, begin, trunk = list[ScheduleSegment](), 0, 0
     cooldown_share = experiment.cooldown_share if experiment.schedule == "wsd" else 1.0  # a cosine has no trunk
     for images in sorted(set(budgets.values())):
-        last = max(2, nearest_step_count(experiment, round(images / _world_size())))
+        last = max(2, nearest_step_count(experiment, round(images / world_size())))
         branch_at = last - max(1, round(last * cooldown_share))
         for segment in (
             ScheduleSegment(begin, range(trunk, branch_at), None),
@@ -122,7 +121,7 @@ def _run_segment(
         progress.losses += losses
         steps = steps[: len(losses)]
         first, last = (images_before(run.stream.experiment, step) for step in (steps.start, steps.stop))
-        logger.log_steps(losses, (last - first) * _world_size(), _learning_rate(run, segment, steps[-1]))
+        logger.log_steps(losses, (last - first) * world_size(), _learning_rate(run, segment, steps[-1]))
 
 
 def trunk_learning_rate(experiment: Experiment, step: int) -> float:
@@ -153,7 +152,7 @@ def cosine_decay(high: float, low: float, done: float) -> float:
 
 
 def _warmup_steps(experiment: Experiment) -> int:
-    return max(1, math.ceil(experiment.warmup_images / (experiment.mean_batch_size * _world_size())))
+    return max(1, math.ceil(experiment.warmup_images / (experiment.mean_batch_size * world_size())))
 
 
 def _learning_rate(run: TrainState, segment: ScheduleSegment, step: int) -> float:
@@ -177,10 +176,6 @@ def _take_steps(
     return losses
 
 
-def _world_size() -> int:
-    return rank_and_world_size(world_group())[1]
-
-
 def _budgets_of_size(budgets: Mapping[str, int], images: int) -> tuple[str, ...]:
     return tuple(name for name in budgets if budgets[name] == images)
 
@@ -189,7 +184,7 @@ def _save_tower(run: TrainState, images: int, budgets: Mapping[str, int], tower_
     provenance = Provenance(experiment=run.stream.experiment, images=images, budgets=_budgets_of_size(budgets, images))
     head, tower = scored_head_state(run), scored_tower_state(run)
     with gathered_for_rank0(head, tower) as (head_tensors, tower_tensors):
-        if rank_and_world_size(world_group())[0] == 0:
+        if world_rank() == 0:
             save_head(head, tower_path(images), provenance, run.method.row_labels(run.stream.experiment), head_tensors)
             save_tower(tower, tower_path(images), provenance.to_facts(), tower_tensors)
 

@@ -222,8 +222,8 @@ def work(rank: int, ranks: int, results: Path, folder: Path) -> dict[str, Any]:
         out[f"trained {sharding}"] = trained(rank, results, folder, sharding)
     for _, method, sharding in (case for case in STRUCK if case[0] == ranks):
         out[f"struck {method} {sharding}"] = struck(method, images, rank, ranks, sharding)
-    out["each"] = all_gather_floats([rank, rank / 3], CPU, dist.group.WORLD)
-    peaks = max_over_ranks(all_gather_objects(Peaks(10 - rank, rank, None, None if rank else 1), dist.group.WORLD))
+    out["each"] = all_gather_floats([rank, rank / 3], CPU)
+    peaks = max_over_ranks(all_gather_objects(Peaks(10 - rank, rank, None, None if rank else 1)))
     out["largest"] = (peaks.rss, peaks.allocated, peaks.reserved, peaks.process)
     return out
 
@@ -318,7 +318,7 @@ def test_figures_are_gathered_from_all_ranks(found_by: FoundBy, ranks: int) -> N
     for of_rank in found_by(ranks):
         assert of_rank["each"] == tuple((rank, rank / 3) for rank in range(ranks))
         assert of_rank["largest"] == (10, ranks - 1, None, None)
-    assert all_gather_floats([1.5], CPU, None) == ((1.5,),)
+    assert all_gather_floats([1.5], CPU) == ((1.5,),)
     assert max_over_ranks([Peaks(7, None, 3, 0)]) == Peaks(7, None, 3, 0)
 
 
