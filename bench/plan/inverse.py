@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 
 from bench.console.tables import Table
 from bench.environment.gpu_specs import GB, GpuSpec
-from bench.plan.collectives import LINK_SHARE, Interconnect
+from bench.plan.collectives import LINK_SHARE
 from bench.plan.model import OVERLAP, Cluster, PlanCase, plan_step
 from bench.plan.published import NCCL, PUBLISHED_RUNS, PublishedRun, fit_utilisation
 
@@ -71,18 +71,10 @@ def required_bandwidth(pair: CasePair, cluster: Cluster, target: float) -> float
 
 def with_network(cluster: Cluster, bandwidth_share: float, latency_factor: float = 1.0) -> Cluster:
     """Return the cluster with a share of its bandwidth, and a multiple of its latency, between nodes."""
-    links = cluster.links
-    network = links.network_bytes_per_second * bandwidth_share
-    return replace(
-        cluster,
-        links=Interconnect(
-            links.gpus_per_node,
-            links.link_bytes_per_second,
-            links.link_latency_seconds,
-            network,
-            links.network_latency_seconds * latency_factor,
-        ),
-    )
+    bandwidth = cluster.links.network_bytes_per_second * bandwidth_share
+    latency = cluster.links.network_latency_seconds * latency_factor
+    links = replace(cluster.links, network_bytes_per_second=bandwidth, network_latency_seconds=latency)
+    return replace(cluster, links=links)
 
 
 def precision_gain() -> float:
@@ -125,14 +117,9 @@ def mfu_differences_table(measured: Iterable[tuple[str, float, str]]) -> Table:
     by_model = defaultdict[tuple[str, GpuSpec], list[PublishedRun]](list)
     for run in runs:
         by_model[run.model, run.device].append(run)
-    rows = [
-        *(_mfu_difference_row(f"{model}, fastest over slowest", several) for (model, _), several in by_model.items()),
-        *(
-            _mfu_difference_row(f"{run.model} on {run.gpus} GPUs, equal settings", [run])
-            for run in runs
-            if run.low < run.high
-        ),
-    ]
+    groups = [(f"{model}, fastest over slowest", several) for (model, _), several in by_model.items()]
+    groups += [(f"{run.model} on {run.gpus} GPUs, equal settings", [run]) for run in runs if run.low < run.high]
+    rows = [_mfu_difference_row(name, several) for name, several in groups]
     rows += [
         {"difference": name, "MFU ratio": ratio, "network, GB/s": None, "from": source}
         for name, ratio, source in measured

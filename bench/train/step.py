@@ -198,17 +198,8 @@ def use_attention_kernel(kernel: Attention, *, has_fixed_shapes: bool = True) ->
     """
     if kernel == "plain":
         return _unfused_attention()
-    return nullcontext() if has_fixed_shapes else _attention_without_cudnn()
-
-
-@contextmanager
-def _attention_without_cudnn() -> Iterator[None]:
-    was_enabled = cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
-    cuda.enable_cudnn_sdp(False)
-    try:
-        yield
-    finally:
-        cuda.enable_cudnn_sdp(was_enabled)
+    others = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    return nullcontext() if has_fixed_shapes else sdpa_kernel(others)
 
 
 @contextmanager
