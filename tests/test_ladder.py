@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from bench.config import differing_fields
 from bench.experiments import EXPERIMENTS, get_experiment
-from bench.explain.factors import FACTOR_FIELDS, catlip_sizes, select_factors
+from bench.explain.factors import FACTORS, catlip_sizes, select_factors
 from bench.ladder import (
     HEAD,
     PADDING,
@@ -193,8 +193,8 @@ def test_factors_without_effect_on_a_cpu_are_left_out_unless_given_by_value() ->
 
 def test_setting_already_present_is_no_factor() -> None:
     pair = EXPERIMENTS["clip-vit-b16"], EXPERIMENTS["catlip-vit-b16"]
-    factors, left_out = select_factors(*pair, [*FACTOR_FIELDS], on_gpu=True)
-    assert [factor.name for factor in factors] == [*FACTOR_FIELDS]
+    factors, left_out = select_factors(*pair, [*FACTORS], on_gpu=True)
+    assert [factor.name for factor in factors] == [*FACTORS]
     assert not left_out
     factors, left_out = select_factors(TINY["clip"], TINY["catlip"], ["compile", "attention=fused"], on_gpu=True)
     assert not factors

@@ -33,8 +33,9 @@ def current_circumstances(experiment: Experiment | None, device: torch.device, p
     `processes` is the number of processes that share each batch.
     """
     precision, compiled = resolve_auto(experiment, device) if experiment else ("fp32", False)
+    memory = psutil.virtual_memory().total / GIB
     return Circumstances(
-        machine=describe_machine(device),
+        machine=f"{describe_processors(device)}, {memory:.0f} GiB, {platform.system()}",
         device=device.type,
         threads=torch.get_num_threads(),
         precision=precision,
@@ -60,11 +61,6 @@ def resolve_padding(experiment: Experiment, device: torch.device) -> TextPadding
     if experiment.text_padding != "auto":
         return experiment.text_padding
     return "packed" if resolve_auto(experiment, device)[1] else "bucketed"
-
-
-def describe_machine(device: torch.device) -> str:
-    """Describe this machine; records of different machines are never compared."""
-    return f"{describe_processors(device)}, {psutil.virtual_memory().total / GIB:.0f} GiB, {platform.system()}"
 
 
 def describe_processors(device: torch.device) -> str:

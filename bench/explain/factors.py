@@ -1,6 +1,6 @@
 """The factors of a ladder beside the objective, by name, and the reasons why some are left out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from bench.config import FIELDS, NLTK, Experiment, choose, differing_fields
 from bench.ladder import (
@@ -18,17 +18,18 @@ from bench.settings import with_settings
 
 PUBLISHED_GLOBAL_BATCH = 65_536  # images per step of all GPUs, in CatLIP's and CLIP's released recipes
 BATCH_DIVISOR = 4  # divisor: 256 images per GPU in CLIP's recipe, 1,024 in CatLIP's
-FACTOR_FIELDS = {
-    "kernel": "attention",
-    "precision": "precision",
-    "compile": "compile",
-    "checkpointing": "activation_checkpointing",
-    "sampler": "image_sizes",
-    "batch": "batch_size",
-    "global_negatives": "simulated_global_batch",
-    "augmentation": "augmentation",
-    "dense_labels": "label_format",
-    "nltk_labels": "labels",
+# Factors by name: the field, and its value at the beginning of a ladder, from the experiment at the end.
+FACTORS: dict[str, tuple[str, Callable[[Experiment], object]]] = {
+    "kernel": ("attention", lambda first: "plain" if first.attention == "fused" else "fused"),
+    "precision": ("precision", lambda _: "fp32"),
+    "compile": ("compile", lambda _: "off"),
+    "checkpointing": ("activation_checkpointing", lambda first: not first.activation_checkpointing),
+    "sampler": ("image_sizes", lambda _: ()),
+    "batch": ("batch_size", lambda first: max(1, first.batch_size // BATCH_DIVISOR)),
+    "global_negatives": ("simulated_global_batch", lambda _: PUBLISHED_GLOBAL_BATCH),
+    "augmentation": ("augmentation", lambda first: "range" if first.augmentation == "none" else "none"),
+    "dense_labels": ("label_format", lambda _: "dense"),
+    "nltk_labels": ("labels", lambda _: NLTK),
 }
 NEVER_FACTORS = (*OBJECTIVE_FIELDS, *SHARED_FIELDS)  # fields that are never factors
 NOT_ON_A_CPU = {
@@ -50,7 +51,7 @@ def select_factors(
     left_out = {} if on_gpu else dict(NOT_ON_A_CPU)
     for one in dict.fromkeys(map(upgrade_typed_factor, chosen)):
         field, equals, _ = one.partition("=")
-        field = field if equals else choose(one, FACTOR_FIELDS, "factor (or FIELD=VALUE)")
+        field = field if equals else choose(one, FACTORS, "factor (or FIELD=VALUE)")[0]
         factor = _factor_by_start(field, one, first) if equals else _factor_by_name(one, first)
         if factor.field in LABEL_FIELDS and first.method != "catlip":
             left_out[factor.name] = f"{first.method} does not read the labels of CatLIP"
@@ -63,28 +64,17 @@ def select_factors(
 
 
 def _make_factor(field: str, before: object, after: object) -> Factor:
-    names = {of: name for name, of in FACTOR_FIELDS.items()}
+    names = {of: name for name, (of, _) in FACTORS.items()}
     return Factor(name=names.get(field, field), before=setting_text(field, before), after=setting_text(field, after))
 
 
 def _factor_by_name(name: str, first: Experiment) -> Factor:
     """Return a named factor: its value in the last experiment, and its alternative at the beginning."""
-    before = {
-        "kernel": "plain" if first.attention == "fused" else "fused",
-        "precision": "fp32",
-        "compile": "off",
-        "checkpointing": not first.activation_checkpointing,
-        "sampler": (),
-        "batch": max(1, first.batch_size // BATCH_DIVISOR),
-        "global_negatives": PUBLISHED_GLOBAL_BATCH,
-        "augmentation": "range" if first.augmentation == "none" else "none",
-        "dense_labels": "dense",
-        "nltk_labels": NLTK,
-    }
-    after = getattr(first, FACTOR_FIELDS[name])
+    field, before = FACTORS[name]
+    after = getattr(first, field)
     if name == "sampler":
         after = after or catlip_sizes(first.image_size)
-    return _make_factor(FACTOR_FIELDS[name], before[name], after)
+    return _make_factor(field, before(first), after)
 
 
 def _factor_by_start(field: str, start: str, first: Experiment) -> Factor:

@@ -92,22 +92,18 @@ def step_collectives(
         collectives = [Collective("gradients", "all-reduce", gradients, buckets, "backward")]
     else:
         gathers = weights.blocks + weights.frozen_blocks + 1
-        whole, again = float(weights.trained + weights.frozen), float(weights.in_blocks)
+        whole, again = (float(bytes_per_parameter * n) for n in (weights.trained + weights.frozen, weights.in_blocks))
         level: Level = "within nodes" if sharding == "hsdp" else "all"
-        whole, again = bytes_per_parameter * whole, bytes_per_parameter * again
+        scatters = weights.blocks + 1
         collectives = [
             Collective("weights", "all-gather", whole, gathers, "forward", level),
-            Collective("gradients", "reduce-scatter", gradients, weights.blocks + 1, "backward", level),
+            Collective("gradients", "reduce-scatter", gradients, scatters, "backward", level),
         ]
         if sharding != "zero2":
-            collectives.append(
-                Collective("blocks' weights again", "all-gather", again, weights.blocks, "backward", level)
-            )
+            collectives += [Collective("blocks' weights again", "all-gather", again, weights.blocks, "backward", level)]
         if sharding == "hsdp":
-            shards = Collective(
-                "shards of gradients", "all-reduce", gradients, weights.blocks + 1, "backward", "between nodes"
-            )
-            collectives.append(shards)
+            name = "shards of gradients"
+            collectives += [Collective(name, "all-reduce", gradients, scatters, "backward", "between nodes")]
         sums += 1 + weights.scalars  # the gradient's norm
     if weights.method in CONTRASTIVE:
         features = FP32_BYTES * rows * weights.feature_width

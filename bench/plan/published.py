@@ -126,15 +126,10 @@ STATED_MFU = (
 
 def published_mfu() -> list[tuple[str, str, float, str]]:
     """Return training, GPUs, MFU and source of open_clip, of NeMo, and of those who state an MFU."""
-    runs = [run for run in PUBLISHED_RUNS if run.source in ("open_clip", "NeMo")]
-    named = [*((f"CLIP {run.model}", run) for run in runs), *((run.model, run) for run in PUBLISHED_TOWERS)]
-    return [
-        *(
-            (name, f"{run.gpus} {run.device.name_words}", run.mfu, f"{run.source}, from images/s")
-            for name, run in named
-        ),
-        *STATED_MFU,
-    ]
+    runs = [(f"CLIP {run.model}", run) for run in PUBLISHED_RUNS if run.source in ("open_clip", "NeMo")]
+    runs += [(run.model, run) for run in PUBLISHED_TOWERS]
+    where = ((name, f"{run.gpus} {run.device.name_words}", run) for name, run in runs)
+    return [*((name, gpus, run.mfu, f"{run.source}, from images/s") for name, gpus, run in where), *STATED_MFU]
 
 
 def fit_utilisation(run: PublishedRun, latencies: Latencies, overlap: float) -> float:
