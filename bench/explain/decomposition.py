@@ -8,8 +8,6 @@ from itertools import pairwise
 from statistics import fmean, stdev
 from typing import TypeVar
 
-from scipy.special import stdtrit
-
 from bench.data.caption_lengths import describe_captions
 from bench.explain.shapley import shapley_weights
 from bench.ladder import REST, Coordinates, Ladder
@@ -17,7 +15,6 @@ from bench.measure.disturbance import find_disturbance
 from bench.measure.throughput import forward_backward_rate, images_per_second, images_per_step
 from bench.record import Record, Speed
 from bench.statistics import (
-    CONFIDENCE,
     Agreement,
     Disturbance,
     Prediction,
@@ -25,6 +22,7 @@ from bench.statistics import (
     judge_agreement,
     judge_flops_prediction,
     max_relative_difference,
+    student_t_quantile,
 )
 
 C = TypeVar("C", bound=Hashable)
@@ -48,7 +46,7 @@ class LogRatio:
         """Half the width of the logarithm's 95 % interval, by Student's t."""
         if self.error is None:
             return None
-        return self.error * float(stdtrit(self.degrees_of_freedom, (1 + CONFIDENCE) / 2))
+        return self.error * student_t_quantile(self.degrees_of_freedom)
 
     @property
     def low(self) -> float | None:
@@ -73,11 +71,6 @@ def contrast(logarithms: Mapping[C, Rounds], weights: Mapping[C, float]) -> LogR
     sums = [sum(weight * logs[round_] for logs, weight in weighted) for round_ in rounds]
     error = stdev(sums) / math.sqrt(len(sums)) if len(sums) > 1 else None
     return LogRatio(fmean(sums), error, len(sums) - 1)
-
-
-def difference_weights(one: C, other: C) -> dict[C, float]:
-    """Return the weights of the log ratio of `other` over `one`."""
-    return {one: -1.0, other: 1.0}
 
 
 def divide(whole: LogRatio, parts: LogRatio) -> LogRatio:
@@ -252,7 +245,7 @@ class _LogThroughputs:
         self, cause: str, ends: tuple[Coordinates, Coordinates], change: str = "", shapley_weights: Weights = NO_WEIGHTS
     ) -> Contribution:
         """Return the ratio of two configurations, and its Shapley value if weights are given."""
-        weights = difference_weights(*ends)
+        weights = dict(zip(ends, (-1.0, 1.0), strict=True))
         before, after = (self.step.get(at, {}) for at in ends)
         saved = [math.exp(-before[round_]) - math.exp(-after[round_]) for round_ in before.keys() & after.keys()]
         flops, shapley_flops = (contrast(self.flops, one) for one in (weights, shapley_weights))

@@ -1,7 +1,6 @@
 """A trace of a few steps."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -22,17 +21,13 @@ def trace(experiment: Experiment, device: torch.device, results: Path, path: Pat
     run = build_train_state(load_data(experiment, device, results))
     first, warmup_steps = experiment.warmup_steps, first_steps_by_size(experiment, experiment.warmup_steps)
     check_finite(take_full_rate_steps(run, warmup_steps), warmup_steps, run.stream)
-    with _trace_to(device, path) if world_rank() == 0 else nullcontext():
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
+    profiler = profile(activities=activities, record_shapes=True) if world_rank() == 0 else None
+    with profiler or nullcontext():
         for k in range(first, first + TRACED_STEPS):
             with record_function(f"step {k}"):
                 take_full_rate_steps(run, [k])
-
-
-@contextmanager
-def _trace_to(device: torch.device, path: Path) -> Iterator[None]:
-    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
-    with profile(activities=activities, record_shapes=True) as profiler:
-        yield
-    unfinished = path.with_name(f".{path.name}")  # with the same suffix: the profiler compresses files named .gz
-    profiler.export_chrome_trace(str(unfinished))
-    unfinished.replace(path)
+    if profiler is not None:
+        unfinished = path.with_name(f".{path.name}")  # with the same suffix: the profiler compresses files named .gz
+        profiler.export_chrome_trace(str(unfinished))
+        unfinished.replace(path)

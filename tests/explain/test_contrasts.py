@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.explain.decomposition import LogRatio, contrast, difference_weights, divide
+from bench.explain.decomposition import LogRatio, contrast, divide
 from bench.explain.shapley import shapley_weights
 from bench.ladder import Coordinates, all_configurations, build_chain
 from bench.statistics import Agreement, judge_agreement
@@ -91,27 +91,25 @@ def test_adjacent_ratios_telescope_in_every_round(configurations: int, rounds: i
     logs = {
         configuration: dict(enumerate(draw.normal(size=rounds).tolist())) for configuration in range(configurations + 1)
     }
-    parts = [
-        contrast(logs, difference_weights(configuration, configuration + 1)) for configuration in range(configurations)
-    ]
-    whole = contrast(logs, difference_weights(0, configurations))
+    parts = [contrast(logs, {configuration: -1.0, configuration + 1: 1.0}) for configuration in range(configurations)]
+    whole = contrast(logs, {0: -1.0, configurations: 1.0})
     assert whole is not None
     assert sum(part.mean for part in parts if part is not None) == pytest.approx(whole.mean)
 
 
 def test_only_complete_rounds_count() -> None:
     logs = {"a": {0: 0.0, 2: 0.1, 4: 0.3}, "b": {2: 0.5, 4: 0.9, 6: 7.0}}
-    found = contrast(logs, difference_weights("a", "b"))
+    found = contrast(logs, {"a": -1.0, "b": 1.0})
     assert found is not None
     assert (found.mean, found.degrees_of_freedom) == (pytest.approx(0.5), 1)
     assert found.error == pytest.approx(np.std([0.4, 0.6], ddof=1) / math.sqrt(2))
     assert contrast(logs, {"a": 1.0, "c": -1.0}) is None
-    assert contrast({"a": {0: 0.0}, "b": {1: 0.0}}, difference_weights("a", "b")) is None
+    assert contrast({"a": {0: 0.0}, "b": {1: 0.0}}, {"a": -1.0, "b": 1.0}) is None
     assert contrast(logs, {"a": 1.0, "c": 0.0}) is not None  # what weighs nothing need not be there
 
 
 def test_one_round_has_no_interval() -> None:
-    found = contrast({"a": {0: 0.0}, "b": {0: 0.5}}, difference_weights("a", "b"))
+    found = contrast({"a": {0: 0.0}, "b": {0: 0.5}}, {"a": -1.0, "b": 1.0})
     assert found is not None
     assert (found.value, found.low, found.high) == (pytest.approx(math.exp(0.5)), None, None)
     assert judged(divide(found, found)) == "inconclusive"
@@ -138,7 +136,7 @@ def simulated_group(many: int, rounds: int, spread: tuple[float, float], apart: 
             configuration: dict(enumerate((ends[:, configuration] + apart * (configuration == 3)).tolist()))
             for configuration in (0, 3)
         }
-        ratios = [contrast(logs, difference_weights(0, 3)) for logs in (whole, configurations)]
+        ratios = [contrast(logs, {0: -1.0, 3: 1.0}) for logs in (whole, configurations)]
         assert ratios[0] is not None
         assert ratios[1] is not None
         found.append(divide(ratios[0], ratios[1]))
