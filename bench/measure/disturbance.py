@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable
 
-from bench.measure.throughput import window_rates
+from bench.measure.throughput import timed_runs, window_rates
 from bench.record import HOST_BUSY, OTHERS_BUSY, Record, Speed
 from bench.statistics import Disturbance, Windows, find_disturbed_rounds
 
@@ -12,12 +12,11 @@ def window_rates_by_experiment(records: Iterable[Record], names: Collection[str]
 
     Without runs whose windows have images of several sizes: such windows differ in speed on any machine.
     """
-    found: dict[str, dict[int, list[float]]] = {}
-    for record in records:
-        one, speed = record.experiment, record.measured
-        if one is not None and isinstance(speed, Speed) and one.name in names and not speed.window_images:
-            found.setdefault(one.name, {})[speed.round] = window_rates(one, speed)
-    return {**found}
+    return {
+        name: {speed.round: window_rates(one, speed) for one, speed in runs}
+        for name, runs in timed_runs(records, names).items()
+        if not any(speed.window_images for _, speed in runs)
+    }
 
 
 def find_disturbance(records: Collection[Record], names: Collection[str]) -> Disturbance:

@@ -6,7 +6,7 @@ from statistics import median
 
 from bench.config import Experiment
 from bench.console.tables import Table
-from bench.measure.summary import Run, timed_runs
+from bench.measure.throughput import Run, timed_runs
 from bench.record import PHASE_FIGURE, Memory, Record, Speed
 from bench.statistics import find_slow_rank
 

@@ -16,6 +16,7 @@ from bench.measure.throughput import (
     images_per_second,
     images_per_step,
     model_flops_utilisation,
+    timed_runs,
 )
 from bench.record import PHASES, Record, Speed
 from bench.statistics import (
@@ -33,7 +34,6 @@ from bench.statistics import (
 NAN = float("nan")
 PHASE = "phase, ms: "  # prefix of a figure from `Speed.phase_seconds`
 UTILISATION = "utilisation: "  # prefix of a figure from `Speed.utilisation`
-Run = tuple[Experiment, Speed]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +67,6 @@ class Throughput:
     def unexplained(self) -> float | None:
         """Return forward and backward's measured ratio over the predicted one; see `unexplained_factor`."""
         return unexplained_factor(self.forward_backward, self.flop_ratio)
-
-
-def timed_runs(records: Iterable[Record], names: Iterable[str]) -> dict[str, list[Run]]:
-    """Return the timed runs of each of the names that has any, by round."""
-    found: dict[str, list[Run]] = {}
-    for record in records:
-        if isinstance(record.measured, Speed) and record.experiment is not None:
-            found.setdefault(record.experiment.name, []).append((record.experiment, record.measured))
-    return {name: sorted(found[name], key=lambda run: run[1].round) for name in names if name in found}
 
 
 def throughputs_of(records: Sequence[Record], names: Collection[str], base: str | None) -> list[Throughput]:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from bench.config import FIELDS, MAY_DIFFER, Experiment, differing_fields, format_differences
 from bench.console.tables import Table
 from bench.data.caption_lengths import describe_captions
-from bench.measure.summary import PHASE, UTILISATION, Throughput, throughputs_of, timed_runs
-from bench.measure.throughput import require_comparable
+from bench.measure.summary import PHASE, UTILISATION, Throughput, throughputs_of
+from bench.measure.throughput import require_comparable, timed_runs
 from bench.record import PHASES, BatchTrial, Failure, Memory, Record, Speed, Training
 from bench.statistics import bound_by, log_std
 

@@ -8,6 +8,7 @@ import msgspec
 from bench.config import Experiment, differing_fields, format_differences
 from bench.record import Record, Speed
 
+Run = tuple[Experiment, Speed]
 # What must be equal where speeds are compared, and the experiment's field that may explain a difference.
 CIRCUMSTANCES = dict.fromkeys(("machine", "gpu", "device", "threads", "processes", "packages"))
 CIRCUMSTANCES |= {"precision": "precision", "compiled": "compile"}
@@ -71,14 +72,22 @@ def forward_backward_rate(experiment: Experiment, speed: Speed) -> float | None:
     return speed.processes * experiment.batch_size / sum(map(median, parts))
 
 
-def throughputs_by_round(records: Iterable[Record]) -> dict[str, dict[int, float]]:
-    """Return the images per second of every timed run, by the experiment's name and the round."""
-    rates: dict[str, dict[int, float]] = {}
+def timed_runs(records: Iterable[Record], names: Iterable[str] | None = None) -> dict[str, list[Run]]:
+    """Return the timed runs of each of the names (by default of all) that has any, by round."""
+    found: dict[str, list[Run]] = {}
     for record in records:
         if isinstance(record.measured, Speed) and record.experiment is not None:
-            rate = images_per_second(record.experiment, record.measured)
-            rates.setdefault(record.experiment.name, {})[record.measured.round] = rate
-    return rates
+            found.setdefault(record.experiment.name, []).append((record.experiment, record.measured))
+    chosen = found if names is None else [name for name in names if name in found]
+    return {name: sorted(found[name], key=lambda run: run[1].round) for name in chosen}
+
+
+def throughputs_by_round(records: Iterable[Record]) -> dict[str, dict[int, float]]:
+    """Return the images per second of every timed run, by the experiment's name and the round."""
+    return {
+        name: {speed.round: images_per_second(experiment, speed) for experiment, speed in runs}
+        for name, runs in timed_runs(records).items()
+    }
 
 
 def require_comparable(records: Iterable[Record], *, may_differ: Iterable[str]) -> None:
