@@ -315,17 +315,13 @@ def find_slow_rank(work: Sequence[Sequence[float]]) -> tuple[int, float] | None:
     """
     found = list[tuple[float, int]]()
     for rank in range(len(work[0]) if len(work) >= RUNS_FOR_SLOW_RANK else 0):
-        factors = sorted(_over_others(of_run, rank) for of_run in work)
+        factors = sorted(of_run[rank] / median([*of_run[:rank], *of_run[rank + 1 :]]) for of_run in work)
         if factors[len(factors) // 4] > SLOW_IN_MOST and (factor := median(factors)) > SLOW_RANK:
             found.append((factor, rank))
     if not found:
         return None
     factor, rank = max(found)
     return rank, factor
-
-
-def _over_others(values: Sequence[float], at: int) -> float:
-    return values[at] / median([value for index, value in enumerate(values) if index != at])
 
 
 def is_engineering_gap(least_mfu: float, largest_mfu: float) -> bool:

@@ -185,7 +185,9 @@ def decompose(records: Iterable[Record]) -> Decomposition | None:
         for cause, ends, weights in zip(ladder.steps, pairwise(chain), averages, strict=True)
     ]
     has_objective = before not in (begin, end)
-    product = even_rounds.select_complete(chain).contribution("product of the parts", (begin, end))
+    complete = set.intersection(*({*even_rounds.forward_backward.get(at, {})} for at in chain))
+    in_complete_rounds = even_rounds.select_rounds(complete.__contains__)
+    product = in_complete_rounds.contribution("product of the parts", (begin, end))
     whole = odd_rounds.contribution("whole, measured apart", (begin, end))
     unexplained, step_unexplained = (
         None if one is None or other is None else divide(one, other)
@@ -235,11 +237,6 @@ class _LogThroughputs:
             for logs in (self.forward_backward, self.step)
         )
         return _LogThroughputs(forward_backward, step, self.flops)
-
-    def select_complete(self, configurations: Iterable[Coordinates]) -> "_LogThroughputs":
-        """Select the rounds that have all of the configurations."""
-        common = set.intersection(*({*self.forward_backward.get(at, {})} for at in configurations))
-        return self.select_rounds(common.__contains__)
 
     def contribution(
         self, cause: str, ends: tuple[Coordinates, Coordinates], change: str = "", shapley_weights: Weights = NO_WEIGHTS
