@@ -4,17 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.train.build import TrainState
 from bench.train.distributed import full_tensor, is_sharded
 from models.tensor_file import file_order
-
-if TYPE_CHECKING:
-    from models.image_tower import ImageTower
 
 State = dict[str, Tensor]
 
@@ -114,7 +111,7 @@ def shard_like(value: Tensor, target: Tensor) -> Tensor:
 
 def scored_tower_state(run: TrainState) -> State:
     """Return the tower's scored weights, the run's own tensors: their moving average if there is one."""
-    tower = run.tower if run.step.ema is None else cast("ImageTower", run.step.ema.tower)
+    tower: nn.Module = run.tower if run.step.ema is None else run.step.ema.get_submodule("tower")
     return tower.state_dict()
 
 
