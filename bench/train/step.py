@@ -1,7 +1,8 @@
-"""One update of a model, without clock, log or copy from the device."""
+"""One update of a model, without clock, log or copy from the device, and the compilation of its blocks."""
 
 import copy
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -18,9 +19,10 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from bench.config import Attention, Experiment
 from bench.data.stream import Batch
 from bench.data.targets import Target
+from bench.environment.cores import available_cores
 from bench.environment.machine import resolve_padding
+from bench.environment.rank_info import torchrun_env
 from bench.methods import Method, simulated_group
-from bench.train.compilation import compile_blocks, translate_recompile_error
 from bench.train.distributed import (
     AUTOCAST_DTYPES,
     ModelWithLoss,
@@ -30,8 +32,10 @@ from bench.train.distributed import (
     total_norm,
 )
 from losses.collectives import Group
+from models.tower_blocks import all_blocks
 
 T = TypeVar("T", bound=Target)
+GRAPHS_PER_IMAGE_SIZE = 16  # of a kind of block; bucketed captions have several widths
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,39 @@ def make_step(
         return torch.where(finite | overflow, mean_loss, math.nan)
 
     return Step(forward, backward, update, optimizer, experiment.accumulation, ema, scaler, overflows)
+
+
+def compile_blocks(model: nn.Module, num_image_sizes: int) -> None:
+    """Compile the blocks of a model's towers by `torch.compile`; all else stays eager.
+
+    Equal blocks share a graph, so that compilation does not take longer for deeper towers. The gradients of a block
+    are ready before those of the blocks below it, so that DDP and FSDP2 communicate during the backward. More graphs
+    than a limit are an error (`translate_recompile_error`): by default dynamo would run it eagerly without a warning.
+    """
+    from torch._dynamo import config
+    from torch._inductor import config as inductor_config
+
+    cores = available_cores() // torchrun_env().local_world_size  # of this rank; inductor would take all
+    inductor_config.compile_threads = max(1, min(inductor_config.decide_compile_threads(), cores))
+    config.recompile_limit = GRAPHS_PER_IMAGE_SIZE * num_image_sizes
+    config.fail_on_recompile_limit_hit = True
+    for block in all_blocks(model):
+        block.compile()
+
+
+@contextmanager
+def translate_recompile_error() -> Iterator[None]:
+    """Raise RuntimeError with a remedy if a block would be compiled more often than the limit."""
+    try:
+        yield
+    except Exception as error:
+        dynamo = sys.modules.get("torch._dynamo")
+        if dynamo is None or not isinstance(error, dynamo.exc.FailOnRecompileLimitHit):
+            raise
+        raise RuntimeError(
+            f"a block needs more than {dynamo.config.recompile_limit} graphs, for batches of different shapes: "
+            "set text_padding=packed or max_length, or compile=off"
+        ) from error
 
 
 def make_optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.AdamW:

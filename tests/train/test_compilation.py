@@ -22,7 +22,7 @@ from bench.config import METHOD_NAMES
 from bench.data.stream import Stream
 from bench.environment.rank_info import RankInfo
 from bench.measure.speed import compilation_so_far, measure_phases
-from bench.train import compilation
+from bench.train import step
 from bench.train.build import TrainState, build_train_state, load_data, take_full_rate_steps
 from tests.processes import in_child
 from tests.small import small
@@ -60,7 +60,7 @@ def work(results: Path, folder: Path) -> Found:
                 found[name, group] = compiled_steps(stream) | {"eager": eager}
             dist.destroy_process_group()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(compilation, "GRAPHS_PER_IMAGE_SIZE", 1)
+            patch.setattr(step, "GRAPHS_PER_IMAGE_SIZE", 1)
             stream = opened("clip", results, text_padding="bucketed")
             with pytest.raises(RuntimeError) as error:
                 compiled_steps(stream)
@@ -138,14 +138,14 @@ def test_too_many_graphs_are_an_error_with_a_remedy(found: Found) -> None:
 def test_ranks_of_a_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """In one process, for inductor's own default is of the whole machine."""
     config, limits = torch._inductor.config, ("recompile_limit", "fail_on_recompile_limit_hit")
-    monkeypatch.setattr(compilation, "available_cores", lambda: 12)
+    monkeypatch.setattr(step, "available_cores", lambda: 12)
     monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "32")
     found = []
     # torch's own patches: after one of pytest its settings are gone, because they are no attributes of the module
     kept = {limit: getattr(torch._dynamo.config, limit) for limit in limits}
     with config.patch(compile_threads=config.compile_threads), torch._dynamo.config.patch(kept):
         for ranks in (1, 4, 16):
-            monkeypatch.setattr(compilation, "torchrun_env", lambda ranks=ranks: RankInfo(0, ranks, 0, ranks))
-            compilation.compile_blocks(torch.nn.Linear(1, 1), 1)
+            monkeypatch.setattr(step, "torchrun_env", lambda ranks=ranks: RankInfo(0, ranks, 0, ranks))
+            step.compile_blocks(torch.nn.Linear(1, 1), 1)
             found.append(config.compile_threads)
     assert found == [12, 3, 1]
