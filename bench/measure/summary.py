@@ -31,7 +31,6 @@ from bench.statistics import (
     unexplained_factor,
 )
 
-NAN = float("nan")
 PHASE = "phase, ms: "  # prefix of a figure from `Speed.phase_seconds`
 UTILISATION = "utilisation: "  # prefix of a figure from `Speed.utilisation`
 
@@ -104,7 +103,7 @@ def throughputs_of(records: Sequence[Record], names: Collection[str], base: str 
 
 def device_peak(speeds: Iterable[Speed]) -> float:
     """Return the largest peak in FLOP/s that any run found, NaN without one: on a CPU each run measures it."""
-    return max((speed.peak_flops_per_second for speed in speeds if speed.peak_flops_per_second), default=NAN)
+    return max((speed.peak_flops_per_second for speed in speeds if speed.peak_flops_per_second), default=math.nan)
 
 
 def run_figures(experiment: Experiment, speed: Speed, peak: float) -> dict[str, float]:
@@ -115,9 +114,9 @@ def run_figures(experiment: Experiment, speed: Speed, peak: float) -> dict[str, 
         "round": speed.round,
         "batch_size": experiment.batch_size,  # of one process, as the FLOPs are
         "images_per_second": images_per_second(experiment, speed),
-        "forward_backward_images_per_second": forward_backward_rate(experiment, speed) or NAN,
+        "forward_backward_images_per_second": forward_backward_rate(experiment, speed) or math.nan,
         "step_ms": 1000 * median(speed.window_seconds) / experiment.steps_per_window,
-        "phases_ms": sum(phases.values()) if phases else NAN,
+        "phases_ms": sum(phases.values()) if phases else math.nan,
         "step_flops_per_image": speed.flops.step / images,
         "forward_flops_per_image": speed.flops.forward / images,
         "image_forward_flops_per_image": speed.flops.image_forward / images,
@@ -125,12 +124,12 @@ def run_figures(experiment: Experiment, speed: Speed, peak: float) -> dict[str, 
         "model_flops_utilisation": model_flops_utilisation(experiment, speed, peak),
         "hardware_flops_utilisation": hardware_flops_utilisation(experiment, speed, peak),
         "peak_flops_per_second": peak,
-        "captions_per_second": speed.num_captions / speed.targets_seconds if speed.targets_seconds > 0 else NAN,
-        "tokens_per_caption": NAN if speed.tokens_per_caption is None else speed.tokens_per_caption,
+        "captions_per_second": speed.num_captions / speed.targets_seconds if speed.targets_seconds > 0 else math.nan,
+        "tokens_per_caption": math.nan if speed.tokens_per_caption is None else speed.tokens_per_caption,
         "trained_parameters": speed.trained_parameters,
         "tower_parameters": speed.tower_parameters,
         "sampler_share": speed.sampler_share,
-        "wait_share": NAN if speed.wait_share is None else speed.wait_share,
+        "wait_share": math.nan if speed.wait_share is None else speed.wait_share,
         "warmup_seconds": speed.warmup_seconds,
         "windows": len(speed.window_seconds),
         **{PHASE + name: milliseconds for name, milliseconds in phases.items()},

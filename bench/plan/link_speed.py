@@ -2,6 +2,7 @@
 
 import math
 import sys
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -32,8 +33,9 @@ def measure_links(size: int, device: torch.device) -> LinkSpeed:
     if {*all_gather_objects(local)} != {local}:
         raise ValueError("the nodes have different numbers of processes: start equally many on each")
     nodes, (node, local_rank) = ranks // local, divmod(dist.get_rank(), local)
-    within = [_new_group(range(first, first + local)) for first in range(0, ranks, local)][node]
-    between = [_new_group(range(first, ranks, local)) for first in range(local)][local_rank]
+    new_group = partial(dist.new_group, timeout=WATCHDOG_TIMEOUT)
+    within = [new_group([*range(first, first + local)]) for first in range(0, ranks, local)][node]
+    between = [new_group([*range(first, ranks, local)]) for first in range(local)][local_rank]
     speed = latency = network_speed = network_latency = None
     slowest_node = ""
     if local > 1:
@@ -54,11 +56,6 @@ def measure_links(size: int, device: torch.device) -> LinkSpeed:
         network_latency_seconds=network_latency,
         processes_per_node=local,
     )
-
-
-def _new_group(ranks: range) -> Group:
-    group: Group = dist.new_group([*ranks], timeout=WATCHDOG_TIMEOUT)
-    return group
 
 
 def _measure(size: int, device: torch.device, group: Group, latency_steps: int) -> tuple[float, float]:
