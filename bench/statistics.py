@@ -212,10 +212,7 @@ def judge_flops_prediction(difference: float, margin: float | None) -> Predictio
 
 
 def unexplained_factor(measured: Ratio | None, predicted: float | None) -> float | None:
-    """Return measured ratio / FLOP-predicted ratio where they differ by more than 8 %.
-
-    None where the difference is smaller, where the measured interval contains the prediction, or without an interval.
-    """
+    """Return measured / FLOP-predicted ratio; None within 8 %, or unless an interval leaves out the prediction."""
     if measured is None or not predicted or measured.low is None or measured.high is None:
         return None
     factor = measured.value / predicted

@@ -28,10 +28,7 @@ def default_device() -> torch.device:
 
 
 def current_circumstances(experiment: Experiment | None, device: torch.device, processes: int = 1) -> Circumstances:
-    """Return the circumstances of this run, with the experiment's "auto" fields resolved.
-
-    `processes` is the number of processes that share each batch.
-    """
+    """Return the circumstances of a run whose batches `processes` share, with "auto" fields resolved."""
     precision, compiled = resolve_auto(experiment, device) if experiment else ("fp32", False)
     memory = psutil.virtual_memory().total / GIB
     return Circumstances(

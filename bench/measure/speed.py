@@ -52,11 +52,9 @@ def measure_speed(
 ) -> Speed:
     """Time a run: warm-up (recorded, not counted), windows, then the phases in a separate pass.
 
-    `flops` are those of the timed steps, if they are known; None: they are counted.
-
-    Every rank times its own windows, which begin at a barrier, and its phases; the other figures are of this rank. A
-    window in which a graph was compiled, or a GPU was slowed by heat or by its hardware, is recorded as not measured.
-    Raises RuntimeError if all windows are.
+    `flops` are those of the timed steps; None: they are counted. Every rank times its own windows, which begin at a
+    barrier, and its phases; the other figures are of this rank. A window in which a graph was compiled, or a GPU was
+    slowed by heat or by its hardware, is recorded as not measured. Raises RuntimeError if all windows are.
     """
     run = build_train_state(load_data(experiment, device, results))
     if round_ == 0:

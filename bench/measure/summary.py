@@ -1,7 +1,4 @@
-"""Summaries of timed runs: the figures of a run, their medians over runs, and ratios to a base.
-
-The terminal's tables and the reports derive their figures here. No torch here.
-"""
+"""Summaries of timed runs: the figures of a run, their medians over runs, and ratios to a base. No torch here."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence

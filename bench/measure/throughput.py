@@ -42,9 +42,7 @@ def images_per_step(experiment: Experiment, speed: Speed) -> float:
 def model_flops_utilisation(experiment: Experiment, speed: Speed, peak_flops_per_second: float) -> float:
     """Return the MFU: the matrix products of forward and backward (3 x forward FLOPs) over the devices' peak.
 
-    A teacher's forward counts once, because it has no backward.
-
-    Source: Chowdhery et al. 2022, arXiv:2204.02311, appendix B.
+    A teacher's forward counts once: it has no backward. Source: Chowdhery et al. 2022, arXiv:2204.02311, appendix B.
     """
     flops = 3 * speed.flops.forward - 2 * speed.flops.teacher_forward
     return _flops_utilisation(flops, experiment, speed, peak_flops_per_second)
@@ -60,10 +58,7 @@ def hardware_flops_utilisation(experiment: Experiment, speed: Speed, peak_flops_
 
 
 def forward_backward_rate(experiment: Experiment, speed: Speed) -> float | None:
-    """Return the images per second of forward and backward, by medians as `images_per_second`.
-
-    None if the steps were not split into phases.
-    """
+    """Return forward and backward's images/s, by medians as `images_per_second`; None without a split into phases."""
     parts = [seconds for name, seconds in speed.phase_seconds.items() if seconds and name not in ("data", "optimizer")]
     if not parts:
         return None

@@ -195,9 +195,8 @@ def parallelize(model_with_loss: ModelWithLoss, experiment: Experiment, precisio
 def fully_shard_model(model_with_loss: ModelWithLoss, precision: str, sharding: Sharding) -> nn.Module:
     """Shard every block of the towers, and the remaining parameters, over all ranks or over those of each node.
 
-    With `zero2` the blocks' gathered weights are kept for the backward.
-
-    Scalars cannot be sharded: every rank holds them, and a hook averages their gradients.
+    With `zero2` the blocks' gathered weights are kept for the backward. Scalars cannot be sharded: every rank holds
+    them, and a hook averages their gradients.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
