@@ -41,9 +41,8 @@ from bench.train.state import (
     load_state,
     scored_tower_state,
     shard_like,
-    strip_prefix,
 )
-from models.checkpoint import save_tower
+from models.checkpoint import save_tower, strip_prefix
 from models.tensor_file import write_tensors
 
 MAX_CHECK_SECONDS = 5.0  # maximum interval between checks of several processes: torchrun kills 30 s after its signal

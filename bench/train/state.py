@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bench.train.build import TrainState
 from bench.train.distributed import full_tensor, is_sharded
+from models.checkpoint import strip_prefix
 from models.tensor_file import file_order
 
 State = dict[str, Tensor]
@@ -146,8 +147,3 @@ def gathered_for_rank0(*states: State) -> Iterator[list[Iterator[Tensor]]]:
     finally:
         for _ in chain(*tensors):
             pass
-
-
-def strip_prefix(prefix: str, state: State) -> State:
-    """Return the entries whose names begin with a prefix, named without it."""
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
