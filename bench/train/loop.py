@@ -5,13 +5,13 @@ methods that reach a budget at different speeds.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import torch
-from msgspec.structs import replace
 from torch import Tensor
 
 from bench.config import Experiment
@@ -61,7 +61,8 @@ def train(
     `budgets` are images of all processes, by name; equal ones share a branch. `tower_path` returns the file of a tower
     by its images. A `manager` saves checkpoints and may resume from one. Rank 0 writes.
     """
-    run, segments = build_train_state(load_data(experiment, device, results)), plan_segments(experiment, budgets)
+    names = {images: tuple(name for name in budgets if budgets[name] == images) for images in sorted(budgets.values())}
+    run, segments = build_train_state(load_data(experiment, device, results)), plan_segments(experiment, [*names])
     log_labels(run.stream)
     log_workers(run.stream)
     progress = TrainProgress() if manager is None else manager.restore(run)
@@ -74,21 +75,25 @@ def train(
             if len(progress.losses) < segment.end_step:
                 _run_segment(run, segment, progress, logger, manager, is_last=segment is segments[-1])
                 if segment.images is not None:
-                    _save_tower(run, segment.images, budgets, tower_path)
+                    _save_tower(run, segment.images, names[segment.images], tower_path(segment.images))
                 if progress.trunk:
                     load_state(run, progress.trunk)
                     progress.trunk = {}
-    seconds = progress.seconds + elapsed.seconds
-    record = _training_record(progress.losses, segments, budgets, tower_path, seconds)
-    counts = sample_counts(run.stream) | {"overflows": int(run.step.overflows)}
-    return replace(record, **counts, rss_bytes_per_step=logger.growth.bytes_per_step)
+    return Training(
+        **_loss_fields(progress.losses, segments),
+        branches=tuple(Branch(images=one, budgets=names[one], tower=tower_path(one).name) for one in names),
+        seconds=progress.seconds + elapsed.seconds,
+        **sample_counts(run.stream),
+        overflows=int(run.step.overflows),
+        rss_bytes_per_step=logger.growth.bytes_per_step,
+    )
 
 
-def plan_segments(experiment: Experiment, budgets: Mapping[str, int]) -> list[ScheduleSegment]:
-    """Return the segments to each budget: its part of the trunk, if any, and its cool-down."""
+def plan_segments(experiment: Experiment, image_counts: Sequence[int]) -> list[ScheduleSegment]:
+    """Return the segments to each budget's images: its part of the trunk, if any, and its cool-down."""
     segments, begin, trunk = list[ScheduleSegment](), 0, 0
     cooldown_share = experiment.cooldown_share if experiment.schedule == "wsd" else 1.0  # a cosine has no trunk
-    for images in sorted(set(budgets.values())):
+    for images in image_counts:
         last = max(2, nearest_step_count(experiment, round(images / world_size())))
         branch_at = last - max(1, round(last * cooldown_share))
         for segment in (
@@ -176,27 +181,17 @@ def _take_steps(
     return losses
 
 
-def _budgets_of_size(budgets: Mapping[str, int], images: int) -> tuple[str, ...]:
-    return tuple(name for name in budgets if budgets[name] == images)
-
-
-def _save_tower(run: TrainState, images: int, budgets: Mapping[str, int], tower_path: Callable[[int], Path]) -> None:
-    provenance = Provenance(experiment=run.stream.experiment, images=images, budgets=_budgets_of_size(budgets, images))
+def _save_tower(run: TrainState, images: int, budgets: tuple[str, ...], path: Path) -> None:
+    provenance = Provenance(experiment=run.stream.experiment, images=images, budgets=budgets)
     head, tower = scored_head_state(run), scored_tower_state(run)
     with gathered_for_rank0(head, tower) as (head_tensors, tower_tensors):
         if world_rank() == 0:
-            save_head(head, tower_path(images), provenance, run.method.row_labels(run.stream.experiment), head_tensors)
-            save_tower(tower, tower_path(images), provenance.to_facts(), tower_tensors)
+            save_head(head, path, provenance, run.method.row_labels(run.stream.experiment), head_tensors)
+            save_tower(tower, path, provenance.to_facts(), tower_tensors)
 
 
-def _training_record(
-    losses: list[float],
-    segments: list[ScheduleSegment],
-    budgets: Mapping[str, int],
-    tower_path: Callable[[int], Path],
-    seconds: float,
-) -> Training:
-    """Split the losses into those of the trunk and of the cool-downs."""
+def _loss_fields(losses: list[float], segments: list[ScheduleSegment]) -> dict[str, Any]:
+    """Return the fields of a record with the losses of the trunk and of the cool-downs."""
     each = math.ceil(len(losses) / MAX_LOSSES_KEPT)
     trunk, cooldowns = list[float](), list[tuple[float, ...]]()
     for segment in segments:
@@ -205,16 +200,7 @@ def _training_record(
             trunk += of_segment
         else:
             cooldowns.append(_chunk_means(of_segment[len(of_segment) % each :], each))
-    return Training(
-        trunk_losses=_chunk_means(trunk, each),
-        cooldown_losses=tuple(cooldowns),
-        branches=tuple(
-            Branch(images=images, budgets=_budgets_of_size(budgets, images), tower=tower_path(images).name)
-            for images in sorted(set(budgets.values()))
-        ),
-        seconds=seconds,
-        steps_per_loss=each,
-    )
+    return {"trunk_losses": _chunk_means(trunk, each), "cooldown_losses": tuple(cooldowns), "steps_per_loss": each}
 
 
 def _chunk_means(losses: list[float], each: int) -> tuple[float, ...]:
