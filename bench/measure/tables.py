@@ -103,12 +103,11 @@ def speed_table(
 
 def cost_table(records: Sequence[Record], names: Sequence[str]) -> Table:
     """Say where a step's time goes, what disturbed it, what its targets cost and how much memory it takes."""
-    timed = timed_runs(records, names)
-    rows_by_name = {row.experiment: row for row in throughputs_of(records, names, None)}
+    timed = {row.experiment: row for row in throughputs_of(records, names, None)}
     memories = {r.experiment.name: r.measured for r in records if isinstance(r.measured, Memory) and r.experiment}
     rows = [
         {"experiment": name}
-        | (_time_costs(rows_by_name[name]) if name in timed else {})
+        | (_time_costs(timed[name]) if name in timed else {})
         | (_memory_costs(memories[name]) if name in memories else {})
         for name in names
         if name in timed or name in memories
