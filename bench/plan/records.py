@@ -12,7 +12,7 @@ from bench.environment.circumstances import Circumstances
 from bench.environment.files import read_intact_files
 from bench.environment.gpu_specs import GB, GpuSpec, find_gpu_spec
 from bench.environment.links import LinkSpeed
-from bench.measure.throughput import images_per_second, images_per_step
+from bench.measure.throughput import images_per_second, images_per_step, timed_runs
 from bench.plan.collectives import FP32_BYTES, ParameterCounts, shard_count
 from bench.plan.model import ComputeProfile
 from bench.record import (
@@ -63,7 +63,7 @@ def newest_timed_records(path: Path, experiments: Sequence[Experiment]) -> list[
         log(f"left out: {error}")
     names = sorted({record.comparison for record in records}, reverse=True)
     groups = ([record for record in records if record.comparison == name] for name in names)
-    timed = [group for group in groups if _select_timed(group)]
+    timed = [group for group in groups if timed_runs(group)]
     if not timed:
         raise ValueError(f"{path} holds no speed record; {PROGRAM} measure stores them in its results folder")
     whole = (rows for rows in timed if all(any(find_matching(one, rows, Speed)) for one in experiments))
@@ -74,7 +74,7 @@ def find_timed_runs(experiment: Experiment, records: Sequence[Record], path: Pat
     """Return an experiment's timed runs, preferably at its own batch; ValueError names the nearest experiment."""
     rows = find_matching(experiment, records, Speed)
     if not rows:
-        timed_experiments = {one.experiment.name: one.experiment for one in _select_timed(records) if one.experiment}
+        timed_experiments = {name: runs[-1][0] for name, runs in timed_runs(records).items()}
         nearest = min((_differences(experiment, other) for other in timed_experiments.values()), key=len)
         raise ValueError(
             f"{path} has no speed record of {experiment.name}: it has {', '.join(timed_experiments)}, "
@@ -178,10 +178,6 @@ def find_matching(
         for record in records
         if isinstance(record.measured, kind) and record.experiment and not _differences(experiment, record.experiment)
     ]
-
-
-def _select_timed(records: Iterable[Record]) -> list[Record]:
-    return [record for record in records if isinstance(record.measured, Speed)]
 
 
 def _differences(one: Experiment, other: Experiment) -> dict[str, tuple[object, ...]]:
