@@ -134,7 +134,7 @@ def _compare_unpaired(a: Sequence[float], b: Sequence[float]) -> Ratio:
         return Ratio(math.exp(difference), None, None, None, runs, "inconclusive")
     freedom = sum(runs) - 2
     pooled = math.sqrt(((len(a) - 1) * stdev(a) ** 2 + (len(b) - 1) * stdev(b) ** 2) / freedom)
-    margin = student_t_quantile(freedom) * pooled * math.sqrt(1 / len(a) + 1 / len(b))
+    margin = _student_t_quantile(freedom) * pooled * math.sqrt(1 / len(a) + 1 / len(b))
     return _to_ratio(difference, margin, permutation_p(a, b), runs)
 
 
@@ -593,7 +593,7 @@ def _estimate_two_levels(rows: Sequence[Answers], unit: str) -> Estimate:
         )
     if variance <= (ROUNDING * mean) ** 2:  # of equal figures: rounding
         return Estimate(mean, mean, mean, over, float(not mean))
-    margin = student_t_quantile(freedom) * math.sqrt(variance)
+    margin = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(variance)
     p = 2 * float(stdtr(freedom, -abs(mean) / math.sqrt(variance)))
     return Estimate(mean, mean - margin, mean + margin, over, p)
 
@@ -615,11 +615,11 @@ def _variance_of_mean(
 
 def _student_margin(values: Sequence[float]) -> float:
     """Return half of the mean's interval."""
-    return student_t_quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values))
+    return _student_t_quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values))
 
 
 @lru_cache(maxsize=64)
-def student_t_quantile(freedom: float) -> float:
+def _student_t_quantile(freedom: int) -> float:
     """Return Student's t at which the interval ends."""
     return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
 

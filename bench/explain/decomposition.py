@@ -8,12 +8,15 @@ from itertools import combinations, pairwise
 from statistics import fmean, stdev
 from typing import TypeVar
 
+from scipy.special import stdtrit
+
 from bench.data.caption_lengths import describe_captions
 from bench.ladder import REST, Coordinates, Ladder
 from bench.measure.disturbance import find_disturbance
 from bench.measure.throughput import forward_backward_rate, images_per_second, images_per_step
 from bench.record import Record, Speed
 from bench.statistics import (
+    CONFIDENCE,
     Agreement,
     Disturbance,
     Prediction,
@@ -21,7 +24,6 @@ from bench.statistics import (
     judge_agreement,
     judge_flops_prediction,
     max_relative_difference,
-    student_t_quantile,
 )
 
 C = TypeVar("C", bound=Hashable)
@@ -45,7 +47,7 @@ class LogRatio:
         """Half the width of the logarithm's 95 % interval, by Student's t."""
         if self.error is None:
             return None
-        return self.error * student_t_quantile(self.degrees_of_freedom)
+        return self.error * float(stdtrit(self.degrees_of_freedom, (1 + CONFIDENCE) / 2))
 
     @property
     def low(self) -> float | None:
