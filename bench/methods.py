@@ -25,13 +25,13 @@ from losses.distillation import cosine_loss
 from losses.multilabel import dense_multilabel_loss, multilabel_loss
 from losses.sigmoid import sigmoid_loss
 from losses.token_softmax import inverse_document_frequency, token_softmax_loss
+from models import Images
 from models.heads import Classifier, DualEncoderClassifier, ImageProjection, Student, TokenClassifier, TokenCounts
 from models.image_tower import ImageTower
 
 M = TypeVar("M", bound=nn.Module)
 T = TypeVar("T", bound=Target)
 CLIP_SCALE = 1 / 0.07  # of the logits, initially
-Images = Float[Tensor, "batch channels height width"]
 Loss = Float[Tensor, ""]
 
 

@@ -6,6 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
+from jaxtyping import Float
+from torch import Tensor
+
+Images = Float[Tensor, "batch channels height width"]  # normalised, or grids of embeddings
+Features = Float[Tensor, "batch features"]  # of a tower, before any projection
 
 open_clip.add_model_config(Path(__file__).parent / "configs")
 

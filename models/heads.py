@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models import open_clip_config
+from models import Features, Images, open_clip_config
 from models.image_tower import ImageTower
 from models.text_tower import TextTower
 
+Projected = Float[Tensor, "batch dim"]  # L2-normalised, in the space of text features
 # The same parameters under open_clip's names.
 OPEN_CLIP_NAMES = {"projection": "visual.proj", "log_scale": "logit_scale", "bias": "logit_bias"}
 
@@ -35,13 +36,11 @@ class ImageProjection(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
         self.bias = None if initial_bias is None else nn.Parameter(torch.tensor(initial_bias))
 
-    def encode_with_text(
-        self, images: Float[Tensor, "batch channels height width"], text: Float[Tensor, "batch dim"]
-    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
+    def encode_with_text(self, images: Images, text: Float[Tensor, "batch dim"]) -> tuple[Projected, Projected]:
         """Return the L2-normalised features of images and the L2-normalised given text features."""
         return self.project(self.tower(images)), F.normalize(text, dim=-1)
 
-    def project(self, embedded: Float[Tensor, "batch features"]) -> Float[Tensor, "batch dim"]:
+    def project(self, embedded: Features) -> Projected:
         """Return the L2-normalised projections of the tower's features."""
         return F.normalize(embedded @ self.projection, dim=-1)
 
@@ -53,15 +52,11 @@ class DualEncoder(ImageProjection):
         super().__init__(tower, text.width, initial_scale=initial_scale, initial_bias=initial_bias)
         self.text = text
 
-    def forward(
-        self, images: Float[Tensor, "batch channels height width"], *captions: Any
-    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
+    def forward(self, images: Images, *captions: Any) -> tuple[Projected, Projected]:
         """Return the L2-normalised features of images and captions; `captions` are the arguments of `TextTower`."""
         return self.encode_pair(self.tower(images), *captions)
 
-    def encode_pair(
-        self, embedded: Float[Tensor, "batch features"], *captions: Any
-    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
+    def encode_pair(self, embedded: Features, *captions: Any) -> tuple[Projected, Projected]:
         """Return the same for images that the tower has embedded already."""
         return self.project(embedded), F.normalize(self.text(*captions), dim=-1)
 
@@ -74,7 +69,7 @@ class Classifier(nn.Module):
         self.tower = tower
         self.head = head
 
-    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch labels"]:
+    def forward(self, images: Images) -> Float[Tensor, "batch labels"]:
         logits: Tensor = self.head(self.tower(images))
         return logits
 
@@ -137,9 +132,7 @@ class DualEncoderClassifier(DualEncoder):
         self.counts = TokenCounts(num_tokens)
         self.has_patch_mean = has_patch_mean
 
-    def embed(
-        self, images: Float[Tensor, "batch channels height width"]
-    ) -> tuple[Float[Tensor, "batch features"], Float[Tensor, "batch features"]]:
+    def embed(self, images: Images) -> tuple[Features, Features]:
         """Return the features that the pair and the classifier read."""
         embedded = self.tower(images, with_patch_mean=self.has_patch_mean)
         return embedded if self.has_patch_mean else (embedded, embedded)
@@ -157,12 +150,12 @@ class Student(nn.Module):
         self.projection = nn.Linear(tower.width, width)
         self.teacher = None if teacher is None else teacher.eval().requires_grad_(False)
 
-    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch dim"]:
+    def forward(self, images: Images) -> Float[Tensor, "batch dim"]:
         features: Tensor = self.projection(self.tower(images))
         return features
 
     @torch.no_grad()
-    def teacher_features(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch dim"]:
+    def teacher_features(self, images: Images) -> Float[Tensor, "batch dim"]:
         """Return the teacher's features of images, which are scaled to its image size."""
         assert self.teacher is not None, "the teacher's features were stored"
         size = self.teacher.image_size

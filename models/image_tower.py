@@ -13,7 +13,7 @@ from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.model import _build_vision_tower
 from torch import Tensor, nn
 
-from models import corenet_vit, open_clip_config, similar_names
+from models import Features, Images, corenet_vit, open_clip_config, similar_names
 from models.pooling import Pooling, feature_and_patch_mean, set_pooling
 from models.repeated_blocks import skip_repeated_blocks
 from models.token_subsets import add_patch_drop, compute_class_token_only
@@ -73,9 +73,7 @@ class ImageTower(nn.Module):
         self.channels = channels
         self.width = _feature_width(trunk, (image_size, *image_sizes), channels)
 
-    def forward(
-        self, images: Float[Tensor, "batch channels height width"], *, with_patch_mean: bool = False
-    ) -> Float[Tensor, "batch features"] | tuple[Float[Tensor, "batch features"], Float[Tensor, "batch features"]]:
+    def forward(self, images: Images, *, with_patch_mean: bool = False) -> Features | tuple[Features, Features]:
         """Embed normalised images, or grids of embeddings; with `with_patch_mean` see `feature_and_patch_mean`."""
         images = self.normalise_for_trunk(images)
         if with_patch_mean:
@@ -83,9 +81,7 @@ class ImageTower(nn.Module):
         features: Tensor = self.trunk(images)
         return features
 
-    def normalise_for_trunk(
-        self, images: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch channels height width"]:
+    def normalise_for_trunk(self, images: Images) -> Images:
         """Return normalised images in the normalisation of the trunk."""
         return images if self.pixels is None else self.pixels(images)
 

@@ -2,10 +2,11 @@
 
 from typing import Any, Literal
 
-from jaxtyping import Float
 from open_clip.transformer import VisionTransformer as OpenClipViT
 from timm.models.vision_transformer import VisionTransformer as TimmViT
-from torch import Tensor, nn
+from torch import nn
+
+from models import Features, Images
 
 Pooling = Literal["own", "mean", "both"]
 
@@ -29,9 +30,7 @@ def set_pooling(trunk: nn.Module, name: str, pooling: Pooling) -> None:
         )
 
 
-def feature_and_patch_mean(
-    trunk: nn.Module, images: Float[Tensor, "batch channels height width"]
-) -> tuple[Float[Tensor, "batch features"], Float[Tensor, "batch features"]]:
+def feature_and_patch_mean(trunk: nn.Module, images: Images) -> tuple[Features, Features]:
     """Return the trunk's feature, and the mean of its patch tokens after the last norm; the trunk computes all tokens.
 
     Source: hustvl/SuperCLIP at fb59c6d, `SuperCLIP.encode_image_train` of `superclip/open_clip/superclip_model.py`.

@@ -18,24 +18,21 @@ from models.token_subsets import UnpackedBlock
 # Settings with which open_clip builds other blocks than the usual; no causal text tower of open_clip has them.
 CUSTOM = {"block_type", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc"}
 
-Shapes = list[tuple[int, int]]
+Tokens = Float[Tensor, "tokens dim"]  # of all groups
+Shapes = list[tuple[int, int]]  # of the groups: number of rows, and their width in tokens
+Mask = Bool[Tensor, "rows 1 width width"]
+EndTokens = Float[Tensor, "captions dim"]
+Ends = Int[Tensor, " captions"]  # places of the captions' end tokens among all
 
 
 class PackedBlock(UnpackedBlock):
     """An open_clip block for the concatenated tokens of all groups.
 
-    Token-wise layers are applied to all tokens together, causal attention to one group at a time. `shapes` has each
-    group's number of rows and their width in tokens. A row is one caption, or with `mask` several.
+    Token-wise layers are applied to all tokens together, causal attention to one group at a time. A row is one caption,
+    or with `mask` several.
     """
 
-    def forward(
-        self,
-        x: Float[Tensor, "tokens dim"],
-        shapes: Shapes,
-        mask: Bool[Tensor, "rows 1 width width"] | None,
-        _ends: Int[Tensor, " captions"],
-    ) -> Float[Tensor, "tokens dim"]:
-        """Return the tokens after the block."""
+    def forward(self, x: Tokens, shapes: Shapes, mask: Mask | None, _ends: Ends) -> Tokens:
         attended = []
         for group, shape in zip(_split_by_group(self.project_qkv(self.ln_1(x)), shapes), shapes, strict=True):
             query, key, value = self.split_heads(group, *shape)
@@ -47,14 +44,7 @@ class PackedBlock(UnpackedBlock):
 class EndTokenBlock(PackedBlock):
     """The last block, which computes only each caption's end token; no other token is used after it."""
 
-    def forward(
-        self,
-        x: Float[Tensor, "tokens dim"],
-        shapes: Shapes,
-        mask: Bool[Tensor, "rows 1 width width"] | None,
-        ends: Int[Tensor, " captions"],
-    ) -> Float[Tensor, "captions dim"]:
-        """Return the end tokens after the block."""
+    def forward(self, x: Tokens, shapes: Shapes, mask: Mask | None, ends: Ends) -> EndTokens:
         normed, dim = self.ln_1(x), x.shape[1]
         queries = self.project_qkv(normed.index_select(0, ends), slice(dim))
         keys_and_values = self.project_qkv(normed, slice(dim, None))
@@ -68,12 +58,8 @@ class EndTokenBlock(PackedBlock):
         return self.after_attention(x.index_select(0, ends), attended)
 
     def _attend_to_own_row(
-        self,
-        queries: Float[Tensor, "captions dim"],
-        keys_and_values: Float[Tensor, "tokens _"],
-        shapes: Shapes,
-        ends: Int[Tensor, " captions"],
-    ) -> Float[Tensor, "captions dim"]:
+        self, queries: EndTokens, keys_and_values: Float[Tensor, "tokens _"], shapes: Shapes, ends: Ends
+    ) -> EndTokens:
         """Return attention's result where each row of a group has one caption."""
         counts, attended, before = [count for count, _ in shapes], [], 0
         for group_queries, group_keys_and_values, group_ends, (count, width) in zip(

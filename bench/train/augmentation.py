@@ -7,11 +7,12 @@ from torch import Tensor, nn
 
 from bench.config import Experiment
 from bench.data.transforms import denormalise, normalise
-from bench.methods import Images, Loss, Method, get_method
-from bench.train.distributed import world_size
+from bench.methods import Loss, Method, get_method
+from bench.train.distributed import world_group
 from losses.chunks import loss_dtype
 from losses.collectives import ProcessGroupLike
 from losses.psnr import psnr_loss, scheduled_error
+from models import Images
 from models.image_tower import ImageTower
 from models.range_augment import RangeAugment
 

@@ -26,6 +26,7 @@ from bench.environment.circumstances import Circumstances
 from bench.environment.machine import current_circumstances, describe_processors
 from bench.environment.rank_info import MIXED_MACHINES, torchrun_env
 from losses.collectives import Group, ProcessGroupLike, SimulatedGroup, all_reduce_sum_, rank_and_world_size
+from models import Images
 from models.tower_blocks import all_blocks
 
 T = TypeVar("T")
@@ -169,7 +170,7 @@ class ModelWithLoss(nn.Module):
         super().__init__()
         self.model, self.loss, self.group, self.loss_group = model, loss, group, simulated or group
 
-    def forward(self, images: Float[Tensor, "batch channels height width"], target: Any) -> Float[Tensor, ""]:
+    def forward(self, images: Images, target: Any) -> Float[Tensor, ""]:
         """Return the loss."""
         return self.loss(self.model, images, target, self.loss_group)
 
