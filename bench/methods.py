@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bench.config import CONTRASTIVE, Experiment, choose
+from bench.config import CONTRASTIVE, Experiment
 from bench.data.released_labels import DenseLabels
 from bench.data.targets import Captions, Features, Labels, NoTarget, Target, Tokens, TokensAndLabels
 from bench.method_parts import models, targets
@@ -116,11 +116,6 @@ METHODS: dict[str, Method[Any, Any]] = {
     "superclip": Method(build_superclip, targets.tokens_and_labels, superclip_loss, clamp_scale),
     "distill": Method(models.build_student, targets.stored_teacher_features, distill_loss),
 }
-
-
-def get_method(name: str) -> Method[Any, Any]:
-    """Return a method; ValueError suggests the nearest name."""
-    return choose(name, METHODS, "method")
 
 
 def simulated_group(experiment: Experiment) -> SimulatedGroup | None:

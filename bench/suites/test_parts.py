@@ -15,7 +15,7 @@ from bench.experiments import EXPERIMENTS
 from bench.labels.subwords import SubwordIds
 from bench.measure.costs import count_flops
 from bench.measure.memory import step_tensor_bytes
-from bench.methods import METHODS, get_method
+from bench.methods import METHODS
 from bench.suites.device import DEVICE, rate, seconds
 from bench.train.build import build_train_state, build_untrained_tower, take_full_rate_steps
 from bench.train.step import make_optimizer
@@ -93,7 +93,7 @@ def step_counters(experiment: Experiment, images: PackImages) -> dict[str, float
         images.pixels[:NUM_IMAGES], images.captions[:NUM_IMAGES], images.classes[:NUM_IMAGES], images.keys[:NUM_IMAGES]
     )
     small = replace(experiment, batch_size=BATCH, images=NUM_IMAGES, warmup_images=BATCH)
-    stream = PackStream(small, few, get_method(small.method).targets(small), DEVICE)
+    stream = PackStream(small, few, METHODS[small.method].targets(small), DEVICE)
     counted: dict[str, float] = {
         "peak tensor bytes": step_tensor_bytes(stream),
         "FLOPs of a step": count_flops(small, [stream.target(0)]).step,

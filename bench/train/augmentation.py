@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from bench.config import Experiment
 from bench.data.transforms import denormalise, normalise
-from bench.methods import Loss, Method, get_method
+from bench.methods import METHODS, Loss, Method
 from bench.train.distributed import world_group
 from losses.chunks import loss_dtype
 from losses.collectives import ProcessGroupLike
@@ -23,7 +23,7 @@ def get_augmented_method(experiment: Experiment) -> Method[Any, Any]:
     `augmentor` is a part of the model beside the tower. As in the released code, the method's loss trains it, too, its
     target error rises over the steps of the experiment's images, and scoring does not apply it.
     """
-    method = get_method(experiment.method)
+    method = METHODS[experiment.method]
     if experiment.augmentation == "none":
         return method
     images_per_step = experiment.mean_batch_size * world_size()

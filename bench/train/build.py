@@ -26,7 +26,7 @@ from bench.environment.rank_info import torchrun_env
 from bench.environment.seeds import CAPTIONS, HEAD, STEP, TOWER, seed_for
 from bench.labels.subwords import encode_caption
 from bench.labels.vocabulary import resolve_vocabulary, vocabulary_field
-from bench.methods import Method, get_method
+from bench.methods import METHODS, Method
 from bench.profilers.clock import clock
 from bench.profilers.counters import count_forward_flops
 from bench.towers.patches import require_whole_patches
@@ -69,7 +69,7 @@ def load_data(experiment: Experiment, device: torch.device, results: Path) -> St
 
     The pack's captions are turned into targets here, at the experiment's lengths; those of shards batch by batch.
     """
-    rank, ranks, method = world_rank(), world_size(), get_method(experiment.method)
+    (rank, ranks), method = rank_and_world_size(world_group()), METHODS[experiment.method]
     if experiment.data != PACK_DATA:
         shards = open_experiment_shards(experiment, results / CACHE)
         workers = resolve_workers(experiment, device)

@@ -16,7 +16,7 @@ from bench.config import CONTRASTIVE, METHOD_NAMES, Sharding, TextPadding
 from bench.data.pack import load_pack_images
 from bench.data.targets import Captions
 from bench.measure.costs import META, build_on_meta, count_flops, text_forward_flops
-from bench.methods import get_method
+from bench.methods import METHODS
 from bench.plan.collectives import (
     FP32_BYTES,
     Collective,
@@ -202,8 +202,8 @@ def sent(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
             run.step(run.stream.batch(k), 1e-3)
         found[f"{method} {sharding}"] = list(log)
     experiment = small("clip", batch_size=BATCH)
-    model = get_method("clip").build_model(build_untrained_tower(experiment), experiment)
-    spread_out: Any = parallelize(ModelWithLoss(model, get_method("clip").loss, world_group()), experiment, "fp32")
+    model = METHODS["clip"].build_model(build_untrained_tower(experiment), experiment)
+    spread_out: Any = parallelize(ModelWithLoss(model, METHODS["clip"].loss, world_group()), experiment, "fp32")
     stream = load_data(experiment, CPU, results)
     for k in range(3):
         batch = stream.batch(k)
@@ -268,7 +268,7 @@ def test_workload_equals_the_built_model(method: str, results: Path) -> None:
     assert weights.trained + weights.frozen == sum(one.numel() for one in parameters)
     assert weights.scalars == sum(one.ndim == 0 for one in parameters)
     assert 0 < weights.in_blocks < weights.trained + weights.frozen
-    batch, uncut = experiment.batch_size, get_method(method).targets(experiment)
+    batch, uncut = experiment.batch_size, METHODS[method].targets(experiment)
     whole = count_flops(experiment, [uncut(Captions.from_texts(["a dog"] * batch))])
     captions = [uncut(Captions.from_texts(["a dog"] * batch)).captions] if method in CONTRASTIVE else []
     work = count_flops_per_image(experiment, captions)

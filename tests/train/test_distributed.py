@@ -22,6 +22,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 from torch import Tensor
 
+import bench.methods
 import bench.train.distributed as distributed_module
 import bench.train.loop as train_module
 import bench.train.state as state_module
@@ -32,7 +33,6 @@ from bench.data.stream import Batch, PackStream
 from bench.environment.rank_info import RankInfo
 from bench.measure.memory import max_over_ranks
 from bench.measure.throughput import images_per_second
-from bench.methods import get_method
 from bench.profilers.memory import Peaks
 from bench.record import Failure, Memory, Speed, read_records
 from bench.train import checkpoint_manager
@@ -75,7 +75,9 @@ def few(results: Path) -> PackImages:
 
 def stream(method: str, images: PackImages, rank: int, ranks: int, **changes: object) -> PackStream[Any]:
     experiment = two_blocks(method, batch_size=GLOBAL_BATCH // ranks, **changes)
-    return PackStream(experiment, images, get_method(method).targets(experiment), CPU, rank=rank, ranks=ranks)
+    return PackStream(
+        experiment, images, bench.methods.METHODS[method].targets(experiment), CPU, rank=rank, ranks=ranks
+    )
 
 
 def share(run: TrainState, whole: PackStream[Any], k: int, dtype: torch.dtype) -> Batch[Any]:
