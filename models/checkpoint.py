@@ -4,12 +4,11 @@ Weights that were trained elsewhere are identified, for error messages, and adap
 """
 
 import mmap
-import os
 import re
 import sys
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,32 +25,12 @@ from torch import Tensor, nn
 
 from models import corenet_vit, open_clip_config
 from models.image_tower import TIMM_SIZES, ImageTower
-from models.tensor_file import file_order, write_tensors
 
 MAX_NAMES = 3  # in a message
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 # Keys of the weights in checkpoints of open_clip, timm and CoreNet; averaged weights first, because they are scored.
 WITHIN = ("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model_state_dict", "model")
 POSITIONS = "visual.positional_embedding"  # in a whole model of open_clip
-
-
-def save_tower(
-    state: Mapping[str, Tensor], path: Path, facts: dict[str, str], tensors: Iterable[Tensor] | None = None
-) -> None:
-    """Write a tower's state dict atomically, with metadata.
-
-    `tensors` are the contents in `file_order`; None: those of `state`, which may else hold shards.
-    """
-    temporary = path.with_name(f".{path.name}.part")  # there is one writer; the file of a killed writer is overwritten
-    try:
-        with temporary.open("wb") as file:
-            write_tensors(file, state, map(state.__getitem__, file_order(state)) if tensors is None else tensors, facts)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _fsync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_tower_weights(tower: ImageTower, path: Path) -> None:
@@ -129,15 +108,6 @@ def _is_stored(weight: Tensor) -> bool:
     """Return whether a file holds each value of a tensor, which may otherwise claim any size."""
     has_storage = weight.layout == torch.strided and not weight.is_meta
     return has_storage and weight.numel() * weight.element_size() <= weight.untyped_storage().nbytes()
-
-
-def _fsync_folder(folder: Path) -> None:
-    """Make a rename survive a power failure."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def _join_first(names: list[str]) -> str:

@@ -18,11 +18,11 @@ from bench.measure.costs import count_flops
 from bench.method_parts.models import label_log_odds
 from bench.methods import METHODS, clamp_scale
 from bench.record import Flops
+from bench.towers.head_file import save_tower
 from bench.towers.provenance import Provenance
 from bench.towers.tower_from import load_trained_tower
 from bench.train.build import TrainState, build_train_state, build_untrained_tower, load_data, take_full_rate_steps
 from losses.contrastive import contrastive_loss
-from models.checkpoint import save_tower
 from models.heads import DualEncoder, Student, TokenClassifier
 from models.image_tower import PIXEL_STATISTICS
 from tests.small import small

@@ -38,9 +38,9 @@ from bench.record import (
     read_records,
 )
 from bench.settings import with_settings
+from bench.towers.head_file import save_tower
 from bench.towers.provenance import Provenance, read_provenance
 from bench.train.checkpoints import STATE, CheckpointMetadata, read_metadata
-from models.checkpoint import save_tower
 from tests.reports.conftest import HERE
 
 RECORDS = Path(__file__).parent / "records"

@@ -1,6 +1,6 @@
-"""What a method put around a tower, trained with it: a file beside the tower's.
+"""Writing of a tower's file, and of what a method put around it, trained with it, in a file beside the tower's.
 
-It holds the rows of a classifier, or a text tower and its projection; a tower that was left without one still loads.
+The second holds the rows of a classifier, or a text tower and its projection; a tower without one still loads.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,13 +17,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bench.data.targets import Tokens
-from bench.environment.files import prefix_errors
+from bench.environment.files import atomic_write, prefix_errors
 from bench.environment.seeds import TEXT, seed_for
 from bench.labels.subwords import SubwordIds
 from bench.towers.provenance import Provenance, head_path, read_metadata
-from models.checkpoint import load_exactly, save_tower
+from models.checkpoint import load_exactly
 from models.heads import DualEncoder
 from models.image_tower import ImageTower
+from models.tensor_file import file_order, write_tensors
 from models.text_tower import build_text_tower
 
 if TYPE_CHECKING:
@@ -72,6 +73,17 @@ class TextEncoder:
         """
         rows: Tensor = self.pair.log_scale.exp() * self.class_features(prompts) @ self.pair.projection.T
         return rows
+
+
+def save_tower(
+    state: Mapping[str, Tensor], path: Path, facts: Mapping[str, str], tensors: Iterable[Tensor] | None = None
+) -> None:
+    """Write a tower's state dict atomically, with metadata.
+
+    `tensors` are the contents in `file_order`; None: those of `state`, which may else hold shards.
+    """
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        write_tensors(file, state, map(state.__getitem__, file_order(state)) if tensors is None else tensors, facts)
 
 
 def save_head(

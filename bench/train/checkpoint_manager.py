@@ -18,6 +18,7 @@ from bench.data.stream import DecodeStats
 from bench.environment.circumstances import current_commit
 from bench.environment.files import LISTING_SECONDS
 from bench.environment.rank_info import describe_node
+from bench.towers.head_file import save_tower
 from bench.towers.provenance import Provenance
 from bench.train.build import TrainState
 from bench.train.checkpoints import (
@@ -42,7 +43,7 @@ from bench.train.state import (
     scored_tower_state,
     shard_like,
 )
-from models.checkpoint import save_tower, strip_prefix
+from losses.collectives import rank_and_world_size
 from models.tensor_file import write_tensors
 
 MAX_CHECK_SECONDS = 5.0  # maximum interval between checks of several processes: torchrun kills 30 s after its signal

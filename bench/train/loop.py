@@ -18,7 +18,7 @@ from bench.config import Experiment
 from bench.data.image_sizes import images_before, nearest_step_count
 from bench.profilers.clock import clock
 from bench.record import Branch, Training
-from bench.towers.head_file import save_head
+from bench.towers.head_file import save_head, save_tower
 from bench.towers.provenance import Provenance
 from bench.train.build import (
     TrainState,
@@ -42,7 +42,7 @@ from bench.train.state import (
     scored_tower_state,
 )
 from bench.train.train_logger import TrainLogger
-from models.checkpoint import save_tower
+from losses.collectives import rank_and_world_size
 
 CHECK_INTERVAL = 20  # steps between two reads of the losses, each of which waits for the device
 MAX_LOSSES_KEPT = 200_000  # in a record of 4 MB; more losses are averaged over consecutive steps

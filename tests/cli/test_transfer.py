@@ -15,10 +15,9 @@ from bench.cli.transfer import choose_tasks_and_protocols
 from bench.config import Experiment
 from bench.experiments import EXPERIMENTS
 from bench.record import Transfer, read_records
-from bench.towers.head_file import save_head
+from bench.towers.head_file import save_head, save_tower
 from bench.towers.provenance import Provenance, read_provenance
 from bench.train.build import build_untrained_tower
-from models.checkpoint import save_tower
 from tests.transfer.trees import folders
 
 pytestmark = pytest.mark.usefixtures("forked_runs")

@@ -13,7 +13,7 @@ import torch
 from bench.__main__ import main
 from bench.environment import files
 from bench.environment.files import atomic_write, make_folders
-from models.checkpoint import save_tower
+from bench.towers.head_file import save_tower
 
 ROOT = Path(__file__).parents[2]
 WRITER = """

@@ -18,11 +18,12 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 from bench.cli.transfer import _resolve_tower_arguments
 from bench.experiments import EXPERIMENTS
 from bench.settings import with_settings
+from bench.towers.head_file import save_tower
 from bench.towers.provenance import Provenance
 from bench.towers.tower_from import build_untrained_copy, load_tower
 from bench.transfer.score import open_extractor
-from bench.transfer.tasks.image_sources import on_white
-from models.checkpoint import read_weights, save_tower
+from bench.transfer.tasks.image_sources import PackImageSource
+from models.checkpoint import read_weights
 from models.corenet_vit import CorenetViT
 from models.image_tower import build_image_tower
 

@@ -19,6 +19,7 @@ from bench.catalog import (
 from bench.config import Experiment
 from bench.data.pack import load_pack_images
 from bench.experiments import EXPERIMENTS
+from bench.towers.head_file import save_tower
 from bench.towers.provenance import Provenance, latest_towers, read_provenance
 from bench.train.build import build_untrained_tower
 from bench.transfer.classification.probe import score_k_nn, score_linear_probe
@@ -26,8 +27,8 @@ from bench.transfer.feature_extractor import REFERENCE_FEATURES, FeatureExtracto
 from bench.transfer.score import open_extractor, score_task
 from bench.transfer.tasks.image_sources import ArrayImageSource, on_white
 from bench.transfer.tasks.named_tasks import load_task
-from bench.transfer.tasks.tasks import Task, TaskSplit, pack_task
-from models.checkpoint import load_tower_weights, save_tower
+from bench.transfer.tasks.tasks import Task, TaskSplit, pack_tasks
+from models.checkpoint import load_tower_weights
 from models.image_tower import build_image_tower
 
 CPU = torch.device("cpu")
