@@ -14,9 +14,8 @@ from open_clip.model import _build_vision_tower
 from torch import Tensor, nn
 
 from models import Features, Images, corenet_vit, open_clip_config, similar_names
-from models.pooling import Pooling, feature_and_patch_mean, set_pooling
 from models.repeated_blocks import skip_repeated_blocks
-from models.token_subsets import add_patch_drop, compute_class_token_only
+from models.token_subsets import Pooling, add_patch_drop, compute_class_token_only, feature_and_patch_mean, set_pooling
 
 PIXEL_CHANNELS = 3
 PIXEL_STATISTICS: dict[str, tuple[Any, Any]] = {  # mean and deviation that a tower's pixels are normalised by
@@ -101,7 +100,7 @@ def build_image_tower(
     Equal arguments give equal weights, bit for bit, whatever was built before. Weights do not depend on `image_sizes`,
     which are accepted beside `image_size`: timm interpolates the position embeddings. In training the tower drops a
     share `patch_drop` of the patches. With `embedding_channels` it reads grids of embeddings, one per patch, instead of
-    pixels. `pooling` is that of `models.pooling.set_pooling`. `pixel_normalisation` is a name of PIXEL_STATISTICS: the
+    pixels. `pooling` is that of `set_pooling`. `pixel_normalisation` is a name of PIXEL_STATISTICS: the
     tower takes images normalised as this project does and converts them for its trunk. Raises ValueError for a name
     that neither library has, an image size that the tower does not accept, or a tower that cannot drop patches, read
     embeddings or pool so.

@@ -1,4 +1,4 @@
-"""Patch maps: the features of a tower at each position of an image, for segmentation and detection."""
+"""Towers for dense tasks: the features at each position of an image, and towers at another image size."""
 
 import copy
 from collections.abc import Iterable
@@ -12,6 +12,7 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor, nn
 
+from models.checkpoint import adapt_to_image_size
 from models.corenet_vit import CorenetViT
 from models.image_tower import ImageTower
 from models.token_subsets import ClassTokenBlock
@@ -52,6 +53,30 @@ def map_channels_and_patch_size(tower: ImageTower) -> tuple[int, int]:
         probe = copy.deepcopy(tower).to("meta").eval()
         shape = patch_map(probe, torch.empty(1, 3, tower.image_size, tower.image_size)).shape
     return shape[1], tower.image_size // shape[2]
+
+
+def resized_tower(tower: ImageTower, side: int) -> ImageTower:
+    """Return a copy of a tower for images of `side` pixels, rounded to a multiple of its patch size.
+
+    Position embeddings are resampled by the code of the tower's own library, as when its weights are loaded at that
+    size (`adapt_to_image_size`). ValueError for a tower that accepts its own size alone.
+    """
+    patch = map_channels_and_patch_size(tower)[1]
+    size = max(1, round(side / patch)) * patch
+    whole = copy.deepcopy(tower.trunk)
+    trunk: Any = getattr(whole, "trunk", whole)  # open_clip wraps timm models
+    if isinstance(trunk, OpenClipViT):
+        trunk.image_size, trunk.grid_size = (size, size), (size // patch, size // patch)
+        positions = adapt_to_image_size(trunk.state_dict(), trunk)["positional_embedding"]
+        trunk.positional_embedding = nn.Parameter(positions)
+    elif hasattr(trunk, "set_input_size"):  # of timm's models with position embeddings or windows
+        trunk.set_input_size(img_size=(size, size))
+    try:
+        resized = ImageTower(whole, size, channels=tower.channels)
+    except (AssertionError, RuntimeError) as error:
+        raise ValueError(f"a {type(trunk).__name__} cannot be resized to {size} px: {error}") from None
+    resized.pixels = copy.deepcopy(tower.pixels)
+    return resized.train(tower.training)
 
 
 def _open_clip_map(trunk: OpenClipViT, images: Tensor) -> Tensor:

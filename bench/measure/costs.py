@@ -20,9 +20,8 @@ from bench.train.augmentation import get_augmented_method
 from bench.train.build import build_untrained_tower, count_trained_parameters
 from models.heads import Classifier, DualEncoder, DualEncoderClassifier, ImageProjection, Student
 from models.image_tower import PIXEL_CHANNELS, build_image_tower
-from models.pooling import Pooling
 from models.text_tower import open_clip_text_tower
-from models.token_subsets import ClassTokenBlock
+from models.token_subsets import ClassTokenBlock, Pooling
 from models.tower_blocks import checkpoint_activations
 
 META = torch.device("meta")

@@ -5,7 +5,7 @@ import torch
 
 from models.checkpoint import adapt_to_image_size
 from models.image_tower import build_image_tower, make_renormalisation
-from models.resized_tower import resized_tower
+from models.patch_map import resized_tower
 
 
 @pytest.mark.parametrize(

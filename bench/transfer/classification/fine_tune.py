@@ -30,7 +30,7 @@ from bench.transfer.transfer_training import (
     train_on_task,
 )
 from models.image_tower import ImageTower
-from models.resized_tower import resized_tower
+from models.patch_map import resized_tower
 
 INITIAL_SPREAD = 0.02  # standard deviation of a new head's weights
 
