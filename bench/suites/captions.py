@@ -6,13 +6,17 @@ from bench.labels.wordnet import lexicon
 
 SHORTEST, LONGEST = 8, 40  # words
 UNCLEAN_EVERY = 10
+# What a word becomes, one at a time: tags, entities, URL quoting, mojibake, quotes, and what a tokeniser stumbles over.
+UNCLEAN = (
+    *("<b>{0}</b>", "{0}&#39;s", "&quot;{0}&quot;", "{0}&amp;{0}", "{0}%20{0}", "{0}+{0}", "“{0}”", "{0}’s", "{0}—{0}"),
+    *("cafÃ©-{0}", "{0}™", "é{0}", "{0}🐕", "St. {0}", "don't {0}", "U.S. {0}", "{0}...", "'{0}'"),
+)
 
 
 def distinct_captions(count: int) -> list[str]:
     """Return captions of 8 to 40 words, none twice; the same for the same count.
 
-    A definition, one in two with another behind it, as a sentence or a title. Each tenth holds one of what captions of
-    the web hold: tags, entities, URL quoting, mojibake, curly quotes, and what a tokeniser stumbles over.
+    A definition, one in two with another behind it, as a sentence or a title. In each tenth one word is unclean.
     """
     generator = random.Random(0)
     lemmas = lexicon().lemmas
@@ -23,36 +27,8 @@ def distinct_captions(count: int) -> list[str]:
             words += [*lemmas[label].split("_"), *lexicon().gloss(label).split()]
         if SHORTEST <= len(words) <= LONGEST:
             if len(captions) % UNCLEAN_EVERY == 0:
-                words = _unclean(words, generator)
+                place = generator.randrange(1, len(words))
+                words[place] = generator.choice(UNCLEAN).format(words[place])
             words[0] = words[0].capitalize()
             captions[" ".join(words) + generator.choice((".", "", ", photo", "!"))] = None
     return list(captions)
-
-
-def _unclean(words: list[str], generator: random.Random) -> list[str]:
-    """Make captions need cleaning and tokenising; they keep their number of words."""
-    place = generator.randrange(1, len(words))
-    word = words[place]
-    words[place] = generator.choice(
-        [
-            f"<b>{word}</b>",
-            f"{word}&#39;s",
-            f"&quot;{word}&quot;",
-            f"{word}&amp;{word}",
-            f"{word}%20{word}",
-            f"{word}+{word}",
-            f"“{word}”",
-            f"{word}’s",
-            f"{word}—{word}",
-            f"cafÃ©-{word}",
-            f"{word}™",
-            f"é{word}",
-            f"{word}🐕",
-            f"St. {word}",
-            f"don't {word}",
-            f"U.S. {word}",
-            f"{word}...",
-            f"'{word}'",
-        ]
-    )
-    return words
