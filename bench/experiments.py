@@ -84,61 +84,43 @@ SCALES: dict[str, Callable[[], Experiment]] = {"tiny": tiny, "vit-b32": vit_b32,
 
 @dataclass(frozen=True, slots=True)
 class MethodTraits:
-    """The properties of a method that are no code: its description, and its learning rate at the tiny scale."""
+    """The description of a method."""
 
     title: str  # its name in its paper
     reads: str  # its targets
     loss: str
-    tiny_learning_rate: float
 
 
-# The tiny learning rate is the best of four, by the same search for every method: the linear probe's accuracy on the
-# validation part (never reported), mean over the five classification tasks of the pack, one seed, 80,000 images:
-# `python -m bench train NAME --set learning_rate=RATE`.
-#              2.5e-4   5e-4   1e-3   2e-3
-# clip          .462    .484   .458   .450
-# siglip        .469    .479   .479   .427
-# catlip        .433    .452   .457   .389
-# superclass    .439    .456   .469   .446
-# clip and siglip were searched with a text tower 64 wide and captions padded to 24 tokens, superclass with the class
-# token and a head without layer norm, catlip with biases of the head near 0. The others were not searched: superclip
-# has clip's rate, distill catlip's.
 TRAITS: dict[MethodName, MethodTraits] = {
     "clip": MethodTraits(
         "CLIP",
         "the caption's token ids, through a text tower",
         "contrastive: cross-entropy over the batch, image to caption and back",
-        5e-4,
     ),
     "siglip": MethodTraits(
         "SigLIP",
         "the caption's token ids, through a text tower",
         "sigmoid: for every image and caption of the batch, whether they are a pair",
-        5e-4,
     ),
     "catlip": MethodTraits(
         "CatLIP",
         "labels: the WordNet nouns in the caption",
         "binary cross-entropy over the vocabulary of synsets",
-        1e-3,
     ),
     "superclass": MethodTraits(
         "SuperClass",
         "labels: the subword tokens of the caption",
         "softmax cross-entropy over the subwords, weighted by inverse document frequency",
-        1e-3,
     ),
     "superclip": MethodTraits(
         "SuperCLIP",
         "the caption's token ids, through a text tower, and its subword tokens as labels",
         "the sum of CLIP's contrastive loss and SuperClass's softmax cross-entropy, with equal weights",
-        5e-4,
     ),
     "distill": MethodTraits(
         "Distillation",
         "features of the same images from a teacher; no caption",
         "cosine distance to the teacher's features",
-        1e-3,
     ),
 }
 
@@ -152,6 +134,17 @@ class MethodSettings:
     by_scale: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
+# The tiny scale's learning rate is the best of four, by the same search for every method: the linear probe's accuracy
+# on the validation part (never reported), mean over the five classification tasks of the pack, one seed, 80,000 images:
+# `python -m bench train NAME --set learning_rate=RATE`.
+#              2.5e-4   5e-4   1e-3   2e-3
+# clip          .462    .484   .458   .450
+# siglip        .469    .479   .479   .427
+# catlip        .433    .452   .457   .389
+# superclass    .439    .456   .469   .446
+# clip and siglip were searched with a text tower 64 wide and captions padded to 24 tokens, superclass with the class
+# token and a head without layer norm, catlip with biases of the head near 0. The others were not searched: superclip,
+# flip and clipa have clip's rate, distill catlip's.
 # At the tiny scale a training is too short to learn from biases of 0 that most labels are rare. SigLIP's loss has such
 # a prior by itself, and softmaxes need none.
 # SuperClass and SuperCLIP classify the mean of the patches as released; `superclass-cls` classifies the class token, at
@@ -161,10 +154,13 @@ class MethodSettings:
 # CLIPA (arXiv 2305.07017) trains it on small images and the first tokens of captions; its second phase, at full size,
 # is not included. The teacher is untrained unless one is named: `--set teacher=FILE`.
 METHOD_SETTINGS: dict[str, MethodSettings] = {name: MethodSettings(name) for name in METHOD_NAMES} | {
-    "catlip": MethodSettings("catlip", by_scale={"tiny": {"head_initialisation": "log_odds"}}),
-    "superclass": MethodSettings("superclass", {"pooling": "mean"}),
-    "superclass-cls": MethodSettings("superclass"),
-    "superclip": MethodSettings("superclip", {"pooling": "both", "learning_rate": 1e-3}),
+    "catlip": MethodSettings("catlip", by_scale={"tiny": {"learning_rate": 1e-3, "head_initialisation": "log_odds"}}),
+    "superclass": MethodSettings("superclass", {"pooling": "mean"}, {"tiny": {"learning_rate": 1e-3}}),
+    "superclass-cls": MethodSettings("superclass", by_scale={"tiny": {"learning_rate": 1e-3}}),
+    "superclip": MethodSettings(
+        "superclip", {"pooling": "both", "learning_rate": 1e-3}, {"tiny": {"learning_rate": 5e-4}}
+    ),
+    "distill": MethodSettings("distill", by_scale={"tiny": {"learning_rate": 1e-3}}),
     "flip": MethodSettings("clip", {"patch_drop": 0.5}),
     "clipa": MethodSettings(
         "clip",
@@ -183,8 +179,6 @@ COMPARED = ("clip", "siglip", "catlip", "superclass")  # what `python -m bench` 
 def _make_experiment(name: str, scale: str) -> Experiment:
     settings = METHOD_SETTINGS[name]
     changes = {**settings.fields, **settings.by_scale.get(scale, {})}
-    if scale == "tiny":
-        changes["learning_rate"] = TRAITS[settings.method].tiny_learning_rate
     return replace(SCALES[scale](), name=f"{name}-{scale}", method=settings.method, **changes)
 
 
