@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.environment.machine import default_device
@@ -25,8 +26,9 @@ def rate(benchmark: BenchmarkFixture, thing: str, count: int) -> None:
         benchmark.extra_info[f"{thing} per second"] = round(count / benchmark.stats.stats.median, 1)
 
 
-def peak_tensors(benchmark: BenchmarkFixture, work: Callable[[], object]) -> None:
-    """Note the most bytes that tensors born in one call held: the same on every run."""
-    with TensorBytes(DEVICE, []) as counted:
+def peak_bytes(work: Callable[[], object], device: torch.device = DEVICE) -> int:
+    """Return the most bytes that tensors born in one call held: the same on every run."""
+    with TensorBytes(device, []) as counted:
         work()
-    benchmark.extra_info["peak tensor bytes"] = counted.peak
+    most: int = counted.peak
+    return most

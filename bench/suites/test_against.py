@@ -23,7 +23,7 @@ from bench.data.pack import PackImages
 from bench.data.targets import Labels, Tokens
 from bench.experiments import EXPERIMENTS
 from bench.labels.subwords import SubwordIds, encode_caption
-from bench.profilers.counters import TensorBytes
+from bench.suites.device import peak_bytes
 from losses.contrastive import contrastive_loss
 from losses.multilabel import multilabel_loss
 from losses.sigmoid import sigmoid_loss
@@ -57,16 +57,9 @@ def in_turn(benchmark: BenchmarkFixture, ours: Work, theirs: Work, *, turns: int
         assert median(ratios) <= most
 
 
-def peak(work: Work) -> int:
-    """Return the most bytes that tensors held beside those that were there before."""
-    with TensorBytes(torch.device("cpu"), []) as counted:
-        work()
-    most: int = counted.peak
-    return most
-
-
 def in_memory(benchmark: BenchmarkFixture, ours: Work, theirs: Work) -> float:
-    ratio = peak(ours) / peak(theirs)
+    bytes_held = [peak_bytes(work, torch.device("cpu")) for work in (ours, theirs)]
+    ratio = bytes_held[0] / bytes_held[1]
     benchmark.extra_info["memory to theirs"] = round(ratio, 4)
     return ratio
 
