@@ -161,15 +161,11 @@ def adapt_to_image_size(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[s
     elif isinstance(trunk, TimmModel):
         inner = adapt_to_image_size(strip_prefix("trunk.", weights), trunk.trunk)
         return {f"trunk.{name}": value for name, value in inner.items()}
-    elif (adapt := _find_timm_filter(trunk)) is not None:
+    elif (module := type(trunk).__module__).startswith("timm."):
+        adapt = getattr(sys.modules[module], "checkpoint_filter_fn", lambda state, _: state)
         with suppress(KeyError, RuntimeError, AssertionError, ValueError, TypeError):
             weights = adapt(weights, trunk)
     return weights
-
-
-def _find_timm_filter(trunk: nn.Module) -> Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]] | None:
-    module = sys.modules[type(trunk).__module__]
-    return getattr(module, "checkpoint_filter_fn", None) if module.__name__.startswith("timm.") else None
 
 
 def strip_prefix(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

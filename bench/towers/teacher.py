@@ -79,10 +79,8 @@ def stored_features(experiment: Experiment) -> Float[Tensor, "samples dim"] | No
     ValueError for features of other data.
     """
     path = Path(experiment.teacher)
-    if not (experiment.teacher.endswith(SUFFIX) and path.is_file()):
-        return None
-    metadata = read_metadata(path).get("features")
-    if metadata is None:
+    is_file = experiment.teacher.endswith(SUFFIX) and path.is_file()
+    if not is_file or (metadata := read_metadata(path).get("features")) is None:
         return None
     with prefix_errors(path):
         facts = decode_json(metadata, FeatureFacts)
