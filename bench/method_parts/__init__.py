@@ -1,1 +1,0 @@
-"""Factories of models and of targets, from which the methods are made."""
