@@ -60,14 +60,12 @@ class ImageTower(nn.Module):
     None.
     """
 
-    pixels: Renormalise | None
-
     def __init__(
         self, trunk: nn.Module, image_size: int, image_sizes: Sequence[int] = (), channels: int = PIXEL_CHANNELS
     ) -> None:
         super().__init__()
         self.trunk = trunk
-        self.pixels = None
+        self.pixels: Renormalise | None = None
         self.image_size = image_size
         self.channels = channels
         self.width = _feature_width(trunk, (image_size, *image_sizes), channels)

@@ -49,8 +49,5 @@ def write_tensors(
     encoded = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     encoded += b" " * (-len(encoded) % ALIGNMENT)
     file.write(struct.pack("<Q", len(encoded)) + encoded)
-    file.writelines(_bytes_of(tensor) for tensor in tensors)
-
-
-def _bytes_of(tensor: Tensor) -> memoryview:
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+    contiguous = (tensor.detach().cpu().contiguous() for tensor in tensors)
+    file.writelines(tensor.reshape(-1).view(torch.uint8).numpy().data for tensor in contiguous)

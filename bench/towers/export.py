@@ -9,12 +9,10 @@ from typing import Any
 import msgspec
 import open_clip
 import torch
-from jaxtyping import Float
 from open_clip.transformer import VisionTransformer
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bench.labels.subwords import SubwordIds
 from bench.towers.head_file import TextEncoder
 from bench.towers.provenance import Provenance
 from bench.towers.tower_from import FOLDER_CONFIG, FOLDER_WEIGHTS, LoadedTower
@@ -69,17 +67,10 @@ def _dual_encoder_weights(
     if pair.bias is not None:
         described["init_logit_bias"] = 0.0  # makes open_clip build a bias; its value is loaded
     weights = open_clip_state(pair)
-    name = "token_embedding.weight"
-    weights[name] = embeddings_for_all_ids(weights[name], texts.subwords)
-    return described, weights
-
-
-def embeddings_for_all_ids(rows: Float[Tensor, "subwords width"], subwords: SubwordIds) -> Float[Tensor, "ids width"]:
-    """Return the embeddings of subwords in the order of the tokenizer's ids, and 0 for ids outside the vocabulary."""
-    numbers = torch.from_numpy(subwords.id_map)
-    table = rows.new_zeros(len(numbers), rows.shape[1])
+    rows, numbers = weights["token_embedding.weight"], torch.from_numpy(texts.subwords.id_map)
+    table = rows.new_zeros(len(numbers), rows.shape[1])  # by the tokenizer's ids; 0 for those outside the vocabulary
     table[numbers >= 0] = rows[numbers[numbers >= 0]]
-    return table
+    return described, weights | {"token_embedding.weight": table}
 
 
 def _image_tower_weights(loaded: LoadedTower, config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
