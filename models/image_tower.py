@@ -130,7 +130,7 @@ def build_image_tower(
 
 
 def build_trunk(config: dict[str, Any], image_size: int, pooling: Pooling = "own") -> nn.Module:
-    """Build the image tower of an open_clip configuration, without its projection.
+    """Build the image tower of an open_clip configuration, without its projection and without unused tokens.
 
     ValueError for a timm tower that the installed timm does not have, instead of a download from a hub.
     """
@@ -138,11 +138,6 @@ def build_trunk(config: dict[str, Any], image_size: int, pooling: Pooling = "own
         _require_timm_model(timm_name)
     vision = copy.deepcopy(config["vision_cfg"]) | {"image_size": image_size, "timm_model_pretrained": False}
     trunk: nn.Module = _build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
-    return strip_unused_outputs(trunk, pooling)
-
-
-def strip_unused_outputs(trunk: nn.Module, pooling: Pooling) -> nn.Module:
-    """Make an open_clip image tower return its feature before any projection, and compute no unused token."""
     if isinstance(trunk, open_clip.transformer.VisionTransformer):
         trunk.proj = None
         if pooling == "own":
@@ -159,12 +154,12 @@ def _build_for_embeddings(
 ) -> nn.Module:
     """Build a ViT whose patches are single embeddings."""
     if config is not None:
-        vision = config["vision_cfg"] | {"image_size": side, "timm_model_pretrained": False}
-        vision |= {} if "timm_model_name" in vision else {"patch_size": 1}
-        trunk = _build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
-        if isinstance(trunk, open_clip.transformer.VisionTransformer):
-            trunk.conv1 = nn.Conv2d(channels, trunk.conv1.out_channels, kernel_size=1, bias=False)
-            return strip_unused_outputs(trunk, pooling)
+        vision = config["vision_cfg"] | ({} if "timm_model_name" in config["vision_cfg"] else {"patch_size": 1})
+        trunk = build_trunk(config | {"vision_cfg": vision}, side, pooling)
+        vit: Any = trunk
+        if isinstance(vit, open_clip.transformer.VisionTransformer):
+            vit.conv1 = nn.Conv2d(channels, vit.conv1.out_channels, kernel_size=1, bias=False)
+            return trunk
     else:
         with suppress(TypeError):
             trunk = _create_timm_model(name, img_size=side, patch_size=1, in_chans=channels)
