@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from bench.config import Experiment
 from bench.data.transforms import denormalise, normalise
 from bench.methods import METHODS, Loss, Method
-from bench.train.distributed import world_group
+from bench.train.distributed import world_size
 from losses.chunks import loss_dtype
 from losses.collectives import ProcessGroupLike
 from losses.psnr import psnr_loss, scheduled_error

@@ -69,7 +69,7 @@ def load_data(experiment: Experiment, device: torch.device, results: Path) -> St
 
     The pack's captions are turned into targets here, at the experiment's lengths; those of shards batch by batch.
     """
-    (rank, ranks), method = rank_and_world_size(world_group()), METHODS[experiment.method]
+    rank, ranks, method = world_rank(), world_size(), METHODS[experiment.method]
     if experiment.data != PACK_DATA:
         shards = open_experiment_shards(experiment, results / CACHE)
         workers = resolve_workers(experiment, device)

@@ -43,7 +43,7 @@ from bench.train.state import (
     scored_tower_state,
     shard_like,
 )
-from losses.collectives import rank_and_world_size
+from models.checkpoint import strip_prefix
 from models.tensor_file import write_tensors
 
 MAX_CHECK_SECONDS = 5.0  # maximum interval between checks of several processes: torchrun kills 30 s after its signal

@@ -42,7 +42,6 @@ from bench.train.state import (
     scored_tower_state,
 )
 from bench.train.train_logger import TrainLogger
-from losses.collectives import rank_and_world_size
 
 CHECK_INTERVAL = 20  # steps between two reads of the losses, each of which waits for the device
 MAX_LOSSES_KEPT = 200_000  # in a record of 4 MB; more losses are averaged over consecutive steps

@@ -22,7 +22,7 @@ from bench.towers.head_file import save_tower
 from bench.towers.provenance import Provenance
 from bench.towers.tower_from import build_untrained_copy, load_tower
 from bench.transfer.score import open_extractor
-from bench.transfer.tasks.image_sources import PackImageSource
+from bench.transfer.tasks.image_sources import on_white
 from models.checkpoint import read_weights
 from models.corenet_vit import CorenetViT
 from models.image_tower import build_image_tower

@@ -27,7 +27,7 @@ from bench.transfer.feature_extractor import REFERENCE_FEATURES, FeatureExtracto
 from bench.transfer.score import open_extractor, score_task
 from bench.transfer.tasks.image_sources import ArrayImageSource, on_white
 from bench.transfer.tasks.named_tasks import load_task
-from bench.transfer.tasks.tasks import Task, TaskSplit, pack_tasks
+from bench.transfer.tasks.tasks import Task, TaskSplit, pack_task
 from models.checkpoint import load_tower_weights
 from models.image_tower import build_image_tower
 
