@@ -75,7 +75,7 @@ class Gpu:
             command = self._command(step, num_gpus, batch)
             if reason := blocked or _why_skipped(step, left, batch):
                 log(f"{step.name} is skipped: {reason}")
-                progress.skip(60 * step.minutes)
+                progress.expect(-60 * step.minutes)
                 result = _result(step, "skipped", command, [reason])
             else:
                 progress.log_start(f"{step.name}: {shlex.join(command)}")

@@ -16,7 +16,7 @@ class Progress:
         self._done, self._elapsed_at_finish = 0.0, 0.0
 
     def expect(self, seconds: float) -> None:
-        """Add expected seconds."""
+        """Add expected seconds; those of a job that is not run are subtracted."""
         with self._lock:
             self._expected += seconds
 
@@ -27,10 +27,6 @@ class Progress:
             pace = self._elapsed_at_finish / self._done if self._done else 1.0
             left = pace * (self._expected - self._done) - (elapsed - self._elapsed_at_finish)
             log(f"{_format_minutes(elapsed):>6} elapsed, about {_format_minutes(max(0.0, left)):>5} left | {label}")
-
-    def skip(self, expected_seconds: float) -> None:
-        """Remove a job that is not run."""
-        self.expect(-expected_seconds)
 
     def finish(self, expected_seconds: float) -> None:
         """Count a job as finished."""

@@ -20,11 +20,6 @@ UNITS = {
 }
 
 
-def format_duration(seconds: float) -> str:
-    """Format seconds in a suitable unit with three digits."""
-    return format_quantity(seconds, "s")
-
-
 def unit_size(value: float, unit: str) -> float:
     """Return the size of the unit in which `format_quantity` formats a value."""
     sizes = UNITS[unit][0] if unit in UNITS else ((1.0, unit),)

@@ -174,7 +174,7 @@ class Runner:
         if self._stopping:
             return
         if job.is_done:
-            self.progress.skip(job.expected_seconds)
+            self.progress.expect(-job.expected_seconds)
             return
         self.progress.log_start(job.label)
         if self.coordinator is not None and job.request.runs_on_all_ranks:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bench.data.caption_lengths import describe_captions
-from bench.history.metric_diffs import format_duration
+from bench.history.metric_diffs import format_quantity
 from bench.history.observations import parse_document
 from bench.measure.summary import UTILISATION, Throughput
 from bench.plan.published import published_mfu
@@ -181,7 +181,7 @@ def components_table(document: bytes) -> HtmlTable:
     groups: dict[str, list[list[Cell]]] = {}
     suites = parse_document(document, SUITES_FILE)
     for one in sorted(suites.benchmarks, key=lambda one: (one.group or "", one.name)):
-        times = [Cell.of(time, format_duration) for time in (one.stats.median, one.stats.iqr)]
+        times = [Cell.of(time, lambda seconds: format_quantity(seconds, "s")) for time in (one.stats.median, one.stats.iqr)]
         groups.setdefault(one.group or "no group", []).append(
             [Cell.of(one.name), *times, Cell.of(one.stats.rounds, count)]
         )
