@@ -88,7 +88,8 @@ class Transfer:
         require_openable(comparison.results, root, every, on_disk)
         subjects = [*map(ScoringSubject, towers), *(ScoringSubject(tower, "reference") for tower in references)]
         subjects += _random_init_subjects(every, trained_by)
-        comparison.score_towers(subjects, [], tasks, protocols, root=root, templates=templates)
+        fields = {"tasks": tuple(tasks), "protocols": tuple(protocols), "root": root, "templates": templates}
+        comparison.score_towers(subjects, [], **fields)
         records = comparison.records()
         return finish(comparison, [*all_transfer_tables(drop_init_records(records)), *init_tables(records)], self.json)
 

@@ -195,22 +195,11 @@ class Comparison:
     ) -> None:
         """Score every tower trained here, the random-init baseline of each seed, and the reference features."""
         towers = sorted(map(str, self.results.glob(f"{self.name}.tower.*.safetensors")))
-        self.score_towers([*map(ScoringSubject, towers)], scope.seeds, tasks, protocols)
+        self.score_towers([*map(ScoringSubject, towers)], scope.seeds, tasks=tuple(tasks), protocols=tuple(protocols))
 
-    def score_towers(
-        self,
-        towers: Sequence[ScoringSubject],
-        seeds: Sequence[int],
-        tasks: Sequence[str] = DEFAULT_TASKS,
-        protocols: Sequence[str] = DEFAULT_PROTOCOLS,
-        **sources: str,
-    ) -> None:
-        """Score towers, the random-init baseline of each seed, and the reference features.
-
-        `sources` are the fields of `ScoringRequest` that name files and folders.
-        """
-        jobs = self._scoring_jobs(towers, seeds, tasks=tuple(tasks), protocols=tuple(protocols), **sources)
-        self._run_parallel(jobs)
+    def score_towers(self, towers: Sequence[ScoringSubject], seeds: Sequence[int], **fields: Any) -> None:
+        """Score towers, each seed's random-init baseline, and the reference features; `fields` are the request's."""
+        self._run_parallel(self._scoring_jobs(towers, seeds, **fields))
 
     def expected_seconds(self, scope: Scope, *, trained: bool = True) -> float:
         """Sum the expected seconds of the jobs of a whole comparison, on two cores at the tiny scale.
