@@ -181,7 +181,9 @@ def components_table(document: bytes) -> HtmlTable:
     groups: dict[str, list[list[Cell]]] = {}
     suites = parse_document(document, SUITES_FILE)
     for one in sorted(suites.benchmarks, key=lambda one: (one.group or "", one.name)):
-        times = [Cell.of(time, lambda seconds: format_quantity(seconds, "s")) for time in (one.stats.median, one.stats.iqr)]
+        times = [
+            Cell.of(time, lambda seconds: format_quantity(seconds, "s")) for time in (one.stats.median, one.stats.iqr)
+        ]
         groups.setdefault(one.group or "no group", []).append(
             [Cell.of(one.name), *times, Cell.of(one.stats.rounds, count)]
         )
