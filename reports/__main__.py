@@ -24,12 +24,11 @@ from bench.console.console import (
     require_utf8,
 )
 from bench.console.options import parse_options
-from bench.console.tables import Table, print_tables
+from bench.console.tables import print_tables
 from bench.environment.files import atomic_write, read_intact_files, read_limited
 from bench.history.metric_diffs import (
     compare_observations,
-    describe_no_regression,
-    describe_worse,
+    describe_verdicts,
     diff_table,
     on_one_side,
 )
@@ -187,17 +186,15 @@ class CompareFigures:
                 f"figures of several machines are not comparable, name files of one: {' / '.join(machines)}"
             )
         diffs = compare_observations(old, new, paired=False)
-        table = diff_table(diffs, paired=False)
         notes = [printable(f"not compared: {name}") for name in on_one_side(old, new)]
         varying = [diff for diff in diffs if not diff.metric.is_counter]
         needed = fewest_rounds(len(varying))
         if any(min(len(diff.old), len(diff.new)) < needed for diff in varying):
             notes.append(f"a verdict on {len(varying)} times needs {needed} processes per side")
-        print_tables([Table(table.title, table.rows, "\n".join([table.note, *notes]))])
-        worse = describe_worse(diffs)
-        print(printable_lines("\n".join(worse or [describe_no_regression(diffs)])))
+        print_tables([diff_table(diffs, notes, paired=False)])
+        print(printable_lines(describe_verdicts(diffs)))
         code = _log_damaged(damaged)
-        return DISAGREEMENT if worse and self.fail == "slower" else code
+        return DISAGREEMENT if self.fail == "slower" and any(diff.is_worse for diff in diffs) else code
 
 
 @dataclass(frozen=True)

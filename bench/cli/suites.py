@@ -12,12 +12,11 @@ from tyro.conf import Positional
 from bench.cli.options import Json, Results
 from bench.console.console import FAILED_CASE, OK, printable_lines
 from bench.console.progress import Progress
-from bench.console.tables import Table, print_tables
+from bench.console.tables import print_tables
 from bench.environment.circumstances import CHECKOUT
 from bench.history.metric_diffs import (
     compare_observations,
-    describe_no_regression,
-    describe_worse,
+    describe_verdicts,
     diff_table,
     on_one_side,
     verdict_exit_code,
@@ -105,9 +104,8 @@ class Regress:
         if self.rounds < MIN_ROUNDS:
             notes.append(f"no benchmark can be called slower or faster with fewer than {MIN_ROUNDS} rounds")
         notes += [f"{file} differs: it may time different work on the two sides" for file in changed]
-        table = diff_table(judged, paired=True)
-        print_tables([Table(table.title, table.rows, "\n".join([table.note, *notes]))], self.json)
-        print(printable_lines("\n".join(describe_worse(judged) or [describe_no_regression(judged)])))
+        print_tables([diff_table(judged, notes, paired=True)], self.json)
+        print(printable_lines(describe_verdicts(judged)))
         return verdict_exit_code(judged)
 
     def _time_sides(self, base: str, out: Path) -> dict[Path, str]:

@@ -110,8 +110,8 @@ def verdict_exit_code(judged: Sequence[MetricDiff]) -> int:
     return INCONCLUSIVE if any(one.verdict == "inconclusive" for one in judged) else OK
 
 
-def diff_table(judged: Sequence[MetricDiff], *, paired: bool) -> Table:
-    """List times, memory and changed counters; `paired` as in `compare_observations`."""
+def diff_table(judged: Sequence[MetricDiff], notes: Sequence[str] = (), *, paired: bool) -> Table:
+    """List times, memory and changed counters, with further notes; `paired` as in `compare_observations`."""
     counters = [one for one in judged if one.metric.is_counter]
     same = sum(one.verdict == "equal" for one in counters)
     rows = [
@@ -137,22 +137,19 @@ def diff_table(judged: Sequence[MetricDiff], *, paired: bool) -> Table:
         "Slower or faster: p at most 0.01 and a change of 2 % or more.\n"
         f"{same} of {len(counters)} counters (parameters, FLOPs, tensor bytes, losses) are equal to the last digit."
     )
-    return Table("New against old", rows, note)
+    return Table("New against old", rows, "\n".join([note, *notes]))
 
 
-def describe_worse(judged: Sequence[MetricDiff]) -> list[str]:
-    """Describe each worse metric in one line."""
-    return [_describe_worse_metric(one) for one in judged if one.is_worse]
-
-
-def describe_no_regression(judged: Sequence[MetricDiff]) -> str:
-    """Report in one line that no metric is worse, and the number of inconclusive ones."""
+def describe_verdicts(judged: Sequence[MetricDiff]) -> str:
+    """Describe each worse metric in one line, or report that there is none, and the number of inconclusive ones."""
+    if worse := [_describe_worse(one) for one in judged if one.is_worse]:
+        return "\n".join(worse)
     inconclusive = sum(one.verdict == "inconclusive" for one in judged)
     addition = f"; inconclusive: {inconclusive} of {len(judged)} metrics" if inconclusive else ""
     return f"no regression was found{addition}"
 
 
-def _describe_worse_metric(one: MetricDiff) -> str:
+def _describe_worse(one: MetricDiff) -> str:
     before, after = one.format_side(one.old), one.format_side(one.new)
     if one.metric.is_counter:
         return f"regressed: {one.benchmark.name}: {one.metric.name} went from {before} to {after}"
