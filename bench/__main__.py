@@ -25,14 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    if arguments and arguments[0] == "report":
+    if arguments and arguments[0] in ("report", "claim"):
         from reports.__main__ import main as report
 
-        return report(arguments[1:], f"{PROGRAM} report")
-    if arguments and arguments[0] == "claim":
-        from reports.__main__ import main as report
-
-        return report(arguments, PROGRAM)
+        return report(arguments, PROGRAM) if arguments[0] == "claim" else report(arguments[1:], f"{PROGRAM} report")
     from bench.cli.main import dispatch
 
     return dispatch(arguments)

@@ -119,7 +119,6 @@ class Runner:
         The failure of a job is recorded and the others continue. An interrupt ends the children and is raised here,
         also one that only a training received, which saved its state and ended.
         """
-        max_parallel = max(1, min(max_parallel, len(jobs)))
         settings = {"OMP_NUM_THREADS": str(threads)} | ({"TQDM_DISABLE": "1"} if max_parallel > 1 else {})
         self._run_in_threads([partial(self._run, job, settings) for job in jobs], max_parallel)
 
