@@ -16,6 +16,7 @@ from bench.measure.throughput import images_per_second, images_per_step
 from bench.orchestration.preflight import begin_comparison
 from bench.orchestration.processes import kill_at_end
 from bench.orchestration.runner import pythonpath_with_checkout
+from bench.orchestration.torchrun import Child
 from bench.plan.collectives import DDP_BUCKET_BYTES, FP32_BYTES, Interconnect
 from bench.plan.model import LOSS_SHARE, Cluster, ComputeProfile, PlanCase, plan_step
 from bench.plan.records import TimedRuns, measured_compute
@@ -25,7 +26,6 @@ from bench.record import Speed, read_record, read_records, record_path
 TOLERANCE = 0.25  # largest relative error of a valid prediction
 ROUNDS = 2  # of the single process: one is the basis of the plan, the other is predicted
 MS, MICRO, GB = 1000, 1e-6, 1e9
-Popen = subprocess.Popen[bytes]
 
 
 class RunFailedError(Exception):
@@ -181,7 +181,7 @@ def _start_measurement(
 ) -> Iterator[Callable[[], TimedRuns]]:
     """Start a measurement of one process per core; yield a function that waits for it and returns its runs."""
     options = ["--rounds", str(rounds), "--results", str(results)]
-    with _start_module(["bench", *words, *options], cores, subprocess.DEVNULL) as child:
+    with _start_module(["bench", *words, *options], cores) as child:
 
         def wait_for_runs() -> TimedRuns:
             child.wait()
@@ -197,8 +197,7 @@ def _start_measurement(
 def _record_link(message_bytes: int, cores: Sequence[int], folder: Path) -> Interconnect:
     """Record the link between processes on these cores, for messages of about `message_bytes`."""
     path = record_path(folder, begin_comparison(folder, "link"), "link", len(cores))
-    module = ["bench.plan.link_speed", str(message_bytes), str(path)]
-    with _start_module(module, cores, subprocess.DEVNULL) as child:
+    with _start_module(["bench.plan.link_speed", str(message_bytes), str(path)], cores) as child:
         child.wait()
     if not path.is_file():
         raise RunFailedError("the speed of gloo could not be measured")
@@ -210,7 +209,7 @@ def _record_link(message_bytes: int, cores: Sequence[int], folder: Path) -> Inte
 
 
 @contextmanager
-def _start_module(module: Sequence[str], cores: Sequence[int], output: int) -> Iterator[Popen]:
+def _start_module(module: Sequence[str], cores: Sequence[int]) -> Iterator[Child]:
     """Run a module in a process per core without GPUs; kill all its processes at the block's end.
 
     Several processes are started by torchrun.
@@ -222,7 +221,7 @@ def _start_module(module: Sequence[str], cores: Sequence[int], output: int) -> I
     os.sched_setaffinity(0, cores)  # children are bound as their parent is
     try:
         # SIGINT reaches this process alone, which ends its children.
-        child = subprocess.Popen(command, stdout=output, env=os.environ | settings, process_group=0)
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | settings, process_group=0)
     finally:
         os.sched_setaffinity(0, own_cores)
     with kill_at_end(child):
