@@ -12,11 +12,11 @@ from msgspec.structs import replace
 from bench.catalog import DEFAULT_PROTOCOLS, DEFAULT_TASKS, RANDOM_INIT, REFERENCES, ScoringSubject
 from bench.config import Experiment
 from bench.console.console import log
+from bench.data.image_sizes import images_before, nearest_step_count
 from bench.environment.rank_info import torchrun_env
 from bench.measure.disturbance import find_disturbance
 from bench.measure.throughput import throughputs_by_round
 from bench.orchestration.batch_search import find_largest_fitting, guess_batch_size, smallest_batch_to_try
-from bench.orchestration.budgets import image_budgets
 from bench.orchestration.pace import TWO_CORES, Pace
 from bench.orchestration.requests import (
     AnyRequest,
@@ -35,6 +35,7 @@ from bench.train.checkpoints import CheckpointConfig
 
 MAX_INTERVAL_RATIO = 1.5  # maximum ratio of an interval's ends to derive a budget from it
 FULL_IMAGES, SMOKE_IMAGES = 320_000, 2_048
+EQUAL_IMAGES, EQUAL_SECONDS, HALF_WAY = "equal images", "equal device seconds", "half of equal images"
 EXPECTED_TRIALS = 5  # expected attempts until the largest batch is known
 CURVE_TASK = DEFAULT_TASKS[0]
 GIB = 2**30
@@ -70,6 +71,23 @@ def required_rounds(num_ratios: int, *, on_gpu: bool) -> int:
 def set_images(experiment: Experiment, images: int) -> Experiment:
     """Return the experiment trained on so many images, with a warm-up of at most a tenth of them."""
     return replace(experiment, images=images, warmup_images=min(experiment.warmup_images, images // 10))
+
+
+def image_budgets(
+    experiment: Experiment, speeds: Mapping[str, float], *, half_way: bool = False, processes: int = 1
+) -> dict[str, int]:
+    """Return an experiment's budgets in images, in whole batches of all processes.
+
+    The device seconds are those that the slowest experiment needs for the equal images, so that every other one trains
+    on as many images or more. Without speeds there is only the budget of equal images.
+    """
+    budgets: dict[str, float] = {EQUAL_IMAGES: experiment.images}
+    if half_way:
+        budgets[HALF_WAY] = experiment.images / 2
+    if experiment.name in speeds:
+        budgets[EQUAL_SECONDS] = experiment.images * speeds[experiment.name] / min(speeds.values())
+    steps = {name: max(1, nearest_step_count(experiment, round(size / processes))) for name, size in budgets.items()}
+    return {name: images_before(experiment, many) * processes for name, many in steps.items()}
 
 
 class _SearchFailed(Exception):  # noqa: N818 - it only ends a search
