@@ -47,10 +47,7 @@ PHASES = ("data", "augmentation", "forward", "image forward", "text forward", "h
 
 
 class Flops(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Floating-point operations (2 a multiply-add) of one step of one process, at the tokens really computed.
-
-    The mean over the timed steps.
-    """
+    """Floating-point operations (2 a multiply-add) of one process at the tokens computed, mean of the timed steps."""
 
     image_forward: Count
     text_forward: Count

@@ -30,10 +30,7 @@ Pair = tuple[str, str]  # of the baseline, of the experiment
 
 
 class PaperClaim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A claim of a paper about two experiments.
-
-    Raises ValueError for a value that its metric does not allow.
-    """
+    """A claim of a paper about two experiments; ValueError for a value that its metric does not allow."""
 
     name: str = ""  # of its file
     title: str
@@ -74,10 +71,7 @@ class PaperClaim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     @property
     def quantity(self) -> float:
-        """The published value on an additive scale: the logarithm of a ratio, or points of accuracy.
-
-        Logarithms of a speed ratio, so that more is better for every metric but FLOPs.
-        """
+        """The published value as a logarithm or in points of accuracy; more is better for every metric but FLOPs."""
         if self.metric == "accuracy":
             return self.published
         return math.log(self.speed_ratio or self.published)

@@ -58,10 +58,7 @@ def experiment_from(
     vocabulary: str | None = None,
     labels: str | None = None,
 ) -> Experiment:
-    """Return the named experiment with the settings, and with shards, vocabulary and labels where given; ValueError.
-
-    The rule of the vocabulary decides whether its labels are synsets or subwords.
-    """
+    """Return the named experiment with the settings, and with shards, vocabulary and labels where given; ValueError."""
     options = {"data": data, "labels": labels}
     if vocabulary is not None:
         options[f"{'subword' if read_vocabulary(vocabulary).rule == SUBWORD else 'synset'}_vocabulary"] = vocabulary

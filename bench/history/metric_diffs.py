@@ -162,10 +162,7 @@ def _describe_worse(one: MetricDiff) -> str:
 def _rates(
     key: Key, before: Mapping[Key, Sequence[float]], after: Mapping[Key, Sequence[float]], paired: bool
 ) -> tuple[dict[int, float], dict[int, float]]:
-    """Return both sides' rates (more is better), with equal numbers for processes of one round.
-
-    Values are in the order of rounds.
-    """
+    """Return both sides' rates (more is better) numbered in the order of rounds, with equal numbers for pairs."""
     benchmark, metric = key
     if bad := [value for value in (*before[key], *after[key]) if not value > 0]:
         raise ValueError(f"{benchmark.name}: {metric.name} must be positive to be compared, got {bad[0]}")

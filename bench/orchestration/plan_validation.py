@@ -210,10 +210,7 @@ def _record_link(message_bytes: int, cores: Sequence[int], folder: Path) -> Inte
 
 @contextmanager
 def _start_module(module: Sequence[str], cores: Sequence[int]) -> Iterator[Child]:
-    """Run a module in a process per core without GPUs; kill all its processes at the block's end.
-
-    Several processes are started by torchrun.
-    """
+    """Run a module in a process per core without GPUs; kill all its processes at the block's end."""
     torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(len(cores)), "-m"]
     command = [sys.executable, "-m", *(torchrun if len(cores) > 1 else []), *module]
     settings = {"PYTHONPATH": pythonpath_with_checkout(), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}

@@ -1,8 +1,7 @@
 """Runs as child processes: started one by one, in parallel or interleaved, and skipped where their records exist.
 
 A shared machine has slow seconds and slow minutes. Consecutive runs meet different ones; runs interleaved window by
-window meet the same: one works while the others wait. A slot begins with a byte from the scheduler and ends with a byte
-back.
+window meet the same: one works while the others wait (bench/environment/slots.py).
 """
 
 import os
@@ -123,10 +122,7 @@ class Runner:
         self._run_in_threads([partial(self._run, job, settings) for job in jobs], max_parallel)
 
     def run_interleaved(self, jobs: Sequence[Job], *, threads: int) -> None:
-        """Run the jobs that are not done interleaved, one working while the others wait; under torchrun as `run`.
-
-        All processes hold their memory at the same time. Otherwise this behaves as `run`.
-        """
+        """Run the jobs as `run` does, but interleaved and all in memory at once; under torchrun one after the other."""
         if self.coordinator is not None:
             self.run(jobs, threads=threads)
             return
