@@ -1,5 +1,6 @@
 """The verb `doctor`: disturbances and missing tools of this machine, or faults of tar shards."""
 
+import math
 import os
 import shutil
 import subprocess
@@ -26,7 +27,6 @@ from bench.cli.shard_checks import (
     check_loading,
     chosen_gpu_spec,
     predict_gpu_rate,
-    require_loading_options,
     verify_or_write_manifests,
 )
 from bench.console.console import DISAGREEMENT, OK
@@ -101,7 +101,12 @@ class Doctor:
 
     def _check_shards(self, shards: str) -> int:
         """Verify the shards; unless one is faulty, predict the cores that load them fast enough."""
-        require_loading_options(self.loading_seconds, self.device, self.images_per_s)
+        if not 0 <= self.loading_seconds < math.inf:
+            raise ValueError(f"--loading-seconds must be 0 (leave it out) or positive, got {self.loading_seconds}")
+        if self.images_per_s is not None and not 0 < self.images_per_s < math.inf:
+            raise ValueError(f"--images-per-s must be positive, got {self.images_per_s}")
+        if self.device is not None and self.images_per_s is not None:
+            raise ValueError("--device and --images-per-s both give the images/s of a GPU: leave out one of them")
         experiment = experiment_from(self.experiment or LOADED_EXPERIMENT, self.settings, shards)
         gpu = chosen_gpu_spec(self.device) if self.images_per_s is None else None
         tables, code = verify_or_write_manifests(shards), OK

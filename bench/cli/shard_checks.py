@@ -1,6 +1,5 @@
 """A part of the verb `doctor`: whether tar shards are those of their manifest, and how fast this machine loads them."""
 
-import math
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,13 +127,3 @@ def check_loading(experiment: Experiment, rate: GpuRate, results: Path, seconds:
         f"{line}{remedies}.\nImages/s per GPU: {rate.source}. One core for each GPU is left to its training process; "
         f"workers: --set workers={workers}.\n{counted}",
     )
-
-
-def require_loading_options(seconds: float, device: str | None, images_per_s: float | None) -> None:
-    """Raise ValueError for values that the check cannot use."""
-    if not 0 <= seconds < math.inf:
-        raise ValueError(f"--loading-seconds must be 0 (leave it out) or positive, got {seconds}")
-    if images_per_s is not None and not 0 < images_per_s < math.inf:
-        raise ValueError(f"--images-per-s must be positive, got {images_per_s}")
-    if device is not None and images_per_s is not None:
-        raise ValueError("--device and --images-per-s both give the images/s of a GPU: leave out one of them")
