@@ -26,12 +26,7 @@ from bench.console.console import (
 from bench.console.options import parse_options
 from bench.console.tables import print_tables
 from bench.environment.files import atomic_write, read_intact_files, read_limited
-from bench.history.metric_diffs import (
-    compare_observations,
-    describe_verdicts,
-    diff_table,
-    on_one_side,
-)
+from bench.history.metric_diffs import compare_observations, describe_verdicts, diff_table, on_one_side
 from bench.history.observations import read_observations
 from bench.record import Record, comparison_of, comparisons, read_record, record_files
 from bench.statistics import fewest_rounds

@@ -248,12 +248,6 @@ GROUPS: dict[str, dict[str, type[Command]]] = {
     "train": {"train": Train, "label": Label, "embed": Embed, "export": Export},
     "score": {"transfer": Transfer},
     "explain": {"explain": ExplainRatio, "plan": Plan},
-    "check": {
-        "doctor": Doctor,
-        "gpu": Gpu,
-        "selftest": SlowdownDetectionCheck,
-        "regress": Regress,
-        "history": History,
-    },
+    "check": {"doctor": Doctor, "gpu": Gpu, "selftest": SlowdownDetectionCheck, "regress": Regress, "history": History},
 }  # verbs by purpose
 VERBS = {name: verb for group in GROUPS.values() for name, verb in group.items()}

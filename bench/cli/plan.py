@@ -22,16 +22,7 @@ from bench.measure.throughput import model_flops_utilisation
 from bench.plan.calibration import PredictedUtilisation
 from bench.plan.collectives import FP32_BYTES, LINK_SHARE, LINK_US, NETWORK_US, Interconnect
 from bench.plan.inverse import CaseOnGpus, mfu_differences_table, solution_table
-from bench.plan.model import (
-    LOSS_SHARE,
-    OVERLAP,
-    Cluster,
-    PlanCase,
-    loss_peak,
-    plan_step,
-    scaling_curve,
-    training_cost,
-)
+from bench.plan.model import LOSS_SHARE, OVERLAP, Cluster, PlanCase, loss_peak, plan_step, scaling_curve, training_cost
 from bench.plan.records import (
     TimedRuns,
     estimate_max_batch,
