@@ -26,7 +26,7 @@ from bench.console.console import (
 from bench.console.options import parse_options
 from bench.console.tables import print_tables
 from bench.environment.files import atomic_write, read_intact_files, read_limited
-from bench.history.metric_diffs import compare_observations, describe_verdicts, diff_table, on_one_side
+from bench.history.metric_diffs import compare_observations, describe_diffs, diff_table, on_one_side
 from bench.history.observations import read_observations
 from bench.record import Record, comparison_of, comparisons, read_record, record_files
 from bench.statistics import fewest_rounds
@@ -187,7 +187,7 @@ class CompareFigures:
         if any(min(len(diff.old), len(diff.new)) < needed for diff in varying):
             notes.append(f"a verdict on {len(varying)} times needs {needed} processes per side")
         print_tables([diff_table(diffs, notes, paired=False)])
-        print(printable_lines(describe_verdicts(diffs)))
+        print(printable_lines(describe_diffs(diffs)))
         code = _log_damaged(damaged)
         return DISAGREEMENT if self.fail == "slower" and any(diff.is_worse for diff in diffs) else code
 

@@ -43,17 +43,7 @@ from bench.experiments import COMPARED, EXPERIMENTS
 from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.measure.ranks import find_slow_ranks, rank_table
 from bench.measure.tables import batch_trial_table, cost_table, experiment_table, speed_table
-from bench.orchestration.comparison import (
-    CURVE_TASK,
-    FULL_IMAGES,
-    GIB,
-    SMOKE_IMAGES,
-    Comparison,
-    Scope,
-    required_rounds,
-    scopes,
-    set_images,
-)
+from bench.orchestration.comparison import CURVE_TASK, GIB, Comparison, Scope, required_rounds, scopes, set_images
 from bench.orchestration.pace import TWO_CORES, Pace
 from bench.orchestration.preflight import has_gpu, latest_comparison_name, open_comparison, require_writable
 from bench.orchestration.trial import DEFAULT_MINUTES, plan_default, run_trial
@@ -61,6 +51,7 @@ from bench.record import read_records
 from bench.released import released_table
 from bench.transfer.score_tables import all_transfer_tables
 
+FULL_IMAGES, SMOKE_IMAGES = 320_000, 2_048
 SMOKE_TASKS = ("rooms", RETRIEVAL_TASK)  # the smallest task that is classified, and the one that is not
 
 

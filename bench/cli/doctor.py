@@ -21,14 +21,7 @@ from tyro.conf import arg
 from bench.cli.findings import DISTURBS, FINDING_OK, MISSING, UNKNOWN, Finding, finding_table, judge
 from bench.cli.options import Json, Results, Settings, experiment_from, finish
 from bench.cli.rank_checks import check_ranks
-from bench.cli.shard_checks import (
-    LOADED_EXPERIMENT,
-    LOADING_SECONDS,
-    check_loading,
-    chosen_gpu_spec,
-    predict_gpu_rate,
-    verify_or_write_manifests,
-)
+from bench.cli.shard_checks import check_loading, chosen_gpu_spec, predict_gpu_rate, verify_or_write_manifests
 from bench.console.console import DISAGREEMENT, OK
 from bench.console.tables import print_tables
 from bench.environment.circumstances import current_commit, summarize_machine
@@ -74,7 +67,7 @@ class Doctor:
     experiment: str | None = None  # name of the experiment that the shards feed; default clip-vit-b16
     device: Annotated[str | None, arg(help="name of its GPU; default: this machine's, by its data sheet")] = None
     images_per_s: float | None = None  # images/s that one GPU takes; default: what `plan` predicts for it
-    loading_seconds: float = LOADING_SECONDS  # seconds of loading; 0: the shards are only verified
+    loading_seconds: float = 10.0  # seconds of loading; 0: the shards are only verified
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
@@ -107,7 +100,7 @@ class Doctor:
             raise ValueError(f"--images-per-s must be positive, got {self.images_per_s}")
         if self.device is not None and self.images_per_s is not None:
             raise ValueError("--device and --images-per-s both give the images/s of a GPU: leave out one of them")
-        experiment = experiment_from(self.experiment or LOADED_EXPERIMENT, self.settings, shards)
+        experiment = experiment_from(self.experiment or "clip-vit-b16", self.settings, shards)
         gpu = chosen_gpu_spec(self.device) if self.images_per_s is None else None
         tables, code = verify_or_write_manifests(shards), OK
         if tables[1].rows:

@@ -26,7 +26,6 @@ from bench.statistics import judge_loading
 
 GIB = 2**30
 TITLE = "Loading"
-LOADED_EXPERIMENT, LOADING_SECONDS = "clip-vit-b16", 10.0
 
 
 def verify_or_write_manifests(data: str) -> list[Table]:

@@ -14,13 +14,7 @@ from bench.console.console import FAILED_CASE, OK, printable_lines
 from bench.console.progress import Progress
 from bench.console.tables import print_tables
 from bench.environment.circumstances import CHECKOUT
-from bench.history.metric_diffs import (
-    compare_observations,
-    describe_verdicts,
-    diff_table,
-    on_one_side,
-    verdict_exit_code,
-)
+from bench.history.metric_diffs import compare_observations, describe_diffs, diff_table, on_one_side, verdict_exit_code
 from bench.history.observations import read_observations
 from bench.orchestration.commit_runs import (
     PROCESS_SECONDS,
@@ -105,7 +99,7 @@ class Regress:
             notes.append(f"no benchmark can be called slower or faster with fewer than {MIN_ROUNDS} rounds")
         notes += [f"{file} differs: it may time different work on the two sides" for file in changed]
         print_tables([diff_table(judged, notes, paired=True)], self.json)
-        print(printable_lines(describe_verdicts(judged)))
+        print(printable_lines(describe_diffs(judged)))
         return verdict_exit_code(judged)
 
     def _time_sides(self, base: str, out: Path) -> dict[Path, str]:

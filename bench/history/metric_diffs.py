@@ -140,7 +140,7 @@ def diff_table(judged: Sequence[MetricDiff], notes: Sequence[str] = (), *, paire
     return Table("New against old", rows, "\n".join([note, *notes]))
 
 
-def describe_verdicts(judged: Sequence[MetricDiff]) -> str:
+def describe_diffs(judged: Sequence[MetricDiff]) -> str:
     """Describe each worse metric in one line, or report that there is none, and the number of inconclusive ones."""
     if worse := [_describe_worse(one) for one in judged if one.is_worse]:
         return "\n".join(worse)

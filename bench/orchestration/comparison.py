@@ -34,7 +34,6 @@ from bench.statistics import MIN_PAIRED_ROUNDS, fewest_rounds, median_ratio_inte
 from bench.train.checkpoints import CheckpointConfig
 
 MAX_INTERVAL_RATIO = 1.5  # maximum ratio of an interval's ends to derive a budget from it
-FULL_IMAGES, SMOKE_IMAGES = 320_000, 2_048
 EQUAL_IMAGES, EQUAL_SECONDS, HALF_WAY = "equal images", "equal device seconds", "half of equal images"
 EXPECTED_TRIALS = 5  # expected attempts until the largest batch is known
 CURVE_TASK = DEFAULT_TASKS[0]

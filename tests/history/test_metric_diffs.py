@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bench.history.metric_diffs import (
     compare_observations,
-    describe_verdicts,
+    describe_diffs,
     diff_table,
     format_exactly,
     format_quantity,
@@ -67,7 +67,7 @@ def test_direction_of_worse_depends_on_the_metric(measure: Metric, factor: float
     assert one.high is not None
     assert one.low <= one.ratio <= one.high
     assert verdict_exit_code([one]) == (1 if is_worse else 0)
-    assert describe_verdicts([one]).startswith("regressed") == is_worse
+    assert describe_diffs([one]).startswith("regressed") == is_worse
 
 
 @laws
@@ -185,7 +185,7 @@ def test_quantities_are_formatted_with_their_unit(value: float, unit: str, text:
 def test_changed_counter_is_shown_with_every_digit() -> None:
     flops = Metric("FLOPs of a step", "FLOP", "less", is_counter=True)
     judged = compare_observations(figures(flops, 2_813_100_000), figures(flops, 2_813_100_001), paired=True)
-    assert "went from 2,813,100,000 FLOP to 2,813,100,001 FLOP" in describe_verdicts(judged)
+    assert "went from 2,813,100,000 FLOP to 2,813,100,001 FLOP" in describe_diffs(judged)
     assert format_exactly(0.1 + 0.2, "nats") != format_exactly(0.3, "nats")
 
 
