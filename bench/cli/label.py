@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,9 @@ from bench.console.tables import print_tables
 from bench.data.captions.files import TAR_SUFFIXES, CaptionFile, compound_suffix, find_caption_files, select_part
 from bench.environment.cores import available_cores
 from bench.environment.files import prefix_errors
-from bench.labels.label_files import LabelJob, ReportProgress, is_table_without_labels, read_label_file_info
+from bench.labels.label_files import LabelJob, is_table_without_labels, read_label_file_info
 from bench.labels.labeller import Tally, count_vocabulary, get_labeller, get_rule
-from bench.labels.parallel import JobOutcome, count_useful_processes, run_jobs, run_jobs_on_ray
+from bench.labels.parallel import count_useful_processes, run_jobs, run_jobs_on_ray
 from bench.labels.tables import explanation_table, frequent_label_table, occurring_by_count, summary_tables
 from bench.labels.vocabulary import (
     Vocabulary,
@@ -166,19 +166,17 @@ class Label:
             bar.set_postfix_str(f"{captions / (time.monotonic() - start):,.0f} captions/s", refresh=False)
             bar.update(more_bytes)
 
-        with bar, closing(self._outcomes(jobs, report)) as ended:
+        if self.engine == "ray":
+            outcomes = run_jobs_on_ray(jobs, report)
+        else:
+            outcomes = run_jobs(jobs, self.workers or count_useful_processes(jobs, available_cores()), report)
+        with bar, closing(outcomes) as ended:
             for _, outcome in ended:
                 if isinstance(outcome, Tally):
                     total.add(outcome)
                 else:
                     failures.append(outcome)
         return total, failures, time.monotonic() - start
-
-    def _outcomes(self, jobs: Sequence[LabelJob], report: ReportProgress) -> Generator[JobOutcome, None, None]:
-        if self.engine == "ray":
-            yield from run_jobs_on_ray(jobs, report)
-        else:
-            yield from run_jobs(jobs, self.workers or count_useful_processes(jobs, available_cores()), report)
 
 
 def _report_failures(failures: Sequence[Exception]) -> int:

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -41,7 +41,7 @@ def count_useful_processes(jobs: Sequence[LabelJob], cores: int) -> int:
     return min(cores, 1 + sum(job.size for job in jobs) // MIN_BYTES_PER_PROCESS)
 
 
-def run_jobs(jobs: Sequence[LabelJob], workers: int, report: ReportProgress) -> Iterator[JobOutcome]:
+def run_jobs(jobs: Sequence[LabelJob], workers: int, report: ReportProgress) -> Generator[JobOutcome, None, None]:
     """Run jobs on `workers` processes, or in this one if `workers` is 1; yield each with its tally or its error.
 
     An error that the user can fix (ValueError, OSError) fails one job; the others continue.
@@ -157,7 +157,7 @@ def _label_batch(
     return _serialize(labels), tally
 
 
-def run_jobs_on_ray(jobs: Sequence[LabelJob], report: ReportProgress) -> Iterator[JobOutcome]:
+def run_jobs_on_ray(jobs: Sequence[LabelJob], report: ReportProgress) -> Generator[JobOutcome, None, None]:
     """Run jobs on a Ray cluster, or on a local one started here; yield each with its tally or its error."""
     try:
         import ray
