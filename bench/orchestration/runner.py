@@ -179,9 +179,9 @@ class Runner:
         else:
             reason = self._start(job.request, settings, slot=slot)
         reason = reason or "ended without leaving its record"
-        if not job.is_done and self._stopping:
+        if not job.is_done:
             remove_abandoned_writes(job.request.paths[0].parent)  # it may have been killed while it wrote its record
-        elif not job.is_done:
+        if not job.is_done and not self._stopping:
             self.failures.append(f"{job.label}: {reason}")
             log(f"FAILED {job.label}: {reason}")
             shared = {name: getattr(job.request, name) for name in ("results", "comparison", "experiment")}
