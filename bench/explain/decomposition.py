@@ -4,13 +4,14 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, pairwise
+from itertools import pairwise
 from statistics import fmean, stdev
 from typing import TypeVar
 
 from scipy.special import stdtrit
 
 from bench.data.caption_lengths import describe_captions
+from bench.explain.shapley import shapley_weights
 from bench.ladder import REST, Coordinates, Ladder
 from bench.measure.disturbance import find_disturbance
 from bench.measure.throughput import forward_backward_rate, images_per_second, images_per_step
@@ -85,33 +86,6 @@ def divide(whole: LogRatio, parts: LogRatio) -> LogRatio:
     spread = sum(square**2 / one.degrees_of_freedom for square, one in zip(squares, (whole, parts), strict=True))
     freedom = sum(squares) ** 2 / spread if spread else whole.degrees_of_freedom + parts.degrees_of_freedom
     return LogRatio(whole.mean - parts.mean, math.sqrt(sum(squares)), freedom)
-
-
-def shapley_weights(num_causes: int, factors: Sequence[str]) -> list[dict[Coordinates, float]]:
-    """Return the weights of configurations in the Shapley value of each factor, then of each stage.
-
-    The players are the factors and the objective; a value is the mean change by a player over all orders. Each stage
-    has its share of the objective, which changes as one player. A configuration is the number of stages before it and
-    the set of changed factors. The values sum to the last configuration minus the first.
-    Source: Shapley 1953, "A value for n-person games", Contributions to the Theory of Games 2.
-    """
-    players = len(factors) + 1
-    share_of_orders = [1 / (players * math.comb(players - 1, before)) for before in range(players)]
-    subsets = [frozenset(subset) for count in range(players) for subset in combinations(factors, count)]
-    values: list[dict[Coordinates, float]] = []
-    for factor in factors:
-        weights = defaultdict[Coordinates, float](float)
-        for subset in subsets:
-            if factor in subset:
-                continue
-            for stage, before in ((0, len(subset)), (num_causes, len(subset) + 1)):
-                weights[stage, subset | {factor}] += share_of_orders[before]
-                weights[stage, subset] -= share_of_orders[before]
-        values.append(weights)
-    for stage in range(num_causes):
-        signs = ((stage, -1), (stage + 1, 1))
-        values.append({(at, subset): sign * share_of_orders[len(subset)] for subset in subsets for at, sign in signs})
-    return values
 
 
 Logarithms = Mapping[Coordinates, Rounds]

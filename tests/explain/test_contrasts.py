@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.explain.decomposition import LogRatio, contrast, divide, shapley_weights
+from bench.explain.decomposition import LogRatio, contrast, divide
+from bench.explain.shapley import shapley_weights
 from bench.ladder import Coordinates, all_configurations, build_chain
 from bench.statistics import Agreement, judge_agreement
 
