@@ -212,7 +212,10 @@ def judge_flops_prediction(difference: float, margin: float | None) -> Predictio
 
 
 def unexplained_factor(measured: Ratio | None, predicted: float | None) -> float | None:
-    """Return measured / FLOP-predicted ratio; None within 8 %, or unless an interval leaves out the prediction."""
+    """Return measured ratio / FLOP-predicted ratio where they differ by more than 8 %.
+
+    None where they differ less, where the measured interval contains the prediction, or without an interval.
+    """
     if measured is None or not predicted or measured.low is None or measured.high is None:
         return None
     factor = measured.value / predicted

@@ -98,10 +98,10 @@ def build_image_tower(
     Equal arguments give equal weights, bit for bit, whatever was built before. Weights do not depend on `image_sizes`,
     which are accepted beside `image_size`: timm interpolates the position embeddings. In training the tower drops a
     share `patch_drop` of the patches. With `embedding_channels` it reads grids of embeddings, one per patch, instead of
-    pixels. `pooling` is that of `set_pooling`. `pixel_normalisation` is a name of PIXEL_STATISTICS: the
-    tower takes images normalised as this project does and converts them for its trunk. Raises ValueError for a name
-    that neither library has, an image size that the tower does not accept, or a tower that cannot drop patches, read
-    embeddings or pool so.
+    pixels. `pooling` is that of `set_pooling`. `pixel_normalisation` is a name of PIXEL_STATISTICS: the tower takes
+    images normalised as this project does and converts them for its trunk. Raises ValueError for a name that neither
+    library has, an image size that the tower does not accept, or a tower that cannot drop patches, read embeddings or
+    pool so.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -49,5 +49,4 @@ def write_tensors(
     encoded = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     encoded += b" " * (-len(encoded) % ALIGNMENT)
     file.write(struct.pack("<Q", len(encoded)) + encoded)
-    contiguous = (tensor.detach().cpu().contiguous() for tensor in tensors)
-    file.writelines(tensor.reshape(-1).view(torch.uint8).numpy().data for tensor in contiguous)
+    file.writelines(one.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data for one in tensors)

@@ -25,7 +25,7 @@ from bench.orchestration.preflight import count_gpus
 from bench.statistics import judge_loading
 
 GIB = 2**30
-TITLE = "Loading"
+LOADING = "Loading"
 
 
 def verify_or_write_manifests(data: str) -> list[Table]:
@@ -113,7 +113,7 @@ def check_loading(experiment: Experiment, rate: GpuRate, results: Path, seconds:
     }
     counted = f"{loading.images:,} images in one thread, images per CPU second with 95 % interval over batches"
     if rate.images_per_second is None:
-        return Table(TITLE, [row], f"{experiment.name}: the cores needed are not known ({rate.source}).\n{counted}")
+        return Table(LOADING, [row], f"{experiment.name}: the cores needed are not known ({rate.source}).\n{counted}")
     wanted = gpus * rate.images_per_second
     needed, least, most = (wanted / one for one in (per_core.value, per_core.high, per_core.low))
     verdict = judge_loading(least, most, cores - gpus)
@@ -121,7 +121,7 @@ def check_loading(experiment: Experiment, rate: GpuRate, results: Path, seconds:
     line = f"{experiment.name}: needs {needed:.1f} cores of {cores} ({least:.1f} to {most:.1f}): {verdict}"
     remedies = "; faster are jpeg_decoding=reduced and smaller images in the shards" if verdict != "enough" else ""
     return Table(
-        TITLE,
+        LOADING,
         [row | {"cores needed": needed, "workers": workers, "verdict": verdict}],
         f"{line}{remedies}.\nImages/s per GPU: {rate.source}. One core for each GPU is left to its training process; "
         f"workers: --set workers={workers}.\n{counted}",

@@ -32,6 +32,7 @@ def current_circumstances(experiment: Experiment | None, device: torch.device, p
     precision, compiled = resolve_auto(experiment, device) if experiment else ("fp32", False)
     memory = psutil.virtual_memory().total / GIB
     return Circumstances(
+        # Records of different machines are never compared.
         machine=f"{describe_processors(device)}, {memory:.0f} GiB, {platform.system()}",
         device=device.type,
         threads=torch.get_num_threads(),

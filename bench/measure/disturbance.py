@@ -10,7 +10,7 @@ from bench.statistics import Disturbance, Windows, find_disturbed_rounds
 def window_rates_by_experiment(records: Iterable[Record], names: Collection[str]) -> dict[str, Windows]:
     """Return the images per second of every window, by experiment and round.
 
-    Without runs whose windows have images of several sizes: such windows differ in speed on any machine.
+    Without experiments whose windows have images of several sizes: such windows differ in speed on any machine.
     """
     return {
         name: {speed.round: window_rates(one, speed) for one, speed in runs}

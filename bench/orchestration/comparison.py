@@ -38,6 +38,8 @@ EQUAL_IMAGES, EQUAL_SECONDS, HALF_WAY = "equal images", "equal device seconds", 
 EXPECTED_TRIALS = 5  # expected attempts until the largest batch is known
 CURVE_TASK = DEFAULT_TASKS[0]
 GIB = 2**30
+Subjects = Sequence[ScoringSubject]
+Names = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,11 +214,11 @@ class Comparison:
     ) -> None:
         """Score every tower trained here, the random-init baseline of each seed, and the reference features."""
         towers = sorted(map(str, self.results.glob(f"{self.name}.tower.*.safetensors")))
-        self.score_towers([*map(ScoringSubject, towers)], scope.seeds, tasks=tuple(tasks), protocols=tuple(protocols))
+        self.score_towers([*map(ScoringSubject, towers)], scope.seeds, tuple(protocols), tasks=tuple(tasks))
 
-    def score_towers(self, towers: Sequence[ScoringSubject], seeds: Sequence[int], **fields: Any) -> None:
+    def score_towers(self, towers: Subjects, seeds: Sequence[int], protocols: Names, **fields: Any) -> None:
         """Score towers, each seed's random-init baseline, and the reference features; `fields` are the request's."""
-        self._run_parallel(self._scoring_jobs(towers, seeds, **fields))
+        self._run_parallel(self._scoring_jobs(towers, seeds, protocols, **fields))
 
     def expected_seconds(self, scope: Scope, *, trained: bool = True) -> float:
         """Sum the expected seconds of the jobs of a whole comparison, on two cores at the tiny scale.
@@ -231,7 +233,7 @@ class Comparison:
             towers = len(self.experiments) * (1 + scope.half_way + scope.equal_seconds) - scope.equal_seconds
             scored = [ScoringSubject(RANDOM_INIT)] * towers * len(scope.seeds)
             for protocols in (DEFAULT_PROTOCOLS, scope.curves):
-                jobs += self._scoring_jobs(scored, scope.seeds, protocols=protocols) if protocols else []
+                jobs += self._scoring_jobs(scored, scope.seeds, protocols) if protocols else []
         return sum(job.expected_seconds for job in jobs)
 
     def records(self) -> list[Record]:
@@ -271,16 +273,16 @@ class Comparison:
             jobs.append(self.new_job(TrainingRequest, replace(experiment, seed=seed), label, seconds, **fields))
         return jobs
 
-    def _scoring_jobs(self, towers: Sequence[ScoringSubject], seeds: Sequence[int], **fields: Any) -> list[Job]:
+    def _scoring_jobs(self, towers: Subjects, seeds: Sequence[int], protocols: Names, **fields: Any) -> list[Job]:
         """Return runs that share the subjects and the first seed's baseline, and one for each further baseline."""
         baseline, max_parallel = [ScoringSubject(RANDOM_INIT)], self.max_parallel
         subjects = [*towers, *map(ScoringSubject, REFERENCES), *(baseline if seeds else [])]
         groups = [(subjects[first::max_parallel], seeds[0] if seeds else 0) for first in range(max_parallel)]
-        jobs = []
+        jobs, fields = [], fields | {"protocols": protocols}
         for group, seed in [*groups, *((baseline, seed) for seed in seeds[1:])]:
             if group:
                 experiment = replace(self.experiments[0], seed=seed)
-                seconds = self.pace.scoring_seconds(len(group), fields["protocols"]) / max_parallel
+                seconds = self.pace.scoring_seconds(len(group), protocols) / max_parallel
                 label = f"scoring of {len(group)} towers"
                 jobs.append(self.new_job(ScoringRequest, experiment, label, seconds, subjects=tuple(group), **fields))
         return jobs

@@ -180,7 +180,8 @@ class Runner:
             reason = self._start(job.request, settings, slot=slot)
         reason = reason or "ended without leaving its record"
         if not job.is_done:
-            remove_abandoned_writes(job.request.paths[0].parent)  # it may have been killed while it wrote its record
+            with suppress(OSError):  # of a network file system, say: the next writer tries again
+                remove_abandoned_writes(job.request.paths[0].parent)
         if not job.is_done and not self._stopping:
             self.failures.append(f"{job.label}: {reason}")
             log(f"FAILED {job.label}: {reason}")

@@ -75,10 +75,12 @@ def world_group() -> Group:
 
 
 def world_rank() -> int:
+    """Return the number of this process among all ranks; 0 if it is alone."""
     return rank_and_world_size(world_group())[0]
 
 
 def world_size() -> int:
+    """Return the number of all ranks; 1 if this process is alone."""
     return rank_and_world_size(world_group())[1]
 
 

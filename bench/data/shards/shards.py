@@ -77,7 +77,8 @@ class Samples:
     def __init__(self, shards: Shards) -> None:
         tables = [facts.read_index(path)[0] for path in shards.indexes]
         self._paths, self._ends = shards.paths, list(accumulate(map(len, tables)))
-        self._columns = dict(zip(facts.SCHEMA.names, pa.concat_tables(tables).columns, strict=True))
+        joined = pa.concat_tables(tables)
+        self._columns = dict(zip(joined.column_names, joined.columns, strict=True))
         self._begins = list(accumulate((each.samples for each in shards.contents), initial=0))
 
     def __len__(self) -> int:

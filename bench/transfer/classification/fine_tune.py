@@ -198,8 +198,8 @@ def score_fine_tuning(
     joint = task.train.concatenate(task.validation)
     model, count = fine_tune(tower, head, joint, recipe, device), len(joint.labels)
     training = recipe.training_on(count, model.tower.image_size, recipe.learning_rate)
-    is_correct = predict_correct(model, task.test)
-    return [make_score(task, protocol, training.learning_rate, best, is_correct, True, count, training=training)]
+    chosen, is_correct = training.learning_rate, predict_correct(model, task.test)
+    return [make_score(task, protocol, chosen, best, is_correct, converged=True, num_train=count, training=training)]
 
 
 def recipe_for(published: FineTuning, images: int) -> FineTuning:

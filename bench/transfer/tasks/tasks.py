@@ -59,7 +59,7 @@ class Task(SplitTask[TaskSplit]):
 
 @functools.cache
 def pack_task(name: str, cache: Path) -> Task:
-    """Return a task of the pack, split once per process."""
+    """Return a task of the pack, split once per process; ValueError for a name of no such task."""
     load = functools.partial(load_pack_images, cache=cache)
     if name == RETRIEVAL_TASK:
         return _retrieval(load("twemoji"), load("pretrain"))
@@ -73,8 +73,10 @@ def pack_task(name: str, cache: Path) -> Task:
     twemoji = load("twemoji")
     if name == "Twemoji group":
         return _split_in_halves(name, twemoji, range(len(twemoji)), "group")
-    things = [row for row, classes in enumerate(twemoji.classes) if classes["group"] != "people-body"]
-    return _split_in_halves(name, twemoji, _keep_frequent(twemoji, things, "subgroup"), "subgroup")
+    if name == "Twemoji subgroup":
+        things = [row for row, classes in enumerate(twemoji.classes) if classes["group"] != "people-body"]
+        return _split_in_halves(name, twemoji, _keep_frequent(twemoji, things, "subgroup"), "subgroup")
+    raise ValueError(f"the pack has no task {name!r}")
 
 
 def _split_in_halves(name: str, images: Pack, rows: Sequence[int], key: str) -> Task:
