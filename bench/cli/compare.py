@@ -65,7 +65,7 @@ class Bench:
 
     # time for the comparison, planned by a trial run (default: 12); disturbed rounds are repeated beyond it
     minutes: float | None = None
-    smoke: bool = False  # one-minute check of all stages; its figures mean nothing
+    smoke: bool = False  # check of all stages in a minute or two; its figures mean nothing
     full: bool = False  # three seeds and longer training, with intervals over seeds and test images
     resume: bool = False  # resume the newest comparison of this scope; recorded runs are not repeated
     results: Results = Path("results")
