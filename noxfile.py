@@ -107,11 +107,12 @@ def history(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Test on the CPU, offline, shapes checked, in three processes (`-- -n 0`: in one); draw the kept records."""
+    """Test on the CPU, offline, shapes checked, in three processes (`-- -n 0`: in one); then draw the kept records."""
     install(session, ".[tests,history,tensorboard]")
     run(session, "python", "-m", "pytest", *SIDE_BY_SIDE, *QUICK, *session.posargs, env=ONE_THREAD)
-    run(session, "python", "-m", "reports", "build", "tests/records", "--out", "results/records/index.html")
-    run(session, "python", "-m", "reports", "history", "tests/records", "--out", "results/records/charts.html")
+    if not session.posargs:
+        run(session, "python", "-m", "reports", "build", "tests/records", "--out", "results/records/index.html")
+        run(session, "python", "-m", "reports", "history", "tests/records", "--out", "results/records/charts.html")
 
 
 @nox.session(name="tests-extras")
