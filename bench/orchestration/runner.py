@@ -182,11 +182,11 @@ class Runner:
         if not job.is_done:
             with suppress(OSError):  # of a network file system, say: the next writer tries again
                 remove_abandoned_writes(job.request.paths[0].parent)
-        if not job.is_done and not self._stopping:
-            self.failures.append(f"{job.label}: {reason}")
-            log(f"FAILED {job.label}: {reason}")
-            shared = {name: getattr(job.request, name) for name in ("results", "comparison", "experiment")}
-            self._start(FailureRequest(**shared, label=job.label, reason=reason), settings)
+            if not self._stopping:
+                self.failures.append(f"{job.label}: {reason}")
+                log(f"FAILED {job.label}: {reason}")
+                shared = {name: getattr(job.request, name) for name in ("results", "comparison", "experiment")}
+                self._start(FailureRequest(**shared, label=job.label, reason=reason), settings)
         self.progress.finish(job.expected_seconds)
 
     def _start(
