@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bench import method_parts as parts
 from bench.config import CONTRASTIVE, Experiment
 from bench.data.released_labels import DenseLabels
 from bench.data.targets import Captions, Features, Labels, NoTarget, Target, Tokens, TokensAndLabels
+from bench.method_parts import models, targets
 from losses.collectives import ProcessGroupLike, SimulatedGroup
 from losses.contrastive import contrastive_loss
 from losses.distillation import cosine_loss
@@ -54,7 +54,7 @@ class Method(Generic[M, T]):
 
 
 # CLIP classifies which of the batch's captions belongs to each image, and the reverse.
-build_clip = partial(parts.build_dual_encoder, scale=CLIP_SCALE, bias=None)
+build_clip = partial(models.build_dual_encoder, scale=CLIP_SCALE, bias=None)
 
 
 def clip_loss(pair: ImageProjection, images: Images, target: Tokens | Features, group: ProcessGroupLike) -> Loss:
@@ -69,7 +69,7 @@ def clamp_scale(pair: ImageProjection) -> None:
 
 
 # SigLIP classifies for every image and caption of the batch whether they are a pair.
-build_siglip = partial(parts.build_dual_encoder, scale=10.0, bias=-10.0)
+build_siglip = partial(models.build_dual_encoder, scale=10.0, bias=-10.0)
 
 
 def siglip_loss(pair: ImageProjection, images: Images, target: Tokens | Features, group: ProcessGroupLike) -> Loss:
@@ -89,7 +89,7 @@ def superclass_loss(model: TokenClassifier, images: Images, target: Labels, grou
 
 
 # SuperCLIP adds CLIP's loss on the class token and SuperClass's loss on the mean of the patches, with equal weights.
-build_superclip = partial(parts.build_dual_encoder_classifier, scale=CLIP_SCALE)
+build_superclip = partial(models.build_dual_encoder_classifier, scale=CLIP_SCALE)
 
 
 def superclip_loss(
@@ -109,12 +109,12 @@ def distill_loss(student: Student, images: Images, target: Features | NoTarget, 
 
 
 METHODS: dict[str, Method[Any, Any]] = {
-    "clip": Method(build_clip, parts.tokens_or_features, clip_loss, clamp_scale),
-    "siglip": Method(build_siglip, parts.tokens_or_features, siglip_loss),
-    "catlip": Method(parts.build_synset_classifier, parts.synset_labels, catlip_loss, row_labels=parts.row_synsets),
-    "superclass": Method(parts.build_token_classifier, parts.subword_labels, superclass_loss),
-    "superclip": Method(build_superclip, parts.tokens_and_labels, superclip_loss, clamp_scale),
-    "distill": Method(parts.build_student, parts.stored_teacher_features, distill_loss),
+    "clip": Method(build_clip, targets.tokens_or_features, clip_loss, clamp_scale),
+    "siglip": Method(build_siglip, targets.tokens_or_features, siglip_loss),
+    "catlip": Method(models.build_synset_classifier, targets.synset_labels, catlip_loss, row_labels=models.row_synsets),
+    "superclass": Method(models.build_token_classifier, targets.subword_labels, superclass_loss),
+    "superclip": Method(build_superclip, targets.tokens_and_labels, superclip_loss, clamp_scale),
+    "distill": Method(models.build_student, targets.stored_teacher_features, distill_loss),
 }
 
 

@@ -15,7 +15,7 @@ from bench.experiments import COMPARED, EXPERIMENTS
 from bench.labels.subwords import SubwordIds, tokenizer
 from bench.labels.vocabulary import read_vocabulary
 from bench.measure.costs import count_flops
-from bench.method_parts import label_log_odds
+from bench.method_parts.models import label_log_odds
 from bench.methods import METHODS, clamp_scale
 from bench.record import Flops
 from bench.towers.head_file import save_tower

@@ -18,7 +18,7 @@ from bench.data.stream import Batch, PackStream, Stream
 from bench.data.targets import Labels, Tokens, to_device
 from bench.environment.machine import resolve_auto
 from bench.labels.subwords import SubwordIds
-from bench.method_parts import count_synset_rows
+from bench.method_parts.models import count_synset_rows
 from bench.record import ReferenceRun
 from bench.reference import DENSE, OPEN_CLIP_FUSED, OURS, SUPERCLASS, WARMUP_STEPS
 from bench.reference.corenet import build_corenet

@@ -1,0 +1,1 @@
+"""Factories of models and of targets, from which the methods are made."""
