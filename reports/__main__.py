@@ -33,7 +33,8 @@ from bench.statistics import fewest_rounds
 from reports.claims.card import make_card
 from reports.claims.evidence import files_of_claim
 from reports.claims.page import claim_document, claim_markdown, claim_page, claims_table
-from reports.exports import Format, export_figures, read_scalars, write_event_files
+from reports.exports.exports import Format, export_figures
+from reports.exports.scalars import read_scalars, write_event_files
 from reports.history.changes import find_changes
 from reports.history.detection import few_commits_table, rates_table
 from reports.history.history_page import history_page

@@ -19,7 +19,7 @@ from pytest_benchmark.storage.file import FileStorage
 
 from bench.history.observations import read_observations
 from reports.__main__ import main
-from reports.exports import WRITERS, Format, export_figures
+from reports.exports.exports import WRITERS, Format, export_figures
 from tests.documents import document, written
 
 Make = dict[str, Callable[..., Any]]

@@ -15,7 +15,7 @@ from bench.measure.throughput import images_per_second
 from bench.record import Memory, Record, Speed, Training, Transfer
 from bench.scores import Score, TaskMetric
 from reports.__main__ import main
-from reports.exports import Scalar, Scalars, read_scalars, scalars_of
+from reports.exports.scalars import Scalar, Scalars, read_scalars, scalars_of
 
 Make = dict[str, Callable[..., Any]]
 ROOT = Path(__file__).parents[3]

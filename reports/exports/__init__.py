@@ -1,0 +1,1 @@
+"""Exports of records and figures to the formats of other programs."""
