@@ -19,9 +19,10 @@ import pynvml
 from tyro.conf import arg
 
 from bench.cli.findings import DISTURBS, FINDING_OK, MISSING, UNKNOWN, Finding, finding_table, judge
+from bench.cli.loading_check import check_loading, chosen_gpu_spec, predict_gpu_rate
 from bench.cli.options import Json, Results, Settings, experiment_from, finish
 from bench.cli.rank_checks import check_ranks
-from bench.cli.shard_checks import check_loading, chosen_gpu_spec, predict_gpu_rate, verify_or_write_manifests
+from bench.cli.shard_check import verify_or_write_manifests
 from bench.console.console import DISAGREEMENT, OK
 from bench.console.tables import print_tables
 from bench.environment.circumstances import current_commit, summarize_machine

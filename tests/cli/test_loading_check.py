@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench.__main__ import main
-from bench.cli.shard_checks import GpuRate, check_loading
+from bench.cli.loading_check import GpuRate, check_loading
 from bench.environment.cores import available_cores
 from bench.environment.gpu_specs import GPU_SPECS
 from bench.measure.loading import MIN_BATCHES, TIMED_BATCH, time_loading
@@ -34,7 +34,7 @@ def doctor(shards: Path, results: Path, *options: str) -> tuple[int, list[dict[s
 def test_cores_needed_are_the_images_of_all_gpus_over_those_of_a_core(
     shards: Path, results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("bench.cli.shard_checks.count_gpus", lambda: 2)
+    monkeypatch.setattr("bench.cli.loading_check.count_gpus", lambda: 2)
     code, (row,), note = doctor(shards, results, "--images-per-s", "1", "--loading-seconds", "0.1")
     assert code == 0
     assert 0 < row["low"] <= row["images/s per core"] <= row["high"]
@@ -43,7 +43,7 @@ def test_cores_needed_are_the_images_of_all_gpus_over_those_of_a_core(
     line = f": needs {row['cores needed']:.1f} cores of {available_cores()} "
     assert line in note.splitlines()[0]
     assert f"catlip-tiny{line}" in capsys.readouterr().out
-    monkeypatch.setattr("bench.cli.shard_checks.available_cores", lambda: 16)
+    monkeypatch.setattr("bench.cli.loading_check.available_cores", lambda: 16)
     for rate, verdict in ((0.001, "enough"), (1e9, "too few")):
         table = check_loading(small("clip", data=str(shards)), GpuRate(rate, "given"), results, 0.0)
         assert table.rows[0]["verdict"] == verdict
@@ -63,7 +63,7 @@ def test_rate_of_a_gpu_is_the_most_that_a_plan_for_one_predicts(shards: Path, re
 def test_cores_are_not_judged_without_the_rate_of_a_gpu(
     shards: Path, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.cli.shard_checks.count_gpus", lambda: 0)
+    monkeypatch.setattr("bench.cli.loading_check.count_gpus", lambda: 0)
     code, (row,), note = doctor(shards, results, "--loading-seconds", "0.1")
     assert code == 0
     assert row["images/s per core"] > 0
