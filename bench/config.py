@@ -104,7 +104,10 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ema_decay: BelowOne | None = None  # Decay per step of the weights' average, which is scored; None: no average.
     precision: Precision = "auto"
     contrastive_precision: Literal["fp32", "autocast"] = "fp32"  # Of CLIP's loss; "autocast": as `precision`.
-    compile: Literal["auto", "on", "off"] = "auto"
+    # Of the sums between the image tower's blocks: the tower's "own" (fp32 for timm's and CoreNet's), or "autocast".
+    residual_precision: Literal["own", "autocast"] = "own"
+    # "max-autotune" also times several kernels for each matrix product and keeps the fastest.
+    compile: Literal["auto", "on", "off", "max-autotune"] = "auto"
     attention: Attention = "fused"  # Attention kernel: torch's fused one, or "plain" for product, softmax, product.
     activation_checkpointing: bool = False  # Recompute each block's forward in the backward to save memory.
     # Over several processes, "ddp" replicates the weights, "fsdp2" shards them, "zero2" does so and keeps the gathered

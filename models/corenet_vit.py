@@ -14,7 +14,7 @@ from jaxtyping import Float
 from open_clip.transformer import LayerNormFp32, Transformer
 from torch import Tensor, nn
 
-from models.token_subsets import ClassTokenBlock
+from models.token_subsets import replace_image_blocks
 
 PREFIX = "corenet-vit-"  # of the towers' names
 SIZES = {"tiny": (192, 12), "small": (384, 12), "base": (768, 12), "large": (1024, 24), "huge": (1280, 32)}
@@ -67,7 +67,7 @@ class CorenetViT(nn.Module):
         self.transformer = Transformer(width, layers, heads, mlp_width / width, norm_layer=norm)
         self.norm = norm(width)
         self._initialise()
-        self.transformer.resblocks[-1] = ClassTokenBlock(self.transformer.resblocks[-1])
+        replace_image_blocks(self.transformer, class_token_only=True)
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch features"]:
         """Return the class token."""

@@ -14,8 +14,16 @@ from open_clip.model import _build_vision_tower
 from torch import Tensor, nn
 
 from models import Features, Images, corenet_vit, open_clip_config, similar_names
+from models.patch_embedding import replace_patch_embedding
 from models.repeated_blocks import skip_repeated_blocks
-from models.token_subsets import Pooling, add_patch_drop, compute_class_token_only, feature_and_patch_mean, set_pooling
+from models.token_subsets import (
+    Pooling,
+    add_patch_drop,
+    feature_and_patch_mean,
+    replace_image_blocks,
+    set_pooling,
+    uses_class_token_only,
+)
 
 PIXEL_CHANNELS = 3
 PIXEL_STATISTICS: dict[str, tuple[Any, Any]] = {  # mean and deviation that a tower's pixels are normalised by
@@ -118,6 +126,7 @@ def build_image_tower(
             set_pooling(trunk, name, pooling)
         if patch_drop:
             add_patch_drop(trunk, patch_drop)
+        replace_patch_embedding(trunk)
         try:
             tower = ImageTower(trunk, image_size, image_sizes, embedding_channels or PIXEL_CHANNELS)
         except (AssertionError, RuntimeError) as error:
@@ -140,8 +149,8 @@ def build_trunk(config: dict[str, Any], image_size: int, pooling: Pooling = "own
     trunk: nn.Module = _build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
     if isinstance(trunk, open_clip.transformer.VisionTransformer):
         trunk.proj = None
-        if pooling == "own":
-            compute_class_token_only(trunk)
+        class_token_only = pooling == "own" and uses_class_token_only(trunk)
+        replace_image_blocks(trunk.transformer, class_token_only=class_token_only)
     elif isinstance(trunk, open_clip.timm_model.TimmModel):
         if isinstance(getattr(trunk.trunk, "head", None), nn.Linear):
             trunk.trunk.reset_classifier(0)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from open_clip.transformer import ResidualAttentionBlock
+from open_clip.transformer import ResidualAttentionBlock, Transformer
 from open_clip.transformer import VisionTransformer as OpenClipViT
 from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor, nn
@@ -41,7 +41,20 @@ class UnpackedBlock(nn.Module):
         return last
 
 
-class ClassTokenBlock(UnpackedBlock):
+class ImageBlock(UnpackedBlock):
+    """An open_clip block of an image tower without the copies of `nn.MultiheadAttention`.
+
+    That module copies queries, keys and values, and attention's result, to be contiguous. Here they are views.
+    """
+
+    def forward(self, x: Float[Tensor, "batch tokens dim"], *_: Any, **__: Any) -> Float[Tensor, "batch _ dim"]:
+        """Return the tokens after the block; open_clip also passes keys, values and a mask, all None."""
+        query, key, value = self.split_heads(self.project_qkv(self.ln_1(x)), *x.shape[:2])
+        attended = F.scaled_dot_product_attention(query, key, value)
+        return self.after_attention(x, attended.transpose(1, 2).flatten(2))
+
+
+class ClassTokenBlock(ImageBlock):
     """An open_clip block that computes only the first token, from all tokens.
 
     After the last block only the class token is used, so that the other tokens' queries, output projection and MLP can
@@ -49,7 +62,7 @@ class ClassTokenBlock(UnpackedBlock):
     """
 
     def forward(self, x: Float[Tensor, "batch tokens dim"], *_: Any, **__: Any) -> Float[Tensor, "batch 1 dim"]:
-        """Return the class token after the block; open_clip also passes keys, values and a mask, all None."""
+        """Return the class token after the block."""
         normed, (count, tokens, dim) = self.ln_1(x), x.shape
         (query,) = self.split_heads(self.project_qkv(normed[:, :1], slice(dim)), count, 1)
         key, value = self.split_heads(self.project_qkv(normed, slice(dim, None)), count, tokens)
@@ -59,17 +72,22 @@ class ClassTokenBlock(UnpackedBlock):
     def forward_all_tokens(
         self, x: Float[Tensor, "batch tokens dim"], *_: Any, **__: Any
     ) -> Float[Tensor, "batch tokens dim"]:
-        """Return all tokens after the block, like open_clip's own block."""
-        query, key, value = self.split_heads(self.project_qkv(self.ln_1(x)), *x.shape[:2])
-        attended = F.scaled_dot_product_attention(query, key, value)
-        return self.after_attention(x, attended.transpose(1, 2).flatten(2))
+        """Return all tokens after the block."""
+        return super().forward(x)
 
 
-def compute_class_token_only(trunk: OpenClipViT) -> None:
-    """Replace the last block by a `ClassTokenBlock`, if no other token is used after it."""
-    blocks = trunk.transformer.resblocks
-    if trunk.pool_type == "tok" and trunk.attn_pool is None and type(blocks[-1]) is ResidualAttentionBlock:
-        blocks[-1] = ClassTokenBlock(blocks[-1])
+def uses_class_token_only(trunk: OpenClipViT) -> bool:
+    """Return whether no token but the class token is used after the last block."""
+    return trunk.pool_type == "tok" and trunk.attn_pool is None
+
+
+def replace_image_blocks(transformer: Transformer, *, class_token_only: bool) -> None:
+    """Replace the usual blocks of an open_clip transformer by an `ImageBlock`, or the last by a `ClassTokenBlock`."""
+    blocks = transformer.resblocks
+    for index, block in enumerate(blocks):
+        if type(block) is ResidualAttentionBlock:
+            is_last = index == len(blocks) - 1
+            blocks[index] = ClassTokenBlock(block) if is_last and class_token_only else ImageBlock(block)
 
 
 class PatchDrop(nn.Module):

@@ -1,12 +1,13 @@
-"""The blocks of towers, their parameters by depth for layer-wise learning rates, and activation checkpointing."""
+"""The blocks of towers: their parameters by depth, activation checkpointing, and the precision between them."""
 
 from typing import Any
 
+import torch
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer as OpenClipViT
 from timm.models.vision_transformer import VisionTransformer as TimmViT
-from torch import nn
+from torch import Tensor, nn
 
 from models.corenet_vit import CorenetViT
 from models.image_tower import ImageTower
@@ -68,3 +69,21 @@ def checkpoint_activations(model: nn.Module) -> None:
                 is_on = False
             if not is_on:
                 raise ValueError(f"a {type(trunk).__name__} has no activation checkpointing")
+
+
+def cast_residual_stream(model: nn.Module) -> None:
+    """Let the blocks of image towers take tokens in the precision of autocast, so that their sums are in it, too.
+
+    The towers of timm and CoreNet add an fp32 position embedding or class token, and all later sums are fp32; those of
+    open_clip have the precision of autocast already. Without autocast nothing changes. A compiled first block has a
+    graph of its own.
+    """
+    for module in model.modules():
+        for block in transformer_blocks(module) if isinstance(module, ImageTower) else ():
+            block.register_forward_pre_hook(_cast_to_autocast)
+
+
+def _cast_to_autocast(_block: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+    tokens, *others = inputs
+    device = tokens.device.type
+    return (tokens.to(torch.get_autocast_dtype(device)), *others) if torch.is_autocast_enabled(device) else None

@@ -61,8 +61,8 @@ class ExplainRatio:
     baseline: str  # name of the experiment at which the ladder begins, with captions padded to the context length
     # recipe of both experiments: published (each its own), controlled (CatLIP's for both), or both recipes in turn
     recipe: tuple[Recipe, ...] = ()
-    # factors to vary: kernel, precision, compile, checkpointing, sampler, batch, global_negatives, augmentation,
-    # dense_labels, nltk_labels; or FIELD=VALUE, the value at the beginning of the ladder
+    # factors to vary: kernel, precision, residual, compile, checkpointing, sampler, batch, global_negatives,
+    # augmentation, dense_labels, nltk_labels; or FIELD=VALUE, the value at the beginning of the ladder
     factors: tuple[str, ...] = ()
     factorial: bool = False  # time all combinations of at most four factors, for values that depend on no order
     # number of rounds of fresh processes, half for the parts, half for the whole; default: as many as --minutes allow

@@ -50,7 +50,7 @@ def resolve_auto(experiment: Experiment, device: torch.device) -> tuple[str, boo
     """Return the precision and whether to compile: on CUDA bf16 and compiled, on a CPU fp32 and eager by default."""
     cuda = device.type == "cuda"
     precision = experiment.precision if experiment.precision != "auto" else ("bf16" if cuda else "fp32")
-    compiled = experiment.compile == "on" or (experiment.compile == "auto" and cuda)
+    compiled = cuda if experiment.compile == "auto" else experiment.compile != "off"
     return precision, compiled
 
 

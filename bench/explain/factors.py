@@ -22,6 +22,7 @@ BATCH_DIVISOR = 4  # divisor: 256 images per GPU in CLIP's recipe, 1,024 in CatL
 FACTORS: dict[str, tuple[str, Callable[[Experiment], object]]] = {
     "kernel": ("attention", lambda first: "plain" if first.attention == "fused" else "fused"),
     "precision": ("precision", lambda _: "fp32"),
+    "residual": ("residual_precision", lambda first: "autocast" if first.residual_precision == "own" else "own"),
     "compile": ("compile", lambda _: "off"),
     "checkpointing": ("activation_checkpointing", lambda first: not first.activation_checkpointing),
     "sampler": ("image_sizes", lambda _: ()),

@@ -85,7 +85,7 @@ def assume_compute(
 
     Raises ValueError or OSError for data that cannot be read.
     """
-    compiled = experiment if experiment.compile == "off" else replace(experiment, compile="on")  # as on a GPU
+    compiled = replace(experiment, compile="on") if experiment.compile == "auto" else experiment  # as on a GPU
     captions = sample_captions(compiled, results)
     work = count_flops_per_image(experiment, captions)
     return assumed_compute(work, device, utilisation, experiment.contrastive_precision), mean_tokens(captions)

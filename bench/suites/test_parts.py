@@ -1,11 +1,13 @@
-"""Other parts of a step at the tiny scale: optimizer, text forward, a batch of images, making targets."""
+"""Other parts of a step: optimizer, text forward, image block, patches, a batch of images, making targets."""
 
 from typing import get_args
 
 import pytest
 import torch
 from msgspec.structs import replace
+from open_clip.transformer import ResidualAttentionBlock
 from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor, nn
 
 from bench.config import METHOD_NAMES, Experiment, TextPadding
 from bench.data.pack import PackImages
@@ -16,15 +18,18 @@ from bench.labels.subwords import SubwordIds
 from bench.measure.costs import count_flops
 from bench.measure.memory import step_tensor_bytes
 from bench.methods import METHODS
-from bench.suites.device import DEVICE, rate, seconds
+from bench.suites.device import DEVICE, peak_bytes, rate, seconds
 from bench.train.build import build_train_state, build_untrained_tower, take_full_rate_steps
 from bench.train.step import make_optimizer
 from losses.psnr import psnr_loss, scheduled_error
+from models.patch_embedding import PatchEmbedding
 from models.range_augment import RangeAugment
 from models.text_tower import build_text_tower
+from models.token_subsets import ImageBlock
 
 CLIP = EXPERIMENTS["clip-tiny"]
 BATCH, STEPS, NUM_IMAGES = 32, 3, 128  # of the counters
+WIDTH, HEADS, SIDE, PATCH = 384, 6, 224, 32  # of ViT-S/32
 READING = [name for name in METHOD_NAMES if name != "distill"]  # which has no targets to make
 
 
@@ -57,6 +62,37 @@ def test_text_tower(
         benchmark(text, *batch.inputs)
     benchmark.extra_info["tokens per caption"] = batch.tokens_per_caption
     rate(benchmark, "captions", CLIP.batch_size)
+
+
+@pytest.mark.benchmark(group="image block", timer=seconds)
+@pytest.mark.parametrize("copies", [False, True], ids=("ours", "open_clip"))
+def test_image_block(benchmark: BenchmarkFixture, copies: bool) -> None:
+    """Forward and backward of a block of the image tower, and of open_clip's, which copies queries, keys and values."""
+    block = ResidualAttentionBlock(WIDTH, HEADS)
+    time_forward_and_backward(benchmark, block if copies else ImageBlock(block), (1 + (SIDE // PATCH) ** 2, WIDTH))
+
+
+@pytest.mark.benchmark(group="patch embedding", timer=seconds)
+@pytest.mark.parametrize("kind", [PatchEmbedding, nn.Conv2d])
+def test_patch_embedding(benchmark: BenchmarkFixture, kind: type[nn.Conv2d]) -> None:
+    """Forward and backward of the patches' embedding, as a matrix product and as a convolution."""
+    time_forward_and_backward(benchmark, kind(3, WIDTH, PATCH, PATCH, bias=False), (3, SIDE, SIDE))
+
+
+def time_forward_and_backward(benchmark: BenchmarkFixture, module: nn.Module, shape: tuple[int, ...]) -> None:
+    """Time a module on a batch of images; on a GPU in bf16, as in training."""
+    images = torch.randn(8 if DEVICE.type == "cpu" else CLIP.batch_size, *shape, device=DEVICE)
+    module = module.to(DEVICE)
+
+    def work() -> Tensor:
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=DEVICE.type == "cuda"):
+            total: Tensor = module(images).sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        return total
+
+    benchmark(work)
+    benchmark.extra_info["peak tensor bytes"] = peak_bytes(work)
+    rate(benchmark, "images", len(images))
 
 
 @pytest.mark.benchmark(group="loading", timer=seconds)

@@ -35,7 +35,7 @@ from bench.train.distributed import world_group, world_rank, world_size
 from bench.train.not_finite import NotFiniteError
 from bench.train.step import Step, make_step
 from models.image_tower import ImageTower, build_image_tower
-from models.tower_blocks import checkpoint_activations
+from models.tower_blocks import cast_residual_stream, checkpoint_activations
 
 DESCRIBED_CAPTIONS = 1024
 MAX_UTILISATION = 0.5  # of a GPU's peak, in a training's forward and backward: more than any published CLIP training
@@ -147,6 +147,8 @@ def build_train_state(stream: Stream[Any], *, plain: bool = False) -> TrainState
     model = method.build_model(tower, experiment).to(device)
     if experiment.activation_checkpointing:
         checkpoint_activations(model)
+    if experiment.residual_precision == "autocast":
+        cast_residual_stream(model)
     torch.manual_seed(seed_for(experiment.seed, STEP))
     precision, compiled = resolve_auto(experiment, device)
     group = None if plain else world_group()

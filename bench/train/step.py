@@ -82,7 +82,7 @@ def make_step(
     device = next(model.parameters()).device
     model_with_loss = ModelWithLoss(model, method.loss, group, simulated_group(experiment))
     if compiled:
-        compile_blocks(model, len(experiment.all_image_sizes))
+        compile_blocks(model, len(experiment.all_image_sizes), max_autotune=experiment.compile == "max-autotune")
     compute_loss = parallelize(model_with_loss, experiment, precision)
     optimizer = make_optimizer(experiment, model)
     clip_gradient = make_gradient_clipper(list(model.parameters()), experiment.clip_norm)
@@ -126,12 +126,13 @@ def make_step(
     return Step(forward, backward, update, optimizer, experiment.accumulation, ema, scaler, overflows)
 
 
-def compile_blocks(model: nn.Module, num_image_sizes: int) -> None:
+def compile_blocks(model: nn.Module, num_image_sizes: int, *, max_autotune: bool = False) -> None:
     """Compile the blocks of a model's towers by `torch.compile`; all else stays eager.
 
     Equal blocks share a graph, so that compilation does not take longer for deeper towers. The gradients of a block
     are ready before those of the blocks below it, so that DDP and FSDP2 communicate during the backward. More graphs
     than a limit are an error (`translate_recompile_error`): by default dynamo would run it eagerly without a warning.
+    With `max_autotune` inductor times several kernels for each product; its cache on disk keeps the choice.
     """
     from torch._dynamo import config
     from torch._inductor import config as inductor_config
@@ -141,7 +142,7 @@ def compile_blocks(model: nn.Module, num_image_sizes: int) -> None:
     config.recompile_limit = GRAPHS_PER_IMAGE_SIZE * num_image_sizes
     config.fail_on_recompile_limit_hit = True
     for block in all_blocks(model):
-        block.compile()
+        block.compile(mode="max-autotune-no-cudagraphs" if max_autotune else None)
 
 
 @contextmanager

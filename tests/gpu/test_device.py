@@ -158,9 +158,11 @@ def test_five_steps_do_not_wait_for_the_device(cuda: torch.device, method: str, 
     assert torch.stack(losses).isfinite().all()
 
 
-@pytest.mark.parametrize("method", ["clip", "catlip", "superclip"])
-def test_compiled_step_is_not_compiled_again(cuda: torch.device, method: str, results: Path) -> None:
-    first, last, breaks = in_child(count_graphs, cuda, method, results)  # where no shapes are checked
+@pytest.mark.parametrize(
+    ("method", "how"), [("clip", "on"), ("catlip", "on"), ("superclip", "on"), ("catlip", "max-autotune")]
+)
+def test_compiled_step_is_not_compiled_again(cuda: torch.device, method: str, how: str, results: Path) -> None:
+    first, last, breaks = in_child(count_graphs, cuda, method, how, results)  # where no shapes are checked
     assert 0 < last == first
     assert breaks == 0
 
@@ -176,9 +178,9 @@ def count_fused_attention(device: torch.device, results: Path) -> int:
     return int(torch._dynamo.utils.counters["inductor"]["fuse_attention"])
 
 
-def count_graphs(device: torch.device, method: str, results: Path) -> tuple[float, float, float]:
+def count_graphs(device: torch.device, method: str, how: str, results: Path) -> tuple[float, float, float]:
     """Return the graphs after two and after twelve steps, and the graph breaks."""
-    run = built(device, results, method, compile="on", precision="bf16", text_padding="packed", context_length=77)
+    run = built(device, results, method, compile=how, precision="bf16", text_padding="packed", context_length=77)
     found = []
     for k in range(12):
         run.step(run.stream.batch(k), RATE)

@@ -12,7 +12,7 @@ from open_clip.model import _build_vision_tower
 from models import open_clip_config
 from models.image_tower import ImageTower, build_image_tower
 from models.patch_map import map_channels_and_patch_size, patch_map
-from models.token_subsets import ClassTokenBlock, compute_class_token_only
+from models.token_subsets import ClassTokenBlock, replace_image_blocks, uses_class_token_only
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "as CLIP": {},
@@ -31,7 +31,7 @@ def test_patch_map_equals_open_clips_tokens(variant: str) -> None:
     theirs.proj, theirs.output_tokens = None, True
     ours = copy.deepcopy(theirs)
     ours.output_tokens = False
-    compute_class_token_only(ours)
+    replace_image_blocks(ours.transformer, class_token_only=uses_class_token_only(ours))
     images = torch.randn(3, 3, 48, 48, dtype=torch.float64)
     tower = ImageTower(ours, 48)
     found = patch_map(tower, images)

@@ -18,7 +18,7 @@ from bench.data.targets import Tokens
 from models import open_clip_config, text_tower
 from models.image_tower import build_image_tower
 from models.text_tower import TextTower, build_text_tower, why_padding_is_needed
-from models.token_subsets import ClassTokenBlock, compute_class_token_only
+from models.token_subsets import ClassTokenBlock, ImageBlock, replace_image_blocks, uses_class_token_only
 
 CAPTIONS = [[1, 2, 3], [4], [5, 6, 7, 8, 9, 10], [11] * 22, [12] * 13, [13], [14] * 30]
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -113,15 +113,16 @@ def test_a_tower_of_either_library_gives_one_feature_before_any_projection(name:
 
 @pytest.mark.parametrize("pool", ["tok", "avg"])
 @pytest.mark.parametrize("scaled", [None, 0.1])
-def test_class_token_only_block_changes_neither_feature_nor_gradient(pool: str, scaled: float | None) -> None:
-    """To float64's last digits; where all tokens are pooled, all are computed."""
+def test_our_blocks_change_neither_feature_nor_gradient(pool: str, scaled: float | None) -> None:
+    """To float64's last digits; the last computes the class token alone, unless all tokens are pooled."""
     torch.manual_seed(0)
     sizes = {"image_size": 24, "patch_size": 8, "width": 32, "layers": 3, "heads": 2, "mlp_ratio": 4}
     theirs = VisionTransformer(**sizes, pool_type=pool, ls_init_value=scaled).double()
     theirs.proj = None
     ours = copy.deepcopy(theirs)
-    compute_class_token_only(ours)
-    assert isinstance(ours.transformer.resblocks[-1], ClassTokenBlock) == (pool == "tok")
+    replace_image_blocks(ours.transformer, class_token_only=uses_class_token_only(ours))
+    kinds = [type(block) for block in ours.transformer.resblocks]
+    assert kinds == [ImageBlock, ImageBlock, ClassTokenBlock if pool == "tok" else ImageBlock]
     images = torch.randn(3, 3, 24, 24, dtype=torch.float64)
     outputs = ours(images), theirs(images)
     torch.testing.assert_close(*outputs, rtol=1e-12, atol=1e-12)
