@@ -75,8 +75,7 @@ def cast_residual_stream(model: nn.Module) -> None:
     """Let the blocks of image towers take tokens in the precision of autocast, so that their sums are in it, too.
 
     The towers of timm and CoreNet add an fp32 position embedding or class token, and all later sums are fp32; those of
-    open_clip have the precision of autocast already. Without autocast nothing changes. A compiled first block has a
-    graph of its own.
+    open_clip have the precision of autocast already. Without autocast nothing changes.
     """
     for module in model.modules():
         for block in transformer_blocks(module) if isinstance(module, ImageTower) else ():

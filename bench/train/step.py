@@ -32,6 +32,8 @@ from bench.train.distributed import (
     total_norm,
 )
 from losses.collectives import Group
+from models.text_tower import EndTokenBlock
+from models.token_subsets import ClassTokenBlock
 from models.tower_blocks import all_blocks
 
 T = TypeVar("T", bound=Target)
@@ -129,10 +131,11 @@ def make_step(
 def compile_blocks(model: nn.Module, num_image_sizes: int, *, max_autotune: bool = False) -> None:
     """Compile the blocks of a model's towers by `torch.compile`; all else stays eager.
 
-    Equal blocks share a graph, so that compilation does not take longer for deeper towers. The gradients of a block
-    are ready before those of the blocks below it, so that DDP and FSDP2 communicate during the backward. More graphs
-    than a limit are an error (`translate_recompile_error`): by default dynamo would run it eagerly without a warning.
-    With `max_autotune` inductor times several kernels for each product; its cache on disk keeps the choice.
+    Equal blocks share a graph, so that compilation does not take longer for deeper towers. A last block that computes
+    one token per image or caption stays eager: it is little work, and would need a graph of its own. The gradients of
+    a block are ready before those of the blocks below it, so that DDP and FSDP2 communicate during the backward. More
+    graphs than a limit are an error (`translate_recompile_error`): by default dynamo would run it eagerly without a
+    warning. With `max_autotune` inductor times several kernels for each product; its cache on disk keeps the choice.
     """
     from torch._dynamo import config
     from torch._inductor import config as inductor_config
@@ -142,7 +145,8 @@ def compile_blocks(model: nn.Module, num_image_sizes: int, *, max_autotune: bool
     config.recompile_limit = GRAPHS_PER_IMAGE_SIZE * num_image_sizes
     config.fail_on_recompile_limit_hit = True
     for block in all_blocks(model):
-        block.compile(mode="max-autotune-no-cudagraphs" if max_autotune else None)
+        if not isinstance(block, ClassTokenBlock | EndTokenBlock):
+            block.compile(mode="max-autotune-no-cudagraphs" if max_autotune else None)
 
 
 @contextmanager
