@@ -7,7 +7,7 @@ differ, the recipe follows the yaml: CLIP's rate is 1e-3 in the yaml, 5e-4 in th
 `batch_size` is per device; `images` and `warmup_images` are of all published devices, for their 200,000 and 10,000
 steps. Windows are this project's: each draws every image size equally often.
 
-`catlip-bench list --recipe NAME` prints every released setting beside ours, from bench/released_recipes.toml.
+`catlip-bench list --recipe NAME` prints every released setting beside ours, from bench/cli/released_recipes.toml.
 """
 
 import numpy as np

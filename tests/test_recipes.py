@@ -10,13 +10,13 @@ import yaml
 from msgspec.structs import replace
 
 from bench.__main__ import main
+from bench.cli.released_recipes import released_recipes, released_settings
 from bench.config import MAY_DIFFER, Experiment, differing_fields, require_comparable_experiments
 from bench.experiments import EXPERIMENTS, METHOD_SETTINGS, SCALES
 from bench.measure.costs import count_costs, forward_flops_as_released
 from bench.measure.tables import speed_table
 from bench.recipes import PUBLISHED_HOURS, RECIPES
 from bench.record import Record
-from bench.released import released_recipes, released_settings
 from bench.settings import with_settings
 from tests.small import circumstances
 from tests.speeds import speed

@@ -32,6 +32,7 @@ from bench.cli.options import (
 )
 from bench.cli.plan import Plan
 from bench.cli.reference import Reference
+from bench.cli.released_recipes import released_table
 from bench.cli.selftest import SlowdownDetectionCheck
 from bench.cli.suites import History, Regress
 from bench.cli.train import Embed, Export, Train
@@ -48,7 +49,6 @@ from bench.orchestration.pace import TWO_CORES, Pace
 from bench.orchestration.preflight import has_gpu, latest_comparison_name, open_comparison, require_writable
 from bench.orchestration.trial import DEFAULT_MINUTES, plan_default, run_trial
 from bench.record import read_records
-from bench.released import released_table
 from bench.transfer.score_tables import all_transfer_tables
 
 FULL_IMAGES, SMOKE_IMAGES = 320_000, 2_048

@@ -14,7 +14,7 @@ from models.heads import Classifier, DualEncoder, DualEncoderClassifier, ImagePr
 from models.image_tower import ImageTower
 from models.text_tower import TextTower, build_text_tower, text_width
 
-HEAD_STD = 0.02  # `model.layer.linear_init_std_dev` of CatLIP's recipes (bench/released_recipes.toml)
+HEAD_STD = 0.02  # `model.layer.linear_init_std_dev` of CatLIP's recipes (bench/cli/released_recipes.toml)
 
 
 def build_dual_encoder(tower: ImageTower, experiment: Experiment, scale: float, bias: float | None) -> ImageProjection:

@@ -24,7 +24,7 @@ class ReleasedSetting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class ReleasedRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of bench/released_recipes.toml."""
+    """A table of bench/cli/released_recipes.toml."""
 
     keys: dict[str, ReleasedSetting]
     source: str = ""
