@@ -104,8 +104,9 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ema_decay: BelowOne | None = None  # Decay per step of the weights' average, which is scored; None: no average.
     precision: Precision = "auto"
     contrastive_precision: Literal["fp32", "autocast"] = "fp32"  # Of CLIP's loss; "autocast": as `precision`.
-    # Of the sums between the image tower's blocks: the tower's "own" (fp32 for timm's and CoreNet's), or "autocast".
-    residual_precision: Literal["own", "autocast"] = "own"
+    # Precision of the sums between the image tower's blocks: that of the "tower" (fp32 for timm's and CoreNet's, unless
+    # FSDP2 casts them; as `precision` for open_clip's), or "autocast": as `precision`.
+    residual_precision: Literal["tower", "autocast"] = "tower"
     # "max-autotune" also times several kernels for each matrix product and keeps the fastest.
     compile: Literal["auto", "on", "off", "max-autotune"] = "auto"
     attention: Attention = "fused"  # Attention kernel: torch's fused one, or "plain" for product, softmax, product.

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from open_clip.transformer import LayerNormFp32, Transformer
 from torch import Tensor, nn
 
-from models.token_subsets import replace_image_blocks
+from models.open_clip_blocks import replace_image_blocks
 
 PREFIX = "corenet-vit-"  # of the towers' names
 SIZES = {"tiny": (192, 12), "small": (384, 12), "base": (768, 12), "large": (1024, 24), "huge": (1280, 32)}

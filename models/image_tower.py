@@ -14,16 +14,10 @@ from open_clip.model import _build_vision_tower
 from torch import Tensor, nn
 
 from models import Features, Images, corenet_vit, open_clip_config, similar_names
-from models.patch_embedding import replace_patch_embedding
+from models.open_clip_blocks import replace_image_blocks, uses_class_token_only
+from models.patch_embedding import use_linear_patch_embedding
 from models.repeated_blocks import skip_repeated_blocks
-from models.token_subsets import (
-    Pooling,
-    add_patch_drop,
-    feature_and_patch_mean,
-    replace_image_blocks,
-    set_pooling,
-    uses_class_token_only,
-)
+from models.token_subsets import Pooling, add_patch_drop, feature_and_patch_mean, set_pooling
 
 PIXEL_CHANNELS = 3
 PIXEL_STATISTICS: dict[str, tuple[Any, Any]] = {  # mean and deviation that a tower's pixels are normalised by
@@ -126,7 +120,7 @@ def build_image_tower(
             set_pooling(trunk, name, pooling)
         if patch_drop:
             add_patch_drop(trunk, patch_drop)
-        replace_patch_embedding(trunk)
+        use_linear_patch_embedding(trunk)
         try:
             tower = ImageTower(trunk, image_size, image_sizes, embedding_channels or PIXEL_CHANNELS)
         except (AssertionError, RuntimeError) as error:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from models.checkpoint import adapt_to_image_size
 from models.corenet_vit import CorenetViT
 from models.image_tower import ImageTower
-from models.token_subsets import ClassTokenBlock
+from models.open_clip_blocks import ClassTokenBlock
 
 STEM_STRIDE = 16  # of CoreNet's three convolutions, in pixels
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from models import open_clip_config, similar_names
-from models.token_subsets import UnpackedBlock
+from models.open_clip_blocks import OpenClipBlock
 
 # Settings with which open_clip builds other blocks than the usual; no causal text tower of open_clip has them.
 CUSTOM = {"block_type", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc"}
@@ -25,7 +25,7 @@ EndTokens = Float[Tensor, "captions dim"]
 Ends = Int[Tensor, " captions"]  # places of the captions' end tokens among all
 
 
-class PackedBlock(UnpackedBlock):
+class PackedBlock(OpenClipBlock):
     """An open_clip block for the concatenated tokens of all groups.
 
     Token-wise layers are applied to all tokens together, causal attention to one group at a time. A row is one caption,

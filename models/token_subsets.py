@@ -1,11 +1,9 @@
-"""The tokens of vision transformers: those that are computed in the last block and in training, and their pooling."""
+"""The tokens of vision transformers: those that are computed in training, and their pooling."""
 
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
-from open_clip.transformer import ResidualAttentionBlock, Transformer
 from open_clip.transformer import VisionTransformer as OpenClipViT
 from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor, nn
@@ -13,81 +11,6 @@ from torch import Tensor, nn
 from models import Features, Images
 
 Pooling = Literal["own", "mean", "both"]
-
-
-class UnpackedBlock(nn.Module):
-    """The modules of an open_clip block under their names, and the steps of its forward."""
-
-    def __init__(self, block: ResidualAttentionBlock) -> None:
-        super().__init__()
-        self.ln_1, self.attn, self.ls_1 = block.ln_1, block.attn, block.ls_1
-        self.ln_2, self.mlp, self.ls_2 = block.ln_2, block.mlp, block.ls_2
-
-    def project_qkv(self, x: Float[Tensor, "*tokens dim"], rows: slice = slice(None)) -> Float[Tensor, "*tokens _"]:
-        """Return queries, keys and values of tokens, or those of some rows of the weight."""
-        return F.linear(x, self.attn.in_proj_weight[rows], self.attn.in_proj_bias[rows])
-
-    def split_heads(self, projected: Tensor, count: int, width: int) -> Tensor:
-        """Split projections of `count` rows of `width` tokens, each into rows x heads x tokens x dim."""
-        split = projected.view(count, width, -1, self.attn.num_heads, self.attn.head_dim)
-        return split.permute(2, 0, 3, 1, 4)
-
-    def after_attention(
-        self, x: Float[Tensor, "*tokens dim"], attended: Float[Tensor, "*tokens dim"]
-    ) -> Float[Tensor, "*tokens dim"]:
-        """Return the output of the block for attention's result `attended`."""
-        x = x + self.ls_1(self.attn.out_proj(attended))
-        last: Tensor = x + self.ls_2(self.mlp(self.ln_2(x)))
-        return last
-
-
-class ImageBlock(UnpackedBlock):
-    """An open_clip block of an image tower without the copies of `nn.MultiheadAttention`.
-
-    That module copies queries, keys and values, and attention's result, to be contiguous. Here they are views.
-    """
-
-    def forward(self, x: Float[Tensor, "batch tokens dim"], *_: Any, **__: Any) -> Float[Tensor, "batch _ dim"]:
-        """Return the tokens after the block; open_clip also passes keys, values and a mask, all None."""
-        query, key, value = self.split_heads(self.project_qkv(self.ln_1(x)), *x.shape[:2])
-        attended = F.scaled_dot_product_attention(query, key, value)
-        return self.after_attention(x, attended.transpose(1, 2).flatten(2))
-
-
-class ClassTokenBlock(ImageBlock):
-    """An open_clip block that computes only the first token, from all tokens.
-
-    After the last block only the class token is used, so that the other tokens' queries, output projection and MLP can
-    be left out: 5/6 of the block's FLOPs, 1/14 of a forward of ViT-B. The class token and all gradients are the same.
-    """
-
-    def forward(self, x: Float[Tensor, "batch tokens dim"], *_: Any, **__: Any) -> Float[Tensor, "batch 1 dim"]:
-        """Return the class token after the block."""
-        normed, (count, tokens, dim) = self.ln_1(x), x.shape
-        (query,) = self.split_heads(self.project_qkv(normed[:, :1], slice(dim)), count, 1)
-        key, value = self.split_heads(self.project_qkv(normed, slice(dim, None)), count, tokens)
-        attended = F.scaled_dot_product_attention(query, key, value)
-        return self.after_attention(x[:, :1], attended.transpose(1, 2).flatten(2))
-
-    def forward_all_tokens(
-        self, x: Float[Tensor, "batch tokens dim"], *_: Any, **__: Any
-    ) -> Float[Tensor, "batch tokens dim"]:
-        """Return all tokens after the block."""
-        return super().forward(x)
-
-
-def uses_class_token_only(trunk: OpenClipViT) -> bool:
-    """Return whether no token but the class token is used after the last block."""
-    return trunk.pool_type == "tok" and trunk.attn_pool is None
-
-
-def replace_image_blocks(transformer: Transformer, *, class_token_only: bool) -> None:
-    """Replace the usual blocks of an open_clip transformer by an `ImageBlock`, or the last by a `ClassTokenBlock`."""
-    blocks = transformer.resblocks
-    for index, block in enumerate(blocks):
-        if type(block) is ResidualAttentionBlock:
-            is_last = index == len(blocks) - 1
-            blocks[index] = ClassTokenBlock(block) if is_last and class_token_only else ImageBlock(block)
 
 
 class PatchDrop(nn.Module):

@@ -72,14 +72,22 @@ def checkpoint_activations(model: nn.Module) -> None:
 
 
 def cast_residual_stream(model: nn.Module) -> None:
-    """Let the blocks of image towers take tokens in the precision of autocast, so that their sums are in it, too.
+    """Cast the tokens before the first block of image towers to the precision of autocast; without autocast they stay.
 
-    The towers of timm and CoreNet add an fp32 position embedding or class token, and all later sums are fp32; those of
-    open_clip have the precision of autocast already. Without autocast nothing changes.
+    The towers of timm and CoreNet add an fp32 position embedding or class token, so that all sums after it are fp32.
+    ValueError for other towers, whose sums have the precision of autocast, and for blocks that scale their outputs,
+    which are fp32 again.
     """
     for module in model.modules():
-        for block in transformer_blocks(module) if isinstance(module, ImageTower) else ():
-            block.register_forward_pre_hook(_cast_to_autocast)
+        if not isinstance(module, ImageTower) or not any(parameter.requires_grad for parameter in module.parameters()):
+            continue
+        trunk: Any = module.trunk.trunk if isinstance(module.trunk, TimmModel) else module.trunk
+        blocks = [*transformer_blocks(trunk)]
+        scales = [name for block in blocks for name, _ in block.named_parameters() if name.endswith("gamma")]
+        if not isinstance(trunk, TimmViT | CorenetViT) or scales:
+            what = "blocks that scale their outputs" if scales else "no fp32 sums between its blocks"
+            raise ValueError(f"residual_precision must be tower for a {type(trunk).__name__}, which has {what}")
+        blocks[0].register_forward_pre_hook(_cast_to_autocast)
 
 
 def _cast_to_autocast(_block: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:

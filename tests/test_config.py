@@ -64,7 +64,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "ema_decay": st.none() | st.floats(0, 0.9999),
     "precision": st.sampled_from(["auto", "fp32", "bf16", "fp16"]),
     "contrastive_precision": st.just("fp32"),
-    "residual_precision": st.sampled_from(["own", "autocast"]),
+    "residual_precision": st.sampled_from(["tower", "autocast"]),
     "compile": st.sampled_from(["auto", "on", "off", "max-autotune"]),
     "attention": st.sampled_from(["fused", "plain"]),
     "activation_checkpointing": st.booleans(),

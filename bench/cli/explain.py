@@ -43,7 +43,9 @@ FIRST_ROUNDS = 4  # that are run whatever the time: an interval needs two of eac
 JobsOfRound = Callable[[int, int], list[Job]]  # of a round, given its number and the number of rounds
 CPU_CORE_FLOPS, GPU_FLOPS = 5e10, 1e14  # FLOP/s, to estimate durations; corrected as runs end
 # fields that some towers refuse
-TOWER_FIELDS = ("image_size", "image_sizes", "patch_drop", "pooling", "activation_checkpointing")
+TOWER_FIELDS = (
+    *("image_size", "image_sizes", "patch_drop", "pooling", "activation_checkpointing", "residual_precision"),
+)
 # From best to worst: the worst of several decompositions counts.
 EXIT_CODES: dict[Agreement, int] = {"agree": OK, "inconclusive": INCONCLUSIVE, "disagree": DISAGREEMENT}
 

@@ -22,7 +22,7 @@ BATCH_DIVISOR = 4  # divisor: 256 images per GPU in CLIP's recipe, 1,024 in CatL
 FACTORS: dict[str, tuple[str, Callable[[Experiment], object]]] = {
     "kernel": ("attention", lambda first: "plain" if first.attention == "fused" else "fused"),
     "precision": ("precision", lambda _: "fp32"),
-    "residual": ("residual_precision", lambda first: "autocast" if first.residual_precision == "own" else "own"),
+    "residual": ("residual_precision", lambda first: "autocast" if first.residual_precision == "tower" else "tower"),
     "compile": ("compile", lambda _: "off"),
     "checkpointing": ("activation_checkpointing", lambda first: not first.activation_checkpointing),
     "sampler": ("image_sizes", lambda _: ()),
@@ -56,6 +56,8 @@ def select_factors(
         factor = _factor_by_start(field, one, first) if equals else _factor_by_name(one, first)
         if factor.field in LABEL_FIELDS and first.method != "catlip":
             left_out[factor.name] = f"{first.method} does not read the labels of CatLIP"
+        elif factor.field == "residual_precision" and first.precision in ("fp32", *(() if on_gpu else ("auto",))):
+            left_out[factor.name] = f"{first.name} computes in fp32"
         elif factor.before == factor.after:
             left_out[factor.name] = f"{first.name} has {factor.after} already"
         elif equals or factor.name not in left_out:

@@ -20,9 +20,10 @@ from bench.train.augmentation import get_augmented_method
 from bench.train.build import build_untrained_tower, count_trained_parameters
 from models.heads import Classifier, DualEncoder, DualEncoderClassifier, ImageProjection, Student
 from models.image_tower import PIXEL_CHANNELS, build_image_tower
+from models.open_clip_blocks import ClassTokenBlock
 from models.text_tower import open_clip_text_tower
-from models.token_subsets import ClassTokenBlock, Pooling
-from models.tower_blocks import checkpoint_activations
+from models.token_subsets import Pooling
+from models.tower_blocks import cast_residual_stream, checkpoint_activations
 
 META = torch.device("meta")
 DEGREE = 2  # of the FLOPs as a polynomial in the width of the captions
@@ -213,6 +214,8 @@ def build_on_meta(experiment: Experiment) -> tuple[nn.Module, nn.Module]:
         model = get_augmented_method(experiment).build_model(tower, experiment)
     if experiment.activation_checkpointing:
         checkpoint_activations(model)
+    if experiment.residual_precision == "autocast":
+        cast_residual_stream(model)
     return tower, model
 
 

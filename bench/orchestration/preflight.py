@@ -41,7 +41,7 @@ from bench.towers.patches import require_whole_patches
 # Fields of the model and its targets, which libraries and files may refuse.
 MODEL_FIELDS = (
     *("method", "tower", "image_size", "image_sizes", "patch_drop", "embedding_channels", "pooling"),
-    "activation_checkpointing",
+    *("activation_checkpointing", "residual_precision"),
     *("text_tower", "context_length", "text_features", "teacher"),
     *("labels", "synset_vocabulary", "subword_vocabulary", "head_rows"),
 )

@@ -25,7 +25,7 @@ from bench.reference.corenet import build_corenet
 from bench.reference.superclass import build_superclass
 from bench.reference.timing import RAMP_STEPS, WindowTimer, ramped_learning_rate, released_adamw, time_phases
 from bench.train.build import TrainState, build_train_state, load_data
-from bench.train.step import make_optimizer
+from bench.train.step import compile_mode, make_optimizer
 from models.heads import DualEncoder, build_open_clip, open_clip_state
 
 
@@ -102,7 +102,7 @@ def _run_open_clip(
     model.load_state_dict(open_clip_state(state.model))
     optimizer = make_optimizer(experiment, model) if fused else released_adamw(experiment, model)
     if compiled:
-        model = cast("nn.Module", torch.compile(model))  # as --torchcompile does
+        model = cast("nn.Module", torch.compile(model, mode=compile_mode(experiment)))  # as --torchcompile does
     (ids,) = stream.targets.groups
     texts = [to_device(ids[stream.order.batch_rows(k)], device) for k in range(len(batches))]
     images = [batch.images for batch in batches]

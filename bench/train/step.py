@@ -32,8 +32,8 @@ from bench.train.distributed import (
     total_norm,
 )
 from losses.collectives import Group
+from models.open_clip_blocks import ClassTokenBlock
 from models.text_tower import EndTokenBlock
-from models.token_subsets import ClassTokenBlock
 from models.tower_blocks import all_blocks
 
 T = TypeVar("T", bound=Target)
@@ -84,7 +84,7 @@ def make_step(
     device = next(model.parameters()).device
     model_with_loss = ModelWithLoss(model, method.loss, group, simulated_group(experiment))
     if compiled:
-        compile_blocks(model, len(experiment.all_image_sizes), max_autotune=experiment.compile == "max-autotune")
+        compile_blocks(model, len(experiment.all_image_sizes), compile_mode(experiment))
     compute_loss = parallelize(model_with_loss, experiment, precision)
     optimizer = make_optimizer(experiment, model)
     clip_gradient = make_gradient_clipper(list(model.parameters()), experiment.clip_norm)
@@ -128,14 +128,19 @@ def make_step(
     return Step(forward, backward, update, optimizer, experiment.accumulation, ema, scaler, overflows)
 
 
-def compile_blocks(model: nn.Module, num_image_sizes: int, *, max_autotune: bool = False) -> None:
+def compile_mode(experiment: Experiment) -> str | None:
+    """Return the mode of `torch.compile`; None: torch's default."""
+    return "max-autotune-no-cudagraphs" if experiment.compile == "max-autotune" else None
+
+
+def compile_blocks(model: nn.Module, num_image_sizes: int, mode: str | None = None) -> None:
     """Compile the blocks of a model's towers by `torch.compile`; all else stays eager.
 
     Equal blocks share a graph, so that compilation does not take longer for deeper towers. A last block that computes
     one token per image or caption stays eager: it is little work, and would need a graph of its own. The gradients of
     a block are ready before those of the blocks below it, so that DDP and FSDP2 communicate during the backward. More
     graphs than a limit are an error (`translate_recompile_error`): by default dynamo would run it eagerly without a
-    warning. With `max_autotune` inductor times several kernels for each product; its cache on disk keeps the choice.
+    warning.
     """
     from torch._dynamo import config
     from torch._inductor import config as inductor_config
@@ -146,7 +151,7 @@ def compile_blocks(model: nn.Module, num_image_sizes: int, *, max_autotune: bool
     config.fail_on_recompile_limit_hit = True
     for block in all_blocks(model):
         if not isinstance(block, ClassTokenBlock | EndTokenBlock):
-            block.compile(mode="max-autotune-no-cudagraphs" if max_autotune else None)
+            block.compile(mode=mode)
 
 
 @contextmanager

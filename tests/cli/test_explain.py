@@ -121,6 +121,21 @@ def test_factors_a_tower_does_not_support_are_left_out_with_the_reason() -> None
     assert len(configurations) == 5
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("catlip-tiny", "catlip-tiny computes in fp32"),
+        ("catlip-vit-b16", "which has no fp32 sums between its blocks"),
+        ("catlip-vit-b16-datacomp", None),
+    ],
+)
+def test_residual_precision_is_a_factor_where_it_changes_the_step(name: str, reason: str | None) -> None:
+    pair = EXPERIMENTS[name], EXPERIMENTS[name.replace("catlip", "clip")]
+    ladder, _ = plan_ladder(*pair, ["residual"], factorial=False, on_gpu=True)
+    assert ("residual" in [factor.name for factor in ladder.factors]) == (reason is None)
+    assert str(reason) in ladder.left_out.get("residual", "None")
+
+
 def test_published_pair_has_its_own_ladder() -> None:
     pair = EXPERIMENTS["catlip-vit-b16-datacomp"], EXPERIMENTS["clip-vit-b16-datacomp"]
     ladder, configurations = plan_ladder(*pair, ["kernel", "global_negatives"], factorial=False, on_gpu=True)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from bench.towers.tower_from import build_untrained_copy, load_tower
 from models.corenet_vit import SIZES, CorenetViT, convert_corenet_state
 from models.image_tower import build_image_tower
-from models.token_subsets import ClassTokenBlock
+from models.open_clip_blocks import ClassTokenBlock
 from tests.models.corenet_checkout import CLASSES, RECORDED, SIDES, answers, corenet_vit, drawn, images
 
 CHECKOUT = os.environ.get("CATLIP_BENCH_CORENET", "")

@@ -11,8 +11,8 @@ from open_clip.model import _build_vision_tower
 
 from models import open_clip_config
 from models.image_tower import ImageTower, build_image_tower
+from models.open_clip_blocks import ClassTokenBlock, replace_image_blocks, uses_class_token_only
 from models.patch_map import map_channels_and_patch_size, patch_map
-from models.token_subsets import ClassTokenBlock, replace_image_blocks, uses_class_token_only
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "as CLIP": {},

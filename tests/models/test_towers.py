@@ -17,8 +17,8 @@ from bench.config import TextPadding
 from bench.data.targets import Tokens
 from models import open_clip_config, text_tower
 from models.image_tower import build_image_tower
+from models.open_clip_blocks import ClassTokenBlock, ImageBlock, replace_image_blocks, uses_class_token_only
 from models.text_tower import TextTower, build_text_tower, why_padding_is_needed
-from models.token_subsets import ClassTokenBlock, ImageBlock, replace_image_blocks, uses_class_token_only
 
 CAPTIONS = [[1, 2, 3], [4], [5, 6, 7, 8, 9, 10], [11] * 22, [12] * 13, [13], [14] * 30]
 VARIANTS: dict[str, dict[str, Any]] = {
