@@ -13,6 +13,8 @@ from bench.environment.machine import default_device, package_versions
 from bench.environment.rank_info import TORCHRUN_VARIABLES, torchrun_env
 from bench.measure.memory import limit_additional_memory
 from bench.orchestration.preflight import count_gpus, has_gpu
+from bench.orchestration.request_base import Request
+from bench.orchestration.worker import run_request
 from tests.small import circumstances
 
 
@@ -78,3 +80,19 @@ def test_labels_of_a_micro_batch_stay_on_the_device() -> None:
     labels = Labels.from_lists([[0, 2], [], [1], [3, 0]]).to(torch.device("meta"))
     part = labels.select(torch.arange(2, 4))
     assert {part.rows.device.type, part.columns.device.type} == {"meta"}
+
+
+class RoundingRequest(Request, frozen=True):
+    """A run that does nothing but look at torch's flags."""
+
+    def carry_out(self, _device: torch.device, _stop: object) -> None:
+        """Check that products and convolutions are fp32 on a GPU, too."""
+        assert not torch.backends.cudnn.allow_tf32
+        assert not torch.backends.cuda.matmul.allow_tf32
+        assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_runs_in_fp32_round_neither_products_nor_convolutions_to_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By torch's default, cuDNN's convolutions are rounded."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    run_request(RoundingRequest(results="", comparison=""))
