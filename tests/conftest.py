@@ -35,7 +35,10 @@ from tests.processes import Parting, forkserver
 
 # Of several workers each has a core. What a test starts is no worker: there pytest-benchmark would time nothing.
 THREADS = 1 if os.environ.pop("PYTEST_XDIST_WORKER", "") else 2
-LONGEST_FILES = ("test_distributed.py", "test_faults.py", "test_runner.py", "test_parts.py", "test_instruments.py")
+LONGEST_FILES = (
+    *("test_distributed.py", "test_explain.py", "test_faults.py", "test_instruments.py", "test_parts.py"),
+    "test_runner.py",
+)
 # How long an example takes on a busy machine is no law. The same examples each time: `--hypothesis-profile explore`
 # looks for others.
 settings.register_profile("explore", deadline=None)
