@@ -17,13 +17,12 @@ from bench.methods import simulated_group
 from bench.profilers.counters import count_forward_flops, count_matmul_flops
 from bench.record import Flops
 from bench.train.augmentation import get_augmented_method
-from bench.train.build import build_untrained_tower, count_trained_parameters
+from bench.train.build import apply_block_settings, build_untrained_tower, count_trained_parameters
 from models.heads import Classifier, DualEncoder, DualEncoderClassifier, ImageProjection, Student
 from models.image_tower import PIXEL_CHANNELS, build_image_tower
 from models.open_clip_blocks import ClassTokenBlock
 from models.text_tower import open_clip_text_tower
 from models.token_subsets import Pooling
-from models.tower_blocks import cast_residual_stream, checkpoint_activations
 
 META = torch.device("meta")
 DEGREE = 2  # of the FLOPs as a polynomial in the width of the captions
@@ -212,10 +211,7 @@ def build_on_meta(experiment: Experiment) -> tuple[nn.Module, nn.Module]:
     with META:
         tower = build_untrained_tower(experiment)
         model = get_augmented_method(experiment).build_model(tower, experiment)
-    if experiment.activation_checkpointing:
-        checkpoint_activations(model)
-    if experiment.residual_precision == "autocast":
-        cast_residual_stream(model)
+    apply_block_settings(model, experiment)
     return tower, model
 
 

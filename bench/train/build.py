@@ -145,15 +145,20 @@ def build_train_state(stream: Stream[Any], *, plain: bool = False) -> TrainState
     method, tower = get_augmented_method(experiment), build_untrained_tower(experiment)
     torch.manual_seed(seed_for(experiment.seed, HEAD))
     model = method.build_model(tower, experiment).to(device)
-    if experiment.activation_checkpointing:
-        checkpoint_activations(model)
-    if experiment.residual_precision == "autocast":
-        cast_residual_stream(model)
+    apply_block_settings(model, experiment)
     torch.manual_seed(seed_for(experiment.seed, STEP))
     precision, compiled = resolve_auto(experiment, device)
     group = None if plain else world_group()
     step = make_step(experiment, model, method, precision, compiled=compiled and not plain, group=group)
     return TrainState(tower, model, method, stream, step)
+
+
+def apply_block_settings(model: nn.Module, experiment: Experiment) -> None:
+    """Set how the blocks of a model's towers are computed; ValueError for a tower that cannot be computed so."""
+    if experiment.activation_checkpointing:
+        checkpoint_activations(model)
+    if experiment.residual_precision == "autocast":
+        cast_residual_stream(model)
 
 
 def take_full_rate_steps(run: TrainState, steps: Iterable[int]) -> list[Tensor]:
