@@ -35,7 +35,7 @@ QUICK_SUITES = ["--benchmark-min-rounds=1", "--benchmark-max-time=0.05"]
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Compare the methods on the shipped pack and draw results/index.html (`-- --smoke`: two minutes, `-- --full`)."""
+    """Compare the methods on the shipped pack and draw results/index.html (`-- --smoke`: 90 s, `-- --full`)."""
     install(session, ".[tests]")
     run(session, "python", "-m", "bench", *session.posargs, success_codes=[0, FAILED_CASE])
     if {"-h", "--help"} & set(session.posargs):

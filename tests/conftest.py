@@ -31,13 +31,13 @@ from bench.data.manifest import pack_cache
 from bench.data.pack import PackImages, load_pack_images
 from bench.data.pack import main as decode
 from bench.environment.files import hold_lock
-from tests.processes import Parting, forkserver
+from tests.processes import Parting
 
 # Of several workers each has a core. What a test starts is no worker: there pytest-benchmark would time nothing.
 THREADS = 1 if os.environ.pop("PYTEST_XDIST_WORKER", "") else 2
-LONGEST_FILES = (
-    *("test_distributed.py", "test_explain.py", "test_faults.py", "test_instruments.py", "test_parts.py"),
-    "test_runner.py",
+LONGEST_FILES = (  # the first three of those with tests of minutes
+    *("test_kills.py", "test_gpu.py", "test_pretrain.py", "test_distributed.py", "test_explain.py", "test_faults.py"),
+    *("test_instruments.py", "test_parts.py", "test_runner.py"),
 )
 # How long an example takes on a busy machine is no law. The same examples each time: `--hypothesis-profile explore`
 # looks for others.
@@ -56,7 +56,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start the longest files first, lest one worker ends long after the others."""
-    items.sort(key=lambda item: item.path.name not in LONGEST_FILES)
+    rank = {name: place for place, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
 
 
 def pytest_collection_finish() -> None:
@@ -123,13 +124,6 @@ def own_results(decoded: Path, tmp_path: Path) -> Path:  # noqa: ARG001 - the pa
 def forked_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands fork their runs from a process that has imported all: for tests of anything but a run's start."""
     monkeypatch.setattr("bench.orchestration.preflight.Runner", Parting)
-
-
-@pytest.fixture
-def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loader workers fork from a process that has imported all: for tests of anything but their start."""
-    forkserver()  # sets what is imported there
-    monkeypatch.setattr("bench.data.shards.stream.START_METHOD", "forkserver")
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from bench.console.console import describe_error
+from bench.data.shards import stream
 from bench.orchestration.request_base import Request
 from bench.orchestration.runner import Runner
 from bench.orchestration.worker import run_request
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import subprocess
 
 T = TypeVar("T")
+stream.IMPORTED_ONCE = ["tests.preloaded"]  # one process serves loader workers and tests
 LONGEST_SECONDS = 1200  # after which a test that waits has hung; no law depends on it, however busy the machine
 
 
@@ -54,7 +56,7 @@ def have_ended(processes: list[psutil.Process]) -> bool:
 def forkserver() -> Any:
     """Return the context of processes that fork from one which has imported everything."""
     context = mp.get_context("forkserver")
-    context.set_forkserver_preload(["tests.preloaded"])
+    context.set_forkserver_preload(stream.IMPORTED_ONCE)
     return context
 
 

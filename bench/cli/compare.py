@@ -11,7 +11,7 @@ from pathlib import Path
 from msgspec.structs import replace
 from tyro.conf import Positional
 
-from bench.catalog import DEFAULT_TASKS, RETRIEVAL_TASK
+from bench.catalog import CURVE_TASK
 from bench.cli.doctor import Doctor
 from bench.cli.explain import ExplainRatio
 from bench.cli.gpu import Gpu
@@ -44,7 +44,7 @@ from bench.experiments import COMPARED, EXPERIMENTS
 from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.measure.ranks import find_slow_ranks, rank_table
 from bench.measure.tables import batch_trial_table, cost_table, experiment_table, speed_table
-from bench.orchestration.comparison import CURVE_TASK, GIB, Comparison, Scope, required_rounds, scopes, set_images
+from bench.orchestration.comparison import GIB, Comparison, Scope, required_rounds, scopes, set_images
 from bench.orchestration.pace import TWO_CORES, Pace
 from bench.orchestration.preflight import has_gpu, latest_comparison_name, open_comparison, require_writable
 from bench.orchestration.trial import DEFAULT_MINUTES, plan_default, run_trial
@@ -52,7 +52,7 @@ from bench.record import read_records
 from bench.transfer.score_tables import all_transfer_tables
 
 FULL_IMAGES, SMOKE_IMAGES = 320_000, 2_048
-SMOKE_TASKS = ("rooms", RETRIEVAL_TASK)  # the smallest task that is classified, and the one that is not
+SMOKE_METHODS = ("clip", "catlip")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Bench:
 
     # time for the comparison, planned by a trial run (default: 12); disturbed rounds are repeated beyond it
     minutes: float | None = None
-    smoke: bool = False  # check of all stages in a minute or two; its figures mean nothing
+    smoke: bool = False  # check of all stages in a minute, with CLIP and CatLIP; its figures mean nothing
     full: bool = False  # three seeds and longer training, with intervals over seeds and test images
     resume: bool = False  # resume the newest comparison of this scope; recorded runs are not repeated
     results: Results = Path("results")
@@ -87,7 +87,7 @@ class Bench:
             return self._run_planned(minutes)
         if self.minutes is not None:
             raise ValueError(f"--minutes plans the default comparison: leave out --{self._scope} or --minutes")
-        experiments = [EXPERIMENTS[f"{name}-tiny"] for name in COMPARED]
+        experiments = [EXPERIMENTS[f"{name}-tiny"] for name in (SMOKE_METHODS if self.smoke else COMPARED)]
         if self.smoke:
             shorter = {"warmup_steps": 2, "windows": 2, "steps_per_window": 2}
             experiments = [replace(set_images(one, SMOKE_IMAGES), **shorter) for one in experiments]
@@ -123,14 +123,13 @@ class Bench:
         return next((one.images for one in experiments), None), 1 + max((one.seed for one in experiments), default=0)
 
     def _compare(self, experiments: Sequence[Experiment], scope: Scope, pace: Pace) -> int:
-        tasks = SMOKE_TASKS if self.smoke else DEFAULT_TASKS
-        comparison = open_comparison(self.results, experiments, scope, resume=self.resume, tasks=tasks, pace=pace)
+        comparison = open_comparison(self.results, experiments, scope, resume=self.resume, tasks=scope.tasks, pace=pace)
         comparison.measure_memory()
         comparison.measure(scope.rounds, repeat_disturbed=not self.smoke)
         comparison.train(scope)
-        comparison.score(scope, tasks)
+        comparison.score(scope)
         if scope.curves:
-            comparison.score(scope, [CURVE_TASK], scope.curves)
+            comparison.score(scope, (CURVE_TASK,), scope.curves)
         return _finish_timed(comparison, [*_cost_tables(comparison), *all_transfer_tables(comparison.records())])
 
     @property

@@ -5,7 +5,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -96,7 +96,8 @@ class Train:
         if self.tasks and not self.score:
             raise ValueError("--task names what is scored, and --no-score scores nothing: leave out one of them")
         typed = map(upgrade_typed_task, self.tasks)
-        tasks = [choose(task, dict.fromkeys(PACK_TASKS, task), "task") for task in typed] or DEFAULT_TASKS * self.score
+        named = tuple(choose(task, dict.fromkeys(PACK_TASKS, task), "task") for task in typed)
+        tasks = named or DEFAULT_TASKS * self.score
         if not 0 < self.checkpoint_minutes < math.inf:
             raise ValueError(f"--checkpoint-minutes must be positive, got {self.checkpoint_minutes}")
         if self.tensorboard and find_spec("tensorboard") is None:
@@ -133,9 +134,9 @@ class Train:
         inputs = tuple(map(str, find_shards(experiment.data)))
         return Label(inputs, count_only=True, out=self._out / VOCABULARY, min_count=min_count, **options).run()
 
-    def _run(self, experiment: Experiment, tasks: Sequence[str], resume_from: str, name: str | None) -> int:
+    def _run(self, experiment: Experiment, tasks: tuple[str, ...], resume_from: str, name: str | None) -> int:
         """Train and score in a folder that this process has locked."""
-        scope = Scope("train", 0, seeds=(experiment.seed,), half_way=False, equal_seconds=False, curves=())
+        scope = Scope("train", 0, (experiment.seed,), half_way=False, equal_seconds=False, tasks=tasks, curves=())
         comparison = open_comparison(self._out, [experiment], scope, name=name, tasks=tasks)
         events = str((self._out / "tensorboard").resolve()) if self.tensorboard else ""
         folder = str(self._checkpoints.resolve())
@@ -146,7 +147,7 @@ class Train:
         if tasks and experiment.embedding_channels is not None:
             print("not scored: the tasks hold images, and this tower reads embeddings", file=sys.stderr)
         elif tasks and not comparison.runner.failures:
-            comparison.score(scope, tasks)
+            comparison.score(scope)
         code = finish(comparison, all_transfer_tables(comparison.records()), self.json)
         for path in sorted(comparison.results.glob(f"{comparison.name}.tower.*.safetensors")):
             print(f"tower: {path}", file=sys.stderr)

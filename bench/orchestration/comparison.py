@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bench.catalog import DEFAULT_PROTOCOLS, DEFAULT_TASKS, RANDOM_INIT, REFERENCES, ScoringSubject
+from bench.catalog import DEFAULT_PROTOCOLS, DEFAULT_TASKS, RANDOM_INIT, REFERENCES, SMOKE_TASKS, ScoringSubject
 from bench.config import Experiment
 from bench.console.console import log
 from bench.data.image_sizes import images_before, nearest_step_count
@@ -36,7 +36,6 @@ from bench.train.checkpoints import CheckpointConfig
 MAX_INTERVAL_RATIO = 1.5  # maximum ratio of an interval's ends to derive a budget from it
 EQUAL_IMAGES, EQUAL_SECONDS, HALF_WAY = "equal images", "equal device seconds", "half of equal images"
 EXPECTED_TRIALS = 5  # expected attempts until the largest batch is known
-CURVE_TASK = DEFAULT_TASKS[0]
 GIB = 2**30
 Subjects = Sequence[ScoringSubject]
 Names = tuple[str, ...]
@@ -51,6 +50,7 @@ class Scope:
     seeds: tuple[int, ...] = (0,)
     half_way: bool = True  # also score towers trained on half of the images
     equal_seconds: bool = True  # also score towers trained for equal device seconds
+    tasks: tuple[str, ...] = DEFAULT_TASKS
     curves: tuple[str, ...] = ("few-shot",)  # protocols over the number of labels, on one task
 
 
@@ -60,7 +60,7 @@ def scopes(num_experiments: int, *, on_gpu: bool) -> dict[str, Scope]:
     return {
         "default": Scope("default", rounds),
         "full": Scope("full", rounds, seeds=(0, 1, 2), curves=("few-shot", "label-fractions")),
-        "smoke": Scope("smoke", 1, half_way=False, equal_seconds=False, curves=()),
+        "smoke": Scope("smoke", 1, half_way=False, equal_seconds=False, tasks=SMOKE_TASKS, curves=()),
     }
 
 
@@ -209,12 +209,13 @@ class Comparison:
         speeds = self._throughputs() if scope.equal_seconds else {}
         self._run_parallel(self._training_jobs(scope, speeds, checkpoint_config))
 
-    def score(
-        self, scope: Scope, tasks: Sequence[str] = DEFAULT_TASKS, protocols: Sequence[str] = DEFAULT_PROTOCOLS
-    ) -> None:
-        """Score every tower trained here, the random-init baseline of each seed, and the reference features."""
+    def score(self, scope: Scope, tasks: Names = (), protocols: Names = DEFAULT_PROTOCOLS) -> None:
+        """Score every tower trained here, each seed's random-init baseline, and the reference features.
+
+        They are scored on the scope's tasks unless others are given.
+        """
         towers = sorted(map(str, self.results.glob(f"{self.name}.tower.*.safetensors")))
-        self.score_towers([*map(ScoringSubject, towers)], scope.seeds, tuple(protocols), tasks=tuple(tasks))
+        self.score_towers([*map(ScoringSubject, towers)], scope.seeds, protocols, tasks=tasks or scope.tasks)
 
     def score_towers(self, towers: Subjects, seeds: Sequence[int], protocols: Names, **fields: Any) -> None:
         """Score towers, each seed's random-init baseline, and the reference features; `fields` are the request's."""

@@ -100,7 +100,7 @@ def test_out_of_memory_run_is_a_recorded_failure(own_results: Path) -> None:
         "import resource, sys; from bench.__main__ import main; "
         "resource.setrlimit(resource.RLIMIT_DATA, (2 * 2**30, resource.RLIM_INFINITY)); sys.exit(main(sys.argv[1:]))"
     )
-    command = [sys.executable, "-c", limited, *arguments, "--set", "batch_size=80000"]
+    command = [sys.executable, "-c", limited, *arguments, "--set", "batch_size=40000"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 3, done.stderr
     assert failures(own_results)
@@ -108,6 +108,7 @@ def test_out_of_memory_run_is_a_recorded_failure(own_results: Path) -> None:
     assert "allocate memory" in done.stdout
 
 
+@pytest.mark.minutes
 @pytest.mark.usefixtures("forked_runs")
 def test_largest_batch_under_a_memory_limit_gives_a_second_ratio(
     own_results: Path, capsys: pytest.CaptureFixture[str]

@@ -1,37 +1,28 @@
 """Each part of `chaos` finds nothing where nothing is wrong, and finds what is wrong where something is."""
 
-import os
 import pickle
 import random
 from contextlib import nullcontext
 from pathlib import Path
 
-import psutil
 import pyarrow as pa
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.data.decoding import UnusableImageError
 from bench.data.shards import facts
 from bench.data.shards import shards as shards_module
-from bench.environment.machine import current_circumstances
-from bench.record import Record, Transfer, record_path, write_record
-from bench.scores import Score
 from tests.chaos import (
     captions,
     full_disk,
     fuzz,
     hostile,
     images,
-    kills,
     limit_cases,
     limits,
     loops,
     markup,
-    matrices,
-    rank_kills,
     shards,
 )
 from tests.chaos.attacks import attacks, bombs, pickles, terminal
@@ -43,11 +34,9 @@ from tests.chaos.broken_images import (
     images_of_odd_sizes,
     images_of_other_formats,
 )
-from tests.chaos.commands import describe_training_difference, read_record_files
 from tests.chaos.made import write_shards
 from tests.chaos.odd_captions import of_json, of_text
 from tests.chaos.payloads import pickle_payload
-from tests.chaos.short import short_experiment, train_in_process
 from tests.chaos.strangers import checkpoints, tasks, towers
 from tests.processes import in_child
 
@@ -236,82 +225,6 @@ def test_full_disk_loses_no_checkpoint(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(full_disk, "mount_small_disk", lambda *_: nullcontext(enter_result=False))
     (tmp_path / "again").mkdir()
     assert [bound.is_met for bound in full_disk.run(1, 0, tmp_path / "again")] == [True, False, False]
-
-
-@pytest.mark.minutes
-def test_killed_training_resumes(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kills, "STARTING", 0.0)
-    own = os.sched_getaffinity(0)
-    try:
-        chain = kills.kill_trainings(0, 1, 0, own_results)
-    finally:
-        os.sched_setaffinity(0, own)
-    assert (chain.kills, len(chain.finished)) == (1, 1)
-    assert not [*chain.unreadable, *chain.lost, *chain.stuck, *chain.unequal]
-    assert describe_training_difference(chain.finished[0], own_results) == f"no record in {own_results}"
-
-
-@pytest.mark.minutes
-def test_killed_scoring_resumes(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train_in_process(short_experiment("catlip"), own_results)
-    monkeypatch.setattr(matrices, "SCORED", ("--task", "rooms", "--task", "Twemoji subgroup", "--protocol", "k-nn"))
-    own = os.sched_getaffinity(0)
-    try:
-        chain = matrices.kill_comparison(matrices.KINDS.index("transfer"), 1, 0, own_results)
-    finally:
-        os.sched_setaffinity(0, own)
-    assert (chain.kills, len(chain.finished)) == (1, 1)
-    assert not [*chain.lost, *chain.stuck, *chain.unequal]
-
-
-def test_missing_torn_and_different_records_are_detected(tmp_path: Path) -> None:
-    whole, out = tmp_path / "whole", tmp_path / "out"
-    for folder, correct in ((whole, "110"), (out, "100")):
-        score = Score(
-            task="rooms",
-            protocol="k-NN",
-            chosen=1.0,
-            validation_accuracy=0.5,
-            converged=True,
-            correct=correct,
-            num_classes=2,
-            num_train=3,
-            majority=0.5,
-        )
-        where = current_circumstances(None, torch.device("cpu"))
-        for subject in ("same", "other") if folder == whole else ("same",):
-            scores = Transfer(subject=subject, images=0, budgets=(), scores=(score,))
-            record = Record(comparison="2026-t", experiment=None, circumstances=where, measured=scores)
-            folder.mkdir(exist_ok=True)
-            write_record(record, record_path(folder, "2026-t", "transfer", subject))
-    assert matrices._other_scores(whole, whole) == []
-    one_side, differs = matrices._other_scores(out, whole)
-    assert ("other" in one_side, "same" in differs) == (True, True)
-    wrong = list[str]()
-    (out / "2026-t.transfer.torn.json").write_bytes(b'{"format":')
-    assert len(read_record_files(out, wrong)) == 1
-    assert len(wrong) == 1
-
-
-@pytest.mark.minutes
-def test_killing_a_rank_ends_the_other_ranks(own_results: Path) -> None:
-    found, out = rank_kills.KillResults(), own_results / "killed"
-    rank_kills._kill_one(out, own_results, random.Random(0), found, moment=rank_kills.SAVING, restarts=0)
-    assert not [*found.hung, *found.unreadable]
-    assert len(found.seconds) == 1
-
-
-@pytest.mark.minutes
-def test_job_that_ends_before_its_kill_is_reported_and_leaves_no_process(tmp_path: Path) -> None:
-    found = rank_kills.KillResults()
-    wrong = ("--set", "images=no number")
-    rank_kills._kill_one(
-        tmp_path / "killed", tmp_path, random.Random(0), found, *wrong, moment=rank_kills.STEPPING, restarts=0
-    )
-    assert len(found.hung) == 1
-    assert "it had ended" in found.hung[0]
-    text = [" ".join(one.info["cmdline"] or []) for one in psutil.process_iter(["cmdline"])]
-    assert not [words for words in text if str(tmp_path) in words]
 
 
 def test_generated_shards_have_unequal_lengths(tmp_path: Path) -> None:

@@ -49,7 +49,6 @@ def experiment(data: Path, method: str = "catlip", **changes: object) -> object:
     return small(method, data=str(data), embedding_channels=CHANNELS, image_size=SIDE, batch_size=5, **changes)
 
 
-@pytest.mark.usefixtures("forked_workers")
 def test_embedding_grid_is_read_bit_exactly_without_augmentation(data: Path, results: Path) -> None:
     for workers in (0, 1):
         stream = load_data(experiment(data, workers=workers), CPU, results)

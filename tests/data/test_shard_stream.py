@@ -1,7 +1,11 @@
 """Batch k of shards is a pure function of the experiment, the rank and k, wherever it is made."""
 
+import multiprocessing
+import signal
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -18,6 +22,7 @@ from bench.train.build import load_data
 from bench.train.loop import train
 from tests.data.shards import CAPTIONS, encoded, make_image, webdataset_members, write_shard, write_shards
 from tests.data.test_stream import CPU
+from tests.processes import forkserver, have_ended, started
 from tests.small import small
 
 
@@ -43,7 +48,6 @@ def are_equal(one: Batch, other: Batch) -> bool:
     return all(first.equal(second) for first, second in zip(tensors(one), tensors(other), strict=True))
 
 
-@pytest.mark.usefixtures("forked_workers")
 def test_batches_are_bit_equal_with_zero_one_and_two_workers(data: Path, results: Path) -> None:
     with_broken = write_shard(data.parent / "broken.tar", {**webdataset_members(0, 20), "x.jpg": b"?", "x.txt": b"x"})
     streams = [stream(with_broken, results, workers=workers, batch_size=5) for workers in (0, 1, 2)]
@@ -57,6 +61,22 @@ def test_batches_are_bit_equal_with_zero_one_and_two_workers(data: Path, results
     torch.manual_seed(0)
     assert drawn.equal(torch.rand(3))  # workers take nothing from the generator that models use
     assert all(each.wait_seconds > 0 for each in streams)
+
+
+def load_and_wait(data: Path, results: Path, worker: Any) -> None:
+    shown = stream(data, results, workers=1)
+    shown.batch(0)
+    worker.put(multiprocessing.active_children()[0].pid)
+    signal.pause()
+
+
+def test_worker_ends_with_its_killed_training(data: Path, results: Path) -> None:
+    worker = forkserver().SimpleQueue()
+    training = started(load_and_wait, data, results, worker)
+    process = psutil.Process(worker.get())
+    assert process.is_running()
+    training.kill()
+    assert have_ended([process])
 
 
 def test_all_methods_see_the_same_images(data: Path, results: Path) -> None:

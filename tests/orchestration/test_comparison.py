@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from bench.catalog import CURVE_TASK
 from bench.config import Experiment
 from bench.console.progress import Progress
 from bench.experiments import EXPERIMENTS
 from bench.measure.disturbance import find_disturbance
-from bench.orchestration.comparison import CURVE_TASK, Comparison, Scope, scopes
+from bench.orchestration.comparison import Comparison, Scope, scopes
 from bench.orchestration.requests import AnyRequest
 from bench.orchestration.runner import Job, Runner
 from bench.record import OTHERS_BUSY, Record, record_path, write_record
@@ -106,7 +107,7 @@ def test_estimated_duration_is_the_sum_of_the_jobs(name: str, cores: int, tmp_pa
             (tmp_path / f"c.tower.{branch}.seed{seed}.safetensors").touch()
     comparison.score(scope)
     if scope.curves:
-        comparison.score(scope, [CURVE_TASK], scope.curves)
+        comparison.score(scope, (CURVE_TASK,), scope.curves)
     assert comparison.expected_seconds(scope) == pytest.approx(runner.expected)
 
 
