@@ -245,7 +245,12 @@ def _end_with_training(_: int) -> None:
     """End this worker if the training process is killed; the loader's own watchdog sees the parent, which forks."""
     training = multiprocessing.parent_process()
     assert training is not None
-    threading.Thread(target=lambda: (training.join(), os._exit(1)), daemon=True).start()
+
+    def wait() -> None:
+        training.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 class _NumbersFrom:
