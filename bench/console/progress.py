@@ -5,9 +5,14 @@ import time
 
 from bench.console.console import log
 
+EXPECTED_WEIGHT = 0.25  # share of all expected seconds that counts as if it had been done at the expected pace
+
 
 class Progress:
-    """Estimates the remaining time from expected seconds, corrected by the pace of finished jobs."""
+    """Estimates the remaining time from expected seconds, corrected by the pace of finished jobs.
+
+    The first jobs correct it little: of jobs that run in parallel, the first has taken the time of several.
+    """
 
     def __init__(self, expected_seconds: float) -> None:
         self._expected = expected_seconds
@@ -24,7 +29,8 @@ class Progress:
         """Log that a job starts."""
         with self._lock:
             elapsed = time.monotonic() - self._started_at
-            pace = self._elapsed_at_finish / self._done if self._done else 1.0
+            prior = max(EXPECTED_WEIGHT * self._expected, 1.0)
+            pace = (self._elapsed_at_finish + prior) / (self._done + prior)
             left = pace * (self._expected - self._done) - (elapsed - self._elapsed_at_finish)
             log(f"{_format_minutes(elapsed):>6} elapsed, about {_format_minutes(max(0.0, left)):>5} left | {label}")
 

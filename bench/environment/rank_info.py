@@ -33,9 +33,10 @@ def torchrun_env() -> RankInfo:
 
 
 def describe_node() -> str:
-    """Return the name of this host, and the number of its node in the job."""
+    """Return the name of this host, and the number of its node in the job: that of torchrun, if it started this."""
     rank_info = torchrun_env()
-    return f"{platform.node()}, node {rank_info.rank // rank_info.local_world_size}"
+    as_if_equal = rank_info.rank // rank_info.local_world_size  # nodes with equal numbers of processes
+    return f"{platform.node()}, node {os.environ.get('GROUP_RANK', as_if_equal)}"
 
 
 def launcher_words(parent: Sequence[str]) -> list[str]:

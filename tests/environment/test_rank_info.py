@@ -3,7 +3,7 @@
 import pytest
 
 from bench.environment import rank_info
-from bench.environment.rank_info import RankInfo, launcher_words
+from bench.environment.rank_info import RankInfo, describe_node, launcher_words
 
 OPTIONS = ["--nnodes", "4", "--nproc-per-node", "8", "--rdzv-backend", "c10d", "--rdzv-endpoint", "first:29400"]
 TRAIN = ["-m", "bench", "train", "clip-tiny"]
@@ -27,3 +27,13 @@ def test_launcher_has_the_options_of_torchrun(
 
 def test_launcher_of_a_process_alone_is_python() -> None:
     assert launcher_words(["bash"]) == ["python"]
+
+
+def test_node_has_torchruns_number_where_nodes_have_unequal_numbers_of_processes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("GROUP_RANK", raising=False)
+    monkeypatch.setattr(rank_info, "torchrun_env", lambda: RankInfo(3, 6, 1, 2))
+    assert describe_node().endswith(", node 1")
+    monkeypatch.setenv("GROUP_RANK", "2")  # after nodes of one process each
+    assert describe_node().endswith(", node 2")
