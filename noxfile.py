@@ -60,7 +60,7 @@ def gpu(session: nox.Session) -> None:
 
 @nox.session
 def selftest(session: nox.Session) -> None:
-    """Measure which slowdowns this machine detects: none, 5 and 10 %; 200 runs, half an hour."""
+    """Measure which slowdowns this machine detects: none, 5 and 10 %; 240 runs, half an hour."""
     install(session, ".[tests]")
     run(session, "python", "-m", "bench", "selftest", *session.posargs)
 

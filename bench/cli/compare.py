@@ -44,9 +44,10 @@ from bench.experiments import COMPARED, EXPERIMENTS
 from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.measure.ranks import find_slow_ranks, rank_table
 from bench.measure.tables import batch_trial_table, cost_table, experiment_table, speed_table
-from bench.orchestration.comparison import GIB, Comparison, Scope, required_rounds, scopes, set_images
+from bench.orchestration.comparison import GIB, Comparison, set_images
 from bench.orchestration.pace import TWO_CORES, Pace
 from bench.orchestration.preflight import has_gpu, latest_comparison_name, open_comparison, require_writable
+from bench.orchestration.scope import Scope, expected_repeats, required_rounds, scopes
 from bench.orchestration.trial import DEFAULT_MINUTES, plan_default, run_trial
 from bench.record import read_records
 from bench.transfer.score_tables import all_transfer_tables
@@ -63,7 +64,7 @@ class Bench:
     `catlip-bench report build` draws the page from them.
     """
 
-    # time for the comparison, planned by a trial run (default: 12); disturbed rounds are repeated beyond it
+    # time for the comparison (default: 12), planned by a trial run; a third disturbed round is repeated beyond it
     minutes: float | None = None
     smoke: bool = False  # check of all stages in a minute, with CLIP and CatLIP; its figures mean nothing
     full: bool = False  # three seeds and longer training, with intervals over seeds and test images
@@ -125,7 +126,7 @@ class Bench:
     def _compare(self, experiments: Sequence[Experiment], scope: Scope, pace: Pace) -> int:
         comparison = open_comparison(self.results, experiments, scope, resume=self.resume, tasks=scope.tasks, pace=pace)
         comparison.measure_memory()
-        comparison.measure(scope.rounds, repeat_disturbed=not self.smoke)
+        comparison.measure(scope.rounds, repeats=scope.repeats)
         comparison.train(scope)
         comparison.score(scope)
         if scope.curves:
@@ -194,14 +195,15 @@ class Measure:
         options = add_lengths(self.settings, self.caption_lengths), self.data, self.vocabulary, self.labels
         experiments = [experiment_from(name, *options) for name in dict.fromkeys(self.names)]
         rounds = self.rounds or required_rounds(len(experiments) - 1, on_gpu=has_gpu())
-        scope, may_differ = Scope("measure", rounds), FIELDS if self.allow_differences else MAY_DIFFER
+        repeats = None if self.rounds else expected_repeats(rounds, on_gpu=has_gpu())
+        scope, may_differ = Scope("measure", rounds, repeats), FIELDS if self.allow_differences else MAY_DIFFER
         comparison = open_comparison(
             self.results, experiments, scope, resume=self.resume, trained=False, may_differ=may_differ
         )
         comparison.measure_memory()
         largest = [] if self.memory_gib is None else comparison.find_largest_batches(round(self.memory_gib * GIB))
         arms = list({one.name: one for one in (*experiments, *largest)}.values())
-        comparison.measure(rounds, arms, repeat_disturbed=self.rounds is None)
+        comparison.measure(rounds, arms, repeats=repeats)
         tables = _cost_tables(comparison, allow_differences=self.allow_differences)
         if self.memory_gib is not None:
             title, records = f"Each at its largest batch under {self.memory_gib:g} GiB", comparison.records()

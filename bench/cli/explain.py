@@ -22,11 +22,12 @@ from bench.explain.factors import select_factors
 from bench.explain.tables import cause_table, describe_twice_the_time, reference_table, side_by_side
 from bench.ladder import CLASSIFYING, PADDING, PAIRED, ExpectedRatio, Factor, Ladder, build_ladder, stages_between
 from bench.measure.tables import failure_table
-from bench.orchestration.comparison import Comparison, Scope
+from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import START_SECONDS
 from bench.orchestration.preflight import has_gpu, open_comparison
 from bench.orchestration.requests import LadderRequest
 from bench.orchestration.runner import Job
+from bench.orchestration.scope import Scope
 from bench.recipes import PUBLISHED_HOURS, PUBLISHED_SOURCE
 from bench.record import read_record
 from bench.settings import with_settings

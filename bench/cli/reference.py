@@ -18,10 +18,10 @@ from bench.console.console import DISAGREEMENT, OK
 from bench.console.tables import Table
 from bench.data.caption_lengths import WEB
 from bench.experiments import EXPERIMENTS, get_experiment
-from bench.orchestration.comparison import Scope, required_rounds
 from bench.orchestration.pace import START_SECONDS
 from bench.orchestration.preflight import has_gpu, open_comparison
 from bench.orchestration.requests import ReferenceRequest
+from bench.orchestration.scope import Scope, required_rounds
 from bench.recipes import DATACOMP_SYNSETS
 from bench.record import Record, ReferenceRun
 from bench.reference import CHECKOUTS, OURS, SIDES, ReferenceName

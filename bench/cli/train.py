@@ -28,10 +28,11 @@ from bench.environment.files import make_folders, plain_name
 from bench.environment.rank_info import launcher_words, restart_count, torchrun_env
 from bench.labels.vocabulary import MIN_COUNT, SUBWORD, vocabulary_field
 from bench.old_names import upgrade_typed_task
-from bench.orchestration.comparison import Scope, set_images
+from bench.orchestration.comparison import set_images
 from bench.orchestration.pace import START_SECONDS
 from bench.orchestration.preflight import open_comparison, open_data, require_runnable
 from bench.orchestration.requests import TeacherFeaturesRequest
+from bench.orchestration.scope import Scope
 from bench.recipes import DATACOMP_SYNSETS
 from bench.train.checkpoints import (
     CheckpointConfig,
@@ -136,7 +137,7 @@ class Train:
 
     def _run(self, experiment: Experiment, tasks: tuple[str, ...], resume_from: str, name: str | None) -> int:
         """Train and score in a folder that this process has locked."""
-        scope = Scope("train", 0, (experiment.seed,), half_way=False, equal_seconds=False, tasks=tasks, curves=())
+        scope = Scope("train", 0, seeds=(experiment.seed,), half_way=False, equal_seconds=False, tasks=tasks, curves=())
         comparison = open_comparison(self._out, [experiment], scope, name=name, tasks=tasks)
         events = str((self._out / "tensorboard").resolve()) if self.tensorboard else ""
         folder = str(self._checkpoints.resolve())

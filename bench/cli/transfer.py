@@ -25,8 +25,8 @@ from bench.console.console import PROGRAM
 from bench.environment.imports import uncollected_imports
 from bench.experiments import EXPERIMENTS
 from bench.old_names import upgrade_typed_task
-from bench.orchestration.comparison import Scope
 from bench.orchestration.preflight import open_comparison
+from bench.orchestration.scope import Scope
 from bench.towers.provenance import is_made_here, latest_towers, read_provenance
 from bench.transfer.prompt_templates import read_templates
 from bench.transfer.score_tables import INIT_PROTOCOL, all_transfer_tables, drop_init_records, init_tables

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bench.catalog import DEFAULT_PROTOCOLS, DEFAULT_TASKS, RANDOM_INIT, REFERENCES, SMOKE_TASKS, ScoringSubject
+from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_INIT, REFERENCES, ScoringSubject
 from bench.config import Experiment
 from bench.console.console import log
 from bench.data.image_sizes import images_before, nearest_step_count
@@ -28,9 +28,10 @@ from bench.orchestration.requests import (
     TrainingRequest,
 )
 from bench.orchestration.runner import Job, Runner
+from bench.orchestration.scope import Scope
 from bench.record import BatchTrial, Memory, Record, read_record, read_records
 from bench.settings import with_batch_size
-from bench.statistics import MIN_PAIRED_ROUNDS, fewest_rounds, median_ratio_interval
+from bench.statistics import median_ratio_interval
 from bench.train.checkpoints import CheckpointConfig
 
 MAX_INTERVAL_RATIO = 1.5  # maximum ratio of an interval's ends to derive a budget from it
@@ -39,34 +40,6 @@ EXPECTED_TRIALS = 5  # expected attempts until the largest batch is known
 GIB = 2**30
 Subjects = Sequence[ScoringSubject]
 Names = tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """The size of a comparison."""
-
-    name: str
-    rounds: int
-    seeds: tuple[int, ...] = (0,)
-    half_way: bool = True  # also score towers trained on half of the images
-    equal_seconds: bool = True  # also score towers trained for equal device seconds
-    tasks: tuple[str, ...] = DEFAULT_TASKS
-    curves: tuple[str, ...] = ("few-shot",)  # protocols over the number of labels, on one task
-
-
-def scopes(num_experiments: int, *, on_gpu: bool) -> dict[str, Scope]:
-    """Return the scopes of `python -m bench`, with enough rounds to judge every ratio to the first experiment."""
-    rounds = required_rounds(max(1, num_experiments - 1), on_gpu=on_gpu)
-    return {
-        "default": Scope("default", rounds),
-        "full": Scope("full", rounds, seeds=(0, 1, 2), curves=("few-shot", "label-fractions")),
-        "smoke": Scope("smoke", 1, half_way=False, equal_seconds=False, tasks=SMOKE_TASKS, curves=()),
-    }
-
-
-def required_rounds(num_ratios: int, *, on_gpu: bool) -> int:
-    """Return the fewest rounds that can judge every ratio; interleaved runs need enough for the sign-flip test."""
-    return fewest_rounds(num_ratios) if on_gpu else max(MIN_PAIRED_ROUNDS, fewest_rounds(num_ratios))
 
 
 def set_images(experiment: Experiment, images: int) -> Experiment:
@@ -113,24 +86,27 @@ class Comparison:
         return 1 if self.on_gpu or self.runner.coordinator is not None else self.cores
 
     def measure(
-        self, rounds: int, experiments: Sequence[Experiment] | None = None, *, repeat_disturbed: bool = False
+        self, rounds: int, experiments: Sequence[Experiment] | None = None, *, repeats: int | None = None
     ) -> None:
         """Time every experiment once per round, each in a fresh process with all cores.
 
-        `repeat_disturbed` adds a round for each disturbed one, at most half as many as there are.
+        With `repeats`, the number that progress expects, a round is added for each disturbed one, at most half as many
+        as there are.
         """
         arms = experiments or self.experiments
         names, progress = {arm.name for arm in arms}, self.runner.progress
         seconds = sum(map(self.pace.speed_seconds, arms))
-        progress.expect(rounds * sum(self.pace.speed_seconds(arm) for arm in arms if arm not in self.experiments))
-        most, round_, disturbed = rounds + (rounds // 2 if repeat_disturbed else 0), 0, 0
-        while round_ < min(rounds + disturbed, most):
-            self.run_round(self.jobs_of_round(arms, round_, min(rounds + disturbed, most)))
+        expected = rounds + (repeats or 0)
+        progress.expect(expected * sum(self.pace.speed_seconds(arm) for arm in arms if arm not in self.experiments))
+        round_ = disturbed = 0
+        while round_ < (total := rounds if repeats is None else rounds + min(disturbed, rounds // 2)):
+            self.run_round(self.jobs_of_round(arms, round_, total))
             round_ += 1
-            if round_ >= rounds:
-                found = len(find_disturbance(self.records(), names).disturbed_rounds)
-                progress.expect(seconds * (min(rounds + found, most) - min(rounds + disturbed, most)))
-                disturbed = found
+            if round_ >= rounds and repeats is not None:
+                disturbed = len(find_disturbance(self.records(), names).disturbed_rounds)
+                now = max(round_, rounds + min(disturbed, rounds // 2))
+                progress.expect(seconds * (now - expected))
+                expected = now
 
     def run_round(self, jobs: Sequence[Job]) -> None:
         """Run a round: one run after the other on a GPU, interleaved by window on a CPU.
@@ -226,7 +202,8 @@ class Comparison:
 
         Speeds are unknown before the runs, so trainings for equal device seconds count as for equal images.
         """
-        rounds = [self.jobs_of_round(self.experiments, round_, scope.rounds) for round_ in range(scope.rounds)]
+        num_rounds = scope.rounds + (scope.repeats or 0)
+        rounds = [self.jobs_of_round(self.experiments, round_, num_rounds) for round_ in range(num_rounds)]
         jobs = [*chain(*rounds), *self._memory_jobs(self.experiments)]
         if trained:
             jobs += self._training_jobs(scope, {})

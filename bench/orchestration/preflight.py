@@ -30,9 +30,10 @@ from bench.labels.label_files import find_label_files
 from bench.labels.labeller import get_labeller
 from bench.labels.nltk_labels import NltkLabeller
 from bench.labels.vocabulary import require_own_vocabulary, resolve_vocabulary
-from bench.orchestration.comparison import Comparison, Scope
+from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import TWO_CORES, Pace
 from bench.orchestration.runner import Runner
+from bench.orchestration.scope import Scope
 from bench.orchestration.torchrun import connect_coordinator
 from bench.record import Failure, comparisons
 from bench.settings import with_batch_size

@@ -10,10 +10,11 @@ from bench.console.progress import Progress
 from bench.environment.cores import available_cores
 from bench.experiments import COMPARED, EXPERIMENTS
 from bench.measure.throughput import images_per_second
-from bench.orchestration.comparison import Comparison, Scope, scopes, set_images
+from bench.orchestration.comparison import Comparison, set_images
 from bench.orchestration.pace import MAX_SEEDS, TWO_CORES, Pace, fit_trainings
 from bench.orchestration.preflight import has_gpu, open_comparison
 from bench.orchestration.runner import Runner
+from bench.orchestration.scope import Scope, scopes
 from bench.record import Speed
 
 TRIED, DEFAULT_MINUTES = "clip-tiny", 12.0

@@ -37,7 +37,7 @@ def test_arms_differ_only_in_the_injected_slowdown() -> None:
     assert [arm.injected_slowdown for arm in arms] == [0.0, 0.0, 0.05, 0.1]
     assert {*differing_fields(arms)} == {"injected_slowdown"}
     assert len({arm.name for arm in arms}) == 4
-    assert COMPARISONS * ROUNDS * len(arms) == 200
+    assert COMPARISONS * ROUNDS * len(arms) == 240
 
 
 @pytest.mark.parametrize(("shared", "own"), [(0.0, 0.02), (0.03, 0.01), (0.02, 0.02)])

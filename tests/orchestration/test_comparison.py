@@ -10,9 +10,10 @@ from bench.config import Experiment
 from bench.console.progress import Progress
 from bench.experiments import EXPERIMENTS
 from bench.measure.disturbance import find_disturbance
-from bench.orchestration.comparison import Comparison, Scope, scopes
+from bench.orchestration.comparison import Comparison
 from bench.orchestration.requests import AnyRequest
 from bench.orchestration.runner import Job, Runner
+from bench.orchestration.scope import Scope, scopes
 from bench.record import OTHERS_BUSY, Record, record_path, write_record
 from tests.small import circumstances
 from tests.speeds import speed
@@ -96,11 +97,14 @@ class Adding(Runner):
 @pytest.mark.parametrize("name", ["default", "full", "smoke"])
 @pytest.mark.parametrize("cores", [1, 2, 3])
 def test_estimated_duration_is_the_sum_of_the_jobs(name: str, cores: int, tmp_path: Path) -> None:
-    """The towers that trainings would have left are there; the slowest's of equal images is that of equal seconds."""
+    """The towers that trainings would have left are there; the slowest's of equal images is that of equal seconds.
+
+    As many rounds are run as are expected, repeated ones included.
+    """
     scope, runner = scopes(2, on_gpu=False)[name], Adding(Progress(1.0))
     comparison = Comparison("c", tmp_path, PAIR, cores=cores, on_gpu=False, runner=runner)
     comparison.measure_memory()
-    comparison.measure(scope.rounds)
+    comparison.measure(scope.rounds + (scope.repeats or 0))
     comparison.train(scope)
     for seed in scope.seeds:
         for branch in range(2 * (1 + scope.half_way + scope.equal_seconds) - scope.equal_seconds):
@@ -130,12 +134,14 @@ class BusyMachine(Runner):
 
 @pytest.mark.parametrize(("quiet_from", "repeated"), [(0, 0), (2, 2), (20, 5)])
 def test_disturbed_rounds_are_repeated_at_most_half_as_often_as_planned(
-    quiet_from: int, repeated: int, tmp_path: Path
+    quiet_from: int, repeated: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runner = BusyMachine(tmp_path, quiet_from)
+    runner, expected = BusyMachine(tmp_path, quiet_from), list[float]()
+    monkeypatch.setattr(runner.progress, "expect", expected.append)
     comparison = Comparison("c", tmp_path, PAIR, cores=2, on_gpu=False, runner=runner)
-    comparison.measure(10, repeat_disturbed=True)
+    comparison.measure(10, repeats=2)
     assert runner.rounds == 10 + repeated
+    assert sum(expected) == pytest.approx((repeated - 2) * sum(map(comparison.pace.speed_seconds, PAIR)))
     found = find_disturbance(comparison.records(), [one.name for one in PAIR])
     assert found.disturbed_rounds == {*range(min(quiet_from, 15))}
 

@@ -13,9 +13,10 @@ from bench.cli.compare import Bench
 from bench.console.console import OK
 from bench.console.progress import Progress
 from bench.experiments import COMPARED, EXPERIMENTS
-from bench.orchestration.comparison import Comparison, Scope, set_images
+from bench.orchestration.comparison import Comparison, set_images
 from bench.orchestration.pace import IMAGES_STEP, MAX_IMAGES, MAX_SEEDS, MIN_IMAGES, TWO_CORES, Pace, fit_trainings
 from bench.orchestration.runner import Runner
+from bench.orchestration.scope import Scope
 from bench.orchestration.trial import plan_default
 from bench.record import record_path, write_record
 from tests.orchestration.test_comparison import timed

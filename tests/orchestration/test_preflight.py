@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from bench.__main__ import main
 from bench.experiments import EXPERIMENTS
-from bench.orchestration.comparison import Scope
 from bench.orchestration.preflight import begin_comparison, open_comparison
+from bench.orchestration.scope import Scope
 from tests.data.shards import write_shards
 
 

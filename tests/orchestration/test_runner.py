@@ -14,9 +14,10 @@ from bench.__main__ import main
 from bench.console.progress import Progress
 from bench.experiments import EXPERIMENTS
 from bench.measure import costs
-from bench.orchestration.comparison import image_budgets, scopes, set_images
+from bench.orchestration.comparison import image_budgets, set_images
 from bench.orchestration.requests import AnyRequest, MemoryRequest, SpeedRequest
 from bench.orchestration.runner import Job, Runner
+from bench.orchestration.scope import scopes
 from bench.record import Failure, Memory, Speed, read_record, read_records
 from bench.transfer.score import collect_error
 from tests.processes import LONGEST_SECONDS, Parting, have_ended, wait_until

@@ -15,8 +15,8 @@ from bench.data.shards.shards import inputs_digest
 from bench.experiments import EXPERIMENTS
 from bench.labels.vocabulary import SHIPPED_FOLDER, read_vocabulary
 from bench.measure.costs import build_on_meta
-from bench.orchestration.comparison import Scope
 from bench.orchestration.preflight import open_comparison
+from bench.orchestration.scope import Scope
 from bench.recipes import DATACOMP_SYNSETS
 from bench.record import Training, read_records
 from bench.towers.tower_from import load_tower

@@ -1,0 +1,41 @@
+"""The size of a comparison: rounds, seeds, budgets and tasks."""
+
+from dataclasses import dataclass
+
+from bench.catalog import DEFAULT_TASKS, SMOKE_TASKS
+from bench.statistics import MIN_PAIRED_ROUNDS, fewest_rounds
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The size of a comparison."""
+
+    name: str
+    rounds: int
+    repeats: int | None = None  # of disturbed rounds, as many as are expected; None: no round is repeated
+    seeds: tuple[int, ...] = (0,)
+    half_way: bool = True  # also score towers trained on half of the images
+    equal_seconds: bool = True  # also score towers trained for equal device seconds
+    tasks: tuple[str, ...] = DEFAULT_TASKS
+    curves: tuple[str, ...] = ("few-shot",)  # protocols over the number of labels, on one task
+
+
+def scopes(num_experiments: int, *, on_gpu: bool) -> dict[str, Scope]:
+    """Return the scopes of `python -m bench`, with enough rounds to judge every ratio to the first experiment."""
+    rounds = required_rounds(max(1, num_experiments - 1), on_gpu=on_gpu)
+    repeats = expected_repeats(rounds, on_gpu=on_gpu)
+    return {
+        "default": Scope("default", rounds, repeats),
+        "full": Scope("full", rounds, repeats, seeds=(0, 1, 2), curves=("few-shot", "label-fractions")),
+        "smoke": Scope("smoke", 1, half_way=False, equal_seconds=False, tasks=SMOKE_TASKS, curves=()),
+    }
+
+
+def required_rounds(num_ratios: int, *, on_gpu: bool) -> int:
+    """Return the fewest rounds that can judge every ratio; interleaved runs need enough for the sign-flip test."""
+    return fewest_rounds(num_ratios) if on_gpu else max(MIN_PAIRED_ROUNDS, fewest_rounds(num_ratios))
+
+
+def expected_repeats(rounds: int, *, on_gpu: bool) -> int:
+    """Return how many rounds are expected to be disturbed: a fifth on a CPU, whose cores are often shared."""
+    return 0 if on_gpu else rounds // 5
