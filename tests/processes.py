@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import subprocess
 
 T = TypeVar("T")
-stream.IMPORTED_ONCE = ["tests.preloaded"]  # one process serves loader workers and tests
+PRELOAD, stream.FORKSERVER_PRELOAD = stream.FORKSERVER_PRELOAD, ["tests.preloaded"]  # one process for workers and tests
 LONGEST_SECONDS = 1200  # after which a test that waits has hung; no law depends on it, however busy the machine
 
 
@@ -56,7 +56,7 @@ def have_ended(processes: list[psutil.Process]) -> bool:
 def forkserver() -> Any:
     """Return the context of processes that fork from one which has imported everything."""
     context = mp.get_context("forkserver")
-    context.set_forkserver_preload(stream.IMPORTED_ONCE)
+    context.set_forkserver_preload(stream.FORKSERVER_PRELOAD)
     return context
 
 

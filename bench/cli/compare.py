@@ -1,5 +1,6 @@
 """The verbs that compare experiments, and the list of all verbs. No torch here: runs are separate processes."""
 
+import dataclasses
 import math
 import sys
 import tempfile
@@ -47,7 +48,7 @@ from bench.measure.tables import batch_trial_table, cost_table, experiment_table
 from bench.orchestration.comparison import GIB, Comparison, set_images
 from bench.orchestration.pace import TWO_CORES, Pace
 from bench.orchestration.preflight import has_gpu, latest_comparison_name, open_comparison, require_writable
-from bench.orchestration.scope import Scope, expected_repeats, required_rounds, scopes
+from bench.orchestration.scope import Scope, required_rounds, scopes
 from bench.orchestration.trial import DEFAULT_MINUTES, plan_default, run_trial
 from bench.record import read_records
 from bench.transfer.score_tables import all_transfer_tables
@@ -64,9 +65,9 @@ class Bench:
     `catlip-bench report build` draws the page from them.
     """
 
-    # time for the comparison (default: 12), planned by a trial run; a third disturbed round is repeated beyond it
+    # time for the comparison (default: 12), planned by a trial run; on a CPU it includes two repeated rounds
     minutes: float | None = None
-    smoke: bool = False  # check of all stages in a minute, with CLIP and CatLIP; its figures mean nothing
+    smoke: bool = False  # check of all stages with CLIP and CatLIP, in about a minute; its figures mean nothing
     full: bool = False  # three seeds and longer training, with intervals over seeds and test images
     resume: bool = False  # resume the newest comparison of this scope; recorded runs are not repeated
     results: Results = Path("results")
@@ -126,11 +127,11 @@ class Bench:
     def _compare(self, experiments: Sequence[Experiment], scope: Scope, pace: Pace) -> int:
         comparison = open_comparison(self.results, experiments, scope, resume=self.resume, tasks=scope.tasks, pace=pace)
         comparison.measure_memory()
-        comparison.measure(scope.rounds, repeats=scope.repeats)
+        comparison.measure(scope.rounds, repeats_disturbed=scope.repeats_disturbed)
         comparison.train(scope)
         comparison.score(scope)
         if scope.curves:
-            comparison.score(scope, (CURVE_TASK,), scope.curves)
+            comparison.score(dataclasses.replace(scope, tasks=(CURVE_TASK,)), scope.curves)
         return _finish_timed(comparison, [*_cost_tables(comparison), *all_transfer_tables(comparison.records())])
 
     @property
@@ -195,15 +196,15 @@ class Measure:
         options = add_lengths(self.settings, self.caption_lengths), self.data, self.vocabulary, self.labels
         experiments = [experiment_from(name, *options) for name in dict.fromkeys(self.names)]
         rounds = self.rounds or required_rounds(len(experiments) - 1, on_gpu=has_gpu())
-        repeats = None if self.rounds else expected_repeats(rounds, on_gpu=has_gpu())
-        scope, may_differ = Scope("measure", rounds, repeats), FIELDS if self.allow_differences else MAY_DIFFER
+        scope = Scope("measure", rounds, repeats_disturbed=self.rounds is None)
+        may_differ = FIELDS if self.allow_differences else MAY_DIFFER
         comparison = open_comparison(
             self.results, experiments, scope, resume=self.resume, trained=False, may_differ=may_differ
         )
         comparison.measure_memory()
         largest = [] if self.memory_gib is None else comparison.find_largest_batches(round(self.memory_gib * GIB))
         arms = list({one.name: one for one in (*experiments, *largest)}.values())
-        comparison.measure(rounds, arms, repeats=repeats)
+        comparison.measure(rounds, arms, repeats_disturbed=scope.repeats_disturbed)
         tables = _cost_tables(comparison, allow_differences=self.allow_differences)
         if self.memory_gib is not None:
             title, records = f"Each at its largest batch under {self.memory_gib:g} GiB", comparison.records()

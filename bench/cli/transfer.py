@@ -88,8 +88,7 @@ class Transfer:
         require_openable(comparison.results, root, every, on_disk)
         subjects = [*map(ScoringSubject, towers), *(ScoringSubject(tower, "reference") for tower in references)]
         subjects += _random_init_subjects(every, trained_by)
-        fields = {"tasks": tuple(tasks), "root": root, "templates": templates}
-        comparison.score_towers(subjects, [], tuple(protocols), **fields)
+        comparison.score_towers(subjects, tuple(protocols), tuple(tasks), root=root, templates=templates)
         records = comparison.records()
         return finish(comparison, [*all_transfer_tables(drop_init_records(records)), *init_tables(records)], self.json)
 

@@ -5,13 +5,14 @@ import time
 
 from bench.console.console import log
 
-EXPECTED_WEIGHT = 0.25  # share of all expected seconds that counts as if it had been done at the expected pace
+PRIOR_SHARE = 0.25  # share of all expected seconds after which the pace of the finished jobs alone counts
 
 
 class Progress:
     """Estimates the remaining time from expected seconds, corrected by the pace of finished jobs.
 
-    The first jobs correct it little: of jobs that run in parallel, the first has taken the time of several.
+    The first jobs correct it little: when the first of several parallel jobs ends, the time that has passed belongs to
+    all of them.
     """
 
     def __init__(self, expected_seconds: float) -> None:
@@ -29,8 +30,8 @@ class Progress:
         """Log that a job starts."""
         with self._lock:
             elapsed = time.monotonic() - self._started_at
-            prior = max(EXPECTED_WEIGHT * self._expected, 1.0)
-            pace = (self._elapsed_at_finish + prior) / (self._done + prior)
+            prior = max(PRIOR_SHARE * self._expected - self._done, 0.0)  # seconds as if done at the expected pace
+            pace = (self._elapsed_at_finish + prior) / ((self._done + prior) or 1.0)
             left = pace * (self._expected - self._done) - (elapsed - self._elapsed_at_finish)
             log(f"{_format_minutes(elapsed):>6} elapsed, about {_format_minutes(max(0.0, left)):>5} left | {label}")
 

@@ -33,10 +33,10 @@ def torchrun_env() -> RankInfo:
 
 
 def describe_node() -> str:
-    """Return the name of this host, and the number of its node in the job: that of torchrun, if it started this."""
+    """Return the name of this host, and the number of its node in the job."""
     rank_info = torchrun_env()
-    as_if_equal = rank_info.rank // rank_info.local_world_size  # nodes with equal numbers of processes
-    return f"{platform.node()}, node {os.environ.get('GROUP_RANK', as_if_equal)}"
+    if_equal = rank_info.rank // rank_info.local_world_size  # if all nodes have as many processes as this one
+    return f"{platform.node()}, node {os.environ.get('GROUP_RANK', if_equal)}"  # torchrun sets it
 
 
 def launcher_words(parent: Sequence[str]) -> list[str]:

@@ -6,11 +6,9 @@ row per shard; all machines of the cluster must see the same files and checkout.
 
 import logging
 import multiprocessing
-import os
 import pickle
 import signal
 import sys
-import threading
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -22,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from bench.data.captions.batches import CaptionBatch
+from bench.environment.child_processes import exit_with_parent
 from bench.environment.circumstances import CHECKOUT
 from bench.labels.label_files import LabelJob, LabelledBatch, ReportProgress, run_job
 from bench.labels.labeller import Tally, get_labeller
@@ -133,14 +132,7 @@ def _init_worker(progress: "SynchronizedArray[int]") -> None:
     signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit())
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-
-
-def _exit_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    exit_with_parent()
 
 
 def _add_progress(captions: int, size: int) -> None:

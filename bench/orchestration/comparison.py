@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_INIT, REFERENCES, ScoringSubject
+from bench.catalog import CURVE_TASK, DEFAULT_PROTOCOLS, RANDOM_INIT, REFERENCES, ScoringSubject
 from bench.config import Experiment
 from bench.console.console import log
 from bench.data.image_sizes import images_before, nearest_step_count
@@ -86,27 +86,30 @@ class Comparison:
         return 1 if self.on_gpu or self.runner.coordinator is not None else self.cores
 
     def measure(
-        self, rounds: int, experiments: Sequence[Experiment] | None = None, *, repeats: int | None = None
+        self, rounds: int, experiments: Sequence[Experiment] | None = None, *, repeats_disturbed: bool = False
     ) -> None:
         """Time every experiment once per round, each in a fresh process with all cores.
 
-        With `repeats`, the number that progress expects, a round is added for each disturbed one, at most half as many
-        as there are.
+        With `repeats_disturbed` a round is added for each disturbed one, at most half as many as there are.
         """
         arms = experiments or self.experiments
         names, progress = {arm.name for arm in arms}, self.runner.progress
         seconds = sum(map(self.pace.speed_seconds, arms))
-        expected = rounds + (repeats or 0)
+        expected = self._expected_rounds(rounds, repeats_disturbed=repeats_disturbed)
         progress.expect(expected * sum(self.pace.speed_seconds(arm) for arm in arms if arm not in self.experiments))
-        round_ = disturbed = 0
-        while round_ < (total := rounds if repeats is None else rounds + min(disturbed, rounds // 2)):
+        round_, total = 0, rounds
+        while round_ < total:
             self.run_round(self.jobs_of_round(arms, round_, total))
             round_ += 1
-            if round_ >= rounds and repeats is not None:
+            if repeats_disturbed and round_ >= rounds:
                 disturbed = len(find_disturbance(self.records(), names).disturbed_rounds)
-                now = max(round_, rounds + min(disturbed, rounds // 2))
-                progress.expect(seconds * (now - expected))
-                expected = now
+                total = max(round_, rounds + min(disturbed, rounds // 2))
+                progress.expect(seconds * (total - expected))
+                expected = total
+
+    def _expected_rounds(self, rounds: int, *, repeats_disturbed: bool) -> int:
+        """Return the rounds with those that are expected to be repeated: a fifth on a CPU, whose cores are shared."""
+        return rounds + (rounds // 5 if repeats_disturbed and not self.on_gpu else 0)
 
     def run_round(self, jobs: Sequence[Job]) -> None:
         """Run a round: one run after the other on a GPU, interleaved by window on a CPU.
@@ -185,33 +188,32 @@ class Comparison:
         speeds = self._throughputs() if scope.equal_seconds else {}
         self._run_parallel(self._training_jobs(scope, speeds, checkpoint_config))
 
-    def score(self, scope: Scope, tasks: Names = (), protocols: Names = DEFAULT_PROTOCOLS) -> None:
-        """Score every tower trained here, each seed's random-init baseline, and the reference features.
-
-        They are scored on the scope's tasks unless others are given.
-        """
+    def score(self, scope: Scope, protocols: Names = DEFAULT_PROTOCOLS) -> None:
+        """Score every tower trained here, each seed's random-init baseline, and the reference features."""
         towers = sorted(map(str, self.results.glob(f"{self.name}.tower.*.safetensors")))
-        self.score_towers([*map(ScoringSubject, towers)], scope.seeds, protocols, tasks=tasks or scope.tasks)
+        self._run_parallel(self._scoring_jobs([*map(ScoringSubject, towers)], scope.seeds, protocols, scope.tasks))
 
-    def score_towers(self, towers: Subjects, seeds: Sequence[int], protocols: Names, **fields: Any) -> None:
-        """Score towers, each seed's random-init baseline, and the reference features; `fields` are the request's."""
-        self._run_parallel(self._scoring_jobs(towers, seeds, protocols, **fields))
+    def score_towers(self, towers: Subjects, protocols: Names, tasks: Names, **fields: Any) -> None:
+        """Score towers and the reference features; `fields` are further ones of the request."""
+        jobs = self._scoring_jobs(towers, (), protocols, tasks, **fields)
+        self.runner.progress.expect(sum(job.expected_seconds for job in jobs))
+        self._run_parallel(jobs)
 
     def expected_seconds(self, scope: Scope, *, trained: bool = True) -> float:
         """Sum the expected seconds of the jobs of a whole comparison, on two cores at the tiny scale.
 
         Speeds are unknown before the runs, so trainings for equal device seconds count as for equal images.
         """
-        num_rounds = scope.rounds + (scope.repeats or 0)
+        num_rounds = self._expected_rounds(scope.rounds, repeats_disturbed=scope.repeats_disturbed)
         rounds = [self.jobs_of_round(self.experiments, round_, num_rounds) for round_ in range(num_rounds)]
-        jobs = [*chain(*rounds), *self._memory_jobs(self.experiments)]
+        jobs = [*chain(*rounds), *(self._memory_jobs(self.experiments) if rounds else [])]
         if trained:
             jobs += self._training_jobs(scope, {})
             # Each budget leaves a tower, but the slowest experiment's two budgets of equal size share one.
             towers = len(self.experiments) * (1 + scope.half_way + scope.equal_seconds) - scope.equal_seconds
             scored = [ScoringSubject(RANDOM_INIT)] * towers * len(scope.seeds)
-            for protocols in (DEFAULT_PROTOCOLS, scope.curves):
-                jobs += self._scoring_jobs(scored, scope.seeds, protocols) if protocols else []
+            for protocols, tasks in ((DEFAULT_PROTOCOLS, scope.tasks), (scope.curves, (CURVE_TASK,))):
+                jobs += self._scoring_jobs(scored, scope.seeds, protocols, tasks) if protocols and tasks else []
         return sum(job.expected_seconds for job in jobs)
 
     def records(self) -> list[Record]:
@@ -251,16 +253,18 @@ class Comparison:
             jobs.append(self.new_job(TrainingRequest, replace(experiment, seed=seed), label, seconds, **fields))
         return jobs
 
-    def _scoring_jobs(self, towers: Subjects, seeds: Sequence[int], protocols: Names, **fields: Any) -> list[Job]:
+    def _scoring_jobs(
+        self, towers: Subjects, seeds: Sequence[int], protocols: Names, tasks: Names, **fields: Any
+    ) -> list[Job]:
         """Return runs that share the subjects and the first seed's baseline, and one for each further baseline."""
         baseline, max_parallel = [ScoringSubject(RANDOM_INIT)], self.max_parallel
         subjects = [*towers, *map(ScoringSubject, REFERENCES), *(baseline if seeds else [])]
         groups = [(subjects[first::max_parallel], seeds[0] if seeds else 0) for first in range(max_parallel)]
-        jobs, fields = [], fields | {"protocols": protocols}
+        jobs, fields = [], fields | {"protocols": protocols, "tasks": tasks}
         for group, seed in [*groups, *((baseline, seed) for seed in seeds[1:])]:
             if group:
                 experiment = replace(self.experiments[0], seed=seed)
-                seconds = self.pace.scoring_seconds(len(group), protocols) / max_parallel
+                seconds = self.pace.scoring_seconds(len(group), len(tasks), protocols) / max_parallel
                 label = f"scoring of {len(group)} towers"
                 jobs.append(self.new_job(ScoringRequest, experiment, label, seconds, subjects=tuple(group), **fields))
         return jobs

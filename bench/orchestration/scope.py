@@ -12,7 +12,7 @@ class Scope:
 
     name: str
     rounds: int
-    repeats: int | None = None  # of disturbed rounds, as many as are expected; None: no round is repeated
+    repeats_disturbed: bool = False  # also run a round for each disturbed one, at most half as many as there are
     seeds: tuple[int, ...] = (0,)
     half_way: bool = True  # also score towers trained on half of the images
     equal_seconds: bool = True  # also score towers trained for equal device seconds
@@ -23,10 +23,9 @@ class Scope:
 def scopes(num_experiments: int, *, on_gpu: bool) -> dict[str, Scope]:
     """Return the scopes of `python -m bench`, with enough rounds to judge every ratio to the first experiment."""
     rounds = required_rounds(max(1, num_experiments - 1), on_gpu=on_gpu)
-    repeats = expected_repeats(rounds, on_gpu=on_gpu)
     return {
-        "default": Scope("default", rounds, repeats),
-        "full": Scope("full", rounds, repeats, seeds=(0, 1, 2), curves=("few-shot", "label-fractions")),
+        "default": Scope("default", rounds, repeats_disturbed=True),
+        "full": Scope("full", rounds, repeats_disturbed=True, seeds=(0, 1, 2), curves=("few-shot", "label-fractions")),
         "smoke": Scope("smoke", 1, half_way=False, equal_seconds=False, tasks=SMOKE_TASKS, curves=()),
     }
 
@@ -34,8 +33,3 @@ def scopes(num_experiments: int, *, on_gpu: bool) -> dict[str, Scope]:
 def required_rounds(num_ratios: int, *, on_gpu: bool) -> int:
     """Return the fewest rounds that can judge every ratio; interleaved runs need enough for the sign-flip test."""
     return fewest_rounds(num_ratios) if on_gpu else max(MIN_PAIRED_ROUNDS, fewest_rounds(num_ratios))
-
-
-def expected_repeats(rounds: int, *, on_gpu: bool) -> int:
-    """Return how many rounds are expected to be disturbed: a fifth on a CPU, whose cores are often shared."""
-    return 0 if on_gpu else rounds // 5

@@ -32,7 +32,8 @@ class DefaultPlan:
         """Describe it."""
         seeds = len(self.scope.seeds)
         trainings = f"{seeds} seed{'s' if seeds > 1 else ''} of {self.experiments[0].images:,} images for each method"
-        return f"{self.scope.rounds} rounds of speed, {trainings}: about {self.expected_seconds / 60:.0f} min"
+        rounds = f"{self.scope.rounds} rounds of speed and up to {self.scope.rounds // 2} repeated"
+        return f"{rounds}, {trainings}: about {self.expected_seconds / 60:.0f} min"
 
 
 def run_trial(folder: Path) -> tuple[Comparison, Pace]:

@@ -56,8 +56,8 @@ def test_simulated_runs_have_the_requested_change_and_spread() -> None:
     assert fraction_called(simulate(Spread(0.0, 0.02), 8, 0.0, 400), "faster", "slower") <= 0.03
 
 
-def verdicts(changes: tuple[float, ...], own: float = 0.01) -> list[str]:
-    comparisons = [made_up(0.0, own, changes, seed) for seed in range(COMPARISONS)]
+def verdicts(changes: tuple[float, ...], own: float = 0.01, shared: float = 0.0) -> list[str]:
+    comparisons = [made_up(shared, own, changes, seed) for seed in range(COMPARISONS)]
     checks = check_measured([compare_arms(arms) for arms in comparisons], fit_spread(comparisons))
     return [check["holds"] for check in checks]
 
@@ -67,6 +67,7 @@ def test_sound_harness_passes_and_broken_harness_fails() -> None:
     assert verdicts((0.0, 0.06, 0.05, 0.1)) == ["no", "yes", "-"]  # the same is not the same
     assert verdicts((0.0, 0.0, 0.0, 0.0)) == ["yes", "no", "-"]  # what was injected is not there
     assert verdicts((0.0, 0.0, 0.05, 0.1), own=0.06)[1] == "-"  # a machine too restless for the bound
+    assert verdicts((0.0, 0.0, 0.05, 0.1), shared=0.06)[1] == "yes"  # what a round's runs share is in no ratio
 
 
 def test_simulated_checks_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 import multiprocessing
 import signal
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from bench.train.build import load_data
 from bench.train.loop import train
 from tests.data.shards import CAPTIONS, encoded, make_image, webdataset_members, write_shard, write_shards
 from tests.data.test_stream import CPU
-from tests.processes import forkserver, have_ended, started
+from tests.processes import PRELOAD, forkserver, have_ended, started, wait_until
 from tests.small import small
 
 
@@ -73,10 +75,21 @@ def load_and_wait(data: Path, results: Path, worker: Any) -> None:
 def test_worker_ends_with_its_killed_training(data: Path, results: Path) -> None:
     worker = forkserver().SimpleQueue()
     training = started(load_and_wait, data, results, worker)
+    wait_until(lambda: not worker.empty() or not training.is_alive())
+    assert training.is_alive()
     process = psutil.Process(worker.get())
-    assert process.is_running()
     training.kill()
-    assert have_ended([process])
+    try:
+        assert have_ended([process])
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def test_what_workers_fork_from_imports_modules_that_exist() -> None:
+    """A name that is wrong would only make the workers slow."""
+    assert PRELOAD
+    assert all(find_spec(name) for name in PRELOAD)
 
 
 def test_all_methods_see_the_same_images(data: Path, results: Path) -> None:

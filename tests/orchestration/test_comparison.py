@@ -1,5 +1,6 @@
 """Which budgets the speed records allow."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -104,14 +105,14 @@ def test_estimated_duration_is_the_sum_of_the_jobs(name: str, cores: int, tmp_pa
     scope, runner = scopes(2, on_gpu=False)[name], Adding(Progress(1.0))
     comparison = Comparison("c", tmp_path, PAIR, cores=cores, on_gpu=False, runner=runner)
     comparison.measure_memory()
-    comparison.measure(scope.rounds + (scope.repeats or 0))
+    comparison.measure(scope.rounds + scope.repeats_disturbed * scope.rounds // 5)
     comparison.train(scope)
     for seed in scope.seeds:
         for branch in range(2 * (1 + scope.half_way + scope.equal_seconds) - scope.equal_seconds):
             (tmp_path / f"c.tower.{branch}.seed{seed}.safetensors").touch()
     comparison.score(scope)
     if scope.curves:
-        comparison.score(scope, (CURVE_TASK,), scope.curves)
+        comparison.score(dataclasses.replace(scope, tasks=(CURVE_TASK,)), scope.curves)
     assert comparison.expected_seconds(scope) == pytest.approx(runner.expected)
 
 
@@ -139,7 +140,7 @@ def test_disturbed_rounds_are_repeated_at_most_half_as_often_as_planned(
     runner, expected = BusyMachine(tmp_path, quiet_from), list[float]()
     monkeypatch.setattr(runner.progress, "expect", expected.append)
     comparison = Comparison("c", tmp_path, PAIR, cores=2, on_gpu=False, runner=runner)
-    comparison.measure(10, repeats=2)
+    comparison.measure(10, repeats_disturbed=True)
     assert runner.rounds == 10 + repeated
     assert sum(expected) == pytest.approx((repeated - 2) * sum(map(comparison.pace.speed_seconds, PAIR)))
     found = find_disturbance(comparison.records(), [one.name for one in PAIR])

@@ -80,6 +80,6 @@ def test_resumed_comparison_keeps_its_images_and_a_new_one_plans_its_own(
     assert Bench(minutes=1, results=tmp_path).run() == OK
     assert [one.images for one in given] == [MIN_IMAGES] * len(COMPARED)
     text = capsys.readouterr().err
-    assert "planned: 10 rounds of speed, 1 seed of 20,000 images for each method" in text
+    assert "planned: 10 rounds of speed and up to 5 repeated, 1 seed of 20,000 images for each method" in text
     assert "more than 1 min: nothing smaller is planned" in text
     assert "--minutes 2 would do: 10 rounds" in text

@@ -5,13 +5,12 @@ A batch is loaded in this process or in workers, to which the loader is handed.
 
 import math
 import multiprocessing
-import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import count
+from multiprocessing import forkserver
 from typing import Any, Generic, TypeVar, cast
 
 import torch
@@ -27,6 +26,7 @@ from bench.data.stream import Batch, DecodeStats, Stream
 from bench.data.subset import subset_rows
 from bench.data.targets import Captions, Target, to_device
 from bench.data.transforms import WHITE, CropParams, crop_and_resize, crop_box, draw_crop_params, normalise, resize_crop
+from bench.environment.child_processes import exit_with_parent
 from bench.environment.cores import LoaderWorkers
 from bench.environment.seeds import AUGMENTATION, REPLACEMENT, seed_for
 
@@ -37,7 +37,7 @@ SAMPLED_CAPTIONS = 4096  # of the shards, whose lengths decide how many rows pac
 MAX_REPLACEMENTS = 32  # of one image, one after the other
 MAX_UNUSABLE_FRACTION = 0.01  # of the decoded images
 NO_WORKERS = LoaderWorkers(0, "the training process loads")
-IMPORTED_ONCE = [__name__]  # by the process that workers fork from
+FORKSERVER_PRELOAD = ["bench.data.shards.worker_imports"]  # modules that the process imports from which workers fork
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,8 +215,8 @@ class PrefetchingLoader(Generic[T]):
             batch_size=None,
             sampler=self._numbers,
             num_workers=workers,
-            multiprocessing_context=_worker_context(),
-            worker_init_fn=_end_with_training,
+            multiprocessing_context=_forkserver_context(loader.targets),
+            worker_init_fn=_start_worker,
             persistent_workers=True,
             generator=torch.Generator(),  # otherwise each start would draw from the model's generator
         )
@@ -230,27 +230,20 @@ class PrefetchingLoader(Generic[T]):
         return next(self._batches)
 
 
-def _worker_context() -> Any:
-    """Return the context in which workers fork from a process that has only imported what they need.
+def _forkserver_context(targets: MakeTargets[Any]) -> Any:
+    """Return the context in which workers fork from a process that has only imported modules, and start that process.
 
     A fork of the training process may inherit a lock that one of its threads holds, and deadlock. Spawned workers would
-    import each for itself: four take 6.8 s to the first batch and 327 MiB each of their own, forked ones 3.3 s and 52.
+    each import for themselves (docs/data.md has the seconds and bytes).
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(IMPORTED_ONCE)
+    context.set_forkserver_preload([*FORKSERVER_PRELOAD, targets.__module__])
+    forkserver.ensure_running()  # it imports while the model is built
     return context
 
 
-def _end_with_training(_: int) -> None:
-    """End this worker if the training process is killed; the loader's own watchdog sees the parent, which forks."""
-    training = multiprocessing.parent_process()
-    assert training is not None
-
-    def wait() -> None:
-        training.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
+def _start_worker(_: int) -> None:
+    exit_with_parent()  # the loader's own watchdog polls the parent's id, which is the fork server's
 
 
 class _NumbersFrom:
