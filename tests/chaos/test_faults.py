@@ -161,7 +161,8 @@ def test_doctor_times_a_run_and_estimates_the_bench_duration(
     assert expected <= rows.keys()
     assert "images/s" in rows["trial of clip-tiny"]["found"]
     assert re.fullmatch(
-        r"10 rounds of speed and up to 5 repeated, \d seeds? of \d+,000 images .*: about \d+ min", rows["default comparison"]["found"]
+        r"10 rounds of speed and up to 5 repeated, \d seeds? of \d+,000 images .*: about \d+ min",
+        rows["default comparison"]["found"],
     )
     assert "NVML" in rows or "GPU 0" in rows
     assert not (own_results / "none").exists()
