@@ -55,6 +55,7 @@ from bench.transfer.score_tables import all_transfer_tables
 
 FULL_IMAGES, SMOKE_IMAGES = 320_000, 2_048
 SMOKE_METHODS = ("clip", "catlip")
+LONGEST = 1.25  # times the planned time, after which no disturbed round is repeated
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ class Bench:
         is_more = plan.expected_seconds > 60 * minutes
         log(f"planned: {plan}{f', more than {minutes:g} min: nothing smaller is planned' if is_more else ''}")
         started = time.monotonic()
-        code = self._compare(plan.experiments, plan.scope, pace)
+        code = self._compare(plan.experiments, plan.scope, pace, start + 60 * LONGEST * minutes)
         seconds, twice = time.monotonic() - started, 2 * minutes
         if not self.resume and code == OK:
             more = plan_default(twice, pace.slowed(seconds / plan.expected_seconds))
@@ -124,8 +125,9 @@ class Bench:
         experiments = [record.experiment for record in records if record.experiment]
         return next((one.images for one in experiments), None), 1 + max((one.seed for one in experiments), default=0)
 
-    def _compare(self, experiments: Sequence[Experiment], scope: Scope, pace: Pace) -> int:
+    def _compare(self, experiments: Sequence[Experiment], scope: Scope, pace: Pace, deadline: float = math.inf) -> int:
         comparison = open_comparison(self.results, experiments, scope, resume=self.resume, tasks=scope.tasks, pace=pace)
+        comparison.deadline = deadline
         comparison.measure_memory()
         comparison.measure(scope.rounds, repeats_disturbed=scope.repeats_disturbed)
         comparison.train(scope)

@@ -26,14 +26,18 @@ class Progress:
         with self._lock:
             self._expected += seconds
 
-    def log_start(self, label: str) -> None:
-        """Log that a job starts."""
+    def seconds_left(self) -> float:
+        """Estimate the remaining time."""
         with self._lock:
-            elapsed = time.monotonic() - self._started_at
             prior = max(PRIOR_SHARE * self._expected - self._done, 0.0)  # seconds as if done at the expected pace
             pace = (self._elapsed_at_finish + prior) / ((self._done + prior) or 1.0)
-            left = pace * (self._expected - self._done) - (elapsed - self._elapsed_at_finish)
-            log(f"{_format_minutes(elapsed):>6} elapsed, about {_format_minutes(max(0.0, left)):>5} left | {label}")
+            since_finish = time.monotonic() - self._started_at - self._elapsed_at_finish
+            return max(0.0, pace * (self._expected - self._done) - since_finish)
+
+    def log_start(self, label: str) -> None:
+        """Log that a job starts."""
+        elapsed, left = time.monotonic() - self._started_at, self.seconds_left()
+        log(f"{_format_minutes(elapsed):>6} elapsed, about {_format_minutes(left):>5} left | {label}")
 
     def finish(self, expected_seconds: float) -> None:
         """Count a job as finished."""

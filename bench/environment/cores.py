@@ -7,7 +7,7 @@ from pathlib import Path
 
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 IMAGES_PER_CORE = 970.0  # images/s that one core loads, of JPEGs of 35 KiB; source: docs/data.md
-MAX_WORKERS = 32  # of a process whose images/s are not known: each holds torch and two batches in memory
+MAX_WORKERS = 32  # of a process whose images/s are not known: each holds two batches in memory
 
 
 @dataclass(frozen=True, slots=True)

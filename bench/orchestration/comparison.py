@@ -1,5 +1,7 @@
 """A comparison: rounds of speed runs, memory runs, trainings at equal budgets, scoring. No torch here."""
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, product
@@ -79,6 +81,7 @@ class Comparison:
     on_gpu: bool
     runner: Runner
     pace: Pace = TWO_CORES
+    deadline: float = math.inf  # no round is repeated if the comparison would end later, in seconds of time.monotonic()
 
     @property
     def max_parallel(self) -> int:
@@ -90,7 +93,8 @@ class Comparison:
     ) -> None:
         """Time every experiment once per round, each in a fresh process with all cores.
 
-        With `repeats_disturbed` a round is added for each disturbed one, at most half as many as there are.
+        With `repeats_disturbed` a round is added for each disturbed one: at most half as many as there are, and none
+        that would end the comparison after its deadline.
         """
         arms = experiments or self.experiments
         names, progress = {arm.name for arm in arms}, self.runner.progress
@@ -105,6 +109,9 @@ class Comparison:
                 disturbed = len(find_disturbance(self.records(), names).disturbed_rounds)
                 total = max(round_, rounds + min(disturbed, rounds // 2))
                 progress.expect(seconds * (total - expected))
+                while total > round_ and time.monotonic() + progress.seconds_left() > self.deadline:
+                    total -= 1
+                    progress.expect(-seconds)
                 expected = total
 
     def _expected_rounds(self, rounds: int, *, repeats_disturbed: bool) -> int:

@@ -1,6 +1,7 @@
 """Which budgets the speed records allow."""
 
 import dataclasses
+import time
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,13 @@ def test_disturbed_rounds_are_repeated_at_most_half_as_often_as_planned(
     assert sum(expected) == pytest.approx((repeated - 2) * sum(map(comparison.pace.speed_seconds, PAIR)))
     found = find_disturbance(comparison.records(), [one.name for one in PAIR])
     assert found.disturbed_rounds == {*range(min(quiet_from, 15))}
+
+
+def test_no_round_is_repeated_that_would_end_the_comparison_after_its_deadline(tmp_path: Path) -> None:
+    runner = BusyMachine(tmp_path, quiet_from=20)
+    comparison = Comparison("c", tmp_path, PAIR, cores=2, on_gpu=False, runner=runner, deadline=time.monotonic())
+    comparison.measure(10, repeats_disturbed=True)
+    assert runner.rounds == 10
 
 
 def test_each_round_runs_every_experiment_once_in_another_order(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_resumed_comparison_keeps_its_images_and_a_new_one_plans_its_own(
 ) -> None:
     given, seeds = list[Any](), list[int]()
 
-    def compared(_: Bench, experiments: list[Any], scope: Scope, _pace: Pace) -> int:
+    def compared(_: Bench, experiments: list[Any], scope: Scope, _pace: Pace, _deadline: float) -> int:
         given.extend(experiments)
         seeds.append(len(scope.seeds))
         return OK
