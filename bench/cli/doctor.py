@@ -210,14 +210,14 @@ def check_compiler_disk_commit(results: Path) -> Iterator[Finding]:
 
 
 def trial_run_checks(records: list[Record], pace: Pace) -> Iterator[Finding]:
-    """Report one run of clip-tiny, and what of the default comparison fits into its time at this pace."""
-    for record in records:
-        speed, experiment, where = record.measured, record.experiment, record.circumstances
-        if not isinstance(speed, Speed) or experiment is None:
-            continue
+    """Report the fastest run of clip-tiny, and what of the default comparison fits into its time at this pace."""
+    runs = [(one.experiment, one.measured, one.circumstances) for one in records if isinstance(one.measured, Speed)]
+    rates = [images_per_second(experiment, speed) for experiment, speed, _ in runs if experiment is not None]
+    if rates:
+        _, speed, where = runs[rates.index(max(rates))]
         yield Finding("device", f"{summarize_machine(where)}; {where.precision}")
         excess = max(speed.window_seconds) / median(speed.window_seconds) - 1
-        found = f"{images_per_second(experiment, speed):,.0f} images/s, slowest window {excess:.0%} over the median"
+        found = f"{max(rates):,.0f} images/s, the fastest of {len(rates)}; slowest window {excess:.0%} over the median"
         yield judge("trial of clip-tiny", found, "", is_bad=excess > MAX_WINDOW_SPREAD)
         yield Finding("default comparison", str(plan_default(DEFAULT_MINUTES, pace)))
 

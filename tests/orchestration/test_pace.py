@@ -17,7 +17,7 @@ from bench.orchestration.comparison import Comparison, set_images
 from bench.orchestration.pace import IMAGES_STEP, MAX_IMAGES, MAX_SEEDS, MIN_IMAGES, TWO_CORES, Pace, fit_trainings
 from bench.orchestration.runner import Runner
 from bench.orchestration.scope import Scope
-from bench.orchestration.trial import plan_default
+from bench.orchestration.trial import do_fastest_agree, plan_default
 from bench.record import record_path, write_record
 from tests.orchestration.test_comparison import timed
 
@@ -83,3 +83,11 @@ def test_resumed_comparison_keeps_its_images_and_a_new_one_plans_its_own(
     assert "planned: 10 rounds of speed and up to 5 repeated, 1 seed of 20,000 images for each method" in text
     assert "more than 1 min: nothing smaller is planned" in text
     assert "--minutes 2 would do: 10 rounds" in text
+
+
+@pytest.mark.parametrize(
+    ("rates", "agree"),
+    [([], False), ([1000], False), ([1000, 900], True), ([1000, 800], False), ([400, 1000, 300, 950], True)],
+)
+def test_trial_ends_when_its_two_fastest_runs_agree(rates: list[float], agree: bool) -> None:
+    assert do_fastest_agree([Pace(3.0, 1 / rate) for rate in rates]) is agree
