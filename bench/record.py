@@ -119,7 +119,7 @@ class Memory(_MeasuredBase, frozen=True, kw_only=True, tag="memory"):
 
     steps: Count
     trained_parameters: Count
-    peak_rss_bytes: Count | None  # CPU: resident memory
+    peak_rss_bytes: Count | None  # CPU: resident memory, without pages of files that were mapped meanwhile
     peak_allocated_bytes: Count | None  # CUDA: tensors
     peak_reserved_bytes: Count | None  # CUDA: the allocator's share of the device
     process_bytes: Count | None = None  # CUDA: what NVML counts for the process at the end, with context and kernels

@@ -1,0 +1,31 @@
+"""The peak of resident memory counts what a run allocates, and no file that it maps."""
+
+import mmap
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.profilers.memory import PeakMemory
+from tests.processes import in_child
+
+MIB = 2**20
+SIZE = 64 * MIB
+
+
+def peak_of_mapping_and_allocating(path: Path) -> tuple[int, int]:
+    peak = PeakMemory(torch.device("cpu"))
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        sum(mapped[:: mmap.PAGESIZE])  # every page is resident then
+        of_mapping = peak.read().rss
+        held = torch.ones(SIZE, dtype=torch.uint8)
+        return of_mapping or 0, (peak.read().rss or 0) * int(held[0])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells mapped files from allocated memory")
+def test_peak_counts_allocated_memory_and_no_mapped_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(SIZE))
+    of_mapping, of_both = in_child(peak_of_mapping_and_allocating, tmp_path / "file")
+    assert of_mapping < 8 * MIB
+    assert SIZE <= of_both < SIZE + 8 * MIB
