@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 
 from bench.profilers.nvml import process_bytes
@@ -42,15 +41,12 @@ class PeakMemory:
         else:
             if RESET.exists():
                 RESET.write_text(RESET_PEAK)
-            self._start_bytes, self._start_file_bytes = psutil.Process().memory_info().rss, read_status_bytes("RssFile")
+            self._start_bytes = _read_bytes_without_files("VmRSS") or 0
 
     def read(self) -> Peaks:
         if self._device.type != "cuda":
-            peak, file_bytes = read_status_bytes("VmHWM"), read_status_bytes("RssFile")
-            if peak is None or file_bytes is None or self._start_file_bytes is None:
-                return Peaks(None, None, None, None)
-            mapped = file_bytes - self._start_file_bytes
-            return Peaks(max(0, peak - self._start_bytes - mapped), None, None, None)
+            peak = _read_bytes_without_files("VmHWM")
+            return Peaks(None if peak is None else max(0, peak - self._start_bytes), None, None, None)
         return Peaks(
             rss=None,
             allocated=torch.cuda.max_memory_allocated(self._device) - self._start_bytes,
@@ -85,6 +81,12 @@ class MemoryGrowth:
             return None
         steps, resident = np.array(settled, dtype=np.float64).T
         return float(np.polyfit(steps - steps[0], resident - resident[0], 1)[0])
+
+
+def _read_bytes_without_files(field: str) -> int | None:
+    """Return a size of resident memory without the pages of mapped files, in bytes; None except on Linux."""
+    resident, of_files = read_status_bytes(field), read_status_bytes("RssFile")
+    return None if resident is None or of_files is None else resident - of_files
 
 
 def read_status_bytes(field: str) -> int | None:

@@ -1,4 +1,4 @@
-"""Kills of trainings, scorings and ranks lose nothing, and what would be lost is found."""
+"""Kills of trainings, of runs that score towers, and of ranks lose nothing, and what would be lost is found."""
 
 import os
 import random
