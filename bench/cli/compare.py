@@ -129,7 +129,7 @@ class Bench:
         comparison = open_comparison(self.results, experiments, scope, resume=self.resume, tasks=scope.tasks, pace=pace)
         comparison.deadline = deadline
         comparison.measure_memory()
-        comparison.measure(scope.rounds, repeats_disturbed=scope.repeats_disturbed)
+        comparison.measure(scope)
         comparison.train(scope)
         comparison.score(scope)
         if scope.curves:
@@ -206,7 +206,7 @@ class Measure:
         comparison.measure_memory()
         largest = [] if self.memory_gib is None else comparison.find_largest_batches(round(self.memory_gib * GIB))
         arms = list({one.name: one for one in (*experiments, *largest)}.values())
-        comparison.measure(rounds, arms, repeats_disturbed=scope.repeats_disturbed)
+        comparison.measure(scope, arms)
         tables = _cost_tables(comparison, allow_differences=self.allow_differences)
         if self.memory_gib is not None:
             title, records = f"Each at its largest batch under {self.memory_gib:g} GiB", comparison.records()

@@ -66,7 +66,7 @@ class SlowdownDetectionCheck:
         allowed = (*MAY_DIFFER, "injected_slowdown")
         comparison = open_comparison(self.results, arms, scope, resume=self.resume, trained=False, may_differ=allowed)
         comparison.measure_memory(arms[:1])
-        comparison.measure(scope.rounds)
+        comparison.measure(scope)
         comparison.measure_memory(arms[1:3])
         if comparison.runner.failures:
             return finish(comparison, json_file=self.json)

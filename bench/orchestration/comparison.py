@@ -88,35 +88,32 @@ class Comparison:
         """Return the number of parallel untimed runs: one per core, or one on a GPU and under torchrun."""
         return 1 if self.on_gpu or self.runner.coordinator is not None else self.cores
 
-    def measure(
-        self, rounds: int, experiments: Sequence[Experiment] | None = None, *, repeats_disturbed: bool = False
-    ) -> None:
+    def measure(self, scope: Scope, experiments: Sequence[Experiment] | None = None) -> None:
         """Time every experiment once per round, each in a fresh process with all cores.
 
-        With `repeats_disturbed` a round is added for each disturbed one: at most half as many as there are, and none
-        that would end the comparison after its deadline.
+        If the scope says so, disturbed rounds are repeated, but none that would end the comparison after its deadline.
         """
         arms = experiments or self.experiments
         names, progress = {arm.name for arm in arms}, self.runner.progress
         seconds = sum(map(self.pace.speed_seconds, arms))
-        expected = self._expected_rounds(rounds, repeats_disturbed=repeats_disturbed)
+        expected = self._expected_rounds(scope)
         progress.expect(expected * sum(self.pace.speed_seconds(arm) for arm in arms if arm not in self.experiments))
-        round_, total = 0, rounds
+        round_, total = 0, scope.rounds
         while round_ < total:
             self.run_round(self.jobs_of_round(arms, round_, total))
             round_ += 1
-            if repeats_disturbed and round_ >= rounds:
+            if scope.repeats_disturbed and round_ >= scope.rounds:
                 disturbed = len(find_disturbance(self.records(), names).disturbed_rounds)
-                total = max(round_, rounds + min(disturbed, rounds // 2))
+                total = max(round_, scope.rounds + min(disturbed, scope.max_repeated_rounds))
                 progress.expect(seconds * (total - expected))
                 while total > round_ and time.monotonic() + progress.seconds_left() > self.deadline:
                     total -= 1
                     progress.expect(-seconds)
                 expected = total
 
-    def _expected_rounds(self, rounds: int, *, repeats_disturbed: bool) -> int:
+    def _expected_rounds(self, scope: Scope) -> int:
         """Return the rounds with those that are expected to be repeated: a fifth on a CPU, whose cores are shared."""
-        return rounds + (rounds // 5 if repeats_disturbed and not self.on_gpu else 0)
+        return scope.rounds + (0 if self.on_gpu else min(scope.rounds // 5, scope.max_repeated_rounds))
 
     def run_round(self, jobs: Sequence[Job]) -> None:
         """Run a round: one run after the other on a GPU, interleaved by window on a CPU.
@@ -126,7 +123,7 @@ class Comparison:
         (self.runner.run if self.on_gpu else self.runner.run_interleaved)(jobs, threads=self.cores)
 
     def jobs_of_round(
-        self, arms: Sequence[Experiment], round_: int, rounds: int, rotation: int | None = None
+        self, arms: Sequence[Experiment], round_: int, rounds: int | None = None, rotation: int | None = None
     ) -> list[Job]:
         """Return the speed runs of a round.
 
@@ -136,7 +133,7 @@ class Comparison:
         rotation = round_ if rotation is None else rotation
         first = rotation % len(arms)
         order = [*arms[first:], *arms[:first]][:: -1 if rotation % 2 else 1]
-        label = f"round {round_ + 1} of {rounds}"
+        label = f"round {round_ + 1}" + (f" of {rounds}" if rounds else "")
         return [
             self.new_job(SpeedRequest, one, f"speed of {one.name}, {label}", self.pace.speed_seconds(one), round=round_)
             for one in order
@@ -211,7 +208,7 @@ class Comparison:
 
         Speeds are unknown before the runs, so trainings for equal device seconds count as for equal images.
         """
-        num_rounds = self._expected_rounds(scope.rounds, repeats_disturbed=scope.repeats_disturbed)
+        num_rounds = self._expected_rounds(scope)
         rounds = [self.jobs_of_round(self.experiments, round_, num_rounds) for round_ in range(num_rounds)]
         jobs = [*chain(*rounds), *(self._memory_jobs(self.experiments) if rounds else [])]
         if trained:

@@ -12,12 +12,17 @@ class Scope:
 
     name: str
     rounds: int
-    repeats_disturbed: bool = False  # also run a round for each disturbed one, at most half as many as there are
+    repeats_disturbed: bool = False  # also run a round for each disturbed one
     seeds: tuple[int, ...] = (0,)
     half_way: bool = True  # also score towers trained on half of the images
     equal_seconds: bool = True  # also score towers trained for equal device seconds
     tasks: tuple[str, ...] = DEFAULT_TASKS
     curves: tuple[str, ...] = ("few-shot",)  # protocols over the number of labels, on one task
+
+    @property
+    def max_repeated_rounds(self) -> int:
+        """Return how many rounds may be repeated: at most half as many as there are."""
+        return self.rounds // 2 if self.repeats_disturbed else 0
 
 
 def scopes(num_experiments: int, *, on_gpu: bool) -> dict[str, Scope]:

@@ -33,7 +33,7 @@ class DefaultPlan:
         """Describe it."""
         seeds = len(self.scope.seeds)
         trainings = f"{seeds} seed{'s' if seeds > 1 else ''} of {self.experiments[0].images:,} images for each method"
-        rounds = f"{self.scope.rounds} rounds of speed and up to {self.scope.rounds // 2} repeated"
+        rounds = f"{self.scope.rounds} rounds of speed and up to {self.scope.max_repeated_rounds} repeated"
         return f"{rounds}, {trainings}: about {self.expected_seconds / 60:.0f} min"
 
 
@@ -49,7 +49,7 @@ def run_trial(folder: Path) -> tuple[Comparison, Pace]:
     paces = list[Pace]()
     while len(paces) < MOST_TRIALS and not do_fastest_agree(paces):
         start = time.perf_counter()
-        (job,) = trial.jobs_of_round(trial.experiments, len(paces), MOST_TRIALS)
+        (job,) = trial.jobs_of_round(trial.experiments, len(paces))
         trial.run_round([job])
         if not job.is_done:
             return trial, TWO_CORES

@@ -106,7 +106,7 @@ def test_estimated_duration_is_the_sum_of_the_jobs(name: str, cores: int, tmp_pa
     scope, runner = scopes(2, on_gpu=False)[name], Adding(Progress(1.0))
     comparison = Comparison("c", tmp_path, PAIR, cores=cores, on_gpu=False, runner=runner)
     comparison.measure_memory()
-    comparison.measure(scope.rounds + scope.repeats_disturbed * scope.rounds // 5)
+    comparison.measure(Scope(name, scope.rounds + scope.repeats_disturbed * scope.rounds // 5))
     comparison.train(scope)
     for seed in scope.seeds:
         for branch in range(2 * (1 + scope.half_way + scope.equal_seconds) - scope.equal_seconds):
@@ -141,7 +141,7 @@ def test_disturbed_rounds_are_repeated_at_most_half_as_often_as_planned(
     runner, expected = BusyMachine(tmp_path, quiet_from), list[float]()
     monkeypatch.setattr(runner.progress, "expect", expected.append)
     comparison = Comparison("c", tmp_path, PAIR, cores=2, on_gpu=False, runner=runner)
-    comparison.measure(10, repeats_disturbed=True)
+    comparison.measure(Scope("measure", 10, repeats_disturbed=True))
     assert runner.rounds == 10 + repeated
     assert sum(expected) == pytest.approx((repeated - 2) * sum(map(comparison.pace.speed_seconds, PAIR)))
     found = find_disturbance(comparison.records(), [one.name for one in PAIR])
@@ -151,14 +151,14 @@ def test_disturbed_rounds_are_repeated_at_most_half_as_often_as_planned(
 def test_no_round_is_repeated_that_would_end_the_comparison_after_its_deadline(tmp_path: Path) -> None:
     runner = BusyMachine(tmp_path, quiet_from=20)
     comparison = Comparison("c", tmp_path, PAIR, cores=2, on_gpu=False, runner=runner, deadline=time.monotonic())
-    comparison.measure(10, repeats_disturbed=True)
+    comparison.measure(Scope("measure", 10, repeats_disturbed=True))
     assert runner.rounds == 10
 
 
 def test_each_round_runs_every_experiment_once_in_another_order(tmp_path: Path) -> None:
     runner = RecordingRunner()
     four = [replace(EXPERIMENTS["clip-tiny"], name=name) for name in "abcd"]
-    Comparison("c", tmp_path, four, cores=2, on_gpu=False, runner=runner).measure(6)
+    Comparison("c", tmp_path, four, cores=2, on_gpu=False, runner=runner).measure(Scope("measure", 6))
     rounds = ["".join(request.experiment.name for request, _, _ in round_) for round_ in runner.rounds]
     assert len(rounds) == 6
     assert all(sorted(round_) == list("abcd") for round_ in rounds)
