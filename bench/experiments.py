@@ -132,7 +132,7 @@ class MethodSettings:
 
 
 # The tiny scale's learning rate is the best of four, by the same search for every method: the linear probe's accuracy
-# on the validation part, not the test part, mean over the five classification tasks of the pack, one seed, 80,000 images:
+# on the validation part, mean over the five classification tasks of the pack, one seed, 80,000 images:
 # `python -m bench train NAME --set learning_rate=RATE`.
 #              2.5e-4   5e-4   1e-3   2e-3
 # clip          .462    .484   .458   .450
