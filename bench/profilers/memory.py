@@ -1,5 +1,6 @@
 """Memory of a process: its peak in a process dedicated to the measurement, and its growth with the number of steps."""
 
+import ctypes
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,8 +30,8 @@ class PeakMemory:
 
     On a CPU it is the peak of resident memory above the resident memory at construction (Linux only), without the pages
     of library files that were mapped since: code that runs for the first time maps 12 MiB, or 24 where the page cache
-    has huge pages. It needs a new process, because an allocator keeps freed memory: one model measured 1,359 MiB first
-    and 610 MiB second.
+    has huge pages. Memory that was freed before is first returned to the kernel, because what reuses it would not
+    count. A new process is best all the same, because memory between live blocks stays.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -40,6 +41,7 @@ class PeakMemory:
             self._start_bytes = torch.cuda.memory_allocated(device)
         else:
             if RESET.exists():
+                _return_freed_memory()
                 RESET.write_text(RESET_PEAK)
             self._start_bytes = _read_bytes_without_files("VmRSS") or 0
 
@@ -81,6 +83,13 @@ class MemoryGrowth:
             return None
         steps, resident = np.array(settled, dtype=np.float64).T
         return float(np.polyfit(steps - steps[0], resident - resident[0], 1)[0])
+
+
+def _return_freed_memory() -> None:
+    """Return what the C library has freed to the kernel, whole pages at a time; only glibc can (malloc_trim(3))."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _read_bytes_without_files(field: str) -> int | None:

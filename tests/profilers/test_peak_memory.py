@@ -1,4 +1,4 @@
-"""The peak of resident memory counts what a run allocates, and no file that it maps."""
+"""The peak of resident memory counts what a run allocates, also in place of what was freed, and no file that it maps."""
 
 import mmap
 import sys
@@ -11,7 +11,8 @@ from bench.profilers.memory import PeakMemory
 from tests.processes import in_child
 
 MIB = 2**20
-SIZE = 64 * MIB
+SIZE, BLOCK = 64 * MIB, 64 * 1024
+ONLY_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells mapped files from allocated memory")
 
 
 def peak_of_mapping_and_allocating(path: Path) -> tuple[int, int]:
@@ -23,9 +24,22 @@ def peak_of_mapping_and_allocating(path: Path) -> tuple[int, int]:
         return of_mapping or 0, (peak.read().rss or 0) * int(held[0])
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells mapped files from allocated memory")
+@ONLY_LINUX
 def test_peak_counts_allocated_memory_and_no_mapped_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(bytes(SIZE))
     of_mapping, of_both = in_child(peak_of_mapping_and_allocating, tmp_path / "file")
     assert of_mapping < 8 * MIB
     assert SIZE <= of_both < SIZE + 8 * MIB
+
+
+def peak_in_place_of_freed_memory() -> int:
+    *freed, held = (torch.ones(BLOCK, dtype=torch.uint8) for _ in range(SIZE // BLOCK))  # `held` keeps the heap's end
+    del freed
+    peak = PeakMemory(torch.device("cpu"))
+    blocks = [torch.ones(BLOCK, dtype=torch.uint8) for _ in range(SIZE // BLOCK)]
+    return (peak.read().rss or 0) * int(held[0]) * int(blocks[0][0])
+
+
+@ONLY_LINUX
+def test_peak_counts_what_takes_the_place_of_freed_memory() -> None:
+    assert SIZE <= in_child(peak_in_place_of_freed_memory) < SIZE + 8 * MIB
