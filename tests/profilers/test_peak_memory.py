@@ -1,4 +1,4 @@
-"""The peak of resident memory counts what a run allocates, also in place of what was freed, and no file that it maps."""
+"""The peak of resident memory counts what a run allocates, also in freed memory, and no file that it maps."""
 
 import mmap
 import sys
