@@ -31,7 +31,7 @@ MAX_CALM_SPREAD = 0.03  # spread within a round under which a change of 10 % mus
 MAX_ALARMS, MAX_FALSE_ALARM_RATE = 1, 0.02
 MIN_COVERAGE, MAX_COVERAGE = 0.93, 0.97
 MIN_POWER = 0.90
-MAX_MEMORY_DIFFERENCE = 0.08  # of runs at the tiny scale: 96 MiB, in huge pages of 2 MiB
+MAX_MEMORY_DIFFERENCE = 0.08  # of runs at the tiny scale: 116 MiB, in huge pages of 2 MiB
 
 
 @dataclass(frozen=True, slots=True)
