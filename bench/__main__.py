@@ -35,7 +35,12 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def raise_stopped(number: int, _frame: FrameType | None) -> NoReturn:
-    """Raise what ends a command that a signal reaches."""
+    """Raise what ends a command that a signal reaches.
+
+    From then on the signal is ignored: SLURM sends it to all processes, and torchrun sends it once more, while a
+    training saves its state.
+    """
+    signal.signal(number, signal.SIG_IGN)
     raise Stopped(SIGNAL_CODES[signal.Signals(number)])
 
 

@@ -13,6 +13,7 @@ import torch
 
 from bench.__main__ import main
 from bench.config import METHOD_NAMES
+from bench.console.console import SIGNAL_CODES
 from bench.data.decoding import CORRUPTED, UNKNOWN_FORMAT
 from bench.data.shards.facts import compute_facts, write_manifest
 from bench.data.shards.stream import ShardStream
@@ -84,6 +85,27 @@ def test_worker_ends_with_its_killed_training(data: Path, results: Path) -> None
     finally:
         with suppress(psutil.NoSuchProcess):
             process.kill()
+
+
+def load_while_all_receive(number: int, data: Path, results: Path) -> None:
+    """Load before and after a signal to all other processes; what loads has a fork server of its own."""
+    expected, shown = stream(data, results), stream(data, results, workers=2)
+    assert are_equal(expected.batch(0), shown.batch(0))
+    children = psutil.Process().children(recursive=True)
+    assert len(children) >= 3  # two workers and the process from which they fork
+    for child in children:
+        child.send_signal(number)
+    assert all(are_equal(expected.batch(k), shown.batch(k)) for k in range(1, 20))
+    assert {*children} == {*psutil.Process().children(recursive=True)}
+
+
+@pytest.mark.parametrize("number", SIGNAL_CODES)
+def test_workers_load_on_after_a_signal_to_all_processes_of_a_job(number: int, data: Path, results: Path) -> None:
+    """A training needs them until it has saved its state."""
+    fresh = multiprocessing.get_context("spawn").Process(target=load_while_all_receive, args=(number, data, results))
+    fresh.start()
+    fresh.join()
+    assert fresh.exitcode == 0
 
 
 def test_what_workers_fork_from_imports_modules_that_exist() -> None:

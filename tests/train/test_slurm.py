@@ -7,10 +7,12 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bench.record import Training, read_records
 from bench.train.checkpoints import latest_valid
+from tests.data.shards import write_shards
 from tests.processes import LONGEST_SECONDS
 
 ROOT = Path(__file__).parents[2]
@@ -34,31 +36,41 @@ def free_port() -> str:
         return str(one.getsockname()[1])
 
 
-def submit(script: str, *arguments: str, commands: Path, **settings: str) -> "subprocess.CompletedProcess[str]":
-    """Run a job script with SLURM's variables, and with the commands of a folder first."""
+def started(script: str, *arguments: str, commands: Path, **settings: str) -> "subprocess.Popen[str]":
+    """Start a job script with SLURM's variables, and with the commands of a folder first."""
     path = os.pathsep.join([str(commands), str(Path(sys.executable).parent), os.environ["PATH"]])
-    return subprocess.run(
+    return subprocess.Popen(
         ["bash", str(SCRIPTS / script), *arguments],
         cwd=ROOT,
         env=os.environ | {"PATH": path, "GLOO_SOCKET_IFNAME": "lo"} | settings,
-        capture_output=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=LONGEST_SECONDS,
-        check=False,
     )
 
 
-@pytest.mark.minutes
-@pytest.mark.usefixtures("decoded")
-def test_training_on_two_nodes_requeues_itself_and_then_ends(tmp_path: Path) -> None:
-    """The first job has less time left than a training keeps for saving; the second has no limit."""
-    commands, out = tmp_path / "bin", tmp_path / "out"
-    commands.mkdir()
+def submit(script: str, *arguments: str, commands: Path, **settings: str) -> tuple[int, str]:
+    """Run a job script; return its exit code and what it prints to stderr."""
+    job = started(script, *arguments, commands=commands, **settings)
+    _, text = job.communicate(timeout=LONGEST_SECONDS)
+    return job.returncode, text
+
+
+@pytest.fixture
+def commands(tmp_path: Path) -> Path:
+    """The folder of SLURM's commands."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
     for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
-        (commands / name).write_text(text)
-        (commands / name).chmod(0o755)
-    train = [str(out), "catlip-tiny", "--images", "640", "--set", "batch_size=8", "--no-score"]
-    job = {
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def job() -> dict[str, str]:
+    """The variables of a job on two nodes."""
+    return {
         "SLURM_JOB_ID": "7",
         "SLURM_JOB_NODELIST": "node[1-2]",
         "SLURM_JOB_NUM_NODES": "2",
@@ -66,19 +78,51 @@ def test_training_on_two_nodes_requeues_itself_and_then_ends(tmp_path: Path) -> 
         "RENDEZVOUS_PORT": free_port(),
         "OMP_NUM_THREADS": "1",
     }
+
+
+@pytest.mark.minutes
+@pytest.mark.usefixtures("decoded")
+def test_training_on_two_nodes_requeues_itself_and_then_ends(
+    tmp_path: Path, commands: Path, job: dict[str, str]
+) -> None:
+    """The first job has less time left than a training keeps for saving; the second has no limit."""
+    out = tmp_path / "out"
+    train = [str(out), "catlip-tiny", "--images", "640", "--set", "batch_size=8", "--no-score"]
     ending = {"SLURM_JOB_END_TIME": str(int(time.time()) + 60)}
-    first = submit("train.sbatch", *train, commands=commands, **job, **ending)
-    assert (commands / "requeued").read_text() == "requeue 7\n", first.stderr
-    assert first.returncode != 0
+    code, text = submit("train.sbatch", *train, commands=commands, **job, **ending)
+    assert (commands / "requeued").read_text() == "requeue 7\n", text
+    assert code != 0
     assert not [*out.glob("*.failure.*")]
 
     (commands / "requeued").unlink()
-    second = submit("train.sbatch", *train, commands=commands, **job, SLURM_RESTART_COUNT="1")
-    assert second.returncode == 0, second.stderr
+    code, text = submit("train.sbatch", *train, commands=commands, **job, SLURM_RESTART_COUNT="1")
+    assert code == 0, text
     assert not (commands / "requeued").exists()
     (training,) = (record for record in read_records(out) if isinstance(record.measured, Training))
     assert training.circumstances.processes == 2
     assert latest_valid(out / "checkpoints")[1].processes == 2
+
+
+@pytest.mark.minutes
+def test_training_saves_when_slurm_signals_all_processes_of_the_job(
+    tmp_path: Path, commands: Path, job: dict[str, str]
+) -> None:
+    """SLURM signals the loader workers, too, and torchrun signals its own processes once more."""
+    out, data = tmp_path / "out", write_shards(tmp_path / "data")
+    settings = [f"--set=data={data}", "--set=subword_vocabulary=all", "--set=batch_size=8", "--set=workers=1"]
+    train = [str(out), "clip-tiny", "--images", "640k", "--no-score", *settings]
+    training = started("train.sbatch", *train, commands=commands, **job)
+    text = ""
+    for line in training.stderr or ():
+        text += line
+        if "steps, loss" in line:
+            break
+    for child in psutil.Process(training.pid).children(recursive=True):
+        if "python" in child.exe():  # and not what stands for srun, which SLURM does not signal
+            child.terminate()
+    _, more = training.communicate(timeout=LONGEST_SECONDS)
+    assert (commands / "requeued").read_text() == "requeue 7\n", text + more
+    assert latest_valid(out / "checkpoints")[1].steps_taken > 0
 
 
 @pytest.mark.minutes
@@ -90,8 +134,8 @@ def test_jobs_of_an_array_label_all_files_and_a_failed_one_is_repeated_alone(tmp
     options = [*map(str, files), "--vocabulary", "pack-synsets", "--out", str(out)]
 
     def run(task: int, **given: str) -> None:
-        found = submit("label.sbatch", *options, commands=tmp_path, SLURM_ARRAY_TASK_ID=str(task), **given)
-        assert found.returncode == 0, found.stderr
+        code, text = submit("label.sbatch", *options, commands=tmp_path, SLURM_ARRAY_TASK_ID=str(task), **given)
+        assert code == 0, text
 
     for task in (1, 2):
         run(task, SLURM_ARRAY_TASK_COUNT="2")

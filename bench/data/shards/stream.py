@@ -4,13 +4,14 @@ A batch is loaded in this process or in workers, to which the loader is handed.
 """
 
 import math
-import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import count
-from multiprocessing import forkserver
+from multiprocessing import forkserver, popen_forkserver, resource_tracker
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any, Generic, TypeVar, cast
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from bench.config import CONTRASTIVE, Experiment
+from bench.console.console import SIGNAL_CODES
 from bench.data.decoding import UnusableImageError, decode_embedding_grid, decode_for_crop, decode_image
 from bench.data.order import SampleOrder
 from bench.data.shards.shards import MIN_TOLERATED, Shards, format_counts, open_samples
@@ -215,7 +217,7 @@ class PrefetchingLoader(Generic[T]):
             batch_size=None,
             sampler=self._numbers,
             num_workers=workers,
-            multiprocessing_context=_forkserver_context(loader.targets),
+            multiprocessing_context=_worker_context(loader.targets),
             worker_init_fn=_start_worker,
             persistent_workers=True,
             generator=torch.Generator(),  # otherwise each start would draw from the model's generator
@@ -230,15 +232,41 @@ class PrefetchingLoader(Generic[T]):
         return next(self._batches)
 
 
-def _forkserver_context(targets: MakeTargets[Any]) -> Any:
-    """Return the context in which workers fork from a process that has only imported modules, and start that process.
+class _WorkerPopen(popen_forkserver.Popen):
+    """A running worker, in which signals to end are blocked."""
+
+    def terminate(self) -> None:
+        self.kill()
+
+
+class _Worker(ForkServerProcess):
+    _Popen = _WorkerPopen  # which multiprocessing terminates, too, when a process ends
+
+
+class _WorkerContext(ForkServerContext):
+    """The context in which workers fork from a process that has only imported modules.
 
     A fork of the training process may inherit a lock that one of its threads holds, and deadlock. Spawned workers would
     each import for themselves (docs/data.md has the seconds and bytes).
     """
-    context = multiprocessing.get_context("forkserver")
+
+    Process = _Worker
+
+
+def _worker_context(targets: MakeTargets[Any]) -> _WorkerContext:
+    """Return the context of the workers, and start the process from which they fork.
+
+    SLURM sends a signal to end to all processes of a job, and the training may need more batches before it can save its
+    state: these signals are blocked in that process and in its forks.
+    """
+    context = _WorkerContext()
     context.set_forkserver_preload([*FORKSERVER_PRELOAD, targets.__module__])
-    forkserver.ensure_running()  # it imports while the model is built
+    resource_tracker.ensure_running()  # its start would end with these signals unblocked
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNAL_CODES)
+    try:
+        forkserver.ensure_running()  # it imports while the model is built
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
 
 
