@@ -5,21 +5,25 @@ Without a verb it compares the methods; with a verb it does one thing. `report` 
 Little is imported here: a signal that arrives during the imports, which take a second, ends the program as any other.
 """
 
+import math
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from types import FrameType
-from typing import NoReturn
 
-from bench.console.console import INTERRUPTED, PROGRAM, SIGNAL_CODES, Stopped, end_with_reader
+from bench.console.console import EXIT_CODE_BY_SIGNAL, INTERRUPTED, PROGRAM, Stopped, exit_on_broken_pipe
+
+REPEATED_SECONDS = 30.0  # torchrun and SLURM kill after as long
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, by default that of this process; return 0 or an exit code of `bench.console.console`."""
+    raise_stopped = RaiseStopped()
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, raise_stopped)
     try:
-        return end_with_reader(lambda: _run(sys.argv[1:] if arguments is None else arguments))
+        return exit_on_broken_pipe(lambda: _run(sys.argv[1:] if arguments is None else arguments))
     except KeyboardInterrupt as interrupt:
         return interrupt.code if isinstance(interrupt, Stopped) else INTERRUPTED
 
@@ -34,14 +38,22 @@ def _run(arguments: Sequence[str]) -> int:
     return dispatch(arguments)
 
 
-def raise_stopped(number: int, _frame: FrameType | None) -> NoReturn:
-    """Raise what ends a command that a signal reaches.
+class RaiseStopped:
+    """Handles a signal: raises `Stopped` with its exit code.
 
-    From then on the signal is ignored: SLURM sends it to all processes, and torchrun sends it once more, while a
-    training saves its state.
+    Signals of the next seconds do nothing, so that the command can wait for a training that saves its state: SLURM
+    signals every process of a job step, and torchrun forwards the signal.
     """
-    signal.signal(number, signal.SIG_IGN)
-    raise Stopped(SIGNAL_CODES[signal.Signals(number)])
+
+    def __init__(self) -> None:
+        self._raised_at = -math.inf
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        """Handle a signal."""
+        now = time.monotonic()
+        if now - self._raised_at > REPEATED_SECONDS:
+            self._raised_at = now
+            raise Stopped(EXIT_CODE_BY_SIGNAL[signal.Signals(number)])
 
 
 if __name__ == "__main__":

@@ -214,9 +214,12 @@ def judge_flops_prediction(difference: float, margin: float | None) -> Predictio
 def unexplained_factor(measured: Ratio | None, predicted: float | None) -> float | None:
     """Return measured ratio / FLOP-predicted ratio where they differ by more than 8 %.
 
-    None where they differ less, where the measured interval contains the prediction, or without an interval.
+    None where they differ less, where the measured interval contains the prediction, without an interval, or where the
+    machine was disturbed.
     """
     if measured is None or not predicted or measured.low is None or measured.high is None:
+        return None
+    if measured.verdict == "disturbed":
         return None
     factor = measured.value / predicted
     is_within = measured.low <= predicted <= measured.high
@@ -230,6 +233,7 @@ class Disturbance:
     busy: Mapping[int, float]  # the percentage of the machine's CPU time that others used, where it is too large
     slow: Mapping[int, float]  # the share of slow windows, where it is too large
     total_rounds: int
+    is_checked: bool = True  # whether a rule could be applied
 
     @property
     def disturbed_rounds(self) -> set[int]:
@@ -248,19 +252,21 @@ class Disturbance:
         return self.disturbed_rounds if self.allows_verdicts else set()
 
 
-def find_disturbed_rounds(windows: Mapping[str, Windows], busy_percent: Mapping[int, float]) -> Disturbance:
+def find_disturbed_rounds(windows: Mapping[str, Windows], busy_percent: Mapping[int, float | None]) -> Disturbance:
     """Find the rounds in which the machine was not the experiments' own.
 
-    `windows` are by experiment; `busy_percent` has every round. A round is disturbed where others used 5 % of the
-    machine's CPU time, or, from five rounds on, where more than a fifth of its windows are slow: by a factor of 1.2 and
-    by four robust deviations of a run's windows under the ninth decile of the experiment's windows in all rounds.
+    `windows` are by experiment; `busy_percent` has every round, None without a reading. A round is disturbed where
+    others used 5 % of the machine's CPU time, or, from five rounds on, where more than a fifth of its windows are slow:
+    by a factor of 1.2 and by four robust deviations of a run's windows under the ninth decile of the experiment's
+    windows in all rounds.
     Whether a round is left out depends on how slow all its runs were together, not on which was slower, so that leaving
     it out favours no experiment.
     """
-    busy = {round_: percent for round_, percent in busy_percent.items() if percent >= DISTURBING_PERCENT}
+    read = {round_: percent for round_, percent in busy_percent.items() if percent is not None}
+    busy = {round_: percent for round_, percent in read.items() if percent >= DISTURBING_PERCENT}
     shares = _slow_window_shares(windows) if windows and len(busy_percent) >= MIN_ROUNDS else {}
     slow = {round_: share for round_, share in shares.items() if share > MAX_SLOW_SHARE}
-    return Disturbance(busy, slow, len(busy_percent))
+    return Disturbance(busy, slow, len(busy_percent), is_checked=bool(read or shares))
 
 
 def _slow_window_shares(windows: Mapping[str, Windows]) -> dict[int, float]:

@@ -17,7 +17,7 @@ from bench.console.console import (
     OK,
     USAGE,
     describe_error,
-    end_with_reader,
+    exit_on_broken_pipe,
     log,
     printable,
     printable_lines,
@@ -257,4 +257,4 @@ def main(arguments: Sequence[str], program: str = "python -m reports") -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(end_with_reader(lambda: main(sys.argv[1:])))
+    raise SystemExit(exit_on_broken_pipe(lambda: main(sys.argv[1:])))

@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from bench.statistics import Ratio, Windows, find_disturbed_rounds, mark_if_disturbed, ratios_of
 
-ROUNDS, WINDOWS = 10, 10
+ROUNDS, WINDOWS = 10, 5  # as of the default comparison, as are the seconds below
 NAMES = ("a", "b", "c", "d")
-WINDOW_SECONDS, BETWEEN_ROUNDS_SECONDS, TICK_SECONDS = 1.0, 8.0, 0.1
+WINDOW_SECONDS, BETWEEN_ROUNDS_SECONDS, TICK_SECONDS = 0.4, 20.0, 0.1
 
 
 @dataclass(frozen=True, slots=True)

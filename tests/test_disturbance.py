@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from bench.measure.disturbance import describe_disturbance
 from bench.statistics import Disturbance, Windows, find_disturbed_rounds, is_slowed_unequally
 from tests.simulated_machines import MACHINES, coverage
 
@@ -32,6 +33,14 @@ def test_slow_rounds_are_found_at_any_speed_of_the_experiments() -> None:
     assert found == Disturbance({}, {2: 1.0, 7: 1.0}, ROUNDS)
     assert found.allows_verdicts
     assert not find_disturbed_rounds(windows_of({3: 1.05}), quiet()).disturbed_rounds  # run-to-run variation
+
+
+def test_rounds_without_readings_and_without_comparable_windows_are_not_called_undisturbed() -> None:
+    unread = dict.fromkeys(range(4))
+    assert not find_disturbed_rounds(windows_of({}, 4), unread).is_checked
+    assert find_disturbed_rounds(windows_of({}, 4), unread | {0: 0.5}).is_checked
+    assert find_disturbed_rounds(windows_of({}, 5), dict.fromkeys(range(5))).is_checked
+    assert "unknown" in describe_disturbance(find_disturbed_rounds({}, unread))
 
 
 def test_fewer_than_five_rounds_are_not_judged_by_their_windows() -> None:

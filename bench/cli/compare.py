@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from msgspec.structs import replace
 from tyro.conf import Positional
@@ -45,11 +46,13 @@ from bench.experiments import COMPARED, EXPERIMENTS
 from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.measure.ranks import find_slow_ranks, rank_table
 from bench.measure.tables import batch_trial_table, cost_table, experiment_table, speed_table
-from bench.orchestration.comparison import GIB, Comparison, set_images
+from bench.measure.throughput import throughputs_by_round
+from bench.orchestration.budgets import set_images
+from bench.orchestration.comparison import GIB, Comparison
 from bench.orchestration.pace import TWO_CORES, Pace
 from bench.orchestration.preflight import has_gpu, latest_comparison_name, open_comparison, require_writable
 from bench.orchestration.scope import Scope, required_rounds, scopes
-from bench.orchestration.trial import DEFAULT_MINUTES, plan_default, run_trial
+from bench.orchestration.trial import DEFAULT_MINUTES, MAX_PACE_RATIO, TRIED, plan_default, run_trial
 from bench.record import read_records
 from bench.transfer.score_tables import all_transfer_tables
 
@@ -68,7 +71,7 @@ class Bench:
 
     # time for the comparison (default: 12), planned by a trial run; on a CPU it includes two repeated rounds
     minutes: float | None = None
-    smoke: bool = False  # check of all stages with CLIP and CatLIP, in about a minute; its figures mean nothing
+    smoke: bool = False  # check of all stages with CLIP and CatLIP, in 90 s; its figures mean nothing
     full: bool = False  # three seeds and longer training, with intervals over seeds and test images
     resume: bool = False  # resume the newest comparison of this scope; recorded runs are not repeated
     results: Results = Path("results")
@@ -96,7 +99,7 @@ class Bench:
             experiments = [replace(set_images(one, SMOKE_IMAGES), **shorter) for one in experiments]
         if self.full:
             experiments = [set_images(experiment, FULL_IMAGES) for experiment in experiments]
-        return self._compare(experiments, scopes(len(experiments), on_gpu=has_gpu())[self._scope], TWO_CORES)
+        return _finish(self._compare(experiments, scopes(len(experiments), on_gpu=has_gpu())[self._scope], TWO_CORES))
 
     def _run_planned(self, minutes: float) -> int:
         """Plan by a trial run, or resume with at least the seeds there are; a new one ends with what more would do."""
@@ -108,16 +111,18 @@ class Bench:
             trial, pace = run_trial(Path(folder))
         if trial.runner.failures:
             log("the trial run failed: planned as for two cores")
-        plan = plan_default(minutes - (time.monotonic() - start) / 60, pace, images, num_seeds)
+        plan = plan_default(minutes, pace, images, num_seeds, time.monotonic() - start)
         is_more = plan.expected_seconds > 60 * minutes
         log(f"planned: {plan}{f', more than {minutes:g} min: nothing smaller is planned' if is_more else ''}")
-        started = time.monotonic()
-        code = self._compare(plan.experiments, plan.scope, pace, start + 60 * LONGEST * minutes)
-        seconds, twice = time.monotonic() - started, 2 * minutes
-        if not self.resume and code == OK:
+        comparison = self._compare(plan.experiments, plan.scope, pace, start + 60 * LONGEST * minutes)
+        rates = throughputs_by_round(comparison.records()).get(TRIED, {})
+        if rates and (slowdown := 1 / (pace.seconds_per_image * median(rates.values()))) >= MAX_PACE_RATIO:
+            log(f"{TRIED} was {slowdown:.1f} times slower than in the trial run: the machine was slower throughout")
+        seconds, twice = time.monotonic() - start, 2 * minutes
+        if not self.resume and not comparison.runner.failures:
             more = plan_default(twice, pace.slowed(seconds / plan.expected_seconds))
             log(f"took {seconds / 60:.1f} min; --minutes {twice:g} would do: {more}")
-        return code
+        return _finish(comparison)
 
     def _recorded_trainings(self) -> tuple[int | None, int]:
         """Return the images (None without records) and the number of seeds of the comparison to resume."""
@@ -125,7 +130,9 @@ class Bench:
         experiments = [record.experiment for record in records if record.experiment]
         return next((one.images for one in experiments), None), 1 + max((one.seed for one in experiments), default=0)
 
-    def _compare(self, experiments: Sequence[Experiment], scope: Scope, pace: Pace, deadline: float = math.inf) -> int:
+    def _compare(
+        self, experiments: Sequence[Experiment], scope: Scope, pace: Pace, deadline: float = math.inf
+    ) -> Comparison:
         comparison = open_comparison(self.results, experiments, scope, resume=self.resume, tasks=scope.tasks, pace=pace)
         comparison.deadline = deadline
         comparison.measure_memory()
@@ -134,7 +141,7 @@ class Bench:
         comparison.score(scope)
         if scope.curves:
             comparison.score(dataclasses.replace(scope, tasks=(CURVE_TASK,)), scope.curves)
-        return _finish_timed(comparison, [*_cost_tables(comparison), *all_transfer_tables(comparison.records())])
+        return comparison
 
     @property
     def _scope(self) -> str:
@@ -216,6 +223,11 @@ class Measure:
         for path in comparison.trace() if self.trace else []:
             print(f"trace: {path} (open it at https://ui.perfetto.dev)", file=sys.stderr)
         return _finish_timed(comparison, tables, self.json)
+
+
+def _finish(comparison: Comparison) -> int:
+    """Finish a comparison of speed, memory and accuracy."""
+    return _finish_timed(comparison, [*_cost_tables(comparison), *all_transfer_tables(comparison.records())])
 
 
 def _finish_timed(comparison: Comparison, tables: Sequence[Table], json_file: Path | None = None) -> int:

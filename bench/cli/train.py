@@ -28,7 +28,7 @@ from bench.environment.files import make_folders, plain_name
 from bench.environment.rank_info import launcher_words, restart_count, torchrun_env
 from bench.labels.vocabulary import MIN_COUNT, SUBWORD, vocabulary_field
 from bench.old_names import upgrade_typed_task
-from bench.orchestration.comparison import set_images
+from bench.orchestration.budgets import set_images
 from bench.orchestration.pace import START_SECONDS
 from bench.orchestration.preflight import open_comparison, open_data, require_runnable
 from bench.orchestration.requests import TeacherFeaturesRequest
@@ -103,22 +103,23 @@ class Train:
             raise ValueError(f"--checkpoint-minutes must be positive, got {self.checkpoint_minutes}")
         if self.tensorboard and find_spec("tensorboard") is None:
             raise ValueError("--tensorboard needs a package: python -m pip install -e '.[tensorboard]'")
-        resume_from, name = self._resume_from(experiment)
-        with exclusive_lock(self._out), self._mark_for_requeue():
-            if self.count_vocabulary and not resume_from and (failure := self._count_vocabulary(experiment)):
-                return failure
-            return self._run(experiment, tasks, resume_from, name)
+        with self._mark_for_requeue():
+            resume_from, name = self._resume_from(experiment)  # which reads whole checkpoints
+            with exclusive_lock(self._out):
+                (self._out / REQUEUE_FILE).unlink(missing_ok=True)
+                if self.count_vocabulary and not resume_from and (failure := self._count_vocabulary(experiment)):
+                    return failure
+                return self._run(experiment, tasks, resume_from, name)
 
     @contextmanager
     def _mark_for_requeue(self) -> Iterator[None]:
         """Leave a file in OUT if the block ends because it was told to, or because the job's time is nearly over."""
-        mark = self._out / REQUEUE_FILE
-        mark.unlink(missing_ok=True)
         try:
             yield
         except Stopped as stopped:
             if stopped.code != INTERRUPTED:
-                mark.touch()
+                self._out.mkdir(parents=True, exist_ok=True)
+                (self._out / REQUEUE_FILE).touch()
             raise
 
     def _count_vocabulary(self, experiment: Experiment) -> int:

@@ -12,7 +12,7 @@ from types import FrameType
 OK, DISAGREEMENT, USAGE, FAILED_CASE, INCONCLUSIVE = 0, 1, 2, 3, 4  # exit codes of commands
 INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # exit codes after SIGINT, without a reader, after SIGTERM
 REQUEUE = 75  # exit code after SIGUSR1, or before a job's time is over: requeue the command (EX_TEMPFAIL of sysexits.h)
-SIGNAL_CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED, signal.SIGUSR1: REQUEUE}
+EXIT_CODE_BY_SIGNAL = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED, signal.SIGUSR1: REQUEUE}
 END_TIME, END_MARGIN_SECONDS = "SLURM_JOB_END_TIME", 120.0  # Unix time at which SLURM ends the job; time left to save
 # The program as it was started, for messages that name a command.
 PROGRAM = "catlip-bench" if Path(sys.argv[0]).name == "catlip-bench" else "python -m bench"
@@ -48,16 +48,16 @@ class StopRequest:
 
     def handle_signal(self, number: int, _frame: FrameType | None) -> None:
         """Handle a signal."""
-        self._code = SIGNAL_CODES[signal.Signals(number)]
+        self._code = EXIT_CODE_BY_SIGNAL[signal.Signals(number)]
         if not self.can_save:
             raise SystemExit(self._code)
 
 
 @contextmanager
 def record_signals() -> Iterator[StopRequest]:
-    """Handle the signals of `SIGNAL_CODES` by a `StopRequest` while the block runs."""
+    """Handle the signals of `EXIT_CODE_BY_SIGNAL` by a `StopRequest` while the block runs."""
     stop = StopRequest()
-    before = {number: signal.signal(number, stop.handle_signal) for number in SIGNAL_CODES}
+    before = {number: signal.signal(number, stop.handle_signal) for number in EXIT_CODE_BY_SIGNAL}
     try:
         yield stop
     finally:
@@ -65,7 +65,7 @@ def record_signals() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-def end_with_reader(run: Callable[[], int]) -> int:
+def exit_on_broken_pipe(run: Callable[[], int]) -> int:
     """Run a command; return its exit code, or BROKEN_PIPE once the reader of its output has ended, as `head` does."""
     try:
         try:

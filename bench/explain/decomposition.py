@@ -221,7 +221,12 @@ def _find_disturbance(ladder: Ladder, records: Sequence[Record]) -> Disturbance:
     names = {one.experiment for one in ladder.configurations}
     timed = [(record, record.measured.round % 2) for record in records if isinstance(record.measured, Speed)]
     even, odd = (find_disturbance([record for record, kind in timed if kind == parity], names) for parity in (0, 1))
-    return Disturbance({**even.busy, **odd.busy}, {**even.slow, **odd.slow}, even.total_rounds + odd.total_rounds)
+    return Disturbance(
+        {**even.busy, **odd.busy},
+        {**even.slow, **odd.slow},
+        even.total_rounds + odd.total_rounds,
+        is_checked=even.is_checked and odd.is_checked,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ import logging
 import multiprocessing
 import pickle
 import signal
-import sys
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -22,6 +21,7 @@ import pyarrow as pa
 from bench.data.captions.batches import CaptionBatch
 from bench.environment.child_processes import exit_with_parent
 from bench.environment.circumstances import CHECKOUT
+from bench.environment.files import remove_abandoned_writes
 from bench.labels.label_files import LabelJob, LabelledBatch, ReportProgress, run_job
 from bench.labels.labeller import Tally, get_labeller
 
@@ -60,10 +60,12 @@ def run_jobs(jobs: Sequence[LabelJob], workers: int, report: ReportProgress) -> 
             yield from _run_side_by_side(jobs, pool, progress, report)
     except BaseException:
         for child in multiprocessing.active_children():
-            child.terminate()  # each removes its unfinished file
+            child.kill()  # an exception that a signal raises in a child may be lost, in `__del__` for one
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+        for folder in {job.target.parent for job in jobs if job.target}:
+            remove_abandoned_writes(folder)
 
 
 def _run_side_by_side(
@@ -125,11 +127,10 @@ _progress: "SynchronizedArray[int]"  # captions and bytes of all processes on wh
 
 
 def _init_worker(progress: "SynchronizedArray[int]") -> None:
-    """Ignore Ctrl-C, which the parent handles; exit cleanly on SIGTERM, and whenever the parent ends."""
+    """Ignore Ctrl-C, which the parent handles; exit whenever the parent ends."""
     global _progress  # noqa: PLW0603 - a pool's initializer has no other way to keep its argument
     _progress = progress
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit())
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     exit_with_parent()

@@ -24,18 +24,25 @@ def find_disturbance(records: Collection[Record], names: Collection[str]) -> Dis
 
     The CPU time that others took counts where the device is a CPU.
     """
-    busy = dict[int, float]()
+    busy = dict[int, float | None]()
     for record in records:
         one, speed = record.experiment, record.measured
         if one is not None and isinstance(speed, Speed) and one.name in names:
             readings = speed.utilisation if record.circumstances.device == "cpu" else {}
-            taken = readings.get(OTHERS_BUSY, 0.0) + readings.get(HOST_BUSY, 0.0)
-            busy[speed.round] = max(busy.get(speed.round, 0.0), taken)
+            taken = [readings[name] for name in (OTHERS_BUSY, HOST_BUSY) if name in readings]
+            most = busy.setdefault(speed.round, None)
+            if taken:
+                busy[speed.round] = max(most or 0.0, sum(taken))
     return find_disturbed_rounds(window_rates_by_experiment(records, names), busy)
 
 
 def describe_disturbance(found: Disturbance) -> str:
     """Say in one sentence how many rounds were disturbed and by what, and whether the intervals can be trusted."""
+    if not found.is_checked:
+        return (
+            "Whether the machine was disturbed is unknown: there are no readings of a CPU, and fewer than five rounds "
+            "or windows with images of several sizes."
+        )
     if not found.disturbed_rounds:
         return f"The machine was undisturbed in all {found.total_rounds} rounds."
     causes = []

@@ -37,8 +37,8 @@ class Throughput:
     """The speed of an experiment over its runs. None: not measured, or not comparable with a base."""
 
     experiment: str
-    rounds: dict[int, float]  # images per second by round
-    runs: tuple[float, ...]  # images per second, in the order of the rounds
+    rounds: dict[int, float]  # images per second by round, of all
+    runs: tuple[float, ...]  # images per second of undisturbed rounds, or of all where too many are disturbed
     images_per_second: float  # the median of the runs
     interval: Interval | None  # of the geometric mean of the runs; None under two runs
     ratio: Ratio | None  # of images per second to the base; None for the base itself
@@ -68,13 +68,14 @@ class Throughput:
 def throughputs_of(records: Sequence[Record], names: Collection[str], base: str | None) -> list[Throughput]:
     """Summarise the timed runs of the named experiments and compare them with `base`.
 
-    p and verdict are adjusted for the number of ratios. Disturbed rounds are left out of the ratios.
+    p and verdict are adjusted for the number of ratios. Disturbed rounds are left out of all figures.
     """
     timed, windows = timed_runs(records, names), window_rates_by_experiment(records, names)
     disturbance = find_disturbance(records, names)
     peak = device_peak(speed for runs in timed.values() for _, speed in runs)
     figures = {name: [run_figures(one, speed, peak) for one, speed in runs] for name, runs in timed.items()}
-    medians = {name: _medians(rows) for name, rows in figures.items()}
+    kept = {name: _undisturbed(rows, disturbance) for name, rows in figures.items()}
+    medians = {name: _medians(rows) for name, rows in kept.items()}
     step_ratios, forward_backward_ratios = (
         _ratios(figures, base, column, disturbance, windows)
         for column in ("images_per_second", "forward_backward_images_per_second")
@@ -83,7 +84,7 @@ def throughputs_of(records: Sequence[Record], names: Collection[str], base: str 
         Throughput(
             experiment=name,
             rounds={int(row["round"]): row["images_per_second"] for row in figures[name]},
-            runs=(rates := tuple(row["images_per_second"] for row in figures[name])),
+            runs=(rates := tuple(row["images_per_second"] for row in kept[name])),
             images_per_second=median(rates),
             interval=geometric_mean_interval(rates),
             ratio=step_ratios.get(name),
@@ -96,6 +97,11 @@ def throughputs_of(records: Sequence[Record], names: Collection[str], base: str 
         )
         for name, runs in timed.items()
     ]
+
+
+def _undisturbed(rows: Sequence[dict[str, float]], disturbance: Disturbance) -> Sequence[dict[str, float]]:
+    """Return the runs of undisturbed rounds; all runs of an experiment that has none of them."""
+    return [row for row in rows if row["round"] not in disturbance.excluded_rounds] or rows
 
 
 def device_peak(speeds: Iterable[Speed]) -> float:

@@ -14,12 +14,12 @@ from msgspec.structs import replace
 from bench.catalog import CURVE_TASK, DEFAULT_PROTOCOLS, RANDOM_INIT, REFERENCES, ScoringSubject
 from bench.config import Experiment
 from bench.console.console import log
-from bench.data.image_sizes import images_before, nearest_step_count
 from bench.environment.rank_info import torchrun_env
 from bench.measure.disturbance import find_disturbance
 from bench.measure.throughput import throughputs_by_round
 from bench.orchestration.batch_search import find_largest_fitting, guess_batch_size, smallest_batch_to_try
-from bench.orchestration.pace import TWO_CORES, Pace
+from bench.orchestration.budgets import EQUAL_IMAGES, expected_speeds, image_budgets
+from bench.orchestration.pace import MIN_IMAGES, TWO_CORES, Pace
 from bench.orchestration.requests import (
     AnyRequest,
     FitRequest,
@@ -31,39 +31,16 @@ from bench.orchestration.requests import (
 )
 from bench.orchestration.runner import Job, Runner
 from bench.orchestration.scope import Scope
-from bench.record import BatchTrial, Memory, Record, read_record, read_records
+from bench.record import BatchTrial, Memory, Record, Training, read_record, read_records
 from bench.settings import with_batch_size
 from bench.statistics import median_ratio_interval
 from bench.train.checkpoints import CheckpointConfig
 
 MAX_INTERVAL_RATIO = 1.5  # maximum ratio of an interval's ends to derive a budget from it
-EQUAL_IMAGES, EQUAL_SECONDS, HALF_WAY = "equal images", "equal device seconds", "half of equal images"
 EXPECTED_TRIALS = 5  # expected attempts until the largest batch is known
 GIB = 2**30
 Subjects = Sequence[ScoringSubject]
 Names = tuple[str, ...]
-
-
-def set_images(experiment: Experiment, images: int) -> Experiment:
-    """Return the experiment trained on so many images, with a warm-up of at most a tenth of them."""
-    return replace(experiment, images=images, warmup_images=min(experiment.warmup_images, images // 10))
-
-
-def image_budgets(
-    experiment: Experiment, speeds: Mapping[str, float], *, half_way: bool = False, processes: int = 1
-) -> dict[str, int]:
-    """Return an experiment's budgets in images, in whole batches of all processes.
-
-    The device seconds are those that the slowest experiment needs for the equal images, so that every other one trains
-    on as many images or more. Without speeds there is only the budget of equal images.
-    """
-    budgets: dict[str, float] = {EQUAL_IMAGES: experiment.images}
-    if half_way:
-        budgets[HALF_WAY] = experiment.images / 2
-    if experiment.name in speeds:
-        budgets[EQUAL_SECONDS] = experiment.images * speeds[experiment.name] / min(speeds.values())
-    steps = {name: max(1, nearest_step_count(experiment, round(size / processes))) for name, size in budgets.items()}
-    return {name: images_before(experiment, many) * processes for name, many in steps.items()}
 
 
 class _SearchFailed(Exception):  # noqa: N818 - it only ends a search
@@ -81,7 +58,8 @@ class Comparison:
     on_gpu: bool
     runner: Runner
     pace: Pace = TWO_CORES
-    deadline: float = math.inf  # no round is repeated if the comparison would end later, in seconds of time.monotonic()
+    # in seconds of time.monotonic(): lest it ends later, no more rounds are repeated, and trainings are shortened
+    deadline: float = math.inf
 
     @property
     def max_parallel(self) -> int:
@@ -190,7 +168,8 @@ class Comparison:
         seconds of a budget come from the speed records.
         """
         speeds = self._throughputs() if scope.equal_seconds else {}
-        self._run_parallel(self._training_jobs(scope, speeds, checkpoint_config))
+        images = self._images_until_deadline(scope, speeds)
+        self._run_parallel(self._training_jobs(scope, speeds, images, checkpoint_config))
 
     def score(self, scope: Scope, protocols: Names = DEFAULT_PROTOCOLS) -> None:
         """Score every tower trained here, each seed's random-init baseline, and the reference features."""
@@ -204,15 +183,12 @@ class Comparison:
         self._run_parallel(jobs)
 
     def expected_seconds(self, scope: Scope, *, trained: bool = True) -> float:
-        """Sum the expected seconds of the jobs of a whole comparison, on two cores at the tiny scale.
-
-        Speeds are unknown before the runs, so trainings for equal device seconds count as for equal images.
-        """
+        """Sum the expected seconds of the jobs of a whole comparison, on two cores at the tiny scale."""
         num_rounds = self._expected_rounds(scope)
         rounds = [self.jobs_of_round(self.experiments, round_, num_rounds) for round_ in range(num_rounds)]
         jobs = [*chain(*rounds), *(self._memory_jobs(self.experiments) if rounds else [])]
         if trained:
-            jobs += self._training_jobs(scope, {})
+            jobs += self._training_jobs(scope, expected_speeds(self.experiments) if scope.equal_seconds else {})
             # Each budget leaves a tower, but the slowest experiment's two budgets of equal size share one.
             towers = len(self.experiments) * (1 + scope.half_way + scope.equal_seconds) - scope.equal_seconds
             scored = [ScoringSubject(RANDOM_INIT)] * towers * len(scope.seeds)
@@ -226,9 +202,15 @@ class Comparison:
 
     def _throughputs(self) -> dict[str, float]:
         """Return the images per second of each experiment; nothing if they are too uncertain to derive a budget."""
-        rates = throughputs_by_round(self.records())
+        records = self.records()
+        found = find_disturbance(records, [one.name for one in self.experiments])
+        rates = throughputs_by_round(records)
         if not rates:
             return {}
+        if not found.allows_verdicts:
+            log("no budget of equal device seconds: the machine was disturbed in too many rounds")
+            return {}
+        rates = {name: {k: runs[k] for k in runs.keys() - found.excluded_rounds} for name, runs in rates.items()}
         slowest = min(rates, key=lambda name: median(rates[name].values()))
         others = {name: median_ratio_interval(rates[slowest], rates[name]) for name in rates if name != slowest}
         uncertain = [name for name, ends in others.items() if ends is None or ends[1] > MAX_INTERVAL_RATIO * ends[0]]
@@ -244,13 +226,45 @@ class Comparison:
         seconds = self.pace.few_steps_seconds / self.max_parallel
         return [self.new_job(MemoryRequest, one, f"memory of {one.name}", seconds) for one in experiments]
 
+    def _images_until_deadline(self, scope: Scope, speeds: Mapping[str, float]) -> int | None:
+        """Return the images of every training that end the comparison by its deadline; None: those of the experiments.
+
+        They are fewer where the machine became slower after the plan was made. A resumed comparison keeps the images of
+        the trainings that have ended.
+        """
+        first, progress = self.experiments[0], self.runner.progress
+        planned = image_budgets(first, {}, processes=torchrun_env().world_size)[EQUAL_IMAGES]
+        trainings = (record.measured for record in self.records() if isinstance(record.measured, Training))
+        trained: set[int] = {
+            one.images for training in trainings for one in training.branches if EQUAL_IMAGES in one.budgets
+        }
+        if trained:
+            return None if trained == {planned} else min(trained)
+        planned_speeds = expected_speeds(self.experiments) if scope.equal_seconds else {}
+        expected = sum(job.expected_seconds for job in self._training_jobs(scope, planned_speeds))
+        whole = 2 * first.batch_size  # so that half of the images are whole batches, too
+        for images in (None, *range(planned // whole * whole - whole, MIN_IMAGES, -whole)):
+            seconds = sum(job.expected_seconds for job in self._training_jobs(scope, speeds, images))
+            progress.expect(seconds - expected)
+            if time.monotonic() + progress.seconds_left() <= self.deadline:
+                break
+            expected = seconds
+        if images is not None:
+            log(f"this machine is slower than planned: trainings on {images:,} images in place of {planned:,}")
+        return images
+
     def _training_jobs(
-        self, scope: Scope, speeds: Mapping[str, float], checkpoint_config: CheckpointConfig | None = None
+        self,
+        scope: Scope,
+        speeds: Mapping[str, float],
+        images: int | None = None,
+        checkpoint_config: CheckpointConfig | None = None,
     ) -> list[Job]:
         jobs, processes = [], torchrun_env().world_size
         num_parallel = min(self.max_parallel, len(scope.seeds) * len(self.experiments))
         for seed, experiment in product(scope.seeds, self.experiments):
-            budgets = image_budgets(experiment, speeds, half_way=scope.half_way, processes=processes)
+            trained = experiment if images is None else replace(experiment, images=images)
+            budgets = image_budgets(trained, speeds, half_way=scope.half_way, processes=processes)
             seconds = self.pace.training_seconds(experiment, budgets, num_parallel)
             label = f"training of {experiment.name}, seed {seed}, {max(budgets.values()):,} images"
             fields = {"budgets": budgets, "checkpoint_config": checkpoint_config}

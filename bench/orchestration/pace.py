@@ -40,7 +40,7 @@ class Pace:
 
     def training_seconds(self, experiment: Experiment, budgets: Mapping[str, int], num_parallel: int) -> float:
         """Expect a training's share of the seconds in which so many run in parallel."""
-        cooldowns = experiment.cooldown_share * (sum(budgets.values()) - max(budgets.values()))
+        cooldowns = experiment.cooldown_share * (sum({*budgets.values()}) - max(budgets.values()))
         seconds = (max(budgets.values()) + cooldowns) * self.seconds_per_image
         return self.start_seconds / num_parallel + seconds / (PARALLEL_GAIN if num_parallel > 1 else 1)
 

@@ -16,7 +16,7 @@ from functools import partial
 
 import msgspec
 
-from bench.console.console import SIGNAL_CODES, Stopped, log
+from bench.console.console import EXIT_CODE_BY_SIGNAL, Stopped, log
 from bench.console.progress import Progress
 from bench.environment.circumstances import CHECKOUT
 from bench.environment.files import remove_abandoned_writes
@@ -224,7 +224,7 @@ class Runner:
             return "stopped, because it had ended on another rank"
         if child.returncode == 0 or self._stopping:
             return ""
-        if request.saves_checkpoints and child.returncode in SIGNAL_CODES.values():
+        if request.saves_checkpoints and child.returncode in EXIT_CODE_BY_SIGNAL.values():
             raise Stopped(child.returncode)
         return _failure_reason(child.returncode, output)
 

@@ -10,7 +10,8 @@ from bench.console.progress import Progress
 from bench.environment.cores import available_cores
 from bench.experiments import COMPARED, EXPERIMENTS
 from bench.measure.throughput import images_per_second
-from bench.orchestration.comparison import Comparison, set_images
+from bench.orchestration.budgets import set_images
+from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import MAX_SEEDS, TWO_CORES, Pace, fit_trainings
 from bench.orchestration.preflight import has_gpu, open_comparison
 from bench.orchestration.runner import Runner
@@ -27,7 +28,7 @@ class DefaultPlan:
 
     experiments: Sequence[Experiment]
     scope: Scope
-    expected_seconds: float
+    expected_seconds: float  # with those of the trial
 
     def __str__(self) -> str:
         """Describe it."""
@@ -41,8 +42,8 @@ def run_trial(folder: Path) -> tuple[Comparison, Pace]:
     """Time clip-tiny, after a run of its memory; return the comparison of these runs, and the pace that they show.
 
     It is timed until the two fastest runs agree, at most four times, because other processes may be busy for some
-    seconds; the pace is that of the fastest run. If a run fails, it is the pace of two cores. Raises ValueError or
-    OSError where no run would start.
+    seconds. The pace is that of the fastest run, and of the fastest start: the first run also counts FLOPs. If a run
+    fails, it is the pace of two cores. Raises ValueError or OSError where no run would start.
     """
     trial = open_comparison(folder, [EXPERIMENTS[TRIED]], Scope("trial", 2), trained=False)
     trial.measure_memory()  # the first run in a new environment compiles modules and reads them from the disk
@@ -54,7 +55,8 @@ def run_trial(folder: Path) -> tuple[Comparison, Pace]:
         if not job.is_done:
             return trial, TWO_CORES
         paces.append(_pace_of(read_record(job.request.paths[0]), time.perf_counter() - start))
-    return trial, min(paces, key=lambda pace: pace.seconds_per_image)
+    fastest = min(paces, key=lambda pace: pace.seconds_per_image)
+    return trial, replace(fastest, start_seconds=min(pace.start_seconds for pace in paces))
 
 
 def do_fastest_agree(paces: Sequence[Pace]) -> bool:
@@ -74,18 +76,23 @@ def _pace_of(record: Record, seconds: float) -> Pace:
     return Pace(max(0.0, seconds - timed), seconds_per_image, max(0.0, heating))
 
 
-def plan_default(minutes: float, pace: Pace, images: int | None = None, least_seeds: int = 1) -> DefaultPlan:
-    """Return the default comparison with the images and the seeds that fit into a time at a pace.
+def plan_default(
+    minutes: float, pace: Pace, images: int | None = None, least_seeds: int = 1, trial_seconds: float | None = None
+) -> DefaultPlan:
+    """Return the default comparison with the images and the seeds that fit into a time at a pace, after a trial.
 
-    With `images`, that of a comparison that is resumed with at least so many seeds, only more seeds are planned.
+    With `images`, that of a comparison that is resumed with at least so many seeds, only more seeds are planned. The
+    trial took so many seconds, or is expected to.
     """
+    if trial_seconds is None:
+        trial_seconds = pace.few_steps_seconds + 2 * pace.speed_seconds(EXPERIMENTS[TRIED])
 
     def plan(images: int, seeds: int) -> DefaultPlan:
         experiments = [set_images(EXPERIMENTS[f"{name}-tiny"], images) for name in COMPARED]
         scope = replace(scopes(len(experiments), on_gpu=has_gpu())["default"], seeds=tuple(range(seeds)))
         runner = Runner(Progress(0.0))
         comparison = Comparison("planned", Path(), experiments, available_cores(), has_gpu(), runner, pace)
-        return DefaultPlan(experiments, scope, comparison.expected_seconds(scope))
+        return DefaultPlan(experiments, scope, trial_seconds + comparison.expected_seconds(scope))
 
     if images is None:
         return plan(*fit_trainings(lambda size, seeds: plan(size, seeds).expected_seconds, 60 * minutes))

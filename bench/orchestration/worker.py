@@ -4,6 +4,7 @@ Every run has a fresh process, so that none inherits the memory or the caches of
 """
 
 import json
+import multiprocessing
 import os
 import sys
 import traceback
@@ -66,6 +67,10 @@ def main() -> None:
             run_request(request, stop)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except SystemExit:  # after a signal; loader workers would finish their batches first
+        for child in multiprocessing.active_children():
+            child.kill()
+        raise
     except Exception as error:  # noqa: BLE001 - the parent and the terminal receive the error
         print(json.dumps({"error": describe_error(f"{type(error).__name__}: {error}")}))
         for line in traceback.format_exc().splitlines():

@@ -9,7 +9,7 @@ import torch
 
 from bench.profilers.nvml import process_bytes
 
-STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 RESET_PEAK = "5"  # proc(5): reset the peak of resident memory to the current value
 SETTLING_FRACTION = 1 / 3  # of the readings, at the beginning, that is ignored because caches fill
 MIN_READINGS = 8  # that a slope needs
@@ -26,12 +26,12 @@ class Peaks:
 
 
 class PeakMemory:
-    """Peaks above the memory at construction, which follows the imports and the loading of data.
+    """Peaks since construction, which follows the imports and the loading of data.
 
-    On a CPU it is the peak of resident memory above the resident memory at construction (Linux only), without the pages
-    of library files that were mapped since: code that runs for the first time maps 12 MiB, or 24 where the page cache
-    has huge pages. Memory that was freed before is first returned to the kernel, because what reuses it would not
-    count. A new process is best all the same, because memory between live blocks stays.
+    On a CPU it is the peak of resident memory above that at construction (Linux only), without pages of mapped files:
+    code that runs for the first time maps 12 MiB, or 24 where the page cache has huge pages. Freed memory is returned
+    to the kernel first, because reused pages would not raise the peak. Use a new process: pages between live blocks
+    cannot be returned. On a GPU what is reserved, and the process's memory, are of all that the process holds.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -40,9 +40,9 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(device)
             self._start_bytes = torch.cuda.memory_allocated(device)
         else:
-            if RESET.exists():
+            if CLEAR_REFS.exists():
                 _return_freed_memory()
-                RESET.write_text(RESET_PEAK)
+                CLEAR_REFS.write_text(RESET_PEAK)
             self._start_bytes = _read_bytes_without_files("VmRSS") or 0
 
     def read(self) -> Peaks:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from bench.data.caption_lengths import describe_captions
 from bench.history.metric_diffs import format_quantity
 from bench.history.observations import parse_document
+from bench.measure.disturbance import find_disturbance
 from bench.measure.summary import UTILISATION, Throughput
 from bench.plan.published import published_mfu
 from bench.record import BatchTrial, Memory, Speed
@@ -109,12 +110,16 @@ def trials_table(comparison: ComparisonRecords) -> HtmlTable:
 
 
 def runs_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> HtmlTable:
-    """Show the images per second of every run."""
-    most = max((len(row.runs) for row in rows), default=0)
+    """Show the images per second of every run, and which rounds were disturbed."""
+    disturbed = find_disturbance(comparison.records, comparison.experiments).disturbed_rounds
+    most = max((len(row.rounds) for row in rows), default=0)
     columns = [Column.text("experiment"), *(Column(f"run {number + 1}", "images/s") for number in range(most))]
     shown = [
-        [experiment_cell(comparison, row.experiment), *(Cell.of(run, format_rate) for run in row.runs)]
-        + [Cell.not_applicable("this experiment has fewer runs")] * (most - len(row.runs))
+        [
+            experiment_cell(comparison, row.experiment),
+            *(Cell.of(rate, format_rate, "disturbed" * (one in disturbed)) for one, rate in row.rounds.items()),
+            *[Cell.not_applicable("this experiment has fewer runs")] * (most - len(row.rounds)),
+        ]
         for row in rows
     ]
     return HtmlTable.of_rows("Images per second of every run", columns, shown)

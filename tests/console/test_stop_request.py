@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from bench.console.console import END_MARGIN_SECONDS, END_TIME, SIGNAL_CODES, StopRequest, record_signals
+from bench.console.console import END_MARGIN_SECONDS, END_TIME, EXIT_CODE_BY_SIGNAL, StopRequest, record_signals
 
 
 def test_no_request_has_the_code_0(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,7 +32,7 @@ def test_end_time_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) 
 def test_signals_are_kept_once_a_state_can_be_saved_and_end_the_process_before(
     number: signal.Signals, code: int
 ) -> None:
-    assert SIGNAL_CODES[number] == code
+    assert EXIT_CODE_BY_SIGNAL[number] == code
     with record_signals() as stop:
         with pytest.raises(SystemExit) as ended:
             os.kill(os.getpid(), number)

@@ -13,7 +13,7 @@ import torch
 
 from bench.__main__ import main
 from bench.config import METHOD_NAMES
-from bench.console.console import SIGNAL_CODES
+from bench.console.console import EXIT_CODE_BY_SIGNAL
 from bench.data.decoding import CORRUPTED, UNKNOWN_FORMAT
 from bench.data.shards.facts import compute_facts, write_manifest
 from bench.data.shards.stream import ShardStream
@@ -87,7 +87,7 @@ def test_worker_ends_with_its_killed_training(data: Path, results: Path) -> None
             process.kill()
 
 
-def load_while_all_receive(number: int, data: Path, results: Path) -> None:
+def check_loading_after_signal(number: int, data: Path, results: Path) -> None:
     """Load before and after a signal to all other processes; what loads has a fork server of its own."""
     expected, shown = stream(data, results), stream(data, results, workers=2)
     assert are_equal(expected.batch(0), shown.batch(0))
@@ -99,10 +99,12 @@ def load_while_all_receive(number: int, data: Path, results: Path) -> None:
     assert {*children} == {*psutil.Process().children(recursive=True)}
 
 
-@pytest.mark.parametrize("number", SIGNAL_CODES)
+@pytest.mark.parametrize("number", EXIT_CODE_BY_SIGNAL)
 def test_workers_load_on_after_a_signal_to_all_processes_of_a_job(number: int, data: Path, results: Path) -> None:
     """A training needs them until it has saved its state."""
-    fresh = multiprocessing.get_context("spawn").Process(target=load_while_all_receive, args=(number, data, results))
+    fresh = multiprocessing.get_context("spawn").Process(
+        target=check_loading_after_signal, args=(number, data, results)
+    )
     fresh.start()
     fresh.join()
     assert fresh.exitcode == 0

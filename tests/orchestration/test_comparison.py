@@ -1,7 +1,9 @@
 """Which budgets the speed records allow."""
 
 import dataclasses
+import math
 import time
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,13 @@ from bench.config import Experiment
 from bench.console.progress import Progress
 from bench.experiments import EXPERIMENTS
 from bench.measure.disturbance import find_disturbance
+from bench.orchestration.budgets import expected_speeds
 from bench.orchestration.comparison import Comparison
+from bench.orchestration.pace import MIN_IMAGES
 from bench.orchestration.requests import AnyRequest
 from bench.orchestration.runner import Job, Runner
 from bench.orchestration.scope import Scope, scopes
-from bench.record import OTHERS_BUSY, Record, record_path, write_record
+from bench.record import OTHERS_BUSY, Branch, Record, Training, record_path, write_record
 from tests.small import circumstances
 from tests.speeds import speed
 
@@ -101,9 +105,14 @@ class Adding(Runner):
 def test_estimated_duration_is_the_sum_of_the_jobs(name: str, cores: int, tmp_path: Path) -> None:
     """The towers that trainings would have left are there; the slowest's of equal images is that of equal seconds.
 
+    The speeds are as expected.
+
     As many rounds are run as are expected, repeated ones included.
     """
     scope, runner = scopes(2, on_gpu=False)[name], Adding(Progress(1.0))
+    for one, (round_, rate) in product(PAIR, enumerate([1000.0] * 10)):
+        record = timed(one, rate * expected_speeds(PAIR)[one.name], round_)
+        write_record(record, record_path(tmp_path, "c", "speed", one.name, round_))
     comparison = Comparison("c", tmp_path, PAIR, cores=cores, on_gpu=False, runner=runner)
     comparison.measure_memory()
     comparison.measure(Scope(name, scope.rounds + scope.repeats_disturbed * scope.rounds // 5))
@@ -153,6 +162,34 @@ def test_no_round_is_repeated_that_would_end_the_comparison_after_its_deadline(t
     comparison = Comparison("c", tmp_path, PAIR, cores=2, on_gpu=False, runner=runner, deadline=time.monotonic())
     comparison.measure(Scope("measure", 10, repeats_disturbed=True))
     assert runner.rounds == 10
+
+
+def trained_until(folder: Path, deadline: float) -> tuple[list[dict[str, int]], float]:
+    """Return the budgets of each training, and the seconds expected until the end, with so many until the deadline."""
+    runner, scope = RecordingRunner(), Scope("default", 0)
+    comparison = Comparison("c", folder, PAIR, cores=2, on_gpu=False, runner=runner)
+    runner.progress.expect(comparison.expected_seconds(scope))
+    comparison.deadline = time.monotonic() + deadline
+    comparison.train(scope)
+    return [request.budgets for request, _, _ in runner.noted], runner.progress.seconds_left()
+
+
+def test_trainings_are_shortened_where_the_comparison_would_end_after_its_deadline(tmp_path: Path) -> None:
+    """They stay so when the comparison is resumed, however much time there is then."""
+    planned, seconds = trained_until(tmp_path, math.inf)
+    assert [one["equal images"] for one in planned] == [80_000] * 2
+    shortened, left = trained_until(tmp_path, 0.8 * seconds)
+    assert 0.7 * seconds < left <= 0.8 * seconds
+    (images,) = {one["equal images"] for one in shortened}
+    assert MIN_IMAGES < images < 80_000
+    assert {one["half of equal images"] for one in shortened} == {images // 2}
+    assert trained_until(tmp_path, 0.0)[0][0]["equal images"] >= MIN_IMAGES
+
+    branches = tuple(Branch(images=size, budgets=(name,), tower="t") for name, size in shortened[0].items())
+    measured = Training(trunk_losses=(), cooldown_losses=((),) * len(branches), branches=branches, seconds=1.0)
+    record = Record(comparison="c", experiment=PAIR[0], circumstances=WHERE, measured=measured)
+    write_record(record, record_path(tmp_path, "c", "training", PAIR[0].name))
+    assert trained_until(tmp_path, math.inf)[0] == shortened
 
 
 def test_each_round_runs_every_experiment_once_in_another_order(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from bench.cli.compare import Bench
 from bench.console.console import OK
 from bench.console.progress import Progress
 from bench.experiments import COMPARED, EXPERIMENTS
-from bench.orchestration.comparison import Comparison, set_images
+from bench.orchestration.budgets import set_images
+from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import IMAGES_STEP, MAX_IMAGES, MAX_SEEDS, MIN_IMAGES, TWO_CORES, Pace, fit_trainings
 from bench.orchestration.runner import Runner
 from bench.orchestration.scope import Scope
@@ -59,10 +60,10 @@ def test_resumed_comparison_keeps_its_images_and_a_new_one_plans_its_own(
 ) -> None:
     given, seeds = list[Any](), list[int]()
 
-    def compared(_: Bench, experiments: list[Any], scope: Scope, _pace: Pace, _deadline: float) -> int:
+    def compared(_: Bench, experiments: list[Any], scope: Scope, _pace: Pace, _deadline: float) -> Comparison:
         given.extend(experiments)
         seeds.append(len(scope.seeds))
-        return OK
+        return trial
 
     trial = Comparison("trial", tmp_path, [], 2, on_gpu=False, runner=Runner(Progress(0.0)))
     monkeypatch.setattr(compare_module, "run_trial", lambda _: (trial, TWO_CORES))

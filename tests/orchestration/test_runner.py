@@ -14,7 +14,7 @@ from bench.__main__ import main
 from bench.console.progress import Progress
 from bench.experiments import EXPERIMENTS
 from bench.measure import costs
-from bench.orchestration.comparison import image_budgets, set_images
+from bench.orchestration.budgets import image_budgets, set_images
 from bench.orchestration.requests import AnyRequest, MemoryRequest, SpeedRequest
 from bench.orchestration.runner import Job, Runner
 from bench.orchestration.scope import scopes

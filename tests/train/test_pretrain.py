@@ -18,7 +18,7 @@ from bench.cli.train import Train, parse_count
 from bench.console.progress import Progress
 from bench.environment.cores import available_cores
 from bench.experiments import EXPERIMENTS
-from bench.orchestration.comparison import image_budgets, set_images
+from bench.orchestration.budgets import image_budgets, set_images
 from bench.orchestration.requests import TrainingRequest
 from bench.orchestration.runner import Job
 from bench.record import Training, Transfer, read_records

@@ -18,7 +18,7 @@ from bench.measure.memory import measure_memory, step_tensor_bytes, try_batch_si
 from bench.measure.speed import measure_speed
 from bench.measure.throughput import images_per_second, images_per_step
 from bench.orchestration.batch_search import smallest_batch_to_try
-from bench.orchestration.comparison import image_budgets
+from bench.orchestration.budgets import image_budgets
 from bench.record import Branch, Speed, Training
 from bench.settings import with_batch_size
 from bench.towers.provenance import read_provenance

@@ -36,7 +36,7 @@ def free_port() -> str:
         return str(one.getsockname()[1])
 
 
-def started(script: str, *arguments: str, commands: Path, **settings: str) -> "subprocess.Popen[str]":
+def start_job(script: str, *arguments: str, commands: Path, **settings: str) -> "subprocess.Popen[str]":
     """Start a job script with SLURM's variables, and with the commands of a folder first."""
     path = os.pathsep.join([str(commands), str(Path(sys.executable).parent), os.environ["PATH"]])
     return subprocess.Popen(
@@ -51,7 +51,7 @@ def started(script: str, *arguments: str, commands: Path, **settings: str) -> "s
 
 def submit(script: str, *arguments: str, commands: Path, **settings: str) -> tuple[int, str]:
     """Run a job script; return its exit code and what it prints to stderr."""
-    job = started(script, *arguments, commands=commands, **settings)
+    job = start_job(script, *arguments, commands=commands, **settings)
     _, text = job.communicate(timeout=LONGEST_SECONDS)
     return job.returncode, text
 
@@ -68,7 +68,7 @@ def commands(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def job() -> dict[str, str]:
+def slurm_environment() -> dict[str, str]:
     """The variables of a job on two nodes."""
     return {
         "SLURM_JOB_ID": "7",
@@ -83,19 +83,19 @@ def job() -> dict[str, str]:
 @pytest.mark.minutes
 @pytest.mark.usefixtures("decoded")
 def test_training_on_two_nodes_requeues_itself_and_then_ends(
-    tmp_path: Path, commands: Path, job: dict[str, str]
+    tmp_path: Path, commands: Path, slurm_environment: dict[str, str]
 ) -> None:
     """The first job has less time left than a training keeps for saving; the second has no limit."""
     out = tmp_path / "out"
     train = [str(out), "catlip-tiny", "--images", "640", "--set", "batch_size=8", "--no-score"]
     ending = {"SLURM_JOB_END_TIME": str(int(time.time()) + 60)}
-    code, text = submit("train.sbatch", *train, commands=commands, **job, **ending)
+    code, text = submit("train.sbatch", *train, commands=commands, **slurm_environment, **ending)
     assert (commands / "requeued").read_text() == "requeue 7\n", text
     assert code != 0
     assert not [*out.glob("*.failure.*")]
 
     (commands / "requeued").unlink()
-    code, text = submit("train.sbatch", *train, commands=commands, **job, SLURM_RESTART_COUNT="1")
+    code, text = submit("train.sbatch", *train, commands=commands, **slurm_environment, SLURM_RESTART_COUNT="1")
     assert code == 0, text
     assert not (commands / "requeued").exists()
     (training,) = (record for record in read_records(out) if isinstance(record.measured, Training))
@@ -105,13 +105,13 @@ def test_training_on_two_nodes_requeues_itself_and_then_ends(
 
 @pytest.mark.minutes
 def test_training_saves_when_slurm_signals_all_processes_of_the_job(
-    tmp_path: Path, commands: Path, job: dict[str, str]
+    tmp_path: Path, commands: Path, slurm_environment: dict[str, str]
 ) -> None:
     """SLURM signals the loader workers, too, and torchrun signals its own processes once more."""
     out, data = tmp_path / "out", write_shards(tmp_path / "data")
     settings = [f"--set=data={data}", "--set=subword_vocabulary=all", "--set=batch_size=8", "--set=workers=1"]
     train = [str(out), "clip-tiny", "--images", "640k", "--no-score", *settings]
-    training = started("train.sbatch", *train, commands=commands, **job)
+    training = start_job("train.sbatch", *train, commands=commands, **slurm_environment)
     text = ""
     for line in training.stderr or ():
         text += line

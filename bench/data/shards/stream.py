@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from bench.config import CONTRASTIVE, Experiment
-from bench.console.console import SIGNAL_CODES
+from bench.console.console import EXIT_CODE_BY_SIGNAL
 from bench.data.decoding import UnusableImageError, decode_embedding_grid, decode_for_crop, decode_image
 from bench.data.order import SampleOrder
 from bench.data.shards.shards import MIN_TOLERATED, Shards, format_counts, open_samples
@@ -211,14 +211,14 @@ class PrefetchingLoader(Generic[T]):
     """Returns batch k while workers load k + 1, k + 2, …; a k out of sequence restarts the workers there."""
 
     def __init__(self, loader: ShardLoader[T], workers: int) -> None:
-        self._numbers = _NumbersFrom()
+        self._numbers = _CountingSampler()
         self._loader: DataLoader[LoadedBatch[T] | Exception] = DataLoader(
             cast("Any", loader),
             batch_size=None,
             sampler=self._numbers,
             num_workers=workers,
             multiprocessing_context=_worker_context(loader.targets),
-            worker_init_fn=_start_worker,
+            worker_init_fn=_init_worker,
             persistent_workers=True,
             generator=torch.Generator(),  # otherwise each start would draw from the model's generator
         )
@@ -233,14 +233,14 @@ class PrefetchingLoader(Generic[T]):
 
 
 class _WorkerPopen(popen_forkserver.Popen):
-    """A running worker, in which signals to end are blocked."""
+    """A running worker. It is killed instead of terminated, because workers block SIGTERM."""
 
     def terminate(self) -> None:
         self.kill()
 
 
 class _Worker(ForkServerProcess):
-    _Popen = _WorkerPopen  # which multiprocessing terminates, too, when a process ends
+    _Popen = _WorkerPopen  # multiprocessing itself terminates its workers when a process ends
 
 
 class _WorkerContext(ForkServerContext):
@@ -256,13 +256,13 @@ class _WorkerContext(ForkServerContext):
 def _worker_context(targets: MakeTargets[Any]) -> _WorkerContext:
     """Return the context of the workers, and start the process from which they fork.
 
-    SLURM sends a signal to end to all processes of a job, and the training may need more batches before it can save its
-    state: these signals are blocked in that process and in its forks.
+    That process and the workers block the signals that end a training: SLURM signals every process of a job step, and
+    the training may need more batches before it can save its state.
     """
     context = _WorkerContext()
     context.set_forkserver_preload([*FORKSERVER_PRELOAD, targets.__module__])
-    resource_tracker.ensure_running()  # its start would end with these signals unblocked
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNAL_CODES)
+    resource_tracker.ensure_running()  # comes first, because its start unblocks signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, EXIT_CODE_BY_SIGNAL)
     try:
         forkserver.ensure_running()  # it imports while the model is built
     finally:
@@ -270,11 +270,11 @@ def _worker_context(targets: MakeTargets[Any]) -> _WorkerContext:
     return context
 
 
-def _start_worker(_: int) -> None:
+def _init_worker(_: int) -> None:
     exit_with_parent()  # the loader's own watchdog polls the parent's id, which is the fork server's
 
 
-class _NumbersFrom:
+class _CountingSampler:
     """All numbers from `next` on."""
 
     next = -1
