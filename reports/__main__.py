@@ -28,6 +28,7 @@ from bench.console.tables import print_tables
 from bench.environment.files import atomic_write, read_intact_files, read_limited
 from bench.history.metric_diffs import compare_observations, describe_diffs, diff_table, on_one_side
 from bench.history.observations import read_observations
+from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.record import Record, comparison_of, comparisons, read_record, record_files
 from bench.statistics import fewest_rounds
 from reports.claims.card import make_card
@@ -46,7 +47,7 @@ from reports.speed.speed_tables import SUITES_FILE
 
 @dataclass(frozen=True)
 class ComparisonPage:
-    """Write the page of one comparison and print its path."""
+    """Write the page of one comparison; print its path, and log how disturbed the machine was."""
 
     results: Positional[Path] = Path("results")
     """Folder of the records."""
@@ -73,6 +74,9 @@ class ComparisonPage:
         of_claim, _ = read_intact_files(files_of_claim(get_claim(HEADLINE_CLAIM), files), read_record)
         text = page(name, records, others=others, suites=suites, plan=plan, damaged=damaged, claim_records=of_claim)
         _write(self.out or self.results / "index.html", text.encode())
+        disturbance = find_disturbance(records, {record.experiment.name for record in records if record.experiment})
+        if disturbance.total_rounds:
+            log(describe_disturbance(disturbance))
         return _log_damaged(damaged)
 
 

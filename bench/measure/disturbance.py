@@ -44,7 +44,8 @@ def describe_disturbance(found: Disturbance) -> str:
             "or windows with images of several sizes."
         )
     if not found.disturbed_rounds:
-        return f"The machine was undisturbed in all {found.total_rounds} rounds."
+        rounds = f"all {found.total_rounds} rounds" if found.total_rounds > 1 else "the only round"
+        return f"The machine was undisturbed in {rounds}."
     causes = []
     if found.busy:
         causes.append(f"others used up to {max(found.busy.values()):.0f} % of it")

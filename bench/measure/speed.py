@@ -17,11 +17,12 @@ from bench.environment.gpu_specs import datasheet_peak
 from bench.environment.machine import resolve_auto
 from bench.environment.slots import is_interleaved, yield_slot
 from bench.measure.costs import count_flops
+from bench.measure.ranks import others_busy
 from bench.profilers.clock import clock, forward_clocks
 from bench.profilers.counters import count_graphs
-from bench.profilers.device import Readings, open_reader, sampled
-from bench.profilers.nvml import VOIDING_SLOWDOWNS
-from bench.record import OTHERS_BUSY, OWN_BUSY, PHASE_FIGURE, WAIT_FIGURE, Flops, Speed
+from bench.profilers.device import Readings, cpu_busy_spans, open_reader, sampled
+from bench.profilers.nvml import VOIDING_SLOWDOWNS, DeviceReader
+from bench.record import HOST_BUSY, OTHERS_BUSY, PHASE_FIGURE, WAIT_FIGURE, Flops, Speed
 from bench.train.build import (
     TrainState,
     build_train_state,
@@ -79,7 +80,9 @@ def measure_speed(
     wait_share = (run.stream.wait_seconds - wait_before) / sum(seconds)
 
     phase_steps = range(timed_steps.stop, timed_steps.stop + len(timed_steps))
-    phases = measure_phases(run, phase_steps)
+    phases, phase_readings = measure_phases(run, phase_steps)
+    if world_group() is None:  # to a rank, the others are among the other processes
+        readings.raise_to(phase_readings, (OTHERS_BUSY, HOST_BUSY))
     batches = [run.stream.target(k) for k in timed_steps]
     tokens = [batch.captions.tokens_per_caption for batch in batches if batch.captions]
     peak, peak_source = peak_flops(device, resolve_auto(experiment, device)[0])
@@ -135,18 +138,6 @@ def _rank_figures(
         "rank_figures": {name: tuple(figures[name] for _, figures in ranks) for name in names},
         "rank_hosts": tuple(host for host, _ in ranks),
     }
-
-
-def others_busy(ranks: Sequence[tuple[str, Mapping[str, float]]]) -> float:
-    """Return the CPU time that processes of no rank took, in percent of the host where they took most.
-
-    `ranks` has the host and the figures of every rank. To a rank, the other ranks of its host are among the others.
-    """
-    found = []
-    for host in dict.fromkeys(host for host, _ in ranks):
-        first, *rest = (figures for other_host, figures in ranks if other_host == host)
-        found.append(first[OTHERS_BUSY] - sum(figures[OWN_BUSY] for figures in rest))
-    return max(0.0, *found)
 
 
 def heat_device(run: TrainState, step: int) -> int:
@@ -248,10 +239,10 @@ def why_padded(model: nn.Module) -> dict[str, str]:
     return {"captions without padding": reason} if reason else {}
 
 
-def measure_phases(run: TrainState, steps: Iterable[int]) -> dict[str, tuple[float, ...]]:
+def measure_phases(run: TrainState, steps: range) -> tuple[dict[str, tuple[float, ...]], Readings]:
     """Time the phases of each step with a device synchronisation between them, which a timed window must not have.
 
-    A step in which a graph was compiled is taken again.
+    A step in which a graph was compiled is taken again. The readings are of CPU time, in this run's own slots.
     """
     experiment, device = run.stream.experiment, run.stream.device
     modules: dict[str, nn.Module] = {"image forward": run.tower}
@@ -260,17 +251,20 @@ def measure_phases(run: TrainState, steps: Iterable[int]) -> dict[str, tuple[flo
     if isinstance(run.model, DualEncoder):
         modules["text forward"] = run.model.text
     seconds: dict[str, list[float]] = defaultdict(list)
-    for k in steps:
-        if k % experiment.steps_per_window == 0:
-            yield_slot()
-        has_new_graphs = True
-        while has_new_graphs:
-            before = count_graphs()
-            step_seconds = _time_step(run, k, modules)
-            has_new_graphs = any(all_reduce_max([float(count_graphs() - before)], device))
-        for name, elapsed in step_seconds.items():
-            seconds[name].append(elapsed)
-    return {name: tuple(values) for name, values in seconds.items()}
+    reader, readings, count = DeviceReader(spans=cpu_busy_spans()), list[Readings](), experiment.steps_per_window
+    for slot in (steps[first : first + count] for first in range(0, len(steps), count)):
+        yield_slot()
+        with sampled(reader, device) as slot_readings:
+            for k in slot:
+                has_new_graphs = True
+                while has_new_graphs:
+                    before = count_graphs()
+                    step_seconds = _time_step(run, k, modules)
+                    has_new_graphs = any(all_reduce_max([float(count_graphs() - before)], device))
+                for name, elapsed in step_seconds.items():
+                    seconds[name].append(elapsed)
+        readings.append(slot_readings)
+    return {name: tuple(values) for name, values in seconds.items()}, Readings.mean(readings)
 
 
 def _time_step(run: TrainState, k: int, modules: dict[str, nn.Module]) -> dict[str, float]:

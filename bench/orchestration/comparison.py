@@ -243,6 +243,7 @@ class Comparison:
         planned_speeds = expected_speeds(self.experiments) if scope.equal_seconds else {}
         expected = sum(job.expected_seconds for job in self._training_jobs(scope, planned_speeds))
         whole = 2 * first.batch_size  # so that half of the images are whole batches, too
+        images: int | None
         for images in (None, *range(planned // whole * whole - whole, MIN_IMAGES, -whole)):
             seconds = sum(job.expected_seconds for job in self._training_jobs(scope, speeds, images))
             progress.expect(seconds - expected)

@@ -41,7 +41,7 @@ from bench.profilers.clock import Elapsed, clock, forward_clocks
 from bench.profilers.counters import TensorBytes
 from bench.profilers.device import open_reader, sampled
 from bench.profilers.nvml import DeviceReader, counter_rate
-from bench.record import PHASES, Speed
+from bench.record import HOST_BUSY, OTHERS_BUSY, PHASES, Speed
 from bench.train.build import build_train_state, load_data, take_full_rate_steps
 from models.image_tower import build_image_tower
 from models.text_tower import build_text_tower
@@ -315,6 +315,17 @@ def test_a_speed_run_records_every_window_and_phase(method: str, text: list[str]
     assert speed.not_measured == {}
     assert speed.skipped == {}
     assert 0 < speed.wait_share < 1
+
+
+def test_processes_that_are_busy_during_the_phases_alone_disturb_a_run(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forward and backward are timed there."""
+    for percent, reader in ((2.0, "open_reader"), (60.0, "cpu_busy_spans")):
+        spans = {name: lambda percent=percent: lambda: percent for name in (OTHERS_BUSY, HOST_BUSY)}
+        given = DeviceReader(spans=spans) if reader == "open_reader" else spans
+        monkeypatch.setattr(f"bench.measure.speed.{reader}", lambda *_, given=given: given)
+    assert measure_speed(small("catlip"), CPU, results, 1).utilisation == {OTHERS_BUSY: 60.0, HOST_BUSY: 60.0}
 
 
 def compiled(experiment: Experiment, results: Path) -> Speed:

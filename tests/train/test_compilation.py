@@ -96,7 +96,7 @@ def compiled_steps(stream: Stream[Any]) -> dict[str, Any]:
     torch._dynamo.utils.counters.clear()
     run = build_train_state(stream)
     losses, graphs = losses_of(run), compilation_so_far(run)["graphs"]
-    phases = measure_phases(run, range(STEPS, 2 * STEPS))
+    phases, _ = measure_phases(run, range(STEPS, 2 * STEPS))
     last = compilation_so_far(run)
     return {"losses": losses, "graphs": graphs, "later": last["graphs"] - graphs, "breaks": last["graph breaks"]} | {
         "phases": {*phases}
