@@ -14,12 +14,12 @@ from types import FrameType
 
 from bench.console.console import EXIT_CODE_BY_SIGNAL, INTERRUPTED, PROGRAM, Stopped, exit_on_broken_pipe
 
-REPEATED_SECONDS = 30.0  # torchrun and SLURM kill after as long
+IGNORE_REPEATS_SECONDS = 5.0  # torchrun forwards a signal at once
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, by default that of this process; return 0 or an exit code of `bench.console.console`."""
-    raise_stopped = RaiseStopped()
+    raise_stopped = StopHandler()
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, raise_stopped)
     try:
@@ -38,7 +38,7 @@ def _run(arguments: Sequence[str]) -> int:
     return dispatch(arguments)
 
 
-class RaiseStopped:
+class StopHandler:
     """Handles a signal: raises `Stopped` with its exit code.
 
     Signals of the next seconds do nothing, so that the command can wait for a training that saves its state: SLURM
@@ -51,7 +51,7 @@ class RaiseStopped:
     def __call__(self, number: int, _frame: FrameType | None) -> None:
         """Handle a signal."""
         now = time.monotonic()
-        if now - self._raised_at > REPEATED_SECONDS:
+        if now - self._raised_at > IGNORE_REPEATS_SECONDS:
             self._raised_at = now
             raise Stopped(EXIT_CODE_BY_SIGNAL[signal.Signals(number)])
 

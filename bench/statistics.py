@@ -20,6 +20,7 @@ from scipy.special import ndtri, stdtr, stdtrit
 from bench.p_values import ROUNDING, holm, permutation_p, sign_flip_p, student_p
 
 K = TypeVar("K")
+T = TypeVar("T")
 Verdict = Literal["faster", "slower", "no difference", "inconclusive", "disturbed"]
 Bottleneck = Literal["input-bound", "compute-bound"]
 Loading = Literal["enough", "too few", "too close to tell"]
@@ -251,6 +252,10 @@ class Disturbance:
         """The rounds that ratios leave out: the disturbed ones, or none where too many are disturbed."""
         return self.disturbed_rounds if self.allows_verdicts else set()
 
+    def undisturbed(self, runs: Mapping[int, T]) -> dict[int, T]:
+        """Return the runs of the rounds that are not excluded; all of them where there are none."""
+        return {round_: run for round_, run in runs.items() if round_ not in self.excluded_rounds} or dict(runs)
+
 
 def find_disturbed_rounds(windows: Mapping[str, Windows], busy_percent: Mapping[int, float | None]) -> Disturbance:
     """Find the rounds in which the machine was not the experiments' own.
@@ -266,7 +271,7 @@ def find_disturbed_rounds(windows: Mapping[str, Windows], busy_percent: Mapping[
     busy = {round_: percent for round_, percent in read.items() if percent >= DISTURBING_PERCENT}
     shares = _slow_window_shares(windows) if windows and len(busy_percent) >= MIN_ROUNDS else {}
     slow = {round_: share for round_, share in shares.items() if share > MAX_SLOW_SHARE}
-    return Disturbance(busy, slow, len(busy_percent), is_checked=bool(read or shares))
+    return Disturbance(busy, slow, len(busy_percent), is_checked=bool(shares) or len(read) == len(busy_percent))
 
 
 def _slow_window_shares(windows: Mapping[str, Windows]) -> dict[int, float]:

@@ -42,6 +42,7 @@ from reports.history.history_page import history_page
 from reports.history.series import build_history
 from reports.page import HEADLINE_CLAIM, page
 from reports.plan import PLAN_FILE, plan_page
+from reports.render.frames import group_comparison, select_equal_and_largest_batch
 from reports.speed.speed_tables import SUITES_FILE
 
 
@@ -74,7 +75,8 @@ class ComparisonPage:
         of_claim, _ = read_intact_files(files_of_claim(get_claim(HEADLINE_CLAIM), files), read_record)
         text = page(name, records, others=others, suites=suites, plan=plan, damaged=damaged, claim_records=of_claim)
         _write(self.out or self.results / "index.html", text.encode())
-        disturbance = find_disturbance(records, {record.experiment.name for record in records if record.experiment})
+        comparison = group_comparison(name, select_equal_and_largest_batch(records)[0])
+        disturbance = find_disturbance(comparison.records, comparison.experiments)
         if disturbance.total_rounds:
             log(describe_disturbance(disturbance))
         return _log_damaged(damaged)

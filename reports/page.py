@@ -111,7 +111,7 @@ def accuracy_claims(comparison: ComparisonRecords) -> dict[Key, AccuracyDifferen
 
 def _facts(comparison: ComparisonRecords, rows: Sequence[Throughput], answers: Sequence[SubjectScore]) -> list[str]:
     """Return the numbers of experiments, runs, seeds, tasks and records."""
-    most = max((len(row.runs) for row in rows), default=0)
+    most = max((len(row.rounds) for row in rows), default=0)
     seeds = scores.fewest_seeds(answers)
     found = [
         pluralize(len(comparison.experiments), "experiment"),

@@ -38,7 +38,8 @@ def test_slow_rounds_are_found_at_any_speed_of_the_experiments() -> None:
 def test_rounds_without_readings_and_without_comparable_windows_are_not_called_undisturbed() -> None:
     unread = dict.fromkeys(range(4))
     assert not find_disturbed_rounds(windows_of({}, 4), unread).is_checked
-    assert find_disturbed_rounds(windows_of({}, 4), unread | {0: 0.5}).is_checked
+    assert not find_disturbed_rounds(windows_of({}, 4), unread | {0: 0.5}).is_checked
+    assert find_disturbed_rounds(windows_of({}, 4), quiet(4)).is_checked
     assert find_disturbed_rounds(windows_of({}, 5), dict.fromkeys(range(5))).is_checked
     assert "unknown" in describe_disturbance(find_disturbed_rounds({}, unread))
 

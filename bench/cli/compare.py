@@ -58,7 +58,7 @@ from bench.transfer.score_tables import all_transfer_tables
 
 FULL_IMAGES, SMOKE_IMAGES = 320_000, 2_048
 SMOKE_METHODS = ("clip", "catlip")
-LONGEST = 1.25  # times the planned time, after which no disturbed round is repeated
+LONGEST = 1.25  # times the planned time, by which the comparison should end on a machine that became slower
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +115,12 @@ class Bench:
         is_more = plan.expected_seconds > 60 * minutes
         log(f"planned: {plan}{f', more than {minutes:g} min: nothing smaller is planned' if is_more else ''}")
         comparison = self._compare(plan.experiments, plan.scope, pace, start + 60 * LONGEST * minutes)
-        rates = throughputs_by_round(comparison.records()).get(TRIED, {})
-        if rates and (slowdown := 1 / (pace.seconds_per_image * median(rates.values()))) >= MAX_PACE_RATIO:
-            log(f"{TRIED} was {slowdown:.1f} times slower than in the trial run: the machine was slower throughout")
         seconds, twice = time.monotonic() - start, 2 * minutes
-        if not self.resume and not comparison.runner.failures:
-            more = plan_default(twice, pace.slowed(seconds / plan.expected_seconds))
+        if not self.resume and not comparison.runner.failures and not trial.runner.failures:
+            slowdown = _slowdown_since(pace, comparison)
+            if slowdown >= MAX_PACE_RATIO:
+                log(f"the median run of {TRIED} was {slowdown:.1f} times slower than its fastest trial run")
+            more = plan_default(twice, pace.slowed(max(slowdown, seconds / plan.expected_seconds)))
             log(f"took {seconds / 60:.1f} min; --minutes {twice:g} would do: {more}")
         return _finish(comparison)
 
@@ -223,6 +223,13 @@ class Measure:
         for path in comparison.trace() if self.trace else []:
             print(f"trace: {path} (open it at https://ui.perfetto.dev)", file=sys.stderr)
         return _finish_timed(comparison, tables, self.json)
+
+
+def _slowdown_since(trial: Pace, comparison: Comparison) -> float:
+    """Return how many times slower the median undisturbed run was than at the trial run's pace; 1 without runs."""
+    records, names = comparison.records(), [one.name for one in comparison.experiments]
+    runs = find_disturbance(records, names).undisturbed(throughputs_by_round(records).get(TRIED, {}))
+    return 1 / (trial.seconds_per_image * median(runs.values())) if runs else 1.0
 
 
 def _finish(comparison: Comparison) -> int:

@@ -26,13 +26,13 @@ class Progress:
         with self._lock:
             self._expected += seconds
 
-    def seconds_left(self) -> float:
-        """Estimate the remaining time."""
+    def seconds_left(self, saved_seconds: float = 0.0) -> float:
+        """Estimate the remaining time, without so many of the expected seconds."""
         with self._lock:
             prior = max(PRIOR_SHARE * self._expected - self._done, 0.0)  # seconds as if done at the expected pace
             pace = (self._elapsed_at_finish + prior) / ((self._done + prior) or 1.0)
             since_finish = time.monotonic() - self._started_at - self._elapsed_at_finish
-            return max(0.0, pace * (self._expected - self._done) - since_finish)
+            return max(0.0, pace * (self._expected - saved_seconds - self._done) - since_finish)
 
     def log_start(self, label: str) -> None:
         """Log that a job starts."""

@@ -5,6 +5,12 @@ import os
 import threading
 
 
+def kill_children() -> None:
+    """Kill the processes that this one has started by multiprocessing."""
+    for child in multiprocessing.active_children():
+        child.kill()
+
+
 def exit_with_parent() -> None:
     """End this process when the one that asked for it ends, also if that is killed.
 

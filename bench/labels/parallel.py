@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from bench.data.captions.batches import CaptionBatch
-from bench.environment.child_processes import exit_with_parent
+from bench.environment.child_processes import exit_with_parent, kill_children
 from bench.environment.circumstances import CHECKOUT
 from bench.environment.files import remove_abandoned_writes
 from bench.labels.label_files import LabelJob, LabelledBatch, ReportProgress, run_job
@@ -59,13 +60,13 @@ def run_jobs(jobs: Sequence[LabelJob], workers: int, report: ReportProgress) -> 
         else:
             yield from _run_side_by_side(jobs, pool, progress, report)
     except BaseException:
-        for child in multiprocessing.active_children():
-            child.kill()  # an exception that a signal raises in a child may be lost, in `__del__` for one
+        kill_children()  # an exception that a signal raises in a child may be lost, in `__del__` for one
         raise
     finally:
         pool.shutdown(cancel_futures=True)
         for folder in {job.target.parent for job in jobs if job.target}:
-            remove_abandoned_writes(folder)
+            with suppress(OSError):  # of a network file system, say: the next writer tries again
+                remove_abandoned_writes(folder)
 
 
 def _run_side_by_side(

@@ -82,7 +82,7 @@ def measure_speed(
     phase_steps = range(timed_steps.stop, timed_steps.stop + len(timed_steps))
     phases, phase_readings = measure_phases(run, phase_steps)
     if world_group() is None:  # to a rank, the others are among the other processes
-        readings.raise_to(phase_readings, (OTHERS_BUSY, HOST_BUSY))
+        readings.take_if_larger(phase_readings, (OTHERS_BUSY, HOST_BUSY))
     batches = [run.stream.target(k) for k in timed_steps]
     tokens = [batch.captions.tokens_per_caption for batch in batches if batch.captions]
     peak, peak_source = peak_flops(device, resolve_auto(experiment, device)[0])

@@ -73,7 +73,7 @@ def speed_table(
             "runs": len(one.runs),
             "tokens": one.figures["tokens_per_caption"],
             "images/s": round(one.images_per_second, 1),
-            "spread": log_std(one.rounds),
+            "spread": log_std(dict(enumerate(one.runs))),
             "ratio": one.ratio and one.ratio.value,
             "low": one.ratio and one.ratio.low,
             "high": one.ratio and one.ratio.high,

@@ -1,13 +1,20 @@
-"""The images on which an experiment is trained, by budget."""
+"""The images on which an experiment is trained, by budget, and the speeds that decide them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from statistics import median
 
 from msgspec.structs import replace
 
 from bench.config import Experiment
+from bench.console.console import log
 from bench.data.image_sizes import images_before, nearest_step_count
+from bench.measure.disturbance import find_disturbance
+from bench.measure.throughput import throughputs_by_round
+from bench.record import Record, Training
+from bench.statistics import median_ratio_interval
 
 EQUAL_IMAGES, EQUAL_SECONDS, HALF_WAY = "equal images", "equal device seconds", "half of equal images"
+MAX_INTERVAL_RATIO = 1.5  # maximum ratio of an interval's ends to derive a budget from it
 EXPECTED_SPEED = 1.05  # of an experiment over the slowest's, on average, before speeds are measured
 
 
@@ -37,3 +44,30 @@ def expected_speeds(experiments: Sequence[Experiment]) -> dict[str, float]:
     """Return relative speeds as expected before they are measured: that of the slowest is 1."""
     slowest, *others = (one.name for one in experiments)
     return {slowest: 1.0, **dict.fromkeys(others, EXPECTED_SPEED)}
+
+
+def measured_speeds(records: Collection[Record], names: Collection[str]) -> dict[str, float]:
+    """Return the images per second of each experiment; nothing if they are too uncertain to derive a budget."""
+    disturbance, rates = find_disturbance(records, names), throughputs_by_round(records)
+    if not rates:
+        return {}
+    if not disturbance.allows_verdicts:
+        log("no budget of equal device seconds: the machine was disturbed in too many rounds")
+        return {}
+    rates = {name: disturbance.undisturbed(runs) for name, runs in rates.items()}
+    slowest = min(rates, key=lambda name: median(rates[name].values()))
+    others = {name: median_ratio_interval(rates[slowest], rates[name]) for name in rates if name != slowest}
+    uncertain = [name for name, ends in others.items() if ends is None or ends[1] > MAX_INTERVAL_RATIO * ends[0]]
+    if uncertain:
+        log(
+            f"no budget of equal device seconds: the ends of the interval of {', '.join(uncertain)} lie more than "
+            f"{MAX_INTERVAL_RATIO} times apart (a busy machine, or too few rounds)"
+        )
+        return {}
+    return {name: median(runs.values()) for name, runs in rates.items()}
+
+
+def trained_images(records: Iterable[Record]) -> set[int]:
+    """Return the equal images of trainings that have ended."""
+    trainings = [record.measured for record in records if isinstance(record.measured, Training)]
+    return {branch.images for one in trainings for branch in one.branches if EQUAL_IMAGES in branch.budgets}

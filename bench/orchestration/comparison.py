@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, product
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from msgspec.structs import replace
@@ -18,8 +17,8 @@ from bench.environment.rank_info import torchrun_env
 from bench.measure.disturbance import find_disturbance
 from bench.measure.throughput import throughputs_by_round
 from bench.orchestration.batch_search import find_largest_fitting, guess_batch_size, smallest_batch_to_try
-from bench.orchestration.budgets import EQUAL_IMAGES, expected_speeds, image_budgets
-from bench.orchestration.pace import MIN_IMAGES, TWO_CORES, Pace
+from bench.orchestration.budgets import EQUAL_IMAGES, expected_speeds, image_budgets, measured_speeds, trained_images
+from bench.orchestration.pace import TWO_CORES, Pace
 from bench.orchestration.requests import (
     AnyRequest,
     FitRequest,
@@ -33,10 +32,9 @@ from bench.orchestration.runner import Job, Runner
 from bench.orchestration.scope import Scope
 from bench.record import BatchTrial, Memory, Record, Training, read_record, read_records
 from bench.settings import with_batch_size
-from bench.statistics import median_ratio_interval
+from bench.statistics import MIN_ROUNDS
 from bench.train.checkpoints import CheckpointConfig
 
-MAX_INTERVAL_RATIO = 1.5  # maximum ratio of an interval's ends to derive a budget from it
 EXPECTED_TRIALS = 5  # expected attempts until the largest batch is known
 GIB = 2**30
 Subjects = Sequence[ScoringSubject]
@@ -58,8 +56,7 @@ class Comparison:
     on_gpu: bool
     runner: Runner
     pace: Pace = TWO_CORES
-    # in seconds of time.monotonic(): lest it ends later, no more rounds are repeated, and trainings are shortened
-    deadline: float = math.inf
+    deadline: float = math.inf  # time by which it should end, of time.monotonic()
 
     @property
     def max_parallel(self) -> int:
@@ -69,25 +66,39 @@ class Comparison:
     def measure(self, scope: Scope, experiments: Sequence[Experiment] | None = None) -> None:
         """Time every experiment once per round, each in a fresh process with all cores.
 
-        If the scope says so, disturbed rounds are repeated, but none that would end the comparison after its deadline.
+        If the scope says so, disturbed rounds are repeated. Lest the comparison ends after its deadline, fewer rounds
+        are repeated, and then, if shorter trainings do not help, fewer are run. After a training no round is added,
+        because budgets come from the rounds.
         """
         arms = experiments or self.experiments
         names, progress = {arm.name for arm in arms}, self.runner.progress
         seconds = sum(map(self.pace.speed_seconds, arms))
-        expected = self._expected_rounds(scope)
+        expected, repeats = self._expected_rounds(scope), scope.repeats_disturbed
         progress.expect(expected * sum(self.pace.speed_seconds(arm) for arm in arms if arm not in self.experiments))
+        savable = self._training_seconds(scope) - self._training_seconds(scope, images=self.experiments[0].images // 2)
         round_, total = 0, scope.rounds
+        if trained_images(self.records()):
+            runs = throughputs_by_round(self.records()).values()
+            total, repeats = 1 + max((one for rounds in runs for one in rounds), default=-1), False
         while round_ < total:
             self.run_round(self.jobs_of_round(arms, round_, total))
             round_ += 1
-            if scope.repeats_disturbed and round_ >= scope.rounds:
+            if repeats and round_ >= scope.rounds:
                 disturbed = len(find_disturbance(self.records(), names).disturbed_rounds)
                 total = max(round_, scope.rounds + min(disturbed, scope.max_repeated_rounds))
                 progress.expect(seconds * (total - expected))
-                while total > round_ and time.monotonic() + progress.seconds_left() > self.deadline:
-                    total -= 1
-                    progress.expect(-seconds)
                 expected = total
+            while expected > max(round_, MIN_ROUNDS) and self._is_late(savable if expected <= scope.rounds else 0.0):
+                expected -= 1
+                progress.expect(-seconds)
+            total = min(total, expected)
+        progress.expect(seconds * (round_ - expected))
+        if total < scope.rounds:
+            log(f"to end in time: {total} rounds in place of {scope.rounds}")
+
+    def _is_late(self, saved_seconds: float = 0.0) -> bool:
+        """Return whether the comparison would end after its deadline, without so many of the expected seconds."""
+        return time.monotonic() + self.runner.progress.seconds_left(saved_seconds) > self.deadline
 
     def _expected_rounds(self, scope: Scope) -> int:
         """Return the rounds with those that are expected to be repeated: a fifth on a CPU, whose cores are shared."""
@@ -167,13 +178,16 @@ class Comparison:
         On a CPU the trainings run in parallel and share the cores: their result depends only on the images, and the
         seconds of a budget come from the speed records.
         """
-        speeds = self._throughputs() if scope.equal_seconds else {}
-        images = self._images_until_deadline(scope, speeds)
+        names = [one.name for one in self.experiments]
+        speeds = measured_speeds(self.records(), names) if scope.equal_seconds else {}
+        images, as_planned = self._images_until_deadline(scope, speeds), self._training_seconds(scope)
+        self.runner.progress.expect(self._training_seconds(scope, speeds, images) - as_planned)
         self._run_parallel(self._training_jobs(scope, speeds, images, checkpoint_config))
 
     def score(self, scope: Scope, protocols: Names = DEFAULT_PROTOCOLS) -> None:
         """Score every tower trained here, each seed's random-init baseline, and the reference features."""
-        towers = sorted(map(str, self.results.glob(f"{self.name}.tower.*.safetensors")))
+        trainings = [record.measured for record in self.records() if isinstance(record.measured, Training)]
+        towers = sorted(str(self.results / branch.tower) for one in trainings for branch in one.branches)
         self._run_parallel(self._scoring_jobs([*map(ScoringSubject, towers)], scope.seeds, protocols, scope.tasks))
 
     def score_towers(self, towers: Subjects, protocols: Names, tasks: Names, **fields: Any) -> None:
@@ -188,71 +202,44 @@ class Comparison:
         rounds = [self.jobs_of_round(self.experiments, round_, num_rounds) for round_ in range(num_rounds)]
         jobs = [*chain(*rounds), *(self._memory_jobs(self.experiments) if rounds else [])]
         if trained:
-            jobs += self._training_jobs(scope, expected_speeds(self.experiments) if scope.equal_seconds else {})
             # Each budget leaves a tower, but the slowest experiment's two budgets of equal size share one.
             towers = len(self.experiments) * (1 + scope.half_way + scope.equal_seconds) - scope.equal_seconds
             scored = [ScoringSubject(RANDOM_INIT)] * towers * len(scope.seeds)
             for protocols, tasks in ((DEFAULT_PROTOCOLS, scope.tasks), (scope.curves, (CURVE_TASK,))):
                 jobs += self._scoring_jobs(scored, scope.seeds, protocols, tasks) if protocols and tasks else []
-        return sum(job.expected_seconds for job in jobs)
+        return sum(job.expected_seconds for job in jobs) + (self._training_seconds(scope) if trained else 0.0)
 
     def records(self) -> list[Record]:
         """Read the records that exist."""
         return read_records(self.results, self.name)
 
-    def _throughputs(self) -> dict[str, float]:
-        """Return the images per second of each experiment; nothing if they are too uncertain to derive a budget."""
-        records = self.records()
-        found = find_disturbance(records, [one.name for one in self.experiments])
-        rates = throughputs_by_round(records)
-        if not rates:
-            return {}
-        if not found.allows_verdicts:
-            log("no budget of equal device seconds: the machine was disturbed in too many rounds")
-            return {}
-        rates = {name: {k: runs[k] for k in runs.keys() - found.excluded_rounds} for name, runs in rates.items()}
-        slowest = min(rates, key=lambda name: median(rates[name].values()))
-        others = {name: median_ratio_interval(rates[slowest], rates[name]) for name in rates if name != slowest}
-        uncertain = [name for name, ends in others.items() if ends is None or ends[1] > MAX_INTERVAL_RATIO * ends[0]]
-        if uncertain:
-            log(
-                f"no budget of equal device seconds: the ends of the interval of {', '.join(uncertain)} lie more than "
-                f"{MAX_INTERVAL_RATIO} times apart (a busy machine, or too few rounds)"
-            )
-            return {}
-        return {name: median(runs.values()) for name, runs in rates.items()}
-
     def _memory_jobs(self, experiments: Sequence[Experiment]) -> list[Job]:
         seconds = self.pace.few_steps_seconds / self.max_parallel
         return [self.new_job(MemoryRequest, one, f"memory of {one.name}", seconds) for one in experiments]
 
-    def _images_until_deadline(self, scope: Scope, speeds: Mapping[str, float]) -> int | None:
-        """Return the images of every training that end the comparison by its deadline; None: those of the experiments.
+    def _images_until_deadline(self, scope: Scope, speeds: Mapping[str, float]) -> int:
+        """Return the images of every training, at least half of the planned ones, that end the comparison in time.
 
-        They are fewer where the machine became slower after the plan was made. A resumed comparison keeps the images of
-        the trainings that have ended.
+        After a training has ended, they are its images.
         """
-        first, progress = self.experiments[0], self.runner.progress
-        planned = image_budgets(first, {}, processes=torchrun_env().world_size)[EQUAL_IMAGES]
-        trainings = (record.measured for record in self.records() if isinstance(record.measured, Training))
-        trained: set[int] = {
-            one.images for training in trainings for one in training.branches if EQUAL_IMAGES in one.budgets
-        }
-        if trained:
-            return None if trained == {planned} else min(trained)
-        planned_speeds = expected_speeds(self.experiments) if scope.equal_seconds else {}
-        expected = sum(job.expected_seconds for job in self._training_jobs(scope, planned_speeds))
-        whole = 2 * first.batch_size  # so that half of the images are whole batches, too
-        images: int | None
-        for images in (None, *range(planned // whole * whole - whole, MIN_IMAGES, -whole)):
-            seconds = sum(job.expected_seconds for job in self._training_jobs(scope, speeds, images))
-            progress.expect(seconds - expected)
-            if time.monotonic() + progress.seconds_left() <= self.deadline:
-                break
-            expected = seconds
-        if images is not None:
-            log(f"this machine is slower than planned: trainings on {images:,} images in place of {planned:,}")
+        if trained := trained_images(self.records()):
+            return min(trained)
+        first, processes, as_planned = self.experiments[0], torchrun_env().world_size, self._training_seconds(scope)
+        planned = image_budgets(first, {}, processes=processes)[EQUAL_IMAGES]
+        sizes = range(planned, planned // 2 - 1, -first.batch_size * processes)
+        fitting = (n for n in sizes if not self._is_late(as_planned - self._training_seconds(scope, speeds, n)))
+        images = next(fitting, sizes[-1])
+        if images < planned:
+            log(f"to end in time: trainings on {images:,} images in place of {planned:,}")
         return images
+
+    def _training_seconds(
+        self, scope: Scope, speeds: Mapping[str, float] | None = None, images: int | None = None
+    ) -> float:
+        """Sum the expected seconds of trainings, by default at the speeds and on the images that are planned."""
+        if speeds is None:
+            speeds = expected_speeds(self.experiments) if scope.equal_seconds else {}
+        return sum(job.expected_seconds for job in self._training_jobs(scope, speeds, images))
 
     def _training_jobs(
         self,

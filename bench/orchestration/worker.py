@@ -4,7 +4,6 @@ Every run has a fresh process, so that none inherits the memory or the caches of
 """
 
 import json
-import multiprocessing
 import os
 import sys
 import traceback
@@ -14,6 +13,7 @@ from contextlib import contextmanager, nullcontext
 import msgspec
 
 from bench.console.console import INTERRUPTED, StopRequest, describe_error, log, printable, record_signals
+from bench.environment.child_processes import kill_children
 from bench.environment.files import atomic_write
 from bench.environment.imports import uncollected_imports
 from bench.environment.rank_info import torchrun_env
@@ -67,9 +67,8 @@ def main() -> None:
             run_request(request, stop)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except SystemExit:  # after a signal; loader workers would finish their batches first
-        for child in multiprocessing.active_children():
-            child.kill()
+    except SystemExit:  # mostly after a signal; loader workers would finish their batches first
+        kill_children()
         raise
     except Exception as error:  # noqa: BLE001 - the parent and the terminal receive the error
         print(json.dumps({"error": describe_error(f"{type(error).__name__}: {error}")}))

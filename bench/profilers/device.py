@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -34,11 +34,11 @@ class Readings:
         missing = {name: reason for block in blocks for name, reason in block.not_measured.items()}
         return cls(means, missing, fmean(block.sampler_share for block in blocks))
 
-    def raise_to(self, other: "Readings", names: Iterable[str]) -> None:
-        """Take the larger of both blocks' figures of these names."""
-        for name in names:
-            if name in self.figures and name in other.figures:
-                self.figures[name] = max(self.figures[name], other.figures[name])
+    def take_if_larger(self, other: "Readings", names: Sequence[str]) -> None:
+        """Take the figures of these names from another block if their sum is larger there."""
+        theirs = {name: other.figures[name] for name in names if name in other.figures}
+        if sum(theirs.values()) > sum(self.figures.get(name, 0.0) for name in names):
+            self.figures |= theirs
 
     def add_means(self, values: Mapping[str, Sequence[float]], every_s: float) -> None:
         """Add the mean of each gauge's values, which were read every `every_s` seconds."""

@@ -31,7 +31,7 @@ class PeakMemory:
     On a CPU it is the peak of resident memory above that at construction (Linux only), without pages of mapped files:
     code that runs for the first time maps 12 MiB, or 24 where the page cache has huge pages. Freed memory is returned
     to the kernel first, because reused pages would not raise the peak. Use a new process: pages between live blocks
-    cannot be returned. On a GPU what is reserved, and the process's memory, are of all that the process holds.
+    cannot be returned. On a GPU, reserved and process memory are totals.
     """
 
     def __init__(self, device: torch.device) -> None:

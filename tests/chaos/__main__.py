@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import tyro
 
-from bench.__main__ import RaiseStopped
+from bench.__main__ import StopHandler
 from bench.console.console import INTERRUPTED, USAGE, Stopped, log
 from bench.old_names import upgrade_options
 from tests.chaos.harness import Chaos
@@ -14,7 +14,7 @@ from tests.chaos.harness import Chaos
 
 def main(arguments: Sequence[str]) -> int:
     """Break what the command line names; return the exit code."""
-    signal.signal(signal.SIGTERM, RaiseStopped())
+    signal.signal(signal.SIGTERM, StopHandler())
     try:
         return tyro.cli(Chaos, prog="python -m tests.chaos", args=upgrade_options("chaos", arguments)).run()
     except (ValueError, OSError) as error:

@@ -25,7 +25,7 @@ from bench.train.build import load_data
 from bench.train.loop import train
 from tests.data.shards import CAPTIONS, encoded, make_image, webdataset_members, write_shard, write_shards
 from tests.data.test_stream import CPU
-from tests.processes import PRELOAD, forkserver, have_ended, started, wait_until
+from tests.processes import LONGEST_SECONDS, PRELOAD, forkserver, have_ended, started, wait_until
 from tests.small import small
 
 
@@ -106,7 +106,8 @@ def test_workers_load_on_after_a_signal_to_all_processes_of_a_job(number: int, d
         target=check_loading_after_signal, args=(number, data, results)
     )
     fresh.start()
-    fresh.join()
+    fresh.join(LONGEST_SECONDS)
+    fresh.kill()
     assert fresh.exitcode == 0
 
 

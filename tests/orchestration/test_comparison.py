@@ -16,7 +16,6 @@ from bench.experiments import EXPERIMENTS
 from bench.measure.disturbance import find_disturbance
 from bench.orchestration.budgets import expected_speeds
 from bench.orchestration.comparison import Comparison
-from bench.orchestration.pace import MIN_IMAGES
 from bench.orchestration.requests import AnyRequest
 from bench.orchestration.runner import Job, Runner
 from bench.orchestration.scope import Scope, scopes
@@ -48,6 +47,13 @@ class RecordingRunner(Runner):
 def timed(experiment: Experiment, rate: float, round_: int) -> Record:
     """A run at so many images per second."""
     measured = speed(round=round_, window_seconds=(experiment.images_per_window / rate,))
+    return Record(comparison="c", experiment=experiment, circumstances=WHERE, measured=measured)
+
+
+def training_record(experiment: Experiment, budgets: dict[str, int]) -> Record:
+    """A training with a tower for each budget."""
+    branches = tuple(Branch(images=size, budgets=(name,), tower=f"{size}") for name, size in budgets.items())
+    measured = Training(trunk_losses=(), cooldown_losses=((),) * len(branches), branches=branches, seconds=1.0)
     return Record(comparison="c", experiment=experiment, circumstances=WHERE, measured=measured)
 
 
@@ -103,11 +109,9 @@ class Adding(Runner):
 @pytest.mark.parametrize("name", ["default", "full", "smoke"])
 @pytest.mark.parametrize("cores", [1, 2, 3])
 def test_estimated_duration_is_the_sum_of_the_jobs(name: str, cores: int, tmp_path: Path) -> None:
-    """The towers that trainings would have left are there; the slowest's of equal images is that of equal seconds.
+    """The speeds are as expected, and as many rounds are run, repeated ones included. All towers are there.
 
-    The speeds are as expected.
-
-    As many rounds are run as are expected, repeated ones included.
+    The slowest's tower of equal images is that of equal seconds.
     """
     scope, runner = scopes(2, on_gpu=False)[name], Adding(Progress(1.0))
     for one, (round_, rate) in product(PAIR, enumerate([1000.0] * 10)):
@@ -117,9 +121,10 @@ def test_estimated_duration_is_the_sum_of_the_jobs(name: str, cores: int, tmp_pa
     comparison.measure_memory()
     comparison.measure(Scope(name, scope.rounds + scope.repeats_disturbed * scope.rounds // 5))
     comparison.train(scope)
-    for seed in scope.seeds:
-        for branch in range(2 * (1 + scope.half_way + scope.equal_seconds) - scope.equal_seconds):
-            (tmp_path / f"c.tower.{branch}.seed{seed}.safetensors").touch()
+    for seed, (place, one) in product(scope.seeds, enumerate(PAIR)):
+        budgets = range(1 + scope.half_way + (scope.equal_seconds and place > 0))
+        record = training_record(replace(one, seed=seed), {str(images): images + 1 for images in budgets})
+        write_record(record, record_path(tmp_path, "c", "training", one.name, seed))
     comparison.score(scope)
     if scope.curves:
         comparison.score(dataclasses.replace(scope, tasks=(CURVE_TASK,)), scope.curves)
@@ -159,8 +164,10 @@ def test_disturbed_rounds_are_repeated_at_most_half_as_often_as_planned(
 
 def test_no_round_is_repeated_that_would_end_the_comparison_after_its_deadline(tmp_path: Path) -> None:
     runner = BusyMachine(tmp_path, quiet_from=20)
-    comparison = Comparison("c", tmp_path, PAIR, cores=2, on_gpu=False, runner=runner, deadline=time.monotonic())
-    comparison.measure(Scope("measure", 10, repeats_disturbed=True))
+    comparison = Comparison("c", tmp_path, PAIR, cores=2, on_gpu=False, runner=runner)
+    runner.progress.expect(comparison.expected_seconds(Scope("default", 10, repeats_disturbed=True)))
+    comparison.deadline = time.monotonic() + comparison.expected_seconds(Scope("default", 10)) + 2
+    comparison.measure(Scope("default", 10, repeats_disturbed=True))
     assert runner.rounds == 10
 
 
@@ -181,15 +188,40 @@ def test_trainings_are_shortened_where_the_comparison_would_end_after_its_deadli
     shortened, left = trained_until(tmp_path, 0.8 * seconds)
     assert 0.7 * seconds < left <= 0.8 * seconds
     (images,) = {one["equal images"] for one in shortened}
-    assert MIN_IMAGES < images < 80_000
-    assert {one["half of equal images"] for one in shortened} == {images // 2}
-    assert trained_until(tmp_path, 0.0)[0][0]["equal images"] >= MIN_IMAGES
+    assert 40_000 < images < 80_000
+    assert {one["half of equal images"] for one in shortened} <= {images // 2, images // 2 + 64}  # whole batches
+    assert trained_until(tmp_path, 0.0)[0][0]["equal images"] == 40_064  # 313 batches
 
-    branches = tuple(Branch(images=size, budgets=(name,), tower="t") for name, size in shortened[0].items())
-    measured = Training(trunk_losses=(), cooldown_losses=((),) * len(branches), branches=branches, seconds=1.0)
-    record = Record(comparison="c", experiment=PAIR[0], circumstances=WHERE, measured=measured)
-    write_record(record, record_path(tmp_path, "c", "training", PAIR[0].name))
+    write_record(training_record(PAIR[0], shortened[0]), record_path(tmp_path, "c", "training", PAIR[0].name))
     assert trained_until(tmp_path, math.inf)[0] == shortened
+
+
+@pytest.mark.parametrize(("missing", "rounds"), [(0, 10), (4, 8), (20, 5)])
+def test_fewer_rounds_are_run_where_shorter_trainings_do_not_end_a_comparison_in_time(
+    missing: int, rounds: int, tmp_path: Path
+) -> None:
+    """With the shortest trainings, the time of so many of the twelve expected rounds is missing."""
+    scope, runner = Scope("default", 10, repeats_disturbed=True), BusyMachine(tmp_path, quiet_from=0)
+    comparison = Comparison("c", tmp_path, PAIR, cores=2, on_gpu=False, runner=runner)
+    shortest = dataclasses.replace(comparison, experiments=[replace(one, images=40_000) for one in PAIR])
+    left = shortest.expected_seconds(scope) - missing * sum(map(comparison.pace.speed_seconds, PAIR))
+    runner.progress.expect(comparison.expected_seconds(scope))
+    comparison.deadline = time.monotonic() + left + 2
+    comparison.measure(scope)
+    assert runner.rounds == rounds
+
+
+def test_no_round_is_added_after_a_training(tmp_path: Path) -> None:
+    """Its budgets come from the rounds that there were."""
+    runner = BusyMachine(tmp_path, quiet_from=20)
+    comparison = Comparison("c", tmp_path, PAIR, cores=2, on_gpu=False, runner=runner)
+    comparison.measure(Scope("default", 7))
+    write_record(
+        training_record(PAIR[0], {"equal images": 80_000}), record_path(tmp_path, "c", "training", "clip-tiny")
+    )
+    runner.rounds = 0
+    comparison.measure(Scope("default", 10, repeats_disturbed=True))
+    assert runner.rounds == 7
 
 
 def test_each_round_runs_every_experiment_once_in_another_order(tmp_path: Path) -> None:

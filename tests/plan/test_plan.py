@@ -520,9 +520,9 @@ def test_validation_agrees_with_one_or_parallel_processes(measured: tuple[float,
 
 CHECKING = """
 import signal
-from bench.__main__ import RaiseStopped
+from bench.__main__ import StopHandler
 from bench.orchestration.plan_validation import _start_module
-signal.signal(signal.SIGTERM, RaiseStopped())
+signal.signal(signal.SIGTERM, StopHandler())
 with _start_module(["bench.plan.link_speed", "1000"], [CORE, CORE]) as child:
     child.wait()
 """
