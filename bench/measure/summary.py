@@ -38,7 +38,7 @@ class Throughput:
 
     experiment: str
     rounds: dict[int, float]  # images per second by round, of all rounds
-    runs: tuple[float, ...]  # images per second of undisturbed rounds; of all where too many are disturbed, or all of its own
+    runs: tuple[float, ...]  # images per second of undisturbed rounds; of all where there are too few
     images_per_second: float  # the median of the runs
     interval: Interval | None  # of the geometric mean of the runs; None under two runs
     ratio: Ratio | None  # of images per second to the base; None for the base itself
