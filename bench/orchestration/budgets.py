@@ -24,18 +24,24 @@ def set_images(experiment: Experiment, images: int) -> Experiment:
 
 
 def image_budgets(
-    experiment: Experiment, speeds: Mapping[str, float], *, half_way: bool = False, processes: int = 1
+    experiment: Experiment,
+    speeds: Mapping[str, float],
+    *,
+    images: int | None = None,
+    half_way: bool = False,
+    processes: int = 1,
 ) -> dict[str, int]:
-    """Return an experiment's budgets in images, in whole batches of all processes.
+    """Return an experiment's budgets in images (by default its own), in whole batches of all processes.
 
     The device seconds are those that the slowest experiment needs for the equal images, so that every other one trains
     on as many images or more. Without speeds there is only the budget of equal images.
     """
-    budgets: dict[str, float] = {EQUAL_IMAGES: experiment.images}
+    images = experiment.images if images is None else images
+    budgets: dict[str, float] = {EQUAL_IMAGES: images}
     if half_way:
-        budgets[HALF_WAY] = experiment.images / 2
+        budgets[HALF_WAY] = images / 2
     if experiment.name in speeds:
-        budgets[EQUAL_SECONDS] = experiment.images * speeds[experiment.name] / min(speeds.values())
+        budgets[EQUAL_SECONDS] = images * speeds[experiment.name] / min(speeds.values())
     steps = {name: max(1, nearest_step_count(experiment, round(size / processes))) for name, size in budgets.items()}
     return {name: images_before(experiment, many) * processes for name, many in steps.items()}
 

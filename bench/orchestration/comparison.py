@@ -93,7 +93,7 @@ class Comparison:
                 progress.expect(-seconds)
             total = min(total, expected)
         progress.expect(seconds * (round_ - expected))
-        if total < scope.rounds:
+        if repeats and total < scope.rounds:
             log(f"to end in time: {total} rounds in place of {scope.rounds}")
 
     def _is_late(self, saved_seconds: float = 0.0) -> bool:
@@ -251,8 +251,7 @@ class Comparison:
         jobs, processes = [], torchrun_env().world_size
         num_parallel = min(self.max_parallel, len(scope.seeds) * len(self.experiments))
         for seed, experiment in product(scope.seeds, self.experiments):
-            trained = experiment if images is None else replace(experiment, images=images)
-            budgets = image_budgets(trained, speeds, half_way=scope.half_way, processes=processes)
+            budgets = image_budgets(experiment, speeds, images=images, half_way=scope.half_way, processes=processes)
             seconds = self.pace.training_seconds(experiment, budgets, num_parallel)
             label = f"training of {experiment.name}, seed {seed}, {max(budgets.values()):,} images"
             fields = {"budgets": budgets, "checkpoint_config": checkpoint_config}
