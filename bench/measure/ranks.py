@@ -1,13 +1,13 @@
 """What every rank of a distributed run measured: the spread over the ranks, and a slow rank. No torch here."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from bench.config import Experiment
 from bench.console.tables import Table
 from bench.measure.throughput import Run, timed_runs
-from bench.record import OTHERS_BUSY, OWN_BUSY, PHASE_FIGURE, Memory, Record, Speed
+from bench.record import PHASE_FIGURE, Memory, Record, Speed
 from bench.statistics import find_slow_rank
 
 # Phases in which a rank of `ddp` waits for no other. Sharded weights are gathered in the forward, too.
@@ -109,15 +109,3 @@ def _own_work(experiment: Experiment, speed: Speed) -> tuple[float, ...]:
 def _spread(figure: str, values: Sequence[float]) -> RankSpread:
     least, most = min(values), max(values)
     return RankSpread(figure, least, values.index(least), median(values), most, values.index(most))
-
-
-def others_busy(ranks: Sequence[tuple[str, Mapping[str, float]]]) -> float:
-    """Return the CPU time that processes of no rank took, in percent of the host where they took most.
-
-    `ranks` has the host and the figures of every rank. To a rank, the other ranks of its host are among the others.
-    """
-    found = []
-    for host in dict.fromkeys(host for host, _ in ranks):
-        first, *rest = (figures for other_host, figures in ranks if other_host == host)
-        found.append(first[OTHERS_BUSY] - sum(figures[OWN_BUSY] for figures in rest))
-    return max(0.0, *found)

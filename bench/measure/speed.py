@@ -17,10 +17,9 @@ from bench.environment.gpu_specs import datasheet_peak
 from bench.environment.machine import resolve_auto
 from bench.environment.slots import is_interleaved, yield_slot
 from bench.measure.costs import count_flops
-from bench.measure.ranks import others_busy
 from bench.profilers.clock import clock, forward_clocks
 from bench.profilers.counters import count_graphs
-from bench.profilers.device import Readings, cpu_busy_spans, open_reader, sampled
+from bench.profilers.device import Readings, cpu_busy_spans, open_reader, others_busy, sampled
 from bench.profilers.nvml import VOIDING_SLOWDOWNS, DeviceReader
 from bench.record import HOST_BUSY, OTHERS_BUSY, PHASE_FIGURE, WAIT_FIGURE, Flops, Speed
 from bench.train.build import (

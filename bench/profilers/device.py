@@ -136,3 +136,15 @@ def cpu_busy_spans() -> dict[str, Span]:
     if hasattr(psutil.cpu_times(), "steal"):
         spans[HOST_BUSY] = counter_rate(lambda: float(psutil.cpu_times().steal), 100 / cores)
     return spans
+
+
+def others_busy(ranks: Sequence[tuple[str, Mapping[str, float]]]) -> float:
+    """Return the CPU time that processes of no rank took, in percent of the host where they took most.
+
+    `ranks` has the host and the figures of every rank. To a rank, the other ranks of its host are among the others.
+    """
+    found = []
+    for host in dict.fromkeys(host for host, _ in ranks):
+        first, *rest = (figures for other_host, figures in ranks if other_host == host)
+        found.append(first[OTHERS_BUSY] - sum(figures[OWN_BUSY] for figures in rest))
+    return max(0.0, *found)

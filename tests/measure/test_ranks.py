@@ -12,8 +12,9 @@ import torch
 import bench.measure.speed as speed_module
 from bench.environment.rank_info import MIXED_MACHINES
 from bench.measure.memory import measure_memory
-from bench.measure.ranks import PEAK_MEMORY, find_slow_ranks, others_busy, rank_table, spreads_over_ranks
+from bench.measure.ranks import PEAK_MEMORY, find_slow_ranks, rank_table, spreads_over_ranks
 from bench.measure.speed import measure_speed
+from bench.profilers.device import others_busy
 from bench.record import OTHERS_BUSY, OWN_BUSY, WAIT_FIGURE, Memory, Record, Speed
 from bench.statistics import RUNS_FOR_SLOW_RANK, find_slow_rank
 from bench.train.build import build_train_state
