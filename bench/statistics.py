@@ -263,9 +263,8 @@ def find_disturbed_rounds(windows: Mapping[str, Windows], busy_percent: Mapping[
     `windows` are by experiment; `busy_percent` has every round, None without a reading. A round is disturbed where
     others used 5 % of the machine's CPU time, or, from five rounds on, where more than a fifth of its windows are slow:
     by a factor of 1.2 and by four robust deviations of a run's windows under the ninth decile of the experiment's
-    windows in all rounds.
-    Whether a round is left out depends on how slow all its runs were together, not on which was slower, so that leaving
-    it out favours no experiment.
+    windows in all rounds. Whether a round is left out depends on how slow all its runs were together, not on which was
+    slower, so that leaving it out favours no experiment.
     """
     read = {round_: percent for round_, percent in busy_percent.items() if percent is not None}
     busy = {round_: percent for round_, percent in read.items() if percent >= DISTURBING_PERCENT}

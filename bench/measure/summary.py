@@ -74,7 +74,10 @@ def throughputs_of(records: Sequence[Record], names: Collection[str], base: str 
     disturbance = find_disturbance(records, names)
     peak = device_peak(speed for runs in timed.values() for _, speed in runs)
     figures = {name: [run_figures(one, speed, peak) for one, speed in runs] for name, runs in timed.items()}
-    kept = {name: _undisturbed(rows, disturbance) for name, rows in figures.items()}
+    kept = {
+        name: [*disturbance.undisturbed({int(row["round"]): row for row in rows}).values()]
+        for name, rows in figures.items()
+    }
     medians = {name: _medians(rows) for name, rows in kept.items()}
     step_ratios, forward_backward_ratios = (
         _ratios(figures, base, column, disturbance, windows)
@@ -97,11 +100,6 @@ def throughputs_of(records: Sequence[Record], names: Collection[str], base: str 
         )
         for name, runs in timed.items()
     ]
-
-
-def _undisturbed(rows: Sequence[dict[str, float]], disturbance: Disturbance) -> Sequence[dict[str, float]]:
-    """Return the runs of undisturbed rounds; all runs of an experiment that has none of them."""
-    return [row for row in rows if row["round"] not in disturbance.excluded_rounds] or rows
 
 
 def device_peak(speeds: Iterable[Speed]) -> float:

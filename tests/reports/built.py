@@ -16,4 +16,6 @@ def frameworks_imported(results: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", CODE, str(results)], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    return done.stderr.splitlines()[-1]  # after the sentence on the disturbance of the machine
+    disturbance, frameworks = done.stderr.splitlines()
+    assert disturbance.startswith("The machine was undisturbed in ")
+    return frameworks
