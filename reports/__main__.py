@@ -15,6 +15,7 @@ from bench.console.console import (
     DISAGREEMENT,
     FAILED_CASE,
     OK,
+    PROGRAM,
     USAGE,
     describe_error,
     exit_on_broken_pipe,
@@ -62,7 +63,7 @@ class ComparisonPage:
         found, files = comparisons(self.results), record_files(self.results)
         if not found:
             _log_damaged(read_intact_files(files, read_record)[1])
-            raise ValueError(f"{self.results} holds no records; run `python -m bench` first, which writes them")
+            raise ValueError(f"{self.results} holds no records; run `{PROGRAM}` first, which writes them")
         name = found[-1] if self.comparison is None else self.comparison
         choose(name, dict.fromkeys(found), f"comparison in {self.results}")
         others = [other for other in reversed(found) if other != name]
@@ -87,7 +88,7 @@ class PlanPage:
     """Write the page of a plan and print its path."""
 
     plan: Positional[Path]
-    """Document of `python -m bench plan --json`."""
+    """Document that `plan --json` wrote."""
     out: Path | None = None
     """Path of the page; default that of the plan with the suffix .html."""
 

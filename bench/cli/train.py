@@ -25,7 +25,7 @@ from bench.console.console import INTERRUPTED, OK, Stopped
 from bench.data.shards.shards import find_shards
 from bench.environment.circumstances import current_commit
 from bench.environment.files import make_folders, plain_name
-from bench.environment.rank_info import launcher_words, restart_count, torchrun_env
+from bench.environment.rank_info import program_words, restart_count, torchrun_env
 from bench.labels.vocabulary import MIN_COUNT, SUBWORD, vocabulary_field
 from bench.old_names import upgrade_typed_task
 from bench.orchestration.budgets import set_images
@@ -168,7 +168,7 @@ class Train:
     @property
     def _command(self) -> str:
         """The given command line with --resume."""
-        words = [*launcher_words(psutil.Process(os.getppid()).cmdline()), "-m", "bench", "train", self.name]
+        words = [*program_words(psutil.Process(os.getppid()).cmdline()), "train", self.name]
         for name in ("images", "data", "vocabulary", "labels", "min_count", "out", "json"):
             words += [] if (value := getattr(self, name)) is None else [f"--{name.replace('_', '-')}", str(value)]
         words += ["--count-vocabulary"] if self.count_vocabulary else []
