@@ -77,7 +77,7 @@ def set_pooling(trunk: nn.Module, name: str, pooling: Pooling) -> None:
         kind = type(getattr(vit, "trunk", vit)).__name__  # open_clip wraps timm models
         raise ValueError(
             f"pooling={pooling} is for a VisionTransformer of open_clip or timm, or an Eva of timm, with a class token "
-            f"and a norm before the pooling; the tower {name!r} is a {kind} without: choose another, or set pooling=own"
+            f"and a norm before the pooling, which tower {name!r} ({kind}) is not: choose another, or set pooling=own"
         )
 
 

@@ -152,19 +152,20 @@ LAYOUTS = {
         {f"{name[-3:]}/{name}": content for name, content in sorted(twelve().items(), key=lambda one: one[0][-3:])},
         "12 images and captions of equal names lie in different folders",
     ),
-    "names with dots": (twelve("{}.front.view"), r"12 images have a name with several dots, of which the key ends"),
+    "names with dots": (twelve("{}.front.view"), r"12 names have several dots, of which the key ends"),
     "names with one beginning": (
         twelve("IMG.{}.1200x800"),
-        r"\(no image: 1\); 12 images have a name with several dots, .*: replace the others",
+        r"\(no image: 1\); 12 names have several dots, .*: replace the others",
     ),
     "a merged sample among others": (
         twelve() | twelve("IMG.{}.1200x800"),
-        r"12 images have a name with several dots, .*list the keys to use: --set subset=FILE.csv",
+        r"12 names have several dots, .*list the keys to use: --set subset=FILE.csv",
     ),
     "a pair within a pair": (
         {name: content for n in range(12) for name, content in (members(f"{n}") | members(f"{n}.b")).items()},
-        "12 images have a name with several dots",
+        "12 names have several dots",
     ),
+    "captions with dots": (twelve(caption="en.txt"), r"\(no caption: 12\); 12 names have several dots"),
     "unread images": (
         twelve(image="tif") | members("a", image="avif"),
         r"\(no image: 13\); their members are 13 \.txt, 12 \.tif and 1 \.avif; images are read from \.jpg, ",
@@ -202,7 +203,7 @@ def test_further_views_of_a_sample_are_no_lost_samples(tmp_path: Path) -> None:
 def test_few_lost_samples_are_noted(tmp_path: Path) -> None:
     path = write_shard(tmp_path / "0.tar", twelve() | members("a.front"))
     notes = open_experiment_shards(small("clip", data=str(path)), tmp_path / "cache").notes()
-    assert any("1 images have a name with several dots" in note for note in notes)
+    assert any("1 names have several dots" in note for note in notes)
 
 
 @pytest.mark.parametrize("experiment", [small("distill"), small("clip", text_features="stored")])

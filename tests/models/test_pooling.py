@@ -207,7 +207,7 @@ def test_activation_checkpointing_keeps_the_gradients_of_pooled_patches(method: 
     ],
 )
 def test_tower_without_a_class_token_to_replace_is_refused(name: str, pooling: Any) -> None:
-    text = f"pooling={pooling} is for .* class token .*; the tower '{name}' is a .* without: choose .*pooling=own"
+    text = f"pooling={pooling} is for .* class token .*, which tower '{name}' .* is not: .*pooling=own"
     with pytest.raises(ValueError, match=text), torch.device("meta"):
         build_image_tower(name, 224, 0, pooling=pooling)
 

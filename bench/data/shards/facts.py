@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from bench.data.captions.batches import MAX_CAPTION_BYTES, NULL, TOO_LONG, advise_on_column
 from bench.data.captions.files import UNREADABLE, SampleCaptionReader, digest_file_samples
-from bench.data.shards.layout import LayoutCheck
+from bench.data.shards.layout import KEPT_SUFFIXES, LayoutCheck
 from bench.data.shards.tar_samples import iterate_samples
 from bench.environment.files import MAX_BYTES, atomic_write, decode_json, prefix_errors, read_limited
 
@@ -118,7 +118,7 @@ def write_index(shard: Path, path: Path, kind: MemberKind = IMAGES) -> None:
         skipped=dict(sorted(skipped.items())),
         empty_captions=empty,
         layout=layout.counts,
-        suffixes=dict(layout.suffixes),
+        suffixes=dict(layout.suffixes.most_common(KEPT_SUFFIXES)),
     )
     table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata({METADATA_KEY: msgspec.json.encode(contents)})
     with atomic_write(path) as temporary, pa.ipc.new_file(temporary, table.schema) as writer:

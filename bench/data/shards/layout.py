@@ -8,10 +8,10 @@ APART, FOLDERS, DOTTED = "apart", "in different folders", "dotted"  # arrangemen
 ADVICE = {
     APART: "{} keys have an image and a caption that are not adjacent: write the shards with tar --sort=name",
     FOLDERS: "{} images and captions of equal names lie in different folders of the archive: put them into one folder",
-    DOTTED: "{} images have a name with several dots, of which the key ends at the first (a.front.view.jpg has the key "
-    "a): replace the others, as in a_front_view.jpg",
+    DOTTED: "{} names have several dots, of which the key ends at the first (a.front.view.jpg has the key a): replace "
+    "the others, as in a_front_view.jpg",
 }
-MAX_SUFFIX_LENGTH, MAX_SUFFIXES = 8, 4  # characters of a suffix in a message; suffixes in it
+MAX_SUFFIX_LENGTH, MAX_SUFFIXES, KEPT_SUFFIXES = 8, 4, 100  # characters of a suffix; suffixes in a message, of a shard
 
 
 class LayoutCheck:
@@ -25,9 +25,15 @@ class LayoutCheck:
     def add(self, key: str, members: Iterable[str], *, is_complete: bool) -> None:
         """Add a sample by its key and the suffixes of its members."""
         split = [suffix.rpartition(".") for suffix in members]
-        images, captions = ({stem for stem, _, last in split if last in of} for of in self._kinds)
-        inner = images - {""}  # beside a complete pair an image alone is one more view, with a caption another sample
-        self._dotted += len(inner if "" not in images else inner & captions)
+        images = {stem for stem, _, last in split if last in self._image_suffixes}
+        captions = {stem for stem, _, last in split if last in CAPTION_SUFFIXES}
+        if "" not in images:
+            lost = images
+        elif is_complete:
+            lost = images & captions - {""}  # an image alone is one more view, with a caption another sample
+        else:
+            lost = captions - {""}
+        self._dotted += len(lost)
         if is_complete:
             return
         self.suffixes.update(last[:MAX_SUFFIX_LENGTH] for _, _, last in split)
@@ -41,10 +47,6 @@ class LayoutCheck:
         apart = len(self._images & self._captions)
         counts = {APART: apart, FOLDERS: 0 if apart else len(names[0] & names[1]), DOTTED: self._dotted}
         return {name: count for name, count in counts.items() if count}
-
-    @property
-    def _kinds(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        return self._image_suffixes, CAPTION_SUFFIXES
 
 
 def advise(counts: Counter[str]) -> list[str]:

@@ -165,8 +165,9 @@ def _open_usable_shards(experiment: Experiment, cache_folder: Path, kind: Member
             f"{MAX_UNUSABLE_FRACTION:.0%} {shards.explain_skipped()}; repair the shards, or list the keys to use: "
             "--set subset=FILE.csv"
         )
-    if sum(each.layout.get(DOTTED, 0) for each in shards.contents) > tolerated:
-        raise ValueError(f"{shards.data}: {shards.layout[-1]}; or list the keys to use: --set subset=FILE.csv")
+    if (lost := sum(each.layout.get(DOTTED, 0) for each in shards.contents)) > tolerated:
+        (advice,) = advise(Counter({DOTTED: lost}))
+        raise ValueError(f"{shards.data}: {advice}; or list the keys to use: --set subset=FILE.csv")
     return shards
 
 
