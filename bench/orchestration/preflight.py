@@ -222,9 +222,10 @@ def begin_comparison(results: Path, purpose: str) -> str:
     """
     results.mkdir(parents=True, exist_ok=True)
     start = datetime.now(UTC)
-    for earlier in results.glob(".*.begun"):
+    for earlier in results.glob(f".{'[0-9]' * 8}T{'[0-9]' * 6}-*.begun"):
         if earlier.name < f".{start - timedelta(hours=1):%Y%m%dT%H%M%S}":
-            earlier.unlink(missing_ok=True)
+            with suppress(OSError):
+                earlier.unlink()
     while True:
         name = f"{start:%Y%m%dT%H%M%S}-{purpose}"
         with suppress(FileExistsError):

@@ -37,6 +37,13 @@ def test_reserved_names_of_the_past_are_forgotten(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {f".{first}.begun", f".{second}.begun"}
 
 
+def test_stray_entry_is_never_taken_for_a_reserved_name(tmp_path: Path) -> None:
+    (tmp_path / ".1.begun").touch()
+    (tmp_path / ".20260101T000000-smoke.begun").mkdir()
+    begin_comparison(tmp_path, "smoke")
+    assert len([*tmp_path.iterdir()]) == 3
+
+
 @pytest.mark.parametrize(
     ("experiment", "setting", "text"),
     [
