@@ -9,6 +9,7 @@ from bench.config import choose
 from bench.console.console import OK, PROGRAM, USAGE, describe_error, log, require_utf8
 from bench.console.options import parse_options
 from bench.environment.rank_info import torchrun_env
+from bench.environment.variables import require_valid_variables
 from bench.old_names import upgrade_options, upgrade_verb
 from bench.orchestration.runner import follow_rank0
 from bench.orchestration.torchrun import connect_coordinator
@@ -20,6 +21,7 @@ def dispatch(arguments: Sequence[str]) -> int:
     Under torchrun only rank 0 runs the verb; the other ranks follow it.
     """
     try:
+        require_valid_variables()
         coordinator = connect_coordinator()
         if coordinator is None:
             return _run_verb(arguments)

@@ -1,5 +1,6 @@
 """Checks before a comparison begins or is resumed."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -10,6 +11,7 @@ from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 
+import pyarrow as pa
 import pynvml
 from msgspec.structs import replace
 
@@ -20,7 +22,7 @@ from bench.console.progress import Progress
 from bench.data.caption_lengths import WEB, read_texts
 from bench.data.manifest import CACHE, PARTS, cache_path, pack_cache, verify_pack
 from bench.data.shards.shards import Shards, find_shards, open_experiment_shards, open_samples
-from bench.data.subset import is_key_file, listed_keys, subset_rows
+from bench.data.subset import is_key_file, listed_keys, require_subset
 from bench.environment.circumstances import CHECKOUT, current_commit
 from bench.environment.cores import available_cores
 from bench.environment.files import atomic_write
@@ -38,6 +40,7 @@ from bench.orchestration.torchrun import connect_coordinator
 from bench.record import Failure, comparisons
 from bench.settings import with_batch_size
 from bench.towers.patches import require_whole_patches
+from bench.towers.provenance import read_metadata
 
 # Fields of the model and its targets, which libraries and files may refuse.
 MODEL_FIELDS = (
@@ -114,12 +117,15 @@ def open_data(results: Path, experiments: Sequence[Experiment]) -> list[Shards]:
     Raises ValueError or OSError for data that every run would refuse.
     """
     by_data = {(one.data, one.embedding_channels is None): one for one in experiments}
-    if (PACK_DATA, True) in by_data:
+    if packed := by_data.pop((PACK_DATA, True), None):
         _decode_pack(pack_cache())
+        if packed.subset is not None:
+            require_subset(packed.subset, _read_pack_keys())
     found = []
-    for experiment in (one for one in by_data.values() if one.data != PACK_DATA):
+    for experiment in by_data.values():
         found.append(open_experiment_shards(experiment, results / CACHE))
-        subset_rows(experiment, open_samples(found[-1]).keys)
+        if experiment.subset is not None:
+            require_subset(experiment.subset, open_samples(found[-1]).keys)
     return found
 
 
@@ -183,6 +189,12 @@ def _decode_pack(cache: Path) -> None:
             reason = (done.stderr.splitlines() or [f"its process ended with exit code {done.returncode}"])[-1]
             remedy = "name a folder for caches with room for 1 GB in XDG_CACHE_HOME"
             raise OSError(f"the pack's images cannot be decoded into {cache}: {reason}; {remedy}")
+
+
+def _read_pack_keys() -> pa.ChunkedArray:
+    """Return the keys of the decoded pack's samples."""
+    texts = json.loads(read_metadata(cache_path("pretrain", pack_cache()))["texts"])
+    return pa.chunked_array([pa.array(texts["keys"], pa.large_string())])
 
 
 def require_writable(results: Path) -> None:
