@@ -29,6 +29,10 @@ class Stopped(KeyboardInterrupt):
         self.code = code
 
 
+class UserError(ValueError):
+    """An error whose message says what a person can do about it, so that a run prints no stack."""
+
+
 class StopRequest:
     """Records signals to end, the end of the parent process and that of the job's time.
 

@@ -41,6 +41,7 @@ from bench.record import Failure, comparisons
 from bench.settings import with_batch_size
 from bench.towers.patches import require_whole_patches
 from bench.towers.provenance import read_metadata
+from bench.train.shared_memory import require_shared_memory
 
 # Fields of the model and its targets, which libraries and files may refuse.
 MODEL_FIELDS = (
@@ -126,6 +127,8 @@ def open_data(results: Path, experiments: Sequence[Experiment]) -> list[Shards]:
         found.append(open_experiment_shards(experiment, results / CACHE))
         if experiment.subset is not None:
             require_subset(experiment.subset, open_samples(found[-1]).keys)
+        if experiment.workers != "auto":
+            require_shared_memory(experiment, experiment.workers, torchrun_env().local_world_size)
     return found
 
 

@@ -12,6 +12,7 @@ from functools import lru_cache, partial
 from itertools import count
 from multiprocessing import forkserver, popen_forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.queues import Queue
 from typing import Any, Generic, TypeVar, cast
 
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from bench.config import CONTRASTIVE, Experiment
-from bench.console.console import EXIT_CODE_BY_SIGNAL
+from bench.console.console import EXIT_CODE_BY_SIGNAL, UserError
 from bench.data.decoding import UnusableImageError, decode_embedding_grid, decode_for_crop, decode_image
 from bench.data.order import SampleOrder
 from bench.data.shards.shards import MIN_TOLERATED, Shards, format_counts, open_samples
@@ -38,6 +39,7 @@ ImageOrGrid = UInt8[Tensor, "3 side side"] | Float[Tensor, "channels side side"]
 SAMPLED_CAPTIONS = 4096  # of the shards, whose lengths decide how many rows packed captions need
 MAX_REPLACEMENTS = 32  # of one image, one after the other
 MAX_UNUSABLE_FRACTION = 0.01  # of the decoded images
+FEWER_WORKERS = "use fewer workers (--set workers=N) or none (--set workers=0), or give the container more memory"
 NO_WORKERS = LoaderWorkers(0, "the training process loads")
 FORKSERVER_PRELOAD = ["bench.data.shards.worker_imports"]  # modules that the process imports from which workers fork
 
@@ -225,11 +227,29 @@ class PrefetchingLoader(Generic[T]):
         self._batches: Iterator[LoadedBatch[T] | Exception] = iter(())
 
     def __getitem__(self, k: int) -> LoadedBatch[T] | Exception:
+        """Return batch k, or the error of its worker that a person can mend."""
         if k != self._numbers.next:
             self._numbers.next = k
             self._batches = iter(self._loader)
         self._numbers.next = k + 1
-        return next(self._batches)
+        try:
+            return next(self._batches)
+        except (RuntimeError, OSError, EOFError) as error:  # the last two: it has ended while it handed a batch over
+            if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
+                raise
+            reason = f"a loader worker was killed, perhaps because memory ran out ({error})"
+            return UserError(f"{reason}: {FEWER_WORKERS}")
+
+
+class _BatchQueue(Queue):  # type: ignore[type-arg]
+    """The queue from a worker. In place of a batch that it cannot hand over, it hands over the error.
+
+    Python would print the error in the worker and lose the batch, and the training would wait for it.
+    """
+
+    def _on_queue_feeder_error(self, error: Exception, item: tuple[int, object]) -> None:
+        number, _ = item
+        self.put((number, UserError(f"a loader worker cannot hand over a batch ({error}): {FEWER_WORKERS}")))
 
 
 class _WorkerPopen(popen_forkserver.Popen):
@@ -251,6 +271,10 @@ class _WorkerContext(ForkServerContext):
     """
 
     Process = _Worker
+
+    def Queue(self, maxsize: int = 0) -> _BatchQueue:  # noqa: N802 - as it is named in multiprocessing
+        """Return a queue."""
+        return _BatchQueue(maxsize, ctx=self.get_context())
 
 
 def _worker_context(targets: MakeTargets[Any]) -> _WorkerContext:
