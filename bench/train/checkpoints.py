@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 from uuid import uuid4
@@ -212,11 +212,17 @@ def _step_and_name(path: Path) -> tuple[int, int]:
 
 
 def _is_own(path: Path) -> bool:
-    """Return whether a folder holds files of a checkpoint and nothing else, so that it may be removed."""
+    """Return whether a folder is a checkpoint of the step in its name and nothing else, so that it may be removed.
+
+    What is damaged may be of any step.
+    """
     try:
         found = {file.name for file in path.iterdir()}
     except OSError:  # it is no folder, or cannot be read
         return False
+    with suppress(ValueError, OSError):
+        if read_metadata(path).steps_taken != _step_and_name(path)[0]:
+            return False
     return bool(found) and found <= {*FILES} and not path.is_symlink()
 
 

@@ -213,6 +213,11 @@ def copy(path: Path) -> None:
     file(path / "notes.txt")
 
 
+def plain_copy(path: Path) -> None:
+    """Copy a checkpoint of another step than those that are saved."""
+    shutil.copytree(written(path.parent.parent / "elsewhere", 7), path)
+
+
 def dangling(path: Path) -> None:
     path.symlink_to(path.parent / "nowhere")
 
@@ -231,7 +236,7 @@ STRAY = (
 )
 
 
-@pytest.mark.parametrize("make", [file, link, copy, dangling, Path.mkdir])
+@pytest.mark.parametrize("make", [file, link, copy, plain_copy, dangling, Path.mkdir])
 def test_stray_entry_is_never_touched_and_never_prevents_a_save(make: Callable[[Path], None], tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     folder.mkdir()
@@ -247,7 +252,7 @@ def test_stray_entry_is_never_touched_and_never_prevents_a_save(make: Callable[[
     assert {*folder.iterdir()} == {*strays, *own}
 
 
-@pytest.mark.parametrize("make", [file, copy, dangling])
+@pytest.mark.parametrize("make", [file, copy, plain_copy, dangling])
 def test_checkpoint_whose_name_is_taken_is_the_newest_of_its_step(make: Callable[[Path], None], tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     folder.mkdir()
