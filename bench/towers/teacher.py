@@ -24,6 +24,7 @@ from bench.environment.files import atomic_write, decode_json, prefix_errors
 from bench.environment.seeds import TEACHER, seed_for
 from bench.towers.provenance import read_metadata
 from bench.towers.tower_from import load_trained_tower
+from models.checkpoint import require_finite
 from models.image_tower import ImageTower, build_image_tower
 
 SUFFIX = ".safetensors"
@@ -66,6 +67,7 @@ def write_teacher_features(experiment: Experiment, device: torch.device, results
     total = len(rows) if is_pack else open_samples(open_shards(experiment.data, results / CACHE)).total
     features = torch.zeros(total, teacher.width)
     features[torch.tensor(rows)] = torch.cat(found)
+    require_finite(features, f"features of the teacher {experiment.teacher}")
     digest = files_digest(find_shards(experiment.data))
     facts = FeatureFacts(teacher=experiment.teacher, data=experiment.data, digest=digest)
     with atomic_write(path) as temporary:
@@ -76,7 +78,7 @@ def write_teacher_features(experiment: Experiment, device: torch.device, results
 def stored_features(experiment: Experiment) -> Float[Tensor, "samples dim"] | None:
     """Return the stored features if the experiment's teacher is such a file, or None.
 
-    ValueError for features of other data.
+    ValueError for features of other data, or that are not finite.
     """
     path = Path(experiment.teacher)
     is_file = experiment.teacher.endswith(SUFFIX) and path.is_file()
@@ -86,7 +88,10 @@ def stored_features(experiment: Experiment) -> Float[Tensor, "samples dim"] | No
         facts = decode_json(metadata, FeatureFacts)
     if facts.digest != files_digest(find_shards(experiment.data)):
         raise ValueError(f"{path} holds features of data={facts.data}, which is not this data={experiment.data}")
-    features: Tensor = load_file(path)["features"]
+    features = load_file(path).get("features", torch.empty(0))
+    if features.ndim != 2:  # noqa: PLR2004 - a matrix
+        raise ValueError(f"{path} holds no matrix of features")
+    require_finite(features, f"features in {path}")
     return features
 
 
