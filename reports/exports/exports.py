@@ -8,6 +8,7 @@ from statistics import fmean, median, stdev
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from bench.history.observations import BenchmarkId, Observation
 from bench.statistics import mean_interval
@@ -15,6 +16,10 @@ from reports.history.series import Series, build_history, figures_frame
 from reports.render.formats import pluralize
 
 Format = Literal["pytest-benchmark", "github-action-bigger", "github-action-smaller", "bencher", "csv", "parquet"]
+FORMULA_STARTS = (
+    *"=+-@\t\r\n",
+    *"\uff1d\uff0b\uff0d\uff20",
+)  # of a cell that a spreadsheet computes, full-width characters included
 LONGEST_BENCHMARK, LONGEST_MEASURE = 1024, 64  # characters of a name that Bencher accepts
 
 
@@ -146,6 +151,18 @@ def _unique_names(lines: Sequence[Series]) -> dict[BenchmarkId, str]:
     return {one: f"{one.name} ({one.settings})" if counts[one.name] > 1 else one.name for one in subjects}
 
 
+def _encode_csv(frame: pd.DataFrame) -> bytes:
+    """Write a table; a text that a spreadsheet would compute begins with an apostrophe, and numbers are unchanged.
+
+    Source: OWASP, "CSV Injection".
+    """
+
+    def defuse(cell: object) -> object:
+        return f"'{cell}" if isinstance(cell, str) and cell.lstrip(" ").startswith(FORMULA_STARTS) else cell
+
+    return frame.map(defuse).to_csv(index=False, lineterminator="\n").encode()
+
+
 def _encode_json(content: object) -> bytes:
     return json.dumps(content, indent=1, allow_nan=False).encode()
 
@@ -155,6 +172,6 @@ WRITERS: dict[Format, Callable[[Sequence[Observation]], bytes]] = {
     "github-action-bigger": lambda figures: _write_github_action(figures, bigger=True),
     "github-action-smaller": lambda figures: _write_github_action(figures, bigger=False),
     "bencher": _write_bencher,
-    "csv": lambda figures: figures_frame(build_history(figures)).to_csv(index=False, lineterminator="\n").encode(),
+    "csv": lambda figures: _encode_csv(figures_frame(build_history(figures))),
     "parquet": lambda figures: figures_frame(build_history(figures)).to_parquet(index=False),
 }

@@ -1,5 +1,6 @@
 """Exports, each read by its consumer's own reader or held against its schema."""
 
+import csv
 import io
 import json
 import random
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -111,6 +113,22 @@ def test_pandas_reads_every_figure_of_every_commit(results: Path, form: Format) 
     assert set(frame["unit"].dropna()) - {""} == {"s", "B"}
     figures = read_observations([results])
     assert sorted(frame["value"]) == sorted(figure.value for figure in figures)
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", " =", "\uff1d"])
+def test_no_cell_of_a_csv_is_a_formula_and_numbers_are_unchanged(results: Path, start: str) -> None:
+    text = f'{start}HYPERLINK("http://127.0.0.1";"a")'
+    figures = [
+        replace(one, benchmark=replace(one.benchmark, name=text, settings=text), machine=text, value=-one.value)
+        for one in read_observations([results])
+    ]
+    content = io.StringIO(export_figures(figures, "csv").decode(), newline="")
+    rows = list(csv.DictReader(content))
+    assert rows
+    for row in rows:
+        assert [row[column] for column in ("name", "settings", "machine")] == [f"'{text}"] * 3
+        assert float(row["value"]) < 0
+        assert not row["value"].startswith("'")
 
 
 def test_unsupported_export_is_refused_with_the_reason(results: Path, tmp_path: Path, make: Make) -> None:
