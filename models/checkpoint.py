@@ -8,7 +8,7 @@ import re
 import sys
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -79,7 +79,8 @@ def require_finite(values: Tensor, what: str) -> None:
 
 
 def _count_not_finite(values: Tensor) -> int:
-    return sum(int((~block.isfinite()).sum()) for block in torch.atleast_1d(values).split(BLOCK_ROWS))
+    blocks: Sequence[Tensor] = torch.split(values.reshape(values.shape or (1,)), BLOCK_ROWS)  # type: ignore[no-untyped-call]
+    return sum(block.numel() - int(block.isfinite().sum()) for block in blocks)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -17,11 +17,11 @@ from bench.console.console import (
     OK,
     USAGE,
     describe_error,
-    exit_on_broken_pipe,
     log,
     printable,
     printable_lines,
     require_utf8,
+    run_with_streams,
 )
 from bench.console.options import parse_options
 from bench.console.tables import print_tables
@@ -214,7 +214,7 @@ class ExportFigures:
         damaged = list[str]()
         if self.format == "tensorboard":
             write_event_files(read_scalars(self.results, damaged), self.out)
-            print(self.out)
+            print(printable(str(self.out)))
         else:
             _write(self.out, export_figures(read_observations(self.results, damaged), self.format))
         return _log_damaged(damaged)
@@ -224,7 +224,7 @@ def _write(path: Path, content: bytes) -> None:
     """Write a file and print its path."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
-    print(path)
+    print(printable(str(path)))
 
 
 def _log_damaged(damaged: Sequence[str]) -> int:
@@ -263,4 +263,4 @@ def main(arguments: Sequence[str], program: str = "python -m reports") -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(exit_on_broken_pipe(lambda: main(sys.argv[1:])))
+    raise SystemExit(run_with_streams(lambda: main(sys.argv[1:])))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -221,7 +220,7 @@ class Measure:
             tables.append(speed_table(title, records, names, allowed, allow_differences=self.allow_differences))
             tables.append(batch_trial_table(records))
         for path in comparison.trace() if self.trace else []:
-            print(f"trace: {path} (open it at https://ui.perfetto.dev)", file=sys.stderr)
+            log(f"trace: {path} (open it at https://ui.perfetto.dev)")
         return _finish_timed(comparison, tables, self.json)
 
 

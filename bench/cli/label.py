@@ -1,6 +1,5 @@
 """The verb `label`: labels captions, builds and merges vocabularies, and explains the labels of a caption."""
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -10,12 +9,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec.structs import replace
-from tqdm import tqdm
 from tyro.conf import Positional, arg
 
 from bench.cli.options import Json
 from bench.config import format_differences
 from bench.console.console import FAILED_CASE, OK, PROGRAM, USAGE, describe_error, log, require_utf8
+from bench.console.progress import make_bar
 from bench.console.tables import print_tables
 from bench.data.captions.files import TAR_SUFFIXES, CaptionFile, compound_suffix, find_caption_files, select_part
 from bench.environment.cores import available_cores
@@ -103,7 +102,7 @@ class Label:
                 found = f"no label occurs {self.min_count or 1} times, the most frequent one {most:,} times"
                 raise ValueError(f"{found}: lower --min-count")
         write_vocabulary(vocabulary, out)
-        print(f"{out}: {len(vocabulary.labels):,} labels", file=sys.stderr)
+        log(f"{out}: {len(vocabulary.labels):,} labels")
         return OK
 
     def _require_out(self, kind: str) -> Path:
@@ -132,7 +131,7 @@ class Label:
             else:
                 finished.add(tally)
         if len(todo) < len(jobs):
-            print(f"{len(jobs) - len(todo)} of {len(jobs)} files are already labelled", file=sys.stderr)
+            log(f"{len(jobs) - len(todo)} of {len(jobs)} files are already labelled")
         total, failures, seconds = self._run(todo)
         rate, labels = total.captions / seconds, occurring_by_count(vocabulary, total.counts)
         total.add(finished)
@@ -151,14 +150,7 @@ class Label:
     def _run(self, jobs: Sequence[LabelJob]) -> tuple[Tally, list[Exception], float]:
         """Run jobs under a progress bar; return the summed tally, the errors of failed jobs, and the seconds."""
         total, failures, captions, start = Tally(), list[Exception](), 0, time.monotonic()
-        bar = tqdm(
-            total=sum(job.size for job in jobs),
-            unit="B",
-            unit_scale=True,
-            disable=not jobs,
-            mininterval=0.5 if sys.stderr.isatty() else 30,
-            bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left{postfix}]",
-        )
+        bar = make_bar("reading captions", sum(job.size for job in jobs), "B", is_scaled=True)
 
         def report(more_captions: int, more_bytes: int) -> None:
             nonlocal captions

@@ -3,8 +3,7 @@
 from collections import defaultdict
 from pathlib import Path
 
-from tqdm import tqdm
-
+from bench.console.progress import make_bar
 from bench.console.tables import Table
 from bench.data.shards.facts import (
     MANIFEST_NAME,
@@ -28,7 +27,7 @@ def verify_or_write_manifests(data: str) -> list[Table]:
     paths = find_tar_files(data)
     manifests = {folder: read_manifest(folder) for folder in sorted({path.parent for path in paths})}
     readable, faults = defaultdict[Path, dict[str, ShardFacts]](dict), dict[Path, str]()
-    with tqdm(total=sum(path.stat().st_size for path in paths), unit="B", unit_scale=True, mininterval=1) as bar:
+    with make_bar("reading shards", sum(path.stat().st_size for path in paths), "B", is_scaled=True) as bar:
         for path in paths:
             try:
                 readable[path.parent][path.name] = compute_facts(path, bar.update)

@@ -1,7 +1,6 @@
 """The verbs `history` and `regress`: timings of the benchmark suites over commits."""
 
 import shutil
-import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +9,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from bench.cli.options import Json, Results
-from bench.console.console import FAILED_CASE, OK, printable_lines
+from bench.console.console import FAILED_CASE, OK, log, printable_lines
 from bench.console.progress import Progress
 from bench.console.tables import print_tables
 from bench.environment.circumstances import CHECKOUT
@@ -61,7 +60,7 @@ class History:
                     names = {f"{one[:12]}-{stamp}-{round_:02}.json": one for one in group if one not in failed}
                     documents = {self.out / name: trees[one] for name, one in names.items()}
                     for path, reason in time_suites(documents, fingerprint, self.only).items():
-                        print(f"error: {reason}", file=sys.stderr)
+                        log(f"error: {reason}")
                         failed.add(names[path.name])
                     progress.finish(PROCESS_SECONDS * len(group))
         return FAILED_CASE if failed else OK
@@ -90,7 +89,8 @@ class Regress:
         changed = run_git(CHECKOUT, "diff", "--name-only", base, "--", "bench/suites").splitlines()
         shutil.rmtree(out, ignore_errors=True)
         if failed := self._time_sides(base, out):
-            print("\n".join(f"error: {reason}" for reason in failed.values()), file=sys.stderr)
+            for reason in failed.values():
+                log(f"error: {reason}")
             return FAILED_CASE
         old, new = (read_observations([out / side]) for side in ("old", "new"))
         judged = compare_observations(old, new, paired=True)

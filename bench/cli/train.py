@@ -4,7 +4,6 @@ import math
 import os
 import re
 import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from bench.catalog import DEFAULT_TASKS, PACK_TASKS
 from bench.cli.label import Label
 from bench.cli.options import Data, Json, Labels, Results, Settings, Tasks, VocabularyFile, experiment_from, finish
 from bench.config import PACK_DATA, Experiment, choose
-from bench.console.console import INTERRUPTED, OK, Stopped
+from bench.console.console import INTERRUPTED, OK, Stopped, log
 from bench.data.shards.shards import find_shards
 from bench.environment.circumstances import current_commit
 from bench.environment.files import make_folders, plain_name
@@ -46,6 +45,7 @@ from bench.transfer.score_tables import all_transfer_tables
 
 CHECKPOINT_MINUTES = 15.0
 VOCABULARY = "vocabulary.json"  # in OUT
+MOST_IMAGES, LONGEST_COUNT = 10**12, 30  # of an experiment; characters of a number in a message
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9}
 IMAGES_HELP = "number of training images, as 80000, 80k or 12.8M; default: the experiment's"
 Images = Annotated[str | None, arg(metavar="N", help=IMAGES_HELP)]
@@ -147,14 +147,14 @@ class Train:
         )
         comparison.train(scope, checkpoint_config)
         if tasks and experiment.embedding_channels is not None:
-            print("not scored: the tasks hold images, and this tower reads embeddings", file=sys.stderr)
+            log("not scored: the tasks hold images, and this tower reads embeddings")
         elif tasks and not comparison.runner.failures:
             comparison.score(scope)
         code = finish(comparison, all_transfer_tables(comparison.records()), self.json)
         for path in sorted(comparison.results.glob(f"{comparison.name}.tower.*.safetensors")):
-            print(f"tower: {path}", file=sys.stderr)
+            log(f"tower: {path}")
         if comparison.runner.failures:
-            print(self.resume_hint, file=sys.stderr)
+            log(self.resume_hint)
         return code
 
     @property
@@ -224,10 +224,11 @@ class Train:
 
 def parse_count(text: str) -> int:
     """Parse a number of images: 80000, 80k, 12.8M or 1.28B."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kMB]?)", text)
-    if match is None:
-        raise ValueError(f"--images must be a number such as 80000, 80k or 12.8M, got {text!r}")
-    return round(float(match[1]) * UNITS[match[2]])
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([kMB]?)", text)
+    count = float(match[1]) * UNITS[match[2]] if match else 0.0
+    if not 1 <= count <= MOST_IMAGES:
+        raise ValueError(f"--images must be 1 to {MOST_IMAGES:,}, as 80000, 80k or 12.8M, got {text[:LONGEST_COUNT]!r}")
+    return round(count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,5 +278,5 @@ class Export:
         known = load_tower(self.tower, self.results)
         make_folders(self.out)
         print(export_tower(known, self.out))
-        print(f"written: {self.out}", file=sys.stderr)
+        log(f"written: {self.out}")
         return OK

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from tqdm import tqdm
 
 from bench.config import PACK_DATA, Experiment
 from bench.console.console import PROGRAM
+from bench.console.progress import show_progress
 from bench.data.decoding import UnusableImageError, decode_image
 from bench.data.manifest import CACHE, pack_cache
 from bench.data.pack import load_pack_images
@@ -99,12 +99,12 @@ def _iter_image_batches(experiment: Experiment, side: int, results: Path) -> Ite
     """Yield the indices of samples in the data, with their images."""
     if experiment.data == PACK_DATA:
         pixels = load_pack_images("pretrain", pack_cache()).pixels
-        for first in tqdm(range(0, len(pixels), EMBED_BATCH_SIZE), unit="batch", leave=False):
+        for first in _show_batches(len(pixels)):
             batch = pixels[first : first + EMBED_BATCH_SIZE]
             yield list(range(first, first + len(batch))), eval_transform(batch, side)
         return
     samples = open_samples(open_shards(experiment.data, results / CACHE))
-    for first in tqdm(range(0, len(samples), EMBED_BATCH_SIZE), unit="batch", leave=False):
+    for first in _show_batches(len(samples)):
         indices, images = list[int](), list[Tensor]()
         for row in range(first, min(first + EMBED_BATCH_SIZE, len(samples))):
             try:
@@ -115,3 +115,9 @@ def _iter_image_batches(experiment: Experiment, side: int, results: Path) -> Ite
             images.append(F.interpolate(image[None].float(), (side, side), mode="bilinear", antialias=True))
         if images:
             yield indices, normalise(torch.cat(images) / WHITE)
+
+
+def _show_batches(count: int) -> Iterator[int]:
+    """Yield the first index of each batch, and show the progress."""
+    firsts = range(0, count, EMBED_BATCH_SIZE)
+    return show_progress(firsts, len(firsts), "embedding with the teacher", "batches")
