@@ -79,7 +79,7 @@ def require_finite(values: Tensor, what: str) -> None:
 
 
 def _count_not_finite(values: Tensor) -> int:
-    blocks: Sequence[Tensor] = torch.split(values.reshape(values.shape or (1,)), BLOCK_ROWS)  # type: ignore[no-untyped-call]
+    blocks: Sequence[Tensor] = torch.split(values.reshape(values.shape or (1,)), BLOCK_ROWS)
     return sum(block.numel() - int(block.isfinite().sum()) for block in blocks)
 
 

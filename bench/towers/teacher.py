@@ -8,7 +8,7 @@ import msgspec
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from bench.config import PACK_DATA, Experiment
@@ -20,8 +20,9 @@ from bench.data.pack import load_pack_images
 from bench.data.shards.shards import files_digest, find_shards, open_samples, open_shards
 from bench.data.stream import eval_transform
 from bench.data.transforms import WHITE, normalise
-from bench.environment.files import atomic_write, decode_json, prefix_errors
+from bench.environment.files import decode_json, prefix_errors
 from bench.environment.seeds import TEACHER, seed_for
+from bench.towers.head_file import save_tower
 from bench.towers.provenance import read_metadata
 from bench.towers.tower_from import load_trained_tower
 from models.checkpoint import require_finite
@@ -70,8 +71,7 @@ def write_teacher_features(experiment: Experiment, device: torch.device, results
     require_finite(features, f"features of the teacher {experiment.teacher}")
     digest = files_digest(find_shards(experiment.data))
     facts = FeatureFacts(teacher=experiment.teacher, data=experiment.data, digest=digest)
-    with atomic_write(path) as temporary:
-        save_file({"features": features}, temporary, metadata={"features": msgspec.json.encode(facts).decode()})
+    save_tower({"features": features}, path, {"features": msgspec.json.encode(facts).decode()})
 
 
 @cache

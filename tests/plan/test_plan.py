@@ -481,7 +481,7 @@ def test_options_replace_measured_links_and_these_the_data_sheet(tmp_path: Path)
             "--per-node must be from 1e-09 to 1e+12, got 9223",
         ),
         (["clip-tiny", "--device", "h100", "--images", "9" * 400], "--images must be 1 to 1,000,000,000,000, as 80000"),
-        (["clip-tiny", "--device", "h100", "--images", "12B8"], "--images must be a number"),
+        (["clip-tiny", "--device", "h100", "--images", "12B8"], "--images must be 1 to 1,000,000,000,000"),
         (["--published", "--network-us", "1e6"], "give smaller latencies"),
         (["clip-tiny", "--validate-local", "1"], "--validate-local must be at least 2"),
         (["clip-tiny", "--validate-local", "4000"], "needs a core for each process"),
