@@ -23,7 +23,7 @@ from bench.console.console import (
     require_utf8,
     run_with_streams,
 )
-from bench.console.options import parse_options
+from bench.console.options import parse_options, require_range
 from bench.console.tables import print_tables
 from bench.environment.files import atomic_write, read_intact_files, read_limited
 from bench.history.metric_diffs import compare_observations, describe_diffs, diff_table, on_one_side
@@ -152,8 +152,7 @@ class HistoryPage:
     def run(self) -> int:
         """Write the page; or simulate, with exit code 1 where the detection misses its bounds."""
         if self.simulate:
-            if self.lines < 1:
-                raise ValueError(f"--lines must be at least 1, got {self.lines}")
+            require_range("lines", self.lines, 1, 1e6)
             table, holds = rates_table(self.lines)
             print_tables([table, few_commits_table(self.lines)])
             return OK if holds else DISAGREEMENT

@@ -40,6 +40,7 @@ from bench.cli.train import Embed, Export, Train
 from bench.cli.transfer import Transfer
 from bench.config import FIELDS, MAY_DIFFER, MAY_DIFFER_AT_LARGEST_BATCH, Experiment
 from bench.console.console import OK, PROGRAM, log
+from bench.console.options import MINUTES, ROUNDS, require_range
 from bench.console.tables import Table, print_tables
 from bench.experiments import COMPARED, EXPERIMENTS
 from bench.measure.disturbance import describe_disturbance, find_disturbance
@@ -86,8 +87,7 @@ class Bench:
     def run(self) -> int:
         """Measure speed and memory, train, and score the towers."""
         minutes = DEFAULT_MINUTES if self.minutes is None else self.minutes
-        if not 0 < minutes < math.inf:
-            raise ValueError(f"--minutes must be positive, got {minutes}")
+        require_range("minutes", minutes, *MINUTES)
         if self._scope == "default":
             return self._run_planned(minutes)
         if self.minutes is not None:
@@ -197,10 +197,8 @@ class Measure:
         """Run the rounds, then print the ratios."""
         if not self.names:
             raise ValueError(f"name the experiments to measure (there are {', '.join(EXPERIMENTS)})")
-        if self.rounds is not None and self.rounds < 1:
-            raise ValueError(f"--rounds must be at least 1, got {self.rounds}")
-        if self.memory_gib is not None and not 0 < self.memory_gib < math.inf:
-            raise ValueError(f"--memory-gib must be positive, got {self.memory_gib}")
+        require_range("rounds", self.rounds, *ROUNDS)
+        require_range("memory-gib", self.memory_gib, 1e-6, 1e6)
         options = add_lengths(self.settings, self.caption_lengths), self.data, self.vocabulary, self.labels
         experiments = [experiment_from(name, *options) for name in dict.fromkeys(self.names)]
         rounds = self.rounds or required_rounds(len(experiments) - 1, on_gpu=has_gpu())

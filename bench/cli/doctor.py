@@ -1,6 +1,5 @@
 """The verb `doctor`: disturbances and missing tools of this machine, or faults of tar shards."""
 
-import math
 import os
 import shutil
 import subprocess
@@ -24,6 +23,7 @@ from bench.cli.options import Json, Results, Settings, experiment_from, finish
 from bench.cli.rank_checks import check_ranks
 from bench.cli.shard_check import verify_or_write_manifests
 from bench.console.console import DISAGREEMENT, OK
+from bench.console.options import require_range
 from bench.console.tables import print_tables
 from bench.environment.circumstances import current_commit, summarize_machine
 from bench.environment.cores import CGROUP_QUOTA, available_cores
@@ -95,10 +95,8 @@ class Doctor:
 
     def _check_shards(self, shards: str) -> int:
         """Verify the shards; unless one is faulty, predict the cores that load them fast enough."""
-        if not 0 <= self.loading_seconds < math.inf:
-            raise ValueError(f"--loading-seconds must be 0 (leave it out) or positive, got {self.loading_seconds}")
-        if self.images_per_s is not None and not 0 < self.images_per_s < math.inf:
-            raise ValueError(f"--images-per-s must be positive, got {self.images_per_s}")
+        require_range("loading-seconds", self.loading_seconds, 0, 1e6)
+        require_range("images-per-s", self.images_per_s, 1e-3, 1e9)
         if self.device is not None and self.images_per_s is not None:
             raise ValueError("--device and --images-per-s both give the images/s of a GPU: leave out one of them")
         experiment = experiment_from(self.experiment or "clip-vit-b16", self.settings, shards)

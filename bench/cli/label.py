@@ -14,6 +14,7 @@ from tyro.conf import Positional, arg
 from bench.cli.options import Json
 from bench.config import format_differences
 from bench.console.console import FAILED_CASE, OK, PROGRAM, USAGE, describe_error, log, require_utf8
+from bench.console.options import require_range
 from bench.console.progress import make_bar
 from bench.console.tables import print_tables
 from bench.data.captions.files import TAR_SUFFIXES, CaptionFile, compound_suffix, find_caption_files, select_part
@@ -63,9 +64,9 @@ class Label:
 
     def run(self) -> int:
         """Explain a caption, merge or count a vocabulary, or label files."""
-        for name, value in (("min-count", self.min_count), ("size", self.size), ("workers", self.workers)):
-            if value is not None and value < 1:
-                raise ValueError(f"--{name} must be at least 1, got {value}")
+        require_range("min-count", self.min_count, 1, 1e12)
+        require_range("size", self.size, 1, 1e12)
+        require_range("workers", self.workers, 1, 1024)
         if self.explain is not None:
             print_tables([explanation_table(get_rule(self.rule or "corenet"), self.explain)], self.json)
             return OK

@@ -13,6 +13,7 @@ from bench.cli.options import CaptionLengths, Json, Results, Settings, add_lengt
 from bench.cli.train import Images, parse_count
 from bench.config import Experiment, choose
 from bench.console.console import DISAGREEMENT, FAILED_CASE, OK, log
+from bench.console.options import require_range
 from bench.console.tables import print_tables
 from bench.data.caption_lengths import describe_captions
 from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec, find_gpu_spec
@@ -149,12 +150,9 @@ class Plan:
 
     def _require_valid_options(self) -> None:
         for name in ("gpus", "batch", "solve", "price", *INTERCONNECT):
-            if (value := getattr(self, name)) is not None and not LEAST <= value <= MOST:
-                raise ValueError(f"--{name.replace('_', '-')} must be from {LEAST:g} to {MOST:g}, got {value!s:.30}")
-        if not 0 <= self.overlap <= 1:
-            raise ValueError(f"--overlap must be in [0, 1], got {self.overlap}")
-        if self.utilisation is not None and not LEAST <= self.utilisation <= 1:
-            raise ValueError(f"--utilisation must be from {LEAST:g} to 1, got {self.utilisation}")
+            require_range(name.replace("_", "-"), getattr(self, name), LEAST, MOST)
+        require_range("overlap", self.overlap, 0, 1)
+        require_range("utilisation", self.utilisation, LEAST, 1)
         if self.validate_local is not None and self.validate_local < 2:  # noqa: PLR2004
             raise ValueError(f"--validate-local must be at least 2, got {self.validate_local}")
         if self.batch is not None and self.batch < self.gpus:

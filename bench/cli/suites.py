@@ -10,6 +10,7 @@ from tyro.conf import Positional
 
 from bench.cli.options import Json, Results
 from bench.console.console import FAILED_CASE, OK, log, printable_lines
+from bench.console.options import MAX_GIVEN, ROUNDS, require_range
 from bench.console.progress import Progress
 from bench.console.tables import print_tables
 from bench.environment.circumstances import CHECKOUT
@@ -26,6 +27,7 @@ from bench.orchestration.commit_runs import (
 )
 from bench.statistics import MIN_ROUNDS
 
+MAX_COMMITS = 10_000
 MAX_INTERLEAVED = 8  # commits interleaved at a time, in processes of about 1 GiB each
 
 
@@ -46,8 +48,9 @@ class History:
 
     def run(self) -> int:
         """Time the suites, and report the commits whose suites failed."""
-        if self.commits < 1 or self.rounds < 1:
-            raise ValueError(f"commits and --rounds must be at least 1, got {self.commits} and {self.rounds}")
+        if not 1 <= self.commits <= MAX_COMMITS:
+            raise ValueError(f"commits must be from 1 to {MAX_COMMITS}, got {str(self.commits)[:MAX_GIVEN]}")
+        require_range("rounds", self.rounds, *ROUNDS)
         commits, fingerprint = last_commits(self.repository, self.commits), current_fingerprint()
         stamp, failed = f"{datetime.now(UTC):%Y%m%dT%H%M%S}", set[str]()
         progress = Progress(PROCESS_SECONDS * len(commits) * self.rounds)
@@ -83,8 +86,7 @@ class Regress:
 
     def run(self) -> int:
         """Time both sides interleaved, then print the verdicts."""
-        if self.rounds < 1:
-            raise ValueError(f"--rounds must be at least 1, got {self.rounds}")
+        require_range("rounds", self.rounds, *ROUNDS)
         base, out = resolve_commit(CHECKOUT, self.base), self.results / "regress"
         changed = run_git(CHECKOUT, "diff", "--name-only", base, "--", "bench/suites").splitlines()
         shutil.rmtree(out, ignore_errors=True)

@@ -1,6 +1,5 @@
 """The verbs `train`, `embed` and `export`: a resumable pre-training run, a teacher's features, and tower files."""
 
-import math
 import os
 import re
 import shlex
@@ -21,6 +20,7 @@ from bench.cli.label import Label
 from bench.cli.options import Data, Json, Labels, Results, Settings, Tasks, VocabularyFile, experiment_from, finish
 from bench.config import PACK_DATA, Experiment, choose
 from bench.console.console import INTERRUPTED, OK, Stopped, log
+from bench.console.options import MAX_GIVEN, MINUTES, require_range
 from bench.data.shards.shards import find_shards
 from bench.environment.circumstances import current_commit
 from bench.environment.files import make_folders, plain_name
@@ -45,7 +45,7 @@ from bench.transfer.score_tables import all_transfer_tables
 
 CHECKPOINT_MINUTES = 15.0
 VOCABULARY = "vocabulary.json"  # in OUT
-MOST_IMAGES, LONGEST_COUNT = 10**12, 30  # of an experiment; characters of a number in a message
+MOST_IMAGES = 10**12  # of an experiment
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9}
 IMAGES_HELP = "number of training images, as 80000, 80k or 12.8M; default: the experiment's"
 Images = Annotated[str | None, arg(metavar="N", help=IMAGES_HELP)]
@@ -99,8 +99,7 @@ class Train:
         typed = map(upgrade_typed_task, self.tasks)
         named = tuple(choose(task, dict.fromkeys(PACK_TASKS, task), "task") for task in typed)
         tasks = named or DEFAULT_TASKS * self.score
-        if not 0 < self.checkpoint_minutes < math.inf:
-            raise ValueError(f"--checkpoint-minutes must be positive, got {self.checkpoint_minutes}")
+        require_range("checkpoint-minutes", self.checkpoint_minutes, 1e-9, MINUTES[1])
         if self.tensorboard and find_spec("tensorboard") is None:
             raise ValueError("--tensorboard needs a package: python -m pip install -e '.[tensorboard]'")
         with self._mark_for_requeue():
@@ -189,8 +188,7 @@ class Train:
         experiment = self._named_experiment()
         if self.min_count is not None and not self.count_vocabulary:
             raise ValueError("--min-count is for --count-vocabulary: add it, or leave out --min-count")
-        if self.min_count is not None and self.min_count < 1:
-            raise ValueError(f"--min-count must be at least 1, got {self.min_count}")
+        require_range("min-count", self.min_count, 1, 1e12)
         if self.count_vocabulary:
             if self.vocabulary is not None or self.labels is not None:
                 raise ValueError("--count-vocabulary counts what --vocabulary and --labels name: leave out one of them")
@@ -227,7 +225,7 @@ def parse_count(text: str) -> int:
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([kMB]?)", text)
     count = float(match[1]) * UNITS[match[2]] if match else 0.0
     if not 1 <= count <= MOST_IMAGES:
-        raise ValueError(f"--images must be 1 to {MOST_IMAGES:,}, as 80000, 80k or 12.8M, got {text[:LONGEST_COUNT]!r}")
+        raise ValueError(f"--images must be 1 to {MOST_IMAGES:,}, as 80000, 80k or 12.8M, got {text[:MAX_GIVEN]!r}")
     return round(count)
 
 

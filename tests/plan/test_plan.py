@@ -458,7 +458,7 @@ def test_options_replace_measured_links_and_these_the_data_sheet(tmp_path: Path)
         (["clip-tiny", "--device", "h100", "--gpus", "-8"], "--gpus must be from 1e-09 to 1e+12, got -8"),
         (["clip-tiny", "--device", "h100", "--price", "nan"], "--price must be from 1e-09"),
         (["clip-tiny", "--device", "h100", "--batch", "32"], "at least one image for each of 64 GPUs, got 32"),
-        (["clip-tiny", "--device", "h100", "--overlap", "2"], "--overlap must be in [0, 1], got 2"),
+        (["clip-tiny", "--device", "h100", "--overlap", "2"], "--overlap must be from 0 to 1, got 2"),
         (["clip-tiny", "--device", "h100", "--utilisation", "40"], "--utilisation must be from 1e-09 to 1, got 40"),
         (
             ["clip-tiny", "--device", "h100", "--utilisation", "1e-320"],

@@ -138,7 +138,7 @@ def test_signal_before_the_first_step_ends_at_once(decoded: Path) -> None:
             "already holds a checkpoint (step-00000005); resume with: python -m bench train catlip-tiny --images 1.28k",
         ),
         (["--resume"], "of another experiment, they differ in seed: 0 / 7; images: 96 / 1280"),
-        (["--resume", "--checkpoint-minutes", "0"], "--checkpoint-minutes must be positive, got 0.0"),
+        (["--resume", "--checkpoint-minutes", "0"], "--checkpoint-minutes must be from 1e-09 to 1e+06, got 0.0"),
         (["--vocabulary", "pack-synsets"], "--images 1.28k --vocabulary pack-synsets --out "),
         (["--resume", "--task", "rums"], "did you mean 'rooms'"),
         (["--no-score"], "--no-score scores nothing: leave out one of them"),
