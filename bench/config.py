@@ -26,6 +26,8 @@ Sharding = Literal["ddp", "zero2", "fsdp2", "hsdp"]
 NonEmptyStr = Annotated[str, Meta(min_length=1)]
 PositiveInt = Annotated[int, Meta(ge=1, le=10**12)]
 ImageSide = Annotated[int, Meta(ge=1, le=4096)]  # position embeddings grow with its square
+ContextLength = Annotated[int, Meta(ge=3, le=4096)]  # the attention mask grows with its square
+Channels = Annotated[int, Meta(ge=1, le=2**16)]
 PositiveFloat = Annotated[float, Meta(gt=0)]
 NonNegativeFloat = Annotated[float, Meta(ge=0)]
 BelowOne = Annotated[float, Meta(ge=0, lt=1)]
@@ -53,13 +55,9 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     # the mean for superclip's classifier, and the tower's own pooling for its contrastive loss and for scoring.
     pooling: Literal["own", "mean", "both"] = "own"
     pixel_normalisation: Literal["openai", "none"] = "openai"  # "none": pixels stay in 0 to 1.
-    embedding_channels: Annotated[int, Meta(ge=1, le=2**16)] | None = (
-        None  # Channels of stored grids in place of images; None: images.
-    )
+    embedding_channels: Channels | None = None  # Channels of stored grids in place of images; None: images.
     text_tower: NonEmptyStr  # Open_clip model whose text tower contrastive methods use.
-    context_length: Annotated[
-        int, Meta(ge=3, le=4096)
-    ]  # Maximum number of tokens per caption, start and end token included.
+    context_length: ContextLength  # Maximum number of tokens per caption, start and end token included.
     # Padding of captions: "bucketed" in groups of similar length, "packed" several to a row, "longest", "max_length" to
     # `context_length`; "auto" is "packed" if compiled, so that all batches have one shape, else "bucketed".
     text_padding: Literal["auto", TextPadding] = "bucketed"
