@@ -44,7 +44,7 @@ from bench.cli.suites import History, Regress
 from bench.cli.train import Embed, Export, Train
 from bench.cli.transfer import Transfer, choose_scoring, open_tasks
 from bench.config import FIELDS, MAY_DIFFER, MAY_DIFFER_AT_LARGEST_BATCH, Experiment
-from bench.console.console import OK, PROGRAM, USAGE, log
+from bench.console.console import OK, PROGRAM, log
 from bench.console.options import MINUTES, ROUNDS, require_range
 from bench.console.tables import Table, print_tables
 from bench.experiments import COMPARED, EXPERIMENTS
@@ -99,15 +99,16 @@ class Bench:
 
     def run(self) -> int:
         """Measure speed and memory, train, and score the towers."""
-        minutes = DEFAULT_MINUTES if self.minutes is None else self.minutes
-        require_range("minutes", minutes, *MINUTES)
-        if self._scope == "default":
-            return self._run_planned(minutes)
-        if self.minutes is not None:
+        if self._scope != "default" and self.minutes is not None:
             raise ValueError(f"--minutes plans the default comparison: leave out --{self._scope} or --minutes")
-        scope = self._open_tasks(scopes(len(self._methods), on_gpu=has_gpu())[self._scope])
-        if (experiments := self._experiments()) is None:
-            return USAGE
+        require_range("minutes", self.minutes, *MINUTES)
+        require_writable(self.results.resolve())
+        recorded = self._recorded_trainings() if self.resume and self._scope == "default" else (None, 1)
+        methods = SMOKE_METHODS if self.smoke else COMPARED
+        scope = self._with_tasks(scopes(len(methods), on_gpu=has_gpu())[self._scope])
+        experiments = self._on_data([EXPERIMENTS[f"{method}-tiny"] for method in methods])
+        if self._scope == "default":
+            return self._run_planned(experiments, scope, *recorded)
         if self.smoke:
             shorter = {"warmup_steps": 2, "windows": 2, "steps_per_window": 2}
             experiments = [replace(set_images(one, SMOKE_IMAGES), **shorter) for one in experiments]
@@ -115,21 +116,16 @@ class Bench:
             experiments = [set_images(experiment, FULL_IMAGES) for experiment in experiments]
         return _finish(self._compare(experiments, scope, TWO_CORES))
 
-    def _run_planned(self, minutes: float) -> int:
-        """Plan by a trial run, or resume with at least the seeds there are; a new one ends with what more would do."""
-        images, num_seeds, start = None, 1, time.monotonic()
-        if self.resume:
-            images, num_seeds = self._recorded_trainings()
-        require_writable(self.results.resolve())
-        scope = self._open_tasks(scopes(len(self._methods), on_gpu=has_gpu())["default"])
-        if (experiments := self._experiments()) is None:
-            return USAGE
+    def _run_planned(
+        self, experiments: Sequence[Experiment], scope: Scope, images: int | None, least_seeds: int
+    ) -> int:
+        """Plan by a trial run, with these images and at least so many seeds; a new one ends with what more would do."""
+        minutes, start = DEFAULT_MINUTES if self.minutes is None else self.minutes, time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             trial, pace = run_trial(Path(folder), experiments[0], self.results)
         if trial.runner.failures:
             log("the trial run failed: planned as for two cores")
-        comparable = experiments, scope, pace
-        plan = plan_default(*comparable, minutes, images, num_seeds, time.monotonic() - start)
+        plan = plan_default(experiments, scope, pace, minutes, images, least_seeds, time.monotonic() - start)
         is_more = plan.expected_seconds > 60 * minutes
         log(f"planned: {plan}{f', more than {minutes:g} min: nothing smaller is planned' if is_more else ''}")
         comparison = self._compare(plan.experiments, plan.scope, pace, start + 60 * LONGEST * minutes)
@@ -142,25 +138,18 @@ class Bench:
             log(f"took {seconds / 60:.1f} min; --minutes {twice:g} would do: {more}")
         return _finish(comparison)
 
-    @property
-    def _methods(self) -> tuple[str, ...]:
-        return SMOKE_METHODS if self.smoke else COMPARED
+    def _on_data(self, experiments: Sequence[Experiment]) -> list[Experiment]:
+        """Return the experiments on the shards that are given, with vocabularies counted from their captions.
 
-    def _experiments(self) -> list[Experiment] | None:
-        """Return the experiments; None if the captions of a shard cannot be counted, which is logged.
-
-        With shards, their vocabularies are counted, and large JPEGs are decoded at a fraction of their size, because
-        the tiny towers look at 48 pixels.
+        Large JPEGs are decoded at a fraction of their size, because the tiny towers look at 48 pixels.
         """
-        named = [EXPERIMENTS[f"{method}-tiny"] for method in self._methods]
         if self.data is None:
-            return named
-        if (vocabularies := count_all_vocabularies(self.data, self.results)) is None:
-            return None
-        of_data = [with_settings(one, [f"data={self.data}"]) for one in named]
+            return [*experiments]
+        vocabularies = count_all_vocabularies(self.data, self.results)
+        of_data = [with_settings(one, [f"data={self.data}"]) for one in experiments]
         return [replace(one, jpeg_decoding="reduced", **vocabularies) for one in of_data]
 
-    def _open_tasks(self, scope: Scope) -> Scope:
+    def _with_tasks(self, scope: Scope) -> Scope:
         """Return the scope with the tasks that the options name; ValueError if one on disk cannot be opened."""
         if self.root is None and not self.tasks:
             return scope

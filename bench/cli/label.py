@@ -85,11 +85,10 @@ class Label:
 
     def _count(self) -> int:
         self._require_out("FILE")
-        vocabulary = self.count_labels()
-        return USAGE if vocabulary is None else self._write(vocabulary)
+        return self._write(self.count_labels())
 
-    def count_labels(self) -> Vocabulary | None:
-        """Count the labels of the captions, and print their tables; None if a file failed, which is logged."""
+    def count_labels(self) -> Vocabulary:
+        """Count the labels of the captions, and print their tables; ValueError, after their errors, if files failed."""
         if self.shards and (self.min_count is not None or self.size is not None):
             raise ValueError("--shards counts a part, which --min-count and --size may not cut: give them to --merge")
         rule = get_rule(self.rule or "corenet")
@@ -97,7 +96,11 @@ class Label:
         total, failures, seconds = self._run(jobs)
         vocabulary = replace(count_vocabulary(rule, total.counts, total.captions), part=self.shards or "")
         print_tables(summary_tables(total, total.captions / seconds, vocabulary.labels), self.json)
-        return None if _report_failures(failures) else vocabulary  # a partial vocabulary would look complete
+        if _report_failures(failures):
+            raise ValueError(
+                f"{len(failures)} of {len(jobs)} files failed: a vocabulary of the others would look complete"
+            )
+        return vocabulary
 
     def _write(self, vocabulary: Vocabulary) -> int:
         out = self._require_out("FILE")

@@ -30,7 +30,7 @@ from bench.cli.options import (
 from bench.cli.own_vocabulary import count_own_vocabulary
 from bench.cli.transfer import choose_scoring, open_tasks
 from bench.config import PACK_DATA, Experiment, differing_fields, format_differences
-from bench.console.console import INTERRUPTED, OK, USAGE, Stopped, log
+from bench.console.console import INTERRUPTED, OK, Stopped, log
 from bench.console.options import MAX_GIVEN, MINUTES, require_range
 from bench.environment.circumstances import current_commit
 from bench.environment.files import make_folders, plain_name
@@ -118,8 +118,8 @@ class Train:
             resume_from, name = self._resume_from(experiment)  # which reads whole checkpoints
             with exclusive_lock(self._out):
                 (self._out / REQUEUE_FILE).unlink(missing_ok=True)
-                if self.count_vocabulary and not resume_from and not self._count_vocabulary(experiment):
-                    return USAGE
+                if self.count_vocabulary and not resume_from:
+                    self._count_vocabulary(experiment)
                 return self._run(experiment, tasks, root, resume_from, name)
 
     def _scored_tasks(self) -> tuple[tuple[str, ...], str]:
@@ -142,8 +142,8 @@ class Train:
                 (self._out / REQUEUE_FILE).touch()
             raise
 
-    def _count_vocabulary(self, experiment: Experiment) -> bool:
-        """Count the captions' labels into OUT/vocabulary.json and print their tables; return whether all were counted.
+    def _count_vocabulary(self, experiment: Experiment) -> None:
+        """Count the captions' labels into OUT/vocabulary.json and print their tables.
 
         The count may take hours, so that the training, with its default vocabulary, is checked before.
         """
@@ -152,11 +152,9 @@ class Train:
         open_data(self._out.resolve(), [unlabelled])
         field = vocabulary_field(experiment)
         assert field is not None
-        if (vocabulary := count_own_vocabulary(experiment.data, field, self.min_count)) is None:
-            return False
+        vocabulary = count_own_vocabulary(experiment.data, field, self.min_count)
         write_vocabulary(vocabulary, self._out / VOCABULARY)
         log(f"{self._out / VOCABULARY}: {len(vocabulary.labels):,} labels")
-        return True
 
     def _run(
         self, experiment: Experiment, tasks: tuple[str, ...], root: str, resume_from: str, name: str | None
