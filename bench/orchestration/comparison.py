@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, product
+from math import fsum
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ class Comparison:
         names, progress = {arm.name for arm in arms}, self.runner.progress
         seconds = sum(map(self.pace.speed_seconds, arms))
         expected, repeats = self._expected_rounds(scope), scope.repeats_disturbed
-        progress.expect(expected * sum(self.pace.speed_seconds(arm) for arm in arms if arm not in self.experiments))
+        progress.expect(expected * fsum(self.pace.speed_seconds(arm) for arm in arms if arm not in self.experiments))
         savable = self._training_seconds(scope) - self._training_seconds(scope, images=self.experiments[0].images // 2)
         round_, total = 0, scope.rounds
         if trained_images(self.records()):
