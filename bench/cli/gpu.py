@@ -67,19 +67,19 @@ class Gpu:
         num_gpus = count_gpus() if self.device == "cuda" else CPU_PROCESSES
         steps = [step for step in chosen if step.name not in done and step.min_gpus <= max(1, num_gpus)]
         make_folders(file.parent)
-        progress, deadline = Progress(60 * sum(step.minutes for step in steps)), time.monotonic() + 60 * self.minutes
+        progress, deadline = Progress(60.0 * sum(step.minutes for step in steps)), time.monotonic() + 60 * self.minutes
         first, blocked = next(iter(table)), ""
         for step in steps:
             left, batch = (deadline - time.monotonic()) / 60, fastest_batch_size([*map(self._path, step.batch_from)])
             command = self._command(step, num_gpus, batch)
             if reason := blocked or _why_skipped(step, left, batch):
                 log(f"{step.name} is skipped: {reason}")
-                progress.expect(-60 * step.minutes)
+                progress.expect(-60.0 * step.minutes)
                 result = _result(step, "skipped", command, [reason])
             else:
                 progress.log_start(f"{step.name}: {shlex.join(command)}")
                 result = self._run_step(step, command, 60 * min(DEADLINE_FACTOR * step.minutes, left))
-                progress.finish(60 * step.minutes)
+                progress.finish(60.0 * step.minutes)
             found[step.name] = result
             write_step_results(file, self.device, found)
             if step.name == first and result.status != "ok":

@@ -141,7 +141,9 @@ def specs() -> dict[str, Attack]:
             spec = words.format(executed=folder / EXECUTED)
             for act in (
                 lambda: train_in_process(short_experiment("catlip", data=spec), _made(folder / "out")),
-                lambda: run_command_line("doctor", "--shards", spec, "--loading-seconds", "0"),
+                lambda: run_command_line(
+                    "doctor", "--shards", spec, "--loading-seconds", "0", "--results", str(folder)
+                ),
                 lambda: _label(spec, folder),
                 lambda: read_vocabulary(spec),
                 lambda: train_in_process(short_experiment("catlip", subset=spec), _made(folder / "out")),
@@ -197,7 +199,7 @@ def terminal() -> dict[str, Attack]:
 
     def shard(folder: Path) -> object:
         write_shard(folder / "data" / f"{HOSTILE_NAME}.tar", {"a.jpg": b"?", "a.txt": b"a dog"})
-        run_command_line("doctor", "--shards", str(folder / "data"), "--loading-seconds", "0")
+        run_command_line("doctor", "--shards", str(folder / "data"), "--loading-seconds", "0", "--results", str(folder))
         return run_command_line(
             "label", str(folder / "data"), "--vocabulary", HOSTILE_NAME, "--out", str(folder / "out")
         )

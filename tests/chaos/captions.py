@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bench import methods
 from bench.console.tables import print_tables
-from bench.data.captions.batches import NO_CAPTION, NOT_JSON, NULL, TOO_LONG
+from bench.data.captions.batches import JSON_KINDS, NO_CAPTION, NOT_JSON, NULL, TOO_LONG
 from bench.data.manifest import CACHE
 from bench.data.shards.shards import open_samples, open_shards
 from bench.data.targets import Captions
@@ -26,7 +26,8 @@ from tests.chaos.short import short_experiment, train_in_process
 FULL_DRAWN, MOST_SECONDS = 500, 10.0
 METHODS = ("clip", "catlip", "superclass")
 EXPLAINED = 2000  # characters of a caption that are explained: a person types them
-KNOWN = (NULL, TOO_LONG, NO_CAPTION, NOT_JSON)
+NO_TEXT = [f"caption holds {kind}, expected a text" for kind in (*JSON_KINDS.values(), "a number")]
+KNOWN = (NULL, TOO_LONG, NO_CAPTION, NOT_JSON, *NO_TEXT)
 
 
 def run(fraction: float, seed: int, folder: Path) -> list[Check]:
