@@ -74,14 +74,24 @@ def join_comparisons(found: Mapping[str, Sequence[Record]]) -> JoinedRecords:
     equal scores the newest is taken.
     """
     joined = JoinedRecords()
+    begun = {
+        name: "it has no timed run, training or score yet" for name, records in found.items() if _is_begun(records)
+    }
     for name in reversed([*found]):
-        if joined.records and (reason := _reason_apart(joined.records, found[name])):
+        if name in begun and len(begun) < len(found):
+            joined.left_out[name] = begun[name]
+        elif joined.records and (reason := _reason_apart(joined.records, found[name])):
             joined.left_out[name] = reason
         elif added := _not_superseded(joined.records, found[name]):
             joined.add(name, added)
         else:
             joined.left_out[name] = "this page has newer records of the same"
     return joined
+
+
+def _is_begun(records: Sequence[Record]) -> bool:
+    """Return whether a comparison was interrupted before its first timed run."""
+    return all(isinstance(one.measured, (Memory, BatchTrial)) for one in records)
 
 
 def _reason_apart(page: Sequence[Record], records: Sequence[Record]) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import shlex
 import tempfile
 import time
@@ -279,6 +280,7 @@ def _finish(comparison: Comparison) -> int:
 def _finish_timed(comparison: Comparison, tables: Sequence[Table], json_file: Path | None = None) -> int:
     """Finish, and log as the last lines which ranks are slow and how disturbed the machine was."""
     code = finish(comparison, tables, json_file)
+    log(f"draw the page with: {PROGRAM} report build {shlex.quote(os.path.relpath(comparison.results))}")
     records, names = comparison.records(), [one.name for one in comparison.experiments]
     for slow in find_slow_ranks(records, names):
         log(str(slow))

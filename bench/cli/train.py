@@ -312,5 +312,5 @@ class Export:
         known = load_tower(self.tower, self.results)
         make_folders(self.out)
         print(export_tower(known, self.out))
-        log(f"written: {self.out}")
+        log(f"written: {self.out}, from {known.file}" if known.file else f"written: {self.out}")
         return OK

@@ -121,8 +121,13 @@ def group_scores_over_seeds(answers: Sequence[SubjectScore], task: str, protocol
     """Group the scores on a task by subject and images, over seeds."""
     chosen = [one for one in answers if (one.score.task, one.score.protocol) == (task, protocol)]
     random_inits = [one for one in chosen if one.subject == RANDOM_INIT]
-    groups = group_by(chosen, lambda one: (one.subject, one.images))
+    groups = group_by(chosen, lambda one: (one.subject, one.images, _random_init_kind(one)))
     return [_score_point(group, random_inits) for group in groups.values()]
+
+
+def _random_init_kind(one: SubjectScore) -> object:
+    """Return what the features of a random-init baseline depend on beside its seed; None for other features."""
+    return one.experiment.random_init_kind if one.subject == RANDOM_INIT and one.experiment else None
 
 
 def towers_at_budget(found: Sequence[ScorePoint], budget: str) -> list[ScorePoint]:
@@ -192,10 +197,11 @@ def _estimate_mean(
 
 
 def _random_init_for(one: SubjectScore, random_inits: Sequence[SubjectScore]) -> SubjectScore | None:
-    """Return the random-init baseline of the same tower, with the same seed where there is one."""
+    """Return the random-init baseline of the same tower, with the same pooling and seed where there is one."""
     same = [other for other in random_inits if len(other.score.correct) == len(one.score.correct)]
     if not one.is_reference and (own := one.experiment) is not None:
         shape = own.tower, own.image_size
         same = [o for o in same if o.experiment is None or (o.experiment.tower, o.experiment.image_size) == shape]
+        same = [other for other in same if _random_init_kind(other) == own.random_init_kind] or same
         same = [other for other in same if other.seed == one.seed] or same
     return same[0] if same else None

@@ -45,7 +45,7 @@ def own_data_commands() -> list[list[str]]:
 @pytest.mark.usefixtures("forked_runs", "decoded")
 def test_readmes_commands_lead_from_own_shards_to_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photographs.write_shards(tmp_path / "shards", 4)
-    photographs.write_task(tmp_path / "task", 3)
+    photographs.write_task(tmp_path / "pets", 3)
     monkeypatch.chdir(tmp_path)
     for words in own_data_commands():
         assert main(words) == 0, words
@@ -56,11 +56,11 @@ def test_readmes_commands_lead_from_own_shards_to_a_page(tmp_path: Path, monkeyp
         document = Document(Path(folder, "index.html").read_text(encoding="utf-8"))
         title, clip, catlip = document.tables["The answer in figures"]
         assert [clip[0].split("|")[0], catlip[0].split("|")[0]] == ["CLIP", "CatLIP"]
-        assert "task at equal images" in " ".join(title)
+        assert "pets at equal images" in " ".join(title)
         assert not any(cell == "–" for row in (clip, catlip) for cell in row)
         assert document.row("Methods", "CatLIP")[1].startswith("labels: the WordNet nouns")
     assert main(["report", "export", "results", "--format", "csv", "--out", "figures.csv"]) == 0
     frame = pd.read_csv("figures.csv")
     measured = frame.groupby("method")["measure"].agg(set)
     for method in ("clip", "catlip"):
-        assert {"images per second", "accuracy of linear probe on task"} <= measured[method]
+        assert {"images per second", "accuracy of linear probe on pets"} <= measured[method]

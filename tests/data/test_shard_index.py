@@ -266,7 +266,7 @@ def test_shard_is_indexed_once_and_again_after_replacement(tmp_path: Path) -> No
         ),
         ([], "b.tar", "no folder, file or glob of tar shards .the shipped pack is 'pack'."),
         ([], "pipe:cat b.tar", "data=pipe:cat b.tar: no folder, file or glob"),
-        ([], "*.tar", r"no \.tar shard found, but no file: "),
+        ([], "*.tar", r"no \.tar shard found, and no other file: "),
     ],
 )
 def test_data_without_shards_is_refused(names: list[str], data: str, text: str, tmp_path: Path) -> None:

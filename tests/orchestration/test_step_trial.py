@@ -10,7 +10,7 @@ from bench.__main__ import main
 from bench.experiments import EXPERIMENTS
 from bench.orchestration import preflight
 from bench.orchestration.pace import TWO_CORES, Pace
-from bench.orchestration.step_trial import TRIAL_BATCH, is_pace_known, pace_of, try_steps
+from bench.orchestration.step_trial import TRIAL_BATCHES, is_pace_known, pace_of, try_steps
 from bench.record import Speed
 from tests.orchestration.test_comparison import timed
 from tests.small import small
@@ -45,7 +45,7 @@ def test_steps_are_tried_at_a_small_batch_of_any_experiment(results: Path, monke
     experiment = small("clip", batch_size=64, images=640, image_sizes=(24, 48))
     pace = try_steps(experiment, results, cores=1)
     assert pace != TWO_CORES
-    assert 0 < pace.step_seconds(replace(experiment, batch_size=TRIAL_BATCH)) < pace.step_seconds(experiment)
+    assert 0 < pace.step_seconds(replace(experiment, batch_size=TRIAL_BATCHES[0])) < pace.step_seconds(experiment)
     assert is_pace_known(experiment)
     assert not is_pace_known(EXPERIMENTS["clip-vit-b16"])
 

@@ -10,8 +10,10 @@ from msgspec.structs import replace
 from bench.record import Memory, Record, Speed, Training, Transfer
 from bench.scores import Score
 from reports.__main__ import main
+from reports.accuracy.scores import main_points, whole_task_scores
 from reports.joined import join_comparisons
 from reports.page import page
+from reports.render.frames import group_comparison
 from tests.reports.conftest import written
 from tests.reports.test_page import Document
 
@@ -77,6 +79,29 @@ def test_timed_runs_are_those_of_one_comparison(make: Make) -> None:
     joined = join_comparisons({MEASURE: runs["clip-tiny"], "20260104T000000-measure": runs["catlip-tiny"]})
     assert joined.records == runs["catlip-tiny"]
     assert joined.left_out == {MEASURE: "this page has newer records of the same"}
+
+
+def test_interrupted_measurement_does_not_take_the_page_over(make: Make) -> None:
+    newest = {"20260104T000000-measure": [make["memory"]("clip-tiny")]}
+    joined = join_comparisons({MEASURE: [make["speed"]("clip-tiny", 0)]} | newest)
+    assert joined.comparisons == [MEASURE]
+    assert joined.left_out == {"20260104T000000-measure": "it has no timed run, training or score yet"}
+    assert join_comparisons(newest).comparisons == [*newest]
+
+
+def test_random_init_baselines_of_two_poolings_stand_apart_and_each_tower_gains_over_its_own(make: Make) -> None:
+    records = make["transfers"](0)
+    (baseline,) = [one for one in records if one.measured.subject == "random init"]
+    worse = tuple(replace(one, correct="0" * len(one.correct)) for one in baseline.measured.scores)
+    pooled = replace(changed(baseline, pooling="mean"), measured=replace(baseline.measured, scores=worse))
+    tower = next(one for one in records if one.measured.subject == "superclass-tiny" and one.measured.images == 80_000)
+    own_pooling = next(one for one in records if one.measured.subject == "clip-tiny" and one.measured.images == 80_000)
+    comparison = group_comparison("x", [baseline, pooled, tower, own_pooling])
+    points = main_points(whole_task_scores(comparison), "rooms")
+    by_subject = {point.subject: point for point in points if point.gain is not None}
+    assert by_subject["superclass-tiny"].gain.value == by_subject["superclass-tiny"].accuracy.value
+    assert by_subject["clip-tiny"].gain.value < by_subject["clip-tiny"].accuracy.value
+    assert [len(point.runs) for point in points if point.subject == "random init"] == [1, 1]
 
 
 @pytest.mark.parametrize(

@@ -221,8 +221,10 @@ def find_tar_files(data: str) -> list[Path]:
             raise ValueError(f"{path}: a compressed shard has no random access; decompress it with: gunzip {path}")
     paths = [path for path in found if compound_suffix(path) == ".tar"]
     if not paths:
-        there = format_suffixes(Counter(path.suffix[1:].lower() for path in found)) or "no file"
-        raise ValueError(f"{data}: no .tar shard found, but {there}: {PACK_INTO_TAR}")
+        there = format_suffixes(Counter(path.suffix[1:].lower() for path in found))
+        raise ValueError(
+            f"{data}: no .tar shard found, {f'but {there}' if there else 'and no other file'}: {PACK_INTO_TAR}"
+        )
     return paths
 
 
