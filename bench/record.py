@@ -1,5 +1,6 @@
 """What a run leaves, one JSON document that is never edited: raw figures, circumstances, the whole experiment."""
 
+import hashlib
 import re
 from itertools import groupby
 from pathlib import Path
@@ -29,6 +30,9 @@ from bench.scores import Count, Score, Share, TaskMetric
 # backward computes again, and all products of losses; those of 2 may, or may not. 4, 5: other names (old_names.py).
 FORMAT, READABLE_FORMATS, RECOMPUTED_SINCE = 5, (2, 3, 4, 5), 3
 BYTES_PER_PARAMETER = 16  # of memory: weight, gradient and AdamW's two moments, in fp32
+LONGEST_STEM = (
+    190  # characters of a record's file name, which suffixes and the names of locks make longer; 255 are allowed
+)
 MAX_RECORD_BYTES = 2**24  # the largest records have 4 MB
 # What a field of a record can be; reading refuses anything else.
 PositiveCount = Annotated[int, msgspec.Meta(ge=1, le=10**18)]
@@ -246,7 +250,10 @@ def record_path(results: Path, comparison: str, kind: str, *names: object) -> Pa
     """Return where a run's record lies: a run that is not done has no file there."""
     if not re.fullmatch(PLAIN, comparison):
         raise ValueError(f"a comparison is named in letters, digits and =+,_- alone, got {comparison!r}")
-    return results / f"{comparison}.{'.'.join(plain_name(str(name)) for name in (kind, *names))}.json"
+    stem = ".".join((comparison, *(plain_name(str(name)) for name in (kind, *names))))
+    if len(stem) > LONGEST_STEM:
+        stem = f"{stem[:LONGEST_STEM]}-{hashlib.sha256(stem.encode()).hexdigest()[:8]}"
+    return results / f"{stem}.json"
 
 
 def comparisons(results: Path) -> list[str]:

@@ -16,7 +16,8 @@ FEWEST_STEPS = 4  # of a warm-up and of a window at another batch size
 def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment:
     """Return the experiment with `field=value` settings applied; its name lists those that change a value.
 
-    Lists are written as JSON, `null` is None. Raises ValueError with the given setting, the fields that exist and the
+    The name does not list the seed, so that trainings with several seeds are of one experiment. Lists are written as
+    JSON, `null` is None. Raises ValueError with the given setting, the fields that exist and the
     nearest one.
     """
     texts: dict[str, str] = {}
@@ -38,8 +39,8 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
     changed = {field: value for field, value in changed.items() if value != getattr(experiment, field)}
     if not changed:
         return experiment
-    name = f"{experiment.name}[{','.join(f'{field}={texts[field]}' for field in sorted(changed) if field in texts)}]"
-    return replace(experiment, name=name, **changed)
+    named = [f"{field}={texts[field]}" for field in sorted(changed) if field in texts and field != "seed"]
+    return replace(experiment, name=f"{experiment.name}[{','.join(named)}]" if named else experiment.name, **changed)
 
 
 def with_batch_size(experiment: Experiment, size: int) -> Experiment:

@@ -15,6 +15,7 @@ from bench.console.console import (
     DISAGREEMENT,
     FAILED_CASE,
     OK,
+    PROGRAM,
     USAGE,
     describe_error,
     exit_on_broken_pipe,
@@ -29,7 +30,7 @@ from bench.environment.files import atomic_write, read_intact_files, read_limite
 from bench.history.metric_diffs import compare_observations, describe_diffs, diff_table, on_one_side
 from bench.history.observations import read_observations
 from bench.measure.disturbance import describe_disturbance, find_disturbance
-from bench.record import Record, comparison_of, comparisons, read_record, record_files
+from bench.record import Record, read_record, record_files
 from bench.statistics import fewest_rounds
 from reports.claims.card import make_card
 from reports.claims.evidence import files_of_claim
@@ -40,6 +41,7 @@ from reports.history.changes import find_changes
 from reports.history.detection import few_commits_table, rates_table
 from reports.history.history_page import history_page
 from reports.history.series import build_history
+from reports.joined import comparison_files, join_comparisons
 from reports.page import HEADLINE_CLAIM, page
 from reports.plan import PLAN_FILE, plan_page
 from reports.render.frames import group_comparison, select_equal_and_largest_batch
@@ -48,34 +50,53 @@ from reports.speed.speed_tables import SUITES_FILE
 
 @dataclass(frozen=True)
 class ComparisonPage:
-    """Write the page of one comparison; print its path, and log how disturbed the machine was."""
+    """Write the page of a folder's newest comparison, joined with what belongs to it; print its path.
+
+    A page has the timed runs of one comparison, and the trainings and scores of comparable experiments on the same
+    machine, also those in folders of trainings one level down. It lists the other comparisons with the reasons.
+    """
 
     results: Positional[Path] = Path("results")
     """Folder of the records."""
     out: Path | None = None
     """Path of the page; default index.html in the folder of the records."""
     comparison: str | None = None
-    """Name of the comparison; default the newest."""
+    """Name of a comparison, which is shown alone; default the newest and what belongs to it."""
 
     def run(self) -> int:
         """Read the records and write the page; files that are damaged, or newer and no records, are named on it."""
-        found, files = comparisons(self.results), record_files(self.results)
+        files = comparison_files(self.results)
+        read = {name: read_intact_files(paths, read_record) for name, paths in files.items()}
+        found = {name: records for name, (records, _) in read.items() if records}
         if not found:
-            _log_damaged(read_intact_files(files, read_record)[1])
-            raise ValueError(f"{self.results} holds no records; run `python -m bench` first, which writes them")
-        name = found[-1] if self.comparison is None else self.comparison
-        choose(name, dict.fromkeys(found), f"comparison in {self.results}")
-        others = [other for other in reversed(found) if other != name]
-        own = [path for path in files if name <= comparison_of(path) and comparison_of(path) not in others]
-        records, damaged = read_intact_files(own, read_record)
+            _log_damaged([error for _, damaged in read.values() for error in damaged])
+            raise ValueError(f"{self.results} holds no records; run `{PROGRAM}` first, which writes them")
+        if self.comparison is not None:
+            choose(self.comparison, found, f"comparison in {self.results}")
+        shown = found if self.comparison is None else {self.comparison: found[self.comparison]}
+        joined = join_comparisons(shown)
+        newest = [*found].index(joined.comparisons[0])
+        others = {name: joined.left_out.get(name, "") for name in reversed(found) if name not in joined.comparisons}
+        newer = [name for name in read if name not in found and name > [*found][newest]]
+        damaged = [error for name in (*joined.comparisons, *newer) for error in read[name][1]]
         suites, plan = (
             read_limited(path) if path.is_file() else None
             for path in (self.results / SUITES_FILE, self.results / PLAN_FILE)
         )
-        of_claim, _ = read_intact_files(files_of_claim(get_claim(HEADLINE_CLAIM), files), read_record)
-        text = page(name, records, others=others, suites=suites, plan=plan, damaged=damaged, claim_records=of_claim)
+        every = [path for paths in files.values() for path in paths]
+        of_claim, _ = read_intact_files(files_of_claim(get_claim(HEADLINE_CLAIM), every), read_record)
+        text = page(
+            joined.comparisons[0].rpartition("/")[2],
+            joined.records,
+            joined=joined.comparisons,
+            others=others,
+            suites=suites,
+            plan=plan,
+            damaged=damaged,
+            claim_records=of_claim,
+        )
         _write(self.out or self.results / "index.html", text.encode())
-        comparison = group_comparison(name, select_equal_and_largest_batch(records)[0])
+        comparison = group_comparison("", select_equal_and_largest_batch(joined.records)[0])
         disturbance = find_disturbance(comparison.records, comparison.experiments)
         if disturbance.total_rounds:
             log(describe_disturbance(disturbance))

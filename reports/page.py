@@ -47,14 +47,16 @@ def page(
     name: str,
     records: Sequence[Record],
     *,
-    others: Sequence[str] = (),
+    joined: Sequence[str] = (),
+    others: Mapping[str, str] = {},
     suites: bytes | None = None,
     plan: bytes | None = None,
     damaged: Sequence[str] = (),
     claim_records: Sequence[Record] = (),
 ) -> str:
-    """Return the page of one comparison; `others` are the other comparisons in its folder.
+    """Return the page of a comparison, or of several that are `joined` and named after the newest.
 
+    `others` are the other comparisons of the folder, each with the reason why it is not on the page, or with "".
     `damaged` are the errors of files that are left out, `claim_records` the folder's records of `HEADLINE_CLAIM`.
 
     `suites` is a document of pytest-benchmark, `plan` one of `python -m bench plan --json`. Raises ValueError for a
@@ -77,6 +79,7 @@ def page(
     return render_template(
         "page.html",
         comparison=comparison,
+        joined=joined,
         others=others,
         facts=_facts(comparison, rows, answers),
         answer=answer_sentences(comparison, rows, largest, answers, claims),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shlex
 import sys
 import tempfile
 import time
@@ -13,7 +14,6 @@ from statistics import median
 from msgspec.structs import replace
 from tyro.conf import Positional
 
-from bench.catalog import CURVE_TASK
 from bench.cli.doctor import Doctor
 from bench.cli.explain import ExplainRatio
 from bench.cli.gpu import Gpu
@@ -25,22 +25,25 @@ from bench.cli.options import (
     Json,
     Labels,
     Results,
+    Root,
     Rounds,
     Settings,
+    Tasks,
     VocabularyFile,
     add_lengths,
     experiment_from,
     finish,
 )
+from bench.cli.own_vocabulary import count_all_vocabularies
 from bench.cli.plan import Plan
 from bench.cli.reference import Reference
 from bench.cli.released_recipes import released_table
 from bench.cli.selftest import SlowdownDetectionCheck
 from bench.cli.suites import History, Regress
 from bench.cli.train import Embed, Export, Train
-from bench.cli.transfer import Transfer
+from bench.cli.transfer import Transfer, choose_scoring, open_tasks
 from bench.config import FIELDS, MAY_DIFFER, MAY_DIFFER_AT_LARGEST_BATCH, Experiment
-from bench.console.console import OK, PROGRAM, log
+from bench.console.console import OK, PROGRAM, USAGE, log
 from bench.console.tables import Table, print_tables
 from bench.experiments import COMPARED, EXPERIMENTS
 from bench.measure.disturbance import describe_disturbance, find_disturbance
@@ -52,8 +55,9 @@ from bench.orchestration.comparison import GIB, Comparison
 from bench.orchestration.pace import TWO_CORES, Pace
 from bench.orchestration.preflight import has_gpu, latest_comparison_name, open_comparison, require_writable
 from bench.orchestration.scope import Scope, required_rounds, scopes
-from bench.orchestration.trial import DEFAULT_MINUTES, MAX_PACE_RATIO, TRIED, plan_default, run_trial
+from bench.orchestration.trial import DEFAULT_MINUTES, MAX_PACE_RATIO, plan_default, run_trial
 from bench.record import read_records
+from bench.settings import with_settings
 from bench.transfer.score_tables import all_transfer_tables
 
 FULL_IMAGES, SMOKE_IMAGES = 320_000, 2_048
@@ -73,15 +77,22 @@ class Bench:
     minutes: float | None = None
     smoke: bool = False  # check of all stages with CLIP and CatLIP, in 90 s; its figures mean nothing
     full: bool = False  # three seeds and longer training, with intervals over seeds and test images
+    data: Data = None
+    root: Root = None
+    tasks: Tasks = ()
     resume: bool = False  # resume the newest comparison of this scope; recorded runs are not repeated
     results: Results = Path("results")
 
     @property
     def resume_hint(self) -> str:
         """The resume command."""
-        options = "--resume" if self._scope == "default" else f"--resume --{self._scope}"
-        options += "" if self.minutes is None else f" --minutes {self.minutes:g}"
-        options += "" if self.results == Path("results") else f" --results {self.results}"
+        words = ["--resume"] if self._scope == "default" else ["--resume", f"--{self._scope}"]
+        words += [] if self.minutes is None else ["--minutes", f"{self.minutes:g}"]
+        words += [] if self.data is None else ["--data", self.data]
+        words += [] if self.root is None else ["--root", str(self.root)]
+        words += [word for task in self.tasks for word in ("--task", task)]
+        words += [] if self.results == Path("results") else ["--results", str(self.results)]
+        options = shlex.join(words)
         return f"finished records are kept; resume with: nox -s bench -- {options} (or: {PROGRAM} {options})"
 
     def run(self) -> int:
@@ -93,13 +104,15 @@ class Bench:
             return self._run_planned(minutes)
         if self.minutes is not None:
             raise ValueError(f"--minutes plans the default comparison: leave out --{self._scope} or --minutes")
-        experiments = [EXPERIMENTS[f"{name}-tiny"] for name in (SMOKE_METHODS if self.smoke else COMPARED)]
+        scope = self._open_tasks(scopes(len(self._methods), on_gpu=has_gpu())[self._scope])
+        if (experiments := self._experiments()) is None:
+            return USAGE
         if self.smoke:
             shorter = {"warmup_steps": 2, "windows": 2, "steps_per_window": 2}
             experiments = [replace(set_images(one, SMOKE_IMAGES), **shorter) for one in experiments]
         if self.full:
             experiments = [set_images(experiment, FULL_IMAGES) for experiment in experiments]
-        return _finish(self._compare(experiments, scopes(len(experiments), on_gpu=has_gpu())[self._scope], TWO_CORES))
+        return _finish(self._compare(experiments, scope, TWO_CORES))
 
     def _run_planned(self, minutes: float) -> int:
         """Plan by a trial run, or resume with at least the seeds there are; a new one ends with what more would do."""
@@ -107,11 +120,15 @@ class Bench:
         if self.resume:
             images, num_seeds = self._recorded_trainings()
         require_writable(self.results.resolve())
+        scope = self._open_tasks(scopes(len(self._methods), on_gpu=has_gpu())["default"])
+        if (experiments := self._experiments()) is None:
+            return USAGE
         with tempfile.TemporaryDirectory() as folder:
-            trial, pace = run_trial(Path(folder))
+            trial, pace = run_trial(Path(folder), experiments[0], self.results)
         if trial.runner.failures:
             log("the trial run failed: planned as for two cores")
-        plan = plan_default(minutes, pace, images, num_seeds, time.monotonic() - start)
+        comparable = experiments, scope, pace
+        plan = plan_default(*comparable, minutes, images, num_seeds, time.monotonic() - start)
         is_more = plan.expected_seconds > 60 * minutes
         log(f"planned: {plan}{f', more than {minutes:g} min: nothing smaller is planned' if is_more else ''}")
         comparison = self._compare(plan.experiments, plan.scope, pace, start + 60 * LONGEST * minutes)
@@ -119,10 +136,36 @@ class Bench:
         if not self.resume and not comparison.runner.failures and not trial.runner.failures:
             slowdown = _slowdown_since(pace, comparison)
             if slowdown >= MAX_PACE_RATIO:
-                log(f"the median run of {TRIED} was {slowdown:.1f} times slower than its fastest trial run")
-            more = plan_default(twice, pace.slowed(max(slowdown, seconds / plan.expected_seconds)))
+                log(f"the median run was {slowdown:.1f} times slower than the fastest trial run")
+            more = plan_default(experiments, scope, pace.slowed(max(slowdown, seconds / plan.expected_seconds)), twice)
             log(f"took {seconds / 60:.1f} min; --minutes {twice:g} would do: {more}")
         return _finish(comparison)
+
+    @property
+    def _methods(self) -> tuple[str, ...]:
+        return SMOKE_METHODS if self.smoke else COMPARED
+
+    def _experiments(self) -> list[Experiment] | None:
+        """Return the experiments; None if the captions of a shard cannot be counted, which is logged.
+
+        With shards, their vocabularies are counted, and large JPEGs are decoded at a fraction of their size, because
+        the tiny towers look at 48 pixels.
+        """
+        named = [EXPERIMENTS[f"{method}-tiny"] for method in self._methods]
+        if self.data is None:
+            return named
+        if (vocabularies := count_all_vocabularies(self.data, self.results)) is None:
+            return None
+        of_data = [with_settings(one, [f"data={self.data}"]) for one in named]
+        return [replace(one, jpeg_decoding="reduced", **vocabularies) for one in of_data]
+
+    def _open_tasks(self, scope: Scope) -> Scope:
+        """Return the scope with the tasks that the options name; ValueError if one on disk cannot be opened."""
+        if self.root is None and not self.tasks:
+            return scope
+        tasks, root, _ = choose_scoring(self.tasks, self.root)
+        open_tasks(self.results, root, tasks)
+        return dataclasses.replace(scope, tasks=tuple(tasks), root=root)
 
     def _recorded_trainings(self) -> tuple[int | None, int]:
         """Return the images (None without records) and the number of seeds of the comparison to resume."""
@@ -139,8 +182,6 @@ class Bench:
         comparison.measure(scope)
         comparison.train(scope)
         comparison.score(scope)
-        if scope.curves:
-            comparison.score(dataclasses.replace(scope, tasks=(CURVE_TASK,)), scope.curves)
         return comparison
 
     @property
@@ -228,7 +269,7 @@ class Measure:
 def _slowdown_since(trial: Pace, comparison: Comparison) -> float:
     """Return how many times slower the median undisturbed run was than at the trial run's pace; 1 without runs."""
     records, names = comparison.records(), [one.name for one in comparison.experiments]
-    runs = find_disturbance(records, names).undisturbed(throughputs_by_round(records).get(TRIED, {}))
+    runs = find_disturbance(records, names).undisturbed(throughputs_by_round(records).get(names[0], {}))
     return 1 / (trial.seconds_per_image * median(runs.values())) if runs else 1.0
 
 

@@ -29,11 +29,15 @@ from bench.environment.circumstances import current_commit, summarize_machine
 from bench.environment.cores import CGROUP_QUOTA, available_cores
 from bench.environment.gpu_settings import format_gpu_settings, read_gpu_settings
 from bench.environment.rank_info import torchrun_env
+from bench.experiments import COMPARED, EXPERIMENTS
 from bench.measure.throughput import images_per_second
 from bench.orchestration.pace import Pace
 from bench.orchestration.preflight import has_gpu
+from bench.orchestration.scope import scopes
 from bench.orchestration.trial import DEFAULT_MINUTES, plan_default, run_trial
 from bench.record import Record, Speed
+
+TRIED = "clip-tiny"  # experiment that shows how fast the machine is
 
 OBSERVED_SECONDS = 2.0
 MAX_WINDOW_SPREAD = 0.1  # largest relative excess of a window's time over the median
@@ -89,7 +93,7 @@ class Doctor:
             return check_ranks(self.results.resolve(), self.json)
         findings = [*check_host(), *check_cpu_clocks(), *check_gpus(), *check_compiler_disk_commit(self.results)]
         with tempfile.TemporaryDirectory() as folder:
-            trial, pace = run_trial(Path(folder))
+            trial, pace = run_trial(Path(folder), EXPERIMENTS[TRIED], self.results)
             findings += trial_run_checks(trial.records(), pace)
             return finish(trial, [finding_table("This machine", findings)], self.json)
 
@@ -219,7 +223,9 @@ def trial_run_checks(records: list[Record], pace: Pace) -> Iterator[Finding]:
         excess = max(speed.window_seconds) / median(speed.window_seconds) - 1
         found = f"{max(rates):,.0f} images/s, the fastest of {len(rates)}; slowest window {excess:.0%} over the median"
         yield judge("trial of clip-tiny", found, "", is_bad=excess > MAX_WINDOW_SPREAD)
-        yield Finding("default comparison", str(plan_default(DEFAULT_MINUTES, pace)))
+        experiments = [EXPERIMENTS[f"{name}-tiny"] for name in COMPARED]
+        scope = scopes(len(experiments), on_gpu=has_gpu())["default"]
+        yield Finding("default comparison", str(plan_default(experiments, scope, pace, DEFAULT_MINUTES)))
 
 
 def _cpu_seconds_by_process() -> dict[tuple[int, str], float]:

@@ -85,6 +85,11 @@ class Label:
 
     def _count(self) -> int:
         self._require_out("FILE")
+        vocabulary = self.count_labels()
+        return USAGE if vocabulary is None else self._write(vocabulary)
+
+    def count_labels(self) -> Vocabulary | None:
+        """Count the labels of the captions, and print their tables; None if a file failed, which is logged."""
         if self.shards and (self.min_count is not None or self.size is not None):
             raise ValueError("--shards counts a part, which --min-count and --size may not cut: give them to --merge")
         rule = get_rule(self.rule or "corenet")
@@ -92,18 +97,14 @@ class Label:
         total, failures, seconds = self._run(jobs)
         vocabulary = replace(count_vocabulary(rule, total.counts, total.captions), part=self.shards or "")
         print_tables(summary_tables(total, total.captions / seconds, vocabulary.labels), self.json)
-        return _report_failures(failures) or self._write(vocabulary)  # a partial vocabulary would look complete
+        return None if _report_failures(failures) else vocabulary  # a partial vocabulary would look complete
 
     def _write(self, vocabulary: Vocabulary) -> int:
         out = self._require_out("FILE")
         if self.min_count is not None or self.size is not None:
-            most = max((label.count for label in vocabulary.labels), default=0)
-            vocabulary = vocabulary.filtered(self.min_count or 1, self.size)
-            if not vocabulary.labels:
-                found = f"no label occurs {self.min_count or 1} times, the most frequent one {most:,} times"
-                raise ValueError(f"{found}: lower --min-count")
+            vocabulary = cut_vocabulary(vocabulary, self.min_count or 1, self.size)
         write_vocabulary(vocabulary, out)
-        print(f"{out}: {len(vocabulary.labels):,} labels", file=sys.stderr)
+        log(f"{out}: {len(vocabulary.labels):,} labels")
         return OK
 
     def _require_out(self, kind: str) -> Path:
@@ -177,6 +178,21 @@ class Label:
                 else:
                     failures.append(outcome)
         return total, failures, time.monotonic() - start
+
+
+def cut_vocabulary(vocabulary: Vocabulary, min_count: int, size: int | None) -> Vocabulary:
+    """Keep the labels with at least `min_count` occurrences, and the first `size` of these; ValueError if none is left.
+
+    The error says how often the most frequent label occurs.
+    """
+    if not vocabulary.labels:
+        raise ValueError(f"no caption has a label of the rule {vocabulary.rule}: name captions with English nouns")
+    cut = vocabulary.filtered(min_count, size)
+    if not cut.labels:
+        most = max(label.count for label in vocabulary.labels)
+        found = f"no label occurs {min_count} times, the most frequent one {most:,} times"
+        raise ValueError(f"{found}: lower --min-count")
+    return cut
 
 
 def _report_failures(failures: Sequence[Exception]) -> int:

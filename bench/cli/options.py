@@ -27,6 +27,7 @@ Protocols = Annotated[
 Data = Annotated[
     str | None, arg(metavar="SHARDS", help="folder, file or glob of tar shards; default: the shipped pack")
 ]
+Root = Annotated[Path | None, arg(metavar="FOLDER", help="folder with the data of tasks that are not in the pack")]
 LENGTHS_HELP = "lengths of the pack's captions: their own (pack), of web captions (web), or of a file's captions"
 CaptionLengths = Annotated[str | None, arg(metavar="pack|web|FILE", help=f"{LENGTHS_HELP}; default: the experiment's")]
 VOCABULARY_HELP = "vocabulary of the labels: its .json file, CoreNet's .pkl file or the name of a shipped one"

@@ -17,23 +17,31 @@ from msgspec.structs import replace
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from bench.catalog import DEFAULT_TASKS, PACK_TASKS
-from bench.cli.label import Label
-from bench.cli.options import Data, Json, Labels, Results, Settings, Tasks, VocabularyFile, experiment_from, finish
-from bench.config import PACK_DATA, Experiment, choose
-from bench.console.console import INTERRUPTED, OK, Stopped
-from bench.data.shards.shards import find_shards
+from bench.cli.options import (
+    Data,
+    Json,
+    Labels,
+    Results,
+    Root,
+    Settings,
+    Tasks,
+    VocabularyFile,
+    experiment_from,
+    finish,
+)
+from bench.cli.own_vocabulary import count_own_vocabulary
+from bench.cli.transfer import choose_scoring, open_tasks
+from bench.config import PACK_DATA, Experiment
+from bench.console.console import INTERRUPTED, OK, USAGE, Stopped, log
 from bench.environment.circumstances import current_commit
 from bench.environment.files import make_folders, plain_name
 from bench.environment.rank_info import launcher_words, restart_count, torchrun_env
-from bench.labels.vocabulary import MIN_COUNT, SUBWORD, vocabulary_field
-from bench.old_names import upgrade_typed_task
+from bench.labels.vocabulary import vocabulary_field, write_vocabulary
 from bench.orchestration.budgets import set_images
 from bench.orchestration.pace import START_SECONDS
 from bench.orchestration.preflight import open_comparison, open_data, require_runnable
 from bench.orchestration.requests import TeacherFeaturesRequest
 from bench.orchestration.scope import Scope
-from bench.recipes import DATACOMP_SYNSETS
 from bench.train.checkpoints import (
     CheckpointConfig,
     exclusive_lock,
@@ -73,7 +81,8 @@ class Train:
     vocabulary: VocabularyFile = None
     labels: Labels = None
     count_vocabulary: bool = False  # count the vocabulary from the captions first, into OUT/vocabulary.json
-    # smallest count of a label in the counted vocabulary; default 500 for synsets, 1 for subwords
+    # smallest count of a label in the counted vocabulary; default 1 for subwords, 500 for synsets, and a thousandth of
+    # the captions if they are fewer than 500,000
     min_count: int | None = None
     out: Path | None = None  # folder for checkpoints, records and tower; default results/train-NAME
     resume: Resume = "no"  # resume from the newest checkpoint in OUT; auto: or start, if there is none
@@ -81,6 +90,7 @@ class Train:
     tensorboard: bool = False  # also write event files to OUT/tensorboard
     score: bool = True  # score the tower on transfer tasks after the training
     tasks: Tasks = ()
+    root: Root = None
     settings: Settings = ()
     json: Json = None
 
@@ -94,11 +104,11 @@ class Train:
     def run(self) -> int:
         """Train, then score the tower and its random-init baseline."""
         experiment = self._experiment()
-        if self.tasks and not self.score:
-            raise ValueError("--task names what is scored, and --no-score scores nothing: leave out one of them")
-        typed = map(upgrade_typed_task, self.tasks)
-        named = tuple(choose(task, dict.fromkeys(PACK_TASKS, task), "task") for task in typed)
-        tasks = named or DEFAULT_TASKS * self.score
+        if (self.tasks or self.root) and not self.score:
+            raise ValueError(
+                "--task and --root name what is scored, and --no-score scores nothing: leave it or them out"
+            )
+        tasks, root = self._scored_tasks()
         if not 0 < self.checkpoint_minutes < math.inf:
             raise ValueError(f"--checkpoint-minutes must be positive, got {self.checkpoint_minutes}")
         if self.tensorboard and find_spec("tensorboard") is None:
@@ -107,9 +117,18 @@ class Train:
             resume_from, name = self._resume_from(experiment)  # which reads whole checkpoints
             with exclusive_lock(self._out):
                 (self._out / REQUEUE_FILE).unlink(missing_ok=True)
-                if self.count_vocabulary and not resume_from and (failure := self._count_vocabulary(experiment)):
-                    return failure
-                return self._run(experiment, tasks, resume_from, name)
+                if self.count_vocabulary and not resume_from and not self._count_vocabulary(experiment):
+                    return USAGE
+                return self._run(experiment, tasks, root, resume_from, name)
+
+    def _scored_tasks(self) -> tuple[tuple[str, ...], str]:
+        """Return the tasks and the folder of those on disk, which are opened; ValueError if one cannot be scored."""
+        if not self.score:
+            return (), ""
+        tasks, root, _ = choose_scoring(self.tasks, self.root)
+        if root:
+            open_tasks(self._out, root, tasks)
+        return tuple(tasks), root
 
     @contextmanager
     def _mark_for_requeue(self) -> Iterator[None]:
@@ -122,23 +141,28 @@ class Train:
                 (self._out / REQUEUE_FILE).touch()
             raise
 
-    def _count_vocabulary(self, experiment: Experiment) -> int:
-        """Count the captions' labels into OUT/vocabulary.json and print their tables; return the exit code.
+    def _count_vocabulary(self, experiment: Experiment) -> bool:
+        """Count the captions' labels into OUT/vocabulary.json and print their tables; return whether all were counted.
 
         The count may take hours, so that the training, with its default vocabulary, is checked before.
         """
         unlabelled = replace(self._named_experiment(), caption_lengths=PACK_DATA)
         require_runnable(self._out.resolve(), [unlabelled])
         open_data(self._out.resolve(), [unlabelled])
-        is_synsets = vocabulary_field(experiment) == "synset_vocabulary"
-        options = {"rule": "corenet", "size": DATACOMP_SYNSETS} if is_synsets else {"rule": SUBWORD}
-        min_count = (MIN_COUNT if is_synsets else 1) if self.min_count is None else self.min_count
-        inputs = tuple(map(str, find_shards(experiment.data)))
-        return Label(inputs, count_only=True, out=self._out / VOCABULARY, min_count=min_count, **options).run()
+        field = vocabulary_field(experiment)
+        assert field is not None
+        if (vocabulary := count_own_vocabulary(experiment.data, field, self.min_count)) is None:
+            return False
+        write_vocabulary(vocabulary, self._out / VOCABULARY)
+        log(f"{self._out / VOCABULARY}: {len(vocabulary.labels):,} labels")
+        return True
 
-    def _run(self, experiment: Experiment, tasks: tuple[str, ...], resume_from: str, name: str | None) -> int:
+    def _run(
+        self, experiment: Experiment, tasks: tuple[str, ...], root: str, resume_from: str, name: str | None
+    ) -> int:
         """Train and score in a folder that this process has locked."""
-        scope = Scope("train", 0, seeds=(experiment.seed,), half_way=False, equal_seconds=False, tasks=tasks, curves=())
+        budgets = {"half_way": False, "equal_seconds": False}
+        scope = Scope("train", 0, seeds=(experiment.seed,), tasks=tasks, root=root, curves=(), **budgets)
         comparison = open_comparison(self._out, [experiment], scope, name=name, tasks=tasks)
         events = str((self._out / "tensorboard").resolve()) if self.tensorboard else ""
         folder = str(self._checkpoints.resolve())
@@ -169,7 +193,7 @@ class Train:
     def _command(self) -> str:
         """The given command line with --resume."""
         words = [*launcher_words(psutil.Process(os.getppid()).cmdline()), "-m", "bench", "train", self.name]
-        for name in ("images", "data", "vocabulary", "labels", "min_count", "out", "json"):
+        for name in ("images", "data", "vocabulary", "labels", "min_count", "out", "root", "json"):
             words += [] if (value := getattr(self, name)) is None else [f"--{name.replace('_', '-')}", str(value)]
         words += ["--count-vocabulary"] if self.count_vocabulary else []
         words += [] if self.score else ["--no-score"]
@@ -180,8 +204,8 @@ class Train:
         words += [word for setting in self.settings for word in ("--set", setting)]
         return shlex.join([*words, "--resume", *(["auto"] if self.resume == "auto" else [])])
 
-    def _named_experiment(self, *settings: str) -> Experiment:
-        return experiment_from(self.name, [*self.settings, *settings], self.data, self.vocabulary, self.labels)
+    def _named_experiment(self) -> Experiment:
+        return experiment_from(self.name, self.settings, self.data, self.vocabulary, self.labels)
 
     def _experiment(self) -> Experiment:
         if any(setting.startswith("caption_lengths=") for setting in self.settings):
@@ -196,7 +220,7 @@ class Train:
                 raise ValueError("--count-vocabulary counts what --vocabulary and --labels name: leave out one of them")
             if (field := vocabulary_field(experiment)) is None:
                 raise ValueError(f"--count-vocabulary needs captions, {experiment.method} reads none: leave it out")
-            experiment = self._named_experiment(f"{field}={self._out / VOCABULARY}")
+            experiment = replace(experiment, **{field: str(self._out / VOCABULARY)})
         experiment = replace(experiment, caption_lengths=PACK_DATA)
         if self.images is None:
             return experiment
@@ -211,12 +235,15 @@ class Train:
             checkpoints = list_checkpoints(self._checkpoints)
             if not checkpoints and (restart_count() or self.resume == "auto"):
                 return "", None  # the first start, or a process failed before the first checkpoint
-            if self.resume == "no" and not restart_count():
-                if checkpoints:
-                    remedy = f"resume with: {self._command}, or name another folder with --out"
-                    raise ValueError(f"{self._out} already holds a checkpoint ({checkpoints[0].name}); {remedy}")
+            if not checkpoints and self.resume == "no" and not restart_count():
                 return "", None
             path, saved = latest_valid(self._checkpoints)
+        if saved.experiment.name != experiment.name or saved.experiment.seed != experiment.seed:
+            held = f"{saved.experiment.name}, seed {saved.experiment.seed}"
+            raise ValueError(f"{self._out} holds the training of {held}: name another folder with --out")
+        if self.resume == "no" and not restart_count():
+            remedy = f"resume with: {self._command}, or name another folder with --out"
+            raise ValueError(f"{self._out} already holds a checkpoint ({path.name}); {remedy}")
         require_same_experiment(saved, experiment, torchrun_env().world_size)
         log_differences(path, saved, torchrun_env().world_size, current_commit())
         return str(path.resolve()), saved.comparison

@@ -12,6 +12,7 @@ from tyro.conf import Positional, arg
 from bench.catalog import (
     DEFAULT_PROTOCOLS,
     DEFAULT_TASKS,
+    FOLDERS,
     ON_DISK,
     PROTOCOLS,
     RANDOM_INIT,
@@ -19,7 +20,7 @@ from bench.catalog import (
     ScoringSubject,
     compatible_pairs,
 )
-from bench.cli.options import Json, Protocols, Results, Tasks, finish
+from bench.cli.options import Json, Protocols, Results, Root, Tasks, finish
 from bench.config import Experiment, choose
 from bench.console.console import PROGRAM
 from bench.environment.imports import uncollected_imports
@@ -46,7 +47,7 @@ class Transfer:
     tower: Positional[str]  # experiment, tower file, or weights trained by CoreNet, open_clip or timm
     tasks: Tasks = ()
     protocols: Protocols = ()
-    root: Annotated[Path | None, arg(help="folder with the data of tasks that are not in the pack")] = None
+    root: Root = None
     reference: Annotated[str | None, arg(metavar="TOWER", help="tower known to be good, as the upper bound")] = None
     templates: Annotated[Path | None, arg(metavar="FILE", help=TEMPLATES_HELP)] = None
     resume: bool = False  # resume the newest scoring of the same towers, root and templates
@@ -56,13 +57,10 @@ class Transfer:
 
     def run(self) -> int:
         """Score the towers and print the accuracy tables."""
-        tasks, protocols = choose_tasks_and_protocols(self.tasks, self.protocols)
-        on_disk = [task for task in tasks if task in ON_DISK]
-        if on_disk and self.root is None:
-            raise ValueError(f"--root is missing: name the folder that holds the data of {', '.join(on_disk)}")
+        tasks, root, protocols = choose_scoring(self.tasks, self.root, self.protocols)
         if self.templates is not None and INIT_PROTOCOL not in protocols:
             raise ValueError(f"--templates is read by --protocol {INIT_PROTOCOL} alone: add it")
-        root, templates = (str(path.resolve()) if path else "" for path in (self.root, self.templates))
+        templates = "" if self.templates is None else str(self.templates.resolve())
         digested = [root, read_templates(templates).title] if templates else [root]
         towers = _resolve_tower_arguments(self.tower, self.results)
         references = [] if self.reference is None else _resolve_tower_arguments(self.reference, self.results)
@@ -83,9 +81,7 @@ class Transfer:
             tasks=tasks,
             reads_data=False,
         )
-        with uncollected_imports():  # of torch, too
-            from bench.transfer.tasks.named_tasks import require_openable
-        require_openable(comparison.results, root, every, on_disk)
+        open_tasks(comparison.results, root, tasks, every)
         subjects = [*map(ScoringSubject, towers), *(ScoringSubject(tower, "reference") for tower in references)]
         subjects += _random_init_subjects(every, trained_by)
         comparison.score_towers(subjects, tuple(protocols), tuple(tasks), root=root, templates=templates)
@@ -110,6 +106,32 @@ def _random_init_subjects(towers: Sequence[str], trained_by: Mapping[str, Experi
     kinds = {tower: (*one.random_init_kind, one.seed) for tower, one in trained_by.items()}
     first_of_kind = {kinds.get(tower, tower): tower for tower in reversed(towers)}
     return [ScoringSubject(tower, "untrained") for tower in first_of_kind.values()]
+
+
+def open_tasks(results: Path, root: str, tasks: Sequence[str], towers: Sequence[str] = ()) -> None:
+    """Open the tasks on disk, and towers, in this process; ValueError or OSError if one cannot be opened."""
+    with uncollected_imports():  # of torch, too
+        from bench.transfer.tasks.named_tasks import require_openable
+    require_openable(results, root, towers, [task for task in tasks if task in ON_DISK])
+
+
+def choose_scoring(
+    tasks: Sequence[str], root: Path | None, protocols: Sequence[str] = ()
+) -> tuple[list[str], str, list[str]]:
+    """Return tasks, the absolute folder of those on disk ("" for none), and protocols, or their defaults.
+
+    With a folder, the default task is its classes of images. ValueError for a task on disk without a folder, or as
+    `choose_tasks_and_protocols`.
+    """
+    tasks, protocols = choose_tasks_and_protocols(tasks or FOLDERS[:1] * (root is not None), protocols)
+    on_disk = [task for task in tasks if task in ON_DISK]
+    if on_disk and root is None:
+        raise ValueError(f"--root is missing: name the folder that holds the data of {', '.join(on_disk)}")
+    if root is not None and not on_disk:
+        raise ValueError(
+            f"--root is for tasks on disk, and {', '.join(tasks)} is of the pack: leave out --root or --task"
+        )
+    return tasks, "" if root is None else str(root.resolve()), protocols
 
 
 def choose_tasks_and_protocols(tasks: Sequence[str], protocols: Sequence[str]) -> tuple[list[str], list[str]]:

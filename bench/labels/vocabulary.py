@@ -21,6 +21,7 @@ from bench.recipes import DATACOMP_SYNSETS, DATACOMP_VOCABULARY
 SHIPPED_FOLDER = Path(__file__).resolve().parent / "vocabularies"
 PACK_SYNSETS, PACK_SUBWORDS = "pack-synsets", "pack-subwords"  # the shipped ones, counted over the pack's captions
 MIN_COUNT = 500  # smallest count of a synset in CatLIP's vocabularies (arXiv 2404.15653)
+MIN_COUNT_SHARE = 1 / 1000  # of the captions, in which a synset occurs where these are too few for `MIN_COUNT`
 SUBWORD = "subword"  # the only rule whose labels are subword ids; the labels of all others are synsets
 
 
@@ -67,6 +68,11 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 def sort_labels_by_count(labels: Iterable[VocabularyLabel]) -> tuple[VocabularyLabel, ...]:
     """Sort by descending count; break ties by the synset's offset or the subword's id."""
     return tuple(sorted(labels, key=lambda label: (-label.count, int(label.key.lstrip("n")))))
+
+
+def min_count_for(captions: int) -> int:
+    """Return the smallest count of a synset in a vocabulary of so many captions: CatLIP's from 500,000 captions on."""
+    return min(MIN_COUNT, max(1, int(captions * MIN_COUNT_SHARE)))
 
 
 def merge_vocabularies(vocabularies: Sequence[Vocabulary]) -> Vocabulary:

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bench.catalog import CURVE_TASK, DEFAULT_PROTOCOLS, RANDOM_INIT, REFERENCES, ScoringSubject
+from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_INIT, REFERENCES, ScoringSubject
 from bench.config import Experiment
 from bench.console.console import log
 from bench.environment.rank_info import torchrun_env
@@ -184,11 +184,13 @@ class Comparison:
         self.runner.progress.expect(self._training_seconds(scope, speeds, images) - as_planned)
         self._run_parallel(self._training_jobs(scope, speeds, images, checkpoint_config))
 
-    def score(self, scope: Scope, protocols: Names = DEFAULT_PROTOCOLS) -> None:
+    def score(self, scope: Scope) -> None:
         """Score every tower trained here, each seed's random-init baseline, and the reference features."""
         trainings = [record.measured for record in self.records() if isinstance(record.measured, Training)]
         towers = sorted(str(self.results / branch.tower) for one in trainings for branch in one.branches)
-        self._run_parallel(self._scoring_jobs([*map(ScoringSubject, towers)], scope.seeds, protocols, scope.tasks))
+        for protocols, tasks in _scorings(scope):
+            subjects = [*map(ScoringSubject, towers)]
+            self._run_parallel(self._scoring_jobs(subjects, scope.seeds, protocols, tasks, root=scope.root))
 
     def score_towers(self, towers: Subjects, protocols: Names, tasks: Names, **fields: Any) -> None:
         """Score towers and the reference features; `fields` are further ones of the request."""
@@ -205,8 +207,8 @@ class Comparison:
             # Each budget leaves a tower, but the slowest experiment's two budgets of equal size share one.
             towers = len(self.experiments) * (1 + scope.half_way + scope.equal_seconds) - scope.equal_seconds
             scored = [ScoringSubject(RANDOM_INIT)] * towers * len(scope.seeds)
-            for protocols, tasks in ((DEFAULT_PROTOCOLS, scope.tasks), (scope.curves, (CURVE_TASK,))):
-                jobs += self._scoring_jobs(scored, scope.seeds, protocols, tasks) if protocols and tasks else []
+            for protocols, tasks in _scorings(scope):
+                jobs += self._scoring_jobs(scored, scope.seeds, protocols, tasks)
         return sum(job.expected_seconds for job in jobs) + (self._training_seconds(scope) if trained else 0.0)
 
     def records(self) -> list[Record]:
@@ -282,3 +284,9 @@ class Comparison:
     def _run_parallel(self, jobs: Sequence[Job]) -> None:
         max_parallel = max(1, min(self.max_parallel, len(jobs)))
         self.runner.run(jobs, max_parallel=max_parallel, threads=max(1, self.cores // max_parallel))
+
+
+def _scorings(scope: Scope) -> list[tuple[Names, Names]]:
+    """Return the protocols and the tasks of a scope's scorings: of whole tasks, and of curves over few labels."""
+    pairs = ((DEFAULT_PROTOCOLS, scope.tasks), (scope.curves, scope.curve_tasks))
+    return [(protocols, tasks) for protocols, tasks in pairs if protocols and tasks]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bench.catalog import DEFAULT_TASKS, SMOKE_TASKS
+from bench.catalog import DEFAULT_TASKS, SINGLE_LABEL, SMOKE_TASKS, TASK_KINDS
 from bench.statistics import MIN_PAIRED_ROUNDS, fewest_rounds
 
 
@@ -17,12 +17,18 @@ class Scope:
     half_way: bool = True  # also score towers trained on half of the images
     equal_seconds: bool = True  # also score towers trained for equal device seconds
     tasks: tuple[str, ...] = DEFAULT_TASKS
-    curves: tuple[str, ...] = ("few-shot",)  # protocols over the number of labels, on one task
+    root: str = ""  # folder of the tasks that lie on disk
+    curves: tuple[str, ...] = ("few-shot",)  # protocols over the number of labels, on the first task that has classes
 
     @property
     def max_repeated_rounds(self) -> int:
         """Return how many rounds may be repeated: at most half as many as there are."""
         return self.rounds // 2 if self.repeats_disturbed else 0
+
+    @property
+    def curve_tasks(self) -> tuple[str, ...]:
+        """Return the task of the curves; none where no curve is drawn, or no task has one class per image."""
+        return tuple(task for task in self.tasks if self.curves and TASK_KINDS[task] == SINGLE_LABEL)[:1]
 
 
 def scopes(num_experiments: int, *, on_gpu: bool) -> dict[str, Scope]:

@@ -5,20 +5,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.config import Experiment
+from bench.config import PACK_DATA, Experiment
 from bench.console.progress import Progress
+from bench.data.manifest import CACHE
 from bench.environment.cores import available_cores
-from bench.experiments import COMPARED, EXPERIMENTS
 from bench.measure.throughput import images_per_second
 from bench.orchestration.budgets import set_images
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import MAX_SEEDS, TWO_CORES, Pace, fit_trainings
 from bench.orchestration.preflight import has_gpu, open_comparison
 from bench.orchestration.runner import Runner
-from bench.orchestration.scope import Scope, scopes
+from bench.orchestration.scope import Scope
 from bench.record import Record, Speed, read_record
 
-TRIED, DEFAULT_MINUTES = "clip-tiny", 12.0
+DEFAULT_MINUTES = 12.0
 MOST_TRIALS, MAX_PACE_RATIO = 4, 1.2
 
 
@@ -38,14 +38,20 @@ class DefaultPlan:
         return f"{rounds}, {trainings}: about {self.expected_seconds / 60:.0f} min"
 
 
-def run_trial(folder: Path) -> tuple[Comparison, Pace]:
-    """Time clip-tiny, after a run of its memory; return the comparison of these runs, and the pace that they show.
+def run_trial(folder: Path, experiment: Experiment, results: Path) -> tuple[Comparison, Pace]:
+    """Time an experiment after a run of its memory; return the comparison of these runs, and the pace that they show.
+
+    Records are written to `folder`; an index of shards is read from, or left in, the cache of `results`.
 
     It is timed until the two fastest runs agree, at most four times, because other processes may be busy for some
     seconds. The pace is that of the fastest run, and of the fastest start: the first run also counts FLOPs. If a run
     fails, it is the pace of two cores. Raises ValueError or OSError where no run would start.
     """
-    trial = open_comparison(folder, [EXPERIMENTS[TRIED]], Scope("trial", 2), trained=False)
+    if experiment.data != PACK_DATA:
+        cache = results.resolve() / CACHE
+        cache.mkdir(parents=True, exist_ok=True)
+        (folder / CACHE).symlink_to(cache)
+    trial = open_comparison(folder, [experiment], Scope("trial", 2), trained=False)
     trial.measure_memory()  # the first run in a new environment compiles modules and reads them from the disk
     paces = list[Pace]()
     while len(paces) < MOST_TRIALS and not do_fastest_agree(paces):
@@ -77,22 +83,26 @@ def _pace_of(record: Record, seconds: float) -> Pace:
 
 
 def plan_default(
-    minutes: float, pace: Pace, images: int | None = None, least_seeds: int = 1, trial_seconds: float | None = None
+    experiments: Sequence[Experiment],
+    scope: Scope,
+    pace: Pace,
+    minutes: float,
+    images: int | None = None,
+    least_seeds: int = 1,
+    trial_seconds: float | None = None,
 ) -> DefaultPlan:
-    """Return the default comparison with the images and the seeds that fit into a time at a pace, after a trial.
+    """Return a comparison with the images and the seeds that fit into a time at a pace, after a trial.
 
     With `images`, that of a comparison that is resumed with at least so many seeds, only more seeds are planned. The
     trial took so many seconds, or is expected to.
     """
     if trial_seconds is None:
-        trial_seconds = pace.few_steps_seconds + 2 * pace.speed_seconds(EXPERIMENTS[TRIED])
+        trial_seconds = pace.few_steps_seconds + 2 * pace.speed_seconds(experiments[0])
 
     def plan(images: int, seeds: int) -> DefaultPlan:
-        experiments = [set_images(EXPERIMENTS[f"{name}-tiny"], images) for name in COMPARED]
-        scope = replace(scopes(len(experiments), on_gpu=has_gpu())["default"], seeds=tuple(range(seeds)))
-        runner = Runner(Progress(0.0))
-        comparison = Comparison("planned", Path(), experiments, available_cores(), has_gpu(), runner, pace)
-        return DefaultPlan(experiments, scope, trial_seconds + comparison.expected_seconds(scope))
+        sized, seeded = [set_images(one, images) for one in experiments], replace(scope, seeds=tuple(range(seeds)))
+        comparison = Comparison("planned", Path(), sized, available_cores(), has_gpu(), Runner(Progress(0.0)), pace)
+        return DefaultPlan(sized, seeded, trial_seconds + comparison.expected_seconds(seeded))
 
     if images is None:
         return plan(*fit_trainings(lambda size, seeds: plan(size, seeds).expected_seconds, 60 * minutes))

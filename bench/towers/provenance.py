@@ -5,10 +5,11 @@ from pathlib import Path
 import msgspec
 from safetensors import SafetensorError, safe_open
 
-from bench.config import Experiment
+from bench.config import Experiment, is_same_training
 from bench.console.console import PROGRAM
 from bench.environment.files import decode_older, prefix_errors, require_regular
-from bench.old_names import upgrade_experiment_of
+from bench.old_names import split_name, upgrade_experiment_of
+from bench.record import comparison_of
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,13 +51,22 @@ def head_path(tower: Path) -> Path:
 
 
 def latest_towers(results: Path, name: str) -> list[Path]:
-    """Return the towers of an experiment's newest training, in `results` or one folder down; else ValueError."""
+    """Return the towers of an experiment's newest training for each seed, in `results` or one folder down.
+
+    `name` is an experiment with its settings as they were trained, or without them where the folder holds towers with
+    one choice of settings. ValueError for no such experiment, or for several.
+    """
     found = [path for folder in (".", "*") for path in results.glob(f"{folder}/*.tower.*.safetensors")]
     found.sort(key=lambda path: path.name)
-    names = {path: read_provenance(path).experiment.name for path in found}
-    towers = [path for path in found if names[path] == name]
-    if not towers:
-        others = f"it holds {found[-1]}, of {names[found[-1]]}: name that file, or " if found else ""
+    trained = {path: read_provenance(path).experiment for path in found}
+    names = dict.fromkeys(one.name for one in trained.values())
+    matching = [name] if name in names else [one for one in names if split_name(one)[0] == name]
+    if len(matching) > 1:
+        raise ValueError(f"{results} holds towers of several experiments {name!r}: name {' or '.join(matching)}")
+    if not matching:
+        others = f"it holds towers of {', '.join(names)}: name one of them, or " if names else ""
         raise ValueError(f"{results} holds no tower of {name!r}; {others}make one with: {PROGRAM} train {name}")
-    newest = towers[-1].name.split(".", 1)[0]
-    return [path for path in towers if path.name.startswith(f"{newest}.")]
+    towers = {path: one for path, one in trained.items() if one.name in matching}
+    last = [*towers.values()][-1]
+    newest = {one.seed: comparison_of(path) for path, one in towers.items() if is_same_training(one, last)}
+    return [path for path, one in towers.items() if newest.get(one.seed) == comparison_of(path)]

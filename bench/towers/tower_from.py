@@ -82,7 +82,7 @@ def load_tower(
         raise ValueError(f"no file {subject!r}")
     if subject not in EXPERIMENTS and "[" not in subject:
         raise ValueError(f"{subject!r} is no tower: {ACCEPTED_TOWERS}")
-    newest = max(latest_towers(results, subject), key=lambda tower: read_provenance(tower).images)
+    newest = max(latest_towers(results, subject), key=lambda tower: (read_provenance(tower).images, tower.name))
     return _load_own_file(newest, image_size)
 
 

@@ -10,8 +10,17 @@ from typing import TypeVar
 import msgspec
 import pandas as pd
 
-from bench.config import BATCH_SIZE_FIELDS, FIELDS, METHOD_NAMES, Experiment, differing_fields
+from bench.config import (
+    BATCH_SIZE_FIELDS,
+    FIELDS,
+    METHOD_NAMES,
+    RUN_FIELDS,
+    Experiment,
+    differing_fields,
+    format_differences,
+)
 from bench.data.image_sizes import images_before, nearest_step_count
+from bench.labels.vocabulary import vocabulary_field
 from bench.measure.summary import Throughput, device_peak, missing_readings, run_figures, throughputs_of
 from bench.measure.throughput import require_comparable
 from bench.record import BatchTrial, Failure, Measured, Memory, Record, Speed, Training
@@ -178,12 +187,16 @@ def failures(comparison: ComparisonRecords) -> list[tuple[Record, Failure]]:
     return sorted(comparison.of(Failure), key=lambda found: found[0].circumstances.started_at)
 
 
-def conflicting_settings(comparison: ComparisonRecords) -> dict[str, list[str]]:
-    """Return the names whose records differ in settings other than the seed, with the fields."""
+def conflicting_settings(comparison: ComparisonRecords) -> dict[str, str]:
+    """Return the names whose records differ in settings that trainings and timed runs both read, with the values."""
     experiments = [record.experiment for record in comparison.records if record.experiment is not None]
-    by_name = group_by(experiments, lambda one: one.name)
-    differing = {name: [f for f in differing_fields(group) if f != "seed"] for name, group in by_name.items()}
-    return {name: fields for name, fields in differing.items() if fields}
+    found = {}
+    for name, group in group_by(experiments, lambda one: one.name).items():
+        unread = {*RUN_FIELDS} - {vocabulary_field(group[0])}
+        differing = {field: values for field, values in differing_fields(group).items() if field not in unread}
+        if differing:
+            found[name] = format_differences(differing)
+    return found
 
 
 def settings_without_batch_size(experiment: Experiment) -> tuple[object, ...]:

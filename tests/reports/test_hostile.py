@@ -27,7 +27,7 @@ def few_labels(make: Make) -> list[Record]:
 def hostile_page(make: Make, whole: list[Record]) -> str:
     """A page of every kind of record, each string a payload."""
     records = [*whole, *make["largest"](2), *few_labels(make), make["failure"]()]
-    return page(PAYLOAD, list(map(hostile, records)), others=[PAYLOAD])
+    return page(PAYLOAD, list(map(hostile, records)), others={PAYLOAD: ""})
 
 
 def require_text(text: str) -> None:

@@ -1,0 +1,49 @@
+"""Vocabularies counted from the captions of a user's shards, for methods that need labels of their own."""
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+
+from bench.cli.label import Label, cut_vocabulary
+from bench.console.console import log
+from bench.data.shards.shards import find_shards
+from bench.labels.vocabulary import SUBWORD, Vocabulary, min_count_for, write_vocabulary
+from bench.recipes import DATACOMP_SYNSETS
+
+FOLDER = "vocabularies"  # in the results folder
+RULES = {"synset_vocabulary": "corenet", "subword_vocabulary": SUBWORD}  # by field of an experiment
+
+
+def count_own_vocabulary(data: str, field: str, min_count: int | None = None) -> Vocabulary | None:
+    """Count the vocabulary of a field over the captions of shards, and print its tables; None if a shard failed.
+
+    By default all subwords are kept, and of the synsets at most as many as CatLIP's DataComp release has, those that
+    `min_count_for` the captions keeps. Raises ValueError for captions without such labels.
+    """
+    label = Label(tuple(map(str, find_shards(data))), count_only=True, rule=RULES[field])
+    if (counted := label.count_labels()) is None:
+        return None
+    is_subword = counted.rule == SUBWORD
+    if min_count is None:
+        min_count = 1 if is_subword else min_count_for(counted.captions or 0)
+    return cut_vocabulary(counted, min_count, None if is_subword else DATACOMP_SYNSETS)
+
+
+def count_all_vocabularies(data: str, results: Path) -> dict[str, str] | None:
+    """Count the vocabularies of all fields into files of the results folder; return the files by field.
+
+    A file is named by its content, so that counting equal captions again gives the same file. None if a shard failed.
+    Raises ValueError as `count_own_vocabulary`.
+    """
+    files = {}
+    for field in RULES:
+        if (vocabulary := count_own_vocabulary(data, field)) is None:
+            return None
+        digest = hashlib.sha256(msgspec.json.encode(vocabulary)).hexdigest()[:8]
+        path = results / FOLDER / f"{field.partition('_')[0]}s-{digest}.json"
+        if not path.is_file():
+            write_vocabulary(vocabulary, path)
+        log(f"{path}: {len(vocabulary.labels):,} labels")
+        files[field] = str(path)
+    return files

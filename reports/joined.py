@@ -1,0 +1,149 @@
+"""The comparisons of a folder that belong on one page: speeds, trainings and scores of equal experiments."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from bench.config import (
+    FIELDS,
+    MAY_DIFFER,
+    RUN_FIELDS,
+    Experiment,
+    differing_fields,
+    format_differences,
+    is_same_training,
+)
+from bench.record import BatchTrial, Failure, Memory, Record, Speed, Training, Transfer, comparison_of, record_files
+from bench.scores import Score, TaskMetric
+
+TIMED = (Speed, Memory, BatchTrial)  # kinds of records that a page has of one comparison, whose rounds belong together
+JOINED = (*TIMED, Training, Transfer, Failure)
+Key = tuple[object, ...]
+
+
+@dataclass(slots=True)
+class JoinedRecords:
+    """The records of a page."""
+
+    comparisons: list[str] = field(default_factory=list)  # that the records are of, newest first
+    records: list[Record] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)  # other comparisons, with the reason
+    _names: dict[Key, str] = field(default_factory=dict)  # of experiments, by row
+
+    def add(self, comparison: str, records: Iterable[Record]) -> None:
+        """Add records of a comparison, with the name that the page has for each experiment."""
+        self.comparisons.append(comparison)
+        self.records += map(self._renamed, records)
+
+    def _renamed(self, record: Record) -> Record:
+        one, measured = record.experiment, record.measured
+        if one is None:
+            return record
+        name = self._names.setdefault(row_of(one), one.name)
+        if isinstance(measured, Transfer) and measured.subject == one.name:
+            measured = replace(measured, subject=name)
+        return replace(record, experiment=replace(one, name=name), measured=measured)
+
+
+def comparison_files(results: Path) -> dict[str, list[Path]]:
+    """Return the records' files by comparison, oldest first, in a folder and in the folders of trainings below it.
+
+    A comparison in a folder of a training is named with the folder.
+    """
+    folders = [results, *sorted({tower.parent for tower in results.glob("*/*.tower.*.safetensors")})]
+    found = [(comparison_of(path), folder, path) for folder in folders for path in record_files(folder)]
+    files: dict[str, list[Path]] = {}
+    for comparison, folder, path in sorted(found):
+        files.setdefault((folder.relative_to(results) / comparison).as_posix(), []).append(path)
+    return files
+
+
+def row_of(experiment: Experiment) -> Key:
+    """Return the settings that all records of one row of a page share."""
+    return tuple(getattr(experiment, name) for name in FIELDS if name not in ("name", *RUN_FIELDS))
+
+
+def join_comparisons(found: Mapping[str, Sequence[Record]]) -> JoinedRecords:
+    """Join the newest comparison with older ones of comparable experiments on the same machine.
+
+    `found` has the records by comparison, oldest first. Timed runs are those of the newest comparison that has any.
+    Towers and their scores are those of the newest training of an experiment, and of its trainings with other seeds. Of
+    equal scores the newest is taken.
+    """
+    joined = JoinedRecords()
+    for name in reversed([*found]):
+        if joined.records and (reason := _reason_apart(joined.records, found[name])):
+            joined.left_out[name] = reason
+        elif added := _not_superseded(joined.records, found[name]):
+            joined.add(name, added)
+        else:
+            joined.left_out[name] = "this page has newer records of the same"
+    return joined
+
+
+def _reason_apart(page: Sequence[Record], records: Sequence[Record]) -> str:
+    """Return the reason why the records of a comparison do not belong to the page; empty if they do."""
+    if not all(isinstance(one.measured, JOINED) for one in (*page, *records)):
+        return "only timed runs, trainings and scores are joined"
+    shown, others = ([one.experiment for one in rows if one.experiment is not None] for rows in (page, records))
+    allowed = {*MAY_DIFFER, *RUN_FIELDS, *differing_fields(shown), *differing_fields(others)}
+    differences = {name: two for name, two in differing_fields([*shown, *others]).items() if name not in allowed}
+    machines = dict.fromkeys(one.circumstances.machine_and_gpu for one in (*page, *records))
+    if len(machines) > 1:
+        differences["machine"] = tuple(machines)
+    if differences:
+        return f"it differs in {format_differences(differences)}"
+    tests = {task: test for record in page for task, test in _tests(record)}
+    changed = [task for record in records for task, test in _tests(record) if tests.get(task, test) != test]
+    return f"its task {changed[0]} has other test images" if changed else ""
+
+
+def _not_superseded(page: Sequence[Record], records: Sequence[Record]) -> list[Record]:
+    """Return the records of a comparison of which the page has no newer ones."""
+    is_timed = any(isinstance(one.measured, TIMED) for one in page)
+    trained: dict[Key, Experiment] = {}  # the newest training by row
+    for one in filter(None, map(_tower, (*page, *records))):
+        trained.setdefault(row_of(one), one)
+    there = {key for record in page for key in _keys(record)}
+    kept = []
+    for record in records:
+        tower = _tower(record)
+        is_older = tower is not None and not is_same_training(trained[row_of(tower)], tower)
+        is_new = not is_timed if isinstance(record.measured, TIMED) else there.isdisjoint(_keys(record))
+        if is_new and not is_older:
+            kept.append(record)
+    return kept if any(not isinstance(one.measured, Failure) for one in kept) else []
+
+
+def _tower(record: Record) -> Experiment | None:
+    """Return the training that a record is of, as its own or as one of its tower's scores; None for another record."""
+    one, measured = record.experiment, record.measured
+    is_training = isinstance(measured, Training)
+    return one if one and (is_training or getattr(measured, "subject", None) == one.name) else None
+
+
+def _keys(record: Record) -> Iterator[Key]:
+    """Yield what a training, or each score of a record, is of: two records with a key in common are of the same."""
+    one, measured = record.experiment, record.measured
+    if isinstance(measured, Training) and one is not None:
+        yield "training", row_of(one), one.seed
+    if isinstance(measured, Transfer):
+        tower = _tower(record)
+        init = one.random_init_kind if one is not None else None
+        subject = (row_of(tower), measured.images) if tower else (measured.subject, init)
+        seed = None if one is None else one.seed
+        scores: tuple[Score | TaskMetric, ...] = (*measured.scores, *measured.metrics)
+        for score in scores:
+            kind = score.label_share if isinstance(score, Score) else score.name
+            yield subject, seed, score.task, score.protocol, score.per_class, kind, score.draw
+
+
+def _tests(record: Record) -> Iterator[tuple[str, Key]]:
+    """Yield the tasks of a record with what tells their test images apart: their number and their classes."""
+    if isinstance(record.measured, Transfer):
+        for score in record.measured.scores:
+            yield score.task, (len(score.correct), score.num_classes, score.majority)
+        for metric in record.measured.metrics:
+            yield metric.task, (metric.num_test,)
