@@ -9,7 +9,6 @@ REFERENCES = ("raw pixels", "HOG and colour")  # features that were never traine
 RETRIEVAL_TASK = "emoji retrieval"
 DEFAULT_TASKS = ("Twemoji group", "Twemoji subgroup", "rooms", RETRIEVAL_TASK)  # scored where no task is named
 SMOKE_TASKS = ("rooms", RETRIEVAL_TASK)  # the smallest task that is classified, and the one that is not
-CURVE_TASK = DEFAULT_TASKS[0]
 SILHOUETTES = ("silhouettes 20 per class", "silhouettes 100 per class")  # grey shapes, which HOG classifies best
 PACK_TASKS = (*DEFAULT_TASKS, *SILHOUETTES)  # of single images of the pack
 SCENES = ("scenes-labels", "scenes-segmentation", "scenes-detection")  # composed of the pack's images

@@ -237,7 +237,8 @@ class ExportFigures:
             write_event_files(read_scalars(self.results, damaged), self.out)
             print(self.out)
         else:
-            _write(self.out, export_figures(read_observations(self.results, damaged), self.format))
+            figures = read_observations(self.results, damaged, with_scores=True)
+            _write(self.out, export_figures(figures, self.format))
         return _log_damaged(damaged)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from bench.catalog import RANDOM_INIT, REFERENCES
 from bench.config import (
     FIELDS,
     MAY_DIFFER,
@@ -114,7 +115,13 @@ def _not_superseded(page: Sequence[Record], records: Sequence[Record]) -> list[R
         is_new = not is_timed if isinstance(record.measured, TIMED) else there.isdisjoint(_keys(record))
         if is_new and not is_older:
             kept.append(record)
-    return kept if any(not isinstance(one.measured, Failure) for one in kept) else []
+    return kept if any(map(_is_measured, kept)) else []
+
+
+def _is_measured(record: Record) -> bool:
+    """Return whether a record is of a timed run, a training or a tower: not of a failure or of reference features."""
+    subject = getattr(record.measured, "subject", None)
+    return not isinstance(record.measured, Failure) and subject not in (RANDOM_INIT, *REFERENCES)
 
 
 def _tower(record: Record) -> Experiment | None:

@@ -32,7 +32,9 @@ from bench.record import (
     Speed,
     Training,
     Transfer,
+    comparison_of,
     comparisons,
+    is_record,
     read_record,
     read_records,
     record_path,
@@ -157,6 +159,17 @@ NAME = "c.speed.x.json"
 
 
 # A document keeps what was put in
+
+
+@laws
+@given(st.text(max_size=300), st.text(max_size=300))
+def test_name_of_a_record_has_room_for_the_names_of_its_lock(one: str, other: str) -> None:
+    names = "20260101T000000-transfer-0123abcd", "transfer", one, other, "fine-tune-paper"
+    path = record_path(Path("results"), *names)
+    assert len(f".{path.name}.{'0' * 32}.lock.held") <= 255
+    assert is_record(path)
+    assert comparison_of(path) == names[0]
+    assert path != record_path(Path("results"), *names[:-1], "fine-tune")
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)

@@ -31,7 +31,7 @@ from bench.cli.options import (
 )
 from bench.cli.own_vocabulary import count_own_vocabulary
 from bench.cli.transfer import choose_scoring, open_tasks
-from bench.config import PACK_DATA, Experiment
+from bench.config import PACK_DATA, Experiment, differing_fields, format_differences
 from bench.console.console import INTERRUPTED, OK, USAGE, Stopped, log
 from bench.environment.circumstances import current_commit
 from bench.environment.files import make_folders, plain_name
@@ -238,10 +238,11 @@ class Train:
             if not checkpoints and self.resume == "no" and not restart_count():
                 return "", None
             path, saved = latest_valid(self._checkpoints)
-        if saved.experiment.name != experiment.name or saved.experiment.seed != experiment.seed:
-            held = f"{saved.experiment.name}, seed {saved.experiment.seed}"
-            raise ValueError(f"{self._out} holds the training of {held}: name another folder with --out")
         if self.resume == "no" and not restart_count():
+            if saved.experiment != experiment:
+                held = f"{saved.experiment.name}, seed {saved.experiment.seed}"
+                differ = format_differences(differing_fields([saved.experiment, experiment]))
+                raise ValueError(f"{self._out} holds a training of {held} ({differ}): name another folder with --out")
             remedy = f"resume with: {self._command}, or name another folder with --out"
             raise ValueError(f"{self._out} already holds a checkpoint ({path.name}); {remedy}")
         require_same_experiment(saved, experiment, torchrun_env().world_size)

@@ -18,7 +18,7 @@ from bench.config import Experiment
 from bench.environment.circumstances import summarize_machine
 from bench.environment.files import atomic_write, decode_json, prefix_errors, read_intact_files, read_limited
 from bench.measure.throughput import images_per_second
-from bench.record import RECOMPUTED_SINCE, Memory, Record, Speed, Training, is_record, read_record
+from bench.record import RECOMPUTED_SINCE, Memory, Record, Speed, Training, Transfer, is_record, read_record
 
 FINGERPRINT = "fingerprint"  # entry of `machine_info` written by `save_document`; see `summarize_machine`
 LOSS_STEP = 10  # step of a training, counted from 1
@@ -164,17 +164,22 @@ class Observation:
     committed_at: str | None  # ISO 8601
     measured_at: str  # ISO 8601
     slot: str = ""  # equal for interleaved processes; "" if not interleaved
+    experiment: Experiment | None = None  # None: of a benchmark, or of features that no experiment trained
+    images: int | None = None  # seen by a tower that was scored
 
 
-def read_observations(paths: Sequence[Path], damaged: list[str] | None = None) -> list[Observation]:
+def read_observations(
+    paths: Sequence[Path], damaged: list[str] | None = None, *, with_scores: bool = False
+) -> list[Observation]:
     """Read the records and pytest-benchmark documents in files and folders; other JSON files in folders are ignored.
 
-    The errors of damaged files in folders are appended to `damaged`. ValueError if a path holds no value, or, without
-    that list, a damaged file.
+    Scores of towers are read `with_scores`: a comparison of two commits is of their speed and memory alone. The errors
+    of damaged files in folders are appended to `damaged`. ValueError if a path holds no value, or, without that list, a
+    damaged file.
     """
     observations: list[Observation] = []
     for path in paths:
-        files, errors = read_intact_files(json_files(path), partial(_read_file, named=path))
+        files, errors = read_intact_files(json_files(path), partial(_read_file, named=path, with_scores=with_scores))
         if errors and (damaged is None or not files):
             raise ValueError(errors[0])
         if damaged is not None:
@@ -196,9 +201,10 @@ def json_files(path: Path) -> list[Path]:
     return [file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts)]
 
 
-def _read_file(path: Path, named: Path) -> list[Observation]:
+def _read_file(path: Path, named: Path, *, with_scores: bool) -> list[Observation]:
     if is_record(path):
-        return list(observations_of_record(read_record(path)))
+        record = read_record(path)
+        return [*observations_of_record(record), *(scores_of_record(record) if with_scores else ())]
     content = read_limited(path)
     if path != named:
         with prefix_errors(f"{path}: not JSON"):
@@ -229,12 +235,36 @@ def observations_of_record(record: Record) -> Iterable[Observation]:
     """Yield the values of a speed, memory or training record."""
     if record.experiment is None:
         return
-    where = record.circumstances
     subject = BenchmarkId(record.experiment.name, "experiments", _settings_digest(record.experiment))
-    commit = Commit(where.commit.removesuffix("-dirty").replace("unknown", ""), where.commit.endswith("-dirty"))
     for metric, value in _metric_values(record, record.experiment):
         if value is not None:
-            yield Observation(subject, metric, float(value), summarize_machine(where), commit, None, where.started_at)
+            yield _observation(record, subject, metric, float(value))
+
+
+def scores_of_record(record: Record) -> Iterable[Observation]:
+    """Yield the accuracies and other scores of a transfer record, of towers and of reference features."""
+    one, transfer = record.experiment, record.measured
+    if not isinstance(transfer, Transfer):
+        return
+    group = "experiments" if one is not None and transfer.subject == one.name else "references"
+    subject = BenchmarkId(transfer.subject, group, _settings_digest(one) if one is not None else "")
+    for score in transfer.scores:
+        share = "" if score.label_share is None else f", {score.label_share:.0%} of the labels"
+        few = "" if score.per_class is None else f", {score.per_class} per class"
+        metric = Metric(f"accuracy of {score.protocol} on {score.task}{few}{share}", "", "more", is_counter=False)
+        yield _observation(record, subject, metric, score.correct.count("1") / len(score.correct), transfer.images)
+    for found in transfer.metrics:
+        metric = Metric(f"{found.name} of {found.protocol} on {found.task}", "", "more", is_counter=False)
+        yield _observation(record, subject, metric, found.value, transfer.images)
+
+
+def _observation(
+    record: Record, subject: BenchmarkId, metric: Metric, value: float, images: int | None = None
+) -> Observation:
+    where = record.circumstances
+    commit = Commit(where.commit.removesuffix("-dirty").replace("unknown", ""), where.commit.endswith("-dirty"))
+    origin = summarize_machine(where), commit, None, where.started_at
+    return Observation(subject, metric, value, *origin, experiment=record.experiment, images=images)
 
 
 def _metric_values(record: Record, experiment: Experiment) -> Iterable[tuple[Metric, float | None]]:

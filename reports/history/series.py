@@ -8,7 +8,10 @@ from statistics import median
 
 import pandas as pd
 
+from bench.config import Experiment, differing_fields
+from bench.experiments import EXPERIMENTS, SCALES
 from bench.history.observations import BenchmarkId, Commit, Metric, Observation
+from bench.old_names import split_name
 
 NEVER = datetime.min.replace(tzinfo=UTC)
 MIN_IN_SLOT = 3  # commits for an estimate of the common factor of a turn
@@ -58,6 +61,7 @@ class CommitHistory:
     series: tuple[Series, ...]
     commits: tuple[Commit, ...]
     committed_at: dict[Commit, str]  # ISO 8601; time of the first measurement where the commit's time is unknown
+    figures: tuple[Observation, ...]
 
     @property
     def machines(self) -> list[str]:
@@ -91,7 +95,7 @@ def build_history(figures: Iterable[Observation]) -> CommitHistory:
         for key, found in runs.items()
     ]
     lines.sort(key=lambda line: (line.benchmark.group, line.benchmark.name, line.metric.name, line.machine))
-    return CommitHistory(tuple(lines), tuple(commits), commits)
+    return CommitHistory(tuple(lines), tuple(commits), commits, tuple(figures))
 
 
 def _times_of_commits(figures: Sequence[Observation]) -> dict[Commit, str]:
@@ -116,23 +120,43 @@ def _parse_time(text: str) -> datetime:
 
 
 def figures_frame(history: CommitHistory) -> pd.DataFrame:
-    """Return one row per figure of each process."""
+    """Return one row per figure of each process, in the order of the series and of their measurements."""
+    figures = sorted(history.figures, key=lambda one: _parse_time(one.measured_at))
+    figures.sort(key=lambda one: (one.benchmark.group, one.benchmark.name, one.metric.name, one.machine))
     rows = [
         {
-            "group": line.benchmark.group,
-            "name": line.benchmark.name,
-            "settings": line.benchmark.settings,
-            "measure": line.metric.name,
-            "unit": line.metric.unit,
-            "better": line.metric.better,
-            "commit": point.commit.id,
-            "dirty": point.commit.is_dirty,
-            "at": history.committed_at[point.commit],
-            "value": value,
-            "machine": line.machine,
+            "group": one.benchmark.group,
+            "name": one.benchmark.name,
+            **_experiment_columns(one.experiment),
+            "settings": one.benchmark.settings,
+            "images": one.images,
+            "measure": one.metric.name,
+            "unit": one.metric.unit,
+            "better": one.metric.better,
+            "commit": one.commit.id,
+            "dirty": one.commit.is_dirty,
+            "committed_at": one.committed_at or "",
+            "measured_at": one.measured_at,
+            "value": one.value,
+            "machine": one.machine,
         }
-        for line in history.series
-        for point in line.points
-        for value in point.runs
+        for one in figures
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).astype({"seed": "Int64", "images": "Int64"})
+
+
+def _experiment_columns(experiment: Experiment | None) -> dict[str, object]:
+    """Return method, scale, tower and seed of an experiment, and the settings in which it differs from its scale's."""
+    if experiment is None:
+        return {"method": "", "scale": "", "tower": "", "seed": None, "changed": ""}
+    base = split_name(experiment.name)[0]
+    scale = next((one for one in SCALES if base.endswith(f"-{one}")), "")
+    named = EXPERIMENTS.get(base, experiment)
+    changed = [name for name in differing_fields([named, experiment]) if name != "seed"]
+    return {
+        "method": experiment.method,
+        "scale": scale,
+        "tower": experiment.tower,
+        "seed": experiment.seed,
+        "changed": "; ".join(f"{name}={getattr(experiment, name)}" for name in changed),
+    }

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from bench.catalog import CURVE_TASK
 from bench.config import Experiment
 from bench.console.progress import Progress
 from bench.experiments import EXPERIMENTS
@@ -126,8 +125,6 @@ def test_estimated_duration_is_the_sum_of_the_jobs(name: str, cores: int, tmp_pa
         record = training_record(replace(one, seed=seed), {str(images): images + 1 for images in budgets})
         write_record(record, record_path(tmp_path, "c", "training", one.name, seed))
     comparison.score(scope)
-    if scope.curves:
-        comparison.score(dataclasses.replace(scope, tasks=(CURVE_TASK,)), scope.curves)
     assert comparison.expected_seconds(scope) == pytest.approx(runner.expected)
 
 

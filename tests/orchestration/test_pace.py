@@ -17,11 +17,12 @@ from bench.orchestration.budgets import set_images
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import IMAGES_STEP, MAX_IMAGES, MAX_SEEDS, MIN_IMAGES, TWO_CORES, Pace, fit_trainings
 from bench.orchestration.runner import Runner
-from bench.orchestration.scope import Scope
+from bench.orchestration.scope import Scope, scopes
 from bench.orchestration.trial import do_fastest_agree, plan_default
 from bench.record import record_path, write_record
 from tests.orchestration.test_comparison import timed
 
+DEFAULT = [EXPERIMENTS[f"{name}-tiny"] for name in COMPARED], scopes(len(COMPARED), on_gpu=False)["default"]
 paces = st.builds(Pace, st.floats(0.5, 60), st.floats(1e-5, 1e-2))
 
 
@@ -44,12 +45,12 @@ def test_most_that_fits_is_chosen(fixed: float, per_image: float, seconds: float
 @given(paces, st.floats(1, 100), st.floats(1, 10))
 def test_more_time_or_a_faster_machine_never_trains_less(pace: Pace, minutes: float, times: float) -> None:
     def size(minutes: float, pace: Pace) -> tuple[int, int]:
-        plan = plan_default(minutes, pace)
+        plan = plan_default(*DEFAULT, pace, minutes)
         return len(plan.scope.seeds), plan.experiments[0].images
 
     assert size(minutes, pace) <= size(times * minutes, pace)
     assert size(minutes, pace) >= size(minutes, pace.slowed(times))
-    resumed = plan_default(minutes, pace, 33_000, 2)
+    resumed = plan_default(*DEFAULT, pace, minutes, 33_000, 2)
     assert resumed.experiments[0].images == 33_000
     assert len(resumed.scope.seeds) >= 2
     assert len(resumed.scope.seeds) == 2 or resumed.expected_seconds <= 60 * minutes
@@ -66,7 +67,7 @@ def test_resumed_comparison_keeps_its_images_and_a_new_one_plans_its_own(
         return trial
 
     trial = Comparison("trial", tmp_path, [], 2, on_gpu=False, runner=Runner(Progress(0.0)))
-    monkeypatch.setattr(compare_module, "run_trial", lambda _: (trial, TWO_CORES))
+    monkeypatch.setattr(compare_module, "run_trial", lambda *_: (trial, TWO_CORES))
     monkeypatch.setattr(Bench, "_compare", compared)
     with pytest.raises(ValueError, match="no 'default' comparison to resume"):
         Bench(resume=True, results=tmp_path).run()

@@ -253,6 +253,7 @@ def make() -> dict[str, Callable[..., object]]:
     return {
         "speed": speed_record,
         "memory": memory_record,
+        "training": training_record,
         "failure": failure_record,
         "record": record,
         "suites": suites_document,

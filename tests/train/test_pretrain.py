@@ -133,15 +133,12 @@ def test_signal_before_the_first_step_ends_at_once(decoded: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "text"),
     [
-        (
-            [],
-            "already holds a checkpoint (step-00000005); resume with: python -m bench train catlip-tiny --images 1.28k",
-        ),
+        ([], "holds a training of catlip-tiny[batch_size=16], seed 0 (seed: 0 / 7; images: 96 / 1280"),
+        (["--images", "96"], "): name another folder with --out"),
         (["--resume"], "of another experiment, they differ in seed: 0 / 7; images: 96 / 1280"),
         (["--resume", "--checkpoint-minutes", "0"], "--checkpoint-minutes must be positive, got 0.0"),
-        (["--vocabulary", "pack-synsets"], "--images 1.28k --vocabulary pack-synsets --out "),
         (["--resume", "--task", "rums"], "did you mean 'rooms'"),
-        (["--no-score"], "--no-score scores nothing: leave out one of them"),
+        (["--no-score"], "--no-score scores nothing: leave it or them out"),
         (["--resume", "always"], "invalid choice 'always' for argument '--resume'. Expected one of ('auto',)"),
         (["--resume", "--images", "3"], "--images must be at least two batches (32), got 3"),
         (["--resume", "--images", "many"], "--images must be a number such as 80000, 80k or 12.8M, got 'many'"),

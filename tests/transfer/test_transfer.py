@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 
 from bench.catalog import (
     DEFAULT_PROTOCOLS,
@@ -19,6 +20,7 @@ from bench.catalog import (
 from bench.config import Experiment
 from bench.data.pack import load_pack_images
 from bench.experiments import EXPERIMENTS
+from bench.settings import with_settings
 from bench.towers.head_file import save_tower
 from bench.towers.provenance import Provenance, latest_towers, read_provenance
 from bench.train.build import build_untrained_tower
@@ -218,6 +220,28 @@ def test_latest_towers_are_found_by_name(tmp_path: Path) -> None:
     assert latest_towers(tmp_path, "clip-tiny") == [newer]
     with pytest.raises(ValueError, match="make one with: python -m bench train siglip-tiny"):
         latest_towers(tmp_path, "siglip-tiny")
+
+
+def test_towers_are_found_without_the_settings_they_were_trained_with(tmp_path: Path) -> None:
+    """Settings hold paths of the user's data, which no one types again; a choice between settings is the user's."""
+    own = with_settings(EXPERIMENTS["clip-tiny"], ["data=shards"])
+    tower = saved(tmp_path, own, "20260101T000000-train")
+    assert latest_towers(tmp_path, "clip-tiny") == latest_towers(tmp_path, own.name) == [tower]
+    saved(tmp_path, with_settings(own, ["batch_size=32"]), "20260102T000000-train")
+    with pytest.raises(ValueError, match=r"several experiments 'clip-tiny': name clip-tiny\[data=shards\] or clip-"):
+        latest_towers(tmp_path, "clip-tiny")
+    assert latest_towers(tmp_path, own.name) == [tower]
+    plain = saved(tmp_path, EXPERIMENTS["clip-tiny"], "20260103T000000-train")
+    assert latest_towers(tmp_path, "clip-tiny") == [plain]
+
+
+def test_every_seed_has_its_newest_tower_of_equal_trainings(tmp_path: Path) -> None:
+    tiny = EXPERIMENTS["clip-tiny"]
+    experiments = [replace(tiny, images=256), tiny, replace(tiny, seed=1), tiny]
+    for day, one in enumerate(experiments, 1):
+        saved(tmp_path, replace(one, synset_vocabulary=f"runs/{day}.json"), f"2026010{day}T000000-train")
+    found = [path.name[:8] for path in latest_towers(tmp_path, "clip-tiny")]
+    assert found == ["20260103", "20260104"]
 
 
 def test_a_file_that_is_no_tower_is_refused(tmp_path: Path) -> None:

@@ -14,10 +14,13 @@ import msgspec
 import pandas as pd
 import pytest
 from msgspec import Meta
+from msgspec.structs import replace
 from pytest_benchmark.logger import Logger
 from pytest_benchmark.storage.file import FileStorage
 
 from bench.history.observations import read_observations
+from bench.record import Record, Transfer
+from bench.settings import with_settings
 from reports.__main__ import main
 from reports.exports.exports import WRITERS, Format, export_figures
 from tests.documents import document, written
@@ -111,6 +114,35 @@ def test_pandas_reads_every_figure_of_every_commit(results: Path, form: Format) 
     assert set(frame["unit"].dropna()) - {""} == {"s", "B"}
     figures = read_observations([results])
     assert sorted(frame["value"]) == sorted(figure.value for figure in figures)
+
+
+def test_csv_has_every_accuracy_with_what_it_is_of(tmp_path: Path, make: Make, whole: list[Record]) -> None:
+    """Each at the time of its own record; the tower's images tell two budgets of one training apart."""
+    changed = replace(whole[-1], circumstances=replace(whole[-1].circumstances, started_at="2026-11-26T01:00:00+00:00"))
+    out = tmp_path / "out.csv"
+    folder = make["written"]([*whole[:-1], changed], tmp_path / "results")
+    assert main(["export", str(folder), "--format", "csv", "--out", str(out)]) == 0
+    frame = pd.read_csv(out)
+    scores = [one for record in whole if isinstance(record.measured, Transfer) for one in record.measured.scores]
+    assert frame["measure"].str.startswith("accuracy of ").sum() == len(scores)
+    towers = frame[(frame["measure"] == "accuracy of linear probe on rooms") & (frame["name"] == "catlip-tiny")]
+    assert [*towers[["method", "scale", "tower", "seed"]].drop_duplicates().iloc[0]] == [
+        *("catlip", "tiny", "catlip-bench-tiny", 0)
+    ]
+    assert sorted(towers["images"]) == sorted(
+        record.measured.images
+        for record in whole
+        if isinstance(record.measured, Transfer) and record.measured.subject == "catlip-tiny"
+    )
+    assert {*frame["measured_at"]} == {one.circumstances.started_at for one in (whole[0], changed)}
+
+
+def test_csv_names_the_settings_in_which_an_experiment_differs_from_its_name(tmp_path: Path, make: Make) -> None:
+    speed = make["speed"]("clip-tiny", 0)
+    own = replace(speed, experiment=with_settings(speed.experiment, ["data=shards", "seed=3"]))
+    frame = pd.read_csv(io.BytesIO(of(make["written"]([speed, own], tmp_path), "csv")))
+    assert {*frame["changed"].fillna("")} == {"", "data=shards"}
+    assert {*frame["seed"]} == {0, 3}
 
 
 def test_unsupported_export_is_refused_with_the_reason(results: Path, tmp_path: Path, make: Make) -> None:
