@@ -30,9 +30,11 @@ from bench.cli.options import (
     Settings,
     Tasks,
     VocabularyFile,
+    Yes,
     add_lengths,
     experiment_from,
     finish,
+    require_confirmed,
 )
 from bench.cli.own_vocabulary import count_all_vocabularies
 from bench.cli.plan import Plan
@@ -230,6 +232,7 @@ class Measure:
     # accept experiments that differ in more than the method; the table lists the differences
     allow_differences: bool = False
     resume: bool = False  # resume the newest comparison of the folder; recorded runs are not repeated
+    yes: Yes = False
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
@@ -249,8 +252,17 @@ class Measure:
         scope = Scope("measure", rounds, repeats_disturbed=self.rounds is None)
         may_differ = FIELDS if self.allow_differences else MAY_DIFFER
         comparison = open_comparison(
-            self.results, experiments, scope, resume=self.resume, trained=False, may_differ=may_differ
+            self.results,
+            experiments,
+            scope,
+            resume=self.resume,
+            trained=False,
+            may_differ=may_differ,
+            tries_steps=True,
         )
+        remedy = "make it shorter with --rounds or --set batch_size=N"
+        seconds = comparison.expected_seconds(scope, trained=False)
+        require_confirmed(comparison, seconds, remedy, is_confirmed=self.yes or self.resume)
         comparison.measure_memory()
         largest = [] if self.memory_gib is None else comparison.find_largest_batches(round(self.memory_gib * GIB))
         arms = list({one.name: one for one in (*experiments, *largest)}.values())

@@ -3,19 +3,18 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from msgspec import structs
 from tyro.conf import Positional
 
-from bench.cli.options import CaptionLengths, Json, Results, Settings, add_lengths
+from bench.cli.options import CaptionLengths, Json, Results, Settings, Yes, add_lengths, require_confirmed
 from bench.config import FIELDS, Experiment
 from bench.console.console import DISAGREEMENT, FAILED_CASE, INCONCLUSIVE, OK, log
 from bench.console.tables import print_tables
-from bench.environment.cores import available_cores
 from bench.experiments import EXPERIMENTS, get_experiment
 from bench.explain.decomposition import decompose
 from bench.explain.factors import select_factors
@@ -41,8 +40,6 @@ NOT_PUBLISHED_HERE = {
 }
 MIN_ROUNDS = 2  # one for the parts, one for the whole
 FIRST_ROUNDS = 4  # that are run whatever the time: an interval needs two of each kind
-JobsOfRound = Callable[[int, int], list[Job]]  # of a round, given its number and the number of rounds
-CPU_CORE_FLOPS, GPU_FLOPS = 5e10, 1e14  # FLOP/s, to estimate durations; corrected as runs end
 # fields that some towers refuse
 TOWER_FIELDS = (
     *("image_size", "image_sizes", "patch_drop", "pooling", "activation_checkpointing", "residual_precision"),
@@ -73,6 +70,7 @@ class ExplainRatio:
     minutes: float = 12.0  # time for the rounds of each recipe, if --rounds is not given; at least four are run
     resume: bool = False  # resume the newest decomposition; recorded runs are not repeated
     caption_lengths: CaptionLengths = None
+    yes: Yes = False
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
@@ -87,9 +85,9 @@ class ExplainRatio:
         recipes: Sequence[Recipe | None] = [*dict.fromkeys(self.recipe)] or [None]
         plans = {recipe: self._plan(recipe) for recipe in recipes}  # errors are raised before the first run
         begun = [self._begin(recipe, *plan) for recipe, plan in plans.items()]
-        runner = begun[0][0].runner
+        runner = begun[0].comparison.runner
         self._run_rounds(begun)
-        records, names = [comparison.records() for comparison, _ in begun], [recipe or self.name for recipe in recipes]
+        records, names = [one.comparison.records() for one in begun], [recipe or self.name for recipe in recipes]
         found = {name: one for name, rows in zip(names, records, strict=True) if (one := decompose(rows))}
         last = [side_by_side(found)] if len(found) > 1 else [reference_table(one) for one in found.values()]
         failures = failure_table([*chain.from_iterable(records)])
@@ -114,46 +112,44 @@ class ExplainRatio:
             ladder = structs.replace(ladder, left_out=ladder.left_out | NOT_PUBLISHED_HERE)
         return ladder, configurations
 
-    def _begin(
-        self, recipe: Recipe | None, ladder: Ladder, configurations: Sequence[Experiment]
-    ) -> tuple[Comparison, JobsOfRound]:
-        """Record the ladder; return the jobs of a round: all configurations in even rounds, the ends in odd ones."""
+    def _begin(self, recipe: Recipe | None, ladder: Ladder, configurations: Sequence[Experiment]) -> "Begun":
+        """Begin or resume a decomposition; ValueError if the one to resume is of another ladder."""
         ends = [configurations[0], configurations[len(ladder.chain) - 1]]
         scope = Scope("explain" if recipe is None else f"explain-{recipe}", 0)
         comparison = open_comparison(
-            self.results, configurations, scope, resume=self.resume, trained=False, may_differ=FIELDS
+            self.results, configurations, scope, resume=self.resume, trained=False, may_differ=FIELDS, tries_steps=True
         )
         job = comparison.new_job(LadderRequest, ends[-1], "the ladder", START_SECONDS, ladder=ladder)
         if job.is_done and read_record(job.request.paths[0]).measured != ladder:
             raise ValueError(f"{comparison.name} has another ladder: start a new decomposition without --resume")
-        comparison.runner.progress.expect(job.expected_seconds)
-        comparison.runner.run([job], threads=comparison.cores)
-        seconds = estimate_run_seconds(configurations, on_gpu=comparison.on_gpu)
 
         def jobs_of_round(round_: int, rounds: int) -> list[Job]:
-            jobs = comparison.jobs_of_round(ends if round_ % 2 else configurations, round_, rounds, round_ // 2)
-            timed = [(job, job.request.experiment) for job in jobs]
-            return [replace(job, expected_seconds=seconds[of.name]) for job, of in timed if of is not None]
+            return comparison.jobs_of_round(ends if round_ % 2 else configurations, round_, rounds, round_ // 2)
 
-        return comparison, jobs_of_round
+        return Begun(comparison, job, jobs_of_round)
 
-    def _run_rounds(self, begun: Sequence[tuple[Comparison, JobsOfRound]]) -> None:
-        """Run the rounds of all comparisons in turn, as many as were asked for, or in pairs while time is left."""
-        first, budget = begun[0][0], 60 * self.minutes * len(begun)
+    def _run_rounds(self, begun: Sequence["Begun"]) -> None:
+        """Record the ladders, and run the rounds in turn, as many as were asked for, or in pairs while time is left."""
+        first, budget = begun[0].comparison, 60 * self.minutes * len(begun)
         progress = first.runner.progress
 
-        pair = [job.expected_seconds for _, jobs_of in begun for at in (0, 1) for job in jobs_of(at, FIRST_ROUNDS)]
+        pair = [job.expected_seconds for one in begun for at in (0, 1) for job in one.jobs_of_round(at, FIRST_ROUNDS)]
         planned = self.rounds or max(FIRST_ROUNDS, rounds_that_fit(budget, sum(pair)))
-        progress.expect(planned / 2 * sum(pair))
+        seconds = planned / 2 * sum(pair)
+        remedy = "make its runs shorter with --rounds or --set batch_size=N"
+        require_confirmed(first, seconds, remedy, is_confirmed=self.yes or self.resume)
+        progress.expect(seconds + sum(one.record_ladder.expected_seconds for one in begun))
+        first.runner.run([one.record_ladder for one in begun], threads=first.cores)
         runs, minutes = len(pair) * planned // 2, self.minutes * len(begun)
         time_left = f"about {minutes:g} min" if self.rounds is None else "the time left is corrected as runs end"
         log(f"{planned} rounds, {runs} runs: {time_left}")
         started = pair_started = time.monotonic()
         round_, is_new = 0, False
         while round_ < planned:
-            is_new |= not all(job.is_done for _, jobs_of in begun for job in jobs_of(round_, planned))
-            for _, jobs_of in begun:  # by one runner, which counts all failures and shows one progress
-                first.run_round(jobs_of(round_, planned))
+            jobs = [one.jobs_of_round(round_, planned) for one in begun]
+            is_new |= not all(job.is_done for job in chain.from_iterable(jobs))
+            for of_round in jobs:  # by one runner, which counts all failures and shows one progress
+                first.run_round(of_round)
             round_ += 1
             is_planned_by_time = self.rounds is None and not first.runner.failures  # a failed run may take no time
             if is_planned_by_time and round_ % 2 == 0 and round_ >= FIRST_ROUNDS and is_new:
@@ -163,6 +159,14 @@ class ExplainRatio:
                 planned = fitting
             if round_ % 2 == 0:
                 pair_started, is_new = time.monotonic(), False
+
+
+class Begun(NamedTuple):
+    """A decomposition that was begun or is resumed."""
+
+    comparison: Comparison
+    record_ladder: Job  # writes the ladder, before its runs
+    jobs_of_round: Callable[[int, int], list[Job]]  # of a round of so many: all configurations if it is even, else ends
 
 
 def rounds_that_fit(seconds_left: float, seconds_of_pair: float) -> int:
@@ -227,19 +231,3 @@ def expected_ratios(first: Experiment, baseline: Experiment) -> tuple[ExpectedRa
     if (baseline.method, first.method) != ("clip", "catlip"):
         return ratios
     return (*ratios, ExpectedRatio(what="published", ratio=1 / PUBLISHED_HOURS, source=PUBLISHED_SOURCE))
-
-
-def estimate_run_seconds(configurations: Sequence[Experiment], *, on_gpu: bool) -> dict[str, float]:
-    """Estimate the seconds of a run of each configuration from its FLOPs."""
-    from bench.measure.costs import count_costs
-
-    device_flops = GPU_FLOPS if on_gpu else CPU_CORE_FLOPS * available_cores()
-    by_objective = {(one.method, one.text_features): one for one in configurations}
-    costs = {objective: count_costs(one) for objective, one in by_objective.items()}
-    seconds = {}
-    for one in configurations:
-        cost = costs[one.method, one.text_features]
-        steps = one.warmup_steps + (one.windows + 1) * one.steps_per_window
-        flops = 3 * steps * one.mean_batch_size * (cost.image_flops + cost.text_flops)
-        seconds[one.name] = START_SECONDS + flops / device_flops
-    return seconds

@@ -8,6 +8,7 @@ from tyro.conf import UseAppendAction, arg
 
 from bench.config import Experiment
 from bench.console.console import FAILED_CASE, OK
+from bench.console.progress import format_duration
 from bench.console.tables import Table, print_tables
 from bench.experiments import get_experiment
 from bench.labels.vocabulary import SUBWORD, read_vocabulary
@@ -37,6 +38,11 @@ DEFAULT_ROUNDS = "default 10 on a CPU, 5 on a GPU, more if the number of compari
 Rounds = Annotated[int | None, arg(help=f"number of rounds of fresh processes; {DEFAULT_ROUNDS}")]
 Results = Annotated[Path, arg(help="folder for records and towers")]
 Json = Annotated[Path | None, arg(help="file to which the printed tables are also written, as one JSON object")]
+
+
+YES_HELP = "run although it is expected to take more than an hour on a CPU"
+Yes = Annotated[bool, arg(help=YES_HELP)]
+MOST_SECONDS = 3600.0  # of a run on a CPU that starts without --yes
 
 
 class Command(Protocol):
@@ -70,6 +76,15 @@ def experiment_from(
 def add_lengths(settings: Sequence[str], caption_lengths: str | None) -> list[str]:
     """Return the settings and that of `--caption-lengths`, if it is given."""
     return [*settings, *([] if caption_lengths is None else [f"caption_lengths={caption_lengths}"])]
+
+
+def require_confirmed(comparison: Comparison, seconds: float, remedy: str, *, is_confirmed: bool) -> None:
+    """Raise ValueError for runs that would take more than an hour on a CPU, unless a person has confirmed it.
+
+    `remedy` names the options that make them shorter.
+    """
+    if seconds > MOST_SECONDS and not comparison.on_gpu and not is_confirmed:
+        raise ValueError(f"this would take about {format_duration(seconds)} on this CPU: add --yes, or {remedy}")
 
 
 def finish(comparison: Comparison, tables: Sequence[Table] = (), json_file: Path | None = None) -> int:

@@ -26,8 +26,10 @@ from bench.cli.options import (
     Settings,
     Tasks,
     VocabularyFile,
+    Yes,
     experiment_from,
     finish,
+    require_confirmed,
 )
 from bench.cli.own_vocabulary import count_own_vocabulary
 from bench.cli.transfer import choose_scoring, open_tasks
@@ -91,6 +93,7 @@ class Train:
     score: bool = True  # score the tower on transfer tasks after the training
     tasks: Tasks = ()
     root: Root = None
+    yes: Yes = False
     settings: Settings = ()
     json: Json = None
 
@@ -163,7 +166,9 @@ class Train:
         """Train and score in a folder that this process has locked."""
         budgets = {"half_way": False, "equal_seconds": False}
         scope = Scope("train", 0, seeds=(experiment.seed,), tasks=tasks, root=root, curves=(), **budgets)
-        comparison = open_comparison(self._out, [experiment], scope, name=name, tasks=tasks)
+        comparison = open_comparison(self._out, [experiment], scope, name=name, tasks=tasks, tries_steps=True)
+        seconds, is_confirmed = comparison.expected_seconds(scope), self.yes or bool(resume_from)
+        require_confirmed(comparison, seconds, "train on fewer --images", is_confirmed=is_confirmed)
         events = str((self._out / "tensorboard").resolve()) if self.tensorboard else ""
         folder = str(self._checkpoints.resolve())
         checkpoint_config = CheckpointConfig(
@@ -196,6 +201,7 @@ class Train:
         for name in ("images", "data", "vocabulary", "labels", "min_count", "out", "root", "json"):
             words += [] if (value := getattr(self, name)) is None else [f"--{name.replace('_', '-')}", str(value)]
         words += ["--count-vocabulary"] if self.count_vocabulary else []
+        words += ["--yes"] if self.yes else []
         words += [] if self.score else ["--no-score"]
         if self.checkpoint_minutes != CHECKPOINT_MINUTES:
             words += ["--checkpoint-minutes", f"{self.checkpoint_minutes:g}"]

@@ -46,6 +46,14 @@ class Progress:
             self._elapsed_at_finish = time.monotonic() - self._started_at
 
 
+def format_duration(seconds: float) -> str:
+    """Return a duration in the unit that a person would choose: minutes, hours or days."""
+    for unit, length in (("days", 86_400.0), ("hours", 3_600.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.0f} {unit}"
+    return f"{seconds / 60:.0f} minutes"
+
+
 def _format_minutes(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02}"

@@ -138,7 +138,7 @@ class Comparison:
         Each attempt is a separate process and is recorded. An attempt that fails other than out of memory ends the
         search for its experiment.
         """
-        self.runner.progress.expect(len(self.experiments) * EXPECTED_TRIALS * self.pace.few_steps_seconds)
+        self.runner.progress.expect(EXPECTED_TRIALS * sum(map(self.pace.few_steps_seconds, self.experiments)))
         found = []
         memories = {r.experiment: r.measured for r in self.records() if isinstance(r.measured, Memory)}
         for experiment in self.experiments:
@@ -148,7 +148,8 @@ class Comparison:
             def fits(size: int, experiment: Experiment = experiment) -> bool:
                 sized, limit = with_batch_size(experiment, size), limit_bytes / GIB
                 label = f"{experiment.name} at batch {size} in {limit:g} GiB"
-                job = self.new_job(FitRequest, sized, label, self.pace.few_steps_seconds, limit_bytes=limit_bytes)
+                seconds = self.pace.few_steps_seconds(experiment)
+                job = self.new_job(FitRequest, sized, label, seconds, limit_bytes=limit_bytes)
                 self.runner.run([job], threads=self.cores)
                 if not job.is_done:
                     raise _SearchFailed
@@ -166,9 +167,9 @@ class Comparison:
 
     def trace(self) -> list[Path]:
         """Write a trace of a few steps of every experiment; return the files."""
-        seconds = self.pace.few_steps_seconds
-        self.runner.progress.expect(len(self.experiments) * seconds)
-        jobs = [self.new_job(TraceRequest, one, f"trace of {one.name}", seconds) for one in self.experiments]
+        seconds = {one.name: self.pace.few_steps_seconds(one) for one in self.experiments}
+        self.runner.progress.expect(sum(seconds.values()))
+        jobs = [self.new_job(TraceRequest, one, f"trace of {one.name}", seconds[one.name]) for one in self.experiments]
         self.runner.run(jobs, threads=self.cores)
         return [path for job in jobs for path in job.request.paths if path.is_file()]
 
@@ -216,8 +217,9 @@ class Comparison:
         return read_records(self.results, self.name)
 
     def _memory_jobs(self, experiments: Sequence[Experiment]) -> list[Job]:
-        seconds = self.pace.few_steps_seconds / self.max_parallel
-        return [self.new_job(MemoryRequest, one, f"memory of {one.name}", seconds) for one in experiments]
+        seconds = [self.pace.few_steps_seconds(one) / self.max_parallel for one in experiments]
+        named = zip(experiments, seconds, strict=True)
+        return [self.new_job(MemoryRequest, one, f"memory of {one.name}", expected) for one, expected in named]
 
     def _images_until_deadline(self, scope: Scope, speeds: Mapping[str, float]) -> int:
         """Return the images of every training, at least half of the planned ones, that end the comparison in time.

@@ -12,6 +12,7 @@ PARALLEL_GAIN = 1.2  # images/s of trainings that share the cores, over those of
 MAX_SEEDS, MAX_IMAGES, MIN_IMAGES, IMAGES_STEP = 5, 80_000, 20_000, 1_000  # of a training that is planned by time
 CHEAP_SHARE = 0.1  # of a comparison's time, which training on MAX_IMAGES in place of MIN_IMAGES may cost at any time
 
+FEW_STEPS = 7  # of a memory run, or of an attempt to fit a batch, with the time of those that take longer
 START_SECONDS = 4.0  # from the start of a process to its first step, on two cores
 
 
@@ -27,10 +28,9 @@ class Pace:
         """Return the pace of a machine that takes so many times as long."""
         return Pace(times * self.start_seconds, times * self.seconds_per_image, times * self.heating_seconds)
 
-    @property
-    def few_steps_seconds(self) -> float:
-        """Expect the seconds of a run of a few steps."""
-        return self.start_seconds + 900 * self.seconds_per_image
+    def few_steps_seconds(self, experiment: Experiment) -> float:
+        """Expect the seconds of a run of a few steps, one of them counted tensor by tensor."""
+        return self.start_seconds + FEW_STEPS * experiment.batch_size * self.seconds_per_image
 
     def speed_seconds(self, experiment: Experiment) -> float:
         """Expect the seconds of a speed run."""

@@ -34,6 +34,7 @@ from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import TWO_CORES, Pace
 from bench.orchestration.runner import Runner
 from bench.orchestration.scope import Scope
+from bench.orchestration.step_trial import is_pace_known, try_steps
 from bench.orchestration.torchrun import connect_coordinator
 from bench.record import Failure, comparisons
 from bench.settings import with_batch_size
@@ -62,11 +63,13 @@ def open_comparison(
     tasks: Iterable[str] = (),
     reads_data: bool = True,
     pace: Pace = TWO_CORES,
+    tries_steps: bool = False,
 ) -> Comparison:
     """Check conditions that would stop a long run late, then begin a comparison, or resume the newest or the named one.
 
     A resumed comparison may also contain transfer records of the experiments in `scored`. `tasks` will be scored. Where
-    no run `reads_data` of the experiments, their shards may be gone. Durations are expected at a `pace`.
+    no run `reads_data` of the experiments, their shards may be gone. Durations are expected at a `pace`, or, if a new
+    comparison `tries_steps` on a CPU, at the pace of a few steps.
     """
     require_comparable_experiments(experiments, may_differ)
     for warning in chain.from_iterable(map(require_whole_patches, experiments)):
@@ -75,11 +78,11 @@ def open_comparison(
         require_own_vocabulary(one)
     results = results.resolve()
     require_runnable(results, experiments, reads_data=reads_data)
+    is_new = name is None and not resume
     name = name or (latest_comparison_name(results, scope.name) if resume else begin_comparison(results, scope.name))
     on_gpu, own_cores = has_gpu(), max(1, available_cores() // torchrun_env().local_world_size)
     runner = Runner(Progress(0.0), connect_coordinator())
     comparison = Comparison(name, results, experiments, own_cores, on_gpu, runner, pace)
-    comparison.runner.progress.expect(comparison.expected_seconds(scope, trained=trained))
     finished = [record for record in comparison.records() if not isinstance(record.measured, Failure)]
     accepted = [*experiments, *scored]
     others = {one.experiment.name for one in finished if one.experiment and not _is_one_of(accepted, one.experiment)}
@@ -93,6 +96,10 @@ def open_comparison(
     for shards in open_data(results, experiments) if reads_data else ():
         for note in shards.notes():
             log(note)
+    has_known_pace = on_gpu or runner.coordinator is not None or is_pace_known(experiments[0])
+    if tries_steps and is_new and not has_known_pace:
+        comparison.pace = try_steps(experiments[0], results, own_cores)
+    runner.progress.expect(comparison.expected_seconds(scope, trained=trained))
     for failure in results.glob(f"{name}.failure.*.json"):
         failure.unlink()  # the run is repeated
     return comparison

@@ -7,16 +7,15 @@ from pathlib import Path
 
 from bench.config import PACK_DATA, Experiment
 from bench.console.progress import Progress
-from bench.data.manifest import CACHE
 from bench.environment.cores import available_cores
-from bench.measure.throughput import images_per_second
 from bench.orchestration.budgets import set_images
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import MAX_SEEDS, TWO_CORES, Pace, fit_trainings
 from bench.orchestration.preflight import has_gpu, open_comparison
 from bench.orchestration.runner import Runner
 from bench.orchestration.scope import Scope
-from bench.record import Record, Speed, read_record
+from bench.orchestration.step_trial import link_cache, pace_of
+from bench.record import read_record
 
 DEFAULT_MINUTES = 12.0
 MOST_TRIALS, MAX_PACE_RATIO = 4, 1.2
@@ -48,9 +47,7 @@ def run_trial(folder: Path, experiment: Experiment, results: Path) -> tuple[Comp
     fails, it is the pace of two cores. Raises ValueError or OSError where no run would start.
     """
     if experiment.data != PACK_DATA:
-        cache = results.resolve() / CACHE
-        cache.mkdir(parents=True, exist_ok=True)
-        (folder / CACHE).symlink_to(cache)
+        link_cache(folder, results)
     trial = open_comparison(folder, [experiment], Scope("trial", 2), trained=False)
     trial.measure_memory()  # the first run in a new environment compiles modules and reads them from the disk
     paces = list[Pace]()
@@ -60,7 +57,7 @@ def run_trial(folder: Path, experiment: Experiment, results: Path) -> tuple[Comp
         trial.run_round([job])
         if not job.is_done:
             return trial, TWO_CORES
-        paces.append(_pace_of(read_record(job.request.paths[0]), time.perf_counter() - start))
+        paces.append(pace_of(read_record(job.request.paths[0]), time.perf_counter() - start))
     fastest = min(paces, key=lambda pace: pace.seconds_per_image)
     return trial, replace(fastest, start_seconds=min(pace.start_seconds for pace in paces))
 
@@ -69,17 +66,6 @@ def do_fastest_agree(paces: Sequence[Pace]) -> bool:
     """Return whether the two fastest of some paces differ by at most a fifth."""
     fastest = sorted(pace.seconds_per_image for pace in paces)
     return len(fastest) > 1 and fastest[1] <= MAX_PACE_RATIO * fastest[0]
-
-
-def _pace_of(record: Record, seconds: float) -> Pace:
-    """Return the pace of a speed run that took so long from the start of its process to its end."""
-    experiment, speed = record.experiment, record.measured
-    assert experiment is not None
-    assert isinstance(speed, Speed)
-    seconds_per_image = 1 / images_per_second(experiment, speed)
-    timed = speed.warmup_seconds + sum(speed.window_seconds) + sum(map(sum, speed.phase_seconds.values()))
-    heating = speed.warmup_seconds - experiment.warmup_steps * experiment.batch_size * seconds_per_image
-    return Pace(max(0.0, seconds - timed), seconds_per_image, max(0.0, heating))
 
 
 def plan_default(
@@ -97,7 +83,7 @@ def plan_default(
     trial took so many seconds, or is expected to.
     """
     if trial_seconds is None:
-        trial_seconds = pace.few_steps_seconds + 2 * pace.speed_seconds(experiments[0])
+        trial_seconds = pace.few_steps_seconds(experiments[0]) + 2 * pace.speed_seconds(experiments[0])
 
     def plan(images: int, seeds: int) -> DefaultPlan:
         sized, seeded = [set_images(one, images) for one in experiments], replace(scope, seeds=tuple(range(seeds)))
