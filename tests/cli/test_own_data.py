@@ -1,0 +1,66 @@
+"""A user's way from shards and a task to a page: README's own commands, on photographs that installed packages ship."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bench.__main__ import main
+from bench.environment.circumstances import CHECKOUT
+from bench.record import Transfer, read_records
+from tests import photographs
+from tests.reports.test_page import Document
+
+SHORT = "--set batch_size=16 --set warmup_steps=1 --set windows=1 --set steps_per_window=1"
+# What makes README's commands take seconds on a CPU: the tiny scale, and fewer images, rounds and steps.
+SMALLER = {
+    "vit-b16": "tiny",
+    "12.8M": "256",
+    "catlip-bench doctor": "catlip-bench doctor --loading-seconds 0.2",
+    "catlip-bench --data": "catlip-bench --smoke --results default --data",
+    "catlip-bench measure": f"catlip-bench measure --rounds 2 {SHORT}",
+    "catlip-bench train": f"catlip-bench train {SHORT} --no-score",
+}
+
+
+def own_data_commands() -> list[list[str]]:
+    """README's commands for own data, those of a training for each of two methods, made smaller."""
+    section = (CHECKOUT / "README.md").read_text(encoding="utf-8").partition("## Your own data")[2]
+    block = section.partition("```\n")[2].partition("```")[0]
+    for before, after in SMALLER.items():
+        assert before in block
+        block = block.replace(before, after)
+    commands = []
+    for line in block.splitlines():
+        _, *words = shlex.split(line, comments=True)
+        commands.append(words)
+        if words[0] in ("train", "transfer"):
+            commands.append([re.sub(r"\bcatlip\b", "clip", word) for word in words])
+    return commands
+
+
+@pytest.mark.minutes
+@pytest.mark.usefixtures("forked_runs", "decoded")
+def test_readmes_commands_lead_from_own_shards_to_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photographs.write_shards(tmp_path / "shards", 4)
+    photographs.write_task(tmp_path / "task", 3)
+    monkeypatch.chdir(tmp_path)
+    for words in own_data_commands():
+        assert main(words) == 0, words
+    towers = [one.measured for one in read_records(Path("results")) if isinstance(one.measured, Transfer)]
+    assert {"clip-tiny", "catlip-tiny"} <= {one.subject.partition("[")[0] for one in towers}
+    assert main(["report", "build", "default"]) == 0
+    for folder in ("default", "results"):
+        document = Document(Path(folder, "index.html").read_text(encoding="utf-8"))
+        title, clip, catlip = document.tables["The answer in figures"]
+        assert [clip[0].split("|")[0], catlip[0].split("|")[0]] == ["CLIP", "CatLIP"]
+        assert "task at equal images" in " ".join(title)
+        assert not any(cell == "–" for row in (clip, catlip) for cell in row)
+        assert document.row("Methods", "CatLIP")[1].startswith("labels: the WordNet nouns")
+    assert main(["report", "export", "results", "--format", "csv", "--out", "figures.csv"]) == 0
+    frame = pd.read_csv("figures.csv")
+    measured = frame.groupby("method")["measure"].agg(set)
+    for method in ("clip", "catlip"):
+        assert {"images per second", "accuracy of linear probe on task"} <= measured[method]
