@@ -201,6 +201,12 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return self.image_sizes or (self.image_size,)
 
     @property
+    def reads_captions(self) -> bool:
+        """Return whether the method reads captions: it may read stored features or those of a teacher instead."""
+        has_stored_text = self.method in CONTRASTIVE and self.text_features == "stored"
+        return self.method != "distill" and not has_stored_text
+
+    @property
     def random_init_kind(self) -> tuple[str, int, bool, str]:
         """Return what the features of the tower before training depend on, beside the seed."""
         return self.tower, self.image_size, self.pooling == "mean", self.pixel_normalisation

@@ -5,11 +5,13 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float
 from open_clip.transformer import VisionTransformer as OpenClipViT
+from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor, nn
 
 from models import Features, Images
 
+TIMM_VITS = TimmViT, Eva
 Pooling = Literal["own", "mean", "both"]
 
 
@@ -62,19 +64,26 @@ def set_pooling(trunk: nn.Module, name: str, pooling: Pooling) -> None:
     """Let a vision transformer return the mean of its patch tokens after the last norm instead of its class token.
 
     With "both" it still returns the class token, and `feature_and_patch_mean` returns both. The class token is not in
-    the mean. Weights keep their names and values. ValueError for a trunk that pools something else than a class token.
+    the mean. Weights keep their names and values. ValueError for a trunk without a class token, or without a norm
+    before its pooling.
     Source: x-cls/superclass at 90b761f, `opencls/open_clip/transformer.py`, `VisionTransformer` of `pool_type` "avg".
     """
     vit: Any = trunk
     if type(vit) is OpenClipViT and vit.pool_type == "tok" and vit.attn_pool is None:
         vit.pool_type = "avg" if pooling == "mean" else "tok"
-    elif type(vit) is TimmViT and vit.global_pool == "token":
+    elif type(vit) in TIMM_VITS and has_normed_class_token(vit):
         vit.global_pool = "avg" if pooling == "mean" else "token"
     else:
+        kind = type(getattr(vit, "trunk", vit)).__name__  # open_clip wraps timm models
         raise ValueError(
-            f"pooling={pooling} needs a vision transformer of open_clip or timm with a class token, "
-            f"which tower {name!r} is not: choose another tower, or set pooling=own"
+            f"pooling={pooling} is for a VisionTransformer of open_clip or timm, or an Eva of timm, with a class token "
+            f"and a norm before the pooling, which tower {name!r} ({kind}) is not: choose another, or set pooling=own"
         )
+
+
+def has_normed_class_token(vit: Any) -> bool:
+    """Return whether a vision transformer of timm normalises its tokens before pooling, a class token among them."""
+    return vit.cls_token is not None and vit.attn_pool is None and not isinstance(vit.norm, nn.Identity)
 
 
 def feature_and_patch_mean(trunk: nn.Module, images: Images) -> tuple[Features, Features]:
@@ -83,7 +92,7 @@ def feature_and_patch_mean(trunk: nn.Module, images: Images) -> tuple[Features, 
     Source: hustvl/SuperCLIP at fb59c6d, `SuperCLIP.encode_image_train` of `superclip/open_clip/superclip_model.py`.
     """
     vit: Any = trunk
-    if isinstance(vit, TimmViT):
+    if isinstance(vit, TIMM_VITS):
         tokens = vit.forward_features(images)
         return vit.forward_head(tokens), tokens[:, vit.num_prefix_tokens :].mean(dim=1)
     feature, patches = vit._pool(vit.transformer(vit._embeds(images)))  # noqa: SLF001 - without `output_tokens`

@@ -75,10 +75,10 @@ class ComparisonPage:
             choose(self.comparison, found, f"comparison in {self.results}")
         shown = found if self.comparison is None else {self.comparison: found[self.comparison]}
         joined = join_comparisons(shown)
-        newest = [*found].index(joined.comparisons[0])
         others = {name: joined.left_out.get(name, "") for name in reversed(found) if name not in joined.comparisons}
-        newer = [name for name in read if name not in found and name > [*found][newest]]
-        damaged = [error for name in (*joined.comparisons, *newer) for error in read[name][1]]
+        newer = [*read][[*read].index(joined.comparisons[0]) + 1 :]
+        unread = [name for name in newer if name not in found]
+        damaged = [error for name in (*joined.comparisons, *unread) for error in read[name][1]]
         suites, plan = (
             read_limited(path) if path.is_file() else None
             for path in (self.results / SUITES_FILE, self.results / PLAN_FILE)
@@ -108,7 +108,7 @@ class PlanPage:
     """Write the page of a plan and print its path."""
 
     plan: Positional[Path]
-    """Document of `python -m bench plan --json`."""
+    """Document that `plan --json` wrote."""
     out: Path | None = None
     """Path of the page; default that of the plan with the suffix .html."""
 

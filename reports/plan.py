@@ -7,6 +7,7 @@ import msgspec
 from markupsafe import Markup
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
+from bench.console.console import PROGRAM
 from bench.environment.files import prefix_errors
 from bench.plan.inverse import POINTS_TITLE, SOLUTION_TITLE
 from bench.plan.model import SCALING_TITLE
@@ -90,7 +91,7 @@ def plan_page(content: bytes, name: str) -> str:
 def view_plan(content: bytes, name: str = PLAN_FILE) -> dict[str, Any]:
     """Return the charts and tables of a plan; raise ValueError for a document of another kind."""
     broken = (msgspec.DecodeError, msgspec.ValidationError, KeyError, RecursionError)
-    with prefix_errors(f"{name} is not a document of `python -m bench plan --json`", broken):
+    with prefix_errors(f"{name} is not a document of `{PROGRAM} plan --json`", broken):
         found = msgspec.json.decode(content, type=dict[str, PlanTable])
         charted = SOLUTION_TITLE if SOLUTION_TITLE in found else SCALING_TITLE
         rows = found[charted].rows
@@ -101,7 +102,7 @@ def view_plan(content: bytes, name: str = PLAN_FILE) -> dict[str, Any]:
         else:
             points = msgspec.convert(rows, list[PlanPoint])
             if not points:
-                raise ValueError(f"{name}: the plan has no curve; write it again with `python -m bench plan --json`")
+                raise ValueError(f"{name}: the plan has no curve; write it again with `{PROGRAM} plan --json`")
             chart = curve_chart(group_by(points, lambda point: point.experiment))
             texts = {"title": next(iter(found)), **SCALING_TEXTS}
     return texts | {

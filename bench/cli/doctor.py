@@ -22,9 +22,11 @@ from bench.cli.findings import DISTURBS, FINDING_OK, MISSING, UNKNOWN, Finding, 
 from bench.cli.loading_check import check_loading, chosen_gpu_spec, predict_gpu_rate
 from bench.cli.options import Json, Results, Settings, experiment_from, finish
 from bench.cli.rank_checks import check_ranks
-from bench.cli.shard_check import verify_or_write_manifests
-from bench.console.console import DISAGREEMENT, OK
-from bench.console.tables import print_tables
+from bench.cli.shard_check import verify_shards
+from bench.console.console import DISAGREEMENT, OK, log
+from bench.console.tables import Table, print_tables
+from bench.data.manifest import CACHE
+from bench.data.shards.shards import open_experiment_shards
 from bench.environment.circumstances import current_commit, summarize_machine
 from bench.environment.cores import CGROUP_QUOTA, available_cores
 from bench.environment.gpu_settings import format_gpu_settings, read_gpu_settings
@@ -62,8 +64,9 @@ class Doctor:
     Under torchrun, measure the links within and between the nodes of the job instead, and check that all ranks have
     equal software and the same results folder.
 
-    With --shards, verify tar shards against the manifest of their folder instead; a missing manifest is written. Then
-    load them for a few seconds, and predict how many cores feed the GPUs in a training of an experiment.
+    With --shards, verify tar shards against the manifest of their folder instead. Then load them for a few seconds, and
+    predict how many cores feed the GPUs in a training of an experiment. Where a training accepts the shards, a missing
+    manifest is written.
     """
 
     shards: Annotated[
@@ -98,7 +101,11 @@ class Doctor:
             return finish(trial, [finding_table("This machine", findings)], self.json)
 
     def _check_shards(self, shards: str) -> int:
-        """Verify the shards; unless one is faulty, predict the cores that load them fast enough."""
+        """Verify the shards; unless one is faulty, predict the cores that load them fast enough.
+
+        A manifest is written into the shards' folder only where a training accepts the shards: else it would certify
+        what has to be written again.
+        """
         if not 0 <= self.loading_seconds < math.inf:
             raise ValueError(f"--loading-seconds must be 0 (leave it out) or positive, got {self.loading_seconds}")
         if self.images_per_s is not None and not 0 < self.images_per_s < math.inf:
@@ -107,14 +114,20 @@ class Doctor:
             raise ValueError("--device and --images-per-s both give the images/s of a GPU: leave out one of them")
         experiment = experiment_from(self.experiment or "clip-vit-b16", self.settings, shards)
         gpu = chosen_gpu_spec(self.device) if self.images_per_s is None else None
-        tables, code = verify_or_write_manifests(shards), OK
-        if tables[1].rows:
-            code = DISAGREEMENT
-        elif self.loading_seconds:
+        check, loading = verify_shards(shards), list[Table]()
+        if check.faults:
+            print_tables(check.tables(), self.json)
+            return DISAGREEMENT
+        is_opened = bool(self.loading_seconds or check.unlisted)
+        opened = open_experiment_shards(experiment, self.results / CACHE) if is_opened else None
+        if self.loading_seconds:
             rate = predict_gpu_rate(experiment, gpu, self.images_per_s, self.results)
-            tables.append(check_loading(experiment, rate, self.results, self.loading_seconds))
-        print_tables(tables, self.json)
-        return code
+            loading.append(check_loading(experiment, rate, self.results, self.loading_seconds))
+        check.write_manifests()
+        for note in opened.notes() if opened else ():
+            log(note)
+        print_tables([*check.tables(), *loading], self.json)
+        return OK
 
 
 def check_host() -> Iterator[Finding]:

@@ -68,9 +68,11 @@ def check_loading(experiment: Experiment, rate: GpuRate, results: Path, seconds:
         return Table(LOADING, [row], f"{experiment.name}: the cores needed are not known ({rate.source}).\n{counted}")
     wanted = gpus * rate.images_per_second
     needed, least, most = (wanted / one for one in (per_core.value, per_core.high, per_core.low))
-    verdict = judge_loading(least, most, cores - gpus)
+    spare = cores - gpus
+    verdict = judge_loading(least, most, spare)
     workers = choose_workers(cores, gpus, rate.images_per_second, per_core.value).count
-    line = f"{experiment.name}: needs {needed:.1f} cores of {cores} ({least:.1f} to {most:.1f}): {verdict}"
+    free = f"{max(0, spare)} of {cores} are free beside the training"
+    line = f"{experiment.name}: loading needs {needed:.1f} cores ({least:.1f} to {most:.1f}), and {free}: {verdict}"
     remedies = "; faster are jpeg_decoding=reduced and smaller images in the shards" if verdict != "enough" else ""
     return Table(
         LOADING,

@@ -1,6 +1,6 @@
 """A part of the verb `doctor`: whether tar shards are those of their manifest."""
 
-from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -20,36 +20,52 @@ from bench.data.shards.shards import find_tar_files
 GIB = 2**30
 
 
-def verify_or_write_manifests(data: str) -> list[Table]:
-    """Read shards whole; verify each folder's manifest, or write it if all shards of the folder are readable.
+@dataclass(frozen=True, slots=True)
+class ShardCheck:
+    """What reading shards whole found."""
 
-    Return the table of the folders and that of the faulty shards.
-    """
+    shards: dict[Path, dict[str, ShardFacts]]  # readable ones by folder and name
+    unlisted: set[Path]  # folders without a manifest
+    faults: dict[Path, str]  # by shard
+
+    def write_manifests(self) -> None:
+        """Write the manifests of folders that have none."""
+        for folder in self.unlisted:
+            write_manifest(folder, self.shards[folder])
+
+    def tables(self) -> list[Table]:
+        """Return the table of the folders and that of the faulty shards; without faults all manifests are there."""
+        rows = []
+        for folder, shards in self.shards.items():
+            is_good = not any(path.parent == folder for path in self.faults)
+            verdict = "not written" if self.faults else "written"
+            if folder not in self.unlisted:
+                verdict = "agrees" if is_good else "disagrees"
+            row: dict[str, str | float] = {"folder": str(folder), "shards": len(shards)}
+            row["samples"] = sum(facts.samples for facts in shards.values())
+            row["GiB"] = sum(facts.bytes for facts in shards.values()) / GIB
+            rows.append(row | {MANIFEST_NAME: verdict})
+        faulty = [{"shard": str(path), "fault": fault} for path, fault in sorted(self.faults.items())]
+        return [Table("Shards", rows), Table("Faulty shards", faulty)]
+
+
+def verify_shards(data: str) -> ShardCheck:
+    """Read shards whole, and compare them with the manifests of their folders."""
     paths = find_tar_files(data)
     manifests = {folder: read_manifest(folder) for folder in sorted({path.parent for path in paths})}
-    readable, faults = defaultdict[Path, dict[str, ShardFacts]](dict), dict[Path, str]()
+    readable, faults = {folder: dict[str, ShardFacts]() for folder in manifests}, dict[Path, str]()
     with tqdm(total=sum(path.stat().st_size for path in paths), unit="B", unit_scale=True, mininterval=1) as bar:
         for path in paths:
             try:
                 readable[path.parent][path.name] = compute_facts(path, bar.update)
             except ValueError as error:
                 faults[path] = str(error).removeprefix(f"{path}: ")
-    rows = []
     for folder, manifest in manifests.items():
-        shards = readable[folder]
-        if manifest is not None:
-            faults |= {folder / name: "missing" for name in missing_shards(folder, manifest, data)}
-            for name, facts in shards.items():
-                listed = manifest.shards.get(name)
-                if fault := "not in the manifest" if listed is None else describe_difference(listed, facts):
-                    faults[folder / name] = fault
-        is_good = not any(path.parent == folder for path in faults)
-        if manifest is None and is_good:
-            write_manifest(folder, shards)
-        verdicts = ("written", "not written") if manifest is None else ("agrees", "disagrees")
-        row: dict[str, str | float] = {"folder": str(folder), "shards": len(shards)}
-        row["samples"] = sum(facts.samples for facts in shards.values())
-        row["GiB"] = sum(facts.bytes for facts in shards.values()) / GIB
-        rows.append(row | {MANIFEST_NAME: verdicts[not is_good]})
-    faulty = [{"shard": str(path), "fault": fault} for path, fault in sorted(faults.items())]
-    return [Table("Shards", rows), Table("Faulty shards", faulty)]
+        if manifest is None:
+            continue
+        faults |= {folder / name: "missing" for name in missing_shards(folder, manifest, data)}
+        for name, facts in readable[folder].items():
+            listed = manifest.shards.get(name)
+            if fault := "not in the manifest" if listed is None else describe_difference(listed, facts):
+                faults[folder / name] = fault
+    return ShardCheck(readable, {folder for folder, manifest in manifests.items() if manifest is None}, faults)

@@ -37,7 +37,7 @@ from bench.config import PACK_DATA, Experiment, differing_fields, format_differe
 from bench.console.console import INTERRUPTED, OK, USAGE, Stopped, log
 from bench.environment.circumstances import current_commit
 from bench.environment.files import make_folders, plain_name
-from bench.environment.rank_info import launcher_words, restart_count, torchrun_env
+from bench.environment.rank_info import program_words, restart_count, torchrun_env
 from bench.labels.vocabulary import vocabulary_field, write_vocabulary
 from bench.orchestration.budgets import set_images
 from bench.orchestration.pace import START_SECONDS
@@ -197,7 +197,7 @@ class Train:
     @property
     def _command(self) -> str:
         """The given command line with --resume."""
-        words = [*launcher_words(psutil.Process(os.getppid()).cmdline()), "-m", "bench", "train", self.name]
+        words = [*program_words(psutil.Process(os.getppid()).cmdline()), "train", self.name]
         for name in ("images", "data", "vocabulary", "labels", "min_count", "out", "root", "json"):
             words += [] if (value := getattr(self, name)) is None else [f"--{name.replace('_', '-')}", str(value)]
         words += ["--count-vocabulary"] if self.count_vocabulary else []

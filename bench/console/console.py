@@ -14,8 +14,10 @@ INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # exit codes after SIGINT,
 REQUEUE = 75  # exit code after SIGUSR1, or before a job's time is over: requeue the command (EX_TEMPFAIL of sysexits.h)
 EXIT_CODE_BY_SIGNAL = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED, signal.SIGUSR1: REQUEUE}
 END_TIME, END_MARGIN_SECONDS = "SLURM_JOB_END_TIME", 120.0  # Unix time at which SLURM ends the job; time left to save
-# The program as it was started, for messages that name a command.
-PROGRAM = "catlip-bench" if Path(sys.argv[0]).name == "catlip-bench" else "python -m bench"
+# The program as a person started it, for messages that name a command: child processes inherit it.
+_INHERITED = os.environ.get("CATLIP_BENCH_PROGRAM", "python -m bench")
+PROGRAM = "catlip-bench" if Path(sys.argv[0]).name == "catlip-bench" else _INHERITED
+os.environ["CATLIP_BENCH_PROGRAM"] = PROGRAM
 
 
 class Stopped(KeyboardInterrupt):

@@ -14,6 +14,7 @@ from bench.data.decoding import Box
 
 ASPECT_RATIOS = (3 / 4, 4 / 3)  # bounds of a crop's width / height, torchvision's default
 MAX_TRIES = 10  # boxes drawn before the fallback, as in torchvision
+MAX_ASPECT_RATIO = 16  # largest aspect ratio of an image that is scaled; of a longer one the middle is cut out first
 WHITE = 255.0  # the largest value of a channel
 CropParams = Float[Tensor, " draws"]
 
@@ -37,6 +38,19 @@ def resize_crop(
     """Scale a box (bilinear, antialiased) of an image; with `flip`, mirror half of the images, by their draws."""
     scaled: Tensor = F.resized_crop(image, *box, [side, side], antialias=True)
     return scaled.flip(-1) if flip and draws[-1] < 0.5 else scaled  # noqa: PLR2004
+
+
+def resize_and_crop_centre(
+    image: UInt8[Tensor, "3 height width"], side: int, resize_over_crop: float = 1.0
+) -> UInt8[Tensor, "3 side side"]:
+    """Scale an image's shorter side (bilinear, antialiased) and crop its centre: how images are shown to score a tower.
+
+    The shorter side is scaled to `resize_over_crop` times the side of the crop.
+    """
+    lengths = [min(length, MAX_ASPECT_RATIO * min(image.shape[1:])) for length in image.shape[1:]]
+    scaled = F.resize(F.center_crop(image, lengths), [round(side * resize_over_crop)], antialias=True)
+    cropped: Tensor = F.center_crop(scaled, [side, side])
+    return cropped
 
 
 def crop_box(draws: Sequence[float], width: int, height: int, scale: tuple[float, float]) -> Box:

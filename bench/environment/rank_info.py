@@ -8,6 +8,8 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
+from bench.console.console import PROGRAM
+
 TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 MIXED_MACHINES = "CATLIP_BENCH_MIXED_MACHINES"  # environment variable; 1 allows ranks on different machines
 
@@ -39,18 +41,18 @@ def describe_node() -> str:
     return f"{platform.node()}, node {os.environ.get('GROUP_RANK', if_equal)}"  # torchrun sets it
 
 
-def launcher_words(parent: Sequence[str]) -> list[str]:
-    """Return the words before `-m bench` of a command line that starts this process alone, or all of several.
+def program_words(parent: Sequence[str]) -> list[str]:
+    """Return the words of a command line that start this program: one process of it, or all of several.
 
     `parent` is the command line of the parent process. Where it is torchrun, its options are returned.
     """
     if torchrun_env().world_size == 1:
-        return ["python"]
+        return PROGRAM.split()
     names, pairs = [Path(word).name for word in parent], [*pairwise(parent)]
     first = next((at for at, name in enumerate(names) if name in ("torchrun", "torch.distributed.run")), len(pairs))
     if ("-m", "bench") in pairs[first:]:
-        return ["torchrun", *parent[first + 1 : pairs.index(("-m", "bench"), first)]]
-    return ["torchrun", "--nproc-per-node", str(torchrun_env().local_world_size)]
+        return ["torchrun", *parent[first + 1 : pairs.index(("-m", "bench"), first)], "-m", "bench"]
+    return ["torchrun", "--nproc-per-node", str(torchrun_env().local_world_size), "-m", "bench"]
 
 
 def restart_count() -> int:

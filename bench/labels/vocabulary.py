@@ -116,8 +116,9 @@ def _require_all_parts(parts: Sequence[str]) -> None:
 
 def vocabulary_field(experiment: Experiment) -> str | None:
     """Return the field that names the vocabulary of the method's captions; None if it reads no captions."""
-    fields: dict[str, str | None] = {"catlip": "synset_vocabulary", "distill": None}
-    return fields.get(experiment.method, "subword_vocabulary")
+    if not experiment.reads_captions:
+        return None
+    return "synset_vocabulary" if experiment.method == "catlip" else "subword_vocabulary"
 
 
 def resolve_vocabulary(name: str) -> str:
@@ -187,7 +188,7 @@ def read_vocabulary_or_part(name: str) -> Vocabulary:
         labels = tuple(VocabularyLabel(synset=key, name=key, count=count) for key, count in counts)
         return _require_valid_keys(Vocabulary(rule="corenet", captions=None, labels=labels), path)
     raise ValueError(
-        f"{path}: unknown vocabulary format; accepted are JSON of `bench label --count-only` and CoreNet's pickle"
+        f"{path}: unknown vocabulary format; accepted are JSON of `{PROGRAM} label --count-only` and CoreNet's pickle"
     )
 
 

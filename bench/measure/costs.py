@@ -14,7 +14,7 @@ from torch import nn
 from bench.config import Experiment
 from bench.data.targets import Target, Tokens
 from bench.methods import simulated_group
-from bench.profilers.counters import count_forward_flops, count_matmul_flops
+from bench.profilers.counters import count_forward_flops, count_image_flops, count_matmul_flops
 from bench.record import Flops
 from bench.train.augmentation import get_augmented_method
 from bench.train.build import apply_block_settings, build_untrained_tower, count_trained_parameters
@@ -194,9 +194,7 @@ def _image_flops_by_size(
     for block in tower.modules() if all_tokens else ():
         if isinstance(block, ClassTokenBlock):
             block.forward = block.forward_all_tokens  # type: ignore[method-assign]
-    return {
-        size: count_forward_flops(tower, meta_images(1, size, tower.channels)) for size in image_sizes or (image_size,)
-    }
+    return {size: count_image_flops(tower, tower.channels, size) for size in image_sizes or (image_size,)}
 
 
 def _weighted_mean(counts: Sequence[tuple[int, Flops]]) -> Flops:

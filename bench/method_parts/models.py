@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bench.config import Experiment
+from bench.console.console import PROGRAM
 from bench.environment.seeds import TEXT, seed_for
 from bench.labels.subwords import SubwordIds
 from bench.labels.vocabulary import Vocabulary, read_vocabulary, resolve_vocabulary
@@ -51,7 +52,7 @@ def label_log_odds(vocabulary: Vocabulary, rows: int) -> Float[Tensor, " rows"]:
     if vocabulary.captions is None:
         raise ValueError(
             "head_initialisation=log_odds needs the number of captions, which this vocabulary lacks: count it with "
-            "catlip-bench label --count-only, or add --set head_initialisation=uniform"
+            f"{PROGRAM} label --count-only, or add --set head_initialisation=uniform"
         )
     counts = torch.zeros(rows)
     counts[: len(vocabulary.labels)] = torch.tensor([float(label.count) for label in vocabulary.labels])

@@ -93,9 +93,9 @@ def open_comparison(
         raise ValueError(f"{text}: begin a new comparison")
     if not {*PACK_TASKS, *SCENES}.isdisjoint(tasks):
         _decode_pack(pack_cache())
-    for shards in open_data(results, experiments) if reads_data else ():
-        for note in shards.notes():
-            log(note)
+    opened = open_data(results, experiments) if reads_data else []
+    for note in dict.fromkeys(chain.from_iterable(map(Shards.notes, opened))):
+        log(note)
     has_known_pace = on_gpu or runner.coordinator is not None or is_pace_known(experiments[0])
     if tries_steps and is_new and not has_known_pace:
         comparison.pace = try_steps(experiments[0], results, own_cores)
@@ -120,8 +120,8 @@ def open_data(results: Path, experiments: Sequence[Experiment]) -> list[Shards]:
 
     Raises ValueError or OSError for data that every run would refuse.
     """
-    by_data = {(one.data, one.embedding_channels is None): one for one in experiments}
-    if (PACK_DATA, True) in by_data:
+    by_data = {(one.data, one.embedding_channels is None, one.reads_captions): one for one in experiments}
+    if any(one.data == PACK_DATA for one in experiments):
         _decode_pack(pack_cache())
     found = []
     for experiment in (one for one in by_data.values() if one.data != PACK_DATA):
@@ -159,25 +159,33 @@ def _require_buildable(experiments: Sequence[Experiment]) -> None:
     """
     named = set(map(model_settings, EXPERIMENTS.values()))
     for one in {model_settings(one): one for one in experiments if model_settings(one) not in named}.values():
-        from bench.measure.costs import build_on_meta
-
         try:
-            build_on_meta(one)
-        except (ValueError, OSError):
-            raise
-        except Exception as error:  # noqa: BLE001 - open_clip, timm and torch document no exceptions for bad sizes
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise ValueError(f"{one.name}: the model cannot be built: {reason}") from None
-        if one.method == "catlip" and one.labels in (COMPUTED, NLTK):
-            get_labeller("corenet", resolve_vocabulary(one.synset_vocabulary))
-            if one.labels == NLTK:
-                NltkLabeller([])
-        elif one.method == "catlip":
-            find_label_files(Path(one.labels), find_shards(one.data), resolve_vocabulary(one.synset_vocabulary))
+            _require_buildable_model(one)
+        except ValueError as error:
+            raise ValueError(str(error) if str(error).startswith(one.name) else f"{one.name}: {error}") from None
     for subset in filter(is_key_file, {one.subset for one in experiments}):
         listed_keys(Path(subset))
     for file in {one.caption_lengths for one in experiments} - {PACK_DATA, WEB}:
         read_texts(file)
+
+
+def _require_buildable_model(experiment: Experiment) -> None:
+    from bench.measure.costs import build_on_meta
+
+    try:
+        build_on_meta(experiment)
+    except (ValueError, OSError):
+        raise
+    except Exception as error:  # noqa: BLE001 - open_clip, timm and torch document no exceptions for bad sizes
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"the model cannot be built: {reason}") from None
+    if experiment.method == "catlip" and experiment.labels in (COMPUTED, NLTK):
+        get_labeller("corenet", resolve_vocabulary(experiment.synset_vocabulary))
+        if experiment.labels == NLTK:
+            NltkLabeller([])
+    elif experiment.method == "catlip":
+        vocabulary = resolve_vocabulary(experiment.synset_vocabulary)
+        find_label_files(Path(experiment.labels), find_shards(experiment.data), vocabulary)
 
 
 def _decode_pack(cache: Path) -> None:

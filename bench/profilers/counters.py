@@ -3,7 +3,8 @@
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +29,26 @@ def count_forward_flops(tower: nn.Module, *inputs: Any) -> int:
     return int(counter.get_total_flops()) + cache.skipped_count
 
 
+def count_image_flops(tower: nn.Module, channels: int, side: int) -> int:
+    """Return the FLOPs of one image of a forward on the `meta` device; batch norms in training take no single image."""
+    with torch.device("meta"):
+        images = torch.empty(2, channels, side, side)
+    return count_forward_flops(tower, images) // 2
+
+
+class _NoModules(nullcontext[None]):
+    """Takes the place of torch's tracker of modules, which fails where one is given a view of a parameter in no_grad.
+
+    Such a view is the query of attention pooling. Only totals are read here.
+    """
+
+    parents = ("Global",)  # under which the counter adds up the total
+
+
 def _flop_counter() -> FlopCounterMode:
-    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: _addmm_flops})
+    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: _addmm_flops})
+    counter.mod_tracker = cast("Any", _NoModules())
+    return counter
 
 
 def _addmm_flops(_: Sequence[int], a: Sequence[int], b: Sequence[int], **__: object) -> int:

@@ -11,8 +11,10 @@ import open_clip
 import torch
 from open_clip.transformer import VisionTransformer
 from safetensors.torch import save_file
+from timm.models.eva import Eva
 from torch import Tensor
 
+from bench.console.console import PROGRAM
 from bench.towers.head_file import TextEncoder
 from bench.towers.provenance import Provenance
 from bench.towers.tower_from import FOLDER_CONFIG, FOLDER_WEIGHTS, LoadedTower
@@ -32,7 +34,7 @@ def export_tower(loaded: LoadedTower, out: Path) -> str:
     untrained. A timm tower becomes a folder of timm. ValueError for a tower that neither library builds.
     """
     if loaded.provenance is None:
-        raise ValueError(f"{loaded.name} was not trained here: export accepts the towers of `catlip-bench train`")
+        raise ValueError(f"{loaded.name} was not trained here: export accepts the towers of `{PROGRAM} train`")
     trunk, config = loaded.tower.trunk, open_clip_config(loaded.architecture)
     if isinstance(trunk, VisionTransformer) and config is not None:
         texts = loaded.read_text_encoder()
@@ -41,7 +43,8 @@ def export_tower(loaded: LoadedTower, out: Path) -> str:
         )
         described["vision_cfg"] |= {"image_size": loaded.tower.image_size, "pool_type": trunk.pool_type}
         made = msgspec.to_builtins(loaded.provenance)
-        facts = {"model_cfg": described, "preprocess_cfg": _preprocessing(loaded.provenance), "made": made}
+        preprocessing = _preprocessing(loaded.provenance) | {"resize_mode": "shortest"}
+        facts = {"model_cfg": described, "preprocess_cfg": preprocessing, "made": made}
         _write_folder(out, FOLDER_WEIGHTS[0], weights, FOLDER_CONFIG, facts)
         return f"open_clip.create_model({f'local-dir:{out}'!r})"
     if type(trunk).__module__.startswith("timm."):
@@ -93,10 +96,11 @@ def _timm_config(loaded: LoadedTower) -> dict[str, Any]:
     assert loaded.provenance is not None
     trunk, side = loaded.tower.trunk, loaded.tower.image_size
     sizes = {"img_size": side} if hasattr(trunk, "patch_embed") else {}
-    is_mean = loaded.provenance.experiment.pooling == "mean"
-    pooling = {"global_pool": "avg", "fc_norm": False} if is_mean else {}  # the norm stays before the mean
-    shown = {"input_size": (3, side, side), "fixed_input_size": True, "crop_pct": 1.0, "num_classes": 0}
-    shown |= _preprocessing(loaded.provenance)
+    has_own_pooling = loaded.provenance.experiment.pooling == "own"
+    norm_option = "use_fc_norm" if isinstance(trunk, Eva) else "fc_norm"  # False: the norm stays before the pooling
+    pooling = {} if has_own_pooling else {"global_pool": trunk.global_pool, norm_option: False}
+    shown = {"input_size": (3, side, side), "fixed_input_size": True, "crop_pct": 1.0, "crop_mode": "center"}
+    shown |= {"num_classes": 0} | _preprocessing(loaded.provenance)
     return {
         "architecture": loaded.architecture,
         "num_classes": 0,
@@ -108,7 +112,7 @@ def _timm_config(loaded: LoadedTower) -> dict[str, Any]:
 
 
 def _preprocessing(provenance: Provenance) -> dict[str, Any]:
-    """Return how both libraries prepare the images of a tower."""
+    """Return how both libraries prepare the images of a tower, beside scaling and cropping to the centre."""
     mean, std = PIXEL_STATISTICS[provenance.experiment.pixel_normalisation]
     return {"mean": mean, "std": std, "interpolation": "bilinear"}
 

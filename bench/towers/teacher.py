@@ -6,7 +6,6 @@ from pathlib import Path
 
 import msgspec
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -17,9 +16,9 @@ from bench.console.console import PROGRAM
 from bench.data.decoding import UnusableImageError, decode_image
 from bench.data.manifest import CACHE, pack_cache
 from bench.data.pack import load_pack_images
-from bench.data.shards.shards import files_digest, find_shards, open_samples, open_shards
+from bench.data.shards.shards import files_digest, find_shards, open_experiment_shards, open_samples
 from bench.data.stream import eval_transform
-from bench.data.transforms import WHITE, normalise
+from bench.data.transforms import WHITE, normalise, resize_and_crop_centre
 from bench.environment.files import atomic_write, decode_json, prefix_errors
 from bench.environment.seeds import TEACHER, seed_for
 from bench.towers.provenance import read_metadata
@@ -52,7 +51,7 @@ def build_teacher(experiment: Experiment) -> ImageTower:
 
 
 def write_teacher_features(experiment: Experiment, device: torch.device, results: Path, path: Path) -> None:
-    """Embed every sample of an experiment's data with its teacher: whole images, scaled to the teacher's size.
+    """Embed every sample of an experiment's data with its teacher: images as towers are scored on, at its size.
 
     The file has one row per sample; rows of unusable samples are 0 and are never read.
     """
@@ -63,7 +62,7 @@ def write_teacher_features(experiment: Experiment, device: torch.device, results
             rows += indices
             found.append(teacher(images.to(device)).float().cpu())
     is_pack = experiment.data == PACK_DATA
-    total = len(rows) if is_pack else open_samples(open_shards(experiment.data, results / CACHE)).total
+    total = len(rows) if is_pack else open_samples(open_experiment_shards(experiment, results / CACHE)).total
     features = torch.zeros(total, teacher.width)
     features[torch.tensor(rows)] = torch.cat(found)
     digest = files_digest(find_shards(experiment.data))
@@ -98,7 +97,7 @@ def _iter_image_batches(experiment: Experiment, side: int, results: Path) -> Ite
             batch = pixels[first : first + EMBED_BATCH_SIZE]
             yield list(range(first, first + len(batch))), eval_transform(batch, side)
         return
-    samples = open_samples(open_shards(experiment.data, results / CACHE))
+    samples = open_samples(open_experiment_shards(experiment, results / CACHE))
     for first in tqdm(range(0, len(samples), EMBED_BATCH_SIZE), unit="batch", leave=False):
         indices, images = list[int](), list[Tensor]()
         for row in range(first, min(first + EMBED_BATCH_SIZE, len(samples))):
@@ -107,6 +106,6 @@ def _iter_image_batches(experiment: Experiment, side: int, results: Path) -> Ite
             except UnusableImageError:
                 continue
             indices.append(samples.position(row))
-            images.append(F.interpolate(image[None].float(), (side, side), mode="bilinear", antialias=True))
+            images.append(resize_and_crop_centre(image, side))
         if images:
-            yield indices, normalise(torch.cat(images) / WHITE)
+            yield indices, normalise(torch.stack(images) / WHITE)

@@ -11,6 +11,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from bench.console.console import PROGRAM
 from bench.environment.files import decode_json, read_limited
 from bench.environment.seeds import TOWER, seed_for
 from bench.experiments import EXPERIMENTS
@@ -25,7 +26,7 @@ FOLDER_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safete
 FOLDER_CONFIG = "open_clip_config.json"
 VOCABULARY_SUFFIXES = (".pkl", ".json")
 ACCEPTED_TOWERS = (
-    "accepted are a tower file of `catlip-bench train`, an experiment, a file of CoreNet, a folder of open_clip, or "
+    f"accepted are a tower file of `{PROGRAM} train`, an experiment, a file of CoreNet, a folder of open_clip, or "
     "NAME=FILE with a model of open_clip or timm"
 )
 

@@ -28,7 +28,7 @@ from bench.labels.subwords import encode_caption
 from bench.labels.vocabulary import resolve_vocabulary, vocabulary_field
 from bench.methods import METHODS, Method
 from bench.profilers.clock import clock
-from bench.profilers.counters import count_forward_flops
+from bench.profilers.counters import count_image_flops
 from bench.towers.patches import require_whole_patches
 from bench.train.augmentation import get_augmented_method
 from bench.train.distributed import world_group, world_rank, world_size
@@ -98,8 +98,7 @@ def resolve_workers(experiment: Experiment, device: torch.device) -> LoaderWorke
         peak = gpu.fp32_flops if experiment.precision == "fp32" else gpu.bf16_flops
         with torch.device("meta"):
             tower = build_untrained_tower(experiment)
-            image = torch.empty(1, tower.channels, experiment.image_size, experiment.image_size)
-        rate = MAX_UTILISATION * peak / (3 * count_forward_flops(tower, image))
+        rate = MAX_UTILISATION * peak / (3 * count_image_flops(tower, tower.channels, experiment.image_size))
     return choose_workers(available_cores(), torchrun_env().local_world_size, rate)
 
 

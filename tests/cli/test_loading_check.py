@@ -40,8 +40,10 @@ def test_cores_needed_are_the_images_of_all_gpus_over_those_of_a_core(
     assert 0 < row["low"] <= row["images/s per core"] <= row["high"]
     assert row["cores needed"] == pytest.approx(2 / row["images/s per core"])
     assert 0 < row["CPU share"] <= 1
-    line = f": needs {row['cores needed']:.1f} cores of {available_cores()} "
+    line = f": loading needs {row['cores needed']:.1f} cores ("
     assert line in note.splitlines()[0]
+    free = max(0, available_cores() - 2)
+    assert f", and {free} of {available_cores()} are free beside the training: " in note.splitlines()[0]
     assert f"catlip-tiny{line}" in capsys.readouterr().out
     monkeypatch.setattr("bench.cli.loading_check.available_cores", lambda: 16)
     for rate, verdict in ((0.001, "enough"), (1e9, "too few")):
@@ -76,6 +78,7 @@ def test_faulty_shards_are_not_loaded(results: Path, tmp_path: Path) -> None:
     (folder / "00001.tar").write_bytes((folder / "00001.tar").read_bytes()[:5000])
     code, rows, _ = doctor(folder, results, "--images-per-s", "1")
     assert (code, rows) == (1, [])
+    assert not (folder / "manifest.json").exists()
 
 
 def test_loading_is_timed_in_one_thread_for_the_seconds_given(shards: Path, results: Path) -> None:
@@ -117,3 +120,4 @@ def test_shards_without_a_usable_image_are_one_line(
     data = write_shard(tmp_path / "s.tar", {f"{n}.{s}": b"?" for n in range(3) for s in ("jpg", "txt")})
     assert main(["doctor", "--shards", str(data), "--results", str(results), "--images-per-s", "9"]) == 2
     assert "has an image that can be used" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "manifest.json").exists()

@@ -16,7 +16,8 @@ BAD = "Faulty shards"
 
 def doctor(data: Path, figures: Path) -> tuple[int, dict[str, str]]:
     """The exit code, and the fault of each faulty shard."""
-    code = main(["doctor", "--shards", str(data), "--loading-seconds", "0", "--json", str(figures)])
+    places = ["--shards", str(data), "--results", str(figures.with_name("results"))]
+    code = main(["doctor", *places, "--loading-seconds", "0", "--json", str(figures)])
     rows = json.loads(figures.read_text())[BAD]["rows"]
     return code, {Path(row["shard"]).name: row["fault"] for row in rows}
 
@@ -46,6 +47,18 @@ def test_unreadable_shard_prevents_writing_a_manifest(tmp_path: Path, capsys: py
     assert code == 1
     assert wrong.keys() == {"00001.tar"}
     assert not (folder / "manifest.json").exists()
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("method", ["clip", "distill"])
+def test_manifest_is_written_only_where_a_training_accepts_the_shards(
+    method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a caption, images are enough for a teacher's student."""
+    write_shard(tmp_path / "0.tar", {f"{n}.jpg": b"1" for n in range(12)})
+    places = ["--shards", str(tmp_path), "--results", str(tmp_path / "results")]
+    code = main(["doctor", *places, "--experiment", f"{method}-tiny", "--loading-seconds", "0"])
+    assert (code, (tmp_path / "manifest.json").exists()) == ((2, False) if method == "clip" else (0, True))
     capsys.readouterr()
 
 

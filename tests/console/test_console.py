@@ -1,5 +1,6 @@
 """What is printed: text from data or files cannot act on a terminal, and a reader may end before it has all."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,17 @@ def test_errors_and_explained_captions_are_escaped(capsys: pytest.CaptureFixture
     assert "\x9b" not in out + err
     assert r"\x1b[2Jclip-tiny" in err
     assert "dog.n.01" in out
+
+
+@pytest.mark.parametrize(("name", "program"), [("catlip-bench", "catlip-bench"), ("__main__.py", "python -m bench")])
+def test_child_processes_name_the_program_as_it_was_started(name: str, program: str, tmp_path: Path) -> None:
+    child = "from bench.console.console import PROGRAM; print(PROGRAM)"
+    text = f"import subprocess, sys; {child}; sys.stdout.flush(); subprocess.run([sys.executable, '-c', {child!r}])"
+    (tmp_path / name).write_text(text)
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
+    environment.pop("CATLIP_BENCH_PROGRAM")
+    printed = subprocess.check_output([sys.executable, tmp_path / name], text=True, env=environment)
+    assert printed.splitlines() == [program] * 2
 
 
 def test_settings_that_all_rows_share_are_printed_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

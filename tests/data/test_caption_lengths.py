@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench.config import PACK_DATA, Experiment
-from bench.data.caption_lengths import WEB, describe_captions, match_lengths
+from bench.data.caption_lengths import WEB, describe_captions, match_lengths, read_texts
 from bench.data.pack import PackImages
 from bench.data.targets import Tokens
 from bench.experiments import EXPERIMENTS
@@ -119,3 +119,12 @@ def test_unknown_lengths_are_refused_with_the_accepted_ones(tmp_path: Path) -> N
     (tmp_path / "empty.csv").write_text("caption\n")
     with pytest.raises(ValueError, match=r"empty\.csv: no captions"):
         match_lengths(["a dog"], str(tmp_path / "empty.csv"), count_tokens, 0)
+
+
+def test_file_without_a_caption_column_is_refused_without_an_option_of_another_verb(tmp_path: Path) -> None:
+    (tmp_path / "c.csv").write_text("beschreibung\na dog\n")
+    text = (
+        r"c\.csv: no column has a name known for captions \(there are beschreibung\): rename the column that holds them"
+    )
+    with pytest.raises(ValueError, match=text):
+        read_texts(str(tmp_path / "c.csv"))

@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from bench.config import Experiment
 from bench.data.captions.batches import MAX_CAPTION_BYTES
 from bench.data.shards import facts
 from bench.data.shards.facts import compute_facts, index_path, read_index, read_manifest, write_index, write_manifest
-from bench.data.shards.shards import Samples, find_shards, open_samples, open_shards
+from bench.data.shards.shards import Samples, find_shards, open_experiment_shards, open_samples, open_shards
+from bench.labels.vocabulary import require_own_vocabulary
 from tests.data.shards import (
     CAPTIONS,
     encoded,
@@ -23,6 +26,7 @@ from tests.data.shards import (
     write_shard,
     write_shards,
 )
+from tests.small import small
 
 laws = settings(
     derandomize=True, deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -130,6 +134,99 @@ def test_unusable_samples_are_counted_by_reason(tmp_path: Path) -> None:
     assert any("5 of 38 samples are skipped (" in note for note in shards.notes())
 
 
+def members(key: str, image: str = "jpg", caption: str = "txt", text: bytes = b"a dog") -> dict[str, bytes]:
+    return {f"{key}.{image}": b"1", f"{key}.{caption}": text}
+
+
+def twelve(key: str = "{}", **kinds: object) -> dict[str, bytes]:
+    """The members of twelve samples, more than are tolerated without an image or a caption."""
+    return {name: content for n in range(12) for name, content in members(key.format(n), **kinds).items()}
+
+
+LAYOUTS = {
+    "apart": (
+        dict(sorted(twelve().items(), key=lambda one: one[0].endswith("txt"))),
+        r"12 keys have an image and a caption that are not adjacent: write the shards with tar --sort=name",
+    ),
+    "in folders": (
+        {f"{name[-3:]}/{name}": content for name, content in sorted(twelve().items(), key=lambda one: one[0][-3:])},
+        "12 images and captions of equal names lie in different folders",
+    ),
+    "names with dots": (twelve("{}.front.view"), r"12 names have several dots, of which the key ends"),
+    "names with one beginning": (
+        twelve("IMG.{}.1200x800"),
+        r"\(no image: 1\); 12 names have several dots, .*: replace the others",
+    ),
+    "a merged sample among others": (
+        twelve() | twelve("IMG.{}.1200x800"),
+        r"12 names have several dots, .*list the keys to use: --set subset=FILE.csv",
+    ),
+    "a pair within a pair": (
+        {name: content for n in range(12) for name, content in (members(f"{n}") | members(f"{n}.b")).items()},
+        "12 names have several dots",
+    ),
+    "captions with dots": (twelve(caption="en.txt"), r"\(no caption: 12\); 12 names have several dots"),
+    "unread images": (
+        twelve(image="tif") | members("a", image="avif"),
+        r"\(no image: 13\); their members are 13 \.txt, 12 \.tif and 1 \.avif; images are read from \.jpg, ",
+    ),
+    "unread captions": (
+        twelve(caption="cap"),
+        r"\(no caption: 12\); their members are 12 \.jpg and 12 \.cap; .*captions from \.txt, or from a text of a JSON",
+    ),
+    "lists of captions": (
+        twelve(caption="json", text=b'{"captions": ["a dog"]}'),
+        r"\(captions holds a list, expected a text: 12\)",
+    ),
+    "another name": (
+        twelve(caption="json", text=b'{"beschreibung": "a dog"}'),
+        r"0\.tar: no column has a name known for captions \(there are beschreibung\): rename the field of the \.json",
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layout_that_loses_samples_is_refused_with_what_is_there_and_what_to_do(layout: str, tmp_path: Path) -> None:
+    content, text = LAYOUTS[layout]
+    path = write_shard(tmp_path / "0.tar", content)
+    with pytest.raises(ValueError, match=text) as error:
+        open_experiment_shards(small("clip", data=str(path)), tmp_path / "cache")
+    assert "--column" not in str(error.value)
+
+
+def test_further_views_of_a_sample_are_no_lost_samples(tmp_path: Path) -> None:
+    views = {name: b"1" for n in range(12) for name in (f"{n}.jpg", f"{n}.txt", f"{n}.depth.png", f"{n}.url.txt")}
+    shards = open_experiment_shards(small("clip", data=str(write_shard(tmp_path / "0.tar", views))), tmp_path / "cache")
+    assert (len(open_samples(shards)), shards.layout) == (12, [])
+
+
+def test_few_lost_samples_are_noted(tmp_path: Path) -> None:
+    path = write_shard(tmp_path / "0.tar", twelve() | members("a.front"))
+    notes = open_experiment_shards(small("clip", data=str(path)), tmp_path / "cache").notes()
+    assert any("1 names have several dots" in note for note in notes)
+
+
+@pytest.mark.parametrize("experiment", [small("distill"), small("clip", text_features="stored")])
+def test_method_without_captions_trains_on_images_alone(experiment: Experiment, tmp_path: Path) -> None:
+    images = (
+        {f"{n}.jpg": b"1" for n in range(12)} | members("a") | {"b.txt": b"no image"} | members("c", caption="json")
+    )
+    experiment = replace(experiment, data=str(write_shard(tmp_path / "0.tar", images)))
+    shards = open_experiment_shards(experiment, tmp_path / "cache")
+    assert len(open_samples(shards)) == 14
+    assert (shards.skipped, shards.empty_captions) == ({"no image": 1}, 0)
+    require_own_vocabulary(experiment)
+    with pytest.raises(ValueError, match="no caption: 12"):
+        open_experiment_shards(small("clip", data=experiment.data), tmp_path / "cache")
+
+
+def test_method_without_captions_sees_the_images_of_the_others_where_they_are_not_refused(tmp_path: Path) -> None:
+    path = write_shard(tmp_path / "0.tar", twelve() | {"a.jpg": b"1"})
+    for method in ("clip", "distill"):
+        shards = open_experiment_shards(small(method, data=str(path)), tmp_path / "cache")
+        assert (len(open_samples(shards)), shards.skipped) == (12, {"no caption": 1})
+
+
 def test_empty_captions_are_used_and_counted(tmp_path: Path) -> None:
     blank = {"a.jpg": b"1", "a.txt": b"", "b.jpg": b"1", "b.json": b'{"caption": " \\t"}', "c.jpg": b"1", "c.txt": b"c"}
     shards = open_shards(str(write_shard(tmp_path / "s.tar", blank)), tmp_path / "cache")
@@ -161,10 +258,15 @@ def test_shard_is_indexed_once_and_again_after_replacement(tmp_path: Path) -> No
     [
         (["a.tar.gz"], "", r"a\.tar\.gz: a compressed shard has no random access; decompress it with: gunzip"),
         (["a.tgz", "b.tar"], "", r"a\.tgz: a compressed shard"),
-        (["a.csv"], "", r"no \.tar shard found \(there are \.csv\)"),
+        (["a.csv"], "", r"no \.tar shard found, but 1 \.csv: a shard is a tar file with KEY\.jpg and KEY\.txt"),
+        (
+            [*(f"{n}.jpg" for n in range(9)), *(f"{n}.TXT" for n in range(3)), "a", ".hidden"],
+            "",
+            r"no \.tar shard found, but 9 \.jpg, 3 \.txt and 1 without a suffix: .* tar --sort=name -cf 00000\.tar",
+        ),
         ([], "b.tar", "no folder, file or glob of tar shards .the shipped pack is 'pack'."),
         ([], "pipe:cat b.tar", "data=pipe:cat b.tar: no folder, file or glob"),
-        ([], "*.tar", r"no \.tar shard found$"),
+        ([], "*.tar", r"no \.tar shard found, but no file: "),
     ],
 )
 def test_data_without_shards_is_refused(names: list[str], data: str, text: str, tmp_path: Path) -> None:

@@ -239,7 +239,7 @@ def test_too_many_incomplete_samples_prevent_the_run(
             assert len(found.skipped) == 4
         else:
             text = (
-                rf"^{data}: {bad} of {usable + bad} samples cannot be used \(no caption: \d.*null: \d\), more than 10%"
+                rf"^{data}: {bad} of {usable + bad} samples cannot be used, more than 10% \(no caption: \d.*null: \d\)"
             )
             with pytest.raises(ValueError, match=text):
                 stream(data, results, subset=subset)

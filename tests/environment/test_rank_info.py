@@ -3,7 +3,7 @@
 import pytest
 
 from bench.environment import rank_info
-from bench.environment.rank_info import RankInfo, describe_node, launcher_words
+from bench.environment.rank_info import RankInfo, describe_node, program_words
 
 OPTIONS = ["--nnodes", "4", "--nproc-per-node", "8", "--rdzv-backend", "c10d", "--rdzv-endpoint", "first:29400"]
 TRAIN = ["-m", "bench", "train", "clip-tiny"]
@@ -12,21 +12,21 @@ TRAIN = ["-m", "bench", "train", "clip-tiny"]
 @pytest.mark.parametrize(
     ("parent", "words"),
     [
-        (["/usr/bin/python3", "/opt/bin/torchrun", *OPTIONS, *TRAIN], ["torchrun", *OPTIONS]),
-        (["python", "-m", "torch.distributed.run", *OPTIONS, *TRAIN], ["torchrun", *OPTIONS]),
-        (["slurmstepd: [1.0]"], ["torchrun", "--nproc-per-node", "8"]),
-        ([], ["torchrun", "--nproc-per-node", "8"]),
+        (["/usr/bin/python3", "/opt/bin/torchrun", *OPTIONS, *TRAIN], ["torchrun", *OPTIONS, *TRAIN[:2]]),
+        (["python", "-m", "torch.distributed.run", *OPTIONS, *TRAIN], ["torchrun", *OPTIONS, *TRAIN[:2]]),
+        (["slurmstepd: [1.0]"], ["torchrun", "--nproc-per-node", "8", *TRAIN[:2]]),
+        ([], ["torchrun", "--nproc-per-node", "8", *TRAIN[:2]]),
     ],
 )
-def test_launcher_has_the_options_of_torchrun(
+def test_several_processes_are_started_with_the_options_of_torchrun(
     parent: list[str], words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rank_info, "torchrun_env", lambda: RankInfo(0, 32, 0, 8))
-    assert launcher_words(parent) == words
+    assert program_words(parent) == words
 
 
-def test_launcher_of_a_process_alone_is_python() -> None:
-    assert launcher_words(["bash"]) == ["python"]
+def test_process_alone_is_started_as_it_was() -> None:
+    assert program_words(["bash"]) == ["python", "-m", "bench"]
 
 
 def test_node_has_torchruns_number_where_nodes_have_unequal_numbers_of_processes(

@@ -56,7 +56,7 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
     "no known column": (
         "c.csv",
         b"url,captoin\nx,a dog\n",
-        "likely 'captoin': name it with --column (there are url, cap",
+        "likely 'captoin' (there are url, captoin): name it with --column",
     ),
     "no known column, parquet": ("c.parquet", parquet_of(pa.table({"url": ["x"]})), "(there are url)"),
     "no known column, jsonl": ("c.jsonl", b'{"url": "x", "alt_txt": "a"}\n', "likely 'alt_txt'"),
@@ -208,7 +208,11 @@ ROWS: dict[str, tuple[str, bytes, dict[str, int]]] = {
     "null, parquet": ("c.parquet", parquet_of(pa.table({"text": ["a cat", None, "a cat"]})), {"null": 1}),
     "null, jsonl": ("c.jsonl", b'{"text": "a cat"}\n{"text": null}\n{"text": "a cat"}\n', {"null": 1}),
     "no field": ("c.jsonl", b'{"text": "a cat"}\n{"url": ""}\n{"text": "a cat"}\n', {"no caption": 1}),
-    "no text": ("c.jsonl", b'{"text": "a cat"}\n{"text": 7}\n{"text": "a cat"}\n', {"no caption": 1}),
+    "no text": (
+        "c.jsonl",
+        b'{"text": "a cat"}\n{"text": 7}\n{"text": "a cat"}\n',
+        {"text holds a number, expected a text": 1},
+    ),
     "no JSON": ("c.jsonl", b'{"text": "a cat"}\n{"text": "a\n{"text": "a cat"}\n', {"not a JSON object": 1}),
     "deep JSON": (
         "c.jsonl",

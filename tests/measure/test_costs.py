@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 from msgspec.structs import replace
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench.cli.explain import expected_ratios
 from bench.config import METHOD_NAMES
 from bench.data.targets import Captions
 from bench.experiments import EXPERIMENTS, get_experiment
-from bench.measure.costs import count_costs, count_flops, forward_flops_as_released
+from bench.measure.costs import META, build_on_meta, count_costs, count_flops, forward_flops_as_released, meta_images
 from bench.methods import METHODS
 from bench.record import Flops
 from bench.train.build import build_train_state, load_data
@@ -44,6 +45,20 @@ def test_flops_of_a_step_do_not_depend_on_the_precision_of_the_contrastive_loss(
 def test_parameter_counts_equal_open_clips_published_counts(name: str, millions: float) -> None:
     """Source: open_clip, docs/model_profile.csv."""
     assert count_costs(get_experiment(name)).parameters / 1e6 == pytest.approx(millions, rel=1e-4)
+
+
+@pytest.mark.parametrize("method", ["clip", "catlip"])
+@pytest.mark.parametrize("tower", ["vit_pe_core_tiny_patch16_384", "mobilenetv4_conv_small_035"])
+def test_tower_with_attention_pooling_or_batch_norm_is_counted_as_torch_counts_a_step(tower: str, method: str) -> None:
+    experiment = small(method, tower=tower, image_size=32, batch_size=2)
+    target = METHODS[method].targets(experiment)(Captions.from_texts(["a dog"] * 2))
+    _, model = build_on_meta(experiment)
+    products = {torch.ops.aten.addmm_: lambda _, a, b, **__: 2 * a[0] * a[1] * b[1]}
+    with FlopCounterMode(display=False, custom_mapping=products) as counter:
+        METHODS[method].loss(model, meta_images(2, 32, 3), target.to(META), None).backward()
+    counted = count_flops(experiment, [target])
+    assert counted.step == counter.get_total_flops()
+    assert counted.image_forward == 2 * count_costs(experiment).image_flops
 
 
 def test_classification_methods_have_no_text_cost() -> None:

@@ -158,6 +158,21 @@ def test_pooled_mean_is_the_mean_of_the_patch_map_with_the_same_weights(name: st
     torch.testing.assert_close(patch_map(mean, images), patch_map(own, images))
 
 
+def test_class_token_that_a_tower_does_not_pool_itself_is_pooled_where_both_are_asked_for() -> None:
+    """timm's `Eva` of DINOv3 has a class token and four registers, and pools the mean of the patches."""
+    own, mean, both = (
+        build_image_tower("vit_tiny_patch16_dinov3_qkvb", 32, 3, pooling=pooling).eval()
+        for pooling in ("own", "mean", "both")
+    )
+    images = torch.randn(2, 3, 32, 32)
+    tokens = own.trunk.forward_features(images)
+    feature, patch_mean = both(images, with_patch_mean=True)
+    for found in (own(images), mean(images), patch_mean):
+        torch.testing.assert_close(found, tokens[:, 5:].mean(dim=1))
+    for found in (both(images), feature):
+        torch.testing.assert_close(found, tokens[:, 0])
+
+
 @pytest.mark.parametrize(("name", "size"), VITS)
 def test_only_kept_patches_are_in_the_mean(name: str, size: int) -> None:
     """With one patch kept, the mean is that patch: images that are equal in all patches have one feature."""
@@ -185,10 +200,14 @@ def test_activation_checkpointing_keeps_the_gradients_of_pooled_patches(method: 
 
 @pytest.mark.parametrize("pooling", ["mean", "both"])
 @pytest.mark.parametrize(
-    "name", ["resnet18", "RN50", "ViT-B-16-SigLIP", "vit_base_patch16_siglip_224", "corenet-vit-tiny"]
+    "name",
+    [
+        *("resnet18", "RN50", "ViT-B-16-SigLIP", "vit_base_patch16_siglip_224", "corenet-vit-tiny"),
+        *("eva02_tiny_patch14_224", "vit_little_patch16_reg4_gap_256"),
+    ],
 )
 def test_tower_without_a_class_token_to_replace_is_refused(name: str, pooling: Any) -> None:
-    text = f"pooling={pooling} needs a vision transformer .* class token, which tower '{name}' is not: .*pooling=own"
+    text = f"pooling={pooling} is for .* class token .*, which tower '{name}' .* is not: .*pooling=own"
     with pytest.raises(ValueError, match=text), torch.device("meta"):
         build_image_tower(name, 224, 0, pooling=pooling)
 

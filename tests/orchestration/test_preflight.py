@@ -60,6 +60,11 @@ def test_reserved_names_of_the_past_are_forgotten(tmp_path: Path) -> None:
         ("catlip-tiny", "subset=no.csv", "subset=no.csv: no such file"),
         ("distill-tiny", "teacher=none.safetensors", "no tower file 'none.safetensors' for a teacher"),
         ("clip-tiny", "context_length=2", "context_length"),
+        (
+            "superclass-tiny",
+            "tower=vit_little_patch16_reg4_gap_256",
+            "superclass-tiny[tower=vit_little_patch16_reg4_gap_256]: pooling=mean is for a VisionTransformer",
+        ),
     ],
 )
 def test_setting_that_every_run_would_refuse_is_one_line_before_the_first_run(

@@ -9,6 +9,8 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import load_file
 
 from bench.__main__ import main
 from bench.config import CONTRASTIVE, Experiment
@@ -16,10 +18,14 @@ from bench.data.pack import PackImages
 from bench.data.stream import eval_transform
 from bench.labels.vocabulary import read_vocabulary
 from bench.towers.provenance import head_path
+from bench.towers.teacher import write_teacher_features
 from bench.towers.tower_from import LoadedTower, load_tower
 from bench.train.loop import train
+from bench.transfer.feature_extractor import tower_embedder
 from bench.transfer.prompt_templates import read_templates
+from bench.transfer.tasks.image_sources import FileImageSource
 from models.image_tower import PIXEL_STATISTICS
+from tests.data.shards import encoded, make_image, write_shard
 from tests.small import small
 
 CPU = torch.device("cpu")
@@ -120,13 +126,58 @@ def test_open_clip_loads_an_exported_image_tower(
     torch.testing.assert_close(features(again, transformed(images, 72)), expected)
 
 
-@pytest.mark.parametrize("method", ["catlip", "superclass"])
-def test_timm_loads_an_exported_timm_tower(method: str, trained: Trained, images: PackImages, tmp_path: Path) -> None:
-    path = trained(small(method, tower="vit_tiny_patch16_224", images=32, warmup_images=0))
+@pytest.mark.parametrize(
+    ("method", "tower"),
+    [
+        ("catlip", "vit_tiny_patch16_224"),
+        ("superclass", "vit_tiny_patch16_224"),
+        ("superclip", "vit_tiny_patch16_dinov3_qkvb"),
+        ("superclass", "vit_tiny_patch16_dinov3_qkvb"),
+    ],
+)
+def test_timm_loads_an_exported_timm_tower(
+    method: str, tower: str, trained: Trained, images: PackImages, tmp_path: Path
+) -> None:
+    path = trained(small(method, tower=tower, images=32, warmup_images=0))
     model = timm.create_model(exported(path, tmp_path / "out"), pretrained=True).eval()
     with torch.no_grad():
         found = model(transformed(images))
     torch.testing.assert_close(found, features(load_tower(str(path)), transformed(images)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("tower", ["catlip-bench-tiny", "test_vit"])
+def test_scoring_embedding_and_an_exported_tower_show_an_image_alike(
+    tower: str, trained: Trained, results: Path, tmp_path: Path
+) -> None:
+    """The images are not square. Pillow, which both libraries resize with, rounds otherwise than torchvision."""
+    path = trained(small("catlip", tower=tower, images=32, warmup_images=0))
+    files, members = list[Path](), dict[str, bytes]()
+    for number in range(8):
+        image = make_image(number, *((90, 60) if number % 2 else (56, 120)))
+        files.append(tmp_path / f"{number}.png")
+        files[-1].write_bytes(encoded(image, "PNG"))
+        members |= {f"{number}.png": files[-1].read_bytes()}
+    write_teacher_features(
+        small("distill", data=str(write_shard(tmp_path / "0.tar", members)), teacher=str(path)),
+        CPU,
+        results,
+        tmp_path / "features.safetensors",
+    )
+    embedded = load_file(tmp_path / "features.safetensors")["features"]
+    scored = torch.from_numpy(tower_embedder(load_tower(str(path)).tower, CPU)(FileImageSource(files)))
+    name = exported(path, tmp_path / "out")
+    if tower == "test_vit":
+        model = timm.create_model(name, pretrained=True).eval()
+        shown = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+    else:
+        model, _, shown = open_clip.create_model_and_transforms(name)
+    with Image.open(files[0]) as first, torch.no_grad():
+        assert shown(first.convert("RGB")).shape[1:] == (48, 48)
+        loaded = torch.stack([shown(Image.open(file).convert("RGB")) for file in files])
+        found = model.eval()(loaded) if tower == "test_vit" else model.eval().encode_image(loaded)
+    for other in (scored, found):
+        assert F.cosine_similarity(embedded, other).min() > 0.9995
+    torch.testing.assert_close(embedded, scored, rtol=1e-4, atol=1e-5)
 
 
 def test_tower_that_neither_library_builds_is_refused(

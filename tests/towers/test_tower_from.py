@@ -194,7 +194,7 @@ def test_file_without_a_model_name_is_refused_with_the_likely_architecture(model
         ("ViT-B-32=nowhere.pt", "no file 'nowhere.pt' with weights of ViT-B-32"),
         ("nowhere.pt", "no file 'nowhere.pt'"),
         ("vit_tiny_patch16_22=nowhere.pt", "no tower named 'vit_tiny_patch16_22'"),
-        ("catlip-tin", "is no tower: accepted are a tower file of `catlip-bench train`, an experiment"),
+        ("catlip-tin", "is no tower: accepted are a tower file of `python -m bench train`, an experiment"),
         ("catlip-tiny", "holds no tower of 'catlip-tiny'; make one with"),
     ],
 )

@@ -10,6 +10,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import count
@@ -19,7 +20,7 @@ from typing import cast
 import msgspec
 import pyarrow as pa
 
-from bench.config import MAX_COMPARED_NAMES, choose, list_names
+from bench.config import MAX_COMPARED_NAMES, MAX_NAME_LENGTH, choose, list_names
 
 MAX_BATCH_ROWS, MAX_BATCH_BYTES = 65_536, 16 * 2**20  # a batch is also a row group of the labels
 MAX_CAPTION_BYTES = 4 * 2**20  # bytes; a longer caption is skipped and counted
@@ -30,6 +31,9 @@ MAX_LINE_BYTES = 16 * 2**20  # bytes; a longer line means another format or an u
 COMPRESSED = (".gz", ".tgz")
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 NO_CAPTION, NOT_JSON, MISCOUNTED = "no caption", "not a JSON object", "not as many values as columns"
+
+MISSING = object()  # in place of the value of a field that is not there
+JSON_KINDS: dict[type, str] = {list: "a list", dict: "an object", bool: "true or false"}
 
 CaptionRow = tuple[str | None, bytes | None, str]  # key (None: the row's number), caption, and flaw or ""
 Parse = Callable[[io.BufferedReader, str | None], Iterator[CaptionRow]]  # of a file with a caption column, or None
@@ -63,8 +67,21 @@ def collect_batches(rows: Iterable[CaptionRow], bytes_read: Callable[[], int]) -
         yield CaptionBatch(pa.array(keys, pa.string()), pa.array(captions, pa.binary()), bytes_read(), flaws)
 
 
+class CaptionColumnError(ValueError):
+    """No column has a name known for captions; `advise_on_column` adds what to do."""
+
+
+@contextmanager
+def advise_on_column(remedy: str) -> Iterator[None]:
+    """Add the remedy to the error of a file without a column whose name is known for captions."""
+    try:
+        yield
+    except CaptionColumnError as error:
+        raise ValueError(f"{error}: {remedy}") from None
+
+
 def find_caption_column(names: Sequence[str], requested: str | None) -> str:
-    """Return the name of the caption column; ValueError lists the columns and suggests one."""
+    """Return the name of the caption column, or the requested one; ValueError lists the columns and suggests one."""
     if requested is not None:
         return _require_once(choose(requested, {name: name for name in names}, "column"), names)
     if found := find_column(names, CAPTION_COLUMNS):
@@ -73,9 +90,7 @@ def find_caption_column(names: Sequence[str], requested: str | None) -> str:
     near = [match for known in CAPTION_COLUMNS for match in get_close_matches(known, lower, n=1, cutoff=0.7)]
     near += [name for name in lower for known in CAPTION_COLUMNS if known in name]
     hint = f"; likely {lower[near[0]]!r}" if near else ""
-    raise ValueError(
-        f"no column has a name known for captions{hint}: name it with --column (there are {list_names(names)})"
-    )
+    raise CaptionColumnError(f"no column has a name known for captions{hint} (there are {list_names(names)})")
 
 
 def find_column(names: Sequence[str], known: Sequence[str]) -> str | None:
@@ -136,8 +151,12 @@ def parse_json_lines(file: io.BufferedReader, column: str | None) -> Iterator[Ca
 
 def read_caption_and_flaw(fields: Mapping[str, object], name: str) -> tuple[bytes | None, str]:
     """Return the caption of a JSON object and its flaw; a null is no flaw."""
-    caption = encode_original_bytes(fields.get(name))
-    return caption, NO_CAPTION if caption is None and fields.get(name, "") is not None else ""
+    value = fields.get(name, MISSING)
+    caption = encode_original_bytes(value)
+    if caption is not None or value is None:
+        return caption, ""
+    kind = JSON_KINDS.get(type(value), "a number")
+    return None, NO_CAPTION if value is MISSING else f"{name[:MAX_NAME_LENGTH]} holds {kind}, expected a text"
 
 
 def decode_json_object(line: bytes) -> dict[str, object] | None:

@@ -150,13 +150,16 @@ READERS: dict[str, Callable[[Path, str | None], Iterator[CaptionBatch]]] = {
     **{name + gz: partial(batches.read_rows, parse=parse) for gz in ("", ".gz") for name, parse in PARSERS.items()},
     ".tgz": partial(batches.read_rows, parse=parse_tar),
 }
-CAPTION_FILE = f"file of captions found (suffixes that are read: {', '.join(READERS)})"
+RENAME_COLUMN = "rename the column that holds them to caption"
 UNREADABLE = (ValueError, OSError, EOFError, tarfile.TarError, zlib.error, csv.Error)
 
 
-def read_captions(path: Path, column: str | None) -> Iterator[CaptionBatch]:
-    """Read a file; ValueError names it and the reason why it cannot be read, also if that shows late."""
-    with prefix_errors(path, UNREADABLE):
+def read_captions(path: Path, column: str | None, remedy: str = RENAME_COLUMN) -> Iterator[CaptionBatch]:
+    """Read a file; ValueError names it and the reason why it cannot be read, also if that shows late.
+
+    `remedy` is for a file without a column whose name is known for captions.
+    """
+    with prefix_errors(path, UNREADABLE), batches.advise_on_column(remedy):
         if (size := path.stat().st_size) == 0:
             raise ValueError("the file is empty")
         decoded, read = 0, choose(compound_suffix(path), READERS, "format of captions with the suffix")
@@ -186,34 +189,39 @@ class CaptionFile:
         return f"{self.name[: len(self.name) - len(compound_suffix(self.path))]}.parquet"
 
 
-def find_caption_files(inputs: Iterable[str], out: Path | None = None, wanted: str = CAPTION_FILE) -> list[CaptionFile]:
-    """Return the files of names, globs and folders, each once, sorted; ValueError for an input without files `wanted`.
+def find_caption_files(inputs: Iterable[str], out: Path | None = None) -> list[CaptionFile]:
+    """Return the files of names, globs and folders, each once, sorted; ValueError for an input without files.
 
     If a folder contains `out`, the files in `out` are excluded: they hold labels.
     """
-    paths = {path.absolute() for each in inputs for path in _find_paths(each, out, wanted)}
+    paths = {path for each in inputs for path in _find_paths(each, out)}
     if not paths:
         raise ValueError("no input given: name parquet, csv, tsv, jsonl, txt or tar files, globs or folders")
     root = Path(commonpath([path.parent for path in paths]))
     return sorted((CaptionFile(path, path.relative_to(root).as_posix()) for path in paths), key=lambda file: file.name)
 
 
-def _find_paths(name: str, out: Path | None, wanted: str) -> list[Path]:
-    folder = Path(name).absolute()
-    if folder.is_file():
-        return [Path(name)]
+def _find_paths(name: str, out: Path | None) -> list[Path]:
+    found, folder = list_files(name), Path(name).absolute()
     if folder.is_dir():
-        visible = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
-        found = [path for path in visible if compound_suffix(path) in READERS]
+        found = [path for path in found if compound_suffix(path) in READERS]
         if out is not None and folder in out.absolute().parents:
             found = [path for path in found if out.absolute() not in path.parents]
-    elif has_magic(name):
-        found = [path for path in map(Path, glob(name, recursive=True)) if path.is_file()]  # noqa: PTH207 - a person's
-    else:
-        raise ValueError(f"no file, folder or glob {name!r}")
     if not found:
-        raise ValueError(f"{name}: no {wanted}")
+        raise ValueError(f"{name}: no file of captions found (suffixes that are read: {', '.join(READERS)})")
     return found
+
+
+def list_files(name: str) -> list[Path]:
+    """Return a file, the visible files below a folder, or those of a glob; ValueError for another name."""
+    path = Path(name).absolute()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        return [one for one in path.rglob("*") if one.is_file() and not one.name.startswith(".")]
+    if not has_magic(name):
+        raise ValueError(f"no file, folder or glob {name!r}")
+    return [one.absolute() for one in map(Path, glob(name, recursive=True)) if one.is_file()]  # noqa: PTH207 - a person's
 
 
 def select_part(files: Sequence[CaptionFile], part: str) -> list[CaptionFile]:

@@ -6,7 +6,7 @@ size and the SHA-256 of each shard of a folder.
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from functools import cache
 from hashlib import sha256
@@ -15,12 +15,13 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
-from bench.data.captions.batches import MAX_CAPTION_BYTES, NULL, TOO_LONG
+from bench.data.captions.batches import MAX_CAPTION_BYTES, NULL, TOO_LONG, advise_on_column
 from bench.data.captions.files import UNREADABLE, SampleCaptionReader, digest_file_samples
+from bench.data.shards.layout import KEPT_SUFFIXES, LayoutCheck
 from bench.data.shards.tar_samples import iterate_samples
 from bench.environment.files import MAX_BYTES, atomic_write, decode_json, prefix_errors, read_limited
 
-INDEX_FORMAT = 2  # raise it when the same shard gives another index
+INDEX_FORMAT = 3  # raise it when the same shard gives another index
 SCHEMA = pa.schema(
     [
         ("key", pa.large_string()),
@@ -34,17 +35,31 @@ SCHEMA = pa.schema(
 METADATA_KEY = b"catlip-bench.shard"
 MANIFEST_NAME = "manifest.json"
 CHUNK_BYTES = 2**22
+RENAME_FIELD = "rename the field of the .json members that holds it to caption, or write captions to .txt members"
 
 
 @dataclass(frozen=True, slots=True)
 class MemberKind:
-    """The member of a sample that is trained on."""
+    """The member of a sample that is trained on, with or without a caption."""
 
     kind: str  # in the index's name
     noun: str
     suffixes: tuple[str, ...]  # of several in a sample, the first of these
+    with_caption: bool = True
+
+    @property
+    def accepted(self) -> str:
+        """The members that are read, for messages."""
+        images = f"{self.noun}s are read from {', '.join(f'.{suffix}' for suffix in self.suffixes)}"
+        return f"{images}{CAPTIONS_ACCEPTED if self.with_caption else ''}"
+
+    @property
+    def alone(self) -> "MemberKind":
+        """The same members, of samples with or without a caption."""
+        return replace(self, kind=f"{self.kind}-alone", with_caption=False)
 
 
+CAPTIONS_ACCEPTED = ", captions from .txt, or from a text of a JSON object in .json under a name such as caption"
 IMAGES = MemberKind("shard", "image", ("jpg", "jpeg", "png", "webp"))
 EMBEDDINGS = MemberKind("grids", "embedding", ("npy",))
 
@@ -55,6 +70,8 @@ class ShardContents(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     samples: int
     skipped: dict[str, int]  # samples that cannot be used, by what they lack
     empty_captions: int  # of usable samples
+    layout: dict[str, int]  # samples and images that are lost, by the arrangement of their members
+    suffixes: dict[str, int]  # of members of samples that lack one
 
 
 def index_path(shard: Path, cache_folder: Path, members: MemberKind = IMAGES, listed_sha256: str = "") -> Path:
@@ -78,12 +95,13 @@ def verified_marker_path(shard: Path, index: Path) -> Path:
 def write_index(shard: Path, path: Path, kind: MemberKind = IMAGES) -> None:
     """Read a shard and write its index; ValueError names a shard that cannot be read to its end."""
     rows, skipped, count, empty = list[dict[str, object]](), Counter[str](), 0, 0
-    reader = SampleCaptionReader(None)
-    with prefix_errors(shard, UNREADABLE), shard.open("rb") as file:
+    reader, layout = SampleCaptionReader(None), LayoutCheck(kind.suffixes)
+    with prefix_errors(shard, UNREADABLE), advise_on_column(RENAME_FIELD), shard.open("rb") as file:
         for key, members in iterate_samples(file):
             suffix = next((suffix for suffix in kind.suffixes if suffix in members), None)
-            caption, flaw = reader.read(members)
+            caption, flaw = reader.read(members) if kind.with_caption else (b"", "")
             image = members.get(suffix or "")
+            layout.add(key, members, is_complete=image is not None and caption is not None)
             if image is None:
                 skipped[f"no {kind.noun}"] += 1
             elif caption is None or len(caption) > MAX_CAPTION_BYTES:
@@ -91,11 +109,17 @@ def write_index(shard: Path, path: Path, kind: MemberKind = IMAGES) -> None:
             elif image.size > MAX_BYTES:
                 skipped[f"{kind.noun} larger than {MAX_BYTES // 2**20} MiB"] += 1
             else:
-                empty += not caption.strip()
+                empty += kind.with_caption and not caption.strip()
                 row = (key, count, suffix, image.offset, image.size, caption.decode("utf-8", "replace"))
                 rows.append(dict(zip(SCHEMA.names, row, strict=True)))
             count += 1
-    contents = ShardContents(samples=count, skipped=dict(sorted(skipped.items())), empty_captions=empty)
+    contents = ShardContents(
+        samples=count,
+        skipped=dict(sorted(skipped.items())),
+        empty_captions=empty,
+        layout=layout.counts,
+        suffixes=dict(layout.suffixes.most_common(KEPT_SUFFIXES)),
+    )
     table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata({METADATA_KEY: msgspec.json.encode(contents)})
     with atomic_write(path) as temporary, pa.ipc.new_file(temporary, table.schema) as writer:
         writer.write_table(table)

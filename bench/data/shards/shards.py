@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from glob import has_magic
@@ -16,13 +17,18 @@ from tqdm import tqdm
 
 from bench.config import PACK_DATA, Experiment
 from bench.console.console import PROGRAM
-from bench.data.captions.files import compound_suffix, digest_file_samples, find_caption_files
+from bench.data.captions.files import compound_suffix, digest_file_samples, list_files
 from bench.data.manifest import pretrain_shards
 from bench.data.shards import facts
 from bench.data.shards.facts import EMBEDDINGS, IMAGES, MANIFEST_NAME, MemberKind, ShardContents, ShardFacts
+from bench.data.shards.layout import DOTTED, advise, format_suffixes
 from bench.data.subset import is_key_file
 
 MAX_UNUSABLE_FRACTION, MIN_TOLERATED = 0.1, 10  # largest fraction of unusable samples; this many are always tolerated
+PACK_INTO_TAR = (
+    "a shard is a tar file with KEY.jpg and KEY.txt (its caption) beside each other; "
+    "make one of a folder of such files with: tar --sort=name -cf 00000.tar -C FOLDER ."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +41,7 @@ class Shards:
     data: str  # as in the experiment
     paths: tuple[Path, ...]
     indexes: tuple[Path, ...]
+    kind: MemberKind
 
     @property
     def contents(self) -> list[ShardContents]:
@@ -51,6 +58,17 @@ class Shards:
         return sum(each.empty_captions for each in self.contents)
 
     @property
+    def layout(self) -> list[str]:
+        """Sentences on arrangements of members that lose samples, with their remedies."""
+        return advise(sum((Counter(each.layout) for each in self.contents), Counter[str]()))
+
+    def explain_skipped(self) -> str:
+        """Describe the unusable samples: how many lack what, and why that may be."""
+        suffixes = sum((Counter(each.suffixes) for each in self.contents), Counter[str]())
+        members = [f"their members are {format_suffixes(suffixes)}; {self.kind.accepted}"] if suffixes else []
+        return "; ".join([f"({format_counts(self.skipped)})", *(self.layout or members)])
+
+    @property
     def unverified(self) -> list[Path]:
         """Folders without a manifest."""
         folders = sorted({path.parent for path in self.paths})
@@ -62,6 +80,7 @@ class Shards:
         notes = [f"{self.data}: {total - lacking.total():,} samples in {len(self.paths):,} shards"]
         if lacking:
             notes += [f"{self.data}: {lacking.total():,} of {total:,} samples are skipped ({format_counts(lacking)})"]
+        notes += [f"{self.data}: {sentence}" for sentence in self.layout]
         if empty := self.empty_captions:
             notes += [f"{self.data}: {empty:,} of {total:,} samples have an empty caption; they are used"]
         notes += [
@@ -122,19 +141,37 @@ open_samples = lru_cache(maxsize=2)(Samples)  # opened once per process; only th
 
 
 def open_experiment_shards(experiment: Experiment, cache_folder: Path) -> Shards:
-    """Open an experiment's shards; ValueError if too many samples are unusable, unless a file lists those to use."""
-    members = IMAGES if experiment.embedding_channels is None else EMBEDDINGS
-    shards = open_shards(experiment.data, cache_folder, members)
+    """Open an experiment's shards; ValueError if too many samples are unusable, unless a file lists those to use.
+
+    A method that reads no captions sees the same images as the others, or all images where the others are refused.
+    """
+    kind = IMAGES if experiment.embedding_channels is None else EMBEDDINGS
+    if not experiment.reads_captions:
+        with suppress(ValueError):
+            return _open_usable_shards(experiment, cache_folder, kind)
+        kind = kind.alone
+    return _open_usable_shards(experiment, cache_folder, kind)
+
+
+def _open_usable_shards(experiment: Experiment, cache_folder: Path, kind: MemberKind) -> Shards:
+    shards = open_shards(experiment.data, cache_folder, kind)
     lacking, total = shards.skipped, open_samples(shards).total
-    if lacking.total() > max(MIN_TOLERATED, MAX_UNUSABLE_FRACTION * total) and not is_key_file(experiment.subset):
+    tolerated = max(MIN_TOLERATED, MAX_UNUSABLE_FRACTION * total)
+    if is_key_file(experiment.subset):
+        return shards
+    if lacking.total() > tolerated:
         raise ValueError(
-            f"{shards.data}: {lacking.total():,} of {total:,} samples cannot be used ({format_counts(lacking)}), "
-            f"more than {MAX_UNUSABLE_FRACTION:.0%}: repair the shards, or list the keys to use: --set subset=FILE.csv"
+            f"{shards.data}: {lacking.total():,} of {total:,} samples cannot be used, more than "
+            f"{MAX_UNUSABLE_FRACTION:.0%} {shards.explain_skipped()}; repair the shards, or list the keys to use: "
+            "--set subset=FILE.csv"
         )
+    if (lost := sum(each.layout.get(DOTTED, 0) for each in shards.contents)) > tolerated:
+        (advice,) = advise(Counter({DOTTED: lost}))
+        raise ValueError(f"{shards.data}: {advice}; or list the keys to use: --set subset=FILE.csv")
     return shards
 
 
-def open_shards(data: str, cache_folder: Path, members: MemberKind = IMAGES) -> Shards:
+def open_shards(data: str, cache_folder: Path, kind: MemberKind = IMAGES) -> Shards:
     """Find shards, verify them against their manifests, and index those without an index.
 
     A listed shard is compared by SHA-256 when it is first used, and again after a write. Raises ValueError that names a
@@ -143,24 +180,24 @@ def open_shards(data: str, cache_folder: Path, members: MemberKind = IMAGES) -> 
     paths = find_shards(data)
     listed = _read_manifests(paths, data)
     sums = {path: listed[path].sha256 if path in listed else "" for path in paths}
-    indexes = {path: facts.index_path(path, cache_folder, members, sums[path]) for path in paths}
+    indexes = {path: facts.index_path(path, cache_folder, kind, sums[path]) for path in paths}
     markers = {path: facts.verified_marker_path(path, indexes[path]) for path in listed}
     unread = [path for path in paths if not (indexes[path].is_file() and markers.get(path, indexes[path]).is_file())]
     for path in tqdm(unread, desc="reading shards", unit="shard", disable=not unread, leave=False):
         if path in listed:
             _require_equal(path, listed[path], facts.compute_facts(path))
         if not indexes[path].is_file():
-            facts.write_index(path, indexes[path], members)
+            facts.write_index(path, indexes[path], kind)
         if path in markers:
             markers[path].touch()
-    shards = Shards(data, tuple(paths), tuple(indexes[path] for path in paths))
+    shards = Shards(data, tuple(paths), tuple(indexes[path] for path in paths), kind)
     for path, indexed in zip(paths, shards.contents, strict=True):
         if path in listed:
             found = replace(listed[path], samples=indexed.samples, bytes=path.stat().st_size)
             _require_equal(path, listed[path], found)
     if not len(open_samples(shards)):
-        text = format_counts(shards.skipped) or "there are none"
-        raise ValueError(f"{data}: no sample has an {members.noun} and a caption ({text})")
+        lacking = f"no sample has an {kind.noun}{' and a caption' if kind.with_caption else ''}"
+        raise ValueError(f"{data}: {lacking} {shards.explain_skipped() if shards.skipped else '(there are none)'}")
     return shards
 
 
@@ -178,13 +215,14 @@ def find_tar_files(data: str) -> list[Path]:
     """Return the tar files of a folder, a file or a glob, in order; ValueError if there are none."""
     if not (Path(data).exists() or has_magic(data)):
         raise ValueError(f"data={data}: no folder, file or glob of tar shards (the shipped pack is {PACK_DATA!r})")
-    found = [shard.path for shard in find_caption_files([data], wanted=".tar shard found")]
+    found = sorted({*list_files(data)}, key=Path.as_posix)
     for path in found:
         if compound_suffix(path) in (".tar.gz", ".tgz"):
             raise ValueError(f"{path}: a compressed shard has no random access; decompress it with: gunzip {path}")
     paths = [path for path in found if compound_suffix(path) == ".tar"]
     if not paths:
-        raise ValueError(f"{data}: no .tar shard found (there are {', '.join(sorted({p.suffix for p in found}))})")
+        there = format_suffixes(Counter(path.suffix[1:].lower() for path in found)) or "no file"
+        raise ValueError(f"{data}: no .tar shard found, but {there}: {PACK_INTO_TAR}")
     return paths
 
 

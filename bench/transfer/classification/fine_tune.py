@@ -170,7 +170,7 @@ def compute_logits(
     model: FineTunedClassifier, images: ImageSource, device: torch.device, resize_over_crop: float | None = None
 ) -> Float[Tensor, "images classes"]:
     """Return the logits of images, preprocessed for scoring, on the CPU."""
-    batches = eval_batches(images, model.tower.image_size, resize_over_crop)
+    batches = eval_batches(images, model.tower.image_size, resize_over_crop or images.resize_over_crop)
     return torch.cat([model(normalise(batch.to(device) / WHITE)).cpu() for batch in batches])
 
 

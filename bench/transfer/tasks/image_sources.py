@@ -14,17 +14,16 @@ import msgspec
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 from tqdm import tqdm
 
 from bench.console.console import printable
 from bench.data.decoding import UnusableImageError, decode_image
+from bench.data.transforms import resize_and_crop_centre
 from bench.environment.files import atomic_write, prefix_errors, read_limited
 from bench.train.train_logger import LINE_SECONDS
 
 BATCH_SIZE = 256
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-MAX_ASPECT_RATIO = 16  # largest aspect ratio of an image that is scaled; of a longer one the middle is cut out first
 RESIZE_OVER_CROP = 232 / 224  # torchvision's recipe for evaluation, which CatLIP's fine-tuning follows
 MAX_NAMES = 3  # in a message
 MAX_LIST_BYTES = 2**26  # of a list of images or classes
@@ -63,7 +62,7 @@ class ImageSource(Protocol):
 
     @property
     def resize_over_crop(self) -> float:
-        """Length that the shorter side is scaled to, over the side of the centre crop; 1.0 keeps the whole image."""
+        """Length of the scaled shorter side over the side of the crop, where a fine-tuned tower is scored."""
         ...
 
     def __len__(self) -> int: ...
@@ -136,19 +135,12 @@ class ConcatenatedImages:
 
 
 def eval_batches(
-    images: ImageSource, side: int, resize_over_crop: float | None = None
+    images: ImageSource, side: int, resize_over_crop: float = 1.0
 ) -> Iterator[UInt8[Tensor, "batch 3 side side"]]:
-    """Yield all images in batches, preprocessed for scoring: scaled (bilinear, antialiased) and centre-cropped.
-
-    `resize_over_crop` replaces that of the images.
-    """
-    scaled = round(side * (resize_over_crop or images.resize_over_crop))
+    """Yield all images in batches, preprocessed for scoring by `resize_and_crop_centre`."""
 
     def centre(row: int) -> Tensor:
-        rgb = images.rgb(row)
-        middle = F.center_crop(rgb, [min(length, MAX_ASPECT_RATIO * min(rgb.shape[1:])) for length in rgb.shape[1:]])
-        whole: Tensor = F.center_crop(F.resize(middle, [scaled], antialias=True), [side, side])
-        return whole
+        return resize_and_crop_centre(images.rgb(row), side, resize_over_crop)
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         firsts = range(0, len(images), BATCH_SIZE)

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as F
 
-from bench.transfer.tasks.image_sources import MAX_ASPECT_RATIO, ArrayImageSource, eval_batches
+from bench.data.transforms import MAX_ASPECT_RATIO
+from bench.transfer.tasks.image_sources import ArrayImageSource, eval_batches
 
 
 def images(height: int, width: int) -> ArrayImageSource:

@@ -1,0 +1,63 @@
+"""Why samples of a shard are unusable: the arrangement of their members, and the suffixes of those that are there."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+CAPTION_SUFFIXES = ("txt", "json")
+APART, FOLDERS, DOTTED = "apart", "in different folders", "dotted"  # arrangements of members that lose samples
+ADVICE = {
+    APART: "{} keys have an image and a caption that are not adjacent: write the shards with tar --sort=name",
+    FOLDERS: "{} images and captions of equal names lie in different folders of the archive: put them into one folder",
+    DOTTED: "{} names have several dots, of which the key ends at the first (a.front.view.jpg has the key a): replace "
+    "the others, as in a_front_view.jpg",
+}
+MAX_SUFFIX_LENGTH, MAX_SUFFIXES, KEPT_SUFFIXES = 8, 4, 100  # characters of a suffix; suffixes in a message, of a shard
+
+
+class LayoutCheck:
+    """Collects the samples of a shard; `suffixes` are the images' or embeddings'."""
+
+    def __init__(self, suffixes: tuple[str, ...]) -> None:
+        self.suffixes = Counter[str]()  # of the members of incomplete samples
+        self._image_suffixes, self._dotted = suffixes, 0
+        self._images, self._captions = set[str](), set[str]()  # keys of samples with only one of them
+
+    def add(self, key: str, members: Iterable[str], *, is_complete: bool) -> None:
+        """Add a sample by its key and the suffixes of its members."""
+        split = [suffix.rpartition(".") for suffix in members]
+        images = {stem for stem, _, last in split if last in self._image_suffixes}
+        captions = {stem for stem, _, last in split if last in CAPTION_SUFFIXES}
+        if "" not in images:
+            lost = images
+        elif is_complete:
+            lost = images & captions - {""}  # an image alone is one more view, with a caption another sample
+        else:
+            lost = captions - {""}
+        self._dotted += len(lost)
+        if is_complete:
+            return
+        self.suffixes.update(last[:MAX_SUFFIX_LENGTH] for _, _, last in split)
+        if ("" in images) != ("" in captions):
+            (self._images if "" in images else self._captions).add(key)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of samples or images by arrangement, without zeros."""
+        names = [{key.rpartition("/")[2] for key in keys} for keys in (self._images, self._captions)]
+        apart = len(self._images & self._captions)
+        counts = {APART: apart, FOLDERS: 0 if apart else len(names[0] & names[1]), DOTTED: self._dotted}
+        return {name: count for name, count in counts.items() if count}
+
+
+def advise(counts: Counter[str]) -> list[str]:
+    """Return a sentence on each arrangement that loses samples, with its remedy."""
+    return [ADVICE[name].format(f"{counts[name]:,}") for name in ADVICE if counts[name]]
+
+
+def format_suffixes(counts: Counter[str]) -> str:
+    """Format counts of suffixes, the most frequent first: "400 .jpg, 2 .gif and 3 others"."""
+    common = counts.most_common(MAX_SUFFIXES)
+    texts = [f"{count:,} .{suffix}" if suffix else f"{count:,} without a suffix" for suffix, count in common]
+    if more := counts.total() - sum(count for _, count in common):
+        texts.append(f"{more:,} others")
+    return " and ".join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))
