@@ -1,6 +1,7 @@
 """The settings of a run: a frozen value that holds everything that can change a figure."""
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from statistics import fmean
@@ -17,6 +18,7 @@ MethodName = Literal["clip", "siglip", "catlip", "superclass", "superclip", "dis
 METHOD_NAMES: tuple[MethodName, ...] = get_args(MethodName)
 CONTRASTIVE: tuple[MethodName, ...] = ("clip", "siglip", "superclip")  # losses that compare all pairs of a batch
 COMPUTED, NLTK, PACK_DATA = "computed", "nltk", "pack"
+RANDOM_SUBSET = "random:"
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 TextPadding = Literal["bucketed", "packed", "longest", "max_length"]
 Attention = Literal["fused", "plain"]
@@ -168,6 +170,9 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def _data_errors(self) -> Iterator[str]:
         if PACK_DATA not in (self.data, self.caption_lengths):
             yield f"caption_lengths={self.caption_lengths!r} is for the pack alone: leave it out with data={self.data}"
+        subset = self.subset or ""
+        if subset.startswith(RANDOM_SUBSET) and not re.fullmatch(rf"{RANDOM_SUBSET}[1-9][0-9]{{0,11}}", subset):
+            yield f"subset={subset}: expected a csv file of keys, or {RANDOM_SUBSET}N with N from 1"
         if self.jpeg_decoding == "reduced" and (self.data == PACK_DATA or self.embedding_channels is not None):
             yield "jpeg_decoding must be full without JPEGs in shards (data=SHARDS), got 'reduced'"
         if self.embedding_channels is None:

@@ -14,7 +14,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from bench.console.console import describe_error
-from bench.data.shards import stream
+from bench.data.shards import loader_workers
 from bench.orchestration.request_base import Request
 from bench.orchestration.runner import Runner
 from bench.orchestration.worker import run_request
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     import subprocess
 
 T = TypeVar("T")
-PRELOAD, stream.FORKSERVER_PRELOAD = stream.FORKSERVER_PRELOAD, ["tests.preloaded"]  # one process for workers and tests
+PRELOAD = loader_workers.FORKSERVER_PRELOAD
+loader_workers.FORKSERVER_PRELOAD = ["tests.preloaded"]  # one process for workers and tests
 LONGEST_SECONDS = 1200  # after which a test that waits has hung; no law depends on it, however busy the machine
 
 
@@ -56,7 +57,7 @@ def have_ended(processes: list[psutil.Process]) -> bool:
 def forkserver() -> Any:
     """Return the context of processes that fork from one which has imported everything."""
     context = mp.get_context("forkserver")
-    context.set_forkserver_preload(stream.FORKSERVER_PRELOAD)
+    context.set_forkserver_preload(loader_workers.FORKSERVER_PRELOAD)
     return context
 
 

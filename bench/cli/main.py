@@ -4,14 +4,16 @@ import sys
 from collections.abc import Sequence
 
 from bench.cli.compare import DISTRIBUTED_VERBS, GROUPS, VERBS, Bench
+from bench.cli.doctor import Doctor
 from bench.cli.options import Command
 from bench.config import choose
-from bench.console.console import OK, PROGRAM, USAGE, describe_error, log, require_utf8
+from bench.console.console import FAILED_CASE, OK, PROGRAM, USAGE, describe_error, log, require_utf8
 from bench.console.options import parse_options
 from bench.environment.rank_info import torchrun_env
+from bench.environment.variables import require_valid_variables
 from bench.old_names import upgrade_options, upgrade_verb
 from bench.orchestration.runner import follow_rank0
-from bench.orchestration.torchrun import connect_coordinator
+from bench.orchestration.torchrun import Coordinator, connect_coordinator
 
 
 def dispatch(arguments: Sequence[str]) -> int:
@@ -20,21 +22,29 @@ def dispatch(arguments: Sequence[str]) -> int:
     Under torchrun only rank 0 runs the verb; the other ranks follow it.
     """
     try:
+        require_valid_variables()
         coordinator = connect_coordinator()
         if coordinator is None:
             return _run_verb(arguments)
+        coordinator.publish_inputs(arguments)
         if coordinator.rank_info.rank > 0:
             follow_rank0(coordinator)
             return OK
     except ValueError as error:
         return _report_usage_error(error)
+    coordinator.start_heartbeat()
+    silent = ""
     try:
-        return _run_verb(arguments)
+        code = _run_verb(arguments, coordinator)
     finally:
-        coordinator.shut_down()
+        silent = coordinator.shut_down()
+    if silent and code == OK:
+        log(f"error: the command line of rank {silent} does not end, as if stopped; all results are written")
+        return FAILED_CASE
+    return code
 
 
-def _run_verb(arguments: Sequence[str]) -> int:
+def _run_verb(arguments: Sequence[str], coordinator: Coordinator | None = None) -> int:
     try:
         require_utf8(*arguments)
         command = parse(arguments)
@@ -43,6 +53,8 @@ def _run_verb(arguments: Sequence[str]) -> int:
                 "torchrun can start measure, train and doctor only; start other verbs without it"
             )
         try:
+            if coordinator is not None and not isinstance(command, Doctor):  # which tells in what the ranks differ
+                coordinator.require_equal_inputs()
             return command.run()
         except KeyboardInterrupt:
             print(f"\ninterrupted: {command.resume_hint}", file=sys.stderr)

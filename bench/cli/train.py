@@ -1,7 +1,6 @@
 """The verbs `train`, `embed` and `export`: a resumable pre-training run, a teacher's features, and tower files."""
 
 import math
-import os
 import re
 import shlex
 import sys
@@ -12,7 +11,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
-import psutil
 from msgspec.structs import replace
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
@@ -37,13 +35,14 @@ from bench.config import PACK_DATA, Experiment, differing_fields, format_differe
 from bench.console.console import INTERRUPTED, OK, USAGE, Stopped, log
 from bench.environment.circumstances import current_commit
 from bench.environment.files import make_folders, plain_name
-from bench.environment.rank_info import program_words, restart_count, torchrun_env
+from bench.environment.rank_info import parent_words, program_words, restart_count, torchrun_env
 from bench.labels.vocabulary import vocabulary_field, write_vocabulary
 from bench.orchestration.budgets import set_images
 from bench.orchestration.pace import START_SECONDS
 from bench.orchestration.preflight import open_comparison, open_data, require_runnable
 from bench.orchestration.requests import TeacherFeaturesRequest
 from bench.orchestration.scope import Scope
+from bench.record import Training, read_records
 from bench.train.checkpoints import (
     CheckpointConfig,
     exclusive_lock,
@@ -197,7 +196,7 @@ class Train:
     @property
     def _command(self) -> str:
         """The given command line with --resume."""
-        words = [*program_words(psutil.Process(os.getppid()).cmdline()), "train", self.name]
+        words = [*program_words(parent_words()), "train", self.name]
         for name in ("images", "data", "vocabulary", "labels", "min_count", "out", "root", "json"):
             words += [] if (value := getattr(self, name)) is None else [f"--{name.replace('_', '-')}", str(value)]
         words += ["--count-vocabulary"] if self.count_vocabulary else []
@@ -251,8 +250,13 @@ class Train:
                 raise ValueError(f"{self._out} holds a training of {held} ({differ}): name another folder with --out")
             remedy = f"resume with: {self._command}, or name another folder with --out"
             raise ValueError(f"{self._out} already holds a checkpoint ({path.name}); {remedy}")
-        require_same_experiment(saved, experiment, torchrun_env().world_size)
-        log_differences(path, saved, torchrun_env().world_size, current_commit())
+        processes = torchrun_env().world_size
+        records = read_records(self._out, saved.comparison) if saved.processes != processes else []
+        if any(isinstance(record.measured, Training) for record in records):
+            text = f"the training in {self._out} was finished by {saved.processes} processes, this is {processes}"
+            raise ValueError(f"{text}: start the command with as many, or name another folder with --out")
+        require_same_experiment(saved, experiment, processes)
+        log_differences(path, saved, processes, current_commit())
         return str(path.resolve()), saved.comparison
 
 

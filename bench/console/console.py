@@ -1,5 +1,6 @@
 """Exit codes, signals, and text on a terminal with its control characters escaped."""
 
+import math
 import os
 import signal
 import sys
@@ -9,11 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from bench.environment.variables import END_TIME, read_seconds
+
 OK, DISAGREEMENT, USAGE, FAILED_CASE, INCONCLUSIVE = 0, 1, 2, 3, 4  # exit codes of commands
 INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # exit codes after SIGINT, without a reader, after SIGTERM
 REQUEUE = 75  # exit code after SIGUSR1, or before a job's time is over: requeue the command (EX_TEMPFAIL of sysexits.h)
 EXIT_CODE_BY_SIGNAL = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED, signal.SIGUSR1: REQUEUE}
-END_TIME, END_MARGIN_SECONDS = "SLURM_JOB_END_TIME", 120.0  # Unix time at which SLURM ends the job; time left to save
+END_MARGIN_SECONDS = 120.0  # time left to save before SLURM ends the job
 # The program as a person started it, for messages that name a command: child processes inherit it.
 _INHERITED = os.environ.get("CATLIP_BENCH_PROGRAM", "python -m bench")
 PROGRAM = "catlip-bench" if Path(sys.argv[0]).name == "catlip-bench" else _INHERITED
@@ -28,18 +31,22 @@ class Stopped(KeyboardInterrupt):
         self.code = code
 
 
+class UserError(ValueError):
+    """An error whose message says what a person can do about it, so that a run prints no stack."""
+
+
 class StopRequest:
     """Records signals to end, the end of the parent process and that of the job's time.
 
-    A training checks it between two steps. While `can_save` is False a signal ends the process at once. ValueError: the
-    end of the job's time is no number.
+    A training checks it between two steps. While `can_save` is False a signal ends the process at once.
     """
 
     def __init__(self) -> None:
         self.can_save = False
         self._parent = os.getppid()
         self._code = 0
-        self._last_moment = float(os.environ.get(END_TIME) or "inf") - END_MARGIN_SECONDS
+        end = read_seconds(END_TIME)
+        self._last_moment = math.inf if end is None else end - END_MARGIN_SECONDS
 
     @property
     def code(self) -> int:

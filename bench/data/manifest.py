@@ -31,8 +31,15 @@ def pretrain_shards(folder: Path = PACK) -> list[Path]:
 
 
 def pack_cache() -> Path:
-    """Return the folder of the pack's decoded images in the user's cache; all results folders share it."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "catlip-bench"
+    """Return the folder of the pack's decoded images in the user's cache; all results folders share it.
+
+    ValueError if the user has no home.
+    """
+    folder = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    try:
+        return Path(folder).expanduser() / "catlip-bench"
+    except RuntimeError:
+        raise ValueError(f"there is no home for {folder}: name a folder for caches in XDG_CACHE_HOME") from None
 
 
 def cache_path(part: str, cache: Path, folder: Path = PACK) -> Path:

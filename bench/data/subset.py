@@ -11,53 +11,52 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bench.config import Experiment, list_names
+from bench.config import RANDOM_SUBSET, Experiment, list_names
 from bench.data.captions.batches import KEY_COLUMNS, find_column
 from bench.data.captions.files import UNREADABLE
 from bench.environment.files import prefix_errors
 from bench.environment.seeds import SUBSET, seed_for
 
-RANDOM = "random:"
-
 
 def is_key_file(subset: str | None) -> TypeGuard[str]:
     """Return whether a file lists the samples that a run uses."""
-    return subset is not None and not subset.startswith(RANDOM)
+    return subset is not None and not subset.startswith(RANDOM_SUBSET)
 
 
 def subset_rows(experiment: Experiment, keys: pa.ChunkedArray) -> Sequence[int]:
-    """Return the rows of the data set that an experiment uses, ascending.
-
-    Raises ValueError for a file without a key column, for keys that no sample has, and for more rows than the data set
-    has.
-    """
+    """Return the rows of the data set that an experiment uses, ascending; ValueError as `require_subset`."""
     subset = experiment.subset
     if subset is None:
         return range(len(keys))
-    if subset.startswith(RANDOM):
-        return _random_rows(subset, experiment.seed, len(keys))
+    require_subset(subset, keys)
+    if is_key_file(subset):
+        wanted = pa.array(sorted(listed_keys(Path(subset))), keys.type)
+        return _to_array(pc.indices_nonzero(pc.is_in(keys, value_set=wanted)).to_numpy())
+    import torch
+
+    generator = torch.Generator().manual_seed(seed_for(experiment.seed, SUBSET))
+    drawn = torch.randperm(len(keys), generator=generator)[: int(subset.removeprefix(RANDOM_SUBSET))]
+    return _to_array(drawn.sort().values.numpy())
+
+
+def require_subset(subset: str, keys: pa.ChunkedArray) -> None:
+    """Raise ValueError for more rows than the data set has, a file without a key column, and keys of no sample."""
+    if not is_key_file(subset):
+        if int(subset.removeprefix(RANDOM_SUBSET)) > len(keys):
+            expected = f"expected {RANDOM_SUBSET}N with N from 1 to the data set's {len(keys):,} samples"
+            raise ValueError(f"subset={subset}: {expected}")
+        return
     wanted = pa.array(sorted(listed_keys(Path(subset))), keys.type)
     unknown = wanted.filter(pc.invert(pc.is_in(wanted, value_set=keys)))
     if len(unknown):
         example = list_names([unknown[0].as_py()])
         raise ValueError(f"{subset}: no sample has {len(unknown):,} of its {len(wanted):,} keys, such as {example}")
-    return _to_array(pc.indices_nonzero(pc.is_in(keys, value_set=wanted)).to_numpy())
-
-
-def _random_rows(subset: str, seed: int, count: int) -> Sequence[int]:
-    number = subset.removeprefix(RANDOM)
-    if not (number.isdecimal() and 1 <= int(number) <= count):
-        raise ValueError(f"subset={subset}: expected {RANDOM}N with N from 1 to the data set's {count:,} samples")
-    import torch
-
-    generator = torch.Generator().manual_seed(seed_for(seed, SUBSET))
-    return _to_array(torch.randperm(count, generator=generator)[: int(number)].sort().values.numpy())
 
 
 def listed_keys(path: Path) -> set[str]:
     """Return the keys that a file lists; ValueError if it is no csv file with a key column and keys."""
     if not path.is_file():
-        raise ValueError(f"subset={path}: no such file; expected a csv file of keys or {RANDOM}N")
+        raise ValueError(f"subset={path}: no such file; expected a csv file of keys or {RANDOM_SUBSET}N")
     with prefix_errors(path, UNREADABLE), path.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file, restval="")
         column = find_column(rows.fieldnames or (), KEY_COLUMNS)

@@ -2,6 +2,7 @@
 
 import subprocess
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import msgspec
 from bench.environment.gpu_settings import format_gpu_settings
 
 CHECKOUT = Path(__file__).parents[2]
+PACKAGES = ("bench", "losses", "models")
 MAX_ENTRIES = 1000  # of a mapping in a record
 Texts = Annotated[dict[str, str], msgspec.Meta(max_length=MAX_ENTRIES)]
 
@@ -45,6 +47,17 @@ def summarize_machine(circumstances: Circumstances) -> str:
     threads = f"{circumstances.threads} thread{'s' if circumstances.threads > 1 else ''}"
     processes = f"; {circumstances.processes} processes" if circumstances.processes > 1 else ""
     return f"{circumstances.machine_and_gpu}; {threads}{processes}; {packages}"
+
+
+def sources_digest() -> str:
+    """Return a digest of the files of this checkout that a run executes or reads, without the pack."""
+    digest = sha256()
+    for path in sorted(path for package in PACKAGES for path in (CHECKOUT / package).rglob("*")):
+        names = path.relative_to(CHECKOUT).parts
+        if path.is_file() and "pack" not in names and not any(name.startswith((".", "__pycache__")) for name in names):
+            content = path.read_bytes()
+            digest.update(f"{'/'.join(names)} {len(content)} ".encode() + content)
+    return digest.hexdigest()[:16]
 
 
 def current_commit() -> str:

@@ -103,9 +103,9 @@ def _hold_new_lock(path: Path) -> Iterator[Path]:
 
 
 def remove_abandoned_writes(folder: Path) -> None:
-    """Remove the temporary files of writers that have ended."""
+    """Remove the temporary files of writers that have ended; what cannot be locked or removed stays."""
     for lock in folder.glob(LOCKS):
-        with suppress(FileNotFoundError, BlockingIOError, PermissionError), lock.open("r+b") as file, hold_lock(file):
+        with suppress(OSError), lock.open("r+b") as file, hold_lock(file):
             lock.with_suffix(".part").unlink(missing_ok=True)
             lock.unlink(missing_ok=True)
 

@@ -8,7 +8,10 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
+import psutil
+
 from bench.console.console import PROGRAM
+from bench.environment.variables import RESTART_COUNT, read_count
 
 TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 MIXED_MACHINES = "CATLIP_BENCH_MIXED_MACHINES"  # environment variable; 1 allows ranks on different machines
@@ -26,12 +29,13 @@ class RankInfo:
 
 @cache
 def torchrun_env() -> RankInfo:
-    """Read torchrun's environment variables; ValueError if some are missing."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    """Read torchrun's environment variables; ValueError if some are missing or hold no valid number."""
+    if read_count("WORLD_SIZE") in (None, 1):
         return RankInfo()
     if missing := [name for name in TORCHRUN_VARIABLES if name not in os.environ]:
         raise ValueError(f"WORLD_SIZE is set and {', '.join(missing)} not: start several processes with torchrun")
-    return RankInfo(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")))
+    counts = [read_count(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")]
+    return RankInfo(*(count for count in counts if count is not None))
 
 
 def describe_node() -> str:
@@ -39,6 +43,14 @@ def describe_node() -> str:
     rank_info = torchrun_env()
     if_equal = rank_info.rank // rank_info.local_world_size  # if all nodes have as many processes as this one
     return f"{platform.node()}, node {os.environ.get('GROUP_RANK', if_equal)}"  # torchrun sets it
+
+
+def parent_words() -> list[str]:
+    """Return the command line of the parent process; empty if there is none, as in a container."""
+    try:
+        return [*psutil.Process(os.getppid()).cmdline()]
+    except psutil.Error:
+        return []
 
 
 def program_words(parent: Sequence[str]) -> list[str]:
@@ -57,4 +69,4 @@ def program_words(parent: Sequence[str]) -> list[str]:
 
 def restart_count() -> int:
     """Return how often torchrun has restarted these processes after a failure."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    return read_count(RESTART_COUNT) or 0

@@ -1,5 +1,6 @@
 """Checks before a comparison begins or is resumed."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -10,6 +11,7 @@ from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 
+import pyarrow as pa
 import pynvml
 from msgspec.structs import replace
 
@@ -20,7 +22,7 @@ from bench.console.progress import Progress
 from bench.data.caption_lengths import WEB, read_texts
 from bench.data.manifest import CACHE, PARTS, cache_path, pack_cache, verify_pack
 from bench.data.shards.shards import Shards, find_shards, open_experiment_shards, open_samples
-from bench.data.subset import is_key_file, listed_keys, subset_rows
+from bench.data.subset import is_key_file, listed_keys, require_subset
 from bench.environment.circumstances import CHECKOUT, current_commit
 from bench.environment.cores import available_cores
 from bench.environment.files import atomic_write
@@ -39,6 +41,8 @@ from bench.orchestration.torchrun import connect_coordinator
 from bench.record import Failure, comparisons
 from bench.settings import with_batch_size
 from bench.towers.patches import require_whole_patches
+from bench.towers.provenance import read_metadata
+from bench.train.shared_memory import require_shared_memory
 
 # Fields of the model and its targets, which libraries and files may refuse.
 MODEL_FIELDS = (
@@ -121,12 +125,18 @@ def open_data(results: Path, experiments: Sequence[Experiment]) -> list[Shards]:
     Raises ValueError or OSError for data that every run would refuse.
     """
     by_data = {(one.data, one.embedding_channels is None, one.reads_captions): one for one in experiments}
-    if any(one.data == PACK_DATA for one in experiments):
+    packed = next((one for one in experiments if one.data == PACK_DATA), None)
+    if packed is not None:
         _decode_pack(pack_cache())
+        if packed.subset is not None:
+            require_subset(packed.subset, _read_pack_keys())
     found = []
     for experiment in (one for one in by_data.values() if one.data != PACK_DATA):
         found.append(open_experiment_shards(experiment, results / CACHE))
-        subset_rows(experiment, open_samples(found[-1]).keys)
+        if experiment.subset is not None:
+            require_subset(experiment.subset, open_samples(found[-1]).keys)
+        if experiment.workers != "auto":
+            require_shared_memory(experiment, experiment.workers, torchrun_env().local_world_size)
     return found
 
 
@@ -200,6 +210,12 @@ def _decode_pack(cache: Path) -> None:
             raise OSError(f"the pack's images cannot be decoded into {cache}: {reason}; {remedy}")
 
 
+def _read_pack_keys() -> pa.ChunkedArray:
+    """Return the keys of the decoded pack's samples."""
+    texts = json.loads(read_metadata(cache_path("pretrain", pack_cache()))["texts"])
+    return pa.chunked_array([pa.array(texts["keys"], pa.large_string())])
+
+
 def require_writable(results: Path) -> None:
     """Raise OSError if records cannot be written to the folder."""
     try:
@@ -237,9 +253,10 @@ def begin_comparison(results: Path, purpose: str) -> str:
     """
     results.mkdir(parents=True, exist_ok=True)
     start = datetime.now(UTC)
-    for earlier in results.glob(".*.begun"):
+    for earlier in results.glob(f".{'[0-9]' * 8}T{'[0-9]' * 6}-*.begun"):
         if earlier.name < f".{start - timedelta(hours=1):%Y%m%dT%H%M%S}":
-            earlier.unlink(missing_ok=True)
+            with suppress(OSError):
+                earlier.unlink()
     while True:
         name = f"{start:%Y%m%dT%H%M%S}-{purpose}"
         with suppress(FileExistsError):

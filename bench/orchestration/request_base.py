@@ -56,7 +56,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def _circumstances(self, device: "torch.device") -> "Circumstances":
         from bench.train.distributed import circumstances_of_ranks
+        from bench.train.equal_data import require_equal_data
 
+        if self.experiment is not None and self.rendezvous_id:
+            require_equal_data(self.experiment)
         return circumstances_of_ranks(self.experiment, device)
 
     def _write(self, measured: "Measured", circumstances: "Circumstances", *, by_any_rank: bool = False) -> None:

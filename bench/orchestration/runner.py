@@ -16,7 +16,7 @@ from functools import partial
 
 import msgspec
 
-from bench.console.console import EXIT_CODE_BY_SIGNAL, Stopped, log
+from bench.console.console import END_MARGIN_SECONDS, EXIT_CODE_BY_SIGNAL, Stopped, log
 from bench.console.progress import Progress
 from bench.environment.circumstances import CHECKOUT
 from bench.environment.files import remove_abandoned_writes
@@ -154,6 +154,14 @@ class Runner:
             self.coordinator.is_stopping = True
         for child in list(self._children):
             child.terminate()
+        killer = threading.Timer(END_MARGIN_SECONDS, self._kill_children)  # a child may wait for ever, or be stopped
+        killer.daemon = True
+        killer.start()
+
+    def _kill_children(self) -> None:
+        for child in list(self._children):
+            log(f"process {child.pid} is killed: it has not ended {END_MARGIN_SECONDS:g} s after it was asked to")
+            child.kill()
 
     def wait_for_children(self) -> None:
         """Wait for children that save their state: they die with this process."""
@@ -172,7 +180,9 @@ class Runner:
             self.progress.expect(-job.expected_seconds)
             return
         self.progress.log_start(job.label)
-        if self.coordinator is not None and job.request.runs_on_all_ranks:
+        if self.coordinator is not None and job.request.runs_on_all_ranks and self.coordinator.silent_ranks():
+            reason = f"the command line of rank {self.coordinator.silent_ranks()} does not answer"
+        elif self.coordinator is not None and job.request.runs_on_all_ranks:
             start = self.coordinator.announce(job.request, settings)
             self.run_announced(start, self.coordinator)
             reason = self.coordinator.failure_reason(start)

@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 
 import msgspec
 
-from bench.console.console import INTERRUPTED, StopRequest, describe_error, log, printable, record_signals
+from bench.console.console import INTERRUPTED, StopRequest, UserError, describe_error, log, printable, record_signals
 from bench.environment.child_processes import kill_children
 from bench.environment.files import atomic_write
 from bench.environment.imports import uncollected_imports
@@ -70,6 +70,10 @@ def main() -> None:
     except SystemExit:  # mostly after a signal; loader workers would finish their batches first
         kill_children()
         raise
+    except UserError as error:
+        print(json.dumps({"error": describe_error(error)}))
+        kill_children()
+        sys.exit(1)
     except Exception as error:  # noqa: BLE001 - the parent and the terminal receive the error
         print(json.dumps({"error": describe_error(f"{type(error).__name__}: {error}")}))
         for line in traceback.format_exc().splitlines():

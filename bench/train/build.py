@@ -33,6 +33,7 @@ from bench.towers.patches import require_whole_patches
 from bench.train.augmentation import get_augmented_method
 from bench.train.distributed import world_group, world_rank, world_size
 from bench.train.not_finite import NotFiniteError
+from bench.train.shared_memory import require_shared_memory
 from bench.train.step import Step, make_step
 from models.image_tower import ImageTower, build_image_tower
 from models.tower_blocks import cast_residual_stream, checkpoint_activations
@@ -73,6 +74,7 @@ def load_data(experiment: Experiment, device: torch.device, results: Path) -> St
     if experiment.data != PACK_DATA:
         shards = open_experiment_shards(experiment, results / CACHE)
         workers = resolve_workers(experiment, device)
+        require_shared_memory(experiment, workers.count, torchrun_env().local_world_size)
         return ShardStream(experiment, shards, method.targets, device, rank=rank, ranks=ranks, workers=workers)
     targets, images = method.targets(experiment), load_pack_images("pretrain", pack_cache())
     if experiment.caption_lengths != PACK_DATA:

@@ -1,11 +1,17 @@
-"""Checkpoints on disk: folders that are written atomically, of which the newest two are kept. No torch here."""
+"""Checkpoints on disk: folders that are written atomically, of which the newest two are kept. No torch here.
+
+Other entries of their folder are never touched: copies under other names, links, and files of the user's.
+"""
 
 import hashlib
+import os
+import re
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
+from uuid import uuid4
 
 import msgspec
 from msgspec import Meta
@@ -30,7 +36,9 @@ from bench.record import FormatHeader
 
 FORMAT = 2  # raise it when a file changes its meaning; 2: moments are named by their parameters
 MAX_KEPT = 2
-TOWER, TENSORS, STATE, MANIFEST = "tower.safetensors", "state.safetensors", "state.json", "manifest.json"
+TOWER, TENSORS, STATE, MANIFEST = FILES = "tower.safetensors", "state.safetensors", "state.json", "manifest.json"
+NAME = re.compile(r"step-(\d{8,})")  # of a checkpoint
+UNFINISHED = re.compile(rf"\.{NAME.pattern}\.[0-9a-f]{{32}}\.part")  # of one that is being written or removed
 
 
 class CheckpointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,20 +76,21 @@ class _FileEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints of a folder, newest first."""
-    return sorted(folder.glob("step-*"), reverse=True)
+    found = [path for path in folder.glob("step-*") if NAME.fullmatch(path.name) and path.is_dir()]
+    return sorted(found, key=_step_and_name, reverse=True)
 
 
 def write_checkpoint(folder: Path, saved: CheckpointMetadata, write_tensors: Callable[[Path], None]) -> Path:
     """Write a checkpoint, keep the previous one, and remove the others.
 
     `write_tensors` receives a temporary folder, which is renamed after all files are flushed. Its errors, and OSError,
-    leave the checkpoints unchanged.
+    leave the checkpoints unchanged. What cannot be removed is logged. If another entry has the name of the checkpoint,
+    the name gets one more zero.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for stale in folder.glob(".*.part"):
-        shutil.rmtree(stale)
+    _remove([path for path in folder.iterdir() if UNFINISHED.fullmatch(path.name)])
     path = folder / f"step-{saved.steps_taken:08}"
-    part = path.with_name(f".{path.name}.part")
+    part = _temporary_name(path)
     part.mkdir()
     try:
         write_tensors(part)
@@ -90,15 +99,16 @@ def write_checkpoint(folder: Path, saved: CheckpointMetadata, write_tensors: Cal
         (part / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
         for written in (*part.iterdir(), part):
             fsync_path(written)
-        if path.exists():  # it was damaged, and the training resumed from the previous one
-            _remove_atomically(path)
+        if _is_own(path):  # it was damaged, and the training resumed from the previous one
+            _remove([path])
+        while os.path.lexists(path):
+            path = path.with_name(path.name.replace("-", "-0"))
         part.rename(path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     fsync_path(folder)
-    found = list_checkpoints(folder)
-    for other in {*found} - {*[old for old in found if old <= path][:MAX_KEPT]}:
-        _remove_atomically(other)
+    own = [*filter(_is_own, list_checkpoints(folder))]
+    _remove({*own} - {*own[own.index(path) :][:MAX_KEPT]})
     return path
 
 
@@ -109,7 +119,10 @@ def read_checkpoint(path: Path) -> CheckpointMetadata:
     for name in (TOWER, TENSORS, STATE):
         if manifest.get(name) != _describe_file(path / name):
             raise ValueError(f"{name} is not what {MANIFEST} says")
-    return read_metadata(path)
+    saved = read_metadata(path)
+    if saved.steps_taken != _step_and_name(path)[0]:
+        raise ValueError(f"it is a copy of step {saved.steps_taken}")
+    return saved
 
 
 def read_metadata(path: Path) -> CheckpointMetadata:
@@ -179,7 +192,7 @@ def log_differences(path: Path, saved: CheckpointMetadata, processes: int, commi
 def exclusive_lock(folder: Path) -> Iterator[None]:
     """Lock a folder for one training (see `hold_lock`); ValueError if another training writes to it."""
     make_folders(folder)
-    with (folder / ".lock").open("w") as file, ExitStack() as stack:
+    with (folder / ".lock").open("a") as file, ExitStack() as stack:
         try:
             stack.enter_context(hold_lock(file))
         except BlockingIOError:
@@ -193,7 +206,37 @@ def _describe_file(path: Path) -> _FileEntry:
         return _FileEntry(bytes=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
 
 
-def _remove_atomically(path: Path) -> None:
-    renamed = path.with_name(f".{path.name}.old.part")
-    path.rename(renamed)
-    shutil.rmtree(renamed)
+def _step_and_name(path: Path) -> tuple[int, int]:
+    """Return what sorts checkpoints: of one step, the longer name was written later."""
+    return int(path.name.removeprefix("step-")), len(path.name)
+
+
+def _is_own(path: Path) -> bool:
+    """Return whether a folder is a checkpoint of the step in its name and nothing else, so that it may be removed.
+
+    What is damaged may be of any step.
+    """
+    try:
+        found = {file.name for file in path.iterdir()}
+    except OSError:  # it is no folder, or cannot be read
+        return False
+    with suppress(ValueError, OSError):
+        if read_metadata(path).steps_taken != _step_and_name(path)[0]:
+            return False
+    return bool(found) and found <= {*FILES} and not path.is_symlink()
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    """Remove folders, so that each is complete or absent at any moment; an error is logged, and the folder stays."""
+    for path in paths:
+        try:
+            shutil.rmtree(path.rename(_temporary_name(path)))
+        except OSError as error:
+            log(f"{path} cannot be removed: {error.strerror or error}")
+
+
+def _temporary_name(path: Path) -> Path:
+    """Return a new name of `UNFINISHED` for a checkpoint, or for one that has such a name."""
+    name = NAME.search(path.name)
+    assert name is not None
+    return path.with_name(f".{name[0]}.{uuid4().hex}.part")

@@ -25,17 +25,15 @@ from bench.config import Experiment, Sharding
 from bench.environment.circumstances import Circumstances
 from bench.environment.machine import current_circumstances, describe_processors
 from bench.environment.rank_info import MIXED_MACHINES, torchrun_env
+from bench.environment.variables import DEFAULT_WATCHDOG_SECONDS, WATCHDOG_SECONDS, read_seconds
 from losses.collectives import Group, ProcessGroupLike, SimulatedGroup, all_reduce_sum_, rank_and_world_size
 from models import Images
 from models.tower_blocks import all_blocks
 
 T = TypeVar("T")
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # by precision
-WATCHDOG_SECONDS = "CATLIP_BENCH_WATCHDOG_SECONDS"  # environment variable with the maximum wait in seconds
 # Maximum wait of a rank for the others; a failed one is noticed sooner (bench/orchestration/torchrun.py).
-WATCHDOG_TIMEOUT = timedelta(
-    seconds=float(os.environ.get(WATCHDOG_SECONDS) or os.environ.get("CATLIP_BENCH_PATIENCE", "600"))
-)
+WATCHDOG_TIMEOUT = timedelta(seconds=read_seconds(WATCHDOG_SECONDS) or DEFAULT_WATCHDOG_SECONDS)
 # of WATCHDOG_TIMEOUT without a step: then the process prints its stacks, before the others time out
 WATCHDOG_FRACTION = 0.9
 

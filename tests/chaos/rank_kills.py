@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 
 from bench.environment.circumstances import CHECKOUT
+from bench.environment.variables import WATCHDOG_SECONDS
 from bench.train.checkpoints import list_checkpoints, read_metadata
-from bench.train.distributed import WATCHDOG_SECONDS
 from tests.chaos.bound import Check, check_at_most, check_none, num_tries
 from tests.chaos.commands import (
     POLL_OFTEN,

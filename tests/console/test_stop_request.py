@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from bench.console.console import END_MARGIN_SECONDS, END_TIME, EXIT_CODE_BY_SIGNAL, StopRequest, record_signals
+from bench.console.console import END_MARGIN_SECONDS, EXIT_CODE_BY_SIGNAL, StopRequest, record_signals
+from bench.environment.variables import END_TIME
 
 
 def test_no_request_has_the_code_0(monkeypatch: pytest.MonkeyPatch) -> None:

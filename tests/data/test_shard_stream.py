@@ -2,6 +2,7 @@
 
 import multiprocessing
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,13 +13,15 @@ import pytest
 import torch
 
 from bench.__main__ import main
-from bench.config import METHOD_NAMES
-from bench.console.console import EXIT_CODE_BY_SIGNAL
+from bench.config import METHOD_NAMES, Experiment
+from bench.console.console import EXIT_CODE_BY_SIGNAL, UserError
 from bench.data.decoding import CORRUPTED, UNKNOWN_FORMAT
 from bench.data.shards.facts import compute_facts, write_manifest
+from bench.data.shards.shards import open_shards
 from bench.data.shards.stream import ShardStream
 from bench.data.stream import Batch
 from bench.data.targets import Captions, Labels, Tokens
+from bench.environment.cores import LoaderWorkers
 from bench.measure.speed import measure_speed
 from bench.methods import METHODS
 from bench.train.build import load_data
@@ -144,8 +147,6 @@ def test_image_is_paired_with_its_caption(data: Path, results: Path) -> None:
 
 
 def test_ranks_partition_an_epoch(data: Path, results: Path) -> None:
-    from bench.data.shards.shards import open_shards
-
     shards = open_shards(str(data), results / "cache")
     ranks = [
         ShardStream(small("clip", batch_size=4), shards, METHODS["clip"].targets, CPU, rank=rank, ranks=2)
@@ -256,6 +257,37 @@ def test_worker_error_is_one_line(tmp_path: Path, results: Path) -> None:
         cut.batch(0)
 
 
+class Unpicklable:
+    """A target that no process can hand over."""
+
+    def __reduce__(self) -> str:
+        raise RuntimeError("it has no pickle")
+
+    def select(self, _: torch.Tensor) -> "Unpicklable":
+        return self
+
+
+def unpicklable(_: Experiment) -> Callable[[Captions], Any]:
+    return lambda _: Unpicklable()
+
+
+def test_lost_batch_is_an_error_of_the_run_and_the_next_one_is_loaded(data: Path, results: Path) -> None:
+    shards = open_shards(str(data), results / "cache")
+    lost = ShardStream(small("catlip"), shards, unpicklable, CPU, workers=LoaderWorkers(1, "a test"))
+    for k in (0, 1):
+        with pytest.raises(UserError, match=r"cannot hand over a batch \(it has no pickle\): use "):
+            lost.load(k)
+
+
+def test_killed_worker_is_an_error_of_the_run(data: Path, results: Path) -> None:
+    killed = stream(data, results, workers=1)
+    killed.load(0)
+    for worker in multiprocessing.active_children():
+        worker.kill()
+    with pytest.raises(UserError, match=r"^a loader worker was killed, perhaps because memory ran out "):
+        [killed.load(k) for k in range(1, 10)]
+
+
 @pytest.mark.parametrize("method", ["clip", "catlip"])
 def test_speed_runs_on_shards_record_skipped_samples_and_waiting(method: str, data: Path, results: Path) -> None:
     speed = measure_speed(small(method, data=str(data)), CPU, results, 0)
@@ -289,8 +321,6 @@ def test_jpeg_and_lossless_copy_give_nearly_equal_images(tmp_path: Path, results
 
 def test_ranks_take_equal_steps_for_any_shard_lengths(tmp_path: Path, results: Path) -> None:
     """Three shards of 1, 2 and 30 samples over three ranks: the order is one of samples, not of shards."""
-    from bench.data.shards.shards import open_shards
-
     for number, (first, count) in enumerate(((0, 1), (1, 2), (3, 30))):
         write_shard(tmp_path / f"{number}.tar", webdataset_members(first, count))
     shards = open_shards(str(tmp_path), results / "cache")

@@ -69,6 +69,17 @@ def test_leftovers_of_killed_writers_are_removed_and_live_writers_kept(tmp_path:
     assert path.read_text() == "again"
 
 
+def test_stray_folders_named_as_locks_and_leftovers_prevent_no_write(tmp_path: Path) -> None:
+    lock = tmp_path / f".record.json.{'0' * 32}.lock"
+    other = tmp_path / f".record.json.{'1' * 32}.lock"
+    lock.mkdir()
+    other.touch()
+    other.with_suffix(".part").mkdir()
+    with atomic_write(tmp_path / "record.json") as temporary:
+        temporary.write_text("mine")
+    assert (tmp_path / "record.json").read_text() == "mine"
+
+
 def test_writer_whose_lock_file_was_removed_before_it_was_locked_takes_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,9 +1,12 @@
 """What torchrun tells a process of it."""
 
+from pathlib import Path
+
 import pytest
 
+from bench.cli.train import Train
 from bench.environment import rank_info
-from bench.environment.rank_info import RankInfo, describe_node, program_words
+from bench.environment.rank_info import RankInfo, describe_node, parent_words, program_words
 
 OPTIONS = ["--nnodes", "4", "--nproc-per-node", "8", "--rdzv-backend", "c10d", "--rdzv-endpoint", "first:29400"]
 TRAIN = ["-m", "bench", "train", "clip-tiny"]
@@ -27,6 +30,14 @@ def test_several_processes_are_started_with_the_options_of_torchrun(
 
 def test_process_alone_is_started_as_it_was() -> None:
     assert program_words(["bash"]) == ["python", "-m", "bench"]
+
+
+def test_first_process_of_a_container_has_a_resume_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("os.getppid", lambda: 0)
+    assert parent_words() == []
+    (tmp_path / "checkpoints" / "step-00000005").mkdir(parents=True)
+    hint = Train("clip-tiny", out=tmp_path).resume_hint
+    assert hint == f"resume with: python -m bench train clip-tiny --out {tmp_path} --resume"
 
 
 def test_node_has_torchruns_number_where_nodes_have_unequal_numbers_of_processes(

@@ -37,6 +37,13 @@ def test_reserved_names_of_the_past_are_forgotten(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {f".{first}.begun", f".{second}.begun"}
 
 
+def test_stray_entry_is_never_taken_for_a_reserved_name(tmp_path: Path) -> None:
+    (tmp_path / ".1.begun").touch()
+    (tmp_path / ".20260101T000000-smoke.begun").mkdir()
+    begin_comparison(tmp_path, "smoke")
+    assert len([*tmp_path.iterdir()]) == 3
+
+
 @pytest.mark.parametrize(
     ("experiment", "setting", "text"),
     [
@@ -58,6 +65,8 @@ def test_reserved_names_of_the_past_are_forgotten(tmp_path: Path) -> None:
         ("catlip-tiny", "head_rows=7", "head_rows is 7, its vocabulary has"),
         ("catlip-tiny", "labels=no-folder", "is no complete file of labels; create it with: python -m bench label"),
         ("catlip-tiny", "subset=no.csv", "subset=no.csv: no such file"),
+        ("catlip-tiny", "subset=random:-1", "subset=random:-1: expected a csv file of keys, or random:N with N from 1"),
+        ("catlip-tiny", "subset=random:00", "subset=random:00: expected a csv file of keys, or random:N with N from 1"),
         ("distill-tiny", "teacher=none.safetensors", "no tower file 'none.safetensors' for a teacher"),
         ("clip-tiny", "context_length=2", "context_length"),
         (
@@ -76,6 +85,19 @@ def test_setting_that_every_run_would_refuse_is_one_line_before_the_first_run(
         (line,) = capsys.readouterr().err.splitlines()
         assert text in line
     assert {path.name for path in tmp_path.iterdir()} <= {".lock"}
+
+
+def test_subset_larger_than_the_pack_is_refused_before_the_first_run(
+    own_results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (own_results / "keys.csv").write_text("key\nno such key\n")
+    for subset, text in (
+        ("random:20000", "with N from 1 to the data set's"),
+        (own_results / "keys.csv", "no sample has"),
+    ):
+        assert main(["measure", "catlip-tiny", "--set", f"subset={subset}", "--results", str(own_results)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert text in line
 
 
 def test_nearest_experiment_is_suggested_for_a_tower_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:

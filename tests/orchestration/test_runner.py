@@ -113,6 +113,32 @@ def test_run_stopped_while_it_writes_leaves_no_temporary_file(tmp_path: Path, mo
     assert not [*(tmp_path / "r").iterdir()]
 
 
+HANGS = """#!{python}
+import signal, sys, time
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, signal.SIG_IGN)
+open({file!r}, "w").close()
+time.sleep({seconds})
+"""
+
+
+def test_child_that_does_not_end_in_time_after_a_signal_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script, begun = tmp_path / "hangs", tmp_path / "begun"
+    script.write_text(HANGS.format(python=sys.executable, file=str(begun), seconds=LONGEST_SECONDS))
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    monkeypatch.setattr("bench.orchestration.runner.END_MARGIN_SECONDS", 0.5)
+    runner = Runner(Progress(1.0))
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(runner.run, [Job(request(tmp_path), "a run", 1.0)], threads=1)
+        wait_until(begun.exists)
+        runner.stop()
+    running.result()
+    assert "is killed: it has not ended 0.5 s after it was asked to" in capsys.readouterr().err
+
+
 def test_killed_child_is_reported_as_killed(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     assert "ended with exit code 1" in run(Job(request(results, seed=5), "a run", 1.0)).failures[0]

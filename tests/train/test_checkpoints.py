@@ -1,5 +1,6 @@
 """A checkpoint is complete or not there, the newest two are kept, and what is damaged is never resumed from."""
 
+import os
 import platform
 import random
 import shutil
@@ -110,6 +111,14 @@ def test_damaged_checkpoint_is_named_and_the_previous_one_used(
     assert latest_valid(tmp_path)[0].name == "step-00000010"
 
 
+def test_copy_under_the_name_of_another_step_is_not_resumed_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(written(tmp_path, 5), tmp_path / "step-00000020")
+    assert latest_valid(tmp_path)[0].name == "step-00000005"
+    assert "step-00000020 is damaged and not resumed from: it is a copy of step 5" in capsys.readouterr().err
+
+
 def test_all_damaged_checkpoints_are_named(tmp_path: Path) -> None:
     for step in (5, 10):
         cut(written(tmp_path, step) / TOWER)
@@ -187,6 +196,85 @@ def test_one_training_at_a_time_writes_to_a_folder(tmp_path: Path) -> None:
         pass
     with exclusive_lock(tmp_path):
         pass
+
+
+def file(path: Path) -> None:
+    path.write_text("a user's")
+
+
+def link(path: Path) -> None:
+    """Make a link to a checkpoint elsewhere."""
+    path.symlink_to(written(path.parent.parent / "elsewhere", 5))
+
+
+def copy(path: Path) -> None:
+    """Copy a checkpoint, with a note."""
+    shutil.copytree(written(path.parent.parent / "elsewhere", 5), path)
+    file(path / "notes.txt")
+
+
+def plain_copy(path: Path) -> None:
+    """Copy a checkpoint of another step than those that are saved."""
+    shutil.copytree(written(path.parent.parent / "elsewhere", 7), path)
+
+
+def dangling(path: Path) -> None:
+    path.symlink_to(path.parent / "nowhere")
+
+
+def contents(path: Path) -> dict[str, bytes | str]:
+    """Return the content of a file, a link or a folder."""
+    if path.is_symlink():
+        return {".": str(path.readlink())}
+    files = path.rglob("*") if path.is_dir() else [path]
+    return {str(one.relative_to(path)): one.read_bytes() for one in files if one.is_file()}
+
+
+STRAY = (
+    *("step-notes.txt", "step-00000005.bak", "step-00000010-good", "step-", "step-5", "step-00000010", "step-00000015"),
+    *("step-00000020", "step-99999999", ".x.part", ".step-00000020.part", ".step-00000010.old.part", ".part"),
+)
+
+
+@pytest.mark.parametrize("make", [file, link, copy, plain_copy, dangling, Path.mkdir])
+def test_stray_entry_is_never_touched_and_never_prevents_a_save(make: Callable[[Path], None], tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    strays = [folder / name for name in STRAY]
+    for stray in strays:
+        make(stray)
+    before = {stray: contents(stray) for stray in strays}
+    for step in (5, 10, 15, 20):
+        assert read_checkpoint(written(folder, step)).steps_taken == step
+    assert {stray: contents(stray) for stray in strays if os.path.lexists(stray)} == before
+    own = [path for path in list_checkpoints(folder) if path not in strays]
+    assert [read_checkpoint(path).steps_taken for path in own] == [20, 15]
+    assert {*folder.iterdir()} == {*strays, *own}
+
+
+@pytest.mark.parametrize("make", [file, copy, plain_copy, dangling])
+def test_checkpoint_whose_name_is_taken_is_the_newest_of_its_step(make: Callable[[Path], None], tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    make(folder / "step-00000020")
+    path = written(folder, 20)
+    assert latest_valid(folder) == (path, read_checkpoint(path))
+
+
+def test_checkpoint_that_cannot_be_removed_prevents_no_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    for step in (5, 10):
+        written(tmp_path, step)
+    monkeypatch.setattr(shutil, "rmtree", lambda path, ignore_errors=False: ignore_errors or refuse(path))
+    written(tmp_path, 15)
+    assert capsys.readouterr().err == f"{tmp_path / 'step-00000005'} cannot be removed: Operation not permitted\n"
+    monkeypatch.undo()
+    written(tmp_path, 20)
+    assert names(tmp_path) == ["step-00000015", "step-00000020"]
 
 
 def write_from(folder: Path, first: int) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from msgspec.structs import replace
 
 from bench.__main__ import main
 from bench.catalog import PACK_TASKS
@@ -21,11 +22,12 @@ from bench.experiments import EXPERIMENTS
 from bench.orchestration.budgets import image_budgets, set_images
 from bench.orchestration.requests import TrainingRequest
 from bench.orchestration.runner import Job
-from bench.record import Training, Transfer, read_records
+from bench.record import Record, Training, Transfer, read_records, write_record
 from bench.settings import with_settings
 from bench.train.checkpoints import exclusive_lock, latest_valid, list_checkpoints
 from bench.transfer.tasks.tasks import pack_task
 from tests.processes import LONGEST_SECONDS, Parting, run_of, wait_until
+from tests.small import circumstances
 from tests.train.test_checkpoints import written
 
 ROOT = Path(__file__).parents[2]
@@ -163,6 +165,22 @@ def test_training_without_scoring_leaves_its_tower_alone(tmp_path: Path, capsys:
     written(tmp_path / "checkpoints", 5)
     assert main(arguments) == 2
     assert " --no-score --set batch_size=16 --resume" in capsys.readouterr().err
+
+
+def test_training_that_several_processes_finished_is_resumed_by_as_many(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    comparison, experiment = "20260101T000000-train", replace(EXPERIMENT, batch_size=8)
+    written(tmp_path / "checkpoints", 5, comparison=comparison, experiment=experiment, processes=2)
+    training = Training(trunk_losses=(1.0,), cooldown_losses=(), branches=(), seconds=1.0)
+    record = Record(
+        comparison=comparison, experiment=experiment, circumstances=circumstances(processes=2), measured=training
+    )
+    write_record(record, tmp_path / f"{comparison}.training.json")
+    for batch_size in (8, 16):
+        assert main(["train", *OPTIONS, "--set", f"batch_size={batch_size}", "--out", str(tmp_path), "--resume"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "was finished by 2 processes, this is 1: start the command with as many, or name another folder" in line
 
 
 def test_vocabulary_option_sets_the_field_of_its_rule() -> None:

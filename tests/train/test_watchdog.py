@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.train.distributed import WATCHDOG_SECONDS
+from bench.environment.variables import WATCHDOG_SECONDS
 
 ROOT = Path(__file__).parents[2]
 STANDS_STILL = """

@@ -1,34 +1,28 @@
 """Batches of tar shards: images are decoded, cropped and scaled on CPUs and normalised on the device; or embeddings.
 
-A batch is loaded in this process or in workers, to which the loader is handed.
+A batch is loaded in this process or in workers (bench/data/shards/loader_workers.py), to which the loader is handed.
 """
 
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from itertools import count
-from multiprocessing import forkserver, popen_forkserver, resource_tracker
-from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any, Generic, TypeVar, cast
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from bench.config import CONTRASTIVE, Experiment
-from bench.console.console import EXIT_CODE_BY_SIGNAL
 from bench.data.decoding import UnusableImageError, decode_embedding_grid, decode_for_crop, decode_image
 from bench.data.order import SampleOrder
+from bench.data.shards.loader_workers import PrefetchingLoader
 from bench.data.shards.shards import MIN_TOLERATED, Shards, format_counts, open_samples
 from bench.data.stream import Batch, DecodeStats, Stream
 from bench.data.subset import subset_rows
 from bench.data.targets import Captions, Target, to_device
 from bench.data.transforms import WHITE, CropParams, crop_and_resize, crop_box, draw_crop_params, normalise, resize_crop
-from bench.environment.child_processes import exit_with_parent
 from bench.environment.cores import LoaderWorkers
 from bench.environment.seeds import AUGMENTATION, REPLACEMENT, seed_for
 
@@ -39,7 +33,6 @@ SAMPLED_CAPTIONS = 4096  # of the shards, whose lengths decide how many rows pac
 MAX_REPLACEMENTS = 32  # of one image, one after the other
 MAX_UNUSABLE_FRACTION = 0.01  # of the decoded images
 NO_WORKERS = LoaderWorkers(0, "the training process loads")
-FORKSERVER_PRELOAD = ["bench.data.shards.worker_imports"]  # modules that the process imports from which workers fork
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +159,8 @@ class ShardStream(Stream[T]):
         self.order = SampleOrder(experiment, len(rows), rank, ranks)
         self.targets_seconds, self.num_captions = 0.0, 0
         self._loader: ShardLoader[T] = ShardLoader(experiment, targets, shards, rows, self.order)
-        self._batches = PrefetchingLoader(self._loader, workers.count) if workers.count else self._loader
+        module = targets.__module__
+        self._batches = PrefetchingLoader(self._loader, workers.count, module) if workers.count else self._loader
         self.incomplete, self.empty_captions = shards.skipped, shards.empty_captions
         self.is_unverified = bool(shards.unverified)
 
@@ -205,79 +199,3 @@ class ShardStream(Stream[T]):
     def _samples(self, k: int) -> list[int]:
         """Return the samples of batch k, replacements instead of those whose image is unusable."""
         return [self.stats.replaced.get(sample, sample) for sample in self.order.batch_rows(k).tolist()]
-
-
-class PrefetchingLoader(Generic[T]):
-    """Returns batch k while workers load k + 1, k + 2, …; a k out of sequence restarts the workers there."""
-
-    def __init__(self, loader: ShardLoader[T], workers: int) -> None:
-        self._numbers = _CountingSampler()
-        self._loader: DataLoader[LoadedBatch[T] | Exception] = DataLoader(
-            cast("Any", loader),
-            batch_size=None,
-            sampler=self._numbers,
-            num_workers=workers,
-            multiprocessing_context=_worker_context(loader.targets),
-            worker_init_fn=_init_worker,
-            persistent_workers=True,
-            generator=torch.Generator(),  # otherwise each start would draw from the model's generator
-        )
-        self._batches: Iterator[LoadedBatch[T] | Exception] = iter(())
-
-    def __getitem__(self, k: int) -> LoadedBatch[T] | Exception:
-        if k != self._numbers.next:
-            self._numbers.next = k
-            self._batches = iter(self._loader)
-        self._numbers.next = k + 1
-        return next(self._batches)
-
-
-class _WorkerPopen(popen_forkserver.Popen):
-    """A running worker. It is killed instead of terminated, because workers block SIGTERM."""
-
-    def terminate(self) -> None:
-        self.kill()
-
-
-class _Worker(ForkServerProcess):
-    _Popen = _WorkerPopen  # multiprocessing itself terminates its workers when a process ends
-
-
-class _WorkerContext(ForkServerContext):
-    """The context in which workers fork from a process that has only imported modules.
-
-    A fork of the training process may inherit a lock that one of its threads holds, and deadlock. Spawned workers would
-    each import for themselves (docs/data.md has the seconds and bytes).
-    """
-
-    Process = _Worker
-
-
-def _worker_context(targets: MakeTargets[Any]) -> _WorkerContext:
-    """Return the context of the workers, and start the process from which they fork.
-
-    That process and the workers block the signals that end a training: SLURM signals every process of a job step, and
-    the training may need more batches before it can save its state.
-    """
-    context = _WorkerContext()
-    context.set_forkserver_preload([*FORKSERVER_PRELOAD, targets.__module__])
-    resource_tracker.ensure_running()  # comes first, because its start unblocks signals
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, EXIT_CODE_BY_SIGNAL)
-    try:
-        forkserver.ensure_running()  # it imports while the model is built
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return context
-
-
-def _init_worker(_: int) -> None:
-    exit_with_parent()  # the loader's own watchdog polls the parent's id, which is the fork server's
-
-
-class _CountingSampler:
-    """All numbers from `next` on."""
-
-    next = -1
-
-    def __iter__(self) -> Iterator[int]:
-        return count(self.next)
