@@ -264,7 +264,7 @@ def test_records_of_an_older_format_are_drawn_with_a_note_on_flops(make: Make) -
 def test_one_name_with_two_settings_is_reported(make: Make) -> None:
     one, other = make["speed"]("clip-tiny", 0), make["speed"]("clip-tiny", 1)
     other = replace(other, experiment=replace(other.experiment, learning_rate=0.5))
-    assert "Records of clip-tiny differ in learning_rate: 0.0005 / 0.5." in Document(page("x", [one, other])).words()
+    assert "Records of CLIP differ in learning_rate: 0.0005 / 0.5." in Document(page("x", [one, other])).words()
 
 
 def test_twofold_mfu_gap_is_reported_as_engineering(make: Make) -> None:
