@@ -136,7 +136,7 @@ class Bench:
         comparison = self._compare(plan.experiments, plan.scope, pace, start + 60 * LONGEST * minutes)
         seconds, twice = time.monotonic() - start, 2 * minutes
         if not self.resume and not comparison.runner.failures and not trial.runner.failures:
-            slowdown = _slowdown_since(pace, comparison, experiments[0].name)
+            slowdown = _slowdown_since(pace, comparison, experiments[0])
             if slowdown >= MAX_PACE_RATIO:
                 log(f"the median run was {slowdown:.1f} times slower than the fastest trial run")
             more = plan_default(experiments, scope, pace.slowed(max(slowdown, seconds / plan.expected_seconds)), twice)
@@ -278,11 +278,11 @@ class Measure:
         return _finish_timed(comparison, tables, self.json)
 
 
-def _slowdown_since(trial: Pace, comparison: Comparison, tried: str) -> float:
+def _slowdown_since(trial: Pace, comparison: Comparison, tried: Experiment) -> float:
     """Return how many times slower the median undisturbed run was than its trial run's pace; 1 without runs."""
     records, names = comparison.records(), [one.name for one in comparison.experiments]
-    runs = find_disturbance(records, names).undisturbed(throughputs_by_round(records).get(tried, {}))
-    return 1 / (trial.seconds_per_image * median(runs.values())) if runs else 1.0
+    runs = find_disturbance(records, names).undisturbed(throughputs_by_round(records).get(tried.name, {}))
+    return tried.batch_size / (trial.step_seconds(tried) * median(runs.values())) if runs else 1.0
 
 
 def _finish(comparison: Comparison) -> int:

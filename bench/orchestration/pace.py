@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from bench.config import Experiment
 
@@ -18,30 +18,35 @@ START_SECONDS = 4.0  # from the start of a process to its first step, on two cor
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The speed of a machine at the tiny scale; by default that of two cores, which progress corrects."""
+    """The speed of a machine with one tower; by default two cores at the tiny scale, which progress corrects."""
 
     start_seconds: float = START_SECONDS
     seconds_per_image: float = 1 / 900  # of a training step on all cores
+    update_seconds: float = 0.0  # of a step beside those of its images, whatever its batch size
     heating_seconds: float = 0.0  # of a speed run, before its windows: a GPU is brought to its temperature
 
     def slowed(self, times: float) -> "Pace":
         """Return the pace of a machine that takes so many times as long."""
-        return Pace(times * self.start_seconds, times * self.seconds_per_image, times * self.heating_seconds)
+        return Pace(*(times * seconds for seconds in astuple(self)))
+
+    def step_seconds(self, experiment: Experiment) -> float:
+        """Expect the seconds of a training step."""
+        return experiment.batch_size * self.seconds_per_image + self.update_seconds
 
     def few_steps_seconds(self, experiment: Experiment) -> float:
         """Expect the seconds of a run of a few steps, one of them counted tensor by tensor."""
-        return self.start_seconds + FEW_STEPS * experiment.batch_size * self.seconds_per_image
+        return self.start_seconds + FEW_STEPS * self.step_seconds(experiment)
 
     def speed_seconds(self, experiment: Experiment) -> float:
         """Expect the seconds of a speed run."""
         steps = experiment.warmup_steps + 2 * experiment.windows * experiment.steps_per_window  # timed, then by phase
-        seconds = steps * experiment.batch_size * self.seconds_per_image
-        return self.start_seconds + self.heating_seconds + seconds
+        return self.start_seconds + self.heating_seconds + steps * self.step_seconds(experiment)
 
     def training_seconds(self, experiment: Experiment, budgets: Mapping[str, int], num_parallel: int) -> float:
         """Expect a training's share of the seconds in which so many run in parallel."""
         cooldowns = experiment.cooldown_share * (sum({*budgets.values()}) - max(budgets.values()))
-        seconds = (max(budgets.values()) + cooldowns) * self.seconds_per_image
+        steps = (max(budgets.values()) + cooldowns) / experiment.batch_size
+        seconds = steps * self.step_seconds(experiment)
         return self.start_seconds / num_parallel + seconds / (PARALLEL_GAIN if num_parallel > 1 else 1)
 
     def scoring_seconds(self, num_subjects: int, num_tasks: int, protocols: Sequence[str]) -> float:

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
 from msgspec.structs import replace
 
@@ -57,7 +58,8 @@ def pace_of(record: Record, seconds: float) -> Pace:
     experiment, speed = record.experiment, record.measured
     assert experiment is not None
     assert isinstance(speed, Speed)
-    seconds_per_image = 1 / images_per_second(experiment, speed)
+    step = experiment.batch_size / images_per_second(experiment, speed)
+    update = min(step, median(speed.phase_seconds.get("optimizer") or [0.0]))
     timed = speed.warmup_seconds + sum(speed.window_seconds) + sum(map(sum, speed.phase_seconds.values()))
-    heating = speed.warmup_seconds - experiment.warmup_steps * experiment.batch_size * seconds_per_image
-    return Pace(max(0.0, seconds - timed), seconds_per_image, max(0.0, heating))
+    heating = max(0.0, speed.warmup_seconds - experiment.warmup_steps * step)
+    return Pace(max(0.0, seconds - timed), (step - update) / experiment.batch_size, update, heating)

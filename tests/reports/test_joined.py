@@ -69,9 +69,7 @@ def test_towers_of_another_name_and_vocabulary_stand_in_the_rows_of_their_speeds
     rows = document.tables["The answer in figures"]
     assert len(rows) == 5
     assert all("–" not in row[1] for row in rows[1:])
-    assert "Records of CatLIP differ in synset_vocabulary: catlip-tiny.json / pack-synsets." in (
-        document.words()
-    )
+    assert "Records of CatLIP differ in synset_vocabulary: catlip-tiny.json / pack-synsets." in (document.words())
 
 
 def test_timed_runs_are_those_of_one_comparison(make: Make) -> None:

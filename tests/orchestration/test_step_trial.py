@@ -1,0 +1,89 @@
+"""What long work is expected to take, from a few steps: said before it starts, and confirmed."""
+
+from dataclasses import replace as changed
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from bench.__main__ import main
+from bench.experiments import EXPERIMENTS
+from bench.orchestration import preflight
+from bench.orchestration.pace import TWO_CORES, Pace
+from bench.orchestration.step_trial import TRIAL_BATCH, is_pace_known, pace_of, try_steps
+from bench.record import Speed
+from tests.orchestration.test_comparison import timed
+from tests.small import small
+
+SLOW = Pace(start_seconds=8.0, seconds_per_image=0.6, update_seconds=1.5)
+
+
+def test_pace_of_a_small_batch_predicts_a_larger_one() -> None:
+    """The update of the weights takes as long at any batch size."""
+    record = timed(EXPERIMENTS["clip-tiny"], 1000.0, 0)
+    assert record.experiment is not None
+    experiment = replace(record.experiment, batch_size=2, warmup_steps=1, steps_per_window=1, windows=1)
+
+    def seconds(batch: int) -> float:
+        return batch * SLOW.seconds_per_image + SLOW.update_seconds
+
+    phases = {"backward": (seconds(2) - SLOW.update_seconds,), "optimizer": (SLOW.update_seconds,)}
+    seen = {"warmup_seconds": seconds(2), "window_seconds": (seconds(2),), "phase_seconds": phases}
+    assert isinstance(record.measured, Speed)
+    tried = replace(record, experiment=experiment, measured=replace(record.measured, **seen))
+    pace = pace_of(tried, 3 * seconds(2) + SLOW.start_seconds)
+    for batch in (2, 64):
+        assert pace.step_seconds(replace(experiment, batch_size=batch)) == pytest.approx(seconds(batch))
+    assert pace.start_seconds == pytest.approx(SLOW.start_seconds)
+
+
+@pytest.mark.usefixtures("decoded")
+def test_steps_are_tried_at_a_small_batch_of_any_experiment(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.processes import Parting
+
+    monkeypatch.setattr("bench.orchestration.step_trial.Runner", Parting)
+    experiment = small("clip", batch_size=64, images=640, image_sizes=(24, 48))
+    pace = try_steps(experiment, results, cores=1)
+    assert pace != TWO_CORES
+    assert 0 < pace.step_seconds(replace(experiment, batch_size=TRIAL_BATCH)) < pace.step_seconds(experiment)
+    assert is_pace_known(experiment)
+    assert not is_pace_known(EXPERIMENTS["clip-vit-b16"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (["measure", "clip-vit-b16", "catlip-vit-b16"], "make it shorter with --rounds or --set batch_size=N"),
+        (
+            ["explain", "catlip-vit-b16", "--baseline", "clip-vit-b16", "--rounds", "4"],
+            "with --rounds or --set batch_size=N",
+        ),
+        (["train", "catlip-vit-b16", "--vocabulary", "pack-synsets", "--out"], "train on fewer --images"),
+    ],
+)
+def test_more_than_an_hour_on_a_cpu_starts_if_it_is_confirmed(
+    arguments: list[str],
+    remedy: str,
+    own_results: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    started = list[str]()
+    monkeypatch.setattr(preflight, "try_steps", lambda *_: SLOW)
+    monkeypatch.setattr("bench.orchestration.runner.Runner.run", lambda *_, **__: started.append("run"))
+    monkeypatch.setattr("bench.orchestration.comparison.Comparison.run_round", lambda *_: started.append("round"))
+    folder = str(own_results / "results")
+    command = [*arguments, folder] if arguments[-1] == "--out" else [*arguments, "--results", folder]
+    assert main(command) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: this would take about ")
+    assert " days on this CPU: add --yes, or " in line or " hours on this CPU: add --yes, or " in line
+    assert line.endswith(remedy)
+    assert not started
+    monkeypatch.setattr(preflight, "try_steps", lambda *_: changed(SLOW, seconds_per_image=1e-9, update_seconds=0.0))
+    main(command)
+    assert started
+    started.clear()
+    monkeypatch.setattr(preflight, "try_steps", lambda *_: SLOW)
+    main([*command, "--yes"])
+    assert started
