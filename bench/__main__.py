@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
-from bench.console.console import EXIT_CODE_BY_SIGNAL, INTERRUPTED, PROGRAM, Stopped, exit_on_broken_pipe
+from bench.console.console import EXIT_CODE_BY_SIGNAL, INTERRUPTED, PROGRAM, Stopped, run_with_streams
 
 IGNORE_REPEATS_SECONDS = 5.0  # torchrun forwards a signal at once
 
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, raise_stopped)
     try:
-        return exit_on_broken_pipe(lambda: _run(sys.argv[1:] if arguments is None else arguments))
+        return run_with_streams(lambda: _run(sys.argv[1:] if arguments is None else arguments))
     except KeyboardInterrupt as interrupt:
         return interrupt.code if isinstance(interrupt, Stopped) else INTERRUPTED
 

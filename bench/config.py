@@ -27,6 +27,9 @@ Augmentation = Literal["none", "range"]
 Sharding = Literal["ddp", "zero2", "fsdp2", "hsdp"]
 NonEmptyStr = Annotated[str, Meta(min_length=1)]
 PositiveInt = Annotated[int, Meta(ge=1, le=10**12)]
+ImageSide = Annotated[int, Meta(ge=1, le=4096)]  # position embeddings grow with its square
+ContextLength = Annotated[int, Meta(ge=3, le=4096)]  # the attention mask grows with its square
+Channels = Annotated[int, Meta(ge=1, le=2**16)]
 PositiveFloat = Annotated[float, Meta(gt=0)]
 NonNegativeFloat = Annotated[float, Meta(ge=0)]
 BelowOne = Annotated[float, Meta(ge=0, lt=1)]
@@ -47,16 +50,16 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     seed: Annotated[int, Meta(ge=0, lt=2**62)] = 0  # Seed of the weights, the image order and the augmentation.
 
     tower: NonEmptyStr  # Shared image tower: of an open_clip model, a timm model, or CoreNet's `corenet-vit-base`.
-    image_size: PositiveInt  # Side of the images in pixels; with `image_sizes` that of `batch_size` and of scoring.
-    image_sizes: tuple[PositiveInt, ...] = ()  # Sides in pixels; each step draws one. Empty: `image_size` alone.
+    image_size: ImageSide  # Side of the images in pixels; with `image_sizes` that of `batch_size` and of scoring.
+    image_sizes: tuple[ImageSide, ...] = ()  # Sides in pixels; each step draws one. Empty: `image_size` alone.
     patch_drop: BelowOne = 0.0  # Fraction of the patches that a training step drops (FLIP); scoring drops none.
     # Feature of an image: the tower's "own" pooling, or the "mean" of its patch tokens after the last norm. "both" is
     # the mean for superclip's classifier, and the tower's own pooling for its contrastive loss and for scoring.
     pooling: Literal["own", "mean", "both"] = "own"
     pixel_normalisation: Literal["openai", "none"] = "openai"  # "none": pixels stay in 0 to 1.
-    embedding_channels: PositiveInt | None = None  # Channels of stored grids in place of images; None: images.
+    embedding_channels: Channels | None = None  # Channels of stored grids in place of images; None: images.
     text_tower: NonEmptyStr  # Open_clip model whose text tower contrastive methods use.
-    context_length: Annotated[int, Meta(ge=3)]  # Maximum number of tokens per caption, start and end token included.
+    context_length: ContextLength  # Maximum number of tokens per caption, start and end token included.
     # Padding of captions: "bucketed" in groups of similar length, "packed" several to a row, "longest", "max_length" to
     # `context_length`; "auto" is "packed" if compiled, so that all batches have one shape, else "bucketed".
     text_padding: Literal["auto", TextPadding] = "bucketed"
@@ -86,7 +89,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     subset: NonEmptyStr | None = None  # Samples used: a csv of keys, or "random:N" for N drawn at random; None: all.
     # Number of processes that load shards for each training process; 0: the training process itself. "auto": on a GPU
     # as many as its cores allow and its images/s need (bench/environment/cores.py), on a CPU 0.
-    workers: Annotated[int, Meta(ge=0)] | Literal["auto"] = "auto"
+    workers: Annotated[int, Meta(ge=0, le=1024)] | Literal["auto"] = "auto"
     # "reduced" decodes a JPEG of shards at 1/2, 1/4 or 1/8 of its size where the crop stays as large as it is needed.
     jpeg_decoding: Literal["full", "reduced"] = "full"
     batch_size: PositiveInt  # Number of images of `image_size` per step on one device.

@@ -8,7 +8,7 @@ import re
 import sys
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +27,7 @@ from models import corenet_vit, open_clip_config
 from models.image_tower import TIMM_SIZES, ImageTower
 
 MAX_NAMES = 3  # in a message
+BLOCK_ROWS = 2**13  # of a matrix that are checked at once
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 # Keys of the weights in checkpoints of open_clip, timm and CoreNet; averaged weights first, because they are scored.
 WITHIN = ("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model_state_dict", "model")
@@ -42,23 +43,44 @@ def load_tower_weights(tower: ImageTower, path: Path) -> None:
 def load_exactly(
     module: nn.Module, state: Mapping[str, Tensor], otherwise: str, given: Mapping[str, Tensor] | None = None
 ) -> None:
-    """Load weights of which none is missing, left over or of another shape; batch counts of batch norms may be missing.
+    """Load finite weights of which none is missing, left over, or of another shape or kind of number.
 
-    The ValueError begins with `otherwise`, names the mismatches and says what the `given` weights look like.
+    Batch counts of batch norms may be missing. The ValueError begins with `otherwise`, names the mismatches and says
+    what the `given` weights look like.
     """
     own = module.state_dict()
+    pairs = {name: (state[name], own[name]) for name in own if name in state}
     found = {
         "missing": [name for name in own if name not in state and not name.endswith(".num_batches_tracked")],
         "left over": [name for name in state if name not in own],
         "of another shape": [
-            f"{name} {_shape(state[name])} for {_shape(own[name])}"
-            for name in own
-            if name in state and state[name].shape != own[name].shape
+            f"{name} {_shape(value)} for {_shape(mine)}"
+            for name, (value, mine) in pairs.items()
+            if value.shape != mine.shape
         ],
+        "of another type": [
+            f"{name} {_dtype(value)} for {_dtype(mine)}"
+            for name, (value, mine) in pairs.items()
+            if value.is_floating_point() != mine.is_floating_point()
+        ],
+        "not finite": [name for name, (value, mine) in pairs.items() if _count_not_finite(value.to(mine.dtype))],
     }
     if wrong := "; ".join(f"{len(names)} {kind} ({_join_first(names)})" for kind, names in found.items() if names):
         raise ValueError(f"{otherwise}: {wrong}. They look like {identify(given or state)}")
     module.load_state_dict(own | dict(state))
+
+
+def require_finite(values: Tensor, what: str) -> None:
+    """Raise ValueError, which begins with `what`, unless all values are finite floating-point numbers."""
+    if not values.is_floating_point():
+        raise ValueError(f"{what} are of the type {_dtype(values)}, expected floating-point numbers")
+    if count := _count_not_finite(values):
+        raise ValueError(f"{what}: {count:,} of {values.numel():,} are not finite")
+
+
+def _count_not_finite(values: Tensor) -> int:
+    blocks: Sequence[Tensor] = torch.split(values.reshape(values.shape or (1,)), BLOCK_ROWS)
+    return sum(block.numel() - int(block.isfinite().sum()) for block in blocks)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -118,6 +140,10 @@ def _shape(weight: Tensor) -> str:
     return "x".join(map(str, weight.shape)) or "a scalar"
 
 
+def _dtype(weight: Tensor) -> str:
+    return str(weight.dtype).removeprefix("torch.")
+
+
 def _describe_load_error(error: Exception) -> str:
     text = str(error)
     if asked := re.search(r"GLOBAL (\S+)", text):
@@ -156,7 +182,8 @@ def adapt_to_image_size(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[s
         table = weights.get("positional_embedding")
         if table is not None and table.shape[1:] == trunk.positional_embedding.shape[1:]:
             whole = {POSITIONS: table}
-            resize_pos_embed(whole, SimpleNamespace(visual=trunk))
+            with suppress(RuntimeError):  # they are no floating-point numbers
+                resize_pos_embed(whole, SimpleNamespace(visual=trunk))
             weights["positional_embedding"] = whole[POSITIONS]
     elif isinstance(trunk, TimmModel):
         inner = adapt_to_image_size(strip_prefix("trunk.", weights), trunk.trunk)

@@ -18,13 +18,13 @@ from bench.console.console import (
     PROGRAM,
     USAGE,
     describe_error,
-    exit_on_broken_pipe,
     log,
     printable,
     printable_lines,
     require_utf8,
+    run_with_streams,
 )
-from bench.console.options import parse_options
+from bench.console.options import parse_options, require_range
 from bench.console.tables import print_tables
 from bench.environment.files import atomic_write, read_intact_files, read_limited
 from bench.history.metric_diffs import compare_observations, describe_diffs, diff_table, on_one_side
@@ -173,8 +173,7 @@ class HistoryPage:
     def run(self) -> int:
         """Write the page; or simulate, with exit code 1 where the detection misses its bounds."""
         if self.simulate:
-            if self.lines < 1:
-                raise ValueError(f"--lines must be at least 1, got {self.lines}")
+            require_range("lines", self.lines, 1, 1e6)
             table, holds = rates_table(self.lines)
             print_tables([table, few_commits_table(self.lines)])
             return OK if holds else DISAGREEMENT
@@ -235,7 +234,7 @@ class ExportFigures:
         damaged = list[str]()
         if self.format == "tensorboard":
             write_event_files(read_scalars(self.results, damaged), self.out)
-            print(self.out)
+            print(printable(str(self.out)))
         else:
             figures = read_observations(self.results, damaged, with_scores=True)
             _write(self.out, export_figures(figures, self.format))
@@ -246,7 +245,7 @@ def _write(path: Path, content: bytes) -> None:
     """Write a file and print its path."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
-    print(path)
+    print(printable(str(path)))
 
 
 def _log_damaged(damaged: Sequence[str]) -> int:
@@ -285,4 +284,4 @@ def main(arguments: Sequence[str], program: str = "python -m reports") -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(exit_on_broken_pipe(lambda: main(sys.argv[1:])))
+    raise SystemExit(run_with_streams(lambda: main(sys.argv[1:])))

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import shlex
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -46,6 +45,7 @@ from bench.cli.train import Embed, Export, Train
 from bench.cli.transfer import Transfer, choose_scoring, open_tasks
 from bench.config import FIELDS, MAY_DIFFER, MAY_DIFFER_AT_LARGEST_BATCH, Experiment
 from bench.console.console import OK, PROGRAM, USAGE, log
+from bench.console.options import MINUTES, ROUNDS, require_range
 from bench.console.tables import Table, print_tables
 from bench.experiments import COMPARED, EXPERIMENTS
 from bench.measure.disturbance import describe_disturbance, find_disturbance
@@ -100,8 +100,7 @@ class Bench:
     def run(self) -> int:
         """Measure speed and memory, train, and score the towers."""
         minutes = DEFAULT_MINUTES if self.minutes is None else self.minutes
-        if not 0 < minutes < math.inf:
-            raise ValueError(f"--minutes must be positive, got {minutes}")
+        require_range("minutes", minutes, *MINUTES)
         if self._scope == "default":
             return self._run_planned(minutes)
         if self.minutes is not None:
@@ -242,10 +241,8 @@ class Measure:
         """Run the rounds, then print the ratios."""
         if not self.names:
             raise ValueError(f"name the experiments to measure (there are {', '.join(EXPERIMENTS)})")
-        if self.rounds is not None and self.rounds < 1:
-            raise ValueError(f"--rounds must be at least 1, got {self.rounds}")
-        if self.memory_gib is not None and not 0 < self.memory_gib < math.inf:
-            raise ValueError(f"--memory-gib must be positive, got {self.memory_gib}")
+        require_range("rounds", self.rounds, *ROUNDS)
+        require_range("memory-gib", self.memory_gib, 1e-6, 1e6)
         options = add_lengths(self.settings, self.caption_lengths), self.data, self.vocabulary, self.labels
         experiments = [experiment_from(name, *options) for name in dict.fromkeys(self.names)]
         rounds = self.rounds or required_rounds(len(experiments) - 1, on_gpu=has_gpu())
@@ -274,7 +271,7 @@ class Measure:
             tables.append(speed_table(title, records, names, allowed, allow_differences=self.allow_differences))
             tables.append(batch_trial_table(records))
         for path in comparison.trace() if self.trace else []:
-            print(f"trace: {path} (open it at https://ui.perfetto.dev)", file=sys.stderr)
+            log(f"trace: {path} (open it at https://ui.perfetto.dev)")
         return _finish_timed(comparison, tables, self.json)
 
 

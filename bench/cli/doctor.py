@@ -1,6 +1,5 @@
 """The verb `doctor`: disturbances and missing tools of this machine, or faults of tar shards."""
 
-import math
 import os
 import shutil
 import subprocess
@@ -24,6 +23,7 @@ from bench.cli.options import Json, Results, Settings, experiment_from, finish
 from bench.cli.rank_checks import check_ranks
 from bench.cli.shard_check import verify_shards
 from bench.console.console import DISAGREEMENT, OK, log
+from bench.console.options import require_range
 from bench.console.tables import Table, print_tables
 from bench.data.manifest import CACHE
 from bench.data.shards.shards import open_experiment_shards
@@ -106,10 +106,8 @@ class Doctor:
         A manifest is written into the shards' folder only where a training accepts the shards: else it would certify
         what has to be written again.
         """
-        if not 0 <= self.loading_seconds < math.inf:
-            raise ValueError(f"--loading-seconds must be 0 (leave it out) or positive, got {self.loading_seconds}")
-        if self.images_per_s is not None and not 0 < self.images_per_s < math.inf:
-            raise ValueError(f"--images-per-s must be positive, got {self.images_per_s}")
+        require_range("loading-seconds", self.loading_seconds, 0, 1e6)
+        require_range("images-per-s", self.images_per_s, 1e-3, 1e9)
         if self.device is not None and self.images_per_s is not None:
             raise ValueError("--device and --images-per-s both give the images/s of a GPU: leave out one of them")
         experiment = experiment_from(self.experiment or "clip-vit-b16", self.settings, shards)

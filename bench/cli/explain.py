@@ -1,6 +1,5 @@
 """The verb `explain`: decomposes the throughput ratio of two experiments into factors, and verifies their product."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from tyro.conf import Positional
 from bench.cli.options import CaptionLengths, Json, Results, Settings, Yes, add_lengths, require_confirmed
 from bench.config import FIELDS, Experiment
 from bench.console.console import DISAGREEMENT, FAILED_CASE, INCONCLUSIVE, OK, log
+from bench.console.options import MINUTES, ROUNDS, require_range
 from bench.console.tables import print_tables
 from bench.experiments import EXPERIMENTS, get_experiment
 from bench.explain.decomposition import decompose
@@ -78,10 +78,8 @@ class ExplainRatio:
 
     def run(self) -> int:
         """Build the ladders, run the rounds and print the decompositions."""
-        if self.rounds is not None and self.rounds < MIN_ROUNDS:
-            raise ValueError(f"--rounds must be at least {MIN_ROUNDS}, got {self.rounds}")
-        if not 0 < self.minutes < math.inf:
-            raise ValueError(f"--minutes must be positive, got {self.minutes}")
+        require_range("rounds", self.rounds, MIN_ROUNDS, ROUNDS[1])
+        require_range("minutes", self.minutes, *MINUTES)
         recipes: Sequence[Recipe | None] = [*dict.fromkeys(self.recipe)] or [None]
         plans = {recipe: self._plan(recipe) for recipe in recipes}  # errors are raised before the first run
         begun = [self._begin(recipe, *plan) for recipe, plan in plans.items()]

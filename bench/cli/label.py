@@ -1,6 +1,5 @@
 """The verb `label`: labels captions, builds and merges vocabularies, and explains the labels of a caption."""
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -10,12 +9,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec.structs import replace
-from tqdm import tqdm
 from tyro.conf import Positional, arg
 
 from bench.cli.options import Json
 from bench.config import format_differences
 from bench.console.console import FAILED_CASE, OK, PROGRAM, USAGE, describe_error, log, require_utf8
+from bench.console.options import require_range
+from bench.console.progress import make_bar
 from bench.console.tables import print_tables
 from bench.data.captions.files import TAR_SUFFIXES, CaptionFile, compound_suffix, find_caption_files, select_part
 from bench.environment.cores import available_cores
@@ -64,9 +64,9 @@ class Label:
 
     def run(self) -> int:
         """Explain a caption, merge or count a vocabulary, or label files."""
-        for name, value in (("min-count", self.min_count), ("size", self.size), ("workers", self.workers)):
-            if value is not None and value < 1:
-                raise ValueError(f"--{name} must be at least 1, got {value}")
+        require_range("min-count", self.min_count, 1, 1e12)
+        require_range("size", self.size, 1, 1e12)
+        require_range("workers", self.workers, 1, 1024)
         if self.explain is not None:
             print_tables([explanation_table(get_rule(self.rule or "corenet"), self.explain)], self.json)
             return OK
@@ -133,7 +133,7 @@ class Label:
             else:
                 finished.add(tally)
         if len(todo) < len(jobs):
-            print(f"{len(jobs) - len(todo)} of {len(jobs)} files are already labelled", file=sys.stderr)
+            log(f"{len(jobs) - len(todo)} of {len(jobs)} files are already labelled")
         total, failures, seconds = self._run(todo)
         rate, labels = total.captions / seconds, occurring_by_count(vocabulary, total.counts)
         total.add(finished)
@@ -152,14 +152,7 @@ class Label:
     def _run(self, jobs: Sequence[LabelJob]) -> tuple[Tally, list[Exception], float]:
         """Run jobs under a progress bar; return the summed tally, the errors of failed jobs, and the seconds."""
         total, failures, captions, start = Tally(), list[Exception](), 0, time.monotonic()
-        bar = tqdm(
-            total=sum(job.size for job in jobs),
-            unit="B",
-            unit_scale=True,
-            disable=not jobs,
-            mininterval=0.5 if sys.stderr.isatty() else 30,
-            bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left{postfix}]",
-        )
+        bar = make_bar("reading captions", sum(job.size for job in jobs), "B", is_scaled=True)
 
         def report(more_captions: int, more_bytes: int) -> None:
             nonlocal captions

@@ -1,6 +1,5 @@
 """Parses the command line, runs its verb and maps errors to exit codes."""
 
-import sys
 from collections.abc import Sequence
 
 from bench.cli.compare import DISTRIBUTED_VERBS, GROUPS, VERBS, Bench
@@ -57,7 +56,8 @@ def _run_verb(arguments: Sequence[str], coordinator: Coordinator | None = None) 
                 coordinator.require_equal_inputs()
             return command.run()
         except KeyboardInterrupt:
-            print(f"\ninterrupted: {command.resume_hint}", file=sys.stderr)
+            log("")
+            log(f"interrupted: {command.resume_hint}")
             raise
     except BrokenPipeError:
         raise

@@ -1,6 +1,5 @@
 """The verb `plan`: predicts step time, GPU-hours and price of a training on many GPUs, and lists the assumptions."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,7 +12,8 @@ from tyro.conf import Positional, arg
 from bench.cli.options import CaptionLengths, Json, Results, Settings, add_lengths, experiment_from
 from bench.cli.train import Images, parse_count
 from bench.config import Experiment, choose
-from bench.console.console import DISAGREEMENT, FAILED_CASE, OK
+from bench.console.console import DISAGREEMENT, FAILED_CASE, OK, log
+from bench.console.options import require_range
 from bench.console.tables import print_tables
 from bench.data.caption_lengths import describe_captions
 from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec, find_gpu_spec
@@ -43,6 +43,7 @@ from bench.plan.tables import (
 from bench.record import Record
 
 MICRO = 1e-6
+LEAST, MOST = 1e-9, 1e12  # of an option that is a number: beyond, figures have no meaning, or no finite value
 INTERCONNECT = {
     "per_node": "GPUs per node",
     "link_gbs": "links within a node",
@@ -142,19 +143,16 @@ class Plan:
         try:
             table, agrees = validate_locally(experiments, self._all_settings, processes, self.results)
         except RunFailedError as failure:
-            print(f"FAILED {failure}", file=sys.stderr)
+            log(f"FAILED {failure}")
             return FAILED_CASE
         print_tables([table], self.json)
         return OK if agrees else DISAGREEMENT
 
     def _require_valid_options(self) -> None:
         for name in ("gpus", "batch", "solve", "price", *INTERCONNECT):
-            if (value := getattr(self, name)) is not None and not 0 < value < float("inf"):
-                raise ValueError(f"--{name.replace('_', '-')} must be positive, got {value}")
-        if not 0 <= self.overlap <= 1:
-            raise ValueError(f"--overlap must be in [0, 1], got {self.overlap}")
-        if self.utilisation is not None and not 0 < self.utilisation <= 1:
-            raise ValueError(f"--utilisation must be in (0, 1], got {self.utilisation}")
+            require_range(name.replace("_", "-"), getattr(self, name), LEAST, MOST)
+        require_range("overlap", self.overlap, 0, 1)
+        require_range("utilisation", self.utilisation, LEAST, 1)
         if self.validate_local is not None and self.validate_local < 2:  # noqa: PLR2004
             raise ValueError(f"--validate-local must be at least 2, got {self.validate_local}")
         if self.batch is not None and self.batch < self.gpus:

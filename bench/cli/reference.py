@@ -1,6 +1,5 @@
 """The verb `reference`: compares this project's training speed and losses with reference implementations."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -14,7 +13,8 @@ from tyro.conf import Positional, arg
 
 from bench.cli.options import Json, Results, Rounds, Settings, finish, ratio_columns
 from bench.config import MAY_DIFFER_AT_LARGEST_BATCH, Experiment
-from bench.console.console import DISAGREEMENT, OK
+from bench.console.console import DISAGREEMENT, OK, log
+from bench.console.options import ROUNDS, require_range
 from bench.console.tables import Table
 from bench.data.caption_lengths import WEB
 from bench.experiments import EXPERIMENTS, get_experiment
@@ -75,11 +75,11 @@ class Reference:
         """Run the rounds, then print the ratios and compare the losses."""
         self._require_used_options()
         if self.reference == "open-clip" and find_spec("open_clip_train") is None:
-            print("skipped: open_clip_train is not installed; install open_clip_torch 3.3", file=sys.stderr)
+            log("skipped: open_clip_train is not installed; install open_clip_torch 3.3")
             return OK
         checkout = CHECKOUTS.get(self.reference)
         if checkout and self.checkout is None:
-            print(f"skipped: {self.reference} needs --checkout PATH, a `git clone {checkout.url}`", file=sys.stderr)
+            log(f"skipped: {self.reference} needs --checkout PATH, a `git clone {checkout.url}`")
             return OK
         path = str(self.checkout.resolve()) if checkout and self.checkout else ""
         if checkout and not Path(path, checkout.file).is_file():
@@ -88,6 +88,7 @@ class Reference:
         experiments = [one for base in self._experiments() for one in self._eager_and_compiled(base)]
         if any(experiment.image_sizes for experiment in experiments):
             raise ValueError("a comparison with a reference needs one image size: leave image_sizes empty")
+        require_range("rounds", self.rounds, *ROUNDS)
         rounds = self.rounds or required_rounds(len(sides) - 1, on_gpu=has_gpu())
         may_differ = (*MAY_DIFFER_AT_LARGEST_BATCH, "compile")
         scope = Scope("reference", 0)

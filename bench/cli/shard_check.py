@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
+from bench.console.progress import make_bar
 from bench.console.tables import Table
 from bench.data.shards.facts import (
     MANIFEST_NAME,
@@ -54,7 +53,7 @@ def verify_shards(data: str) -> ShardCheck:
     paths = find_tar_files(data)
     manifests = {folder: read_manifest(folder) for folder in sorted({path.parent for path in paths})}
     readable, faults = {folder: dict[str, ShardFacts]() for folder in manifests}, dict[Path, str]()
-    with tqdm(total=sum(path.stat().st_size for path in paths), unit="B", unit_scale=True, mininterval=1) as bar:
+    with make_bar("reading shards", sum(path.stat().st_size for path in paths), "B", is_scaled=True) as bar:
         for path in paths:
             try:
                 readable[path.parent][path.name] = compute_facts(path, bar.update)

@@ -1,7 +1,6 @@
 """The verbs `history` and `regress`: timings of the benchmark suites over commits."""
 
 import shutil
-import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +9,8 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from bench.cli.options import Json, Results
-from bench.console.console import FAILED_CASE, OK, printable_lines
+from bench.console.console import FAILED_CASE, OK, log, printable_lines
+from bench.console.options import MAX_GIVEN, ROUNDS, require_range
 from bench.console.progress import Progress
 from bench.console.tables import print_tables
 from bench.environment.circumstances import CHECKOUT
@@ -27,6 +27,7 @@ from bench.orchestration.commit_runs import (
 )
 from bench.statistics import MIN_ROUNDS
 
+MAX_COMMITS = 10_000
 MAX_INTERLEAVED = 8  # commits interleaved at a time, in processes of about 1 GiB each
 
 
@@ -47,8 +48,9 @@ class History:
 
     def run(self) -> int:
         """Time the suites, and report the commits whose suites failed."""
-        if self.commits < 1 or self.rounds < 1:
-            raise ValueError(f"commits and --rounds must be at least 1, got {self.commits} and {self.rounds}")
+        if not 1 <= self.commits <= MAX_COMMITS:
+            raise ValueError(f"commits must be from 1 to {MAX_COMMITS}, got {str(self.commits)[:MAX_GIVEN]}")
+        require_range("rounds", self.rounds, *ROUNDS)
         commits, fingerprint = last_commits(self.repository, self.commits), current_fingerprint()
         stamp, failed = f"{datetime.now(UTC):%Y%m%dT%H%M%S}", set[str]()
         progress = Progress(PROCESS_SECONDS * len(commits) * self.rounds)
@@ -61,7 +63,7 @@ class History:
                     names = {f"{one[:12]}-{stamp}-{round_:02}.json": one for one in group if one not in failed}
                     documents = {self.out / name: trees[one] for name, one in names.items()}
                     for path, reason in time_suites(documents, fingerprint, self.only).items():
-                        print(f"error: {reason}", file=sys.stderr)
+                        log(f"error: {reason}")
                         failed.add(names[path.name])
                     progress.finish(PROCESS_SECONDS * len(group))
         return FAILED_CASE if failed else OK
@@ -84,13 +86,13 @@ class Regress:
 
     def run(self) -> int:
         """Time both sides interleaved, then print the verdicts."""
-        if self.rounds < 1:
-            raise ValueError(f"--rounds must be at least 1, got {self.rounds}")
+        require_range("rounds", self.rounds, *ROUNDS)
         base, out = resolve_commit(CHECKOUT, self.base), self.results / "regress"
         changed = run_git(CHECKOUT, "diff", "--name-only", base, "--", "bench/suites").splitlines()
         shutil.rmtree(out, ignore_errors=True)
         if failed := self._time_sides(base, out):
-            print("\n".join(f"error: {reason}" for reason in failed.values()), file=sys.stderr)
+            for reason in failed.values():
+                log(f"error: {reason}")
             return FAILED_CASE
         old, new = (read_observations([out / side]) for side in ("old", "new"))
         judged = compare_observations(old, new, paired=True)

@@ -1,9 +1,7 @@
 """The verbs `train`, `embed` and `export`: a resumable pre-training run, a teacher's features, and tower files."""
 
-import math
 import re
 import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -33,6 +31,7 @@ from bench.cli.own_vocabulary import count_own_vocabulary
 from bench.cli.transfer import choose_scoring, open_tasks
 from bench.config import PACK_DATA, Experiment, differing_fields, format_differences
 from bench.console.console import INTERRUPTED, OK, USAGE, Stopped, log
+from bench.console.options import MAX_GIVEN, MINUTES, require_range
 from bench.environment.circumstances import current_commit
 from bench.environment.files import make_folders, plain_name
 from bench.environment.rank_info import parent_words, program_words, restart_count, torchrun_env
@@ -55,6 +54,7 @@ from bench.transfer.score_tables import all_transfer_tables
 
 CHECKPOINT_MINUTES = 15.0
 VOCABULARY = "vocabulary.json"  # in OUT
+MOST_IMAGES = 10**12  # of an experiment
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9}
 IMAGES_HELP = "number of training images, as 80000, 80k or 12.8M; default: the experiment's"
 Images = Annotated[str | None, arg(metavar="N", help=IMAGES_HELP)]
@@ -111,8 +111,7 @@ class Train:
                 "--task and --root name what is scored, and --no-score scores nothing: leave it or them out"
             )
         tasks, root = self._scored_tasks()
-        if not 0 < self.checkpoint_minutes < math.inf:
-            raise ValueError(f"--checkpoint-minutes must be positive, got {self.checkpoint_minutes}")
+        require_range("checkpoint-minutes", self.checkpoint_minutes, 1e-9, MINUTES[1])
         if self.tensorboard and find_spec("tensorboard") is None:
             raise ValueError("--tensorboard needs a package: python -m pip install -e '.[tensorboard]'")
         with self._mark_for_requeue():
@@ -175,14 +174,14 @@ class Train:
         )
         comparison.train(scope, checkpoint_config)
         if tasks and experiment.embedding_channels is not None:
-            print("not scored: the tasks hold images, and this tower reads embeddings", file=sys.stderr)
+            log("not scored: the tasks hold images, and this tower reads embeddings")
         elif tasks and not comparison.runner.failures:
             comparison.score(scope)
         code = finish(comparison, all_transfer_tables(comparison.records()), self.json)
         for path in sorted(comparison.results.glob(f"{comparison.name}.tower.*.safetensors")):
-            print(f"tower: {path}", file=sys.stderr)
+            log(f"tower: {path}")
         if comparison.runner.failures:
-            print(self.resume_hint, file=sys.stderr)
+            log(self.resume_hint)
         return code
 
     @property
@@ -218,8 +217,7 @@ class Train:
         experiment = self._named_experiment()
         if self.min_count is not None and not self.count_vocabulary:
             raise ValueError("--min-count is for --count-vocabulary: add it, or leave out --min-count")
-        if self.min_count is not None and self.min_count < 1:
-            raise ValueError(f"--min-count must be at least 1, got {self.min_count}")
+        require_range("min-count", self.min_count, 1, 1e12)
         if self.count_vocabulary:
             if self.vocabulary is not None or self.labels is not None:
                 raise ValueError("--count-vocabulary counts what --vocabulary and --labels name: leave out one of them")
@@ -262,10 +260,11 @@ class Train:
 
 def parse_count(text: str) -> int:
     """Parse a number of images: 80000, 80k, 12.8M or 1.28B."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kMB]?)", text)
-    if match is None:
-        raise ValueError(f"--images must be a number such as 80000, 80k or 12.8M, got {text!r}")
-    return round(float(match[1]) * UNITS[match[2]])
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([kMB]?)", text)
+    count = float(match[1]) * UNITS[match[2]] if match else 0.0
+    if not 1 <= count <= MOST_IMAGES:
+        raise ValueError(f"--images must be 1 to {MOST_IMAGES:,}, as 80000, 80k or 12.8M, got {text[:MAX_GIVEN]!r}")
+    return round(count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,5 +314,5 @@ class Export:
         known = load_tower(self.tower, self.results)
         make_folders(self.out)
         print(export_tower(known, self.out))
-        print(f"written: {self.out}", file=sys.stderr)
+        log(f"written: {self.out}")
         return OK

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
 
@@ -74,16 +75,33 @@ def record_signals() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-def exit_on_broken_pipe(run: Callable[[], int]) -> int:
-    """Run a command; return its exit code, or BROKEN_PIPE once the reader of its output has ended, as `head` does."""
+def run_with_streams(run: Callable[[], int]) -> int:
+    """Run a command; return its exit code, or BROKEN_PIPE once the reader of its output has ended, as `head` does.
+
+    Closed standard input and error are those of /dev/null. A closed or full standard output is logged: USAGE. What its
+    encoding does not have is escaped.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - no path
+    if sys.stdout is None:
+        log("error: standard output is closed: redirect it to a file, or to /dev/null")
+        return USAGE
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
             return run()
         finally:
             sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
-        return BROKEN_PIPE
+        if isinstance(error, BrokenPipeError):
+            return BROKEN_PIPE
+        log(f"error: standard output cannot be written: {error.strerror}")
+        return USAGE
 
 
 def printable(text: str) -> str:
@@ -98,7 +116,7 @@ def printable_lines(text: str) -> str:
 
 def describe_error(error: BaseException | str) -> str:
     """Return an error's message as one line, escaped; where a name is no UTF-8, the message is to rename it."""
-    if isinstance(error, UnicodeEncodeError):
+    if isinstance(error, UnicodeEncodeError) and error.encoding == "utf-8":
         return printable(f"{error.object!r} is not UTF-8, rename the file or folder: JSON and parquet hold UTF-8 only")
     return printable(" ".join(map(str.strip, str(error).splitlines())))
 
@@ -110,5 +128,6 @@ def require_utf8(*names: str) -> None:
 
 
 def log(text: str) -> None:
-    """Print a line to standard error, escaped."""
-    print(printable(text), file=sys.stderr, flush=True)
+    """Print a line to standard error, escaped; as one write, so that lines of several processes do not mix."""
+    sys.stderr.write(f"{printable(text)}\n")
+    sys.stderr.flush()

@@ -11,6 +11,8 @@ import tyro
 
 from bench.console.console import USAGE
 
+MINUTES, ROUNDS = (1e-3, 1e6), (1, 10_000)  # that a command line may ask for
+MAX_GIVEN = 30  # characters of a number in a message
 T = TypeVar("T")
 
 
@@ -30,3 +32,9 @@ def parse_options(kind: type[T], program: str, arguments: Sequence[str], descrip
     said = takewhile(lambda line: not line.startswith(("Argument helptext", "For full helptext")), lines[1:])
     message = re.sub(r"(^| )[─-]{9,} ?", "; ", " ".join(said)).strip("; ")
     raise ValueError(f"{message} (see {program} --help)")
+
+
+def require_range(option: str, value: float | None, least: float, most: float) -> None:
+    """Raise ValueError for a number outside of a range, as NaN is of all; None is an option that is not given."""
+    if value is not None and not least <= value <= most:
+        raise ValueError(f"--{option} must be from {least:g} to {most:g}, got {str(value)[:MAX_GIVEN]}")

@@ -39,10 +39,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
     with _hold_new_lock(path) as lock:
         temporary = lock.with_suffix(".part")
         try:
-            yield temporary
-            fsync_path(temporary)
-            temporary.replace(path)
-            fsync_path(path.parent)
+            with name_in_errors(path):
+                yield temporary
+                fsync_path(temporary)
+                temporary.replace(path)
+                fsync_path(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
             lock.unlink(missing_ok=True)
@@ -130,7 +131,7 @@ def read_limited(path: Path, most_bytes: int = MAX_BYTES) -> bytes:
 
     The bytes that are read count, because a file of the kernel's may say that it has none.
     """
-    with require_regular(path).open("rb") as file:
+    with name_in_errors(path), require_regular(path).open("rb") as file:
         if path.stat().st_size <= most_bytes and len(content := file.read(most_bytes + 1)) <= most_bytes:
             return content
     raise ValueError(f"{path}: larger than {most_bytes / 2**20:g} MiB")
@@ -145,6 +146,17 @@ def read_intact_files(paths: Iterable[Path], read: Callable[[Path], T]) -> tuple
         except (ValueError, OSError) as error:
             damaged.append(str(error))
     return found, damaged
+
+
+@contextmanager
+def name_in_errors(path: Path) -> Iterator[None]:
+    """Name a file in errors of the system that name none: those of reading and writing, as EIO and ENOSPC."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 @contextmanager

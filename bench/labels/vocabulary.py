@@ -3,9 +3,11 @@
 import io
 import pickle
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -22,6 +24,8 @@ SHIPPED_FOLDER = Path(__file__).resolve().parent / "vocabularies"
 PACK_SYNSETS, PACK_SUBWORDS = "pack-synsets", "pack-subwords"  # the shipped ones, counted over the pack's captions
 MIN_COUNT = 500  # smallest count of a synset in CatLIP's vocabularies (arXiv 2404.15653)
 MIN_COUNT_SHARE = 1 / 1000  # of the captions, in which a synset occurs where these are too few for `MIN_COUNT`
+PART = "[1-9][0-9]{0,9}/[1-9][0-9]{0,9}"
+MAX_LISTED_PARTS = 10  # in a message
 SUBWORD = "subword"  # the only rule whose labels are subword ids; the labels of all others are synsets
 
 
@@ -46,7 +50,7 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     captions: int | None  # number of captions counted; None: unknown
     min_count: Annotated[int, Meta(ge=1)] = 1  # labels with smaller counts were left out
     size: Annotated[int, Meta(ge=1)] | None = None  # labels after this many were left out
-    part: Annotated[str, Meta(pattern=r"^([1-9]\d*/[1-9]\d*)?\Z")] = ""  # "k/n": of the files that were counted
+    part: Annotated[str, Meta(pattern=rf"^({PART})?\Z")] = ""  # "k/n": of the files that were counted
     labels: tuple[VocabularyLabel, ...]
 
     @property
@@ -105,13 +109,19 @@ def _require_all_parts(parts: Sequence[str]) -> None:
     totals = {part.partition("/")[2] for part in parts}
     if len(totals) > 1:
         raise ValueError(f"these are parts of different divisions: {', '.join(part or 'all files' for part in parts)}")
-    (total,) = totals
-    expected = [f"{number}/{total}" for number in range(1, int(total) + 1)]
-    missing = [part for part in expected if part not in parts]
-    if missing or len(parts) > len(expected):
-        twice = [part for part in expected if parts.count(part) > 1]
-        found = [f"{kind}: {', '.join(which)}" for kind, which in (("missing", missing), ("twice", twice)) if which]
-        raise ValueError(f"all parts must be given once; {'; '.join(found)}")
+    counts, total = Counter(int(part.partition("/")[0]) for part in parts), int(totals.pop())
+    missing = islice((number for number in range(1, total + 1) if number not in counts), MAX_LISTED_PARTS + 1)
+    repeated = (number for number, count in counts.items() if count > 1)
+    beyond = (number for number in counts if number > total)
+    found = {"missing": [*missing], "twice": sorted(repeated), "of no such number": sorted(beyond)}
+    if any(found.values()):
+        text = "; ".join(f"{kind}: {_list_parts(numbers, total)}" for kind, numbers in found.items() if numbers)
+        raise ValueError(f"all parts must be given once; {text}")
+
+
+def _list_parts(numbers: Sequence[int], total: int) -> str:
+    more = ["…"] if len(numbers) > MAX_LISTED_PARTS else []
+    return ", ".join([*(f"{number}/{total}" for number in numbers[:MAX_LISTED_PARTS]), *more])
 
 
 def vocabulary_field(experiment: Experiment) -> str | None:

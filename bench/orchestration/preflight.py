@@ -201,7 +201,7 @@ def _require_buildable_model(experiment: Experiment) -> None:
 def _decode_pack(cache: Path) -> None:
     """Decode the pack's images in a separate process, unless they are in the cache; no run then includes the cost."""
     if not all(cache_path(part, cache).is_file() for part in PARTS):
-        print(f"decoding the pack's images into {cache}, once", file=sys.stderr)
+        log(f"decoding the pack's images into {cache}, once")
         command = [sys.executable, "-m", "bench.data.pack"]
         done = subprocess.run(command, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True, check=False)
         if done.returncode:

@@ -10,12 +10,12 @@ import msgspec
 import open_clip
 import torch
 from open_clip.transformer import VisionTransformer
-from safetensors.torch import save_file
 from timm.models.eva import Eva
 from torch import Tensor
 
 from bench.console.console import PROGRAM
-from bench.towers.head_file import TextEncoder
+from bench.environment.files import atomic_write
+from bench.towers.head_file import TextEncoder, save_tower
 from bench.towers.provenance import Provenance
 from bench.towers.tower_from import FOLDER_CONFIG, FOLDER_WEIGHTS, LoadedTower
 from models import open_clip_config
@@ -119,5 +119,6 @@ def _preprocessing(provenance: Provenance) -> dict[str, Any]:
 
 def _write_folder(out: Path, file: str, weights: Mapping[str, Tensor], config: str, facts: dict[str, Any]) -> None:
     """Write weights, then their configuration, which marks the folder as complete."""
-    save_file({name: value.contiguous() for name, value in weights.items()}, out / file)
-    (out / config).write_text(json.dumps(facts, indent=2), encoding="utf-8")
+    save_tower(weights, out / file, {})
+    with atomic_write(out / config) as temporary:
+        temporary.write_text(json.dumps(facts, indent=2), encoding="utf-8")

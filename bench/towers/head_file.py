@@ -21,7 +21,7 @@ from bench.environment.files import atomic_write, prefix_errors
 from bench.environment.seeds import TEXT, seed_for
 from bench.labels.subwords import SubwordIds
 from bench.towers.provenance import Provenance, head_path, read_metadata
-from models.checkpoint import load_exactly
+from models.checkpoint import load_exactly, require_finite
 from models.heads import DualEncoder
 from models.image_tower import ImageTower
 from models.tensor_file import file_order, write_tensors
@@ -29,6 +29,8 @@ from models.text_tower import build_text_tower
 
 if TYPE_CHECKING:
     from bench.config import TextPadding
+
+MATRIX = 2  # dimensions of a classifier's weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,18 @@ def save_head(
     save_tower(state, head_path(tower), facts, tensors)
 
 
+def make_label_classifier(weight: Tensor, bias: Tensor, keys: tuple[str, ...]) -> LabelClassifier:
+    """Return a classifier; ValueError for other shapes, fewer rows than labels, or values that are not finite."""
+    if weight.ndim != MATRIX or bias.shape != weight.shape[:1]:
+        shapes = f"{tuple(weight.shape)} and {tuple(bias.shape)}"
+        raise ValueError(f"a classifier's weight and bias have shapes (labels, width) and (labels,), not {shapes}")
+    if len(weight) < len(keys):
+        raise ValueError(f"a classifier of {len(weight):,} rows for {len(keys):,} labels")
+    require_finite(weight, "the classifier's weights")
+    require_finite(bias, "the classifier's biases")
+    return LabelClassifier(weight, bias, keys)
+
+
 def read_label_classifier(tower: Path) -> LabelClassifier | None:
     """Return the classifier over synsets that was trained with a tower; None where there was none, or none was kept."""
     path = head_path(tower)
@@ -108,7 +122,7 @@ def read_label_classifier(tower: Path) -> LabelClassifier | None:
         if not keys:
             return None
         weights = load_file(path)
-        return LabelClassifier(weights["head.weight"], weights["head.bias"], keys)
+        return make_label_classifier(weights["head.weight"], weights["head.bias"], keys)
 
 
 def read_text_encoder(tower: ImageTower, path: Path, provenance: Provenance) -> TextEncoder | None:

@@ -7,22 +7,24 @@ from pathlib import Path
 import msgspec
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
-from tqdm import tqdm
 
 from bench.config import PACK_DATA, Experiment
 from bench.console.console import PROGRAM
+from bench.console.progress import show_progress
 from bench.data.decoding import UnusableImageError, decode_image
 from bench.data.manifest import CACHE, pack_cache
 from bench.data.pack import load_pack_images
 from bench.data.shards.shards import files_digest, find_shards, open_experiment_shards, open_samples
 from bench.data.stream import eval_transform
 from bench.data.transforms import WHITE, normalise, resize_and_crop_centre
-from bench.environment.files import atomic_write, decode_json, prefix_errors
+from bench.environment.files import decode_json, prefix_errors
 from bench.environment.seeds import TEACHER, seed_for
+from bench.towers.head_file import save_tower
 from bench.towers.provenance import read_metadata
 from bench.towers.tower_from import load_trained_tower
+from models.checkpoint import require_finite
 from models.image_tower import ImageTower, build_image_tower
 
 SUFFIX = ".safetensors"
@@ -65,17 +67,17 @@ def write_teacher_features(experiment: Experiment, device: torch.device, results
     total = len(rows) if is_pack else open_samples(open_experiment_shards(experiment, results / CACHE)).total
     features = torch.zeros(total, teacher.width)
     features[torch.tensor(rows)] = torch.cat(found)
+    require_finite(features, f"features of the teacher {experiment.teacher}")
     digest = files_digest(find_shards(experiment.data))
     facts = FeatureFacts(teacher=experiment.teacher, data=experiment.data, digest=digest)
-    with atomic_write(path) as temporary:
-        save_file({"features": features}, temporary, metadata={"features": msgspec.json.encode(facts).decode()})
+    save_tower({"features": features}, path, {"features": msgspec.json.encode(facts).decode()})
 
 
 @cache
 def stored_features(experiment: Experiment) -> Float[Tensor, "samples dim"] | None:
     """Return the stored features if the experiment's teacher is such a file, or None.
 
-    ValueError for features of other data.
+    ValueError for features of other data, or that are not finite.
     """
     path = Path(experiment.teacher)
     is_file = experiment.teacher.endswith(SUFFIX) and path.is_file()
@@ -85,7 +87,10 @@ def stored_features(experiment: Experiment) -> Float[Tensor, "samples dim"] | No
         facts = decode_json(metadata, FeatureFacts)
     if facts.digest != files_digest(find_shards(experiment.data)):
         raise ValueError(f"{path} holds features of data={facts.data}, which is not this data={experiment.data}")
-    features: Tensor = load_file(path)["features"]
+    features = load_file(path).get("features", torch.empty(0))
+    if features.ndim != 2:  # noqa: PLR2004 - a matrix
+        raise ValueError(f"{path} holds no matrix of features")
+    require_finite(features, f"features in {path}")
     return features
 
 
@@ -93,12 +98,12 @@ def _iter_image_batches(experiment: Experiment, side: int, results: Path) -> Ite
     """Yield the indices of samples in the data, with their images."""
     if experiment.data == PACK_DATA:
         pixels = load_pack_images("pretrain", pack_cache()).pixels
-        for first in tqdm(range(0, len(pixels), EMBED_BATCH_SIZE), unit="batch", leave=False):
+        for first in _show_batches(len(pixels)):
             batch = pixels[first : first + EMBED_BATCH_SIZE]
             yield list(range(first, first + len(batch))), eval_transform(batch, side)
         return
     samples = open_samples(open_experiment_shards(experiment, results / CACHE))
-    for first in tqdm(range(0, len(samples), EMBED_BATCH_SIZE), unit="batch", leave=False):
+    for first in _show_batches(len(samples)):
         indices, images = list[int](), list[Tensor]()
         for row in range(first, min(first + EMBED_BATCH_SIZE, len(samples))):
             try:
@@ -109,3 +114,9 @@ def _iter_image_batches(experiment: Experiment, side: int, results: Path) -> Ite
             images.append(resize_and_crop_centre(image, side))
         if images:
             yield indices, normalise(torch.stack(images) / WHITE)
+
+
+def _show_batches(count: int) -> Iterator[int]:
+    """Yield the first index of each batch, and show the progress."""
+    firsts = range(0, count, EMBED_BATCH_SIZE)
+    return show_progress(firsts, len(firsts), "embedding with the teacher", "batches")

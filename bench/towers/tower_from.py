@@ -12,11 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from bench.console.console import PROGRAM
-from bench.environment.files import decode_json, read_limited
+from bench.environment.files import decode_json, prefix_errors, read_limited
 from bench.environment.seeds import TOWER, seed_for
 from bench.experiments import EXPERIMENTS
 from bench.labels.vocabulary import read_vocabulary
-from bench.towers.head_file import LabelClassifier, TextEncoder, read_label_classifier, read_text_encoder
+from bench.towers.head_file import (
+    LabelClassifier,
+    TextEncoder,
+    make_label_classifier,
+    read_label_classifier,
+    read_text_encoder,
+)
 from bench.towers.provenance import Provenance, is_made_here, latest_towers, read_provenance
 from models import corenet_vit, open_clip_config
 from models.checkpoint import SUFFIXES, adapt_to_trunk, identify, load_exactly, load_tower_weights, read_weights
@@ -24,6 +30,8 @@ from models.image_tower import PIXEL_STATISTICS, ImageTower, build_image_tower, 
 
 FOLDER_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 FOLDER_CONFIG = "open_clip_config.json"
+MAX_LAYERS = 1000  # that a configuration may name
+MAX_UNSTORED = 2**26  # weights, 256 MiB, that are allocated although a file is too small for them
 VOCABULARY_SUFFIXES = (".pkl", ".json")
 ACCEPTED_TOWERS = (
     f"accepted are a tower file of `{PROGRAM} train`, an experiment, a file of CoreNet, a folder of open_clip, or "
@@ -94,14 +102,19 @@ def load_trained_tower(path: Path, image_size: int | None = None) -> tuple[Image
     """
     provenance = read_provenance(path)
     trained = provenance.experiment
-    tower = build_image_tower(
-        trained.tower,
-        image_size or trained.image_size,
-        seed_for(trained.seed, TOWER),
-        embedding_channels=trained.embedding_channels,
-        pooling=trained.pooling,
-        pixel_normalisation=trained.pixel_normalisation,
-    )
+
+    def build(side: int) -> ImageTower:
+        return build_image_tower(
+            trained.tower,
+            side,
+            seed_for(trained.seed, TOWER),
+            embedding_channels=trained.embedding_channels,
+            pooling=trained.pooling,
+            pixel_normalisation=trained.pixel_normalisation,
+        )
+
+    _require_stored(path, _count_weights(partial(build, trained.image_size)))
+    tower = build(image_size or trained.image_size)
     if not next(tower.parameters()).is_meta:  # FLOPs are counted without weights
         load_tower_weights(tower, path)
     return tower, provenance
@@ -127,15 +140,18 @@ def _load_open_clip_folder(path: Path, image_size: int | None) -> LoadedTower:
     try:
         described = decode_json(read_limited(path / FOLDER_CONFIG), dict)
         config, shown = described["model_cfg"], described.get("preprocess_cfg", {})
-        size = image_size or config["vision_cfg"]["image_size"]
-        build = partial(_build_tower, partial(build_trunk, config, size), size)
-        tower = build()
+        own_size = _require_few_layers(config["vision_cfg"])["image_size"]
+        num_weights = _count_weights(partial(_build_tower, partial(build_trunk, config, own_size), own_size))
     except Exception as error:  # noqa: BLE001 - open_clip documents no exceptions for invalid configurations
         why = f"it has no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
         raise ValueError(f"{path} is no folder of open_clip's: {FOLDER_CONFIG}: {why}") from None
     file = next((path / name for name in FOLDER_WEIGHTS if (path / name).is_file()), None)
     if file is None:
         raise ValueError(f"{path} holds none of {', '.join(FOLDER_WEIGHTS)}")
+    _require_stored(file, num_weights)
+    size = image_size or own_size
+    build = partial(_build_tower, partial(build_trunk, config, size), size)
+    tower = build()
     _load_trunk(tower, read_weights(file), file, path.name)
     tower.pixels = make_renormalisation(
         shown.get("mean", open_clip.OPENAI_DATASET_MEAN), shown.get("std", open_clip.OPENAI_DATASET_STD)
@@ -170,6 +186,7 @@ def _load_corenet(
     """Read a file of CoreNet, whose images have pixels from 0 to 1 without normalisation."""
     of_file = partial(corenet_vit.CorenetViT, *corenet_vit.infer_sizes(state)) if not name else None
     build = partial(_build_tower, of_file or partial(corenet_vit.corenet_vit, name), image_size or 224)
+    _require_stored(path, _count_weights(build))
     tower, weights = build(), corenet_vit.convert_corenet_state(state)
     load_exactly(tower.trunk, weights, f"{path} does not fit {name or 'a ViT of CoreNet'}", given=state)
     tower.pixels = make_renormalisation(*PIXEL_STATISTICS["none"])
@@ -180,12 +197,30 @@ def _load_corenet(
         keys = read_vocabulary(vocabulary).keys if vocabulary else ()
         if "classifier.bias" not in state:
             raise ValueError(f"{path} has classifier.weight and no classifier.bias")
-        classifier = LabelClassifier(state["classifier.weight"], state["classifier.bias"], keys)
-        if (rows := len(classifier.weight)) < len(keys):
-            has = f"{path} has a classifier of {rows:,} rows"
-            raise ValueError(f"{has}, vocabulary {vocabulary} has {len(keys):,} labels")
+        with prefix_errors(f"{path} with the vocabulary {vocabulary}" if vocabulary else path):
+            classifier = make_label_classifier(state["classifier.weight"], state["classifier.bias"], keys)
     architecture = name or identify(state).split(",")[0]
     return LoadedTower(tower, path.name, architecture, label_classifier=classifier, build=build)
+
+
+def _count_weights(build: Callable[[], nn.Module]) -> int:
+    """Return the number of weights of an architecture, which are not allocated."""
+    with torch.device("meta"):
+        return sum(weight.numel() for weight in build().parameters())
+
+
+def _require_stored(file: Path, num_weights: int) -> None:
+    """Raise ValueError if a file is too small for so many weights; of a small architecture the missing are named."""
+    if (size := file.stat().st_size) < num_weights > MAX_UNSTORED:
+        raise ValueError(f"{file} has {size:,} bytes, too few for the {num_weights:,} weights that it describes")
+
+
+def _require_few_layers(vision: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration of a vision tower; ValueError for numbers of layers that no tower has."""
+    layers = vision.get("layers", 0)
+    if sum(layers if isinstance(layers, list) else [layers]) > MAX_LAYERS:
+        raise ValueError(f"layers must be {MAX_LAYERS} at most, got {layers}")
+    return vision
 
 
 def _build_tower(build_trunk: Callable[[], nn.Module], image_size: int) -> ImageTower:

@@ -181,5 +181,5 @@ class CheckpointManager:
                 tqdm.write(printable(message), file=sys.stderr)
                 return False
         if self.stop.code:
-            tqdm.write(f"saved {path}", file=sys.stderr)
+            tqdm.write(printable(f"saved {path}"), file=sys.stderr)
         return True

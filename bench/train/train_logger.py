@@ -9,10 +9,10 @@ from typing import Any
 
 from tqdm import tqdm
 
+from bench.console.console import log, printable
+from bench.console.progress import LINE_SECONDS
 from bench.data.stream import Stream
 from bench.profilers.memory import MemoryGrowth
-
-LINE_SECONDS = 30  # between two lines without a progress bar
 
 
 class TrainLogger:
@@ -26,7 +26,7 @@ class TrainLogger:
         self._bar = tqdm(
             total=total,
             initial=taken,
-            desc=stream.experiment.name,
+            desc=printable(stream.experiment.name),
             bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
             leave=False,
             mininterval=1,
@@ -62,7 +62,7 @@ class TrainLogger:
         if not self._has_bar and not self._is_quiet and now >= self._next_line:
             left = (self._total - self._taken) * (now - self._started) / (self._taken - self._steps_at_start)
             done = f"{self._stream.experiment.name}: {self._taken:,} of {self._total:,} steps"
-            print(f"{done}, {figures}, about {tqdm.format_interval(left)} left", file=sys.stderr, flush=True)
+            log(f"{done}, {figures}, about {tqdm.format_interval(left)} left")
             self._next_line = now + LINE_SECONDS
         if self._board is not None:
             values = {

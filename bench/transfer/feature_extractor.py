@@ -15,6 +15,7 @@ from bench.data.transforms import WHITE, normalise
 from bench.towers.tower_from import LoadedTower
 from bench.transfer.feature_matrix import stack_rows
 from bench.transfer.tasks.image_sources import ImageSource, eval_batches
+from models.checkpoint import require_finite
 from models.image_tower import PIXEL_CHANNELS, ImageTower
 
 PIXELS_SIDE, HOG_SIDE = 32, 64  # in pixels
@@ -37,7 +38,7 @@ class FeatureExtractor:
 
 
 def tower_embedder(tower: ImageTower, device: torch.device) -> Embed:
-    """Return an embedding function of a frozen tower."""
+    """Return an embedding function of a frozen tower; ValueError from it for features that are not finite."""
     if tower.channels != PIXEL_CHANNELS:
         raise ValueError(f"the tasks hold images, and this tower reads embeddings of {tower.channels} channels")
     tower = tower.to(device).eval()
@@ -45,7 +46,9 @@ def tower_embedder(tower: ImageTower, device: torch.device) -> Embed:
     @torch.inference_mode()
     def embed(images: ImageSource) -> np.ndarray:
         batches = (normalise(batch.to(device) / WHITE) for batch in eval_batches(images, tower.image_size))
-        return stack_rows((tower(batch).cpu() for batch in batches), len(images)).numpy()
+        features = stack_rows((tower(batch).cpu() for batch in batches), len(images))
+        require_finite(features, f"features of {len(images):,} images")
+        return features.numpy()
 
     return embed
 

@@ -1,7 +1,6 @@
 """The recipes and the training loop that fine-tuning, segmentation and detection share."""
 
 import math
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset
 
+from bench.console.console import log
+from bench.console.progress import show_progress
 from bench.environment.seeds import STEP, seed_for
 from bench.scores import TaskTraining
 from bench.train.loop import cosine_decay
 from bench.train.step import make_ema, make_gradient_clipper, weight_decay_groups
-from bench.transfer.tasks.image_sources import progress_bar
 from models.image_tower import ImageTower
 from models.token_subsets import PatchDrop
 from models.tower_blocks import parameters_by_depth
@@ -148,7 +148,7 @@ def find_best_rate(rates: Sequence[float], quality: Callable[[float], float]) ->
         try:
             found[rate] = quality(rate)
         except FloatingPointError as error:
-            print(f"this learning rate is skipped: {error}", file=sys.stderr, flush=True)
+            log(f"this learning rate is skipped: {error}")
     if not found:
         raise FloatingPointError(f"no learning rate of {', '.join(map(str, rates))} can be trained at")
     best = max(found, key=lambda rate: (found[rate], -rate))
@@ -184,7 +184,7 @@ def train_on_task(
     finite = torch.ones((), dtype=torch.bool, device=device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed_for(recipe.seed, STEP))
-        for step, batch in enumerate(progress_bar(batches, steps, f"training at rate {learning_rate:g}")):
+        for step, batch in enumerate(show_progress(batches, steps, f"training at rate {learning_rate:g}", "steps")):
             for micro_batch in batch:
                 loss = loss_of(micro_batch)
                 (loss / len(batch)).backward()  # type: ignore[no-untyped-call]

@@ -8,13 +8,18 @@ from statistics import fmean, median, stdev
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from bench.history.observations import BenchmarkId, Observation
 from bench.statistics import mean_interval
 from reports.history.series import Series, build_history, figures_frame
+from reports.render.document import encode_csv
 from reports.render.formats import pluralize
 
 Format = Literal["pytest-benchmark", "github-action-bigger", "github-action-smaller", "bencher", "csv", "parquet"]
+    *"=+-@\t\r\n",
+    *"\uff1d\uff0b\uff0d\uff20",
+)  # of a cell that a spreadsheet computes, full-width characters included
 LONGEST_BENCHMARK, LONGEST_MEASURE = 1024, 64  # characters of a name that Bencher accepts
 
 
@@ -155,6 +160,6 @@ WRITERS: dict[Format, Callable[[Sequence[Observation]], bytes]] = {
     "github-action-bigger": lambda figures: _write_github_action(figures, bigger=True),
     "github-action-smaller": lambda figures: _write_github_action(figures, bigger=False),
     "bencher": _write_bencher,
-    "csv": lambda figures: figures_frame(build_history(figures)).to_csv(index=False, lineterminator="\n").encode(),
+    "csv": lambda figures: encode_csv(figures_frame(build_history(figures))),
     "parquet": lambda figures: figures_frame(build_history(figures)).to_parquet(index=False),
 }

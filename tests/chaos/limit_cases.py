@@ -27,7 +27,7 @@ from bench.data.subset import subset_rows
 from bench.environment.files import read_limited
 from bench.history.observations import read_observations
 from bench.labels.label_files import read_label_file_info
-from bench.labels.vocabulary import read_vocabulary
+from bench.labels.vocabulary import merge_vocabularies, read_vocabulary, read_vocabulary_or_part
 from bench.record import read_record, read_records
 from bench.towers.provenance import latest_towers
 from bench.train.checkpoints import latest_valid
@@ -149,6 +149,9 @@ def parquets() -> dict[str, Case]:
         "one key of 490 kB, 65,536 times": Case(parquet({"caption": short, "key": repeated}), _read_all),
         "captions as differences from the ones before": Case(
             parquet({"caption": ["x" * MIB] * 2000}, **delta), _read_all
+        ),
+        "captions of 64 MiB as differences from the ones before": Case(
+            parquet({"caption": ["x" * 64 * MIB] * 20}, data_page_size=2**30, **delta), _read_all
         ),
         "two columns called caption": Case(parquet([short, short], ["caption", "caption"]), _read_all),
         "two columns called key": Case(parquet([short, short, short], ["caption", "key", "key"]), _read_all),
@@ -353,6 +356,15 @@ def documents() -> dict[str, Case]:
         "a record of 20 MiB of windows": changed("measured", window_seconds=[1] * 7 * MIB),
         "a vocabulary whose count has a million digits": vocabulary(
             head + b'{"synset":"n1","name":"a","count":' + b"9" * 10**6 + b"}]}"
+        ),
+        "a part of a vocabulary of ten billion": Case(
+            lambda folder: write_file(
+                folder / "v.json", b'{"rule":"corenet","captions":1,"part":"1/9999999999","labels":[]}'
+            ),
+            lambda path: merge_vocabularies([read_vocabulary_or_part(str(path))]),
+        ),
+        "a vocabulary whose part has 5,000 digits": vocabulary(
+            b'{"rule":"corenet","captions":1,"part":"1/' + b"9" * 5000 + b'","labels":[]}'
         ),
         "a vocabulary of a label, 300,000 times": vocabulary(
             head + b",".join([b'{"synset":"n1","name":"a","count":1}'] * 300_000) + b"]}"

@@ -97,8 +97,15 @@ def test_rounds_fill_the_time_in_pairs() -> None:
     [
         (["clip-tiny", "--baseline", "catlip-tiny"], "explain catlip-tiny --baseline clip-tiny, not the reverse"),
         (["catlip-tiny", "--baseline", "clip-tinny"], "did you mean 'clip-tiny'"),
-        (["catlip-tiny", "--baseline", "clip-tiny", "--rounds", "1"], "--rounds must be at least 2, got 1"),
-        (["catlip-tiny", "--baseline", "clip-tiny", "--minutes", "0"], "--minutes must be positive, got 0.0"),
+        (["catlip-tiny", "--baseline", "clip-tiny", "--rounds", "1"], "--rounds must be from 2 to 10000, got 1"),
+        (
+            ["catlip-tiny", "--baseline", "clip-tiny", "--minutes", "0"],
+            "--minutes must be from 0.001 to 1e+06",
+        ),
+        (
+            ["catlip-tiny", "--baseline", "clip-tiny", "--minutes", "1e308"],
+            "--minutes must be from 0.001 to 1e+06",
+        ),
         (["catlip-tiny", "--baseline", "clip-tiny", "--factors", "kernal"], "did you mean 'kernel'"),
         (
             ["catlip-tiny", "--baseline", "clip-tiny", "--recipe", "published"],

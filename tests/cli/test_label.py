@@ -277,7 +277,15 @@ def test_tables_of_img2dataset_are_not_labelled_beside_their_shards(
         (["label", *PACK, "--count-only", "--out", "v.json", "--shards", "0/8"], "'0/8': expected k/n with k from"),
         (["label", *PACK, "--count-only", "--out", "v.json", "--rule", "subwords"], "did you mean 'subword'"),
         (["label", "--explain", "a dog", "--rule", "subwords"], "did you mean 'subword'"),
-        (["label", *PACK, "--count-only", "--out", "v.json", "--min-count", "0"], "--min-count must be at least 1"),
+        (
+            ["label", *PACK, "--count-only", "--out", "v.json", "--min-count", "0"],
+            "--min-count must be from 1 to",
+        ),
+        (
+            ["label", *PACK, "--count-only", "--out", "v.json", "--workers", "9" * 400],
+            "--workers must be from 1 to",
+        ),
+        (["label", *PACK, "--count-only", "--out", "v.json", "--size", "9" * 400], "--size must be from 1 to 1e+12"),
     ],
 )
 def test_typo_is_answered_with_the_nearest_name(

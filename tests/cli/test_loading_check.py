@@ -92,8 +92,8 @@ def test_loading_is_timed_in_one_thread_for_the_seconds_given(shards: Path, resu
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--images-per-s", "0"], "--images-per-s must be positive, got 0.0"),
-        (["--loading-seconds", "-1"], "--loading-seconds must be 0 (leave it out) or positive, got -1.0"),
+        (["--images-per-s", "0"], "--images-per-s must be from 0.001 to 1e+09, got 0.0"),
+        (["--loading-seconds", "-1"], "--loading-seconds must be from 0 to 1e+06, got -1.0"),
         (["--device", "h1000"], "no device named 'h1000'; did you mean 'h100'?"),
         (["--device", "h100", "--images-per-s", "9"], "--device and --images-per-s both give the images/s of a GPU"),
         (["--experiment", "clip-small"], "no experiment named 'clip-small'"),

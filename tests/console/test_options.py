@@ -1,8 +1,11 @@
 """Options that are not accepted are one line, with exit code 2, on every command line."""
 
+import math
+
 import pytest
 
 from bench.__main__ import main
+from bench.console.options import ROUNDS, require_range
 
 
 @pytest.mark.parametrize(
@@ -40,3 +43,11 @@ def test_help_goes_to_standard_output(arguments: list[str], capsys: pytest.Captu
     out, err = capsys.readouterr()
     assert (ended.value.code, err) == (0, "")
     assert "--help" in out
+
+
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, 1e-320, 1e308, int("9" * 400), 2**63])
+def test_number_outside_of_its_range_is_refused_in_one_short_line(value: float) -> None:
+    with pytest.raises(ValueError, match=r"^--rounds must be from 1 to 10000, got \S{1,30}$"):
+        require_range("rounds", value, *ROUNDS)
+    for accepted in (None, *ROUNDS):
+        require_range("rounds", accepted, *ROUNDS)

@@ -12,7 +12,7 @@ import torch
 
 from bench.__main__ import main
 from bench.environment import files
-from bench.environment.files import atomic_write, make_folders
+from bench.environment.files import atomic_write, make_folders, read_limited
 from bench.towers.head_file import save_tower
 
 ROOT = Path(__file__).parents[2]
@@ -188,3 +188,16 @@ def test_commands_make_no_folder_in_the_root(arguments: list[str], monkeypatch: 
     monkeypatch.chdir(ROOT)
     assert main(arguments) == 2
     assert not Path("/no folder of this name").exists()
+
+
+def test_errors_of_reading_and_writing_name_the_file(tmp_path: Path) -> None:
+    """The system names a file only where it cannot be opened; this one of the kernel's is opened, and not read."""
+    (tmp_path / "a.json").symlink_to("/proc/self/mem")
+    with pytest.raises(OSError, match=rf"Input/output error: '{tmp_path}/a.json'"):
+        read_limited(tmp_path / "a.json")
+    (tmp_path / "full").symlink_to("/dev/full")
+    with (
+        pytest.raises(OSError, match=rf"No space left on device: '{tmp_path}/b.json'"),
+        atomic_write(tmp_path / "b.json"),
+    ):
+        (tmp_path / "full").write_text("x")

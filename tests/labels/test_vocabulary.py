@@ -46,6 +46,19 @@ def test_merged_vocabularies_equal_a_count_of_the_whole(parts: list[list[int]]) 
     )
 
 
+@pytest.mark.parametrize(
+    ("parts", "text"),
+    [
+        (["1/9999999999"], r"missing: 2/9999999999, 3/9999999999, .*11/9999999999, …$"),
+        (["1/3", "1/3"], r"missing: 2/3, 3/3; twice: 1/3$"),
+        (["1/2", "2/2", "3/2"], r"of no such number: 3/2$"),
+    ],
+)
+def test_parts_of_any_division_are_checked_without_a_list_of_all(parts: list[str], text: str) -> None:
+    with pytest.raises(ValueError, match=rf"all parts must be given once; {text}"):
+        merge_vocabularies([Vocabulary(rule="corenet", captions=1, part=part, labels=()) for part in parts])
+
+
 @settings(max_examples=60, derandomize=True, deadline=None)
 @given(COUNTS)
 def test_labels_are_sorted_by_count_then_by_offset_as_a_number(counts: list[int]) -> None:

@@ -92,7 +92,7 @@ def test_the_classifier_is_kept_with_its_vocabulary(recorded: tuple[str, State],
     assert rows is not None
     assert rows.keys == tuple(f"n{number}" for number in range(1, 1 + CLASSES))
     assert torch.equal(rows.weight, recorded[1]["classifier.weight"])
-    with pytest.raises(ValueError, match=r"a classifier of 12 rows, vocabulary pack-synsets has \d+ labels"):
+    with pytest.raises(ValueError, match=r"with the vocabulary pack-synsets: a classifier of 12 rows for \d+ labels"):
         load_tower(str(path), vocabulary="pack-synsets")
 
 

@@ -96,7 +96,10 @@ def test_command_line_solves_for_two_experiments(tmp_path: Path, capsys: pytest.
     assert tables[POINTS_TITLE]["rows"][-1]["difference"] == "measured pair"
     assert rows[0]["MFU ratio needed"] > 1
     assert rows[-1]["MFU ratio needed"] is None  # communication takes too long at this size
-    for wrong, message in ((names[:1], "needs a baseline"), ([*names, "--solve", "0"], "--solve must be positive")):
+    for wrong, message in (
+        (names[:1], "needs a baseline"),
+        ([*names, "--solve", "0"], "--solve must be from 1e-09 to 1e"),
+    ):
         assert main(["plan", *options[:4], "--gpus", "16", *wrong]) == 2
         assert message in capsys.readouterr().err
     assert main(["plan", *names, "--solve", "2.7"]) == 2

@@ -1,5 +1,7 @@
 """What was trained here is loaded by open_clip and timm, and computes there what it computes here."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,13 @@ from bench.__main__ import main
 from bench.config import CONTRASTIVE, Experiment
 from bench.data.pack import PackImages
 from bench.data.stream import eval_transform
+from bench.environment.circumstances import CHECKOUT
 from bench.labels.vocabulary import read_vocabulary
-from bench.towers.provenance import head_path
+from bench.towers.head_file import save_tower
+from bench.towers.provenance import Provenance, head_path
 from bench.towers.teacher import write_teacher_features
 from bench.towers.tower_from import LoadedTower, load_tower
+from bench.train.build import build_untrained_tower
 from bench.train.loop import train
 from bench.transfer.feature_extractor import tower_embedder
 from bench.transfer.prompt_templates import read_templates
@@ -214,3 +219,21 @@ def test_tower_without_a_head_file_still_loads(trained: Trained, tmp_path: Path)
 def test_a_teacher_is_not_kept_beside_its_student(trained: Trained) -> None:
     path = trained(small("distill"))
     assert head_path(path).stat().st_size < path.stat().st_size / 4
+
+
+def test_full_disk_is_one_line_and_leaves_no_weights(tmp_path: Path) -> None:
+    """A limit on the size of files ends the writing as a full disk does."""
+    experiment, out = small("catlip"), tmp_path / "out"
+    facts = Provenance(experiment=experiment, images=1, budgets=()).to_facts()
+    save_tower(build_untrained_tower(experiment).state_dict(), tmp_path / "x.safetensors", facts)
+    limited = (
+        "import resource, sys; from bench.__main__ import main; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20)); sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["export", str(tmp_path / "x.safetensors"), "--out", str(out)]
+    done = subprocess.run(
+        [sys.executable, "-c", limited, *words], cwd=CHECKOUT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr == f"error: [Errno 27] File too large: '{out}/open_clip_model.safetensors'\n"
+    assert not list(out.iterdir())

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 from bench.cli.transfer import _resolve_tower_arguments
 from bench.experiments import EXPERIMENTS
 from bench.settings import with_settings
-from bench.towers.head_file import save_tower
+from bench.towers.head_file import read_label_classifier, save_head, save_tower
 from bench.towers.provenance import Provenance
-from bench.towers.tower_from import build_untrained_copy, load_tower
+from bench.towers.tower_from import build_untrained_copy, load_tower, load_trained_tower
+from bench.train.build import build_untrained_tower
 from bench.transfer.score import open_extractor
 from bench.transfer.tasks.image_sources import on_white
 from models.checkpoint import read_weights
@@ -278,3 +280,69 @@ def test_random_init_of_a_tower_is_a_feature_extractor(model: Any, tmp_path: Pat
     )
     assert (random_init.name, random_init.experiment, random_init.images) == (f"random init of {TINY}=x.pt", None, 0)
     assert random_init.embed(on_white(torch.zeros(3, 4, 64, 64, dtype=torch.uint8))).shape == (3, 128)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda weight: weight * torch.nan, r"does not hold this tower's weights: \d+ not finite \(class_embedding"),
+        (lambda weight: weight.double() * 1e300, r"\d+ not finite \(class_embedding"),
+        (lambda weight: weight.int(), r"\d+ of another type \(class_embedding int32 for float32"),
+        (lambda weight: weight > 0, r"\d+ of another type \(class_embedding bool for float32"),
+    ],
+)
+def test_weights_that_are_not_finite_or_no_floating_point_numbers_are_refused(
+    change: Callable[[torch.Tensor], torch.Tensor], text: str, tmp_path: Path
+) -> None:
+    experiment = EXPERIMENTS["catlip-tiny"]
+    state = {name: change(value) for name, value in build_untrained_tower(experiment).state_dict().items()}
+    save_tower(state, tmp_path / "x.safetensors", Provenance(experiment=experiment, images=1, budgets=()).to_facts())
+    for image_size in (None, 72):
+        with pytest.raises(ValueError, match=text):
+            load_trained_tower(tmp_path / "x.safetensors", image_size)
+
+
+@pytest.mark.parametrize(
+    ("weight", "bias", "text"),
+    [
+        (torch.full((2, 8), torch.inf), torch.zeros(2), "the classifier's weights: 16 of 16 are not finite"),
+        (torch.zeros(2, 8), torch.tensor([0.0, torch.nan]), "the classifier's biases: 1 of 2 are not finite"),
+        (torch.zeros(2, 8, dtype=torch.int8), torch.zeros(2), "weights are of the type int8, expected floating-point"),
+        (torch.zeros(1, 8), torch.zeros(1), "a classifier of 1 rows for 2 labels"),
+        (torch.zeros(2, 8), torch.zeros(3), r"shapes \(labels, width\) and \(labels,\), not \(2, 8\) and \(3,\)"),
+    ],
+)
+def test_classifier_that_does_not_fit_its_labels_is_refused(
+    weight: torch.Tensor, bias: torch.Tensor, text: str, tmp_path: Path
+) -> None:
+    made = Provenance(experiment=EXPERIMENTS["catlip-tiny"], images=1, budgets=())
+    save_head({"head.weight": weight, "head.bias": bias}, tmp_path / "x.safetensors", made, ["n1", "n2"])
+    with pytest.raises(ValueError, match=rf"x\.head holds no classifier: .*{text}"):
+        read_label_classifier(tmp_path / "x.safetensors")
+
+
+def test_architecture_that_its_file_cannot_hold_is_refused_before_it_is_allocated(tmp_path: Path) -> None:
+    """The numbers of the last three are those of a tower of over a terabyte."""
+    made = Provenance(experiment=EXPERIMENTS["catlip-tiny"], images=1, budgets=()).to_facts()["made"]
+    described = {"embed_dim": 8, "vision_cfg": {"image_size": 48, "patch_size": 12, "width": 64, "layers": 1}}
+    for text, reason in (
+        (made.replace('"image_size":48', '"image_size":1000000000'), r"<= 4096.*image_size"),
+        (made.replace('"catlip-bench-tiny"', '"ViT-bigG-14"'), r"has [\d,]+ bytes, too few for the 1,[\d,]+ weights"),
+    ):
+        assert text != made
+        save_tower({"weight": torch.zeros(1)}, tmp_path / "x.safetensors", {"made": text})
+        with pytest.raises(ValueError, match=reason):
+            load_tower(str(tmp_path / "x.safetensors"))
+    (tmp_path / "open_clip_model.safetensors").write_bytes(bytes(100))
+    for changes, reason in (
+        ({"image_size": 10**7}, r"has 100 bytes, too few for the [\d,]+ weights"),
+        ({"width": 2**20}, r"has 100 bytes, too few for the [\d,]+ weights"),
+        ({"layers": 10**9}, r"layers must be 1000 at most, got 1000000000"),
+    ):
+        config = described | {"vision_cfg": described["vision_cfg"] | changes}
+        (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+        with pytest.raises(ValueError, match=reason):
+            load_tower(str(tmp_path))
+    torch.save({"patch_emb.2.block.conv.weight": torch.zeros(2**20, 0)}, tmp_path / "x.pt")
+    with pytest.raises(ValueError, match=r"x\.pt has [\d,]+ bytes, too few for the [\d,]+ weights"):
+        load_tower(str(tmp_path / "x.pt"))

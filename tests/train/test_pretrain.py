@@ -138,12 +138,17 @@ def test_signal_before_the_first_step_ends_at_once(decoded: Path) -> None:
         ([], "holds a training of catlip-tiny, seed 0 (seed: 0 / 7; images: 96 / 1280"),
         (["--images", "96"], "): name another folder with --out"),
         (["--resume"], "of another experiment, they differ in seed: 0 / 7; images: 96 / 1280"),
-        (["--resume", "--checkpoint-minutes", "0"], "--checkpoint-minutes must be positive, got 0.0"),
+        (["--resume", "--checkpoint-minutes", "0"], "--checkpoint-minutes must be from 1e-09 to 1e+06, got 0.0"),
         (["--resume", "--task", "rums"], "did you mean 'rooms'"),
         (["--no-score"], "--no-score scores nothing: leave it or them out"),
         (["--resume", "always"], "invalid choice 'always' for argument '--resume'. Expected one of ('auto',)"),
         (["--resume", "--images", "3"], "--images must be at least two batches (32), got 3"),
-        (["--resume", "--images", "many"], "--images must be a number such as 80000, 80k or 12.8M, got 'many'"),
+        (
+            ["--resume", "--images", "many"],
+            "--images must be 1 to 1,000,000,000,000, as 80000, 80k or 12.8M, got 'many'",
+        ),
+        (["--resume", "--images", "9" * 400], f"as 80000, 80k or 12.8M, got '{'9' * 30}'"),
+        (["--resume", "--images", "0.2"], "--images must be 1 to 1,000,000,000,000"),
     ],
 )
 def test_refused_command_changes_nothing(

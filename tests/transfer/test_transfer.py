@@ -182,6 +182,19 @@ def test_tower_features_are_independent_of_the_batch(results: Path) -> None:
     np.testing.assert_allclose(embed(on_white(pixels[:300]))[260:], embed(on_white(pixels[260:300])), atol=1e-5)
 
 
+def test_features_that_are_not_finite_are_refused_with_their_number(tmp_path: Path, results: Path) -> None:
+    """Weights of 3e38 are finite, and no feature of theirs is."""
+    experiment = EXPERIMENTS["catlip-tiny"]
+    state = {
+        name: torch.full_like(value, 3e38) for name, value in build_untrained_tower(experiment).state_dict().items()
+    }
+    facts = Provenance(experiment=experiment, images=512, budgets=()).to_facts()
+    save_tower(state, tmp_path / "x.safetensors", facts)
+    subject = open_extractor(str(tmp_path / "x.safetensors"), experiment, CPU)
+    with pytest.raises(ValueError, match=r"features of 249 images: 31,872 of 31,872 are not finite"):
+        score_task(subject, load_task("rooms", results, ""), "linear-probe")
+
+
 @pytest.mark.parametrize("name", list(REFERENCE_FEATURES))
 def test_reference_features_are_one_finite_row_per_image(name: str, results: Path) -> None:
     features = REFERENCE_FEATURES[name](on_white(load_pack_images("twemoji", results / "cache").pixels[:4]))

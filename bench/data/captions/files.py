@@ -28,6 +28,7 @@ from bench.data.shards.tar_samples import Member, iterate_samples
 from bench.environment.files import prefix_errors
 
 BUFFER_BYTES = 2**20  # of a column chunk in memory at once: a row group may be the whole file
+PAGE_BYTES = 2**20  # of a column chunk's page, as all writers make them
 READ_ROWS = 4096  # of a parquet file at once, which are then joined to batches; more are no faster
 MAX_DECODED_BYTES, MAX_EXPANSION = 2**30, 100  # of all captions of a file: the sum of bytes and of times its size
 DIGEST_BYTES = 2**16  # read at each of three places of a file
@@ -59,10 +60,12 @@ def read_parquet(path: Path, column: str | None) -> Iterator[CaptionBatch]:
 def _decode_batches(path: Path, file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """Yield decoded rows, few at once if one can be long: a value of a dictionary is stored once for all its rows."""
     are_dictionaries = all(pa.types.is_dictionary(file.schema_arrow.field(column).type) for column in columns)
+    size = path.stat().st_size
     with _open_parquet(path, metadata=file.metadata, read_dictionary=columns) as encoded:
         for number in range(file.num_row_groups):
             group = file.metadata.row_group(number)  # not its columns: pyarrow aborts the process at damaged statistics
-            longest = max(_longest_value(encoded, number, columns), group.total_byte_size // max(group.num_rows, 1), 1)
+            total = group.total_byte_size
+            longest = max(_longest_value(encoded, number, columns, total, size), total // max(group.num_rows, 1), 1)
             rows = max(1, min(READ_ROWS, MAX_BATCH_ROWS, MAX_BATCH_BYTES // longest))
             step = MAX_BATCH_ROWS if are_dictionaries else rows  # each batch of dictionaries copies them
             for batch in file.iter_batches(step, row_groups=[number], columns=columns):
@@ -72,12 +75,16 @@ def _decode_batches(path: Path, file: pq.ParquetFile, columns: list[str]) -> Ite
                     yield pa.RecordBatch.from_arrays(decoded, batch.schema.names)
 
 
-def _longest_value(encoded: pq.ParquetFile, group: int, columns: list[str]) -> int:
-    """Return the bytes of the longest value in a row group's dictionaries, 256 KiB if they cannot be read alone."""
+def _longest_value(encoded: pq.ParquetFile, group: int, columns: list[str], total: int, size: int) -> int:
+    """Return the bytes of the longest value in the dictionaries of a row group, or a bound where they cannot be read.
+
+    The group has `total` bytes before compression, the file `size`.
+    """
     try:
         first = next(encoded.iter_batches(1, row_groups=[group], columns=columns), None)
-    except (OSError, pa.ArrowNotImplementedError):  # the column has values as differences from the ones before
-        return MAX_BATCH_BYTES // 64
+    except (OSError, pa.ArrowNotImplementedError):
+        # The values are differences from the ones before: one is no longer than all differences of its page.
+        return total if total > MAX_EXPANSION * size else min(total, PAGE_BYTES)
     arrays = [] if first is None else [array for array in first.columns if pa.types.is_dictionary(array.type)]
     return max((pc.max(pc.binary_length(each.dictionary)).as_py() or 0 for each in arrays), default=0)
 
@@ -226,7 +233,7 @@ def list_files(name: str) -> list[Path]:
 
 def select_part(files: Sequence[CaptionFile], part: str) -> list[CaptionFile]:
     """Return part "k/n" of the files, k from 1 to n: every n-th file."""
-    match = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", part)
+    match = re.fullmatch(r"([1-9][0-9]{0,9})/([1-9][0-9]{0,9})", part)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise ValueError(f"--shards {part!r}: expected k/n with k from 1 to n")
     return list(files[int(match[1]) - 1 :: int(match[2])])

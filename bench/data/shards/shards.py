@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pyarrow as pa
 from msgspec.structs import replace
-from tqdm import tqdm
 
 from bench.config import PACK_DATA, Experiment
 from bench.console.console import PROGRAM
+from bench.console.progress import show_progress
 from bench.data.captions.files import compound_suffix, digest_file_samples, list_files
 from bench.data.manifest import pretrain_shards
 from bench.data.shards import facts
@@ -183,7 +183,7 @@ def open_shards(data: str, cache_folder: Path, kind: MemberKind = IMAGES) -> Sha
     indexes = {path: facts.index_path(path, cache_folder, kind, sums[path]) for path in paths}
     markers = {path: facts.verified_marker_path(path, indexes[path]) for path in listed}
     unread = [path for path in paths if not (indexes[path].is_file() and markers.get(path, indexes[path]).is_file())]
-    for path in tqdm(unread, desc="reading shards", unit="shard", disable=not unread, leave=False):
+    for path in show_progress(unread, len(unread), "reading shards", "shards"):
         if path in listed:
             _require_equal(path, listed[path], facts.compute_facts(path))
         if not indexes[path].is_file():

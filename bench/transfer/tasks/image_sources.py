@@ -1,26 +1,22 @@
 """Images by their row, from any source: how they are preprocessed for scoring, and which cannot be decoded."""
 
 import hashlib
-import os
-import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import msgspec
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
-from tqdm import tqdm
 
 from bench.console.console import printable
+from bench.console.progress import make_bar, show_progress
 from bench.data.decoding import UnusableImageError, decode_image
 from bench.data.transforms import resize_and_crop_centre
 from bench.environment.files import atomic_write, prefix_errors, read_limited
-from bench.train.train_logger import LINE_SECONDS
 
 BATCH_SIZE = 256
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -28,28 +24,6 @@ RESIZE_OVER_CROP = 232 / 224  # torchvision's recipe for evaluation, which CatLI
 MAX_NAMES = 3  # in a message
 MAX_LIST_BYTES = 2**26  # of a list of images or classes
 MAX_UNREADABLE_SHARE = 0.01  # share of a data set's files; with more missing, its scores would be of another data set
-T = TypeVar("T")
-
-
-def progress_bar(steps: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """Yield the steps of a training, and show the number of finished steps and the remaining time.
-
-    Nothing is shown if TQDM_DISABLE is set, which is the case where several runs share the terminal.
-    """
-    what = printable(what)
-    if "TQDM_DISABLE" in os.environ:
-        yield from steps
-    elif sys.stderr.isatty():
-        yield from tqdm(steps, what, total, leave=False, mininterval=1, unit=" steps")
-    else:
-        began = line_at = time.perf_counter()
-        for done, step in enumerate(steps):
-            now = time.perf_counter()
-            if done and now >= line_at + LINE_SECONDS:
-                left = tqdm.format_interval((total - done) * (now - began) / done)
-                print(f"{what}: {done:,} of {total:,} steps, about {left} left", file=sys.stderr, flush=True)
-                line_at = now
-            yield step
 
 
 class UnreadableImageError(ValueError):
@@ -144,7 +118,7 @@ def eval_batches(
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         firsts = range(0, len(images), BATCH_SIZE)
-        for first in progress_bar(firsts, len(firsts), "embedding"):
+        for first in show_progress(firsts, len(firsts), "embedding", "batches"):
             yield torch.stack(list(pool.map(centre, range(first, min(first + BATCH_SIZE, len(images))))))
 
 
@@ -202,7 +176,7 @@ def _find_unreadable(decode: Callable[[int], object], count: int, what: str) -> 
         return None
 
     found = dict[int, str]()
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool, tqdm(total=count, desc=what, unit=" images") as bar:
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool, make_bar(f"decoding {what}", count, "images") as bar:
         for first in range(0, count, BATCH_SIZE):
             rows = range(first, min(first + BATCH_SIZE, count))
             reasons = pool.map(why_unreadable, rows)

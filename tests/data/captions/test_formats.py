@@ -139,6 +139,16 @@ def test_column_name_that_occurs_twice_is_refused(suffix: str, tmp_path: Path) -
             rows_of(path, column)
 
 
+def test_values_as_differences_from_the_ones_before_are_decoded_few_at_once(tmp_path: Path) -> None:
+    """The file has a kilobyte. Its values are longer together than in the file, so that no length is known before."""
+    written = {"use_dictionary": False, "column_encoding": {"caption": "DELTA_BYTE_ARRAY"}, "compression": "zstd"}
+    for length, rows in ((2**20, 100), (2**25, 3)):
+        pq.write_table(pa.table({"caption": ["x" * length] * rows}), tmp_path / "c.parquet", **written)
+        sizes = [batch.captions.nbytes for batch in read_captions(tmp_path / "c.parquet", None)]
+        assert sum(sizes) >= length * rows
+        assert max(sizes) <= max(batches.MAX_BATCH_BYTES, length) + 2**10
+
+
 def test_images_beside_captions_do_not_make_batches_small(tmp_path: Path) -> None:
     beside = {"caption": ["a dog"] * 400, "image": [bytes(100_000)] * 400}
     pq.write_table(pa.table(beside), tmp_path / "c.parquet", compression="zstd", use_dictionary=False)

@@ -1,5 +1,7 @@
 """Exports, each read by its consumer's own reader or held against its schema."""
 
+import csv
+import dataclasses
 import io
 import json
 import random
@@ -143,6 +145,27 @@ def test_csv_names_the_settings_in_which_an_experiment_differs_from_its_name(tmp
     frame = pd.read_csv(io.BytesIO(of(make["written"]([speed, own], tmp_path), "csv")))
     assert {*frame["changed"].fillna("")} == {"", "data=shards"}
     assert {*frame["seed"]} == {0, 3}
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", " =", "\uff1d"])
+def test_no_cell_of_a_csv_is_a_formula_and_numbers_are_unchanged(results: Path, start: str) -> None:
+    text = f'{start}HYPERLINK("http://127.0.0.1";"a")'
+    figures = [
+        dataclasses.replace(
+            one,
+            benchmark=dataclasses.replace(one.benchmark, name=text, settings=text),
+            machine=text,
+            value=-one.value,
+        )
+        for one in read_observations([results])
+    ]
+    content = io.StringIO(export_figures(figures, "csv").decode(), newline="")
+    rows = list(csv.DictReader(content))
+    assert rows
+    for row in rows:
+        assert [row[column] for column in ("name", "settings", "machine")] == [f"'{text}"] * 3
+        assert float(row["value"]) < 0
+        assert not row["value"].startswith("'")
 
 
 def test_unsupported_export_is_refused_with_the_reason(results: Path, tmp_path: Path, make: Make) -> None:
