@@ -23,14 +23,6 @@ Format = Literal["pytest-benchmark", "github-action-bigger", "github-action-smal
 LONGEST_BENCHMARK, LONGEST_MEASURE = 1024, 64  # characters of a name that Bencher accepts
 
 
-def export_figures(figures: Sequence[Observation], form: Format) -> bytes:
-    """Return the figures of the newest commit in this format; csv and parquet contain those of all commits.
-
-    Raises ValueError where the format can represent none of them, or where it would mix machines.
-    """
-    return WRITERS[form](figures)
-
-
 def newest_series(figures: Sequence[Observation]) -> list[Series]:
     """Return the series of the newest commit, of one point each; raise ValueError if several machines measured it."""
     commit = build_history(figures).commits[-1]
