@@ -8,7 +8,6 @@ from statistics import fmean, median, stdev
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 
 from bench.history.observations import BenchmarkId, Observation
 from bench.statistics import mean_interval
@@ -17,10 +16,15 @@ from reports.render.document import encode_csv
 from reports.render.formats import pluralize
 
 Format = Literal["pytest-benchmark", "github-action-bigger", "github-action-smaller", "bencher", "csv", "parquet"]
-    *"=+-@\t\r\n",
-    *"\uff1d\uff0b\uff0d\uff20",
-)  # of a cell that a spreadsheet computes, full-width characters included
 LONGEST_BENCHMARK, LONGEST_MEASURE = 1024, 64  # characters of a name that Bencher accepts
+
+
+def export_figures(figures: Sequence[Observation], form: Format) -> bytes:
+    """Return the figures of the newest commit in this format; csv and parquet contain those of all commits.
+
+    Raises ValueError where the format can represent none of them, or where it would mix machines.
+    """
+    return WRITERS[form](figures)
 
 
 def newest_series(figures: Sequence[Observation]) -> list[Series]:

@@ -13,15 +13,8 @@ from markupsafe import Markup
 from reports.render.tables import HtmlTable
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
-FORMULA_STARTS = (
-
-
-def export_figures(figures: Sequence[Observation], form: Format) -> bytes:
-    """Return the figures of the newest commit in this format; csv and parquet contain those of all commits.
-
-    Raises ValueError where the format can represent none of them, or where it would mix machines.
-    """
-    return WRITERS[form](figures)
+# Of a cell that a spreadsheet computes, full-width characters included.
+FORMULA_STARTS = (*"=+-@\t\r\n", *"\uff1d\uff0b\uff0d\uff20")
 
 
 @dataclass(frozen=True, slots=True)
