@@ -63,7 +63,11 @@ def load_exactly(
             for name, (value, mine) in pairs.items()
             if value.is_floating_point() != mine.is_floating_point()
         ],
-        "not finite": [name for name, (value, mine) in pairs.items() if _count_not_finite(value.to(mine.dtype))],
+        "not finite": [
+            name
+            for name, (value, mine) in pairs.items()
+            if not value.is_complex() and _count_not_finite(value.to(mine.dtype))
+        ],
     }
     if wrong := "; ".join(f"{len(names)} {kind} ({_join_first(names)})" for kind, names in found.items() if names):
         raise ValueError(f"{otherwise}: {wrong}. They look like {identify(given or state)}")

@@ -26,7 +26,7 @@ from bench.console.console import (
 )
 from bench.console.options import parse_options, require_range
 from bench.console.tables import print_tables
-from bench.environment.files import atomic_write, read_intact_files, read_limited
+from bench.environment.files import atomic_write, name_in_errors, read_intact_files, read_limited
 from bench.history.metric_diffs import compare_observations, describe_diffs, diff_table, on_one_side
 from bench.history.observations import read_observations
 from bench.measure.disturbance import describe_disturbance, find_disturbance
@@ -148,7 +148,8 @@ class ClaimReport:
             return _log_damaged(damaged)
         card = make_card(get_claim(self.name), rows)
         if self.json is not None:
-            self.json.write_text(json.dumps(claim_document(card), indent=1, allow_nan=False), encoding="utf-8")
+            with name_in_errors(self.json):
+                self.json.write_text(json.dumps(claim_document(card), indent=1, allow_nan=False), encoding="utf-8")
         if self.out is None:
             print(printable_lines(claim_markdown(card)), end="")
         else:

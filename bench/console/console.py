@@ -95,6 +95,7 @@ def run_with_streams(run: Callable[[], int]) -> int:
         try:
             return run()
         finally:
+            _flush_log()
             sys.stdout.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
@@ -102,6 +103,14 @@ def run_with_streams(run: Callable[[], int]) -> int:
             return BROKEN_PIPE
         log(f"error: standard output cannot be written: {error.strerror}")
         return USAGE
+
+
+def _flush_log() -> None:
+    """Flush standard error; what it has no room for goes to /dev/null, for Python would exit with 120."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def printable(text: str) -> str:
@@ -128,6 +137,14 @@ def require_utf8(*names: str) -> None:
 
 
 def log(text: str) -> None:
-    """Print a line to standard error, escaped; as one write, so that lines of several processes do not mix."""
-    sys.stderr.write(f"{printable(text)}\n")
-    sys.stderr.flush()
+    """Print a line to standard error, escaped; as one write, so that lines of several processes do not mix.
+
+    A line for which a full disk has no room is lost, and the command goes on.
+    """
+    try:
+        sys.stderr.write(f"{printable(text)}\n")
+        sys.stderr.flush()
+    except BrokenPipeError:
+        raise
+    except OSError:
+        return

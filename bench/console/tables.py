@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.console.console import printable, printable_lines
+from bench.environment.files import name_in_errors
 from bench.old_names import split_name
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def print_tables(tables: Sequence[Table], json_file: Path | None = None) -> None
 def write_tables(tables: Sequence[Table], file: Path) -> None:
     """Write all tables by title to a JSON file."""
     figures = {table.title: {"rows": list(table.rows), "note": table.note} for table in tables}
-    file.write_text(json.dumps(figures, indent=1, allow_nan=False))
+    with name_in_errors(file):
+        file.write_text(json.dumps(figures, indent=1, allow_nan=False))
 
 
 def _with_shared_settings_once(table: Table) -> Table:

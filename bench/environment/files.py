@@ -32,9 +32,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; it is renamed to `path` if the block ends without an error.
 
     Temporary files of killed processes in the folder are removed first. A writer holds a lock (see `hold_lock`), so
-    that files being written by others stay.
+    that files being written by others stay. ValueError if a device, a pipe or a folder has the name, which a rename
+    would replace.
     """
-    make_folders(path.parent)
+    make_folders(require_regular(path).parent)
     remove_abandoned_writes(path.parent)
     with _hold_new_lock(path) as lock:
         temporary = lock.with_suffix(".part")

@@ -35,7 +35,13 @@ def torchrun_env() -> RankInfo:
     if missing := [name for name in TORCHRUN_VARIABLES if name not in os.environ]:
         raise ValueError(f"WORLD_SIZE is set and {', '.join(missing)} not: start several processes with torchrun")
     counts = [read_count(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")]
-    return RankInfo(*(count for count in counts if count is not None))
+    found = RankInfo(*(count for count in counts if count is not None))
+    if not (found.local_rank < found.local_world_size <= found.world_size and found.rank < found.world_size):
+        raise ValueError(
+            f"RANK={found.rank} must be below WORLD_SIZE={found.world_size}, and LOCAL_RANK={found.local_rank} below "
+            f"LOCAL_WORLD_SIZE={found.local_world_size}, which is no larger: start several processes with torchrun"
+        )
+    return found
 
 
 def describe_node() -> str:

@@ -37,7 +37,7 @@ from bench.record import FormatHeader
 FORMAT = 2  # raise it when a file changes its meaning; 2: moments are named by their parameters
 MAX_KEPT = 2
 TOWER, TENSORS, STATE, MANIFEST = FILES = "tower.safetensors", "state.safetensors", "state.json", "manifest.json"
-NAME = re.compile(r"step-(\d{8,})")  # of a checkpoint
+NAME = re.compile(r"step-([0-9]{8,})")  # of a checkpoint
 UNFINISHED = re.compile(rf"\.{NAME.pattern}\.[0-9a-f]{{32}}\.part")  # of one that is being written or removed
 
 
