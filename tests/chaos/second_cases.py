@@ -92,6 +92,7 @@ def content(name: str, written: bytes) -> Write:
 
 def _train(folder: Path, *, resume: bool = False) -> int:
     """Train and save four times, in the folder `checkpoints`; return 0."""
+    torch.set_num_threads(1)  # steps of four images, beside whatever else runs
     write_shards(folder / MADE / "data", listed=True)
     checkpoints = folder / "checkpoints"
     config = CheckpointConfig(
@@ -424,6 +425,13 @@ def records() -> dict[str, Case]:
     def page(written: bytes, words: str, code: int = 2, verb: str = "build FOLDER --out FOLDER/page.html") -> Case:
         return command(f"report {verb}", words, content(path.name, written), code=code)
 
+    def onto_pipe(verb: str) -> Case:
+        def write(folder: Path) -> None:
+            write_file(folder / path.name, text.encode())
+            os.mkfifo(folder / "pipe")
+
+        return command(f"report {verb} --out FOLDER/pipe", "pipe: not a regular file", write)
+
     def plan(written: bytes, words: str) -> Case:
         return command("report plan FOLDER/plan.json", words, content("plan.json", written))
 
@@ -461,10 +469,8 @@ def records() -> dict[str, Case]:
         "an export where a folder is": page(
             text.encode(), "not a regular file", verb="export FOLDER --format csv --out FOLDER"
         ),
-        "a page onto a full device": page(text.encode(), "not a regular file", verb="build FOLDER --out /dev/full"),
-        "an export onto a full device": page(
-            text.encode(), "not a regular file", verb="export FOLDER --format csv --out /dev/full"
-        ),
+        "a page where a pipe is": onto_pipe("build FOLDER"),
+        "an export where a pipe is": onto_pipe("export FOLDER --format csv"),
         "a comparison of no name": page(text.encode(), "comparison", verb="build FOLDER --comparison="),
         "a comparison that is a pattern": page(text.encode(), "comparison", verb="build FOLDER --comparison=*"),
         "a plan that is a list": plan(b"[]", "plan.json"),
