@@ -44,7 +44,7 @@ def test_build_draws_the_latest_comparison_and_names_the_others(
     assert capsys.readouterr().out == f"{out}\n"
     text = out.read_text(encoding="utf-8")
     assert "Comparison 2026-11-25-tiny" in text
-    assert "<li>2026-11-20-tiny</li>" in text
+    assert "<li>2026-11-20-tiny: this page has newer records of the same</li>" in text
     assert [path.name for path in out.parent.iterdir()] == ["page.html"]
 
 
