@@ -49,6 +49,7 @@ def test_every_method_has_an_entry() -> None:
     assert tuple(METHODS) == METHOD_NAMES
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda path: path.stem)
 def test_a_workflow_pins_its_actions_and_hands_no_secret_to_forks(path: Path) -> None:
     text = path.read_text()
     assert all(re.search(r"@v\d+$", line) for line in text.splitlines() if "uses:" in line)

@@ -16,9 +16,9 @@ import pytest
 from msgspec.structs import replace
 
 from bench.__main__ import main
+from bench.cli.doctor import TRIED
 from bench.experiments import EXPERIMENTS
 from bench.measure.memory import is_out_of_memory
-from bench.orchestration.trial import TRIED
 from bench.record import BatchTrial, Failure, Memory, Speed, read_records
 from tests.chaos.commands import child_runs
 from tests.processes import LONGEST_SECONDS, have_ended, run_of, wait_until
