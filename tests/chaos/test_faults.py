@@ -195,7 +195,8 @@ def computes(run: psutil.Process) -> bool:
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone ends a process with its parent")
 def test_killing_the_command_line_kills_its_run(own_results: Path) -> None:
     """Else it would go on beside the run of the same name that is started when the comparison is resumed."""
-    command = [sys.executable, "-m", "bench", "measure", "clip-tiny", "--rounds", "1", "--set", "windows=10000", "--yes"]
+    words = ["measure", "clip-tiny", "--rounds", "1", "--set", "windows=10000", "--yes"]
+    command = [sys.executable, "-m", "bench", *words]
     parent = subprocess.Popen([*command, "--results", str(own_results)], cwd=ROOT, stderr=subprocess.DEVNULL)
     try:
         wait_until(lambda: any(map(computes, child_runs(parent))), parent)
