@@ -27,7 +27,7 @@ Augmentation = Literal["none", "range"]
 Sharding = Literal["ddp", "zero2", "fsdp2", "hsdp"]
 NonEmptyStr = Annotated[str, Meta(min_length=1)]
 PositiveInt = Annotated[int, Meta(ge=1, le=10**12)]
-ImageSide = Annotated[int, Meta(ge=1, le=4096)]  # position embeddings grow with its square
+ImageSize = Annotated[int, Meta(ge=1, le=4096)]  # position embeddings grow with its square
 ContextLength = Annotated[int, Meta(ge=3, le=4096)]  # the attention mask grows with its square
 Channels = Annotated[int, Meta(ge=1, le=2**16)]
 PositiveFloat = Annotated[float, Meta(gt=0)]
@@ -50,8 +50,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     seed: Annotated[int, Meta(ge=0, lt=2**62)] = 0  # Seed of the weights, the image order and the augmentation.
 
     tower: NonEmptyStr  # Shared image tower: of an open_clip model, a timm model, or CoreNet's `corenet-vit-base`.
-    image_size: ImageSide  # Side of the images in pixels; with `image_sizes` that of `batch_size` and of scoring.
-    image_sizes: tuple[ImageSide, ...] = ()  # Sides in pixels; each step draws one. Empty: `image_size` alone.
+    image_size: ImageSize  # Side of the images in pixels; with `image_sizes` that of `batch_size` and of scoring.
+    image_sizes: tuple[ImageSize, ...] = ()  # Sides in pixels; each step draws one. Empty: `image_size` alone.
     patch_drop: BelowOne = 0.0  # Fraction of the patches that a training step drops (FLIP); scoring drops none.
     # Feature of an image: the tower's "own" pooling, or the "mean" of its patch tokens after the last norm. "both" is
     # the mean for superclip's classifier, and the tower's own pooling for its contrastive loss and for scoring.
@@ -245,8 +245,7 @@ MAY_DIFFER = (
 BATCH_SIZE_FIELDS = ("batch_size", "steps_per_window", "warmup_steps")  # what `with_batch_size` changes
 MAY_DIFFER_AT_LARGEST_BATCH = (*MAY_DIFFER, *BATCH_SIZE_FIELDS)
 # Fields in which the trainings of one experiment may differ: each may count the vocabulary of its own captions.
-VOCABULARY_FIELDS = ("synset_vocabulary", "subword_vocabulary")
-SEED_FIELDS = ("seed", *VOCABULARY_FIELDS)
+SEED_FIELDS = ("seed", "synset_vocabulary", "subword_vocabulary")
 # Fields in which the trainings and the timed runs of one experiment may differ, because only one of the two reads them.
 RUN_FIELDS = (*SEED_FIELDS, "images", "warmup_images", "workers", "warmup_steps", "windows", "steps_per_window")
 FIELDS = {field.name: field.type for field in fields(Experiment)}

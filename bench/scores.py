@@ -41,6 +41,11 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     training: TaskTraining | None = None  # None: nothing but a head on frozen features was trained, or it was not kept
     prompts: str = ""  # the texts that the head was initialised from; empty: none, or they were not kept
 
+    @property
+    def accuracy(self) -> float:
+        """The share of correct answers."""
+        return self.correct.count("1") / len(self.correct)
+
 
 class TaskMetric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A figure of one protocol on one task's test part that is no share of right answers."""

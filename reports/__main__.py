@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -33,7 +34,7 @@ from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.record import Record, read_record, record_files
 from bench.statistics import fewest_rounds
 from reports.claims.card import make_card
-from reports.claims.evidence import files_of_claim
+from reports.claims.evidence import records_of_claim
 from reports.claims.page import claim_document, claim_markdown, claim_page, claims_table
 from reports.exports.exports import Format, export_figures
 from reports.exports.scalars import read_scalars, write_event_files
@@ -65,8 +66,8 @@ class ComparisonPage:
 
     def run(self) -> int:
         """Read the records and write the page; files that are damaged, or newer and no records, are named on it."""
-        files = comparison_files(self.results)
-        read = {name: read_intact_files(paths, read_record) for name, paths in files.items()}
+        files = comparison_files(self.results).items()
+        read = {name: read_intact_files(paths, read_record) for name, paths in files}
         found = {name: records for name, (records, _) in read.items() if records}
         if not found:
             _log_damaged([error for _, damaged in read.values() for error in damaged])
@@ -83,8 +84,6 @@ class ComparisonPage:
             read_limited(path) if path.is_file() else None
             for path in (self.results / SUITES_FILE, self.results / PLAN_FILE)
         )
-        every = [path for paths in files.values() for path in paths]
-        of_claim, _ = read_intact_files(files_of_claim(get_claim(HEADLINE_CLAIM), every), read_record)
         text = page(
             joined.comparisons[0].rpartition("/")[2],
             joined.records,
@@ -93,7 +92,7 @@ class ComparisonPage:
             suites=suites,
             plan=plan,
             damaged=damaged,
-            claim_records=of_claim,
+            claim_records=records_of_claim(get_claim(HEADLINE_CLAIM), chain.from_iterable(found.values())),
         )
         _write(self.out or self.results / "index.html", text.encode())
         comparison = group_comparison("", select_equal_and_largest_batch(joined.records)[0])

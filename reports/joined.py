@@ -74,12 +74,10 @@ def join_comparisons(found: Mapping[str, Sequence[Record]]) -> JoinedRecords:
     equal scores the newest is taken.
     """
     joined = JoinedRecords()
-    begun = {
-        name: "it has no timed run, training or score yet" for name, records in found.items() if _is_begun(records)
-    }
+    unfinished = [name for name, records in found.items() if _is_unfinished(records)]
     for name in reversed([*found]):
-        if name in begun and len(begun) < len(found):
-            joined.left_out[name] = begun[name]
+        if name in unfinished and len(unfinished) < len(found):
+            joined.left_out[name] = "it has no timed run, training or score yet"
         elif joined.records and (reason := _reason_apart(joined.records, found[name])):
             joined.left_out[name] = reason
         elif added := _not_superseded(joined.records, found[name]):
@@ -89,7 +87,7 @@ def join_comparisons(found: Mapping[str, Sequence[Record]]) -> JoinedRecords:
     return joined
 
 
-def _is_begun(records: Sequence[Record]) -> bool:
+def _is_unfinished(records: Sequence[Record]) -> bool:
     """Return whether a comparison was interrupted before its first timed run."""
     return all(isinstance(one.measured, (Memory, BatchTrial)) for one in records)
 
@@ -113,7 +111,7 @@ def _reason_apart(page: Sequence[Record], records: Sequence[Record]) -> str:
 
 def _not_superseded(page: Sequence[Record], records: Sequence[Record]) -> list[Record]:
     """Return the records of a comparison of which the page has no newer ones."""
-    is_timed = any(isinstance(one.measured, TIMED) for one in page)
+    has_timed = any(isinstance(one.measured, TIMED) for one in page)
     trained: dict[Key, Experiment] = {}  # the newest training by row
     for one in filter(None, map(_tower, (*page, *records))):
         trained.setdefault(row_of(one), one)
@@ -122,7 +120,7 @@ def _not_superseded(page: Sequence[Record], records: Sequence[Record]) -> list[R
     for record in records:
         tower = _tower(record)
         is_older = tower is not None and not is_same_training(trained[row_of(tower)], tower)
-        is_new = not is_timed if isinstance(record.measured, TIMED) else there.isdisjoint(_keys(record))
+        is_new = not has_timed if isinstance(record.measured, TIMED) else there.isdisjoint(_keys(record))
         if is_new and not is_older:
             kept.append(record)
     return kept if any(map(_is_measured, kept)) else []

@@ -106,8 +106,7 @@ class Label:
         out = self._require_out("FILE")
         if self.min_count is not None or self.size is not None:
             vocabulary = cut_vocabulary(vocabulary, self.min_count or 1, self.size)
-        write_vocabulary(vocabulary, out)
-        log(f"{out}: {len(vocabulary.labels):,} labels")
+        save_vocabulary(vocabulary, out)
         return OK
 
     def _require_out(self, kind: str) -> Path:
@@ -174,6 +173,12 @@ class Label:
                 else:
                     failures.append(outcome)
         return total, failures, time.monotonic() - start
+
+
+def save_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
+    """Write a vocabulary, and log its path and its number of labels."""
+    write_vocabulary(vocabulary, path)
+    log(f"{path}: {len(vocabulary.labels):,} labels")
 
 
 def cut_vocabulary(vocabulary: Vocabulary, min_count: int, size: int | None) -> Vocabulary:

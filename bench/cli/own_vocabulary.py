@@ -5,10 +5,9 @@ from pathlib import Path
 
 import msgspec
 
-from bench.cli.label import Label, cut_vocabulary
-from bench.console.console import log
+from bench.cli.label import Label, cut_vocabulary, save_vocabulary
 from bench.data.shards.shards import find_shards
-from bench.labels.vocabulary import SUBWORD, Vocabulary, min_count_for, write_vocabulary
+from bench.labels.vocabulary import SUBWORD, Vocabulary, min_count_for
 from bench.recipes import DATACOMP_SYNSETS
 
 FOLDER = "vocabularies"  # in the results folder
@@ -40,8 +39,6 @@ def count_all_vocabularies(data: str, results: Path) -> dict[str, str]:
         vocabulary = count_own_vocabulary(data, field)
         digest = hashlib.sha256(msgspec.json.encode(vocabulary)).hexdigest()[:8]
         path = results / FOLDER / f"{field.partition('_')[0]}s-{digest}.json"
-        if not path.is_file():
-            write_vocabulary(vocabulary, path)
-        log(f"{path}: {len(vocabulary.labels):,} labels")
+        save_vocabulary(vocabulary, path)
         files[field] = str(path)
     return files

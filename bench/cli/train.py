@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
+from bench.cli.label import save_vocabulary
 from bench.cli.options import (
     Data,
     Json,
@@ -35,7 +36,7 @@ from bench.console.options import MAX_GIVEN, MINUTES, require_range
 from bench.environment.circumstances import current_commit
 from bench.environment.files import make_folders, plain_name
 from bench.environment.rank_info import parent_words, program_words, restart_count, torchrun_env
-from bench.labels.vocabulary import vocabulary_field, write_vocabulary
+from bench.labels.vocabulary import vocabulary_field
 from bench.orchestration.budgets import set_images
 from bench.orchestration.pace import START_SECONDS
 from bench.orchestration.preflight import open_comparison, open_data, require_runnable
@@ -152,9 +153,7 @@ class Train:
         open_data(self._out.resolve(), [unlabelled])
         field = vocabulary_field(experiment)
         assert field is not None
-        vocabulary = count_own_vocabulary(experiment.data, field, self.min_count)
-        write_vocabulary(vocabulary, self._out / VOCABULARY)
-        log(f"{self._out / VOCABULARY}: {len(vocabulary.labels):,} labels")
+        save_vocabulary(count_own_vocabulary(experiment.data, field, self.min_count), self._out / VOCABULARY)
 
     def _run(
         self, experiment: Experiment, tasks: tuple[str, ...], root: str, resume_from: str, name: str | None

@@ -28,10 +28,9 @@ def subset_rows(experiment: Experiment, keys: pa.ChunkedArray) -> Sequence[int]:
     subset = experiment.subset
     if subset is None:
         return range(len(keys))
-    require_subset(subset, keys)
     if is_key_file(subset):
-        wanted = pa.array(sorted(listed_keys(Path(subset))), keys.type)
-        return _to_array(pc.indices_nonzero(pc.is_in(keys, value_set=wanted)).to_numpy())
+        return _to_array(pc.indices_nonzero(pc.is_in(keys, value_set=_known_keys(subset, keys))).to_numpy())
+    require_subset(subset, keys)
     import torch
 
     generator = torch.Generator().manual_seed(seed_for(experiment.seed, SUBSET))
@@ -41,16 +40,21 @@ def subset_rows(experiment: Experiment, keys: pa.ChunkedArray) -> Sequence[int]:
 
 def require_subset(subset: str, keys: pa.ChunkedArray) -> None:
     """Raise ValueError for more rows than the data set has, a file without a key column, and keys of no sample."""
-    if not is_key_file(subset):
-        if int(subset.removeprefix(RANDOM_SUBSET)) > len(keys):
-            expected = f"expected {RANDOM_SUBSET}N with N from 1 to the data set's {len(keys):,} samples"
-            raise ValueError(f"subset={subset}: {expected}")
-        return
+    if is_key_file(subset):
+        _known_keys(subset, keys)
+    elif int(subset.removeprefix(RANDOM_SUBSET)) > len(keys):
+        expected = f"expected {RANDOM_SUBSET}N with N from 1 to the data set's {len(keys):,} samples"
+        raise ValueError(f"subset={subset}: {expected}")
+
+
+def _known_keys(subset: str, keys: pa.ChunkedArray) -> pa.Array:
+    """Return the keys that a file lists; ValueError for one that no sample has."""
     wanted = pa.array(sorted(listed_keys(Path(subset))), keys.type)
     unknown = wanted.filter(pc.invert(pc.is_in(wanted, value_set=keys)))
     if len(unknown):
         example = list_names([unknown[0].as_py()])
         raise ValueError(f"{subset}: no sample has {len(unknown):,} of its {len(wanted):,} keys, such as {example}")
+    return wanted
 
 
 def listed_keys(path: Path) -> set[str]:

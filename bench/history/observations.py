@@ -252,7 +252,7 @@ def scores_of_record(record: Record) -> Iterable[Observation]:
         share = "" if score.label_share is None else f", {score.label_share:.0%} of the labels"
         few = "" if score.per_class is None else f", {score.per_class} per class"
         metric = Metric(f"accuracy of {score.protocol} on {score.task}{few}{share}", "", "more", is_counter=False)
-        yield _observation(record, subject, metric, score.correct.count("1") / len(score.correct), transfer.images)
+        yield _observation(record, subject, metric, score.accuracy, transfer.images)
     for found in transfer.metrics:
         metric = Metric(f"{found.name} of {found.protocol} on {found.task}", "", "more", is_counter=False)
         yield _observation(record, subject, metric, found.value, transfer.images)

@@ -190,7 +190,7 @@ class Comparison:
         """Score every tower trained here, each seed's random-init baseline, and the reference features."""
         trainings = [record.measured for record in self.records() if isinstance(record.measured, Training)]
         towers = sorted(str(self.results / branch.tower) for one in trainings for branch in one.branches)
-        for protocols, tasks in _scorings(scope):
+        for protocols, tasks in _protocols_and_tasks(scope):
             subjects = [*map(ScoringSubject, towers)]
             self._run_parallel(self._scoring_jobs(subjects, scope.seeds, protocols, tasks, root=scope.root))
 
@@ -209,7 +209,7 @@ class Comparison:
             # Each budget leaves a tower, but the slowest experiment's two budgets of equal size share one.
             towers = len(self.experiments) * (1 + scope.half_way + scope.equal_seconds) - scope.equal_seconds
             scored = [ScoringSubject(RANDOM_INIT)] * towers * len(scope.seeds)
-            for protocols, tasks in _scorings(scope):
+            for protocols, tasks in _protocols_and_tasks(scope):
                 jobs += self._scoring_jobs(scored, scope.seeds, protocols, tasks)
         return sum(job.expected_seconds for job in jobs) + (self._training_seconds(scope) if trained else 0.0)
 
@@ -289,7 +289,7 @@ class Comparison:
         self.runner.run(jobs, max_parallel=max_parallel, threads=max(1, self.cores // max_parallel))
 
 
-def _scorings(scope: Scope) -> list[tuple[Names, Names]]:
-    """Return the protocols and the tasks of a scope's scorings: of whole tasks, and of curves over few labels."""
+def _protocols_and_tasks(scope: Scope) -> list[tuple[Names, Names]]:
+    """Return the protocols and the tasks that a scope scores: whole tasks, and curves over few labels."""
     pairs = ((DEFAULT_PROTOCOLS, scope.tasks), (scope.curves, scope.curve_tasks))
     return [(protocols, tasks) for protocols, tasks in pairs if protocols and tasks]

@@ -7,7 +7,7 @@ from statistics import median
 
 from msgspec.structs import replace
 
-from bench.config import Experiment
+from bench.config import PACK_DATA, Experiment
 from bench.console.progress import Progress
 from bench.data.manifest import CACHE
 from bench.experiments import SCALES
@@ -39,7 +39,7 @@ def try_steps(experiment: Experiment, results: Path, cores: int) -> Pace:
         steps = dict.fromkeys(("warmup_steps", "windows", "accumulation"), 1) | {"steps_per_window": TRIAL_STEPS}
         small = replace(experiment, batch_size=batch_size, image_sizes=(), **steps)
         with tempfile.TemporaryDirectory() as folder:
-            link_cache(Path(folder), results)
+            link_cache(Path(folder), results, experiment)
             trial = Comparison(
                 "trial", Path(folder), [small], cores, on_gpu=False, runner=Runner(Progress(TRIAL_SECONDS))
             )
@@ -55,11 +55,12 @@ def try_steps(experiment: Experiment, results: Path, cores: int) -> Pace:
     return pace
 
 
-def link_cache(folder: Path, results: Path) -> None:
-    """Let trials in a folder read and leave the index of shards in the cache of the results."""
-    cache = results.resolve() / CACHE
-    cache.mkdir(parents=True, exist_ok=True)
-    (folder / CACHE).symlink_to(cache)
+def link_cache(folder: Path, results: Path, experiment: Experiment) -> None:
+    """Let a trial in a folder read and leave the index of an experiment's shards in the cache of the results."""
+    if experiment.data != PACK_DATA:
+        cache = results.resolve() / CACHE
+        cache.mkdir(parents=True, exist_ok=True)
+        (folder / CACHE).symlink_to(cache)
 
 
 def pace_of(record: Record, seconds: float) -> Pace:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.config import PACK_DATA, Experiment
+from bench.config import Experiment
 from bench.console.progress import Progress
 from bench.environment.cores import available_cores
 from bench.orchestration.budgets import set_images
@@ -46,8 +46,7 @@ def run_trial(folder: Path, experiment: Experiment, results: Path) -> tuple[Comp
     seconds. The pace is that of the fastest run, and of the fastest start: the first run also counts FLOPs. If a run
     fails, it is the pace of two cores. Raises ValueError or OSError where no run would start.
     """
-    if experiment.data != PACK_DATA:
-        link_cache(folder, results)
+    link_cache(folder, results, experiment)
     trial = open_comparison(folder, [experiment], Scope("trial", 2), trained=False)
     trial.measure_memory()  # the first run in a new environment compiles modules and reads them from the disk
     paces = list[Pace]()

@@ -185,11 +185,6 @@ def answers_of(score: Score) -> npt.NDArray[np.float64]:
     return np.frombuffer(score.correct.encode(), np.uint8).astype(np.float64) - ord("0")
 
 
-def accuracy_of(score: Score) -> float:
-    """Return the share of correct answers."""
-    return score.correct.count("1") / len(score.correct)
-
-
 def mean_over_draws(values: Sequence[Answers]) -> Cell:
     """Return the mean over draws of the labelled images, with its interval over draws and test items."""
     return _interval_cell(estimate_over_draws({"": dict(enumerate(values))}))

@@ -12,7 +12,7 @@ from bench.config import Experiment
 from bench.record import Transfer
 from bench.scores import Score
 from bench.statistics import Answers, Estimate, Interval, accuracy_interval, estimate_over_seeds, mean_interval
-from bench.transfer.score_tables import PROBE, accuracy_of, answers_of
+from bench.transfer.score_tables import PROBE, answers_of
 from reports.render.frames import ComparisonRecords, group_by
 
 QUESTION_BUDGETS = ("equal images", "equal device seconds")
@@ -42,7 +42,7 @@ class SubjectScore:
     @property
     def accuracy(self) -> float:
         """The share of test images classified correctly."""
-        return accuracy_of(self.score)
+        return self.score.accuracy
 
 
 @dataclass(frozen=True, slots=True)

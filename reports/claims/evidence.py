@@ -4,7 +4,6 @@ import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import fmean
 
 import msgspec
@@ -74,10 +73,10 @@ def find_pair(claim: PaperClaim, pair: Pair, records: Iterable[Record]) -> PairE
     )
 
 
-def files_of_claim(claim: PaperClaim, files: Iterable[Path]) -> list[Path]:
-    """Return the files of records that are named after an experiment of the claim."""
-    names = {*claim.experiments, *(claim.controlled or ())}
-    return [path for path in files if any(f".{name}" in path.name for name in names)]
+def records_of_claim(claim: PaperClaim, records: Iterable[Record]) -> list[Record]:
+    """Return the records of experiments of the claim, also with other settings."""
+    names = (*claim.experiments, *(claim.controlled or ()))
+    return [one for one in records if one.experiment is not None and one.experiment.name.startswith(names)]
 
 
 def digest_of(records: Iterable[Record]) -> str:

@@ -104,7 +104,7 @@ def _score_points(transfer: Transfer) -> Iterator[Scalar]:
     values: dict[str, list[float]] = defaultdict(list)
     for score in transfer.scores:
         if score.per_class is None and score.label_share is None:
-            share = score.correct.count("1") / len(score.correct)
+            share = score.accuracy
             values[f"accuracy/{score.task}, {score.protocol}"].append(share)
     for metric in transfer.metrics:
         if metric.per_class is None and metric.num_test:  # without test images it is a metric of class names

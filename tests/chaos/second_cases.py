@@ -111,7 +111,7 @@ def _train(folder: Path, *, resume: bool = False) -> int:
 def strays() -> dict[str, Case]:
     """Return entries of a user's beside checkpoints."""
 
-    def beside(write: Write, text: str = "2 checkpoints", code: int = 0) -> Case:
+    def among_checkpoints(write: Write, text: str = "2 checkpoints", code: int = 0) -> Case:
         return Case(lambda folder: write(folder / "checkpoints"), _train, code, text)
 
     def copied(name: Callable[[str], str], more: str = "", count: int = 2) -> Case:
@@ -144,11 +144,13 @@ def strays() -> dict[str, Case]:
         checkpoints.symlink_to("disk")
 
     return {
-        "a file with the name of a checkpoint": beside(lambda path: write_file(path / "step-00000004", b"mine")),
-        "a link to nothing with the name of a checkpoint": beside(linked("nowhere")),
-        "a link to itself with the name of a checkpoint": beside(linked("step-00000004")),
-        "a pipe with the name of a checkpoint": beside(pipe),
-        "an empty folder with the name of a checkpoint": beside(
+        "a file with the name of a checkpoint": among_checkpoints(
+            lambda path: write_file(path / "step-00000004", b"mine")
+        ),
+        "a link to nothing with the name of a checkpoint": among_checkpoints(linked("nowhere")),
+        "a link to itself with the name of a checkpoint": among_checkpoints(linked("step-00000004")),
+        "a pipe with the name of a checkpoint": among_checkpoints(pipe),
+        "an empty folder with the name of a checkpoint": among_checkpoints(
             lambda path: (path / "step-00000002").mkdir(parents=True), "checkpoints"
         ),
         "a copy in Arabic digits": copied(
@@ -160,9 +162,9 @@ def strays() -> dict[str, Case]:
         "a copy that ends in .part": copied(lambda name: f".{name}.part"),
         "a checkpoint with a user's notes in it": copied(str, "notes.txt", 3),
         "a checkpoint with a user's folder in it": copied(str, "plots/a.png", 3),
-        "checkpoints on another disk, by a link": beside(elsewhere),
-        "a folder for the lock": beside(lambda path: (path / ".lock").mkdir(parents=True), ".lock", 2),
-        "a file for the folder": beside(lambda path: write_file(path, b"mine"), "checkpoints", 2),
+        "checkpoints on another disk, by a link": among_checkpoints(elsewhere),
+        "a folder for the lock": among_checkpoints(lambda path: (path / ".lock").mkdir(parents=True), ".lock", 2),
+        "a file for the folder": among_checkpoints(lambda path: write_file(path, b"mine"), "checkpoints", 2),
     }
 
 

@@ -54,7 +54,7 @@ class MemberKind:
         return f"{images}{CAPTIONS_ACCEPTED if self.with_caption else ''}"
 
     @property
-    def alone(self) -> "MemberKind":
+    def without_captions(self) -> "MemberKind":
         """The same members, of samples with or without a caption."""
         return replace(self, kind=f"{self.kind}-alone", with_caption=False)
 

@@ -149,7 +149,7 @@ def open_experiment_shards(experiment: Experiment, cache_folder: Path) -> Shards
     if not experiment.reads_captions:
         with suppress(ValueError):
             return _open_usable_shards(experiment, cache_folder, kind)
-        kind = kind.alone
+        kind = kind.without_captions
     return _open_usable_shards(experiment, cache_folder, kind)
 
 
