@@ -244,10 +244,19 @@ MAY_DIFFER = (
 )
 BATCH_SIZE_FIELDS = ("batch_size", "steps_per_window", "warmup_steps")  # what `with_batch_size` changes
 MAY_DIFFER_AT_LARGEST_BATCH = (*MAY_DIFFER, *BATCH_SIZE_FIELDS)
-# Fields in which the trainings of one experiment may differ: each may count the vocabulary of its own captions.
-SEED_FIELDS = ("seed", "synset_vocabulary", "subword_vocabulary")
-# Fields in which the trainings and the timed runs of one experiment may differ, because only one of the two reads them.
-RUN_FIELDS = (*SEED_FIELDS, "images", "warmup_images", "workers", "warmup_steps", "windows", "steps_per_window")
+# Fields of replicates, the trainings of one experiment: the seed, and the file of a vocabulary that each may count.
+REPLICATE_FIELDS = ("seed", "synset_vocabulary", "subword_vocabulary")
+# Fields ignored where records are grouped into rows: those of replicates, and those that only trainings or only timed
+# runs read.
+FIELDS_IGNORED_IN_ROWS = (
+    *REPLICATE_FIELDS,
+    "images",
+    "warmup_images",
+    "workers",
+    "warmup_steps",
+    "windows",
+    "steps_per_window",
+)
 FIELDS = {field.name: field.type for field in fields(Experiment)}
 
 
@@ -258,9 +267,9 @@ def differing_fields(experiments: Iterable[Experiment]) -> dict[str, tuple[Any, 
     return {field: distinct for field, distinct in values.items() if len(distinct) > 1}
 
 
-def is_same_training(one: Experiment, other: Experiment) -> bool:
-    """Return whether two trainings differ in nothing but the seed, their names and the files of their vocabularies."""
-    return {*differing_fields([one, other])} <= {*SEED_FIELDS}
+def are_replicates(one: Experiment, other: Experiment) -> bool:
+    """Return whether two trainings differ in nothing but names, seeds and the files of their vocabularies."""
+    return {*differing_fields([one, other])} <= {*REPLICATE_FIELDS}
 
 
 def require_comparable_experiments(experiments: Iterable[Experiment], may_differ: Iterable[str] = MAY_DIFFER) -> None:

@@ -30,7 +30,7 @@ from bench.scores import Count, Score, Share, TaskMetric
 # backward computes again, and all products of losses; those of 2 may, or may not. 4, 5: other names (old_names.py).
 FORMAT, READABLE_FORMATS, RECOMPUTED_SINCE = 5, (2, 3, 4, 5), 3
 BYTES_PER_PARAMETER = 16  # of memory: weight, gradient and AdamW's two moments, in fp32
-LONGEST_STEM = (
+MAX_STEM_LENGTH = (
     190  # characters of a record's file name, which suffixes and the names of locks make longer; 255 are allowed
 )
 MAX_RECORD_BYTES = 2**24  # the largest records have 4 MB
@@ -251,8 +251,8 @@ def record_path(results: Path, comparison: str, kind: str, *names: object) -> Pa
     if not re.fullmatch(PLAIN, comparison):
         raise ValueError(f"a comparison is named in letters, digits and =+,_- alone, got {comparison!r}")
     stem = ".".join((comparison, *(plain_name(str(name)) for name in (kind, *names))))
-    if len(stem) > LONGEST_STEM:
-        stem = f"{stem[:LONGEST_STEM]}-{hashlib.sha256(stem.encode()).hexdigest()[:8]}"
+    if len(stem) > MAX_STEM_LENGTH:
+        stem = f"{stem[:MAX_STEM_LENGTH]}-{hashlib.sha256(stem.encode()).hexdigest()[:8]}"
     return results / f"{stem}.json"
 
 

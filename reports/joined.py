@@ -9,18 +9,22 @@ from msgspec.structs import replace
 from bench.catalog import RANDOM_INIT, REFERENCES
 from bench.config import (
     FIELDS,
+    FIELDS_IGNORED_IN_ROWS,
     MAY_DIFFER,
-    RUN_FIELDS,
     Experiment,
+    are_replicates,
     differing_fields,
     format_differences,
-    is_same_training,
 )
 from bench.record import BatchTrial, Failure, Memory, Record, Speed, Training, Transfer, comparison_of, record_files
 from bench.scores import Score, TaskMetric
 
-TIMED = (Speed, Memory, BatchTrial)  # kinds of records that a page has of one comparison, whose rounds belong together
-JOINED = (*TIMED, Training, Transfer, Failure)
+SPEED_AND_MEMORY = (
+    Speed,
+    Memory,
+    BatchTrial,
+)  # kinds of records that a page has of one comparison, whose rounds belong together
+JOINED = (*SPEED_AND_MEMORY, Training, Transfer, Failure)
 Key = tuple[object, ...]
 
 
@@ -63,7 +67,7 @@ def comparison_files(results: Path) -> dict[str, list[Path]]:
 
 def row_of(experiment: Experiment) -> Key:
     """Return the settings that all records of one row of a page share."""
-    return tuple(getattr(experiment, name) for name in FIELDS if name not in ("name", *RUN_FIELDS))
+    return tuple(getattr(experiment, name) for name in FIELDS if name not in ("name", *FIELDS_IGNORED_IN_ROWS))
 
 
 def join_comparisons(found: Mapping[str, Sequence[Record]]) -> JoinedRecords:
@@ -74,11 +78,11 @@ def join_comparisons(found: Mapping[str, Sequence[Record]]) -> JoinedRecords:
     equal scores the newest is taken.
     """
     joined = JoinedRecords()
-    unfinished = [name for name, records in found.items() if _is_unfinished(records)]
+    unfinished = [name for name, records in found.items() if _has_only_memory_records(records)]
     for name in reversed([*found]):
         if name in unfinished and len(unfinished) < len(found):
-            joined.left_out[name] = "it has no timed run, training or score yet"
-        elif joined.records and (reason := _reason_apart(joined.records, found[name])):
+            joined.left_out[name] = "it has no speed record, training or score yet"
+        elif joined.records and (reason := _reason_not_joined(joined.records, found[name])):
             joined.left_out[name] = reason
         elif added := _not_superseded(joined.records, found[name]):
             joined.add(name, added)
@@ -87,40 +91,42 @@ def join_comparisons(found: Mapping[str, Sequence[Record]]) -> JoinedRecords:
     return joined
 
 
-def _is_unfinished(records: Sequence[Record]) -> bool:
-    """Return whether a comparison was interrupted before its first timed run."""
+def _has_only_memory_records(records: Sequence[Record]) -> bool:
+    """Return whether a comparison holds nothing but memory and largest batches, as if interrupted before its rounds."""
     return all(isinstance(one.measured, (Memory, BatchTrial)) for one in records)
 
 
-def _reason_apart(page: Sequence[Record], records: Sequence[Record]) -> str:
+def _reason_not_joined(page: Sequence[Record], records: Sequence[Record]) -> str:
     """Return the reason why the records of a comparison do not belong to the page; empty if they do."""
     if not all(isinstance(one.measured, JOINED) for one in (*page, *records)):
         return "only timed runs, trainings and scores are joined"
     shown, others = ([one.experiment for one in rows if one.experiment is not None] for rows in (page, records))
-    allowed = {*MAY_DIFFER, *RUN_FIELDS, *differing_fields(shown), *differing_fields(others)}
+    allowed = {*MAY_DIFFER, *FIELDS_IGNORED_IN_ROWS, *differing_fields(shown), *differing_fields(others)}
     differences = {name: two for name, two in differing_fields([*shown, *others]).items() if name not in allowed}
     machines = dict.fromkeys(one.circumstances.machine_and_gpu for one in (*page, *records))
     if len(machines) > 1:
         differences["machine"] = tuple(machines)
     if differences:
         return f"it differs in {format_differences(differences)}"
-    tests = {task: test for record in page for task, test in _tests(record)}
-    changed = [task for record in records for task, test in _tests(record) if tests.get(task, test) != test]
+    tests = {task: test for record in page for task, test in _test_sets(record)}
+    changed = [task for record in records for task, test in _test_sets(record) if tests.get(task, test) != test]
     return f"its task {changed[0]} has other test images" if changed else ""
 
 
 def _not_superseded(page: Sequence[Record], records: Sequence[Record]) -> list[Record]:
     """Return the records of a comparison of which the page has no newer ones."""
-    has_timed = any(isinstance(one.measured, TIMED) for one in page)
+    has_timed = any(isinstance(one.measured, SPEED_AND_MEMORY) for one in page)
     trained: dict[Key, Experiment] = {}  # the newest training by row
-    for one in filter(None, map(_tower, (*page, *records))):
+    for one in filter(None, map(_trained_experiment, (*page, *records))):
         trained.setdefault(row_of(one), one)
-    there = {key for record in page for key in _keys(record)}
+    there = {key for record in page for key in _identity_keys(record)}
     kept = []
     for record in records:
-        tower = _tower(record)
-        is_older = tower is not None and not is_same_training(trained[row_of(tower)], tower)
-        is_new = not has_timed if isinstance(record.measured, TIMED) else there.isdisjoint(_keys(record))
+        tower = _trained_experiment(record)
+        is_older = tower is not None and not are_replicates(trained[row_of(tower)], tower)
+        is_new = (
+            not has_timed if isinstance(record.measured, SPEED_AND_MEMORY) else there.isdisjoint(_identity_keys(record))
+        )
         if is_new and not is_older:
             kept.append(record)
     return kept if any(map(_is_measured, kept)) else []
@@ -132,20 +138,20 @@ def _is_measured(record: Record) -> bool:
     return not isinstance(record.measured, Failure) and subject not in (RANDOM_INIT, *REFERENCES)
 
 
-def _tower(record: Record) -> Experiment | None:
+def _trained_experiment(record: Record) -> Experiment | None:
     """Return the training that a record is of, as its own or as one of its tower's scores; None for another record."""
     one, measured = record.experiment, record.measured
     is_training = isinstance(measured, Training)
     return one if one and (is_training or getattr(measured, "subject", None) == one.name) else None
 
 
-def _keys(record: Record) -> Iterator[Key]:
-    """Yield what a training, or each score of a record, is of: two records with a key in common are of the same."""
+def _identity_keys(record: Record) -> Iterator[Key]:
+    """Yield a key for a training, or one for each score; a record that has a key of a newer one is a repetition."""
     one, measured = record.experiment, record.measured
     if isinstance(measured, Training) and one is not None:
         yield "training", row_of(one), one.seed
     if isinstance(measured, Transfer):
-        tower = _tower(record)
+        tower = _trained_experiment(record)
         init = one.random_init_kind if one is not None else None
         subject = (row_of(tower), measured.images) if tower else (measured.subject, init)
         seed = None if one is None else one.seed
@@ -155,7 +161,7 @@ def _keys(record: Record) -> Iterator[Key]:
             yield subject, seed, score.task, score.protocol, score.per_class, kind, score.draw
 
 
-def _tests(record: Record) -> Iterator[tuple[str, Key]]:
+def _test_sets(record: Record) -> Iterator[tuple[str, Key]]:
     """Yield the tasks of a record with what tells their test images apart: their number and their classes."""
     if isinstance(record.measured, Transfer):
         for score in record.measured.scores:

@@ -46,7 +46,7 @@ from bench.cli.train import Embed, Export, Train
 from bench.cli.transfer import Transfer, choose_scoring, open_tasks
 from bench.config import FIELDS, MAY_DIFFER, MAY_DIFFER_AT_LARGEST_BATCH, Experiment
 from bench.console.console import OK, PROGRAM, log
-from bench.console.options import MINUTES, ROUNDS, require_range
+from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
 from bench.console.tables import Table, print_tables
 from bench.experiments import COMPARED, EXPERIMENTS
 from bench.measure.disturbance import describe_disturbance, find_disturbance
@@ -102,7 +102,7 @@ class Bench:
         """Measure speed and memory, train, and score the towers."""
         if self._scope != "default" and self.minutes is not None:
             raise ValueError(f"--minutes plans the default comparison: leave out --{self._scope} or --minutes")
-        require_range("minutes", self.minutes, *MINUTES)
+        require_range("minutes", self.minutes, *MINUTES_RANGE)
         require_writable(self.results.resolve())
         recorded = self._recorded_trainings() if self.resume and self._scope == "default" else (None, 1)
         methods = SMOKE_METHODS if self.smoke else COMPARED
@@ -120,7 +120,7 @@ class Bench:
     def _run_planned(
         self, experiments: Sequence[Experiment], scope: Scope, images: int | None, least_seeds: int
     ) -> int:
-        """Plan by a trial run, with these images and at least so many seeds; a new one ends with what more would do."""
+        """Plan by a trial run, with these images and at least so many seeds; end with what twice the time allows."""
         minutes, start = DEFAULT_MINUTES if self.minutes is None else self.minutes, time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             trial, pace = run_trial(Path(folder), experiments[0], self.results)
@@ -231,7 +231,7 @@ class Measure:
         """Run the rounds, then print the ratios."""
         if not self.names:
             raise ValueError(f"name the experiments to measure (there are {', '.join(EXPERIMENTS)})")
-        require_range("rounds", self.rounds, *ROUNDS)
+        require_range("rounds", self.rounds, *ROUNDS_RANGE)
         require_range("memory-gib", self.memory_gib, 1e-6, 1e6)
         options = add_lengths(self.settings, self.caption_lengths), self.data, self.vocabulary, self.labels
         experiments = [experiment_from(name, *options) for name in dict.fromkeys(self.names)]
@@ -245,7 +245,7 @@ class Measure:
             resume=self.resume,
             trained=False,
             may_differ=may_differ,
-            tries_steps=True,
+            measures_pace=True,
         )
         remedy = "make it shorter with --rounds or --set batch_size=N"
         seconds = comparison.expected_seconds(scope, trained=False)

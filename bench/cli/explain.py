@@ -13,7 +13,7 @@ from tyro.conf import Positional
 from bench.cli.options import CaptionLengths, Json, Results, Settings, Yes, add_lengths, require_confirmed
 from bench.config import FIELDS, Experiment
 from bench.console.console import DISAGREEMENT, FAILED_CASE, INCONCLUSIVE, OK, log
-from bench.console.options import MINUTES, ROUNDS, require_range
+from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
 from bench.console.tables import print_tables
 from bench.experiments import EXPERIMENTS, get_experiment
 from bench.explain.decomposition import decompose
@@ -78,8 +78,8 @@ class ExplainRatio:
 
     def run(self) -> int:
         """Build the ladders, run the rounds and print the decompositions."""
-        require_range("rounds", self.rounds, MIN_ROUNDS, ROUNDS[1])
-        require_range("minutes", self.minutes, *MINUTES)
+        require_range("rounds", self.rounds, MIN_ROUNDS, ROUNDS_RANGE[1])
+        require_range("minutes", self.minutes, *MINUTES_RANGE)
         recipes: Sequence[Recipe | None] = [*dict.fromkeys(self.recipe)] or [None]
         plans = {recipe: self._plan(recipe) for recipe in recipes}  # errors are raised before the first run
         begun = [self._begin(recipe, *plan) for recipe, plan in plans.items()]
@@ -110,12 +110,20 @@ class ExplainRatio:
             ladder = structs.replace(ladder, left_out=ladder.left_out | NOT_PUBLISHED_HERE)
         return ladder, configurations
 
-    def _begin(self, recipe: Recipe | None, ladder: Ladder, configurations: Sequence[Experiment]) -> "Begun":
+    def _begin(
+        self, recipe: Recipe | None, ladder: Ladder, configurations: Sequence[Experiment]
+    ) -> "DecompositionRuns":
         """Begin or resume a decomposition; ValueError if the one to resume is of another ladder."""
         ends = [configurations[0], configurations[len(ladder.chain) - 1]]
         scope = Scope("explain" if recipe is None else f"explain-{recipe}", 0)
         comparison = open_comparison(
-            self.results, configurations, scope, resume=self.resume, trained=False, may_differ=FIELDS, tries_steps=True
+            self.results,
+            configurations,
+            scope,
+            resume=self.resume,
+            trained=False,
+            may_differ=FIELDS,
+            measures_pace=True,
         )
         job = comparison.new_job(LadderRequest, ends[-1], "the ladder", START_SECONDS, ladder=ladder)
         if job.is_done and read_record(job.request.paths[0]).measured != ladder:
@@ -124,9 +132,9 @@ class ExplainRatio:
         def jobs_of_round(round_: int, rounds: int) -> list[Job]:
             return comparison.jobs_of_round(ends if round_ % 2 else configurations, round_, rounds, round_ // 2)
 
-        return Begun(comparison, job, jobs_of_round)
+        return DecompositionRuns(comparison, job, jobs_of_round)
 
-    def _run_rounds(self, begun: Sequence["Begun"]) -> None:
+    def _run_rounds(self, begun: Sequence["DecompositionRuns"]) -> None:
         """Record the ladders, and run the rounds in turn, as many as were asked for, or in pairs while time is left."""
         first, budget = begun[0].comparison, 60 * self.minutes * len(begun)
         progress = first.runner.progress
@@ -159,7 +167,7 @@ class ExplainRatio:
                 pair_started, is_new = time.monotonic(), False
 
 
-class Begun(NamedTuple):
+class DecompositionRuns(NamedTuple):
     """A decomposition that was begun or is resumed."""
 
     comparison: Comparison

@@ -13,7 +13,7 @@ from tyro.conf import UseAppendAction, arg
 from bench.cli.options import Results
 from bench.config import choose
 from bench.console.console import FAILED_CASE, OK, log, printable
-from bench.console.options import MINUTES, require_range
+from bench.console.options import MINUTES_RANGE, require_range
 from bench.console.progress import Progress
 from bench.console.tables import Table, print_tables
 from bench.environment.files import make_folders
@@ -57,7 +57,7 @@ class Gpu:
 
     def run(self) -> int:
         """Run the steps, and list how each ended."""
-        require_range("minutes", self.minutes, *MINUTES)
+        require_range("minutes", self.minutes, *MINUTES_RANGE)
         table, file = {step.name: step for step in STEPS[self.device]}, self._path(STEPS_FILE)
         chosen = [choose(name, table, "step") for name in self.only] or [*table.values()]
         found = read_step_results(file, self.device)

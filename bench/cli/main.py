@@ -25,7 +25,7 @@ def dispatch(arguments: Sequence[str]) -> int:
         coordinator = connect_coordinator()
         if coordinator is None:
             return _run_verb(arguments)
-        coordinator.publish_inputs(arguments)
+        coordinator.publish_command(arguments)
         if coordinator.rank_info.rank > 0:
             follow_rank0(coordinator)
             return OK
@@ -53,7 +53,7 @@ def _run_verb(arguments: Sequence[str], coordinator: Coordinator | None = None) 
             )
         try:
             if coordinator is not None and not isinstance(command, Doctor):  # which tells in what the ranks differ
-                coordinator.require_equal_inputs()
+                coordinator.require_equal_commands()
             return command.run()
         except KeyboardInterrupt:
             log("")

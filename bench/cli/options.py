@@ -42,7 +42,7 @@ Json = Annotated[Path | None, arg(help="file to which the printed tables are als
 
 YES_HELP = "run although it is expected to take more than an hour on a CPU"
 Yes = Annotated[bool, arg(help=YES_HELP)]
-MOST_SECONDS = 3600.0  # of a run on a CPU that starts without --yes
+MAX_UNCONFIRMED_SECONDS = 3600.0  # of a run on a CPU that starts without --yes
 
 
 class Command(Protocol):
@@ -83,7 +83,7 @@ def require_confirmed(comparison: Comparison, seconds: float, remedy: str, *, is
 
     `remedy` names the options that make them shorter.
     """
-    if seconds > MOST_SECONDS and not comparison.on_gpu and not is_confirmed:
+    if seconds > MAX_UNCONFIRMED_SECONDS and not comparison.on_gpu and not is_confirmed:
         raise ValueError(f"this would take about {format_duration(seconds)} on this CPU: add --yes, or {remedy}")
 
 

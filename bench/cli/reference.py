@@ -14,7 +14,7 @@ from tyro.conf import Positional, arg
 from bench.cli.options import Json, Results, Rounds, Settings, finish, ratio_columns
 from bench.config import MAY_DIFFER_AT_LARGEST_BATCH, Experiment
 from bench.console.console import DISAGREEMENT, OK, log
-from bench.console.options import ROUNDS, require_range
+from bench.console.options import ROUNDS_RANGE, require_range
 from bench.console.tables import Table
 from bench.data.caption_lengths import WEB
 from bench.experiments import EXPERIMENTS, get_experiment
@@ -88,7 +88,7 @@ class Reference:
         experiments = [one for base in self._experiments() for one in self._eager_and_compiled(base)]
         if any(experiment.image_sizes for experiment in experiments):
             raise ValueError("a comparison with a reference needs one image size: leave image_sizes empty")
-        require_range("rounds", self.rounds, *ROUNDS)
+        require_range("rounds", self.rounds, *ROUNDS_RANGE)
         rounds = self.rounds or required_rounds(len(sides) - 1, on_gpu=has_gpu())
         may_differ = (*MAY_DIFFER_AT_LARGEST_BATCH, "compile")
         scope = Scope("reference", 0)

@@ -10,7 +10,7 @@ from tyro.conf import Positional
 
 from bench.cli.options import Json, Results
 from bench.console.console import FAILED_CASE, OK, log, printable_lines
-from bench.console.options import MAX_GIVEN, ROUNDS, require_range
+from bench.console.options import MAX_ECHOED_CHARACTERS, ROUNDS_RANGE, require_range
 from bench.console.progress import Progress
 from bench.console.tables import print_tables
 from bench.environment.circumstances import CHECKOUT
@@ -49,8 +49,10 @@ class History:
     def run(self) -> int:
         """Time the suites, and report the commits whose suites failed."""
         if not 1 <= self.commits <= MAX_COMMITS:
-            raise ValueError(f"commits must be from 1 to {MAX_COMMITS}, got {str(self.commits)[:MAX_GIVEN]}")
-        require_range("rounds", self.rounds, *ROUNDS)
+            raise ValueError(
+                f"commits must be from 1 to {MAX_COMMITS}, got {str(self.commits)[:MAX_ECHOED_CHARACTERS]}"
+            )
+        require_range("rounds", self.rounds, *ROUNDS_RANGE)
         commits, fingerprint = last_commits(self.repository, self.commits), current_fingerprint()
         stamp, failed = f"{datetime.now(UTC):%Y%m%dT%H%M%S}", set[str]()
         progress = Progress(PROCESS_SECONDS * len(commits) * self.rounds)
@@ -86,7 +88,7 @@ class Regress:
 
     def run(self) -> int:
         """Time both sides interleaved, then print the verdicts."""
-        require_range("rounds", self.rounds, *ROUNDS)
+        require_range("rounds", self.rounds, *ROUNDS_RANGE)
         base, out = resolve_commit(CHECKOUT, self.base), self.results / "regress"
         changed = run_git(CHECKOUT, "diff", "--name-only", base, "--", "bench/suites").splitlines()
         shutil.rmtree(out, ignore_errors=True)

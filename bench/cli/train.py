@@ -32,7 +32,7 @@ from bench.cli.own_vocabulary import count_own_vocabulary
 from bench.cli.transfer import choose_scoring, open_tasks
 from bench.config import PACK_DATA, Experiment, differing_fields, format_differences
 from bench.console.console import INTERRUPTED, OK, Stopped, log
-from bench.console.options import MAX_GIVEN, MINUTES, require_range
+from bench.console.options import MAX_ECHOED_CHARACTERS, MINUTES_RANGE, require_range
 from bench.environment.circumstances import current_commit
 from bench.environment.files import make_folders, plain_name
 from bench.environment.rank_info import parent_words, program_words, restart_count, torchrun_env
@@ -83,8 +83,8 @@ class Train:
     vocabulary: VocabularyFile = None
     labels: Labels = None
     count_vocabulary: bool = False  # count the vocabulary from the captions first, into OUT/vocabulary.json
-    # smallest count of a label in the counted vocabulary; default 1 for subwords, 500 for synsets, and a thousandth of
-    # the captions if they are fewer than 500,000
+    # smallest count of a label in the counted vocabulary; default 1 for subwords, and for synsets 500, or a thousandth
+    # of the captions if there are fewer than 500,000
     min_count: int | None = None
     out: Path | None = None  # folder for checkpoints, records and tower; default results/train-NAME
     resume: Resume = "no"  # resume from the newest checkpoint in OUT; auto: or start, if there is none
@@ -112,7 +112,7 @@ class Train:
                 "--task and --root name what is scored, and --no-score scores nothing: leave it or them out"
             )
         tasks, root = self._scored_tasks()
-        require_range("checkpoint-minutes", self.checkpoint_minutes, 1e-9, MINUTES[1])
+        require_range("checkpoint-minutes", self.checkpoint_minutes, 1e-9, MINUTES_RANGE[1])
         if self.tensorboard and find_spec("tensorboard") is None:
             raise ValueError("--tensorboard needs a package: python -m pip install -e '.[tensorboard]'")
         with self._mark_for_requeue():
@@ -161,7 +161,7 @@ class Train:
         """Train and score in a folder that this process has locked."""
         budgets = {"half_way": False, "equal_seconds": False}
         scope = Scope("train", 0, seeds=(experiment.seed,), tasks=tasks, root=root, curves=(), **budgets)
-        comparison = open_comparison(self._out, [experiment], scope, name=name, tasks=tasks, tries_steps=True)
+        comparison = open_comparison(self._out, [experiment], scope, name=name, tasks=tasks, measures_pace=True)
         seconds, is_confirmed = comparison.expected_seconds(scope), self.yes or bool(resume_from)
         require_confirmed(comparison, seconds, "train on fewer --images", is_confirmed=is_confirmed)
         events = str((self._out / "tensorboard").resolve()) if self.tensorboard else ""
@@ -260,7 +260,9 @@ def parse_count(text: str) -> int:
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([kMB]?)", text)
     count = float(match[1]) * UNITS[match[2]] if match else 0.0
     if not 1 <= count <= MOST_IMAGES:
-        raise ValueError(f"--images must be 1 to {MOST_IMAGES:,}, as 80000, 80k or 12.8M, got {text[:MAX_GIVEN]!r}")
+        raise ValueError(
+            f"--images must be 1 to {MOST_IMAGES:,}, as 80000, 80k or 12.8M, got {text[:MAX_ECHOED_CHARACTERS]!r}"
+        )
     return round(count)
 
 

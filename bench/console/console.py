@@ -78,8 +78,8 @@ def record_signals() -> Iterator[StopRequest]:
 def run_with_streams(run: Callable[[], int]) -> int:
     """Run a command; return its exit code, or BROKEN_PIPE once the reader of its output has ended, as `head` does.
 
-    Closed standard input and error are those of /dev/null. A closed or full standard output is logged: USAGE. What its
-    encoding does not have is escaped.
+    /dev/null takes the place of closed standard input and error. Where standard output is closed or full, one line is
+    logged, and USAGE returned. Characters that its encoding lacks are escaped.
     """
     for number, name, mode in ((0, "stdin", "r"), (2, "stderr", "w")):
         if getattr(sys, name) is None:

@@ -11,8 +11,8 @@ import tyro
 
 from bench.console.console import USAGE
 
-MINUTES, ROUNDS = (1e-3, 1e6), (1, 10_000)  # that a command line may ask for
-MAX_GIVEN = 30  # characters of a number in a message
+MINUTES_RANGE, ROUNDS_RANGE = (1e-3, 1e6), (1, 10_000)  # least and most that an option accepts
+MAX_ECHOED_CHARACTERS = 30  # of a number that is refused
 T = TypeVar("T")
 
 
@@ -37,4 +37,4 @@ def parse_options(kind: type[T], program: str, arguments: Sequence[str], descrip
 def require_range(option: str, value: float | None, least: float, most: float) -> None:
     """Raise ValueError for a number outside of a range, as NaN is of all; None is an option that is not given."""
     if value is not None and not least <= value <= most:
-        raise ValueError(f"--{option} must be from {least:g} to {most:g}, got {str(value)[:MAX_GIVEN]}")
+        raise ValueError(f"--{option} must be from {least:g} to {most:g}, got {str(value)[:MAX_ECHOED_CHARACTERS]}")

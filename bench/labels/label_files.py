@@ -21,7 +21,7 @@ from bench.labels.vocabulary import read_vocabulary
 FORMAT = 1  # of the labels; raise it when the same captions give another file
 SCHEMA = pa.schema([pa.field("key", pa.string(), nullable=False), pa.field("labels", LABEL_LISTS, nullable=False)])
 METADATA_KEY = b"catlip-bench.labels"
-NAME_COLUMN = "name it with --column"
+COLUMN_OPTION_REMEDY = "name it with --column"
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,7 +82,7 @@ def run_job(
 ) -> Tally:
     """Label a shard, or count its labels; ValueError says why it cannot be read, and no output remains."""
     total = Tally()
-    rows = _accumulate(label(job, read_captions(job.source, job.column, NAME_COLUMN)), total, report)
+    rows = _accumulate(label(job, read_captions(job.source, job.column, COLUMN_OPTION_REMEDY)), total, report)
     if job.target is None:
         deque(rows, maxlen=0)
         return total

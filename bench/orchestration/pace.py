@@ -12,7 +12,7 @@ PARALLEL_GAIN = 1.2  # images/s of trainings that share the cores, over those of
 MAX_SEEDS, MAX_IMAGES, MIN_IMAGES, IMAGES_STEP = 5, 80_000, 20_000, 1_000  # of a training that is planned by time
 CHEAP_SHARE = 0.1  # of a comparison's time, which training on MAX_IMAGES in place of MIN_IMAGES may cost at any time
 
-FEW_STEPS = 7  # of a memory run, or of an attempt to fit a batch, with the time of those that take longer
+FEW_STEPS_EQUIVALENT = 7  # time of a memory run, or of an attempt to fit a batch, in ordinary steps
 START_SECONDS = 4.0  # from the start of a process to its first step, on two cores
 
 
@@ -22,7 +22,7 @@ class Pace:
 
     start_seconds: float = START_SECONDS
     seconds_per_image: float = 1 / 900  # of a training step on all cores
-    update_seconds: float = 0.0  # of a step beside those of its images, whatever its batch size
+    fixed_step_seconds: float = 0.0  # of a step at any batch size: the update of the weights
     heating_seconds: float = 0.0  # of a speed run, before its windows: a GPU is brought to its temperature
 
     def slowed(self, times: float) -> "Pace":
@@ -31,11 +31,11 @@ class Pace:
 
     def step_seconds(self, experiment: Experiment) -> float:
         """Expect the seconds of a training step."""
-        return experiment.batch_size * self.seconds_per_image + self.update_seconds
+        return experiment.batch_size * self.seconds_per_image + self.fixed_step_seconds
 
     def few_steps_seconds(self, experiment: Experiment) -> float:
         """Expect the seconds of a run of a few steps, one of them counted tensor by tensor."""
-        return self.start_seconds + FEW_STEPS * self.step_seconds(experiment)
+        return self.start_seconds + FEW_STEPS_EQUIVALENT * self.step_seconds(experiment)
 
     def speed_seconds(self, experiment: Experiment) -> float:
         """Expect the seconds of a speed run."""

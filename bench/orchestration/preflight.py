@@ -36,7 +36,7 @@ from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import TWO_CORES, Pace
 from bench.orchestration.runner import Runner
 from bench.orchestration.scope import Scope
-from bench.orchestration.step_trial import is_pace_known, try_steps
+from bench.orchestration.step_trial import measure_pace, uses_default_pace
 from bench.orchestration.torchrun import connect_coordinator
 from bench.record import Failure, comparisons
 from bench.settings import with_batch_size
@@ -67,13 +67,13 @@ def open_comparison(
     tasks: Iterable[str] = (),
     reads_data: bool = True,
     pace: Pace = TWO_CORES,
-    tries_steps: bool = False,
+    measures_pace: bool = False,
 ) -> Comparison:
     """Check conditions that would stop a long run late, then begin a comparison, or resume the newest or the named one.
 
     A resumed comparison may also contain transfer records of the experiments in `scored`. `tasks` will be scored. Where
-    no run `reads_data` of the experiments, their shards may be gone. Durations are expected at a `pace`, or, if a new
-    comparison `tries_steps` on a CPU, at the pace of a few steps.
+    no run `reads_data` of the experiments, their shards may be gone. Durations are predicted from `pace`; where it
+    `measures_pace`, a new comparison on a CPU times a few steps first.
     """
     require_comparable_experiments(experiments, may_differ)
     for warning in chain.from_iterable(map(require_whole_patches, experiments)):
@@ -100,9 +100,9 @@ def open_comparison(
     opened = open_data(results, experiments) if reads_data else []
     for note in dict.fromkeys(chain.from_iterable(map(Shards.notes, opened))):
         log(note)
-    has_known_pace = on_gpu or runner.coordinator is not None or is_pace_known(experiments[0])
-    if tries_steps and is_new and not has_known_pace:
-        comparison.pace = try_steps(experiments[0], results, own_cores)
+    has_known_pace = on_gpu or runner.coordinator is not None or uses_default_pace(experiments[0])
+    if measures_pace and is_new and not has_known_pace:
+        comparison.pace = measure_pace(experiments[0], results, own_cores)
     runner.progress.expect(comparison.expected_seconds(scope, trained=trained))
     for failure in results.glob(f"{name}.failure.*.json"):
         failure.unlink()  # the run is repeated

@@ -20,15 +20,15 @@ from bench.record import Record, Speed, read_record
 
 TRIAL_BATCHES, TRIAL_STEPS = (2, 32), 1
 TRIAL_SECONDS = 15.0  # expected; those of ViT-B/16 on two cores
-SHORT_SECONDS = 0.5  # of a step whose batch is too small to tell the time of its images from the rest
+MIN_STEP_SECONDS = 0.5  # a shorter step is dominated by its update: a larger batch is timed
 
 
-def is_pace_known(experiment: Experiment) -> bool:
-    """Return whether `TWO_CORES` is the pace of an experiment: it is that of the tiny tower."""
+def uses_default_pace(experiment: Experiment) -> bool:
+    """Return whether an experiment has the tiny tower, of which `TWO_CORES` is the pace."""
     return experiment.tower == SCALES["tiny"].tower
 
 
-def try_steps(experiment: Experiment, results: Path, cores: int) -> Pace:
+def measure_pace(experiment: Experiment, results: Path, cores: int) -> Pace:
     """Time a few steps of a small batch on a CPU, in a process of its own; return the pace that they show.
 
     Where the steps are short, a larger batch is timed. It is the pace of two cores at the tiny scale if the run fails:
@@ -50,13 +50,13 @@ def try_steps(experiment: Experiment, results: Path, cores: int) -> Pace:
             if not job.is_done:
                 return TWO_CORES
             pace = pace_of(read_record(job.request.paths[0]), time.perf_counter() - start)
-        if pace.step_seconds(small) > SHORT_SECONDS:
+        if pace.step_seconds(small) > MIN_STEP_SECONDS:
             break
     return pace
 
 
 def link_cache(folder: Path, results: Path, experiment: Experiment) -> None:
-    """Let a trial in a folder read and leave the index of an experiment's shards in the cache of the results."""
+    """Let a trial in a folder use the index of an experiment's shards in the cache of the results."""
     if experiment.data != PACK_DATA:
         cache = results.resolve() / CACHE
         cache.mkdir(parents=True, exist_ok=True)

@@ -44,8 +44,8 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, str]  # environment variables
 
 
-class RankInputs(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command lines of all ranks must have in common; rank 0's decides the experiments."""
+class RankCommand(msgspec.Struct, frozen=True, kw_only=True):
+    """The arguments and the code of a rank's command line, which must equal those of rank 0."""
 
     arguments: list[str]
     sources: str  # digest of the checkout's files
@@ -62,18 +62,18 @@ class Coordinator:
     _is_ending: threading.Event = field(default_factory=threading.Event)
     _heart: threading.Thread | None = None
 
-    def publish_inputs(self, arguments: Sequence[str]) -> None:
+    def publish_command(self, arguments: Sequence[str]) -> None:
         """Publish what this command line was started with."""
-        own = RankInputs(arguments=[*arguments], sources=sources_digest())
+        own = RankCommand(arguments=[*arguments], sources=sources_digest())
         self.store.set(f"inputs {self.rank_info.rank}", msgspec.json.encode(own).decode())
 
-    def require_equal_inputs(self) -> None:
+    def require_equal_commands(self) -> None:
         """Wait for all ranks; ValueError names those with other arguments or sources than rank 0."""
         keys = [f"inputs {rank}" for rank in range(self.rank_info.world_size)]
         self._wait_for_keys(keys, CONNECT_TIMEOUT.total_seconds())
         if absent := [str(rank) for rank, key in enumerate(keys) if not self.store.check([key])]:
             raise ValueError(f"rank {', '.join(absent)} did not start within {CONNECT_TIMEOUT}: start all nodes")
-        first, *others = (msgspec.json.decode(self.store.get(key), type=RankInputs) for key in keys)
+        first, *others = (msgspec.json.decode(self.store.get(key), type=RankCommand) for key in keys)
         ranks_by_difference: dict[str, list[str]] = {}
         for rank, other in enumerate(others, start=1):
             for difference in _describe_differences(first, other):
@@ -173,7 +173,7 @@ class Coordinator:
         return [f"start {number} ended on {rank}" for rank in range(self.rank_info.world_size)]
 
 
-def _describe_differences(first: RankInputs, other: RankInputs) -> Iterator[str]:
+def _describe_differences(first: RankCommand, other: RankCommand) -> Iterator[str]:
     """Describe in what a rank's command line differs from rank 0's."""
     if other.arguments != first.arguments:
         own, of_first = (

@@ -40,7 +40,7 @@ class DefaultPlan:
 def run_trial(folder: Path, experiment: Experiment, results: Path) -> tuple[Comparison, Pace]:
     """Time an experiment after a run of its memory; return the comparison of these runs, and the pace that they show.
 
-    Records are written to `folder`; an index of shards is read from, or left in, the cache of `results`.
+    Records are written to `folder`; the index of shards is that in the cache of `results`.
 
     It is timed until the two fastest runs agree, at most four times, because other processes may be busy for some
     seconds. The pace is that of the fastest run, and of the fastest start: the first run also counts FLOPs. If a run

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 from safetensors import SafetensorError, safe_open
 
-from bench.config import Experiment, is_same_training
+from bench.config import Experiment, are_replicates
 from bench.console.console import PROGRAM
 from bench.environment.files import decode_older, prefix_errors, require_regular
 from bench.old_names import split_name, upgrade_experiment_of
@@ -68,5 +68,5 @@ def latest_towers(results: Path, name: str) -> list[Path]:
         raise ValueError(f"{results} holds no tower of {name!r}; {others}make one with: {PROGRAM} train {name}")
     towers = {path: one for path, one in trained.items() if one.name in matching}
     last = [*towers.values()][-1]
-    newest = {one.seed: comparison_of(path) for path, one in towers.items() if is_same_training(one, last)}
+    newest = {one.seed: comparison_of(path) for path, one in towers.items() if are_replicates(one, last)}
     return [path for path, one in towers.items() if newest.get(one.seed) == comparison_of(path)]

@@ -31,7 +31,7 @@ from models.image_tower import PIXEL_STATISTICS, ImageTower, build_image_tower, 
 FOLDER_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 FOLDER_CONFIG = "open_clip_config.json"
 MAX_LAYERS = 1000  # that a configuration may name
-MAX_UNSTORED = 2**26  # weights, 256 MiB, that are allocated although a file is too small for them
+MAX_UNCHECKED_WEIGHTS = 2**26  # weights, 256 MiB, that are allocated although a file is too small for them
 VOCABULARY_SUFFIXES = (".pkl", ".json")
 ACCEPTED_TOWERS = (
     f"accepted are a tower file of `{PROGRAM} train`, an experiment, a file of CoreNet, a folder of open_clip, or "
@@ -113,7 +113,7 @@ def load_trained_tower(path: Path, image_size: int | None = None) -> tuple[Image
             pixel_normalisation=trained.pixel_normalisation,
         )
 
-    _require_stored(path, _count_weights(partial(build, trained.image_size)))
+    _require_file_can_hold(path, _count_weights(partial(build, trained.image_size)))
     tower = build(image_size or trained.image_size)
     if not next(tower.parameters()).is_meta:  # FLOPs are counted without weights
         load_tower_weights(tower, path)
@@ -148,7 +148,7 @@ def _load_open_clip_folder(path: Path, image_size: int | None) -> LoadedTower:
     file = next((path / name for name in FOLDER_WEIGHTS if (path / name).is_file()), None)
     if file is None:
         raise ValueError(f"{path} holds none of {', '.join(FOLDER_WEIGHTS)}")
-    _require_stored(file, num_weights)
+    _require_file_can_hold(file, num_weights)
     size = image_size or own_size
     build = partial(_build_tower, partial(build_trunk, config, size), size)
     tower = build()
@@ -186,7 +186,7 @@ def _load_corenet(
     """Read a file of CoreNet, whose images have pixels from 0 to 1 without normalisation."""
     of_file = partial(corenet_vit.CorenetViT, *corenet_vit.infer_sizes(state)) if not name else None
     build = partial(_build_tower, of_file or partial(corenet_vit.corenet_vit, name), image_size or 224)
-    _require_stored(path, _count_weights(build))
+    _require_file_can_hold(path, _count_weights(build))
     tower, weights = build(), corenet_vit.convert_corenet_state(state)
     load_exactly(tower.trunk, weights, f"{path} does not fit {name or 'a ViT of CoreNet'}", given=state)
     tower.pixels = make_renormalisation(*PIXEL_STATISTICS["none"])
@@ -209,9 +209,9 @@ def _count_weights(build: Callable[[], nn.Module]) -> int:
         return sum(weight.numel() for weight in build().parameters())
 
 
-def _require_stored(file: Path, num_weights: int) -> None:
-    """Raise ValueError if a file is too small for so many weights; of a small architecture the missing are named."""
-    if (size := file.stat().st_size) < num_weights > MAX_UNSTORED:
+def _require_file_can_hold(file: Path, num_weights: int) -> None:
+    """Raise ValueError if a file is too small for a large architecture; loading names what a small one lacks."""
+    if (size := file.stat().st_size) < num_weights > MAX_UNCHECKED_WEIGHTS:
         raise ValueError(f"{file} has {size:,} bytes, too few for the {num_weights:,} weights that it describes")
 
 

@@ -8,7 +8,9 @@ from bench.console.console import UserError
 from bench.labels.vocabulary import read_vocabulary, resolve_vocabulary
 from bench.recipes import DATACOMP_SYNSETS, DATACOMP_VOCABULARY
 
-FEWER_WORKERS = "enlarge it (docker run --shm-size), or use fewer workers (--set workers=N) or none (--set workers=0)"
+SHARED_MEMORY_REMEDY = (
+    "enlarge it (docker run --shm-size), or use fewer workers (--set workers=N) or none (--set workers=0)"
+)
 FOLDER = Path("/dev/shm")  # noqa: S108 - Linux has it there
 PREFETCHED = 2  # batches of each worker that are loaded ahead: torch's default
 MIB = 2**20
@@ -28,7 +30,8 @@ def require_shared_memory(experiment: Experiment, workers: int, processes: int) 
     if needed > available:
         raise UserError(
             f"{experiment.name}: {batches} batches of {processes} x {workers} loader workers need "
-            f"{needed / MIB:,.2f} MiB of shared memory, {FOLDER} has {available / MIB:,.2f} MiB free: {FEWER_WORKERS}"
+            f"{needed / MIB:,.2f} MiB of shared memory, {FOLDER} has {available / MIB:,.2f} MiB free: "
+            f"{SHARED_MEMORY_REMEDY}"
         )
 
 

@@ -128,7 +128,7 @@ def figures_frame(history: CommitHistory) -> pd.DataFrame:
             "group": one.benchmark.group,
             "name": one.benchmark.name,
             **_experiment_columns(one.experiment),
-            "settings": one.benchmark.settings,
+            "settings_digest": one.benchmark.settings,
             "images": one.images,
             "measure": one.metric.name,
             "unit": one.metric.unit,
@@ -146,9 +146,9 @@ def figures_frame(history: CommitHistory) -> pd.DataFrame:
 
 
 def _experiment_columns(experiment: Experiment | None) -> dict[str, object]:
-    """Return method, scale, tower and seed of an experiment, and the settings in which it differs from its scale's."""
+    """Return method, scale, tower, seed, and the settings in which it differs from the named experiment."""
     if experiment is None:
-        return {"method": "", "scale": "", "tower": "", "seed": None, "changed": ""}
+        return {"method": "", "scale": "", "tower": "", "seed": None, "changed_settings": ""}
     base = split_name(experiment.name)[0]
     scale = next((one for one in SCALES if base.endswith(f"-{one}")), "")
     named = EXPERIMENTS.get(base, experiment)
@@ -158,5 +158,5 @@ def _experiment_columns(experiment: Experiment | None) -> dict[str, object]:
         "scale": scale,
         "tower": experiment.tower,
         "seed": experiment.seed,
-        "changed": "; ".join(f"{name}={getattr(experiment, name)}" for name in changed),
+        "changed_settings": "; ".join(f"{name}={getattr(experiment, name)}" for name in changed),
     }

@@ -13,8 +13,8 @@ import pandas as pd
 from bench.config import (
     BATCH_SIZE_FIELDS,
     FIELDS,
+    FIELDS_IGNORED_IN_ROWS,
     METHOD_NAMES,
-    RUN_FIELDS,
     Experiment,
     differing_fields,
     format_differences,
@@ -192,7 +192,7 @@ def conflicting_settings(comparison: ComparisonRecords) -> dict[str, str]:
     experiments = [record.experiment for record in comparison.records if record.experiment is not None]
     found = {}
     for name, group in group_by(experiments, lambda one: one.name).items():
-        unread = {*RUN_FIELDS} - {vocabulary_field(group[0])}
+        unread = {*FIELDS_IGNORED_IN_ROWS} - {vocabulary_field(group[0])}
         differing = {field: values for field, values in differing_fields(group).items() if field not in unread}
         if differing:
             found[name] = format_differences(differing)

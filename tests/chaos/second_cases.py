@@ -583,9 +583,9 @@ def ranks() -> dict[str, Case]:
         def act(_: Path) -> int:
             store = HashStore()
             both = [Coordinator(RankInfo(rank, 2, rank, 2), store) for rank in range(2)]
-            both[0].publish_inputs(first)
-            both[1].publish_inputs(second)
-            both[0].require_equal_inputs()
+            both[0].publish_command(first)
+            both[1].publish_command(second)
+            both[0].require_equal_commands()
             return 0
 
         return Case(nothing, act, code, text)

@@ -10,12 +10,12 @@ from bench.__main__ import main
 from bench.experiments import EXPERIMENTS
 from bench.orchestration import preflight
 from bench.orchestration.pace import TWO_CORES, Pace
-from bench.orchestration.step_trial import TRIAL_BATCHES, is_pace_known, pace_of, try_steps
+from bench.orchestration.step_trial import TRIAL_BATCHES, measure_pace, pace_of, uses_default_pace
 from bench.record import Speed
 from tests.orchestration.test_comparison import timed
 from tests.small import small
 
-SLOW = Pace(start_seconds=8.0, seconds_per_image=0.6, update_seconds=1.5)
+SLOW = Pace(start_seconds=8.0, seconds_per_image=0.6, fixed_step_seconds=1.5)
 
 
 def test_pace_of_a_small_batch_predicts_a_larger_one() -> None:
@@ -25,9 +25,9 @@ def test_pace_of_a_small_batch_predicts_a_larger_one() -> None:
     experiment = replace(record.experiment, batch_size=2, warmup_steps=1, steps_per_window=1, windows=1)
 
     def seconds(batch: int) -> float:
-        return batch * SLOW.seconds_per_image + SLOW.update_seconds
+        return batch * SLOW.seconds_per_image + SLOW.fixed_step_seconds
 
-    phases = {"backward": (seconds(2) - SLOW.update_seconds,), "optimizer": (SLOW.update_seconds,)}
+    phases = {"backward": (seconds(2) - SLOW.fixed_step_seconds,), "optimizer": (SLOW.fixed_step_seconds,)}
     seen = {"warmup_seconds": seconds(2), "window_seconds": (seconds(2),), "phase_seconds": phases}
     assert isinstance(record.measured, Speed)
     tried = replace(record, experiment=experiment, measured=replace(record.measured, **seen))
@@ -43,11 +43,11 @@ def test_steps_are_tried_at_a_small_batch_of_any_experiment(results: Path, monke
 
     monkeypatch.setattr("bench.orchestration.step_trial.Runner", Parting)
     experiment = small("clip", batch_size=64, images=640, image_sizes=(24, 48))
-    pace = try_steps(experiment, results, cores=1)
+    pace = measure_pace(experiment, results, cores=1)
     assert pace != TWO_CORES
     assert 0 < pace.step_seconds(replace(experiment, batch_size=TRIAL_BATCHES[0])) < pace.step_seconds(experiment)
-    assert is_pace_known(experiment)
-    assert not is_pace_known(EXPERIMENTS["clip-vit-b16"])
+    assert uses_default_pace(experiment)
+    assert not uses_default_pace(EXPERIMENTS["clip-vit-b16"])
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_more_than_an_hour_on_a_cpu_starts_if_it_is_confirmed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     started = list[str]()
-    monkeypatch.setattr(preflight, "try_steps", lambda *_: SLOW)
+    monkeypatch.setattr(preflight, "measure_pace", lambda *_: SLOW)
     monkeypatch.setattr("bench.orchestration.runner.Runner.run", lambda *_, **__: started.append("run"))
     monkeypatch.setattr("bench.orchestration.comparison.Comparison.run_round", lambda *_: started.append("round"))
     folder = str(own_results / "results")
@@ -80,10 +80,12 @@ def test_more_than_an_hour_on_a_cpu_starts_if_it_is_confirmed(
     assert " days on this CPU: add --yes, or " in line or " hours on this CPU: add --yes, or " in line
     assert line.endswith(remedy)
     assert not started
-    monkeypatch.setattr(preflight, "try_steps", lambda *_: changed(SLOW, seconds_per_image=1e-9, update_seconds=0.0))
+    monkeypatch.setattr(
+        preflight, "measure_pace", lambda *_: changed(SLOW, seconds_per_image=1e-9, fixed_step_seconds=0.0)
+    )
     main(command)
     assert started
     started.clear()
-    monkeypatch.setattr(preflight, "try_steps", lambda *_: SLOW)
+    monkeypatch.setattr(preflight, "measure_pace", lambda *_: SLOW)
     main([*command, "--yes"])
     assert started

@@ -31,15 +31,15 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ranks_with_other_arguments_or_code_are_refused_by_their_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     ranks = coordinators(5)
     for rank in ranks:
-        rank.publish_inputs(TRAIN)
-    ranks[0].require_equal_inputs()
+        rank.publish_command(TRAIN)
+    ranks[0].require_equal_commands()
     for number in (1, 3):
-        ranks[number].publish_inputs([*TRAIN[:-1], "seed=1"])
+        ranks[number].publish_command([*TRAIN[:-1], "seed=1"])
     monkeypatch.setattr(torchrun, "sources_digest", lambda: "other")
-    ranks[2].publish_inputs(TRAIN)
-    ranks[3].publish_inputs([*TRAIN[:-1], "seed=1"])
+    ranks[2].publish_command(TRAIN)
+    ranks[3].publish_command([*TRAIN[:-1], "seed=1"])
     with pytest.raises(ValueError, match="start all ranks by the same command, from equal checkouts") as refusal:
-        ranks[0].require_equal_inputs()
+        ranks[0].require_equal_commands()
     assert "rank 1, 3 has other arguments than rank 0 (seed=1; rank 0: seed=0)" in str(refusal.value)
     assert "rank 2, 3 has other code than rank 0 (digest other; rank 0: " in str(refusal.value)
     assert "\n" not in str(refusal.value)
@@ -48,10 +48,10 @@ def test_ranks_with_other_arguments_or_code_are_refused_by_their_numbers(monkeyp
 def test_rank_that_does_not_start_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torchrun, "CONNECT_TIMEOUT", torchrun.CONNECT_TIMEOUT / 1000)
     ranks = coordinators(3)
-    ranks[0].publish_inputs(TRAIN)
-    ranks[1].publish_inputs(TRAIN)
+    ranks[0].publish_command(TRAIN)
+    ranks[1].publish_command(TRAIN)
     with pytest.raises(ValueError, match="rank 2 did not start within"):
-        ranks[0].require_equal_inputs()
+        ranks[0].require_equal_commands()
 
 
 @pytest.mark.usefixtures("brief")

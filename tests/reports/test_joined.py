@@ -85,7 +85,7 @@ def test_interrupted_measurement_does_not_take_the_page_over(make: Make) -> None
     newest = {"20260104T000000-measure": [make["memory"]("clip-tiny")]}
     joined = join_comparisons({MEASURE: [make["speed"]("clip-tiny", 0)]} | newest)
     assert joined.comparisons == [MEASURE]
-    assert joined.left_out == {"20260104T000000-measure": "it has no timed run, training or score yet"}
+    assert joined.left_out == {"20260104T000000-measure": "it has no speed record, training or score yet"}
     assert join_comparisons(newest).comparisons == [*newest]
 
 

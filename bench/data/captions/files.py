@@ -157,11 +157,11 @@ READERS: dict[str, Callable[[Path, str | None], Iterator[CaptionBatch]]] = {
     **{name + gz: partial(batches.read_rows, parse=parse) for gz in ("", ".gz") for name, parse in PARSERS.items()},
     ".tgz": partial(batches.read_rows, parse=parse_tar),
 }
-RENAME_COLUMN = "rename the column that holds them to caption"
+COLUMN_REMEDY = "rename the column that holds them to caption"
 UNREADABLE = (ValueError, OSError, EOFError, tarfile.TarError, zlib.error, csv.Error)
 
 
-def read_captions(path: Path, column: str | None, remedy: str = RENAME_COLUMN) -> Iterator[CaptionBatch]:
+def read_captions(path: Path, column: str | None, remedy: str = COLUMN_REMEDY) -> Iterator[CaptionBatch]:
     """Read a file; ValueError names it and the reason why it cannot be read, also if that shows late.
 
     `remedy` is for a file without a column whose name is known for captions.

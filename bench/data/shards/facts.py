@@ -35,28 +35,28 @@ SCHEMA = pa.schema(
 METADATA_KEY = b"catlip-bench.shard"
 MANIFEST_NAME = "manifest.json"
 CHUNK_BYTES = 2**22
-RENAME_FIELD = "rename the field of the .json members that holds it to caption, or write captions to .txt members"
+FIELD_REMEDY = "rename the field of the .json members that holds it to caption, or write captions to .txt members"
 
 
 @dataclass(frozen=True, slots=True)
 class MemberKind:
-    """The member of a sample that is trained on, with or without a caption."""
+    """The image or embedding member that is trained on, and whether its sample must have a caption."""
 
     kind: str  # in the index's name
     noun: str
     suffixes: tuple[str, ...]  # of several in a sample, the first of these
-    with_caption: bool = True
+    is_caption_required: bool = True
 
     @property
     def accepted(self) -> str:
         """The members that are read, for messages."""
         images = f"{self.noun}s are read from {', '.join(f'.{suffix}' for suffix in self.suffixes)}"
-        return f"{images}{CAPTIONS_ACCEPTED if self.with_caption else ''}"
+        return f"{images}{CAPTIONS_ACCEPTED if self.is_caption_required else ''}"
 
     @property
-    def without_captions(self) -> "MemberKind":
-        """The same members, of samples with or without a caption."""
-        return replace(self, kind=f"{self.kind}-alone", with_caption=False)
+    def with_optional_caption(self) -> "MemberKind":
+        """The same members, also of samples without a caption."""
+        return replace(self, kind=f"{self.kind}-alone", is_caption_required=False)
 
 
 CAPTIONS_ACCEPTED = ", captions from .txt, or from a text of a JSON object in .json under a name such as caption"
@@ -96,10 +96,10 @@ def write_index(shard: Path, path: Path, kind: MemberKind = IMAGES) -> None:
     """Read a shard and write its index; ValueError names a shard that cannot be read to its end."""
     rows, skipped, count, empty = list[dict[str, object]](), Counter[str](), 0, 0
     reader, layout = SampleCaptionReader(None), LayoutCheck(kind.suffixes)
-    with prefix_errors(shard, UNREADABLE), advise_on_column(RENAME_FIELD), shard.open("rb") as file:
+    with prefix_errors(shard, UNREADABLE), advise_on_column(FIELD_REMEDY), shard.open("rb") as file:
         for key, members in iterate_samples(file):
             suffix = next((suffix for suffix in kind.suffixes if suffix in members), None)
-            caption, flaw = reader.read(members) if kind.with_caption else (b"", "")
+            caption, flaw = reader.read(members) if kind.is_caption_required else (b"", "")
             image = members.get(suffix or "")
             layout.add(key, members, is_complete=image is not None and caption is not None)
             if image is None:
@@ -109,7 +109,7 @@ def write_index(shard: Path, path: Path, kind: MemberKind = IMAGES) -> None:
             elif image.size > MAX_BYTES:
                 skipped[f"{kind.noun} larger than {MAX_BYTES // 2**20} MiB"] += 1
             else:
-                empty += kind.with_caption and not caption.strip()
+                empty += kind.is_caption_required and not caption.strip()
                 row = (key, count, suffix, image.offset, image.size, caption.decode("utf-8", "replace"))
                 rows.append(dict(zip(SCHEMA.names, row, strict=True)))
             count += 1

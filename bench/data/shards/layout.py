@@ -4,12 +4,17 @@ from collections import Counter
 from collections.abc import Iterable
 
 CAPTION_SUFFIXES = ("txt", "json")
-APART, FOLDERS, DOTTED = "apart", "in different folders", "dotted"  # arrangements of members that lose samples
+NOT_ADJACENT, DIFFERENT_FOLDERS, DOTTED_NAMES = (
+    "apart",
+    "in different folders",
+    "dotted",
+)  # arrangements of members that lose samples
 ADVICE = {
-    APART: "{} keys have an image and a caption that are not adjacent: write the shards with tar --sort=name",
-    FOLDERS: "{} images and captions of equal names lie in different folders of the archive: put them into one folder",
-    DOTTED: "{} names have several dots, of which the key ends at the first (a.front.view.jpg has the key a): replace "
-    "the others, as in a_front_view.jpg",
+    NOT_ADJACENT: "{} keys have an image and a caption that are not adjacent: write the shards with tar --sort=name",
+    DIFFERENT_FOLDERS: "{} images and captions of equal names lie in different folders of the archive: put them into "
+    "one folder",
+    DOTTED_NAMES: "{} names have several dots, of which the key ends at the first (a.front.view.jpg has the key a): "
+    "replace the others, as in a_front_view.jpg",
 }
 MAX_SUFFIX_LENGTH, MAX_SUFFIXES, KEPT_SUFFIXES = 8, 4, 100  # characters of a suffix; suffixes in a message, of a shard
 
@@ -30,7 +35,9 @@ class LayoutCheck:
         if "" not in images:
             lost = images
         elif is_complete:
-            lost = images & captions - {""}  # an image alone is one more view, with a caption another sample
+            lost = images & captions - {
+                ""
+            }  # a.front.jpg is another view of a; with a.front.txt it is a sample of its own
         else:
             lost = captions - {""}
         self._dotted += len(lost)
@@ -45,7 +52,11 @@ class LayoutCheck:
         """Number of samples or images by arrangement, without zeros."""
         names = [{key.rpartition("/")[2] for key in keys} for keys in (self._images, self._captions)]
         apart = len(self._images & self._captions)
-        counts = {APART: apart, FOLDERS: 0 if apart else len(names[0] & names[1]), DOTTED: self._dotted}
+        counts = {
+            NOT_ADJACENT: apart,
+            DIFFERENT_FOLDERS: 0 if apart else len(names[0] & names[1]),
+            DOTTED_NAMES: self._dotted,
+        }
         return {name: count for name, count in counts.items() if count}
 
 

@@ -15,7 +15,9 @@ from bench.console.console import EXIT_CODE_BY_SIGNAL, UserError
 from bench.environment.child_processes import exit_with_parent
 
 B_co = TypeVar("B_co", covariant=True)
-FEWER_WORKERS = "use fewer workers (--set workers=N) or none (--set workers=0), or give the container more memory"
+WORKER_MEMORY_REMEDY = (
+    "use fewer workers (--set workers=N) or none (--set workers=0), or give the container more memory"
+)
 FORKSERVER_PRELOAD = ["bench.data.shards.worker_imports"]  # modules that the process imports from which workers fork
 
 
@@ -58,7 +60,7 @@ class PrefetchingLoader(Generic[B_co]):
             if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
                 raise
             reason = f"a loader worker was killed, perhaps because memory ran out ({error})"
-            return UserError(f"{reason}: {FEWER_WORKERS}")
+            return UserError(f"{reason}: {WORKER_MEMORY_REMEDY}")
 
 
 class _BatchQueue(Queue):  # type: ignore[type-arg]
@@ -69,7 +71,7 @@ class _BatchQueue(Queue):  # type: ignore[type-arg]
 
     def _on_queue_feeder_error(self, error: Exception, item: tuple[int, object]) -> None:
         number, _ = item
-        self.put((number, UserError(f"a loader worker cannot hand over a batch ({error}): {FEWER_WORKERS}")))
+        self.put((number, UserError(f"a loader worker cannot hand over a batch ({error}): {WORKER_MEMORY_REMEDY}")))
 
 
 class _WorkerPopen(popen_forkserver.Popen):

@@ -21,11 +21,11 @@ from bench.data.captions.files import compound_suffix, digest_file_samples, list
 from bench.data.manifest import pretrain_shards
 from bench.data.shards import facts
 from bench.data.shards.facts import EMBEDDINGS, IMAGES, MANIFEST_NAME, MemberKind, ShardContents, ShardFacts
-from bench.data.shards.layout import DOTTED, advise, format_suffixes
+from bench.data.shards.layout import DOTTED_NAMES, advise, format_suffixes
 from bench.data.subset import is_key_file
 
 MAX_UNUSABLE_FRACTION, MIN_TOLERATED = 0.1, 10  # largest fraction of unusable samples; this many are always tolerated
-PACK_INTO_TAR = (
+TAR_REMEDY = (
     "a shard is a tar file with KEY.jpg and KEY.txt (its caption) beside each other; "
     "make one of a folder of such files with: tar --sort=name -cf 00000.tar -C FOLDER ."
 )
@@ -149,7 +149,7 @@ def open_experiment_shards(experiment: Experiment, cache_folder: Path) -> Shards
     if not experiment.reads_captions:
         with suppress(ValueError):
             return _open_usable_shards(experiment, cache_folder, kind)
-        kind = kind.without_captions
+        kind = kind.with_optional_caption
     return _open_usable_shards(experiment, cache_folder, kind)
 
 
@@ -165,8 +165,8 @@ def _open_usable_shards(experiment: Experiment, cache_folder: Path, kind: Member
             f"{MAX_UNUSABLE_FRACTION:.0%} {shards.explain_skipped()}; repair the shards, or list the keys to use: "
             "--set subset=FILE.csv"
         )
-    if (lost := sum(each.layout.get(DOTTED, 0) for each in shards.contents)) > tolerated:
-        (advice,) = advise(Counter({DOTTED: lost}))
+    if (lost := sum(each.layout.get(DOTTED_NAMES, 0) for each in shards.contents)) > tolerated:
+        (advice,) = advise(Counter({DOTTED_NAMES: lost}))
         raise ValueError(f"{shards.data}: {advice}; or list the keys to use: --set subset=FILE.csv")
     return shards
 
@@ -196,7 +196,7 @@ def open_shards(data: str, cache_folder: Path, kind: MemberKind = IMAGES) -> Sha
             found = replace(listed[path], samples=indexed.samples, bytes=path.stat().st_size)
             _require_equal(path, listed[path], found)
     if not len(open_samples(shards)):
-        lacking = f"no sample has an {kind.noun}{' and a caption' if kind.with_caption else ''}"
+        lacking = f"no sample has an {kind.noun}{' and a caption' if kind.is_caption_required else ''}"
         raise ValueError(f"{data}: {lacking} {shards.explain_skipped() if shards.skipped else '(there are none)'}")
     return shards
 
@@ -223,7 +223,7 @@ def find_tar_files(data: str) -> list[Path]:
     if not paths:
         there = format_suffixes(Counter(path.suffix[1:].lower() for path in found))
         raise ValueError(
-            f"{data}: no .tar shard found, {f'but {there}' if there else 'and no other file'}: {PACK_INTO_TAR}"
+            f"{data}: no .tar shard found, {f'but {there}' if there else 'and no other file'}: {TAR_REMEDY}"
         )
     return paths
 

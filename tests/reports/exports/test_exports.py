@@ -143,7 +143,7 @@ def test_csv_names_the_settings_in_which_an_experiment_differs_from_its_name(tmp
     speed = make["speed"]("clip-tiny", 0)
     own = replace(speed, experiment=with_settings(speed.experiment, ["data=shards", "seed=3"]))
     frame = pd.read_csv(io.BytesIO(of(make["written"]([speed, own], tmp_path), "csv")))
-    assert {*frame["changed"].fillna("")} == {"", "data=shards"}
+    assert {*frame["changed_settings"].fillna("")} == {"", "data=shards"}
     assert {*frame["seed"]} == {0, 3}
 
 
@@ -163,7 +163,7 @@ def test_no_cell_of_a_csv_is_a_formula_and_numbers_are_unchanged(results: Path, 
     rows = list(csv.DictReader(content))
     assert rows
     for row in rows:
-        assert [row[column] for column in ("name", "settings", "machine")] == [f"'{text}"] * 3
+        assert [row[column] for column in ("name", "settings_digest", "machine")] == [f"'{text}"] * 3
         assert float(row["value"]) < 0
         assert not row["value"].startswith("'")
 
