@@ -219,7 +219,8 @@ def identify(state: Mapping[str, Tensor]) -> str:
     }
     for name, describe in describe_by_weight.items():
         if name in image:
-            return describe(image)
+            with suppress(IndexError, TypeError, ValueError):  # weights with too few dimensions
+                return describe(image)
     return f"no known architecture (the first names are {', '.join(list(state)[:MAX_NAMES])})"
 
 

@@ -225,7 +225,10 @@ def towers() -> dict[str, Case]:
         "complex weights": exported(cast(torch.complex64), "another type"),
         "weights of 8 bits": exported(cast(torch.uint8), "another type"),
         "a weight without values": exported(
-            tensors(lambda found: found.update({first(found): torch.zeros(0)})), "t.safetensors"
+            tensors(lambda found: found.update({"trunk.class_embedding": torch.zeros(0)})), "t.safetensors"
+        ),
+        "a first weight without dimensions": exported(
+            tensors(lambda found: found.update({"trunk.conv1.weight": torch.zeros(())})), "t.safetensors"
         ),
         "a weight too many": exported(
             tensors(lambda found: found.update({f"trunk.{ODD}": torch.zeros(2)})), r"a b\\u202e"
