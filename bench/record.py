@@ -153,6 +153,30 @@ class ReferenceRun(_MeasuredBase, frozen=True, kw_only=True, tag="reference"):
     phase_seconds: Phases = {}  # of the steps after the windows; empty: not measured
 
 
+class ReleasedRun(_MeasuredBase, frozen=True, kw_only=True, tag="released-run"):
+    """Windows of the authors' training loop with their configuration file, the device idle at both ends of each."""
+
+    repository: str
+    commit: str  # of the checkout, "+changes" if its files differ; "unknown": it is no git repository
+    file: str  # within the checkout
+    file_sha256: str
+    changed: Texts  # keys whose value is not that of the file: "used VALUE, released VALUE: reason"
+    gpus: PositiveCount  # processes, one a device
+    round: Count
+    window_images: tuple[PositiveCount, ...]  # processed in each, by one process
+    window_seconds: Seconds
+    image_sizes: tuple[tuple[PositiveCount, PositiveCount, PositiveCount], ...]  # height, width and images of each step
+    losses: tuple[float, ...]  # of every step, warm-up included
+    gradient_norms: tuple[float | None, ...] = ()  # of every step; None: not finite; empty: the file computes none
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a figure that some windows or some steps lack."""
+        if len(self.window_images) != len(self.window_seconds):
+            raise ValueError(f"window_images must be of all {len(self.window_seconds)} windows")
+        if {len(self.image_sizes), len(self.gradient_norms) or len(self.losses)} != {len(self.losses)}:
+            raise ValueError(f"image_sizes and gradient_norms must be of all {len(self.losses)} steps")
+
+
 class Branch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A tower cooled down for one budget."""
 
@@ -199,7 +223,19 @@ class Failure(_MeasuredBase, frozen=True, kw_only=True, tag="failure"):
     reason: str
 
 
-Measured = Speed | Memory | BatchTrial | ReferenceRun | RankStates | LinkSpeed | Training | Transfer | Failure | Ladder
+Measured = (
+    Speed
+    | Memory
+    | BatchTrial
+    | ReferenceRun
+    | ReleasedRun
+    | RankStates
+    | LinkSpeed
+    | Training
+    | Transfer
+    | Failure
+    | Ladder
+)
 KINDS = frozenset(kind.__struct_config__.tag for kind in get_args(Measured))
 
 
