@@ -34,8 +34,9 @@ from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.record import Record, read_record, record_files
 from bench.statistics import fewest_rounds
 from reports.claims.card import make_card
-from reports.claims.evidence import records_of_claim
+from reports.claims.evidence import records_of_claims
 from reports.claims.page import claim_document, claim_markdown, claim_page, claims_table
+from reports.claims.statement import CLAIMS, speed_statement
 from reports.exports.exports import Format, export_figures
 from reports.exports.scalars import read_scalars, write_event_files
 from reports.history.changes import find_changes
@@ -43,7 +44,7 @@ from reports.history.detection import few_commits_table, rates_table
 from reports.history.history_page import history_page
 from reports.history.series import build_history
 from reports.joined import comparison_files, join_comparisons
-from reports.page import HEADLINE_CLAIM, page
+from reports.page import page
 from reports.plan import PLAN_FILE, plan_page
 from reports.render.frames import group_comparison, select_equal_and_largest_batch
 from reports.speed.speed_tables import SUITES_FILE
@@ -92,7 +93,7 @@ class ComparisonPage:
             suites=suites,
             plan=plan,
             damaged=damaged,
-            claim_records=records_of_claim(get_claim(HEADLINE_CLAIM), chain.from_iterable(found.values())),
+            claim_records=records_of_claims(CLAIMS.values(), chain.from_iterable(found.values())),
         )
         _write(self.out or self.results / "index.html", text.encode())
         comparison = group_comparison("", select_equal_and_largest_batch(joined.records)[0])
@@ -146,14 +147,17 @@ class ClaimReport:
             print_tables([claims_table([make_card(one, rows) for one in read_claims().values()])], self.json)
             return _log_damaged(damaged)
         card = make_card(get_claim(self.name), rows)
+        statement = speed_statement(rows) if card.claim.name in CLAIMS.values() else []
         if self.json is not None:
             with name_in_errors(self.json):
-                self.json.write_text(json.dumps(claim_document(card), indent=1, allow_nan=False), encoding="utf-8")
+                self.json.write_text(
+                    json.dumps(claim_document(card, statement), indent=1, allow_nan=False), encoding="utf-8"
+                )
         if self.out is None:
-            print(printable_lines(claim_markdown(card)), end="")
+            print(printable_lines(claim_markdown(card, statement)), end="")
         else:
             writers = {".html": claim_page, ".md": claim_markdown}
-            _write(self.out, choose(self.out.suffix, writers, "ending of --out")(card).encode())
+            _write(self.out, choose(self.out.suffix, writers, "ending of --out")(card, statement).encode())
         return _log_damaged(damaged)
 
 

@@ -19,6 +19,7 @@ from reports.accuracy.scores import SubjectScore
 from reports.accuracy.training_charts import accuracy_chart, loss_chart
 from reports.claims.card import make_card
 from reports.claims.page import claim_line
+from reports.claims.statement import speed_statement
 from reports.explanation import explanation_section
 from reports.plan import view_plan
 from reports.render import frames
@@ -103,7 +104,9 @@ def page(
 def _headline_claim(comparison: ComparisonRecords, records: Sequence[Record]) -> Markup | None:
     """Return the line on CatLIP's published speed; None where the comparison lacks CLIP or CatLIP."""
     methods = {one.method for one in comparison.experiments.values()}
-    return claim_line(make_card(get_claim(HEADLINE_CLAIM), records)) if {"clip", "catlip"} <= methods else None
+    if not {"clip", "catlip"} <= methods:
+        return None
+    return claim_line(make_card(get_claim(HEADLINE_CLAIM), records), speed_statement(records))
 
 
 def accuracy_claims(comparison: ComparisonRecords) -> dict[Key, AccuracyDifference]:

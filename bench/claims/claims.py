@@ -26,7 +26,24 @@ UNITS: dict[Metric, str] = {
     "accuracy": "points of accuracy more than the baseline",
     "zero-shot accuracy": "% zero-shot accuracy",
 }
+DECIDED_WITHOUT_RECORDS: tuple[Metric, ...] = ("FLOPs", "zero-shot accuracy")
 Pair = tuple[str, str]  # of the baseline, of the experiment
+
+
+class Conditions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a record must be to decide a claim, beside having the settings of the claim's experiments."""
+
+    device: str = ""  # name of its GPU, or "cuda" for any; empty: any device
+    processes: int | None = None  # that shared a batch, one a device; None: any number
+    loading: Literal["any", "disk"] = "any"  # "disk": images are read from shards
+    memory_gib: float | None = None  # limit of the trials of batch sizes; None: any
+    head_rows: int | None = None  # of CatLIP's classifier; None: any number
+    data: str = ""  # part of the path of the training data; empty: any data
+    images_per_step: tuple[int, int] | None = None  # of the two trainings, on all devices; None: any number
+    num_classes: int | None = None  # of the task, as its numbers of images
+    num_train: int | None = None
+    num_test: int | None = None
+    baseline_accuracy: float | None = None  # published for the baseline, in %; within a point of it; None: any
 
 
 class PaperClaim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,6 +68,7 @@ class PaperClaim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     task: str = ""  # of an accuracy
     protocols: Pair = ("", "")  # that score it
     label_share: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None  # of the labels; None: all
+    conditions: Conditions | None = None  # None: no record decides the claim, but a count or nothing
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value that its metric does not allow."""
@@ -58,6 +76,8 @@ class PaperClaim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError(f"published must be positive, got {self.published}")
         if self.metric == "accuracy" and not (self.task and all(self.protocols)):
             raise ValueError("an accuracy needs a task and protocols")
+        if (self.conditions is None) != (self.metric in DECIDED_WITHOUT_RECORDS):
+            raise ValueError(f"conditions are for claims that records decide, got {self.conditions} for {self.metric}")
 
     @property
     def unit(self) -> str:
@@ -86,6 +106,7 @@ class PredictedRatios(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Ratios of images per second that are predicted without a measurement."""
 
     equal_sizes: float  # by counted FLOPs as released, both at one image size
+    unpadded_equal_sizes: float | None = None  # the same without the padding of captions; None: no captions are padded
     released_sizes: float  # the same at the image sizes of each recipe
     # of communication and the contrastive loss's other captions; None: no GPUs are named
     communication_factor: float | None

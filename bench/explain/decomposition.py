@@ -12,7 +12,7 @@ from scipy.special import stdtrit
 
 from bench.data.caption_lengths import describe_captions
 from bench.explain.shapley import shapley_weights
-from bench.ladder import REST, Coordinates, Ladder
+from bench.ladder import HEAD, PADDING, REST, Coordinates, Ladder
 from bench.measure.disturbance import find_disturbance
 from bench.measure.throughput import forward_backward_rate, images_per_second, images_per_step
 from bench.record import Record, Speed
@@ -139,6 +139,7 @@ class Decomposition:
     experiment: str
     parts: tuple[Contribution, ...]
     objective: Contribution | None  # all stages together, with factors as at the end; None if there are no factors
+    method: Contribution | None  # text tower, head and loss, with factors as at the end; None: nothing comes before
     product: Contribution  # of all parts
     whole: Contribution  # from rounds of the two ends
     unexplained: LogRatio | None  # whole over product, of forward and backward
@@ -171,7 +172,9 @@ def decompose(records: Iterable[Record]) -> Decomposition | None:
     if ladder is None:
         return None
     chain, before = ladder.chain, ladder.chain[len(ladder.factors) + (REST in ladder.causes)]
+    unpadded = chain[ladder.steps.index(PADDING) + 1] if PADDING in ladder.steps else before
     begin, end = chain[0], chain[-1]
+    methods = unpadded, chain[ladder.steps.index(HEAD) + 1] if HEAD in ladder.steps else end
     disturbance = _find_disturbance(ladder, records)
     all_rounds = _log_throughputs(ladder, records)
     measured = all_rounds.select_rounds(lambda round_: round_ not in disturbance.excluded_rounds)
@@ -201,6 +204,7 @@ def decompose(records: Iterable[Record]) -> Decomposition | None:
         experiment=ladder.configurations[len(chain) - 1].experiment,
         parts=tuple(parts),
         objective=even_rounds.contribution("objective, all else equal", (before, end)) if has_objective else None,
+        method=even_rounds.contribution("the method", methods) if begin != methods[0] != methods[1] else None,
         product=product,
         whole=whole,
         unexplained=unexplained,

@@ -1,12 +1,15 @@
-"""A claim and records -> a card: predicted and measured ratios, the ladder to the published ratio, the verdict."""
+"""A claim and records -> a card: counted and measured ratios, the ladder to the published ratio, the verdict.
+
+Only evidence that meets the conditions of the claim enters the ladder and the verdict.
+"""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.claims.claims import PaperClaim, PredictedRatios, read_predictions
-from bench.ladder import HEAD, PADDING, TEXT_TOWER
+from bench.claims.claims import Pair, PaperClaim, PredictedRatios, read_predictions
+from bench.ladder import HEAD, TEXT_TOWER
 from bench.record import Record
 from bench.statistics import (
     CLAIM_ACCURACY_TOLERANCE,
@@ -17,13 +20,15 @@ from bench.statistics import (
     PublishedFigure,
     judge_claim,
 )
-from reports.claims.evidence import PERCENT, PairEvidence, find_pair
+from reports.claims.evidence import PERCENT, PairEvidence, find_evidence
 
-Basis = Literal["measured", "predicted", "unexplained"]
-REST = "not explained by anything measured here"
-METHOD, OTHER_SETTINGS = "the method, all else equal", "the recipes' other settings"
-METHOD_CAUSES = (PADDING, TEXT_TOWER, HEAD, METHOD)  # factors that are the method itself
-SMALLEST_FACTOR = 0.001  # of a logarithm; a predicted factor below it is left out
+PairName = Literal["published", "controlled"]
+Basis = Literal["measured", "counted", "unexplained"]
+REST = "attributed to nothing"
+METHOD, OTHER_SETTINGS = "the method, captions unpadded", "the recipes' other settings"
+PADDED, SIZES = "captions padded to the context length", "image sizes of the recipes"
+METHOD_CAUSES = (TEXT_TOWER, HEAD, METHOD)  # factors that are the method itself
+SMALLEST_FACTOR = 0.001  # of a logarithm; a counted factor below it is left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +44,25 @@ class RatioFactor:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedEvidence:
+    """Evidence with the pair of experiments that it is on."""
+
+    name: PairName
+    pair: Pair
+    evidence: PairEvidence
+
+
+@dataclass(frozen=True, slots=True)
 class ClaimCard:
     """A claim with all that is known of it."""
 
     claim: PaperClaim
     prediction: PredictedRatios
-    controlled_evidence: PairEvidence | None  # None: not measured, or the claim has one pair
-    published_evidence: PairEvidence | None
+    deciding: Sequence[NamedEvidence]  # the strongest evidence on each pair that meets the conditions
+    others: Sequence[NamedEvidence]  # evidence that misses conditions
     factors: Sequence[RatioFactor]  # the last is the rest; empty for a claim that is no ratio of speeds
     counted: float | None  # of a claim on FLOPs, in its unit
     judgement: ClaimJudgement
-
-    @property
-    def measured(self) -> list[tuple[str, tuple[str, str], PairEvidence]]:
-        """The measured pairs: name, experiments and evidence."""
-        pairs = (
-            ("controlled", self.claim.controlled, self.controlled_evidence),
-            ("published", self.claim.experiments, self.published_evidence),
-        )
-        return [(name, pair, found) for name, pair, found in pairs if pair is not None and found is not None]
 
     def in_unit(self, found: Interval) -> Estimate:
         """Return an evidence as the card shows it: a ratio, or points of accuracy; without ends where it has none."""
@@ -69,44 +74,49 @@ class ClaimCard:
 def make_card(claim: PaperClaim, records: Iterable[Record]) -> ClaimCard:
     """Return the card of a claim from records."""
     rows, prediction = list(records), read_predictions()[claim.name]
-    published = find_pair(claim, claim.experiments, rows)
-    controlled = find_pair(claim, claim.controlled, rows) if claim.controlled is not None else None
+    pairs: dict[PairName, Pair | None] = {"published": claim.experiments, "controlled": claim.controlled}
+    found = [
+        NamedEvidence(name, pair, one)
+        for name, pair in pairs.items()
+        if pair is not None
+        for one in find_evidence(claim, pair, rows)
+    ]
+    meeting = {one.name: one for one in reversed(found) if not one.evidence.missed}
+    published, controlled = (
+        None if (one := meeting.get(name)) is None else one.evidence for name in ("published", "controlled")
+    )
+    others = [one for one in found if one.evidence.missed]
     counted = PERCENT * (1 / prediction.equal_sizes - 1) if claim.metric == "FLOPs" else None
     return ClaimCard(
         claim=claim,
         prediction=prediction,
-        controlled_evidence=controlled,
-        published_evidence=published,
+        deciding=[*meeting.values()],
+        others=others,
         factors=[] if claim.speed_ratio is None else build_factors(claim, prediction, controlled, published),
         counted=counted,
-        judgement=_judge(claim, prediction, controlled, published, counted),
+        judgement=_judge(claim, prediction, controlled, published, counted, others),
     )
 
 
 def build_factors(
     claim: PaperClaim, prediction: PredictedRatios, controlled: PairEvidence | None, published: PairEvidence | None
 ) -> list[RatioFactor]:
-    """Return the factors of the published ratio: measured ones, then predicted where not measured, then the rest.
+    """Return the factors of the published ratio: measured ones, then counted where not measured, then the rest.
 
-    Their product is the published ratio.
+    Their product is the published ratio. Evidence meets the conditions of the claim.
     """
     assert claim.speed_ratio is not None
     factors = [*_measured_factors(claim, controlled, published)]
-    predicted = []
-    if not factors:
-        source = "counted FLOPs as released, at one image size"
-        predicted.append(("FLOPs of the methods", prediction.equal_sizes, source))
-    if published is None or not published.has_own_sizes:
-        sizes = prediction.released_sizes / prediction.equal_sizes
-        predicted.append(("image sizes of the recipes", sizes, "counted FLOPs as released"))
-    if prediction.communication_factor is not None and (published is None or published.processes == 1):
-        source = f"model of communication, {' and '.join(map(str, claim.gpus or ()))} {(claim.gpu or '').upper()}"
-        predicted.append(("network", prediction.communication_factor, source))
-    factors += [
-        RatioFactor(cause, ratio, None, None, "predicted", source)
-        for cause, ratio, source in predicted
-        if abs(math.log(ratio)) >= SMALLEST_FACTOR
-    ]
+    if published is None:
+        counted = {} if factors else {METHOD: prediction.unpadded_equal_sizes or prediction.equal_sizes}
+        counted[PADDED] = prediction.equal_sizes / (prediction.unpadded_equal_sizes or prediction.equal_sizes)
+        counted[SIZES] = prediction.released_sizes / prediction.equal_sizes
+        source = "counted FLOPs as released"
+        factors += [
+            RatioFactor(cause, value, None, None, "counted", source)
+            for cause, value in counted.items()
+            if abs(math.log(value)) >= SMALLEST_FACTOR
+        ]
     rest = claim.speed_ratio / math.prod(one.value for one in factors)
     return [*factors, RatioFactor(REST, rest, None, None, "unexplained", "published over the product of the others")]
 
@@ -114,7 +124,9 @@ def build_factors(
 def _measured_factors(
     claim: PaperClaim, controlled: PairEvidence | None, published: PairEvidence | None
 ) -> Iterator[RatioFactor]:
-    if published is not None and published.ladder_parts:
+    if published is not None and published.code:
+        yield _measured_factor(f"the code of {published.code}", published.effect, published)
+    elif published is not None and published.ladder_parts:
         for cause, found in published.ladder_parts:
             yield _measured_factor(cause, found, published)
     elif published is not None and controlled is not None and published.fingerprint == controlled.fingerprint:
@@ -145,7 +157,9 @@ def _judge(
     controlled: PairEvidence | None,
     published: PairEvidence | None,
     counted: float | None,
+    others: Sequence[NamedEvidence],
 ) -> ClaimJudgement:
+    """Judge by evidence that meets the conditions; without any, name the conditions that the strongest other misses."""
     if claim.metric == "zero-shot accuracy":
         return _untestable("no tower is scored without training on the task: a classifier has no text tower")
     tolerance = CLAIM_ACCURACY_TOLERANCE if claim.metric == "accuracy" else CLAIM_TOLERANCE
@@ -153,31 +167,17 @@ def _judge(
     if counted is not None:
         exact = Interval(*[math.log(counted)] * 3)
         return judge_claim(figure, exact, exact, {})
-    measured = [one for one in (published, controlled) if one is not None]
-    obstacles = [_obstacle(claim, one) for one in measured]
-    if measured and all(obstacles):
-        return _untestable(obstacles[0] or "")
-    published, controlled = (
-        one if one is not None and _obstacle(claim, one) is None else None for one in (published, controlled)
-    )
+    if others and published is None and controlled is None:
+        return _untestable(f"no record meets the claim's conditions ({'; '.join(others[0].evidence.missed)})")
     as_published = None if published is None else published.effect
     by_method = as_published if claim.controlled is None else None if controlled is None else controlled.effect
     if by_method is None and published is not None:
-        by_method = published.objective_effect
+        by_method = published.method_effect
     parts = published.ladder_parts if published is not None else ()
     causes = {cause: found.value for cause, found in parts if cause not in METHOD_CAUSES}
-    is_one_process = published is not None and published.processes == 1
+    is_one_process = published is not None and max(published.processes) == 1
     factor = prediction.communication_factor if is_one_process else None
     return judge_claim(figure, by_method, as_published, causes, math.log(factor) if factor else 0.0)
-
-
-def _obstacle(claim: PaperClaim, found: PairEvidence) -> str | None:
-    """Return why the records of a pair cannot decide a claim; None if they can."""
-    if claim.metric != "accuracy" and not found.is_gpu:
-        return "the records are of a CPU, and the claim is on accelerators"
-    if found.is_disturbed:
-        return "other work on the machine disturbed the runs"
-    return f"the runs differ from the recipe in {found.changed_settings}" if found.changed_settings else None
 
 
 def _untestable(reason: str) -> ClaimJudgement:

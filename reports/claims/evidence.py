@@ -2,30 +2,27 @@
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
 import msgspec
 import numpy as np
 
-from bench.claims.claims import Pair, PaperClaim
-from bench.config import BATCH_SIZE_FIELDS, Experiment, differing_fields
+from bench.claims.claims import Pair, PaperClaim, get_claim
 from bench.environment.circumstances import summarize_machine
 from bench.explain.decomposition import Decomposition, LogRatio, decompose
 from bench.explain.tables import strip_settings
-from bench.ladder import PACE_FIELDS
 from bench.measure.summary import throughputs_of
-from bench.record import BatchTrial, Record, Speed, Transfer
-from bench.statistics import Answers, Interval, estimate_paired_over_seeds
+from bench.record import BatchTrial, Record, ReleasedRun, Speed, Training, Transfer
+from bench.scores import Score
+from bench.statistics import Answers, Interval, estimate_paired_over_seeds, ratio_of
 from bench.transfer.score_tables import answers_of
+from reports.claims.conditions import missed_baseline, missed_conditions, missed_task, missed_training
 from reports.render.formats import pluralize
 from reports.render.frames import experiment_name, group_by, reason_incomparable
 
 PERCENT = 100
-# Fields in which runs may differ from a recipe that they stand for: data, duration, and captions of other processes.
-MAY_DIFFER = {*PACE_FIELDS, "images", "warmup_images", "seed", "data", "subset", "caption_lengths", "workers"}
-MAY_DIFFER |= {"synset_vocabulary", "simulated_global_batch"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,42 +38,43 @@ class PairEvidence:
     machine: str
     fingerprint: str  # machine and software
     is_gpu: bool
-    processes: int
+    processes: tuple[int, int]  # of the two experiments
     digest: str  # of the records
     repetitions: str  # in words: "5 runs each"
-    changed_settings: str  # settings in which the runs differ from the claim's experiments; empty: none
-    is_disturbed: bool = False  # other work on the machine may have changed the ratio
-    has_own_sizes: bool = True  # the two experiments have the image sizes of the claim's
+    missed: tuple[str, ...]  # conditions of the claim that the records miss; evidence decides only without any
+    code: str = ""  # of the authors, that was timed; empty: this project's
     ladder_parts: Sequence[tuple[str, Interval]] = ()  # of a ladder, whole steps
-    objective_effect: Interval | None = None  # of a ladder: the method with all else as at its end
+    method_effect: Interval | None = None  # of a ladder: the method with all else as at its end
 
 
-def find_pair(claim: PaperClaim, pair: Pair, records: Iterable[Record]) -> PairEvidence | None:
-    """Return the evidence on a pair; None without any.
+def find_evidence(claim: PaperClaim, pair: Pair, records: Iterable[Record]) -> list[PairEvidence]:
+    """Return the evidence on a pair, the strongest first.
 
-    Runs with other towers than the claim's are no evidence on it. Of several comparisons that of a GPU is preferred,
-    then that with the recipe's settings, a ladder, the newest.
+    Runs with other towers than the claim's are no evidence on it. Evidence that meets the conditions of the claim comes
+    before other evidence, then the authors' code, runs on a GPU, a ladder, the newest.
     """
     towers = {(one.tower, one.text_tower) for one in claim.experiments_of(pair)}
     own = [one for one in records if one.experiment and (one.experiment.tower, one.experiment.text_tower) in towers]
-    by_comparison = group_by(own, lambda record: record.comparison)
-    find = {"cost": _speed_evidence, "largest batch": _batch_evidence, "accuracy": _accuracy_evidence}
-    if (evidence_of := find.get(claim.metric)) is None:
-        return None
+    if claim.conditions is None:
+        return []
     if claim.metric == "accuracy":  # towers of several comparisons are one population
-        by_comparison = {"": [record for rows in by_comparison.values() for record in rows]}
-    found = [one for rows in by_comparison.values() if (one := evidence_of(claim, pair, rows)) is not None]
-    return max(
+        found = _accuracy_evidence(claim, pair, own)
+    else:
+        kinds = (_speed_evidence, _released_evidence) if claim.metric == "cost" else (_batch_evidence,)
+        by_comparison = group_by(own, lambda record: record.comparison).values()
+        found = [one for kind in kinds for rows in by_comparison if (one := kind(claim, pair, rows)) is not None]
+    return sorted(
         found,
-        key=lambda one: (one.is_gpu, not one.changed_settings, bool(one.ladder_parts), one.comparison),
-        default=None,
+        key=lambda one: (not one.missed, bool(one.code), one.is_gpu, bool(one.ladder_parts), one.comparison),
+        reverse=True,
     )
 
 
-def records_of_claim(claim: PaperClaim, records: Iterable[Record]) -> list[Record]:
-    """Return the records of experiments of the claim, also with other settings."""
-    names = (*claim.experiments, *(claim.controlled or ()))
-    return [one for one in records if one.experiment is not None and one.experiment.name.startswith(names)]
+def records_of_claims(names: Iterable[str], records: Iterable[Record]) -> list[Record]:
+    """Return the records of experiments of claims, also with other settings."""
+    claims = [get_claim(name) for name in names]
+    experiments = tuple(one for claim in claims for one in (*claim.experiments, *(claim.controlled or ())))
+    return [one for one in records if one.experiment is not None and one.experiment.name.startswith(experiments)]
 
 
 def digest_of(records: Iterable[Record]) -> str:
@@ -91,12 +89,35 @@ def _speed_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record]) ->
     own = _timed_runs(pair, records)
     if own is None or reason_incomparable(own):
         return None
-    baseline, experiment = (one.name for one in _first_of_each(own, pair))
+    by_name = {_base_name(one): experiment_name(one) for one in own}
+    baseline, experiment = by_name[pair[0]], by_name[pair[1]]
     ratio = throughputs_of(own, [baseline, experiment], baseline)[1].ratio
     if ratio is None:
         return None
     found, runs = _log_interval(ratio.value, ratio.low, ratio.high), f"{pluralize(min(ratio.runs), 'run')} each"
-    return replace(_make_evidence(claim, pair, own, found, runs), is_disturbed=ratio.verdict == "disturbed")
+    return _make_evidence(claim, pair, own, found, runs, _disturbed(ratio.verdict == "disturbed"))
+
+
+def _released_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record]) -> PairEvidence | None:
+    """Compare runs of the authors' code, each with the file of its experiment, which are of the published pair."""
+    if pair != claim.experiments:
+        return None
+    runs: tuple[dict[int, float], dict[int, float]] = ({}, {})
+    for record in records:
+        if isinstance(run := record.measured, ReleasedRun) and _base_name(record) in pair:
+            runs[pair.index(_base_name(record))][run.round] = (
+                run.gpus * sum(run.window_images) / sum(run.window_seconds)
+            )
+    own = [one for one in records if isinstance(one.measured, ReleasedRun)]
+    if not all(runs) or reason_incomparable(own):
+        return None
+    ratio = ratio_of(*runs)
+    found, repetitions = (
+        _log_interval(ratio.value, ratio.low, ratio.high),
+        f"{pluralize(min(map(len, runs)), 'run')} each",
+    )
+    sources = {f"{one.measured.repository} at {one.measured.commit[:7]}" for one in own}  # type: ignore[union-attr]
+    return replace(_make_evidence(claim, pair, own, found, repetitions), code=" and ".join(sorted(sources)))
 
 
 def _ladder_evidence(
@@ -107,13 +128,14 @@ def _ladder_evidence(
         return None
     ends = (found.baseline, found.experiment)
     own = [one for one in records if isinstance(one.measured, Speed)]
-    ends_first = sorted(own, key=lambda one: experiment_name(one) not in ends)
+    of_ends = [one for one in own if experiment_name(one) in ends]
     repetitions = f"{rounds[1]} rounds of the pair, {rounds[0]} of its parts"
+    disturbed = _disturbed(not found.disturbance.allows_verdicts)
     return replace(
-        _make_evidence(claim, pair, ends_first, _interval_of(whole), repetitions),
-        is_disturbed=not found.disturbance.allows_verdicts,
+        _make_evidence(claim, pair, of_ends, _interval_of(whole), repetitions, disturbed),
+        digest=digest_of(own),
         ladder_parts=[(part.cause, _interval_of(part.step)) for part in found.parts if part.step is not None],
-        objective_effect=_interval_of(found.objective.step) if found.objective and found.objective.step else None,
+        method_effect=_interval_of(found.method.step) if found.method and found.method.step else None,
     )
 
 
@@ -141,7 +163,30 @@ def _batch_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record]) ->
     return _make_evidence(claim, pair, [record for record, _, _ in own], found, "the bounds that trials leave")
 
 
-def _accuracy_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record]) -> PairEvidence | None:
+def _accuracy_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record]) -> list[PairEvidence]:
+    """Compare the towers that meet the conditions, then the others."""
+    trainings = [one for one in records if isinstance(one.measured, Training)]
+    scored = [one for one in records if isinstance(one.measured, Transfer) and _base_name(one) in pair]
+    recipes = dict(zip(pair, claim.experiments_of(pair), strict=True))
+    missed = {
+        id(one): [
+            *missed_conditions(claim, recipes[_base_name(one)], one),
+            *missed_training(claim, recipes[_base_name(one)], pair.index(_base_name(one)), one, trainings),
+            *missed_task(claim, [score for protocol in claim.protocols for score in _scores_of(claim, protocol, one)]),
+        ]
+        for one in scored
+    }
+    meeting = _compare_towers(claim, pair, [one for one in scored if not missed[id(one)]], {})
+    if meeting is None:
+        others = _compare_towers(claim, pair, scored, missed)
+    else:
+        others = _compare_towers(claim, pair, [one for one in scored if missed[id(one)]], missed)
+    return [one for one in (meeting, others) if one is not None]
+
+
+def _compare_towers(
+    claim: PaperClaim, pair: Pair, records: Sequence[Record], missed: Mapping[int, list[str]]
+) -> PairEvidence | None:
     """Compare accuracies of towers of equal seeds, as points; five common seeds or more give an interval."""
     scored = [
         [*_scored_seeds(claim, name, protocol, records)] for name, protocol in zip(pair, claim.protocols, strict=True)
@@ -155,8 +200,11 @@ def _accuracy_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record])
     low, high = (None, None) if estimate is None else (estimate.low, estimate.high)
     bounds = (-math.inf, math.inf) if low is None or high is None else (low, high)
     found = Interval(*(PERCENT * one for one in (gain, *bounds)))
-    own = {id(record): record for rows in scored for seed, _, record in rows if seed in common}
-    return _make_evidence(claim, pair, [*own.values()], found, pluralize(len(common), "seed"))
+    own = [*{id(one): one for rows in scored for seed, _, one in rows if seed in common}.values()]
+    reached = PERCENT * fmean(float(np.mean(baseline[seed])) for seed in common)
+    texts = [*(text for one in own for text in missed.get(id(one), ())), *missed_baseline(claim, reached)]
+    evidence = _make_evidence(claim, pair, own, found, pluralize(len(common), "seed"))
+    return replace(evidence, missed=tuple(dict.fromkeys(texts)))
 
 
 def _scored_seeds(
@@ -167,19 +215,20 @@ def _scored_seeds(
     Answers are means over draws of the labels. Towers with more images of training come later.
     """
     towers = [
-        (record.measured.images, record.experiment.seed, record.measured.scores, record)
+        (record.measured.images, record.experiment.seed, record)
         for record in records
         if isinstance(record.measured, Transfer) and record.experiment is not None
         if _base_name(record) == name and record.measured.subject == record.experiment.name
     ]
-    for _, seed, scores, record in sorted(towers, key=lambda tower: tower[:2]):
-        draws = [
-            answers_of(one)
-            for one in scores
-            if (one.task, one.protocol, one.label_share) == (claim.task, protocol, claim.label_share)
-        ]
-        if draws:
+    for _, seed, record in sorted(towers, key=lambda tower: tower[:2]):
+        if draws := [answers_of(one) for one in _scores_of(claim, protocol, record)]:
             yield seed, np.mean(draws, axis=0), record
+
+
+def _scores_of(claim: PaperClaim, protocol: str, record: Record) -> list[Score]:
+    asked = (claim.task, protocol, claim.label_share)
+    scores = record.measured.scores if isinstance(record.measured, Transfer) else ()
+    return [one for one in scores if (one.task, one.protocol, one.label_share) == asked]
 
 
 def _timed_runs(pair: Pair, records: Sequence[Record]) -> list[Record] | None:
@@ -191,32 +240,35 @@ def _timed_runs(pair: Pair, records: Sequence[Record]) -> list[Record] | None:
 
 
 def _make_evidence(
-    claim: PaperClaim, pair: Pair, records: Sequence[Record], effect: Interval, repetitions: str
+    claim: PaperClaim,
+    pair: Pair,
+    records: Sequence[Record],
+    effect: Interval,
+    repetitions: str,
+    missed: Sequence[str] = (),
 ) -> PairEvidence:
-    """Return the evidence of records of the pair; the first of each experiment has its settings."""
-    first, own_sizes, changed = records[0].circumstances, True, dict[str, None]()
-    may_differ = MAY_DIFFER | ({*BATCH_SIZE_FIELDS} if claim.metric == "largest batch" else set())
-    for recipe, run in zip(claim.experiments_of(pair), _first_of_each(records, pair), strict=True):
-        differing = differing_fields([recipe, run]).keys() - may_differ
-        own_sizes = own_sizes and "image_sizes" not in differing
-        changed |= {f"{one} ({getattr(run, one)}, recipe {getattr(recipe, one)})": None for one in sorted(differing)}
+    """Return the evidence of records of the pair, with the conditions that any of them misses."""
+    first, recipes = records[0].circumstances, dict(zip(pair, claim.experiments_of(pair), strict=True))
+    of_pair = [one for one in records if _base_name(one) in recipes]
+    texts = [text for one in of_pair for text in missed_conditions(claim, recipes[_base_name(one)], one)]
+    baseline, experiment = (
+        max(one.circumstances.processes for one in of_pair if _base_name(one) == name) for name in pair
+    )
     return PairEvidence(
         effect=effect,
         comparison=records[0].comparison,
         machine=first.machine_and_gpu,
         fingerprint=summarize_machine(first),
         is_gpu=first.device == "cuda",
-        processes=first.processes,
+        processes=(baseline, experiment),
         digest=digest_of(records),
         repetitions=repetitions,
-        changed_settings="; ".join(changed),
-        has_own_sizes=own_sizes,
+        missed=tuple(dict.fromkeys([*texts, *missed])),
     )
 
 
-def _first_of_each(records: Sequence[Record], pair: Pair) -> tuple[Experiment, Experiment]:
-    by_name = {_base_name(one): one.experiment for one in reversed(records) if one.experiment is not None}
-    return by_name[pair[0]], by_name[pair[1]]
+def _disturbed(is_disturbed: bool) -> list[str]:
+    return ["other work on the machine disturbed the runs"] if is_disturbed else []
 
 
 def _base_name(record: Record) -> str:

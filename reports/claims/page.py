@@ -13,7 +13,9 @@ from markupsafe import Markup
 from bench.console.console import PROGRAM
 from bench.console.tables import Table
 from bench.statistics import CLAIM_RULE, Estimate, Interval
-from reports.claims.card import REST, Basis, ClaimCard, RatioFactor
+from reports.claims.card import REST, Basis, ClaimCard, NamedEvidence, RatioFactor
+from reports.claims.conditions import describe_conditions
+from reports.claims.evidence import PairEvidence
 from reports.explanation import draw_ratio_bar, scale_ratios
 from reports.render.document import render_template
 from reports.render.formats import INTERVAL, NBSP, format_interval, ratio
@@ -23,53 +25,61 @@ from reports.speed.charts import NARROWEST, row_chart
 
 STYLES: dict[Basis, tuple[str, str]] = {  # colour and hatch of a bar
     "measured": (SERIES[0], ""),
-    "predicted": (SERIES[2], "////"),
+    "counted": (SERIES[2], "////"),
     "unexplained": (SERIES[3], "...."),
 }
+EVIDENCE_COLUMNS = [
+    *Column.texts("pair"),
+    Column("measured", f"{INTERVAL} interval"),
+    *Column.texts("repetition", "machine", "records"),
+]
+CORENET_SCALES = {"vit-b16": "catlip-2.7x", "vit-h16": "catlip-h16"}  # of `reference corenet`, with their claims
 MARKED_SYNTAX = re.compile(r"([\\`*_{}\[\]<>|#])")
 
 
-def claim_page(card: ClaimCard) -> str:
-    """Return the card as an HTML page."""
+def claim_page(card: ClaimCard, statement: Sequence[str] = ()) -> str:
+    """Return the card as an HTML page; `statement` is that of `speed_statement` where it is on the claim."""
     return render_template(
         "claim.html",
         card=card,
         verdict=_to_sentence(card.judgement.text),
+        statement=" ".join(statement),
         summary=_summarize(card),
         chart=waterfall_chart(card) if card.factors else None,
         factors=_factors_table(card) if card.factors else None,
-        pairs=_pairs_table(card) if card.measured else None,
+        pairs=_pairs_table(card) if card.deciding else None,
+        others=_others_table(card) if card.others else None,
+        conditions=describe_conditions(card.claim),
         rule=CLAIM_RULE,
         facts=_facts(card),
         commands=_commands(card),
     )
 
 
-def claim_line(card: ClaimCard) -> Markup:
-    """Return the card in one paragraph, for the page of a comparison."""
-    return Markup(
-        "<strong>At ViT-B/16 as published:</strong> {}. {} <strong>{}</strong> (<code>{} claim {}</code>)"
-    ).format(
-        card.claim.title + _describe_speed_ratio(card),
-        " ".join(_summarize(card)[1:]),
-        _to_sentence(card.judgement.text),
-        PROGRAM,
-        card.claim.name,
+def claim_line(card: ClaimCard, statement: Sequence[str]) -> Markup:
+    """Return the statement on CatLIP's speed and the verdict on a claim in one paragraph, for another page."""
+    return Markup("<strong>As published:</strong> {} <strong>{}</strong> (<code>{} claim {}</code>)").format(
+        " ".join(statement), _to_sentence(card.judgement.text), PROGRAM, card.claim.name
     )
 
 
-def claim_markdown(card: ClaimCard) -> str:
-    """Return the card in Markdown."""
+def claim_markdown(card: ClaimCard, statement: Sequence[str] = ()) -> str:
+    """Return the card in Markdown; `statement` is that of `speed_statement` where it is on the claim."""
     lines = [
         f"# {_plain(card.claim.title)}",
         f"**{_to_sentence(_plain(card.judgement.text))}**",
+        *([_plain(" ".join(statement))] if statement else []),
         *map(_plain, _summarize(card)),
         f"> {_plain(card.claim.quote)}\n>\n> {_plain(f'{card.claim.source}, {card.claim.where}')}",
     ]
     if card.factors:
         lines += ["## From 1 to the published ratio", _markdown_table(_factors_table(card))]
-    if card.measured:
+    if card.deciding:
         lines += ["## Measured pairs", _markdown_table(_pairs_table(card))]
+    if card.others:
+        lines += ["## Other evidence, which decides nothing", _markdown_table(_others_table(card))]
+    if conditions := describe_conditions(card.claim):
+        lines += ["## Conditions of a record that decides", "\n".join(f"- {_plain(one)}" for one in conditions)]
     lines += ["## The claim", "\n".join(f"- {name}: {_plain(text)}" for name, text in _facts(card).items())]
     rule = (f"{number}. {point}" for number, point in enumerate(CLAIM_RULE[1:], 1))
     lines += ["## The rule of the verdict", CLAIM_RULE[0], "\n".join(rule)]
@@ -77,34 +87,39 @@ def claim_markdown(card: ClaimCard) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def claim_document(card: ClaimCard) -> dict[str, Any]:
+def claim_document(card: ClaimCard, statement: Sequence[str] = ()) -> dict[str, Any]:
     """Return the card as a JSON document, at full precision."""
-    pairs = [
-        {
-            "pair": name,
-            "baseline": pair[0],
-            "experiment": pair[1],
-            **{end: getattr(card.in_unit(found.effect), end) for end in ("value", "low", "high")},
-            "repetition": found.repetitions,
-            "machine": found.fingerprint,
-            "comparison": found.comparison,
-            "records": found.digest,
-            "disturbed": found.is_disturbed,
-            "changed": found.changed_settings,
-        }
-        for name, pair, found in card.measured
-    ]
     return {
+        "statement": " ".join(statement),
         "claim": msgspec.to_builtins(card.claim),
         "unit": card.claim.unit,
         "published_speed_ratio": card.claim.speed_ratio,
         "predicted_speed_ratios": msgspec.to_builtins(card.prediction),
         "counted": card.counted,
-        "measured": pairs,
+        "conditions": describe_conditions(card.claim),
+        "measured": [_evidence_document(card, one) for one in card.deciding],
+        "other_evidence": [_evidence_document(card, one) for one in card.others],
         "ladder": msgspec.to_builtins(list(card.factors)),
         "verdict": card.judgement.verdict,
         "detail": card.judgement.detail,
         "rule": list(CLAIM_RULE),
+    }
+
+
+def _evidence_document(card: ClaimCard, one: NamedEvidence) -> dict[str, Any]:
+    found = one.evidence
+    return {
+        "pair": one.name,
+        "baseline": one.pair[0],
+        "experiment": one.pair[1],
+        **{end: getattr(card.in_unit(found.effect), end) for end in ("value", "low", "high")},
+        "repetition": found.repetitions,
+        "machine": found.fingerprint,
+        "comparison": found.comparison,
+        "records": found.digest,
+        "authors_code": found.code,
+        "missed_conditions": list(found.missed),
+        "differs_from_the_paper": _differences(card, found),
     }
 
 
@@ -158,19 +173,32 @@ def _factors_table(card: ClaimCard) -> HtmlTable:
 
 
 def _pairs_table(card: ClaimCard) -> HtmlTable:
-    columns = [
-        *Column.texts("pair"),
-        Column("measured", f"{INTERVAL} interval"),
-        *Column.texts("repetition", "machine", "records", "settings that differ from the recipe’s"),
+    rows = [
+        [*_evidence_cells(card, one), Cell("; ".join(_differences(card, one.evidence)) or "nothing")]
+        for one in card.deciding
     ]
-    rows = []
-    for name, pair, found in card.measured:
-        estimate = card.in_unit(found.effect)
-        cell = Cell.of(estimate.value, ratio, format_interval(estimate, ratio) or "no interval")
-        source = Cell(found.comparison or "several comparisons", f"sha256 {found.digest}")
-        texts = map(Cell, (found.repetitions, found.fingerprint))
-        rows.append([Cell(name, " and ".join(pair)), cell, *texts, source, Cell(found.changed_settings)])
-    return HtmlTable.of_rows("Measured pairs", columns, rows)
+    return HtmlTable.of_rows("Measured pairs", [*EVIDENCE_COLUMNS, *Column.texts("differs from the paper in")], rows)
+
+
+def _others_table(card: ClaimCard) -> HtmlTable:
+    rows = [[*_evidence_cells(card, one), Cell("; ".join(one.evidence.missed))] for one in card.others]
+    return HtmlTable.of_rows("Other evidence", [*EVIDENCE_COLUMNS, *Column.texts("conditions that it misses")], rows)
+
+
+def _evidence_cells(card: ClaimCard, one: NamedEvidence) -> list[Cell]:
+    found, estimate = one.evidence, card.in_unit(one.evidence.effect)
+    value = Cell.of(estimate.value, ratio, format_interval(estimate, ratio) or "no interval")
+    source = Cell(found.comparison or "several comparisons", f"sha256 {found.digest}")
+    machine = Cell(found.fingerprint, f"code of {found.code}" if found.code else "")
+    return [Cell(one.name, " and ".join(one.pair)), value, Cell(found.repetitions), machine, source]
+
+
+def _differences(card: ClaimCard, found: PairEvidence) -> list[str]:
+    """Return the circumstances that the conditions leave free and in which the runs differ from the paper's."""
+    if card.claim.gpus is None or found.processes == card.claim.gpus:
+        return []
+    ours, paper = (" and ".join(map(str, one)) for one in (found.processes, card.claim.gpus))
+    return [f"GPUs of the two experiments: {ours}, the paper's trainings had {paper}"]
 
 
 def _markdown_table(table: HtmlTable) -> str:
@@ -198,7 +226,8 @@ def claims_table(cards: Sequence[ClaimCard]) -> Table:
             "claim": card.claim.name,
             "published": f"{card.claim.published:g} {card.claim.unit}",
             "FLOPs": _short_prediction(card),
-            "measured": "; ".join(f"{name} {_write(card, found.effect)}" for name, _, found in card.measured) or "-",
+            "measured": "; ".join(f"{one.name} {_write(card, one.evidence.effect)}" for one in card.deciding) or "-",
+            "other evidence": len(card.others),
             "verdict": card.judgement.text,
         }
         for card in cards
@@ -216,13 +245,18 @@ def _summarize(card: ClaimCard) -> list[str]:
         sizes = ""
         if prediction.released_sizes != prediction.equal_sizes:
             sizes = f" at one image size and {ratio(prediction.released_sizes)} at the image sizes of each recipe"
-        sentences.append(f"Counted FLOPs predict {ratio(prediction.equal_sizes)} times the baseline's images/s{sizes}.")
+        sentences.append(f"Counted FLOPs give {ratio(prediction.equal_sizes)} times the baseline's images/s{sizes}.")
     if card.counted is not None:
         sentences.append(f"Counted here: {card.counted:.3f} {claim.unit}.")
-    for name, _, found in card.measured:
-        disturbed = " while other work disturbed it" if found.is_disturbed else ""
-        measured = f"{_write(card, found.effect)}, {found.repetitions}, on {found.machine}{disturbed}"
-        sentences.append(f"Measured, the {name} pair: {measured}.")
+    for one in card.deciding:
+        found = one.evidence
+        measured = f"{_write(card, found.effect)}, {found.repetitions}, on {found.machine}"
+        sentences.append(f"Measured, the {one.name} pair: {measured}.")
+    if card.prediction.communication_factor is not None and card.factors:
+        factor = card.prediction.communication_factor
+        sentences.append(
+            f"A model of communication on the paper's GPUs gives a factor of {factor:.3f}, part of the rest."
+        )
     if card.factors:
         sentences.append(f"A factor of {ratio(card.factors[-1].value)} is {REST}.")
     return sentences
@@ -246,15 +280,22 @@ def _commands(card: ClaimCard) -> list[str]:
         lines += [f"{PROGRAM} transfer {name} --results runs/{name} {options}" for name in names]
         folders = " ".join(f"runs/{name}" for name in names)
         return [*lines, f"{PROGRAM} claim {claim.name} --records {folders} --out card.html"]
-    memory = " --memory-gib GIB" if claim.metric == "largest batch" else ""
-    lines = []
+    memory = (
+        f" --memory-gib {claim.conditions.memory_gib:g}" if claim.conditions and claim.conditions.memory_gib else ""
+    )
+    data = " --data SHARDS" if claim.conditions and claim.conditions.loading == "disk" else ""
+    lines = [
+        f"{PROGRAM} reference corenet --as-released --scale {size} --checkout CORENET{data}"
+        for size, name in CORENET_SCALES.items()
+        if name == claim.name
+    ]
     for pair in pairs:
         allowed = "" if pair == claim.controlled else " --allow-differences"  # in more than the method
-        lines.append(f"{PROGRAM} measure {' '.join(pair)}{allowed}{memory}{settings}")
+        lines.append(f"{PROGRAM} measure {' '.join(pair)}{allowed}{memory}{data}{settings}")
     if claim.metric == "cost":
         baseline, experiment = claim.experiments
         lines.append(
-            f"{PROGRAM} explain {experiment} --baseline {baseline} --factors kernel global_negatives{settings}"
+            f"{PROGRAM} explain {experiment} --baseline {baseline} --factors kernel global_negatives{data}{settings}"
         )
     return [*lines, f"{PROGRAM} claim {claim.name} --records results --out card.html"]
 

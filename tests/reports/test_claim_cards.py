@@ -10,14 +10,16 @@ from msgspec.structs import replace
 from bench.__main__ import main
 from bench.claims.claims import get_claim, read_claims
 from bench.ladder import Coordinates
-from bench.record import BatchTrial, Record, Speed, Transfer, read_records, record_path, write_record
-from bench.scores import Score
+from bench.record import Record, read_records, record_path, write_record
 from bench.settings import with_settings
-from reports.claims.card import REST, ClaimCard, make_card
+from reports.claims.card import METHOD, PADDED, REST, SIZES, ClaimCard, make_card
+from reports.claims.evidence import PairEvidence
 from reports.claims.page import claim_document, claim_markdown, claim_page
+from reports.claims.statement import CLAIMS, speed_statement
 from reports.page import page
+from tests.claims.evidence import A100, on_a100
 from tests.ladders import ladder_of, measured, speed
-from tests.reports.conftest import COMPARISON, HERE
+from tests.reports.conftest import HERE
 from tests.reports.test_page import HOSTILE, Document
 
 NAME = "catlip-2.7x"
@@ -27,12 +29,7 @@ PAIR, CONTROLLED = (
     ("clip-vit-b16-datacomp", "catlip-vit-b16-datacomp"),
     ("clip-vit-b16-controlled", "catlip-vit-b16-controlled"),
 )
-GPU = replace(HERE, device="cuda", machine="Example GPU; Example CPU, 2 logical cores")
 KERNEL, SLOWDOWN = "kernel", 1.3
-
-
-def on_gpu(records: list[Record]) -> list[Record]:
-    return [replace(one, circumstances=GPU) for one in records]
 
 
 def ladder_records(slowdown: float = 1.0) -> list[Record]:
@@ -54,6 +51,11 @@ def pair_records(pair: tuple[str, str], ratio: float, comparison: str, rounds: i
     ]
 
 
+def evidence(card: ClaimCard, name: str) -> PairEvidence | None:
+    """The evidence on a pair that decides; None without any."""
+    return next((one.evidence for one in card.deciding if one.name == name), None)
+
+
 def factors(card: ClaimCard) -> dict[str, float]:
     return {one.cause: one.value for one in card.factors}
 
@@ -62,12 +64,13 @@ def factors(card: ClaimCard) -> dict[str, float]:
     "records",
     [
         [],
-        ladder_records(),
+        on_a100(ladder_records()),
+        on_a100(pair_records(PAIR, 2.0, "a")),
+        on_a100(pair_records(CONTROLLED, 1.2, "b")),
+        on_a100(pair_records(PAIR, 2.0, "a") + pair_records(CONTROLLED, 1.2, "b")),
         pair_records(PAIR, 2.0, "a"),
-        pair_records(CONTROLLED, 1.2, "b"),
-        pair_records(PAIR, 2.0, "a") + pair_records(CONTROLLED, 1.2, "b"),
     ],
-    ids=["no records", "ladder", "published", "controlled", "both"],
+    ids=["no records", "ladder", "published", "controlled", "both", "on a CPU"],
 )
 def test_the_product_of_all_rungs_is_the_published_value(records: list[Record]) -> None:
     for claim in read_claims().values():
@@ -78,7 +81,7 @@ def test_the_product_of_all_rungs_is_the_published_value(records: list[Record]) 
 
 
 def test_a_planted_rung_moves_from_the_rest_to_its_own_bar() -> None:
-    before, after = (factors(make_card(get_claim(NAME), ladder_records(one))) for one in (1.0, SLOWDOWN))
+    before, after = (factors(make_card(get_claim(NAME), on_a100(ladder_records(one)))) for one in (1.0, SLOWDOWN))
     assert after[KERNEL] / before[KERNEL] == pytest.approx(SLOWDOWN)
     assert before[REST] / after[REST] == pytest.approx(SLOWDOWN)
     assert all(after[cause] == pytest.approx(before[cause]) for cause in before if cause not in (KERNEL, REST))
@@ -88,51 +91,39 @@ def test_page_on_the_claim_has_the_figures_of_the_kept_records() -> None:
     """The pairs at ViT-B/16 were measured on a CPU, which does not test the claim."""
     card = make_card(get_claim(NAME), read_records(KEPT))
     text = DOCS.read_text(encoding="utf-8")
-    for _, _, evidence in card.measured:
-        shown = card.in_unit(evidence.effect)
+    for one in card.others:
+        shown = card.in_unit(one.evidence.effect)
         assert f"{shown.value:.2f} ({shown.low:.2f} to {shown.high:.2f})" in text
-        assert not evidence.is_disturbed
-    assert [name for name, *_ in card.measured] == ["controlled", "published"]
-    assert f"{factors(card)[REST]:.2f} of the 2.70 is not explained" in " ".join(text.split())
-    assert card.judgement.verdict == "not testable here because"
+    assert {one.name for one in card.others} == {"controlled", "published"}
+    assert not card.deciding
+    assert card.judgement.text.startswith("not testable here because no record meets the claim's conditions (")
 
 
-def test_measured_rungs_replace_predicted_ones() -> None:
+def test_measured_rungs_replace_counted_ones() -> None:
     claim = get_claim(NAME)
     bases = {
         name: [(one.cause, one.basis) for one in make_card(claim, records).factors]
         for name, records in {
             "none": [],
-            "controlled": pair_records(CONTROLLED, 1.2, "b"),
-            "ladder": ladder_records(),
+            "on a CPU": ladder_records(),
+            "controlled": on_a100(pair_records(CONTROLLED, 1.2, "b")),
+            "ladder": on_a100(ladder_records()),
         }.items()
     }
-    network, rest = ("network", "predicted"), (REST, "unexplained")
-    sizes = ("image sizes of the recipes", "predicted")
-    assert bases["none"] == [("FLOPs of the methods", "predicted"), sizes, network, rest]
-    assert bases["controlled"] == [("the method, all else equal", "measured"), sizes, network, rest]
-    assert {basis for _, basis in bases["ladder"][:-2]} == {"measured"}
+    padding, sizes, rest = (PADDED, "counted"), (SIZES, "counted"), (REST, "unexplained")
+    assert bases["none"] == bases["on a CPU"] == [(METHOD, "counted"), padding, sizes, rest]
+    assert bases["controlled"] == [(METHOD, "measured"), padding, sizes, rest]
+    assert {basis for _, basis in bases["ladder"][:-1]} == {"measured"}
     assert ("sampler", "measured") in bases["ladder"]
-    assert bases["ladder"][-2:] == [network, rest]
+    assert bases["ladder"][-1] == rest
 
 
 def test_pairs_of_different_machines_are_not_divided_by_one_another() -> None:
-    records = pair_records(PAIR, 2.0, "a") + on_gpu(pair_records(CONTROLLED, 1.2, "b"))
+    other = replace(A100, machine="NVIDIA A100-PCIE-40GB; Example CPU, 2 logical cores")
+    records = on_a100(pair_records(PAIR, 2.0, "a")) + on_a100(pair_records(CONTROLLED, 1.2, "b"), other)
     causes = [one.cause for one in make_card(get_claim(NAME), records).factors]
     assert causes[0] == "the pair as published"
-    assert "the method, all else equal" not in causes
-
-
-def test_image_sizes_stay_predicted_where_the_runs_had_one_size() -> None:
-    one_size = [
-        replace(one, experiment=with_settings(one.experiment, ["image_sizes=[]"]))
-        for one in pair_records(PAIR, 1.2, "a")
-        if one.experiment
-    ]
-    card = make_card(get_claim(NAME), one_size)
-    assert ("image sizes of the recipes", "predicted") in [(one.cause, one.basis) for one in card.factors]
-    assert card.published_evidence is not None
-    assert "image_sizes ((), recipe" in card.published_evidence.changed_settings
+    assert METHOD not in causes
 
 
 @pytest.mark.parametrize(
@@ -145,45 +136,18 @@ def test_image_sizes_stay_predicted_where_the_runs_had_one_size() -> None:
 )
 def test_verdict_follows_the_two_pairs_on_a_gpu(of_pair: float, of_method: float, verdict: str) -> None:
     records = pair_records(PAIR, of_pair, "a") + pair_records(CONTROLLED, of_method, "b")
-    assert make_card(get_claim(NAME), on_gpu(records)).judgement.text == verdict
-    on_a_cpu = make_card(get_claim(NAME), records).judgement
-    assert on_a_cpu.text == "not testable here because the records are of a CPU, and the claim is on accelerators"
-
-
-def test_runs_on_a_disturbed_machine_do_not_test_a_claim() -> None:
-    busy = {"other processes CPU busy percent": 50.0}
-    records = on_gpu(pair_records(PAIR, 2.7, "a") + pair_records(CONTROLLED, 2.7, "b"))
-    disturbed = [
-        replace(one, circumstances=HERE, measured=replace(one.measured, utilisation=busy))
-        for one in records
-        if isinstance(one.measured, Speed)
-    ]
-    found = make_card(get_claim(NAME), disturbed).published_evidence
-    assert found is not None
-    assert found.is_disturbed
-    assert not any(one.is_disturbed for _, _, one in make_card(get_claim(NAME), records).measured)
+    assert make_card(get_claim(NAME), on_a100(records)).judgement.text == verdict
+    on_a_cpu = make_card(get_claim(NAME), records)
+    assert on_a_cpu.judgement.verdict == "not testable here because"
+    assert "GPU: none, needed A100" in on_a_cpu.judgement.detail
+    assert not on_a_cpu.deciding
 
 
 def test_a_ladder_names_the_causes_and_stands_for_the_controlled_pair() -> None:
-    ladder = on_gpu(ladder_records(2.7 / 1.9))
+    ladder = on_a100(ladder_records(2.7 / 1.9))
     judgement = make_card(get_claim(NAME), ladder).judgement
     assert judgement.verdict == "reproduced only with", judgement.text
     assert judgement.detail.startswith(KERNEL)
-
-
-def test_runs_with_other_settings_than_the_recipe_do_not_test_it() -> None:
-    claim = get_claim(NAME)
-    records = pair_records(PAIR, 2.7, "a") + pair_records(CONTROLLED, 2.7, "b")
-    smaller = [
-        replace(one, experiment=with_settings(one.experiment, ["batch_size=8"])) for one in records if one.experiment
-    ]
-    judgement = make_card(claim, on_gpu(smaller)).judgement
-    assert judgement.text == (
-        "not testable here because the runs differ from the recipe in "
-        "batch_size (8, recipe 256); batch_size (8, recipe 1024)"
-    )
-    more = [replace(one, experiment=with_settings(one.experiment, ["windows=3"])) for one in records if one.experiment]
-    assert make_card(claim, on_gpu(more)).judgement.verdict == "reproduced"
 
 
 @pytest.mark.parametrize("setting", ["tower=vit_tiny_patch16_224", "text_tower=ViT-L-14"])
@@ -193,7 +157,8 @@ def test_runs_with_another_tower_are_no_evidence(setting: str) -> None:
         for one in pair_records(PAIR, 2.7, "a")
         if one.experiment
     ]
-    assert make_card(get_claim(NAME), records).measured == []
+    card = make_card(get_claim(NAME), records)
+    assert not [*card.deciding, *card.others]
 
 
 def test_a_setting_that_one_experiment_has_anyway_does_not_part_the_pair() -> None:
@@ -204,83 +169,7 @@ def test_a_setting_that_one_experiment_has_anyway_does_not_part_the_pair() -> No
         if one.experiment
     ]
     assert len({one.experiment.name.partition("[")[2] for one in records if one.experiment}) == 2
-    assert make_card(get_claim(NAME), records).published_evidence is not None
-
-
-def test_the_largest_batches_are_compared_by_the_bounds_of_their_trials() -> None:
-    claim = get_claim("siglip-batch")
-    baseline, experiment = claim.experiments_of(claim.experiments)
-
-    def trials(largest: int, smallest: int, of: str) -> list[Record]:
-        own = baseline if of == "baseline" else experiment
-        return [
-            Record(
-                comparison=COMPARISON,
-                experiment=with_settings(own, [f"batch_size={size}"]),
-                circumstances=GPU,
-                measured=BatchTrial(limit_bytes=1, fits=size == largest),
-            )
-            for size in (largest, smallest)
-        ]
-
-    card = make_card(claim, [*trials(500, 504, "baseline"), *trials(1000, 1008, "experiment")])
-    assert card.judgement.verdict == "reproduced", card.judgement.text
-    assert card.published_evidence is not None
-    found = card.in_unit(card.published_evidence.effect)
-    assert (found.value, found.low, found.high) == pytest.approx((2.0, 1000 / 504, 1008 / 500))
-    card = make_card(claim, [*trials(500, 504, "baseline"), *trials(560, 568, "experiment")])
-    assert card.judgement.verdict == "not reproduced"
-
-
-def transfer_record(seed: int, images: int, right: tuple[int, int], subject: str = "") -> Record:
-    """The scores of a tower by the two protocols of the claim on a new head, so many of 100 answers right."""
-    claim = get_claim("catlip-transfer-init")
-    _, experiment = claim.experiments_of(claim.experiments)
-    scores = tuple(
-        Score(
-            task=claim.task,
-            protocol=protocol,
-            chosen=1.0,
-            validation_accuracy=0.5,
-            converged=True,
-            correct="1" * number + "0" * (100 - number),
-            num_classes=2,
-            num_train=10,
-            majority=0.5,
-            label_share=claim.label_share,
-        )
-        for protocol, number in zip(claim.protocols, right, strict=True)
-    )
-    return Record(
-        comparison=f"{COMPARISON}-{seed}",
-        experiment=replace(experiment, seed=seed),
-        circumstances=HERE,
-        measured=Transfer(subject=subject or experiment.name, images=images, budgets=(), scores=scores),
-    )
-
-
-@pytest.mark.parametrize(("seeds", "verdict"), [(5, "reproduced"), (4, "not testable here because")])
-def test_accuracies_are_compared_over_five_common_seeds(seeds: int, verdict: str) -> None:
-    records = [transfer_record(seed, 2, (16 + seed, 30 + seed)) for seed in range(seeds)]
-    card = make_card(get_claim("catlip-transfer-init"), records)
-    assert card.judgement.verdict == verdict, card.judgement.text
-    assert card.published_evidence is not None
-    assert card.published_evidence.effect.value == pytest.approx(14.0)
-
-
-def test_towers_of_smaller_budgets_and_without_training_do_not_count() -> None:
-    records = [
-        one
-        for seed in range(5)
-        for one in (
-            transfer_record(seed, 2, (16, 30)),
-            transfer_record(seed, 1, (90, 10)),
-            transfer_record(seed, 0, (90, 10), "random init"),
-        )
-    ]
-    card = make_card(get_claim("catlip-transfer-init"), records)
-    assert card.published_evidence is not None
-    assert card.published_evidence.effect.value == pytest.approx(14.0)
+    assert evidence(make_card(get_claim(NAME), on_a100(records)), "published") is not None
 
 
 def test_a_count_decides_a_claim_on_flops() -> None:
@@ -290,7 +179,8 @@ def test_a_count_decides_a_claim_on_flops() -> None:
 
 
 def test_page_markdown_and_document_show_the_same_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    records = pair_records(PAIR, 2.0, "20261128T120000-a") + pair_records(CONTROLLED, 1.2, "20261128T120000-b")
+    records = on_a100(pair_records(PAIR, 2.0, "20261128T120000-a") + pair_records(CONTROLLED, 1.2, "20261128T120000-b"))
+    records += [replace(one, circumstances=HERE, comparison="20261128T120000-c") for one in records[:10]]
     for one in records:
         assert one.experiment is not None
         write_record(
@@ -303,16 +193,19 @@ def test_page_markdown_and_document_show_the_same_card(tmp_path: Path, capsys: p
     capsys.readouterr()
     shown, text, found = Document(out.read_text()), out.with_suffix(".md").read_text(), json.loads(document.read_text())
     card = make_card(get_claim(NAME), records)
-    assert found == json.loads(json.dumps(claim_document(card)))
-    assert text == claim_markdown(card)
-    assert out.read_text() == claim_page(card)
+    statement = speed_statement(records)
+    assert found == json.loads(json.dumps(claim_document(card, statement)))
+    assert text == claim_markdown(card, statement)
+    assert out.read_text() == claim_page(card, statement)
     table = shown.tables["Factors of the published ratio"]
     assert [row[0] for row in table[1:]] == [one.cause for one in card.factors]
+    assert found["statement"] in shown.words()
     for row, one in zip(found["ladder"], card.factors, strict=True):
         assert row["value"] == one.value
         assert f"| {one.cause} | {one.value:.2f}" in text
-    digests = {row["records"] for row in found["measured"]}
-    assert len(digests) == 2
+    assert [len(found[key]) for key in ("measured", "other_evidence")] == [2, 1]
+    digests = {row["records"] for key in ("measured", "other_evidence") for row in found[key]}
+    assert len(digests) == 3
     assert all(digest in text and digest in out.read_text() for digest in digests)
     assert card.judgement.detail in shown.words()
     assert main(["claim", *options]) == 0
@@ -324,9 +217,7 @@ def test_the_digest_changes_with_a_record_and_not_with_their_order() -> None:
     records = pair_records(PAIR, 2.0, "a")
 
     def digest(rows: list[Record]) -> str:
-        found = make_card(get_claim(NAME), rows).published_evidence
-        assert found is not None
-        return found.digest
+        return make_card(get_claim(NAME), rows).others[0].evidence.digest
 
     assert digest(records) == digest(records[::-1])
     assert digest(records) != digest(pair_records(PAIR, 2.01, "a"))
@@ -361,11 +252,25 @@ def test_text_of_records_is_escaped() -> None:
     assert "<script>" not in claim_markdown(card)
 
 
-def test_the_default_page_has_the_line_of_the_claim_under_its_result(whole: list[Record]) -> None:
-    without = page("x", whole)
-    assert "At ViT-B/16 as published" in Document(without).words()
-    assert "neither pair was measured" in Document(without).words()
-    with_records = page("x", whole, claim_records=pair_records(PAIR, 1.4, "a"))
-    assert "the published pair: 1.40" in Document(with_records).words()
+def test_the_default_page_has_the_statement_and_the_verdict_under_its_result(whole: list[Record]) -> None:
+    without = Document(page("x", whole)).words()
+    assert " ".join(speed_statement([])) in without
+    assert "neither pair was measured" in without
+    records = on_a100(pair_records(PAIR, 1.4, "a"))
+    with_records = Document(page("x", whole, claim_records=records)).words()
+    assert " ".join(speed_statement(records)) in with_records
+    assert "Measured at ViT-B/16" in with_records
     clip = [one for one in whole if one.experiment is not None and one.experiment.method == "clip"]
-    assert "as published" not in Document(page("x", clip)).words()
+    assert "As published" not in Document(page("x", clip)).words()
+
+
+def test_the_statement_has_one_rest_for_each_size_that_is_the_rest_of_its_card() -> None:
+    for records in ([], pair_records(PAIR, 2.0, "a"), on_a100(pair_records(PAIR, 2.0, "a"))):
+        (sentence,) = [one for one in speed_statement(records) if one.startswith("The rest, ")]
+        rests = [factors(make_card(get_claim(name), records))[REST] for name in CLAIMS.values()]
+        assert sentence.startswith(f"The rest, {rests[0]:.2f} and {rests[1]:.2f}, is attributed to nothing")
+
+
+def test_a_setting_that_agrees_at_the_larger_size_is_named_as_no_cause_there() -> None:
+    last = speed_statement([])[-1]
+    assert last.startswith("Precision and images per GPU can explain none of it at ViT-H/16, where both files agree")

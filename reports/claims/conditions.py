@@ -1,0 +1,158 @@
+"""The conditions that a record must meet to decide a claim, and those that it misses."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+from bench.claims.claims import Conditions, Metric, PaperClaim
+from bench.config import BATCH_SIZE_FIELDS, PACK_DATA, Experiment, differing_fields
+from bench.environment.gpu_specs import find_gpu_spec
+from bench.ladder import PACE_FIELDS
+from bench.recipes import DATACOMP_SYNSETS, DATACOMP_VOCABULARY
+from bench.record import BatchTrial, Record, ReleasedRun, Transfer
+from bench.scores import Score
+from bench.statistics import CLAIM_ACCURACY_TOLERANCE
+
+GIB = 2**30
+EQUAL_IMAGES = 0.01  # largest relative difference of images seen from the recipe's, of steps that are no whole number
+# Fields that a run may set as it needs: its windows, data, loader workers, and labels.
+_OWN = {*PACE_FIELDS, "seed", "data", "caption_lengths", "workers", "synset_vocabulary", "head_rows"}
+_DURATION = {"images", "warmup_images", "subset"}
+# Fields in which a run may differ from the recipe, as they do not change what the metric measures.
+MAY_DIFFER: dict[Metric, set[str]] = {
+    "cost": _OWN | _DURATION | {"simulated_global_batch"},
+    "largest batch": _OWN | _DURATION | {*BATCH_SIZE_FIELDS},
+    "accuracy": _OWN | {"batch_size", "compile", "attention", "activation_checkpointing", "sharding", "label_format"},
+}
+MAY_DIFFER["accuracy"] -= {"caption_lengths"}
+
+
+def describe_conditions(claim: PaperClaim) -> list[str]:
+    """Return the conditions of a claim in words."""
+    needs = claim.conditions
+    if needs is None:
+        return []
+    free = ", ".join(sorted(MAY_DIFFER[claim.metric]))
+    texts = {
+        f"GPU: {'any' if needs.device == 'cuda' else needs.device}": needs.device,
+        f"processes, one a device: {needs.processes}": needs.processes,
+        "images are read from shards on disk, not from memory": needs.loading == "disk",
+        f"memory limit: {needs.memory_gib} GiB": needs.memory_gib,
+        f"rows of CatLIP's classifier: {needs.head_rows}": needs.head_rows,
+        f"training data: a path with {needs.data!r}": needs.data,
+        "images seen in training: those of the recipe": claim.metric == "accuracy",
+        f"images per step on all devices: {_pair(needs.images_per_step)}": needs.images_per_step,
+        f"the task: {_task(needs)}": needs.num_classes,
+        f"the baseline's accuracy: within a point of {needs.baseline_accuracy} %": needs.baseline_accuracy,
+        "no disturbance by other work on the machine": claim.metric == "cost",
+        f"settings: those of the recipes; free are {free}": True,
+    }
+    return [text for text, is_needed in texts.items() if is_needed]
+
+
+def missed_conditions(claim: PaperClaim, recipe: Experiment, record: Record) -> list[str]:
+    """Return the conditions of a claim that a record of a run of a recipe misses: what it has and what is needed."""
+    needs, run = claim.conditions, record.experiment
+    assert needs is not None
+    assert run is not None
+    return [
+        *_missed_settings(claim, recipe, run, record),
+        *_missed_circumstances(needs, run, record),
+    ]
+
+
+def missed_training(
+    claim: PaperClaim, recipe: Experiment, side: int, record: Record, trainings: Sequence[Record]
+) -> list[str]:
+    """Return the conditions that the training of a scored tower misses; `side` is 0 for the baseline, 1 for the other.
+
+    The number of processes is that of the training's own record.
+    """
+    needs, run, scored = claim.conditions, record.experiment, record.measured
+    assert needs is not None
+    assert run is not None
+    assert isinstance(scored, Transfer)
+    missed = []
+    if abs(scored.images / recipe.images - 1) > EQUAL_IMAGES:
+        missed.append(_differs("images seen", f"{scored.images:,}", f"{recipe.images:,}"))
+    if needs.images_per_step is not None:
+        own = [one.circumstances.processes for one in trainings if one.experiment == run]
+        found = {processes * run.batch_size for processes in own}
+        if found != {needs.images_per_step[side]}:
+            text = " and ".join(f"{one:,}" for one in sorted(found)) or "no record of the training"
+            missed.append(_differs("images per step", text, f"{needs.images_per_step[side]:,}"))
+    return missed
+
+
+def missed_task(claim: PaperClaim, scores: Iterable[Score]) -> list[str]:
+    """Return the conditions on the task that scores of a tower miss."""
+    needs = claim.conditions
+    assert needs is not None
+    missed = []
+    for one in scores:
+        figures = {
+            "classes of the task": (one.num_classes, needs.num_classes),
+            "training images of the task": (one.num_train, needs.num_train),
+            "test images of the task": (len(one.correct), needs.num_test),
+        }
+        missed += [
+            _differs(name, f"{found:,}", f"{needed:,}")
+            for name, (found, needed) in figures.items()
+            if needed is not None and found != needed
+        ]
+    return missed
+
+
+def missed_baseline(claim: PaperClaim, accuracy: float) -> list[str]:
+    """Return the condition on the baseline's accuracy, in %, if it is missed."""
+    needed = claim.conditions.baseline_accuracy if claim.conditions else None
+    if needed is None or abs(accuracy - needed) <= CLAIM_ACCURACY_TOLERANCE:
+        return []
+    return [_differs("the baseline's accuracy", f"{accuracy:.1f} %", f"{needed} %")]
+
+
+def _missed_settings(claim: PaperClaim, recipe: Experiment, run: Experiment, record: Record) -> Iterator[str]:
+    if isinstance(record.measured, ReleasedRun):
+        for key, text in record.measured.changed.items():
+            yield f"{key}: {text}"
+        return
+    for field in sorted(differing_fields([recipe, run]).keys() - MAY_DIFFER[claim.metric]):
+        yield _differs(field, getattr(run, field), getattr(recipe, field))
+
+
+def _missed_circumstances(needs: Conditions, run: Experiment, record: Record) -> Iterator[str]:
+    where, spec = record.circumstances, find_gpu_spec(record.circumstances.machine)
+    is_cuda = where.device == "cuda"
+    if needs.device == "cuda" and not is_cuda:
+        yield _differs("device", where.device, "a GPU")
+    elif needs.device not in ("", "cuda") and not (
+        is_cuda and spec is not None and needs.device in spec.name_words.split()
+    ):
+        yield _differs("GPU", where.machine.partition(";")[0] if is_cuda else "none", needs.device)
+    if needs.processes is not None and where.processes != needs.processes:
+        yield _differs("processes", where.processes, needs.processes)
+    if needs.loading == "disk" and run.data == PACK_DATA:
+        yield _differs("images", "from memory", "from shards on disk")
+    if needs.data and needs.data not in run.data.lower():
+        yield _differs("training data", run.data, f"a path with {needs.data!r}")
+    if needs.head_rows is not None and run.method == "catlip":
+        rows = run.head_rows or (DATACOMP_SYNSETS if run.synset_vocabulary == DATACOMP_VOCABULARY else None)
+        if rows != needs.head_rows:
+            yield _differs("rows of the classifier", rows or f"those of {run.synset_vocabulary}", needs.head_rows)
+    if needs.memory_gib is not None and isinstance(record.measured, BatchTrial):
+        limit = record.measured.limit_bytes / GIB
+        if not math.isclose(limit, needs.memory_gib, rel_tol=EQUAL_IMAGES):
+            yield _differs("memory limit", f"{limit:.3g} GiB", f"{needs.memory_gib:g} GiB")
+
+
+def _differs(name: str, found: object, needed: object) -> str:
+    return f"{name}: {found}, needed {needed}"
+
+
+def _pair(values: tuple[int, int] | None) -> str:
+    one, other = values or (0, 0)
+    return f"{one:,}" if one == other else f"{one:,} and {other:,}"
+
+
+def _task(needs: Conditions) -> str:
+    counts = {"classes": needs.num_classes, "training images": needs.num_train, "test images": needs.num_test}
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count is not None)

@@ -1,0 +1,86 @@
+"""The statement on CatLIP's speed at two sizes of the tower, from counted and measured figures."""
+
+from collections.abc import Mapping, Sequence
+
+from bench.claims.claims import get_claim
+from bench.config import Experiment
+from bench.record import Record
+from reports.claims.card import ClaimCard, make_card
+from reports.render.formats import format_interval, join_words, ratio
+
+CLAIMS = {"ViT-B/16": "catlip-2.7x", "ViT-H/16": "catlip-h16"}  # by size, the smaller first
+# Settings that may cause a difference of speed at one size, and cannot where both released files agree.
+CAUSES = {"precision": "precision", "batch_size": "images per GPU", "attention": "attention kernel"}
+
+
+def speed_statement(records: Sequence[Record]) -> list[str]:
+    """Return what is known of the published ratios, sentence by sentence.
+
+    The rest is the published ratio over the measured ratio of records that meet the conditions of the claim, or without
+    any over the counted ratio.
+    """
+    cards = {size: make_card(get_claim(name), records) for size, name in CLAIMS.items()}
+    small, large = cards
+    (padded, unpadded, sizes), of_large = (_counted(card) for card in cards.values())
+    published = " and ".join(ratio(card.claim.speed_ratio or 1) for card in cards.values())
+    rests = " and ".join(ratio(card.factors[-1].value) for card in cards.values())
+    context = _pairs(cards)[small][0].context_length
+    until = "" if _is_timed(cards) else " until the authors' code has been timed on a GPU with their files"
+    counted = (
+        f"Counted, CLIP's step has {padded} times CatLIP's FLOPs per image at {small} when captions are padded to "
+        f"{context} tokens, and {unpadded} when they are not; {sizes} at the image sizes of each released recipe."
+    )
+    return [
+        counted,
+        f"At {large} the figures are {join_words(of_large)}.",
+        f"Published are {published}.",
+        *_measured(cards),
+        f"The rest, {rests}, is attributed to nothing by this project{until}.",
+        *_excluded_causes(cards),
+    ]
+
+
+def _counted(card: ClaimCard) -> list[str]:
+    """Write the counted ratios: captions padded, not padded, and both at the image sizes of each recipe."""
+    found = card.prediction
+    return [
+        ratio(one or found.equal_sizes) for one in (found.equal_sizes, found.unpadded_equal_sizes, found.released_sizes)
+    ]
+
+
+def _pairs(cards: Mapping[str, ClaimCard]) -> dict[str, tuple[Experiment, Experiment]]:
+    return {size: card.claim.experiments_of(card.claim.experiments) for size, card in cards.items()}
+
+
+def _is_timed(cards: Mapping[str, ClaimCard]) -> bool:
+    return all(any(one.evidence.code for one in card.deciding) for card in cards.values())
+
+
+def _measured(cards: Mapping[str, ClaimCard]) -> list[str]:
+    """Name what was measured on the published pairs."""
+    found = []
+    for size, card in cards.items():
+        for one in card.deciding:
+            if one.name == "published":
+                estimate = card.in_unit(one.evidence.effect)
+                interval = format_interval(estimate, ratio) or "no interval"
+                code = one.evidence.code or "this project's code"
+                found.append(
+                    f"Measured at {size} with {code} on {one.evidence.machine}: {ratio(estimate.value)} ({interval})."
+                )
+    return found
+
+
+def _excluded_causes(cards: Mapping[str, ClaimCard]) -> list[str]:
+    """Name the settings in which the released files differ at the smaller size and agree at the larger one."""
+    (small, pair), (large, other) = _pairs(cards).items()
+    del small
+    names = [
+        name
+        for field, name in CAUSES.items()
+        if getattr(pair[0], field) != getattr(pair[1], field) and getattr(other[0], field) == getattr(other[1], field)
+    ]
+    if not names:
+        return []
+    where = f"at {large}, where both files agree; a cause that differs at one size alone cannot explain both"
+    return [f"{join_words(names).capitalize()} can explain none of it {where}."]
