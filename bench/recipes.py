@@ -1,11 +1,12 @@
 """Published recipes, and a pair of one recipe that differs only in the method.
 
-Sources: "yaml" is apple/corenet at 1aa3acd, `projects/clip/clip_vit_base.yaml` and `projects/catlip/pretraining/
-vit_{base,large,huge}.yaml`; "paper" is CatLIP (Mehta et al. 2024, arXiv 2404.15653), appendix, table 6. Where they
-differ, the recipe follows the yaml: CLIP's rate is 1e-3 in the yaml, 5e-4 in the paper.
+Sources: "yaml" is apple/corenet at 1aa3acd, `projects/clip/clip_vit_base.yaml`, `projects/range_augment/clip/
+clip_vit_huge.yaml` and `projects/catlip/pretraining/vit_{base,large,huge}.yaml`; "paper" is CatLIP (Mehta et al. 2024,
+arXiv 2404.15653), appendix, table 6. Where they differ, the recipe follows the yaml: CLIP's rate at ViT-B/16 is 1e-3
+in the yaml, 5e-4 in the paper.
 
-`batch_size` is per device; `images` and `warmup_images` are of all published devices, for their 200,000 and 10,000
-steps. Windows are this project's: each draws every image size equally often.
+`batch_size` is per device; `images` and `warmup_images` are of all published devices, for the steps of their schedule.
+Windows are this project's: each draws every image size equally often.
 
 `catlip-bench list --recipe NAME` prints every released setting beside ours, from bench/cli/released_recipes.toml.
 """
@@ -18,6 +19,7 @@ from bench.config import Experiment
 DATACOMP_VOCABULARY = "datacomp-synsets"  # vocabulary of the released head; its labels are not shipped
 DATACOMP_SYNSETS = 24_320  # number of its labels: `_anchor_vocab_size` in the yaml
 STEPS, WARMUP_STEPS = 200_000, 10_000  # `scheduler.max_iterations`, `scheduler.warmup_iterations`
+H16_TEXT_TOWER = "ViT-H-16-text-768"  # models/configs: no text tower of open_clip is 768 wide and projects to 512
 PUBLISHED_HOURS = 0.37  # CatLIP's pre-training GPU hours over CLIP's at ViT-B/16
 PUBLISHED_SOURCE = "CatLIP, arXiv 2404.15653, figure 1c: 0.37 of the GPU hours, an epoch of DataComp-1.3B"
 CC3M_PAIRS, CC3M_EPOCHS = 2_900_000, 100
@@ -109,7 +111,25 @@ def catlip_vit_h16_datacomp() -> Experiment:
 
     Source: yaml. Expected: ImageNet-1k fine-tuned 86.7 % (paper, table 2).
     """
-    return _larger_catlip("catlip-vit-h16-datacomp", "corenet-vit-huge", 256, 4e-4, 4e-6)
+    recipe = _larger_catlip("catlip-vit-h16-datacomp", "corenet-vit-huge", 256, 4e-4, 4e-6)
+    return replace(recipe, text_tower=H16_TEXT_TOWER)  # that of `clip_vit_h16_datacomp`; CatLIP reads none
+
+
+def clip_vit_h16_datacomp() -> Experiment:
+    """CLIP at ViT-H/16: 512 A100 of 80 GB with 256 images each, 120,000 steps in bf16, and a wider text tower.
+
+    Source: yaml; GPUs from its comment (64 nodes x 8). It is RangeAugment's recipe and names no data set. All that it
+    does not set is as at B/16. Expected: not published beside the file.
+    """
+    recipe = replace(
+        clip_vit_b16_datacomp(),
+        name="clip-vit-h16-datacomp",
+        tower="corenet-vit-huge",
+        text_tower=H16_TEXT_TOWER,
+        learning_rate=5e-4,
+        precision="bf16",
+    )
+    return _with_schedule_images(512, recipe, steps=120_000, warmup_steps=1_000)
 
 
 def clip_vit_b16_cc3m() -> Experiment:
@@ -195,16 +215,19 @@ def _larger_catlip(name: str, tower: str, batch: int, rate: float, min_rate: flo
     return _with_schedule_images(65_536 // batch, replace(catlip_vit_b16_datacomp(), name=name, **changes))
 
 
-def _with_schedule_images(devices: int, recipe: Experiment) -> Experiment:
+def _with_schedule_images(
+    devices: int, recipe: Experiment, steps: int = STEPS, warmup_steps: int = WARMUP_STEPS
+) -> Experiment:
     """Return the recipe with the images of all devices in the steps of its schedule."""
     images_per_step = devices * recipe.mean_batch_size
-    return replace(recipe, images=round(STEPS * images_per_step), warmup_images=round(WARMUP_STEPS * images_per_step))
+    return replace(recipe, images=round(steps * images_per_step), warmup_images=round(warmup_steps * images_per_step))
 
 
 RECIPES = (
     clip_vit_b16_datacomp,
     catlip_vit_b16_datacomp,
     catlip_vit_l16_datacomp,
+    clip_vit_h16_datacomp,
     catlip_vit_h16_datacomp,
     clip_vit_b16_cc3m,
     catlip_vit_b16_cc3m,

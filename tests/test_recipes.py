@@ -1,8 +1,9 @@
 """Recipes have the released values; a published pair is compared only knowingly, and the table says what differs."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -10,8 +11,10 @@ import yaml
 from msgspec.structs import replace
 
 from bench.__main__ import main
+from bench.claims.claims import get_claim
 from bench.cli.released_recipes import released_recipes, released_settings
 from bench.config import MAY_DIFFER, Experiment, differing_fields, require_comparable_experiments
+from bench.data.caption_lengths import WEB, quantiles
 from bench.experiments import EXPERIMENTS, METHOD_SETTINGS, SCALES
 from bench.measure.costs import count_costs, forward_flops_as_released
 from bench.measure.tables import speed_table
@@ -22,6 +25,7 @@ from tests.small import circumstances
 from tests.speeds import speed
 
 CHECKOUT = os.environ.get("CATLIP_BENCH_CORENET", "")
+PUBLISHED_H16 = [EXPERIMENTS["clip-vit-h16-datacomp"], EXPERIMENTS["catlip-vit-h16-datacomp"]]
 PUBLISHED = [EXPERIMENTS["clip-vit-b16-datacomp"], EXPERIMENTS["catlip-vit-b16-datacomp"]]
 CONTROLLED = [EXPERIMENTS["clip-vit-b16-controlled"], EXPERIMENTS["catlip-vit-b16-controlled"]]
 
@@ -47,7 +51,7 @@ def test_every_recipe_but_the_controlled_pair_has_released_settings(capsys: pyte
 @pytest.mark.skipif(not CHECKOUT, reason="CATLIP_BENCH_CORENET names no checkout of apple/corenet")
 @pytest.mark.parametrize(
     ("name", "file"),
-    [("clip-vit-b16-datacomp", "clip/clip_vit_base")]
+    [("clip-vit-b16-datacomp", "clip/clip_vit_base"), ("clip-vit-h16-datacomp", "range_augment/clip/clip_vit_huge")]
     + [(f"catlip-vit-{size[0]}16-datacomp", f"catlip/pretraining/vit_{size}") for size in ("base", "large", "huge")],
 )
 def test_released_settings_are_all_those_of_the_file(name: str, file: str) -> None:
@@ -101,6 +105,61 @@ def test_flops_explain_only_part_of_the_published_ratio() -> None:
     clip, catlip = map(forward_flops_as_released, PUBLISHED)
     assert clip / catlip == pytest.approx(1.45, abs=0.005)
     assert 1 / PUBLISHED_HOURS / (clip / catlip) == pytest.approx(1.86, abs=0.005)
+
+
+SIDES_BY_METHOD = {"clip": range(160, 321, 32), "catlip": range(128, 321, 16)}
+
+
+def transformer_flops(tokens: int, width: int, layers: int) -> int:
+    """Two for each product: 12 squares of the width for each token, and each token's scores and sums with all."""
+    return 2 * layers * tokens * (12 * width**2 + 2 * tokens * width)
+
+
+def image_flops(side: int, width: int, layers: int) -> int:
+    """The stem of convolutions of 4, 2 and 2 px, to a quarter, a quarter and all of the width; then the blocks."""
+    patches, stem, pixels = (side // 16) ** 2, width // 4, 4 * 4 * 3
+    convolutions = patches * (16 * pixels * stem + 4 * 4 * stem**2 + 4 * stem * width)
+    return 2 * convolutions + transformer_flops(patches + 1, width, layers)
+
+
+def hand_counted(method: str, batch: int, text_lengths: Sequence[int], sizes: tuple[int, ...], sides: range) -> float:
+    """The FLOPs of an image with its caption; `sizes` are widths and layers, of towers and projection."""
+    width, layers, text_width, text_layers, projected = sizes
+    images = {side: int(round(batch * 224**2 / side**2, 2)) for side in sides}
+    of_images = sum(count * image_flops(side, width, layers) for side, count in images.items()) / sum(images.values())
+    if method == "catlip":
+        return of_images + 2 * width * 24_320
+    texts = [transformer_flops(length, text_width, text_layers) for length in text_lengths]
+    return of_images + fmean(texts) + 2 * text_width * projected
+
+
+@pytest.mark.parametrize(
+    ("pair", "sizes", "ratios"),
+    [
+        (PUBLISHED, (768, 12, 512, 12, 512), (1.17, 1.04, 1.45)),
+        (PUBLISHED_H16, (1280, 32, 768, 12, 512), (1.05, 1.01, 1.30)),
+    ],
+)
+def test_counted_flop_ratios_equal_a_count_by_hand(
+    pair: list[Experiment], sizes: tuple[int, ...], ratios: tuple[float, ...]
+) -> None:
+    """At 224 px; there with captions that are not padded; and at the image sizes of each recipe."""
+    web, padded = quantiles(WEB, 1000, len), (77,)
+    kinds = [(padded, False), ([min(77, length) for length in web], False), (padded, True)]
+    for (lengths, has_sizes), ratio in zip(kinds, ratios, strict=True):
+        by_hand, counted = list[float](), list[int]()
+        for one in pair:
+            sides = SIDES_BY_METHOD[one.method] if has_sizes else range(224, 225)
+            by_hand.append(hand_counted(one.method, one.batch_size, lengths, sizes, sides))
+            experiment = one if has_sizes else replace(one, image_sizes=())
+            counted.append(forward_flops_as_released(experiment, lengths))
+        assert counted == pytest.approx(by_hand, rel=1e-6)
+        assert counted[0] / counted[1] == pytest.approx(ratio, abs=0.005)
+
+
+def test_flops_leave_more_of_the_published_ratio_at_the_larger_tower() -> None:
+    clip, catlip = map(forward_flops_as_released, PUBLISHED_H16)
+    assert 1 / get_claim("catlip-h16").published / (clip / catlip) == pytest.approx(2.13, abs=0.005)
 
 
 def test_flops_as_released_are_of_all_tokens() -> None:

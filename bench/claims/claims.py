@@ -106,7 +106,7 @@ class PredictedRatios(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Ratios of images per second that are predicted without a measurement."""
 
     equal_sizes: float  # by counted FLOPs as released, both at one image size
-    unpadded_equal_sizes: float | None = None  # the same without the padding of captions; None: no captions are padded
+    unpadded_equal_sizes: float  # the same with captions of web length that are not padded
     released_sizes: float  # the same at the image sizes of each recipe
     # of communication and the contrastive loss's other captions; None: no GPUs are named
     communication_factor: float | None

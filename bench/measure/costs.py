@@ -59,11 +59,11 @@ def count_costs(experiment: Experiment) -> Costs:
     )
 
 
-def forward_flops_as_released(experiment: Experiment) -> int:
+def forward_flops_as_released(experiment: Experiment, caption_lengths: Sequence[int] = ()) -> int:
     """Return the FLOPs of a forward of one image with its caption in the released code of the methods.
 
-    Captions are padded to the context, and every token of captions and images is computed. With several image sizes it
-    is the mean.
+    Captions are padded to the context. Without padding it is the mean over captions of `caption_lengths` tokens, which
+    are cut to the context. Every token of captions and images is computed. With several image sizes it is the mean.
     """
     _, model = build_on_meta(replace(experiment, image_sizes=()))
     flops = _mean_image_flops(experiment, all_tokens=True)
@@ -71,11 +71,19 @@ def forward_flops_as_released(experiment: Experiment) -> int:
         features = torch.empty(1, model.tower.width, device=META)
         flops += count_matmul_flops(lambda: model.head(features))
     if isinstance(model, ImageProjection):
-        with META:
-            text = open_clip_text_tower(experiment.text_tower, experiment.context_length, 2)
-            ids = torch.zeros(1, experiment.context_length, dtype=torch.int64)
-        flops += count_forward_flops(text, ids)
+        context = experiment.context_length
+        counts = Counter(min(length, context) for length in caption_lengths or (context,))
+        total = sum(count * _released_text_flops(experiment.text_tower, length) for length, count in counts.items())
+        flops += total // counts.total()
     return flops
+
+
+@cache
+def _released_text_flops(text_tower: str, length: int) -> int:
+    with META:
+        return count_forward_flops(
+            open_clip_text_tower(text_tower, length, 2), torch.zeros(1, length, dtype=torch.int64)
+        )
 
 
 def count_flops(experiment: Experiment, batches: Sequence[Target], image_sizes: Sequence[int] = ()) -> Flops:

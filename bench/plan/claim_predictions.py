@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from bench.claims.claims import PREDICTIONS, PaperClaim, PredictedRatios, read_claims
 from bench.config import Experiment
+from bench.data.caption_lengths import WEB, quantiles
 from bench.environment.files import atomic_write
 from bench.environment.gpu_specs import GPU_SPECS
 from bench.measure.costs import forward_flops_as_released
@@ -18,6 +19,7 @@ from bench.plan.model import OVERLAP, Cluster, plan_step
 from bench.plan.workload import plan_as_released, predict_utilisation
 
 DIGITS = 6  # of a written ratio
+WEB_CAPTIONS = 10_000  # whose lengths stand for those of web captions
 
 
 def predict_claim(claim: PaperClaim) -> PredictedRatios:
@@ -27,15 +29,17 @@ def predict_claim(claim: PaperClaim) -> PredictedRatios:
     published trainings predict for the baseline: the ratio of GPU-seconds with it over the ratio without it.
     """
     pair = claim.experiments_of(claim.experiments)
+    at_one_size = [replace(one, image_sizes=()) for one in pair]
     return PredictedRatios(
-        equal_sizes=_flop_ratio([replace(one, image_sizes=()) for one in pair]),
+        equal_sizes=_flop_ratio(at_one_size),
+        unpadded_equal_sizes=_flop_ratio(at_one_size, quantiles(WEB, WEB_CAPTIONS, len)),
         released_sizes=_flop_ratio(pair),
         communication_factor=_communication_factor(claim, pair),
     )
 
 
-def _flop_ratio(pair: Sequence[Experiment]) -> float:
-    baseline, experiment = map(forward_flops_as_released, pair)
+def _flop_ratio(pair: Sequence[Experiment], caption_lengths: Sequence[int] = ()) -> float:
+    baseline, experiment = (forward_flops_as_released(one, caption_lengths) for one in pair)
     return round(baseline / experiment, DIGITS)
 
 

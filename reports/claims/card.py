@@ -108,8 +108,8 @@ def build_factors(
     assert claim.speed_ratio is not None
     factors = [*_measured_factors(claim, controlled, published)]
     if published is None:
-        counted = {} if factors else {METHOD: prediction.unpadded_equal_sizes or prediction.equal_sizes}
-        counted[PADDED] = prediction.equal_sizes / (prediction.unpadded_equal_sizes or prediction.equal_sizes)
+        counted = {} if factors else {METHOD: prediction.unpadded_equal_sizes}
+        counted[PADDED] = prediction.equal_sizes / prediction.unpadded_equal_sizes
         counted[SIZES] = prediction.released_sizes / prediction.equal_sizes
         source = "counted FLOPs as released"
         factors += [

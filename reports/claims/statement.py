@@ -43,9 +43,7 @@ def speed_statement(records: Sequence[Record]) -> list[str]:
 def _counted(card: ClaimCard) -> list[str]:
     """Write the counted ratios: captions padded, not padded, and both at the image sizes of each recipe."""
     found = card.prediction
-    return [
-        ratio(one or found.equal_sizes) for one in (found.equal_sizes, found.unpadded_equal_sizes, found.released_sizes)
-    ]
+    return [ratio(one) for one in (found.equal_sizes, found.unpadded_equal_sizes, found.released_sizes)]
 
 
 def _pairs(cards: Mapping[str, ClaimCard]) -> dict[str, tuple[Experiment, Experiment]]:

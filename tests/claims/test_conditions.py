@@ -94,9 +94,7 @@ def deciding(card: ClaimCard) -> bool:
     return card.judgement.verdict != "not testable here because"
 
 
-@pytest.mark.parametrize(
-    ("claim", "records"), [(SPEED, speed_of_the_pair()), (ACCURACY, towers()), (BATCH, batches())], ids=lambda one: ""
-)
+@pytest.mark.parametrize(("claim", "records"), [(SPEED, speed_of_the_pair()), (ACCURACY, towers()), (BATCH, batches())])
 def test_records_that_meet_all_conditions_decide(claim: PaperClaim, records: list[Record]) -> None:
     card = make_card(claim, records)
     assert deciding(card), card.judgement.text
