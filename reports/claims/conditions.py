@@ -23,7 +23,6 @@ MAY_DIFFER: dict[Metric, set[str]] = {
     "largest batch": _OWN | _DURATION | {*BATCH_SIZE_FIELDS},
     "accuracy": _OWN | {"batch_size", "compile", "attention", "activation_checkpointing", "sharding", "label_format"},
 }
-MAY_DIFFER["accuracy"] -= {"caption_lengths"}
 
 
 def describe_conditions(claim: PaperClaim) -> list[str]:
@@ -73,13 +72,13 @@ def missed_training(
     assert isinstance(scored, Transfer)
     missed = []
     if abs(scored.images / recipe.images - 1) > EQUAL_IMAGES:
-        missed.append(_differs("images seen", f"{scored.images:,}", f"{recipe.images:,}"))
+        missed.append(_differs(f"images seen by {recipe.method}", f"{scored.images:,}", f"{recipe.images:,}"))
     if needs.images_per_step is not None:
         own = [one.circumstances.processes for one in trainings if one.experiment == run]
         found = {processes * run.batch_size for processes in own}
         if found != {needs.images_per_step[side]}:
             text = " and ".join(f"{one:,}" for one in sorted(found)) or "no record of the training"
-            missed.append(_differs("images per step", text, f"{needs.images_per_step[side]:,}"))
+            missed.append(_differs(f"images per step of {recipe.method}", text, f"{needs.images_per_step[side]:,}"))
     return missed
 
 
@@ -116,7 +115,7 @@ def _missed_settings(claim: PaperClaim, recipe: Experiment, run: Experiment, rec
             yield f"{key}: {text}"
         return
     for field in sorted(differing_fields([recipe, run]).keys() - MAY_DIFFER[claim.metric]):
-        yield _differs(field, getattr(run, field), getattr(recipe, field))
+        yield _differs(f"{field} of {recipe.method}", getattr(run, field), getattr(recipe, field))
 
 
 def _missed_circumstances(needs: Conditions, run: Experiment, record: Record) -> Iterator[str]:

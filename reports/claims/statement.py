@@ -28,7 +28,8 @@ def speed_statement(records: Sequence[Record]) -> list[str]:
     until = "" if _is_timed(cards) else " until the authors' code has been timed on a GPU with their files"
     counted = (
         f"Counted, CLIP's step has {padded} times CatLIP's FLOPs per image at {small} when captions are padded to "
-        f"{context} tokens, and {unpadded} when they are not; {sizes} at the image sizes of each released recipe."
+        f"{context} tokens, and {unpadded} when captions of web length are not; {sizes} at the image sizes of each "
+        "released recipe."
     )
     return [
         counted,
@@ -81,4 +82,5 @@ def _excluded_causes(cards: Mapping[str, ClaimCard]) -> list[str]:
     if not names:
         return []
     where = f"at {large}, where both files agree; a cause that differs at one size alone cannot explain both"
-    return [f"{join_words(names).capitalize()} can explain none of it {where}."]
+    text = join_words(names)
+    return [f"{text[:1].upper()}{text[1:]} can explain none of it {where}."]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.claims.claims import PaperClaim, get_claim, read_claims, read_predictions
+from bench.claims.claims import Conditions, PaperClaim, get_claim, read_claims, read_predictions
 from bench.plan.claim_predictions import predict_claim
 from bench.recipes import PUBLISHED_HOURS
 from bench.statistics import CLAIM_RULE
@@ -87,14 +87,15 @@ def test_predictions_are_those_of_the_counter(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("changes", [{"published": 0.0}, {"metric": "accuracy"}])
+@pytest.mark.parametrize("changes", [{"published": 0.0}, {"metric": "accuracy"}, {"conditions": None}])
 def test_a_claim_with_an_impossible_value_is_refused(changes: dict[str, object]) -> None:
     fields = {
         **dict.fromkeys(("title", "quote", "source", "where", "checked", "held_fixed", "hardware"), "x"),
         "metric": "cost",
         "published": 0.5,
         "experiments": ("clip-tiny", "catlip-tiny"),
+        "conditions": Conditions(device="cuda"),
     }
     assert PaperClaim(**fields).speed_ratio == 2.0
-    with pytest.raises(ValueError, match=r"published must be positive|needs a task"):
+    with pytest.raises(ValueError, match=r"published must be positive|needs a task|conditions are for"):
         PaperClaim(**fields | changes)
