@@ -9,6 +9,7 @@ from bench.claims.claims import Conditions, PaperClaim, get_claim, read_claims, 
 from bench.plan.claim_predictions import predict_claim
 from bench.recipes import PUBLISHED_HOURS
 from bench.statistics import CLAIM_RULE
+from reports.claims.statement import speed_statement
 
 DOCS = Path(__file__).parents[2] / "docs"
 SOURCES, MEASURING, PAGE = DOCS / "sources.md", DOCS / "measuring.md", DOCS / "is-it-2.7x.md"
@@ -38,16 +39,20 @@ def test_the_page_on_measuring_has_the_rule() -> None:
 
 
 def test_the_page_on_the_claim_has_the_counted_figures() -> None:
-    claim, predicted = get_claim("catlip-2.7x"), read_predictions()["catlip-2.7x"]
-    assert claim.speed_ratio is not None
-    assert predicted.communication_factor is not None
-    with_network = predicted.released_sizes * predicted.communication_factor
-    figures = predicted.equal_sizes, predicted.released_sizes, with_network, claim.speed_ratio
     text = PAGE.read_text(encoding="utf-8")
     table = text[text.index("## What FLOPs say") :].split("\n\n")[1]
-    assert re.findall(r"\| (\d\.\d\d) \|", table) == [
-        f"{one:.2f}" for one in (*figures, claim.speed_ratio / with_network)
-    ]
+    for column, name in enumerate(("catlip-2.7x", "catlip-h16"), 1):
+        claim, predicted = get_claim(name), read_predictions()[name]
+        assert claim.speed_ratio is not None
+        counted = predicted.unpadded_equal_sizes, predicted.equal_sizes, predicted.released_sizes
+        figures = *counted, claim.speed_ratio, claim.speed_ratio / predicted.released_sizes
+        cells = [line.split("|")[column + 1].strip() for line in table.splitlines()[2:]]
+        assert cells == [f"{one:.2f}" for one in figures]
+
+
+def test_the_page_on_the_claim_begins_with_the_statement_of_the_command() -> None:
+    quoted = [line.removeprefix("> ") for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith(">")]
+    assert " ".join(quoted) == " ".join(speed_statement([]))
 
 
 def test_every_row_of_the_table_is_a_claim() -> None:
