@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.claims.claims import Pair, PaperClaim, PredictedRatios, read_predictions
-from bench.ladder import HEAD, TEXT_TOWER
+from bench.ladder import HEAD, PADDING, TEXT_TOWER
 from bench.record import Record
 from bench.statistics import (
     CLAIM_ACCURACY_TOLERANCE,
@@ -25,8 +25,8 @@ from reports.claims.evidence import PERCENT, PairEvidence, find_evidence
 PairName = Literal["published", "controlled"]
 Basis = Literal["measured", "counted", "unexplained"]
 REST = "attributed to nothing"
-METHOD, OTHER_SETTINGS = "the method, captions unpadded", "the recipes' other settings"
-PADDED, SIZES = "captions padded to the context length", "image sizes of the recipes"
+METHOD, OTHER_SETTINGS = "method, no padding", "the recipes' other settings"
+SIZES = "image sizes of the recipes"
 METHOD_CAUSES = (TEXT_TOWER, HEAD, METHOD)  # factors that are the method itself
 SMALLEST_FACTOR = 0.001  # of a logarithm; a counted factor below it is left out
 
@@ -109,7 +109,7 @@ def build_factors(
     factors = [*_measured_factors(claim, controlled, published)]
     if published is None:
         counted = {} if factors else {METHOD: prediction.unpadded_equal_sizes}
-        counted[PADDED] = prediction.equal_sizes / prediction.unpadded_equal_sizes
+        counted[PADDING] = prediction.equal_sizes / prediction.unpadded_equal_sizes
         counted[SIZES] = prediction.released_sizes / prediction.equal_sizes
         source = "counted FLOPs as released"
         factors += [
@@ -159,7 +159,7 @@ def _judge(
     counted: float | None,
     others: Sequence[NamedEvidence],
 ) -> ClaimJudgement:
-    """Judge by evidence that meets the conditions; without any, name the conditions that the strongest other misses."""
+    """Judge by evidence that meets the conditions; without any, name a condition that the strongest other misses."""
     if claim.metric == "zero-shot accuracy":
         return _untestable("no tower is scored without training on the task: a classifier has no text tower")
     tolerance = CLAIM_ACCURACY_TOLERANCE if claim.metric == "accuracy" else CLAIM_TOLERANCE
@@ -168,7 +168,9 @@ def _judge(
         exact = Interval(*[math.log(counted)] * 3)
         return judge_claim(figure, exact, exact, {})
     if others and published is None and controlled is None:
-        return _untestable(f"no record meets the claim's conditions ({'; '.join(others[0].evidence.missed)})")
+        first, *more = others[0].evidence.missed
+        text = f"{first}; and {len(more)} more" if more else first
+        return _untestable(f"no record meets the claim's conditions ({text})")
     as_published = None if published is None else published.effect
     by_method = as_published if claim.controlled is None else None if controlled is None else controlled.effect
     if by_method is None and published is not None:

@@ -53,10 +53,7 @@ def missed_conditions(claim: PaperClaim, recipe: Experiment, record: Record) -> 
     needs, run = claim.conditions, record.experiment
     assert needs is not None
     assert run is not None
-    return [
-        *_missed_settings(claim, recipe, run, record),
-        *_missed_circumstances(needs, run, record),
-    ]
+    return [*_missed_circumstances(needs, run, record), *_missed_settings(claim, recipe, run, record)]
 
 
 def missed_training(

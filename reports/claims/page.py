@@ -44,7 +44,7 @@ def claim_page(card: ClaimCard, statement: Sequence[str] = ()) -> str:
         card=card,
         verdict=_to_sentence(card.judgement.text),
         statement=" ".join(statement),
-        summary=_summarize(card),
+        summary=_summarize(card, is_counted=not statement),
         chart=waterfall_chart(card) if card.factors else None,
         factors=_factors_table(card) if card.factors else None,
         pairs=_pairs_table(card) if card.deciding else None,
@@ -69,7 +69,7 @@ def claim_markdown(card: ClaimCard, statement: Sequence[str] = ()) -> str:
         f"# {_plain(card.claim.title)}",
         f"**{_to_sentence(_plain(card.judgement.text))}**",
         *([_plain(" ".join(statement))] if statement else []),
-        *map(_plain, _summarize(card)),
+        *map(_plain, _summarize(card, is_counted=not statement)),
         f"> {_plain(card.claim.quote)}\n>\n> {_plain(f'{card.claim.source}, {card.claim.where}')}",
     ]
     if card.factors:
@@ -131,8 +131,7 @@ def waterfall_chart(card: ClaimCard) -> Markup:
         axes.axvline(1, color=MUTED, linewidth=1)
         reached, ends = 1.0, [*NARROWEST]
         for row, one in enumerate(card.factors):
-            label = "unexplained" if one.basis == "unexplained" else one.cause
-            ends += draw_ratio_bar(axes, row, label, reached, _estimate(one), *STYLES[one.basis])
+            ends += draw_ratio_bar(axes, row, one.cause, reached, _estimate(one), *STYLES[one.basis])
             reached *= one.value
         whole = Estimate(card.claim.speed_ratio, None, None, "")
         ends += draw_ratio_bar(axes, len(card.factors), "published", 1.0, whole, SERIES[1])
@@ -235,13 +234,13 @@ def claims_table(cards: Sequence[ClaimCard]) -> Table:
     return Table("Claims of papers", rows, f"One claim in full: {PROGRAM} claim NAME --records FOLDER --out FILE.html")
 
 
-def _summarize(card: ClaimCard) -> list[str]:
-    """Say what was published, predicted and measured, one sentence each."""
+def _summarize(card: ClaimCard, *, is_counted: bool) -> list[str]:
+    """Say what was published and measured, and if `is_counted` what was counted, one sentence each."""
     claim, prediction = card.claim, card.prediction
     sentences = [f"Published: {claim.published:g} {claim.unit}{_describe_speed_ratio(card)}."]
     if claim.is_lower_bound:
         sentences = [f"Published: more than {claim.published:g} {claim.unit}; the paper gives no figure."]
-    if claim.speed_ratio is not None or claim.metric == "zero-shot accuracy":
+    if is_counted and (claim.speed_ratio is not None or claim.metric == "zero-shot accuracy"):
         sizes = ""
         if prediction.released_sizes != prediction.equal_sizes:
             sizes = f" at one image size and {ratio(prediction.released_sizes)} at the image sizes of each recipe"
@@ -257,7 +256,7 @@ def _summarize(card: ClaimCard) -> list[str]:
         sentences.append(
             f"A model of communication on the paper's GPUs gives a factor of {factor:.3f}, part of the rest."
         )
-    if card.factors:
+    if is_counted and card.factors:
         sentences.append(f"A factor of {ratio(card.factors[-1].value)} is {REST}.")
     return sentences
 

@@ -9,10 +9,10 @@ from msgspec.structs import replace
 
 from bench.__main__ import main
 from bench.claims.claims import get_claim, read_claims
-from bench.ladder import Coordinates
+from bench.ladder import PADDING, Coordinates
 from bench.record import Record, read_records, record_path, write_record
 from bench.settings import with_settings
-from reports.claims.card import METHOD, PADDED, REST, SIZES, ClaimCard, make_card
+from reports.claims.card import METHOD, REST, SIZES, ClaimCard, make_card
 from reports.claims.evidence import PairEvidence
 from reports.claims.page import claim_document, claim_markdown, claim_page
 from reports.claims.statement import CLAIMS, speed_statement
@@ -110,7 +110,7 @@ def test_measured_rungs_replace_counted_ones() -> None:
             "ladder": on_a100(ladder_records()),
         }.items()
     }
-    padding, sizes, rest = (PADDED, "counted"), (SIZES, "counted"), (REST, "unexplained")
+    padding, sizes, rest = (PADDING, "counted"), (SIZES, "counted"), (REST, "unexplained")
     assert bases["none"] == bases["on a CPU"] == [(METHOD, "counted"), padding, sizes, rest]
     assert bases["controlled"] == [(METHOD, "measured"), padding, sizes, rest]
     assert {basis for _, basis in bases["ladder"][:-1]} == {"measured"}
