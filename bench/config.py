@@ -240,7 +240,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 # Fields in which the experiments of one comparison may differ, beside their names: the method and its tuned values.
 MAY_DIFFER = (
     *("method", "head_rows", "head_initialisation", "pooling", "patch_drop", "image_size", "context_length"),
-    *("learning_rate", "seed"),
+    *("learning_rate", "crop_scale", "flip", "seed"),
 )
 BATCH_SIZE_FIELDS = ("batch_size", "steps_per_window", "warmup_steps")  # what `with_batch_size` changes
 MAY_DIFFER_AT_LARGEST_BATCH = (*MAY_DIFFER, *BATCH_SIZE_FIELDS)

@@ -7,20 +7,22 @@ own settings (`MAY_DIFFER` of `bench.config`).
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 from msgspec.structs import replace
 
-from bench.config import METHOD_NAMES, Experiment, MethodName, choose
-from bench.recipes import DATACOMP_VOCABULARY, RECIPES
+from bench.config import Experiment, MethodName, choose, differing_fields
+from bench.old_names import split_name
+from bench.recipes import DATACOMP_VOCABULARY, RECIPES, clip_vit_b16_controlled
 
 
 def tiny() -> Experiment:
     """Learn something on one core in two minutes: 16 patch tokens, 128 wide, 4 layers.
 
-    The text tower takes 15 % of the two towers' forward FLOPs at the computed tokens, as at ViT-B/16, and every head
-    under 7.5 % of the tower's. A method that reads all patch tokens costs relatively more here, because the last block,
-    which otherwise computes the class token alone, is one of four.
+    The text tower takes 15 % of the two towers' forward FLOPs at the computed tokens (ViT-B/16's takes 14.5 % where
+    captions are padded to 77 tokens, about 5 % as they are run here), and every head under 7.5 % of the tower's. A
+    method that reads all patch tokens costs relatively more here, because the last block, which otherwise computes the
+    class token alone, is one of four.
 
     Expected on Twemoji group (linear probe): about 0.44 untrained, 0.50 to 0.55 after 80,000 images.
     """
@@ -47,7 +49,8 @@ def tiny() -> Experiment:
 def vit_b32() -> Experiment:
     """ViT-B/32 at 224 px with open_clip's text tower and the vocabulary sizes of the published runs.
 
-    CatLIP's head has the 24,320 rows of its DataComp release, SuperClass's the tokenizer's 49,408.
+    CatLIP's head has the 24,320 rows of its DataComp release, SuperClass's the tokenizer's 49,408. Rate, crops and
+    flips are CLIP's, by the source in `OPEN_CLIP`.
     """
     return Experiment(
         name="clip-vit-b32",
@@ -61,6 +64,8 @@ def vit_b32() -> Experiment:
         synset_vocabulary=DATACOMP_VOCABULARY,
         subword_vocabulary="all",
         batch_size=256,
+        crop_scale=(0.9, 1.0),
+        flip=False,
         learning_rate=5e-4,
         images=12_800_000,
         warmup_images=500_000,
@@ -123,14 +128,32 @@ TRAITS: dict[MethodName, MethodTraits] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Tuning:
+    """How rate, crops, flips and initial head of an experiment were chosen."""
+
+    # "released" by the method's authors, "searched" here, or "untuned": as of another method or scale.
+    state: Literal["released", "searched", "untuned"]
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class MethodSettings:
-    """A method, and the fields of its experiments at every scale or at some."""
+    """A method, the fields of its experiments at every scale or at some, and how they were chosen at a scale."""
 
     method: MethodName
     fields: Mapping[str, Any] = field(default_factory=dict)
     by_scale: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    tuning: Mapping[str, Tuning] = field(default_factory=dict)  # by scale; the others are untuned
 
 
+SEARCHED = {"tiny": Tuning("searched", "the best of four rates, with an earlier tower or head")}
+# CoreNet trains CLIP at ViT-B/16 with 1e-3, CatLIP's paper (table 6) with 5e-4, as open_clip does.
+OPEN_CLIP = Tuning(
+    "released", "mlfoundations/open_clip at 89fb801, defaults of open_clip_train/params.py and open_clip/transform.py"
+)
+CATLIP = "apple/corenet at 1aa3acd, projects/catlip/pretraining"
+SUPERCLASS = "x-cls/superclass at 90b761f, opencls/configs/cls_schedule"
+SUPERCLIP = "hustvl/SuperCLIP at fb59c6d, superclip/configs/SuperCLIP_schedule"
 # The tiny scale's learning rate is the best of four, by the same search for every method: the linear probe's accuracy
 # on the validation part, mean over the five classification tasks of the pack, one seed, 80,000 images:
 # `python -m bench train NAME --set learning_rate=RATE`.
@@ -144,18 +167,48 @@ class MethodSettings:
 # flip and clipa have clip's rate, distill catlip's.
 # At the tiny scale a training is too short to learn from biases of 0 that most labels are rare. SigLIP's loss has such
 # a prior by itself, and softmaxes need none.
+# From `vit-b32` on, rate, crops, flips and initial head are those that a method's authors released for the scale, or
+# else for the nearest; a method without any has CLIP's. SigLIP's authors released no file for training from scratch.
 # SuperClass and SuperCLIP classify the mean of the patches as released; `superclass-cls` classifies the class token, at
-# less cost. SuperCLIP's rate is that of its released files for B/16 and L/16 (hustvl/SuperCLIP at fb59c6d,
-# `superclip/configs/SuperCLIP_schedule`).
+# less cost.
 # FLIP (arXiv 2212.00794) trains CLIP on half of the patches, `--set patch_drop=0.75` on a quarter; any method can.
 # CLIPA (arXiv 2305.07017) trains it on small images and the first tokens of captions; its second phase, at full size,
 # is not included. The teacher is untrained unless one is named: `--set teacher=FILE`.
-METHOD_SETTINGS: dict[str, MethodSettings] = {name: MethodSettings(name) for name in METHOD_NAMES} | {
-    "catlip": MethodSettings("catlip", by_scale={"tiny": {"learning_rate": 1e-3, "head_initialisation": "log_odds"}}),
-    "superclass": MethodSettings("superclass", {"pooling": "mean"}, {"tiny": {"learning_rate": 1e-3}}),
-    "superclass-cls": MethodSettings("superclass", by_scale={"tiny": {"learning_rate": 1e-3}}),
+METHOD_SETTINGS: dict[str, MethodSettings] = {
+    "clip": MethodSettings("clip", tuning=SEARCHED | dict.fromkeys(("vit-b32", "vit-b16", "vit-l14"), OPEN_CLIP)),
+    "siglip": MethodSettings("siglip", tuning=SEARCHED),
+    "catlip": MethodSettings(
+        "catlip",
+        {"learning_rate": 1e-3, "crop_scale": (0.08, 1.0), "flip": True, "head_initialisation": "trunc_normal"},
+        {
+            "tiny": {"crop_scale": SCALES["tiny"].crop_scale, "head_initialisation": "log_odds"},
+            "vit-l14": {"learning_rate": 6e-4},
+        },
+        SEARCHED
+        | {
+            "vit-b16": Tuning("released", f"{CATLIP}/vit_base.yaml"),
+            "vit-l14": Tuning("released", f"{CATLIP}/vit_large.yaml, of ViT-L/16"),
+        },
+    ),
+    "superclass": MethodSettings(
+        "superclass",
+        {"pooling": "mean"},
+        {"tiny": {"learning_rate": 1e-3}},
+        SEARCHED
+        | {
+            "vit-b16": Tuning("released", f"{SUPERCLASS}/cls_vit_b16_s1.28B_bs16k.yaml"),
+            "vit-l14": Tuning("released", f"{SUPERCLASS}/cls_vit_l14_s1.28B_bs16k.yaml"),
+        },
+    ),
+    "superclass-cls": MethodSettings("superclass", by_scale={"tiny": {"learning_rate": 1e-3}}, tuning=SEARCHED),
     "superclip": MethodSettings(
-        "superclip", {"pooling": "both", "learning_rate": 1e-3}, {"tiny": {"learning_rate": 5e-4}}
+        "superclip",
+        {"pooling": "both", "learning_rate": 1e-3},
+        {"tiny": {"learning_rate": 5e-4}},
+        {
+            "vit-b16": Tuning("released", f"{SUPERCLIP}, of ViT-B/16"),
+            "vit-l14": Tuning("released", f"{SUPERCLIP}, of ViT-L/16"),
+        },
     ),
     "distill": MethodSettings("distill", by_scale={"tiny": {"learning_rate": 1e-3}}),
     "flip": MethodSettings("clip", {"patch_drop": 0.5}),
@@ -186,6 +239,27 @@ EXPERIMENTS: dict[str, Experiment] = {
         *(recipe() for recipe in RECIPES),
     )
 }
+
+
+TUNED_FIELDS = ("tower", "learning_rate", "crop_scale", "flip", "head_initialisation")
+UNTUNED = Tuning("untuned")
+TUNING: dict[str, Tuning] = {
+    **{
+        f"{name}-{scale}": METHOD_SETTINGS[name].tuning.get(scale, UNTUNED)
+        for name, scale in product(METHOD_SETTINGS, SCALES)
+    },
+    **{recipe().name: Tuning("released", "a published recipe") for recipe in RECIPES},
+    clip_vit_b16_controlled().name: UNTUNED,  # it has CatLIP's
+}
+
+
+def tuning_of(experiment: Experiment) -> Tuning:
+    """Return how rate, crops, flips and initial head of an experiment were chosen; with other values it is untuned."""
+    name = split_name(experiment.name)[0]
+    named = EXPERIMENTS.get(name)
+    if named is None or {*TUNED_FIELDS} & differing_fields([named, experiment]).keys():
+        return UNTUNED
+    return TUNING[name]
 
 
 def get_experiment(name: str) -> Experiment:

@@ -1,6 +1,7 @@
 import json
 import math
 import re
+from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
@@ -8,9 +9,18 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from open_clip.transform import AugmentationCfg
 
-from bench.config import FIELDS, METHOD_NAMES, Experiment, MethodName, choose, differing_fields
-from bench.experiments import EXPERIMENTS, METHOD_SETTINGS, SCALES, get_experiment
+from bench.config import (
+    FIELDS,
+    METHOD_NAMES,
+    Experiment,
+    MethodName,
+    choose,
+    differing_fields,
+    require_comparable_experiments,
+)
+from bench.experiments import EXPERIMENTS, METHOD_SETTINGS, SCALES, TUNED_FIELDS, get_experiment, tuning_of
 from bench.recipes import RECIPES
 from bench.settings import with_settings
 
@@ -224,7 +234,57 @@ def test_experiments_differ_from_clip_only_in_their_method_settings(scale: str) 
         methods["catlip"] = {"method", "head_initialisation"}
     else:  # as released
         methods["superclip"] = {"method", "pooling", "learning_rate"}
+        methods["catlip"] = {"method", "learning_rate", "crop_scale", "flip", "head_initialisation"}
     assert own == {"clip": set(), "flip": {"patch_drop"}, "clipa": {"image_size", "context_length"}, **methods}
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe"),
+    [
+        ("catlip-vit-b16", "catlip-vit-b16-datacomp"),
+        ("catlip-vit-l14", "catlip-vit-l16-datacomp"),
+        ("superclass-vit-b16", "superclass-vit-b16-datacomp"),
+    ],
+)
+def test_a_released_experiment_has_the_tuned_settings_of_its_recipe(name: str, recipe: str) -> None:
+    differing = differing_fields([EXPERIMENTS[name], EXPERIMENTS[recipe]])
+    assert not ({*TUNED_FIELDS} - {"tower"}) & differing.keys()
+    assert tuning_of(EXPERIMENTS[name]).state == tuning_of(EXPERIMENTS[recipe]).state == "released"
+
+
+def test_the_page_has_the_tuned_settings_of_every_released_experiment() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "methods.md").read_text(encoding="utf-8")
+    lines = re.findall(r"\| `(\S+)` \| (\S+) \| (\S+) to (\S+) \| (yes|no) \|", text)
+    on_page = {name: (float(rate), (float(low), float(high)), flip == "yes") for name, rate, low, high, flip in lines}
+    named = {f"{name}-{scale}": EXPERIMENTS[f"{name}-{scale}"] for name in METHOD_SETTINGS for scale in SCALES}
+    assert on_page == {
+        name: (one.learning_rate, one.crop_scale, one.flip)
+        for name, one in named.items()
+        if tuning_of(one).state == "released"
+    }
+
+
+def test_clip_has_the_crops_and_flips_of_open_clip() -> None:
+    for name in ("clip-vit-b32", "clip-vit-b16", "clip-vit-l14"):
+        assert EXPERIMENTS[name].crop_scale == AugmentationCfg().scale
+        assert not EXPERIMENTS[name].flip
+        assert tuning_of(EXPERIMENTS[name]).state == "released"
+
+
+def test_tuning_is_of_the_tuned_settings_and_needs_a_source() -> None:
+    """An experiment with another rate is untuned, one with another number of images is not."""
+    released = get_experiment("catlip-vit-b16")
+    assert tuning_of(with_settings(released, ["learning_rate=5e-4"])) == tuning_of(get_experiment("siglip-vit-b16"))
+    assert tuning_of(with_settings(released, ["tower=ViT-B-32"])).state == "untuned"
+    assert tuning_of(with_settings(released, ["images=1000000"])) == tuning_of(released)
+    assert tuning_of(get_experiment("clip-vit-b16-controlled")).state == "untuned"
+    for experiment in EXPERIMENTS.values():
+        assert bool(tuning_of(experiment).source) == (tuning_of(experiment).state != "untuned")
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_all_methods_of_a_scale_are_comparable_by_default(scale: str) -> None:
+    require_comparable_experiments(EXPERIMENTS[f"{name}-{scale}"] for name in METHOD_SETTINGS)
 
 
 def test_unknown_name_gives_the_nearest_match_or_all_names() -> None:

@@ -1,18 +1,12 @@
 """Recipes have the released values; a published pair is compared only knowingly, and the table says what differs."""
 
-import os
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from statistics import fmean
-from typing import Any
 
 import pytest
-import yaml
 from msgspec.structs import replace
 
-from bench.__main__ import main
 from bench.claims.claims import get_claim
-from bench.cli.released_recipes import released_recipes, released_settings
 from bench.config import MAY_DIFFER, Experiment, differing_fields, require_comparable_experiments
 from bench.data.caption_lengths import WEB, quantiles
 from bench.experiments import EXPERIMENTS, METHOD_SETTINGS, SCALES
@@ -20,57 +14,12 @@ from bench.measure.costs import count_costs, forward_flops_as_released
 from bench.measure.tables import speed_table
 from bench.recipes import PUBLISHED_HOURS, RECIPES
 from bench.record import Record
-from bench.settings import with_settings
 from tests.small import circumstances
 from tests.speeds import speed
 
-CHECKOUT = os.environ.get("CATLIP_BENCH_CORENET", "")
 PUBLISHED_H16 = [EXPERIMENTS["clip-vit-h16-datacomp"], EXPERIMENTS["catlip-vit-h16-datacomp"]]
 PUBLISHED = [EXPERIMENTS["clip-vit-b16-datacomp"], EXPERIMENTS["catlip-vit-b16-datacomp"]]
 CONTROLLED = [EXPERIMENTS["clip-vit-b16-controlled"], EXPERIMENTS["catlip-vit-b16-controlled"]]
-
-
-@pytest.mark.parametrize("name", released_recipes())
-def test_released_settings_are_equal_or_different_with_a_reason(name: str) -> None:
-    """A setting of ours is the recipe's, also where it differs; what is equal without a setting says where."""
-    for key, setting in released_settings(name).items():
-        assert not setting.ours or with_settings(EXPERIMENTS[name], [setting.ours]) == EXPERIMENTS[name], key
-        assert setting.reason or (setting.ours and setting.state == "equal"), key
-
-
-def test_every_recipe_but_the_controlled_pair_has_released_settings(capsys: pytest.CaptureFixture[str]) -> None:
-    names = {recipe().name for recipe in RECIPES}
-    assert {*released_recipes()} == names - {one.name for one in CONTROLLED}
-    assert main(["list", "--recipe", "catlip-vit-b16-datacomp"]) == 0
-    printed = capsys.readouterr().out
-    assert all(f"\n{key} " in printed for key in released_settings("catlip-vit-b16-datacomp"))
-    assert main(["list", "--recipe", "clip-tiny"]) == 2
-    assert "no released recipe named 'clip-tiny' (there are clip-vit-b16-datacomp, " in capsys.readouterr().err
-
-
-@pytest.mark.skipif(not CHECKOUT, reason="CATLIP_BENCH_CORENET names no checkout of apple/corenet")
-@pytest.mark.parametrize(
-    ("name", "file"),
-    [("clip-vit-b16-datacomp", "clip/clip_vit_base"), ("clip-vit-h16-datacomp", "range_augment/clip/clip_vit_huge")]
-    + [(f"catlip-vit-{size[0]}16-datacomp", f"catlip/pretraining/vit_{size}") for size in ("base", "large", "huge")],
-)
-def test_released_settings_are_all_those_of_the_file(name: str, file: str) -> None:
-    content = (Path(CHECKOUT) / "projects" / f"{file}.yaml").read_text(encoding="utf-8")
-    in_file = dict(flattened(yaml.safe_load(content)))
-    ours = {key: one.released for key, one in released_settings(name).items() if not key.endswith(")")}
-    assert ours == {key: value for key, value in in_file.items() if not key.startswith("_")}
-
-
-def flattened(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of a YAML file by dotted names; an empty one is ""."""
-    if isinstance(value, dict):
-        for key, one in value.items():
-            yield from flattened(one, f"{prefix}.{key}" if prefix else key)
-    elif isinstance(value, list) and isinstance(value[0], dict):
-        for at, one in enumerate(value):
-            yield from flattened(one, f"{prefix}[{at}]")
-    else:
-        yield prefix, "" if value is None else value
 
 
 def test_recipe_names_are_distinct_from_scale_names() -> None:

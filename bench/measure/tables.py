@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from bench.config import FIELDS, MAY_DIFFER, Experiment, differing_fields, format_differences
 from bench.console.tables import Table
 from bench.data.caption_lengths import describe_captions
+from bench.experiments import TUNED_FIELDS, tuning_of
 from bench.measure.summary import PHASE, UTILISATION, Throughput, throughputs_of
 from bench.measure.throughput import require_comparable, timed_runs
 from bench.record import PHASES, BatchTrial, Failure, Memory, Record, Speed, Training
@@ -34,6 +35,7 @@ def experiment_table(experiments: Mapping[str, Experiment], costs: Mapping[str, 
             "text GFLOP": costs[name].text_flops / 1e9 or None,
             "text share": costs[name].text_share or None,
             "teacher GFLOP": costs[name].teacher_flops / 1e9 or None,
+            "tuning": tuning_of(experiment).state,
         }
         for name, experiment in experiments.items()
     ]
@@ -42,7 +44,8 @@ def experiment_table(experiments: Mapping[str, Experiment], costs: Mapping[str, 
         "GFLOP: one forward of an image, and of a caption at its full context; a step costs three, of a teacher one.\n"
         "Recipes that draw image sizes: px is the range, batch that of 224 px, image GFLOP the mean over the sizes.\n"
         "Measurements print the tokens that are computed per caption. The last block computes only the tokens that\n"
-        "are read: if that is one, ViT-B-16 and its text tower take 7 % fewer FLOPs than open_clip publishes."
+        "are read: if that is one, ViT-B-16 and its text tower take 7 % fewer FLOPs than open_clip publishes.\n"
+        "tuning: of rate, crops, flips and initial head: released by the method's authors, searched here, or untuned."
     )
     return Table("Experiments", rows, note)
 
@@ -90,6 +93,7 @@ def speed_table(
     captions = describe_captions(runs[0][0] for runs in timed.values())
     differing = differing_fields(runs[0][0] for runs in timed.values()).items()
     also = [format_differences({field: values}) for field, values in differing if field not in {*may_differ}]
+    own = format_differences({field: values for field, values in differing if field in {*TUNED_FIELDS} & {*may_differ}})
     return Table(
         title,
         rows,
@@ -97,6 +101,7 @@ def speed_table(
         f"hour). p: {'signs of rounds flipped' if flipped else 'runs permuted'}, adjusted by Holm. spread: standard "
         "deviation over runs, relative.\nFLOP-predicted: from the matrix products. MFU: 3 x forward FLOPs, over the "
         f"device's peak: {found[0].peak_source}.{joint}\ntokens: per caption, with padding. captions: {captions}."
+        + (f"\nThe methods' own settings: {own}." if own else "")
         + ("\n  ".join([f"\n{CONFOUNDED_NOTE}", *also]) if also else ""),
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from bench.config import FIELDS, Experiment, differing_fields
 from bench.environment.circumstances import Circumstances
-from bench.experiments import TRAITS
+from bench.experiments import TRAITS, tuning_of
 from bench.measure.summary import Throughput
 from bench.record import RECOMPUTED_SINCE
 from reports.render.formats import count, join_words, percent
@@ -23,6 +23,7 @@ def methods_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> 
         Column("head and loss", "share of all forward FLOPs"),
         Column("trained", "parameters"),
         Column("outside the tower", "parameters"),
+        Column("tuning", "of rate, crops, flips and initial head"),
     ]
     by_name = {row.experiment: row.figures for row in rows}
     shown = [_method_row(comparison, one, by_name.get(one.name, {})) for one in comparison.experiments.values()]
@@ -135,6 +136,7 @@ def _method_row(
 ) -> list[Cell]:
     method = TRAITS[experiment.method]
     text, rest = _head_flops_shares(figures)
+    tuning = tuning_of(experiment)
     trained, tower = figures.get("trained_parameters"), figures.get("tower_parameters")
     outside = trained - tower if trained is not None and tower is not None else None
     return [
@@ -144,6 +146,7 @@ def _method_row(
         Cell.figure(rest, percent, UNTIMED),
         Cell.figure(trained, count, UNTIMED),
         Cell.figure(outside, count, UNTIMED),
+        Cell(tuning.state, tuning.source),
     ]
 
 

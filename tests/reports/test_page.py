@@ -17,6 +17,7 @@ from bench.config import METHOD_NAMES
 from bench.experiments import TRAITS
 from bench.measure.summary import throughputs_of
 from bench.record import Record, Speed, Transfer
+from bench.settings import with_settings
 from bench.statistics import accuracy_interval, mean_interval, ratio_of, ratios_of
 from reports.page import page
 from reports.render.formats import percent
@@ -408,6 +409,15 @@ def test_runs_in_another_environment_than_the_baseline_are_reported(make: Make) 
     other = replace(other, circumstances=replace(other.circumstances, threads=4, packages=packages))
     rows = Document(page("x", [base, other])).tables["Circumstances that differ from the baseline's"]
     assert rows[1:] == [["threads", "2", "4", "CatLIP"], ["torch", "2.9.1", "2.10", "CatLIP"]]
+
+
+def test_the_methods_say_which_settings_were_tuned(make: Make) -> None:
+    searched = make["speed"]("clip-tiny", 0)
+    experiment = with_settings(searched.experiment, ["learning_rate=1e-3"])
+    rows = Document(page("x", [searched, replace(searched, experiment=experiment)])).tables["Methods"]
+    column = [row[-1] for row in rows]
+    assert column == ["tuning|of rate, crops, flips and initial head", column[1], "untuned"]
+    assert column[1] == "searched|the best of four rates, with an earlier tower or head"
 
 
 def test_every_method_has_a_description() -> None:
