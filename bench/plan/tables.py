@@ -42,6 +42,11 @@ class PlanResult:
     # step and cost at both ends of the interval of the utilisation; empty if it is measured or given
     ends: Sequence[tuple[PlannedStep, TrainingCost]] = ()
 
+    @property
+    def on_gpus(self) -> CaseOnGpus:
+        """The case at the planned batch of each GPU."""
+        return CaseOnGpus(replace(self.case, batch=self.step.images / self.step.gpus), self.step.gpus)
+
 
 def plan_table(plans: Sequence[PlanResult], gpus: int) -> Table:
     """List the step and the cost of each experiment."""
@@ -128,11 +133,9 @@ def interval_table(plans: Sequence[PlanResult]) -> Table:
     return Table(f"{COVERAGE:.0%} intervals", rows, note)
 
 
-def factor_table(plans: Sequence[PlanResult], cluster: Cluster) -> Table:
+def factor_table(cases: Sequence[CaseOnGpus], cluster: Cluster) -> Table:
     """List the factor of communication in the ratio of each experiment to the first, by network and loss."""
-    baseline, *others = (
-        CaseOnGpus(replace(one.case, batch=one.step.images / one.step.gpus), one.step.gpus) for one in plans
-    )
+    baseline, *others = cases
     rows, ranges = list[dict[str, Any]](), list[str]()
     for one in others:
         factors = communication_factors((baseline, one), cluster)

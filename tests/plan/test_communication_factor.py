@@ -20,7 +20,7 @@ A100 = Cluster(data_sheet_interconnect(GPU_SPECS["a100"]), OVERLAP)
 
 
 def case(method: Any, batch: float = 256) -> PlanCase:
-    compute = ComputeProfile(0.0, 1e-3, 2e-3, 0.0, 0.0, 1e13)
+    compute = ComputeProfile(0.0, 1e-3, 2e-3, 0.0, batch, 1e13)
     width = 512 if method in ("clip", "superclip", "siglip") else 0
     return PlanCase(method, ParameterCounts(method, 150_000_000, 0, 0, 0, 0, 1, width, 0), compute, batch)
 
