@@ -8,6 +8,7 @@ RANDOM_INIT = "random init"  # the random-init baseline: the experiment's tower 
 REFERENCES = ("raw pixels", "HOG and colour")  # features that were never trained
 RETRIEVAL_TASK = "emoji retrieval"
 DEFAULT_TASKS = ("Twemoji group", "Twemoji subgroup", "rooms", RETRIEVAL_TASK)  # scored where no task is named
+EMOJI_TASKS = ("Twemoji group", "Twemoji subgroup", RETRIEVAL_TASK)
 SMOKE_TASKS = ("rooms", RETRIEVAL_TASK)  # the smallest task that is classified, and the one that is not
 SILHOUETTES = ("silhouettes 20 per class", "silhouettes 100 per class")  # grey shapes, which HOG classifies best
 PACK_TASKS = (*DEFAULT_TASKS, *SILHOUETTES)  # of single images of the pack
@@ -121,6 +122,16 @@ PROTOCOLS: dict[str, ProtocolSpec] = {
     "transfer-init": ProtocolSpec(SINGLE_LABEL, needs_tower=True),
 }
 DEFAULT_PROTOCOLS = tuple(name for name, spec in PROTOCOLS.items() if spec.is_default)
+
+
+def describe_known_concepts(tasks: Iterable[str]) -> str:
+    """Return the sentence on what the pack's emoji tasks measure; empty without one of them."""
+    if not {*tasks} & {*EMOJI_TASKS}:
+        return ""
+    return (
+        "The pack's emoji tasks measure whether a known concept is found in another style, and have no new concept: "
+        "the pack's pre-training shows each of their emoji as other vendors draw it, with its own name in the caption."
+    )
 
 
 def compatible_pairs(subject: str, tasks: Iterable[str], protocols: Sequence[str]) -> list[tuple[str, str]]:

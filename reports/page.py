@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 from markupsafe import Markup
 
-from bench.catalog import RANDOM_INIT
+from bench.catalog import RANDOM_INIT, describe_known_concepts
 from bench.claims.claims import get_claim
 from bench.measure.ranks import find_slow_ranks
 from bench.measure.summary import Throughput
@@ -175,6 +175,7 @@ def _accuracy_section(comparison: ComparisonRecords, answers: Sequence[SubjectSc
 
     return {
         "protocol": join_words(protocols),
+        "known_concepts": describe_known_concepts(names),
         "legend": legend(comparison, trained),
         "by_images": panels(IMAGES),
         "by_seconds": panels(device),

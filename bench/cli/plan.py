@@ -36,6 +36,8 @@ from bench.plan.tables import (
     assumption_table,
     communication_table,
     curve_table,
+    error_table,
+    factor_table,
     interval_table,
     plan_table,
     published_table,
@@ -97,7 +99,8 @@ class Plan:
         self._require_valid_options()
         if self.published:
             latencies = MICRO * (self.link_us or LINK_US), MICRO * (self.network_us or NETWORK_US)
-            print_tables([published_table(self.utilisation, latencies, self.overlap)], self.json)
+            errors = [error_table(latencies, self.overlap)] if self.utilisation is None else []
+            print_tables([*errors, published_table(self.utilisation, latencies, self.overlap)], self.json)
             return OK
         if not self.names:
             raise ValueError(f"name the experiments to plan (there are {', '.join(EXPERIMENTS)})")
@@ -108,7 +111,9 @@ class Plan:
         if (self.record is None) == (self.device is None):
             raise ValueError("a plan needs either --record FILE (measured) or --device NAME (assumed): give one")
         plans = [self._plan(experiment) for experiment in self._experiments]
-        tables = [plan_table(plans, self.gpus), interval_table(plans), communication_table(plans, self._cluster)]
+        factors = factor_table([one.on_gpus for one in plans], self._cluster)
+        tables = [plan_table(plans, self.gpus), interval_table(plans), factors]
+        tables += [communication_table(plans, self._cluster)]
         print_tables([*tables, curve_table(plans), assumption_table(self._assumptions())], self.json)
         return OK
 
@@ -123,7 +128,8 @@ class Plan:
         first, second = self._experiments
         gpus = max(1, round(self.gpus * first.batch_size / second.batch_size))
         pair = CaseOnGpus(baseline, self.gpus), CaseOnGpus(experiment, gpus)
-        tables = [solution_table(pair, self._cluster, target), mfu_differences_table(self._measured_mfu_ratio())]
+        tables = [solution_table(pair, self._cluster, target), factor_table(pair, self._cluster)]
+        tables += [mfu_differences_table(self._measured_mfu_ratio())]
         padded = {"captions": ("padded to the context, every token computed", "the released code")}
         print_tables([*tables, assumption_table(self._assumptions() | padded)], self.json)
         return OK

@@ -7,7 +7,7 @@ counters are equal in every run of equal code.
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +19,7 @@ from bench.environment.circumstances import summarize_machine
 from bench.environment.files import atomic_write, decode_json, prefix_errors, read_intact_files, read_limited
 from bench.measure.throughput import images_per_second
 from bench.record import RECOMPUTED_SINCE, Memory, Record, Speed, Training, Transfer, is_record, read_record
+from bench.statistics import Interval, accuracy_interval
 
 FINGERPRINT = "fingerprint"  # entry of `machine_info` written by `save_document`; see `summarize_machine`
 LOSS_STEP = 10  # step of a training, counted from 1
@@ -166,6 +167,7 @@ class Observation:
     slot: str = ""  # equal for interleaved processes; "" if not interleaved
     experiment: Experiment | None = None  # None: of a benchmark, or of features that no experiment trained
     images: int | None = None  # seen by a tower that was scored
+    interval: Interval | None = None  # 95 %, of an accuracy over the test items of this tower
 
 
 def read_observations(
@@ -252,7 +254,8 @@ def scores_of_record(record: Record) -> Iterable[Observation]:
         share = "" if score.label_share is None else f", {score.label_share:.0%} of the labels"
         few = "" if score.per_class is None else f", {score.per_class} per class"
         metric = Metric(f"accuracy of {score.protocol} on {score.task}{few}{share}", "", "more", is_counter=False)
-        yield _observation(record, subject, metric, score.accuracy, transfer.images)
+        interval = accuracy_interval([float(one) for one in score.correct])
+        yield replace(_observation(record, subject, metric, score.accuracy, transfer.images), interval=interval)
     for found in transfer.metrics:
         metric = Metric(f"{found.name} of {found.protocol} on {found.task}", "", "more", is_counter=False)
         yield _observation(record, subject, metric, found.value, transfer.images)

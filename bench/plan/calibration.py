@@ -7,7 +7,7 @@ Source: Weisberg 2014, "Applied Linear Regression", section 3.5 (prediction from
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -17,7 +17,7 @@ from scipy.special import stdtrit
 
 from bench.environment.gpu_specs import GpuSpec
 from bench.plan.model import OVERLAP
-from bench.plan.published import MODELS, NCCL, PUBLISHED_RUNS, PublishedRun, fit_utilisation
+from bench.plan.published import MODELS, NCCL, NEMO, PUBLISHED_RUNS, PublishedRun, fit_utilisations
 
 COVERAGE = 0.8  # of the intervals
 HOPPER = ("H100", "H200", "GH200")
@@ -50,8 +50,8 @@ class UtilisationModel:
     def fit(cls, runs: Sequence[PublishedRun], utilisations: Sequence[float]) -> "UtilisationModel":
         """Fit the terms to trainings and their utilisations by ordinary least squares."""
         terms, target = np.array([_regressors_of(run) for run in runs]), np.log(utilisations)
-        coefficients = np.linalg.lstsq(terms, target)[0]
-        degrees = len(runs) - terms.shape[1]
+        coefficients, _, rank, _ = np.linalg.lstsq(terms, target)  # a term that no training has gets 0
+        degrees = len(runs) - int(rank)
         deviation = math.sqrt(((target - terms @ coefficients) ** 2).sum() / degrees)
         return cls(coefficients, np.linalg.pinv(terms.T @ terms), deviation, degrees)
 
@@ -68,21 +68,25 @@ class UtilisationModel:
 @cache
 def published_model() -> UtilisationModel:
     """Return the model of all published trainings."""
-    return UtilisationModel.fit(PUBLISHED_RUNS, [fit_utilisation(run, NCCL, OVERLAP) for run in PUBLISHED_RUNS])
+    return UtilisationModel.fit(PUBLISHED_RUNS, fit_utilisations(NCCL, OVERLAP))
 
 
-def leave_one_out(utilisations: Sequence[float]) -> list[PredictedUtilisation]:
-    """Return for each published training what the model of the others predicts, given the utilisations of all."""
-    found = []
-    for at, run in enumerate(PUBLISHED_RUNS):
-        others = [*PUBLISHED_RUNS[:at], *PUBLISHED_RUNS[at + 1 :]]
-        model = UtilisationModel.fit(others, [*utilisations[:at], *utilisations[at + 1 :]])
-        found.append(model.predict(MODELS[run.model].gflops, run.device, is_nemo=run.source == "NeMo"))
-    return found
+def leave_group_out(
+    utilisations: Sequence[float], group_of: Callable[[PublishedRun], Hashable]
+) -> list[PredictedUtilisation]:
+    """Return for each published training what the model of the other groups predicts, given the utilisations of all."""
+    groups, models = [*map(group_of, PUBLISHED_RUNS)], dict[Hashable, UtilisationModel]()
+    for left_out in {*groups}:
+        kept = [at for at, group in enumerate(groups) if group != left_out]
+        models[left_out] = UtilisationModel.fit([PUBLISHED_RUNS[at] for at in kept], [utilisations[at] for at in kept])
+    return [
+        models[group].predict(MODELS[run.model].gflops, run.device, is_nemo=run.source == NEMO)
+        for group, run in zip(groups, PUBLISHED_RUNS, strict=True)
+    ]
 
 
 def _regressors_of(run: PublishedRun) -> Float[np.ndarray, " terms"]:
-    return _regressors(MODELS[run.model].gflops, run.device, is_nemo=run.source == "NeMo")
+    return _regressors(MODELS[run.model].gflops, run.device, is_nemo=run.source == NEMO)
 
 
 def _regressors(gflops: float, device: GpuSpec, *, is_nemo: bool) -> Float[np.ndarray, " terms"]:

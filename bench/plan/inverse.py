@@ -11,8 +11,8 @@ from scipy.optimize import brentq
 from bench.console.tables import Table
 from bench.environment.gpu_specs import GB, GpuSpec
 from bench.plan.collectives import LINK_SHARE
-from bench.plan.model import OVERLAP, Cluster, PlanCase, plan_step
-from bench.plan.published import NCCL, PUBLISHED_RUNS, PublishedRun, fit_utilisation
+from bench.plan.model import NO_STEP_COST, OVERLAP, Cluster, PlanCase, plan_step
+from bench.plan.published import NCCL, PUBLISHED_RUNS, PublishedRun, fit_utilisation, with_released_loss
 
 SOLUTION_TITLE, POINTS_TITLE = "Combinations that give the ratio", "Published and measured differences"
 BANDWIDTH_SHARES = (2.0, 1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64)  # of the cluster's network
@@ -42,6 +42,12 @@ def gpu_speed_ratio(pair: CasePair, cluster: Cluster, compute_ratio: float = 1.0
         step = plan_step(replace(side.case, compute=side.case.compute.speed_up(faster)), cluster, side.gpus)
         rates.append(step.images_per_second / step.gpus)
     return rates[1] / rates[0]
+
+
+def with_released_losses(pair: CasePair) -> CasePair:
+    """Return the pair with the losses of the released code."""
+    baseline, experiment = (replace(side, case=with_released_loss(side.case)) for side in pair)
+    return baseline, experiment
 
 
 def required_compute_ratio(pair: CasePair, cluster: Cluster, target: float) -> float | None:
@@ -84,29 +90,31 @@ def precision_gain() -> float:
 
 
 def solution_table(pair: CasePair, cluster: Cluster, target: float) -> Table:
-    """List the compute ratios that give a ratio of speeds, by bandwidth and latency of the network."""
-    gain, rows = precision_gain(), list[dict[str, Any]]()
+    """List the compute ratios that give a ratio of speeds with the released losses, by network between nodes."""
+    gain, released, rows = precision_gain(), with_released_losses(pair), list[dict[str, Any]]()
     for latency in LATENCY_FACTORS:
         for share in BANDWIDTH_SHARES:
             network = with_network(cluster, share, latency)
-            needed = required_compute_ratio(pair, network, target)
+            needed = required_compute_ratio(released, network, target)
             rows.append(
                 {
                     "network, GB/s": network.links.network_bytes_per_second / GB,
                     "latency, us": network.links.network_latency_seconds / MICRO,
-                    "ratio at equal MFU": gpu_speed_ratio(pair, network),
+                    "ratio at equal MFU": gpu_speed_ratio(released, network),
+                    "with our loss": gpu_speed_ratio(pair, network),
                     "MFU ratio needed": needed,
                     f"and with a precision {gain:.2f} times as fast": needed and needed / gain,
                 }
             )
-    alone = required_bandwidth(pair, cluster, target)
+    alone = required_bandwidth(released, cluster, target)
     baseline, experiment = pair
     given = "at no bandwidth" if alone is None else f"at {alone / GB:.3g} GB/s"
     note = (
         f"{experiment.case.name} on {experiment.gpus} GPUs over {baseline.case.name} on {baseline.gpus} GPUs: "
-        f"{target:g} times the images per GPU-second. FLOPs are those of the released code.\n"
+        f"{target:g} times the images per GPU-second. FLOPs and losses are those of the released code.\n"
         "The gain of precision is that of bf16 over fp16 in LAION's training of H/14. The network alone, at equal MFU "
-        f"and the first latency, gives the ratio {given}. '-': communication prevents the ratio at any MFU."
+        f"and the first latency, gives the ratio {given}. '-': communication prevents the ratio at any MFU.\n"
+        f"{NO_STEP_COST}"
     )
     return Table(SOLUTION_TITLE, rows, note)
 

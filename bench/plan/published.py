@@ -16,14 +16,17 @@ from dataclasses import dataclass, replace
 
 from scipy.optimize import brentq
 
+from bench.config import MethodName
 from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec
 from bench.plan.collectives import LINK_US, NETWORK_US, ParameterCounts, data_sheet_interconnect
 from bench.plan.model import LOSS_PRODUCTS, Cluster, FlopsPerImage, PlanCase, assumed_compute, plan_step
 
 V100 = GpuSpec("V100", 125e12, 15.7e12, 32 * GB, 300.0, 150 * GB, None, sheet="NVIDIA V100 datasheet, fp16")
 A100, H100 = GPU_SPECS["a100"], GPU_SPECS["h100"]
-MODALITIES = 2  # whose features open_clip and NeMo gather, with gradient
+NEMO = "NeMo"  # the source of the trainings under NVIDIA's NeMo; all others are of open_clip or its kind
+MODALITIES = 2  # whose features open_clip, NeMo and CoreNet gather, with gradient
 RELEASED_PRODUCTS = 6  # matrix products of their loss, one step: two of logits, and two gradients of each
+GATHERED: Sequence[MethodName] = ("clip", "superclip")  # methods whose released loss gathers the features
 Latencies = tuple[float, float]  # seconds per ring step, within a node and between nodes
 NCCL: Latencies = (1e-6 * LINK_US, 1e-6 * NETWORK_US)
 JUWELS = replace(GPU_SPECS["a100-40gb"], gpus_per_node=4, network_bytes_per_second=25 * GB)
@@ -52,11 +55,19 @@ MODELS: Mapping[str, PublishedModel] = {
 }
 
 
+SHARED_CLUSTERS: Mapping[str, str] = {  # by publication; the others have machines of their own
+    "open_clip": "JUWELS Booster",
+    "scaling laws": "JUWELS Booster",
+    "LAION 2022": "Stability's",
+    "LAION 2023": "Stability's",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class PublishedRun:
     """A published training; `low` and `high` are the ends of a range of rates."""
 
-    source: str
+    source: str  # the publication, and after a comma which of its trainings
     model: str
     device: GpuSpec
     gpus: int
@@ -64,6 +75,16 @@ class PublishedRun:
     low: float  # images per second and GPU
     high: float
     is_recomputed: bool = False  # activation checkpointing, as far as published
+
+    @property
+    def publication(self) -> str:
+        """The source without the training's name."""
+        return self.source.partition(",")[0]
+
+    @property
+    def cluster(self) -> str:
+        """The machines that the training ran on."""
+        return SHARED_CLUSTERS.get(self.publication, self.publication)
 
     @property
     def midpoint(self) -> float:
@@ -101,20 +122,20 @@ PUBLISHED_RUNS: Sequence[PublishedRun] = (
     PublishedRun("scaling laws", "L/14", JUWELS, 384, 224, 73.0, 105.0, is_recomputed=True),
     PublishedRun("scaling laws", "L/14", JUWELS, 768, 112, 79.0, 79.0, is_recomputed=True),
     PublishedRun("scaling laws", "L/14", JUWELS, 1024, 84, 66.0, 77.0, is_recomputed=True),
-    PublishedRun("DataComp small", "B/32", A100, 1, None, 889.0, 889.0, is_recomputed=True),
-    PublishedRun("DataComp xlarge", "L/14", A100, 512, None, 86.0, 86.0, is_recomputed=True),
-    PublishedRun("NeMo", "g/14", A100, 8, None, 69.9, 69.9),
-    PublishedRun("NeMo", "g/14", A100, 128, None, 67.4, 67.4),
-    PublishedRun("NeMo", "g/14", H100, 8, None, 116.9, 116.9),
-    PublishedRun("NeMo", "g/14", H100, 128, None, 108.0, 108.0),
+    PublishedRun("DataComp, small", "B/32", A100, 1, None, 889.0, 889.0, is_recomputed=True),
+    PublishedRun("DataComp, xlarge", "L/14", A100, 512, None, 86.0, 86.0, is_recomputed=True),
+    PublishedRun(NEMO, "g/14", A100, 8, None, 69.9, 69.9),
+    PublishedRun(NEMO, "g/14", A100, 128, None, 67.4, 67.4),
+    PublishedRun(NEMO, "g/14", H100, 8, None, 116.9, 116.9),
+    PublishedRun(NEMO, "g/14", H100, 128, None, 108.0, 108.0),
     PublishedRun("superclass issue 11", "B/16", V100, 8, None, 222.0, 231.0, is_recomputed=True),
 )
 
 
 # Image towers alone, in samples per second of 8 GPUs: NVIDIA's NeMo user guide, "Vision Transformer", "Performance".
 PUBLISHED_TOWERS: Sequence[PublishedRun] = (
-    PublishedRun("NeMo", "image tower g/14", A100, 8, None, 693 / 8, 693 / 8),
-    PublishedRun("NeMo", "image tower g/14", H100, 8, None, 1428 / 8, 1428 / 8),
+    PublishedRun(NEMO, "image tower g/14", A100, 8, None, 693 / 8, 693 / 8),
+    PublishedRun(NEMO, "image tower g/14", H100, 8, None, 1428 / 8, 1428 / 8),
 )
 # As stated: by torchtitan, benchmarks/llama3_h100_202412_torchtitan.md at 31a17bf, and by nvSubquadratic.
 STATED_MFU = (
@@ -126,10 +147,15 @@ STATED_MFU = (
 
 def published_mfu() -> list[tuple[str, str, float, str]]:
     """Return training, GPUs, MFU and source of open_clip, of NeMo, and of those who state an MFU."""
-    runs = [(f"CLIP {run.model}", run) for run in PUBLISHED_RUNS if run.source in ("open_clip", "NeMo")]
+    runs = [(f"CLIP {run.model}", run) for run in PUBLISHED_RUNS if run.source in ("open_clip", NEMO)]
     runs += [(run.model, run) for run in PUBLISHED_TOWERS]
     where = ((name, f"{run.gpus} {run.device.name_words}", run) for name, run in runs)
     return [*((name, gpus, run.mfu, f"{run.source}, from images/s") for name, gpus, run in where), *STATED_MFU]
+
+
+def fit_utilisations(latencies: Latencies, overlap: float) -> list[float]:
+    """Return what `fit_utilisation` returns for every published training."""
+    return [fit_utilisation(run, latencies, overlap) for run in PUBLISHED_RUNS]
 
 
 def fit_utilisation(run: PublishedRun, latencies: Latencies, overlap: float) -> float:
@@ -156,10 +182,23 @@ def predict_gpu_rate(
     compute = assumed_compute(work, device, utilisation, "autocast")  # open_clip's loss runs under autocast
     if run.batch is None or device.network_bytes_per_second is None:
         return 1 / (compute.forward + compute.backward), None
-    width = MODALITIES * model.width
-    weights = ParameterCounts("clip", round(1e6 * model.megaparameters), 0, 0, 0, 0, 1, width, 0)
-    loss_flops = compute.loss_flops * MODALITIES * LOSS_PRODUCTS["clip"] / RELEASED_PRODUCTS
+    weights = ParameterCounts("clip", round(1e6 * model.megaparameters), 0, 0, 0, 0, 1, model.width, 0)
     links = data_sheet_interconnect(device, *latencies)
-    case = PlanCase(run.model, weights, replace(compute, loss_flops=loss_flops), float(run.batch))
+    case = with_released_loss(PlanCase(run.model, weights, compute, float(run.batch)))
     step = plan_step(case, Cluster(links, overlap), run.gpus)
     return step.images_per_second / run.gpus, step.communication_share
+
+
+def with_released_loss(case: PlanCase) -> PlanCase:
+    """Return a case with the loss that the authors released, in place of ours, which gathers the captions alone.
+
+    It gathers the features of both modalities, and computes both halves of the logits. Only CLIP's and SuperCLIP's
+    differ from ours. Source: `gather_features` and `ClipLoss` of open_clip's src/open_clip/loss.py (89fb801), and
+    CoreNet's corenet/loss_fn/multi_modal_img_text/contrastive_loss_clip.py (1aa3acd).
+    """
+    method = case.weights.method
+    if method not in GATHERED:
+        return case
+    weights = replace(case.weights, feature_width=MODALITIES * case.weights.feature_width)
+    loss_flops = case.compute.loss_flops * MODALITIES * LOSS_PRODUCTS[method] / RELEASED_PRODUCTS
+    return replace(case, weights=weights, compute=replace(case.compute, loss_flops=loss_flops))

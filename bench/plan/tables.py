@@ -1,15 +1,18 @@
 """Tables of a plan. No torch here."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean, median
+from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any
 
 from bench.console.tables import Table
-from bench.plan.calibration import COVERAGE, PredictedUtilisation, leave_one_out
+from bench.plan.calibration import COVERAGE, PredictedUtilisation, leave_group_out
 from bench.plan.collectives import collective_seconds, step_collectives
+from bench.plan.communication_factor import communication_factors, factor_range
+from bench.plan.inverse import CaseOnGpus
 from bench.plan.model import (
     MAX_GPUS,
+    NO_STEP_COST,
     SCALING_TITLE,
     Cluster,
     PlanCase,
@@ -18,7 +21,8 @@ from bench.plan.model import (
     first_communication_bound,
     first_slower_gpus,
 )
-from bench.plan.published import PUBLISHED_RUNS, Latencies, fit_utilisation, predict_gpu_rate
+from bench.plan.published import PUBLISHED_RUNS, Latencies, fit_utilisations, predict_gpu_rate
+from bench.plan.published_errors import CLUSTER, GROUPINGS, published_errors
 
 SLOWER = 0.1  # relative loss of throughput per GPU
 MS = 1000
@@ -37,6 +41,11 @@ class PlanResult:
     largest: tuple[int | None, str]  # largest batch of one device, and how it is known
     # step and cost at both ends of the interval of the utilisation; empty if it is measured or given
     ends: Sequence[tuple[PlannedStep, TrainingCost]] = ()
+
+    @property
+    def on_gpus(self) -> CaseOnGpus:
+        """The case at the planned batch of each GPU."""
+        return CaseOnGpus(replace(self.case, batch=self.step.images / self.step.gpus), self.step.gpus)
 
 
 def plan_table(plans: Sequence[PlanResult], gpus: int) -> Table:
@@ -83,7 +92,17 @@ def plan_table(plans: Sequence[PlanResult], gpus: int) -> Table:
         note += f"\nLargest batch of {one.case.name}: {how}.{' The planned batch is larger.' if is_too_large else ''}"
     if any(one.basis == "assumed" for one in plans):
         note += "\nThe step time is from an assumed utilisation, data and optimizer included: it is not a measurement."
+        note += f"\n{NO_STEP_COST}"
     return Table(f"Plan for {gpus:,} GPUs", rows, note, is_transposed=True)
+
+
+def cluster_error() -> str:
+    """Return the sentence with the error of a plan for a cluster that no published training ran on."""
+    found = published_errors(CLUSTER)
+    return (
+        f"Trainings on a cluster that was left out of the fit are predicted with a median error of {found.median:.0%}, "
+        f"{found.mean:.0%} in the mean."
+    )
 
 
 def interval_table(plans: Sequence[PlanResult]) -> Table:
@@ -109,9 +128,34 @@ def interval_table(plans: Sequence[PlanResult]) -> Table:
     note = (
         f"Of {COVERAGE:.0%} of new trainings the utilisation is expected inside, as published ones scatter (plan "
         "--published).\nThe experiments of a plan share one utilisation, that of the first: the interval is not of "
-        "their ratio."
+        f"their ratio.\n{cluster_error()}"
     )
     return Table(f"{COVERAGE:.0%} intervals", rows, note)
+
+
+def factor_table(cases: Sequence[CaseOnGpus], cluster: Cluster) -> Table:
+    """List the factor of communication in the ratio of each experiment to the first, by network and loss."""
+    baseline, *others = cases
+    rows, ranges = list[dict[str, Any]](), list[str]()
+    for one in others:
+        factors = communication_factors((baseline, one), cluster)
+        rows += [
+            {
+                f"over {baseline.case.name}": one.case.name,
+                "network, Gbit/s per node": found.node_gbits,
+                "factor with our loss": found.own,
+                "with the released loss": found.released,
+            }
+            for found in factors
+        ]
+        low, high = factor_range(factors)
+        ranges.append(f"{one.case.name}: {low:.3f} to {high:.3f}.")
+    note = (
+        f"Factor: GPU-seconds of {baseline.case.name} over the other's, over that ratio without communication and "
+        "without the loss's captions of other GPUs.\nOur loss gathers the captions, the released one the features of "
+        "both modalities (open_clip, CoreNet; SigLIP's the captions, too).\n" + "\n".join(ranges)
+    )
+    return Table("Factor of communication in the ratio", rows, note)
 
 
 def curve_table(plans: Sequence[PlanResult]) -> Table:
@@ -165,19 +209,20 @@ def assumption_table(assumptions: Mapping[str, tuple[str, str]]) -> Table:
 
 
 def published_table(utilisation: float | None, latencies: Latencies, overlap: float) -> Table:
-    """Compare predictions with published trainings, each from all others or at a given utilisation."""
-    rows, errors, inside = [], [], []
-    utilisations = [fit_utilisation(run, latencies, overlap) for run in PUBLISHED_RUNS]
-    predictions = leave_one_out(utilisations)
-    if utilisation is not None:
+    """Compare predictions with published trainings, each from other clusters' or at a given utilisation."""
+    rows, errors = list[dict[str, Any]](), list[float]()
+    utilisations = fit_utilisations(latencies, overlap)
+    if utilisation is None:
+        predictions = leave_group_out(utilisations, GROUPINGS[CLUSTER][0])
+    else:
         predictions = [PredictedUtilisation.given(utilisation)] * len(PUBLISHED_RUNS)
     for run, fitted, predicted in zip(PUBLISHED_RUNS, utilisations, predictions, strict=True):
         rate, share = predict_gpu_rate(run, predicted.value, latencies, overlap)
         errors.append(rate / run.midpoint - 1)
-        inside.append(predicted.low <= fitted <= predicted.high)
         rows.append(
             {
                 "source": run.source,
+                "cluster": run.cluster,
                 "CLIP": run.model,
                 "GPUs": f"{run.gpus} x {run.device.name_words}",
                 "batch": run.batch,
@@ -201,8 +246,31 @@ def published_table(utilisation: float | None, latencies: Latencies, overlap: fl
     )
     if utilisation is None:
         note += (
-            "planned at: predicted from the other rows by size of the model, NeMo or open_clip, Hopper or older; low, "
-            f"high: its {COVERAGE:.0%} interval,\nwhich covers {fmean(inside):.0%} of the rows. "
+            "planned at: predicted from the rows of other clusters by size of the model, NeMo or open_clip, Hopper or "
+            f"older; low, high: its {COVERAGE:.0%} interval.\n"
         )
     note += f"Trainings with equal settings differ by up to {widest:.2g} times."
     return Table("Published trainings of CLIP", rows, note)
+
+
+def error_table(latencies: Latencies, overlap: float) -> Table:
+    """List the errors of the prediction for published trainings by what was left out of its fit."""
+    rows = []
+    for left_out, (_, plans) in GROUPINGS.items():
+        found = published_errors(left_out, latencies, overlap)
+        rows.append(
+            {
+                "left out": left_out,
+                "groups": found.groups,
+                "median error": found.median,
+                "mean error": found.mean,
+                f"in the {COVERAGE:.0%} interval": found.coverage,
+                "the error of a plan for": plans,
+            }
+        )
+    note = (
+        "error: planned over published images/s, minus 1, without its sign, of each training predicted from those of "
+        "the other groups.\nThe terms of NeMo and of Hopper rest on NeMo's trainings alone, that of Hopper on two: a "
+        "prediction without them has neither term."
+    )
+    return Table("Errors by what is left out", rows, note)

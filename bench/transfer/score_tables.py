@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
+from bench.catalog import describe_known_concepts
 from bench.console.tables import Table
 from bench.measure.throughput import throughputs_by_round
 from bench.record import Record, Speed, Transfer
@@ -72,8 +73,11 @@ def whole_task_tables(records: Sequence[Record]) -> list[Table]:
             if score.protocol == protocol:
                 interval = accuracy_interval(answers_of(score).tolist())
                 lines.setdefault(row.key, row.first_cells)[score.task] = _interval_cell(interval)
+        of_protocol = [score for _, score in scores if score.protocol == protocol]
         note = f"Accuracy on the test images, with a 95 % interval over these images for this one tower. {SEED_UNIT}"
-        note += describe_trainings(score for _, score in scores if score.protocol == protocol)
+        note += describe_trainings(of_protocol)
+        if known := describe_known_concepts(score.task for score in of_protocol):
+            note += f"\n{known}"
         tables.append(Table(f"Transfer: {protocol}", [*lines.values()], note))
     return tables
 
@@ -149,8 +153,8 @@ def budget_table(records: Sequence[Record]) -> Table:
         "Accuracy against images seen, device seconds and energy, linear probe",
         lines,
         "device s: images over the median images/s of the speed records; energy: at their mean power, of all devices."
-        f"{timed}{energy}\n{SAME_STEPS if len(batches) == 1 else ''}With three or more seeds: mean and 95 % interval "
-        f"over them and the test images. {SEED_UNIT}",
+        f"{timed}{energy}\n{SAME_STEPS if len(batches) == 1 else ''}95 % intervals: of one seed over the test "
+        f"images alone, from three seeds on over them and the test images; two seeds have none. {SEED_UNIT}",
     )
 
 
@@ -200,12 +204,17 @@ def _cost_per_image(rate: float, runs: Sequence[Speed]) -> ImageCost:
 
 
 def _probe_accuracies(rows: Sequence[ScoredRecord]) -> dict[str, Cell]:
-    found: dict[str, list[Answers]] = {}
+    found: dict[str, list[npt.NDArray[np.float64]]] = {}
     for row in rows:
         for score in row.transfer.scores:
             if score.protocol == PROBE and not _is_point(score):
                 found.setdefault(score.task, []).append(answers_of(score))
-    return {task: _interval_cell(estimate_over_seeds(answers)) for task, answers in found.items()}
+    return {task: _interval_cell(_estimate_accuracy(answers)) for task, answers in found.items()}
+
+
+def _estimate_accuracy(rows: Sequence[npt.NDArray[np.float64]]) -> Interval | Estimate:
+    """Estimate an accuracy over seeds and test items; for one seed over the test items."""
+    return accuracy_interval(rows[0].tolist()) if len(rows) == 1 else estimate_over_seeds(rows)
 
 
 def _is_point(score: Score) -> bool:

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from bench.catalog import RANDOM_INIT, REFERENCES
 from bench.transfer.score_tables import image_costs
 from reports.accuracy.scores import ScorePoint
-from reports.render.formats import NBSP, count, format_rate, format_seconds, join_words, pluralize, write_accuracy
+from reports.render.formats import (
+    NBSP,
+    bracket_interval,
+    count,
+    format_rate,
+    format_seconds,
+    join_words,
+    pluralize,
+    write_accuracy,
+)
 from reports.render.frames import ComparisonRecords, group_by
 from reports.render.tables import UNTIMED
 
@@ -92,7 +101,8 @@ def describe_front(comparison: ComparisonRecords, points: Sequence[ScorePoint], 
     front = pareto_front(points, cost_axis)
     paid = sum(_cost_if_trained(point, cost_axis) is not None for point in points)
     towers = [
-        f"{comparison.label(point.subject)} for {cost_axis.format_cost(point)} ({write_accuracy(point.accuracy.value)})"
+        f"{comparison.label(point.subject)} for {cost_axis.format_cost(point)} with "
+        f"{write_accuracy(point.accuracy.value)}{bracket_interval(point.accuracy, write_accuracy)}"
         for point in front
     ]
     best = max((point.accuracy.value for point in front), default=math.inf)

@@ -1,15 +1,32 @@
 """The sentences on accuracy in the page's answer; methods are ranked only from five training seeds on."""
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
+import numpy as np
 from markupsafe import Markup
 
 from bench.record import Transfer
-from bench.statistics import ALPHA, SEEDS_FOR_RANKING, AccuracyDifference, Estimate, estimate_paired_over_seeds
+from bench.statistics import (
+    ALPHA,
+    SEEDS_FOR_INTERVAL,
+    SEEDS_FOR_RANKING,
+    AccuracyDifference,
+    Estimate,
+    estimate_paired_over_seeds,
+)
 from reports.accuracy import scores
 from reports.accuracy.pareto import UNTRAINED
 from reports.accuracy.scores import ScorePoint, SubjectScore
-from reports.render.formats import INTERVAL, format_interval, p_value, write_accuracy, write_gain
+from reports.render.formats import (
+    INTERVAL,
+    bracket_interval,
+    format_interval,
+    p_value,
+    pluralize,
+    write_accuracy,
+    write_gain,
+)
 from reports.render.frames import ComparisonRecords
 
 MOST_NAMED = 4  # experiments beside the first that a sentence names
@@ -60,20 +77,24 @@ def _accuracies_clause(
     first = lead_experiment(comparison, [point.subject for point in towers])
     lead, *others = sorted(towers, key=lambda point: point.subject != first)
     clauses = [
-        Markup("{}'s <strong>{}</strong>").format(comparison.label(point.subject), write_accuracy(point.accuracy.value))
+        Markup("{}'s <strong>{}</strong>{}").format(comparison.label(point.subject), *_accuracy_and_interval(point))
         for point in others[:MOST_NAMED]
     ]
     clauses += link_to_rest(len(others) - MOST_NAMED, "accuracy")
     clauses += [
-        Markup("{} {}").format(UNTRAINED.get(point.subject, point.subject), write_accuracy(point.accuracy.value))
+        Markup("{} {}{}").format(UNTRAINED.get(point.subject, point.subject), *_accuracy_and_interval(point))
         for point in references
     ]
     images = {point.images for point in towers}
     size = f" ({images.pop():,} images)" if len(images) == 1 else ""
-    head = Markup("at {}{} {}'s tower scores <strong>{}</strong>").format(
-        budget, size, comparison.label(lead.subject), write_accuracy(lead.accuracy.value)
+    head = Markup("at {}{} {}'s tower scores <strong>{}</strong>{}").format(
+        budget, size, comparison.label(lead.subject), *_accuracy_and_interval(lead)
     )
     return Markup(", ").join([head, *clauses])
+
+
+def _accuracy_and_interval(point: ScorePoint) -> tuple[str, str]:
+    return write_accuracy(point.accuracy.value), bracket_interval(point.accuracy, write_accuracy)
 
 
 def _lead_ranking(
@@ -82,31 +103,54 @@ def _lead_ranking(
     """Rank the first experiment where the seeds allow it; `rank_others` has the others."""
     seeds, tests = scores.fewest_seeds(answers), len(found[0].runs[0].score.correct)
     if seeds == 1:
-        return Markup("{} test images; <strong>one seed: no ranking.</strong>").format(f"{tests:,}")
+        return Markup("{} intervals are over {} test images, <strong>one seed: no ranking.</strong>").format(
+            INTERVAL, f"{tests:,}"
+        )
+    means = f"Means and {INTERVAL} intervals" if seeds >= SEEDS_FOR_INTERVAL else "Means"
     if seeds < SEEDS_FOR_RANKING:
-        return Markup("Means over {} seeds; <strong>under {} paired seeds: no ranking.</strong>").format(
-            seeds, SEEDS_FOR_RANKING
+        return Markup("{} over {} seeds; <strong>under {} paired seeds: no ranking.</strong>").format(
+            means, seeds, SEEDS_FOR_RANKING
         )
     sentences = _ranking_sentences(comparison, answers, claims)
     first = next(iter(sentences), Markup("No two towers have {} seeds in common.").format(SEEDS_FOR_RANKING))
-    return Markup("Means over {} seeds. {}").format(seeds, first)
+    return Markup("{} over {} seeds. {}").format(means, seeds, first)
 
 
 def _ranking_sentences(comparison: ComparisonRecords, answers: Sequence[SubjectScore], claims: Claims) -> list[Markup]:
-    """Compare each tower with the base over their common seeds, at every budget of the question."""
+    """Compare each tower with the base on the first task over their common seeds, at every budget of the question."""
     clauses: dict[str, list[Markup]] = {}
     for budget in scores.headline_budgets(answers):
         for subject in comparison.experiments:
             if (claim := claims.get((subject, budget))) is not None:
-                clauses.setdefault(subject, []).append(_versus_base_clause(comparison, budget, claim))
+                agreement = _count_agreeing_tasks(comparison, answers, subject, budget)
+                clauses.setdefault(subject, []).append(_versus_base_clause(comparison, budget, claim, agreement))
     first = lead_experiment(comparison, list(clauses)) if clauses else ""
     return [
-        Markup("{} is {}.").format(comparison.label(subject), Markup("; ").join(clauses[subject]))
+        Markup("On {}, {} is {}.").format(
+            scores.scored_tasks(answers)[0], comparison.label(subject), Markup("; ").join(clauses[subject])
+        )
         for subject in sorted(clauses, key=lambda subject: subject != first)
     ]
 
 
-def _versus_base_clause(comparison: ComparisonRecords, budget: str, claim: AccuracyDifference) -> Markup:
+def _count_agreeing_tasks(
+    comparison: ComparisonRecords, answers: Sequence[SubjectScore], subject: str, budget: str
+) -> str:
+    """Return on how many tasks the difference from the base has the sign of that on the first task."""
+    signs = []
+    for task in scores.scored_tasks(answers):
+        towers = {
+            one.subject: one.by_seed() for one in scores.towers_at_budget(scores.main_points(answers, task), budget)
+        }
+        base, other = towers.get(comparison.base or "", {}), towers.get(subject, {})
+        if gains := [np.mean(other[seed]) - np.mean(base[seed]) for seed in base if seed in other]:
+            signs.append(np.sign(fmean(gains)))
+    return f"same direction on {signs.count(signs[0])} of {pluralize(len(signs), 'task')}"
+
+
+def _versus_base_clause(
+    comparison: ComparisonRecords, budget: str, claim: AccuracyDifference, agreement: str
+) -> Markup:
     base, found = comparison.label(comparison.base or ""), claim.difference
     if claim.verdict == "not distinguishable":
         words = Markup("not distinguishable from {}").format(base)
@@ -115,7 +159,7 @@ def _versus_base_clause(comparison: ComparisonRecords, budget: str, claim: Accur
     over = found.over.replace(" seeds", " paired seeds")
     p = "" if claim.p is None else f"; adjusted p {p_value(claim.p)}"
     interval = f"{INTERVAL} interval {format_interval(found, write_gain)} over {over}{p}"
-    return words + f" at {budget} ({write_gain(found.value)}, {interval})"
+    return words + f" at {budget} ({write_gain(found.value)}, {interval}; {agreement})"
 
 
 def rank_others(comparison: ComparisonRecords, answers: Sequence[SubjectScore], claims: Claims) -> list[Markup]:
@@ -125,9 +169,8 @@ def rank_others(comparison: ComparisonRecords, answers: Sequence[SubjectScore], 
     rest = _ranking_sentences(comparison, answers, claims)[1:]
     if not rest:
         return []
-    task = _first_task_points(answers)[0].runs[0].score.task
-    head = Markup("<strong>The other experiments on {}.</strong> {} {}")
-    return [head.format(task, Markup(" ").join(rest), describe_adjustment(claims))]
+    head = Markup("<strong>The other experiments.</strong> {} {}")
+    return [head.format(Markup(" ").join(rest), describe_adjustment(claims))]
 
 
 def describe_adjustment(claims: Claims) -> str:
@@ -135,7 +178,7 @@ def describe_adjustment(claims: Claims) -> str:
     number = sum(claim.p is not None for claim in claims.values())
     return (
         f"“Better” and “worse” need p ≤ {ALPHA}, adjusted by Holm’s method for all {number} differences of accuracies "
-        "that this page judges; intervals are not adjusted."
+        "that this page judges; intervals are not adjusted. Tasks are no random sample, and a ranking is of its task."
     )
 
 

@@ -138,6 +138,8 @@ def figures_frame(history: CommitHistory) -> pd.DataFrame:
             "committed_at": one.committed_at or "",
             "measured_at": one.measured_at,
             "value": one.value,
+            "low": one.interval and one.interval.low,
+            "high": one.interval and one.interval.high,
             "machine": one.machine,
         }
         for one in figures

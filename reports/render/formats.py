@@ -105,6 +105,11 @@ def format_interval(
     return f"{prefix}{write(found.low)} to {write(found.high)}"
 
 
+def bracket_interval(found: Estimate, write: Callable[[float], str]) -> str:
+    """Write the ends of an interval in brackets, behind a figure; empty where there is no interval."""
+    return f"{ends})" if (ends := format_interval(found, write, " (")) else ""
+
+
 def p_value(p: float) -> str:
     """Write a p value with three decimals."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"  # noqa: PLR2004

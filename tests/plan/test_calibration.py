@@ -3,36 +3,40 @@
 import json
 import math
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean
 
 import numpy as np
 import pytest
 
 from bench.__main__ import main
 from bench.environment.gpu_specs import GPU_SPECS
-from bench.plan.calibration import COVERAGE, UtilisationModel, leave_one_out, published_model
+from bench.plan.calibration import COVERAGE, UtilisationModel, leave_group_out, published_model
 from bench.plan.model import OVERLAP
-from bench.plan.published import MODELS, NCCL, PUBLISHED_RUNS, fit_utilisation, predict_gpu_rate
+from bench.plan.published import MODELS, NCCL, NEMO, PUBLISHED_RUNS, fit_utilisation
+from bench.plan.published_errors import GROUPINGS
 from bench.plan.workload import predict_utilisation
 from tests.small import small
 
 UTILISATIONS = [fit_utilisation(run, NCCL, OVERLAP) for run in PUBLISHED_RUNS]
 
 
-def test_left_out_trainings_are_predicted_within_15_percent_and_by_their_interval() -> None:
-    predictions = leave_one_out(UTILISATIONS)
-    pairs = [*zip(PUBLISHED_RUNS, predictions, strict=True)]
-    errors = [predict_gpu_rate(run, one.value, NCCL, OVERLAP)[0] / run.midpoint - 1 for run, one in pairs]
-    inside = [one.low <= found <= one.high for one, found in zip(predictions, UTILISATIONS, strict=True)]
-    assert median(map(abs, errors)) <= 0.15
-    assert 0.75 <= fmean(inside) <= 0.9
+@pytest.mark.parametrize("left_out", GROUPINGS)
+def test_predictions_of_a_left_out_group_are_independent_of_its_trainings(left_out: str) -> None:
+    group_of, _ = GROUPINGS[left_out]
+    groups = [group_of(run) for run in PUBLISHED_RUNS]
+    found = leave_group_out(UTILISATIONS, group_of)
+    for group in {*groups}:
+        changed = [one / 3 if own == group else one for one, own in zip(UTILISATIONS, groups, strict=True)]
+        again = leave_group_out(changed, group_of)
+        assert all(found[at] == again[at] for at, own in enumerate(groups) if own == group)
 
 
-def test_prediction_of_a_left_out_training_is_independent_of_it() -> None:
-    for at in range(len(PUBLISHED_RUNS)):
-        changed = [*UTILISATIONS]
-        changed[at] /= 3
-        assert leave_one_out(changed)[at] == leave_one_out(UTILISATIONS)[at]
+def test_a_term_that_no_training_has_is_0_and_costs_no_degree_of_freedom() -> None:
+    runs = [run for run in PUBLISHED_RUNS if run.source != NEMO]
+    model = UtilisationModel.fit(runs, [fit_utilisation(run, NCCL, OVERLAP) for run in runs])
+    assert model.degrees == len(runs) - 2
+    a100, h100 = (GPU_SPECS[name] for name in ("a100", "h100"))
+    assert model.predict(41.0, h100, is_nemo=True).value == pytest.approx(model.predict(41.0, a100).value)
 
 
 def test_coefficients_of_trainings_without_scatter_are_found() -> None:

@@ -120,6 +120,14 @@ def test_summary_equals_the_statistics(whole: list[Record], text: str) -> None:
     assert f"CatLIP trains {found.value:.2f} times as many images per second as CLIP" in words
     assert f"(95 % interval {found.low:.2f} to {found.high:.2f} over 6 runs each; verdict: {found.verdict}" in words
     assert "one seed: no ranking." in words
+    cell = Document(text).row("The answer in figures", "CatLIP")[4]
+    value, _, interval = cell.partition("; in ")[0].partition("|")
+    assert f"CatLIP's tower scores {value} ({interval})" in words
+    assert "95 % intervals are over 822 test images, one seed" in words
+
+
+def test_page_says_that_its_emoji_tasks_have_no_new_concept(text: str) -> None:
+    assert "a known concept is found in another style" in Document(text).words()
 
 
 def test_throughput_table_equals_the_statistics(whole: list[Record], text: str) -> None:
@@ -320,6 +328,26 @@ def test_five_seeds_allow_a_ranking_and_fewer_do_not(make: Make) -> None:
     assert "over 5 paired seeds" not in few
     assert "over 5 paired seeds and 822 test images; adjusted p" in many
     assert "for all 6 differences of accuracies" in many  # three experiments at two budgets
+    assert "On Twemoji group, CatLIP is " in many
+
+
+@pytest.mark.parametrize("agreeing", [1, 2, 3])
+def test_ranking_says_on_how_many_tasks_the_direction_is_that_of_the_first(make: Make, agreeing: int) -> None:
+    """CatLIP is above CLIP on the first tasks, and below it on the others."""
+
+    def rewritten(record: Record) -> Record:
+        is_above = record.measured.subject == "catlip-tiny"
+        tasks = ("Twemoji group", "Twemoji subgroup", "rooms")
+        probes = [one for one in record.measured.scores if one.task in tasks and one.protocol == "linear probe"]
+        scores = []
+        for number, one in enumerate(probes):
+            length, share = len(one.correct), 0.6 if is_above == (number < agreeing) else 0.4
+            scores.append(replace(one, correct="1" * round(share * length) + "0" * (length - round(share * length))))
+        return replace(record, measured=replace(record.measured, scores=tuple(scores)))
+
+    records = [rewritten(one) for seed in range(5) for one in make["transfers"](seed)]
+    words = Document(page("x", records)).words()
+    assert f"same direction on {agreeing} of 3 tasks" in words
 
 
 def test_a_device_memory_count_has_a_column_of_its_own(make: Make) -> None:

@@ -11,7 +11,7 @@ from bench.experiments import get_experiment
 from bench.measure.throughput import images_per_second
 from bench.record import Flops, Record, Transfer
 from bench.scores import Score, TaskMetric, TaskTraining
-from bench.statistics import estimate_over_draws
+from bench.statistics import accuracy_interval, estimate_over_draws
 from bench.transfer.score_tables import (
     all_transfer_tables,
     answers_of,
@@ -110,8 +110,24 @@ def test_budgets_cost_device_seconds_and_energy_where_they_were_measured() -> No
     figure, low, high = powered.rows[0]["rooms"]
     assert figure == pytest.approx(0.6)
     assert low < figure < high
-    assert powered.rows[-1]["rooms"] == (0.4, None, None)  # one tower: a point
     assert "equal steps are equal images" in powered.note
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+def test_budgets_have_intervals_over_the_test_images_of_one_seed_and_over_three_seeds(seeds: int) -> None:
+    table = budget_table([scored(CLIP.name, seed, score(60)) for seed in range(seeds)])
+    over_images = accuracy_interval([1.0] * 60 + [0.0] * 40)
+    figure, low, high = table.rows[0]["rooms"]
+    assert figure == 0.6
+    assert ((low, high) == (over_images.low, over_images.high)) == (seeds == 1)
+    assert (low is None) == (high is None) == (seeds == 2)
+    assert "of one seed over the test images alone" in table.note
+
+
+@pytest.mark.parametrize(("task", "is_said"), [("Twemoji group", True), ("emoji retrieval", True), ("rooms", False)])
+def test_tables_of_emoji_tasks_say_that_they_have_no_new_concept(task: str, is_said: bool) -> None:
+    (table,) = whole_task_tables([scored(CLIP.name, 0, score(60, task=task))])
+    assert ("a known concept is found in another style" in table.note) == is_said
 
 
 def test_metrics_are_listed_with_their_trivial_baseline() -> None:

@@ -137,6 +137,10 @@ def test_csv_has_every_accuracy_with_what_it_is_of(tmp_path: Path, make: Make, w
         if isinstance(record.measured, Transfer) and record.measured.subject == "catlip-tiny"
     )
     assert {*frame["measured_at"]} == {one.circumstances.started_at for one in (whole[0], changed)}
+    accuracies = frame[frame["measure"].str.startswith("accuracy of ")]
+    assert (accuracies["low"] < accuracies["value"]).all()
+    assert (accuracies["value"] < accuracies["high"]).all()
+    assert frame[frame["measure"] == "images per second"][["low", "high"]].isna().all(axis=None)
 
 
 def test_csv_names_the_settings_in_which_an_experiment_differs_from_its_name(tmp_path: Path, make: Make) -> None:
