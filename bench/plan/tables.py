@@ -96,7 +96,7 @@ def plan_table(plans: Sequence[PlanResult], gpus: int) -> Table:
     return Table(f"Plan for {gpus:,} GPUs", rows, note, is_transposed=True)
 
 
-def cluster_error() -> str:
+def _describe_cluster_error() -> str:
     """Return the sentence with the error of a plan for a cluster that no published training ran on."""
     found = published_errors(CLUSTER)
     return (
@@ -128,7 +128,7 @@ def interval_table(plans: Sequence[PlanResult]) -> Table:
     note = (
         f"Of {COVERAGE:.0%} of new trainings the utilisation is expected inside, as published ones scatter (plan "
         "--published).\nThe experiments of a plan share one utilisation, that of the first: the interval is not of "
-        f"their ratio.\n{cluster_error()}"
+        f"their ratio.\n{_describe_cluster_error()}"
     )
     return Table(f"{COVERAGE:.0%} intervals", rows, note)
 
