@@ -20,8 +20,9 @@ DATACOMP_VOCABULARY = "datacomp-synsets"  # vocabulary of the released head; its
 DATACOMP_SYNSETS = 24_320  # number of its labels: `_anchor_vocab_size` in the yaml
 STEPS, WARMUP_STEPS = 200_000, 10_000  # `scheduler.max_iterations`, `scheduler.warmup_iterations`
 H16_TEXT_TOWER = "ViT-H-16-text-768"  # models/configs: no text tower of open_clip is 768 wide and projects to 512
-PUBLISHED_HOURS = 0.37  # CatLIP's pre-training GPU hours over CLIP's at ViT-B/16
-PUBLISHED_SOURCE = "CatLIP, arXiv 2404.15653, figure 1c: 0.37 of the GPU hours, an epoch of DataComp-1.3B"
+# CatLIP's pre-training GPU hours over CLIP's, by tower.
+PUBLISHED_HOURS = {"corenet-vit-base": 0.37, "corenet-vit-huge": 0.36}
+PUBLISHED_SOURCE = "CatLIP, arXiv 2404.15653, figure 1c: GPU hours of an epoch of DataComp-1.3B"
 CC3M_PAIRS, CC3M_EPOCHS = 2_900_000, 100
 
 

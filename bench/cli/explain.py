@@ -234,6 +234,7 @@ def expected_ratios(first: Experiment, baseline: Experiment) -> tuple[ExpectedRa
         return ExpectedRatio(what=what, ratio=flops[0] / flops[1], source=source)
 
     ratios = counted("FLOPs alone, one image size", image_sizes=()), counted("FLOPs alone, the recipes' image sizes")
-    if (baseline.method, first.method) != ("clip", "catlip"):
+    if (baseline.method, first.method) != ("clip", "catlip") or first.tower not in PUBLISHED_HOURS:
         return ratios
-    return (*ratios, ExpectedRatio(what="published", ratio=1 / PUBLISHED_HOURS, source=PUBLISHED_SOURCE))
+    published = 1 / PUBLISHED_HOURS[first.tower]
+    return (*ratios, ExpectedRatio(what="published", ratio=published, source=PUBLISHED_SOURCE))

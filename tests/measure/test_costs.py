@@ -73,6 +73,8 @@ def test_flop_ratio_of_the_published_pair() -> None:
     assert lines["FLOPs alone, one image size"] == pytest.approx(1.17, abs=0.005)
     assert lines["FLOPs alone, the recipes' image sizes"] == pytest.approx(1.45, abs=0.005)
     assert lines["published"] == pytest.approx(2.7, abs=0.005)
+    huge = (get_experiment(name.replace("b16", "h16")) for name in PUBLISHED)
+    assert expected_ratios(*huge)[-1].ratio == pytest.approx(2.78, abs=0.005)
     assert forward_flops_as_released(get_experiment("clip-vit-b16")) / 1e9 == pytest.approx(35.13 + 5.96, abs=0.01)
 
 
