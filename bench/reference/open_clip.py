@@ -126,6 +126,7 @@ def run_checkout(
         model = build(config["embed_dim"], config["vision_cfg"], config["text_cfg"], quick_gelu, output_dict=True)
         convert = open_clip.model.convert_to_custom_text_state_dict if is_bucketed else dict
         model.load_state_dict(convert(weights))
+        del weights  # the processes of all sides are alive together
         trained = task.CLIPTask(model.to(device))
         options = {name: getattr(arguments, name) for name in ("opt", "lr", "beta1", "beta2", "eps", "opt_kwargs")}
         optimizer = optim.create_optimizer(model, optim.OptimizerCfg(**options, weight_decay=arguments.wd))
