@@ -151,6 +151,7 @@ class ReferenceRun(_MeasuredBase, frozen=True, kw_only=True, tag="reference"):
     tokens_per_caption: NonNegative | None  # computed, padding included
     target_bytes_per_image: NonNegative | None  # label targets handed to the device
     phase_seconds: Phases = {}  # of the steps after the windows; empty: not measured
+    commit: str = ""  # of the checkout beside which it ran; empty: none
 
 
 class ReleasedRun(_MeasuredBase, frozen=True, kw_only=True, tag="released-run"):

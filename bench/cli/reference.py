@@ -1,11 +1,11 @@
 """The verb `reference`: compares this project's training speed and losses with reference implementations."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import chain, product
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Annotated, Any, Literal
 
 from msgspec.structs import replace
@@ -24,13 +24,26 @@ from bench.orchestration.requests import ReferenceRequest
 from bench.orchestration.scope import Scope, required_rounds
 from bench.recipes import DATACOMP_SYNSETS
 from bench.record import Record, ReferenceRun
-from bench.reference import CHECKOUTS, OURS, SIDES, ReferenceName
+from bench.reference import (
+    CHECKOUTS,
+    EQUAL_STEPS,
+    OPEN_CLIP,
+    OPEN_CLIP_CHECKOUT,
+    OPEN_CLIP_CHECKOUT_SIDES,
+    OURS,
+    SIDES,
+    ReferenceName,
+)
 from bench.settings import with_batch_size, with_settings
-from bench.statistics import log_std, ratios_of
+from bench.statistics import log_std, ratio_of, ratios_of
 
 # Relative difference of losses over the first steps, by precision: rounding grows with training.
 EQUAL_LOSSES, STEPS_COMPARED = {"fp32": 1e-4, "bf16": 1e-2, "fp16": 1e-2}, 20
 FIRST_ROUND_FACTOR = 3  # factor of the number of windows in the first round: 20 steps, but for dense-bce
+LOSSES_NOTE = (
+    "steps: first ones with equal batches, whose losses are compared. mean: of all steps, over the same images;\n"
+    "not comparable where a side makes other batches, because a contrastive loss depends on the batch."
+)
 EXPECTED_SECONDS = START_SECONDS + 3.0  # of a run: estimate for two cores, corrected as runs end
 BATCHES, DENSE_WINDOW = (8, 64, 256), 1024  # images per step and per window of dense-bce: windows of a second or more
 PLAIN: dict[str, Any] = {
@@ -49,7 +62,9 @@ class Reference:
     """Compare training speed and losses with a reference implementation, interleaved in fresh processes.
 
     All sides use the same model, weights, batches and learning rates. open-clip: the loop of `open_clip_train`, as
-    released and with fused AdamW, on captions of web length; on a GPU all sides eager, and all compiled. dense-bce:
+    released and with fused AdamW, on captions of web length; on a GPU all sides eager, and all compiled. A checkout of
+    open_clip's main branch adds its loop, with its defaults and with its best options (batches of captions of similar
+    length, fused AdamW), over the same images. dense-bce:
     CatLIP's loss on dense int64 targets of 24,320 classes, as in its released code; the targets are built inside the
     timed window (the released code uses loader workers), and captions are labelled before it on both sides. corenet,
     superclass: the authors' CLIP and CatLIP, or SuperClass, in fp32, from a checkout of their code, which child
@@ -60,9 +75,9 @@ class Reference:
     reference: Positional[ReferenceName]  # name of the reference implementation
     # name of the CLIP experiment to compare with open-clip, at a batch of 8; default clip-vit-b32
     name: str | None = None
-    checkout: Annotated[Path | None, arg(metavar="PATH", help="folder of the checkout for corenet or superclass")] = (
-        None
-    )
+    checkout: Annotated[
+        Path | None, arg(metavar="PATH", help="folder of the checkout for corenet, superclass or open-clip")
+    ] = None
     # scale of the experiments to compare with a checkout, at a batch of 8; default vit-b16
     scale: CheckoutScale | None = None
     rounds: Rounds = None
@@ -81,10 +96,11 @@ class Reference:
         if checkout and self.checkout is None:
             log(f"skipped: {self.reference} needs --checkout PATH, a `git clone {checkout.url}`")
             return OK
-        path = str(self.checkout.resolve()) if checkout and self.checkout else ""
-        if checkout and not Path(path, checkout.file).is_file():
-            raise ValueError(f"{path} has no {checkout.file}: --checkout needs a `git clone {checkout.url}`")
-        sides = SIDES[self.reference]
+        path = str(self.checkout.resolve()) if self.checkout else ""
+        required = checkout or (OPEN_CLIP_CHECKOUT if path else None)
+        if required and not required.is_at(Path(path)):
+            raise ValueError(f"{path} has no {required.file}: --checkout needs a `git clone {required.url}`")
+        sides = OPEN_CLIP_CHECKOUT_SIDES if path and not checkout else SIDES[self.reference]
         experiments = [one for base in self._experiments() for one in self._eager_and_compiled(base)]
         if any(experiment.image_sizes for experiment in experiments):
             raise ValueError("a comparison with a reference needs one image size: leave image_sizes empty")
@@ -95,7 +111,8 @@ class Reference:
         comparison = open_comparison(self.results, experiments, scope, trained=False, may_differ=may_differ)
         comparison.runner.progress.expect(EXPECTED_SECONDS * rounds * len(experiments) * len(sides))
         for round_, experiment in product(range(rounds), experiments):
-            longer = replace(experiment, windows=experiment.windows * (1 if round_ else FIRST_ROUND_FACTOR))
+            is_short = round_ and sides != OPEN_CLIP_CHECKOUT_SIDES  # whose every run needs the images of many batches
+            longer = replace(experiment, windows=experiment.windows * (1 if is_short else FIRST_ROUND_FACTOR))
             jobs = []
             for side in sides[:: -1 if round_ % 2 else 1]:
                 label = f"{experiment.name}, {side}, round {round_ + 1} of {rounds}"
@@ -104,7 +121,7 @@ class Reference:
             comparison.run_round(jobs)
         records = comparison.records()
         losses = compare_early_losses(records)
-        tables = [reference_speed_table(records, sides), Table("Losses of the first round", losses)]
+        tables = [reference_speed_table(records, sides), Table("Losses of the first round", losses, LOSSES_NOTE)]
         if checkout:
             if len(experiments) > 1:
                 tables.append(method_ratio_table(records, sides, *(experiment.name for experiment in experiments)))
@@ -113,9 +130,10 @@ class Reference:
         return finish(comparison, tables, self.json) or (OK if are_equal else DISAGREEMENT)
 
     def _require_used_options(self) -> None:
-        for option, users in (("name", ["open-clip"]), ("checkout", CHECKOUTS), ("scale", CHECKOUTS)):
+        users_by_option = {"name": ["open-clip"], "checkout": [*CHECKOUTS, "open-clip"], "scale": [*CHECKOUTS]}
+        for option, users in users_by_option.items():
             if getattr(self, option) is not None and self.reference not in users:
-                raise ValueError(f"--{option} is for {' and '.join(users)}, not for {self.reference}: leave it out")
+                raise ValueError(f"--{option} is for {' or '.join(users)}, not for {self.reference}: leave it out")
 
     def _eager_and_compiled(self, base: Experiment) -> list[Experiment]:
         """Return the experiment with the settings; on a GPU, unless they choose, without and with compilation."""
@@ -144,7 +162,7 @@ class Reference:
 
 def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Table:
     """List each side's images per second, and its ratio to the first side's, for each experiment."""
-    rows = []
+    rows, cheapest = [], list[str]()
     for name, runs in _runs_by_experiment(records).items():
         rates = {side: {round_: rate for round_, (rate, _) in runs[side].items()} for side in sides if side in runs}
         others = {side: rounds for side, rounds in rates.items() if side != sides[0]}
@@ -154,11 +172,25 @@ def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Ta
             row = {"experiment": name, "side": side, "runs": len(rounds), "images/s": median(rounds.values())}
             row |= {"spread": log_std(rounds)} | ratio_columns(ratios.get(side))
             rows.append(row | {"tokens": run.tokens_per_caption, "target bytes": run.target_bytes_per_image})
+        cheapest += [cheapest_side(name, rates)] if OPEN_CLIP in rates else []
     note = (
         f"ratio: images/s over those of {sides[0]}, with its 95 % interval over runs (fresh processes, interleaved).\n"
         "tokens: computed per caption. target bytes: of label targets, copied to the device per image."
     )
-    return Table(f"Compared with {sides[0]}", rows, note)
+    return Table(f"Compared with {sides[0]}", rows, "\n".join([note, *cheapest]))
+
+
+def cheapest_side(name: str, rates: Mapping[str, Mapping[int, float]]) -> str:
+    """Say which side trains CLIP at the least cost, and compare ours with the fastest of the others."""
+    medians = {side: median(rounds.values()) for side, rounds in rates.items()}
+    cheapest = max(medians, key=medians.__getitem__)
+    text = f"{name}: CLIP costs the least with {cheapest}, {medians[cheapest]:.3g} images/s."
+    if (ours := rates.get(OURS)) is None or len(rates) == 1:
+        return text
+    best = max(rates.keys() - {OURS}, key=medians.__getitem__)
+    ratio = ratio_of(rates[best], ours)
+    interval = "" if ratio.low is None or ratio.high is None else f" ({ratio.low:.2f} to {ratio.high:.2f})"
+    return f"{text} {OURS} over the fastest of the others, {best}: {ratio.value:.2f}{interval}."
 
 
 def method_ratio_table(records: Sequence[Record], sides: Sequence[str], base: str, name: str) -> Table:
@@ -186,18 +218,24 @@ def phase_table(records: Sequence[Record], unused: Sequence[str]) -> Table:
 
 
 def compare_early_losses(records: Sequence[Record]) -> list[dict[str, str | int | float]]:
-    """Compare the sides' losses over the first steps of the first round."""
+    """Compare the sides' losses over the first steps of the first round whose batches are equal.
+
+    The mean losses are of all steps: of the same images, but in other batches on a side of `EQUAL_STEPS`.
+    """
     rows: list[dict[str, str | int | float]] = []
     bounds = {one.experiment.name: EQUAL_LOSSES[one.circumstances.precision] for one in records if one.experiment}
     for name, runs in _runs_by_experiment(records).items():
-        losses = {side: rounds[0][1].losses[:STEPS_COMPARED] for side, rounds in runs.items() if 0 in rounds}
-        ours = losses.pop(OURS, ())
-        for side, theirs in losses.items():
+        losses = {side: rounds[0][1].losses for side, rounds in runs.items() if 0 in rounds}
+        all_ours = losses.pop(OURS, ())
+        for side, all_theirs in losses.items():
+            steps = EQUAL_STEPS.get(side, STEPS_COMPARED)
+            ours, theirs = all_ours[:steps], all_theirs[:steps]
             difference = max((abs(a - b) / abs(a) for a, b in zip(theirs, ours, strict=False)), default=float("inf"))
             is_equal = difference <= bounds[name] and len(ours) == len(theirs)
             row: dict[str, str | int | float] = {"experiment": name, "reference": side}
             row |= {"steps": len(theirs), "first": theirs[0], "last": theirs[-1]}
-            rows.append(row | {"largest difference, relative": difference, "equal": "yes" if is_equal else "no"})
+            row |= {"largest difference, relative": difference, "equal": "yes" if is_equal else "no"}
+            rows.append(row | {"mean": fmean(all_theirs), "mean of ours": fmean(all_ours) if all_ours else ""})
     return rows
 
 
@@ -206,6 +244,6 @@ def _runs_by_experiment(records: Sequence[Record]) -> dict[str, dict[str, dict[i
     runs: dict[str, dict[str, dict[int, tuple[float, ReferenceRun]]]] = {}
     for record in records:
         if isinstance(run := record.measured, ReferenceRun) and record.experiment is not None:
-            rate = record.experiment.images_per_window / median(run.window_seconds)
+            rate = record.experiment.images_per_window / fmean(run.window_seconds)  # windows may differ in work
             runs.setdefault(record.experiment.name, {}).setdefault(run.side, {})[run.round] = (rate, run)
     return runs

@@ -60,9 +60,9 @@ def sources_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def current_commit() -> str:
-    """Return the commit of this checkout, with "-dirty" appended if tracked files differ; "unknown" outside git."""
-    command = ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+def current_commit(checkout: Path = CHECKOUT) -> str:
+    """Return a checkout's commit, with "-dirty" appended if tracked files differ; "unknown" outside git."""
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

@@ -1,32 +1,28 @@
 """Runs of a comparison with reference implementations: equal weights, batches and learning rates on each side."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from msgspec.structs import replace
-from open_clip.loss import ClipLoss
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.config import Experiment
 from bench.data.released_labels import DenseLabels, make_multi_hot
 from bench.data.stream import Batch, PackStream, Stream
-from bench.data.targets import Labels, Tokens, to_device
-from bench.environment.machine import resolve_auto
+from bench.data.targets import Labels, Tokens
+from bench.environment.circumstances import current_commit
 from bench.labels.subwords import SubwordIds
 from bench.method_parts.models import count_synset_rows
 from bench.record import ReferenceRun
-from bench.reference import DENSE, OPEN_CLIP_FUSED, OURS, SUPERCLASS, WARMUP_STEPS
+from bench.reference import DENSE, OPEN_CLIP, OPEN_CLIP_CHECKOUT, OPEN_CLIP_FUSED, OURS, SUPERCLASS, WARMUP_STEPS
 from bench.reference.corenet import build_corenet
+from bench.reference.open_clip import choose_images, run_checkout, run_release
 from bench.reference.superclass import build_superclass
-from bench.reference.timing import RAMP_STEPS, WindowTimer, ramped_learning_rate, released_adamw, time_phases
+from bench.reference.timing import WindowTimer, ramped_learning_rate, time_phases
 from bench.train.build import TrainState, build_train_state, load_data
-from bench.train.step import compile_mode, make_optimizer
-from models.heads import DualEncoder, build_open_clip, open_clip_state
 
 
 def run_side(
@@ -40,23 +36,27 @@ def run_side(
     steps = WARMUP_STEPS + experiment.windows * experiment.steps_per_window  # more repeat these steps' batches
     tokens = target_bytes = None
     phases: dict[str, tuple[float, ...]] = {}
-    if checkout and side != OURS:
+    is_open_clip = experiment.method == "clip" and (not checkout or OPEN_CLIP_CHECKOUT.is_at(Path(checkout)))
+    if checkout and not is_open_clip and side != OURS:
         experiment = replace(experiment, text_padding="max_length")  # as the released code pads captions
     elif not checkout:
         experiment = replace(experiment, label_format="dense" if side == DENSE else "sparse")
     stream = load_data(experiment, device, results)
-    if checkout:
-        losses, tokens, phases = _run_beside_checkout(stream, side, windows, steps, Path(checkout))
-    elif experiment.method == "clip":
+    if is_open_clip:
         if not isinstance(stream, PackStream):
             raise ValueError(f"{experiment.name}: the comparison needs the pack's images, data is {experiment.data!r}")
+        if checkout:
+            stream.order = choose_images(stream, steps)
         batches = [stream.batch(k) for k in range(steps)]
         if side == OURS:
             losses = _run_ours(build_train_state(stream), batches, windows)
-            tokens = sum(batch.target.tokens_per_caption for batch in batches) / steps
+            tokens = mean(batch.target.tokens_per_caption for batch in batches)
+        elif side in (OPEN_CLIP, OPEN_CLIP_FUSED):
+            losses, tokens = run_release(stream, batches, windows, side)
         else:
-            losses = _run_open_clip(stream, batches, windows, fused=side == OPEN_CLIP_FUSED)
-            tokens = float(experiment.context_length)
+            losses, tokens = run_checkout(stream, batches, windows, side, Path(checkout))
+    elif checkout:
+        losses, tokens, phases = _run_beside_checkout(stream, side, windows, steps, Path(checkout))
     else:
         losses, target_bytes = _run_catlip_targets(build_train_state(stream), windows)
     return ReferenceRun(
@@ -67,6 +67,7 @@ def run_side(
         tokens_per_caption=tokens,
         target_bytes_per_image=target_bytes,
         phase_seconds=phases,
+        commit=current_commit(Path(checkout)) if checkout else "",
     )
 
 
@@ -81,66 +82,6 @@ def _run_ours(state: TrainState, batches: Sequence[Batch[Tokens]], windows: Wind
         target = stream.target(batch).to(stream.device)
         losses.append(state.step(Batch(batches[batch].images, target), ramped_learning_rate(stream.experiment, k)))
     return losses
-
-
-def _run_open_clip(
-    stream: PackStream[Tokens], batches: Sequence[Batch[Tokens]], windows: WindowTimer, *, fused: bool
-) -> list[Tensor]:
-    """Run open_clip_train's loop from our weights: its model, loss and optimizer, captions padded to the context.
-
-    Source: open_clip_torch 3.3.0, `open_clip_train/train.py` and the optimizer of `main.py`.
-    """
-    from open_clip_train.scheduler import const_lr
-    from open_clip_train.train import train_one_epoch
-
-    experiment, device, state = stream.experiment, stream.device, build_train_state(stream)
-    vocabulary_size = SubwordIds(experiment.subword_vocabulary).size
-    precision, compiled = resolve_auto(experiment, device)
-    sizes = (experiment.image_size, experiment.context_length, vocabulary_size)
-    model = build_open_clip(experiment.tower, *sizes, bias=False).to(device)
-    assert isinstance(state.model, DualEncoder)
-    model.load_state_dict(open_clip_state(state.model))
-    optimizer = make_optimizer(experiment, model) if fused else released_adamw(experiment, model)
-    if compiled:
-        model = cast("nn.Module", torch.compile(model, mode=compile_mode(experiment)))  # as --torchcompile does
-    (ids,) = stream.targets.groups
-    texts = [to_device(ids[stream.order.batch_rows(k)], device) for k in range(len(batches))]
-    images = [batch.images for batch in batches]
-    loader = _TimedLoader(images, texts, windows, len(images), sum(map(len, images)))
-    loss, losses = ClipLoss(), list[Tensor]()
-    loss.register_forward_hook(lambda _loss, _inputs, values: losses.append(values["contrastive_loss"].detach()))
-    arguments = SimpleNamespace(
-        device=str(device),
-        precision={"bf16": "amp_bf16", "fp16": "amp"}.get(precision, "fp32"),
-        grad_clip_norm=experiment.clip_norm,
-        **dict.fromkeys(("distill", "horovod", "skip_scheduler", "wandb"), False),
-        accum_freq=1,
-        world_size=1,
-        rank=0,
-        local_rank=0,
-        batch_size=experiment.batch_size,
-        log_every_n_steps=100,
-    )
-    scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
-    scheduler = const_lr(optimizer, experiment.learning_rate, RAMP_STEPS, RAMP_STEPS)
-    data = {"train": SimpleNamespace(set_epoch=lambda _: None, dataloader=loader)}
-    train_one_epoch(model, data, loss, 0, optimizer, scaler, scheduler, None, arguments)
-    return losses
-
-
-@dataclass(slots=True)
-class _TimedLoader:
-    """The data loader of open_clip_train's loop; windows end where it requests the next batch."""
-
-    images: Sequence[Tensor]
-    texts: Sequence[Tensor]
-    windows: WindowTimer
-    num_batches: int
-    num_samples: int
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for k in self.windows.time_steps():
-            yield self.images[k % len(self.images)], self.texts[k % len(self.texts)]
 
 
 # CatLIP

@@ -164,7 +164,7 @@ def test_without_a_checkout_nothing_runs_and_the_line_says_how_to_get_one(
     ("option", "value", "users"),
     [
         ("--name", "clip-tiny", ["open-clip"]),
-        ("--checkout", "folder", ["corenet", "superclass"]),
+        ("--checkout", "folder", ["corenet", "superclass", "open-clip"]),
         ("--scale", "tiny", ["corenet", "superclass"]),
     ],
 )
@@ -174,7 +174,7 @@ def test_option_is_refused_by_references_that_do_not_use_it(
     for reference in {*SIDES} - {*users}:
         assert main(["reference", reference, option, value, "--results", str(tmp_path / "results")]) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert line == f"error: {option} is for {' and '.join(users)}, not for {reference}: leave it out"
+        assert line == f"error: {option} is for {' or '.join(users)}, not for {reference}: leave it out"
     assert not (tmp_path / "results").exists()
 
 
