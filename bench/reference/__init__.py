@@ -14,6 +14,14 @@ SIDES: dict[ReferenceName, tuple[str, ...]] = {
     "superclass": (SUPERCLASS, OURS),
 }
 WARMUP_STEPS = 2
+# CoreNet's files of CLIP and CatLIP by scale, within a checkout; the baseline comes first.
+RELEASED_FILES = {
+    "vit-b16": {"clip": "projects/clip/clip_vit_base.yaml", "catlip": "projects/catlip/pretraining/vit_base.yaml"},
+    "vit-h16": {
+        "clip": "projects/range_augment/clip/clip_vit_huge.yaml",
+        "catlip": "projects/catlip/pretraining/vit_huge.yaml",
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)
