@@ -180,7 +180,7 @@ def launch(pipeline: Any, take_steps: Callable[[Any], None]) -> None:
 def prepare_batches(
     options: Namespace, experiment: Experiment, results: Path, epoch: int, steps: int
 ) -> tuple[list[Size], dict[Size, ReleasedBatch]]:
-    """Return the size of each step as CoreNet's sampler draws them in an epoch, and a batch of the pack of each size.
+    """Return the size of each step as CoreNet's sampler draws them in an epoch, and a batch of the pack for each size.
 
     Crops, flips and the context's length are those of the options. ValueError for images that are not square.
     """
@@ -199,9 +199,10 @@ def prepare_batches(
     sampler.update_indices([*range(steps * largest * gpus)])  # an epoch of all steps, on each GPU of the machine
     drawn = [*islice(sampler, steps)]
     sizes = [(*batch[0][:2], len(batch)) for batch in drawn]
-    rows = {size: [row % len(stream.pixels) for *_, row in batch] for size, batch in zip(sizes, drawn, strict=True)}
-    num_labels = chosen["model.classification.n_classes"]
-    return sizes, {size: _make_batch(stream, size, torch.tensor(rows[size]), num_labels) for size in rows}
+    first_drawn = dict(zip(reversed(sizes), reversed(drawn), strict=True))
+    num_labels, num_images = chosen["model.classification.n_classes"], len(stream.pixels)
+    rows = {size: torch.tensor([row % num_images for *_, row in batch]) for size, batch in first_drawn.items()}
+    return sizes, {size: _make_batch(stream, size, of_size, num_labels) for size, of_size in rows.items()}
 
 
 def _make_batch(stream: PackStream[Any], size: Size, rows: Tensor, num_labels: int) -> ReleasedBatch:
