@@ -75,30 +75,18 @@ def losses_by_hand(
     checkout: Path, file: str, experiment: Any, folder: Path, results: Path, round_: int
 ) -> tuple[list[float], list[float]]:
     """Losses and gradient norms of a loop of our own over CoreNet's parts."""
-    from corenet.loss_fn import build_loss_fn
-    from corenet.modeling import get_model
-    from corenet.optims import build_optimizer
-    from corenet.optims.scheduler import build_scheduler
-    from corenet.utils.activation_checkpointing_wrapper import activation_checkpointing
-
     pipeline, *_ = open_pipeline(checkout, file, folder, CPU, is_tiny=True)
     options, _ = pipeline.opts, pipeline.launcher  # which draws the seeds
     steps = experiment.warmup_steps + experiment.windows * experiment.steps_per_window
     sizes, batches = prepare_batches(options, experiment, results, round_, steps)
-    model = get_model(options)
-    activation_checkpointing(model, model.get_activation_checkpoint_submodule_class())
-    losses, norms, optimizer = [], [], build_optimizer(model, options)
-    criterion, scheduler, clip_norm = (
-        build_loss_fn(options),
-        build_scheduler(options),
-        options.__dict__["common.grad_clip"],
-    )
+    model, criterion, optimizer = pipeline.model, pipeline.criteria, pipeline.optimizer
+    losses, norms, clip_norm = [], [], vars(options)["common.grad_clip"]
     model.train()
     criterion.train()
     for k, size in enumerate(sizes):
         batch = batches[size]
         samples = batch.images if batch.tokens is None else {"image": batch.images, "text": batch.tokens}
-        scheduler.update_lr(optimizer, epoch=round_, curr_iter=k)
+        pipeline.scheduler.update_lr(optimizer, epoch=round_, curr_iter=k)
         found = criterion(samples, model(samples), batch.targets, epoch=round_, iterations=k)["total_loss"]
         optimizer.zero_grad()
         found.backward()
