@@ -4,7 +4,7 @@ import hashlib
 import re
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Literal, get_args
 
 import msgspec
 
@@ -154,6 +154,15 @@ class ReferenceRun(_MeasuredBase, frozen=True, kw_only=True, tag="reference"):
     commit: str = ""  # of the checkout beside which it ran; empty: none
 
 
+class ReleasedKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A key of a configuration file, and what a run did with its value."""
+
+    state: Literal["used", "changed", "not used", "unclassified"]
+    released: str  # value in the file, as JSON
+    used: str = ""  # value of a changed key, as JSON
+    reason: str = ""  # why it is changed or not used
+
+
 class ReleasedRun(_MeasuredBase, frozen=True, kw_only=True, tag="released-run"):
     """Windows of the authors' training loop with their configuration file, the device idle at both ends of each."""
 
@@ -161,6 +170,7 @@ class ReleasedRun(_MeasuredBase, frozen=True, kw_only=True, tag="released-run"):
     commit: str  # of the checkout, "+changes" if its files differ; "unknown": it is no git repository
     file: str  # within the checkout
     file_sha256: str
+    keys: Annotated[dict[str, ReleasedKey], msgspec.Meta(max_length=MAX_ENTRIES)] = {}  # of the file, by dotted names
     changed: Texts  # keys whose value is not that of the file: "used VALUE, released VALUE: reason"
     gpus: PositiveCount  # processes, one a device
     round: Count
@@ -171,11 +181,13 @@ class ReleasedRun(_MeasuredBase, frozen=True, kw_only=True, tag="released-run"):
     gradient_norms: tuple[float | None, ...] = ()  # of every step; None: not finite; empty: the file computes none
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a figure that some windows or some steps lack."""
+        """Raise ValueError for a figure that some windows or some steps lack, or a change that only one list has."""
         if len(self.window_images) != len(self.window_seconds):
             raise ValueError(f"window_images must be of all {len(self.window_seconds)} windows")
         if {len(self.image_sizes), len(self.gradient_norms) or len(self.losses)} != {len(self.losses)}:
             raise ValueError(f"image_sizes and gradient_norms must be of all {len(self.losses)} steps")
+        if self.keys and {key for key, one in self.keys.items() if one.state == "changed"} != self.changed.keys():
+            raise ValueError("changed must have the keys whose state is changed")
 
 
 class Branch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

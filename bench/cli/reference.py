@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from tyro.conf import Positional, arg
 
 from bench.cli.options import Json, Results, Rounds, Settings, finish, ratio_columns
+from bench.cli.released_run import time_released_code
 from bench.config import MAY_DIFFER_AT_LARGEST_BATCH, Experiment
 from bench.console.console import DISAGREEMENT, OK, log
 from bench.console.options import ROUNDS_RANGE, require_range
@@ -53,7 +54,7 @@ PLAIN: dict[str, Any] = {
     "windows": 2,
     "steps_per_window": 3,
 }  # of other code
-CheckoutScale = Literal["tiny", "vit-b16"]
+CheckoutScale = Literal["tiny", "vit-b16", "vit-h16"]
 CORENET_TOWERS = {"tiny": "corenet-vit-small", "vit-b16": "corenet-vit-base"}  # CoreNet's own "tiny" has dropout
 
 
@@ -69,7 +70,8 @@ class Reference:
     timed window (the released code uses loader workers), and captions are labelled before it on both sides. corenet,
     superclass: the authors' CLIP and CatLIP, or SuperClass, in fp32, from a checkout of their code, which child
     processes execute. RangeAugment, the moving average of the weights, checkpointing and clipping are off; batches are
-    made before the timed window.
+    made before the timed window. corenet --as-released: the authors' own training loop with their files of CLIP and
+    CatLIP, unchanged and without a side of ours; on a CPU at the scale tiny, whose changes are listed.
     """
 
     reference: Positional[ReferenceName]  # name of the reference implementation
@@ -78,8 +80,10 @@ class Reference:
     checkout: Annotated[
         Path | None, arg(metavar="PATH", help="folder of the checkout for corenet, superclass or open-clip")
     ] = None
-    # scale of the experiments to compare with a checkout, at a batch of 8; default vit-b16
+    # scale of the experiments to compare with a checkout, at a batch of 8; default vit-b16. With --as-released the size
+    # of the files, of which only vit-h16 needs it; default tiny on a CPU
     scale: CheckoutScale | None = None
+    as_released: bool = False  # run corenet's own training loop with the authors' files; every key is listed
     rounds: Rounds = None
     settings: Settings = ()
     results: Results = Path("results")
@@ -96,15 +100,17 @@ class Reference:
         if checkout and self.checkout is None:
             log(f"skipped: {self.reference} needs --checkout PATH, a `git clone {checkout.url}`")
             return OK
+        require_range("rounds", self.rounds, *ROUNDS_RANGE)
         path = str(self.checkout.resolve()) if self.checkout else ""
         required = checkout or (OPEN_CLIP_CHECKOUT if path else None)
         if required and not required.is_at(Path(path)):
             raise ValueError(f"{path} has no {required.file}: --checkout needs a `git clone {required.url}`")
+        if self.as_released:
+            return time_released_code(Path(path), self.scale, self.rounds, self.results, self.json)
         sides = OPEN_CLIP_CHECKOUT_SIDES if path and not checkout else SIDES[self.reference]
         experiments = [one for base in self._experiments() for one in self._eager_and_compiled(base)]
         if any(experiment.image_sizes for experiment in experiments):
             raise ValueError("a comparison with a reference needs one image size: leave image_sizes empty")
-        require_range("rounds", self.rounds, *ROUNDS_RANGE)
         rounds = self.rounds or required_rounds(len(sides) - 1, on_gpu=has_gpu())
         may_differ = (*MAY_DIFFER_AT_LARGEST_BATCH, "compile")
         scope = Scope("reference", 0)
@@ -130,10 +136,20 @@ class Reference:
         return finish(comparison, tables, self.json) or (OK if are_equal else DISAGREEMENT)
 
     def _require_used_options(self) -> None:
-        users_by_option = {"name": ["open-clip"], "checkout": [*CHECKOUTS, "open-clip"], "scale": [*CHECKOUTS]}
-        for option, users in users_by_option.items():
-            if getattr(self, option) is not None and self.reference not in users:
-                raise ValueError(f"--{option} is for {' or '.join(users)}, not for {self.reference}: leave it out")
+        users = {
+            "name": ["open-clip"],
+            "checkout": [*CHECKOUTS, "open-clip"],
+            "scale": CHECKOUTS,
+            "as_released": ["corenet"],
+        }
+        for option, names in users.items():
+            if getattr(self, option) not in (None, False) and self.reference not in names:
+                given = f"--{option.replace('_', '-')}"
+                raise ValueError(f"{given} is for {' or '.join(names)}, not for {self.reference}: leave it out")
+        if self.as_released and self.settings:
+            raise ValueError("--as-released changes no setting, got --set: leave one of them out")
+        if self.scale == "vit-h16" and not self.as_released:
+            raise ValueError("--scale vit-h16 needs --as-released; without it the scale is tiny or vit-b16")
 
     def _eager_and_compiled(self, base: Experiment) -> list[Experiment]:
         """Return the experiment with the settings; on a GPU, unless they choose, without and with compilation."""

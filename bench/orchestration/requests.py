@@ -142,6 +142,24 @@ class ReferenceRequest(ExperimentRequest, frozen=True, kw_only=True, tag="refere
         return run_side(self.experiment, device, Path(self.results), self.side, self.round, self.checkout)
 
 
+class ReleasedRunRequest(ExperimentRequest, frozen=True, kw_only=True, tag="released-run"):
+    """Time the authors' training loop with their configuration file."""
+
+    checkout: str  # path
+    file: str  # within the checkout
+    is_tiny: bool  # with the changes of the tiny scale
+    round: int = 0
+
+    def _name_parts(self) -> tuple[str, ...]:
+        return (*super()._name_parts(), f"round{self.round:02}")
+
+    def _measure(self, device: "torch.device", _stop: StopRequest | None) -> "Measured":
+        from bench.reference.corenet_released import run_as_released
+
+        files = Path(self.checkout), self.file
+        return run_as_released(self.experiment, device, Path(self.results), *files, self.round, is_tiny=self.is_tiny)
+
+
 class TrainingRequest(ExperimentRequest, frozen=True, kw_only=True, tag="training"):
     """Pre-train a tower; with checkpoints, a signal saves the state and ends the process by SystemExit."""
 
@@ -265,4 +283,5 @@ class LadderRequest(ExperimentRequest, frozen=True, kw_only=True, tag="ladder"):
 _OfAllRanks = (
     SpeedRequest | MemoryRequest | FitRequest | TraceRequest | TrainingRequest | RankStatesRequest | LinkRequest
 )
-AnyRequest = _OfAllRanks | ReferenceRequest | TeacherFeaturesRequest | ScoringRequest | FailureRequest | LadderRequest
+_Comparing = ReferenceRequest | ReleasedRunRequest
+AnyRequest = _OfAllRanks | _Comparing | TeacherFeaturesRequest | ScoringRequest | FailureRequest | LadderRequest

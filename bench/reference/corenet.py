@@ -13,14 +13,13 @@ from torch import Tensor, nn
 
 from bench.config import Experiment
 from bench.data.stream import Batch
-from bench.reference import CHECKOUTS
+from bench.reference import CHECKOUTS, RELEASED_FILES
 from bench.reference.checkouts import make_reference_step, match_weights, replace_missing
 from bench.train.build import TrainState
 from bench.train.step import Step
 from models.corenet_vit import PREFIX, convert_name
 from models.heads import DualEncoder
 
-CONFIGS = {"clip": "projects/clip/clip_vit_base.yaml", "catlip": "projects/catlip/pretraining/vit_base.yaml"}
 OUR_NAMES = {
     "logit_scale": "log_scale",
     "classifier.weight": "head.weight",
@@ -58,7 +57,9 @@ def build_corenet(state: TrainState, checkout: Path) -> tuple[nn.Module, Step[An
         from corenet.optims import build_optimizer
         from corenet.options.opts import get_training_arguments
 
-        options = get_training_arguments(args=["--common.config-file", str(checkout / CONFIGS[experiment.method])])
+        options = get_training_arguments(
+            args=["--common.config-file", str(checkout / RELEASED_FILES["vit-b16"][experiment.method])]
+        )
         vars(options).update(_options(experiment, state.model, options))
         model: nn.Module = get_model(options)
         model.load_state_dict(match_weights(state.model.state_dict(), model.state_dict(), our_name))

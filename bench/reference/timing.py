@@ -29,6 +29,7 @@ class WindowTimer:
     device: torch.device
     steps: int  # per window
     windows: int
+    warmup_steps: int = WARMUP_STEPS
     seconds: list[float] = field(default_factory=list)  # of each window
 
     def time_steps(self) -> Iterator[int]:
@@ -37,7 +38,7 @@ class WindowTimer:
         A window in which a graph was compiled prolongs the warm-up. Raises RuntimeError if too many do.
         """
         steps, compiled_windows = count(), 0
-        yield from islice(steps, WARMUP_STEPS)
+        yield from islice(steps, self.warmup_steps)
         while len(self.seconds) < self.windows:
             graphs = count_graphs()
             synchronize(self.device)

@@ -1,0 +1,123 @@
+"""The authors' training code with their own files, unchanged: CLIP and CatLIP in rounds, and what each key became."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from msgspec.structs import replace
+
+from bench.cli.options import finish, ratio_columns
+from bench.config import FIELDS, Experiment
+from bench.console.tables import Table
+from bench.experiments import get_experiment
+from bench.orchestration.pace import START_SECONDS
+from bench.orchestration.preflight import has_gpu, open_comparison
+from bench.orchestration.requests import ReleasedRunRequest
+from bench.orchestration.scope import Scope, required_rounds
+from bench.record import Record, ReleasedRun
+from bench.reference import RELEASED_FILES
+from bench.statistics import log_std, ratios_of
+
+EXPECTED_SECONDS = START_SECONDS + 20.0  # of a run: estimate for two cores at the tiny scale, corrected as runs end
+TINY_WINDOWS = {"windows": 3, "steps_per_window": 4, "warmup_steps": 2}
+SUFFIX = "-as-released"  # of the name of a recipe that a CPU or the tiny scale changes
+STATES = ("unclassified", "changed", "not used", "used")  # in the order of a table
+
+
+def time_released_code(
+    checkout: Path, scale: str | None, rounds: int | None, results: Path, json_file: Path | None
+) -> int:
+    """Time CoreNet's trainer with its files of CLIP and CatLIP, interleaved in fresh processes; return the exit code.
+
+    The scale is vit-b16 on a GPU, and tiny on a CPU, unless it is given.
+    """
+    on_gpu = has_gpu()
+    scale, rounds = scale or ("vit-b16" if on_gpu else "tiny"), rounds or required_rounds(1, on_gpu=on_gpu)
+    is_tiny = scale == "tiny"
+    size = "vit-b16" if is_tiny else scale
+    files = RELEASED_FILES[size]
+    for file in files.values():
+        if not (checkout / file).is_file():
+            raise ValueError(f"{checkout} has no {file}: --as-released needs the file in the checkout")
+    experiments = {method: _counterpart(f"{method}-{size}-datacomp", is_tiny, on_gpu) for method in files}
+    scope, arms = Scope("reference", 0), [*experiments.values()]
+    comparison = open_comparison(results, arms, scope, trained=False, may_differ=FIELDS)
+    comparison.runner.progress.expect(EXPECTED_SECONDS * rounds * len(files))
+    for round_ in range(rounds):
+        jobs = []
+        for method, file in [*files.items()][:: -1 if round_ % 2 else 1]:
+            label = f"{file}, round {round_ + 1} of {rounds}"
+            fields = {"checkout": str(checkout), "file": file, "is_tiny": is_tiny, "round": round_}
+            jobs.append(comparison.new_job(ReleasedRunRequest, experiments[method], label, EXPECTED_SECONDS, **fields))
+        comparison.run_round(jobs)
+    runs = runs_by_method(comparison.records())
+    tables = [
+        released_speed_table(runs),
+        changes_table(runs),
+        *(keys_table(of_method[0]) for of_method in runs.values()),
+    ]
+    return finish(comparison, tables, json_file)
+
+
+def _counterpart(name: str, is_tiny: bool, on_gpu: bool) -> Experiment:
+    """Return our recipe of a file, renamed where a run has other windows or, on a CPU, another precision."""
+    recipe = get_experiment(name)
+    fields: dict[str, Any] = (TINY_WINDOWS if is_tiny else {}) | ({} if on_gpu else {"precision": "fp32"})
+    return replace(recipe, name=name + SUFFIX, **fields) if fields else recipe
+
+
+def runs_by_method(records: Sequence[Record]) -> dict[str, list[ReleasedRun]]:
+    """Return the runs of the authors' code by method, CLIP first, and by round."""
+    runs: dict[str, list[ReleasedRun]] = {"clip": [], "catlip": []}
+    for record in records:
+        if isinstance(record.measured, ReleasedRun) and record.experiment is not None:
+            runs[record.experiment.method].append(record.measured)
+    return {method: sorted(found, key=lambda run: run.round) for method, found in runs.items() if found}
+
+
+def released_speed_table(runs: dict[str, list[ReleasedRun]]) -> Table:
+    """List each file's images per second, and the ratio of CatLIP's to CLIP's."""
+    rates = {
+        method: {run.round: sum(run.window_images) / sum(run.window_seconds) for run in found}
+        for method, found in runs.items()
+    }
+    ratios = ratios_of(rates["clip"], {"catlip": rates["catlip"]}) if len(rates) > 1 else {}
+    rows = []
+    for method, found in runs.items():
+        sizes = [size for run in found for size in run.image_sizes]
+        row = {"file": found[0].file, "runs": len(found), "images/s": median(rates[method].values())}
+        row |= {"spread": log_std(rates[method])} | ratio_columns(ratios.get(method))
+        row |= {"px": _range(height for height, *_ in sizes), "images a step": _range(images for *_, images in sizes)}
+        rows.append(row | {"first loss": found[0].losses[0], "last loss": found[0].losses[-1]})
+    sources = {f"{run.repository} at {run.commit}" for found in runs.values() for run in found}
+    note = "ratio: images/s over those of CLIP's file, with its 95 % interval over runs (fresh processes, interleaved)."
+    return Table(f"As released: {', '.join(sorted(sources))}, one process", rows, note)
+
+
+def changes_table(runs: dict[str, list[ReleasedRun]]) -> Table:
+    """List the keys whose values are not those of the files."""
+    rows = [
+        {"file": found[0].file, "changed key": key, "change": text}
+        for found in runs.values()
+        for key, text in found[0].changed.items()
+    ]
+    return Table("Changed keys", rows)
+
+
+def keys_table(run: ReleasedRun) -> Table:
+    """List every key of a file, with what became of it."""
+    rows = [
+        {"key": key, "released": one.released, "state": one.state, "reason": one.reason}
+        for key, one in sorted(run.keys.items(), key=lambda item: STATES.index(item[1].state))
+    ]
+    counts = Counter[str](one.state for one in run.keys.values())
+    return Table(
+        f"Keys of {run.file}", rows, ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    )
+
+
+def _range(values: Iterable[int]) -> str:
+    found = sorted({*values})
+    return "-".join(map(str, dict.fromkeys((found[0], found[-1]))))

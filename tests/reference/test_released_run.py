@@ -1,0 +1,264 @@
+"""The authors' training loop runs with their own file, and every key of the file is accounted for.
+
+The tests that run it are skipped where CATLIP_BENCH_CORENET names no checkout of apple/corenet.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from msgspec.structs import replace
+from torch import nn
+
+from bench.__main__ import main
+from bench.cli.released_run import changes_table, keys_table, released_speed_table, runs_by_method
+from bench.experiments import EXPERIMENTS
+from bench.record import Record, ReleasedKey, ReleasedRun, read_record, write_record
+from bench.reference import RELEASED_FILES
+from bench.reference.corenet import import_corenet
+from bench.reference.corenet_released import commit_of, open_pipeline, prepare_batches, run_as_released
+from bench.reference.released_keys import TINY, describe_keys, flatten, list_changes
+from tests.reports.conftest import HERE
+from tests.test_recipes import flattened
+
+CPU = torch.device("cpu")
+FILES = [*chain.from_iterable(files.values() for files in RELEASED_FILES.values())]
+SPEED = {"windows": 9, "steps_per_window": 2, "warmup_steps": 2}  # 20 steps
+
+
+@pytest.fixture
+def checkout(monkeypatch: pytest.MonkeyPatch) -> Path:
+    variable = "CATLIP_BENCH_CORENET"
+    folder = os.environ.get(variable) or pytest.skip(f"{variable} names no checkout of apple/corenet")
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+    monkeypatch.syspath_prepend(folder)
+    import_corenet(Path(folder))
+    return Path(folder)
+
+
+def run(file: str, round_: int, seconds: tuple[float, ...] = (1.0, 3.0), **fields: Any) -> ReleasedRun:
+    keys = {
+        "optim.name": ReleasedKey(state="used", released='"adamw"'),
+        "model.size": ReleasedKey(state="changed", released="2", used="1", reason="a reason"),
+        "new.key": ReleasedKey(state="unclassified", released="3"),
+    }
+    given: dict[str, Any] = {
+        "repository": "apple/corenet",
+        "commit": "0123",
+        "file": file,
+        "file_sha256": "45",
+        "keys": keys,
+        "changed": list_changes(keys),
+        "gpus": 1,
+        "round": round_,
+        "window_images": (2, 6),
+        "window_seconds": seconds,
+        "image_sizes": ((32, 32, 2), (16, 16, 6)),
+        "losses": (2.0, 1.0),
+        "gradient_norms": (3.0, None),
+    }
+    return ReleasedRun(**given | fields)
+
+
+def record(name: str, measured: ReleasedRun) -> Record:
+    return Record(comparison="x", experiment=EXPERIMENTS[name], circumstances=HERE, measured=measured)
+
+
+def losses_by_hand(
+    checkout: Path, file: str, experiment: Any, folder: Path, results: Path, round_: int
+) -> tuple[list[float], list[float]]:
+    """Losses and gradient norms of a loop of our own over CoreNet's parts."""
+    pipeline, *_ = open_pipeline(checkout, file, folder, CPU, is_tiny=True)
+    options, _ = pipeline.opts, pipeline.launcher  # which draws the seeds
+    steps = experiment.warmup_steps + experiment.windows * experiment.steps_per_window
+    sizes, batches = prepare_batches(options, experiment, results, round_, steps)
+    model, criterion, optimizer = pipeline.model, pipeline.criteria, pipeline.optimizer
+    losses, norms, clip_norm = [], [], vars(options)["common.grad_clip"]
+    model.train()
+    criterion.train()
+    for k, size in enumerate(sizes):
+        batch = batches[size]
+        samples = batch.images if batch.tokens is None else {"image": batch.images, "text": batch.tokens}
+        pipeline.scheduler.update_lr(optimizer, epoch=round_, curr_iter=k)
+        found = criterion(samples, model(samples), batch.targets, epoch=round_, iterations=k)["total_loss"]
+        optimizer.zero_grad()
+        found.backward()
+        if clip_norm is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        norms.append(float(torch.stack([one.square().sum() for one in gradients]).sum().sqrt()))
+        optimizer.step()
+        losses.append(found.item())
+    return losses, norms
+
+
+@pytest.mark.parametrize("method", ["clip", "catlip"])
+@pytest.mark.filterwarnings("default")
+def test_losses_equal_those_of_a_loop_over_the_authors_parts(
+    method: str, checkout: Path, results: Path, tmp_path: Path
+) -> None:
+    file, round_ = RELEASED_FILES["vit-b16"][method], 1
+    experiment = replace(EXPERIMENTS[f"{method}-vit-b16-datacomp"], precision="fp32", **SPEED)
+    measured = run_as_released(experiment, CPU, results, checkout, file, round_, is_tiny=True)
+    losses, norms = losses_by_hand(checkout, file, experiment, tmp_path, results, round_)
+    assert len(losses) == 20
+    assert measured.losses == pytest.approx(losses, rel=1e-5)
+    assert measured.gradient_norms == (pytest.approx(norms, rel=1e-4) if method == "clip" else ())
+    assert len({*measured.image_sizes}) > 1
+    per_step = [images for *_, images in measured.image_sizes[experiment.warmup_steps :]]
+    assert measured.window_images == tuple(map(sum, zip(per_step[::2], per_step[1::2], strict=True)))
+    assert measured.changed.keys() - TINY.keys() - {"model.classification.n_classes"} == {"common.mixed_precision"}
+    assert measured.commit == commit_of(checkout)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_key_of_a_file_is_classified_and_a_gpu_changes_none(file: str, checkout: Path, tmp_path: Path) -> None:
+    pipeline, released, reasons = open_pipeline(checkout, file, tmp_path, torch.device("cuda"), is_tiny=False)
+    in_file = dict(flattened(yaml.safe_load((checkout / file).read_text(encoding="utf-8"))))
+    keys = describe_keys(released, dict(flatten(vars(pipeline.opts))), reasons)
+    assert keys.keys() == in_file.keys()
+    assert {key for key, one in keys.items() if one.state in ("unclassified", "changed")} == set()
+    assert all(one.reason for one in keys.values() if one.state == "not used")
+
+
+@pytest.mark.minutes
+def test_command_lists_every_key_of_both_files(checkout: Path, results: Path, tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    command = ["reference", "corenet", "--as-released", "--checkout", str(checkout), "--scale", "tiny"]
+    assert main([*command, "--rounds", "1", "--results", str(results), "--json", str(figures)]) == 0
+    tables = json.loads(figures.read_text())
+    for file in RELEASED_FILES["vit-b16"].values():
+        in_file = dict(flattened(yaml.safe_load((checkout / file).read_text(encoding="utf-8"))))
+        assert {row["key"] for row in tables[f"Keys of {file}"]["rows"]} == in_file.keys()
+
+
+def test_key_has_the_state_of_the_longest_beginning_of_its_name() -> None:
+    released = {
+        "model.depth": 2,
+        "model.width": 3,
+        "models": 4,
+        "stats.val": ["top1"],
+        "loss.composite_loss[0].name": "a",
+        "optim.unheard_of": 1,
+        "common.mixed_precision_dtype": "bfloat16",
+    }
+    options = released | {"common.mixed_precision": True, "model.depth": 1, "model.width": 1}
+    del options["optim.unheard_of"]
+    keys = describe_keys(released, options, {"model.depth": "for a test"})
+    assert {key: one.state for key, one in keys.items()} == {
+        "model.depth": "changed",
+        "model.width": "changed",
+        "models": "unclassified",
+        "stats.val": "not used",
+        "loss.composite_loss[0].name": "used",
+        "optim.unheard_of": "not used",
+        "common.mixed_precision_dtype": "used",
+    }
+    assert list_changes(keys) == {
+        "model.depth": "used 1, released 2: for a test",
+        "model.width": "used 1, released 3: CoreNet sets it",
+    }
+    keys = describe_keys(released, options | {"common.mixed_precision": False}, {})
+    assert keys["common.mixed_precision_dtype"].state == "not used"
+
+
+def test_lists_of_sections_have_numbered_keys() -> None:
+    nested = {"loss": {"parts": [{"name": "a"}, {"name": "b"}], "targets": [40, 20]}, "empty": None}
+    assert dict(flatten(nested)) == {
+        "loss.parts[0].name": "a",
+        "loss.parts[1].name": "b",
+        "loss.targets": [40, 20],
+        "empty": None,
+    }
+
+
+def test_tables_have_the_ratio_of_whole_runs_and_every_key() -> None:
+    clip, catlip = RELEASED_FILES["vit-b16"].values()
+    records = [record("catlip-vit-b16-datacomp", run(catlip, round_, (1.0, 1.0))) for round_ in range(5)]
+    records += [record("clip-vit-b16-datacomp", run(clip, round_)) for round_ in range(5)]
+    runs = runs_by_method(records)
+    base, other = released_speed_table(runs).rows
+    assert (base["file"], base["images/s"], base["ratio"]) == (clip, 2.0, None)
+    assert (other["file"], other["images/s"], other["ratio"]) == (catlip, 4.0, pytest.approx(2.0))
+    assert (base["px"], base["images a step"]) == ("16-32", "2-6")
+    assert [row["file"] for row in changes_table(runs).rows] == [clip, catlip]
+    table = keys_table(runs["clip"][0])
+    assert [row["state"] for row in table.rows] == ["unclassified", "changed", "used"]
+    assert table.note == "1 unclassified, 1 changed, 1 used"
+    (row,) = released_speed_table({"clip": runs["clip"]}).rows
+    assert row["ratio"] is None
+    assert released_speed_table({}).rows == []
+
+
+def test_record_of_a_released_run_comes_back(tmp_path: Path) -> None:
+    written = record("clip-vit-b16-datacomp", run("file.yaml", 0))
+    path = tmp_path / "x.released-run.y.json"
+    write_record(written, path)
+    assert read_record(path) == written
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"window_images": (2,)}, "window_images must be of all 2 windows"),
+        ({"image_sizes": ((32, 32, 2),)}, "must be of all 2 steps"),
+        ({"gradient_norms": (1.0,)}, "must be of all 2 steps"),
+        ({"changed": {}}, "changed must have the keys whose state is changed"),
+    ],
+)
+def test_released_run_without_all_figures_is_refused(fields: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        run("file.yaml", 0, **fields)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("open-clip", "--as-released"), "--as-released is for corenet, not for open-clip: leave it out"),
+        (("corenet", "--as-released", "--set", "flip=true"), "--as-released changes no setting, got --set"),
+        (("corenet", "--scale", "vit-h16"), "--scale vit-h16 needs --as-released"),
+    ],
+)
+def test_option_that_contradicts_the_files_is_refused(
+    words: tuple[str, ...], line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["reference", *words, "--results", str(tmp_path / "results")]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith(f"error: {line}")
+    assert not (tmp_path / "results").exists()
+
+
+def test_checkout_without_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    identifying = tmp_path / "corenet/modeling/models/multi_modal_img_text/clip.py"
+    identifying.parent.mkdir(parents=True)
+    identifying.touch()
+    words = ["reference", "corenet", "--as-released", "--checkout", str(tmp_path), "--scale", "vit-b16"]
+    assert main([*words, "--results", str(tmp_path / "results")]) == 2
+    assert f"{tmp_path} has no {RELEASED_FILES['vit-b16']['clip']}" in capsys.readouterr().err
+
+
+def test_commit_tells_changed_files_and_folders_of_other_repositories(tmp_path: Path) -> None:
+    def git(*words: str) -> str:
+        names = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        return subprocess.run(
+            ["git", "-C", str(tmp_path), *names, *words], check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    assert commit_of(tmp_path) == "unknown"
+    git("init", "--quiet")
+    assert commit_of(tmp_path) == "unknown"
+    (tmp_path / "file").write_text("a")
+    git("add", "file")
+    git("commit", "--quiet", "--message", "a")
+    assert commit_of(tmp_path) == git("rev-parse", "HEAD")
+    (tmp_path / "file").write_text("b")
+    assert commit_of(tmp_path) == f"{git('rev-parse', 'HEAD')}+changes"
+    (tmp_path / "folder").mkdir()
+    assert commit_of(tmp_path / "folder") == "unknown"
