@@ -112,7 +112,11 @@ def _ladder_evidence(
     return replace(
         _make_evidence(claim, pair, ends_first, _interval_of(whole), repetitions),
         is_disturbed=not found.disturbance.allows_verdicts,
-        ladder_parts=[(part.cause, _interval_of(part.step)) for part in found.parts if part.step is not None],
+        ladder_parts=[
+            (part.cause, _interval_of(part.step))
+            for part in (*found.parts, found.waiting)
+            if part is not None and part.step is not None
+        ],
         objective_effect=_interval_of(found.objective.step) if found.objective and found.objective.step else None,
     )
 

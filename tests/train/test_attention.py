@@ -8,8 +8,8 @@ import torch
 from torch.backends import cuda
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bench.train.attention import use_attention_kernel
 from bench.train.build import build_train_state, load_data
-from bench.train.step import use_attention_kernel
 from tests.small import small
 
 CPU = torch.device("cpu")
