@@ -287,8 +287,8 @@ class _LogThroughputs:
         )
 
     def waiting_contribution(self, changes: Sequence[tuple[Coordinates, Coordinates]]) -> Contribution | None:
-        """Return what waiting for data adds to the ratio over changes that leave it out; None if no step waits."""
-        if not any(map(any, (rounds.values() for rounds in self.computing.values()))):
+        """Return what waiting for data adds to the ratio over changes that leave it out; None if there is none."""
+        if not changes or not any(any(rounds.values()) for rounds in self.computing.values()):
             return None
         weights = defaultdict[Coordinates, float](float)
         for before, after in changes:
