@@ -21,7 +21,10 @@ COMPUTED, NLTK, PACK_DATA = "computed", "nltk", "pack"
 RANDOM_SUBSET = "random:"
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 TextPadding = Literal["bucketed", "packed", "longest", "max_length"]
-Attention = Literal["fused", "plain"]
+Attention = Literal["fused", "plain", "fp32_softmax"]
+Gather = Literal["captions", "both"]
+OptimizerKernel = Literal["fused", "foreach", "for_loop"]
+EmaKernel = Literal["foreach", "for_loop"]
 LabelFormat = Literal["sparse", "dense"]
 Augmentation = Literal["none", "range"]
 Sharding = Literal["ddp", "zero2", "fsdp2", "hsdp"]
@@ -68,6 +71,9 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     # Number of images per step on all devices of a simulated process group, for a contrastive loss on one process;
     # nothing is communicated. None: no simulation.
     simulated_global_batch: PositiveInt | None = None
+    # Features that CLIP's loss gathers from all processes: those of "captions" (4 products of matrices a step), or
+    # "both" images and captions (6 products), as in open_clip and CoreNet. Loss and gradients are equal.
+    gather: Gather = "captions"
 
     # Vocabularies are files of bench/labels/vocabularies, or paths. Only the pack is trained on the shipped ones.
     # CatLIP's labels: "computed", "nltk" with NLTK for each image that is loaded, or a folder made by `bench label`.
@@ -105,8 +111,12 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     betas: tuple[BelowOne, BelowOne] = (0.9, 0.98)
     eps: NonNegativeFloat = 1e-6
     weight_decay: NonNegativeFloat = 0.2
+    optimizer_kernel: OptimizerKernel = "fused"  # AdamW's form in torch; on a GPU torch's default is "foreach".
     clip_norm: PositiveFloat | None = 1.0  # Maximum norm of the whole gradient; None: no clipping.
+    # Each step computes the gradient's norm again, parameter by parameter, and reads it on the host, to log it.
+    log_grad_norm: bool = False
     ema_decay: BelowOne | None = None  # Decay per step of the weights' average, which is scored; None: no average.
+    ema_kernel: EmaKernel = "foreach"  # Update of that average: of all weights at once, or "for_loop" one by one.
     precision: Precision = "auto"
     contrastive_precision: Literal["fp32", "autocast"] = "fp32"  # Of CLIP's loss; "autocast": as `precision`.
     # Precision of the sums between the image tower's blocks: that of the "tower" (fp32 for timm's and CoreNet's, unless
@@ -114,7 +124,9 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     residual_precision: Literal["tower", "autocast"] = "tower"
     # "max-autotune" also times several kernels for each matrix product and keeps the fastest.
     compile: Literal["auto", "on", "off", "max-autotune"] = "auto"
-    attention: Attention = "fused"  # Attention kernel: torch's fused one, or "plain" for product, softmax, product.
+    # Attention kernel: torch's fused one; "plain" for product, softmax, product; or "fp32_softmax", the same with a
+    # softmax in fp32, as in CoreNet.
+    attention: Attention = "fused"
     activation_checkpointing: bool = False  # Recompute each block's forward in the backward to save memory.
     # Over several processes, "ddp" replicates the weights, "fsdp2" shards them, "zero2" does so and keeps the gathered
     # blocks from the forward to the backward (`reshard_after_forward=False`), and "hsdp" shards them within a node.
@@ -163,6 +175,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             yield "text_features must be computed, for superclip reads captions twice, got stored"
         if self.method == "siglip" and self.contrastive_precision == "autocast":
             yield "contrastive_precision must be fp32, for siglip's loss has no other, got autocast"
+        if self.method == "siglip" and self.gather == "both":
+            yield "gather must be captions, for siglip's loss needs no images of other processes, got both"
         if self.pooling == "both" and self.method != "superclip":
             yield f"pooling must be own or mean, for {self.method} has one loss, got both"
         if self.image_sizes and self.accumulation > 1:

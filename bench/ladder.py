@@ -21,10 +21,13 @@ PAIRED: tuple[MethodName, ...] = ("clip", "siglip")
 CLASSIFYING: tuple[MethodName, ...] = ("catlip", "superclass")
 PADDING, TEXT_TOWER, HEAD = "captions' padding", "the text tower", "head and loss"
 REST = "the recipe's rest"
+WAITING = "waiting for data"  # a cause without a configuration of its own: what steps of shards wait for their batches
 OBJECTIVE_FIELDS = ("method", "head_rows", "text_padding", "text_features")  # fields changed by stages
 LABEL_FIELDS = ("label_format", "labels")  # fields of CatLIP's labels alone, changed by stages after the objective
 SHARED_FIELDS = ("tower", "text_tower", "data", "subset")  # fields equal in all configurations
 PACE_FIELDS = ("warmup_steps", "windows", "steps_per_window")
+INPUT_FIELDS = (*LABEL_FIELDS, "workers", "jpeg_decoding", "crop_scale", "flip")  # fields that a loader of shards reads
+UPDATE_FIELDS = ("optimizer_kernel", "ema_kernel", "log_grad_norm")  # fields that the update after a backward reads
 # Fields that are work of a step outside its forward and backward: differences are one stage before the objective.
 RECIPE_FIELDS = ("workers", "jpeg_decoding", "crop_scale", "flip", "clip_norm", "ema_decay")
 # Fields that are no work of a forward or backward: each experiment keeps its own. Those not of the recipe change with

@@ -41,7 +41,7 @@ class Method(Generic[M, T]):
 
     `loss` is a scalar in nats, averaged over the batch's images, on the device and attached to the graph; it is
     called in timed windows and copies nothing from the device. The group is that of the processes that share the batch:
-    contrastive losses all-gather the captions themselves; the other losses average over the local batch, which has as
+    contrastive losses all-gather features themselves; the other losses average over the local batch, which has as
     many images on every process. `targets` turns captions into targets. `row_labels` returns the WordNet synsets of the
     classifier's rows, which can initialise a transfer; none without such a classifier.
     """
@@ -58,8 +58,7 @@ build_clip = partial(models.build_dual_encoder, scale=CLIP_SCALE, bias=None)
 
 
 def clip_loss(pair: ImageProjection, images: Images, target: Tokens | Features, group: ProcessGroupLike) -> Loss:
-    encoded = _encode(pair, images, target)
-    return contrastive_loss(*encoded, pair.log_scale.exp(), group, in_autocast=pair.loss_in_autocast)
+    return _contrast(pair, *_encode(pair, images, target), group)
 
 
 @torch.no_grad()
@@ -98,7 +97,7 @@ def superclip_loss(
     captions = target.tokens
     feature, classified = pair.embed(images)
     image, text = pair.encode_pair(feature, *captions.inputs)
-    contrast = contrastive_loss(image, text, pair.log_scale.exp(), group, in_autocast=pair.loss_in_autocast)
+    contrast = _contrast(pair, image, text, group)
     return contrast + _weighted_softmax(pair.head(classified), target.labels, pair.counts, group)
 
 
@@ -130,6 +129,11 @@ def _encode(pair: ImageProjection, images: Images, target: Tokens | Features) ->
         return pair.encode_with_text(images, target.values)
     image, text = pair(images, *target.inputs)
     return image, text
+
+
+def _contrast(pair: ImageProjection, image: Tensor, text: Tensor, group: ProcessGroupLike) -> Loss:
+    how = {"in_autocast": pair.loss_in_autocast, "gathers_images": pair.loss_gathers_images}
+    return contrastive_loss(image, text, pair.log_scale.exp(), group, **how)
 
 
 def _weighted_softmax(logits: Tensor, target: Labels, counts: TokenCounts, group: ProcessGroupLike) -> Loss:

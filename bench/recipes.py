@@ -30,7 +30,7 @@ def clip_vit_b16_datacomp() -> Experiment:
     """CLIP at ViT-B/16 on DataComp-1.3B, the baseline of CatLIP's 2.7x: 256 A100 with 256 images each.
 
     Source: yaml; GPUs from its comment (32 nodes x 8) and paper, table 6b. Captions are padded to 77 tokens, attention
-    is product, softmax, product.
+    is product, softmax in fp32, product.
     Expected: ImageNet-1k fine-tuned 84.4 % (paper, table 2), zero-shot 75.0 % (`projects/clip/README.md`).
     """
     recipe = Experiment(
@@ -58,7 +58,11 @@ def clip_vit_b16_datacomp() -> Experiment:
         ema_decay=0.9995,
         precision="fp16",
         contrastive_precision="autocast",
-        attention="plain",
+        attention="fp32_softmax",
+        gather="both",
+        optimizer_kernel="foreach",
+        ema_kernel="for_loop",
+        log_grad_norm=True,
         compile="off",
         activation_checkpointing=True,
         images=STEPS * 65_536,  # at 224 px; `_with_schedule_images` corrects it for the image sizes
@@ -92,6 +96,8 @@ def catlip_vit_b16_datacomp() -> Experiment:
         clip_norm=1.0,
         precision="bf16",
         attention="fused",
+        gather="captions",
+        log_grad_norm=False,
         min_learning_rate=1e-5,
         warmup_steps=13,
         steps_per_window=13,
@@ -192,6 +198,9 @@ def superclass_vit_b16_datacomp() -> Experiment:
         ema_decay=None,
         precision="bf16",
         attention="fused",
+        gather="captions",
+        ema_kernel="foreach",
+        log_grad_norm=False,
         images=1_280_000_000,
         warmup_images=500 * 16_384,
     )

@@ -1,15 +1,18 @@
 """Collectives for losses over all pairs of images and captions of the global batch.
 
 `group` is the process group that shares a batch, with equally many rows on each rank; None is a single process. The
-functions are parts of hand-written gradients, and autograd does not differentiate them.
+functions are parts of hand-written gradients, and autograd differentiates none but `all_gather_with_gradient`.
 """
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 # Of one tensor, for lists break a compiled graph. The old names warn from torch 2.13 on, which has the new ones.
 _all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
@@ -57,6 +60,24 @@ def reduce_scatter(rows: Float[Tensor, "all_rows dim"], group: ProcessGroupLike)
     own = rows.new_empty(len(rows) // dist.get_world_size(group), rows.shape[1])
     _reduce_scatter(own, rows.contiguous(), group=group)
     return own
+
+
+def all_gather_with_gradient(own: Float[Tensor, "rows dim"], group: ProcessGroupLike) -> Float[Tensor, "all_rows dim"]:
+    """Return the rows of all ranks, in order; the gradient of own rows is the sum of all ranks' for them."""
+    rows: Tensor = _AllGather.apply(own, group)  # type: ignore[no-untyped-call]
+    return rows
+
+
+class _AllGather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, group: ProcessGroupLike) -> Tensor:
+        ctx.group = group
+        return all_gather(own, group)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return reduce_scatter(gradient, ctx.group), None
 
 
 def all_reduce_sum_(value: Float[Tensor, "*shape"], group: ProcessGroupLike) -> Float[Tensor, "*shape"]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -11,6 +12,7 @@ from losses.chunks import loss_dtype, slice_into_tiles, without_autocast
 from losses.collectives import (
     ProcessGroupLike,
     all_gather,
+    all_gather_with_gradient,
     all_reduce_logsumexp,
     all_reduce_sum_,
     rank_and_world_size,
@@ -25,6 +27,7 @@ def contrastive_loss(
     group: ProcessGroupLike = None,
     *,
     in_autocast: bool = False,
+    gathers_images: bool = False,
 ) -> Float[Tensor, ""]:
     """Cross-entropy over the batch's similarity matrix, rows and columns averaged.
 
@@ -42,13 +45,34 @@ def contrastive_loss(
     With a `group`, the batch is the global batch of its ranks. Each rank returns the loss of the global batch; its
     gradients are multiplied by the number of ranks, so that their mean over ranks, which DDP and FSDP compute, is the
     gradient of the global batch. Captions are all-gathered, images are not.
+
+    With `gathers_images` both are, and the loss is computed as open_clip and CoreNet do: each rank compares its images
+    with all captions and its captions with all images, stores both matrices, and a step costs six products. Value and
+    gradients are the same. Sources as above; open_clip has it as `local_loss` with `gather_with_grad`.
     """
     product_dtype = loss_dtype(image.dtype)
     device = image.device.type
     if in_autocast and torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         product_dtype = torch.get_autocast_dtype(device)
+    if gathers_images:
+        return _loss_of_both_gathered(image, text, scale, group, product_dtype)
     loss: Tensor = _Contrastive.apply(image, text, scale, group, product_dtype)  # type: ignore[no-untyped-call]
     return loss
+
+
+def _loss_of_both_gathered(
+    image: Tensor, text: Tensor, scale: Tensor, group: ProcessGroupLike, product_dtype: torch.dtype
+) -> Tensor:
+    rank, ranks = rank_and_world_size(group)
+    with without_autocast(image.device):
+        all_images, all_texts = (all_gather_with_gradient(own, group).to(product_dtype) for own in (image, text))
+        own = torch.arange(rank * len(image), (rank + 1) * len(image), device=image.device)
+        sides = (image, all_texts), (text, all_images)
+        logits = (scale * (rows.to(product_dtype) @ columns.T) for rows, columns in sides)
+        by_image, by_text = (F.cross_entropy(one.to(loss_dtype(image.dtype)), own) for one in logits)
+        loss = (by_image + by_text) / 2
+        mean = all_reduce_sum_(loss.detach().clone(), group) / ranks
+    return loss + (mean - loss.detach())  # the value of the global batch, the gradient of these rows
 
 
 class _Contrastive(torch.autograd.Function):

@@ -27,6 +27,7 @@ class ImageProjection(nn.Module):
     """
 
     loss_in_autocast = False  # whether the products of CLIP's loss have autocast's dtype
+    loss_gathers_images = False  # whether it gathers images, too
 
     def __init__(self, tower: ImageTower, width: int, *, initial_scale: float, initial_bias: float | None) -> None:
         super().__init__()

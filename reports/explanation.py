@@ -106,7 +106,7 @@ def _causes_table(found: Decomposition) -> HtmlTable:
         Column.text("verdict", "ln(measured / predicted)"),
         Column("whole step", "95 % interval"),
     ]
-    shown = [*found.parts, *([found.objective] if found.objective else []), found.product, found.whole]
+    shown = filter(None, (*found.parts, found.waiting, found.objective, found.product, found.whole))
     rows = [_cause_row(part, has_shapley=has_shapley) for part in shown]
     rest = Contribution("unexplained", "", found.unexplained, None, found.step_unexplained, None)
     rows.append(_cause_row(rest, has_shapley=has_shapley, verdict=Cell(found.verdict_text)))

@@ -49,6 +49,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "text_padding": st.sampled_from(["auto", "bucketed", "packed", "longest", "max_length"]),
     "text_features": st.just("computed"),
     "simulated_global_batch": st.none() | COUNTS,
+    "gather": st.just("captions"),
     "labels": PRINTABLE,
     "label_format": st.sampled_from(["sparse", "dense"]),
     "synset_vocabulary": PRINTABLE,
@@ -70,13 +71,16 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "betas": st.tuples(st.floats(0, 0.999), st.floats(0, 0.999)),
     "eps": ABOVE_ZERO,
     "weight_decay": st.floats(0, 10),
+    "optimizer_kernel": st.sampled_from(["fused", "foreach", "for_loop"]),
     "clip_norm": st.none() | ABOVE_ZERO,
+    "log_grad_norm": st.booleans(),
     "ema_decay": st.none() | st.floats(0, 0.9999),
+    "ema_kernel": st.sampled_from(["foreach", "for_loop"]),
     "precision": st.sampled_from(["auto", "fp32", "bf16", "fp16"]),
     "contrastive_precision": st.just("fp32"),
     "residual_precision": st.sampled_from(["tower", "autocast"]),
     "compile": st.sampled_from(["auto", "on", "off", "max-autotune"]),
-    "attention": st.sampled_from(["fused", "plain"]),
+    "attention": st.sampled_from(["fused", "plain", "fp32_softmax"]),
     "activation_checkpointing": st.booleans(),
     "sharding": st.sampled_from(["ddp", "fsdp2"]),
     "images": st.integers(1_000_000, 10**12),
@@ -107,6 +111,7 @@ ANOTHER: dict[str, Any] = {
     "text_padding": "longest",
     "text_features": "stored",
     "simulated_global_batch": 65_536,
+    "gather": "both",
     "labels": "own-labels",
     "label_format": "dense",
     "synset_vocabulary": "own-synsets",
@@ -128,8 +133,11 @@ ANOTHER: dict[str, Any] = {
     "betas": (0.9, 0.999),
     "eps": 1e-8,
     "weight_decay": 0.05,
+    "optimizer_kernel": "foreach",
     "clip_norm": None,
+    "log_grad_norm": True,
     "ema_decay": 0.9995,
+    "ema_kernel": "for_loop",
     "precision": "bf16",
     "contrastive_precision": "autocast",
     "residual_precision": "autocast",
@@ -454,6 +462,9 @@ REFUSED: dict[str, tuple[object, ...]] = {
     "text_padding": (None, "some", 0),
     "text_features": (None, "drawn", True),
     "attention": (None, "sdpa", True),
+    "gather": (None, "images", True),
+    "optimizer_kernel": (None, "for-loop", True),
+    "ema_kernel": (None, "fused", True),
     "augmentation": (None, "RangeAugment", True),
     "label_format": (None, "multi-hot", True),
     "schedule": ("linear", None),
@@ -461,7 +472,7 @@ REFUSED: dict[str, tuple[object, ...]] = {
     "min_learning_rate": (-1e-9, 1.0, "0", *NOT_FINITE),  # 1.0 is above the rate that it should fall from
     "ema_decay": (1.0, -0.1, True, *NOT_FINITE),
     "patch_drop": (1.0, -0.1, None, *NOT_FINITE),
-    **dict.fromkeys(("flip", "activation_checkpointing"), (1, "true", None)),
+    **dict.fromkeys(("flip", "activation_checkpointing", "log_grad_norm"), (1, "true", None)),
     "seed": (-1, 2**62, 2**64, 0.0),  # a generator would refuse them in the middle of a run
     "context_length": (2, -1),
     "warmup_images": (-1, 80_001, 64_001),  # what is left is all cool-down
@@ -520,6 +531,11 @@ def test_grids_of_embeddings_have_no_pixels_to_normalise() -> None:
 def test_loss_of_siglip_has_one_precision() -> None:
     with pytest.raises(ValueError, match=": contrastive_precision must be fp32, for siglip's loss has no other"):
         replace(TINY, method="siglip", contrastive_precision="autocast")
+
+
+def test_loss_of_siglip_gathers_captions_alone() -> None:
+    with pytest.raises(ValueError, match=": gather must be captions, for siglip's loss needs no images of other"):
+        replace(TINY, method="siglip", gather="both")
 
 
 def test_superclip_needs_computed_text_features() -> None:

@@ -49,7 +49,7 @@ def test_factors_change_one_after_the_other_and_then_the_objective() -> None:
     assert ladder.steps == ("kernel", "batch", "injected_slowdown", PADDING, TEXT_TOWER, HEAD)
     changed = [{*differing_fields(pair)} - {"warmup_steps", "steps_per_window"} for pair in pairwise(configurations)]
     assert changed[:3] == [{"attention"}, {"batch_size"}, {"injected_slowdown"}]
-    assert configurations[0].attention == "plain"
+    assert configurations[0].attention == "fp32_softmax"
     assert configurations[0].batch_size * 4 == configurations[-1].batch_size == TINY["catlip"].batch_size
     assert configurations[0].injected_slowdown == 0.5
     end, named = configurations[-1], TINY["catlip"]
@@ -192,7 +192,7 @@ def test_factors_without_effect_on_a_cpu_are_left_out_unless_given_by_value() ->
 
 
 def test_setting_already_present_is_no_factor() -> None:
-    pair = EXPERIMENTS["clip-vit-b16"], EXPERIMENTS["catlip-vit-b16"]
+    pair = [replace(EXPERIMENTS[name], ema_decay=0.9) for name in ("clip-vit-b16", "catlip-vit-b16")]
     factors, left_out = select_factors(*pair, [*FACTORS], on_gpu=True)
     assert [factor.name for factor in factors] == [*FACTORS]
     assert not left_out
@@ -204,17 +204,53 @@ def test_setting_already_present_is_no_factor() -> None:
     }
 
 
-def test_the_published_pair_differs_in_sampler_batch_and_precision() -> None:
+def test_published_pair_has_factors_for_all_that_its_recipes_compute_otherwise() -> None:
     pair = get_experiment("clip-vit-b16-datacomp"), get_experiment("catlip-vit-b16-datacomp")
     factors, _ = select_factors(*pair, ["kernel", "global_negatives"], on_gpu=True)
     assert {factor.name: factor.before for factor in factors} == {
         "sampler": "image_sizes=[160, 192, 224, 256, 288, 320]",
+        "gather": "gather=both",
         "batch": "batch_size=256",
+        "grad_norm": "log_grad_norm=true",
         "precision": "precision=fp16",
-        "kernel": "attention=plain",
+        "kernel": "attention=fp32_softmax",
         "global_negatives": "simulated_global_batch=65536",
     }
     assert catlip_sizes(224) == pair[1].image_sizes == multi_scale(128, 320, scales=25, multiple=16, base=224)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("kernel", ("attention", "fp32_softmax", "fused")),
+        ("gather", ("gather", "both", "captions")),
+        ("optimizer", ("optimizer_kernel", "foreach", "fused")),
+        ("ema", ("ema_kernel", "for_loop", "foreach")),
+        ("grad_norm", ("log_grad_norm", True, False)),
+    ],
+)
+def test_factor_leads_from_the_released_form_and_is_not_part_of_the_rest(
+    name: str, change: tuple[str, object, object]
+) -> None:
+    field, before, after = change
+    ladder, configurations = ladder_of(chosen=[name], settings=["ema_decay=0.9", "clip_norm=null"])
+    assert ladder.steps == (name, REST, PADDING, TEXT_TOWER, HEAD)
+    assert [getattr(one, field) for one in configurations] == [before, *[after] * 5]
+    assert {*differing_fields(configurations[:2])} == {field}
+
+
+@pytest.mark.parametrize(
+    ("name", "against", "reason"),
+    [
+        ("ema", "clip", "clip-tiny has no moving average (--set ema_decay=0.9995)"),
+        ("gather", "siglip", "siglip does not gather images"),
+        ("gather", "catlip", "catlip does not gather images"),
+    ],
+)
+def test_factor_that_the_baseline_does_not_compute_is_left_out(name: str, against: str, reason: str) -> None:
+    factors, left_out = select_factors(TINY[against], TINY["superclass"], [name], on_gpu=False)
+    assert name not in {factor.name for factor in factors}
+    assert left_out[name] == reason
 
 
 @pytest.mark.parametrize(

@@ -251,6 +251,21 @@ def test_products_of_clips_loss_follow_the_experiment(results: Path) -> None:
         assert 0 < (losses[0] - losses[1]).abs() < 2**-8 * losses[0]
 
 
+@pytest.mark.parametrize("changes", [{}, {"simulated_global_batch": 48}, {"text_features": "stored"}])
+def test_features_that_clips_loss_gathers_follow_the_experiment(changes: dict[str, object], results: Path) -> None:
+    """Loss and gradients are equal; with both modalities no function of ours has a hand-written gradient."""
+    for method in ("clip", "superclip") if "text_features" not in changes else ("clip",):
+        found = []
+        for gather in ("captions", "both"):
+            run = assembled(method, results, gather=gather, **changes)
+            assert run.model.loss_gathers_images == (gather == "both")
+            loss = run.step.forward(run.stream.batch(0))
+            run.step.backward(loss)
+            found.append([loss.detach(), *(one.grad for one in run.model.parameters() if one.grad is not None)])
+        for captions, both in zip(*found, strict=True):
+            torch.testing.assert_close(both, captions, rtol=1e-3, atol=1e-5)
+
+
 def test_unknown_teacher_is_refused(results: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no tower file 'nowhere\.safetensors' for a teacher"):
         assembled("distill", results, teacher="nowhere.safetensors")

@@ -11,7 +11,7 @@ from msgspec import structs
 from tyro.conf import Positional
 
 from bench.cli.options import CaptionLengths, Json, Results, Settings, Yes, add_lengths, require_confirmed
-from bench.config import FIELDS, Experiment
+from bench.config import FIELDS, PACK_DATA, Experiment
 from bench.console.console import DISAGREEMENT, FAILED_CASE, INCONCLUSIVE, OK, log
 from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
 from bench.console.tables import print_tables
@@ -19,7 +19,17 @@ from bench.experiments import EXPERIMENTS, get_experiment
 from bench.explain.decomposition import decompose
 from bench.explain.factors import select_factors
 from bench.explain.tables import cause_table, describe_twice_the_time, reference_table, side_by_side
-from bench.ladder import CLASSIFYING, PADDING, PAIRED, ExpectedRatio, Factor, Ladder, build_ladder, stages_between
+from bench.ladder import (
+    CLASSIFYING,
+    PADDING,
+    PAIRED,
+    WAITING,
+    ExpectedRatio,
+    Factor,
+    Ladder,
+    build_ladder,
+    stages_between,
+)
 from bench.measure.tables import failure_table
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import START_SECONDS
@@ -38,6 +48,7 @@ PUBLISHED_FACTORS = ("kernel", "global_negatives")  # factors of CLIP's released
 NOT_PUBLISHED_HERE = {
     "communication": "a single process communicates nothing; captions of other processes are simulated",
 }
+PACK_IN_MEMORY = "the pack is in memory; --set data=SHARDS measures it"
 MIN_ROUNDS = 2  # one for the parts, one for the whole
 FIRST_ROUNDS = 4  # that are run whatever the time: an interval needs two of each kind
 # fields that some towers refuse
@@ -61,8 +72,9 @@ class ExplainRatio:
     baseline: str  # name of the experiment at which the ladder begins, with captions padded to the context length
     # recipe of both experiments: published (each its own), controlled (CatLIP's for both), or both recipes in turn
     recipe: tuple[Recipe, ...] = ()
-    # factors to vary: kernel, precision, residual, compile, checkpointing, sampler, batch, global_negatives,
-    # augmentation, dense_labels, nltk_labels; or FIELD=VALUE, the value at the beginning of the ladder
+    # factors to vary: kernel, precision, residual, compile, checkpointing, sampler, batch, global_negatives, gather,
+    # optimizer, ema, grad_norm, augmentation, dense_labels, nltk_labels; or FIELD=VALUE, the value at the beginning of
+    # the ladder
     factors: tuple[str, ...] = ()
     factorial: bool = False  # time all combinations of at most four factors, for values that depend on no order
     # number of rounds of fresh processes, half for the parts, half for the whole; default: as many as --minutes allow
@@ -107,7 +119,8 @@ class ExplainRatio:
         if recipe is not None:
             ladder = structs.replace(ladder, references=expected_ratios(*pair))
         if recipe == "published":
-            ladder = structs.replace(ladder, left_out=ladder.left_out | NOT_PUBLISHED_HERE)
+            left_out = NOT_PUBLISHED_HERE | ({WAITING: PACK_IN_MEMORY} if first.data == PACK_DATA else {})
+            ladder = structs.replace(ladder, left_out=ladder.left_out | left_out)
         return ladder, configurations
 
     def _begin(

@@ -10,11 +10,13 @@ from typing import TypeVar
 
 from scipy.special import stdtrit
 
+from bench.config import PACK_DATA
 from bench.data.caption_lengths import describe_captions
+from bench.explain.factors import INPUT_CAUSES
 from bench.explain.shapley import shapley_weights
-from bench.ladder import HEAD, PADDING, REST, Coordinates, Ladder
+from bench.ladder import HEAD, PADDING, REST, WAITING, Coordinates, Ladder
 from bench.measure.disturbance import find_disturbance
-from bench.measure.throughput import forward_backward_rate, images_per_second, images_per_step
+from bench.measure.throughput import forward_backward_rate, images_per_second, images_per_step, waiting_share
 from bench.record import Record, Speed
 from bench.statistics import (
     CONFIDENCE,
@@ -101,10 +103,12 @@ class Contribution:
     change: str  # settings before and after
     chain: LogRatio | None  # forward and backward, in the ladder's order
     shapley: LogRatio | None  # forward and backward, mean over all orders, if all combinations were measured
-    step: LogRatio | None  # whole step, in the ladder's order
+    # Whole step, in the ladder's order; with shards without the time that it waits for data, but for causes that change
+    # what the loader does.
+    step: LogRatio | None
     flop_ratio: float | None  # prediction by the matrix products of forward and backward, in the ladder's order
     shapley_flop_ratio: float | None = None  # the same prediction, mean over all orders
-    saved_seconds: float | None = None  # of a whole step per image, in the ladder's order
+    saved_seconds: float | None = None  # of the same steps per image, in the ladder's order
 
     @property
     def best(self) -> LogRatio | None:
@@ -138,6 +142,7 @@ class Decomposition:
     baseline: str
     experiment: str
     parts: tuple[Contribution, ...]
+    waiting: Contribution | None  # of whole steps, what the parts leave out; None without shards
     objective: Contribution | None  # all stages together, with factors as at the end; None if there are no factors
     method: Contribution | None  # text tower, head and loss, with factors as at the end; None: nothing comes before
     product: Contribution  # of all parts
@@ -186,8 +191,11 @@ def decompose(records: Iterable[Record]) -> Decomposition | None:
         averages = shapley_weights(len(ladder.causes), factors)
     changes = {factor.name: f"{factor.before} -> {factor.after.partition('=')[2]}" for factor in ladder.factors}
     parts = [
-        even_rounds.contribution(cause, ends, changes.get(cause, ""), weights)
+        even_rounds.contribution(cause, ends, changes.get(cause, ""), weights, has_waiting=cause in INPUT_CAUSES)
         for cause, ends, weights in zip(ladder.steps, pairwise(chain), averages, strict=True)
+    ]
+    without_waiting = [
+        ends for cause, ends in zip(ladder.steps, pairwise(chain), strict=True) if cause not in INPUT_CAUSES
     ]
     has_objective = before not in (begin, end)
     complete = set.intersection(*({*even_rounds.forward_backward.get(at, {})} for at in chain))
@@ -203,8 +211,13 @@ def decompose(records: Iterable[Record]) -> Decomposition | None:
         baseline=ladder.configurations[0].experiment,
         experiment=ladder.configurations[len(chain) - 1].experiment,
         parts=tuple(parts),
-        objective=even_rounds.contribution("objective, all else equal", (before, end)) if has_objective else None,
-        method=even_rounds.contribution("the method", methods) if begin != methods[0] != methods[1] else None,
+        waiting=even_rounds.waiting_contribution(without_waiting),
+        objective=even_rounds.contribution("objective, all else equal", (before, end), has_waiting=False)
+        if has_objective
+        else None,
+        method=even_rounds.contribution("the method", methods, has_waiting=False)
+        if begin != methods[0] != methods[1]
+        else None,
         product=product,
         whole=whole,
         unexplained=unexplained,
@@ -239,22 +252,33 @@ class _LogThroughputs:
 
     forward_backward: Logarithms
     step: Logarithms
+    computing: Logarithms  # of the share of a step's time in which it does not wait for data; 0 without shards
     flops: Logarithms  # of forward and backward, the same in every round: of one round
 
     def select_rounds(self, is_selected: Callable[[int], bool]) -> "_LogThroughputs":
         """Select rounds by their number."""
-        forward_backward, step = (
+        forward_backward, step, computing = (
             {at: {round_: log for round_, log in rounds.items() if is_selected(round_)} for at, rounds in logs.items()}
-            for logs in (self.forward_backward, self.step)
+            for logs in (self.forward_backward, self.step, self.computing)
         )
-        return _LogThroughputs(forward_backward, step, self.flops)
+        return _LogThroughputs(forward_backward, step, computing, self.flops)
 
     def contribution(
-        self, cause: str, ends: tuple[Coordinates, Coordinates], change: str = "", shapley_weights: Weights = NO_WEIGHTS
+        self,
+        cause: str,
+        ends: tuple[Coordinates, Coordinates],
+        change: str = "",
+        shapley_weights: Weights = NO_WEIGHTS,
+        *,
+        has_waiting: bool = True,
     ) -> Contribution:
-        """Return the ratio of two configurations, and its Shapley value if weights are given."""
+        """Return the ratio of two configurations, and its Shapley value if weights are given.
+
+        Whole steps are taken with the time that they wait for data, or without.
+        """
         weights = dict(zip(ends, (-1.0, 1.0), strict=True))
-        before, after = (self.step.get(at, {}) for at in ends)
+        steps = self.step if has_waiting else self._steps_without_waiting()
+        before, after = (steps.get(at, {}) for at in ends)
         saved = [math.exp(-before[round_]) - math.exp(-after[round_]) for round_ in before.keys() & after.keys()]
         flops, shapley_flops = (contrast(self.flops, one) for one in (weights, shapley_weights))
         return Contribution(
@@ -262,23 +286,56 @@ class _LogThroughputs:
             change=change,
             chain=contrast(self.forward_backward, weights),
             shapley=contrast(self.forward_backward, shapley_weights),
-            step=contrast(self.step, weights),
+            step=contrast(steps, weights),
             flop_ratio=None if flops is None else flops.value,
             shapley_flop_ratio=None if shapley_flops is None else shapley_flops.value,
             saved_seconds=fmean(saved) if saved else None,
         )
 
+    def waiting_contribution(self, changes: Sequence[tuple[Coordinates, Coordinates]]) -> Contribution | None:
+        """Return what waiting for data adds to the ratio over changes that leave it out; None if there is none."""
+        if not changes or not any(any(rounds.values()) for rounds in self.computing.values()):
+            return None
+        weights = defaultdict[Coordinates, float](float)
+        for before, after in changes:
+            weights[before] -= 1
+            weights[after] += 1
+        computing = self._steps_without_waiting()
+        waited = {
+            at: fmean(math.exp(-log) - math.exp(-computing[at][round_]) for round_, log in rounds.items())
+            for at, rounds in self.step.items()
+            if rounds
+        }
+        first, last = (1e6 * waited.get(at, math.nan) for at in (changes[0][0], changes[-1][1]))
+        return Contribution(
+            cause=WAITING,
+            change=f"{first:,.0f} us/image -> {last:,.0f} us/image",
+            chain=None,
+            shapley=None,
+            step=contrast(self.computing, weights),
+            flop_ratio=None,
+            saved_seconds=-sum(weight * waited.get(at, math.nan) for at, weight in weights.items() if weight),
+        )
+
+    def _steps_without_waiting(self) -> Logarithms:
+        return {
+            at: {round_: log - self.computing[at][round_] for round_, log in rounds.items()}
+            for at, rounds in self.step.items()
+        }
+
 
 def _log_throughputs(ladder: Ladder, records: Iterable[Record]) -> _LogThroughputs:
     coordinates = {configuration.experiment: configuration.coordinates for configuration in ladder.configurations}
-    forward_backward, step, flops = (defaultdict[Coordinates, dict[int, float]](dict) for _ in range(3))
+    forward_backward, step, computing, flops = (defaultdict[Coordinates, dict[int, float]](dict) for _ in range(4))
     for record in records:
         experiment, run = record.experiment, record.measured
         if experiment is None or not isinstance(run, Speed) or experiment.name not in coordinates:
             continue
         at = coordinates[experiment.name]
         step[at][run.round] = math.log(images_per_second(experiment, run))
+        waiting = waiting_share(run) if experiment.data != PACK_DATA else 0.0
+        computing[at][run.round] = math.log1p(-waiting)
         flops[at][0] = -math.log(run.flops.step / images_per_step(experiment, run))
         if (rate := forward_backward_rate(experiment, run)) is not None:
             forward_backward[at][run.round] = math.log(rate)
-    return _LogThroughputs(forward_backward, step, flops)
+    return _LogThroughputs(forward_backward, step, computing, flops)

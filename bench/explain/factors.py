@@ -5,10 +5,12 @@ from collections.abc import Callable, Sequence
 from bench.config import FIELDS, NLTK, Experiment, choose, differing_fields
 from bench.ladder import (
     FIELDS_WITHOUT_WORK,
+    INPUT_FIELDS,
     LABEL_FIELDS,
     OBJECTIVE_FIELDS,
     PACE_FIELDS,
     SHARED_FIELDS,
+    UPDATE_FIELDS,
     Factor,
     setting_text,
 )
@@ -20,7 +22,7 @@ PUBLISHED_GLOBAL_BATCH = 65_536  # images per step of all GPUs, in CatLIP's and 
 BATCH_DIVISOR = 4  # divisor: 256 images per GPU in CLIP's recipe, 1,024 in CatLIP's
 # Factors by name: the field, and its value at the beginning of a ladder, from the experiment at the end.
 FACTORS: dict[str, tuple[str, Callable[[Experiment], object]]] = {
-    "kernel": ("attention", lambda first: "plain" if first.attention == "fused" else "fused"),
+    "kernel": ("attention", lambda first: "fp32_softmax" if first.attention == "fused" else "fused"),
     "precision": ("precision", lambda _: "fp32"),
     "residual": ("residual_precision", lambda first: "autocast" if first.residual_precision == "tower" else "tower"),
     "compile": ("compile", lambda _: "off"),
@@ -28,10 +30,16 @@ FACTORS: dict[str, tuple[str, Callable[[Experiment], object]]] = {
     "sampler": ("image_sizes", lambda _: ()),
     "batch": ("batch_size", lambda first: max(1, first.batch_size // BATCH_DIVISOR)),
     "global_negatives": ("simulated_global_batch", lambda _: PUBLISHED_GLOBAL_BATCH),
+    "gather": ("gather", lambda first: "both" if first.gather == "captions" else "captions"),
+    "optimizer": ("optimizer_kernel", lambda first: "foreach" if first.optimizer_kernel == "fused" else "fused"),
+    "ema": ("ema_kernel", lambda first: "for_loop" if first.ema_kernel == "foreach" else "foreach"),
+    "grad_norm": ("log_grad_norm", lambda first: not first.log_grad_norm),
     "augmentation": ("augmentation", lambda first: "range" if first.augmentation == "none" else "none"),
     "dense_labels": ("label_format", lambda _: "dense"),
     "nltk_labels": ("labels", lambda _: NLTK),
 }
+INPUT_CAUSES = {name for name, (field, _) in FACTORS.items() if field in INPUT_FIELDS} | {*INPUT_FIELDS}
+UPDATE_CAUSES = {name for name, (field, _) in FACTORS.items() if field in UPDATE_FIELDS}
 NEVER_FACTORS = (*OBJECTIVE_FIELDS, *SHARED_FIELDS)  # fields that are never factors
 NOT_ON_A_CPU = {
     "precision": "on a CPU without bf16 units, bf16 is nine times slower than fp32",
@@ -56,6 +64,10 @@ def select_factors(
         factor = _factor_by_start(field, one, first) if equals else _factor_by_name(one, first)
         if factor.field in LABEL_FIELDS and first.method != "catlip":
             left_out[factor.name] = f"{first.method} does not read the labels of CatLIP"
+        elif factor.field == "gather" and baseline.method not in ("clip", "superclip"):
+            left_out[factor.name] = f"{baseline.method} does not gather images"
+        elif factor.field == "ema_kernel" and baseline.ema_decay is None:
+            left_out[factor.name] = f"{baseline.name} has no moving average (--set ema_decay=0.9995)"
         elif factor.field == "residual_precision" and first.precision in ("fp32", *(() if on_gpu else ("auto",))):
             left_out[factor.name] = f"{first.name} computes in fp32"
         elif factor.before == factor.after:

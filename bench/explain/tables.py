@@ -8,6 +8,8 @@ from typing import Any, get_args
 
 from bench.console.tables import Table
 from bench.explain.decomposition import Contribution, Decomposition, LogRatio
+from bench.explain.factors import UPDATE_CAUSES
+from bench.ladder import WAITING
 from bench.measure.disturbance import describe_disturbance
 from bench.statistics import FLOPS_TOLERANCE, Agreement, Prediction
 
@@ -16,14 +18,19 @@ VERDICTS: dict[Agreement, str] = {
     "disagree": "an unknown factor acts, product and whole ratio ",
     "inconclusive": "more rounds or a calmer machine are needed to test the product: ",
 }  # the beginning of a verdict in a sentence
+WAITING_NOTES = (
+    f"{WAITING}: the time of the phase data, in which the device is idle. Other causes have whole steps without it,",
+    "but for those that change what the loader does.",
+)
 
 
 def cause_table(found: Decomposition) -> Table:
     """List the factors, their product, the whole and the unexplained ratio."""
     rest = Contribution("unexplained", "", found.unexplained, None, found.step_unexplained, None)
-    has_changes, has_shapley = bool(found.ladder.factors), found.parts[0].shapley is not None
+    shown = [*found.parts, found.waiting, found.objective, found.product, found.whole, rest]
+    has_shapley, has_changes = found.parts[0].shapley is not None, any(part.change for part in shown if part)
     rows = []
-    for part in filter(None, (*found.parts, found.objective, found.product, found.whole, rest)):
+    for part in filter(None, shown):
         row: dict[str, Any] = {"cause": part.cause} | ({"change": part.change} if has_changes else {})
         row |= _interval_cells("forward + backward", "", part.chain) | {"FLOP-predicted": part.flop_ratio}
         if has_shapley:
@@ -42,6 +49,7 @@ def cause_table(found: Decomposition) -> Table:
         f"predicted ratio, consistent with FLOPs if its interval is within {FLOPS_TOLERANCE:.2f}; it reveals a biased",
         "configuration, whose error cancels in the product. saved: microseconds per image of the whole step.",
         f"Rounds of all configurations: {parts}; rounds of the two ends: {whole}.",
+        *(WAITING_NOTES if found.waiting else []),
         describe_disturbance(found.disturbance),
         *(["Shapley: mean over all orders in which factors and objective can change."] if has_shapley else []),
         *(f"Left out, {name}: {reason}." for name, reason in found.ladder.left_out.items()),
@@ -110,7 +118,10 @@ def summarize(found: Decomposition) -> str:
         sentences.append(f"The objective alone, at the end of the ladder, is {_format_with_interval(objective)}.")
     if found.whole.flop_ratio is not None and found.whole.step is not None:
         sentences += [f"FLOPs predict {found.whole.flop_ratio:.2f}x.", *_describe_flops_verdicts(found.parts)]
-        sentences.append(f"With data and optimizer a step is {_format_ratio_value(found.whole.step)} as fast.")
+        outside = [part for part in (*found.parts, found.waiting) if part and part.cause in (*UPDATE_CAUSES, WAITING)]
+        listed = [f"{_format_ratio_value(part.step)} for {part.cause}" for part in outside]
+        factors = f"; outside of forward and backward, factors are {', '.join(listed)}" if listed else ""
+        sentences.append(f"With data and optimizer a step is {_format_ratio_value(found.whole.step)} as fast{factors}.")
     sentences += [f"{line.what.capitalize()}: {line.ratio:.2f}x." for line in found.ladder.references]
     sentences.append(f"Captions: {found.captions}.")
     return " ".join(sentences)

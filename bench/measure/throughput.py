@@ -67,6 +67,15 @@ def forward_backward_rate(experiment: Experiment, speed: Speed) -> float | None:
     return speed.processes * experiment.batch_size / sum(map(median, parts))
 
 
+def waiting_share(speed: Speed) -> float:
+    """Return the share of the phase "data" in the steps that are timed in phases.
+
+    The device has nothing to do in this phase. The wait share of the windows may overlap with work of a GPU.
+    """
+    data = sum(speed.phase_seconds.get("data", ()))
+    return data / sum(map(sum, speed.phase_seconds.values())) if data else 0.0
+
+
 def timed_runs(records: Iterable[Record], names: Iterable[str] | None = None) -> dict[str, list[Run]]:
     """Return the timed runs of each of the names (by default of all) that has any, by round."""
     found: dict[str, list[Run]] = {}

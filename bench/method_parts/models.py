@@ -26,6 +26,7 @@ def build_dual_encoder(tower: ImageTower, experiment: Experiment, scale: float, 
     else:
         pair = DualEncoder(tower, _build_text_tower(experiment), initial_scale=scale, initial_bias=bias)
     pair.loss_in_autocast = experiment.contrastive_precision == "autocast"
+    pair.loss_gathers_images = experiment.gather == "both"
     return pair
 
 
@@ -81,6 +82,7 @@ def build_dual_encoder_classifier(tower: ImageTower, experiment: Experiment, sca
     text, has_patch_mean = _build_text_tower(experiment), experiment.pooling == "both"
     pair = DualEncoderClassifier(tower, text, rows, initial_scale=scale, has_patch_mean=has_patch_mean)
     pair.loss_in_autocast = experiment.contrastive_precision == "autocast"
+    pair.loss_gathers_images = experiment.gather == "both"
     return pair
 
 

@@ -156,6 +156,8 @@ def _require_multi_process_support(experiments: Sequence[Experiment]) -> None:
             )
         if one.sharding != "ddp" and one.ema_decay is not None:
             raise ValueError(f"{one.name}: ema_decay needs sharding=ddp: averages of shards are not supported")
+        if one.sharding != "ddp" and one.log_grad_norm:
+            raise ValueError(f"{one.name}: log_grad_norm needs sharding=ddp: norms of shards are not supported")
         if one.simulated_global_batch is not None:
             raise ValueError(f"{one.name}: simulated_global_batch needs one process: several exchange their captions")
         if one.accumulation > 1:

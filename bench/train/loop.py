@@ -125,7 +125,9 @@ def _run_segment(
         progress.losses += losses
         steps = steps[: len(losses)]
         first, last = (images_before(run.stream.experiment, step) for step in (steps.start, steps.stop))
-        logger.log_steps(losses, (last - first) * world_size(), _learning_rate(run, segment, steps[-1]))
+        rate, grad_norms = _learning_rate(run, segment, steps[-1]), run.step.grad_norms
+        logger.log_steps(losses, (last - first) * world_size(), rate, grad_norms)
+        grad_norms.clear()
 
 
 def trunk_learning_rate(experiment: Experiment, step: int) -> float:

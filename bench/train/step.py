@@ -1,28 +1,25 @@
 """One update of a model, without clock, log or copy from the device, and the compilation of its blocks."""
 
-import copy
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.backends import cuda
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from bench.config import Attention, Experiment
+from bench.config import Experiment
 from bench.data.stream import Batch
 from bench.data.targets import Target
 from bench.environment.cores import available_cores
 from bench.environment.machine import resolve_padding
 from bench.environment.rank_info import torchrun_env
 from bench.methods import Method, simulated_group
+from bench.train.attention import use_attention_kernel
 from bench.train.distributed import (
     AUTOCAST_DTYPES,
     ModelWithLoss,
@@ -31,6 +28,7 @@ from bench.train.distributed import (
     split_by_sharding,
     total_norm,
 )
+from bench.train.weight_average import make_ema
 from losses.collectives import Group
 from models.open_clip_blocks import ClassTokenBlock
 from models.text_tower import EndTokenBlock
@@ -48,6 +46,10 @@ class Step(Generic[T]):
     Over several processes, an update that is not finite on one is skipped on all, and the loss is their mean. A skipped
     update keeps parameters and moments; the moving average and the token counts include the step.
 
+    Two settings make the host wait for the device in every update, as the released code does: `log_grad_norm`, and an
+    `optimizer_kernel` other than "fused", which cannot skip an update on the device. torch's GradScaler reads the flag
+    on the host for such a kernel, too.
+
     In fp16, gradients are those of the loss times the scale of `scaler`. A gradient that overflows at a scale above 1
     lowers the scale; its update is skipped and counted, and the loss is returned.
     """
@@ -60,6 +62,8 @@ class Step(Generic[T]):
     ema: nn.Module | None  # the model with the moving average of the weights; None: no average
     scaler: torch.amp.GradScaler  # of fp16; disabled in other precisions
     overflows: Int[Tensor, ""]  # number of updates skipped for an overflow in fp16, on the device
+    # With `log_grad_norm` the gradient's norm in each update so far in which it was finite; the logger clears them.
+    grad_norms: list[float] = field(default_factory=list)
 
     def __call__(self, batch: Batch[T], learning_rate: float) -> Float[Tensor, ""]:
         """Update once; the loss stays on the device, because reading it would wait for the step."""
@@ -86,11 +90,11 @@ def make_step(
     if compiled:
         compile_blocks(model, len(experiment.all_image_sizes), compile_mode(experiment))
     compute_loss = parallelize(model_with_loss, experiment, precision)
-    optimizer = make_optimizer(experiment, model)
+    optimizer, is_fused = make_optimizer(experiment, model), experiment.optimizer_kernel == "fused"
     clip_gradient = make_gradient_clipper(list(model.parameters()), experiment.clip_norm)
-    ema, update_ema = make_ema(model, experiment.ema_decay)
+    ema, update_ema = make_ema(model, experiment.ema_decay, experiment.ema_kernel)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    overflows = torch.zeros((), dtype=torch.int64, device=device)
+    overflows, grad_norms = torch.zeros((), dtype=torch.int64, device=device), list[float]()
     # Equal for all methods of a comparison, whether they read captions or not.
     has_fixed_shapes = resolve_padding(experiment, device) in ("packed", "max_length")
     select_kernel = partial(use_attention_kernel, experiment.attention, has_fixed_shapes=has_fixed_shapes)
@@ -111,21 +115,25 @@ def make_step(
     def update(loss: Tensor, learning_rate: float) -> Tensor:
         mean_loss = all_reduce_mean(loss.detach(), group)
         is_scaled_up = scaler.scale(torch.ones_like(mean_loss)) > 1
+        if experiment.log_grad_norm and (norm := read_grad_norm(model, scaler)) is not None:
+            grad_norms.append(norm)
         scaler.unscale_(optimizer)
         finite = mean_loss.isfinite() & clip_gradient().isfinite()
         overflow = ~finite & mean_loss.isfinite() & is_scaled_up
         overflows.add_(overflow)
-        optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined] # GradScaler's flag for fused optimizers
         for parameter_group in optimizer.param_groups:
             parameter_group["lr"] = learning_rate
-        optimizer.step()
+        if is_fused:
+            optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined] # GradScaler's flag for these
+        if is_fused or finite:
+            optimizer.step()
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
         method.after_update(model)
         update_ema()
         return torch.where(finite | overflow, mean_loss, math.nan)
 
-    return Step(forward, backward, update, optimizer, experiment.accumulation, ema, scaler, overflows)
+    return Step(forward, backward, update, optimizer, experiment.accumulation, ema, scaler, overflows, grad_norms)
 
 
 def compile_mode(experiment: Experiment) -> str | None:
@@ -170,7 +178,9 @@ def translate_recompile_error() -> Iterator[None]:
 
 
 def make_optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.AdamW:
-    """Return fused AdamW (on a CPU nine times as fast as the default) without weight decay on vectors and scalars.
+    """Return AdamW of the experiment's kernel, without weight decay on vectors and scalars.
+
+    On a CPU the fused kernel is nine times as fast as torch's default there, "for_loop".
 
     The parameters of RangeAugment are a group of their own, with weight decay as in the released code, although they
     are scalars. Source: apple/corenet at 1aa3acd, `corenet/modeling/misc/common.py`, `parameter_list`.
@@ -184,7 +194,8 @@ def make_optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.Adam
         betas=experiment.betas,
         eps=experiment.eps,
         weight_decay=experiment.weight_decay,
-        fused=True,
+        fused=experiment.optimizer_kernel == "fused",
+        foreach=experiment.optimizer_kernel == "foreach",
     )
 
 
@@ -215,47 +226,15 @@ def make_gradient_clipper(parameters: list[nn.Parameter], max_norm: float | None
     return clip
 
 
-def make_ema(model: nn.Module, decay: float | None) -> tuple[nn.Module | None, Callable[[], None]]:
-    """Return a copy of the model and a function that updates it: average = decay * average + (1 - decay) * weight."""
-    if decay is None:
-        return None, lambda: None
-    frozen = {id(parameter): parameter for parameter in model.parameters() if not parameter.requires_grad}
-    average = copy.deepcopy(model, frozen)
-    averages, weights = (
-        [parameter for parameter in module.parameters() if parameter.requires_grad] for module in (average, model)
-    )
-    average.requires_grad_(requires_grad=False)
-    buffers = list(zip(average.buffers(), model.buffers(), strict=True))
-    update_parameters: Callable[..., None] = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+@torch.no_grad()
+def read_grad_norm(model: nn.Module, scaler: torch.amp.GradScaler) -> float | None:
+    """Return the norm of a scaled gradient; None if it is not finite.
 
-    def update() -> None:
-        update_parameters(averages, weights, None)
-        for average_buffer, buffer in buffers:
-            average_buffer.copy_(buffer)
-
-    return average, update
-
-
-def use_attention_kernel(kernel: Attention, *, has_fixed_shapes: bool = True) -> AbstractContextManager[None]:
-    """Select the kernel of all attention in the block, for towers of any library.
-
-    Without fixed shapes, the fused kernel is not cuDNN's, which on GPUs of compute capability 9.0 and 10.0 comes first
-    and plans for tens of milliseconds for every new shape. Source: torch 2.13, `aten/src/ATen/native/transformers/cuda/
-    sdp_utils.cpp` (`check_prefer_cudnn_attention`) and `aten/src/ATen/native/cudnn/MHA.cpp` (`MHAParams`).
+    The kernel calls, and the four times that the host waits for the device (scale, two tests, value), are those of
+    apple/corenet at 1aa3acd: `corenet/engine/default_trainer.py`, `compute_grad_norm`, and the reading in
+    `corenet/metrics/metric_base.py`, `AverageMetric.update`.
     """
-    if kernel == "plain":
-        return _unfused_attention()
-    others = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-    return nullcontext() if has_fixed_shapes else sdpa_kernel(others)
-
-
-@contextmanager
-def _unfused_attention() -> Iterator[None]:
-    """Use separate products in the precision of their inputs; torch would widen bf16 to fp32 by default."""
-    widened = not cuda.fp16_bf16_reduction_math_sdp_allowed()  # type: ignore[no-untyped-call]
-    cuda.allow_fp16_bf16_reduction_math_sdp(True)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        cuda.allow_fp16_bf16_reduction_math_sdp(not widened)
+    inverse_scale = 1.0 / scaler.get_scale()
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    norm = torch.norm(torch.stack([torch.norm(gradient * inverse_scale) for gradient in gradients]))
+    return None if norm.isnan() or norm.isinf() else norm.item()

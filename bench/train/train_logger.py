@@ -47,8 +47,10 @@ class TrainLogger:
         if self._board is not None:
             self._board.close()
 
-    def log_steps(self, losses: Sequence[float], images: int, learning_rate: float) -> None:
-        """Log the losses and the images of the steps since the last call, and the last learning rate."""
+    def log_steps(
+        self, losses: Sequence[float], images: int, learning_rate: float, grad_norms: Sequence[float] = ()
+    ) -> None:
+        """Log losses, images and gradient norms of the steps since the last call, and the last learning rate."""
         now, waited = time.perf_counter(), self._stream.wait_seconds
         seconds = now - self._last_log
         images_per_second = images / seconds
@@ -57,6 +59,7 @@ class TrainLogger:
         self.growth.sample(self._taken)
         figures = f"loss {losses[-1]:.3f}, {images_per_second:,.0f} images/s, {waiting:.0%} waiting for data"
         figures += f", rate {learning_rate:.2e}"
+        figures += f", gradient norm {fmean(grad_norms):.3g}" if grad_norms else ""
         self._bar.set_postfix_str(figures, refresh=False)
         self._bar.update(len(losses))
         if not self._has_bar and not self._is_quiet and now >= self._next_line:
@@ -71,5 +74,6 @@ class TrainLogger:
                 "images per second": images_per_second,
                 "share of time waiting for data": waiting,
             }
+            values |= {"gradient norm": fmean(grad_norms)} if grad_norms else {}
             for name, value in values.items():
                 self._board.add_scalar(name, value, self._taken)

@@ -16,7 +16,8 @@ from bench.console.progress import show_progress
 from bench.environment.seeds import STEP, seed_for
 from bench.scores import TaskTraining
 from bench.train.loop import cosine_decay
-from bench.train.step import make_ema, make_gradient_clipper, weight_decay_groups
+from bench.train.step import make_gradient_clipper, weight_decay_groups
+from bench.train.weight_average import make_ema
 from models.image_tower import ImageTower
 from models.token_subsets import PatchDrop
 from models.tower_blocks import parameters_by_depth

@@ -134,7 +134,11 @@ def _ladder_evidence(
     return replace(
         _make_evidence(claim, pair, of_ends, _interval_of(whole), repetitions, disturbed),
         digest=digest_of(own),
-        ladder_parts=[(part.cause, _interval_of(part.step)) for part in found.parts if part.step is not None],
+        ladder_parts=[
+            (part.cause, _interval_of(part.step))
+            for part in (*found.parts, found.waiting)
+            if part is not None and part.step is not None
+        ],
         method_effect=_interval_of(found.method.step) if found.method and found.method.step else None,
     )
 

@@ -147,19 +147,21 @@ def test_residual_precision_is_a_factor_where_it_changes_the_step(name: str, rea
 def test_published_pair_has_its_own_ladder() -> None:
     pair = EXPERIMENTS["catlip-vit-b16-datacomp"], EXPERIMENTS["clip-vit-b16-datacomp"]
     ladder, configurations = plan_ladder(*pair, ["kernel", "global_negatives"], factorial=False, on_gpu=True)
-    assert [factor.name for factor in ladder.factors] == ["sampler", "batch", "precision", "kernel", "global_negatives"]
+    assert [factor.name for factor in ladder.factors] == [
+        *("sampler", "gather", "batch", "grad_norm", "precision", "kernel", "global_negatives")
+    ]
     assert not ladder.left_out
     assert (configurations[0].attention, configurations[0].simulated_global_batch, configurations[0].batch_size) == (
-        "plain",
+        "fp32_softmax",
         65_536,
         256,
     )
     assert configurations[0].text_padding == "max_length"
     assert ladder.causes[0] == REST
-    assert (configurations[5].clip_norm, configurations[6].clip_norm, configurations[6].text_padding) == (
+    assert (configurations[7].clip_norm, configurations[8].clip_norm, configurations[8].text_padding) == (
         None,
         1.0,
         "max_length",
     )
-    assert configurations[7].text_padding == "auto"
+    assert configurations[9].text_padding == "auto"
     assert configurations[-1].image_sizes == pair[0].image_sizes

@@ -26,7 +26,12 @@ MODES = list(product((False, True), repeat=2))  # local_loss, gather_with_grad
 EXCHANGES = ["bidir", "shift", "reduce", "gather"]
 Figures = dict[str, list[Tensor]]  # the value, then the gradient of each input
 
-LOSSES = {"contrastive": contrastive_loss, "sigmoid": sigmoid_loss}
+BOTH = "both gathered"
+LOSSES: dict[str, Callable[..., Tensor]] = {
+    "contrastive": contrastive_loss,
+    BOTH: partial(contrastive_loss, gathers_images=True),
+    "sigmoid": sigmoid_loss,
+}
 
 
 def features(ranks: int, dtype: torch.dtype) -> list[Tensor]:
@@ -65,6 +70,7 @@ def work(rank: int, ranks: int) -> Figures:
         image, text, scale, bias = features(ranks, dtype)
         inputs = [image[mine], text[mine], scale]
         out[f"contrastive {dtype}"] = figures(contrastive_loss, inputs, group=dist.group.WORLD)
+        out[f"{BOTH} {dtype}"] = figures(LOSSES[BOTH], inputs, group=dist.group.WORLD)
         out[f"sigmoid {dtype}"] = figures(sigmoid_loss, [*inputs, bias], group=dist.group.WORLD)
         model = DistributedDataParallel(Pair(dtype))
         loss = contrastive_loss(*model(image[mine], text[mine]), group=dist.group.WORLD)
@@ -85,7 +91,7 @@ def compiled_work(rank: int, ranks: int) -> Figures:
     inputs = [value[rank * PER_RANK :][:PER_RANK] if value.ndim else value for value in features(ranks, torch.float64)]
     out = {}
     for name, plain in LOSSES.items():
-        given, loss = inputs[: 3 if name == "contrastive" else 4], partial(plain, group=dist.group.WORLD)
+        given, loss = inputs[: 4 if name == "sigmoid" else 3], partial(plain, group=dist.group.WORLD)
         compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
         out |= {f"eager {name}": figures(loss, given), f"compiled {name}": figures(compiled, given)}
     return out
@@ -118,7 +124,7 @@ def equal(mine: list[Tensor], theirs: list[Tensor], tolerance: float) -> None:
 def test_distributed_loss_and_gradients_equal_one_process(
     ranks: list[Figures], name: str, dtype: torch.dtype, tolerance: float
 ) -> None:
-    inputs = features(len(ranks), dtype)[: 3 if name == "contrastive" else 4]
+    inputs = features(len(ranks), dtype)[: 4 if name == "sigmoid" else 3]
     expected = figures(LOSSES[name], inputs)
     equal(concatenated(ranks, f"{name} {dtype}"), expected, tolerance)
     for each in ranks:
@@ -157,6 +163,12 @@ def test_open_clips_contrastive_loss_has_our_value_in_every_mode_and_our_gradien
     equal(ours[3:], theirs[3:], 1e-9)
 
 
+def test_loss_of_both_gathered_equals_open_clips_on_every_process(ranks: list[Figures]) -> None:
+    """Gradients of a process's own features and of its scale; open_clip's value is that of its rows alone."""
+    for each in ranks:
+        equal(each[f"{BOTH} torch.float64"][1:], each["ClipLoss True True"][1:], 1e-12)
+
+
 @pytest.mark.parametrize("exchange", EXCHANGES)
 def test_open_clips_sigmoid_loss_equals_ours_in_every_exchange_mode(ranks: list[Figures], exchange: str) -> None:
     equal(concatenated(ranks, "sigmoid torch.float64"), concatenated(ranks, f"SigLipLoss {exchange}"), 1e-9)
@@ -167,7 +179,7 @@ def test_open_clips_sigmoid_loss_equals_ours_in_every_exchange_mode(ranks: list[
 def test_simulated_group_equals_ranks_with_equal_rows(name: str, many: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Value and gradients are those of the rows so many times; of rows times the processes, as each of them has."""
     monkeypatch.setattr(losses.chunks, "SIDE", SIDE)
-    image, text, *scalars = features(1, torch.float64)[: 3 if name == "contrastive" else 4]
+    image, text, *scalars = features(1, torch.float64)[: 4 if name == "sigmoid" else 3]
     mine = figures(LOSSES[name], [image, text, *scalars], group=SimulatedGroup(many))
     whole = figures(LOSSES[name], [image.repeat(many, 1), text.repeat(many, 1), *scalars])
     own = [many * rows[:PER_RANK] for rows in whole[1:3]]

@@ -15,6 +15,7 @@ from bench.measure.costs import META, build_on_meta, count_costs, count_flops, f
 from bench.methods import METHODS
 from bench.record import Flops
 from bench.train.build import build_train_state, load_data
+from models.heads import DualEncoder
 from tests.small import small
 
 PUBLISHED = ("catlip-vit-b16-datacomp", "clip-vit-b16-datacomp")
@@ -37,6 +38,16 @@ def test_flops_of_a_step_do_not_depend_on_the_precision_of_the_contrastive_loss(
     captions = METHODS["clip"].targets(experiment)(Captions.from_texts(["a dog"] * experiment.batch_size))
     in_autocast = replace(experiment, contrastive_precision="autocast")
     assert count_flops(in_autocast, [captions]) == count_flops(experiment, [captions])
+
+
+def test_gathered_images_cost_two_more_products() -> None:
+    """Of each process's rows with all of the other modality: six where captions alone need four."""
+    experiment = small("clip", simulated_global_batch=64)
+    captions = METHODS["clip"].targets(experiment)(Captions.from_texts(["a dog"] * experiment.batch_size))
+    alone, both = (count_flops(replace(experiment, gather=one), [captions]).step for one in ("captions", "both"))
+    _, model = build_on_meta(experiment)
+    assert isinstance(model, DualEncoder)
+    assert both - alone == 2 * 2 * experiment.batch_size * 64 * model.text.width
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ import pytest
 from msgspec.structs import replace
 
 from bench.__main__ import main
+from bench.environment.rank_info import RankInfo
 from bench.experiments import EXPERIMENTS
+from bench.orchestration import preflight
 from bench.orchestration.preflight import begin_comparison, open_comparison
 from bench.orchestration.scope import Scope
 from tests.data.shards import write_shards
@@ -103,3 +105,13 @@ def test_subset_larger_than_the_pack_is_refused_before_the_first_run(
 def test_nearest_experiment_is_suggested_for_a_tower_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["transfer", "catlip-tinny"]) == 2
     assert "did you mean catlip-tiny?" in capsys.readouterr().err
+
+
+def test_settings_that_need_whole_weights_are_refused_over_sharded_processes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(preflight, "torchrun_env", lambda: RankInfo(0, 2, 0, 2))
+    for change, value in (("ema_decay", 0.9), ("log_grad_norm", True)):
+        sharded = replace(EXPERIMENTS["clip-tiny"], sharding="fsdp2", **{change: value})
+        with pytest.raises(ValueError, match=f"clip-tiny: {change} needs sharding=ddp"):
+            open_comparison(tmp_path, [sharded], Scope("measure", 1), resume=False, trained=False)

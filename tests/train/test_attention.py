@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.backends import cuda
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bench.train.attention import attention_with_fp32_softmax, use_attention_kernel
 from bench.train.build import build_train_state, load_data
-from bench.train.step import use_attention_kernel
 from tests.small import small
 
 CPU = torch.device("cpu")
@@ -34,21 +35,74 @@ class Names(TorchDispatchMode):
         return {name for name in self.seen if "flash_attention" in name or "efficient_attention" in name}
 
 
+@pytest.mark.parametrize("kernel", ["plain", "fp32_softmax"])
 @pytest.mark.parametrize("checkpointed", [False, True])
 @pytest.mark.parametrize("tower", ["catlip-bench-tiny", "vit_tiny_patch16_224"])
-def test_unfused_attention_equals_fused_attention(tower: str, checkpointed: bool, results: Path) -> None:
+def test_unfused_attention_equals_fused_attention(tower: str, checkpointed: bool, kernel: str, results: Path) -> None:
     """Losses and the gradient of every parameter of image and text tower; forward, backward and what is recomputed."""
     found = {}
-    for kernel in ("fused", "plain"):
-        changes = {"attention": kernel, "tower": tower, "activation_checkpointing": checkpointed}
+    for attention in ("fused", kernel):
+        changes = {"attention": attention, "tower": tower, "activation_checkpointing": checkpointed}
         run = build_train_state(load_data(small("clip", **changes), CPU, results))
         with Names() as names:
             loss = run.step.forward(run.stream.batch(0))
             run.step.backward(loss)
-        assert bool(names.fused) == (kernel == "fused")
-        found[kernel] = [loss.detach(), *(one.grad for one in run.model.parameters() if one.grad is not None)]
-    for fused, plain in zip(*found.values(), strict=True):
-        torch.testing.assert_close(plain, fused, rtol=1e-3, atol=1e-5)
+        assert bool(names.fused) == (attention == "fused")
+        found[attention] = [loss.detach(), *(one.grad for one in run.model.parameters() if one.grad is not None)]
+    for fused, unfused in zip(*found.values(), strict=True):
+        torch.testing.assert_close(unfused, fused, rtol=1e-3, atol=1e-5)
+
+
+def test_fp32_softmax_is_exact_for_packed_captions(results: Path) -> None:
+    """Rows of several captions have a mask, and unused rows have no key."""
+    losses = []
+    for attention in ("fused", "fp32_softmax"):
+        run = build_train_state(load_data(small("clip", attention=attention, text_padding="packed"), CPU, results))
+        losses.append(run.step(run.stream.batch(0), 1e-3))
+    torch.testing.assert_close(*losses)
+
+
+BOOLEAN_MASK = torch.tensor([[True, False, False], [True, True, False]])
+MASKS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "causal": {"is_causal": True},
+    "boolean": {"attn_mask": BOOLEAN_MASK},
+    "added": {"attn_mask": torch.zeros(2, 3, dtype=torch.float64).masked_fill(~BOOLEAN_MASK, -torch.inf)},
+    "scaled": {"scale": 0.3},
+}
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_attention_with_fp32_softmax_equals_torchs_function(mask: str) -> None:
+    """In float64, in which its softmax is, too."""
+    inputs = [torch.randn(2, 4, tokens, 8, dtype=torch.float64, requires_grad=True) for tokens in (2, 3, 3)]
+    found = []
+    for attention in (F.scaled_dot_product_attention, attention_with_fp32_softmax):
+        result = attention(*inputs, **MASKS[mask])
+        found.append([result.detach(), *torch.autograd.grad(result.square().sum(), inputs)])
+    for theirs, ours in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+class Dtypes(TorchDispatchMode):
+    """The dtypes of the inputs of products and softmaxes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[str, set[torch.dtype]] = {}
+
+    def __torch_dispatch__(self, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket in (torch.ops.aten.bmm, torch.ops.aten._softmax):
+            self.seen.setdefault(func.overloadpacket.__name__, set()).add(args[0].dtype)
+        return func(*args, **(kwargs or {}))
+
+
+def test_softmax_alone_is_in_fp32_under_autocast() -> None:
+    inputs = [torch.randn(2, 4, 5, 8, dtype=torch.bfloat16) for _ in range(3)]
+    with Dtypes() as dtypes, torch.autocast("cpu", torch.bfloat16), use_attention_kernel("fp32_softmax"):
+        result = F.scaled_dot_product_attention(*inputs)
+    assert dtypes.seen == {"bmm": {torch.bfloat16}, "_softmax": {torch.float32}}
+    assert result.dtype == torch.bfloat16
 
 
 def test_attention_kernel_choice_ends_with_its_block() -> None:
@@ -65,6 +119,13 @@ def test_attention_kernel_choice_ends_with_its_block() -> None:
     with use_attention_kernel("plain"):
         assert chosen() == (False, False, True, True, False)
     assert chosen() == before
+    own = F.scaled_dot_product_attention
+    with use_attention_kernel("fp32_softmax"):
+        assert F.scaled_dot_product_attention is attention_with_fp32_softmax
+    assert F.scaled_dot_product_attention is own
+    with pytest.raises(ZeroDivisionError), use_attention_kernel("fp32_softmax"):
+        _ = 1 / 0
+    assert F.scaled_dot_product_attention is own
     with use_attention_kernel("fused", has_fixed_shapes=False):
         assert chosen() == (*before[:4], False)
     assert chosen() == before

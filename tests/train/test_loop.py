@@ -14,6 +14,7 @@ from bench.record import Training
 from bench.towers.provenance import read_provenance
 from bench.train import loop as training
 from bench.train.loop import cooldown_learning_rate, train, trunk_learning_rate
+from bench.train.train_logger import TrainLogger
 from reports.render.frames import loss_curve_parts
 from tests.small import small
 
@@ -48,6 +49,25 @@ def test_cooldown_branch_does_not_change_the_trunk(results: Path, tmp_path: Path
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert [branch.images for branch in branched.branches] == [80, 160]
     assert len(branched.trunk_losses) + len(branched.cooldown_losses[-1]) == 160 // 16
+
+
+def test_training_logs_each_gradient_norm_once(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The norms of the steps since the last call, with the same losses as without them."""
+    logged = list[int]()
+
+    class Counting(TrainLogger):
+        def log_steps(self, *arguments: Any) -> None:
+            logged.append(len(arguments[3]))
+            super().log_steps(*arguments)
+
+    monkeypatch.setattr(training, "TrainLogger", Counting)
+    monkeypatch.setattr(training, "CHECK_INTERVAL", 2)
+    runs = [trained(results, tmp_path / str(one), {"x": 96}, log_grad_norm=one) for one in (False, True)]
+    assert runs[0].trunk_losses == runs[1].trunk_losses
+    steps = len(logged) // 2
+    assert logged[:steps] == [0] * steps
+    assert sum(logged[steps:]) == 96 // 16
+    assert max(logged) == 2
 
 
 def test_equal_budgets_share_a_branch_and_the_tower_records_its_provenance(results: Path, tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """An update that is not finite is skipped on the device; a running average is its formula; checkpointing is exact."""
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.data.stream import Batch
 from bench.profilers.counters import TensorBytes
@@ -106,8 +108,75 @@ def test_a_run_that_skipped_an_update_stops_and_names_the_samples(results: Path)
     check_finite([losses[0], losses[2]], [10, 12], run.stream)
 
 
-def test_ema_equals_its_formula(results: Path) -> None:
-    run = assembled(results, "superclass", ema_decay=0.9)
+class Names(TorchDispatchMode):
+    """The names of all operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kernel", ["foreach", "for_loop"])
+def test_optimizer_kernels_take_the_same_steps_and_skip_the_same_updates(kernel: str, results: Path) -> None:
+    """Weights and averages are equal to rounding; a bad batch leaves no trace with any kernel."""
+    fused, other = (assembled(results, ema_decay=0.9, optimizer_kernel=one) for one in ("fused", kernel))
+    for run in (fused, other):
+        batches = [run.stream.batch(0), run.stream.batch(1), corrupt(run.stream.batch(2)), run.stream.batch(3)]
+        with Names() as names:
+            finite = [bool(run.step(batch, RATE).isfinite()) for batch in batches]
+        assert finite == [True, True, False, True]
+        assert ("_fused_adamw_" in names.seen) == (run is fused)
+    assert other.step.optimizer.defaults["foreach"] == (kernel == "foreach")
+    for one, same in zip(fused.model.parameters(), other.model.parameters(), strict=True):
+        torch.testing.assert_close(one, same, rtol=1e-4, atol=1e-5)
+    steps = {float(of_one["step"]) for of_one in other.step.optimizer.state.values()}
+    assert steps == {3.0}
+
+
+def test_logged_gradient_norm_is_that_of_the_unscaled_gradient(results: Path) -> None:
+    """In fp16, whose gradients are scaled; the norm is that before clipping, and a gradient that overflows has none."""
+    changes = {"precision": "fp16", "batch_size": 4, "clip_norm": 0.1}
+    run = assembled(results, "clip", log_grad_norm=True, **changes)
+    run.step.scaler.load_state_dict(torch.amp.GradScaler("cpu", init_scale=2.0**8).state_dict())
+    loss = run.step.forward(run.stream.batch(0))
+    run.step.backward(loss)
+    scale = run.step.scaler.get_scale()
+    squares = [float((parameter.grad.double() / scale).square().sum()) for parameter in run.model.parameters()]
+    run.step.update(loss, RATE)
+    assert run.step.grad_norms == [pytest.approx(math.sqrt(sum(squares)), rel=1e-5)]
+    run.step(corrupt(run.stream.batch(1)), RATE)
+    assert len(run.step.grad_norms) == 1
+    silent = assembled(results, "clip", **changes)
+    silent.step(silent.stream.batch(0), RATE)
+    assert silent.step.grad_norms == []
+
+
+def test_average_in_a_loop_equals_the_average_at_once(results: Path) -> None:
+    """Weights to rounding, buffers exactly; a frozen teacher is shared by both."""
+    for method in ("superclass", "distill"):
+        runs = [assembled(results, method, ema_decay=0.9, ema_kernel=kernel) for kernel in ("foreach", "for_loop")]
+        for run, has_foreach in zip(runs, (True, False), strict=True):
+            run.step(run.stream.batch(0), RATE)
+            with Names() as names:
+                run.step(run.stream.batch(1), RATE)
+            assert ("_foreach_lerp_" in names.seen) == has_foreach
+        at_once, in_a_loop = (run.step.ema for run in runs)
+        assert at_once is not None
+        assert in_a_loop is not None
+        for one, same in zip(at_once.parameters(), in_a_loop.parameters(), strict=True):
+            torch.testing.assert_close(one, same, rtol=1e-5, atol=1e-7)
+        assert all(map(torch.equal, at_once.buffers(), in_a_loop.buffers()))
+        frozen = {one.data_ptr() for one in runs[1].model.parameters() if not one.requires_grad}
+        assert frozen <= {one.data_ptr() for one in in_a_loop.parameters()}
+
+
+@pytest.mark.parametrize("kernel", ["foreach", "for_loop"])
+def test_ema_equals_its_formula(kernel: str, results: Path) -> None:
+    run = assembled(results, "superclass", ema_decay=0.9, ema_kernel=kernel)
     expected = {name: value.double() for name, value in run.model.named_parameters()}
     for k in range(4):
         run.step(run.stream.batch(k), RATE)

@@ -53,6 +53,14 @@ def test_without_a_terminal_progress_is_logged_in_lines(capsys: pytest.CaptureFi
     assert re.fullmatch(rf"catlip-tiny: 220 of 1,000 steps, {figures}, about \S+ left", lines[0])
 
 
+def test_gradient_norm_of_a_training_that_reads_it_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    """The mean over the steps since the last line."""
+    watch = TrainLogger(STREAM, 1000, 200)
+    watch.log_steps([4.0] * 2, 320, 5e-4, [1.0, 2.0])
+    watch.close()
+    assert ", rate 5.00e-04, gradient norm 1.5, about" in capsys.readouterr().err
+
+
 def test_parallel_trainings_log_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TQDM_DISABLE", "1")
     watch = TrainLogger(STREAM, 1000, 0)

@@ -1,0 +1,79 @@
+"""The kernel of all attention in a step, for towers of any library."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.backends import cuda
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from bench.config import Attention
+
+Mask = Bool[Tensor, "*_ queries keys"] | Float[Tensor, "*_ queries keys"]
+
+
+def use_attention_kernel(kernel: Attention, *, has_fixed_shapes: bool = True) -> AbstractContextManager[None]:
+    """Select the kernel of all attention in the block.
+
+    Without fixed shapes, the fused kernel is not cuDNN's, which on GPUs of compute capability 9.0 and 10.0 comes first
+    and plans for tens of milliseconds for every new shape. Source: torch 2.13, `aten/src/ATen/native/transformers/cuda/
+    sdp_utils.cpp` (`check_prefer_cudnn_attention`) and `aten/src/ATen/native/cudnn/MHA.cpp` (`MHAParams`).
+    """
+    if kernel == "plain":
+        return _unfused_attention()
+    if kernel == "fp32_softmax":
+        return _fp32_softmax_attention()
+    others = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    return nullcontext() if has_fixed_shapes else sdpa_kernel(others)
+
+
+@contextmanager
+def _unfused_attention() -> Iterator[None]:
+    """Use separate products in the precision of their inputs; torch would widen bf16 to fp32 by default."""
+    widened = not cuda.fp16_bf16_reduction_math_sdp_allowed()  # type: ignore[no-untyped-call]
+    cuda.allow_fp16_bf16_reduction_math_sdp(True)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        cuda.allow_fp16_bf16_reduction_math_sdp(not widened)
+
+
+@contextmanager
+def _fp32_softmax_attention() -> Iterator[None]:
+    """Replace torch's function, which the towers of all libraries call by its module: it has no such kernel."""
+    own = F.scaled_dot_product_attention
+    F.scaled_dot_product_attention = attention_with_fp32_softmax  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        F.scaled_dot_product_attention = own
+
+
+def attention_with_fp32_softmax(
+    query: Float[Tensor, "*_ queries dim"],
+    key: Float[Tensor, "*_ keys dim"],
+    value: Float[Tensor, "*_ keys width"],
+    attn_mask: Mask | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+) -> Float[Tensor, "*_ queries width"]:
+    """Return torch's `scaled_dot_product_attention` by two products, with a softmax in fp32 (or better) between them.
+
+    The products have the precision of their inputs. Source: apple/corenet at 1aa3acd,
+    `corenet/modeling/layers/multi_head_attention.py`, `forward_default`.
+    """
+    logits = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(-2, -1)
+    if is_causal:
+        attn_mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).tril()
+    if attn_mask is not None and attn_mask.dtype == torch.bool:  # a row without keys stays finite
+        logits = logits.masked_fill(~attn_mask, torch.finfo(logits.dtype).min)
+    elif attn_mask is not None:
+        logits = logits + attn_mask
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    weights = logits.to(wide).softmax(-1).to(logits.dtype)
+    return F.dropout(weights, dropout_p) @ value
