@@ -160,7 +160,7 @@ def corenet_fields(name: str) -> dict[str, Any]:
         "clip_norm": options["common.grad_clip"],
         "ema_decay": 1 - options["ema.momentum"],
         "precision": PRECISIONS[options["common.mixed_precision_dtype"]],
-        "attention": "fused" if options["model.classification.vit.use_flash_attention"] else "plain",
+        "attention": "fused" if options["model.classification.vit.use_flash_attention"] else "fp32_softmax",
         "activation_checkpointing": options["model.activation_checkpointing"],
         "images": round(options["scheduler.max_iterations"] * images_per_step),
         "warmup_images": round(options["scheduler.warmup_iterations"] * images_per_step),
