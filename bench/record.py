@@ -181,13 +181,11 @@ class ReleasedRun(_MeasuredBase, frozen=True, kw_only=True, tag="released-run"):
     gradient_norms: tuple[float | None, ...] = ()  # of every step; None: not finite; empty: the file computes none
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a figure that some windows or some steps lack, or a change that only one list has."""
+        """Raise ValueError for a figure that some windows or some steps lack."""
         if len(self.window_images) != len(self.window_seconds):
             raise ValueError(f"window_images must be of all {len(self.window_seconds)} windows")
         if {len(self.image_sizes), len(self.gradient_norms) or len(self.losses)} != {len(self.losses)}:
             raise ValueError(f"image_sizes and gradient_norms must be of all {len(self.losses)} steps")
-        if self.keys and {key for key, one in self.keys.items() if one.state == "changed"} != self.changed.keys():
-            raise ValueError("changed must have the keys whose state is changed")
 
 
 class Branch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

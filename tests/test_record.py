@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 import pytest
@@ -29,6 +29,7 @@ from bench.record import (
     Flops,
     Measured,
     Record,
+    ReleasedRun,
     Speed,
     Training,
     Transfer,
@@ -76,24 +77,25 @@ def values_of(hint: Any) -> st.SearchStrategy[Any]:
     arguments = get_args(hint)
     if get_origin(hint) is Annotated:
         return within(*arguments)
-    if hint in plain:
-        return plain[hint]
+    if hint in plain or get_origin(hint) is Literal:
+        return plain[hint] if hint in plain else st.sampled_from(arguments)
     if isinstance(hint, UnionType) or get_origin(hint) is Union:
         return st.one_of(*map(values_of, arguments))
     if get_origin(hint) is tuple:
-        assert arguments[1:] == (...,)
-        return st.lists(values_of(arguments[0]), max_size=4).map(tuple)
+        is_long = arguments[1:] == (...,)
+        several = st.lists(values_of(arguments[0]), max_size=4).map(tuple)
+        return several if is_long else st.tuples(*map(values_of, arguments))
     if get_origin(hint) is dict:
         return st.dictionaries(values_of(arguments[0]), values_of(arguments[1]), max_size=3)
     fields = {name: values_of(field) for name, field in get_type_hints(hint, include_extras=True).items()}
     if "started_at" in fields:
         fields["started_at"] = st.datetimes().map(datetime.isoformat)
-    counts = st.integers(1, 3) if hint in (Speed, Training) else st.just(0)
+    counts = st.integers(1, 3) if hint in (Speed, Training, ReleasedRun) else st.just(0)
     return counts.flatmap(lambda count: st.builds(hint, **fields | of_each(hint, count)))
 
 
 def of_each(kind: type, count: int) -> dict[str, st.SearchStrategy[Any]]:
-    """The fields of a speed or a training that have an entry for each window, or for each branch; others have none."""
+    """The fields that have an entry for each window, step or branch of a run; other kinds have none."""
     hints = get_type_hints(kind, include_extras=True)
 
     def entries(hint: Any) -> st.SearchStrategy[Any]:
@@ -101,8 +103,9 @@ def of_each(kind: type, count: int) -> dict[str, st.SearchStrategy[Any]]:
         return st.lists(values_of(element), min_size=count, max_size=count).map(tuple)
 
     if kind is not Speed:
-        names = ("branches", "cooldown_losses") if kind is Training else ()
-        return {name: entries(hints[name]) for name in names}
+        of_runs = ("window_images", "window_seconds", "image_sizes", "losses", "gradient_norms")
+        names = {Training: ("branches", "cooldown_losses"), ReleasedRun: of_runs}
+        return {name: entries(hints[name]) for name in names.get(kind, ())}
     windows = entries(hints["window_seconds"])
     ranks = st.shared(st.integers(1, 3), key="ranks")
 

@@ -80,8 +80,8 @@ class Reference:
     checkout: Annotated[
         Path | None, arg(metavar="PATH", help="folder of the checkout for corenet, superclass or open-clip")
     ] = None
-    # scale of the experiments to compare with a checkout, at a batch of 8; default vit-b16. With --as-released the size
-    # of the files, of which only vit-h16 needs it; default tiny on a CPU
+    # scale of the experiments to compare with a checkout, at a batch of 8; default vit-b16. With --as-released: size of
+    # the authors' files, vit-b16 or vit-h16, or tiny, the default on a CPU
     scale: CheckoutScale | None = None
     as_released: bool = False  # run corenet's own training loop with the authors' files; every key is listed
     rounds: Rounds = None
