@@ -40,7 +40,9 @@ def ladder_records(slowdown: float = 1.0) -> list[Record]:
     ladder, configurations = ladder_of(PAIR[1], PAIR[0])
 
     def log(at: Coordinates) -> float:
-        return 5 + math.log(1.1) * len(at[1]) + 0.05 * at[0] + (math.log(slowdown) if KERNEL in at[1] else 0.0)
+        return (
+            5 + 0.4 * len(at[1]) / len(ladder.factors) + 0.05 * at[0] + (math.log(slowdown) if KERNEL in at[1] else 0.0)
+        )
 
     return measured(ladder, configurations, log, spread=0.002)
 
