@@ -460,13 +460,13 @@ def judge_claim(
     controlled: Interval | None,
     as_published: Interval | None,
     causes: Mapping[str, float],
-    unmeasured: float = 0.0,
+    unmeasured: tuple[float, float] = (0.0, 0.0),
 ) -> ClaimJudgement:
     """Judge a published figure by two measured pairs of experiments.
 
     The rule in words is `CLAIM_RULE`, whose points are tried in their order. Everything is on the additive scale of
-    `PublishedFigure`: intervals, the effects of other settings than the method (`causes`), and the predicted effect of
-    what the records lack (`unmeasured`).
+    `PublishedFigure`: intervals, the effects of other settings than the method (`causes`), and the least and
+    largest predicted effect of what the records lack (`unmeasured`).
     """
     by_method, by_recipe = (_agrees_with_published(one, published) for one in (controlled, as_published))
     if by_method:
@@ -474,8 +474,9 @@ def judge_claim(
     if by_recipe and controlled is not None and as_published is not None and by_method is False:
         return ClaimJudgement("reproduced only with", _necessary_causes(published, as_published.value, causes))
     if by_recipe is False and as_published is not None and (controlled is None or by_method is False):
-        moved = (bound + unmeasured for bound in (as_published.value, as_published.low, as_published.high))
-        if _agrees_with_published(Interval(*moved), published) is False:
+        least, largest = unmeasured
+        moved = Interval(as_published.value, as_published.low + least, as_published.high + largest)
+        if _agrees_with_published(moved, published) is False:
             return ClaimJudgement("not reproduced")
         return ClaimJudgement("not testable here because", "what was not measured may make the difference")
     return ClaimJudgement("not testable here because", _why_undecided(controlled, as_published, by_recipe))

@@ -108,8 +108,9 @@ class PredictedRatios(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     equal_sizes: float  # by counted FLOPs as released, both at one image size
     unpadded_equal_sizes: float  # the same with captions of web length that are not padded
     released_sizes: float  # the same at the image sizes of each recipe
-    # of communication and the contrastive loss's other captions; None: no GPUs are named
-    communication_factor: float | None
+    # least and largest factor of communication and the contrastive loss's other captions, over networks and from this
+    # project's loss to the released one; None: no GPUs are named
+    communication: tuple[float, float] | None
 
 
 @cache

@@ -15,7 +15,9 @@ from bench.environment.files import atomic_write
 from bench.environment.gpu_specs import GPU_SPECS
 from bench.measure.costs import forward_flops_as_released
 from bench.plan.collectives import data_sheet_interconnect
-from bench.plan.model import OVERLAP, Cluster, plan_step
+from bench.plan.communication_factor import communication_factors, factor_range
+from bench.plan.inverse import CaseOnGpus
+from bench.plan.model import OVERLAP, Cluster
 from bench.plan.workload import plan_as_released, predict_utilisation
 
 DIGITS = 6  # of a written ratio
@@ -34,7 +36,7 @@ def predict_claim(claim: PaperClaim) -> PredictedRatios:
         equal_sizes=_flop_ratio(at_one_size),
         unpadded_equal_sizes=_flop_ratio(at_one_size, quantiles(WEB, WEB_CAPTIONS, len)),
         released_sizes=_flop_ratio(pair),
-        communication_factor=_communication_factor(claim, pair),
+        communication=_communication(claim, pair),
     )
 
 
@@ -43,16 +45,17 @@ def _flop_ratio(pair: Sequence[Experiment], caption_lengths: Sequence[int] = ())
     return round(baseline / experiment, DIGITS)
 
 
-def _communication_factor(claim: PaperClaim, pair: Sequence[Experiment]) -> float | None:
+def _communication(claim: PaperClaim, pair: Sequence[Experiment]) -> tuple[float, float] | None:
     if claim.gpu is None or claim.gpus is None:
         return None
     device = GPU_SPECS[claim.gpu]
-    cluster, shares = Cluster(data_sheet_interconnect(device), OVERLAP), list[float]()
     utilisation = predict_utilisation(pair[0], device).value
-    for experiment, gpus in zip(pair, claim.gpus, strict=True):
-        step = plan_step(plan_as_released(experiment, device, utilisation), cluster, gpus)
-        shares.append(step.seconds / (step.forward + step.backward))
-    return round(shares[0] / shares[1], DIGITS)
+    baseline, experiment = (
+        CaseOnGpus(plan_as_released(one, device, utilisation), gpus) for one, gpus in zip(pair, claim.gpus, strict=True)
+    )
+    cluster = Cluster(data_sheet_interconnect(device), OVERLAP)
+    least, largest = factor_range(communication_factors((baseline, experiment), cluster))
+    return round(least, DIGITS), round(largest, DIGITS)
 
 
 def main() -> None:

@@ -178,8 +178,8 @@ def _judge(
     parts = published.ladder_parts if published is not None else ()
     causes = {cause: found.value for cause, found in parts if cause not in METHOD_CAUSES}
     is_one_process = published is not None and max(published.processes) == 1
-    factor = prediction.communication_factor if is_one_process else None
-    return judge_claim(figure, by_method, as_published, causes, math.log(factor) if factor else 0.0)
+    least, largest = (prediction.communication if is_one_process else None) or (1.0, 1.0)
+    return judge_claim(figure, by_method, as_published, causes, (math.log(least), math.log(largest)))
 
 
 def _untestable(reason: str) -> ClaimJudgement:

@@ -17,11 +17,14 @@ EQUAL_IMAGES = 0.01  # largest relative difference of images seen from the recip
 # Fields that a run may set as it needs: its windows, data, loader workers, and labels.
 _OWN = {*PACE_FIELDS, "seed", "data", "caption_lengths", "workers", "synset_vocabulary", "head_rows"}
 _DURATION = {"images", "warmup_images", "subset"}
+# Fields that change how the same losses and gradients are computed.
+_SAME_VALUES = {"batch_size", "compile", "attention", "activation_checkpointing", "sharding", "label_format", "gather"}
+_SAME_VALUES |= {"optimizer_kernel", "ema_kernel", "log_grad_norm"}
 # Fields in which a run may differ from the recipe, as they do not change what the metric measures.
 MAY_DIFFER: dict[Metric, set[str]] = {
     "cost": _OWN | _DURATION | {"simulated_global_batch"},
     "largest batch": _OWN | _DURATION | {*BATCH_SIZE_FIELDS},
-    "accuracy": _OWN | {"batch_size", "compile", "attention", "activation_checkpointing", "sharding", "label_format"},
+    "accuracy": _OWN | _SAME_VALUES,
 }
 
 

@@ -102,13 +102,12 @@ def _released_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record])
     """Compare runs of the authors' code, each with the file of its experiment, which are of the published pair."""
     if pair != claim.experiments:
         return None
-    runs: tuple[dict[int, float], dict[int, float]] = ({}, {})
-    for record in records:
-        if isinstance(run := record.measured, ReleasedRun) and _base_name(record) in pair:
-            runs[pair.index(_base_name(record))][run.round] = (
-                run.gpus * sum(run.window_images) / sum(run.window_seconds)
-            )
     own = [one for one in records if isinstance(one.measured, ReleasedRun)]
+    runs: tuple[dict[int, float], dict[int, float]] = ({}, {})
+    for record in own:
+        if isinstance(run := record.measured, ReleasedRun) and _base_name(record) in pair:
+            rate = run.gpus * sum(run.window_images) / sum(run.window_seconds)
+            runs[pair.index(_base_name(record))][run.round] = rate
     if not all(runs) or reason_incomparable(own):
         return None
     ratio = ratio_of(*runs)

@@ -251,10 +251,11 @@ def _summarize(card: ClaimCard, *, is_counted: bool) -> list[str]:
         found = one.evidence
         measured = f"{_write(card, found.effect)}, {found.repetitions}, on {found.machine}"
         sentences.append(f"Measured, the {one.name} pair: {measured}.")
-    if card.prediction.communication_factor is not None and card.factors:
-        factor = card.prediction.communication_factor
+    if card.prediction.communication is not None and card.factors:
+        least, largest = (f"{one:.3f}" for one in card.prediction.communication)
         sentences.append(
-            f"A model of communication on the paper's GPUs gives a factor of {factor:.3f}, part of the rest."
+            f"A model of communication gives a factor of {least} to {largest} of the rest, over networks of 1,600 to "
+            "100 Gbit/s a node and from this project's loss to the released one."
         )
     if is_counted and card.factors:
         sentences.append(f"A factor of {ratio(card.factors[-1].value)} is {REST}.")

@@ -72,7 +72,9 @@ def test_causes_are_the_largest_settings_without_which_the_ratio_is_out_of_toler
 
 def test_what_records_lack_can_prevent_a_rejection() -> None:
     assert judge_claim(PUBLISHED, exact(1.2), exact(2.0), {}).verdict == "not reproduced"
-    assert judge_claim(PUBLISHED, exact(1.2), exact(2.0), {}, math.log(1.3)).verdict == "not testable here because"
+    assert (
+        judge_claim(PUBLISHED, exact(1.2), exact(2.0), {}, (0.0, math.log(1.3))).verdict == "not testable here because"
+    )
 
 
 def test_a_lower_bound_needs_an_interval_above_it() -> None:
