@@ -1,6 +1,6 @@
 """The verb `reference`: compares this project's training speed and losses with reference implementations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import chain, product
@@ -24,19 +24,19 @@ from bench.orchestration.preflight import has_gpu, open_comparison
 from bench.orchestration.requests import ReferenceRequest
 from bench.orchestration.scope import Scope, required_rounds
 from bench.recipes import DATACOMP_SYNSETS
-from bench.record import Record, ReferenceRun
+from bench.record import Record
 from bench.reference import (
     CHECKOUTS,
     EQUAL_STEPS,
-    OPEN_CLIP,
     OPEN_CLIP_CHECKOUT,
     OPEN_CLIP_CHECKOUT_SIDES,
     OURS,
     SIDES,
     ReferenceName,
 )
+from bench.reference.speeds import describe_clip_costs, runs_by_experiment
 from bench.settings import with_batch_size, with_settings
-from bench.statistics import log_std, ratio_of, ratios_of
+from bench.statistics import log_std, ratios_of
 
 # Relative difference of losses over the first steps, by precision: rounding grows with training.
 EQUAL_LOSSES, STEPS_COMPARED = {"fp32": 1e-4, "bf16": 1e-2, "fp16": 1e-2}, 20
@@ -178,8 +178,8 @@ class Reference:
 
 def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Table:
     """List each side's images per second, and its ratio to the first side's, for each experiment."""
-    rows, cheapest = [], list[str]()
-    for name, runs in _runs_by_experiment(records).items():
+    rows = []
+    for name, runs in runs_by_experiment(records).items():
         rates = {side: {round_: rate for round_, (rate, _) in runs[side].items()} for side in sides if side in runs}
         others = {side: rounds for side, rounds in rates.items() if side != sides[0]}
         ratios = ratios_of(rates[sides[0]], others) if sides[0] in rates else {}
@@ -188,30 +188,16 @@ def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Ta
             row = {"experiment": name, "side": side, "runs": len(rounds), "images/s": median(rounds.values())}
             row |= {"spread": log_std(rounds)} | ratio_columns(ratios.get(side))
             rows.append(row | {"tokens": run.tokens_per_caption, "target bytes": run.target_bytes_per_image})
-        cheapest += [cheapest_side(name, rates)] if OPEN_CLIP in rates else []
     note = (
         f"ratio: images/s over those of {sides[0]}, with its 95 % interval over runs (fresh processes, interleaved).\n"
         "tokens: computed per caption. target bytes: of label targets, copied to the device per image."
     )
-    return Table(f"Compared with {sides[0]}", rows, "\n".join([note, *cheapest]))
-
-
-def cheapest_side(name: str, rates: Mapping[str, Mapping[int, float]]) -> str:
-    """Say which side trains CLIP at the least cost, and compare ours with the fastest of the others."""
-    medians = {side: median(rounds.values()) for side, rounds in rates.items()}
-    cheapest = max(medians, key=medians.__getitem__)
-    text = f"{name}: CLIP costs the least with {cheapest}, {medians[cheapest]:.3g} images/s."
-    if (ours := rates.get(OURS)) is None or len(rates) == 1:
-        return text
-    best = max(rates.keys() - {OURS}, key=medians.__getitem__)
-    ratio = ratio_of(rates[best], ours)
-    interval = "" if ratio.low is None or ratio.high is None else f" ({ratio.low:.2f} to {ratio.high:.2f})"
-    return f"{text} {OURS} over the fastest of the others, {best}: {ratio.value:.2f}{interval}."
+    return Table(f"Compared with {sides[0]}", rows, "\n".join([note, *describe_clip_costs(records)]))
 
 
 def method_ratio_table(records: Sequence[Record], sides: Sequence[str], base: str, name: str) -> Table:
     """List for each side the ratio of an experiment's images per second to those of the experiment `base`."""
-    runs, rows = _runs_by_experiment(records), []
+    runs, rows = runs_by_experiment(records), []
     for side in sides:
         both = [runs.get(one, {}).get(side, {}) for one in (base, name)]
         rates = [{round_: rate for round_, (rate, _) in one.items()} for one in both]
@@ -223,7 +209,7 @@ def method_ratio_table(records: Sequence[Record], sides: Sequence[str], base: st
 def phase_table(records: Sequence[Record], unused: Sequence[str]) -> Table:
     """List the milliseconds of each phase of a step, and the packages that were replaced by empty ones."""
     rows = []
-    for name, sides in _runs_by_experiment(records).items():
+    for name, sides in runs_by_experiment(records).items():
         for side, rounds in sides.items():
             phases = [run.phase_seconds for _, run in rounds.values()]
             step = {phase: 1000 * median(chain(*(one[phase] for one in phases))) for phase in phases[0]}
@@ -240,7 +226,7 @@ def compare_early_losses(records: Sequence[Record]) -> list[dict[str, str | int 
     """
     rows: list[dict[str, str | int | float]] = []
     bounds = {one.experiment.name: EQUAL_LOSSES[one.circumstances.precision] for one in records if one.experiment}
-    for name, runs in _runs_by_experiment(records).items():
+    for name, runs in runs_by_experiment(records).items():
         losses = {side: rounds[0][1].losses for side, rounds in runs.items() if 0 in rounds}
         all_ours = losses.pop(OURS, ())
         for side, all_theirs in losses.items():
@@ -253,13 +239,3 @@ def compare_early_losses(records: Sequence[Record]) -> list[dict[str, str | int 
             row |= {"largest difference, relative": difference, "equal": "yes" if is_equal else "no"}
             rows.append(row | {"mean": fmean(all_theirs), "mean of ours": fmean(all_ours) if all_ours else ""})
     return rows
-
-
-def _runs_by_experiment(records: Sequence[Record]) -> dict[str, dict[str, dict[int, tuple[float, ReferenceRun]]]]:
-    """Return images per second and run by side and round, for each experiment."""
-    runs: dict[str, dict[str, dict[int, tuple[float, ReferenceRun]]]] = {}
-    for record in records:
-        if isinstance(run := record.measured, ReferenceRun) and record.experiment is not None:
-            rate = record.experiment.images_per_window / fmean(run.window_seconds)  # windows may differ in work
-            runs.setdefault(record.experiment.name, {}).setdefault(run.side, {})[run.round] = (rate, run)
-    return runs

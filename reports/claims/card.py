@@ -11,6 +11,7 @@ from typing import Literal
 from bench.claims.claims import Pair, PaperClaim, PredictedRatios, read_predictions
 from bench.ladder import HEAD, PADDING, TEXT_TOWER
 from bench.record import Record
+from bench.reference.speeds import describe_clip_costs
 from bench.statistics import (
     CLAIM_ACCURACY_TOLERANCE,
     CLAIM_TOLERANCE,
@@ -63,6 +64,7 @@ class ClaimCard:
     factors: Sequence[RatioFactor]  # the last is the rest; empty for a claim that is no ratio of speeds
     counted: float | None  # of a claim on FLOPs, in its unit
     judgement: ClaimJudgement
+    clip_costs: Sequence[str]  # sentences on the cheapest code of CLIP; empty for other claims
 
     def in_unit(self, found: Interval) -> Estimate:
         """Return an evidence as the card shows it: a ratio, or points of accuracy; without ends where it has none."""
@@ -86,6 +88,7 @@ def make_card(claim: PaperClaim, records: Iterable[Record]) -> ClaimCard:
         None if (one := meeting.get(name)) is None else one.evidence for name in ("published", "controlled")
     )
     others = [one for one in found if one.evidence.missed]
+    is_on_clip = claim.metric == "cost" and claim.experiments_of(claim.experiments)[0].method == "clip"
     counted = PERCENT * (1 / prediction.equal_sizes - 1) if claim.metric == "FLOPs" else None
     return ClaimCard(
         claim=claim,
@@ -95,6 +98,7 @@ def make_card(claim: PaperClaim, records: Iterable[Record]) -> ClaimCard:
         factors=[] if claim.speed_ratio is None else build_factors(claim, prediction, controlled, published),
         counted=counted,
         judgement=_judge(claim, prediction, controlled, published, counted, others),
+        clip_costs=describe_clip_costs(rows) if is_on_clip else [],
     )
 
 

@@ -14,7 +14,7 @@ from bench.environment.circumstances import summarize_machine
 from bench.explain.decomposition import Decomposition, LogRatio, decompose
 from bench.explain.tables import strip_settings
 from bench.measure.summary import throughputs_of
-from bench.record import BatchTrial, Record, ReleasedRun, Speed, Training, Transfer
+from bench.record import BatchTrial, Record, ReferenceRun, ReleasedRun, Speed, Training, Transfer
 from bench.scores import Score
 from bench.statistics import Answers, Interval, estimate_paired_over_seeds, ratio_of
 from bench.transfer.score_tables import answers_of
@@ -71,10 +71,15 @@ def find_evidence(claim: PaperClaim, pair: Pair, records: Iterable[Record]) -> l
 
 
 def records_of_claims(names: Iterable[str], records: Iterable[Record]) -> list[Record]:
-    """Return the records of experiments of claims, also with other settings."""
+    """Return the records of experiments of claims, also with other settings, and those of races with other code."""
     claims = [get_claim(name) for name in names]
     experiments = tuple(one for claim in claims for one in (*claim.experiments, *(claim.controlled or ())))
-    return [one for one in records if one.experiment is not None and one.experiment.name.startswith(experiments)]
+    return [
+        one
+        for one in records
+        if one.experiment is not None
+        and (one.experiment.name.startswith(experiments) or isinstance(one.measured, ReferenceRun))
+    ]
 
 
 def digest_of(records: Iterable[Record]) -> str:

@@ -59,7 +59,7 @@ def claim_page(card: ClaimCard, statement: Sequence[str] = ()) -> str:
 def claim_line(card: ClaimCard, statement: Sequence[str]) -> Markup:
     """Return the statement on CatLIP's speed and the verdict on a claim in one paragraph, for another page."""
     return Markup("<strong>As published:</strong> {} <strong>{}</strong> (<code>{} claim {}</code>)").format(
-        " ".join(statement), _to_sentence(card.judgement.text), PROGRAM, card.claim.name
+        " ".join([*statement, *card.clip_costs]), _to_sentence(card.judgement.text), PROGRAM, card.claim.name
     )
 
 
@@ -96,6 +96,7 @@ def claim_document(card: ClaimCard, statement: Sequence[str] = ()) -> dict[str, 
         "published_speed_ratio": card.claim.speed_ratio,
         "predicted_speed_ratios": msgspec.to_builtins(card.prediction),
         "counted": card.counted,
+        "clip_costs": list(card.clip_costs),
         "conditions": describe_conditions(card.claim),
         "measured": [_evidence_document(card, one) for one in card.deciding],
         "other_evidence": [_evidence_document(card, one) for one in card.others],
@@ -251,6 +252,7 @@ def _summarize(card: ClaimCard, *, is_counted: bool) -> list[str]:
         found = one.evidence
         measured = f"{_write(card, found.effect)}, {found.repetitions}, on {found.machine}"
         sentences.append(f"Measured, the {one.name} pair: {measured}.")
+    sentences += card.clip_costs
     if card.prediction.communication is not None and card.factors:
         least, largest = (f"{one:.3f}" for one in card.prediction.communication)
         sentences.append(
