@@ -419,7 +419,10 @@ CLAIM_RULE = (
         "A pair agrees with the figure if its whole 95 % interval lies within 10 % of it (one point of accuracy), and "
         "differs from it if the whole interval lies beyond. For a figure that is a lower bound there is no margin."
     ),
-    "Reproduced: the controlled pair agrees.",
+    (
+        "Reproduced: the controlled pair agrees. A claim without a controlled pair is reproduced as published if the "
+        "published pair agrees."
+    ),
     (
         "Reproduced only with a cause: the published pair agrees and the controlled pair differs. To find the causes, "
         "the measured effects of the settings are removed from the published pair's ratio, the largest first, until it "
@@ -427,7 +430,8 @@ CLAIM_RULE = (
     ),
     (
         "Not reproduced: the published pair differs, and still differs after the modelled effect of communication is "
-        "added where its runs had one GPU. If the controlled pair was measured, it differs, too."
+        "added where its runs had one GPU. If the controlled pair was measured, it differs, too. Where the authors' "
+        "code can be timed, only its runs reject the claim."
     ),
     "Not testable here: anything else, such as a pair that was not measured, or an interval that is too wide.",
 )

@@ -33,6 +33,7 @@ Pair = tuple[str, str]  # of the baseline, of the experiment
 class Conditions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a record must be to decide a claim, beside having the settings of the claim's experiments."""
 
+    code: str = ""  # of the authors, without whose runs the claim is not rejected; empty: this project's rejects it
     device: str = ""  # name of its GPU, or "cuda" for any; empty: any device
     processes: int | None = None  # that shared a batch, one a device; None: any number
     loading: Literal["any", "disk"] = "any"  # "disk": images are read from shards

@@ -19,12 +19,23 @@ def runs_by_experiment(records: Sequence[Record]) -> dict[str, dict[str, dict[in
 
 
 def describe_clip_costs(records: Sequence[Record]) -> list[str]:
-    """Say for each experiment that was raced with open_clip which side trains CLIP at the least cost."""
-    rates = {
-        name: {side: {round_: rate for round_, (rate, _) in rounds.items()} for side, rounds in runs.items()}
-        for name, runs in runs_by_experiment(records).items()
-    }
-    return [_describe_cheapest_side(name, of_side) for name, of_side in rates.items() if OPEN_CLIP in of_side]
+    """Say for each experiment that was raced with open_clip which side trains CLIP at the least cost, and where.
+
+    Of several comparisons of an experiment the newest counts.
+    """
+    found = dict[str, str]()
+    for comparison in sorted({record.comparison for record in records}):
+        of_comparison = [record for record in records if record.comparison == comparison]
+        for name, runs in runs_by_experiment(of_comparison).items():
+            if OPEN_CLIP in runs:
+                machine = next(
+                    f"{one.circumstances.machine}, {one.circumstances.precision}, batch {one.experiment.batch_size}"
+                    for one in of_comparison
+                    if one.experiment is not None and one.experiment.name == name
+                )
+                rates = {side: {round_: rate for round_, (rate, _) in rounds.items()} for side, rounds in runs.items()}
+                found[name] = f"{_describe_cheapest_side(name, rates)} Machine: {machine}."
+    return [*found.values()]
 
 
 def _describe_cheapest_side(name: str, rates: Mapping[str, Mapping[int, float]]) -> str:

@@ -25,7 +25,7 @@ from reports.claims.evidence import PERCENT, PairEvidence, find_evidence
 
 PairName = Literal["published", "controlled"]
 Basis = Literal["measured", "counted", "unexplained"]
-REST = "attributed to nothing"
+REST = "not explained"
 METHOD, OTHER_SETTINGS = "method, no padding", "the recipes' other settings"
 SIZES = "image sizes of the recipes"
 METHOD_CAUSES = (TEXT_TOWER, HEAD, METHOD)  # factors that are the method itself
@@ -183,7 +183,11 @@ def _judge(
     causes = {cause: found.value for cause, found in parts if cause not in METHOD_CAUSES}
     is_one_process = published is not None and max(published.processes) == 1
     least, largest = (prediction.communication if is_one_process else None) or (1.0, 1.0)
-    return judge_claim(figure, by_method, as_published, causes, (math.log(least), math.log(largest)))
+    found = judge_claim(figure, by_method, as_published, causes, (math.log(least), math.log(largest)))
+    code = claim.conditions.code if claim.conditions is not None else ""
+    if found.verdict == "not reproduced" and code and not (published is not None and published.code):
+        return _untestable(f"only runs of the authors' code ({code}) reject it, and this project's code was timed")
+    return found
 
 
 def _untestable(reason: str) -> ClaimJudgement:

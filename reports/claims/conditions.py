@@ -33,18 +33,19 @@ def describe_conditions(claim: PaperClaim) -> list[str]:
     needs = claim.conditions
     if needs is None:
         return []
-    free = ", ".join(sorted(MAY_DIFFER[claim.metric]))
+    free = ", ".join(sorted(MAY_DIFFER[claim.metric] - ({"head_rows"} if needs.head_rows is not None else set())))
     texts = {
         f"GPU: {'any' if needs.device == 'cuda' else needs.device}": needs.device,
         f"processes, one a device: {needs.processes}": needs.processes,
         "images are read from shards on disk, not from memory": needs.loading == "disk",
         f"memory limit: {needs.memory_gib} GiB": needs.memory_gib,
         f"rows of CatLIP's classifier: {needs.head_rows}": needs.head_rows,
-        f"training data: a path with {needs.data!r}": needs.data,
+        f"training data: a path with {needs.data!r}, which does not prove what is in it": needs.data,
         "images seen in training: those of the recipe": claim.metric == "accuracy",
         f"images per step on all devices: {_pair(needs.images_per_step)}": needs.images_per_step,
         f"the task: {_task(needs)}": needs.num_classes,
         f"the baseline's accuracy: within a point of {needs.baseline_accuracy} %": needs.baseline_accuracy,
+        f"a rejection: runs of the authors' code ({needs.code})": needs.code,
         "no disturbance by other work on the machine": claim.metric == "cost",
         f"settings: those of the recipes; free are {free}": True,
     }

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from markupsafe import Markup
 
+from bench.claims.claims import PaperClaim
 from bench.console.console import PROGRAM
 from bench.console.tables import Table
 from bench.statistics import CLAIM_RULE, Estimate, Interval
@@ -144,7 +145,11 @@ def waterfall_chart(card: ClaimCard) -> Markup:
 
 def _facts(card: ClaimCard) -> dict[str, str]:
     claim = card.claim
-    controlled = " and ".join(claim.controlled) if claim.controlled else "the same: they differ in the method alone"
+    controlled = (
+        " and ".join(claim.controlled)
+        if claim.controlled
+        else "none is defined: the claim can be reproduced as published"
+    )
     facts = {
         "source": f"{claim.source}, {claim.where}",
         "checked": claim.checked,
@@ -224,8 +229,8 @@ def claims_table(cards: Sequence[ClaimCard]) -> Table:
     rows = [
         {
             "claim": card.claim.name,
-            "published": f"{card.claim.published:g} {card.claim.unit}",
-            "FLOPs": _short_prediction(card),
+            "published": _published(card.claim),
+            "counted FLOPs": _short_prediction(card),
             "measured": "; ".join(f"{one.name} {_write(card, one.evidence.effect)}" for one in card.deciding) or "-",
             "other evidence": len(card.others),
             "verdict": card.judgement.text,
@@ -238,9 +243,7 @@ def claims_table(cards: Sequence[ClaimCard]) -> Table:
 def _summarize(card: ClaimCard, *, is_counted: bool) -> list[str]:
     """Say what was published and measured, and if `is_counted` what was counted, one sentence each."""
     claim, prediction = card.claim, card.prediction
-    sentences = [f"Published: {claim.published:g} {claim.unit}{_describe_speed_ratio(card)}."]
-    if claim.is_lower_bound:
-        sentences = [f"Published: more than {claim.published:g} {claim.unit}; the paper gives no figure."]
+    sentences = [f"Published: {_published(claim)}{_describe_speed_ratio(card)}."]
     if is_counted and (claim.speed_ratio is not None or claim.metric == "zero-shot accuracy"):
         sizes = ""
         if prediction.released_sizes != prediction.equal_sizes:
@@ -256,11 +259,11 @@ def _summarize(card: ClaimCard, *, is_counted: bool) -> list[str]:
     if card.prediction.communication is not None and card.factors:
         least, largest = (f"{one:.3f}" for one in card.prediction.communication)
         sentences.append(
-            f"A model of communication gives a factor of {least} to {largest} of the rest, over networks of 1,600 to "
-            "100 Gbit/s a node and from this project's loss to the released one."
+            f"The rest contains communication, for which a model gives a factor of {least} to {largest}, over networks "
+            "of 1,600 to 100 Gbit/s a node and from this project's loss to the released one."
         )
     if is_counted and card.factors:
-        sentences.append(f"A factor of {ratio(card.factors[-1].value)} is {REST}.")
+        sentences.append(f"A factor of {ratio(card.factors[-1].value)} is {REST} by anything counted or measured here.")
     return sentences
 
 
@@ -286,6 +289,7 @@ def _commands(card: ClaimCard) -> list[str]:
         f" --memory-gib {claim.conditions.memory_gib:g}" if claim.conditions and claim.conditions.memory_gib else ""
     )
     data = " --data SHARDS" if claim.conditions and claim.conditions.loading == "disk" else ""
+    shards = " --set data=SHARDS --caption-lengths pack" if data else ""
     lines = [
         f"{PROGRAM} reference corenet --as-released --scale {size} --checkout CORENET{data}"
         for size, name in CORENET_SCALES.items()
@@ -297,7 +301,7 @@ def _commands(card: ClaimCard) -> list[str]:
     if claim.metric == "cost":
         baseline, experiment = claim.experiments
         lines.append(
-            f"{PROGRAM} explain {experiment} --baseline {baseline} --factors kernel global_negatives{data}{settings}"
+            f"{PROGRAM} explain {experiment} --baseline {baseline} --factors kernel global_negatives{shards}{settings}"
         )
     return [*lines, f"{PROGRAM} claim {claim.name} --records results --out card.html"]
 
@@ -305,6 +309,12 @@ def _commands(card: ClaimCard) -> list[str]:
 def _to_sentence(text: str) -> str:
     """Begin a clause with a capital letter and end it."""
     return f"{text[:1].upper()}{text[1:]}."
+
+
+def _published(claim: PaperClaim) -> str:
+    if claim.is_lower_bound:
+        return f"more than {claim.published:g} {claim.unit} (no figure is given)"
+    return f"{claim.published:g} {claim.unit}"
 
 
 def _describe_speed_ratio(card: ClaimCard) -> str:
@@ -319,8 +329,9 @@ def _short_prediction(card: ClaimCard) -> str:
         return f"{card.counted:.3f} %"
     if card.claim.speed_ratio is None:
         return "-"
-    both = dict.fromkeys(map(ratio, (card.prediction.equal_sizes, card.prediction.released_sizes)))
-    return " to ".join(both)
+    equal, released = map(ratio, (card.prediction.equal_sizes, card.prediction.released_sizes))
+    sizes = f", {released} at the recipes' sizes" if released != equal else ""
+    return f"{equal} times the images/s{sizes}"
 
 
 def _write(card: ClaimCard, found: Interval) -> str:

@@ -27,9 +27,9 @@ def speed_statement(records: Sequence[Record]) -> list[str]:
     context = _pairs(cards)[small][0].context_length
     until = "" if _is_timed(cards) else " until the authors' code has been timed on a GPU with their files"
     counted = (
-        f"Counted, CLIP's step has {padded} times CatLIP's FLOPs per image at {small} when captions are padded to "
-        f"{context} tokens, and {unpadded} when captions of web length are not; {sizes} at the image sizes of each "
-        "released recipe."
+        f"Counted, CLIP's forward has {padded} times CatLIP's FLOPs per image at {small} when captions are padded to "
+        f"{context} tokens as released, and {unpadded} when captions of an assumed web length are not padded; {sizes} "
+        "at the image sizes of each released recipe."
     )
     return [
         counted,
@@ -81,6 +81,5 @@ def _excluded_causes(cards: Mapping[str, ClaimCard]) -> list[str]:
     ]
     if not names:
         return []
-    where = f"at {large}, where both files agree; a cause that differs at one size alone cannot explain both"
-    text = join_words(names)
-    return [f"{text[:1].upper()}{text[1:]} can explain none of it {where}."]
+    causes = join_words(names)
+    return [f"If the published runs used the released files, {causes} explain none of it at {large}, where both agree."]
