@@ -131,8 +131,9 @@ TRAITS: dict[MethodName, MethodTraits] = {
 class Tuning:
     """How rate, crops, flips and initial head of an experiment were chosen."""
 
-    # "released" by the method's authors, "searched" here, or "untuned": as of another method or scale.
-    state: Literal["released", "searched", "untuned"]
+    # "released" by the method's authors for a scale, "default" of open_clip's program for all ViTs, "searched" here, or
+    # "untuned": as of another method or scale.
+    state: Literal["released", "default", "searched", "untuned"]
     source: str = ""
 
 
@@ -149,7 +150,7 @@ class MethodSettings:
 SEARCHED = {"tiny": Tuning("searched", "the best of four rates, with an earlier tower or head")}
 # CoreNet trains CLIP at ViT-B/16 with 1e-3, CatLIP's paper (table 6) with 5e-4, as open_clip does.
 OPEN_CLIP = Tuning(
-    "released", "mlfoundations/open_clip at 89fb801, defaults of open_clip_train/params.py and open_clip/transform.py"
+    "default", "mlfoundations/open_clip at 89fb801, defaults of open_clip_train/params.py and open_clip/transform.py"
 )
 CATLIP = "apple/corenet at 1aa3acd, projects/catlip/pretraining"
 SUPERCLASS = "x-cls/superclass at 90b761f, opencls/configs/cls_schedule"

@@ -64,7 +64,7 @@ class Reference:
 
     All sides use the same model, weights, batches and learning rates. open-clip: the loop of `open_clip_train`, as
     released and with fused AdamW, on captions of web length; on a GPU all sides eager, and all compiled. A checkout of
-    open_clip's main branch adds its loop, with its defaults and with its best options (batches of captions of similar
+    open_clip's main branch adds its loop, with its defaults and with bucketing (batches of captions of similar
     length, fused AdamW), over the same images. dense-bce:
     CatLIP's loss on dense int64 targets of 24,320 classes, as in its released code; the targets are built inside the
     timed window (the released code uses loader workers), and captions are labelled before it on both sides. corenet,

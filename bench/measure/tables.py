@@ -45,7 +45,8 @@ def experiment_table(experiments: Mapping[str, Experiment], costs: Mapping[str, 
         "Recipes that draw image sizes: px is the range, batch that of 224 px, image GFLOP the mean over the sizes.\n"
         "Measurements print the tokens that are computed per caption. The last block computes only the tokens that\n"
         "are read: if that is one, ViT-B-16 and its text tower take 7 % fewer FLOPs than open_clip publishes.\n"
-        "tuning: of rate, crops, flips and initial head: released by the method's authors, searched here, or untuned."
+        "tuning: of rate, crops, flips and initial head: released by the method's authors,\n"
+        "default of open_clip's training program for all ViTs, searched here, or untuned."
     )
     return Table("Experiments", rows, note)
 

@@ -84,7 +84,7 @@ def with_network(cluster: Cluster, bandwidth_share: float, latency_factor: float
 
 
 def precision_gain() -> float:
-    """Return bf16's speed over fp16's in LAION's training of H/14 with equal settings."""
+    """Return bf16's speed over fp16's in LAION's trainings of H/14 on equal GPUs with equal batches."""
     rates = {run.source: run.midpoint for run in PUBLISHED_RUNS if run.model == "H/14"}
     return rates["LAION 2022, bf16"] / rates["LAION 2022, fp16"]
 
@@ -103,7 +103,7 @@ def solution_table(pair: CasePair, cluster: Cluster, target: float) -> Table:
                     "ratio at equal MFU": gpu_speed_ratio(released, network),
                     "with our loss": gpu_speed_ratio(pair, network),
                     "MFU ratio needed": needed,
-                    f"and with a precision {gain:.2f} times as fast": needed and needed / gain,
+                    f"illustration: the same with a precision {gain:.2f} times as fast": needed and needed / gain,
                 }
             )
     alone = required_bandwidth(released, cluster, target)
@@ -112,8 +112,10 @@ def solution_table(pair: CasePair, cluster: Cluster, target: float) -> Table:
     note = (
         f"{experiment.case.name} on {experiment.gpus} GPUs over {baseline.case.name} on {baseline.gpus} GPUs: "
         f"{target:g} times the images per GPU-second. FLOPs and losses are those of the released code.\n"
-        "The gain of precision is that of bf16 over fp16 in LAION's training of H/14. The network alone, at equal MFU "
-        f"and the first latency, gives the ratio {given}. '-': communication prevents the ratio at any MFU.\n"
+        f"The network alone, at equal MFU and the first latency, gives the ratio {given}. "
+        "'-': communication prevents the ratio at any MFU.\n"
+        f"The last column is an illustration and no prediction: {gain:.2f} is bf16 over fp16 in LAION's trainings of "
+        "H/14, with other software, GPUs and batches, and the data sheets give both precisions one peak.\n"
         f"{NO_STEP_COST}"
     )
     return Table(SOLUTION_TITLE, rows, note)
@@ -126,7 +128,7 @@ def mfu_differences_table(measured: Iterable[tuple[str, float, str]]) -> Table:
     for run in runs:
         by_model[run.model, run.device].append(run)
     groups = [(f"{model}, fastest over slowest", several) for (model, _), several in by_model.items()]
-    groups += [(f"{run.model} on {run.gpus} GPUs, equal settings", [run]) for run in runs if run.low < run.high]
+    groups += [(f"{run.model} on {run.gpus} GPUs, equal images per GPU", [run]) for run in runs if run.low < run.high]
     rows = [_mfu_difference_row(name, several) for name, several in groups]
     rows += [
         {"difference": name, "MFU ratio": ratio, "network, GB/s": None, "from": source}

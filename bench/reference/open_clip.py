@@ -95,11 +95,10 @@ def run_checkout(
 ) -> tuple[list[Tensor], float]:
     """Run the loop of a checkout; return losses and mean tokens per caption.
 
-    One side has the checkout's defaults. The other, `OPEN_CLIP_BUCKETED`, has its best options: fused AdamW, captions
-    of variable length, and batches that its bucketing makes of the images of the windows. Its model configuration then
-    has `variable_text`, which its own tokenizer of CLIP refuses, because that has no token for padding: a user needs a
-    configuration with a tokenizer that has one. Raises RuntimeError where the checkout's code fails, as that of
-    another commit may.
+    One side has the checkout's defaults. The other, `OPEN_CLIP_BUCKETED`, has fused AdamW, captions of variable length,
+    and batches that its bucketing makes of the images of the windows. Its model configuration then has `variable_text`,
+    which its own tokenizer of CLIP refuses, because that has no token for padding: a user needs a configuration with a
+    tokenizer that has one. Raises RuntimeError where the checkout's code fails, as that of another commit may.
     """
     experiment, device = stream.experiment, stream.device
     weights, config = _initial_weights(stream), copy.deepcopy(open_clip_config(experiment.tower))

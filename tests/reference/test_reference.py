@@ -89,7 +89,7 @@ def test_step_is_compiled_on_all_sides_or_on_none(results: Path) -> None:
     [
         (False, (), ["clip-vit-b32"]),
         (True, (), ["clip-vit-b32[compile=off]", "clip-vit-b32[compile=on]"]),
-        (True, ("flip=false",), ["clip-vit-b32[compile=off,flip=false]", "clip-vit-b32[compile=on,flip=false]"]),
+        (True, ("flip=true",), ["clip-vit-b32[compile=off,flip=true]", "clip-vit-b32[compile=on,flip=true]"]),
         (True, ("compile=on",), ["clip-vit-b32[compile=on]"]),
     ],
 )
