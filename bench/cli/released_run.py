@@ -47,10 +47,8 @@ def time_released_code(
     for file in files.values():
         if not (checkout / file).is_file():
             raise ValueError(f"{checkout} has no {file}: --as-released needs the file in the checkout")
-    recipes = {method: f"{method}-{size}-datacomp" for method in files}
-    experiments = {
-        method: recipe_of_run(name, settings, is_tiny=is_tiny, on_gpu=on_gpu) for method, name in recipes.items()
-    }
+    changes = {"is_tiny": is_tiny, "on_gpu": on_gpu}
+    experiments = {method: recipe_of_run(f"{method}-{size}-datacomp", settings, **changes) for method in files}
     scope, arms = Scope("reference", 0), [*experiments.values()]
     comparison = open_comparison(results, arms, scope, trained=False, may_differ=FIELDS)
     comparison.runner.progress.expect(EXPECTED_SECONDS * rounds * len(files))
