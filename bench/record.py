@@ -163,7 +163,7 @@ class ReleasedKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     reason: str = ""  # why it is changed or not used
 
 
-class ReleasedRun(_MeasuredBase, frozen=True, kw_only=True, tag="released-run"):
+class ReleasedRun(_RunOnSamples, frozen=True, kw_only=True, tag="released-run"):
     """Windows of the authors' training loop with their configuration file, the device idle at both ends of each."""
 
     repository: str
@@ -179,6 +179,7 @@ class ReleasedRun(_MeasuredBase, frozen=True, kw_only=True, tag="released-run"):
     image_sizes: tuple[tuple[PositiveCount, PositiveCount, PositiveCount], ...]  # height, width and images of each step
     losses: tuple[float, ...]  # of every step, warm-up included
     gradient_norms: tuple[float | None, ...] = ()  # of every step; None: not finite; empty: the file computes none
+    wait_share: Share | None = None  # of the windows' time that the loop waited for batches; a GPU may work meanwhile
 
     def __post_init__(self) -> None:
         """Raise ValueError for a figure that some windows or some steps lack."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from msgspec.structs import replace
 from tyro.conf import Positional, arg
 
-from bench.cli.options import Json, Results, Rounds, Settings, finish, ratio_columns
+from bench.cli.options import Data, Json, Results, Rounds, Settings, finish, ratio_columns
 from bench.cli.released_run import time_released_code
 from bench.config import MAY_DIFFER_AT_LARGEST_BATCH, Experiment
 from bench.console.console import DISAGREEMENT, OK, log
@@ -71,7 +71,8 @@ class Reference:
     superclass: the authors' CLIP and CatLIP, or SuperClass, in fp32, from a checkout of their code, which child
     processes execute. RangeAugment, the moving average of the weights, checkpointing and clipping are off; batches are
     made before the timed window. corenet --as-released: the authors' own training loop with their files of CLIP and
-    CatLIP, unchanged and without a side of ours; on a CPU at the scale tiny, whose changes are listed.
+    CatLIP, unchanged and without a side of ours; with --data their images are loaded from tar shards while it runs. On
+    a CPU it runs at the scale tiny, whose changes are listed.
     """
 
     reference: Positional[ReferenceName]  # name of the reference implementation
@@ -84,6 +85,7 @@ class Reference:
     # the authors' files, vit-b16 or vit-h16, or tiny, the default on a CPU
     scale: CheckoutScale | None = None
     as_released: bool = False  # run corenet's own training loop with the authors' files; every key is listed
+    data: Data = None
     rounds: Rounds = None
     settings: Settings = ()
     results: Results = Path("results")
@@ -106,7 +108,8 @@ class Reference:
         if required and not required.is_at(Path(path)):
             raise ValueError(f"{path} has no {required.file}: --checkout needs a `git clone {required.url}`")
         if self.as_released:
-            return time_released_code(Path(path), self.scale, self.rounds, self.results, self.json)
+            settings = [*([] if self.data is None else [f"data={self.data}"]), *self.settings]
+            return time_released_code(Path(path), self.scale, self.rounds, settings, self.results, self.json)
         sides = OPEN_CLIP_CHECKOUT_SIDES if path and not checkout else SIDES[self.reference]
         experiments = [one for base in self._experiments() for one in self._eager_and_compiled(base)]
         if any(experiment.image_sizes for experiment in experiments):
@@ -141,13 +144,18 @@ class Reference:
             "checkout": [*CHECKOUTS, "open-clip"],
             "scale": CHECKOUTS,
             "as_released": ["corenet"],
+            "data": ["corenet"],
         }
         for option, names in users.items():
             if getattr(self, option) not in (None, False) and self.reference not in names:
                 given = f"--{option.replace('_', '-')}"
                 raise ValueError(f"{given} is for {' or '.join(names)}, not for {self.reference}: leave it out")
-        if self.as_released and self.settings:
-            raise ValueError("--as-released changes no setting, got --set: leave one of them out")
+        if self.data is not None and not self.as_released:
+            raise ValueError("--data needs --as-released; without it the images are those of the shipped pack")
+        changed = [one for one in self.settings if self.data is None or not one.startswith("workers=")]
+        if self.as_released and changed:
+            remedy = "leave it out (with --data, workers=N may be set)"
+            raise ValueError(f"--as-released changes no setting, got --set {changed[0]}: {remedy}")
         if self.scale == "vit-h16" and not self.as_released:
             raise ValueError("--scale vit-h16 needs --as-released; without it the scale is tiny or vit-b16")
 

@@ -18,6 +18,7 @@ from bench.orchestration.requests import ReleasedRunRequest
 from bench.orchestration.scope import Scope, required_rounds
 from bench.record import Record, ReleasedRun
 from bench.reference import RELEASED_FILES
+from bench.settings import with_settings
 from bench.statistics import log_std, ratios_of
 
 EXPECTED_SECONDS = START_SECONDS + 20.0  # of a run: estimate for two cores at the tiny scale, corrected as runs end
@@ -27,11 +28,16 @@ STATES = ("unclassified", "changed", "not used", "used")  # in the order of a ta
 
 
 def time_released_code(
-    checkout: Path, scale: str | None, rounds: int | None, results: Path, json_file: Path | None
+    checkout: Path,
+    scale: str | None,
+    rounds: int | None,
+    settings: Sequence[str],
+    results: Path,
+    json_file: Path | None,
 ) -> int:
     """Time CoreNet's trainer with its files of CLIP and CatLIP, interleaved in fresh processes; return the exit code.
 
-    The scale is vit-b16 on a GPU, and tiny on a CPU, unless it is given.
+    The scale is vit-b16 on a GPU, and tiny on a CPU, unless it is given. The settings are those of the data's loading.
     """
     on_gpu = has_gpu()
     scale, rounds = scale or ("vit-b16" if on_gpu else "tiny"), rounds or required_rounds(1, on_gpu=on_gpu)
@@ -41,7 +47,8 @@ def time_released_code(
     for file in files.values():
         if not (checkout / file).is_file():
             raise ValueError(f"{checkout} has no {file}: --as-released needs the file in the checkout")
-    experiments = {method: _counterpart(f"{method}-{size}-datacomp", is_tiny, on_gpu) for method in files}
+    changes = {"is_tiny": is_tiny, "on_gpu": on_gpu}
+    experiments = {method: recipe_of_run(f"{method}-{size}-datacomp", settings, **changes) for method in files}
     scope, arms = Scope("reference", 0), [*experiments.values()]
     comparison = open_comparison(results, arms, scope, trained=False, may_differ=FIELDS)
     comparison.runner.progress.expect(EXPECTED_SECONDS * rounds * len(files))
@@ -61,11 +68,14 @@ def time_released_code(
     return finish(comparison, tables, json_file)
 
 
-def _counterpart(name: str, is_tiny: bool, on_gpu: bool) -> Experiment:
-    """Return our recipe of a file, renamed where a run has other windows or, on a CPU, another precision."""
+def recipe_of_run(name: str, settings: Sequence[str], *, is_tiny: bool, on_gpu: bool) -> Experiment:
+    """Return our recipe of a file, with settings of its loading.
+
+    It is renamed where a run has other windows or, on a CPU, another precision.
+    """
     recipe = get_experiment(name)
     fields: dict[str, Any] = (TINY_WINDOWS if is_tiny else {}) | ({} if on_gpu else {"precision": "fp32"})
-    return replace(recipe, name=name + SUFFIX, **fields) if fields else recipe
+    return with_settings(replace(recipe, name=name + SUFFIX, **fields) if fields else recipe, settings)
 
 
 def runs_by_method(records: Sequence[Record]) -> dict[str, list[ReleasedRun]]:
@@ -89,10 +99,15 @@ def released_speed_table(runs: dict[str, list[ReleasedRun]]) -> Table:
         sizes = [size for run in found for size in run.image_sizes]
         row = {"file": found[0].file, "runs": len(found), "images/s": median(rates[method].values())}
         row |= {"spread": log_std(rates[method])} | ratio_columns(ratios.get(method))
+        waits = [run.wait_share for run in found if run.wait_share is not None]
+        row |= {"waited": median(waits) if waits else None}
         row |= {"px": _range(height for height, *_ in sizes), "images a step": _range(images for *_, images in sizes)}
         rows.append(row | {"first loss": found[0].losses[0], "last loss": found[0].losses[-1]})
     sources = {f"{run.repository} at {run.commit}" for found in runs.values() for run in found}
-    note = "ratio: images/s over those of CLIP's file, with its 95 % interval over runs (fresh processes, interleaved)."
+    note = (
+        "ratio: images/s over those of CLIP's file, with its 95 % interval over runs (fresh processes, interleaved).\n"
+        "waited: share of the windows' time in which the loop waited for its batch."
+    )
     return Table(f"As released: {', '.join(sorted(sources))}, one process", rows, note)
 
 

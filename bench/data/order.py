@@ -11,6 +11,8 @@ from bench.config import Experiment
 from bench.data.image_sizes import image_size_at, images_before
 from bench.environment.seeds import ORDER, seed_for
 
+StepSize = tuple[int, int]  # side of a step's images in pixels, and their number on one device
+
 
 @dataclass(frozen=True, slots=True)
 class SampleOrder:
@@ -20,16 +22,31 @@ class SampleOrder:
     num_samples: int  # samples of the data set
     rank: int = 0
     world_size: int = 1
+    sizes: tuple[StepSize, ...] = ()  # of the first steps, repeated by later ones; empty: as the experiment draws them
 
     def batch_rows(self, k: int) -> Int[Tensor, " batch"]:
         """Return the samples of batch k, equally many on every rank."""
-        size = self.experiment.batch_size_for(self.image_size(k))
-        start = images_before(self.experiment, k) * self.world_size + self.rank * size
+        _, size = self._size(k)
+        start = self._images_before(k) * self.world_size + self.rank * size
         return shuffled_rows(self.experiment.seed, self.num_samples, start=start, size=size)
 
     def image_size(self, k: int) -> int:
         """Return the side in pixels of batch k's images, equal on every rank."""
-        return image_size_at(self.experiment, k)
+        side, _ = self._size(k)
+        return side
+
+    def _size(self, k: int) -> StepSize:
+        if self.sizes:
+            return self.sizes[k % len(self.sizes)]
+        side = image_size_at(self.experiment, k)
+        return side, self.experiment.batch_size_for(side)
+
+    def _images_before(self, k: int) -> int:
+        if not self.sizes:
+            return images_before(self.experiment, k)
+        images = [size for _, size in self.sizes]
+        repeats, rest = divmod(k, len(images))
+        return repeats * sum(images) + sum(images[:rest])
 
 
 def shuffled_rows(seed: int, count: int, *, start: int, size: int) -> Int[Tensor, " size"]:

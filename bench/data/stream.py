@@ -18,7 +18,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from bench.config import Experiment
-from bench.data.order import SampleOrder
+from bench.data.order import SampleOrder, StepSize
 from bench.data.pack import PackImages
 from bench.data.subset import subset_rows
 from bench.data.targets import Captions, Target, to_device
@@ -123,10 +123,11 @@ class PackStream(Stream[T]):
         *,
         rank: int = 0,
         ranks: int = 1,
+        sizes: tuple[StepSize, ...] = (),
     ) -> None:
         super().__init__(experiment, device)
         rows = subset_rows(experiment, pa.chunked_array([pa.array(images.keys, pa.large_string())]))
-        self.order = SampleOrder(experiment, len(rows), rank, ranks)
+        self.order = SampleOrder(experiment, len(rows), rank, ranks, sizes)
         self.pixels = (images.pixels if isinstance(rows, range) else images.pixels[torch.tensor(rows)]).to(device)
         captions = Captions([images.captions[row] for row in rows], rows, len(images))
         start = time.perf_counter()

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from bench.config import PACK_DATA
 from bench.labels.vocabulary import read_vocabulary, resolve_vocabulary
 from bench.recipes import DATACOMP_VOCABULARY
 from bench.record import ReleasedKey
@@ -14,11 +15,12 @@ USED = (
     *("common.mixed_precision", "common.mixed_precision_dtype"),
     *("dataset.category", "dataset.multi_modal_img_text.context_length", "dataset.train_batch_size0"),
     *("image_augmentation.random_horizontal_flip.enable", "image_augmentation.random_resized_crop.scale"),
-    *("sampler", "loss", "optim", "scheduler", "model", "ema", "stats.train"),
+    *("sampler.name", "sampler.vbs", "loss", "optim", "scheduler", "model", "ema", "stats.train"),
 )
 ANCHOR, VALIDATION = "its value is repeated where it is used", "validation"
-CHECKPOINTS, LOADING = "no checkpoint is read or written", "batches are made before the timed steps"
-PACK = "images, captions and labels are the pack's"
+CHECKPOINTS, ORDER = "no checkpoint is read or written", "this project chooses the images of a step"
+PACK = "images, captions and labels are the pack's, in batches that are made before the timed steps"
+SHARDS = "images are loaded by this project's loader from local tar files"
 UNUSED = {
     "_anchor_context_length": ANCHOR,
     "_anchor_vocab_size": ANCHOR,
@@ -28,29 +30,33 @@ UNUSED = {
     "common.save_all_checkpoints": CHECKPOINTS,
     "common.save_interval_freq": CHECKPOINTS,
     "dataset.collate_fn_name_test": VALIDATION,
-    "dataset.collate_fn_name_train": LOADING,
     "dataset.collate_fn_name_val": VALIDATION,
     "dataset.disable_val": VALIDATION,
     "dataset.eval_batch_size0": VALIDATION,
-    "dataset.multi_modal_img_text.img_text_tar": PACK,
     "dataset.multi_modal_img_text.zero_shot_img_cls_dataset_name": VALIDATION,
-    "dataset.name": PACK,
-    "dataset.persistent_workers": LOADING,
-    "dataset.pin_memory": f"{LOADING}, on a GPU in pinned memory",
-    "dataset.root_train": PACK,
     "dataset.root_val": VALIDATION,
     "dataset.val_batch_size0": VALIDATION,
-    "dataset.wordnet_tagged_classification": f"{PACK}; label rows are as wide as the head",
-    "dataset.workers": LOADING,
     "text_tokenizer": "captions come as ids of the same vocabulary",
     "image_augmentation.center_crop": VALIDATION,
     "image_augmentation.random_resized_crop.enable": "every image is a random crop",
-    "image_augmentation.random_resized_crop.interpolation": "the pack's images of 64 px are scaled bilinearly",
+    "image_augmentation.random_resized_crop.interpolation": "this project scales images, bilinearly",
     "image_augmentation.resize": VALIDATION,
+    "sampler.start_shuffling_from_epoch": ORDER,
+    "sampler.use_shards": ORDER,
     "stats.checkpoint_metric": CHECKPOINTS,
     "stats.checkpoint_metric_max": CHECKPOINTS,
     "stats.val": VALIDATION,
 }
+LOADING = {
+    "dataset.collate_fn_name_train": "",
+    "dataset.multi_modal_img_text.img_text_tar": "",
+    "dataset.name": "",
+    "dataset.persistent_workers": "",
+    "dataset.pin_memory": ", on a GPU in pinned memory",
+    "dataset.root_train": "",
+    "dataset.wordnet_tagged_classification": "; label rows are as wide as the head",
+    "dataset.workers": "",
+}  # keys of loading, with what their reason adds to `PACK` or `SHARDS`
 NOT_MIXED, NO_OPTION = "mixed precision is off", "CoreNet has no such option"
 NO_CUDA = "CoreNet's autocast requires CUDA (corenet/engine/utils.py)"
 
@@ -88,11 +94,16 @@ def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def describe_keys(
-    released: Mapping[str, Any], options: Mapping[str, Any], reasons: Mapping[str, str]
+    released: Mapping[str, Any], options: Mapping[str, Any], reasons: Mapping[str, str], data: str
 ) -> dict[str, ReleasedKey]:
-    """Return what the options of a run make of every key of a file; `reasons` are those of changes, by key."""
-    keys = dict[str, ReleasedKey]()
-    unused = UNUSED | ({} if options["common.mixed_precision"] else {"common.mixed_precision_dtype": NOT_MIXED})
+    """Return what the options of a run on some data make of every key of a file.
+
+    `reasons` are those of changes, by key.
+    """
+    keys, source = dict[str, ReleasedKey](), PACK if data == PACK_DATA else SHARDS
+    unused = UNUSED | {key: source + addition for key, addition in LOADING.items()}
+    if not options["common.mixed_precision"]:
+        unused["common.mixed_precision_dtype"] = NOT_MIXED
     for key, value in released.items():
         name, text = _longest_beginning(key, {*USED, *unused}), json.dumps(value)
         if name is None:

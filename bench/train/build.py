@@ -15,6 +15,7 @@ from bench.console.console import log
 from bench.data.caption_lengths import match_lengths
 from bench.data.image_sizes import first_of_each_size
 from bench.data.manifest import CACHE, pack_cache
+from bench.data.order import StepSize
 from bench.data.pack import load_pack_images
 from bench.data.shards.shards import open_experiment_shards
 from bench.data.shards.stream import ShardStream
@@ -65,8 +66,10 @@ def build_untrained_tower(experiment: Experiment) -> ImageTower:
     return build_image_tower(experiment.tower, experiment.image_size, seed, *tower_options, pixels)
 
 
-def load_data(experiment: Experiment, device: torch.device, results: Path) -> Stream[Any]:
-    """Open the data set with this rank's share of the batches.
+def load_data(
+    experiment: Experiment, device: torch.device, results: Path, sizes: tuple[StepSize, ...] = ()
+) -> Stream[Any]:
+    """Open the data set with this rank's share of the batches, of the sizes of `bench.data.order.SampleOrder`.
 
     The pack's captions are turned into targets here, at the experiment's lengths; those of shards batch by batch.
     """
@@ -75,7 +78,9 @@ def load_data(experiment: Experiment, device: torch.device, results: Path) -> St
         shards = open_experiment_shards(experiment, results / CACHE)
         workers = resolve_workers(experiment, device)
         require_shared_memory(experiment, workers.count, torchrun_env().local_world_size)
-        return ShardStream(experiment, shards, method.targets, device, rank=rank, ranks=ranks, workers=workers)
+        return ShardStream(
+            experiment, shards, method.targets, device, rank=rank, ranks=ranks, workers=workers, sizes=sizes
+        )
     targets, images = method.targets(experiment), load_pack_images("pretrain", pack_cache())
     if experiment.caption_lengths != PACK_DATA:
         seed = seed_for(experiment.seed, CAPTIONS)
@@ -83,7 +88,7 @@ def load_data(experiment: Experiment, device: torch.device, results: Path) -> St
             images.captions, experiment.caption_lengths, lambda text: len(encode_caption(text)), seed
         )
         images = replace(images, captions=captions)
-    return PackStream(experiment, images, targets, device, rank=rank, ranks=ranks)
+    return PackStream(experiment, images, targets, device, rank=rank, ranks=ranks, sizes=sizes)
 
 
 def resolve_workers(experiment: Experiment, device: torch.device) -> LoaderWorkers:

@@ -28,6 +28,18 @@ def test_ranks_partition_the_sample_order(
 
 
 @laws
+@given(st.lists(st.tuples(st.integers(16, 96), st.integers(1, 40)), min_size=1, max_size=5), st.integers(1, 4))
+def test_given_sizes_repeat_and_partition_the_sample_order(sizes: list[tuple[int, int]], ranks: int) -> None:
+    count, steps = 50, 2 * len(sizes) + 1
+    orders = [SampleOrder(small("catlip"), count, rank, ranks, tuple(sizes)) for rank in range(ranks)]
+    for k in range(steps):
+        assert {(order.image_size(k), len(order.batch_rows(k))) for order in orders} == {sizes[k % len(sizes)]}
+    read = torch.cat([order.batch_rows(k) for k in range(steps) for order in orders])
+    for epoch in torch.split(read, count)[: len(read) // count]:
+        assert torch.equal(epoch.sort().values, torch.arange(count))
+
+
+@laws
 @given(SIZES, st.integers(1, 4), st.integers(0, 10**6))
 def test_global_batch_has_one_image_size_and_random_access(sizes: tuple[int, ...], ranks: int, k: int) -> None:
     experiment = small("catlip", image_sizes=sizes)

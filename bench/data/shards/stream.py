@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bench.config import CONTRASTIVE, Experiment
 from bench.data.decoding import UnusableImageError, decode_embedding_grid, decode_for_crop, decode_image
-from bench.data.order import SampleOrder
+from bench.data.order import SampleOrder, StepSize
 from bench.data.shards.loader_workers import PrefetchingLoader
 from bench.data.shards.shards import MIN_TOLERATED, Shards, format_counts, open_samples
 from bench.data.stream import Batch, DecodeStats, Stream
@@ -152,11 +152,12 @@ class ShardStream(Stream[T]):
         rank: int = 0,
         ranks: int = 1,
         workers: LoaderWorkers = NO_WORKERS,
+        sizes: tuple[StepSize, ...] = (),
     ) -> None:
         super().__init__(experiment, device)
         self.workers = workers
         rows = subset_rows(experiment, open_samples(shards).keys)
-        self.order = SampleOrder(experiment, len(rows), rank, ranks)
+        self.order = SampleOrder(experiment, len(rows), rank, ranks, sizes)
         self.targets_seconds, self.num_captions = 0.0, 0
         self._loader: ShardLoader[T] = ShardLoader(experiment, targets, shards, rows, self.order)
         module = targets.__module__
