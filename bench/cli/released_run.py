@@ -17,13 +17,12 @@ from bench.orchestration.preflight import has_gpu, open_comparison
 from bench.orchestration.requests import ReleasedRunRequest
 from bench.orchestration.scope import Scope, required_rounds
 from bench.record import Record, ReleasedRun
-from bench.reference import RELEASED_FILES
+from bench.reference import AS_RELEASED, RELEASED_FILES
 from bench.settings import with_settings
 from bench.statistics import log_std, ratios_of
 
 EXPECTED_SECONDS = START_SECONDS + 20.0  # of a run: estimate for two cores at the tiny scale, corrected as runs end
 TINY_WINDOWS = {"windows": 3, "steps_per_window": 4, "warmup_steps": 2}
-SUFFIX = "-as-released"  # of the name of a recipe that a CPU or the tiny scale changes
 STATES = ("unclassified", "changed", "not used", "used")  # in the order of a table
 
 
@@ -75,7 +74,7 @@ def recipe_of_run(name: str, settings: Sequence[str], *, is_tiny: bool, on_gpu: 
     """
     recipe = get_experiment(name)
     fields: dict[str, Any] = (TINY_WINDOWS if is_tiny else {}) | ({} if on_gpu else {"precision": "fp32"})
-    return with_settings(replace(recipe, name=name + SUFFIX, **fields) if fields else recipe, settings)
+    return with_settings(replace(recipe, name=name + AS_RELEASED, **fields) if fields else recipe, settings)
 
 
 def runs_by_method(records: Sequence[Record]) -> dict[str, list[ReleasedRun]]:

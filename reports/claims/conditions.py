@@ -1,6 +1,7 @@
 """The conditions that a record must meet to decide a claim, and those that it misses."""
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from bench.claims.claims import Conditions, Metric, PaperClaim
@@ -112,6 +113,8 @@ def missed_baseline(claim: PaperClaim, accuracy: float) -> list[str]:
 
 def _missed_settings(claim: PaperClaim, recipe: Experiment, run: Experiment, record: Record) -> Iterator[str]:
     if isinstance(record.measured, ReleasedRun):
+        if not re.fullmatch("[0-9a-f]{40}", record.measured.commit):
+            yield _differs("commit of the authors' code", record.measured.commit, "a checkout without changes")
         for key, text in record.measured.changed.items():
             yield f"{key}: {text}"
         return

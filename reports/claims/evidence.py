@@ -15,6 +15,7 @@ from bench.explain.decomposition import Decomposition, LogRatio, decompose
 from bench.explain.tables import strip_settings
 from bench.measure.summary import throughputs_of
 from bench.record import BatchTrial, Record, ReferenceRun, ReleasedRun, Speed, Training, Transfer
+from bench.reference import AS_RELEASED
 from bench.scores import Score
 from bench.statistics import Answers, Interval, estimate_paired_over_seeds, ratio_of
 from bench.transfer.score_tables import answers_of
@@ -23,6 +24,7 @@ from reports.render.formats import pluralize
 from reports.render.frames import experiment_name, group_by, reason_incomparable
 
 PERCENT = 100
+TOWER_KEY = "model.classification.vit.mode"  # of CoreNet's files
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ def _released_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record])
     """Compare runs of the authors' code, each with the file of its experiment, which are of the published pair."""
     if pair != claim.experiments:
         return None
-    own = [one for one in records if isinstance(one.measured, ReleasedRun)]
+    own = [one for one in records if isinstance(one.measured, ReleasedRun) and TOWER_KEY not in one.measured.changed]
     runs: tuple[dict[int, float], dict[int, float]] = ({}, {})
     for record in own:
         if isinstance(run := record.measured, ReleasedRun) and _base_name(record) in pair:
@@ -280,7 +282,7 @@ def _disturbed(is_disturbed: bool) -> list[str]:
 
 
 def _base_name(record: Record) -> str:
-    return strip_settings(experiment_name(record))
+    return strip_settings(experiment_name(record)).removesuffix(AS_RELEASED)
 
 
 def _log_interval(value: float, low: float | None, high: float | None) -> Interval:

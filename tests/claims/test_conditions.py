@@ -296,12 +296,12 @@ def test_the_largest_batches_are_compared_by_the_bounds_of_their_trials() -> Non
     assert card.judgement.verdict == "not reproduced"
 
 
-def released(ratio: float, **changed: str) -> list[Record]:
-    """Runs of the authors' code, CatLIP so many times as fast."""
+def released(ratio: float, suffix: str = "", **changed: str) -> list[Record]:
+    """Runs of the authors' code, CatLIP so many times as fast, with a suffix of the experiments' names."""
     return [
         Record(
             comparison="released",
-            experiment=from_disk(experiment),
+            experiment=replace(from_disk(experiment), name=experiment.name + suffix),
             circumstances=A100,
             measured=ReleasedRun(
                 repository="apple/corenet",
@@ -346,6 +346,23 @@ def test_a_changed_key_of_the_authors_file_is_a_missed_condition() -> None:
     assert not card.deciding
     (other,) = card.others
     assert other.evidence.missed == ("dataset.train_batch_size0: used 8, released 256: a CPU",)
+
+
+@pytest.mark.parametrize("commit", ["1aa3acd" + "0" * 33 + "+changes", "unknown"])
+def test_a_changed_checkout_is_not_the_authors_code(commit: str) -> None:
+    card = make_card(SPEED, [of_kind(ReleasedRun, commit=commit)(one) for one in released(1.5)])
+    assert not card.deciding
+    (other,) = card.others
+    assert other.evidence.missed == (f"commit of the authors' code: {commit}, needed a checkout without changes",)
+
+
+def test_a_reduced_run_of_the_authors_code_is_other_evidence_unless_its_tower_is_another() -> None:
+    reduced = released(1.5, "-as-released", **{"common.mixed_precision": "used false, released true: a CPU"})
+    card = make_card(SPEED, reduced)
+    assert not card.deciding
+    assert [one.evidence.code for one in card.others] == ["apple/corenet at 1aa3acd"]
+    tiny = released(1.5, "-as-released", **{"model.classification.vit.mode": "used small, released base: tiny"})
+    assert not make_card(SPEED, tiny).others
 
 
 @pytest.mark.parametrize("name", read_claims())
