@@ -23,7 +23,7 @@ UNITS: dict[Metric, str] = {
     "cost": "times the baseline's GPU hours for equal images",
     "FLOPs": "% more FLOPs than the baseline",
     "largest batch": "times the baseline's largest batch in equal memory",
-    "accuracy": "points of accuracy more than the baseline",
+    "accuracy": "points of accuracy compared with the baseline",
     "zero-shot accuracy": "% zero-shot accuracy",
 }
 DECIDED_WITHOUT_RECORDS: tuple[Metric, ...] = ("FLOPs", "zero-shot accuracy")
