@@ -92,7 +92,7 @@ def run(file: str, round_: int, seconds: tuple[float, ...] = (1.0, 3.0), **field
     }
     given: dict[str, Any] = {
         "repository": "apple/corenet",
-        "commit": "0123",
+        "commit": "0123" * 10,
         "file": file,
         "file_sha256": "45",
         "keys": keys,
