@@ -188,6 +188,11 @@ class ReleasedRun(_RunOnSamples, frozen=True, kw_only=True, tag="released-run"):
         if {len(self.image_sizes), len(self.gradient_norms) or len(self.losses)} != {len(self.losses)}:
             raise ValueError(f"image_sizes and gradient_norms must be of all {len(self.losses)} steps")
 
+    @property
+    def images_per_second(self) -> float:
+        """The images per second of all processes over all windows, which have images of several sizes."""
+        return self.gpus * sum(self.window_images) / sum(self.window_seconds)
+
 
 class Branch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A tower cooled down for one budget."""

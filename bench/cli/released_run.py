@@ -88,10 +88,7 @@ def runs_by_method(records: Sequence[Record]) -> dict[str, list[ReleasedRun]]:
 
 def released_speed_table(runs: dict[str, list[ReleasedRun]]) -> Table:
     """List each file's images per second, and the ratio of CatLIP's to CLIP's."""
-    rates = {
-        method: {run.round: sum(run.window_images) / sum(run.window_seconds) for run in found}
-        for method, found in runs.items()
-    }
+    rates = {method: {run.round: run.images_per_second for run in found} for method, found in runs.items()}
     ratios = ratios_of(rates["clip"], {"catlip": rates["catlip"]}) if len(rates) > 1 else {}
     rows = []
     for method, found in runs.items():

@@ -102,7 +102,8 @@ def _speed_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record]) ->
     if ratio is None:
         return None
     found, runs = _log_interval(ratio.value, ratio.low, ratio.high), f"{pluralize(min(ratio.runs), 'run')} each"
-    return _make_evidence(claim, pair, own, found, runs, _disturbed(ratio.verdict == "disturbed"))
+    missed = [*_missed_by(claim, pair, own), *_disturbed(ratio.verdict == "disturbed")]
+    return _make_evidence(pair, own, found, runs, missed)
 
 
 def _released_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record]) -> PairEvidence | None:
@@ -113,17 +114,15 @@ def _released_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record])
     runs: tuple[dict[int, float], dict[int, float]] = ({}, {})
     for record in own:
         if isinstance(run := record.measured, ReleasedRun) and _base_name(record) in pair:
-            rate = run.gpus * sum(run.window_images) / sum(run.window_seconds)
-            runs[pair.index(_base_name(record))][run.round] = rate
+            runs[pair.index(_base_name(record))][run.round] = run.images_per_second
     if not all(runs) or reason_incomparable(own):
         return None
     ratio = ratio_of(*runs)
-    found, repetitions = (
-        _log_interval(ratio.value, ratio.low, ratio.high),
-        f"{pluralize(min(map(len, runs)), 'run')} each",
-    )
+    found = _log_interval(ratio.value, ratio.low, ratio.high)
+    repetitions = f"{pluralize(min(map(len, runs)), 'run')} each"
     sources = {f"{one.measured.repository} at {one.measured.commit[:7]}" for one in own}  # type: ignore[union-attr]
-    return replace(_make_evidence(claim, pair, own, found, repetitions), code=" and ".join(sorted(sources)))
+    evidence = _make_evidence(pair, own, found, repetitions, _missed_by(claim, pair, own))
+    return replace(evidence, code=" and ".join(sorted(sources)))
 
 
 def _ladder_evidence(
@@ -136,9 +135,9 @@ def _ladder_evidence(
     own = [one for one in records if isinstance(one.measured, Speed)]
     of_ends = [one for one in own if experiment_name(one) in ends]
     repetitions = f"{rounds[1]} rounds of the pair, {rounds[0]} of its parts"
-    disturbed = _disturbed(not found.disturbance.allows_verdicts)
+    missed = [*_missed_by(claim, pair, of_ends), *_disturbed(not found.disturbance.allows_verdicts)]
     return replace(
-        _make_evidence(claim, pair, of_ends, _interval_of(whole), repetitions, disturbed),
+        _make_evidence(pair, of_ends, _interval_of(whole), repetitions, missed),
         digest=digest_of(own),
         ladder_parts=[
             (part.cause, _interval_of(part.step))
@@ -170,7 +169,9 @@ def _batch_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record]) ->
         bounds.append((largest, smallest))
     (base_fits, base_fails), (fits, fails) = bounds
     found = _log_interval(fits / base_fits, fits / base_fails, fails / base_fits)
-    return _make_evidence(claim, pair, [record for record, _, _ in own], found, "the bounds that trials leave")
+    compared = [record for record, _, _ in own]
+    missed = _missed_by(claim, pair, compared)
+    return _make_evidence(pair, compared, found, "the bounds that trials leave", missed)
 
 
 def _accuracy_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record]) -> list[PairEvidence]:
@@ -213,8 +214,7 @@ def _compare_towers(
     own = [*{id(one): one for rows in scored for seed, _, one in rows if seed in common}.values()]
     reached = PERCENT * fmean(float(np.mean(baseline[seed])) for seed in common)
     texts = [*(text for one in own for text in missed.get(id(one), ())), *missed_baseline(claim, reached)]
-    evidence = _make_evidence(claim, pair, own, found, pluralize(len(common), "seed"))
-    return replace(evidence, missed=tuple(dict.fromkeys(texts)))
+    return _make_evidence(pair, own, found, pluralize(len(common), "seed"), texts)
 
 
 def _scored_seeds(
@@ -249,20 +249,19 @@ def _timed_runs(pair: Pair, records: Sequence[Record]) -> list[Record] | None:
     return [one for one in timed if experiment_name(one) in chosen] if all(chosen) else None
 
 
-def _make_evidence(
-    claim: PaperClaim,
-    pair: Pair,
-    records: Sequence[Record],
-    effect: Interval,
-    repetitions: str,
-    missed: Sequence[str] = (),
-) -> PairEvidence:
-    """Return the evidence of records of the pair, with the conditions that any of them misses."""
-    first, recipes = records[0].circumstances, dict(zip(pair, claim.experiments_of(pair), strict=True))
+def _missed_by(claim: PaperClaim, pair: Pair, records: Iterable[Record]) -> list[str]:
+    """Return the conditions of a claim that any of the records of a pair misses."""
+    recipes = dict(zip(pair, claim.experiments_of(pair), strict=True))
     of_pair = [one for one in records if _base_name(one) in recipes]
-    texts = [text for one in of_pair for text in missed_conditions(claim, recipes[_base_name(one)], one)]
+    return [text for one in of_pair for text in missed_conditions(claim, recipes[_base_name(one)], one)]
+
+
+def _make_evidence(
+    pair: Pair, records: Sequence[Record], effect: Interval, repetitions: str, missed: Iterable[str]
+) -> PairEvidence:
+    first = records[0].circumstances
     baseline, experiment = (
-        max(one.circumstances.processes for one in of_pair if _base_name(one) == name) for name in pair
+        max(one.circumstances.processes for one in records if _base_name(one) == name) for name in pair
     )
     return PairEvidence(
         effect=effect,
@@ -273,7 +272,7 @@ def _make_evidence(
         processes=(baseline, experiment),
         digest=digest_of(records),
         repetitions=repetitions,
-        missed=tuple(dict.fromkeys([*texts, *missed])),
+        missed=tuple(dict.fromkeys(missed)),
     )
 
 
