@@ -5,18 +5,17 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from statistics import fmean
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 from msgspec.structs import fields, force_setattr
 
+from bench.method import find_method
+
 T = TypeVar("T")
 MAX_COMPARED_NAMES, MAX_LISTED_NAMES, MAX_NAME_LENGTH = 1000, 100, 200  # in a message on names that others chose
 
-MethodName = Literal["clip", "siglip", "catlip", "superclass", "superclip", "distill"]
-METHOD_NAMES: tuple[MethodName, ...] = get_args(MethodName)
-CONTRASTIVE: tuple[MethodName, ...] = ("clip", "siglip", "superclip")  # losses that compare all pairs of a batch
 COMPUTED, NLTK, PACK_DATA = "computed", "nltk", "pack"
 RANDOM_SUBSET = "random:"
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -49,7 +48,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """
 
     name: NonEmptyStr  # Unique name of the experiment.
-    method: MethodName
+    method: NonEmptyStr  # Name of a method of `bench.methods`.
     seed: Annotated[int, Meta(ge=0, lt=2**62)] = 0  # Seed of the weights, the image order and the augmentation.
 
     tower: NonEmptyStr  # Shared image tower: of an open_clip model, a timm model, or CoreNet's `corenet-vit-base`.
@@ -166,19 +165,14 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if list(self.image_sizes) != sorted({*self.image_sizes}):
             yield f"image_sizes must rise, got {self.image_sizes}"
         largest = max(self.all_image_sizes)
-        if self.method in CONTRASTIVE and self.batch_size_for(largest) < 2:  # noqa: PLR2004
+        method = find_method(self.method)  # None: a record's, which can be shown but not run
+        if method is not None and method.compares_batch and self.batch_size_for(largest) < 2:  # noqa: PLR2004
             at = f" at {largest} px" if self.image_sizes else ""
             yield f"batch_size must be 2 or more{at}, for {self.method} needs a negative"
-        if self.method in CONTRASTIVE and self.accumulation > 1:
+        if method is not None and method.compares_batch and self.accumulation > 1:
             yield f"accumulation must be 1, for {self.method} compares all images of a batch, got {self.accumulation}"
-        if self.method == "superclip" and self.text_features == "stored":
-            yield "text_features must be computed, for superclip reads captions twice, got stored"
-        if self.method == "siglip" and self.contrastive_precision == "autocast":
-            yield "contrastive_precision must be fp32, for siglip's loss has no other, got autocast"
-        if self.method == "siglip" and self.gather == "both":
-            yield "gather must be captions, for siglip's loss needs no images of other processes, got both"
-        if self.pooling == "both" and self.method != "superclip":
-            yield f"pooling must be own or mean, for {self.method} has one loss, got both"
+        if method is not None:
+            yield from method.errors(self)
         if self.image_sizes and self.accumulation > 1:
             yield f"accumulation must be 1 with image_sizes, whose batches have no equal parts, got {self.accumulation}"
         if self.batch_size % self.accumulation:
@@ -201,8 +195,6 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             yield f"{text} needs image_sizes to be empty, a grid has one size"
         if self.pixel_normalisation != "openai":
             yield f"{text} needs pixel_normalisation=openai, a grid has no pixels to normalise"
-        if self.method == "distill":
-            yield f"{text} is not for distill, whose teacher looks at images"
         if self.augmentation == "range":
             yield f"{text} needs augmentation=none, RangeAugment changes images"
 
@@ -225,8 +217,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     @property
     def reads_captions(self) -> bool:
         """Return whether the method reads captions: it may read stored features or those of a teacher instead."""
-        has_stored_text = self.method in CONTRASTIVE and self.text_features == "stored"
-        return self.method != "distill" and not has_stored_text
+        method = find_method(self.method)
+        return method is not None and method.reads_captions(self)
 
     @property
     def random_init_kind(self) -> tuple[str, int, bool, str]:

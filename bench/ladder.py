@@ -14,11 +14,10 @@ from itertools import combinations
 import msgspec
 from msgspec.structs import replace
 
-from bench.config import Experiment, MethodName, differing_fields, format_differences
+from bench.config import Experiment, differing_fields, format_differences
+from bench.method import get_method, methods
 from bench.settings import with_settings
 
-PAIRED: tuple[MethodName, ...] = ("clip", "siglip")
-CLASSIFYING: tuple[MethodName, ...] = ("catlip", "superclass")
 PADDING, TEXT_TOWER, HEAD = "captions' padding", "the text tower", "head and loss"
 REST = "the recipe's rest"
 WAITING = "waiting for data"  # a cause without a configuration of its own: what steps of shards wait for their batches
@@ -134,11 +133,11 @@ def stages_between(
 
 def _with_label_stages(stages: Sequence[Stage], factors: Sequence[Factor]) -> list[Stage]:
     """Begin with the labels of the factors' beginning where they are read, and add a stage for each change."""
-    before = tuple(factor.before for factor in factors)
-    found = [
-        Stage(stage.cause, stage.base, (*stage.settings, *(before if stage.base.method == "catlip" else ())))
-        for stage in stages
-    ]
+    found = list[Stage]()
+    for stage in stages:
+        own = get_method(stage.base.method).label_fields
+        before = [factor.before for factor in factors if factor.field in own]
+        found.append(Stage(stage.cause, stage.base, (*stage.settings, *before)))
     for factor in factors:
         found.append(Stage(factor.name, found[-1].base, (*found[-1].settings, factor.after)))
     return found
@@ -150,32 +149,37 @@ def setting_text(field: str, value: object) -> str:
 
 
 def _objective_stages(baseline: Experiment, first: Experiment, padding_reason: str | None) -> list[Stage]:
-    methods = baseline.method, first.method
-    differing = {name: ends for name, ends in differing_fields([baseline, first]).items() if name in SHARED_FIELDS}
+    ends = [get_method(one.method) for one in (baseline, first)]
+    differing = {name: two for name, two in differing_fields([baseline, first]).items() if name in SHARED_FIELDS}
     if differing:
         raise ValueError(f"a ladder has one tower and one data set, these differ in {format_differences(differing)}")
-    if methods[0] == methods[1]:
+    if baseline.method == first.method:
         return [Stage("", first)]
-    if {*methods} <= {*PAIRED}:
+    objectives = ends[0].objective, ends[1].objective
+    if objectives == ("pair", "pair"):
         return [Stage("", baseline), Stage("loss", first)]
-    if {*methods} <= {*CLASSIFYING}:
+    if objectives == ("classifier", "classifier"):
         return [Stage("", baseline), Stage(f"labels, {HEAD}", first)]
-    if baseline.method in PAIRED and first.method in CLASSIFYING:
+    if objectives == ("pair", "classifier"):
         padding = "auto" if baseline.text_padding == "max_length" else baseline.text_padding
         cut = [] if padding_reason else [Stage(PADDING, baseline, (f"text_padding={padding}",))]
         stored = Stage(TEXT_TOWER, baseline, ("text_features=stored",))
         return [Stage("", baseline, ("text_padding=max_length",)), *cut, stored, Stage(HEAD, first)]
-    if first.method in PAIRED and baseline.method in CLASSIFYING:
+    if objectives == ("classifier", "pair"):
         raise ValueError(
             "a ladder leads from a text tower to none: "
             f"explain {baseline.name} --baseline {first.name}, not the reverse"
         )
-    other = next(method for method in methods if method not in (*PAIRED, *CLASSIFYING))
+    other = next(method for method in ends if method.objective is None)
     raise ValueError(
-        f"no ladder leads from {baseline.method} to {first.method}: {other} "
-        f"{'adds to a pair of towers' if other == 'superclip' else 'learns from another tower'} and replaces nothing "
-        f"(there are ladders between {', '.join((*PAIRED, *CLASSIFYING))})"
+        f"no ladder leads from {baseline.method} to {first.method}: {other.name} {other.why_no_ladder} and replaces "
+        f"nothing (there are ladders between {', '.join(name for name, one in methods().items() if one.objective)})"
     )
+
+
+def needs_padding_stage(baseline: Experiment, first: Experiment) -> bool:
+    """Return whether the ladder leads from a pair of towers to a classifier, and so past the captions' padding."""
+    return [get_method(one.method).objective for one in (baseline, first)] == ["pair", "classifier"]
 
 
 def build_chain(num_causes: int, factors: Sequence[str]) -> tuple[Coordinates, ...]:

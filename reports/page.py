@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from bench.catalog import RANDOM_INIT, describe_known_concepts
 from bench.claims.claims import get_claim
+from bench.experiments import HEADLINE
 from bench.measure.ranks import find_slow_ranks
 from bench.measure.summary import Throughput
 from bench.record import BatchTrial, Measured, Memory, Record, Speed, Training, Transfer
@@ -103,8 +104,7 @@ def page(
 
 def _headline_claim(comparison: ComparisonRecords, records: Sequence[Record]) -> Markup | None:
     """Return the line on CatLIP's published speed; None where the comparison lacks CLIP or CatLIP."""
-    methods = {one.method for one in comparison.experiments.values()}
-    if not {"clip", "catlip"} <= methods:
+    if not {*HEADLINE} <= {one.method for one in comparison.experiments.values()}:
         return None
     return claim_line(make_card(get_claim(HEADLINE_CLAIM), records), speed_statement(records))
 

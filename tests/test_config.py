@@ -2,7 +2,7 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,14 +13,13 @@ from open_clip.transform import AugmentationCfg
 
 from bench.config import (
     FIELDS,
-    METHOD_NAMES,
     Experiment,
-    MethodName,
     choose,
     differing_fields,
     require_comparable_experiments,
 )
 from bench.experiments import EXPERIMENTS, METHOD_SETTINGS, SCALES, TUNED_FIELDS, get_experiment, tuning_of
+from bench.method import methods
 from bench.recipes import RECIPES
 from bench.settings import with_settings
 
@@ -35,7 +34,7 @@ WORDS = st.text(min_size=1, max_size=12)
 PRINTABLE = st.text(st.characters(exclude_categories=("C", "Z"), include_characters=" "), min_size=1, max_size=12)
 VALID: dict[str, st.SearchStrategy[Any]] = {
     "name": WORDS,
-    "method": st.sampled_from(METHOD_NAMES),
+    "method": st.sampled_from([*methods()]),
     "seed": st.integers(0, 2**62 - 1),
     "tower": PRINTABLE,
     "image_size": st.integers(64, 1024),
@@ -217,9 +216,7 @@ def test_window_has_one_batch_per_step() -> None:
 
 
 def test_every_scale_has_every_method() -> None:
-    assert FIELDS["method"] == MethodName
-    assert get_args(MethodName) == METHOD_NAMES
-    assert {*METHOD_NAMES} == {row.method for row in METHOD_SETTINGS.values()}
+    assert {*methods()} == {row.method for row in METHOD_SETTINGS.values()}
     named = {f"{row}-{scale}": METHOD_SETTINGS[row].method for scale in SCALES for row in METHOD_SETTINGS}
     assert {name: EXPERIMENTS[name].method for name in named} == named
     assert {*EXPERIMENTS} == {*named, *(recipe().name for recipe in RECIPES)}
@@ -236,14 +233,14 @@ def test_experiments_differ_from_clip_only_in_their_method_settings(scale: str) 
         - ({"learning_rate"} if scale == "tiny" else {"head_rows"})
         for name in METHOD_SETTINGS
     }
-    methods = {method: {"method"} for method in (*METHOD_NAMES, "superclass-cls") if method != "clip"}
-    methods["superclass"] = methods["superclip"] = {"method", "pooling"}
+    expected = {method: {"method"} for method in (*methods(), "superclass-cls") if method != "clip"}
+    expected["superclass"] = expected["superclip"] = {"method", "pooling"}
     if scale == "tiny":
-        methods["catlip"] = {"method", "head_initialisation"}
+        expected["catlip"] = {"method", "head_initialisation"}
     else:  # as released
-        methods["superclip"] = {"method", "pooling", "learning_rate"}
-        methods["catlip"] = {"method", "learning_rate", "crop_scale", "flip", "head_initialisation"}
-    assert own == {"clip": set(), "flip": {"patch_drop"}, "clipa": {"image_size", "context_length"}, **methods}
+        expected["superclip"] = {"method", "pooling", "learning_rate"}
+        expected["catlip"] = {"method", "learning_rate", "crop_scale", "flip", "head_initialisation"}
+    assert own == {"clip": set(), "flip": {"patch_drop"}, "clipa": {"image_size", "context_length"}, **expected}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import pytest
 import torch
 from msgspec.structs import replace as with_fields
 
-from bench.config import CONTRASTIVE, METHOD_NAMES
 from bench.data.pack import PackImages
 from bench.data.stream import Batch, PackStream, eval_transform
 from bench.data.targets import Captions, Features
@@ -15,8 +14,8 @@ from bench.experiments import COMPARED, EXPERIMENTS
 from bench.labels.subwords import SubwordIds, tokenizer
 from bench.labels.vocabulary import read_vocabulary
 from bench.measure.costs import count_flops
-from bench.method_parts.models import label_log_odds
-from bench.methods import METHODS, clamp_scale
+from bench.method import methods
+from bench.method_parts.synsets import label_log_odds
 from bench.record import Flops
 from bench.towers.head_file import save_tower
 from bench.towers.provenance import Provenance
@@ -35,7 +34,7 @@ def assembled(method: str, results: Path, **changes: object) -> TrainState:
 
 
 def test_the_initial_tower_is_equal_to_the_last_bit(results: Path) -> None:
-    states = [assembled(method, results).tower.state_dict() for method in METHOD_NAMES]
+    states = [assembled(method, results).tower.state_dict() for method in [*methods()]]
     for state in states[1:]:
         assert all(torch.equal(state[name], states[0][name]) for name in states[0])
 
@@ -58,7 +57,7 @@ def test_other_seed_gives_another_tower(results: Path) -> None:
     assert not torch.equal(towers[0]["trunk.conv1.weight"], towers[1]["trunk.conv1.weight"])
 
 
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", [*methods()])
 def test_few_steps_lower_the_loss_and_update_every_parameter(method: str, results: Path) -> None:
     run = assembled(method, results, learning_rate=3e-3)
     before = {name: value.clone() for name, value in run.model.named_parameters() if value.requires_grad}
@@ -70,7 +69,7 @@ def test_few_steps_lower_the_loss_and_update_every_parameter(method: str, result
     assert {*after} - {*before} == {name for name in after if name.startswith("teacher.")}
 
 
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", [*methods()])
 def test_repeated_run_gives_bit_equal_losses(method: str, results: Path) -> None:
     runs = [torch.stack(take_full_rate_steps(assembled(method, results), range(5))) for _ in range(2)]
     assert torch.equal(*runs)
@@ -91,7 +90,7 @@ def test_superclass_counts_images_once_and_weights_rare_tokens_more(results: Pat
 
 def test_superclass_ignores_start_end_and_padding_tokens() -> None:
     experiment = small("superclass", subword_vocabulary="all")
-    target = METHODS["superclass"].targets(experiment)(Captions.from_texts(["a dog!", ""]))
+    target = methods()["superclass"].targets(experiment)(Captions.from_texts(["a dog!", ""]))
     assert sorted(target.columns.tolist()) == sorted(set(tokenizer().encode("a dog!")))
     assert target.starts.tolist() == [0, len(target.columns), len(target.columns)]
 
@@ -277,7 +276,7 @@ def test_unknown_teacher_is_refused(results: Path, tmp_path: Path) -> None:
         assembled("distill", results, teacher=str(empty))
 
 
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", [*methods()])
 def test_any_method_trains_on_half_of_the_patches(method: str, results: Path) -> None:
     whole, half = (assembled(method, results, patch_drop=drop) for drop in (0.0, 0.5))
     states = [run.tower.state_dict() for run in (whole, half)]
@@ -294,7 +293,7 @@ def test_half_of_the_patches_halves_the_tower_flops(images: PackImages) -> None:
     assert 0.5 < half / whole < 0.6  # the class token, and the patches' embedding
 
 
-@pytest.mark.parametrize("method", [m for m in METHOD_NAMES if m not in CONTRASTIVE])
+@pytest.mark.parametrize("method", [name for name, one in methods().items() if not one.compares_batch])
 def test_accumulated_gradient_equals_the_full_batch_gradient(method: str, results: Path) -> None:
     """But for SuperClass, whose weights are of the images counted so far: there it is that of the parts."""
     whole, parts = (assembled(method, results, accumulation=count, clip_norm=None) for count in (1, 4))
@@ -322,7 +321,7 @@ def test_logit_scale_is_clamped(results: Path) -> None:
     for value, bounded in ((9.0, math.log(100)), (-3.0, 0.0)):
         with torch.no_grad():
             model.log_scale.fill_(value)
-        clamp_scale(model)
+        methods()["clip"].after_update(model)
         assert model.log_scale.item() == pytest.approx(bounded)
 
 
@@ -333,7 +332,7 @@ def test_a_head_smaller_than_its_vocabulary_is_refused(results: Path) -> None:
 
 def flops_of(row: str, images: PackImages) -> Flops:
     experiment = EXPERIMENTS[f"{row}-tiny"]
-    stream = PackStream(experiment, images, METHODS[experiment.method].targets(experiment), CPU)
+    stream = PackStream(experiment, images, methods()[experiment.method].targets(experiment), CPU)
     return count_flops(experiment, [stream.target(k) for k in range(4)])
 
 

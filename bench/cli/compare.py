@@ -48,7 +48,7 @@ from bench.config import FIELDS, MAY_DIFFER, MAY_DIFFER_AT_LARGEST_BATCH, Experi
 from bench.console.console import OK, PROGRAM, log
 from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
 from bench.console.tables import Table, print_tables
-from bench.experiments import COMPARED, EXPERIMENTS
+from bench.experiments import COMPARED, EXPERIMENTS, HEADLINE
 from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.measure.ranks import find_slow_ranks, rank_table
 from bench.measure.tables import batch_trial_table, cost_table, experiment_table, speed_table
@@ -64,7 +64,6 @@ from bench.settings import with_settings
 from bench.transfer.score_tables import all_transfer_tables
 
 FULL_IMAGES, SMOKE_IMAGES = 320_000, 2_048
-SMOKE_METHODS = ("clip", "catlip")
 LONGEST = 1.25  # times the planned time, by which the comparison should end on a machine that became slower
 
 
@@ -105,7 +104,7 @@ class Bench:
         require_range("minutes", self.minutes, *MINUTES_RANGE)
         require_writable(self.results.resolve())
         recorded = self._recorded_trainings() if self.resume and self._scope == "default" else (None, 1)
-        methods = SMOKE_METHODS if self.smoke else COMPARED
+        methods = HEADLINE if self.smoke else COMPARED
         scope = self._with_tasks(scopes(len(methods), on_gpu=has_gpu())[self._scope])
         experiments = self._on_data([EXPERIMENTS[f"{method}-tiny"] for method in methods])
         if self._scope == "default":

@@ -15,19 +15,18 @@ from bench.config import FIELDS, PACK_DATA, Experiment
 from bench.console.console import DISAGREEMENT, FAILED_CASE, INCONCLUSIVE, OK, log
 from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
 from bench.console.tables import print_tables
-from bench.experiments import EXPERIMENTS, get_experiment
+from bench.experiments import EXPERIMENTS, HEADLINE, get_experiment
 from bench.explain.decomposition import decompose
 from bench.explain.factors import select_factors
 from bench.explain.tables import cause_table, describe_twice_the_time, reference_table, side_by_side
 from bench.ladder import (
-    CLASSIFYING,
     PADDING,
-    PAIRED,
     WAITING,
     ExpectedRatio,
     Factor,
     Ladder,
     build_ladder,
+    needs_padding_stage,
     stages_between,
 )
 from bench.measure.tables import failure_table
@@ -211,8 +210,7 @@ def plan_ladder(
     """
     from models.text_tower import why_padding_is_needed
 
-    is_text = baseline.method in PAIRED and first.method in CLASSIFYING
-    padding_reason = why_padding_is_needed(baseline.text_tower) if is_text else None
+    padding_reason = why_padding_is_needed(baseline.text_tower) if needs_padding_stage(baseline, first) else None
     factors, left_out = select_factors(baseline, first, chosen, on_gpu=on_gpu)
     left_out |= {PADDING: padding_reason} if padding_reason else {}
     refusals = {one.name: reason for one in factors if (reason := _tower_refusal(first, one)) is not None}
@@ -247,7 +245,7 @@ def expected_ratios(first: Experiment, baseline: Experiment) -> tuple[ExpectedRa
         return ExpectedRatio(what=what, ratio=flops[0] / flops[1], source=source)
 
     ratios = counted("FLOPs alone, one image size", image_sizes=()), counted("FLOPs alone, the recipes' image sizes")
-    if (baseline.method, first.method) != ("clip", "catlip") or first.tower not in PUBLISHED_HOURS:
+    if (baseline.method, first.method) != HEADLINE or first.tower not in PUBLISHED_HOURS:
         return ratios
     published = 1 / PUBLISHED_HOURS[first.tower]
     return (*ratios, ExpectedRatio(what="published", ratio=published, source=PUBLISHED_SOURCE))

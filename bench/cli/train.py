@@ -37,6 +37,7 @@ from bench.environment.circumstances import current_commit
 from bench.environment.files import make_folders, plain_name
 from bench.environment.rank_info import parent_words, program_words, restart_count, torchrun_env
 from bench.labels.vocabulary import vocabulary_field
+from bench.method import get_method, methods
 from bench.orchestration.budgets import set_images
 from bench.orchestration.pace import START_SECONDS
 from bench.orchestration.preflight import open_comparison, open_data, require_runnable
@@ -279,9 +280,11 @@ class Embed:
     def run(self) -> int:
         """Compute the features in a separate process."""
         experiment = experiment_from(self.name, self.settings)
-        if experiment.method != "distill":
+        if not get_method(experiment.method).has_teacher:
+            accepted = ", ".join(name for name, one in methods().items() if one.has_teacher)
             raise ValueError(
-                f"{self.name} has the method {experiment.method}; name an experiment of the method distill"
+                f"{self.name} has the method {experiment.method}; name an experiment of a method with a teacher "
+                f"({accepted})"
             )
         if self.out.suffix != ".safetensors":
             raise ValueError(f"--out must be a .safetensors file, got {self.out}")

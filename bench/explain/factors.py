@@ -14,6 +14,7 @@ from bench.ladder import (
     Factor,
     setting_text,
 )
+from bench.method import get_method
 from bench.old_names import upgrade_typed_factor
 from bench.recipes import multi_scale
 from bench.settings import with_settings
@@ -55,16 +56,16 @@ def select_factors(
     A factor is chosen by name, or as FIELD=VALUE with its value at the beginning; ValueError for unknown ones.
     """
     differing, no_factors = differing_fields([baseline, first]), {*NEVER_FACTORS, *FIELDS_WITHOUT_WORK}
-    no_factors |= set() if first.method == "catlip" else {*LABEL_FIELDS}
+    no_factors |= {*LABEL_FIELDS} - {*get_method(first.method).label_fields}
     by_field = {field: _make_factor(field, *values) for field, values in differing.items() if field not in no_factors}
     left_out = {} if on_gpu else dict(NOT_ON_A_CPU)
     for one in dict.fromkeys(map(upgrade_typed_factor, chosen)):
         field, equals, _ = one.partition("=")
         field = field if equals else choose(one, FACTORS, "factor (or FIELD=VALUE)")[0]
         factor = _factor_by_start(field, one, first) if equals else _factor_by_name(one, first)
-        if factor.field in LABEL_FIELDS and first.method != "catlip":
-            left_out[factor.name] = f"{first.method} does not read the labels of CatLIP"
-        elif factor.field == "gather" and baseline.method not in ("clip", "superclip"):
+        if factor.field in {*LABEL_FIELDS} - {*get_method(first.method).label_fields}:
+            left_out[factor.name] = f"{first.method} does not read {factor.field}"
+        elif factor.field == "gather" and not get_method(baseline.method).gathers_images_as_released:
             left_out[factor.name] = f"{baseline.method} does not gather images"
         elif factor.field == "ema_kernel" and baseline.ema_decay is None:
             left_out[factor.name] = f"{baseline.name} has no moving average (--set ema_decay=0.9995)"

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from bench.config import PACK_DATA, Experiment, choose, format_differences
 from bench.console.console import PROGRAM
 from bench.environment.files import atomic_write, decode_json, prefix_errors, read_limited
+from bench.method import get_method
 from bench.recipes import DATACOMP_SYNSETS, DATACOMP_VOCABULARY
 
 SHIPPED_FOLDER = Path(__file__).resolve().parent / "vocabularies"
@@ -126,9 +127,23 @@ def _list_parts(numbers: Sequence[int], total: int) -> str:
 
 def vocabulary_field(experiment: Experiment) -> str | None:
     """Return the field that names the vocabulary of the method's captions; None if it reads no captions."""
-    if not experiment.reads_captions:
-        return None
-    return "synset_vocabulary" if experiment.method == "catlip" else "subword_vocabulary"
+    return get_method(experiment.method).vocabulary_field if experiment.reads_captions else None
+
+
+def count_synset_rows(experiment: Experiment) -> int:
+    """Return the number of rows of a classifier of synsets."""
+    is_datacomp = experiment.synset_vocabulary == DATACOMP_VOCABULARY
+    labels = DATACOMP_SYNSETS if is_datacomp else len(read_vocabulary(experiment.synset_vocabulary).keys)
+    return resolve_head_rows(experiment, labels)
+
+
+def resolve_head_rows(experiment: Experiment, labels: int) -> int:
+    """Return the number of rows of the head: that of the vocabulary, or the experiment's larger one."""
+    if experiment.head_rows is None:
+        return labels
+    if experiment.head_rows < labels:
+        raise ValueError(f"{experiment.name}: head_rows is {experiment.head_rows}, its vocabulary has {labels} labels")
+    return experiment.head_rows
 
 
 def resolve_vocabulary(name: str) -> str:

@@ -13,11 +13,11 @@ from torch import nn
 
 from bench.config import Experiment
 from bench.data.targets import Target, Tokens
-from bench.methods import simulated_group
 from bench.profilers.counters import count_forward_flops, count_image_flops, count_matmul_flops
 from bench.record import Flops
 from bench.train.augmentation import get_augmented_method
 from bench.train.build import apply_block_settings, build_untrained_tower, count_trained_parameters
+from bench.train.step import simulated_group
 from models.heads import Classifier, DualEncoder, DualEncoderClassifier, ImageProjection, Student
 from models.image_tower import PIXEL_CHANNELS, build_image_tower
 from models.open_clip_blocks import ClassTokenBlock

@@ -16,22 +16,20 @@ import pynvml
 from msgspec.structs import replace
 
 from bench.catalog import PACK_TASKS, SCENES
-from bench.config import COMPUTED, MAY_DIFFER, NLTK, PACK_DATA, Experiment, require_comparable_experiments
+from bench.config import MAY_DIFFER, PACK_DATA, Experiment, require_comparable_experiments
 from bench.console.console import log, require_utf8
 from bench.console.progress import Progress
 from bench.data.caption_lengths import WEB, read_texts
 from bench.data.manifest import CACHE, PARTS, cache_path, pack_cache, verify_pack
-from bench.data.shards.shards import Shards, find_shards, open_experiment_shards, open_samples
+from bench.data.shards.shards import Shards, open_experiment_shards, open_samples
 from bench.data.subset import is_key_file, listed_keys, require_subset
 from bench.environment.circumstances import CHECKOUT, current_commit
 from bench.environment.cores import available_cores
 from bench.environment.files import atomic_write
 from bench.environment.rank_info import torchrun_env
 from bench.experiments import EXPERIMENTS
-from bench.labels.label_files import find_label_files
-from bench.labels.labeller import get_labeller
-from bench.labels.nltk_labels import NltkLabeller
-from bench.labels.vocabulary import require_own_vocabulary, resolve_vocabulary
+from bench.labels.vocabulary import require_own_vocabulary
+from bench.method import get_method
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import TWO_CORES, Pace
 from bench.orchestration.runner import Runner
@@ -191,13 +189,7 @@ def _require_buildable_model(experiment: Experiment) -> None:
     except Exception as error:  # noqa: BLE001 - open_clip, timm and torch document no exceptions for bad sizes
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"the model cannot be built: {reason}") from None
-    if experiment.method == "catlip" and experiment.labels in (COMPUTED, NLTK):
-        get_labeller("corenet", resolve_vocabulary(experiment.synset_vocabulary))
-        if experiment.labels == NLTK:
-            NltkLabeller([])
-    elif experiment.method == "catlip":
-        vocabulary = resolve_vocabulary(experiment.synset_vocabulary)
-        find_label_files(Path(experiment.labels), find_shards(experiment.data), vocabulary)
+    get_method(experiment.method).require_inputs(experiment)
 
 
 def _decode_pack(cache: Path) -> None:

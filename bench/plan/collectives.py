@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.config import CONTRASTIVE, MethodName, Sharding
+from bench.config import Sharding
 from bench.environment.gpu_specs import GpuSpec
+from bench.method import get_method
 
 Kind = Literal["all-reduce", "reduce-scatter", "all-gather"]
 Phase = Literal["forward", "backward"]
@@ -48,7 +49,7 @@ def data_sheet_interconnect(
 class ParameterCounts:
     """Parameters of a model that are communicated, counted by `bench.plan.workload`."""
 
-    method: MethodName
+    method: str
     trained: int
     frozen: int  # of a teacher
     in_blocks: int  # trained, in the towers' blocks, which FSDP2 gathers twice
@@ -105,15 +106,16 @@ def step_collectives(
             name = "shards of gradients"
             collectives += [Collective(name, "all-reduce", gradients, scatters, "backward", "between nodes")]
         sums += 1 + weights.scalars  # the gradient's norm
-    if weights.method in CONTRASTIVE:
+    if (method := get_method(weights.method)).compares_batch:
         features = FP32_BYTES * rows * weights.feature_width
         collectives += [
             Collective("caption features", "all-gather", features),
             Collective("gradients of caption features", "reduce-scatter", features),
         ]
         sums += 1  # the sum of the loss over processes
-        if weights.method != "siglip":
-            collectives.append(Collective("softmax normalisers of columns", "all-reduce", 2 * FP32_BYTES * rows, 2))
+        if calls := method.normaliser_all_reduces:
+            size = calls * FP32_BYTES * rows
+            collectives.append(Collective("softmax normalisers of columns", "all-reduce", size, calls))
     if weights.counted_tokens:
         collectives.append(Collective("token counts", "all-reduce", float(FP32_BYTES * weights.counted_tokens)))
     return [*collectives, Collective("scalars", "all-reduce", float(FP32_BYTES * sums), sums)]

@@ -7,15 +7,13 @@ products of a contrastive loss with additional captions, and the exposed communi
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from bench.config import MethodName, Sharding
+from bench.config import Sharding
 from bench.environment.gpu_specs import GpuSpec
+from bench.method import get_method
 from bench.plan.collectives import Interconnect, ParameterCounts, shard_count, step_collectives, total_seconds
 
 MAX_GPUS = 4096  # devices at the end of a curve
 SCALING_TITLE = "As GPUs grow"  # title of the curve's table, by which `python -m reports plan` finds it
-# Matrix products of batch x captions x width in a step of the loss (`losses`), the backward included: the logits twice
-# and two gradients; the logits once if the forward computes the gradients.
-LOSS_PRODUCTS: dict[MethodName, int] = {"clip": 4, "superclip": 4, "siglip": 3}
 OVERLAP = 0.8  # share of forward and backward that hides communication of gradients and weights: assumed
 LOSS_SHARE = 0.5  # share of the peak in these products: assumed, because of exponentials and sums between them
 JOULES_PER_KWH = 3.6e6
@@ -148,7 +146,7 @@ def plan_step(case: PlanCase, cluster: Cluster, gpus: int, global_batch: int | N
     compute, weights = case.compute, case.weights
     forward, backward = batch * compute.forward, batch * compute.backward
     pairs = batch * max(0.0, batch * gpus - compute.captions)
-    products = 2 * LOSS_PRODUCTS.get(weights.method, 0) * weights.feature_width * pairs
+    products = 2 * get_method(weights.method).loss_products * weights.feature_width * pairs
     collectives = step_collectives(weights, case.sharding, case.bytes_per_parameter, batch, gpus)
     in_forward, in_backward, exposed = (
         total_seconds(collectives, gpus, cluster.links, phase) for phase in ("forward", "backward", None)

@@ -16,17 +16,16 @@ from dataclasses import dataclass, replace
 
 from scipy.optimize import brentq
 
-from bench.config import MethodName
 from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec
+from bench.method import get_method
 from bench.plan.collectives import LINK_US, NETWORK_US, ParameterCounts, data_sheet_interconnect
-from bench.plan.model import LOSS_PRODUCTS, Cluster, FlopsPerImage, PlanCase, assumed_compute, plan_step
+from bench.plan.model import Cluster, FlopsPerImage, PlanCase, assumed_compute, plan_step
 
 V100 = GpuSpec("V100", 125e12, 15.7e12, 32 * GB, 300.0, 150 * GB, None, sheet="NVIDIA V100 datasheet, fp16")
 A100, H100 = GPU_SPECS["a100"], GPU_SPECS["h100"]
 NEMO = "NeMo"  # the source of the trainings under NVIDIA's NeMo; all others are of open_clip or its kind
 MODALITIES = 2  # whose features open_clip, NeMo and CoreNet gather, with gradient
 RELEASED_PRODUCTS = 6  # matrix products of their loss, one step: two of logits, and two gradients of each
-GATHERED: Sequence[MethodName] = ("clip", "superclip")  # methods whose released loss gathers the features
 Latencies = tuple[float, float]  # seconds per ring step, within a node and between nodes
 NCCL: Latencies = (1e-6 * LINK_US, 1e-6 * NETWORK_US)
 JUWELS = replace(GPU_SPECS["a100-40gb"], gpus_per_node=4, network_bytes_per_second=25 * GB)
@@ -196,9 +195,9 @@ def with_released_loss(case: PlanCase) -> PlanCase:
     differ from ours. Source: `gather_features` and `ClipLoss` of open_clip's src/open_clip/loss.py (89fb801), and
     CoreNet's corenet/loss_fn/multi_modal_img_text/contrastive_loss_clip.py (1aa3acd).
     """
-    method = case.weights.method
-    if method not in GATHERED:
+    method = get_method(case.weights.method)
+    if not method.gathers_images_as_released:
         return case
     weights = replace(case.weights, feature_width=MODALITIES * case.weights.feature_width)
-    loss_flops = case.compute.loss_flops * MODALITIES * LOSS_PRODUCTS[method] / RELEASED_PRODUCTS
+    loss_flops = case.compute.loss_flops * MODALITIES * method.loss_products / RELEASED_PRODUCTS
     return replace(case, weights=weights, compute=replace(case.compute, loss_flops=loss_flops))

@@ -9,7 +9,7 @@ import torch
 from msgspec.structs import replace
 from torch import nn
 
-from bench.config import CONTRASTIVE, Experiment
+from bench.config import Experiment
 from bench.data.targets import Tokens
 from bench.environment.gpu_specs import GpuSpec
 from bench.measure.costs import (
@@ -20,6 +20,7 @@ from bench.measure.costs import (
     meta_captions,
     text_forward_flops,
 )
+from bench.method import get_method
 from bench.plan.calibration import PredictedUtilisation, published_model
 from bench.plan.collectives import Interconnect, ParameterCounts
 from bench.plan.model import OVERLAP, Cluster, ComputeProfile, FlopsPerImage, PlanCase, assumed_compute, plan_step
@@ -35,7 +36,7 @@ def sample_captions(experiment: Experiment, results: Path) -> list[Tokens]:
 
     Raises ValueError or OSError for data that cannot be read.
     """
-    if experiment.method not in CONTRASTIVE or experiment.text_features == "stored":
+    if not get_method(experiment.method).embeds_captions(experiment):
         return []
     stream = load_data(experiment, torch.device("cpu"), results)
     return [stream.target(k).captions for k in range(SAMPLED_BATCHES)]

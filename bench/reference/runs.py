@@ -15,7 +15,7 @@ from bench.data.stream import Batch, PackStream, Stream
 from bench.data.targets import Labels, Tokens
 from bench.environment.circumstances import current_commit
 from bench.labels.subwords import SubwordIds
-from bench.method_parts.models import count_synset_rows
+from bench.labels.vocabulary import count_synset_rows
 from bench.record import ReferenceRun
 from bench.reference import DENSE, OPEN_CLIP, OPEN_CLIP_CHECKOUT, OPEN_CLIP_FUSED, OURS, SUPERCLASS, WARMUP_STEPS
 from bench.reference.corenet import build_corenet

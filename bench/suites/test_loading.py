@@ -21,7 +21,7 @@ from bench.data.order import SampleOrder
 from bench.data.shards.shards import Shards, open_shards
 from bench.data.shards.stream import LoadedBatch, ShardLoader
 from bench.experiments import EXPERIMENTS
-from bench.methods import METHODS
+from bench.method import methods
 
 IMAGES, BATCH, LARGE_IMAGES, LARGE_BATCH = 100, 50, 20, 10
 SMALLEST, LARGEST, LARGE, QUALITY = 256, 512, 1024, 87
@@ -84,7 +84,7 @@ def test_batch_of_large_jpegs(benchmark: BenchmarkFixture, large_shards: Shards,
 def _time_batches(benchmark: BenchmarkFixture, experiment: Experiment, shards: Shards, images: int) -> None:
     """Time batches in CPU seconds, so that other processes do not count."""
     loader: ShardLoader[Any] = ShardLoader(
-        experiment, METHODS[experiment.method].targets, shards, range(images), SampleOrder(experiment, images)
+        experiment, methods()[experiment.method].targets, shards, range(images), SampleOrder(experiment, images)
     )
     numbers = count()
 

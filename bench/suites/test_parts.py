@@ -9,7 +9,7 @@ from open_clip.transformer import ResidualAttentionBlock
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
-from bench.config import METHOD_NAMES, Experiment, TextPadding
+from bench.config import Experiment, TextPadding
 from bench.data.pack import PackImages
 from bench.data.stream import PackStream, augment
 from bench.data.targets import Captions
@@ -17,7 +17,7 @@ from bench.experiments import EXPERIMENTS
 from bench.labels.subwords import SubwordIds
 from bench.measure.costs import count_flops
 from bench.measure.memory import step_tensor_bytes
-from bench.methods import METHODS
+from bench.method import methods
 from bench.suites.device import DEVICE, rate, seconds
 from bench.train.build import build_train_state, build_untrained_tower, take_full_rate_steps
 from bench.train.step import make_optimizer
@@ -31,15 +31,15 @@ CLIP = EXPERIMENTS["clip-tiny"]
 BATCH, STEPS, NUM_IMAGES = 32, 3, 128  # of the counters
 ON_GPU, SIDE = DEVICE.type == "cuda", 224
 WIDTH, HEADS, PATCH, IMAGES = (768, 12, 16, 128) if ON_GPU else (384, 6, 32, 8)  # of ViT-B/16 and ViT-S/32
-READING = [name for name in METHOD_NAMES if name != "distill"]  # which has no targets to make
+READING = [name for name, one in methods().items() if not one.has_teacher]  # which has no targets to make
 
 
 @pytest.mark.benchmark(group="optimizer", timer=seconds)
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", [*methods()])
 def test_adamw(benchmark: BenchmarkFixture, images: PackImages, method: str) -> None:
     """The update alone; what three whole steps count stands beside it."""
     experiment = EXPERIMENTS[f"{method}-tiny"]
-    model = METHODS[method].build_model(build_untrained_tower(experiment), experiment).to(DEVICE)
+    model = methods()[method].build_model(build_untrained_tower(experiment), experiment).to(DEVICE)
     optimizer = make_optimizer(experiment, model)
     for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)
@@ -55,7 +55,7 @@ def test_adamw(benchmark: BenchmarkFixture, images: PackImages, method: str) -> 
 def test_text_tower(
     benchmark: BenchmarkFixture, images: PackImages, generator: torch.Generator, padding: TextPadding
 ) -> None:
-    targets = METHODS["clip"].targets(replace(CLIP, text_padding=padding))(Captions.from_texts(images.captions))
+    targets = methods()["clip"].targets(replace(CLIP, text_padding=padding))(Captions.from_texts(images.captions))
     batch = targets.select(torch.randperm(len(images), generator=generator)[: CLIP.batch_size]).to(DEVICE)
     size = SubwordIds(CLIP.subword_vocabulary).size
     text = build_text_tower(CLIP.text_tower, CLIP.context_length, size, 0).to(DEVICE)
@@ -126,7 +126,7 @@ def test_targets_of_a_thousand_captions_seen_before(
     benchmark: BenchmarkFixture, images: PackImages, method: str
 ) -> None:
     captions = Captions.from_texts(images.captions[:1000])
-    make = METHODS[method].targets(EXPERIMENTS[f"{method}-tiny"])
+    make = methods()[method].targets(EXPERIMENTS[f"{method}-tiny"])
     benchmark(make, captions)
     rate(benchmark, "captions", len(captions.texts))
 
@@ -137,7 +137,7 @@ def step_counters(experiment: Experiment, images: PackImages) -> dict[str, float
         images.pixels[:NUM_IMAGES], images.captions[:NUM_IMAGES], images.classes[:NUM_IMAGES], images.keys[:NUM_IMAGES]
     )
     small = replace(experiment, batch_size=BATCH, images=NUM_IMAGES, warmup_images=BATCH)
-    stream = PackStream(small, few, METHODS[small.method].targets(small), DEVICE)
+    stream = PackStream(small, few, methods()[small.method].targets(small), DEVICE)
     counted: dict[str, float] = {
         "peak tensor bytes": step_tensor_bytes(stream),
         "FLOPs of a step": count_flops(small, [stream.target(0)]).step,

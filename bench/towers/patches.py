@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from bench.config import Experiment
 from bench.environment.circumstances import CHECKOUT
+from bench.method import get_method
 
 CORENET_PATCH = 16  # px; its three convolutions have strides 4, 2 and 2
 
@@ -20,7 +21,7 @@ def require_whole_patches(experiment: Experiment) -> list[str]:
     reads the same images.
     """
     warnings, towers = list[str](), [experiment.tower]
-    if experiment.method == "distill" and Path(experiment.teacher).suffix != ".safetensors":
+    if get_method(experiment.method).has_teacher and Path(experiment.teacher).suffix != ".safetensors":
         towers.append(experiment.teacher)
     sides = {experiment.image_size, *experiment.image_sizes} if experiment.embedding_channels is None else ()
     for tower, side in product(towers, sorted(sides)):

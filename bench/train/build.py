@@ -27,7 +27,7 @@ from bench.environment.rank_info import torchrun_env
 from bench.environment.seeds import CAPTIONS, HEAD, STEP, TOWER, seed_for
 from bench.labels.subwords import encode_caption
 from bench.labels.vocabulary import resolve_vocabulary, vocabulary_field
-from bench.methods import METHODS, Method
+from bench.method import Method, get_method
 from bench.profilers.clock import clock
 from bench.profilers.counters import count_image_flops
 from bench.towers.patches import require_whole_patches
@@ -49,7 +49,7 @@ class TrainState:
 
     tower: ImageTower
     model: nn.Module
-    method: Method[Any, Any]
+    method: Method
     stream: Stream[Any]
     step: Step[Any]
 
@@ -73,7 +73,7 @@ def load_data(
 
     The pack's captions are turned into targets here, at the experiment's lengths; those of shards batch by batch.
     """
-    rank, ranks, method = world_rank(), world_size(), METHODS[experiment.method]
+    rank, ranks, method = world_rank(), world_size(), get_method(experiment.method)
     if experiment.data != PACK_DATA:
         shards = open_experiment_shards(experiment, results / CACHE)
         workers = resolve_workers(experiment, device)
@@ -118,7 +118,7 @@ def log_workers(stream: Stream[Any]) -> None:
 def log_labels(stream: Stream[Any]) -> None:
     """Log on rank 0 what labels a method reads: their vocabulary, and their number in the first captions of the run."""
     experiment = stream.experiment
-    if stream.order.rank > 0 or experiment.method not in ("catlip", "superclass", "superclip"):
+    if stream.order.rank > 0 or not get_method(experiment.method).has_labels:
         return
     vocabulary = getattr(experiment, str(vocabulary_field(experiment)))
     if (measured := resolve_vocabulary(vocabulary)) != vocabulary:
@@ -155,7 +155,7 @@ def build_train_state(stream: Stream[Any], *, plain: bool = False) -> TrainState
     torch.manual_seed(seed_for(experiment.seed, STEP))
     precision, compiled = resolve_auto(experiment, device)
     group = None if plain else world_group()
-    step = make_step(experiment, model, method, precision, compiled=compiled and not plain, group=group)
+    step: Step[Any] = make_step(experiment, model, method, precision, compiled=compiled and not plain, group=group)
     return TrainState(tower, model, method, stream, step)
 
 

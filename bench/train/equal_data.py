@@ -3,13 +3,12 @@
 from hashlib import sha256
 from pathlib import Path
 
-from bench.config import COMPUTED, NLTK, Experiment
+from bench.config import Experiment
 from bench.console.console import UserError
 from bench.data.shards.facts import MANIFEST_NAME
 from bench.data.shards.shards import files_digest, find_shards, inputs_digest
 from bench.environment.rank_info import describe_node
-from bench.labels.label_files import find_label_files
-from bench.labels.vocabulary import resolve_vocabulary
+from bench.method import get_method
 from bench.train.distributed import all_gather_objects
 
 
@@ -34,7 +33,6 @@ def _data_digest(experiment: Experiment) -> str:
     shards = find_shards(experiment.data)
     files = [folder / MANIFEST_NAME for folder in sorted({path.parent for path in shards})]
     files += [Path(experiment.caption_lengths)]
-    if experiment.method == "catlip" and experiment.labels not in (COMPUTED, NLTK):
-        files += find_label_files(Path(experiment.labels), shards, resolve_vocabulary(experiment.synset_vocabulary))
+    files += get_method(experiment.method).label_files(experiment, shards)
     digests = inputs_digest(experiment), files_digest(path for path in files if path.is_file())
     return sha256("".join(digests).encode()).hexdigest()[:16]

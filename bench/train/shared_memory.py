@@ -3,16 +3,16 @@
 import os
 from pathlib import Path
 
-from bench.config import CONTRASTIVE, PACK_DATA, Experiment
+from bench.config import PACK_DATA, Experiment
 from bench.console.console import UserError
-from bench.labels.vocabulary import read_vocabulary, resolve_vocabulary
-from bench.recipes import DATACOMP_SYNSETS, DATACOMP_VOCABULARY
+from bench.method import get_method
 
 SHARED_MEMORY_REMEDY = (
     "enlarge it (docker run --shm-size), or use fewer workers (--set workers=N) or none (--set workers=0)"
 )
 FOLDER = Path("/dev/shm")  # noqa: S108 - Linux has it there
 PREFETCHED = 2  # batches of each worker that are loaded ahead: torch's default
+TOKEN_BYTES = 8  # of a token id, in int64
 MIB = 2**20
 
 
@@ -39,16 +39,6 @@ def _batch_bytes(experiment: Experiment, side: int) -> int:
     """Return the bytes of a batch at a side in pixels: images as bytes or grids as floats, and targets as integers."""
     channels = experiment.embedding_channels
     image = 3 * side**2 if channels is None else 4 * channels * side**2
-    tokens = experiment.context_length if experiment.method in CONTRASTIVE else 0
-    return experiment.batch_size_for(side) * (image + 8 * (tokens + _dense_labels(experiment)))
-
-
-def _dense_labels(experiment: Experiment) -> int:
-    """Return the labels of a dense row; 0 where labels are sparse, which need little memory."""
-    if experiment.method != "catlip" or experiment.label_format == "sparse":
-        return 0
-    if experiment.head_rows is not None:
-        return experiment.head_rows
-    if experiment.synset_vocabulary == DATACOMP_VOCABULARY:
-        return DATACOMP_SYNSETS
-    return len(read_vocabulary(resolve_vocabulary(experiment.synset_vocabulary)).keys)
+    method = get_method(experiment.method)
+    tokens = TOKEN_BYTES * experiment.context_length if method.embeds_captions(experiment) else 0
+    return experiment.batch_size_for(side) * (image + tokens + method.dense_label_bytes(experiment))

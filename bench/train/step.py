@@ -18,7 +18,7 @@ from bench.data.targets import Target
 from bench.environment.cores import available_cores
 from bench.environment.machine import resolve_padding
 from bench.environment.rank_info import torchrun_env
-from bench.methods import Method, simulated_group
+from bench.method import Method, get_method
 from bench.train.attention import use_attention_kernel
 from bench.train.distributed import (
     AUTOCAST_DTYPES,
@@ -29,7 +29,7 @@ from bench.train.distributed import (
     total_norm,
 )
 from bench.train.weight_average import make_ema
-from losses.collectives import Group
+from losses.collectives import Group, SimulatedGroup
 from models.open_clip_blocks import ClassTokenBlock
 from models.text_tower import EndTokenBlock
 from models.tower_blocks import all_blocks
@@ -78,7 +78,7 @@ class Step(Generic[T]):
 def make_step(
     experiment: Experiment,
     model: nn.Module,
-    method: Method[Any, T],
+    method: Method,
     precision: str,
     *,
     compiled: bool,
@@ -134,6 +134,13 @@ def make_step(
         return torch.where(finite | overflow, mean_loss, math.nan)
 
     return Step(forward, backward, update, optimizer, experiment.accumulation, ema, scaler, overflows, grad_norms)
+
+
+def simulated_group(experiment: Experiment) -> SimulatedGroup | None:
+    """Return the simulated process group of a loss that compares the batch; None where nothing is simulated."""
+    if experiment.simulated_global_batch is None or not get_method(experiment.method).compares_batch:
+        return None
+    return SimulatedGroup(max(1, experiment.simulated_global_batch // experiment.batch_size))
 
 
 def compile_mode(experiment: Experiment) -> str | None:

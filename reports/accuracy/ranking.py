@@ -6,6 +6,7 @@ from statistics import fmean
 import numpy as np
 from markupsafe import Markup
 
+from bench.experiments import HEADLINE
 from bench.record import Transfer
 from bench.statistics import (
     ALPHA,
@@ -193,7 +194,7 @@ def link_to_rest(number: int, section: str) -> list[Markup]:
 
 
 def lead_experiment(comparison: ComparisonRecords, names: Sequence[str]) -> str:
-    """Return the experiment that the answer begins with: CatLIP's if there is one, else the first beside the base."""
-    catlip = [name for name in names if comparison.experiments[name].method == "catlip"]
+    """Return the experiment that the answer begins with: the project's question, or else the first beside the base."""
+    asked = [name for name in names if comparison.experiments[name].method == HEADLINE[-1]]
     others = [name for name in names if name != comparison.base]
-    return (catlip or others or list(names))[0]
+    return (asked or others or list(names))[0]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.claims.claims import Pair, PaperClaim, PredictedRatios, read_predictions
+from bench.experiments import HEADLINE
 from bench.ladder import HEAD, PADDING, TEXT_TOWER
 from bench.record import Record
 from bench.reference.speeds import describe_clip_costs
@@ -88,7 +89,7 @@ def make_card(claim: PaperClaim, records: Iterable[Record]) -> ClaimCard:
         None if (one := meeting.get(name)) is None else one.evidence for name in ("published", "controlled")
     )
     others = [one for one in found if one.evidence.missed]
-    is_on_clip = claim.metric == "cost" and claim.experiments_of(claim.experiments)[0].method == "clip"
+    is_on_clip = claim.metric == "cost" and claim.experiments_of(claim.experiments)[0].method == HEADLINE[0]
     counted = PERCENT * (1 / prediction.equal_sizes - 1) if claim.metric == "FLOPs" else None
     return ClaimCard(
         claim=claim,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from bench.claims.claims import Conditions, Metric, PaperClaim
 from bench.config import BATCH_SIZE_FIELDS, PACK_DATA, Experiment, differing_fields
 from bench.environment.gpu_specs import find_gpu_spec
+from bench.labels.vocabulary import vocabulary_field
 from bench.ladder import PACE_FIELDS
 from bench.recipes import DATACOMP_SYNSETS, DATACOMP_VOCABULARY
 from bench.record import BatchTrial, Record, ReleasedRun, Transfer
@@ -137,7 +138,7 @@ def _missed_circumstances(needs: Conditions, run: Experiment, record: Record) ->
         yield _differs("images", "from memory", "from shards on disk")
     if needs.data and needs.data not in run.data.lower():
         yield _differs("training data", run.data, f"a path with {needs.data!r}")
-    if needs.head_rows is not None and run.method == "catlip":
+    if needs.head_rows is not None and vocabulary_field(run) == "synset_vocabulary":
         rows = run.head_rows or (DATACOMP_SYNSETS if run.synset_vocabulary == DATACOMP_VOCABULARY else None)
         if rows != needs.head_rows:
             yield _differs("rows of the classifier", rows or f"those of {run.synset_vocabulary}", needs.head_rows)

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from bench.config import Experiment
-from bench.experiments import TRAITS
 from bench.explain.decomposition import LogRatio
+from bench.method import find_method
 from bench.statistics import Estimate, Interval, Ratio
 
 UNMEASURED = "\N{EN DASH}"
@@ -137,4 +137,5 @@ def join_words(parts: Sequence[str]) -> str:
 
 def method_title(experiment: Experiment) -> str:
     """Return the name of an experiment's method in its paper."""
-    return VARIANTS.get(experiment.name.partition("-")[0], TRAITS[experiment.method].title)
+    variant, method = VARIANTS.get(experiment.name.partition("-")[0]), find_method(experiment.method)
+    return variant or (method.title if method is not None else experiment.method)

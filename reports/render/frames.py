@@ -14,7 +14,6 @@ from bench.config import (
     BATCH_SIZE_FIELDS,
     FIELDS,
     FIELDS_IGNORED_IN_ROWS,
-    METHOD_NAMES,
     Experiment,
     differing_fields,
     format_differences,
@@ -23,6 +22,7 @@ from bench.data.image_sizes import images_before, nearest_step_count
 from bench.labels.vocabulary import vocabulary_field
 from bench.measure.summary import Throughput, device_peak, missing_readings, run_figures, throughputs_of
 from bench.measure.throughput import require_comparable
+from bench.method import methods
 from bench.record import BatchTrial, Failure, Measured, Memory, Record, Speed, Training
 from reports.render.formats import method_title
 
@@ -86,7 +86,8 @@ def group_comparison(name: str, records: Sequence[Record]) -> ComparisonRecords:
         and getattr(record.measured, "subject", one.name) == one.name  # not the random-init baseline of its tower
     ]
     experiments: dict[str, Experiment] = {}
-    for experiment in sorted(found, key=lambda one: (METHOD_NAMES.index(one.method), one.name, one.seed)):
+    order = [*methods(), *sorted({one.method for one in found} - methods().keys())]
+    for experiment in sorted(found, key=lambda one: (order.index(one.method), one.name, one.seed)):
         experiments.setdefault(experiment.name, experiment)
     timed = [record for record in records if isinstance(record.measured, Speed)]
     names = {experiment_name(record) for record in timed}

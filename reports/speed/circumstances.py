@@ -4,14 +4,16 @@ from collections.abc import Mapping, Sequence
 
 from bench.config import FIELDS, Experiment, differing_fields
 from bench.environment.circumstances import Circumstances
-from bench.experiments import TRAITS, tuning_of
+from bench.experiments import tuning_of
 from bench.measure.summary import Throughput
+from bench.method import find_method
 from bench.record import RECOMPUTED_SINCE
 from reports.render.formats import count, join_words, percent
 from reports.render.frames import ComparisonRecords, experiment_name, failures, group_by, losses_frame
 from reports.render.tables import UNTIMED, Cell, Column, HtmlTable, experiment_cell
 
 Facts = dict[str, list[str]]  # circumstances by name, each with several values where the records differ in it
+UNKNOWN = "not known here: the method is of an extension"
 COMPARED = ("machine", "device", "threads", "processes", "precision", "compiled", "commit")
 
 
@@ -134,14 +136,14 @@ def format_setting(value: object) -> str:
 def _method_row(
     comparison: ComparisonRecords, experiment: Experiment, figures: Mapping[str, float | None]
 ) -> list[Cell]:
-    method = TRAITS[experiment.method]
+    method = find_method(experiment.method)
     text, rest = _head_flops_shares(figures)
     tuning = tuning_of(experiment)
     trained, tower = figures.get("trained_parameters"), figures.get("tower_parameters")
     outside = trained - tower if trained is not None and tower is not None else None
     return [
         experiment_cell(comparison, experiment.name),
-        *map(Cell, (method.reads, method.loss)),
+        *map(Cell, (method.reads, method.minimises) if method is not None else (UNKNOWN, UNKNOWN)),
         Cell("none", "", 0) if text == 0 else Cell.figure(text, percent, UNTIMED),
         Cell.figure(rest, percent, UNTIMED),
         Cell.figure(trained, count, UNTIMED),

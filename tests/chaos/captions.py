@@ -10,7 +10,6 @@ from pathlib import Path
 import hypothesis
 from hypothesis import strategies as st
 
-from bench import methods
 from bench.console.tables import print_tables
 from bench.data.captions.batches import JSON_KINDS, NO_CAPTION, NOT_JSON, NULL, TOO_LONG
 from bench.data.manifest import CACHE
@@ -18,6 +17,7 @@ from bench.data.shards.shards import open_samples, open_shards
 from bench.data.targets import Captions
 from bench.labels.labeller import get_rule
 from bench.labels.tables import explanation_table
+from bench.method import methods
 from tests.chaos.bound import Check, check_at_most, check_none, num_tries
 from tests.chaos.made import encode_image, make_image, write_shard
 from tests.chaos.odd_captions import of_json, of_text
@@ -83,8 +83,8 @@ def _read(members: dict[str, bytes], folder: Path, obeyed: list[str]) -> None:
 
 
 def _targets(texts: list[str]) -> None:
-    for method in METHODS:
-        methods.METHODS[method].targets(short_experiment(method))(Captions.from_texts(texts))
+    for name, method in methods().items():
+        method.targets(short_experiment(name))(Captions.from_texts(texts))
 
 
 def _trained_on(kinds: list[dict[str, bytes]], folder: Path) -> None:

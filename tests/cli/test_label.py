@@ -22,7 +22,7 @@ from bench.data.pack import PackImages
 from bench.data.targets import Captions
 from bench.labels.labeller import Labeller, Tally, get_labeller, get_rule
 from bench.labels.vocabulary import read_vocabulary
-from bench.methods import METHODS
+from bench.method import methods
 from tests.data.shards import write_shard
 from tests.labels.files import FORMATS, write_captions
 from tests.small import small
@@ -356,16 +356,16 @@ def test_stored_labels_that_do_not_fit_are_refused(
     folder = tmp_path / "labels"
     stored = small("catlip", labels=str(folder))
     with pytest.raises(ValueError, match="no complete file of labels; create it with: python -m bench label"):
-        METHODS["catlip"].targets(stored)
+        methods()["catlip"].targets(stored)
     assert main(["label", *PACK, "--vocabulary", "pack-synsets", "--out", str(folder)]) == 0
     with pytest.raises(ValueError, match=r"has labels of 11979 captions, there are 7"):
-        METHODS["catlip"].targets(stored)(Captions.from_texts(images.captions[:7]))
+        methods()["catlip"].targets(stored)(Captions.from_texts(images.captions[:7]))
     assert main(["label", *PACK, "--count-only", "--out", str(tmp_path / "v.json")]) == 0
     shipped = r"\S*pack-synsets.json"
     text = rf"was made with the vocabulary {shipped}, not with \S*v.json: add --vocabulary {shipped}"
     with pytest.raises(ValueError, match=text):
-        METHODS["catlip"].targets(small("catlip", labels=str(folder), synset_vocabulary=str(tmp_path / "v.json")))
+        methods()["catlip"].targets(small("catlip", labels=str(folder), synset_vocabulary=str(tmp_path / "v.json")))
     (folder / "noto.parquet").replace(folder / "emojione.parquet")
     with pytest.raises(ValueError, match=r"emojione\.parquet was not created from"):
-        METHODS["catlip"].targets(stored)
+        methods()["catlip"].targets(stored)
     capsys.readouterr()

@@ -15,7 +15,7 @@ from bench.labels.labeller import get_labeller
 from bench.labels.nltk_labels import NltkLabeller
 from bench.labels.vocabulary import read_vocabulary
 from bench.ladder import HEAD, PADDING, TEXT_TOWER
-from bench.method_parts.targets import synset_labels
+from bench.method_parts.synsets import synset_labels
 from bench.orchestration.preflight import _require_buildable
 from bench.train.build import TrainState, build_train_state, load_data
 from losses.multilabel import dense_multilabel_loss, multilabel_loss
@@ -78,7 +78,7 @@ def test_labels_are_computed_for_each_batch_where_nltk_computes_them(
             asked.append(caption)
             return [len(caption) % 7, 3, 3]
 
-    monkeypatch.setattr("bench.method_parts.targets.NltkLabeller", Stub)
+    monkeypatch.setattr("bench.method_parts.synsets.NltkLabeller", Stub)
     target = synset_labels(small("catlip", labels="nltk", label_format=label_format))(Captions.from_texts(TEXTS))
     assert not asked
     batch = target.select(torch.tensor([2, 0]))

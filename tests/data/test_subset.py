@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bench.data.pack import PackImages
 from bench.data.stream import PackStream
 from bench.data.subset import subset_rows
-from bench.methods import METHODS
+from bench.method import methods
 from bench.train.build import load_data
 from tests.data.shards import write_shards
 from tests.data.test_stream import CPU
@@ -69,8 +69,8 @@ def test_invalid_subset_is_refused(subset: str) -> None:
 def test_pack_and_shards_show_only_the_subset(images: PackImages, results: Path, tmp_path: Path) -> None:
     (tmp_path / "ids.csv").write_text("\n".join(["key", *images.keys[5:500:5]]))
     experiment = small("clip", subset=str(tmp_path / "ids.csv"))
-    part = PackStream(experiment, images, METHODS["clip"].targets(experiment), CPU)
-    whole = PackStream(small("clip"), images, METHODS["clip"].targets(small("clip")), CPU)
+    part = PackStream(experiment, images, methods()["clip"].targets(experiment), CPU)
+    whole = PackStream(small("clip"), images, methods()["clip"].targets(small("clip")), CPU)
     assert part.order.num_samples == 99
     seen = [key for k in range(7) for key in part.keys(k)]
     assert {*seen} == {*images.keys[5:500:5]}

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.config import METHOD_NAMES
 from bench.data.stream import Batch
 from bench.environment.machine import default_device
 from bench.measure.speed import compilation_so_far
 from bench.measure.trace import trace
+from bench.method import methods
 from bench.profilers.device import open_reader, sampled
 from bench.train.build import TrainState, build_train_state, load_data
 from bench.train.state import collect_state, copy_state, load_state
@@ -137,7 +137,7 @@ def test_trace_holds_the_work_of_the_device(device: torch.device, results: Path,
     assert any(event.get("cat") == ("kernel" if device.type == "cuda" else "cpu_op") for event in events)
 
 
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", [*methods()])
 def test_batch_is_that_of_the_cpu(cuda: torch.device, method: str, results: Path) -> None:
     batch, expected = (load_data(small(method), where, results).batch(1) for where in (cuda, CPU))
     torch.testing.assert_close(batch.images.cpu(), expected.images, rtol=0, atol=1e-3)
@@ -146,7 +146,7 @@ def test_batch_is_that_of_the_cpu(cuda: torch.device, method: str, results: Path
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", [*methods()])
 def test_five_steps_do_not_wait_for_the_device(cuda: torch.device, method: str, results: Path) -> None:
     run = built(cuda, results, method, precision="bf16")
     run.step(run.stream.batch(0), RATE)  # allocates

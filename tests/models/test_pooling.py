@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bench.data.targets import Captions
 from bench.experiments import EXPERIMENTS
 from bench.measure.costs import count_costs
-from bench.methods import METHODS
+from bench.method import methods
 from bench.train.build import build_untrained_tower
 from models.image_tower import build_image_tower
 from models.patch_map import patch_map
@@ -28,11 +28,11 @@ def built(method: str, **changes: object) -> tuple[Any, Tensor, Any]:
     """Return a method's model in float64, with images and targets; its head and scale are moved off their start."""
     experiment = small(method, **changes)
     torch.manual_seed(1)
-    model = METHODS[method].build_model(build_untrained_tower(experiment), experiment).double()
+    model = methods()[method].build_model(build_untrained_tower(experiment), experiment).double()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.02)
-    return model, torch.randn(3, 3, 48, 48, dtype=torch.float64), METHODS[method].targets(experiment)(CAPTIONS)
+    return model, torch.randn(3, 3, 48, 48, dtype=torch.float64), methods()[method].targets(experiment)(CAPTIONS)
 
 
 def norm_by_hand(x: Tensor, norm: nn.LayerNorm) -> Tensor:
@@ -86,13 +86,13 @@ def assert_same_values_and_gradients(model: Any, losses: tuple[Tensor, Tensor]) 
 
 def test_superclass_loss_and_gradients_equal_the_released_formula() -> None:
     model, images, target = built("superclass")
-    loss = METHODS["superclass"].loss(model, images, target, None)
+    loss = methods()["superclass"].loss(model, images, target, None)
     assert_same_values_and_gradients(model, (loss, head_loss_by_hand(model, images, target)))
 
 
 def test_superclip_loss_and_gradients_equal_the_released_formula() -> None:
     model, images, target = built("superclip")
-    loss = METHODS["superclip"].loss(model, images, target, None)
+    loss = methods()["superclip"].loss(model, images, target, None)
     by_hand = clip_loss_by_hand(model, images, target.tokens) + head_loss_by_hand(model, images, target.labels)
     assert_same_values_and_gradients(model, (loss, by_hand))
 
@@ -127,7 +127,7 @@ def test_logits_loss_and_gradients_equal_those_of_a_released_checkout(method: st
         torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-9)
     losses = their_loss(**found)
     losses = sum(losses) if isinstance(losses, tuple) else losses
-    torch.testing.assert_close(METHODS[method].loss(model, images, target, None), losses, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(methods()[method].loss(model, images, target, None), losses, rtol=1e-6, atol=1e-6)
 
 
 def weighted_sum(outputs: list[Tensor], weights: list[Tensor]) -> Tensor:
@@ -137,7 +137,7 @@ def weighted_sum(outputs: list[Tensor], weights: list[Tensor]) -> Tensor:
 @pytest.mark.parametrize("method", ["superclass", "superclip"])
 def test_token_head_starts_with_the_released_weights(method: str) -> None:
     experiment = small(method)
-    norm, linear = METHODS[method].build_model(build_untrained_tower(experiment), experiment).head
+    norm, linear = methods()[method].build_model(build_untrained_tower(experiment), experiment).head
     assert (norm.weight == 1).all()
     assert not torch.cat([norm.bias, linear.bias]).any()
     assert linear.weight.std().item() == pytest.approx(128**-0.5, rel=0.01)
@@ -189,7 +189,7 @@ def test_activation_checkpointing_keeps_the_gradients_of_pooled_patches(method: 
     model, images, target = built(method)
     checkpointed, _, _ = built(method)
     checkpoint_activations(checkpointed)
-    losses = [METHODS[method].loss(one, images, target, None) for one in (model, checkpointed)]
+    losses = [methods()[method].loss(one, images, target, None) for one in (model, checkpointed)]
     gradients = [
         torch.autograd.grad(loss, list(one.parameters()))
         for loss, one in zip(losses, (model, checkpointed), strict=True)

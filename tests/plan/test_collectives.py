@@ -12,11 +12,11 @@ import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.config import CONTRASTIVE, METHOD_NAMES, Sharding, TextPadding
+from bench.config import Sharding, TextPadding
 from bench.data.pack import load_pack_images
 from bench.data.targets import Captions
 from bench.measure.costs import META, build_on_meta, count_flops, text_forward_flops
-from bench.methods import METHODS
+from bench.method import methods
 from bench.plan.collectives import (
     FP32_BYTES,
     Collective,
@@ -195,15 +195,15 @@ def sent(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
 
         setattr(module, attribute, traced)
     found: dict[str, Any] = {}
-    for method, sharding in itertools.product(METHOD_NAMES, ("ddp", "zero2", "fsdp2")):
+    for method, sharding in itertools.product([*methods()], ("ddp", "zero2", "fsdp2")):
         run = build_train_state(load_data(small(method, batch_size=BATCH, sharding=sharding), CPU, results))
         for k in range(3):
             log.clear()
             run.step(run.stream.batch(k), 1e-3)
         found[f"{method} {sharding}"] = list(log)
     experiment = small("clip", batch_size=BATCH)
-    model = METHODS["clip"].build_model(build_untrained_tower(experiment), experiment)
-    spread_out: Any = parallelize(ModelWithLoss(model, METHODS["clip"].loss, world_group()), experiment, "fp32")
+    model = methods()["clip"].build_model(build_untrained_tower(experiment), experiment)
+    spread_out: Any = parallelize(ModelWithLoss(model, methods()["clip"].loss, world_group()), experiment, "fp32")
     stream = load_data(experiment, CPU, results)
     for k in range(3):
         batch = stream.batch(k)
@@ -224,7 +224,7 @@ def by_kind(sizes: list[tuple[str, float]]) -> dict[str, float]:
     return {kind: sum(size for one, size in sizes if one == kind) for kind in kinds}
 
 
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", [*methods()])
 def test_losses_communicate_what_the_model_predicts(of_ranks: list[dict[str, Any]], method: str) -> None:
     """To the byte, beside the gradients, which DDP sends itself."""
     experiment = small(method, batch_size=BATCH)
@@ -244,7 +244,7 @@ def test_ddp_sends_each_gradient_once_in_as_many_buckets(of_ranks: list[dict[str
 
 
 @pytest.mark.parametrize("sharding", ["zero2", "fsdp2"])
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", [*methods()])
 def test_fsdp2_gathers_blocks_twice_and_zero2_once(
     of_ranks: list[dict[str, Any]], method: str, sharding: Sharding
 ) -> None:
@@ -259,7 +259,7 @@ def test_fsdp2_gathers_blocks_twice_and_zero2_once(
         assert found[kind] == pytest.approx(expected[kind], rel=0.1 if method == "distill" else 0.02)
 
 
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", [*methods()])
 def test_workload_equals_the_built_model(method: str, results: Path) -> None:
     """FLOPs of the forward are counted whole, but for the products of images with captions."""
     experiment = small(method)
@@ -268,9 +268,9 @@ def test_workload_equals_the_built_model(method: str, results: Path) -> None:
     assert weights.trained + weights.frozen == sum(one.numel() for one in parameters)
     assert weights.scalars == sum(one.ndim == 0 for one in parameters)
     assert 0 < weights.in_blocks < weights.trained + weights.frozen
-    batch, uncut = experiment.batch_size, METHODS[method].targets(experiment)
+    batch, uncut = experiment.batch_size, methods()[method].targets(experiment)
     whole = count_flops(experiment, [uncut(Captions.from_texts(["a dog"] * batch))])
-    captions = [uncut(Captions.from_texts(["a dog"] * batch)).captions] if method in CONTRASTIVE else []
+    captions = [uncut(Captions.from_texts(["a dog"] * batch)).captions] if methods()[method].compares_batch else []
     work = count_flops_per_image(experiment, captions)
     assert whole.forward == batch * (work.forward + work.teacher) + 2 * batch * batch * weights.feature_width
 

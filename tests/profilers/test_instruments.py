@@ -36,7 +36,7 @@ from bench.measure.memory import (
 )
 from bench.measure.speed import HEATING_SECONDS, heat_device, measure_speed, peak_flops
 from bench.measure.trace import trace
-from bench.methods import METHODS
+from bench.method import methods
 from bench.profilers.clock import Elapsed, clock, forward_clocks
 from bench.profilers.counters import TensorBytes
 from bench.profilers.device import open_reader, sampled
@@ -290,7 +290,7 @@ def of_one_token_alone(tokens: int, width: int) -> int:
 
 def test_text_flops_count_computed_tokens() -> None:
     experiment = replace(EXPERIMENTS["clip-tiny"], batch_size=2)
-    targets = METHODS["clip"].targets(experiment)(
+    targets = methods()["clip"].targets(experiment)(
         Captions.from_texts(["dog", "a dog and a cat and a bird and a horse and a cow and a sheep"])
     )
     short, long = targets.select(torch.tensor([0, 0])), targets.select(torch.tensor([1, 0]))

@@ -24,7 +24,7 @@ from bench.config import Experiment
 from bench.data.targets import Labels
 from bench.experiments import EXPERIMENTS
 from bench.labels.subwords import SubwordIds
-from bench.methods import METHODS
+from bench.method import methods
 from bench.record import Record, ReferenceRun
 from bench.reference import (
     CHECKOUTS,
@@ -83,7 +83,7 @@ def assert_equal(ours: dict[str, torch.Tensor], others: dict[str, torch.Tensor])
 def test_our_catlip_comes_back_from_corenets_names(kind: str) -> None:
     """The way back is the reader of CoreNet's released files."""
     theirs = recorded_vit(kind)
-    model = METHODS["catlip"].build_model(build_image_tower("corenet-vit-tiny", 224, 0), EXPERIMENTS["catlip-tiny"])
+    model = methods()["catlip"].build_model(build_image_tower("corenet-vit-tiny", 224, 0), EXPERIMENTS["catlip-tiny"])
     model.head = nn.Linear(model.tower.width, CLASSES)
     ours = scrambled(model)
     given = match_weights(ours, theirs, corenet.our_name)

@@ -13,8 +13,6 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from bench.config import METHOD_NAMES
-from bench.experiments import TRAITS
 from bench.measure.summary import throughputs_of
 from bench.record import Record, Speed, Transfer
 from bench.settings import with_settings
@@ -446,10 +444,6 @@ def test_the_methods_say_which_settings_were_tuned(make: Make) -> None:
     column = [row[-1] for row in rows]
     assert column == ["tuning|of rate, crops, flips and initial head", column[1], "untuned"]
     assert column[1] == "searched|the best of four rates, with an earlier tower or head"
-
-
-def test_every_method_has_a_description() -> None:
-    assert set(TRAITS) == set(METHOD_NAMES)
 
 
 def test_a_plan_beside_the_records_is_on_the_page(make: Make) -> None:

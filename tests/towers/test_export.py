@@ -15,11 +15,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from bench.__main__ import main
-from bench.config import CONTRASTIVE, Experiment
+from bench.config import Experiment
 from bench.data.pack import PackImages
 from bench.data.stream import eval_transform
 from bench.environment.circumstances import CHECKOUT
 from bench.labels.vocabulary import read_vocabulary
+from bench.method import methods
 from bench.towers.head_file import save_tower
 from bench.towers.provenance import Provenance, head_path
 from bench.towers.teacher import write_teacher_features
@@ -68,7 +69,7 @@ def features(known: LoadedTower, shown: torch.Tensor) -> torch.Tensor:
     return found
 
 
-@pytest.mark.parametrize("method", CONTRASTIVE)
+@pytest.mark.parametrize("method", [name for name, one in methods().items() if one.compares_batch])
 def test_open_clip_loads_an_exported_dual_encoder_with_its_tokenizer(
     method: str, trained: Trained, images: PackImages, tmp_path: Path
 ) -> None:

@@ -21,7 +21,7 @@ from bench.console.console import StopRequest
 from bench.data.pack import load_pack_images
 from bench.data.stream import PackStream
 from bench.experiments import EXPERIMENTS
-from bench.methods import METHODS
+from bench.method import methods
 from bench.train.build import TrainState, build_train_state
 from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.checkpoints import TENSORS, TOWER, CheckpointConfig, latest_valid
@@ -37,7 +37,7 @@ COMPARISON, BUDGETS = "20260101T000000-train", {"equal images": 96}
 def build(experiment: Experiment, cache: Path, rank: int, ranks: int) -> TrainState:
     """Return a run whose optimizer has moments, as after a step."""
     images = load_pack_images("pretrain", cache)
-    stream = PackStream(experiment, images, METHODS["catlip"].targets(experiment), CPU, rank=rank, ranks=ranks)
+    stream = PackStream(experiment, images, methods()["catlip"].targets(experiment), CPU, rank=rank, ranks=ranks)
     run = build_train_state(stream)
     for group in run.step.optimizer.param_groups:
         for parameter in group["params"]:

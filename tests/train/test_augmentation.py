@@ -7,12 +7,11 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from bench.config import METHOD_NAMES
 from bench.data import transforms
 from bench.data.transforms import denormalise, normalise
 from bench.measure.costs import count_costs, count_flops
 from bench.measure.speed import measure_speed
-from bench.methods import METHODS
+from bench.method import methods
 from bench.train.build import TrainState, build_train_state, load_data
 from bench.train.distributed import full_tensor
 from bench.train.state import collect_state, scored_head_state, scored_tower_state
@@ -34,7 +33,7 @@ def augmentor_of(run: TrainState) -> RangeAugment:
     return run.model.augmentor
 
 
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", [*methods()])
 def test_loss_is_the_methods_on_augmented_images_and_that_of_their_psnr(method: str, results: Path) -> None:
     run, batch = assembled(results, method), None
     batch = run.stream.batch(0)
@@ -46,7 +45,7 @@ def test_loss_is_the_methods_on_augmented_images_and_that_of_their_psnr(method: 
     if method in ("superclass", "superclip"):
         run.model.counts.images_with_token.zero_()
         run.model.counts.images_seen.zero_()
-    expected = METHODS[method].loss(run.model, normalise(augmented), batch.target, None)
+    expected = methods()[method].loss(run.model, normalise(augmented), batch.target, None)
     target = scheduled_error(torch.zeros((), dtype=torch.float64), 6)  # 96 images in steps of 16
     torch.testing.assert_close(found, expected + psnr_loss(pixels, augmented, target))
     assert not torch.allclose(augmented, pixels, atol=0.1)

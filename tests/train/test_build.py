@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.config import METHOD_NAMES
 from bench.data.targets import Labels, TokensAndLabels
 from bench.labels.labeller import get_labeller
 from bench.measure.speed import measure_speed
+from bench.method import methods
 from bench.train.build import load_data, log_labels
 from bench.train.loop import train
 from tests.data.shards import encoded, make_image, write_shard
@@ -20,7 +20,7 @@ IMAGE = encoded(make_image(0))
 LINE = r"\S+: vocabulary (?P<vocabulary>\S+), [\d.]+ labels per image, [\d.]+% of captions without a label"
 
 
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", [*methods()])
 def test_methods_with_labels_name_them_and_no_others(
     method: str, results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

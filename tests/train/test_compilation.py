@@ -18,17 +18,17 @@ import torch._inductor.config
 import torch.distributed as dist
 from msgspec.structs import replace
 
-from bench.config import METHOD_NAMES
 from bench.data.stream import Stream
 from bench.environment.rank_info import RankInfo
 from bench.measure.speed import compilation_so_far, measure_phases
+from bench.method import methods
 from bench.train import step
 from bench.train.build import TrainState, build_train_state, load_data, take_full_rate_steps
 from tests.processes import in_child
 from tests.small import small
 
 CPU, STEPS = torch.device("cpu"), 2
-METHODS = (*METHOD_NAMES, "flip", "clipa")
+METHODS = (*[*methods()], "flip", "clipa")
 GROUPS = ("alone", "ddp", "fsdp2")
 TEXTS = ("clip", "siglip", "superclip", "flip", "clipa")
 OTHERWISE: dict[str, dict[str, object]] = {

@@ -22,17 +22,16 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 from torch import Tensor
 
-import bench.methods
 import bench.train.distributed as distributed_module
 import bench.train.loop as train_module
 import bench.train.state as state_module
-from bench.config import METHOD_NAMES
 from bench.console.console import TERMINATED, StopRequest
 from bench.data.pack import PackImages, load_pack_images
 from bench.data.stream import Batch, PackStream
 from bench.environment.rank_info import RankInfo
 from bench.measure.memory import max_over_ranks
 from bench.measure.throughput import images_per_second
+from bench.method import methods
 from bench.profilers.memory import Peaks
 from bench.record import Failure, Memory, Speed, read_records
 from bench.train import checkpoint_manager
@@ -55,7 +54,7 @@ STEPS = {
     torch.float32: 1,
     torch.float64: 3,
 }  # Adam's first steps divide small gradients by themselves, rounding and all
-METHODS = {2: METHOD_NAMES, 4: ("clip", "siglip", "superclass")}  # by ranks; the others are local, or made of these
+METHODS = {2: [*methods()], 4: ("clip", "siglip", "superclass")}  # by ranks; the others are local, or made of these
 CASES = [(ranks, *case) for ranks, methods in METHODS.items() for case in product(methods, SHARDINGS)]
 STRUCK = [*product((2,), ("clip", "catlip"), SHARDINGS), *product((4,), ("clip",), SHARDINGS)]
 OTHERWISE_RANKS = 2
@@ -75,9 +74,7 @@ def few(results: Path) -> PackImages:
 
 def stream(method: str, images: PackImages, rank: int, ranks: int, **changes: object) -> PackStream[Any]:
     experiment = two_blocks(method, batch_size=GLOBAL_BATCH // ranks, **changes)
-    return PackStream(
-        experiment, images, bench.methods.METHODS[method].targets(experiment), CPU, rank=rank, ranks=ranks
-    )
+    return PackStream(experiment, images, methods()[method].targets(experiment), CPU, rank=rank, ranks=ranks)
 
 
 def share(run: TrainState, whole: PackStream[Any], k: int, dtype: torch.dtype) -> Batch[Any]:
@@ -211,7 +208,7 @@ def work(rank: int, ranks: int, results: Path, folder: Path) -> dict[str, Any]:
     """What each process computes."""
     images = few(results)
     out: dict[str, Any] = {}
-    for method, sharding in product(METHODS[ranks], SHARDINGS):
+    for method, sharding in product(methods()[ranks], SHARDINGS):
         for dtype in dtypes_of(ranks, method):
             out[f"{method} {sharding} {dtype}"] = steps(method, images, rank, ranks, dtype, sharding=sharding)
     for method in HYBRID_METHODS:
@@ -247,7 +244,7 @@ def one_process(results: Path) -> dict[str, Figures]:
     torch.set_num_threads(1)
     whole = few(results)
     found = {
-        f"{name} {dtype}": steps(name, whole, 0, 1, dtype) for name in METHOD_NAMES for dtype in dtypes_of(2, name)
+        f"{name} {dtype}": steps(name, whole, 0, 1, dtype) for name in [*methods()] for dtype in dtypes_of(2, name)
     }
     otherwise = {f"{method} {changes}": (method, changes) for method, _, changes in OTHERWISE}
     for name, (method, changes) in otherwise.items():

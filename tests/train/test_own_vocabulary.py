@@ -10,11 +10,12 @@ from torch import nn
 
 from bench.__main__ import main
 from bench.cli.options import experiment_from
-from bench.config import METHOD_NAMES, Experiment
+from bench.config import Experiment
 from bench.data.shards.shards import inputs_digest
 from bench.experiments import EXPERIMENTS
 from bench.labels.vocabulary import SHIPPED_FOLDER, read_vocabulary
 from bench.measure.costs import build_on_meta
+from bench.method import methods
 from bench.orchestration.preflight import open_comparison
 from bench.orchestration.scope import Scope
 from bench.recipes import DATACOMP_SYNSETS
@@ -71,7 +72,7 @@ def test_training_on_other_data_is_refused_with_the_command_that_counts_its_voca
     assert head_rows(experiment) == 1
 
 
-@pytest.mark.parametrize("method", [method for method in METHOD_NAMES if method not in ("catlip", "distill")])
+@pytest.mark.parametrize("method", [method for method in [*methods()] if method not in ("catlip", "distill")])
 def test_training_on_other_data_does_not_leave_out_subwords_that_the_pack_lacks(
     method: str, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,12 +23,12 @@ from bench.console.console import UserError
 from bench.data.shards.shards import open_shards
 from bench.data.shards.stream import ShardStream
 from bench.environment.cores import LoaderWorkers
-from bench.methods import METHODS
+from bench.method import methods
 from tests.data.test_stream import CPU
 from tests.small import small
 if __name__ == "__main__":
     shards = open_shards(sys.argv[1], Path(sys.argv[1]) / "cache")
-    loading = ShardStream(small("clip"), shards, METHODS["clip"].targets, CPU, workers=LoaderWorkers(1, "a test"))
+    loading = ShardStream(small("clip"), shards, methods()["clip"].targets, CPU, workers=LoaderWorkers(1, "a test"))
     try:
         loading.load(0)
     except UserError as error:

@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bench.config import METHOD_NAMES
+from bench.method import methods
 from bench.train.build import TrainState, build_train_state, load_data
 from tests.small import small
 from tests.tensors import tensors_of
 
 CPU, META, RATE = torch.device("cpu"), torch.device("meta"), 1e-3
-CASES: dict[str, tuple[str, dict[str, object]]] = {name: (name, {}) for name in (*METHOD_NAMES, "flip", "clipa")} | {
+CASES: dict[str, tuple[str, dict[str, object]]] = {name: (name, {}) for name in (*[*methods()], "flip", "clipa")} | {
     "micro-batches": ("superclass", {"accumulation": 2}),
     "dense labels": ("catlip", {"accumulation": 2, "label_format": "dense"}),
     "packed captions": ("superclip", {"text_padding": "packed"}),

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from bench.config import CONTRASTIVE, Experiment
+from bench.config import Experiment
 from bench.data.decoding import UnusableImageError, decode_embedding_grid, decode_for_crop, decode_image
 from bench.data.order import SampleOrder, StepSize
 from bench.data.shards.loader_workers import PrefetchingLoader
@@ -25,6 +25,7 @@ from bench.data.targets import Captions, Target, to_device
 from bench.data.transforms import WHITE, CropParams, crop_and_resize, crop_box, draw_crop_params, normalise, resize_crop
 from bench.environment.cores import LoaderWorkers
 from bench.environment.seeds import AUGMENTATION, REPLACEMENT, seed_for
+from bench.method import get_method
 
 T = TypeVar("T", bound=Target)
 MakeTargets = Callable[[Experiment], Callable[[Captions], T]]  # the result turns an experiment's captions into targets
@@ -125,7 +126,7 @@ def _cached_targets(targets: MakeTargets[Any], experiment: Experiment, shards: S
     Rows for packed captions are reserved by a sample of the shards' captions, equal in all processes.
     """
     make, samples = targets(experiment), open_samples(shards)
-    has_text = experiment.method in CONTRASTIVE and experiment.text_features == "computed"
+    has_text = get_method(experiment.method).embeds_captions(experiment)
     if not has_text or make(Captions.from_texts([""])).captions.padding != "packed":
         return make
     texts = [samples.caption(row) for row in range(0, len(samples), math.ceil(len(samples) / SAMPLED_CAPTIONS))]

@@ -15,7 +15,7 @@ from bench.environment.circumstances import Circumstances
 from bench.labels.subwords import SubwordIds
 from bench.labels.vocabulary import read_vocabulary
 from bench.labels.wordnet import hypernyms
-from bench.methods import METHODS
+from bench.method import methods
 from bench.record import Record, Transfer
 from bench.scores import Score, TaskMetric
 from bench.towers.head_file import LabelClassifier, TextEncoder
@@ -59,7 +59,7 @@ def rows(width: int = 8) -> LabelClassifier:
 
 def texts() -> TextEncoder:
     experiment = small("clip")
-    pair = METHODS["clip"].build_model(build_untrained_tower(experiment), experiment)
+    pair = methods()["clip"].build_model(build_untrained_tower(experiment), experiment)
     return TextEncoder(pair.eval(), SubwordIds(experiment.subword_vocabulary), experiment.context_length)
 
 

@@ -1,0 +1,107 @@
+"""Parts of methods that read captions as tokens: text towers, and functions that turn captions into targets."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from bench.config import Experiment
+from bench.data.targets import Captions, Features, Labels, Tokens
+from bench.environment.machine import default_device, resolve_padding
+from bench.environment.seeds import TEXT, seed_for
+from bench.labels.subwords import SubwordIds
+from bench.labels.vocabulary import resolve_head_rows
+from losses.collectives import ProcessGroupLike, SimulatedGroup
+from losses.contrastive import contrastive_loss
+from losses.token_softmax import inverse_document_frequency, token_softmax_loss
+from models import Images
+from models.heads import DualEncoder, ImageProjection, TokenCounts
+from models.image_tower import ImageTower
+from models.text_tower import TextTower, build_text_tower, text_width, why_padding_is_needed
+
+STORED_CAPTIONS = 16_384  # rows of stored features; captions beyond share them
+
+
+def build_dual_encoder(tower: ImageTower, experiment: Experiment, scale: float, bias: float | None) -> ImageProjection:
+    """Return the tower with a text tower, or without one if captions' features are stored."""
+    if experiment.text_features == "stored":
+        width = text_width(experiment.text_tower, experiment.context_length)
+        pair = ImageProjection(tower, width, initial_scale=scale, initial_bias=bias)
+    else:
+        pair = DualEncoder(tower, build_text_tower_of(experiment), initial_scale=scale, initial_bias=bias)
+    set_loss_options(pair, experiment)
+    return pair
+
+
+def set_loss_options(pair: ImageProjection, experiment: Experiment) -> None:
+    """Give a pair's contrastive loss the precision and the gather of the experiment."""
+    pair.loss_in_autocast = experiment.contrastive_precision == "autocast"
+    pair.loss_gathers_images = experiment.gather == "both"
+
+
+@torch.no_grad()
+def clamp_scale(pair: ImageProjection) -> None:
+    """Keep the logit scale in [1, 100], as open_clip_train does after each update."""
+    pair.log_scale.clamp_(0, math.log(100))
+
+
+def build_text_tower_of(experiment: Experiment) -> TextTower:
+    """Return an experiment's text tower with its initial weights."""
+    size, seed = SubwordIds(experiment.subword_vocabulary).size, seed_for(experiment.seed, TEXT)
+    return build_text_tower(experiment.text_tower, experiment.context_length, size, seed)
+
+
+def count_subword_rows(experiment: Experiment) -> int:
+    """Return the number of rows of a classifier of subwords."""
+    return resolve_head_rows(experiment, SubwordIds(experiment.subword_vocabulary).size)
+
+
+def tokens(experiment: Experiment) -> Callable[[Captions], Tokens]:
+    """Return a function from captions to the tokens of a text tower."""
+    subwords = SubwordIds(experiment.subword_vocabulary)
+    start, end = subwords.start_and_end
+    needs_padding = why_padding_is_needed(experiment.text_tower)
+    padding = "max_length" if needs_padding else resolve_padding(experiment, default_device())
+    length = experiment.context_length
+    return lambda captions: Tokens.from_ids(subwords.encode(captions.texts), start, end, length, padding)
+
+
+def tokens_or_features(experiment: Experiment) -> Callable[[Captions], Tokens | Features]:
+    """Return a function to tokens, or to random features per caption in place of the text tower's.
+
+    Random features have the cost of stored ones, and train nothing useful.
+    """
+    if experiment.text_features == "computed":
+        return tokens(experiment)
+    generator = torch.Generator().manual_seed(seed_for(experiment.seed, TEXT))
+    width = text_width(experiment.text_tower, experiment.context_length)
+    table = torch.randn(STORED_CAPTIONS, width, generator=generator)
+    return lambda captions: Features(table[torch.tensor(captions.rows) % STORED_CAPTIONS])
+
+
+def subword_labels(experiment: Experiment) -> Callable[[Captions], Labels]:
+    """Return a function to the subwords of captions, as many as a text tower reads."""
+    subwords, longest = SubwordIds(experiment.subword_vocabulary), experiment.context_length - 2
+    return lambda captions: Labels.from_lists([ids[:longest] for ids in subwords.encode(captions.texts)])
+
+
+def encode_pair(pair: ImageProjection, images: Images, target: Tokens | Features) -> tuple[Tensor, Tensor]:
+    """Return the normalised features of images and of their captions."""
+    if isinstance(target, Features):
+        return pair.encode_with_text(images, target.values)
+    image, text = pair(images, *target.inputs)
+    return image, text
+
+
+def contrast(pair: ImageProjection, image: Tensor, text: Tensor, group: ProcessGroupLike) -> Tensor:
+    """Return CLIP's loss of normalised features."""
+    how = {"in_autocast": pair.loss_in_autocast, "gathers_images": pair.loss_gathers_images}
+    return contrastive_loss(image, text, pair.log_scale.exp(), group, **how)
+
+
+def weighted_softmax(logits: Tensor, target: Labels, counts: TokenCounts, group: ProcessGroupLike) -> Tensor:
+    """Return SuperClass's loss; the batch is counted before it is weighted."""
+    counts.add(target.columns, len(logits), None if isinstance(group, SimulatedGroup) else group)
+    weights = inverse_document_frequency(counts.images_with_token, counts.images_seen)
+    return token_softmax_loss(logits, target.rows, target.columns, weights)

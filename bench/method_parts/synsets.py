@@ -1,0 +1,73 @@
+"""Parts of CatLIP: a classifier of WordNet synsets, and functions that turn captions into their labels."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bench.config import COMPUTED, NLTK, Experiment
+from bench.console.console import PROGRAM
+from bench.data.released_labels import DenseLabels, UncomputedLabels
+from bench.data.shards.shards import find_shards
+from bench.data.targets import Captions, Labels
+from bench.labels.label_files import load_stored_labels
+from bench.labels.labeller import get_labeller
+from bench.labels.nltk_labels import NltkLabeller
+from bench.labels.vocabulary import Vocabulary, count_synset_rows, read_vocabulary, resolve_vocabulary
+from models.heads import Classifier
+from models.image_tower import ImageTower
+
+HEAD_STD = 0.02  # `model.layer.linear_init_std_dev` of CatLIP's recipes (bench/cli/released_recipes.toml)
+
+
+def build_synset_classifier(tower: ImageTower, experiment: Experiment) -> Classifier:
+    """Return the tower with a classifier of one row per synset."""
+    head = nn.Linear(tower.width, count_synset_rows(experiment))
+    if experiment.head_initialisation == "trunc_normal":
+        nn.init.trunc_normal_(head.weight, std=HEAD_STD)
+        nn.init.zeros_(head.bias)
+    if experiment.head_initialisation == "log_odds":
+        with torch.no_grad():
+            vocabulary = read_vocabulary(resolve_vocabulary(experiment.synset_vocabulary))
+            head.bias.copy_(label_log_odds(vocabulary, len(head.bias)))
+    return Classifier(tower, head)
+
+
+def label_log_odds(vocabulary: Vocabulary, rows: int) -> Float[Tensor, " rows"]:
+    """Return the logarithm of the odds that a caption has each label; rows beyond the vocabulary were never counted.
+
+    A head that starts with them predicts the frequencies, where one that starts at 0 first learns to say no to hundreds
+    of labels. Half a caption with and without each label keeps the odds finite. Raises ValueError without a count.
+    Source: Lin et al. 2017, arXiv:1708.02002, section 4.1 (a prior for the bias of binary classifiers).
+    """
+    if vocabulary.captions is None:
+        raise ValueError(
+            "head_initialisation=log_odds needs the number of captions, which this vocabulary lacks: count it with "
+            f"{PROGRAM} label --count-only, or add --set head_initialisation=uniform"
+        )
+    counts = torch.zeros(rows)
+    counts[: len(vocabulary.labels)] = torch.tensor([float(label.count) for label in vocabulary.labels])
+    return torch.log((counts + 0.5) / (vocabulary.captions - counts + 0.5))
+
+
+def synset_labels(experiment: Experiment) -> Callable[[Captions], Labels | UncomputedLabels | DenseLabels]:
+    """Return a function to the WordNet nouns in captions, by the released rule or as stored."""
+    make_labels = _sparse_synset_labels(experiment)
+    if experiment.label_format == "sparse":
+        return make_labels
+    width = count_synset_rows(experiment)
+    return lambda captions: DenseLabels(make_labels(captions), width)
+
+
+def _sparse_synset_labels(experiment: Experiment) -> Callable[[Captions], Labels | UncomputedLabels]:
+    vocabulary = resolve_vocabulary(experiment.synset_vocabulary)
+    if experiment.labels == NLTK:
+        label = NltkLabeller([*read_vocabulary(vocabulary).keys])
+        return lambda captions: UncomputedLabels(captions.texts, label)
+    if experiment.labels != COMPUTED:
+        stored = load_stored_labels(Path(experiment.labels), find_shards(experiment.data), vocabulary)
+        return lambda captions: Labels.from_lists(stored.select(captions.rows, captions.total))
+    labeller = get_labeller("corenet", vocabulary)
+    return lambda captions: Labels.from_lists(labeller.label_texts(captions.texts))

@@ -1,0 +1,79 @@
+"""CatLIP predicts the WordNet nouns in the caption."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from bench.config import COMPUTED, NLTK, Experiment
+from bench.labels.label_files import find_label_files
+from bench.labels.labeller import get_labeller
+from bench.labels.nltk_labels import NltkLabeller
+from bench.labels.vocabulary import count_synset_rows, read_vocabulary, resolve_vocabulary
+from bench.method import Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bench.data.released_labels import DenseLabels, UncomputedLabels
+    from bench.data.targets import Captions, Labels
+    from losses.collectives import ProcessGroupLike
+    from models import Images
+    from models.heads import Classifier
+    from models.image_tower import ImageTower
+
+LABEL_BYTES = 8  # of a dense row, in int64
+
+
+class CatLip(Method):
+    """Mehta et al. 2024, "CatLIP: CLIP-level Visual Recognition Accuracy with 2.7x Faster Pre-training", 2404.15653."""
+
+    name = "catlip"
+    title = "CatLIP"
+    reads = "labels: the WordNet nouns in the caption"
+    minimises = "binary cross-entropy over the vocabulary of synsets"
+    objective = "classifier"
+    vocabulary_field = "synset_vocabulary"
+    has_labels = True
+    label_fields = ("label_format", "labels")
+
+    def dense_label_bytes(self, experiment: Experiment) -> int:
+        return 0 if experiment.label_format == "sparse" else LABEL_BYTES * count_synset_rows(experiment)
+
+    def label_files(self, experiment: Experiment, shards: Sequence[Path]) -> list[Path]:
+        if experiment.labels in (COMPUTED, NLTK):
+            return []
+        vocabulary = resolve_vocabulary(experiment.synset_vocabulary)
+        return [*find_label_files(Path(experiment.labels), shards, vocabulary)]
+
+    def require_inputs(self, experiment: Experiment) -> None:
+        from bench.data.shards.shards import find_shards
+
+        if experiment.labels in (COMPUTED, NLTK):
+            get_labeller("corenet", resolve_vocabulary(experiment.synset_vocabulary))
+            if experiment.labels == NLTK:
+                NltkLabeller([])
+        else:
+            self.label_files(experiment, find_shards(experiment.data))
+
+    def row_labels(self, experiment: Experiment) -> tuple[str, ...]:
+        return read_vocabulary(experiment.synset_vocabulary).keys
+
+    def build_model(self, tower: "ImageTower", experiment: Experiment) -> "Classifier":
+        from bench.method_parts.synsets import build_synset_classifier
+
+        return build_synset_classifier(tower, experiment)
+
+    def targets(self, experiment: Experiment) -> "Callable[[Captions], Labels | UncomputedLabels | DenseLabels]":
+        from bench.method_parts.synsets import synset_labels
+
+        return synset_labels(experiment)
+
+    def loss(
+        self, model: "Classifier", images: "Images", target: "Labels | DenseLabels", _: "ProcessGroupLike"
+    ) -> "Tensor":
+        from bench.data.released_labels import DenseLabels
+        from losses.multilabel import dense_multilabel_loss, multilabel_loss
+
+        if isinstance(target, DenseLabels):
+            return dense_multilabel_loss(model(images), cast("Tensor", target.values))
+        return multilabel_loss(model(images), target.rows, target.columns)

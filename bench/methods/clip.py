@@ -1,0 +1,47 @@
+"""CLIP classifies which of the batch's captions belongs to each image, and the reverse."""
+
+from typing import TYPE_CHECKING
+
+from bench.config import Experiment
+from bench.methods.contrastive import ContrastiveMethod
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bench.data.targets import Features, Tokens
+    from losses.collectives import ProcessGroupLike
+    from models import Images
+    from models.heads import ImageProjection
+    from models.image_tower import ImageTower
+
+SCALE = 1 / 0.07  # of the logits, initially
+
+
+class Clip(ContrastiveMethod):
+    """Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision", 2103.00020."""
+
+    name = "clip"
+    title = "CLIP"
+    reads = "the caption's token ids, through a text tower"
+    minimises = "contrastive: cross-entropy over the batch, image to caption and back"
+    loss_products = 4  # the logits twice, and two gradients
+    normaliser_all_reduces = 2
+    gathers_images_as_released = True
+    objective = "pair"
+
+    def build_model(self, tower: "ImageTower", experiment: Experiment) -> "ImageProjection":
+        from bench.method_parts.captions import build_dual_encoder
+
+        return build_dual_encoder(tower, experiment, SCALE, None)
+
+    def loss(
+        self, model: "ImageProjection", images: "Images", target: "Tokens | Features", group: "ProcessGroupLike"
+    ) -> "Tensor":
+        from bench.method_parts.captions import contrast, encode_pair
+
+        return contrast(model, *encode_pair(model, images, target), group)
+
+    def after_update(self, model: "ImageProjection") -> None:
+        from bench.method_parts.captions import clamp_scale
+
+        clamp_scale(model)

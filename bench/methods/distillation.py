@@ -1,0 +1,61 @@
+"""Distillation predicts a teacher's features of the augmented image, or stored ones of the whole image; no caption."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from bench.config import Experiment
+from bench.method import Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bench.data.targets import Captions, Features, NoTarget
+    from losses.collectives import ProcessGroupLike
+    from models import Images
+    from models.heads import Student
+    from models.image_tower import ImageTower
+
+
+class Distillation(Method):
+    """The cosine distance to features of a frozen teacher."""
+
+    name = "distill"
+    title = "Distillation"
+    reads = "features of the same images from a teacher; no caption"
+    minimises = "cosine distance to the teacher's features"
+    why_no_ladder = "learns from another tower"
+    has_teacher = True
+
+    def errors(self, experiment: Experiment) -> Iterator[str]:
+        yield from super().errors(experiment)
+        if experiment.embedding_channels is not None:
+            given = f"embedding_channels={experiment.embedding_channels}"
+            yield f"{given} is not for distill, whose teacher looks at images"
+
+    def build_model(self, tower: "ImageTower", experiment: Experiment) -> "Student":
+        from bench.towers.teacher import build_teacher, stored_features
+        from models.heads import Student
+
+        if (stored := stored_features(experiment)) is not None:
+            return Student(tower, None, stored.shape[1])
+        teacher = build_teacher(experiment)
+        return Student(tower, teacher, teacher.width)
+
+    def targets(self, experiment: Experiment) -> "Callable[[Captions], Features | NoTarget]":
+        import torch
+
+        from bench.data.targets import Features, NoTarget
+        from bench.towers.teacher import stored_features
+
+        if (stored := stored_features(experiment)) is not None:
+            return lambda captions: Features(stored[torch.tensor(captions.rows)])
+        return lambda _: NoTarget()
+
+    def loss(
+        self, model: "Student", images: "Images", target: "Features | NoTarget", _: "ProcessGroupLike"
+    ) -> "Tensor":
+        from bench.data.targets import Features
+        from losses.distillation import cosine_loss
+
+        features = target.values if isinstance(target, Features) else model.teacher_features(images)
+        return cosine_loss(model(images), features)

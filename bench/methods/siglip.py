@@ -1,0 +1,50 @@
+"""SigLIP classifies for every image and caption of the batch whether they are a pair."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
+
+from bench.config import Experiment
+from bench.methods.contrastive import ContrastiveMethod
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bench.data.targets import Features, Tokens
+    from losses.collectives import ProcessGroupLike
+    from models import Images
+    from models.heads import ImageProjection
+    from models.image_tower import ImageTower
+
+SCALE, BIAS = 10.0, -10.0  # of the logits, initially
+
+
+class SigLip(ContrastiveMethod):
+    """Zhai et al. 2023, "Sigmoid Loss for Language Image Pre-Training", arXiv:2303.15343."""
+
+    name = "siglip"
+    title = "SigLIP"
+    reads = "the caption's token ids, through a text tower"
+    minimises = "sigmoid: for every image and caption of the batch, whether they are a pair"
+    loss_products = 3  # the logits once, for the forward computes the gradients
+    objective = "pair"
+
+    def errors(self, experiment: Experiment) -> Iterator[str]:
+        yield from super().errors(experiment)
+        if experiment.contrastive_precision == "autocast":
+            yield "contrastive_precision must be fp32, for siglip's loss has no other, got autocast"
+        if experiment.gather == "both":
+            yield "gather must be captions, for siglip's loss needs no images of other processes, got both"
+
+    def build_model(self, tower: "ImageTower", experiment: Experiment) -> "ImageProjection":
+        from bench.method_parts.captions import build_dual_encoder
+
+        return build_dual_encoder(tower, experiment, SCALE, BIAS)
+
+    def loss(
+        self, model: "ImageProjection", images: "Images", target: "Tokens | Features", group: "ProcessGroupLike"
+    ) -> "Tensor":
+        from bench.method_parts.captions import encode_pair
+        from losses.sigmoid import sigmoid_loss
+
+        image, text = encode_pair(model, images, target)
+        return sigmoid_loss(image, text, model.log_scale.exp(), cast("Tensor", model.bias), group)

@@ -1,0 +1,45 @@
+"""SuperClass predicts the subwords of the caption from the mean of the patches, with higher weights for rare ones."""
+
+from typing import TYPE_CHECKING
+
+from bench.config import Experiment
+from bench.method import Method
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from bench.data.targets import Captions, Labels
+    from losses.collectives import ProcessGroupLike
+    from models import Images
+    from models.heads import TokenClassifier
+    from models.image_tower import ImageTower
+
+
+class SuperClass(Method):
+    """Huang et al. 2024, "Classification Done Right for Vision-Language Pre-Training", arXiv:2411.03313."""
+
+    name = "superclass"
+    title = "SuperClass"
+    reads = "labels: the subword tokens of the caption"
+    minimises = "softmax cross-entropy over the subwords, weighted by inverse document frequency"
+    objective = "classifier"
+    vocabulary_field = "subword_vocabulary"
+    has_labels = True
+
+    def build_model(self, tower: "ImageTower", experiment: Experiment) -> "TokenClassifier":
+        from bench.method_parts.captions import count_subword_rows
+        from models.heads import TokenClassifier
+
+        return TokenClassifier(tower, count_subword_rows(experiment))
+
+    def targets(self, experiment: Experiment) -> "Callable[[Captions], Labels]":
+        from bench.method_parts.captions import subword_labels
+
+        return subword_labels(experiment)
+
+    def loss(self, model: "TokenClassifier", images: "Images", target: "Labels", group: "ProcessGroupLike") -> "Tensor":
+        from bench.method_parts.captions import weighted_softmax
+
+        return weighted_softmax(model(images), target, model.counts, group)

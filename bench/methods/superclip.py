@@ -1,0 +1,68 @@
+"""SuperCLIP adds CLIP's loss on the class token and SuperClass's on the mean of the patches, with equal weights."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from bench.config import Experiment
+from bench.methods.clip import SCALE
+from bench.methods.contrastive import ContrastiveMethod
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bench.data.targets import Captions, TokensAndLabels
+    from losses.collectives import ProcessGroupLike
+    from models import Images
+    from models.heads import DualEncoderClassifier
+    from models.image_tower import ImageTower
+
+
+class SuperClip(ContrastiveMethod):
+    """Zhao et al. 2025, "SuperCLIP: CLIP with Simple Classification Supervision"; code: hustvl/SuperCLIP at fb59c6d."""
+
+    name = "superclip"
+    title = "SuperCLIP"
+    reads = "the caption's token ids, through a text tower, and its subword tokens as labels"
+    minimises = "the sum of CLIP's contrastive loss and SuperClass's softmax cross-entropy, with equal weights"
+    loss_products = 4
+    normaliser_all_reduces = 2
+    gathers_images_as_released = True
+    why_no_ladder = "adds to a pair of towers"
+    has_labels = True
+
+    def errors(self, experiment: Experiment) -> Iterator[str]:
+        if experiment.text_features == "stored":
+            yield "text_features must be computed, for superclip reads captions twice, got stored"
+
+    def build_model(self, tower: "ImageTower", experiment: Experiment) -> "DualEncoderClassifier":
+        from bench.method_parts.captions import build_text_tower_of, count_subword_rows, set_loss_options
+        from models.heads import DualEncoderClassifier
+
+        rows, text = count_subword_rows(experiment), build_text_tower_of(experiment)
+        pair = DualEncoderClassifier(
+            tower, text, rows, initial_scale=SCALE, has_patch_mean=experiment.pooling == "both"
+        )
+        set_loss_options(pair, experiment)
+        return pair
+
+    def targets(self, experiment: Experiment) -> "Callable[[Captions], TokensAndLabels]":
+        from bench.data.targets import TokensAndLabels
+        from bench.method_parts.captions import subword_labels, tokens
+
+        to_tokens, to_labels = tokens(experiment), subword_labels(experiment)
+        return lambda captions: TokensAndLabels(to_tokens(captions), to_labels(captions))
+
+    def loss(
+        self, model: "DualEncoderClassifier", images: "Images", target: "TokensAndLabels", group: "ProcessGroupLike"
+    ) -> "Tensor":
+        from bench.method_parts.captions import contrast, weighted_softmax
+
+        feature, classified = model.embed(images)
+        image, text = model.encode_pair(feature, *target.tokens.inputs)
+        contrastive = contrast(model, image, text, group)
+        return contrastive + weighted_softmax(model.head(classified), target.labels, model.counts, group)
+
+    def after_update(self, model: "DualEncoderClassifier") -> None:
+        from bench.method_parts.captions import clamp_scale
+
+        clamp_scale(model)
