@@ -200,6 +200,16 @@ EXPERIMENTS: dict[str, Experiment] = {
 }
 
 
+def add_experiments(name: str, settings: MethodSettings, origin: str) -> None:
+    """Add the experiments of these settings at every scale; ValueError if their name is taken."""
+    if name in METHOD_SETTINGS:
+        raise ValueError(f"{origin} adds the experiments {name}-{next(iter(SCALES))}, …, but others have this name")
+    METHOD_SETTINGS[name] = settings
+    for scale in SCALES:
+        EXPERIMENTS[f"{name}-{scale}"] = _make_experiment(name, scale)
+        TUNING[f"{name}-{scale}"] = settings.tuning.get(scale, UNTUNED)
+
+
 TUNED_FIELDS = ("tower", "learning_rate", "crop_scale", "flip", "head_initialisation")
 UNTUNED = Tuning("untuned")
 TUNING: dict[str, Tuning] = {

@@ -90,7 +90,8 @@ class Method:
     def loss(self, model: Any, images: "Tensor", target: Any, group: "ProcessGroupLike") -> "Tensor":
         """Return a scalar in nats, averaged over the batch's images, on the device and attached to the graph.
 
-        It is called in timed windows and copies nothing from the device. The group is that of the processes that share
+        It is called in timed windows and copies nothing from the device. No shape depends on values, because FLOPs are
+        counted on tensors without values (torch's device `meta`). The group is that of the processes that share
         the batch: losses that compare the batch all-gather features themselves; the others average over the local
         batch, which has as many images on every process.
         """
@@ -100,10 +101,23 @@ class Method:
         """Change the model after each update of its weights."""
 
 
+_origins: dict[str, str] = {}  # of methods that were added
+
+
 @cache
 def methods() -> dict[str, Method]:
     """Return the methods by name, in the order of pages."""
     return {method.name: method for method in importlib.import_module(BUILT_IN).METHODS}
+
+
+def add_method(method: Method, origin: str) -> None:
+    """Add a method; ValueError if its name is taken, or is no name."""
+    if not method.name.isidentifier():
+        raise ValueError(f"{origin} adds the method {method.name!r}: its name must be letters, digits and underscores")
+    if method.name in methods():
+        other = _origins.get(method.name, "this program")
+        raise ValueError(f"{origin} adds the method {method.name}, which {other} has already: give it another name")
+    methods()[method.name], _origins[method.name] = method, origin
 
 
 def find_method(name: str) -> Method | None:

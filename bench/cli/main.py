@@ -10,6 +10,7 @@ from bench.console.console import FAILED_CASE, OK, PROGRAM, USAGE, describe_erro
 from bench.console.options import parse_options
 from bench.environment.rank_info import torchrun_env
 from bench.environment.variables import require_valid_variables
+from bench.extensions import load_extensions, take_extensions
 from bench.old_names import upgrade_options, upgrade_verb
 from bench.orchestration.runner import follow_rank0
 from bench.orchestration.torchrun import Coordinator, connect_coordinator
@@ -21,6 +22,8 @@ def dispatch(arguments: Sequence[str]) -> int:
     Under torchrun only rank 0 runs the verb; the other ranks follow it.
     """
     try:
+        named, arguments = take_extensions(arguments)
+        load_extensions(named)
         require_valid_variables()
         coordinator = connect_coordinator()
         if coordinator is None:

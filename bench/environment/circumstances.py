@@ -13,6 +13,8 @@ from bench.environment.gpu_settings import format_gpu_settings
 CHECKOUT = Path(__file__).parents[2]
 PACKAGES = ("bench", "losses", "models")
 MAX_ENTRIES = 1000  # of a mapping in a record
+# Version and digest of the source of each extension of this process, by its name; `bench.extensions` fills it.
+LOADED_EXTENSIONS: dict[str, str] = {}
 Texts = Annotated[dict[str, str], msgspec.Meta(max_length=MAX_ENTRIES)]
 
 
@@ -30,6 +32,7 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     processes: Annotated[int, msgspec.Meta(ge=1)] = 1  # number that shared each batch; `threads` is per process
     # driver, power limit, ECC, MIG and clocks of the GPU (bench/environment/gpu_settings.py); None: NVML does not tell
     gpu: Annotated[dict[str, str | None], msgspec.Meta(max_length=MAX_ENTRIES)] = {}
+    extensions: Texts = {}  # version and digest of the source, by name
 
     def __post_init__(self) -> None:
         """Raise ValueError for a start that is no date."""

@@ -14,7 +14,7 @@ import torch
 from torch.distributed import is_nccl_available
 
 from bench.config import Experiment, TextPadding
-from bench.environment.circumstances import Circumstances, current_commit, summarize_machine
+from bench.environment.circumstances import LOADED_EXTENSIONS, Circumstances, current_commit, summarize_machine
 from bench.environment.gpu_settings import device_handle, read_gpu_settings
 from bench.environment.rank_info import torchrun_env
 
@@ -43,6 +43,7 @@ def current_circumstances(experiment: Experiment | None, device: torch.device, p
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         processes=processes,
         gpu=gpu_settings(device),
+        extensions=dict(LOADED_EXTENSIONS),
     )
 
 

@@ -10,7 +10,7 @@ from bench.record import Record, Speed
 
 Run = tuple[Experiment, Speed]
 # What must be equal where speeds are compared, and the experiment's field that may explain a difference.
-CIRCUMSTANCES = dict.fromkeys(("machine", "gpu", "device", "threads", "processes", "packages"))
+CIRCUMSTANCES = dict.fromkeys(("machine", "gpu", "device", "threads", "processes", "packages", "extensions"))
 CIRCUMSTANCES |= {"precision": "precision", "compiled": "compile"}
 
 

@@ -18,6 +18,7 @@ from bench.environment.files import atomic_write
 from bench.environment.imports import uncollected_imports
 from bench.environment.rank_info import torchrun_env
 from bench.environment.slots import wait_for_slot
+from bench.extensions import load_extensions
 from bench.orchestration.processes import die_with_parent
 from bench.orchestration.request_base import Request
 from bench.orchestration.requests import AnyRequest
@@ -57,6 +58,7 @@ def _save_sample_keys_if_not_finite(request: Request) -> Iterator[None]:
 def main() -> None:
     """Execute the request on standard input; print the error as JSON on standard output if it fails."""
     try:
+        load_extensions()
         request = msgspec.json.decode(sys.stdin.buffer.read(), type=AnyRequest)
         if request.rendezvous_id or not request.saves_checkpoints:  # a single process saves first
             die_with_parent(int(os.environ[PARENT]))
