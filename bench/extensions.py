@@ -78,7 +78,7 @@ def _load(name: str, source: str, origin: str, version: str = "") -> None:
         module = _import_file(Path(source)) if source.endswith(".py") else importlib.import_module(source)
     except FileNotFoundError:
         raise ValueError(f"{origin}: there is no such file") from None
-    except Exception as error:  # noqa: BLE001 - it is the code of others
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - it is the code of others
         raise ValueError(f"{origin} cannot be loaded: {describe_error(f'{type(error).__name__}: {error}')}") from None
     extension = getattr(module, "EXTENSION", None)
     if not isinstance(extension, Extension):

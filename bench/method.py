@@ -44,7 +44,7 @@ class Method:
     # What a ladder between two methods replaces: a pair of towers, or a classifier; None: it leads from or to no such
     # method, for the reason `why_no_ladder`.
     objective: ClassVar[Literal["pair", "classifier"] | None] = None
-    why_no_ladder: ClassVar[str] = ""
+    why_no_ladder: ClassVar[str] = "says nothing of a ladder"
     # Field of the experiment with the vocabulary that captions are read by; None: the method reads no captions.
     vocabulary_field: ClassVar[VocabularyField | None] = None
     has_labels: ClassVar[bool] = False  # whether captions become labels of that vocabulary
@@ -118,6 +118,11 @@ def add_method(method: Method, origin: str) -> None:
         other = _origins.get(method.name, "this program")
         raise ValueError(f"{origin} adds the method {method.name}, which {other} has already: give it another name")
     methods()[method.name], _origins[method.name] = method, origin
+
+
+def is_built_in(name: str) -> bool:
+    """Return whether a method is of this project."""
+    return name in methods() and name not in _origins
 
 
 def find_method(name: str) -> Method | None:

@@ -2,12 +2,14 @@
 
 import math
 import os
+import shlex
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 
@@ -20,7 +22,10 @@ EXIT_CODE_BY_SIGNAL = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED, s
 END_MARGIN_SECONDS = 120.0  # time left to save before SLURM ends the job
 # The program as a person started it, for messages that name a command: child processes inherit it.
 _INHERITED = os.environ.get("CATLIP_BENCH_PROGRAM", "python -m bench")
-PROGRAM = "catlip-bench" if Path(sys.argv[0]).name == "catlip-bench" else _INHERITED
+_NAMED = [word for pair in pairwise(sys.argv) for word in pair if pair[0] == "--extension"]  # a part of every command
+_NAMED += [word for word in sys.argv if word.startswith("--extension=")]
+_STARTED = "catlip-bench" if Path(sys.argv[0]).name == "catlip-bench" else _INHERITED
+PROGRAM = " ".join([_STARTED, *map(shlex.quote, _NAMED)])
 os.environ["CATLIP_BENCH_PROGRAM"] = PROGRAM
 
 

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -65,7 +66,7 @@ def program_words(parent: Sequence[str]) -> list[str]:
     `parent` is the command line of the parent process. Where it is torchrun, its options are returned.
     """
     if torchrun_env().world_size == 1:
-        return PROGRAM.split()
+        return shlex.split(PROGRAM)
     names, pairs = [Path(word).name for word in parent], [*pairwise(parent)]
     first = next((at for at, name in enumerate(names) if name in ("torchrun", "torch.distributed.run")), len(pairs))
     if ("-m", "bench") in pairs[first:]:

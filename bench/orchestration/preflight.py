@@ -23,13 +23,13 @@ from bench.data.caption_lengths import WEB, read_texts
 from bench.data.manifest import CACHE, PARTS, cache_path, pack_cache, verify_pack
 from bench.data.shards.shards import Shards, open_experiment_shards, open_samples
 from bench.data.subset import is_key_file, listed_keys, require_subset
-from bench.environment.circumstances import CHECKOUT, current_commit
+from bench.environment.circumstances import CHECKOUT, LOADED_EXTENSIONS, current_commit
 from bench.environment.cores import available_cores
 from bench.environment.files import atomic_write
 from bench.environment.rank_info import torchrun_env
 from bench.experiments import EXPERIMENTS
 from bench.labels.vocabulary import require_own_vocabulary
-from bench.method import get_method
+from bench.method import get_method, is_built_in
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import TWO_CORES, Pace
 from bench.orchestration.runner import Runner
@@ -93,6 +93,8 @@ def open_comparison(
     if other := {record.circumstances.commit for record in finished} - {current_commit()}:
         text = f"{name} was begun at commit {', '.join(other)}, this is {current_commit()}"
         raise ValueError(f"{text}: begin a new comparison")
+    if any(record.circumstances.extensions != LOADED_EXTENSIONS for record in finished):
+        raise ValueError(f"{name} was begun with other extensions, or other source of them: begin a new comparison")
     if not {*PACK_TASKS, *SCENES}.isdisjoint(tasks):
         _decode_pack(pack_cache())
     opened = open_data(results, experiments) if reads_data else []
@@ -167,7 +169,7 @@ def _require_buildable(experiments: Sequence[Experiment]) -> None:
 
     torch is imported to build models without weights, but not for the models of the named experiments.
     """
-    named = set(map(model_settings, EXPERIMENTS.values()))
+    named = {model_settings(one) for one in EXPERIMENTS.values() if is_built_in(one.method)}
     for one in {model_settings(one): one for one in experiments if model_settings(one) not in named}.values():
         try:
             _require_buildable_model(one)

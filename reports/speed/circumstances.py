@@ -169,4 +169,6 @@ def _distinct_values(found: Sequence[Circumstances], what: str) -> list[str]:
 
 
 def _versions_and_gpu(circumstances: Circumstances) -> dict[str, str]:
-    return circumstances.packages | {name: value or "unknown" for name, value in circumstances.gpu.items()}
+    gpu = {name: value or "unknown" for name, value in circumstances.gpu.items()}
+    extensions = {f"extension {name}": source for name, source in circumstances.extensions.items()}
+    return circumstances.packages | gpu | extensions

@@ -1,0 +1,165 @@
+"""What other people add is used as what is here, by one door; docs/extending.md holds the files."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.console.console import INCONCLUSIVE, OK
+from bench.extensions import GROUP, take_extensions
+from bench.method import methods
+from bench.record import Record, Speed, read_record, record_files
+from tests.processes import LONGEST_SECONDS
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = ("batch_size=16", "warmup_steps=1", "windows=1", "steps_per_window=1")
+SMALL = [word for setting in SETTINGS for word in ("--set", setting)]
+IMPORTS = "from bench.extensions import Extension\nfrom bench.experiments import MethodSettings\n"
+OURS = "from bench.methods.clip import Clip\n"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files of the page."""
+    folder = tmp_path_factory.mktemp("extensions")
+    text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        (folder / code.splitlines()[0].removeprefix("# ")).write_text(code, encoding="utf-8")
+    return folder
+
+
+def run(folder: Path, *words: str, program: tuple[str, ...] = ("-m", "bench"), **environment: str) -> tuple[int, str]:
+    paths = os.pathsep.join([str(ROOT), environment.pop("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, *program, *words],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=LONGEST_SECONDS,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def speeds_of(results: str) -> list[Record]:
+    records = map(read_record, record_files(Path(results)))
+    return [record for record in records if isinstance(record.measured, Speed)]
+
+
+def test_options_are_taken_from_anywhere_in_a_command_line() -> None:
+    words = ["--extension", "a.py", "measure", "clip-tiny", "--extension=b.c", "--rounds", "1"]
+    assert take_extensions(words) == (["a.py", "b.c"], ["measure", "clip-tiny", "--rounds", "1"])
+    with pytest.raises(ValueError, match="--extension needs a value"):
+        take_extensions(["--extension", "--rounds"])
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (None, "there is no such file"),
+        ("import absent_module", "cannot be loaded: ModuleNotFoundError: No module named 'absent_module'"),
+        ("1 / 0", "cannot be loaded: ZeroDivisionError: division by zero"),
+        ("def", "cannot be loaded: SyntaxError: invalid syntax"),
+        ("import sys; sys.exit(7)", "cannot be loaded: SystemExit: 7"),
+        ("EXTENSION = 3", "has no EXTENSION: it must be a bench.extensions.Extension"),
+        (f"{IMPORTS}{OURS}EXTENSION = Extension([Clip()])", "adds the method clip, which this program has already"),
+        (
+            f"{IMPORTS}EXTENSION = Extension(experiments={{'flip': MethodSettings('clip')}})",
+            "adds the experiments flip-tiny, …, but others have this name",
+        ),
+    ],
+)
+def test_extension_that_cannot_be_used_is_one_line(code: str | None, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    if code is not None:
+        path.write_text(code)
+    returned, text = run(tmp_path, "--extension", str(path), "plan", "clip-tiny", "--gpus", "0")
+    assert returned == 2
+    assert len(text.splitlines()) == 1
+    assert f"--extension {path}" in text
+    assert reason in text
+
+
+def test_two_extensions_of_one_name_are_refused_with_both_origins(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.py"
+    other.write_text((folder / "rotation.py").read_text())
+    returned, text = run(tmp_path, "--extension", str(folder / "rotation.py"), "--extension", str(other), "list")
+    assert returned == 2
+    expected = f"--extension {other} adds the method rotation, which --extension {folder / 'rotation.py'} has already"
+    assert expected in text
+
+
+def test_experiments_of_an_extension_are_listed_with_their_costs(folder: Path) -> None:
+    returned, text = run(folder, "--extension", "rotation.py", "--extension", "ranking.py", "list")
+    assert returned == OK, text
+    for name in ("rotation-tiny", "rotation-vit-l14", "ranking-vit-b16", "ranking-half-tiny"):
+        assert name in text
+    assert "rotation" not in methods()
+
+
+def test_record_names_the_extension_and_is_shown_without_it(folder: Path, tmp_path: Path) -> None:
+    results = str(tmp_path / "results")
+    words = ("measure", "clip-tiny", "rotation-tiny", "--rounds", "2", *SMALL, "--results", results)
+    returned, text = run(folder, "--extension", "rotation.py", *words)
+    assert returned == OK, text
+    speeds = speeds_of(results)
+    assert len(speeds) == 4
+    assert all(record.circumstances.extensions["rotation"].startswith("no version, sha256 ") for record in speeds)
+    returned, text = run(folder, *words)
+    assert returned == 2
+    assert "no experiment named 'rotation-tiny'" in text
+    returned, text = run(folder, "report", "build", results)
+    assert returned == OK, text
+    assert "extension rotation" in (Path(results) / "index.html").read_text(encoding="utf-8")
+    changed = tmp_path / "rotation.py"
+    changed.write_text((folder / "rotation.py").read_text() + "\n# changed\n")
+    returned, text = run(folder, "--extension", str(changed), *words, "--resume")
+    assert returned == 2
+    assert "was begun with other extensions, or other source of them" in text
+
+
+@pytest.mark.minutes
+@pytest.mark.parametrize("name", ["rotation", "ranking"])
+def test_method_of_an_extension_is_used_as_one_of_ours(name: str, folder: Path, tmp_path: Path) -> None:
+    door, out = ("--extension", f"{name}.py"), str(tmp_path / "trained")
+    last, base = (f"{name}-tiny", "clip-tiny") if name == "rotation" else ("catlip-tiny", f"{name}-tiny")
+    for words in (
+        ("train", f"{name}-tiny", "--images", "1024", "--task", "rooms", "--out", out),
+        ("transfer", f"{name}-tiny", "--task", "rooms", "--protocol", "k-nn", "--results", out),
+        ("explain", last, "--baseline", base, "--rounds", "2", *SMALL, "--results", str(tmp_path / "explained")),
+        ("plan", f"{name}-tiny", "--device", "h100", "--gpus", "8", "--utilisation", "0.3"),
+        ("export", f"{name}-tiny", "--results", out, "--out", str(tmp_path / "exported")),
+    ):
+        returned, text = run(folder, *door, *words)
+        assert returned in (OK, INCONCLUSIVE), text
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "bench")
+    results = str(tmp_path / "ranks")
+    words = (*door, "measure", f"{name}-tiny", "--rounds", "1", *SMALL, "--results", results)
+    returned, text = run(folder, *words, program=torchrun)
+    assert returned == OK, text
+    assert [record.circumstances.processes for record in speeds_of(results)] == [2]
+
+
+@pytest.mark.minutes
+def test_installed_package_adds_its_methods_by_an_entry_point(folder: Path, tmp_path: Path) -> None:
+    source, wheels, site = tmp_path / "source", tmp_path / "wheels", tmp_path / "site"
+    (source / "of_others").mkdir(parents=True)
+    (source / "of_others" / "__init__.py").write_text("")
+    (source / "of_others" / "rotation.py").write_text((folder / "rotation.py").read_text())
+    (source / "pyproject.toml").write_text(
+        '[project]\nname = "of-others"\nversion = "1.2"\n[tool.setuptools]\npackages = ["of_others"]\n'
+        f'[project.entry-points.{GROUP}]\nrotation = "of_others.rotation"\n'
+    )
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
+    subprocess.run([*pip, "wheel", "--no-build-isolation", "--no-deps", "-w", wheels, source], check=True)
+    (wheel,) = wheels.glob("*.whl")
+    subprocess.run([*pip, "install", "--no-index", "--no-deps", "--target", site, wheel], check=True)
+    results = str(tmp_path / "results")
+    words = ("measure", "rotation-tiny", "--rounds", "1", *SMALL, "--results", results)
+    returned, text = run(tmp_path, *words, PYTHONPATH=str(site))
+    assert returned == OK, text
+    assert [record.circumstances.extensions["rotation"].partition(",")[0] for record in speeds_of(results)] == ["1.2"]
