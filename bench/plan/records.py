@@ -30,7 +30,7 @@ M = TypeVar("M", Speed, Memory, BatchTrial)
 # Fields that do not change the time per image.
 MAY_DIFFER = {*BATCH_SIZE_FIELDS, "seed", "windows", "images", "warmup_images", "sharding", "learning_rate"}
 MAY_DIFFER |= {"head_initialisation"}
-FORWARD = ("augmentation", "forward", "image forward", "text forward", "head and loss")
+FORWARD = ("augmentation", "image forward", "text forward", "head and loss")
 POWER = "power W, by the energy counter"
 GIB = 2**30
 
