@@ -113,7 +113,7 @@ def loss_curves_table(comparison: ComparisonRecords) -> HtmlTable:
             Cell.of(images, count),
             Cell.of(loss, write_loss),
         ]
-        for name, seed, part, images, loss in losses_frame(comparison, most=10).itertuples(index=False)
+        for name, seed, part, images, loss in losses_frame(comparison, max_points=10).itertuples(index=False)
     ]
     return HtmlTable.of_rows("Training losses", columns, rows)
 

@@ -127,7 +127,7 @@ def _phase_row(comparison: ComparisonRecords, row: Throughput, phases: Sequence[
 
 
 def _bottleneck(row: Throughput, share: float) -> Bottleneck:
-    return bound_by(share, ahead=row.loader_workers > 0)
+    return bound_by(share, loads_ahead=row.loader_workers > 0)
 
 
 def _sum_check_cell(total: float | None, whole: float | None) -> Cell:
