@@ -28,8 +28,8 @@ from bench.record import (
 
 M = TypeVar("M", Speed, Memory, BatchTrial)
 # Fields that do not change the time per image.
-MAY_DIFFER = {*BATCH_SIZE_FIELDS, "seed", "windows", "images", "warmup_images", "sharding", "learning_rate"}
-MAY_DIFFER |= {"head_initialisation"}
+FIELDS_WITHOUT_TIME = {*BATCH_SIZE_FIELDS, "seed", "windows", "images", "warmup_images", "sharding", "learning_rate"}
+FIELDS_WITHOUT_TIME |= {"head_initialisation"}
 FORWARD = ("augmentation", "image forward", "text forward", "head and loss")
 POWER = "power W, by the energy counter"
 GIB = 2**30
@@ -190,4 +190,4 @@ def find_matching(
 
 
 def _differences(one: Experiment, other: Experiment) -> dict[str, tuple[object, ...]]:
-    return {name: values for name, values in differing_fields([one, other]).items() if name not in MAY_DIFFER}
+    return {name: values for name, values in differing_fields([one, other]).items() if name not in FIELDS_WITHOUT_TIME}
