@@ -25,7 +25,7 @@ def guess_batch_size(memory: Memory, batch_size: int, limit_bytes: int) -> int:
 def find_largest_fitting(
     fits: Callable[[int], bool], guess: int, smallest: int, largest: int = MAX_BATCH_SIZE
 ) -> int | None:
-    """Return the largest size in [smallest, largest] that fits, to about 3 % of the guess, or None.
+    """Return the largest size in [smallest, largest] that fits, to about 3 % of the guess; None if none fits.
 
     Sizes are multiples of a power of two (8 from a guess of 256 on). `fits` is called once per size, and must be true
     up to some size and false beyond.
