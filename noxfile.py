@@ -72,13 +72,6 @@ def reference(session: nox.Session) -> None:
     run(session, "python", "-m", "bench", "reference", *session.posargs)
 
 
-@nox.session(default=False)
-def peer(session: nox.Session) -> None:
-    """Do what `reference` does: the old name, for one release."""
-    session.warn("the session peer is now reference")
-    session.notify("reference", session.posargs)
-
-
 @nox.session
 def chaos(session: nox.Session) -> None:
     """Inject faults and count losses: 100 kills, 800 corrupted shards, hostile files; 25 minutes."""

@@ -156,8 +156,6 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 raise ValueError(f"{self.name}: {field.name}={value!r}: {error}") from None
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{self.name}: {field.name} must be finite, got {value}")
-        if self.data == PACK_DATA and self.workers == 0:  # in older records of the pack, which no worker loads
-            force_setattr(self, "workers", "auto")
         for reason in (*self._method_errors(), *self._data_errors(), *self._training_errors()):
             raise ValueError(f"{self.name}: {reason}")
 

@@ -12,8 +12,8 @@ from typing import Any, Literal
 from msgspec.structs import replace
 
 from bench.config import Experiment, choose, differing_fields
-from bench.old_names import split_name
 from bench.recipes import DATACOMP_VOCABULARY, RECIPES, clip_vit_b16_controlled
+from bench.settings import split_name
 
 
 def tiny() -> Experiment:

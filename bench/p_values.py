@@ -32,7 +32,7 @@ def permutation_p(a: Sequence[float], b: Sequence[float]) -> float:
     It is exact up to ten per side; beyond, it counts as many random splits (seeded) and the observed one.
     """
     values, size = np.array([*a, *b]), len(a)
-    sums = _permutations(len(values), size, MAX_PERMUTATIONS) @ values
+    sums = _splits_into_two_groups(len(values), size, MAX_PERMUTATIONS) @ values
     distances = np.abs(sums / size - (values.sum() - sums) / len(b))
     observed, is_exact = abs(fmean(b) - fmean(a)), math.comb(len(values), size) <= MAX_PERMUTATIONS
     return _fraction_as_far(distances, observed, values, exact=is_exact)
@@ -67,7 +67,7 @@ def _fraction_as_far(distances: Floats, observed: float, values: Floats, *, exac
 
 
 @lru_cache(maxsize=4)
-def _permutations(num_values: int, size: int, max_rows: int) -> Floats:
+def _splits_into_two_groups(num_values: int, size: int, max_rows: int) -> Floats:
     """Return one row per split, with 1 for members of the first group."""
     splits = math.comb(num_values, size)
     if splits <= max_rows:

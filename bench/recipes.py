@@ -247,16 +247,16 @@ RECIPES = (
 )
 
 
-def multi_scale(least: int, most: int, scales: int, multiple: int, base: int) -> tuple[int, ...]:
-    """Return sides in pixels from `least` to `most`, evenly spaced, and `base`, each rounded to a multiple.
+def multi_scale(smallest: int, largest: int, scales: int, multiple: int, base: int) -> tuple[int, ...]:
+    """Return sides in pixels from `smallest` to `largest`, evenly spaced, and `base`, each rounded to a multiple.
 
     Equal sides count once, as in the released code: 25 scales from 128 to 320 in multiples of 16 are 13.
     Source: apple/corenet, `corenet/data/sampler/utils.py`, and `make_divisible` of `corenet/utils/math_utils.py`.
     """
-    spaced = np.linspace(least, most, scales).tolist()
+    spaced = np.linspace(smallest, largest, scales).tolist()
     return tuple(sorted({_round_to_multiple(side, multiple) for side in (*spaced, float(base))}))
 
 
 def _round_to_multiple(side: float, multiple: int) -> int:
     rounded = max(multiple, int(side + multiple / 2) // multiple * multiple)
-    return rounded if rounded >= 0.9 * side else rounded + multiple  # at most a tenth smaller
+    return rounded if rounded >= 0.9 * side else rounded + multiple  # at largest a tenth smaller

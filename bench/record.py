@@ -12,23 +12,22 @@ from bench.config import Experiment
 from bench.environment.circumstances import MAX_ENTRIES, Circumstances, Texts
 from bench.environment.files import (
     PLAIN,
+    FormatHeader,
     atomic_write,
     decode_json,
-    decode_older,
     plain_name,
     prefix_errors,
     read_intact_files,
     read_limited,
+    require_format,
     require_unique_keys,
 )
 from bench.environment.links import LinkSpeed, RankStates
 from bench.ladder import Ladder
-from bench.old_names import upgrade_kind, upgrade_record
 from bench.scores import Count, Score, Share, TaskMetric
 
-# Raise it when a field changes its meaning. 2: finer phases, and why a reading is not there. 3: FLOPs count what a
-# backward computes again, and all products of losses; those of 2 may, or may not. 4, 5: other names (old_names.py).
-FORMAT, READABLE_FORMATS, RECOMPUTED_SINCE = 5, (2, 3, 4, 5), 3
+FORMAT = 5  # raise it when a field changes its name or its meaning
+OTHER_FORMAT_REMEDY = "measure again, or read it at the commit that it names"
 BYTES_PER_PARAMETER = 16  # of memory: weight, gradient and AdamW's two moments, in fp32
 MAX_STEM_LENGTH = (
     190  # characters of a record's file name, which suffixes and the names of locks make longer; 255 are allowed
@@ -46,8 +45,8 @@ RankFigures = Annotated[dict[str, tuple[float, ...]], msgspec.Meta(max_length=MA
 OWN_BUSY, OTHERS_BUSY = "process CPU busy percent", "other processes CPU busy percent"
 HOST_BUSY = "taken by the host CPU percent"
 PHASE_FIGURE, WAIT_FIGURE = "{}, ms", "waited for batches, share"  # names of `RankFigures`, beside those of `Readings`
-# A step's phases, in its order. A compiled forward is one piece; an uncompiled one is split in three.
-PHASES = ("data", "augmentation", "forward", "image forward", "text forward", "head and loss", "backward", "optimizer")
+# A step's phases, in its order.
+PHASES = ("data", "augmentation", "image forward", "text forward", "head and loss", "backward", "optimizer")
 
 
 class Flops(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -167,11 +166,10 @@ class ReleasedRun(_RunOnSamples, frozen=True, kw_only=True, tag="released-run"):
     """Windows of the authors' training loop with their configuration file, the device idle at both ends of each."""
 
     repository: str
-    commit: str  # of the checkout, "+changes" if its files differ; "unknown": it is no git repository
+    commit: str  # of the checkout, "-dirty" if its files differ; "unknown": it is no git repository
     file: str  # within the checkout
     file_sha256: str
     keys: Annotated[dict[str, ReleasedKey], msgspec.Meta(max_length=MAX_ENTRIES)] = {}  # of the file, by dotted names
-    changed: Texts  # keys whose value is not that of the file: "used VALUE, released VALUE: reason"
     gpus: PositiveCount  # processes, one a device
     round: Count
     window_images: tuple[PositiveCount, ...]  # processed in each, by one process
@@ -187,6 +185,12 @@ class ReleasedRun(_RunOnSamples, frozen=True, kw_only=True, tag="released-run"):
             raise ValueError(f"window_images must be of all {len(self.window_seconds)} windows")
         if {len(self.image_sizes), len(self.gradient_norms) or len(self.losses)} != {len(self.losses)}:
             raise ValueError(f"image_sizes and gradient_norms must be of all {len(self.losses)} steps")
+
+    @property
+    def changed(self) -> dict[str, str]:
+        """The keys whose value is not that of the file, each with both values and the reason."""
+        changed = {key: one for key, one in self.keys.items() if one.state == "changed"}
+        return {key: f"used {one.used}, released {one.released}: {one.reason}" for key, one in changed.items()}
 
     @property
     def images_per_second(self) -> float:
@@ -256,12 +260,6 @@ Measured = (
 KINDS = frozenset(kind.__struct_config__.tag for kind in get_args(Measured))
 
 
-class FormatHeader(msgspec.Struct):
-    """The format number of a document."""
-
-    format: int
-
-
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A run's document."""
 
@@ -322,7 +320,7 @@ def comparison_of(path: Path) -> str:
 
 def is_record(path: Path) -> bool:
     """Tell a record by the name that `record_path` gives it."""
-    return path.match("*.*.json") and upgrade_kind(path.name.split(".")[1]) in KINDS
+    return path.match("*.*.json") and path.name.split(".")[1] in KINDS
 
 
 def record_files(results: Path) -> list[Path]:
@@ -332,9 +330,8 @@ def record_files(results: Path) -> list[Path]:
 
 def _decode(content: bytes, path: Path) -> Record:
     with prefix_errors(f"{path}: not a record"):
-        number = decode_json(content, FormatHeader).format
+        header = decode_json(content, FormatHeader)
     with prefix_errors(path):
-        if number not in READABLE_FORMATS:
-            raise ValueError(f"has format {number}, this version reads {' and '.join(map(str, READABLE_FORMATS))}")
+        require_format(header, FORMAT, OTHER_FORMAT_REMEDY)
         require_unique_keys(content)
-        return decode_json(content, Record) if number == FORMAT else decode_older(content, Record, upgrade_record)
+        return decode_json(content, Record)

@@ -38,8 +38,8 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     per_class: int | None = None  # of a few-shot curve: images of each class
     label_share: Share | None = None  # of a label-fraction curve: share of the labelled images
     draw: Count = 0  # which of several draws of these
-    training: TaskTraining | None = None  # None: nothing but a head on frozen features was trained, or it was not kept
-    prompts: str = ""  # the texts that the head was initialised from; empty: none, or they were not kept
+    training: TaskTraining | None = None  # None: nothing but a head on frozen features was trained
+    prompts: str = ""  # the texts that the head was initialised from; empty: none
 
     @property
     def accuracy(self) -> float:

@@ -1,6 +1,7 @@
 """Experiments with other settings, as a command line or a search of batch sizes gives them."""
 
 import math
+import re
 from collections.abc import Iterable
 from typing import Any, get_args
 
@@ -8,7 +9,6 @@ import msgspec
 from msgspec.structs import replace
 
 from bench.config import FIELDS, PACK_DATA, Experiment, NonEmptyStr, choose
-from bench.old_names import upgrade_typed_setting
 
 FEWEST_STEPS = 4  # of a warm-up and of a window at another batch size
 
@@ -22,7 +22,7 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
     """
     texts: dict[str, str] = {}
     changed: dict[str, Any] = {}
-    for setting in map(upgrade_typed_setting, settings):
+    for setting in settings:
         field, equals, text = setting.partition("=")
         if not equals or not setting.isprintable():
             raise ValueError(f"a setting is field=value, got {setting!r}")
@@ -41,6 +41,12 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
         return experiment
     named = [f"{field}={texts[field]}" for field in sorted(changed) if field in texts and field != "seed"]
     return replace(experiment, name=f"{experiment.name}[{','.join(named)}]" if named else experiment.name, **changed)
+
+
+def split_name(name: str) -> tuple[str, list[list[str]]]:
+    """Return an experiment's name without its settings, and its groups of settings FIELD=VALUE."""
+    base, *groups = re.split(r"(?<=[\w\]])\[(?=\w+=)", name)
+    return base, [re.split(r",(?=\w+=)", group.removesuffix("]")) for group in groups]
 
 
 def with_batch_size(experiment: Experiment, size: int) -> Experiment:

@@ -1,6 +1,6 @@
 """The one place where a verdict is made.
 
-The unit of repetition of a speed is the run (a process), never the window: windows of one run share its luck. The
+The unit of repetition of a speed is the run (a process), never the window: windows of one run are correlated. The
 interval of a ratio is over runs on one machine in one hour; it says nothing of other machines, seeds or data. The units
 of an accuracy are the training run and the test item.
 """
@@ -169,20 +169,20 @@ def fewest_rounds(num_ratios: int) -> int:
     return rounds
 
 
-def bound_by(data_share: float, *, ahead: bool) -> Bottleneck:
+def bound_by(data_share: float, *, loads_ahead: bool) -> Bottleneck:
     """Say what a step waits for most, by the share of its time that goes to its data.
 
     Where data takes longer than all the rest, a loader that works in the background would still be waited for. Where
-    one does work `ahead`, what a step spends on its data is waiting, and little of it is allowed.
+    one does work ahead, what a step spends on its data is waiting, and little of it is allowed.
     """
-    return "input-bound" if data_share > (MAX_WAIT_SHARE if ahead else 0.5) else "compute-bound"
+    return "input-bound" if data_share > (MAX_WAIT_SHARE if loads_ahead else 0.5) else "compute-bound"
 
 
-def judge_loading(least: float, most: float, spare: int) -> Loading:
-    """Judge whether `spare` cores suffice where `least` to `most` are needed, the ends of a 95 % interval."""
-    if most <= spare:
+def judge_loading(min_cores: float, max_cores: float, spare: int) -> Loading:
+    """Judge whether `spare` cores suffice where `min_cores` to `max_cores` are needed, the ends of a 95 % interval."""
+    if max_cores <= spare:
         return "enough"
-    return "too few" if least > spare else "too close to tell"
+    return "too few" if min_cores > spare else "too close to tell"
 
 
 def judge_agreement(difference: float, margin: float | None) -> Agreement:
@@ -252,7 +252,7 @@ class Disturbance:
         """The rounds that ratios leave out: the disturbed ones, or none where too many are disturbed."""
         return self.disturbed_rounds if self.allows_verdicts else set()
 
-    def undisturbed(self, runs: Mapping[int, T]) -> dict[int, T]:
+    def exclude_disturbed(self, runs: Mapping[int, T]) -> dict[int, T]:
         """Return the runs of the rounds that are not excluded; all of them where there are none."""
         return {round_: run for round_, run in runs.items() if round_ not in self.excluded_rounds} or dict(runs)
 
@@ -290,7 +290,7 @@ def is_slowed_unequally(base: Windows, other: Windows) -> bool:
 
     The slowness at a window is the mean logarithm of both experiments in the windows before and after it, whose noise
     is independent of its own. Its covariance with the window's ratio is tested by Student's t over the rounds, because
-    windows of a round share its luck. Contention that comes and goes within a window is not seen. False under five
+    windows of a round are correlated. Contention that comes and goes within a window is not seen. False under five
     rounds.
     """
     rounds = [round_ for round_ in base if round_ in other and len(base[round_]) == len(other[round_]) > 2]  # noqa: PLR2004

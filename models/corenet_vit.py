@@ -7,6 +7,7 @@ Source: apple/corenet 1aa3acd, `corenet/modeling/models/classification/vit.py` a
 import re
 from collections.abc import Mapping
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -113,11 +114,19 @@ def corenet_vit(name: str) -> CorenetViT:
     return CorenetViT(width, layers, 4 * width)
 
 
-def infer_sizes(state: Mapping[str, Tensor]) -> tuple[int, int, int]:
-    """Return width, number of blocks and MLP width of a file of CoreNet; missing weights are given the defaults."""
+class VitSizes(NamedTuple):
+    """The sizes of a vision transformer."""
+
+    width: int
+    layers: int
+    mlp_width: int
+
+
+def infer_sizes(state: Mapping[str, Tensor]) -> VitSizes:
+    """Return the sizes of a file of CoreNet; missing weights are given the defaults."""
     width, layers = state[STEM].shape[0], {name.split(".")[1] for name in state if name.startswith("transformer.")}
     mlp = state.get("transformer.0.pre_norm_ffn.1.weight")
-    return width, max(1, len(layers)), 4 * width if mlp is None else mlp.shape[0]
+    return VitSizes(width, max(1, len(layers)), 4 * width if mlp is None else mlp.shape[0])
 
 
 def convert_corenet_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

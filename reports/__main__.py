@@ -36,7 +36,7 @@ from bench.statistics import fewest_rounds
 from reports.claims.card import make_card
 from reports.claims.evidence import records_of_claims
 from reports.claims.page import claim_document, claim_markdown, claim_page, claims_table
-from reports.claims.statement import CLAIMS, speed_statement
+from reports.claims.statement import CLAIMS, make_speed_cards, speed_statement
 from reports.exports.exports import Format, export_figures
 from reports.exports.scalars import read_scalars, write_event_files
 from reports.history.changes import find_changes
@@ -93,7 +93,7 @@ class ComparisonPage:
             suites=suites,
             plan=plan,
             damaged=damaged,
-            claim_records=records_of_claims(CLAIMS.values(), chain.from_iterable(found.values())),
+            claim_records=records_of_claims(CLAIMS, chain.from_iterable(found.values())),
         )
         _write(self.out or self.results / "index.html", text.encode())
         comparison = group_comparison("", select_equal_and_largest_batch(joined.records)[0])
@@ -146,8 +146,9 @@ class ClaimReport:
                 raise ValueError(f"--out is for one claim: name it (there are {', '.join(read_claims())})")
             print_tables([claims_table([make_card(one, rows) for one in read_claims().values()])], self.json)
             return _log_damaged(damaged)
-        card = make_card(get_claim(self.name), rows)
-        statement = speed_statement(rows) if card.claim.name in CLAIMS.values() else []
+        cards = make_speed_cards(rows) if self.name in CLAIMS else {}
+        card = cards.get(self.name) or make_card(get_claim(self.name), rows)
+        statement = speed_statement(cards) if cards else []
         if self.json is not None:
             with name_in_errors(self.json):
                 self.json.write_text(

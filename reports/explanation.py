@@ -136,5 +136,9 @@ def _verdict_cell(part: Contribution) -> Cell:
     return Cell.of(part.verdict, note=format_log_with_margin(part.flops_deviation))
 
 
-def _ratio_cell(one: LogRatio | None) -> Cell:
-    return Cell.not_applicable(NOT_MEASURED) if one is None else Cell.of(one.value, ratio, format_interval(one, ratio))
+def _ratio_cell(log_ratio: LogRatio | None) -> Cell:
+    return (
+        Cell.not_applicable(NOT_MEASURED)
+        if log_ratio is None
+        else Cell.of(log_ratio.value, ratio, format_interval(log_ratio, ratio))
+    )

@@ -6,7 +6,6 @@ import msgspec
 from markupsafe import Markup
 
 from bench.catalog import RANDOM_INIT, describe_known_concepts
-from bench.claims.claims import get_claim
 from bench.experiments import HEADLINE
 from bench.measure.ranks import find_slow_ranks
 from bench.measure.summary import Throughput
@@ -18,9 +17,8 @@ from reports.accuracy.pareto import IMAGES, CostAxis, cost_axes, describe_front,
 from reports.accuracy.ranking import Key, ranking_differences
 from reports.accuracy.scores import SubjectScore
 from reports.accuracy.training_charts import accuracy_chart, loss_chart
-from reports.claims.card import make_card
 from reports.claims.page import claim_line
-from reports.claims.statement import speed_statement
+from reports.claims.statement import make_speed_cards, speed_statement
 from reports.explanation import explanation_section
 from reports.plan import view_plan
 from reports.render import frames
@@ -106,7 +104,8 @@ def _headline_claim(comparison: ComparisonRecords, records: Sequence[Record]) ->
     """Return the line on CatLIP's published speed; None where the comparison lacks CLIP or CatLIP."""
     if not {*HEADLINE} <= {one.method for one in comparison.experiments.values()}:
         return None
-    return claim_line(make_card(get_claim(HEADLINE_CLAIM), records), speed_statement(records))
+    cards = make_speed_cards(records)
+    return claim_line(cards[HEADLINE_CLAIM], speed_statement(cards))
 
 
 def accuracy_claims(comparison: ComparisonRecords) -> dict[Key, AccuracyDifference]:

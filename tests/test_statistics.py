@@ -497,7 +497,7 @@ def test_relative_spread_is_the_deviation_of_logarithms() -> None:
 
 def test_step_is_bound_by_its_longer_part() -> None:
     shares = (0.0, 0.05, 0.06, 0.5, 0.51, 1.0)
-    separate, ahead = ([judged.bound_by(share, ahead=ahead) for share in shares] for ahead in (False, True))
+    separate, ahead = ([judged.bound_by(share, loads_ahead=ahead) for share in shares] for ahead in (False, True))
     assert separate == [*["compute-bound"] * 4, *["input-bound"] * 2]
     assert ahead == [*["compute-bound"] * 2, *["input-bound"] * 4]
 

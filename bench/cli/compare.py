@@ -267,7 +267,7 @@ class Measure:
 def _slowdown_since(trial: Pace, comparison: Comparison, tried: Experiment) -> float:
     """Return how many times slower the median undisturbed run was than its trial run's pace; 1 without runs."""
     records, names = comparison.records(), [one.name for one in comparison.experiments]
-    runs = find_disturbance(records, names).undisturbed(throughputs_by_round(records).get(tried.name, {}))
+    runs = find_disturbance(records, names).exclude_disturbed(throughputs_by_round(records).get(tried.name, {}))
     return tried.batch_size / (trial.step_seconds(tried) * median(runs.values())) if runs else 1.0
 
 

@@ -11,7 +11,6 @@ from bench.console.options import parse_options
 from bench.environment.rank_info import torchrun_env
 from bench.environment.variables import require_valid_variables
 from bench.extensions import load_extensions, take_extensions
-from bench.old_names import upgrade_options, upgrade_verb
 from bench.orchestration.runner import follow_rank0
 from bench.orchestration.torchrun import Coordinator, connect_coordinator
 
@@ -72,7 +71,7 @@ def parse(arguments: Sequence[str]) -> Command:
     """Parse a verb and its options, or without a verb the options of the default comparison."""
     if not arguments or arguments[0].startswith("-"):
         return parse_options(Bench, PROGRAM, arguments, _describe_verbs())
-    verb, options = upgrade_verb(arguments[0]), upgrade_options(arguments[0], arguments[1:])
+    verb, *options = arguments
     return parse_options(choose(verb, VERBS, "verb"), f"{PROGRAM} {verb}", options)
 
 

@@ -25,7 +25,6 @@ from bench.config import Experiment, choose
 from bench.console.console import PROGRAM
 from bench.environment.imports import uncollected_imports
 from bench.experiments import EXPERIMENTS
-from bench.old_names import upgrade_typed_task
 from bench.orchestration.preflight import open_comparison
 from bench.orchestration.scope import Scope
 from bench.towers.provenance import is_made_here, latest_towers, read_provenance
@@ -136,12 +135,11 @@ def choose_scoring(
 
 def choose_tasks_and_protocols(tasks: Sequence[str], protocols: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return tasks and protocols, or their defaults; ValueError if one is compatible with none of the others."""
-    typed = map(upgrade_typed_task, tasks)
     protocols = [choose(name, dict.fromkeys(PROTOCOLS, name), "protocol") for name in protocols]
     by_default = [
         name for name in DEFAULT_TASKS if compatible_pairs(RANDOM_INIT, [name], protocols or DEFAULT_PROTOCOLS)
     ]
-    tasks = [choose(name, dict.fromkeys(TASK_KINDS, name), "task") for name in typed] or by_default
+    tasks = [choose(name, dict.fromkeys(TASK_KINDS, name), "task") for name in tasks] or by_default
     protocols = protocols or [name for name in DEFAULT_PROTOCOLS if compatible_pairs(RANDOM_INIT, tasks, [name])]
     for task in tasks:
         if not compatible_pairs(RANDOM_INIT, [task], protocols):

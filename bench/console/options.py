@@ -34,7 +34,9 @@ def parse_options(kind: type[T], program: str, arguments: Sequence[str], descrip
     raise ValueError(f"{message} (see {program} --help)")
 
 
-def require_range(option: str, value: float | None, least: float, most: float) -> None:
+def require_range(option: str, value: float | None, minimum: float, maximum: float) -> None:
     """Raise ValueError for a number outside of a range, as NaN is of all; None is an option that is not given."""
-    if value is not None and not least <= value <= most:
-        raise ValueError(f"--{option} must be from {least:g} to {most:g}, got {str(value)[:MAX_ECHOED_CHARACTERS]}")
+    if value is not None and not minimum <= value <= maximum:
+        raise ValueError(
+            f"--{option} must be from {minimum:g} to {maximum:g}, got {str(value)[:MAX_ECHOED_CHARACTERS]}"
+        )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.console.console import printable, printable_lines
 from bench.environment.files import name_in_errors
-from bench.old_names import split_name
+from bench.settings import split_name
 
 if TYPE_CHECKING:
     import pandas as pd

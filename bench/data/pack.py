@@ -6,7 +6,7 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -59,8 +59,16 @@ def _decode_part(part: str, folder: Path) -> PackImages:
     return PackImages(torch.from_numpy(np.stack(pixels)), tuple(captions), tuple(classes), keys)
 
 
-def _read_pairs(shard: Path) -> Iterator[tuple[str, UInt8[np.ndarray, "4 64 64"], dict[str, Any]]]:
-    """Yield key, pixels and text of each pair in the shard's order; a text follows its image."""
+class _ImageWithText(NamedTuple):
+    """An image of a shard, and the JSON object that follows it."""
+
+    key: str
+    pixels: UInt8[np.ndarray, "4 64 64"]
+    text: dict[str, Any]
+
+
+def _read_pairs(shard: Path) -> Iterator[_ImageWithText]:
+    """Yield the pairs in the shard's order."""
     with tarfile.open(shard, "r:gz") as tar:
         members = iter(tar)
         for member in members:
@@ -69,7 +77,7 @@ def _read_pairs(shard: Path) -> Iterator[tuple[str, UInt8[np.ndarray, "4 64 64"]
             pixels = _decode_pixels(_read_member(tar, member))
             text_member = next(members)
             assert text_member.name == f"{key}.json", f"{shard}: {member.name} is followed by {text_member.name}"
-            yield key, pixels, json.loads(_read_member(tar, text_member))
+            yield _ImageWithText(key, pixels, json.loads(_read_member(tar, text_member)))
 
 
 def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

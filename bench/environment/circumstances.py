@@ -64,8 +64,12 @@ def sources_digest() -> str:
 
 
 def current_commit(checkout: Path = CHECKOUT) -> str:
-    """Return a checkout's commit, with "-dirty" appended if tracked files differ; "unknown" outside git."""
-    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    """Return a checkout's commit, with "-dirty" appended if tracked files differ.
+
+    It is "unknown" for a folder that is no repository, also within one.
+    """
+    repository = [f"--git-dir={checkout / '.git'}", f"--work-tree={checkout}"]
+    command = ["git", *repository, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

@@ -191,12 +191,13 @@ def require_unique_keys(content: bytes) -> None:
     json.loads(content, object_pairs_hook=check)
 
 
-def decode_older(content: bytes | str, kind: type[T], upgrade: Callable[[dict[str, Any]], dict[str, Any]]) -> T:
-    """Decode an object whose names an earlier version may have written; ValueError as `decode_json`."""
-    document: dict[str, Any] = decode_json(content, dict)
-    with suppress(LookupError, TypeError, AttributeError):  # it is broken, and converting says in what
-        document = upgrade(document)
-    try:
-        return msgspec.convert(document, kind)
-    except msgspec.ValidationError as error:
-        raise ValueError(str(error)) from None
+class FormatHeader(msgspec.Struct):
+    """The format number of a document."""
+
+    format: int
+
+
+def require_format(header: FormatHeader, expected: int, remedy: str) -> None:
+    """Raise ValueError for a document of another format than the one that is read."""
+    if header.format != expected:
+        raise ValueError(f"has format {header.format}, this version reads format {expected}: {remedy}")

@@ -2,12 +2,12 @@
 
 The parent process gives out the slots (`bench.orchestration.runner`). A slot begins with a byte read from one pipe
 and ends with a byte written to another; an environment variable names both. This module imports only the standard
-library, because the suites of other commits load it as a file.
+library, because a plugin loads it as a file beside the suites of other commits.
 """
 
 import os
 
-SLOT_VARIABLE = "CATLIP_BENCH_TURNS"  # environment variable with the run's two pipe ends
+SLOT_VARIABLE = "CATLIP_BENCH_SLOTS"  # environment variable with the run's two pipe ends
 
 
 def is_interleaved() -> bool:

@@ -15,7 +15,6 @@ from bench.ladder import (
     setting_text,
 )
 from bench.method import get_method
-from bench.old_names import upgrade_typed_factor
 from bench.recipes import multi_scale
 from bench.settings import with_settings
 
@@ -59,7 +58,7 @@ def select_factors(
     no_factors |= {*LABEL_FIELDS} - {*get_method(first.method).label_fields}
     by_field = {field: _make_factor(field, *values) for field, values in differing.items() if field not in no_factors}
     left_out = {} if on_gpu else dict(NOT_ON_A_CPU)
-    for one in dict.fromkeys(map(upgrade_typed_factor, chosen)):
+    for one in dict.fromkeys(chosen):
         field, equals, _ = one.partition("=")
         field = field if equals else choose(one, FACTORS, "factor (or FIELD=VALUE)")[0]
         factor = _factor_by_start(field, one, first) if equals else _factor_by_name(one, first)

@@ -149,14 +149,14 @@ def describe_diffs(judged: Sequence[MetricDiff]) -> str:
     return f"no regression was found{addition}"
 
 
-def _describe_worse(one: MetricDiff) -> str:
-    before, after = one.format_side(one.old), one.format_side(one.new)
-    if one.metric.is_counter:
-        return f"regressed: {one.benchmark.name}: {one.metric.name} went from {before} to {after}"
-    interval = f"{one.low:.2f} to {one.high:.2f}, " if one.low is not None and one.high is not None else ""
-    assert one.ratio is not None
-    size = f"{one.ratio:.2f} times ({interval}p {one.p:.4f})"
-    return f"regressed: {one.benchmark.name} is {one.verdict}: {one.metric.name} from {before} to {after}, {size}"
+def _describe_worse(diff: MetricDiff) -> str:
+    before, after = diff.format_side(diff.old), diff.format_side(diff.new)
+    if diff.metric.is_counter:
+        return f"regressed: {diff.benchmark.name}: {diff.metric.name} went from {before} to {after}"
+    interval = f"{diff.low:.2f} to {diff.high:.2f}, " if diff.low is not None and diff.high is not None else ""
+    assert diff.ratio is not None
+    size = f"{diff.ratio:.2f} times ({interval}p {diff.p:.4f})"
+    return f"regressed: {diff.benchmark.name} is {diff.verdict}: {diff.metric.name} from {before} to {after}, {size}"
 
 
 def _rates(

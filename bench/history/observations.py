@@ -18,7 +18,7 @@ from bench.config import Experiment
 from bench.environment.circumstances import summarize_machine
 from bench.environment.files import atomic_write, decode_json, prefix_errors, read_intact_files, read_limited
 from bench.measure.throughput import images_per_second
-from bench.record import RECOMPUTED_SINCE, Memory, Record, Speed, Training, Transfer, is_record, read_record
+from bench.record import Memory, Record, Speed, Training, Transfer, is_record, read_record
 from bench.statistics import Interval, accuracy_interval
 
 FINGERPRINT = "fingerprint"  # entry of `machine_info` written by `save_document`; see `summarize_machine`
@@ -118,7 +118,6 @@ PEAK_TENSORS = Metric("peak tensor bytes", "B", "less", is_counter=True)
 PARAMETERS = Metric("parameters", "", "same", is_counter=True)
 TOWER_PARAMETERS = Metric("tower's parameters", "", "same", is_counter=True)
 STEP_FLOPS = Metric("FLOPs of a step", "FLOP", "less", is_counter=True)
-OLDER_FLOPS = Metric("FLOPs of a step, as records of format 2 count them", "FLOP", "less", is_counter=True)
 TOKENS = Metric("tokens per caption", "", "less", is_counter=True)
 LOSS = Metric(f"loss at step {LOSS_STEP}", "nats", "same", is_counter=True)
 LOSS_AT_3 = Metric("loss at step 3", "nats", "same", is_counter=True)
@@ -276,7 +275,7 @@ def _metric_values(record: Record, experiment: Experiment) -> Iterable[tuple[Met
             yield IMAGES_PER_SECOND, images_per_second(experiment, measured)
             yield PARAMETERS, measured.trained_parameters
             yield TOWER_PARAMETERS, measured.tower_parameters
-            yield STEP_FLOPS if record.format >= RECOMPUTED_SINCE else OLDER_FLOPS, measured.flops.step
+            yield STEP_FLOPS, measured.flops.step
             yield TOKENS, measured.tokens_per_caption
         case Memory():
             yield PEAK_RSS, measured.peak_rss_bytes or None

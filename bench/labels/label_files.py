@@ -42,7 +42,7 @@ class LabelFileInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     empty: int
     labels: int
     flaws: dict[str, int]
-    vocabulary: str = ""  # path of the vocabulary; empty: the file is of an earlier version
+    vocabulary: str  # path of the vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +153,11 @@ def find_label_files(folder: Path, shards: Sequence[Path], vocabulary: str) -> l
             command = f"{PROGRAM} label {shards[0].parent} --vocabulary {vocabulary} --out {folder}"
             raise ValueError(f"{path} is no complete file of labels; create it with: {command}")
         if (info.origin.rule, info.origin.vocabulary_digest) != (expected.rule, expected.digest):
-            other = info.vocabulary or f"another one (digest {info.origin.vocabulary_digest})"
-            remedy = f"add --vocabulary {other}" if info.vocabulary else "add its --vocabulary"
-            text = f"{path} was made with the vocabulary {other}, not with {vocabulary}"
-            raise ValueError(f"{text}: {remedy}, or label the shards again")
+            text = f"{path} was made with the vocabulary {info.vocabulary}, not with {vocabulary}"
+            raise ValueError(f"{text}: add --vocabulary {info.vocabulary}, or label the shards again")
+        if info.origin.format != FORMAT:
+            text = f"{path} has format {info.origin.format}, this version reads format {FORMAT}"
+            raise ValueError(f"{text}: label the shards again")
         if info.origin.input_digest != digest_file_samples(shard.path):
             raise ValueError(f"{path} was not created from {shard.path}: label the shards again")
         paths.append(path)

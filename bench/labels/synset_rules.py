@@ -60,7 +60,7 @@ class CorenetRule:
         self._pieces = PieceLabels(tokenizer, self._lexicon)
 
     def label(self, captions: pa.StringArray) -> tuple[LabelIds, Offsets]:
-        """Label captions; labels keep the order and the repeats of the tokens (see `rules.LabelRule.label`)."""
+        """Label captions; labels keep the order and the repeats of the tokens (see `labeller.LabelRule`)."""
         starts = range(0, len(captions), CAPTIONS_PER_PASS)
         parts = [self._label_pass(captions.slice(start, CAPTIONS_PER_PASS)) for start in starts]
         offsets = np.concatenate([[0], *(counts for _, counts in parts)]).cumsum(dtype=np.int64)

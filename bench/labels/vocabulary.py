@@ -120,9 +120,9 @@ def _require_all_parts(parts: Sequence[str]) -> None:
         raise ValueError(f"all parts must be given once; {text}")
 
 
-def _list_parts(numbers: Sequence[int], total: int) -> str:
-    more = ["…"] if len(numbers) > MAX_LISTED_PARTS else []
-    return ", ".join([*(f"{number}/{total}" for number in numbers[:MAX_LISTED_PARTS]), *more])
+def _list_parts(part_numbers: Sequence[int], total: int) -> str:
+    more = ["…"] if len(part_numbers) > MAX_LISTED_PARTS else []
+    return ", ".join([*(f"{number}/{total}" for number in part_numbers[:MAX_LISTED_PARTS]), *more])
 
 
 def vocabulary_field(experiment: Experiment) -> str | None:

@@ -135,11 +135,11 @@ class Hypernyms:
             found |= dict.fromkeys(rank, steps)
         return found
 
-    def path(self, one: str, other: str) -> tuple[str, ...]:
+    def path(self, start: str, end: str) -> tuple[str, ...]:
         """Return the names on a shortest path between two synsets."""
-        ups, downs = self.distances(one), self.distances(other)
+        ups, downs = self.distances(start), self.distances(end)
         shared = min(ups.keys() & downs.keys(), key=lambda key: (ups[key] + downs[key], ups[key], key))
-        climb, descent = self._shortest_climb(one, shared), self._shortest_climb(other, shared)[-2::-1]
+        climb, descent = self._shortest_climb(start, shared), self._shortest_climb(end, shared)[-2::-1]
         return tuple(self.names[key] for key in (*climb, *descent))
 
     def _shortest_climb(self, key: str, top: str) -> list[str]:

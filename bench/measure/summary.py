@@ -75,7 +75,7 @@ def throughputs_of(records: Sequence[Record], names: Collection[str], base: str 
     peak = device_peak(speed for runs in timed.values() for _, speed in runs)
     figures = {name: [run_figures(one, speed, peak) for one, speed in runs] for name, runs in timed.items()}
     kept = {
-        name: [*disturbance.undisturbed({int(row["round"]): row for row in rows}).values()]
+        name: [*disturbance.exclude_disturbed({int(row["round"]): row for row in rows}).values()]
         for name, rows in figures.items()
     }
     medians = {name: _medians(rows) for name, rows in kept.items()}

@@ -136,7 +136,7 @@ def _time_costs(row: Throughput) -> dict[str, Any]:
         **{f"{phase}, ms": one for phase in PHASES if (one := figures.get(PHASE + phase)) is not None},
         "sum of phases / step": total / step if total and step else None,
         "data, share of the phases": share,
-        "bound": None if share is None else bound_by(share, ahead=row.loader_workers > 0),
+        "bound": None if share is None else bound_by(share, loads_ahead=row.loader_workers > 0),
         **({"loader workers": row.loader_workers} if row.loader_workers else {}),
         "share of windows waited for batches": figures["wait_share"],
         "HFU": figures["hardware_flops_utilisation"],

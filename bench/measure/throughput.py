@@ -104,8 +104,6 @@ def require_comparable(records: Iterable[Record], *, may_differ: Iterable[str]) 
         values = {msgspec.json.encode(value, order="deterministic"): value for value in found}
         if len(values) > 1 and field not in allowed:
             differences[circumstance] = tuple(values.values())
-    if len(formats := {row.format for row in rows}) > 1:
-        differences["format"] = tuple(sorted(formats))
     if differences:
         raise ValueError(f"these records cannot be compared, they differ in {format_differences(differences)}")
 

@@ -22,27 +22,29 @@ def guess_batch_size(memory: Memory, batch_size: int, limit_bytes: int) -> int:
     return max(1, int((limit_bytes - fixed) / bytes_per_image))
 
 
-def find_largest_fitting(fits: Callable[[int], bool], guess: int, least: int, most: int = MAX_BATCH_SIZE) -> int | None:
-    """Return the largest size in [least, most] that fits, to about 3 % of the guess; None if the least does not fit.
+def find_largest_fitting(
+    fits: Callable[[int], bool], guess: int, smallest: int, largest: int = MAX_BATCH_SIZE
+) -> int | None:
+    """Return the largest size in [smallest, largest] that fits, to about 3 % of the guess; None if none fits.
 
     Sizes are multiples of a power of two (8 from a guess of 256 on). `fits` is called once per size, and must be true
     up to some size and false beyond.
     """
-    guess = min(max(guess, least), most)
+    guess = min(max(guess, smallest), largest)
     grain = 2 ** max(0, guess.bit_length() - 6)
-    least, most = -(-least // grain), most // grain  # in grains below
-    size, stride = max(guess // grain, least), 4
-    low, high = least - 1, most + 1  # largest known to fit, smallest known not to
+    smallest, largest = -(-smallest // grain), largest // grain  # in grains below
+    size, stride = max(guess // grain, smallest), 4
+    low, high = smallest - 1, largest + 1  # largest known to fit, smallest known not to
     while low + 1 < high:
         if fits(size * grain):
             low = size
         else:
             high = size
-        if low < least or high > most:  # one bound is unknown: search there in growing strides
-            size, stride = (max(size - stride, least) if low < least else min(size + stride, most)), 2 * stride
+        if low < smallest or high > largest:  # one bound is unknown: search there in growing strides
+            size, stride = (max(size - stride, smallest) if low < smallest else min(size + stride, largest)), 2 * stride
         else:
             size = (low + high) // 2
-    return low * grain if low >= least else None
+    return low * grain if low >= smallest else None
 
 
 def smallest_batch_to_try(experiment: Experiment) -> int:

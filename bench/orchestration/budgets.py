@@ -60,7 +60,7 @@ def measured_speeds(records: Collection[Record], names: Collection[str]) -> dict
     if not disturbance.allows_verdicts:
         log("no budget of equal device seconds: the machine was disturbed in too many rounds")
         return {}
-    rates = {name: disturbance.undisturbed(runs) for name, runs in rates.items()}
+    rates = {name: disturbance.exclude_disturbed(runs) for name, runs in rates.items()}
     slowest = min(rates, key=lambda name: median(rates[name].values()))
     others = {name: median_ratio_interval(rates[slowest], rates[name]) for name in rates if name != slowest}
     uncertain = [name for name, ends in others.items() if ends is None or ends[1] > MAX_INTERVAL_RATIO * ends[0]]

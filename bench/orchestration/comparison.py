@@ -67,8 +67,8 @@ class Comparison:
     def measure(self, scope: Scope, experiments: Sequence[Experiment] | None = None) -> None:
         """Time every experiment once per round, each in a fresh process with all cores.
 
-        If the scope says so, disturbed rounds are repeated. Lest the comparison ends after its deadline, fewer rounds
-        are repeated, and then, if shorter trainings do not help, fewer are run. After a training no round is added,
+        If the scope says so, disturbed rounds are repeated. To meet the deadline, fewer rounds are repeated, and
+        then, if shorter trainings do not help, fewer are run. After a training no round is added,
         because budgets come from the rounds.
         """
         arms = experiments or self.experiments

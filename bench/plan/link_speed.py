@@ -66,14 +66,14 @@ def _measure(size: int, device: torch.device, group: Group, latency_steps: int) 
     as in training, so that it includes waking up and waiting for the last process: about twice that of idle processes.
     """
     processes = dist.get_world_size(group)
-    small, large = (_all_reduce_seconds(numbers, device, group) for numbers in (1, max(2, size // 4)))
+    small, large = (_all_reduce_seconds(count, device, group) for count in (1, max(2, size // 4)))
     sending = max(min(large) - min(small), min(large) / 10)
     return 2 * (processes - 1) / processes * size / sending, median(small) / latency_steps
 
 
-def _all_reduce_seconds(numbers: int, device: torch.device, group: Group) -> list[float]:
+def _all_reduce_seconds(num_elements: int, device: torch.device, group: Group) -> list[float]:
     """Return the seconds of all-reduces, which all groups begin at the same time."""
-    values, matrix = torch.zeros(numbers, device=device), torch.ones(WIDTH, WIDTH, device=device)
+    values, matrix = torch.zeros(num_elements, device=device), torch.ones(WIDTH, WIDTH, device=device)
     seconds, calls = [], CALLS_ON_GPU if device.type == "cuda" else 1
     for _ in range(WARMUPS + REPETITIONS):
         barrier()

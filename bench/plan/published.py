@@ -164,7 +164,7 @@ def fit_utilisation(run: PublishedRun, latencies: Latencies, overlap: float) -> 
     """
 
     def shortfall(utilisation: float) -> float:
-        return run.midpoint - predict_gpu_rate(run, utilisation, latencies, overlap)[0]
+        return run.midpoint - predict_published_rate(run, utilisation, latencies, overlap)[0]
 
     if shortfall(1.0) > 0:
         training = f"{run.model} on {run.gpus} GPUs ({run.source})"
@@ -172,7 +172,7 @@ def fit_utilisation(run: PublishedRun, latencies: Latencies, overlap: float) -> 
     return float(brentq(shortfall, run.utilisation / 2, 1.0))
 
 
-def predict_gpu_rate(
+def predict_published_rate(
     run: PublishedRun, utilisation: float, latencies: Latencies, overlap: float
 ) -> tuple[float, float | None]:
     """Return the predicted images per second and GPU, and the share of communication if the batch is known."""

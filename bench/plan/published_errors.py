@@ -12,7 +12,7 @@ from statistics import fmean, median
 
 from bench.plan.calibration import leave_group_out
 from bench.plan.model import OVERLAP
-from bench.plan.published import NCCL, PUBLISHED_RUNS, Latencies, PublishedRun, fit_utilisations, predict_gpu_rate
+from bench.plan.published import NCCL, PUBLISHED_RUNS, Latencies, PublishedRun, fit_utilisations, predict_published_rate
 
 CLUSTER = "one cluster"
 # What is left out: the group of a training, and the plans whose error it estimates.
@@ -51,6 +51,6 @@ def published_errors(left_out: str, latencies: Latencies = NCCL, overlap: float 
     predictions = leave_group_out(utilisations, group_of)
     errors, inside = [], []
     for run, found, predicted in zip(PUBLISHED_RUNS, utilisations, predictions, strict=True):
-        errors.append(predict_gpu_rate(run, predicted.value, latencies, overlap)[0] / run.midpoint - 1)
+        errors.append(predict_published_rate(run, predicted.value, latencies, overlap)[0] / run.midpoint - 1)
         inside.append(predicted.low <= found <= predicted.high)
     return PublishedErrors(len({*map(group_of, PUBLISHED_RUNS)}), errors, fmean(inside))

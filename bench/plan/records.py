@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from bench.config import BATCH_SIZE_FIELDS, Experiment, differing_fields, format_differences
 from bench.console.console import PROGRAM, log
@@ -28,9 +28,9 @@ from bench.record import (
 
 M = TypeVar("M", Speed, Memory, BatchTrial)
 # Fields that do not change the time per image.
-MAY_DIFFER = {*BATCH_SIZE_FIELDS, "seed", "windows", "images", "warmup_images", "sharding", "learning_rate"}
-MAY_DIFFER |= {"head_initialisation"}
-FORWARD = ("augmentation", "forward", "image forward", "text forward", "head and loss")
+FIELDS_WITHOUT_TIME = {*BATCH_SIZE_FIELDS, "seed", "windows", "images", "warmup_images", "sharding", "learning_rate"}
+FIELDS_WITHOUT_TIME |= {"head_initialisation"}
+FORWARD = ("augmentation", "image forward", "text forward", "head and loss")
 POWER = "power W, by the energy counter"
 GIB = 2**30
 
@@ -95,19 +95,28 @@ def measured_compute(runs: TimedRuns, loss_flops: float) -> ComputeProfile:
     The step time is that of the windows, in which phases may overlap; it is divided in proportion to the phases.
     """
     phases = zip(*(_seconds_by_phase(runs.experiment, run) for run in runs.runs), strict=True)
-    data, forward, backward, optimizer = map(median, phases)
-    return ComputeProfile(data, forward, backward, optimizer, runs.experiment.mean_batch_size, loss_flops)
+    medians = _PhaseSeconds(*map(median, phases))
+    return ComputeProfile(*medians, runs.experiment.mean_batch_size, loss_flops)
 
 
-def _seconds_by_phase(experiment: Experiment, run: Speed) -> tuple[float, float, float, float]:
-    """Return the seconds of a step for data, forward and backward per image, and for the optimizer."""
+class _PhaseSeconds(NamedTuple):
+    """The seconds of a step's phases: the optimizer's of a step, the others' of an image."""
+
+    data: float
+    forward: float
+    backward: float
+    optimizer: float
+
+
+def _seconds_by_phase(experiment: Experiment, run: Speed) -> _PhaseSeconds:
+    """Return the seconds of a run's phases, scaled to the step time of its windows."""
     images = images_per_step(experiment, run)
     typical: Callable[[Sequence[float]], float] = fmean if run.phase_images else median
     phases = {name: typical(seconds) for name, seconds in run.phase_seconds.items()}
     scale = images / images_per_second(experiment, run) / sum(phases.values())
     forward = scale * sum(phases.get(name, 0.0) for name in FORWARD)
     data, backward, optimizer = (scale * phases.get(name, 0.0) for name in ("data", "backward", "optimizer"))
-    return data / images, forward / images, backward / images, optimizer
+    return _PhaseSeconds(data / images, forward / images, backward / images, optimizer)
 
 
 def estimate_max_batch(
@@ -181,4 +190,4 @@ def find_matching(
 
 
 def _differences(one: Experiment, other: Experiment) -> dict[str, tuple[object, ...]]:
-    return {name: values for name, values in differing_fields([one, other]).items() if name not in MAY_DIFFER}
+    return {name: values for name, values in differing_fields([one, other]).items() if name not in FIELDS_WITHOUT_TIME}

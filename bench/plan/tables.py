@@ -21,7 +21,7 @@ from bench.plan.model import (
     first_communication_bound,
     first_slower_gpus,
 )
-from bench.plan.published import PUBLISHED_RUNS, Latencies, fit_utilisations, predict_gpu_rate
+from bench.plan.published import PUBLISHED_RUNS, Latencies, fit_utilisations, predict_published_rate
 from bench.plan.published_errors import CLUSTER, GROUPINGS, published_errors
 
 SLOWER = 0.1  # relative loss of throughput per GPU
@@ -217,7 +217,7 @@ def published_table(utilisation: float | None, latencies: Latencies, overlap: fl
     else:
         predictions = [PredictedUtilisation.given(utilisation)] * len(PUBLISHED_RUNS)
     for run, fitted, predicted in zip(PUBLISHED_RUNS, utilisations, predictions, strict=True):
-        rate, share = predict_gpu_rate(run, predicted.value, latencies, overlap)
+        rate, share = predict_published_rate(run, predicted.value, latencies, overlap)
         errors.append(rate / run.midpoint - 1)
         rows.append(
             {

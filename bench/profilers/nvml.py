@@ -67,7 +67,7 @@ def nvml_reader(uuid: str, index: int, nvml: Any = pynvml) -> DeviceReader:
         "SM clock MHz": lambda: float(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM)),
         "memory clock MHz": lambda: float(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM)),
         "temperature C": lambda: float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)),
-    } | {name: partial(_slowdown_percent, handle, reasons, nvml) for name, reasons in SLOWDOWNS.items()}
+    } | {name: partial(_percent_if_slowed, handle, reasons, nvml) for name, reasons in SLOWDOWNS.items()}
     spans: dict[str, Span] = {
         "power W, by the energy counter": counter_rate(lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000)
     } | {name: partial(_gpm_span, handle, getattr(nvml, metric), nvml) for name, metric in GPM.items()}
@@ -84,7 +84,7 @@ def process_bytes(uuid: str, index: int, nvml: Any = pynvml) -> int | None:
     return next((process.usedGpuMemory for process in running if process.pid == os.getpid()), None)
 
 
-def _slowdown_percent(handle: Any, reasons: tuple[str, ...], nvml: Any) -> float:
+def _percent_if_slowed(handle: Any, reasons: tuple[str, ...], nvml: Any) -> float:
     now = nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
     return 100.0 * any(now & getattr(nvml, f"nvmlClocksThrottleReason{reason}") for reason in reasons)
 

@@ -5,9 +5,8 @@ takes the steps: `corenet/train_eval_pipelines/default_train_eval.py` and `coren
 1aa3acd. This module only hands it batches (released_batches.py) and times windows of them.
 """
 
-import subprocess
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -19,11 +18,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from bench.config import Experiment
+from bench.environment.circumstances import current_commit
 from bench.record import ReleasedRun
 from bench.reference import CORENET
 from bench.reference.corenet import import_corenet
 from bench.reference.released_batches import TimedLoader, batch_function, draw_sizes, open_stream
-from bench.reference.released_keys import NO_CUDA, describe_keys, flatten, list_changes, tiny_changes
+from bench.reference.released_keys import NO_CUDA, describe_keys, flatten, tiny_changes
 from bench.reference.timing import WindowTimer
 from bench.train.build import log_workers, sample_counts
 
@@ -79,7 +79,6 @@ def run_as_released(
         figures.update(
             sample_counts(stream),
             keys=keys,
-            changed=list_changes(keys),
             window_images=tuple(sum(images[k : k + per_window]) for k in range(0, len(images), per_window)),
             image_sizes=tuple((side, side, images) for side, images in sizes),
             wait_share=sum(loader.wait_seconds[experiment.warmup_steps :]) / sum(windows.seconds),
@@ -95,7 +94,7 @@ def run_as_released(
         raise RuntimeError(f"{checkout}: {error.code}") from None
     return ReleasedRun(
         repository=CORENET,
-        commit=commit_of(checkout),
+        commit=current_commit(checkout),
         file=file,
         file_sha256=sha256((checkout / file).read_bytes()).hexdigest(),
         gpus=1,
@@ -141,20 +140,3 @@ def launch(pipeline: Any, take_steps: Callable[[Any], None]) -> None:
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
-
-
-def commit_of(checkout: Path) -> str:
-    """Return the commit of a checkout, with "+changes" if its files differ from it; "unknown" outside git."""
-    git = ["git", "-C", str(checkout)]
-    try:
-        top, commit = _output([*git, "rev-parse", "--show-toplevel", "HEAD"]).split()
-        changes = _output([*git, "status", "--porcelain"])
-    except (OSError, ValueError, subprocess.CalledProcessError):
-        return "unknown"
-    if Path(top) != checkout.resolve():  # the folder lies in another repository
-        return "unknown"
-    return commit + "+changes" * bool(changes)
-
-
-def _output(command: Sequence[str]) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import torch
 from jaxtyping import Int
+from msgspec.structs import replace
 from open_clip.loss import ClipLoss
 from torch import Tensor, nn
 
@@ -28,7 +29,7 @@ from bench.environment.machine import resolve_auto
 from bench.environment.seeds import ORDER, seed_for
 from bench.labels.subwords import SubwordIds
 from bench.reference import OPEN_CLIP_BUCKETED, OPEN_CLIP_FUSED, WARMUP_STEPS
-from bench.reference.timing import RAMP_STEPS, WindowTimer, released_adamw
+from bench.reference.timing import DEFAULT_KERNELS, RAMP_STEPS, WindowTimer
 from bench.train.build import build_train_state
 from bench.train.step import compile_mode, make_optimizer
 from models import open_clip_config
@@ -65,7 +66,8 @@ def run_release(
     precision, compiled = resolve_auto(experiment, device)
     model = build_open_clip(experiment.tower, *_sizes(experiment), bias=False).to(device)
     model.load_state_dict(_initial_weights(stream))
-    optimizer = make_optimizer(experiment, model) if side == OPEN_CLIP_FUSED else released_adamw(experiment, model)
+    kernel = "fused" if side == OPEN_CLIP_FUSED else DEFAULT_KERNELS[device.type]
+    optimizer = make_optimizer(replace(experiment, optimizer_kernel=kernel), model)
     if compiled:
         model = cast("nn.Module", torch.compile(model, mode=compile_mode(experiment)))  # as --torchcompile does
     pairs = [(batch.images, text) for batch, text in zip(batches, _padded_captions(stream, len(batches)), strict=True)]

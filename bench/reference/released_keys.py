@@ -118,12 +118,6 @@ def describe_keys(
     return keys
 
 
-def list_changes(keys: Mapping[str, ReleasedKey]) -> dict[str, str]:
-    """Return the changed keys, each with both values and the reason."""
-    changed = {key: one for key, one in keys.items() if one.state == "changed"}
-    return {key: f"used {one.used}, released {one.released}: {one.reason}" for key, one in changed.items()}
-
-
 def _longest_beginning(key: str, names: Iterable[str]) -> str | None:
     """Return the longest of the names that are the key or the beginning of its parts; None if there is none."""
     return max((name for name in names if f"{key}.".startswith((f"{name}.", f"{name}["))), key=len, default=None)

@@ -10,13 +10,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch.distributed as dist
+from msgspec.structs import replace
 from torch import Tensor, nn
 
 from bench.data.stream import Batch
 from bench.reference.checkouts import add_package, make_reference_step, match_weights
-from bench.reference.timing import released_adamw
+from bench.reference.timing import DEFAULT_KERNELS
 from bench.train.build import TrainState
-from bench.train.step import Step
+from bench.train.step import Step, make_optimizer
 from models import open_clip_config
 
 PACKAGE = "superclass_open_clip"
@@ -52,7 +53,8 @@ def build_superclass(state: TrainState, checkout: Path) -> tuple[nn.Module, Step
         loss: Tensor = loss_function(**model(batch.images, batch.target.groups[0]))
         return loss
 
-    return model, make_reference_step(experiment, model, released_adamw(experiment, model), compute_loss)
+    optimizer = make_optimizer(replace(experiment, optimizer_kernel=DEFAULT_KERNELS[state.stream.device.type]), model)
+    return model, make_reference_step(experiment, model, optimizer, compute_loss)
 
 
 def our_name(name: str) -> str:

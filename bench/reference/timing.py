@@ -1,4 +1,4 @@
-"""Windows, phases, learning rate and optimizer of the steps of one side of a comparison."""
+"""Windows, phases and learning rate of the steps of one side of a comparison."""
 
 import time
 from collections import defaultdict
@@ -10,15 +10,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.config import Experiment
+from bench.config import Experiment, OptimizerKernel
 from bench.data.stream import Batch
 from bench.environment.slots import yield_slot
 from bench.profilers.clock import clock, forward_clocks, synchronize
 from bench.profilers.counters import count_graphs
 from bench.reference import WARMUP_STEPS
-from bench.train.step import Step, make_optimizer
+from bench.train.step import Step
 
 RAMP_STEPS = 2_000  # steps of linear warm-up of the learning rate; open_clip_train's default is 10,000
+DEFAULT_KERNELS: dict[str, OptimizerKernel] = {"cpu": "for_loop", "cuda": "foreach"}  # of torch's AdamW, by device
 MAX_COMPILED_WINDOWS = 20  # windows with new graphs until a side is given up
 
 
@@ -77,12 +78,3 @@ def time_phases(
         for name, value in (seconds | {"backward": backward.seconds, "optimizer": optimizer.seconds}).items():
             phases[name].append(value)
     return {name: tuple(values) for name, values in phases.items()}
-
-
-def released_adamw(experiment: Experiment, model: nn.Module) -> torch.optim.AdamW:
-    """Return AdamW as open_clip_train makes it: in torch's default form, with our parameter groups."""
-    groups = [
-        {name: group[name] for name in ("params", "weight_decay")}
-        for group in make_optimizer(experiment, model).param_groups
-    ]
-    return torch.optim.AdamW(groups, lr=experiment.learning_rate, betas=experiment.betas, eps=experiment.eps)

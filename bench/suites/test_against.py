@@ -40,7 +40,7 @@ def two_threads(one_thread: None) -> None:  # noqa: ARG001 - which this one come
     torch.set_num_threads(2)
 
 
-def in_turn(benchmark: BenchmarkFixture, ours: Work, theirs: Work, *, turns: int, most: float = math.inf) -> None:
+def in_turn(benchmark: BenchmarkFixture, ours: Work, theirs: Work, *, turns: int, max_ratio: float = math.inf) -> None:
     """Time ours as the benchmark's figure and theirs before each turn; ours takes at most so much of their seconds."""
     seconds = []
 
@@ -54,7 +54,7 @@ def in_turn(benchmark: BenchmarkFixture, ours: Work, theirs: Work, *, turns: int
         ratios = [mine / other for mine, other in zip(benchmark.stats.stats.data, seconds[1:], strict=True)]
         benchmark.extra_info["seconds to theirs"] = round(median(ratios), 3)
         benchmark.extra_info["least and most"] = [round(min(ratios), 3), round(max(ratios), 3)]
-        assert median(ratios) <= most
+        assert median(ratios) <= max_ratio
 
 
 def in_memory(benchmark: BenchmarkFixture, ours: Work, theirs: Work) -> float:
@@ -78,7 +78,7 @@ def test_pairs(benchmark: BenchmarkFixture, generator: torch.Generator, method: 
     leaves = [value.requires_grad_() for value in (*features, *scalars)]
     loss, peer = (contrastive_loss, ClipLoss()) if method == "clip" else (sigmoid_loss, SigLipLoss())
     ours, theirs = gradients(loss, *leaves), gradients(peer, *leaves)
-    in_turn(benchmark, ours, theirs, turns=turns, most=0.9 if batch >= 4096 else math.inf)  # noqa: PLR2004
+    in_turn(benchmark, ours, theirs, turns=turns, max_ratio=0.9 if batch >= 4096 else math.inf)  # noqa: PLR2004
     less = in_memory(benchmark, ours, theirs)
     assert less < 1
     if batch == 16_384:  # noqa: PLR2004
@@ -108,8 +108,8 @@ def test_labels(benchmark: BenchmarkFixture, generator: torch.Generator, batch: 
 
     rows = [torch.tensor(caption) for caption in captions]
     is_large = batch == 1024  # noqa: PLR2004 - below, the head's own gradient is what is held
-    most = 1 / 2.5 if is_large else 1.0
-    in_turn(benchmark, gradients(sparse_loss, given), gradients(dense_loss, given), turns=10, most=most)
+    max_ratio = 1 / 2.5 if is_large else 1.0
+    in_turn(benchmark, gradients(sparse_loss, given), gradients(dense_loss, given), turns=10, max_ratio=max_ratio)
     assert in_memory(benchmark, with_head(sparse_loss), with_head(dense_loss)) <= (1 / 2 if is_large else 1)
 
 

@@ -118,7 +118,7 @@ def read_label_classifier(tower: Path) -> LabelClassifier | None:
     if not path.is_file():
         return None
     with prefix_errors(f"{path} holds no classifier", (ValueError, KeyError, msgspec.DecodeError, SafetensorError)):
-        keys = msgspec.json.decode(read_metadata(path).get("labels", "[]"), type=tuple[str, ...])
+        keys = msgspec.json.decode(read_metadata(path)["labels"], type=tuple[str, ...])
         if not keys:
             return None
         weights = load_file(path)

@@ -7,9 +7,9 @@ from safetensors import SafetensorError, safe_open
 
 from bench.config import Experiment, are_replicates
 from bench.console.console import PROGRAM
-from bench.environment.files import decode_older, prefix_errors, require_regular
-from bench.old_names import split_name, upgrade_experiment_of
+from bench.environment.files import decode_json, prefix_errors, require_regular
 from bench.record import comparison_of
+from bench.settings import split_name
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +30,7 @@ def read_provenance(path: Path) -> Provenance:
     if "made" not in facts:
         raise ValueError(f"{path} does not say which experiment made it, so its tower cannot be built")
     with prefix_errors(f"{path} has invalid metadata of the experiment that made it"):
-        return decode_older(facts["made"], Provenance, upgrade_experiment_of)
+        return decode_json(facts["made"], Provenance)
 
 
 def is_made_here(path: Path) -> bool:

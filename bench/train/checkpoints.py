@@ -22,19 +22,19 @@ from bench.console.console import log
 from bench.data.shards.shards import inputs_digest
 from bench.environment.files import (
     PLAIN,
+    FormatHeader,
     decode_json,
-    decode_older,
     fsync_path,
     hold_lock,
     make_folders,
     prefix_errors,
     read_limited,
+    require_format,
     require_regular,
 )
-from bench.old_names import upgrade_experiment_of
-from bench.record import FormatHeader
 
-FORMAT = 2  # raise it when a file changes its meaning; 2: moments are named by their parameters
+FORMAT = 2  # raise it when a file changes its meaning
+OTHER_FORMAT_REMEDY = "train anew in another folder, or resume at the commit that it names"
 MAX_KEPT = 2
 TOWER, TENSORS, STATE, MANIFEST = FILES = "tower.safetensors", "state.safetensors", "state.json", "manifest.json"
 NAME = re.compile(r"step-([0-9]{8,})")  # of a checkpoint
@@ -128,9 +128,8 @@ def read_checkpoint(path: Path) -> CheckpointMetadata:
 def read_metadata(path: Path) -> CheckpointMetadata:
     """Read the metadata of a checkpoint; ValueError if its format is not this version's."""
     content = read_limited(path / STATE)
-    if (found := decode_json(content, FormatHeader).format) != FORMAT:
-        raise ValueError(f"has format {found}, this version reads {FORMAT}")
-    return decode_older(content, CheckpointMetadata, upgrade_experiment_of)
+    require_format(decode_json(content, FormatHeader), FORMAT, OTHER_FORMAT_REMEDY)
+    return decode_json(content, CheckpointMetadata)
 
 
 def latest_valid(folder: Path) -> tuple[Path, CheckpointMetadata]:

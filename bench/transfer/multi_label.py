@@ -59,13 +59,13 @@ def score_linear(subject: FeatureExtractor, task: MultiLabelTask) -> list[TaskMe
     features = [torch.from_numpy(subject.embed(part.images)).to(subject.device, torch.float64) for part in parts]
     train, validation, test = features
 
-    def scores(features: Tensor, part: MultiLabelPart, others: Tensor, strengths: Iterable[float]) -> Iterator[Scores]:
+    def scores(features: Tensor, part: MultiLabelPart, scored: Tensor, strengths: Iterable[float]) -> Iterator[Scores]:
         axes = PrincipalAxes.fit(features)
         labels, unjudged = (torch.from_numpy(mask).to(subject.device) for mask in (part.labels, part.unjudged))
         for fit in fit_sigmoids(axes.project(features), labels, unjudged, strengths):
             if not fit.converged:
                 log(f"{task.name}: the linear head of {subject.name} at {fit.strength:g} has not converged")
-            yield fit.logits(axes.project(others)).cpu().numpy()
+            yield fit.logits(axes.project(scored)).cpu().numpy()
 
     search = SettingSearch(INVERSE_L2, INVERSE_L2_LIMITS)
     for found in scores(train, task.train, validation, search):

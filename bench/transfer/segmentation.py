@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -88,12 +89,12 @@ def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> lis
         "DeepLabV3": (partial(with_deeplab_head, channels=recipe.channels), recipe.deeplab),
     }
     joint, trainings = concatenate_examples(task.train, task.validation), dict[str, TaskTraining]()
-    scores = dict[str, tuple[float, float]]()
+    scores = dict[str, MeanIoU]()
     for name, (add_head, training) in heads.items():
         fit = partial(_train_segmenter, tower, add_head, num_classes, side, recipe.scales, training)
 
         def quality(rate: float, fit: Callable[[Examples[Pair], float], Segmenter] = fit) -> float:
-            return mean_iou(partial(_predict, fit(task.train, rate), side), task.validation, num_classes)[0]
+            return mean_iou(partial(_predict, fit(task.train, rate), side), task.validation, num_classes).value
 
         rate = training.best_rate(tower.width, quality)
         scores[name] = mean_iou(partial(_predict, fit(joint, rate), side), task.test, num_classes)
@@ -105,21 +106,26 @@ def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> lis
             task=task.name,
             protocol="segmentation",
             name=f"mIoU, {name}",
-            value=value,
+            value=iou.value,
             num_train=len(joint),
             num_test=len(task.test),
-            baseline=baseline,
+            baseline=iou.commonest,
             training=trainings.get(name),
         )
-        for name, (value, baseline) in scores.items()
+        for name, iou in scores.items()
     ]
 
 
+class MeanIoU(NamedTuple):
+    """The mean over classes of the intersection of true and predicted pixels over their union."""
+
+    value: float
+    commonest: float  # where the commonest class is predicted everywhere
+
+
 @torch.inference_mode()
-def mean_iou(
-    predict: Callable[[Sequence[Pair]], Iterator[Tensor]], part: Examples[Pair], num_classes: int
-) -> tuple[float, float]:
-    """Return the mean IoU over classes, from the pixels of all images together, and that of the commonest class.
+def mean_iou(predict: Callable[[Sequence[Pair]], Iterator[Tensor]], part: Examples[Pair], num_classes: int) -> MeanIoU:
+    """Return the mean IoU over classes, from the pixels of all images together.
 
     Classes without a true or predicted pixel are left out, and so are IGNORED pixels. `predict` yields the class of
     each pixel of each pair.
@@ -133,7 +139,7 @@ def mean_iou(
             metric.update(predicted.cpu()[None], mask.long()[None])
     pixels = metric.confmat.sum(1)
     commonest = pixels.max() / pixels.sum() / (pixels > 0).sum()
-    return float(metric.compute()), float(commonest)
+    return MeanIoU(float(metric.compute()), float(commonest))
 
 
 def random_scale_crop_flip(

@@ -92,11 +92,11 @@ def highest_bound(curves: Sequence[Curve]) -> float:
     return max(min(1.0, one.high or one.value) for curve in curves for _, one in curve.points())
 
 
-def _x_positions(numbers: Sequence[float]) -> dict[float, float]:
+def _x_positions(label_counts: Sequence[float]) -> dict[float, float]:
     """Return the x of each number of labels: its binary logarithm; of no labels that of half the fewest."""
-    some = [number for number in numbers if number]
+    some = [number for number in label_counts if number]
     none = math.log2(some[0]) - 1 if some else 0.0
-    return {number: math.log2(number) if number else none for number in numbers}
+    return {number: math.log2(number) if number else none for number in label_counts}
 
 
 def _draw_line(axes: Axes, line: CurveLine, x_of: dict[float, float], transform: Transform) -> None:

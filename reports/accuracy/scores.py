@@ -125,9 +125,9 @@ def group_scores_over_seeds(answers: Sequence[SubjectScore], task: str, protocol
     return [_score_point(group, random_inits) for group in groups.values()]
 
 
-def _random_init_kind(one: SubjectScore) -> object:
+def _random_init_kind(scored: SubjectScore) -> object:
     """Return what the features of a random-init baseline depend on beside its seed; None for other features."""
-    return one.experiment.random_init_kind if one.subject == RANDOM_INIT and one.experiment else None
+    return scored.experiment.random_init_kind if scored.subject == RANDOM_INIT and scored.experiment else None
 
 
 def towers_at_budget(found: Sequence[ScorePoint], budget: str) -> list[ScorePoint]:
@@ -196,12 +196,12 @@ def _estimate_mean(
     return Estimate(found.value, found.low, found.high, f"{len(rows[0]):,} test images")
 
 
-def _random_init_for(one: SubjectScore, random_inits: Sequence[SubjectScore]) -> SubjectScore | None:
+def _random_init_for(scored: SubjectScore, random_inits: Sequence[SubjectScore]) -> SubjectScore | None:
     """Return the random-init baseline of the same tower, with the same pooling and seed where there is one."""
-    same = [other for other in random_inits if len(other.score.correct) == len(one.score.correct)]
-    if not one.is_reference and (own := one.experiment) is not None:
+    same = [other for other in random_inits if len(other.score.correct) == len(scored.score.correct)]
+    if not scored.is_reference and (own := scored.experiment) is not None:
         shape = own.tower, own.image_size
         same = [o for o in same if o.experiment is None or (o.experiment.tower, o.experiment.image_size) == shape]
         same = [other for other in same if _random_init_kind(other) == own.random_init_kind] or same
-        same = [other for other in same if other.seed == one.seed] or same
+        same = [other for other in same if other.seed == scored.seed] or same
     return same[0] if same else None

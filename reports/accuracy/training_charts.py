@@ -74,7 +74,7 @@ def accuracy_chart(
 
 def loss_chart(comparison: ComparisonRecords, experiment: str) -> Markup:
     """Draw the losses of an experiment, of all its seeds; cool-downs branch off the trunk."""
-    frame = losses_frame(comparison, of=experiment)
+    frame = losses_frame(comparison, name=experiment)
     with drawing(WIDTH, LOSS_HEIGHT) as figure:
         axes = margin_axes(figure, 48, 16, 44, 12)
         for _, run in frame.groupby("seed", sort=False):

@@ -149,10 +149,10 @@ def _measured_factor(cause: str, found: Interval, evidence: PairEvidence) -> Rat
     return RatioFactor(cause, math.exp(found.value), low, high, "measured", source)
 
 
-def _quotient(one: Interval, other: Interval) -> Interval:
+def _quotient(numerator: Interval, denominator: Interval) -> Interval:
     """Return the logarithm of the quotient of two ratios from different runs, whose errors are independent."""
-    value = one.value - other.value
-    margin = math.hypot(one.high - one.value, other.high - other.value)
+    value = numerator.value - denominator.value
+    margin = math.hypot(numerator.high - numerator.value, denominator.high - denominator.value)
     return Interval(value, value - margin, value + margin)
 
 

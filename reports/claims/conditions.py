@@ -23,7 +23,7 @@ _DURATION = {"images", "warmup_images", "subset"}
 _SAME_VALUES = {"batch_size", "compile", "attention", "activation_checkpointing", "sharding", "label_format", "gather"}
 _SAME_VALUES |= {"optimizer_kernel", "ema_kernel", "log_grad_norm"}
 # Fields in which a run may differ from the recipe, as they do not change what the metric measures.
-MAY_DIFFER: dict[Metric, set[str]] = {
+FREE_FIELDS: dict[Metric, set[str]] = {
     "cost": _OWN | _DURATION | {"simulated_global_batch"},
     "largest batch": _OWN | _DURATION | {*BATCH_SIZE_FIELDS},
     "accuracy": _OWN | _SAME_VALUES,
@@ -35,7 +35,7 @@ def describe_conditions(claim: PaperClaim) -> list[str]:
     needs = claim.conditions
     if needs is None:
         return []
-    free = ", ".join(sorted(MAY_DIFFER[claim.metric] - ({"head_rows"} if needs.head_rows is not None else set())))
+    free = ", ".join(sorted(FREE_FIELDS[claim.metric] - ({"head_rows"} if needs.head_rows is not None else set())))
     texts = {
         f"GPU: {'any' if needs.device == 'cuda' else needs.device}": needs.device,
         f"processes, one a device: {needs.processes}": needs.processes,
@@ -119,7 +119,7 @@ def _missed_settings(claim: PaperClaim, recipe: Experiment, run: Experiment, rec
         for key, text in record.measured.changed.items():
             yield f"{key}: {text}"
         return
-    for field in sorted(differing_fields([recipe, run]).keys() - MAY_DIFFER[claim.metric]):
+    for field in sorted(differing_fields([recipe, run]).keys() - FREE_FIELDS[claim.metric]):
         yield _differs(f"{field} of {recipe.method}", getattr(run, field), getattr(recipe, field))
 
 

@@ -108,12 +108,12 @@ def claim_document(card: ClaimCard, statement: Sequence[str] = ()) -> dict[str, 
     }
 
 
-def _evidence_document(card: ClaimCard, one: NamedEvidence) -> dict[str, Any]:
-    found = one.evidence
+def _evidence_document(card: ClaimCard, named: NamedEvidence) -> dict[str, Any]:
+    found = named.evidence
     return {
-        "pair": one.name,
-        "baseline": one.pair[0],
-        "experiment": one.pair[1],
+        "pair": named.name,
+        "baseline": named.pair[0],
+        "experiment": named.pair[1],
         **{end: getattr(card.in_unit(found.effect), end) for end in ("value", "low", "high")},
         "repetition": found.repetitions,
         "machine": found.fingerprint,
@@ -190,12 +190,12 @@ def _others_table(card: ClaimCard) -> HtmlTable:
     return HtmlTable.of_rows("Other evidence", [*EVIDENCE_COLUMNS, *Column.texts("conditions that it misses")], rows)
 
 
-def _evidence_cells(card: ClaimCard, one: NamedEvidence) -> list[Cell]:
-    found, estimate = one.evidence, card.in_unit(one.evidence.effect)
+def _evidence_cells(card: ClaimCard, named: NamedEvidence) -> list[Cell]:
+    found, estimate = named.evidence, card.in_unit(named.evidence.effect)
     value = Cell.of(estimate.value, ratio, format_interval(estimate, ratio) or "no interval")
     source = Cell(found.comparison or "several comparisons", f"sha256 {found.digest}")
     machine = Cell(found.fingerprint, f"code of {found.code}" if found.code else "")
-    return [Cell(one.name, " and ".join(one.pair)), value, Cell(found.repetitions), machine, source]
+    return [Cell(named.name, " and ".join(named.pair)), value, Cell(found.repetitions), machine, source]
 
 
 def _differences(card: ClaimCard, found: PairEvidence) -> list[str]:
@@ -220,8 +220,8 @@ def _plain(text: str) -> str:
     return MARKED_SYNTAX.sub(r"\\\1", " ".join(text.split()))
 
 
-def _estimate(one: RatioFactor) -> Estimate:
-    return Estimate(one.value, one.low, one.high, "")
+def _estimate(factor: RatioFactor) -> Estimate:
+    return Estimate(factor.value, factor.low, factor.high, "")
 
 
 def claims_table(cards: Sequence[ClaimCard]) -> Table:

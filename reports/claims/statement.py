@@ -8,23 +8,27 @@ from bench.record import Record
 from reports.claims.card import ClaimCard, make_card
 from reports.render.formats import format_interval, join_words, ratio
 
-CLAIMS = {"ViT-B/16": "catlip-2.7x", "ViT-H/16": "catlip-h16"}  # by size, the smaller first
+CLAIMS = {"catlip-2.7x": "ViT-B/16", "catlip-h16": "ViT-H/16"}  # with the size of the tower, the smaller first
 # Settings that may cause a difference of speed at one size, and cannot where both released files agree.
 CAUSES = {"precision": "precision", "batch_size": "images per GPU", "attention": "attention kernel"}
 
 
-def speed_statement(records: Sequence[Record]) -> list[str]:
-    """Return what is known of the published ratios, sentence by sentence.
+def make_speed_cards(records: Sequence[Record]) -> dict[str, ClaimCard]:
+    """Return the cards of the claims on CatLIP's speed, by the names of the claims."""
+    return {name: make_card(get_claim(name), records) for name in CLAIMS}
+
+
+def speed_statement(cards: Mapping[str, ClaimCard]) -> list[str]:
+    """Return what the cards of `make_speed_cards` say of the published ratios, sentence by sentence.
 
     The rest is the published ratio over the measured ratio of records that meet the conditions of the claim, or without
     any over the counted ratio.
     """
-    cards = {size: make_card(get_claim(name), records) for size, name in CLAIMS.items()}
-    small, large = cards
+    small, large = CLAIMS.values()
     (padded, unpadded, sizes), of_large = (_counted(card) for card in cards.values())
     published = " and ".join(ratio(card.claim.speed_ratio or 1) for card in cards.values())
     rests = " and ".join(ratio(card.factors[-1].value) for card in cards.values())
-    context = _pairs(cards)[small][0].context_length
+    context = _pairs(cards)[0][0].context_length
     until = "" if _is_timed(cards) else " until the authors' code has been timed on a GPU with their files"
     counted = (
         f"Counted, CLIP's forward has {padded} times CatLIP's FLOPs per image at {small} when captions are padded to "
@@ -47,8 +51,8 @@ def _counted(card: ClaimCard) -> list[str]:
     return [ratio(one) for one in (found.equal_sizes, found.unpadded_equal_sizes, found.released_sizes)]
 
 
-def _pairs(cards: Mapping[str, ClaimCard]) -> dict[str, tuple[Experiment, Experiment]]:
-    return {size: card.claim.experiments_of(card.claim.experiments) for size, card in cards.items()}
+def _pairs(cards: Mapping[str, ClaimCard]) -> list[tuple[Experiment, Experiment]]:
+    return [card.claim.experiments_of(card.claim.experiments) for card in cards.values()]
 
 
 def _is_timed(cards: Mapping[str, ClaimCard]) -> bool:
@@ -58,22 +62,20 @@ def _is_timed(cards: Mapping[str, ClaimCard]) -> bool:
 def _measured(cards: Mapping[str, ClaimCard]) -> list[str]:
     """Name what was measured on the published pairs."""
     found = []
-    for size, card in cards.items():
+    for name, card in cards.items():
         for one in card.deciding:
             if one.name == "published":
                 estimate = card.in_unit(one.evidence.effect)
                 interval = format_interval(estimate, ratio) or "no interval"
-                code = one.evidence.code or "this project's code"
-                found.append(
-                    f"Measured at {size} with {code} on {one.evidence.machine}: {ratio(estimate.value)} ({interval})."
-                )
+                code, machine = one.evidence.code or "this project's code", one.evidence.machine
+                value = f"{ratio(estimate.value)} ({interval})"
+                found.append(f"Measured at {CLAIMS[name]} with {code} on {machine}: {value}.")
     return found
 
 
 def _excluded_causes(cards: Mapping[str, ClaimCard]) -> list[str]:
     """Name the settings in which the released files differ at the smaller size and agree at the larger one."""
-    (small, pair), (large, other) = _pairs(cards).items()
-    del small
+    pair, other = _pairs(cards)
     names = [
         name
         for field, name in CAUSES.items()
@@ -81,5 +83,5 @@ def _excluded_causes(cards: Mapping[str, ClaimCard]) -> list[str]:
     ]
     if not names:
         return []
-    causes = join_words(names)
-    return [f"If the published runs used the released files, {causes} explain none of it at {large}, where both agree."]
+    causes, size = join_words(names), [*CLAIMS.values()][1]
+    return [f"If the published runs used the released files, {causes} explain none of it at {size}, where both agree."]

@@ -128,12 +128,12 @@ def write_event_files(found: Sequence[Scalars], out: Path) -> None:
                 writer.write(event.SerializeToString())
 
 
-def _events(one: Scalars) -> Iterator[Any]:
+def _events(scalars: Scalars) -> Iterator[Any]:
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
 
-    began = datetime.fromisoformat(one.began_at).timestamp()
+    began = datetime.fromisoformat(scalars.began_at).timestamp()
     yield Event(wall_time=began, file_version=VERSION)
-    for point in one.points:
+    for point in scalars.points:
         value = Summary.Value(tag=point.name, simple_value=point.value)
         yield Event(wall_time=began, step=point.images, summary=Summary(value=[value]))

@@ -22,23 +22,23 @@ NEARBY = 2  # commits between an injected and a detected change
 Values = npt.NDArray[np.float64]
 
 
-def iid(draw: np.random.Generator) -> Values:
+def iid(generator: np.random.Generator) -> Values:
     """Return independent logarithms."""
-    return draw.normal(0, NOISE, COMMITS)
+    return generator.normal(0, NOISE, COMMITS)
 
 
-def ar1(draw: np.random.Generator) -> Values:
+def ar1(generator: np.random.Generator) -> Values:
     """Return autocorrelated logarithms of the same standard deviation: AR(1)."""
-    found = [draw.normal(0, NOISE)]
-    for step in draw.normal(0, NOISE * np.sqrt(1 - AUTOCORRELATION**2), COMMITS)[1:]:
+    found = [generator.normal(0, NOISE)]
+    for step in generator.normal(0, NOISE * np.sqrt(1 - AUTOCORRELATION**2), COMMITS)[1:]:
         found.append(AUTOCORRELATION * found[-1] + step)
     return np.array(found)
 
 
-def with_outliers(draw: np.random.Generator) -> Values:
+def with_outliers(generator: np.random.Generator) -> Values:
     """Return independent logarithms of which one in twenty is an outlier, 1.3 times as long."""
-    disturbed = draw.random(COMMITS) < OUTLIERS
-    return iid(draw) + np.where(disturbed, np.log(OUTLIER), 0.0)
+    disturbed = generator.random(COMMITS) < OUTLIERS
+    return iid(generator) + np.where(disturbed, np.log(OUTLIER), 0.0)
 
 
 KINDS: dict[str, Callable[[np.random.Generator], Values]] = {
@@ -92,10 +92,10 @@ def _few_commits_row(noise: float, count: int) -> dict[str, Any]:
     return row
 
 
-def _noise_row(name: str, draw: Callable[[np.random.Generator], Values], count: int) -> dict[str, Any]:
+def _noise_row(name: str, draw_logarithms: Callable[[np.random.Generator], Values], count: int) -> dict[str, Any]:
     generator, later = np.random.default_rng(0), np.arange(COMMITS) >= INJECTED_AT
-    row: dict[str, Any] = {"noise": name} | _false_alarm_rates([draw(generator) for _ in range(count)])
-    changed = [draw(generator) + np.log1p(INJECTED) * later for _ in range(count)]
+    row: dict[str, Any] = {"noise": name} | _false_alarm_rates([draw_logarithms(generator) for _ in range(count)])
+    changed = [draw_logarithms(generator) + np.log1p(INJECTED) * later for _ in range(count)]
     for after in (*COMMITS_AFTER, COMMITS - INJECTED_AT):
         seen = [logs[: INJECTED_AT + after] for logs in changed]
         row |= _detection_rates(seen, INJECTED_AT, f"found after {after}", f"confirmed after {after}")

@@ -11,7 +11,7 @@ import pandas as pd
 from bench.config import Experiment, differing_fields
 from bench.experiments import EXPERIMENTS, SCALES
 from bench.history.observations import BenchmarkId, Commit, Metric, Observation
-from bench.old_names import split_name
+from bench.settings import split_name
 
 NEVER = datetime.min.replace(tzinfo=UTC)
 MIN_IN_SLOT = 3  # commits for an estimate of the common factor of a turn

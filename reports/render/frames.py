@@ -145,16 +145,16 @@ def memory_frame(comparison: ComparisonRecords) -> pd.DataFrame:
     return pd.DataFrame(rows).astype(dict.fromkeys(MEMORY_COUNTS, "Int64")) if rows else pd.DataFrame()
 
 
-def losses_frame(comparison: ComparisonRecords, most: int = 120, of: str | None = None) -> pd.DataFrame:
-    """Return the training losses of one experiment or of all, averaged to at most `most` points per trunk.
+def losses_frame(comparison: ComparisonRecords, max_points: int = 120, name: str | None = None) -> pd.DataFrame:
+    """Return the training losses of one experiment or of all, averaged to at most `max_points` points per trunk.
 
     A point of a cool-down averages as many steps as one of its trunk.
     """
     rows = [
         {"experiment": one.name, "seed": one.seed, "part": part, "images": images, "loss": loss}
         for record, training in comparison.of(Training)
-        if (one := record.experiment) is not None and of in (None, one.name)
-        for every in [max(1, math.ceil(len(training.trunk_losses) / most))]
+        if (one := record.experiment) is not None and name in (None, one.name)
+        for every in [max(1, math.ceil(len(training.trunk_losses) / max_points))]
         for part, curve in loss_curve_parts(one, training, record.circumstances.processes, every)
         for images, loss in curve
     ]
@@ -220,10 +220,10 @@ def _unique_labels(experiments: dict[str, Experiment]) -> dict[str, str]:
     return {name: label if counted[label] == 1 else name for name, label in labels.items()}
 
 
-def _distinguishing_settings(experiment: Experiment, others: Sequence[Experiment]) -> list[str]:
-    """Return the settings in which an experiment differs from most of the others."""
-    fields = [field for field in differing_fields(others) if field != "name"]
-    usual = {field: Counter(str(getattr(one, field)) for one in others).most_common(1)[0][0] for field in fields}
+def _distinguishing_settings(experiment: Experiment, alternatives: Sequence[Experiment]) -> list[str]:
+    """Return the settings in which an experiment differs from most of the alternatives."""
+    fields = [field for field in differing_fields(alternatives) if field != "name"]
+    usual = {field: Counter(str(getattr(one, field)) for one in alternatives).most_common(1)[0][0] for field in fields}
     own = {field: str(getattr(experiment, field)) for field in fields}
     return [f"{field}={value}" for field, value in own.items() if value != usual[field]]
 

@@ -7,7 +7,6 @@ from bench.environment.circumstances import Circumstances
 from bench.experiments import tuning_of
 from bench.measure.summary import Throughput
 from bench.method import find_method
-from bench.record import RECOMPUTED_SINCE
 from reports.render.formats import count, join_words, percent
 from reports.render.frames import ComparisonRecords, experiment_name, failures, group_by, losses_frame
 from reports.render.tables import UNTIMED, Cell, Column, HtmlTable, experiment_cell
@@ -61,8 +60,6 @@ def environment_facts(comparison: ComparisonRecords) -> Facts:
     facts = {name: _distinct_values(found, name) for name in COMPARED}
     started = sorted(one.started_at for one in found)
     facts["started (UTC)"] = [" to ".join(dict.fromkeys((started[0], started[-1])))]
-    if any(record.format < RECOMPUTED_SINCE for record in comparison.records):
-        facts["FLOPs of a step"] = ["from an older format, maybe without recomputation in backward"]
     return facts
 
 
@@ -118,7 +115,7 @@ def loss_curves_table(comparison: ComparisonRecords) -> HtmlTable:
             Cell.of(images, count),
             Cell.of(loss, write_loss),
         ]
-        for name, seed, part, images, loss in losses_frame(comparison, most=10).itertuples(index=False)
+        for name, seed, part, images, loss in losses_frame(comparison, max_points=10).itertuples(index=False)
     ]
     return HtmlTable.of_rows("Training losses", columns, rows)
 

@@ -15,13 +15,12 @@ from reports.render.tables import Cell, Column, HtmlTable, experiment_cell
 from reports.speed.charts import row_chart, write_row_label
 
 NO_PHASES = "this run was not split into phases"
-NO_SUCH_PHASE = "no such phase: the method reads no text, or an older run compiled its forward as a whole"
+NO_SUCH_PHASE = "no such phase: the method reads no text"
 
 
 PHASE_STYLES = {  # number of the colour, hatch and glyph of a phase; adjacent ones differ in more than their colour
     "data": (2, "++++", "▦"),
     "augmentation": (7, "----", "▤"),
-    "forward": (1, "", "■"),
     "image forward": (1, "", "■"),
     "text forward": (4, "\\\\\\\\", "▧"),
     "head and loss": (6, "xxxx", "▩"),
@@ -128,7 +127,7 @@ def _phase_row(comparison: ComparisonRecords, row: Throughput, phases: Sequence[
 
 
 def _bottleneck(row: Throughput, share: float) -> Bottleneck:
-    return bound_by(share, ahead=row.loader_workers > 0)
+    return bound_by(share, loads_ahead=row.loader_workers > 0)
 
 
 def _sum_check_cell(total: float | None, whole: float | None) -> Cell:

@@ -8,7 +8,6 @@ import tyro
 
 from bench.__main__ import StopHandler
 from bench.console.console import INTERRUPTED, USAGE, Stopped, log
-from bench.old_names import upgrade_options
 from tests.chaos.harness import Chaos
 
 
@@ -16,7 +15,7 @@ def main(arguments: Sequence[str]) -> int:
     """Break what the command line names; return the exit code."""
     signal.signal(signal.SIGTERM, StopHandler())
     try:
-        return tyro.cli(Chaos, prog="python -m tests.chaos", args=upgrade_options("chaos", arguments)).run()
+        return tyro.cli(Chaos, prog="python -m tests.chaos", args=arguments).run()
     except (ValueError, OSError) as error:
         log(f"error: {error}")
         return USAGE

@@ -540,7 +540,7 @@ def environments() -> dict[str, Case]:
         "a terminal of minus one column": with_variables("dog", code=0, COLUMNS="-1"),
         "a terminal whose columns are a word": with_variables("dog", code=0, COLUMNS="wide"),
         "a terminal of 10**30 columns": with_variables("dog", code=0, COLUMNS="9" * 30),
-        "turns of nobody": with_variables("dog", code=0, CATLIP_BENCH_TURNS="x"),
+        "slots of nobody": with_variables("dog", code=0, CATLIP_BENCH_SLOTS="x"),
     }
 
 

@@ -9,7 +9,7 @@ from bench.claims.claims import Conditions, PaperClaim, get_claim, read_claims, 
 from bench.plan.claim_predictions import predict_claim
 from bench.recipes import PUBLISHED_HOURS
 from bench.statistics import CLAIM_RULE
-from reports.claims.statement import speed_statement
+from reports.claims.statement import make_speed_cards, speed_statement
 
 DOCS = Path(__file__).parents[2] / "docs"
 SOURCES, MEASURING, PAGE = DOCS / "sources.md", DOCS / "measuring.md", DOCS / "is-it-2.7x.md"
@@ -52,7 +52,7 @@ def test_the_page_on_the_claim_has_the_counted_figures() -> None:
 
 def test_the_page_on_the_claim_begins_with_the_statement_of_the_command() -> None:
     quoted = [line.removeprefix("> ") for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith(">")]
-    assert " ".join(quoted) == " ".join(speed_statement([]))
+    assert " ".join(quoted) == " ".join(speed_statement(make_speed_cards([])))
 
 
 def test_every_row_of_the_table_is_a_claim() -> None:

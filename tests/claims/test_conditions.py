@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from bench.claims.claims import PaperClaim, get_claim, read_claims
-from bench.record import BatchTrial, Record, ReleasedRun, Training, Transfer
+from bench.record import BatchTrial, Record, ReleasedKey, ReleasedRun, Training, Transfer
 from reports.claims.card import REST, ClaimCard, make_card
 from reports.claims.conditions import describe_conditions
 from tests.claims.evidence import A100, GIB, SHARDS, from_disk, speed_records, tower_records, trials
@@ -296,7 +296,11 @@ def test_the_largest_batches_are_compared_by_the_bounds_of_their_trials() -> Non
     assert card.judgement.verdict == "not reproduced"
 
 
-def released(ratio: float, suffix: str = "", **changed: str) -> list[Record]:
+def changed_key(used: str, released: str) -> ReleasedKey:
+    return ReleasedKey(state="changed", released=released, used=used, reason="a CPU")
+
+
+def released(ratio: float, suffix: str = "", **changed: ReleasedKey) -> list[Record]:
     """Runs of the authors' code, CatLIP so many times as fast, with a suffix of the experiments' names."""
     return [
         Record(
@@ -308,7 +312,7 @@ def released(ratio: float, suffix: str = "", **changed: str) -> list[Record]:
                 commit="1aa3acd" + "0" * 33,
                 file="projects/x.yaml",
                 file_sha256="0" * 64,
-                changed=changed,
+                keys=changed,
                 gpus=1,
                 round=number,
                 window_images=(1024,),
@@ -342,13 +346,13 @@ def test_only_runs_of_the_authors_code_reject_the_claim() -> None:
 
 
 def test_a_changed_key_of_the_authors_file_is_a_missed_condition() -> None:
-    card = make_card(SPEED, released(2.7, **{"dataset.train_batch_size0": "used 8, released 256: a CPU"}))
+    card = make_card(SPEED, released(2.7, **{"dataset.train_batch_size0": changed_key("8", "256")}))
     assert not card.deciding
     (other,) = card.others
     assert other.evidence.missed == ("dataset.train_batch_size0: used 8, released 256: a CPU",)
 
 
-@pytest.mark.parametrize("commit", ["1aa3acd" + "0" * 33 + "+changes", "unknown"])
+@pytest.mark.parametrize("commit", ["1aa3acd" + "0" * 33 + "-dirty", "unknown"])
 def test_a_changed_checkout_is_not_the_authors_code(commit: str) -> None:
     card = make_card(SPEED, [of_kind(ReleasedRun, commit=commit)(one) for one in released(1.5)])
     assert not card.deciding
@@ -357,11 +361,11 @@ def test_a_changed_checkout_is_not_the_authors_code(commit: str) -> None:
 
 
 def test_a_reduced_run_of_the_authors_code_is_other_evidence_unless_its_tower_is_another() -> None:
-    reduced = released(1.5, "-as-released", **{"common.mixed_precision": "used false, released true: a CPU"})
+    reduced = released(1.5, "-as-released", **{"common.mixed_precision": changed_key("false", "true")})
     card = make_card(SPEED, reduced)
     assert not card.deciding
     assert [one.evidence.code for one in card.others] == ["apple/corenet at 1aa3acd"]
-    tiny = released(1.5, "-as-released", **{"model.classification.vit.mode": "used small, released base: tiny"})
+    tiny = released(1.5, "-as-released", **{"model.classification.vit.mode": changed_key("small", "base")})
     assert not make_card(SPEED, tiny).others
 
 

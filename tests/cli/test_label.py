@@ -351,7 +351,7 @@ def test_training_on_stored_labels_sees_the_batches_of_computed_ones(
 
 
 def test_stored_labels_that_do_not_fit_are_refused(
-    images: PackImages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    images: PackImages, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "labels"
     stored = small("catlip", labels=str(folder))
@@ -365,6 +365,10 @@ def test_stored_labels_that_do_not_fit_are_refused(
     text = rf"was made with the vocabulary {shipped}, not with \S*v.json: add --vocabulary {shipped}"
     with pytest.raises(ValueError, match=text):
         methods()["catlip"].targets(small("catlip", labels=str(folder), synset_vocabulary=str(tmp_path / "v.json")))
+    with monkeypatch.context() as later:
+        later.setattr("bench.labels.label_files.FORMAT", 2)
+        with pytest.raises(ValueError, match=r"has format 1, this version reads format 2: label the shards again"):
+            methods()["catlip"].targets(stored)
     (folder / "noto.parquet").replace(folder / "emojione.parquet")
     with pytest.raises(ValueError, match=r"emojione\.parquet was not created from"):
         methods()["catlip"].targets(stored)

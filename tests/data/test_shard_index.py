@@ -343,6 +343,11 @@ def test_training_checks_the_manifest(tmp_path: Path) -> None:
     write_shard(folder / "00003.tar", webdataset_members(50, 1))
     with pytest.raises(ValueError, match=r"00003\.tar is not in "):
         open_shards(str(folder), cache)
-    (folder / "manifest.json").write_text(json.dumps({"shards": 3}))
+    (folder / "manifest.json").write_text(json.dumps({"format": 2, "shards": {}}))
+    with pytest.raises(
+        ValueError, match=r"has format 2, this version reads format 1: remove it, and write it anew with"
+    ):
+        open_shards(str(folder), cache)
+    (folder / "manifest.json").write_text(json.dumps({"format": 1, "shards": 3}))
     with pytest.raises(ValueError, match=r"manifest\.json: not a manifest of shards"):
         open_shards(str(folder), cache)

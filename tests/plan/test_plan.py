@@ -45,7 +45,7 @@ from bench.plan.published import (
     PUBLISHED_RUNS,
     PUBLISHED_TOWERS,
     fit_utilisation,
-    predict_gpu_rate,
+    predict_published_rate,
 )
 from bench.plan.records import TimedRuns, estimate_max_batch, measured_compute, measured_interconnect
 from bench.record import BatchTrial, Flops, Memory, Record, Speed, record_path, write_record
@@ -212,9 +212,9 @@ def test_published_trainings_are_predicted_as_they_were_run(monkeypatch: pytest.
     assert ("superclass issue 11", "B/16") in recomputed
     stored = {(one.source, one.model) for one in PUBLISHED_RUNS if not one.is_recomputed}
     assert not stored & recomputed
-    both = [predict_gpu_rate(one, 0.2, NCCL, 0.8) for one in PUBLISHED_RUNS if one.batch]
+    both = [predict_published_rate(one, 0.2, NCCL, 0.8) for one in PUBLISHED_RUNS if one.batch]
     monkeypatch.setattr("bench.plan.published.MODALITIES", 1)
-    captions = [predict_gpu_rate(one, 0.2, NCCL, 0.8) for one in PUBLISHED_RUNS if one.batch]
+    captions = [predict_published_rate(one, 0.2, NCCL, 0.8) for one in PUBLISHED_RUNS if one.batch]
     assert all(two[1] > one[1] > 0 for two, one in zip(both, captions, strict=True))
 
 
@@ -223,7 +223,7 @@ def test_published_trainings_are_predicted_as_they_were_run(monkeypatch: pytest.
 def test_published_rate_is_predicted_from_its_computation_utilisation(point: Any, overlap: float) -> None:
     """What is sent is counted once: it is taken off the utilisation of the step, which would predict less."""
     utilisation = fit_utilisation(point, NCCL, overlap)
-    rate, share = predict_gpu_rate(point, utilisation, NCCL, overlap)
+    rate, share = predict_published_rate(point, utilisation, NCCL, overlap)
     assert rate == pytest.approx(point.midpoint)
     if point.batch is None:
         assert share is None
@@ -231,7 +231,7 @@ def test_published_rate_is_predicted_from_its_computation_utilisation(point: Any
     else:
         assert share is not None
         assert utilisation > point.utilisation
-        assert predict_gpu_rate(point, point.utilisation, NCCL, overlap)[0] < point.midpoint
+        assert predict_published_rate(point, point.utilisation, NCCL, overlap)[0] < point.midpoint
 
 
 def test_published_utilisations_match_the_literature() -> None:

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import random
-import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -28,15 +27,16 @@ from bench.cli.released_run import changes_table, keys_table, recipe_of_run, rel
 from bench.config import PACK_DATA, Experiment, differing_fields
 from bench.data.order import StepSize
 from bench.data.stream import Stream
+from bench.environment.circumstances import current_commit
 from bench.experiments import EXPERIMENTS
 from bench.labels.labeller import get_labeller
 from bench.labels.subwords import SubwordIds
 from bench.record import Record, ReleasedKey, ReleasedRun, read_record, write_record
 from bench.reference import RELEASED_FILES
 from bench.reference.corenet import import_corenet
-from bench.reference.corenet_released import commit_of, open_pipeline, run_as_released
+from bench.reference.corenet_released import open_pipeline, run_as_released
 from bench.reference.released_batches import ReleasedBatch, TimedLoader, batch_function, draw_sizes, open_stream
-from bench.reference.released_keys import SHARDS, TINY, describe_keys, flatten, list_changes
+from bench.reference.released_keys import SHARDS, TINY, describe_keys, flatten
 from bench.reference.timing import WindowTimer
 from reports.claims.evidence import find_evidence
 from tests.claims.evidence import A100
@@ -96,7 +96,6 @@ def run(file: str, round_: int, seconds: tuple[float, ...] = (1.0, 3.0), **field
         "file": file,
         "file_sha256": "45",
         "keys": keys,
-        "changed": list_changes(keys),
         "gpus": 1,
         "round": round_,
         "window_images": (2, 6),
@@ -157,7 +156,7 @@ def test_losses_equal_those_of_a_loop_over_the_authors_parts(
     per_step = [images for *_, images in measured.image_sizes[experiment.warmup_steps :]]
     assert measured.window_images == tuple(map(sum, zip(per_step[::2], per_step[1::2], strict=True)))
     assert measured.changed.keys() - TINY.keys() - {"model.classification.n_classes"} == {"common.mixed_precision"}
-    assert measured.commit == commit_of(checkout)
+    assert measured.commit == current_commit(checkout)
 
 
 @pytest.mark.parametrize(("method", "workers"), [("clip", 1), ("catlip", 0)])
@@ -278,7 +277,7 @@ def test_key_has_the_state_of_the_longest_beginning_of_its_name() -> None:
         "optim.unheard_of": "not used",
         "common.mixed_precision_dtype": "used",
     }
-    assert list_changes(keys) == {
+    assert run("x.yaml", 0, keys=keys).changed == {
         "model.depth": "used 1, released 2: for a test",
         "model.width": "used 1, released 3: CoreNet sets it",
     }
@@ -318,7 +317,7 @@ def test_run_from_shards_decides_the_claim_on_speed_and_one_from_memory_does_not
                 comparison="x",
                 experiment=recipe_of_run(name, settings, is_tiny=False, on_gpu=True),
                 circumstances=A100,
-                measured=run("file.yaml", round_, (1.0, rate + 0.01 * round_), changed={}),
+                measured=run("file.yaml", round_, (1.0, rate + 0.01 * round_), keys={}),
             )
             for round_ in range(5)
             for name, rate in zip(claim.experiments, (2.0, 1.0), strict=True)
@@ -463,23 +462,3 @@ def test_checkout_without_a_file_is_refused(tmp_path: Path, capsys: pytest.Captu
     words = ["reference", "corenet", "--as-released", "--checkout", str(tmp_path), "--scale", "vit-b16"]
     assert main([*words, "--results", str(tmp_path / "results")]) == 2
     assert f"{tmp_path} has no {RELEASED_FILES['vit-b16']['clip']}" in capsys.readouterr().err
-
-
-def test_commit_tells_changed_files_and_folders_of_other_repositories(tmp_path: Path) -> None:
-    def git(*words: str) -> str:
-        names = ["-c", "user.name=a", "-c", "user.email=a@b"]
-        return subprocess.run(
-            ["git", "-C", str(tmp_path), *names, *words], check=True, capture_output=True, text=True
-        ).stdout.strip()
-
-    assert commit_of(tmp_path) == "unknown"
-    git("init", "--quiet")
-    assert commit_of(tmp_path) == "unknown"
-    (tmp_path / "file").write_text("a")
-    git("add", "file")
-    git("commit", "--quiet", "--message", "a")
-    assert commit_of(tmp_path) == git("rev-parse", "HEAD")
-    (tmp_path / "file").write_text("b")
-    assert commit_of(tmp_path) == f"{git('rev-parse', 'HEAD')}+changes"
-    (tmp_path / "folder").mkdir()
-    assert commit_of(tmp_path / "folder") == "unknown"

@@ -17,7 +17,7 @@ from bench.settings import with_settings
 from reports.claims.card import METHOD, REST, SIZES, ClaimCard, make_card
 from reports.claims.evidence import PairEvidence, records_of_claims
 from reports.claims.page import claim_document, claim_markdown, claim_page
-from reports.claims.statement import CLAIMS, speed_statement
+from reports.claims.statement import make_speed_cards, speed_statement
 from reports.page import page
 from tests.claims.evidence import A100, on_a100
 from tests.ladders import ladder_of, measured, speed
@@ -198,7 +198,7 @@ def test_page_markdown_and_document_show_the_same_card(tmp_path: Path, capsys: p
     capsys.readouterr()
     shown, text, found = Document(out.read_text()), out.with_suffix(".md").read_text(), json.loads(document.read_text())
     card = make_card(get_claim(NAME), records)
-    statement = speed_statement(records)
+    statement = speed_statement(make_speed_cards(records))
     assert found == json.loads(json.dumps(claim_document(card, statement)))
     assert text == claim_markdown(card, statement)
     assert out.read_text() == claim_page(card, statement)
@@ -259,11 +259,11 @@ def test_text_of_records_is_escaped() -> None:
 
 def test_the_default_page_has_the_statement_and_the_verdict_under_its_result(whole: list[Record]) -> None:
     without = Document(page("x", whole)).words()
-    assert " ".join(speed_statement([])) in without
+    assert " ".join(speed_statement(make_speed_cards([]))) in without
     assert "neither pair was measured" in without
     records = on_a100(pair_records(PAIR, 1.4, "a"))
     with_records = Document(page("x", whole, claim_records=records)).words()
-    assert " ".join(speed_statement(records)) in with_records
+    assert " ".join(speed_statement(make_speed_cards(records))) in with_records
     assert "Measured at ViT-B/16" in with_records
     clip = [one for one in whole if one.experiment is not None and one.experiment.method == "clip"]
     assert "As published" not in Document(page("x", clip)).words()
@@ -271,13 +271,13 @@ def test_the_default_page_has_the_statement_and_the_verdict_under_its_result(who
 
 def test_the_statement_has_one_rest_for_each_size_that_is_the_rest_of_its_card() -> None:
     for records in ([], pair_records(PAIR, 2.0, "a"), on_a100(pair_records(PAIR, 2.0, "a"))):
-        (sentence,) = [one for one in speed_statement(records) if one.startswith("The rest, ")]
-        rests = [factors(make_card(get_claim(name), records))[REST] for name in CLAIMS.values()]
+        (sentence,) = [one for one in speed_statement(make_speed_cards(records)) if one.startswith("The rest, ")]
+        rests = [factors(card)[REST] for card in make_speed_cards(records).values()]
         assert sentence.startswith(f"The rest, {rests[0]:.2f} and {rests[1]:.2f}, is attributed to nothing")
 
 
 def test_a_setting_that_agrees_at_the_larger_size_is_named_as_no_cause_there() -> None:
-    last = speed_statement([])[-1]
+    last = speed_statement(make_speed_cards([]))[-1]
     assert last.endswith("precision and images per GPU explain none of it at ViT-H/16, where both agree.")
 
 

@@ -1,7 +1,8 @@
 """Pages drawn from kept records show the figures that commit e61a643 drew from them.
 
 `figures_of_e61a643.json` holds every number in the tables of its pages, in the order of the page;
-at its end are later figures: the HFU, and those of explain-tiny without its disturbed rounds.
+at its end are later figures: the HFU, and those of explain-tiny without its disturbed rounds. FLOPs of a step count
+all products of the losses, as every record does.
 """
 
 import json

@@ -259,15 +259,6 @@ def test_runs_of_two_machines_are_not_compared(make: Make, change: dict[str, Any
         assert [row[:3] for row in differing[1:]] == [["power limit", "700 W", "500 W"], ["ECC", "on", "unknown"]]
 
 
-def test_records_of_an_older_format_are_drawn_with_a_note_on_flops(make: Make) -> None:
-    new = [make["speed"](name, 0) for name in ("clip-tiny", "catlip-tiny")]
-    older, text = [replace(one, format=2) for one in new], "maybe without recomputation in backward"
-    assert text not in Document(page("x", new)).words()
-    assert text in Document(page("x", older)).words()
-    mixed = Document(page("x", [new[0], older[1]])).words()
-    assert "No ratios are shown: these records cannot be compared, they differ in format: 2 / 5" in mixed
-
-
 def test_one_name_with_two_settings_is_reported(make: Make) -> None:
     one, other = make["speed"]("clip-tiny", 0), make["speed"]("clip-tiny", 1)
     other = replace(other, experiment=replace(other.experiment, learning_rate=0.5))

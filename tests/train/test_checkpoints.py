@@ -139,7 +139,7 @@ def test_another_format_is_refused_by_its_number(tmp_path: Path, capsys: pytest.
     write_checkpoint(tmp_path, later, lambda to: [(to / name).touch() for name in (TOWER, TENSORS)])
     with pytest.raises(ValueError, match="is damaged"):
         latest_valid(tmp_path)
-    assert "has format 99, this version reads 2" in capsys.readouterr().err
+    assert "has format 99, this version reads format 2: train anew in another folder" in capsys.readouterr().err
 
 
 def test_checkpoint_of_another_experiment_is_refused_with_the_differences(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from bench.transfer.detection import (
 )
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.scene_tasks import _annotate
-from bench.transfer.tasks.scenes import CLASSES, draw_scene, load_cutouts
+from bench.transfer.tasks.scenes import CLASSES, draw_scene, load_scene_parts
 from bench.transfer.transfer_training import TransferTraining
 from models.dense_heads import DetectorHeads
 from models.image_tower import build_image_tower
@@ -138,7 +138,7 @@ def test_crowds_are_not_trained_on() -> None:
 @pytest.fixture(scope="module")
 def few(results: Path) -> DetectionTask:
     """Scenes to learn by heart: what is trained on is also the test."""
-    cutouts = load_cutouts("train", results / "cache")
+    cutouts = load_scene_parts("train", results / "cache")
     part = [_annotate(draw_scene("train", 96, cutouts, row)) for row in range(8)]
     heads = DetectorHeads(channels=32, box_features=64, mask_layers=1, proposals=50, regions=16)
     descent = TransferTraining(

@@ -15,11 +15,20 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
+from bench.console.console import PROGRAM
 from bench.data.captions.batches import MAX_CAPTION_BYTES, NULL, TOO_LONG, advise_on_column
 from bench.data.captions.files import UNREADABLE, SampleCaptionReader, digest_file_samples
 from bench.data.shards.layout import KEPT_SUFFIXES, LayoutCheck
 from bench.data.shards.tar_samples import iterate_samples
-from bench.environment.files import MAX_BYTES, atomic_write, decode_json, prefix_errors, read_limited
+from bench.environment.files import (
+    MAX_BYTES,
+    FormatHeader,
+    atomic_write,
+    decode_json,
+    prefix_errors,
+    read_limited,
+    require_format,
+)
 
 INDEX_FORMAT = 3  # raise it when the same shard gives another index
 SCHEMA = pa.schema(
@@ -33,7 +42,7 @@ SCHEMA = pa.schema(
     ]
 )
 METADATA_KEY = b"catlip-bench.shard"
-MANIFEST_NAME = "manifest.json"
+MANIFEST_NAME, MANIFEST_FORMAT = "manifest.json", 1  # raise the format when a field changes its name or its meaning
 CHUNK_BYTES = 2**22
 FIELD_REMEDY = "rename the field of the .json members that holds it to caption, or write captions to .txt members"
 
@@ -144,7 +153,7 @@ class ShardFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Facts of a folder's shards, by file name."""
 
-    format: int = 1
+    format: int = MANIFEST_FORMAT
     shards: dict[str, ShardFacts]
 
 
@@ -154,14 +163,19 @@ def read_manifest(folder: Path) -> Manifest | None:
     if not path.is_file():
         return None
     with prefix_errors(f"{path}: not a manifest of shards"):
-        return decode_json(read_limited(path), Manifest)
+        content = read_limited(path)
+        remedy = f"remove it, and write it anew with: {PROGRAM} doctor --shards {str(folder)!r}"
+        require_format(decode_json(content, FormatHeader), MANIFEST_FORMAT, remedy)
+        return decode_json(content, Manifest)
 
 
 def write_manifest(folder: Path, shards: Mapping[str, ShardFacts]) -> None:
     """Write a folder's manifest, one shard per line."""
     lines = (msgspec.json.encode({name: shards[name]}).decode()[1:-1] for name in sorted(shards))
     with atomic_write(folder / MANIFEST_NAME) as temporary:
-        temporary.write_text('{"format":1,"shards":{\n' + ",\n".join(lines) + "\n}}\n", encoding="utf-8")
+        temporary.write_text(
+            f'{{"format":{MANIFEST_FORMAT},"shards":{{\n' + ",\n".join(lines) + "\n}}\n", encoding="utf-8"
+        )
 
 
 def compute_facts(shard: Path, report: Callable[[int], object] = lambda _: None) -> ShardFacts:

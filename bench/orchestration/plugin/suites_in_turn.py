@@ -1,6 +1,6 @@
-"""pytest's plugin of interleaved suites: a benchmark a turn. Any commit's suites load it, by `-p suites_in_turn`.
+"""pytest's plugin of interleaved suites: one benchmark per slot. Any commit's suites load it, by `-p suites_in_turn`.
 
-What a turn is stands in bench/environment/slots.py; it is loaded as a file, for `bench` is the other commit's.
+Slots are described in bench/environment/slots.py; it is loaded as a file, for `bench` is the other commit's.
 """
 
 from collections.abc import Generator
@@ -14,7 +14,7 @@ INTERLEAVE = run_path(str(Path(__file__).parents[2] / "environment" / "slots.py"
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop() -> None:
-    """Wait until all are collected: the first turn is empty, so that nothing is timed while others still start."""
+    """Wait until all are collected: the first slot is empty, so that nothing is timed while others still start."""
     INTERLEAVE["wait_for_slot"]()
     INTERLEAVE["yield_slot"]()
 

@@ -140,7 +140,7 @@ class _LogisticObjective:
         least = 1 / (strength * self.count)
         penalty = torch.full_like(self.spread, least)
         penalty[-1] = 0  # intercepts
-        objective, gradient = self._evaluate(weights, penalty)
+        objective, gradient = self._evaluate_and_keep(weights, penalty)
         for steps_left in range(MAX_STEPS, -1, -1):
             length = float(gradient.norm())
             if self.is_rough:
@@ -157,7 +157,7 @@ class _LogisticObjective:
             bound, slope = objective + ROUNDING * abs(objective), ARMIJO * float((gradient * step).sum())
             for size in STEP_SIZES:
                 tried = weights + size * step
-                value, gradient_there = self._evaluate(tried, penalty)
+                value, gradient_there = self._evaluate_and_keep(tried, penalty)
                 if value <= bound + size * slope:
                     break
             else:
@@ -165,7 +165,7 @@ class _LogisticObjective:
             weights, objective, gradient = tried, value, gradient_there
         return weights, objective, length, reached
 
-    def _evaluate(self, weights: Tensor, penalty: Tensor) -> tuple[float, Tensor]:
+    def _evaluate_and_keep(self, weights: Tensor, penalty: Tensor) -> tuple[float, Tensor]:
         """Return the objective and its gradient; keep what the Newton step from these weights needs."""
         entropy, gradient, self.curvature = 0.0, torch.zeros_like(weights), torch.zeros_like(weights[:, :1])
         self.kept.clear()

@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from bench.old_names import first_task_name
 from bench.scores import Score
 from bench.transfer.classification.label_subsets import Order, Rows, class_orders, distinct_shares, first_rows
 from bench.transfer.classification.logistic import PrincipalAxes, fit_path
@@ -174,7 +173,7 @@ def draw_class_orders(task: EmbeddedTask) -> list[tuple[Order, Order]]:
     """Return for each draw the class orders of the training and the validation part."""
 
     def order(name: str, part: LabelledFeatures, draw: int) -> Order:
-        return class_orders(f"{first_task_name(task.name)}/{name}/{draw}", part.labels.cpu().numpy(), len(task.classes))
+        return class_orders(f"{task.name}/{name}/{draw}", part.labels.cpu().numpy(), len(task.classes))
 
     return [(order("train", task.train, draw), order("validation", task.validation, draw)) for draw in range(DRAWS)]
 

@@ -121,7 +121,7 @@ def copy_head(
     return InitialHead(weight, bias)
 
 
-def prompt_names(classes: Sequence[str]) -> list[str]:
+def class_names_for_prompts(classes: Sequence[str]) -> list[str]:
     """Return the names of classes for prompts; for ImageNet's synsets the names of CLIP's authors."""
     known = dict(zip(ImageNetInfo().label_names(), IMAGENET_CLASSNAMES, strict=True))  # type: ignore[no-untyped-call]
     return [known.get(name, name.replace("-", " ")) for name in classes]
@@ -219,7 +219,7 @@ def _initial_heads(
         heads[COPIED_ROWS] = copy_head(classifier, match_labels(task.classes, classifier.keys), random)
     if texts is not None:
         for head, of_head in templates.items():
-            prompts = [of_head.prompts(name) for name in prompt_names(task.classes)]
+            prompts = [of_head.prompts(name) for name in class_names_for_prompts(task.classes)]
             heads[head] = make_text_head(texts, prompts, task.train.features, DRAWS)
     return heads
 

@@ -13,7 +13,7 @@ from bench.transfer.detection import Annotated, DetectionRecipe, DetectionTask, 
 from bench.transfer.segmentation import SegmentationRecipe, SegmentationTask
 from bench.transfer.tasks.image_sources import ArrayImageSource
 from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask
-from bench.transfer.tasks.scenes import CLASSES, Scene, Split, draw_scene, load_cutouts
+from bench.transfer.tasks.scenes import CLASSES, Scene, Split, draw_scene, load_scene_parts
 from bench.transfer.transfer_training import TransferTraining
 from models.dense_heads import DetectorHeads
 
@@ -74,7 +74,7 @@ def _draw_dense_scenes(cache: Path) -> list[list[Scene]]:
 def _draw_scenes(counts: Mapping[Split, int], side: int, cache: Path) -> list[list[Scene]]:
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         return [
-            list(pool.map(partial(draw_scene, split, side, load_cutouts(split, cache)), range(count)))
+            list(pool.map(partial(draw_scene, split, side, load_scene_parts(split, cache)), range(count)))
             for split, count in counts.items()
         ]
 

@@ -61,7 +61,7 @@ NO_MEMBERS = {
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Cutouts:
+class SceneParts:
     """The cut-outs and photos of a split."""
 
     by_class: tuple[tuple[UInt8[np.ndarray, "_ _ 4"], ...], ...]  # premultiplied RGBA, cropped to the opaque pixels
@@ -69,7 +69,7 @@ class Cutouts:
 
 
 @functools.cache
-def load_cutouts(split: Split, cache: Path) -> Cutouts:
+def load_scene_parts(split: Split, cache: Path) -> SceneParts:
     """Return the cut-outs and photos of a split."""
     members: dict[str, dict[str, UInt8[np.ndarray, "_ _ 4"]]] = defaultdict(dict)
     group, seen = dict[str, str](), set[bytes]()
@@ -85,7 +85,7 @@ def load_cutouts(split: Split, cache: Path) -> Cutouts:
     classes = [members[name] for name in CLASSES]
     split_of = _assign_groups_to_splits(classes, group)
     by_class = tuple(tuple(one[key] for key in _sort_by_hash(one) if split_of[group[key]] == split) for one in classes)
-    return Cutouts(by_class, tuple(_open_photo(number) for number in PHOTOS[split]))
+    return SceneParts(by_class, tuple(_open_photo(number) for number in PHOTOS[split]))
 
 
 def classify_cutout(caption: str, label: Mapping[str, str]) -> str | None:
@@ -141,21 +141,21 @@ class Scene:
         return torch.isin(torch.arange(1, len(CLASSES) + 1), self.labels)
 
 
-def draw_scene(split: Split, side: int, cutouts: Cutouts, row: int) -> Scene:
+def draw_scene(split: Split, side: int, parts: SceneParts, row: int) -> Scene:
     """Draw a scene: one to three whole objects, their classes drawn uniformly, on a crop of a photo.
 
     The scene is a pure function of the split, its side in pixels and its row.
     """
-    draw = np.random.default_rng(seed_for(0, SCENES, SPLITS.index(split), row))
-    image = _draw_background(cutouts, side, draw)
+    generator = np.random.default_rng(seed_for(0, SCENES, SPLITS.index(split), row))
+    image = _draw_background(parts, side, generator)
     on_top = np.zeros((side, side), np.int64)  # object number by pixel; 0: the photo
     labels, areas = list[int](), list[int]()
-    for _ in range(draw.integers(1, MAX_OBJECTS, endpoint=True)):
-        label = int(draw.integers(len(CLASSES)))
-        pixels = _draw_object(cutouts.by_class[label], side, draw)
+    for _ in range(generator.integers(1, MAX_OBJECTS, endpoint=True)):
+        label = int(generator.integers(len(CLASSES)))
+        pixels = _draw_object(parts.by_class[label], side, generator)
         alpha = pixels[..., 3]
         for _ in range(POSITIONS_TRIED):
-            position = _draw_position(pixels, side, draw)
+            position = _draw_position(pixels, side, generator)
             above = on_top.copy()
             above[position][alpha >= MIN_OBJECT_ALPHA] = len(labels) + 1
             visible = np.bincount(above.ravel(), minlength=len(labels) + 2)[1:]
@@ -170,35 +170,35 @@ def draw_scene(split: Split, side: int, cutouts: Cutouts, row: int) -> Scene:
     return Scene(torch.from_numpy(image.transpose(2, 0, 1).copy()), masks, torch.tensor(labels), boxes)
 
 
-def _draw_background(cutouts: Cutouts, side: int, draw: np.random.Generator) -> UInt8[np.ndarray, "side side 3"]:
-    photo = cutouts.photos[draw.integers(len(cutouts.photos))]
-    width = round(photo.width * draw.uniform(LEAST_CROP, 1))
-    left, top = draw.integers(photo.width - width, size=2, endpoint=True).tolist()
+def _draw_background(parts: SceneParts, side: int, generator: np.random.Generator) -> UInt8[np.ndarray, "side side 3"]:
+    photo = parts.photos[generator.integers(len(parts.photos))]
+    width = round(photo.width * generator.uniform(LEAST_CROP, 1))
+    left, top = generator.integers(photo.width - width, size=2, endpoint=True).tolist()
     box = (left, top, left + width, top + width)
     small = photo.resize((side, side), Image.Resampling.BILINEAR, box)
-    return np.asarray(_mirror_at_random(small, draw)).copy()
+    return np.asarray(_mirror_at_random(small, generator)).copy()
 
 
 def _draw_object(
-    members: tuple[UInt8[np.ndarray, "_ _ 4"], ...], side: int, draw: np.random.Generator
+    members: tuple[UInt8[np.ndarray, "_ _ 4"], ...], side: int, generator: np.random.Generator
 ) -> UInt8[np.ndarray, "height width 4"]:
-    member = members[draw.integers(len(members))]
+    member = members[generator.integers(len(members))]
     height, width = member.shape[:2]
-    scale = side * draw.uniform(*LONGEST_SIDE) / max(height, width)
+    scale = side * generator.uniform(*LONGEST_SIDE) / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     image = Image.frombytes("RGBa", (width, height), member.tobytes()).resize(size, Image.Resampling.BILINEAR)
-    return np.asarray(_mirror_at_random(image, draw))
+    return np.asarray(_mirror_at_random(image, generator))
 
 
-def _mirror_at_random(image: Image.Image, draw: np.random.Generator) -> Image.Image:
-    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if draw.integers(2) else image
+def _mirror_at_random(image: Image.Image, generator: np.random.Generator) -> Image.Image:
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if generator.integers(2) else image
 
 
 def _draw_position(
-    pixels: UInt8[np.ndarray, "height width 4"], side: int, draw: np.random.Generator
+    pixels: UInt8[np.ndarray, "height width 4"], side: int, generator: np.random.Generator
 ) -> tuple[slice, slice]:
     """Draw rows and columns for an object, such that it is wholly inside."""
-    starts = [int(draw.integers(side - length, endpoint=True)) for length in pixels.shape[:2]]
+    starts = [int(generator.integers(side - length, endpoint=True)) for length in pixels.shape[:2]]
     top, left = (slice(start, start + length) for start, length in zip(starts, pixels.shape, strict=False))
     return top, left
 

@@ -19,7 +19,6 @@ from jaxtyping import Int
 from bench.catalog import RETRIEVAL_TASK, SILHOUETTES
 from bench.data.pack import PackImages as Pack
 from bench.data.pack import load_pack_images
-from bench.old_names import first_task_name
 from bench.transfer.tasks.image_sources import ConcatenatedImages, ImageSource, on_white
 
 VALIDATION_SHARE = 0.25  # of the training part
@@ -134,7 +133,7 @@ def _make_task(name: str, images: Pack, train: list[int], test: list[int], key: 
     validation = set[int]()  # about the same share of each class; groups stay together
     for members in _group_by_class(images, train, key).values():
         wanted = max(1, round(len(members) * VALIDATION_SHARE))
-        for group in _sort_by_key_hash(images, {groups[row] for row in members}, f"validation/{first_task_name(name)}"):
+        for group in _sort_by_key_hash(images, {groups[row] for row in members}, f"validation/{name}"):
             if sum(row in validation for row in members) < wanted:
                 validation |= {row for row in train if groups[row] == group}
     return Task(name, classes, part(sorted({*train} - validation)), part(sorted(validation)), part(sorted(test)))

@@ -80,19 +80,6 @@ def test_machines_and_settings_are_never_joined(tmp_path: Path, make: Make) -> N
     assert 2 * len(joined.series) == len(apart.series)
 
 
-def test_flops_of_another_format_are_a_separate_series(make: Make) -> None:
-    one = make["speed"]("clip-tiny", 0)
-    joined, both = (
-        build_history([*observations_of_record(one), *observations_of_record(replace(one, format=before))])
-        for before in (3, 2)
-    )
-    names = {found.metric.name for found in joined.series}
-    assert {found.metric.name for found in both.series} - names == {
-        "FLOPs of a step, as records of format 2 count them"
-    }
-    assert len(both.series) == len(joined.series) + 1
-
-
 def test_commits_are_ordered_by_commit_time(tmp_path: Path) -> None:
     documents = commits(1, 2, 3)
     for number, one in enumerate(documents):

@@ -27,12 +27,12 @@ from bench.transfer.classification.transfer_init import (
     DRAWS,
     STEPS,
     InitialHead,
+    class_names_for_prompts,
     copy_head,
     fit_heads,
     make_random_head,
     make_text_head,
     match_labels,
-    prompt_names,
     score_initial_heads,
     tune_heads,
 )
@@ -103,7 +103,11 @@ def test_class_name_head_predicts_by_cosine() -> None:
 
 
 def test_imagenet_classes_have_the_names_of_clips_authors() -> None:
-    assert prompt_names(["n01440764", "n03126707", "sea-lion"]) == ["tench", "construction crane", "sea lion"]
+    assert class_names_for_prompts(["n01440764", "n03126707", "sea-lion"]) == [
+        "tench",
+        "construction crane",
+        "sea lion",
+    ]
 
 
 def test_templates_of_a_file_are_read_and_others_are_refused(tmp_path: Path) -> None:

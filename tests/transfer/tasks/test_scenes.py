@@ -17,38 +17,38 @@ from bench.transfer.tasks.scenes import (
     MAX_OBJECTS,
     PHOTOS,
     SPLITS,
-    Cutouts,
     Scene,
+    SceneParts,
     classify_cutout,
     draw_scene,
-    load_cutouts,
+    load_scene_parts,
 )
 
 SIDE = 96
 
 
 @pytest.fixture(scope="module")
-def cutouts(results: Path) -> Cutouts:
-    return load_cutouts("train", results / "cache")
+def cutouts(results: Path) -> SceneParts:
+    return load_scene_parts("train", results / "cache")
 
 
 def everything(scene: Scene) -> list[bytes]:
     return [part.numpy().tobytes() for part in (scene.rgb, scene.masks, scene.labels, scene.boxes, scene.classes)]
 
 
-def test_scene_k_is_reproducible_and_distinct(cutouts: Cutouts, results: Path) -> None:
+def test_scene_k_is_reproducible_and_distinct(cutouts: SceneParts, results: Path) -> None:
     first, again = (
         [everything(draw_scene("train", SIDE, given, k)) for k in range(3)]
-        for given in (cutouts, load_cutouts.__wrapped__("train", results / "cache"))
+        for given in (cutouts, load_scene_parts.__wrapped__("train", results / "cache"))
     )
     assert first == again
     assert len({draw_scene("train", SIDE, cutouts, k).rgb.numpy().tobytes() for k in range(50)}) == 50
-    assert first[0] != everything(draw_scene("test", SIDE, load_cutouts("test", results / "cache"), 0))
+    assert first[0] != everything(draw_scene("test", SIDE, load_scene_parts("test", results / "cache"), 0))
 
 
 @settings(max_examples=30, deadline=None)
 @given(row=st.integers(0, 10_000), side=st.sampled_from((64, 96, 128)))
-def test_scene_boxes_masks_and_labels_are_consistent(cutouts: Cutouts, row: int, side: int) -> None:
+def test_scene_boxes_masks_and_labels_are_consistent(cutouts: SceneParts, row: int, side: int) -> None:
     scene = draw_scene("train", side, cutouts, row)
     assert scene.rgb.shape == (3, side, side)
     assert 1 <= len(scene.labels) <= MAX_OBJECTS
@@ -63,11 +63,11 @@ def test_scene_boxes_masks_and_labels_are_consistent(cutouts: Cutouts, row: int,
     assert {CLASSES[k] for k in scene.present.nonzero()[:, 0]} == {CLASSES[k - 1] for k in scene.labels}
 
 
-def test_overlapping_pixels_belong_to_the_upper_object(cutouts: Cutouts) -> None:
+def test_overlapping_pixels_belong_to_the_upper_object(cutouts: SceneParts) -> None:
     """One opaque square over another: whatever is drawn, the later label shows, and the lower keeps what it must."""
     squares = tuple((np.full((8, 8, 4), 255 - k, np.uint8),) for k in range(len(CLASSES)))
     opaque = tuple((np.concatenate([square[..., :3], np.full((8, 8, 1), 255, np.uint8)], -1),) for (square,) in squares)
-    crowded, overlaps = Cutouts(opaque, cutouts.photos), 0
+    crowded, overlaps = SceneParts(opaque, cutouts.photos), 0
     for k in range(200):
         scene = draw_scene("train", SIDE, crowded, k)
         for mask, label in zip(scene.masks, scene.labels, strict=True):
@@ -83,7 +83,7 @@ def test_overlapping_pixels_belong_to_the_upper_object(cutouts: Cutouts) -> None
 
 
 def test_splits_share_no_cutout_or_photo(results: Path) -> None:
-    parts = [load_cutouts(split, results / "cache") for split in SPLITS]
+    parts = [load_scene_parts(split, results / "cache") for split in SPLITS]
     images = [{member.tobytes() for members in one.by_class for member in members} for one in parts]
     assert all(one.isdisjoint(other) for one, other in combinations(images, 2))
     assert sorted(number for numbers in PHOTOS.values() for number in numbers) == list(range(11))
@@ -98,7 +98,7 @@ def test_splits_share_no_caption(results: Path) -> None:
         images = load_pack_images(part, results / "cache")
         for pixels, caption in zip(images.pixels, images.captions, strict=True):
             captions[shown(pixels)].add(f"{part}: {caption}")
-    parts = [load_cutouts(split, results / "cache") for split in SPLITS]
+    parts = [load_scene_parts(split, results / "cache") for split in SPLITS]
     found = [
         set().union(*(captions[member.tobytes()] for members in one.by_class for member in members)) for one in parts
     ]
@@ -115,7 +115,7 @@ def shown(pixels: torch.Tensor) -> bytes:
 
 
 def test_every_class_has_cutouts(results: Path) -> None:
-    counts = [[len(members) for members in load_cutouts(split, results / "cache").by_class] for split in SPLITS]
+    counts = [[len(members) for members in load_scene_parts(split, results / "cache").by_class] for split in SPLITS]
     assert counts == [
         [30, 23, 17, 32, 29, 9, 30, 11],
         [10, 8, 5, 10, 9, 3, 10, 3],
@@ -123,7 +123,7 @@ def test_every_class_has_cutouts(results: Path) -> None:
     ]
 
 
-def test_scenes_at_other_sizes_show_the_same_content(cutouts: Cutouts) -> None:
+def test_scenes_at_other_sizes_show_the_same_content(cutouts: SceneParts) -> None:
     for k in range(20):
         small, large = (draw_scene("train", side, cutouts, k) for side in (64, 128))
         scaled = torch.nn.functional.interpolate(large.rgb[None].float(), 64, mode="area")[0]
