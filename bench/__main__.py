@@ -29,10 +29,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    if arguments and arguments[0] in ("report", "claim"):
+    from bench.extensions import OPTION, take_extensions
+
+    named, words = take_extensions(arguments)
+    if words and words[0] in ("report", "claim"):
         from reports.__main__ import main as report
 
-        return report(arguments, PROGRAM) if arguments[0] == "claim" else report(arguments[1:], f"{PROGRAM} report")
+        door = [word for name in named for word in (OPTION, name)]
+        is_claim = words[0] == "claim"
+        return report([*words, *door], PROGRAM) if is_claim else report([*words[1:], *door], f"{PROGRAM} report")
     from bench.cli.main import dispatch
 
     return dispatch(arguments)

@@ -39,14 +39,12 @@ class Extension:
 
 
 def take_extensions(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return what `--extension` names in a command line, and the other words; ValueError for one without a value."""
+    """Return what `--extension` names in a command line, "" for one without a value, and the other words."""
     named, others = list[str](), list[str]()
     words = iter(arguments)
     for word in words:
         if word == OPTION:
-            if (name := next(words, "")).startswith("-") or not name:
-                raise ValueError(f"{OPTION} needs a value: a file PATH.py, or a module of an installed package")
-            named.append(name)
+            named.append(next(words, ""))
         elif word.startswith(f"{OPTION}="):
             named.append(word.partition("=")[2])
         else:
@@ -59,6 +57,8 @@ def load_extensions(named: Sequence[str] = ()) -> None:
 
     Raises ValueError for one that cannot be loaded, and for a name that two of them add.
     """
+    if any(not name or name.startswith("-") for name in named):
+        raise ValueError(f"{OPTION} needs a value: a file PATH.py, or a module of an installed package")
     known = [word for word in os.environ.get(VARIABLE, "").split(os.pathsep) if word]
     paths = [str(Path(name).resolve()) if name.endswith(".py") else name for name in named]
     wanted = [*dict.fromkeys([*known, *paths])]

@@ -28,6 +28,7 @@ from bench.console.console import (
 from bench.console.options import parse_options, require_range
 from bench.console.tables import print_tables
 from bench.environment.files import atomic_write, name_in_errors, read_intact_files, read_limited
+from bench.extensions import load_extensions, take_extensions
 from bench.history.metric_diffs import compare_observations, describe_diffs, diff_table, on_one_side
 from bench.history.observations import read_observations
 from bench.measure.disturbance import describe_disturbance, find_disturbance
@@ -273,12 +274,14 @@ VERBS: dict[str, type[Verb]] = {
 
 def main(arguments: Sequence[str], program: str = "python -m reports") -> int:
     """Run one verb; return the exit code."""
+    named, arguments = take_extensions(arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         lines = [f"usage: {program} VERB ...", *(f"  {name:8} {verb.__doc__}" for name, verb in VERBS.items())]
         print("\n".join(lines), file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else USAGE
     try:
         require_utf8(*arguments)
+        load_extensions(named)
         verb = choose(arguments[0], VERBS, f"verb of {program}")
         return parse_options(verb, f"{program} {arguments[0]}", arguments[1:]).run()
     except BrokenPipeError:

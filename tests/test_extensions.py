@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.console.console import INCONCLUSIVE, OK
-from bench.extensions import GROUP, take_extensions
+from bench.extensions import GROUP, load_extensions, take_extensions
 from bench.method import methods
 from bench.record import Record, Speed, read_record, record_files
 from tests.processes import LONGEST_SECONDS
@@ -53,8 +53,9 @@ def speeds_of(results: str) -> list[Record]:
 def test_options_are_taken_from_anywhere_in_a_command_line() -> None:
     words = ["--extension", "a.py", "measure", "clip-tiny", "--extension=b.c", "--rounds", "1"]
     assert take_extensions(words) == (["a.py", "b.c"], ["measure", "clip-tiny", "--rounds", "1"])
-    with pytest.raises(ValueError, match="--extension needs a value"):
-        take_extensions(["--extension", "--rounds"])
+    for words in (["list", "--extension"], ["--extension", "--rounds", "list"]):
+        with pytest.raises(ValueError, match="--extension needs a value"):
+            load_extensions(take_extensions(words)[0])
 
 
 @pytest.mark.parametrize(
@@ -112,8 +113,9 @@ def test_record_names_the_extension_and_is_shown_without_it(folder: Path, tmp_pa
     returned, text = run(folder, *words)
     assert returned == 2
     assert "no experiment named 'rotation-tiny'" in text
-    returned, text = run(folder, "report", "build", results)
-    assert returned == OK, text
+    for door in ((), ("--extension", "rotation.py")):
+        returned, text = run(folder, *door, "report", "build", results)
+        assert returned == OK, text
     assert "extension rotation" in (Path(results) / "index.html").read_text(encoding="utf-8")
     changed = tmp_path / "rotation.py"
     changed.write_text((folder / "rotation.py").read_text() + "\n# changed\n")

@@ -82,6 +82,10 @@ def _describe_verbs() -> str:
         lines = [f"  {name:10} {(verb.__doc__ or '').splitlines()[0]}" for name, verb in verbs.items()]
         paragraphs.append("\n".join([f"To {purpose}:", *lines]))
     paragraphs.append(
+        "Every command takes --extension PATH.py or --extension package.module (repeatable): it first loads what that "
+        "adds (docs/extending.md)."
+    )
+    paragraphs.append(
         "To report:\n  report     Build pages, charts over commits and exports from records."
         "\n  claim      List claims of papers with their verdicts from records, or show the card of one claim."
     )
