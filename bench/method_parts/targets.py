@@ -9,7 +9,6 @@ from bench.config import COMPUTED, NLTK, Experiment
 from bench.data.released_labels import DenseLabels, UncomputedLabels
 from bench.data.shards.shards import find_shards
 from bench.data.targets import Captions, Features, Labels, NoTarget, Tokens, TokensAndLabels
-from bench.environment.machine import default_device, resolve_padding
 from bench.environment.seeds import TEXT, seed_for
 from bench.labels.label_files import load_stored_labels
 from bench.labels.labeller import get_labeller
@@ -24,11 +23,11 @@ STORED_CAPTIONS = 16_384  # rows of stored features; captions beyond share them
 
 
 def tokens(experiment: Experiment) -> Callable[[Captions], Tokens]:
-    """Return a function from captions to the tokens of a text tower."""
+    """Return a function from captions to the tokens of a text tower; the experiment's padding is not "auto"."""
+    assert experiment.text_padding != "auto"
     subwords = SubwordIds(experiment.subword_vocabulary)
     start, end = subwords.start_and_end
-    needs_padding = why_padding_is_needed(experiment.text_tower)
-    padding = "max_length" if needs_padding else resolve_padding(experiment, default_device())
+    padding = "max_length" if why_padding_is_needed(experiment.text_tower) else experiment.text_padding
     length = experiment.context_length
     return lambda captions: Tokens.from_ids(subwords.encode(captions.texts), start, end, length, padding)
 

@@ -17,13 +17,15 @@ from torch import Tensor
 from bench.config import CONTRASTIVE, Experiment
 from bench.data.decoding import UnusableImageError, decode_embedding_grid, decode_for_crop, decode_image
 from bench.data.order import SampleOrder, StepSize
-from bench.data.shards.loader_workers import PrefetchingLoader
+from bench.data.shards.loader_workers import BatchLoader, PrefetchingLoader
+from bench.data.shards.pinning_loader import PinningLoader
 from bench.data.shards.shards import MIN_TOLERATED, Shards, format_counts, open_samples
 from bench.data.stream import Batch, DecodeStats, Stream
 from bench.data.subset import subset_rows
 from bench.data.targets import Captions, Target, to_device
 from bench.data.transforms import WHITE, CropParams, crop_and_resize, crop_box, draw_crop_params, normalise, resize_crop
 from bench.environment.cores import LoaderWorkers
+from bench.environment.machine import with_resolved_padding
 from bench.environment.seeds import AUGMENTATION, REPLACEMENT, seed_for
 
 T = TypeVar("T", bound=Target)
@@ -159,9 +161,14 @@ class ShardStream(Stream[T]):
         rows = subset_rows(experiment, open_samples(shards).keys)
         self.order = SampleOrder(experiment, len(rows), rank, ranks, sizes)
         self.targets_seconds, self.num_captions = 0.0, 0
-        self._loader: ShardLoader[T] = ShardLoader(experiment, targets, shards, rows, self.order)
-        module = targets.__module__
-        self._batches = PrefetchingLoader(self._loader, workers.count, module) if workers.count else self._loader
+        resolved = with_resolved_padding(experiment, device)
+        self._loader: ShardLoader[T] = ShardLoader(resolved, targets, shards, rows, self.order)
+        self._batches: BatchLoader[LoadedBatch[T]] = self._loader
+        if workers.count:
+            count, prefetched = workers.count, workers.prefetched
+            self._batches = PrefetchingLoader(self._loader, count, prefetched, targets.__module__)
+            if device.type == "cuda":
+                self._batches = PinningLoader(self._batches, device)
         self.incomplete, self.empty_captions = shards.skipped, shards.empty_captions
         self.is_unverified = bool(shards.unverified)
 
