@@ -35,8 +35,13 @@ def crop_and_resize(
 def resize_crop(
     image: UInt8[Tensor, "3 height width"], box: Box, draws: CropParams, side: int, *, flip: bool
 ) -> UInt8[Tensor, "3 side side"]:
-    """Scale a box (bilinear, antialiased) of an image; with `flip`, mirror half of the images, by their draws."""
-    scaled: Tensor = F.resized_crop(image, *box, [side, side], antialias=True)
+    """Scale a box (bilinear, antialiased) of an image; with `flip`, mirror half of the images, by their draws.
+
+    The channels of a pixel stay adjacent, as decoders and the scaling have them.
+    """
+    top, left, height, width = box
+    crop = image[None, :, top : top + height, left : left + width].contiguous(memory_format=torch.channels_last)
+    scaled: Tensor = F.resize_image(crop[0], [side, side], antialias=True)
     return scaled.flip(-1) if flip and draws[-1] < 0.5 else scaled  # noqa: PLR2004
 
 

@@ -31,7 +31,8 @@ class PinningLoader(Generic[B]):
         return batch
 
     def _take(self, k: int) -> B | Exception:
-        return pin(self._loader[k])
+        pinned: B | Exception = pin(self._loader[k])
+        return pinned
 
 
 def _init_thread(device: torch.device) -> None:

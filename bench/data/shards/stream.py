@@ -39,7 +39,7 @@ NO_WORKERS = LoaderWorkers(0, "the training process loads")
 
 @dataclass(frozen=True, slots=True)
 class LoadedBatch(Generic[T]):
-    """A batch before it is on the device."""
+    """A batch before it is on the device; the channels of a pixel are adjacent, as decoders have them."""
 
     images: UInt8[Tensor, "batch 3 side side"] | Float[Tensor, "batch channels side side"]
     target: T
@@ -72,7 +72,11 @@ class ShardLoader(Generic[T]):
         _cached_targets(self.targets, self.experiment, self.shards)  # made outside the clock, as the pack's is
         start = time.perf_counter()
         target = self.target([stats.replaced.get(sample, sample) for sample in samples])
-        return LoadedBatch(torch.stack(images), target, time.perf_counter() - start, stats)
+        seconds = time.perf_counter() - start
+        if self.experiment.embedding_channels is not None:
+            return LoadedBatch(torch.stack(images), target, seconds, stats)
+        pixels = torch.stack([image.permute(1, 2, 0) for image in images])
+        return LoadedBatch(pixels.permute(0, 3, 1, 2), target, seconds, stats)
 
     def target(self, samples: Sequence[int]) -> T:
         """Return what the method reads of the samples' captions."""
@@ -190,7 +194,7 @@ class ShardStream(Stream[T]):
         return loaded
 
     def make_batch(self, loaded: LoadedBatch[T]) -> Batch[T]:
-        images = to_device(loaded.images, self.device)
+        images = to_device(loaded.images, self.device).contiguous()
         pixels = self.experiment.embedding_channels is None
         return Batch(normalise(images / WHITE) if pixels else images, loaded.target.to(self.device))
 
