@@ -1,6 +1,6 @@
-"""Batches of tar shards on one core, from JPEGs of 256 to 512, of 512 or of 1,024 pixels a side: read, decoded, cropped to 224.
+"""Batches of tar shards on one core, from JPEGs of 256 to 512, of 512 or of 1,024 pixels a side, cropped to 224.
 
-As a worker leaves them: bytes, which the device normalises.
+They are read and decoded as a worker leaves them: bytes, which the device normalises.
 """
 
 import io
