@@ -64,7 +64,7 @@ def test_crop_equals_torchvisions_resized_crop(are_channels_adjacent: bool) -> N
     image = torch.randint(0, 256, (60, 70, 3), dtype=torch.uint8).permute(2, 0, 1)
     image = image if are_channels_adjacent else image.contiguous()
     for box in ((0, 0, 60, 70), (5, 7, 40, 41), (0, 8, 60, 62), (10, 0, 30, 70), (3, 4, 24, 24), (59, 69, 1, 1)):
-        found = resize_crop(image, box, draws(0)[0], 24, flip=False)
+        found = resize_crop(image, box, draws(0)[0].tolist(), 24, flip=False)
         assert found.equal(F.resized_crop(image, *box, [24, 24], antialias=True))
         assert found.permute(1, 2, 0).is_contiguous()
 

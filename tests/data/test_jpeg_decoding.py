@@ -129,14 +129,14 @@ def test_pixels_are_those_of_pillows_draft_and_the_same_resize(options: dict[str
         box = crop_box(draws.tolist(), WIDTH, HEIGHT, SCALE)
         fitting = [by for by in (8, 4, 2) if min(reduce_box(box, by)[2:]) >= side]
         image, found = decode_for_crop(jpeg, drawn(draws), side)
-        result = resize_crop(image, found, draws, side, flip=True)
+        result = resize_crop(image, found, draws.tolist(), side, flip=True)
         reductions.add(reduction := next(iter(fitting), 1))
         if reduction == 1:
             expected = crop_and_resize(decode_image(jpeg), draws, SCALE, side, flip=True)
         else:
             pixels = drafted(jpeg, reduction)
             assert pixels.shape == (3, -(-HEIGHT // reduction), -(-WIDTH // reduction))
-            expected = resize_crop(pixels, reduce_box(box, reduction), draws, side, flip=True)
+            expected = resize_crop(pixels, reduce_box(box, reduction), draws.tolist(), side, flip=True)
         assert result.equal(expected)
     assert reductions == {26: {8, 4}, 54: {4, 2}, 110: {2, 1}}[side]
 

@@ -119,9 +119,9 @@ class ShardLoader(Generic[T]):
             return decode_embedding_grid(encoded, experiment.embedding_channels, side)
         if experiment.jpeg_decoding == "full":
             return crop_and_resize(decode_image(encoded), draws, experiment.crop_scale, side, flip=experiment.flip)
-        draw_box = partial(crop_box, draws.tolist(), scale=experiment.crop_scale)
-        image, box = decode_for_crop(encoded, draw_box, side)
-        return resize_crop(image, box, draws, side, flip=experiment.flip)
+        drawn = draws.tolist()
+        image, box = decode_for_crop(encoded, partial(crop_box, drawn, scale=experiment.crop_scale), side)
+        return resize_crop(image, box, drawn, side, flip=experiment.flip)
 
 
 @lru_cache(maxsize=2)  # of many trainings in one process the last two's
