@@ -11,6 +11,8 @@ import pytest
 from msgspec.structs import replace
 
 from bench.__main__ import main
+from bench.cli import doctor
+from bench.cli.findings import DISTURBS, FINDING_OK
 from bench.config import Experiment
 from bench.console.console import UserError
 from bench.data.shards.loader_workers import PrefetchingLoader
@@ -86,6 +88,18 @@ def test_chosen_workers_are_fewer_where_shared_memory_is_small(monkeypatch: pyte
     free(monkeypatch, 20 * 2**20)
     with pytest.raises(UserError, match="2 batches of 1 x 1 loader workers"):
         fit_workers(automatic, chosen, 1)
+
+
+@pytest.mark.skipif(not FOLDER.is_dir(), reason="the system has no /dev/shm")
+@pytest.mark.parametrize(("on_gpu", "verdict"), [(True, DISTURBS), (False, FINDING_OK)])
+def test_doctor_says_how_much_shared_memory_is_free(
+    on_gpu: bool, verdict: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "OBSERVED_SECONDS", 0.01)
+    monkeypatch.setattr(doctor, "has_gpu", lambda: on_gpu)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=DOCKER))
+    (found,) = (one for one in doctor.check_host() if one.check == "shared memory")
+    assert (found.found, found.verdict) == ("0.06 GiB free at /dev/shm", verdict)
 
 
 class NamesOfBatches:
