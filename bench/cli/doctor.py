@@ -38,6 +38,7 @@ from bench.orchestration.preflight import has_gpu
 from bench.orchestration.scope import scopes
 from bench.orchestration.trial import DEFAULT_MINUTES, plan_default, run_trial
 from bench.record import Record, Speed
+from bench.train.shared_memory import FOLDER, SHARED_MEMORY_REMEDY
 
 TRIED = "clip-tiny"  # experiment that shows how fast the machine is
 
@@ -46,6 +47,7 @@ MAX_WINDOW_SPREAD = 0.1  # largest relative excess of a window's time over the m
 BUSY_PERCENT = 5.0  # largest CPU use of other processes, of all cores
 MIN_FREE_GIB = 2.0
 GIB = 2**30
+MIN_SHARED_BYTES = GIB  # two batches of 256 images of 224 px for each of 13 loader workers
 CPU = Path("/sys/devices/system/cpu")
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")  # like "always [madvise] never"
 THROTTLE_REASONS = (
@@ -150,6 +152,12 @@ def check_host() -> Iterator[Finding]:
     paging = psutil.swap_memory().sin - swap_before.sin
     swap = f"{swap_before.used / GIB:.1f} GiB used, {paging} bytes read in {OBSERVED_SECONDS:g} s"
     yield judge("swap", swap, "free memory, then run `swapoff -a`", is_bad=bool(paging))
+    if FOLDER.is_dir():
+        free_bytes = shutil.disk_usage(FOLDER).free
+        is_small = has_gpu() and free_bytes < MIN_SHARED_BYTES
+        yield judge(
+            "shared memory", f"{free_bytes / GIB:.2f} GiB free at {FOLDER}", SHARED_MEMORY_REMEDY, is_bad=is_small
+        )
     if HUGE_PAGES.is_file():
         mode = HUGE_PAGES.read_text().partition("[")[2].partition("]")[0]
         advice = f"run-to-run spread is four times as large without: `echo madvise > {HUGE_PAGES}`"

@@ -1,5 +1,6 @@
 """A part of the verb `doctor`: whether the cores of this machine can load shards as fast as its GPUs train."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pynvml
 
 from bench.config import Experiment, choose
 from bench.console.tables import Table
-from bench.environment.cores import available_cores, choose_workers
+from bench.environment.cores import available_cores, spare_cores
 from bench.environment.gpu_specs import GPU_SPECS, GpuSpec, find_gpu_spec
 from bench.orchestration.preflight import count_gpus
 from bench.statistics import judge_loading
@@ -70,7 +71,7 @@ def check_loading(experiment: Experiment, rate: GpuRate, results: Path, seconds:
     needed, least, most = (wanted / one for one in (per_core.value, per_core.high, per_core.low))
     spare = cores - gpus
     verdict = judge_loading(least, most, spare)
-    workers = choose_workers(cores, gpus, rate.images_per_second, per_core.value).count
+    workers = min(spare_cores(cores, gpus), math.ceil(rate.images_per_second / per_core.value))
     free = f"{max(0, spare)} of {cores} are free beside the training"
     line = f"{experiment.name}: loading needs {needed:.1f} cores ({least:.1f} to {most:.1f}), and {free}: {verdict}"
     remedies = "; faster are jpeg_decoding=reduced and smaller images in the shards" if verdict != "enough" else ""

@@ -1,12 +1,15 @@
 """Encoded images and embeddings to tensors. Size limits are enforced by the header; every failure has a class."""
 
 import io
+import struct
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar, cast
 
 import numpy as np
+import simplejpeg
 import torch
 from jaxtyping import Float, UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -29,6 +32,9 @@ TOO_SHORT = "fewer bytes than its header says"
 NOT_FINITE = "a value is not finite"
 ERROR_CLASSES = (EMPTY, UNKNOWN_FORMAT, TOO_LARGE, TOO_MANY_PARTS, TRUNCATED, CORRUPTED)
 JPEG_START, SCAN, EXIF = b"\xff\xd8", b"\xff\xda", b"Exif\0\0"
+ONE_SCAN_FRAMES = (b"\xff\xc0", b"\xff\xc1")  # of Huffman-coded JPEGs that are not progressive
+# Tables, JFIF, Adobe's colour transform and comments.
+PLAIN_SEGMENTS = (b"\xff\xdb", b"\xff\xc4", b"\xff\xdd", b"\xff\xe0", b"\xff\xee", b"\xff\xfe")
 TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -50,6 +56,9 @@ def decode_image(encoded: bytes) -> UInt8[Tensor, "3 height width"]:
 
     Raises UnusableImageError.
     """
+    if (size := _upright_jpeg_size(encoded)) is not None:
+        with suppress(ValueError):
+            return _decode_jpeg(encoded, *size)
     return _open_and_decode(encoded, partial(_decode_in_full, encoded))
 
 
@@ -60,20 +69,77 @@ def decode_for_crop(
 
     `crop_box` returns the crop by the image's width and height. Return the pixels and the crop in them, its edges
     rounded. What is no JPEG, is CMYK or is turned by EXIF is decoded as by `decode_image`. Raises UnusableImageError.
-    Source: libjpeg's scaled decoding, by Pillow's `Image.draft`.
+    Source: libjpeg's scaled decoding.
     """
+    if (size := _upright_jpeg_size(encoded)) is not None:
+        reduction, box = _choose_reduction(crop_box(*size), side)
+        with suppress(ValueError):
+            return _decode_jpeg(encoded, *size, reduction), box
 
     def decode(image: Image.Image) -> tuple[Tensor, Box]:
         if _is_upright_jpeg(image):
-            box = crop_box(image.width, image.height)
-            for reduction in JPEG_REDUCTIONS:
-                if min((reduced := reduce_box(box, reduction))[2:]) >= side:
-                    image.draft(None, (image.width // reduction, image.height // reduction))
-                    return _to_tensor(image.convert("RGB")), reduced
+            reduction, box = _choose_reduction(crop_box(image.width, image.height), side)
+            if reduction > 1:
+                image.draft(None, (image.width // reduction, image.height // reduction))
+                return _to_tensor(image.convert("RGB")), box
         pixels = _decode_in_full(encoded, image)
         return pixels, crop_box(pixels.shape[2], pixels.shape[1])
 
     return _open_and_decode(encoded, decode)
+
+
+def _choose_reduction(box: Box, side: int) -> tuple[int, Box]:
+    """Return the largest reduction at which a box is not under `side` each way, and the box at this size."""
+    for reduction in JPEG_REDUCTIONS:
+        if min((reduced := reduce_box(box, reduction))[2:]) >= side:
+            return reduction, reduced
+    return 1, box
+
+
+def _decode_jpeg(encoded: bytes, width: int, height: int, reduction: int = 1) -> UInt8[Tensor, "3 _ _"]:
+    """Decode a JPEG of this size at 1/`reduction` of it; ValueError if libjpeg has so much as a warning.
+
+    The pixels are those of torchvision and of Pillow's `Image.draft`, which use the same library with the same settings
+    and take longer (docs/data.md).
+    """
+    lengths = {"min_height": -(-height // reduction), "min_width": -(-width // reduction)}
+    pixels = simplejpeg.decode_jpeg(encoded, "RGB", **lengths)
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _upright_jpeg_size(encoded: bytes) -> tuple[int, int] | None:
+    """Return width and height of a JPEG that is RGB or grey and not turned; None for all else.
+
+    Raises UnusableImageError.
+    """
+    if (size := _plain_jpeg_size(encoded)) is not None:
+        return size
+    return _open_and_decode(encoded, lambda image: image.size if _is_upright_jpeg(image) else None)
+
+
+def _plain_jpeg_size(encoded: bytes) -> tuple[int, int] | None:
+    """Return width and height of a JPEG that can only be upright and has one scan, or None.
+
+    Its segments before the scan are walked here: those that others would have to read (EXIF and XMP may turn an image,
+    further scans take time), and unknown ones, give None. So do images of too many pixels.
+    """
+    if not encoded.startswith(JPEG_START):
+        return None
+    place, width, height, channels = len(JPEG_START), 0, 0, 0
+    with suppress(struct.error, IndexError):  # it is truncated
+        while True:
+            marker, length = struct.unpack_from(">2sH", encoded, place)
+            if marker == SCAN:
+                is_whole = 0 < width * height <= MAX_PIXELS and encoded[place + 4] == channels
+                return (width, height) if is_whole else None
+            if marker in ONE_SCAN_FRAMES:
+                depth, height, width, channels = struct.unpack_from(">BHHB", encoded, place + 4)
+                if depth != 8 or channels not in (1, 3):  # noqa: PLR2004 - bits; grey or RGB
+                    return None
+            elif marker not in PLAIN_SEGMENTS:
+                return None
+            place += len(marker) + length
+    return None
 
 
 def reduce_box(box: Box, reduction: int) -> Box:

@@ -21,7 +21,7 @@ from bench.config import Experiment
 from bench.data.order import SampleOrder, StepSize
 from bench.data.pack import PackImages
 from bench.data.subset import subset_rows
-from bench.data.targets import Captions, Target, to_device
+from bench.data.targets import Captions, Target, pin, to_device
 from bench.data.transforms import ASPECT_RATIOS, WHITE, normalise
 from bench.environment.cores import LoaderWorkers
 from bench.environment.seeds import AUGMENTATION, seed_for
@@ -85,10 +85,10 @@ class Stream(ABC, Generic[T]):
     def batch(self, k: int) -> Batch[T]:
         """Return batch k of this rank, and add the time to `wait_seconds`.
 
-        On a GPU only the loading counts: what follows is launched, and may wait for a full queue of earlier launches.
+        On a GPU loading and pinning count: what follows is launched, and may wait for a full queue of earlier launches.
         """
         start = time.perf_counter()
-        loaded = self.load(k)
+        loaded = pin(self.load(k)) if self.device.type == "cuda" else self.load(k)
         loaded_at = time.perf_counter()
         batch = self.make_batch(loaded)
         self.wait_seconds += (loaded_at if self.device.type == "cuda" else time.perf_counter()) - start

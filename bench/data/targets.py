@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from itertools import accumulate, chain, pairwise
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -162,8 +162,19 @@ class Tokens:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a small tensor to a device asynchronously; to a GPU from pinned memory."""
+    """Copy a tensor to a device asynchronously; to a GPU from pinned memory, which a large one is in already."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def pin(value: Any) -> Any:
+    """Return a tensor in pinned memory, and tuples and dataclasses with their tensors pinned; all else as it is."""
+    if isinstance(value, Tensor):
+        return value.pin_memory()
+    if isinstance(value, tuple):
+        return tuple(map(pin, value))
+    if not is_dataclass(value):
+        return value
+    return replace(value, **{one.name: pin(getattr(value, one.name)) for one in fields(value)})  # type: ignore[type-var]
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +252,7 @@ class Features(NoTextMixin):
     values: Float[Tensor, "images dim"]
 
     def select(self, rows: Int[Tensor, " batch"]) -> "Features":
-        return Features(self.values[rows])
+        return Features(self.values[to_device(rows, self.values.device)])
 
     def to(self, device: torch.device) -> "Features":
         return Features(to_device(self.values, device))

@@ -28,15 +28,20 @@ def crop_and_resize(
     image: UInt8[Tensor, "3 height width"], draws: CropParams, scale: tuple[float, float], side: int, *, flip: bool
 ) -> UInt8[Tensor, "3 side side"]:
     """Crop and scale (bilinear, antialiased) an image by its draws; with `flip`, mirror half of the images."""
-    height, width = image.shape[1:]
-    return resize_crop(image, crop_box(draws.tolist(), width, height, scale), draws, side, flip=flip)
+    drawn, (height, width) = draws.tolist(), image.shape[1:]
+    return resize_crop(image, crop_box(drawn, width, height, scale), drawn, side, flip=flip)
 
 
 def resize_crop(
-    image: UInt8[Tensor, "3 height width"], box: Box, draws: CropParams, side: int, *, flip: bool
+    image: UInt8[Tensor, "3 height width"], box: Box, draws: Sequence[float], side: int, *, flip: bool
 ) -> UInt8[Tensor, "3 side side"]:
-    """Scale a box (bilinear, antialiased) of an image; with `flip`, mirror half of the images, by their draws."""
-    scaled: Tensor = F.resized_crop(image, *box, [side, side], antialias=True)
+    """Scale a box (bilinear, antialiased) of an image; with `flip`, mirror half of the images, by their draws.
+
+    The channels of a pixel stay adjacent, as decoders and the scaling have them.
+    """
+    top, left, height, width = box
+    crop = image.permute(1, 2, 0).narrow(0, top, height).narrow(1, left, width).contiguous()
+    scaled: Tensor = F.resize_image(crop.permute(2, 0, 1), [side, side], antialias=True)
     return scaled.flip(-1) if flip and draws[-1] < 0.5 else scaled  # noqa: PLR2004
 
 

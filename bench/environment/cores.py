@@ -1,13 +1,12 @@
 """The cores that this process may use, and the loader workers that they allow. No torch here."""
 
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-IMAGES_PER_CORE = 970.0  # images/s that one core loads, of JPEGs of 35 KiB; source: docs/data.md
-MAX_WORKERS = 32  # of a process whose images/s are not known: each holds two batches in memory
+PREFETCHED = 2  # batches of each worker, where they fit into shared memory: torch's default
+MAX_WORKERS = 32  # of a process, unless more are asked for: each holds batches in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +15,7 @@ class LoaderWorkers:
 
     count: int  # 0: the training process loads
     reason: str
+    prefetched: int = PREFETCHED  # batches of each worker that are loaded ahead
 
 
 def available_cores() -> int:
@@ -25,21 +25,19 @@ def available_cores() -> int:
     return bound if quota[0] == "max" else max(1, min(bound, int(quota[0]) // int(quota[1])))
 
 
-def choose_workers(
-    cores: int, ranks: int, images_per_second: float | None, images_per_core: float = IMAGES_PER_CORE
-) -> LoaderWorkers:
-    """Return the workers of each of `ranks` training processes that share `cores` cores.
+def spare_cores(cores: int, ranks: int) -> int:
+    """Return the cores that each of `ranks` training processes has for its loader workers, at least one."""
+    return max(1, cores // ranks - 1)
 
-    They are as many as `images_per_second` of one process need at `images_per_core` of one core, and at most the cores
-    of a process without the one that trains. Without expected images/s (None) they are all of these cores, at most
-    `MAX_WORKERS`. There is at least one.
+
+def choose_workers(cores: int, ranks: int) -> LoaderWorkers:
+    """Return the workers of each of `ranks` training processes on a GPU: one for each core that is left to them.
+
+    So loading is never slower than these cores allow, whatever the sizes of the images; workers that are ahead of the
+    training wait, and take no core.
     """
-    spare = max(1, cores // ranks - 1)
-    share = f"{cores} cores, {ranks} training process{'es' if ranks > 1 else ''}"
-    if images_per_second is None:
-        return LoaderWorkers(min(spare, MAX_WORKERS), f"{share}; the images/s of this GPU are not known")
-    needed = images_per_second / images_per_core
-    expected = (
-        f"up to {images_per_second:,.0f} images/s need {needed:.1f} cores at {images_per_core:,.0f} images/s each"
-    )
-    return LoaderWorkers(min(spare, math.ceil(needed)), f"{share}; {expected}")
+    shared = f"{cores} cores, {ranks} training process{'es' if ranks > 1 else ''}"
+    spare = spare_cores(cores, ranks)
+    if spare > MAX_WORKERS:
+        return LoaderWorkers(MAX_WORKERS, f"{shared}; the most that are started unless asked for")
+    return LoaderWorkers(spare, f"{shared}; all cores but that of each training process")

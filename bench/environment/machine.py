@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pynvml
 import torch
+from msgspec.structs import replace
 from torch.distributed import is_nccl_available
 
 from bench.config import Experiment, TextPadding
@@ -60,6 +61,11 @@ def resolve_padding(experiment: Experiment, device: torch.device) -> TextPadding
     if experiment.text_padding != "auto":
         return experiment.text_padding
     return "packed" if resolve_auto(experiment, device)[1] else "bucketed"
+
+
+def with_resolved_padding(experiment: Experiment, device: torch.device) -> Experiment:
+    """Return the experiment with the padding of its captions on a device, for processes that know no device."""
+    return replace(experiment, text_padding=resolve_padding(experiment, device))
 
 
 def describe_processors(device: torch.device) -> str:

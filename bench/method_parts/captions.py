@@ -8,7 +8,6 @@ from torch import Tensor
 
 from bench.config import Experiment
 from bench.data.targets import Captions, Features, Labels, Tokens
-from bench.environment.machine import default_device, resolve_padding
 from bench.environment.seeds import TEXT, seed_for
 from bench.labels.subwords import SubwordIds
 from bench.labels.vocabulary import resolve_head_rows
@@ -58,11 +57,11 @@ def count_subword_rows(experiment: Experiment) -> int:
 
 
 def tokens(experiment: Experiment) -> Callable[[Captions], Tokens]:
-    """Return a function from captions to the tokens of a text tower."""
+    """Return a function from captions to the tokens of a text tower; the experiment's padding is not "auto"."""
+    assert experiment.text_padding != "auto"
     subwords = SubwordIds(experiment.subword_vocabulary)
     start, end = subwords.start_and_end
-    needs_padding = why_padding_is_needed(experiment.text_tower)
-    padding = "max_length" if needs_padding else resolve_padding(experiment, default_device())
+    padding = "max_length" if why_padding_is_needed(experiment.text_tower) else experiment.text_padding
     length = experiment.context_length
     return lambda captions: Tokens.from_ids(subwords.encode(captions.texts), start, end, length, padding)
 

@@ -24,7 +24,7 @@ from bench.data.manifest import CACHE, PARTS, cache_path, pack_cache, verify_pac
 from bench.data.shards.shards import Shards, open_experiment_shards, open_samples
 from bench.data.subset import is_key_file, listed_keys, require_subset
 from bench.environment.circumstances import CHECKOUT, LOADED_EXTENSIONS, current_commit
-from bench.environment.cores import available_cores
+from bench.environment.cores import LoaderWorkers, available_cores
 from bench.environment.files import atomic_write
 from bench.environment.rank_info import torchrun_env
 from bench.experiments import EXPERIMENTS
@@ -40,7 +40,7 @@ from bench.record import Failure, comparisons
 from bench.settings import with_batch_size
 from bench.towers.patches import require_whole_patches
 from bench.towers.provenance import read_metadata
-from bench.train.shared_memory import require_shared_memory
+from bench.train.shared_memory import fit_workers
 
 # Fields of the model and its targets, which libraries and files may refuse.
 MODEL_FIELDS = (
@@ -136,7 +136,7 @@ def open_data(results: Path, experiments: Sequence[Experiment]) -> list[Shards]:
         if experiment.subset is not None:
             require_subset(experiment.subset, open_samples(found[-1]).keys)
         if experiment.workers != "auto":
-            require_shared_memory(experiment, experiment.workers, torchrun_env().local_world_size)
+            fit_workers(experiment, LoaderWorkers(experiment.workers, ""), torchrun_env().local_world_size)
     return found
 
 

@@ -125,7 +125,7 @@ def batch_function(
 def _load_batch(stream: Stream[Any], k: int) -> ReleasedBatch:
     if isinstance(stream, ShardStream):
         loaded = stream.load(k)
-        images, target = loaded.images / WHITE, loaded.target
+        images, target = loaded.images.contiguous() / WHITE, loaded.target
     else:
         batch = stream.batch(k)
         images, target = denormalise(batch.images), batch.target

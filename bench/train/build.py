@@ -21,26 +21,23 @@ from bench.data.shards.shards import open_experiment_shards
 from bench.data.shards.stream import ShardStream
 from bench.data.stream import PackStream, Stream
 from bench.environment.cores import LoaderWorkers, available_cores, choose_workers
-from bench.environment.gpu_specs import find_gpu_spec
-from bench.environment.machine import resolve_auto
+from bench.environment.machine import resolve_auto, with_resolved_padding
 from bench.environment.rank_info import torchrun_env
 from bench.environment.seeds import CAPTIONS, HEAD, STEP, TOWER, seed_for
 from bench.labels.subwords import encode_caption
 from bench.labels.vocabulary import resolve_vocabulary, vocabulary_field
 from bench.method import Method, get_method
 from bench.profilers.clock import clock
-from bench.profilers.counters import count_image_flops
 from bench.towers.patches import require_whole_patches
 from bench.train.augmentation import get_augmented_method
 from bench.train.distributed import world_group, world_rank, world_size
 from bench.train.not_finite import NotFiniteError
-from bench.train.shared_memory import require_shared_memory
+from bench.train.shared_memory import fit_workers
 from bench.train.step import Step, make_step
 from models.image_tower import ImageTower, build_image_tower
 from models.tower_blocks import cast_residual_stream, checkpoint_activations
 
 DESCRIBED_CAPTIONS = 1024
-MAX_UTILISATION = 0.5  # of a GPU's peak, in a training's forward and backward: more than any published CLIP training
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +73,14 @@ def load_data(
     rank, ranks, method = world_rank(), world_size(), get_method(experiment.method)
     if experiment.data != PACK_DATA:
         shards = open_experiment_shards(experiment, results / CACHE)
-        workers = resolve_workers(experiment, device)
-        require_shared_memory(experiment, workers.count, torchrun_env().local_world_size)
+        workers = fit_workers(experiment, resolve_workers(experiment, device), torchrun_env().local_world_size)
         return ShardStream(
             experiment, shards, method.targets, device, rank=rank, ranks=ranks, workers=workers, sizes=sizes
         )
-    targets, images = method.targets(experiment), load_pack_images("pretrain", pack_cache())
+    targets, images = (
+        method.targets(with_resolved_padding(experiment, device)),
+        load_pack_images("pretrain", pack_cache()),
+    )
     if experiment.caption_lengths != PACK_DATA:
         seed = seed_for(experiment.seed, CAPTIONS)
         captions = match_lengths(
@@ -92,21 +91,12 @@ def load_data(
 
 
 def resolve_workers(experiment: Experiment, device: torch.device) -> LoaderWorkers:
-    """Return the loader workers of this process: those that the experiment asks for, or those that are chosen.
-
-    On a GPU they can feed the image tower alone at `MAX_UTILISATION`, because no method trains faster.
-    """
+    """Return the loader workers of this process: those that the experiment asks for, or those that are chosen."""
     if experiment.workers != "auto":
         return LoaderWorkers(experiment.workers, "as the experiment asks for")
     if device.type == "cpu":
         return LoaderWorkers(0, "a training on a CPU uses all cores")
-    rate, gpu = None, find_gpu_spec(torch.cuda.get_device_name(device))
-    if gpu is not None:
-        peak = gpu.fp32_flops if experiment.precision == "fp32" else gpu.bf16_flops
-        with torch.device("meta"):
-            tower = build_untrained_tower(experiment)
-        rate = MAX_UTILISATION * peak / (3 * count_image_flops(tower, tower.channels, experiment.image_size))
-    return choose_workers(available_cores(), torchrun_env().local_world_size, rate)
+    return choose_workers(available_cores(), torchrun_env().local_world_size)
 
 
 def log_workers(stream: Stream[Any]) -> None:

@@ -5,34 +5,41 @@ from pathlib import Path
 
 from bench.config import PACK_DATA, Experiment
 from bench.console.console import UserError
+from bench.environment.cores import LoaderWorkers
 from bench.method import get_method
 
 SHARED_MEMORY_REMEDY = (
     "enlarge it (docker run --shm-size), or use fewer workers (--set workers=N) or none (--set workers=0)"
 )
 FOLDER = Path("/dev/shm")  # noqa: S108 - Linux has it there
-PREFETCHED = 2  # batches of each worker that are loaded ahead: torch's default
 TOKEN_BYTES = 8  # of a token id, in int64
 MIB = 2**20
 
 
-def require_shared_memory(experiment: Experiment, workers: int, processes: int) -> None:
-    """Raise UserError if the batches that the workers of each of `processes` processes prefetch do not fit into memory.
+def fit_workers(experiment: Experiment, workers: LoaderWorkers, processes: int) -> LoaderWorkers:
+    """Return the workers of each of the `processes` of this machine, with batches that fit into shared memory.
 
-    The processes are those of this machine.
+    Each prefetches fewer where that helps; where it does not, there are fewer workers, unless the experiment gives
+    their number. Raises UserError if no batch is left to prefetch.
     """
-    if experiment.data == PACK_DATA or not workers or not FOLDER.is_dir():
-        return
-    found, sides = os.statvfs(FOLDER), experiment.all_image_sizes
-    available = found.f_bavail * found.f_frsize
-    batches = processes * (PREFETCHED * workers + 1)
-    needed = batches * max(_batch_bytes(experiment, side) for side in sides)
-    if needed > available:
+    if experiment.data == PACK_DATA or not workers.count or not FOLDER.is_dir():
+        return workers
+    found, size = os.statvfs(FOLDER), max(_batch_bytes(experiment, side) for side in experiment.all_image_sizes)
+    free_bytes = found.f_bavail * found.f_frsize
+    ahead = free_bytes // (size * processes) - 1  # batches of each process, beside the one that it trains on
+    count = workers.count if experiment.workers != "auto" else max(1, min(workers.count, ahead))
+    prefetched = min(workers.prefetched, ahead // count)
+    free = f"{FOLDER} has {free_bytes / MIB:,.2f} MiB free"
+    if prefetched < 1:
+        batches = processes * (count + 1)
         raise UserError(
-            f"{experiment.name}: {batches} batches of {processes} x {workers} loader workers need "
-            f"{needed / MIB:,.2f} MiB of shared memory, {FOLDER} has {available / MIB:,.2f} MiB free: "
-            f"{SHARED_MEMORY_REMEDY}"
+            f"{experiment.name}: {batches} batches of {processes} x {count} loader workers need "
+            f"{batches * size / MIB:,.2f} MiB of shared memory, {free}: {SHARED_MEMORY_REMEDY}"
         )
+    if (count, prefetched) == (workers.count, workers.prefetched):
+        return workers
+    limits = f"each prefetches {prefetched} of {size / MIB:,.2f} MiB because {free}"
+    return LoaderWorkers(count, f"{workers.reason}; {limits}", prefetched)
 
 
 def _batch_bytes(experiment: Experiment, side: int) -> int:

@@ -69,7 +69,7 @@ def compare(photograph: Image.Image, scale: tuple[float, float]) -> list[tuple[i
         box = box_in(*photograph.size)
         reduction = next((by for by in JPEG_REDUCTIONS if min(reduce_box(box, by)[2:]) >= SIDE), 1)
         image, reduced_box = decode_for_crop(jpeg, box_in, SIDE)
-        reduced = resize_crop(image, reduced_box, draws, SIDE, flip=False).double()
+        reduced = resize_crop(image, reduced_box, draws.tolist(), SIDE, flip=False).double()
         expected, original = (
             crop_and_resize(pixels, draws, scale, SIDE, flip=False).double() for pixels in (full, lossless)
         )

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as F
 
-from bench.data.transforms import ASPECT_RATIOS, crop_and_resize, crop_box, draw_crop_params
+from bench.data.transforms import ASPECT_RATIOS, crop_and_resize, crop_box, draw_crop_params, resize_crop
 
 SIDES = st.integers(1, 2000)
 SCALE = (0.5, 1.0)
@@ -57,6 +57,16 @@ def test_full_crop_equals_resizing_the_image(side: int) -> None:
     drawn = torch.full_like(draws(0)[0], 0.999)  # no box of the whole area has this ratio and fits
     found = crop_and_resize(image, drawn, (1.0, 1.0), side, flip=True)
     assert found.equal(F.resize(image, [side, side], antialias=True))
+
+
+@pytest.mark.parametrize("are_channels_adjacent", [True, False])
+def test_crop_equals_torchvisions_resized_crop(are_channels_adjacent: bool) -> None:
+    image = torch.randint(0, 256, (60, 70, 3), dtype=torch.uint8).permute(2, 0, 1)
+    image = image if are_channels_adjacent else image.contiguous()
+    for box in ((0, 0, 60, 70), (5, 7, 40, 41), (0, 8, 60, 62), (10, 0, 30, 70), (3, 4, 24, 24), (59, 69, 1, 1)):
+        found = resize_crop(image, box, draws(0)[0].tolist(), 24, flip=False)
+        assert found.equal(F.resized_crop(image, *box, [24, 24], antialias=True))
+        assert found.permute(1, 2, 0).is_contiguous()
 
 
 def test_half_of_the_images_are_flipped() -> None:

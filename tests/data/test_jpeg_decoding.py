@@ -1,4 +1,7 @@
-"""Reduced decoding of a JPEG: Pillow's draft at the smallest size that the crop allows, of the same region."""
+"""JPEGs have torchvision's pixels, at a reduced size those of Pillow's draft, whatever decodes them; bit for bit.
+
+Reduced decoding is at the smallest size that the crop allows, of the same region.
+"""
 
 import io
 from collections.abc import Callable
@@ -9,7 +12,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image, ImageCms
+from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import functional as F
 
 from bench.data import decoding
@@ -49,6 +53,58 @@ def drafted(jpeg: bytes, reduction: int) -> torch.Tensor:
         return F.pil_to_tensor(image.convert("RGB"))
 
 
+def of_torchvision(jpeg: bytes) -> torch.Tensor:
+    return decode_jpeg(torch.frombuffer(bytearray(jpeg), dtype=torch.uint8), ImageReadMode.RGB)
+
+
+def with_exif(**tags: int) -> bytes:
+    exif = Image.Exif()
+    exif.update({ExifTags.Base[name]: value for name, value in tags.items()})
+    return exif.tobytes()
+
+
+PHOTO = make_image(1, WIDTH, HEIGHT)
+JPEGS = {
+    "plain": encoded(PHOTO),
+    "grey": encoded(PHOTO.convert("L")),
+    "RGB in the file": encoded(PHOTO, keep_rgb=True),
+    "full colour": encoded(PHOTO, subsampling=0),
+    "half colour": encoded(PHOTO, subsampling=1),
+    "low quality": encoded(PHOTO, quality=20, optimize=True),
+    "restart markers": encoded(PHOTO, restart_marker_rows=1),
+    "comment": encoded(PHOTO, comment=b"a dog"),
+    "colour profile": encoded(PHOTO, icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()),
+    "upright by EXIF": encoded(PHOTO, exif=with_exif(Orientation=1)),
+    "progressive": encoded(PHOTO, progressive=True),
+}
+WARNED = {  # libjpeg warns of them and goes on
+    "extraneous bytes": JPEGS["plain"][:-2] + bytes(9) + JPEGS["plain"][-2:],
+    "a damaged scan": JPEGS["plain"][:-400] + bytes(50) + JPEGS["plain"][-350:],
+}
+
+
+@pytest.mark.parametrize("kind", [*JPEGS, *WARNED])
+def test_pixels_are_those_of_torchvision_and_of_pillows_draft(kind: str) -> None:
+    jpeg = (JPEGS | WARNED)[kind]
+    assert decode_image(jpeg).equal(of_torchvision(jpeg))
+    for reduction in (2, 4, 8):
+        image, _ = decode_for_crop(jpeg, whole, HEIGHT // reduction)
+        assert image.equal(drafted(jpeg, reduction))
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+def test_jpeg_that_can_only_be_upright_and_has_one_scan_is_decoded_without_pillow(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, open_image = list[object](), Image.open
+    monkeypatch.setattr(
+        Image, "open", lambda *given, **options: [opened.append(given), open_image(*given, **options)][1]
+    )
+    decode_image(JPEGS[kind])
+    decode_for_crop(JPEGS[kind], whole, 8)
+    assert bool(opened) == (kind in ("colour profile", "upright by EXIF", "progressive"))
+
+
 @settings(derandomize=True, deadline=None, max_examples=300)
 @given(*[st.integers(0, 3000)] * 2, *[st.integers(1, 3000)] * 2, st.sampled_from([2, 4, 8]))
 def test_reduced_box_is_the_same_region_to_half_a_pixel(
@@ -73,14 +129,14 @@ def test_pixels_are_those_of_pillows_draft_and_the_same_resize(options: dict[str
         box = crop_box(draws.tolist(), WIDTH, HEIGHT, SCALE)
         fitting = [by for by in (8, 4, 2) if min(reduce_box(box, by)[2:]) >= side]
         image, found = decode_for_crop(jpeg, drawn(draws), side)
-        result = resize_crop(image, found, draws, side, flip=True)
+        result = resize_crop(image, found, draws.tolist(), side, flip=True)
         reductions.add(reduction := next(iter(fitting), 1))
         if reduction == 1:
             expected = crop_and_resize(decode_image(jpeg), draws, SCALE, side, flip=True)
         else:
             pixels = drafted(jpeg, reduction)
             assert pixels.shape == (3, -(-HEIGHT // reduction), -(-WIDTH // reduction))
-            expected = resize_crop(pixels, reduce_box(box, reduction), draws, side, flip=True)
+            expected = resize_crop(pixels, reduce_box(box, reduction), draws.tolist(), side, flip=True)
         assert result.equal(expected)
     assert reductions == {26: {8, 4}, 54: {4, 2}, 110: {2, 1}}[side]
 
@@ -124,16 +180,25 @@ def test_errors_have_the_classes_of_full_decoding(monkeypatch: pytest.MonkeyPatc
 
 @settings(derandomize=True, deadline=None, max_examples=150)
 @given(st.data())
-def test_corrupted_jpeg_gives_pixels_or_an_error_of_a_known_class(data: st.DataObject) -> None:
+def test_corrupted_jpeg_gives_the_pixels_or_the_error_that_pillow_and_torchvision_give(data: st.DataObject) -> None:
     jpeg = bytearray(encoded(make_image(1, 64, 48)))
     for _ in range(data.draw(st.integers(1, 4))):
         jpeg[data.draw(st.integers(0, len(jpeg) - 1))] = data.draw(st.integers(0, 255))
+    decoders = (decode_image, lambda one: decode_for_crop(one, whole, 8)[0])
+    found = [outcome(decode, bytes(jpeg)) for decode in decoders]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(decoding, "_upright_jpeg_size", lambda _: None)
+        expected = [outcome(decode, bytes(jpeg)) for decode in decoders]
+    assert found == expected
+
+
+def outcome(decode: Callable[[bytes], torch.Tensor], jpeg: bytes) -> str | tuple[torch.Size, bytes]:
+    """The shape and the pixels, or the class of the error."""
     try:
-        image, (top, left, height, width) = decode_for_crop(bytes(jpeg), whole, 8)
-    except UnusableImageError:
-        return
-    assert image.dtype == torch.uint8
-    assert (top + height, left + width) == tuple(image.shape[1:])
+        pixels = decode(jpeg)
+    except UnusableImageError as error:
+        return str(error)
+    return pixels.shape, pixels.numpy().tobytes()
 
 
 def test_batches_of_shards_are_of_the_decoding_that_the_experiment_names(tmp_path: Path, results: Path) -> None:

@@ -309,6 +309,13 @@ def test_training_on_shards_records_skipped_samples(data: Path, results: Path, t
     assert (again.unverified, again.trunk_losses) == (False, training.trunk_losses)
 
 
+def test_batch_on_the_device_has_planes_of_colours(data: Path, results: Path) -> None:
+    """As batches of the pack have them: the layout would choose other kernels."""
+    shown = stream(data, results)
+    assert shown.load(0).images.permute(0, 2, 3, 1).is_contiguous()
+    assert shown.batch(1).images.is_contiguous()
+
+
 def test_jpeg_and_lossless_copy_give_nearly_equal_images(tmp_path: Path, results: Path) -> None:
     images = []
     for suffix, kind in (("jpg", "JPEG"), ("png", "PNG")):

@@ -43,8 +43,8 @@ def test_batch_is_independent_of_earlier_batches(images: PackImages) -> None:
     assert torch.equal(one.batch(7).target.columns, other.batch(7).target.columns)
 
 
-@pytest.mark.parametrize(("kind", "seconds"), [("cpu", 5.0), ("cuda", 2.0)])
-def test_on_a_gpu_only_the_loading_of_a_batch_is_waiting(
+@pytest.mark.parametrize(("kind", "seconds"), [("cpu", 5.0), ("cuda", 2.5)])
+def test_on_a_gpu_only_loading_and_pinning_of_a_batch_is_waiting(
     kind: str, seconds: float, images: PackImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its kernels and copies may stand in a queue behind the steps before them."""
@@ -58,6 +58,7 @@ def test_on_a_gpu_only_the_loading_of_a_batch_is_waiting(
 
     monkeypatch.setattr("bench.data.stream.time", SimpleNamespace(perf_counter=lambda: now[0]))
     monkeypatch.setattr(batches, "load", lambda k: take(2.0, k))
+    monkeypatch.setattr("bench.data.stream.pin", lambda loaded: take(0.5, loaded))
     monkeypatch.setattr(batches, "make_batch", lambda _: take(3.0, made))
     batches.batch(0)
     assert batches.wait_seconds == seconds

@@ -1,17 +1,25 @@
 """Loader workers hand batches over in shared memory: too little of it is one line, before a run or within it."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 
 from bench.__main__ import main
+from bench.cli import doctor
+from bench.cli.findings import DISTURBS, FINDING_OK
+from bench.config import Experiment
 from bench.console.console import UserError
-from bench.train.shared_memory import FOLDER, require_shared_memory
+from bench.data.shards.loader_workers import PrefetchingLoader
+from bench.environment.cores import LoaderWorkers, choose_workers
+from bench.train.shared_memory import FOLDER, fit_workers
 from tests.data.shards import write_shards
+from tests.processes import wait_until
 from tests.small import small
 
 ROOT = Path(__file__).parents[2]
@@ -41,20 +49,77 @@ def free(monkeypatch: pytest.MonkeyPatch, free_bytes: int) -> None:
 
 
 @pytest.mark.skipif(not FOLDER.is_dir(), reason="the system has no /dev/shm")
-def test_batches_that_do_not_fit_into_shared_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    free(monkeypatch, DOCKER)
+def test_workers_prefetch_what_fits_into_shared_memory_and_are_refused_where_no_batch_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    free(monkeypatch, DOCKER)  # three batches of 20 MB
     sizes = {"data": "shards", "batch_size": 128, "images": 128, "warmup_images": 0}
     large = small("clip", image_size=228, **sizes)
-    text = r"9 batches of 1 x 4 loader workers need 17\d\.\d\d MiB of shared memory, /dev/shm has 64\.00 MiB free: "
+
+    def fitted(workers: int, processes: int, experiment: Experiment = large) -> tuple[int, int, str]:
+        asked = replace(experiment, workers=workers)
+        found = fit_workers(asked, LoaderWorkers(workers, "asked for"), processes)
+        return found.count, found.prefetched, found.reason
+
+    assert fitted(0, 8) == (0, 2, "asked for")
+    assert fitted(1, 1) == (1, 2, "asked for")
+    assert fitted(2, 1)[:2] == (2, 1)
+    text = r"asked for; each prefetches 1 of 19\.\d\d MiB because /dev/shm has 64\.00 MiB free"
+    assert re.fullmatch(text, fitted(2, 1)[2])
+    text = r"5 batches of 1 x 4 loader workers need 9\d\.\d\d MiB of shared memory, /dev/shm has 64\.00 MiB free: "
     with pytest.raises(UserError, match=text):
-        require_shared_memory(large, 4, 1)
-    with pytest.raises(UserError, match="6 batches of 2 x 1 loader workers"):
-        require_shared_memory(large, 1, 2)
-    require_shared_memory(large, 1, 1)
-    require_shared_memory(large, 0, 8)
+        fitted(4, 1)
+    with pytest.raises(UserError, match="4 batches of 2 x 1 loader workers"):
+        fitted(1, 2)
     dense = small("catlip", image_size=32, label_format="dense", head_rows=24_320, **sizes)
-    with pytest.raises(UserError, match="9 batches"):
-        require_shared_memory(dense, 4, 1)
+    with pytest.raises(UserError, match="5 batches"):
+        fitted(4, 1, dense)
+
+
+@pytest.mark.skipif(not FOLDER.is_dir(), reason="the system has no /dev/shm")
+def test_chosen_workers_are_fewer_where_shared_memory_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    automatic = small("clip", data="shards", image_size=228, batch_size=128, images=128, warmup_images=0)
+    chosen = choose_workers(16, 1)
+    for batches, (count, prefetched) in {2: (1, 1), 5: (4, 1), 16: (15, 1), 29: (15, 1), 30: (15, 2)}.items():
+        free(monkeypatch, batches * 20 * 2**20)  # a little more than so many batches
+        found = fit_workers(automatic, chosen, 1)
+        assert (found.count, found.prefetched) == (count, prefetched)
+        assert (found == chosen) == (batches == 30)
+    free(monkeypatch, 20 * 2**20)
+    with pytest.raises(UserError, match="2 batches of 1 x 1 loader workers"):
+        fit_workers(automatic, chosen, 1)
+
+
+@pytest.mark.skipif(not FOLDER.is_dir(), reason="the system has no /dev/shm")
+@pytest.mark.parametrize(("on_gpu", "verdict"), [(True, DISTURBS), (False, FINDING_OK)])
+def test_doctor_says_how_much_shared_memory_is_free(
+    on_gpu: bool, verdict: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "OBSERVED_SECONDS", 0.01)
+    monkeypatch.setattr(doctor, "has_gpu", lambda: on_gpu)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=DOCKER))
+    (found,) = (one for one in doctor.check_host() if one.check == "shared memory")
+    assert (found.found, found.verdict) == ("0.06 GiB free at /dev/shm", verdict)
+
+
+class NamesOfBatches:
+    """Loads a batch of its number, and writes a file of that name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __getitem__(self, k: int) -> int:
+        (self.folder / str(k)).touch()
+        return k
+
+
+@pytest.mark.parametrize("prefetched", [1, 2])
+def test_worker_loads_so_many_batches_ahead(prefetched: int, tmp_path: Path) -> None:
+    loader = PrefetchingLoader(NamesOfBatches(tmp_path), 1, prefetched, __name__)
+    for k in range(5):
+        assert loader[k] == k
+        wait_until((tmp_path / str(k + prefetched)).exists)
+        assert len([*tmp_path.iterdir()]) == k + 1 + prefetched
 
 
 @pytest.mark.skipif(not FOLDER.is_dir(), reason="the system has no /dev/shm")

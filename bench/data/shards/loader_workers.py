@@ -31,16 +31,17 @@ class BatchLoader(Protocol[B_co]):
 class PrefetchingLoader(Generic[B_co]):
     """Returns batch k while workers load k + 1, k + 2, …; a k out of sequence restarts the workers there.
 
-    The workers fork from a process that has imported `module`.
+    Each worker loads `prefetched` batches ahead. It forks from a process that has imported `module`.
     """
 
-    def __init__(self, loader: BatchLoader[B_co], workers: int, module: str) -> None:
+    def __init__(self, loader: BatchLoader[B_co], workers: int, prefetched: int, module: str) -> None:
         self._numbers = _CountingSampler()
         self._loader: DataLoader[B_co | Exception] = DataLoader(
             cast("Any", loader),
             batch_size=None,
             sampler=self._numbers,
             num_workers=workers,
+            prefetch_factor=prefetched,
             multiprocessing_context=_worker_context(module),
             worker_init_fn=_init_worker,
             persistent_workers=True,

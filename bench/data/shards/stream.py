@@ -17,13 +17,15 @@ from torch import Tensor
 from bench.config import Experiment
 from bench.data.decoding import UnusableImageError, decode_embedding_grid, decode_for_crop, decode_image
 from bench.data.order import SampleOrder, StepSize
-from bench.data.shards.loader_workers import PrefetchingLoader
+from bench.data.shards.loader_workers import BatchLoader, PrefetchingLoader
+from bench.data.shards.pinning_loader import PinningLoader
 from bench.data.shards.shards import MIN_TOLERATED, Shards, format_counts, open_samples
 from bench.data.stream import Batch, DecodeStats, Stream
 from bench.data.subset import subset_rows
 from bench.data.targets import Captions, Target, to_device
 from bench.data.transforms import WHITE, CropParams, crop_and_resize, crop_box, draw_crop_params, normalise, resize_crop
 from bench.environment.cores import LoaderWorkers
+from bench.environment.machine import with_resolved_padding
 from bench.environment.seeds import AUGMENTATION, REPLACEMENT, seed_for
 from bench.method import get_method
 
@@ -38,7 +40,7 @@ NO_WORKERS = LoaderWorkers(0, "the training process loads")
 
 @dataclass(frozen=True, slots=True)
 class LoadedBatch(Generic[T]):
-    """A batch before it is on the device."""
+    """A batch before it is on the device; the channels of a pixel are adjacent, as decoders have them."""
 
     images: UInt8[Tensor, "batch 3 side side"] | Float[Tensor, "batch channels side side"]
     target: T
@@ -71,7 +73,11 @@ class ShardLoader(Generic[T]):
         _cached_targets(self.targets, self.experiment, self.shards)  # made outside the clock, as the pack's is
         start = time.perf_counter()
         target = self.target([stats.replaced.get(sample, sample) for sample in samples])
-        return LoadedBatch(torch.stack(images), target, time.perf_counter() - start, stats)
+        seconds = time.perf_counter() - start
+        if self.experiment.embedding_channels is not None:
+            return LoadedBatch(torch.stack(images), target, seconds, stats)
+        pixels = torch.stack([image.permute(1, 2, 0) for image in images])
+        return LoadedBatch(pixels.permute(0, 3, 1, 2), target, seconds, stats)
 
     def target(self, samples: Sequence[int]) -> T:
         """Return what the method reads of the samples' captions."""
@@ -114,9 +120,9 @@ class ShardLoader(Generic[T]):
             return decode_embedding_grid(encoded, experiment.embedding_channels, side)
         if experiment.jpeg_decoding == "full":
             return crop_and_resize(decode_image(encoded), draws, experiment.crop_scale, side, flip=experiment.flip)
-        draw_box = partial(crop_box, draws.tolist(), scale=experiment.crop_scale)
-        image, box = decode_for_crop(encoded, draw_box, side)
-        return resize_crop(image, box, draws, side, flip=experiment.flip)
+        drawn = draws.tolist()
+        image, box = decode_for_crop(encoded, partial(crop_box, drawn, scale=experiment.crop_scale), side)
+        return resize_crop(image, box, drawn, side, flip=experiment.flip)
 
 
 @lru_cache(maxsize=2)  # of many trainings in one process the last two's
@@ -160,9 +166,14 @@ class ShardStream(Stream[T]):
         rows = subset_rows(experiment, open_samples(shards).keys)
         self.order = SampleOrder(experiment, len(rows), rank, ranks, sizes)
         self.targets_seconds, self.num_captions = 0.0, 0
-        self._loader: ShardLoader[T] = ShardLoader(experiment, targets, shards, rows, self.order)
-        module = targets.__module__
-        self._batches = PrefetchingLoader(self._loader, workers.count, module) if workers.count else self._loader
+        resolved = with_resolved_padding(experiment, device)
+        self._loader: ShardLoader[T] = ShardLoader(resolved, targets, shards, rows, self.order)
+        self._batches: BatchLoader[LoadedBatch[T]] = self._loader
+        if workers.count:
+            count, prefetched = workers.count, workers.prefetched
+            self._batches = PrefetchingLoader(self._loader, count, prefetched, targets.__module__)
+            if device.type == "cuda":
+                self._batches = PinningLoader(self._batches, device)
         self.incomplete, self.empty_captions = shards.skipped, shards.empty_captions
         self.is_unverified = bool(shards.unverified)
 
@@ -184,7 +195,7 @@ class ShardStream(Stream[T]):
         return loaded
 
     def make_batch(self, loaded: LoadedBatch[T]) -> Batch[T]:
-        images = to_device(loaded.images, self.device)
+        images = to_device(loaded.images, self.device).contiguous()
         pixels = self.experiment.embedding_channels is None
         return Batch(normalise(images / WHITE) if pixels else images, loaded.target.to(self.device))
 

@@ -1,0 +1,105 @@
+"""Compare the loading of JPEGs with that of another checkout: `python -m tests.data.loading_race CHECKOUT`.
+
+Two processes, one of each checkout, load batches of equal shards in one thread, in turn. Compared are CPU seconds per
+image; the interval is that of the ratio over the repeats.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from msgspec.structs import replace
+
+from bench.console.tables import Table, print_tables
+from bench.data.order import SampleOrder
+from bench.data.shards.shards import open_shards
+from bench.data.shards.stream import ShardLoader
+from bench.methods import METHODS
+from bench.statistics import geometric_mean_interval
+from bench.suites.test_loading import CATLIP, _write_shards
+
+REPEATS, SECONDS = 12, 0.5  # turns of each process, and about the CPU seconds of each
+SHARDS = {"256-512": (100, 256, 512), "512": (40, 512, 512), "1024": (20, 1024, 1024)}  # images, shortest, longest side
+CASES = [*product(SHARDS, ("full", "reduced"))]
+ROOT = Path(__file__).parents[2]
+
+
+def load_in_turns(folder: Path) -> None:
+    """For each line of a case on stdin, load its shards and print the CPU seconds per image."""
+    torch.set_num_threads(1)
+    loaders = {}
+    for name, decoding in CASES:
+        shards, images = open_shards(str(folder / name), folder / "cache"), SHARDS[name][0]
+        experiment = replace(CATLIP, data=shards.data, batch_size=images, caption_lengths="pack")
+        experiment = replace(experiment, jpeg_decoding=decoding)
+        order, targets = SampleOrder(experiment, images), METHODS["catlip"].targets
+        loaders[f"{name} {decoding}"] = ShardLoader(experiment, targets, shards, range(images), order)
+        loaders[f"{name} {decoding}"][0]
+    print("ready", flush=True)
+    for case in map(str.strip, sys.stdin):
+        loader, start, images = loaders[case], time.process_time(), 0
+        while time.process_time() - start < SECONDS:
+            images += len(loader[images].images)
+        print((time.process_time() - start) / images, flush=True)
+
+
+def start(checkout: Path, folder: Path) -> subprocess.Popen[str]:
+    environment = os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
+    command, pipe = [sys.executable, __file__, "--load", str(folder)], subprocess.PIPE
+    process = subprocess.Popen(command, cwd=checkout, env=environment, stdin=pipe, stdout=pipe, text=True)
+    assert read(process) == "ready"
+    return process
+
+
+def read(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def take_turn(process: subprocess.Popen[str], case: tuple[str, str]) -> float:
+    assert process.stdin is not None
+    print(*case, file=process.stdin, flush=True)
+    return float(read(process))
+
+
+def race(checkout: Path) -> Table:
+    """Return the images/s of both checkouts and their ratio, with 95 % intervals."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, sizes in SHARDS.items():
+            (Path(folder) / name).mkdir()
+            _write_shards(Path(folder) / name, *sizes)
+        sides = [start(path, Path(folder)) for path in (checkout.resolve(), ROOT)]
+        seconds = {case: [[], []] for case in CASES}
+        for turn, case in product(range(REPEATS), CASES):
+            for side in (0, 1) if turn % 2 else (1, 0):
+                seconds[case][side].append(take_turn(sides[side], case))
+        for process in sides:
+            process.communicate()
+    return Table("Loading", [row(case, *taken) for case, taken in seconds.items()], f"{REPEATS} repeats, alternating")
+
+
+def row(case: tuple[str, str], other: list[float], own: list[float]) -> dict[str, Any]:
+    pairs = [theirs / ours for theirs, ours in zip(other, own, strict=True)]
+    found = {"side, px": case[0], "jpeg_decoding": case[1]}
+    for name, figures in {
+        "images/s of CHECKOUT": [1 / one for one in other],
+        "images/s here": [1 / one for one in own],
+        "ratio": pairs,
+    }.items():
+        interval = geometric_mean_interval(figures)
+        assert interval is not None
+        found |= {name: interval.value, f"{name}, low": interval.low, f"{name}, high": interval.high}
+    return found
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--load":
+        load_in_turns(Path(sys.argv[2]))
+    else:
+        print_tables([race(Path(sys.argv[1]))])

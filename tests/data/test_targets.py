@@ -1,0 +1,73 @@
+"""Targets are selected on the device that holds them, and made in processes that ask for no device."""
+
+import pickle
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from bench.config import CONTRASTIVE, METHOD_NAMES
+from bench.data.released_labels import DenseLabels
+from bench.data.shards.stream import LoadedBatch, ShardStream
+from bench.data.targets import Features, Labels, Target
+from bench.train.build import load_data
+from tests.data.shards import write_shards
+from tests.small import small
+
+META, GPU = torch.device("meta"), torch.device("cuda", 0)
+LABELS = Labels.from_lists([[1, 2], [], [0]])
+ON_DEVICE: dict[str, Callable[[], Target]] = {
+    "labels": lambda: LABELS,
+    "dense labels": lambda: DenseLabels(LABELS, 4).select(torch.arange(3)),
+    "features": lambda: Features(torch.randn(3, 5)),
+}
+
+
+class RecordIndexes(TorchDispatchMode):
+    """Records the devices of values that are indexed and of their indexes, which differ where a GPU would wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.devices = list[tuple[torch.device, torch.device]]()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func.overloadpacket.__name__ in ("index", "index_select"):
+            indexes = args[1] if func.overloadpacket.__name__ == "index" else args[2:3]
+            self.devices += [(args[0].device, one.device) for one in indexes if isinstance(one, Tensor)]
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", ON_DEVICE)
+def test_rows_of_a_target_are_selected_by_indexes_on_its_device(kind: str) -> None:
+    target = ON_DEVICE[kind]().to(META)
+    with RecordIndexes() as recorded:
+        target.select(torch.tensor([2, 0]))
+    assert META in {values for values, _ in recorded.devices}
+    assert all(values == index for values, index in recorded.devices)
+
+
+@pytest.mark.parametrize("method", METHOD_NAMES)
+def test_targets_of_a_worker_never_ask_for_a_device(
+    method: str, tmp_path: Path, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CUDA cannot start in a forked process, and a worker's own answer may differ from the training's."""
+    data = write_shards(tmp_path / "data")
+    stream = load_data(small(method, data=str(data), text_padding="auto", compile="auto"), GPU, results)
+    assert isinstance(stream, ShardStream)
+
+    def refuse(*_: object) -> NoReturn:
+        raise AssertionError("a worker asked for a device")
+
+    for name in ("is_available", "device_count", "current_device", "init", "_lazy_init"):
+        monkeypatch.setattr(torch.cuda, name, refuse)
+    loaded = pickle.loads(pickle.dumps(stream._loader))[0]
+    assert isinstance(loaded, LoadedBatch)
+    captions = loaded.target.captions
+    assert (captions is not None) == (method in CONTRASTIVE)
+    assert captions is None or captions.padding == "packed"  # as on the GPU, which compiles
