@@ -145,6 +145,7 @@ class ReferenceRequest(ExperimentRequest, frozen=True, kw_only=True, tag="refere
 class ReleasedRunRequest(ExperimentRequest, frozen=True, kw_only=True, tag="released-run"):
     """Time the authors' training loop with their configuration file."""
 
+    uses_tf32 = True  # convolutions by torch's default, products as CoreNet's `device_setup` sets them
     checkout: str  # path
     file: str  # within the checkout
     is_tiny: bool  # with the changes of the tiny scale

@@ -131,11 +131,10 @@ def open_pipeline(
 
 def launch(pipeline: Any, take_steps: Callable[[Any], None]) -> None:
     """Call a function with the pipeline as CoreNet's launcher does: with a process group of one on a GPU."""
-    launcher = pipeline.launcher  # sets device, seeds, folders and the precision of TF32
+    launcher = pipeline.launcher  # sets device, seeds, folders and TF32 of products
     if not vars(pipeline.opts)["ddp.use_distributed"]:
         launcher(take_steps)
         return
-    torch.backends.cudnn.allow_tf32 = True  # torch's default, which CoreNet leaves
     try:
         getattr(pipeline, SPAWNED)(0, take_steps, pipeline)
     finally:
