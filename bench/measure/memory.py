@@ -1,5 +1,6 @@
 """Memory of a run: the peaks of a few steps, whether they fit a limit, and the tensor bytes of one step."""
 
+import gc
 import resource
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -51,6 +52,7 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     is_sharded = experiment.sharding != "ddp" and not is_alone
     trained_parameters = count_trained_parameters(run.model)
     del run  # the uncompiled model of the count needs its memory
+    gc.collect()  # a compiled block and what calls it hold each other
     return Memory(
         steps=len(steps),
         trained_parameters=trained_parameters,

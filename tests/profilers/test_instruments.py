@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -42,7 +43,7 @@ from bench.profilers.counters import TensorBytes
 from bench.profilers.device import open_reader, sampled
 from bench.profilers.nvml import DeviceReader, counter_rate
 from bench.record import HOST_BUSY, OTHERS_BUSY, PHASES, Speed
-from bench.train.build import build_train_state, load_data, take_full_rate_steps
+from bench.train.build import TrainState, build_train_state, load_data, take_full_rate_steps
 from models.image_tower import build_image_tower
 from models.text_tower import build_text_tower
 from tests.processes import in_child, wait_until
@@ -197,6 +198,30 @@ def test_memory_record_is_kept_if_the_uncompiled_step_does_not_fit(
     memory = measure_memory(small("catlip"), CPU, results)
     assert memory.peak_tensor_bytes is None
     assert memory.peak_rss_bytes is not None
+
+
+def test_compiled_model_is_freed_before_the_uncompiled_step_is_counted(results: Path) -> None:
+    assert in_child(count_models_alive, small("catlip", compile="on"), results) == 0
+
+
+def count_models_alive(experiment: Experiment, results: Path) -> int:
+    """Return how many of the models of a memory run live on when the tensors of its uncompiled step are counted."""
+    models, alive = list[weakref.ref[nn.Module]](), list[int]()
+
+    def build(stream: PackStream) -> TrainState:
+        run = build_train_state(stream)
+        models.append(weakref.ref(run.model))
+        return run
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+        patch.setattr("bench.measure.memory.build_train_state", build)
+        patch.setattr(
+            "bench.measure.memory.step_tensor_bytes", lambda _: alive.append(sum(one() is not None for one in models))
+        )
+        measure_memory(experiment, CPU, results)
+    assert len(models) == 1
+    return alive[0]
 
 
 def a_limited_process() -> None:
