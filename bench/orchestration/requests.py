@@ -33,7 +33,8 @@ class SpeedRequest(ExperimentRequest, frozen=True, kw_only=True, tag="speed"):
         return (*super()._name_parts(), f"round{self.round:02}")
 
     def _measure(self, device: "torch.device", _stop: StopRequest | None) -> "Measured":
-        from bench.measure.speed import HEATING_SECONDS, measure_speed
+        from bench.measure.heating import HEATING_SECONDS
+        from bench.measure.speed import measure_speed
 
         known = None if device.type in HEATING_SECONDS else self._flops_of_first_round()  # heating moves the steps
         return measure_speed(self.experiment, device, Path(self.results), self.round, known)

@@ -15,6 +15,7 @@ from bench.environment.gpu_settings import device_handle
 Gauge = Callable[[], float]
 Span = Callable[[], Gauge]  # called at the beginning of a block; its result is called at the end
 
+SM_CLOCK, TEMPERATURE = "SM clock MHz", "temperature C"
 # Reasons for reduced clocks, by figure.
 SLOWDOWNS = {
     "slowed by the power limit percent": ("SwPowerCap",),
@@ -64,9 +65,9 @@ def nvml_reader(uuid: str, index: int, nvml: Any = pynvml) -> DeviceReader:
         "GPU busy percent": lambda: float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu),
         "memory controller busy percent": lambda: float(nvml.nvmlDeviceGetUtilizationRates(handle).memory),
         "power W": lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000,
-        "SM clock MHz": lambda: float(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM)),
+        SM_CLOCK: lambda: float(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM)),
         "memory clock MHz": lambda: float(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM)),
-        "temperature C": lambda: float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)),
+        TEMPERATURE: lambda: float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)),
     } | {name: partial(_slowdown_percent, handle, reasons, nvml) for name, reasons in SLOWDOWNS.items()}
     spans: dict[str, Span] = {
         "power W, by the energy counter": counter_rate(lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000)

@@ -49,7 +49,7 @@ def run_as_released(
     import_corenet(checkout)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"corenet\.")  # names that torch has renamed
     per_window = experiment.steps_per_window
-    windows = WindowTimer(device, per_window, experiment.windows, experiment.warmup_steps)
+    windows = WindowTimer(device, per_window, experiment.windows, experiment.warmup_steps, is_heated=False)
     steps = experiment.warmup_steps + experiment.windows * per_window
     losses, norms = list[Tensor](), list[Tensor | None]()
     figures = dict[str, Any]()  # of the record

@@ -19,7 +19,6 @@ from bench.measure.memory import limit_additional_memory
 from bench.orchestration.preflight import count_gpus, has_gpu
 from bench.orchestration.request_base import Request
 from bench.orchestration.requests import RankStatesRequest, ReleasedRunRequest
-from bench.orchestration.worker import run_request
 from tests.small import circumstances
 
 
@@ -99,7 +98,8 @@ class RoundingRequest(Request, frozen=True):
 
 def test_runs_in_fp32_round_neither_products_nor_convolutions_to_tf32() -> None:
     """By torch's default cuDNN's convolutions are rounded, and by a variable of NVIDIA's images cuBLAS's products."""
-    run = f"import {__name__} as tests; tests.run_request(tests.RoundingRequest(results='', comparison=''))"
+    imports = f"from bench.orchestration.worker import run_request; from {__name__} import RoundingRequest"
+    run = f"{imports}; run_request(RoundingRequest(results='', comparison=''))"
     environment = os.environ | {"TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", run], env=environment, check=True)
 
