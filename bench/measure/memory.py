@@ -30,10 +30,11 @@ from bench.train.distributed import all_gather_objects, world_group
 
 MEMORY_STEPS = 4
 MAX_REASON_LENGTH = 300  # characters recorded of an allocator's message
-# Out-of-memory messages of torch's allocators, the C++ library, oneDNN, and cuBLAS and cuDNN (the last).
+# Out-of-memory messages of torch's allocators, the C++ library, oneDNN, and cuBLAS and cuDNN (the last two: a full
+# device has no room for a handle, either).
 OUT_OF_MEMORY = (
     *("out of memory", "allocate memory", "not enough memory", "bad_alloc", "could not create a primitive"),
-    "status_alloc_failed",
+    *("status_alloc_failed", "status_not_initialized"),
 )
 
 
