@@ -82,7 +82,7 @@ def measure_speed(
     window_seconds, windows = [seconds[index] for index in kept], [windows[index] for index in kept]
     wait_share = (run.stream.wait_seconds - wait_before) / sum(seconds)
 
-    phases, phase_readings = measure_phases(run, phase_steps := steps_in_phases(run, timed_steps))
+    phases, phase_readings = measure_phases(run, phase_steps := steps_in_phases(experiment, device, timed_steps))
     if world_group() is None:  # to a rank, the others are among the other processes
         readings.take_if_larger(phase_readings, (OTHERS_BUSY, HOST_BUSY))
     batches = [run.stream.target(k) for k in timed_steps]
@@ -173,13 +173,12 @@ def describe_void_windows(graphs: Sequence[float], slowed: Sequence[float]) -> d
     return void
 
 
-def steps_in_phases(run: TrainState, timed_steps: range) -> range:
+def steps_in_phases(experiment: Experiment, device: torch.device, timed_steps: range) -> range:
     """Return the steps after the timed ones that are split into phases.
 
     They are as many; on a GPU, to keep the run short, those of one window, unless their images have several sizes.
     """
-    experiment = run.stream.experiment
-    is_one_window = run.stream.device.type == "cuda" and not experiment.image_sizes
+    is_one_window = device.type == "cuda" and not experiment.image_sizes
     count = experiment.steps_per_window if is_one_window else len(timed_steps)
     return range(timed_steps.stop, timed_steps.stop + count)
 

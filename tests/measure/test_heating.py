@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-import bench.measure.heating as heating_module
 import bench.measure.speed as speed_module
 from bench.measure.heating import HEATING_SECONDS, READING_SECONDS, Heating, HeatReading, heating, is_steady
-from bench.measure.speed import measure_speed
+from bench.measure.speed import measure_speed, steps_in_phases
 from bench.measure.summary import describe_heating
-from bench.profilers.nvml import SM_CLOCK, TEMPERATURE, DeviceReader
+from tests.heated import heat_like_a_gpu
 from tests.processes import in_ranks, wait_until
 from tests.small import small
 from tests.speeds import speed
@@ -110,17 +109,6 @@ def test_readings_that_end_are_not_steady() -> None:
     assert not is_steady([], 20.0)
 
 
-def heat_like_a_gpu(patch: pytest.MonkeyPatch, longest: float, **gauges: Callable[[], float]) -> None:
-    """Heat a CPU, with standing still for 0.2 s and these readings of `clock` and `temperature`."""
-    names = {"clock": SM_CLOCK, "temperature": TEMPERATURE}
-    patch.setitem(HEATING_SECONDS, "cpu", longest)
-    patch.setattr(heating_module, "STILL_SECONDS", 0.2)
-    patch.setattr(heating_module, "READING_SECONDS", 0.005)
-    patch.setattr(heating_module, "MIN_READINGS", 2)
-    reader = DeviceReader({names[name]: gauge for name, gauge in gauges.items()})
-    patch.setattr(heating_module, "open_reader", lambda _: reader)
-
-
 def heat(longest: float, **gauges: Callable[[], float]) -> Heating:
     """Heat until it is over."""
     with pytest.MonkeyPatch.context() as patch:
@@ -189,6 +177,15 @@ def test_speed_record_says_how_a_gpu_was_heated(results: Path, monkeypatch: pyte
     heated = len(taken) - 1 - 2 * 3  # without warm-up and windows
     assert heated > 0
     assert heated % 3 == 0
+
+
+@pytest.mark.parametrize(
+    ("device", "sizes", "expected"), [("cpu", (), 6), ("cuda", (), 3), ("cuda", (32, 48), 6)], ids=str
+)
+def test_phases_of_a_gpu_are_those_of_one_window(device: str, sizes: tuple[int, ...], expected: int) -> None:
+    """Images of several sizes need more steps."""
+    experiment = small("catlip", windows=2, steps_per_window=3, image_sizes=sizes)
+    assert steps_in_phases(experiment, torch.device(device), range(10, 16)) == range(16, 16 + expected)
 
 
 def test_page_can_say_that_a_gpu_was_still_warming() -> None:
