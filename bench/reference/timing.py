@@ -69,8 +69,8 @@ def batch_number(step: int, count: int) -> int:
 
 
 def ramped_learning_rate(experiment: Experiment, step: int) -> float:
-    """Return the learning rate of a step of a linear warm-up."""
-    return experiment.learning_rate * (step + 1) / RAMP_STEPS
+    """Return the learning rate of a step of a linear warm-up, or after it, which a heated GPU may reach."""
+    return experiment.learning_rate * min(1.0, (step + 1) / RAMP_STEPS)
 
 
 def time_phases(

@@ -18,7 +18,7 @@ from bench.experiments import EXPERIMENTS
 from bench.record import Record, ReferenceRun
 from bench.reference import DENSE, OPEN_CLIP, OURS, SIDES, WARMUP_STEPS
 from bench.reference.runs import run_side
-from bench.reference.timing import MAX_COMPILED_WINDOWS, WindowTimer, batch_number
+from bench.reference.timing import MAX_COMPILED_WINDOWS, RAMP_STEPS, WindowTimer, batch_number, ramped_learning_rate
 from tests.heated import heat_like_a_gpu
 from tests.reports.conftest import HERE
 from tests.small import small
@@ -60,6 +60,17 @@ def test_heated_sides_have_the_losses_of_one_step_with_each_batch(
         assert len(run.window_seconds) == experiment.windows
         assert len(run.losses) == WARMUP_STEPS + 2 * experiment.windows
         assert run.losses == pytest.approx(runs[0].losses, rel=1e-5)
+
+
+def test_learning_rate_of_all_sides_stays_after_its_warm_up() -> None:
+    """A GPU may take more steps while it is heated."""
+    from open_clip_train.scheduler import const_lr
+
+    experiment, optimizer = small("clip"), torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    schedule = const_lr(optimizer, experiment.learning_rate, RAMP_STEPS, RAMP_STEPS)
+    for step in (0, 7, RAMP_STEPS - 1, RAMP_STEPS, 3 * RAMP_STEPS):
+        schedule(step)
+        assert ramped_learning_rate(experiment, step) == pytest.approx(optimizer.param_groups[0]["lr"])
 
 
 def test_gpu_is_heated_by_whole_windows_before_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
