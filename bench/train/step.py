@@ -30,8 +30,9 @@ from bench.train.distributed import (
 )
 from bench.train.weight_average import make_ema
 from losses.collectives import Group
+from models.image_tower import ImageTower
 from models.open_clip_blocks import ClassTokenBlock
-from models.text_tower import EndTokenBlock
+from models.text_tower import EndTokenBlock, TextTower
 from models.tower_blocks import all_blocks
 
 T = TypeVar("T", bound=Target)
@@ -87,18 +88,16 @@ def make_step(
     """Build the step of a model: precision, compilation, processes, optimizer, clipping, averaging."""
     device = next(model.parameters()).device
     model_with_loss = ModelWithLoss(model, method.loss, group, simulated_group(experiment))
-    # Equal for all methods of a comparison, whether they read captions or not.
-    has_fixed_shapes = resolve_padding(experiment, device) in ("packed", "max_length")
     if compiled:
-        compile_blocks(
-            model, len(experiment.all_image_sizes), compile_mode(experiment), has_fixed_shapes=has_fixed_shapes
-        )
+        compile_blocks(model, len(experiment.all_image_sizes), compile_mode(experiment))
     compute_loss = parallelize(model_with_loss, experiment, precision)
     optimizer, is_fused = make_optimizer(experiment, model), experiment.optimizer_kernel == "fused"
     clip_gradient = make_gradient_clipper(list(model.parameters()), experiment.clip_norm)
     ema, update_ema = make_ema(model, experiment.ema_decay, experiment.ema_kernel)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     overflows, grad_norms = torch.zeros((), dtype=torch.int64, device=device), list[float]()
+    # Equal for all methods of a comparison, whether they read captions or not.
+    has_fixed_shapes = resolve_padding(experiment, device) in ("packed", "max_length")
     select_kernel = partial(use_attention_kernel, experiment.attention, has_fixed_shapes=has_fixed_shapes)
 
     def forward(batch: Batch[T]) -> Tensor:
@@ -143,17 +142,15 @@ def compile_mode(experiment: Experiment) -> str | None:
     return "max-autotune-no-cudagraphs" if experiment.compile == "max-autotune" else None
 
 
-def compile_blocks(
-    model: nn.Module, num_image_sizes: int, mode: str | None = None, *, has_fixed_shapes: bool = True
-) -> None:
+def compile_blocks(model: nn.Module, num_image_sizes: int, mode: str | None = None) -> None:
     """Compile the blocks of a model's towers by `torch.compile`; all else stays eager.
 
     Equal blocks share a graph, so that compilation does not take longer for deeper towers. A last block that computes
     one token per image or caption stays eager: it is little work, and would need a graph of its own. The gradients of
     a block are ready before those of the blocks below it, so that DDP and FSDP2 communicate during the backward. More
     graphs than a limit are an error (`translate_recompile_error`): by default dynamo would run it eagerly without a
-    warning. Dynamo takes the blocks of two towers for one function, and would compile the second tower's for any number
-    of tokens. Where captions have fixed shapes and images one size, each tower has a graph of its own shapes.
+    warning. Dynamo takes the blocks of two towers for one function, and would compile the second image tower's for any
+    number of tokens; where images have one size, each image tower has a graph of its own shape.
     """
     from torch._dynamo import config
     from torch._inductor import config as inductor_config
@@ -162,10 +159,11 @@ def compile_blocks(
     inductor_config.compile_threads = max(1, min(inductor_config.decide_compile_threads(), cores))
     config.recompile_limit = GRAPHS_PER_IMAGE_SIZE * num_image_sizes
     config.fail_on_recompile_limit_hit = True
-    dynamic = False if has_fixed_shapes and num_image_sizes == 1 else None  # None: from the second shape on
-    for block in all_blocks(model):
-        if not isinstance(block, ClassTokenBlock | EndTokenBlock):
-            block.compile(mode=mode, dynamic=dynamic)
+    for tower in (module for module in model.modules() if isinstance(module, ImageTower | TextTower)):
+        has_one_shape = num_image_sizes == 1 and isinstance(tower, ImageTower)
+        for block in all_blocks(tower):
+            if not isinstance(block, ClassTokenBlock | EndTokenBlock):
+                block.compile(mode=mode, dynamic=False if has_one_shape else None)
 
 
 @contextmanager
