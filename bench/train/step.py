@@ -30,8 +30,9 @@ from bench.train.distributed import (
 )
 from bench.train.weight_average import make_ema
 from losses.collectives import Group, SimulatedGroup
+from models.image_tower import ImageTower
 from models.open_clip_blocks import ClassTokenBlock
-from models.text_tower import EndTokenBlock
+from models.text_tower import EndTokenBlock, TextTower
 from models.tower_blocks import all_blocks
 
 T = TypeVar("T", bound=Target)
@@ -155,7 +156,8 @@ def compile_blocks(model: nn.Module, num_image_sizes: int, mode: str | None = No
     one token per image or caption stays eager: it is little work, and would need a graph of its own. The gradients of
     a block are ready before those of the blocks below it, so that DDP and FSDP2 communicate during the backward. More
     graphs than a limit are an error (`translate_recompile_error`): by default dynamo would run it eagerly without a
-    warning.
+    warning. Dynamo takes the blocks of two towers for one function, and would compile the second image tower's for any
+    number of tokens; where images have one size, each image tower has a graph of its own shape.
     """
     from torch._dynamo import config
     from torch._inductor import config as inductor_config
@@ -164,9 +166,11 @@ def compile_blocks(model: nn.Module, num_image_sizes: int, mode: str | None = No
     inductor_config.compile_threads = max(1, min(inductor_config.decide_compile_threads(), cores))
     config.recompile_limit = GRAPHS_PER_IMAGE_SIZE * num_image_sizes
     config.fail_on_recompile_limit_hit = True
-    for block in all_blocks(model):
-        if not isinstance(block, ClassTokenBlock | EndTokenBlock):
-            block.compile(mode=mode)
+    for tower in (module for module in model.modules() if isinstance(module, ImageTower | TextTower)):
+        has_one_shape = num_image_sizes == 1 and isinstance(tower, ImageTower)
+        for block in all_blocks(tower):
+            if not isinstance(block, ClassTokenBlock | EndTokenBlock):
+                block.compile(mode=mode, dynamic=False if has_one_shape else None)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from bench.console.tables import Table, print_tables
 from bench.data.order import SampleOrder
 from bench.data.shards.shards import open_shards
 from bench.data.shards.stream import ShardLoader
-from bench.methods import METHODS
+from bench.method import methods
 from bench.statistics import geometric_mean_interval
 from bench.suites.test_loading import CATLIP, _write_shards
 
@@ -38,7 +38,7 @@ def load_in_turns(folder: Path) -> None:
         shards, images = open_shards(str(folder / name), folder / "cache"), SHARDS[name][0]
         experiment = replace(CATLIP, data=shards.data, batch_size=images, caption_lengths="pack")
         experiment = replace(experiment, jpeg_decoding=decoding)
-        order, targets = SampleOrder(experiment, images), METHODS["catlip"].targets
+        order, targets = SampleOrder(experiment, images), methods()["catlip"].targets
         loaders[f"{name} {decoding}"] = ShardLoader(experiment, targets, shards, range(images), order)
         loaders[f"{name} {decoding}"][0]
     print("ready", flush=True)

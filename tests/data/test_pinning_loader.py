@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.config import METHOD_NAMES
 from bench.console.console import UserError
 from bench.data.shards.pinning_loader import PinningLoader
 from bench.data.shards.stream import ShardStream
 from bench.data.targets import pin
+from bench.method import methods
 from bench.train.build import load_data
 from tests.data.shards import write_shards
 from tests.data.test_shard_stream import are_equal
@@ -88,7 +88,7 @@ def test_stream_for_a_gpu_pins_what_its_workers_load(data: Path, results: Path) 
     assert not isinstance(on_cpu._batches, PinningLoader)
 
 
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", [*methods()])
 def test_all_tensors_of_a_batch_are_pinned_in_the_thread(
     method: str, data: Path, results: Path, pinned: dict[int, str]
 ) -> None:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bench.config import CONTRASTIVE, METHOD_NAMES
 from bench.data.released_labels import DenseLabels
 from bench.data.shards.stream import LoadedBatch, ShardStream
 from bench.data.targets import Features, Labels, Target
+from bench.method import methods
 from bench.train.build import load_data
 from tests.data.shards import write_shards
 from tests.small import small
@@ -52,7 +52,7 @@ def test_rows_of_a_target_are_selected_by_indexes_on_its_device(kind: str) -> No
     assert all(values == index for values, index in recorded.devices)
 
 
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", [*methods()])
 def test_targets_of_a_worker_never_ask_for_a_device(
     method: str, tmp_path: Path, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,5 +69,5 @@ def test_targets_of_a_worker_never_ask_for_a_device(
     loaded = pickle.loads(pickle.dumps(stream._loader))[0]
     assert isinstance(loaded, LoadedBatch)
     captions = loaded.target.captions
-    assert (captions is not None) == (method in CONTRASTIVE)
+    assert (captions is not None) == methods()[method].compares_batch
     assert captions is None or captions.padding == "packed"  # as on the GPU, which compiles

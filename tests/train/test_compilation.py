@@ -131,6 +131,30 @@ def test_towers_have_one_graph_each_without_breaks(found: Found, case: tuple[str
     assert (found[case]["later"], found[case]["breaks"]) == (0, 0)
 
 
+def test_blocks_of_two_towers_are_compiled_for_their_own_shapes(results: Path) -> None:
+    """The teacher's images have other numbers of tokens than the student's."""
+    shapes = in_child(compiled_shapes, results)
+    assert len(shapes) == 2
+    assert shapes[0][0] != shapes[1][0]
+    assert all(isinstance(length, int) for shape in shapes for length in shape)
+
+
+def compiled_shapes(results: Path) -> list[list[int | str]]:
+    """Return the shapes of the first tensor that each graph takes; what is a symbol has a name."""
+    shapes = list[list[int | str]]()
+
+    def keep(graph: torch.fx.GraphModule, _inputs: object) -> torch.fx.GraphModule:
+        inputs = (node.meta["example_value"] for node in graph.graph.nodes if node.op == "placeholder")
+        tokens = next(value for value in inputs if isinstance(value, torch.Tensor))
+        shapes.append([length if isinstance(length, int) else str(length) for length in tokens.shape[1:]])
+        return graph
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "compile", partial(torch.compile, backend=keep))
+        losses_of(build_train_state(opened("distill", results, image_size=96, teacher="ViT-S-32")))
+    return shapes
+
+
 def test_phases_of_a_compiled_step_are_those_of_an_eager_one(found: Found) -> None:
     phases = {"data", "image forward", "text forward", "head and loss", "backward", "optimizer"}
     assert found["clip", "alone"]["phases"] == phases
