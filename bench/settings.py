@@ -9,6 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from bench.config import FIELDS, PACK_DATA, Experiment, NonEmptyStr, choose
+from bench.method import get_method
 
 FEWEST_STEPS = 4  # of a warm-up and of a window at another batch size
 
@@ -36,6 +37,8 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
             raise ValueError(f"--set {setting}: {error}{accepted}") from None
     if changed.get("data", PACK_DATA) != PACK_DATA:  # the captions of shards have their own lengths
         changed.setdefault("caption_lengths", PACK_DATA)
+    if "method" in changed:
+        get_method(changed["method"])
     changed = {field: value for field, value in changed.items() if value != getattr(experiment, field)}
     if not changed:
         return experiment

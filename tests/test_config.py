@@ -384,6 +384,7 @@ def test_settings_are_validated_together() -> None:
         ("", "field=value, got ''"),
         ("=3", "no field of an experiment named ''"),
         ("name=other", "no field of an experiment named 'name'"),
+        ("method=clp", "no method named 'clp' (there are clip, siglip,"),
         ("__class__=3", "no field of an experiment named '__class__'"),
         ("images_per_window=3", "no field of an experiment named 'images_per_window'"),
         ("tower=\udcff", r"got 'tower=\udcff'"),  # bytes of a command line that are no text
@@ -448,7 +449,7 @@ REFUSED: dict[str, tuple[object, ...]] = {
     "subset": ("", 3),
     "workers": (-1, 2.5, "2", None),
     "jpeg_decoding": ("half", None, True, "reduced"),  # "reduced": the pack has no JPEGs
-    "method": ("", "CLIP", "moco", None),
+    "method": ("", None, 3),
     "precision": ("fp8", None),
     "contrastive_precision": ("fp16", None, True),
     "residual_precision": ("bf16", None, True),

@@ -12,7 +12,6 @@ from bench.explain.factors import FACTORS, catlip_sizes, select_factors
 from bench.ladder import (
     HEAD,
     PADDING,
-    PAIRED,
     RECIPE_FIELDS,
     REST,
     TEXT_TOWER,
@@ -21,6 +20,7 @@ from bench.ladder import (
     build_ladder,
     stages_between,
 )
+from bench.method import methods
 from bench.recipes import multi_scale
 from tests.ladders import ladder_of
 
@@ -271,4 +271,4 @@ def test_unknown_factor_is_refused_with_a_message(chosen: str, text: str) -> Non
 
 def test_only_dual_encoders_use_stored_features() -> None:
     assert all("text_features=stored" in stage.settings for stage in stages_between(TINY["clip"], TINY["catlip"])[2:3])
-    assert PAIRED == ("clip", "siglip")
+    assert [name for name, one in methods().items() if one.objective == "pair"] == ["clip", "siglip"]

@@ -134,4 +134,4 @@ def test_other_methods_have_no_stage_of_labels() -> None:
     superclass = EXPERIMENTS["superclass-tiny"]
     steps, _, left_out = chain(superclass, EXPERIMENTS["clip-tiny"], "dense_labels")
     assert steps == ("pooling", PADDING, TEXT_TOWER, HEAD)
-    assert left_out["dense_labels"] == "superclass does not read the labels of CatLIP"
+    assert left_out["dense_labels"] == "superclass does not read label_format"
