@@ -4,11 +4,10 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -31,6 +30,7 @@ from bench.environment.circumstances import current_commit, summarize_machine
 from bench.environment.cores import CGROUP_QUOTA, available_cores
 from bench.environment.gpu_settings import format_gpu_settings, read_gpu_settings
 from bench.environment.rank_info import torchrun_env
+from bench.environment.requirements import compiler_needs, gpu_needs
 from bench.experiments import COMPARED, EXPERIMENTS
 from bench.measure.throughput import images_per_second
 from bench.orchestration.pace import Pace
@@ -82,7 +82,7 @@ class Doctor:
     resume_hint = "there is nothing to resume"
 
     def run(self) -> int:
-        """Check the machine, time one short run, and print the findings."""
+        """Check the machine, time one short run, and print the findings: each as it is found, then all in a table."""
         is_distributed = torchrun_env().world_size > 1
         if self.shards is not None:
             if is_distributed:
@@ -94,10 +94,11 @@ class Doctor:
                 raise ValueError(f"--{name} is for --shards: add it, or leave out --{name}")
         if is_distributed:
             return check_ranks(self.results.resolve(), self.json)
-        findings = [*check_host(), *check_cpu_clocks(), *check_gpus(), *check_compiler_disk_commit(self.results)]
+        checks = check_host(), check_cpu_clocks(), check_gpus(), check_compiler_disk_commit(self.results)
+        findings = [*map(_log_finding, chain(*checks))]
         with tempfile.TemporaryDirectory() as folder:
             trial, pace = run_trial(Path(folder), EXPERIMENTS[TRIED], self.results)
-            findings += trial_run_checks(trial.records(), pace)
+            findings += map(_log_finding, trial_run_checks(trial.records(), pace))
             return finish(trial, [finding_table("This machine", findings)], self.json)
 
     def _check_shards(self, shards: str) -> int:
@@ -206,17 +207,9 @@ def check_cuda() -> Finding:
 
 
 def check_compiler_disk_commit(results: Path) -> Iterator[Finding]:
-    """Check what torch.compile needs, the disk and the state of the checkout."""
-    header = Path(sysconfig.get_path("include"), "Python.h")
-    needed = {
-        "C++ compiler": next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None),
-        "Python.h": str(header) if header.is_file() else None,
-    }
-    if has_gpu():
-        needed["Triton"] = "installed" if find_spec("triton") else None
-    for what, found in needed.items():
-        advice = "torch.compile needs it (`--set compile=on`, the default on a GPU)"
-        yield Finding(what, found) if found else Finding(what, "none", MISSING, advice)
+    """Check what torch.compile and loader workers need, the disk and the state of the checkout."""
+    for need in (*compiler_needs(), *(gpu_needs() if has_gpu() else ())):
+        yield Finding(need.what, need.found) if need.found else Finding(need.what, "none", MISSING, need.remedy)
     folder = next(path for path in (results.resolve(), *results.resolve().parents) if path.exists())
     free = shutil.disk_usage(folder).free / GIB
     yield judge("disk", f"{free:.0f} GiB free at {folder}", "free disk space", is_bad=free < MIN_FREE_GIB)
@@ -237,6 +230,12 @@ def trial_run_checks(records: list[Record], pace: Pace) -> Iterator[Finding]:
         experiments = [EXPERIMENTS[f"{name}-tiny"] for name in COMPARED]
         scope = scopes(len(experiments), on_gpu=has_gpu())["default"]
         yield Finding("default comparison", str(plan_default(experiments, scope, pace, DEFAULT_MINUTES)))
+
+
+def _log_finding(finding: Finding) -> Finding:
+    """Log a finding at once, so that it is known whatever happens to the checks after it."""
+    log(f"{finding.check}: {finding.found}" + (f" ({finding.verdict})" if finding.verdict != FINDING_OK else ""))
+    return finding
 
 
 def _cpu_seconds_by_process() -> dict[tuple[int, str], float]:

@@ -43,6 +43,7 @@ def current_circumstances(experiment: Experiment | None, device: torch.device, p
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         processes=processes,
         gpu=gpu_settings(device),
+        gpu_uuid=gpu_uuid(device),
     )
 
 
@@ -72,9 +73,13 @@ def gpu_settings(device: torch.device) -> dict[str, str | None]:
     if device.type == "cuda":
         with suppress(pynvml.NVMLError):
             pynvml.nvmlInit()
-            uuid = str(torch.cuda.get_device_properties(device).uuid)
-            return read_gpu_settings(device_handle(uuid, device.index or 0))
+            return read_gpu_settings(device_handle(gpu_uuid(device), device.index or 0))
     return {}
+
+
+def gpu_uuid(device: torch.device) -> str:
+    """Return the UUID of a GPU; empty for a CPU."""
+    return str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else ""
 
 
 def package_versions(device: torch.device) -> dict[str, str]:
