@@ -65,7 +65,9 @@ def gpu_needs() -> Iterator[Need]:
         driver = "libcuda.so.1"
     except OSError:
         driver = ""
-    yield Need("driver", driver, "start the container with its GPUs (docker run --gpus all), or install NVIDIA's driver")
+    yield Need(
+        "driver", driver, "start the container with its GPUs (docker run --gpus all), or install NVIDIA's driver"
+    )
     yield Need("Triton", "installed" if find_spec("triton") else "", "python3 -m pip install triton, as torch asks for")
     size = shutil.disk_usage(SHARED_MEMORY).total if SHARED_MEMORY.is_dir() else 0
     enough = f"{size / GIB:.1f} GiB" if size >= MIN_SHARED_BYTES else ""
