@@ -36,12 +36,13 @@ from bench.measure.throughput import images_per_second
 from bench.orchestration.pace import Pace
 from bench.orchestration.preflight import has_gpu
 from bench.orchestration.scope import scopes
-from bench.orchestration.trial import DEFAULT_MINUTES, plan_default, run_trial
+from bench.orchestration.trial import DEFAULT_MINUTES, expected_trial_seconds, plan_default, run_trial
 from bench.record import Record, Speed
 
 TRIED = "clip-tiny"  # experiment that shows how fast the machine is
 
 OBSERVED_SECONDS = 2.0
+CHECK_SECONDS = OBSERVED_SECONDS + 10.0  # of all checks before the trial; on a GPU a process starts CUDA
 MAX_WINDOW_SPREAD = 0.1  # largest relative excess of a window's time over the median
 BUSY_PERCENT = 5.0  # largest CPU use of other processes, of all cores
 MIN_FREE_GIB = 2.0
@@ -100,6 +101,12 @@ class Doctor:
             trial, pace = run_trial(Path(folder), EXPERIMENTS[TRIED], self.results)
             findings += map(_log_finding, trial_run_checks(trial.records(), pace))
             return finish(trial, [finding_table("This machine", findings)], self.json)
+
+    def expected_seconds(self, pace: Pace) -> float:
+        """Expect the seconds of the checks, and of the trial or of the loading of shards."""
+        if self.shards is not None:
+            return pace.command_seconds + pace.start_seconds + self.loading_seconds
+        return pace.command_seconds + CHECK_SECONDS + expected_trial_seconds(pace, EXPERIMENTS[TRIED])
 
     def _check_shards(self, shards: str) -> int:
         """Verify the shards; unless one is faulty, predict the cores that load them fast enough.

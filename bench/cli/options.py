@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 from tyro.conf import UseAppendAction, arg
 
@@ -14,6 +14,7 @@ from bench.experiments import get_experiment
 from bench.labels.vocabulary import SUBWORD, read_vocabulary
 from bench.measure.tables import failure_table, sample_table
 from bench.orchestration.comparison import Comparison
+from bench.orchestration.pace import Pace
 from bench.settings import with_settings
 from bench.statistics import Ratio
 
@@ -55,6 +56,15 @@ class Command(Protocol):
 
     def run(self) -> int:
         """Run the verb and return its exit code; ValueError or OSError for errors that the person can correct."""
+        ...
+
+
+@runtime_checkable
+class EstimatedCommand(Command, Protocol):
+    """A verb whose duration is known before it runs."""
+
+    def expected_seconds(self, pace: Pace) -> float:
+        """Expect its seconds at a pace, from start to end, without a run and without its data; ValueError as `run`."""
         ...
 
 

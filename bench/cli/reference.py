@@ -12,16 +12,18 @@ from msgspec.structs import replace
 from tyro.conf import Positional, arg
 
 from bench.cli.options import Data, Json, Results, Rounds, Settings, finish, ratio_columns
-from bench.cli.released_run import time_released_code
+from bench.cli.released_run import ReleasedPlan, time_released_code
 from bench.config import MAY_DIFFER_AT_LARGEST_BATCH, Experiment
 from bench.console.console import DISAGREEMENT, OK, log
 from bench.console.options import ROUNDS_RANGE, require_range
 from bench.console.tables import Table
 from bench.data.caption_lengths import WEB
 from bench.experiments import EXPERIMENTS, get_experiment
-from bench.orchestration.pace import START_SECONDS
+from bench.orchestration.comparison import Comparison
+from bench.orchestration.pace import Pace
 from bench.orchestration.preflight import has_gpu, open_comparison
 from bench.orchestration.requests import ReferenceRequest
+from bench.orchestration.runner import Job, expected_job_seconds
 from bench.orchestration.scope import Scope, required_rounds
 from bench.recipes import DATACOMP_SYNSETS
 from bench.record import Record
@@ -45,7 +47,6 @@ LOSSES_NOTE = (
     "steps: first ones with equal batches, whose losses are compared. mean: of all steps, over the same images;\n"
     "not comparable where a side makes other batches, because a contrastive loss depends on the batch."
 )
-EXPECTED_SECONDS = START_SECONDS + 3.0  # of a run: estimate for two cores, corrected as runs end
 BATCHES, DENSE_WINDOW = (8, 64, 256), 1024  # images per step and per window of dense-bce: windows of a second or more
 PLAIN: dict[str, Any] = {
     "caption_lengths": WEB,
@@ -110,23 +111,15 @@ class Reference:
         if self.as_released:
             settings = [*([] if self.data is None else [f"data={self.data}"]), *self.settings]
             return time_released_code(Path(path), self.scale, self.rounds, settings, self.results, self.json)
-        sides = OPEN_CLIP_CHECKOUT_SIDES if path and not checkout else SIDES[self.reference]
-        experiments = [one for base in self._experiments() for one in self._eager_and_compiled(base)]
-        if any(experiment.image_sizes for experiment in experiments):
-            raise ValueError("a comparison with a reference needs one image size: leave image_sizes empty")
-        rounds = self.rounds or required_rounds(len(sides) - 1, on_gpu=has_gpu())
+        sides, experiments = self._sides, self._plan(on_gpu=has_gpu())
         may_differ = (*MAY_DIFFER_AT_LARGEST_BATCH, "compile")
         scope = Scope("reference", 0)
-        comparison = open_comparison(self.results, experiments, scope, trained=False, may_differ=may_differ)
-        comparison.runner.progress.expect(EXPECTED_SECONDS * rounds * len(experiments) * len(sides))
-        for round_, experiment in product(range(rounds), experiments):
-            is_short = round_ and sides != OPEN_CLIP_CHECKOUT_SIDES  # whose every run needs the images of many batches
-            longer = replace(experiment, windows=experiment.windows * (1 if is_short else FIRST_ROUND_FACTOR))
-            jobs = []
-            for side in sides[:: -1 if round_ % 2 else 1]:
-                label = f"{experiment.name}, {side}, round {round_ + 1} of {rounds}"
-                fields = {"side": side, "round": round_, "checkout": path}
-                jobs.append(comparison.new_job(ReferenceRequest, longer, label, EXPECTED_SECONDS, **fields))
+        comparison = open_comparison(
+            self.results, experiments, scope, trained=False, may_differ=may_differ, measures_pace=True
+        )
+        rounds = self._rounds(comparison)
+        comparison.runner.progress.expect(expected_job_seconds(rounds))
+        for jobs in rounds:
             comparison.run_round(jobs)
         records = comparison.records()
         losses = compare_early_losses(records)
@@ -137,6 +130,46 @@ class Reference:
             tables.append(phase_table(records, checkout.unused))
         are_equal = all(row["equal"] == "yes" for row in losses)
         return finish(comparison, tables, self.json) or (OK if are_equal else DISAGREEMENT)
+
+    def expected_seconds(self, pace: Pace) -> float:
+        """Expect the seconds of all rounds of all sides."""
+        self._require_used_options()
+        if self.as_released:
+            released = ReleasedPlan.of_scale(self.scale, (), on_gpu=pace.on_gpu)
+            comparison = Comparison.planned([*released.experiments.values()], pace)
+            return pace.command_seconds + expected_job_seconds(released.jobs_by_round(comparison, self.rounds, ""))
+        rounds = self._rounds(Comparison.planned(self._plan(on_gpu=pace.on_gpu), pace))
+        return pace.command_seconds + expected_job_seconds(rounds)
+
+    @property
+    def _sides(self) -> tuple[str, ...]:
+        is_open_clip = self.reference == "open-clip" and self.checkout
+        return OPEN_CLIP_CHECKOUT_SIDES if is_open_clip else SIDES[self.reference]
+
+    def _plan(self, *, on_gpu: bool) -> list[Experiment]:
+        """Return the experiments that all sides train; ValueError for one that they cannot."""
+        require_range("rounds", self.rounds, *ROUNDS_RANGE)
+        bases = self._experiments()
+        experiments = [one for base in bases for one in self._eager_and_compiled(base, on_gpu=on_gpu)]
+        if any(experiment.image_sizes for experiment in experiments):
+            raise ValueError("a comparison with a reference needs one image size: leave image_sizes empty")
+        return experiments
+
+    def _rounds(self, comparison: Comparison) -> list[list[Job]]:
+        """Return the jobs of every round of each experiment; the first round is longer, for the losses."""
+        sides, rounds = self._sides, list[list[Job]]()
+        path = str(self.checkout.resolve()) if self.checkout else ""
+        count = self.rounds or required_rounds(len(sides) - 1, on_gpu=comparison.on_gpu)
+        for round_, experiment in product(range(count), comparison.experiments):
+            is_short = round_ and sides != OPEN_CLIP_CHECKOUT_SIDES  # whose every run needs the images of many batches
+            longer = replace(experiment, windows=experiment.windows * (1 if is_short else FIRST_ROUND_FACTOR))
+            seconds, jobs = comparison.pace.speed_seconds(longer, is_first=round_ == 0), list[Job]()
+            for side in sides[:: -1 if round_ % 2 else 1]:
+                label = f"{experiment.name}, {side}, round {round_ + 1} of {count}"
+                fields = {"side": side, "round": round_, "checkout": path}
+                jobs.append(comparison.new_job(ReferenceRequest, longer, label, seconds, **fields))
+            rounds.append(jobs)
+        return rounds
 
     def _require_used_options(self) -> None:
         users = {
@@ -159,10 +192,10 @@ class Reference:
         if self.scale == "vit-h16" and not self.as_released:
             raise ValueError("--scale vit-h16 needs --as-released; without it the scale is tiny or vit-b16")
 
-    def _eager_and_compiled(self, base: Experiment) -> list[Experiment]:
+    def _eager_and_compiled(self, base: Experiment, *, on_gpu: bool) -> list[Experiment]:
         """Return the experiment with the settings; on a GPU, unless they choose, without and with compilation."""
         experiment = with_settings(base, self.settings)
-        if self.reference != "open-clip" or experiment.compile != "auto" or not has_gpu():
+        if self.reference != "open-clip" or experiment.compile != "auto" or not on_gpu:
             return [experiment]
         return [with_settings(base, [*self.settings, f"compile={choice}"]) for choice in ("off", "on")]
 

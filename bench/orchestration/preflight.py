@@ -26,6 +26,7 @@ from bench.data.subset import is_key_file, listed_keys, require_subset
 from bench.environment.circumstances import CHECKOUT, current_commit
 from bench.environment.cores import available_cores
 from bench.environment.files import atomic_write
+from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec, find_gpu_spec
 from bench.environment.rank_info import torchrun_env
 from bench.experiments import EXPERIMENTS
 from bench.labels.label_files import find_label_files
@@ -33,7 +34,7 @@ from bench.labels.labeller import get_labeller
 from bench.labels.nltk_labels import NltkLabeller
 from bench.labels.vocabulary import require_own_vocabulary, resolve_vocabulary
 from bench.orchestration.comparison import Comparison
-from bench.orchestration.pace import TWO_CORES, Pace
+from bench.orchestration.pace import TWO_CORES, GpuPace, Pace
 from bench.orchestration.runner import Runner
 from bench.orchestration.scope import Scope
 from bench.orchestration.step_trial import measure_pace, uses_default_pace
@@ -52,6 +53,10 @@ MODEL_FIELDS = (
     *("labels", "synset_vocabulary", "subword_vocabulary", "head_rows"),
 )
 model_settings = attrgetter(*MODEL_FIELDS)
+LARGE_GPU_BYTES = 40 * GB
+SLOWEST_GPU = min(
+    (one for one in GPU_SPECS.values() if one.memory_bytes >= LARGE_GPU_BYTES), key=attrgetter("bf16_flops")
+)
 
 
 def open_comparison(
@@ -66,14 +71,14 @@ def open_comparison(
     scored: Iterable[Experiment] = (),
     tasks: Iterable[str] = (),
     reads_data: bool = True,
-    pace: Pace = TWO_CORES,
+    pace: Pace | None = None,
     measures_pace: bool = False,
 ) -> Comparison:
     """Check conditions that would stop a long run late, then begin a comparison, or resume the newest or the named one.
 
     A resumed comparison may also contain transfer records of the experiments in `scored`. `tasks` will be scored. Where
-    no run `reads_data` of the experiments, their shards may be gone. Durations are predicted from `pace`; where it
-    `measures_pace`, a new comparison on a CPU times a few steps first.
+    no run `reads_data` of the experiments, their shards may be gone. Durations are predicted from `pace`, by default
+    that of `machine_pace`; where it `measures_pace`, a new comparison on a CPU times a few steps first.
     """
     require_comparable_experiments(experiments, may_differ)
     for warning in chain.from_iterable(map(require_whole_patches, experiments)):
@@ -86,7 +91,7 @@ def open_comparison(
     name = name or (latest_comparison_name(results, scope.name) if resume else begin_comparison(results, scope.name))
     on_gpu, own_cores = has_gpu(), max(1, available_cores() // torchrun_env().local_world_size)
     runner = Runner(Progress(0.0), connect_coordinator())
-    comparison = Comparison(name, results, experiments, own_cores, on_gpu, runner, pace)
+    comparison = Comparison(name, results, experiments, own_cores, on_gpu, runner, pace or machine_pace())
     finished = [record for record in comparison.records() if not isinstance(record.measured, Failure)]
     accepted = [*experiments, *scored]
     others = {one.experiment.name for one in finished if one.experiment and not _is_one_of(accepted, one.experiment)}
@@ -245,6 +250,16 @@ def count_gpus() -> int:
 def has_gpu() -> bool:
     """Return whether runs will use a GPU."""
     return count_gpus() > 0
+
+
+def find_machine_gpu() -> GpuSpec | None:
+    """Return the data-sheet values of this machine's first GPU; None if it has none, or one without a known sheet."""
+    return find_gpu_spec(pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0))) if has_gpu() else None
+
+
+def machine_pace() -> Pace:
+    """Return the pace of this machine's GPU, of an unknown one that of the slowest large one; else of two cores."""
+    return GpuPace(gpu=find_machine_gpu() or SLOWEST_GPU) if has_gpu() else TWO_CORES
 
 
 def begin_comparison(results: Path, purpose: str) -> str:

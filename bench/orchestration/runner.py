@@ -101,6 +101,11 @@ class Job:
         return all(path.is_file() for path in self.request.paths)
 
 
+def expected_job_seconds(rounds: Iterable[Sequence[Job]]) -> float:
+    """Sum the expected seconds of the jobs of rounds."""
+    return sum(job.expected_seconds for jobs in rounds for job in jobs)
+
+
 @dataclass(slots=True)
 class Runner:
     """Starts jobs and lists failures. Under torchrun, all ranks start distributed jobs together."""

@@ -72,4 +72,5 @@ def pace_of(record: Record, seconds: float) -> Pace:
     update = min(step, median(speed.phase_seconds.get("optimizer") or [0.0]))
     timed = speed.warmup_seconds + sum(speed.window_seconds) + sum(map(sum, speed.phase_seconds.values()))
     heating = max(0.0, speed.warmup_seconds - experiment.warmup_steps * step)
-    return Pace(max(0.0, seconds - timed), (step - update) / experiment.batch_size, update, heating)
+    on_gpu = record.circumstances.device == "cuda"
+    return Pace(max(0.0, seconds - timed), (step - update) / experiment.batch_size, update, heating, on_gpu=on_gpu)

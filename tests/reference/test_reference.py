@@ -94,11 +94,10 @@ def test_step_is_compiled_on_all_sides_or_on_none(results: Path) -> None:
     ],
 )
 def test_on_a_gpu_all_sides_are_timed_eager_and_compiled(
-    gpu: bool, settings: tuple[str, ...], names: list[str], monkeypatch: pytest.MonkeyPatch
+    gpu: bool, settings: tuple[str, ...], names: list[str]
 ) -> None:
-    monkeypatch.setattr("bench.cli.reference.has_gpu", lambda: gpu)
     reference = Reference("open-clip", settings=settings)
-    assert [one.name for one in reference._eager_and_compiled(EXPERIMENTS["clip-vit-b32"])] == names
+    assert [one.name for one in reference._eager_and_compiled(EXPERIMENTS["clip-vit-b32"], on_gpu=gpu)] == names
 
 
 def test_warm_up_lasts_until_no_new_graph_appears(monkeypatch: pytest.MonkeyPatch) -> None:
