@@ -14,7 +14,6 @@ from bench.cli.options import EstimatedCommand, Results
 from bench.config import choose
 from bench.console.console import FAILED_CASE, OK, REQUEUE, log, printable
 from bench.console.options import MINUTES_RANGE, require_range
-from bench.console.progress import Progress
 from bench.console.tables import Table, print_tables
 from bench.environment.files import make_folders
 from bench.orchestration.gpu_steps import (
@@ -39,7 +38,6 @@ LINES_KEPT = 15  # of the output of a step
 DEADLINE_FACTOR = 3  # a step is ended after so many times its minutes, which are estimates
 GRACE_MINUTES = 1.5  # after the last minute, for a run that began within it
 PAGE_SECONDS = 120.0  # after which the drawing of a page is ended
-PLANNED_BATCH = 64  # of a step whose batch is not known yet: warm-up and windows have equal images at any
 FEWEST_MINUTES = 2.0  # in which a step that can be continued is begun: a run, and its page
 CPU_PROCESSES = 2  # in place of several GPUs
 Only = Annotated[tuple[str, ...], UseAppendAction, arg(metavar="STEP", help="name of a step to run; repeatable")]
@@ -85,21 +83,24 @@ class Gpu:
         num_gpus, pace = (count_gpus(), machine_pace()) if self.device == "cuda" else (CPU_PROCESSES, TWO_CORES)
         steps = [step for step in chosen if step.name not in done and step.min_gpus <= max(1, num_gpus)]
         make_folders(file.parent)
-        progress = Progress(60.0 * sum(self._expected_minutes(step, num_gpus, None, pace) for step in steps))
         first, blocked = next(iter(table)), ""
         for step in steps:
             left, batch = (deadline - time.monotonic()) / 60, fastest_batch_size([*map(self._path, step.batch_from)])
             command = self._command(step, num_gpus, batch, left - pace.page_seconds / 60)
-            minutes = self._expected_minutes(step, num_gpus, batch, pace)
-            if reason := blocked or _why_skipped(step, left, batch):
+            if step.batch_from and batch is None:
+                reason = f"no pair was timed by {' or '.join(step.batch_from)}"
+            elif not (reason := blocked):
+                minutes = self._expected_minutes(step, num_gpus, batch, pace)
+                needed = min(minutes, FEWEST_MINUTES) if step.can_be_continued else minutes
+                if needed > left:
+                    reason = f"it needs {needed:.3g} minutes, and {max(0.0, left):.1f} are left"
+            if reason:
                 log(f"{step.name} is skipped: {reason}")
-                progress.expect(-60.0 * minutes)
                 result = _result(step, "skipped", command, [reason])
             else:
-                progress.log_start(f"{step.name}, about {minutes:.1f} min: {shlex.join(command)}")
+                log(f"{left:.1f} min left | {step.name}, about {minutes:.1f} min: {shlex.join(command)}")
                 seconds = 60 * min(DEADLINE_FACTOR * minutes, left + GRACE_MINUTES)
                 result = self._run_step(step, command, seconds, pace)
-                progress.finish(60.0 * minutes)
             found[step.name] = result
             write_step_results(file, self.device, found)
             if step.name == first and result.status != "ok":
@@ -113,7 +114,7 @@ class Gpu:
         """Return the words of the step's command line, which may take so many minutes."""
         folder = self._path(step.folder or step.name)
         values = dict[str, object](results=self._path("."), folder=folder, gpus=num_gpus, batch=batch)
-        values["resume"] = "--resume" if (self.resume or step.continues) and is_resumable(folder) else ""
+        values["resume"] = "--resume" if (self.resume or step.folder) and is_resumable(folder) else ""
         values["limit"] = f"--max-minutes={max(0.01, minutes):.2f}"
         return ["python", *filter(None, (word.format(**values) for word in shlex.split(step.command)))]
 
@@ -127,12 +128,12 @@ class Gpu:
         from bench.cli.main import parse  # which imports this module
 
         def expect(step: Step) -> float:
-            words = self._command(step, num_gpus, batch or PLANNED_BATCH, self.minutes)
+            words = self._command(step, num_gpus, batch, self.minutes)
             verb = parse(words[words.index("bench") + 1 :])
             assert isinstance(verb, EstimatedCommand), f"{step.name} has neither minutes nor a verb that expects them"
             return verb.expected_seconds(pace)
 
-        before = [expect(other) for other in STEPS[self.device] if other.name == step.folder]
+        before = [expect(one) for one in STEPS[self.device] if one.name == step.folder and step.can_be_continued]
         return (expect(step) - sum(before) + pace.page_seconds) / 60
 
     def _run_step(self, step: Step, command: Sequence[str], seconds: float, pace: Pace) -> StepResult:
@@ -148,10 +149,9 @@ class Gpu:
             left = max(pace.page_seconds, min(PAGE_SECONDS, seconds - (time.monotonic() - start)))
             if run_command(build, output, left, settings) != OK:
                 log(f"the page of {folder} is missing or incomplete, see {output}")
-        statuses: dict[int | None, Status] = {None: "timeout", REQUEUE: "unfinished"} | dict.fromkeys(
-            step.accepted, "ok"
-        )
-        result = _result(step, statuses.get(code, "failed"), command, lines, time.monotonic() - start)
+        others: dict[int | None, Status] = {None: "timeout", REQUEUE: "unfinished"}
+        status = "ok" if code in step.accepted else others.get(code, "failed")
+        result = _result(step, status, command, lines, time.monotonic() - start)
         for line in result.last_lines if result.status != "ok" else ():
             log(f"  {line}")
         log(f"{step.name}: {result.status} after {result.seconds:.0f} s; its output is in {output}")
@@ -177,14 +177,6 @@ class Gpu:
             note += "\nRun the steps that are not ok with the same command and --resume."
         print_tables([Table("Steps", rows, note)])
         return FAILED_CASE if statuses & {"failed", "timeout"} else REQUEUE if "unfinished" in statuses else OK
-
-
-def _why_skipped(step: Step, minutes_left: float, batch: int | None) -> str:
-    """Return the reason why a step cannot run now, or ""."""
-    needed = FEWEST_MINUTES if step.minutes is None else step.minutes
-    if needed > minutes_left:
-        return f"it needs {needed:g} minutes, and {max(0.0, minutes_left):.1f} are left"
-    return f"no pair was timed by {' or '.join(step.batch_from)}" if step.batch_from and batch is None else ""
 
 
 def _result(

@@ -39,9 +39,9 @@ class Step:
     accepted: tuple[int, ...] = (OK,)  # exit codes of success
 
     @property
-    def continues(self) -> bool:
-        """Whether it adds to the runs of another step."""
-        return bool(self.folder)
+    def can_be_continued(self) -> bool:
+        """Whether it ends in time with runs left."""
+        return "{limit}" in self.command
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,7 @@ def make_steps(of: StepChoices) -> tuple[Step, ...]:
     plan = f"-m bench plan {pair} --gpus {{gpus}} --results {{folder}} --json {{folder}}/plan.json"
     known = f"--record {{results}}/{first.name} --links {{results}}/link/links"
     trace = f"-m bench measure clip-tiny catlip-tiny {ONE} {LIGHT} --results {{folder}} --trace"
+    transfer = "-m bench transfer catlip-tiny --task rooms --protocol k-nn"
     return (
         Step("preflight", f"-m bench.cli.gpu_preflight {of.device}", 1),
         Step("tests", of.tests, 5),
@@ -123,13 +124,13 @@ def make_steps(of: StepChoices) -> tuple[Step, ...]:
         Step(f"{first.name}-ddp", f"{RANKS} {first.measure} {ONE}", min_gpus=2),
         Step(f"{first.name}-fsdp2", f"{RANKS} {first.measure} {ONE} --set sharding=fsdp2", min_gpus=2),
         Step("plan", f"{plan} {known}", 1, folder=f"{first.name}-ddp", min_gpus=2),
-        Step("trace", trace, 3),
-        Step("train", "-m bench train catlip-tiny --images 2048 --task rooms --out {folder} {resume}", 1.5),
-        Step("transfer", "-m bench transfer catlip-tiny --task rooms --protocol k-nn --results {folder}", 1, "train"),
-        Step("export", "-m bench export catlip-tiny --results {results}/train --out {folder}", 1),
-        Step("embed", "-m bench embed distill-tiny --out {folder}/features.safetensors --results {folder}", 1),
-        Step("doctor", "-m bench doctor", 2.5),
-        Step("open-clip", f"-m bench reference open-clip {of.reference} {CONTINUED}"),
+        Step("trace", trace),
+        Step("train", "-m bench train catlip-tiny --images 2048 --task rooms --out {folder} {resume}"),
+        Step("transfer", f"{transfer} --results {{folder}}", folder="train"),
+        Step("export", "-m bench export catlip-tiny --results {results}/train --out {folder}"),
+        Step("embed", "-m bench embed distill-tiny --out {folder}/features.safetensors --results {folder}"),
+        Step("doctor", "-m bench doctor"),
+        Step("open-clip", f"-m bench reference open-clip {of.reference} --results {{folder}}"),
     )
 
 

@@ -26,6 +26,7 @@ from bench.data.subset import is_key_file, listed_keys, require_subset
 from bench.environment.circumstances import CHECKOUT, current_commit
 from bench.environment.cores import available_cores
 from bench.environment.files import atomic_write
+from bench.environment.gpu_settings import read_gpu_settings
 from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec, find_gpu_spec
 from bench.environment.rank_info import torchrun_env
 from bench.experiments import EXPERIMENTS
@@ -39,7 +40,7 @@ from bench.orchestration.runner import Runner
 from bench.orchestration.scope import Scope
 from bench.orchestration.step_trial import measure_pace, uses_default_pace
 from bench.orchestration.torchrun import connect_coordinator
-from bench.record import Failure, comparisons
+from bench.record import Failure, Record, Speed, comparisons
 from bench.settings import with_batch_size
 from bench.towers.patches import require_whole_patches
 from bench.towers.provenance import read_metadata
@@ -100,6 +101,8 @@ def open_comparison(
     if other := {record.circumstances.commit for record in finished} - {current_commit()}:
         text = f"{name} was begun at commit {', '.join(other)}, this is {current_commit()}"
         raise ValueError(f"{text}: begin a new comparison")
+    if on_gpu:
+        _require_equal_gpu(name, finished)
     if not {*PACK_TASKS, *SCENES}.isdisjoint(tasks):
         _decode_pack(pack_cache())
     opened = open_data(results, experiments) if reads_data else []
@@ -143,6 +146,17 @@ def open_data(results: Path, experiments: Sequence[Experiment]) -> list[Shards]:
         if experiment.workers != "auto":
             require_shared_memory(experiment, experiment.workers, torchrun_env().local_world_size)
     return found
+
+
+def _require_equal_gpu(name: str, records: Iterable[Record]) -> None:
+    """Raise ValueError if timed runs were on a GPU with another driver or other settings than this machine's first."""
+    here = read_gpu_settings(pynvml.nvmlDeviceGetHandleByIndex(0))
+    for where in (one.circumstances for one in records if isinstance(one.measured, Speed)):
+        if differing := [
+            f"{what} {value}, not {here[what]}" for what, value in where.gpu.items() if value != here[what]
+        ]:
+            text = f"{name} has runs on a GPU with {', '.join(differing)}"
+            raise ValueError(f"{text}: continue it on that machine, or begin a new comparison without --resume")
 
 
 def _is_one_of(experiments: Iterable[Experiment], recorded: Experiment) -> bool:

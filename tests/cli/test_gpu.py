@@ -26,30 +26,28 @@ from tests.small import circumstances, small
 from tests.speeds import speed
 
 ROOT = Path(__file__).parents[2]
-FIRST, LAST = Step("preflight", 0.1, "-c 'print(1)'"), Step("last", 0.1, "-c 'print(2)'")
-COUNTS = Step("counts", 0.1, """-c 'import sys; open(sys.argv[1], "a").write("x")' {results}/count""")
-FAILS = Step("fails", 0.1, """-c 'import sys; print("a line"); sys.exit("the reason")'""")
-FAILS_ONCE = Step("fails-once", 0.1, """-c 'import pathlib, sys; pathlib.Path(sys.argv[1]).rmdir()' {results}/mended""")
+FIRST, LAST = Step("preflight", "-c 'print(1)'", 0.1), Step("last", "-c 'print(2)'", 0.1)
+COUNTS = Step("counts", """-c 'import sys; open(sys.argv[1], "a").write("x")' {results}/count""", 0.1)
+FAILS = Step("fails", """-c 'import sys; print("a line"); sys.exit("the reason")'""", 0.1)
+FAILS_ONCE = Step("fails-once", """-c 'import pathlib, sys; pathlib.Path(sys.argv[1]).rmdir()' {results}/mended""", 0.1)
 HANGING = """
 import os, pathlib, subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
 pathlib.Path(sys.argv[1]).write_text("%d %d end" % (os.getpid(), child.pid))
 child.wait()
 """
-HANGS = Step("hangs", 0.02, f"-c '{HANGING}' {{results}}/processes")
+HANGS = Step("hangs", f"-c '{HANGING}' {{results}}/processes", 0.02)
 COPYING = """
 import pathlib, shutil, sys
 pathlib.Path(sys.argv[1]).mkdir()
 for path in pathlib.Path("tests/records").glob("*.speed.*.json"):
     shutil.copy(path, sys.argv[1])
 """
-MEASURES = Step("measures", 0.1, f"-c '{COPYING}' {{folder}}")
-# A command line whose steps have one round each, and no deadline that a busy machine misses.
+MEASURES = Step("measures", f"-c '{COPYING}' {{folder}}", 0.1)
+# A command line whose steps have no deadline that a busy machine misses.
 PATIENT = (
-    "import sys; from dataclasses import replace; import bench.cli.gpu; from bench.__main__ import main; "
-    "from bench.orchestration.gpu_steps import STEPS; bench.cli.gpu.DEADLINE_FACTOR = 60; "
-    "once = [replace(one, command=one.command.replace('--rounds 2', '--rounds 1')) for one in STEPS['cpu']]; "
-    "STEPS['cpu'] = tuple(once); sys.exit(main(sys.argv[1:]))"
+    "import sys; import bench.cli.gpu; from bench.__main__ import main; bench.cli.gpu.DEADLINE_FACTOR = 60; "
+    "sys.exit(main(sys.argv[1:]))"
 )
 # A command line of its own that has these steps.
 PROGRAM = (
@@ -88,7 +86,7 @@ def test_step_that_fails_is_recorded_with_its_last_lines_and_the_others_run(
     assert shlex.split(failed.command) == ["python", *shlex.split(FAILS.command)]
     assert (tmp_path / "fails.log").read_text() == "a line\nthe reason\n"
     out, err = capsys.readouterr()
-    assert f"preflight: python -c {shlex.quote('print(1)')}" in err
+    assert f"preflight, about 0.1 min: python -c {shlex.quote('print(1)')}" in err
     assert "  the reason" in err
     assert "the reason" in out
 
@@ -104,7 +102,7 @@ def test_step_that_hangs_is_ended_with_its_children_and_the_others_run(
 def test_step_that_does_not_fit_is_skipped_and_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, tmp_path, (FIRST, Step("long", 61, "-c 1"), LAST)) == 0
+    assert run(monkeypatch, tmp_path, (FIRST, Step("long", "-c 1", 61), LAST)) == 0
     assert statuses(tmp_path) == {"preflight": "ok", "long": "skipped", "last": "ok"}
     assert re.search(r"long is skipped: it needs 61 minutes, and (60|59)\.\d are left", capsys.readouterr().err)
 
@@ -173,7 +171,8 @@ def test_fastest_batch_is_that_of_the_pair(tmp_path: Path) -> None:
 
 
 def test_step_without_a_batch_is_skipped_and_with_one_gets_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    best = Step("best", 0.1, "-c 'import sys; print(*sys.argv)' batch_size={batch} {resume}", batch_from=("pair",))
+    command = "-c 'import sys; print(*sys.argv)' batch_size={batch} {resume}"
+    best = Step("best", command, 0.1, batch_from=("pair",))
     assert run(monkeypatch, tmp_path, (FIRST, best)) == 0
     assert found(tmp_path)["best"].last_lines == ("no pair was timed by pair",)
     for method in ("clip", "catlip"):
@@ -184,7 +183,8 @@ def test_step_without_a_batch_is_skipped_and_with_one_gets_it(monkeypatch: pytes
 
 @pytest.mark.parametrize("device", STEPS)
 def test_every_command_line_of_the_tables_is_accepted(device: str) -> None:
-    values = {"results": "results", "folder": "folder", "resume": "--resume", "gpus": 2, "batch": 64}
+    values = {"results": "results", "folder": "folder", "resume": "--resume", "limit": "--max-minutes 8"}
+    values |= {"gpus": 2, "batch": 64}
     for step in STEPS[device]:
         words = [word.format(**values) for word in shlex.split(step.command)]
         modules = [after for word, after in pairwise(words) if word == "-m"]
