@@ -24,6 +24,7 @@ from bench.cli.options import (
     Data,
     Json,
     Labels,
+    MaxMinutes,
     Results,
     Root,
     Rounds,
@@ -34,6 +35,7 @@ from bench.cli.options import (
     add_lengths,
     experiment_from,
     finish,
+    limit_minutes,
     require_confirmed,
 )
 from bench.cli.own_vocabulary import count_all_vocabularies
@@ -168,7 +170,7 @@ class Bench:
         self, experiments: Sequence[Experiment], scope: Scope, pace: Pace | None = None, deadline: float = math.inf
     ) -> Comparison:
         comparison = open_comparison(self.results, experiments, scope, resume=self.resume, tasks=scope.tasks, pace=pace)
-        comparison.deadline = deadline
+        comparison.runner.deadline = deadline
         comparison.measure_memory()
         comparison.measure(scope)
         comparison.train(scope)
@@ -221,6 +223,7 @@ class Measure:
     # accept experiments that differ in more than the method; the table lists the differences
     allow_differences: bool = False
     resume: bool = False  # resume the newest comparison of the folder; recorded runs are not repeated
+    max_minutes: MaxMinutes = None
     yes: Yes = False
     settings: Settings = ()
     results: Results = Path("results")
@@ -242,6 +245,7 @@ class Measure:
             raise ValueError(f"name the experiments to measure (there are {', '.join(EXPERIMENTS)})")
         require_range("rounds", self.rounds, *ROUNDS_RANGE)
         require_range("memory-gib", self.memory_gib, 1e-6, 1e6)
+        require_range("max-minutes", self.max_minutes, *MINUTES_RANGE)
         options = add_lengths(self.settings, self.caption_lengths), self.data, self.vocabulary, self.labels
         experiments = [experiment_from(name, *options) for name in dict.fromkeys(self.names)]
         rounds = self.rounds or required_rounds(len(experiments) - 1, on_gpu=on_gpu)
@@ -249,6 +253,7 @@ class Measure:
 
     def run(self) -> int:
         """Run the rounds, then print the ratios."""
+        start = time.monotonic()
         experiments, scope = self._plan(on_gpu=has_gpu())
         may_differ = FIELDS if self.allow_differences else MAY_DIFFER
         comparison = open_comparison(
@@ -263,6 +268,7 @@ class Measure:
         remedy = "make it shorter with --rounds or --set batch_size=N"
         seconds = comparison.expected_seconds(scope, trained=False)
         require_confirmed(comparison, seconds, remedy, is_confirmed=self.yes or self.resume)
+        limit_minutes(comparison, self.max_minutes, start)
         comparison.measure_memory()
         largest = [] if self.memory_gib is None else comparison.find_largest_batches(round(self.memory_gib * GIB))
         arms = list({one.name: one for one in (*experiments, *largest)}.values())

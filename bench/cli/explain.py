@@ -10,7 +10,17 @@ from typing import Literal, NamedTuple
 from msgspec import structs
 from tyro.conf import Positional
 
-from bench.cli.options import CaptionLengths, Json, Results, Settings, Yes, add_lengths, require_confirmed
+from bench.cli.options import (
+    CaptionLengths,
+    Json,
+    MaxMinutes,
+    Results,
+    Settings,
+    Yes,
+    add_lengths,
+    limit_minutes,
+    require_confirmed,
+)
 from bench.config import FIELDS, PACK_DATA, Experiment
 from bench.console.console import DISAGREEMENT, FAILED_CASE, INCONCLUSIVE, OK, log
 from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
@@ -82,6 +92,7 @@ class ExplainRatio:
     rounds: int | None = None
     minutes: float = 12.0  # time for the rounds of each recipe, if --rounds is not given; at least four are run
     resume: bool = False  # resume the newest decomposition; recorded runs are not repeated
+    max_minutes: MaxMinutes = None
     caption_lengths: CaptionLengths = None
     yes: Yes = False
     settings: Settings = ()
@@ -91,9 +102,10 @@ class ExplainRatio:
 
     def run(self) -> int:
         """Build the ladders, run the rounds and print the decompositions."""
-        recipes = self._recipes
+        start, recipes = time.monotonic(), self._recipes
         plans = {recipe: self._plan(recipe, on_gpu=has_gpu()) for recipe in recipes}  # errors come before the first run
         begun = [self._begin(recipe, *plan) for recipe, plan in plans.items()]
+        limit_minutes(begun[0].comparison, self.max_minutes, start)
         runner = begun[0].comparison.runner
         self._run_rounds(begun)
         records, names = [one.comparison.records() for one in begun], [recipe or self.name for recipe in recipes]
@@ -121,6 +133,7 @@ class ExplainRatio:
         """Return the ladder of a recipe and its configurations; ValueError for options that cannot be."""
         require_range("rounds", self.rounds, MIN_ROUNDS, ROUNDS_RANGE[1])
         require_range("minutes", self.minutes, *MINUTES_RANGE)
+        require_range("max-minutes", self.max_minutes, *MINUTES_RANGE)
         pair = [get_experiment(name) for name in (self.name, self.baseline)]
         if recipe is not None:
             pair = [get_recipe_experiment(one.name, recipe) for one in pair]
@@ -176,21 +189,24 @@ class ExplainRatio:
         time_left = f"about {minutes:g} min" if self.rounds is None else "the time left is corrected as runs end"
         log(f"{planned} rounds, {runs} runs: {time_left}")
         started = pair_started = time.monotonic()
-        round_, is_new = 0, False
+        round_, num_new, pairs_before = 0, 0, 0.0
         while round_ < planned:
             jobs = [one.jobs_of_round(round_, planned) for one in begun]
-            is_new |= not all(job.is_done for job in chain.from_iterable(jobs))
+            num_new += sum(not job.is_done for job in chain.from_iterable(jobs))
             for of_round in jobs:  # by one runner, which counts all failures and shows one progress
                 first.run_round(of_round)
             round_ += 1
             is_planned_by_time = self.rounds is None and not first.runner.failures  # a failed run may take no time
-            if is_planned_by_time and round_ % 2 == 0 and round_ >= FIRST_ROUNDS and is_new:
-                now = time.monotonic()
-                fitting = round_ + rounds_that_fit(started + budget - now, now - pair_started)
+            if round_ % 2:
+                continue
+            now = time.monotonic()
+            if is_planned_by_time and round_ >= FIRST_ROUNDS and num_new == runs_of_pair:
+                spent = now - started + pairs_before * (now - pair_started)
+                fitting = round_ + rounds_that_fit(budget - spent, now - pair_started)
                 progress.expect((fitting - planned) / 2 * seconds_of_pair)
                 planned = fitting
-            if round_ % 2 == 0:
-                pair_started, is_new = time.monotonic(), False
+            pairs_before += 1 - num_new / runs_of_pair  # by an earlier command
+            pair_started, num_new = now, 0
 
 
 class DecompositionRuns(NamedTuple):

@@ -1,6 +1,7 @@
 """The verb `reference`: compares this project's training speed and losses with reference implementations."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import chain, product
@@ -11,11 +12,11 @@ from typing import Annotated, Any, Literal
 from msgspec.structs import replace
 from tyro.conf import Positional, arg
 
-from bench.cli.options import Data, Json, Results, Rounds, Settings, finish, ratio_columns
-from bench.cli.released_run import ReleasedPlan, time_released_code
-from bench.config import MAY_DIFFER_AT_LARGEST_BATCH, Experiment
+from bench.cli.options import Data, Json, MaxMinutes, Results, Rounds, Settings, finish, limit_minutes, ratio_columns
+from bench.cli.released_run import ReleasedPlan, released_tables
+from bench.config import FIELDS, MAY_DIFFER_AT_LARGEST_BATCH, Experiment
 from bench.console.console import DISAGREEMENT, OK, log
-from bench.console.options import ROUNDS_RANGE, require_range
+from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
 from bench.console.tables import Table
 from bench.data.caption_lengths import WEB
 from bench.experiments import EXPERIMENTS, get_experiment
@@ -88,13 +89,16 @@ class Reference:
     as_released: bool = False  # run corenet's own training loop with the authors' files; every key is listed
     data: Data = None
     rounds: Rounds = None
+    resume: bool = False  # resume the newest comparison with a reference; recorded runs are not repeated
+    max_minutes: MaxMinutes = None
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
-    resume_hint = "finished records are kept in the results folder"
+    resume_hint = "finished records are kept; resume with the same command and --resume"
 
     def run(self) -> int:
         """Run the rounds, then print the ratios and compare the losses."""
+        start = time.monotonic()
         self._require_used_options()
         if self.reference == "open-clip" and find_spec("open_clip_train") is None:
             log("skipped: open_clip_train is not installed; install open_clip_torch 3.3")
@@ -104,23 +108,21 @@ class Reference:
             log(f"skipped: {self.reference} needs --checkout PATH, a `git clone {checkout.url}`")
             return OK
         require_range("rounds", self.rounds, *ROUNDS_RANGE)
+        require_range("max-minutes", self.max_minutes, *MINUTES_RANGE)
         path = str(self.checkout.resolve()) if self.checkout else ""
         required = checkout or (OPEN_CLIP_CHECKOUT if path else None)
         if required and not required.is_at(Path(path)):
             raise ValueError(f"{path} has no {required.file}: --checkout needs a `git clone {required.url}`")
         if self.as_released:
             settings = [*([] if self.data is None else [f"data={self.data}"]), *self.settings]
-            return time_released_code(Path(path), self.scale, self.rounds, settings, self.results, self.json)
+            released = ReleasedPlan.of_scale(self.scale, settings, on_gpu=has_gpu())
+            released.require_files(Path(path))
+            comparison = self._open([*released.experiments.values()], FIELDS, measures_pace=not released.is_tiny)
+            self._run_rounds(comparison, released.jobs_by_round(comparison, self.rounds, path), start)
+            return finish(comparison, released_tables(comparison.records()), self.json)
         sides, experiments = self._sides, self._plan(on_gpu=has_gpu())
-        may_differ = (*MAY_DIFFER_AT_LARGEST_BATCH, "compile")
-        scope = Scope("reference", 0)
-        comparison = open_comparison(
-            self.results, experiments, scope, trained=False, may_differ=may_differ, measures_pace=True
-        )
-        rounds = self._rounds(comparison)
-        comparison.runner.progress.expect(expected_job_seconds(rounds))
-        for jobs in rounds:
-            comparison.run_round(jobs)
+        comparison = self._open(experiments, (*MAY_DIFFER_AT_LARGEST_BATCH, "compile"))
+        self._run_rounds(comparison, self._rounds(comparison), start)
         records = comparison.records()
         losses = compare_early_losses(records)
         tables = [reference_speed_table(records, sides), Table("Losses of the first round", losses, LOSSES_NOTE)]
@@ -140,6 +142,26 @@ class Reference:
             return pace.command_seconds + expected_job_seconds(released.jobs_by_round(comparison, self.rounds, ""))
         rounds = self._rounds(Comparison.planned(self._plan(on_gpu=pace.on_gpu), pace))
         return pace.command_seconds + expected_job_seconds(rounds)
+
+    def _open(
+        self, experiments: Sequence[Experiment], may_differ: Iterable[str], *, measures_pace: bool = True
+    ) -> Comparison:
+        return open_comparison(
+            self.results,
+            experiments,
+            Scope("reference", 0),
+            resume=self.resume,
+            trained=False,
+            may_differ=may_differ,
+            scored=map(in_first_round, experiments),
+            measures_pace=measures_pace,
+        )
+
+    def _run_rounds(self, comparison: Comparison, rounds: Sequence[Sequence[Job]], start: float) -> None:
+        comparison.runner.progress.expect(expected_job_seconds(rounds))
+        limit_minutes(comparison, self.max_minutes, start)
+        for jobs in rounds:
+            comparison.run_round(jobs)
 
     @property
     def _sides(self) -> tuple[str, ...]:
@@ -162,7 +184,7 @@ class Reference:
         count = self.rounds or required_rounds(len(sides) - 1, on_gpu=comparison.on_gpu)
         for round_, experiment in product(range(count), comparison.experiments):
             is_short = round_ and sides != OPEN_CLIP_CHECKOUT_SIDES  # whose every run needs the images of many batches
-            longer = replace(experiment, windows=experiment.windows * (1 if is_short else FIRST_ROUND_FACTOR))
+            longer = experiment if is_short else in_first_round(experiment)
             seconds, jobs = comparison.pace.speed_seconds(longer, is_first=round_ == 0), list[Job]()
             for side in sides[:: -1 if round_ % 2 else 1]:
                 label = f"{experiment.name}, {side}, round {round_ + 1} of {count}"
@@ -215,6 +237,11 @@ class Reference:
         wide = replace(EXPERIMENTS["catlip-tiny"], name="catlip-tiny-24k", head_rows=DATACOMP_SYNSETS, windows=3)
         steps = {size: max(2, DENSE_WINDOW // size) for size in BATCHES}
         return [replace(with_batch_size(wide, size), steps_per_window=number) for size, number in steps.items()]
+
+
+def in_first_round(experiment: Experiment) -> Experiment:
+    """Return the experiment with the windows of the first round."""
+    return replace(experiment, windows=experiment.windows * FIRST_ROUND_FACTOR)
 
 
 def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Table:

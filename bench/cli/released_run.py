@@ -8,16 +8,15 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from bench.cli.options import finish, ratio_columns
-from bench.config import FIELDS, Experiment
+from bench.cli.options import ratio_columns
+from bench.config import Experiment
 from bench.console.tables import Table
 from bench.experiments import get_experiment
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import Pace
-from bench.orchestration.preflight import has_gpu, open_comparison
 from bench.orchestration.requests import ReleasedRunRequest
-from bench.orchestration.runner import Job, expected_job_seconds
-from bench.orchestration.scope import Scope, required_rounds
+from bench.orchestration.runner import Job
+from bench.orchestration.scope import required_rounds
 from bench.record import Record, ReleasedRun
 from bench.reference import AS_RELEASED, RELEASED_FILES
 from bench.settings import with_settings
@@ -26,37 +25,6 @@ from bench.statistics import log_std, ratios_of
 BUILD_SECONDS = 20.0  # of a run, beside ours: CoreNet's modules are imported, and its pipeline is built
 TINY_WINDOWS = {"windows": 3, "steps_per_window": 4, "warmup_steps": 2}
 STATES = ("unclassified", "changed", "not used", "used")  # in the order of a table
-
-
-def time_released_code(
-    checkout: Path,
-    scale: str | None,
-    rounds: int | None,
-    settings: Sequence[str],
-    results: Path,
-    json_file: Path | None,
-) -> int:
-    """Time CoreNet's trainer with its files of CLIP and CatLIP, interleaved in fresh processes; return the exit code.
-
-    The scale is vit-b16 on a GPU, and tiny on a CPU, unless it is given. The settings are those of the data's loading.
-    """
-    plan = ReleasedPlan.of_scale(scale, settings, on_gpu=has_gpu())
-    for file in plan.files.values():
-        if not (checkout / file).is_file():
-            raise ValueError(f"{checkout} has no {file}: --as-released needs the file in the checkout")
-    scope, arms = Scope("reference", 0), [*plan.experiments.values()]
-    comparison = open_comparison(results, arms, scope, trained=False, may_differ=FIELDS)
-    all_jobs = plan.jobs_by_round(comparison, rounds, str(checkout))
-    comparison.runner.progress.expect(expected_job_seconds(all_jobs))
-    for jobs in all_jobs:
-        comparison.run_round(jobs)
-    runs = runs_by_method(comparison.records())
-    tables = [
-        released_speed_table(runs),
-        changes_table(runs),
-        *(keys_table(of_method[0]) for of_method in runs.values()),
-    ]
-    return finish(comparison, tables, json_file)
 
 
 class ReleasedPlan(NamedTuple):
@@ -74,6 +42,12 @@ class ReleasedPlan(NamedTuple):
         files, changes = RELEASED_FILES[size], {"is_tiny": is_tiny, "on_gpu": on_gpu}
         recipes = {method: recipe_of_run(f"{method}-{size}-datacomp", settings, **changes) for method in files}
         return cls(is_tiny, files, recipes)
+
+    def require_files(self, checkout: Path) -> None:
+        """Raise ValueError if the checkout lacks a file."""
+        for file in self.files.values():
+            if not (checkout / file).is_file():
+                raise ValueError(f"{checkout} has no {file}: --as-released needs the file in the checkout")
 
     def run_seconds(self, method: str, pace: Pace) -> float:
         """Expect the seconds of a run; the authors' code is not compiled."""
@@ -110,6 +84,12 @@ def runs_by_method(records: Sequence[Record]) -> dict[str, list[ReleasedRun]]:
         if isinstance(record.measured, ReleasedRun) and record.experiment is not None:
             runs[record.experiment.method].append(record.measured)
     return {method: sorted(found, key=lambda run: run.round) for method, found in runs.items() if found}
+
+
+def released_tables(records: Sequence[Record]) -> list[Table]:
+    """Return the tables of speeds, of changed keys, and of every key of each file."""
+    runs = runs_by_method(records)
+    return [released_speed_table(runs), changes_table(runs), *(keys_table(found[0]) for found in runs.values())]
 
 
 def released_speed_table(runs: dict[str, list[ReleasedRun]]) -> Table:

@@ -1,6 +1,5 @@
 """A comparison: rounds of speed runs, memory runs, trainings at equal budgets, scoring. No torch here."""
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -59,7 +58,6 @@ class Comparison:
     on_gpu: bool
     runner: Runner
     pace: Pace = TWO_CORES
-    deadline: float = math.inf  # time by which it should end, of time.monotonic()
 
     @classmethod
     def planned(cls, experiments: Sequence[Experiment], pace: Pace) -> "Comparison":
@@ -105,8 +103,9 @@ class Comparison:
             log(f"to end in time: {total} rounds in place of {scope.rounds}")
 
     def _is_late(self, saved_seconds: float = 0.0) -> bool:
-        """Return whether the comparison would end after its deadline, without so many of the expected seconds."""
-        return time.monotonic() + self.runner.progress.seconds_left(saved_seconds) > self.deadline
+        """Return whether a comparison that leaves no jobs would end late, without so many of the expected seconds."""
+        end = time.monotonic() + self.runner.progress.seconds_left(saved_seconds)
+        return not self.runner.leaves_jobs and end > self.runner.deadline
 
     def _expected_rounds(self, scope: Scope) -> int:
         """Return the rounds with those that are expected to be repeated: a fifth on a CPU, whose cores are shared."""
