@@ -11,6 +11,7 @@ import sys
 import sysconfig
 import tomllib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, version
 from importlib.util import find_spec
@@ -77,18 +78,19 @@ def gpu_needs() -> Iterator[Need]:
 
 def wheels_to_bring() -> list[str]:
     """Return the installed packages that the project and its tests need, pinned, without torch and what it needs."""
-    found, left = dict[str, str](), requirements("tests")
+    found, seen, left = set[str](), set[str](), requirements("tests")
     while left:
-        name = _package_name(left.pop())
-        if name in found or name in ENVIRONMENTS_OWN:
+        requirement = left.pop()
+        name, extras = _package_name(requirement), re.findall(r"[\w-]+", "".join(re.findall(r"\[(.*?)\]", requirement)))
+        if requirement in seen or name in ENVIRONMENTS_OWN:
             continue
-        try:
+        seen.add(requirement)
+        with suppress(PackageNotFoundError):  # of another platform or Python
             package = distribution(name)
-        except PackageNotFoundError:  # of another platform or Python
-            continue
-        found[name] = f"{name}=={package.version}"
-        left += [one for one in package.requires or () if "extra ==" not in one]
-    return sorted(found.values())
+            found.add(f"{name}=={package.version}")
+            needed = {one: re.search(r"extra == ['\"]([\w-]+)", one) for one in package.requires or ()}
+            left += [one for one, extra in needed.items() if extra is None or extra[1] in extras]
+    return sorted(found)
 
 
 def _is_met(requirement: str) -> bool:

@@ -130,7 +130,7 @@ def make_steps(of: StepChoices) -> tuple[Step, ...]:
         Step("export", "-m bench export catlip-tiny --results {results}/train --out {folder}"),
         Step("embed", "-m bench embed distill-tiny --out {folder}/features.safetensors --results {folder}"),
         Step("doctor", "-m bench doctor"),
-        Step("open-clip", f"-m bench reference open-clip {of.reference} --results {{folder}}"),
+        Step("open-clip", f"-m bench reference open-clip {of.reference} {CONTINUED}"),
     )
 
 

@@ -1,6 +1,6 @@
 """A machine with one H100 that takes no time: its clock moves by the seconds that each run would take.
 
-`gpu`, `measure`, `explain` and `reference` are the real ones, in this process; what a run of theirs measures is made up.
+`gpu`, `measure`, `explain` and `reference` are the real ones, in this process; what their runs measure is made up.
 """
 
 import time
@@ -15,7 +15,7 @@ import pytest
 
 from bench.cli import gpu
 from bench.cli.main import dispatch
-from bench.config import Experiment
+from bench.config import PACK_DATA, Experiment
 from bench.environment.circumstances import current_commit
 from bench.environment.gpu_specs import GPU_SPECS
 from bench.measure.generated_shards import write_shard
@@ -31,9 +31,11 @@ from tests.speeds import speed
 
 H100 = GPU_SPECS["h100"]
 SETTINGS = {"driver": "580.1", "power limit": "700 W"}
+CIRCUMSTANCES = {"device": "cuda", "machine": "NVIDIA H100 80GB HBM3; 16 cores", "precision": "bf16", "compiled": True}
+CIRCUMSTANCES |= {"gpu": SETTINGS, "gpu_uuid": "one"}
 FLOPS_SHARE = 0.33  # of the peak, that steps reach
 COMMAND, PAGE, MEMORY_RUN, LADDER_RUN, OTHER = 15.0, 12.0, 45.0, 8.0, 40.0  # seconds
-STEPS_AND_COUNT = 24.0  # seconds of a speed run of ViT-B/16 beside its start and heating: windows, phases, FLOPs
+B16_STEPS = 8.0  # seconds of the steps of a run of ViT-B/16; the others are its start, heating and FLOPs
 
 
 @dataclass
@@ -47,8 +49,8 @@ class SimulatedGpu:
     runs: list[Path] = field(default_factory=list)  # records
     killed: list[str] = field(default_factory=list)
 
-    def install(self, patch: pytest.MonkeyPatch) -> None:
-        """Take the place of this machine."""
+    def installed(self, patch: pytest.MonkeyPatch) -> float:
+        """Take the place of this machine; return the time."""
         patch.setattr(time, "monotonic", lambda: self.now)
         patch.setattr(gpu, "run_command", self.run_command)
         patch.setattr(gpu, "count_gpus", lambda: 1)
@@ -57,6 +59,7 @@ class SimulatedGpu:
         patch.setattr(preflight, "read_gpu_settings", lambda _: SETTINGS)
         patch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda _: None)
         patch.setattr(Runner, "_start", lambda _runner, request, *_, **__: self.start_run(request))
+        return self.now
 
     def advance(self, seconds: float) -> None:
         self.now += self.times_slower * seconds
@@ -97,8 +100,7 @@ class SimulatedGpu:
         if measured is None:  # a trace
             path.touch()
             return ""
-        where = circumstances(device="cuda", machine="NVIDIA H100 80GB HBM3; 16 cores", precision="bf16", compiled=True)
-        where = type(where)(**{name: getattr(where, name) for name in where.__struct_fields__} | {"commit": current_commit(), "gpu": SETTINGS, "gpu_uuid": "one"})
+        where = circumstances(commit=current_commit(), **CIRCUMSTANCES)
         record = Record(comparison=request.comparison, experiment=experiment, circumstances=where, measured=measured)
         write_record(record, path)
         return ""
@@ -106,12 +108,15 @@ class SimulatedGpu:
     def _measure(self, request: Request, experiment: Experiment) -> Measured | None:
         match request:
             case SpeedRequest(round=round_):
-                windows = experiment.windows * experiment.steps_per_window * self._step_seconds(experiment)
-                self.advance(self.run_seconds - STEPS_AND_COUNT + 2 * windows + 8)
+                steps = (experiment.windows + 1) * experiment.steps_per_window  # one window is timed in phases
+                self.advance(self.run_seconds - B16_STEPS + steps * self._step_seconds(experiment))
                 shaken = (1 + 0.002 * (round_ % 3)) * self._step_seconds(experiment) * experiment.steps_per_window
                 flops = Flops(image_forward=10**13, text_forward=0, forward=10**13, step=3 * 10**13)
                 seconds = (shaken,) * experiment.windows
-                return speed(round=round_, window_seconds=seconds, flops=flops, peak_flops_per_second=H100.bf16_flops)
+                figures = {"flops": flops, "peak_flops_per_second": H100.bf16_flops}
+                if experiment.data != PACK_DATA:
+                    figures |= {"wait_share": 0.2, "loader_workers": 15}
+                return speed(round=round_, window_seconds=seconds, **figures)
             case MemoryRequest():
                 self.advance(MEMORY_RUN)
                 peaks = dict.fromkeys(("peak_allocated_bytes", "peak_reserved_bytes", "peak_tensor_bytes"), 10**10)
