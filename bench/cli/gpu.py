@@ -36,7 +36,7 @@ from bench.record import comparisons
 
 LINES_KEPT = 15  # of the output of a step
 DEADLINE_FACTOR = 3  # a step is ended after so many times its minutes, which are estimates
-GRACE_MINUTES = 1.5  # after the last minute, for a run that began within it
+SPARE_MINUTES, GRACE_MINUTES = 0.25, 1.5  # before and after the last minute, for a run that takes longer than expected
 PAGE_SECONDS = 120.0  # after which the drawing of a page is ended
 FEWEST_MINUTES = 2.0  # in which a step that can be continued is begun: a run, and its page
 CPU_PROCESSES = 2  # in place of several GPUs
@@ -86,7 +86,7 @@ class Gpu:
         first, blocked = next(iter(table)), ""
         for step in steps:
             left, batch = (deadline - time.monotonic()) / 60, fastest_batch_size([*map(self._path, step.batch_from)])
-            command = self._command(step, num_gpus, batch, left - pace.page_seconds / 60)
+            command = self._command(step, num_gpus, batch, left - SPARE_MINUTES - pace.page_seconds / 60)
             if step.batch_from and batch is None:
                 reason = f"no pair was timed by {' or '.join(step.batch_from)}"
             elif not (reason := blocked):

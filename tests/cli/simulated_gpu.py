@@ -34,7 +34,7 @@ SETTINGS = {"driver": "580.1", "power limit": "700 W"}
 CIRCUMSTANCES = {"device": "cuda", "machine": "NVIDIA H100 80GB HBM3; 16 cores", "precision": "bf16", "compiled": True}
 CIRCUMSTANCES |= {"gpu": SETTINGS, "gpu_uuid": "one"}
 FLOPS_SHARE = 0.33  # of the peak, that steps reach
-COMMAND, PAGE, MEMORY_RUN, LADDER_RUN, OTHER = 15.0, 12.0, 45.0, 8.0, 40.0  # seconds
+COMMAND, PAGE, LADDER_RUN, FEW_STEPS_RUN, COMPILATION, OTHER = 15.0, 12.0, 8.0, 20.0, 10.0, 40.0  # seconds
 B16_STEPS = 8.0  # seconds of the steps of a run of ViT-B/16; the others are its start, heating and FLOPs
 
 
@@ -109,7 +109,8 @@ class SimulatedGpu:
         match request:
             case SpeedRequest(round=round_):
                 steps = (experiment.windows + 1) * experiment.steps_per_window  # one window is timed in phases
-                self.advance(self.run_seconds - B16_STEPS + steps * self._step_seconds(experiment))
+                compilation = COMPILATION if experiment.compile == "off" else 0.0
+                self.advance(self.run_seconds - compilation - B16_STEPS + steps * self._step_seconds(experiment))
                 shaken = (1 + 0.002 * (round_ % 3)) * self._step_seconds(experiment) * experiment.steps_per_window
                 flops = Flops(image_forward=10**13, text_forward=0, forward=10**13, step=3 * 10**13)
                 seconds = (shaken,) * experiment.windows
@@ -118,7 +119,7 @@ class SimulatedGpu:
                     figures |= {"wait_share": 0.2, "loader_workers": 15}
                 return speed(round=round_, window_seconds=seconds, **figures)
             case MemoryRequest():
-                self.advance(MEMORY_RUN)
+                self.advance(FEW_STEPS_RUN + (0.0 if experiment.compile == "off" else 2 * COMPILATION))
                 peaks = dict.fromkeys(("peak_allocated_bytes", "peak_reserved_bytes", "peak_tensor_bytes"), 10**10)
                 return Memory(steps=3, trained_parameters=1, peak_rss_bytes=None, **peaks)
             case LadderRequest():
@@ -129,7 +130,7 @@ class SimulatedGpu:
                 figures = {"window_seconds": (1.0, 1.0), "losses": (1.0,) * 20, "tokens_per_caption": 17.0}
                 return ReferenceRun(side=side, round=round_, target_bytes_per_image=None, **figures)
             case _:
-                self.advance(OTHER)
+                self.advance(FEW_STEPS_RUN + (0.0 if experiment.compile == "off" else COMPILATION))
                 return None
 
     def _step_seconds(self, experiment: Experiment) -> float:
