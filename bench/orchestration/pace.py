@@ -91,13 +91,13 @@ class GpuPace(Pace):
     counting_seconds: float = 8.0
     command_seconds: float = 15.0  # torch is imported twice: to ask for the GPU, and to count FLOPs
     on_gpu: bool = True
-    times: float = 1.0  # of the FLOPs of a step, as a factor
+    times: float = 1.0  # of compilation and of the FLOPs of a step, as a factor
     gpu: GpuSpec = field(kw_only=True)
 
     def startup_seconds(self, experiment: Experiment, *, is_first: bool = False) -> float:
         """Expect the seconds from the start of a process to its first step, with those of torch.compile."""
         cached, first = COMPILE_SECONDS.get(_resolve_on_gpu(experiment)[1], (0.0, 0.0))
-        return self.start_seconds + (first if is_first else cached)
+        return self.start_seconds + self.times * (first if is_first else cached)
 
     def step_seconds(self, experiment: Experiment) -> float:
         """Expect the seconds of a training step, from its FLOPs and the peak of its precision."""
