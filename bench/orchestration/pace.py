@@ -34,7 +34,7 @@ class Pace:
     heating_seconds: float = 0.0  # of a speed run, before its windows: a GPU is brought to its temperature
     counting_seconds: float = 0.0  # of a speed run, after its windows: its FLOPs are counted
     command_seconds: float = 3.0  # of the command that starts the runs, beside them
-    page_seconds: float = 20.0  # of drawing the page of a folder
+    page_seconds: float = 10.0  # of drawing the page of a folder: 4 s of one core for 28 records
     on_gpu: bool = False
 
     def slowed(self, times: float) -> "Pace":
