@@ -34,7 +34,7 @@ class Pace:
     heating_seconds: float = 0.0  # of a speed run, before its windows: a GPU is brought to its temperature
     counting_seconds: float = 0.0  # of a speed run, after its windows: its FLOPs are counted
     command_seconds: float = 3.0  # of the command that starts the runs, beside them
-    page_seconds: float = 20.0  # of drawing the page of a folder
+    page_seconds: float = 10.0  # of drawing the page of a folder: 4 s of one core for 28 records
     on_gpu: bool = False
 
     def slowed(self, times: float) -> "Pace":
@@ -91,13 +91,13 @@ class GpuPace(Pace):
     counting_seconds: float = 8.0
     command_seconds: float = 15.0  # torch is imported twice: to ask for the GPU, and to count FLOPs
     on_gpu: bool = True
-    times: float = 1.0  # of the FLOPs of a step, as a factor
+    times: float = 1.0  # of compilation and of the FLOPs of a step, as a factor
     gpu: GpuSpec = field(kw_only=True)
 
     def startup_seconds(self, experiment: Experiment, *, is_first: bool = False) -> float:
         """Expect the seconds from the start of a process to its first step, with those of torch.compile."""
         cached, first = COMPILE_SECONDS.get(_resolve_on_gpu(experiment)[1], (0.0, 0.0))
-        return self.start_seconds + (first if is_first else cached)
+        return self.start_seconds + self.times * (first if is_first else cached)
 
     def step_seconds(self, experiment: Experiment) -> float:
         """Expect the seconds of a training step, from its FLOPs and the peak of its precision."""
