@@ -4,6 +4,7 @@ import subprocess
 import sys
 import sysconfig
 import tomllib
+import venv
 from pathlib import Path
 
 import pytest
@@ -15,27 +16,24 @@ ROOT = Path(__file__).parents[2]
 SITE = Path(sysconfig.get_path("purelib"))
 
 
-def run_bare(*words: str, packages: Path | None = None) -> tuple[int, str]:
-    """Run Python without the installed packages, but for those in a folder; return its exit code and output."""
-    paths = {"PYTHONPATH": str(packages)} if packages else {}
-    command = [sys.executable, "-S", *words]
-    done = subprocess.run(
-        command, cwd=ROOT, env=paths | {"PATH": "/usr/bin"}, capture_output=True, text=True, check=False
-    )
+def bare_python(folder: Path, *left_out: str, packages: bool = True) -> Path:
+    """Make an environment of the installed packages, without those that begin with one of the names, or of none."""
+    venv.create(folder, symlinks=True)
+    site = folder / SITE.relative_to(sys.prefix)
+    for entry in SITE.iterdir() if packages else ():
+        if not entry.name.startswith(left_out or ("-",)) and not (site / entry.name).exists():
+            (site / entry.name).symlink_to(entry)
+    return folder / "bin" / "python"
+
+
+def run(*words: object) -> tuple[int, str]:
+    """Run a command in the checkout; return its exit code and output."""
+    done = subprocess.run([*map(str, words)], cwd=ROOT, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
 
 
-def without(folder: Path, *names: str) -> Path:
-    """Make a folder of the installed packages without those that begin with one of the names."""
-    folder.mkdir()
-    for entry in SITE.iterdir():
-        if not entry.name.startswith(names):
-            (folder / entry.name).symlink_to(entry)
-    return folder
-
-
-def test_verb_without_any_package_names_all_of_them_in_one_line() -> None:
-    code, output = run_bare("-m", "bench", "gpu")
+def test_verb_without_any_package_names_all_of_them_in_one_line(tmp_path: Path) -> None:
+    code, output = run(bare_python(tmp_path / "bare", packages=False), "-m", "bench", "gpu")
     assert code == 2
     (line,) = output.splitlines()
     assert line.startswith("error: No module named ")
@@ -46,21 +44,19 @@ def test_verb_without_any_package_names_all_of_them_in_one_line() -> None:
 
 @pytest.mark.parametrize(
     ("folders", "package"),
-    [(("pynvml", "nvidia_ml_py"), "nvidia-ml-py>=12.560"), (("open_clip",), "'open_clip_torch>=3.3,<4'")],
+    [(("pynvml", "nvidia_ml_py"), "nvidia-ml-py>=12.560"), (("open_clip",), "open_clip_torch>=3.3,<4")],
 )
 def test_single_missing_package_is_named_without_a_traceback(
     folders: tuple[str, ...], package: str, tmp_path: Path
 ) -> None:
-    packages = without(tmp_path / "packages", *folders)
-    code, output = run_bare("-m", "bench.cli.gpu_preflight", "cpu", packages=packages)
+    python = bare_python(tmp_path / "python", *folders)
+    code, output = run(python, "-m", "bench.cli.gpu_preflight", "cpu")
     assert code == 1
-    assert f"packages are missing: python3 -m pip install '{package.strip(chr(39))}' (" in output
+    assert f"packages are missing: python3 -m pip install '{package}' (" in output
     assert "Traceback" not in output
-    code, output = run_bare(
-        "-m", "bench", "gpu", "--device", "cpu", "--results", str(tmp_path / "r"), packages=packages
-    )
+    code, output = run(python, "-m", "bench", "gpu", "--device", "cpu", "--results", tmp_path / "results")
     assert code in (2, 3)  # the verb cannot start, or its first step fails
-    assert package in output
+    assert f"'{package}'" in output
     assert "Traceback" not in output
 
 
@@ -89,7 +85,7 @@ def test_preflight_of_a_bare_gpu_machine_names_the_driver_and_the_compiler(
 
 def test_older_package_than_the_oldest_accepted_is_unmet(monkeypatch: pytest.MonkeyPatch) -> None:
     versions = {"timm": "1.0.9", "torch": "2.11.0a0+gitabc"}
-    monkeypatch.setattr(requirements, "version", lambda name: versions.get(name, "99"))
+    monkeypatch.setattr(requirements, "version", lambda name: versions.get(name, "9999"))
     assert unmet_requirements() == ["timm>=1.0.15"]
 
 
