@@ -114,8 +114,7 @@ class Reference:
         if required and not required.is_at(Path(path)):
             raise ValueError(f"{path} has no {required.file}: --checkout needs a `git clone {required.url}`")
         if self.as_released:
-            settings = [*([] if self.data is None else [f"data={self.data}"]), *self.settings]
-            released = ReleasedPlan.of_scale(self.scale, settings, on_gpu=has_gpu())
+            released = self._released(on_gpu=has_gpu())
             released.require_files(Path(path))
             comparison = self._open([*released.experiments.values()], FIELDS, measures_pace=not released.is_tiny)
             self._run_rounds(comparison, released.jobs_by_round(comparison, self.rounds, path), start)
@@ -137,7 +136,7 @@ class Reference:
         """Expect the seconds of all rounds of all sides."""
         self._require_used_options()
         if self.as_released:
-            released = ReleasedPlan.of_scale(self.scale, (), on_gpu=pace.on_gpu)
+            released = self._released(on_gpu=pace.on_gpu)
             comparison = Comparison.planned([*released.experiments.values()], pace)
             return pace.command_seconds + expected_job_seconds(released.jobs_by_round(comparison, self.rounds, ""))
         rounds = self._rounds(Comparison.planned(self._plan(on_gpu=pace.on_gpu), pace))
@@ -162,6 +161,10 @@ class Reference:
         limit_minutes(comparison, self.max_minutes, start)
         for jobs in rounds:
             comparison.run_round(jobs)
+
+    def _released(self, *, on_gpu: bool) -> ReleasedPlan:
+        settings = [*([] if self.data is None else [f"data={self.data}"]), *self.settings]
+        return ReleasedPlan.of_scale(self.scale, settings, on_gpu=on_gpu)
 
     @property
     def _sides(self) -> tuple[str, ...]:

@@ -22,9 +22,10 @@ from bench.environment.gpu_specs import GPU_SPECS, GpuSpec
 from bench.experiments import EXPERIMENTS
 from bench.orchestration import preflight
 from bench.orchestration.gpu_steps import STEPS
-from bench.orchestration.pace import TWO_CORES, GpuPace
+from bench.orchestration.pace import COMPILED_SHARE, EAGER_SHARE, TWO_CORES, GpuPace
 from bench.orchestration.preflight import machine_pace
 from bench.orchestration.trial import expected_trial_seconds
+from bench.plan.published import NEMO, PUBLISHED_RUNS
 from bench.reference import SIDES
 
 LARGE = {name: spec for name, spec in GPU_SPECS.items() if spec.memory_bytes >= 40e9}
@@ -99,6 +100,15 @@ def test_expected_seconds_of_every_step_cover_a_plain_roofline_and_are_at_most_t
     assert {Measure, ExplainRatio, Reference, Doctor} == {*map(type, COMMANDS.values())}
     assert min(ratios.values()) >= 1, ratios
     assert max(ratios.values()) <= 3, ratios
+
+
+def test_published_trainings_reach_more_than_the_share_that_is_expected() -> None:
+    alone = [one.mfu for one in PUBLISHED_RUNS if one.gpus == 1]
+    fused = [one.mfu for one in PUBLISHED_RUNS if one.source == NEMO and one.gpus == 8]
+    assert alone
+    assert fused
+    assert min(alone) > EAGER_SHARE
+    assert min(fused) > COMPILED_SHARE
 
 
 @pytest.mark.parametrize("method", ["clip", "catlip"])
