@@ -146,7 +146,7 @@ def test_larger_work_is_never_expected_to_be_faster() -> None:
 
 
 def test_gpu_is_expected_to_be_heated_for_the_longest_time() -> None:
-    from bench.measure.speed import HEATING_SECONDS
+    from bench.measure.heating import HEATING_SECONDS
 
     assert GpuPace(gpu=GPU_SPECS["h100"]).heating_seconds == HEATING_SECONDS["cuda"]
 
