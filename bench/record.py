@@ -42,6 +42,7 @@ Phases = Annotated[dict[str, Seconds], msgspec.Meta(max_length=MAX_ENTRIES)]
 Readings = Annotated[dict[str, float], msgspec.Meta(max_length=MAX_ENTRIES)]
 Counts = Annotated[dict[str, Count], msgspec.Meta(max_length=MAX_ENTRIES)]
 RankFigures = Annotated[dict[str, tuple[float, ...]], msgspec.Meta(max_length=MAX_ENTRIES)]
+HeatState = Literal["steady", "unsteady", "not read"]  # of a GPU's clock and temperature
 # Names of `Readings`.
 OWN_BUSY, OTHERS_BUSY = "process CPU busy percent", "other processes CPU busy percent"
 HOST_BUSY = "taken by the host CPU percent"
@@ -78,7 +79,7 @@ class Speed(_RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="s
     """Windows of a timed run, wall-clock seconds with the device idle at both ends; of several processes rank 0's."""
 
     round: Count
-    warmup_seconds: NonNegative
+    warmup_seconds: NonNegative  # with the heating
     window_seconds: Seconds
     window_images: tuple[PositiveCount, ...] = ()  # processed in each; empty: the experiment's images_per_window
     phase_seconds: Phases  # by name of PHASES, one entry a step, from a pass that waits for the device between them
@@ -98,6 +99,10 @@ class Speed(_RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="s
     rank_window_seconds: tuple[Seconds, ...] = ()  # of every rank, where there are several; begun together
     rank_figures: RankFigures = {}  # of every rank, where there are several: phases, waits and utilisation, with unit
     rank_hosts: tuple[str, ...] = ()  # host name and GPU of every rank, where there are several
+    heating_seconds: NonNegative = 0.0  # of steps by which a GPU was heated; 0 on a CPU
+    heat_state: HeatState | None = None  # at the end of that; None: on a CPU
+    # Of the windows' time in which heat or the GPU's hardware slowed it, where that was so in every window; else 0.
+    slowed_percent: NonNegative = 0.0
     compilation: Readings = {}  # graphs, breaks between them, seconds of it; empty: nothing was to be compiled
 
     def __post_init__(self) -> None:
@@ -147,7 +152,7 @@ class ReferenceRun(_MeasuredBase, frozen=True, kw_only=True, tag="reference"):
     side: str
     round: Count
     window_seconds: Seconds
-    losses: tuple[float, ...]  # of every step, warm-up included
+    losses: tuple[float, ...]  # of the first step with each batch, warm-up included
     tokens_per_caption: NonNegative | None  # computed, padding included
     target_bytes_per_image: NonNegative | None  # label targets handed to the device
     phase_seconds: Phases = {}  # of the steps after the windows; empty: not measured

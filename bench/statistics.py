@@ -7,7 +7,7 @@ of an accuracy are the training run and the test item.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import accumulate
 from statistics import fmean, median, stdev
@@ -234,12 +234,13 @@ class Disturbance:
     busy: Mapping[int, float]  # the percentage of the machine's CPU time that others used, where it is too large
     slow: Mapping[int, float]  # the share of slow windows, where it is too large
     total_rounds: int
-    is_checked: bool = True  # whether a rule could be applied
+    is_checked: bool = True  # whether a rule could be applied to all rounds
+    slowed: Mapping[int, float] = field(default_factory=dict)  # the percentage of a run's time with a slowed GPU
 
     @property
     def disturbed_rounds(self) -> set[int]:
-        """The rounds that were disturbed for either reason."""
-        return {*self.busy, *self.slow}
+        """The rounds that were disturbed for any reason."""
+        return {*self.busy, *self.slow, *self.slowed}
 
     @property
     def allows_verdicts(self) -> bool:
@@ -257,20 +258,26 @@ class Disturbance:
         return {round_: run for round_, run in runs.items() if round_ not in self.excluded_rounds} or dict(runs)
 
 
-def find_disturbed_rounds(windows: Mapping[str, Windows], busy_percent: Mapping[int, float | None]) -> Disturbance:
+def find_disturbed_rounds(
+    windows: Mapping[str, Windows],
+    busy_percent: Mapping[int, float | None],
+    slowed_percent: Mapping[int, float] | None = None,
+) -> Disturbance:
     """Find the rounds in which the machine was not the experiments' own.
 
     `windows` are by experiment; `busy_percent` has every round, None without a reading. A round is disturbed where
     others used 5 % of the machine's CPU time, or, from five rounds on, where more than a fifth of its windows are slow:
     by a factor of 1.2 and by four robust deviations of a run's windows under the ninth decile of the experiment's
-    windows in all rounds. Whether a round is left out depends on how slow all its runs were together, not on which was
-    slower, so that leaving it out favours no experiment.
+    windows in all rounds; or where it is one of `slowed_percent`, in which a GPU was slowed in every window of a run.
+    Whether windows leave a round out depends on how slow all its runs were together, not on which was slower, so that
+    leaving it out favours no experiment.
     """
     read = {round_: percent for round_, percent in busy_percent.items() if percent is not None}
     busy = {round_: percent for round_, percent in read.items() if percent >= DISTURBING_PERCENT}
     shares = _slow_window_shares(windows) if windows and len(busy_percent) >= MIN_ROUNDS else {}
     slow = {round_: share for round_, share in shares.items() if share > MAX_SLOW_SHARE}
-    return Disturbance(busy, slow, len(busy_percent), is_checked=bool(shares) or len(read) == len(busy_percent))
+    is_checked = bool(shares) or len(read) == len(busy_percent)
+    return Disturbance(busy, slow, len(busy_percent), is_checked, slowed_percent or {})
 
 
 def _slow_window_shares(windows: Mapping[str, Windows]) -> dict[int, float]:

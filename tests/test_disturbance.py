@@ -54,6 +54,14 @@ def test_rounds_beside_busy_processes_are_disturbed() -> None:
     assert found == Disturbance({1: 5.0, 4: 60.0}, {}, ROUNDS)
 
 
+def test_rounds_in_which_a_gpu_was_slowed_throughout_are_disturbed_though_no_window_can_be_judged() -> None:
+    unread = dict.fromkeys(range(3))
+    found = find_disturbed_rounds({}, unread, {1: 80.0})
+    assert found.disturbed_rounds == {1}
+    assert not found.allows_verdicts
+    assert describe_disturbance(found).startswith("This machine was disturbed in 1 of 3 rounds (heat or its hardware")
+
+
 @pytest.mark.parametrize(
     ("rounds", "disturbed", "allowed"), [(10, 5, True), (10, 6, False), (15, 7, True), (8, 4, False), (2, 1, False)]
 )

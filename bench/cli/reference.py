@@ -45,8 +45,8 @@ from bench.statistics import log_std, ratios_of
 EQUAL_LOSSES, STEPS_COMPARED = {"fp32": 1e-4, "bf16": 1e-2, "fp16": 1e-2}, 20
 FIRST_ROUND_FACTOR = 3  # factor of the number of windows in the first round: 20 steps, but for dense-bce
 LOSSES_NOTE = (
-    "steps: first ones with equal batches, whose losses are compared. mean: of all steps, over the same images;\n"
-    "not comparable where a side makes other batches, because a contrastive loss depends on the batch."
+    "steps: first ones with equal batches, whose losses are compared. mean: of a step with each batch, all over the\n"
+    "same images; not comparable where a side makes other batches, because a contrastive loss depends on the batch."
 )
 BATCHES, DENSE_WINDOW = (8, 64, 256), 1024  # images per step and per window of dense-bce: windows of a second or more
 PLAIN: dict[str, Any] = {
@@ -56,6 +56,7 @@ PLAIN: dict[str, Any] = {
     "windows": 2,
     "steps_per_window": 3,
 }  # of other code
+GPU_WINDOWS = {"windows": 3, "steps_per_window": 40}  # of a second or so, with the losses that are compared
 CheckoutScale = Literal["tiny", "vit-b16", "vit-h16"]
 CORENET_TOWERS = {"tiny": "corenet-vit-small", "vit-b16": "corenet-vit-base"}  # CoreNet's own "tiny" has dropout
 
@@ -114,8 +115,7 @@ class Reference:
         if required and not required.is_at(Path(path)):
             raise ValueError(f"{path} has no {required.file}: --checkout needs a `git clone {required.url}`")
         if self.as_released:
-            settings = [*([] if self.data is None else [f"data={self.data}"]), *self.settings]
-            released = ReleasedPlan.of_scale(self.scale, settings, on_gpu=has_gpu())
+            released = self._released(on_gpu=has_gpu())
             released.require_files(Path(path))
             comparison = self._open([*released.experiments.values()], FIELDS, measures_pace=not released.is_tiny)
             self._run_rounds(comparison, released.jobs_by_round(comparison, self.rounds, path), start)
@@ -137,7 +137,7 @@ class Reference:
         """Expect the seconds of all rounds of all sides."""
         self._require_used_options()
         if self.as_released:
-            released = ReleasedPlan.of_scale(self.scale, (), on_gpu=pace.on_gpu)
+            released = self._released(on_gpu=pace.on_gpu)
             comparison = Comparison.planned([*released.experiments.values()], pace)
             return pace.command_seconds + expected_job_seconds(released.jobs_by_round(comparison, self.rounds, ""))
         rounds = self._rounds(Comparison.planned(self._plan(on_gpu=pace.on_gpu), pace))
@@ -163,6 +163,10 @@ class Reference:
         for jobs in rounds:
             comparison.run_round(jobs)
 
+    def _released(self, *, on_gpu: bool) -> ReleasedPlan:
+        settings = [*([] if self.data is None else [f"data={self.data}"]), *self.settings]
+        return ReleasedPlan.of_scale(self.scale, settings, on_gpu=on_gpu)
+
     @property
     def _sides(self) -> tuple[str, ...]:
         is_open_clip = self.reference == "open-clip" and self.checkout
@@ -171,7 +175,7 @@ class Reference:
     def _plan(self, *, on_gpu: bool) -> list[Experiment]:
         """Return the experiments that all sides train; ValueError for one that they cannot."""
         require_range("rounds", self.rounds, *ROUNDS_RANGE)
-        bases = self._experiments()
+        bases = self._experiments(on_gpu=on_gpu)
         experiments = [one for base in bases for one in self._eager_and_compiled(base, on_gpu=on_gpu)]
         if any(experiment.image_sizes for experiment in experiments):
             raise ValueError("a comparison with a reference needs one image size: leave image_sizes empty")
@@ -183,7 +187,8 @@ class Reference:
         path = str(self.checkout.resolve()) if self.checkout else ""
         count = self.rounds or required_rounds(len(sides) - 1, on_gpu=comparison.on_gpu)
         for round_, experiment in product(range(count), comparison.experiments):
-            is_short = round_ and sides != OPEN_CLIP_CHECKOUT_SIDES  # whose every run needs the images of many batches
+            # A checkout of open_clip needs the images of many batches in every run; a GPU's windows have enough.
+            is_short = comparison.on_gpu or (round_ and sides != OPEN_CLIP_CHECKOUT_SIDES)
             longer = experiment if is_short else in_first_round(experiment)
             seconds, jobs = comparison.pace.speed_seconds(longer, is_first=round_ == 0), list[Job]()
             for side in sides[:: -1 if round_ % 2 else 1]:
@@ -221,17 +226,18 @@ class Reference:
             return [experiment]
         return [with_settings(base, [*self.settings, f"compile={choice}"]) for choice in ("off", "on")]
 
-    def _experiments(self) -> list[Experiment]:
+    def _experiments(self, *, on_gpu: bool) -> list[Experiment]:
+        plain = PLAIN | (GPU_WINDOWS if on_gpu else {})
         if self.reference == "open-clip":
             experiment = get_experiment(self.name or "clip-vit-b32")
             if experiment.method != "clip":
                 offered = f"{experiment.name} has {experiment.method}"
                 raise ValueError(f"open-clip is compared with an experiment of the method clip; {offered}")
-            return [replace(experiment, **PLAIN)]
+            return [replace(experiment, **plain)]
         if checkout := CHECKOUTS.get(self.reference):
             is_corenet, scale = self.reference == "corenet", self.scale or "vit-b16"
             own = {"tower": CORENET_TOWERS[scale]} if is_corenet else {"subword_vocabulary": "all"}
-            fields = {**PLAIN, **own, "precision": "fp32", "compile": "off"}
+            fields = {**plain, **own, "precision": "fp32", "compile": "off"}
             named = [EXPERIMENTS[f"{method}-{scale}"] for method in checkout.methods]
             return [replace(one, name=f"{one.name}-{self.reference}", **fields) for one in named]
         wide = replace(EXPERIMENTS["catlip-tiny"], name="catlip-tiny-24k", head_rows=DATACOMP_SYNSETS, windows=3)
@@ -290,7 +296,7 @@ def phase_table(records: Sequence[Record], unused: Sequence[str]) -> Table:
 def compare_early_losses(records: Sequence[Record]) -> list[dict[str, str | int | float]]:
     """Compare the sides' losses over the first steps of the first round whose batches are equal.
 
-    The mean losses are of all steps: of the same images, but in other batches on a side of `EQUAL_STEPS`.
+    The mean losses are of a step with each batch: of the same images, but in other batches on a side of `EQUAL_STEPS`.
     """
     rows: list[dict[str, str | int | float]] = []
     bounds = {one.experiment.name: EQUAL_LOSSES[one.circumstances.precision] for one in records if one.experiment}

@@ -51,8 +51,9 @@ class ReleasedPlan(NamedTuple):
 
     def run_seconds(self, method: str, pace: Pace) -> float:
         """Expect the seconds of a run; the authors' code is not compiled."""
-        seconds = 0.0 if self.is_tiny else pace.speed_seconds(replace(self.experiments[method], compile="off"))
-        return BUILD_SECONDS + (seconds or pace.start_seconds)
+        if self.is_tiny:
+            return BUILD_SECONDS + pace.start_seconds
+        return BUILD_SECONDS + pace.speed_seconds(replace(self.experiments[method], compile="off"))
 
     def jobs_by_round(self, comparison: Comparison, rounds: int | None, checkout: str) -> list[list[Job]]:
         """Return the jobs of every round, in reversed order in every other one."""

@@ -31,7 +31,8 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     commit: str  # of this project at the start, as `current_commit` returns it
     started_at: str  # UTC, ISO 8601, before the run
     processes: Annotated[int, msgspec.Meta(ge=1)] = 1  # number that shared each batch; `threads` is per process
-    # driver, power limit, ECC, MIG and clocks of the GPU (bench/environment/gpu_settings.py); None: NVML does not tell
+    # driver, power limit, ECC, MIG and clocks of the GPU (bench/environment/gpu_settings.py); None: NVML does not tell.
+    # "TF32": what fp32 computes in it (bench/environment/tf32.py).
     gpu: Annotated[dict[str, str | None], msgspec.Meta(max_length=MAX_ENTRIES)] = {}
     gpu_uuid: str = ""  # of rank 0's card; the speeds of two cards of one model differ by some percent
 

@@ -23,10 +23,15 @@ def device_handle(uuid: str, index: int, nvml: Any = pynvml) -> Any:
     return nvml.nvmlDeviceGetHandleByUUID(f"MIG-{uuid}")
 
 
+def whole_gpu(handle: Any, nvml: Any = pynvml) -> Any:
+    """Return NVML's handle of a GPU, of a MIG slice that of its GPU: a slice has no clock, temperature or settings."""
+    is_slice = nvml.nvmlDeviceIsMigDeviceHandle(handle)
+    return nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle) if is_slice else handle
+
+
 def read_gpu_settings(handle: Any) -> dict[str, str | None]:
     """Return driver, power limit, ECC, MIG and clocks of a GPU, or of the GPU of a slice; None: NVML does not tell."""
-    if pynvml.nvmlDeviceIsMigDeviceHandle(handle):
-        handle = pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)
+    handle = whole_gpu(handle)
     queries: dict[str, Callable[[], str]] = {
         "driver": pynvml.nvmlSystemGetDriverVersion,
         "power limit": lambda: f"{pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000:g} W",

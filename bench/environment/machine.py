@@ -17,6 +17,7 @@ from bench.config import Experiment, TextPadding
 from bench.environment.circumstances import Circumstances, current_commit, summarize_machine
 from bench.environment.gpu_settings import device_handle, read_gpu_settings
 from bench.environment.rank_info import torchrun_env
+from bench.environment.tf32 import describe_tf32
 
 PACKAGES = ("torch", "open_clip_torch", "timm", "numpy")
 GIB = 2**30
@@ -42,7 +43,7 @@ def current_circumstances(experiment: Experiment | None, device: torch.device, p
         commit=current_commit(),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         processes=processes,
-        gpu=gpu_settings(device),
+        gpu=gpu_settings(device) | ({"TF32": describe_tf32()} if device.type == "cuda" else {}),
         gpu_uuid=gpu_uuid(device),
     )
 

@@ -243,6 +243,7 @@ def _find_disturbance(ladder: Ladder, records: Sequence[Record]) -> Disturbance:
         {**even.slow, **odd.slow},
         even.total_rounds + odd.total_rounds,
         is_checked=even.is_checked and odd.is_checked,
+        slowed={**even.slowed, **odd.slowed},
     )
 
 

@@ -1,4 +1,4 @@
-"""Which rounds of a comparison were disturbed, by the windows of its timed runs and the CPU time that others took."""
+"""Which rounds of a comparison were disturbed: by the windows of its runs, others' CPU time and a GPU's slowdowns."""
 
 from collections.abc import Collection, Iterable
 
@@ -24,7 +24,7 @@ def find_disturbance(records: Collection[Record], names: Collection[str]) -> Dis
 
     The CPU time that others took counts where the device is a CPU.
     """
-    busy = dict[int, float | None]()
+    busy, slowed = dict[int, float | None](), dict[int, float]()
     for record in records:
         one, speed = record.experiment, record.measured
         if one is not None and isinstance(speed, Speed) and one.name in names:
@@ -33,12 +33,14 @@ def find_disturbance(records: Collection[Record], names: Collection[str]) -> Dis
             most = busy.setdefault(speed.round, None)
             if taken:
                 busy[speed.round] = max(most or 0.0, sum(taken))
-    return find_disturbed_rounds(window_rates_by_experiment(records, names), busy)
+            if speed.slowed_percent:
+                slowed[speed.round] = max(slowed.get(speed.round, 0.0), speed.slowed_percent)
+    return find_disturbed_rounds(window_rates_by_experiment(records, names), busy, slowed)
 
 
 def describe_disturbance(found: Disturbance) -> str:
     """Say in one sentence how many rounds were disturbed and by what, and whether the intervals can be trusted."""
-    if not found.is_checked:
+    if not found.is_checked and not found.disturbed_rounds:
         return (
             "Whether the machine was disturbed is unknown: there are no readings of a CPU, and fewer than five rounds "
             "or windows with images of several sizes."
@@ -51,6 +53,9 @@ def describe_disturbance(found: Disturbance) -> str:
         causes.append(f"others used up to {max(found.busy.values()):.0f} % of it")
     if found.slow:
         causes.append(f"up to {100 * max(found.slow.values()):.0f} % of a round's windows were slow")
+    if found.slowed:
+        most = max(found.slowed.values())
+        causes.append(f"heat or its hardware slowed the GPU in up to {most:.0f} % of a run, in each of its windows")
     rounds = f"{len(found.disturbed_rounds)} of {found.total_rounds} rounds"
     text = f"This machine was disturbed in {rounds} ({'; '.join(causes)})"
     if found.allows_verdicts:

@@ -1,5 +1,6 @@
 """Memory of a run: the peaks of a few steps, whether they fit a limit, and the tensor bytes of one step."""
 
+import gc
 import resource
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,10 +30,11 @@ from bench.train.distributed import all_gather_objects, world_group
 
 MEMORY_STEPS = 4
 MAX_REASON_LENGTH = 300  # characters recorded of an allocator's message
-# Out-of-memory messages of torch's allocators, the C++ library, oneDNN, and cuBLAS and cuDNN (the last).
+# Out-of-memory messages of torch's allocators, the C++ library, oneDNN, and cuBLAS and cuDNN (the last two: a full
+# device has no room for a handle, either).
 OUT_OF_MEMORY = (
     *("out of memory", "allocate memory", "not enough memory", "bad_alloc", "could not create a primitive"),
-    "status_alloc_failed",
+    *("status_alloc_failed", "status_not_initialized"),
 )
 
 
@@ -51,6 +53,7 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     is_sharded = experiment.sharding != "ddp" and not is_alone
     trained_parameters = count_trained_parameters(run.model)
     del run  # the uncompiled model of the count needs its memory
+    gc.collect()  # a compiled block and what calls it hold each other
     return Memory(
         steps=len(steps),
         trained_parameters=trained_parameters,

@@ -5,7 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from bench.environment.gpu_specs import datasheet_peak
 from bench.environment.machine import resolve_auto
 from bench.environment.slots import is_interleaved, yield_slot
 from bench.measure.costs import count_flops
+from bench.measure.heating import heating
 from bench.profilers.clock import clock, forward_clocks
 from bench.profilers.counters import count_graphs
 from bench.profilers.device import Readings, cpu_busy_spans, open_reader, others_busy, sampled
@@ -44,8 +45,6 @@ from bench.train.distributed import (
 )
 from models.heads import DualEncoder
 
-HEATING_SECONDS = {"cuda": 20.0}  # of steps before the first window: a cold GPU has clocks that it does not keep
-
 
 def measure_speed(
     experiment: Experiment, device: torch.device, results: Path, round_: int, flops: Flops | None = None
@@ -53,19 +52,24 @@ def measure_speed(
     """Time a run: warm-up (recorded, not counted), windows, then the phases in a separate pass.
 
     `flops` are those of the timed steps; None: they are counted. Every rank times its own windows, which begin at a
-    barrier, and its phases; the other figures are of this rank. A window in which a graph was compiled, or a GPU was
-    slowed by heat or by its hardware, is recorded as not measured. Raises RuntimeError if all windows are.
+    barrier, and its phases; the other figures are of this rank. A window in which a graph was compiled is recorded as
+    not measured, as is one in which a GPU was slowed by heat or by its hardware, unless all were: then they are kept,
+    and the round counts as disturbed. Raises RuntimeError if no window is left.
     """
     run = build_train_state(load_data(experiment, device, results))
     if round_ == 0:
         log_labels(run.stream)
         log_workers(run.stream)
     warmup_steps = first_steps_by_size(experiment, experiment.warmup_steps)
+    first_step, count = experiment.warmup_steps, experiment.steps_per_window
     with clock(device) as warmup:
         check_finite(take_full_rate_steps(run, warmup_steps), warmup_steps, run.stream)
-        first_step = heat_device(run, experiment.warmup_steps)
+        with heating(device) as heat:
+            while not heat.is_over():
+                take_full_rate_steps(run, range(first_step, first_step + count))
+                first_step += count
 
-    wait_before, count = run.stream.wait_seconds, experiment.steps_per_window
+    wait_before = run.stream.wait_seconds
     timed_steps = range(first_step, first_step + experiment.windows * count)
     windows = [timed_steps[first : first + count] for first in range(0, len(timed_steps), count)]
     (seconds, graphs, slowed), readings = time_all_windows(run, windows)
@@ -74,12 +78,11 @@ def measure_speed(
     kept = [index for index in range(len(windows)) if f"window {index + 1}" not in void]
     if not kept:
         reasons = "; ".join(dict.fromkeys(void.values()))
-        raise RuntimeError(f"no window can be used ({reasons}): give the experiment more warmup_steps, or cool the GPU")
+        raise RuntimeError(f"no window can be used ({reasons}): give the experiment more warmup_steps")
     window_seconds, windows = [seconds[index] for index in kept], [windows[index] for index in kept]
     wait_share = (run.stream.wait_seconds - wait_before) / sum(seconds)
 
-    phase_steps = range(timed_steps.stop, timed_steps.stop + len(timed_steps))
-    phases, phase_readings = measure_phases(run, phase_steps)
+    phases, phase_readings = measure_phases(run, phase_steps := steps_in_phases(experiment, device, timed_steps))
     if world_group() is None:  # to a rank, the others are among the other processes
         readings.take_if_larger(phase_readings, (OTHERS_BUSY, HOST_BUSY))
     batches = [run.stream.target(k) for k in timed_steps]
@@ -103,6 +106,9 @@ def measure_speed(
         num_captions=run.stream.num_captions,
         utilisation=readings.figures,
         not_measured=readings.not_measured | why_padded(run.model) | void,
+        heating_seconds=heat.seconds,
+        heat_state=heat.state,
+        slowed_percent=fmean(slowed[index] for index in kept),
         sampler_share=readings.sampler_share,
         wait_share=wait_share,
         **sample_counts(run.stream),
@@ -139,20 +145,6 @@ def _rank_figures(
     }
 
 
-def heat_device(run: TrainState, step: int) -> int:
-    """Take steps from `step` on until the device is as warm as in a training; return the first step that is left.
-
-    All ranks take the same number of windows' steps.
-    """
-    device, seconds, count = run.stream.device, 0.0, run.stream.experiment.steps_per_window
-    while seconds < HEATING_SECONDS.get(device.type, 0.0):
-        with clock(device) as elapsed:
-            take_full_rate_steps(run, range(step, step + count))
-        step += count
-        (seconds,) = all_reduce_max([seconds + elapsed.seconds], device)
-    return step
-
-
 def time_all_windows(run: TrainState, windows: Sequence[range]) -> tuple[tuple[tuple[float, ...], ...], Readings]:
     """Return the results of `time_one_window` with the percentage of slowed readings, and the device's readings.
 
@@ -171,14 +163,24 @@ def time_all_windows(run: TrainState, windows: Sequence[range]) -> tuple[tuple[t
 
 
 def describe_void_windows(graphs: Sequence[float], slowed: Sequence[float]) -> dict[str, str]:
-    """Return the reason why a window is void, by the name of the window."""
-    reasons = dict[str, str]()
-    for number, (compiled, percent) in enumerate(zip(graphs, slowed, strict=True), start=1):
-        if compiled:
-            reasons[f"window {number}"] = f"{compiled:.0f} graphs were compiled in it"
-        elif percent:
-            reasons[f"window {number}"] = f"the GPU was slowed by heat or by its hardware in {percent:.0f} % of it"
-    return reasons
+    """Return the reason why a window is void, by the name of the window; if every other one was slowed, none is."""
+    names = [f"window {number + 1}" for number in range(len(graphs))]
+    void = {name: f"{count:.0f} graphs were compiled in it" for name, count in zip(names, graphs, strict=True) if count}
+    rest = {name: percent for name, percent in zip(names, slowed, strict=True) if name not in void}
+    if not all(rest.values()):
+        reason = "the GPU was slowed by heat or by its hardware in {:.0f} % of it"
+        void |= {name: reason.format(percent) for name, percent in rest.items() if percent}
+    return void
+
+
+def steps_in_phases(experiment: Experiment, device: torch.device, timed_steps: range) -> range:
+    """Return the steps after the timed ones that are split into phases.
+
+    They are as many; on a GPU, to keep the run short, those of one window, unless their images have several sizes.
+    """
+    is_one_window = device.type == "cuda" and not experiment.image_sizes
+    count = experiment.steps_per_window if is_one_window else len(timed_steps)
+    return range(timed_steps.stop, timed_steps.stop + count)
 
 
 def time_one_window(run: TrainState, window: range) -> tuple[float, float]:

@@ -48,6 +48,7 @@ class Throughput:
     peak_source: str
     loader_workers: int  # processes that load batches ahead, the most of any run
     not_measured: tuple[str, ...]  # readings that the device did not give, with the reason
+    heating: str  # how a GPU was heated before the windows; empty: a CPU
 
     @property
     def mfu(self) -> float | None:
@@ -97,6 +98,7 @@ def throughputs_of(records: Sequence[Record], names: Collection[str], base: str 
             peak_source=runs[0][1].peak_source,
             loader_workers=max(_count_workers(one, speed) for one, speed in runs),
             not_measured=tuple(dict.fromkeys(filter(None, (missing_readings(speed) for _, speed in runs)))),
+            heating=describe_heating([speed for _, speed in runs]),
         )
         for name, runs in timed.items()
     ]
@@ -132,6 +134,7 @@ def run_figures(experiment: Experiment, speed: Speed, peak: float) -> dict[str, 
         "sampler_share": speed.sampler_share,
         "wait_share": math.nan if speed.wait_share is None else speed.wait_share,
         "warmup_seconds": speed.warmup_seconds,
+        "heating_seconds": speed.heating_seconds,
         "windows": len(speed.window_seconds),
         **{PHASE + name: milliseconds for name, milliseconds in phases.items()},
         **{UTILISATION + name: value for name, value in speed.utilisation.items()},
@@ -141,6 +144,18 @@ def run_figures(experiment: Experiment, speed: Speed, peak: float) -> dict[str, 
 def missing_readings(speed: Speed) -> str:
     """Return the readings that the device did not give, with the reason of each."""
     return "; ".join(f"{name}: {reason}" for name, reason in speed.not_measured.items())
+
+
+def describe_heating(speeds: Sequence[Speed]) -> str:
+    """Say how long the runs heated a GPU, and whether it kept clock and temperature then; "" on a CPU."""
+    states = [speed.heat_state for speed in speeds if speed.heat_state]
+    if not states:
+        return ""
+    heated = f"{median(speed.heating_seconds for speed in speeds):.1f} s of it heating"
+    if warming := states.count("unsteady"):
+        return f"{heated}; still warming in {warming} of {len(states)} runs"
+    unread = states.count("not read")
+    return f"{heated}; clock or temperature not read" if unread else f"{heated}, until steady"
 
 
 def extreme_mfu_rows(rows: Sequence[Throughput]) -> tuple[Throughput, Throughput] | None:

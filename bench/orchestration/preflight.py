@@ -79,8 +79,8 @@ def open_comparison(
 
     A resumed comparison may also contain transfer records of the experiments in `scored`. `tasks` will be scored. Where
     no run `reads_data` of the experiments, their shards may be gone. Durations are predicted from `pace`, by default
-    that of `machine_pace`; where it `measures_pace`, a comparison on a CPU takes it from its records, or times a few
-    steps first.
+    that of `machine_pace`; where it `measures_pace`, a comparison on a CPU that is not named takes it from its records,
+    or times a few steps first.
     """
     require_comparable_experiments(experiments, may_differ)
     for warning in chain.from_iterable(map(require_whole_patches, experiments)):
@@ -89,6 +89,7 @@ def open_comparison(
         require_own_vocabulary(one)
     results = results.resolve()
     require_runnable(results, experiments, reads_data=reads_data)
+    is_named = name is not None
     name = name or (latest_comparison_name(results, scope.name) if resume else begin_comparison(results, scope.name))
     on_gpu, own_cores = has_gpu(), max(1, available_cores() // torchrun_env().local_world_size)
     runner = Runner(Progress(0.0), connect_coordinator())
@@ -109,7 +110,7 @@ def open_comparison(
     for note in dict.fromkeys(chain.from_iterable(map(Shards.notes, opened))):
         log(note)
     has_known_pace = on_gpu or runner.coordinator is not None or uses_default_pace(experiments[0])
-    if measures_pace and not has_known_pace:
+    if measures_pace and not is_named and not has_known_pace:
         recorded = recorded_pace(finished, experiments[0])
         comparison.pace = recorded or measure_pace(experiments[0], results, own_cores)
     runner.progress = Progress(comparison.expected_seconds(scope, trained=trained))
@@ -153,9 +154,8 @@ def _require_equal_gpu(name: str, records: Iterable[Record]) -> None:
     """Raise ValueError if timed runs were on a GPU with another driver or other settings than this machine's first."""
     here = read_gpu_settings(pynvml.nvmlDeviceGetHandleByIndex(0))
     for where in (one.circumstances for one in records if isinstance(one.measured, Speed)):
-        if differing := [
-            f"{what} {value}, not {here[what]}" for what, value in where.gpu.items() if value != here[what]
-        ]:
+        recorded = {what: where.gpu.get(what, value) for what, value in here.items()}
+        if differing := [f"{what} {value}, not {here[what]}" for what, value in recorded.items() if value != here[what]]:
             text = f"{name} has runs on a GPU with {', '.join(differing)}"
             raise ValueError(f"{text}: continue it on that machine, or begin a new comparison without --resume")
 

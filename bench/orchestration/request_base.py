@@ -27,6 +27,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     runs_on_all_ranks: ClassVar[bool] = False  # all ranks of a torchrun start it together
     uses_gloo: ClassVar[bool] = False  # ranks communicate over gloo, also on GPUs
+    uses_tf32: ClassVar[bool] = False  # a GPU rounds what it multiplies in fp32 to TF32
     extension: ClassVar[str] = ".json"
 
     @property

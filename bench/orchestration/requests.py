@@ -33,7 +33,8 @@ class SpeedRequest(ExperimentRequest, frozen=True, kw_only=True, tag="speed"):
         return (*super()._name_parts(), f"round{self.round:02}")
 
     def _measure(self, device: "torch.device", _stop: StopRequest | None) -> "Measured":
-        from bench.measure.speed import HEATING_SECONDS, measure_speed
+        from bench.measure.heating import HEATING_SECONDS
+        from bench.measure.speed import measure_speed
 
         known = None if device.type in HEATING_SECONDS else self._flops_of_first_round()  # heating moves the steps
         return measure_speed(self.experiment, device, Path(self.results), self.round, known)
@@ -145,6 +146,7 @@ class ReferenceRequest(ExperimentRequest, frozen=True, kw_only=True, tag="refere
 class ReleasedRunRequest(ExperimentRequest, frozen=True, kw_only=True, tag="released-run"):
     """Time the authors' training loop with their configuration file."""
 
+    uses_tf32 = True  # convolutions by torch's default, products as CoreNet's `device_setup` sets them
     checkout: str  # path
     file: str  # within the checkout
     is_tiny: bool  # with the changes of the tiny scale

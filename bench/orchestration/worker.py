@@ -34,10 +34,11 @@ def run_request(request: Request, stop: StopRequest | None = None) -> None:
     import torch
 
     from bench.environment.machine import default_device
+    from bench.environment.tf32 import allow_tf32
     from bench.train.distributed import process_group
 
-    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32: torch's default rounds convolutions to TF32, no product
     device = torch.device("cpu") if request.uses_gloo else default_device()
+    allow_tf32(allowed=request.uses_tf32 and device.type == "cuda")
     with process_group(request.rendezvous_id, device), _save_sample_keys_if_not_finite(request):
         request.carry_out(device, stop)
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import pynvml
 
-from bench.environment.gpu_settings import device_handle
+from bench.environment.gpu_settings import device_handle, whole_gpu
 
 Gauge = Callable[[], float]
 Span = Callable[[], Gauge]  # called at the beginning of a block; its result is called at the end
 
+SM_CLOCK, TEMPERATURE = "SM clock MHz", "temperature C"
 # Reasons for reduced clocks, by figure.
 SLOWDOWNS = {
     "slowed by the power limit percent": ("SwPowerCap",),
@@ -54,20 +55,22 @@ def counter_rate(counter: Gauge, scale: float = 1.0) -> Span:
 def nvml_reader(uuid: str, index: int, nvml: Any = pynvml) -> DeviceReader:
     """Return NVML's reader of the GPU, or MIG slice, with CUDA's `index` and `uuid`.
 
-    Power is NVML's own average (over 1 s from Ampere on, instantaneous before); the energy counter's rise is exact. A
+    Power is NVML's own average (over 1 s from Ampere on, instantaneous before); the energy counter's rise is exact.
+    Clocks, temperature and slowdowns of a slice are its GPU's; power and energy, which others use, too, are not. A
     figure that this device or driver does not support raises when it is read. `nvml` is the library, which tests
     replace. Raises NVMLError if there is no such library or device.
     """
     nvml.nvmlInit()
     handle = device_handle(uuid, index, nvml)
+    gpu = whole_gpu(handle, nvml)
     gauges: dict[str, Gauge] = {
         "GPU busy percent": lambda: float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu),
         "memory controller busy percent": lambda: float(nvml.nvmlDeviceGetUtilizationRates(handle).memory),
         "power W": lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000,
-        "SM clock MHz": lambda: float(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM)),
-        "memory clock MHz": lambda: float(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM)),
-        "temperature C": lambda: float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)),
-    } | {name: partial(_slowdown_percent, handle, reasons, nvml) for name, reasons in SLOWDOWNS.items()}
+        SM_CLOCK: lambda: float(nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM)),
+        "memory clock MHz": lambda: float(nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_MEM)),
+        TEMPERATURE: lambda: float(nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU)),
+    } | {name: partial(_slowdown_percent, gpu, reasons, nvml) for name, reasons in SLOWDOWNS.items()}
     spans: dict[str, Span] = {
         "power W, by the energy counter": counter_rate(lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000)
     } | {name: partial(_gpm_span, handle, getattr(nvml, metric), nvml) for name, metric in GPM.items()}

@@ -49,7 +49,7 @@ def run_as_released(
     import_corenet(checkout)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"corenet\.")  # names that torch has renamed
     per_window = experiment.steps_per_window
-    windows = WindowTimer(device, per_window, experiment.windows, experiment.warmup_steps)
+    windows = WindowTimer(device, per_window, experiment.windows, experiment.warmup_steps, is_heated=False)
     steps = experiment.warmup_steps + experiment.windows * per_window
     losses, norms = list[Tensor](), list[Tensor | None]()
     figures = dict[str, Any]()  # of the record
@@ -131,11 +131,10 @@ def open_pipeline(
 
 def launch(pipeline: Any, take_steps: Callable[[Any], None]) -> None:
     """Call a function with the pipeline as CoreNet's launcher does: with a process group of one on a GPU."""
-    launcher = pipeline.launcher  # sets device, seeds, folders and the precision of TF32
+    launcher = pipeline.launcher  # sets device, seeds, folders and TF32 of products
     if not vars(pipeline.opts)["ddp.use_distributed"]:
         launcher(take_steps)
         return
-    torch.backends.cudnn.allow_tf32 = True  # torch's default, which CoreNet leaves
     try:
         getattr(pipeline, SPAWNED)(0, take_steps, pipeline)
     finally:

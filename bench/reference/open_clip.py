@@ -28,7 +28,7 @@ from bench.environment.machine import resolve_auto
 from bench.environment.seeds import ORDER, seed_for
 from bench.labels.subwords import SubwordIds
 from bench.reference import OPEN_CLIP_BUCKETED, OPEN_CLIP_FUSED, WARMUP_STEPS
-from bench.reference.timing import RAMP_STEPS, WindowTimer, released_adamw
+from bench.reference.timing import RAMP_STEPS, WindowTimer, batch_number, released_adamw
 from bench.train.build import build_train_state
 from bench.train.step import compile_mode, make_optimizer
 from models import open_clip_config
@@ -51,7 +51,7 @@ class _TimedLoader:
 
     def __iter__(self) -> Iterator[Any]:
         for k in self.windows.time_steps():
-            yield self.batches[k % len(self.batches)]
+            yield self.batches[batch_number(k, len(self.batches))]
 
 
 def run_release(

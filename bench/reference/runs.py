@@ -21,7 +21,7 @@ from bench.reference import DENSE, OPEN_CLIP, OPEN_CLIP_CHECKOUT, OPEN_CLIP_FUSE
 from bench.reference.corenet import build_corenet
 from bench.reference.open_clip import choose_images, run_checkout, run_release
 from bench.reference.superclass import build_superclass
-from bench.reference.timing import WindowTimer, ramped_learning_rate, time_phases
+from bench.reference.timing import WindowTimer, batch_number, ramped_learning_rate, time_phases
 from bench.train.build import TrainState, build_train_state, load_data
 
 
@@ -30,10 +30,12 @@ def run_side(
 ) -> ReferenceRun:
     """Run the warm-up and the windows of an experiment on one side of a comparison, whose code may be a checkout.
 
-    A step is compiled on every side or on none, as the experiment says.
+    A step is compiled on every side or on none, as the experiment says. On a GPU, whose windows are longer, all have
+    the same batches.
     """
     windows = WindowTimer(device, experiment.steps_per_window, experiment.windows)
-    steps = WARMUP_STEPS + experiment.windows * experiment.steps_per_window  # more repeat these steps' batches
+    distinct_windows = 1 if device.type == "cuda" else experiment.windows
+    steps = WARMUP_STEPS + distinct_windows * experiment.steps_per_window  # more repeat these steps' batches
     tokens = target_bytes = None
     phases: dict[str, tuple[float, ...]] = {}
     is_open_clip = experiment.method == "clip" and (not checkout or OPEN_CLIP_CHECKOUT.is_at(Path(checkout)))
@@ -63,7 +65,7 @@ def run_side(
         side=side,
         round=round_,
         window_seconds=tuple(windows.seconds),
-        losses=tuple(torch.stack(losses).tolist()),
+        losses=tuple(torch.stack(losses[:steps]).tolist()),
         tokens_per_caption=tokens,
         target_bytes_per_image=target_bytes,
         phase_seconds=phases,
@@ -78,7 +80,7 @@ def _run_ours(state: TrainState, batches: Sequence[Batch[Tokens]], windows: Wind
     """Run our steps; captions are padded and sorted inside the windows."""
     losses, stream = list[Tensor](), state.stream
     for k in windows.time_steps():
-        batch = k % len(batches)
+        batch = batch_number(k, len(batches))
         target = stream.target(batch).to(stream.device)
         losses.append(state.step(Batch(batches[batch].images, target), ramped_learning_rate(stream.experiment, k)))
     return losses
@@ -117,7 +119,7 @@ def _run_beside_checkout(
         if not is_clip:
             labels = (released_labels(stream, k).to(stream.device) for k in range(len(batches)))
             batches = [Batch(batch.images, target) for batch, target in zip(batches, labels, strict=True)]
-    losses = [step(batches[k % steps], ramped_learning_rate(experiment, k)) for k in windows.time_steps()]
+    losses = [step(batches[batch_number(k, steps)], ramped_learning_rate(experiment, k)) for k in windows.time_steps()]
     return losses, tokens, time_phases(model, step, batches[steps:], ramped_learning_rate(experiment, steps))
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from bench.config import Experiment
 from bench.data.stream import Batch
 from bench.environment.slots import yield_slot
+from bench.measure.heating import heating
 from bench.profilers.clock import clock, forward_clocks, synchronize
 from bench.profilers.counters import count_graphs
 from bench.reference import WARMUP_STEPS
@@ -30,15 +31,21 @@ class WindowTimer:
     steps: int  # per window
     windows: int
     warmup_steps: int = WARMUP_STEPS
+    is_heated: bool = True  # before the windows, where the device is a GPU
     seconds: list[float] = field(default_factory=list)  # of each window
 
     def time_steps(self) -> Iterator[int]:
-        """Yield the numbers of steps: of the warm-up, and of windows until enough are timed.
+        """Yield the numbers of steps: of the warm-up and the heating, and of windows until enough are timed.
 
-        A window in which a graph was compiled prolongs the warm-up. Raises RuntimeError if too many do.
+        The heating takes the steps of whole windows. A window in which a graph was compiled prolongs the warm-up.
+        Raises RuntimeError if too many do.
         """
         steps, compiled_windows = count(), 0
         yield from islice(steps, self.warmup_steps)
+        if self.is_heated:
+            with heating(self.device) as heat:
+                while not heat.is_over():
+                    yield from islice(steps, self.steps)
         while len(self.seconds) < self.windows:
             graphs = count_graphs()
             synchronize(self.device)
@@ -54,6 +61,11 @@ class WindowTimer:
                     f"{compiled_windows} windows compiled new graphs: set text_padding=packed, or compile=off"
                 )
         yield_slot()
+
+
+def batch_number(step: int, count: int) -> int:
+    """Return the number of a step's batch, of `count`: those after the warm-up repeat."""
+    return step if step < WARMUP_STEPS else WARMUP_STEPS + (step - WARMUP_STEPS) % (count - WARMUP_STEPS)
 
 
 def ramped_learning_rate(experiment: Experiment, step: int) -> float:

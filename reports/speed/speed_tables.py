@@ -1,6 +1,7 @@
 """The tables of the throughput section, and of the components that pytest-benchmark timed."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from bench.data.caption_lengths import describe_captions
 from bench.history.metric_diffs import format_quantity
@@ -173,7 +174,7 @@ def _usage_and_size_cells(row: Throughput | None, busy: Sequence[str]) -> list[C
         known("tokens_per_caption") if reads_text else Cell.not_applicable("the method reads no text"),
         known("trained_parameters"),
         known("tower_parameters"),
-        known("warmup_seconds"),
+        replace(known("warmup_seconds"), note=row.heating if row else ""),
     ]
 
 

@@ -1,5 +1,8 @@
 """The device of this process."""
 
+import os
+import subprocess
+import sys
 from unittest.mock import patch
 
 import pynvml
@@ -9,12 +12,13 @@ from torch._utils import _get_device_index
 
 from bench.data.targets import Labels
 from bench.environment.circumstances import summarize_machine
-from bench.environment.machine import default_device, package_versions
+from bench.environment.machine import current_circumstances, default_device, package_versions
 from bench.environment.rank_info import TORCHRUN_VARIABLES, torchrun_env
+from bench.environment.tf32 import allow_tf32
 from bench.measure.memory import limit_additional_memory
 from bench.orchestration.preflight import count_gpus, has_gpu
 from bench.orchestration.request_base import Request
-from bench.orchestration.worker import run_request
+from bench.orchestration.requests import RankStatesRequest, ReleasedRunRequest
 from tests.small import circumstances
 
 
@@ -92,7 +96,23 @@ class RoundingRequest(Request, frozen=True):
         assert torch.get_float32_matmul_precision() == "highest"
 
 
-def test_runs_in_fp32_round_neither_products_nor_convolutions_to_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By torch's default, cuDNN's convolutions are rounded."""
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    run_request(RoundingRequest(results="", comparison=""))
+def test_runs_in_fp32_round_neither_products_nor_convolutions_to_tf32() -> None:
+    """By torch's default cuDNN's convolutions are rounded, and by a variable of NVIDIA's images cuBLAS's products."""
+    imports = f"from bench.orchestration.worker import run_request; from {__name__} import RoundingRequest"
+    run = f"{imports}; run_request(RoundingRequest(results='', comparison=''))"
+    environment = os.environ | {"TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", run], env=environment, check=True)
+
+
+def test_record_of_a_gpu_says_what_is_rounded_to_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("describe_processors", "package_versions"):
+        monkeypatch.setattr(f"bench.environment.machine.{name}", lambda _: {})
+    found, cuda = [], torch.device("cuda", 0)
+    monkeypatch.setattr("bench.environment.machine.gpu_settings", lambda _: {"driver": "580"})
+    for request in (RankStatesRequest, ReleasedRunRequest):
+        allow_tf32(allowed=request.uses_tf32)
+        found.append(current_circumstances(None, cuda).gpu)
+    torch.set_float32_matmul_precision("highest")
+    found.append(current_circumstances(None, cuda).gpu)
+    assert found == [{"driver": "580", "TF32": what} for what in ("off", "products and convolutions", "convolutions")]
+    assert current_circumstances(None, torch.device("cpu")).gpu == {"driver": "580"}

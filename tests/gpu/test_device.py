@@ -4,6 +4,7 @@ import copy
 import gzip
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.config import METHOD_NAMES
+from bench.config import METHOD_NAMES, Experiment
 from bench.data.stream import Batch
 from bench.environment.machine import default_device
 from bench.measure.speed import compilation_so_far
@@ -29,6 +30,10 @@ from tests.small import small
 from tests.tensors import tensors_of
 
 CPU, RATE = torch.device("cpu"), 1e-3
+PACKED = partial(small, precision="bf16", text_padding="packed", context_length=77)
+COMPILED = [*(PACKED(method, compile="on") for method in ("clip", "catlip", "superclip"))]
+COMPILED.append(PACKED("catlip", compile="max-autotune"))
+PLAIN_ATTENTION = small("catlip", compile="on", precision="bf16", attention="plain")
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
@@ -137,18 +142,18 @@ def test_trace_holds_the_work_of_the_device(device: torch.device, results: Path,
     assert any(event.get("cat") == ("kernel" if device.type == "cuda" else "cpu_op") for event in events)
 
 
-@pytest.mark.parametrize("method", METHOD_NAMES)
-def test_batch_is_that_of_the_cpu(cuda: torch.device, method: str, results: Path) -> None:
-    batch, expected = (load_data(small(method), where, results).batch(1) for where in (cuda, CPU))
+@pytest.mark.parametrize("experiment", [small(method) for method in METHOD_NAMES], ids=METHOD_NAMES)
+def test_batch_is_that_of_the_cpu(cuda: torch.device, experiment: Experiment, results: Path) -> None:
+    batch, expected = (load_data(experiment, where, results).batch(1) for where in (cuda, CPU))
     torch.testing.assert_close(batch.images.cpu(), expected.images, rtol=0, atol=1e-3)
     for found, other in zip(tensors_of(batch.target), tensors_of(expected.target), strict=True):
         torch.testing.assert_close(found.cpu(), other)
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
-@pytest.mark.parametrize("method", METHOD_NAMES)
-def test_five_steps_do_not_wait_for_the_device(cuda: torch.device, method: str, results: Path) -> None:
-    run = built(cuda, results, method, precision="bf16")
+@pytest.mark.parametrize("experiment", [small(method, precision="bf16") for method in METHOD_NAMES], ids=METHOD_NAMES)
+def test_five_steps_do_not_wait_for_the_device(cuda: torch.device, experiment: Experiment, results: Path) -> None:
+    run = build_train_state(load_data(experiment, cuda, results))
     run.step(run.stream.batch(0), RATE)  # allocates
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -158,11 +163,9 @@ def test_five_steps_do_not_wait_for_the_device(cuda: torch.device, method: str, 
     assert torch.stack(losses).isfinite().all()
 
 
-@pytest.mark.parametrize(
-    ("method", "how"), [("clip", "on"), ("catlip", "on"), ("superclip", "on"), ("catlip", "max-autotune")]
-)
-def test_compiled_step_is_not_compiled_again(cuda: torch.device, method: str, how: str, results: Path) -> None:
-    first, last, breaks = in_child(count_graphs, cuda, method, how, results)  # where no shapes are checked
+@pytest.mark.parametrize("experiment", COMPILED, ids=[f"{one.method}-{one.compile}" for one in COMPILED])
+def test_compiled_step_is_not_compiled_again(cuda: torch.device, experiment: Experiment, results: Path) -> None:
+    first, last, breaks = in_child(count_graphs, cuda, experiment, results)  # where no shapes are checked
     assert 0 < last == first
     assert breaks == 0
 
@@ -173,14 +176,14 @@ def test_compiled_plain_attention_is_not_fused_again(cuda: torch.device, results
 
 
 def count_fused_attention(device: torch.device, results: Path) -> int:
-    run = built(device, results, compile="on", precision="bf16", attention="plain")
+    run = build_train_state(load_data(PLAIN_ATTENTION, device, results))
     run.step(run.stream.batch(0), RATE)
     return int(torch._dynamo.utils.counters["inductor"]["fuse_attention"])
 
 
-def count_graphs(device: torch.device, method: str, how: str, results: Path) -> tuple[float, float, float]:
+def count_graphs(device: torch.device, experiment: Experiment, results: Path) -> tuple[float, float, float]:
     """Return the graphs after two and after twelve steps, and the graph breaks."""
-    run = built(device, results, method, compile=how, precision="bf16", text_padding="packed", context_length=77)
+    run = build_train_state(load_data(experiment, device, results))
     found = []
     for k in range(12):
         run.step(run.stream.batch(k), RATE)

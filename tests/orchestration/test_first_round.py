@@ -6,7 +6,7 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from bench.measure.speed import HEATING_SECONDS
+from bench.measure.heating import HEATING_SECONDS
 from bench.orchestration.requests import SpeedRequest
 from bench.record import Flops, Speed, read_record
 from tests.small import small

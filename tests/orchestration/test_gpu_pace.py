@@ -22,9 +22,10 @@ from bench.environment.gpu_specs import GPU_SPECS, GpuSpec
 from bench.experiments import EXPERIMENTS
 from bench.orchestration import preflight
 from bench.orchestration.gpu_steps import STEPS
-from bench.orchestration.pace import TWO_CORES, GpuPace
+from bench.orchestration.pace import COMPILED_SHARE, EAGER_SHARE, TWO_CORES, GpuPace
 from bench.orchestration.preflight import machine_pace
 from bench.orchestration.trial import expected_trial_seconds
+from bench.plan.published import NEMO, PUBLISHED_RUNS
 from bench.reference import SIDES
 
 LARGE = {name: spec for name, spec in GPU_SPECS.items() if spec.memory_bytes >= 40e9}
@@ -101,6 +102,15 @@ def test_expected_seconds_of_every_step_cover_a_plain_roofline_and_are_at_most_t
     assert max(ratios.values()) <= 3, ratios
 
 
+def test_published_trainings_reach_more_than_the_share_that_is_expected() -> None:
+    alone = [one.mfu for one in PUBLISHED_RUNS if one.gpus == 1]
+    fused = [one.mfu for one in PUBLISHED_RUNS if one.source == NEMO and one.gpus == 8]
+    assert alone
+    assert fused
+    assert min(alone) > EAGER_SHARE
+    assert min(fused) > COMPILED_SHARE
+
+
 @pytest.mark.parametrize("method", ["clip", "catlip"])
 def test_run_of_vit_b16_on_an_h100_is_expected_to_take_about_a_minute(method: str) -> None:
     assert 45 <= GpuPace(gpu=GPU_SPECS["h100"]).speed_seconds(EXPERIMENTS[f"{method}-vit-b16"]) <= 110
@@ -136,7 +146,7 @@ def test_larger_work_is_never_expected_to_be_faster() -> None:
 
 
 def test_gpu_is_expected_to_be_heated_for_the_longest_time() -> None:
-    from bench.measure.speed import HEATING_SECONDS
+    from bench.measure.heating import HEATING_SECONDS
 
     assert GpuPace(gpu=GPU_SPECS["h100"]).heating_seconds == HEATING_SECONDS["cuda"]
 

@@ -37,16 +37,26 @@ int nvmlDeviceGetUtilizationRates(Device device, unsigned *out) {
     if (device->is_slice) return NOT_SUPPORTED;
     return give(out, 80), give(out + 1, 30);
 }
-int nvmlDeviceGetPowerUsage(Device device, unsigned *out) { return give(out, 412500); }
-int nvmlDeviceGetTotalEnergyConsumption(Device device, Wide *out) { *out = millijoules; return SUCCESS; }
+int nvmlDeviceGetPowerUsage(Device device, unsigned *out) {
+    return device->is_slice ? NOT_SUPPORTED : give(out, 412500);
+}
+int nvmlDeviceGetTotalEnergyConsumption(Device device, Wide *out) {
+    return device->is_slice ? NOT_SUPPORTED : (*out = millijoules, SUCCESS);
+}
 int nvmlDeviceGetEnforcedPowerLimit(Device device, unsigned *out) {
     return device->is_slice ? NOT_SUPPORTED : give(out, power_limit);
 }
-int nvmlDeviceGetClockInfo(Device device, int clock, unsigned *out) { return give(out, 1000 + clock); }
+int nvmlDeviceGetClockInfo(Device device, int clock, unsigned *out) {
+    return device->is_slice ? NOT_SUPPORTED : give(out, 1000 + clock);
+}
 int nvmlDeviceGetMaxClockInfo(Device device, int clock, unsigned *out) { return give(out, 2000 + clock); }
 int nvmlDeviceGetApplicationsClock(Device device, int clock, unsigned *out) { return NOT_SUPPORTED; }
-int nvmlDeviceGetTemperature(Device device, int sensor, unsigned *out) { return temperatures_read++, give(out, 61); }
-int nvmlDeviceGetCurrentClocksThrottleReasons(Device device, Wide *out) { *out = reasons; return SUCCESS; }
+int nvmlDeviceGetTemperature(Device device, int sensor, unsigned *out) {
+    return device->is_slice ? NOT_SUPPORTED : (temperatures_read++, give(out, 61));
+}
+int nvmlDeviceGetCurrentClocksThrottleReasons(Device device, Wide *out) {
+    return device->is_slice ? NOT_SUPPORTED : (*out = reasons, SUCCESS);
+}
 int nvmlDeviceGetPersistenceMode(Device device, unsigned *out) { return give(out, 1); }
 int nvmlDeviceGetEccMode(Device device, int *current, int *pending) {
     return ecc < 0 ? NOT_SUPPORTED : (*current = ecc, *pending = !ecc, SUCCESS);

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -27,6 +28,7 @@ from bench.data.targets import Captions
 from bench.environment.machine import default_device
 from bench.experiments import EXPERIMENTS
 from bench.measure.costs import count_flops
+from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.measure.memory import (
     is_out_of_memory,
     limit_additional_memory,
@@ -34,23 +36,25 @@ from bench.measure.memory import (
     step_tensor_bytes,
     try_batch_size,
 )
-from bench.measure.speed import HEATING_SECONDS, heat_device, measure_speed, peak_flops
+from bench.measure.speed import measure_speed, peak_flops
 from bench.measure.trace import trace
 from bench.methods import METHODS
 from bench.profilers.clock import Elapsed, clock, forward_clocks
 from bench.profilers.counters import TensorBytes
 from bench.profilers.device import open_reader, sampled
 from bench.profilers.nvml import DeviceReader, counter_rate
-from bench.record import HOST_BUSY, OTHERS_BUSY, PHASES, Speed
-from bench.train.build import build_train_state, load_data, take_full_rate_steps
+from bench.record import HOST_BUSY, OTHERS_BUSY, PHASES, Record, Speed
+from bench.train.build import TrainState, build_train_state, load_data, take_full_rate_steps
 from models.image_tower import build_image_tower
 from models.text_tower import build_text_tower
 from tests.processes import in_child, wait_until
-from tests.small import small
+from tests.small import circumstances, small
 
 MIB = 2**20
 CPU = torch.device("cpu")
 TICK = 0.01  # second: the grain of the kernel's counters of CPU time
+TOO_LARGE_FOR_A_GPU = small("clip", precision="bf16", images=65_536, batch_size=65_536)
+ON_A_GPU = replace(TOO_LARGE_FOR_A_GPU, batch_size=16, steps_per_window=250)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -182,9 +186,11 @@ def test_a_memory_limit_stops_what_does_not_fit_and_is_lifted_afterwards() -> No
     assert not is_out_of_memory(ValueError("no such tower"))
 
 
+@pytest.mark.parametrize("status", ["ALLOC_FAILED", "NOT_INITIALIZED"])
 @pytest.mark.parametrize("library", ["CUBLAS", "CUDNN"])
-def test_failed_allocation_of_a_cuda_library_is_out_of_memory(library: str) -> None:
-    assert is_out_of_memory(RuntimeError(f"CUDA error: {library}_STATUS_ALLOC_FAILED when calling `create(handle)`"))
+def test_failed_allocation_of_a_cuda_library_is_out_of_memory(library: str, status: str) -> None:
+    """The backward makes handles of its own, when the most memory is in use."""
+    assert is_out_of_memory(RuntimeError(f"CUDA error: {library}_STATUS_{status} when calling `create(handle)`"))
 
 
 def test_memory_record_is_kept_if_the_uncompiled_step_does_not_fit(
@@ -197,6 +203,30 @@ def test_memory_record_is_kept_if_the_uncompiled_step_does_not_fit(
     memory = measure_memory(small("catlip"), CPU, results)
     assert memory.peak_tensor_bytes is None
     assert memory.peak_rss_bytes is not None
+
+
+def test_compiled_model_is_freed_before_the_uncompiled_step_is_counted(results: Path) -> None:
+    assert in_child(count_models_alive, small("catlip", compile="on"), results) == 0
+
+
+def count_models_alive(experiment: Experiment, results: Path) -> int:
+    """Return how many of the models of a memory run live on when the tensors of its uncompiled step are counted."""
+    models, alive = list[weakref.ref[nn.Module]](), list[int]()
+
+    def build(stream: PackStream) -> TrainState:
+        run = build_train_state(stream)
+        models.append(weakref.ref(run.model))
+        return run
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+        patch.setattr("bench.measure.memory.build_train_state", build)
+        patch.setattr(
+            "bench.measure.memory.step_tensor_bytes", lambda _: alive.append(sum(one() is not None for one in models))
+        )
+        measure_memory(experiment, CPU, results)
+    assert len(models) == 1
+    return alive[0]
 
 
 def a_limited_process() -> None:
@@ -351,7 +381,7 @@ def test_run_with_compilation_in_every_window_fails_with_the_reason(results: Pat
     with pytest.raises(RuntimeError) as error:
         in_child(compiled, experiment, results)
     assert "no window can be used (" in str(error.value)
-    assert " graphs were compiled in it): give the experiment more warmup_steps, or cool the GPU" in str(error.value)
+    assert " graphs were compiled in it): give the experiment more warmup_steps" in str(error.value)
 
 
 def read_as_slowed(monkeypatch: pytest.MonkeyPatch, *percent: float) -> None:
@@ -368,22 +398,22 @@ def test_window_in_which_the_gpu_was_slowed_is_discarded(results: Path, monkeypa
     speed = measure_speed(small("catlip"), CPU, results, 1)
     assert len(speed.window_seconds) == 1
     assert speed.not_measured == {"window 2": "the GPU was slowed by heat or by its hardware in 40 % of it"}
-    read_as_slowed(monkeypatch, 100.0, 100.0)
-    with pytest.raises(
-        RuntimeError, match=r"no window can be used \(the GPU was slowed .* in 100 % of it\): .* cool the"
-    ):
-        measure_speed(small("catlip"), CPU, results, 1)
+    assert speed.slowed_percent == 0
 
 
-def test_gpu_is_heated_by_whole_windows_before_the_first(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert HEATING_SECONDS.keys() == {"cuda"}
-    taken = list[int]()
-    monkeypatch.setattr("bench.measure.speed.take_full_rate_steps", lambda _, steps: taken.extend(steps))
-    run = build_train_state(load_data(small("catlip", steps_per_window=3), CPU, results))
-    assert heat_device(run, 4) == 4
-    monkeypatch.setitem(HEATING_SECONDS, "cpu", 1e-9)
-    assert heat_device(run, 4) == 7
-    assert taken == [4, 5, 6]
+def test_windows_that_were_all_slowed_are_kept_and_the_round_is_disturbed(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_as_slowed(monkeypatch, 100.0, 50.0)
+    experiment = small("catlip")
+    speed = measure_speed(experiment, CPU, results, 0)
+    assert len(speed.window_seconds) == 2
+    assert speed.not_measured == {}
+    assert speed.slowed_percent == 75
+    of = {"comparison": "c", "experiment": experiment, "circumstances": circumstances(device="cuda")}
+    found = find_disturbance([Record(**of, measured=speed)], [experiment.name])
+    assert found.disturbed_rounds == {0}
+    assert "heat or its hardware slowed the GPU in up to 75 % of a run" in describe_disturbance(found)
 
 
 def test_injected_slowdown_is_a_fraction_of_the_step_time(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -444,15 +474,18 @@ def test_trace_is_readable_by_perfetto(results: Path, tmp_path: Path) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_is_measured(results: Path) -> None:
+    """NVML is read by a thread whose driver calls take milliseconds; they are not Python's and stop no step."""
     device = default_device()
-    experiment = small("clip", precision="bf16", windows=40)
-    memory = measure_memory(experiment, device, results)
+    memory = measure_memory(ON_A_GPU, device, results)
     assert memory.peak_rss_bytes is None
     assert memory.peak_allocated_bytes
     assert memory.peak_tensor_bytes
-    speed = measure_speed(experiment, device, results, 0)
+    speed = measure_speed(ON_A_GPU, device, results, 0)
+    assert min(speed.window_seconds) > 0.6, "a window has three readings or more"
     assert "GPU" not in speed.not_measured
     assert speed.utilisation["GPU busy percent"] > 0
-    assert speed.sampler_share < 0.005
-    limited = try_batch_size(replace(experiment, batch_size=65_536), device, results, 256 * MIB)
+    assert speed.sampler_share < 0.1
+    assert speed.heat_state in ("steady", "unsteady")
+    assert {*map(len, speed.phase_seconds.values())} == {ON_A_GPU.steps_per_window}
+    limited = try_batch_size(TOO_LARGE_FOR_A_GPU, device, results, 256 * MIB)
     assert not limited.fits

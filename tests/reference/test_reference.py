@@ -9,7 +9,7 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from bench.cli.reference import Reference, compare_early_losses, reference_speed_table
+from bench.cli.reference import STEPS_COMPARED, Reference, compare_early_losses, reference_speed_table
 from bench.config import Experiment
 from bench.data.released_labels import make_multi_hot
 from bench.data.targets import Labels
@@ -18,7 +18,8 @@ from bench.experiments import EXPERIMENTS
 from bench.record import Record, ReferenceRun
 from bench.reference import DENSE, OPEN_CLIP, OURS, SIDES, WARMUP_STEPS
 from bench.reference.runs import run_side
-from bench.reference.timing import MAX_COMPILED_WINDOWS, WindowTimer
+from bench.reference.timing import MAX_COMPILED_WINDOWS, WindowTimer, batch_number
+from tests.heated import heat_like_a_gpu
 from tests.reports.conftest import HERE
 from tests.small import small
 
@@ -46,6 +47,39 @@ def test_all_sides_have_equal_losses(reference: str, method: str, results: Path)
         bytes_ = {run.side: run.target_bytes_per_image for run in runs}
         assert bytes_[DENSE] == 8 * run_head_rows(experiment)
         assert 0 < (bytes_[OURS] or 0) < bytes_[DENSE] / 50
+
+
+def test_heated_sides_have_the_losses_of_one_step_with_each_batch(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They take other numbers of steps until they are heated."""
+    heat_like_a_gpu(monkeypatch, 0.5)
+    experiment = small("clip", clip_norm=None, steps_per_window=2)
+    runs = [run_side(experiment, CPU, results, side, 0) for side in SIDES["open-clip"]]
+    for run in runs:
+        assert len(run.window_seconds) == experiment.windows
+        assert len(run.losses) == WARMUP_STEPS + 2 * experiment.windows
+        assert run.losses == pytest.approx(runs[0].losses, rel=1e-5)
+
+
+def test_gpu_is_heated_by_whole_windows_before_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    heat_like_a_gpu(monkeypatch, 0.1)
+    plain, heated = WindowTimer(CPU, steps=3, windows=2, is_heated=False), WindowTimer(CPU, steps=3, windows=2)
+    assert [*plain.time_steps()] == [*range(WARMUP_STEPS + 6)]
+    taken = [*heated.time_steps()]
+    assert taken == [*range(len(taken))]
+    assert len(taken) > WARMUP_STEPS + 6
+    assert (len(taken) - WARMUP_STEPS) % 3 == 0
+    assert len(heated.seconds) == 2
+
+
+def test_windows_of_a_gpu_are_long_and_have_the_same_batches() -> None:
+    (experiment,) = Reference("open-clip")._experiments(on_gpu=True)
+    count = WARMUP_STEPS + experiment.steps_per_window
+    assert count >= STEPS_COMPARED
+    windows = [range(first, first + experiment.steps_per_window) for first in (WARMUP_STEPS, count, 777)]
+    assert {tuple(sorted(batch_number(k, count) for k in steps)) for steps in windows} == {(*range(2, count),)}
+    assert [batch_number(k, count) for k in range(WARMUP_STEPS)] == [0, 1]
 
 
 COMPILED = """

@@ -323,6 +323,19 @@ def test_other_processes_on_the_machine_are_reported(make: Make) -> None:
     assert "disturbed in 1 of 1 rounds (others used up to 41 % of it)" in Document(page("x", [one])).words()
 
 
+def test_gpu_that_was_slowed_throughout_is_a_disturbed_round(make: Make) -> None:
+    one = make["speed"]("clip-tiny", 0)
+    one = replace(one, measured=replace(one.measured, slowed_percent=90.0))
+    assert "heat or its hardware slowed the GPU in up to 90 % of a run" in Document(page("x", [one])).words()
+
+
+def test_gpu_that_was_still_warming_is_reported_beneath_the_warm_up(make: Make) -> None:
+    one = make["speed"]("clip-tiny", 0)
+    one = replace(one, measured=replace(one.measured, heating_seconds=20.0, heat_state="unsteady"))
+    cells = Document(page("x", [one])).row("Memory, utilisation, targets and sizes", "CLIP")
+    assert "20.0 s of it heating; still warming in 1 of 1 runs" in cells[-1]
+
+
 def test_phases_that_do_not_sum_to_the_step_are_marked(make: Make) -> None:
     one = make["speed"]("clip-tiny", 0)
     phases = one.measured.phase_seconds | {"data": (0.5,)}

@@ -1,0 +1,94 @@
+"""Steps before the first window, until a GPU keeps its clock and its temperature."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from statistics import fmean
+
+import torch
+
+from bench.profilers.clock import synchronize
+from bench.profilers.device import open_reader, sampled
+from bench.profilers.nvml import SM_CLOCK, TEMPERATURE, DeviceReader, Gauge
+from bench.record import HeatState
+from bench.train.distributed import all_reduce_max
+
+HEATING_SECONDS = {"cuda": 20.0}  # longest: a cold GPU has clocks that it does not keep
+STILL_SECONDS, READING_SECONDS = 3.0, 0.1
+MIN_READINGS = 0.8 * STILL_SECONDS / READING_SECONDS  # in each such time: NVML may answer late
+# A quarter of their grain: a clock has bins of 15 MHz, a temperature whole degrees.
+CLOCK_TOLERANCE_MHZ, TEMPERATURE_TOLERANCE_C = 15 / 4, 1 / 4
+STATES: tuple[HeatState, ...] = ("steady", "unsteady", "not read")  # the worst of all ranks counts
+
+
+@dataclass(frozen=True, slots=True)
+class HeatReading:
+    """The SM clock and the temperature of a GPU."""
+
+    seconds: float  # since the heating began
+    clock_mhz: float
+    temperature_c: float
+
+
+def is_steady(readings: Sequence[HeatReading], seconds: float) -> bool:
+    """Return whether the means of clock and temperature over 3 s have stood still for 3 s, at so many seconds.
+
+    Means, because a clock jumps between bins, and a temperature that rises by a degree in 5 s stands still for as long.
+    Changes of less than 4 MHz or 0.2 degrees a second may pass, as may those after more than 5 s of standing still. A
+    clock that jumps by several bins is not steady.
+    """
+    recent = [one for one in readings if one.seconds > seconds - 2 * STILL_SECONDS]
+    count = len(recent) // 2
+    if count < MIN_READINGS or seconds < 2 * STILL_SECONDS:
+        return False
+    for values, tolerance in (
+        ([one.clock_mhz for one in recent], CLOCK_TOLERANCE_MHZ),
+        ([one.temperature_c for one in recent], TEMPERATURE_TOLERANCE_C),
+    ):
+        means = [fmean(values[first : first + count]) for first in range(len(values) - count + 1)]
+        if max(means) - min(means) > tolerance:
+            return False
+    return True
+
+
+@dataclass(slots=True)
+class Heating:
+    """The heating of a device: how long it has lasted, and what it has reached. A CPU needs none."""
+
+    device: torch.device
+    seconds: float = 0.0  # of all ranks the longest
+    state: HeatState | None = None  # None: no heating
+    readings: list[HeatReading] = field(default_factory=list)
+    _start: float = field(default_factory=time.perf_counter)
+
+    def is_over(self) -> bool:
+        """Wait for the device, and return whether all ranks are steady, or one has heated for `HEATING_SECONDS`.
+
+        All ranks get the same answer, so that they take the same steps.
+        """
+        longest = HEATING_SECONDS.get(self.device.type, 0.0)
+        if not longest:
+            return True
+        synchronize(self.device)
+        elapsed = time.perf_counter() - self._start
+        state = 2 if not self.readings else 0 if is_steady(self.readings, elapsed) else 1
+        self.seconds, worst = all_reduce_max([elapsed, float(state)], self.device)
+        self.state = STATES[int(worst)]
+        return self.state == "steady" or self.seconds >= longest
+
+    def read(self, clock: Gauge, temperature: Gauge) -> float:
+        """Add a reading, and return its temperature."""
+        self.readings.append(HeatReading(time.perf_counter() - self._start, clock(), temperature()))
+        return self.readings[-1].temperature_c
+
+
+@contextmanager
+def heating(device: torch.device) -> Iterator[Heating]:
+    """Read clock and temperature of a GPU during the block, which takes steps until `is_over`; NVML may give none."""
+    found = Heating(device)
+    gauges = open_reader(device).gauges if device.type in HEATING_SECONDS else {}
+    has_both = {SM_CLOCK, TEMPERATURE} <= gauges.keys()
+    both = {TEMPERATURE: lambda: found.read(gauges[SM_CLOCK], gauges[TEMPERATURE])} if has_both else {}
+    with sampled(DeviceReader(both), device, every_s=READING_SECONDS):
+        yield found
