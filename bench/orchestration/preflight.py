@@ -155,7 +155,9 @@ def _require_equal_gpu(name: str, records: Iterable[Record]) -> None:
     here = read_gpu_settings(pynvml.nvmlDeviceGetHandleByIndex(0))
     for where in (one.circumstances for one in records if isinstance(one.measured, Speed)):
         recorded = {what: where.gpu.get(what, value) for what, value in here.items()}
-        if differing := [f"{what} {value}, not {here[what]}" for what, value in recorded.items() if value != here[what]]:
+        if differing := [
+            f"{what} {value}, not {here[what]}" for what, value in recorded.items() if value != here[what]
+        ]:
             text = f"{name} has runs on a GPU with {', '.join(differing)}"
             raise ValueError(f"{text}: continue it on that machine, or begin a new comparison without --resume")
 
