@@ -53,7 +53,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def gpu(session: nox.Session) -> None:
-    """Test and measure for the first time on a GPU, in an hour; `-- --device cpu --minutes 10` tries it on a CPU."""
+    """Test and measure for the first time on a GPU, in an hour; `-- --device cpu` tries it on a CPU."""
     install(session, ".[tests]")
     run(session, "python", "-m", "bench", "gpu", *session.posargs)
 

@@ -12,7 +12,8 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
-from bench.console.console import EXIT_CODE_BY_SIGNAL, INTERRUPTED, PROGRAM, Stopped, run_with_streams
+from bench.console.console import EXIT_CODE_BY_SIGNAL, INTERRUPTED, PROGRAM, USAGE, Stopped, log, run_with_streams
+from bench.environment.requirements import install_command, unmet_requirements
 
 IGNORE_REPEATS_SECONDS = 5.0  # torchrun forwards a signal at once
 
@@ -29,6 +30,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
+    try:
+        return _run_verb(arguments)
+    except ModuleNotFoundError as error:
+        if not (unmet := unmet_requirements()):
+            raise
+        log(f"error: {error}: install what is missing with {install_command(unmet)}")
+        return USAGE
+
+
+def _run_verb(arguments: Sequence[str]) -> int:
     from bench.extensions import OPTION, take_extensions
 
     named, words = take_extensions(arguments)

@@ -17,9 +17,9 @@ FEWEST_STEPS = 4  # of a warm-up and of a window at another batch size
 def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment:
     """Return the experiment with `field=value` settings applied; its name lists those that change a value.
 
-    The name does not list the seed, so that trainings with several seeds are of one experiment. Lists are written as
-    JSON, `null` is None. Raises ValueError with the given setting, the fields that exist and the
-    nearest one.
+    Another batch size changes warm-up and windows as `with_batch_size` does, unless they are given, too. The name does
+    not list the seed, so that trainings with several seeds are of one experiment. Lists are written as JSON, `null` is
+    None. Raises ValueError with the given setting, the fields that exist and the nearest one.
     """
     texts: dict[str, str] = {}
     changed: dict[str, Any] = {}
@@ -39,11 +39,14 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
         changed.setdefault("caption_lengths", PACK_DATA)
     if "method" in changed:
         get_method(changed["method"])
-    changed = {field: value for field, value in changed.items() if value != getattr(experiment, field)}
+    sized = _fields_at_batch_size(experiment, changed.get("batch_size", experiment.batch_size))
+    usual = {field: {getattr(experiment, field), sized.get(field, getattr(experiment, field))} for field in changed}
+    changed = {field: value for field, value in changed.items() if usual[field] != {value}}
     if not changed:
         return experiment
     named = [f"{field}={texts[field]}" for field in sorted(changed) if field in texts and field != "seed"]
-    return replace(experiment, name=f"{experiment.name}[{','.join(named)}]" if named else experiment.name, **changed)
+    name = f"{experiment.name}[{','.join(named)}]" if named else experiment.name
+    return replace(experiment, name=name, **sized | changed)
 
 
 def split_name(name: str) -> tuple[str, list[list[str]]]:
@@ -58,18 +61,22 @@ def with_batch_size(experiment: Experiment, size: int) -> Experiment:
     Both have at least four steps, because fewer would time the launch of the first and the wait for the last. Warm-up
     and windows draw every image size equally often.
     """
+    fields = _fields_at_batch_size(experiment, size)
+    return replace(experiment, name=f"{experiment.name}[batch_size={size}]", **fields) if fields else experiment
+
+
+def _fields_at_batch_size(experiment: Experiment, size: int) -> dict[str, int]:
+    """Return the fields that another batch size changes; none at the experiment's own."""
     if size == experiment.batch_size:
-        return experiment
+        return {}
     sizes = len(experiment.all_image_sizes)
     warmup, fewest = experiment.warmup_steps * experiment.batch_size, math.ceil(FEWEST_STEPS / sizes)
-    return replace(
-        experiment,
-        name=f"{experiment.name}[batch_size={size}]",
-        batch_size=size,
-        images=max(experiment.images, size),
-        warmup_steps=sizes * max(fewest, math.ceil(warmup / size / sizes)),
-        steps_per_window=sizes * max(fewest, round(experiment.images_per_window / size / sizes)),
-    )
+    return {
+        "batch_size": size,
+        "images": max(experiment.images, size),
+        "warmup_steps": sizes * max(fewest, math.ceil(warmup / size / sizes)),
+        "steps_per_window": sizes * max(fewest, round(experiment.images_per_window / size / sizes)),
+    }
 
 
 def _normalise_setting(text: str, kind: Any) -> Any:

@@ -213,6 +213,13 @@ def _warnings(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list
     found = []
     if comparison.incomparable is not None:
         found.append(Markup("<strong>No ratios are shown:</strong> {}.").format(comparison.incomparable))
+    rounds_by_gpu: dict[str, set[int]] = {}
+    for record, speed in comparison.of(Speed):
+        rounds_by_gpu.setdefault(record.circumstances.gpu_uuid or "unknown", set()).add(speed.round + 1)
+    if len(rounds_by_gpu) > 1:
+        gpus = [f"{uuid} (rounds {join_words([*map(str, sorted(of))])})" for uuid, of in rounds_by_gpu.items()]
+        text = Markup("<strong>Runs are of several GPUs:</strong> {}. Two of one model differ by some percent.")
+        found.append(text.format(join_words(gpus)))
     if (gap := extreme_mfu_rows(rows)) is not None:
         text = Markup(
             "<strong>Engineering is being compared, not methods.</strong> {} uses {} of the device's peak and {} only "

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from open_clip.transform import AugmentationCfg
 
 from bench.config import (
+    BATCH_SIZE_FIELDS,
     FIELDS,
     Experiment,
     choose,
@@ -21,7 +22,7 @@ from bench.config import (
 from bench.experiments import EXPERIMENTS, METHOD_SETTINGS, SCALES, TUNED_FIELDS, get_experiment, tuning_of
 from bench.method import methods
 from bench.recipes import RECIPES
-from bench.settings import with_settings
+from bench.settings import with_batch_size, with_settings
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 
@@ -310,12 +311,23 @@ def test_settings_reach_every_field_with_its_type(values: dict[str, Any]) -> Non
     assert repr(reached) == repr(replace(Experiment(**values), name=reached.name))
 
 
-@pytest.mark.parametrize("field", [field for field in SETTABLE if field != "seed"])
+@pytest.mark.parametrize("field", [field for field in SETTABLE if field not in ("seed", "batch_size")])
 def test_setting_changes_one_field_and_the_name_reproduces_it(field: str) -> None:
     base, text = based(field), setting(field, ANOTHER[field])
     changed = with_settings(base, [text])
     assert changed == replace(base, name=f"{base.name}[{text}]", **{field: ANOTHER[field]})
     assert with_settings(base, [changed.name.removeprefix(f"{base.name}[").removesuffix("]")]) == changed
+
+
+def test_setting_of_the_batch_keeps_the_images_of_warm_up_and_windows_unless_they_are_set() -> None:
+    base = get_experiment("clip-vit-b16")
+    assert with_settings(base, ["batch_size=1024"]) == with_batch_size(base, 1024)
+    assert with_settings(base, ["batch_size=512"]).images_per_window == base.images_per_window
+    for steps in (base.steps_per_window, 7):
+        longer = with_settings(base, [f"steps_per_window={steps}", "batch_size=512"])
+        assert longer.steps_per_window == steps
+        assert longer.name == f"{base.name}[batch_size=512,steps_per_window={steps}]"
+    assert with_settings(base, ["batch_size=256"]) is base
 
 
 @pytest.mark.parametrize(
@@ -361,7 +373,7 @@ def test_name_lists_changed_settings_in_sorted_order() -> None:
     found = with_settings(TINY, ["windows=9", "batch_size=1", "images=80000", "flip=false", "batch_size=2"])
     assert found.name == "clip-tiny[batch_size=2,flip=false,windows=9]"
     assert found == with_settings(TINY, ["flip=false", "windows=9", "batch_size=2"])  # the later setting wins
-    assert set(differing_fields([TINY, found])) == {"flip", "batch_size", "windows"}
+    assert set(differing_fields([TINY, found])) == {"flip", "windows", *BATCH_SIZE_FIELDS}
 
 
 def test_trainings_with_several_seeds_are_of_one_experiment() -> None:

@@ -24,6 +24,7 @@ from bench.cli.options import (
     Data,
     Json,
     Labels,
+    MaxMinutes,
     Results,
     Root,
     Rounds,
@@ -34,6 +35,7 @@ from bench.cli.options import (
     add_lengths,
     experiment_from,
     finish,
+    limit_minutes,
     require_confirmed,
 )
 from bench.cli.own_vocabulary import count_all_vocabularies
@@ -55,7 +57,7 @@ from bench.measure.tables import batch_trial_table, cost_table, experiment_table
 from bench.measure.throughput import throughputs_by_round
 from bench.orchestration.budgets import set_images
 from bench.orchestration.comparison import GIB, Comparison
-from bench.orchestration.pace import TWO_CORES, Pace
+from bench.orchestration.pace import Pace
 from bench.orchestration.preflight import has_gpu, latest_comparison_name, open_comparison, require_writable
 from bench.orchestration.scope import Scope, required_rounds, scopes
 from bench.orchestration.trial import DEFAULT_MINUTES, MAX_PACE_RATIO, plan_default, run_trial
@@ -114,7 +116,7 @@ class Bench:
             experiments = [replace(set_images(one, SMOKE_IMAGES), **shorter) for one in experiments]
         if self.full:
             experiments = [set_images(experiment, FULL_IMAGES) for experiment in experiments]
-        return _finish(self._compare(experiments, scope, TWO_CORES))
+        return _finish(self._compare(experiments, scope))
 
     def _run_planned(
         self, experiments: Sequence[Experiment], scope: Scope, images: int | None, least_seeds: int
@@ -164,10 +166,10 @@ class Bench:
         return next((one.images for one in experiments), None), 1 + max((one.seed for one in experiments), default=0)
 
     def _compare(
-        self, experiments: Sequence[Experiment], scope: Scope, pace: Pace, deadline: float = math.inf
+        self, experiments: Sequence[Experiment], scope: Scope, pace: Pace | None = None, deadline: float = math.inf
     ) -> Comparison:
         comparison = open_comparison(self.results, experiments, scope, resume=self.resume, tasks=scope.tasks, pace=pace)
-        comparison.deadline = deadline
+        comparison.runner.deadline = deadline
         comparison.measure_memory()
         comparison.measure(scope)
         comparison.train(scope)
@@ -220,22 +222,38 @@ class Measure:
     # accept experiments that differ in more than the method; the table lists the differences
     allow_differences: bool = False
     resume: bool = False  # resume the newest comparison of the folder; recorded runs are not repeated
+    max_minutes: MaxMinutes = None
     yes: Yes = False
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
     resume_hint = "finished records are kept; resume with the same command and --resume"
 
-    def run(self) -> int:
-        """Run the rounds, then print the ratios."""
+    def expected_seconds(self, pace: Pace) -> float:
+        """Expect the seconds of the memory runs, the rounds, the search for the largest batches, and the traces."""
+        experiments, scope = self._plan(on_gpu=pace.on_gpu)
+        comparison = Comparison.planned(experiments, pace)
+        seconds = comparison.expected_seconds(scope, trained=False)
+        if self.memory_gib is not None:  # the rounds have twice as many experiments
+            seconds += comparison.search_seconds + comparison.expected_seconds(scope, trained=False)
+        return pace.command_seconds + seconds + (comparison.trace_seconds if self.trace else 0.0)
+
+    def _plan(self, *, on_gpu: bool) -> tuple[list[Experiment], Scope]:
+        """Return the experiments and the rounds; ValueError for options that cannot be."""
         if not self.names:
             raise ValueError(f"name the experiments to measure (there are {', '.join(EXPERIMENTS)})")
         require_range("rounds", self.rounds, *ROUNDS_RANGE)
         require_range("memory-gib", self.memory_gib, 1e-6, 1e6)
+        require_range("max-minutes", self.max_minutes, *MINUTES_RANGE)
         options = add_lengths(self.settings, self.caption_lengths), self.data, self.vocabulary, self.labels
         experiments = [experiment_from(name, *options) for name in dict.fromkeys(self.names)]
-        rounds = self.rounds or required_rounds(len(experiments) - 1, on_gpu=has_gpu())
-        scope = Scope("measure", rounds, repeats_disturbed=self.rounds is None)
+        rounds = self.rounds or required_rounds(len(experiments) - 1, on_gpu=on_gpu)
+        return experiments, Scope("measure", rounds, repeats_disturbed=self.rounds is None)
+
+    def run(self) -> int:
+        """Run the rounds, then print the ratios."""
+        start = time.monotonic()
+        experiments, scope = self._plan(on_gpu=has_gpu())
         may_differ = FIELDS if self.allow_differences else MAY_DIFFER
         comparison = open_comparison(
             self.results,
@@ -249,6 +267,7 @@ class Measure:
         remedy = "make it shorter with --rounds or --set batch_size=N"
         seconds = comparison.expected_seconds(scope, trained=False)
         require_confirmed(comparison, seconds, remedy, is_confirmed=self.yes or self.resume)
+        limit_minutes(comparison, self.max_minutes, start)
         comparison.measure_memory()
         largest = [] if self.memory_gib is None else comparison.find_largest_batches(round(self.memory_gib * GIB))
         arms = list({one.name: one for one in (*experiments, *largest)}.values())

@@ -4,11 +4,10 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -31,18 +30,20 @@ from bench.environment.circumstances import current_commit, summarize_machine
 from bench.environment.cores import CGROUP_QUOTA, available_cores
 from bench.environment.gpu_settings import format_gpu_settings, read_gpu_settings
 from bench.environment.rank_info import torchrun_env
+from bench.environment.requirements import compiler_needs, gpu_needs
 from bench.experiments import COMPARED, EXPERIMENTS
 from bench.measure.throughput import images_per_second
 from bench.orchestration.pace import Pace
 from bench.orchestration.preflight import has_gpu
 from bench.orchestration.scope import scopes
-from bench.orchestration.trial import DEFAULT_MINUTES, plan_default, run_trial
+from bench.orchestration.trial import DEFAULT_MINUTES, expected_trial_seconds, plan_default, run_trial
 from bench.record import Record, Speed
 from bench.train.shared_memory import FOLDER, SHARED_MEMORY_REMEDY
 
 TRIED = "clip-tiny"  # experiment that shows how fast the machine is
 
 OBSERVED_SECONDS = 2.0
+CHECK_SECONDS = OBSERVED_SECONDS + 10.0  # of all checks before the trial; on a GPU a process starts CUDA
 MAX_WINDOW_SPREAD = 0.1  # largest relative excess of a window's time over the median
 BUSY_PERCENT = 5.0  # largest CPU use of other processes, of all cores
 MIN_FREE_GIB = 2.0
@@ -84,7 +85,7 @@ class Doctor:
     resume_hint = "there is nothing to resume"
 
     def run(self) -> int:
-        """Check the machine, time one short run, and print the findings."""
+        """Check the machine, time one short run, and print the findings: each as it is found, then all in a table."""
         is_distributed = torchrun_env().world_size > 1
         if self.shards is not None:
             if is_distributed:
@@ -96,11 +97,18 @@ class Doctor:
                 raise ValueError(f"--{name} is for --shards: add it, or leave out --{name}")
         if is_distributed:
             return check_ranks(self.results.resolve(), self.json)
-        findings = [*check_host(), *check_cpu_clocks(), *check_gpus(), *check_compiler_disk_commit(self.results)]
+        checks = check_host(), check_cpu_clocks(), check_gpus(), check_compiler_disk_commit(self.results)
+        findings = [*map(_log_finding, chain(*checks))]
         with tempfile.TemporaryDirectory() as folder:
             trial, pace = run_trial(Path(folder), EXPERIMENTS[TRIED], self.results)
-            findings += trial_run_checks(trial.records(), pace)
+            findings += map(_log_finding, trial_run_checks(trial.records(), pace))
             return finish(trial, [finding_table("This machine", findings)], self.json)
+
+    def expected_seconds(self, pace: Pace) -> float:
+        """Expect the seconds of the checks, and of the trial or of the loading of shards."""
+        if self.shards is not None:
+            return pace.command_seconds + pace.start_seconds + self.loading_seconds
+        return pace.command_seconds + CHECK_SECONDS + expected_trial_seconds(pace, EXPERIMENTS[TRIED])
 
     def _check_shards(self, shards: str) -> int:
         """Verify the shards; unless one is faulty, predict the cores that load them fast enough.
@@ -214,17 +222,9 @@ def check_cuda() -> Finding:
 
 
 def check_compiler_disk_commit(results: Path) -> Iterator[Finding]:
-    """Check what torch.compile needs, the disk and the state of the checkout."""
-    header = Path(sysconfig.get_path("include"), "Python.h")
-    needed = {
-        "C++ compiler": next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None),
-        "Python.h": str(header) if header.is_file() else None,
-    }
-    if has_gpu():
-        needed["Triton"] = "installed" if find_spec("triton") else None
-    for what, found in needed.items():
-        advice = "torch.compile needs it (`--set compile=on`, the default on a GPU)"
-        yield Finding(what, found) if found else Finding(what, "none", MISSING, advice)
+    """Check what torch.compile and loader workers need, the disk and the state of the checkout."""
+    for need in (*compiler_needs(), *(gpu_needs() if has_gpu() else ())):
+        yield Finding(need.what, need.found) if need.found else Finding(need.what, "none", MISSING, need.remedy)
     folder = next(path for path in (results.resolve(), *results.resolve().parents) if path.exists())
     free = shutil.disk_usage(folder).free / GIB
     yield judge("disk", f"{free:.0f} GiB free at {folder}", "free disk space", is_bad=free < MIN_FREE_GIB)
@@ -245,6 +245,12 @@ def trial_run_checks(records: list[Record], pace: Pace) -> Iterator[Finding]:
         experiments = [EXPERIMENTS[f"{name}-tiny"] for name in COMPARED]
         scope = scopes(len(experiments), on_gpu=has_gpu())["default"]
         yield Finding("default comparison", str(plan_default(experiments, scope, pace, DEFAULT_MINUTES)))
+
+
+def _log_finding(finding: Finding) -> Finding:
+    """Log a finding at once, so that it is known whatever happens to the checks after it."""
+    log(f"{finding.check}: {finding.found}" + (f" ({finding.verdict})" if finding.verdict != FINDING_OK else ""))
+    return finding
 
 
 def _cpu_seconds_by_process() -> dict[tuple[int, str], float]:

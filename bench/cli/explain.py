@@ -10,7 +10,17 @@ from typing import Literal, NamedTuple
 from msgspec import structs
 from tyro.conf import Positional
 
-from bench.cli.options import CaptionLengths, Json, Results, Settings, Yes, add_lengths, require_confirmed
+from bench.cli.options import (
+    CaptionLengths,
+    Json,
+    MaxMinutes,
+    Results,
+    Settings,
+    Yes,
+    add_lengths,
+    limit_minutes,
+    require_confirmed,
+)
 from bench.config import FIELDS, PACK_DATA, Experiment
 from bench.console.console import DISAGREEMENT, FAILED_CASE, INCONCLUSIVE, OK, log
 from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
@@ -31,7 +41,7 @@ from bench.ladder import (
 )
 from bench.measure.tables import failure_table
 from bench.orchestration.comparison import Comparison
-from bench.orchestration.pace import START_SECONDS
+from bench.orchestration.pace import Pace
 from bench.orchestration.preflight import has_gpu, open_comparison
 from bench.orchestration.requests import LadderRequest
 from bench.orchestration.runner import Job
@@ -49,6 +59,7 @@ NOT_PUBLISHED_HERE = {
 }
 PACK_IN_MEMORY = "the pack is in memory; --set data=SHARDS measures it"
 MIN_ROUNDS = 2  # one for the parts, one for the whole
+PAIRS = (0, 1), (2, 3)  # the first rounds, and later ones, whose kernels are compiled
 FIRST_ROUNDS = 4  # that are run whatever the time: an interval needs two of each kind
 # fields that some towers refuse
 TOWER_FIELDS = (
@@ -80,6 +91,7 @@ class ExplainRatio:
     rounds: int | None = None
     minutes: float = 12.0  # time for the rounds of each recipe, if --rounds is not given; at least four are run
     resume: bool = False  # resume the newest decomposition; recorded runs are not repeated
+    max_minutes: MaxMinutes = None
     caption_lengths: CaptionLengths = None
     yes: Yes = False
     settings: Settings = ()
@@ -89,11 +101,10 @@ class ExplainRatio:
 
     def run(self) -> int:
         """Build the ladders, run the rounds and print the decompositions."""
-        require_range("rounds", self.rounds, MIN_ROUNDS, ROUNDS_RANGE[1])
-        require_range("minutes", self.minutes, *MINUTES_RANGE)
-        recipes: Sequence[Recipe | None] = [*dict.fromkeys(self.recipe)] or [None]
-        plans = {recipe: self._plan(recipe) for recipe in recipes}  # errors are raised before the first run
+        start, recipes = time.monotonic(), self._recipes
+        plans = {recipe: self._plan(recipe, on_gpu=has_gpu()) for recipe in recipes}  # errors come before the first run
         begun = [self._begin(recipe, *plan) for recipe, plan in plans.items()]
+        limit_minutes(begun[0].comparison, self.max_minutes, start)
         runner = begun[0].comparison.runner
         self._run_rounds(begun)
         records, names = [one.comparison.records() for one in begun], [recipe or self.name for recipe in recipes]
@@ -107,14 +118,28 @@ class ExplainRatio:
             return FAILED_CASE
         return EXIT_CODES[max((one.verdict for one in found.values()), key=[*EXIT_CODES].index)]
 
-    def _plan(self, recipe: Recipe | None) -> tuple[Ladder, list[Experiment]]:
+    def expected_seconds(self, pace: Pace) -> float:
+        """Expect the seconds of all rounds."""
+        plans = [self._plan(recipe, on_gpu=pace.on_gpu) for recipe in self._recipes]
+        planned = [plan_runs(Comparison.planned(configurations, pace), ladder) for ladder, configurations in plans]
+        return pace.command_seconds + self._expect(planned).seconds
+
+    @property
+    def _recipes(self) -> Sequence[Recipe | None]:
+        return [*dict.fromkeys(self.recipe)] or [None]
+
+    def _plan(self, recipe: Recipe | None, *, on_gpu: bool) -> tuple[Ladder, list[Experiment]]:
+        """Return the ladder of a recipe and its configurations; ValueError for options that cannot be."""
+        require_range("rounds", self.rounds, MIN_ROUNDS, ROUNDS_RANGE[1])
+        require_range("minutes", self.minutes, *MINUTES_RANGE)
+        require_range("max-minutes", self.max_minutes, *MINUTES_RANGE)
         pair = [get_experiment(name) for name in (self.name, self.baseline)]
         if recipe is not None:
             pair = [get_recipe_experiment(one.name, recipe) for one in pair]
         settings = add_lengths(self.settings, self.caption_lengths)
         first, baseline = (with_settings(one, settings) for one in pair)
         chosen = (*PUBLISHED_FACTORS, *self.factors) if recipe == "published" else self.factors
-        ladder, configurations = plan_ladder(first, baseline, chosen, factorial=self.factorial, on_gpu=has_gpu())
+        ladder, configurations = plan_ladder(first, baseline, chosen, factorial=self.factorial, on_gpu=on_gpu)
         if recipe is not None:
             ladder = structs.replace(ladder, references=expected_ratios(*pair))
         if recipe == "published":
@@ -126,7 +151,6 @@ class ExplainRatio:
         self, recipe: Recipe | None, ladder: Ladder, configurations: Sequence[Experiment]
     ) -> "DecompositionRuns":
         """Begin or resume a decomposition; ValueError if the one to resume is of another ladder."""
-        ends = [configurations[0], configurations[len(ladder.chain) - 1]]
         scope = Scope("explain" if recipe is None else f"explain-{recipe}", 0)
         comparison = open_comparison(
             self.results,
@@ -137,46 +161,51 @@ class ExplainRatio:
             may_differ=FIELDS,
             measures_pace=True,
         )
-        job = comparison.new_job(LadderRequest, ends[-1], "the ladder", START_SECONDS, ladder=ladder)
-        if job.is_done and read_record(job.request.paths[0]).measured != ladder:
+        runs = plan_runs(comparison, ladder)
+        if runs.record_ladder.is_done and read_record(runs.record_ladder.request.paths[0]).measured != ladder:
             raise ValueError(f"{comparison.name} has another ladder: start a new decomposition without --resume")
+        return runs
 
-        def jobs_of_round(round_: int, rounds: int) -> list[Job]:
-            return comparison.jobs_of_round(ends if round_ % 2 else configurations, round_, rounds, round_ // 2)
-
-        return DecompositionRuns(comparison, job, jobs_of_round)
+    def _expect(self, begun: Sequence["DecompositionRuns"]) -> "ExpectedRounds":
+        """Plan the rounds that were asked for, or those that fit into the time, with their first compilations."""
+        jobs = [[job for one in begun for at in pair for job in one.jobs_of_round(at, FIRST_ROUNDS)] for pair in PAIRS]
+        first, pair = (sum(job.expected_seconds for job in of_pair) for of_pair in jobs)
+        rounds = self.rounds or max(FIRST_ROUNDS, rounds_that_fit(60 * self.minutes * len(begun), pair))
+        ladders = sum(one.record_ladder.expected_seconds for one in begun)
+        return ExpectedRounds(rounds, len(jobs[0]), pair, ladders + first + (rounds / 2 - 1) * pair)
 
     def _run_rounds(self, begun: Sequence["DecompositionRuns"]) -> None:
         """Record the ladders, and run the rounds in turn, as many as were asked for, or in pairs while time is left."""
         first, budget = begun[0].comparison, 60 * self.minutes * len(begun)
         progress = first.runner.progress
 
-        pair = [job.expected_seconds for one in begun for at in (0, 1) for job in one.jobs_of_round(at, FIRST_ROUNDS)]
-        planned = self.rounds or max(FIRST_ROUNDS, rounds_that_fit(budget, sum(pair)))
-        seconds = planned / 2 * sum(pair)
+        planned, runs_of_pair, seconds_of_pair, seconds = self._expect(begun)
         remedy = "make its runs shorter with --rounds or --set batch_size=N"
         require_confirmed(first, seconds, remedy, is_confirmed=self.yes or self.resume)
-        progress.expect(seconds + sum(one.record_ladder.expected_seconds for one in begun))
+        progress.expect(seconds)
         first.runner.run([one.record_ladder for one in begun], threads=first.cores)
-        runs, minutes = len(pair) * planned // 2, self.minutes * len(begun)
+        runs, minutes = runs_of_pair * planned // 2, self.minutes * len(begun)
         time_left = f"about {minutes:g} min" if self.rounds is None else "the time left is corrected as runs end"
         log(f"{planned} rounds, {runs} runs: {time_left}")
         started = pair_started = time.monotonic()
-        round_, is_new = 0, False
+        round_, num_new, pairs_before = 0, 0, 0.0
         while round_ < planned:
             jobs = [one.jobs_of_round(round_, planned) for one in begun]
-            is_new |= not all(job.is_done for job in chain.from_iterable(jobs))
+            num_new += sum(not job.is_done for job in chain.from_iterable(jobs))
             for of_round in jobs:  # by one runner, which counts all failures and shows one progress
                 first.run_round(of_round)
             round_ += 1
             is_planned_by_time = self.rounds is None and not first.runner.failures  # a failed run may take no time
-            if is_planned_by_time and round_ % 2 == 0 and round_ >= FIRST_ROUNDS and is_new:
-                now = time.monotonic()
-                fitting = round_ + rounds_that_fit(started + budget - now, now - pair_started)
-                progress.expect((fitting - planned) / 2 * sum(pair))
+            if round_ % 2:
+                continue
+            now = time.monotonic()
+            if is_planned_by_time and round_ >= FIRST_ROUNDS and num_new == runs_of_pair:
+                spent = now - started + pairs_before * (now - pair_started)
+                fitting = round_ + rounds_that_fit(budget - spent, now - pair_started)
+                progress.expect((fitting - planned) / 2 * seconds_of_pair)
                 planned = fitting
-            if round_ % 2 == 0:
-                pair_started, is_new = time.monotonic(), False
+            pairs_before += 1 - num_new / runs_of_pair  # by an earlier command
+            pair_started, num_new = now, 0
 
 
 class DecompositionRuns(NamedTuple):
@@ -185,6 +214,29 @@ class DecompositionRuns(NamedTuple):
     comparison: Comparison
     record_ladder: Job  # writes the ladder, before its runs
     jobs_of_round: Callable[[int, int], list[Job]]  # of a round of so many: all configurations if it is even, else ends
+
+
+class ExpectedRounds(NamedTuple):
+    """The rounds of decompositions, as they are expected."""
+
+    rounds: int
+    runs_of_pair: int  # in a round of all configurations and one of the two ends
+    seconds_of_pair: float
+    seconds: float  # of all rounds
+
+
+def plan_runs(comparison: Comparison, ladder: Ladder) -> "DecompositionRuns":
+    """Return the runs of a ladder, whose configurations are the experiments of a comparison."""
+    configurations = comparison.experiments
+    ends = [configurations[0], configurations[len(ladder.chain) - 1]]
+    seconds = comparison.pace.start_seconds
+
+    def jobs_of_round(round_: int, rounds: int) -> list[Job]:
+        arms = ends if round_ % 2 else configurations
+        return comparison.jobs_of_round(arms, round_, rounds, round_ // 2, is_first=round_ == 0)
+
+    record_ladder = comparison.new_job(LadderRequest, ends[-1], "the ladder", seconds, ladder=ladder)
+    return DecompositionRuns(comparison, record_ladder, jobs_of_round)
 
 
 def rounds_that_fit(seconds_left: float, seconds_of_pair: float) -> int:

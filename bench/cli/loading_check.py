@@ -4,13 +4,11 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import pynvml
-
 from bench.config import Experiment, choose
 from bench.console.tables import Table
 from bench.environment.cores import available_cores, spare_cores
-from bench.environment.gpu_specs import GPU_SPECS, GpuSpec, find_gpu_spec
-from bench.orchestration.preflight import count_gpus
+from bench.environment.gpu_specs import GPU_SPECS, GpuSpec
+from bench.orchestration.preflight import count_gpus, find_machine_gpu
 from bench.statistics import judge_loading
 
 LOADING = "Loading"
@@ -31,7 +29,7 @@ def chosen_gpu_spec(device: str | None) -> GpuSpec | None:
     """
     if device is not None:
         return choose(device.lower(), GPU_SPECS, "device")
-    return find_gpu_spec(pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0))) if count_gpus() else None
+    return find_machine_gpu()
 
 
 def predict_gpu_rate(experiment: Experiment, gpu: GpuSpec | None, given: float | None, results: Path) -> GpuRate:

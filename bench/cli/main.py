@@ -1,17 +1,18 @@
 """Parses the command line, runs its verb and maps errors to exit codes."""
 
+import shlex
 from collections.abc import Sequence
 
 from bench.cli.compare import DISTRIBUTED_VERBS, GROUPS, VERBS, Bench
 from bench.cli.doctor import Doctor
 from bench.cli.options import Command
 from bench.config import choose
-from bench.console.console import FAILED_CASE, OK, PROGRAM, USAGE, describe_error, log, require_utf8
+from bench.console.console import FAILED_CASE, OK, PROGRAM, REQUEUE, USAGE, describe_error, log, require_utf8
 from bench.console.options import parse_options
 from bench.environment.rank_info import torchrun_env
 from bench.environment.variables import require_valid_variables
 from bench.extensions import load_extensions, take_extensions
-from bench.orchestration.runner import follow_rank0
+from bench.orchestration.runner import OutOfTimeError, follow_rank0
 from bench.orchestration.torchrun import Coordinator, connect_coordinator
 
 
@@ -61,6 +62,10 @@ def _run_verb(arguments: Sequence[str], coordinator: Coordinator | None = None) 
             log("")
             log(f"interrupted: {command.resume_hint}")
             raise
+    except OutOfTimeError as late:
+        words = [*arguments, *([] if "--resume" in arguments else ["--resume"])]
+        log(f"{late}; continue with: {PROGRAM} {shlex.join(words)}")
+        return REQUEUE
     except BrokenPipeError:
         raise
     except (ValueError, OSError) as error:

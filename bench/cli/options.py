@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 from tyro.conf import UseAppendAction, arg
 
@@ -14,6 +14,7 @@ from bench.experiments import get_experiment
 from bench.labels.vocabulary import SUBWORD, read_vocabulary
 from bench.measure.tables import failure_table, sample_table
 from bench.orchestration.comparison import Comparison
+from bench.orchestration.pace import Pace
 from bench.settings import with_settings
 from bench.statistics import Ratio
 
@@ -40,6 +41,11 @@ Results = Annotated[Path, arg(help="folder for records and towers")]
 Json = Annotated[Path | None, arg(help="file to which the printed tables are also written, as one JSON object")]
 
 
+MAX_MINUTES_HELP = (
+    "minutes from the start after which no run should end: later ones are left to the same command with --resume, and "
+    "the exit code is 75"
+)
+MaxMinutes = Annotated[float | None, arg(metavar="M", help=MAX_MINUTES_HELP)]
 YES_HELP = "run although it is expected to take more than an hour on a CPU"
 Yes = Annotated[bool, arg(help=YES_HELP)]
 MAX_UNCONFIRMED_SECONDS = 3600.0  # of a run on a CPU that starts without --yes
@@ -55,6 +61,15 @@ class Command(Protocol):
 
     def run(self) -> int:
         """Run the verb and return its exit code; ValueError or OSError for errors that the person can correct."""
+        ...
+
+
+@runtime_checkable
+class EstimatedCommand(Command, Protocol):
+    """A verb whose duration is known before it runs."""
+
+    def expected_seconds(self, pace: Pace) -> float:
+        """Expect its seconds at a pace, from start to end, without a run and without its data; ValueError as `run`."""
         ...
 
 
@@ -85,6 +100,12 @@ def require_confirmed(comparison: Comparison, seconds: float, remedy: str, *, is
     """
     if seconds > MAX_UNCONFIRMED_SECONDS and not comparison.on_gpu and not is_confirmed:
         raise ValueError(f"this would take about {format_duration(seconds)} on this CPU: add --yes, or {remedy}")
+
+
+def limit_minutes(comparison: Comparison, max_minutes: float | None, start: float) -> None:
+    """Let a comparison leave the runs that would end so many minutes after a start, of time.monotonic()."""
+    if max_minutes is not None:
+        comparison.runner.deadline, comparison.runner.leaves_jobs = start + 60 * max_minutes, True
 
 
 def finish(comparison: Comparison, tables: Sequence[Table] = (), json_file: Path | None = None) -> int:

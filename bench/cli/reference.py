@@ -1,6 +1,7 @@
 """The verb `reference`: compares this project's training speed and losses with reference implementations."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import chain, product
@@ -11,17 +12,19 @@ from typing import Annotated, Any, Literal
 from msgspec.structs import replace
 from tyro.conf import Positional, arg
 
-from bench.cli.options import Data, Json, Results, Rounds, Settings, finish, ratio_columns
-from bench.cli.released_run import time_released_code
-from bench.config import MAY_DIFFER_AT_LARGEST_BATCH, Experiment
+from bench.cli.options import Data, Json, MaxMinutes, Results, Rounds, Settings, finish, limit_minutes, ratio_columns
+from bench.cli.released_run import ReleasedPlan, released_tables
+from bench.config import FIELDS, MAY_DIFFER_AT_LARGEST_BATCH, Experiment
 from bench.console.console import DISAGREEMENT, OK, log
-from bench.console.options import ROUNDS_RANGE, require_range
+from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
 from bench.console.tables import Table
 from bench.data.caption_lengths import WEB
 from bench.experiments import EXPERIMENTS, get_experiment
-from bench.orchestration.pace import START_SECONDS
+from bench.orchestration.comparison import Comparison
+from bench.orchestration.pace import Pace
 from bench.orchestration.preflight import has_gpu, open_comparison
 from bench.orchestration.requests import ReferenceRequest
+from bench.orchestration.runner import Job, expected_job_seconds
 from bench.orchestration.scope import Scope, required_rounds
 from bench.recipes import DATACOMP_SYNSETS
 from bench.record import Record
@@ -45,7 +48,6 @@ LOSSES_NOTE = (
     "steps: first ones with equal batches, whose losses are compared. mean: of a step with each batch, all over the\n"
     "same images; not comparable where a side makes other batches, because a contrastive loss depends on the batch."
 )
-EXPECTED_SECONDS = START_SECONDS + 3.0  # of a run: estimate for two cores, corrected as runs end
 BATCHES, DENSE_WINDOW = (8, 64, 256), 1024  # images per step and per window of dense-bce: windows of a second or more
 PLAIN: dict[str, Any] = {
     "caption_lengths": WEB,
@@ -88,13 +90,16 @@ class Reference:
     as_released: bool = False  # run corenet's own training loop with the authors' files; every key is listed
     data: Data = None
     rounds: Rounds = None
+    resume: bool = False  # resume the newest comparison with a reference; recorded runs are not repeated
+    max_minutes: MaxMinutes = None
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
-    resume_hint = "finished records are kept in the results folder"
+    resume_hint = "finished records are kept; resume with the same command and --resume"
 
     def run(self) -> int:
         """Run the rounds, then print the ratios and compare the losses."""
+        start = time.monotonic()
         self._require_used_options()
         if self.reference == "open-clip" and find_spec("open_clip_train") is None:
             log("skipped: open_clip_train is not installed; install open_clip_torch 3.3")
@@ -104,32 +109,20 @@ class Reference:
             log(f"skipped: {self.reference} needs --checkout PATH, a `git clone {checkout.url}`")
             return OK
         require_range("rounds", self.rounds, *ROUNDS_RANGE)
+        require_range("max-minutes", self.max_minutes, *MINUTES_RANGE)
         path = str(self.checkout.resolve()) if self.checkout else ""
         required = checkout or (OPEN_CLIP_CHECKOUT if path else None)
         if required and not required.is_at(Path(path)):
             raise ValueError(f"{path} has no {required.file}: --checkout needs a `git clone {required.url}`")
         if self.as_released:
-            settings = [*([] if self.data is None else [f"data={self.data}"]), *self.settings]
-            return time_released_code(Path(path), self.scale, self.rounds, settings, self.results, self.json)
-        sides = OPEN_CLIP_CHECKOUT_SIDES if path and not checkout else SIDES[self.reference]
-        experiments = [one for base in self._experiments() for one in self._eager_and_compiled(base)]
-        if any(experiment.image_sizes for experiment in experiments):
-            raise ValueError("a comparison with a reference needs one image size: leave image_sizes empty")
-        rounds = self.rounds or required_rounds(len(sides) - 1, on_gpu=has_gpu())
-        may_differ = (*MAY_DIFFER_AT_LARGEST_BATCH, "compile")
-        scope = Scope("reference", 0)
-        comparison = open_comparison(self.results, experiments, scope, trained=False, may_differ=may_differ)
-        comparison.runner.progress.expect(EXPECTED_SECONDS * rounds * len(experiments) * len(sides))
-        for round_, experiment in product(range(rounds), experiments):
-            # A checkout of open_clip needs the images of many batches in every run; a GPU's windows have enough.
-            is_short = has_gpu() or (round_ and sides != OPEN_CLIP_CHECKOUT_SIDES)
-            longer = replace(experiment, windows=experiment.windows * (1 if is_short else FIRST_ROUND_FACTOR))
-            jobs = []
-            for side in sides[:: -1 if round_ % 2 else 1]:
-                label = f"{experiment.name}, {side}, round {round_ + 1} of {rounds}"
-                fields = {"side": side, "round": round_, "checkout": path}
-                jobs.append(comparison.new_job(ReferenceRequest, longer, label, EXPECTED_SECONDS, **fields))
-            comparison.run_round(jobs)
+            released = self._released(on_gpu=has_gpu())
+            released.require_files(Path(path))
+            comparison = self._open([*released.experiments.values()], FIELDS, measures_pace=not released.is_tiny)
+            self._run_rounds(comparison, released.jobs_by_round(comparison, self.rounds, path), start)
+            return finish(comparison, released_tables(comparison.records()), self.json)
+        sides, experiments = self._sides, self._plan(on_gpu=has_gpu())
+        comparison = self._open(experiments, (*MAY_DIFFER_AT_LARGEST_BATCH, "compile"))
+        self._run_rounds(comparison, self._rounds(comparison), start)
         records = comparison.records()
         losses = compare_early_losses(records)
         tables = [reference_speed_table(records, sides), Table("Losses of the first round", losses, LOSSES_NOTE)]
@@ -139,6 +132,71 @@ class Reference:
             tables.append(phase_table(records, checkout.unused))
         are_equal = all(row["equal"] == "yes" for row in losses)
         return finish(comparison, tables, self.json) or (OK if are_equal else DISAGREEMENT)
+
+    def expected_seconds(self, pace: Pace) -> float:
+        """Expect the seconds of all rounds of all sides."""
+        self._require_used_options()
+        if self.as_released:
+            released = self._released(on_gpu=pace.on_gpu)
+            comparison = Comparison.planned([*released.experiments.values()], pace)
+            return pace.command_seconds + expected_job_seconds(released.jobs_by_round(comparison, self.rounds, ""))
+        rounds = self._rounds(Comparison.planned(self._plan(on_gpu=pace.on_gpu), pace))
+        return pace.command_seconds + expected_job_seconds(rounds)
+
+    def _open(
+        self, experiments: Sequence[Experiment], may_differ: Iterable[str], *, measures_pace: bool = True
+    ) -> Comparison:
+        return open_comparison(
+            self.results,
+            experiments,
+            Scope("reference", 0),
+            resume=self.resume,
+            trained=False,
+            may_differ=may_differ,
+            scored=map(in_first_round, experiments),
+            measures_pace=measures_pace,
+        )
+
+    def _run_rounds(self, comparison: Comparison, rounds: Sequence[Sequence[Job]], start: float) -> None:
+        comparison.runner.progress.expect(expected_job_seconds(rounds))
+        limit_minutes(comparison, self.max_minutes, start)
+        for jobs in rounds:
+            comparison.run_round(jobs)
+
+    def _released(self, *, on_gpu: bool) -> ReleasedPlan:
+        settings = [*([] if self.data is None else [f"data={self.data}"]), *self.settings]
+        return ReleasedPlan.of_scale(self.scale, settings, on_gpu=on_gpu)
+
+    @property
+    def _sides(self) -> tuple[str, ...]:
+        is_open_clip = self.reference == "open-clip" and self.checkout
+        return OPEN_CLIP_CHECKOUT_SIDES if is_open_clip else SIDES[self.reference]
+
+    def _plan(self, *, on_gpu: bool) -> list[Experiment]:
+        """Return the experiments that all sides train; ValueError for one that they cannot."""
+        require_range("rounds", self.rounds, *ROUNDS_RANGE)
+        bases = self._experiments(on_gpu=on_gpu)
+        experiments = [one for base in bases for one in self._eager_and_compiled(base, on_gpu=on_gpu)]
+        if any(experiment.image_sizes for experiment in experiments):
+            raise ValueError("a comparison with a reference needs one image size: leave image_sizes empty")
+        return experiments
+
+    def _rounds(self, comparison: Comparison) -> list[list[Job]]:
+        """Return the jobs of every round of each experiment; the first round is longer, for the losses."""
+        sides, rounds = self._sides, list[list[Job]]()
+        path = str(self.checkout.resolve()) if self.checkout else ""
+        count = self.rounds or required_rounds(len(sides) - 1, on_gpu=comparison.on_gpu)
+        for round_, experiment in product(range(count), comparison.experiments):
+            # A checkout of open_clip needs the images of many batches in every run; a GPU's windows have enough.
+            is_short = comparison.on_gpu or (round_ and sides != OPEN_CLIP_CHECKOUT_SIDES)
+            longer = experiment if is_short else in_first_round(experiment)
+            seconds, jobs = comparison.pace.speed_seconds(longer, is_first=round_ == 0), list[Job]()
+            for side in sides[:: -1 if round_ % 2 else 1]:
+                label = f"{experiment.name}, {side}, round {round_ + 1} of {count}"
+                fields = {"side": side, "round": round_, "checkout": path}
+                jobs.append(comparison.new_job(ReferenceRequest, longer, label, seconds, **fields))
+            rounds.append(jobs)
+        return rounds
 
     def _require_used_options(self) -> None:
         users = {
@@ -161,15 +219,15 @@ class Reference:
         if self.scale == "vit-h16" and not self.as_released:
             raise ValueError("--scale vit-h16 needs --as-released; without it the scale is tiny or vit-b16")
 
-    def _eager_and_compiled(self, base: Experiment) -> list[Experiment]:
+    def _eager_and_compiled(self, base: Experiment, *, on_gpu: bool) -> list[Experiment]:
         """Return the experiment with the settings; on a GPU, unless they choose, without and with compilation."""
         experiment = with_settings(base, self.settings)
-        if self.reference != "open-clip" or experiment.compile != "auto" or not has_gpu():
+        if self.reference != "open-clip" or experiment.compile != "auto" or not on_gpu:
             return [experiment]
         return [with_settings(base, [*self.settings, f"compile={choice}"]) for choice in ("off", "on")]
 
-    def _experiments(self) -> list[Experiment]:
-        plain = PLAIN | (GPU_WINDOWS if has_gpu() else {})
+    def _experiments(self, *, on_gpu: bool) -> list[Experiment]:
+        plain = PLAIN | (GPU_WINDOWS if on_gpu else {})
         if self.reference == "open-clip":
             experiment = get_experiment(self.name or "clip-vit-b32")
             if experiment.method != "clip":
@@ -185,6 +243,11 @@ class Reference:
         wide = replace(EXPERIMENTS["catlip-tiny"], name="catlip-tiny-24k", head_rows=DATACOMP_SYNSETS, windows=3)
         steps = {size: max(2, DENSE_WINDOW // size) for size in BATCHES}
         return [replace(with_batch_size(wide, size), steps_per_window=number) for size, number in steps.items()]
+
+
+def in_first_round(experiment: Experiment) -> Experiment:
+    """Return the experiment with the windows of the first round."""
+    return replace(experiment, windows=experiment.windows * FIRST_ROUND_FACTOR)
 
 
 def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Table:

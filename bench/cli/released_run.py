@@ -4,67 +4,68 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from bench.cli.options import finish, ratio_columns
-from bench.config import FIELDS, Experiment
+from bench.cli.options import ratio_columns
+from bench.config import Experiment
 from bench.console.tables import Table
 from bench.experiments import get_experiment
-from bench.orchestration.pace import START_SECONDS
-from bench.orchestration.preflight import has_gpu, open_comparison
+from bench.orchestration.comparison import Comparison
+from bench.orchestration.pace import Pace
 from bench.orchestration.requests import ReleasedRunRequest
-from bench.orchestration.scope import Scope, required_rounds
+from bench.orchestration.runner import Job
+from bench.orchestration.scope import required_rounds
 from bench.record import Record, ReleasedRun
 from bench.reference import AS_RELEASED, RELEASED_FILES
 from bench.settings import with_settings
 from bench.statistics import log_std, ratios_of
 
-EXPECTED_SECONDS = START_SECONDS + 20.0  # of a run: estimate for two cores at the tiny scale, corrected as runs end
+BUILD_SECONDS = 20.0  # of a run, beside ours: CoreNet's modules are imported, and its pipeline is built
 TINY_WINDOWS = {"windows": 3, "steps_per_window": 4, "warmup_steps": 2}
 STATES = ("unclassified", "changed", "not used", "used")  # in the order of a table
 
 
-def time_released_code(
-    checkout: Path,
-    scale: str | None,
-    rounds: int | None,
-    settings: Sequence[str],
-    results: Path,
-    json_file: Path | None,
-) -> int:
-    """Time CoreNet's trainer with its files of CLIP and CatLIP, interleaved in fresh processes; return the exit code.
+class ReleasedPlan(NamedTuple):
+    """The authors' files that are run, and our recipe of each, by method."""
 
-    The scale is vit-b16 on a GPU, and tiny on a CPU, unless it is given. The settings are those of the data's loading.
-    """
-    on_gpu = has_gpu()
-    scale, rounds = scale or ("vit-b16" if on_gpu else "tiny"), rounds or required_rounds(1, on_gpu=on_gpu)
-    is_tiny = scale == "tiny"
-    size = "vit-b16" if is_tiny else scale
-    files = RELEASED_FILES[size]
-    for file in files.values():
-        if not (checkout / file).is_file():
-            raise ValueError(f"{checkout} has no {file}: --as-released needs the file in the checkout")
-    changes = {"is_tiny": is_tiny, "on_gpu": on_gpu}
-    experiments = {method: recipe_of_run(f"{method}-{size}-datacomp", settings, **changes) for method in files}
-    scope, arms = Scope("reference", 0), [*experiments.values()]
-    comparison = open_comparison(results, arms, scope, trained=False, may_differ=FIELDS)
-    comparison.runner.progress.expect(EXPECTED_SECONDS * rounds * len(files))
-    for round_ in range(rounds):
-        jobs = []
-        for method, file in [*files.items()][:: -1 if round_ % 2 else 1]:
-            label = f"{file}, round {round_ + 1} of {rounds}"
-            fields = {"checkout": str(checkout), "file": file, "is_tiny": is_tiny, "round": round_}
-            jobs.append(comparison.new_job(ReleasedRunRequest, experiments[method], label, EXPECTED_SECONDS, **fields))
-        comparison.run_round(jobs)
-    runs = runs_by_method(comparison.records())
-    tables = [
-        released_speed_table(runs),
-        changes_table(runs),
-        *(keys_table(of_method[0]) for of_method in runs.values()),
-    ]
-    return finish(comparison, tables, json_file)
+    is_tiny: bool  # with the changes of the tiny scale
+    files: dict[str, str]
+    experiments: dict[str, Experiment]
+
+    @classmethod
+    def of_scale(cls, scale: str | None, settings: Sequence[str], *, on_gpu: bool) -> "ReleasedPlan":
+        """Return the plan of a scale, by default vit-b16 on a GPU and tiny on a CPU."""
+        is_tiny = scale == "tiny" or (scale is None and not on_gpu)
+        size = "vit-b16" if is_tiny or scale is None else scale
+        files, changes = RELEASED_FILES[size], {"is_tiny": is_tiny, "on_gpu": on_gpu}
+        recipes = {method: recipe_of_run(f"{method}-{size}-datacomp", settings, **changes) for method in files}
+        return cls(is_tiny, files, recipes)
+
+    def require_files(self, checkout: Path) -> None:
+        """Raise ValueError if the checkout lacks a file."""
+        for file in self.files.values():
+            if not (checkout / file).is_file():
+                raise ValueError(f"{checkout} has no {file}: --as-released needs the file in the checkout")
+
+    def run_seconds(self, method: str, pace: Pace) -> float:
+        """Expect the seconds of a run; the authors' code is not compiled."""
+        if self.is_tiny:
+            return BUILD_SECONDS + pace.start_seconds
+        return BUILD_SECONDS + pace.speed_seconds(replace(self.experiments[method], compile="off"))
+
+    def jobs_by_round(self, comparison: Comparison, rounds: int | None, checkout: str) -> list[list[Job]]:
+        """Return the jobs of every round, in reversed order in every other one."""
+        count, found = rounds or required_rounds(1, on_gpu=comparison.on_gpu), list[list[Job]]()
+        for round_ in range(count):
+            jobs = list[Job]()
+            for method, file in [*self.files.items()][:: -1 if round_ % 2 else 1]:
+                label, seconds = f"{file}, round {round_ + 1} of {count}", self.run_seconds(method, comparison.pace)
+                fields = {"checkout": checkout, "file": file, "is_tiny": self.is_tiny, "round": round_}
+                jobs.append(comparison.new_job(ReleasedRunRequest, self.experiments[method], label, seconds, **fields))
+            found.append(jobs)
+        return found
 
 
 def recipe_of_run(name: str, settings: Sequence[str], *, is_tiny: bool, on_gpu: bool) -> Experiment:
@@ -84,6 +85,12 @@ def runs_by_method(records: Sequence[Record]) -> dict[str, list[ReleasedRun]]:
         if isinstance(record.measured, ReleasedRun) and record.experiment is not None:
             runs[record.experiment.method].append(record.measured)
     return {method: sorted(found, key=lambda run: run.round) for method, found in runs.items() if found}
+
+
+def released_tables(records: Sequence[Record]) -> list[Table]:
+    """Return the tables of speeds, of changed keys, and of every key of each file."""
+    runs = runs_by_method(records)
+    return [released_speed_table(runs), changes_table(runs), *(keys_table(found[0]) for found in runs.values())]
 
 
 def released_speed_table(runs: dict[str, list[ReleasedRun]]) -> Table:

@@ -39,7 +39,8 @@ from bench.environment.rank_info import parent_words, program_words, restart_cou
 from bench.labels.vocabulary import vocabulary_field
 from bench.method import get_method, methods
 from bench.orchestration.budgets import set_images
-from bench.orchestration.pace import START_SECONDS
+from bench.orchestration.comparison import Comparison
+from bench.orchestration.pace import Pace
 from bench.orchestration.preflight import open_comparison, open_data, require_runnable
 from bench.orchestration.requests import TeacherFeaturesRequest
 from bench.orchestration.scope import Scope
@@ -108,11 +109,9 @@ class Train:
     def run(self) -> int:
         """Train, then score the tower and its random-init baseline."""
         experiment = self._experiment()
-        if (self.tasks or self.root) and not self.score:
-            raise ValueError(
-                "--task and --root name what is scored, and --no-score scores nothing: leave it or them out"
-            )
         tasks, root = self._scored_tasks()
+        if root:
+            open_tasks(self._out, root, tasks)
         require_range("checkpoint-minutes", self.checkpoint_minutes, 1e-9, MINUTES_RANGE[1])
         if self.tensorboard and find_spec("tensorboard") is None:
             raise ValueError("--tensorboard needs a package: python -m pip install -e '.[tensorboard]'")
@@ -125,13 +124,22 @@ class Train:
                 return self._run(experiment, tasks, root, resume_from, name)
 
     def _scored_tasks(self) -> tuple[tuple[str, ...], str]:
-        """Return the tasks and the folder of those on disk, which are opened; ValueError if one cannot be scored."""
+        """Return the tasks and the folder of those on disk; ValueError if one cannot be scored."""
+        if (self.tasks or self.root) and not self.score:
+            raise ValueError(
+                "--task and --root name what is scored, and --no-score scores nothing: leave it or them out"
+            )
         if not self.score:
             return (), ""
         tasks, root, _ = choose_scoring(self.tasks, self.root)
-        if root:
-            open_tasks(self._out, root, tasks)
         return tuple(tasks), root
+
+    def expected_seconds(self, pace: Pace) -> float:
+        """Expect the seconds of the training and of the scoring of its tower."""
+        experiment, (tasks, root) = self._experiment(), self._scored_tasks()
+        return pace.command_seconds + Comparison.planned([experiment], pace).expected_seconds(
+            training_scope(experiment, tasks, root)
+        )
 
     @contextmanager
     def _mark_for_requeue(self) -> Iterator[None]:
@@ -160,8 +168,7 @@ class Train:
         self, experiment: Experiment, tasks: tuple[str, ...], root: str, resume_from: str, name: str | None
     ) -> int:
         """Train and score in a folder that this process has locked."""
-        budgets = {"half_way": False, "equal_seconds": False}
-        scope = Scope("train", 0, seeds=(experiment.seed,), tasks=tasks, root=root, curves=(), **budgets)
+        scope = training_scope(experiment, tasks, root)
         comparison = open_comparison(self._out, [experiment], scope, name=name, tasks=tasks, measures_pace=True)
         seconds, is_confirmed = comparison.expected_seconds(scope), self.yes or bool(resume_from)
         require_confirmed(comparison, seconds, "train on fewer --images", is_confirmed=is_confirmed)
@@ -256,6 +263,12 @@ class Train:
         return str(path.resolve()), saved.comparison
 
 
+def training_scope(experiment: Experiment, tasks: tuple[str, ...], root: str) -> Scope:
+    """Return the scope of one training whose tower is scored on tasks."""
+    budgets = {"half_way": False, "equal_seconds": False}
+    return Scope("train", 0, seeds=(experiment.seed,), tasks=tasks, root=root, curves=(), **budgets)
+
+
 def parse_count(text: str) -> int:
     """Parse a number of images: 80000, 80k, 12.8M or 1.28B."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([kMB]?)", text)
@@ -277,6 +290,10 @@ class Embed:
     results: Results = Path("results")
     resume_hint = "unfinished features are not stored; start the command again"
 
+    def expected_seconds(self, pace: Pace) -> float:
+        """Expect the seconds of the process that computes the features, of few images."""
+        return pace.command_seconds + pace.start_seconds
+
     def run(self) -> int:
         """Compute the features in a separate process."""
         experiment = experiment_from(self.name, self.settings)
@@ -292,7 +309,8 @@ class Embed:
             raise ValueError(f"{self.out} exists; remove it, or name another file")
         comparison = open_comparison(self.results, [experiment], Scope("embed", 0), trained=False)
         label, file = f"features of {experiment.teacher}", str(self.out.resolve())
-        job = comparison.new_job(TeacherFeaturesRequest, experiment, label, START_SECONDS, file=file)
+        seconds = comparison.pace.start_seconds
+        job = comparison.new_job(TeacherFeaturesRequest, experiment, label, seconds, file=file)
         comparison.runner.run([job], threads=comparison.cores)
         return finish(comparison)
 
@@ -305,6 +323,10 @@ class Export:
     out: Annotated[Path, arg(help="folder for the exported files, empty or absent")]
     results: Results = Path("results")
     resume_hint = "an unfinished folder holds no configuration; remove it and start the command again"
+
+    def expected_seconds(self, pace: Pace) -> float:
+        """Expect the seconds of a process that loads and writes a tower."""
+        return pace.command_seconds + pace.start_seconds
 
     def run(self) -> int:
         """Write the folder, and print the code that loads it."""

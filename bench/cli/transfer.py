@@ -25,12 +25,15 @@ from bench.config import Experiment, choose
 from bench.console.console import PROGRAM
 from bench.environment.imports import uncollected_imports
 from bench.experiments import EXPERIMENTS
+from bench.orchestration.comparison import Comparison
+from bench.orchestration.pace import Pace
 from bench.orchestration.preflight import open_comparison
 from bench.orchestration.scope import Scope
 from bench.towers.provenance import is_made_here, latest_towers, read_provenance
 from bench.transfer.prompt_templates import read_templates
 from bench.transfer.score_tables import INIT_PROTOCOL, all_transfer_tables, drop_init_records, init_tables
 
+TOWERS_EXPECTED = 4  # of an experiment: three budgets, and an untrained one
 STAND_IN = "catlip-tiny"  # experiment of the records of a tower that no experiment trained
 TEMPLATES_HELP = "prompt templates of transfer-init, one per line with {} for the class; default: CLIP's for ImageNet"
 
@@ -53,6 +56,13 @@ class Transfer:
     results: Results = Path("results")
     json: Json = None
     resume_hint = "finished scores are kept; resume with the same command and --resume"
+
+    def expected_seconds(self, pace: Pace) -> float:
+        """Expect the seconds of scoring, at most so many towers of each that is named, and their baselines."""
+        tasks, _, protocols = choose_scoring(self.tasks, self.root, self.protocols)
+        comparison = Comparison.planned([EXPERIMENTS[STAND_IN]], pace)
+        num_towers = TOWERS_EXPECTED * (1 if self.reference is None else 2)
+        return pace.command_seconds + comparison.scoring_seconds(num_towers, tuple(protocols), tuple(tasks))
 
     def run(self) -> int:
         """Score the towers and print the accuracy tables."""

@@ -36,10 +36,18 @@ class Progress:
     def seconds_left(self, saved_seconds: float = 0.0) -> float:
         """Estimate the remaining time, without so many of the expected seconds."""
         with self._lock:
-            prior = max(PRIOR_SHARE * self._expected - self._done, 0.0)  # seconds as if done at the expected pace
-            pace = (self._elapsed_at_finish + prior) / ((self._done + prior) or 1.0)
             since_finish = time.monotonic() - self._started_at - self._elapsed_at_finish
-            return max(0.0, pace * (self._expected - saved_seconds - self._done) - since_finish)
+            return max(0.0, self._pace() * (self._expected - saved_seconds - self._done) - since_finish)
+
+    def corrected(self, expected_seconds: float) -> float:
+        """Return so many expected seconds at the pace of the finished jobs."""
+        with self._lock:
+            return self._pace() * expected_seconds
+
+    def _pace(self) -> float:
+        """Return the elapsed seconds per expected second."""
+        prior = max(PRIOR_SHARE * self._expected - self._done, 0.0)  # seconds as if done at the expected pace
+        return (self._elapsed_at_finish + prior) / ((self._done + prior) or 1.0)
 
     def log_start(self, label: str) -> None:
         """Log that a job starts; without a terminal at most every LINE_SECONDS."""

@@ -1,6 +1,8 @@
 """The circumstances of a run, as its record stores them, and the commit of this project. No torch here."""
 
+import os
 import subprocess
+from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Annotated
 import msgspec
 
 from bench.environment.gpu_settings import format_gpu_settings
+from bench.environment.variables import COMMIT
 
 CHECKOUT = Path(__file__).parents[2]
 PACKAGES = ("bench", "losses", "models")
@@ -27,12 +30,13 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     precision: str
     compiled: bool
     packages: Texts
-    commit: str  # of this project at the start, with "-dirty" if the work tree differs
+    commit: str  # of this project at the start, as `current_commit` returns it
     started_at: str  # UTC, ISO 8601, before the run
     processes: Annotated[int, msgspec.Meta(ge=1)] = 1  # number that shared each batch; `threads` is per process
     # driver, power limit, ECC, MIG and clocks of the GPU (bench/environment/gpu_settings.py); None: NVML does not tell.
     # "TF32": what fp32 computes in it (bench/environment/tf32.py).
     gpu: Annotated[dict[str, str | None], msgspec.Meta(max_length=MAX_ENTRIES)] = {}
+    gpu_uuid: str = ""  # of rank 0's card; the speeds of two cards of one model differ by some percent
     extensions: Texts = {}  # version and digest of the source, by name
 
     def __post_init__(self) -> None:
@@ -64,14 +68,14 @@ def sources_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def current_commit(checkout: Path = CHECKOUT) -> str:
-    """Return a checkout's commit, with "-dirty" appended if tracked files differ.
+def current_commit(checkout: Path | None = None) -> str:
+    """Return a checkout's commit, by default this one's, with "-dirty" appended if tracked files differ.
 
-    It is "unknown" for a folder that is no repository, also within one.
+    Without git it is "unknown", and for this project the variable `COMMIT`, or a digest of the sources.
     """
-    repository = [f"--git-dir={checkout / '.git'}", f"--work-tree={checkout}"]
-    command = ["git", *repository, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+    folder = checkout or CHECKOUT
+    if (folder / ".git").exists():  # else git would describe a repository that the folder lies in
+        command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        with suppress(OSError, subprocess.CalledProcessError):
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return "unknown" if checkout else os.environ.get(COMMIT) or f"sources-{sources_digest()}"

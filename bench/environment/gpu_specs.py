@@ -33,6 +33,10 @@ class GpuSpec:
         """Name the data sheet."""
         return self.sheet or f"NVIDIA {self.name_words} datasheet"
 
+    def peak_flops(self, precision: str) -> float:
+        """Return the peak in FLOP/s of products in a precision, with torch's defaults."""
+        return self.fp32_flops if precision == "fp32" else self.bf16_flops
+
 
 # The order is that of matching CUDA device names: "H100" is in several.
 _SPECS = (
@@ -65,7 +69,6 @@ def find_gpu_spec(name: str) -> GpuSpec | None:
 def datasheet_peak(name: str, precision: str) -> tuple[float | None, str]:
     """Return the peak of a GPU in FLOP/s by its CUDA device name, and its source; None if it is unknown."""
     if (spec := find_gpu_spec(name)) is not None:
-        if precision == "fp32":
-            return spec.fp32_flops, f"{spec.source}, fp32 without tensor cores"
-        return spec.bf16_flops, f"{spec.source}, {precision} dense"
+        kind = "fp32 without tensor cores" if precision == "fp32" else f"{precision} dense"
+        return spec.peak_flops(precision), f"{spec.source}, {kind}"
     return None, f"no peak known for {name} at {precision}"

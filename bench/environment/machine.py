@@ -46,6 +46,7 @@ def current_circumstances(experiment: Experiment | None, device: torch.device, p
         processes=processes,
         gpu=gpu_settings(device) | ({"TF32": describe_tf32()} if device.type == "cuda" else {}),
         extensions=dict(LOADED_EXTENSIONS),
+        gpu_uuid=gpu_uuid(device),
     )
 
 
@@ -80,9 +81,13 @@ def gpu_settings(device: torch.device) -> dict[str, str | None]:
     if device.type == "cuda":
         with suppress(pynvml.NVMLError):
             pynvml.nvmlInit()
-            uuid = str(torch.cuda.get_device_properties(device).uuid)
-            return read_gpu_settings(device_handle(uuid, device.index or 0))
+            return read_gpu_settings(device_handle(gpu_uuid(device), device.index or 0))
     return {}
+
+
+def gpu_uuid(device: torch.device) -> str:
+    """Return the UUID of a GPU; empty for a CPU."""
+    return str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else ""
 
 
 def package_versions(device: torch.device) -> dict[str, str]:

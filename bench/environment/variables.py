@@ -1,11 +1,13 @@
-"""Environment variables that hold numbers; all are checked when a command starts. No torch here."""
+"""Environment variables that hold numbers, or a commit; all are checked when a command starts. No torch here."""
 
 import os
+import re
 
 RESTART_COUNT = "TORCHELASTIC_RESTART_COUNT"  # how often torchrun has restarted these processes after a failure
 END_TIME = "SLURM_JOB_END_TIME"  # Unix time at which SLURM ends the job
 WATCHDOG_SECONDS = "CATLIP_BENCH_WATCHDOG_SECONDS"  # maximum wait of a rank for the others
 DEFAULT_WATCHDOG_SECONDS = 600.0
+COMMIT = "CATLIP_BENCH_COMMIT"  # commit of a checkout that was copied without .git
 COUNTS = {  # the smallest and the largest value of each
     "WORLD_SIZE": (1, 10**6),
     "RANK": (0, 10**6),
@@ -44,7 +46,9 @@ def read_seconds(name: str) -> float | None:
 
 
 def require_valid_variables() -> None:
-    """Raise ValueError that names a variable without a valid number."""
+    """Raise ValueError that names a variable without a valid value."""
+    if not re.fullmatch("([0-9a-f]{40}(-dirty)?)?", commit := os.environ.get(COMMIT, "")):
+        raise ValueError(f"{COMMIT} must be a commit of 40 hexadecimal digits, got {commit!r}: correct it, or unset it")
     for name in COUNTS:
         read_count(name)
     for name in SECONDS:

@@ -264,7 +264,8 @@ def _observation(
     record: Record, subject: BenchmarkId, metric: Metric, value: float, images: int | None = None
 ) -> Observation:
     where = record.circumstances
-    commit = Commit(where.commit.removesuffix("-dirty").replace("unknown", ""), where.commit.endswith("-dirty"))
+    is_known = where.commit not in UNVERSIONED and not where.commit.startswith("sources-")
+    commit = Commit(where.commit.removesuffix("-dirty") if is_known else "", where.commit.endswith("-dirty"))
     origin = summarize_machine(where), commit, None, where.started_at
     return Observation(subject, metric, value, *origin, experiment=record.experiment, images=images)
 

@@ -1,6 +1,5 @@
 """A comparison: rounds of speed runs, memory runs, trainings at equal budgets, scoring. No torch here."""
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from msgspec.structs import replace
 from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_INIT, REFERENCES, ScoringSubject
 from bench.config import Experiment
 from bench.console.console import log
+from bench.console.progress import Progress
+from bench.environment.cores import available_cores
 from bench.environment.rank_info import torchrun_env
 from bench.measure.disturbance import find_disturbance
 from bench.measure.throughput import throughputs_by_round
@@ -57,7 +58,11 @@ class Comparison:
     on_gpu: bool
     runner: Runner
     pace: Pace = TWO_CORES
-    deadline: float = math.inf  # time by which it should end, of time.monotonic()
+
+    @classmethod
+    def planned(cls, experiments: Sequence[Experiment], pace: Pace) -> "Comparison":
+        """Return a comparison whose runs are expected at a pace, and not carried out."""
+        return cls("planned", Path(), experiments, available_cores(), pace.on_gpu, Runner(Progress(0.0)), pace)
 
     @property
     def max_parallel(self) -> int:
@@ -98,8 +103,9 @@ class Comparison:
             log(f"to end in time: {total} rounds in place of {scope.rounds}")
 
     def _is_late(self, saved_seconds: float = 0.0) -> bool:
-        """Return whether the comparison would end after its deadline, without so many of the expected seconds."""
-        return time.monotonic() + self.runner.progress.seconds_left(saved_seconds) > self.deadline
+        """Return whether a comparison that leaves no jobs would end late, without so many of the expected seconds."""
+        end = time.monotonic() + self.runner.progress.seconds_left(saved_seconds)
+        return not self.runner.leaves_jobs and end > self.runner.deadline
 
     def _expected_rounds(self, scope: Scope) -> int:
         """Return the rounds with those that are expected to be repeated: a fifth on a CPU, whose cores are shared."""
@@ -113,21 +119,39 @@ class Comparison:
         (self.runner.run if self.on_gpu else self.runner.run_interleaved)(jobs, threads=self.cores)
 
     def jobs_of_round(
-        self, arms: Sequence[Experiment], round_: int, rounds: int | None = None, rotation: int | None = None
+        self,
+        arms: Sequence[Experiment],
+        round_: int,
+        rounds: int | None = None,
+        rotation: int | None = None,
+        *,
+        is_first: bool = False,
     ) -> list[Job]:
         """Return the speed runs of a round.
 
         The order is rotated, and reversed in every other round, so that no run always follows the same other run;
-        `rotation` numbers the rounds of one kind where there are several kinds.
+        `rotation` numbers the rounds of one kind where there are several kinds. No run of the arms was before it if the
+        round `is_first`.
         """
         rotation = round_ if rotation is None else rotation
         first = rotation % len(arms)
         order = [*arms[first:], *arms[:first]][:: -1 if rotation % 2 else 1]
         label = f"round {round_ + 1}" + (f" of {rounds}" if rounds else "")
+        timed = [(one, self.pace.speed_seconds(one, is_first=is_first)) for one in order]
         return [
-            self.new_job(SpeedRequest, one, f"speed of {one.name}, {label}", self.pace.speed_seconds(one), round=round_)
-            for one in order
+            self.new_job(SpeedRequest, one, f"speed of {one.name}, {label}", seconds, round=round_)
+            for one, seconds in timed
         ]
+
+    @property
+    def search_seconds(self) -> float:
+        """Return the expected seconds of `find_largest_batches`."""
+        return EXPECTED_TRIALS * self.trace_seconds
+
+    @property
+    def trace_seconds(self) -> float:
+        """Return the expected seconds of `trace`."""
+        return fsum(map(self.pace.few_steps_seconds, self.experiments))
 
     def measure_memory(self, experiments: Sequence[Experiment] | None = None) -> None:
         """Measure the peak memory of every experiment, each in its own process, in parallel on a CPU."""
@@ -139,7 +163,7 @@ class Comparison:
         Each attempt is a separate process and is recorded. An attempt that fails other than out of memory ends the
         search for its experiment.
         """
-        self.runner.progress.expect(EXPECTED_TRIALS * sum(map(self.pace.few_steps_seconds, self.experiments)))
+        self.runner.progress.expect(self.search_seconds)
         found = []
         memories = {r.experiment: r.measured for r in self.records() if isinstance(r.measured, Memory)}
         for experiment in self.experiments:
@@ -168,9 +192,9 @@ class Comparison:
 
     def trace(self) -> list[Path]:
         """Write a trace of a few steps of every experiment; return the files."""
-        seconds = {one.name: self.pace.few_steps_seconds(one) for one in self.experiments}
-        self.runner.progress.expect(sum(seconds.values()))
-        jobs = [self.new_job(TraceRequest, one, f"trace of {one.name}", seconds[one.name]) for one in self.experiments]
+        self.runner.progress.expect(self.trace_seconds)
+        named = [(one, self.pace.few_steps_seconds(one)) for one in self.experiments]
+        jobs = [self.new_job(TraceRequest, one, f"trace of {one.name}", seconds) for one, seconds in named]
         self.runner.run(jobs, threads=self.cores)
         return [path for job in jobs for path in job.request.paths if path.is_file()]
 
@@ -200,8 +224,13 @@ class Comparison:
         self.runner.progress.expect(sum(job.expected_seconds for job in jobs))
         self._run_parallel(jobs)
 
+    def scoring_seconds(self, num_towers: int, protocols: Names, tasks: Names) -> float:
+        """Sum the expected seconds of the jobs of `score_towers`."""
+        jobs = self._scoring_jobs([ScoringSubject(RANDOM_INIT)] * num_towers, (), protocols, tasks)
+        return fsum(job.expected_seconds for job in jobs)
+
     def expected_seconds(self, scope: Scope, *, trained: bool = True) -> float:
-        """Sum the expected seconds of the jobs of a whole comparison, on two cores at the tiny scale."""
+        """Sum the expected seconds of the jobs of a whole comparison."""
         num_rounds = self._expected_rounds(scope)
         rounds = [self.jobs_of_round(self.experiments, round_, num_rounds) for round_ in range(num_rounds)]
         jobs = [*chain(*rounds), *(self._memory_jobs(self.experiments) if rounds else [])]

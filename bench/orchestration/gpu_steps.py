@@ -18,83 +18,146 @@ from bench.train.checkpoints import list_checkpoints
 
 STEPS_FILE = "gpu.json"
 Device = Literal["cuda", "cpu"]
-Status = Literal["ok", "failed", "timeout", "skipped"]
+Status = Literal["ok", "unfinished", "failed", "timeout", "skipped"]
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """A command line of python. In it, {results} is the results folder, {folder} the step's own folder in it.
 
-    {resume} becomes --resume where the folder holds records of a run that was cut short, {gpus} the number of GPUs, and
-    {batch} the batch size at which the pair of experiments in the folders `batch_from` was fastest.
+    {resume} becomes --resume where the folder holds records of a run that was cut short, {limit} the --max-minutes that
+    are left, {gpus} the number of GPUs, and {batch} the batch size at which the pair of experiments in the folders
+    `batch_from` was fastest.
     """
 
     name: str
-    minutes: float  # that it is expected to take
     command: str
+    minutes: float | None = None  # that it takes with its page; None: those that its verb expects at a pace
     folder: str = ""  # name of the folder of its records; default: the step's name
     batch_from: tuple[str, ...] = ()
     min_gpus: int = 1
     accepted: tuple[int, ...] = (OK,)  # exit codes of success
 
+    @property
+    def can_be_continued(self) -> bool:
+        """Whether it ends in time with runs left."""
+        return "{limit}" in self.command
 
-PAIR = "-m bench measure clip-{0} catlip-{0} --results {{folder}}"
-B16, L14, TINY = (PAIR.format(scale) for scale in ("vit-b16", "vit-l14", "tiny"))
-ONCE, TWICE, MORE = "--rounds 1 {resume}", "--rounds 2 {resume}", "--rounds 5 --resume"
-LIGHT = "--set warmup_steps=2 --set windows=2 --set steps_per_window=2"  # seconds, and figures that mean nothing
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """CLIP and CatLIP at a scale, as steps measure them."""
+
+    name: str  # of the steps
+    scale: str  # of the experiments
+    settings: str = ""
+    batches: tuple[int, ...] = ()  # that are tried beside the experiments' own
+
+    @property
+    def measure(self) -> str:
+        """Return the command line that measures the pair, and continues where it stopped."""
+        return f"-m bench measure clip-{self.scale} catlip-{self.scale} {self.settings} {CONTINUED}"
+
+    @property
+    def at_other_batches(self) -> list[Step]:
+        """Return a step for each other batch."""
+        return [Step(f"{self.name}-{size}", f"{self.measure} {ONE} --set batch_size={size}") for size in self.batches]
+
+    def at_best_batch(self, rounds: int) -> list[Step]:
+        """Return the steps at the batch with the most images/s: a round with traces, and the rounds of a verdict."""
+        tried, best = (self.name, *(step.name for step in self.at_other_batches)), f"{self.name}-best"
+        command = f"{self.measure} --set batch_size={{batch}}"
+        return [
+            Step(best, f"{command} {ONE} --trace", batch_from=tried),
+            Step(f"{best}-verdict", f"{command} --rounds {rounds}", folder=best, batch_from=(best,)),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class StepChoices:
+    """What the steps on a device measure."""
+
+    device: Device
+    first: Pair
+    second: Pair
+    rounds: int  # for a verdict
+    factors: str  # of the ladder
+    images: int  # JPEGs that are generated
+    reference: str  # options of the comparison with open_clip
+    tests: str  # command line
+
+
 RANKS = "-m torch.distributed.run --standalone --nproc-per-node {gpus}"
-BEST = "--set batch_size={batch}"
-LADDER = "-m bench explain catlip-{0} --baseline clip-{0} --results {{folder}} --rounds 2 {{resume}}"
-FACTORS = "--factors kernel checkpointing batch"
-PLAN = "-m bench plan clip-vit-b16 catlip-vit-b16 --gpus {gpus} --results {folder} --json {folder}/plan.json"
-LINK = f"{RANKS} -m bench doctor --results {{folder}}"
+CONTINUED = "--results {folder} {resume} {limit}"
+ONE = "--rounds 1"
+LIGHT = "--set warmup_steps=2 --set windows=2 --set steps_per_window=2"  # seconds, and figures that mean nothing
 NO_INTERVAL = (OK, INCONCLUSIVE)  # two rounds of a ladder have none
 
-# Steps that try every verb that computes on the device.
-TRIALS = (
-    Step("doctor", 0.5, "-m bench doctor"),
-    Step("trace", 1, f"{TINY} {ONCE} --trace {LIGHT}"),
-    Step("train", 0.5, "-m bench train catlip-tiny --images 2048 --task rooms --out {folder} {resume}"),
-    Step("transfer", 0.5, "-m bench transfer catlip-tiny --task rooms --protocol k-nn --results {folder}", "train"),
-    Step("export", 0.25, "-m bench export catlip-tiny --results {results}/train --out {folder}"),
-    Step("embed", 0.25, "-m bench embed distill-tiny --out {folder}/features.safetensors --results {folder}"),
-)
-STEPS: Mapping[Device, Sequence[Step]] = {
-    "cuda": (
-        Step("preflight", 0.5, "-m bench.cli.gpu_preflight cuda"),
-        Step("tests", 3, "-m pytest tests -q -m gpu -p no:randomly"),
-        *TRIALS,
-        Step("b16", 5, f"{B16} {TWICE}"),
-        Step("l14", 5, f"{L14} {TWICE}"),
-        Step("b16-512", 2, f"{B16} {ONCE} --set batch_size=512"),
-        Step("b16-1024", 2, f"{B16} {ONCE} --set batch_size=1024"),
-        Step("l14-256", 2, f"{L14} {ONCE} --set batch_size=256"),
-        Step("b16-best", 3, f"{B16} {TWICE} {BEST} --trace", batch_from=("b16", "b16-512", "b16-1024")),
-        Step("l14-best", 3, f"{L14} {TWICE} {BEST} --trace", batch_from=("l14", "l14-256")),
-        Step("b16-ladder", 8, f"{LADDER.format('vit-b16')} {FACTORS} precision compile", accepted=NO_INTERVAL),
-        Step("open-clip", 2, "-m bench reference open-clip --set batch_size=256 --rounds 2 --results {folder}"),
-        Step("link", 0.5, LINK, min_gpus=2),
-        Step("b16-ddp", 3, f"{RANKS} {B16} {TWICE}", min_gpus=2),
-        Step("b16-fsdp2", 3, f"{RANKS} {B16} {TWICE} --set sharding=fsdp2", min_gpus=2),
-        Step("plan", 0.5, f"{PLAN} --record {{results}}/b16 --links {{results}}/link/links", "b16-ddp", min_gpus=2),
-        Step("b16-more", 4, f"{B16} {MORE}", "b16"),
-        Step("b16-best-more", 4, f"{B16} {MORE} {BEST}", "b16-best", batch_from=("b16-best",)),
-        Step("l14-best-more", 4, f"{L14} {MORE} {BEST}", "l14-best", batch_from=("l14-best",)),
+
+def make_steps(of: StepChoices) -> tuple[Step, ...]:
+    """Return the steps in their order: what a verdict needs first, what only tries a verb last.
+
+    Minutes are those of a GPU: a process starts in about 12 s, and the tests compile in as many more.
+    """
+    first, second, verdict = of.first, of.second, f"--rounds {of.rounds}"
+    pair = f"clip-{first.scale} catlip-{first.scale}"
+    ladder = f"-m bench explain catlip-{first.scale} --baseline clip-{first.scale} --factors {of.factors}"
+    plan = f"-m bench plan {pair} --gpus {{gpus}} --results {{folder}} --json {{folder}}/plan.json"
+    known = f"--record {{results}}/{first.name} --links {{results}}/link/links"
+    trace = f"-m bench measure clip-tiny catlip-tiny {ONE} {LIGHT} --results {{folder}} --trace"
+    transfer = "-m bench transfer catlip-tiny --task rooms --protocol k-nn"
+    return (
+        Step("preflight", f"-m bench.cli.gpu_preflight {of.device}", 1),
+        Step("tests", of.tests, 5),
+        Step(first.name, f"{first.measure} {ONE}"),
+        Step(f"{first.name}-verdict", f"{first.measure} {verdict}", folder=first.name),
+        Step(second.name, f"{second.measure} {ONE}"),
+        Step(f"{second.name}-verdict", f"{second.measure} {verdict}", folder=second.name),
+        Step(f"{first.name}-ladder", f"{ladder} {first.settings} --rounds 2 {CONTINUED}", accepted=NO_INTERVAL),
+        Step("shards", f"-m bench.measure.generated_shards {{folder}} {of.images}", 2),
+        Step(f"{first.name}-shards", f"{first.measure} {ONE} --data {{results}}/shards"),
+        *first.at_other_batches,
+        *second.at_other_batches,
+        *first.at_best_batch(of.rounds),
+        *second.at_best_batch(of.rounds),
+        Step("link", f"{RANKS} -m bench doctor --results {{folder}}", 1, min_gpus=2),
+        Step(f"{first.name}-ddp", f"{RANKS} {first.measure} {ONE}", min_gpus=2),
+        Step(f"{first.name}-fsdp2", f"{RANKS} {first.measure} {ONE} --set sharding=fsdp2", min_gpus=2),
+        Step("plan", f"{plan} {known}", 1, folder=f"{first.name}-ddp", min_gpus=2),
+        Step("trace", trace),
+        Step("train", "-m bench train catlip-tiny --images 2048 --task rooms --out {folder} {resume}"),
+        Step("transfer", f"{transfer} --results {{folder}}", folder="train"),
+        Step("export", "-m bench export catlip-tiny --results {results}/train --out {folder}"),
+        Step("embed", "-m bench embed distill-tiny --out {folder}/features.safetensors --results {folder}"),
+        Step("doctor", "-m bench doctor"),
+        Step("open-clip", f"-m bench reference open-clip {of.reference} {CONTINUED}"),
+    )
+
+
+STEPS: dict[Device, tuple[Step, ...]] = {
+    "cuda": make_steps(
+        StepChoices(
+            device="cuda",
+            first=Pair("b16", "vit-b16", batches=(512, 1024)),
+            second=Pair("l14", "vit-l14", batches=(256,)),
+            rounds=5,
+            factors="kernel checkpointing batch compile",
+            images=20 * 1024,
+            reference="--set batch_size=256 --rounds 2",
+            tests="-m pytest tests/gpu tests/profilers -q -m gpu -p no:randomly",
+        )
     ),
-    "cpu": (
-        Step("preflight", 0.5, "-m bench.cli.gpu_preflight cpu"),
-        Step("tests", 1, "-m pytest tests/gpu -q -m 'not gpu' -p no:randomly"),
-        *TRIALS,
-        Step("tiny", 0.75, f"{TINY} {TWICE} {LIGHT}"),
-        Step("larger", 0.75, f"{TINY} {TWICE} {LIGHT} --set image_size=96"),
-        Step("tiny-64", 0.5, f"{TINY} {ONCE} {LIGHT} --set batch_size=64"),
-        Step("tiny-best", 0.75, f"{TINY} {TWICE} {LIGHT} {BEST} --trace", batch_from=("tiny", "tiny-64")),
-        Step("tiny-ladder", 1, f"{LADDER.format('tiny')} {FACTORS} {LIGHT}", accepted=NO_INTERVAL),
-        Step("open-clip", 0.5, "-m bench reference open-clip --name clip-tiny --rounds 1 --results {folder}"),
-        Step("link", 0.25, LINK),
-        Step("tiny-ddp", 0.5, f"{RANKS} {TINY} {TWICE} {LIGHT}"),
-        Step("tiny-fsdp2", 0.5, f"{RANKS} {TINY} {TWICE} {LIGHT} --set sharding=fsdp2"),
-        Step("tiny-more", 0.75, f"{TINY} {MORE} {LIGHT}", "tiny"),
+    "cpu": make_steps(
+        StepChoices(
+            device="cpu",
+            first=Pair("tiny", "tiny", LIGHT, batches=(32, 64)),
+            second=Pair("larger", "tiny", f"{LIGHT} --set image_size=96", batches=(64,)),
+            rounds=2,
+            factors="kernel checkpointing batch",
+            images=256,
+            reference="--name clip-tiny --rounds 1",
+            tests="-m pytest tests/gpu -q -m 'not gpu' -p no:randomly",
+        )
     ),
 }
 

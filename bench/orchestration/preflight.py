@@ -26,17 +26,19 @@ from bench.data.subset import is_key_file, listed_keys, require_subset
 from bench.environment.circumstances import CHECKOUT, LOADED_EXTENSIONS, current_commit
 from bench.environment.cores import LoaderWorkers, available_cores
 from bench.environment.files import atomic_write
+from bench.environment.gpu_settings import read_gpu_settings
+from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec, find_gpu_spec
 from bench.environment.rank_info import torchrun_env
 from bench.experiments import EXPERIMENTS
 from bench.labels.vocabulary import require_own_vocabulary
 from bench.method import get_method, is_built_in
 from bench.orchestration.comparison import Comparison
-from bench.orchestration.pace import TWO_CORES, Pace
+from bench.orchestration.pace import TWO_CORES, GpuPace, Pace
 from bench.orchestration.runner import Runner
 from bench.orchestration.scope import Scope
-from bench.orchestration.step_trial import measure_pace, uses_default_pace
+from bench.orchestration.step_trial import measure_pace, recorded_pace, uses_default_pace
 from bench.orchestration.torchrun import connect_coordinator
-from bench.record import Failure, comparisons
+from bench.record import Failure, Record, Speed, comparisons
 from bench.settings import with_batch_size
 from bench.towers.patches import require_whole_patches
 from bench.towers.provenance import read_metadata
@@ -50,6 +52,10 @@ MODEL_FIELDS = (
     *("labels", "synset_vocabulary", "subword_vocabulary", "head_rows"),
 )
 model_settings = attrgetter(*MODEL_FIELDS)
+LARGE_GPU_BYTES = 40 * GB
+SLOWEST_GPU = min(
+    (one for one in GPU_SPECS.values() if one.memory_bytes >= LARGE_GPU_BYTES), key=attrgetter("bf16_flops")
+)
 
 
 def open_comparison(
@@ -64,14 +70,15 @@ def open_comparison(
     scored: Iterable[Experiment] = (),
     tasks: Iterable[str] = (),
     reads_data: bool = True,
-    pace: Pace = TWO_CORES,
+    pace: Pace | None = None,
     measures_pace: bool = False,
 ) -> Comparison:
     """Check conditions that would stop a long run late, then begin a comparison, or resume the newest or the named one.
 
     A resumed comparison may also contain transfer records of the experiments in `scored`. `tasks` will be scored. Where
-    no run `reads_data` of the experiments, their shards may be gone. Durations are predicted from `pace`; where it
-    `measures_pace`, a new comparison on a CPU times a few steps first.
+    no run `reads_data` of the experiments, their shards may be gone. Durations are predicted from `pace`, by default
+    that of `machine_pace`; where it `measures_pace`, a comparison on a CPU that is not named takes it from its records,
+    or times a few steps first.
     """
     require_comparable_experiments(experiments, may_differ)
     for warning in chain.from_iterable(map(require_whole_patches, experiments)):
@@ -80,30 +87,23 @@ def open_comparison(
         require_own_vocabulary(one)
     results = results.resolve()
     require_runnable(results, experiments, reads_data=reads_data)
-    is_new = name is None and not resume
+    is_named = name is not None
     name = name or (latest_comparison_name(results, scope.name) if resume else begin_comparison(results, scope.name))
     on_gpu, own_cores = has_gpu(), max(1, available_cores() // torchrun_env().local_world_size)
     runner = Runner(Progress(0.0), connect_coordinator())
-    comparison = Comparison(name, results, experiments, own_cores, on_gpu, runner, pace)
+    comparison = Comparison(name, results, experiments, own_cores, on_gpu, runner, pace or machine_pace())
     finished = [record for record in comparison.records() if not isinstance(record.measured, Failure)]
-    accepted = [*experiments, *scored]
-    others = {one.experiment.name for one in finished if one.experiment and not _is_one_of(accepted, one.experiment)}
-    if others:
-        raise ValueError(f"{name} is of other experiments, {', '.join(sorted(others))}: begin a new comparison")
-    if other := {record.circumstances.commit for record in finished} - {current_commit()}:
-        text = f"{name} was begun at commit {', '.join(other)}, this is {current_commit()}"
-        raise ValueError(f"{text}: begin a new comparison")
-    if any(record.circumstances.extensions != LOADED_EXTENSIONS for record in finished):
-        raise ValueError(f"{name} was begun with other extensions, or other source of them: begin a new comparison")
+    _require_continuable(name, finished, [*experiments, *scored], on_gpu=on_gpu)
     if not {*PACK_TASKS, *SCENES}.isdisjoint(tasks):
         _decode_pack(pack_cache())
     opened = open_data(results, experiments) if reads_data else []
     for note in dict.fromkeys(chain.from_iterable(map(Shards.notes, opened))):
         log(note)
     has_known_pace = on_gpu or runner.coordinator is not None or uses_default_pace(experiments[0])
-    if measures_pace and is_new and not has_known_pace:
-        comparison.pace = measure_pace(experiments[0], results, own_cores)
-    runner.progress.expect(comparison.expected_seconds(scope, trained=trained))
+    if measures_pace and not is_named and not has_known_pace:
+        recorded = recorded_pace(finished, experiments[0])
+        comparison.pace = recorded or measure_pace(experiments[0], results, own_cores)
+    runner.progress = Progress(comparison.expected_seconds(scope, trained=trained))
     for failure in results.glob(f"{name}.failure.*.json"):
         failure.unlink()  # the run is repeated
     return comparison
@@ -138,6 +138,32 @@ def open_data(results: Path, experiments: Sequence[Experiment]) -> list[Shards]:
         if experiment.workers != "auto":
             fit_workers(experiment, LoaderWorkers(experiment.workers, ""), torchrun_env().local_world_size)
     return found
+
+
+def _require_continuable(name: str, records: Sequence[Record], accepted: Sequence[Experiment], *, on_gpu: bool) -> None:
+    """Raise ValueError if records are of other experiments, another commit, other extensions or another GPU."""
+    others = {one.experiment.name for one in records if one.experiment and not _is_one_of(accepted, one.experiment)}
+    if others:
+        raise ValueError(f"{name} is of other experiments, {', '.join(sorted(others))}: begin a new comparison")
+    if other := {record.circumstances.commit for record in records} - {current_commit()}:
+        text = f"{name} was begun at commit {', '.join(other)}, this is {current_commit()}"
+        raise ValueError(f"{text}: begin a new comparison")
+    if any(record.circumstances.extensions != LOADED_EXTENSIONS for record in records):
+        raise ValueError(f"{name} was begun with other extensions, or other source of them: begin a new comparison")
+    if on_gpu:
+        _require_equal_gpu(name, records)
+
+
+def _require_equal_gpu(name: str, records: Iterable[Record]) -> None:
+    """Raise ValueError if timed runs were on a GPU with another driver or other settings than this machine's first."""
+    here = read_gpu_settings(pynvml.nvmlDeviceGetHandleByIndex(0))
+    for where in (one.circumstances for one in records if isinstance(one.measured, Speed)):
+        recorded = {what: where.gpu.get(what, value) for what, value in here.items()}
+        if differing := [
+            f"{what} {value}, not {here[what]}" for what, value in recorded.items() if value != here[what]
+        ]:
+            text = f"{name} has runs on a GPU with {', '.join(differing)}"
+            raise ValueError(f"{text}: continue it on that machine, or begin a new comparison without --resume")
 
 
 def _is_one_of(experiments: Iterable[Experiment], recorded: Experiment) -> bool:
@@ -239,6 +265,16 @@ def count_gpus() -> int:
 def has_gpu() -> bool:
     """Return whether runs will use a GPU."""
     return count_gpus() > 0
+
+
+def find_machine_gpu() -> GpuSpec | None:
+    """Return the data-sheet values of this machine's first GPU; None if it has none, or one without a known sheet."""
+    return find_gpu_spec(pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0))) if has_gpu() else None
+
+
+def machine_pace() -> Pace:
+    """Return the pace of this machine's GPU, of an unknown one that of the slowest large one; else of two cores."""
+    return GpuPace(gpu=find_machine_gpu() or SLOWEST_GPU) if has_gpu() else TWO_CORES
 
 
 def begin_comparison(results: Path, purpose: str) -> str:

@@ -4,10 +4,12 @@ A shared machine has slow seconds and slow minutes. Consecutive runs meet differ
 window meet the same: one works while the others wait (bench/environment/slots.py).
 """
 
+import math
 import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, nullcontext, suppress
@@ -101,31 +103,50 @@ class Job:
         return all(path.is_file() for path in self.request.paths)
 
 
+def expected_job_seconds(rounds: Iterable[Sequence[Job]]) -> float:
+    """Sum the expected seconds of the jobs of rounds."""
+    return sum(job.expected_seconds for jobs in rounds for job in jobs)
+
+
+class OutOfTimeError(Exception):
+    """Jobs are left to another command, because they are expected to end after the deadline."""
+
+
 @dataclass(slots=True)
 class Runner:
     """Starts jobs and lists failures. Under torchrun, all ranks start distributed jobs together."""
 
     progress: Progress
     coordinator: Coordinator | None = None
+    deadline: float = math.inf  # time by which the jobs should end, of time.monotonic()
+    leaves_jobs: bool = False  # whether a job that is expected to end later is not started, nor any after it
     failures: list[str] = field(default_factory=list)
     _children: set[Child] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopping: bool = False
+    _has_left: bool = False
 
     def run(self, jobs: Sequence[Job], *, max_parallel: int = 1, threads: int) -> None:
         """Run the jobs that are not done, `max_parallel` in parallel, each with so many threads.
 
         The failure of a job is recorded and the others continue. An interrupt ends the children and is raised here,
-        also one that only a training received, which saved its state and ended.
+        also one that only a training received, which saved its state and ended. Raises OutOfTimeError if jobs are left.
         """
         settings = {"OMP_NUM_THREADS": str(threads)} | ({"TQDM_DISABLE": "1"} if max_parallel > 1 else {})
-        self._run_in_threads([partial(self._run, job, settings) for job in jobs], max_parallel)
+
+        def run(job: Job) -> None:
+            if not self._leaves([job], max_parallel):
+                self._run(job, settings)
+
+        self._run_in_threads([partial(run, job) for job in jobs], max_parallel)
 
     def run_interleaved(self, jobs: Sequence[Job], *, threads: int) -> None:
         """Run the jobs as `run` does, but interleaved and all in memory at once; under torchrun one after the other."""
         if self.coordinator is not None:
             self.run(jobs, threads=threads)
             return
+        if self._leaves(jobs):
+            raise self._out_of_time()
         slots = [Slot.create() for _ in jobs]
         settings = {"OMP_NUM_THREADS": str(threads)}
         runs = [partial(self._run_in_slot, job, settings, slot) for job, slot in zip(jobs, slots, strict=True)]
@@ -140,6 +161,20 @@ class Runner:
             except BaseException:
                 self.stop()
                 raise
+        if self._has_left:
+            raise self._out_of_time()
+
+    def _out_of_time(self) -> OutOfTimeError:
+        minutes = math.ceil(self.progress.seconds_left() / 60)
+        return OutOfTimeError(f"the next run would end too late, and runs of about {minutes} min are left")
+
+    def _leaves(self, jobs: Sequence[Job], num_parallel: int = 1) -> bool:
+        """Return whether jobs of which so many run in parallel are left, because of these or of earlier ones."""
+        seconds = [job.expected_seconds for job in jobs if not job.is_done]
+        if seconds and self.leaves_jobs:
+            end = time.monotonic() + self.progress.corrected(num_parallel * sum(seconds))
+            self._has_left |= end > self.deadline
+        return bool(seconds) and self._has_left
 
     def run_announced(self, start: Announcement, coordinator: Coordinator) -> None:
         """Run this rank's part of a distributed run, and publish how it ended."""

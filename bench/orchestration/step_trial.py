@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 
@@ -13,7 +14,7 @@ from bench.data.manifest import CACHE
 from bench.experiments import SCALES
 from bench.measure.throughput import images_per_second
 from bench.orchestration.comparison import Comparison
-from bench.orchestration.pace import TWO_CORES, Pace
+from bench.orchestration.pace import START_SECONDS, TWO_CORES, Pace
 from bench.orchestration.requests import SpeedRequest
 from bench.orchestration.runner import Runner
 from bench.record import Record, Speed, read_record
@@ -55,6 +56,12 @@ def measure_pace(experiment: Experiment, results: Path, cores: int) -> Pace:
     return pace
 
 
+def recorded_pace(records: Iterable[Record], experiment: Experiment) -> Pace | None:
+    """Return the pace of an experiment's last speed run among records; None without one."""
+    runs = [one for one in records if one.experiment == experiment and isinstance(one.measured, Speed)]
+    return pace_of(runs[-1]) if runs else None
+
+
 def link_cache(folder: Path, results: Path, experiment: Experiment) -> None:
     """Let a trial in a folder use the index of an experiment's shards in the cache of the results."""
     if experiment.data != PACK_DATA:
@@ -63,13 +70,18 @@ def link_cache(folder: Path, results: Path, experiment: Experiment) -> None:
         (folder / CACHE).symlink_to(cache)
 
 
-def pace_of(record: Record, seconds: float) -> Pace:
-    """Return the pace of a speed run that took so many seconds from the start of its process to its end."""
+def pace_of(record: Record, seconds: float | None = None) -> Pace:
+    """Return the pace of a speed run that took so many seconds from the start of its process to its end.
+
+    Where these are not known, its start took as long as on two cores.
+    """
     experiment, speed = record.experiment, record.measured
     assert experiment is not None
     assert isinstance(speed, Speed)
     step = experiment.batch_size / images_per_second(experiment, speed)
     update = min(step, median(speed.phase_seconds.get("optimizer") or [0.0]))
     timed = speed.warmup_seconds + sum(speed.window_seconds) + sum(map(sum, speed.phase_seconds.values()))
+    start = START_SECONDS if seconds is None else max(0.0, seconds - timed)
     heating = max(0.0, speed.warmup_seconds - experiment.warmup_steps * step)
-    return Pace(max(0.0, seconds - timed), (step - update) / experiment.batch_size, update, heating)
+    on_gpu = record.circumstances.device == "cuda"
+    return Pace(start, (step - update) / experiment.batch_size, update, heating, on_gpu=on_gpu)

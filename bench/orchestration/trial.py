@@ -6,13 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.config import Experiment
-from bench.console.progress import Progress
-from bench.environment.cores import available_cores
 from bench.orchestration.budgets import set_images
 from bench.orchestration.comparison import Comparison
-from bench.orchestration.pace import MAX_SEEDS, TWO_CORES, Pace, fit_trainings
-from bench.orchestration.preflight import has_gpu, open_comparison
-from bench.orchestration.runner import Runner
+from bench.orchestration.pace import MAX_SEEDS, Pace, fit_trainings
+from bench.orchestration.preflight import open_comparison
 from bench.orchestration.scope import Scope
 from bench.orchestration.step_trial import link_cache, pace_of
 from bench.record import read_record
@@ -44,7 +41,7 @@ def run_trial(folder: Path, experiment: Experiment, results: Path) -> tuple[Comp
 
     It is timed until the two fastest runs agree, at most four times, because other processes may be busy for some
     seconds. The pace is that of the fastest run, and of the fastest start: the first run also counts FLOPs. If a run
-    fails, it is the pace of two cores. Raises ValueError or OSError where no run would start.
+    fails, it is the one that was expected. Raises ValueError or OSError where no run would start.
     """
     link_cache(folder, results, experiment)
     trial = open_comparison(folder, [experiment], Scope("trial", 2), trained=False)
@@ -55,10 +52,15 @@ def run_trial(folder: Path, experiment: Experiment, results: Path) -> tuple[Comp
         (job,) = trial.jobs_of_round(trial.experiments, len(paces))
         trial.run_round([job])
         if not job.is_done:
-            return trial, TWO_CORES
+            return trial, trial.pace
         paces.append(pace_of(read_record(job.request.paths[0]), time.perf_counter() - start))
     fastest = min(paces, key=lambda pace: pace.seconds_per_image)
     return trial, replace(fastest, start_seconds=min(pace.start_seconds for pace in paces))
+
+
+def expected_trial_seconds(pace: Pace, experiment: Experiment) -> float:
+    """Expect the seconds of `run_trial` where its first two runs agree."""
+    return pace.few_steps_seconds(experiment) + 2 * pace.speed_seconds(experiment)
 
 
 def do_fastest_agree(paces: Sequence[Pace]) -> bool:
@@ -82,11 +84,11 @@ def plan_default(
     trial took so many seconds, or is expected to.
     """
     if trial_seconds is None:
-        trial_seconds = pace.few_steps_seconds(experiments[0]) + 2 * pace.speed_seconds(experiments[0])
+        trial_seconds = expected_trial_seconds(pace, experiments[0])
 
     def plan(images: int, seeds: int) -> DefaultPlan:
         sized, seeded = [set_images(one, images) for one in experiments], replace(scope, seeds=tuple(range(seeds)))
-        comparison = Comparison("planned", Path(), sized, available_cores(), has_gpu(), Runner(Progress(0.0)), pace)
+        comparison = Comparison.planned(sized, pace)
         return DefaultPlan(sized, seeded, trial_seconds + comparison.expected_seconds(seeded))
 
     if images is None:

@@ -3,17 +3,13 @@
 They are read and decoded as a worker leaves them: bytes, which the device normalises.
 """
 
-import io
-import tarfile
 import time
-from itertools import count
+from itertools import count, repeat
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from msgspec.structs import replace
-from PIL import Image
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.config import Experiment
@@ -21,11 +17,11 @@ from bench.data.order import SampleOrder
 from bench.data.shards.shards import Shards, open_shards
 from bench.data.shards.stream import LoadedBatch, ShardLoader
 from bench.experiments import EXPERIMENTS
+from bench.measure.generated_shards import write_shard
 from bench.method import methods
 
 IMAGES, BATCH, LARGE_IMAGES, LARGE_BATCH = 100, 50, 20, 10
-SMALLEST, LARGEST, LARGE, QUALITY = 256, 512, 1024, 87
-NOISE = 8.0  # standard deviation, of 255: with it a file has 35 KiB, the mean
+SMALLEST, LARGEST, LARGE = 256, 512, 1024
 CATLIP = replace(
     EXPERIMENTS["catlip-vit-b16"],
     batch_size=BATCH,
@@ -52,26 +48,8 @@ def medium_shards(tmp_path_factory: pytest.TempPathFactory) -> Shards:
 
 
 def _write_shards(folder: Path, images: int, smallest: int, largest: int) -> Shards:
-    with tarfile.open(folder / "0.tar", "w") as tar:
-        for number in range(images):
-            jpeg = _jpeg(number, smallest, largest)
-            for suffix, content in (("jpg", jpeg), ("txt", b"a dog and a cat on a red chair")):
-                member = tarfile.TarInfo(f"{number}.{suffix}")
-                member.size = len(content)
-                tar.addfile(member, io.BytesIO(content))
+    write_shard(folder / "0.tar", range(images), repeat("a dog and a cat on a red chair"), smallest, largest)
     return open_shards(str(folder), folder / "cache")
-
-
-def _jpeg(seed: int, smallest: int, largest: int) -> bytes:
-    draw = np.random.default_rng(seed)
-    width, height = draw.integers(smallest, largest + 1, 2)
-    y, x = np.ogrid[0:height, 0:width]
-    pixels = draw.standard_normal((height, width, 3), dtype=np.float32) * NOISE
-    for channel, ramp in enumerate((x / width, y / height, (x + y) / (width + height))):
-        pixels[..., channel] += ramp * 255
-    pixels = pixels.clip(0, 255).astype(np.uint8)
-    Image.fromarray(pixels).save(file := io.BytesIO(), "JPEG", quality=QUALITY)
-    return file.getvalue()
 
 
 @pytest.mark.benchmark(group="loading", timer=time.process_time)

@@ -77,7 +77,7 @@ def phase_chart(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Ma
 
 def phase_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> HtmlTable:
     """Show the phases of a step, the check of their sum, and whether data or compute limits it."""
-    phases = measured_phases(rows)
+    phases, has_workers = measured_phases(rows), any(row.loader_workers for row in rows)
     columns = [
         Column.text("experiment"),
         Column("batch", "images per step"),
@@ -86,9 +86,11 @@ def phase_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Ht
         Column("whole step", "ms, from the windows"),
         Column("sum over whole", "check: near 1"),
         Column("data", "share of the phases"),
+        *([Column("waited for batches", "share of the windows")] if has_workers else []),
         Column.text("bound"),
     ]
-    return HtmlTable.of_rows("Where a step's time goes", columns, [_phase_row(comparison, row, phases) for row in rows])
+    shown = [_phase_row(comparison, row, phases, has_workers=has_workers) for row in rows]
+    return HtmlTable.of_rows("Where a step's time goes", columns, shown)
 
 
 def rank_table(comparison: ComparisonRecords) -> HtmlTable:
@@ -110,7 +112,9 @@ def rank_table(comparison: ComparisonRecords) -> HtmlTable:
     return HtmlTable.of_rows("Spread over the ranks", columns, rows)
 
 
-def _phase_row(comparison: ComparisonRecords, row: Throughput, phases: Sequence[str]) -> list[Cell]:
+def _phase_row(
+    comparison: ComparisonRecords, row: Throughput, phases: Sequence[str], *, has_workers: bool
+) -> list[Cell]:
     of = row.figures
     total, whole, share = of["phases_ms"], of["step_ms"], row.data_share
     no_phase = Cell.not_applicable(NO_SUCH_PHASE) if total else Cell.unmeasured(NO_PHASES)
@@ -122,6 +126,7 @@ def _phase_row(comparison: ComparisonRecords, row: Throughput, phases: Sequence[
         Cell.figure(whole, format_rate, ""),
         _sum_check_cell(total, whole),
         Cell.figure(share, percent, NO_PHASES),
+        *([Cell.figure(of["wait_share"], percent, "this run has no record of it")] if has_workers else []),
         Cell.unmeasured(NO_PHASES) if share is None else Cell(_bottleneck(row, share), "", share),
     ]
 

@@ -54,7 +54,7 @@ def test_plan_prints_the_lengths_and_the_tokens_that_it_charges(decoded: Path, t
 
 
 def test_ladder_has_the_lengths_at_each_of_its_configurations() -> None:
-    _, configurations = ExplainRatio("catlip-tiny", "clip-tiny", caption_lengths="web")._plan(None)
+    _, configurations = ExplainRatio("catlip-tiny", "clip-tiny", caption_lengths="web")._plan(None, on_gpu=False)
     assert {one.caption_lengths for one in configurations} == {"web"}
 
 

@@ -1,8 +1,10 @@
 """The verb `gpu`, with steps of a second: the end of each is recorded, and only the first can stop the others."""
 
 import importlib.util
+import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,41 +17,42 @@ import pytest
 
 from bench.__main__ import main
 from bench.cli.compare import Measure
+from bench.cli.gpu import DEADLINE_FACTOR, SPARE_MINUTES
 from bench.cli.main import parse
 from bench.cli.options import experiment_from
 from bench.config import require_comparable_experiments
 from bench.orchestration.gpu_steps import STEPS, STEPS_FILE, Step, StepResult, StepResults, fastest_batch_size
+from bench.orchestration.pace import TWO_CORES
 from bench.orchestration.processes import kill_at_end
-from bench.record import Record, record_path, write_record
+from bench.record import Record, read_record, record_files, record_path, write_record
+from bench.settings import FEWEST_STEPS
 from tests.processes import LONGEST_SECONDS, wait_until
 from tests.small import circumstances, small
 from tests.speeds import speed
 
 ROOT = Path(__file__).parents[2]
-FIRST, LAST = Step("preflight", 0.1, "-c 'print(1)'"), Step("last", 0.1, "-c 'print(2)'")
-COUNTS = Step("counts", 0.1, """-c 'import sys; open(sys.argv[1], "a").write("x")' {results}/count""")
-FAILS = Step("fails", 0.1, """-c 'import sys; print("a line"); sys.exit("the reason")'""")
-FAILS_ONCE = Step("fails-once", 0.1, """-c 'import pathlib, sys; pathlib.Path(sys.argv[1]).rmdir()' {results}/mended""")
+FIRST, LAST = Step("preflight", "-c 'print(1)'", 0.1), Step("last", "-c 'print(2)'", 0.1)
+COUNTS = Step("counts", """-c 'import sys; open(sys.argv[1], "a").write("x")' {results}/count""", 0.1)
+FAILS = Step("fails", """-c 'import sys; print("a line"); sys.exit("the reason")'""", 0.1)
+FAILS_ONCE = Step("fails-once", """-c 'import pathlib, sys; pathlib.Path(sys.argv[1]).rmdir()' {results}/mended""", 0.1)
 HANGING = """
 import os, pathlib, subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
 pathlib.Path(sys.argv[1]).write_text("%d %d end" % (os.getpid(), child.pid))
 child.wait()
 """
-HANGS = Step("hangs", 0.02, f"-c '{HANGING}' {{results}}/processes")
+HANGS = Step("hangs", f"-c '{HANGING}' {{results}}/processes", 0.02)
 COPYING = """
 import pathlib, shutil, sys
 pathlib.Path(sys.argv[1]).mkdir()
 for path in pathlib.Path("tests/records").glob("*.speed.*.json"):
     shutil.copy(path, sys.argv[1])
 """
-MEASURES = Step("measures", 0.1, f"-c '{COPYING}' {{folder}}")
-# A command line whose steps have one round each, and no deadline that a busy machine misses.
+MEASURES = Step("measures", f"-c '{COPYING}' {{folder}}", 0.1)
+# A command line whose steps have no deadline that a busy machine misses.
 PATIENT = (
-    "import sys; from dataclasses import replace; import bench.cli.gpu; from bench.__main__ import main; "
-    "from bench.orchestration.gpu_steps import STEPS; bench.cli.gpu.DEADLINE_FACTOR = 60; "
-    "once = [replace(one, command=one.command.replace('--rounds 2', '--rounds 1')) for one in STEPS['cpu']]; "
-    "STEPS['cpu'] = tuple(once); sys.exit(main(sys.argv[1:]))"
+    "import sys; import bench.cli.gpu; from bench.__main__ import main; bench.cli.gpu.DEADLINE_FACTOR = 60; "
+    "sys.exit(main(sys.argv[1:]))"
 )
 # A command line of its own that has these steps.
 PROGRAM = (
@@ -88,7 +91,7 @@ def test_step_that_fails_is_recorded_with_its_last_lines_and_the_others_run(
     assert shlex.split(failed.command) == ["python", *shlex.split(FAILS.command)]
     assert (tmp_path / "fails.log").read_text() == "a line\nthe reason\n"
     out, err = capsys.readouterr()
-    assert f"preflight: python -c {shlex.quote('print(1)')}" in err
+    assert f"preflight, about 0.1 min: python -c {shlex.quote('print(1)')}" in err
     assert "  the reason" in err
     assert "the reason" in out
 
@@ -104,7 +107,7 @@ def test_step_that_hangs_is_ended_with_its_children_and_the_others_run(
 def test_step_that_does_not_fit_is_skipped_and_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, tmp_path, (FIRST, Step("long", 61, "-c 1"), LAST)) == 0
+    assert run(monkeypatch, tmp_path, (FIRST, Step("long", "-c 1", 61), LAST)) == 0
     assert statuses(tmp_path) == {"preflight": "ok", "long": "skipped", "last": "ok"}
     assert re.search(r"long is skipped: it needs 61 minutes, and (60|59)\.\d are left", capsys.readouterr().err)
 
@@ -173,7 +176,8 @@ def test_fastest_batch_is_that_of_the_pair(tmp_path: Path) -> None:
 
 
 def test_step_without_a_batch_is_skipped_and_with_one_gets_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    best = Step("best", 0.1, "-c 'import sys; print(*sys.argv)' batch_size={batch} {resume}", batch_from=("pair",))
+    command = "-c 'import sys; print(*sys.argv)' batch_size={batch} {resume}"
+    best = Step("best", command, 0.1, batch_from=("pair",))
     assert run(monkeypatch, tmp_path, (FIRST, best)) == 0
     assert found(tmp_path)["best"].last_lines == ("no pair was timed by pair",)
     for method in ("clip", "catlip"):
@@ -184,7 +188,8 @@ def test_step_without_a_batch_is_skipped_and_with_one_gets_it(monkeypatch: pytes
 
 @pytest.mark.parametrize("device", STEPS)
 def test_every_command_line_of_the_tables_is_accepted(device: str) -> None:
-    values = {"results": "results", "folder": "folder", "resume": "--resume", "gpus": 2, "batch": 64}
+    values = {"results": "results", "folder": "folder", "resume": "--resume", "limit": "--max-minutes=8"}
+    values |= {"gpus": 2, "batch": 64}
     for step in STEPS[device]:
         words = [word.format(**values) for word in shlex.split(step.command)]
         modules = [after for word, after in pairwise(words) if word == "-m"]
@@ -196,6 +201,83 @@ def test_every_command_line_of_the_tables_is_accepted(device: str) -> None:
     names = [step.name for step in STEPS[device]]
     assert len({*names}) == len(names)
     assert {name for step in STEPS[device] for name in step.batch_from} <= {*names}
+
+
+def test_steps_of_both_devices_are_of_the_same_kinds_in_the_same_order() -> None:
+    cuda, cpu = ([*STEPS[device]] for device in ("cuda", "cpu"))
+    names = [step.name.replace("b16", "tiny").replace("l14", "larger") for step in cuda]
+    sizes = {"tiny-512": "tiny-32", "tiny-1024": "tiny-64", "larger-256": "larger-64"}
+    assert [sizes.get(name, name) for name in names] == [step.name for step in cpu]
+    for one, other in zip(cuda, cpu, strict=True):
+        assert [one.minutes, one.min_gpus, one.accepted] == [other.minutes, other.min_gpus, other.accepted]
+        assert one.can_be_continued == other.can_be_continued
+
+
+def test_ladder_of_the_hour_leaves_fp32_out() -> None:
+    (ladder,) = (step for step in STEPS["cuda"] if step.name == "b16-ladder")
+    assert "precision" not in shlex.split(ladder.command)
+
+
+def test_steps_at_larger_batches_time_about_as_many_images() -> None:
+    for name, size in (("b16-512", 512), ("b16-1024", 1024), ("l14-256", 256)):
+        (step,) = (step for step in STEPS["cuda"] if step.name == name)
+        words = [word.format(folder="f", resume="", limit="--max-minutes=8") for word in shlex.split(step.command)]
+        verb = parse([word for word in words[words.index("bench") + 1 :] if word])
+        assert isinstance(verb, Measure)
+        for one in verb.names:
+            larger, own = experiment_from(one, verb.settings), experiment_from(one, ())
+            assert larger.batch_size == size
+            assert larger.images_per_window <= max(own.images_per_window, FEWEST_STEPS * size)
+
+
+def test_step_with_runs_left_is_unfinished_and_resume_finishes_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = "import os, sys; print(sys.argv[2]); os.path.exists(sys.argv[1]) or (os.mkdir(sys.argv[1]), sys.exit(75))"
+    pieces = Step("pieces", f"-c '{code}' {{results}}/begun {{limit}}", 3)
+    assert run(monkeypatch, tmp_path, (FIRST, pieces, LAST), "--minutes", "8") == 75
+    assert statuses(tmp_path) == {"preflight": "ok", "pieces": "unfinished", "last": "ok"}
+    (line,) = found(tmp_path)["pieces"].last_lines
+    assert 7.3 < float(line.removeprefix("--max-minutes=")) < 8 - (SPARE_MINUTES + TWO_CORES.page_seconds / 60)
+    assert "Run the steps that are not ok with the same command and --resume" in capsys.readouterr().out
+    assert run(monkeypatch, tmp_path, (FIRST, pieces, LAST), "--minutes", "8", "--resume") == 0
+    assert statuses(tmp_path)["pieces"] == "ok"
+
+
+def test_drawing_of_a_page_ends_within_the_minutes_of_its_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    now, limits = [0.0], list[float]()
+
+    def spend(words: list[str], _output: Path, seconds: float, _settings: object) -> int:
+        if "reports" not in words and "copied" in words:
+            write_speeds(tmp_path / "measures", "clip", 16, 1.0)
+        limits.append(seconds)
+        now[0] += 100.0
+        return 0
+
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("bench.cli.gpu.run_command", spend)
+    assert run(monkeypatch, tmp_path, (FIRST, Step("measures", "-c 1 copied", 1))) == 0
+    assert limits[1:] == [DEADLINE_FACTOR * 60, DEADLINE_FACTOR * 60 - 100]
+
+
+@pytest.mark.minutes
+def test_cheap_steps_run_in_a_copy_without_git_and_without_nox(tmp_path: Path) -> None:
+    copy, blocked = tmp_path / "copy", tmp_path / "blocked"
+    for folder in ("bench", "losses", "models", "reports"):
+        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    blocked.mkdir()
+    (blocked / "nox.py").write_text("raise ImportError('no nox here')\n")
+    words = [word for name in ("preflight", "tiny", "shards", "tiny-shards") for word in ("--only", name)]
+    command = [sys.executable, "-c", PATIENT, "gpu", "--device", "cpu", "--results", str(tmp_path / "r"), *words]
+    paths = {"PYTHONPATH": os.pathsep.join(map(str, (copy, blocked)))}
+    done = subprocess.run(command, cwd=copy, env=os.environ | paths, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {*statuses(tmp_path / "r").values()} == {"ok"}
+    for name in ("tiny", "tiny-shards"):
+        commits = {read_record(path).circumstances.commit for path in record_files(tmp_path / "r" / name)}
+        assert len(commits) == 1
+        assert commits.pop().startswith("sources-")
 
 
 @pytest.mark.minutes

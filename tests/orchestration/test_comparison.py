@@ -163,7 +163,7 @@ def test_no_round_is_repeated_that_would_end_the_comparison_after_its_deadline(t
     runner = BusyMachine(tmp_path, quiet_from=20)
     comparison = Comparison("c", tmp_path, PAIR, cores=2, on_gpu=False, runner=runner)
     runner.progress.expect(comparison.expected_seconds(Scope("default", 10, repeats_disturbed=True)))
-    comparison.deadline = time.monotonic() + comparison.expected_seconds(Scope("default", 10)) + 2
+    runner.deadline = time.monotonic() + comparison.expected_seconds(Scope("default", 10)) + 2
     comparison.measure(Scope("default", 10, repeats_disturbed=True))
     assert runner.rounds == 10
 
@@ -173,7 +173,7 @@ def trained_until(folder: Path, deadline: float) -> tuple[list[dict[str, int]], 
     runner, scope = RecordingRunner(), Scope("default", 0)
     comparison = Comparison("c", folder, PAIR, cores=2, on_gpu=False, runner=runner)
     runner.progress.expect(comparison.expected_seconds(scope))
-    comparison.deadline = time.monotonic() + deadline
+    runner.deadline = time.monotonic() + deadline
     comparison.train(scope)
     return [request.budgets for request, _, _ in runner.noted], runner.progress.seconds_left()
 
@@ -203,7 +203,7 @@ def test_fewer_rounds_are_run_where_shorter_trainings_do_not_end_a_comparison_in
     shortest = dataclasses.replace(comparison, experiments=[replace(one, images=40_000) for one in PAIR])
     left = shortest.expected_seconds(scope) - missing * sum(map(comparison.pace.speed_seconds, PAIR))
     runner.progress.expect(comparison.expected_seconds(scope))
-    comparison.deadline = time.monotonic() + left + 2
+    runner.deadline = time.monotonic() + left + 2
     comparison.measure(scope)
     assert runner.rounds == rounds
 

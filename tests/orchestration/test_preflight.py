@@ -13,6 +13,7 @@ from bench.experiments import EXPERIMENTS
 from bench.orchestration import preflight
 from bench.orchestration.preflight import begin_comparison, open_comparison
 from bench.orchestration.scope import Scope
+from tests.cli.simulated_gpu import SETTINGS, SimulatedGpu
 from tests.data.shards import write_shards
 
 
@@ -21,6 +22,24 @@ def test_comparison_on_shards_decodes_nothing_of_the_pack(tmp_path: Path, monkey
     experiment = replace(EXPERIMENTS["clip-tiny"], data=str(write_shards(tmp_path / "shards")))
     open_comparison(tmp_path / "results", [experiment], Scope("measure", 0), trained=False)
     assert not (tmp_path / "caches" / "catlip-bench").exists()
+
+
+@pytest.mark.parametrize(("driver", "is_refused"), [("580.1", False), ("570.2", True)])
+def test_rounds_of_another_driver_are_not_continued(
+    driver: str, is_refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A card of another UUID with equal settings is accepted: the page names its rounds."""
+    machine = SimulatedGpu()
+    machine.installed(monkeypatch)
+    words = ["measure", "clip-vit-b16", "catlip-vit-b16", "--results", str(tmp_path), "--rounds"]
+    assert main([*words, "1"]) == 0
+    monkeypatch.setattr(preflight, "read_gpu_settings", lambda _: SETTINGS | {"driver": driver})
+    runs = len(machine.runs)
+    assert main([*words, "2", "--resume"]) == (2 if is_refused else 0)
+    if is_refused:
+        assert len(machine.runs) == runs
+        (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
+        assert "has runs on a GPU with driver 580.1, not 570.2: continue it on that machine, or begin" in line
 
 
 def test_comparisons_begun_at_once_have_names_of_their_own(tmp_path: Path) -> None:

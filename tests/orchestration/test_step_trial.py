@@ -10,7 +10,7 @@ from bench.__main__ import main
 from bench.experiments import EXPERIMENTS
 from bench.orchestration import preflight
 from bench.orchestration.pace import TWO_CORES, Pace
-from bench.orchestration.step_trial import TRIAL_BATCHES, measure_pace, pace_of, uses_default_pace
+from bench.orchestration.step_trial import TRIAL_BATCHES, measure_pace, pace_of, recorded_pace, uses_default_pace
 from bench.record import Speed
 from tests.orchestration.test_comparison import timed
 from tests.small import small
@@ -35,6 +35,15 @@ def test_pace_of_a_small_batch_predicts_a_larger_one() -> None:
     for batch in (2, 64):
         assert pace.step_seconds(replace(experiment, batch_size=batch)) == pytest.approx(seconds(batch))
     assert pace.start_seconds == pytest.approx(SLOW.start_seconds)
+
+
+def test_resumed_command_has_the_pace_of_its_records() -> None:
+    experiment, other = EXPERIMENTS["clip-vit-b16"], EXPERIMENTS["catlip-vit-b16"]
+    records = [timed(one, rate, 0) for one, rate in ((experiment, 9.0), (experiment, 10.0), (other, 20.0))]
+    pace = recorded_pace(records, experiment)
+    assert pace is not None
+    assert pace.step_seconds(experiment) == pytest.approx(experiment.batch_size / 10)
+    assert recorded_pace(records[2:], experiment) is None
 
 
 @pytest.mark.usefixtures("decoded")

@@ -244,7 +244,7 @@ def checkout_of(reference: str) -> str:
 def small_experiments(reference: ReferenceName) -> list[Experiment]:
     """The experiments of the command at its tiny scale, smaller still, and 20 steps of them."""
     fewer: dict[str, Any] = {"batch_size": 2, "windows": 9, "steps_per_window": 2}
-    return [replace(one, **fewer) for one in Reference(reference, scale="tiny")._experiments()]
+    return [replace(one, **fewer) for one in Reference(reference, scale="tiny")._experiments(on_gpu=False)]
 
 
 @pytest.mark.parametrize("name", ["clip-tiny-corenet", "catlip-tiny-corenet", "superclass-tiny-superclass"])

@@ -84,9 +84,8 @@ def test_gpu_is_heated_by_whole_windows_before_the_first(monkeypatch: pytest.Mon
     assert len(heated.seconds) == 2
 
 
-def test_windows_of_a_gpu_are_long_and_have_the_same_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.cli.reference.has_gpu", lambda: True)
-    (experiment,) = Reference("open-clip")._experiments()
+def test_windows_of_a_gpu_are_long_and_have_the_same_batches() -> None:
+    (experiment,) = Reference("open-clip")._experiments(on_gpu=True)
     count = WARMUP_STEPS + experiment.steps_per_window
     assert count >= STEPS_COMPARED
     windows = [range(first, first + experiment.steps_per_window) for first in (WARMUP_STEPS, count, 777)]
@@ -140,11 +139,10 @@ def test_step_is_compiled_on_all_sides_or_on_none(results: Path) -> None:
     ],
 )
 def test_on_a_gpu_all_sides_are_timed_eager_and_compiled(
-    gpu: bool, settings: tuple[str, ...], names: list[str], monkeypatch: pytest.MonkeyPatch
+    gpu: bool, settings: tuple[str, ...], names: list[str]
 ) -> None:
-    monkeypatch.setattr("bench.cli.reference.has_gpu", lambda: gpu)
     reference = Reference("open-clip", settings=settings)
-    assert [one.name for one in reference._eager_and_compiled(EXPERIMENTS["clip-vit-b32"])] == names
+    assert [one.name for one in reference._eager_and_compiled(EXPERIMENTS["clip-vit-b32"], on_gpu=gpu)] == names
 
 
 def test_warm_up_lasts_until_no_new_graph_appears(monkeypatch: pytest.MonkeyPatch) -> None:

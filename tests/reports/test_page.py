@@ -259,6 +259,16 @@ def test_runs_of_two_machines_are_not_compared(make: Make, change: dict[str, Any
         assert [row[:3] for row in differing[1:]] == [["power limit", "700 W", "500 W"], ["ECC", "on", "unknown"]]
 
 
+def test_rounds_of_another_gpu_are_named(make: Make) -> None:
+    def timed(card: str, round_: int) -> Record:
+        one = make["speed"]("clip-tiny", round_)
+        return replace(one, circumstances=replace(one.circumstances, gpu_uuid=card))
+
+    text = "Runs are of several GPUs: first (rounds 1 and 2) and second (rounds 3)."
+    assert text in Document(page("x", [timed("first", 0), timed("first", 1), timed("second", 2)])).words()
+    assert "several GPUs" not in Document(page("x", [timed("first", 0), timed("first", 1)])).words()
+
+
 def test_one_name_with_two_settings_is_reported(make: Make) -> None:
     one, other = make["speed"]("clip-tiny", 0), make["speed"]("clip-tiny", 1)
     other = replace(other, experiment=replace(other.experiment, learning_rate=0.5))

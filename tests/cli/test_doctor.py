@@ -1,0 +1,22 @@
+"""The findings of `doctor` are told one by one."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.__main__ import main
+from bench.cli import doctor
+
+
+def test_findings_before_the_trial_are_known_if_it_never_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def hang(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(doctor, "run_trial", hang)
+    monkeypatch.setattr(doctor, "OBSERVED_SECONDS", 0.01)
+    assert main(["doctor", "--results", str(tmp_path)]) == 130
+    lines = capsys.readouterr().err.splitlines()
+    for check in ("Python.h", "disk", "commit"):
+        assert [line for line in lines if line.startswith(f"{check}: ")], check

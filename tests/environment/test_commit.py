@@ -1,0 +1,46 @@
+"""The commit of a record, also of a copy without git."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bench.__main__ import main
+from bench.environment import circumstances
+from bench.environment.circumstances import current_commit
+
+COMMIT = "0123456789abcdef" * 2 + "01234567"
+
+
+@pytest.fixture
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of some sources, inside another repository."""
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    module = tmp_path / "copy" / "bench" / "module.py"
+    module.parent.mkdir(parents=True)
+    module.write_text("x = 1\n")
+    monkeypatch.setattr(circumstances, "CHECKOUT", tmp_path / "copy")
+    monkeypatch.delenv("CATLIP_BENCH_COMMIT", raising=False)
+    return module
+
+
+def test_copy_without_git_has_the_commit_of_its_variable_or_a_digest_of_its_sources(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = current_commit()
+    assert before.startswith("sources-")
+    copied.write_text("x = 2\n")
+    assert current_commit().startswith("sources-")
+    assert current_commit() != before
+    monkeypatch.setenv("CATLIP_BENCH_COMMIT", COMMIT)
+    assert current_commit() == COMMIT
+    assert current_commit(copied.parent) == "unknown"  # another checkout
+
+
+def test_variable_that_holds_no_commit_is_refused_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CATLIP_BENCH_COMMIT", "main")
+    assert main(["list"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: CATLIP_BENCH_COMMIT must be a commit of 40 hexadecimal digits, got 'main'")

@@ -1,0 +1,186 @@
+"""What verbs expect on a GPU lies between a plain roofline and three times as much, on every large card."""
+
+import shlex
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace as changed
+
+import pynvml
+import pytest
+from msgspec.structs import replace
+
+from bench.cli.compare import Measure
+from bench.cli.doctor import Doctor
+from bench.cli.explain import ExplainRatio
+from bench.cli.main import parse
+from bench.cli.options import EstimatedCommand, experiment_from
+from bench.cli.reference import Reference
+from bench.config import Experiment
+from bench.environment.gpu_specs import GPU_SPECS, GpuSpec
+from bench.experiments import EXPERIMENTS
+from bench.orchestration import preflight
+from bench.orchestration.gpu_steps import STEPS
+from bench.orchestration.pace import COMPILED_SHARE, EAGER_SHARE, TWO_CORES, GpuPace
+from bench.orchestration.preflight import machine_pace
+from bench.orchestration.trial import expected_trial_seconds
+from bench.plan.published import NEMO, PUBLISHED_RUNS
+from bench.reference import SIDES
+
+LARGE = {name: spec for name, spec in GPU_SPECS.items() if spec.memory_bytes >= 40e9}
+# Layers, width and tokens of image towers; seconds and shares that real runs exceed.
+TOWERS = {
+    "ViT-B-32": (12, 768, 50),
+    "ViT-B-16": (12, 768, 197),
+    "ViT-L-14": (24, 1024, 257),
+    "catlip-bench-tiny": (4, 128, 17),
+}
+START, COMPILED, FIRST_COMPILED, HEATING, SHARE, FP32_SHARE = 8.0, 5.0, 20.0, 20.0, 0.25, 0.5
+
+
+def commands() -> Iterator[tuple[str, EstimatedCommand]]:
+    for step in STEPS["cuda"]:
+        values = defaultdict(str, results="results", folder="results/x", gpus="2", batch="512")
+        words = [word for one in shlex.split(step.command) if (word := one.format_map(values))]
+        if "bench" in words:
+            command = parse(words[words.index("bench") + 1 :])
+            if isinstance(command, Measure | ExplainRatio | Reference | Doctor):
+                yield step.name, command
+
+
+COMMANDS = dict(commands())
+
+
+def step_seconds(experiment: Experiment, gpu: GpuSpec) -> float:
+    layers, width, tokens = TOWERS[experiment.tower]
+    flops = 3 * experiment.batch_size * layers * (24 * tokens * width**2 + 4 * tokens**2 * width)
+    if experiment.precision == "fp32":
+        return flops / (FP32_SHARE * gpu.fp32_flops)
+    return flops / (SHARE * gpu.bf16_flops)
+
+
+def run_seconds(experiment: Experiment, gpu: GpuSpec, *, is_first: bool = False) -> float:
+    compiled = 0.0 if experiment.compile == "off" else FIRST_COMPILED if is_first else COMPILED
+    steps = experiment.warmup_steps + (experiment.windows + 1) * experiment.steps_per_window
+    return START + compiled + HEATING + steps * step_seconds(experiment, gpu)
+
+
+def memory_seconds(experiment: Experiment, gpu: GpuSpec) -> float:
+    return START + (0.0 if experiment.compile == "off" else FIRST_COMPILED) + 5 * step_seconds(experiment, gpu)
+
+
+def plain_seconds(command: EstimatedCommand, gpu: GpuSpec) -> float:
+    """Sum the runs of a command line, one by one."""
+    seconds = START
+    if isinstance(command, Measure):
+        arms = [experiment_from(name, command.settings, command.data) for name in command.names]
+        seconds += sum(memory_seconds(arm, gpu) for arm in arms) * (2 if command.trace else 1)
+        for _ in range(command.rounds or 5):
+            seconds += sum(run_seconds(arm, gpu) for arm in arms)
+    elif isinstance(command, ExplainRatio):
+        _, arms = command._plan(None, on_gpu=True)
+        for round_ in range(command.rounds or 4):
+            timed: Sequence[Experiment] = [arms[0], arms[-1]] if round_ % 2 else arms
+            seconds += sum(run_seconds(arm, gpu, is_first=round_ == 0) for arm in timed)
+    elif isinstance(command, Reference):
+        arms = command._plan(on_gpu=True)
+        for round_ in range(command.rounds or 5):
+            seconds += len(SIDES["open-clip"]) * sum(run_seconds(arm, gpu, is_first=round_ == 0) for arm in arms)
+    else:
+        tried = EXPERIMENTS["clip-tiny"]
+        seconds += memory_seconds(tried, gpu) + 2 * run_seconds(tried, gpu)
+    return seconds
+
+
+@pytest.mark.parametrize("card", LARGE)
+def test_expected_seconds_of_every_step_cover_a_plain_roofline_and_are_at_most_three_times_as_much(card: str) -> None:
+    gpu, pace = LARGE[card], GpuPace(gpu=LARGE[card])
+    ratios = {name: one.expected_seconds(pace) / plain_seconds(one, gpu) for name, one in COMMANDS.items()}
+    assert {Measure, ExplainRatio, Reference, Doctor} == {*map(type, COMMANDS.values())}
+    assert min(ratios.values()) >= 1, ratios
+    assert max(ratios.values()) <= 3, ratios
+
+
+def test_published_trainings_reach_more_than_the_share_that_is_expected() -> None:
+    alone = [one.mfu for one in PUBLISHED_RUNS if one.gpus == 1]
+    fused = [one.mfu for one in PUBLISHED_RUNS if one.source == NEMO and one.gpus == 8]
+    assert alone
+    assert fused
+    assert min(alone) > EAGER_SHARE
+    assert min(fused) > COMPILED_SHARE
+
+
+@pytest.mark.parametrize("method", ["clip", "catlip"])
+def test_run_of_vit_b16_on_an_h100_is_expected_to_take_about_a_minute(method: str) -> None:
+    assert 45 <= GpuPace(gpu=GPU_SPECS["h100"]).speed_seconds(EXPERIMENTS[f"{method}-vit-b16"]) <= 110
+
+
+@pytest.mark.parametrize(
+    ("precision", "field"), [("fp32", "fp32_flops"), ("bf16", "bf16_flops"), ("auto", "bf16_flops")]
+)
+def test_steps_are_priced_at_the_peak_of_their_precision(precision: str, field: str) -> None:
+    experiment, gpu = replace(EXPERIMENTS["clip-vit-b16"], precision=precision), GPU_SPECS["h100"]
+    for name in ("fp32_flops", "bf16_flops"):
+        slower = changed(gpu, **{name: getattr(gpu, name) / 2})
+        paces = GpuPace(gpu=gpu), GpuPace(gpu=slower)
+        fixed = paces[0].fixed_step_seconds
+        before, after = (pace.step_seconds(experiment) - fixed for pace in paces)
+        assert after == pytest.approx((2 if name == field else 1) * before)
+
+
+def test_larger_work_is_never_expected_to_be_faster() -> None:
+    pace = GpuPace(gpu=GPU_SPECS["a100"])
+    base = EXPERIMENTS["clip-vit-b16"]
+    more = [
+        replace(base, batch_size=512),
+        replace(base, activation_checkpointing=True),
+        replace(base, compile="off"),
+        replace(base, precision="fp32"),
+        EXPERIMENTS["clip-vit-l14"],
+    ]
+    assert all(pace.step_seconds(one) > pace.step_seconds(base) for one in more[:4])
+    assert pace.step_seconds(more[4]) / more[4].batch_size > pace.step_seconds(base) / base.batch_size
+    assert pace.slowed(2).speed_seconds(base) == pytest.approx(2 * pace.speed_seconds(base))
+    assert pace.few_steps_seconds(base) > pace.startup_seconds(base) + 7 * pace.step_seconds(base)
+
+
+def test_gpu_is_expected_to_be_heated_for_the_longest_time() -> None:
+    from bench.measure.heating import HEATING_SECONDS
+
+    assert GpuPace(gpu=GPU_SPECS["h100"]).heating_seconds == HEATING_SECONDS["cuda"]
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("NVIDIA H100 80GB HBM3", "h100"),
+        ("NVIDIA A100-SXM4-80GB", "a100"),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", "l40"),
+    ],
+)
+def test_pace_is_that_of_the_card_that_nvml_names(name: str, known: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "count_gpus", lambda: 1)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda _: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetName", lambda _: name)
+    assert machine_pace() == GpuPace(gpu=GPU_SPECS[known])
+    monkeypatch.setattr(preflight, "count_gpus", lambda: 0)
+    assert machine_pace() is TWO_CORES
+
+
+def test_command_line_without_a_gpu_counts_no_flops() -> None:
+    """On two cores an estimate needs neither torch nor a model."""
+    code = (
+        "import sys; from bench.cli.main import parse; from bench.orchestration.pace import TWO_CORES; "
+        "parse(['measure', 'clip-vit-b16', 'catlip-vit-b16']).expected_seconds(TWO_CORES); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_trial_is_a_run_of_memory_and_two_of_speed() -> None:
+    tried = EXPERIMENTS["clip-tiny"]
+    for pace in (TWO_CORES, GpuPace(gpu=GPU_SPECS["h100"])):
+        seconds = pace.few_steps_seconds(tried) + 2 * pace.speed_seconds(tried)
+        assert expected_trial_seconds(pace, tried) == seconds
+        assert Doctor().expected_seconds(pace) > seconds
