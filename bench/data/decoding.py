@@ -118,10 +118,10 @@ def _upright_jpeg_size(encoded: bytes) -> tuple[int, int] | None:
 
 
 def _plain_jpeg_size(encoded: bytes) -> tuple[int, int] | None:
-    """Return width and height of a JPEG that can only be upright and has one scan, or None.
+    """Return width and height of a JPEG that can only be upright and has one scan; None for all else.
 
-    Its segments before the scan are walked here: those that others would have to read (EXIF and XMP may turn an image,
-    further scans take time), and unknown ones, give None. So do images of too many pixels.
+    Only the headers of its segments before the scan are read. A segment that may turn the image (EXIF, XMP) or that is
+    unknown gives None, as do too many pixels: Pillow then has to look at it.
     """
     if not encoded.startswith(JPEG_START):
         return None

@@ -77,10 +77,8 @@ def load_data(
         return ShardStream(
             experiment, shards, method.targets, device, rank=rank, ranks=ranks, workers=workers, sizes=sizes
         )
-    targets, images = (
-        method.targets(with_resolved_padding(experiment, device)),
-        load_pack_images("pretrain", pack_cache()),
-    )
+    targets = method.targets(with_resolved_padding(experiment, device))
+    images = load_pack_images("pretrain", pack_cache())
     if experiment.caption_lengths != PACK_DATA:
         seed = seed_for(experiment.seed, CAPTIONS)
         captions = match_lengths(
