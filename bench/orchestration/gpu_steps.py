@@ -85,6 +85,7 @@ class StepChoices:
     images: int  # JPEGs that are generated
     reference: str  # options of the comparison with open_clip
     tests: str  # command line
+    network: str = ""  # option of the plan, for a device without a data sheet
 
 
 RANKS = "-m torch.distributed.run --standalone --nproc-per-node {gpus}"
@@ -103,7 +104,7 @@ def make_steps(of: StepChoices) -> tuple[Step, ...]:
     pair = f"clip-{first.scale} catlip-{first.scale}"
     ladder = f"-m bench explain catlip-{first.scale} --baseline clip-{first.scale} --factors {of.factors}"
     plan = f"-m bench plan {pair} --gpus {{gpus}} --results {{folder}} --json {{folder}}/plan.json"
-    known = f"--record {{results}}/{first.name} --links {{results}}/link/links"
+    known = f"--record {{results}}/{first.name} --links {{results}}/link/links {of.network}"
     trace = f"-m bench measure clip-tiny catlip-tiny {ONE} {LIGHT} --results {{folder}} --trace"
     transfer = "-m bench transfer catlip-tiny --task rooms --protocol k-nn"
     return (
@@ -157,6 +158,7 @@ STEPS: dict[Device, tuple[Step, ...]] = {
             images=256,
             reference="--name clip-tiny --rounds 1",
             tests="-m pytest tests/gpu -q -m 'not gpu' -p no:randomly",
+            network="--network-gbs 1",
         )
     ),
 }
