@@ -230,7 +230,7 @@ class Measure:
     resume_hint = "finished records are kept; resume with the same command and --resume"
 
     def expected_seconds(self, pace: Pace) -> float:
-        """Expect the seconds of the memory runs, the rounds, the search for the largest batches, and the traces."""
+        """Return the expected seconds of memory runs, rounds, the search for the largest batches, and traces."""
         experiments, scope = self._plan(on_gpu=pace.on_gpu)
         comparison = Comparison.planned(experiments, pace)
         seconds = comparison.expected_seconds(scope, trained=False)

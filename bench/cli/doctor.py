@@ -105,7 +105,7 @@ class Doctor:
             return finish(trial, [finding_table("This machine", findings)], self.json)
 
     def expected_seconds(self, pace: Pace) -> float:
-        """Expect the seconds of the checks, and of the trial or of the loading of shards."""
+        """Return the expected seconds of the checks, and of the trial or of the loading of shards."""
         if self.shards is not None:
             return pace.command_seconds + pace.start_seconds + self.loading_seconds
         return pace.command_seconds + CHECK_SECONDS + expected_trial_seconds(pace, EXPERIMENTS[TRIED])

@@ -119,7 +119,7 @@ class ExplainRatio:
         return EXIT_CODES[max((one.verdict for one in found.values()), key=[*EXIT_CODES].index)]
 
     def expected_seconds(self, pace: Pace) -> float:
-        """Expect the seconds of all rounds."""
+        """Return the expected seconds of all rounds."""
         plans = [self._plan(recipe, on_gpu=pace.on_gpu) for recipe in self._recipes]
         planned = [plan_runs(Comparison.planned(configurations, pace), ladder) for ladder, configurations in plans]
         return pace.command_seconds + self._expect(planned).seconds

@@ -69,7 +69,7 @@ class EstimatedCommand(Command, Protocol):
     """A verb whose duration is known before it runs."""
 
     def expected_seconds(self, pace: Pace) -> float:
-        """Expect its seconds at a pace, from start to end, without a run and without its data; ValueError as `run`."""
+        """Return its expected seconds at a pace, start to end, without a run or its data; ValueError as `run`."""
         ...
 
 

@@ -134,7 +134,7 @@ class Reference:
         return finish(comparison, tables, self.json) or (OK if are_equal else DISAGREEMENT)
 
     def expected_seconds(self, pace: Pace) -> float:
-        """Expect the seconds of all rounds of all sides."""
+        """Return the expected seconds of all rounds of all sides."""
         self._require_used_options()
         if self.as_released:
             released = self._released(on_gpu=pace.on_gpu)

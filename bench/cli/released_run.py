@@ -50,7 +50,7 @@ class ReleasedPlan(NamedTuple):
                 raise ValueError(f"{checkout} has no {file}: --as-released needs the file in the checkout")
 
     def run_seconds(self, method: str, pace: Pace) -> float:
-        """Expect the seconds of a run; the authors' code is not compiled."""
+        """Return the expected seconds of a run; the authors' code is not compiled."""
         if self.is_tiny:
             return BUILD_SECONDS + pace.start_seconds
         return BUILD_SECONDS + pace.speed_seconds(replace(self.experiments[method], compile="off"))

@@ -135,7 +135,7 @@ class Train:
         return tuple(tasks), root
 
     def expected_seconds(self, pace: Pace) -> float:
-        """Expect the seconds of the training and of the scoring of its tower."""
+        """Return the expected seconds of the training and of the scoring of its tower."""
         experiment, (tasks, root) = self._experiment(), self._scored_tasks()
         return pace.command_seconds + Comparison.planned([experiment], pace).expected_seconds(
             training_scope(experiment, tasks, root)
@@ -291,7 +291,7 @@ class Embed:
     resume_hint = "unfinished features are not stored; start the command again"
 
     def expected_seconds(self, pace: Pace) -> float:
-        """Expect the seconds of the process that computes the features, of few images."""
+        """Return the expected seconds of the process that computes the features, of few images."""
         return pace.command_seconds + pace.start_seconds
 
     def run(self) -> int:
@@ -325,7 +325,7 @@ class Export:
     resume_hint = "an unfinished folder holds no configuration; remove it and start the command again"
 
     def expected_seconds(self, pace: Pace) -> float:
-        """Expect the seconds of a process that loads and writes a tower."""
+        """Return the expected seconds of a process that loads and writes a tower."""
         return pace.command_seconds + pace.start_seconds
 
     def run(self) -> int:

@@ -58,7 +58,7 @@ class Transfer:
     resume_hint = "finished scores are kept; resume with the same command and --resume"
 
     def expected_seconds(self, pace: Pace) -> float:
-        """Expect the seconds of scoring, at most so many towers of each that is named, and their baselines."""
+        """Return the expected seconds of scoring, at most so many towers of each that is named, and their baselines."""
         tasks, _, protocols = choose_scoring(self.tasks, self.root, self.protocols)
         comparison = Comparison.planned([EXPERIMENTS[STAND_IN]], pace)
         num_towers = TOWERS_EXPECTED * (1 if self.reference is None else 2)

@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.config import Experiment
 from bench.environment.gpu_specs import GpuSpec
+from bench.method import get_method
 
 CURVE_SECONDS = {"few-shot": 4.0, "label-fractions": 7.0}  # per subject on one task; others take SCORING_SECONDS
 SCORING_SECONDS = 1.5  # per subject and task, where an image takes 1 / 900 s
@@ -44,33 +45,33 @@ class Pace:
         return replace(self, **slowed)
 
     def startup_seconds(self, experiment: Experiment, *, is_first: bool = False) -> float:  # noqa: ARG002 - of a GPU
-        """Expect the seconds from the start of a process to its first step; its kernels are new if it `is_first`."""
+        """Return the expected seconds until the first step of a process; its kernels are new if it `is_first`."""
         return self.start_seconds
 
     def step_seconds(self, experiment: Experiment) -> float:
-        """Expect the seconds of a training step."""
+        """Return the expected seconds of a training step."""
         return experiment.batch_size * self.seconds_per_image + self.fixed_step_seconds
 
     def few_steps_seconds(self, experiment: Experiment) -> float:
-        """Expect the seconds of a run of a few steps, one of them counted tensor by tensor."""
+        """Return the expected seconds of a run of a few steps, one of them counted tensor by tensor."""
         return self.startup_seconds(experiment, is_first=True) + FEW_STEPS_EQUIVALENT * self.step_seconds(experiment)
 
     def speed_seconds(self, experiment: Experiment, *, is_first: bool = False) -> float:
-        """Expect the seconds of a speed run: warm-up, windows, and phases, on a GPU of one window."""
+        """Return the expected seconds of a speed run: warm-up, windows, and phases, on a GPU of one window."""
         windows = experiment.windows + (1 if self.on_gpu else experiment.windows)
         steps = experiment.warmup_steps + windows * experiment.steps_per_window
         start = self.startup_seconds(experiment, is_first=is_first)
         return start + self.heating_seconds + self.counting_seconds + steps * self.step_seconds(experiment)
 
     def training_seconds(self, experiment: Experiment, budgets: Mapping[str, int], num_parallel: int) -> float:
-        """Expect a training's share of the seconds in which so many run in parallel."""
+        """Return a training's expected share of the seconds in which so many run in parallel."""
         cooldowns = experiment.cooldown_share * (sum({*budgets.values()}) - max(budgets.values()))
         steps = (max(budgets.values()) + cooldowns) / experiment.batch_size
         seconds = steps * self.step_seconds(experiment)
         return self.startup_seconds(experiment) / num_parallel + seconds / (PARALLEL_GAIN if num_parallel > 1 else 1)
 
     def scoring_seconds(self, num_subjects: int, num_tasks: int, protocols: Sequence[str]) -> float:
-        """Expect the seconds of a process that scores so many subjects on so many tasks, on one core."""
+        """Return the expected seconds of a process that scores so many subjects on so many tasks, on one core."""
         seconds_per_score = sum(CURVE_SECONDS.get(protocol, 0.0) for protocol in protocols) or SCORING_SECONDS
         return self.start_seconds + 900 * self.seconds_per_image * seconds_per_score * num_subjects * num_tasks
 
@@ -95,12 +96,12 @@ class GpuPace(Pace):
     gpu: GpuSpec = field(kw_only=True)
 
     def startup_seconds(self, experiment: Experiment, *, is_first: bool = False) -> float:
-        """Expect the seconds from the start of a process to its first step, with those of torch.compile."""
+        """Return the expected seconds from the start of a process to its first step, with those of torch.compile."""
         cached, first = COMPILE_SECONDS.get(_resolve_on_gpu(experiment)[1], (0.0, 0.0))
         return self.start_seconds + self.times * (first if is_first else cached)
 
     def step_seconds(self, experiment: Experiment) -> float:
-        """Expect the seconds of a training step, from its FLOPs and the peak of its precision."""
+        """Return the expected seconds of a training step, from its FLOPs and the peak of its precision."""
         precision, compiled = _resolve_on_gpu(experiment)
         share = FP32_SHARE if precision == "fp32" else EAGER_SHARE if compiled == "off" else COMPILED_SHARE
         flops = experiment.mean_batch_size * _flops_per_image(experiment)
@@ -118,7 +119,7 @@ def _flops_per_image(experiment: Experiment) -> float:
     """Count the FLOPs of a step per image, with its caption padded to the context."""
     from bench.measure.costs import count_costs, forward_flops_as_released
 
-    teacher = count_costs(experiment).teacher_flops if experiment.method == "distill" else 0
+    teacher = count_costs(experiment).teacher_flops if get_method(experiment.method).has_teacher else 0
     return (4 if experiment.activation_checkpointing else 3) * forward_flops_as_released(experiment) + teacher
 
 

@@ -59,7 +59,7 @@ def run_trial(folder: Path, experiment: Experiment, results: Path) -> tuple[Comp
 
 
 def expected_trial_seconds(pace: Pace, experiment: Experiment) -> float:
-    """Expect the seconds of `run_trial` where its first two runs agree."""
+    """Return the expected seconds of `run_trial` where its first two runs agree."""
     return pace.few_steps_seconds(experiment) + 2 * pace.speed_seconds(experiment)
 
 
