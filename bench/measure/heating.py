@@ -32,9 +32,9 @@ class HeatReading:
 
 
 def is_steady(readings: Sequence[HeatReading], seconds: float) -> bool:
-    """Return whether the means of clock and temperature over 3 s have stood still for 3 s, at so many seconds.
+    """Return whether the means of clock and temperature over 3 s have been steady for 3 s, at so many seconds.
 
-    Means, because a clock jumps between bins, and a temperature that rises by a degree in 5 s stands still for as long.
+    Means, because a clock jumps between bins, and a temperature that rises by a degree in 5 s seems steady for as long.
     Changes of less than 4 MHz or 0.2 degrees a second may pass, as may those after more than 5 s of standing still. A
     clock that jumps by several bins is not steady.
     """

@@ -1,4 +1,4 @@
-"""The findings of `doctor` are told one by one."""
+"""The findings of `doctor` are printed one by one."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A GPU is heated until clock and temperature stand still; what still rises never passes as steady."""
+"""A GPU is heated until clock and temperature are steady; what still rises never passes as steady."""
 
 import math
 import random
@@ -57,7 +57,7 @@ def test_device_that_stands_still_is_steady_after_six_seconds() -> None:
 
 @pytest.mark.parametrize("per_second", [-0.2, 0.2, 0.25, 0.5, 1.0, 3.0])
 def test_temperature_that_changes_slowly_is_not_steady(per_second: float) -> None:
-    """At 0.2 degrees a second its whole degrees stand still for 5 s."""
+    """At 0.2 degrees a second its whole degrees seem steady for 5 s."""
     for tenth in range(10):
         temperature = ramp(40 + tenth / 10, per_second)
         assert first_steady(still(STEADY_CLOCK), temperature) is None

@@ -94,7 +94,7 @@ def verified_marker_path(shard: Path, index: Path) -> Path:
 
     It is named by the shard's size and times: whoever writes to a shard changes them. The second time is the kernel's
     own, which no program sets. What a disk spoils without a write is not seen, nor a write within the same few
-    milliseconds, in which the clock stood still.
+    milliseconds, in which the clock did not advance.
     """
     found = shard.stat()
     written = sha256(f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}".encode()).hexdigest()[:16]
