@@ -156,7 +156,10 @@ def _require_continuable(name: str, records: Sequence[Record], accepted: Sequenc
 
 def _require_equal_gpu(name: str, records: Iterable[Record]) -> None:
     """Raise ValueError if timed runs were on a GPU with another driver or other settings than this machine's first."""
-    here = read_gpu_settings(pynvml.nvmlDeviceGetHandleByIndex(0))
+    try:
+        here = read_gpu_settings(pynvml.nvmlDeviceGetHandleByIndex(0))
+    except pynvml.NVMLError:  # records of this machine lack its settings, too
+        return
     for where in (one.circumstances for one in records if isinstance(one.measured, Speed)):
         recorded = {what: where.gpu.get(what, value) for what, value in here.items()}
         if differing := [

@@ -97,7 +97,7 @@ def sampled(reader: DeviceReader, device: torch.device, *, every_s: float = 0.2)
         done.set()
         if values:
             sampler.join()
-        readings.sampler_share /= seconds
+        readings.sampler_share = readings.sampler_share / seconds if seconds else 0.0
         readings.add_means(values, every_s)
 
 

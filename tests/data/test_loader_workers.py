@@ -7,7 +7,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.config import Experiment
 from bench.environment import cores
 from bench.environment.cores import MAX_WORKERS, LoaderWorkers, available_cores, choose_workers
 from bench.measure.tables import cost_table
@@ -70,9 +69,3 @@ def test_record_log_and_table_have_the_workers_and_the_reason(
     log_workers(pack := load_data(small("clip"), CPU, results))
     assert pack.workers == LoaderWorkers(0, "the pack is in memory")
     assert not capsys.readouterr().err
-
-
-def test_older_experiments_of_the_pack_are_equal_to_those_of_today() -> None:
-    fields = {field: getattr(small("clip"), field) for field in Experiment.__struct_fields__}
-    assert Experiment(**fields | {"workers": 0}) == small("clip")
-    assert small("clip", data="shards", workers=0) != small("clip", data="shards")

@@ -51,6 +51,6 @@ def test_hostile_payloads_reach_every_string_field(make: Make) -> None:
     one = hostile(make["speed"]("clip-tiny", 0))
     assert one.experiment is not None
     assert one.experiment.name == f"{PAYLOAD}clip-tiny"
-    assert one.experiment.method == "clip"
+    assert one.experiment.method == f"{PAYLOAD}clip"
     assert one.circumstances.machine.startswith(PAYLOAD)
     assert all(name.startswith(PAYLOAD) for name in one.circumstances.packages)

@@ -208,7 +208,7 @@ def work(rank: int, ranks: int, results: Path, folder: Path) -> dict[str, Any]:
     """What each process computes."""
     images = few(results)
     out: dict[str, Any] = {}
-    for method, sharding in product(methods()[ranks], SHARDINGS):
+    for method, sharding in product(METHODS[ranks], SHARDINGS):
         for dtype in dtypes_of(ranks, method):
             out[f"{method} {sharding} {dtype}"] = steps(method, images, rank, ranks, dtype, sharding=sharding)
     for method in HYBRID_METHODS:
