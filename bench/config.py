@@ -170,7 +170,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if method is not None and method.compares_batch and self.accumulation > 1:
             yield f"accumulation must be 1, for {self.method} compares all images of a batch, got {self.accumulation}"
         if method is not None:
-            yield from method.errors(self)
+            yield from method.config_errors(self)
         if self.image_sizes and self.accumulation > 1:
             yield f"accumulation must be 1 with image_sizes, whose batches have no equal parts, got {self.accumulation}"
         if self.batch_size % self.accumulation:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from msgspec.structs import replace
 
 from bench.config import Experiment, choose, differing_fields
+from bench.method import get_method
 from bench.recipes import DATACOMP_VOCABULARY, RECIPES, clip_vit_b16_controlled
 from bench.settings import split_name
 
@@ -204,9 +205,15 @@ def add_experiments(name: str, settings: MethodSettings, origin: str) -> None:
     """Add the experiments of these settings at every scale; ValueError if their name is taken."""
     if name in METHOD_SETTINGS:
         raise ValueError(f"{origin} adds the experiments {name}-{next(iter(SCALES))}, …, but others have this name")
+    get_method(settings.method)
+    for scale in (*settings.by_scale, *settings.tuning):
+        choose(scale, SCALES, "scale")
     METHOD_SETTINGS[name] = settings
     for scale in SCALES:
-        EXPERIMENTS[f"{name}-{scale}"] = _make_experiment(name, scale)
+        try:
+            EXPERIMENTS[f"{name}-{scale}"] = _make_experiment(name, scale)
+        except (TypeError, ValueError) as error:  # of an unknown field, or a value
+            raise ValueError(f"{origin}: the experiment {name}-{scale} cannot be made: {error}") from None
         TUNING[f"{name}-{scale}"] = settings.tuning.get(scale, UNTUNED)
 
 

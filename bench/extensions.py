@@ -21,11 +21,13 @@ from bench.environment.circumstances import LOADED_EXTENSIONS
 from bench.experiments import MethodSettings, add_experiments
 from bench.method import Method, add_method
 
-OPTION, GROUP = "--extension", "catlip_bench"
-VARIABLE = (
+OPTION = "--extension"
+ENTRY_POINT_GROUP = "catlip_bench"
+EXTENSIONS_ENV = (
     "CATLIP_BENCH_EXTENSIONS"  # environment variable with those that a command names, for the processes it starts
 )
 MODULE_PREFIX = "catlip_bench_extension_"  # of the module of a file
+_sources = set[str]()  # files and modules that are loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,29 +57,32 @@ def take_extensions(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 def load_extensions(named: Sequence[str] = ()) -> None:
     """Load the extensions of installed packages, and those that this command or the one that started it names.
 
-    Raises ValueError for one that cannot be loaded, and for a name that two of them add.
+    Raises ValueError for one that cannot be loaded, and for a name that two of them have or add.
     """
     if any(not name or name.startswith("-") for name in named):
         raise ValueError(f"{OPTION} needs a value: a file PATH.py, or a module of an installed package")
-    known = [word for word in os.environ.get(VARIABLE, "").split(os.pathsep) if word]
+    known = [word for word in os.environ.get(EXTENSIONS_ENV, "").split(os.pathsep) if word]
     paths = [str(Path(name).resolve()) if name.endswith(".py") else name for name in named]
     wanted = [*dict.fromkeys([*known, *paths])]
-    for point in entry_points(group=GROUP):
-        version = point.dist.version if point.dist is not None else ""
-        _load(point.name, point.module, f"the package {point.dist.name if point.dist else point.module}", version)
-    for name in wanted:
-        _load(Path(name).stem if name.endswith(".py") else name, name, f"{OPTION} {name}")
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        package, version = (point.dist.name, point.dist.version) if point.dist is not None else (point.module, "")
+        _load(point.name, point.module, f"the package {package}", version)
+    for source in wanted:
+        _load(Path(source).stem if source.endswith(".py") else source, source, f"{OPTION} {source}")
     if wanted:
-        os.environ[VARIABLE] = os.pathsep.join(wanted)
+        os.environ[EXTENSIONS_ENV] = os.pathsep.join(wanted)
 
 
 def _load(name: str, source: str, origin: str, version: str = "") -> None:
-    if name in LOADED_EXTENSIONS:
+    """Load an extension unless its source is loaded; `name` is that in records."""
+    if source in _sources:
         return
+    if name in LOADED_EXTENSIONS:
+        raise ValueError(f"{origin}: another extension has the name {name!r}, give the file or module another one")
+    if source.endswith(".py") and not Path(source).is_file():
+        raise ValueError(f"{origin}: there is no such file")
     try:
         module = _import_file(Path(source)) if source.endswith(".py") else importlib.import_module(source)
-    except FileNotFoundError:
-        raise ValueError(f"{origin}: there is no such file") from None
     except (Exception, SystemExit) as error:  # noqa: BLE001 - it is the code of others
         raise ValueError(f"{origin} cannot be loaded: {describe_error(f'{type(error).__name__}: {error}')}") from None
     extension = getattr(module, "EXTENSION", None)
@@ -89,8 +94,17 @@ def _load(name: str, source: str, origin: str, version: str = "") -> None:
     own = {method.name: MethodSettings(method.name) for method in extension.methods}
     for experiment, settings in (own | dict(extension.experiments)).items():
         add_experiments(experiment, settings, origin)
-    digest = sha256(Path(str(module.__file__)).read_bytes()).hexdigest()[:16]
-    LOADED_EXTENSIONS[name] = f"{version or getattr(module, '__version__', 'no version')}, sha256 {digest}"
+    _sources.add(source)
+    LOADED_EXTENSIONS[name] = f"{version or getattr(module, '__version__', 'no version')}, sha256 {_digest(module)}"
+
+
+def _digest(module: ModuleType) -> str:
+    """Return a digest of a module's file, or of all modules of the package that it is in."""
+    file = Path(str(module.__file__))
+    root = sys.modules.get(module.__name__.partition(".")[0])
+    folders = getattr(root, "__path__", ())
+    files = sorted(path for folder in folders for path in Path(folder).rglob("*.py")) or [file]
+    return sha256(b"".join(sha256(path.read_bytes()).digest() for path in files)).hexdigest()[:16]
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -98,8 +112,6 @@ def _import_file(path: Path) -> ModuleType:
     name = MODULE_PREFIX + path.stem
     if name in sys.modules:
         return sys.modules[name]
-    if not path.is_file():
-        raise FileNotFoundError(path)
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None

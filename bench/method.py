@@ -18,20 +18,22 @@ if TYPE_CHECKING:
     from models.image_tower import ImageTower
 
 BUILT_IN = "bench.methods"  # the package whose `METHODS` are the built-in methods
+METHOD_TEXTS = ("name", "title", "targets_description", "loss_description")  # that every method has
 VocabularyField = Literal["synset_vocabulary", "subword_vocabulary"]
 
 
 class Method:
     """A way to pre-train an image tower: the model around it, its targets, and its loss.
 
-    A subclass describes the method in its attributes, and imports PyTorch only inside its functions: the command line,
-    ladders, plans and pages know the method without PyTorch.
+    A subclass describes the method in its attributes. Built-in methods import PyTorch only inside their functions, so
+    that the command line, ladders, plans and pages start without it; an extension that imports it at the top makes them
+    slower. Nothing may touch CUDA during the import, because loader workers fork from a process that has imported it.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]  # its name in its paper
-    reads: ClassVar[str]  # its targets, in words
-    minimises: ClassVar[str]  # its loss, in words
+    targets_description: ClassVar[str]
+    loss_description: ClassVar[str]
 
     # Whether the loss compares all images of a batch with one another: it then needs two, and no micro-batches.
     compares_batch: ClassVar[bool] = False
@@ -41,41 +43,41 @@ class Method:
     normaliser_all_reduces: ClassVar[int] = 0
     # Whether the authors' loss gathers the features of images, too (`gather=both`); ours gathers captions alone.
     gathers_images_as_released: ClassVar[bool] = False
-    # What a ladder between two methods replaces: a pair of towers, or a classifier; None: it leads from or to no such
-    # method, for the reason `why_no_ladder`.
-    objective: ClassVar[Literal["pair", "classifier"] | None] = None
-    why_no_ladder: ClassVar[str] = "says nothing of a ladder"
+    # What the method is in an `explain` ladder: a pair of towers, or a classifier. None: no ladder leads from or to it,
+    # for the reason `no_ladder_reason`.
+    ladder_end: ClassVar[Literal["pair", "classifier"] | None] = None
+    no_ladder_reason: ClassVar[str] = "has no ladder_end"
     # Field of the experiment with the vocabulary that captions are read by; None: the method reads no captions.
     vocabulary_field: ClassVar[VocabularyField | None] = None
     has_labels: ClassVar[bool] = False  # whether captions become labels of that vocabulary
     label_fields: ClassVar[tuple[str, ...]] = ()  # fields of the experiment that only this method's labels depend on
     has_teacher: ClassVar[bool] = False  # whether it learns from the experiment's teacher
 
-    def errors(self, experiment: "Experiment") -> Iterator[str]:
-        """Yield the reasons why an experiment of this method cannot be run, beside those that hold for all methods."""
+    def config_errors(self, experiment: "Experiment") -> Iterator[str]:
+        """Yield the reasons why an experiment cannot be run, in addition to those checked for all methods."""
         if experiment.pooling == "both":
             yield f"pooling must be own or mean, for {self.name} has one loss, got both"
 
-    def reads_captions(self, _: "Experiment") -> bool:
+    def reads_captions(self, experiment: "Experiment") -> bool:
         """Return whether a training reads captions."""
         return self.vocabulary_field is not None
 
-    def embeds_captions(self, _: "Experiment") -> bool:
+    def embeds_captions(self, experiment: "Experiment") -> bool:
         """Return whether a text tower embeds captions in each step."""
         return False
 
-    def dense_label_bytes(self, _: "Experiment") -> int:
+    def dense_label_bytes(self, experiment: "Experiment") -> int:
         """Return the bytes of an image's labels where they are dense rows; 0 where labels take little memory."""
         return 0
 
-    def label_files(self, _: "Experiment", _shards: Sequence[Path]) -> list[Path]:
+    def label_files(self, experiment: "Experiment", shards: Sequence[Path]) -> list[Path]:
         """Return the files of labels that a training on shards reads; ValueError or OSError if they do not fit."""
         return []
 
-    def require_inputs(self, _: "Experiment") -> None:
-        """Raise ValueError or OSError for a file or package that every run would refuse."""
+    def check_inputs(self, experiment: "Experiment") -> None:
+        """Raise ValueError or OSError if a file or package that every run needs is missing."""
 
-    def row_labels(self, _: "Experiment") -> tuple[str, ...]:
+    def row_labels(self, experiment: "Experiment") -> tuple[str, ...]:
         """Return the WordNet synsets of the classifier's rows, which can initialise a transfer; else none."""
         return ()
 
@@ -84,21 +86,25 @@ class Method:
         raise NotImplementedError
 
     def targets(self, experiment: "Experiment") -> "Callable[[Captions], Any]":
-        """Return a function that turns captions into targets. It is also called in loader workers."""
+        """Return a function that turns captions into a `Target` of `bench.data.targets`, one item per caption.
+
+        It is called once for all captions of the pack, and batch by batch in the loader workers of shards. The
+        experiment's text padding is never "auto". Where `embeds_captions`, the target has `Tokens`.
+        """
         raise NotImplementedError
 
     def loss(self, model: Any, images: "Tensor", target: Any, group: "ProcessGroupLike") -> "Tensor":
         """Return a scalar in nats, averaged over the batch's images, on the device and attached to the graph.
 
-        It is called in timed windows and copies nothing from the device. No shape depends on values, because FLOPs are
-        counted on tensors without values (torch's device `meta`). The group is that of the processes that share
-        the batch: losses that compare the batch all-gather features themselves; the others average over the local
-        batch, which has as many images on every process.
+        It is called in timed windows and must not synchronise with the device. No shape may depend on the values of
+        tensors, because FLOPs are counted on the device `meta`. It runs under autocast. The group is that of the
+        processes that share the batch: losses that compare the batch all-gather features themselves; the others average
+        over the local batch, which has as many images on every process.
         """
         raise NotImplementedError
 
     def after_update(self, model: Any) -> None:
-        """Change the model after each update of its weights."""
+        """Change the model after the update of each step, also of a skipped one; no gradient is recorded."""
 
 
 _origins: dict[str, str] = {}  # of methods that were added
@@ -111,9 +117,17 @@ def methods() -> dict[str, Method]:
 
 
 def add_method(method: Method, origin: str) -> None:
-    """Add a method; ValueError if its name is taken, or is no name."""
+    """Add a method; ValueError if it is none, is incomplete, or has a name that is taken."""
+    if not isinstance(method, Method):
+        raise ValueError(f"{origin} adds the method {method!r}: it must be an instance of a subclass of Method")  # noqa: TRY004
+    if missing := [name for name in METHOD_TEXTS if not isinstance(getattr(method, name, None), str)]:
+        raise ValueError(
+            f"{origin} adds a method {type(method).__name__} without {', '.join(missing)}: set them to texts"
+        )
     if not method.name.isidentifier():
         raise ValueError(f"{origin} adds the method {method.name!r}: its name must be letters, digits and underscores")
+    if method.has_labels and method.vocabulary_field is None:
+        raise ValueError(f"{origin} adds the method {method.name} with labels of no vocabulary: set vocabulary_field")
     if method.name in methods():
         other = _origins.get(method.name, "this program")
         raise ValueError(f"{origin} adds the method {method.name}, which {other} has already: give it another name")

@@ -23,6 +23,7 @@ from bench.orchestration.gpu_steps import (
     Status,
     Step,
     StepResult,
+    begun_batch_size,
     fastest_batch_size,
     is_resumable,
     read_step_results,
@@ -85,7 +86,7 @@ class Gpu:
         make_folders(file.parent)
         first, blocked = next(iter(table)), ""
         for step in steps:
-            left, batch = (deadline - time.monotonic()) / 60, fastest_batch_size([*map(self._path, step.batch_from)])
+            left, batch = (deadline - time.monotonic()) / 60, self._batch_size(step)
             command = self._command(step, num_gpus, batch, left - SPARE_MINUTES - pace.page_seconds / 60)
             if step.batch_from and batch is None:
                 reason = f"no pair was timed by {' or '.join(step.batch_from)}"
@@ -109,6 +110,11 @@ class Gpu:
 
     def _path(self, name: str) -> Path:
         return self.results.resolve() / name
+
+    def _batch_size(self, step: Step) -> int | None:
+        """Return the batch size of a step that was begun, or else the fastest that was timed before it."""
+        begun = begun_batch_size(self._path(step.folder or step.name)) if step.batch_from else None
+        return begun or fastest_batch_size([*map(self._path, step.batch_from)])
 
     def _command(self, step: Step, num_gpus: int, batch: int | None, minutes: float) -> list[str]:
         """Return the words of the step's command line, which may take so many minutes."""

@@ -171,7 +171,7 @@ def pin(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.pin_memory()
     if isinstance(value, tuple):
-        return tuple(map(pin, value))
+        return tuple(map(pin, value)) if type(value) is tuple else type(value)(*map(pin, value))
     if not is_dataclass(value):
         return value
     return replace(value, **{one.name: pin(getattr(value, one.name)) for one in fields(value)})  # type: ignore[type-var]

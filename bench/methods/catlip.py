@@ -29,9 +29,9 @@ class CatLip(Method):
 
     name = "catlip"
     title = "CatLIP"
-    reads = "labels: the WordNet nouns in the caption"
-    minimises = "binary cross-entropy over the vocabulary of synsets"
-    objective = "classifier"
+    targets_description = "labels: the WordNet nouns in the caption"
+    loss_description = "binary cross-entropy over the vocabulary of synsets"
+    ladder_end = "classifier"
     vocabulary_field = "synset_vocabulary"
     has_labels = True
     label_fields = ("label_format", "labels")
@@ -45,7 +45,7 @@ class CatLip(Method):
         vocabulary = resolve_vocabulary(experiment.synset_vocabulary)
         return [*find_label_files(Path(experiment.labels), shards, vocabulary)]
 
-    def require_inputs(self, experiment: Experiment) -> None:
+    def check_inputs(self, experiment: Experiment) -> None:
         from bench.data.shards.shards import find_shards
 
         if experiment.labels in (COMPUTED, NLTK):

@@ -22,12 +22,12 @@ class Clip(ContrastiveMethod):
 
     name = "clip"
     title = "CLIP"
-    reads = "the caption's token ids, through a text tower"
-    minimises = "contrastive: cross-entropy over the batch, image to caption and back"
+    targets_description = "the caption's token ids, through a text tower"
+    loss_description = "contrastive: cross-entropy over the batch, image to caption and back"
     loss_products = 4  # the logits twice, and two gradients
     normaliser_all_reduces = 2
     gathers_images_as_released = True
-    objective = "pair"
+    ladder_end = "pair"
 
     def build_model(self, tower: "ImageTower", experiment: Experiment) -> "ImageProjection":
         from bench.method_parts.captions import build_dual_encoder

@@ -21,13 +21,13 @@ class Distillation(Method):
 
     name = "distill"
     title = "Distillation"
-    reads = "features of the same images from a teacher; no caption"
-    minimises = "cosine distance to the teacher's features"
-    why_no_ladder = "learns from another tower"
+    targets_description = "features of the same images from a teacher; no caption"
+    loss_description = "cosine distance to the teacher's features"
+    no_ladder_reason = "learns from another tower"
     has_teacher = True
 
-    def errors(self, experiment: Experiment) -> Iterator[str]:
-        yield from super().errors(experiment)
+    def config_errors(self, experiment: Experiment) -> Iterator[str]:
+        yield from super().config_errors(experiment)
         if experiment.embedding_channels is not None:
             given = f"embedding_channels={experiment.embedding_channels}"
             yield f"{given} is not for distill, whose teacher looks at images"

@@ -23,13 +23,13 @@ class SigLip(ContrastiveMethod):
 
     name = "siglip"
     title = "SigLIP"
-    reads = "the caption's token ids, through a text tower"
-    minimises = "sigmoid: for every image and caption of the batch, whether they are a pair"
+    targets_description = "the caption's token ids, through a text tower"
+    loss_description = "sigmoid: for every image and caption of the batch, whether they are a pair"
     loss_products = 3  # the logits once, for the forward computes the gradients
-    objective = "pair"
+    ladder_end = "pair"
 
-    def errors(self, experiment: Experiment) -> Iterator[str]:
-        yield from super().errors(experiment)
+    def config_errors(self, experiment: Experiment) -> Iterator[str]:
+        yield from super().config_errors(experiment)
         if experiment.contrastive_precision == "autocast":
             yield "contrastive_precision must be fp32, for siglip's loss has no other, got autocast"
         if experiment.gather == "both":

@@ -22,9 +22,9 @@ class SuperClass(Method):
 
     name = "superclass"
     title = "SuperClass"
-    reads = "labels: the subword tokens of the caption"
-    minimises = "softmax cross-entropy over the subwords, weighted by inverse document frequency"
-    objective = "classifier"
+    targets_description = "labels: the subword tokens of the caption"
+    loss_description = "softmax cross-entropy over the subwords, weighted by inverse document frequency"
+    ladder_end = "classifier"
     vocabulary_field = "subword_vocabulary"
     has_labels = True
 

@@ -22,15 +22,15 @@ class SuperClip(ContrastiveMethod):
 
     name = "superclip"
     title = "SuperCLIP"
-    reads = "the caption's token ids, through a text tower, and its subword tokens as labels"
-    minimises = "the sum of CLIP's contrastive loss and SuperClass's softmax cross-entropy, with equal weights"
+    targets_description = "the caption's token ids, through a text tower, and its subword tokens as labels"
+    loss_description = "the sum of CLIP's contrastive loss and SuperClass's softmax cross-entropy, with equal weights"
     loss_products = 4
     normaliser_all_reduces = 2
     gathers_images_as_released = True
-    why_no_ladder = "adds to a pair of towers"
+    no_ladder_reason = "adds to a pair of towers"
     has_labels = True
 
-    def errors(self, experiment: Experiment) -> Iterator[str]:
+    def config_errors(self, experiment: Experiment) -> Iterator[str]:
         if experiment.text_features == "stored":
             yield "text_features must be computed, for superclip reads captions twice, got stored"
 

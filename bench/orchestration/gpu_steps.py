@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from bench.console.console import INCONCLUSIVE, OK
+from bench.console.console import FAILED_CASE, INCONCLUSIVE, OK
 from bench.environment.circumstances import current_commit
 from bench.environment.files import atomic_write, decode_json, prefix_errors, read_intact_files, read_limited
 from bench.measure.throughput import images_per_second
@@ -61,7 +61,8 @@ class Pair:
     @property
     def at_other_batches(self) -> list[Step]:
         """Return a step for each other batch."""
-        return [Step(f"{self.name}-{size}", f"{self.measure} {ONE} --set batch_size={size}") for size in self.batches]
+        sized = {f"{self.name}-{size}": f"{self.measure} {ONE} --set batch_size={size}" for size in self.batches}
+        return [Step(name, command, accepted=MAY_NOT_FIT) for name, command in sized.items()]
 
     def at_best_batch(self, rounds: int) -> list[Step]:
         """Return the steps at the batch with the most images/s: a round with traces, and the rounds of a verdict."""
@@ -92,6 +93,7 @@ RANKS = "-m torch.distributed.run --standalone --nproc-per-node {gpus}"
 CONTINUED = "--results {folder} {resume} {limit}"
 ONE = "--rounds 1"
 LIGHT = "--set warmup_steps=2 --set windows=2 --set steps_per_window=2"  # seconds, and figures that mean nothing
+MAY_NOT_FIT = (OK, FAILED_CASE)  # a batch without room in memory is an answer, which the page shows
 NO_INTERVAL = (OK, INCONCLUSIVE)  # two rounds of a ladder have none
 
 
@@ -201,9 +203,13 @@ def write_step_results(path: Path, device: Device, results: Mapping[str, StepRes
 
 
 def is_resumable(folder: Path) -> bool:
-    """Return whether `--resume` continues what a folder holds: a checkpoint, or records of this commit."""
-    commits = {record.circumstances.commit for record in _intact_records(folder)}
-    return bool(list_checkpoints(folder / "checkpoints")) or commits == {current_commit()}
+    """Return whether `--resume` continues what a folder holds: a checkpoint, or a newest comparison of this commit."""
+    return bool(list_checkpoints(folder / "checkpoints")) or bool(_newest_records(folder))
+
+
+def begun_batch_size(folder: Path) -> int | None:
+    """Return the batch size of what `--resume` continues in a folder; None where it continues nothing."""
+    return next((one.experiment.batch_size for one in _newest_records(folder) if one.experiment is not None), None)
 
 
 def fastest_batch_size(folders: Sequence[Path]) -> int | None:
@@ -216,6 +222,14 @@ def fastest_batch_size(folders: Sequence[Path]) -> int | None:
                 rates[experiment.batch_size][experiment.method].append(rate)
     pairs = {size: geometric_mean(map(median, of.values())) for size, of in rates.items() if len(of) > 1}
     return max(pairs, key=lambda size: pairs[size], default=None)
+
+
+def _newest_records(folder: Path) -> list[Record]:
+    """Return the records of a folder's newest comparison if they are of this commit."""
+    records = _intact_records(folder)
+    newest = max((one.comparison for one in records), default="")
+    found = [one for one in records if one.comparison == newest]
+    return found if {one.circumstances.commit for one in found} == {current_commit()} else []
 
 
 def _intact_records(folder: Path) -> list[Record]:

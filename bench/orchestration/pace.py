@@ -66,7 +66,7 @@ class Pace:
     def training_seconds(self, experiment: Experiment, budgets: Mapping[str, int], num_parallel: int) -> float:
         """Return a training's expected share of the seconds in which so many run in parallel."""
         cooldowns = experiment.cooldown_share * (sum({*budgets.values()}) - max(budgets.values()))
-        steps = (max(budgets.values()) + cooldowns) / experiment.batch_size
+        steps = (max(budgets.values()) + cooldowns) / experiment.mean_batch_size
         seconds = steps * self.step_seconds(experiment)
         return self.startup_seconds(experiment) / num_parallel + seconds / (PARALLEL_GAIN if num_parallel > 1 else 1)
 

@@ -220,7 +220,7 @@ def _require_buildable_model(experiment: Experiment) -> None:
     except Exception as error:  # noqa: BLE001 - open_clip, timm and torch document no exceptions for bad sizes
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"the model cannot be built: {reason}") from None
-    get_method(experiment.method).require_inputs(experiment)
+    get_method(experiment.method).check_inputs(experiment)
 
 
 def _decode_pack(cache: Path) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from bench.environment.circumstances import sources_digest
+from bench.environment.circumstances import LOADED_EXTENSIONS, sources_digest
 from bench.environment.imports import uncollected_imports
 from bench.environment.rank_info import RankInfo, restart_count, torchrun_env
 from bench.environment.variables import DEFAULT_WATCHDOG_SECONDS, WATCHDOG_SECONDS, read_seconds
@@ -64,7 +64,7 @@ class Coordinator:
 
     def publish_command(self, arguments: Sequence[str]) -> None:
         """Publish what this command line was started with."""
-        own = RankCommand(arguments=[*arguments], sources=sources_digest())
+        own = RankCommand(arguments=[*arguments], sources=f"{sources_digest()} {sorted(LOADED_EXTENSIONS.items())}")
         self.store.set(f"inputs {self.rank_info.rank}", msgspec.json.encode(own).decode())
 
     def require_equal_commands(self) -> None:

@@ -130,7 +130,8 @@ def make_step(
             optimizer.step()
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
-        method.after_update(model)
+        with torch.no_grad():
+            method.after_update(model)
         update_ema()
         return torch.where(finite | overflow, mean_loss, math.nan)
 
@@ -228,7 +229,7 @@ def make_gradient_clipper(parameters: list[nn.Parameter], max_norm: float | None
 
     def clip() -> Tensor:
         gradients = ([parameter.grad for parameter in group if parameter.grad is not None] for group in groups)
-        norm = total_norm(torch.nn.utils.get_total_norm(group, foreach=True) for group in gradients)
+        norm = total_norm(torch.nn.utils.get_total_norm(group, foreach=True) for group in gradients if group)
         if max_norm is not None:
             for group in groups:
                 torch.nn.utils.clip_grads_with_norm_(group, max_norm, norm, foreach=True)

@@ -140,7 +140,7 @@ def _method_row(
     outside = trained - tower if trained is not None and tower is not None else None
     return [
         experiment_cell(comparison, experiment.name),
-        *map(Cell, (method.reads, method.minimises) if method is not None else (UNKNOWN, UNKNOWN)),
+        *map(Cell, (method.targets_description, method.loss_description) if method is not None else (UNKNOWN, UNKNOWN)),
         Cell("none", "", 0) if text == 0 else Cell.figure(text, percent, UNTIMED),
         Cell.figure(rest, percent, UNTIMED),
         Cell.figure(trained, count, UNTIMED),

@@ -21,7 +21,17 @@ from bench.cli.gpu import DEADLINE_FACTOR, SPARE_MINUTES
 from bench.cli.main import parse
 from bench.cli.options import experiment_from
 from bench.config import require_comparable_experiments
-from bench.orchestration.gpu_steps import STEPS, STEPS_FILE, Step, StepResult, StepResults, fastest_batch_size
+from bench.environment.circumstances import current_commit
+from bench.orchestration.gpu_steps import (
+    STEPS,
+    STEPS_FILE,
+    Step,
+    StepResult,
+    StepResults,
+    begun_batch_size,
+    fastest_batch_size,
+    is_resumable,
+)
 from bench.orchestration.pace import TWO_CORES
 from bench.orchestration.processes import kill_at_end
 from bench.record import Record, read_record, record_files, record_path, write_record
@@ -164,6 +174,19 @@ def write_speeds(folder: Path, method: str, batch_size: int, seconds: float) -> 
     measured = speed(window_seconds=(seconds, seconds))
     record = Record(comparison="c", experiment=experiment, circumstances=circumstances(), measured=measured)
     write_record(record, record_path(folder, "c", "speed", method, batch_size))
+
+
+def test_begun_batch_and_resumption_are_those_of_the_newest_comparison(tmp_path: Path) -> None:
+    assert begun_batch_size(tmp_path / "absent") is None
+    for comparison, commit, size in (("1", current_commit(), 16), ("2", "another", 32), ("3", current_commit(), 64)):
+        where = circumstances(commit=commit)
+        record = Record(
+            comparison=comparison, experiment=small("clip", batch_size=size), circumstances=where, measured=speed()
+        )
+        write_record(record, record_path(tmp_path, comparison, "speed", "clip", size))
+        is_ours = commit == current_commit()
+        assert is_resumable(tmp_path) == is_ours
+        assert begun_batch_size(tmp_path) == (size if is_ours else None)
 
 
 def test_fastest_batch_is_that_of_the_pair(tmp_path: Path) -> None:
