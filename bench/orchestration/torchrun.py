@@ -48,7 +48,7 @@ class RankCommand(msgspec.Struct, frozen=True, kw_only=True):
     """The arguments and the code of a rank's command line, which must equal those of rank 0."""
 
     arguments: list[str]
-    sources: str  # digest of the checkout's files
+    sources: str  # digest of the checkout's files, and those of extensions
 
 
 @dataclass(slots=True)
@@ -64,7 +64,8 @@ class Coordinator:
 
     def publish_command(self, arguments: Sequence[str]) -> None:
         """Publish what this command line was started with."""
-        own = RankCommand(arguments=[*arguments], sources=f"{sources_digest()} {sorted(LOADED_EXTENSIONS.items())}")
+        extensions = (f"extension {name}: {source}" for name, source in sorted(LOADED_EXTENSIONS.items()))
+        own = RankCommand(arguments=[*arguments], sources=", ".join([sources_digest(), *extensions]))
         self.store.set(f"inputs {self.rank_info.rank}", msgspec.json.encode(own).decode())
 
     def require_equal_commands(self) -> None:
