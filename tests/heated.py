@@ -12,7 +12,7 @@ def heat_like_a_gpu(patch: pytest.MonkeyPatch, longest: float, **gauges: Callabl
     """Heat a CPU, with standing still for 0.2 s and these readings of `clock` and `temperature`."""
     names = {"clock": SM_CLOCK, "temperature": TEMPERATURE}
     patch.setitem(heating_module.HEATING_SECONDS, "cpu", longest)
-    patch.setattr(heating_module, "STILL_SECONDS", 0.2)
+    patch.setattr(heating_module, "STEADY_SECONDS", 0.2)
     patch.setattr(heating_module, "READING_SECONDS", 0.005)
     patch.setattr(heating_module, "MIN_READINGS", 2)
     reader = DeviceReader({names[name]: gauge for name, gauge in gauges.items()})

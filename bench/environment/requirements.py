@@ -94,11 +94,12 @@ def wheels_to_bring() -> list[str]:
 
 
 def _is_met(requirement: str) -> bool:
-    oldest = re.search(r">=([\d.]+)", requirement)
+    oldest, newer = re.search(r">=([\d.]+)", requirement), re.search(r"<([\d.]+)", requirement)
     try:
-        return _numbers(version(_package_name(requirement))) >= (_numbers(oldest[1]) if oldest else [])
+        here = _numbers(version(_package_name(requirement)))
     except PackageNotFoundError:
         return False
+    return (not oldest or here >= _numbers(oldest[1])) and (not newer or here < _numbers(newer[1]))
 
 
 def _package_name(requirement: str) -> str:

@@ -15,8 +15,8 @@ from bench.record import HeatState
 from bench.train.distributed import all_reduce_max
 
 HEATING_SECONDS = {"cuda": 20.0}  # longest: a cold GPU has clocks that it does not keep
-STILL_SECONDS, READING_SECONDS = 3.0, 0.1
-MIN_READINGS = 0.8 * STILL_SECONDS / READING_SECONDS  # in each such time: NVML may answer late
+STEADY_SECONDS, READING_SECONDS = 3.0, 0.1
+MIN_READINGS = 0.8 * STEADY_SECONDS / READING_SECONDS  # in each such time: NVML may answer late
 # A quarter of their grain: a clock has bins of 15 MHz, a temperature whole degrees.
 CLOCK_TOLERANCE_MHZ, TEMPERATURE_TOLERANCE_C = 15 / 4, 1 / 4
 STATES: tuple[HeatState, ...] = ("steady", "unsteady", "not read")  # the worst of all ranks counts
@@ -35,12 +35,12 @@ def is_steady(readings: Sequence[HeatReading], seconds: float) -> bool:
     """Return whether the means of clock and temperature over 3 s have been steady for 3 s, at so many seconds.
 
     Means, because a clock jumps between bins, and a temperature that rises by a degree in 5 s seems steady for as long.
-    Changes of less than 4 MHz or 0.2 degrees a second may pass, as may those after more than 5 s of standing still. A
+    Changes of less than 4 MHz or 0.2 degrees a second may pass, as may those after more than 5 s without one. A
     clock that jumps by several bins is not steady.
     """
-    recent = [one for one in readings if one.seconds > seconds - 2 * STILL_SECONDS]
+    recent = [one for one in readings if one.seconds > seconds - 2 * STEADY_SECONDS]
     count = len(recent) // 2
-    if count < MIN_READINGS or seconds < 2 * STILL_SECONDS:
+    if count < MIN_READINGS or seconds < 2 * STEADY_SECONDS:
         return False
     for values, tolerance in (
         ([one.clock_mhz for one in recent], CLOCK_TOLERANCE_MHZ),
@@ -72,7 +72,8 @@ class Heating:
             return True
         synchronize(self.device)
         elapsed = time.perf_counter() - self._start
-        state = 2 if not self.readings else 0 if is_steady(self.readings, elapsed) else 1
+        is_read = bool(self.readings) and self.readings[-1].seconds > elapsed - STEADY_SECONDS  # NVML may fail midway
+        state = (0 if is_steady(self.readings, elapsed) else 1) if is_read else 2
         self.seconds, worst = all_reduce_max([elapsed, float(state)], self.device)
         self.state = STATES[int(worst)]
         return self.state == "steady" or self.seconds >= longest

@@ -83,10 +83,11 @@ def test_preflight_of_a_bare_gpu_machine_names_the_driver_and_the_compiler(
         assert [line for line in lines if line.startswith(f"{what}") and " is missing: " in line and remedy in line]
 
 
-def test_older_package_than_the_oldest_accepted_is_unmet(monkeypatch: pytest.MonkeyPatch) -> None:
-    versions = {"timm": "1.0.9", "torch": "2.11.0a0+gitabc"}
-    monkeypatch.setattr(requirements, "version", lambda name: versions.get(name, "9999"))
-    assert unmet_requirements() == ["timm>=1.0.15"]
+def test_package_outside_its_accepted_range_is_unmet(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = requirements.version
+    versions = {"timm": "1.0.9", "torch": "2.11.0a0+gitabc", "simplejpeg": "2.0"}
+    monkeypatch.setattr(requirements, "version", lambda name: versions.get(name) or installed(name))
+    assert unmet_requirements() == ["timm>=1.0.15", "simplejpeg>=1.8,<2"]
 
 
 def test_wheels_to_bring_are_all_that_the_requirements_need_but_torch() -> None:
