@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from msgspec.structs import replace
 
-from bench.config import Experiment, choose, differing_fields
+from bench.config import Experiment, choose, differing_fields, fields_with
 from bench.method import get_method
 from bench.recipes import DATACOMP_VOCABULARY, RECIPES, clip_vit_b16_controlled
 from bench.settings import split_name
@@ -217,7 +217,7 @@ def add_experiments(name: str, settings: MethodSettings, origin: str) -> None:
         TUNING[f"{name}-{scale}"] = settings.tuning.get(scale, UNTUNED)
 
 
-TUNED_FIELDS = ("tower", "learning_rate", "crop_scale", "flip", "head_initialisation")
+TUNED_FIELDS = fields_with("tuned by authors")
 UNTUNED = Tuning("untuned")
 TUNING: dict[str, Tuning] = {
     **{

@@ -14,28 +14,19 @@ from itertools import combinations
 import msgspec
 from msgspec.structs import replace
 
-from bench.config import Experiment, differing_fields, format_differences
+from bench.config import Experiment, differing_fields, fields_with, format_differences
 from bench.method import get_method, methods
 from bench.settings import with_settings
 
 PADDING, TEXT_TOWER, HEAD = "captions' padding", "the text tower", "head and loss"
 REST = "the recipe's rest"
 WAITING = "waiting for data"  # a cause without a configuration of its own: what steps of shards wait for their batches
-OBJECTIVE_FIELDS = ("method", "head_rows", "text_padding", "text_features")  # fields changed by stages
-LABEL_FIELDS = ("label_format", "labels")  # fields of CatLIP's labels alone, changed by stages after the objective
-SHARED_FIELDS = ("tower", "text_tower", "data", "subset")  # fields equal in all configurations
-PACE_FIELDS = ("warmup_steps", "windows", "steps_per_window")
-INPUT_FIELDS = (*LABEL_FIELDS, "workers", "jpeg_decoding", "crop_scale", "flip")  # fields that a loader of shards reads
-UPDATE_FIELDS = ("optimizer_kernel", "ema_kernel", "log_grad_norm")  # fields that the update after a backward reads
-# Fields that are work of a step outside its forward and backward: differences are one stage before the objective.
-RECIPE_FIELDS = ("workers", "jpeg_decoding", "crop_scale", "flip", "clip_norm", "ema_decay")
-# Fields that are no work of a forward or backward: each experiment keeps its own. Those not of the recipe change with
-# the method.
-FIELDS_WITHOUT_WORK = (
-    *("seed", "labels", "synset_vocabulary", "teacher", "sharding", "learning_rate", "betas", "eps", "weight_decay"),
-    *("pixel_normalisation", "head_initialisation"),
-    *("images", "warmup_images", "schedule", "cooldown_share", "min_learning_rate", *RECIPE_FIELDS, *PACE_FIELDS),
-)
+OBJECTIVE_FIELDS, LABEL_FIELDS, SHARED_FIELDS = fields_with("objective"), fields_with("labels"), fields_with("shared")
+PACE_FIELDS, INPUT_FIELDS, UPDATE_FIELDS = fields_with("pace"), fields_with("input"), fields_with("update")
+# Work of a step outside its forward and backward: differences are one stage before the objective.
+RECIPE_FIELDS = fields_with("recipe")
+# No work of a forward or backward: each experiment keeps its own. Those not of the recipe change with the method.
+FIELDS_WITHOUT_WORK = fields_with("no work")
 MAX_FACTORS = 4  # factors; with a text tower that is 64 configurations
 Coordinates = tuple[int, frozenset[str]]  # stages before a configuration, and its changed factors
 

@@ -2,7 +2,7 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -11,14 +11,20 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from open_clip.transform import AugmentationCfg
 
+from bench.__main__ import main
+from bench.cli.field_table import describe_kind
 from bench.config import (
     BATCH_SIZE_FIELDS,
+    FIELD_FACTS,
     FIELDS,
     Experiment,
+    Role,
     choose,
     differing_fields,
+    fields_with,
     require_comparable_experiments,
 )
+from bench.console.console import OK, USAGE
 from bench.experiments import EXPERIMENTS, METHOD_SETTINGS, SCALES, TUNED_FIELDS, get_experiment, tuning_of
 from bench.method import methods
 from bench.recipes import RECIPES
@@ -572,3 +578,20 @@ def test_a_list_for_a_pair_becomes_one_and_a_whole_number_a_float(field: str) ->
     experiment = replace(TINY, **{field: [*getattr(TINY, field)]}, clip_norm=1)
     assert hash(experiment) == hash(TINY)
     assert repr(experiment) == repr(TINY)
+
+
+def test_every_field_has_a_description_and_roles_that_exist() -> None:
+    for name, facts in FIELD_FACTS.items():
+        assert re.fullmatch(r"[A-Zo].*[.)]", facts.description), name
+        assert {*facts.roles} <= {*get_args(Role)}, name
+        assert describe_kind(facts.kind)
+    assert all(fields_with(role) for role in get_args(Role))
+    assert "number from 0 under 1" in {describe_kind(facts.kind) for facts in FIELD_FACTS.values()}
+
+
+def test_fields_are_listed_with_what_they_accept(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--fields"]) == OK
+    text = capsys.readouterr().out
+    assert all(name in text for name in FIELDS)
+    assert "own, mean, both" in text
+    assert main(["list", "--fields", "--recipe", "x"]) == USAGE

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.config import FIELDS
 from bench.method import methods
 
 ROOT = Path(__file__).parent.parent
@@ -74,3 +75,16 @@ def test_no_method_is_named_outside_its_file_and_the_experiments_that_use_it() -
 def test_methods_are_known_without_torch() -> None:
     code = "import sys, bench.methods; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_no_list_of_fields_is_kept_beside_the_fields() -> None:
+    """Three fields of an experiment or more, as constants: what they share is a role in `bench.config`."""
+    found = []
+    for path in sorted(
+        path for folder in ("bench", "models", "losses", "reports") for path in (ROOT / folder).rglob("*.py")
+    ):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, (ast.Tuple, ast.List, ast.Set)):
+                texts = [one.value for one in node.elts if isinstance(one, ast.Constant)]
+                found += [f"{path}:{node.lineno}: {texts}"] if len(texts) > 2 and {*texts} <= FIELDS.keys() else []
+    assert not found

@@ -16,6 +16,7 @@ from tyro.conf import Positional
 
 from bench.cli.doctor import Doctor
 from bench.cli.explain import ExplainRatio
+from bench.cli.field_table import field_table
 from bench.cli.gpu import Gpu
 from bench.cli.label import Label
 from bench.cli.options import (
@@ -188,11 +189,17 @@ class List:
     """List all named experiments with their parameters and FLOPs."""
 
     recipe: str | None = None  # name of a recipe: list the released settings beside ours instead
+    fields: bool = False  # list the fields of an experiment, which --set changes, instead
     json: Json = None
     resume_hint = "there is nothing to resume"
 
     def run(self) -> int:
-        """Count parameters and FLOPs, and print the table; or print a recipe."""
+        """Count parameters and FLOPs, and print the table; or print a recipe, or the fields."""
+        if self.recipe is not None and self.fields:
+            raise ValueError("--recipe and --fields list different things: leave out one of them")
+        if self.fields:
+            print_tables([field_table()], self.json)
+            return OK
         if self.recipe is not None:
             print_tables([released_table(self.recipe)], self.json)
             return OK

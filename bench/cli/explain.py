@@ -21,7 +21,7 @@ from bench.cli.options import (
     limit_minutes,
     require_confirmed,
 )
-from bench.config import FIELDS, PACK_DATA, Experiment
+from bench.config import FIELDS, PACK_DATA, Experiment, fields_with
 from bench.console.console import DISAGREEMENT, FAILED_CASE, INCONCLUSIVE, OK, log
 from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
 from bench.console.tables import print_tables
@@ -61,10 +61,7 @@ PACK_IN_MEMORY = "the pack is in memory; --set data=SHARDS measures it"
 MIN_ROUNDS = 2  # one for the parts, one for the whole
 PAIRS = (0, 1), (2, 3)  # the first rounds, and later ones, whose kernels are compiled
 FIRST_ROUNDS = 4  # that are run whatever the time: an interval needs two of each kind
-# fields that some towers refuse
-TOWER_FIELDS = (
-    *("image_size", "image_sizes", "patch_drop", "pooling", "activation_checkpointing", "residual_precision"),
-)
+TOWER_FIELDS = fields_with("tower")
 # From best to worst: the worst of several decompositions counts.
 EXIT_CODES: dict[Agreement, int] = {"agree": OK, "inconclusive": INCONCLUSIVE, "disagree": DISAGREEMENT}
 

@@ -16,7 +16,7 @@ import pynvml
 from msgspec.structs import replace
 
 from bench.catalog import PACK_TASKS, SCENES
-from bench.config import MAY_DIFFER, PACK_DATA, Experiment, require_comparable_experiments
+from bench.config import MAY_DIFFER, PACK_DATA, Experiment, fields_with, require_comparable_experiments
 from bench.console.console import log, require_utf8
 from bench.console.progress import Progress
 from bench.data.caption_lengths import WEB, read_texts
@@ -44,14 +44,7 @@ from bench.towers.patches import require_whole_patches
 from bench.towers.provenance import read_metadata
 from bench.train.shared_memory import fit_workers
 
-# Fields of the model and its targets, which libraries and files may refuse.
-MODEL_FIELDS = (
-    *("method", "tower", "image_size", "image_sizes", "patch_drop", "embedding_channels", "pooling"),
-    *("activation_checkpointing", "residual_precision"),
-    *("text_tower", "context_length", "text_features", "teacher"),
-    *("labels", "synset_vocabulary", "subword_vocabulary", "head_rows"),
-)
-model_settings = attrgetter(*MODEL_FIELDS)
+model_settings = attrgetter(*fields_with("model"))
 LARGE_GPU_BYTES = 40 * GB
 SLOWEST_GPU = min(
     (one for one in GPU_SPECS.values() if one.memory_bytes >= LARGE_GPU_BYTES), key=attrgetter("bf16_flops")

@@ -37,8 +37,8 @@ def measure_pace(experiment: Experiment, results: Path, cores: int) -> Pace:
     """
     pace = TWO_CORES
     for batch_size in sorted({min(size, experiment.batch_size) for size in TRIAL_BATCHES}):
-        steps = dict.fromkeys(("warmup_steps", "windows", "accumulation"), 1) | {"steps_per_window": TRIAL_STEPS}
-        small = replace(experiment, batch_size=batch_size, image_sizes=(), **steps)
+        timed = replace(experiment, warmup_steps=1, windows=1, steps_per_window=TRIAL_STEPS)
+        small = replace(timed, batch_size=batch_size, image_sizes=(), accumulation=1)
         with tempfile.TemporaryDirectory() as folder:
             link_cache(Path(folder), results, experiment)
             trial = Comparison(

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import NamedTuple, TypeVar
 
-from bench.config import BATCH_SIZE_FIELDS, Experiment, differing_fields, format_differences
+from bench.config import Experiment, differing_fields, fields_with, format_differences
 from bench.console.console import PROGRAM, log
 from bench.environment.circumstances import Circumstances
 from bench.environment.files import read_intact_files
@@ -28,8 +28,7 @@ from bench.record import (
 
 M = TypeVar("M", Speed, Memory, BatchTrial)
 # Fields that do not change the time per image.
-FIELDS_WITHOUT_TIME = {*BATCH_SIZE_FIELDS, "seed", "windows", "images", "warmup_images", "sharding", "learning_rate"}
-FIELDS_WITHOUT_TIME |= {"head_initialisation"}
+FIELDS_WITHOUT_TIME = {*fields_with("by batch", "no time")}
 FORWARD = ("augmentation", "image forward", "text forward", "head and loss")
 POWER = "power W, by the energy counter"
 GIB = 2**30

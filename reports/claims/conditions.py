@@ -5,10 +5,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from bench.claims.claims import Conditions, Metric, PaperClaim
-from bench.config import BATCH_SIZE_FIELDS, PACK_DATA, Experiment, differing_fields
+from bench.config import PACK_DATA, Experiment, differing_fields, fields_with
 from bench.environment.gpu_specs import find_gpu_spec
 from bench.labels.vocabulary import vocabulary_field
-from bench.ladder import PACE_FIELDS
 from bench.recipes import DATACOMP_SYNSETS, DATACOMP_VOCABULARY
 from bench.record import BatchTrial, Record, ReleasedRun, Transfer
 from bench.scores import Score
@@ -16,17 +15,13 @@ from bench.statistics import CLAIM_ACCURACY_TOLERANCE
 
 GIB = 2**30
 EQUAL_IMAGES = 0.01  # largest relative difference of images seen from the recipe's, of steps that are no whole number
-# Fields that a run may set as it needs: its windows, data, loader workers, and labels.
-_OWN = {*PACE_FIELDS, "seed", "data", "caption_lengths", "workers", "synset_vocabulary", "head_rows"}
-_DURATION = {"images", "warmup_images", "subset"}
-# Fields that change how the same losses and gradients are computed.
-_SAME_VALUES = {"batch_size", "compile", "attention", "activation_checkpointing", "sharding", "label_format", "gather"}
-_SAME_VALUES |= {"optimizer_kernel", "ema_kernel", "log_grad_norm"}
 # Fields in which a run may differ from the recipe, as they do not change what the metric measures.
+_OWN = {*fields_with("as needed", "pace")}
+_DURATION = {*fields_with("budget"), "subset"}
 FREE_FIELDS: dict[Metric, set[str]] = {
     "cost": _OWN | _DURATION | {"simulated_global_batch"},
-    "largest batch": _OWN | _DURATION | {*BATCH_SIZE_FIELDS},
-    "accuracy": _OWN | _SAME_VALUES,
+    "largest batch": _OWN | _DURATION | {*fields_with("by batch")},
+    "accuracy": _OWN | {*fields_with("same values")},
 }
 
 

@@ -11,11 +11,11 @@ import msgspec
 import pandas as pd
 
 from bench.config import (
-    BATCH_SIZE_FIELDS,
     FIELDS,
     FIELDS_IGNORED_IN_ROWS,
     Experiment,
     differing_fields,
+    fields_with,
     format_differences,
 )
 from bench.data.image_sizes import images_before, nearest_step_count
@@ -37,7 +37,7 @@ MEMORY_COUNTS = {  # title and note of the column of each count of peak memory; 
     "peak_tensor_bytes": ("tensors", "counted, equal on every run"),
 }
 # Fields in which an experiment may differ from itself at another batch size; its speed is independent of the seed.
-BY_BATCH = {"name", "seed", "images", "warmup_images", *BATCH_SIZE_FIELDS}
+BY_BATCH = {"name", "seed", *fields_with("by batch", "budget")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +212,7 @@ def _unique_labels(experiments: dict[str, Experiment]) -> dict[str, str]:
         for experiment in same:
             if len(same) == 1:
                 labels[experiment.name] = title
-            elif {*differing_fields(same)} <= {*BATCH_SIZE_FIELDS}:
+            elif {*differing_fields(same)} <= {*fields_with("by batch")}:
                 labels[experiment.name] = f"{title} at batch {experiment.batch_size}"
             else:
                 labels[experiment.name] = ", ".join([title, *_distinguishing_settings(experiment, same)])

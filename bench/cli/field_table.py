@@ -1,0 +1,50 @@
+"""The fields of an experiment as a table: what each accepts, its default, and what it is."""
+
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from msgspec import NODEFAULT
+from msgspec.structs import fields
+
+from bench.config import FIELD_FACTS, Experiment
+from bench.console.tables import Table
+
+BOUNDS = {"ge": "from {}", "gt": "over {}", "le": "to {}", "lt": "under {}"}
+
+
+def field_table() -> Table:
+    """Return the table of all fields."""
+    defaults = {field.name: field.default for field in fields(Experiment)}
+    rows = [
+        {
+            "field": name,
+            "accepts": describe_kind(facts.kind),
+            "default": "" if defaults[name] is NODEFAULT else str(defaults[name]),
+            "what it is": facts.description,
+            "roles": ", ".join(facts.roles),
+        }
+        for name, facts in FIELD_FACTS.items()
+    ]
+    return Table(
+        "Fields of an experiment", rows, "Without a default: each named experiment has its own. --set FIELD=VALUE"
+    )
+
+
+def describe_kind(kind: Any) -> str:
+    """Describe in words the values that a type accepts."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return ", ".join(map(str, arguments))
+    if origin in (Union, UnionType):
+        return " or ".join(map(describe_kind, arguments))
+    if origin is tuple:
+        return f"list of {describe_kind(arguments[0])}"
+    if origin is Annotated:
+        bounds = [
+            text.format(value)
+            for limits in arguments[1:]
+            for name, text in BOUNDS.items()
+            if (value := getattr(limits, name)) is not None
+        ]
+        return " ".join([describe_kind(arguments[0]), *bounds])
+    return {int: "number", float: "number", str: "text", bool: "true, false", type(None): "null"}[kind]
