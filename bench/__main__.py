@@ -12,7 +12,17 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
-from bench.console.console import EXIT_CODE_BY_SIGNAL, INTERRUPTED, PROGRAM, USAGE, Stopped, log, run_with_streams
+from bench.console.console import (
+    EXIT_CODE_BY_SIGNAL,
+    INTERRUPTED,
+    PROGRAM,
+    USAGE,
+    Stopped,
+    extension_words,
+    log,
+    run_with_streams,
+    take_extensions,
+)
 from bench.environment.requirements import install_command, unmet_requirements
 
 IGNORE_REPEATS_SECONDS = 5.0  # torchrun forwards a signal at once
@@ -40,15 +50,12 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _run_verb(arguments: Sequence[str]) -> int:
-    from bench.extensions import OPTION, take_extensions
-
     named, words = take_extensions(arguments)
     if words and words[0] in ("report", "claim"):
         from reports.__main__ import main as report
 
-        door = [word for name in named for word in (OPTION, name)]
-        is_claim = words[0] == "claim"
-        return report([*words, *door], PROGRAM) if is_claim else report([*words[1:], *door], f"{PROGRAM} report")
+        is_claim, words = words[0] == "claim", [*words, *extension_words(named)]
+        return report(words, PROGRAM) if is_claim else report(words[1:], f"{PROGRAM} report")
     from bench.cli.main import dispatch
 
     return dispatch(arguments)

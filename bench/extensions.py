@@ -16,12 +16,11 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
-from bench.console.console import describe_error
+from bench.console.console import EXTENSION_OPTION, describe_error
 from bench.environment.circumstances import LOADED_EXTENSIONS
 from bench.experiments import MethodSettings, add_experiments
 from bench.method import Method, add_method
 
-OPTION = "--extension"
 ENTRY_POINT_GROUP = "catlip_bench"
 EXTENSIONS_ENV = (
     "CATLIP_BENCH_EXTENSIONS"  # environment variable with those that a command names, for the processes it starts
@@ -40,27 +39,13 @@ class Extension:
     experiments: Mapping[str, MethodSettings] = field(default_factory=dict)
 
 
-def take_extensions(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return what `--extension` names in a command line, "" for one without a value, and the other words."""
-    named, others = list[str](), list[str]()
-    words = iter(arguments)
-    for word in words:
-        if word == OPTION:
-            named.append(next(words, ""))
-        elif word.startswith(f"{OPTION}="):
-            named.append(word.partition("=")[2])
-        else:
-            others.append(word)
-    return named, others
-
-
 def load_extensions(named: Sequence[str] = ()) -> None:
     """Load the extensions of installed packages, and those that this command or the one that started it names.
 
     Raises ValueError for one that cannot be loaded, and for a name that two of them have or add.
     """
     if any(not name or name.startswith("-") for name in named):
-        raise ValueError(f"{OPTION} needs a value: a file PATH.py, or a module of an installed package")
+        raise ValueError(f"{EXTENSION_OPTION} needs a value: a file PATH.py, or a module of an installed package")
     known = [word for word in os.environ.get(EXTENSIONS_ENV, "").split(os.pathsep) if word]
     paths = [str(Path(name).resolve()) if name.endswith(".py") else name for name in named]
     wanted = [*dict.fromkeys([*known, *paths])]
@@ -68,7 +53,7 @@ def load_extensions(named: Sequence[str] = ()) -> None:
         package, version = (point.dist.name, point.dist.version) if point.dist is not None else (point.module, "")
         _load(point.name, point.module, f"the package {package}", version)
     for source in wanted:
-        _load(Path(source).stem if source.endswith(".py") else source, source, f"{OPTION} {source}")
+        _load(Path(source).stem if source.endswith(".py") else source, source, f"{EXTENSION_OPTION} {source}")
     if wanted:
         os.environ[EXTENSIONS_ENV] = os.pathsep.join(wanted)
 
@@ -110,8 +95,6 @@ def _digest(module: ModuleType) -> str:
 def _import_file(path: Path) -> ModuleType:
     """Import a file under a name that every process gives it, so that objects of it can be handed over."""
     name = MODULE_PREFIX + path.stem
-    if name in sys.modules:
-        return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None

@@ -24,11 +24,12 @@ from bench.console.console import (
     printable_lines,
     require_utf8,
     run_with_streams,
+    take_extensions,
 )
 from bench.console.options import parse_options, require_range
 from bench.console.tables import print_tables
 from bench.environment.files import atomic_write, name_in_errors, read_intact_files, read_limited
-from bench.extensions import load_extensions, take_extensions
+from bench.extensions import load_extensions
 from bench.history.metric_diffs import compare_observations, describe_diffs, diff_table, on_one_side
 from bench.history.observations import read_observations
 from bench.measure.disturbance import describe_disturbance, find_disturbance

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.console.console import INCONCLUSIVE, OK
-from bench.extensions import ENTRY_POINT_GROUP, load_extensions, take_extensions
+from bench.console.console import INCONCLUSIVE, OK, take_extensions
+from bench.extensions import ENTRY_POINT_GROUP, load_extensions
 from bench.method import methods
 from bench.record import Record, Speed, read_record, record_files
 from tests.processes import LONGEST_SECONDS

@@ -25,9 +25,8 @@ def field_table() -> Table:
         }
         for name, facts in FIELD_FACTS.items()
     ]
-    return Table(
-        "Fields of an experiment", rows, "Without a default: each named experiment has its own. --set FIELD=VALUE"
-    )
+    note = "--set FIELD=VALUE changes a field. Without a default, each named experiment has its own value."
+    return Table("Fields of an experiment", rows, note)
 
 
 def describe_kind(kind: Any) -> str:

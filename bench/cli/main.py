@@ -7,11 +7,21 @@ from bench.cli.compare import DISTRIBUTED_VERBS, GROUPS, VERBS, Bench
 from bench.cli.doctor import Doctor
 from bench.cli.options import Command
 from bench.config import choose
-from bench.console.console import FAILED_CASE, OK, PROGRAM, REQUEUE, USAGE, describe_error, log, require_utf8
+from bench.console.console import (
+    FAILED_CASE,
+    OK,
+    PROGRAM,
+    REQUEUE,
+    USAGE,
+    describe_error,
+    log,
+    require_utf8,
+    take_extensions,
+)
 from bench.console.options import parse_options
 from bench.environment.rank_info import torchrun_env
 from bench.environment.variables import require_valid_variables
-from bench.extensions import load_extensions, take_extensions
+from bench.extensions import load_extensions
 from bench.orchestration.runner import OutOfTimeError, follow_rank0
 from bench.orchestration.torchrun import Coordinator, connect_coordinator
 

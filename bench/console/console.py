@@ -6,10 +6,9 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
-from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 
@@ -20,12 +19,32 @@ INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # exit codes after SIGINT,
 REQUEUE = 75  # exit code after SIGUSR1, or before a job's time is over: requeue the command (EX_TEMPFAIL of sysexits.h)
 EXIT_CODE_BY_SIGNAL = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED, signal.SIGUSR1: REQUEUE}
 END_MARGIN_SECONDS = 120.0  # time left to save before SLURM ends the job
+EXTENSION_OPTION = "--extension"
+
+
+def take_extensions(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return what `--extension` names in a command line, "" for one without a value, and the other words."""
+    named, others = list[str](), list[str]()
+    words = iter(arguments)
+    for word in words:
+        if word == EXTENSION_OPTION:
+            named.append(next(words, ""))
+        elif word.startswith(f"{EXTENSION_OPTION}="):
+            named.append(word.partition("=")[2])
+        else:
+            others.append(word)
+    return named, others
+
+
+def extension_words(named: Sequence[str]) -> list[str]:
+    """Return the words of a command line that name extensions."""
+    return [word for name in named for word in (EXTENSION_OPTION, name)]
+
+
 # The program as a person started it, for messages that name a command: child processes inherit it.
 _INHERITED = os.environ.get("CATLIP_BENCH_PROGRAM", "python -m bench")
-_NAMED = [word for pair in pairwise(sys.argv) for word in pair if pair[0] == "--extension"]  # a part of every command
-_NAMED += [word for word in sys.argv if word.startswith("--extension=")]
 _STARTED = "catlip-bench" if Path(sys.argv[0]).name == "catlip-bench" else _INHERITED
-PROGRAM = " ".join([_STARTED, *map(shlex.quote, _NAMED)])
+PROGRAM = " ".join([_STARTED, *map(shlex.quote, extension_words(take_extensions(sys.argv)[0]))])
 os.environ["CATLIP_BENCH_PROGRAM"] = PROGRAM
 
 

@@ -18,7 +18,7 @@ from bench.data.targets import pin
 from bench.method import methods
 from bench.train.build import load_data
 from tests.data.shards import write_shards
-from tests.data.test_shard_stream import are_equal
+from tests.data.test_shard_stream import are_equal, stream
 from tests.processes import wait_until
 from tests.small import small
 from tests.tensors import tensors_of
@@ -46,12 +46,6 @@ def pinned(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, str]]:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_shards(tmp_path_factory.mktemp("data"))
-
-
-def stream(data: Path, results: Path, method: str = "clip", **changes: object) -> ShardStream:
-    found = load_data(small(method, data=str(data), **changes), CPU, results)
-    assert isinstance(found, ShardStream)
-    return found
 
 
 class Numbered:
