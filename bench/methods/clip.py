@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from bench.config import Experiment
-from bench.methods.contrastive import ContrastiveMethod
+from bench.methods.contrastive import SoftmaxContrastiveMethod
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,16 +17,13 @@ if TYPE_CHECKING:
 SCALE = 1 / 0.07  # of the logits, initially
 
 
-class Clip(ContrastiveMethod):
+class Clip(SoftmaxContrastiveMethod):
     """Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision", 2103.00020."""
 
     name = "clip"
     title = "CLIP"
     targets_description = "the caption's token ids, through a text tower"
     loss_description = "contrastive: cross-entropy over the batch, image to caption and back"
-    loss_products = 4  # the logits twice, and two gradients
-    normaliser_all_reduces = 2
-    gathers_images_as_released = True
     ladder_end = "pair"
 
     def build_model(self, tower: "ImageTower", experiment: Experiment) -> "ImageProjection":
@@ -40,8 +37,3 @@ class Clip(ContrastiveMethod):
         from bench.method_parts.captions import contrast, encode_pair
 
         return contrast(model, *encode_pair(model, images, target), group)
-
-    def after_update(self, model: "ImageProjection") -> None:
-        from bench.method_parts.captions import clamp_scale
-
-        clamp_scale(model)

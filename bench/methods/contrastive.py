@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bench.data.targets import Captions
+    from models.heads import ImageProjection
 
 
 class ContrastiveMethod(Method):
@@ -27,3 +28,16 @@ class ContrastiveMethod(Method):
         from bench.method_parts.captions import tokens_or_features
 
         return tokens_or_features(experiment)
+
+
+class SoftmaxContrastiveMethod(ContrastiveMethod):
+    """CLIP's loss is the method's, or a part of it."""
+
+    loss_products = 4  # the logits twice, and two gradients
+    normaliser_all_reduces = 2
+    gathers_images_as_released = True
+
+    def after_update(self, model: "ImageProjection") -> None:
+        from bench.method_parts.captions import clamp_scale
+
+        clamp_scale(model)

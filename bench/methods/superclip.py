@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from bench.config import Experiment
 from bench.methods.clip import SCALE
-from bench.methods.contrastive import ContrastiveMethod
+from bench.methods.contrastive import SoftmaxContrastiveMethod
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,16 +17,13 @@ if TYPE_CHECKING:
     from models.image_tower import ImageTower
 
 
-class SuperClip(ContrastiveMethod):
+class SuperClip(SoftmaxContrastiveMethod):
     """Zhao et al. 2025, "SuperCLIP: CLIP with Simple Classification Supervision"; code: hustvl/SuperCLIP at fb59c6d."""
 
     name = "superclip"
     title = "SuperCLIP"
     targets_description = "the caption's token ids, through a text tower, and its subword tokens as labels"
     loss_description = "the sum of CLIP's contrastive loss and SuperClass's softmax cross-entropy, with equal weights"
-    loss_products = 4
-    normaliser_all_reduces = 2
-    gathers_images_as_released = True
     no_ladder_reason = "adds to a pair of towers"
     has_labels = True
 
@@ -61,8 +58,3 @@ class SuperClip(ContrastiveMethod):
         image, text = model.encode_pair(feature, *target.tokens.inputs)
         contrastive = contrast(model, image, text, group)
         return contrastive + weighted_softmax(model.head(classified), target.labels, model.counts, group)
-
-    def after_update(self, model: "DualEncoderClassifier") -> None:
-        from bench.method_parts.captions import clamp_scale
-
-        clamp_scale(model)
