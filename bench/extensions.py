@@ -15,11 +15,17 @@ from hashlib import sha256
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from bench.console.console import EXTENSION_OPTION, describe_error
 from bench.environment.circumstances import LOADED_EXTENSIONS
 from bench.experiments import MethodSettings, add_experiments
 from bench.method import Method, add_method
+from bench.record_kind import KINDS, RecordKind, add_kind
+from bench.registry import import_object
+
+if TYPE_CHECKING:
+    from bench.orchestration.request_base import Request
 
 ENTRY_POINT_GROUP = "catlip_bench"
 EXTENSIONS_ENV = (
@@ -37,6 +43,8 @@ class Extension:
     # Settings of experiments at every scale, by the first part of their names; a method without any has an experiment
     # of its own name.
     experiments: Mapping[str, MethodSettings] = field(default_factory=dict)
+    record_kinds: Sequence[type[RecordKind]] = ()
+    runs: Sequence[type["Request"]] = ()  # that leave such records, or files of their own
 
 
 def load_extensions(named: Sequence[str] = ()) -> None:
@@ -79,6 +87,10 @@ def _load(name: str, source: str, origin: str, version: str = "") -> None:
     own = {method.name: MethodSettings(method.name) for method in extension.methods}
     for experiment, settings in (own | dict(extension.experiments)).items():
         add_experiments(experiment, settings, origin)
+    for kind in extension.record_kinds:
+        add_kind(KINDS, kind, RecordKind, origin)
+    for run in extension.runs:
+        import_object("bench.orchestration.request_base:add_run")(run, origin)
     _sources.add(source)
     LOADED_EXTENSIONS[name] = f"{version or getattr(module, '__version__', 'no version')}, sha256 {_digest(module)}"
 

@@ -9,7 +9,8 @@ from bench.catalog import RANDOM_INIT, describe_known_concepts
 from bench.experiments import HEADLINE
 from bench.measure.ranks import find_slow_ranks
 from bench.measure.summary import Throughput
-from bench.record import BatchTrial, Measured, Memory, Record, Speed, Training, Transfer
+from bench.record import BatchTrial, Memory, Record, Speed, Training, Transfer
+from bench.record_kind import Measured
 from bench.statistics import AccuracyDifference, judge_accuracy_differences
 from reports.accuracy import score_tables, scores
 from reports.accuracy.few_label_section import few_label_section, head_differences

@@ -19,6 +19,8 @@ SETTINGS = ("batch_size=16", "warmup_steps=1", "windows=1", "steps_per_window=1"
 SMALL = [word for setting in SETTINGS for word in ("--set", setting)]
 IMPORTS = "from bench.extensions import Extension\nfrom bench.experiments import MethodSettings\n"
 METHOD = "from bench.method import Method\n"
+KINDS = "from bench.record_kind import RecordKind\nfrom bench.orchestration.request_base import Request\n"
+OF_KIND = "frozen=True, kw_only=True"
 OURS = "from bench.methods.clip import Clip\n"
 
 
@@ -82,6 +84,23 @@ def test_options_are_taken_from_anywhere_in_a_command_line() -> None:
         (
             f"{IMPORTS}EXTENSION = Extension(experiments={{'mine': MethodSettings('clip', {{'rate': 1}})}})",
             "the experiment mine-tiny cannot be made: ",
+        ),
+        (
+            f"{IMPORTS}EXTENSION = Extension(record_kinds=[int])",
+            "kind of record <class 'int'>: it must be a subclass of",
+        ),
+        (
+            f"{IMPORTS}{KINDS}class Mine(RecordKind, {OF_KIND}): pass\nEXTENSION = Extension(record_kinds=[Mine])",
+            "adds the kind of record Mine with the tag 'Mine': give its class a tag of letters, digits and",
+        ),
+        (
+            f"{IMPORTS}{KINDS}class Mine(RecordKind, {OF_KIND}, tag='speed'): pass\n"
+            "EXTENSION = Extension(record_kinds=[Mine])",
+            "adds the kind of record speed, which this program has already: give it another name",
+        ),
+        (
+            f"{IMPORTS}{KINDS}class Mine(Request, {OF_KIND}, tag='training'): pass\nEXTENSION = Extension(runs=[Mine])",
+            "adds the kind of run training, which this program has already: give it another name",
         ),
     ],
 )

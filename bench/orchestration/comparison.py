@@ -21,8 +21,8 @@ from bench.measure.throughput import throughputs_by_round
 from bench.orchestration.batch_search import find_largest_fitting, guess_batch_size, smallest_batch_to_try
 from bench.orchestration.budgets import EQUAL_IMAGES, expected_speeds, image_budgets, measured_speeds, trained_images
 from bench.orchestration.pace import TWO_CORES, Pace
+from bench.orchestration.request_base import Request
 from bench.orchestration.requests import (
-    AnyRequest,
     FitRequest,
     MemoryRequest,
     ScoringRequest,
@@ -308,7 +308,7 @@ class Comparison:
                 jobs.append(self.new_job(ScoringRequest, experiment, label, seconds, subjects=tuple(group), **fields))
         return jobs
 
-    def new_job(self, kind: type[AnyRequest], experiment: Experiment, label: str, seconds: float, **fields: Any) -> Job:
+    def new_job(self, kind: type[Request], experiment: Experiment, label: str, seconds: float, **fields: Any) -> Job:
         """Return a run of this comparison; `fields` are the request's other fields."""
         request = kind(results=str(self.results), comparison=self.name, experiment=experiment, **fields)
         return Job(request, label, seconds)

@@ -120,7 +120,8 @@ def _released_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record])
     ratio = ratio_of(*runs)
     found = _log_interval(ratio.value, ratio.low, ratio.high)
     repetitions = f"{pluralize(min(map(len, runs)), 'run')} each"
-    sources = {f"{one.measured.repository} at {one.measured.commit[:7]}" for one in own}  # type: ignore[union-attr]
+    measured = (one.measured for one in own)
+    sources = {f"{one.repository} at {one.commit[:7]}" for one in measured if isinstance(one, ReleasedRun)}
     evidence = _make_evidence(pair, own, found, repetitions, _missed_by(claim, pair, own))
     return replace(evidence, code=" and ".join(sorted(sources)))
 

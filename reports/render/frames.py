@@ -23,7 +23,8 @@ from bench.labels.vocabulary import vocabulary_field
 from bench.measure.summary import Throughput, device_peak, missing_readings, run_figures, throughputs_of
 from bench.measure.throughput import require_comparable
 from bench.method import methods
-from bench.record import BatchTrial, Failure, Measured, Memory, Record, Speed, Training
+from bench.record import BatchTrial, Failure, Memory, Record, Speed, Training
+from bench.record_kind import Measured
 from reports.render.formats import method_title
 
 K = TypeVar("K")

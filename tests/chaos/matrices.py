@@ -5,7 +5,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.record import Measured, Transfer, read_record
+from bench.record import Transfer, read_record
+from bench.record_kind import Measured
 from tests.chaos.commands import (
     LONGEST,
     POLL_OFTEN,

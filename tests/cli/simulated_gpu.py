@@ -24,7 +24,8 @@ from bench.orchestration.pace import GpuPace
 from bench.orchestration.request_base import Request
 from bench.orchestration.requests import LadderRequest, MemoryRequest, ReferenceRequest, SpeedRequest
 from bench.orchestration.runner import Runner
-from bench.record import Flops, Measured, Memory, Record, ReferenceRun, write_record
+from bench.record import Flops, Memory, Record, ReferenceRun, write_record
+from bench.record_kind import Measured
 from reports.__main__ import main as report
 from tests.small import circumstances
 from tests.speeds import speed

@@ -13,7 +13,8 @@ from bench.__main__ import main
 from bench.console.console import INCONCLUSIVE, OK, REQUEUE
 from bench.environment.circumstances import current_commit
 from bench.orchestration import preflight
-from bench.orchestration.requests import AnyRequest, LadderRequest, MemoryRequest, ReferenceRequest
+from bench.orchestration.request_base import Request
+from bench.orchestration.requests import LadderRequest, MemoryRequest, ReferenceRequest
 from bench.orchestration.runner import Job, Runner
 from bench.record import Memory, Record, ReferenceRun, write_record
 from tests.small import circumstances
@@ -54,7 +55,7 @@ class Simulated(Runner):
         self.clock.expected[job.request.paths[0]] = job.expected_seconds
         super()._run(job, *arguments)
 
-    def _start(self, request: AnyRequest, *_: Any, **__: Any) -> str:
+    def _start(self, request: Request, *_: Any, **__: Any) -> str:
         self.clock.run(request.paths[0])
         measured: Any = speed(round=getattr(request, "round", 0), window_seconds=(2.0, 2.1), phase_seconds=PHASES)
         if isinstance(request, MemoryRequest):
