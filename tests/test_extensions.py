@@ -94,8 +94,7 @@ def test_options_are_taken_from_anywhere_in_a_command_line() -> None:
             "adds the kind of record Mine with the tag 'Mine': give its class a tag of letters, digits and",
         ),
         (
-            f"{IMPORTS}{KINDS}class Mine(RecordKind, {OF_KIND}, tag='speed'): pass\n"
-            "EXTENSION = Extension(record_kinds=[Mine])",
+            f"{IMPORTS}{KINDS}class Mine(RecordKind, {OF_KIND}, tag='speed'): 3\nEXTENSION = Extension(record_kinds=[Mine])",
             "adds the kind of record speed, which this program has already: give it another name",
         ),
         (
