@@ -25,6 +25,7 @@ from bench.record_kind import KINDS, RecordKind, add_kind
 from bench.registry import import_object
 
 if TYPE_CHECKING:
+    from bench.cli.options import Command
     from bench.orchestration.request_base import Request
 
 ENTRY_POINT_GROUP = "catlip_bench"
@@ -45,6 +46,8 @@ class Extension:
     experiments: Mapping[str, MethodSettings] = field(default_factory=dict)
     record_kinds: Sequence[type[RecordKind]] = ()
     runs: Sequence[type["Request"]] = ()  # that leave such records, or files of their own
+    # Classes of verbs by name, or where they lie as "package.module:Class", which is imported when it is needed.
+    verbs: Mapping[str, "type[Command] | str"] = field(default_factory=dict)
 
 
 def load_extensions(named: Sequence[str] = ()) -> None:
@@ -82,6 +85,13 @@ def _load(name: str, source: str, origin: str, version: str = "") -> None:
     if not isinstance(extension, Extension):
         reason = "it must be a bench.extensions.Extension that says what it adds"
         raise ValueError(f"{origin} has no EXTENSION: {reason}")  # noqa: TRY004 - a usage error
+    _add(extension, origin)
+    _sources.add(source)
+    LOADED_EXTENSIONS[name] = f"{version or getattr(module, '__version__', 'no version')}, sha256 {_digest(module)}"
+
+
+def _add(extension: Extension, origin: str) -> None:
+    """Add all that an extension adds; what higher layers hold is added by functions that are imported when needed."""
     for method in extension.methods:
         add_method(method, origin)
     own = {method.name: MethodSettings(method.name) for method in extension.methods}
@@ -91,8 +101,8 @@ def _load(name: str, source: str, origin: str, version: str = "") -> None:
         add_kind(KINDS, kind, RecordKind, origin)
     for run in extension.runs:
         import_object("bench.orchestration.request_base:add_run")(run, origin)
-    _sources.add(source)
-    LOADED_EXTENSIONS[name] = f"{version or getattr(module, '__version__', 'no version')}, sha256 {_digest(module)}"
+    for verb, command in extension.verbs.items():
+        import_object("bench.cli.verbs:add_verb")(verb, command, origin)
 
 
 def _digest(module: ModuleType) -> str:

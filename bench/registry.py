@@ -42,9 +42,14 @@ class Registry(Mapping[str, T], Generic[T]):
     def add(self, name: str, one: T, origin: str) -> None:
         """Add an object of an extension; ValueError names both origins if its name is taken."""
         if name in self._objects:
-            other = self._origins.get(name, "this program")
-            raise ValueError(f"{origin} adds the {self.noun} {name}, which {other} has already: give it another name")
+            raise ValueError(
+                f"{origin} adds the {self.noun} {name}, which {self.origin(name)} has already: give it another name"
+            )
         self._objects[name], self._origins[name] = one, origin
+
+    def origin(self, name: str) -> str:
+        """Return what added an object, in words."""
+        return self._origins.get(name, "this program")
 
     def is_built_in(self, name: str) -> bool:
         """Return whether an object is of this program."""

@@ -18,8 +18,21 @@ ROOT = Path(__file__).parents[1]
 SETTINGS = ("batch_size=16", "warmup_steps=1", "windows=1", "steps_per_window=1")
 SMALL = [word for setting in SETTINGS for word in ("--set", setting)]
 IMPORTS = "from bench.extensions import Extension\nfrom bench.experiments import MethodSettings\n"
+IMPORTS += "from bench.record_kind import RecordKind\nfrom bench.orchestration.request_base import Request\n"
 METHOD = "from bench.method import Method\n"
-KINDS = "from bench.record_kind import RecordKind\nfrom bench.orchestration.request_base import Request\n"
+VERB = f"""{IMPORTS}
+from dataclasses import dataclass
+
+@dataclass
+class Mine:
+    "Say that it runs."
+    purpose = "greet"
+    resume_hint = "nothing is kept"
+    def run(self):
+        print("it runs")
+        return 0
+
+"""
 OF_KIND = "frozen=True, kw_only=True"
 OURS = "from bench.methods.clip import Clip\n"
 
@@ -90,17 +103,25 @@ def test_options_are_taken_from_anywhere_in_a_command_line() -> None:
             "kind of record <class 'int'>: it must be a subclass of",
         ),
         (
-            f"{IMPORTS}{KINDS}class Mine(RecordKind, {OF_KIND}): pass\nEXTENSION = Extension(record_kinds=[Mine])",
+            f"{IMPORTS}class Mine(RecordKind, {OF_KIND}): pass\nEXTENSION = Extension(record_kinds=[Mine])",
             "adds the kind of record Mine with the tag 'Mine': give its class a tag of letters, digits and",
         ),
         (
-            f"{IMPORTS}{KINDS}class Mine(RecordKind, {OF_KIND}, tag='speed'): 3\nEXTENSION = Extension(record_kinds=[Mine])",
+            f"{IMPORTS}class Mine(RecordKind, {OF_KIND}, tag='speed'): 3\nEXTENSION = Extension(record_kinds=[Mine])",
             "adds the kind of record speed, which this program has already: give it another name",
         ),
         (
-            f"{IMPORTS}{KINDS}class Mine(Request, {OF_KIND}, tag='training'): pass\nEXTENSION = Extension(runs=[Mine])",
+            f"{IMPORTS}class Mine(Request, {OF_KIND}, tag='training'): pass\nEXTENSION = Extension(runs=[Mine])",
             "adds the kind of run training, which this program has already: give it another name",
         ),
+        (f"{VERB}EXTENSION = Extension(verbs={{'plan': Mine}})", "adds the verb plan, which this program has already"),
+        (
+            f"{VERB}EXTENSION = Extension(verbs={{'claim': Mine}})",
+            "the verb claim, which this program has already",
+        ),
+        (f"{VERB}EXTENSION = Extension(verbs={{'Mine': Mine}})", "its name must be small letters, digits and hyphens"),
+        (f"{VERB}del Mine.run\nEXTENSION = Extension(verbs={{'mine': Mine}})", "adds the verb mine without run: see "),
+        (f"{VERB}EXTENSION = Extension(verbs={{'mine': int}})", "adds the verb mine without purpose, resume_hint, run"),
     ],
 )
 def test_extension_that_cannot_be_used_is_one_line(code: str | None, reason: str, tmp_path: Path) -> None:
@@ -129,6 +150,24 @@ def test_two_files_of_one_name_are_refused(folder: Path, tmp_path: Path) -> None
     returned, text = run(tmp_path, "--extension", first, "--extension", second, "list")
     assert returned == 2
     assert f"{second}: another extension has the name 'rotation'" in text
+
+
+def test_verb_of_an_extension_is_run_and_listed_under_its_purpose(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(f"{VERB}EXTENSION = Extension(verbs={{'mine': Mine}})")
+    assert run(tmp_path, "--extension", "mine.py", "mine") == (OK, "it runs\n")
+    returned, text = run(tmp_path, "--extension", "mine.py", "--help")
+    assert returned == OK
+    assert re.search(r"To greet:\s+mine +Say that it runs\.", text)
+    returned, text = run(tmp_path, "--extension", "mine.py", "mime")
+    assert (returned, "did you mean 'mine'?" in text) == (2, True)
+
+
+def test_verb_that_cannot_be_imported_is_one_line_when_it_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(f"{IMPORTS}EXTENSION = Extension(verbs={{'mine': 'absent_module:Verb'}})")
+    returned, text = run(tmp_path, "--extension", "mine.py", "mine")
+    assert returned == 2
+    assert re.fullmatch(r"error: .*mine.py: the verb mine cannot be loaded: No module named 'absent_module'\n", text)
+    assert run(tmp_path, "--extension", "mine.py", "doctor", "--help")[0] == OK
 
 
 def test_experiments_of_an_extension_are_listed_with_their_costs(folder: Path) -> None:

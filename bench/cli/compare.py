@@ -1,4 +1,4 @@
-"""The verbs that compare experiments, and the list of all verbs. No torch here: runs are separate processes."""
+"""The verbs that compare experiments. No torch here: runs are separate processes."""
 
 import dataclasses
 import math
@@ -10,18 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import ClassVar
 
 from msgspec.structs import replace
 from tyro.conf import Positional
 
-from bench.cli.doctor import Doctor
-from bench.cli.explain import ExplainRatio
 from bench.cli.field_table import field_table
-from bench.cli.gpu import Gpu
-from bench.cli.label import Label
 from bench.cli.options import (
     CaptionLengths,
-    Command,
     Data,
     Json,
     Labels,
@@ -40,13 +36,8 @@ from bench.cli.options import (
     require_confirmed,
 )
 from bench.cli.own_vocabulary import count_all_vocabularies
-from bench.cli.plan import Plan
-from bench.cli.reference import Reference
 from bench.cli.released_recipes import released_table
-from bench.cli.selftest import SlowdownDetectionCheck
-from bench.cli.suites import History, Regress
-from bench.cli.train import Embed, Export, Train
-from bench.cli.transfer import Transfer, choose_scoring, open_tasks
+from bench.cli.transfer import choose_scoring, open_tasks
 from bench.config import FIELDS, MAY_DIFFER, MAY_DIFFER_AT_LARGEST_BATCH, Experiment
 from bench.console.console import OK, PROGRAM, log
 from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
@@ -87,6 +78,8 @@ class Bench:
     tasks: Tasks = ()
     resume: bool = False  # resume the newest comparison of this scope; recorded runs are not repeated
     results: Results = Path("results")
+
+    purpose: ClassVar[str] = "compare"
 
     @property
     def resume_hint(self) -> str:
@@ -191,6 +184,7 @@ class List:
     recipe: str | None = None  # name of a recipe: list the released settings beside ours instead
     fields: bool = False  # list the fields of an experiment, which --set changes, instead
     json: Json = None
+    purpose: ClassVar[str] = "compare"
     resume_hint = "there is nothing to resume"
 
     def run(self) -> int:
@@ -234,6 +228,8 @@ class Measure:
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
+    purpose: ClassVar[str] = "compare"
+    runs_on_all_ranks: ClassVar[bool] = True
     resume_hint = "finished records are kept; resume with the same command and --resume"
 
     def expected_seconds(self, pace: Pace) -> float:
@@ -320,14 +316,3 @@ def _cost_tables(comparison: Comparison, *, allow_differences: bool = False) -> 
     title = "Throughput as published" if allow_differences else "Throughput at equal batch"
     speeds = speed_table(title, records, names, allow_differences=allow_differences)
     return [speeds, cost_table(records, names), rank_table(records, names)]
-
-
-DISTRIBUTED_VERBS: tuple[type[Command], ...] = (Measure, Train, Doctor)  # verbs that torchrun may start
-GROUPS: dict[str, dict[str, type[Command]]] = {
-    "compare": {"list": List, "measure": Measure, "reference": Reference},
-    "train": {"train": Train, "label": Label, "embed": Embed, "export": Export},
-    "score": {"transfer": Transfer},
-    "explain": {"explain": ExplainRatio, "plan": Plan},
-    "check": {"doctor": Doctor, "gpu": Gpu, "selftest": SlowdownDetectionCheck, "regress": Regress, "history": History},
-}  # verbs by purpose
-VERBS = {name: verb for group in GROUPS.values() for name, verb in group.items()}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import psutil
 import pynvml
@@ -82,6 +82,9 @@ class Doctor:
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
+    purpose: ClassVar[str] = "check"
+    runs_on_all_ranks: ClassVar[bool] = True
+    accepts_unequal_ranks: ClassVar[bool] = True  # it tells in what they differ
     resume_hint = "there is nothing to resume"
 
     def run(self) -> int:

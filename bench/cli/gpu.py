@@ -6,10 +6,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from tyro.conf import UseAppendAction, arg
 
+from bench.cli.main import parse
 from bench.cli.options import EstimatedCommand, Results
 from bench.config import choose
 from bench.console.console import FAILED_CASE, OK, REQUEUE, log, printable
@@ -66,6 +67,7 @@ class Gpu:
     resume: bool = False  # run the steps that are not ok yet, and continue those that were cut short
     results: Results = Path("results/gpu")
     pack_results: Pack = None
+    purpose: ClassVar[str] = "check"
     resume_hint = "finished steps are kept; resume with the same command and --resume"
 
     def run(self) -> int:
@@ -131,7 +133,6 @@ class Gpu:
         """
         if step.minutes is not None:
             return step.minutes
-        from bench.cli.main import parse  # which imports this module
 
         def expect(step: Step) -> float:
             words = self._command(step, num_gpus, batch, self.minutes)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec.structs import replace
 from tyro.conf import Positional, arg
@@ -60,6 +60,7 @@ class Label:
     workers: int | None = None  # number of processes; default: number of cores
     force: bool = False  # label complete files again
     json: Json = None
+    purpose: ClassVar[str] = "train"
     resume_hint = "finished files are kept; resume with the same command"
 
     def run(self) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
 
 from tyro.conf import UseAppendAction, arg
 
@@ -52,7 +52,12 @@ MAX_UNCONFIRMED_SECONDS = 3600.0  # of a run on a CPU that starts without --yes
 
 
 class Command(Protocol):
-    """A parsed verb."""
+    """A parsed verb: a dataclass, whose fields are its options and whose docstring is its help.
+
+    torchrun may start it if it also has `runs_on_all_ranks = True`.
+    """
+
+    purpose: ClassVar[str]  # under which the help lists it: "compare", "train", "score", "explain", "check" or another
 
     @property
     def resume_hint(self) -> str:

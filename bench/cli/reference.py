@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from itertools import chain, product
 from pathlib import Path
 from statistics import fmean, median
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec.structs import replace
 from tyro.conf import Positional, arg
@@ -95,6 +95,7 @@ class Reference:
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
+    purpose: ClassVar[str] = "compare"
     resume_hint = "finished records are kept; resume with the same command and --resume"
 
     def run(self) -> int:

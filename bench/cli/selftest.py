@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from msgspec.structs import replace
@@ -58,6 +59,7 @@ class SlowdownDetectionCheck:
     resume: bool = False  # resume the newest self-test; recorded runs are not repeated
     results: Results = Path("results")
     json: Json = None
+    purpose: ClassVar[str] = "check"
     resume_hint = "finished runs are kept; resume with: nox -s selftest -- --resume"
 
     def run(self) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from tyro.conf import Positional, arg
 
@@ -55,6 +55,7 @@ class Transfer:
     resume: bool = False  # resume the newest scoring of the same towers, root and templates
     results: Results = Path("results")
     json: Json = None
+    purpose: ClassVar[str] = "score"
     resume_hint = "finished scores are kept; resume with the same command and --resume"
 
     def expected_seconds(self, pace: Pace) -> float:

@@ -461,7 +461,7 @@ def test_killed_command_line_ends_all_ranks(own_results: Path) -> None:
     ("arguments", "code", "text"),
     [
         (["measure", "--help"], 0, ""),
-        (["list"], 1, "torchrun can start measure, train and doctor only"),
+        (["list"], 1, "torchrun can start measure, train, doctor only"),
         (
             ["measure", "clip-tiny", "--set", "sharding=fsdp2", "--set", "ema_decay=0.9"],
             1,
