@@ -32,6 +32,7 @@ ENTRY_POINT_GROUP = "catlip_bench"
 EXTENSIONS_ENV = (
     "CATLIP_BENCH_EXTENSIONS"  # environment variable with those that a command names, for the processes it starts
 )
+FEATURES = Path(__file__).parent / "features"  # folders with what this program adds to its core
 MODULE_PREFIX = "catlip_bench_extension_"  # of the module of a file
 _sources = set[str]()  # files and modules that are loaded
 
@@ -51,7 +52,7 @@ class Extension:
 
 
 def load_extensions(named: Sequence[str] = ()) -> None:
-    """Load the extensions of installed packages, and those that this command or the one that started it names.
+    """Load features of this program, extensions of installed packages, and those named here or by the parent process.
 
     Raises ValueError for one that cannot be loaded, and for a name that two of them have or add.
     """
@@ -60,6 +61,8 @@ def load_extensions(named: Sequence[str] = ()) -> None:
     known = [word for word in os.environ.get(EXTENSIONS_ENV, "").split(os.pathsep) if word]
     paths = [str(Path(name).resolve()) if name.endswith(".py") else name for name in named]
     wanted = [*dict.fromkeys([*known, *paths])]
+    for file in sorted(FEATURES.glob("*/feature.py")):
+        _load_feature(file.parent.name)
     for point in entry_points(group=ENTRY_POINT_GROUP):
         package, version = (point.dist.name, point.dist.version) if point.dist is not None else (point.module, "")
         _load(point.name, point.module, f"the package {package}", version)
@@ -67,6 +70,14 @@ def load_extensions(named: Sequence[str] = ()) -> None:
         _load(Path(source).stem if source.endswith(".py") else source, source, f"{EXTENSION_OPTION} {source}")
     if wanted:
         os.environ[EXTENSIONS_ENV] = os.pathsep.join(wanted)
+
+
+def _load_feature(name: str) -> None:
+    """Load a part of this program unless it is loaded; it is no extension in records."""
+    source = f"bench.features.{name}.feature"
+    if source not in _sources:
+        _add(importlib.import_module(source).EXTENSION, f"this program's feature {name}")
+        _sources.add(source)
 
 
 def _load(name: str, source: str, origin: str, version: str = "") -> None:

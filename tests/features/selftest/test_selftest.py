@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from bench.cli.selftest import (
+from bench.config import differing_fields
+from bench.features.selftest.selftest import (
     COMPARISONS,
     ROUNDS,
     Spread,
@@ -17,7 +18,6 @@ from bench.cli.selftest import (
     injected_slowdown_arms,
     simulate,
 )
-from bench.config import differing_fields
 from bench.statistics import Rounds
 
 Arms = list[Rounds]
@@ -71,7 +71,7 @@ def test_sound_harness_passes_and_broken_harness_fails() -> None:
 
 
 def test_simulated_checks_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.cli.selftest.SIMULATED", 400)
+    monkeypatch.setattr("bench.features.selftest.selftest.SIMULATED", 400)
 
     def held(alarms: float, covers: float) -> list[str]:
         return [check["holds"] for check in check_simulated([{"false alarms": alarms, "interval covers": covers}])]
