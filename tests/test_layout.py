@@ -68,7 +68,7 @@ def test_a_workflow_pins_its_actions_and_hands_no_secret_to_forks(path: Path) ->
 
 # Where a method's name is data: its own file, the experiments that use it, published trainings, and reference code.
 NAMING = ("methods/", "experiments.py", "recipes.py", "plan/published.py", "suites/")
-REFERENCES = ("reference/", "cli/reference.py", "cli/released_run.py")
+REFERENCES = ("features/reference/",)
 
 
 def test_no_method_is_named_outside_its_file_and_the_experiments_that_use_it() -> None:

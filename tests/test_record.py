@@ -29,7 +29,6 @@ from bench.record import (
     Failure,
     Flops,
     Record,
-    ReleasedRun,
     Speed,
     Training,
     comparison_of,
@@ -64,6 +63,13 @@ def failed(reason: str = "out of memory", **changes: Any) -> Record:
     return replace(Record(comparison="c", experiment=TINY, circumstances=HERE, measured=measured), **changes)
 
 
+OF_EACH: dict[str, tuple[str, ...]] = {  # the fields of kinds that have an entry for each window, step or branch
+    "Speed": (),
+    "Training": ("branches", "cooldown_losses"),
+    "ReleasedRun": ("window_images", "window_seconds", "image_sizes", "losses", "gradient_norms"),
+}
+
+
 def values_of(hint: Any) -> st.SearchStrategy[Any]:
     """Any value that a field of this type may hold; numbers are finite."""
     plain = {
@@ -91,7 +97,7 @@ def values_of(hint: Any) -> st.SearchStrategy[Any]:
     fields = {name: values_of(hints[name]) for name in hint.__struct_fields__}
     if "started_at" in fields:
         fields["started_at"] = st.datetimes().map(datetime.isoformat)
-    counts = st.integers(1, 3) if hint in (Speed, Training, ReleasedRun) else st.just(0)
+    counts = st.integers(1, 3) if getattr(hint, "__name__", "") in OF_EACH else st.just(0)
     return counts.flatmap(lambda count: st.builds(hint, **fields | of_each(hint, count)))
 
 
@@ -104,9 +110,7 @@ def of_each(kind: type, count: int) -> dict[str, st.SearchStrategy[Any]]:
         return st.lists(values_of(element), min_size=count, max_size=count).map(tuple)
 
     if kind is not Speed:
-        of_runs = ("window_images", "window_seconds", "image_sizes", "losses", "gradient_norms")
-        names = {Training: ("branches", "cooldown_losses"), ReleasedRun: of_runs}
-        return {name: entries(hints[name]) for name in names.get(kind, ())}
+        return {name: entries(hints[name]) for name in OF_EACH.get(kind.__name__, ())}
     windows = entries(hints["window_seconds"])
     ranks = st.shared(st.integers(1, 3), key="ranks")
 

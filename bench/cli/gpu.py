@@ -1,5 +1,6 @@
 """The verb `gpu`: the first hour on a GPU, in steps that are command lines of their own."""
 
+import re
 import shlex
 import sys
 import time
@@ -12,6 +13,7 @@ from tyro.conf import UseAppendAction, arg
 
 from bench.cli.main import parse
 from bench.cli.options import EstimatedCommand, Results
+from bench.cli.verbs import VERBS
 from bench.config import choose
 from bench.console.console import FAILED_CASE, OK, REQUEUE, log, printable
 from bench.console.options import MINUTES_RANGE, require_range
@@ -76,7 +78,7 @@ class Gpu:
         file = self._path(STEPS_FILE)
         if self.pack_results is not None:
             return self._pack(self.pack_results)
-        table = {step.name: step for step in STEPS[self.device]}
+        table = {step.name: step for step in known_steps(self.device)}
         chosen = [choose(name, table, "step") for name in self.only] or [*table.values()]
         found = read_step_results(file, self.device)
         if found and not (self.resume or self.only):
@@ -184,6 +186,12 @@ class Gpu:
             note += "\nRun the steps that are not ok with the same command and --resume."
         print_tables([Table("Steps", rows, note)])
         return FAILED_CASE if statuses & {"failed", "timeout"} else REQUEUE if "unfinished" in statuses else OK
+
+
+def known_steps(device: Device) -> list[Step]:
+    """Return the steps on a device whose verbs this program has."""
+    verbs = {step.name: re.findall(r"-m bench (\w+)", step.command) for step in STEPS[device]}
+    return [step for step in STEPS[device] if all(verb in VERBS for verb in verbs[step.name])]
 
 
 def _result(

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 BUILT_IN = {  # where each verb lies, in the order of the help
     "list": "bench.cli.compare:List",
     "measure": "bench.cli.compare:Measure",
-    "reference": "bench.cli.reference:Reference",
     "train": "bench.cli.train:Train",
     "label": "bench.cli.label:Label",
     "embed": "bench.cli.train:Embed",

@@ -9,7 +9,7 @@ from bench.data.caption_lengths import describe_captions
 from bench.experiments import TUNED_FIELDS, tuning_of
 from bench.measure.summary import PHASE, UTILISATION, Throughput, throughputs_of
 from bench.measure.throughput import require_comparable, timed_runs
-from bench.record import PHASES, BatchTrial, Failure, Memory, Record, ReleasedRun, Speed, Training
+from bench.record import PHASES, BatchTrial, Failure, Memory, Record, RunOnSamples, Speed
 from bench.statistics import bound_by, log_std
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def sample_table(records: Sequence[Record]) -> Table:
     counts = {
         (r.experiment.name, str(r.measured.__struct_config__.tag), what): count
         for r in records
-        if isinstance(r.measured, Speed | Training | ReleasedRun) and r.experiment
+        if isinstance(r.measured, RunOnSamples) and r.experiment
         for what, count in (r.measured.skipped | {EMPTY_CAPTION: r.measured.empty_captions}).items()
     }
     note = "Images that cannot be decoded count each time that the run, of several processes rank 0, reads them."

@@ -128,41 +128,6 @@ class TraceRequest(ExperimentRequest, frozen=True, kw_only=True, tag="trace"):
         trace(self.experiment, device, Path(self.results), self.paths[0])
 
 
-class ReferenceRequest(ExperimentRequest, frozen=True, kw_only=True, tag="reference"):
-    """Time one side of a comparison with a reference implementation."""
-
-    side: str  # a name of `bench.reference`
-    checkout: str = ""  # path of the reference's code; empty: it is installed, or part of this project
-    round: int = 0
-
-    def name_parts(self) -> tuple[str, ...]:
-        return (*super().name_parts(), self.side, f"round{self.round:02}")
-
-    def measure(self, device: "torch.device", _stop: StopRequest | None) -> Measured:
-        from bench.reference.runs import run_side
-
-        return run_side(self.experiment, device, Path(self.results), self.side, self.round, self.checkout)
-
-
-class ReleasedRunRequest(ExperimentRequest, frozen=True, kw_only=True, tag="released-run"):
-    """Time the authors' training loop with their configuration file."""
-
-    uses_tf32 = True  # convolutions by torch's default, products as CoreNet's `device_setup` sets them
-    checkout: str  # path
-    file: str  # within the checkout
-    is_tiny: bool  # with the changes of the tiny scale
-    round: int = 0
-
-    def name_parts(self) -> tuple[str, ...]:
-        return (*super().name_parts(), f"round{self.round:02}")
-
-    def measure(self, device: "torch.device", _stop: StopRequest | None) -> Measured:
-        from bench.reference.corenet_released import run_as_released
-
-        files = Path(self.checkout), self.file
-        return run_as_released(self.experiment, device, Path(self.results), *files, self.round, is_tiny=self.is_tiny)
-
-
 class TrainingRequest(ExperimentRequest, frozen=True, kw_only=True, tag="training"):
     """Pre-train a tower; with checkpoints, a signal saves the state and ends the process by SystemExit."""
 
@@ -288,7 +253,7 @@ _OF_ALL_RANKS = (
     *(RankStatesRequest, LinkRequest),
 )
 _OF_ONE_PROCESS = (
-    *(ReferenceRequest, ReleasedRunRequest, TeacherFeaturesRequest, ScoringRequest),
+    *(TeacherFeaturesRequest, ScoringRequest),
     *(FailureRequest, LadderRequest),
 )
 BUILT_IN_RUNS: dict[str, type[Request]] = {tag_of(kind): kind for kind in (*_OF_ALL_RANKS, *_OF_ONE_PROCESS)}

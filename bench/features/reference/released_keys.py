@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from bench.config import PACK_DATA
+from bench.features.reference.records import ReleasedKey
 from bench.labels.vocabulary import read_vocabulary, resolve_vocabulary
 from bench.recipes import DATACOMP_VOCABULARY
-from bench.record import ReleasedKey
 
 # Keys by the beginning of their names; the longest one counts.
 USED = (

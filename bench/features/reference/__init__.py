@@ -18,7 +18,6 @@ SIDES: dict[ReferenceName, tuple[str, ...]] = {
 OPEN_CLIP_CHECKOUT_SIDES = (OPEN_CLIP, OPEN_CLIP_FUSED, OPEN_CLIP_PADDED, OPEN_CLIP_BUCKETED, OURS)
 WARMUP_STEPS = 2
 EQUAL_STEPS = {OPEN_CLIP_BUCKETED: WARMUP_STEPS}  # first steps whose batches are ours, on sides that make other batches
-AS_RELEASED = "-as-released"  # end of the name of a recipe whose run a CPU or the tiny scale changes
 # CoreNet's files of CLIP and CatLIP by scale, within a checkout; the baseline comes first.
 RELEASED_FILES = {
     "vit-b16": {"clip": "projects/clip/clip_vit_base.yaml", "catlip": "projects/catlip/pretraining/vit_base.yaml"},

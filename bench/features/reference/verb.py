@@ -13,22 +13,13 @@ from msgspec.structs import replace
 from tyro.conf import Positional, arg
 
 from bench.cli.options import Data, Json, MaxMinutes, Results, Rounds, Settings, finish, limit_minutes, ratio_columns
-from bench.cli.released_run import ReleasedPlan, released_tables
 from bench.config import FIELDS, MAY_DIFFER_AT_LARGEST_BATCH, Experiment
 from bench.console.console import DISAGREEMENT, OK, log
 from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
 from bench.console.tables import Table
 from bench.data.caption_lengths import WEB
 from bench.experiments import EXPERIMENTS, get_experiment
-from bench.orchestration.comparison import Comparison
-from bench.orchestration.pace import Pace
-from bench.orchestration.preflight import has_gpu, open_comparison
-from bench.orchestration.requests import ReferenceRequest
-from bench.orchestration.runner import Job, expected_job_seconds
-from bench.orchestration.scope import Scope, required_rounds
-from bench.recipes import DATACOMP_SYNSETS
-from bench.record import Record
-from bench.reference import (
+from bench.features.reference import (
     CHECKOUTS,
     EQUAL_STEPS,
     OPEN_CLIP_CHECKOUT,
@@ -37,7 +28,16 @@ from bench.reference import (
     SIDES,
     ReferenceName,
 )
-from bench.reference.speeds import describe_clip_costs, runs_by_experiment
+from bench.features.reference.released_run import ReleasedPlan, released_tables
+from bench.features.reference.requests import ReferenceRequest
+from bench.features.reference.speeds import describe_clip_costs, runs_by_experiment
+from bench.orchestration.comparison import Comparison
+from bench.orchestration.pace import Pace
+from bench.orchestration.preflight import has_gpu, open_comparison
+from bench.orchestration.runner import Job, expected_job_seconds
+from bench.orchestration.scope import Scope, required_rounds
+from bench.recipes import DATACOMP_SYNSETS
+from bench.record import Record
 from bench.settings import with_batch_size, with_settings
 from bench.statistics import log_std, ratios_of
 

@@ -9,16 +9,23 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from bench.cli.reference import STEPS_COMPARED, Reference, compare_early_losses, reference_speed_table
 from bench.config import Experiment
 from bench.data.released_labels import make_multi_hot
 from bench.data.targets import Labels
 from bench.environment.circumstances import CHECKOUT
 from bench.experiments import EXPERIMENTS
-from bench.record import Record, ReferenceRun
-from bench.reference import DENSE, OPEN_CLIP, OURS, SIDES, WARMUP_STEPS
-from bench.reference.runs import run_side
-from bench.reference.timing import MAX_COMPILED_WINDOWS, RAMP_STEPS, WindowTimer, batch_number, ramped_learning_rate
+from bench.features.reference import DENSE, OPEN_CLIP, OURS, SIDES, WARMUP_STEPS
+from bench.features.reference.records import ReferenceRun
+from bench.features.reference.runs import run_side
+from bench.features.reference.timing import (
+    MAX_COMPILED_WINDOWS,
+    RAMP_STEPS,
+    WindowTimer,
+    batch_number,
+    ramped_learning_rate,
+)
+from bench.features.reference.verb import STEPS_COMPARED, Reference, compare_early_losses, reference_speed_table
+from bench.record import Record
 from tests.heated import heat_like_a_gpu
 from tests.reports.conftest import HERE
 from tests.small import small
@@ -102,8 +109,8 @@ import msgspec
 import torch
 
 from bench.config import Experiment
-from bench.reference import SIDES
-from bench.reference.runs import run_side
+from bench.features.reference import SIDES
+from bench.features.reference.runs import run_side
 from bench.profilers.counters import count_graphs
 
 torch.compile = partial(torch.compile, backend="eager")
@@ -147,7 +154,7 @@ def test_on_a_gpu_all_sides_are_timed_eager_and_compiled(
 
 def test_warm_up_lasts_until_no_new_graph_appears(monkeypatch: pytest.MonkeyPatch) -> None:
     compiling, graphs, taken = {0, 3}, list[int](), list[int]()
-    monkeypatch.setattr("bench.reference.timing.count_graphs", lambda: len(graphs))
+    monkeypatch.setattr("bench.features.reference.timing.count_graphs", lambda: len(graphs))
     timer = WindowTimer(CPU, steps=2, windows=2)
     for k in timer.time_steps():
         taken.append(k)
@@ -155,7 +162,7 @@ def test_warm_up_lasts_until_no_new_graph_appears(monkeypatch: pytest.MonkeyPatc
     assert taken == [*range(WARMUP_STEPS + 2 * 3)]
     assert len(timer.seconds) == 2
     always = iter(range(2 * (MAX_COMPILED_WINDOWS + 1)))
-    monkeypatch.setattr("bench.reference.timing.count_graphs", lambda: next(always))
+    monkeypatch.setattr("bench.features.reference.timing.count_graphs", lambda: next(always))
     with pytest.raises(RuntimeError, match="compiled new graphs: set text_padding=packed"):
         [*WindowTimer(CPU, steps=2, windows=2).time_steps()]
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from bench.config import Experiment
 from bench.data.stream import Batch
-from bench.reference import CHECKOUTS, RELEASED_FILES
-from bench.reference.checkouts import make_reference_step, match_weights, replace_missing
+from bench.features.reference import CHECKOUTS, RELEASED_FILES
+from bench.features.reference.checkouts import make_reference_step, match_weights, replace_missing
 from bench.train.build import TrainState
 from bench.train.step import Step
 from models.corenet_vit import PREFIX, convert_name

@@ -19,8 +19,8 @@ from bench.data.released_labels import DenseLabels
 from bench.data.shards.stream import ShardStream
 from bench.data.stream import Stream
 from bench.data.transforms import WHITE, denormalise
+from bench.features.reference.timing import WindowTimer
 from bench.labels.vocabulary import resolve_vocabulary
-from bench.reference.timing import WindowTimer
 from bench.train.build import load_data
 
 IGNORED_LABEL = -1  # the class of an image-text pair, which CLIP's loss does not read

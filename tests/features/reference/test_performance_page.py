@@ -6,9 +6,9 @@ from statistics import fmean
 import torch
 from msgspec.structs import replace
 
-from bench.cli.reference import PLAIN, STEPS_COMPARED
 from bench.environment.circumstances import CHECKOUT
 from bench.experiments import get_experiment
+from bench.features.reference.verb import PLAIN, STEPS_COMPARED
 from bench.measure.costs import count_flops, forward_flops_as_released
 from bench.train.build import load_data
 

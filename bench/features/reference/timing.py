@@ -13,10 +13,10 @@ from torch import nn
 from bench.config import Experiment, OptimizerKernel
 from bench.data.stream import Batch
 from bench.environment.slots import yield_slot
+from bench.features.reference import WARMUP_STEPS
 from bench.measure.heating import heating
 from bench.profilers.clock import clock, forward_clocks, synchronize
 from bench.profilers.counters import count_graphs
-from bench.reference import WARMUP_STEPS
 from bench.train.step import Step
 
 RAMP_STEPS = 2_000  # steps of linear warm-up of the learning rate; open_clip_train's default is 10,000

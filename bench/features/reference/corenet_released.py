@@ -19,12 +19,12 @@ from torch import Tensor
 
 from bench.config import Experiment
 from bench.environment.circumstances import current_commit
-from bench.record import ReleasedRun
-from bench.reference import CORENET
-from bench.reference.corenet import import_corenet
-from bench.reference.released_batches import TimedLoader, batch_function, draw_sizes, open_stream
-from bench.reference.released_keys import NO_CUDA, describe_keys, flatten, tiny_changes
-from bench.reference.timing import WindowTimer
+from bench.features.reference import CORENET
+from bench.features.reference.corenet import import_corenet
+from bench.features.reference.records import ReleasedRun
+from bench.features.reference.released_batches import TimedLoader, batch_function, draw_sizes, open_stream
+from bench.features.reference.released_keys import NO_CUDA, describe_keys, flatten, tiny_changes
+from bench.features.reference.timing import WindowTimer
 from bench.train.build import log_workers, sample_counts
 
 SPAWNED = "_launcher_distributed_spawn_fn"  # of CoreNet's pipeline: what each of its processes executes

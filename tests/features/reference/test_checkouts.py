@@ -19,14 +19,10 @@ from msgspec.structs import replace
 from torch import nn
 
 from bench.__main__ import main
-from bench.cli.reference import Reference, compare_early_losses, method_ratio_table, phase_table
 from bench.config import Experiment
 from bench.data.targets import Labels
 from bench.experiments import EXPERIMENTS
-from bench.labels.subwords import SubwordIds
-from bench.method import methods
-from bench.record import Record, ReferenceRun
-from bench.reference import (
+from bench.features.reference import (
     CHECKOUTS,
     CORENET,
     OURS,
@@ -36,8 +32,13 @@ from bench.reference import (
     ReferenceName,
     corenet,
 )
-from bench.reference.checkouts import add_package, match_weights, replace_missing
-from bench.reference.runs import released_labels, run_side
+from bench.features.reference.checkouts import add_package, match_weights, replace_missing
+from bench.features.reference.records import ReferenceRun
+from bench.features.reference.runs import released_labels, run_side
+from bench.features.reference.verb import Reference, compare_early_losses, method_ratio_table, phase_table
+from bench.labels.subwords import SubwordIds
+from bench.method import methods
+from bench.record import Record
 from models.corenet_vit import convert_corenet_state
 from models.heads import DualEncoder
 from models.image_tower import build_image_tower

@@ -12,13 +12,15 @@ from bench.cli.options import ratio_columns
 from bench.config import Experiment
 from bench.console.tables import Table
 from bench.experiments import get_experiment
+from bench.features.reference import RELEASED_FILES
+from bench.features.reference.records import ReleasedRun
+from bench.features.reference.requests import ReleasedRunRequest
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import Pace
-from bench.orchestration.requests import ReleasedRunRequest
 from bench.orchestration.runner import Job
 from bench.orchestration.scope import required_rounds
-from bench.record import Record, ReleasedRun
-from bench.reference import AS_RELEASED, RELEASED_FILES
+from bench.recipes import AS_RELEASED
+from bench.record import Record
 from bench.settings import with_settings
 from bench.statistics import log_std, ratios_of
 

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 
-from bench.record import Record, ReferenceRun
-from bench.reference import OPEN_CLIP, OURS
+from bench.features.reference import OPEN_CLIP, OURS
+from bench.features.reference.records import ReferenceRun
+from bench.record import Record
 from bench.statistics import ratio_of
 
 

@@ -23,21 +23,34 @@ from torch import nn
 
 from bench.__main__ import main
 from bench.claims.claims import get_claim
-from bench.cli.released_run import changes_table, keys_table, recipe_of_run, released_speed_table, runs_by_method
 from bench.config import PACK_DATA, Experiment, differing_fields
 from bench.data.order import StepSize
 from bench.data.stream import Stream
 from bench.environment.circumstances import current_commit
 from bench.experiments import EXPERIMENTS
+from bench.features.reference import RELEASED_FILES
+from bench.features.reference.corenet import import_corenet
+from bench.features.reference.corenet_released import open_pipeline, run_as_released
+from bench.features.reference.records import ReleasedKey, ReleasedRun
+from bench.features.reference.released_batches import (
+    ReleasedBatch,
+    TimedLoader,
+    batch_function,
+    draw_sizes,
+    open_stream,
+)
+from bench.features.reference.released_keys import SHARDS, TINY, describe_keys, flatten
+from bench.features.reference.released_run import (
+    changes_table,
+    keys_table,
+    recipe_of_run,
+    released_speed_table,
+    runs_by_method,
+)
+from bench.features.reference.timing import WindowTimer
 from bench.labels.labeller import get_labeller
 from bench.labels.subwords import SubwordIds
-from bench.record import Record, ReleasedKey, ReleasedRun, read_record, write_record
-from bench.reference import RELEASED_FILES
-from bench.reference.corenet import import_corenet
-from bench.reference.corenet_released import open_pipeline, run_as_released
-from bench.reference.released_batches import ReleasedBatch, TimedLoader, batch_function, draw_sizes, open_stream
-from bench.reference.released_keys import SHARDS, TINY, describe_keys, flatten
-from bench.reference.timing import WindowTimer
+from bench.record import Record, read_record, write_record
 from reports.claims.evidence import find_evidence
 from tests.claims.evidence import A100
 from tests.cli.test_released_recipes import flattened

@@ -27,9 +27,9 @@ from bench.data.stream import Batch, PackStream
 from bench.data.targets import Tokens, to_device
 from bench.environment.machine import resolve_auto
 from bench.environment.seeds import ORDER, seed_for
+from bench.features.reference import OPEN_CLIP_BUCKETED, OPEN_CLIP_FUSED, WARMUP_STEPS
+from bench.features.reference.timing import DEFAULT_KERNELS, RAMP_STEPS, WindowTimer, batch_number
 from bench.labels.subwords import SubwordIds
-from bench.reference import OPEN_CLIP_BUCKETED, OPEN_CLIP_FUSED, WARMUP_STEPS
-from bench.reference.timing import DEFAULT_KERNELS, RAMP_STEPS, WindowTimer, batch_number
 from bench.train.build import build_train_state
 from bench.train.step import compile_mode, make_optimizer
 from models import open_clip_config

@@ -14,8 +14,8 @@ from msgspec.structs import replace
 from torch import Tensor, nn
 
 from bench.data.stream import Batch
-from bench.reference.checkouts import add_package, make_reference_step, match_weights
-from bench.reference.timing import DEFAULT_KERNELS
+from bench.features.reference.checkouts import add_package, make_reference_step, match_weights
+from bench.features.reference.timing import DEFAULT_KERNELS
 from bench.train.build import TrainState
 from bench.train.step import Step, make_optimizer
 from models import open_clip_config

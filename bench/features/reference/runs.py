@@ -14,14 +14,22 @@ from bench.data.released_labels import DenseLabels, make_multi_hot
 from bench.data.stream import Batch, PackStream, Stream
 from bench.data.targets import Labels, Tokens
 from bench.environment.circumstances import current_commit
+from bench.features.reference import (
+    DENSE,
+    OPEN_CLIP,
+    OPEN_CLIP_CHECKOUT,
+    OPEN_CLIP_FUSED,
+    OURS,
+    SUPERCLASS,
+    WARMUP_STEPS,
+)
+from bench.features.reference.corenet import build_corenet
+from bench.features.reference.open_clip import choose_images, run_checkout, run_release
+from bench.features.reference.records import ReferenceRun
+from bench.features.reference.superclass import build_superclass
+from bench.features.reference.timing import WindowTimer, batch_number, ramped_learning_rate, time_phases
 from bench.labels.subwords import SubwordIds
 from bench.labels.vocabulary import count_synset_rows
-from bench.record import ReferenceRun
-from bench.reference import DENSE, OPEN_CLIP, OPEN_CLIP_CHECKOUT, OPEN_CLIP_FUSED, OURS, SUPERCLASS, WARMUP_STEPS
-from bench.reference.corenet import build_corenet
-from bench.reference.open_clip import choose_images, run_checkout, run_release
-from bench.reference.superclass import build_superclass
-from bench.reference.timing import WindowTimer, batch_number, ramped_learning_rate, time_phases
 from bench.train.build import TrainState, build_train_state, load_data
 
 
