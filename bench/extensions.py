@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from bench.console.console import EXTENSION_OPTION, describe_error
 from bench.environment.circumstances import LOADED_EXTENSIONS
 from bench.experiments import MethodSettings, add_experiments
+from bench.measurement import Measurement, add_measurement
 from bench.method import Method, add_method
 from bench.record_kind import KINDS, RecordKind, add_kind
 from bench.registry import import_object
@@ -49,6 +50,7 @@ class Extension:
     runs: Sequence[type["Request"]] = ()  # that leave such records, or files of their own
     # Classes of verbs by name, or where they lie as "package.module:Class", which is imported when it is needed.
     verbs: Mapping[str, "type[Command] | str"] = field(default_factory=dict)
+    measurements: Sequence[Measurement] = ()
 
 
 def load_extensions(named: Sequence[str] = ()) -> None:
@@ -112,6 +114,8 @@ def _add(extension: Extension, origin: str) -> None:
         add_kind(KINDS, kind, RecordKind, origin)
     for run in extension.runs:
         import_object("bench.orchestration.request_base:add_run")(run, origin)
+    for measurement in extension.measurements:
+        add_measurement(measurement, origin)
     for verb, command in extension.verbs.items():
         import_object("bench.cli.verbs:add_verb")(verb, command, origin)
 

@@ -25,6 +25,7 @@ from bench.environment.files import (
 )
 from bench.environment.links import LinkSpeed, RankStates
 from bench.ladder import Ladder
+from bench.measurement import Figure
 from bench.record_kind import KINDS, Measured, RecordKind, UnknownKind, tag_of
 from bench.scores import Count, Score, Share, TaskMetric
 
@@ -206,6 +207,23 @@ class Transfer(RecordKind, frozen=True, kw_only=True, tag="transfer"):
     metrics: tuple[TaskMetric, ...] = ()
 
 
+class Figures(RecordKind, frozen=True, kw_only=True, tag="figures"):
+    """What a measurement of an extension found, with all that is needed to show it without the extension."""
+
+    measurement: str  # its name
+    title: str
+    round: Count
+    figures: tuple[Figure, ...]
+    values: Annotated[
+        dict[str, Annotated[tuple[float, ...], msgspec.Meta(min_length=1)]], msgspec.Meta(max_length=MAX_ENTRIES)
+    ]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for values of other figures."""
+        if [*self.values] != [figure.name for figure in self.figures]:
+            raise ValueError(f"values must be of the figures {', '.join(figure.name for figure in self.figures)}")
+
+
 class Failure(RecordKind, frozen=True, kw_only=True, tag="failure"):
     """A run that left nothing else; it is listed in the tables."""
 
@@ -223,6 +241,7 @@ _KINDS = (
     LinkSpeed,
     Training,
     Transfer,
+    Figures,
     Failure,
     Ladder,
 )

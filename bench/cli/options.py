@@ -37,6 +37,14 @@ VocabularyFile = Annotated[str | None, arg(metavar="FILE", help=VOCABULARY_HELP)
 Labels = Annotated[str | None, arg(metavar="FOLDER", help="folder of labels that `label` made; default: computed")]
 DEFAULT_ROUNDS = "default 10 on a CPU, 5 on a GPU, more if the number of comparisons requires it"
 Rounds = Annotated[int | None, arg(help=f"number of rounds of fresh processes; {DEFAULT_ROUNDS}")]
+Measurements = Annotated[
+    Repeated,
+    arg(
+        name="measurement",
+        metavar="NAME",
+        help="measurement of an extension, in place of throughput and memory; repeatable",
+    ),
+]
 Results = Annotated[Path, arg(help="folder for records and towers")]
 Json = Annotated[Path | None, arg(help="file to which the printed tables are also written, as one JSON object")]
 

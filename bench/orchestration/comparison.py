@@ -23,6 +23,7 @@ from bench.orchestration.budgets import EQUAL_IMAGES, expected_speeds, image_bud
 from bench.orchestration.pace import TWO_CORES, Pace
 from bench.orchestration.request_base import Request
 from bench.orchestration.requests import (
+    FiguresRequest,
     FitRequest,
     MemoryRequest,
     ScoringRequest,
@@ -129,18 +130,33 @@ class Comparison:
     ) -> list[Job]:
         """Return the speed runs of a round.
 
-        The order is rotated, and reversed in every other round, so that no run always follows the same other run;
         `rotation` numbers the rounds of one kind where there are several kinds. No run of the arms was before it if the
         round `is_first`.
         """
-        rotation = round_ if rotation is None else rotation
-        first = rotation % len(arms)
-        order = [*arms[first:], *arms[:first]][:: -1 if rotation % 2 else 1]
+        order = _rotated(arms, round_ if rotation is None else rotation)
         label = f"round {round_ + 1}" + (f" of {rounds}" if rounds else "")
         timed = [(one, self.pace.speed_seconds(one, is_first=is_first)) for one in order]
         return [
             self.new_job(SpeedRequest, one, f"speed of {one.name}, {label}", seconds, round=round_)
             for one, seconds in timed
+        ]
+
+    def figure_jobs(self, measurements: Sequence[str], rounds: int) -> list[list[Job]]:
+        """Return the runs of each measurement in each round; a run is expected to take as long as one of speed."""
+        return [
+            [
+                self.new_job(
+                    FiguresRequest,
+                    one,
+                    f"{measurement} of {one.name}, round {round_ + 1} of {rounds}",
+                    self.pace.speed_seconds(one, is_first=round_ == 0),
+                    measurement=measurement,
+                    round=round_,
+                )
+                for one in _rotated(self.experiments, round_)
+            ]
+            for round_ in range(rounds)
+            for measurement in measurements
         ]
 
     @property
@@ -316,6 +332,12 @@ class Comparison:
     def _run_parallel(self, jobs: Sequence[Job]) -> None:
         max_parallel = max(1, min(self.max_parallel, len(jobs)))
         self.runner.run(jobs, max_parallel=max_parallel, threads=max(1, self.cores // max_parallel))
+
+
+def _rotated(arms: Sequence[Experiment], rotation: int) -> list[Experiment]:
+    """Return the arms rotated, and reversed in every other round, so that none always follows the same other one."""
+    first = rotation % len(arms)
+    return [*arms[first:], *arms[:first]][:: -1 if rotation % 2 else 1]
 
 
 def _protocols_and_tasks(scope: Scope) -> list[tuple[Names, Names]]:

@@ -26,7 +26,6 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     experiment: Experiment | None = None
     rendezvous_id: str = ""  # name under which the ranks of a distributed run rendezvous; empty: a single process
 
-    runs_on_all_ranks: ClassVar[bool] = False  # all ranks of a torchrun start it together
     uses_gloo: ClassVar[bool] = False  # ranks communicate over gloo, also on GPUs
     uses_tf32: ClassVar[bool] = False  # a GPU rounds what it multiplies in fp32 to TF32
     extension: ClassVar[str] = ".json"
@@ -40,6 +39,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def paths(self) -> tuple[Path, ...]:
         """Return the files that exist once the run is done."""
         return (self._path(self.kind, *self.name_parts()).with_suffix(self.extension),)
+
+    @property
+    def runs_on_all_ranks(self) -> bool:
+        """Whether all ranks of a torchrun start it together."""
+        return False
 
     @property
     def saves_checkpoints(self) -> bool:

@@ -12,8 +12,9 @@ from bench.catalog import DEFAULT_PROTOCOLS, DEFAULT_TASKS, RANDOM_INIT, Scoring
 from bench.console.console import StopRequest
 from bench.environment.rank_info import torchrun_env
 from bench.ladder import Ladder
+from bench.measurement import get_measurement
 from bench.orchestration.request_base import ExperimentRequest, Request
-from bench.record import Failure, Record, Speed, read_record, write_record
+from bench.record import Failure, Figures, Record, Speed, read_record, write_record
 from bench.record_kind import Measured, tag_of
 from bench.train.checkpoints import CheckpointConfig, exclusive_lock
 
@@ -226,6 +227,27 @@ class ScoringRequest(ExperimentRequest, frozen=True, kw_only=True, tag="scoring"
         return (*role, *names)
 
 
+class FiguresRequest(ExperimentRequest, frozen=True, kw_only=True, tag="figures"):
+    """Measure the figures of a measurement."""
+
+    measurement: str  # its name
+    round: int = 0
+
+    @property
+    def runs_on_all_ranks(self) -> bool:
+        """Whether the measurement asks for all ranks."""
+        return get_measurement(self.measurement).runs_on_all_ranks
+
+    def name_parts(self) -> tuple[str, ...]:
+        return (*super().name_parts(), self.measurement, f"round{self.round:02}")
+
+    def measure(self, device: "torch.device", _stop: StopRequest | None) -> Figures:
+        of = get_measurement(self.measurement)
+        values = of.run(self.experiment, device, Path(self.results))
+        figures = tuple(of.figures)
+        return Figures(measurement=of.name, title=of.title, round=self.round, figures=figures, values=values)
+
+
 class FailureRequest(Request, frozen=True, kw_only=True, tag="failure"):
     """Record that a job failed."""
 
@@ -248,12 +270,8 @@ class LadderRequest(ExperimentRequest, frozen=True, kw_only=True, tag="ladder"):
         return self.ladder
 
 
-_OF_ALL_RANKS = (
-    *(SpeedRequest, MemoryRequest, FitRequest, TraceRequest, TrainingRequest),
-    *(RankStatesRequest, LinkRequest),
+_RUNS = (
+    *(SpeedRequest, MemoryRequest, FitRequest, TraceRequest, TrainingRequest, RankStatesRequest, LinkRequest),
+    *(TeacherFeaturesRequest, ScoringRequest, FiguresRequest, FailureRequest, LadderRequest),
 )
-_OF_ONE_PROCESS = (
-    *(TeacherFeaturesRequest, ScoringRequest),
-    *(FailureRequest, LadderRequest),
-)
-BUILT_IN_RUNS: dict[str, type[Request]] = {tag_of(kind): kind for kind in (*_OF_ALL_RANKS, *_OF_ONE_PROCESS)}
+BUILT_IN_RUNS: dict[str, type[Request]] = {tag_of(kind): kind for kind in _RUNS}
