@@ -116,6 +116,10 @@ def test_options_are_taken_from_anywhere_in_a_command_line() -> None:
             f"{IMPORTS}class Mine(Request, {OF_KIND}, tag='training'): pass\nEXTENSION = Extension(runs=[Mine])",
             "adds the kind of run training, which this program has already: give it another name",
         ),
+        (
+            f"{IMPORTS}EXTENSION = Extension(measurements=[int])",
+            "adds the measurement <class 'int'>: it must be an instance of a subclass of Measurement",
+        ),
         (f"{VERB}EXTENSION = Extension(verbs={{'plan': Mine}})", "adds the verb plan, which this program has already"),
         (
             f"{VERB}EXTENSION = Extension(verbs={{'claim': Mine}})",

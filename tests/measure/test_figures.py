@@ -85,9 +85,7 @@ def test_table_of_each_measurement_has_a_row_for_each_figure_and_experiment() ->
 
 
 def test_records_of_other_figures_are_not_compared() -> None:
-    first, other = (
-        records_of({name: {"a": 1.0}}, way) for name, way in (("clip-tiny", "lower"), ("catlip-tiny", None))
-    )
+    first, other = records_of({"clip-tiny": {"a": 1.0}}, "lower"), records_of({"catlip-tiny": {"a": 1.0}}, None)
     with pytest.raises(ValueError, match="records of the measurement mine have other figures"):
         summarize_figures([*first, *other], NAMES)
 
@@ -156,7 +154,6 @@ def changed(**attributes: Any) -> Measurement:
 @pytest.mark.parametrize(
     ("one", "reason"),
     [
-        (Mine, "it must be an instance of a subclass of Measurement"),
         (changed(title=None), "Changed without title: set them to texts"),
         (changed(name="A b"), "with the name 'A b': it must be small letters, digits and hyphens"),
         (changed(figures=()), "without figures: set them to a list of bench.measurement.Figure"),
@@ -171,5 +168,7 @@ def test_incomplete_measurement_is_refused(one: Any, reason: str) -> None:
 
 
 def test_unknown_measurement_names_the_option_that_adds_one() -> None:
-    with pytest.raises(ValueError, match="no measurement named 'speed': name the extension .* with --extension"):
+    with pytest.raises(
+        ValueError, match="no measurement named 'speed': name the extension that adds it with --extension"
+    ):
         get_measurement("speed")
