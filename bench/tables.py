@@ -1,17 +1,21 @@
-"""Tables of a page: text to show, values to sort by, and the reason of each empty cell. No figures are derived here."""
+"""A table: cells with the text to show, the value behind it, and the reason of each empty one. No torch here."""
 
+import csv
+import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TypeVar
 
+from bench.formats import UNMEASURED, format_interval
 from bench.statistics import Estimate, Ratio
-from reports.render.formats import UNMEASURED, format_interval
-from reports.render.frames import ComparisonRecords
 
 V = TypeVar("V", float, int, str)
 NOT_MEASURED = "not measured: "  # prefix of the reason of a cell that could have a figure
-UNTIMED = "its speed was not measured"
-IS_BASE = "it is the base of the ratios"
+MARKED_SYNTAX = re.compile(r"([\\`*_{}\[\]<>|#])")  # of Markdown
+# Of a cell that a spreadsheet computes, full-width characters included.
+FORMULA_STARTS = (*"=+-@\t\r\n", *"\uff1d\uff0b\uff0d\uff20")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +24,13 @@ class Cell:
 
     text: str
     note: str = ""
-    sort: float | str | None = None
+    value: float | str | None = None  # to sort by, at full precision
     why: str = ""  # the reason of an empty cell
     anchor: str = ""  # id of the section with the details
 
     @staticmethod
     def of(value: V, write: Callable[[V], str] = str, note: str = "") -> "Cell":
-        """Return the cell of a value that is known, sorted by it."""
+        """Return the cell of a value that is known."""
         return Cell(write(value), note, value)
 
     @staticmethod
@@ -78,10 +82,10 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class HtmlTable:
+class Table:
     """A table whose first column names its rows."""
 
-    name: str  # for screen readers
+    title: str
     columns: Sequence[Column]
     groups: Mapping[str, Sequence[Sequence[Cell]]]  # rows by heading; sorting keeps those of a group together
 
@@ -91,19 +95,55 @@ class HtmlTable:
         return [row for rows in self.groups.values() for row in rows]
 
     @staticmethod
-    def of_rows(name: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> "HtmlTable":
+    def of_rows(title: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> "Table":
         """Return a table of one group without a heading."""
-        return HtmlTable(name, columns, {"": rows})
+        return Table(title, columns, {"": rows})
 
     @staticmethod
-    def of_groups(name: str, columns: Sequence[Column], groups: Mapping[str, Sequence[Sequence[Cell]]]) -> "HtmlTable":
+    def of_groups(title: str, columns: Sequence[Column], groups: Mapping[str, Sequence[Sequence[Cell]]]) -> "Table":
         """Return a table of the groups that have rows, by their headings."""
-        return HtmlTable(name, columns, {title: rows for title, rows in groups.items() if rows})
+        return Table(title, columns, {title: rows for title, rows in groups.items() if rows})
+
+    def to_csv(self) -> bytes:
+        """Write values at full precision and an empty cell as nothing, then the notes in columns of their own."""
+        noted = [at for at in range(len(self.columns)) if any(row[at].note for row in self.rows)]
+        head = [column.title for column in self.columns]
+        head += [f"{self.columns[at].title}, {self.columns[at].note or 'note'}" for at in noted]
+        rows = ([*map(_figure_or_text, row), *(row[at].note for at in noted)] for row in self.rows)
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(
+            [defuse(value) for value in row] for row in chain[Sequence[object]]([head], rows)
+        )
+        return text.getvalue().encode()
+
+    def to_markdown(self) -> str:
+        """Write texts, each with its note in brackets."""
+
+        def line(cells: Sequence[str]) -> str:
+            return f"| {' | '.join(cells)} |"
+
+        rows = [
+            [escape_markdown(f"{cell.text} ({cell.note})" if cell.note else cell.text) for cell in row]
+            for row in self.rows
+        ]
+        head = [column.title for column in self.columns]
+        return "\n".join([line(head), line(["---"] * len(head)), *map(line, rows)])
 
 
-BASE_CELL = Cell("1", "base", 1)  # the ratio of the base to itself
+def _figure_or_text(cell: Cell) -> object:
+    if cell.value is not None:
+        return cell.value
+    return "" if cell.why else cell.text
 
 
-def experiment_cell(comparison: ComparisonRecords, name: str) -> Cell:
-    """Return the cell that names a row by its experiment."""
-    return Cell.of_name(comparison.label(name), name)
+def escape_markdown(text: str) -> str:
+    """Escape a text for Markdown, on one line."""
+    return MARKED_SYNTAX.sub(r"\\\1", " ".join(text.split()))
+
+
+def defuse(cell: object) -> object:
+    """Begin a text that a spreadsheet would compute with an apostrophe; numbers are unchanged.
+
+    Source: OWASP, "CSV Injection".
+    """
+    return f"'{cell}" if isinstance(cell, str) and cell.lstrip(" ").startswith(FORMULA_STARTS) else cell
