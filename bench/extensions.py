@@ -20,6 +20,7 @@ from bench.console.console import EXTENSION_OPTION, describe_error
 from bench.environment.circumstances import LOADED_EXTENSIONS
 from bench.experiments import MethodSettings, add_experiments
 from bench.method import Method, add_method
+from bench.sections import Section, add_section
 
 ENTRY_POINT_GROUP = "catlip_bench"
 EXTENSIONS_ENV = (
@@ -37,6 +38,7 @@ class Extension:
     # Settings of experiments at every scale, by the first part of their names; a method without any has an experiment
     # of its own name.
     experiments: Mapping[str, MethodSettings] = field(default_factory=dict)
+    sections: Sequence[Section] = ()  # of the page of a comparison, between its results and its methods
 
 
 def load_extensions(named: Sequence[str] = ()) -> None:
@@ -76,6 +78,8 @@ def _load(name: str, source: str, origin: str, version: str = "") -> None:
         raise ValueError(f"{origin} has no EXTENSION: {reason}")  # noqa: TRY004 - a usage error
     for method in extension.methods:
         add_method(method, origin)
+    for section in extension.sections:
+        add_section(section, origin)
     own = {method.name: MethodSettings(method.name) for method in extension.methods}
     for experiment, settings in (own | dict(extension.experiments)).items():
         add_experiments(experiment, settings, origin)

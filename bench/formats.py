@@ -23,6 +23,14 @@ class HasEnds(Protocol):
         """The upper end."""
 
 
+class HasEstimate(HasEnds, Protocol):
+    """A figure with its interval, where it has one."""
+
+    @property
+    def value(self) -> float:
+        """The figure."""
+
+
 def format_rate(value: float) -> str:
     """Write a speed: without decimals from 100 on, with three digits below."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")  # noqa: PLR2004

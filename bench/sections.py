@@ -4,21 +4,21 @@
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from bench.config import Experiment
-from bench.record import Measured, Record
-from bench.statistics import AccuracyDifference
 from bench.tables import Table
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+    from bench.config import Experiment
     from bench.measure.summary import Throughput
+    from bench.record import Measured, Record
+    from bench.statistics import AccuracyDifference
 
-M = TypeVar("M", bound=Measured)
+M = TypeVar("M", bound="Measured")
 NAME = re.compile(r"[a-z][a-z0-9-]*")
 
 
@@ -27,18 +27,18 @@ class ComparisonRecords:
     """The records of one comparison, with its experiments in the order of the page."""
 
     name: str
-    records: tuple[Record, ...]
-    experiments: dict[str, Experiment]
+    records: tuple["Record", ...]
+    experiments: dict[str, "Experiment"]
     labels: dict[str, str]  # the name of an experiment in sentences and charts
     base: str | None  # the base of ratios
     incomparable: str | None  # the reason why speeds are not comparable
     throughputs: tuple["Throughput", ...]  # of the timed experiments, in the order of the page
 
-    def of(self, kind: type[M]) -> list[tuple[Record, M]]:
+    def of(self, kind: type[M]) -> list[tuple["Record", M]]:
         """Return the records of one kind of measurement."""
         return [(record, record.measured) for record in self.records if isinstance(record.measured, kind)]
 
-    def runs(self, kind: type[M]) -> list[tuple[Experiment, M]]:
+    def runs(self, kind: type[M]) -> list[tuple["Experiment", M]]:
         """Return the experiment and the figures of each run of one kind."""
         return [(record.experiment, found) for record, found in self.of(kind) if record.experiment is not None]
 
@@ -166,9 +166,9 @@ class PageContext:
 
     comparison: ComparisonRecords  # at equal batch size
     largest: ComparisonRecords | None  # at the largest batch size under a memory limit, with the trials of sizes
-    records: Sequence[Record]  # all of the page
+    records: Sequence["Record"]  # all of the page
     documents: Mapping[str, bytes] = field(default_factory=dict)  # files beside the records, by name
-    differences: Mapping[tuple[object, ...], AccuracyDifference] = field(default_factory=dict)  # of accuracies
+    differences: Mapping[tuple[object, ...], "AccuracyDifference"] = field(default_factory=dict)  # of accuracies
     joined: Sequence[str] = ()  # names of the comparisons on the page, the newest first
     others: Mapping[str, str] = field(default_factory=dict)  # the folder's other comparisons, with the reason or ""
     built: Sequence[Block] = ()  # blocks above the section on the page
@@ -194,23 +194,23 @@ def add_section(section: Section, origin: str) -> None:
     if not isinstance(section, Section):
         raise ValueError(f"{origin} adds the section {section!r}: it must be a bench.sections.Section")  # noqa: TRY004
     if not NAME.fullmatch(section.name):
-        raise ValueError(f"{origin} adds the section {section.name!r}: its name must be lower-case letters and digits")
-    require_new(section.name, _added, origin)
+        accepted = "its name must be lower-case letters, digits and hyphens"
+        raise ValueError(f"{origin} adds the section {section.name!r}: {accepted}")
+    if section.name in _added:
+        raise _clash(section.name, origin, _origins[section.name])
     _added[section.name], _origins[section.name] = section, origin
 
 
-def require_new(name: str, sections: Mapping[str, Section], origin: str) -> None:
-    """Raise ValueError if one of the sections has this name."""
-    if name in sections:
-        other = _origins.get(name, "this program")
-        raise ValueError(f"{origin} adds the section {name}, which {other} has already: give it another name")
-
-
-def added_sections(built_in: Mapping[str, Section]) -> list[tuple[Section, str]]:
+def added_sections(built_in: Container[str]) -> list[tuple[Section, str]]:
     """Return the sections of extensions with their origins; ValueError for a name that is built in."""
     for name in _added:
-        require_new(name, built_in, _origins[name])
+        if name in built_in:
+            raise _clash(name, _origins[name], "this program")
     return [(section, _origins[name]) for name, section in _added.items()]
+
+
+def _clash(name: str, origin: str, other: str) -> ValueError:
+    return ValueError(f"{origin} adds the section {name}, which {other} has already: give it another name")
 
 
 def flatten(blocks: Sequence[Block]) -> Iterator[Block]:

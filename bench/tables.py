@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TypeVar
 
-from bench.formats import UNMEASURED, format_interval
-from bench.statistics import Estimate, Ratio
+from bench.formats import UNMEASURED, HasEstimate, format_interval
 
 V = TypeVar("V", float, int, str)
 NOT_MEASURED = "not measured: "  # prefix of the reason of a cell that could have a figure
@@ -49,12 +48,14 @@ class Cell:
         return Cell.unmeasured(why) if value is None else Cell.of(value, write)
 
     @staticmethod
-    def estimate(found: Estimate | Ratio | None, write: Callable[[float], str], why: str = "") -> "Cell":
-        """Return the cell of a figure with its interval beneath, or the reason why it cannot exist."""
+    def estimate(found: HasEstimate | None, write: Callable[[float], str], why: str = "") -> "Cell":
+        """Return the cell of a figure, or the reason why it cannot exist.
+
+        Its interval is beneath, or without one the unit of repetition that it is `over`.
+        """
         if found is None:
             return Cell.not_applicable(why)
-        unit_of_repetition = found.over if isinstance(found, Estimate) else ""
-        return Cell.of(found.value, write, format_interval(found, write) or unit_of_repetition)
+        return Cell.of(found.value, write, format_interval(found, write) or getattr(found, "over", ""))
 
     @staticmethod
     def of_name(label: str, name: str) -> "Cell":

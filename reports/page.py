@@ -57,7 +57,7 @@ BACKGROUND = (
 def page_sections() -> list[tuple[Section, str]]:
     """Return the sections in the order of the page, each with its extension or ""; ValueError for a name used twice."""
     results, background = ([(section, "") for section in of] for of in (RESULTS, BACKGROUND))
-    return [*results, *added_sections({one.name: one for one, _ in (*results, *background)}), *background]
+    return [*results, *added_sections({one.name for one in (*RESULTS, *BACKGROUND)}), *background]
 
 
 def page(
@@ -110,7 +110,7 @@ def page(
 def build_sections(context: PageContext, failed: list[str] | None) -> tuple[list[BuiltSection], list[Block]]:
     """Return the sections as they are drawn, and all of their blocks; for `failed` see `page`."""
     sections = list[BuiltSection]()
-    for section, extension in page_sections():
+    for section, origin in page_sections():
         try:
             blocks = section.build(context)
             if blocks is None:
@@ -120,9 +120,8 @@ def build_sections(context: PageContext, failed: list[str] | None) -> tuple[list
         except Exception as error:  # it may be the code of others
             if failed is None:
                 raise
-            origin = f" of extension {extension}" if extension else ""
             reason = describe_error(error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
-            failed.append(f"section {section.name}{origin} failed: {reason}")
+            failed.append(f"section {section.name}{f' of {origin}' if origin else ''} failed: {reason}")
             blocks = [Warn(failed[-1])]
             content = render_blocks(blocks)
         sections.append(BuiltSection(section.name, section.title, section.label, content))

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from bench.formats import HasEnds, format_interval, format_rate, pluralize, ratio
+from bench.formats import HasEstimate, format_interval, format_rate, pluralize, ratio
 from bench.measure.summary import Throughput
 from bench.sections import ComparisonRecords
 from bench.statistics import SMALLEST_EFFECT, Ratio
@@ -34,14 +33,6 @@ FOOT = 44
 TICKS = (0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 7, 10, 20, 50, 100)  # of ratios
 MOST_TICKS = 7
 NARROWEST = (0.8, 1.25)  # the least range of an axis of ratios, so that 1 % looks small
-
-
-class HasRatio(HasEnds, Protocol):
-    """A ratio with its interval, where it has one."""
-
-    @property
-    def value(self) -> float:
-        """The ratio."""
 
 
 def throughput_chart(comparison: ComparisonRecords) -> Markup:
@@ -124,7 +115,7 @@ def write_row_label(axes: Axes, row: int, label: str, value: str, above: float =
 
 
 def draw_ratio_bar(
-    axes: Axes, row: int, label: str, start: float, one: HasRatio, colour: str, hatch: str = ""
+    axes: Axes, row: int, label: str, start: float, one: HasEstimate, colour: str, hatch: str = ""
 ) -> list[float]:
     """Draw a ratio as a bar with its interval at its end; return the values that the axis must contain."""
     write_row_label(axes, row, label, f"{ratio(one.value)}x")

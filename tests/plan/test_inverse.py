@@ -89,7 +89,9 @@ def test_a_gain_of_precision_is_named_an_illustration_with_its_source() -> None:
 
 def test_the_page_draws_lines_and_points() -> None:
     tables = [solution_table(PAIR, ORDINARY, TARGET), mfu_differences_table([("measured pair", 1.2, "here")])]
-    title, (chart, *rest) = plan_blocks(json.dumps({one.title: {"rows": one.rows, "note": one.note} for one in tables}).encode())
+    title, (chart, *rest) = plan_blocks(
+        json.dumps({one.title: {"rows": one.rows, "note": one.note} for one in tables}).encode()
+    )
     assert isinstance(chart, Chart)
     assert "measured pair 1.20" in chart.svg
     assert "4 microseconds" in chart.svg
