@@ -65,10 +65,10 @@ class Heading:
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """A list of sentences, or of names that are `others`."""
+    """A list of sentences, which may be numbered, or of names that are `others`."""
 
     items: Sequence[str]
-    style: Literal["verdicts", "others"] = "verdicts"
+    style: Literal["verdicts", "numbered", "others"] = "verdicts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,21 @@ class Warn:
 
     text: str
     details: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A quotation with its source."""
+
+    text: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """Lines of code."""
+
+    lines: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +172,23 @@ class Question:
     text: str
 
 
-Block = Text | Heading | Items | Warn | Table | Chart | Legend | Facts | Group | Fold | Download | Files | Question
+Block = (
+    Text
+    | Heading
+    | Items
+    | Warn
+    | Quote
+    | Code
+    | Table
+    | Chart
+    | Legend
+    | Facts
+    | Group
+    | Fold
+    | Download
+    | Files
+    | Question
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

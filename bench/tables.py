@@ -1,4 +1,4 @@
-"""A table: cells with the text to show, the value behind it, and the reason of each empty one. No torch here."""
+"""Tables for terminals, pages, Markdown, CSV and JSON: texts, and the values or reasons behind them. No torch here."""
 
 import csv
 import io
@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from bench.formats import UNMEASURED, HasEstimate, format_interval
+from bench.formats import UNMEASURED, HasEstimate, Number, format_interval
 
 V = TypeVar("V", float, int, str)
 NOT_MEASURED = "not measured: "  # prefix of the reason of a cell that could have a figure
@@ -23,9 +23,37 @@ class Cell:
 
     text: str
     note: str = ""
-    value: float | str | None = None  # to sort by, at full precision
+    value: Any = None  # a number or a string to sort by, at full precision
     why: str = ""  # the reason of an empty cell
     anchor: str = ""  # id of the section with the details
+    interval: tuple[Number | None, Number | None] | None = None  # ends
+
+    @property
+    def figure_or_text(self) -> Any:
+        """The value, with its interval where it has one; without a value the text, None for an empty cell."""
+        if self.interval is not None:
+            return (self.value, *self.interval)
+        if self.value is not None:
+            return self.value
+        return None if self.text == UNMEASURED else self.text
+
+    @property
+    def text_with_note(self) -> str:
+        """The text, with the note in brackets."""
+        return f"{self.text} ({self.note})" if self.note else self.text
+
+    @staticmethod
+    def plain(value: Any) -> "Cell":
+        """Return the cell of a number, a text, a number with the ends of its interval, or None."""
+        if isinstance(value, tuple):
+            figure, low, high = value
+            text = Cell.plain(figure).text if low is None else f"{figure:.3f} ±{(high - low) / 2:.3f}"
+            return Cell(text, value=figure, interval=(low, high))
+        if value is None or value != value:  # noqa: PLR0124 - NaN
+            return Cell(UNMEASURED)
+        if isinstance(value, float):
+            return Cell(f"{value:.3f}" if value < 10 else f"{value:,.1f}", value=value)  # noqa: PLR2004
+        return Cell(f"{value:,}" if isinstance(value, int) else str(value), value=value)
 
     @staticmethod
     def of(value: V, write: Callable[[V], str] = str, note: str = "") -> "Cell":
@@ -43,7 +71,7 @@ class Cell:
         return Cell(UNMEASURED, why=why)
 
     @staticmethod
-    def figure(value: float | None, write: Callable[[float], str], why: str) -> "Cell":
+    def figure(value: Number | None, write: Callable[[float], str], why: str) -> "Cell":
         """Return the cell of a figure, or the reason why it was not measured."""
         return Cell.unmeasured(why) if value is None else Cell.of(value, write)
 
@@ -55,7 +83,8 @@ class Cell:
         """
         if found is None:
             return Cell.not_applicable(why)
-        return Cell.of(found.value, write, format_interval(found, write) or getattr(found, "over", ""))
+        note = format_interval(found, write) or getattr(found, "over", "")
+        return Cell(write(found.value), note, found.value, interval=(found.low, found.high))
 
     @staticmethod
     def of_name(label: str, name: str) -> "Cell":
@@ -82,6 +111,9 @@ class Column:
         return list(map(Column.text, titles))
 
 
+NO_CELL = Cell(UNMEASURED)  # of a row that lacks a column
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """A table whose first column names its rows."""
@@ -89,32 +121,71 @@ class Table:
     title: str
     columns: Sequence[Column]
     groups: Mapping[str, Sequence[Sequence[Cell]]]  # rows by heading; sorting keeps those of a group together
-
-    @property
-    def rows(self) -> list[Sequence[Cell]]:
-        """The rows of all groups."""
-        return [row for rows in self.groups.values() for row in rows]
+    note: str = ""  # below it
+    is_transposed: bool = False  # a terminal shows each row as a column: for many values of few experiments
 
     @staticmethod
-    def of_rows(title: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> "Table":
+    def of_rows(title: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]], note: str = "") -> "Table":
         """Return a table of one group without a heading."""
-        return Table(title, columns, {"": rows})
+        return Table(title, columns, {"": rows}, note)
 
     @staticmethod
     def of_groups(title: str, columns: Sequence[Column], groups: Mapping[str, Sequence[Sequence[Cell]]]) -> "Table":
         """Return a table of the groups that have rows, by their headings."""
         return Table(title, columns, {title: rows for title, rows in groups.items() if rows})
 
+    @staticmethod
+    def of_figures(
+        title: str, rows: Sequence[Mapping[str, Any]], note: str = "", *, is_transposed: bool = False
+    ) -> "Table":
+        """Return a table of rows that map columns to what `Cell.plain` takes; a row may lack columns."""
+        keys = list(dict.fromkeys(key for row in rows for key in row))
+        columns = [Column(key, numeric=not any(isinstance(row.get(key), str) for row in rows)) for key in keys]
+        cells = [[Cell.plain(row[key]) if key in row else NO_CELL for key in keys] for row in rows]
+        return Table(title, columns, {"": cells}, note, is_transposed)
+
+    @property
+    def cells(self) -> list[Sequence[Cell]]:
+        """The rows of all groups."""
+        return [row for rows in self.groups.values() for row in rows]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The values of the rows by column, and their headings where they have any."""
+        columns, cells = self.flat()
+        return [
+            {name: cell.figure_or_text for name, cell in zip(columns, row, strict=True) if cell is not NO_CELL}
+            for row in cells
+        ]
+
+    def flat(self) -> tuple[list[str], list[list[Cell]]]:
+        """Return names of columns, of which no two are equal, and rows; headings are a column of their own."""
+        titles = [column.title for column in self.columns]
+        names = [
+            f"{column.title}, {column.note}" if titles.count(column.title) > 1 else column.title
+            for column in self.columns
+        ]
+        if not any(self.groups):
+            return names, [list(row) for row in self.cells]
+        return ["group", *names], [[Cell.of(title), *row] for title, rows in self.groups.items() for row in rows]
+
     def to_csv(self) -> bytes:
-        """Write values at full precision and an empty cell as nothing, then the notes in columns of their own."""
-        noted = [at for at in range(len(self.columns)) if any(row[at].note for row in self.rows)]
-        head = [column.title for column in self.columns]
-        head += [f"{self.columns[at].title}, {self.columns[at].note or 'note'}" for at in noted]
-        rows = ([*map(_figure_or_text, row), *(row[at].note for at in noted)] for row in self.rows)
+        """Write values at full precision and an empty cell as nothing, then ends of intervals and other notes."""
+        names, cells = self.flat()
+        bounded = [at for at in range(len(names)) if any(row[at].interval for row in cells)]
+        noted = [at for at in range(len(names)) if at not in bounded and any(row[at].note for row in cells)]
+        head = [*names, *(f"{names[at]}, {end}" for at in bounded for end in ("low", "high"))]
+        head += [f"{names[at]}, note" for at in noted]
+        rows = [
+            [
+                *(cell.figure_or_text if cell.interval is None else cell.value for cell in row),
+                *chain.from_iterable(row[at].interval or ("", "") for at in bounded),
+                *(row[at].note for at in noted),
+            ]
+            for row in cells
+        ]
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(
-            [defuse(value) for value in row] for row in chain[Sequence[object]]([head], rows)
-        )
+        csv.writer(text, lineterminator="\n").writerows([defuse(value) for value in row] for row in [head, *rows])
         return text.getvalue().encode()
 
     def to_markdown(self) -> str:
@@ -123,18 +194,9 @@ class Table:
         def line(cells: Sequence[str]) -> str:
             return f"| {' | '.join(cells)} |"
 
-        rows = [
-            [escape_markdown(f"{cell.text} ({cell.note})" if cell.note else cell.text) for cell in row]
-            for row in self.rows
-        ]
-        head = [column.title for column in self.columns]
-        return "\n".join([line(head), line(["---"] * len(head)), *map(line, rows)])
-
-
-def _figure_or_text(cell: Cell) -> object:
-    if cell.value is not None:
-        return cell.value
-    return "" if cell.why else cell.text
+        names, cells = self.flat()
+        rows = [[escape_markdown(cell.text_with_note) for cell in row] for row in cells]
+        return "\n".join([line(names), line(["---"] * len(names)), *map(line, rows)])
 
 
 def escape_markdown(text: str) -> str:

@@ -6,10 +6,11 @@ from bench.config import FIELDS, Experiment, differing_fields
 from bench.environment.circumstances import Circumstances
 from bench.experiments import tuning_of
 from bench.formats import count, join_words, percent
+from bench.measure.tables import failure_table
 from bench.method import find_method
 from bench.sections import Block, ComparisonRecords, Facts, Fold, Heading, PageContext, Section, Text
 from bench.tables import Cell, Column, Table
-from reports.render.frames import UNTIMED, experiment_cell, experiment_name, failures, group_by
+from reports.render.frames import UNTIMED, experiment_cell, experiment_name, group_by
 
 FactValues = dict[str, list[str]]  # circumstances by name, each with several values where the records differ in it
 UNKNOWN = "not known here: the method is of an extension"
@@ -29,8 +30,8 @@ def _build_methods(page: PageContext) -> Sequence[Block]:
 
 
 def _build_failures(page: PageContext) -> Sequence[Block]:
-    table = failures_table(page.comparison)
-    return [table if table.rows else Text("No run failed.", "empty")]
+    table = failure_table(page.comparison.records, page.comparison.label)
+    return [table if table.cells else Text("No run failed.", "empty")]
 
 
 def _build_environment(page: PageContext) -> Sequence[Block]:
@@ -127,17 +128,6 @@ def package_facts(comparison: ComparisonRecords) -> FactValues:
     found = [record.circumstances for record in comparison.records]
     names = dict.fromkeys(name for one in found for name in _versions_and_gpu(one))
     return {name: _distinct_values(found, name) for name in names}
-
-
-def failures_table(comparison: ComparisonRecords) -> Table:
-    """Show every run that failed, with the reason."""
-    columns = [Column.text("experiment"), Column.text("run", "kind"), Column.text("reason")]
-    columns.append(Column.text("started", "UTC"))
-    rows = []
-    for record, failure in failures(comparison):
-        name = experiment_cell(comparison, record.experiment.name) if record.experiment else Cell("none")
-        rows.append([name, *map(Cell.of, (failure.what, failure.reason, record.circumstances.started_at))])
-    return Table.of_rows("Runs that failed", columns, rows)
 
 
 def format_setting(value: object) -> str:

@@ -52,7 +52,7 @@ GLOSSARY: dict[str, str] = {
 
 def _build_unmeasured(page: PageContext) -> Sequence[Block]:
     table = _unmeasured_table(page)
-    return [table, Text(UNMEASURED_NOTE, "under")] if table.rows else [Text("Everything was measured.", "empty")]
+    return [table, Text(UNMEASURED_NOTE, "under")] if table.cells else [Text("Everything was measured.", "empty")]
 
 
 def _build_data(page: PageContext) -> Sequence[Block]:
@@ -85,7 +85,7 @@ def _unmeasured_table(page: PageContext) -> Table:
         (kind, "this comparison has no run of this kind"): {"all": None} for kind in absent
     }
     tables = [block for block in flatten(page.built) if isinstance(block, Table)]
-    rows_with_columns = chain.from_iterable(((table.columns, row) for row in table.rows) for table in tables)
+    rows_with_columns = chain.from_iterable(((table.columns, row) for row in table.cells) for table in tables)
     for columns, row in rows_with_columns:
         for column, cell in zip(columns, row, strict=False):
             if cell.why.startswith(NOT_MEASURED):

@@ -1,7 +1,7 @@
 """A document of `python -m bench plan --json` -> one HTML page, or a section of one; equal bytes give equal bytes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -129,13 +129,14 @@ def plan_blocks(content: bytes, name: str = PLAN_FILE) -> tuple[str, list[Block]
                 raise ValueError(f"{name}: the plan has no curve; write it again with `{PROGRAM} plan --json`")
             chart = curve_chart(group_by(points, lambda point: point.experiment))
             title, (caption, legend) = next(iter(found)), SCALING_TEXTS
+    curve = _table(charted, found[charted])
     blocks: list[Block] = [
-        Chart(chart, caption, [legend], table=_table(charted, found[charted]), width="wide"),
-        *_notes(found[charted]),
+        Chart(chart, caption, [legend], table=replace(curve, note=""), width="wide"),
+        *(Text(line, "under") for line in curve.note.splitlines()),
     ]
     for name_of_table, one in found.items():
         if name_of_table != charted and one.rows:
-            blocks += [Heading(name_of_table), _table(name_of_table, one), *_notes(one)]
+            blocks += [Heading(name_of_table), _table(name_of_table, one)]
     return title, blocks
 
 
@@ -209,10 +210,6 @@ def curve_chart(curves: Mapping[str, Sequence[PlanPoint]]) -> Markup:
         return svg(figure, "plan", f"Images per second per GPU, relative to one GPU alone, by number of GPUs. {text}.")
 
 
-def _notes(figures: PlanTable) -> list[Text]:
-    return [Text(line, "under") for line in figures.note.splitlines()]
-
-
 def _table(title: str, figures: PlanTable) -> Table:
     """Return a table as the terminal prints it: a wide one transposed."""
     first, keys = figures.rows[0], list(figures.rows[0])
@@ -221,7 +218,7 @@ def _table(title: str, figures: PlanTable) -> Table:
     if len(keys) > MOST_COLUMNS:
         columns = [Column.text("figure"), *(Column(str(row[keys[0]])) for row in figures.rows)]
         rows = [[Cell(key), *(_value_cell(row[key]) for row in figures.rows)] for key in keys[1:]]
-    return Table.of_rows(title, columns, rows)
+    return Table.of_rows(title, columns, rows, figures.note)
 
 
 def _value_cell(value: object) -> Cell:

@@ -73,7 +73,7 @@ def answer_blocks(
         *_too_few_runs_notes(comparison.throughputs),
     ]
     first: list[Block] = [*lead_chart(comparison)]
-    if figures is not None and figures.rows:
+    if figures is not None and figures.cells:
         over = "over training seeds" if scores.fewest_seeds(answers) > 2 else "over test images"  # noqa: PLR2004
         note = (
             f"Intervals of ratios are over runs, those of accuracies {over}; beside each accuracy is the device time "

@@ -65,7 +65,7 @@ def history_page(history: CommitHistory, found: Sequence[Change], damaged: Seque
     sections: dict[tuple[str, str], list[Block]] = {
         ("changes", "Changes"): [
             Legend(machines, "Machines"),
-            *(found_changes if table.rows else [Text("No change was found.", "empty")]),
+            *(found_changes if table.cells else [Text("No change was found.", "empty")]),
         ],
         **{
             (f"group-{number}", group.capitalize()): [
@@ -74,7 +74,7 @@ def history_page(history: CommitHistory, found: Sequence[Change], damaged: Seque
             ]
             for number, (group, panels) in enumerate(groups.items(), 1)
         },
-        ("counters", "Counters"): [counters if counters.rows else Text("The records hold no counter.", "empty")],
+        ("counters", "Counters"): [counters if counters.cells else Text("The records hold no counter.", "empty")],
         ("commits", "Commits"): [_commits_table(history)],
         ("data", "Data"): [Files(files)],
         ("words", "Glossary"): [Facts({word: [meaning] for word, meaning in GLOSSARY.items()}, "glossary")],

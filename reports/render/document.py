@@ -41,15 +41,22 @@ def render_page(
     sections: Sequence[BuiltSection] = (),
 ) -> str:
     """Return a page: its question, the answer to it, and the sections with a navigation."""
-    return render_template(
-        "page.html",
-        title=title,
-        question=question,
-        eyebrow=eyebrow,
-        answer=render_blocks(answer),
-        answer_label=answer_label,
-        facts=facts,
-        sections=sections,
+    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            title=title,
+            question=question,
+            eyebrow=eyebrow,
+            answer=render_blocks(answer),
+            answer_label=answer_label,
+            facts=facts,
+            sections=sections,
+            style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
+            script=Markup(script),  # noqa: S704 - our own file
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
     )
 
 
@@ -57,21 +64,6 @@ def render_blocks(blocks: Sequence[Block]) -> Markup:
     """Draw blocks beneath each other."""
     text: str = _environment().get_template("blocks.html").module.draw_all(blocks)  # type: ignore[attr-defined]
     return Markup(text)  # noqa: S704 - the template has escaped it
-
-
-def render_template(template: str, **variables: object) -> str:
-    """Fill a template; autoescape is on."""
-    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
-    return (
-        _environment()
-        .get_template(template)
-        .render(
-            **variables,
-            style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
-            script=Markup(script),  # noqa: S704 - our own file
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        )
-    )
 
 
 @cache

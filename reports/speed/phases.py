@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from bench.formats import count, format_rate, join_words, percent, ratio
-from bench.measure.ranks import spreads_over_ranks
 from bench.measure.summary import PHASE, Throughput
 from bench.record import PHASES
 from bench.sections import ComparisonRecords, Key
@@ -93,25 +92,6 @@ def phase_table(comparison: ComparisonRecords) -> Table:
     ]
     shown = [_phase_row(comparison, row, phases, has_workers=has_workers) for row in rows]
     return Table.of_rows("Where a step's time goes", columns, shown)
-
-
-def rank_table(comparison: ComparisonRecords) -> Table:
-    """Show the spread of every figure over the ranks of distributed runs."""
-    columns = [*Column.texts("experiment", "figure"), Column("min"), Column("rank", "of the min"), Column("median")]
-    columns += [Column("max"), Column("rank", "of the max")]
-    rows = [
-        [
-            experiment_cell(comparison, name),
-            Cell.of(one.figure),
-            Cell.of(one.least, format_rate),
-            Cell.of(one.least_rank),
-            *(Cell.of(value, format_rate) for value in (one.median, one.most)),
-            Cell.of(one.most_rank),
-        ]
-        for name in comparison.experiments
-        for one in spreads_over_ranks(comparison.records, name)
-    ]
-    return Table.of_rows("Spread over the ranks", columns, rows)
 
 
 def _phase_row(

@@ -21,7 +21,7 @@ from bench.formats import (
 from bench.measure.disturbance import find_disturbance
 from bench.measure.summary import UTILISATION, Throughput
 from bench.plan.published import published_mfu
-from bench.record import BatchTrial, Memory, Speed
+from bench.record import Memory, Speed
 from bench.sections import ComparisonRecords
 from bench.tables import Cell, Column, Table
 from reports.render.frames import BASE_CELL, IS_BASE, MEMORY_COUNTS, experiment_cell, experiment_name, failures
@@ -101,21 +101,6 @@ def memory_and_size_table(comparison: ComparisonRecords) -> Table:
         ]
         shown.append([experiment_cell(comparison, name), *memory, *_usage_and_size_cells(by_name.get(name), busy)])
     return Table.of_rows("Memory, utilisation, targets and sizes", columns, shown)
-
-
-def trials_table(comparison: ComparisonRecords) -> Table:
-    """Show every batch size that was tried under a memory limit."""
-    columns = [Column.text("experiment"), Column("batch"), Column.text("fits")]
-    tries = sorted(comparison.runs(BatchTrial), key=lambda tried: (tried[0].method, tried[0].batch_size))
-    rows = [
-        [
-            experiment_cell(comparison, one.name),
-            Cell.of(one.batch_size, count),
-            Cell("✓ fits", "", 1) if fit.fits else Cell("✕ out of memory", fit.reason, 0),
-        ]
-        for one, fit in tries
-    ]
-    return Table.of_rows("Batches tried under the memory limit", columns, rows)
 
 
 def runs_table(comparison: ComparisonRecords) -> Table:

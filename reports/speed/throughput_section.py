@@ -1,11 +1,13 @@
 """The section on throughput: speeds, largest batches, batch sizes, phases of a step, memory and sizes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from markupsafe import Markup
 
 from bench.formats import GIB, NBSP
-from bench.measure.ranks import find_slow_ranks
+from bench.measure.ranks import find_slow_ranks, rank_table
+from bench.measure.tables import batch_trial_table
 from bench.record import BatchTrial
 from bench.sections import Block, Chart, ComparisonRecords, Fold, Group, Heading, Key, PageContext, Section, Text
 from reports.render.document import csv_file
@@ -70,7 +72,7 @@ def _largest_batch_blocks(largest: ComparisonRecords) -> list[Block]:
         Heading(f"Largest batch size of each experiment under {' and '.join(map(str, limits))}{NBSP}GiB"),
         speed_tables.throughput_table(largest, speed_tables.LARGEST_BATCH),
         Text(f"{note} Each trial runs in its own process.", "under"),
-        Fold("Trials", [speed_tables.trials_table(largest)], "behind"),
+        Fold("Trials", [batch_trial_table(largest.records, largest.label)], "behind"),
     ]
 
 
@@ -92,15 +94,15 @@ def _step_blocks(comparison: ComparisonRecords) -> list[Block]:
         phases.phase_table(comparison),
         Text(f"{phases.describe_input_bound(comparison)} {note}".lstrip(), "under"),
     ]
-    if (ranks := phases.rank_table(comparison)).rows:
+    if (ranks := rank_table(comparison.records, comparison.experiments, comparison.label)).cells:
         slow = find_slow_ranks(comparison.records, comparison.experiments)
         blocks += [Text(Markup("<strong>{}</strong>").format(str(one))) for one in slow]
-        blocks.append(Fold(ranks.title, [ranks], "behind"))
+        blocks.append(Fold(ranks.title, [replace(ranks, note="")], "behind"))
     return blocks
 
 
 def _memory_and_size_blocks(comparison: ComparisonRecords) -> list[Block]:
-    if not (table := speed_tables.memory_and_size_table(comparison)).rows:
+    if not (table := speed_tables.memory_and_size_table(comparison)).cells:
         return []
     reasons = dict.fromkeys(reason for row in comparison.throughputs for reason in row.not_measured)
     note = (
