@@ -28,6 +28,7 @@ from bench.registry import import_object
 if TYPE_CHECKING:
     from bench.cli.options import Command
     from bench.orchestration.request_base import Request
+from bench.sections import Section, add_section
 
 ENTRY_POINT_GROUP = "catlip_bench"
 EXTENSIONS_ENV = (
@@ -51,6 +52,7 @@ class Extension:
     # Classes of verbs by name, or where they lie as "package.module:Class", which is imported when it is needed.
     verbs: Mapping[str, "type[Command] | str"] = field(default_factory=dict)
     measurements: Sequence[Measurement] = ()
+    sections: Sequence[Section] = ()  # of the page of a comparison, between its results and its methods
 
 
 def load_extensions(named: Sequence[str] = ()) -> None:
@@ -107,6 +109,8 @@ def _add(extension: Extension, origin: str) -> None:
     """Add all that an extension adds; what higher layers hold is added by functions that are imported when needed."""
     for method in extension.methods:
         add_method(method, origin)
+    for section in extension.sections:
+        add_section(section, origin)
     own = {method.name: MethodSettings(method.name) for method in extension.methods}
     for experiment, settings in (own | dict(extension.experiments)).items():
         add_experiments(experiment, settings, origin)

@@ -1,5 +1,8 @@
 """What other people add is used as what is here, by one door; docs/extending.md holds the files."""
 
+import base64
+import bz2
+import csv
 import os
 import re
 import subprocess
@@ -8,13 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from bench.console.console import INCONCLUSIVE, OK, take_extensions
+from bench.console.console import FAILED_CASE, INCONCLUSIVE, OK, take_extensions
 from bench.extensions import ENTRY_POINT_GROUP, load_extensions
+from bench.formats import format_rate
 from bench.method import methods
 from bench.record import Record, Speed, read_record, record_files
 from tests.processes import LONGEST_SECONDS
+from tests.reports.test_page import Document
 
 ROOT = Path(__file__).parents[1]
+RECORDS = ROOT / "tests" / "records"
 SETTINGS = ("batch_size=16", "warmup_steps=1", "windows=1", "steps_per_window=1")
 SMALL = [word for setting in SETTINGS for word in ("--set", setting)]
 IMPORTS = "from bench.extensions import Extension\nfrom bench.experiments import MethodSettings\n"
@@ -34,6 +40,7 @@ class Mine:
 
 """
 OF_KIND = "frozen=True, kw_only=True"
+SECTION = "from bench.sections import Section\n"
 OURS = "from bench.methods.clip import Clip\n"
 
 
@@ -61,7 +68,7 @@ def run(folder: Path, *words: str, program: tuple[str, ...] = ("-m", "bench"), *
     return done.returncode, done.stdout + done.stderr
 
 
-def speeds_of(results: str) -> list[Record]:
+def speeds_of(results: str | Path) -> list[Record]:
     records = map(read_record, record_files(Path(results)))
     return [record for record in records if isinstance(record.measured, Speed)]
 
@@ -122,6 +129,11 @@ def test_options_are_taken_from_anywhere_in_a_command_line() -> None:
         (f"{VERB}EXTENSION = Extension(verbs={{'Mine': Mine}})", "its name must be small letters, digits and hyphens"),
         (f"{VERB}del Mine.run\nEXTENSION = Extension(verbs={{'mine': Mine}})", "adds the verb mine without run: see "),
         (f"{VERB}EXTENSION = Extension(verbs={{'mine': int}})", "adds the verb mine without purpose, resume_hint, run"),
+        (f"{IMPORTS}EXTENSION = Extension(sections=[3])", "adds the section 3: it must be a bench.sections.Section"),
+        (
+            f"{IMPORTS}{SECTION}EXTENSION = Extension(sections=[Section('My Own', 'a', 'a', print)])",
+            "adds the section 'My Own': its name must be lower-case letters, digits and hyphens",
+        ),
     ],
 )
 def test_extension_that_cannot_be_used_is_one_line(code: str | None, reason: str, tmp_path: Path) -> None:
@@ -198,6 +210,83 @@ def test_record_names_the_extension_and_is_shown_without_it(folder: Path, tmp_pa
     returned, text = run(folder, "--extension", str(changed), *words, "--resume")
     assert returned == 2
     assert "was begun with other extensions, or other source of them" in text
+
+
+def built(folder: Path, page: Path, *extensions: str) -> tuple[int, str]:
+    """Build the page of kept records with extensions."""
+    doors = [word for name in extensions for word in ("--extension", name)]
+    return run(folder, *doors, "report", "build", str(RECORDS), "--out", str(page))
+
+
+def test_section_of_an_extension_has_its_chart_its_table_and_a_csv_of_it(folder: Path, tmp_path: Path) -> None:
+    returned, text = built(folder, tmp_path / "page.html", "warmup.py")
+    assert returned == OK, text
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    shown = Document(page)
+    seconds = {
+        record.experiment.name: record.measured.warmup_seconds for record in speeds_of(RECORDS) if record.experiment
+    }
+    table = shown.tables["Warm-up of each experiment"]
+    assert table[0] == ["experiment", "warm-up|s, median of runs", "runs"]
+    assert {(row[1], row[2]) for row in table[1:]} == {(format_rate(one), "1") for one in seconds.values()}
+    assert '<a href="#warmup">Warm-up</a>' in page
+    section = page.partition('<section id="warmup">')[2].partition("</section>")[0]
+    assert "Seconds of warm-up of each run." in section
+    assert page.index('id="losses"') < page.index('id="warmup"') < page.index('id="methods"')
+    content = re.search(r'warmup\.csv\.bz2" href="data:[^,]*,([^"]*)"', page)
+    assert content is not None
+    rows = list(csv.DictReader(bz2.decompress(base64.b64decode(content[1])).decode().splitlines()))
+    assert {float(row["warm-up"]) for row in rows} == {*seconds.values()}
+    assert [row["experiment"] for row in rows] == [row[0] for row in table[1:]]
+
+
+SECTIONS = """from bench.extensions import Extension
+from bench.sections import Group, Section, Text
+def failing(page):
+    raise RuntimeError("<b>no such\\nfigure</b>")
+EXTENSION = Extension(sections=[
+    Section("broken", "Broken", "Broken", failing),
+    Section("words", "Words", "Words", lambda page: [Group(["no block"])]),
+    Section("absent", "Absent", "Absent", lambda page: None),
+    Section("whole", "Whole", "Whole", lambda page: [Text("This one is shown.")]),
+])
+"""
+
+
+def test_section_that_fails_is_one_line_on_a_page_with_all_others(tmp_path: Path) -> None:
+    source = tmp_path / "mine.py"
+    source.write_text(SECTIONS.replace('"words"', '"wrong"'))
+    returned, text = built(tmp_path, tmp_path / "page.html", str(source))
+    assert returned == FAILED_CASE
+    told = [line for line in text.splitlines() if line.startswith("section ")]
+    refused = "TypeError: build must return blocks of bench.sections, got 'no block'"
+    assert told == [
+        f"section broken of --extension {source} failed: RuntimeError: <b>no such figure</b>",
+        f"section wrong of --extension {source} failed: {refused}",
+    ]
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    words = Document(page).words()
+    assert all(line in words for line in told)
+    assert "This one is shown." in words
+    assert "<b>no such" not in page
+    assert 'id="absent"' not in page
+    assert built(tmp_path, tmp_path / "plain.html")[0] == OK
+    without = Document((tmp_path / "plain.html").read_text(encoding="utf-8"))
+    assert Document(page).tables == without.tables
+
+
+def test_two_sections_of_one_name_are_refused_with_both_origins(tmp_path: Path) -> None:
+    mine, other = tmp_path / "mine.py", tmp_path / "other.py"
+    mine.write_text(SECTIONS)
+    returned, text = built(tmp_path, tmp_path / "page.html", str(mine))
+    assert returned == 2
+    assert f"--extension {mine} adds the section words, which this program has already" in text
+    for path in (mine, other):
+        path.write_text(SECTIONS.replace('"words"', '"wrong"'))
+    returned, text = built(tmp_path, tmp_path / "page.html", str(mine), str(other))
+    assert returned == 2
+    assert f"--extension {other} adds the section broken, which --extension {mine} has already" in text
+    assert len(text.splitlines()) == 1
 
 
 @pytest.mark.minutes

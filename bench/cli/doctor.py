@@ -23,7 +23,7 @@ from bench.cli.rank_checks import check_ranks
 from bench.cli.shard_check import verify_shards
 from bench.console.console import DISAGREEMENT, OK, log
 from bench.console.options import require_range
-from bench.console.tables import Table, print_tables
+from bench.console.tables import print_tables
 from bench.data.manifest import CACHE
 from bench.data.shards.shards import open_experiment_shards
 from bench.environment.circumstances import current_commit, summarize_machine
@@ -38,6 +38,7 @@ from bench.orchestration.preflight import has_gpu
 from bench.orchestration.scope import scopes
 from bench.orchestration.trial import DEFAULT_MINUTES, expected_trial_seconds, plan_default, run_trial
 from bench.record import Record, Speed
+from bench.tables import Table
 from bench.train.shared_memory import FOLDER, SHARED_MEMORY_REMEDY
 
 TRIED = "clip-tiny"  # experiment that shows how fast the machine is

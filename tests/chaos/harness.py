@@ -24,7 +24,8 @@ from tyro.conf import UseAppendAction, arg
 from bench.cli.options import Json
 from bench.config import choose
 from bench.console.console import DISAGREEMENT, OK, TERMINATED, log
-from bench.console.tables import Table, print_tables
+from bench.console.tables import print_tables
+from bench.tables import Table
 from tests.chaos.bound import Check
 
 PARTS = {
@@ -82,7 +83,7 @@ class Chaos:
                 raise
         rows = [row for name in PARTS for of_lane in found for row in of_lane.get(name, [])]
         note = f"Seed {seed}, {self.fraction:.0%} of the tries, {(time.monotonic() - start) / 60:.1f} minutes."
-        print_tables([Table("What was broken, and what became of it", rows, note)], self.json)
+        print_tables([Table.of_figures("What was broken, and what became of it", rows, note)], self.json)
         return OK if all(row["holds"] == "yes" for row in rows) else DISAGREEMENT
 
 

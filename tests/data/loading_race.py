@@ -20,13 +20,14 @@ import simplejpeg
 import torch
 from msgspec.structs import replace
 
-from bench.console.tables import Table, print_tables
+from bench.console.tables import print_tables
 from bench.data.order import SampleOrder
 from bench.data.shards.shards import open_samples, open_shards
 from bench.data.shards.stream import ShardLoader
 from bench.method import methods
 from bench.statistics import geometric_mean_interval
 from bench.suites.test_loading import CATLIP, _write_shards
+from bench.tables import Table
 
 REPEATS, SECONDS = 12, 0.5  # turns of each process, and about the CPU seconds of each
 SHARDS = {"256-512": (100, 256, 512), "512": (40, 512, 512), "1024": (20, 1024, 1024)}  # images, shortest, longest side
@@ -86,7 +87,7 @@ def libjpeg_shares() -> Table:
                 assert interval is not None
                 share = {"share": interval.value, "low": interval.low, "high": interval.high}
                 rows.append({"side, px": name, "decoded at": f"1/{by}"} | share)
-    return Table("libjpeg's share of reduced loading", rows, f"{REPEATS} repeats, alternating")
+    return Table.of_figures("libjpeg's share of reduced loading", rows, f"{REPEATS} repeats, alternating")
 
 
 def start(checkout: Path, folder: Path) -> subprocess.Popen[str]:
@@ -121,7 +122,9 @@ def race(checkout: Path) -> Table:
                 seconds[case][side].append(take_turn(sides[side], case))
         for process in sides:
             process.communicate()
-    return Table("Loading", [row(case, *taken) for case, taken in seconds.items()], f"{REPEATS} repeats, alternating")
+    return Table.of_figures(
+        "Loading", [row(case, *taken) for case, taken in seconds.items()], f"{REPEATS} repeats, alternating"
+    )
 
 
 def row(case: tuple[str, str], other: list[float], own: list[float]) -> dict[str, Any]:

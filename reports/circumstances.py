@@ -1,22 +1,60 @@
-"""Methods, settings and environments of the experiments, failed runs, and losses."""
+"""The sections on methods and settings, on failed runs, and on environments."""
 
 from collections.abc import Mapping, Sequence
 
 from bench.config import FIELDS, Experiment, differing_fields
 from bench.environment.circumstances import Circumstances
 from bench.experiments import tuning_of
-from bench.measure.summary import Throughput
+from bench.formats import count, join_words, percent
+from bench.measure.tables import failure_table
 from bench.method import find_method
-from reports.render.formats import count, join_words, percent
-from reports.render.frames import ComparisonRecords, experiment_name, failures, group_by, losses_frame
-from reports.render.tables import UNTIMED, Cell, Column, HtmlTable, experiment_cell
+from bench.sections import Block, ComparisonRecords, Facts, Fold, Heading, PageContext, Section, Text
+from bench.tables import Cell, Column, Table
+from reports.render.frames import UNTIMED, experiment_cell, experiment_name, group_by
 
-Facts = dict[str, list[str]]  # circumstances by name, each with several values where the records differ in it
+FactValues = dict[str, list[str]]  # circumstances by name, each with several values where the records differ in it
 UNKNOWN = "not known here: the method is of an extension"
 COMPARED = ("machine", "device", "threads", "processes", "precision", "compiled", "commit")
 
 
-def methods_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> HtmlTable:
+def _build_methods(page: PageContext) -> Sequence[Block]:
+    comparison = page.comparison
+    several, differences = len(comparison.experiments) > 1, differences_table(comparison)
+    blocks: list[Block] = [methods_table(comparison)]
+    if differences is not None:
+        blocks += [Heading(differences.title), differences]
+    else:
+        blocks.append(Text("All settings are the same." if several else "The comparison has one experiment.", "under"))
+    same = "Settings that are the same for all"
+    return [*blocks, *([Fold(same, [Facts(common_settings(comparison))])] if several else [])]
+
+
+def _build_failures(page: PageContext) -> Sequence[Block]:
+    table = failure_table(page.comparison.records, page.comparison.label)
+    return [table if table.cells else Text("No run failed.", "empty")]
+
+
+def _build_environment(page: PageContext) -> Sequence[Block]:
+    comparison = page.comparison
+    same = Text("Every experiment ran in the environment of the baseline experiment.", "empty")
+    settings = [
+        Fold(f"{one.name}, all settings", [Facts(setting_facts(one))]) for one in comparison.experiments.values()
+    ]
+    return [
+        Facts(environment_facts(comparison)),
+        Heading("Differences from the baseline experiment"),
+        environment_differences(comparison) or same,
+        Fold("Packages", [Facts(package_facts(comparison))]),
+        *settings,
+    ]
+
+
+METHODS = Section("methods", "What differs between the methods", "Methods", _build_methods)
+FAILURES = Section("failures", "Failures", "Failures", _build_failures)
+ENVIRONMENT = Section("environment", "Environment", "Environment", _build_environment)
+
+
+def methods_table(comparison: ComparisonRecords) -> Table:
     """Show the targets, the loss and the parameters of each method."""
     columns = [
         *Column.texts("experiment", "targets", "loss"),
@@ -26,12 +64,12 @@ def methods_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> 
         Column("outside the tower", "parameters"),
         Column("tuning", "of rate, crops, flips and initial head"),
     ]
-    by_name = {row.experiment: row.figures for row in rows}
+    by_name = {row.experiment: row.figures for row in comparison.throughputs}
     shown = [_method_row(comparison, one, by_name.get(one.name, {})) for one in comparison.experiments.values()]
-    return HtmlTable.of_rows("Methods", columns, shown)
+    return Table.of_rows("Methods", columns, shown)
 
 
-def differences_table(comparison: ComparisonRecords) -> HtmlTable | None:
+def differences_table(comparison: ComparisonRecords) -> Table | None:
     """Show the settings in which the experiments differ; None where they are equal."""
     experiments = list(comparison.experiments.values())
     fields = [field for field in differing_fields(experiments) if field != "seed"]
@@ -39,22 +77,22 @@ def differences_table(comparison: ComparisonRecords) -> HtmlTable | None:
         return None
     columns = Column.texts("setting", *(comparison.label(one.name) for one in experiments))
     rows = [[Cell.of(field), *(Cell(format_setting(getattr(one, field))) for one in experiments)] for field in fields]
-    return HtmlTable.of_rows("Settings that differ", columns, rows)
+    return Table.of_rows("Settings that differ", columns, rows)
 
 
-def common_settings(comparison: ComparisonRecords) -> Facts:
+def common_settings(comparison: ComparisonRecords) -> FactValues:
     """Return the settings that all experiments share."""
     experiments = list(comparison.experiments.values())
     differing = {"name", "seed", *differing_fields(experiments)}
     return {name: values for name, values in setting_facts(experiments[0]).items() if name not in differing}
 
 
-def setting_facts(experiment: Experiment) -> Facts:
+def setting_facts(experiment: Experiment) -> FactValues:
     """Return all settings of an experiment."""
     return {field: [format_setting(getattr(experiment, field))] for field in FIELDS}
 
 
-def environment_facts(comparison: ComparisonRecords) -> Facts:
+def environment_facts(comparison: ComparisonRecords) -> FactValues:
     """Return machine, device, versions and times of the records."""
     found = [record.circumstances for record in comparison.records]
     facts = {name: _distinct_values(found, name) for name in COMPARED}
@@ -63,7 +101,7 @@ def environment_facts(comparison: ComparisonRecords) -> Facts:
     return facts
 
 
-def environment_differences(comparison: ComparisonRecords) -> HtmlTable | None:
+def environment_differences(comparison: ComparisonRecords) -> Table | None:
     """Show the circumstances that differ from those of the base; None where none does."""
     by_name = group_by(comparison.records, experiment_name)
     found = {name: [record.circumstances for record in by_name.get(name, [])] for name in comparison.experiments}
@@ -82,42 +120,14 @@ def environment_differences(comparison: ComparisonRecords) -> HtmlTable | None:
     base_column = Column.text(f"of {comparison.label(comparison.base or '')}", "the baseline")
     columns = [Column.text("circumstance"), base_column, *Column.texts("here", "of")]
     rows = [[*map(Cell, key), Cell(join_words(names))] for key, names in differing.items()]
-    return HtmlTable.of_rows("Circumstances that differ from the baseline's", columns, rows)
+    return Table.of_rows("Circumstances that differ from the baseline's", columns, rows)
 
 
-def package_facts(comparison: ComparisonRecords) -> Facts:
+def package_facts(comparison: ComparisonRecords) -> FactValues:
     """Return the versions of packages, and the settings of the GPU."""
     found = [record.circumstances for record in comparison.records]
     names = dict.fromkeys(name for one in found for name in _versions_and_gpu(one))
     return {name: _distinct_values(found, name) for name in names}
-
-
-def failures_table(comparison: ComparisonRecords) -> HtmlTable:
-    """Show every run that failed, with the reason."""
-    columns = [Column.text("experiment"), Column.text("run", "kind"), Column.text("reason")]
-    columns.append(Column.text("started", "UTC"))
-    rows = []
-    for record, failure in failures(comparison):
-        name = experiment_cell(comparison, record.experiment.name) if record.experiment else Cell("none")
-        rows.append([name, *map(Cell.of, (failure.what, failure.reason, record.circumstances.started_at))])
-    return HtmlTable.of_rows("Runs that failed", columns, rows)
-
-
-def loss_curves_table(comparison: ComparisonRecords) -> HtmlTable:
-    """Show the loss curves at ten points each."""
-    columns = [*Column.texts("experiment", "part"), Column("seed"), Column("images seen")]
-    columns.append(Column("loss", "nats, mean since the previous row"))
-    write_loss = "{:.4g}".format
-    rows = [
-        [
-            experiment_cell(comparison, name),
-            *map(Cell.of, (part, seed)),
-            Cell.of(images, count),
-            Cell.of(loss, write_loss),
-        ]
-        for name, seed, part, images, loss in losses_frame(comparison, max_points=10).itertuples(index=False)
-    ]
-    return HtmlTable.of_rows("Training losses", columns, rows)
 
 
 def format_setting(value: object) -> str:
