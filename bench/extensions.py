@@ -16,7 +16,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
+from bench.catalog import PROTOCOLS, TASKS, Protocol, Task
 from bench.console.console import EXTENSION_OPTION, describe_error
+from bench.data_source import SOURCES, DataSource
 from bench.environment.circumstances import LOADED_EXTENSIONS
 from bench.experiments import MethodSettings, add_experiments
 from bench.method import Method, add_method
@@ -37,6 +39,9 @@ class Extension:
     # Settings of experiments at every scale, by the first part of their names; a method without any has an experiment
     # of its own name.
     experiments: Mapping[str, MethodSettings] = field(default_factory=dict)
+    sources: Sequence[DataSource] = ()
+    tasks: Sequence[Task] = ()
+    protocols: Sequence[Protocol] = ()
 
 
 def load_extensions(named: Sequence[str] = ()) -> None:
@@ -79,6 +84,9 @@ def _load(name: str, source: str, origin: str, version: str = "") -> None:
     own = {method.name: MethodSettings(method.name) for method in extension.methods}
     for experiment, settings in (own | dict(extension.experiments)).items():
         add_experiments(experiment, settings, origin)
+    for registry, added in ((SOURCES, extension.sources), (TASKS, extension.tasks), (PROTOCOLS, extension.protocols)):
+        for one in added:
+            registry.add(one, origin)
     _sources.add(source)
     LOADED_EXTENSIONS[name] = f"{version or getattr(module, '__version__', 'no version')}, sha256 {_digest(module)}"
 

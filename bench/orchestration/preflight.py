@@ -13,7 +13,7 @@ from pathlib import Path
 import pynvml
 from msgspec.structs import replace
 
-from bench.catalog import PACK_TASKS, SCENES
+from bench.catalog import TASKS
 from bench.config import MAY_DIFFER, PACK_DATA, Experiment, fields_with, require_comparable_experiments
 from bench.console.console import log, require_utf8
 from bench.console.progress import Progress
@@ -85,7 +85,7 @@ def open_comparison(
     comparison = Comparison(name, results, experiments, own_cores, on_gpu, runner, pace or machine_pace())
     finished = [record for record in comparison.records() if not isinstance(record.measured, Failure)]
     _require_continuable(name, finished, [*experiments, *scored], on_gpu=on_gpu)
-    if not {*PACK_TASKS, *SCENES}.isdisjoint(tasks):
+    if not all(TASKS.by_name[task].layout for task in tasks):
         decode_pack(pack_cache())
     for note in open_data(results, experiments) if reads_data else ():
         log(note)
