@@ -17,7 +17,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from bench.catalog import PROTOCOLS, TASKS, Protocol, Task
 from bench.console.console import EXTENSION_OPTION, describe_error
+from bench.data_source import SOURCES, DataSource
 from bench.environment.circumstances import LOADED_EXTENSIONS
 from bench.experiments import MethodSettings, add_experiments
 from bench.measurement import Measurement, add_measurement
@@ -53,6 +55,9 @@ class Extension:
     verbs: Mapping[str, "type[Command] | str"] = field(default_factory=dict)
     measurements: Sequence[Measurement] = ()
     sections: Sequence[Section] = ()  # of the page of a comparison, between its results and its methods
+    sources: Sequence[DataSource] = ()
+    tasks: Sequence[Task] = ()
+    protocols: Sequence[Protocol] = ()
 
 
 def load_extensions(named: Sequence[str] = ()) -> None:
@@ -122,6 +127,9 @@ def _add(extension: Extension, origin: str) -> None:
         add_measurement(measurement, origin)
     for verb, command in extension.verbs.items():
         import_object("bench.cli.verbs:add_verb")(verb, command, origin)
+    for registry, added in ((SOURCES, extension.sources), (TASKS, extension.tasks), (PROTOCOLS, extension.protocols)):
+        for one in added:
+            registry.add_checked(one, origin)
 
 
 def _digest(module: ModuleType) -> str:

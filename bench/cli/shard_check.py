@@ -13,7 +13,7 @@ from bench.data.shards.facts import (
     read_manifest,
     write_manifest,
 )
-from bench.data.shards.shards import find_tar_files
+from bench.data.sources.tar_shards import find_tar_files
 from bench.tables import Table
 
 GIB = 2**30

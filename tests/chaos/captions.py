@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bench.console.tables import print_tables
 from bench.data.captions.batches import JSON_KINDS, NO_CAPTION, NOT_JSON, NULL, TOO_LONG
 from bench.data.manifest import CACHE
-from bench.data.shards.shards import open_samples, open_shards
+from bench.data.sources.tar_shards import open_shards
 from bench.data.targets import Captions
 from bench.labels.labeller import get_rule
 from bench.labels.tables import explanation_table
@@ -64,14 +64,13 @@ def _read(members: dict[str, bytes], folder: Path, obeyed: list[str]) -> None:
     files = {f"odd.{suffix}": content for suffix, content in members.items()}
     path = write_shard(folder / "0.tar", {"odd.jpg": image, **files, "plain.jpg": image, "plain.txt": b"a dog"})
     try:
-        shards = open_shards(str(folder), folder / "cache")
+        samples = open_shards(str(folder), folder / "cache")
     except ValueError as error:
         if str(path) in str(error):
             return
         raise
-    assert set(shards.skipped) <= set(KNOWN), f"of no known class: {shards.skipped}"
-    samples = open_samples(shards)
-    assert len(samples) + shards.skipped.total() == samples.total, "a sample is neither read nor counted"
+    assert set(samples.skipped) <= set(KNOWN), f"of no known class: {samples.skipped}"
+    assert len(samples) + samples.skipped.total() == samples.num_positions, "a sample is neither read nor counted"
     texts = [samples.caption(row) for row in range(len(samples))]
     _targets(texts)
     for text in texts:
@@ -95,7 +94,7 @@ def _trained_on(kinds: list[dict[str, bytes]], folder: Path) -> None:
         files |= {f"{number:03}.{suffix}": content for suffix, content in members.items()}
     write_shard(folder / "all" / "0.tar", files)
     listed = folder / "usable.csv"  # more are not than a training would otherwise begin with
-    usable = open_samples(open_shards(str(folder / "all"), folder / CACHE)).keys.to_pylist()
+    usable = open_shards(str(folder / "all"), folder / CACHE).keys.to_pylist()
     listed.write_text("\n".join(["key", *usable]), encoding="utf-8")
     for method in METHODS:
         data = {"data": str(folder / "all"), "subset": str(listed)}

@@ -22,7 +22,7 @@ from PIL import PngImagePlugin
 from bench.data.captions.files import read_captions
 from bench.data.decoding import decode_image
 from bench.data.shards.facts import read_manifest
-from bench.data.shards.shards import open_shards
+from bench.data.sources.tar_shards import open_shards
 from bench.data.subset import subset_rows
 from bench.environment.files import read_limited
 from bench.history.observations import read_observations

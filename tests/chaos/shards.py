@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.data.shards.facts import MANIFEST_NAME, read_index
-from bench.data.shards.shards import open_samples, open_shards
+from bench.data.sources.tar_shards import open_shards
 from tests.chaos.bound import Check, check_none, num_tries
 from tests.chaos.made import write_shards
 from tests.chaos.short import short_experiment, train_in_process
@@ -86,10 +86,10 @@ def read_content(data: Path, cache: Path, *, warm: bool = False) -> Content:
     if not warm:
         shutil.rmtree(cache, ignore_errors=True)
     read_index.cache_clear()
-    open_samples.cache_clear()
-    shards = open_shards(str(data), cache)
-    samples = open_samples(shards)
-    return {samples.key(row): (samples.caption(row), samples.image(row)) for row in range(len(samples))}, shards.skipped
+    samples = open_shards(str(data), cache)
+    return {
+        samples.key(row): (samples.caption(row), samples.image(row)) for row in range(len(samples))
+    }, samples.skipped
 
 
 def classify_outcome(whole: Content, found: Content) -> str:

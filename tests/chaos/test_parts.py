@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bench.data.decoding import UnusableImageError
 from bench.data.shards import facts
-from bench.data.shards import shards as shards_module
+from bench.data.sources import tar_shards as shards_module
 from tests.chaos import (
     captions,
     full_disk,

@@ -4,6 +4,7 @@ from bench.environment.imports import uncollected_imports
 from bench.extensions import load_extensions
 
 with uncollected_imports():
-    import bench.data.shards.stream  # noqa: F401
+    import bench.data.sample_stream
+    import bench.data.sources  # noqa: F401
 
 load_extensions()

@@ -1,10 +1,11 @@
-"""Batches of tar shards: images are decoded, cropped and scaled on CPUs and normalised on the device; or embeddings.
+"""Batches of any data source: images are decoded, cropped and scaled on CPUs, normalised on the device; or embeddings.
 
-A batch is loaded in this process or in workers (bench/data/shards/loader_workers.py), to which the loader is handed.
+A batch is loaded in this process or in workers (bench/data/loader_workers.py), to which the loader is handed.
 """
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -16,14 +17,15 @@ from torch import Tensor
 
 from bench.config import Experiment
 from bench.data.decoding import UnusableImageError, decode_embedding_grid, decode_for_crop, decode_image
+from bench.data.loader_workers import BatchLoader, PrefetchingLoader
 from bench.data.order import SampleOrder, StepSize
-from bench.data.shards.loader_workers import BatchLoader, PrefetchingLoader
-from bench.data.shards.pinning_loader import PinningLoader
-from bench.data.shards.shards import MIN_TOLERATED, Shards, format_counts, open_samples
+from bench.data.pinning_loader import PinningLoader
+from bench.data.samples import MIN_TOLERATED
 from bench.data.stream import Batch, DecodeStats, Stream
 from bench.data.subset import subset_rows
 from bench.data.targets import Captions, Target, to_device
 from bench.data.transforms import WHITE, CropParams, crop_and_resize, crop_box, draw_crop_params, normalise, resize_crop
+from bench.data_source import Samples, format_counts
 from bench.environment.cores import LoaderWorkers
 from bench.environment.machine import with_resolved_padding
 from bench.environment.seeds import AUGMENTATION, REPLACEMENT, seed_for
@@ -32,7 +34,7 @@ from bench.method import get_method
 T = TypeVar("T", bound=Target)
 MakeTargets = Callable[[Experiment], Callable[[Captions], T]]  # the result turns an experiment's captions into targets
 ImageOrGrid = UInt8[Tensor, "3 side side"] | Float[Tensor, "channels side side"]  # decoded and cropped, or embeddings
-SAMPLED_CAPTIONS = 4096  # of the shards, whose lengths decide how many rows packed captions need
+SAMPLED_CAPTIONS = 4096  # of the data set, whose lengths decide how many rows packed captions need
 MAX_REPLACEMENTS = 32  # of one image, one after the other
 MAX_UNUSABLE_FRACTION = 0.01  # of the decoded images
 NO_WORKERS = LoaderWorkers(0, "the training process loads")
@@ -49,13 +51,13 @@ class LoadedBatch(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class ShardLoader(Generic[T]):
-    """Loads batch k: a pure function of the experiment, the shards, the rank and k."""
+class SampleLoader(Generic[T]):
+    """Loads batch k: a pure function of the experiment, the samples, the rank and k."""
 
     experiment: Experiment
     targets: MakeTargets[T]  # a function that other processes can import, which make their own of it
-    shards: Shards
-    rows: Sequence[int]  # of the shards, that the experiment sees; the order numbers its samples by their places here
+    samples: Samples
+    rows: Sequence[int]  # of the samples, that the experiment sees; the order numbers its samples by their places here
     order: SampleOrder
 
     def __getitem__(self, k: int) -> LoadedBatch[T] | Exception:
@@ -70,7 +72,7 @@ class ShardLoader(Generic[T]):
         generator = torch.Generator().manual_seed(seed_for(self.experiment.seed, AUGMENTATION, self.order.rank, k))
         draws = draw_crop_params(len(samples), generator)
         images = [self._load_image(sample, drawn, side, stats) for sample, drawn in zip(samples, draws, strict=True)]
-        _cached_targets(self.targets, self.experiment, self.shards)  # made outside the clock, as the pack's is
+        _cached_targets(self.targets, self.experiment, self.samples)  # made outside the clock, as the pack's is
         start = time.perf_counter()
         target = self.target([stats.replaced.get(sample, sample) for sample in samples])
         seconds = time.perf_counter() - start
@@ -81,14 +83,15 @@ class ShardLoader(Generic[T]):
 
     def target(self, samples: Sequence[int]) -> T:
         """Return what the method reads of the samples' captions."""
-        shards, rows = open_samples(self.shards), [self.rows[sample] for sample in samples]
-        captions = Captions([shards.caption(row) for row in rows], [shards.position(row) for row in rows], shards.total)
-        targets = _cached_targets(self.targets, self.experiment, self.shards)(captions)
+        found, rows = self.samples, [self.rows[sample] for sample in samples]
+        positions = [found.position(row) for row in rows]
+        captions = Captions([found.caption(row) for row in rows], positions, found.num_positions)
+        targets = _cached_targets(self.targets, self.experiment, self.samples)(captions)
         return cast("T", targets.select(torch.arange(len(rows))))
 
     def keys(self, samples: Sequence[int]) -> list[str]:
         """Return the samples' names."""
-        return [open_samples(self.shards).key(self.rows[sample]) for sample in samples]
+        return [self.samples.key(self.rows[sample]) for sample in samples]
 
     def _load_image(self, sample: int, draws: CropParams, side: int, stats: DecodeStats) -> ImageOrGrid:
         """Read a sample's image, or that of the sample that takes its place.
@@ -96,11 +99,11 @@ class ShardLoader(Generic[T]):
         Where an image cannot be decoded, a sample drawn by the seed and the number of the sample replaces it, its
         caption included: the same one each time, in every batch and epoch.
         """
-        shards, candidate = open_samples(self.shards), sample
+        candidate = sample
         for attempt in range(1, MAX_REPLACEMENTS + 1):
             stats.decoded += 1
             try:
-                image = self._decode(shards.image(self.rows[candidate]), draws, side)
+                image = self._decode(self.samples.image(self.rows[candidate]), draws, side)
             except UnusableImageError as error:
                 stats.unusable[str(error)] += 1
                 candidate = seed_for(self.experiment.seed, REPLACEMENT, sample, attempt) % self.order.num_samples
@@ -109,8 +112,8 @@ class ShardLoader(Generic[T]):
                 stats.replaced[sample] = candidate
             return image
         raise ValueError(
-            f"{self.shards.data}: neither {self.keys([sample])[0]} nor any of {MAX_REPLACEMENTS} others drawn for it "
-            f"has an image that can be used ({format_counts(stats.unusable)})"
+            f"{self.experiment.data}: neither {self.keys([sample])[0]} nor any of {MAX_REPLACEMENTS} others drawn for "
+            f"it has an image that can be used ({format_counts(stats.unusable)})"
         )
 
     def _decode(self, encoded: bytes, draws: CropParams, side: int) -> ImageOrGrid:
@@ -126,12 +129,12 @@ class ShardLoader(Generic[T]):
 
 
 @lru_cache(maxsize=2)  # of many trainings in one process the last two's
-def _cached_targets(targets: MakeTargets[Any], experiment: Experiment, shards: Shards) -> Any:
-    """Return the function that turns captions of shards into what the method reads; a process makes it once.
+def _cached_targets(targets: MakeTargets[Any], experiment: Experiment, samples: Samples) -> Any:
+    """Return the function that turns captions of samples into what the method reads; a process makes it once.
 
-    Rows for packed captions are reserved by a sample of the shards' captions, equal in all processes.
+    Rows for packed captions are reserved by some of the captions, equal in all processes.
     """
-    make, samples = targets(experiment), open_samples(shards)
+    make = targets(experiment)
     has_text = get_method(experiment.method).embeds_captions(experiment)
     if not has_text or make(Captions.from_texts([""])).captions.padding != "packed":
         return make
@@ -146,13 +149,13 @@ def _cached_targets(targets: MakeTargets[Any], experiment: Experiment, shards: S
     return make_with_reserve
 
 
-class ShardStream(Stream[T]):
-    """Samples of tar shards. An image that cannot be decoded is counted and replaced by another sample."""
+class SampleStream(Stream[T]):
+    """Samples that are read from files. An image that cannot be decoded is counted and replaced by another sample."""
 
     def __init__(
         self,
         experiment: Experiment,
-        shards: Shards,
+        samples: Samples,
         targets: MakeTargets[T],
         device: torch.device,
         *,
@@ -163,19 +166,19 @@ class ShardStream(Stream[T]):
     ) -> None:
         super().__init__(experiment, device)
         self.workers = workers
-        rows = subset_rows(experiment, open_samples(shards).keys)
+        rows = subset_rows(experiment, samples.keys) if experiment.subset else range(len(samples))
         self.order = SampleOrder(experiment, len(rows), rank, ranks, sizes)
         self.targets_seconds, self.num_captions = 0.0, 0
         resolved = with_resolved_padding(experiment, device)
-        self._loader: ShardLoader[T] = ShardLoader(resolved, targets, shards, rows, self.order)
+        self._loader: SampleLoader[T] = SampleLoader(resolved, targets, samples, rows, self.order)
         self._batches: BatchLoader[LoadedBatch[T]] = self._loader
         if workers.count:
             count, prefetched = workers.count, workers.prefetched
             self._batches = PrefetchingLoader(self._loader, count, prefetched, targets.__module__)
             if device.type == "cuda":
                 self._batches = PinningLoader(self._batches, device)
-        self.incomplete, self.empty_captions = shards.skipped, shards.empty_captions
-        self.is_unverified = bool(shards.unverified)
+        self.incomplete, self.empty_captions = Counter(samples.skipped), samples.empty_captions
+        self.is_unverified = samples.is_unverified
 
     def load(self, k: int) -> LoadedBatch[T]:
         """Load batch k of this rank; ValueError if too many images so far were unusable."""
@@ -187,7 +190,7 @@ class ShardStream(Stream[T]):
         if unusable.total() > max(MIN_TOLERATED, MAX_UNUSABLE_FRACTION * decoded):
             raise ValueError(
                 f"{self.experiment.data}: {unusable.total():,} of {decoded:,} images cannot be used "
-                f"({format_counts(unusable)}), more than {MAX_UNUSABLE_FRACTION:.0%}: repair the shards, or exclude "
+                f"({format_counts(unusable)}), more than {MAX_UNUSABLE_FRACTION:.0%}: repair the data, or exclude "
                 "these samples by subset=FILE.csv"
             )
         self.targets_seconds += loaded.targets_seconds

@@ -5,7 +5,7 @@ from typing import Generic, TypeVar
 
 import torch
 
-from bench.data.shards.loader_workers import BatchLoader
+from bench.data.loader_workers import BatchLoader
 from bench.data.targets import pin
 
 B = TypeVar("B")

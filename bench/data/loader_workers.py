@@ -18,7 +18,7 @@ B_co = TypeVar("B_co", covariant=True)
 WORKER_MEMORY_REMEDY = (
     "use fewer workers (--set workers=N) or none (--set workers=0), or give the container more memory"
 )
-FORKSERVER_PRELOAD = ["bench.data.shards.worker_imports"]  # modules that the process imports from which workers fork
+FORKSERVER_PRELOAD = ["bench.data.worker_imports"]  # modules that the process imports from which workers fork
 
 
 @runtime_checkable
