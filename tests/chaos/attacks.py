@@ -21,11 +21,11 @@ from bench.labels.vocabulary import read_vocabulary
 from bench.record import read_record
 from bench.towers.tower_from import load_trained_tower
 from bench.train.checkpoints import latest_valid
+from tests.chaos.case import EXECUTED
 from tests.chaos.made import encode_image, make_image, make_samples, write_shard
 from tests.chaos.payloads import (
     BILLION_LAUGHS,
     DEEP,
-    EXECUTED,
     HOSTILE_NAME,
     Attack,
     PickledCall,
@@ -50,14 +50,6 @@ def pickles() -> dict[str, Attack]:
 
     def as_vocabulary(content: Callable[[Path], bytes]) -> Attack:
         return lambda folder: read_vocabulary(str(write_file(folder / "v.pkl", content(folder))))
-
-    def in_tar(suffix: str) -> Attack:
-        def attack(folder: Path) -> object:
-            files = make_samples(0, 4) | {f"00001.{suffix}": pickle_payload(folder)}
-            write_shard(folder / "data" / "0.tar", files)
-            return train_in_process(short_experiment("catlip", data=str(folder / "data")), _made(folder / "out"))
-
-        return attack
 
     def objects(folder: Path) -> object:
         file = io.BytesIO()
@@ -87,7 +79,6 @@ def pickles() -> dict[str, Attack]:
         "a vocabulary that calls the shell": as_vocabulary(lambda f: system % str(f / EXECUTED).encode()),
         "a vocabulary that wants 2**31 places": as_vocabulary(lambda _: long_memo),
         "a vocabulary that wants 64 GiB": as_vocabulary(lambda _: long_bytes),
-        **{f"a .{suffix} in a shard": in_tar(suffix) for suffix in ("pkl", "pyd", "pth", "jpg", "txt")},
         "embeddings": objects,
         "a tower": lambda folder: load_trained_tower(write_file(folder / "t.safetensors", pickle_payload(folder))),
         "a checkpoint": as_checkpoint,
@@ -101,7 +92,15 @@ def _made(folder: Path) -> Path:
 
 
 def tars() -> dict[str, Attack]:
-    """Return tars whose members' names or kinds lead elsewhere."""
+    """Return tars whose members' names or kinds lead elsewhere, or that are pickles."""
+
+    def pickled(suffix: str) -> Attack:
+        def attack(folder: Path) -> object:
+            files = make_samples(0, 4) | {f"00001.{suffix}": pickle_payload(folder)}
+            write_shard(folder / "data" / "0.tar", files)
+            return train_in_process(short_experiment("catlip", data=str(folder / "data")), _made(folder / "out"))
+
+        return attack
 
     def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> Attack:
         def attack(folder: Path) -> object:
@@ -122,6 +121,7 @@ def tars() -> dict[str, Attack]:
         return attack
 
     return {
+        **{f"a pickle called .{suffix}": pickled(suffix) for suffix in ("pkl", "pyd", "pth", "jpg", "txt")},
         "a name with ../": member("../../outside.jpg"),
         "an absolute name": member("/outside.jpg"),
         "a name with a NUL's neighbours": member("a\x01b\x1b[2J.jpg"),
@@ -223,16 +223,13 @@ def terminal() -> dict[str, Attack]:
     }
 
 
-def attacks() -> dict[str, Attack]:
-    """Return all, by what they are."""
-    kinds = {
-        "pickle": pickles(),
-        "tar": tars(),
-        "name": specs(),
-        "bomb": bombs(),
-        "terminal": terminal(),
-        "tower": towers(),
-        "checkpoint": checkpoints(),
-        "task": tasks(),
-    }
-    return {f"{kind}: {name}": attack for kind, of_kind in kinds.items() for name, attack in of_kind.items()}
+ATTACKS: dict[str, Callable[[], dict[str, Attack]]] = {
+    "pickle": pickles,
+    "tar": tars,
+    "name": specs,
+    "bomb": bombs,
+    "terminal": terminal,
+    "tower": towers,
+    "checkpoint": checkpoints,
+    "task": tasks,
+}
