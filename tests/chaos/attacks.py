@@ -4,12 +4,9 @@ import gzip
 import io
 import json
 import os
-import pickle
-import struct
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +30,6 @@ from tests.chaos.payloads import (
     require_refusal,
     run_command_line,
     write_file,
-    write_sparse_file,
 )
 from tests.chaos.short import short_experiment, train_in_process
 from tests.chaos.strangers import checkpoints, tasks, towers
@@ -47,9 +43,6 @@ def _label(path: str | Path, folder: Path) -> object:
 
 def pickles() -> dict[str, Attack]:
     """Return pickles wherever a file is read."""
-
-    def as_vocabulary(content: Callable[[Path], bytes]) -> Attack:
-        return lambda folder: read_vocabulary(str(write_file(folder / "v.pkl", content(folder))))
 
     def objects(folder: Path) -> object:
         file = io.BytesIO()
@@ -65,20 +58,7 @@ def pickles() -> dict[str, Attack]:
             write_file(step / name, pickle_payload(folder))
         return latest_valid(step.parent)
 
-    long_memo = b"\x80\x04}r\xff\xff\xff\x7f."  # an object to be kept in place 2**31 - 1
-    long_bytes = b"\x80\x05\x96" + struct.pack("<Q", 2**36) + b"."
-    system = b"cos\nsystem\n(S'touch %s'\ntR."
     return {
-        **{
-            f"a vocabulary, pickled by protocol {n}": as_vocabulary(partial(pickle_payload, protocol=n))
-            for n in (0, 2, 5)
-        },
-        "a vocabulary that evaluates": as_vocabulary(
-            lambda f: pickle.dumps(PickledCall(eval, f"open('{f / EXECUTED}','w')"))
-        ),
-        "a vocabulary that calls the shell": as_vocabulary(lambda f: system % str(f / EXECUTED).encode()),
-        "a vocabulary that wants 2**31 places": as_vocabulary(lambda _: long_memo),
-        "a vocabulary that wants 64 GiB": as_vocabulary(lambda _: long_bytes),
         "embeddings": objects,
         "a tower": lambda folder: load_trained_tower(write_file(folder / "t.safetensors", pickle_payload(folder))),
         "a checkpoint": as_checkpoint,
@@ -167,9 +147,6 @@ def specs() -> dict[str, Attack]:
 def bombs() -> dict[str, Attack]:
     """Return small files that unpack to much, or are nested deep, where JSON and text are read."""
 
-    def header(folder: Path) -> object:
-        return load_trained_tower(write_file(folder / "t.safetensors", struct.pack("<Q", 2**60) + b"{"))
-
     def packed(folder: Path) -> object:
         return _label(write_file(folder / "c.txt.gz", gzip.compress(b"a" * 2**27)), folder)
 
@@ -186,10 +163,8 @@ def bombs() -> dict[str, Attack]:
         "YAML for a vocabulary": vocabulary("v.yaml", BILLION_LAUGHS),
         "YAML for captions": lambda folder: _label(write_file(folder / "c.yaml", BILLION_LAUGHS), folder),
         "a manifest nested 200,000 deep": manifest(b'{"shards":' + DEEP),
-        "a manifest of 8 GiB": lambda folder: read_manifest(write_sparse_file(folder / "manifest.json").parent),
         "a vocabulary nested deep": vocabulary("v.json", b'{"labels":' + DEEP),
         "a record nested deep": lambda folder: read_record(write_file(folder / name, b'{"x":' + DEEP)),
-        "a tower with a header of 2**60": header,
         "a line of 128 MiB in 130 kB": packed,
     }
 

@@ -8,7 +8,6 @@ import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,10 +22,9 @@ from bench.data.decoding import decode_image
 from bench.data.shards.facts import read_manifest
 from bench.data.shards.shards import open_shards
 from bench.data.subset import subset_rows
-from bench.environment.files import read_limited
 from bench.history.observations import read_observations
 from bench.labels.label_files import read_label_file_info
-from bench.labels.vocabulary import merge_vocabularies, read_vocabulary, read_vocabulary_or_part
+from bench.labels.vocabulary import read_vocabulary
 from bench.record import read_record, read_records
 from bench.towers.provenance import latest_towers
 from bench.train.checkpoints import latest_valid
@@ -97,9 +95,6 @@ def pipes() -> dict[str, Case]:
             pipe("manifest.json"), lambda path: read_manifest(path.parent) is None, "read right"
         ),
         "a pipe for a subset": reading(pipe("a.csv"), _subset),
-        "a file of the kernel, which says that it is empty": reading(
-            link("a.json", "/proc/kallsyms"), partial(read_limited, most_bytes=1024)
-        ),
     }
 
 
@@ -123,7 +118,6 @@ def parquets() -> dict[str, Case]:
     """Return small parquet files that decode to much, and columns that are ambiguous."""
     same, long = pa.array(np.zeros(65_536, np.int32)), pa.array(["x" * 490_000])
     repeated, short = pa.DictionaryArray.from_arrays(same, long), pa.array(["a"] * 65_536)
-    beside: dict[str, list[Any]] = {"caption": ["a dog"] * 300, "image": [os.urandom(100_000)] * 300}
     delta: dict[str, Any] = {"use_dictionary": False, "column_encoding": {"caption": "DELTA_BYTE_ARRAY"}}
 
     def parquet(columns: Any, names: list[str] | None = None, **options: Any) -> Callable[[Path], Path]:
@@ -144,19 +138,13 @@ def parquets() -> dict[str, Case]:
         "captions of 64 MiB as differences from the ones before": reading(
             parquet({"caption": ["x" * 64 * MIB] * 20}, data_page_size=2**30, **delta), _read_all
         ),
-        "two columns called caption": reading(parquet([short, short], ["caption", "caption"]), _read_all),
-        "two columns called key": reading(parquet([short, short, short], ["caption", "key", "key"]), _read_all),
         "3,000 columns, none a caption": reading(
             parquet([short[:1]] * 3000, [f"descriptiom{n}" for n in range(3000)]), _read_all
         ),
         "captions that are structures": reading(parquet({"caption": [{"en": "a dog"}]}), _read_all),
-        "captions beside images": reading(
-            parquet(beside), lambda path: _read_all(path) == len(beside["caption"]), "read right"
-        ),
         "a million nulls": reading(
             parquet({"caption": pa.nulls(10**6, pa.string())}), lambda path: _read_all(path) == 10**6, "read right"
         ),
-        "a key that is a list": reading(parquet({"caption": ["a"], "key": [["a"]]}), _read_all),
     }
 
 
@@ -305,6 +293,7 @@ def weights() -> dict[str, Case]:
     overlapping = json.dumps({n: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} for n in "ab"}).encode()
     tensors = struct.pack("<Q", len(overlapping)) + overlapping + bytes(4)
     return {
+        "tensors that overlap": reading(lambda folder: write_file(folder / "a.safetensors", tensors), read_weights),
         "zeros of 512 MiB in 0.5 MB": archived(plain, bytes(2**29), zipfile.ZIP_DEFLATED),
         "a pickle that asks for 2 GiB of bytes": archived(built),
         "the same as torch.save wrote before 1.6": reading(
@@ -317,8 +306,6 @@ def weights() -> dict[str, Case]:
         "a tensor larger than its storage": archived(plain.replace(one, b"J\x00\x00\x00\x10\x85", 1)),
         "a tensor without values": tensor(torch.zeros(2**30, device="meta")),
         "a sparse tensor": tensor(torch.ones(1).to_sparse()),
-        "tensors that overlap": reading(lambda folder: write_file(folder / "a.safetensors", tensors), read_weights),
-        "no bytes": reading(lambda folder: write_file(folder / "a.pt", b""), read_weights),
     }
 
 
@@ -342,23 +329,11 @@ def documents() -> dict[str, Case]:
     head = b'{"rule":"corenet","captions":1,"labels":['
     return {
         "a record of 100,000 packages": changed("circumstances", packages=many),
-        "a record of 100,000 reasons": changed("measured", not_measured=many),
-        "a record of 100,000 unknown fields": changed("measured", **many),
-        "a record of 20 MiB of windows": changed("measured", window_seconds=[1] * 7 * MIB),
         "a vocabulary whose count has a million digits": vocabulary(
             head + b'{"synset":"n1","name":"a","count":' + b"9" * 10**6 + b"}]}"
         ),
-        "a part of a vocabulary of ten billion": reading(
-            lambda folder: write_file(
-                folder / "v.json", b'{"rule":"corenet","captions":1,"part":"1/9999999999","labels":[]}'
-            ),
-            lambda path: merge_vocabularies([read_vocabulary_or_part(str(path))]),
-        ),
         "a vocabulary whose part has 5,000 digits": vocabulary(
             b'{"rule":"corenet","captions":1,"part":"1/' + b"9" * 5000 + b'","labels":[]}'
-        ),
-        "a vocabulary of a label, 300,000 times": vocabulary(
-            head + b",".join([b'{"synset":"n1","name":"a","count":1}'] * 300_000) + b"]}"
         ),
         "a document of charts, nested 200,000 deep": charts(b'{"benchmarks":' + b"[" * 200_000),
         "a document of charts whose time is no number": charts(

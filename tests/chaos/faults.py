@@ -109,15 +109,7 @@ def towers() -> dict[str, Case]:
     def exported(write: Write, text: str) -> Case:
         return command("export FOLDER/t.safetensors --out FOLDER/out", text, write)
 
-    def cast(kind: torch.dtype) -> Write:
-        return tensors(lambda found: found.update({key: value.to(kind) for key, value in found.items()}))
-
     return {
-        "one infinite value": exported(
-            tensors(lambda found: next(iter(found.values())).view(-1)[:1].fill_(-torch.inf)), "not finite"
-        ),
-        "complex weights": exported(cast(torch.complex64), "another type"),
-        "weights of 8 bits": exported(cast(torch.uint8), "another type"),
         "a weight without values": exported(
             tensors(lambda found: found.update({"trunk.class_embedding": torch.zeros(0)})), "t.safetensors"
         ),
@@ -147,7 +139,6 @@ def towers() -> dict[str, Case]:
         "a name with a line break": command(
             "export FOLDER/t.safetensors --out FOLDER/out", "written", made(name=ODD), code=0
         ),
-        "an image size of 0": exported(made(image_size=0), "image_size"),
         "an image size of 2**63": exported(made(image_size=2**63), "image_size"),
         "an architecture that is a path": exported(made(tower="../../etc/passwd"), "tower"),
         "no name of a method": exported(made(method=""), "method"),
@@ -188,35 +179,22 @@ def captions() -> dict[str, Case]:
 
     return {
         "a csv with a byte order mark": labelled("a.csv", b"\xef\xbb\xbf" + text, "\\b2\\b"),
-        "a csv in UTF-16": labelled("a.csv", text.decode().encode("utf-16"), "UTF-8|utf-8", 2),
         "a csv in Latin-1": labelled("a.csv", "caption\nein Hünd\n".encode("latin-1"), "after a repair"),
-        "a csv with NULs": labelled("a.csv", b"caption\na\0dog\na cat\n", "\\b2\\b"),
         "a csv that ends lines with CR alone": labelled("a.csv", text.replace(b"\n", b"\r"), "a.csv", 2),
         "a csv with fewer cells in a row": labelled(
             "a.csv", b"key,caption\nx,a dog\ny\n", "not as many values as columns    1"
         ),
-        "a csv with more cells in a row": labelled(
-            "a.csv", b"caption\na dog, and a cat\n", "not as many values as columns    1"
-        ),
         "a csv of a heading alone": labelled("a.csv", b"caption\n", "\\b0\\b"),
-        "half a csv.gz": labelled("a.csv.gz", gzip.compress(text * 1000)[:-20], "a.csv.gz", 2),
         "a csv.gz with zeros behind it": labelled("a.csv.gz", gzip.compress(text) + bytes(100), "\\b2\\b"),
         "two gzips joined": labelled("a.txt.gz", gzip.compress(b"a dog\n") + gzip.compress(b"a cat\n"), "\\b2\\b"),
         "a gzip with text behind it": labelled("a.txt.gz", gzip.compress(b"a dog\n") + b"a cat\n", "a.txt.gz", 2),
-        "a jsonl with half a surrogate pair": labelled("a.jsonl", b'{"caption":"a \\ud83d dog"}\n', "after a repair"),
-        "a jsonl of numbers": labelled("a.jsonl", b'{"caption":1e400}\n', "caption holds a number"),
         "a jsonl whose caption changes its name": labelled(
             "a.jsonl", b'{"caption":"a dog"}\n{"Caption":"a cat"}\n', "no caption +1"
         ),
         "a jsonl that is one list": labelled("a.jsonl", b'[{"caption":"a dog"},{"caption":"a cat"}]', "a.jsonl", 2),
-        "a parquet of two magic words": labelled("a.parquet", b"PAR1PAR1", "a.parquet", 2),
         "an encrypted parquet": labelled("a.parquet", plain[:-4] + b"PARE", "a.parquet", 2),
         "a parquet whose footer has 2**31 - 1 bytes": labelled("a.parquet", footer(2**31 - 1), "a.parquet", 2),
         "a parquet whose footer has no bytes": labelled("a.parquet", footer(0), "a.parquet", 2),
-        "a parquet of numbers": labelled("a.parquet", parquet(pa.table({"caption": [1, 2]})), "a.parquet", 2),
-        "a parquet of bytes that are no UTF-8": labelled(
-            "a.parquet", parquet(pa.table({"caption": [b"\xff\xfe"]})), "after a repair"
-        ),
         "a parquet without a row": labelled(
             "a.parquet", parquet(pa.table({"caption": pa.array([], pa.string())})), "\\b0\\b"
         ),
@@ -224,7 +202,6 @@ def captions() -> dict[str, Case]:
         "a tar whose checksum is wrong in the middle": labelled(
             "a.tar", one[:1024].replace(b"ustar", b"ustaR") + one[1024:], "a.tar", 2
         ),
-        "half a tar": labelled("a.tar", one[:1500], "a.tar", 2),
         "a name with a mark of direction": labelled("a\u202eb.csv", text, "\\b2\\b"),
         "a column with a mark of direction": labelled("a.csv", text, r"\\u202e", 2, "--column a\u202eb"),
         "a share of none": labelled("a.csv", text, "--shards", 2, "--shards 0/0"),
@@ -251,25 +228,9 @@ def _train_images(value: str, folder: Path) -> int:
 
 
 def numbers() -> dict[str, Case]:
-    """Return numbers at the edge of their type, on the command line and in settings."""
-    settings = {
-        "batch_size": ("0x10", "1_0", "0", "-1", "9223372036854775808", "true", "NaN", "1.5", "\u0663"),
-        "seed": ("-1", "18446744073709551616"),
-        "learning_rate": ("nan", "Infinity", "-1e-3", "1e400"),
-        "image_size": ("63", "-64", "4097", "[64]"),
-        "subset": ("random:0", "random:1e3", "random:\u0663", "random:", "random:99999999999999999999", "first:3"),
-        "warmup_steps": ("-1", "1e308"),
-        "windows": ("0",),
-        "workers": ("-1", "1025"),
-        "weight_decay": ("nan", "-1", "1e309"),
-    }
-    found = {
-        f"{field}={value}": command(f"train clip-tiny --out FOLDER/out --set {field}={value}", field)
-        for field, values in settings.items()
-        for value in values
-    }
+    """Return numbers at the edge of their type."""
     images = ("0", "-1", "1e3", "1k1", "\u0663k", "0.0001", "1_000", "99999999999999999999B", "1 ", "infinity", "")
-    found |= {f"--images={value!r}": Case(nothing, partial(_train_images, value), 2, "--images") for value in images}
+    found = {f"--images={value!r}": Case(nothing, partial(_train_images, value), 2, "--images") for value in images}
     for words in (
         "plan clip-vit-b16 --device h100 --batch=0",
         "plan clip-vit-b16 --device h100 --batch=-64",
@@ -336,19 +297,9 @@ def records() -> dict[str, Case]:
 
     return {
         "a record with a byte order mark": page(b"\xef\xbb\xbf" + text.encode(), path.name),
-        "a record in UTF-16": page(text.encode("utf-16"), path.name),
-        "a record with text behind it": page(text.encode() + b"{}", path.name),
-        "an empty record": page(b"", path.name),
-        "a record that is null": page(b"null", path.name),
-        "a record of another format": page(json.dumps(document | {"format": 2**63}).encode(), "format"),
-        "a record of a negative format": page(json.dumps(document | {"format": -1}).encode(), "format"),
-        "windows of no time": page(changed("measured", window_seconds=[0.0] * 8), path.name),
-        "windows of negative time": page(changed("measured", window_seconds=[-1.0] * 8), path.name),
-        "no windows": page(changed("measured", window_seconds=[]), path.name),
         "windows of 1e400": page(text.replace('"window_seconds"', '"window_seconds":[1e400],"x"').encode(), path.name),
         "windows of 1e-320": page(changed("measured", window_seconds=[1e-320] * 8), path.name),
         "a batch of 2**63": page(changed("experiment", batch_size=2**63), path.name),
-        "a batch of 0": page(changed("experiment", batch_size=0), path.name),
         "a comparison above the folder": page(json.dumps(document | {"comparison": "../../x"}).encode(), ".", 0),
         "a comparison with a line break": page(json.dumps(document | {"comparison": ODD}).encode(), ".", 0),
         "an experiment that is a formula": page(
@@ -389,11 +340,6 @@ def records() -> dict[str, Case]:
             "plan clip-vit-b16 --device h100 --json FOLDER/none/a.json", "none"
         ),
         "tables into a folder": command("plan clip-vit-b16 --device h100 --json FOLDER", "Is a directory"),
-        "a vocabulary of negative counts": command(
-            "label --merge FOLDER/v.json --out FOLDER/w.json",
-            "v.json",
-            content("v.json", b'{"rule":"corenet","captions":1,"labels":[{"synset":"n1","name":"a","count":-1}]}'),
-        ),
     }
 
 
