@@ -26,6 +26,7 @@ TABLES: dict[str, tuple[Limits, Callable[[], Mapping[str, Case]]]] = {
 }
 
 
+@pytest.mark.usefixtures("decoded")
 @pytest.mark.parametrize(
     "table", [pytest.param(name, marks=pytest.mark.minutes if name in SLOW else ()) for name in TABLES]
 )
