@@ -17,7 +17,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from bench.catalog import PROTOCOLS, TASKS, Protocol, Task
 from bench.console.console import EXTENSION_OPTION, describe_error
+from bench.data_source import SOURCES, DataSource
 from bench.environment.circumstances import LOADED_EXTENSIONS
 from bench.experiments import MethodSettings, add_experiments
 from bench.measurement import Measurement, add_measurement
@@ -28,6 +30,7 @@ from bench.registry import import_object
 if TYPE_CHECKING:
     from bench.cli.options import Command
     from bench.orchestration.request_base import Request
+from bench.sections import Section, add_section
 
 ENTRY_POINT_GROUP = "catlip_bench"
 EXTENSIONS_ENV = (
@@ -51,6 +54,10 @@ class Extension:
     # Classes of verbs by name, or where they lie as "package.module:Class", which is imported when it is needed.
     verbs: Mapping[str, "type[Command] | str"] = field(default_factory=dict)
     measurements: Sequence[Measurement] = ()
+    sections: Sequence[Section] = ()  # of the page of a comparison, between its results and its methods
+    sources: Sequence[DataSource] = ()
+    tasks: Sequence[Task] = ()
+    protocols: Sequence[Protocol] = ()
 
 
 def load_extensions(named: Sequence[str] = ()) -> None:
@@ -107,6 +114,8 @@ def _add(extension: Extension, origin: str) -> None:
     """Add all that an extension adds; what higher layers hold is added by functions that are imported when needed."""
     for method in extension.methods:
         add_method(method, origin)
+    for section in extension.sections:
+        add_section(section, origin)
     own = {method.name: MethodSettings(method.name) for method in extension.methods}
     for experiment, settings in (own | dict(extension.experiments)).items():
         add_experiments(experiment, settings, origin)
@@ -118,6 +127,9 @@ def _add(extension: Extension, origin: str) -> None:
         add_measurement(measurement, origin)
     for verb, command in extension.verbs.items():
         import_object("bench.cli.verbs:add_verb")(verb, command, origin)
+    for registry, added in ((SOURCES, extension.sources), (TASKS, extension.tasks), (PROTOCOLS, extension.protocols)):
+        for one in added:
+            registry.add_checked(one, origin)
 
 
 def _digest(module: ModuleType) -> str:

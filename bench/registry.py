@@ -8,6 +8,19 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
+class Named:
+    """An object that is found by its name."""
+
+    name: str
+
+    def flaws(self) -> Iterator[str]:
+        """Yield the reasons why it cannot be used, each with the remedy."""
+        raise NotImplementedError
+
+
+N = TypeVar("N", bound=Named)
+
+
 def import_object(place: str) -> Any:
     """Return what a place "package.module:NAME" names."""
     module, _, name = place.partition(":")
@@ -54,3 +67,25 @@ class Registry(Mapping[str, T], Generic[T]):
     def is_built_in(self, name: str) -> bool:
         """Return whether an object is of this program."""
         return name in self._objects and name not in self._origins
+
+
+class NamedRegistry(Registry[N]):
+    """Objects that hold their names and are checked; a list of this program holds its own."""
+
+    def __init__(self, noun: str, kind: type[N], built_in: str) -> None:
+        """`kind` is the class of the objects."""
+        super().__init__(noun, built_in)
+        self._kind = kind
+
+    @cached_property
+    def _objects(self) -> dict[str, N]:
+        return {one.name: one for one in import_object(self._built_in)}
+
+    def add_checked(self, one: object, origin: str) -> None:
+        """Add an object; ValueError if it is none of the kind, is incomplete, or has a name that is taken."""
+        if not isinstance(one, self._kind):
+            expected = f"it must be an object of the class {self._kind.__name__} of {self._kind.__module__}"
+            raise ValueError(f"{origin} adds the {self.noun} {one!r}: {expected}")  # noqa: TRY004 - a usage error
+        if flaws := "; ".join(one.flaws()):
+            raise ValueError(f"{origin} adds the {self.noun} {getattr(one, 'name', type(one).__name__)}: {flaws}")
+        self.add(one.name, one, origin)

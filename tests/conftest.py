@@ -50,6 +50,10 @@ settings.register_profile("same", deadline=None, derandomize=True)
 settings.load_profile("same")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--tries", type=float, default=0.0, help="share of all faults that tests/chaos tries; 0: a few")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """End on SIGTERM as on Ctrl-C. Whoever started this may ignore Ctrl-C; what tests start must not."""
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -43,7 +43,7 @@ from bench.config import FIELDS, MAY_DIFFER, MAY_DIFFER_AT_LARGEST_BATCH, Experi
 from bench.console.console import OK, PROGRAM, log
 from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
 from bench.console.progress import Progress
-from bench.console.tables import Table, print_tables
+from bench.console.tables import print_tables
 from bench.experiments import COMPARED, EXPERIMENTS, HEADLINE
 from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.measure.figures import figure_tables
@@ -60,6 +60,7 @@ from bench.orchestration.scope import Scope, required_rounds, scopes
 from bench.orchestration.trial import DEFAULT_MINUTES, MAX_PACE_RATIO, plan_default, run_trial
 from bench.record import read_records
 from bench.settings import with_settings
+from bench.tables import Table
 from bench.transfer.score_tables import all_transfer_tables
 
 FULL_IMAGES, SMOKE_IMAGES = 320_000, 2_048

@@ -17,7 +17,7 @@ from bench.cli.verbs import VERBS
 from bench.config import choose
 from bench.console.console import FAILED_CASE, OK, REQUEUE, log, printable
 from bench.console.options import MINUTES_RANGE, require_range
-from bench.console.tables import Table, print_tables
+from bench.console.tables import print_tables
 from bench.environment.files import make_folders
 from bench.orchestration.gpu_steps import (
     STEPS,
@@ -37,6 +37,7 @@ from bench.orchestration.packed_results import pack_results
 from bench.orchestration.preflight import count_gpus, machine_pace
 from bench.orchestration.processes import run_command
 from bench.record import comparisons
+from bench.tables import Table
 
 LINES_KEPT = 15  # of the output of a step
 DEADLINE_FACTOR = 3  # a step is ended after so many times its minutes, which are estimates
@@ -184,7 +185,7 @@ class Gpu:
         statuses = {one.status for one in found}
         if statuses != {"ok"}:
             note += "\nRun the steps that are not ok with the same command and --resume."
-        print_tables([Table("Steps", rows, note)])
+        print_tables([Table.of_figures("Steps", rows, note)])
         return FAILED_CASE if statuses & {"failed", "timeout"} else REQUEUE if "unfinished" in statuses else OK
 
 

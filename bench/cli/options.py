@@ -9,7 +9,7 @@ from tyro.conf import UseAppendAction, arg
 from bench.config import Experiment
 from bench.console.console import FAILED_CASE, OK
 from bench.console.progress import format_duration
-from bench.console.tables import Table, print_tables
+from bench.console.tables import print_tables
 from bench.experiments import get_experiment
 from bench.labels.vocabulary import SUBWORD, read_vocabulary
 from bench.measure.tables import failure_table, sample_table
@@ -17,6 +17,7 @@ from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import Pace
 from bench.settings import with_settings
 from bench.statistics import Ratio
+from bench.tables import Table
 
 Repeated = Annotated[tuple[str, ...], UseAppendAction]
 Settings = Annotated[

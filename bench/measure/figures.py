@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from bench.console.tables import Table
 from bench.measurement import Figure
 from bench.record import Figures, Record
 from bench.statistics import Ratio, ratios_of_pairs
+from bench.tables import Table
 
 # Verdicts on a ratio where larger values are better, smaller ones, or neither; other verdicts stay as they are.
 WORDS = {
@@ -97,5 +97,5 @@ def figure_tables(records: Sequence[Record], names: Sequence[str]) -> list[Table
             f"interval. p: {'signs of rounds flipped' if is_flipped else 'runs permuted'}, adjusted by Holm for the "
             "ratios of this table."
         )
-        tables.append(Table(of[0].title, rows, note))
+        tables.append(Table.of_figures(of[0].title, rows, note))
     return tables

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_INIT, REFERENCES, ScoringSubject
+from bench.catalog import RANDOM_INIT, REFERENCES, ScoringSubject, default_protocols
 from bench.config import Experiment
 from bench.console.console import log
 from bench.console.progress import Progress
@@ -342,5 +342,5 @@ def _rotated(arms: Sequence[Experiment], rotation: int) -> list[Experiment]:
 
 def _protocols_and_tasks(scope: Scope) -> list[tuple[Names, Names]]:
     """Return the protocols and the tasks that a scope scores: whole tasks, and curves over few labels."""
-    pairs = ((DEFAULT_PROTOCOLS, scope.tasks), (scope.curves, scope.curve_tasks))
+    pairs = ((default_protocols(), scope.tasks), (scope.curves, scope.curve_tasks))
     return [(protocols, tasks) for protocols, tasks in pairs if protocols and tasks]

@@ -6,9 +6,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 from msgspec.structs import replace
 
-from bench.catalog import DEFAULT_PROTOCOLS, DEFAULT_TASKS, RANDOM_INIT, ScoringSubject, compatible_pairs
+from bench.catalog import DEFAULT_TASKS, RANDOM_INIT, ScoringSubject, compatible_pairs, default_protocols
 from bench.console.console import StopRequest
 from bench.environment.rank_info import torchrun_env
 from bench.ladder import Ladder
@@ -178,7 +179,7 @@ class ScoringRequest(ExperimentRequest, frozen=True, kw_only=True, tag="scoring"
 
     subjects: tuple[ScoringSubject, ...]
     tasks: tuple[str, ...] = DEFAULT_TASKS
-    protocols: tuple[str, ...] = DEFAULT_PROTOCOLS
+    protocols: tuple[str, ...] = msgspec.field(default_factory=default_protocols)
     root: str = ""  # folder of the tasks that lie on disk
     templates: str = ""  # file of the prompt templates of text towers
 

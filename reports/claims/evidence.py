@@ -13,6 +13,7 @@ from bench.claims.claims import Pair, PaperClaim, get_claim
 from bench.environment.circumstances import summarize_machine
 from bench.explain.decomposition import Decomposition, LogRatio, decompose
 from bench.explain.tables import strip_settings
+from bench.formats import pluralize
 from bench.measure.summary import throughputs_of
 from bench.recipes import AS_RELEASED
 from bench.record import BatchTrial, Record, RunOfAuthors, Speed, Training, Transfer
@@ -21,7 +22,6 @@ from bench.scores import Score
 from bench.statistics import Answers, Interval, estimate_paired_over_seeds, ratio_of
 from bench.transfer.score_tables import answers_of
 from reports.claims.conditions import missed_baseline, missed_conditions, missed_task, missed_training
-from reports.render.formats import pluralize
 from reports.render.frames import experiment_name, group_by, reason_incomparable
 
 PERCENT = 100

@@ -20,13 +20,14 @@ import simplejpeg
 import torch
 from msgspec.structs import replace
 
-from bench.console.tables import Table, print_tables
+from bench.console.tables import print_tables
 from bench.data.order import SampleOrder
-from bench.data.shards.shards import open_samples, open_shards
-from bench.data.shards.stream import ShardLoader
+from bench.data.sample_stream import SampleLoader
+from bench.data.sources.tar_shards import open_shards
 from bench.method import methods
 from bench.statistics import geometric_mean_interval
 from bench.suites.test_loading import CATLIP, _write_shards
+from bench.tables import Table
 
 REPEATS, SECONDS = 12, 0.5  # turns of each process, and about the CPU seconds of each
 SHARDS = {"256-512": (100, 256, 512), "512": (40, 512, 512), "1024": (20, 1024, 1024)}  # images, shortest, longest side
@@ -34,12 +35,12 @@ CASES = [*product(SHARDS, ("full", "reduced"))]
 ROOT = Path(__file__).parents[2]
 
 
-def make_loader(folder: Path, name: str, decoding: Any) -> ShardLoader[Any]:
+def make_loader(folder: Path, name: str, decoding: Any) -> SampleLoader[Any]:
     shards, images = open_shards(str(folder / name), folder / "cache"), SHARDS[name][0]
     experiment = replace(CATLIP, data=shards.data, batch_size=images, caption_lengths="pack")
     experiment = replace(experiment, jpeg_decoding=decoding)
     order, targets = SampleOrder(experiment, images), methods()["catlip"].targets
-    return ShardLoader(experiment, targets, shards, range(images), order)
+    return SampleLoader(experiment, targets, shards, range(images), order)
 
 
 def load_in_turns(folder: Path) -> None:
@@ -70,7 +71,7 @@ def libjpeg_shares() -> Table:
             (Path(folder) / name).mkdir()
             _write_shards(Path(folder) / name, *SHARDS[name])
             loader, shares = make_loader(Path(folder), name, "reduced"), {reduction: list[float](), 8: list[float]()}
-            encoded = [open_samples(loader.shards).image(number) for number in range(SHARDS[name][0])]
+            encoded = [loader.samples.image(number) for number in range(SHARDS[name][0])]
 
             def decode(k: int, by: int, encoded: list[bytes] = encoded, side: int = int(name)) -> int:
                 simplejpeg.decode_jpeg(encoded[k % len(encoded)], "RGB", min_height=side // by, min_width=side // by)
@@ -86,7 +87,7 @@ def libjpeg_shares() -> Table:
                 assert interval is not None
                 share = {"share": interval.value, "low": interval.low, "high": interval.high}
                 rows.append({"side, px": name, "decoded at": f"1/{by}"} | share)
-    return Table("libjpeg's share of reduced loading", rows, f"{REPEATS} repeats, alternating")
+    return Table.of_figures("libjpeg's share of reduced loading", rows, f"{REPEATS} repeats, alternating")
 
 
 def start(checkout: Path, folder: Path) -> subprocess.Popen[str]:
@@ -121,7 +122,9 @@ def race(checkout: Path) -> Table:
                 seconds[case][side].append(take_turn(sides[side], case))
         for process in sides:
             process.communicate()
-    return Table("Loading", [row(case, *taken) for case, taken in seconds.items()], f"{REPEATS} repeats, alternating")
+    return Table.of_figures(
+        "Loading", [row(case, *taken) for case, taken in seconds.items()], f"{REPEATS} repeats, alternating"
+    )
 
 
 def row(case: tuple[str, str], other: list[float], own: list[float]) -> dict[str, Any]:

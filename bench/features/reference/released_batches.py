@@ -16,7 +16,7 @@ from torch import Tensor
 from bench.config import PACK_DATA, Experiment
 from bench.data.order import StepSize
 from bench.data.released_labels import DenseLabels
-from bench.data.shards.stream import ShardStream
+from bench.data.sample_stream import SampleStream
 from bench.data.stream import Stream
 from bench.data.transforms import WHITE, denormalise
 from bench.features.reference.timing import WindowTimer
@@ -115,7 +115,7 @@ def batch_function(
         batch = _load_batch(stream, k)
         return batch.pinned() if is_pinned else batch
 
-    if isinstance(stream, ShardStream):
+    if isinstance(stream, SampleStream):
         return load
     first_steps = {size: k for k, size in reversed([*enumerate(sizes)])}
     batches = {size: load(k) for size, k in first_steps.items()}
@@ -123,7 +123,7 @@ def batch_function(
 
 
 def _load_batch(stream: Stream[Any], k: int) -> ReleasedBatch:
-    if isinstance(stream, ShardStream):
+    if isinstance(stream, SampleStream):
         loaded = stream.load(k)
         images, target = loaded.images.contiguous() / WHITE, loaded.target
     else:

@@ -10,7 +10,6 @@ from msgspec.structs import replace
 
 from bench.cli.options import ratio_columns
 from bench.config import Experiment
-from bench.console.tables import Table
 from bench.experiments import get_experiment
 from bench.features.reference import RELEASED_FILES
 from bench.features.reference.records import ReleasedRun
@@ -23,6 +22,7 @@ from bench.recipes import AS_RELEASED
 from bench.record import Record
 from bench.settings import with_settings
 from bench.statistics import log_std, ratios_of
+from bench.tables import Table
 
 BUILD_SECONDS = 20.0  # of a run, beside ours: CoreNet's modules are imported, and its pipeline is built
 TINY_WINDOWS = {"windows": 3, "steps_per_window": 4, "warmup_steps": 2}
@@ -113,7 +113,7 @@ def released_speed_table(runs: dict[str, list[ReleasedRun]]) -> Table:
         "ratio: images/s over those of CLIP's file, with its 95 % interval over runs (fresh processes, interleaved).\n"
         "waited: share of the windows' time in which the loop waited for its batch."
     )
-    return Table(f"As released: {', '.join(sorted(sources))}, one process", rows, note)
+    return Table.of_figures(f"As released: {', '.join(sorted(sources))}, one process", rows, note)
 
 
 def changes_table(runs: dict[str, list[ReleasedRun]]) -> Table:
@@ -123,7 +123,7 @@ def changes_table(runs: dict[str, list[ReleasedRun]]) -> Table:
         for found in runs.values()
         for key, text in found[0].changed.items()
     ]
-    return Table("Changed keys", rows)
+    return Table.of_figures("Changed keys", rows)
 
 
 def keys_table(run: ReleasedRun) -> Table:
@@ -133,7 +133,7 @@ def keys_table(run: ReleasedRun) -> Table:
         for key, one in sorted(run.keys.items(), key=lambda item: STATES.index(item[1].state))
     ]
     counts = Counter[str](one.state for one in run.keys.values())
-    return Table(
+    return Table.of_figures(
         f"Keys of {run.file}", rows, ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     )
 

@@ -16,7 +16,6 @@ from bench.cli.options import Data, Json, MaxMinutes, Results, Rounds, Settings,
 from bench.config import FIELDS, MAY_DIFFER_AT_LARGEST_BATCH, Experiment
 from bench.console.console import DISAGREEMENT, OK, log
 from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
-from bench.console.tables import Table
 from bench.data.caption_lengths import WEB
 from bench.experiments import EXPERIMENTS, get_experiment
 from bench.features.reference import (
@@ -40,6 +39,7 @@ from bench.recipes import DATACOMP_SYNSETS
 from bench.record import Record
 from bench.settings import with_batch_size, with_settings
 from bench.statistics import log_std, ratios_of
+from bench.tables import Table
 
 # Relative difference of losses over the first steps, by precision: rounding grows with training.
 EQUAL_LOSSES, STEPS_COMPARED = {"fp32": 1e-4, "bf16": 1e-2, "fp16": 1e-2}, 20
@@ -126,7 +126,10 @@ class Reference:
         self._run_rounds(comparison, self._rounds(comparison), start)
         records = comparison.records()
         losses = compare_early_losses(records)
-        tables = [reference_speed_table(records, sides), Table("Losses of the first round", losses, LOSSES_NOTE)]
+        tables = [
+            reference_speed_table(records, sides),
+            Table.of_figures("Losses of the first round", losses, LOSSES_NOTE),
+        ]
         if checkout:
             if len(experiments) > 1:
                 tables.append(method_ratio_table(records, sides, *(experiment.name for experiment in experiments)))
@@ -267,7 +270,7 @@ def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Ta
         f"ratio: images/s over those of {sides[0]}, with its 95 % interval over runs (fresh processes, interleaved).\n"
         "tokens: computed per caption. target bytes: of label targets, copied to the device per image."
     )
-    return Table(f"Compared with {sides[0]}", rows, "\n".join([note, *describe_clip_costs(records)]))
+    return Table.of_figures(f"Compared with {sides[0]}", rows, "\n".join([note, *describe_clip_costs(records)]))
 
 
 def method_ratio_table(records: Sequence[Record], sides: Sequence[str], base: str, name: str) -> Table:
@@ -278,7 +281,7 @@ def method_ratio_table(records: Sequence[Record], sides: Sequence[str], base: st
         rates = [{round_: rate for round_, (rate, _) in one.items()} for one in both]
         ratio = ratios_of(rates[0], {name: rates[1]})[name] if all(rates) else None
         rows.append({"side": side} | ratio_columns(ratio))
-    return Table(f"{name}, images/s over those of {base}", rows)
+    return Table.of_figures(f"{name}, images/s over those of {base}", rows)
 
 
 def phase_table(records: Sequence[Record], unused: Sequence[str]) -> Table:
@@ -291,7 +294,7 @@ def phase_table(records: Sequence[Record], unused: Sequence[str]) -> Table:
             rows.append({"experiment": name, "side": side} | step)
     missing = [package for package in unused if find_spec(package) is None]
     note = f"empty packages stood in for those not installed, which no step uses: {', '.join(missing) or 'none'}"
-    return Table("Milliseconds of each phase of a step, the device idle between them", rows, note)
+    return Table.of_figures("Milliseconds of each phase of a step, the device idle between them", rows, note)
 
 
 def compare_early_losses(records: Sequence[Record]) -> list[dict[str, str | int | float]]:

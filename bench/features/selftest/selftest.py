@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from bench.cli.options import Json, Results, finish, ratio_columns
 from bench.config import MAY_DIFFER, Experiment
 from bench.console.console import DISAGREEMENT, OK
-from bench.console.tables import Table, print_tables
+from bench.console.tables import print_tables
 from bench.experiments import EXPERIMENTS
 from bench.measure.throughput import throughputs_by_round
 from bench.orchestration.comparison import Comparison
@@ -21,6 +21,7 @@ from bench.orchestration.scope import Scope
 from bench.record import Memory
 from bench.settings import with_settings
 from bench.statistics import Ratio, Rounds, ratio_of
+from bench.tables import Table
 
 COMPARISONS, ROUNDS = 6, 10
 WARMUP_STEPS, STEPS_PER_WINDOW = 4, 3  # fewer than in the tiny experiments, for 240 processes in half an hour
@@ -76,7 +77,9 @@ class SlowdownDetectionCheck:
         ratios, spread = [compare_arms(rates) for rates in comparisons], fit_spread(comparisons)
         simulated = [simulate_row(spread, rounds) for rounds in ROUNDS_SHOWN]
         checks = [*check_measured(ratios, spread), *check_simulated(simulated), check_memory_repeatability(comparison)]
-        print_tables([measured_table(ratios), simulated_table(simulated, spread), Table("Bounds", checks)], self.json)
+        print_tables(
+            [measured_table(ratios), simulated_table(simulated, spread), Table.of_figures("Bounds", checks)], self.json
+        )
         return OK if all(check["holds"] != "no" for check in checks) else DISAGREEMENT
 
 
@@ -190,7 +193,9 @@ def measured_table(comparisons: Sequence[Sequence[Ratio]]) -> Table:
         for number, ratios in enumerate(comparisons, start=1)
         for arm, ratio in zip(("equal", "5 % slower", "10 % slower"), ratios, strict=True)
     ]
-    return Table(f"{COMPARISONS} comparisons of {ROUNDS} rounds", rows, "Expected: 1, 1/1.05 = 0.952, 1/1.10 = 0.909.")
+    return Table.of_figures(
+        f"{COMPARISONS} comparisons of {ROUNDS} rounds", rows, "Expected: 1, 1/1.05 = 0.952, 1/1.10 = 0.909."
+    )
 
 
 def simulated_table(rows: Sequence[dict[str, float | int]], spread: Spread) -> Table:
@@ -199,4 +204,4 @@ def simulated_table(rows: Sequence[dict[str, float | int]], spread: Spread) -> T
         f"{SIMULATED:,} simulated comparisons without a change and {SIMULATED_CHANGES:,} with each change, at the "
         f"measured spread: {spread.shared:.2%} shared by the runs of a round and {spread.own:.2%} of a run's own."
     )
-    return Table("Detectable changes on this machine", rows, note)
+    return Table.of_figures("Detectable changes on this machine", rows, note)
