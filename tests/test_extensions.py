@@ -137,7 +137,7 @@ def test_options_are_taken_from_anywhere_in_a_command_line() -> None:
         ),
         (
             f"{IMPORTS}EXTENSION = Extension(measurements=[int])",
-            "adds the measurement <class 'int'>: it must be an instance of a subclass of Measurement",
+            "adds the measurement <class 'int'>: it must be an object of the class Measurement",
         ),
         (f"{VERB}EXTENSION = Extension(verbs={{'plan': Mine}})", "adds the verb plan, which this program has already"),
         (
@@ -151,6 +151,8 @@ def test_options_are_taken_from_anywhere_in_a_command_line() -> None:
         (
             f"{IMPORTS}{SECTION}EXTENSION = Extension(sections=[Section('My Own', 'a', 'a', print)])",
             "adds the section 'My Own': its name must be lower-case letters, digits and hyphens",
+        ),
+        (
             f"{IMPORTS}EXTENSION = Extension(sources=[3])",
             "adds the data source 3: it must be an object of",
         ),
