@@ -23,6 +23,9 @@ with install_import_hook(["bench", "models", "losses"], "beartype.beartype"):
     import bench.train.loop
     import bench.transfer.score  # noqa: F401
     import tests.tokenised  # noqa: F401
+    from bench.extensions import load_extensions
+
+    load_extensions()
 
 import torch
 

@@ -7,7 +7,7 @@ from msgspec import NODEFAULT
 from msgspec.structs import fields
 
 from bench.config import FIELD_FACTS, Experiment
-from bench.console.tables import Table
+from bench.tables import Table
 
 BOUNDS = {"ge": "from {}", "gt": "over {}", "le": "to {}", "lt": "under {}"}
 
@@ -26,7 +26,7 @@ def field_table() -> Table:
         for name, facts in FIELD_FACTS.items()
     ]
     note = "--set FIELD=VALUE changes a field. Without a default, each named experiment has its own value."
-    return Table("Fields of an experiment", rows, note)
+    return Table.of_figures("Fields of an experiment", rows, note)
 
 
 def describe_kind(kind: Any) -> str:

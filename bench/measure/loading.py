@@ -8,7 +8,7 @@ import torch
 from msgspec.structs import replace
 
 from bench.config import Experiment
-from bench.data.shards.stream import ShardStream
+from bench.data.sample_stream import SampleStream
 from bench.settings import with_batch_size
 from bench.statistics import Interval, geometric_mean_interval
 from bench.train.build import load_data
@@ -34,7 +34,7 @@ def time_loading(experiment: Experiment, results: Path, seconds: float) -> Loadi
     """
     small_batches = with_batch_size(replace(experiment, workers=0, accumulation=1), TIMED_BATCH)
     stream = load_data(small_batches, torch.device("cpu"), results)
-    assert isinstance(stream, ShardStream)
+    assert isinstance(stream, SampleStream)
     threads, rates, images, k = torch.get_num_threads(), list[float](), 0, 0
     torch.set_num_threads(1)
     try:

@@ -46,14 +46,14 @@ class CatLip(Method):
         return [*find_label_files(Path(experiment.labels), shards, vocabulary)]
 
     def check_inputs(self, experiment: Experiment) -> None:
-        from bench.data.shards.shards import find_shards
+        from bench.data.samples import caption_files
 
         if experiment.labels in (COMPUTED, NLTK):
             get_labeller("corenet", resolve_vocabulary(experiment.synset_vocabulary))
             if experiment.labels == NLTK:
                 NltkLabeller([])
         else:
-            self.label_files(experiment, find_shards(experiment.data))
+            self.label_files(experiment, caption_files(experiment.data))
 
     def row_labels(self, experiment: Experiment) -> tuple[str, ...]:
         return read_vocabulary(experiment.synset_vocabulary).keys

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from bench.config import Experiment, differing_fields, format_differences
 from bench.console.console import log
-from bench.data.shards.shards import inputs_digest
+from bench.data.samples import inputs_digest
 from bench.environment.files import (
     PLAIN,
     FormatHeader,

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.catalog import describe_known_concepts
-from bench.console.tables import Table
 from bench.measure.throughput import throughputs_by_round
 from bench.record import Record, Speed, Transfer
 from bench.scores import Score, describe_trainings
 from bench.statistics import Answers, Estimate, Interval, accuracy_interval, estimate_over_draws, estimate_over_seeds
+from bench.tables import Table
 from bench.transfer.classification.label_subsets import describe_omitted_shares, describe_small_classes
 
 PROBE, RETRIEVAL = "linear probe", "retrieval"
@@ -78,7 +78,7 @@ def whole_task_tables(records: Sequence[Record]) -> list[Table]:
         note += describe_trainings(of_protocol)
         if known := describe_known_concepts(score.task for score in of_protocol):
             note += f"\n{known}"
-        tables.append(Table(f"Transfer: {protocol}", [*lines.values()], note))
+        tables.append(Table.of_figures(f"Transfer: {protocol}", [*lines.values()], note))
     return tables
 
 
@@ -95,7 +95,7 @@ def curve_tables(records: Sequence[Record]) -> list[Table]:
             "with a 95 % interval over these draws and the test images, which is no evidence on other trainings. "
             f"{SEED_UNIT}{describe_omitted_shares(scores)}{describe_small_classes(scores)}"
         )
-        tables.append(Table(f"{protocol} on {task}", lines, note))
+        tables.append(Table.of_figures(f"{protocol} on {task}", lines, note))
     return tables
 
 
@@ -112,7 +112,7 @@ def metric_tables(records: Sequence[Record]) -> list[Table]:
         if baselines := {one.name: one.baseline for _, one in here if one.baseline is not None}:
             lines.append({"features": "trivial baseline"} | baselines)
         note = f"Several draws: mean and 95 % interval. {SEED_UNIT}{describe_trainings(one for _, one in here)}"
-        tables.append(Table(f"{protocol} on {task}", lines, note))
+        tables.append(Table.of_figures(f"{protocol} on {task}", lines, note))
     return tables
 
 
@@ -149,7 +149,7 @@ def budget_table(records: Sequence[Record]) -> Table:
     energy = f"\nEnergy was not measured: {'; '.join(reasons)}." if reasons else ""
     timed = "" if costs else "\nDevice seconds and energy need speed records, and this comparison has none."
     batches = {row.record.experiment.batch_size for row in _scored_records(records) if row.record.experiment}
-    return Table(
+    return Table.of_figures(
         "Accuracy against images seen, device seconds and energy, linear probe",
         lines,
         "device s: images over the median images/s of the speed records; energy: at their mean power, of all devices."
@@ -260,7 +260,7 @@ def init_tables(records: Iterable[Record]) -> list[Table]:
         "similarity: 1 / (1 + steps of the way in WordNet's hierarchy). A class of several synsets takes the mean row."
     )
     tasks = dict.fromkeys(score.task for transfer in transfers for score in transfer.scores)
-    labels = Table("The label whose row each class takes", rows, note)
+    labels = Table.of_figures("The label whose row each class takes", rows, note)
     return [labels, *(_heads_table(task, transfers) for task in tasks)]
 
 
@@ -298,4 +298,4 @@ def _heads_table(task: str, transfers: Sequence[Transfer]) -> Table:
                 }
                 rows.append(first | {"head": f"+ {head}"} | gains)
     scores = [score for transfer in transfers for score in transfer.scores if score.task == task]
-    return Table(f"{INIT_PROTOCOL} on {task}", rows, f"{INIT_NOTE}{describe_omitted_shares(scores)}")
+    return Table.of_figures(f"{INIT_PROTOCOL} on {task}", rows, f"{INIT_NOTE}{describe_omitted_shares(scores)}")

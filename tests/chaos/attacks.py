@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.console.tables import Table, print_tables
+from bench.console.tables import print_tables
 from bench.data.decoding import UnusableImageError, decode_embedding_grid
 from bench.data.shards.facts import read_manifest
 from bench.labels.vocabulary import read_vocabulary
 from bench.record import read_record
+from bench.tables import Table
 from bench.towers.tower_from import load_trained_tower
 from bench.train.checkpoints import latest_valid
 from tests.chaos.case import EXECUTED
@@ -186,7 +187,7 @@ def terminal() -> dict[str, Attack]:
         files = {f"{HOSTILE_NAME}.jpg": b"?", f"{HOSTILE_NAME}.json": json.dumps({HOSTILE_NAME: "x"}).encode()}
         return _label(write_shard(folder / "0.tar", files), folder)
 
-    table = Table(HOSTILE_NAME, [{"what": HOSTILE_NAME, HOSTILE_NAME: 1}], f"{HOSTILE_NAME}\nbelow")
+    table = Table.of_figures(HOSTILE_NAME, [{"what": HOSTILE_NAME, HOSTILE_NAME: 1}], f"{HOSTILE_NAME}\nbelow")
     return {
         "a table's title, heading and note": lambda _: print_tables([table, replace(table, is_transposed=True)], None),
         "an explained caption": lambda _: run_command_line("label", "--explain", f"a {HOSTILE_NAME} dog"),

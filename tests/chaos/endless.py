@@ -20,7 +20,7 @@ from PIL import PngImagePlugin
 from bench.data.captions.files import read_captions
 from bench.data.decoding import decode_image
 from bench.data.shards.facts import read_manifest
-from bench.data.shards.shards import open_shards
+from bench.data.sources.tar_shards import open_shards
 from bench.data.subset import subset_rows
 from bench.history.observations import read_observations
 from bench.labels.label_files import read_label_file_info

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bench.console.tables import print_tables
 from bench.data.captions.batches import JSON_KINDS, NO_CAPTION, NOT_JSON, NULL, TOO_LONG
 from bench.data.manifest import CACHE
-from bench.data.shards.shards import open_samples, open_shards
+from bench.data.sources.tar_shards import open_shards
 from bench.data.targets import Captions
 from bench.labels.labeller import get_rule
 from bench.labels.tables import explanation_table
@@ -50,14 +50,13 @@ def test_odd_caption_is_read_or_skipped_by_class_and_explained_without_control_c
         plain = {"plain.jpg": image, "plain.txt": b"a dog"}
         path = write_shard(tmp_path / str(number) / "0.tar", {"odd.jpg": image, **files, **plain})
         try:
-            shards = open_shards(str(path.parent), tmp_path / "cache")
+            samples = open_shards(str(path.parent), tmp_path / "cache")
         except ValueError as error:
             if str(path) in str(error):
                 continue
             raise
-        assert shards.skipped.keys() <= KNOWN, name
-        samples = open_samples(shards)
-        assert len(samples) + shards.skipped.total() == samples.total, f"{name}: neither read nor counted"
+        assert samples.skipped.keys() <= KNOWN, name
+        assert len(samples) + samples.skipped.total() == samples.num_positions, f"{name}: neither read nor counted"
         texts = [samples.caption(row) for row in range(len(samples))]
         targets_of(texts, names)
         for text in texts:
@@ -75,7 +74,7 @@ def test_odd_captions_are_trained_on(method: str, tries: Tries, tmp_path: Path) 
         files |= {f"{number:03}.{suffix}": content for suffix, content in members.items()}
     write_shard(tmp_path / "all" / "0.tar", files)
     listed = tmp_path / "usable.csv"  # more are not than a training would otherwise begin with
-    usable = open_samples(open_shards(str(tmp_path / "all"), tmp_path / CACHE)).keys.to_pylist()
+    usable = open_shards(str(tmp_path / "all"), tmp_path / CACHE).keys.to_pylist()
     listed.write_text("\n".join(["key", *usable]), encoding="utf-8")
     data = {"data": str(tmp_path / "all"), "subset": str(listed)}
     found = train_in_process(short_experiment(method, **data, batch_size=16, images=64), tmp_path)

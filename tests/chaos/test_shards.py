@@ -11,7 +11,7 @@ import pytest
 from bench.data.shards import facts
 from bench.data.shards import shards as shards_module
 from bench.data.shards.facts import read_index
-from bench.data.shards.shards import open_samples, open_shards
+from bench.data.sources.tar_shards import open_shards
 from tests.chaos.conftest import Tries
 from tests.chaos.made import write_shards
 from tests.chaos.short import short_experiment, train_in_process
@@ -61,10 +61,9 @@ def outcomes(
 def content_of(data: Path, cache: Path) -> Content:
     """Read shards as a training would."""
     read_index.cache_clear()
-    open_samples.cache_clear()
-    shards = open_shards(str(data), cache)
-    samples = open_samples(shards)
-    return {samples.key(row): (samples.caption(row), samples.image(row)) for row in range(len(samples))}, shards.skipped
+    samples = open_shards(str(data), cache)
+    content = {samples.key(row): (samples.caption(row), samples.image(row)) for row in range(len(samples))}
+    return content, samples.skipped
 
 
 def outcome_of(whole: Content, found: Content) -> str:

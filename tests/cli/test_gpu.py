@@ -18,7 +18,7 @@ import pytest
 
 from bench.__main__ import main
 from bench.cli.compare import Measure
-from bench.cli.gpu import DEADLINE_FACTOR, SPARE_MINUTES
+from bench.cli.gpu import DEADLINE_FACTOR, SPARE_MINUTES, known_steps
 from bench.cli.main import parse
 from bench.cli.options import experiment_from
 from bench.config import require_comparable_experiments
@@ -213,7 +213,7 @@ def test_step_without_a_batch_is_skipped_and_with_one_gets_it(monkeypatch: pytes
 def test_every_command_line_of_the_tables_is_accepted(device: str) -> None:
     values = {"results": "results", "folder": "folder", "resume": "--resume", "limit": "--max-minutes=8"}
     values |= {"gpus": 2, "batch": 64}
-    for step in STEPS[device]:
+    for step in known_steps(device):
         words = [word.format(**values) for word in shlex.split(step.command)]
         modules = [after for word, after in pairwise(words) if word == "-m"]
         assert importlib.util.find_spec(modules[0]), step.name

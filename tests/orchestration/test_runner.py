@@ -15,7 +15,8 @@ from bench.console.progress import Progress
 from bench.experiments import EXPERIMENTS
 from bench.measure import costs
 from bench.orchestration.budgets import image_budgets, set_images
-from bench.orchestration.requests import AnyRequest, MemoryRequest, SpeedRequest
+from bench.orchestration.request_base import Request
+from bench.orchestration.requests import MemoryRequest, SpeedRequest
 from bench.orchestration.runner import Job, Runner
 from bench.orchestration.scope import scopes
 from bench.record import Failure, Memory, Speed, read_record, read_records
@@ -26,7 +27,7 @@ from tests.small import small
 ROOT = Path(__file__).parents[2]
 
 
-def request(results: Path, kind: type[AnyRequest] = SpeedRequest, **changes: object) -> AnyRequest:
+def request(results: Path, kind: type[Request] = SpeedRequest, **changes: object) -> Request:
     return kind(results=str(results), comparison="c", experiment=small("catlip", **changes))
 
 

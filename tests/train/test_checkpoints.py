@@ -15,7 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from bench.console.console import StopRequest
-from bench.data.shards.shards import inputs_digest
+from bench.data.samples import inputs_digest
 from bench.environment.rank_info import RankInfo
 from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.checkpoints import (

@@ -459,7 +459,7 @@ def test_killed_command_line_ends_all_ranks(own_results: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
-    [(["measure", "--help"], 0, ""), (["list"], 1, "torchrun can start measure, train and doctor only")],
+    [(["measure", "--help"], 0, ""), (["list"], 1, "torchrun can start measure, train, doctor only")],
 )
 def test_only_rank_0_prints_and_the_others_exit_with_it(arguments: list[str], code: int, text: str) -> None:
     running = torchrun(*arguments)
