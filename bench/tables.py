@@ -196,7 +196,7 @@ class Table:
 
         names, cells = self.flat()
         rows = [[escape_markdown(cell.text_with_note) for cell in row] for row in cells]
-        return "\n".join([line(names), line(["---"] * len(names)), *map(line, rows)])
+        return "\n".join([line([*map(escape_markdown, names)]), line(["---"] * len(names)), *map(line, rows)])
 
 
 def escape_markdown(text: str) -> str:
