@@ -115,7 +115,7 @@ def test_options_are_taken_from_anywhere_in_a_command_line() -> None:
         (f"{IMPORTS}{TASK}EXTENSION = Extension(tasks=[Task('mine')])", "cannot be loaded: TypeError: "),
         (
             f"{IMPORTS}{TASK}EXTENSION = Extension(tasks=[Task('a/b', '', 3)])",
-            "its name must be letters, digits, spaces and . + -; labels must be a text, such as bench.catalog.SINGLE_LABEL",
+            "its name must be letters, digits, spaces and . + -; labels must be a text, such as bench",
         ),
         (
             f"{IMPORTS}{TASK}EXTENSION = Extension(protocols=[Protocol('k-nn', SINGLE_LABEL, print)])",
