@@ -151,6 +151,8 @@ def test_options_are_taken_from_anywhere_in_a_command_line() -> None:
         (
             f"{IMPORTS}{SECTION}EXTENSION = Extension(sections=[Section('My Own', 'a', 'a', print)])",
             "adds the section 'My Own': its name must be lower-case letters, digits and hyphens",
+        ),
+        (
             f"{IMPORTS}EXTENSION = Extension(sources=[3])",
             "adds the data source 3: it must be an object of",
         ),
