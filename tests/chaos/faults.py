@@ -20,12 +20,15 @@ from safetensors.torch import load, save
 
 from bench.__main__ import main
 from bench.environment.rank_info import torchrun_env
+from bench.experiments import EXPERIMENTS
+from bench.towers.head_file import save_tower
+from bench.towers.provenance import Provenance
+from bench.train.build import build_untrained_tower
 from tests.chaos.case import Case, Write, nothing
 from tests.chaos.disks import limit_file_size
 from tests.chaos.endless import RECORDS
 from tests.chaos.made import make_samples, write_shard
 from tests.chaos.payloads import write_file
-from tests.chaos.short import short_experiment, train_in_process
 
 ODD = "a\nb\u202egnp.=1+1"  # a name with a line break, a mark that turns the direction, and a formula
 
@@ -67,9 +70,11 @@ def content(name: str, written: bytes) -> Write:
 
 @cache
 def tower() -> bytes:
-    """Return a tower of a training of two steps."""
+    """Return a tower."""
+    experiment = EXPERIMENTS["catlip-tiny"]
+    facts = Provenance(experiment=experiment, images=8, budgets=()).to_facts()
     with TemporaryDirectory() as folder:
-        train_in_process(short_experiment("catlip"), Path(folder))
+        save_tower(build_untrained_tower(experiment).state_dict(), Path(folder) / "tower.safetensors", facts)
         return (Path(folder) / "tower.safetensors").read_bytes()
 
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -66,9 +67,8 @@ PATIENT = (
 )
 # A command line of its own that has these steps.
 PROGRAM = (
-    "import sys; from dataclasses import replace; from bench.__main__ import main; "
-    "from bench.orchestration.gpu_steps import STEPS; from tests.cli.test_gpu import FIRST, HANGS, LAST, MEASURES; "
-    "STEPS['cpu'] = (FIRST, MEASURES, replace(HANGS, minutes=4), LAST); sys.exit(main(sys.argv[1:]))"
+    "import sys; from bench.__main__ import main; from bench.orchestration.gpu_steps import STEPS, Step; "
+    f"STEPS['cpu'] = {(FIRST, MEASURES, replace(HANGS, minutes=4), LAST)!r}; sys.exit(main(sys.argv[1:]))"
 )
 
 
