@@ -55,7 +55,7 @@ class Method:
 
     def config_errors(self, experiment: "Experiment") -> Iterator[str]:
         """Yield the reasons why an experiment cannot be run, in addition to those checked for all methods."""
-        if experiment.pooling == "both":
+        if experiment.image.pooling == "both":
             yield f"pooling must be own or mean, for {self.name} has one loss, got both"
 
     def reads_captions(self, experiment: "Experiment") -> bool:

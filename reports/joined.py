@@ -15,6 +15,7 @@ from bench.config import (
     are_replicates,
     differing_fields,
     format_differences,
+    get_field,
 )
 from bench.record import BatchTrial, Failure, Memory, Record, Speed, Training, Transfer, comparison_of, record_files
 from bench.scores import Score, TaskMetric
@@ -67,7 +68,7 @@ def comparison_files(results: Path) -> dict[str, list[Path]]:
 
 def row_of(experiment: Experiment) -> Key:
     """Return the settings that all records of one row of a page share."""
-    return tuple(getattr(experiment, name) for name in FIELDS if name not in ("name", *FIELDS_IGNORED_IN_ROWS))
+    return tuple(get_field(experiment, name) for name in FIELDS if name not in ("name", *FIELDS_IGNORED_IN_ROWS))
 
 
 def join_comparisons(found: Mapping[str, Sequence[Record]]) -> JoinedRecords:
@@ -152,7 +153,7 @@ def _identity_keys(record: Record) -> Iterator[Key]:
         yield "training", row_of(one), one.seed
     if isinstance(measured, Transfer):
         tower = _trained_experiment(record)
-        init = one.random_init_kind if one is not None else None
+        init = one.image.random_init_kind if one is not None else None
         subject = (row_of(tower), measured.images) if tower else (measured.subject, init)
         seed = None if one is None else one.seed
         scores: tuple[Score | TaskMetric, ...] = (*measured.scores, *measured.metrics)

@@ -18,7 +18,6 @@ from bench.config import (
     FIELD_FACTS,
     FIELDS,
     Experiment,
-    Role,
     choose,
     differing_fields,
     fields_with,
@@ -26,6 +25,7 @@ from bench.config import (
 )
 from bench.console.console import OK, USAGE
 from bench.experiments import EXPERIMENTS, METHOD_SETTINGS, SCALES, TUNED_FIELDS, get_experiment, tuning_of
+from bench.fields import Role
 from bench.method import methods
 from bench.recipes import RECIPES
 from bench.settings import with_batch_size, with_settings

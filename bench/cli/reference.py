@@ -14,7 +14,7 @@ from tyro.conf import Positional, arg
 
 from bench.cli.options import Data, Json, MaxMinutes, Results, Rounds, Settings, finish, limit_minutes, ratio_columns
 from bench.cli.released_run import ReleasedPlan, released_tables
-from bench.config import FIELDS, MAY_DIFFER_AT_LARGEST_BATCH, Experiment
+from bench.config import FIELDS, MAY_DIFFER_AT_LARGEST_BATCH, Experiment, change
 from bench.console.console import DISAGREEMENT, OK, log
 from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
 from bench.console.tables import Table
@@ -177,7 +177,7 @@ class Reference:
         require_range("rounds", self.rounds, *ROUNDS_RANGE)
         bases = self._experiments(on_gpu=on_gpu)
         experiments = [one for base in bases for one in self._eager_and_compiled(base, on_gpu=on_gpu)]
-        if any(experiment.image_sizes for experiment in experiments):
+        if any(experiment.image.image_sizes for experiment in experiments):
             raise ValueError("a comparison with a reference needs one image size: leave image_sizes empty")
         return experiments
 
@@ -222,7 +222,7 @@ class Reference:
     def _eager_and_compiled(self, base: Experiment, *, on_gpu: bool) -> list[Experiment]:
         """Return the experiment with the settings; on a GPU, unless they choose, without and with compilation."""
         experiment = with_settings(base, self.settings)
-        if self.reference != "open-clip" or experiment.compile != "auto" or not on_gpu:
+        if self.reference != "open-clip" or experiment.runtime.compile != "auto" or not on_gpu:
             return [experiment]
         return [with_settings(base, [*self.settings, f"compile={choice}"]) for choice in ("off", "on")]
 
@@ -240,14 +240,14 @@ class Reference:
             fields = {**plain, **own, "precision": "fp32", "compile": "off"}
             named = [EXPERIMENTS[f"{method}-{scale}"] for method in checkout.methods]
             return [replace(one, name=f"{one.name}-{self.reference}", **fields) for one in named]
-        wide = replace(EXPERIMENTS["catlip-tiny"], name="catlip-tiny-24k", head_rows=DATACOMP_SYNSETS, windows=3)
+        wide = change(EXPERIMENTS["catlip-tiny"], name="catlip-tiny-24k", head_rows=DATACOMP_SYNSETS, windows=3)
         steps = {size: max(2, DENSE_WINDOW // size) for size in BATCHES}
-        return [replace(with_batch_size(wide, size), steps_per_window=number) for size, number in steps.items()]
+        return [change(with_batch_size(wide, size), steps_per_window=number) for size, number in steps.items()]
 
 
 def in_first_round(experiment: Experiment) -> Experiment:
     """Return the experiment with the windows of the first round."""
-    return replace(experiment, windows=experiment.windows * FIRST_ROUND_FACTOR)
+    return change(experiment, windows=experiment.timing.windows * FIRST_ROUND_FACTOR)
 
 
 def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Table:

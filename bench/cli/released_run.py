@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from bench.cli.options import ratio_columns
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.console.tables import Table
 from bench.experiments import get_experiment
 from bench.orchestration.comparison import Comparison
@@ -53,7 +53,7 @@ class ReleasedPlan(NamedTuple):
         """Return the expected seconds of a run; the authors' code is not compiled."""
         if self.is_tiny:
             return BUILD_SECONDS + pace.start_seconds
-        return BUILD_SECONDS + pace.speed_seconds(replace(self.experiments[method], compile="off"))
+        return BUILD_SECONDS + pace.speed_seconds(change(self.experiments[method], compile="off"))
 
     def jobs_by_round(self, comparison: Comparison, rounds: int | None, checkout: str) -> list[list[Job]]:
         """Return the jobs of every round, in reversed order in every other one."""

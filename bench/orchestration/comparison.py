@@ -81,7 +81,9 @@ class Comparison:
         seconds = sum(map(self.pace.speed_seconds, arms))
         expected, repeats = self._expected_rounds(scope), scope.repeats_disturbed
         progress.expect(expected * fsum(self.pace.speed_seconds(arm) for arm in arms if arm not in self.experiments))
-        savable = self._training_seconds(scope) - self._training_seconds(scope, images=self.experiments[0].images // 2)
+        savable = self._training_seconds(scope) - self._training_seconds(
+            scope, images=self.experiments[0].training.images // 2
+        )
         round_, total = 0, scope.rounds
         if trained_images(self.records()):
             runs = throughputs_by_round(self.records()).values()
@@ -181,7 +183,7 @@ class Comparison:
                 fit = read_record(job.request.paths[0]).measured
                 return isinstance(fit, BatchTrial) and fit.fits
 
-            guess = guess_batch_size(memories[experiment], experiment.batch_size, limit_bytes)
+            guess = guess_batch_size(memories[experiment], experiment.training.batch_size, limit_bytes)
             try:
                 size = find_largest_fitting(fits, guess, smallest_batch_to_try(experiment))
             except _SearchFailed:
@@ -260,7 +262,7 @@ class Comparison:
             return min(trained)
         first, processes, as_planned = self.experiments[0], torchrun_env().world_size, self._training_seconds(scope)
         planned = image_budgets(first, {}, processes=processes)[EQUAL_IMAGES]
-        sizes = range(planned, planned // 2 - 1, -first.batch_size * processes)
+        sizes = range(planned, planned // 2 - 1, -first.training.batch_size * processes)
         fitting = (n for n in sizes if not self._is_late(as_planned - self._training_seconds(scope, speeds, n)))
         images = next(fitting, sizes[-1])
         if images < planned:

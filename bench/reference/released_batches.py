@@ -13,12 +13,13 @@ import torch
 from msgspec.structs import replace
 from torch import Tensor
 
-from bench.config import PACK_DATA, Experiment
+from bench.config import Experiment
 from bench.data.order import StepSize
 from bench.data.released_labels import DenseLabels
 from bench.data.shards.stream import ShardStream
 from bench.data.stream import Stream
 from bench.data.transforms import WHITE, denormalise
+from bench.fields import PACK_DATA
 from bench.labels.vocabulary import resolve_vocabulary
 from bench.reference.timing import WindowTimer
 from bench.train.build import load_data
@@ -97,9 +98,9 @@ def open_stream(
     if experiment.method == "clip":
         fields["context_length"] = chosen["dataset.multi_modal_img_text.context_length"]
     else:
-        fields["synset_vocabulary"] = resolve_vocabulary(experiment.synset_vocabulary)
+        fields["synset_vocabulary"] = resolve_vocabulary(experiment.targets.synset_vocabulary)
         fields |= {"label_format": "dense", "head_rows": chosen["model.classification.n_classes"]}
-    where = torch.device("cpu") if experiment.data == PACK_DATA else device
+    where = torch.device("cpu") if experiment.input.data == PACK_DATA else device
     return load_data(replace(experiment, **fields), where, results, sizes)
 
 

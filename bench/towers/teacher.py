@@ -10,7 +10,7 @@ from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor
 
-from bench.config import PACK_DATA, Experiment
+from bench.config import Experiment
 from bench.console.console import PROGRAM
 from bench.console.progress import show_progress
 from bench.data.decoding import UnusableImageError, decode_image
@@ -21,6 +21,7 @@ from bench.data.stream import eval_transform
 from bench.data.transforms import WHITE, normalise, resize_and_crop_centre
 from bench.environment.files import decode_json, prefix_errors
 from bench.environment.seeds import TEACHER, seed_for
+from bench.fields import PACK_DATA
 from bench.towers.head_file import save_tower
 from bench.towers.provenance import read_metadata
 from bench.towers.tower_from import load_trained_tower
@@ -44,9 +45,9 @@ def build_teacher(experiment: Experiment) -> ImageTower:
 
     ValueError for a missing file, a file without a tower, or a name that no library has.
     """
-    teacher = experiment.teacher
+    teacher = experiment.targets.teacher
     if not teacher.endswith(SUFFIX):
-        return build_image_tower(teacher, experiment.image_size, seed_for(experiment.seed, TEACHER))
+        return build_image_tower(teacher, experiment.image.image_size, seed_for(experiment.seed, TEACHER))
     if not Path(teacher).is_file():
         raise ValueError(f"no tower file {teacher!r} for a teacher; `{PROGRAM} train` writes tower files")
     return load_trained_tower(Path(teacher))[0]
@@ -63,13 +64,13 @@ def write_teacher_features(experiment: Experiment, device: torch.device, results
         for indices, images in _iter_image_batches(experiment, teacher.image_size, results):
             rows += indices
             found.append(teacher(images.to(device)).float().cpu())
-    is_pack = experiment.data == PACK_DATA
+    is_pack = experiment.input.data == PACK_DATA
     total = len(rows) if is_pack else open_samples(open_experiment_shards(experiment, results / CACHE)).total
     features = torch.zeros(total, teacher.width)
     features[torch.tensor(rows)] = torch.cat(found)
-    require_finite(features, f"features of the teacher {experiment.teacher}")
-    digest = files_digest(find_shards(experiment.data))
-    facts = FeatureFacts(teacher=experiment.teacher, data=experiment.data, digest=digest)
+    require_finite(features, f"features of the teacher {experiment.targets.teacher}")
+    digest = files_digest(find_shards(experiment.input.data))
+    facts = FeatureFacts(teacher=experiment.targets.teacher, data=experiment.input.data, digest=digest)
     save_tower({"features": features}, path, {"features": msgspec.json.encode(facts).decode()})
 
 
@@ -79,14 +80,14 @@ def stored_features(experiment: Experiment) -> Float[Tensor, "samples dim"] | No
 
     ValueError for features of other data, or that are not finite.
     """
-    path = Path(experiment.teacher)
-    is_file = experiment.teacher.endswith(SUFFIX) and path.is_file()
+    path = Path(experiment.targets.teacher)
+    is_file = experiment.targets.teacher.endswith(SUFFIX) and path.is_file()
     if not is_file or (metadata := read_metadata(path).get("features")) is None:
         return None
     with prefix_errors(path):
         facts = decode_json(metadata, FeatureFacts)
-    if facts.digest != files_digest(find_shards(experiment.data)):
-        raise ValueError(f"{path} holds features of data={facts.data}, which is not this data={experiment.data}")
+    if facts.digest != files_digest(find_shards(experiment.input.data)):
+        raise ValueError(f"{path} holds features of data={facts.data}, which is not this data={experiment.input.data}")
     features = load_file(path).get("features", torch.empty(0))
     if features.ndim != 2:  # noqa: PLR2004 - a matrix
         raise ValueError(f"{path} holds no matrix of features")
@@ -96,7 +97,7 @@ def stored_features(experiment: Experiment) -> Float[Tensor, "samples dim"] | No
 
 def _iter_image_batches(experiment: Experiment, side: int, results: Path) -> Iterator[tuple[list[int], Tensor]]:
     """Yield the indices of samples in the data, with their images."""
-    if experiment.data == PACK_DATA:
+    if experiment.input.data == PACK_DATA:
         pixels = load_pack_images("pretrain", pack_cache()).pixels
         for first in _show_batches(len(pixels)):
             batch = pixels[first : first + EMBED_BATCH_SIZE]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from bench.config import FIELDS, Experiment, differing_fields
+from bench.config import FIELDS, Experiment, differing_fields, get_field
 from bench.environment.circumstances import Circumstances
 from bench.experiments import tuning_of
 from bench.measure.summary import Throughput
@@ -38,7 +38,7 @@ def differences_table(comparison: ComparisonRecords) -> HtmlTable | None:
     if not fields:
         return None
     columns = Column.texts("setting", *(comparison.label(one.name) for one in experiments))
-    rows = [[Cell.of(field), *(Cell(format_setting(getattr(one, field))) for one in experiments)] for field in fields]
+    rows = [[Cell.of(field), *(Cell(format_setting(get_field(one, field))) for one in experiments)] for field in fields]
     return HtmlTable.of_rows("Settings that differ", columns, rows)
 
 
@@ -51,7 +51,7 @@ def common_settings(comparison: ComparisonRecords) -> Facts:
 
 def setting_facts(experiment: Experiment) -> Facts:
     """Return all settings of an experiment."""
-    return {field: [format_setting(getattr(experiment, field))] for field in FIELDS}
+    return {field: [format_setting(get_field(experiment, field))] for field in FIELDS}
 
 
 def environment_facts(comparison: ComparisonRecords) -> Facts:

@@ -98,11 +98,11 @@ def memory_and_size_table(comparison: ComparisonRecords, rows: Sequence[Throughp
 def trials_table(comparison: ComparisonRecords) -> HtmlTable:
     """Show every batch size that was tried under a memory limit."""
     columns = [Column.text("experiment"), Column("batch"), Column.text("fits")]
-    tries = sorted(comparison.runs(BatchTrial), key=lambda tried: (tried[0].method, tried[0].batch_size))
+    tries = sorted(comparison.runs(BatchTrial), key=lambda tried: (tried[0].method, tried[0].training.batch_size))
     rows = [
         [
             experiment_cell(comparison, one.name),
-            Cell.of(one.batch_size, count),
+            Cell.of(one.training.batch_size, count),
             Cell("✓ fits", "", 1) if fit.fits else Cell("✕ out of memory", fit.reason, 0),
         ]
         for one, fit in tries

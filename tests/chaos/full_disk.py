@@ -85,7 +85,9 @@ def _train(out: Path, data: Path, seed: int) -> str:
     checkpoint_config = CheckpointConfig(folder=str(out / "checkpoints"), interval_minutes=1e-9)
     with redirect_stderr(text):
         train_in_process(
-            experiment, out, CheckpointManager(checkpoint_config, "disk", {"all": experiment.images}, StopRequest())
+            experiment,
+            out,
+            CheckpointManager(checkpoint_config, "disk", {"all": experiment.training.images}, StopRequest()),
         )
     return text.getvalue()
 

@@ -51,13 +51,15 @@ def _memory_of(image: bytes, name: str, experiment: Experiment, crashes: list[st
 def _use_image(image: bytes, experiment: Experiment) -> str:
     """Return what is wrong with how an image ends; nothing where it is an image, or of a class."""
     try:
-        draws, scale = draw_crop_params(1, torch.Generator())[0], experiment.crop_scale
-        found = crop_and_resize(decode_image(image), draws, scale, experiment.image_size, flip=experiment.flip)
+        draws, scale = draw_crop_params(1, torch.Generator())[0], experiment.input.crop_scale
+        found = crop_and_resize(
+            decode_image(image), draws, scale, experiment.image.image_size, flip=experiment.input.flip
+        )
     except UnusableImageError as error:
         return "" if str(error) in ERROR_CLASSES else f"of no known class: {error}"
     except Exception as error:  # noqa: BLE001 - this is what is looked for
         return f"{type(error).__name__}: {error}"
-    right = found.dtype == torch.uint8 and found.shape == (3, experiment.image_size, experiment.image_size)
+    right = found.dtype == torch.uint8 and found.shape == (3, experiment.image.image_size, experiment.image.image_size)
     return "" if right else f"became {found.dtype} of {tuple(found.shape)}"
 
 

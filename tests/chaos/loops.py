@@ -49,7 +49,10 @@ def _loop(number: int, seed: int, folder: Path) -> None:
     experiment = short_experiment(METHODS[number % len(METHODS)], data=str(folder / "data"), seed=seed)
     out = folder / "checkpoints"
     keeper = CheckpointManager(
-        CheckpointConfig(folder=str(out), interval_minutes=1e-9), "loops", {"all": experiment.images}, StopRequest()
+        CheckpointConfig(folder=str(out), interval_minutes=1e-9),
+        "loops",
+        {"all": experiment.training.images},
+        StopRequest(),
     )
     train_in_process(experiment, folder, keeper)
 

@@ -102,7 +102,7 @@ def _train(folder: Path, *, resume: bool = False) -> int:
     )
     with exclusive_lock(checkpoints), patch("bench.train.loop.CHECK_INTERVAL", 2):
         experiment = short_experiment("catlip", data=str(folder / MADE / "data"), images=32)
-        manager = CheckpointManager(config, "disk", {"all": experiment.images}, StopRequest())
+        manager = CheckpointManager(config, "disk", {"all": experiment.training.images}, StopRequest())
         train_in_process(experiment, folder / MADE, manager)
     print(len(list_checkpoints(checkpoints)), "checkpoints")
     return 0

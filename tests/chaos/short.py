@@ -20,5 +20,5 @@ def short_experiment(method: str, **changes: object) -> Experiment:
 
 def train_in_process(experiment: Experiment, folder: Path, manager: CheckpointManager | None = None) -> Training:
     """Train in this process; the tower is left in the folder."""
-    budgets, tower = {"all": experiment.images}, folder / "tower.safetensors"
+    budgets, tower = {"all": experiment.training.images}, folder / "tower.safetensors"
     return train(experiment, torch.device("cpu"), folder, budgets, lambda _: tower, manager)

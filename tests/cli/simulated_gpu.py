@@ -15,9 +15,10 @@ import pytest
 
 from bench.cli import gpu
 from bench.cli.main import dispatch
-from bench.config import PACK_DATA, Experiment
+from bench.config import Experiment
 from bench.environment.circumstances import current_commit
 from bench.environment.gpu_specs import GPU_SPECS
+from bench.fields import PACK_DATA
 from bench.measure.generated_shards import write_shard
 from bench.orchestration import preflight
 from bench.orchestration.pace import GpuPace

@@ -10,7 +10,7 @@ from bench.__main__ import main
 from bench.cli.explain import ExplainRatio
 from bench.cli.options import add_lengths, experiment_from
 from bench.cli.train import Train
-from bench.config import PACK_DATA
+from bench.fields import PACK_DATA
 from bench.record import read_records
 
 WEB = "words of the pack at the lengths of web captions (median 15, 95th percentile 40 tokens)"

@@ -6,11 +6,12 @@ from statistics import median, quantiles
 import pytest
 import torch
 
-from bench.config import PACK_DATA, Experiment
+from bench.config import Experiment
 from bench.data.caption_lengths import WEB, describe_captions, match_lengths, read_texts
 from bench.data.pack import PackImages
 from bench.data.targets import Tokens
 from bench.experiments import EXPERIMENTS
+from bench.fields import PACK_DATA
 from bench.labels.subwords import SubwordIds, encode_caption
 from bench.settings import with_settings
 from bench.train.build import load_data

@@ -12,9 +12,9 @@ import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.config import Sharding, TextPadding
 from bench.data.pack import load_pack_images
 from bench.data.targets import Captions
+from bench.fields import Sharding, TextPadding
 from bench.measure.costs import META, build_on_meta, count_flops, text_forward_flops
 from bench.method import methods
 from bench.plan.collectives import (

@@ -24,11 +24,12 @@ from torch import nn
 from bench.__main__ import main
 from bench.claims.claims import get_claim
 from bench.cli.released_run import changes_table, keys_table, recipe_of_run, released_speed_table, runs_by_method
-from bench.config import PACK_DATA, Experiment, differing_fields
+from bench.config import Experiment, differing_fields
 from bench.data.order import StepSize
 from bench.data.stream import Stream
 from bench.environment.circumstances import current_commit
 from bench.experiments import EXPERIMENTS
+from bench.fields import PACK_DATA
 from bench.labels.labeller import get_labeller
 from bench.labels.subwords import SubwordIds
 from bench.record import Record, ReleasedKey, ReleasedRun, read_record, write_record

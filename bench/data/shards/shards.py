@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 from msgspec.structs import replace
 
-from bench.config import PACK_DATA, Experiment
+from bench.config import Experiment
 from bench.console.console import PROGRAM
 from bench.console.progress import show_progress
 from bench.data.captions.files import compound_suffix, digest_file_samples, list_files
@@ -23,6 +23,7 @@ from bench.data.shards import facts
 from bench.data.shards.facts import EMBEDDINGS, IMAGES, MANIFEST_NAME, MemberKind, ShardContents, ShardFacts
 from bench.data.shards.layout import DOTTED_NAMES, advise, format_suffixes
 from bench.data.subset import is_key_file
+from bench.fields import PACK_DATA
 
 MAX_UNUSABLE_FRACTION, MIN_TOLERATED = 0.1, 10  # largest fraction of unusable samples; this many are always tolerated
 TAR_REMEDY = (
@@ -145,7 +146,7 @@ def open_experiment_shards(experiment: Experiment, cache_folder: Path) -> Shards
 
     A method that reads no captions sees the same images as the others, or all images where the others are refused.
     """
-    kind = IMAGES if experiment.embedding_channels is None else EMBEDDINGS
+    kind = IMAGES if experiment.image.embedding_channels is None else EMBEDDINGS
     if not experiment.reads_captions:
         with suppress(ValueError):
             return _open_usable_shards(experiment, cache_folder, kind)
@@ -154,10 +155,10 @@ def open_experiment_shards(experiment: Experiment, cache_folder: Path) -> Shards
 
 
 def _open_usable_shards(experiment: Experiment, cache_folder: Path, kind: MemberKind) -> Shards:
-    shards = open_shards(experiment.data, cache_folder, kind)
+    shards = open_shards(experiment.input.data, cache_folder, kind)
     lacking, total = shards.skipped, open_samples(shards).total
     tolerated = max(MIN_TOLERATED, MAX_UNUSABLE_FRACTION * total)
-    if is_key_file(experiment.subset):
+    if is_key_file(experiment.input.subset):
         return shards
     if lacking.total() > tolerated:
         raise ValueError(
@@ -255,6 +256,11 @@ def files_digest(files: Iterable[Path]) -> str:
 
 def inputs_digest(experiment: Experiment) -> str:
     """Return a digest of an experiment's shards, its list of keys, its vocabularies and its teacher's file."""
-    names = experiment.subset, experiment.synset_vocabulary, experiment.subword_vocabulary, experiment.teacher
+    names = (
+        experiment.input.subset,
+        experiment.targets.synset_vocabulary,
+        experiment.targets.subword_vocabulary,
+        experiment.targets.teacher,
+    )
     named = [Path(name) for name in names if name is not None]
-    return files_digest([*find_shards(experiment.data), *(path for path in named if path.is_file())])
+    return files_digest([*find_shards(experiment.input.data), *(path for path in named if path.is_file())])

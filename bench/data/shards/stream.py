@@ -74,7 +74,7 @@ class ShardLoader(Generic[T]):
         start = time.perf_counter()
         target = self.target([stats.replaced.get(sample, sample) for sample in samples])
         seconds = time.perf_counter() - start
-        if self.experiment.embedding_channels is not None:
+        if self.experiment.image.embedding_channels is not None:
             return LoadedBatch(torch.stack(images), target, seconds, stats)
         pixels = torch.stack([image.permute(1, 2, 0) for image in images])
         return LoadedBatch(pixels.permute(0, 3, 1, 2), target, seconds, stats)
@@ -116,13 +116,15 @@ class ShardLoader(Generic[T]):
     def _decode(self, encoded: bytes, draws: CropParams, side: int) -> ImageOrGrid:
         """Decode and crop an image, or read a grid of embeddings as it is."""
         experiment = self.experiment
-        if experiment.embedding_channels is not None:
-            return decode_embedding_grid(encoded, experiment.embedding_channels, side)
-        if experiment.jpeg_decoding == "full":
-            return crop_and_resize(decode_image(encoded), draws, experiment.crop_scale, side, flip=experiment.flip)
+        if experiment.image.embedding_channels is not None:
+            return decode_embedding_grid(encoded, experiment.image.embedding_channels, side)
+        if experiment.input.jpeg_decoding == "full":
+            return crop_and_resize(
+                decode_image(encoded), draws, experiment.input.crop_scale, side, flip=experiment.input.flip
+            )
         drawn = draws.tolist()
-        image, box = decode_for_crop(encoded, partial(crop_box, drawn, scale=experiment.crop_scale), side)
-        return resize_crop(image, box, drawn, side, flip=experiment.flip)
+        image, box = decode_for_crop(encoded, partial(crop_box, drawn, scale=experiment.input.crop_scale), side)
+        return resize_crop(image, box, drawn, side, flip=experiment.input.flip)
 
 
 @lru_cache(maxsize=2)  # of many trainings in one process the last two's
@@ -136,7 +138,7 @@ def _cached_targets(targets: MakeTargets[Any], experiment: Experiment, shards: S
     if not has_text or make(Captions.from_texts([""])).captions.padding != "packed":
         return make
     texts = [samples.caption(row) for row in range(0, len(samples), math.ceil(len(samples) / SAMPLED_CAPTIONS))]
-    sizes = map(experiment.batch_size_for, experiment.all_image_sizes)
+    sizes = map(experiment.batch_size_for, experiment.image.all_image_sizes)
     reserved = make(Captions.from_texts(texts)).captions.reserve(sizes)
 
     def make_with_reserve(captions: Captions) -> Any:
@@ -186,7 +188,7 @@ class ShardStream(Stream[T]):
         unusable, decoded = self.stats.unusable, self.stats.decoded
         if unusable.total() > max(MIN_TOLERATED, MAX_UNUSABLE_FRACTION * decoded):
             raise ValueError(
-                f"{self.experiment.data}: {unusable.total():,} of {decoded:,} images cannot be used "
+                f"{self.experiment.input.data}: {unusable.total():,} of {decoded:,} images cannot be used "
                 f"({format_counts(unusable)}), more than {MAX_UNUSABLE_FRACTION:.0%}: repair the shards, or exclude "
                 "these samples by subset=FILE.csv"
             )
@@ -196,7 +198,7 @@ class ShardStream(Stream[T]):
 
     def make_batch(self, loaded: LoadedBatch[T]) -> Batch[T]:
         images = to_device(loaded.images, self.device).contiguous()
-        pixels = self.experiment.embedding_channels is None
+        pixels = self.experiment.image.embedding_channels is None
         return Batch(normalise(images / WHITE) if pixels else images, loaded.target.to(self.device))
 
     def target(self, k: int) -> T:
