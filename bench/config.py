@@ -170,11 +170,12 @@ def _facts(group: str, field: Any) -> FieldFacts:
 
 
 GROUPS: dict[str, type[Settings]] = {
-    one.name: one.type for one in fields(Experiment) if one.type.__class__ is type(Settings)
+    one.name: one.type for one in fields(Experiment) if isinstance(one.type, type) and issubclass(one.type, Settings)
 }
+_OWNERS: dict[str, type[Experiment | Settings]] = {"": Experiment, **GROUPS}
 FIELD_FACTS = {
     field.name: _facts(group, field)
-    for group, owner in {"": Experiment, **GROUPS}.items()
+    for group, owner in _OWNERS.items()
     for field in fields(owner)
     if field.name not in GROUPS
 }

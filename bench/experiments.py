@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Literal
 
-from msgspec.structs import replace
-
 from bench.config import Experiment, change, choose, differing_fields, fields_with
 from bench.fields import (
     ImageSettings,
@@ -184,7 +182,7 @@ COMPARED = ("clip", "siglip", "catlip", "superclass")  # what `python -m bench` 
 def _make_experiment(name: str, scale: str) -> Experiment:
     settings = METHOD_SETTINGS[name]
     changes = {**settings.fields, **settings.by_scale.get(scale, {})}
-    return replace(SCALES[scale], name=f"{name}-{scale}", method=settings.method, **changes)
+    return change(SCALES[scale], name=f"{name}-{scale}", method=settings.method, **changes)
 
 
 EXPERIMENTS: dict[str, Experiment] = {

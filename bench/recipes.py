@@ -12,7 +12,6 @@ Windows are this project's: each draws every image size equally often.
 """
 
 import numpy as np
-from msgspec.structs import replace
 
 from bench.config import Experiment, change
 from bench.fields import (
@@ -227,12 +226,12 @@ def clip_vit_b16_controlled() -> Experiment:
     The ratio to `catlip_vit_b16_controlled` is the method's part of the 2.7x. It measures cost only, because
     CatLIP's small crops and flips may contradict captions.
     """
-    return replace(catlip_vit_b16_controlled(), name="clip-vit-b16-controlled", method="clip")
+    return change(catlip_vit_b16_controlled(), name="clip-vit-b16-controlled", method="clip")
 
 
 def _larger_catlip(name: str, tower: str, batch: int, rate: float, min_rate: float) -> Experiment:
     changes = {"tower": tower, "batch_size": batch, "learning_rate": rate, "min_learning_rate": min_rate}
-    return _with_schedule_images(65_536 // batch, replace(catlip_vit_b16_datacomp(), name=name, **changes))
+    return _with_schedule_images(65_536 // batch, change(catlip_vit_b16_datacomp(), name=name, **changes))
 
 
 def _with_schedule_images(

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from typing import Any, get_args
 
 import msgspec
-from msgspec.structs import replace
 
-from bench.config import FIELDS, Experiment, choose, get_field, path_of
+from bench.config import FIELDS, Experiment, change, choose, get_field, path_of
 from bench.fields import PACK_DATA, NonEmptyStr
 from bench.method import get_method
 
@@ -50,7 +49,7 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
         return experiment
     named = [f"{field}={texts[field]}" for field in sorted(changed) if field in texts and field != "seed"]
     name = f"{experiment.name}[{','.join(named)}]" if named else experiment.name
-    return replace(experiment, name=name, **sized | changed)
+    return change(experiment, name=name, **sized | changed)
 
 
 def split_name(name: str) -> tuple[str, list[list[str]]]:
@@ -66,7 +65,7 @@ def with_batch_size(experiment: Experiment, size: int) -> Experiment:
     and windows draw every image size equally often.
     """
     fields = _fields_at_batch_size(experiment, size)
-    return replace(experiment, name=f"{experiment.name}[batch_size={size}]", **fields) if fields else experiment
+    return change(experiment, name=f"{experiment.name}[batch_size={size}]", **fields) if fields else experiment
 
 
 def _fields_at_batch_size(experiment: Experiment, size: int) -> dict[str, int]:

@@ -13,6 +13,7 @@ from bench.config import (
     MAY_DIFFER,
     Experiment,
     are_replicates,
+    change,
     differing_fields,
     format_differences,
     get_field,
@@ -50,7 +51,7 @@ class JoinedRecords:
         name = self._names.setdefault(row_of(one), one.name)
         if isinstance(measured, Transfer) and measured.subject == one.name:
             measured = replace(measured, subject=name)
-        return replace(record, experiment=replace(one, name=name), measured=measured)
+        return replace(record, experiment=change(one, name=name), measured=measured)
 
 
 def comparison_files(results: Path) -> dict[str, list[Path]]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from msgspec.structs import replace
 from tyro.conf import Positional
 
 from bench.cli.doctor import Doctor
@@ -114,7 +113,7 @@ class Bench:
             return self._run_planned(experiments, scope, *recorded)
         if self.smoke:
             shorter = {"warmup_steps": 2, "windows": 2, "steps_per_window": 2}
-            experiments = [replace(set_images(one, SMOKE_IMAGES), **shorter) for one in experiments]
+            experiments = [change(set_images(one, SMOKE_IMAGES), **shorter) for one in experiments]
         if self.full:
             experiments = [set_images(experiment, FULL_IMAGES) for experiment in experiments]
         return _finish(self._compare(experiments, scope))

@@ -9,7 +9,6 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Annotated, Any, Literal
 
-from msgspec.structs import replace
 from tyro.conf import Positional, arg
 
 from bench.cli.options import Data, Json, MaxMinutes, Results, Rounds, Settings, finish, limit_minutes, ratio_columns
@@ -233,13 +232,13 @@ class Reference:
             if experiment.method != "clip":
                 offered = f"{experiment.name} has {experiment.method}"
                 raise ValueError(f"open-clip is compared with an experiment of the method clip; {offered}")
-            return [replace(experiment, **plain)]
+            return [change(experiment, **plain)]
         if checkout := CHECKOUTS.get(self.reference):
             is_corenet, scale = self.reference == "corenet", self.scale or "vit-b16"
             own = {"tower": CORENET_TOWERS[scale]} if is_corenet else {"subword_vocabulary": "all"}
             fields = {**plain, **own, "precision": "fp32", "compile": "off"}
             named = [EXPERIMENTS[f"{method}-{scale}"] for method in checkout.methods]
-            return [replace(one, name=f"{one.name}-{self.reference}", **fields) for one in named]
+            return [change(one, name=f"{one.name}-{self.reference}", **fields) for one in named]
         wide = change(EXPERIMENTS["catlip-tiny"], name="catlip-tiny-24k", head_rows=DATACOMP_SYNSETS, windows=3)
         steps = {size: max(2, DENSE_WINDOW // size) for size in BATCHES}
         return [change(with_batch_size(wide, size), steps_per_window=number) for size, number in steps.items()]

@@ -6,8 +6,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from msgspec.structs import replace
-
 from bench.cli.options import ratio_columns
 from bench.config import Experiment, change
 from bench.console.tables import Table
@@ -75,7 +73,7 @@ def recipe_of_run(name: str, settings: Sequence[str], *, is_tiny: bool, on_gpu: 
     """
     recipe = get_experiment(name)
     fields: dict[str, Any] = (TINY_WINDOWS if is_tiny else {}) | ({} if on_gpu else {"precision": "fp32"})
-    return with_settings(replace(recipe, name=name + AS_RELEASED, **fields) if fields else recipe, settings)
+    return with_settings(change(recipe, name=name + AS_RELEASED, **fields) if fields else recipe, settings)
 
 
 def runs_by_method(records: Sequence[Record]) -> dict[str, list[ReleasedRun]]:

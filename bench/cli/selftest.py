@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from msgspec.structs import replace
 
 from bench.cli.options import Json, Results, finish, ratio_columns
 from bench.config import MAY_DIFFER, Experiment, change
@@ -82,7 +81,7 @@ def injected_slowdown_arms() -> list[Experiment]:
     """Return an experiment, its copy, and two copies that sleep for 5 % and 10 % of their windows' time."""
     base = change(EXPERIMENTS["clip-tiny"], warmup_steps=WARMUP_STEPS, steps_per_window=STEPS_PER_WINDOW)
     slowed = [with_settings(base, [f"injected_slowdown={delay}"]) for delay in (0.05, 0.1)]
-    return [base, replace(base, name=f"{base.name}-again"), *slowed]
+    return [base, change(base, name=f"{base.name}-again"), *slowed]
 
 
 def rates_by_comparison(comparison: Comparison) -> list[list[Rounds]]:

@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
-from msgspec.structs import replace
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
@@ -229,7 +228,7 @@ class Train:
                 raise ValueError("--count-vocabulary counts what --vocabulary and --labels name: leave out one of them")
             if (field := vocabulary_field(experiment)) is None:
                 raise ValueError(f"--count-vocabulary needs captions, {experiment.method} reads none: leave it out")
-            experiment = replace(experiment, **{field: str(self._out / VOCABULARY)})
+            experiment = change(experiment, **{field: str(self._out / VOCABULARY)})
         experiment = change(experiment, caption_lengths=PACK_DATA)
         if self.images is None:
             return experiment

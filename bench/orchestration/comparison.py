@@ -8,10 +8,8 @@ from math import fsum
 from pathlib import Path
 from typing import Any
 
-from msgspec.structs import replace
-
 from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_INIT, REFERENCES, ScoringSubject
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.console.console import log
 from bench.console.progress import Progress
 from bench.environment.cores import available_cores
@@ -291,7 +289,7 @@ class Comparison:
             seconds = self.pace.training_seconds(experiment, budgets, num_parallel)
             label = f"training of {experiment.name}, seed {seed}, {max(budgets.values()):,} images"
             fields = {"budgets": budgets, "checkpoint_config": checkpoint_config}
-            jobs.append(self.new_job(TrainingRequest, replace(experiment, seed=seed), label, seconds, **fields))
+            jobs.append(self.new_job(TrainingRequest, change(experiment, seed=seed), label, seconds, **fields))
         return jobs
 
     def _scoring_jobs(
@@ -304,7 +302,7 @@ class Comparison:
         jobs, fields = [], fields | {"protocols": protocols, "tasks": tasks}
         for group, seed in [*groups, *((baseline, seed) for seed in seeds[1:])]:
             if group:
-                experiment = replace(self.experiments[0], seed=seed)
+                experiment = change(self.experiments[0], seed=seed)
                 seconds = self.pace.scoring_seconds(len(group), len(tasks), protocols) / max_parallel
                 label = f"scoring of {len(group)} towers"
                 jobs.append(self.new_job(ScoringRequest, experiment, label, seconds, subjects=tuple(group), **fields))

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pynvml
-from msgspec.structs import replace
 
 from bench.catalog import PACK_TASKS, SCENES
-from bench.config import MAY_DIFFER, Experiment, fields_with, path_of, require_comparable_experiments
+from bench.config import MAY_DIFFER, Experiment, change, fields_with, path_of, require_comparable_experiments
 from bench.console.console import log, require_utf8
 from bench.console.progress import Progress
 from bench.data.caption_lengths import WEB, read_texts
@@ -167,7 +166,7 @@ def _is_one_of(experiments: Iterable[Experiment], recorded: Experiment) -> bool:
     """Return whether a record is of one of the experiments, with any seed and batch size."""
     named = (one for one in experiments if recorded.name.startswith(one.name))
     sized = (with_batch_size(one, recorded.training.batch_size) for one in named)
-    return any(replace(one, seed=recorded.seed) == recorded for one in sized)
+    return any(change(one, seed=recorded.seed) == recorded for one in sized)
 
 
 def _require_multi_process_support(experiments: Sequence[Experiment]) -> None:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from msgspec.structs import replace
 from torch import Tensor
 
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.data.order import StepSize
 from bench.data.released_labels import DenseLabels
 from bench.data.shards.stream import ShardStream
@@ -101,7 +100,7 @@ def open_stream(
         fields["synset_vocabulary"] = resolve_vocabulary(experiment.targets.synset_vocabulary)
         fields |= {"label_format": "dense", "head_rows": chosen["model.classification.n_classes"]}
     where = torch.device("cpu") if experiment.input.data == PACK_DATA else device
-    return load_data(replace(experiment, **fields), where, results, sizes)
+    return load_data(change(experiment, **fields), where, results, sizes)
 
 
 def batch_function(

@@ -54,7 +54,7 @@ def _write_shards(folder: Path, images: int, smallest: int, largest: int) -> Sha
 @pytest.mark.benchmark(group="loading", timer=time.process_time)
 @pytest.mark.parametrize("method", ["clip", "catlip"])
 def test_batch_of_shards(benchmark: BenchmarkFixture, shards: Shards, method: str) -> None:
-    _time_batches(benchmark, replace(CATLIP, method=method), shards, IMAGES)
+    _time_batches(benchmark, change(CATLIP, method=method), shards, IMAGES)
 
 
 @pytest.mark.benchmark(group="loading", timer=time.process_time)
