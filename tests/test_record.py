@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 import bench.record
-from bench.config import FIELDS, Experiment
+from bench.config import FIELDS, Experiment, change
 from bench.environment.circumstances import Circumstances
 from bench.experiments import EXPERIMENTS
 from bench.labels.vocabulary import read_vocabulary
@@ -205,7 +205,7 @@ def test_record_is_standard_json(tmp_path: Path) -> None:
     content = json.loads((tmp_path / NAME).read_text(encoding="utf-8"))
     assert content["format"] == FORMAT
     assert content["measured"] == {"kind": "failure", "what": "speed", "reason": "grün\n\0\u2028"}
-    assert content["experiment"]["batch_size"] == TINY.batch_size
+    assert content["experiment"]["batch_size"] == TINY.training.batch_size
 
 
 BRANCH = Branch(images=8, budgets=(), tower="t.safetensors")
@@ -520,7 +520,7 @@ def elsewhere(**changes: Any) -> Record:
 
 
 def otherwise(**changes: Any) -> Record:
-    return failed(experiment=replace(TINY, **changes))
+    return failed(experiment=change(TINY, **changes))
 
 
 def test_comparable_records_may_differ_in_name_commit_time_and_package_order() -> None:

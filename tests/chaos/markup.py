@@ -7,8 +7,7 @@ from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
-from msgspec.structs import replace
-
+from bench.config import change
 from bench.environment.circumstances import Circumstances
 from bench.experiments import EXPERIMENTS
 from bench.plan.model import SCALING_TITLE
@@ -98,7 +97,7 @@ def _write_records(results: Path) -> None:
         peak_tensor_bytes=1,
     )
     for number, text in enumerate(MARKUP):
-        experiment = replace(EXPERIMENTS["clip-tiny"], name=text, data=text)
+        experiment = change(EXPERIMENTS["clip-tiny"], name=text, data=text)
         for kind, measured in (("failure", Failure(what=text, reason=text)), ("memory", memory)):
             record = Record(comparison="hostile", experiment=experiment, circumstances=circumstances, measured=measured)
             write_record(record, record_path(results, "hostile", kind, number))

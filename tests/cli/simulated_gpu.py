@@ -109,18 +109,22 @@ class SimulatedGpu:
     def _measure(self, request: Request, experiment: Experiment) -> Measured | None:
         match request:
             case SpeedRequest(round=round_):
-                steps = (experiment.windows + 1) * experiment.steps_per_window  # one window is timed in phases
-                compilation = COMPILATION if experiment.compile == "off" else 0.0
+                steps = (
+                    experiment.timing.windows + 1
+                ) * experiment.timing.steps_per_window  # one window is timed in phases
+                compilation = COMPILATION if experiment.runtime.compile == "off" else 0.0
                 self.advance(self.run_seconds - compilation - B16_STEPS + steps * self._step_seconds(experiment))
-                shaken = (1 + 0.002 * (round_ % 3)) * self._step_seconds(experiment) * experiment.steps_per_window
+                shaken = (
+                    (1 + 0.002 * (round_ % 3)) * self._step_seconds(experiment) * experiment.timing.steps_per_window
+                )
                 flops = Flops(image_forward=10**13, text_forward=0, forward=10**13, step=3 * 10**13)
-                seconds = (shaken,) * experiment.windows
+                seconds = (shaken,) * experiment.timing.windows
                 figures = {"flops": flops, "peak_flops_per_second": H100.bf16_flops}
-                if experiment.data != PACK_DATA:
+                if experiment.input.data != PACK_DATA:
                     figures |= {"wait_share": 0.2, "loader_workers": 15}
                 return speed(round=round_, window_seconds=seconds, **figures)
             case MemoryRequest():
-                self.advance(FEW_STEPS_RUN + (0.0 if experiment.compile == "off" else 2 * COMPILATION))
+                self.advance(FEW_STEPS_RUN + (0.0 if experiment.runtime.compile == "off" else 2 * COMPILATION))
                 peaks = dict.fromkeys(("peak_allocated_bytes", "peak_reserved_bytes", "peak_tensor_bytes"), 10**10)
                 return Memory(steps=3, trained_parameters=1, peak_rss_bytes=None, **peaks)
             case LadderRequest():
@@ -131,7 +135,7 @@ class SimulatedGpu:
                 figures = {"window_seconds": (1.0, 1.0), "losses": (1.0,) * 20, "tokens_per_caption": 17.0}
                 return ReferenceRun(side=side, round=round_, target_bytes_per_image=None, **figures)
             case _:
-                self.advance(FEW_STEPS_RUN + (0.0 if experiment.compile == "off" else COMPILATION))
+                self.advance(FEW_STEPS_RUN + (0.0 if experiment.runtime.compile == "off" else COMPILATION))
                 return None
 
     def _step_seconds(self, experiment: Experiment) -> float:

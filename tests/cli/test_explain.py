@@ -151,17 +151,25 @@ def test_published_pair_has_its_own_ladder() -> None:
         *("sampler", "gather", "batch", "grad_norm", "precision", "kernel", "global_negatives")
     ]
     assert not ladder.left_out
-    assert (configurations[0].attention, configurations[0].simulated_global_batch, configurations[0].batch_size) == (
+    assert (
+        configurations[0].runtime.attention,
+        configurations[0].runtime.simulated_global_batch,
+        configurations[0].training.batch_size,
+    ) == (
         "fp32_softmax",
         65_536,
         256,
     )
-    assert configurations[0].text_padding == "max_length"
+    assert configurations[0].text.text_padding == "max_length"
     assert ladder.causes[0] == REST
-    assert (configurations[7].clip_norm, configurations[8].clip_norm, configurations[8].text_padding) == (
+    assert (
+        configurations[7].optimizer.clip_norm,
+        configurations[8].optimizer.clip_norm,
+        configurations[8].text.text_padding,
+    ) == (
         None,
         1.0,
         "max_length",
     )
-    assert configurations[9].text_padding == "auto"
-    assert configurations[-1].image_sizes == pair[0].image_sizes
+    assert configurations[9].text.text_padding == "auto"
+    assert configurations[-1].image.image_sizes == pair[0].image.image_sizes

@@ -18,8 +18,8 @@ from typing import Any
 
 import simplejpeg
 import torch
-from msgspec.structs import replace
 
+from bench.config import change
 from bench.console.tables import Table, print_tables
 from bench.data.order import SampleOrder
 from bench.data.shards.shards import open_samples, open_shards
@@ -36,8 +36,8 @@ ROOT = Path(__file__).parents[2]
 
 def make_loader(folder: Path, name: str, decoding: Any) -> ShardLoader[Any]:
     shards, images = open_shards(str(folder / name), folder / "cache"), SHARDS[name][0]
-    experiment = replace(CATLIP, data=shards.data, batch_size=images, caption_lengths="pack")
-    experiment = replace(experiment, jpeg_decoding=decoding)
+    experiment = change(CATLIP, data=shards.data, batch_size=images, caption_lengths="pack")
+    experiment = change(experiment, jpeg_decoding=decoding)
     order, targets = SampleOrder(experiment, images), methods()["catlip"].targets
     return ShardLoader(experiment, targets, shards, range(images), order)
 

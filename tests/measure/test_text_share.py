@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from msgspec.structs import replace
 
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.data.targets import Target
 from bench.environment.circumstances import CHECKOUT
 from bench.experiments import get_experiment
@@ -19,7 +18,7 @@ PAGE = (CHECKOUT / "docs" / "methods.md").read_text(encoding="utf-8")
 
 def test_page_has_the_share_of_captions_padded_to_the_context() -> None:
     clip = get_experiment("clip-vit-b16")
-    assert f"| {clip.context_length} | {100 * count_costs(clip).text_share:.1f} % |" in PAGE
+    assert f"| {clip.text.context_length} | {100 * count_costs(clip).text_share:.1f} % |" in PAGE
 
 
 @pytest.mark.parametrize(
@@ -27,7 +26,7 @@ def test_page_has_the_share_of_captions_padded_to_the_context() -> None:
 )
 def test_page_has_the_share_of_the_computed_tokens(scale: str, text_padding: str, results: Path) -> None:
     clip, catlip = (get_experiment(f"{method}-{scale}") for method in ("clip", "catlip"))
-    clip = replace(clip, text_padding=text_padding)
+    clip = change(clip, text_padding=text_padding)
 
     def targets(one: Experiment, batches: int) -> list[Target]:
         stream = load_data(one, torch.device("cpu"), results)

@@ -46,7 +46,7 @@ def trained(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     def path(experiment: Experiment) -> Path:
         if experiment not in done:
             place = folder / f"c.tower.{len(done)}.safetensors"
-            train(experiment, CPU, results, {"equal images": experiment.images}, lambda _: place)
+            train(experiment, CPU, results, {"equal images": experiment.training.images}, lambda _: place)
             done[experiment] = place
         return done[experiment]
 
