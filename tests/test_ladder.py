@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from bench.config import change, differing_fields
+from bench.config import change, differing_fields, get_field
 from bench.experiments import EXPERIMENTS, get_experiment
 from bench.explain.factors import FACTORS, catlip_sizes, select_factors
 from bench.ladder import (
@@ -242,7 +242,7 @@ def test_factor_leads_from_the_released_form_and_is_not_part_of_the_rest(
     field, before, after = change
     ladder, configurations = ladder_of(chosen=[name], settings=["ema_decay=0.9", "clip_norm=null"])
     assert ladder.steps == (name, REST, PADDING, TEXT_TOWER, HEAD)
-    assert [getattr(one, field) for one in configurations] == [before, *[after] * 5]
+    assert [get_field(one, field) for one in configurations] == [before, *[after] * 5]
     assert {*differing_fields(configurations[:2])} == {field}
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 import bench.record
-from bench.config import FIELDS, Experiment, change
+from bench.config import FIELDS, Experiment, change, get_field
 from bench.environment.circumstances import Circumstances
 from bench.experiments import EXPERIMENTS
 from bench.labels.vocabulary import read_vocabulary
@@ -205,7 +205,7 @@ def test_record_is_standard_json(tmp_path: Path) -> None:
     content = json.loads((tmp_path / NAME).read_text(encoding="utf-8"))
     assert content["format"] == FORMAT
     assert content["measured"] == {"kind": "failure", "what": "speed", "reason": "grün\n\0\u2028"}
-    assert content["experiment"]["batch_size"] == TINY.training.batch_size
+    assert content["experiment"]["training"]["batch_size"] == TINY.training.batch_size
 
 
 BRANCH = Branch(images=8, budgets=(), tower="t.safetensors")
@@ -413,7 +413,7 @@ def test_corrupted_file_is_not_skipped_and_missing_file_is_named(tmp_path: Path)
 
 NAMES = st.lists(st.text(st.characters(), max_size=20), min_size=1, max_size=3)  # lone surrogates among them
 PLAIN = st.from_regex(r"[A-Za-z0-9=+,_-]{1,12}", fullmatch=True)
-SETTINGS = ",".join(f"{field}={getattr(TINY, field)}" for field in TINY.__struct_fields__)
+SETTINGS = ",".join(f"{field}={get_field(TINY, field)}" for field in FIELDS)
 HOSTILE: list[object] = [
     *(
         "../../etc/passwd",

@@ -17,6 +17,7 @@ import yaml
 
 from bench.__main__ import main
 from bench.cli.released_recipes import released_recipes, released_settings
+from bench.config import get_field
 from bench.experiments import EXPERIMENTS
 from bench.recipes import RECIPES
 from bench.reference.corenet import import_corenet
@@ -171,7 +172,7 @@ def corenet_fields(name: str) -> dict[str, Any]:
 def test_the_experiment_follows_from_the_file_of_corenet(name: str) -> None:
     """The sampler's sizes and batches are those of the released function."""
     experiment = EXPERIMENTS[name]
-    assert {field: getattr(experiment, field) for field in corenet_fields(name)} == corenet_fields(name)
+    assert {field: get_field(experiment, field) for field in corenet_fields(name)} == corenet_fields(name)
 
 
 @pytest.mark.parametrize("name", [name for name in CORENET_FILES if name.startswith("clip")])
@@ -201,7 +202,7 @@ def test_the_head_follows_from_the_file_of_corenet(name: str) -> None:
 def test_the_experiment_follows_from_the_file_of_superclass(name: str) -> None:
     file = yaml.safe_load(released_text(name))
     experiment = EXPERIMENTS[name]
-    assert {field: getattr(experiment, field) for field in superclass_fields(file)} == superclass_fields(file)
+    assert {field: get_field(experiment, field) for field in superclass_fields(file)} == superclass_fields(file)
     assert file["global_batch_size"] % experiment.training.batch_size == 0
 
 

@@ -15,7 +15,7 @@ from bench.__main__ import main
 from bench.catalog import PACK_TASKS
 from bench.cli.options import experiment_from
 from bench.cli.train import Train, parse_count
-from bench.config import change
+from bench.config import change, get_field
 from bench.console.progress import Progress
 from bench.environment.cores import available_cores
 from bench.experiments import EXPERIMENTS
@@ -195,7 +195,7 @@ def test_vocabulary_option_sets_the_field_of_its_rule() -> None:
         ("superclass-vit-b16", "pack-subwords", "subword_vocabulary"),
     ):
         experiment = experiment_from(name, [], vocabulary=given, labels="labels")
-        assert (getattr(experiment, field), experiment.targets.labels) == (given, "labels")
+        assert (get_field(experiment, field), experiment.targets.labels) == (given, "labels")
 
 
 def test_resume_without_a_checkpoint_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
