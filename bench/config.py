@@ -64,10 +64,16 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     optimizer: OptimizerSettings
     runtime: RuntimeSettings
     timing: TimingSettings
+    own: dict[str, bool | int | float | str] = {}  # values of fields that the method itself declares, by name
+
+    def __hash__(self) -> int:
+        """Hash a value that holds a dict."""
+        values = (getattr(self, one.name) for one in fields(self) if one.name != OWN)
+        return hash((*values, tuple(sorted(self.own.items()))))
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value that cannot be run, naming the field."""
-        for name in OWN_FIELDS:
+        for name in UNGROUPED_FIELDS:
             try:
                 msgspec.convert(getattr(self, name), FIELDS[name])
             except msgspec.ValidationError as error:
@@ -87,6 +93,9 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if method is not None and method.compares_batch and parts > 1:
             yield f"accumulation must be 1, for {self.method} compares all images of a batch, got {parts}"
         if method is not None:
+            for name in self.own:
+                choose(name, own_fields(self.method), f"field of the method {self.method}")
+            method.own_settings(self)
             yield from method.config_errors(self)
         if image.image_sizes and parts > 1:
             yield f"accumulation must be 1 with image_sizes, whose batches have no equal parts, got {parts}"
@@ -169,6 +178,7 @@ def _facts(group: str, field: Any) -> FieldFacts:
     return FieldFacts(group, kind, field.default, told.description, told.extra["roles"])
 
 
+OWN = "own"  # field of `Experiment` that holds the method's own fields
 GROUPS: dict[str, type[Settings]] = {
     one.name: one.type for one in fields(Experiment) if isinstance(one.type, type) and issubclass(one.type, Settings)
 }
@@ -177,21 +187,36 @@ FIELD_FACTS = {
     field.name: _facts(group, field)
     for group, owner in _OWNERS.items()
     for field in fields(owner)
-    if field.name not in GROUPS
+    if field.name not in (*GROUPS, OWN)
 }
 FIELDS = {name: facts.kind for name, facts in FIELD_FACTS.items()}
-OWN_FIELDS = tuple(name for name, facts in FIELD_FACTS.items() if not facts.group)
+UNGROUPED_FIELDS = tuple(name for name, facts in FIELD_FACTS.items() if not facts.group)
+
+
+def own_fields(method: str) -> dict[str, FieldFacts]:
+    """Return the fields that a method itself declares; none of one that is not here."""
+    found = find_method(method)
+    return {} if found is None else {one.name: _facts(OWN, one) for one in fields(found.settings)}
+
+
+def fields_of(*experiments: Experiment) -> list[str]:
+    """Return the fields of experiments, with those that their methods declare."""
+    own = (name for one in experiments for name in (*own_fields(one.method), *one.own))
+    return list(dict.fromkeys([*FIELDS, *own]))
 
 
 def path_of(field: str) -> str:
     """Return a field's name after that of its group."""
-    group = FIELD_FACTS[field].group
+    group = FIELD_FACTS[field].group if field in FIELD_FACTS else OWN
     return f"{group}.{field}" if group else field
 
 
 def get_field(experiment: Experiment, field: str) -> Any:
-    """Return the value of a field."""
-    return attrgetter(path_of(field))(experiment)
+    """Return the value of a field; None for one that another method declares."""
+    if field in FIELD_FACTS:
+        return attrgetter(path_of(field))(experiment)
+    facts = own_fields(experiment.method).get(field)
+    return experiment.own.get(field, None if facts is None else facts.default)
 
 
 def change(experiment: Experiment, **changes: Any) -> Experiment:
@@ -199,15 +224,15 @@ def change(experiment: Experiment, **changes: Any) -> Experiment:
 
     Raises ValueError for a value that cannot be run, and for a field that there is not.
     """
-    by_group = dict[str, dict[str, Any]]()
+    known, by_group = FIELD_FACTS | own_fields(changes.get("method", experiment.method)), dict[str, dict[str, Any]]()
     for name, value in changes.items():
-        by_group.setdefault(choose(name, FIELD_FACTS, "field of an experiment").group, {})[name] = value
-    own = by_group.pop("", {})
+        by_group.setdefault(choose(name, known, "field of an experiment").group, {})[name] = value
+    values, own = by_group.pop("", {}), by_group.pop(OWN, {})
     try:
-        groups = {group: replace(getattr(experiment, group), **values) for group, values in by_group.items()}
+        groups = {group: replace(getattr(experiment, group), **changed) for group, changed in by_group.items()}
     except ValueError as error:
-        raise ValueError(f"{own.get('name', experiment.name)}: {error}") from None
-    return replace(experiment, **own, **groups)
+        raise ValueError(f"{values.get('name', experiment.name)}: {error}") from None
+    return replace(experiment, **values, **groups, own=experiment.own | own)
 
 
 def fields_with(*roles: Role) -> tuple[str, ...]:
@@ -226,7 +251,8 @@ FIELDS_IGNORED_IN_ROWS = ("workers", *fields_with("replicate", "budget", "pace")
 def differing_fields(experiments: Iterable[Experiment]) -> dict[str, tuple[Any, ...]]:
     """Return the fields in which experiments differ, `name` aside, each with its distinct values."""
     rows = list(experiments)
-    values = {field: tuple(dict.fromkeys(get_field(row, field) for row in rows)) for field in FIELDS if field != "name"}
+    names = [field for field in fields_of(*rows) if field != "name"]
+    values = {field: tuple(dict.fromkeys(get_field(row, field) for row in rows)) for field in names}
     return {field: distinct for field, distinct in values.items() if len(distinct) > 1}
 
 
@@ -237,7 +263,8 @@ def are_replicates(one: Experiment, other: Experiment) -> bool:
 
 def require_comparable_experiments(experiments: Iterable[Experiment], may_differ: Iterable[str] = MAY_DIFFER) -> None:
     """Raise ValueError listing the fields in which experiments of a comparison differ and may not."""
-    allowed = {*may_differ}
+    experiments = list(experiments)
+    allowed = {*may_differ, *(field for one in experiments for field in own_fields(one.method))}
     extra = {field: values for field, values in differing_fields(experiments).items() if field not in allowed}
     if extra:
         raise ValueError(

@@ -16,6 +16,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
+from bench.config import FIELD_FACTS, own_fields
 from bench.console.console import EXTENSION_OPTION, describe_error
 from bench.environment.circumstances import LOADED_EXTENSIONS
 from bench.experiments import MethodSettings, add_experiments
@@ -76,6 +77,8 @@ def _load(name: str, source: str, origin: str, version: str = "") -> None:
         raise ValueError(f"{origin} has no EXTENSION: {reason}")  # noqa: TRY004 - a usage error
     for method in extension.methods:
         add_method(method, origin)
+        if taken := [one for one in own_fields(method.name) if one in FIELD_FACTS]:
+            raise ValueError(f"{origin}: the method {method.name} declares {', '.join(taken)}, which experiments have")
     own = {method.name: MethodSettings(method.name) for method in extension.methods}
     for experiment, settings in (own | dict(extension.experiments)).items():
         add_experiments(experiment, settings, origin)

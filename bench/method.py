@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from bench.fields import Settings
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -52,6 +54,12 @@ class Method:
     has_labels: ClassVar[bool] = False  # whether captions become labels of that vocabulary
     label_fields: ClassVar[tuple[str, ...]] = ()  # fields of the experiment that only this method's labels depend on
     has_teacher: ClassVar[bool] = False  # whether it learns from the experiment's teacher
+    # Fields of experiments that the method itself declares, each with a default and what `about` of bench.fields says.
+    settings: ClassVar[type[Settings]] = Settings
+
+    def own_settings(self, experiment: "Experiment") -> Any:
+        """Return the experiment's values of the fields of `settings`."""
+        return self.settings(**experiment.own)
 
     def config_errors(self, experiment: "Experiment") -> Iterator[str]:
         """Yield the reasons why an experiment cannot be run, in addition to those checked for all methods."""

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from bench.config import FIELDS, Experiment, change, choose, get_field, path_of
+from bench.config import FIELD_FACTS, Experiment, change, choose, get_field, own_fields, path_of
 from bench.fields import PACK_DATA, NonEmptyStr
 from bench.method import get_method
 
@@ -23,12 +23,15 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
     """
     texts: dict[str, str] = {}
     changed: dict[str, Any] = {}
+    settings = list(settings)
+    method = next((one.partition("=")[2] for one in reversed(settings) if one.startswith("method=")), experiment.method)
+    known = {name: facts for name, facts in (FIELD_FACTS | own_fields(method)).items() if name != "name"}
     for setting in settings:
         field, equals, text = setting.partition("=")
         if not equals or not setting.isprintable():
             raise ValueError(f"a setting is field=value, got {setting!r}")
         group, _, field = field.rpartition(".")
-        kind = choose(field, {name: kind for name, kind in FIELDS.items() if name != "name"}, "field of an experiment")
+        kind = choose(field, known, "field of an experiment").kind
         if group and path_of(field) != f"{group}.{field}":
             raise ValueError(f"--set {setting}: the field is {path_of(field)}")
         try:

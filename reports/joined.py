@@ -8,13 +8,13 @@ from msgspec.structs import replace
 
 from bench.catalog import RANDOM_INIT, REFERENCES
 from bench.config import (
-    FIELDS,
     FIELDS_IGNORED_IN_ROWS,
     MAY_DIFFER,
     Experiment,
     are_replicates,
     change,
     differing_fields,
+    fields_of,
     format_differences,
     get_field,
 )
@@ -69,7 +69,9 @@ def comparison_files(results: Path) -> dict[str, list[Path]]:
 
 def row_of(experiment: Experiment) -> Key:
     """Return the settings that all records of one row of a page share."""
-    return tuple(get_field(experiment, name) for name in FIELDS if name not in ("name", *FIELDS_IGNORED_IN_ROWS))
+    return tuple(
+        get_field(experiment, name) for name in fields_of(experiment) if name not in ("name", *FIELDS_IGNORED_IN_ROWS)
+    )
 
 
 def join_comparisons(found: Mapping[str, Sequence[Record]]) -> JoinedRecords:

@@ -5,14 +5,16 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from msgspec import NODEFAULT
 
-from bench.config import FIELD_FACTS, path_of
+from bench.config import FIELD_FACTS, own_fields, path_of
 from bench.console.tables import Table
+from bench.method import methods
 
 BOUNDS = {"ge": "from {}", "gt": "over {}", "le": "to {}", "lt": "under {}"}
 
 
 def field_table() -> Table:
     """Return the table of all fields."""
+    own = {name: facts for method in methods() for name, facts in own_fields(method).items()}
     rows = [
         {
             "field": path_of(name),
@@ -21,7 +23,7 @@ def field_table() -> Table:
             "what it is": facts.description,
             "roles": ", ".join(facts.roles),
         }
-        for name, facts in FIELD_FACTS.items()
+        for name, facts in (FIELD_FACTS | own).items()
     ]
     note = (
         "--set FIELD=VALUE changes a field; its group can be left out.\n"

@@ -15,6 +15,7 @@ from bench.config import (
     FIELDS_IGNORED_IN_ROWS,
     Experiment,
     differing_fields,
+    fields_of,
     fields_with,
     format_differences,
     get_field,
@@ -203,7 +204,7 @@ def conflicting_settings(comparison: ComparisonRecords) -> dict[str, str]:
 
 def settings_without_batch_size(experiment: Experiment) -> tuple[object, ...]:
     """Return the settings that are equal for an experiment at all batch sizes."""
-    return tuple(get_field(experiment, field) for field in FIELDS if field not in BY_BATCH)
+    return tuple(get_field(experiment, field) for field in fields_of(experiment) if field not in BY_BATCH)
 
 
 def _unique_labels(experiments: dict[str, Experiment]) -> dict[str, str]:

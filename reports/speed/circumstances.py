@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from bench.config import FIELDS, Experiment, differing_fields, get_field
+from bench.config import Experiment, differing_fields, get_field
 from bench.environment.circumstances import Circumstances
 from bench.experiments import tuning_of
 from bench.measure.summary import Throughput
@@ -51,7 +51,7 @@ def common_settings(comparison: ComparisonRecords) -> Facts:
 
 def setting_facts(experiment: Experiment) -> Facts:
     """Return all settings of an experiment."""
-    return {field: [format_setting(get_field(experiment, field))] for field in FIELDS}
+    return {field: [format_setting(get_field(experiment, field))] for field in fields_of(experiment)}
 
 
 def environment_facts(comparison: ComparisonRecords) -> Facts:
