@@ -93,8 +93,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if method is not None and method.compares_batch and parts > 1:
             yield f"accumulation must be 1, for {self.method} compares all images of a batch, got {parts}"
         if method is not None:
-            for name in self.own:
-                choose(name, own_fields(self.method), f"field of the method {self.method}")
+            if unknown := [*self.own.keys() - own_fields(self.method).keys()]:
+                yield f"{self.method} declares no field {unknown[0]}"
             method.own_settings(self)
             yield from method.config_errors(self)
         if image.image_sizes and parts > 1:
@@ -232,7 +232,8 @@ def change(experiment: Experiment, **changes: Any) -> Experiment:
         groups = {group: replace(getattr(experiment, group), **changed) for group, changed in by_group.items()}
     except ValueError as error:
         raise ValueError(f"{values.get('name', experiment.name)}: {error}") from None
-    return replace(experiment, **values, **groups, own=experiment.own | own)
+    kept = experiment.own if values.get("method", experiment.method) == experiment.method else {}
+    return replace(experiment, **values, **groups, own=kept | own)
 
 
 def fields_with(*roles: Role) -> tuple[str, ...]:

@@ -69,9 +69,8 @@ def comparison_files(results: Path) -> dict[str, list[Path]]:
 
 def row_of(experiment: Experiment) -> Key:
     """Return the settings that all records of one row of a page share."""
-    return tuple(
-        get_field(experiment, name) for name in fields_of(experiment) if name not in ("name", *FIELDS_IGNORED_IN_ROWS)
-    )
+    fields = (name for name in fields_of(experiment) if name not in ("name", *FIELDS_IGNORED_IN_ROWS))
+    return tuple(get_field(experiment, name) for name in fields)
 
 
 def join_comparisons(found: Mapping[str, Sequence[Record]]) -> JoinedRecords:

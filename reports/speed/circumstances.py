@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from bench.config import Experiment, differing_fields, get_field
+from bench.config import Experiment, differing_fields, fields_of, get_field
 from bench.environment.circumstances import Circumstances
 from bench.experiments import tuning_of
 from bench.measure.summary import Throughput
