@@ -95,7 +95,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if method is not None:
             if unknown := [*self.own.keys() - own_fields(self.method).keys()]:
                 yield f"{self.method} declares no field {unknown[0]}"
-            method.own_settings(self)
+            else:
+                method.own_settings(self)
             yield from method.config_errors(self)
         if image.image_sizes and parts > 1:
             yield f"accumulation must be 1 with image_sizes, whose batches have no equal parts, got {parts}"
