@@ -1,89 +1,98 @@
-"""The names of towers, tasks and protocols that the command line accepts. No torch here."""
+"""Transfer tasks and protocols, as objects: what is known of them, and how they are loaded and scored. No torch here.
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+Families of them are files of `bench.transfer.families`; extensions add others.
+"""
+
+import pkgutil
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from bench.registry import Named, NamedRegistry
+
+if TYPE_CHECKING:
+    from bench.scores import Score, TaskMetric
 
 Role = Literal["", "reference", "untrained"]  # as it is; the upper bound; its architecture with random weights
 RANDOM_INIT = "random init"  # the random-init baseline: the experiment's tower before training
 REFERENCES = ("raw pixels", "HOG and colour")  # features that were never trained
 RETRIEVAL_TASK = "emoji retrieval"
 DEFAULT_TASKS = ("Twemoji group", "Twemoji subgroup", "rooms", RETRIEVAL_TASK)  # scored where no task is named
+DEFAULT_ROOT_TASK = "imagefolder"  # of a root folder, where no task is named
 EMOJI_TASKS = ("Twemoji group", "Twemoji subgroup", RETRIEVAL_TASK)
 SMOKE_TASKS = ("rooms", RETRIEVAL_TASK)  # the smallest task that is classified, and the one that is not
-SILHOUETTES = ("silhouettes 20 per class", "silhouettes 100 per class")  # grey shapes, which HOG classifies best
-PACK_TASKS = (*DEFAULT_TASKS, *SILHOUETTES)  # of single images of the pack
-SCENES = ("scenes-labels", "scenes-segmentation", "scenes-detection")  # composed of the pack's images
 
 SINGLE_LABEL = "one class per image"
 MULTI_LABEL = "several classes per image, or none"
 GALLERY = "a gallery with another image of each query's class"
 MASKS, OBJECTS = "a class for every pixel", "boxes and masks of objects"
-FOLDERS = ("imagefolder", "imagenet")  # data sets on disk with one folder per class
-FLAGGED: dict[str, dict[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
-ALL_IN_ONE: dict[str, dict[str, Any]] = {"train": {}}
+NAME = r"\w[\w .+-]*"  # of a task or a protocol, which becomes a part of file names
 
 
-class DataSet(NamedTuple):
-    """A data set on disk that a class of torchvision.datasets reads; nothing is downloaded."""
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A function that is imported when it is called."""
 
-    reader: str  # name of the class
-    parts: Mapping[str, Mapping[str, Any]]  # its arguments for each part
-    layout: str  # of the files, below the root
+    path: str  # "module:function"
+    first_arguments: tuple[Any, ...] = ()
+
+    def __call__(self, *arguments: Any) -> Any:
+        return pkgutil.resolve_name(self.path)(*self.first_arguments, *arguments)
 
 
-def _splits(train: str = "train", test: str = "test", **others: str) -> dict[str, dict[str, Any]]:
-    return {part: {"split": split} for part, split in {"train": train, "test": test, **others}.items()}
+@dataclass(frozen=True)
+class Task(Named):
+    """Labelled images on which towers are scored."""
+
+    name: str
+    labels: str  # their kind, such as SINGLE_LABEL: protocols of this kind score the task
+    # Returns a `SplitTask` of `bench.transfer.tasks.tasks`, whose parts are `train`, `validation` and `test`: called
+    # with the root folder (Path) and a folder for caches, or with a folder for caches alone where there is no layout.
+    load: Callable[..., Any]
+    layout: str = ""  # of the files below the root folder that a person names, for errors; empty: there is none
+
+    def flaws(self) -> Iterator[str]:
+        yield from _flaws_of(self.name, self.labels, self.load, "load")
 
 
-DATA_SETS: dict[str, DataSet] = {
-    "cifar10": DataSet("CIFAR10", FLAGGED, "cifar-10-batches-py/{batches.meta, data_batch_1 to 5, test_batch}"),
-    "cifar100": DataSet("CIFAR100", FLAGGED, "cifar-100-python/{meta, train, test}"),
-    "mnist": DataSet("MNIST", FLAGGED, "MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte"),
-    "fashionmnist": DataSet("FashionMNIST", FLAGGED, "FashionMNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte"),
-    "svhn": DataSet("SVHN", _splits(), "{train,test}_32x32.mat"),
-    "stl10": DataSet("STL10", _splits(), "stl10_binary/{class_names.txt, {train,test}_{X,y}.bin}"),
-    "flowers102": DataSet(
-        "Flowers102",
-        _splits(validation="val"),
-        "flowers-102/{imagelabels.mat, setid.mat, jpg/image_00001.jpg to image_08189.jpg}",
-    ),
-    "oxfordiiitpet": DataSet(
-        "OxfordIIITPet", _splits("trainval"), "oxford-iiit-pet/{images/NAME.jpg, annotations/{trainval,test}.txt}"
-    ),
-    "food101": DataSet("Food101", _splits(), "food-101/{images/CLASS/ID.jpg, meta/{train,test}.json}"),
-    "dtd": DataSet("DTD", _splits(validation="val"), "dtd/dtd/{images/CLASS/NAME.jpg, labels/{train,val,test}1.txt}"),
-    "fgvcaircraft": DataSet(
-        "FGVCAircraft",
-        _splits(validation="val"),
-        "fgvc-aircraft-2013b/data/{images/ID.jpg, variants.txt, images_variant_{train,val,test}.txt}",
-    ),
-    "stanfordcars": DataSet(
-        "StanfordCars",
-        _splits(),
-        "stanford_cars/{devkit/cars_{meta,train_annos}.mat, cars_test_annos_withlabels.mat, cars_{train,test}/ID.jpg}",
-    ),
-    "country211": DataSet("Country211", _splits(validation="valid"), "country211/{train,valid,test}/COUNTRY/IMAGE.jpg"),
-    "sun397": DataSet("SUN397", ALL_IN_ONE, "SUN397/{ClassName.txt, LETTER/CLASS/sun_ID.jpg}"),
-    "eurosat": DataSet("EuroSAT", ALL_IN_ONE, "eurosat/2750/CLASS/CLASS_NUMBER.jpg"),
-    "places365": DataSet(
-        "Places365",
-        {"train": {"split": "train-standard", "small": True}, "test": {"split": "val", "small": True}},
-        "{categories_places365.txt, places365_{train_standard,val}.txt, data_256_standard/, val_256/}",
-    ),
-}
-# Tasks that need a root folder, with the kinds of their labels; the pack holds the others.
-ON_DISK: dict[str, str] = {
-    **dict.fromkeys((*FOLDERS, *DATA_SETS), SINGLE_LABEL),
-    **dict.fromkeys(("coco-labels", "voc-labels"), MULTI_LABEL),
-    **dict.fromkeys(("ade20k", "voc-segmentation", "masks"), MASKS),
-    "coco": OBJECTS,
-}
-TASK_KINDS = (
-    dict.fromkeys(PACK_TASKS, SINGLE_LABEL)
-    | {RETRIEVAL_TASK: GALLERY}
-    | dict(zip(SCENES, (MULTI_LABEL, MASKS, OBJECTS), strict=True))
-    | ON_DISK
-)
+@dataclass(frozen=True)
+class Protocol(Named):
+    """A way to score a feature extractor on a task."""
+
+    name: str
+    labels: str  # the kind of labels of its tasks
+    # Called with a `FeatureExtractor` of `bench.transfer.feature_extractor` and the loaded task. An error is recorded.
+    score: "Callable[[Any, Any], Sequence[Score | TaskMetric]]"
+    needs_tower: bool = False  # precomputed features are not enough
+    is_default: bool = False  # it is used where no protocol is named
+
+    def flaws(self) -> Iterator[str]:
+        yield from _flaws_of(self.name, self.labels, self.score, "score")
+
+
+def _flaws_of(name: object, labels: object, function: object, what: str) -> Iterator[str]:
+    if not isinstance(name, str) or not re.fullmatch(NAME, name):
+        yield "its name must be letters, digits, spaces and . + -"
+    if not isinstance(labels, str) or not labels:
+        yield "labels must be a text, such as bench.catalog.SINGLE_LABEL"
+    if not callable(function):
+        yield f"{what} must be a function"
+
+
+TASKS = NamedRegistry("task", Task, "bench.transfer.families:TASKS")
+PROTOCOLS = NamedRegistry("protocol", Protocol, "bench.transfer.families:PROTOCOLS")
+
+
+def default_protocols() -> tuple[str, ...]:
+    """Return the names of the protocols that are used where none is named."""
+    return tuple(name for name, protocol in PROTOCOLS.items() if protocol.is_default)
+
+
+def describe_layout_error(root: Path, lacks: str, layout: str) -> str:
+    """Describe what the root folder of a task lacks, and the expected layout."""
+    return f"{root} does not hold the task: {lacks}; expected are {layout}"
 
 
 class ScoringSubject(NamedTuple):
@@ -98,32 +107,6 @@ class ScoringSubject(NamedTuple):
         return f"{self.name} ({self.role})" if self.role else self.name
 
 
-class ProtocolSpec(NamedTuple):
-    """The tasks and features that a protocol accepts."""
-
-    kind: str  # the kind of label of its tasks
-    needs_tower: bool = False  # it needs a tower; precomputed features are not enough
-    is_default: bool = False  # it is used where no protocol is named
-
-
-PROTOCOLS: dict[str, ProtocolSpec] = {
-    "linear-probe": ProtocolSpec(SINGLE_LABEL, is_default=True),
-    "k-nn": ProtocolSpec(SINGLE_LABEL, is_default=True),
-    "retrieval": ProtocolSpec(GALLERY, is_default=True),
-    "few-shot": ProtocolSpec(SINGLE_LABEL),
-    "label-fractions": ProtocolSpec(SINGLE_LABEL),
-    "linear-probe-catlip": ProtocolSpec(SINGLE_LABEL, needs_tower=True),
-    **dict.fromkeys(("fine-tune", "fine-tune-paper", "fine-tune-512px"), ProtocolSpec(SINGLE_LABEL, needs_tower=True)),
-    "multi-label": ProtocolSpec(MULTI_LABEL, is_default=True),
-    "multi-label-fine-tune": ProtocolSpec(MULTI_LABEL, needs_tower=True),
-    "multi-label-fine-tune-paper": ProtocolSpec(MULTI_LABEL, needs_tower=True),
-    "segmentation": ProtocolSpec(MASKS, needs_tower=True, is_default=True),
-    "detection": ProtocolSpec(OBJECTS, needs_tower=True, is_default=True),
-    "transfer-init": ProtocolSpec(SINGLE_LABEL, needs_tower=True),
-}
-DEFAULT_PROTOCOLS = tuple(name for name, spec in PROTOCOLS.items() if spec.is_default)
-
-
 def describe_known_concepts(tasks: Iterable[str]) -> str:
     """Return the sentence on what the pack's emoji tasks measure; empty without one of them."""
     if not {*tasks} & {*EMOJI_TASKS}:
@@ -136,10 +119,10 @@ def describe_known_concepts(tasks: Iterable[str]) -> str:
 
 def compatible_pairs(subject: str, tasks: Iterable[str], protocols: Sequence[str]) -> list[tuple[str, str]]:
     """Return the pairs of a task and a protocol that are compatible with each other and with the subject."""
-    has_tower = subject not in REFERENCES
+    has_tower, known = subject not in REFERENCES, PROTOCOLS
     return [
         (task, protocol)
         for task in tasks
         for protocol in protocols
-        if PROTOCOLS[protocol].kind == TASK_KINDS[task] and (has_tower or not PROTOCOLS[protocol].needs_tower)
+        if known[protocol].labels == TASKS[task].labels and (has_tower or not known[protocol].needs_tower)
     ]

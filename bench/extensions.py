@@ -15,17 +15,29 @@ from hashlib import sha256
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
+from bench.catalog import PROTOCOLS, TASKS, Protocol, Task
 from bench.config import FIELD_FACTS, own_fields
 from bench.console.console import EXTENSION_OPTION, describe_error
+from bench.data_source import SOURCES, DataSource
 from bench.environment.circumstances import LOADED_EXTENSIONS
 from bench.experiments import MethodSettings, add_experiments
+from bench.measurement import Measurement, add_measurement
 from bench.method import Method, add_method
+from bench.record_kind import KINDS, RecordKind, add_kind
+from bench.registry import import_object
+
+if TYPE_CHECKING:
+    from bench.cli.options import Command
+    from bench.orchestration.request_base import Request
+from bench.sections import Section, add_section
 
 ENTRY_POINT_GROUP = "catlip_bench"
 EXTENSIONS_ENV = (
     "CATLIP_BENCH_EXTENSIONS"  # environment variable with those that a command names, for the processes it starts
 )
+FEATURES = Path(__file__).parent / "features"  # folders with what this program adds to its core
 MODULE_PREFIX = "catlip_bench_extension_"  # of the module of a file
 _sources = set[str]()  # files and modules that are loaded
 
@@ -38,10 +50,19 @@ class Extension:
     # Settings of experiments at every scale, by the first part of their names; a method without any has an experiment
     # of its own name.
     experiments: Mapping[str, MethodSettings] = field(default_factory=dict)
+    record_kinds: Sequence[type[RecordKind]] = ()
+    runs: Sequence[type["Request"]] = ()  # that leave such records, or files of their own
+    # Classes of verbs by name, or where they lie as "package.module:Class", which is imported when it is needed.
+    verbs: Mapping[str, "type[Command] | str"] = field(default_factory=dict)
+    measurements: Sequence[Measurement] = ()
+    sections: Sequence[Section] = ()  # of the page of a comparison, between its results and its methods
+    sources: Sequence[DataSource] = ()
+    tasks: Sequence[Task] = ()
+    protocols: Sequence[Protocol] = ()
 
 
 def load_extensions(named: Sequence[str] = ()) -> None:
-    """Load the extensions of installed packages, and those that this command or the one that started it names.
+    """Load features of this program, extensions of installed packages, and those named here or by the parent process.
 
     Raises ValueError for one that cannot be loaded, and for a name that two of them have or add.
     """
@@ -50,6 +71,8 @@ def load_extensions(named: Sequence[str] = ()) -> None:
     known = [word for word in os.environ.get(EXTENSIONS_ENV, "").split(os.pathsep) if word]
     paths = [str(Path(name).resolve()) if name.endswith(".py") else name for name in named]
     wanted = [*dict.fromkeys([*known, *paths])]
+    for file in sorted(FEATURES.glob("*/feature.py")):
+        _load_feature(file.parent.name)
     for point in entry_points(group=ENTRY_POINT_GROUP):
         package, version = (point.dist.name, point.dist.version) if point.dist is not None else (point.module, "")
         _load(point.name, point.module, f"the package {package}", version)
@@ -57,6 +80,14 @@ def load_extensions(named: Sequence[str] = ()) -> None:
         _load(Path(source).stem if source.endswith(".py") else source, source, f"{EXTENSION_OPTION} {source}")
     if wanted:
         os.environ[EXTENSIONS_ENV] = os.pathsep.join(wanted)
+
+
+def _load_feature(name: str) -> None:
+    """Load a part of this program unless it is loaded; it is no extension in records."""
+    source = f"bench.features.{name}.feature"
+    if source not in _sources:
+        _add(importlib.import_module(source).EXTENSION, f"this program's feature {name}")
+        _sources.add(source)
 
 
 def _load(name: str, source: str, origin: str, version: str = "") -> None:
@@ -75,15 +106,37 @@ def _load(name: str, source: str, origin: str, version: str = "") -> None:
     if not isinstance(extension, Extension):
         reason = "it must be a bench.extensions.Extension that says what it adds"
         raise ValueError(f"{origin} has no EXTENSION: {reason}")  # noqa: TRY004 - a usage error
+    _add(extension, origin)
+    _sources.add(source)
+    LOADED_EXTENSIONS[name] = f"{version or getattr(module, '__version__', 'no version')}, sha256 {_digest(module)}"
+
+
+def _add(extension: Extension, origin: str) -> None:
+    """Add all that an extension adds; what higher layers hold is added by functions that are imported when needed."""
     for method in extension.methods:
-        add_method(method, origin)
-        if taken := [one for one in own_fields(method.name) if one in FIELD_FACTS]:
-            raise ValueError(f"{origin}: the method {method.name} declares {', '.join(taken)}, which experiments have")
+        _add_method(method, origin)
+    for section in extension.sections:
+        add_section(section, origin)
     own = {method.name: MethodSettings(method.name) for method in extension.methods}
     for experiment, settings in (own | dict(extension.experiments)).items():
         add_experiments(experiment, settings, origin)
-    _sources.add(source)
-    LOADED_EXTENSIONS[name] = f"{version or getattr(module, '__version__', 'no version')}, sha256 {_digest(module)}"
+    for kind in extension.record_kinds:
+        add_kind(KINDS, kind, RecordKind, origin)
+    for run in extension.runs:
+        import_object("bench.orchestration.request_base:add_run")(run, origin)
+    for measurement in extension.measurements:
+        add_measurement(measurement, origin)
+    for verb, command in extension.verbs.items():
+        import_object("bench.cli.verbs:add_verb")(verb, command, origin)
+    for registry, added in ((SOURCES, extension.sources), (TASKS, extension.tasks), (PROTOCOLS, extension.protocols)):
+        for one in added:
+            registry.add_checked(one, origin)
+
+
+def _add_method(method: Method, origin: str) -> None:
+    add_method(method, origin)
+    if taken := [name for name in own_fields(method.name) if name in FIELD_FACTS]:
+        raise ValueError(f"{origin}: the method {method.name} declares {', '.join(taken)}, which experiments have")
 
 
 def _digest(module: ModuleType) -> str:

@@ -242,7 +242,11 @@ class InputSettings(Settings, frozen=True, kw_only=True):
 
     data: Annotated[
         NonEmptyStr,
-        about("Training data: the shipped pack, or a folder, file or glob of tar shards.", "as needed", "shared"),
+        about(
+            "Training data: the shipped pack, a folder, file or glob of tar shards, or what another data source reads.",
+            "as needed",
+            "shared",
+        ),
     ] = PACK_DATA
     caption_lengths: Annotated[
         NonEmptyStr,

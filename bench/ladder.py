@@ -15,6 +15,7 @@ import msgspec
 
 from bench.config import Experiment, change, differing_fields, fields_with, format_differences, get_field
 from bench.method import get_method, methods
+from bench.record_kind import RecordKind
 from bench.settings import with_settings
 
 PADDING, TEXT_TOWER, HEAD = "captions' padding", "the text tower", "head and loss"
@@ -64,7 +65,7 @@ class ExpectedRatio(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     source: str
 
 
-class Ladder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="ladder", tag_field="kind"):
+class Ladder(RecordKind, frozen=True, kw_only=True, tag="ladder"):
     """The plan of an explanation. Even rounds run all configurations, odd rounds the two ends."""
 
     causes: tuple[str, ...]  # of each stage: the rest of the recipe, then the objective's

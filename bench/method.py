@@ -3,13 +3,12 @@
 Everything else (tower, images, their order and augmentation, step, optimizer) is equal for all methods.
 """
 
-import importlib
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from bench.fields import Settings
+from bench.registry import Registry
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from losses.collectives import ProcessGroupLike
     from models.image_tower import ImageTower
 
-BUILT_IN = "bench.methods"  # the package whose `METHODS` are the built-in methods
 METHOD_TEXTS = ("name", "title", "targets_description", "loss_description")  # that every method has
 VocabularyField = Literal["synset_vocabulary", "subword_vocabulary"]
 
@@ -115,13 +113,12 @@ class Method:
         """Change the model after the update of each step, also of a skipped one; no gradient is recorded."""
 
 
-_origins: dict[str, str] = {}  # of methods that were added
+_METHODS = Registry[Method]("method", "bench.methods:METHODS")
 
 
-@cache
-def methods() -> dict[str, Method]:
+def methods() -> Mapping[str, Method]:
     """Return the methods by name, in the order of pages."""
-    return {method.name: method for method in importlib.import_module(BUILT_IN).METHODS}
+    return _METHODS
 
 
 def add_method(method: Method, origin: str) -> None:
@@ -136,15 +133,12 @@ def add_method(method: Method, origin: str) -> None:
         raise ValueError(f"{origin} adds the method {method.name!r}: its name must be letters, digits and underscores")
     if method.has_labels and method.vocabulary_field is None:
         raise ValueError(f"{origin} adds the method {method.name} with labels of no vocabulary: set vocabulary_field")
-    if method.name in methods():
-        other = _origins.get(method.name, "this program")
-        raise ValueError(f"{origin} adds the method {method.name}, which {other} has already: give it another name")
-    methods()[method.name], _origins[method.name] = method, origin
+    _METHODS.add(method.name, method, origin)
 
 
 def is_built_in(name: str) -> bool:
     """Return whether a method is of this project."""
-    return name in methods() and name not in _origins
+    return _METHODS.is_built_in(name)
 
 
 def find_method(name: str) -> Method | None:

@@ -2,9 +2,10 @@
 
 import hashlib
 import re
+from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -24,6 +25,8 @@ from bench.environment.files import (
 )
 from bench.environment.links import LinkSpeed, RankStates
 from bench.ladder import Ladder
+from bench.measurement import Figure
+from bench.record_kind import KINDS, Measured, RecordKind, UnknownKind, tag_of
 from bench.scores import Count, Score, Share, TaskMetric
 
 FORMAT = 5  # raise it when a field changes its name or its meaning
@@ -60,11 +63,7 @@ class Flops(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     teacher_forward: Count = 0  # part of the forward that no backward follows
 
 
-class _MeasuredBase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
-    """What one kind of run leaves."""
-
-
-class _RunOnSamples(_MeasuredBase, frozen=True, kw_only=True):
+class RunOnSamples(RecordKind, frozen=True, kw_only=True):
     """A run on a data set; of several processes the counts are rank 0's."""
 
     skipped: Counts = {}  # samples that could not be used, by what is wrong with them
@@ -74,7 +73,7 @@ class _RunOnSamples(_MeasuredBase, frozen=True, kw_only=True):
     workers_reason: str = ""  # for their number
 
 
-class Speed(_RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="speed"):
+class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="speed"):
     """Windows of a timed run, wall-clock seconds with the device idle at both ends; of several processes rank 0's."""
 
     round: Count
@@ -119,7 +118,7 @@ class Speed(_RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="s
         return max(1, len(self.rank_window_seconds))
 
 
-class Memory(_MeasuredBase, frozen=True, kw_only=True, tag="memory"):
+class Memory(RecordKind, frozen=True, kw_only=True, tag="memory"):
     """Peaks of a few steps in a process that did nothing else. None: this device keeps no such count.
 
     Above what was held before the model was built: imports and data. Reserved bytes are all that CUDA's allocator took.
@@ -137,7 +136,7 @@ class Memory(_MeasuredBase, frozen=True, kw_only=True, tag="memory"):
     rank_peak_bytes: tuple[Count, ...] = ()  # of every rank, where there are several: allocated, on a CPU resident
 
 
-class BatchTrial(_MeasuredBase, frozen=True, kw_only=True, tag="fit"):
+class BatchTrial(RecordKind, frozen=True, kw_only=True, tag="fit"):
     """Whether a batch size can be trained under a memory limit, above imports and data."""
 
     limit_bytes: Count
@@ -145,62 +144,26 @@ class BatchTrial(_MeasuredBase, frozen=True, kw_only=True, tag="fit"):
     reason: str = ""  # why it does not
 
 
-class ReferenceRun(_MeasuredBase, frozen=True, kw_only=True, tag="reference"):
-    """One side of a comparison with other people's training code: a run of theirs or of ours."""
-
-    side: str
-    round: Count
-    window_seconds: Seconds
-    losses: tuple[float, ...]  # of the first step with each batch, warm-up included
-    tokens_per_caption: NonNegative | None  # computed, padding included
-    target_bytes_per_image: NonNegative | None  # label targets handed to the device
-    phase_seconds: Phases = {}  # of the steps after the windows; empty: not measured
-    commit: str = ""  # of the checkout beside which it ran; empty: none
-
-
-class ReleasedKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A key of a configuration file, and what a run did with its value."""
-
-    state: Literal["used", "changed", "not used", "unclassified"]
-    released: str  # value in the file, as JSON
-    used: str = ""  # value of a changed key, as JSON
-    reason: str = ""  # why it is changed or not used
-
-
-class ReleasedRun(_RunOnSamples, frozen=True, kw_only=True, tag="released-run"):
-    """Windows of the authors' training loop with their configuration file, the device idle at both ends of each."""
+class RunOfAuthors(RunOnSamples, frozen=True, kw_only=True):
+    """A timed run of the authors' own code and settings, on which claims are judged; kinds of it say the rest."""
 
     repository: str
     commit: str  # of the checkout, "-dirty" if its files differ; "unknown": it is no git repository
-    file: str  # within the checkout
-    file_sha256: str
-    keys: Annotated[dict[str, ReleasedKey], msgspec.Meta(max_length=MAX_ENTRIES)] = {}  # of the file, by dotted names
-    gpus: PositiveCount  # processes, one a device
-    round: Count
-    window_images: tuple[PositiveCount, ...]  # processed in each, by one process
-    window_seconds: Seconds
-    image_sizes: tuple[tuple[PositiveCount, PositiveCount, PositiveCount], ...]  # height, width and images of each step
-    losses: tuple[float, ...]  # of every step, warm-up included
-    gradient_norms: tuple[float | None, ...] = ()  # of every step; None: not finite; empty: the file computes none
-    wait_share: Share | None = None  # of the windows' time that the loop waited for batches; a GPU may work meanwhile
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for a figure that some windows or some steps lack."""
-        if len(self.window_images) != len(self.window_seconds):
-            raise ValueError(f"window_images must be of all {len(self.window_seconds)} windows")
-        if {len(self.image_sizes), len(self.gradient_norms) or len(self.losses)} != {len(self.losses)}:
-            raise ValueError(f"image_sizes and gradient_norms must be of all {len(self.losses)} steps")
 
     @property
-    def changed(self) -> dict[str, str]:
-        """The keys whose value is not that of the file, each with both values and the reason."""
-        changed = {key: one for key, one in self.keys.items() if one.state == "changed"}
-        return {key: f"used {one.used}, released {one.released}: {one.reason}" for key, one in changed.items()}
+    def round(self) -> int:
+        """The round of the comparison that the run belongs to."""
+        raise NotImplementedError
 
     @property
     def images_per_second(self) -> float:
-        """The images per second of all processes over all windows, which have images of several sizes."""
-        return self.gpus * sum(self.window_images) / sum(self.window_seconds)
+        """The images per second of all processes over all windows."""
+        raise NotImplementedError
+
+    @property
+    def changed(self) -> dict[str, str]:
+        """The authors' settings that the run changed, each with both values and the reason."""
+        raise NotImplementedError
 
 
 class Branch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -211,7 +174,7 @@ class Branch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tower: str  # file name beside the record
 
 
-class Training(_RunOnSamples, frozen=True, kw_only=True, tag="training"):
+class Training(RunOnSamples, frozen=True, kw_only=True, tag="training"):
     """Losses of the trunk's steps, in nats, and the branches cooled down from it.
 
     A training of very many steps keeps the means of `steps_per_loss` steps each. What does not fill a mean is left out:
@@ -232,8 +195,10 @@ class Training(_RunOnSamples, frozen=True, kw_only=True, tag="training"):
             raise ValueError(f"has {len(self.branches)} branches and losses of {len(self.cooldown_losses)} cool-downs")
 
 
-class Transfer(_MeasuredBase, frozen=True, kw_only=True, tag="transfer"):
+class Transfer(RecordKind, frozen=True, kw_only=True, tag="transfer"):
     """What features know about the tasks."""
+
+    needs_experiment = False
 
     subject: str  # an experiment's name, or "random init", "raw pixels", "HOG and colour"
     images: Count  # seen in pre-training
@@ -242,27 +207,45 @@ class Transfer(_MeasuredBase, frozen=True, kw_only=True, tag="transfer"):
     metrics: tuple[TaskMetric, ...] = ()
 
 
-class Failure(_MeasuredBase, frozen=True, kw_only=True, tag="failure"):
+class Figures(RecordKind, frozen=True, kw_only=True, tag="figures"):
+    """What a measurement of an extension found, with all that is needed to show it without the extension."""
+
+    measurement: str  # its name
+    title: str
+    round: Count
+    figures: tuple[Figure, ...]
+    values: Annotated[
+        dict[str, Annotated[tuple[float, ...], msgspec.Meta(min_length=1)]], msgspec.Meta(max_length=MAX_ENTRIES)
+    ]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for values of other figures."""
+        if [*self.values] != [figure.name for figure in self.figures]:
+            raise ValueError(f"values must be of the figures {', '.join(figure.name for figure in self.figures)}")
+
+
+class Failure(RecordKind, frozen=True, kw_only=True, tag="failure"):
     """A run that left nothing else; it is listed in the tables."""
+
+    needs_experiment = False
 
     what: str  # the kind of run that failed
     reason: str
 
 
-Measured = (
-    Speed
-    | Memory
-    | BatchTrial
-    | ReferenceRun
-    | ReleasedRun
-    | RankStates
-    | LinkSpeed
-    | Training
-    | Transfer
-    | Failure
-    | Ladder
+_KINDS = (
+    Speed,
+    Memory,
+    BatchTrial,
+    RankStates,
+    LinkSpeed,
+    Training,
+    Transfer,
+    Figures,
+    Failure,
+    Ladder,
 )
-KINDS = frozenset(kind.__struct_config__.tag for kind in get_args(Measured))
+BUILT_IN_KINDS: dict[str, type[RecordKind]] = {tag_of(kind): kind for kind in _KINDS}
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -276,8 +259,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def __post_init__(self) -> None:
         """Raise ValueError for a run without an experiment: features that were not trained and jobs have none."""
-        if self.experiment is None and not isinstance(self.measured, Transfer | Failure | RankStates | LinkSpeed):
-            raise ValueError(f"a {self.measured.__struct_config__.tag} record has no experiment")
+        if self.experiment is None and isinstance(kind := self.measured, RecordKind) and kind.needs_experiment:
+            raise ValueError(f"a {tag_of(type(kind))} record has no experiment")
+
+
+class _Tag(msgspec.Struct):
+    kind: str
 
 
 def write_record(record: Record, path: Path) -> None:
@@ -286,7 +273,7 @@ def write_record(record: Record, path: Path) -> None:
     Raises ValueError for a figure that is not finite: JSON would turn it into "not measured".
     """
     content = msgspec.json.format(msgspec.json.encode(record), indent=1)
-    if _decode(content, path) != record:
+    if decode_record(content, path) != record:
         raise ValueError(f"{path}: a figure is not finite")
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
@@ -294,7 +281,7 @@ def write_record(record: Record, path: Path) -> None:
 
 def read_record(path: Path) -> Record:
     """Read one document; ValueError names the file and what is wrong with it."""
-    return _decode(read_limited(path, MAX_RECORD_BYTES), path)
+    return decode_record(read_limited(path, MAX_RECORD_BYTES), path)
 
 
 def read_records(results: Path, comparison: str = "*") -> list[Record]:
@@ -323,9 +310,15 @@ def comparison_of(path: Path) -> str:
     return path.name.split(".", 1)[0]
 
 
+def kind_of(path: Path) -> str:
+    """Return the kind in the name of a record's file; empty if the file is named otherwise."""
+    return path.name.split(".")[1] if path.match("*.*.json") else ""
+
+
 def is_record(path: Path) -> bool:
-    """Tell a record by the name that `record_path` gives it."""
-    return path.match("*.*.json") and path.name.split(".")[1] in KINDS
+    """Tell a record by the name that `record_path` gives it; where no kind has this name, by its content as well."""
+    records = [] if kind_of(path) in KINDS else read_intact_files([path], read_record)[0]
+    return kind_of(path) in KINDS or any(isinstance(record.measured, UnknownKind) for record in records)
 
 
 def record_files(results: Path) -> list[Path]:
@@ -333,10 +326,31 @@ def record_files(results: Path) -> list[Path]:
     return sorted(filter(is_record, results.glob("*.*.json")))
 
 
-def _decode(content: bytes, path: Path) -> Record:
+def decode_record(content: bytes, path: Path) -> Record:
+    """Decode a record's document; ValueError names the file, and what is wrong with it.
+
+    The content of a kind that is not known here is kept as it is, where the file is named by this kind.
+    """
     with prefix_errors(f"{path}: not a record"):
         header = decode_json(content, FormatHeader)
     with prefix_errors(path):
         require_format(header, FORMAT, OTHER_FORMAT_REMEDY)
         require_unique_keys(content)
-        return decode_json(content, Record)
+        kind = _measured_as(_Tag, content).kind
+        measured = _measured_as(KINDS.get(kind, dict), content)
+        if kind not in KINDS:
+            if kind_of(path) != kind:
+                raise ValueError(f"has the unknown kind {kind!r}, which is not that of the file's name")
+            measured = UnknownKind(measured)
+        return decode_json(content, Record, lambda _, __: measured)
+
+
+def _measured_as(kind: type, content: bytes) -> Any:
+    """Return what the run of a record's document left, as an object of this type."""
+    document: Any = decode_json(content, _document_type(kind))
+    return document.measured
+
+
+@cache
+def _document_type(kind: type) -> type[msgspec.Struct]:
+    return msgspec.defstruct("Document", [("measured", kind)])

@@ -28,7 +28,7 @@ from bench.console.console import (
 )
 from bench.console.options import parse_options, require_range
 from bench.console.tables import print_tables
-from bench.environment.files import atomic_write, name_in_errors, read_intact_files, read_limited
+from bench.environment.files import name_in_errors, read_intact_files, read_limited
 from bench.extensions import load_extensions
 from bench.history.metric_diffs import compare_observations, describe_diffs, diff_table, on_one_side
 from bench.history.observations import read_observations
@@ -46,10 +46,10 @@ from reports.history.detection import few_commits_table, rates_table
 from reports.history.history_page import history_page
 from reports.history.series import build_history
 from reports.joined import comparison_files, join_comparisons
-from reports.page import page
-from reports.plan import PLAN_FILE, plan_page
+from reports.page import page, page_sections
+from reports.plan import PlanPage
+from reports.render.document import write_page
 from reports.render.frames import group_comparison, select_equal_and_largest_batch
-from reports.speed.speed_tables import SUITES_FILE
 
 
 @dataclass(frozen=True)
@@ -83,42 +83,27 @@ class ComparisonPage:
         newer = [*read][[*read].index(joined.comparisons[0]) + 1 :]
         unread = [name for name in newer if name not in found]
         damaged = [error for name in (*joined.comparisons, *unread) for error in read[name][1]]
-        suites, plan = (
-            read_limited(path) if path.is_file() else None
-            for path in (self.results / SUITES_FILE, self.results / PLAN_FILE)
-        )
+        names = dict.fromkeys(name for section, _ in page_sections() for name in section.documents)
+        documents = {name: read_limited(path) for name in names if (path := self.results / name).is_file()}
+        failed = list[str]()
         text = page(
             joined.comparisons[0].rpartition("/")[2],
             joined.records,
             joined=joined.comparisons,
             others=others,
-            suites=suites,
-            plan=plan,
+            documents=documents,
             damaged=damaged,
             claim_records=records_of_claims(CLAIMS, chain.from_iterable(found.values())),
+            failed=failed,
         )
-        _write(self.out or self.results / "index.html", text.encode())
+        write_page(self.out or self.results / "index.html", text.encode())
         comparison = group_comparison("", select_equal_and_largest_batch(joined.records)[0])
         disturbance = find_disturbance(comparison.records, comparison.experiments)
         if disturbance.total_rounds:
             log(describe_disturbance(disturbance))
-        return _log_damaged(damaged)
-
-
-@dataclass(frozen=True)
-class PlanPage:
-    """Write the page of a plan and print its path."""
-
-    plan: Positional[Path]
-    """Document that `plan --json` wrote."""
-    out: Path | None = None
-    """Path of the page; default that of the plan with the suffix .html."""
-
-    def run(self) -> int:
-        """Read the plan and write the page."""
-        text = plan_page(read_limited(self.plan), str(self.plan))
-        _write(self.out or self.plan.with_suffix(".html"), text.encode())
-        return OK
+        for error in failed:
+            log(error)
+        return _log_damaged(damaged) or (FAILED_CASE if failed else OK)
 
 
 @dataclass(frozen=True)
@@ -160,7 +145,7 @@ class ClaimReport:
             print(printable_lines(claim_markdown(card, statement)), end="")
         else:
             writers = {".html": claim_page, ".md": claim_markdown}
-            _write(self.out, choose(self.out.suffix, writers, "ending of --out")(card, statement).encode())
+            write_page(self.out, choose(self.out.suffix, writers, "ending of --out")(card, statement).encode())
         return _log_damaged(damaged)
 
 
@@ -191,7 +176,7 @@ class HistoryPage:
         for change in changes:
             worse, series = "worse" if change.is_worse else "better", change.series
             print(printable(f"{change.kind}, {worse}: {series.benchmark.name}, {series.metric.name}: {change.text}"))
-        _write(self.out or self.results / "charts.html", text.encode())
+        write_page(self.out or self.results / "charts.html", text.encode())
         return _log_damaged(damaged)
 
 
@@ -244,15 +229,8 @@ class ExportFigures:
             print(printable(str(self.out)))
         else:
             figures = read_observations(self.results, damaged, with_scores=True)
-            _write(self.out, export_figures(figures, self.format))
+            write_page(self.out, export_figures(figures, self.format))
         return _log_damaged(damaged)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file and print its path."""
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(content)
-    print(printable(str(path)))
 
 
 def _log_damaged(damaged: Sequence[str]) -> int:

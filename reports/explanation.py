@@ -1,42 +1,55 @@
 """The section on an explained ratio: its causes as a waterfall chart, a table and sentences."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from markupsafe import Markup
-from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, NullLocator
 
 from bench.explain.decomposition import Contribution, Decomposition, LogRatio, decompose
 from bench.explain.tables import format_log_with_margin, strip_settings, summarize
-from bench.statistics import FLOPS_TOLERANCE, Estimate
-from reports.render.formats import format_interval, ratio
-from reports.render.frames import ComparisonRecords
-from reports.render.svg import INK, MUTED, PAPER, SERIES, add_tooltip, svg
-from reports.render.tables import Cell, Column, HtmlTable
-from reports.speed.charts import NARROWEST, row_chart, write_row_label
+from bench.formats import NBSP, format_interval, ratio
+from bench.sections import Block, Chart, Key, PageContext, Question, Section, Text
+from bench.statistics import FLOPS_TOLERANCE
+from bench.tables import Cell, Column, Table
+from reports.render.svg import INK, MUTED, SERIES, add_tooltip, svg
+from reports.speed.charts import NARROWEST, draw_ratio_bar, row_chart, scale_ratios, write_row_label
 
-TICKS = (0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 7, 10, 20, 50, 100)
-MOST_TICKS = 7
+KEYS = (Key("■ cause", 1), Key("▨ unexplained", 4), Key("■ whole ratio", 2), Key("◆ FLOP-predicted", 3))
+CHART_NOTE = (
+    "Ratio of images per second, forward and backward; the axis is logarithmic, so that bars add up. Lines are "
+    f"95{NBSP}% intervals. The table below gives the figures."
+)
 NOT_MEASURED = "some of its runs are missing"
 NO_FLOPS = "it changes no FLOPs"
 NO_ORDERS = "only the order of the chain was measured"
 
 
-def explanation_section(comparison: ComparisonRecords) -> Mapping[str, object] | None:
-    """Return the section; None where the comparison has no explanation."""
-    found = decompose(comparison.records)
+def _build(page: PageContext) -> Sequence[Block] | None:
+    found = decompose(page.comparison.records)
     if found is None or found.whole.chain is None or found.unexplained is None:
         return None
     short = [strip_settings(name) for name in (found.experiment, found.baseline)]
-    return {
-        "title": " against ".join(short if short[0] != short[1] else (found.experiment, found.baseline)),
-        "summary": summarize(found),
-        "chart": waterfall_chart(found),
-        "table": _causes_table(found),
-        "rounds": found.rounds,
-        "left_out": found.ladder.left_out,
-        "as_flops_say": ratio(FLOPS_TOLERANCE),
-    }
+    title = " against ".join(short if short[0] != short[1] else (found.experiment, found.baseline))
+    chart = Chart(waterfall_chart(found), title, [CHART_NOTE], KEYS, width="narrow")
+    causes, whole = found.rounds
+    note = (
+        f"Ratios of images/s over rounds of fresh processes: {causes} rounds of all configurations for the causes, "
+        f"{whole} rounds of the first and the last for the whole ratio. Forward and backward are timed in phases, "
+        "without data and optimizer; the whole step includes both. A cause is consistent with FLOPs if the interval of "
+        f"ln(measured / predicted) lies within ±{ratio(FLOPS_TOLERANCE)}. A biased configuration changes the two "
+        "adjacent causes in opposite directions and leaves their product unchanged; the comparison with FLOPs detects "
+        "it."
+    )
+    left_out = "".join(f" Left out, {name}: {reason}." for name, reason in found.ladder.left_out.items())
+    return [
+        Question(f"Where does the ratio come from? {title}"),
+        Text(summarize(found)),
+        chart,
+        _causes_table(found),
+        Text(note + left_out, "under"),
+    ]
+
+
+SECTION = Section("explanation", "Where the ratio comes from", "Causes", _build)
 
 
 def waterfall_chart(found: Decomposition) -> Markup:
@@ -71,31 +84,7 @@ def waterfall_chart(found: Decomposition) -> Markup:
         return svg(figure, "waterfall", f"Causes of a ratio: {causes}; {rest}.")
 
 
-def draw_ratio_bar(
-    axes: Axes, row: int, label: str, start: float, one: LogRatio | Estimate, colour: str, hatch: str = ""
-) -> list[float]:
-    """Draw a ratio as a bar with its interval at its end; return the values that the axis must contain."""
-    write_row_label(axes, row, label, f"{ratio(one.value)}x")
-    end = start * one.value
-    bar = axes.barh(row + 0.06, end - start, 0.3, start, color=colour, edgecolor=PAPER, hatch=hatch, linewidth=1)
-    add_tooltip(bar[0], f"{ratio(one.value)}x{format_interval(one, ratio, ', 95 % ')}")
-    if one.low is None or one.high is None:
-        return [start, end]
-    axes.hlines(row + 0.06, start * one.low, start * one.high, color=INK, linewidth=2)
-    return [start, end, start * one.low, start * one.high]
-
-
-def scale_ratios(axes: Axes, values: Sequence[float]) -> None:
-    """Scale the axis of ratios to contain the values, with few ticks."""
-    low, high = min(values) / 1.03, max(values) * 1.03
-    axes.set_xlim(low, high)
-    ticks = [tick for tick in TICKS if low <= tick <= high]
-    axes.xaxis.set_major_locator(FixedLocator(ticks[:: -(-len(ticks) // MOST_TICKS)]))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-
-
-def _causes_table(found: Decomposition) -> HtmlTable:
+def _causes_table(found: Decomposition) -> Table:
     has_shapley = any(part.shapley for part in found.parts)
     shapley = [Column("Shapley value", "over all orders"), Column("Shapley, FLOP-predicted")]
     columns = [
@@ -115,15 +104,15 @@ def _causes_table(found: Decomposition) -> HtmlTable:
         + [Cell.not_applicable("from another source")] * (len(columns) - 2)
         for line in found.ladder.references
     ]
-    return HtmlTable.of_rows("The causes of the ratio", columns, rows)
+    return Table.of_rows("The causes of the ratio", columns, rows)
 
 
 def _cause_row(part: Contribution, *, has_shapley: bool, verdict: Cell | None = None) -> list[Cell]:
     return [
         Cell(part.cause, part.change, part.cause),
         _ratio_cell(part.chain),
-        Cell.figure(part.flop_ratio, ratio, NO_FLOPS),
-        *([_ratio_cell(part.shapley), Cell.figure(part.shapley_flop_ratio, ratio, NO_ORDERS)] if has_shapley else []),
+        _predicted_cell(part.flop_ratio, NO_FLOPS),
+        *([_ratio_cell(part.shapley), _predicted_cell(part.shapley_flop_ratio, NO_ORDERS)] if has_shapley else []),
         verdict or _verdict_cell(part),
         _ratio_cell(part.step),
     ]
@@ -142,3 +131,7 @@ def _ratio_cell(log_ratio: LogRatio | None) -> Cell:
         if log_ratio is None
         else Cell.of(log_ratio.value, ratio, format_interval(log_ratio, ratio))
     )
+
+
+def _predicted_cell(predicted: float | None, why: str) -> Cell:
+    return Cell.not_applicable(why) if predicted is None else Cell.of(predicted, ratio)

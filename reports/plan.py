@@ -1,18 +1,23 @@
-"""A document of `python -m bench plan --json` -> one HTML page; equal documents give equal bytes."""
+"""A document of `python -m bench plan --json` -> one HTML page, or a section of one; equal bytes give equal bytes."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from markupsafe import Markup
 from matplotlib.ticker import FuncFormatter, MultipleLocator
+from tyro.conf import Positional
 
-from bench.console.console import PROGRAM
-from bench.environment.files import prefix_errors
+from bench.console.console import OK, PROGRAM
+from bench.environment.files import prefix_errors, read_limited
+from bench.formats import UNMEASURED, format_rate, percent, ratio
 from bench.plan.inverse import POINTS_TITLE, SOLUTION_TITLE
 from bench.plan.model import SCALING_TITLE
-from reports.render.document import render_template
-from reports.render.formats import UNMEASURED, format_rate, percent, ratio
+from bench.sections import Block, Chart, Heading, PageContext, Section, Text
+from bench.tables import Cell, Column, Table
+from reports.render.document import render_page, write_page
 from reports.render.frames import group_by
 from reports.render.svg import (
     INK,
@@ -27,23 +32,24 @@ from reports.render.svg import (
     set_log2_x_axis,
     svg,
 )
-from reports.render.tables import Cell, Column, HtmlTable
 
 WIDTH, HEIGHT = 480, 300
 LEFT, RIGHT, FOOT, TOP = 42, 140, 46, 10
 TOP_SHARE = 1.05  # the upper end of the axis
 MOST_COLUMNS = 12  # a wider table is transposed
 PLAN_FILE = "plan.json"
-SCALING_TEXTS = {
-    "caption": "Images per second per GPU, relative to one GPU alone",
-    "legend": "Hollow marks: communication takes more than half of the step.",
-}
-SOLUTION_TEXTS = {
-    "title": SOLUTION_TITLE,
-    "caption": "Ratio of MFU that the published ratio needs, by the network between nodes",
-    "legend": "Lines: needed at a latency. Marks: MFU of published trainings of one model, largest over least, at "
-    "their network. Dashed: measured on one device.",
-}
+# Captions of charts, with the meaning of their marks.
+SCALING_TEXTS = (
+    "Images per second per GPU, relative to one GPU alone",
+    "Hollow marks: communication takes more than half of the step.",
+)
+SOLUTION_TEXTS = (
+    "Ratio of MFU that the published ratio needs, by the network between nodes",
+    (
+        "Lines: needed at a latency. Marks: MFU of published trainings of one model, largest over least, at their "
+        "network. Dashed: measured on one device."
+    ),
+)
 
 
 class PlanPoint(msgspec.Struct, frozen=True):
@@ -83,13 +89,31 @@ class MfuDifference(msgspec.Struct, frozen=True):
     network: float | None = msgspec.field(name="network, GB/s")
 
 
+@dataclass(frozen=True)
+class PlanPage:
+    """Write the page of a plan and print its path."""
+
+    plan: Positional[Path]
+    """Document that `plan --json` wrote."""
+    out: Path | None = None
+    """Path of the page; default that of the plan with the suffix .html."""
+
+    def run(self) -> int:
+        """Read the plan and write the page."""
+        text = plan_page(read_limited(self.plan), str(self.plan))
+        write_page(self.out or self.plan.with_suffix(".html"), text.encode())
+        return OK
+
+
 def plan_page(content: bytes, name: str) -> str:
     """Return the page of the plan in a file of this name; raise ValueError for a document of another kind."""
-    return render_template("plan.html", plan=view_plan(content, name))
+    title, blocks = plan_blocks(content, name)
+    eyebrow = "Prediction from the steps of one device and a communication model"
+    return render_page(title, title, eyebrow=eyebrow, answer=blocks, answer_label="Scaling")
 
 
-def view_plan(content: bytes, name: str = PLAN_FILE) -> dict[str, Any]:
-    """Return the charts and tables of a plan; raise ValueError for a document of another kind."""
+def plan_blocks(content: bytes, name: str = PLAN_FILE) -> tuple[str, list[Block]]:
+    """Return the title of a plan, its chart and its tables; raise ValueError for a document of another kind."""
     broken = (msgspec.DecodeError, msgspec.ValidationError, KeyError, RecursionError)
     with prefix_errors(f"{name} is not a document of `{PROGRAM} plan --json`", broken):
         found = msgspec.json.decode(content, type=dict[str, PlanTable])
@@ -98,21 +122,36 @@ def view_plan(content: bytes, name: str = PLAN_FILE) -> dict[str, Any]:
         if charted == SOLUTION_TITLE:
             differences = msgspec.convert(found[POINTS_TITLE].rows, list[MfuDifference])
             chart = solution_chart(msgspec.convert(rows, list[SolutionPoint]), differences)
-            texts = SOLUTION_TEXTS
+            title, (caption, legend) = SOLUTION_TITLE, SOLUTION_TEXTS
         else:
             points = msgspec.convert(rows, list[PlanPoint])
             if not points:
                 raise ValueError(f"{name}: the plan has no curve; write it again with `{PROGRAM} plan --json`")
             chart = curve_chart(group_by(points, lambda point: point.experiment))
-            texts = {"title": next(iter(found)), **SCALING_TEXTS}
-    return texts | {
-        "chart": chart,
-        "curve": _html_table(charted, found[charted]),
-        "note": found[charted].note,
-        "sections": [  # title, table, notes
-            (title, _html_table(title, one), one.note.splitlines()) for title, one in found.items() if title != charted
-        ],
-    }
+            title, (caption, legend) = next(iter(found)), SCALING_TEXTS
+    curve = _table(charted, found[charted])
+    blocks: list[Block] = [
+        Chart(chart, caption, [legend], table=replace(curve, note=""), width="wide"),
+        *(Text(line, "under") for line in curve.note.splitlines()),
+    ]
+    for name_of_table, one in found.items():
+        if name_of_table != charted and one.rows:
+            blocks += [Heading(name_of_table), _table(name_of_table, one)]
+    return title, blocks
+
+
+def _build(page: PageContext) -> Sequence[Block] | None:
+    if (content := page.documents.get(PLAN_FILE)) is None:
+        return None
+    note = Markup(
+        "This is a prediction, not a measurement: from the steps of one device and a communication model "
+        "(<code>plan.json</code> in the folder of the records)."
+    )
+    _, blocks = plan_blocks(content)
+    return [Text(note, "protocol"), *blocks]
+
+
+SECTION = Section("plan", "On more GPUs", "More GPUs", _build, [PLAN_FILE])
 
 
 def solution_chart(points: Sequence[SolutionPoint], differences: Sequence[MfuDifference]) -> Markup:
@@ -171,22 +210,20 @@ def curve_chart(curves: Mapping[str, Sequence[PlanPoint]]) -> Markup:
         return svg(figure, "plan", f"Images per second per GPU, relative to one GPU alone, by number of GPUs. {text}.")
 
 
-def _html_table(title: str, figures: PlanTable) -> HtmlTable | None:
+def _table(title: str, figures: PlanTable) -> Table:
     """Return a table as the terminal prints it: a wide one transposed."""
-    if not figures.rows:
-        return None
     first, keys = figures.rows[0], list(figures.rows[0])
     columns = [Column(key, numeric=not isinstance(first[key], str)) for key in keys]
     rows = [[_value_cell(row[key]) for key in keys] for row in figures.rows]
     if len(keys) > MOST_COLUMNS:
         columns = [Column.text("figure"), *(Column(str(row[keys[0]])) for row in figures.rows)]
         rows = [[Cell(key), *(_value_cell(row[key]) for row in figures.rows)] for key in keys[1:]]
-    return HtmlTable.of_rows(title, columns, rows)
+    return Table.of_rows(title, columns, rows, figures.note)
 
 
 def _value_cell(value: object) -> Cell:
     if value is None:
         return Cell(UNMEASURED, why="unknown, or not applicable")
     if isinstance(value, float):
-        return Cell(format_rate(value), sort=value)
-    return Cell(f"{value:,}", sort=value) if isinstance(value, int) else Cell(str(value))
+        return Cell(format_rate(value), value=value)
+    return Cell(f"{value:,}", value=value) if isinstance(value, int) else Cell(str(value))

@@ -5,21 +5,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from bench.measure.disturbance import describe_disturbance, find_disturbance
-from bench.measure.summary import Throughput, extreme_mfu_rows
-from bench.record import BatchTrial, Speed
-from bench.statistics import Ratio, fewest_rounds
-from reports.accuracy import scores
-from reports.accuracy.ranking import (
-    MOST_NAMED,
-    Claims,
-    accuracy_sentences,
-    lead_experiment,
-    link_to_rest,
-    rank_others,
-)
-from reports.accuracy.scores import ScorePoint, SubjectScore
-from reports.render.formats import (
+from bench.formats import (
     GIB,
     INTERVAL,
     NBSP,
@@ -32,48 +18,86 @@ from reports.render.formats import (
     ratio,
     write_accuracy,
 )
-from reports.render.frames import ComparisonRecords, failures, settings_without_batch_size
-from reports.render.tables import BASE_CELL, IS_BASE, UNTIMED, Cell, Column, HtmlTable, experiment_cell
+from bench.measure.disturbance import describe_disturbance, find_disturbance
+from bench.measure.summary import Throughput, extreme_mfu_rows
+from bench.record import BatchTrial, Speed
+from bench.sections import Block, ComparisonRecords, Group, PageContext, Text, Warn
+from bench.statistics import Ratio, fewest_rounds
+from bench.tables import Cell, Column, Table
+from reports.accuracy import scores
+from reports.accuracy.accuracy_section import lead_chart
+from reports.accuracy.ranking import (
+    MOST_NAMED,
+    accuracy_sentences,
+    lead_experiment,
+    link_to_rest,
+    rank_others,
+)
+from reports.accuracy.scores import ScorePoint, SubjectScore
+from reports.render.document import left_out
+from reports.render.frames import (
+    BASE_CELL,
+    IS_BASE,
+    UNTIMED,
+    conflicting_settings,
+    experiment_cell,
+    failures,
+    settings_without_batch_size,
+)
 
+OTHERS_NOTE = Markup(
+    'The folder holds other comparisons that are not on this page: <a href="#data">see which and why</a>.'
+)
 NOT_SCORED = "its tower was not scored at this budget"
-LargestBatch = tuple[ComparisonRecords, Sequence[Throughput]] | None  # the experiments at their largest batch size
 
 
-def answer_sentences(
-    comparison: ComparisonRecords,
-    rows: Sequence[Throughput],
-    largest: LargestBatch,
-    answers: Sequence[SubjectScore],
-    claims: Claims,
-) -> dict[str, list[Markup]]:
-    """Summarise the records in sentences, notes that explain them, and warnings that limit them.
+def answer_blocks(
+    page: PageContext, figures: Table | None, claim: Markup | None, damaged: Sequence[str]
+) -> list[Block]:
+    """Summarise the records: sentences, a chart, the table of figures, warnings that limit them, and notes.
 
-    `largest` are the experiments at their largest batch size, where these were timed.
+    `claim` is the line on a published figure, `damaged` are the errors of files that are left out.
     """
-    return {
-        "lead": [
-            *_disturbance_sentences(comparison),
-            *_speed_sentences(comparison, rows),
-            *_largest_batch_sentences(largest),
-            *accuracy_sentences(comparison, answers, claims),
-        ],
-        "notes": [
-            *rank_others(comparison, answers, claims),
-            *_flops_mismatch_notes(comparison, rows),
-            *_too_few_runs_notes(rows),
-        ],
-        "warnings": _warnings(comparison, rows),
-    }
+    comparison = page.comparison
+    answers = scores.whole_task_scores(comparison)
+    lead = [
+        *_disturbance_sentences(comparison),
+        *_speed_sentences(comparison),
+        *_largest_batch_sentences(page.largest),
+        *accuracy_sentences(comparison, answers, page.differences),
+    ]
+    notes = [
+        *([OTHERS_NOTE] if any(page.others.values()) else []),
+        *rank_others(comparison, answers, page.differences),
+        *_flops_mismatch_notes(comparison),
+        *_too_few_runs_notes(comparison.throughputs),
+    ]
+    first: list[Block] = [*lead_chart(comparison)]
+    if figures is not None and figures.cells:
+        over = "over training seeds" if scores.fewest_seeds(answers) > 2 else "over test images"  # noqa: PLR2004
+        note = (
+            f"Intervals of ratios are over runs, those of accuracies {over}; beside each accuracy is the device time "
+            "of the tower’s training. The tables below give n, p and verdicts."
+        )
+        first.append(Group([figures, Text(note, "under")]))
+    return [
+        *(Text(sentence, "lead") for sentence in lead),
+        Group(first, "first"),
+        *([Text(claim)] if claim is not None else []),
+        *map(Warn, _warnings(comparison)),
+        *left_out(damaged),
+        *map(Text, notes),
+    ]
 
 
 def headline_table(
-    comparison: ComparisonRecords, rows: Sequence[Throughput], largest: LargestBatch, answers: Sequence[SubjectScore]
-) -> HtmlTable:
+    comparison: ComparisonRecords, largest: ComparisonRecords | None, answers: Sequence[SubjectScore]
+) -> Table:
     """Show speeds, FLOP-predicted ratios and MFU of each experiment, and the accuracy of its tower."""
     task = scores.scored_tasks(answers)[0] if answers else ""
     found = scores.main_points(answers, task) if answers else []
     budgets = [budget for budget in scores.headline_budgets(answers) if scores.towers_at_budget(found, budget)]
-    base = comparison.label(comparison.base or "") if rows else "the base"
+    base = comparison.label(comparison.base or "") if comparison.throughputs else "the base"
     columns = [
         Column.text("experiment"),
         Column("images/s at equal batch size", f"times {base}’s, {INTERVAL}"),
@@ -82,7 +106,7 @@ def headline_table(
         Column("MFU"),
         *(Column(f"{task} at {budget}", f"accuracy, {INTERVAL}") for budget in budgets),
     ]
-    by_name = {row.experiment: row for row in rows}
+    by_name = {row.experiment: row for row in comparison.throughputs}
     shown = []
     for name in comparison.experiments:
         row = by_name.get(name)
@@ -97,7 +121,7 @@ def headline_table(
                 *(_accuracy_cell(scores.towers_at_budget(found, budget), name, row) for budget in budgets),
             ]
         )
-    return HtmlTable.of_rows("The answer in figures", columns, shown)
+    return Table.of_rows("The answer in figures", columns, shown)
 
 
 def _disturbance_sentences(comparison: ComparisonRecords) -> list[Markup]:
@@ -106,40 +130,40 @@ def _disturbance_sentences(comparison: ComparisonRecords) -> list[Markup]:
     return [frame.format(describe_disturbance(found))] if found.total_rounds else []
 
 
-def _speed_sentences(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list[Markup]:
-    if not rows:
+def _speed_sentences(comparison: ComparisonRecords) -> list[Markup]:
+    if not comparison.throughputs:
         return [Markup("No speed was measured in this comparison.")]
     machines = list(dict.fromkeys(record.circumstances.machine_and_gpu for record, _ in comparison.of(Speed)))
     scope = f"On {'this machine' if len(machines) == 1 else 'different machines'} ({join_words(machines)})"
-    if (lead := _lead_row(comparison, rows)) is None:
+    if (lead := _lead_row(comparison)) is None:
         sentences = [
             Markup("{} trains <strong>{}</strong> images per second ({})").format(
                 comparison.label(row.experiment),
                 format_rate(row.images_per_second),
                 f"median of {pluralize(len(row.runs), 'run')}" if len(row.runs) > 1 else "one run: no interval",
             )
-            for row in rows
+            for row in comparison.throughputs
         ]
         return [Markup("{}, {}.").format(scope, Markup("; ").join(sentences))]
-    base = next(row for row in rows if row.experiment == comparison.base)
+    base = next(row for row in comparison.throughputs if row.experiment == comparison.base)
     details = f"; FLOP-predicted ratio {ratio(lead.flop_ratio)}" if lead.flop_ratio else "; FLOPs unknown"
     if lead.mfu and base.mfu:
         details += f"; MFU {percent(lead.mfu)} against {percent(base.mfu)}"
     return [_ratio_sentence(comparison, lead, scope, "images per second", details)]
 
 
-def _largest_batch_sentences(largest: LargestBatch) -> list[Markup]:
+def _largest_batch_sentences(largest: ComparisonRecords | None) -> list[Markup]:
     """Report the ratio of experiments that each fill the same memory, separately from that at equal batch size."""
-    if largest is None or (lead := _lead_row(*largest)) is None:
+    if largest is None or (lead := _lead_row(largest)) is None:
         return []
-    limits = sorted({f"{trial.limit_bytes / GIB:g}{NBSP}GiB" for _, trial in largest[0].of(BatchTrial)})
+    limits = sorted({f"{trial.limit_bytes / GIB:g}{NBSP}GiB" for _, trial in largest.of(BatchTrial)})
     scope = f"Each at its largest batch size under {join_words(limits)}"
-    return [_ratio_sentence(largest[0], lead, scope, "images")]
+    return [_ratio_sentence(largest, lead, scope, "images")]
 
 
-def _lead_row(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Throughput | None:
+def _lead_row(comparison: ComparisonRecords) -> Throughput | None:
     """Return the experiment that the answer begins with; None without a ratio."""
-    compared = {row.experiment: row for row in rows if row.ratio is not None}
+    compared = {row.experiment: row for row in comparison.throughputs if row.ratio is not None}
     return compared[lead_experiment(comparison, list(compared))] if compared else None
 
 
@@ -164,10 +188,10 @@ def _format_runs_interval(found: Ratio) -> str:
     return f"{INTERVAL} interval {format_interval(found, ratio)} over {runs}"
 
 
-def _flops_mismatch_notes(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list[Markup]:
+def _flops_mismatch_notes(comparison: ComparisonRecords) -> list[Markup]:
     """Report ratios that differ from the FLOP-predicted ones by more than 8 %, with likely reasons."""
-    base = next((row for row in rows if row.experiment == comparison.base), None)
-    factors = [(row, factor) for row in rows if (factor := row.unexplained()) is not None]
+    base = next((row for row in comparison.throughputs if row.experiment == comparison.base), None)
+    factors = [(row, factor) for row in comparison.throughputs if (factor := row.unexplained()) is not None]
     left = sorted(factors, key=lambda pair: -abs(math.log(pair[1])))
     if base is None or not left:
         return []
@@ -209,7 +233,7 @@ def _too_few_runs_notes(rows: Sequence[Throughput]) -> list[Markup]:
     ]
 
 
-def _warnings(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list[Markup]:
+def _warnings(comparison: ComparisonRecords) -> list[Markup]:
     found = []
     if comparison.incomparable is not None:
         found.append(Markup("<strong>No ratios are shown:</strong> {}.").format(comparison.incomparable))
@@ -220,7 +244,7 @@ def _warnings(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list
         gpus = [f"{uuid} (rounds {join_words([*map(str, sorted(of))])})" for uuid, of in rounds_by_gpu.items()]
         text = Markup("<strong>Runs are of several GPUs:</strong> {}. Two of one model differ by some percent.")
         found.append(text.format(join_words(gpus)))
-    if (gap := extreme_mfu_rows(rows)) is not None:
+    if (gap := extreme_mfu_rows(comparison.throughputs)) is not None:
         text = Markup(
             "<strong>Engineering is being compared, not methods.</strong> {} uses {} of the device's peak and {} only "
             "{}: a factor of {} in MFU means that one implementation fills the device better."
@@ -230,6 +254,9 @@ def _warnings(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list
     if number := len(failures(comparison)):
         text = Markup('<strong>{} failed.</strong> <a href="#failures">See the reasons</a>.')
         found.append(text.format(pluralize(number, "run")))
+    for name, differences in conflicting_settings(comparison).items():
+        text = Markup("<strong>Records of {} differ in {}.</strong> The page shows them in one row.")
+        found.append(text.format(comparison.label(name), differences))
     return found
 
 
@@ -243,22 +270,23 @@ def _ratio_cells(comparison: ComparisonRecords, row: Throughput | None) -> tuple
     return measured, Cell.figure(row.flop_ratio, ratio, comparison.incomparable or UNTIMED)
 
 
-def _largest_batch_cells(comparison: ComparisonRecords, name: str, largest: LargestBatch) -> list[Cell]:
+def _largest_batch_cells(comparison: ComparisonRecords, name: str, largest: ComparisonRecords | None) -> list[Cell]:
     """Return the ratio of an experiment at its largest batch size; no cell where none was timed at it."""
     if largest is None:
         return []
-    sized, rows = largest
     family = settings_without_batch_size(comparison.experiments[name])
-    same = [row for row in rows if settings_without_batch_size(sized.experiments[row.experiment]) == family]
+    same = [
+        row for row in largest.throughputs if settings_without_batch_size(largest.experiments[row.experiment]) == family
+    ]
     if not same:
         return [Cell.unmeasured("no batch size fits, or its runs failed")]
     row = same[-1]
-    batch = f"batch {sized.experiments[row.experiment].training.batch_size:,}"
+    batch = f"batch {largest.experiments[row.experiment].training.batch_size:,}"
     if row.ratio is None:
-        is_base = row.experiment == sized.base
-        return [Cell("1", f"base, {batch}", 1) if is_base else Cell.not_applicable(sized.incomparable or IS_BASE)]
+        is_base = row.experiment == largest.base
+        return [Cell("1", f"base, {batch}", 1) if is_base else Cell.not_applicable(largest.incomparable or IS_BASE)]
     cell = Cell.estimate(row.ratio, ratio)
-    return [Cell(cell.text, ", ".join(filter(None, [cell.note, batch])), cell.sort)]
+    return [Cell(cell.text, ", ".join(filter(None, [cell.note, batch])), cell.value)]
 
 
 def _accuracy_cell(towers: Sequence[ScorePoint], name: str, row: Throughput | None) -> Cell:
@@ -267,4 +295,4 @@ def _accuracy_cell(towers: Sequence[ScorePoint], name: str, row: Throughput | No
         return Cell.not_applicable(NOT_SCORED)
     cell = Cell.estimate(point.accuracy, write_accuracy)
     taken = f"; in {format_seconds(point.images / row.images_per_second)}" if row else ""
-    return Cell(cell.text, cell.note + taken, cell.sort)
+    return Cell(cell.text, cell.note + taken, cell.value)

@@ -23,6 +23,9 @@ with install_import_hook(["bench", "models", "losses"], "beartype.beartype"):
     import bench.train.loop
     import bench.transfer.score  # noqa: F401
     import tests.tokenised  # noqa: F401
+    from bench.extensions import load_extensions
+
+    load_extensions()
 
 import torch
 
@@ -45,6 +48,10 @@ LONGEST_FILES = (  # those with tests that are marked `minutes` come first
 settings.register_profile("explore", deadline=None)
 settings.register_profile("same", deadline=None, derandomize=True)
 settings.load_profile("same")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--tries", type=float, default=0.0, help="share of all faults that tests/chaos tries; 0: a few")
 
 
 def pytest_configure(config: pytest.Config) -> None:

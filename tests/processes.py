@@ -14,7 +14,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from bench.console.console import describe_error
-from bench.data.shards import loader_workers
+from bench.data import loader_workers
 from bench.orchestration.request_base import Request
 from bench.orchestration.runner import Runner
 from bench.orchestration.worker import run_request

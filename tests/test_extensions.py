@@ -1,25 +1,61 @@
 """What other people add is used as what is here, by one door; docs/extending.md holds the files."""
 
+import base64
+import bz2
+import csv
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
-from bench.console.console import INCONCLUSIVE, OK, take_extensions
+from bench.console.console import FAILED_CASE, INCONCLUSIVE, OK, take_extensions
 from bench.extensions import ENTRY_POINT_GROUP, load_extensions
+from bench.formats import format_rate
+from bench.measure.figures import summarize_figures
 from bench.method import methods
-from bench.record import Record, Speed, read_record, record_files
+from bench.record import Record, Speed, Training, Transfer, read_record, record_files, write_record
+from bench.record_kind import UnknownKind
+from tests.data.shards import CAPTIONS, encoded, make_image, write_shard
 from tests.processes import LONGEST_SECONDS
+from tests.reports.test_page import Document
 
 ROOT = Path(__file__).parents[1]
+RECORDS = ROOT / "tests" / "records"
 SETTINGS = ("batch_size=16", "warmup_steps=1", "windows=1", "steps_per_window=1")
 SMALL = [word for setting in SETTINGS for word in ("--set", setting)]
 IMPORTS = "from bench.extensions import Extension\nfrom bench.experiments import MethodSettings\n"
+IMPORTS += "from bench.record_kind import RecordKind\nfrom bench.orchestration.request_base import Request\n"
 METHOD = "from bench.method import Method\n"
+VERB = f"""{IMPORTS}
+from dataclasses import dataclass
+
+@dataclass
+class Mine:
+    "Say that it runs."
+    purpose = "greet"
+    resume_hint = "nothing is kept"
+    def run(self):
+        print("it runs")
+        return 0
+
+"""
+OF_KIND = "frozen=True, kw_only=True"
+SECTION = "from bench.sections import Section\n"
+SOURCE = "from bench.data_source import DataSource\n"
+TASK = "from bench.catalog import SINGLE_LABEL, Protocol, Task\n"
 OURS = "from bench.methods.clip import Clip\n"
+
+# Tells the training to end when the process has loaded as many images as an environment variable says.
+STOP = """\
+        import os, signal
+        self.loaded = getattr(self, "loaded", 0) + 1
+        if str(self.loaded) == os.environ.get("STOP_AT"):
+            os.kill(os.getpid(), signal.SIGTERM)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +82,9 @@ def run(folder: Path, *words: str, program: tuple[str, ...] = ("-m", "bench"), *
     return done.returncode, done.stdout + done.stderr
 
 
-def speeds_of(results: str) -> list[Record]:
+def records_of(results: str | Path, kind: type = Speed) -> list[Record]:
     records = map(read_record, record_files(Path(results)))
-    return [record for record in records if isinstance(record.measured, Speed)]
+    return [record for record in records if isinstance(record.measured, kind)]
 
 
 def test_options_are_taken_from_anywhere_in_a_command_line() -> None:
@@ -83,6 +119,64 @@ def test_options_are_taken_from_anywhere_in_a_command_line() -> None:
             f"{IMPORTS}EXTENSION = Extension(experiments={{'mine': MethodSettings('clip', {{'rate': 1}})}})",
             "the experiment mine-tiny cannot be made: ",
         ),
+        (
+            f"{IMPORTS}EXTENSION = Extension(record_kinds=[int])",
+            "kind of record <class 'int'>: it must be a subclass of",
+        ),
+        (
+            f"{IMPORTS}class Mine(RecordKind, {OF_KIND}): pass\nEXTENSION = Extension(record_kinds=[Mine])",
+            "adds the kind of record Mine with the tag 'Mine': give its class a tag of letters, digits and",
+        ),
+        (
+            f"{IMPORTS}class Mine(RecordKind, {OF_KIND}, tag='speed'): 3\nEXTENSION = Extension(record_kinds=[Mine])",
+            "adds the kind of record speed, which this program has already: give it another name",
+        ),
+        (
+            f"{IMPORTS}class Mine(Request, {OF_KIND}, tag='training'): pass\nEXTENSION = Extension(runs=[Mine])",
+            "adds the kind of run training, which this program has already: give it another name",
+        ),
+        (
+            f"{IMPORTS}EXTENSION = Extension(measurements=[int])",
+            "adds the measurement <class 'int'>: it must be an instance of a subclass of Measurement",
+        ),
+        (f"{VERB}EXTENSION = Extension(verbs={{'plan': Mine}})", "adds the verb plan, which this program has already"),
+        (
+            f"{VERB}EXTENSION = Extension(verbs={{'claim': Mine}})",
+            "the verb claim, which this program has already",
+        ),
+        (f"{VERB}EXTENSION = Extension(verbs={{'Mine': Mine}})", "its name must be small letters, digits and hyphens"),
+        (f"{VERB}del Mine.run\nEXTENSION = Extension(verbs={{'mine': Mine}})", "adds the verb mine without run: see "),
+        (f"{VERB}EXTENSION = Extension(verbs={{'mine': int}})", "adds the verb mine without purpose, resume_hint, run"),
+        (f"{IMPORTS}EXTENSION = Extension(sections=[3])", "adds the section 3: it must be a bench.sections.Section"),
+        (
+            f"{IMPORTS}{SECTION}EXTENSION = Extension(sections=[Section('My Own', 'a', 'a', print)])",
+            "adds the section 'My Own': its name must be lower-case letters, digits and hyphens",
+        ),
+        (
+            f"{IMPORTS}EXTENSION = Extension(sources=[3])",
+            "adds the data source 3: it must be an object of",
+        ),
+        (
+            f"{IMPORTS}{SOURCE}class Mine(DataSource): name = 'mine'\nEXTENSION = Extension(sources=[Mine()])",
+            "adds the data source mine: accepted is missing, set it to a text; the function recognises is missing; the",
+        ),
+        (
+            f"{IMPORTS}from bench.data.sources import SOURCES\nEXTENSION = Extension(sources=SOURCES[1:])",
+            "adds the data source tar shards, which this program has already: give it another name",
+        ),
+        (
+            f"{IMPORTS}{TASK}EXTENSION = Extension(tasks=[Task])",
+            "must be an object of the class Task of bench.catalog",
+        ),
+        (f"{IMPORTS}{TASK}EXTENSION = Extension(tasks=[Task('mine')])", "cannot be loaded: TypeError: "),
+        (
+            f"{IMPORTS}{TASK}EXTENSION = Extension(tasks=[Task('a/b', '', 3)])",
+            "its name must be letters, digits, spaces and . + -; labels must be a text,",
+        ),
+        (
+            f"{IMPORTS}{TASK}EXTENSION = Extension(protocols=[Protocol('k-nn', SINGLE_LABEL, print)])",
+            "adds the protocol k-nn, which this program has already: give it another name",
+        ),
     ],
 )
 def test_extension_that_cannot_be_used_is_one_line(code: str | None, reason: str, tmp_path: Path) -> None:
@@ -96,13 +190,22 @@ def test_extension_that_cannot_be_used_is_one_line(code: str | None, reason: str
     assert reason in text
 
 
-def test_two_extensions_of_one_name_are_refused_with_both_origins(folder: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other.py"
-    other.write_text((folder / "rotation.py").read_text())
-    returned, text = run(tmp_path, "--extension", str(folder / "rotation.py"), "--extension", str(other), "list")
+@pytest.mark.parametrize(
+    ("name", "added"),
+    [
+        ("rotation", "method rotation"),
+        ("captioned_folder", "data source folders with captions.csv"),
+        ("stripes", "task stripes"),
+    ],
+)
+def test_two_extensions_of_one_name_are_refused_with_both_origins(
+    name: str, added: str, folder: Path, tmp_path: Path
+) -> None:
+    first, other = folder / f"{name}.py", tmp_path / "other.py"
+    other.write_text(first.read_text())
+    returned, text = run(tmp_path, "--extension", str(first), "--extension", str(other), "list")
     assert returned == 2
-    expected = f"--extension {other} adds the method rotation, which --extension {folder / 'rotation.py'} has already"
-    assert expected in text
+    assert f"--extension {other} adds the {added}, which --extension {first} has already" in text
 
 
 def test_two_files_of_one_name_are_refused(folder: Path, tmp_path: Path) -> None:
@@ -111,6 +214,77 @@ def test_two_files_of_one_name_are_refused(folder: Path, tmp_path: Path) -> None
     returned, text = run(tmp_path, "--extension", first, "--extension", second, "list")
     assert returned == 2
     assert f"{second}: another extension has the name 'rotation'" in text
+
+
+def test_verb_of_an_extension_is_run_and_listed_under_its_purpose(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(f"{VERB}EXTENSION = Extension(verbs={{'mine': Mine}})")
+    assert run(tmp_path, "--extension", "mine.py", "mine") == (OK, "it runs\n")
+    returned, text = run(tmp_path, "--extension", "mine.py", "--help")
+    assert returned == OK
+    assert re.search(r"To greet:\s+mine +Say that it runs\.", text)
+    returned, text = run(tmp_path, "--extension", "mine.py", "mime")
+    assert (returned, "did you mean 'mine'?" in text) == (2, True)
+
+
+def test_verb_that_cannot_be_imported_is_one_line_when_it_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(f"{IMPORTS}EXTENSION = Extension(verbs={{'mine': 'absent_module:Verb'}})")
+    returned, text = run(tmp_path, "--extension", "mine.py", "mine")
+    assert returned == 2
+    assert re.fullmatch(r"error: .*mine.py: the verb mine cannot be loaded: No module named 'absent_module'\n", text)
+    assert run(tmp_path, "--extension", "mine.py", "doctor", "--help")[0] == OK
+
+
+def test_measurement_is_compared_in_fresh_processes_and_shown_without_its_extension(
+    folder: Path, tmp_path: Path
+) -> None:
+    results = str(tmp_path / "results")
+    words = ("measure", "clip-tiny", "catlip-tiny", "--measurement", "latency", "--rounds", "2", "--results", results)
+    returned, text = run(folder, "--extension", "latency.py", *words)
+    assert returned == OK, text
+    assert re.search(r"one image, ms +catlip-tiny +2 .* inconclusive", text)
+    records = [*map(read_record, record_files(Path(results)))]
+    rows = summarize_figures(records, ["clip-tiny", "catlip-tiny"])
+    assert [(row.figure.name, row.experiment, len(row.rounds)) for row in rows] == [
+        (name, experiment, 2) for name in ("one image", "parameters") for experiment in ("clip-tiny", "catlip-tiny")
+    ]
+    assert rows[2].value == pytest.approx(0.85, rel=0.01)
+    assert len({record.circumstances.started_at for record in records}) > 1
+    returned, text = run(folder, *words, "--resume")
+    assert returned == 2
+    assert "no measurement named 'latency': name the extension that adds it with --extension" in text
+
+
+def test_measurement_that_fails_is_one_line_and_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        f"{IMPORTS}from bench.measurement import Figure, Measurement\nclass Mine(Measurement):\n"
+        "    name, title, figures = 'mine', 'Mine', (Figure('a', ''),)\n"
+        "    def measure(self, *_): return {'b': 1.0}\nEXTENSION = Extension(measurements=[Mine()])"
+    )
+    words = ("measure", "clip-tiny", "--measurement", "mine", "--rounds", "1", "--results", str(tmp_path / "results"))
+    returned, text = run(tmp_path, "--extension", "mine.py", *words)
+    assert returned == FAILED_CASE
+    failed = "FAILED mine of clip-tiny, round 1 of 1: the measurement mine returns b: return its figures, a"
+    assert failed in text.splitlines()
+    assert "Traceback" not in text
+    for option in ("--trace", "--memory-gib=1"):
+        returned, text = run(tmp_path, "--extension", "mine.py", *words, option)
+        assert (returned, "leave out --trace and --memory-gib" in text) == (2, True)
+
+
+def test_run_and_record_of_an_extension_are_kept_without_it(folder: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    words = ("build-time", "--name", "clip-tiny", "--results", str(results))
+    returned, text = run(folder, "--extension", "build_time.py", *words)
+    assert returned == OK, text
+    assert re.search(r"clip-tiny +\d", text)
+    (path,) = record_files(results)
+    record = read_record(path)
+    assert isinstance(record.measured, UnknownKind)
+    assert [*record.measured] == ["kind", "seconds"]
+    before = path.read_bytes()
+    write_record(record, path)
+    assert path.read_bytes() == before
+    assert run(folder, "report", "build", str(results))[0] == OK
 
 
 def test_experiments_of_an_extension_are_listed_with_their_costs(folder: Path) -> None:
@@ -126,7 +300,7 @@ def test_record_names_the_extension_and_is_shown_without_it(folder: Path, tmp_pa
     words = ("measure", "clip-tiny", "rotation-tiny", "--rounds", "2", *SMALL, "--results", results)
     returned, text = run(folder, "--extension", "rotation.py", *words)
     assert returned == OK, text
-    speeds = speeds_of(results)
+    speeds = records_of(results)
     assert len(speeds) == 4
     assert all(record.circumstances.extensions["rotation"].startswith("no version, sha256 ") for record in speeds)
     returned, text = run(folder, *words)
@@ -141,6 +315,197 @@ def test_record_names_the_extension_and_is_shown_without_it(folder: Path, tmp_pa
     returned, text = run(folder, "--extension", str(changed), *words, "--resume")
     assert returned == 2
     assert "was begun with other extensions, or other source of them" in text
+
+
+def built(folder: Path, page: Path, *extensions: str) -> tuple[int, str]:
+    """Build the page of kept records with extensions."""
+    doors = [word for name in extensions for word in ("--extension", name)]
+    return run(folder, *doors, "report", "build", str(RECORDS), "--out", str(page))
+
+
+def test_section_of_an_extension_has_its_chart_its_table_and_a_csv_of_it(folder: Path, tmp_path: Path) -> None:
+    returned, text = built(folder, tmp_path / "page.html", "warmup.py")
+    assert returned == OK, text
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    shown = Document(page)
+    seconds = {
+        record.experiment.name: record.measured.warmup_seconds for record in records_of(RECORDS) if record.experiment
+    }
+    table = shown.tables["Warm-up of each experiment"]
+    assert table[0] == ["experiment", "warm-up|s, median of runs", "runs"]
+    assert {(row[1], row[2]) for row in table[1:]} == {(format_rate(one), "1") for one in seconds.values()}
+    assert '<a href="#warmup">Warm-up</a>' in page
+    section = page.partition('<section id="warmup">')[2].partition("</section>")[0]
+    assert "Seconds of warm-up of each run." in section
+    assert page.index('id="losses"') < page.index('id="warmup"') < page.index('id="methods"')
+    content = re.search(r'warmup\.csv\.bz2" href="data:[^,]*,([^"]*)"', page)
+    assert content is not None
+    rows = list(csv.DictReader(bz2.decompress(base64.b64decode(content[1])).decode().splitlines()))
+    assert {float(row["warm-up"]) for row in rows} == {*seconds.values()}
+    assert [row["experiment"] for row in rows] == [row[0] for row in table[1:]]
+
+
+SECTIONS = """from bench.extensions import Extension
+from bench.sections import Group, Section, Text
+def failing(page):
+    raise RuntimeError("<b>no such\\nfigure</b>")
+EXTENSION = Extension(sections=[
+    Section("broken", "Broken", "Broken", failing),
+    Section("words", "Words", "Words", lambda page: [Group(["no block"])]),
+    Section("absent", "Absent", "Absent", lambda page: None),
+    Section("whole", "Whole", "Whole", lambda page: [Text("This one is shown.")]),
+])
+"""
+
+
+def test_section_that_fails_is_one_line_on_a_page_with_all_others(tmp_path: Path) -> None:
+    source = tmp_path / "mine.py"
+    source.write_text(SECTIONS.replace('"words"', '"wrong"'))
+    returned, text = built(tmp_path, tmp_path / "page.html", str(source))
+    assert returned == FAILED_CASE
+    told = [line for line in text.splitlines() if line.startswith("section ")]
+    refused = "TypeError: build must return blocks of bench.sections, got 'no block'"
+    assert told == [
+        f"section broken of --extension {source} failed: RuntimeError: <b>no such figure</b>",
+        f"section wrong of --extension {source} failed: {refused}",
+    ]
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    words = Document(page).words()
+    assert all(line in words for line in told)
+    assert "This one is shown." in words
+    assert "<b>no such" not in page
+    assert 'id="absent"' not in page
+    assert built(tmp_path, tmp_path / "plain.html")[0] == OK
+    without = Document((tmp_path / "plain.html").read_text(encoding="utf-8"))
+    assert Document(page).tables == without.tables
+
+
+def test_two_sections_of_one_name_are_refused_with_both_origins(tmp_path: Path) -> None:
+    mine, other = tmp_path / "mine.py", tmp_path / "other.py"
+    mine.write_text(SECTIONS)
+    returned, text = built(tmp_path, tmp_path / "page.html", str(mine))
+    assert returned == 2
+    assert f"--extension {mine} adds the section words, which this program has already" in text
+    for path in (mine, other):
+        path.write_text(SECTIONS.replace('"words"', '"wrong"'))
+    returned, text = built(tmp_path, tmp_path / "page.html", str(mine), str(other))
+    assert returned == 2
+    assert f"--extension {other} adds the section broken, which --extension {mine} has already" in text
+    assert len(text.splitlines()) == 1
+
+
+def write_captioned_folder(folder: Path, images: int = 40) -> Path:
+    """Images with captions of two nouns, one image that cannot be decoded, and a row without an image."""
+    folder.mkdir()
+    rows = [(f"{number}.jpg", CAPTIONS[number % len(CAPTIONS)]) for number in range(images)]
+    for number, (name, _) in enumerate(rows):
+        (folder / name).write_bytes(b"no JPEG" if number == 1 else encoded(make_image(number)))
+    with (folder / "captions.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("file", "caption"), *rows, ("lost.jpg", "a dog")])
+    return folder
+
+
+def test_data_that_no_source_reads_is_refused_with_what_extensions_accept_too(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    words = ("measure", "clip-tiny", "--data", str(tmp_path / "empty"), "--results", str(tmp_path / "results"))
+    returned, text = run(folder, "--extension", "captioned_folder.py", *words)
+    assert returned == 2
+    (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
+    assert "empty: there is no file; accepted is pack (the shipped pack); or a folder, file or glob of tar" in line
+    assert "; or a folder of images with captions.csv, whose columns are file and caption" in line
+
+
+def test_data_that_two_sources_read_is_refused_with_both(folder: Path, tmp_path: Path) -> None:
+    data = write_captioned_folder(tmp_path / "data", 2)
+    write_shard(data / "0.tar", {"a.jpg": b"1", "a.txt": b"a dog"})
+    words = ("measure", "clip-tiny", "--data", str(data), "--results", str(tmp_path / "results"))
+    returned, text = run(folder, "--extension", "captioned_folder.py", *words)
+    assert returned == 2
+    assert "tar shards and folders with captions.csv read it both: keep the files of one of them" in text
+
+
+def test_error_in_the_code_of_a_source_is_one_line_with_its_name(folder: Path, tmp_path: Path) -> None:
+    data = write_captioned_folder(tmp_path / "data", 2)
+    (data / "captions.csv").write_text("image,text\n0.jpg,a dog\n")
+    words = ("measure", "clip-tiny", "--data", str(data), "--results", str(tmp_path / "results"))
+    returned, text = run(folder, "--extension", "captioned_folder.py", *words)
+    assert returned == 2
+    (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
+    assert "folders with captions.csv cannot be read: KeyError: 'file'" in line
+    assert "Traceback" not in text
+
+
+def test_captions_of_a_source_are_counted_and_labelled_as_those_of_files(folder: Path, tmp_path: Path) -> None:
+    data, door = write_captioned_folder(tmp_path / "data"), ("--extension", "captioned_folder.py")
+    cache, vocabulary, out = str(tmp_path / "cache"), str(tmp_path / "v.json"), tmp_path / "labels"
+    for words in (
+        ("label", str(data), "--count-only", "--out", vocabulary),
+        ("label", str(data), "--vocabulary", vocabulary, "--out", str(out)),
+    ):
+        returned, text = run(folder, *door, *words, XDG_CACHE_HOME=cache)
+        assert returned == OK, text
+    (labels,) = out.glob("*.parquet")
+    assert pq.read_table(labels, columns=["key"])["key"].to_pylist() == [f"{number}.jpg" for number in range(40)]
+
+
+@pytest.mark.minutes
+def test_source_of_an_extension_trains_alike_with_workers_and_after_a_stop(folder: Path, tmp_path: Path) -> None:
+    """The second training is told to end while it loads the third batch, and is resumed with loader workers."""
+    data, source = write_captioned_folder(tmp_path / "data"), tmp_path / "captioned_folder.py"
+    line = "        return (self.folder / self.rows[row][0]).read_bytes()\n"
+    code = (folder / "captioned_folder.py").read_text()
+    assert line in code
+    source.write_text(code.replace(line, STOP + line))
+    words = ("--extension", str(source), "train", "catlip-tiny", "--data", str(data), "--count-vocabulary", "--yes")
+    words += ("--set", "batch_size=16", "--images", "128", "--task", "rooms")
+    losses = {}
+    for out, stop_at in (("whole", ""), ("stopped", "33")):
+        given = (*words, "--out", str(tmp_path / out))
+        returned, text = run(tmp_path, *given, "--set", "workers=0", STOP_AT=stop_at)
+        assert returned == (143 if stop_at else OK), text
+        if stop_at:
+            returned, text = run(tmp_path, *given, "--set", "workers=2", "--resume")
+            assert returned == OK, text
+        (record,) = records_of(str(tmp_path / out), Training)
+        losses[out] = record.measured.trunk_losses, record.measured.cooldown_losses
+        assert set(record.measured.skipped) == {"no image", "not JPEG, PNG, WEBP"}
+        assert record.circumstances.extensions["captioned_folder"].startswith("no version, sha256 ")
+    assert losses["whole"] == losses["stopped"]
+
+
+@pytest.mark.minutes
+def test_source_of_an_extension_is_measured_alone_and_by_two_processes(folder: Path, tmp_path: Path) -> None:
+    data, door = write_captioned_folder(tmp_path / "data"), ("--extension", "captioned_folder.py")
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "bench")
+    for processes, program in ((1, ("-m", "bench")), (2, torchrun)):
+        results = str(tmp_path / str(processes))
+        words = (*door, "measure", "clip-tiny", "--data", str(data), "--set", "workers=1", "--rounds", "1", *SMALL)
+        returned, text = run(folder, *words, "--results", results, program=program)
+        assert returned == OK, text
+        (record,) = records_of(results)
+        assert (record.circumstances.processes, record.measured.loader_workers) == (processes, 1)
+
+
+@pytest.mark.minutes
+def test_task_and_protocol_of_an_extension_are_in_tables_and_on_the_page(folder: Path, tmp_path: Path) -> None:
+    door, results = ("--extension", "stripes.py"), str(tmp_path / "results")
+    words = ("train", "clip-tiny", "--images", "64", "--set", "batch_size=16", "--task", "rooms", "--out", results)
+    returned, text = run(folder, *words)
+    assert returned == OK, text
+    words = ("transfer", "clip-tiny", "--task", "stripes", "--protocol", "nearest-mean", "--results", results)
+    returned, text = run(folder, *door, *words)
+    assert returned == OK, text
+    assert "Transfer: nearest mean" in text
+    scores = [score for one in records_of(results, Transfer) for score in one.measured.scores]
+    found = {score for score in scores if score.task == "stripes"}
+    assert {score.protocol for score in found} == {"nearest mean"}
+    assert {score.majority for score in found} == {0.25}
+    assert len(found) == 4  # the tower, its random init, pixels and HOG
+    returned, text = run(folder, "report", "build", results)
+    assert returned == OK, text
+    page = (Path(results) / "index.html").read_text(encoding="utf-8")
+    assert "stripes" in page
+    assert "nearest mean" in page
 
 
 @pytest.mark.minutes
@@ -162,7 +527,7 @@ def test_method_of_an_extension_is_used_as_one_of_ours(name: str, folder: Path, 
     words = (*door, "measure", f"{name}-tiny", "--rounds", "1", *SMALL, "--results", results)
     returned, text = run(folder, *words, program=torchrun)
     assert returned == OK, text
-    assert [record.circumstances.processes for record in speeds_of(results)] == [2]
+    assert [record.circumstances.processes for record in records_of(results)] == [2]
 
 
 @pytest.mark.minutes
@@ -183,4 +548,4 @@ def test_installed_package_adds_its_methods_by_an_entry_point(folder: Path, tmp_
     words = ("measure", "rotation-tiny", "--rounds", "1", *SMALL, "--results", results)
     returned, text = run(tmp_path, *words, PYTHONPATH=str(site))
     assert returned == OK, text
-    assert [record.circumstances.extensions["rotation"].partition(",")[0] for record in speeds_of(results)] == ["1.2"]
+    assert [record.circumstances.extensions["rotation"].partition(",")[0] for record in records_of(results)] == ["1.2"]

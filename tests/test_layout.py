@@ -30,6 +30,11 @@ def test_imports_point_one_way() -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_a_run_starts_without_the_command_line() -> None:
+    code = "import sys, bench.orchestration.worker as worker; worker.load_extensions(); sys.exit('tyro' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
 def test_every_module_of_bench_has_a_layer() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
@@ -40,9 +45,15 @@ def test_every_module_of_bench_has_a_layer() -> None:
     assert modules - {"bench.__init__", "bench.suites"} == in_layers
 
 
-@pytest.mark.parametrize("module", ["bench.cli.main", "reports.__main__"])
-def test_command_line_starts_without_torch(module: str) -> None:
-    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+@pytest.mark.parametrize(
+    "statements",
+    [
+        "from bench.cli.main import load_extensions, verbs_by_purpose\nload_extensions(); verbs_by_purpose()",
+        "import reports.__main__",
+    ],
+)
+def test_command_line_starts_without_torch(statements: str) -> None:
+    code = f"import sys\n{statements}\nsys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
@@ -57,7 +68,7 @@ def test_a_workflow_pins_its_actions_and_hands_no_secret_to_forks(path: Path) ->
 
 # Where a method's name is data: its own file, the experiments that use it, published trainings, and reference code.
 NAMING = ("methods/", "experiments.py", "recipes.py", "plan/published.py", "suites/")
-REFERENCES = ("reference/", "cli/reference.py", "cli/released_run.py")
+REFERENCES = ("features/reference/",)
 
 
 def test_no_method_is_named_outside_its_file_and_the_experiments_that_use_it() -> None:

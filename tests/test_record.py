@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 import bench.record
+import bench.record_kind
 from bench.config import FIELDS, Experiment, change, get_field
 from bench.environment.circumstances import Circumstances
 from bench.experiments import EXPERIMENTS
@@ -27,12 +28,9 @@ from bench.record import (
     Branch,
     Failure,
     Flops,
-    Measured,
     Record,
-    ReleasedRun,
     Speed,
     Training,
-    Transfer,
     comparison_of,
     comparisons,
     is_record,
@@ -41,11 +39,12 @@ from bench.record import (
     record_path,
     write_record,
 )
+from bench.record_kind import RecordKind, UnknownKind, tag_of
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=40)
 
 ROOT = Path(bench.record.__file__).parents[1]
-KINDS = get_args(Measured)
+KINDS = [*bench.record_kind.KINDS.values()]
 TINY = EXPERIMENTS["clip-tiny"]
 HERE = Circumstances(
     machine="two cores",
@@ -62,6 +61,13 @@ HERE = Circumstances(
 def failed(reason: str = "out of memory", **changes: Any) -> Record:
     measured = Failure(what="speed", reason=reason)
     return replace(Record(comparison="c", experiment=TINY, circumstances=HERE, measured=measured), **changes)
+
+
+OF_EACH: dict[str, tuple[str, ...]] = {  # the fields of kinds that have an entry for each window, step or branch
+    "Speed": (),
+    "Training": ("branches", "cooldown_losses"),
+    "ReleasedRun": ("window_images", "window_seconds", "image_sizes", "losses", "gradient_norms"),
+}
 
 
 def values_of(hint: Any) -> st.SearchStrategy[Any]:
@@ -87,10 +93,11 @@ def values_of(hint: Any) -> st.SearchStrategy[Any]:
         return several if is_long else st.tuples(*map(values_of, arguments))
     if get_origin(hint) is dict:
         return st.dictionaries(values_of(arguments[0]), values_of(arguments[1]), max_size=3)
-    fields = {name: values_of(field) for name, field in get_type_hints(hint, include_extras=True).items()}
+    hints = get_type_hints(hint, include_extras=True)
+    fields = {name: values_of(hints[name]) for name in hint.__struct_fields__}
     if "started_at" in fields:
         fields["started_at"] = st.datetimes().map(datetime.isoformat)
-    counts = st.integers(1, 3) if hint in (Speed, Training, ReleasedRun) else st.just(0)
+    counts = st.integers(1, 3) if getattr(hint, "__name__", "") in OF_EACH else st.just(0)
     return counts.flatmap(lambda count: st.builds(hint, **fields | of_each(hint, count)))
 
 
@@ -103,9 +110,7 @@ def of_each(kind: type, count: int) -> dict[str, st.SearchStrategy[Any]]:
         return st.lists(values_of(element), min_size=count, max_size=count).map(tuple)
 
     if kind is not Speed:
-        of_runs = ("window_images", "window_seconds", "image_sizes", "losses", "gradient_norms")
-        names = {Training: ("branches", "cooldown_losses"), ReleasedRun: of_runs}
-        return {name: entries(hints[name]) for name in names.get(kind, ())}
+        return {name: entries(hints[name]) for name in OF_EACH.get(kind.__name__, ())}
     windows = entries(hints["window_seconds"])
     ranks = st.shared(st.integers(1, 3), key="ranks")
 
@@ -176,9 +181,9 @@ def test_name_of_a_record_has_room_for_the_names_of_its_lock(one: str, other: st
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_record_round_trips(kind: type, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_record_round_trips(kind: type[RecordKind], tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("records") / NAME
-    of = Experiment | None if kind in (Failure, Transfer) else Experiment
+    of = Experiment if kind.needs_experiment else Experiment | None
 
     @laws
     @given(values_of(of), values_of(Circumstances), values_of(kind), st.text(max_size=10))
@@ -285,10 +290,9 @@ def test_write_becomes_visible_after_fsync_and_concurrent_writes_do_not_interfer
 WRITER = """
 import sys
 from pathlib import Path
-import msgspec
-from bench.record import Record, write_record
+from bench.record import decode_record, write_record
 path = Path(sys.argv[1])
-record = msgspec.json.decode(sys.stdin.buffer.read(), type=Record)
+record = decode_record(sys.stdin.buffer.read(), path)
 for _ in range(40):
     write_record(record, path)
 """
@@ -483,10 +487,10 @@ def test_comparisons_are_listed_once_oldest_first_and_read_alone_in_the_order_of
 
 
 def test_every_kind_of_record_is_read_and_no_other_file(tmp_path: Path) -> None:
-    kinds = [kind.__struct_config__.tag for kind in KINDS]
+    kinds = [*map(tag_of, KINDS)]
     for kind in kinds:
         write_record(failed(kind), record_path(tmp_path, "c", kind, "x"))
-    json_files = ("figures.json", "c.json", "c.suites.json", "d.figures.1.json", "speed.c.json", ".c.speed.x.json")
+    json_files = ("figures.json", "c.json", "c.suites.json", "d.others.1.json", "speed.c.json", ".c.speed.x.json")
     for name in (*json_files, "index.html", "c.tower.safetensors", "c.speed.x.json.4711", ".5.part", "notes"):
         (tmp_path / name).write_text("half a rec", encoding="utf-8")
     (tmp_path / "cache").mkdir()
@@ -495,6 +499,32 @@ def test_every_kind_of_record_is_read_and_no_other_file(tmp_path: Path) -> None:
     for empty in (tmp_path / "cache", tmp_path / "not there"):
         assert read_records(empty) == []
         assert comparisons(empty) == []
+
+
+def test_record_of_an_unknown_kind_is_read_and_kept_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "c.luck.x.json"
+    content = {"kind": "luck", "odds": [1e5, {"a": None}], "more": 3}
+    document = json.loads(msgspec.json.encode(failed())) | {"measured": content, "experiment": None}
+    path.write_bytes(msgspec.json.format(json.dumps(document).encode(), indent=1))
+    write_record(failed(), tmp_path / NAME)
+    of_luck, other = read_records(tmp_path)
+    assert isinstance(of_luck.measured, UnknownKind)
+    assert of_luck.measured == content
+    assert other == failed()
+    assert comparisons(tmp_path) == ["c"]
+    before = path.read_bytes()
+    write_record(of_luck, path)
+    assert path.read_bytes() == before
+    document["circumstances"]["threads"] = 0
+    path.write_text(json.dumps(document))
+    assert read_records(tmp_path) == [failed()]  # its name alone does not make it a record
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests" / "records").rglob("*.*.json")), ids=lambda path: path.name)
+def test_kept_record_is_written_again_byte_for_byte(path: Path, tmp_path: Path) -> None:
+    if is_record(path):
+        write_record(read_record(path), tmp_path / path.name)
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
 
 
 # What may be compared

@@ -1,4 +1,4 @@
-"""The verbs that compare experiments, and the list of all verbs. No torch here: runs are separate processes."""
+"""The verbs that compare experiments. No torch here: runs are separate processes."""
 
 import dataclasses
 import math
@@ -10,21 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import ClassVar
 
 from tyro.conf import Positional
 
-from bench.cli.doctor import Doctor
-from bench.cli.explain import ExplainRatio
 from bench.cli.field_table import field_table
-from bench.cli.gpu import Gpu
-from bench.cli.label import Label
 from bench.cli.options import (
     CaptionLengths,
-    Command,
     Data,
     Json,
     Labels,
     MaxMinutes,
+    Measurements,
     Results,
     Root,
     Rounds,
@@ -39,30 +36,30 @@ from bench.cli.options import (
     require_confirmed,
 )
 from bench.cli.own_vocabulary import count_all_vocabularies
-from bench.cli.plan import Plan
-from bench.cli.reference import Reference
 from bench.cli.released_recipes import released_table
-from bench.cli.selftest import SlowdownDetectionCheck
-from bench.cli.suites import History, Regress
-from bench.cli.train import Embed, Export, Train
-from bench.cli.transfer import Transfer, choose_scoring, open_tasks
+from bench.cli.transfer import choose_scoring, open_tasks
 from bench.config import FIELDS, MAY_DIFFER, MAY_DIFFER_AT_LARGEST_BATCH, Experiment, change
 from bench.console.console import OK, PROGRAM, log
 from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
-from bench.console.tables import Table, print_tables
+from bench.console.progress import Progress
+from bench.console.tables import print_tables
 from bench.experiments import COMPARED, EXPERIMENTS, HEADLINE
 from bench.measure.disturbance import describe_disturbance, find_disturbance
+from bench.measure.figures import figure_tables
 from bench.measure.ranks import find_slow_ranks, rank_table
 from bench.measure.tables import batch_trial_table, cost_table, experiment_table, speed_table
 from bench.measure.throughput import throughputs_by_round
+from bench.measurement import get_measurement
 from bench.orchestration.budgets import set_images
 from bench.orchestration.comparison import GIB, Comparison
 from bench.orchestration.pace import Pace
 from bench.orchestration.preflight import has_gpu, latest_comparison_name, open_comparison, require_writable
+from bench.orchestration.runner import expected_job_seconds
 from bench.orchestration.scope import Scope, required_rounds, scopes
 from bench.orchestration.trial import DEFAULT_MINUTES, MAX_PACE_RATIO, plan_default, run_trial
 from bench.record import read_records
 from bench.settings import with_settings
+from bench.tables import Table
 from bench.transfer.score_tables import all_transfer_tables
 
 FULL_IMAGES, SMOKE_IMAGES = 320_000, 2_048
@@ -86,6 +83,8 @@ class Bench:
     tasks: Tasks = ()
     resume: bool = False  # resume the newest comparison of this scope; recorded runs are not repeated
     results: Results = Path("results")
+
+    purpose: ClassVar[str] = "compare"
 
     @property
     def resume_hint(self) -> str:
@@ -192,6 +191,7 @@ class List:
     recipe: str | None = None  # name of a recipe: list the released settings beside ours instead
     fields: bool = False  # list the fields of an experiment, which --set changes, instead
     json: Json = None
+    purpose: ClassVar[str] = "compare"
     resume_hint = "there is nothing to resume"
 
     def run(self) -> int:
@@ -226,6 +226,7 @@ class Measure:
     caption_lengths: CaptionLengths = None
     vocabulary: VocabularyFile = None
     labels: Labels = None
+    measurements: Measurements = ()
     trace: bool = False  # also write a Perfetto trace of a few steps of each experiment
     # accept experiments that differ in more than the method; the table lists the differences
     allow_differences: bool = False
@@ -235,12 +236,17 @@ class Measure:
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
+    purpose: ClassVar[str] = "compare"
+    runs_on_all_ranks: ClassVar[bool] = True
     resume_hint = "finished records are kept; resume with the same command and --resume"
 
     def expected_seconds(self, pace: Pace) -> float:
         """Return the expected seconds of memory runs, rounds, the search for the largest batches, and traces."""
         experiments, scope = self._plan(on_gpu=pace.on_gpu)
         comparison = Comparison.planned(experiments, pace)
+        if self.measurements:
+            jobs = comparison.figure_jobs(self._measurements, scope.rounds)
+            return pace.command_seconds + expected_job_seconds(jobs)
         seconds = comparison.expected_seconds(scope, trained=False)
         if self.memory_gib is not None:  # the rounds have twice as many experiments
             seconds += comparison.search_seconds + comparison.expected_seconds(scope, trained=False)
@@ -253,10 +259,17 @@ class Measure:
         require_range("rounds", self.rounds, *ROUNDS_RANGE)
         require_range("memory-gib", self.memory_gib, 1e-6, 1e6)
         require_range("max-minutes", self.max_minutes, *MINUTES_RANGE)
+        if self.measurements and (self.trace or self.memory_gib is not None):
+            raise ValueError("--measurement measures neither speed nor memory: leave out --trace and --memory-gib")
         options = add_lengths(self.settings, self.caption_lengths), self.data, self.vocabulary, self.labels
         experiments = [experiment_from(name, *options) for name in dict.fromkeys(self.names)]
-        rounds = self.rounds or required_rounds(len(experiments) - 1, on_gpu=on_gpu)
+        num_figures = max((len(get_measurement(name).figures) for name in self.measurements), default=1)
+        rounds = self.rounds or required_rounds(num_figures * (len(experiments) - 1), on_gpu=on_gpu)
         return experiments, Scope("measure", rounds, repeats_disturbed=self.rounds is None)
+
+    @property
+    def _measurements(self) -> list[str]:
+        return [*dict.fromkeys(self.measurements)]
 
     def run(self) -> int:
         """Run the rounds, then print the ratios."""
@@ -273,9 +286,16 @@ class Measure:
             measures_pace=True,
         )
         remedy = "make it shorter with --rounds or --set batch_size=N"
-        seconds = comparison.expected_seconds(scope, trained=False)
+        jobs = comparison.figure_jobs(self._measurements, scope.rounds)
+        seconds = expected_job_seconds(jobs) if jobs else comparison.expected_seconds(scope, trained=False)
         require_confirmed(comparison, seconds, remedy, is_confirmed=self.yes or self.resume)
         limit_minutes(comparison, self.max_minutes, start)
+        if jobs:
+            comparison.runner.progress = Progress(seconds)
+            for of_round in jobs:
+                comparison.run_round(of_round)
+            names = [one.name for one in experiments]
+            return finish(comparison, figure_tables(comparison.records(), names), self.json)
         comparison.measure_memory()
         largest = [] if self.memory_gib is None else comparison.find_largest_batches(round(self.memory_gib * GIB))
         arms = list({one.name: one for one in (*experiments, *largest)}.values())
@@ -321,14 +341,3 @@ def _cost_tables(comparison: Comparison, *, allow_differences: bool = False) -> 
     title = "Throughput as published" if allow_differences else "Throughput at equal batch"
     speeds = speed_table(title, records, names, allow_differences=allow_differences)
     return [speeds, cost_table(records, names), rank_table(records, names)]
-
-
-DISTRIBUTED_VERBS: tuple[type[Command], ...] = (Measure, Train, Doctor)  # verbs that torchrun may start
-GROUPS: dict[str, dict[str, type[Command]]] = {
-    "compare": {"list": List, "measure": Measure, "reference": Reference},
-    "train": {"train": Train, "label": Label, "embed": Embed, "export": Export},
-    "score": {"transfer": Transfer},
-    "explain": {"explain": ExplainRatio, "plan": Plan},
-    "check": {"doctor": Doctor, "gpu": Gpu, "selftest": SlowdownDetectionCheck, "regress": Regress, "history": History},
-}  # verbs by purpose
-VERBS = {name: verb for group in GROUPS.values() for name, verb in group.items()}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import psutil
 import pynvml
@@ -20,12 +20,13 @@ from bench.cli.findings import DISTURBS, FINDING_OK, MISSING, UNKNOWN, Finding, 
 from bench.cli.loading_check import check_loading, chosen_gpu_spec, predict_gpu_rate
 from bench.cli.options import Json, Results, Settings, experiment_from, finish
 from bench.cli.rank_checks import check_ranks
-from bench.cli.shard_check import verify_shards
+from bench.cli.shard_check import ShardCheck, verify_shards
 from bench.console.console import DISAGREEMENT, OK, log
 from bench.console.options import require_range
-from bench.console.tables import Table, print_tables
+from bench.console.tables import print_tables
 from bench.data.manifest import CACHE
-from bench.data.shards.shards import open_experiment_shards
+from bench.data.samples import get_source, open_samples
+from bench.data.sources.tar_shards import TarShards
 from bench.environment.circumstances import current_commit, summarize_machine
 from bench.environment.cores import CGROUP_QUOTA, available_cores
 from bench.environment.gpu_settings import format_gpu_settings, read_gpu_settings
@@ -38,6 +39,7 @@ from bench.orchestration.preflight import has_gpu
 from bench.orchestration.scope import scopes
 from bench.orchestration.trial import DEFAULT_MINUTES, expected_trial_seconds, plan_default, run_trial
 from bench.record import Record, Speed
+from bench.tables import Table
 from bench.train.shared_memory import FOLDER, SHARED_MEMORY_REMEDY
 
 TRIED = "clip-tiny"  # experiment that shows how fast the machine is
@@ -69,7 +71,7 @@ class Doctor:
 
     With --shards, verify tar shards against the manifest of their folder instead. Then load them for a few seconds, and
     predict how many cores feed the GPUs in a training of an experiment. Where a training accepts the shards, a missing
-    manifest is written.
+    manifest is written. Data of another source has no manifest, and is only loaded.
     """
 
     shards: Annotated[
@@ -82,6 +84,9 @@ class Doctor:
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
+    purpose: ClassVar[str] = "check"
+    runs_on_all_ranks: ClassVar[bool] = True
+    accepts_unequal_ranks: ClassVar[bool] = True  # it tells in what they differ
     resume_hint = "there is nothing to resume"
 
     def run(self) -> int:
@@ -122,18 +127,19 @@ class Doctor:
             raise ValueError("--device and --images-per-s both give the images/s of a GPU: leave out one of them")
         experiment = experiment_from(self.experiment or "clip-vit-b16", self.settings, shards)
         gpu = chosen_gpu_spec(self.device) if self.images_per_s is None else None
-        check, loading = verify_shards(shards), list[Table]()
+        is_tar, loading = isinstance(get_source(shards), TarShards), list[Table]()
+        check = verify_shards(shards) if is_tar else ShardCheck({}, set(), {})
         if check.faults:
             print_tables(check.tables(), self.json)
             return DISAGREEMENT
-        is_opened = bool(self.loading_seconds or check.unlisted)
-        opened = open_experiment_shards(experiment, self.results / CACHE) if is_opened else None
+        is_opened = bool(self.loading_seconds or check.unlisted or not is_tar)
+        opened = open_samples(experiment, self.results / CACHE) if is_opened else None
         if self.loading_seconds:
             rate = predict_gpu_rate(experiment, gpu, self.images_per_s, self.results)
             loading.append(check_loading(experiment, rate, self.results, self.loading_seconds))
         check.write_manifests()
-        for note in opened.notes() if opened else ():
-            log(note)
+        for note in () if opened is None else opened.notes():
+            log(f"{shards}: {note}")
         print_tables([*check.tables(), *loading], self.json)
         return OK
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from msgspec import structs
 from tyro.conf import Positional
@@ -95,6 +95,7 @@ class ExplainRatio:
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
+    purpose: ClassVar[str] = "explain"
     resume_hint = "finished runs are kept; resume with the same command and --resume"
 
     def run(self) -> int:

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from msgspec import NODEFAULT
 
 from bench.config import FIELD_FACTS, own_fields, path_of
-from bench.console.tables import Table
 from bench.method import methods
+from bench.tables import Table
 
 BOUNDS = {"ge": "from {}", "gt": "over {}", "le": "to {}", "lt": "under {}"}
 
@@ -29,7 +29,7 @@ def field_table() -> Table:
         "--set FIELD=VALUE changes a field; its group can be left out.\n"
         "Without a default, each named experiment has its own value."
     )
-    return Table("Fields of an experiment", rows, note)
+    return Table.of_figures("Fields of an experiment", rows, note)
 
 
 def describe_kind(kind: Any) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bench.console.tables import Table
+from bench.tables import Table
 
 FINDING_OK, DISTURBS, MISSING, DIFFERS, UNKNOWN = "ok", "disturbs", "missing", "differs", "not known"
 
@@ -21,7 +21,7 @@ class Finding:
 def finding_table(title: str, findings: Iterable[Finding]) -> Table:
     """Return the table of findings."""
     columns = ("check", "verdict", "found", "advice")
-    return Table(title, [{column: getattr(one, column) for column in columns} for one in findings])
+    return Table.of_figures(title, [{column: getattr(one, column) for column in columns} for one in findings])
 
 
 def judge(check: str, found: str, advice: str, *, is_bad: bool, verdict: str = DISTURBS) -> Finding:

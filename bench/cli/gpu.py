@@ -1,20 +1,23 @@
 """The verb `gpu`: the first hour on a GPU, in steps that are command lines of their own."""
 
+import re
 import shlex
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from tyro.conf import UseAppendAction, arg
 
+from bench.cli.main import parse
 from bench.cli.options import EstimatedCommand, Results
+from bench.cli.verbs import VERBS
 from bench.config import choose
 from bench.console.console import FAILED_CASE, OK, REQUEUE, log, printable
 from bench.console.options import MINUTES_RANGE, require_range
-from bench.console.tables import Table, print_tables
+from bench.console.tables import print_tables
 from bench.environment.files import make_folders
 from bench.orchestration.gpu_steps import (
     STEPS,
@@ -34,6 +37,7 @@ from bench.orchestration.packed_results import pack_results
 from bench.orchestration.preflight import count_gpus, machine_pace
 from bench.orchestration.processes import run_command
 from bench.record import comparisons
+from bench.tables import Table
 
 LINES_KEPT = 15  # of the output of a step
 DEADLINE_FACTOR = 3  # a step is ended after so many times its minutes, which are estimates
@@ -66,6 +70,7 @@ class Gpu:
     resume: bool = False  # run the steps that are not ok yet, and continue those that were cut short
     results: Results = Path("results/gpu")
     pack_results: Pack = None
+    purpose: ClassVar[str] = "check"
     resume_hint = "finished steps are kept; resume with the same command and --resume"
 
     def run(self) -> int:
@@ -74,7 +79,7 @@ class Gpu:
         file = self._path(STEPS_FILE)
         if self.pack_results is not None:
             return self._pack(self.pack_results)
-        table = {step.name: step for step in STEPS[self.device]}
+        table = {step.name: step for step in known_steps(self.device)}
         chosen = [choose(name, table, "step") for name in self.only] or [*table.values()]
         found = read_step_results(file, self.device)
         if found and not (self.resume or self.only):
@@ -131,7 +136,6 @@ class Gpu:
         """
         if step.minutes is not None:
             return step.minutes
-        from bench.cli.main import parse  # which imports this module
 
         def expect(step: Step) -> float:
             words = self._command(step, num_gpus, batch, self.minutes)
@@ -181,8 +185,14 @@ class Gpu:
         statuses = {one.status for one in found}
         if statuses != {"ok"}:
             note += "\nRun the steps that are not ok with the same command and --resume."
-        print_tables([Table("Steps", rows, note)])
+        print_tables([Table.of_figures("Steps", rows, note)])
         return FAILED_CASE if statuses & {"failed", "timeout"} else REQUEUE if "unfinished" in statuses else OK
+
+
+def known_steps(device: Device) -> list[Step]:
+    """Return the steps on a device whose verbs this program has."""
+    verbs = {step.name: re.findall(r"-m bench (\w+)", step.command) for step in STEPS[device]}
+    return [step for step in STEPS[device] if all(verb in VERBS for verb in verbs[step.name])]
 
 
 def _result(

@@ -5,8 +5,9 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec.structs import replace
 from tyro.conf import Positional, arg
@@ -18,6 +19,7 @@ from bench.console.options import require_range
 from bench.console.progress import make_bar
 from bench.console.tables import print_tables
 from bench.data.captions.files import TAR_SUFFIXES, CaptionFile, compound_suffix, find_caption_files, select_part
+from bench.data.samples import with_caption_files
 from bench.environment.cores import available_cores
 from bench.environment.files import prefix_errors
 from bench.labels.label_files import LabelJob, is_table_without_labels, read_label_file_info
@@ -60,6 +62,7 @@ class Label:
     workers: int | None = None  # number of processes; default: number of cores
     force: bool = False  # label complete files again
     json: Json = None
+    purpose: ClassVar[str] = "train"
     resume_hint = "finished files are kept; resume with the same command"
 
     def run(self) -> int:
@@ -144,7 +147,7 @@ class Label:
 
     def _find_shards(self) -> Sequence[CaptionFile]:
         """Return the inputs, without img2dataset's tables: a parquet file beside a tar of its stem has its captions."""
-        found = find_caption_files(self.inputs, self.out)
+        found = find_caption_files(chain.from_iterable(map(with_caption_files, self.inputs)), self.out)
         of_tars = {one.labels_name for one in found if compound_suffix(one.path) in TAR_SUFFIXES}
         shards = [one for one in found if one.name not in of_tars]
         if tables := len(found) - len(shards):

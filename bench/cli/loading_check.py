@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.config import Experiment, choose
-from bench.console.tables import Table
 from bench.environment.cores import available_cores, spare_cores
 from bench.environment.gpu_specs import GPU_SPECS, GpuSpec
 from bench.orchestration.preflight import count_gpus, find_machine_gpu
 from bench.statistics import judge_loading
+from bench.tables import Table
 
 LOADING = "Loading"
 
@@ -64,7 +64,9 @@ def check_loading(experiment: Experiment, rate: GpuRate, results: Path, seconds:
     }
     counted = f"{loading.images:,} images in one thread, images per CPU second with 95 % interval over batches"
     if rate.images_per_second is None:
-        return Table(LOADING, [row], f"{experiment.name}: the cores needed are not known ({rate.source}).\n{counted}")
+        return Table.of_figures(
+            LOADING, [row], f"{experiment.name}: the cores needed are not known ({rate.source}).\n{counted}"
+        )
     wanted = gpus * rate.images_per_second
     needed, least, most = (wanted / one for one in (per_core.value, per_core.high, per_core.low))
     spare = cores - gpus
@@ -73,7 +75,7 @@ def check_loading(experiment: Experiment, rate: GpuRate, results: Path, seconds:
     free = f"{max(0, spare)} of {cores} are free beside the training"
     line = f"{experiment.name}: loading needs {needed:.1f} cores ({least:.1f} to {most:.1f}), and {free}: {verdict}"
     remedies = "; faster are jpeg_decoding=reduced and smaller images in the shards" if verdict != "enough" else ""
-    return Table(
+    return Table.of_figures(
         LOADING,
         [row | {"cores needed": needed, "workers": workers, "verdict": verdict}],
         f"{line}{remedies}.\nImages/s per GPU: {rate.source}. One core for each GPU is left to its training process; "

@@ -3,10 +3,9 @@
 import shlex
 from collections.abc import Sequence
 
-from bench.cli.compare import DISTRIBUTED_VERBS, GROUPS, VERBS, Bench
-from bench.cli.doctor import Doctor
+from bench.cli.compare import Bench
 from bench.cli.options import Command
-from bench.config import choose
+from bench.cli.verbs import REPORT_VERBS, get_verb, verbs_by_purpose
 from bench.console.console import (
     FAILED_CASE,
     OK,
@@ -60,12 +59,16 @@ def _run_verb(arguments: Sequence[str], coordinator: Coordinator | None = None) 
     try:
         require_utf8(*arguments)
         command = parse(arguments)
-        if torchrun_env().world_size > 1 and not isinstance(command, DISTRIBUTED_VERBS):
-            return _report_usage_error(
-                "torchrun can start measure, train and doctor only; start other verbs without it"
-            )
+        if torchrun_env().world_size > 1 and not getattr(command, "runs_on_all_ranks", False):
+            verbs = [
+                name
+                for verbs in verbs_by_purpose().values()
+                for name, verb in verbs.items()
+                if getattr(verb, "runs_on_all_ranks", False)
+            ]
+            return _report_usage_error(f"torchrun can start {', '.join(verbs)} only; start other verbs without it")
         try:
-            if coordinator is not None and not isinstance(command, Doctor):  # which tells in what the ranks differ
+            if coordinator is not None and not getattr(command, "accepts_unequal_ranks", False):
                 coordinator.require_equal_commands()
             return command.run()
         except KeyboardInterrupt:
@@ -87,23 +90,20 @@ def parse(arguments: Sequence[str]) -> Command:
     if not arguments or arguments[0].startswith("-"):
         return parse_options(Bench, PROGRAM, arguments, _describe_verbs())
     verb, *options = arguments
-    return parse_options(choose(verb, VERBS, "verb"), f"{PROGRAM} {verb}", options)
+    return parse_options(get_verb(verb), f"{PROGRAM} {verb}", options)
 
 
 def _describe_verbs() -> str:
     """Return the help of the program: its verbs, grouped by purpose."""
     paragraphs = [Bench.__doc__ or "", "Verbs; each has its own --help."]
-    for purpose, verbs in GROUPS.items():
+    for purpose, verbs in verbs_by_purpose().items():
         lines = [f"  {name:10} {(verb.__doc__ or '').splitlines()[0]}" for name, verb in verbs.items()]
         paragraphs.append("\n".join([f"To {purpose}:", *lines]))
     paragraphs.append(
         "Every command takes --extension PATH.py or --extension package.module (repeatable): it first loads what that "
         "adds (docs/extending.md)."
     )
-    paragraphs.append(
-        "To report:\n  report     Build pages, charts over commits and exports from records."
-        "\n  claim      List claims of papers with their verdicts from records, or show the card of one claim."
-    )
+    paragraphs.append("\n".join(["To report:", *(f"  {name:10} {text}" for name, text in REPORT_VERBS.items())]))
     return "\n\n".join(paragraphs)
 
 

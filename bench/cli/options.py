@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
 
 from tyro.conf import UseAppendAction, arg
 
 from bench.config import Experiment
 from bench.console.console import FAILED_CASE, OK
 from bench.console.progress import format_duration
-from bench.console.tables import Table, print_tables
+from bench.console.tables import print_tables
 from bench.experiments import get_experiment
 from bench.labels.vocabulary import SUBWORD, read_vocabulary
 from bench.measure.tables import failure_table, sample_table
@@ -17,6 +17,7 @@ from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import Pace
 from bench.settings import with_settings
 from bench.statistics import Ratio
+from bench.tables import Table
 
 Repeated = Annotated[tuple[str, ...], UseAppendAction]
 Settings = Annotated[
@@ -27,7 +28,11 @@ Protocols = Annotated[
     Repeated, arg(name="protocol", metavar="PROTOCOL", help="name of an evaluation protocol; repeatable")
 ]
 Data = Annotated[
-    str | None, arg(metavar="SHARDS", help="folder, file or glob of tar shards; default: the shipped pack")
+    str | None,
+    arg(
+        metavar="SHARDS",
+        help="folder, file or glob of tar shards, or what a data source reads; default: the shipped pack",
+    ),
 ]
 Root = Annotated[Path | None, arg(metavar="FOLDER", help="folder with the data of tasks that are not in the pack")]
 LENGTHS_HELP = "lengths of the pack's captions: their own (pack), of web captions (web), or of a file's captions"
@@ -37,6 +42,14 @@ VocabularyFile = Annotated[str | None, arg(metavar="FILE", help=VOCABULARY_HELP)
 Labels = Annotated[str | None, arg(metavar="FOLDER", help="folder of labels that `label` made; default: computed")]
 DEFAULT_ROUNDS = "default 10 on a CPU, 5 on a GPU, more if the number of comparisons requires it"
 Rounds = Annotated[int | None, arg(help=f"number of rounds of fresh processes; {DEFAULT_ROUNDS}")]
+Measurements = Annotated[
+    Repeated,
+    arg(
+        name="measurement",
+        metavar="NAME",
+        help="measurement of an extension, in place of throughput and memory; repeatable",
+    ),
+]
 Results = Annotated[Path, arg(help="folder for records and towers")]
 Json = Annotated[Path | None, arg(help="file to which the printed tables are also written, as one JSON object")]
 
@@ -52,7 +65,12 @@ MAX_UNCONFIRMED_SECONDS = 3600.0  # of a run on a CPU that starts without --yes
 
 
 class Command(Protocol):
-    """A parsed verb."""
+    """A parsed verb: a dataclass, whose fields are its options and whose docstring is its help.
+
+    torchrun may start it if it also has `runs_on_all_ranks = True`.
+    """
+
+    purpose: ClassVar[str]  # under which the help lists it: "compare", "train", "score", "explain", "check" or another
 
     @property
     def resume_hint(self) -> str:

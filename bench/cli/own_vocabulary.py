@@ -1,4 +1,4 @@
-"""Vocabularies counted from the captions of a user's shards, for methods that need labels of their own."""
+"""Vocabularies counted from the captions of a user's data, for methods that need labels of their own."""
 
 import hashlib
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from bench.cli.label import Label, cut_vocabulary, save_vocabulary
-from bench.data.shards.shards import find_shards
+from bench.data.samples import caption_files
 from bench.labels.vocabulary import SUBWORD, Vocabulary, min_count_for
 from bench.recipes import DATACOMP_SYNSETS
 
@@ -15,12 +15,12 @@ RULES = {"synset_vocabulary": "corenet", "subword_vocabulary": SUBWORD}  # by fi
 
 
 def count_own_vocabulary(data: str, field: str, min_count: int | None = None) -> Vocabulary:
-    """Count the vocabulary of a field over the captions of shards, and print its tables.
+    """Count the vocabulary of a field over the captions of data, and print its tables.
 
     By default all subwords are kept, and of the synsets at most as many as CatLIP's DataComp release has, those that
-    `min_count_for` the captions keeps. Raises ValueError for captions without such labels, or a shard that fails.
+    `min_count_for` the captions keeps. Raises ValueError for captions without such labels, or a file that fails.
     """
-    label = Label(tuple(map(str, find_shards(data))), count_only=True, rule=RULES[field])
+    label = Label(tuple(map(str, caption_files(data))), count_only=True, rule=RULES[field])
     counted = label.count_labels()
     is_subword = counted.rule == SUBWORD
     if min_count is None:

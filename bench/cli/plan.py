@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import median
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from tyro.conf import Positional, arg
 
@@ -92,6 +92,7 @@ class Plan:
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
+    purpose: ClassVar[str] = "explain"
     resume_hint = "there is nothing to resume"
 
     def run(self) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from bench.cli.findings import DIFFERS, DISTURBS, MISSING, UNKNOWN, Finding, finding_table, judge
 from bench.console.console import DISAGREEMENT, FAILED_CASE, OK, PROGRAM
 from bench.console.progress import Progress
-from bench.console.tables import Table, print_tables, write_tables
+from bench.console.tables import print_tables, write_tables
 from bench.environment.cores import available_cores
 from bench.environment.gpu_specs import GB
 from bench.environment.links import LinkSpeed, RankState, RankStates
@@ -18,6 +18,7 @@ from bench.orchestration.runner import Job, Runner
 from bench.orchestration.torchrun import connect_coordinator
 from bench.plan.collectives import DDP_BUCKET_BYTES
 from bench.record import read_record
+from bench.tables import Table
 
 LINKS = "links"  # folder of the records in a results folder
 EXPECTED_SECONDS = 15.0
@@ -95,4 +96,4 @@ def link_table(link: LinkSpeed, folder: Path) -> Table:
             row = {"link": level, "backend": link.backend, "bus bandwidth, GB/s": speed / GB}
             rows.append(row | {"us per step": latency / MICRO, "slowest node": slowest})
     note = "Per rank and direction, of all-reduces. Steps: of a ring within nodes, of a tree between them.\n"
-    return Table("Links", rows, f"{note}A plan with them: {PROGRAM} plan NAMES --links {folder}")
+    return Table.of_figures("Links", rows, f"{note}A plan with them: {PROGRAM} plan NAMES --links {folder}")

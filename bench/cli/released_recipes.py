@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from bench.console.tables import Table
 from bench.experiments import EXPERIMENTS
+from bench.tables import Table
 
 FILE = Path(__file__).with_name("released_recipes.toml")
 
@@ -65,4 +65,4 @@ def released_table(name: str) -> Table:
     ]
     counts = Counter(one.state for _, one in settings)
     note = ", ".join(f"{number} {state}" for state, number in counts.items())
-    return Table(f"{name} beside {_read_tables()[name].source}", rows, note)
+    return Table.of_figures(f"{name} beside {_read_tables()[name].source}", rows, note)

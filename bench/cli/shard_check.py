@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.console.progress import make_bar
-from bench.console.tables import Table
 from bench.data.shards.facts import (
     MANIFEST_NAME,
     ShardFacts,
@@ -14,7 +13,8 @@ from bench.data.shards.facts import (
     read_manifest,
     write_manifest,
 )
-from bench.data.shards.shards import find_tar_files
+from bench.data.sources.tar_shards import find_tar_files
+from bench.tables import Table
 
 GIB = 2**30
 
@@ -45,7 +45,7 @@ class ShardCheck:
             row["GiB"] = sum(facts.bytes for facts in shards.values()) / GIB
             rows.append(row | {MANIFEST_NAME: verdict})
         faulty = [{"shard": str(path), "fault": fault} for path, fault in sorted(self.faults.items())]
-        return [Table("Shards", rows), Table("Faulty shards", faulty)]
+        return [Table.of_figures("Shards", rows), Table.of_figures("Faulty shards", faulty)]
 
 
 def verify_shards(data: str) -> ShardCheck:

@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
@@ -98,6 +98,9 @@ class Train:
     yes: Yes = False
     settings: Settings = ()
     json: Json = None
+
+    purpose: ClassVar[str] = "train"
+    runs_on_all_ranks: ClassVar[bool] = True
 
     @property
     def resume_hint(self) -> str:
@@ -288,6 +291,7 @@ class Embed:
     out: Annotated[Path, arg(help=".safetensors file for the features, to be passed as `--set teacher=FILE`")]
     settings: Settings = ()
     results: Results = Path("results")
+    purpose: ClassVar[str] = "train"
     resume_hint = "unfinished features are not stored; start the command again"
 
     def expected_seconds(self, pace: Pace) -> float:
@@ -322,6 +326,7 @@ class Export:
     tower: Positional[str]  # tower file, or name of an experiment whose newest tower is exported
     out: Annotated[Path, arg(help="folder for the exported files, empty or absent")]
     results: Results = Path("results")
+    purpose: ClassVar[str] = "train"
     resume_hint = "an unfinished folder holds no configuration; remove it and start the command again"
 
     def expected_seconds(self, pace: Pace) -> float:

@@ -5,20 +5,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from tyro.conf import Positional, arg
 
 from bench.catalog import (
-    DEFAULT_PROTOCOLS,
+    DEFAULT_ROOT_TASK,
     DEFAULT_TASKS,
-    FOLDERS,
-    ON_DISK,
     PROTOCOLS,
     RANDOM_INIT,
-    TASK_KINDS,
+    TASKS,
     ScoringSubject,
     compatible_pairs,
+    default_protocols,
 )
 from bench.cli.options import Json, Protocols, Results, Root, Tasks, finish
 from bench.config import Experiment, choose
@@ -55,6 +54,7 @@ class Transfer:
     resume: bool = False  # resume the newest scoring of the same towers, root and templates
     results: Results = Path("results")
     json: Json = None
+    purpose: ClassVar[str] = "score"
     resume_hint = "finished scores are kept; resume with the same command and --resume"
 
     def expected_seconds(self, pace: Pace) -> float:
@@ -121,7 +121,7 @@ def open_tasks(results: Path, root: str, tasks: Sequence[str], towers: Sequence[
     """Open the tasks on disk, and towers, in this process; ValueError or OSError if one cannot be opened."""
     with uncollected_imports():  # of torch, too
         from bench.transfer.tasks.named_tasks import require_openable
-    require_openable(results, root, towers, [task for task in tasks if task in ON_DISK])
+    require_openable(results, root, towers, [task for task in tasks if TASKS[task].layout])
 
 
 def choose_scoring(
@@ -132,30 +132,29 @@ def choose_scoring(
     With a folder, the default task is its classes of images. ValueError for a task on disk without a folder, or as
     `choose_tasks_and_protocols`.
     """
-    tasks, protocols = choose_tasks_and_protocols(tasks or FOLDERS[:1] * (root is not None), protocols)
-    on_disk = [task for task in tasks if task in ON_DISK]
+    tasks, protocols = choose_tasks_and_protocols(tasks or ([] if root is None else [DEFAULT_ROOT_TASK]), protocols)
+    on_disk = {task: layout for task in tasks if (layout := TASKS[task].layout)}
     if on_disk and root is None:
-        raise ValueError(f"--root is missing: name the folder that holds the data of {', '.join(on_disk)}")
+        expected = "; ".join(f"{task} ({layout})" for task, layout in on_disk.items())
+        raise ValueError(f"--root is missing: name the folder that holds the data of {expected}")
     if root is not None and not on_disk:
-        raise ValueError(
-            f"--root is for tasks on disk, and {', '.join(tasks)} is of the pack: leave out --root or --task"
-        )
+        raise ValueError(f"--root is for tasks on disk, and {', '.join(tasks)} has none: leave out --root or --task")
     return tasks, "" if root is None else str(root.resolve()), protocols
 
 
 def choose_tasks_and_protocols(tasks: Sequence[str], protocols: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return tasks and protocols, or their defaults; ValueError if one is compatible with none of the others."""
-    protocols = [choose(name, dict.fromkeys(PROTOCOLS, name), "protocol") for name in protocols]
-    by_default = [
-        name for name in DEFAULT_TASKS if compatible_pairs(RANDOM_INIT, [name], protocols or DEFAULT_PROTOCOLS)
-    ]
-    tasks = [choose(name, dict.fromkeys(TASK_KINDS, name), "task") for name in tasks] or by_default
-    protocols = protocols or [name for name in DEFAULT_PROTOCOLS if compatible_pairs(RANDOM_INIT, tasks, [name])]
+    protocols = [choose(name, PROTOCOLS, "protocol").name for name in protocols]
+    accepted = protocols or default_protocols()
+    by_default = [name for name in DEFAULT_TASKS if compatible_pairs(RANDOM_INIT, [name], accepted)]
+    tasks = [choose(name, TASKS, "task").name for name in tasks] or by_default
+    protocols = protocols or [name for name in accepted if compatible_pairs(RANDOM_INIT, tasks, [name])]
     for task in tasks:
         if not compatible_pairs(RANDOM_INIT, [task], protocols):
-            fitting = [name for name, protocol in PROTOCOLS.items() if protocol.kind == TASK_KINDS[task]]
-            raise ValueError(f"{task} has {TASK_KINDS[task]}: add one of the protocols {', '.join(fitting)}")
+            labels = TASKS[task].labels
+            fitting = [name for name, protocol in PROTOCOLS.items() if protocol.labels == labels]
+            raise ValueError(f"{task} has {labels}: add one of the protocols {', '.join(fitting)}")
     for protocol in protocols:
         if not compatible_pairs(RANDOM_INIT, tasks, [protocol]):
-            raise ValueError(f"{protocol} scores tasks that have {PROTOCOLS[protocol].kind}: add such a --task")
+            raise ValueError(f"{protocol} scores tasks that have {PROTOCOLS[protocol].labels}: add such a --task")
     return tasks, protocols

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
-import pyarrow as pa
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
@@ -69,7 +68,7 @@ class Stream(ABC, Generic[T]):
     targets_seconds: float  # spent so far to turn captions into targets
     num_captions: int  # turned into targets in that time
     empty_captions = 0  # of usable samples
-    is_unverified = False  # whether a shard has no manifest to verify it by
+    is_unverified = False  # whether files could have been verified, and nothing says what they should hold
     wait_seconds: float = 0.0  # that `batch` has taken so far
     workers = LoaderWorkers(0, "the pack is in memory")
 
@@ -126,7 +125,7 @@ class PackStream(Stream[T]):
         sizes: tuple[StepSize, ...] = (),
     ) -> None:
         super().__init__(experiment, device)
-        rows = subset_rows(experiment, pa.chunked_array([pa.array(images.keys, pa.large_string())]))
+        rows = subset_rows(experiment, images.keys)
         self.order = SampleOrder(experiment, len(rows), rank, ranks, sizes)
         self.pixels = (images.pixels if isinstance(rows, range) else images.pixels[torch.tensor(rows)]).to(device)
         captions = Captions([images.captions[row] for row in rows], rows, len(images))

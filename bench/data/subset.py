@@ -24,13 +24,14 @@ def is_key_file(subset: str | None) -> TypeGuard[str]:
     return subset is not None and not subset.startswith(RANDOM_SUBSET)
 
 
-def subset_rows(experiment: Experiment, keys: pa.ChunkedArray) -> Sequence[int]:
+def subset_rows(experiment: Experiment, keys: Sequence[str] | pa.ChunkedArray) -> Sequence[int]:
     """Return the rows of the data set that an experiment uses, ascending; ValueError as `require_subset`."""
     subset = experiment.input.subset
     if subset is None:
         return range(len(keys))
     if is_key_file(subset):
-        return _to_array(pc.indices_nonzero(pc.is_in(keys, value_set=_known_keys(subset, keys))).to_numpy())
+        array = _key_array(keys)
+        return _to_array(pc.indices_nonzero(pc.is_in(array, value_set=_known_keys(subset, array))).to_numpy())
     require_subset(subset, keys)
     import torch
 
@@ -39,10 +40,10 @@ def subset_rows(experiment: Experiment, keys: pa.ChunkedArray) -> Sequence[int]:
     return _to_array(drawn.sort().values.numpy())
 
 
-def require_subset(subset: str, keys: pa.ChunkedArray) -> None:
+def require_subset(subset: str, keys: Sequence[str] | pa.ChunkedArray) -> None:
     """Raise ValueError for more rows than the data set has, a file without a key column, and keys of no sample."""
     if is_key_file(subset):
-        _known_keys(subset, keys)
+        _known_keys(subset, _key_array(keys))
     elif int(subset.removeprefix(RANDOM_SUBSET)) > len(keys):
         expected = f"expected {RANDOM_SUBSET}N with N from 1 to the data set's {len(keys):,} samples"
         raise ValueError(f"subset={subset}: {expected}")
@@ -72,6 +73,10 @@ def listed_keys(path: Path) -> set[str]:
     if not keys:
         raise ValueError(f"{path}: the file lists no keys")
     return keys
+
+
+def _key_array(keys: Sequence[str] | pa.ChunkedArray) -> pa.ChunkedArray:
+    return keys if isinstance(keys, pa.ChunkedArray) else pa.chunked_array([pa.array(keys, pa.large_string())])
 
 
 def _to_array(rows: npt.NDArray[Any]) -> "array[int]":

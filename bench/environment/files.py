@@ -170,10 +170,10 @@ def prefix_errors(name: object, kinds: tuple[type[Exception], ...] = (ValueError
         raise ValueError(f"{name}: {reason.splitlines()[0]}") from None
 
 
-def decode_json(content: bytes | str, kind: type[T]) -> T:
-    """Decode JSON; ValueError if it is malformed, of another type, or nested too deep."""
+def decode_json(content: bytes | str, kind: type[T], dec_hook: Callable[[type, Any], Any] | None = None) -> T:
+    """Decode JSON, other types by msgspec's `dec_hook`; ValueError if it is malformed, of another type or too deep."""
     try:
-        return msgspec.json.decode(content, type=kind)
+        return msgspec.json.decode(content, type=kind, dec_hook=dec_hook)
     except RecursionError:
         raise ValueError("nested too deep") from None
     except msgspec.DecodeError as error:

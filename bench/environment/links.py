@@ -5,6 +5,7 @@ from typing import Annotated
 import msgspec
 
 from bench.environment.circumstances import Texts
+from bench.record_kind import RecordKind
 
 PositiveCount = Annotated[int, msgspec.Meta(ge=1, le=10**18)]
 NonNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -22,18 +23,21 @@ class RankState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     is_locked_out: bool | None  # whether rank 0's lock on this file kept it out; None: it did not see the file
 
 
-class RankStates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="ranks"):
+class RankStates(RecordKind, frozen=True, kw_only=True, tag="ranks"):
     """What all ranks of a job found, in their order."""
+
+    needs_experiment = False
 
     ranks: Annotated[tuple[RankState, ...], msgspec.Meta(min_length=1)]
 
 
-class LinkSpeed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="link"):
+class LinkSpeed(RecordKind, frozen=True, kw_only=True, tag="link"):
     """Bus bandwidth, per process and direction, and latency of all-reduces between the processes of a job.
 
     Between nodes, each rank exchanges with the ranks of the same local rank. A job has one process per GPU on GPUs.
     """
 
+    needs_experiment = False
     backend: str  # of torch.distributed
     message_bytes: PositiveCount  # of the all-reduces that were timed
     bytes_per_second: NonNegative | None  # within a node, of the slowest; None: each node has one process

@@ -6,12 +6,12 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any, get_args
 
-from bench.console.tables import Table
 from bench.explain.decomposition import Contribution, Decomposition, LogRatio
 from bench.explain.factors import UPDATE_CAUSES
 from bench.ladder import WAITING
 from bench.measure.disturbance import describe_disturbance
 from bench.statistics import FLOPS_TOLERANCE, Agreement, Prediction
+from bench.tables import Table
 
 VERDICTS: dict[Agreement, str] = {
     "agree": "product and whole ratio ",
@@ -56,7 +56,7 @@ def cause_table(found: Decomposition) -> Table:
         "",
         summarize(found),
     ]
-    return Table(f"From {found.baseline} to {found.experiment}", rows, "\n".join(notes))
+    return Table.of_figures(f"From {found.baseline} to {found.experiment}", rows, "\n".join(notes))
 
 
 def reference_table(found: Decomposition) -> Table:
@@ -68,7 +68,7 @@ def reference_table(found: Decomposition) -> Table:
         for what, part in measured.items()
         if lines and part is not None and part.chain is not None
     ]
-    return Table("Counted and published", [*lines, *rows])
+    return Table.of_figures("Counted and published", [*lines, *rows])
 
 
 def side_by_side(found: Mapping[str, Decomposition]) -> Table:
@@ -83,7 +83,7 @@ def side_by_side(found: Mapping[str, Decomposition]) -> Table:
         "Ratios of images/s, forward + backward. '-': not a factor of this recipe.",
         *(f"{what}: {source}." for what, source in sources.items()),
     ]
-    return Table("Recipes side by side", rows, "\n".join(notes))
+    return Table.of_figures("Recipes side by side", rows, "\n".join(notes))
 
 
 def _column(found: Decomposition) -> dict[str, Any]:

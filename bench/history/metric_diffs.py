@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from statistics import median
 
 from bench.console.console import DISAGREEMENT, INCONCLUSIVE, OK
-from bench.console.tables import Table
 from bench.history.observations import BenchmarkId, Metric, Observation
 from bench.statistics import Ratio, ratios_of_pairs
+from bench.tables import Table
 
 Key = tuple[BenchmarkId, Metric]
 OF_BYTES = {"faster": "smaller", "slower": "larger"}  # verdicts on memory
@@ -137,7 +137,7 @@ def diff_table(judged: Sequence[MetricDiff], notes: Sequence[str] = (), *, paire
         "Slower or faster: p at most 0.01 and a change of 2 % or more.\n"
         f"{same} of {len(counters)} counters (parameters, FLOPs, tensor bytes, losses) are equal to the last digit."
     )
-    return Table("New against old", rows, "\n".join([note, *notes]))
+    return Table.of_figures("New against old", rows, "\n".join([note, *notes]))
 
 
 def describe_diffs(judged: Sequence[MetricDiff]) -> str:

@@ -150,7 +150,8 @@ def find_label_files(folder: Path, shards: Sequence[Path], vocabulary: str) -> l
         path = folder / shard.labels_name
         info = read_label_file_info(path)
         if info is None:
-            command = f"{PROGRAM} label {shards[0].parent} --vocabulary {vocabulary} --out {folder}"
+            inputs = shards[0] if len(shards) == 1 else shards[0].parent
+            command = f"{PROGRAM} label {inputs} --vocabulary {vocabulary} --out {folder}"
             raise ValueError(f"{path} is no complete file of labels; create it with: {command}")
         if (info.origin.rule, info.origin.vocabulary_digest) != (expected.rule, expected.digest):
             text = f"{path} was made with the vocabulary {info.vocabulary}, not with {vocabulary}"

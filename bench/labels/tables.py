@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 from msgspec.structs import replace
 
-from bench.console.tables import Table
 from bench.labels.labeller import REPAIRED_FLAWS, LabelRule, Tally
 from bench.labels.synset_rules import CorenetRule
 from bench.labels.vocabulary import Vocabulary, VocabularyLabel
+from bench.tables import Table
 
 MAX_FREQUENT_LABELS = 10
 GLOSS_CHARS, EXPLAINED_GLOSS_CHARS = 60, 90
@@ -36,7 +36,7 @@ def explanation_table(rule: LabelRule, caption: str) -> Table:
     else:
         ids, _ = rule.label(pa.array([caption], pa.string()))
         rows = [{"label": rule.keys[id_], "name": rule.title(id_), "gloss": rule.gloss(id_)} for id_ in ids.tolist()]
-    return Table(f"Labels by the rule {rule.name}", rows)
+    return Table.of_figures(f"Labels by the rule {rule.name}", rows)
 
 
 def summary_tables(total: Tally, captions_per_second: float, labels: Iterable[VocabularyLabel]) -> list[Table]:
@@ -52,9 +52,9 @@ def summary_tables(total: Tally, captions_per_second: float, labels: Iterable[Vo
         for flaw, rows in sorted(total.flaws.items())
     ]
     return [
-        Table("Captions", [row], "captions/s: of the captions read in this run."),
+        Table.of_figures("Captions", [row], "captions/s: of the captions read in this run."),
         frequent_label_table(labels),
-        Table("Rows with problems", flaws),
+        Table.of_figures("Rows with problems", flaws),
     ]
 
 
@@ -63,7 +63,7 @@ def frequent_label_table(labels: Iterable[VocabularyLabel]) -> Table:
         {"label": label.key, "name": label.name, "count": label.count, "gloss": _shorten(label.gloss, GLOSS_CHARS)}
         for label in islice(labels, MAX_FREQUENT_LABELS)
     ]
-    return Table("Most frequent labels", rows, "Of the captions read in this run.")
+    return Table.of_figures("Most frequent labels", rows, "Of the captions read in this run.")
 
 
 def occurring_by_count(vocabulary: Vocabulary, counts: npt.NDArray[np.int64]) -> list[VocabularyLabel]:

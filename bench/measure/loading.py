@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from bench.config import Experiment, change
-from bench.data.shards.stream import ShardStream
+from bench.data.sample_stream import SampleStream
 from bench.settings import with_batch_size
 from bench.statistics import Interval, geometric_mean_interval
 from bench.train.build import load_data
@@ -33,7 +33,7 @@ def time_loading(experiment: Experiment, results: Path, seconds: float) -> Loadi
     """
     small_batches = with_batch_size(change(experiment, workers=0, accumulation=1), TIMED_BATCH)
     stream = load_data(small_batches, torch.device("cpu"), results)
-    assert isinstance(stream, ShardStream)
+    assert isinstance(stream, SampleStream)
     threads, rates, images, k = torch.get_num_threads(), list[float](), 0, 0
     torch.set_num_threads(1)
     try:

@@ -1,14 +1,15 @@
 """What every rank of a distributed run measured: the spread over the ranks, and a slow rank. No torch here."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from bench.config import Experiment
-from bench.console.tables import Table
+from bench.formats import format_rate
 from bench.measure.throughput import Run, timed_runs
 from bench.record import PHASE_FIGURE, Memory, Record, Speed
 from bench.statistics import find_slow_rank
+from bench.tables import Cell, Column, Table
 
 # Phases in which a rank of `ddp` waits for no other. Sharded weights are gathered in the forward, too.
 OWN_WORK = ("data", "augmentation", "image forward", "text forward")
@@ -68,23 +69,25 @@ def find_slow_ranks(records: Iterable[Record], names: Iterable[str]) -> list[Slo
     return found
 
 
-def rank_table(records: Sequence[Record], names: Sequence[str]) -> Table:
-    """List the spread of every figure over the ranks; empty for single processes."""
+def rank_table(records: Sequence[Record], names: Collection[str], label: Callable[[str], str] = str) -> Table:
+    """List the spread of every figure over the ranks, experiments by their labels; empty for single processes."""
+    columns = [*Column.texts("experiment", "figure"), *map(Column, ("min", "rank of min", "median"))]
+    columns += map(Column, ("max", "rank of max"))
     rows = [
-        {
-            "experiment": name,
-            "figure": one.figure,
-            "min": one.least,
-            "rank of min": one.least_rank,
-            "median": one.median,
-            "max": one.most,
-            "rank of max": one.most_rank,
-        }
+        [
+            Cell.of_name(label(name), name),
+            Cell.of(one.figure),
+            Cell.of(one.least, format_rate),
+            Cell.of(one.least_rank),
+            *(Cell.of(value, format_rate) for value in (one.median, one.most)),
+            Cell.of(one.most_rank),
+        ]
         for name in names
         for one in spreads_over_ranks(records, name)
     ]
     note = "Medians over steps and rounds. A phase with communication includes the wait for slower ranks."
-    return Table("Ranks", rows, "\n".join([note, *map(str, find_slow_ranks(records, names))]))
+    notes = [note, *map(str, find_slow_ranks(records, names))]
+    return Table.of_rows("Spread over the ranks", columns, rows, "\n".join(notes))
 
 
 def _distributed_runs(records: Iterable[Record], names: Iterable[str]) -> dict[str, list[Run]]:

@@ -1,21 +1,21 @@
 """Tables of experiments and of what was measured of them: speed, costs, memory, failures. No torch here."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.config import FIELDS, MAY_DIFFER, Experiment, differing_fields, format_differences
-from bench.console.tables import Table
 from bench.data.caption_lengths import describe_captions
 from bench.experiments import TUNED_FIELDS, tuning_of
+from bench.formats import GIB, MIB, count
 from bench.measure.summary import PHASE, UTILISATION, Throughput, throughputs_of
 from bench.measure.throughput import require_comparable, timed_runs
-from bench.record import PHASES, BatchTrial, Failure, Memory, Record, ReleasedRun, Speed, Training
+from bench.record import PHASES, BatchTrial, Failure, Memory, Record, RunOnSamples, Speed
 from bench.statistics import bound_by, log_std
+from bench.tables import Cell, Column, Table
 
 if TYPE_CHECKING:
     from bench.measure.costs import Costs
 
-MIB, GIB = 2**20, 2**30
 SAMPLE_COLUMNS, EMPTY_CAPTION = ("experiment", "run", "what", "samples"), "empty caption (used)"
 CONFOUNDED_NOTE = "The ratio is not the method's alone, for the experiments also differ in"
 
@@ -50,7 +50,7 @@ def experiment_table(experiments: Mapping[str, Experiment], costs: Mapping[str, 
         "tuning: of rate, crops, flips and initial head: released by the method's authors,\n"
         "default of open_clip's training program for all ViTs, searched here, or untuned."
     )
-    return Table("Experiments", rows, note)
+    return Table.of_figures("Experiments", rows, note)
 
 
 def speed_table(
@@ -69,7 +69,7 @@ def speed_table(
     require_comparable(kept, may_differ=FIELDS if allow_differences else may_differ)
     timed = timed_runs(records, names)
     if not timed:
-        return Table(title, [])
+        return Table.of_figures(title, [])
     base = next(iter(timed))
     found = throughputs_of(records, names, base)
     rows = [
@@ -97,7 +97,7 @@ def speed_table(
     differing = differing_fields(runs[0][0] for runs in timed.values()).items()
     also = [format_differences({field: values}) for field, values in differing if field not in {*may_differ}]
     own = format_differences({field: values for field, values in differing if field in {*TUNED_FIELDS} & {*may_differ}})
-    return Table(
+    return Table.of_figures(
         title,
         rows,
         f"ratio: images/s over those of {base}, with its 95 % interval over runs (fresh processes, this machine, this "
@@ -120,7 +120,7 @@ def cost_table(records: Sequence[Record], names: Sequence[str]) -> Table:
         for name in names
         if name in timed or name in memories
     ]
-    return Table(
+    return Table.of_figures(
         "Where the time and the memory go",
         rows,
         "Phases come from a pass of their own that waits for the device between them; their sum over the unsplit step "
@@ -158,22 +158,21 @@ def _memory_costs(memory: Memory) -> dict[str, Any]:
     return {name: round(size / MIB, 1) for name, size in sizes.items() if size is not None}
 
 
-def batch_trial_table(records: Sequence[Record]) -> Table:
-    """List every batch size that was tried under a memory limit."""
+def batch_trial_table(records: Sequence[Record], label: Callable[[str], str] = str) -> Table:
+    """List every batch size that was tried under a memory limit, experiments by their labels."""
+    columns = [Column.text("experiment"), Column("batch"), Column("limit, GiB"), Column.text("fits")]
     trials = [(r.experiment, r.measured) for r in records if isinstance(r.measured, BatchTrial) and r.experiment]
     trials.sort(key=lambda trial: (trial[0].name.split("[")[0], trial[0].training.batch_size))
-    return Table(
-        "Batches tried under the memory limit",
+    rows = [
         [
-            {
-                "experiment": experiment.name,
-                "batch": experiment.training.batch_size,
-                "limit GiB": trial.limit_bytes / GIB,
-                "fits": "yes" if trial.fits else "no: out of memory",
-            }
-            for experiment, trial in trials
-        ],
-    )
+            Cell.of_name(label(experiment.name), experiment.name),
+            Cell.of(experiment.training.batch_size, count),
+            Cell.of(trial.limit_bytes / GIB, "{:g}".format),
+            Cell("yes" if trial.fits else "no: out of memory", trial.reason),
+        ]
+        for experiment, trial in trials
+    ]
+    return Table.of_rows("Batches tried under the memory limit", columns, rows)
 
 
 def sample_table(records: Sequence[Record]) -> Table:
@@ -181,17 +180,24 @@ def sample_table(records: Sequence[Record]) -> Table:
     counts = {
         (r.experiment.name, str(r.measured.__struct_config__.tag), what): count
         for r in records
-        if isinstance(r.measured, Speed | Training | ReleasedRun) and r.experiment
+        if isinstance(r.measured, RunOnSamples) and r.experiment
         for what, count in (r.measured.skipped | {EMPTY_CAPTION: r.measured.empty_captions}).items()
     }
     note = "Images that cannot be decoded count each time that the run, of several processes rank 0, reads them."
     rows = [dict(zip(SAMPLE_COLUMNS, (*key, count), strict=True)) for key, count in counts.items() if count]
-    return Table("Samples skipped or without text", rows, note)
+    return Table.of_figures("Samples skipped or without text", rows, note)
 
 
-def failure_table(records: Sequence[Record]) -> Table:
-    """List the runs that failed."""
-    return Table(
-        "Failed",
-        [{"run": r.measured.what, "why": r.measured.reason} for r in records if isinstance(r.measured, Failure)],
-    )
+def failure_table(records: Iterable[Record], label: Callable[[str], str] = str) -> Table:
+    """List the runs that failed in the order of their starts, experiments by their labels."""
+    columns = [*Column.texts("experiment", "run", "reason"), Column.text("started", "UTC")]
+    failed = [(record, record.measured) for record in records if isinstance(record.measured, Failure)]
+    failed.sort(key=lambda found: found[0].circumstances.started_at)
+    rows = [
+        [
+            Cell.of_name(label(r.experiment.name), r.experiment.name) if r.experiment else Cell("none"),
+            *map(Cell.of, (failure.what, failure.reason, r.circumstances.started_at)),
+        ]
+        for r, failure in failed
+    ]
+    return Table.of_rows("Runs that failed", columns, rows)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from bench.config import Experiment
 from bench.console.console import PROGRAM
 from bench.data.released_labels import DenseLabels, UncomputedLabels
-from bench.data.shards.shards import find_shards
+from bench.data.samples import caption_files
 from bench.data.targets import Captions, Labels
 from bench.fields import COMPUTED, NLTK
 from bench.labels.label_files import load_stored_labels
@@ -68,7 +68,7 @@ def _sparse_synset_labels(experiment: Experiment) -> Callable[[Captions], Labels
         label = NltkLabeller([*read_vocabulary(vocabulary).keys])
         return lambda captions: UncomputedLabels(captions.texts, label)
     if experiment.targets.labels != COMPUTED:
-        stored = load_stored_labels(Path(experiment.targets.labels), find_shards(experiment.input.data), vocabulary)
+        stored = load_stored_labels(Path(experiment.targets.labels), caption_files(experiment.input.data), vocabulary)
         return lambda captions: Labels.from_lists(stored.select(captions.rows, captions.total))
     labeller = get_labeller("corenet", vocabulary)
     return lambda captions: Labels.from_lists(labeller.label_texts(captions.texts))

@@ -7,4 +7,5 @@ from bench.methods.siglip import SigLip
 from bench.methods.superclass import SuperClass
 from bench.methods.superclip import SuperClip
 
-METHODS = (Clip(), SigLip(), CatLip(), SuperClass(), SuperClip(), Distillation())  # in the order of pages
+# In the order of pages.
+METHODS = {one.name: one for one in (Clip(), SigLip(), CatLip(), SuperClass(), SuperClip(), Distillation())}

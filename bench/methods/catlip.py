@@ -47,14 +47,14 @@ class CatLip(Method):
         return [*find_label_files(Path(experiment.targets.labels), shards, vocabulary)]
 
     def check_inputs(self, experiment: Experiment) -> None:
-        from bench.data.shards.shards import find_shards
+        from bench.data.samples import caption_files
 
         if experiment.targets.labels in (COMPUTED, NLTK):
             get_labeller("corenet", resolve_vocabulary(experiment.targets.synset_vocabulary))
             if experiment.targets.labels == NLTK:
                 NltkLabeller([])
         else:
-            self.label_files(experiment, find_shards(experiment.input.data))
+            self.label_files(experiment, caption_files(experiment.input.data))
 
     def row_labels(self, experiment: Experiment) -> tuple[str, ...]:
         return read_vocabulary(experiment.targets.synset_vocabulary).keys

@@ -8,7 +8,7 @@ from math import fsum
 from pathlib import Path
 from typing import Any
 
-from bench.catalog import DEFAULT_PROTOCOLS, RANDOM_INIT, REFERENCES, ScoringSubject
+from bench.catalog import RANDOM_INIT, REFERENCES, ScoringSubject, default_protocols
 from bench.config import Experiment, change
 from bench.console.console import log
 from bench.console.progress import Progress
@@ -19,8 +19,9 @@ from bench.measure.throughput import throughputs_by_round
 from bench.orchestration.batch_search import find_largest_fitting, guess_batch_size, smallest_batch_to_try
 from bench.orchestration.budgets import EQUAL_IMAGES, expected_speeds, image_budgets, measured_speeds, trained_images
 from bench.orchestration.pace import TWO_CORES, Pace
+from bench.orchestration.request_base import Request
 from bench.orchestration.requests import (
-    AnyRequest,
+    FiguresRequest,
     FitRequest,
     MemoryRequest,
     ScoringRequest,
@@ -129,18 +130,33 @@ class Comparison:
     ) -> list[Job]:
         """Return the speed runs of a round.
 
-        The order is rotated, and reversed in every other round, so that no run always follows the same other run;
         `rotation` numbers the rounds of one kind where there are several kinds. No run of the arms was before it if the
         round `is_first`.
         """
-        rotation = round_ if rotation is None else rotation
-        first = rotation % len(arms)
-        order = [*arms[first:], *arms[:first]][:: -1 if rotation % 2 else 1]
+        order = _rotated(arms, round_ if rotation is None else rotation)
         label = f"round {round_ + 1}" + (f" of {rounds}" if rounds else "")
         timed = [(one, self.pace.speed_seconds(one, is_first=is_first)) for one in order]
         return [
             self.new_job(SpeedRequest, one, f"speed of {one.name}, {label}", seconds, round=round_)
             for one, seconds in timed
+        ]
+
+    def figure_jobs(self, measurements: Sequence[str], rounds: int) -> list[list[Job]]:
+        """Return the runs of each measurement in each round; a run is expected to take as long as one of speed."""
+        return [
+            [
+                self.new_job(
+                    FiguresRequest,
+                    one,
+                    f"{measurement} of {one.name}, round {round_ + 1} of {rounds}",
+                    self.pace.speed_seconds(one, is_first=round_ == 0),
+                    measurement=measurement,
+                    round=round_,
+                )
+                for one in _rotated(self.experiments, round_)
+            ]
+            for round_ in range(rounds)
+            for measurement in measurements
         ]
 
     @property
@@ -308,7 +324,7 @@ class Comparison:
                 jobs.append(self.new_job(ScoringRequest, experiment, label, seconds, subjects=tuple(group), **fields))
         return jobs
 
-    def new_job(self, kind: type[AnyRequest], experiment: Experiment, label: str, seconds: float, **fields: Any) -> Job:
+    def new_job(self, kind: type[Request], experiment: Experiment, label: str, seconds: float, **fields: Any) -> Job:
         """Return a run of this comparison; `fields` are the request's other fields."""
         request = kind(results=str(self.results), comparison=self.name, experiment=experiment, **fields)
         return Job(request, label, seconds)
@@ -318,7 +334,13 @@ class Comparison:
         self.runner.run(jobs, max_parallel=max_parallel, threads=max(1, self.cores // max_parallel))
 
 
+def _rotated(arms: Sequence[Experiment], rotation: int) -> list[Experiment]:
+    """Return the arms rotated, and reversed in every other round, so that none always follows the same other one."""
+    first = rotation % len(arms)
+    return [*arms[first:], *arms[:first]][:: -1 if rotation % 2 else 1]
+
+
 def _protocols_and_tasks(scope: Scope) -> list[tuple[Names, Names]]:
     """Return the protocols and the tasks that a scope scores: whole tasks, and curves over few labels."""
-    pairs = ((DEFAULT_PROTOCOLS, scope.tasks), (scope.curves, scope.curve_tasks))
+    pairs = ((default_protocols(), scope.tasks), (scope.curves, scope.curve_tasks))
     return [(protocols, tasks) for protocols, tasks in pairs if protocols and tasks]

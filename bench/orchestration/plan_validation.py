@@ -10,7 +10,6 @@ from pathlib import Path
 from statistics import fmean
 
 from bench.config import Experiment
-from bench.console.tables import Table
 from bench.environment.links import LinkSpeed
 from bench.measure.throughput import images_per_second, images_per_step
 from bench.orchestration.preflight import begin_comparison
@@ -22,6 +21,7 @@ from bench.plan.model import LOSS_SHARE, Cluster, ComputeProfile, PlanCase, plan
 from bench.plan.records import TimedRuns, measured_compute
 from bench.plan.workload import count_parameters
 from bench.record import Speed, read_record, read_records, record_path
+from bench.tables import Table
 
 TOLERANCE = 0.25  # largest relative error of a valid prediction
 ROUNDS = 2  # of the single process: one is the basis of the plan, the other is predicted
@@ -157,7 +157,7 @@ def _validation_table(rows: Sequence[Validation], notes: Sequence[str]) -> Table
         "One thread and one core per process, no overlap. If only the prediction from processes side by side agrees,\n"
         "the difference is contention for shared memory and host, not communication."
     )
-    return Table("Predicted and measured steps", columns, "\n".join([*notes, note]))
+    return Table.of_figures("Predicted and measured steps", columns, "\n".join([*notes, note]))
 
 
 def _mean_compute_seconds(timed: Sequence[TimedRuns]) -> ComputeProfile:

@@ -1,6 +1,5 @@
 """Checks before a comparison begins or is resumed."""
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -11,18 +10,18 @@ from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 
-import pyarrow as pa
 import pynvml
 
-from bench.catalog import PACK_TASKS, SCENES
+from bench.catalog import TASKS
 from bench.config import MAY_DIFFER, Experiment, change, fields_with, path_of, require_comparable_experiments
 from bench.console.console import log, require_utf8
 from bench.console.progress import Progress
 from bench.data.caption_lengths import WEB, read_texts
-from bench.data.manifest import CACHE, PARTS, cache_path, pack_cache, verify_pack
-from bench.data.shards.shards import Shards, open_experiment_shards, open_samples
+from bench.data.manifest import CACHE, pack_cache, verify_pack
+from bench.data.samples import open_samples
+from bench.data.sources.shipped_pack import decode_pack
 from bench.data.subset import is_key_file, listed_keys, require_subset
-from bench.environment.circumstances import CHECKOUT, LOADED_EXTENSIONS, current_commit
+from bench.environment.circumstances import LOADED_EXTENSIONS, current_commit
 from bench.environment.cores import LoaderWorkers, available_cores
 from bench.environment.files import atomic_write
 from bench.environment.gpu_settings import read_gpu_settings
@@ -41,7 +40,6 @@ from bench.orchestration.torchrun import connect_coordinator
 from bench.record import Failure, Record, Speed, comparisons
 from bench.settings import with_batch_size
 from bench.towers.patches import require_whole_patches
-from bench.towers.provenance import read_metadata
 from bench.train.shared_memory import fit_workers
 
 model_settings = attrgetter(*map(path_of, fields_with("model")))
@@ -69,7 +67,7 @@ def open_comparison(
     """Check conditions that would stop a long run late, then begin a comparison, or resume the newest or the named one.
 
     A resumed comparison may also contain transfer records of the experiments in `scored`. `tasks` will be scored. Where
-    no run `reads_data` of the experiments, their shards may be gone. Durations are predicted from `pace`, by default
+    no run `reads_data` of the experiments, their files may be gone. Durations are predicted from `pace`, by default
     that of `machine_pace`; where it `measures_pace`, a comparison on a CPU that is not named takes it from its records,
     or times a few steps first.
     """
@@ -87,10 +85,9 @@ def open_comparison(
     comparison = Comparison(name, results, experiments, own_cores, on_gpu, runner, pace or machine_pace())
     finished = [record for record in comparison.records() if not isinstance(record.measured, Failure)]
     _require_continuable(name, finished, [*experiments, *scored], on_gpu=on_gpu)
-    if not {*PACK_TASKS, *SCENES}.isdisjoint(tasks):
-        _decode_pack(pack_cache())
-    opened = open_data(results, experiments) if reads_data else []
-    for note in dict.fromkeys(chain.from_iterable(map(Shards.notes, opened))):
+    if not all(TASKS[task].layout for task in tasks):
+        decode_pack(pack_cache())
+    for note in open_data(results, experiments) if reads_data else ():
         log(note)
     has_known_pace = on_gpu or runner.coordinator is not None or uses_default_pace(experiments[0])
     if measures_pace and not is_named and not has_known_pace:
@@ -112,25 +109,21 @@ def require_runnable(results: Path, experiments: Sequence[Experiment], *, reads_
     require_writable(results)
 
 
-def open_data(results: Path, experiments: Sequence[Experiment]) -> list[Shards]:
-    """Decode the pack or index the shards that experiments read, unless that was done before; return the shards.
+def open_data(results: Path, experiments: Sequence[Experiment]) -> list[str]:
+    """Decode the pack, or index the files that experiments read, unless that was done before; return notes on them.
 
     Raises ValueError or OSError for data that every run would refuse.
     """
     by_data = {(one.input.data, one.image.embedding_channels is None, one.reads_captions): one for one in experiments}
-    packed = next((one for one in experiments if one.input.data == PACK_DATA), None)
-    if packed is not None:
-        _decode_pack(pack_cache())
-        if packed.input.subset is not None:
-            require_subset(packed.input.subset, _read_pack_keys())
-    found = []
-    for experiment in (one for one in by_data.values() if one.input.data != PACK_DATA):
-        found.append(open_experiment_shards(experiment, results / CACHE))
+    notes = dict[str, None]()
+    for experiment in by_data.values():
+        samples = open_samples(experiment, results / CACHE)
         if experiment.input.subset is not None:
-            require_subset(experiment.input.subset, open_samples(found[-1]).keys)
-        if experiment.input.workers != "auto":
+            require_subset(experiment.input.subset, samples.keys)
+        if experiment.input.workers != "auto" and not samples.is_decoded:
             fit_workers(experiment, LoaderWorkers(experiment.input.workers, ""), torchrun_env().local_world_size)
-    return found
+        notes |= dict.fromkeys(f"{experiment.input.data}: {note}" for note in samples.notes())
+    return [*notes]
 
 
 def _require_continuable(name: str, records: Sequence[Record], accepted: Sequence[Experiment], *, on_gpu: bool) -> None:
@@ -214,24 +207,6 @@ def _require_buildable_model(experiment: Experiment) -> None:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"the model cannot be built: {reason}") from None
     get_method(experiment.method).check_inputs(experiment)
-
-
-def _decode_pack(cache: Path) -> None:
-    """Decode the pack's images in a separate process, unless they are in the cache; no run then includes the cost."""
-    if not all(cache_path(part, cache).is_file() for part in PARTS):
-        log(f"decoding the pack's images into {cache}, once")
-        command = [sys.executable, "-m", "bench.data.pack"]
-        done = subprocess.run(command, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True, check=False)
-        if done.returncode:
-            reason = (done.stderr.splitlines() or [f"its process ended with exit code {done.returncode}"])[-1]
-            remedy = "name a folder for caches with room for 1 GB in XDG_CACHE_HOME"
-            raise OSError(f"the pack's images cannot be decoded into {cache}: {reason}; {remedy}")
-
-
-def _read_pack_keys() -> pa.ChunkedArray:
-    """Return the keys of the decoded pack's samples."""
-    texts = json.loads(read_metadata(cache_path("pretrain", pack_cache()))["texts"])
-    return pa.chunked_array([pa.array(texts["keys"], pa.large_string())])
 
 
 def require_writable(results: Path) -> None:

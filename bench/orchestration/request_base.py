@@ -5,27 +5,27 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
-from bench.config import Experiment
+from bench.config import Experiment, choose
 from bench.console.console import StopRequest
 from bench.environment.rank_info import torchrun_env
 from bench.record import Record, record_path, write_record
+from bench.record_kind import Measured, add_kind, tag_of
+from bench.registry import Registry
 
 if TYPE_CHECKING:
     import torch
 
     from bench.environment.circumstances import Circumstances
-    from bench.record import Measured
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
-    """A run. Each kind implements `_measure`, which returns None where it writes its own files."""
+    """A run. Each kind has a tag, and implements `measure` and `name_parts`."""
 
     results: str  # folder of the records
     comparison: str  # name of the comparison that the records belong to
     experiment: Experiment | None = None
     rendezvous_id: str = ""  # name under which the ranks of a distributed run rendezvous; empty: a single process
 
-    runs_on_all_ranks: ClassVar[bool] = False  # all ranks of a torchrun start it together
     uses_gloo: ClassVar[bool] = False  # ranks communicate over gloo, also on GPUs
     uses_tf32: ClassVar[bool] = False  # a GPU rounds what it multiplies in fp32 to TF32
     extension: ClassVar[str] = ".json"
@@ -33,12 +33,17 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     @property
     def kind(self) -> str:
         """Return the tag of this kind of run."""
-        return str(self.__struct_config__.tag)
+        return tag_of(type(self))
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """Return the files that exist once the run is done."""
-        return (self._path(self.kind, *self._name_parts()).with_suffix(self.extension),)
+        return (self._path(self.kind, *self.name_parts()).with_suffix(self.extension),)
+
+    @property
+    def runs_on_all_ranks(self) -> bool:
+        """Whether all ranks of a torchrun start it together."""
+        return False
 
     @property
     def saves_checkpoints(self) -> bool:
@@ -48,11 +53,12 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def carry_out(self, device: "torch.device", stop: StopRequest | None) -> None:
         """Run, and write the record with the time and the commit of the start; rank 0 writes for all ranks."""
         circumstances = self._circumstances(device)
-        measured = self._measure(device, stop)
+        measured = self.measure(device, stop)
         if measured is not None:
             self._write(measured, circumstances)
 
-    def _measure(self, _device: "torch.device", _stop: StopRequest | None) -> "Measured | None":
+    def measure(self, device: "torch.device", stop: StopRequest | None, /) -> Measured | None:
+        """Return what the run leaves; None where it writes its own files. `stop` tells when it is asked to end."""
         raise NotImplementedError
 
     def _circumstances(self, device: "torch.device") -> "Circumstances":
@@ -63,14 +69,14 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             require_equal_data(self.experiment)
         return circumstances_of_ranks(self.experiment, device)
 
-    def _write(self, measured: "Measured", circumstances: "Circumstances", *, by_any_rank: bool = False) -> None:
+    def _write(self, measured: Measured, circumstances: "Circumstances", *, by_any_rank: bool = False) -> None:
         if by_any_rank or not self.rendezvous_id or torchrun_env().rank == 0:
             record = Record(
                 comparison=self.comparison, experiment=self.experiment, circumstances=circumstances, measured=measured
             )
             write_record(record, self.paths[0])
 
-    def _name_parts(self) -> tuple[str, ...]:
+    def name_parts(self) -> tuple[str, ...]:
         """Return the parts of the record's file name that follow its kind."""
         raise NotImplementedError
 
@@ -78,10 +84,28 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return record_path(Path(self.results), self.comparison, *map(str, names))
 
 
+RUNS = Registry[type[Request]]("kind of run", "bench.orchestration.requests:BUILT_IN_RUNS")
+
+
+def add_run(kind: type[Request], origin: str) -> None:
+    """Add a kind of run; ValueError if it is none, or its tag is taken."""
+    add_kind(RUNS, kind, Request, origin)
+
+
+class _Tag(msgspec.Struct):
+    kind: str
+
+
+def decode_request(content: bytes) -> Request:
+    """Return the request that JSON describes; ValueError if its kind is not known here."""
+    kind = msgspec.json.decode(content, type=_Tag).kind
+    return msgspec.json.decode(content, type=choose(kind, RUNS, RUNS.noun))
+
+
 class ExperimentRequest(Request, frozen=True, kw_only=True):
     """A run of one experiment."""
 
     experiment: Experiment
 
-    def _name_parts(self) -> tuple[str, ...]:
+    def name_parts(self) -> tuple[str, ...]:
         return (self.experiment.name, f"seed{self.experiment.seed}")

@@ -6,21 +6,24 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 from msgspec.structs import replace
 
-from bench.catalog import DEFAULT_PROTOCOLS, DEFAULT_TASKS, RANDOM_INIT, ScoringSubject, compatible_pairs
+from bench.catalog import DEFAULT_TASKS, RANDOM_INIT, ScoringSubject, compatible_pairs, default_protocols
 from bench.console.console import StopRequest
 from bench.environment.rank_info import torchrun_env
 from bench.ladder import Ladder
+from bench.measurement import get_measurement
 from bench.orchestration.request_base import ExperimentRequest, Request
-from bench.record import Failure, Record, Speed, read_record, write_record
+from bench.record import Failure, Figures, Record, Speed, read_record, write_record
+from bench.record_kind import Measured, tag_of
 from bench.train.checkpoints import CheckpointConfig, exclusive_lock
 
 if TYPE_CHECKING:
     import torch
 
     from bench.environment.circumstances import Circumstances
-    from bench.record import Flops, Measured
+    from bench.record import Flops
 
 
 class SpeedRequest(ExperimentRequest, frozen=True, kw_only=True, tag="speed"):
@@ -29,10 +32,10 @@ class SpeedRequest(ExperimentRequest, frozen=True, kw_only=True, tag="speed"):
     runs_on_all_ranks = True
     round: int = 0
 
-    def _name_parts(self) -> tuple[str, ...]:
-        return (*super()._name_parts(), f"round{self.round:02}")
+    def name_parts(self) -> tuple[str, ...]:
+        return (*super().name_parts(), f"round{self.round:02}")
 
-    def _measure(self, device: "torch.device", _stop: StopRequest | None) -> "Measured":
+    def measure(self, device: "torch.device", _stop: StopRequest | None) -> Measured:
         from bench.measure.heating import HEATING_SECONDS
         from bench.measure.speed import measure_speed
 
@@ -51,7 +54,7 @@ class MemoryRequest(ExperimentRequest, frozen=True, kw_only=True, tag="memory"):
 
     runs_on_all_ranks = True
 
-    def _measure(self, device: "torch.device", _stop: StopRequest | None) -> "Measured":
+    def measure(self, device: "torch.device", _stop: StopRequest | None) -> Measured:
         from bench.measure.memory import measure_memory
 
         return measure_memory(self.experiment, device, Path(self.results))
@@ -84,7 +87,7 @@ class AllRanksRequest(Request, frozen=True, kw_only=True):
 
     runs_on_all_ranks = True
 
-    def _name_parts(self) -> tuple[str, ...]:
+    def name_parts(self) -> tuple[str, ...]:
         return (str(torchrun_env().world_size),)
 
     def _circumstances(self, device: "torch.device") -> "Circumstances":
@@ -98,7 +101,7 @@ class RankStatesRequest(AllRanksRequest, frozen=True, kw_only=True, tag="ranks")
 
     uses_gloo = True
 
-    def _measure(self, _device: "torch.device", _stop: StopRequest | None) -> "Measured":
+    def measure(self, _device: "torch.device", _stop: StopRequest | None) -> Measured:
         from bench.measure.rank_states import read_rank_states
 
         return read_rank_states(Path(self.results))
@@ -109,7 +112,7 @@ class LinkRequest(AllRanksRequest, frozen=True, kw_only=True, tag="link"):
 
     message_bytes: int  # of the all-reduces
 
-    def _measure(self, device: "torch.device", _stop: StopRequest | None) -> "Measured":
+    def measure(self, device: "torch.device", _stop: StopRequest | None) -> Measured:
         from bench.plan.link_speed import measure_links
 
         return measure_links(self.message_bytes, device)
@@ -121,45 +124,10 @@ class TraceRequest(ExperimentRequest, frozen=True, kw_only=True, tag="trace"):
     runs_on_all_ranks = True
     extension = ".json.gz"
 
-    def _measure(self, device: "torch.device", _stop: StopRequest | None) -> None:
+    def measure(self, device: "torch.device", _stop: StopRequest | None) -> None:
         from bench.measure.trace import trace
 
         trace(self.experiment, device, Path(self.results), self.paths[0])
-
-
-class ReferenceRequest(ExperimentRequest, frozen=True, kw_only=True, tag="reference"):
-    """Time one side of a comparison with a reference implementation."""
-
-    side: str  # a name of `bench.reference`
-    checkout: str = ""  # path of the reference's code; empty: it is installed, or part of this project
-    round: int = 0
-
-    def _name_parts(self) -> tuple[str, ...]:
-        return (*super()._name_parts(), self.side, f"round{self.round:02}")
-
-    def _measure(self, device: "torch.device", _stop: StopRequest | None) -> "Measured":
-        from bench.reference.runs import run_side
-
-        return run_side(self.experiment, device, Path(self.results), self.side, self.round, self.checkout)
-
-
-class ReleasedRunRequest(ExperimentRequest, frozen=True, kw_only=True, tag="released-run"):
-    """Time the authors' training loop with their configuration file."""
-
-    uses_tf32 = True  # convolutions by torch's default, products as CoreNet's `device_setup` sets them
-    checkout: str  # path
-    file: str  # within the checkout
-    is_tiny: bool  # with the changes of the tiny scale
-    round: int = 0
-
-    def _name_parts(self) -> tuple[str, ...]:
-        return (*super()._name_parts(), f"round{self.round:02}")
-
-    def _measure(self, device: "torch.device", _stop: StopRequest | None) -> "Measured":
-        from bench.reference.corenet_released import run_as_released
-
-        files = Path(self.checkout), self.file
-        return run_as_released(self.experiment, device, Path(self.results), *files, self.round, is_tiny=self.is_tiny)
 
 
 class TrainingRequest(ExperimentRequest, frozen=True, kw_only=True, tag="training"):
@@ -175,9 +143,9 @@ class TrainingRequest(ExperimentRequest, frozen=True, kw_only=True, tag="trainin
         return self.checkpoint_config is not None
 
     def _tower_path(self, images: int) -> Path:
-        return self._path("tower", *self._name_parts(), images).with_suffix(".safetensors")
+        return self._path("tower", *self.name_parts(), images).with_suffix(".safetensors")
 
-    def _measure(self, device: "torch.device", stop: StopRequest | None) -> "Measured":
+    def measure(self, device: "torch.device", stop: StopRequest | None) -> Measured:
         from bench.train.loop import train
 
         results = Path(self.results)
@@ -200,7 +168,7 @@ class TeacherFeaturesRequest(ExperimentRequest, frozen=True, kw_only=True, tag="
         """Return the features' file."""
         return (Path(self.file),)
 
-    def _measure(self, device: "torch.device", _stop: StopRequest | None) -> None:
+    def measure(self, device: "torch.device", _stop: StopRequest | None) -> None:
         from bench.towers.teacher import write_teacher_features
 
         write_teacher_features(self.experiment, device, Path(self.results), self.paths[0])
@@ -211,7 +179,7 @@ class ScoringRequest(ExperimentRequest, frozen=True, kw_only=True, tag="scoring"
 
     subjects: tuple[ScoringSubject, ...]
     tasks: tuple[str, ...] = DEFAULT_TASKS
-    protocols: tuple[str, ...] = DEFAULT_PROTOCOLS
+    protocols: tuple[str, ...] = msgspec.field(default_factory=default_protocols)
     root: str = ""  # folder of the tasks that lie on disk
     templates: str = ""  # file of the prompt templates of text towers
 
@@ -220,7 +188,7 @@ class ScoringRequest(ExperimentRequest, frozen=True, kw_only=True, tag="scoring"
         """Return the files of all records, one for each subject, task and protocol."""
         return tuple(path for subject in self.subjects for *_, path in self._scorings(subject))
 
-    def _measure(self, device: "torch.device", _stop: StopRequest | None) -> None:
+    def measure(self, device: "torch.device", _stop: StopRequest | None) -> None:
         from bench.environment.machine import current_circumstances
         from bench.transfer.score import collect_error, open_extractor, score_task
         from bench.transfer.tasks.named_tasks import load_task
@@ -249,7 +217,7 @@ class ScoringRequest(ExperimentRequest, frozen=True, kw_only=True, tag="scoring"
 
     def _subject_names(self, subject: ScoringSubject) -> tuple[str, ...]:
         if subject.name == RANDOM_INIT:
-            return ("random-init", *self._name_parts())
+            return ("random-init", *self.name_parts())
         role = (subject.role,) if subject.role else ()
         if not subject.name.endswith(".safetensors"):
             return (*role, subject.name.replace(" ", "-"))
@@ -260,16 +228,37 @@ class ScoringRequest(ExperimentRequest, frozen=True, kw_only=True, tag="scoring"
         return (*role, *names)
 
 
+class FiguresRequest(ExperimentRequest, frozen=True, kw_only=True, tag="figures"):
+    """Measure the figures of a measurement."""
+
+    measurement: str  # its name
+    round: int = 0
+
+    @property
+    def runs_on_all_ranks(self) -> bool:
+        """Whether the measurement asks for all ranks."""
+        return get_measurement(self.measurement).runs_on_all_ranks
+
+    def name_parts(self) -> tuple[str, ...]:
+        return (*super().name_parts(), self.measurement, f"round{self.round:02}")
+
+    def measure(self, device: "torch.device", _stop: StopRequest | None) -> Figures:
+        of = get_measurement(self.measurement)
+        values = of.run(self.experiment, device, Path(self.results))
+        figures = tuple(of.figures)
+        return Figures(measurement=of.name, title=of.title, round=self.round, figures=figures, values=values)
+
+
 class FailureRequest(Request, frozen=True, kw_only=True, tag="failure"):
     """Record that a job failed."""
 
     label: str  # name of the job
     reason: str
 
-    def _name_parts(self) -> tuple[str, ...]:
+    def name_parts(self) -> tuple[str, ...]:
         return (self.label,)
 
-    def _measure(self, _device: "torch.device", _stop: StopRequest | None) -> Failure:
+    def measure(self, _device: "torch.device", _stop: StopRequest | None) -> Failure:
         return Failure(what=self.label, reason=self.reason)
 
 
@@ -278,12 +267,12 @@ class LadderRequest(ExperimentRequest, frozen=True, kw_only=True, tag="ladder"):
 
     ladder: Ladder
 
-    def _measure(self, _device: "torch.device", _stop: StopRequest | None) -> Ladder:
+    def measure(self, _device: "torch.device", _stop: StopRequest | None) -> Ladder:
         return self.ladder
 
 
-_OfAllRanks = (
-    SpeedRequest | MemoryRequest | FitRequest | TraceRequest | TrainingRequest | RankStatesRequest | LinkRequest
+_RUNS = (
+    *(SpeedRequest, MemoryRequest, FitRequest, TraceRequest, TrainingRequest, RankStatesRequest, LinkRequest),
+    *(TeacherFeaturesRequest, ScoringRequest, FiguresRequest, FailureRequest, LadderRequest),
 )
-_Comparing = ReferenceRequest | ReleasedRunRequest
-AnyRequest = _OfAllRanks | _Comparing | TeacherFeaturesRequest | ScoringRequest | FailureRequest | LadderRequest
+BUILT_IN_RUNS: dict[str, type[Request]] = {tag_of(kind): kind for kind in _RUNS}

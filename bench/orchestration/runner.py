@@ -23,7 +23,8 @@ from bench.console.progress import Progress
 from bench.environment.circumstances import CHECKOUT
 from bench.environment.files import remove_abandoned_writes
 from bench.environment.slots import SLOT_VARIABLE
-from bench.orchestration.requests import AnyRequest, FailureRequest
+from bench.orchestration.request_base import Request
+from bench.orchestration.requests import FailureRequest
 from bench.orchestration.torchrun import Announcement, Child, Coordinator
 from bench.orchestration.worker import PARENT
 
@@ -93,7 +94,7 @@ def round_robin(slots: Iterable[Slot]) -> None:
 class Job:
     """A run to start, its name in messages, and its expected duration."""
 
-    request: AnyRequest
+    request: Request
     label: str
     expected_seconds: float
 
@@ -236,7 +237,7 @@ class Runner:
 
     def _start(
         self,
-        request: AnyRequest,
+        request: Request,
         settings: dict[str, str],
         supervise: Callable[[Child], tuple[bytes, bool]] | None = None,
         slot: Slot | None = None,

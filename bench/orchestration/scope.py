@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bench.catalog import DEFAULT_TASKS, SINGLE_LABEL, SMOKE_TASKS, TASK_KINDS
+from bench.catalog import DEFAULT_TASKS, SINGLE_LABEL, SMOKE_TASKS, TASKS
 from bench.statistics import MIN_PAIRED_ROUNDS, fewest_rounds
 
 
@@ -28,7 +28,7 @@ class Scope:
     @property
     def curve_tasks(self) -> tuple[str, ...]:
         """Return the task of the curves; none where no curve is drawn, or no task has one class per image."""
-        return tuple(task for task in self.tasks if self.curves and TASK_KINDS[task] == SINGLE_LABEL)[:1]
+        return tuple(task for task in self.tasks if self.curves and TASKS[task].labels == SINGLE_LABEL)[:1]
 
 
 def scopes(num_experiments: int, *, on_gpu: bool) -> dict[str, Scope]:

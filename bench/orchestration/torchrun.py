@@ -24,7 +24,7 @@ from bench.environment.circumstances import LOADED_EXTENSIONS, sources_digest
 from bench.environment.imports import uncollected_imports
 from bench.environment.rank_info import RankInfo, restart_count, torchrun_env
 from bench.environment.variables import DEFAULT_WATCHDOG_SECONDS, WATCHDOG_SECONDS, read_seconds
-from bench.orchestration.requests import AnyRequest
+from bench.orchestration.request_base import Request, decode_request
 
 if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]
@@ -40,8 +40,13 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
     """A distributed run, which all ranks start."""
 
     number: int
-    request: AnyRequest
+    content: msgspec.Raw  # of the request, as JSON
     settings: dict[str, str]  # environment variables
+
+    @property
+    def request(self) -> Request:
+        """The request of the run; ValueError if its kind is not known here."""
+        return decode_request(bytes(self.content))
 
 
 class RankCommand(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,10 +104,11 @@ class Coordinator:
         keys = self._exit_keys(self._announced - 1) if self._announced else []
         return ", ".join(str(rank) for rank, key in enumerate(keys) if not self.store.check([key]))
 
-    def announce(self, request: AnyRequest, settings: dict[str, str]) -> Announcement:
+    def announce(self, request: Request, settings: dict[str, str]) -> Announcement:
         """Announce a run to the other ranks."""
         request = replace(request, rendezvous_id=f"{_store_prefix()}, run {self._announced}")
-        start = Announcement(number=self._announced, request=request, settings=settings)
+        content = msgspec.Raw(msgspec.json.encode(request))
+        start = Announcement(number=self._announced, content=content, settings=settings)
         self.store.set(f"start {start.number}", msgspec.json.encode(start).decode())
         self._announced += 1
         return start
@@ -125,7 +131,7 @@ class Coordinator:
 
     def supervise(self, child: Child, start: Announcement) -> tuple[bytes, bool]:
         """Return the output of this rank's run, and whether it was stopped because it had ended on another rank."""
-        sent: bytes | None = msgspec.json.encode(start.request)
+        sent: bytes | None = bytes(start.content)
         deadline = math.inf
         while time.monotonic() < deadline:
             try:

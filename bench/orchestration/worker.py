@@ -10,8 +10,6 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
-import msgspec
-
 from bench.console.console import INTERRUPTED, StopRequest, UserError, describe_error, log, printable, record_signals
 from bench.environment.child_processes import kill_children
 from bench.environment.files import atomic_write
@@ -20,8 +18,7 @@ from bench.environment.rank_info import torchrun_env
 from bench.environment.slots import wait_for_slot
 from bench.extensions import load_extensions
 from bench.orchestration.processes import die_with_parent
-from bench.orchestration.request_base import Request
-from bench.orchestration.requests import AnyRequest
+from bench.orchestration.request_base import Request, decode_request
 from bench.train.not_finite import NotFiniteError
 
 PARENT = "CATLIP_BENCH_PARENT"  # environment variable with the process id of the process that starts runs
@@ -60,7 +57,7 @@ def main() -> None:
     """Execute the request on standard input; print the error as JSON on standard output if it fails."""
     try:
         load_extensions()
-        request = msgspec.json.decode(sys.stdin.buffer.read(), type=AnyRequest)
+        request = decode_request(sys.stdin.buffer.read())
         if request.rendezvous_id or not request.saves_checkpoints:  # a single process saves first
             die_with_parent(int(os.environ[PARENT]))
         wait_for_slot()

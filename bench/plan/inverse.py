@@ -8,11 +8,11 @@ from typing import Any
 
 from scipy.optimize import brentq
 
-from bench.console.tables import Table
 from bench.environment.gpu_specs import GB, GpuSpec
 from bench.plan.collectives import LINK_SHARE
 from bench.plan.model import NO_STEP_COST, OVERLAP, Cluster, PlanCase, plan_step
 from bench.plan.published import NCCL, PUBLISHED_RUNS, PublishedRun, fit_utilisation, with_released_loss
+from bench.tables import Table
 
 SOLUTION_TITLE, POINTS_TITLE = "Combinations that give the ratio", "Published and measured differences"
 BANDWIDTH_SHARES = (2.0, 1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64)  # of the cluster's network
@@ -118,7 +118,7 @@ def solution_table(pair: CasePair, cluster: Cluster, target: float) -> Table:
         "H/14, with other software, GPUs and batches, and the data sheets give both precisions one peak.\n"
         f"{NO_STEP_COST}"
     )
-    return Table(SOLUTION_TITLE, rows, note)
+    return Table.of_figures(SOLUTION_TITLE, rows, note)
 
 
 def mfu_differences_table(measured: Iterable[tuple[str, float, str]]) -> Table:
@@ -135,7 +135,9 @@ def mfu_differences_table(measured: Iterable[tuple[str, float, str]]) -> Table:
         for name, ratio, source in measured
     ]
     note = "MFU without the modelled communication. network: of the training; '-': one GPU."
-    return Table(POINTS_TITLE, [row for row in rows if row["MFU ratio"] > 1 or row["network, GB/s"] is None], note)
+    return Table.of_figures(
+        POINTS_TITLE, [row for row in rows if row["MFU ratio"] > 1 or row["network, GB/s"] is None], note
+    )
 
 
 def _mfu_difference_row(name: str, runs: Sequence[PublishedRun]) -> dict[str, Any]:

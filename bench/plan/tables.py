@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
-from bench.console.tables import Table
 from bench.plan.calibration import COVERAGE, PredictedUtilisation, leave_group_out
 from bench.plan.collectives import collective_seconds, step_collectives
 from bench.plan.communication_factor import communication_factors, factor_range
@@ -23,6 +22,7 @@ from bench.plan.model import (
 )
 from bench.plan.published import PUBLISHED_RUNS, Latencies, fit_utilisations, predict_published_rate
 from bench.plan.published_errors import CLUSTER, GROUPINGS, published_errors
+from bench.tables import Table
 
 SLOWER = 0.1  # relative loss of throughput per GPU
 MS = 1000
@@ -93,7 +93,7 @@ def plan_table(plans: Sequence[PlanResult], gpus: int) -> Table:
     if any(one.basis == "assumed" for one in plans):
         note += "\nThe step time is from an assumed utilisation, data and optimizer included: it is not a measurement."
         note += f"\n{NO_STEP_COST}"
-    return Table(f"Plan for {gpus:,} GPUs", rows, note, is_transposed=True)
+    return Table.of_figures(f"Plan for {gpus:,} GPUs", rows, note, is_transposed=True)
 
 
 def _describe_cluster_error() -> str:
@@ -130,7 +130,7 @@ def interval_table(plans: Sequence[PlanResult]) -> Table:
         "--published).\nThe experiments of a plan share one utilisation, that of the first: the interval is not of "
         f"their ratio.\n{_describe_cluster_error()}"
     )
-    return Table(f"{COVERAGE:.0%} intervals", rows, note)
+    return Table.of_figures(f"{COVERAGE:.0%} intervals", rows, note)
 
 
 def factor_table(cases: Sequence[CaseOnGpus], cluster: Cluster) -> Table:
@@ -155,7 +155,7 @@ def factor_table(cases: Sequence[CaseOnGpus], cluster: Cluster) -> Table:
         "without the loss's captions of other GPUs.\nOur loss gathers the captions, the released one the features of "
         "both modalities (open_clip, CoreNet; SigLIP's the captions, too).\n" + "\n".join(ranges)
     )
-    return Table("Factor of communication in the ratio", rows, note)
+    return Table.of_figures("Factor of communication in the ratio", rows, note)
 
 
 def curve_table(plans: Sequence[PlanResult]) -> Table:
@@ -177,7 +177,7 @@ def curve_table(plans: Sequence[PlanResult]) -> Table:
         for step in one.steps
     ]
     note = "of one alone: images/s per GPU over those of a single GPU. communication, share: exposed, of the step."
-    return Table(SCALING_TITLE, rows, note)
+    return Table.of_figures(SCALING_TITLE, rows, note)
 
 
 def communication_table(plans: Sequence[PlanResult], cluster: Cluster) -> Table:
@@ -199,13 +199,13 @@ def communication_table(plans: Sequence[PlanResult], cluster: Cluster) -> Table:
             }
             for collective in collectives
         ]
-    return Table("Communication of a step", rows, "MB: of the full tensor. ms: of all calls, hidden or not.")
+    return Table.of_figures("Communication of a step", rows, "MB: of the full tensor. ms: of all calls, hidden or not.")
 
 
 def assumption_table(assumptions: Mapping[str, tuple[str, str]]) -> Table:
     """List the assumptions with their values and sources."""
     rows = [{"assumption": what, "value": value, "from": source} for what, (value, source) in assumptions.items()]
-    return Table("Assumptions", rows)
+    return Table.of_figures("Assumptions", rows)
 
 
 def published_table(utilisation: float | None, latencies: Latencies, overlap: float) -> Table:
@@ -250,7 +250,7 @@ def published_table(utilisation: float | None, latencies: Latencies, overlap: fl
             f"older; low, high: its {COVERAGE:.0%} interval.\n"
         )
     note += f"Trainings with equal settings differ by up to {widest:.2g} times."
-    return Table("Published trainings of CLIP", rows, note)
+    return Table.of_figures("Published trainings of CLIP", rows, note)
 
 
 def error_table(latencies: Latencies, overlap: float) -> Table:
@@ -273,4 +273,4 @@ def error_table(latencies: Latencies, overlap: float) -> Table:
         "the other groups.\nThe terms of NeMo and of Hopper rest on NeMo's trainings alone, that of Hopper on two: a "
         "prediction without them has neither term."
     )
-    return Table("Errors by what is left out", rows, note)
+    return Table.of_figures("Errors by what is left out", rows, note)

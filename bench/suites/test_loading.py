@@ -13,8 +13,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.config import Experiment, change
 from bench.data.order import SampleOrder
-from bench.data.shards.shards import Shards, open_shards
-from bench.data.shards.stream import LoadedBatch, ShardLoader
+from bench.data.sample_stream import LoadedBatch, SampleLoader
+from bench.data.sources.tar_shards import TarSamples, open_shards
 from bench.experiments import EXPERIMENTS
 from bench.measure.generated_shards import write_shard
 from bench.method import methods
@@ -32,51 +32,51 @@ CATLIP = change(
 
 
 @pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Shards:
+def shards(tmp_path_factory: pytest.TempPathFactory) -> TarSamples:
     return _write_shards(tmp_path_factory.mktemp("shards"), IMAGES, SMALLEST, LARGEST)
 
 
 @pytest.fixture(scope="module")
-def large_shards(tmp_path_factory: pytest.TempPathFactory) -> Shards:
+def large_shards(tmp_path_factory: pytest.TempPathFactory) -> TarSamples:
     return _write_shards(tmp_path_factory.mktemp("large-shards"), LARGE_IMAGES, LARGE, LARGE)
 
 
 @pytest.fixture(scope="module")
-def medium_shards(tmp_path_factory: pytest.TempPathFactory) -> Shards:
+def medium_shards(tmp_path_factory: pytest.TempPathFactory) -> TarSamples:
     return _write_shards(tmp_path_factory.mktemp("medium-shards"), LARGE_IMAGES, LARGEST, LARGEST)
 
 
-def _write_shards(folder: Path, images: int, smallest: int, largest: int) -> Shards:
+def _write_shards(folder: Path, images: int, smallest: int, largest: int) -> TarSamples:
     write_shard(folder / "0.tar", range(images), repeat("a dog and a cat on a red chair"), smallest, largest)
     return open_shards(str(folder), folder / "cache")
 
 
 @pytest.mark.benchmark(group="loading", timer=time.process_time)
 @pytest.mark.parametrize("method", ["clip", "catlip"])
-def test_batch_of_shards(benchmark: BenchmarkFixture, shards: Shards, method: str) -> None:
+def test_batch_of_shards(benchmark: BenchmarkFixture, shards: TarSamples, method: str) -> None:
     _time_batches(benchmark, change(CATLIP, method=method), shards, IMAGES)
 
 
 @pytest.mark.benchmark(group="loading", timer=time.process_time)
 @pytest.mark.parametrize("decoding", ["full", "reduced"])
-def test_batch_of_large_jpegs(benchmark: BenchmarkFixture, large_shards: Shards, decoding: Any) -> None:
+def test_batch_of_large_jpegs(benchmark: BenchmarkFixture, large_shards: TarSamples, decoding: Any) -> None:
     _time_decoding(benchmark, large_shards, decoding)
 
 
 @pytest.mark.benchmark(group="loading", timer=time.process_time)
 @pytest.mark.parametrize("decoding", ["full", "reduced"])
-def test_batch_of_medium_jpegs(benchmark: BenchmarkFixture, medium_shards: Shards, decoding: Any) -> None:
+def test_batch_of_medium_jpegs(benchmark: BenchmarkFixture, medium_shards: TarSamples, decoding: Any) -> None:
     _time_decoding(benchmark, medium_shards, decoding)
 
 
-def _time_decoding(benchmark: BenchmarkFixture, shards: Shards, decoding: Any) -> None:
-    of_shards = change(CATLIP, data=shards.data, caption_lengths="pack", batch_size=LARGE_BATCH)
+def _time_decoding(benchmark: BenchmarkFixture, shards: TarSamples, decoding: Any) -> None:
+    of_shards = change(CATLIP, data=str(shards.paths[0]), caption_lengths="pack", batch_size=LARGE_BATCH)
     _time_batches(benchmark, change(of_shards, jpeg_decoding=decoding), shards, LARGE_IMAGES)
 
 
-def _time_batches(benchmark: BenchmarkFixture, experiment: Experiment, shards: Shards, images: int) -> None:
+def _time_batches(benchmark: BenchmarkFixture, experiment: Experiment, shards: TarSamples, images: int) -> None:
     """Time batches in CPU seconds, so that other processes do not count."""
-    loader: ShardLoader[Any] = ShardLoader(
+    loader: SampleLoader[Any] = SampleLoader(
         experiment, methods()[experiment.method].targets, shards, range(images), SampleOrder(experiment, images)
     )
     numbers = count()

@@ -14,14 +14,13 @@ from bench.config import Experiment
 from bench.console.console import PROGRAM
 from bench.console.progress import show_progress
 from bench.data.decoding import UnusableImageError, decode_image
-from bench.data.manifest import CACHE, pack_cache
-from bench.data.pack import load_pack_images
-from bench.data.shards.shards import files_digest, find_shards, open_experiment_shards, open_samples
+from bench.data.manifest import CACHE
+from bench.data.samples import data_files, files_digest, open_samples
 from bench.data.stream import eval_transform
 from bench.data.transforms import WHITE, normalise, resize_and_crop_centre
+from bench.data_source import Samples
 from bench.environment.files import decode_json, prefix_errors
 from bench.environment.seeds import TEACHER, seed_for
-from bench.fields import PACK_DATA
 from bench.towers.head_file import save_tower
 from bench.towers.provenance import read_metadata
 from bench.towers.tower_from import load_trained_tower
@@ -59,17 +58,16 @@ def write_teacher_features(experiment: Experiment, device: torch.device, results
     The file has one row per sample; rows of unusable samples are 0 and are never read.
     """
     teacher = build_teacher(experiment).to(device).eval()
+    samples = open_samples(experiment, results / CACHE)
     rows, found = list[int](), list[Tensor]()
     with torch.inference_mode():
-        for indices, images in _iter_image_batches(experiment, teacher.image_size, results):
+        for indices, images in _iter_image_batches(samples, teacher.image_size):
             rows += indices
             found.append(teacher(images.to(device)).float().cpu())
-    is_pack = experiment.input.data == PACK_DATA
-    total = len(rows) if is_pack else open_samples(open_experiment_shards(experiment, results / CACHE)).total
-    features = torch.zeros(total, teacher.width)
+    features = torch.zeros(samples.num_positions, teacher.width)
     features[torch.tensor(rows)] = torch.cat(found)
     require_finite(features, f"features of the teacher {experiment.targets.teacher}")
-    digest = files_digest(find_shards(experiment.input.data))
+    digest = files_digest(data_files(experiment.input.data))
     facts = FeatureFacts(teacher=experiment.targets.teacher, data=experiment.input.data, digest=digest)
     save_tower({"features": features}, path, {"features": msgspec.json.encode(facts).decode()})
 
@@ -86,7 +84,7 @@ def stored_features(experiment: Experiment) -> Float[Tensor, "samples dim"] | No
         return None
     with prefix_errors(path):
         facts = decode_json(metadata, FeatureFacts)
-    if facts.digest != files_digest(find_shards(experiment.input.data)):
+    if facts.digest != files_digest(data_files(experiment.input.data)):
         raise ValueError(f"{path} holds features of data={facts.data}, which is not this data={experiment.input.data}")
     features = load_file(path).get("features", torch.empty(0))
     if features.ndim != 2:  # noqa: PLR2004 - a matrix
@@ -95,15 +93,14 @@ def stored_features(experiment: Experiment) -> Float[Tensor, "samples dim"] | No
     return features
 
 
-def _iter_image_batches(experiment: Experiment, side: int, results: Path) -> Iterator[tuple[list[int], Tensor]]:
-    """Yield the indices of samples in the data, with their images."""
-    if experiment.input.data == PACK_DATA:
-        pixels = load_pack_images("pretrain", pack_cache()).pixels
+def _iter_image_batches(samples: Samples, side: int) -> Iterator[tuple[list[int], Tensor]]:
+    """Yield the positions of samples, with their images."""
+    if samples.is_decoded:
+        pixels = samples.pixels
         for first in _show_batches(len(pixels)):
             batch = pixels[first : first + EMBED_BATCH_SIZE]
             yield list(range(first, first + len(batch))), eval_transform(batch, side)
         return
-    samples = open_samples(open_experiment_shards(experiment, results / CACHE))
     for first in _show_batches(len(samples)):
         indices, images = list[int](), list[Tensor]()
         for row in range(first, min(first + EMBED_BATCH_SIZE, len(samples))):

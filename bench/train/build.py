@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,11 @@ from bench.config import Experiment, get_field
 from bench.console.console import log
 from bench.data.caption_lengths import match_lengths
 from bench.data.image_sizes import first_of_each_size
-from bench.data.manifest import CACHE, pack_cache
+from bench.data.manifest import CACHE
 from bench.data.order import StepSize
-from bench.data.pack import load_pack_images
-from bench.data.shards.shards import open_experiment_shards
-from bench.data.shards.stream import ShardStream
+from bench.data.pack import PackImages
+from bench.data.sample_stream import SampleStream
+from bench.data.samples import open_samples
 from bench.data.stream import PackStream, Stream
 from bench.environment.cores import LoaderWorkers, available_cores, choose_workers
 from bench.environment.machine import resolve_auto, with_resolved_padding
@@ -74,23 +74,23 @@ def load_data(
 ) -> Stream[Any]:
     """Open the data set with this rank's share of the batches, of the sizes of `bench.data.order.SampleOrder`.
 
-    The pack's captions are turned into targets here, at the experiment's lengths; those of shards batch by batch.
+    Captions of decoded images are turned into targets here, at the experiment's lengths; the others batch by batch.
     """
     rank, ranks, method = world_rank(), world_size(), get_method(experiment.method)
-    if experiment.input.data != PACK_DATA:
-        shards = open_experiment_shards(experiment, results / CACHE)
+    samples = open_samples(experiment, results / CACHE)
+    if not samples.is_decoded:
         workers = fit_workers(experiment, resolve_workers(experiment, device), torchrun_env().local_world_size)
-        return ShardStream(
-            experiment, shards, method.targets, device, rank=rank, ranks=ranks, workers=workers, sizes=sizes
+        return SampleStream(
+            experiment, samples, method.targets, device, rank=rank, ranks=ranks, workers=workers, sizes=sizes
         )
     targets = method.targets(with_resolved_padding(experiment, device))
-    images = load_pack_images("pretrain", pack_cache())
+    captions = tuple(map(samples.caption, range(len(samples))))
     if experiment.input.caption_lengths != PACK_DATA:
         seed = seed_for(experiment.seed, CAPTIONS)
         captions = match_lengths(
-            images.captions, experiment.input.caption_lengths, lambda text: len(encode_caption(text)), seed
+            captions, experiment.input.caption_lengths, lambda text: len(encode_caption(text)), seed
         )
-        images = replace(images, captions=captions)
+    images = PackImages(samples.pixels, captions, (), tuple(samples.keys))
     return PackStream(experiment, images, targets, device, rank=rank, ranks=ranks, sizes=sizes)
 
 
@@ -104,8 +104,8 @@ def resolve_workers(experiment: Experiment, device: torch.device) -> LoaderWorke
 
 
 def log_workers(stream: Stream[Any]) -> None:
-    """Log on rank 0 how many workers load shards for each process, and why."""
-    if stream.order.rank == 0 and stream.experiment.input.data != PACK_DATA:
+    """Log on rank 0 how many workers load files for each process, and why."""
+    if stream.order.rank == 0 and isinstance(stream, SampleStream):
         log(f"{stream.experiment.name}: {stream.workers.count} loader workers ({stream.workers.reason})")
 
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from bench.console.console import StopRequest, printable
 from bench.data.image_sizes import images_before
-from bench.data.shards.shards import inputs_digest
+from bench.data.samples import inputs_digest
 from bench.data.stream import DecodeStats
 from bench.environment.circumstances import current_commit
 from bench.environment.files import LISTING_SECONDS

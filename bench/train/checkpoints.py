@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from bench.config import Experiment, change, differing_fields, format_differences
 from bench.console.console import log
-from bench.data.shards.shards import inputs_digest
+from bench.data.samples import inputs_digest
 from bench.environment.files import (
     PLAIN,
     FormatHeader,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from bench.config import Experiment
 from bench.console.console import UserError
+from bench.data.samples import caption_files, data_files, files_digest, inputs_digest
 from bench.data.shards.facts import MANIFEST_NAME
-from bench.data.shards.shards import files_digest, find_shards, inputs_digest
 from bench.environment.rank_info import describe_node
 from bench.method import get_method
 from bench.train.distributed import all_gather_objects
@@ -31,9 +31,8 @@ def require_equal_data(experiment: Experiment) -> None:
 
 def _data_digest(experiment: Experiment) -> str:
     """Return a digest of all files that an experiment reads."""
-    shards = find_shards(experiment.input.data)
-    files = [folder / MANIFEST_NAME for folder in sorted({path.parent for path in shards})]
+    files = [folder / MANIFEST_NAME for folder in sorted({path.parent for path in data_files(experiment.input.data)})]
     files += [Path(experiment.input.caption_lengths)]
-    files += get_method(experiment.method).label_files(experiment, shards)
+    files += get_method(experiment.method).label_files(experiment, caption_files(experiment.input.data))
     digests = inputs_digest(experiment), files_digest(path for path in files if path.is_file())
     return sha256("".join(digests).encode()).hexdigest()[:16]

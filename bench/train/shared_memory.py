@@ -6,7 +6,6 @@ from pathlib import Path
 from bench.config import Experiment
 from bench.console.console import UserError
 from bench.environment.cores import LoaderWorkers
-from bench.fields import PACK_DATA
 from bench.method import get_method
 
 SHARED_MEMORY_REMEDY = (
@@ -23,7 +22,7 @@ def fit_workers(experiment: Experiment, workers: LoaderWorkers, processes: int) 
     Each prefetches fewer where that helps; where it does not, there are fewer workers, unless the experiment gives
     their number. Raises UserError if no batch is left to prefetch.
     """
-    if experiment.input.data == PACK_DATA or not workers.count or not FOLDER.is_dir():
+    if not workers.count or not FOLDER.is_dir():
         return workers
     found, size = os.statvfs(FOLDER), max(_batch_bytes(experiment, side) for side in experiment.image.all_image_sizes)
     free_bytes = found.f_bavail * found.f_frsize

@@ -6,6 +6,7 @@ together, and are reported on the test part. The linear head is one logistic reg
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -105,6 +106,9 @@ def score_fine_tuned(
     model = fit(joint, recipe)
     training = recipe.training_on(len(joint.images), model.tower.image_size, recipe.learning_rate)
     return task_metrics(task, protocol, scores(model, task.test), joint, training)
+
+
+score_as_in_paper = partial(score_fine_tuned, protocol="multi-label, fine-tuned, paper", published=PAPER)
 
 
 def make_loss(part: MultiLabelPart, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:

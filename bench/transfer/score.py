@@ -1,49 +1,22 @@
 """Score a feature extractor on a task by a protocol."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from typing import Any, cast
 
 import torch
 
-from bench.catalog import RANDOM_INIT, Role
+from bench.catalog import PROTOCOLS, RANDOM_INIT, Role
 from bench.config import Experiment
 from bench.measure.memory import is_out_of_memory
 from bench.record import Transfer
 from bench.scores import Score, TaskMetric
 from bench.towers.tower_from import LoadedTower, build_untrained_copy, load_tower
 from bench.train.build import build_untrained_tower
-from bench.transfer import multi_label
-from bench.transfer.classification import fine_tune, probe
-from bench.transfer.classification.transfer_init import score_initial_heads
-from bench.transfer.detection import score_detection
 from bench.transfer.feature_extractor import REFERENCE_FEATURES, Embed, FeatureExtractor, tower_embedder
-from bench.transfer.segmentation import score_segmentation
 from models.image_tower import ImageTower
-
-PROTOCOLS: dict[str, Callable[[FeatureExtractor, Any], Sequence[Score | TaskMetric]]] = {
-    "linear-probe": probe.score_linear_probe,
-    "k-nn": probe.score_k_nn,
-    "retrieval": probe.score_retrieval,
-    "few-shot": probe.score_few_shot,
-    "label-fractions": probe.score_label_fractions,
-    "linear-probe-catlip": partial(
-        fine_tune.score_fine_tuning, protocol="linear probe, CatLIP's recipe", published=fine_tune.LINEAR_PROBE
-    ),
-    "fine-tune": fine_tune.score_fine_tuning,
-    "fine-tune-paper": partial(fine_tune.score_fine_tuning, protocol="fine-tune-paper", published=fine_tune.PAPER),
-    "fine-tune-512px": partial(fine_tune.score_fine_tuning, protocol="fine-tune-512px", published=fine_tune.AT_512_PX),
-    "multi-label": multi_label.score_linear,
-    "multi-label-fine-tune": multi_label.score_fine_tuned,
-    "multi-label-fine-tune-paper": partial(
-        multi_label.score_fine_tuned, protocol="multi-label, fine-tuned, paper", published=multi_label.PAPER
-    ),
-    "segmentation": score_segmentation,
-    "detection": score_detection,
-    "transfer-init": score_initial_heads,
-}  # bench/catalog.py has the tasks that each accepts
 
 
 def open_extractor(name: str, experiment: Experiment, device: torch.device, role: Role = "") -> FeatureExtractor:
@@ -88,7 +61,7 @@ def _tower_extractor(
 
 def score_task(subject: FeatureExtractor, task: Any, protocol: str, templates: str = "") -> Transfer:
     """Score a subject on a task by a protocol's name, a text tower with the prompt templates of a file."""
-    found = PROTOCOLS[protocol](replace(subject, templates=templates), task)
+    found = PROTOCOLS[protocol].score(replace(subject, templates=templates), task)
     return Transfer(
         subject=subject.name,
         images=subject.images,

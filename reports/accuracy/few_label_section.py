@@ -2,26 +2,53 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from bench.catalog import RANDOM_INIT
+from bench.formats import NBSP, format_interval, join_words, pluralize, write_accuracy, write_gain
 from bench.record import Transfer
+from bench.sections import (
+    Block,
+    Chart,
+    ComparisonRecords,
+    Fold,
+    Group,
+    Heading,
+    Items,
+    Legend,
+    PageContext,
+    Section,
+    Text,
+    flatten,
+)
 from bench.statistics import AccuracyDifference, Difference, Estimate
-from bench.transfer.score_tables import CLASS_NAMES, COPIED_ROWS, INIT_PROTOCOL, PROMPTS, RANDOM_HEAD, nearest_labels
+from bench.tables import Cell, Column, Table
+from bench.transfer.score_tables import (
+    CLASS_NAMES,
+    COPIED_ROWS,
+    INIT_PROTOCOL,
+    PROMPTS,
+    RANDOM_HEAD,
+    nearest_label_table,
+)
 from reports.accuracy import label_curves, label_views
 from reports.accuracy.label_curves import PER_CLASS, Curve, choose_curve_per_subject, format_labels, label_counts
 from reports.accuracy.label_views import NOT_SCORED, CurveLine
 from reports.accuracy.ranking import Claims, Key, describe_adjustment
 from reports.accuracy.score_tables import images_cell, subject_name_cell
-from reports.render.document import Panel
-from reports.render.formats import format_interval, join_words, pluralize, ratio, write_accuracy, write_gain
-from reports.render.frames import ComparisonRecords, group_by
+from reports.render.frames import group_by
 from reports.render.svg import SERIES
-from reports.render.tables import Cell, Column, HtmlTable
 from reports.speed.charts import legend
 
 # Series of the colour, and marker.
 STYLES = {COPIED_ROWS: (0, "o"), CLASS_NAMES: (3, "^"), PROMPTS: (2, "v"), RANDOM_HEAD: (1, "s")}
 RANDOM_DASHES = (5.0, 2.5)
+HEADS_NOTE = (
+    "A new head on the frozen tower is initialised with the classifier’s rows of the nearest labels (copied rows), "
+    "with the text embeddings of the class names, with the mean text embedding of several prompts per class (prompt "
+    "templates), or at random; “none” is the head before any training. All heads are trained on the same labelled "
+    "images."
+)
 VERDICTS: Sequence[Difference] = ("better", "not distinguishable", "worse", "no interval")
 
 
@@ -37,41 +64,75 @@ def head_differences(comparison: ComparisonRecords) -> dict[Key, Estimate]:
     }
 
 
-def few_label_section(comparison: ComparisonRecords, claims: Claims) -> dict[str, object] | None:
-    """Return the results beside accuracies on whole tasks; None where there are none."""
+def _build(page: PageContext) -> Sequence[Block] | None:
+    comparison = page.comparison
     found = label_curves.few_label_curves(comparison)
     heads = [curve for curve in found if curve.protocol.startswith(INIT_PROTOCOL)]
     curves = [curve for curve in found if not curve.protocol.startswith(INIT_PROTOCOL)]
     metrics = label_views.metric_tables(comparison)
     if not found and not metrics:
         return None
+    towers = [curve.subject for curve in curves if not curve.is_reference]
+    has_legend = any(isinstance(block, Legend) for block in flatten(page.built))
     protocols = group_by(curves, lambda curve: (curve.protocol, curve.label_unit)).values()
-    units = group_by(heads, lambda curve: curve.label_unit).values()
-    return {
-        "legend": legend(comparison, [curve.subject for curve in curves if not curve.is_reference]),
-        "curves": [_curve_panels(comparison, number, group) for number, group in enumerate(protocols)],
-        "metrics": metrics,
-        "heads": [_head_panels(comparison, number, group) for number, group in enumerate(units)],
-        "verdicts": _verdict_sentences(comparison, heads, claims),
-        "adjustment": describe_adjustment(claims),
-        "nearest": _wordnet_label_table(comparison, heads),
-    }
+    return [
+        *([Legend(legend(comparison, towers), "Legend of the towers")] if towers and not has_legend else []),
+        *chain.from_iterable(_curve_blocks(comparison, number, group) for number, group in enumerate(protocols)),
+        *_metric_blocks(metrics),
+        *(_head_blocks(comparison, heads, page.differences) if heads else []),
+    ]
 
 
-def _curve_panels(comparison: ComparisonRecords, number: int, curves: Sequence[Curve]) -> dict[str, object]:
+SECTION = Section("learned", "Few labels, other tasks, other heads", "Few labels", _build)
+
+
+def _curve_blocks(comparison: ComparisonRecords, number: int, curves: Sequence[Curve]) -> list[Block]:
     panels = []
     for index, (task, own) in enumerate(group_by(curves, lambda curve: curve.task).items()):
         shown = choose_curve_per_subject(own)
         lines, title = label_views.curve_lines(comparison, shown), f"{task}, {curves[0].protocol}"
         chart = label_views.label_chart(f"labels-{number}-{index}", title, lines, label_views.highest_bound(shown))
-        note, table = label_curves.describe_shares_left_out(own), label_views.labels_table(comparison, own)
-        panels.append(Panel(task, chart, note, table))
+        panels.append(Chart(chart, task, _shares_left_out(own), table=label_views.labels_table(comparison, own)))
     labels = "few labels per class" if curves[0].label_unit == PER_CLASS else "the share of the labels"
-    note = label_curves.describe_repetition(curves)
-    return {"title": f"Accuracy against {labels}", "note": note, "panels": panels}
+    note = (
+        f"Linear probe on frozen features. {label_curves.describe_repetition(curves)} Each experiment has one line: "
+        "its tower at equal images, else that of the most images; the tables list all towers. Dashed lines are the "
+        "random-init baseline and other features on the same labels, and the majority class."
+    )
+    return [Heading(f"Accuracy against {labels}"), Text(note, "under"), Group(panels, "panels")]
 
 
-def _head_panels(comparison: ComparisonRecords, number: int, curves: Sequence[Curve]) -> dict[str, object]:
+def _metric_blocks(metrics: Sequence[Table]) -> list[Block]:
+    if not metrics:
+        return []
+    note = (
+        "Metrics other than accuracy, with a trivial baseline that ignores the images. With several draws, or three or "
+        f"more seeds, a cell is their mean with its 95{NBSP}% interval. One seed gives no ranking."
+    )
+    blocks: list[Block] = [Heading("Several labels, masks and boxes"), Text(note, "under")]
+    for table in metrics:
+        blocks += [Heading(table.title, 4), table]
+    return blocks
+
+
+def _head_blocks(comparison: ComparisonRecords, heads: Sequence[Curve], claims: Claims) -> list[Block]:
+    blocks: list[Block] = [Heading("Heads initialised from pre-training"), Text(HEADS_NOTE, "under")]
+    if verdicts := _verdict_sentences(comparison, heads, claims):
+        note = (
+            f"Differences of accuracy, with 95{NBSP}% intervals over the test images and over draws of the labelled "
+            f"images for one training (over trainings from three on). {describe_adjustment(claims)}"
+        )
+        blocks += [Text(note), Items(verdicts)]
+    for number, group in enumerate(group_by(heads, lambda curve: curve.label_unit).values()):
+        blocks += _head_panels(comparison, number, group)
+    return [*blocks, *_wordnet_label_blocks(comparison, heads)]
+
+
+def _shares_left_out(curves: Sequence[Curve]) -> list[str]:
+    return [note] if (note := label_curves.describe_shares_left_out(curves)) else []
+
+
+def _head_panels(comparison: ComparisonRecords, number: int, curves: Sequence[Curve]) -> list[Block]:
     """Draw the heads of each tower on each task; the charts of one task have equal axes.
 
     The random-init baseline has a chart of its own only where no tower was trained.
@@ -87,9 +148,18 @@ def _head_panels(comparison: ComparisonRecords, number: int, curves: Sequence[Cu
             title = f"{comparison.label(subject)} on {task}"
             name = f"heads-{number}-{task_index}-{index}"
             chart = label_views.label_chart(name, f"{title}, heads", lines[subject], highest)
-            panels.append(Panel(title, chart, label_curves.describe_shares_left_out(own)))
-    note = label_curves.describe_repetition(curves)
-    return {"title": f"Against the {curves[0].label_unit}", "note": note, "panels": panels, "tables": tables}
+            panels.append(Chart(chart, title, _shares_left_out(own)))
+    note = (
+        f"{label_curves.describe_repetition(curves)} Circles are copied rows, triangles class names, inverted "
+        "triangles prompt templates, squares on dashed lines a random head. Grey dashed lines are a random head on the "
+        "random-init baseline, and the majority class. The charts of one task have equal axes."
+    )
+    return [
+        Heading(f"Against the {curves[0].label_unit}", 4),
+        Text(note, "under"),
+        Group(panels, "panels"),
+        *(Fold(table.title, [table], "behind") for table in tables),
+    ]
 
 
 def _initial_head(curve: Curve) -> str:
@@ -112,7 +182,7 @@ def _head_line(curve: Curve) -> CurveLine:
     return CurveLine(head, curve, SERIES[series], marker, RANDOM_DASHES if head == RANDOM_HEAD else ())
 
 
-def _heads_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> HtmlTable:
+def _heads_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> Table:
     """Show every head of one task, and its gain over the random head on the same draws."""
     numbers, rows = label_counts(curves), []
     for curve in curves:
@@ -124,7 +194,7 @@ def _heads_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> Html
         subject, images = subject_name_cell(comparison, curve.subject), images_cell(curve.images)
         rows += [[subject, Cell.of(title), images, *cells] for title, cells in titled]
     columns = [*Column.texts("features", "head"), Column("images seen"), *label_views.label_count_columns(curves)]
-    return HtmlTable.of_rows(f"{curves[0].task}: heads against the {curves[0].label_unit}", columns, rows)
+    return Table.of_rows(f"{curves[0].task}: heads against the {curves[0].label_unit}", columns, rows)
 
 
 def _random_head(curves: Sequence[Curve], curve: Curve) -> Curve | None:
@@ -156,22 +226,16 @@ def _format_verdicts(gains: Mapping[float, AccuracyDifference]) -> str:
     return "; ".join(f"{verdict} with {join_words(found[verdict])}" for verdict in VERDICTS if verdict in found)
 
 
-def _wordnet_label_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> tuple[HtmlTable, str] | None:
-    """Show the nearest label of each class with the path to it; and the number of classes without one."""
-    found = nearest_labels(transfer for _, transfer in comparison.of(Transfer))
-    if not found:
-        return None
-    columns = [*Column.texts("class", "nearest label"), Column("similarity"), Column("steps")]
-    columns += Column.texts("path in WordNet")
-    groups: dict[str, list[list[Cell]]] = {}
-    for one in found:
-        steps = Cell.of(len(one.path) - 1)
-        cells = [Cell.of(one.class_name), Cell.of(one.path[-1]), Cell.of(one.similarity, ratio), steps]
-        groups.setdefault(one.task, []).append([*cells, Cell(" → ".join(one.path))])
+def _wordnet_label_blocks(comparison: ComparisonRecords, curves: Sequence[Curve]) -> list[Block]:
+    """Show the nearest label of each class with the path to it, and the number of classes without one."""
+    table = nearest_label_table(transfer for _, transfer in comparison.of(Transfer))
+    if not table.cells:
+        return []
     sizes = {curve.task: curve.num_classes for curve in curves}
-    without = {task: sizes[task] - len({row[0].text for row in rows}) for task, rows in groups.items() if task in sizes}
+    named = {task: len({row[0].text for row in rows}) for task, rows in table.groups.items()}
+    without = {task: sizes[task] - number for task, number in named.items() if task in sizes}
     classes = [f"{number} of the classes of {task}" for task, number in without.items() if number]
-    return (
-        HtmlTable.of_groups("The nearest label of each class", columns, groups),
-        f" WordNet has no noun for {join_words(classes)}: their rows of a copied head are random." if classes else "",
-    )
+    if classes:
+        unnamed = f" WordNet has no noun for {join_words(classes)}: their rows of a copied head are random."
+        table = replace(table, note=table.note + unnamed)
+    return [Heading(table.title, 4), table]

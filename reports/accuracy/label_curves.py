@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bench.formats import INTERVAL, NBSP, join_words, pluralize
+from bench.sections import ComparisonRecords
 from bench.statistics import SEEDS_FOR_INTERVAL, Estimate, estimate_over_draws
 from bench.transfer.classification.label_subsets import SHARES
 from reports.accuracy.scores import QUESTION_BUDGETS, SubjectScore, all_scores
-from reports.render.formats import INTERVAL, NBSP, join_words, pluralize
-from reports.render.frames import ComparisonRecords
 
 PER_CLASS, SHARE = "labelled images per class", "share of the labelled images"
 PERCENT = f"{NBSP}%"

@@ -12,19 +12,19 @@ from matplotlib.axes import Axes
 from matplotlib.transforms import Transform
 
 from bench.catalog import RANDOM_INIT
+from bench.formats import count, write_accuracy
 from bench.record import Transfer
 from bench.scores import TaskMetric
+from bench.sections import ComparisonRecords
 from bench.statistics import Estimate, estimate_over_draws
+from bench.tables import Cell, Column, Table
 from bench.transfer.score_tables import INIT_PROTOCOL
 from reports.accuracy import training_charts
 from reports.accuracy.label_curves import PERCENT, SHARE, Curve, Run, format_labels, label_counts
 from reports.accuracy.score_tables import NOT_SCORED as NO_METRIC
 from reports.accuracy.score_tables import NOT_TRAINED, RANDOM_INIT_TITLE, images_cell, subject_name_cell
 from reports.accuracy.scores import index_or_end
-from reports.render.formats import count, write_accuracy
-from reports.render.frames import ComparisonRecords
 from reports.render.svg import MUTED, draw_marks, drawing, svg
-from reports.render.tables import Cell, Column, HtmlTable
 from reports.speed.charts import series_style
 
 NOT_SCORED = "not scored with this number of labels"
@@ -122,7 +122,7 @@ def _format_points(curve: Curve, points: Sequence[tuple[float, Estimate]]) -> st
     )
 
 
-def labels_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> HtmlTable:
+def labels_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> Table:
     """Show the accuracy of all towers by one protocol on one task at each number of labels, then of references."""
     first, numbers = curves[0], label_counts(curves)
     columns = [*Column.texts("features"), Column("images seen"), Column("seeds"), *label_count_columns(curves)]
@@ -132,7 +132,7 @@ def labels_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> Html
         row = [subject_name_cell(comparison, curve.subject), images_cell(curve.images), Cell.of(curve.seeds), *cells]
         groups["References" if curve.is_reference else "Towers"].append(row)
     title = f"{first.task}: accuracy by {first.protocol} against the {first.label_unit}"
-    return HtmlTable.of_groups(title, columns, groups)
+    return Table.of_groups(title, columns, groups)
 
 
 def label_count_columns(curves: Sequence[Curve]) -> list[Column]:
@@ -145,8 +145,8 @@ def label_count_columns(curves: Sequence[Curve]) -> list[Column]:
     return [Column(format_labels(unit, labels), "per class") if labels else none for labels in numbers]
 
 
-def metric_tables(comparison: ComparisonRecords) -> list[tuple[str, HtmlTable, str]]:
-    """Return title, table and note for each task and protocol with metrics of its own, trivial baselines last."""
+def metric_tables(comparison: ComparisonRecords) -> list[Table]:
+    """Return a table for each task and protocol with metrics of its own, trivial baselines last."""
     groups: dict[tuple[str, str], list[tuple[Transfer, Run, TaskMetric]]] = {}
     for record, transfer in comparison.of(Transfer):
         run = (record.experiment.name, record.experiment.seed) if record.experiment else ("", None)
@@ -156,9 +156,7 @@ def metric_tables(comparison: ComparisonRecords) -> list[tuple[str, HtmlTable, s
     return [_metric_table(comparison, group) for group in groups.values()]
 
 
-def _metric_table(
-    comparison: ComparisonRecords, found: Sequence[tuple[Transfer, Run, TaskMetric]]
-) -> tuple[str, HtmlTable, str]:
+def _metric_table(comparison: ComparisonRecords, found: Sequence[tuple[Transfer, Run, TaskMetric]]) -> Table:
     first, names = found[0][2], list(dict.fromkeys(metric.name for _, _, metric in found))
     values: dict[Key, dict[str, dict[Run, dict[int, float]]]] = {}
     for transfer, run, metric in found:
@@ -174,12 +172,12 @@ def _metric_table(
         subject, images, per_class = key
         name, seeds = subject_name_cell(comparison, subject), {run for runs in values[key].values() for run in runs}
         if per_class is not None:
-            name = Cell(name.text, f"{per_class} labelled per class", name.sort)
+            name = Cell(name.text, f"{per_class} labelled per class", name.value)
         cells = [_metric_cell(values[key].get(metric)) for metric in names]
         rows.append([name, images_cell(images), Cell.of(len(seeds)), *cells])
     sizes = f"{count(first.num_test)} test images; {count(first.num_train)} for training and validation."
     groups = {"Towers and features": rows, "Without image features": [last]}
-    return title, HtmlTable.of_groups(title, columns, groups), sizes
+    return Table.of_groups(title, columns, groups, sizes)
 
 
 def _metric_cell(runs: Mapping[Run, Mapping[int, float]] | None) -> Cell:

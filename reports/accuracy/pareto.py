@@ -5,9 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.catalog import RANDOM_INIT, REFERENCES
-from bench.transfer.score_tables import image_costs
-from reports.accuracy.scores import ScorePoint
-from reports.render.formats import (
+from bench.formats import (
     NBSP,
     bracket_interval,
     count,
@@ -17,8 +15,10 @@ from reports.render.formats import (
     pluralize,
     write_accuracy,
 )
-from reports.render.frames import ComparisonRecords, group_by
-from reports.render.tables import UNTIMED
+from bench.sections import ComparisonRecords
+from bench.transfer.score_tables import image_costs
+from reports.accuracy.scores import ScorePoint
+from reports.render.frames import UNTIMED, group_by
 
 MOST_NAMED = 3  # towers named in a sentence
 UNTRAINED = {RANDOM_INIT: "the random-init baseline", **dict(zip(REFERENCES, REFERENCES, strict=True))}

@@ -7,7 +7,9 @@ import numpy as np
 from markupsafe import Markup
 
 from bench.experiments import HEADLINE
+from bench.formats import INTERVAL, bracket_interval, format_interval, p_value, pluralize, write_accuracy, write_gain
 from bench.record import Transfer
+from bench.sections import ComparisonRecords
 from bench.statistics import (
     ALPHA,
     SEEDS_FOR_INTERVAL,
@@ -19,16 +21,6 @@ from bench.statistics import (
 from reports.accuracy import scores
 from reports.accuracy.pareto import UNTRAINED
 from reports.accuracy.scores import ScorePoint, SubjectScore
-from reports.render.formats import (
-    INTERVAL,
-    bracket_interval,
-    format_interval,
-    p_value,
-    pluralize,
-    write_accuracy,
-    write_gain,
-)
-from reports.render.frames import ComparisonRecords
 
 MOST_NAMED = 4  # experiments beside the first that a sentence names
 Key = tuple[object, ...]  # of a claim

@@ -3,22 +3,14 @@
 from collections.abc import Iterable, Sequence
 
 from bench.catalog import RANDOM_INIT
+from bench.formats import INTERVAL, count, format_rate, format_seconds, join_words, percent, write_accuracy, write_gain
+from bench.sections import ComparisonRecords
+from bench.tables import Cell, Column, Table
 from bench.transfer.score_tables import PROBE, RETRIEVAL
 from reports.accuracy import scores
 from reports.accuracy.pareto import CostAxis, pareto_front
 from reports.accuracy.scores import ScorePoint, SubjectScore
-from reports.render.formats import (
-    INTERVAL,
-    count,
-    format_rate,
-    format_seconds,
-    join_words,
-    percent,
-    write_accuracy,
-    write_gain,
-)
-from reports.render.frames import ComparisonRecords
-from reports.render.tables import UNTIMED, Cell, Column, HtmlTable
+from reports.render.frames import UNTIMED
 
 RANDOM_INIT_TITLE = "random-init baseline"
 NOT_SCORED = "not scored"
@@ -27,7 +19,7 @@ NOT_TRAINED = "it was not trained"
 CHOSEN = {PROBE: "C", "k-NN": "k", RETRIEVAL: ""}
 
 
-def overview_table(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -> HtmlTable:
+def overview_table(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -> Table:
     """Show the main protocol of every task at the first budget, then references."""
     found = {task: scores.main_points(answers, task) for task in scores.scored_tasks(answers)}
     sizes = {one.score.task: len(one.score.correct) for one in reversed(answers)}
@@ -41,12 +33,10 @@ def overview_table(comparison: ComparisonRecords, answers: Sequence[SubjectScore
     }
     references = [[point for point in of if point.is_reference] for of in found.values()]
     groups["References"] = _subject_rows(comparison, references)
-    return HtmlTable.of_groups("Accuracy on every task", columns, groups)
+    return Table.of_groups("Accuracy on every task", columns, groups)
 
 
-def task_table(
-    comparison: ComparisonRecords, answers: Sequence[SubjectScore], task: str, device: CostAxis
-) -> HtmlTable:
+def task_table(comparison: ComparisonRecords, answers: Sequence[SubjectScore], task: str, device: CostAxis) -> Table:
     """Show the accuracies on a task at each budget, with gains over the random-init baseline."""
     here = [one for one in answers if one.score.task == task]
     shown = {
@@ -66,12 +56,12 @@ def task_table(
         title: [_subject_row_of_task(comparison, row, shown, device) for row in group]
         for title, group in _group_by_budget(here, list(rows.values())).items()
     }
-    return HtmlTable.of_groups(f"Accuracy on {task}", columns, groups)
+    return Table.of_groups(f"Accuracy on {task}", columns, groups)
 
 
 def chart_points_table(
     comparison: ComparisonRecords, answers: Sequence[SubjectScore], device: CostAxis, energy: CostAxis
-) -> HtmlTable:
+) -> Table:
     """Show every point of the accuracy charts; energy where it was measured for any tower."""
     paid = [device, *([energy] if energy.per_image else [])]
     columns = [
@@ -103,7 +93,7 @@ def chart_points_table(
             ]
             for point in found
         ]
-    return HtmlTable.of_rows("Points of the accuracy charts", columns, rows)
+    return Table.of_rows("Points of the accuracy charts", columns, rows)
 
 
 def subject_name_cell(comparison: ComparisonRecords, subject: str) -> Cell:

@@ -11,9 +11,10 @@ from bench.catalog import RANDOM_INIT
 from bench.config import Experiment
 from bench.record import Transfer
 from bench.scores import Score
+from bench.sections import ComparisonRecords
 from bench.statistics import Answers, Estimate, Interval, accuracy_interval, estimate_over_seeds, mean_interval
 from bench.transfer.score_tables import PROBE, answers_of
-from reports.render.frames import ComparisonRecords, group_by
+from reports.render.frames import group_by
 
 QUESTION_BUDGETS = ("equal images", "equal device seconds")
 

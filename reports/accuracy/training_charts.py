@@ -11,12 +11,13 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 from matplotlib.transforms import ScaledTranslation, Transform
 
 from bench.catalog import RANDOM_INIT
+from bench.formats import format_short, write_accuracy
+from bench.sections import ComparisonRecords
 from bench.statistics import Estimate
 from bench.transfer.score_tables import RETRIEVAL
 from reports.accuracy.pareto import IMAGES, CostAxis, pareto_front
 from reports.accuracy.scores import ScorePoint, SubjectScore, group_scores_over_seeds, main_protocol, scored_tasks
-from reports.render.formats import format_short, write_accuracy
-from reports.render.frames import ComparisonRecords, losses_frame
+from reports.render.frames import losses_frame
 from reports.render.svg import INK, MUTED, chart_label, draw_marks, drawing, label_line_ends, margin_axes, svg
 from reports.speed.charts import series_index, series_style
 

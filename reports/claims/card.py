@@ -12,7 +12,7 @@ from bench.claims.claims import Pair, PaperClaim, PredictedRatios, read_predicti
 from bench.experiments import HEADLINE
 from bench.ladder import HEAD, PADDING, TEXT_TOWER
 from bench.record import Record
-from bench.reference.speeds import describe_clip_costs
+from bench.record_kind import KINDS
 from bench.statistics import (
     CLAIM_ACCURACY_TOLERANCE,
     CLAIM_TOLERANCE,
@@ -99,7 +99,7 @@ def make_card(claim: PaperClaim, records: Iterable[Record]) -> ClaimCard:
         factors=[] if claim.speed_ratio is None else build_factors(claim, prediction, controlled, published),
         counted=counted,
         judgement=_judge(claim, prediction, controlled, published, counted, others),
-        clip_costs=describe_clip_costs(rows) if is_on_clip else [],
+        clip_costs=[text for kind in KINDS.values() for text in kind.describe_costs(rows)] if is_on_clip else [],
     )
 
 

@@ -10,7 +10,7 @@ from bench.environment.gpu_specs import find_gpu_spec
 from bench.fields import PACK_DATA
 from bench.labels.vocabulary import vocabulary_field
 from bench.recipes import DATACOMP_SYNSETS, DATACOMP_VOCABULARY
-from bench.record import BatchTrial, Record, ReleasedRun, Transfer
+from bench.record import BatchTrial, Record, RunOfAuthors, Transfer
 from bench.scores import Score
 from bench.statistics import CLAIM_ACCURACY_TOLERANCE
 
@@ -109,7 +109,7 @@ def missed_baseline(claim: PaperClaim, accuracy: float) -> list[str]:
 
 
 def _missed_settings(claim: PaperClaim, recipe: Experiment, run: Experiment, record: Record) -> Iterator[str]:
-    if isinstance(record.measured, ReleasedRun):
+    if isinstance(record.measured, RunOfAuthors):
         if not re.fullmatch("[0-9a-f]{40}", record.measured.commit):
             yield _differs("commit of the authors' code", record.measured.commit, "a checkout without changes")
         for key, text in record.measured.changed.items():

@@ -13,14 +13,15 @@ from bench.claims.claims import Pair, PaperClaim, get_claim
 from bench.environment.circumstances import summarize_machine
 from bench.explain.decomposition import Decomposition, LogRatio, decompose
 from bench.explain.tables import strip_settings
+from bench.formats import pluralize
 from bench.measure.summary import throughputs_of
-from bench.record import BatchTrial, Record, ReferenceRun, ReleasedRun, Speed, Training, Transfer
-from bench.reference import AS_RELEASED
+from bench.recipes import AS_RELEASED
+from bench.record import BatchTrial, Record, RunOfAuthors, Speed, Training, Transfer
+from bench.record_kind import RecordKind
 from bench.scores import Score
 from bench.statistics import Answers, Interval, estimate_paired_over_seeds, ratio_of
 from bench.transfer.score_tables import answers_of
 from reports.claims.conditions import missed_baseline, missed_conditions, missed_task, missed_training
-from reports.render.formats import pluralize
 from reports.render.frames import experiment_name, group_by, reason_incomparable
 
 PERCENT = 100
@@ -84,7 +85,10 @@ def records_of_claims(names: Iterable[str], records: Iterable[Record]) -> list[R
         one
         for one in records
         if one.experiment is not None
-        and (one.experiment.name.startswith(experiments) or isinstance(one.measured, ReferenceRun))
+        and (
+            one.experiment.name.startswith(experiments)
+            or (isinstance(one.measured, RecordKind) and one.measured.compares_code)
+        )
     ]
 
 
@@ -114,17 +118,18 @@ def _released_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record])
     """Compare runs of the authors' code, each with the file of its experiment, which are of the published pair."""
     if pair != claim.experiments:
         return None
-    own = [one for one in records if isinstance(one.measured, ReleasedRun) and TOWER_KEY not in one.measured.changed]
+    own = [one for one in records if isinstance(one.measured, RunOfAuthors) and TOWER_KEY not in one.measured.changed]
     runs: tuple[dict[int, float], dict[int, float]] = ({}, {})
     for record in own:
-        if isinstance(run := record.measured, ReleasedRun) and _base_name(record) in pair:
+        if isinstance(run := record.measured, RunOfAuthors) and _base_name(record) in pair:
             runs[pair.index(_base_name(record))][run.round] = run.images_per_second
     if not all(runs) or reason_incomparable(own):
         return None
     ratio = ratio_of(*runs)
     found = _log_interval(ratio.value, ratio.low, ratio.high)
     repetitions = f"{pluralize(min(map(len, runs)), 'run')} each"
-    sources = {f"{one.measured.repository} at {one.measured.commit[:7]}" for one in own}  # type: ignore[union-attr]
+    measured = (one.measured for one in own)
+    sources = {f"{one.repository} at {one.commit[:7]}" for one in measured if isinstance(one, RunOfAuthors)}
     evidence = _make_evidence(pair, own, found, repetitions, _missed_by(claim, pair, own))
     return replace(evidence, code=" and ".join(sorted(sources)))
 

@@ -3,7 +3,6 @@
 Equal cards give equal bytes.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,17 +11,17 @@ from markupsafe import Markup
 
 from bench.claims.claims import PaperClaim
 from bench.console.console import PROGRAM
-from bench.console.tables import Table
+from bench.formats import INTERVAL, NBSP, format_interval, ratio
+from bench.sections import Block, Chart, Code, Facts, Group, Items, Key, Quote, Text
 from bench.statistics import CLAIM_RULE, Estimate, Interval
+from bench.tables import Cell, Column, Table, escape_markdown
 from reports.claims.card import REST, Basis, ClaimCard, NamedEvidence, RatioFactor
 from reports.claims.conditions import describe_conditions
 from reports.claims.evidence import PairEvidence
-from reports.explanation import draw_ratio_bar, scale_ratios
-from reports.render.document import render_template
-from reports.render.formats import INTERVAL, NBSP, format_interval, ratio
+from reports.render.document import BuiltSection, render_blocks, render_page
+from reports.render.markdown import blocks_to_markdown
 from reports.render.svg import MUTED, SERIES, svg
-from reports.render.tables import Cell, Column, HtmlTable
-from reports.speed.charts import NARROWEST, row_chart
+from reports.speed.charts import NARROWEST, draw_ratio_bar, row_chart, scale_ratios
 
 STYLES: dict[Basis, tuple[str, str]] = {  # colour and hatch of a bar
     "measured": (SERIES[0], ""),
@@ -35,26 +34,34 @@ EVIDENCE_COLUMNS = [
     *Column.texts("repetition", "machine", "records"),
 ]
 CORENET_SCALES = {"vit-b16": "catlip-2.7x", "vit-h16": "catlip-h16"}  # of `reference corenet`, with their claims
-MARKED_SYNTAX = re.compile(r"([\\`*_{}\[\]<>|#])")
+
+
+CHART_KEYS = (Key("■ measured", 1), Key("▨ counted", 3), Key("▨ not explained", 4), Key("■ published", 2))
+CHART_NOTE = f"The axis is logarithmic, so that bars add up. Lines are 95{NBSP}% intervals."
 
 
 def claim_page(card: ClaimCard, statement: Sequence[str] = ()) -> str:
     """Return the card as an HTML page; `statement` is that of `speed_statement` where it is on the claim."""
-    return render_template(
-        "claim.html",
-        card=card,
-        verdict=_to_sentence(card.judgement.text),
-        statement=" ".join(statement),
-        summary=_summarize(card, is_counted=not statement),
-        chart=waterfall_chart(card) if card.factors else None,
-        factors=_factors_table(card) if card.factors else None,
-        pairs=_pairs_table(card) if card.deciding else None,
-        others=_others_table(card) if card.others else None,
-        conditions=describe_conditions(card.claim),
-        rule=CLAIM_RULE,
-        facts=_facts(card),
-        commands=_commands(card),
+    sections = [
+        BuiltSection(name, title, name.capitalize(), render_blocks(blocks))
+        for (name, title), blocks in _sections(card).items()
+    ]
+    return render_page(
+        card.claim.title,
+        card.claim.title,
+        eyebrow=f"Claim {card.claim.name} · {card.claim.source}",
+        answer=_verdict_blocks(card, statement),
+        answer_label="The verdict",
+        sections=sections,
     )
+
+
+def claim_markdown(card: ClaimCard, statement: Sequence[str] = ()) -> str:
+    """Return the card in Markdown; `statement` is that of `speed_statement` where it is on the claim."""
+    paragraphs = [f"# {escape_markdown(card.claim.title)}", *blocks_to_markdown(_verdict_blocks(card, statement))]
+    for (_, title), blocks in _sections(card).items():
+        paragraphs += [f"## {title}", *blocks_to_markdown(blocks)]
+    return "\n\n".join(paragraphs) + "\n"
 
 
 def claim_line(card: ClaimCard, statement: Sequence[str]) -> Markup:
@@ -64,28 +71,32 @@ def claim_line(card: ClaimCard, statement: Sequence[str]) -> Markup:
     )
 
 
-def claim_markdown(card: ClaimCard, statement: Sequence[str] = ()) -> str:
-    """Return the card in Markdown; `statement` is that of `speed_statement` where it is on the claim."""
-    lines = [
-        f"# {_plain(card.claim.title)}",
-        f"**{_to_sentence(_plain(card.judgement.text))}**",
-        *([_plain(" ".join(statement))] if statement else []),
-        *map(_plain, _summarize(card, is_counted=not statement)),
-        f"> {_plain(card.claim.quote)}\n>\n> {_plain(f'{card.claim.source}, {card.claim.where}')}",
-    ]
+def _verdict_blocks(card: ClaimCard, statement: Sequence[str]) -> list[Block]:
+    summary: list[Block] = [*map(Text, _summarize(card, is_counted=not statement))]
+    summary.append(Quote(card.claim.quote, f"{card.claim.source}, {card.claim.where}"))
+    charts = list[Chart]()
     if card.factors:
-        lines += ["## From 1 to the published ratio", _markdown_table(_factors_table(card))]
-    if card.deciding:
-        lines += ["## Measured pairs", _markdown_table(_pairs_table(card))]
-    if card.others:
-        lines += ["## Other evidence, which decides nothing", _markdown_table(_others_table(card))]
-    if conditions := describe_conditions(card.claim):
-        lines += ["## Conditions of a record that decides", "\n".join(f"- {_plain(one)}" for one in conditions)]
-    lines += ["## The claim", "\n".join(f"- {name}: {_plain(text)}" for name, text in _facts(card).items())]
-    rule = (f"{number}. {point}" for number, point in enumerate(CLAIM_RULE[1:], 1))
-    lines += ["## The rule of the verdict", CLAIM_RULE[0], "\n".join(rule)]
-    lines += ["## A record that settles it", "```\n" + "\n".join(_commands(card)) + "\n```"]
-    return "\n\n".join(lines) + "\n"
+        charts.append(Chart(waterfall_chart(card), "From 1 to the published ratio", [CHART_NOTE], CHART_KEYS))
+    return [
+        Text(Markup("<strong>{}</strong>").format(_to_sentence(card.judgement.text)), "lead"),
+        *([Text(" ".join(statement))] if statement else []),
+        Group([Group(summary), *charts], "pair"),
+    ]
+
+
+def _sections(card: ClaimCard) -> dict[tuple[str, str], list[Block]]:
+    """Return the blocks below the verdict, by their names and titles."""
+    conditions = describe_conditions(card.claim)
+    found: dict[tuple[str, str], list[Block]] = {
+        ("factors", "Factors of the published ratio"): [_factors_table(card)] if card.factors else [],
+        ("pairs", "Measured pairs"): [_pairs_table(card)] if card.deciding else [],
+        ("others", "Other evidence, which decides nothing"): [_others_table(card)] if card.others else [],
+        ("conditions", "Conditions of a record that decides"): [Items(conditions)] if conditions else [],
+        ("claim", "The claim"): [Facts({name: [text] for name, text in _facts(card).items()})],
+        ("rule", "The rule of the verdict"): [Text(CLAIM_RULE[0]), Items(CLAIM_RULE[1:], "numbered")],
+        ("commands", "A record that settles it"): [Code(_commands(card))],
+    }
+    return {names: blocks for names, blocks in found.items() if blocks}
 
 
 def claim_document(card: ClaimCard, statement: Sequence[str] = ()) -> dict[str, Any]:
@@ -162,7 +173,7 @@ def _facts(card: ClaimCard) -> dict[str, str]:
     return {name: text for name, text in facts.items() if text}
 
 
-def _factors_table(card: ClaimCard) -> HtmlTable:
+def _factors_table(card: ClaimCard) -> Table:
     columns = [
         Column.text("factor"),
         Column("ratio", f"{INTERVAL} interval"),
@@ -174,20 +185,20 @@ def _factors_table(card: ClaimCard) -> HtmlTable:
         reached *= one.value
         found = Cell.of(one.value, ratio, format_interval(_estimate(one), ratio))
         rows.append([Cell(one.cause), found, Cell.of(reached, ratio), Cell(one.basis), Cell(one.source)])
-    return HtmlTable.of_rows("Factors of the published ratio", columns, rows)
+    return Table.of_rows("Factors of the published ratio", columns, rows)
 
 
-def _pairs_table(card: ClaimCard) -> HtmlTable:
+def _pairs_table(card: ClaimCard) -> Table:
     rows = [
         [*_evidence_cells(card, one), Cell("; ".join(_differences(card, one.evidence)) or "nothing")]
         for one in card.deciding
     ]
-    return HtmlTable.of_rows("Measured pairs", [*EVIDENCE_COLUMNS, *Column.texts("differs from the paper in")], rows)
+    return Table.of_rows("Measured pairs", [*EVIDENCE_COLUMNS, *Column.texts("differs from the paper in")], rows)
 
 
-def _others_table(card: ClaimCard) -> HtmlTable:
+def _others_table(card: ClaimCard) -> Table:
     rows = [[*_evidence_cells(card, one), Cell("; ".join(one.evidence.missed))] for one in card.others]
-    return HtmlTable.of_rows("Other evidence", [*EVIDENCE_COLUMNS, *Column.texts("conditions that it misses")], rows)
+    return Table.of_rows("Other evidence", [*EVIDENCE_COLUMNS, *Column.texts("conditions that it misses")], rows)
 
 
 def _evidence_cells(card: ClaimCard, named: NamedEvidence) -> list[Cell]:
@@ -204,20 +215,6 @@ def _differences(card: ClaimCard, found: PairEvidence) -> list[str]:
         return []
     ours, paper = (" and ".join(map(str, one)) for one in (found.processes, card.claim.gpus))
     return [f"GPUs of the two experiments: {ours}, the paper's trainings had {paper}"]
-
-
-def _markdown_table(table: HtmlTable) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return f"| {' | '.join(cells)} |"
-
-    rows = [[_plain(f"{cell.text} ({cell.note})" if cell.note else cell.text) for cell in row] for row in table.rows]
-    head = [column.title for column in table.columns]
-    return "\n".join([line(head), line(["---"] * len(head)), *map(line, rows)])
-
-
-def _plain(text: str) -> str:
-    """Escape a text of a record or a claim for Markdown, on one line."""
-    return MARKED_SYNTAX.sub(r"\\\1", " ".join(text.split()))
 
 
 def _estimate(factor: RatioFactor) -> Estimate:
@@ -237,7 +234,9 @@ def claims_table(cards: Sequence[ClaimCard]) -> Table:
         }
         for card in cards
     ]
-    return Table("Claims of papers", rows, f"One claim in full: {PROGRAM} claim NAME --records FOLDER --out FILE.html")
+    return Table.of_figures(
+        "Claims of papers", rows, f"One claim in full: {PROGRAM} claim NAME --records FOLDER --out FILE.html"
+    )
 
 
 def _summarize(card: ClaimCard, *, is_counted: bool) -> list[str]:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.console.tables import Table
 from bench.history.observations import SECONDS, BenchmarkId, Commit
+from bench.tables import Table
 from reports.history.changes import Change, find_changes
 from reports.history.series import CommitPoint, Series
 
@@ -66,7 +66,7 @@ def rates_table(count: int) -> tuple[Table, bool]:
         f"at most {MAX_FALSE_ALARMS:.0%} confirmed falsely, at least {MIN_FOUND:.0%} found after {COMMITS_AFTER[-1]}: "
         f"{'met' if holds else 'not met'}."
     )
-    return Table("Detection of changes over commits", rows, note, is_transposed=True), holds
+    return Table.of_figures("Detection of changes over commits", rows, note, is_transposed=True), holds
 
 
 def few_commits_table(count: int) -> Table:
@@ -76,7 +76,7 @@ def few_commits_table(count: int) -> Table:
         f"`nox -s history -- {FEW_COMMITS}`.\nThe injected change starts at commit number {HALF + 1}."
     )
     rows = [_few_commits_row(noise, count) for noise in FEW_NOISES]
-    return Table("Detection of changes over eight commits", rows, note, is_transposed=True)
+    return Table.of_figures("Detection of changes over eight commits", rows, note, is_transposed=True)
 
 
 def _few_commits_row(noise: float, count: int) -> dict[str, Any]:

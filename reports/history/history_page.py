@@ -5,16 +5,17 @@ from collections.abc import Sequence
 import pandas as pd
 from markupsafe import Markup
 
+from bench.formats import UNMEASURED, join_words, p_value, percent, pluralize, ratio
 from bench.history.metric_diffs import format_quantity
+from bench.sections import Block, Chart, Facts, Files, Group, Legend, Text
 from bench.statistics import log_std
+from bench.tables import Cell, Column, Table
 from reports.history.changes import Change
 from reports.history.history_charts import series_chart
 from reports.history.series import CommitHistory, Series, figures_frame
-from reports.render.document import Panel, embed_csv, render_template
-from reports.render.formats import UNMEASURED, join_words, p_value, percent, pluralize, ratio
+from reports.render.document import BuiltSection, csv_file, left_out, render_blocks, render_page
 from reports.render.frames import group_by
 from reports.render.svg import swatch
-from reports.render.tables import Cell, Column, HtmlTable
 
 GLOSSARY = {
     "confirmed": "asv's step detection finds a jump of 2 % or more with two or more processes on both sides; in "
@@ -30,6 +31,15 @@ GLOSSARY = {
     "minute, is divided out before detection",
     "machine": "hardware, threads and versions of packages; each machine has its own series",
 }
+CHANGES_NOTE = (
+    "The cause of a change is one of the commits after the first one named, up to and including the second. Confirmed "
+    "changes may block a merge; suspected ones need a review. A counter is equal on every run of the same code, so any "
+    "difference is a change."
+)
+CHARTS_NOTE = (
+    "A mark is the median of the processes of a commit; small dots are the processes as measured. Solid vertical lines "
+    "are confirmed changes, dashed ones are suspected: ▼ worse, ▲ better. Each machine has its own series."
+)
 KINDS = {"confirmed": 0, "counted": 1, "suspected": 2}
 
 
@@ -38,25 +48,44 @@ def history_page(history: CommitHistory, found: Sequence[Change], damaged: Seque
     changes = sorted(found, key=lambda change: (KINDS[change.kind], not change.is_worse, -_relative_size(change)))
     varying = [line for line in history.series if not line.metric.is_counter]
     charts = group_by(varying, lambda line: (line.benchmark, line.metric))  # one metric on every machine
-    groups: dict[str, list[Panel]] = {}
+    groups: dict[str, list[Chart]] = {}
     for number, lines in enumerate(charts.values()):
-        panel = _chart_panel(f"chart-{number}", history, lines, changes)
-        groups.setdefault(lines[0].benchmark.group, []).append(panel)
-    return render_template(
-        "history.html",
-        facts=_summary_facts(history),
-        lead=_lead_sentences(history, changes),
-        machines=[(swatch(at), _machine_letter(history, one), one) for at, one in enumerate(history.machines)],
-        changes=_changes_table(history, changes),
-        groups=groups,
-        counters=_counters_table(history, changes),
-        commits=_commits_table(history),
-        damaged=damaged,
-        glossary=GLOSSARY,
-        downloads=[
-            embed_csv("figures.csv", "every process", figures_frame(history)),
-            embed_csv("changes.csv", "every change", changes_frame(changes)),
+        chart = _series_chart(f"chart-{number}", history, lines, changes)
+        groups.setdefault(lines[0].benchmark.group, []).append(chart)
+    machines = [
+        (f"machine {_machine_letter(history, one)}: {one}", swatch(at)) for at, one in enumerate(history.machines)
+    ]
+    table = _changes_table(history, changes)
+    found_changes: list[Block] = [table, Text(CHANGES_NOTE, "under")]
+    counters = _counters_table(history, changes)
+    files = [
+        *csv_file("figures.csv", "every process", figures_frame(history)),
+        *csv_file("changes.csv", "every change", changes_frame(changes)),
+    ]
+    sections: dict[tuple[str, str], list[Block]] = {
+        ("changes", "Changes"): [
+            Legend(machines, "Machines"),
+            *(found_changes if table.cells else [Text("No change was found.", "empty")]),
         ],
+        **{
+            (f"group-{number}", group.capitalize()): [
+                *([Text(CHARTS_NOTE, "under")] if number == 1 else []),
+                Group(panels, "panels"),
+            ]
+            for number, (group, panels) in enumerate(groups.items(), 1)
+        },
+        ("counters", "Counters"): [counters if counters.cells else Text("The records hold no counter.", "empty")],
+        ("commits", "Commits"): [_commits_table(history)],
+        ("data", "Data"): [Files(files)],
+        ("words", "Glossary"): [Facts({word: [meaning] for word, meaning in GLOSSARY.items()}, "glossary")],
+    }
+    return render_page(
+        "Speed and memory over commits",
+        "What changed, and with which commit?",
+        eyebrow="History",
+        facts=_summary_facts(history),
+        answer=[*(Text(one, "lead") for one in _lead_sentences(history, changes)), *left_out(damaged)],
+        sections=[BuiltSection(name, title, title, render_blocks(of)) for (name, title), of in sections.items()],
     )
 
 
@@ -140,7 +169,7 @@ def _format_level(change: Change, value: float) -> str:
     return format_quantity(value, change.series.metric.unit)
 
 
-def _changes_table(history: CommitHistory, changes: Sequence[Change]) -> HtmlTable:
+def _changes_table(history: CommitHistory, changes: Sequence[Change]) -> Table:
     columns = [
         *Column.texts("subject", "change"),
         Column("size", "new / old"),
@@ -166,10 +195,10 @@ def _changes_table(history: CommitHistory, changes: Sequence[Change]) -> HtmlTab
         ]
         for change in changes
     ]
-    return HtmlTable.of_rows("Changes", columns, rows)
+    return Table.of_rows("Changes", columns, rows)
 
 
-def _chart_panel(name: str, history: CommitHistory, lines: Sequence[Series], changes: Sequence[Change]) -> Panel:
+def _series_chart(name: str, history: CommitHistory, lines: Sequence[Series], changes: Sequence[Change]) -> Chart:
     own = [change for change in changes if change.series in lines]
     subject = lines[0].benchmark
     settings = {line.benchmark.settings for line in history.series if line.benchmark.name == subject.name}
@@ -189,8 +218,8 @@ def _chart_panel(name: str, history: CommitHistory, lines: Sequence[Series], cha
         ]
         for line in lines
     }
-    table = HtmlTable.of_groups(title, columns, groups)
-    return Panel(title, series_chart(name, history, lines, own), note, table)
+    table = Table.of_groups(title, columns, groups)
+    return Chart(series_chart(name, history, lines, own), title, [note], table=table)
 
 
 def _noise_about_levels(line: Series, changes: Sequence[Change]) -> float | None:
@@ -206,7 +235,7 @@ def _noise_about_levels(line: Series, changes: Sequence[Change]) -> float | None
     return (squares / freedom) ** 0.5 if freedom else None
 
 
-def _counters_table(history: CommitHistory, changes: Sequence[Change]) -> HtmlTable:
+def _counters_table(history: CommitHistory, changes: Sequence[Change]) -> Table:
     changed = [change.series for change in changes if change.kind == "counted"]
     columns = [*Column.texts("subject", "counter"), Column("newest"), Column("commits")]
     columns += [Column("changes"), *Column.texts("machine")]
@@ -224,13 +253,13 @@ def _counters_table(history: CommitHistory, changes: Sequence[Change]) -> HtmlTa
         for line in history.series
         if line.metric.is_counter
     ]
-    return HtmlTable.of_rows("Counters", columns, rows)
+    return Table.of_rows("Counters", columns, rows)
 
 
-def _commits_table(history: CommitHistory) -> HtmlTable:
+def _commits_table(history: CommitHistory) -> Table:
     columns = [Column.text("commit"), Column.text("committed", "or first measured")]
     rows = [
         [Cell(commit.id + (", changed" if commit.is_dirty else "")), Cell(history.committed_at[commit])]
         for commit in history.commits
     ]
-    return HtmlTable.of_rows("Commits", columns, rows)
+    return Table.of_rows("Commits", columns, rows)

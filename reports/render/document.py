@@ -3,42 +3,71 @@
 import base64
 import bz2
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports.render.tables import HtmlTable
+from bench.console.console import printable
+from bench.environment.files import atomic_write
+from bench.sections import Block, Download, Warn
+from bench.tables import defuse
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
-# Of a cell that a spreadsheet computes, full-width characters included.
-FORMULA_STARTS = (*"=+-@\t\r\n", *"\uff1d\uff0b\uff0d\uff20")
 
 
 @dataclass(frozen=True, slots=True)
-class Download:
-    """A file embedded in the page."""
+class BuiltSection:
+    """A section as it is drawn."""
 
-    name: str
-    description: str
-    size: str
-    url: Markup
-
-
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """One small chart of a set, with its table where no other chart shares it."""
-
+    name: str  # its anchor
     title: str
-    chart: Markup
-    note: str = ""
-    table: HtmlTable | None = None
+    label: str  # in the navigation
+    content: Markup
 
 
-def render_template(template: str, **variables: object) -> str:
-    """Fill a template; autoescape is on."""
+def render_page(
+    title: str,
+    question: str,
+    *,
+    eyebrow: str,
+    answer: Sequence[Block],
+    answer_label: str = "The answer",
+    facts: Sequence[str] = (),
+    sections: Sequence[BuiltSection] = (),
+) -> str:
+    """Return a page: its question, the answer to it, and the sections with a navigation."""
+    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            title=title,
+            question=question,
+            eyebrow=eyebrow,
+            answer=render_blocks(answer),
+            answer_label=answer_label,
+            facts=facts,
+            sections=sections,
+            style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
+            script=Markup(script),  # noqa: S704 - our own file
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
+    )
+
+
+def render_blocks(blocks: Sequence[Block]) -> Markup:
+    """Draw blocks beneath each other."""
+    text: str = _environment().get_template("blocks.html").module.draw_all(blocks)  # type: ignore[attr-defined]
+    return Markup(text)  # noqa: S704 - the template has escaped it
+
+
+@cache
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -47,37 +76,38 @@ def render_template(template: str, **variables: object) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
-    return environment.get_template(template).render(
-        **variables,
-        style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
-        script=Markup(script),  # noqa: S704 - our own file
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-    )
+    environment.filters |= {"kind": lambda block: type(block).__name__, "embed": _embed}
+    return environment
 
 
-def encode_csv(frame: pd.DataFrame) -> bytes:
-    """Write a table; a text that a spreadsheet would compute begins with an apostrophe, and numbers are unchanged.
-
-    Source: OWASP, "CSV Injection".
-    """
-
-    def defuse(cell: object) -> object:
-        return f"'{cell}" if isinstance(cell, str) and cell.lstrip(" ").startswith(FORMULA_STARTS) else cell
-
-    return frame.map(defuse).to_csv(index=False, lineterminator="\n").encode()
-
-
-def embed_csv(name: str, description: str, frame: pd.DataFrame) -> Download:
-    """Return a frame as an embedded CSV file."""
-    return embed_file(name, description, encode_csv(frame))
-
-
-def embed_file(name: str, description: str, content: bytes) -> Download:
-    """Return bytes as an embedded file, compressed by bzip2.
+def _embed(content: bytes) -> tuple[Markup, str]:
+    """Return the address of an embedded file, compressed by bzip2, and its size.
 
     Of strings of zeros and ones bzip2 makes two thirds of deflate's size, in no more time.
     """
     small = bz2.compress(content)
     url = f"data:application/x-bzip2;base64,{base64.b64encode(small).decode()}"
-    return Download(f"{name}.bz2", description, f"{max(1, round(len(small) / 1000)):,} kB", Markup(url))  # noqa: S704 - base64
+    return Markup(url), f"{max(1, round(len(small) / 1000)):,} kB"  # noqa: S704 - base64
+
+
+def left_out(damaged: Sequence[str]) -> list[Block]:
+    """Return a warning of files that are left out; none without their errors."""
+    files = "1 damaged file is" if len(damaged) == 1 else f"{len(damaged)} damaged files are"
+    return [Warn(Markup("<strong>{} left out.</strong>").format(files), damaged)] if damaged else []
+
+
+def write_page(path: Path, content: bytes) -> None:
+    """Write a file and print its path."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+    print(printable(str(path)))
+
+
+def encode_csv(frame: pd.DataFrame) -> bytes:
+    """Write a table; no text of it is a formula to a spreadsheet."""
+    return frame.map(defuse).to_csv(index=False, lineterminator="\n").encode()
+
+
+def csv_file(name: str, description: str, frame: pd.DataFrame) -> list[Download]:
+    """Return a frame as a file to embed; none for a frame without rows."""
+    return [Download(name, description, encode_csv(frame))] if len(frame) else []

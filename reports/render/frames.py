@@ -1,9 +1,8 @@
-"""Records -> a comparison with its experiments and labels, and frames of its runs."""
+"""Records -> a comparison with its experiments, labels and speeds, and frames of its runs."""
 
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 from typing import TypeVar
 
@@ -22,15 +21,15 @@ from bench.config import (
 )
 from bench.data.image_sizes import images_before, nearest_step_count
 from bench.labels.vocabulary import vocabulary_field
-from bench.measure.summary import Throughput, device_peak, missing_readings, run_figures, throughputs_of
+from bench.measure.summary import device_peak, missing_readings, run_figures, throughputs_of
 from bench.measure.throughput import require_comparable
-from bench.method import methods
-from bench.record import BatchTrial, Failure, Measured, Memory, Record, Speed, Training
-from reports.render.formats import method_title
+from bench.method import find_method, methods
+from bench.record import BatchTrial, Failure, Memory, Record, Speed, Training
+from bench.sections import ComparisonRecords
+from bench.tables import Cell
 
 K = TypeVar("K")
 V = TypeVar("V")
-M = TypeVar("M", bound=Measured)
 MEMORY_COUNTS = {  # title and note of the column of each count of peak memory; two kinds are never in one column
     "peak_allocated_bytes": ("peak allocated", "tensors on the device"),
     "peak_reserved_bytes": ("peak reserved", "the allocator's share of the device"),
@@ -38,32 +37,12 @@ MEMORY_COUNTS = {  # title and note of the column of each count of peak memory; 
     "peak_rss_bytes": ("peak resident", "above imports and data"),
     "peak_tensor_bytes": ("tensors", "counted, equal on every run"),
 }
+VARIANTS = {"flip": "FLIP", "clipa": "CLIPA"}  # CLIP with other settings, by the first word of the experiment's name
+UNTIMED = "its speed was not measured"
+IS_BASE = "it is the base of the ratios"
+BASE_CELL = Cell("1", "base", 1)  # the ratio of the base to itself
 # Fields in which an experiment may differ from itself at another batch size; its speed is independent of the seed.
 BY_BATCH = {"name", "seed", *fields_with("by batch", "budget")}
-
-
-@dataclass(frozen=True, slots=True)
-class ComparisonRecords:
-    """The records of one comparison, with its experiments in the order of the page."""
-
-    name: str
-    records: tuple[Record, ...]
-    experiments: dict[str, Experiment]
-    labels: dict[str, str]  # the name of an experiment in sentences and charts
-    base: str | None  # the base of ratios
-    incomparable: str | None  # the reason why speeds are not comparable
-
-    def of(self, kind: type[M]) -> list[tuple[Record, M]]:
-        """Return the records of one kind of measurement."""
-        return [(record, record.measured) for record in self.records if isinstance(record.measured, kind)]
-
-    def runs(self, kind: type[M]) -> list[tuple[Experiment, M]]:
-        """Return the experiment and the figures of each run of one kind."""
-        return [(record.experiment, found) for record, found in self.of(kind) if record.experiment is not None]
-
-    def label(self, subject: str) -> str:
-        """Return the name of a subject in sentences and charts; references keep their own."""
-        return self.labels.get(subject, subject)
 
 
 def experiment_name(record: Record) -> str:
@@ -94,9 +73,22 @@ def group_comparison(name: str, records: Sequence[Record]) -> ComparisonRecords:
     timed = [record for record in records if isinstance(record.measured, Speed)]
     names = {experiment_name(record) for record in timed}
     base = next((one for one in experiments if one in names), next(iter(experiments), None))
+    incomparable = reason_incomparable(timed)
+    throughputs = throughputs_of(records, experiments, base if incomparable is None else None)
     return ComparisonRecords(
-        name, tuple(records), experiments, _unique_labels(experiments), base, reason_incomparable(timed)
+        name, tuple(records), experiments, _unique_labels(experiments), base, incomparable, tuple(throughputs)
     )
+
+
+def method_title(experiment: Experiment) -> str:
+    """Return the name of an experiment's method in its paper."""
+    variant, method = VARIANTS.get(experiment.name.partition("-")[0]), find_method(experiment.method)
+    return variant or (method.title if method is not None else experiment.method)
+
+
+def experiment_cell(comparison: ComparisonRecords, name: str) -> Cell:
+    """Return the cell that names a row by its experiment."""
+    return Cell.of_name(comparison.label(name), name)
 
 
 def select_equal_and_largest_batch(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
@@ -130,12 +122,6 @@ def speeds_frame(comparison: ComparisonRecords) -> pd.DataFrame:
             for one, speed in runs
         ]
     )
-
-
-def throughputs(comparison: ComparisonRecords) -> list[Throughput]:
-    """Summarise the timed runs of each experiment, in the order of the page."""
-    base = comparison.base if comparison.incomparable is None else None
-    return throughputs_of(comparison.records, comparison.experiments, base)
 
 
 def memory_frame(comparison: ComparisonRecords) -> pd.DataFrame:

@@ -10,21 +10,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from bench.measure.throughput import images_per_second
-from bench.record import BatchTrial, Memory, Record, Speed
-from bench.statistics import geometric_mean_interval
-from reports.render.formats import (
+from bench.formats import (
     GIB,
+    NBSP,
     UNIT_NAMES,
     count,
     format_interval,
     format_memory,
     format_rate,
     memory_unit,
-    method_title,
     pluralize,
 )
-from reports.render.frames import MEMORY_COUNTS, ComparisonRecords, settings_without_batch_size
+from bench.measure.throughput import images_per_second
+from bench.record import BatchTrial, Memory, Record, Speed
+from bench.sections import Block, Chart, ComparisonRecords, Fold, Group, Heading, Key
+from bench.statistics import geometric_mean_interval
+from bench.tables import Cell, Column, Table
+from reports.render.frames import MEMORY_COUNTS, method_title, settings_without_batch_size
 from reports.render.svg import (
     MUTED,
     add_tooltip,
@@ -35,7 +37,6 @@ from reports.render.svg import (
     set_log2_x_axis,
     svg,
 )
-from reports.render.tables import Cell, Column, HtmlTable
 from reports.speed.charts import series_style
 
 WIDTH, HEIGHT = 440, 270
@@ -54,8 +55,8 @@ class BatchSizeRuns:
     fits: dict[int, bool] = field(default_factory=dict)  # by memory limit in bytes
 
 
-def batches_section(comparison: ComparisonRecords, records: Sequence[Record]) -> dict[str, object] | None:
-    """Return the charts against the batch size with their table; None where no experiment has two sizes.
+def batch_size_blocks(comparison: ComparisonRecords, records: Sequence[Record]) -> list[Block]:
+    """Return the charts against the batch size with their table; none where no experiment has two sizes.
 
     `records` are all of the comparison, with trials and those at the largest batch size.
     """
@@ -65,17 +66,23 @@ def batches_section(comparison: ComparisonRecords, records: Sequence[Record]) ->
     limits = sorted({limit for size in sizes for limit in size.fits})
     timed = [size for size in sizes if size.runs]
     held = [size for size in sizes if size.peak is not None or size.fits]
-    charts = {
-        "speed": _speed_chart(comparison, timed) if _has_several_sizes(timed) else None,
-        "memory": _memory_chart(comparison, held, limits) if _has_several_sizes(held) else None,
-    }
-    if not any(charts.values()):
-        return None
-    return charts | {
-        "table": _batches_table(comparison, sizes, limits, kind),
-        "limits": [limit / GIB for limit in limits],
-        "kind": f"{MEMORY_COUNTS[kind][0]}, {UNIT_NAMES[memory_unit(_memory_axis_end(held, limits))]}" if kind else "",
-    }
+    charts = list[Chart]()
+    if _has_several_sizes(timed):
+        note = (
+            f"Marks are medians over runs, small dots are runs, vertical lines are 95{NBSP}% intervals of their mean."
+        )
+        charts.append(Chart(_speed_chart(comparison, timed), "Images per second", [note]))
+    if _has_several_sizes(held):
+        unit = UNIT_NAMES[memory_unit(_memory_axis_end(held, limits))]
+        title = f"Memory: {MEMORY_COUNTS[kind][0]}, {unit}" if kind else "Memory"
+        limit = f"┄ limit of {' and '.join(str(one / GIB) for one in limits)}{NBSP}GiB"
+        keys = [*map(Key, ("▼ fits under the limit", "✕ does not", limit))] if limits else []
+        charts.append(Chart(_memory_chart(comparison, held, limits), title, keys=keys))
+    if not charts:
+        return []
+    table = _batches_table(comparison, sizes, limits, kind)
+    behind = Fold("The figures behind these charts", [table], "behind")
+    return [Heading("Against the batch size"), Group(charts, "pair"), behind]
 
 
 def batch_size_runs(comparison: ComparisonRecords, records: Sequence[Record], kind: str | None) -> list[BatchSizeRuns]:
@@ -195,7 +202,7 @@ def _family_label(comparison: ComparisonRecords, name: str) -> str:
 
 def _batches_table(
     comparison: ComparisonRecords, sizes: Sequence[BatchSizeRuns], limits: Sequence[int], kind: str | None
-) -> HtmlTable:
+) -> Table:
     unit = memory_unit(_memory_axis_end(sizes, limits))
     columns = [
         Column.text("experiment"),
@@ -206,7 +213,7 @@ def _batches_table(
         *(Column.text(f"fits {limit / GIB:g} GiB") for limit in limits),
     ]
     rows = [_batch_row(comparison, size, limits, unit) for size in sizes]
-    return HtmlTable.of_rows("Against the batch size", columns, rows)
+    return Table.of_rows("Against the batch size", columns, rows)
 
 
 def _batch_row(comparison: ComparisonRecords, size: BatchSizeRuns, limits: Sequence[int], unit: int) -> list[Cell]:

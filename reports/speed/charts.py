@@ -6,16 +6,17 @@ from contextlib import contextmanager
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from bench.formats import HasEstimate, format_interval, format_rate, pluralize, ratio
 from bench.measure.summary import Throughput
+from bench.sections import ComparisonRecords
 from bench.statistics import SMALLEST_EFFECT, Ratio
-from reports.render.formats import format_interval, format_rate, pluralize, ratio
-from reports.render.frames import ComparisonRecords
 from reports.render.svg import (
     INK,
     LINE,
     MUTED,
+    PAPER,
     SERIES,
     add_tooltip,
     chart_label,
@@ -29,15 +30,17 @@ from reports.render.svg import (
 WIDTH = 440  # SVG units; a phone scales it by 0.8, a desktop by about 1.1
 ROW, RATIO_ROW = 46, 74
 FOOT = 44
+TICKS = (0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 7, 10, 20, 50, 100)  # of ratios
+MOST_TICKS = 7
 NARROWEST = (0.8, 1.25)  # the least range of an axis of ratios, so that 1 % looks small
 
 
-def throughput_chart(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Markup:
+def throughput_chart(comparison: ComparisonRecords) -> Markup:
     """Draw images per second: each run as a dot, their median as a bar, the interval of their mean as a line."""
-    with row_chart(len(rows)) as (figure, axes):
-        largest = max(max(row.runs) for row in rows)
+    with row_chart(len(comparison.throughputs)) as (figure, axes):
+        largest = max(max(row.runs) for row in comparison.throughputs)
         axes.set_xlim(0, 1.04 * largest)
-        for at, row in enumerate(rows):
+        for at, row in enumerate(comparison.throughputs):
             colour, marker = series_style(comparison, row.experiment)
             axes.barh(at, row.images_per_second, height=0.2, color=colour, alpha=0.28, linewidth=0)
             spread = [at + 0.05 * (index % 3 - 1) for index in range(len(row.runs))]
@@ -48,13 +51,15 @@ def throughput_chart(comparison: ComparisonRecords, rows: Sequence[Throughput]) 
             write_row_label(axes, at, comparison.label(row.experiment), format_rate(row.images_per_second))
         axes.set_xlabel("images per second")
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        text = "; ".join(f"{comparison.label(row.experiment)} {format_rate(row.images_per_second)}" for row in rows)
+        text = "; ".join(
+            f"{comparison.label(row.experiment)} {format_rate(row.images_per_second)}" for row in comparison.throughputs
+        )
         return svg(figure, "throughput", f"Images per second, each run a dot, axis from zero. Medians: {text}.")
 
 
-def ratio_chart(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Markup:
+def ratio_chart(comparison: ComparisonRecords) -> Markup:
     """Draw the ratios of each experiment to the base: whole step, forward and backward alone, FLOP-predicted."""
-    compared = [row for row in rows if row.ratio is not None]
+    compared = [row for row in comparison.throughputs if row.ratio is not None]
     base = comparison.label(comparison.base or "")
     with row_chart(len(compared), RATIO_ROW) as (figure, axes):
         axes.set_xlim(*_ratio_limits(compared))
@@ -107,6 +112,30 @@ def write_row_label(axes: Axes, row: int, label: str, value: str, above: float =
     transform = axes.get_yaxis_transform()
     axes.text(0.004, row - above, chart_label(label), transform=transform, va="center", ha="left", fontsize=13)
     axes.text(0.996, row - above, value, transform=transform, va="center", ha="right", fontsize=13, fontweight="bold")
+
+
+def draw_ratio_bar(
+    axes: Axes, row: int, label: str, start: float, one: HasEstimate, colour: str, hatch: str = ""
+) -> list[float]:
+    """Draw a ratio as a bar with its interval at its end; return the values that the axis must contain."""
+    write_row_label(axes, row, label, f"{ratio(one.value)}x")
+    end = start * one.value
+    bar = axes.barh(row + 0.06, end - start, 0.3, start, color=colour, edgecolor=PAPER, hatch=hatch, linewidth=1)
+    add_tooltip(bar[0], f"{ratio(one.value)}x{format_interval(one, ratio, ', 95 % ')}")
+    if one.low is None or one.high is None:
+        return [start, end]
+    axes.hlines(row + 0.06, start * one.low, start * one.high, color=INK, linewidth=2)
+    return [start, end, start * one.low, start * one.high]
+
+
+def scale_ratios(axes: Axes, values: Sequence[float]) -> None:
+    """Scale the axis of ratios to contain the values, with few ticks."""
+    low, high = min(values) / 1.03, max(values) * 1.03
+    axes.set_xlim(low, high)
+    ticks = [tick for tick in TICKS if low <= tick <= high]
+    axes.xaxis.set_major_locator(FixedLocator(ticks[:: -(-len(ticks) // MOST_TICKS)]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
 def _runs_tooltip(comparison: ComparisonRecords, row: Throughput) -> str:

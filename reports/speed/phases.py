@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from bench.measure.ranks import spreads_over_ranks
+from bench.formats import count, format_rate, join_words, percent, ratio
 from bench.measure.summary import PHASE, Throughput
 from bench.record import PHASES
+from bench.sections import ComparisonRecords, Key
 from bench.statistics import Bottleneck, bound_by, phases_add_up
-from reports.render.formats import count, format_rate, join_words, percent, ratio
-from reports.render.frames import ComparisonRecords
+from bench.tables import Cell, Column, Table
+from reports.render.frames import experiment_cell
 from reports.render.svg import INK, PAPER, SERIES, add_tooltip, svg
-from reports.render.tables import Cell, Column, HtmlTable, experiment_cell
 from reports.speed.charts import row_chart, write_row_label
 
 NO_PHASES = "this run was not split into phases"
@@ -34,15 +34,15 @@ def measured_phases(rows: Sequence[Throughput]) -> list[str]:
     return [phase for phase in PHASES if any(row.figures.get(PHASE + phase) is not None for row in rows)]
 
 
-def phase_keys(rows: Sequence[Throughput]) -> list[tuple[str, str, str]]:
-    """Return class, glyph and name of each phase, for the legend."""
+def phase_keys(rows: Sequence[Throughput]) -> list[Key]:
+    """Return the keys of the phases that any row has."""
     styles = ((phase, PHASE_STYLES[phase]) for phase in measured_phases(rows))
-    return [(f"c{series}", glyph, phase) for phase, (series, _, glyph) in styles]
+    return [Key(f"{glyph} {phase}", series) for phase, (series, _, glyph) in styles]
 
 
-def describe_input_bound(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> str:
+def describe_input_bound(comparison: ComparisonRecords) -> str:
     """Return a sentence on the experiments that are input-bound."""
-    known = [(row, share) for row in rows if (share := row.data_share) is not None]
+    known = [(row, share) for row in comparison.throughputs if (share := row.data_share) is not None]
     if not known:
         return ""
     starved = [comparison.label(row.experiment) for row, share in known if _bottleneck(row, share) == "input-bound"]
@@ -53,9 +53,9 @@ def describe_input_bound(comparison: ComparisonRecords, rows: Sequence[Throughpu
     return f"{subject} data takes from {percent(min(shares))} to {percent(max(shares))} of a step."
 
 
-def phase_chart(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Markup:
+def phase_chart(comparison: ComparisonRecords) -> Markup:
     """Draw the phases of a step in milliseconds, one bar per experiment."""
-    split, described = [row for row in rows if row.figures["phases_ms"]], []
+    split, described = [row for row in comparison.throughputs if row.figures["phases_ms"]], []
     with row_chart(len(split)) as (figure, axes):
         axes.set_xlim(0, 1.04 * max(_ms_or_zero(row, name) for row in split for name in ("phases_ms", "step_ms")))
         for at, row in enumerate(split):
@@ -75,8 +75,9 @@ def phase_chart(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Ma
         return svg(figure, "phases", f"Milliseconds per step by phase: {'; '.join(described)}.")
 
 
-def phase_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> HtmlTable:
+def phase_table(comparison: ComparisonRecords) -> Table:
     """Show the phases of a step, the check of their sum, and whether data or compute limits it."""
+    rows = comparison.throughputs
     phases, has_workers = measured_phases(rows), any(row.loader_workers for row in rows)
     columns = [
         Column.text("experiment"),
@@ -90,26 +91,7 @@ def phase_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Ht
         Column.text("bound"),
     ]
     shown = [_phase_row(comparison, row, phases, has_workers=has_workers) for row in rows]
-    return HtmlTable.of_rows("Where a step's time goes", columns, shown)
-
-
-def rank_table(comparison: ComparisonRecords) -> HtmlTable:
-    """Show the spread of every figure over the ranks of distributed runs."""
-    columns = [*Column.texts("experiment", "figure"), Column("min"), Column("rank", "of the min"), Column("median")]
-    columns += [Column("max"), Column("rank", "of the max")]
-    rows = [
-        [
-            experiment_cell(comparison, name),
-            Cell.of(one.figure),
-            Cell.of(one.least, format_rate),
-            Cell.of(one.least_rank),
-            *(Cell.of(value, format_rate) for value in (one.median, one.most)),
-            Cell.of(one.most_rank),
-        ]
-        for name in comparison.experiments
-        for one in spreads_over_ranks(comparison.records, name)
-    ]
-    return HtmlTable.of_rows("Spread over the ranks", columns, rows)
+    return Table.of_rows("Where a step's time goes", columns, shown)
 
 
 def _phase_row(

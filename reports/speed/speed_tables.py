@@ -1,20 +1,13 @@
-"""The tables of the throughput section, and of the components that pytest-benchmark timed."""
+"""The tables of the throughput section."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 from bench.data.caption_lengths import describe_captions
-from bench.history.metric_diffs import format_quantity
-from bench.history.observations import parse_document
-from bench.measure.disturbance import find_disturbance
-from bench.measure.summary import UTILISATION, Throughput
-from bench.plan.published import published_mfu
-from bench.record import BatchTrial, Memory, Speed
-from reports.render.formats import (
+from bench.formats import (
     GIB,
     INTERVAL,
     UNIT_NAMES,
-    VERDICTS,
     count,
     format_interval,
     format_memory,
@@ -25,17 +18,28 @@ from reports.render.formats import (
     pluralize,
     ratio,
 )
-from reports.render.frames import MEMORY_COUNTS, ComparisonRecords, experiment_name, failures
-from reports.render.tables import BASE_CELL, IS_BASE, Cell, Column, HtmlTable, experiment_cell
+from bench.measure.disturbance import find_disturbance
+from bench.measure.summary import UTILISATION, Throughput
+from bench.plan.published import published_mfu
+from bench.record import Memory, Speed
+from bench.sections import ComparisonRecords
+from bench.tables import Cell, Column, Table
+from reports.render.frames import BASE_CELL, IS_BASE, MEMORY_COUNTS, experiment_cell, experiment_name, failures
 
 EQUAL_BATCH, LARGEST_BATCH = "Throughput of each experiment", "Throughput of each at its largest batch"
-SUITES_FILE = "suites.json"
+VERDICTS: dict[str, str] = {
+    "faster": "▲\N{NO-BREAK SPACE}faster",
+    "slower": "▼\N{NO-BREAK SPACE}slower",
+    "no difference": "=\N{NO-BREAK SPACE}no\N{NO-BREAK SPACE}difference",
+    "inconclusive": "?\N{NO-BREAK SPACE}inconclusive",
+    "disturbed": "?\N{NO-BREAK SPACE}inconclusive: disturbed",
+}
 ONE_RUN = "one run: an interval needs two"
 
 
-def throughput_table(comparison: ComparisonRecords, rows: Sequence[Throughput], title: str = EQUAL_BATCH) -> HtmlTable:
+def throughput_table(comparison: ComparisonRecords, title: str = EQUAL_BATCH) -> Table:
     """Show speed, measured and FLOP-predicted ratios, verdicts and MFU."""
-    base = comparison.label(comparison.base or "") if rows else "the base"
+    base = comparison.label(comparison.base or "") if comparison.throughputs else "the base"
     columns = [
         Column.text("experiment"),
         Column("images/s", f"median of runs, {INTERVAL}"),
@@ -48,21 +52,23 @@ def throughput_table(comparison: ComparisonRecords, rows: Sequence[Throughput], 
         Column("MFU", "3 x forward over peak"),
         Column("HFU", "all FLOPs of the step over peak"),
     ]
-    shown = [_speed_row(comparison, row) for row in rows]
-    shown += [_untimed_row(comparison, name, len(columns)) for name in failed_to_time(comparison, rows)]
-    return HtmlTable.of_rows(title, columns, shown)
+    shown = [_speed_row(comparison, row) for row in comparison.throughputs]
+    shown += [_untimed_row(comparison, name, len(columns)) for name in failed_to_time(comparison)]
+    return Table.of_rows(title, columns, shown)
 
 
-def published_mfu_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> HtmlTable | None:
+def published_mfu_table(comparison: ComparisonRecords) -> Table | None:
     """Show the MFU of published trainings; None where none was measured on a GPU."""
-    if not any(row.mfu for row in rows) or all(one.circumstances.device == "cpu" for one, _ in comparison.of(Speed)):
+    if not any(row.mfu for row in comparison.throughputs) or all(
+        one.circumstances.device == "cpu" for one, _ in comparison.of(Speed)
+    ):
         return None
     columns = [*Column.texts("training", "GPUs"), Column("MFU", "3 x forward over dense peak"), Column.text("source")]
     shown = [[*map(Cell, names), Cell.of(mfu, percent), Cell(source)] for *names, mfu, source in published_mfu()]
-    return HtmlTable.of_rows("MFU of published trainings", columns, shown)
+    return Table.of_rows("MFU of published trainings", columns, shown)
 
 
-def memory_and_size_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> HtmlTable:
+def memory_and_size_table(comparison: ComparisonRecords) -> Table:
     """Show memory, utilisation, the cost of targets, and numbers of parameters."""
     counts = {
         one.name: {name: getattr(found, name) for name in MEMORY_COUNTS} for one, found in comparison.runs(Memory)
@@ -70,8 +76,10 @@ def memory_and_size_table(comparison: ComparisonRecords, rows: Sequence[Throughp
     sizes = [size for peaks in counts.values() for size in peaks.values() if size is not None]
     unit = memory_unit(max(sizes, default=GIB))
     kept = [name for name in MEMORY_COUNTS if any(found.get(name) is not None for found in counts.values())]
-    busy = list(dict.fromkeys(name for row in rows for name in row.figures if name.startswith(UTILISATION)))
-    by_name = {row.experiment: row for row in rows}
+    busy = list(
+        dict.fromkeys(name for row in comparison.throughputs for name in row.figures if name.startswith(UTILISATION))
+    )
+    by_name = {row.experiment: row for row in comparison.throughputs}
     columns = [
         Column.text("experiment"),
         *(Column(title, f"{UNIT_NAMES[unit]}, {note}") for title, note in map(MEMORY_COUNTS.__getitem__, kept)),
@@ -92,28 +100,13 @@ def memory_and_size_table(comparison: ComparisonRecords, rows: Sequence[Throughp
             Cell.figure(peaks.get(column), lambda size: format_memory(size, unit), why) for column in kept or ["none"]
         ]
         shown.append([experiment_cell(comparison, name), *memory, *_usage_and_size_cells(by_name.get(name), busy)])
-    return HtmlTable.of_rows("Memory, utilisation, targets and sizes", columns, shown)
+    return Table.of_rows("Memory, utilisation, targets and sizes", columns, shown)
 
 
-def trials_table(comparison: ComparisonRecords) -> HtmlTable:
-    """Show every batch size that was tried under a memory limit."""
-    columns = [Column.text("experiment"), Column("batch"), Column.text("fits")]
-    tries = sorted(comparison.runs(BatchTrial), key=lambda tried: (tried[0].method, tried[0].training.batch_size))
-    rows = [
-        [
-            experiment_cell(comparison, one.name),
-            Cell.of(one.training.batch_size, count),
-            Cell("✓ fits", "", 1) if fit.fits else Cell("✕ out of memory", fit.reason, 0),
-        ]
-        for one, fit in tries
-    ]
-    return HtmlTable.of_rows("Batches tried under the memory limit", columns, rows)
-
-
-def runs_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> HtmlTable:
+def runs_table(comparison: ComparisonRecords) -> Table:
     """Show the images per second of every run, and which rounds were disturbed."""
     disturbed = find_disturbance(comparison.records, comparison.experiments).disturbed_rounds
-    most = max((len(row.rounds) for row in rows), default=0)
+    most = max((len(row.rounds) for row in comparison.throughputs), default=0)
     columns = [Column.text("experiment"), *(Column(f"run {number + 1}", "images/s") for number in range(most))]
     shown = [
         [
@@ -121,14 +114,14 @@ def runs_table(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> Htm
             *(Cell.of(rate, format_rate, "disturbed" * (one in disturbed)) for one, rate in row.rounds.items()),
             *[Cell.not_applicable("this experiment has fewer runs")] * (most - len(row.rounds)),
         ]
-        for row in rows
+        for row in comparison.throughputs
     ]
-    return HtmlTable.of_rows("Images per second of every run", columns, shown)
+    return Table.of_rows("Images per second of every run", columns, shown)
 
 
-def failed_to_time(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> list[str]:
+def failed_to_time(comparison: ComparisonRecords) -> list[str]:
     """Return the experiments whose timed runs all failed."""
-    timed = {row.experiment for row in rows}
+    timed = {row.experiment for row in comparison.throughputs}
     failed = {experiment_name(record) for record, _ in failures(comparison)}
     return [name for name in comparison.experiments if name in failed and name not in timed]
 
@@ -178,27 +171,9 @@ def _usage_and_size_cells(row: Throughput | None, busy: Sequence[str]) -> list[C
     ]
 
 
-def components_table(document: bytes) -> HtmlTable:
-    """Show median and interquartile range of each benchmark in a document of pytest-benchmark, by group.
-
-    Raises ValueError for a document of another kind.
-    """
-    columns = [Column.text("benchmark"), Column("median"), Column("IQR", "interquartile range"), Column("rounds")]
-    groups: dict[str, list[list[Cell]]] = {}
-    suites = parse_document(document, SUITES_FILE)
-    for one in sorted(suites.benchmarks, key=lambda one: (one.group or "", one.name)):
-        times = [
-            Cell.of(time, lambda seconds: format_quantity(seconds, "s")) for time in (one.stats.median, one.stats.iqr)
-        ]
-        groups.setdefault(one.group or "no group", []).append(
-            [Cell.of(one.name), *times, Cell.of(one.stats.rounds, count)]
-        )
-    return HtmlTable.of_groups("Components, timed by pytest-benchmark", columns, groups)
-
-
-def describe_intervals(comparison: ComparisonRecords, rows: Sequence[Throughput]) -> str:
+def describe_intervals(comparison: ComparisonRecords) -> str:
     """Return sentences on the number of runs, the unit of repetition of the intervals, and the captions."""
-    numbers = sorted({len(row.runs) for row in rows})
+    numbers = sorted({len(row.runs) for row in comparison.throughputs})
     if not numbers:
         return ""
     text = pluralize(numbers[0], "run") if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} runs"

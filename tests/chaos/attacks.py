@@ -4,28 +4,26 @@ import gzip
 import io
 import json
 import os
-import pickle
-import struct
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from bench.console.tables import Table, print_tables
+from bench.console.tables import print_tables
 from bench.data.decoding import UnusableImageError, decode_embedding_grid
 from bench.data.shards.facts import read_manifest
 from bench.labels.vocabulary import read_vocabulary
 from bench.record import read_record
+from bench.tables import Table
 from bench.towers.tower_from import load_trained_tower
 from bench.train.checkpoints import latest_valid
+from tests.chaos.case import EXECUTED
 from tests.chaos.made import encode_image, make_image, make_samples, write_shard
 from tests.chaos.payloads import (
     BILLION_LAUGHS,
     DEEP,
-    EXECUTED,
     HOSTILE_NAME,
     Attack,
     PickledCall,
@@ -33,7 +31,6 @@ from tests.chaos.payloads import (
     require_refusal,
     run_command_line,
     write_file,
-    write_sparse_file,
 )
 from tests.chaos.short import short_experiment, train_in_process
 from tests.chaos.strangers import checkpoints, tasks, towers
@@ -47,17 +44,6 @@ def _label(path: str | Path, folder: Path) -> object:
 
 def pickles() -> dict[str, Attack]:
     """Return pickles wherever a file is read."""
-
-    def as_vocabulary(content: Callable[[Path], bytes]) -> Attack:
-        return lambda folder: read_vocabulary(str(write_file(folder / "v.pkl", content(folder))))
-
-    def in_tar(suffix: str) -> Attack:
-        def attack(folder: Path) -> object:
-            files = make_samples(0, 4) | {f"00001.{suffix}": pickle_payload(folder)}
-            write_shard(folder / "data" / "0.tar", files)
-            return train_in_process(short_experiment("catlip", data=str(folder / "data")), _made(folder / "out"))
-
-        return attack
 
     def objects(folder: Path) -> object:
         file = io.BytesIO()
@@ -73,21 +59,7 @@ def pickles() -> dict[str, Attack]:
             write_file(step / name, pickle_payload(folder))
         return latest_valid(step.parent)
 
-    long_memo = b"\x80\x04}r\xff\xff\xff\x7f."  # an object to be kept in place 2**31 - 1
-    long_bytes = b"\x80\x05\x96" + struct.pack("<Q", 2**36) + b"."
-    system = b"cos\nsystem\n(S'touch %s'\ntR."
     return {
-        **{
-            f"a vocabulary, pickled by protocol {n}": as_vocabulary(partial(pickle_payload, protocol=n))
-            for n in (0, 2, 5)
-        },
-        "a vocabulary that evaluates": as_vocabulary(
-            lambda f: pickle.dumps(PickledCall(eval, f"open('{f / EXECUTED}','w')"))
-        ),
-        "a vocabulary that calls the shell": as_vocabulary(lambda f: system % str(f / EXECUTED).encode()),
-        "a vocabulary that wants 2**31 places": as_vocabulary(lambda _: long_memo),
-        "a vocabulary that wants 64 GiB": as_vocabulary(lambda _: long_bytes),
-        **{f"a .{suffix} in a shard": in_tar(suffix) for suffix in ("pkl", "pyd", "pth", "jpg", "txt")},
         "embeddings": objects,
         "a tower": lambda folder: load_trained_tower(write_file(folder / "t.safetensors", pickle_payload(folder))),
         "a checkpoint": as_checkpoint,
@@ -101,7 +73,15 @@ def _made(folder: Path) -> Path:
 
 
 def tars() -> dict[str, Attack]:
-    """Return tars whose members' names or kinds lead elsewhere."""
+    """Return tars whose members' names or kinds lead elsewhere, or that are pickles."""
+
+    def pickled(suffix: str) -> Attack:
+        def attack(folder: Path) -> object:
+            files = make_samples(0, 4) | {f"00001.{suffix}": pickle_payload(folder)}
+            write_shard(folder / "data" / "0.tar", files)
+            return train_in_process(short_experiment("catlip", data=str(folder / "data")), _made(folder / "out"))
+
+        return attack
 
     def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> Attack:
         def attack(folder: Path) -> object:
@@ -122,6 +102,7 @@ def tars() -> dict[str, Attack]:
         return attack
 
     return {
+        **{f"a pickle called .{suffix}": pickled(suffix) for suffix in ("pkl", "pyd", "pth", "jpg", "txt")},
         "a name with ../": member("../../outside.jpg"),
         "an absolute name": member("/outside.jpg"),
         "a name with a NUL's neighbours": member("a\x01b\x1b[2J.jpg"),
@@ -167,9 +148,6 @@ def specs() -> dict[str, Attack]:
 def bombs() -> dict[str, Attack]:
     """Return small files that unpack to much, or are nested deep, where JSON and text are read."""
 
-    def header(folder: Path) -> object:
-        return load_trained_tower(write_file(folder / "t.safetensors", struct.pack("<Q", 2**60) + b"{"))
-
     def packed(folder: Path) -> object:
         return _label(write_file(folder / "c.txt.gz", gzip.compress(b"a" * 2**27)), folder)
 
@@ -186,10 +164,8 @@ def bombs() -> dict[str, Attack]:
         "YAML for a vocabulary": vocabulary("v.yaml", BILLION_LAUGHS),
         "YAML for captions": lambda folder: _label(write_file(folder / "c.yaml", BILLION_LAUGHS), folder),
         "a manifest nested 200,000 deep": manifest(b'{"shards":' + DEEP),
-        "a manifest of 8 GiB": lambda folder: read_manifest(write_sparse_file(folder / "manifest.json").parent),
         "a vocabulary nested deep": vocabulary("v.json", b'{"labels":' + DEEP),
         "a record nested deep": lambda folder: read_record(write_file(folder / name, b'{"x":' + DEEP)),
-        "a tower with a header of 2**60": header,
         "a line of 128 MiB in 130 kB": packed,
     }
 
@@ -211,7 +187,7 @@ def terminal() -> dict[str, Attack]:
         files = {f"{HOSTILE_NAME}.jpg": b"?", f"{HOSTILE_NAME}.json": json.dumps({HOSTILE_NAME: "x"}).encode()}
         return _label(write_shard(folder / "0.tar", files), folder)
 
-    table = Table(HOSTILE_NAME, [{"what": HOSTILE_NAME, HOSTILE_NAME: 1}], f"{HOSTILE_NAME}\nbelow")
+    table = Table.of_figures(HOSTILE_NAME, [{"what": HOSTILE_NAME, HOSTILE_NAME: 1}], f"{HOSTILE_NAME}\nbelow")
     return {
         "a table's title, heading and note": lambda _: print_tables([table, replace(table, is_transposed=True)], None),
         "an explained caption": lambda _: run_command_line("label", "--explain", f"a {HOSTILE_NAME} dog"),
@@ -223,16 +199,13 @@ def terminal() -> dict[str, Attack]:
     }
 
 
-def attacks() -> dict[str, Attack]:
-    """Return all, by what they are."""
-    kinds = {
-        "pickle": pickles(),
-        "tar": tars(),
-        "name": specs(),
-        "bomb": bombs(),
-        "terminal": terminal(),
-        "tower": towers(),
-        "checkpoint": checkpoints(),
-        "task": tasks(),
-    }
-    return {f"{kind}: {name}": attack for kind, of_kind in kinds.items() for name, attack in of_kind.items()}
+ATTACKS: dict[str, Callable[[], dict[str, Attack]]] = {
+    "pickle": pickles,
+    "tar": tars,
+    "name": specs,
+    "bomb": bombs,
+    "terminal": terminal,
+    "tower": towers,
+    "checkpoint": checkpoints,
+    "task": tasks,
+}

@@ -4,9 +4,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -14,6 +13,7 @@ import psutil
 from bench.environment.circumstances import CHECKOUT
 from bench.orchestration.worker import PARENT
 from bench.record import Failure, Training, read_record
+from bench.record_kind import Measured
 from bench.train.checkpoints import list_checkpoints, read_checkpoint
 
 EXIT_SECONDS = 120.0  # seconds that a process is given to end, on a busy machine
@@ -23,36 +23,21 @@ POLL, POLL_OFTEN = 0.02, 0.001  # seconds from one look to the next; often for w
 Process = subprocess.Popen[str]
 
 
-@dataclass(slots=True)
-class KillLog:
-    """What was killed and resumed and again, and what was amiss."""
-
-    kills: int = 0
-    within: int = 0  # of them, those that came while a record was written
-    finished: list[Path] = field(default_factory=list)  # folders
-    unreadable: list[str] = field(default_factory=list)
-    lost: list[str] = field(default_factory=list)
-    stuck: list[str] = field(default_factory=list)
-    unequal: list[str] = field(default_factory=list)
-
-
-def stay_on_core(number: int) -> None:
-    """Bind this thread, and what it starts, to one of the cores."""
-    own = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {own[number % len(own)]})
-
-
-def start_command(words: Sequence[str], log: Path, settings: Mapping[str, str] | None = None) -> Process:
-    """Start `python WORDS` from the checkout; what it says goes to a file."""
+def start_command(words: Sequence[str], log: Path, core: int | None = None, **variables: str) -> Process:
+    """Start `python WORDS` from the checkout, on one core or on all; what it says goes to a file."""
     with log.open("w", encoding="utf-8") as text:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, *words],
             cwd=CHECKOUT,
-            env=os.environ | {"TQDM_DISABLE": "1"} | dict(settings or {}),
+            env=os.environ | {"TQDM_DISABLE": "1"} | variables,
             stdout=text,
             stderr=text,
             text=True,
         )
+    if core is not None:  # as many threads as another command on one core
+        cores = sorted(os.sched_getaffinity(0))
+        psutil.Process(process.pid).cpu_affinity([cores[core % len(cores)]])
+    return process
 
 
 def wait_for_exit(process: Process, seconds: float = EXIT_SECONDS) -> int | None:
@@ -60,6 +45,16 @@ def wait_for_exit(process: Process, seconds: float = EXIT_SECONDS) -> int | None
     with suppress(subprocess.TimeoutExpired):
         return process.wait(seconds)
     return None
+
+
+def end(process: Process) -> None:
+    """End a process with all that it has started."""
+    running = descendants(process)
+    process.kill()
+    process.wait()
+    for one in running:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
 
 
 def descendants(process: Process) -> list[psutil.Process]:
@@ -79,17 +74,13 @@ def child_runs(process: Process) -> list[psutil.Process]:
     return found
 
 
-def wait_for_all(processes: Sequence[psutil.Process], seconds: float = EXIT_SECONDS) -> bool:
-    """Wait for the end of all; kill those that stay."""
-    _, alive = psutil.wait_procs(processes, timeout=seconds)
-    for process in alive:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    return not alive
+def have_ended(processes: Sequence[psutil.Process], seconds: float = EXIT_SECONDS) -> bool:
+    """Wait for the end of all; tell whether it came."""
+    return not psutil.wait_procs(processes, timeout=seconds)[1]
 
 
-def wait_until(
-    is_there: Callable[[], bool], process: Process, seconds: float = EXIT_SECONDS, poll: float = POLL
+def wait_while_running(
+    process: Process, is_there: Callable[[], bool], seconds: float = EXIT_SECONDS, poll: float = POLL
 ) -> None:
     """Wait until something is there, or the process has ended, or too much time has gone."""
     deadline = time.monotonic() + seconds
@@ -98,48 +89,23 @@ def wait_until(
 
 
 def latest_step(out: Path) -> int:
-    """Return how far the newest checkpoint is; 0 where there is none."""
+    """Return how far the newest checkpoint is; 0 where there is none. Each has to be whole."""
     found = list_checkpoints(out / "checkpoints")
-    return int(found[0].name.removeprefix("step-")) if found else 0
+    return max((read_checkpoint(path).steps_taken for path in found), default=0)
 
 
-def damaged_checkpoints(out: Path) -> list[str]:
-    """Return the checkpoints that are not whole."""
-    wrong = []
-    for path in list_checkpoints(out / "checkpoints"):
-        try:
-            read_checkpoint(path)
-        except (ValueError, OSError) as error:
-            wrong.append(f"{path}: {error}")
-    return wrong
+def read_record_files(out: Path) -> dict[str, bytes]:
+    """Return the records of a folder, those of failures aside, which a new try removes; each has to be whole."""
+    paths = [path for path in out.glob("*-*.*.json") if not isinstance(read_record(path).measured, Failure)]
+    return {path.name: path.read_bytes() for path in paths}
 
 
-def read_record_files(out: Path, wrong: list[str]) -> dict[str, bytes]:
-    """Return the records of a folder, those of failures aside, which a new try removes; note those that are torn."""
-    found = {}
-    for path in out.glob("*-*.*.json"):
-        try:
-            if not isinstance(read_record(path).measured, Failure):
-                found[path.name] = path.read_bytes()
-        except ValueError as error:
-            wrong.append(f"torn: {error}")
-    return found
+def measured_in(out: Path) -> dict[str, Measured]:
+    """Return what was measured, by what records are called but for their comparison."""
+    return {path.name.split(".", 1)[1]: read_record(path).measured for path in out.glob("*-*.*.json")}
 
 
-def read_training(out: Path) -> tuple[Training, bytes] | None:
+def training_of(out: Path) -> tuple[tuple[float, ...], tuple[object, ...], bytes]:
     """Return what a training left: losses, and its last tower's file."""
-    for path in out.glob("*.training.*.json"):
-        measured = read_record(path).measured
-        if isinstance(measured, Training):
-            return measured, (out / measured.branches[-1].tower).read_bytes()
-    return None
-
-
-def describe_training_difference(out: Path, other: Path) -> str:
-    """Say in what two trainings are not the same to the last bit; nothing where they are."""
-    one, two = read_training(out), read_training(other)
-    if one is None or two is None:
-        return f"no record in {other if one else out}"
-    if (one[0].trunk_losses, one[0].cooldown_losses) != (two[0].trunk_losses, two[0].cooldown_losses):
-        return "losses differ"
-    return "" if one[1] == two[1] else "towers differ"
+    (training,) = (one for one in measured_in(out).values() if isinstance(one, Training))
+    return training.trunk_losses, training.cooldown_losses, (out / training.branches[-1].tower).read_bytes()

@@ -5,8 +5,9 @@ import pickle
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.chaos.case import EXECUTED
+
 Attack = Callable[[Path], object]  # given a folder to write into; what it may leave lies in the folder `out` there
-EXECUTED = "executed"  # the file that a payload makes in its folder
 HOSTILE_NAME = "\x1b]0;owned\x07\x1b[2J\u202edog"
 DEEP = b"[" * 200_000
 BILLION_LAUGHS = b"a: &a [x,x]\n" + b"".join(b"%c: &%c [*%c,*%c]\n" % (n + 1, n + 1, n, n) for n in range(97, 120))

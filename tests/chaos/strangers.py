@@ -1,13 +1,10 @@
 """Hostile inputs of people who train and label: their checkpoints, towers, and the folders of their tasks."""
 
-import io
 import json
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from bench.console.console import describe_error, log
 from bench.experiments import EXPERIMENTS
@@ -21,7 +18,6 @@ from bench.train.checkpoints import (
     write_checkpoint,
 )
 from bench.transfer.multi_label import task_metrics
-from bench.transfer.score import open_extractor
 from bench.transfer.tasks.named_tasks import load_task, require_openable
 from tests.chaos.made import encode_image, make_image
 from tests.chaos.payloads import (
@@ -34,21 +30,11 @@ from tests.chaos.payloads import (
     write_sparse_file,
 )
 
-KNOWN_MODEL = "catlip-bench-tiny"
 NUM_IMAGES = 12
-LAUGHS = "".join(f'<!ENTITY l{n + 1} "&l{n};&l{n};&l{n};&l{n};">' for n in range(40))
 
 
 def towers() -> dict[str, Attack]:
     """Return weights of strangers, which `transfer` and `export_tower` read."""
-
-    def weights(suffix: str, form: Callable[[bytes], bytes] = bytes) -> Attack:
-        def attack(folder: Path) -> None:
-            path = write_file(folder / f"weights{suffix}", form(pickle_payload(folder)))
-            require_refusal(lambda: load_tower(f"{KNOWN_MODEL}={path}"))
-            require_refusal(lambda: open_extractor(str(path), EXPERIMENTS["catlip-tiny"], torch.device("cpu")))
-
-        return attack
 
     def folder_of(config: Callable[[Path], object], name: str = FOLDER_WEIGHTS[-1]) -> Attack:
         def attack(folder: Path) -> None:
@@ -63,9 +49,6 @@ def towers() -> dict[str, Attack]:
         return lambda path: write_file(path, json.dumps({"model_cfg": config}).encode())
 
     return {
-        **{f"a pickle that calls, {suffix}": weights(suffix) for suffix in (".pt", ".pth", ".bin", ".ckpt")},
-        "what torch.save writes, and it calls": weights(".pt", _zipped),
-        "a TorchScript archive that calls": weights(".pt", lambda pickled: _zipped(pickled, "constants.pkl")),
         "open_clip's folder, its weights a pickle that calls": folder_of(described()),
         "open_clip's folder, its safetensors a pickle": folder_of(described(), FOLDER_WEIGHTS[0]),
         "open_clip's folder, its tower on a hub": folder_of(described(timm_model_name="hf-hub:owned/owned")),
@@ -75,16 +58,6 @@ def towers() -> dict[str, Attack]:
         ),
         "open_clip's folder, its JSON of 8 GiB": folder_of(write_sparse_file),
     }
-
-
-def _zipped(pickled: bytes, *others: str) -> bytes:
-    """Put a pickle where torch.load looks for it."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for name in ("data.pkl", *others):
-            archive.writestr(f"archive/{name}", pickled)
-        archive.writestr("archive/version", "3\n")
-    return file.getvalue()
 
 
 def checkpoints() -> dict[str, Attack]:
@@ -124,27 +97,19 @@ def _write_tensors(folder: Path) -> None:
 
 
 def tasks() -> dict[str, Attack]:
-    """Return folders of tasks whose lists and annotations lead elsewhere, grow, or would be obeyed."""
+    """Return folders of tasks whose lists and annotations lead elsewhere, or would be obeyed."""
     plain = [f"{number:02}.jpg" for number in range(NUM_IMAGES)]
     return {
-        "COCO, JSON nested 200,000 deep": _task("coco-labels", _coco(plain, b'{"images":' + DEEP)),
-        "COCO, JSON of 8 GiB": _task("coco-labels", _coco(plain, None)),
-        "COCO, an image above the folder": _task("coco-labels", _coco([*plain, "../../outside.jpg"])),
         "COCO, an image of the system": _task("coco-labels", _coco([*plain, "/etc/passwd"])),
         "COCO, names that a terminal would obey": _task("coco-labels", _coco([*plain, f"{HOSTILE_NAME}.jpg"])),
-        "VOC, an entity that grows": _task(
-            "voc-labels", _voc(f"<!DOCTYPE l [{LAUGHS.replace('&l0;', 'ha')}]>", "&l40;")
-        ),
         "VOC, an entity that is a file": _task(
-            "voc-labels", _voc('<!DOCTYPE l [<!ENTITY file SYSTEM "file:///etc/passwd">]>', "&file;")
+            "voc-labels", _voc("&file;", '<!DOCTYPE l [<!ENTITY file SYSTEM "file:///etc/passwd">]>')
         ),
         "VOC, an entity that is an address": _task(
-            "voc-labels", _voc('<!DOCTYPE l SYSTEM "http://127.0.0.1:9/l.dtd">', "dog")
+            "voc-labels", _voc("dog", '<!DOCTYPE l SYSTEM "http://127.0.0.1:9/l.dtd">')
         ),
-        "VOC, XML nested 90,000 deep": _task("voc-labels", _voc("", "<a>" * 90_000 + "</a>" * 90_000)),
-        "VOC, names that are markup": _task("voc-labels", _voc("", "&lt;script&gt;alert(1)&lt;/script&gt;")),
-        "VOC, names that a terminal would obey": _task("voc-labels", _voc("", "\x9b2J\u202edog")),
-        "VOC, an image above the folder": _task("voc-labels", _voc("", "dog", ["../../outside"])),
+        "VOC, names that a terminal would obey": _task("voc-labels", _voc("\x9b2J\u202edog")),
+        "VOC, an image above the folder": _task("voc-labels", _voc("dog", others=["../../outside"])),
     }
 
 
@@ -165,17 +130,14 @@ def _task(name: str, write: Callable[[Path], None]) -> Attack:
     return attack
 
 
-def _coco(names: list[str], content: bytes | None = b"") -> Callable[[Path], None]:
-    """Write COCO's layout: images of two classes, of which the test has one; or other content of the annotations."""
+def _coco(names: list[str]) -> Callable[[Path], None]:
+    """Write COCO's layout: images of two classes, of which the test has one."""
 
     def write(root: Path) -> None:
-        for split in ("train2017", "val2017"):
-            path = root / "annotations" / f"instances_{split}.json"
+        for classes, split in ((2, "train2017"), (1, "val2017")):
             _write_images(root / split, names)
-            if content is None:
-                write_sparse_file(path)
-            else:
-                write_file(path, content or json.dumps(_instances(names, 2 if split == "train2017" else 1)).encode())
+            content = json.dumps(_instances(names, classes)).encode()
+            write_file(root / "annotations" / f"instances_{split}.json", content)
 
     return write
 
@@ -189,13 +151,13 @@ def _instances(names: list[str], classes: int) -> Mapping[str, object]:
     }
 
 
-def _voc(doctype: str, name: str, others: list[str] | None = None) -> Callable[[Path], None]:
+def _voc(name: str, doctype: str = "", others: Sequence[str] = ()) -> Callable[[Path], None]:
     """Write Pascal VOC's layout: of every image an annotation, of which the first has a name of its own."""
 
     def write(root: Path) -> None:
         names = [f"{number:02}" for number in range(NUM_IMAGES)]
         for split in ("train", "val"):
-            listed = "\n".join([*names, *(others or [])])
+            listed = "\n".join([*names, *others])
             write_file(root / "ImageSets" / "Main" / f"{split}.txt", listed.encode())
         _write_images(root / "JPEGImages", [f"{one}.jpg" for one in names])
         for row, one in enumerate(names):

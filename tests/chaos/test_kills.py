@@ -1,92 +1,162 @@
-"""Kills of trainings, of runs that score towers, and of ranks lose nothing, and what would be lost is found."""
+"""Trainings, comparisons and scorings killed again and again, and resumed: nothing is lost, the end is the same."""
 
-import os
 import random
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import psutil
 import pytest
-import torch
 
-from bench.environment.machine import current_circumstances
-from bench.record import Record, Transfer, record_path, write_record
-from bench.scores import Score
-from tests.chaos import kills, matrices, rank_kills
-from tests.chaos.commands import describe_training_difference, read_record_files
+from bench.record import Transfer
+from bench.train.checkpoints import list_checkpoints
+from tests.chaos.commands import (
+    LONGEST,
+    POLL_OFTEN,
+    Process,
+    child_runs,
+    descendants,
+    end,
+    have_ended,
+    latest_step,
+    measured_in,
+    read_record_files,
+    start_command,
+    training_of,
+    wait_for_exit,
+    wait_while_running,
+)
+from tests.chaos.conftest import Tries
 from tests.chaos.short import short_experiment, train_in_process
 
+MOST_KILLS = 10  # of one command
+STEPS_PER_KILL, FEWEST_STEPS, BATCH = 40, 80, 16
+TRAINING, BETWEEN = 2.0, 2.0  # seconds, about: that steps are taken before a kill; from one record to the next
+METHODS = (("catlip-tiny", ()), ("superclass-tiny", ("--set", "ema_decay=0.9")))
+Kill = Callable[[Process, Path, random.Random], None]
 
-@pytest.mark.minutes
-def test_killed_training_resumes(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kills, "STARTING", 0.0)
-    own = os.sched_getaffinity(0)
+
+def end_by_itself(words: Sequence[str], out: Path) -> None:
+    log = out.with_suffix(".log")
+    process = start_command(words, log, core=0)
     try:
-        chain = kills.kill_trainings(0, 1, 0, own_results)
+        assert wait_for_exit(process, LONGEST) == 0, log.read_text()[-2000:]
     finally:
-        os.sched_setaffinity(0, own)
-    assert (chain.kills, len(chain.finished)) == (1, 1)
-    assert not [*chain.unreadable, *chain.lost, *chain.stuck, *chain.unequal]
-    assert describe_training_difference(chain.finished[0], own_results) == f"no record in {own_results}"
+        end(process)
+
+
+def kill_and_resume(
+    words: Sequence[str], out: Path, begun: Callable[[Path], object], kill: Kill, draw: random.Random, kills: int
+) -> int:
+    """Kill a command up to so many times, and resume it until it ends by itself; return how often it was killed.
+
+    No process stays, and after each kill checkpoints and records are whole and no fewer than before.
+    """
+    known, step, log = dict[str, bytes](), 0, out.with_suffix(".log")
+    for done in range(kills):
+        process = start_command([*words, *(["--resume"] if begun(out) else [])], log, core=0)
+        try:
+            kill(process, out, draw)
+            if wait_for_exit(process, 0) == 0:
+                return done
+            assert process.wait() < 0, log.read_text()[-2000:]
+            assert have_ended(child_runs(process))
+        finally:
+            end(process)
+        found = read_record_files(out)
+        assert {name: found.get(name) for name in known} == known
+        assert latest_step(out) >= step
+        known, step = found, latest_step(out)
+    end_by_itself([*words, *(["--resume"] if begun(out) else [])], out)
+    assert {name: read_record_files(out).get(name) for name in known} == known
+    assert not [*out.rglob("*.part")]
+    return kills
+
+
+def kill_training(process: Process, out: Path, draw: random.Random) -> None:
+    """Kill the command line, or the process that trains, or both at once, as if the power failed; steps are taken."""
+    before = latest_step(out)
+    wait_while_running(process, lambda: bool(list_checkpoints(out / "checkpoints")) and latest_step(out) > before)
+    deadline = time.monotonic() + draw.uniform(0, TRAINING)
+    wait_while_running(process, lambda: time.monotonic() > deadline)
+    which, runs = draw.choices(("both", "command line", "run"), (5, 3, 2))[0], descendants(process)
+    if which != "run" or not runs:
+        process.kill()
+    for run in runs if which != "command line" else []:
+        run.kill()
+    wait_for_exit(process)
+
+
+def kill_at_once(process: Process, _: Path, draw: random.Random) -> None:
+    """Kill the command line while modules are imported and data are loaded."""
+    time.sleep(draw.uniform(0, 6))
+    process.kill()
+    wait_for_exit(process)
+
+
+def kill_while_recording(process: Process, out: Path, draw: random.Random) -> None:
+    """Kill the command line within the write of a record, or some time after the next one."""
+    known = len(read_record_files(out))
+    if draw.random() < 0.5:
+        wait_while_running(process, lambda: any(out.glob(".*.part")), poll=POLL_OFTEN)
+    else:
+        wait_while_running(process, lambda: len(list(out.glob("*-*.*.json"))) > known)
+        deadline = time.monotonic() + draw.uniform(0, BETWEEN)
+        wait_while_running(process, lambda: time.monotonic() > deadline)
+    process.kill()
+    wait_for_exit(process)
 
 
 @pytest.mark.minutes
-def test_killed_scoring_resumes(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_training_resumes_to_the_same_losses_and_tower(tries: Tries, own_results: Path) -> None:
+    """To the last bit."""
+    kills, done, draw, number = tries(few=1, full=60), 0, tries.random, 0
+    while done < kills:
+        (name, changes), more = METHODS[number % len(METHODS)], min(MOST_KILLS, kills - done)
+        steps = max(FEWEST_STEPS, STEPS_PER_KILL * more)
+        words = ["-m", "bench", "train", name, *changes, "--images", str(BATCH * steps)]
+        for setting in (f"batch_size={BATCH}", "subset=random:500", f"seed={number}"):
+            words += ["--set", setting]
+        out, whole = own_results / f"killed{number}", own_results / f"unkilled{number}"
+        often = [*words, "--task", "rooms", "--checkpoint-minutes", "0.0001", "--out", str(out)]  # every twenty steps
+        kill = kill_at_once if tries.share and number % 4 == 3 else kill_training
+        done += kill_and_resume(often, out, lambda out: list_checkpoints(out / "checkpoints"), kill, draw, more)
+        end_by_itself([*words, "--no-score", "--out", str(whole)], whole)
+        assert training_of(out) == training_of(whole)
+        number += 1
+
+
+@pytest.mark.minutes
+def test_killed_scoring_resumes_to_the_same_scores(tries: Tries, own_results: Path) -> None:
     train_in_process(short_experiment("catlip"), own_results)
-    monkeypatch.setattr(matrices, "SCORED", ("--task", "rooms", "--task", "Twemoji subgroup", "--protocol", "k-nn"))
-    own = os.sched_getaffinity(0)
-    try:
-        chain = matrices.kill_comparison(matrices.KINDS.index("transfer"), 1, 0, own_results)
-    finally:
-        os.sched_setaffinity(0, own)
-    assert (chain.kills, len(chain.finished)) == (1, 1)
-    assert not [*chain.lost, *chain.stuck, *chain.unequal]
+    words = ["-m", "bench", "transfer", str(own_results / "tower.safetensors")]
+    if not tries.share:
+        words += ["--task", "rooms", "--task", "Twemoji subgroup", "--protocol", "k-nn"]
+    kills, done, draw, number = tries(few=1, full=20), 0, tries.random, 0
+    whole = own_results / "unkilled"
+    end_by_itself([*words, "--results", str(whole)], whole)
+    while done < kills:
+        out = own_results / f"killed{number}"
+        more = [*words, "--results", str(out)]
+        done += kill_and_resume(more, out, read_record_files, kill_while_recording, draw, kills - done)
+        mine, theirs = measured_in(out), measured_in(whole)
+        assert mine.keys() == theirs.keys()
+        scored = [name for name in mine if isinstance(mine[name], Transfer)]
+        assert scored
+        assert all(mine[name] == theirs[name] for name in scored)
+        number += 1
 
 
-def test_missing_torn_and_different_records_are_detected(tmp_path: Path) -> None:
-    whole, out = tmp_path / "whole", tmp_path / "out"
-    for folder, correct in ((whole, "110"), (out, "100")):
-        score = Score(
-            task="rooms",
-            protocol="k-NN",
-            chosen=1.0,
-            validation_accuracy=0.5,
-            converged=True,
-            correct=correct,
-            num_classes=2,
-            num_train=3,
-            majority=0.5,
-        )
-        where = current_circumstances(None, torch.device("cpu"))
-        for subject in ("same", "other") if folder == whole else ("same",):
-            scores = Transfer(subject=subject, images=0, budgets=(), scores=(score,))
-            record = Record(comparison="2026-t", experiment=None, circumstances=where, measured=scores)
-            folder.mkdir(exist_ok=True)
-            write_record(record, record_path(folder, "2026-t", "transfer", subject))
-    assert matrices._other_scores(whole, whole) == []
-    one_side, differs = matrices._other_scores(out, whole)
-    assert ("other" in one_side, "same" in differs) == (True, True)
-    wrong = list[str]()
-    (out / "2026-t.transfer.torn.json").write_bytes(b'{"format":')
-    assert len(read_record_files(out, wrong)) == 1
-    assert len(wrong) == 1
-
-
-@pytest.mark.minutes
-def test_killing_a_rank_ends_the_other_ranks(own_results: Path) -> None:
-    found, out = rank_kills.KillResults(), own_results / "killed"
-    rank_kills._kill_one(out, own_results, random.Random(0), found, moment=rank_kills.SAVING, restarts=0)
-    assert not [*found.hung, *found.unreadable]
-    assert len(found.seconds) == 1
-
-
-@pytest.mark.minutes
-def test_job_that_ends_before_its_kill_is_reported_and_leaves_no_process(tmp_path: Path) -> None:
-    found = rank_kills.KillResults()
-    wrong = ("--set", "images=no number")
-    rank_kills._kill_one(
-        tmp_path / "killed", tmp_path, random.Random(0), found, *wrong, moment=rank_kills.STEPPING, restarts=0
-    )
-    assert len(found.hung) == 1
-    assert "it had ended" in found.hung[0]
-    text = [" ".join(one.info["cmdline"] or []) for one in psutil.process_iter(["cmdline"])]
-    assert not [words for words in text if str(tmp_path) in words]
+@pytest.mark.exhaustive
+def test_killed_comparison_resumes_with_each_record_once(tries: Tries, own_results: Path) -> None:
+    kills, done, draw, number = tries(few=1, full=20), 0, tries.random, 0
+    rounds = max(1, kills // 2)
+    words = ["-m", "bench", "measure", "clip-tiny", "catlip-tiny", "--rounds", str(rounds)]
+    for setting in ("warmup_steps=1", "windows=2", "steps_per_window=1", "batch_size=16", "subset=random:500"):
+        words += ["--set", setting]
+    while done < kills:
+        out = own_results / f"killed{number}"
+        more = [*words, "--results", str(out)]
+        done += kill_and_resume(more, out, read_record_files, kill_while_recording, draw, kills - done)
+        assert Counter(name.split(".")[0] for name in measured_in(out)) == {"memory": 2, "speed": 2 * rounds}
+        number += 1

@@ -8,10 +8,10 @@ from msgspec.structs import replace
 
 from bench.claims.claims import PaperClaim, get_claim, read_claims
 from bench.config import change
-from bench.record import BatchTrial, Record, ReleasedKey, ReleasedRun, Training, Transfer
-from reports.claims.card import REST, ClaimCard, make_card
+from bench.record import BatchTrial, Record, Training, Transfer
+from reports.claims.card import ClaimCard, make_card
 from reports.claims.conditions import describe_conditions
-from tests.claims.evidence import A100, GIB, SHARDS, from_disk, speed_records, tower_records, trials
+from tests.claims.evidence import GIB, SHARDS, speed_records, tower_records, trials
 from tests.reports.conftest import HERE
 
 SPEED, ACCURACY, BATCH, TRANSFER = (
@@ -295,79 +295,6 @@ def test_the_largest_batches_are_compared_by_the_bounds_of_their_trials() -> Non
     assert (found.value, found.low, found.high) == pytest.approx((2.0, 1000 / 504, 1008 / 500))
     card = make_card(BATCH, trials(BATCH, 0, 500, 504) + trials(BATCH, 1, 560, 568))
     assert card.judgement.verdict == "not reproduced"
-
-
-def changed_key(used: str, released: str) -> ReleasedKey:
-    return ReleasedKey(state="changed", released=released, used=used, reason="a CPU")
-
-
-def released(ratio: float, suffix: str = "", **changed: ReleasedKey) -> list[Record]:
-    """Runs of the authors' code, CatLIP so many times as fast, with a suffix of the experiments' names."""
-    return [
-        Record(
-            comparison="released",
-            experiment=replace(from_disk(experiment), name=experiment.name + suffix),
-            circumstances=A100,
-            measured=ReleasedRun(
-                repository="apple/corenet",
-                commit="1aa3acd" + "0" * 33,
-                file="projects/x.yaml",
-                file_sha256="0" * 64,
-                keys=changed,
-                gpus=1,
-                round=number,
-                window_images=(1024,),
-                window_seconds=(1024 / (rate * (1 + 0.001 * number)),),
-                image_sizes=((224, 224, 1024),),
-                losses=(1.0,),
-            ),
-        )
-        for number in range(5)
-        for experiment, rate in zip(SPEED.experiments_of(SPEED.experiments), (100.0, 100.0 * ratio), strict=True)
-    ]
-
-
-def test_the_authors_code_is_the_strongest_evidence_on_the_published_pair() -> None:
-    card = make_card(SPEED, speed_of_the_pair(1.5) + released(1.9))
-    (found,) = [one for one in card.deciding if one.name == "published"]
-    assert found.evidence.code == "apple/corenet at 1aa3acd"
-    assert card.in_unit(found.evidence.effect).value == pytest.approx(1.9)
-    factors = {one.cause: one.value for one in card.factors}
-    assert factors[REST] == pytest.approx(1 / 0.37 / 1.9)
-    assert card.judgement.verdict == "not reproduced"
-
-
-def test_only_runs_of_the_authors_code_reject_the_claim() -> None:
-    """Runs of this project's code, which meet all other conditions, leave it open."""
-    card = make_card(SPEED, speed_of_the_pair(1.5))
-    assert card.deciding
-    assert card.judgement.verdict == "not testable here because"
-    assert card.judgement.detail.startswith("only runs of the authors' code (apple/corenet) reject it")
-    assert make_card(SPEED, speed_of_the_pair(1.5) + released(1.5)).judgement.verdict == "not reproduced"
-
-
-def test_a_changed_key_of_the_authors_file_is_a_missed_condition() -> None:
-    card = make_card(SPEED, released(2.7, **{"dataset.train_batch_size0": changed_key("8", "256")}))
-    assert not card.deciding
-    (other,) = card.others
-    assert other.evidence.missed == ("dataset.train_batch_size0: used 8, released 256: a CPU",)
-
-
-@pytest.mark.parametrize("commit", ["1aa3acd" + "0" * 33 + "-dirty", "unknown"])
-def test_a_changed_checkout_is_not_the_authors_code(commit: str) -> None:
-    card = make_card(SPEED, [of_kind(ReleasedRun, commit=commit)(one) for one in released(1.5)])
-    assert not card.deciding
-    (other,) = card.others
-    assert other.evidence.missed == (f"commit of the authors' code: {commit}, needed a checkout without changes",)
-
-
-def test_a_reduced_run_of_the_authors_code_is_other_evidence_unless_its_tower_is_another() -> None:
-    reduced = released(1.5, "-as-released", **{"common.mixed_precision": changed_key("false", "true")})
-    card = make_card(SPEED, reduced)
-    assert not card.deciding
-    assert [one.evidence.code for one in card.others] == ["apple/corenet at 1aa3acd"]
-    tiny = released(1.5, "-as-released", **{"model.classification.vit.mode": changed_key("small", "base")})
-    assert not make_card(SPEED, tiny).others
 
 
 @pytest.mark.parametrize("name", read_claims())

@@ -7,7 +7,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from bench.__main__ import main
-from bench.cli.compare import GROUPS
+from bench.cli.verbs import verbs_by_purpose
 from reports.__main__ import VERBS as REPORT_VERBS
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ def help_of(*words: str, columns: int) -> str:
 def page(columns: int) -> str:
     """Return the whole page, its lines as a terminal of so many columns breaks them."""
     sections = [INTRODUCTION, f"## catlip-bench\n\n```text\n{help_of(columns=columns)}\n```\n"]
-    for purpose, verbs in GROUPS.items():
+    for purpose, verbs in verbs_by_purpose().items():
         sections.append(f"## To {purpose}\n")
         sections += [f"### {verb}\n\n```text\n{help_of(verb, columns=columns)}\n```\n" for verb in verbs]
     sections.append("## To report\n")

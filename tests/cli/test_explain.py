@@ -12,11 +12,11 @@ from bench.__main__ import main
 from bench.cli.explain import plan_ladder, rounds_that_fit
 from bench.console.console import INCONCLUSIVE
 from bench.experiments import EXPERIMENTS
-from bench.ladder import PADDING, REST, TEXT_TOWER
+from bench.ladder import PADDING, REST, TEXT_TOWER, Ladder
 from bench.orchestration.request_base import Request
 from bench.orchestration.runner import Runner, Slot
 from bench.orchestration.worker import run_request
-from bench.record import Ladder, Speed, read_records
+from bench.record import Speed, read_records
 
 SHORT = ("batch_size=8", "images=96", "warmup_images=0", "warmup_steps=1", "windows=2", "steps_per_window=1")
 SETTINGS = [word for setting in SHORT for word in ("--set", setting)]

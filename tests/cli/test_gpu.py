@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pytest
 
 from bench.__main__ import main
 from bench.cli.compare import Measure
-from bench.cli.gpu import DEADLINE_FACTOR, SPARE_MINUTES
+from bench.cli.gpu import DEADLINE_FACTOR, SPARE_MINUTES, known_steps
 from bench.cli.main import parse
 from bench.cli.options import experiment_from
 from bench.config import require_comparable_experiments
@@ -66,9 +67,8 @@ PATIENT = (
 )
 # A command line of its own that has these steps.
 PROGRAM = (
-    "import sys; from dataclasses import replace; from bench.__main__ import main; "
-    "from bench.orchestration.gpu_steps import STEPS; from tests.cli.test_gpu import FIRST, HANGS, LAST, MEASURES; "
-    "STEPS['cpu'] = (FIRST, MEASURES, replace(HANGS, minutes=4), LAST); sys.exit(main(sys.argv[1:]))"
+    "import sys; from bench.__main__ import main; from bench.orchestration.gpu_steps import STEPS, Step; "
+    f"STEPS['cpu'] = {(FIRST, MEASURES, replace(HANGS, minutes=4), LAST)!r}; sys.exit(main(sys.argv[1:]))"
 )
 
 
@@ -213,7 +213,7 @@ def test_step_without_a_batch_is_skipped_and_with_one_gets_it(monkeypatch: pytes
 def test_every_command_line_of_the_tables_is_accepted(device: str) -> None:
     values = {"results": "results", "folder": "folder", "resume": "--resume", "limit": "--max-minutes=8"}
     values |= {"gpus": 2, "batch": 64}
-    for step in STEPS[device]:
+    for step in known_steps(device):
         words = [word.format(**values) for word in shlex.split(step.command)]
         modules = [after for word, after in pairwise(words) if word == "-m"]
         assert importlib.util.find_spec(modules[0]), step.name

@@ -79,7 +79,7 @@ def test_hour_on_a_machine_half_as_fast_names_what_is_left_and_resume_completes_
 
 @pytest.mark.minutes
 def test_every_step_is_done_alone_in_pieces_of_eight_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = SimulatedGpu()
+    machine = SimulatedGpu(draws_pages=False)
     machine.installed(monkeypatch)
     for step in ON_ONE_GPU:
         pieces = 0

@@ -20,7 +20,6 @@ from bench.cli.released_recipes import released_recipes, released_settings
 from bench.config import get_field
 from bench.experiments import EXPERIMENTS
 from bench.recipes import RECIPES
-from bench.reference.corenet import import_corenet
 from bench.settings import with_settings
 from models import open_clip_config
 
@@ -65,7 +64,7 @@ def flattened(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 @cache
 def corenet_options(name: str) -> Mapping[str, Any]:
     """Return the options of a released file with all defaults, by the released parser."""
-    import_corenet(checkout_of(name))
+    pytest.importorskip("bench.features.reference.corenet").import_corenet(checkout_of(name))
     from corenet.options.opts import get_training_arguments
 
     return vars(get_training_arguments(args=["--common.config-file", str(checkout_of(name) / FILES[name])]))

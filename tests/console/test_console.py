@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from bench.__main__ import main
 from bench.console.console import BROKEN_PIPE, log, printable
-from bench.console.tables import Table, print_tables
+from bench.console.tables import print_tables
 from bench.environment.circumstances import CHECKOUT
+from bench.tables import Table
 
 
 @given(st.text())
@@ -37,7 +38,7 @@ def test_control_characters_are_escaped(text: str, shown: str, capsys: pytest.Ca
     assert printable(text) == shown
     log(text)
     assert capsys.readouterr().err == f"{shown}\n"
-    print_tables([Table("T", [{"what": text}])])
+    print_tables([Table.of_figures("T", [{"what": text}])])
     assert shown in capsys.readouterr().out
 
 
@@ -64,7 +65,9 @@ def test_child_processes_name_the_program_as_it_was_started(name: str, program: 
 
 def test_settings_that_all_rows_share_are_printed_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = ["clip-tiny[batch_size=16,image_sizes=[32,48]]", "catlip-tiny[batch_size=16,image_sizes=[32,48],seed=1]"]
-    table = Table("Speed", [{"experiment": name, "ratio": 1.0} for name in names], f"ratio: over those of {names[0]}.")
+    table = Table.of_figures(
+        "Speed", [{"experiment": name, "ratio": 1.0} for name in names], f"ratio: over those of {names[0]}."
+    )
     print_tables([table], tmp_path / "figures.json")
     out = capsys.readouterr().out
     assert out.splitlines()[1] == "all rows: batch_size=16, image_sizes=[32,48]"
@@ -78,7 +81,7 @@ def test_settings_that_all_rows_share_are_printed_once(tmp_path: Path, capsys: p
     "other", ["clip-tiny", "clip-tiny[seed=1]", "raw pixels", "speed of clip-tiny[batch_size=16], round 1"]
 )
 def test_settings_that_a_row_lacks_stay_in_the_names(other: str, capsys: pytest.CaptureFixture[str]) -> None:
-    print_tables([Table("Speed", [{"experiment": name} for name in ("catlip-tiny[batch_size=16]", other)])])
+    print_tables([Table.of_figures("Speed", [{"experiment": name} for name in ("catlip-tiny[batch_size=16]", other)])])
     out = capsys.readouterr().out
     assert "all rows" not in out
     assert "catlip-tiny[batch_size=16]" in out

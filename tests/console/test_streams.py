@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,13 @@ def test_closed_standard_error_and_input_do_not_end_a_command() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == shell(f"bench {LIST}").stdout
     assert shell("bench measure nothing 2>&-").returncode == 2
+
+
+@pytest.mark.parametrize(("words", "code"), [("measure nothing", 2), ("label FILE --workers 1 --out OUT", 0)])
+def test_full_standard_error_leaves_the_exit_code(words: str, code: int, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("caption\na dog\n")
+    words = words.replace("FILE", f"{tmp_path}/a.csv --vocabulary pack-synsets").replace("OUT", f"{tmp_path}/out")
+    assert shell(f"bench {words} 2>/dev/full").returncode == code
 
 
 def test_child_process_inherits_a_standard_error_where_it_was_closed() -> None:

@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
-from bench.console.tables import Table, print_tables
+from bench.console.tables import print_tables
 from bench.data.decoding import JPEG_REDUCTIONS, decode_for_crop, decode_image, reduce_box
 from bench.data.transforms import crop_and_resize, crop_box, draw_crop_params, resize_crop
+from bench.tables import Table
 from tests.data.shards import encoded
 
 SIDE, DRAWS, QUALITY, WHITE = 224, 50, 90, 255.0
@@ -48,7 +49,7 @@ def main() -> None:
                     "of JPEG itself": fmean(own),
                 }
             )
-    print_tables([Table("Reduced against full decoding", rows)])
+    print_tables([Table.of_figures("Reduced against full decoding", rows)])
 
 
 def scaled(path: Path, shorter: int) -> Image.Image:

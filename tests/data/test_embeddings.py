@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from msgspec.structs import replace
 
 from bench.config import change
 from bench.data.decoding import EMPTY, NOT_AN_ARRAY, NOT_FINITE, TOO_SHORT, UnusableImageError, decode_embedding_grid
-from bench.data.shards.stream import ShardStream
+from bench.data.sample_stream import SampleStream
 from bench.measure.costs import count_costs
 from bench.measure.speed import measure_speed
 from bench.towers.tower_from import load_trained_tower
@@ -53,7 +52,7 @@ def experiment(data: Path, method: str = "catlip", **changes: object) -> object:
 def test_embedding_grid_is_read_bit_exactly_without_augmentation(data: Path, results: Path) -> None:
     for workers in (0, 1):
         stream = load_data(experiment(data, workers=workers), CPU, results)
-        assert isinstance(stream, ShardStream)
+        assert isinstance(stream, SampleStream)
         batch = stream.batch(3)
         wanted = [grid(int(key), "<f2" if int(key) % 2 else "<f4").astype("<f4") for key in stream.keys(3)]
         assert batch.images.equal(torch.from_numpy(np.stack(wanted)))
@@ -173,4 +172,4 @@ def test_invalid_combination_is_refused(data: Path) -> None:
         ({"method": "distill"}, "is not for distill"),
     ):
         with pytest.raises(ValueError, match=f"embedding_channels=5 {text}"):
-            replace(experiment(data), **changes)
+            change(experiment(data), **changes)

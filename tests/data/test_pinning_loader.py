@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from bench.console.console import UserError
-from bench.data.shards.pinning_loader import PinningLoader
-from bench.data.shards.stream import ShardStream
+from bench.data.pinning_loader import PinningLoader
+from bench.data.sample_stream import SampleStream
 from bench.data.targets import pin
 from bench.method import methods
 from bench.train.build import load_data
@@ -76,7 +76,7 @@ def test_pinned_batches_equal_those_of_the_training_process_in_any_order(data: P
 def test_stream_for_a_gpu_pins_what_its_workers_load(data: Path, results: Path) -> None:
     experiment = small("clip", data=str(data), workers=1)
     on_gpu, on_cpu = (load_data(experiment, device, results) for device in (GPU, CPU))
-    assert isinstance(on_gpu, ShardStream)
+    assert isinstance(on_gpu, SampleStream)
     assert isinstance(on_gpu._batches, PinningLoader)
     assert on_gpu.load(0).images.equal(on_cpu.load(0).images)
     assert not isinstance(on_cpu._batches, PinningLoader)

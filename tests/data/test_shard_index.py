@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from bench.config import Experiment, change
 from bench.data.captions.batches import MAX_CAPTION_BYTES
+from bench.data.samples import data_files, open_samples
 from bench.data.shards import facts
 from bench.data.shards.facts import compute_facts, index_path, read_index, read_manifest, write_index, write_manifest
-from bench.data.shards.shards import Samples, find_shards, open_experiment_shards, open_samples, open_shards
+from bench.data.sources.tar_shards import TarSamples, open_shards
 from bench.labels.vocabulary import require_own_vocabulary
 from tests.data.shards import (
     CAPTIONS,
@@ -33,7 +34,7 @@ laws = settings(
 SMALL = {"a.jpg": b"\xff" * 700, "a.txt": b"a dog", "b.json": b'{"caption": "a cat"}', "b.png": b"x", "c.cls": b"3"}
 
 
-def usable(samples: Samples) -> list[tuple[str, str, bytes]]:
+def usable(samples: TarSamples) -> list[tuple[str, str, bytes]]:
     return [(samples.key(row), samples.caption(row), samples.image(row)) for row in range(len(samples))]
 
 
@@ -42,7 +43,7 @@ def usable(samples: Samples) -> list[tuple[str, str, bytes]]:
 def test_index_lists_every_sample_with_image_and_caption(layout, tar_format: int, tmp_path: Path) -> None:
     members = {f"{'long/' * 30}{name}": content for name, content in layout(0, 9).items()}
     path = write_shard(tmp_path / "s.tar", members, tar_format)
-    found = usable(open_samples(open_shards(str(path), tmp_path / "cache")))
+    found = usable(open_shards(str(path), tmp_path / "cache"))
     images = {name.split(".")[0]: content for name, content in members.items() if not name.endswith(("txt", "json"))}
     assert found == [(key, CAPTIONS[row % 6], images[key]) for row, key in enumerate(images)]
 
@@ -52,7 +53,7 @@ def test_shards_of_webdatasets_writer_are_read(tmp_path: Path) -> None:
     with webdataset.ShardWriter(f"{tmp_path}/%05d.tar", maxcount=4, verbose=0) as writer:
         for number in range(10):
             writer.write({"__key__": f"k{number}", "jpg": encoded(make_image(number)), "txt": CAPTIONS[number % 6]})
-    found = usable(open_samples(open_shards(str(tmp_path), tmp_path / "cache")))
+    found = usable(open_shards(str(tmp_path), tmp_path / "cache"))
     assert found == [(f"k{number}", CAPTIONS[number % 6], encoded(make_image(number))) for number in range(10)]
 
 
@@ -129,7 +130,7 @@ def test_unusable_samples_are_counted_by_reason(tmp_path: Path) -> None:
         "longer than 4 MiB": 1,
         "not a JSON object": 1,
     }
-    assert (len(open_samples(shards)), open_samples(shards).total) == (33, 38)
+    assert (len(shards), shards.total) == (33, 38)
     assert any("5 of 38 samples are skipped (" in note for note in shards.notes())
 
 
@@ -189,19 +190,19 @@ def test_layout_that_loses_samples_is_refused_with_what_is_there_and_what_to_do(
     content, text = LAYOUTS[layout]
     path = write_shard(tmp_path / "0.tar", content)
     with pytest.raises(ValueError, match=text) as error:
-        open_experiment_shards(small("clip", data=str(path)), tmp_path / "cache")
+        open_samples(small("clip", data=str(path)), tmp_path / "cache")
     assert "--column" not in str(error.value)
 
 
 def test_further_views_of_a_sample_are_no_lost_samples(tmp_path: Path) -> None:
     views = {name: b"1" for n in range(12) for name in (f"{n}.jpg", f"{n}.txt", f"{n}.depth.png", f"{n}.url.txt")}
-    shards = open_experiment_shards(small("clip", data=str(write_shard(tmp_path / "0.tar", views))), tmp_path / "cache")
-    assert (len(open_samples(shards)), shards.layout) == (12, [])
+    shards = open_samples(small("clip", data=str(write_shard(tmp_path / "0.tar", views))), tmp_path / "cache")
+    assert (len(shards), shards.layout) == (12, [])
 
 
 def test_few_lost_samples_are_noted(tmp_path: Path) -> None:
     path = write_shard(tmp_path / "0.tar", twelve() | members("a.front"))
-    notes = open_experiment_shards(small("clip", data=str(path)), tmp_path / "cache").notes()
+    notes = open_samples(small("clip", data=str(path)), tmp_path / "cache").notes()
     assert any("1 names have several dots" in note for note in notes)
 
 
@@ -211,31 +212,31 @@ def test_method_without_captions_trains_on_images_alone(experiment: Experiment, 
         {f"{n}.jpg": b"1" for n in range(12)} | members("a") | {"b.txt": b"no image"} | members("c", caption="json")
     )
     experiment = change(experiment, data=str(write_shard(tmp_path / "0.tar", images)))
-    shards = open_experiment_shards(experiment, tmp_path / "cache")
-    assert len(open_samples(shards)) == 14
+    shards = open_samples(experiment, tmp_path / "cache")
+    assert len(shards) == 14
     assert (shards.skipped, shards.empty_captions) == ({"no image": 1}, 0)
     require_own_vocabulary(experiment)
     with pytest.raises(ValueError, match="no caption: 12"):
-        open_experiment_shards(small("clip", data=experiment.input.data), tmp_path / "cache")
+        open_samples(small("clip", data=experiment.input.data), tmp_path / "cache")
 
 
 def test_method_without_captions_sees_the_images_of_the_others_where_they_are_not_refused(tmp_path: Path) -> None:
     path = write_shard(tmp_path / "0.tar", twelve() | {"a.jpg": b"1"})
     for method in ("clip", "distill"):
-        shards = open_experiment_shards(small(method, data=str(path)), tmp_path / "cache")
-        assert (len(open_samples(shards)), shards.skipped) == (12, {"no caption": 1})
+        shards = open_samples(small(method, data=str(path)), tmp_path / "cache")
+        assert (len(shards), shards.skipped) == (12, {"no caption": 1})
 
 
 def test_empty_captions_are_used_and_counted(tmp_path: Path) -> None:
     blank = {"a.jpg": b"1", "a.txt": b"", "b.jpg": b"1", "b.json": b'{"caption": " \\t"}', "c.jpg": b"1", "c.txt": b"c"}
     shards = open_shards(str(write_shard(tmp_path / "s.tar", blank)), tmp_path / "cache")
-    assert (len(open_samples(shards)), shards.skipped, shards.empty_captions) == (3, {}, 2)
+    assert (len(shards), shards.skipped, shards.empty_captions) == (3, {}, 2)
     assert any("2 of 3 samples have an empty caption; they are used" in note for note in shards.notes())
 
 
 def test_hidden_files_do_not_split_samples(tmp_path: Path) -> None:
     path = write_shard(tmp_path / "s.tar", {"._1.jpg": b"", "1.jpg": b"1", "._1.txt": b"", "1.txt": b"a dog"})
-    assert usable(open_samples(open_shards(str(path), tmp_path / "cache"))) == [("1", "a dog", b"1")]
+    assert usable(open_shards(str(path), tmp_path / "cache")) == [("1", "a dog", b"1")]
 
 
 def test_shard_is_indexed_once_and_again_after_replacement(tmp_path: Path) -> None:
@@ -246,10 +247,10 @@ def test_shard_is_indexed_once_and_again_after_replacement(tmp_path: Path) -> No
     assert open_shards(str(path), tmp_path / "cache").indexes == first.indexes
     assert first.indexes[0].stat().st_mtime_ns == written
     write_shard(path, webdataset_members(0, 3))
-    assert len(open_samples(open_shards(str(path), tmp_path / "cache"))) == 3
+    assert len(open_shards(str(path), tmp_path / "cache")) == 3
     path.write_bytes(path.read_bytes()[:600])
     with pytest.raises(ValueError, match="has become shorter"):
-        open_samples(first).image(1)
+        first.image(1)
 
 
 @pytest.mark.parametrize(
@@ -257,22 +258,28 @@ def test_shard_is_indexed_once_and_again_after_replacement(tmp_path: Path) -> No
     [
         (["a.tar.gz"], "", r"a\.tar\.gz: a compressed shard has no random access; decompress it with: gunzip"),
         (["a.tgz", "b.tar"], "", r"a\.tgz: a compressed shard"),
-        (["a.csv"], "", r"no \.tar shard found, but 1 \.csv: a shard is a tar file with KEY\.jpg and KEY\.txt"),
+        (
+            ["a.csv"],
+            "",
+            r"no data source reads 1 \.csv; accepted is pack .the shipped pack.; or a folder, .* KEY\.jpg and KEY\.txt",
+        ),
         (
             [*(f"{n}.jpg" for n in range(9)), *(f"{n}.TXT" for n in range(3)), "a", ".hidden"],
             "",
-            r"no \.tar shard found, but 9 \.jpg, 3 \.txt and 1 without a suffix: .* tar --sort=name -cf 00000\.tar",
+            r"no data source reads 9 \.jpg, 3 \.txt and 1 without a suffix; .* tar --sort=name -cf 00000\.tar",
         ),
-        ([], "b.tar", "no folder, file or glob of tar shards .the shipped pack is 'pack'."),
-        ([], "pipe:cat b.tar", "data=pipe:cat b.tar: no folder, file or glob"),
-        ([], "*.tar", r"no \.tar shard found, and no other file: "),
+        ([], "b.tar", r"no file, folder or glob '.*b\.tar'; accepted is pack"),
+        ([], "pipe:cat b.tar", "data=pipe:cat b.tar: no file, folder or glob"),
+        ([], "*.tar", r"there is no file; accepted is pack"),
     ],
 )
-def test_data_without_shards_is_refused(names: list[str], data: str, text: str, tmp_path: Path) -> None:
+def test_data_that_no_source_reads_is_refused_with_what_is_accepted(
+    names: list[str], data: str, text: str, tmp_path: Path
+) -> None:
     for name in names:
         (tmp_path / name).write_bytes(b"x")
     with pytest.raises(ValueError, match=text):
-        find_shards(data if ":" in data else str(tmp_path / data))
+        data_files(data if ":" in data else str(tmp_path / data))
 
 
 def test_training_verifies_a_listed_shards_digest_before_indexing(tmp_path: Path) -> None:
@@ -328,7 +335,7 @@ def test_training_checks_the_manifest(tmp_path: Path) -> None:
     assert read_manifest(folder).shards == facts
     shards = open_shards(str(folder / "*.tar"), cache)
     assert not any("unverified" in note for note in shards.notes())
-    assert sum(each.samples for each in facts.values()) == open_samples(shards).total == 36
+    assert sum(each.samples for each in facts.values()) == shards.total == 36
 
     (folder / "00001.tar").rename(tmp_path / "away.tar")
     for data in (folder, folder / "*.tar"):

@@ -16,9 +16,9 @@ from bench.__main__ import main
 from bench.config import Experiment
 from bench.console.console import EXIT_CODE_BY_SIGNAL, UserError
 from bench.data.decoding import CORRUPTED, UNKNOWN_FORMAT
+from bench.data.sample_stream import SampleStream
 from bench.data.shards.facts import compute_facts, write_manifest
-from bench.data.shards.shards import open_shards
-from bench.data.shards.stream import ShardStream
+from bench.data.sources.tar_shards import open_shards
 from bench.data.stream import Batch
 from bench.data.targets import Captions, Labels, Tokens
 from bench.environment.cores import LoaderWorkers
@@ -37,9 +37,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_shards(tmp_path_factory.mktemp("data"))
 
 
-def stream(data: Path, results: Path, method: str = "clip", **changes: object) -> ShardStream:
+def stream(data: Path, results: Path, method: str = "clip", **changes: object) -> SampleStream:
     found = load_data(small(method, data=str(data), **changes), CPU, results)
-    assert isinstance(found, ShardStream)
+    assert isinstance(found, SampleStream)
     return found
 
 
@@ -149,7 +149,7 @@ def test_image_is_paired_with_its_caption(data: Path, results: Path) -> None:
 def test_ranks_partition_an_epoch(data: Path, results: Path) -> None:
     shards = open_shards(str(data), results / "cache")
     ranks = [
-        ShardStream(small("clip", batch_size=4), shards, methods()["clip"].targets, CPU, rank=rank, ranks=2)
+        SampleStream(small("clip", batch_size=4), shards, methods()["clip"].targets, CPU, rank=rank, ranks=2)
         for rank in (0, 1)
     ]
     keys = [key for k in range(4) for each in ranks for key in each.keys(k)]
@@ -273,7 +273,7 @@ def unpicklable(_: Experiment) -> Callable[[Captions], Any]:
 
 def test_lost_batch_is_an_error_of_the_run_and_the_next_one_is_loaded(data: Path, results: Path) -> None:
     shards = open_shards(str(data), results / "cache")
-    lost = ShardStream(small("catlip"), shards, unpicklable, CPU, workers=LoaderWorkers(1, "a test"))
+    lost = SampleStream(small("catlip"), shards, unpicklable, CPU, workers=LoaderWorkers(1, "a test"))
     for k in (0, 1):
         with pytest.raises(UserError, match=r"cannot hand over a batch \(it has no pickle\): use "):
             lost.load(k)
@@ -332,7 +332,7 @@ def test_ranks_take_equal_steps_for_any_shard_lengths(tmp_path: Path, results: P
         write_shard(tmp_path / f"{number}.tar", webdataset_members(first, count))
     shards = open_shards(str(tmp_path), results / "cache")
     ranks = [
-        ShardStream(small("clip", batch_size=4), shards, methods()["clip"].targets, CPU, rank=rank, ranks=3)
+        SampleStream(small("clip", batch_size=4), shards, methods()["clip"].targets, CPU, rank=rank, ranks=3)
         for rank in range(3)
     ]
     keys = [[each.keys(k) for each in ranks] for k in range(11)]

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.data.released_labels import DenseLabels
-from bench.data.shards.stream import LoadedBatch, ShardStream
+from bench.data.sample_stream import LoadedBatch, SampleStream
 from bench.data.targets import Features, Labels, Target
 from bench.method import methods
 from bench.train.build import load_data
@@ -59,7 +59,7 @@ def test_targets_of_a_worker_never_ask_for_a_device(
     """CUDA cannot start in a forked process, and a worker's own answer may differ from the training's."""
     data = write_shards(tmp_path / "data")
     stream = load_data(small(method, data=str(data), text_padding="auto", compile="auto"), GPU, results)
-    assert isinstance(stream, ShardStream)
+    assert isinstance(stream, SampleStream)
 
     def refuse(*_: object) -> NoReturn:
         raise AssertionError("a worker asked for a device")

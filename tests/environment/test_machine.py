@@ -18,7 +18,6 @@ from bench.environment.tf32 import allow_tf32
 from bench.measure.memory import limit_additional_memory
 from bench.orchestration.preflight import count_gpus, has_gpu
 from bench.orchestration.request_base import Request
-from bench.orchestration.requests import RankStatesRequest, ReleasedRunRequest
 from tests.small import circumstances
 
 
@@ -109,8 +108,8 @@ def test_record_of_a_gpu_says_what_is_rounded_to_tf32(monkeypatch: pytest.Monkey
         monkeypatch.setattr(f"bench.environment.machine.{name}", lambda _: {})
     found, cuda = [], torch.device("cuda", 0)
     monkeypatch.setattr("bench.environment.machine.gpu_settings", lambda _: {"driver": "580"})
-    for request in (RankStatesRequest, ReleasedRunRequest):
-        allow_tf32(allowed=request.uses_tf32)
+    for allowed in (False, True):
+        allow_tf32(allowed=allowed)
         found.append(current_circumstances(None, cuda).gpu)
     torch.set_float32_matmul_precision("highest")
     found.append(current_circumstances(None, cuda).gpu)

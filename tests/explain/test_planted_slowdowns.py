@@ -20,7 +20,7 @@ import bench.train.weight_average
 import losses.contrastive
 from bench.cli.explain import plan_ladder
 from bench.config import Experiment
-from bench.data.shards.stream import ShardLoader
+from bench.data.sample_stream import SampleLoader
 from bench.explain.decomposition import Decomposition, decompose
 from bench.ladder import HEAD, PADDING, TEXT_TOWER, WAITING
 from bench.measure.speed import measure_speed
@@ -113,7 +113,7 @@ def test_planted_slowdown_is_found_in_its_own_factor(
 
 def test_slow_loader_is_found_in_waiting_for_data(plant: Any, results: Path, tmp_path: Path) -> None:
     """The captions' padding and the text tower change in steps that all wait, and get nothing of it."""
-    plant(ShardLoader, "_load", lambda loader, _: loader.experiment.method == "clip")
+    plant(SampleLoader, "_load", lambda loader, _: loader.experiment.method == "clip")
     data = str(write_shards(tmp_path / "shards"))
     found = decomposed(results, [], data=data, caption_lengths="pack", workers=0)
     assert {*logarithms(found)} == {PADDING, TEXT_TOWER, HEAD, WAITING}
@@ -126,7 +126,7 @@ def test_loader_that_is_as_slow_for_both_hides_the_other_causes_in_the_whole_alo
     plant: Any, results: Path, tmp_path: Path
 ) -> None:
     """As much as the parts give, waiting takes back."""
-    plant(ShardLoader, "_load")
+    plant(SampleLoader, "_load")
     found = decomposed(results, [], data=str(write_shards(tmp_path / "shards")), caption_lengths="pack", workers=0)
     of_causes = logarithms(found)
     waiting = of_causes.pop(WAITING)
@@ -138,7 +138,7 @@ def test_loader_that_is_as_slow_for_both_hides_the_other_causes_in_the_whole_alo
 
 def test_labels_made_by_the_loader_keep_their_own_factor(plant: Any, results: Path, tmp_path: Path) -> None:
     """The ladder leads to a CatLIP with slow labels, whose steps wait, and then to one without."""
-    plant(ShardLoader, "_load", lambda loader, _: loader.experiment.targets.label_format == "dense")
+    plant(SampleLoader, "_load", lambda loader, _: loader.experiment.targets.label_format == "dense")
     data = str(write_shards(tmp_path / "shards"))
     of_causes = logarithms(decomposed(results, ["dense_labels"], data=data, caption_lengths="pack", workers=0))
     gained, lost = (of_causes.pop(cause) for cause in ("dense_labels", WAITING))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.data.shards.shards import open_samples, open_shards
+from bench.data.sources.tar_shards import open_shards
 from bench.measure import generated_shards
 from bench.measure.generated_shards import SIDE, main, make_jpeg
 
@@ -17,7 +17,7 @@ def test_generated_shards_hold_different_images_and_captions_and_are_kept(
     assert capsys.readouterr().out.startswith("6 JPEGs of 512 pixels a side")
     paths = sorted((tmp_path / "shards").iterdir())
     assert [path.name for path in paths] == ["00000000.tar", "00000004.tar"]
-    samples = open_samples(open_shards(str(tmp_path / "shards"), tmp_path / "cache"))
+    samples = open_shards(str(tmp_path / "shards"), tmp_path / "cache")
     images = [samples.image(row) for row in range(len(samples))]
     assert len({*images}) == 6
     assert len({samples.caption(row) for row in range(6)}) > 3

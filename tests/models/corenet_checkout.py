@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.reference.corenet import import_corenet
-
 RECORDED = Path(__file__).with_name("corenet-vit.npz")
 SIDES = (224, 160)  # pixels: with its positions, and with interpolated ones
 CLASSES = 12
@@ -24,6 +22,8 @@ CLASSES = 12
 def corenet_vit(checkout: Path, size: str, *, flash: bool, classes: int = CLASSES) -> Any:
     """Build CoreNet's ViT as CatLIP's recipes do."""
     if str(checkout) not in sys.path:
+        from bench.features.reference.corenet import import_corenet
+
         import_corenet(checkout)
     from corenet.modeling import modeling_arguments
     from corenet.modeling.models.classification.vit import VisionTransformer

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 
 from bench.fields import Attention
-from bench.reference.corenet import import_corenet
 from bench.towers.tower_from import build_untrained_copy, load_tower
 from bench.train.attention import use_attention_kernel
 from models.corenet_vit import SIZES, CorenetViT, convert_corenet_state
@@ -87,7 +86,7 @@ def test_attention_equals_that_of_a_corenet_checkout(dtype: torch.dtype | None) 
     In bf16 the difference is less than a tenth of that to the kernel without an fp32 softmax.
     """
     if CHECKOUT not in sys.path:
-        import_corenet(Path(CHECKOUT))
+        pytest.importorskip("bench.features.reference.corenet").import_corenet(Path(CHECKOUT))
     from corenet.modeling.layers.multi_head_attention import MultiHeadAttention
 
     block = build_image_tower("corenet-vit-tiny", 224, 0).trunk.transformer.resblocks[0]

@@ -15,7 +15,7 @@ from bench.experiments import EXPERIMENTS
 from bench.measure.disturbance import find_disturbance
 from bench.orchestration.budgets import expected_speeds
 from bench.orchestration.comparison import Comparison
-from bench.orchestration.requests import AnyRequest
+from bench.orchestration.request_base import Request
 from bench.orchestration.runner import Job, Runner
 from bench.orchestration.scope import Scope, scopes
 from bench.record import OTHERS_BUSY, Branch, Record, Training, record_path, write_record
@@ -26,7 +26,7 @@ PAIR = [EXPERIMENTS["clip-tiny"], EXPERIMENTS["catlip-tiny"]]
 WHERE = circumstances()
 
 
-Noted = tuple[AnyRequest, int, int]  # with how many beside it, and how many threads
+Noted = tuple[Request, int, int]  # with how many beside it, and how many threads
 
 
 class RecordingRunner(Runner):

@@ -13,19 +13,17 @@ import pytest
 from bench.cli.compare import Measure
 from bench.cli.doctor import Doctor
 from bench.cli.explain import ExplainRatio
+from bench.cli.gpu import known_steps
 from bench.cli.main import parse
 from bench.cli.options import EstimatedCommand, experiment_from
-from bench.cli.reference import Reference
 from bench.config import Experiment, change
 from bench.environment.gpu_specs import GPU_SPECS, GpuSpec
 from bench.experiments import EXPERIMENTS
 from bench.orchestration import preflight
-from bench.orchestration.gpu_steps import STEPS
 from bench.orchestration.pace import COMPILED_SHARE, EAGER_SHARE, TWO_CORES, GpuPace
 from bench.orchestration.preflight import machine_pace
 from bench.orchestration.trial import expected_trial_seconds
 from bench.plan.published import NEMO, PUBLISHED_RUNS
-from bench.reference import SIDES
 
 LARGE = {name: spec for name, spec in GPU_SPECS.items() if spec.memory_bytes >= 40e9}
 # Layers, width and tokens of image towers; seconds and shares that real runs exceed.
@@ -39,12 +37,12 @@ START, COMPILED, FIRST_COMPILED, HEATING, SHARE, FP32_SHARE = 8.0, 5.0, 20.0, 20
 
 
 def commands() -> Iterator[tuple[str, EstimatedCommand]]:
-    for step in STEPS["cuda"]:
+    for step in known_steps("cuda"):
         values = defaultdict(str, results="results", folder="results/x", gpus="2", batch="512")
         words = [word for one in shlex.split(step.command) if (word := one.format_map(values))]
         if "bench" in words:
             command = parse(words[words.index("bench") + 1 :])
-            if isinstance(command, Measure | ExplainRatio | Reference | Doctor):
+            if isinstance(command, Measure | ExplainRatio | Doctor):
                 yield step.name, command
 
 
@@ -82,10 +80,6 @@ def plain_seconds(command: EstimatedCommand, gpu: GpuSpec) -> float:
         for round_ in range(command.rounds or 4):
             timed: Sequence[Experiment] = [arms[0], arms[-1]] if round_ % 2 else arms
             seconds += sum(run_seconds(arm, gpu, is_first=round_ == 0) for arm in timed)
-    elif isinstance(command, Reference):
-        arms = command._plan(on_gpu=True)
-        for round_ in range(command.rounds or 5):
-            seconds += len(SIDES["open-clip"]) * sum(run_seconds(arm, gpu, is_first=round_ == 0) for arm in arms)
     else:
         tried = EXPERIMENTS["clip-tiny"]
         seconds += memory_seconds(tried, gpu) + 2 * run_seconds(tried, gpu)
@@ -96,7 +90,7 @@ def plain_seconds(command: EstimatedCommand, gpu: GpuSpec) -> float:
 def test_expected_seconds_of_every_step_cover_a_plain_roofline_and_are_at_most_three_times_as_much(card: str) -> None:
     gpu, pace = LARGE[card], GpuPace(gpu=LARGE[card])
     ratios = {name: one.expected_seconds(pace) / plain_seconds(one, gpu) for name, one in COMMANDS.items()}
-    assert {Measure, ExplainRatio, Reference, Doctor} == {*map(type, COMMANDS.values())}
+    assert {Measure, ExplainRatio, Doctor} == {*map(type, COMMANDS.values())}
     assert min(ratios.values()) >= 1, ratios
     assert max(ratios.values()) <= 3, ratios
 

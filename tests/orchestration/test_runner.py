@@ -15,7 +15,8 @@ from bench.console.progress import Progress
 from bench.experiments import EXPERIMENTS
 from bench.measure import costs
 from bench.orchestration.budgets import image_budgets, set_images
-from bench.orchestration.requests import AnyRequest, MemoryRequest, SpeedRequest
+from bench.orchestration.request_base import Request
+from bench.orchestration.requests import MemoryRequest, SpeedRequest
 from bench.orchestration.runner import Job, Runner
 from bench.orchestration.scope import scopes
 from bench.record import Failure, Memory, Speed, read_record, read_records
@@ -26,7 +27,7 @@ from tests.small import small
 ROOT = Path(__file__).parents[2]
 
 
-def request(results: Path, kind: type[AnyRequest] = SpeedRequest, **changes: object) -> AnyRequest:
+def request(results: Path, kind: type[Request] = SpeedRequest, **changes: object) -> Request:
     return kind(results=str(results), comparison="c", experiment=small("catlip", **changes))
 
 
@@ -63,27 +64,21 @@ def test_failed_run_is_recorded_and_the_others_continue(results: Path) -> None:
 
 
 @pytest.mark.usefixtures("forked_runs")
-def test_comparison_resumes_where_it_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+def test_comparison_resumes_where_it_stopped(own_results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     short = ["--set", "warmup_steps=1", "--set", "windows=2", "--set", "steps_per_window=1", "--set", "batch_size=16"]
-    arguments = ["measure", "catlip-tiny", "superclass-tiny", *short, "--rounds", "1", "--results", str(tmp_path)]
+    arguments = ["measure", "catlip-tiny", "superclass-tiny", *short, "--rounds", "1", "--results", str(own_results)]
     assert main([*arguments, "--resume"]) == 2
     assert "no 'measure' comparison to resume" in capsys.readouterr().err
     assert main(arguments) == 0
-    assert f"decoding the pack's images into {tmp_path / 'caches' / 'catlip-bench'}, once" in capsys.readouterr().err
-    records = {path: path.read_bytes() for path in tmp_path.glob("*.*.json")}
+    records = {path: path.read_bytes() for path in own_results.glob("*.*.json")}
     lost = next(path for path in records if ".speed." in path.name)
     lost.unlink()
     assert main([*arguments, "--resume"]) == 0
     assert "decoding" not in capsys.readouterr().err
-    assert {*tmp_path.glob("*.*.json")} == records.keys()
+    assert {*own_results.glob("*.*.json")} == records.keys()
     assert all(path.read_bytes() == content for path, content in records.items() if path != lost)
     assert lost.read_bytes() != records[lost]
-    assert main(["measure", "clip-tiny", *short, "--rounds", "1", "--results", str(tmp_path / "other")]) == 0
-    assert "decoding" not in capsys.readouterr().err
-    assert main(["measure", "clip-tiny", *short, "--resume", "--results", str(tmp_path)]) == 2
+    assert main(["measure", "clip-tiny", *short, "--resume", "--results", str(own_results)]) == 2
     assert "is of other experiments, catlip-tiny[" in capsys.readouterr().err
 
 

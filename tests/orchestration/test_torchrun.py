@@ -45,6 +45,19 @@ def test_ranks_with_other_arguments_or_code_are_refused_by_their_numbers(monkeyp
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    "other",
+    [[], [*TRAIN, "--yes"], TRAIN[::-1], [*TRAIN, *TRAIN[2:]], [*TRAIN, "a\nb\u202e=1"], [*TRAIN, "x" * 2**20]],
+    ids=len,
+)
+def test_rank_with_any_other_arguments_is_refused(other: list[str]) -> None:
+    first, second = coordinators(2)
+    first.publish_command(TRAIN)
+    second.publish_command(other)
+    with pytest.raises(ValueError, match="rank 1 has other arguments than rank 0"):
+        first.require_equal_commands()
+
+
 def test_rank_that_does_not_start_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torchrun, "CONNECT_TIMEOUT", torchrun.CONNECT_TIMEOUT / 1000)
     ranks = coordinators(3)

@@ -23,7 +23,8 @@ from bench.plan.inverse import (
 )
 from bench.plan.model import Cluster, ComputeProfile, PlanCase
 from bench.plan.published import PUBLISHED_RUNS
-from reports.plan import view_plan
+from bench.sections import Chart, Heading
+from reports.plan import plan_blocks
 
 FREE = Cluster(Interconnect(8, math.inf, 0.0, math.inf, 0.0), overlap=0.5)
 ORDINARY = Cluster(Interconnect(8, 240e9, 2e-6, 20e9, 4e-6), overlap=0.5)
@@ -88,11 +89,14 @@ def test_a_gain_of_precision_is_named_an_illustration_with_its_source() -> None:
 
 def test_the_page_draws_lines_and_points() -> None:
     tables = [solution_table(PAIR, ORDINARY, TARGET), mfu_differences_table([("measured pair", 1.2, "here")])]
-    view = view_plan(json.dumps({one.title: {"rows": one.rows, "note": one.note} for one in tables}).encode())
-    assert "measured pair 1.20" in view["chart"]
-    assert "4 microseconds" in view["chart"]
-    assert view["title"] == SOLUTION_TITLE
-    assert [title for title, _, _ in view["sections"]] == [POINTS_TITLE]
+    title, (chart, *rest) = plan_blocks(
+        json.dumps({one.title: {"rows": one.rows, "note": one.note} for one in tables}).encode()
+    )
+    assert isinstance(chart, Chart)
+    assert "measured pair 1.20" in chart.svg
+    assert "4 microseconds" in chart.svg
+    assert title == SOLUTION_TITLE
+    assert [block.text for block in rest if isinstance(block, Heading)] == [POINTS_TITLE]
 
 
 def test_command_line_solves_for_two_experiments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

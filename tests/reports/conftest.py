@@ -21,7 +21,6 @@ from bench.record import (
     Branch,
     Failure,
     Flops,
-    Measured,
     Memory,
     Record,
     Speed,
@@ -30,6 +29,7 @@ from bench.record import (
     record_path,
     write_record,
 )
+from bench.record_kind import Measured
 from bench.scores import Score
 from bench.settings import with_batch_size
 

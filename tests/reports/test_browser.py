@@ -57,7 +57,12 @@ def pages(make: Make, whole: list[Record], tmp_path_factory: pytest.TempPathFact
     changes = [change for line in history.series for change in test_history.find_changes(line)]
     records = [*whole, *make["largest"](), *few_labels(make)]
     written = {
-        "page": page("one", records, others={"another": ""}, suites=make["suites"](), plan=test_plan.document()),
+        "page": page(
+            "one",
+            records,
+            others={"another": ""},
+            documents={"suites.json": make["suites"](), "plan.json": test_plan.document()},
+        ),
         "explanation": page("x", test_explanation.records()),
         "history": history_page(history, changes),
         "plan": plan_page(test_plan.document(), "plan.json"),

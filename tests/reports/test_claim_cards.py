@@ -9,13 +9,11 @@ from msgspec.structs import replace
 
 from bench.__main__ import main
 from bench.claims.claims import get_claim, read_claims
-from bench.experiments import get_experiment
 from bench.ladder import PADDING, Coordinates
-from bench.record import Record, ReferenceRun, read_records, record_path, write_record
-from bench.reference import OPEN_CLIP, OURS
+from bench.record import Record, read_records, record_path, write_record
 from bench.settings import with_settings
 from reports.claims.card import METHOD, REST, SIZES, ClaimCard, make_card
-from reports.claims.evidence import PairEvidence, records_of_claims
+from reports.claims.evidence import PairEvidence
 from reports.claims.page import claim_document, claim_markdown, claim_page
 from reports.claims.statement import make_speed_cards, speed_statement
 from reports.page import page
@@ -279,37 +277,3 @@ def test_the_statement_has_one_rest_for_each_size_that_is_the_rest_of_its_card()
 def test_a_setting_that_agrees_at_the_larger_size_is_named_as_no_cause_there() -> None:
     last = speed_statement(make_speed_cards([]))[-1]
     assert last.endswith("precision and images per GPU explain none of it at ViT-H/16, where both agree.")
-
-
-def race_records(ours: float) -> list[Record]:
-    """Five rounds of open_clip's loop, one second a window, and of ours."""
-    experiment = get_experiment("clip-vit-b32")
-    return [
-        Record(
-            comparison="race",
-            experiment=experiment,
-            circumstances=HERE,
-            measured=ReferenceRun(
-                side=side,
-                round=number,
-                window_seconds=(seconds + number / 1000,),
-                losses=(1.0,),
-                tokens_per_caption=None,
-                target_bytes_per_image=None,
-            ),
-        )
-        for number in range(5)
-        for side, seconds in ((OPEN_CLIP, 1.0), (OURS, ours))
-    ]
-
-
-def test_cost_of_clip_is_that_of_its_cheapest_code_on_card_page_and_document(whole: list[Record]) -> None:
-    for ours, cheapest in ((0.8, OURS), (2.0, OPEN_CLIP)):
-        records = race_records(ours)
-        card = make_card(get_claim(NAME), records)
-        (sentence,) = card.clip_costs
-        assert sentence.startswith(f"clip-vit-b32: CLIP costs the least with {cheapest}, ")
-        assert sentence in Document(claim_page(card)).words()
-        assert sentence in Document(page("x", whole, claim_records=records_of_claims([NAME], records))).words()
-        assert claim_document(card)["clip_costs"] == [sentence]
-    assert not make_card(get_claim("catlip-accuracy"), race_records(0.8)).clip_costs

@@ -161,10 +161,14 @@ def test_names_in_foreign_documents_are_escaped(tmp_path: Path, capsys: pytest.C
     assert out.replace("\n", "").isprintable()
 
 
-def test_document_of_another_type_is_refused(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_document_of_another_type_fails_its_section_alone(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (results / "suites.json").write_text('{"benchmarks": [{}]}')
-    assert main(["build", str(results)]) == 2
-    assert "suites.json: not a document of pytest-benchmark" in capsys.readouterr().err
+    assert main(["build", str(results)]) == 3
+    line = "section suites failed: suites.json: not a document of pytest-benchmark"
+    assert [text for text in capsys.readouterr().err.splitlines() if text.startswith(line)]
+    shown = Document((results / "index.html").read_text(encoding="utf-8"))
+    assert line in shown.words()
+    assert shown.tables["Throughput of each experiment"]
 
 
 def test_help_exits_with_0(capsys: pytest.CaptureFixture[str]) -> None:

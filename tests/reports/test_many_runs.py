@@ -41,7 +41,7 @@ def many_experiments(make: Make) -> list[Record]:
 def test_a_page_of_80_experiments_is_under_2_mb(make: Make) -> None:
     records = many_experiments(make)
     assert len(records) >= 498
-    assert len(page("many", records, suites=make["suites"]()).encode()) < LARGEST
+    assert len(page("many", records, documents={"suites.json": make["suites"]()}).encode()) < LARGEST
 
 
 def test_a_page_of_many_rounds_and_seeds_is_under_2_mb_and_drawn_without_torch(make: Make, tmp_path: Path) -> None:

@@ -14,12 +14,12 @@ import pytest
 from msgspec.structs import replace
 
 from bench.config import change
+from bench.formats import percent
 from bench.measure.summary import throughputs_of
 from bench.record import Record, Speed, Transfer
 from bench.settings import with_settings
 from bench.statistics import accuracy_interval, mean_interval, ratio_of, ratios_of
 from reports.page import page
-from reports.render.formats import percent
 from tests.reports.test_plan import document as plan_document
 
 Make = dict[str, Callable[..., Any]]
@@ -88,11 +88,11 @@ def short(record: Record) -> Record:
 
 @pytest.fixture(scope="module")
 def text(whole: list[Record], make: Make) -> str:
-    return page("one", whole, others={"older": ""}, suites=make["suites"]())
+    return page("one", whole, others={"older": ""}, documents={"suites.json": make["suites"]()})
 
 
 def test_equal_records_give_equal_bytes(whole: list[Record], make: Make, text: str) -> None:
-    assert page("one", whole, others={"older": ""}, suites=make["suites"]()) == text
+    assert page("one", whole, others={"older": ""}, documents={"suites.json": make["suites"]()}) == text
 
 
 def test_nothing_is_loaded_from_elsewhere(text: str) -> None:
@@ -462,10 +462,10 @@ def test_the_methods_say_which_settings_were_tuned(make: Make) -> None:
 
 
 def test_a_plan_beside_the_records_is_on_the_page(make: Make) -> None:
-    text = page("x", [make["speed"]("clip-tiny", 0)], plan=plan_document())
+    text = page("x", [make["speed"]("clip-tiny", 0)], documents={"plan.json": plan_document()})
     document = Document(text)
     assert "On more GPUs" in document.words()
     assert "As GPUs grow" in document.tables
     assert text.count("<script") == 1
     with pytest.raises(ValueError, match=r"plan\.json is not a document of"):
-        page("x", [make["speed"]("clip-tiny", 0)], plan=b"{}")
+        page("x", [make["speed"]("clip-tiny", 0)], documents={"plan.json": b"{}"})

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from bench.__main__ import main
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.data.pack import PackImages
 from bench.data.stream import eval_transform
 from bench.environment.circumstances import CHECKOUT
@@ -40,13 +40,14 @@ Trained = Callable[[Experiment], Path]
 
 @pytest.fixture(scope="module")
 def trained(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """Train an experiment once, and name its tower."""
+    """Train an experiment once, for two steps, and name its tower."""
     folder, done = tmp_path_factory.mktemp("trained"), dict[Experiment, Path]()
 
     def path(experiment: Experiment) -> Path:
         if experiment not in done:
             place = folder / f"c.tower.{len(done)}.safetensors"
-            train(experiment, CPU, results, {"equal images": experiment.training.images}, lambda _: place)
+            short = change(experiment, images=32, warmup_images=0)
+            train(short, CPU, results, {"equal images": short.training.images}, lambda _: place)
             done[experiment] = place
         return done[experiment]
 
@@ -144,7 +145,7 @@ def test_open_clip_loads_an_exported_image_tower(
 def test_timm_loads_an_exported_timm_tower(
     method: str, tower: str, trained: Trained, images: PackImages, tmp_path: Path
 ) -> None:
-    path = trained(small(method, tower=tower, images=32, warmup_images=0))
+    path = trained(small(method, tower=tower))
     model = timm.create_model(exported(path, tmp_path / "out"), pretrained=True).eval()
     with torch.no_grad():
         found = model(transformed(images))
@@ -156,7 +157,7 @@ def test_scoring_embedding_and_an_exported_tower_show_an_image_alike(
     tower: str, trained: Trained, results: Path, tmp_path: Path
 ) -> None:
     """The images are not square. Pillow, which both libraries resize with, rounds otherwise than torchvision."""
-    path = trained(small("catlip", tower=tower, images=32, warmup_images=0))
+    path = trained(small("catlip", tower=tower))
     files, members = list[Path](), dict[str, bytes]()
     for number in range(8):
         image = make_image(number, *((90, 60) if number % 2 else (56, 120)))
@@ -189,7 +190,7 @@ def test_scoring_embedding_and_an_exported_tower_show_an_image_alike(
 def test_tower_that_neither_library_builds_is_refused(
     trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = trained(small("catlip", tower="corenet-vit-tiny", images=32, warmup_images=0))
+    path = trained(small("catlip", tower="corenet-vit-tiny"))
     assert main(["export", str(path), "--out", str(tmp_path / "out")]) == 2
     assert "has a CorenetViT, which neither open_clip nor timm builds" in capsys.readouterr().err
     (tmp_path / "full").mkdir()

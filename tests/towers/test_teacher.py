@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from bench.__main__ import main
 from bench.data.pack import PackImages
-from bench.data.shards.shards import files_digest, find_shards
+from bench.data.samples import data_files, files_digest
 from bench.data.stream import eval_transform
 from bench.towers.teacher import FeatureFacts, build_teacher, stored_features, write_teacher_features
 from bench.train.build import build_train_state, load_data
@@ -62,7 +62,7 @@ def test_stored_features_of_shards_follow_sample_positions_and_refuse_other_data
 def test_stored_features_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     write_shard(tmp_path / "0.tar", img2dataset_members(0, 6))
     data, path = str(tmp_path), tmp_path / "features.safetensors"
-    facts = FeatureFacts(teacher="x", data=data, digest=files_digest(find_shards(data)))
+    facts = FeatureFacts(teacher="x", data=data, digest=files_digest(data_files(data)))
     for stored, text in (
         ({"features": torch.tensor([[0.0, torch.nan]] * 6)}, "features in .*: 6 of 12 are not finite"),
         ({"features": torch.zeros(6, 2, dtype=torch.int32)}, "are of the type int32, expected floating-point numbers"),

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from bench.config import change
 from bench.console.console import StopRequest
-from bench.data.shards.shards import inputs_digest
+from bench.data.samples import inputs_digest
 from bench.environment.rank_info import RankInfo
 from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.checkpoints import (
@@ -223,6 +223,10 @@ def dangling(path: Path) -> None:
     path.symlink_to(path.parent / "nowhere")
 
 
+def endless(path: Path) -> None:
+    path.symlink_to(path)
+
+
 def contents(path: Path) -> dict[str, bytes | str]:
     """Return the content of a file, a link or a folder."""
     if path.is_symlink():
@@ -233,11 +237,12 @@ def contents(path: Path) -> dict[str, bytes | str]:
 
 STRAY = (
     *("step-notes.txt", "step-00000005.bak", "step-00000010-good", "step-", "step-5", "step-00000010", "step-00000015"),
+    *("step-٠٠٠٠٠٠١٠", "step-00000010\n", "step-00000010 (copy)", "STEP-00000010"),
     *("step-00000020", "step-99999999", ".x.part", ".step-00000020.part", ".step-00000010.old.part", ".part"),
 )
 
 
-@pytest.mark.parametrize("make", [file, link, copy, plain_copy, dangling, Path.mkdir])
+@pytest.mark.parametrize("make", [file, link, copy, plain_copy, dangling, endless, os.mkfifo, Path.mkdir])
 def test_stray_entry_is_never_touched_and_never_prevents_a_save(make: Callable[[Path], None], tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     folder.mkdir()
@@ -251,6 +256,31 @@ def test_stray_entry_is_never_touched_and_never_prevents_a_save(make: Callable[[
     own = [path for path in list_checkpoints(folder) if path not in strays]
     assert [read_checkpoint(path).steps_taken for path in own] == [20, 15]
     assert {*folder.iterdir()} == {*strays, *own}
+
+
+def test_checkpoint_that_holds_a_users_notes_is_kept(tmp_path: Path) -> None:
+    for step in (5, 10, 15):
+        path = written(tmp_path, step)
+        if step == 5:
+            file(path / "notes.txt")
+    assert names(tmp_path) == ["step-00000005", "step-00000010", "step-00000015"]
+
+
+def test_checkpoints_are_written_through_a_link_to_their_folder(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "checkpoints").symlink_to("disk")
+    for step in (5, 10, 15):
+        written(tmp_path / "checkpoints", step)
+    assert names(tmp_path / "disk") == ["step-00000010", "step-00000015"]
+
+
+@pytest.mark.parametrize(("make", "name"), [(file, "."), (Path.mkdir, ".lock")])
+def test_folder_that_cannot_be_locked_is_named(make: Callable[[Path], None], name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    (folder / name).parent.mkdir(exist_ok=True)
+    make(folder / name)
+    with pytest.raises((OSError, ValueError), match=str(folder)), exclusive_lock(folder):
+        pass
 
 
 @pytest.mark.parametrize("make", [file, copy, plain_copy, dangling])

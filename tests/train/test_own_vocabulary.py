@@ -11,7 +11,7 @@ from torch import nn
 from bench.__main__ import main
 from bench.cli.options import experiment_from
 from bench.config import Experiment, get_field
-from bench.data.shards.shards import inputs_digest
+from bench.data.samples import inputs_digest
 from bench.experiments import EXPERIMENTS
 from bench.labels.vocabulary import SHIPPED_FOLDER, read_vocabulary
 from bench.measure.costs import build_on_meta

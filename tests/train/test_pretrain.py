@@ -12,7 +12,6 @@ import psutil
 import pytest
 
 from bench.__main__ import main
-from bench.catalog import PACK_TASKS
 from bench.cli.options import experiment_from
 from bench.cli.train import Train, parse_count
 from bench.config import change, get_field
@@ -25,6 +24,7 @@ from bench.orchestration.runner import Job
 from bench.record import Record, Training, Transfer, read_records, write_record
 from bench.settings import with_settings
 from bench.train.checkpoints import exclusive_lock, latest_valid, list_checkpoints
+from bench.transfer.families.pack_tasks import TASKS as PACK_TASKS
 from bench.transfer.tasks.tasks import pack_task
 from tests.processes import LONGEST_SECONDS, Parting, run_of, wait_until
 from tests.small import circumstances
@@ -248,4 +248,4 @@ def test_image_counts_are_parsed_with_suffixes() -> None:
 
 
 def test_task_option_accepts_exactly_the_known_tasks(decoded: Path) -> None:
-    assert tuple(pack_task(name, decoded / "cache").name for name in PACK_TASKS) == PACK_TASKS
+    assert all(pack_task(task.name, decoded / "cache").name == task.name for task in PACK_TASKS)

@@ -23,7 +23,7 @@ from bench.train.build import build_train_state, load_data
 from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.checkpoints import TENSORS, TOWER, CheckpointConfig, latest_valid, list_checkpoints
 from bench.train.state import collect_state, copy_state, load_state
-from tests.chaos.full_disk import limit_file_size
+from tests.chaos.disks import limit_file_size
 from tests.data.shards import encoded, make_image, webdataset_members, write_shard
 from tests.processes import in_child
 from tests.small import small

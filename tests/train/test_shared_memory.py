@@ -14,7 +14,7 @@ from bench.cli import doctor
 from bench.cli.findings import DISTURBS, FINDING_OK
 from bench.config import Experiment, change
 from bench.console.console import UserError
-from bench.data.shards.loader_workers import PrefetchingLoader
+from bench.data.loader_workers import PrefetchingLoader
 from bench.environment.cores import LoaderWorkers, choose_workers
 from bench.train.shared_memory import FOLDER, fit_workers
 from tests.data.shards import write_shards
@@ -27,15 +27,15 @@ ONE_BATCH_TOO_FEW = """
 import sys
 from pathlib import Path
 from bench.console.console import UserError
-from bench.data.shards.shards import open_shards
-from bench.data.shards.stream import ShardStream
+from bench.data.sources.tar_shards import open_shards
+from bench.data.sample_stream import SampleStream
 from bench.environment.cores import LoaderWorkers
 from bench.method import methods
 from tests.data.test_stream import CPU
 from tests.small import small
 if __name__ == "__main__":
     shards = open_shards(sys.argv[1], Path(sys.argv[1]) / "cache")
-    loading = ShardStream(small("clip"), shards, methods()["clip"].targets, CPU, workers=LoaderWorkers(1, "a test"))
+    loading = SampleStream(small("clip"), shards, methods()["clip"].targets, CPU, workers=LoaderWorkers(1, "a test"))
     try:
         loading.load(0)
     except UserError as error:

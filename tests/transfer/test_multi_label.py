@@ -23,11 +23,11 @@ from bench.transfer.multi_label import (
     fit_sigmoids,
     make_loss,
     mean_average_precision,
+    score_as_in_paper,
     score_fine_tuned,
     score_linear,
     task_metrics,
 )
-from bench.transfer.score import PROTOCOLS
 from bench.transfer.tasks.image_sources import on_white
 from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, holdout
 from bench.transfer.tasks.scene_tasks import scene_labels
@@ -205,7 +205,7 @@ def test_the_recipe_is_the_released_one() -> None:
     assert RELEASED.warmup(RELEASED.steps(82_783)) == RELEASED.warmup(RELEASED.steps(118_287)) == 500
     assert replace(PAPER, batch_size=128) == RELEASED
     assert PAPER.batch_size == 32
-    assert PROTOCOLS["multi-label-fine-tune-paper"].keywords["published"] == PAPER
+    assert score_as_in_paper.keywords["published"] == PAPER
 
 
 @pytest.mark.parametrize(("published_width", "side"), [(64, 64), (768, 32)])

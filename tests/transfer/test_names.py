@@ -1,21 +1,27 @@
-"""What a person can type is there: every protocol has a function, every task its own way to be loaded."""
+"""What a person can type is there: functions that are named exist, and every kind of labels has a protocol."""
 
-from bench import catalog
-from bench.transfer.score import PROTOCOLS
-from bench.transfer.tasks.named_tasks import OF_THE_PACK, UNDER_ROOT
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+from bench.catalog import PROTOCOLS, TASKS, Imported, Protocol, Task
 
 
-def test_every_protocol_name_has_a_function() -> None:
-    assert list(PROTOCOLS) == list(catalog.PROTOCOLS)
-
-
-def test_every_task_name_has_a_loader() -> None:
-    loaded = [catalog.PACK_TASKS, catalog.FOLDERS, catalog.DATA_SETS, OF_THE_PACK, UNDER_ROOT]
-    names = [name for some in loaded for name in some]
-    assert sorted(names) == sorted(catalog.TASK_KINDS)
-    assert tuple(OF_THE_PACK) == catalog.SCENES
+@pytest.mark.parametrize("one", [*TASKS.values(), *PROTOCOLS.values()], ids=lambda one: one.name)
+def test_task_or_protocol_names_a_function_that_is_there(one: Task | Protocol) -> None:
+    function = one.load if isinstance(one, Task) else one.score
+    assert isinstance(function, Imported)
+    assert callable(pkgutil.resolve_name(function.path))
+    assert not [*one.flaws()]
 
 
 def test_every_task_has_a_default_protocol() -> None:
-    taken = {takes.kind for takes in catalog.PROTOCOLS.values() if takes.is_default}
-    assert {*catalog.TASK_KINDS.values()} == taken
+    taken = {protocol.labels for protocol in PROTOCOLS.values() if protocol.is_default}
+    assert {task.labels for task in TASKS.values()} == taken
+
+
+def test_tasks_and_protocols_are_known_without_torch() -> None:
+    code = "import sys, bench.catalog as c; c.TASKS, c.PROTOCOLS; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

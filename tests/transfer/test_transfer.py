@@ -6,16 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.catalog import (
-    DEFAULT_PROTOCOLS,
-    PACK_TASKS,
-    RANDOM_INIT,
-    RETRIEVAL_TASK,
-    SILHOUETTES,
-    SINGLE_LABEL,
-    TASK_KINDS,
-    compatible_pairs,
-)
+from bench.catalog import RANDOM_INIT, RETRIEVAL_TASK, SINGLE_LABEL, TASKS, compatible_pairs, default_protocols
 from bench.config import Experiment, change
 from bench.data.pack import load_pack_images
 from bench.experiments import EXPERIMENTS
@@ -24,11 +15,13 @@ from bench.towers.head_file import save_tower
 from bench.towers.provenance import Provenance, latest_towers, read_provenance
 from bench.train.build import build_untrained_tower
 from bench.transfer.classification.probe import score_k_nn, score_linear_probe
+from bench.transfer.families.pack_tasks import SILHOUETTES
+from bench.transfer.families.pack_tasks import TASKS as PACK_TASKS
 from bench.transfer.feature_extractor import REFERENCE_FEATURES, FeatureExtractor, tower_embedder
 from bench.transfer.score import open_extractor, score_task
 from bench.transfer.tasks.image_sources import ArrayImageSource, on_white
 from bench.transfer.tasks.named_tasks import load_task
-from bench.transfer.tasks.tasks import Task, TaskSplit, pack_task
+from bench.transfer.tasks.tasks import SingleLabelTask, TaskSplit, pack_task
 from models.checkpoint import load_tower_weights
 from models.image_tower import build_image_tower
 
@@ -53,11 +46,11 @@ def images_of(part: TaskSplit) -> set[bytes]:
 
 
 @pytest.fixture(scope="module")
-def tasks(results: Path) -> list[Task]:
-    return [pack_task(name, results / "cache") for name in PACK_TASKS]
+def tasks(results: Path) -> list[SingleLabelTask]:
+    return [pack_task(task.name, results / "cache") for task in PACK_TASKS]
 
 
-def test_pack_tasks_have_their_sizes(tasks: list[Task]) -> None:
+def test_pack_tasks_have_their_sizes(tasks: list[SingleLabelTask]) -> None:
     found = {
         task.name: (len(task.classes), len(task.train.labels) + len(task.validation.labels), len(task.test.labels))
         for task in tasks
@@ -65,20 +58,20 @@ def test_pack_tasks_have_their_sizes(tasks: list[Task]) -> None:
     assert found == SIZES
 
 
-def test_no_image_is_in_two_parts(tasks: list[Task]) -> None:
+def test_no_image_is_in_two_parts(tasks: list[SingleLabelTask]) -> None:
     for task in tasks:
         parts = [images_of(part) for part in (task.train, task.validation, task.test)]
         assert not parts[0] & parts[2]
         assert not parts[1] & parts[2]
 
 
-def test_every_class_is_in_every_part(tasks: list[Task]) -> None:
-    for task in (one for one in tasks if TASK_KINDS[one.name] == SINGLE_LABEL):
+def test_every_class_is_in_every_part(tasks: list[SingleLabelTask]) -> None:
+    for task in (one for one in tasks if TASKS[one.name].labels == SINGLE_LABEL):
         for part in (task.train, task.validation, task.test):
             assert set(part.labels) == set(range(len(task.classes)))
 
 
-def test_images_of_one_caption_stay_in_one_split(results: Path, tasks: list[Task]) -> None:
+def test_images_of_one_caption_stay_in_one_split(results: Path, tasks: list[SingleLabelTask]) -> None:
     rooms = load_pack_images("sweethome3d", results / "cache")
     pixels = on_white(rooms.pixels).pixels
     captions: dict[bytes, str] = {p.numpy().tobytes(): c for p, c in zip(pixels, rooms.captions, strict=True)}
@@ -90,12 +83,14 @@ def test_images_of_one_caption_stay_in_one_split(results: Path, tasks: list[Task
     assert not sides[0] & sides[1]
 
 
-def test_few_shot_tasks_share_one_test_part(tasks: list[Task]) -> None:
+def test_few_shot_tasks_share_one_test_part(tasks: list[SingleLabelTask]) -> None:
     few, many = (task for task in tasks if task.name in SILHOUETTES)
     assert few.test is many.test
 
 
-def test_queries_have_one_emoji_of_their_own_in_a_gallery_of_another_vendor(tasks: list[Task], results: Path) -> None:
+def test_queries_have_one_emoji_of_their_own_in_a_gallery_of_another_vendor(
+    tasks: list[SingleLabelTask], results: Path
+) -> None:
     """Its name in the pack's captions is the query's, and no two emoji are drawn alike."""
     (task,) = (one for one in tasks if one.name == RETRIEVAL_TASK)
     names = {}
@@ -128,7 +123,7 @@ def test_retrieval_is_the_share_of_nearest_images_that_show_the_query() -> None:
         TaskSplit(ArrayImageSource(images), of)
         for images, of in ((gallery, np.arange(12)), (queries[:5], labels[:5]), (queries[5:], labels[5:]))
     ]
-    task, flat = Task("a gallery", tuple("abcdefghijkl"), *parts), lambda images: images.flatten(1).double()
+    task, flat = SingleLabelTask("a gallery", tuple("abcdefghijkl"), *parts), lambda images: images.flatten(1).double()
     embed = lambda source: flat(source.pixels).numpy()  # noqa: E731
     subject = FeatureExtractor(name="pixels", embed=embed, tower=None, device=CPU, experiment=None)
     (score,) = score_task(subject, task, "retrieval").scores
@@ -144,7 +139,7 @@ def test_retrieval_is_the_share_of_nearest_images_that_show_the_query() -> None:
     assert (score.num_train, score.protocol) == (12, "retrieval")
 
 
-def toy_task(separable: bool) -> Task:
+def toy_task(separable: bool) -> SingleLabelTask:
     """Classes told by the brightness of their images, or by nothing."""
     draw = np.random.default_rng(0)
 
@@ -154,7 +149,7 @@ def toy_task(separable: bool) -> Task:
         pixels = torch.from_numpy((shown * 180 + draw.integers(0, 60, count)).astype(np.uint8))
         return TaskSplit(ArrayImageSource(pixels.view(-1, 1, 1, 1).expand(-1, 3, 64, 64).contiguous()), labels)
 
-    return Task("toy", ("dark", "bright"), part(60), part(30), part(200))
+    return SingleLabelTask("toy", ("dark", "bright"), part(60), part(30), part(200))
 
 
 def brightness(images: ArrayImageSource) -> np.ndarray:
@@ -216,7 +211,7 @@ def test_saved_tower_scores_the_same(tmp_path: Path, results: Path) -> None:
     trained = open_extractor(str(saved(tmp_path, experiment, "c")), experiment, CPU)
     untrained = open_extractor(RANDOM_INIT, experiment, CPU)
     assert trained.experiment == experiment
-    for _, protocol in compatible_pairs(RANDOM_INIT, ["rooms"], DEFAULT_PROTOCOLS):
+    for _, protocol in compatible_pairs(RANDOM_INIT, ["rooms"], default_protocols()):
         was, now = (score_task(subject, load_task("rooms", results, ""), protocol) for subject in (untrained, trained))
         assert (now.subject, now.images, now.budgets) == ("catlip-tiny", 512, ("equal images",))
         assert now.scores == was.scores

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.transfer.tasks.tasks import Task, TaskSplit
+from bench.transfer.tasks.tasks import SingleLabelTask, TaskSplit
 
 COLOURS = {"red": (200, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 200)}
 
@@ -34,7 +34,7 @@ def colours(part: TaskSplit) -> list[str]:
     ]
 
 
-def sizes(task: Task) -> tuple[int, int, int]:
+def sizes(task: SingleLabelTask) -> tuple[int, int, int]:
     return len(task.train.labels), len(task.validation.labels), len(task.test.labels)
 
 

@@ -21,7 +21,7 @@ from bench.scores import Score
 from bench.transfer.classification.probe import make_score
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.image_sources import ImageSource, eval_batches
-from bench.transfer.tasks.tasks import Task, TaskSplit
+from bench.transfer.tasks.tasks import SingleLabelTask, TaskSplit
 from bench.transfer.transfer_training import (
     PUBLISHED_WIDTH,
     TrainingRecipe,
@@ -175,7 +175,7 @@ def compute_logits(
 
 
 def score_fine_tuning(
-    subject: FeatureExtractor, task: Task, protocol: str = "fine-tune", published: FineTuning = RELEASED
+    subject: FeatureExtractor, task: SingleLabelTask, protocol: str = "fine-tune", published: FineTuning = RELEASED
 ) -> list[Score]:
     """Search the learning rate, train the subject's tower and a head by a recipe on training and validation part, test.
 
@@ -200,6 +200,11 @@ def score_fine_tuning(
     training = recipe.training_on(count, model.tower.image_size, recipe.learning_rate)
     chosen, is_correct = training.learning_rate, predict_correct(model, task.test)
     return [make_score(task, protocol, chosen, best, is_correct, converged=True, num_train=count, training=training)]
+
+
+score_linear_probe_catlip = partial(score_fine_tuning, protocol="linear probe, CatLIP's recipe", published=LINEAR_PROBE)
+score_as_in_paper = partial(score_fine_tuning, protocol="fine-tune-paper", published=PAPER)
+score_at_512_px = partial(score_fine_tuning, protocol="fine-tune-512px", published=AT_512_PX)
 
 
 def recipe_for(published: FineTuning, images: int) -> FineTuning:

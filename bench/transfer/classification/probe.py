@@ -22,7 +22,7 @@ from bench.transfer.classification.logistic import PrincipalAxes, fit_path
 from bench.transfer.classification.setting_search import INVERSE_L2, INVERSE_L2_LIMITS, SettingSearch
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.feature_matrix import MAX_IN_MEMORY, stack_rows
-from bench.transfer.tasks.tasks import SplitTask, Task, TaskSplit
+from bench.transfer.tasks.tasks import SingleLabelTask, SplitTask, TaskSplit
 
 KS = (1.0, 3.0, 5.0, 10.0, 20.0)
 Classes = Int[Tensor, " images"]
@@ -135,17 +135,17 @@ RETRIEVAL = ProbeProtocol("retrieval", (1.0,), neighbour_predictions)
 FEW_SHOT, LABEL_FRACTIONS = (replace(LINEAR_PROBE, name=name) for name in ("few-shot", "label fractions"))
 
 
-def score_linear_probe(subject: FeatureExtractor, task: Task) -> list[Score]:
+def score_linear_probe(subject: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
     """Score by multinomial logistic regression."""
     return [score_refitted(LINEAR_PROBE, embed_task(subject, task))]
 
 
-def score_k_nn(subject: FeatureExtractor, task: Task) -> list[Score]:
+def score_k_nn(subject: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
     """Score by the majority of the nearest neighbours by cosine."""
     return [score_refitted(NEAREST_NEIGHBOURS, embed_task(subject, task))]
 
 
-def score_retrieval(subject: FeatureExtractor, task: Task) -> list[Score]:
+def score_retrieval(subject: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
     """Score R@1: the share of queries whose nearest image of the gallery, by cosine, has their class.
 
     The training part is the gallery; nothing is fitted, and nothing is chosen.
@@ -154,7 +154,10 @@ def score_retrieval(subject: FeatureExtractor, task: Task) -> list[Score]:
 
 
 def embed_task(
-    subject: FeatureExtractor, task: Task, device: torch.device | None = None, dtype: torch.dtype = torch.float64
+    subject: FeatureExtractor,
+    task: SingleLabelTask,
+    device: torch.device | None = None,
+    dtype: torch.dtype = torch.float64,
 ) -> EmbeddedTask:
     """Embed the images of a task; by default in float64 on the subject's device.
 
@@ -233,7 +236,7 @@ def _accuracy(answers: Classes, part: LabelledFeatures) -> float:
     return float((answers == part.labels).double().mean())
 
 
-def score_few_shot(subject: FeatureExtractor, task: Task) -> list[Score]:
+def score_few_shot(subject: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
     """Score with 1, 2, 4, 8 and 16 images per class, or all images of a smaller class.
 
     The penalty is chosen on other images, as many per class but at most four, which are not fitted to. So the choice
@@ -255,7 +258,7 @@ def score_few_shot(subject: FeatureExtractor, task: Task) -> list[Score]:
     ]
 
 
-def score_label_fractions(subject: FeatureExtractor, task: Task) -> list[Score]:
+def score_label_fractions(subject: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
     """Score with 1, 5, 10, 25, 50 and 100 % of the labelled images of each class, at least one.
 
     A share that selects the same images as a smaller share, or as all, is left out. The same share of the validation

@@ -34,7 +34,7 @@ from bench.transfer.classification.probe import (
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.prompt_templates import BARE_NAME, PromptTemplates, read_templates
 from bench.transfer.score_tables import CLASS_NAMES, COPIED_ROWS, INIT_PROTOCOL, PROMPTS, RANDOM_HEAD
-from bench.transfer.tasks.tasks import Task
+from bench.transfer.tasks.tasks import SingleLabelTask
 from bench.transfer.transfer_training import BETAS
 
 SHOTS = (1, 2, 5, 20)  # per class
@@ -65,7 +65,7 @@ class ChosenRate(NamedTuple):
     images: int
 
 
-def score_initial_heads(subject: FeatureExtractor, task: Task) -> list[Score | TaskMetric]:
+def score_initial_heads(subject: FeatureExtractor, task: SingleLabelTask) -> list[Score | TaskMetric]:
     """Score every head that the subject has, untrained and trained on few labels, and report each class's label.
 
     If the vocabulary contains some of the classes themselves, these are scored also as a task of their own.

@@ -11,16 +11,14 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 
+from bench.catalog import describe_layout_error
 from bench.environment.files import decode_json, prefix_errors, read_limited
 from bench.transfer.detection import PUBLISHED, Annotated, DetectionTask, ObjectAnnotations, coco_tool
+from bench.transfer.families.coco import LAYOUT
 from bench.transfer.tasks.image_sources import FileImageSource, format_some, readable_rows
 from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, holdout, task_of_files
 
 MAX_BYTES = 2**31  # of an annotations file; COCO's largest has 0.45 GB
-LAYOUT = (
-    "{root} is not laid out as COCO is: {lacks}; expected are annotations/instances_train2017.json, "
-    "annotations/instances_val2017.json, train2017/*.jpg and val2017/*.jpg (any year in place of 2017)"
-)
 T = TypeVar("T", bound="Instances")
 FEWEST_NUMBERS = 6  # coordinates of a polygon: three corners
 
@@ -90,10 +88,10 @@ def find_split(root: Path, split: str) -> tuple[Path, Path]:
     files = sorted((root / "annotations").glob(f"instances_{split}*.json"))
     if len(files) != 1:
         lacks = f"annotations/instances_{split}*.json is {'not there' if not files else 'there more than once'}"
-        raise ValueError(LAYOUT.format(root=root, lacks=lacks))
+        raise ValueError(describe_layout_error(root, lacks, LAYOUT))
     folder = root / files[0].stem.removeprefix("instances_")
     if not folder.is_dir():
-        raise ValueError(LAYOUT.format(root=root, lacks=f"{folder.name}/ is not there"))
+        raise ValueError(describe_layout_error(root, f"{folder.name}/ is not there", LAYOUT))
     return files[0], folder
 
 

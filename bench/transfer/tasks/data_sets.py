@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torchvision import datasets
 
-from bench.catalog import DATA_SETS
+from bench.transfer.families.torchvision_sets import DATA_SETS
 from bench.transfer.tasks.file_tasks import FoundPart, format_classes, make_task
 from bench.transfer.tasks.image_sources import ArrayImageSource, FileImageSource, format_some
-from bench.transfer.tasks.tasks import Task
+from bench.transfer.tasks.tasks import SingleLabelTask
 
 
-def data_set_task(name: str, root: Path, cache: Path) -> Task:
+def data_set_task(name: str, root: Path, cache: Path) -> SingleLabelTask:
     """Read a task by torchvision's name; the ValueError shows the layout, or where labels and images disagree."""
     opened = {part: _open_part(name, part, root) for part in DATA_SETS[name].parts}
     classes = _class_names(opened["train"])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.transfer.families.folders import LAYOUT
 from bench.transfer.tasks.image_sources import (
     IMAGE_SUFFIXES,
     ArrayImageSource,
@@ -17,15 +18,11 @@ from bench.transfer.tasks.image_sources import (
     format_some,
     readable_rows,
 )
-from bench.transfer.tasks.tasks import VALIDATION_SHARE, Task, TaskSplit
+from bench.transfer.tasks.tasks import VALIDATION_SHARE, SingleLabelTask, TaskSplit
 
 TEST_SHARE = 0.2
 PART_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 IMAGENET_CLASSES = 1000
-LAYOUT = (
-    "expected is {root}/train/CLASS/IMAGE.jpg (or .jpeg, .png, .webp) and {root}/val/CLASS/IMAGE.jpg (or test; where "
-    "both are there, val is for tuning and test is reported), or {root}/CLASS/IMAGE.jpg, which this program splits"
-)
 Files = dict[str, list[Path]]  # by class
 
 
@@ -47,7 +44,7 @@ def make_task(
     validation: FoundPart | None,
     test: FoundPart | None,
     cache: Path,
-) -> Task:
+) -> SingleLabelTask:
     """Build a task; a missing test or validation part is held out from `train`, class by class.
 
     Raises ValueError for a single class, a part without some class, a class too small to split, or too many unreadable
@@ -77,7 +74,7 @@ def make_task(
                 f"{name}: {part.title} has {len(part.labels):,} readable images of {len(classes):,} classes, "
                 f"and none of {format_classes([classes[label] for label in absent])}; every part needs every class"
             )
-    return Task(name, tuple(classes), parts["train"], parts["validation"], parts["test"], notes=tuple(notes))
+    return SingleLabelTask(name, tuple(classes), parts["train"], parts["validation"], parts["test"], notes=tuple(notes))
 
 
 def _hold_out(
@@ -104,7 +101,7 @@ def format_classes(classes: Sequence[str]) -> str:
     return f"class{'es' if len(classes) > 1 else ''} {format_some([*map(repr, classes)])}"
 
 
-def folder_task(name: str, root: Path, cache: Path) -> Task:
+def folder_task(name: str, root: Path, cache: Path) -> SingleLabelTask:
     """Read "imagefolder" or "imagenet" from a folder; the ValueError shows the layout, or the classes that differ.
 
     With only one part beside `train`, that part is reported and the validation part is held out from `train`.
@@ -115,11 +112,11 @@ def folder_task(name: str, root: Path, cache: Path) -> Task:
     if "train" not in folders:
         if folders:
             names = ", ".join(folder.name for folder in folders.values())
-            raise ValueError(f"{root} has {names} and no train; {LAYOUT.format(root=root)}")
+            raise ValueError(f"{root} has {names} and no train; expected is {LAYOUT}")
         folders = {"train": root}
     files = {part: _list_images(folder) for part, folder in folders.items()}
     if not files["train"]:
-        raise ValueError(f"{folders['train']} has no class folder with images; {LAYOUT.format(root=root)}")
+        raise ValueError(f"{folders['train']} has no class folder with images; expected is {LAYOUT}")
     classes = sorted(files["train"])
     _require_same_classes(folders, files)
     if name == "imagenet" and len(classes) != IMAGENET_CLASSES:
@@ -135,7 +132,7 @@ def folder_task(name: str, root: Path, cache: Path) -> Task:
 def _list_images(folder: Path) -> Files:
     """Return the images of each class folder that has any."""
     if not folder.is_dir():
-        raise ValueError(f"no folder {folder}; {LAYOUT.format(root=folder)}")
+        raise ValueError(f"no folder {folder}; expected is {LAYOUT}")
     found = {
         within.name: sorted(path for path in within.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
         for within in sorted(folder.iterdir())

@@ -10,7 +10,10 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image
 
+from bench.catalog import describe_layout_error
 from bench.data.decoding import MAX_PIXELS, TOO_LARGE
+from bench.transfer.families.mask_folders import ADE20K_LAYOUT, LAYOUT
+from bench.transfer.families.voc import MASKS_LAYOUT
 from bench.transfer.segmentation import IGNORED, PUBLISHED, Pair, SegmentationTask
 from bench.transfer.tasks.image_sources import (
     IMAGE_SUFFIXES,
@@ -28,21 +31,9 @@ FORMATS = ("PNG", "BMP", "TIFF")
 ONE_CHANNEL_MODES = ("L", "P", "1")  # Pillow's modes with one number per pixel
 
 ADE20K_CLASSES = 150
-ADE20K_LAYOUT = (
-    "{root} is not laid out as ADE20k is: {lacks}; expected are images/training/NAME.jpg, "
-    "annotations/training/NAME.png (0: no class, else 1 to 150), and both under validation/"
-)
 VOC_CLASSES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
-)
-VOC_LAYOUT = (
-    "{root} is not laid out as Pascal VOC is: {lacks}; expected are ImageSets/Segmentation/train.txt and val.txt (one "
-    "NAME per line), JPEGImages/NAME.jpg and SegmentationClass/NAME.png (255: not counted)"
-)
-MASKS_LAYOUT = (
-    "{root} is not laid out as images and masks are: {lacks}; expected are classes.txt (line k names class k, from 0), "
-    "images/train/NAME.jpg, masks/train/NAME.png (one class per pixel; 255: not counted), and both under val/"
 )
 
 
@@ -95,11 +86,11 @@ def voc_masks(root: Path, cache: Path) -> SegmentationTask:
     def part(name: str) -> MaskFiles:
         listed = root / "ImageSets" / "Segmentation" / f"{name}.txt"
         if not listed.is_file():
-            raise ValueError(VOC_LAYOUT.format(root=root, lacks=f"{listed} is not there"))
+            raise ValueError(describe_layout_error(root, f"{listed} is not there", MASKS_LAYOUT))
         names = [line.split()[0] for line in read_image_list(listed)]
         images = [root / "JPEGImages" / f"{name}.jpg" for name in names]
         masks = [root / "SegmentationClass" / f"{name}.png" for name in names]
-        return _pair_files(root, VOC_LAYOUT, images, masks, class_of)
+        return _pair_files(root, MASKS_LAYOUT, images, masks, class_of)
 
     return _make_task("voc-segmentation", VOC_CLASSES, part("train"), part("val"), cache)
 
@@ -108,13 +99,13 @@ def mask_folders(root: Path, cache: Path) -> SegmentationTask:
     """Read folders of images and masks of the user's own; 255 is ignored."""
     names_file = root / "classes.txt"
     if not names_file.is_file():
-        raise ValueError(MASKS_LAYOUT.format(root=root, lacks=f"{names_file} is not there"))
+        raise ValueError(describe_layout_error(root, f"{names_file} is not there", LAYOUT))
     classes = tuple(read_text_lines(names_file))
     if not 2 <= len(classes) <= IGNORED:  # noqa: PLR2004
         raise ValueError(f"{names_file} names {len(classes)} classes; 2 to {IGNORED} are accepted")
     class_of = {number: number for number in range(len(classes))} | {IGNORED: IGNORED}
     train, test = (
-        _pair_folders(root, MASKS_LAYOUT, root / "images" / part, root / "masks" / part, class_of)
+        _pair_folders(root, LAYOUT, root / "images" / part, root / "masks" / part, class_of)
         for part in ("train", "val")
     )
     return _make_task("masks", classes, train, test, cache)
@@ -136,7 +127,7 @@ def _pair_folders(root: Path, layout: str, images: Path, masks: Path, class_of: 
     """Pair the images of one folder with the masks of the same names in another."""
     for folder in (images, masks):
         if not folder.is_dir():
-            raise ValueError(layout.format(root=root, lacks=f"{folder} is not there"))
+            raise ValueError(describe_layout_error(root, f"{folder} is not there", layout))
     found = sorted(path for path in images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
     if separate := {path.stem for path in masks.glob("*.png")} - {path.stem for path in found}:
         raise ValueError(f"{len(separate)} masks of {masks} have no image in {images}: {format_some(sorted(separate))}")
@@ -148,7 +139,7 @@ def _pair_files(
 ) -> MaskFiles:
     """Check that every image has its mask, without decoding."""
     if not images:
-        raise ValueError(layout.format(root=root, lacks="a part of it has no image"))
+        raise ValueError(describe_layout_error(root, "a part of it has no image", layout))
     if missing := [path for path in (*images, *masks) if not path.is_file()]:
         some = format_some(missing)
         raise ValueError(f"{len(missing)} files of {len(images)} images and their masks are missing: {some}")

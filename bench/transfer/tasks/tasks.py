@@ -16,9 +16,10 @@ from typing import Generic, TypeVar
 import numpy as np
 from jaxtyping import Int
 
-from bench.catalog import RETRIEVAL_TASK, SILHOUETTES
+from bench.catalog import RETRIEVAL_TASK
 from bench.data.pack import PackImages as Pack
 from bench.data.pack import load_pack_images
+from bench.transfer.families.pack_tasks import SILHOUETTES
 from bench.transfer.tasks.image_sources import ConcatenatedImages, ImageSource, on_white
 
 VALIDATION_SHARE = 0.25  # of the training part
@@ -52,12 +53,12 @@ class SplitTask(Generic[Part]):
 
 
 @dataclass(frozen=True, slots=True)
-class Task(SplitTask[TaskSplit]):
+class SingleLabelTask(SplitTask[TaskSplit]):
     """A task with one class per image."""
 
 
 @functools.cache
-def pack_task(name: str, cache: Path) -> Task:
+def pack_task(name: str, cache: Path) -> SingleLabelTask:
     """Return a task of the pack, split once per process; ValueError for a name of no such task."""
     load = functools.partial(load_pack_images, cache=cache)
     if name == RETRIEVAL_TASK:
@@ -78,7 +79,7 @@ def pack_task(name: str, cache: Path) -> Task:
     raise ValueError(f"the pack has no task {name!r}")
 
 
-def _split_in_halves(name: str, images: Pack, rows: Sequence[int], key: str) -> Task:
+def _split_in_halves(name: str, images: Pack, rows: Sequence[int], key: str) -> SingleLabelTask:
     """Split in halves, class by class; images that share a caption or their pixels stay together."""
     train, test = list[int](), list[int]()
     groups, done = group_duplicates(images, rows), set[int]()
@@ -89,7 +90,7 @@ def _split_in_halves(name: str, images: Pack, rows: Sequence[int], key: str) -> 
     return _make_task(name, images, train, test, key, groups)
 
 
-def _retrieval(twemoji: Pack, pretrain: Pack) -> Task:
+def _retrieval(twemoji: Pack, pretrain: Pack) -> SingleLabelTask:
     """Find the emoji of another vendor with a query's code points; a quarter of the queries is for validation."""
     queries, gallery = _unique_emoji(twemoji, "twemoji-"), _unique_emoji(pretrain, "noto-")
     number = {queries[emoji]: index for index, emoji in enumerate(gallery) if emoji in queries}
@@ -100,7 +101,9 @@ def _retrieval(twemoji: Pack, pretrain: Pack) -> Task:
         return TaskSplit(on_white(twemoji.pixels[rows]), np.array([number[row] for row in rows]))
 
     shown = TaskSplit(on_white(pretrain.pixels[[*gallery.values()]]), np.arange(len(gallery)))
-    return Task(RETRIEVAL_TASK, tuple(gallery), shown, part(sorted(order[:split])), part(sorted(order[split:])))
+    return SingleLabelTask(
+        RETRIEVAL_TASK, tuple(gallery), shown, part(sorted(order[:split])), part(sorted(order[split:]))
+    )
 
 
 def _unique_emoji(images: Pack, vendor: str) -> dict[str, int]:
@@ -113,7 +116,7 @@ def _unique_emoji(images: Pack, vendor: str) -> dict[str, int]:
     return {images.keys[row].removeprefix(vendor): row for row, group in groups.items() if sizes[group] == 1}
 
 
-def _few_shot(name: str, images: Pack, per_class: int) -> Task:
+def _few_shot(name: str, images: Pack, per_class: int) -> SingleLabelTask:
     """Train on `per_class` images of each class; the test part is all but the first 100 images of each class."""
     order = _sort_by_key_hash(images, range(len(images)), "category")
     members = _group_by_class(images, order, "category").values()
@@ -122,7 +125,9 @@ def _few_shot(name: str, images: Pack, per_class: int) -> Task:
     return _make_task(name, images, train, test, "category", groups={row: row for row in order})
 
 
-def _make_task(name: str, images: Pack, train: list[int], test: list[int], key: str, groups: Mapping[int, int]) -> Task:
+def _make_task(
+    name: str, images: Pack, train: list[int], test: list[int], key: str, groups: Mapping[int, int]
+) -> SingleLabelTask:
     classes = tuple(sorted({images.classes[row][key] for row in train}))
     number = {name: index for index, name in enumerate(classes)}
 
@@ -136,7 +141,9 @@ def _make_task(name: str, images: Pack, train: list[int], test: list[int], key: 
         for group in _sort_by_key_hash(images, {groups[row] for row in members}, f"validation/{name}"):
             if sum(row in validation for row in members) < wanted:
                 validation |= {row for row in train if groups[row] == group}
-    return Task(name, classes, part(sorted({*train} - validation)), part(sorted(validation)), part(sorted(test)))
+    return SingleLabelTask(
+        name, classes, part(sorted({*train} - validation)), part(sorted(validation)), part(sorted(test))
+    )
 
 
 def group_duplicates(images: Pack, rows: Iterable[int]) -> dict[int, int]:

@@ -19,7 +19,7 @@ from bench.record import Record, Transfer
 from bench.scores import Score, TaskMetric
 from bench.statistics import Estimate, estimate_over_draws, mean_interval
 from reports.accuracy.label_curves import PER_CLASS, SHARE, choose_curve_per_subject, few_label_curves
-from reports.page import accuracy_claims, page
+from reports.page import judge_differences, page
 from reports.render.frames import group_comparison
 
 Make = dict[str, Callable[..., Any]]
@@ -273,8 +273,8 @@ def test_towers_and_heads_are_judged_as_one_family(make: Make) -> None:
     seeds = [one for seed in range(5) for one in make["transfers"](seed)]
     heads = [head_record(make, "catlip-tiny", dict.fromkeys((0, 1, 20), -0.005))]  # no difference in the mean
     alone, both = (
-        accuracy_claims(group_comparison("x", seeds)),
-        accuracy_claims(group_comparison("x", [*seeds, *heads])),
+        judge_differences(group_comparison("x", seeds)),
+        judge_differences(group_comparison("x", [*seeds, *heads])),
     )
     assert len(both) == len(alone) + 3
     assert {key: claim.difference for key, claim in both.items() if key in alone} == {

@@ -45,7 +45,7 @@ def test_retrieval_has_columns_and_a_note_of_its_own(make: Make, words: Callable
     assert main_protocol(answers, "Twemoji group") == "linear probe"
     table = task_table(comparison, answers, RETRIEVAL_TASK, device)
     assert [column.title for column in table.columns][3:] == ["retrieval", "gain", "seeds"]
-    assert {len(row) for row in table.rows} == {len(table.columns)}
+    assert {len(row) for row in table.cells} == {len(table.columns)}
     probed = task_table(comparison, answers, "Twemoji group", device)
     assert [column.title for column in probed.columns].count("C") == 1
     notes = {column.title: column.note for column in overview_table(comparison, answers).columns}

@@ -27,7 +27,7 @@ from bench.transfer.classification.probe import (
 from bench.transfer.feature_extractor import Embed, FeatureExtractor
 from bench.transfer.score_tables import curve_tables
 from bench.transfer.tasks.image_sources import ArrayImageSource, ImageSource
-from bench.transfer.tasks.tasks import Task, TaskSplit
+from bench.transfer.tasks.tasks import SingleLabelTask, TaskSplit
 from tests.small import circumstances
 
 CPU = torch.device("cpu")
@@ -43,9 +43,9 @@ def part(count: int, first: int) -> TaskSplit:
     return TaskSplit(ArrayImageSource(pixels), np.arange(len(numbers)) % CLASSES)
 
 
-def task() -> Task:
+def task() -> SingleLabelTask:
     firsts = {"train": 0, "validation": 200, "test": 400}
-    return Task("toy", ("a", "b", "c", "d"), *(part(COUNTS[name], first) for name, first in firsts.items()))
+    return SingleLabelTask("toy", ("a", "b", "c", "d"), *(part(COUNTS[name], first) for name, first in firsts.items()))
 
 
 def numbers(images: ImageSource) -> np.ndarray:
@@ -138,7 +138,8 @@ def numbered(noise: float, seed: int) -> Embed:
 
 @pytest.mark.parametrize("curve", [score_few_shot, score_label_fractions])
 def test_every_subject_is_given_the_same_images(
-    curve: Callable[[FeatureExtractor, Task], list[Score]], seen: list[tuple[frozenset[float], frozenset[float]]]
+    curve: Callable[[FeatureExtractor, SingleLabelTask], list[Score]],
+    seen: list[tuple[frozenset[float], frozenset[float]]],
 ) -> None:
     curve(subject(numbered(1.0, 0)), task())
     first = seen.copy()

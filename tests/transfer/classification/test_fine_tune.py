@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from bench.catalog import PROTOCOLS
 from bench.data.transforms import WHITE, normalise
 from bench.scores import TaskTraining
 from bench.transfer.classification import fine_tune as fine_tune_module
@@ -28,13 +29,14 @@ from bench.transfer.classification.fine_tune import (
     init_head,
     load_batch,
     recipe_for,
+    score_as_in_paper,
+    score_at_512_px,
     score_fine_tuning,
     search_rate,
 )
 from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.score import PROTOCOLS
 from bench.transfer.tasks.image_sources import on_white
-from bench.transfer.tasks.tasks import Task, TaskSplit
+from bench.transfer.tasks.tasks import SingleLabelTask, TaskSplit
 from bench.transfer.transfer_training import prefetch
 from models.image_tower import ImageTower, build_image_tower
 from models.tower_blocks import parameters_by_depth
@@ -256,8 +258,9 @@ def test_small_tasks_have_enough_steps_and_large_ones_the_published_recipe(image
 def test_fine_tuning_on_imagenet_has_the_released_batch_and_warm_up() -> None:
     """apple/corenet, projects/catlip/image_classification/imagenet/vit_base.yaml; the paper's batch is 128."""
     images, found = 1_281_167, dict[str, tuple[int, ...]]()
+    scorers = {"fine-tune-paper": score_as_in_paper, "fine-tune-512px": score_at_512_px}
     for name in ("fine-tune", "fine-tune-paper", "fine-tune-512px"):
-        published = PROTOCOLS[name].keywords["published"] if name != "fine-tune" else FineTuning()
+        published = scorers[name].keywords["published"] if name in scorers else FineTuning()
         training = recipe_for(published, images).training_on(images, published.image_size or 224, 3e-5)
         found[name] = training.batch_size, training.steps, training.warmup_steps, training.image_size
     assert found == {
@@ -293,7 +296,7 @@ def test_fine_tuning_at_another_size_resizes_the_tower_and_scores_whole_images(
     parts = [toy_part(count, seed=seed) for seed, count in enumerate((12, 8, 10))]
     tower = toy_tower()
     subject = FeatureExtractor(name="toy", embed=lambda _: np.zeros((0, 1)), tower=tower, device=CPU, experiment=None)
-    task = Task("toy", ("dark", "bright"), *parts)
+    task = SingleLabelTask("toy", ("dark", "bright"), *parts)
     (score,) = score_fine_tuning(subject, task, "fine-tune-512px", replace(AT_512_PX, image_size=64, epochs=1))
     assert score.protocol == "fine-tune-512px"
     assert score.training == TaskTraining(
@@ -325,7 +328,7 @@ def test_separable_classes_are_learned_and_others_are_at_chance(
     parts = [toy_part(count, seed=seed, separable=separable) for seed, count in enumerate((60, 30, 200))]
     tower = toy_tower()
     subject = FeatureExtractor(name="toy", embed=lambda _: np.zeros((0, 1)), tower=tower, device=CPU, experiment=None)
-    (score,) = score_fine_tuning(subject, Task("toy", ("dark", "bright"), *parts))
+    (score,) = score_fine_tuning(subject, SingleLabelTask("toy", ("dark", "bright"), *parts))
     right = score.correct.count("1") / 200
     assert right > 0.97 if separable else 0.35 < right < 0.65
     assert (score.protocol, score.num_train, len(score.correct)) == ("fine-tune", 90, 200)
@@ -340,7 +343,7 @@ def test_published_probe_is_scored_under_its_own_name_and_learns_separable_class
     parts = [toy_part(count, seed=seed) for seed, count in enumerate((24, 12, 60))]
     tower = toy_tower()
     subject = FeatureExtractor(name="toy", embed=lambda _: np.zeros((0, 1)), tower=tower, device=CPU, experiment=None)
-    (score,) = PROTOCOLS["linear-probe-catlip"](subject, Task("toy", ("dark", "bright"), *parts))
+    (score,) = PROTOCOLS["linear-probe-catlip"].score(subject, SingleLabelTask("toy", ("dark", "bright"), *parts))
     assert score.correct.count("1") / 60 > 0.9
     assert (score.protocol, score.num_train, score.chosen) == ("linear probe, CatLIP's recipe", 36, 1e-2)
     assert differing(tower, toy_tower()) == []

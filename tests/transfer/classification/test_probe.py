@@ -27,7 +27,7 @@ from bench.transfer.classification.setting_search import INVERSE_L2, INVERSE_L2_
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.feature_matrix import stack_rows
 from bench.transfer.tasks.image_sources import ArrayImageSource, ImageSource
-from bench.transfer.tasks.tasks import Task, TaskSplit
+from bench.transfer.tasks.tasks import SingleLabelTask, TaskSplit
 
 CPU = torch.device("cpu")
 
@@ -102,7 +102,7 @@ def test_features_beyond_memory_score_as_scikit_learn_with_the_penalty_chosen_on
 
     monkeypatch.setattr(probe, "LINEAR_PROBE", replace(LINEAR_PROBE, predictions=spied))
     subject = FeatureExtractor(name="x", embed=embed, tower=None, device=CPU, experiment=None)
-    (score,) = score_linear_probe(subject, Task("digits", tuple("0123456789"), *parts))
+    (score,) = score_linear_probe(subject, SingleLabelTask("digits", tuple("0123456789"), *parts))
     assert tuned_on == [700, 1200]
     assert score.converged
     assert score.num_train == 1200

@@ -18,16 +18,17 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from bench.catalog import PACK_TASKS, RANDOM_INIT, REFERENCES, RETRIEVAL_TASK
+from bench.catalog import RANDOM_INIT, REFERENCES, RETRIEVAL_TASK
 from bench.data.manifest import pack_cache
 from bench.experiments import EXPERIMENTS
 from bench.settings import with_settings
 from bench.transfer.classification.probe import EmbeddedTask, LabelledFeatures, embed_task, score_linear_probe
 from bench.transfer.classification.setting_search import INVERSE_L2, INVERSE_L2_LIMITS
+from bench.transfer.families.pack_tasks import TASKS as PACK_TASKS
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.score import open_extractor
 from bench.transfer.tasks.file_tasks import folder_task
-from bench.transfer.tasks.tasks import Task, pack_task
+from bench.transfer.tasks.tasks import SingleLabelTask, pack_task
 from tests.chaos.short import train_in_process
 
 CPU, TINY = torch.device("cpu"), with_settings(EXPERIMENTS["clip-tiny"], ["images=2560", "warmup_images=256"])
@@ -50,7 +51,7 @@ def subject_of(decoded: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
 
 
 @pytest.fixture(scope="module")
-def task_of(decoded: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Task]:  # noqa: ARG001
+def task_of(decoded: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], SingleLabelTask]:  # noqa: ARG001
     """The pack's tasks, and half of scikit-learn's digits as a folder of images."""
     root = tmp_path_factory.mktemp("digits")
     for number, (pixels, label) in enumerate(zip(*(one[:900] for one in load_digits(return_X_y=True)), strict=True)):
@@ -93,12 +94,12 @@ def tried_strengths(chosen: float) -> list[float]:
     [
         pytest.param(subject, name, marks=pytest.mark.minutes if name == DIGITS else pytest.mark.exhaustive)
         for subject in (RANDOM_INIT, "trained", *REFERENCES)
-        for name in (*PACK_TASKS, DIGITS)
+        for name in (*(task.name for task in PACK_TASKS), DIGITS)
         if name != RETRIEVAL_TASK
     ],
 )
 def test_linear_probe_chooses_and_scores_as_scikit_learn(
-    subject: str, name: str, subject_of: Callable[[str], FeatureExtractor], task_of: Callable[[str], Task]
+    subject: str, name: str, subject_of: Callable[[str], FeatureExtractor], task_of: Callable[[str], SingleLabelTask]
 ) -> None:
     features, task = subject_of(subject), task_of(name)
     (score,), embedded = score_linear_probe(features, task), embed_task(features, task)

@@ -10,7 +10,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.catalog import SILHOUETTES
 from bench.environment.circumstances import Circumstances
 from bench.labels.subwords import SubwordIds
 from bench.labels.vocabulary import read_vocabulary
@@ -36,11 +35,12 @@ from bench.transfer.classification.transfer_init import (
     score_initial_heads,
     tune_heads,
 )
+from bench.transfer.families.pack_tasks import SILHOUETTES
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.prompt_templates import read_templates
 from bench.transfer.score import score_task
 from bench.transfer.score_tables import drop_init_records, init_tables
-from bench.transfer.tasks.tasks import Task, pack_task
+from bench.transfer.tasks.tasks import SingleLabelTask, pack_task
 from tests.small import small
 
 ANIMALS = ("bear", "bird", "cat", "cow", "dog", "elephant", "giraffe", "horse", "sheep", "zebra")
@@ -48,7 +48,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def task(results: Path) -> Task:
+def task(results: Path) -> SingleLabelTask:
     return pack_task(SILHOUETTES[1], results / "cache")
 
 
@@ -129,7 +129,7 @@ def test_templates_of_a_file_are_read_and_others_are_refused(tmp_path: Path) -> 
 
 
 def test_text_tower_has_a_head_of_class_names_and_one_of_prompts(
-    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    task: SingleLabelTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = "bench.transfer.classification.transfer_init"
     for name, few in {"SHOTS": (1,), "RATES": (1e-3,), "DRAWS": 2}.items():
@@ -205,7 +205,7 @@ def test_each_draw_is_tuned_on_its_own_images(monkeypatch: pytest.MonkeyPatch) -
         torch.testing.assert_close(separate.weight[0], joint.weight[one])
 
 
-def test_copied_rows_classify_before_training(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copied_rows_classify_before_training(task: SingleLabelTask, monkeypatch: pytest.MonkeyPatch) -> None:
     """Features that are the classes themselves; the random head is not, and learns."""
     monkeypatch.setattr("bench.transfer.classification.transfer_init.SHOTS", (1, 5))
     monkeypatch.setattr("bench.transfer.classification.transfer_init.RATES", (1e-2, 1e-1))

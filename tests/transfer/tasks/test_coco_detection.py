@@ -170,5 +170,5 @@ def test_degenerate_polygon_adds_nothing_and_is_reported(tmp_path: Path) -> None
 
 
 def test_missing_coco_folder_error_shows_the_layout(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"is not laid out as COCO is.*instances_train2017.json.*train2017"):
+    with pytest.raises(ValueError, match=r"does not hold the task.*instances_train2017.json.*train2017"):
         coco_detection(tmp_path, tmp_path / "cache")

@@ -95,7 +95,7 @@ def test_no_image_is_in_two_parts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", TREES)
 def test_missing_segmentation_data_error_shows_the_layout(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=rf"{tmp_path} is not laid out as .*is not there.*jpg.*NAME.png"):
+    with pytest.raises(ValueError, match=rf"{tmp_path} does not hold the task: .*is not there.*jpg.*NAME.png"):
         TREES[name][1](tmp_path, tmp_path / "cache")
 
 

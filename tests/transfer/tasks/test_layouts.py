@@ -94,7 +94,7 @@ def test_coco_has_the_classes_of_its_annotations(tmp_path: Path) -> None:
 def test_missing_coco_file_error_shows_the_layout(tmp_path: Path, lost: str, text: str) -> None:
     path = coco_tree(tmp_path) / lost
     path.rename(path.with_name("elsewhere"))
-    with pytest.raises(ValueError, match="is not laid out as COCO is") as error:
+    with pytest.raises(ValueError, match="does not hold the task") as error:
         coco_labels(tmp_path, tmp_path / CACHE)
     assert text in str(error.value)
     assert "expected are annotations/instances_train2017.json, annotations/instances_val2017.json" in str(error.value)
@@ -224,7 +224,7 @@ def test_a_difficult_object_counts_neither_for_nor_against(tmp_path: Path) -> No
 )
 def test_missing_voc_file_error_shows_the_layout(tmp_path: Path, lost: str, text: str) -> None:
     (voc_tree(tmp_path) / lost).unlink()
-    with pytest.raises(ValueError, match="is not laid out as Pascal VOC is") as error:
+    with pytest.raises(ValueError, match="does not hold the task") as error:
         voc_labels(tmp_path, tmp_path / CACHE)
     assert text in str(error.value)
     assert str(error.value).endswith("and JPEGImages/*.jpg")

@@ -1,0 +1,130 @@
+"""Loader workers: processes that load batches ahead of their training, and hand them over in shared memory."""
+
+import signal
+from collections.abc import Iterator
+from itertools import count
+from multiprocessing import forkserver, popen_forkserver, resource_tracker
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.queues import Queue
+from typing import Any, Generic, Protocol, TypeVar, cast, runtime_checkable
+
+import torch
+from torch.utils.data import DataLoader
+
+from bench.console.console import EXIT_CODE_BY_SIGNAL, UserError
+from bench.environment.child_processes import exit_with_parent
+
+B_co = TypeVar("B_co", covariant=True)
+WORKER_MEMORY_REMEDY = (
+    "use fewer workers (--set workers=N) or none (--set workers=0), or give the container more memory"
+)
+FORKSERVER_PRELOAD = ["bench.data.worker_imports"]  # modules that the process imports from which workers fork
+
+
+@runtime_checkable
+class BatchLoader(Protocol[B_co]):
+    """Loads batch k; it is handed to the workers."""
+
+    def __getitem__(self, k: int) -> B_co | Exception: ...
+
+
+class PrefetchingLoader(Generic[B_co]):
+    """Returns batch k while workers load k + 1, k + 2, …; a k out of sequence restarts the workers there.
+
+    Each worker loads `prefetched` batches ahead. It forks from a process that has imported `module`.
+    """
+
+    def __init__(self, loader: BatchLoader[B_co], workers: int, prefetched: int, module: str) -> None:
+        self._numbers = _CountingSampler()
+        self._loader: DataLoader[B_co | Exception] = DataLoader(
+            cast("Any", loader),
+            batch_size=None,
+            sampler=self._numbers,
+            num_workers=workers,
+            prefetch_factor=prefetched,
+            multiprocessing_context=_worker_context(module),
+            worker_init_fn=_init_worker,
+            persistent_workers=True,
+            generator=torch.Generator(),  # otherwise each start would draw from the model's generator
+        )
+        self._batches: Iterator[B_co | Exception] = iter(())
+
+    def __getitem__(self, k: int) -> B_co | Exception:
+        """Return batch k, or the error of its worker that a person can mend."""
+        if k != self._numbers.next:
+            self._numbers.next = k
+            self._batches = iter(self._loader)
+        self._numbers.next = k + 1
+        try:
+            return next(self._batches)
+        except (RuntimeError, OSError, EOFError) as error:  # the last two: it has ended while it handed a batch over
+            if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
+                raise
+            reason = f"a loader worker was killed, perhaps because memory ran out ({error})"
+            return UserError(f"{reason}: {WORKER_MEMORY_REMEDY}")
+
+
+class _BatchQueue(Queue):  # type: ignore[type-arg]
+    """The queue from a worker. In place of a batch that it cannot hand over, it hands over the error.
+
+    Python would print the error in the worker and lose the batch, and the training would wait for it.
+    """
+
+    def _on_queue_feeder_error(self, error: Exception, item: tuple[int, object]) -> None:
+        number, _ = item
+        self.put((number, UserError(f"a loader worker cannot hand over a batch ({error}): {WORKER_MEMORY_REMEDY}")))
+
+
+class _WorkerPopen(popen_forkserver.Popen):
+    """A running worker. It is killed instead of terminated, because workers block SIGTERM."""
+
+    def terminate(self) -> None:
+        self.kill()
+
+
+class _Worker(ForkServerProcess):
+    _Popen = _WorkerPopen  # multiprocessing itself terminates its workers when a process ends
+
+
+class _WorkerContext(ForkServerContext):
+    """The context in which workers fork from a process that has only imported modules.
+
+    A fork of the training process may inherit a lock that one of its threads holds, and deadlock. Spawned workers would
+    each import for themselves (docs/data.md has the seconds and bytes).
+    """
+
+    Process = _Worker
+
+    def Queue(self, maxsize: int = 0) -> _BatchQueue:  # noqa: N802 - as it is named in multiprocessing
+        """Return a queue."""
+        return _BatchQueue(maxsize, ctx=self.get_context())
+
+
+def _worker_context(module: str) -> _WorkerContext:
+    """Return the context of the workers, and start the process from which they fork.
+
+    That process and the workers block the signals that end a training: SLURM signals every process of a job step, and
+    the training may need more batches before it can save its state.
+    """
+    context = _WorkerContext()
+    context.set_forkserver_preload([*FORKSERVER_PRELOAD, module])
+    resource_tracker.ensure_running()  # comes first, because its start unblocks signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, EXIT_CODE_BY_SIGNAL)
+    try:
+        forkserver.ensure_running()  # it imports while the model is built
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return context
+
+
+def _init_worker(_: int) -> None:
+    exit_with_parent()  # the loader's own watchdog polls the parent's id, which is the fork server's
+
+
+class _CountingSampler:
+    """All numbers from `next` on."""
+
+    next = -1
+
+    def __iter__(self) -> Iterator[int]:
+        return count(self.next)

@@ -1,0 +1,220 @@
+"""Batches of any data source: images are decoded, cropped and scaled on CPUs, normalised on the device; or embeddings.
+
+A batch is loaded in this process or in workers (bench/data/loader_workers.py), to which the loader is handed.
+"""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Any, Generic, TypeVar, cast
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from bench.config import Experiment
+from bench.data.decoding import UnusableImageError, decode_embedding_grid, decode_for_crop, decode_image
+from bench.data.loader_workers import BatchLoader, PrefetchingLoader
+from bench.data.order import SampleOrder, StepSize
+from bench.data.pinning_loader import PinningLoader
+from bench.data.samples import MIN_TOLERATED
+from bench.data.stream import Batch, DecodeStats, Stream
+from bench.data.subset import subset_rows
+from bench.data.targets import Captions, Target, to_device
+from bench.data.transforms import WHITE, CropParams, crop_and_resize, crop_box, draw_crop_params, normalise, resize_crop
+from bench.data_source import Samples, format_counts
+from bench.environment.cores import LoaderWorkers
+from bench.environment.machine import with_resolved_padding
+from bench.environment.seeds import AUGMENTATION, REPLACEMENT, seed_for
+from bench.method import get_method
+
+T = TypeVar("T", bound=Target)
+MakeTargets = Callable[[Experiment], Callable[[Captions], T]]  # the result turns an experiment's captions into targets
+ImageOrGrid = UInt8[Tensor, "3 side side"] | Float[Tensor, "channels side side"]  # decoded and cropped, or embeddings
+SAMPLED_CAPTIONS = 4096  # of the data set, whose lengths decide how many rows packed captions need
+MAX_REPLACEMENTS = 32  # of one image, one after the other
+MAX_UNUSABLE_FRACTION = 0.01  # of the decoded images
+NO_WORKERS = LoaderWorkers(0, "the training process loads")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedBatch(Generic[T]):
+    """A batch before it is on the device; the channels of a pixel are adjacent, as decoders have them."""
+
+    images: UInt8[Tensor, "batch 3 side side"] | Float[Tensor, "batch channels side side"]
+    target: T
+    targets_seconds: float
+    stats: DecodeStats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SampleLoader(Generic[T]):
+    """Loads batch k: a pure function of the experiment, the samples, the rank and k."""
+
+    experiment: Experiment
+    targets: MakeTargets[T]  # a function that other processes can import, which make their own of it
+    samples: Samples
+    rows: Sequence[int]  # of the samples, that the experiment sees; the order numbers its samples by their places here
+    order: SampleOrder
+
+    def __getitem__(self, k: int) -> LoadedBatch[T] | Exception:
+        """Load batch k; an error that a person can mend is returned, to be raised where the batch is taken."""
+        try:
+            return self._load(k)
+        except (ValueError, OSError) as error:
+            return error
+
+    def _load(self, k: int) -> LoadedBatch[T]:
+        samples, side, stats = self.order.batch_rows(k).tolist(), self.order.image_size(k), DecodeStats()
+        generator = torch.Generator().manual_seed(seed_for(self.experiment.seed, AUGMENTATION, self.order.rank, k))
+        draws = draw_crop_params(len(samples), generator)
+        images = [self._load_image(sample, drawn, side, stats) for sample, drawn in zip(samples, draws, strict=True)]
+        _cached_targets(self)  # made outside the clock, as the pack's is
+        start = time.perf_counter()
+        target = self.target([stats.replaced.get(sample, sample) for sample in samples])
+        seconds = time.perf_counter() - start
+        if self.experiment.image.embedding_channels is not None:
+            return LoadedBatch(torch.stack(images), target, seconds, stats)
+        pixels = torch.stack([image.permute(1, 2, 0) for image in images])
+        return LoadedBatch(pixels.permute(0, 3, 1, 2), target, seconds, stats)
+
+    def target(self, samples: Sequence[int]) -> T:
+        """Return what the method reads of the samples' captions."""
+        found, rows = self.samples, [self.rows[sample] for sample in samples]
+        positions = [found.position(row) for row in rows]
+        captions = Captions([found.caption(row) for row in rows], positions, found.num_positions)
+        targets = _cached_targets(self)(captions)
+        return cast("T", targets.select(torch.arange(len(rows))))
+
+    def keys(self, samples: Sequence[int]) -> list[str]:
+        """Return the samples' names."""
+        return [self.samples.key(self.rows[sample]) for sample in samples]
+
+    def _load_image(self, sample: int, draws: CropParams, side: int, stats: DecodeStats) -> ImageOrGrid:
+        """Read a sample's image, or that of the sample that takes its place.
+
+        Where an image cannot be decoded, a sample drawn by the seed and the number of the sample replaces it, its
+        caption included: the same one each time, in every batch and epoch.
+        """
+        candidate = sample
+        for attempt in range(1, MAX_REPLACEMENTS + 1):
+            stats.decoded += 1
+            try:
+                image = self._decode(self.samples.image(self.rows[candidate]), draws, side)
+            except UnusableImageError as error:
+                stats.unusable[str(error)] += 1
+                candidate = seed_for(self.experiment.seed, REPLACEMENT, sample, attempt) % self.order.num_samples
+                continue
+            if candidate != sample:
+                stats.replaced[sample] = candidate
+            return image
+        raise ValueError(
+            f"{self.experiment.input.data}: neither {self.keys([sample])[0]} nor any of {MAX_REPLACEMENTS} others "
+            f"drawn for it has an image that can be used ({format_counts(stats.unusable)})"
+        )
+
+    def _decode(self, encoded: bytes, draws: CropParams, side: int) -> ImageOrGrid:
+        """Decode and crop an image, or read a grid of embeddings as it is."""
+        experiment = self.experiment
+        if experiment.image.embedding_channels is not None:
+            return decode_embedding_grid(encoded, experiment.image.embedding_channels, side)
+        if experiment.input.jpeg_decoding == "full":
+            return crop_and_resize(
+                decode_image(encoded), draws, experiment.input.crop_scale, side, flip=experiment.input.flip
+            )
+        drawn = draws.tolist()
+        image, box = decode_for_crop(encoded, partial(crop_box, drawn, scale=experiment.input.crop_scale), side)
+        return resize_crop(image, box, drawn, side, flip=experiment.input.flip)
+
+
+@lru_cache(maxsize=2)  # of many trainings in one process the last two's
+def _cached_targets(loader: SampleLoader[Any]) -> Any:
+    """Return the function that turns a loader's captions into what the method reads; a process makes it once.
+
+    Rows for packed captions are reserved by some of the captions, equal in all processes.
+    """
+    experiment, samples = loader.experiment, loader.samples
+    make = loader.targets(experiment)
+    has_text = get_method(experiment.method).embeds_captions(experiment)
+    if not has_text or make(Captions.from_texts([""])).captions.padding != "packed":
+        return make
+    texts = [samples.caption(row) for row in range(0, len(samples), math.ceil(len(samples) / SAMPLED_CAPTIONS))]
+    sizes = map(experiment.batch_size_for, experiment.image.all_image_sizes)
+    reserved = make(Captions.from_texts(texts)).captions.reserve(sizes)
+
+    def make_with_reserve(captions: Captions) -> Any:
+        target = make(captions)
+        return target.with_captions(replace(target.captions, reserved_rows=reserved))
+
+    return make_with_reserve
+
+
+class SampleStream(Stream[T]):
+    """Samples that are read from files. An image that cannot be decoded is counted and replaced by another sample."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        samples: Samples,
+        targets: MakeTargets[T],
+        device: torch.device,
+        *,
+        rank: int = 0,
+        ranks: int = 1,
+        workers: LoaderWorkers = NO_WORKERS,
+        sizes: tuple[StepSize, ...] = (),
+    ) -> None:
+        super().__init__(experiment, device)
+        self.workers = workers
+        rows = subset_rows(experiment, samples.keys) if experiment.input.subset else range(len(samples))
+        self.order = SampleOrder(experiment, len(rows), rank, ranks, sizes)
+        self.targets_seconds, self.num_captions = 0.0, 0
+        resolved = with_resolved_padding(experiment, device)
+        self._loader: SampleLoader[T] = SampleLoader(resolved, targets, samples, rows, self.order)
+        self._batches: BatchLoader[LoadedBatch[T]] = self._loader
+        if workers.count:
+            count, prefetched = workers.count, workers.prefetched
+            self._batches = PrefetchingLoader(self._loader, count, prefetched, targets.__module__)
+            if device.type == "cuda":
+                self._batches = PinningLoader(self._batches, device)
+        self.incomplete, self.empty_captions = Counter(samples.skipped), samples.empty_captions
+        self.is_unverified = samples.is_unverified
+
+    def load(self, k: int) -> LoadedBatch[T]:
+        """Load batch k of this rank; ValueError if too many images so far were unusable."""
+        loaded = self._batches[k]
+        if isinstance(loaded, Exception):
+            raise loaded
+        self.stats.add(loaded.stats)
+        unusable, decoded = self.stats.unusable, self.stats.decoded
+        if unusable.total() > max(MIN_TOLERATED, MAX_UNUSABLE_FRACTION * decoded):
+            raise ValueError(
+                f"{self.experiment.input.data}: {unusable.total():,} of {decoded:,} images cannot be used "
+                f"({format_counts(unusable)}), more than {MAX_UNUSABLE_FRACTION:.0%}: repair the data, or exclude "
+                "these samples by subset=FILE.csv"
+            )
+        self.targets_seconds += loaded.targets_seconds
+        self.num_captions += len(loaded.images)
+        return loaded
+
+    def make_batch(self, loaded: LoadedBatch[T]) -> Batch[T]:
+        images = to_device(loaded.images, self.device).contiguous()
+        pixels = self.experiment.image.embedding_channels is None
+        return Batch(normalise(images / WHITE) if pixels else images, loaded.target.to(self.device))
+
+    def target(self, k: int) -> T:
+        """Return the target of batch k of this rank, on the CPU.
+
+        It accounts for the replacements of unusable images only after the batch was loaded.
+        """
+        return self._loader.target(self._samples(k))
+
+    def keys(self, k: int) -> Sequence[str]:
+        return self._loader.keys(self._samples(k))
+
+    def _samples(self, k: int) -> list[int]:
+        """Return the samples of batch k, replacements instead of those whose image is unusable."""
+        return [self.stats.replaced.get(sample, sample) for sample in self.order.batch_rows(k).tolist()]

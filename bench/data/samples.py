@@ -1,0 +1,159 @@
+"""The samples of an experiment's data, opened by the data source that recognises it. No torch here."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bench.config import Experiment
+from bench.console.console import describe_error
+from bench.data.captions.batches import MAX_BATCH_ROWS
+from bench.data.captions.files import digest_file_samples, list_files
+from bench.data.manifest import pack_cache
+from bench.data.shards.layout import format_suffixes
+from bench.data.subset import is_key_file
+from bench.data_source import SOURCES, DataSource, SampleRequest, Samples
+from bench.environment.circumstances import LOADED_EXTENSIONS
+from bench.environment.files import atomic_write
+
+MAX_UNUSABLE_FRACTION, MIN_TOLERATED = 0.1, 10  # largest fraction of unusable samples; this many are always tolerated
+KEYS_REMEDY = "list the keys to use: --set subset=FILE.csv"
+CAPTION_SCHEMA = pa.schema([("key", pa.string()), ("caption", pa.string())])
+
+
+def find_source(data: str) -> DataSource | None:
+    """Return the source that recognises data, None if none does; ValueError if several do."""
+    found = []
+    for source in SOURCES.values():
+        with _name_in_errors(source, data):
+            found += [source] if source.recognises(data) else []
+    if len(found) > 1:
+        names = " and ".join(source.name for source in found)
+        raise ValueError(f"data={data}: {names} read it both: keep the files of one of them in another folder")
+    return found[0] if found else None
+
+
+def get_source(data: str) -> DataSource:
+    """Return the source that recognises data; ValueError says what is there, and what is accepted."""
+    if (source := find_source(data)) is not None:
+        return source
+    try:
+        files = list_files(data)
+    except ValueError as error:
+        there = str(error)
+    else:
+        suffixes = format_suffixes(Counter(path.suffix[1:].lower() for path in files))
+        there = f"no data source reads {suffixes}" if files else "there is no file"
+    accepted = "; or ".join(source.accepted for source in SOURCES.values())
+    raise ValueError(f"data={data}: {there}; accepted is {accepted}")
+
+
+def data_files(data: str) -> list[Path]:
+    """Return the files whose change makes other data; ValueError or OSError if they cannot be read."""
+    source = get_source(data)
+    with _name_in_errors(source, data):
+        return source.files(data)
+
+
+def open_samples(experiment: Experiment, cache: Path) -> Samples:
+    """Open an experiment's samples; ValueError if too many are unusable, unless a file lists those to use.
+
+    A method that reads no captions sees the same images as the others, or all images where the others are refused.
+    """
+    request = SampleRequest(
+        cache=cache,
+        has_embeddings=experiment.image.embedding_channels is not None,
+        lists_keys=is_key_file(experiment.input.subset),
+    )
+    if not experiment.reads_captions:
+        with suppress(ValueError):
+            return _open_usable_samples(experiment.input.data, request)
+        request = replace(request, needs_captions=False)
+    return _open_usable_samples(experiment.input.data, request)
+
+
+def _open_usable_samples(data: str, request: SampleRequest) -> Samples:
+    samples = _open(get_source(data), data, request)
+    if not len(samples):
+        raise ValueError(
+            f"{data}: no sample can be used {samples.explain_skipped() if samples.skipped else ''}".strip()
+        )
+    lacking, total = sum(samples.skipped.values()), samples.total
+    if not request.lists_keys and lacking > max_unusable(total):
+        raise ValueError(
+            f"{data}: {lacking:,} of {total:,} samples cannot be used, more than {MAX_UNUSABLE_FRACTION:.0%} "
+            f"{samples.explain_skipped()}; repair the files, or {KEYS_REMEDY}"
+        )
+    return samples
+
+
+def _open(source: DataSource, data: str, request: SampleRequest) -> Samples:
+    with _name_in_errors(source, data):
+        return source.open(data, request)
+
+
+def max_unusable(total: int) -> float:
+    """Return the largest tolerated number of unusable samples."""
+    return max(float(MIN_TOLERATED), MAX_UNUSABLE_FRACTION * total)
+
+
+def caption_files(data: str) -> list[Path]:
+    """Return files with the captions of data in the order of their positions, in a format that `label` reads.
+
+    They are the files of the source, or a table that is written into the user's cache.
+    """
+    source, files = get_source(data), data_files(data)
+    if source.has_caption_files:
+        return files
+    origin = sha256(f"{data} {files_digest(files)} {sorted(LOADED_EXTENSIONS.items())}".encode()).hexdigest()[:16]
+    path = pack_cache() / f"captions-{origin}.parquet"
+    if not path.is_file():
+        samples = _open(source, data, SampleRequest(cache=pack_cache()))
+        with atomic_write(path) as temporary, pq.ParquetWriter(temporary, CAPTION_SCHEMA) as writer:
+            for first in range(0, len(samples), MAX_BATCH_ROWS):
+                rows = range(first, min(first + MAX_BATCH_ROWS, len(samples)))
+                columns = [[*map(samples.key, rows)], [*map(samples.caption, rows)]]
+                writer.write_batch(
+                    pa.record_batch([pa.array(column, pa.string()) for column in columns], CAPTION_SCHEMA)
+                )
+    return [path]
+
+
+def with_caption_files(name: str) -> list[str]:
+    """Return an input of `label`, or the files with its captions where a source recognises it that has no such."""
+    source = find_source(name)
+    return [name] if source is None or source.has_caption_files else [*map(str, caption_files(name))]
+
+
+def files_digest(files: Iterable[Path]) -> str:
+    """Return a digest that changes if a file is replaced, added or removed."""
+    return sha256("".join(map(digest_file_samples, files)).encode()).hexdigest()[:16]
+
+
+def inputs_digest(experiment: Experiment) -> str:
+    """Return a digest of an experiment's data, its list of keys, its vocabularies and its teacher's file."""
+    names = (
+        experiment.input.subset,
+        experiment.targets.synset_vocabulary,
+        experiment.targets.subword_vocabulary,
+        experiment.targets.teacher,
+    )
+    named = [Path(name) for name in names if name is not None]
+    return files_digest([*data_files(experiment.input.data), *(path for path in named if path.is_file())])
+
+
+@contextmanager
+def _name_in_errors(source: DataSource, data: str) -> Iterator[None]:
+    """Raise an error of a source's code that is no ValueError or OSError as a ValueError with its name."""
+    try:
+        yield
+    except (ValueError, OSError):
+        raise
+    except Exception as error:
+        reason = describe_error(f"{type(error).__name__}: {error}")
+        raise ValueError(f"data={data}: {source.name} cannot be read: {reason}") from error

@@ -1,0 +1,89 @@
+"""The shipped pack as a data source: its images are decoded once, into the user's cache. No torch here."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import safe_open
+
+from bench.console.console import log
+from bench.data.manifest import PARTS, cache_path, pack_cache, pretrain_shards
+from bench.data_source import DataSource, SampleRequest, Samples
+from bench.environment.circumstances import CHECKOUT
+from bench.fields import PACK_DATA
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
+    from torch import Tensor
+
+
+class ShippedPack(DataSource):
+    """Images of 64 pixels with generated captions."""
+
+    name = "the shipped pack"
+    accepted = f"{PACK_DATA} (the shipped pack)"
+    has_caption_files = True
+
+    def recognises(self, data: str) -> bool:
+        return data == PACK_DATA
+
+    def files(self, _data: str) -> list[Path]:
+        return pretrain_shards()
+
+    def open(self, _data: str, _request: SampleRequest) -> "PackSamples":
+        cache = pack_cache()
+        decode_pack(cache, ["pretrain"])
+        return PackSamples(cache)
+
+
+class PackSamples(Samples):
+    """The decoded pack in a cache."""
+
+    is_decoded = True
+
+    def __init__(self, cache: Path) -> None:
+        self._cache = cache
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def key(self, row: int) -> str:
+        return self.keys[row]
+
+    def caption(self, row: int) -> str:
+        return str(self._texts["captions"][row])
+
+    @property
+    def keys(self) -> list[str]:
+        return list[str](self._texts["keys"])
+
+    @property
+    def pixels(self) -> "UInt8[Tensor, 'samples 4 height width']":
+        from bench.data.pack import load_pack_images
+
+        return load_pack_images("pretrain", self._cache).pixels
+
+    def notes(self) -> list[str]:
+        return []
+
+    @cached_property
+    def _texts(self) -> dict[str, Any]:
+        with safe_open(cache_path("pretrain", self._cache), framework="np") as file:
+            texts: dict[str, Any] = json.loads(file.metadata()["texts"])
+            return texts
+
+
+def decode_pack(cache: Path, parts: Sequence[str] = PARTS) -> None:
+    """Decode the pack's images in a separate process, unless these parts are in the cache; no run includes the cost."""
+    if not all(cache_path(part, cache).is_file() for part in parts):
+        log(f"decoding the pack's images into {cache}, once")
+        command = [sys.executable, "-m", "bench.data.pack"]
+        done = subprocess.run(command, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            reason = (done.stderr.splitlines() or [f"its process ended with exit code {done.returncode}"])[-1]
+            remedy = "name a folder for caches with room for 1 GB in XDG_CACHE_HOME"
+            raise OSError(f"the pack's images cannot be decoded into {cache}: {reason}; {remedy}")

@@ -1,0 +1,153 @@
+"""A data source: how images and captions for pre-training are found and read, in one object. No torch here.
+
+The loader is the same for all sources: order, crops, decoding, targets, workers, ranks and resuming.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from bench.registry import Named, NamedRegistry
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
+    from torch import Tensor
+
+SOURCE_TEXTS = ("name", "accepted")  # that every source has
+SOURCE_FUNCTIONS = ("recognises", "files", "open")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleRequest:
+    """What a run reads of the samples."""
+
+    cache: Path  # folder for what a source computes once, such as an index
+    has_embeddings: bool = False  # grids of embeddings in place of images
+    needs_captions: bool = True  # a sample without a caption cannot be used
+    lists_keys: bool = False  # a file lists the samples to use, so that losing others is no error
+
+
+class Samples:
+    """The usable samples of data by row, from 0; the loader reads them in any order, also in several processes.
+
+    It is handed to loader workers by pickle: open files and large tables there, when they are first used.
+    """
+
+    is_decoded: ClassVar[bool] = False  # whether `pixels` has all images, and the device makes batches of them
+
+    @cached_property
+    def skipped(self) -> Mapping[str, int]:
+        """Number of samples that cannot be used, by reason; a subclass may set it as an attribute."""
+        return {}
+
+    @cached_property
+    def empty_captions(self) -> int:
+        """Number of usable samples whose caption has no text."""
+        return 0
+
+    @cached_property
+    def is_unverified(self) -> bool:
+        """Whether files could have been verified, and nothing says what they should hold."""
+        return False
+
+    def __len__(self) -> int:
+        """Return the number of usable samples."""
+        raise NotImplementedError
+
+    def key(self, row: int) -> str:
+        """Return the name of a sample, which no other has."""
+        raise NotImplementedError
+
+    def image(self, row: int) -> bytes:
+        """Return an encoded image (JPEG, PNG or WebP), or embeddings in .npy; ValueError or OSError ends the run.
+
+        An image that cannot be decoded is counted and replaced by the loader.
+        """
+        raise NotImplementedError
+
+    def caption(self, row: int) -> str:
+        """Return the caption of a sample; empty if it has none and none is needed."""
+        raise NotImplementedError
+
+    @property
+    def pixels(self) -> "UInt8[Tensor, 'samples 4 height width']":
+        """Decoded images with alpha, by which their colours are multiplied, where the class sets `is_decoded`."""
+        raise NotImplementedError
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Keys of all rows."""
+        return [self.key(row) for row in range(len(self))]
+
+    def position(self, row: int) -> int:
+        """Return where the labels of a sample are in stored labels."""
+        return row
+
+    @property
+    def num_positions(self) -> int:
+        """Number of captions that stored labels are of."""
+        return len(self)
+
+    @property
+    def total(self) -> int:
+        """Number of samples, unusable ones included."""
+        return len(self) + sum(self.skipped.values())
+
+    def explain_skipped(self) -> str:
+        """Describe the unusable samples: how many lack what."""
+        return f"({format_counts(self.skipped)})"
+
+    def notes(self) -> list[str]:
+        """Return remarks for the user: the number of samples, skipped ones, and empty captions."""
+        lacking, notes = sum(self.skipped.values()), [f"{len(self):,} samples"]
+        if lacking:
+            notes.append(f"{lacking:,} of {self.total:,} samples are skipped ({format_counts(self.skipped)})")
+        if self.empty_captions:
+            notes.append(f"{self.empty_captions:,} of {self.total:,} samples have an empty caption; they are used")
+        return notes
+
+
+class DataSource(Named):
+    """A way to keep images and captions: it says what a path holds, and opens it.
+
+    A subclass describes the source in its attributes. An extension's file is imported by every loader worker, and
+    nothing may touch CUDA during the import.
+    """
+
+    name: str  # in messages
+    accepted: ClassVar[str]  # the paths that it reads, in messages: "a folder with ..."
+    has_caption_files: ClassVar[bool] = False  # whether `label` reads its files, whose captions are in their order
+
+    def recognises(self, data: str) -> bool:
+        """Return whether the source reads a path, glob or name, by what is there."""
+        raise NotImplementedError
+
+    def files(self, data: str) -> list[Path]:
+        """Return the files whose change makes other data, in order: ranks must have equal ones, and a resumed training.
+
+        ValueError or OSError if they cannot be read.
+        """
+        raise NotImplementedError
+
+    def open(self, data: str, request: SampleRequest) -> Samples:
+        """Return the samples, in an order that depends on the files alone; ValueError or OSError."""
+        raise NotImplementedError
+
+    def flaws(self) -> Iterator[str]:
+        """Yield what a subclass lacks."""
+        for text in SOURCE_TEXTS:
+            if not isinstance(getattr(self, text, None), str):
+                yield f"{text} is missing, set it to a text"
+        for function in SOURCE_FUNCTIONS:
+            if getattr(type(self), function) is getattr(DataSource, function):
+                yield f"the function {function} is missing"
+
+
+SOURCES = NamedRegistry("data source", DataSource, "bench.data.sources:SOURCES")
+
+
+def format_counts(counts: Mapping[str, int]) -> str:
+    """Format counts by class."""
+    return ", ".join(f"{reason}: {count:,}" for reason, count in sorted(counts.items()))

@@ -1,0 +1,143 @@
+"""The authors' training loop with their configuration file, as a checkout of apple/corenet runs it on one device.
+
+The pipeline builds model, loss, optimizer, schedule, moving average and gradient scaler from the file, and its trainer
+takes the steps: `corenet/train_eval_pipelines/default_train_eval.py` and `corenet/engine/default_trainer.py` at
+1aa3acd. This module only hands it batches (released_batches.py) and times windows of them.
+"""
+
+import warnings
+from collections.abc import Callable
+from hashlib import sha256
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from bench.config import Experiment
+from bench.environment.circumstances import current_commit
+from bench.features.reference import CORENET
+from bench.features.reference.corenet import import_corenet
+from bench.features.reference.records import ReleasedRun
+from bench.features.reference.released_batches import TimedLoader, batch_function, draw_sizes, open_stream
+from bench.features.reference.released_keys import NO_CUDA, describe_keys, flatten, tiny_changes
+from bench.features.reference.timing import WindowTimer
+from bench.train.build import log_workers, sample_counts
+
+SPAWNED = "_launcher_distributed_spawn_fn"  # of CoreNet's pipeline: what each of its processes executes
+LOADERS = "_train_val_loader_sampler"  # of CoreNet's pipeline: what its trainer takes its batches from
+
+
+def run_as_released(
+    experiment: Experiment,
+    device: torch.device,
+    results: Path,
+    checkout: Path,
+    file: str,
+    round_: int,
+    *,
+    is_tiny: bool,
+) -> ReleasedRun:
+    """Run CoreNet's trainer with a file of its checkout for the warm-up and the windows of an experiment.
+
+    Round r has the sizes that CoreNet's sampler draws in epoch r. Nothing of the file is changed but what a CPU and the
+    tiny scale change. Raises RuntimeError where the checkout's code reports an error.
+    """
+    import_corenet(checkout)
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"corenet\.")  # names that torch has renamed
+    per_window = experiment.timing.steps_per_window
+    windows = WindowTimer(
+        device, per_window, experiment.timing.windows, experiment.timing.warmup_steps, is_heated=False
+    )
+    steps = experiment.timing.warmup_steps + experiment.timing.windows * per_window
+    losses, norms = list[Tensor](), list[Tensor | None]()
+    figures = dict[str, Any]()  # of the record
+
+    def take_steps(pipeline: Any) -> None:
+        options = pipeline.opts
+        keys = describe_keys(released, dict(flatten(vars(options))), reasons, experiment.input.data)
+        sizes = draw_sizes(options, round_, steps)
+        stream = open_stream(options, experiment, device, results, sizes)
+        if round_ == 0:
+            log_workers(stream)
+        loader = TimedLoader(windows, batch_function(stream, sizes, is_pinned=device.type == "cuda"))
+        vars(pipeline)[LOADERS] = loader, None, None
+        trainer = pipeline.training_engine
+        trainer.criteria.register_forward_hook(
+            lambda _loss, _inputs, values: losses.append(values["total_loss"].detach())
+        )
+        compute_norm = trainer.compute_grad_norm
+
+        def keep_norm() -> Tensor | None:
+            norms.append(compute_norm())
+            return norms[-1]
+
+        trainer.compute_grad_norm = keep_norm
+        trainer.train_epoch(round_)
+        images = [images for _, images in sizes[experiment.timing.warmup_steps :]]
+        figures.update(
+            sample_counts(stream),
+            keys=keys,
+            window_images=tuple(sum(images[k : k + per_window]) for k in range(0, len(images), per_window)),
+            image_sizes=tuple((side, side, images) for side, images in sizes),
+            wait_share=sum(loader.wait_seconds[experiment.timing.warmup_steps :]) / sum(windows.seconds),
+        )
+
+    try:
+        with TemporaryDirectory() as folder:
+            pipeline, released, reasons = open_pipeline(checkout, file, Path(folder), device, is_tiny=is_tiny)
+            launch(pipeline, take_steps)
+    except SystemExit as error:
+        if not isinstance(error.code, str):  # with a text it is CoreNet's `logger.error`
+            raise
+        raise RuntimeError(f"{checkout}: {error.code}") from None
+    return ReleasedRun(
+        repository=CORENET,
+        commit=current_commit(checkout),
+        file=file,
+        file_sha256=sha256((checkout / file).read_bytes()).hexdigest(),
+        gpus=1,
+        round=round_,
+        window_seconds=tuple(windows.seconds),
+        losses=tuple(torch.stack(losses).tolist()),
+        gradient_norms=tuple(None if norm is None else norm.item() for norm in norms),
+        **figures,
+    )
+
+
+def open_pipeline(
+    checkout: Path, file: str, folder: Path, device: torch.device, *, is_tiny: bool
+) -> tuple[Any, dict[str, Any], dict[str, str]]:
+    """Return CoreNet's pipeline with a file's options, the file's keys and values, and why some are changed."""
+    from corenet.options.opts import get_training_arguments
+    from corenet.train_eval_pipelines.default_train_eval import DefaultTrainEvalPipeline
+
+    yaml: Any = import_module("yaml")  # CoreNet requires it
+    released = dict(flatten(yaml.safe_load((checkout / file).read_text(encoding="utf-8"))))
+    changes, reasons = dict[str, Any](), dict[str, str]()
+    if is_tiny:
+        changes = tiny_changes(released)
+        reasons = dict.fromkeys(changes, "the tiny scale")
+    if device.type == "cpu":
+        changes["common.mixed_precision"], reasons["common.mixed_precision"] = False, NO_CUDA
+    arguments = ["--common.config-file", str(checkout / file), "--common.results-loc", str(folder)]
+    arguments += ["--ddp.world-size", "1", "--ddp.dist-url", f"file://{folder / 'rendezvous'}"]
+    options = get_training_arguments(args=arguments)
+    vars(options).update(changes)
+    return DefaultTrainEvalPipeline(options), released, reasons
+
+
+def launch(pipeline: Any, take_steps: Callable[[Any], None]) -> None:
+    """Call a function with the pipeline as CoreNet's launcher does: with a process group of one on a GPU."""
+    launcher = pipeline.launcher  # sets device, seeds, folders and TF32 of products
+    if not vars(pipeline.opts)["ddp.use_distributed"]:
+        launcher(take_steps)
+        return
+    try:
+        getattr(pipeline, SPAWNED)(0, take_steps, pipeline)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()

@@ -1,0 +1,11 @@
+"""What comparisons with other people's training code add."""
+
+from bench.extensions import Extension
+from bench.features.reference.records import ReferenceRun, ReleasedRun
+from bench.features.reference.requests import ReferenceRequest, ReleasedRunRequest
+
+EXTENSION = Extension(
+    record_kinds=[ReferenceRun, ReleasedRun],
+    runs=[ReferenceRequest, ReleasedRunRequest],
+    verbs={"reference": "bench.features.reference.verb:Reference"},
+)

@@ -1,0 +1,248 @@
+"""open_clip_train's own loop, of the installed release or of a checkout of its main branch, from our weights.
+
+Sources: open_clip_torch 3.3.0, and mlfoundations/open_clip 89fb801 (4.2.0.dev0): `train.py`, `main.py`, `params.py`,
+`optim.py`, `data.py` and `naflex_data.py` of `open_clip_train`.
+"""
+
+import copy
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from importlib import import_module
+from itertools import islice
+from pathlib import Path
+from statistics import fmean
+from types import SimpleNamespace
+from typing import Any, cast
+
+import torch
+from jaxtyping import Int
+from open_clip.loss import ClipLoss
+from torch import Tensor, nn
+
+from bench.config import Experiment, change
+from bench.data.order import SampleOrder, shuffled_rows
+from bench.data.stream import Batch, PackStream
+from bench.data.targets import Tokens, to_device
+from bench.environment.machine import resolve_auto
+from bench.environment.seeds import ORDER, seed_for
+from bench.features.reference import OPEN_CLIP_BUCKETED, OPEN_CLIP_FUSED, WARMUP_STEPS
+from bench.features.reference.timing import DEFAULT_KERNELS, RAMP_STEPS, WindowTimer, batch_number
+from bench.labels.subwords import SubwordIds
+from bench.train.build import build_train_state
+from bench.train.step import compile_mode, make_optimizer
+from models import open_clip_config
+from models.heads import DualEncoder, build_open_clip, open_clip_state
+
+PACKAGES = ("open_clip", "open_clip_train")
+PRECISIONS = {"bf16": "amp_bf16", "fp16": "amp"}  # others are fp32
+POOL = 2048  # captions that the checkout's bucketing sorts at once: its default
+COMPILED_PAD_MULTIPLE = 16  # widths of captions in a compiled step, which bound its graphs, as params.py advises
+
+
+@dataclass(slots=True)
+class _TimedLoader:
+    """The data loader of open_clip_train's loop; windows end where it requests the next batch."""
+
+    batches: Sequence[Any]
+    windows: WindowTimer
+    num_batches: int
+    num_samples: int
+
+    def __iter__(self) -> Iterator[Any]:
+        for k in self.windows.time_steps():
+            yield self.batches[batch_number(k, len(self.batches))]
+
+
+def run_release(
+    stream: PackStream[Tokens], batches: Sequence[Batch[Tokens]], windows: WindowTimer, side: str
+) -> tuple[list[Tensor], float]:
+    """Run the loop of the installed release; return losses and tokens per caption, which is padded to the context."""
+    from open_clip_train.scheduler import const_lr
+    from open_clip_train.train import train_one_epoch
+
+    experiment, device = stream.experiment, stream.device
+    precision, compiled = resolve_auto(experiment, device)
+    model = build_open_clip(experiment.image.tower, *_sizes(experiment), bias=False).to(device)
+    model.load_state_dict(_initial_weights(stream))
+    kernel = "fused" if side == OPEN_CLIP_FUSED else DEFAULT_KERNELS[device.type]
+    optimizer = make_optimizer(change(experiment, optimizer_kernel=kernel), model)
+    if compiled:
+        model = cast("nn.Module", torch.compile(model, mode=compile_mode(experiment)))  # as --torchcompile does
+    pairs = [(batch.images, text) for batch, text in zip(batches, _padded_captions(stream, len(batches)), strict=True)]
+    loss, losses = ClipLoss(), list[Tensor]()
+    loss.register_forward_hook(lambda _loss, _inputs, values: losses.append(values["contrastive_loss"].detach()))
+    arguments = SimpleNamespace(
+        device=str(device),
+        precision=PRECISIONS.get(precision, "fp32"),
+        grad_clip_norm=experiment.optimizer.clip_norm,
+        **dict.fromkeys(("distill", "horovod", "skip_scheduler", "wandb"), False),
+        accum_freq=1,
+        world_size=1,
+        rank=0,
+        local_rank=0,
+        batch_size=experiment.training.batch_size,
+        log_every_n_steps=100,
+    )
+    scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
+    scheduler = const_lr(optimizer, experiment.optimizer.learning_rate, RAMP_STEPS, RAMP_STEPS)
+    data = {"train": _data(pairs, windows, experiment)}
+    train_one_epoch(model, data, loss, 0, optimizer, scaler, scheduler, None, arguments)
+    return losses, float(experiment.text.context_length)
+
+
+def run_checkout(
+    stream: PackStream[Tokens], batches: Sequence[Batch[Tokens]], windows: WindowTimer, side: str, checkout: Path
+) -> tuple[list[Tensor], float]:
+    """Run the loop of a checkout; return losses and mean tokens per caption.
+
+    One side has the checkout's defaults. The other, `OPEN_CLIP_BUCKETED`, has fused AdamW, captions of variable length,
+    and batches that its bucketing makes of the images of the windows. Its model configuration then has `variable_text`,
+    which its own tokenizer of CLIP refuses, because that has no token for padding: a user needs a configuration with a
+    tokenizer that has one. Raises RuntimeError where the checkout's code fails, as that of another commit may.
+    """
+    experiment, device = stream.experiment, stream.device
+    weights, config = _initial_weights(stream), copy.deepcopy(open_clip_config(experiment.image.tower))
+    assert config is not None, f"open_clip has no model {experiment.image.tower!r}"
+    precision, compiled = resolve_auto(experiment, device)
+    is_bucketed = side == OPEN_CLIP_BUCKETED
+    words = [
+        "--model",
+        experiment.image.tower,
+        "--device",
+        str(device),
+        "--precision",
+        PRECISIONS.get(precision, "fp32"),
+    ]
+    words += ["--batch-size", str(experiment.training.batch_size), "--lr", str(experiment.optimizer.learning_rate)]
+    words += ["--wd", str(experiment.optimizer.weight_decay), "--eps", str(experiment.optimizer.eps)]
+    words += ["--beta1", str(experiment.optimizer.betas[0]), "--beta2", str(experiment.optimizer.betas[1])]
+    words += [] if experiment.optimizer.clip_norm is None else ["--grad-clip-norm", str(experiment.optimizer.clip_norm)]
+    if is_bucketed:
+        words += [
+            "--opt-kwargs",
+            "fused=True",
+            "--length-bucketing",
+            "--bucket-chunk",
+            str(experiment.training.batch_size),
+        ]
+        words += ["--text-pad-multiple", str(COMPILED_PAD_MULTIPLE)] if compiled else []
+    try:
+        open_clip, task, optim, params, scheduler, train, naflex_data = _import_checkout(checkout)
+        arguments = params.parse_args(words)
+        vars(arguments).update(distributed=False, wandb=False, trackio=False, world_size=1, rank=0, local_rank=0)
+        image_size, context, vocabulary = _sizes(experiment)
+        config["vision_cfg"]["image_size"] = image_size
+        config["text_cfg"] |= {"context_length": context, "vocab_size": vocabulary, "variable_text": is_bucketed}
+        build = open_clip.CustomTextCLIP if is_bucketed else open_clip.CLIP
+        quick_gelu = config.get("quick_gelu", False)
+        model = build(config["embed_dim"], config["vision_cfg"], config["text_cfg"], quick_gelu, output_dict=True)
+        convert = open_clip.model.convert_to_custom_text_state_dict if is_bucketed else dict
+        model.load_state_dict(convert(weights))
+        del weights  # the processes of all sides are alive together
+        trained = task.CLIPTask(model.to(device))
+        options = {name: getattr(arguments, name) for name in ("opt", "lr", "beta1", "beta2", "eps", "opt_kwargs")}
+        optimizer = optim.create_optimizer(model, optim.OptimizerCfg(**options, weight_decay=arguments.wd))
+        if is_bucketed:
+            dicts = _bucketed_batches(stream, batches, naflex_data, arguments)
+        else:
+            texts = _padded_captions(stream, len(batches))
+            dicts = [{"image": one.images, "text": text} for one, text in zip(batches, texts, strict=True)]
+        if compiled:
+            trained.compile(mode=compile_mode(experiment))  # as --torchcompile does
+        state = train.TrainState(
+            trained,
+            optimizer,
+            torch.amp.GradScaler(device.type) if precision == "fp16" else None,
+            scheduler.const_lr(optimizer, arguments.lr, RAMP_STEPS, RAMP_STEPS),
+        )
+    except (AttributeError, ImportError, SystemExit, TypeError) as error:
+        raise RuntimeError(f"{checkout}: its code differs from that of commit 89fb801: {error}") from error
+    losses = list[Tensor]()
+    trained.register_forward_hook(lambda _task, _inputs, found: losses.append(found[0]["loss"].detach()))
+    train.train_one_epoch(state, {"train": _data(dicts, windows, experiment)}, arguments)
+    return losses, fmean(one["text"].shape[1] for one in dicts)
+
+
+def choose_images(stream: PackStream[Tokens], steps: int) -> SampleOrder:
+    """Return the order of the images that all sides read beside a checkout.
+
+    The images of the windows are batches at equal distances among those of a pool that is sorted by length, so that
+    few steps have the batches and the lengths of the whole pool. They are shuffled; the warm-up has other images.
+    """
+    size, timed = stream.experiment.training.batch_size, steps - WARMUP_STEPS
+    lengths, seed = stream.targets.lengths, stream.experiment.seed
+    pool = shuffled_rows(seed, len(lengths), start=0, size=max(POOL, timed * size) // size * size)
+    in_groups = pool[lengths[pool].argsort(stable=True)].view(-1, size)
+    chosen = in_groups[(torch.arange(timed) * len(in_groups) + len(in_groups) // 2) // timed].flatten()
+    order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(seed_for(seed, ORDER, 0)))
+    warm_up = shuffled_rows(seed, len(lengths), start=len(pool), size=WARMUP_STEPS * size)
+    whole = {field.name: getattr(stream.order, field.name) for field in fields(stream.order)}
+    return _ChosenOrder(**whole, rows=torch.cat([warm_up, chosen[order]]).view(steps, size))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ChosenOrder(SampleOrder):
+    rows: Int[Tensor, "steps batch"]
+
+    def batch_rows(self, k: int) -> Int[Tensor, " batch"]:
+        return self.rows[k]
+
+
+def _import_checkout(checkout: Path) -> tuple[Any, ...]:
+    """Import the checkout's modules under their names; modules imported before keep those of the release."""
+    for name in [name for name in sys.modules if name.partition(".")[0] in PACKAGES]:
+        del sys.modules[name]
+    sys.path.insert(0, str(checkout / "src"))
+    names = ("optim", "params", "scheduler", "train", "naflex_data")
+    return tuple(map(import_module, ("open_clip", "open_clip.task", *(f"open_clip_train.{name}" for name in names))))
+
+
+def _bucketed_batches(
+    stream: PackStream[Tokens], batches: Sequence[Batch[Tokens]], naflex_data: Any, arguments: Any
+) -> list[dict[str, Tensor]]:
+    """Return the warm-up's batches and, in the checkout's order, the windows' images, each padded by the checkout."""
+    (ids,), lengths = stream.targets.groups, stream.targets.lengths
+    warm_up = WARMUP_STEPS * arguments.batch_size
+    samples = [
+        {"image": image, "text": ids[row, : lengths[row]]}
+        for k, batch in enumerate(batches)
+        for row, image in zip(stream.order.batch_rows(k).tolist(), batch.images, strict=True)
+    ]
+    bucketer = naflex_data.LengthBucketer(
+        [naflex_data.CaptionLength()], arguments.bucket_pool, arguments.bucket_chunk, arguments.seed, epoch=0
+    )
+    order = iter([*samples[:warm_up], *bucketer(samples[warm_up:])])
+    made = []
+    while group := [*islice(order, arguments.batch_size)]:
+        captions = [sample["text"] for sample in group]
+        width = stream.experiment.text.context_length
+        text, _ = naflex_data.collate_variable_text(captions, 0, arguments.text_pad_multiple, width)
+        images = torch.stack([sample["image"] for sample in group])
+        made.append({"image": images, "text": to_device(text, stream.device)})
+    return made
+
+
+def _data(batches: Sequence[Any], windows: WindowTimer, experiment: Experiment) -> SimpleNamespace:
+    loader = _TimedLoader(batches, windows, len(batches), len(batches) * experiment.training.batch_size)
+    return SimpleNamespace(set_epoch=lambda _: None, dataloader=loader)
+
+
+def _sizes(experiment: Experiment) -> tuple[int, int, int]:
+    """Return image size, context length and size of the vocabulary."""
+    return (
+        experiment.image.image_size,
+        experiment.text.context_length,
+        SubwordIds(experiment.targets.subword_vocabulary).size,
+    )
+
+
+def _initial_weights(stream: PackStream[Tokens]) -> Mapping[str, Tensor]:
+    model = build_train_state(stream).model
+    assert isinstance(model, DualEncoder)
+    return open_clip_state(model)
+
+
+def _padded_captions(stream: PackStream[Tokens], count: int) -> list[Tensor]:
+    (ids,) = stream.targets.groups
+    return [to_device(ids[stream.order.batch_rows(k)], stream.device) for k in range(count)]

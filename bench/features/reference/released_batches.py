@@ -1,0 +1,136 @@
+"""Batches for the authors' training loop, of the sizes that CoreNet's sampler draws: of the pack, or of tar shards."""
+
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.config import Experiment, change
+from bench.data.order import StepSize
+from bench.data.released_labels import DenseLabels
+from bench.data.sample_stream import SampleStream
+from bench.data.stream import Stream
+from bench.data.transforms import WHITE, denormalise
+from bench.features.reference.timing import WindowTimer
+from bench.fields import PACK_DATA
+from bench.labels.vocabulary import resolve_vocabulary
+from bench.train.build import load_data
+
+IGNORED_LABEL = -1  # the class of an image-text pair, which CLIP's loss does not read
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasedBatch:
+    """Images, and captions' token ids or rows of labels, on the CPU."""
+
+    images: Tensor
+    tokens: Tensor | None  # None: labels
+    targets: Tensor
+
+    def pinned(self) -> "ReleasedBatch":
+        """Return the batch in pinned memory, as CoreNet's loader hands it over."""
+        tokens = None if self.tokens is None else self.tokens.pin_memory()
+        return ReleasedBatch(self.images.pin_memory(), tokens, self.targets.pin_memory())
+
+    def as_corenet(self) -> dict[str, Any]:
+        """Return it in the form of CoreNet's collate functions; the trainer overwrites the dictionaries."""
+        samples = {"image": self.images, "text": self.tokens, "padding_mask": None}
+        return {"samples": self.images if self.tokens is None else samples, "targets": self.targets}
+
+
+@dataclass(slots=True)
+class TimedLoader:
+    """The loader of CoreNet's trainer; windows end where it requests the next batch.
+
+    A thread loads the next batch while the trainer takes a step.
+    """
+
+    windows: WindowTimer
+    load: Callable[[int], ReleasedBatch]
+    wait_seconds: list[float] = field(default_factory=list, init=False)  # of each step, for its batch
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        with ThreadPoolExecutor(1) as thread:
+            loading = thread.submit(self.load, 0)
+            for k in self.windows.time_steps():
+                start = time.perf_counter()
+                batch = loading.result()
+                self.wait_seconds.append(time.perf_counter() - start)
+                loading = thread.submit(self.load, k + 1)
+                yield batch.as_corenet()
+
+
+def draw_sizes(options: Namespace, epoch: int, steps: int) -> tuple[StepSize, ...]:
+    """Return the size of each step as CoreNet's sampler draws them in an epoch; ValueError for oblong images."""
+    from corenet.data.sampler import build_sampler
+
+    sampler = build_sampler(options, n_data_samples=1, is_training=True)
+    sampler.set_epoch(epoch)
+    largest, gpus = max(images for *_, images in sampler.img_batch_tuples), max(1, torch.cuda.device_count())
+    sampler.update_indices([*range(steps * largest * gpus)])  # an epoch of all steps, on each GPU of the machine
+    drawn = [(*batch[0][:2], len(batch)) for batch in islice(sampler, steps)]
+    for height, width, _ in drawn:
+        if height != width:
+            raise ValueError(f"images of this project's loaders are square, got a size of {height} x {width} px")
+    return tuple((height, images) for height, _, images in drawn)
+
+
+def open_stream(
+    options: Namespace, experiment: Experiment, device: torch.device, results: Path, sizes: tuple[StepSize, ...]
+) -> Stream[Any]:
+    """Open an experiment's data for steps of the sizes, with the crops, flips, context and rows of labels of options.
+
+    A training on the device has as many loader workers as in `load_data`; batches of the pack are made on the CPU.
+    """
+    chosen = vars(options)
+    fields = {
+        "crop_scale": tuple(chosen["image_augmentation.random_resized_crop.scale"]),
+        "flip": chosen["image_augmentation.random_horizontal_flip.enable"],
+    }
+    if experiment.method == "clip":
+        fields["context_length"] = chosen["dataset.multi_modal_img_text.context_length"]
+    else:
+        fields["synset_vocabulary"] = resolve_vocabulary(experiment.targets.synset_vocabulary)
+        fields |= {"label_format": "dense", "head_rows": chosen["model.classification.n_classes"]}
+    where = torch.device("cpu") if experiment.input.data == PACK_DATA else device
+    return load_data(change(experiment, **fields), where, results, sizes)
+
+
+def batch_function(
+    stream: Stream[Any], sizes: Sequence[StepSize], *, is_pinned: bool
+) -> Callable[[int], ReleasedBatch]:
+    """Return a function from the number of a step to its batch.
+
+    A batch of shards is loaded when it is called. The pack's are made at once, one for all steps of a size.
+    """
+
+    def load(k: int) -> ReleasedBatch:
+        batch = _load_batch(stream, k)
+        return batch.pinned() if is_pinned else batch
+
+    if isinstance(stream, SampleStream):
+        return load
+    first_steps = {size: k for k, size in reversed([*enumerate(sizes)])}
+    batches = {size: load(k) for size, k in first_steps.items()}
+    return lambda k: batches[sizes[k % len(sizes)]]
+
+
+def _load_batch(stream: Stream[Any], k: int) -> ReleasedBatch:
+    if isinstance(stream, SampleStream):
+        loaded = stream.load(k)
+        images, target = loaded.images.contiguous() / WHITE, loaded.target
+    else:
+        batch = stream.batch(k)
+        images, target = denormalise(batch.images), batch.target
+    if isinstance(target, DenseLabels):
+        assert target.values is not None
+        return ReleasedBatch(images, None, target.values)
+    (ids,) = target.groups
+    return ReleasedBatch(images, ids[target.inverse_permutation], torch.full((len(images),), IGNORED_LABEL))

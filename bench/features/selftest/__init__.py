@@ -1,0 +1,1 @@
+"""The self-test: which slowdowns comparisons detect on this machine."""

@@ -1,0 +1,117 @@
+"""Figures as text, one format per kind of figure. No torch here."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
+
+Number = int | float
+UNMEASURED = "\N{EN DASH}"
+NBSP = "\N{NO-BREAK SPACE}"
+MINUS = "\N{MINUS SIGN}"
+GIB, MIB = 2**30, 2**20
+UNIT_NAMES = {GIB: "GiB", MIB: "MiB"}
+INTERVAL = f"95{NBSP}%"
+
+
+@runtime_checkable
+class HasEnds(Protocol):
+    """What has an interval, or ends that are None."""
+
+    @property
+    def low(self) -> Number | None:
+        """The lower end."""
+
+    @property
+    def high(self) -> Number | None:
+        """The upper end."""
+
+
+@runtime_checkable
+class HasEstimate(HasEnds, Protocol):
+    """A figure with its interval, where it has one."""
+
+    @property
+    def value(self) -> Number:
+        """The figure."""
+
+
+def format_rate(value: Number) -> str:
+    """Write a speed: without decimals from 100 on, with three digits below."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")  # noqa: PLR2004
+
+
+def count(value: Number) -> str:
+    """Write a whole number."""
+    return f"{value:,.0f}"
+
+
+def format_short(value: Number) -> str:
+    """Write a large number in a chart: 80k, 1.2M."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+def ratio(value: Number) -> str:
+    """Write a ratio with two decimals."""
+    return f"{value:.2f}"
+
+
+def format_seconds(value: Number) -> str:
+    """Write a duration in s, min, h or days."""
+    for least, size, unit in ((2 * 86_400, 86_400, "days"), (2 * 3600, 3600, "h"), (600, 60, "min")):
+        if value >= least:
+            return f"{value / size:,.1f}{NBSP}{unit}"
+    return f"{value:,.0f}{NBSP}s" if value >= 10 else f"{value:.2g}{NBSP}s"  # noqa: PLR2004
+
+
+def percent(share: Number, decimals: int = 1) -> str:
+    """Write a share in percent."""
+    return f"{100 * share:.{decimals}f}{NBSP}%"
+
+
+def write_accuracy(share: Number) -> str:
+    """Write an accuracy with three decimals."""
+    return f"{share:.3f}" if share >= 0 else MINUS + write_accuracy(-share)
+
+
+def write_gain(difference: Number) -> str:
+    """Write a difference of accuracies with its sign."""
+    return f"+{write_accuracy(difference)}" if difference >= 0 else write_accuracy(difference)
+
+
+def format_interval(found: HasEnds | None, write: Callable[[float], str], prefix: str = "") -> str:
+    """Write the ends of an interval after `prefix`; empty where there is no interval."""
+    if found is None or found.low is None or found.high is None:
+        return ""
+    return f"{prefix}{write(found.low)} to {write(found.high)}"
+
+
+def bracket_interval(found: HasEnds, write: Callable[[float], str]) -> str:
+    """Write the ends of an interval in brackets, behind a figure; empty where there is no interval."""
+    return f"{ends})" if (ends := format_interval(found, write, " (")) else ""
+
+
+def p_value(p: Number) -> str:
+    """Write a p value with three decimals."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"  # noqa: PLR2004
+
+
+def memory_unit(largest: int) -> int:
+    """Return the unit, GIB or MIB, in which a table or chart shows up to `largest` bytes."""
+    return GIB if largest >= GIB else MIB
+
+
+def format_memory(size: Number, unit: int) -> str:
+    """Write bytes in `unit`, GIB or MIB."""
+    return f"{size / unit:,.2f}" if unit == GIB else f"{size / unit:,.0f}"
+
+
+def pluralize(number: int, singular: str, plural: str = "") -> str:
+    """Write a number with its noun: 1 run, 6 runs."""
+    return f"{number:,} {singular}" if number == 1 else f"{number:,} {plural or f'{singular}s'}"
+
+
+def join_words(parts: Sequence[str]) -> str:
+    """Join words: a, b and c."""
+    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))

@@ -1,0 +1,56 @@
+"""A kind of record: what runs of one kind leave, as a struct with a tag. No torch here."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, ClassVar, TypeVar
+
+import msgspec
+
+from bench.environment.files import PLAIN
+from bench.registry import Registry
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class Measured:
+    """What a run left: a `RecordKind`, or the content of a record whose kind is not known here."""
+
+    __slots__ = ()
+
+
+class RecordKind(msgspec.Struct, Measured, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+    """The fields of a kind of record; a subclass is frozen, has keywords alone and a tag."""
+
+    needs_experiment: ClassVar[bool] = True  # whether its record has an experiment
+    compares_code: ClassVar[bool] = False  # whether it is of a comparison with other people's training code
+
+    @classmethod
+    def describe_costs(cls, records: Sequence[Any]) -> list[str]:  # noqa: ARG003
+        """Return sentences on the code that trains CLIP at the least cost, from such records among these."""
+        return []
+
+
+class UnknownKind(dict[str, Any], Measured):
+    """The content of a record as it is written; the extension that knows its kind is not loaded."""
+
+    __slots__ = ()
+
+
+KINDS = Registry[type[RecordKind]]("kind of record", "bench.record:BUILT_IN_KINDS")
+
+
+def tag_of(kind: type[msgspec.Struct]) -> str:
+    """Return the tag of a struct, which names its kind in files."""
+    return str(kind.__struct_config__.tag)
+
+
+def add_kind(kinds: Registry[type[S]], kind: type[S], base: type[S], origin: str) -> None:
+    """Add a tagged struct to its registry; ValueError if it is no kind, has no tag for file names, or one is taken."""
+    if not (isinstance(kind, type) and issubclass(kind, base)):
+        raise ValueError(f"{origin} adds the {kinds.noun} {kind!r}: it must be a subclass of {base.__name__}")  # noqa: TRY004
+    if tag_of(kind) == kind.__name__ or not re.fullmatch(PLAIN, tag_of(kind)):
+        raise ValueError(
+            f"{origin} adds the {kinds.noun} {kind.__name__} with the tag {tag_of(kind)!r}: give its class a tag of "
+            "letters, digits and =+,_- that is not its name"
+        )
+    kinds.add(tag_of(kind), kind, origin)

@@ -1,0 +1,255 @@
+"""Sections of the page of a comparison: what they are made from, and the blocks that they are made of. No torch here.
+
+`reports` draws the blocks. Every text is escaped, unless it is `markupsafe.Markup`.
+"""
+
+import re
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from bench.tables import Table
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+    from bench.config import Experiment
+    from bench.measure.summary import Throughput
+    from bench.record import Record
+    from bench.record_kind import Measured
+    from bench.statistics import AccuracyDifference
+
+M = TypeVar("M", bound="Measured")
+NAME = re.compile(r"[a-z][a-z0-9-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonRecords:
+    """The records of one comparison, with its experiments in the order of the page."""
+
+    name: str
+    records: tuple["Record", ...]
+    experiments: dict[str, "Experiment"]
+    labels: dict[str, str]  # the name of an experiment in sentences and charts
+    base: str | None  # the base of ratios
+    incomparable: str | None  # the reason why speeds are not comparable
+    throughputs: tuple["Throughput", ...]  # of the timed experiments, in the order of the page
+
+    def of(self, kind: type[M]) -> list[tuple["Record", M]]:
+        """Return the records of one kind of measurement."""
+        return [(record, record.measured) for record in self.records if isinstance(record.measured, kind)]
+
+    def runs(self, kind: type[M]) -> list[tuple["Experiment", M]]:
+        """Return the experiment and the figures of each run of one kind."""
+        return [(record.experiment, found) for record, found in self.of(kind) if record.experiment is not None]
+
+    def label(self, subject: str) -> str:
+        """Return the name of a subject in sentences and charts; references keep their own."""
+        return self.labels.get(subject, subject)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A paragraph; an `under` one is small print, an `empty` one stands in place of what there is not."""
+
+    text: str
+    style: Literal["note", "under", "lead", "protocol", "empty"] = "note"
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A heading inside a section."""
+
+    text: str
+    level: Literal[3, 4] = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """A list of sentences, which may be numbered, or of names that are `others`."""
+
+    items: Sequence[str]
+    style: Literal["verdicts", "numbered", "others"] = "verdicts"
+
+
+@dataclass(frozen=True, slots=True)
+class Warn:
+    """A marked sentence, with a list of details beneath."""
+
+    text: str
+    details: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A quotation with its source."""
+
+    text: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """Lines of code."""
+
+    lines: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The meaning of a glyph in a chart, in the colour of a series from 1 to 8; 0 is that of the text."""
+
+    text: str
+    series: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """An SVG with its caption; the figures behind it fold out beneath."""
+
+    svg: "Markup"
+    title: str
+    notes: Sequence[str] = ()
+    keys: Sequence[Key] = ()
+    table: Table | None = None
+    width: Literal["", "narrow", "wide"] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Legend:
+    """Labels with the marks that charts have for them."""
+
+    marks: Sequence[tuple[str, "Markup"]]
+    label: str = "Legend"  # for screen readers
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Names with one value or several each, or words with their meaning."""
+
+    facts: Mapping[str, Sequence[str]]
+    style: Literal["facts", "glossary"] = "facts"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Blocks beside each other: a `pair`, `panels` of equal size, or a narrow one `first`; else beneath each other."""
+
+    blocks: "Sequence[Block]"
+    style: Literal["", "pair", "panels", "first"] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Blocks that fold out: the figures `behind` a chart, or a `task`, whose summary is a heading."""
+
+    summary: str
+    blocks: "Sequence[Block]"
+    style: Literal["", "behind", "task"] = ""
+    is_open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A file that the page embeds; the section on data lists it."""
+
+    name: str
+    description: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """A list of embedded files; names of saved files begin with `prefix`."""
+
+    files: Sequence[Download]
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The question that the section answers, as the heading of the page; it replaces the page's own and its table."""
+
+    text: str
+
+
+Block = (
+    Text
+    | Heading
+    | Items
+    | Warn
+    | Quote
+    | Code
+    | Table
+    | Chart
+    | Legend
+    | Facts
+    | Group
+    | Fold
+    | Download
+    | Files
+    | Question
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageContext:
+    """What a section is built from."""
+
+    comparison: ComparisonRecords  # at equal batch size
+    largest: ComparisonRecords | None  # at the largest batch size under a memory limit, with the trials of sizes
+    records: Sequence["Record"]  # all of the page
+    documents: Mapping[str, bytes] = field(default_factory=dict)  # files beside the records, by name
+    differences: Mapping[tuple[object, ...], "AccuracyDifference"] = field(default_factory=dict)  # of accuracies
+    joined: Sequence[str] = ()  # names of the comparisons on the page, the newest first
+    others: Mapping[str, str] = field(default_factory=dict)  # the folder's other comparisons, with the reason or ""
+    built: Sequence[Block] = ()  # blocks above the section on the page
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A section of the page of a comparison."""
+
+    name: str  # its anchor
+    title: str
+    label: str  # in the navigation
+    build: Callable[[PageContext], Sequence[Block] | None]  # None: the page has no such section
+    documents: Sequence[str] = ()  # names of files beside the records that it reads, where they exist
+
+
+_added: dict[str, Section] = {}
+_origins: dict[str, str] = {}
+
+
+def add_section(section: Section, origin: str) -> None:
+    """Add a section; ValueError if it is none, or has a name that is no anchor or is taken."""
+    if not isinstance(section, Section):
+        raise ValueError(f"{origin} adds the section {section!r}: it must be a bench.sections.Section")  # noqa: TRY004
+    if not NAME.fullmatch(section.name):
+        accepted = "its name must be lower-case letters, digits and hyphens"
+        raise ValueError(f"{origin} adds the section {section.name!r}: {accepted}")
+    if section.name in _added:
+        raise _clash(section.name, origin, _origins[section.name])
+    _added[section.name], _origins[section.name] = section, origin
+
+
+def added_sections(built_in: Container[str]) -> list[tuple[Section, str]]:
+    """Return the sections of extensions with their origins; ValueError for a name that is built in."""
+    for name in _added:
+        if name in built_in:
+            raise _clash(name, _origins[name], "this program")
+    return [(section, _origins[name]) for name, section in _added.items()]
+
+
+def _clash(name: str, origin: str, other: str) -> ValueError:
+    return ValueError(f"{origin} adds the section {name}, which {other} has already: give it another name")
+
+
+def flatten(blocks: Sequence[Block]) -> Iterator[Block]:
+    """Yield blocks, each followed by the blocks inside it."""
+    for block in blocks:
+        yield block
+        if isinstance(block, Group | Fold):
+            yield from flatten(block.blocks)
+        elif isinstance(block, Chart) and block.table is not None:
+            yield block.table

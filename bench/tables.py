@@ -1,0 +1,214 @@
+"""Tables for terminals, pages, Markdown, CSV and JSON: texts, and the values or reasons behind them. No torch here."""
+
+import csv
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, TypeVar
+
+from bench.formats import UNMEASURED, HasEstimate, Number, format_interval
+
+V = TypeVar("V", float, int, str)
+NOT_MEASURED = "not measured: "  # prefix of the reason of a cell that could have a figure
+MARKED_SYNTAX = re.compile(r"([\\`*_{}\[\]<>|#])")  # of Markdown
+# Of a cell that a spreadsheet computes, full-width characters included.
+FORMULA_STARTS = (*"=+-@\t\r\n", *"\uff1d\uff0b\uff0d\uff20")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell; `note` is small print beneath the text."""
+
+    text: str
+    note: str = ""
+    value: Any = None  # a number or a string to sort by, at full precision
+    why: str = ""  # the reason of an empty cell
+    anchor: str = ""  # id of the section with the details
+    interval: tuple[Number | None, Number | None] | None = None  # ends
+
+    @property
+    def figure_or_text(self) -> Any:
+        """The value, with its interval where it has one; without a value the text, None for an empty cell."""
+        if self.interval is not None:
+            return (self.value, *self.interval)
+        if self.value is not None:
+            return self.value
+        return None if self.text == UNMEASURED else self.text
+
+    @property
+    def text_with_note(self) -> str:
+        """The text, with the note in brackets."""
+        return f"{self.text} ({self.note})" if self.note else self.text
+
+    @staticmethod
+    def plain(value: Any) -> "Cell":
+        """Return the cell of a number, a text, a number with the ends of its interval, or None."""
+        if isinstance(value, tuple):
+            figure, low, high = value
+            text = Cell.plain(figure).text if low is None else f"{figure:.3f} ±{(high - low) / 2:.3f}"
+            return Cell(text, value=figure, interval=(low, high))
+        if value is None or value != value:  # noqa: PLR0124 - NaN
+            return Cell(UNMEASURED)
+        if isinstance(value, float):
+            return Cell(f"{value:.3f}" if value < 10 else f"{value:,.1f}", value=value)  # noqa: PLR2004
+        return Cell(f"{value:,}" if isinstance(value, int) else str(value), value=value)
+
+    @staticmethod
+    def of(value: V, write: Callable[[V], str] = str, note: str = "") -> "Cell":
+        """Return the cell of a value that is known."""
+        return Cell(write(value), note, value)
+
+    @staticmethod
+    def unmeasured(why: str) -> "Cell":
+        """Return the cell of a figure that was not measured, which differs from zero."""
+        return Cell(UNMEASURED, why=NOT_MEASURED + why)
+
+    @staticmethod
+    def not_applicable(why: str) -> "Cell":
+        """Return the cell of a figure that cannot exist."""
+        return Cell(UNMEASURED, why=why)
+
+    @staticmethod
+    def figure(value: Number | None, write: Callable[[float], str], why: str) -> "Cell":
+        """Return the cell of a figure, or the reason why it was not measured."""
+        return Cell.unmeasured(why) if value is None else Cell.of(value, write)
+
+    @staticmethod
+    def estimate(found: HasEstimate | None, write: Callable[[float], str], why: str = "") -> "Cell":
+        """Return the cell of a figure, or the reason why it cannot exist.
+
+        Its interval is beneath, or without one the unit of repetition that it is `over`.
+        """
+        if found is None:
+            return Cell.not_applicable(why)
+        note = format_interval(found, write) or getattr(found, "over", "")
+        return Cell(write(found.value), note, found.value, interval=(found.low, found.high))
+
+    @staticmethod
+    def of_name(label: str, name: str) -> "Cell":
+        """Return the cell that names a row: its label, with the experiment's name beneath where that differs."""
+        return Cell.of(label, note="" if label == name else name)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column; numeric columns are right-aligned."""
+
+    title: str
+    note: str = ""
+    numeric: bool = True
+
+    @staticmethod
+    def text(title: str, note: str = "") -> "Column":
+        """Return a left-aligned column."""
+        return Column(title, note, numeric=False)
+
+    @staticmethod
+    def texts(*titles: str) -> "list[Column]":
+        """Return left-aligned columns without notes."""
+        return list(map(Column.text, titles))
+
+
+NO_CELL = Cell(UNMEASURED)  # of a row that lacks a column
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table whose first column names its rows."""
+
+    title: str
+    columns: Sequence[Column]
+    groups: Mapping[str, Sequence[Sequence[Cell]]]  # rows by heading; sorting keeps those of a group together
+    note: str = ""  # below it
+    is_transposed: bool = False  # a terminal shows each row as a column: for many values of few experiments
+
+    @staticmethod
+    def of_rows(title: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]], note: str = "") -> "Table":
+        """Return a table of one group without a heading."""
+        return Table(title, columns, {"": rows}, note)
+
+    @staticmethod
+    def of_groups(
+        title: str, columns: Sequence[Column], groups: Mapping[str, Sequence[Sequence[Cell]]], note: str = ""
+    ) -> "Table":
+        """Return a table of the groups that have rows, by their headings."""
+        return Table(title, columns, {heading: rows for heading, rows in groups.items() if rows}, note)
+
+    @staticmethod
+    def of_figures(
+        title: str, rows: Sequence[Mapping[str, Any]], note: str = "", *, is_transposed: bool = False
+    ) -> "Table":
+        """Return a table of rows that map columns to what `Cell.plain` takes; a row may lack columns."""
+        keys = list(dict.fromkeys(key for row in rows for key in row))
+        columns = [Column(key, numeric=not any(isinstance(row.get(key), str) for row in rows)) for key in keys]
+        cells = [[Cell.plain(row[key]) if key in row else NO_CELL for key in keys] for row in rows]
+        return Table(title, columns, {"": cells}, note, is_transposed)
+
+    @property
+    def cells(self) -> list[Sequence[Cell]]:
+        """The rows of all groups."""
+        return [row for rows in self.groups.values() for row in rows]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The values of the rows by column, and their headings where they have any."""
+        columns, cells = self.flat()
+        return [
+            {name: cell.figure_or_text for name, cell in zip(columns, row, strict=True) if cell is not NO_CELL}
+            for row in cells
+        ]
+
+    def flat(self) -> tuple[list[str], list[list[Cell]]]:
+        """Return names of columns, of which no two are equal, and rows; headings are a column of their own."""
+        titles = [column.title for column in self.columns]
+        names = [
+            f"{column.title}, {column.note}" if titles.count(column.title) > 1 else column.title
+            for column in self.columns
+        ]
+        if not any(self.groups):
+            return names, [list(row) for row in self.cells]
+        return ["group", *names], [[Cell.of(title), *row] for title, rows in self.groups.items() for row in rows]
+
+    def to_csv(self) -> bytes:
+        """Write values at full precision and an empty cell as nothing, then ends of intervals and other notes."""
+        names, cells = self.flat()
+        bounded = [at for at in range(len(names)) if any(row[at].interval for row in cells)]
+        noted = [at for at in range(len(names)) if at not in bounded and any(row[at].note for row in cells)]
+        head = [*names, *(f"{names[at]}, {end}" for at in bounded for end in ("low", "high"))]
+        head += [f"{names[at]}, note" for at in noted]
+        rows = [
+            [
+                *(cell.figure_or_text if cell.interval is None else cell.value for cell in row),
+                *chain.from_iterable(row[at].interval or ("", "") for at in bounded),
+                *(row[at].note for at in noted),
+            ]
+            for row in cells
+        ]
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([defuse(value) for value in row] for row in [head, *rows])
+        return text.getvalue().encode()
+
+    def to_markdown(self) -> str:
+        """Write texts, each with its note in brackets."""
+
+        def line(cells: Sequence[str]) -> str:
+            return f"| {' | '.join(cells)} |"
+
+        names, cells = self.flat()
+        rows = [[escape_markdown(cell.text_with_note) for cell in row] for row in cells]
+        return "\n".join([line([*map(escape_markdown, names)]), line(["---"] * len(names)), *map(line, rows)])
+
+
+def escape_markdown(text: str) -> str:
+    """Escape a text for Markdown, on one line."""
+    return MARKED_SYNTAX.sub(r"\\\1", " ".join(text.split()))
+
+
+def defuse(cell: object) -> object:
+    """Begin a text that a spreadsheet would compute with an apostrophe; numbers are unchanged.
+
+    Source: OWASP, "CSV Injection".
+    """
+    return f"'{cell}" if isinstance(cell, str) and cell.lstrip(" ").startswith(FORMULA_STARTS) else cell

@@ -1,0 +1,54 @@
+"""The section on training losses."""
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from bench.formats import count
+from bench.record import Training
+from bench.sections import Block, Chart, ComparisonRecords, Fold, Group, PageContext, Section, Text
+from bench.tables import Cell, Column, Table
+from reports.accuracy.training_charts import loss_chart
+from reports.render.document import csv_file
+from reports.render.frames import experiment_cell, losses_frame
+
+LOSSES_NOTE = Markup(
+    "Each method minimises a different loss, so heights are not comparable across charts. Coloured lines are trunks at "
+    "a constant learning rate; black or white lines are cool-downs that branch off. A point is the mean of the steps "
+    'since the previous point, with at most 120 points per trunk; the records under <a href="#data">Data</a> hold '
+    "every step."
+)
+
+
+def _build(page: PageContext) -> Sequence[Block]:
+    comparison = page.comparison
+    trained = {experiment.name for experiment, _ in comparison.runs(Training)}
+    names = [name for name in comparison.experiments if name in trained]
+    if not names:
+        return [Text("This comparison has no record of a training.", "empty")]
+    return [
+        Text(LOSSES_NOTE, "under"),
+        Group([Chart(loss_chart(comparison, name), comparison.label(name)) for name in names], "panels"),
+        Fold("The figures behind these charts", [_loss_curves_table(comparison)], "behind"),
+        *csv_file("losses.csv", "the points of the loss charts", losses_frame(comparison)),
+    ]
+
+
+SECTION = Section("losses", "Training losses", "Losses", _build)
+
+
+def _loss_curves_table(comparison: ComparisonRecords) -> Table:
+    """Show the loss curves at ten points each."""
+    columns = [*Column.texts("experiment", "part"), Column("seed"), Column("images seen")]
+    columns.append(Column("loss", "nats, mean since the previous row"))
+    write_loss = "{:.4g}".format
+    rows = [
+        [
+            experiment_cell(comparison, name),
+            *map(Cell.of, (part, seed)),
+            Cell.of(images, count),
+            Cell.of(loss, write_loss),
+        ]
+        for name, seed, part, images, loss in losses_frame(comparison, max_points=10).itertuples(index=False)
+    ]
+    return Table.of_rows("Training losses", columns, rows)

@@ -1,0 +1,381 @@
+"""Inputs that would block, or take time or memory without end: what each is, and what is expected of its reader."""
+
+import gzip
+import io
+import json
+import os
+import struct
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import PngImagePlugin
+
+from bench.data.captions.files import read_captions
+from bench.data.decoding import decode_image
+from bench.data.shards.facts import read_manifest
+from bench.data.sources.tar_shards import open_shards
+from bench.data.subset import subset_rows
+from bench.history.observations import read_observations
+from bench.labels.label_files import read_label_file_info
+from bench.labels.vocabulary import read_vocabulary
+from bench.record import read_record, read_records
+from bench.towers.provenance import latest_towers
+from bench.train.checkpoints import latest_valid
+from bench.transfer.tasks.coco import Instances, read_instances
+from bench.transfer.tasks.image_sources import FileImageSource
+from bench.transfer.tasks.mask_files import MaskFiles, mask_folders, voc_masks
+from bench.transfer.tasks.voc import read_image_list, read_objects
+from models.checkpoint import read_weights
+from reports.__main__ import main as report
+from tests.chaos.case import Case, reading
+from tests.chaos.made import encode_image, make_image, write_shard
+from tests.chaos.payloads import write_file
+from tests.chaos.short import short_experiment
+
+MIB = 2**20
+NAME = "20260101T000000-x.speed.a.json"
+RECORDS = Path(__file__).parents[1] / "records"
+BLOCK = tarfile.BLOCKSIZE
+
+
+def pipes() -> dict[str, Case]:
+    """Return pipes, devices and folders in places of files."""
+
+    def pipe(name: str) -> Callable[[Path], Path]:
+        def write(folder: Path) -> Path:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            os.mkfifo(folder / name)
+            return folder / name
+
+        return write
+
+    def link(name: str, to: str) -> Callable[[Path], Path]:
+        def write(folder: Path) -> Path:
+            (folder / name).symlink_to(to)
+            return folder / name
+
+        return write
+
+    def folder_named(folder: Path) -> Path:
+        (folder / "a.json").mkdir()
+        return folder / "a.json"
+
+    def mask(path: Path) -> object:
+        image = write_file(path.with_name("a.png"), encode_image(make_image(0), "PNG"))
+        return MaskFiles(FileImageSource([image]), [path], {0: 0})[0]
+
+    def page(path: Path) -> None:
+        if code := report(["plan", str(path)]):
+            raise ValueError(f"exit code {code}")
+
+    return {
+        "a pipe among records": reading(pipe(NAME), lambda path: read_records(path.parent)),
+        "a pipe among documents of charts": reading(pipe("a.json"), lambda path: read_observations([path.parent])),
+        "a folder that is called like a document": reading(folder_named, lambda path: read_observations([path.parent])),
+        "a pipe for a plan": reading(pipe("plan.json"), page),
+        "a pipe for an image": reading(pipe("a.jpg"), lambda path: FileImageSource([path]).rgb(0)),
+        "a link to /dev/zero for an image": reading(
+            link("a.jpg", "/dev/zero"), lambda path: FileImageSource([path]).rgb(0)
+        ),
+        "a link to /dev/zero for a mask": reading(link("a.mask", "/dev/zero"), mask),
+        "a pipe for annotations": reading(pipe("instances_a.json"), lambda path: read_instances(path, Instances)),
+        "a pipe for an annotation in XML": reading(pipe("a.xml"), read_objects),
+        "a link to /dev/zero for a list": reading(link("train.txt", "/dev/zero"), read_image_list),
+        "a pipe among towers": reading(pipe("a.tower.b.safetensors"), lambda path: latest_towers(path.parent, "a")),
+        "a pipe in a checkpoint": reading(_checkpoint_with_a_pipe, latest_valid),
+        "a pipe for labels": reading(pipe("a.parquet"), lambda path: read_label_file_info(path) is None, "read right"),
+        "a pipe for a manifest": reading(
+            pipe("manifest.json"), lambda path: read_manifest(path.parent) is None, "read right"
+        ),
+        "a pipe for a subset": reading(pipe("a.csv"), _subset),
+    }
+
+
+def _checkpoint_with_a_pipe(folder: Path) -> Path:
+    step = folder / "checkpoints" / "step-00000005"
+    listed = {name: {"bytes": 0, "sha256": ""} for name in ("tower.safetensors", "state.safetensors", "state.json")}
+    write_file(step / "manifest.json", json.dumps(listed).encode())
+    os.mkfifo(step / "tower.safetensors")
+    return step.parent
+
+
+def _subset(path: Path) -> object:
+    return subset_rows(short_experiment("clip", subset=str(path)), pa.chunked_array([["a"]], pa.large_string()))
+
+
+def _read_all(path: Path) -> int:
+    return sum(len(batch.captions) for batch in read_captions(path, None))
+
+
+def parquets() -> dict[str, Case]:
+    """Return small parquet files that decode to much, and columns that are ambiguous."""
+    same, long = pa.array(np.zeros(65_536, np.int32)), pa.array(["x" * 490_000])
+    repeated, short = pa.DictionaryArray.from_arrays(same, long), pa.array(["a"] * 65_536)
+    delta: dict[str, Any] = {"use_dictionary": False, "column_encoding": {"caption": "DELTA_BYTE_ARRAY"}}
+
+    def parquet(columns: Any, names: list[str] | None = None, **options: Any) -> Callable[[Path], Path]:
+        def write(folder: Path) -> Path:
+            table = pa.table(columns, names=names)
+            pq.write_table(table, folder / "a.parquet", **{"compression": "zstd", "store_schema": False} | options)
+            return folder / "a.parquet"
+
+        return write
+
+    return {
+        "one caption of 490 kB, 65,536 times": reading(parquet({"caption": repeated}), _read_all),
+        "the same in categories": reading(parquet({"caption": repeated}, store_schema=True), _read_all),
+        "one key of 490 kB, 65,536 times": reading(parquet({"caption": short, "key": repeated}), _read_all),
+        "captions as differences from the ones before": reading(
+            parquet({"caption": ["x" * MIB] * 2000}, **delta), _read_all
+        ),
+        "captions of 64 MiB as differences from the ones before": reading(
+            parquet({"caption": ["x" * 64 * MIB] * 20}, data_page_size=2**30, **delta), _read_all
+        ),
+        "3,000 columns, none a caption": reading(
+            parquet([short[:1]] * 3000, [f"descriptiom{n}" for n in range(3000)]), _read_all
+        ),
+        "captions that are structures": reading(parquet({"caption": [{"en": "a dog"}]}), _read_all),
+        "a million nulls": reading(
+            parquet({"caption": pa.nulls(10**6, pa.string())}), lambda path: _read_all(path) == 10**6, "read right"
+        ),
+    }
+
+
+def texts() -> dict[str, Case]:
+    """Return captions in lines that are too much, or columns that are too many."""
+
+    def lines(name: str, content: bytes) -> Case:
+        packed = gzip.compress(content, 1) if name.endswith(".gz") else content
+        return reading(lambda folder: write_file(folder / name, packed), _read_all)
+
+    names = [f"descriptiom{number}" for number in range(100_000)]
+    return {
+        "a line of 64 MiB of commas in 300 kB": lines("a.csv.gz", b"caption\n" + b"," * 64 * MIB),
+        "a line of 48 MiB of lists in 300 kB": lines("a.jsonl.gz", b'{"caption":[' + b"[]," * 16 * MIB),
+        "an open quotation mark before 48 MiB": lines("a.csv.gz", b'caption\n"' + b"a\n" * 24 * MIB),
+        "a JSON object of 100,000 keys": lines("a.jsonl", json.dumps(dict.fromkeys(names, "x")).encode()),
+        "100,000 columns": lines("a.csv", ",".join(names).encode() + b"\n"),
+        "a column's name of 8 MB": lines("a.csv", b"y" * 8_000_000 + b"\n"),
+        "two columns called caption": lines("a.csv", b"caption,caption\na,b\n"),
+        "a subset with a field of 1 MB": reading(
+            lambda folder: write_file(folder / "a.csv", b"key\n" + b"a" * 10**6 + b"\n"), _subset
+        ),
+        "a subset whose rows are short": reading(
+            lambda folder: write_file(folder / "a.csv", b"url,key\nx\ny,a\n"), _subset
+        ),
+        "a subset that is not UTF-8": reading(lambda folder: write_file(folder / "a.csv", b"key\n\xff\n"), _subset),
+    }
+
+
+def _header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size, info.type = size, kind
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def _pax(records: dict[str, str], kind: bytes = tarfile.XHDTYPE) -> bytes:
+    header: bytes = tarfile.TarInfo._create_pax_generic_header(records, kind, "utf-8")  # type: ignore[attr-defined]
+    return header
+
+
+def tars() -> dict[str, Case]:
+    """Return tars whose headers lead backwards, extend each other, or claim much."""
+    text, end = _header("a.txt", 5) + b"a dog".ljust(BLOCK, b"\0"), bytes(2 * BLOCK)
+    image = encode_image(make_image(0))
+
+    def tar(*parts: bytes, hole: int = 0, name: str = "a.tar") -> Case:
+        def write(folder: Path) -> Path:
+            packed = gzip.compress(b"".join(parts), 1) if name.endswith("gz") else b"".join(parts)
+            path = write_file(folder / name, packed)
+            if hole:
+                with path.open("r+b") as file:
+                    file.truncate(hole)
+            return path
+
+        return reading(write, _read_all)
+
+    def many_texts(folder: Path) -> Path:
+        texts = b"".join(_header(f"a.{number}.txt", 8 * MIB) + bytes(8 * MIB) for number in range(80))
+        return write_file(folder / "a.tgz", gzip.compress(texts + text + end, 1))
+
+    def large_image(folder: Path) -> Path:
+        path = write_file(folder / "a.tar", text + _header("a.jpg", 2**33))
+        with path.open("r+b") as file:
+            file.truncate(2**33 + 4 * BLOCK + len(end))
+        return path
+
+    def named(folder: Path) -> Path:
+        return write_shard(folder / "a.tar", {"a.jpg": image, "a.txt": b"<script>alert(1)</script>"})
+
+    global_records = _pax({f"k{number}": "v" for number in range(200)}, tarfile.XGLTYPE)
+    sparse = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "a.txt", "GNU.sparse.realsize": "9"}
+    return {
+        "a long name of 8 GiB": tar(_header("x", 2**33, tarfile.GNUTYPE_LONGNAME), hole=2**33 + 2**20),
+        "pax records of 8 GiB": tar(_header("x", 2**33, tarfile.XHDTYPE), hole=2**33 + 2**20),
+        "a member of -1,024 bytes": tar(text, _header("b.txt", -1024), text, end),
+        "a member of -1,024 bytes by pax": tar(text, _pax({"size": "-1024"}), text, end),
+        "a member of 10**30 bytes by pax": tar(text, _pax({"size": "9" * 30}), text, end),
+        "3,000 long names of each other": tar(*[_header("x", 0, tarfile.GNUTYPE_LONGNAME)] * 3000, text, end),
+        "200 records that stay for all members": tar(global_records, text, end),
+        "a sparse member by pax": tar(_pax(sparse), _header("b.txt", BLOCK), b"1\n0\n9\n".ljust(BLOCK, b"\0"), end),
+        "a sample of 80 texts of 8 MiB": reading(many_texts, lambda path: _read_all(path) == 1, "read right"),
+        "an image of 8 GiB": reading(large_image, lambda path: open_shards(str(path), path.parent / "cache")),
+        "a caption that is a script": reading(named, lambda path: _read_all(path) == 1, "read right"),
+    }
+
+
+def images() -> dict[str, Case]:
+    """Return images of many parts."""
+    image, jpeg = make_image(0, 1000, 1000), encode_image(make_image(0, 1000, 1000))
+    progressive = encode_image(image, progressive=True)
+    scan = b"\xff\xda" + struct.pack(">H", 8) + bytes([1, 1, 0, 1, 63, 0]) + bytes(8)
+    first = progressive.index(b"\xff\xda", progressive.index(b"\xff\xda") + 2)
+    notes = PngImagePlugin.PngInfo()
+    for number in range(5000):
+        notes.add_text(f"note {number}", "x" * 100)
+
+    def segments(content: bytes, count: int, marker: int = 0xE1) -> bytes:
+        segment = bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
+        return jpeg[:2] + segment * count + jpeg[2:]
+
+    def encoded(content: bytes, expected: Literal["refused", "read right"] = "refused") -> Case:
+        def read(path: Path) -> bool:
+            return decode_image(path.read_bytes()).shape == (3, 1000, 1000)
+
+        return reading(lambda folder: write_file(folder / "a.jpg", content), read, expected)
+
+    frames = [make_image(number, 1000, 1000) for number in range(8)]
+    return {
+        "1,000 EXIF segments of 60 kB": encoded(segments(b"Exif\0\0" + bytes(60_000), 1000)),
+        "3,000 scans": encoded(progressive[:first] + scan * 3000 + b"\xff\xd9"),
+        "a progressive JPEG": encoded(progressive, "read right"),
+        "1,000 colour profiles": encoded(segments(b"ICC_PROFILE\0\1\1" + bytes(10_000), 1000, 0xE2), "read right"),
+        "1,000 comments": encoded(segments(bytes(10_000), 1000, 0xFE), "read right"),
+        "a PNG of 5,000 notes": encoded(encode_image(image, "PNG", pnginfo=notes), "read right"),
+        "an animation": encoded(encode_image(frames[0], "WEBP", save_all=True, append_images=frames[1:]), "read right"),
+    }
+
+
+def weights() -> dict[str, Case]:
+    """Return weights that are larger than their file, or that are not in it."""
+    saved = io.BytesIO()
+    torch.save({"w": torch.zeros(1)}, saved)
+    with zipfile.ZipFile(saved) as archive:
+        (plain,) = (archive.read(name) for name in archive.namelist() if name.endswith("data.pkl"))
+    one = b"K\x01\x85"  # the shape, and the stride, of the tensor
+
+    def archived(pickled: bytes, data: bytes = bytes(4), compression: int = zipfile.ZIP_STORED) -> Case:
+        def write(folder: Path) -> Path:
+            with zipfile.ZipFile(folder / "a.pt", "w", compression) as archive:
+                for name, content in (("data.pkl", pickled), ("version", b"3\n"), ("data/0", data)):
+                    archive.writestr(f"archive/{name}", content)
+            return folder / "a.pt"
+
+        return reading(write, read_weights)
+
+    def tensor(value: torch.Tensor) -> Case:
+        def write(folder: Path) -> Path:
+            torch.save({"w": value}, folder / "a.pt")
+            return folder / "a.pt"
+
+        return reading(write, read_weights)
+
+    called = b"\x80\x02}X\x01\x00\x00\x00a"
+    built = called + b"c__builtin__\nbytearray\n\x8a\x04\xff\xff\xff\x7f\x85Rs."
+    encoded = called + b"c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00utf-8\x86Rs."
+    overlapping = json.dumps({n: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} for n in "ab"}).encode()
+    tensors = struct.pack("<Q", len(overlapping)) + overlapping + bytes(4)
+    return {
+        "tensors that overlap": reading(lambda folder: write_file(folder / "a.safetensors", tensors), read_weights),
+        "zeros of 512 MiB in 0.5 MB": archived(plain, bytes(2**29), zipfile.ZIP_DEFLATED),
+        "a pickle that asks for 2 GiB of bytes": archived(built),
+        "the same as torch.save wrote before 1.6": reading(
+            lambda folder: write_file(folder / "a.pt", built), read_weights
+        ),
+        "a pickle that copies texts": archived(encoded),
+        "a tensor of one value, 2**28 times": archived(
+            plain.replace(one, b"J\x00\x00\x00\x10\x85", 1).replace(one, b"K\x00\x85", 1)
+        ),
+        "a tensor larger than its storage": archived(plain.replace(one, b"J\x00\x00\x00\x10\x85", 1)),
+        "a tensor without values": tensor(torch.zeros(2**30, device="meta")),
+        "a sparse tensor": tensor(torch.ones(1).to_sparse()),
+    }
+
+
+def documents() -> dict[str, Case]:
+    """Return records, vocabularies and documents of charts with more entries than any has."""
+    record = json.loads(next(iter(sorted(RECORDS.glob("*.speed.*.json")))).read_bytes())
+    many = {f"key{number}": "1" for number in range(100_000)}
+
+    def changed(part: str, **fields: object) -> Case:
+        document = record | {part: record[part] | fields}
+        return reading(lambda folder: write_file(folder / NAME, json.dumps(document).encode()), read_record)
+
+    def vocabulary(content: bytes) -> Case:
+        return reading(
+            lambda folder: write_file(folder / "v.json", content), lambda path: read_vocabulary.__wrapped__(str(path))
+        )
+
+    def charts(content: bytes) -> Case:
+        return reading(lambda folder: write_file(folder / "a.json", content), lambda path: read_observations([path]))
+
+    head = b'{"rule":"corenet","captions":1,"labels":['
+    return {
+        "a record of 100,000 packages": changed("circumstances", packages=many),
+        "a vocabulary whose count has a million digits": vocabulary(
+            head + b'{"synset":"n1","name":"a","count":' + b"9" * 10**6 + b"}]}"
+        ),
+        "a vocabulary whose part has 5,000 digits": vocabulary(
+            b'{"rule":"corenet","captions":1,"part":"1/' + b"9" * 5000 + b'","labels":[]}'
+        ),
+        "a document of charts, nested 200,000 deep": charts(b'{"benchmarks":' + b"[" * 200_000),
+        "a document of charts whose time is no number": charts(
+            b'{"benchmarks":[{"name":"a","stats":{"median":NaN,"iqr":0,"rounds":1}}]}'
+        ),
+    }
+
+
+def lists() -> dict[str, Case]:
+    """Return lists of images and classes that lead elsewhere or have no end."""
+
+    def names(content: bytes) -> Callable[[Path], Path]:
+        def write(folder: Path) -> Path:
+            for split in ("train", "val"):
+                write_file(folder / "ImageSets" / "Segmentation" / f"{split}.txt", content)
+            write_file(folder / "classes.txt", content)
+            return folder
+
+        return write
+
+    def voc(path: Path) -> object:
+        return voc_masks(path, path / "cache")
+
+    def folders(path: Path) -> object:
+        return mask_folders(path, path / "cache")
+
+    return {
+        "masks above the folder": reading(names(b"../../outside\n"), voc),
+        "masks listed twice": reading(names(b"a\na\n"), voc),
+        "masks listed in UTF-16": reading(names("a\n".encode("utf-16")), voc),
+        "a million classes of masks": reading(names(b"a\n" * 10**6), folders),
+        "classes of masks that are not UTF-8": reading(names(b"\xff\n\xfe\n"), folders),
+    }
+
+
+ENDLESS: dict[str, Callable[[], dict[str, Case]]] = {
+    "pipe or device": pipes,
+    "parquet": parquets,
+    "text": texts,
+    "tar": tars,
+    "image": images,
+    "weights": weights,
+    "JSON": documents,
+    "list": lists,
+}

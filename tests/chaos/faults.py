@@ -1,0 +1,392 @@
+"""Faulty inputs, streams, disks and environments, each with the exit code and the words that it has to give."""
+
+import gzip
+import json
+import os
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache, partial
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest.mock import patch
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import load, save
+
+from bench.__main__ import main
+from bench.environment.rank_info import torchrun_env
+from bench.experiments import EXPERIMENTS
+from bench.towers.head_file import save_tower
+from bench.towers.provenance import Provenance
+from bench.train.build import build_untrained_tower
+from tests.chaos.case import Case, Write, nothing
+from tests.chaos.disks import limit_file_size
+from tests.chaos.endless import RECORDS
+from tests.chaos.made import make_samples, write_shard
+from tests.chaos.payloads import write_file
+
+ODD = "a\nb\u202egnp.=1+1"  # a name with a line break, a mark that turns the direction, and a formula
+
+
+def command(
+    words: str,
+    text: str,
+    write: Write = nothing,
+    *,
+    code: int = 2,
+    environment: Mapping[str, str] | None = None,
+    limits: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> Case:
+    """Return a command line of words, of which FOLDER stands for the folder."""
+
+    def act(folder: Path) -> int:
+        with patch.dict(os.environ, environment or {}), limits(), fresh_ranks():
+            return main([word.replace("FOLDER", str(folder)) for word in words.split()])
+
+    return Case(write, act, code, text)
+
+
+@contextmanager
+def fresh_ranks() -> Iterator[None]:
+    """Have the variables of torchrun read again, in the block and behind it."""
+    torchrun_env.cache_clear()
+    try:
+        yield
+    finally:
+        torchrun_env.cache_clear()
+
+
+def content(name: str, written: bytes) -> Write:
+    return lambda folder: write_file(folder / name, written)
+
+
+# Towers
+
+
+@cache
+def tower() -> bytes:
+    """Return a tower."""
+    experiment = EXPERIMENTS["catlip-tiny"]
+    facts = Provenance(experiment=experiment, images=8, budgets=()).to_facts()
+    with TemporaryDirectory() as folder:
+        save_tower(build_untrained_tower(experiment).state_dict(), Path(folder) / "tower.safetensors", facts)
+        return (Path(folder) / "tower.safetensors").read_bytes()
+
+
+def towers() -> dict[str, Case]:
+    """Return tower files whose tensors or headers are wrong."""
+
+    def header(change: Callable[[dict[str, Any]], object]) -> Write:
+        def write(folder: Path) -> None:
+            (size,) = struct.unpack("<Q", tower()[:8])
+            fields = json.loads(tower()[8 : 8 + size])
+            changed = change(fields)
+            text = json.dumps(fields if changed is None else changed).encode()
+            write_file(folder / "t.safetensors", struct.pack("<Q", len(text)) + text + tower()[8 + size :])
+
+        return write
+
+    def tensors(change: Callable[[dict[str, torch.Tensor]], object]) -> Write:
+        def write(folder: Path) -> None:
+            (size,) = struct.unpack("<Q", tower()[:8])
+            metadata, found = json.loads(tower()[8 : 8 + size])["__metadata__"], load(tower())
+            change(found)
+            write_file(folder / "t.safetensors", save(found, metadata))
+
+        return write
+
+    def made(**fields: object) -> Write:
+        def change(header: dict[str, Any]) -> None:
+            document = json.loads(header["__metadata__"]["made"])
+            document["experiment"] |= fields
+            header["__metadata__"]["made"] = json.dumps(document)
+
+        return header(change)
+
+    def first(found: Mapping[str, object]) -> str:
+        return next(key for key in found if key != "__metadata__")
+
+    def exported(write: Write, text: str) -> Case:
+        return command("export FOLDER/t.safetensors --out FOLDER/out", text, write)
+
+    return {
+        "a weight without values": exported(
+            tensors(lambda found: found.update({"trunk.class_embedding": torch.zeros(0)})), "t.safetensors"
+        ),
+        "a first weight without dimensions": exported(
+            tensors(lambda found: found.update({"trunk.conv1.weight": torch.zeros(())})), "t.safetensors"
+        ),
+        "a weight too many": exported(
+            tensors(lambda found: found.update({f"trunk.{ODD}": torch.zeros(2)})), r"a b\\u202e"
+        ),
+        "a weight too few": exported(tensors(lambda found: found.pop(first(found))), "lack|miss"),
+        "an unknown type": exported(header(lambda h: h[first(h)].update(dtype="F7")), "t.safetensors"),
+        "a negative side": exported(header(lambda h: h[first(h)].update(shape=[-1])), "t.safetensors"),
+        "sides whose product overflows": exported(
+            header(lambda h: h[first(h)].update(shape=[2**33, 2**33])), "t.safetensors"
+        ),
+        "offsets beyond the end": exported(
+            header(lambda h: h[first(h)].update(data_offsets=[2**40, 2**40 + 4])), "t.safetensors"
+        ),
+        "offsets that go backwards": exported(
+            header(lambda h: h[first(h)].update(data_offsets=[8, 4])), "t.safetensors"
+        ),
+        "a header that is a list": exported(header(lambda h: [h]), "t.safetensors"),
+        "metadata that are no JSON": exported(header(lambda h: h["__metadata__"].update(made="{")), "t.safetensors"),
+        "metadata without an experiment": exported(
+            header(lambda h: h["__metadata__"].update(made="{}")), "t.safetensors"
+        ),
+        "a name with a line break": command(
+            "export FOLDER/t.safetensors --out FOLDER/out", "written", made(name=ODD), code=0
+        ),
+        "an image size of 2**63": exported(made(image_size=2**63), "image_size"),
+        "an architecture that is a path": exported(made(tower="../../etc/passwd"), "tower"),
+        "no name of a method": exported(made(method=""), "method"),
+        "a file that ends in its header": exported(
+            lambda folder: write_file(folder / "t.safetensors", tower()[:300]), "t.safetensors"
+        ),
+        "a name with a line break, of the file": command(
+            "export FOLDER/a\u202eb.safetensors --out FOLDER/out", r"\\u202e", content("a\u202eb.safetensors", b"{}")
+        ),
+    }
+
+
+# Captions
+
+
+def captions() -> dict[str, Case]:
+    """Return files of captions with odd encodings, counts and names."""
+
+    def labelled(name: str, written: bytes, text: str, code: int = 0, more: str = "") -> Case:
+        words = f"label FOLDER/{name} --vocabulary pack-synsets --workers 1 --out FOLDER/out {more}"
+        return command(words, text, content(name, written), code=code)
+
+    def parquet(table: pa.Table, **options: object) -> bytes:
+        file = BytesIO()
+        pq.write_table(table, file, **options)
+        return file.getvalue()
+
+    def shard(first: int) -> bytes:
+        with TemporaryDirectory() as folder:
+            return write_shard(Path(folder) / "a.tar", make_samples(first, 2)).read_bytes()
+
+    plain = parquet(pa.table({"caption": ["a dog"] * 3}))
+    text = b"caption\na dog\na cat\n"
+    one, other = map(shard, (0, 2))
+
+    def footer(length: int) -> bytes:
+        return plain[:-8] + struct.pack("<I", length) + b"PAR1"
+
+    return {
+        "a csv with a byte order mark": labelled("a.csv", b"\xef\xbb\xbf" + text, "\\b2\\b"),
+        "a csv in Latin-1": labelled("a.csv", "caption\nein Hünd\n".encode("latin-1"), "after a repair"),
+        "a csv that ends lines with CR alone": labelled("a.csv", text.replace(b"\n", b"\r"), "a.csv", 2),
+        "a csv with fewer cells in a row": labelled(
+            "a.csv", b"key,caption\nx,a dog\ny\n", "not as many values as columns    1"
+        ),
+        "a csv of a heading alone": labelled("a.csv", b"caption\n", "\\b0\\b"),
+        "a csv.gz with zeros behind it": labelled("a.csv.gz", gzip.compress(text) + bytes(100), "\\b2\\b"),
+        "two gzips joined": labelled("a.txt.gz", gzip.compress(b"a dog\n") + gzip.compress(b"a cat\n"), "\\b2\\b"),
+        "a gzip with text behind it": labelled("a.txt.gz", gzip.compress(b"a dog\n") + b"a cat\n", "a.txt.gz", 2),
+        "a jsonl whose caption changes its name": labelled(
+            "a.jsonl", b'{"caption":"a dog"}\n{"Caption":"a cat"}\n', "no caption +1"
+        ),
+        "a jsonl that is one list": labelled("a.jsonl", b'[{"caption":"a dog"},{"caption":"a cat"}]', "a.jsonl", 2),
+        "an encrypted parquet": labelled("a.parquet", plain[:-4] + b"PARE", "a.parquet", 2),
+        "a parquet whose footer has 2**31 - 1 bytes": labelled("a.parquet", footer(2**31 - 1), "a.parquet", 2),
+        "a parquet whose footer has no bytes": labelled("a.parquet", footer(0), "a.parquet", 2),
+        "a parquet without a row": labelled(
+            "a.parquet", parquet(pa.table({"caption": pa.array([], pa.string())})), "\\b0\\b"
+        ),
+        "two tars joined": labelled("a.tar", one + other, "after its end mark", 2),
+        "a tar whose checksum is wrong in the middle": labelled(
+            "a.tar", one[:1024].replace(b"ustar", b"ustaR") + one[1024:], "a.tar", 2
+        ),
+        "a name with a mark of direction": labelled("a\u202eb.csv", text, "\\b2\\b"),
+        "a column with a mark of direction": labelled("a.csv", text, r"\\u202e", 2, "--column a\u202eb"),
+        "a share of none": labelled("a.csv", text, "--shards", 2, "--shards 0/0"),
+        "a share in Arabic digits": labelled("a.csv", text, "--shards", 2, "--shards \u0661/\u0662"),
+        "a negative share": labelled("a.csv", text, "--shards", 2, "--shards -1/2"),
+        "captions into a full disk": Case(
+            content("a.csv", text),
+            command(
+                "label FOLDER/a.csv --vocabulary pack-synsets --workers 1 --out FOLDER/out",
+                "",
+                limits=partial(limit_file_size, 64),
+            ).act,
+            2,
+            "File too large",
+        ),
+    }
+
+
+# Numbers of command lines
+
+
+def _train_images(value: str, folder: Path) -> int:
+    return main(["train", "clip-tiny", f"--images={value}", "--out", str(folder / "out")])
+
+
+def numbers() -> dict[str, Case]:
+    """Return numbers at the edge of their type."""
+    images = ("0", "-1", "1e3", "1k1", "\u0663k", "0.0001", "1_000", "99999999999999999999B", "1 ", "infinity", "")
+    found = {f"--images={value!r}": Case(nothing, partial(_train_images, value), 2, "--images") for value in images}
+    for words in (
+        "plan clip-vit-b16 --device h100 --batch=0",
+        "plan clip-vit-b16 --device h100 --batch=-64",
+        "plan clip-vit-b16 --device h100 --price=nan",
+        "plan clip-vit-b16 --device h100 --price=-0.01",
+        "plan clip-vit-b16 --device h100 --overlap=1.0000001",
+        "plan clip-vit-b16 --device h100 --overlap=-1e-320",
+        "plan clip-vit-b16 --device h100 --gpus=0",
+        "plan clip-vit-b16 --device h100 --utilisation=1.0000000001",
+        "plan clip-vit-b16 catlip-vit-b16 --device h100 --solve=0",
+        "plan clip-vit-b16 catlip-vit-b16 --device h100 --solve=inf",
+        "plan clip-vit-b16 --validate-local=0",
+        "plan clip-vit-b16 --validate-local=1000000000",
+        "label --explain dog --size=0",
+        "regress HEAD --rounds=0",
+        "history 0",
+        "history -3",
+        "report history --simulate --lines=0",
+        "report history --simulate --lines=-1",
+        "doctor --shards FOLDER --loading-seconds=nan",
+        "doctor --shards FOLDER --loading-seconds=-1",
+        "doctor --shards FOLDER --images-per-s=-0.0",
+        "gpu --minutes=-0.0 --results FOLDER/out",
+        "gpu --minutes=1e-320 --results FOLDER/out",
+        "explain catlip-tiny --baseline clip-tiny --minutes=-1",
+        "explain catlip-tiny --baseline clip-tiny --rounds=-2",
+        "measure clip-tiny --rounds=0",
+        "train clip-tiny --checkpoint-minutes=-1 --out FOLDER/out",
+        "train clip-tiny --checkpoint-minutes=nan --out FOLDER/out",
+        "--minutes=nan",
+        "--minutes=1e400",
+        "--minutes=0",
+        "reference open-clip --rounds=0",
+    ):
+        option = next((w.split("=")[0] for w in words.split() if "=" in w), ".")
+        found[words] = command(words, option)
+    return found
+
+
+# Records, pages and exports
+
+
+def records() -> dict[str, Case]:
+    """Return records and documents that are wrong at the edges of their types."""
+    path = min(RECORDS.glob("*.speed.clip-tiny*.json"))
+    text = path.read_text()
+    document = json.loads(text)
+
+    def changed(part: str, **fields: object) -> bytes:
+        return json.dumps(document | {part: document[part] | fields}).encode()
+
+    def page(written: bytes, words: str, code: int = 2, verb: str = "build FOLDER --out FOLDER/page.html") -> Case:
+        return command(f"report {verb}", words, content(path.name, written), code=code)
+
+    def onto_pipe(verb: str) -> Case:
+        def write(folder: Path) -> None:
+            write_file(folder / path.name, text.encode())
+            os.mkfifo(folder / "pipe")
+
+        return command(f"report {verb} --out FOLDER/pipe", "pipe: not a regular file", write)
+
+    def plan(written: bytes, words: str) -> Case:
+        return command("report plan FOLDER/plan.json", words, content("plan.json", written))
+
+    return {
+        "a record with a byte order mark": page(b"\xef\xbb\xbf" + text.encode(), path.name),
+        "windows of 1e400": page(text.replace('"window_seconds"', '"window_seconds":[1e400],"x"').encode(), path.name),
+        "windows of 1e-320": page(changed("measured", window_seconds=[1e-320] * 8), path.name),
+        "a batch of 2**63": page(changed("experiment", batch_size=2**63), path.name),
+        "a comparison above the folder": page(json.dumps(document | {"comparison": "../../x"}).encode(), ".", 0),
+        "a comparison with a line break": page(json.dumps(document | {"comparison": ODD}).encode(), ".", 0),
+        "an experiment that is a formula": page(
+            changed("experiment", name="=1+1"), ".", 0, "export FOLDER --format csv --out FOLDER/a.csv"
+        ),
+        "a cpu that is a formula, for bencher": page(
+            changed("circumstances", machine=ODD), ".", 0, "export FOLDER --format bencher --out FOLDER/a.json"
+        ),
+        "names that are paths, for tensorboard": page(
+            changed("experiment", name="../../x"), ".", 0, "export FOLDER --format tensorboard --out FOLDER/tb"
+        ),
+        "two empty folders": command("report compare FOLDER FOLDER", "."),
+        "one folder twice": page(text.encode(), ".", 0, "compare FOLDER FOLDER"),
+        "a folder that is not there": command("report build FOLDER/none", "none"),
+        "a file in place of a folder": command("report build FOLDER/a.json", "a.json", content("a.json", b"{}")),
+        "a page where a folder is": page(text.encode(), "not a regular file", verb="build FOLDER --out FOLDER"),
+        "an export where a folder is": page(
+            text.encode(), "not a regular file", verb="export FOLDER --format csv --out FOLDER"
+        ),
+        "a page where a pipe is": onto_pipe("build FOLDER"),
+        "an export where a pipe is": onto_pipe("export FOLDER --format csv"),
+        "a comparison of no name": page(text.encode(), "comparison", verb="build FOLDER --comparison="),
+        "a comparison that is a pattern": page(text.encode(), "comparison", verb="build FOLDER --comparison=*"),
+        "a plan that is a list": plan(b"[]", "plan.json"),
+        "a plan of NaN": plan(b'{"a":{"rows":[{"x":NaN}],"note":""}}', "plan.json"),
+        "a plan of 1e400": plan(b'{"a":{"rows":[{"x":1e400}],"note":""}}', "plan.json"),
+        "a plan of no tables": plan(b"{}", "plan.json"),
+        "a plan whose rows are texts": plan(b'{"a":{"rows":["x"],"note":""}}', "plan.json"),
+        "a claim of no name": command("claim a\u202eb", r"\\u202e"),
+        "a card of an unknown kind": command("claim flip-0.50x --out FOLDER/card.txt", ".txt"),
+        "a card onto a full disk": command(
+            "claim flip-0.50x --out FOLDER/card.md", "File too large", limits=partial(limit_file_size, 64)
+        ),
+        "tables onto a full device": command(
+            "plan clip-vit-b16 --device h100 --json /dev/full", "No space left on device: '/dev/full'"
+        ),
+        "tables into a folder that is not there": command(
+            "plan clip-vit-b16 --device h100 --json FOLDER/none/a.json", "none"
+        ),
+        "tables into a folder": command("plan clip-vit-b16 --device h100 --json FOLDER", "Is a directory"),
+    }
+
+
+# Environment variables
+
+
+def environments() -> dict[str, Case]:
+    """Return environment variables of torchrun, SLURM, the shell and this project that are wrong."""
+
+    def with_variables(text: str, *, words: str = "label --explain dog", code: int = 2, **variables: str) -> Case:
+        return command(words, text, code=code, environment=variables)
+
+    rank = {
+        "RANK": "0",
+        "WORLD_SIZE": "2",
+        "LOCAL_RANK": "0",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "29500",
+    }
+    return {
+        "a world without ranks": with_variables("RANK", words="measure clip-tiny", WORLD_SIZE="2"),
+        "a rank beyond its world": command("measure clip-tiny", "RANK", environment=rank | {"RANK": "2"}),
+        "a local rank beyond its node": command(
+            "measure clip-tiny", "LOCAL_RANK", environment=rank | {"LOCAL_RANK": "2"}
+        ),
+        "a local world larger than the world": command(
+            "measure clip-tiny", "LOCAL_WORLD_SIZE", environment=rank | {"LOCAL_WORLD_SIZE": "3"}
+        ),
+        "a watchdog with a line break": with_variables("WATCHDOG", CATLIP_BENCH_WATCHDOG_SECONDS="6\u202e0\n"),
+        "a terminal without columns": with_variables("dog", code=0, COLUMNS="0"),
+        "a terminal of minus one column": with_variables("dog", code=0, COLUMNS="-1"),
+        "a terminal whose columns are a word": with_variables("dog", code=0, COLUMNS="wide"),
+        "a terminal of 10**30 columns": with_variables("dog", code=0, COLUMNS="9" * 30),
+        "slots of nobody": with_variables("dog", code=0, CATLIP_BENCH_SLOTS="x"),
+    }
+
+
+FAULTS: dict[str, Callable[[], dict[str, Case]]] = {
+    "tower": towers,
+    "captions": captions,
+    "number": numbers,
+    "record": records,
+    "environment": environments,
+}

@@ -1,0 +1,94 @@
+"""Odd captions of many kinds: read, tokenised, labelled, explained, trained on; never a crash, and no long wait."""
+
+import time
+from functools import partial
+from pathlib import Path
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from bench.console.tables import print_tables
+from bench.data.captions.batches import JSON_KINDS, NO_CAPTION, NOT_JSON, NULL, TOO_LONG
+from bench.data.manifest import CACHE
+from bench.data.sources.tar_shards import open_shards
+from bench.data.targets import Captions
+from bench.labels.labeller import get_rule
+from bench.labels.tables import explanation_table
+from bench.method import methods
+from tests.chaos.case import capture_output
+from tests.chaos.conftest import Tries
+from tests.chaos.made import encode_image, make_image, write_shard
+from tests.chaos.odd_captions import of_json, of_text
+from tests.chaos.short import short_experiment, train_in_process
+
+MOST_SECONDS = 10.0
+SMALL, EXPLAINED = 100_000, 2000  # bytes of captions that are tried each time; characters that a person would type
+NO_TEXT = [f"caption holds {kind}, expected a text" for kind in (*JSON_KINDS.values(), "a number")]
+KNOWN = {NULL, TOO_LONG, NO_CAPTION, NOT_JSON, *NO_TEXT}
+
+
+def odd_captions(tries: Tries) -> dict[str, dict[str, bytes]]:
+    """Return the members of a sample by what is odd about its caption."""
+    texts = {name: {"txt": text} for name, text in of_text().items() if tries.share or len(text) < SMALL}
+    return texts | {name: {"json": text} for name, text in of_json().items()}
+
+
+def targets_of(texts: list[str], names: list[str]) -> None:
+    for name in names:
+        methods()[name].targets(short_experiment(name))(Captions.from_texts(texts))
+
+
+def test_odd_caption_is_read_or_skipped_by_class_and_explained_without_control_characters(
+    tries: Tries, tmp_path: Path
+) -> None:
+    names = [*methods()] if tries.share else ["clip", "catlip"]
+    image = encode_image(make_image(0))
+    for number, (name, members) in enumerate(odd_captions(tries).items()):
+        start = time.process_time()
+        files = {f"odd.{suffix}": content for suffix, content in members.items()}
+        plain = {"plain.jpg": image, "plain.txt": b"a dog"}
+        path = write_shard(tmp_path / str(number) / "0.tar", {"odd.jpg": image, **files, **plain})
+        try:
+            samples = open_shards(str(path.parent), tmp_path / "cache")
+        except ValueError as error:
+            if str(path) in str(error):
+                continue
+            raise
+        assert samples.skipped.keys() <= KNOWN, name
+        assert len(samples) + samples.skipped.total() == samples.num_positions, f"{name}: neither read nor counted"
+        texts = [samples.caption(row) for row in range(len(samples))]
+        targets_of(texts, names)
+        for text in texts:
+            with capture_output() as output:
+                print_tables([explanation_table(get_rule("corenet"), text[:EXPLAINED])])
+            assert output.getvalue().replace("\n", "").isprintable(), name
+        assert time.process_time() - start <= MOST_SECONDS, name
+
+
+@pytest.mark.parametrize("method", ["clip", "catlip", "superclass"])
+def test_odd_captions_are_trained_on(method: str, tries: Tries, tmp_path: Path) -> None:
+    files = {}
+    for number, members in enumerate(odd_captions(tries).values()):
+        files[f"{number:03}.jpg"] = encode_image(make_image(number))
+        files |= {f"{number:03}.{suffix}": content for suffix, content in members.items()}
+    write_shard(tmp_path / "all" / "0.tar", files)
+    listed = tmp_path / "usable.csv"  # more are not than a training would otherwise begin with
+    usable = open_shards(str(tmp_path / "all"), tmp_path / CACHE).keys.to_pylist()
+    listed.write_text("\n".join(["key", *usable]), encoding="utf-8")
+    data = {"data": str(tmp_path / "all"), "subset": str(listed)}
+    found = train_in_process(short_experiment(method, **data, batch_size=16, images=64), tmp_path)
+    assert found.skipped.keys() <= KNOWN
+
+
+def test_no_caption_crashes_a_method(tries: Tries) -> None:
+    drawn = st.binary(max_size=200).map(partial(str, encoding="utf-8", errors="replace"))
+    texts = st.one_of(st.text(st.characters(exclude_categories=["Cs"]), max_size=200), drawn)
+
+    @hypothesis.seed(tries.seed)
+    @hypothesis.settings(max_examples=tries(few=10, full=500), deadline=None, database=None, derandomize=False)
+    @hypothesis.given(st.lists(texts, min_size=1, max_size=4))
+    def law(texts: list[str]) -> None:
+        targets_of(texts, [*methods()])
+
+    law()

@@ -1,0 +1,176 @@
+"""Processes of a joint training killed, or held: the others do not wait for ever, and a restarted job ends the same."""
+
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bench.environment.variables import WATCHDOG_SECONDS
+from bench.train.checkpoints import list_checkpoints, read_metadata
+from tests.chaos.commands import (
+    LONGEST,
+    POLL_OFTEN,
+    Process,
+    descendants,
+    end,
+    have_ended,
+    latest_step,
+    start_command,
+    training_of,
+    wait_for_exit,
+    wait_while_running,
+)
+from tests.chaos.conftest import Tries
+
+STEPS, BATCH, RANKS = 200, 8, 2
+EXIT_SECONDS, GOES_ON_WITHIN = 60.0, 300.0  # seconds from a kill: until all have ended; until a restarted job is done
+HELD_WATCHDOG_SECONDS = 20.0  # seconds of the longest wait, in the run of which a process is held
+SHARDED = ("--set", "sharding=fsdp2")
+# torchrun's agents and ranks share a store by default, which may hang a restart (torch 2.13).
+APART = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+# When a process is killed, and for how many seconds the moment lasts.
+MOMENTS: dict[str, tuple[Callable[[Process, Path], bool], float]] = {
+    "at the start": (lambda job, _: process_of(job, 0, is_run=False) is not None, 4.0),
+    "while steps are taken": (lambda _, out: bool(list_checkpoints(out / "checkpoints")), 1.0),
+    "while saving": (lambda _, out: bool(list_checkpoints(out / "checkpoints")), 0.0),
+    "while scoring": (lambda _, out: any(out.glob("*.training.*.json")), 1.0),
+}
+
+
+def torchrun(out: Path, restarts: int, *more: str, **variables: str) -> Process:
+    launcher = ["--standalone", "--nproc-per-node", str(RANKS)]
+    return train_under(launcher, out, restarts, out.with_suffix(".log"), *more, **variables)
+
+
+def train_under(
+    launcher: list[str], out: Path, restarts: int, log: Path, *more: str, core: int | None = None, **variables: str
+) -> Process:
+    words = ["-m", "torch.distributed.run", *launcher, "--max-restarts", str(restarts)]
+    words += ["-m", "bench", "train", "catlip-tiny", "--out", str(out)]
+    words += ["--images", str(STEPS * BATCH * RANKS), "--task", "rooms", "--checkpoint-minutes", "0.0001"]
+    words += ["--set", f"batch_size={BATCH}", "--set", "subset=random:500", *more]
+    return start_command(words, log, core, **APART | variables)
+
+
+def log_of(out: Path) -> str:
+    return out.with_suffix(".log").read_text()[-2000:]
+
+
+def process_of(job: Process, rank: int, *, is_run: bool) -> psutil.Process | None:
+    """Return a rank's command line, or what it runs."""
+    for process in descendants(job):
+        with suppress(psutil.Error, KeyError):  # it has ended meanwhile, or not quite begun
+            wanted = "bench.orchestration.worker" if is_run else "bench"
+            words = process.cmdline()
+            is_it = wanted in words and "torch.distributed.run" not in words
+            if is_it and process.environ()["RANK"] == str(rank):
+                return process
+    return None
+
+
+def kill_one(out: Path, draw: random.Random, moment: str, restarts: int, *more: str) -> bool:
+    """Kill a rank's command line or its run at a moment; all that ran ends soon, and a job may be started anew.
+
+    Returns whether the job had not ended before.
+    """
+    job, rank, is_run = torchrun(out, restarts, *more), draw.randrange(RANKS), draw.random() < 0.5
+    begins, lasts = MOMENTS[moment]
+    try:
+        wait_while_running(job, lambda: begins(job, out))
+        time.sleep(draw.uniform(0, lasts))
+        target = (process_of(job, rank, is_run=True) if is_run else None) or process_of(job, rank, is_run=False)
+        running = descendants(job)
+        if moment == "while saving":  # which is over before processes are found
+            saved = out / "checkpoints"
+            wait_while_running(job, lambda: any(saved.glob(".step-*.part")), poll=POLL_OFTEN)
+        assert target is not None, log_of(out)
+        target.kill()
+        assert have_ended(running, EXIT_SECONDS), "a process stayed"
+        code = wait_for_exit(job, GOES_ON_WITHIN if restarts else EXIT_SECONDS)
+        assert code is not None, "the job hangs"
+        latest_step(out)  # and all checkpoints are whole
+        if code == 0 and not restarts:
+            return False
+        assert (code == 0) == bool(restarts), log_of(out)
+        return True
+    finally:
+        end(job)
+
+
+def train_without_kill(out: Path, *more: str) -> Path:
+    job = torchrun(out, 0, *more)
+    try:
+        assert wait_for_exit(job, LONGEST) == 0, log_of(out)
+    finally:
+        end(job)
+    return out
+
+
+@pytest.mark.minutes
+def test_killing_a_rank_ends_the_other_ranks_and_a_restart_ends_the_same(tries: Tries, own_results: Path) -> None:
+    """Each moment in turn, without a restart and with one; the last try is of a model that the processes share."""
+    if not tries.share:
+        assert kill_one(own_results / "killed", tries.random, "while saving", 0)
+        return
+    draw, count, moments = tries.random, tries(few=1, full=9), [*MOMENTS]
+    whole = training_of(train_without_kill(own_results / "unkilled"))
+    for number in range(count):
+        moment, restarts = moments[number % len(moments)], (number + number // len(moments)) % 2
+        out = own_results / f"killed{number}"
+        kill_one(out, draw, moment, restarts)
+        assert not restarts or training_of(out) == whole
+    sharded = training_of(train_without_kill(own_results / "unkilled-sharded", *SHARDED))
+    kill_one(own_results / "killed-sharded", draw, "while steps are taken", 1, *SHARDED)
+    assert training_of(own_results / "killed-sharded") == sharded
+
+
+@pytest.mark.exhaustive
+def test_stalled_rank_ends_all_and_they_say_where_they_stood(own_results: Path) -> None:
+    out = own_results / "held"
+    job = torchrun(out, 0, **{WATCHDOG_SECONDS: str(HELD_WATCHDOG_SECONDS)})
+    try:
+        wait_while_running(job, lambda: bool(list_checkpoints(out / "checkpoints")))
+        everyone, target = descendants(job), process_of(job, 1, is_run=True)
+        assert target is not None, log_of(out)
+        os.kill(target.pid, signal.SIGSTOP)
+        assert wait_for_exit(job, HELD_WATCHDOG_SECONDS + EXIT_SECONDS) not in (0, None)
+        assert have_ended(everyone, 20)
+        assert "most recent call first" in out.with_suffix(".log").read_text()
+    finally:
+        end(job)
+
+
+@pytest.mark.exhaustive
+def test_node_killed_and_started_again_resumes_to_the_same_tower(own_results: Path) -> None:
+    """By the same command, while the other node waits."""
+    out = own_results / "node"
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        endpoint = f"localhost:{free.getsockname()[1]}"
+    launcher = ["--nnodes", str(RANKS), "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint]
+
+    def start_node(number: int, log: str) -> Process:
+        options, log_file = [*launcher, "--rdzv-conf", f"is_host={int(number == 0)}"], out.with_suffix(f".{log}.log")
+        return train_under(options, out, 3, log_file, "--resume", "auto", core=number, GLOO_SOCKET_IFNAME="lo")
+
+    nodes = [start_node(0, "first"), start_node(1, "second")]
+    try:
+        wait_while_running(nodes[0], lambda: bool(list_checkpoints(out / "checkpoints")))
+        saved = list_checkpoints(out / "checkpoints")
+        assert saved, out.with_suffix(".first.log").read_text()[-2000:]
+        comparison = read_metadata(saved[0]).comparison
+        end(nodes.pop())
+        nodes.append(start_node(1, "again"))
+        assert [wait_for_exit(node, GOES_ON_WITHIN) for node in nodes] == [0, 0]
+    finally:
+        for node in nodes:
+            end(node)
+    assert any(out.glob(f"{comparison}.training.*.json")), "started anew"
+    assert training_of(out) == training_of(train_without_kill(own_results / "unkilled"))

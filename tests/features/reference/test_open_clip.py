@@ -1,0 +1,169 @@
+"""open_clip's main branch beside ours: the same images in total, and equal losses where batches are equal.
+
+The tests that run it are skipped where CATLIP_BENCH_OPEN_CLIP names no checkout.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+
+from bench.__main__ import main
+from bench.config import Experiment
+from bench.data.order import SampleOrder
+from bench.data.stream import PackStream
+from bench.features.reference import (
+    OPEN_CLIP,
+    OPEN_CLIP_BUCKETED,
+    OPEN_CLIP_CHECKOUT,
+    OPEN_CLIP_CHECKOUT_SIDES,
+    OPEN_CLIP_PADDED,
+    OURS,
+    WARMUP_STEPS,
+)
+from bench.features.reference.open_clip import PACKAGES, POOL, choose_images
+from bench.features.reference.records import ReferenceRun
+from bench.features.reference.runs import run_side
+from bench.features.reference.verb import compare_early_losses, reference_speed_table
+from bench.record import Record
+from bench.train.build import load_data
+from tests.reports.conftest import HERE
+from tests.small import small
+
+CPU = torch.device("cpu")
+VARIABLE = "CATLIP_BENCH_OPEN_CLIP"
+
+
+@pytest.fixture
+def checkout(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A checkout whose modules take the names of the installed release until the test ends."""
+    path = os.environ.get(VARIABLE) or pytest.skip(f"{VARIABLE} names no checkout of {OPEN_CLIP_CHECKOUT.url}")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    installed = open_clip_modules()
+    yield path
+    for name in open_clip_modules():
+        del sys.modules[name]
+    sys.modules.update(installed)
+
+
+def open_clip_modules() -> dict[str, Any]:
+    return {name: module for name, module in sys.modules.items() if name.partition(".")[0] in PACKAGES}
+
+
+def twenty_steps() -> Experiment:
+    return small("clip", clip_norm=None, batch_size=4, windows=6, steps_per_window=3, caption_lengths="web")
+
+
+def recorded(run: ReferenceRun, experiment: Experiment) -> Record:
+    return Record(comparison="x", experiment=experiment, circumstances=HERE, measured=run)
+
+
+def test_checkout_has_equal_losses_for_equal_batches_and_its_bucketing_computes_fewer_tokens(
+    checkout: str, results: Path
+) -> None:
+    experiment = twenty_steps()
+    sides = (OPEN_CLIP, OURS, OPEN_CLIP_PADDED, OPEN_CLIP_BUCKETED)  # the release is not imported after the checkout
+    runs = {side: run_side(experiment, CPU, results, side, 0, checkout) for side in sides}
+    rows = compare_early_losses([recorded(run, experiment) for run in runs.values()])
+    assert {row["reference"]: (row["steps"], row["equal"]) for row in rows} == {
+        OPEN_CLIP_PADDED: (20, "yes"),
+        OPEN_CLIP_BUCKETED: (WARMUP_STEPS, "yes"),
+        OPEN_CLIP: (20, "yes"),
+    }, rows
+    own, ours = (runs[side].losses[WARMUP_STEPS:] for side in (OPEN_CLIP_BUCKETED, OURS))
+    assert own != pytest.approx(ours, rel=1e-3)
+    tokens = {side: run.tokens_per_caption or 0 for side, run in runs.items()}
+    assert tokens[OPEN_CLIP_PADDED] == experiment.text.context_length > tokens[OPEN_CLIP_BUCKETED] > 3
+    assert {len(run.commit) for run in runs.values()} <= {len("0" * 40), len("0" * 40 + "-dirty"), len("unknown")}
+
+
+def test_images_beside_a_checkout_have_the_lengths_of_the_whole_pool(results: Path) -> None:
+    """So that few batches of similar length stand for those of a whole pool; each image is read once."""
+    stream = load_data(twenty_steps(), CPU, results)
+    assert isinstance(stream, PackStream)
+    lengths, whole = stream.targets.lengths.float(), stream.order
+    chosen = choose_images(stream, 20)
+    assert {field.name: getattr(chosen, field.name) for field in fields(SampleOrder)} == {
+        field.name: getattr(whole, field.name) for field in fields(whole)
+    }
+    rows = torch.stack([chosen.batch_rows(k) for k in range(20)])
+    assert rows.unique().numel() == rows.numel() == 20 * 4
+    pool = torch.cat([whole.batch_rows(k) for k in range(POOL // 4)])
+    timed = rows[WARMUP_STEPS:].flatten()
+    assert timed.unique().numel() == len(timed)
+    assert lengths[timed].mean().item() == pytest.approx(lengths[pool].mean().item(), rel=0.03)
+    groups = lengths[timed].sort().values.view(-1, 4)
+    assert (groups[:, -1] - groups[:, 0]).median() <= 1
+
+
+def test_runs_of_a_checkout_read_the_same_images_each_time(results: Path) -> None:
+    streams = [load_data(twenty_steps(), CPU, results) for _ in range(2)]
+    first, again = (choose_images(stream, 20) for stream in streams)  # type: ignore[arg-type]
+    assert all(torch.equal(first.batch_rows(k), again.batch_rows(k)) for k in range(20))
+
+
+def test_folder_that_is_no_checkout_of_open_clip_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["reference", "open-clip", "--name", "clip-tiny", "--results", str(tmp_path / "results")]
+    assert main([*words, "--checkout", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path} has no {OPEN_CLIP_CHECKOUT.file}: --checkout needs a `git clone" in line
+    assert OPEN_CLIP_CHECKOUT.url in line
+    assert not (tmp_path / "results").exists()
+
+
+def test_checkout_of_another_time_ends_with_one_sentence(results: Path, tmp_path: Path, checkout: str) -> None:
+    """Where its functions are other ones; the checkout variable only says that checkouts may be imported here."""
+    assert checkout
+    for name in ("open_clip", "open_clip/task", "open_clip_train"):
+        (tmp_path / "src" / name).mkdir(parents=True)
+        (tmp_path / "src" / name / "__init__.py").touch()
+    for name in ("optim", "params", "scheduler", "train", "naflex_data"):
+        (tmp_path / "src" / "open_clip_train" / f"{name}.py").touch()
+    with pytest.raises(RuntimeError, match="its code differs from that of commit 89fb801"):
+        run_side(twenty_steps(), CPU, results, OPEN_CLIP_PADDED, 0, str(tmp_path))
+
+
+def run(side: str, round_: int, windows: tuple[float, ...]) -> Record:
+    measured = ReferenceRun(
+        side=side,
+        round=round_,
+        window_seconds=windows,
+        losses=(1.0, 2.0, 3.0 if side == OPEN_CLIP_BUCKETED else 4.0),
+        tokens_per_caption=None,
+        target_bytes_per_image=None,
+    )
+    return recorded(measured, twenty_steps())
+
+
+def test_cheapest_side_is_named_and_ours_compared_with_the_fastest_of_the_others() -> None:
+    """A run's speed is that of all its windows, which differ in work where captions are grouped by length."""
+    windows = {OPEN_CLIP: (4.0, 4.0, 4.0), OPEN_CLIP_BUCKETED: (1.0, 1.0, 4.0), OURS: (1.0, 1.0, 1.0)}
+    records = [run(side, k, tuple(s + k / 100 for s in own)) for side, own in windows.items() for k in range(5)]
+    note = reference_speed_table(records, OPEN_CLIP_CHECKOUT_SIDES).note.splitlines()[-1]
+    name, images = records[0].experiment.name, 3 * 4  # type: ignore[union-attr]
+    assert note.startswith(f"{name}: CLIP costs the least with {OURS}, {images / 1.02:.3g} images/s.")
+    assert f"{OURS} over the fastest of the others, {OPEN_CLIP_BUCKETED}: 1.98 (" in note
+    ours_slower = [record for record in records if record.measured.side != OURS]  # type: ignore[union-attr]
+    ours_slower += [run(OURS, k, (8.0,)) for k in range(5)]
+    note = reference_speed_table(ours_slower, OPEN_CLIP_CHECKOUT_SIDES).note.splitlines()[-1]
+    assert f"costs the least with {OPEN_CLIP_BUCKETED}" in note
+
+
+def test_losses_of_other_batches_are_not_compared() -> None:
+    records = [run(side, 0, (1.0,)) for side in (OPEN_CLIP, OPEN_CLIP_BUCKETED)]
+    ours = msgspec.structs.replace(records[0].measured, side=OURS)  # type: ignore[type-var]
+    rows = compare_early_losses([*records, recorded(ours, twenty_steps())])  # type: ignore[arg-type]
+    assert {row["reference"]: (row["steps"], row["equal"]) for row in rows} == {
+        OPEN_CLIP: (3, "yes"),
+        OPEN_CLIP_BUCKETED: (2, "yes"),
+    }
+    assert [row["mean"] for row in rows] == pytest.approx([7 / 3, 2])
+    assert [row["mean of ours"] for row in rows] == pytest.approx([7 / 3, 7 / 3])

@@ -1,0 +1,25 @@
+"""What the comparison with open_clip expects on a GPU lies within the bounds of the other verbs."""
+
+import shlex
+
+import pytest
+
+from bench.cli.gpu import known_steps
+from bench.cli.main import parse
+from bench.features.reference import SIDES
+from bench.features.reference.verb import Reference
+from bench.orchestration.pace import GpuPace
+from tests.orchestration.test_gpu_pace import LARGE, START, run_seconds
+
+
+@pytest.mark.parametrize("card", LARGE)
+def test_expected_seconds_cover_a_plain_roofline_and_are_at_most_three_times_as_much(card: str) -> None:
+    (step,) = (step for step in known_steps("cuda") if step.name == "open-clip")
+    words = shlex.split(step.command.format(folder="results/x", resume="", limit=""))
+    command = parse(words[words.index("bench") + 1 :])
+    assert isinstance(command, Reference)
+    arms, seconds = command._plan(on_gpu=True), START
+    for round_ in range(command.rounds or 5):
+        of_side = sum(run_seconds(arm, LARGE[card], is_first=round_ == 0) for arm in arms)
+        seconds += len(SIDES["open-clip"]) * of_side
+    assert 1 <= command.expected_seconds(GpuPace(gpu=LARGE[card])) / seconds <= 3

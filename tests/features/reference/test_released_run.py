@@ -1,0 +1,477 @@
+"""The authors' training loop runs with their own file, and every key of the file is accounted for.
+
+The tests that run it are skipped where CATLIP_BENCH_CORENET names no checkout of apple/corenet.
+"""
+
+import json
+import math
+import os
+import random
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from bench.__main__ import main
+from bench.claims.claims import get_claim
+from bench.config import Experiment, change, differing_fields
+from bench.data.order import StepSize
+from bench.data.stream import Stream
+from bench.environment.circumstances import current_commit
+from bench.experiments import EXPERIMENTS
+from bench.features.reference import RELEASED_FILES
+from bench.features.reference.corenet import import_corenet
+from bench.features.reference.corenet_released import open_pipeline, run_as_released
+from bench.features.reference.records import ReleasedKey, ReleasedRun
+from bench.features.reference.released_batches import (
+    ReleasedBatch,
+    TimedLoader,
+    batch_function,
+    draw_sizes,
+    open_stream,
+)
+from bench.features.reference.released_keys import SHARDS, TINY, describe_keys, flatten
+from bench.features.reference.released_run import (
+    changes_table,
+    keys_table,
+    recipe_of_run,
+    released_speed_table,
+    runs_by_method,
+)
+from bench.features.reference.timing import WindowTimer
+from bench.fields import PACK_DATA
+from bench.labels.labeller import get_labeller
+from bench.labels.subwords import SubwordIds
+from bench.record import Record, read_record, write_record
+from reports.claims.evidence import find_evidence
+from tests.claims.evidence import A100
+from tests.cli.test_released_recipes import flattened
+from tests.photographs import PHOTOGRAPHS, write_shards
+from tests.reports.conftest import HERE
+
+CPU = torch.device("cpu")
+FILES = [*chain.from_iterable(files.values() for files in RELEASED_FILES.values())]
+SPEED = {"windows": 9, "steps_per_window": 2, "warmup_steps": 2}  # 20 steps
+FEW = {"windows": 2, "steps_per_window": 2, "warmup_steps": 1}  # 5 steps
+
+
+@pytest.fixture
+def checkout(monkeypatch: pytest.MonkeyPatch) -> Path:
+    variable = "CATLIP_BENCH_CORENET"
+    folder = os.environ.get(variable) or pytest.skip(f"{variable} names no checkout of apple/corenet")
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+    monkeypatch.syspath_prepend(folder)
+    import_corenet(Path(folder))
+    return Path(folder)
+
+
+@pytest.fixture
+def _range_augment_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RangeAugment keeps the order of its parts: beartype's checks draw from the generator that would shuffle them."""
+    monkeypatch.setattr(random, "shuffle", lambda _: None)
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> str:
+    return str(write_shards(tmp_path / "shards"))
+
+
+def released_recipe(method: str, data: str = PACK_DATA, **fields: Any) -> Experiment:
+    lengths = {} if data == PACK_DATA else {"data": data, "caption_lengths": PACK_DATA}
+    return change(EXPERIMENTS[f"{method}-vit-b16-datacomp"], **lengths, **fields)
+
+
+def open_batches(
+    options: Namespace, experiment: Experiment, results: Path, round_: int, steps: int
+) -> tuple[tuple[StepSize, ...], Stream[Any], Callable[[int], ReleasedBatch]]:
+    sizes = draw_sizes(options, round_, steps)
+    stream = open_stream(options, experiment, CPU, results, sizes)
+    return sizes, stream, batch_function(stream, sizes, is_pinned=False)
+
+
+def run(file: str, round_: int, seconds: tuple[float, ...] = (1.0, 3.0), **fields: Any) -> ReleasedRun:
+    keys = {
+        "optim.name": ReleasedKey(state="used", released='"adamw"'),
+        "model.size": ReleasedKey(state="changed", released="2", used="1", reason="a reason"),
+        "new.key": ReleasedKey(state="unclassified", released="3"),
+    }
+    given: dict[str, Any] = {
+        "repository": "apple/corenet",
+        "commit": "0123" * 10,
+        "file": file,
+        "file_sha256": "45",
+        "keys": keys,
+        "gpus": 1,
+        "round": round_,
+        "window_images": (2, 6),
+        "window_seconds": seconds,
+        "image_sizes": ((32, 32, 2), (16, 16, 6)),
+        "losses": (2.0, 1.0),
+        "gradient_norms": (3.0, None),
+    }
+    return ReleasedRun(**given | fields)
+
+
+def record(name: str, measured: ReleasedRun) -> Record:
+    return Record(comparison="x", experiment=EXPERIMENTS[name], circumstances=HERE, measured=measured)
+
+
+def losses_by_hand(
+    checkout: Path, file: str, experiment: Any, folder: Path, results: Path, round_: int
+) -> tuple[list[float], list[float]]:
+    """Losses and gradient norms of a loop of our own over CoreNet's parts."""
+    pipeline, *_ = open_pipeline(checkout, file, folder, CPU, is_tiny=True)
+    options, _ = pipeline.opts, pipeline.launcher  # which draws the seeds
+    steps = experiment.timing.warmup_steps + experiment.timing.windows * experiment.timing.steps_per_window
+    _, _, load = open_batches(options, experiment, results, round_, steps)
+    model, criterion, optimizer = pipeline.model, pipeline.criteria, pipeline.optimizer
+    losses, norms, clip_norm = [], [], vars(options)["common.grad_clip"]
+    model.train()
+    criterion.train()
+    for k in range(steps):
+        batch = load(k)
+        samples = batch.images if batch.tokens is None else {"image": batch.images, "text": batch.tokens}
+        pipeline.scheduler.update_lr(optimizer, epoch=round_, curr_iter=k)
+        found = criterion(samples, model(samples), batch.targets, epoch=round_, iterations=k)["total_loss"]
+        optimizer.zero_grad()
+        found.backward()
+        if clip_norm is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        norms.append(float(torch.stack([one.square().sum() for one in gradients]).sum().sqrt()))
+        optimizer.step()
+        losses.append(found.item())
+    return losses, norms
+
+
+@pytest.mark.parametrize("method", ["clip", "catlip"])
+@pytest.mark.filterwarnings("default")
+@pytest.mark.usefixtures("_range_augment_in_order")
+def test_losses_equal_those_of_a_loop_over_the_authors_parts(
+    method: str, checkout: Path, results: Path, tmp_path: Path
+) -> None:
+    file, round_ = RELEASED_FILES["vit-b16"][method], 1
+    experiment = released_recipe(method, **SPEED)
+    measured = run_as_released(experiment, CPU, results, checkout, file, round_, is_tiny=True)
+    losses, norms = losses_by_hand(checkout, file, experiment, tmp_path, results, round_)
+    assert len(losses) == 20
+    assert measured.losses == pytest.approx(losses, rel=1e-5)
+    assert measured.gradient_norms == (pytest.approx(norms, rel=1e-4) if method == "clip" else ())
+    assert len({*measured.image_sizes}) > 1
+    per_step = [images for *_, images in measured.image_sizes[experiment.timing.warmup_steps :]]
+    assert measured.window_images == tuple(map(sum, zip(per_step[::2], per_step[1::2], strict=True)))
+    assert measured.changed.keys() - TINY.keys() - {"model.classification.n_classes"} == {"common.mixed_precision"}
+    assert measured.commit == current_commit(checkout)
+
+
+@pytest.mark.parametrize(("method", "workers"), [("clip", 1), ("catlip", 0)])
+@pytest.mark.filterwarnings("default")
+@pytest.mark.usefixtures("_range_augment_in_order")
+def test_losses_from_shards_are_finite_and_equal_those_of_the_loop(
+    method: str, workers: int, checkout: Path, results: Path, shards: str, tmp_path: Path
+) -> None:
+    experiment, file = released_recipe(method, shards, workers=workers, **FEW), RELEASED_FILES["vit-b16"][method]
+    measured = run_as_released(experiment, CPU, results, checkout, file, 0, is_tiny=True)
+    losses, _ = losses_by_hand(checkout, file, experiment, tmp_path, results, 0)
+    assert len(losses) == 5
+    assert all(map(math.isfinite, losses))
+    assert measured.losses == pytest.approx(losses, rel=1e-5)
+    assert measured.wait_share is not None
+    assert measured.loader_workers == workers
+    assert measured.unverified
+    assert measured.keys["dataset.workers"].reason == SHARDS
+
+
+def captions_of(keys: Sequence[str]) -> list[str]:
+    return [f"{PHOTOGRAPHS[key[:-3]][1]}, view {int(key[-3:])}" for key in keys]
+
+
+def token_rows(keys: Sequence[str]) -> torch.Tensor:
+    subwords = SubwordIds("all")
+    start, end = subwords.start_and_end
+    rows = torch.zeros(len(keys), 77, dtype=torch.int64)
+    for row, ids in zip(rows, subwords.encode(captions_of(keys)), strict=True):
+        row[: len(ids) + 2] = torch.tensor([start, *ids, end])
+    return rows
+
+
+def label_rows(keys: Sequence[str]) -> torch.Tensor:
+    rows = torch.zeros(len(keys), 723, dtype=torch.int64)
+    for row, labels in zip(rows, get_labeller("corenet", "pack-synsets").label_texts(captions_of(keys)), strict=True):
+        row[labels] = 1
+    assert rows.any()
+    return rows
+
+
+@pytest.mark.parametrize("method", ["clip", "catlip"])
+@pytest.mark.filterwarnings("default")
+def test_batches_of_shards_have_the_drawn_sizes_and_distinct_samples(
+    method: str, checkout: Path, results: Path, shards: str, tmp_path: Path
+) -> None:
+    file, steps = RELEASED_FILES["vit-b16"][method], 20
+    pipeline, *_ = open_pipeline(checkout, file, tmp_path, CPU, is_tiny=True)
+    options, _ = pipeline.opts, pipeline.launcher  # which completes the options
+    sizes, stream, load = open_batches(options, released_recipe(method, shards), results, 1, steps)
+    batches = [load(k) for k in range(steps)]
+    assert [(batch.images.shape[-1], len(batch.images)) for batch in batches] == [*sizes]
+    assert len({*sizes}) > 1
+    keys = [key for k in range(steps) for key in stream.keys(k)]
+    assert len({*keys}) == len(keys) == sum(images for _, images in sizes)
+    assert all(batch.images.dtype == torch.float32 for batch in batches)
+    assert all(0 <= batch.images.min() < batch.images.max() <= 1 for batch in batches)
+    rows = torch.cat([batch.targets if batch.tokens is None else batch.tokens for batch in batches])
+    assert torch.equal(rows, token_rows(keys) if method == "clip" else label_rows(keys))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("method", ["clip", "catlip"])
+@pytest.mark.parametrize("from_shards", [False, True])
+@pytest.mark.filterwarnings("default")
+def test_on_a_gpu_the_loop_has_the_precision_of_the_file(
+    method: str, from_shards: bool, checkout: Path, results: Path, shards: str
+) -> None:
+    experiment = released_recipe(method, shards if from_shards else PACK_DATA, **SPEED)
+    files = checkout, RELEASED_FILES["vit-b16"][method]
+    measured = run_as_released(experiment, torch.device("cuda"), results, *files, 0, is_tiny=True)
+    assert measured.keys["common.mixed_precision"].state == "used"
+    assert measured.changed.keys() <= TINY.keys() | {"model.classification.n_classes"}
+    assert len(measured.losses) == 20
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_key_of_a_file_is_classified_and_a_gpu_changes_none(file: str, checkout: Path, tmp_path: Path) -> None:
+    pipeline, released, reasons = open_pipeline(checkout, file, tmp_path, torch.device("cuda"), is_tiny=False)
+    in_file = dict(flattened(yaml.safe_load((checkout / file).read_text(encoding="utf-8"))))
+    keys = describe_keys(released, dict(flatten(vars(pipeline.opts))), reasons, PACK_DATA)
+    assert keys.keys() == in_file.keys()
+    assert {key for key, one in keys.items() if one.state in ("unclassified", "changed")} == set()
+    assert all(one.reason for one in keys.values() if one.state == "not used")
+
+
+@pytest.mark.minutes
+def test_command_lists_every_key_of_both_files(checkout: Path, results: Path, tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    command = ["reference", "corenet", "--as-released", "--checkout", str(checkout), "--scale", "tiny"]
+    assert main([*command, "--rounds", "1", "--results", str(results), "--json", str(figures)]) == 0
+    tables = json.loads(figures.read_text())
+    for file in RELEASED_FILES["vit-b16"].values():
+        in_file = dict(flattened(yaml.safe_load((checkout / file).read_text(encoding="utf-8"))))
+        assert {row["key"] for row in tables[f"Keys of {file}"]["rows"]} == in_file.keys()
+
+
+def test_key_has_the_state_of_the_longest_beginning_of_its_name() -> None:
+    released = {
+        "model.depth": 2,
+        "model.width": 3,
+        "models": 4,
+        "stats.val": ["top1"],
+        "loss.composite_loss[0].name": "a",
+        "optim.unheard_of": 1,
+        "common.mixed_precision_dtype": "bfloat16",
+    }
+    options = released | {"common.mixed_precision": True, "model.depth": 1, "model.width": 1}
+    del options["optim.unheard_of"]
+    keys = describe_keys(released, options, {"model.depth": "for a test"}, PACK_DATA)
+    assert {key: one.state for key, one in keys.items()} == {
+        "model.depth": "changed",
+        "model.width": "changed",
+        "models": "unclassified",
+        "stats.val": "not used",
+        "loss.composite_loss[0].name": "used",
+        "optim.unheard_of": "not used",
+        "common.mixed_precision_dtype": "used",
+    }
+    assert run("x.yaml", 0, keys=keys).changed == {
+        "model.depth": "used 1, released 2: for a test",
+        "model.width": "used 1, released 3: CoreNet sets it",
+    }
+    keys = describe_keys(released, options | {"common.mixed_precision": False}, {}, PACK_DATA)
+    assert keys["common.mixed_precision_dtype"].state == "not used"
+
+
+def test_keys_of_loading_say_where_the_images_come_from() -> None:
+    released = dict.fromkeys(("dataset.workers", "dataset.name", "sampler.use_shards", "sampler.vbs.max_n_scales"), 1)
+    options = released | {"common.mixed_precision": True}
+    of_pack, of_shards = (describe_keys(released, options, {}, data) for data in (PACK_DATA, "/data/shards"))
+    assert {key for key in released if of_pack[key] != of_shards[key]} == {"dataset.workers", "dataset.name"}
+    assert of_shards["dataset.workers"].reason == SHARDS
+    states = ["not used", "not used", "not used", "used"]
+    assert [one.state for one in of_pack.values()] == [one.state for one in of_shards.values()] == states
+
+
+def test_run_on_a_gpu_is_of_the_recipe_and_differs_in_its_loading_alone() -> None:
+    for name in ("clip-vit-b16-datacomp", "catlip-vit-h16-datacomp"):
+        recipe = EXPERIMENTS[name]
+        given = ["data=/data/shards", "workers=4"]
+        assert recipe_of_run(name, [], is_tiny=False, on_gpu=True) == recipe
+        loaded = recipe_of_run(name, given, is_tiny=False, on_gpu=True)
+        assert loaded.name == f"{name}[data=/data/shards,workers=4]"
+        assert differing_fields([recipe, loaded]).keys() == {"data", "workers", "caption_lengths"}
+        reduced = recipe_of_run(name, given, is_tiny=True, on_gpu=False)
+        assert reduced.name.startswith(f"{name}-as-released[")
+
+
+def test_run_from_shards_decides_the_claim_on_speed_and_one_from_memory_does_not() -> None:
+    claim = get_claim("catlip-2.7x")
+    data = "/disk/datacomp"  # the claim names the data set
+
+    def missed_with(settings: list[str]) -> tuple[str, ...]:
+        records = [
+            Record(
+                comparison="x",
+                experiment=recipe_of_run(name, settings, is_tiny=False, on_gpu=True),
+                circumstances=A100,
+                measured=run("file.yaml", round_, (1.0, rate + 0.01 * round_), keys={}),
+            )
+            for round_ in range(5)
+            for name, rate in zip(claim.experiments, (2.0, 1.0), strict=True)
+        ]
+        (evidence,) = find_evidence(claim, claim.experiments, records)
+        return evidence.missed
+
+    assert missed_with([f"data={data}"]) == ()
+    assert missed_with([]) == ("images: from memory, needed from shards on disk",)
+
+
+def batch_of(k: int) -> ReleasedBatch:
+    return ReleasedBatch(torch.full((2,), k), None, torch.zeros(2))
+
+
+def test_next_batch_is_loaded_while_a_step_is_taken() -> None:
+    loaded = [Event() for _ in range(6)]
+
+    def load(k: int) -> ReleasedBatch:
+        loaded[k].set()
+        return batch_of(k)
+
+    loader = TimedLoader(WindowTimer(CPU, steps=2, windows=2, warmup_steps=1), load)
+    for k, batch in enumerate(loader):
+        assert batch["samples"].tolist() == [k, k]
+        assert loaded[k + 1].wait(timeout=60)
+    assert len(loader.wait_seconds) == 5
+
+
+def test_error_of_a_batch_ends_the_loop_where_the_batch_is_taken() -> None:
+    def load(k: int) -> ReleasedBatch:
+        if k == 2:
+            raise ValueError("too many images cannot be used")
+        return batch_of(k)
+
+    batches = iter(TimedLoader(WindowTimer(CPU, steps=2, windows=2, warmup_steps=1), load))
+    assert len([*islice(batches, 2)]) == 2
+    with pytest.raises(ValueError, match="too many images"):
+        next(batches)
+
+
+def test_lists_of_sections_have_numbered_keys() -> None:
+    nested = {"loss": {"parts": [{"name": "a"}, {"name": "b"}], "targets": [40, 20]}, "empty": None}
+    assert dict(flatten(nested)) == {
+        "loss.parts[0].name": "a",
+        "loss.parts[1].name": "b",
+        "loss.targets": [40, 20],
+        "empty": None,
+    }
+
+
+def test_tables_have_the_ratio_of_whole_runs_and_every_key() -> None:
+    clip, catlip = RELEASED_FILES["vit-b16"].values()
+    records = [record("catlip-vit-b16-datacomp", run(catlip, round_, (1.0, 1.0))) for round_ in range(5)]
+    records += [record("clip-vit-b16-datacomp", run(clip, round_)) for round_ in range(5)]
+    runs = runs_by_method(records)
+    base, other = released_speed_table(runs).rows
+    assert (base["file"], base["images/s"], base["ratio"]) == (clip, 2.0, None)
+    assert (other["file"], other["images/s"], other["ratio"]) == (catlip, 4.0, pytest.approx(2.0))
+    assert (base["px"], base["images a step"]) == ("16-32", "2-6")
+    assert [row["file"] for row in changes_table(runs).rows] == [clip, catlip]
+    table = keys_table(runs["clip"][0])
+    assert [row["state"] for row in table.rows] == ["unclassified", "changed", "used"]
+    assert table.note == "1 unclassified, 1 changed, 1 used"
+    (row,) = released_speed_table({"clip": runs["clip"]}).rows
+    assert row["ratio"] is None
+    assert released_speed_table({}).rows == []
+
+
+def test_record_of_a_released_run_comes_back(tmp_path: Path) -> None:
+    written = record("clip-vit-b16-datacomp", run("file.yaml", 0))
+    path = tmp_path / "x.released-run.y.json"
+    write_record(written, path)
+    assert read_record(path) == written
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"window_images": (2,)}, "window_images must be of all 2 windows"),
+        ({"image_sizes": ((32, 32, 2),)}, "must be of all 2 steps"),
+        ({"gradient_norms": (1.0,)}, "must be of all 2 steps"),
+    ],
+)
+def test_released_run_without_all_figures_is_refused(fields: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        run("file.yaml", 0, **fields)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("open-clip", "--as-released"), "--as-released is for corenet, not for open-clip: leave it out"),
+        (("corenet", "--as-released", "--set", "flip=true"), "--as-released changes no setting, got --set"),
+        (
+            ("corenet", "--as-released", "--data", "x", "--set", "workers=2", "--set", "flip=true"),
+            "--as-released changes no setting, got --set flip=true: leave it out (with --data, workers=N may be set)",
+        ),
+        (("corenet", "--as-released", "--set", "workers=2"), "--as-released changes no setting, got --set workers=2"),
+        (("corenet", "--data", "x"), "--data needs --as-released"),
+        (("open-clip", "--data", "x"), "--data is for corenet, not for open-clip: leave it out"),
+        (("corenet", "--scale", "vit-h16"), "--scale vit-h16 needs --as-released"),
+    ],
+)
+def test_option_that_contradicts_the_files_is_refused(
+    words: tuple[str, ...], line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["reference", *words, "--results", str(tmp_path / "results")]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith(f"error: {line}")
+    assert not (tmp_path / "results").exists()
+
+
+def write_empty_files(checkout: Path, *files: str) -> None:
+    for file in ("corenet/modeling/models/multi_modal_img_text/clip.py", *files):
+        (checkout / file).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / file).touch()
+
+
+def test_data_that_cannot_be_read_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_empty_files(tmp_path, *RELEASED_FILES["vit-b16"].values())
+    (tmp_path / "empty").mkdir()
+    words = [
+        "reference",
+        "corenet",
+        "--as-released",
+        "--checkout",
+        str(tmp_path),
+        "--results",
+        str(tmp_path / "results"),
+    ]
+    for data in ("nowhere", "empty"):
+        assert main([*words, "--data", str(tmp_path / data)]) == 2
+        (error,) = capsys.readouterr().err.splitlines()
+        assert error.startswith("error: ")
+        assert str(tmp_path / data) in error
+    assert not [*(tmp_path / "results").glob("*.json")]
+
+
+def test_checkout_without_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_empty_files(tmp_path)
+    words = ["reference", "corenet", "--as-released", "--checkout", str(tmp_path), "--scale", "vit-b16"]
+    assert main([*words, "--results", str(tmp_path / "results")]) == 2
+    assert f"{tmp_path} has no {RELEASED_FILES['vit-b16']['clip']}" in capsys.readouterr().err
