@@ -3,6 +3,7 @@
 import pytest
 
 from bench.claims.claims import get_claim
+from bench.config import change
 from bench.experiments import get_experiment
 from bench.features.reference import OPEN_CLIP, OURS
 from bench.features.reference.records import ReferenceRun, ReleasedKey, ReleasedRun
