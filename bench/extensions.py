@@ -23,15 +23,15 @@ from bench.console.console import EXTENSION_OPTION, describe_error
 from bench.data_source import SOURCES, DataSource
 from bench.environment.circumstances import LOADED_EXTENSIONS
 from bench.experiments import MethodSettings, add_experiments
-from bench.measurement import Measurement, add_measurement
+from bench.measurement import MEASUREMENTS, Measurement
 from bench.method import Method, add_method
 from bench.record_kind import KINDS, RecordKind, add_kind
 from bench.registry import import_object
+from bench.sections import Section, add_section
 
 if TYPE_CHECKING:
     from bench.cli.options import Command
     from bench.orchestration.request_base import Request
-from bench.sections import Section, add_section
 
 ENTRY_POINT_GROUP = "catlip_bench"
 EXTENSIONS_ENV = (
@@ -124,11 +124,13 @@ def _add(extension: Extension, origin: str) -> None:
         add_kind(KINDS, kind, RecordKind, origin)
     for run in extension.runs:
         import_object("bench.orchestration.request_base:add_run")(run, origin)
-    for measurement in extension.measurements:
-        add_measurement(measurement, origin)
     for verb, command in extension.verbs.items():
         import_object("bench.cli.verbs:add_verb")(verb, command, origin)
-    for registry, added in ((SOURCES, extension.sources), (TASKS, extension.tasks), (PROTOCOLS, extension.protocols)):
+    checked = (
+        *((SOURCES, extension.sources), (TASKS, extension.tasks), (PROTOCOLS, extension.protocols)),
+        (MEASUREMENTS, extension.measurements),
+    )
+    for registry, added in checked:
         for one in added:
             registry.add_checked(one, origin)
 

@@ -18,7 +18,19 @@ from bench.config import (
     format_differences,
     get_field,
 )
-from bench.record import BatchTrial, Failure, Memory, Record, Speed, Training, Transfer, comparison_of, record_files
+from bench.record import (
+    BatchTrial,
+    Failure,
+    Figures,
+    Memory,
+    Record,
+    Speed,
+    Training,
+    Transfer,
+    comparison_of,
+    record_files,
+)
+from bench.record_kind import UnknownKind
 from bench.scores import Score, TaskMetric
 
 SPEED_AND_MEMORY = (
@@ -26,7 +38,7 @@ SPEED_AND_MEMORY = (
     Memory,
     BatchTrial,
 )  # kinds of records that a page has of one comparison, whose rounds belong together
-JOINED = (*SPEED_AND_MEMORY, Training, Transfer, Failure)
+JOINED = (*SPEED_AND_MEMORY, Training, Transfer, Failure, Figures, UnknownKind)
 Key = tuple[object, ...]
 
 
@@ -149,10 +161,17 @@ def _trained_experiment(record: Record) -> Experiment | None:
 
 
 def _identity_keys(record: Record) -> Iterator[Key]:
-    """Yield a key for a training, or one for each score; a record that has a key of a newer one is a repetition."""
+    """Yield a key for a training, a measurement or an unknown kind, or one for each score.
+
+    A record that has a key of one of a newer comparison is a repetition.
+    """
     one, measured = record.experiment, record.measured
     if isinstance(measured, Training) and one is not None:
         yield "training", row_of(one), one.seed
+    if isinstance(measured, Figures):
+        yield "figures", measured.measurement
+    if isinstance(measured, UnknownKind):
+        yield "kind", measured["kind"]
     if isinstance(measured, Transfer):
         tower = _trained_experiment(record)
         init = one.image.random_init_kind if one is not None else None

@@ -9,6 +9,9 @@ from msgspec.structs import replace
 
 from bench.config import change
 from bench.record import Memory, Record, Speed, Training, Transfer
+from bench.measurement import Figure
+from bench.record import Figures, Memory, Record, Speed, Training, Transfer
+from bench.record_kind import Measured, UnknownKind
 from bench.scores import Score
 from reports.__main__ import main
 from reports.accuracy.scores import main_points, whole_task_scores
@@ -173,3 +176,22 @@ def test_page_of_a_folder_joins_the_folders_of_its_trainings(
     alone = Document((tmp_path / "index.html").read_text(encoding="utf-8")).words()
     assert "Accuracy was not scored" in alone or "no towers scored" in alone
     assert "Other comparisons in the same folder" in alone
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_figures_of_measurements_join_a_page_and_newer_ones_of_a_measurement_replace_older(
+    is_known: bool, whole: list[Record]
+) -> None:
+    """Also where their kind is not known: then nothing shows them, and the rest is shown as without them."""
+
+    def measured(value: float) -> list[Record]:
+        of = Figures(measurement="mine", title="Mine", round=0, figures=(Figure("a", "ms"),), values={"a": (value,)})
+        one: Measured = of if is_known else UnknownKind(kind="mine", value=value)
+        return [replace(whole[0], measured=one)]
+
+    found = {"a": measured(1.0), "b": whole, "c": measured(2.0)}
+    joined = join_comparisons(found)
+    assert joined.comparisons == ["c", "b"]
+    assert joined.records == [*measured(2.0), *join_comparisons({"b": whole}).records]
+    assert {*joined.left_out} == {"a"}
+    assert figures(joined.records) == figures(join_comparisons({"b": whole}).records)
