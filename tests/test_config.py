@@ -1,7 +1,6 @@
 import json
 import math
 import re
-from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
@@ -263,18 +262,6 @@ def test_a_released_experiment_has_the_tuned_settings_of_its_recipe(name: str, r
     differing = differing_fields([EXPERIMENTS[name], EXPERIMENTS[recipe]])
     assert not ({*TUNED_FIELDS} - {"tower"}) & differing.keys()
     assert tuning_of(EXPERIMENTS[name]).state == tuning_of(EXPERIMENTS[recipe]).state == "released"
-
-
-def test_the_page_has_the_tuned_settings_that_have_a_source_of_others() -> None:
-    text = (Path(__file__).parents[1] / "docs" / "methods.md").read_text(encoding="utf-8")
-    lines = re.findall(r"\| `(\S+)` \| (\S+) \| (\S+) to (\S+) \| (yes|no) \|", text)
-    on_page = {name: (float(rate), (float(low), float(high)), flip == "yes") for name, rate, low, high, flip in lines}
-    named = {f"{name}-{scale}": EXPERIMENTS[f"{name}-{scale}"] for name in METHOD_SETTINGS for scale in SCALES}
-    assert on_page == {
-        name: (one.optimizer.learning_rate, one.input.crop_scale, one.input.flip)
-        for name, one in named.items()
-        if tuning_of(one).state in ("released", "default")
-    }
 
 
 def test_clip_has_the_crops_and_flips_of_open_clip() -> None:

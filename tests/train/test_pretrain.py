@@ -204,13 +204,6 @@ def test_resume_without_a_checkpoint_is_reported(tmp_path: Path, capsys: pytest.
     assert not (tmp_path / "none").exists()
 
 
-def test_locked_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = written(tmp_path / "checkpoints", 5)
-    with exclusive_lock(path.parent):
-        assert main(["train", *OPTIONS, "--out", str(tmp_path), "--resume"]) == 2
-    assert "another training writes to" in capsys.readouterr().err
-
-
 def test_second_training_in_a_folder_is_refused_before_it_loads_anything(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
