@@ -8,7 +8,6 @@ import pytest
 from msgspec.structs import replace
 
 from bench.config import change
-from bench.record import Memory, Record, Speed, Training, Transfer
 from bench.measurement import Figure
 from bench.record import Figures, Memory, Record, Speed, Training, Transfer
 from bench.record_kind import Measured, UnknownKind
