@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from bench.catalog import PROTOCOLS, TASKS, Protocol, Task
+from bench.config import FIELD_FACTS, own_fields
 from bench.console.console import EXTENSION_OPTION, describe_error
 from bench.data_source import SOURCES, DataSource
 from bench.environment.circumstances import LOADED_EXTENSIONS
@@ -113,7 +114,7 @@ def _load(name: str, source: str, origin: str, version: str = "") -> None:
 def _add(extension: Extension, origin: str) -> None:
     """Add all that an extension adds; what higher layers hold is added by functions that are imported when needed."""
     for method in extension.methods:
-        add_method(method, origin)
+        _add_method(method, origin)
     for section in extension.sections:
         add_section(section, origin)
     own = {method.name: MethodSettings(method.name) for method in extension.methods}
@@ -132,6 +133,12 @@ def _add(extension: Extension, origin: str) -> None:
     for registry, added in checked:
         for one in added:
             registry.add_checked(one, origin)
+
+
+def _add_method(method: Method, origin: str) -> None:
+    add_method(method, origin)
+    if taken := [name for name in own_fields(method.name) if name in FIELD_FACTS]:
+        raise ValueError(f"{origin}: the method {method.name} declares {', '.join(taken)}, which experiments have")
 
 
 def _digest(module: ModuleType) -> str:

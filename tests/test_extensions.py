@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from bench.__main__ import main
 from bench.console.console import FAILED_CASE, INCONCLUSIVE, OK, take_extensions
 from bench.extensions import ENTRY_POINT_GROUP, load_extensions
 from bench.formats import format_rate
@@ -19,8 +20,9 @@ from bench.measure.figures import summarize_figures
 from bench.method import methods
 from bench.record import Record, Speed, Training, Transfer, read_record, record_files, write_record
 from bench.record_kind import UnknownKind
+from tests.chaos.case import capture_output
 from tests.data.shards import CAPTIONS, encoded, make_image, write_shard
-from tests.processes import LONGEST_SECONDS
+from tests.processes import LONGEST_SECONDS, in_child
 from tests.reports.test_page import Document
 
 ROOT = Path(__file__).parents[1]
@@ -66,6 +68,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         (folder / code.splitlines()[0].removeprefix("# ")).write_text(code, encoding="utf-8")
     return folder
+
+
+def answer(folder: Path, *words: str) -> tuple[int, str]:
+    """Return exit code and text of a command line without runs, which a process of its own carries out."""
+    return in_child(carry_out, folder, words)
+
+
+def carry_out(folder: Path, words: tuple[str, ...]) -> tuple[int, str]:
+    os.chdir(folder)
+    with capture_output() as text:
+        try:
+            code = main(words)
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return code, text.getvalue()
 
 
 def run(folder: Path, *words: str, program: tuple[str, ...] = ("-m", "bench"), **environment: str) -> tuple[int, str]:
@@ -183,7 +200,7 @@ def test_extension_that_cannot_be_used_is_one_line(code: str | None, reason: str
     path = tmp_path / "mine.py"
     if code is not None:
         path.write_text(code)
-    returned, text = run(tmp_path, "--extension", str(path), "plan", "clip-tiny", "--gpus", "0")
+    returned, text = answer(tmp_path, "--extension", str(path), "plan", "clip-tiny", "--gpus", "0")
     assert returned == 2
     assert len(text.splitlines()) == 1
     assert str(path) in text
@@ -203,7 +220,7 @@ def test_two_extensions_of_one_name_are_refused_with_both_origins(
 ) -> None:
     first, other = folder / f"{name}.py", tmp_path / "other.py"
     other.write_text(first.read_text())
-    returned, text = run(tmp_path, "--extension", str(first), "--extension", str(other), "list")
+    returned, text = answer(tmp_path, "--extension", str(first), "--extension", str(other), "list")
     assert returned == 2
     assert f"--extension {other} adds the {added}, which --extension {first} has already" in text
 
@@ -211,27 +228,27 @@ def test_two_extensions_of_one_name_are_refused_with_both_origins(
 def test_two_files_of_one_name_are_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "rotation.py").write_text((folder / "ranking.py").read_text())
     first, second = str(folder / "rotation.py"), str(tmp_path / "rotation.py")
-    returned, text = run(tmp_path, "--extension", first, "--extension", second, "list")
+    returned, text = answer(tmp_path, "--extension", first, "--extension", second, "list")
     assert returned == 2
     assert f"{second}: another extension has the name 'rotation'" in text
 
 
 def test_verb_of_an_extension_is_run_and_listed_under_its_purpose(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(f"{VERB}EXTENSION = Extension(verbs={{'mine': Mine}})")
-    assert run(tmp_path, "--extension", "mine.py", "mine") == (OK, "it runs\n")
-    returned, text = run(tmp_path, "--extension", "mine.py", "--help")
+    assert answer(tmp_path, "--extension", "mine.py", "mine") == (OK, "it runs\n")
+    returned, text = answer(tmp_path, "--extension", "mine.py", "--help")
     assert returned == OK
     assert re.search(r"To greet:\s+mine +Say that it runs\.", text)
-    returned, text = run(tmp_path, "--extension", "mine.py", "mime")
+    returned, text = answer(tmp_path, "--extension", "mine.py", "mime")
     assert (returned, "did you mean 'mine'?" in text) == (2, True)
 
 
 def test_verb_that_cannot_be_imported_is_one_line_when_it_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(f"{IMPORTS}EXTENSION = Extension(verbs={{'mine': 'absent_module:Verb'}})")
-    returned, text = run(tmp_path, "--extension", "mine.py", "mine")
+    returned, text = answer(tmp_path, "--extension", "mine.py", "mine")
     assert returned == 2
     assert re.fullmatch(r"error: .*mine.py: the verb mine cannot be loaded: No module named 'absent_module'\n", text)
-    assert run(tmp_path, "--extension", "mine.py", "doctor", "--help")[0] == OK
+    assert answer(tmp_path, "--extension", "mine.py", "doctor", "--help")[0] == OK
 
 
 def test_measurement_is_compared_in_fresh_processes_and_shown_without_its_extension(
@@ -288,7 +305,7 @@ def test_run_and_record_of_an_extension_are_kept_without_it(folder: Path, tmp_pa
 
 
 def test_experiments_of_an_extension_are_listed_with_their_costs(folder: Path) -> None:
-    returned, text = run(folder, "--extension", "rotation.py", "--extension", "ranking.py", "list")
+    returned, text = answer(folder, "--extension", "rotation.py", "--extension", "ranking.py", "list")
     assert returned == OK, text
     for name in ("rotation-tiny", "rotation-vit-l14", "ranking-vit-b16", "ranking-half-tiny"):
         assert name in text
@@ -297,22 +314,22 @@ def test_experiments_of_an_extension_are_listed_with_their_costs(folder: Path) -
 
 def test_record_names_the_extension_and_is_shown_without_it(folder: Path, tmp_path: Path) -> None:
     results = str(tmp_path / "results")
-    words = ("measure", "clip-tiny", "rotation-tiny", "--rounds", "2", *SMALL, "--results", results)
+    words = ("measure", "clip-tiny", "rotation-tiny", "--rounds", "1", *SMALL, "--results", results)
     returned, text = run(folder, "--extension", "rotation.py", *words)
     assert returned == OK, text
     speeds = records_of(results)
-    assert len(speeds) == 4
+    assert len(speeds) == 2
     assert all(record.circumstances.extensions["rotation"].startswith("no version, sha256 ") for record in speeds)
-    returned, text = run(folder, *words)
+    returned, text = answer(folder, *words)
     assert returned == 2
     assert "no experiment named 'rotation-tiny'" in text
     for door in ((), ("--extension", "rotation.py")):
-        returned, text = run(folder, *door, "report", "build", results)
+        returned, text = answer(folder, *door, "report", "build", results)
         assert returned == OK, text
     assert "extension rotation" in (Path(results) / "index.html").read_text(encoding="utf-8")
     changed = tmp_path / "rotation.py"
     changed.write_text((folder / "rotation.py").read_text() + "\n# changed\n")
-    returned, text = run(folder, "--extension", str(changed), *words, "--resume")
+    returned, text = answer(folder, "--extension", str(changed), *words, "--resume")
     assert returned == 2
     assert "was begun with other extensions, or other source of them" in text
 
@@ -320,7 +337,7 @@ def test_record_names_the_extension_and_is_shown_without_it(folder: Path, tmp_pa
 def built(folder: Path, page: Path, *extensions: str) -> tuple[int, str]:
     """Build the page of kept records with extensions."""
     doors = [word for name in extensions for word in ("--extension", name)]
-    return run(folder, *doors, "report", "build", str(RECORDS), "--out", str(page))
+    return answer(folder, *doors, "report", "build", str(RECORDS), "--out", str(page))
 
 
 def test_section_of_an_extension_has_its_chart_its_table_and_a_csv_of_it(folder: Path, tmp_path: Path) -> None:
@@ -408,7 +425,7 @@ def write_captioned_folder(folder: Path, images: int = 40) -> Path:
 def test_data_that_no_source_reads_is_refused_with_what_extensions_accept_too(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     words = ("measure", "clip-tiny", "--data", str(tmp_path / "empty"), "--results", str(tmp_path / "results"))
-    returned, text = run(folder, "--extension", "captioned_folder.py", *words)
+    returned, text = answer(folder, "--extension", "captioned_folder.py", *words)
     assert returned == 2
     (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
     assert "empty: there is no file; accepted is pack (the shipped pack); or a folder, file or glob of tar" in line
@@ -419,7 +436,7 @@ def test_data_that_two_sources_read_is_refused_with_both(folder: Path, tmp_path:
     data = write_captioned_folder(tmp_path / "data", 2)
     write_shard(data / "0.tar", {"a.jpg": b"1", "a.txt": b"a dog"})
     words = ("measure", "clip-tiny", "--data", str(data), "--results", str(tmp_path / "results"))
-    returned, text = run(folder, "--extension", "captioned_folder.py", *words)
+    returned, text = answer(folder, "--extension", "captioned_folder.py", *words)
     assert returned == 2
     assert "tar shards and folders with captions.csv read it both: keep the files of one of them" in text
 
@@ -428,7 +445,7 @@ def test_error_in_the_code_of_a_source_is_one_line_with_its_name(folder: Path, t
     data = write_captioned_folder(tmp_path / "data", 2)
     (data / "captions.csv").write_text("image,text\n0.jpg,a dog\n")
     words = ("measure", "clip-tiny", "--data", str(data), "--results", str(tmp_path / "results"))
-    returned, text = run(folder, "--extension", "captioned_folder.py", *words)
+    returned, text = answer(folder, "--extension", "captioned_folder.py", *words)
     assert returned == 2
     (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
     assert "folders with captions.csv cannot be read: KeyError: 'file'" in line

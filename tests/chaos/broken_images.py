@@ -61,19 +61,12 @@ def images_of_other_formats() -> dict[str, bytes]:
     """Return what is no JPEG, PNG or WebP."""
     plain = make_image(0)
     return {
-        "nothing": b"",
         "one byte": b"\xff",
-        "zeros": bytes(1000),
         "noise": np.random.default_rng(0).bytes(5000),
-        "HTML": b"<html><body>404 Not Found</body></html>",
         "JSON": b'{"error": "gone"}',
         "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
         "SVG with an entity bomb": b'<!DOCTYPE x [<!ENTITY a "&b;&b;"><!ENTITY b "lol">]><svg>&a;</svg>',
         "PDF": b"%PDF-1.7\n1 0 obj\n<<>>\nendobj",
-        "GIF": encode_image(plain, "GIF"),
-        "BMP": encode_image(plain, "BMP"),
-        "TIFF": encode_image(plain, "TIFF"),
-        "PostScript": encode_image(plain, "EPS"),
         "ICO": encode_image(plain, "ICO"),
         "PPM": encode_image(plain, "PPM"),
         "a pickle": pickle.dumps({"a": 1}),
@@ -89,28 +82,21 @@ def corrupted_images() -> dict[str, bytes]:
     animated = encode_image(make_image(0), "WEBP", save_all=True, append_images=[make_image(1)])
     rows = zlib.compress((b"\0" + bytes(40)) * 30)
     return {
-        "half a JPEG": jpeg[: len(jpeg) // 2],
-        "a JPEG's beginning": jpeg[:20],
         "a JPEG without its end mark": jpeg[:-2],
         "a JPEG with noise in the middle": jpeg[:400] + bytes(40) + jpeg[440:],
         "two beginnings of a JPEG": b"\xff\xd8" + jpeg,
         "a JPEG with text behind it": jpeg + b"<?php system($_GET[0]); ?>",
-        "half a CMYK JPEG": encode_image(make_image(0).convert("CMYK"))[:900],
         "half a progressive JPEG": encode_image(make_image(0, 200, 200), progressive=True)[:4000],
         "a JPEG with a long segment": jpeg[:2] + b"\xff\xe1\xff\xff" + jpeg[2:],
-        "half a PNG": whole[: len(whole) // 2],
         "a PNG's signature": SIGNATURE,
         "a PNG without data": SIGNATURE + whole[8:33] + chunk(b"IEND", b""),
         "a PNG that ends at once": SIGNATURE + chunk(b"IEND", b"") + whole[8:],
-        "a PNG with a wrong checksum": whole[:60] + bytes([whole[60] ^ 1]) + whole[61:],
-        "a PNG with too little data": png(40, 30, zlib.compress(b"\0" * 50)),
         "a PNG with too much data": png(40, 30, zlib.compress(bytes(10**6))),
         "a PNG of an unknown colour type": png(40, 30, rows, colour=5),
         "a PNG of 3 bits": png(40, 30, rows, depth=3),
         "a palette PNG without its palette": png(40, 30, rows, colour=PALETTE),
         "a PNG with text behind it": whole + b"#!/bin/sh\ntouch /tmp/x\n",
         "a PNG with an unknown chunk": png(40, 30, rows, more=chunk(b"abCd", bytes(9))),
-        "half a WebP": webp[: len(webp) // 2],
         "a WebP's header": webp[:30],
         "half an animated WebP": animated[: len(animated) // 2],
     }
@@ -123,13 +109,8 @@ def images_of_odd_sizes() -> dict[str, bytes]:
     text.add_text("Comment", "\x1b[2J" * 100)
     return {
         "a PNG without width": png(0, 30, b""),
-        "a PNG without height": png(40, 0, b""),
         "a PNG of 2**31 x 2**31": png(2**31 - 1, 2**31 - 1, b""),
-        "a PNG of 3,600 megapixels": png(60_000, 60_000, b""),
-        "a PNG of 100 megapixels": bomb(10_000, 10_000),
-        "a JPEG without height": resized(jpeg, 40, 0),
         "a JPEG of 4,290 megapixels": resized(jpeg, 65_500, 65_500),
-        "a WebP of 268 megapixels": resized_webp(16_384),
         "a WebP that says twice its size": resized_webp(80),
         "a strip of 20,000 x 1": encode_image(make_image(0, 20_000, 1), "PNG"),
         "a strip of 1 x 20,000": encode_image(make_image(0, 1, 20_000), "PNG"),

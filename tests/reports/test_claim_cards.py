@@ -24,7 +24,6 @@ from tests.reports.test_page import HOSTILE, Document
 
 NAME = "catlip-2.7x"
 KEPT = Path(__file__).parents[1] / "claims" / "records"
-DOCS = Path(__file__).parents[2] / "docs" / "is-it-2.7x.md"
 PAIR, CONTROLLED = (
     ("clip-vit-b16-datacomp", "catlip-vit-b16-datacomp"),
     ("clip-vit-b16-controlled", "catlip-vit-b16-controlled"),
@@ -91,13 +90,8 @@ def test_a_planted_rung_moves_from_the_rest_to_its_own_bar() -> None:
     assert all(after[cause] == pytest.approx(before[cause]) for cause in before if cause not in (KERNEL, REST))
 
 
-def test_page_on_the_claim_has_the_figures_of_the_kept_records() -> None:
-    """The pairs at ViT-B/16 were measured on a CPU, which does not test the claim."""
+def test_kept_records_of_a_cpu_do_not_test_the_claim() -> None:
     card = make_card(get_claim(NAME), read_records(KEPT))
-    text = DOCS.read_text(encoding="utf-8")
-    for one in card.others:
-        shown = card.in_unit(one.evidence.effect)
-        assert f"{shown.value:.2f} ({shown.low:.2f} to {shown.high:.2f})" in text
     assert {one.name for one in card.others} == {"controlled", "published"}
     assert not card.deciding
     assert card.judgement.text.startswith("not testable here because no record meets the claim's conditions (")

@@ -1,6 +1,5 @@
 """`python -m reports`: what it takes, what it answers, what it imports."""
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,18 +21,6 @@ def results(tmp_path: Path, make: Make) -> Path:
     make["written"](records, tmp_path)
     make["written"]([replace(one, comparison="2026-11-20-tiny") for one in records], tmp_path)
     return tmp_path
-
-
-def test_command_line_has_exactly_these_verbs_and_options() -> None:
-    options = {name: [field.name for field in dataclasses.fields(verb)] for name, verb in VERBS.items()}  # type: ignore[arg-type]
-    assert options == {
-        "build": ["results", "out", "comparison"],
-        "claim": ["name", "records", "out", "json"],
-        "plan": ["plan", "out"],
-        "history": ["results", "out", "simulate", "lines"],
-        "compare": ["old", "new", "fail"],
-        "export": ["results", "format", "out"],
-    }
 
 
 def test_build_draws_the_latest_comparison_and_names_the_others(

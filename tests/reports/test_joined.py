@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from bench.config import change
 from bench.measurement import Figure
 from bench.record import Figures, Memory, Record, Speed, Training, Transfer
 from bench.record_kind import Measured, UnknownKind
@@ -25,7 +26,7 @@ MEASURE, TRAIN, SCORE = "20260101T000000-measure", "20260102T000000-train", "202
 
 def changed(record: Record, **fields: Any) -> Record:
     assert record.experiment is not None
-    return replace(record, experiment=replace(record.experiment, **fields))
+    return replace(record, experiment=change(record.experiment, **fields))
 
 
 def own(record: Record) -> Record:
@@ -139,7 +140,7 @@ def test_a_tower_is_of_the_newest_training_and_of_its_other_seeds(make: Make) ->
     assert joined.left_out == {"20260101T000000-train": "this page has newer records of the same"}
     experiments = [one.experiment for one in joined.records if one.experiment is not None]
     assert {one.seed for one in experiments} == {0, 2}
-    assert {one.images for one in experiments} == {80_000}
+    assert {one.training.images for one in experiments} == {80_000}
 
 
 def test_a_task_of_the_same_name_with_other_images_is_not_joined(make: Make) -> None:
