@@ -23,10 +23,12 @@ from bench.environment.circumstances import Circumstances
 from bench.experiments import EXPERIMENTS
 from bench.labels.vocabulary import read_vocabulary
 from bench.measure.throughput import require_comparable
+from bench.measurement import Figure
 from bench.record import (
     FORMAT,
     Branch,
     Failure,
+    Figures,
     Flops,
     Record,
     Speed,
@@ -109,6 +111,11 @@ def of_each(kind: type, count: int) -> dict[str, st.SearchStrategy[Any]]:
         element = get_args(get_args(hint)[0] if get_origin(hint) is Annotated else hint)[0]
         return st.lists(values_of(element), min_size=count, max_size=count).map(tuple)
 
+    if kind is Figures:
+        figures = st.shared(st.lists(values_of(Figure), max_size=3, unique_by=lambda one: one.name).map(tuple))
+        numbers = st.lists(values_of(float), min_size=1, max_size=4).map(tuple)
+        values = figures.flatmap(lambda of: st.fixed_dictionaries({one.name: numbers for one in of}))
+        return {"figures": figures, "values": values}
     if kind is not Speed:
         return {name: entries(hints[name]) for name in OF_EACH.get(kind.__name__, ())}
     windows = entries(hints["window_seconds"])
