@@ -94,7 +94,7 @@ def _open_usable_samples(data: str, request: SampleRequest) -> Samples:
 
 def _open(source: DataSource, data: str, request: SampleRequest) -> Samples:
     with _name_in_errors(source, data):
-        samples = source.open(data, request)
+        samples: object = source.open(data, request)
     if not isinstance(samples, Samples):
         expected = f"expected a {Samples.__name__} of {Samples.__module__}"
         raise ValueError(f"data={data}: {source.name} are opened as {type(samples).__name__}, {expected}")  # noqa: TRY004
