@@ -249,7 +249,11 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     data: Annotated[
         NonEmptyStr,
-        about("Training data: the shipped pack, or a folder, file or glob of tar shards.", "as needed", "shared"),
+        about(
+            "Training data: the shipped pack, a folder, file or glob of tar shards, or what another data source reads.",
+            "as needed",
+            "shared",
+        ),
     ] = PACK_DATA
     caption_lengths: Annotated[
         NonEmptyStr,

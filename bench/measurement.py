@@ -2,7 +2,7 @@
 
 import re
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
@@ -70,7 +70,11 @@ class Measurement:
 
     def _values(self, name: str, found: Any) -> tuple[float, ...]:
         try:
-            values = tuple(map(float, found)) if isinstance(found, Iterable) else (float(found),)
+            several = list(found)
+        except TypeError:  # it is one
+            several = [found]
+        try:
+            values = tuple(map(float, several))
         except (TypeError, ValueError):
             values = ()
         if not values or not all(map(isfinite, values)):

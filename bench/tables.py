@@ -130,9 +130,11 @@ class Table:
         return Table(title, columns, {"": rows}, note)
 
     @staticmethod
-    def of_groups(title: str, columns: Sequence[Column], groups: Mapping[str, Sequence[Sequence[Cell]]]) -> "Table":
+    def of_groups(
+        title: str, columns: Sequence[Column], groups: Mapping[str, Sequence[Sequence[Cell]]], note: str = ""
+    ) -> "Table":
         """Return a table of the groups that have rows, by their headings."""
-        return Table(title, columns, {title: rows for title, rows in groups.items() if rows})
+        return Table(title, columns, {heading: rows for heading, rows in groups.items() if rows}, note)
 
     @staticmethod
     def of_figures(
@@ -196,7 +198,7 @@ class Table:
 
         names, cells = self.flat()
         rows = [[escape_markdown(cell.text_with_note) for cell in row] for row in cells]
-        return "\n".join([line(names), line(["---"] * len(names)), *map(line, rows)])
+        return "\n".join([line([*map(escape_markdown, names)]), line(["---"] * len(names)), *map(line, rows)])
 
 
 def escape_markdown(text: str) -> str:

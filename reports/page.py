@@ -112,10 +112,9 @@ def build_sections(context: PageContext, failed: list[str] | None) -> tuple[list
     sections = list[BuiltSection]()
     for section, origin in page_sections():
         try:
-            blocks = section.build(context)
-            if blocks is None:
+            if (found := section.build(context)) is None:
                 continue
-            _require_blocks(blocks)
+            blocks = _require_blocks(found)
             content = render_blocks(blocks)
         except Exception as error:  # it may be the code of others
             if failed is None:
@@ -129,11 +128,13 @@ def build_sections(context: PageContext, failed: list[str] | None) -> tuple[list
     return sections, list(context.built)
 
 
-def _require_blocks(blocks: Sequence[Block]) -> None:
-    """Raise TypeError if what a section returned is no sequence of blocks."""
+def _require_blocks(found: Sequence[Block]) -> list[Block]:
+    """Return what a section returned; TypeError if it is no sequence of blocks."""
+    blocks = list(found)
     for block in flatten(blocks):
         if not isinstance(block, get_args(Block)):
             raise TypeError(f"build must return blocks of bench.sections, got {block!r}")
+    return blocks
 
 
 def judge_differences(comparison: ComparisonRecords) -> dict[Key, AccuracyDifference]:

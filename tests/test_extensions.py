@@ -12,15 +12,15 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from bench.__main__ import main
 from bench.console.console import FAILED_CASE, INCONCLUSIVE, OK, take_extensions
 from bench.extensions import ENTRY_POINT_GROUP, load_extensions
 from bench.formats import format_rate
+from bench.measure.figures import summarize_figures
 from bench.method import methods
-from bench.record import Record, Speed, Training, Transfer, read_record, record_files
-from tests.chaos.case import capture_output
+from bench.record import Record, Speed, Training, Transfer, read_record, record_files, write_record
+from bench.record_kind import UnknownKind
 from tests.data.shards import CAPTIONS, encoded, make_image, write_shard
-from tests.processes import LONGEST_SECONDS, in_child
+from tests.processes import LONGEST_SECONDS, answer
 from tests.reports.test_page import Document
 
 ROOT = Path(__file__).parents[1]
@@ -66,21 +66,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         (folder / code.splitlines()[0].removeprefix("# ")).write_text(code, encoding="utf-8")
     return folder
-
-
-def answer(folder: Path, *words: str) -> tuple[int, str]:
-    """Return exit code and text of a command line without runs, which a process of its own carries out."""
-    return in_child(carry_out, folder, words)
-
-
-def carry_out(folder: Path, words: tuple[str, ...]) -> tuple[int, str]:
-    os.chdir(folder)
-    with capture_output() as text:
-        try:
-            code = main(words)
-        except SystemExit as end:
-            code = int(end.code or 0)
-    return code, text.getvalue()
 
 
 def run(folder: Path, *words: str, program: tuple[str, ...] = ("-m", "bench"), **environment: str) -> tuple[int, str]:
@@ -150,6 +135,10 @@ def test_options_are_taken_from_anywhere_in_a_command_line() -> None:
             f"{IMPORTS}class Mine(Request, {OF_KIND}, tag='training'): pass\nEXTENSION = Extension(runs=[Mine])",
             "adds the kind of run training, which this program has already: give it another name",
         ),
+        (
+            f"{IMPORTS}EXTENSION = Extension(measurements=[int])",
+            "adds the measurement <class 'int'>: it must be an instance of a subclass of Measurement",
+        ),
         (f"{VERB}EXTENSION = Extension(verbs={{'plan': Mine}})", "adds the verb plan, which this program has already"),
         (
             f"{VERB}EXTENSION = Extension(verbs={{'claim': Mine}})",
@@ -162,9 +151,8 @@ def test_options_are_taken_from_anywhere_in_a_command_line() -> None:
         (
             f"{IMPORTS}{SECTION}EXTENSION = Extension(sections=[Section('My Own', 'a', 'a', print)])",
             "adds the section 'My Own': its name must be lower-case letters, digits and hyphens",
-            f"{IMPORTS}EXTENSION = Extension(sources=[3])",
-            "adds the data source 3: it must be an object of",
         ),
+        (f"{IMPORTS}EXTENSION = Extension(sources=[3])", "adds the data source 3: it must be an object of"),
         (
             f"{IMPORTS}{SOURCE}class Mine(DataSource): name = 'mine'\nEXTENSION = Extension(sources=[Mine()])",
             "adds the data source mine: accepted is missing, set it to a text; the function recognises is missing; the",
@@ -241,6 +229,59 @@ def test_verb_that_cannot_be_imported_is_one_line_when_it_is_asked_for(tmp_path:
     assert returned == 2
     assert re.fullmatch(r"error: .*mine.py: the verb mine cannot be loaded: No module named 'absent_module'\n", text)
     assert answer(tmp_path, "--extension", "mine.py", "doctor", "--help")[0] == OK
+
+
+def test_measurement_is_compared_in_fresh_processes_and_shown_without_its_extension(
+    folder: Path, tmp_path: Path
+) -> None:
+    results = str(tmp_path / "results")
+    words = ("measure", "clip-tiny", "catlip-tiny", "--measurement", "latency", "--rounds", "2", "--results", results)
+    returned, text = run(folder, "--extension", "latency.py", *words)
+    assert returned == OK, text
+    assert re.search(r"one image, ms +catlip-tiny +2 .* inconclusive", text)
+    records = [*map(read_record, record_files(Path(results)))]
+    rows = summarize_figures(records, ["clip-tiny", "catlip-tiny"])
+    assert [(row.figure.name, row.experiment, len(row.rounds)) for row in rows] == [
+        (name, experiment, 2) for name in ("one image", "parameters") for experiment in ("clip-tiny", "catlip-tiny")
+    ]
+    assert rows[2].value == pytest.approx(0.85, rel=0.01)
+    assert len({record.circumstances.started_at for record in records}) > 1
+    returned, text = run(folder, *words, "--resume")
+    assert returned == 2
+    assert "no measurement named 'latency': name the extension that adds it with --extension" in text
+
+
+def test_measurement_that_fails_is_one_line_and_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        f"{IMPORTS}from bench.measurement import Figure, Measurement\nclass Mine(Measurement):\n"
+        "    name, title, figures = 'mine', 'Mine', (Figure('a', ''),)\n"
+        "    def measure(self, *_): return {'b': 1.0}\nEXTENSION = Extension(measurements=[Mine()])"
+    )
+    words = ("measure", "clip-tiny", "--measurement", "mine", "--rounds", "1", "--results", str(tmp_path / "results"))
+    returned, text = run(tmp_path, "--extension", "mine.py", *words)
+    assert returned == FAILED_CASE
+    failed = "FAILED mine of clip-tiny, round 1 of 1: the measurement mine returns b: return its figures, a"
+    assert failed in text.splitlines()
+    assert "Traceback" not in text
+    for option in ("--trace", "--memory-gib=1"):
+        returned, text = run(tmp_path, "--extension", "mine.py", *words, option)
+        assert (returned, "leave out --trace and --memory-gib" in text) == (2, True)
+
+
+def test_run_and_record_of_an_extension_are_kept_without_it(folder: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    words = ("build-time", "--name", "clip-tiny", "--results", str(results))
+    returned, text = run(folder, "--extension", "build_time.py", *words)
+    assert returned == OK, text
+    assert re.search(r"clip-tiny +\d", text)
+    (path,) = record_files(results)
+    record = read_record(path)
+    assert isinstance(record.measured, UnknownKind)
+    assert [*record.measured] == ["kind", "seconds"]
+    before = path.read_bytes()
+    write_record(record, path)
+    assert path.read_bytes() == before
+    assert run(folder, "report", "build", str(results))[0] == OK
 
 
 def test_experiments_of_an_extension_are_listed_with_their_costs(folder: Path) -> None:

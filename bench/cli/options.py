@@ -28,7 +28,11 @@ Protocols = Annotated[
     Repeated, arg(name="protocol", metavar="PROTOCOL", help="name of an evaluation protocol; repeatable")
 ]
 Data = Annotated[
-    str | None, arg(metavar="SHARDS", help="folder, file or glob of tar shards; default: the shipped pack")
+    str | None,
+    arg(
+        metavar="SHARDS",
+        help="folder, file or glob of tar shards, or what a data source reads; default: the shipped pack",
+    ),
 ]
 Root = Annotated[Path | None, arg(metavar="FOLDER", help="folder with the data of tasks that are not in the pack")]
 LENGTHS_HELP = "lengths of the pack's captions: their own (pack), of web captions (web), or of a file's captions"

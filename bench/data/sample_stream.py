@@ -50,7 +50,7 @@ class LoadedBatch(Generic[T]):
     stats: DecodeStats
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SampleLoader(Generic[T]):
     """Loads batch k: a pure function of the experiment, the samples, the rank and k."""
 
@@ -72,7 +72,7 @@ class SampleLoader(Generic[T]):
         generator = torch.Generator().manual_seed(seed_for(self.experiment.seed, AUGMENTATION, self.order.rank, k))
         draws = draw_crop_params(len(samples), generator)
         images = [self._load_image(sample, drawn, side, stats) for sample, drawn in zip(samples, draws, strict=True)]
-        _cached_targets(self.targets, self.experiment, self.samples)  # made outside the clock, as the pack's is
+        _cached_targets(self)  # made outside the clock, as the pack's is
         start = time.perf_counter()
         target = self.target([stats.replaced.get(sample, sample) for sample in samples])
         seconds = time.perf_counter() - start
@@ -86,7 +86,7 @@ class SampleLoader(Generic[T]):
         found, rows = self.samples, [self.rows[sample] for sample in samples]
         positions = [found.position(row) for row in rows]
         captions = Captions([found.caption(row) for row in rows], positions, found.num_positions)
-        targets = _cached_targets(self.targets, self.experiment, self.samples)(captions)
+        targets = _cached_targets(self)(captions)
         return cast("T", targets.select(torch.arange(len(rows))))
 
     def keys(self, samples: Sequence[int]) -> list[str]:
@@ -129,12 +129,13 @@ class SampleLoader(Generic[T]):
 
 
 @lru_cache(maxsize=2)  # of many trainings in one process the last two's
-def _cached_targets(targets: MakeTargets[Any], experiment: Experiment, samples: Samples) -> Any:
-    """Return the function that turns captions of samples into what the method reads; a process makes it once.
+def _cached_targets(loader: SampleLoader[Any]) -> Any:
+    """Return the function that turns a loader's captions into what the method reads; a process makes it once.
 
     Rows for packed captions are reserved by some of the captions, equal in all processes.
     """
-    make = targets(experiment)
+    experiment, samples = loader.experiment, loader.samples
+    make = loader.targets(experiment)
     has_text = get_method(experiment.method).embeds_captions(experiment)
     if not has_text or make(Captions.from_texts([""])).captions.padding != "packed":
         return make

@@ -13,17 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.catalog import describe_known_concepts
+from bench.formats import ratio
 from bench.measure.throughput import throughputs_by_round
 from bench.record import Record, Speed, Transfer
 from bench.scores import Score, describe_trainings
 from bench.statistics import Answers, Estimate, Interval, accuracy_interval, estimate_over_draws, estimate_over_seeds
-from bench.tables import Table
+from bench.tables import Cell, Column, Table
 from bench.transfer.classification.label_subsets import describe_omitted_shares, describe_small_classes
 
 PROBE, RETRIEVAL = "linear probe", "retrieval"
 POWERS = ("power W, by the energy counter", "power W")  # the more accurate first
 WHOLE_READER = "GPU"  # key of the reason where the device could not be opened
-Cell = tuple[float, float | None, float | None]
+ValueAndEnds = tuple[float, float | None, float | None]
 SAME_STEPS = "All batches have the same size, so that equal steps are equal images and no budget of their own. "
 SEED_UNIT = "A claim about a method needs several training seeds; one tower does not rank methods."
 INIT_PROTOCOL = "transfer-init"
@@ -189,7 +190,7 @@ def answers_of(score: Score) -> npt.NDArray[np.float64]:
     return np.frombuffer(score.correct.encode(), np.uint8).astype(np.float64) - ord("0")
 
 
-def mean_over_draws(values: Sequence[Answers]) -> Cell:
+def mean_over_draws(values: Sequence[Answers]) -> ValueAndEnds:
     """Return the mean over draws of the labelled images, with its interval over draws and test items."""
     return _interval_cell(estimate_over_draws({"": dict(enumerate(values))}))
 
@@ -203,7 +204,7 @@ def _cost_per_image(rate: float, runs: Sequence[Speed]) -> ImageCost:
     return ImageCost(rate, None, "; ".join(reasons) or "this device has no counter of power or energy")
 
 
-def _probe_accuracies(rows: Sequence[ScoredRecord]) -> dict[str, Cell]:
+def _probe_accuracies(rows: Sequence[ScoredRecord]) -> dict[str, ValueAndEnds]:
     found: dict[str, list[npt.NDArray[np.float64]]] = {}
     for row in rows:
         for score in row.transfer.scores:
@@ -226,7 +227,7 @@ def _scored_records(records: Iterable[Record]) -> list[ScoredRecord]:
     return sorted(rows, key=lambda row: row.key)
 
 
-def _interval_cell(interval: Interval | Estimate) -> Cell:
+def _interval_cell(interval: Interval | Estimate) -> ValueAndEnds:
     return interval.value, interval.low, interval.high
 
 
@@ -251,17 +252,24 @@ def _is_init(measured: object) -> TypeGuard[Transfer]:
 def init_tables(records: Iterable[Record]) -> list[Table]:
     """Show the label that each class took, and every head's accuracy against the number of labels."""
     transfers = [record.measured for record in records if _is_init(record.measured)]
-    rows = [
-        {"task": one.task, "class": one.class_name, "synset": one.path[0], "label": one.path[-1]}
-        | {"similarity": one.similarity, "way": " > ".join(one.path)}
-        for one in nearest_labels(transfers)
-    ]
-    note = (
-        "similarity: 1 / (1 + steps of the way in WordNet's hierarchy). A class of several synsets takes the mean row."
-    )
     tasks = dict.fromkeys(score.task for transfer in transfers for score in transfer.scores)
-    labels = Table.of_figures("The label whose row each class takes", rows, note)
-    return [labels, *(_heads_table(task, transfers) for task in tasks)]
+    return [nearest_label_table(transfers), *(_heads_table(task, transfers) for task in tasks)]
+
+
+def nearest_label_table(transfers: Iterable[Transfer]) -> Table:
+    """Show the nearest label of each class with the path to it, by task."""
+    columns = [*Column.texts("class", "nearest label"), Column("similarity"), Column("steps")]
+    groups: dict[str, list[list[Cell]]] = {}
+    for one in nearest_labels(transfers):
+        figures = [Cell.of(one.similarity, ratio), Cell.of(len(one.path) - 1)]
+        names = [Cell.of(one.class_name), Cell.of(one.path[-1])]
+        groups.setdefault(one.task, []).append([*names, *figures, Cell(" → ".join(one.path))])
+    note = (
+        "Similarity is 1 / (1 + steps) along the path. A class of several synsets is initialised with the mean of "
+        "their rows. A tower without a classifier has no rows to copy."
+    )
+    title, columns = "The nearest label of each class", [*columns, Column.text("path in WordNet")]
+    return Table.of_groups(title, columns, groups, note)
 
 
 def nearest_labels(transfers: Iterable[Transfer]) -> list[NearestLabel]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import chain
 
 from bench.catalog import RANDOM_INIT
-from bench.formats import NBSP, format_interval, join_words, pluralize, ratio, write_accuracy, write_gain
+from bench.formats import NBSP, format_interval, join_words, pluralize, write_accuracy, write_gain
 from bench.record import Transfer
 from bench.sections import (
     Block,
@@ -23,7 +23,14 @@ from bench.sections import (
 )
 from bench.statistics import AccuracyDifference, Difference, Estimate
 from bench.tables import Cell, Column, Table
-from bench.transfer.score_tables import CLASS_NAMES, COPIED_ROWS, INIT_PROTOCOL, PROMPTS, RANDOM_HEAD, nearest_labels
+from bench.transfer.score_tables import (
+    CLASS_NAMES,
+    COPIED_ROWS,
+    INIT_PROTOCOL,
+    PROMPTS,
+    RANDOM_HEAD,
+    nearest_label_table,
+)
 from reports.accuracy import label_curves, label_views
 from reports.accuracy.label_curves import PER_CLASS, Curve, choose_curve_per_subject, format_labels, label_counts
 from reports.accuracy.label_views import NOT_SCORED, CurveLine
@@ -95,7 +102,7 @@ def _curve_blocks(comparison: ComparisonRecords, number: int, curves: Sequence[C
     return [Heading(f"Accuracy against {labels}"), Text(note, "under"), Group(panels, "panels")]
 
 
-def _metric_blocks(metrics: Sequence[tuple[Table, str]]) -> list[Block]:
+def _metric_blocks(metrics: Sequence[Table]) -> list[Block]:
     if not metrics:
         return []
     note = (
@@ -103,8 +110,8 @@ def _metric_blocks(metrics: Sequence[tuple[Table, str]]) -> list[Block]:
         f"more seeds, a cell is their mean with its 95{NBSP}% interval. One seed gives no ranking."
     )
     blocks: list[Block] = [Heading("Several labels, masks and boxes"), Text(note, "under")]
-    for table, sizes in metrics:
-        blocks += [Heading(table.title, 4), table, Text(sizes, "under")]
+    for table in metrics:
+        blocks += [Heading(table.title, 4), table]
     return blocks
 
 
@@ -221,24 +228,14 @@ def _format_verdicts(gains: Mapping[float, AccuracyDifference]) -> str:
 
 def _wordnet_label_blocks(comparison: ComparisonRecords, curves: Sequence[Curve]) -> list[Block]:
     """Show the nearest label of each class with the path to it, and the number of classes without one."""
-    found = nearest_labels(transfer for _, transfer in comparison.of(Transfer))
-    if not found:
+    table = nearest_label_table(transfer for _, transfer in comparison.of(Transfer))
+    if not table.cells:
         return []
-    columns = [*Column.texts("class", "nearest label"), Column("similarity"), Column("steps")]
-    columns += Column.texts("path in WordNet")
-    groups: dict[str, list[list[Cell]]] = {}
-    for one in found:
-        steps = Cell.of(len(one.path) - 1)
-        cells = [Cell.of(one.class_name), Cell.of(one.path[-1]), Cell.of(one.similarity, ratio), steps]
-        groups.setdefault(one.task, []).append([*cells, Cell(" → ".join(one.path))])
     sizes = {curve.task: curve.num_classes for curve in curves}
-    without = {task: sizes[task] - len({row[0].text for row in rows}) for task, rows in groups.items() if task in sizes}
+    named = {task: len({row[0].text for row in rows}) for task, rows in table.groups.items()}
+    without = {task: sizes[task] - number for task, number in named.items() if task in sizes}
     classes = [f"{number} of the classes of {task}" for task, number in without.items() if number]
-    note = (
-        "Similarity is 1 / (1 + steps) along the path. A class of several synsets is initialised with the mean of "
-        "their rows. A tower without a classifier has no rows to copy."
-    )
     if classes:
-        note += f" WordNet has no noun for {join_words(classes)}: their rows of a copied head are random."
-    table = Table.of_groups("The nearest label of each class", columns, groups)
-    return [Heading(table.title, 4), table, Text(note, "under")]
+        unnamed = f" WordNet has no noun for {join_words(classes)}: their rows of a copied head are random."
+        table = replace(table, note=table.note + unnamed)
+    return [Heading(table.title, 4), table]

@@ -145,8 +145,8 @@ def label_count_columns(curves: Sequence[Curve]) -> list[Column]:
     return [Column(format_labels(unit, labels), "per class") if labels else none for labels in numbers]
 
 
-def metric_tables(comparison: ComparisonRecords) -> list[tuple[Table, str]]:
-    """Return table and note for each task and protocol with metrics of its own, trivial baselines last."""
+def metric_tables(comparison: ComparisonRecords) -> list[Table]:
+    """Return a table for each task and protocol with metrics of its own, trivial baselines last."""
     groups: dict[tuple[str, str], list[tuple[Transfer, Run, TaskMetric]]] = {}
     for record, transfer in comparison.of(Transfer):
         run = (record.experiment.name, record.experiment.seed) if record.experiment else ("", None)
@@ -156,9 +156,7 @@ def metric_tables(comparison: ComparisonRecords) -> list[tuple[Table, str]]:
     return [_metric_table(comparison, group) for group in groups.values()]
 
 
-def _metric_table(
-    comparison: ComparisonRecords, found: Sequence[tuple[Transfer, Run, TaskMetric]]
-) -> tuple[Table, str]:
+def _metric_table(comparison: ComparisonRecords, found: Sequence[tuple[Transfer, Run, TaskMetric]]) -> Table:
     first, names = found[0][2], list(dict.fromkeys(metric.name for _, _, metric in found))
     values: dict[Key, dict[str, dict[Run, dict[int, float]]]] = {}
     for transfer, run, metric in found:
@@ -179,7 +177,7 @@ def _metric_table(
         rows.append([name, images_cell(images), Cell.of(len(seeds)), *cells])
     sizes = f"{count(first.num_test)} test images; {count(first.num_train)} for training and validation."
     groups = {"Towers and features": rows, "Without image features": [last]}
-    return Table.of_groups(title, columns, groups), sizes
+    return Table.of_groups(title, columns, groups, sizes)
 
 
 def _metric_cell(runs: Mapping[Run, Mapping[int, float]] | None) -> Cell:

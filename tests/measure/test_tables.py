@@ -1,10 +1,11 @@
 """What a person reads at the end of a measurement or a training."""
 
 import pytest
+from msgspec.structs import replace
 
 from bench.experiments import EXPERIMENTS
-from bench.measure.tables import sample_table, speed_table
-from bench.record import Record
+from bench.measure.tables import failure_table, sample_table, speed_table
+from bench.record import Failure, Record
 from tests.small import circumstances, small
 from tests.speeds import speed
 
@@ -22,6 +23,23 @@ def test_skipped_samples_and_empty_captions_are_listed_once_for_all_rounds() -> 
     rows = [tuple(row.values()) for row in sample_table([*flawed, record("clip")]).rows]
     counts = [("no image", 2), ("truncated", 4), ("empty caption (used)", 1)]
     assert rows == [("catlip", "speed", *count) for count in counts]
+
+
+def test_failed_runs_are_listed_in_the_order_of_their_starts_by_their_labels() -> None:
+    def failed(what: str, name: str | None, started_at: str) -> Record:
+        return Record(
+            comparison="c",
+            experiment=small("catlip", name=name) if name is not None else None,
+            circumstances=replace(circumstances(), started_at=started_at),
+            measured=Failure(what=what, reason="no memory left"),
+        )
+
+    table = failure_table([failed("speed", "late", "2026-11-30"), failed("scoring", None, "2026-11-29")], str.upper)
+    rows = [[cell.text_with_note for cell in row] for row in table.cells]
+    assert rows == [
+        ["none", "scoring", "no memory left", "2026-11-29"],
+        ["LATE (late)", "speed", "no memory left", "2026-11-30"],
+    ]
 
 
 CLIP_AND_CATLIP = """

@@ -34,6 +34,8 @@ def test_explanation_page_lists_the_causes() -> None:
     text = page("x", records())
     document = Document(text)
     assert summarize(found).replace("\N{NO-BREAK SPACE}", " ") in document.words()
+    assert "Where does the ratio come from? catlip" in document.words()
+    assert "The answer in figures" not in document.tables
     rows = document.tables[TABLE][1:]
     assert [row[0].partition("|")[0] for row in rows] == [
         *("kernel", PADDING, TEXT_TOWER, HEAD, "objective, all else equal"),

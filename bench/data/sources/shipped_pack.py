@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,7 @@ class ShippedPack(DataSource):
 
     def open(self, _data: str, _request: SampleRequest) -> "PackSamples":
         cache = pack_cache()
-        decode_pack(cache)
+        decode_pack(cache, ["pretrain"])
         return PackSamples(cache)
 
 
@@ -76,9 +77,9 @@ class PackSamples(Samples):
             return texts
 
 
-def decode_pack(cache: Path) -> None:
-    """Decode the pack's images in a separate process, unless they are in the cache; no run then includes the cost."""
-    if not all(cache_path(part, cache).is_file() for part in PARTS):
+def decode_pack(cache: Path, parts: Sequence[str] = PARTS) -> None:
+    """Decode the pack's images in a separate process, unless these parts are in the cache; no run includes the cost."""
+    if not all(cache_path(part, cache).is_file() for part in parts):
         log(f"decoding the pack's images into {cache}, once")
         command = [sys.executable, "-m", "bench.data.pack"]
         done = subprocess.run(command, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True, check=False)

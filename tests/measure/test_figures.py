@@ -1,0 +1,172 @@
+"""Figures of measurements are compared as throughput is, and what a measurement returns is checked."""
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from msgspec.structs import replace
+
+from bench.console.console import UserError
+from bench.experiments import EXPERIMENTS
+from bench.measure.figures import FigureSummary, figure_tables, summarize_figures
+from bench.measurement import Better, Figure, Measurement, add_measurement, get_measurement
+from bench.record import Figures, Record, read_record, record_path, write_record
+from bench.statistics import ratios_of_pairs
+from tests.reports.conftest import HERE
+
+NAMES = ("clip-tiny", "catlip-tiny", "siglip-tiny")
+ROUNDS = 6
+
+
+def records_of(values: Mapping[str, Mapping[str, float]], better: Better | None = "higher") -> list[Record]:
+    """Six rounds with the values of each figure of each experiment, and a spread of 1 %."""
+    draw = random.Random(0)
+    figures = tuple(Figure(name, "ms", better) for name in next(iter(values.values())))
+    return [
+        Record(
+            comparison="c",
+            experiment=EXPERIMENTS[name],
+            circumstances=HERE,
+            measured=Figures(
+                measurement="mine",
+                title="Mine",
+                round=round_,
+                figures=figures,
+                values={figure: (0.0, value * draw.gauss(1, 0.01), 1e9) for figure, value in own.items()},
+            ),
+        )
+        for round_ in range(ROUNDS)
+        for name, own in values.items()
+    ]
+
+
+def found(records: list[Record], *names: str) -> dict[tuple[str, str], FigureSummary]:
+    return {(row.figure.name, row.experiment): row for row in summarize_figures(records, names or NAMES)}
+
+
+def test_ratios_are_those_of_the_medians_of_runs_adjusted_for_all_ratios_of_the_measurement() -> None:
+    values = {"clip-tiny": {"a": 10.0, "b": 5.0}, "catlip-tiny": {"a": 20.0, "b": 5.0}, "siglip-tiny": {"a": 9, "b": 4}}
+    rows = found(records_of(values))
+    rounds = {key: row.rounds for key, row in rows.items()}
+    expected = ratios_of_pairs(
+        {f"{figure} {name}": (rounds[figure, NAMES[0]], rounds[figure, name]) for figure in "ab" for name in NAMES[1:]}
+    )
+    assert {f"{figure} {name}": row.ratio for (figure, name), row in rows.items() if row.ratio} == expected
+    assert rows["a", "catlip-tiny"].value == pytest.approx(20, rel=0.02)
+    assert rows["a", "catlip-tiny"].verdict == "better"
+    assert rows["a", "siglip-tiny"].verdict == "worse"
+    assert (rows["a", "clip-tiny"].ratio, rows["a", "clip-tiny"].verdict) == (None, "")
+
+
+@pytest.mark.parametrize(("better", "verdict"), [("higher", "better"), ("lower", "worse"), (None, "higher")])
+def test_verdict_follows_the_direction_that_is_better(better: Better | None, verdict: str) -> None:
+    rows = found(records_of({"clip-tiny": {"a": 1.0}, "catlip-tiny": {"a": 2.0}}, better))
+    assert rows["a", "catlip-tiny"].verdict == verdict
+
+
+def test_figure_that_is_not_above_zero_has_no_ratio_and_the_others_have_one() -> None:
+    rows = found(records_of({"clip-tiny": {"a": -1.0, "b": 1.0}, "catlip-tiny": {"a": 2.0, "b": 2.0}}))
+    assert rows["a", "catlip-tiny"].ratio is None
+    assert rows["b", "catlip-tiny"].ratio is not None
+
+
+def test_table_of_each_measurement_has_a_row_for_each_figure_and_experiment() -> None:
+    records = records_of({"clip-tiny": {"a": 1.0}, "catlip-tiny": {"a": 2.0}})
+    others = [replace(one, measured=replace(one.measured, measurement="other", title="Other")) for one in records]
+    tables = figure_tables([*records, *others], NAMES)
+    assert [table.title for table in tables] == ["Mine", "Other"]
+    assert [(row["figure"], row["experiment"], row["runs"]) for row in tables[0].rows] == [
+        ("a, ms", "clip-tiny", ROUNDS),
+        ("a, ms", "catlip-tiny", ROUNDS),
+    ]
+
+
+def test_records_of_other_figures_are_not_compared() -> None:
+    first, other = records_of({"clip-tiny": {"a": 1.0}}, "lower"), records_of({"catlip-tiny": {"a": 1.0}}, None)
+    with pytest.raises(ValueError, match="records of the measurement mine have other figures"):
+        summarize_figures([*first, *other], NAMES)
+
+
+def test_record_with_values_of_other_figures_is_refused(tmp_path: Path) -> None:
+    record = records_of({"clip-tiny": {"a": 1.0}})[0]
+    path = record_path(tmp_path, "c", "figures", "x")
+    write_record(record, path)
+    assert read_record(path) == record
+    path.write_bytes(path.read_bytes().replace(b'"a": [', b'"b": ['))
+    with pytest.raises(ValueError, match="values must be of the figures a"):
+        read_record(path)
+
+
+class Mine(Measurement):
+    """Returns what it is made with."""
+
+    name = "mine"
+    title = "Mine"
+    figures = (Figure("a", "ms"), Figure("b", ""))
+
+    def __init__(self, returned: Any) -> None:
+        self.returned = returned
+
+    def measure(self, *_: object) -> Any:
+        if isinstance(self.returned, Exception):
+            raise self.returned
+        return self.returned
+
+
+def run(returned: Any) -> dict[str, tuple[float, ...]]:
+    return Mine(returned).run(EXPERIMENTS["clip-tiny"], torch.device("cpu"), Path())
+
+
+def test_values_are_numbers_in_the_order_of_the_figures() -> None:
+    assert run({"b": torch.tensor(2), "a": torch.tensor([1.0, 3.0])}) == {"a": (1.0, 3.0), "b": (2.0,)}
+    assert [*run({"b": 1, "a": 2})] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("returned", "reason"),
+    [
+        ({"a": 1.0}, "returns a: return its figures, a, b"),
+        ({"a": 1.0, "b": 1.0, "c": 1.0}, "returns a, b, c: return its figures, a, b"),
+        ({}, "returns nothing: return its figures, a, b"),
+        (3.0, "returns 3.0: return its figures, a, b"),
+        ({"a": 1.0, "b": []}, r"returns \[\] for the figure b: return a finite number, or several"),
+        ({"a": float("nan"), "b": 1.0}, "returns nan for the figure a: return a finite number"),
+        ({"a": "fast", "b": 1.0}, "returns 'fast' for the figure a: return a finite number"),
+        ({"a": None, "b": 1.0}, "returns None for the figure a: return a finite number"),
+        (ZeroDivisionError("by 0"), r"fails: ZeroDivisionError: by 0 \(test_figures\.py, line \d+\)"),
+        (UserError("no such file: x"), "^no such file: x$"),
+    ],
+)
+def test_what_a_measurement_may_not_return_is_one_line(returned: Any, reason: str) -> None:
+    with pytest.raises(UserError, match=reason) as error:
+        run(returned)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def changed(**attributes: Any) -> Measurement:
+    kind: type[Measurement] = type("Changed", (Mine,), attributes)
+    return kind(None)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("one", "reason"),
+    [
+        (changed(title=None), "Changed without title: set them to texts"),
+        (changed(name="A b"), "with the name 'A b': it must be small letters, digits and hyphens"),
+        (changed(figures=()), "without figures: set them to a list of bench.measurement.Figure"),
+        (changed(figures=("a",)), "without figures: set them to a list"),
+        (changed(figures=(Figure("a", "ms"), Figure("a", "s"))), "with two figures of one name"),
+        (changed(figures=(Figure("a", "ms", "more"),)), "of whose figure a 'more' is better: say higher or lower"),  # type: ignore[arg-type]
+    ],
+)
+def test_incomplete_measurement_is_refused(one: Any, reason: str) -> None:
+    with pytest.raises(ValueError, match=f"^mine.py adds the measurement .*{reason}"):
+        add_measurement(one, "mine.py")
+
+
+def test_unknown_measurement_names_the_option_that_adds_one() -> None:
+    with pytest.raises(ValueError, match="no measurement named 'speed': name the extension that adds it with"):
+        get_measurement("speed")

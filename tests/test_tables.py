@@ -1,0 +1,75 @@
+"""A table says the same on a terminal, as CSV, as Markdown and as JSON."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.console.tables import print_tables
+from bench.formats import UNMEASURED, ratio
+from bench.statistics import Estimate
+from bench.tables import Cell, Column, Table
+
+EXACT = 1 / 3
+COLUMNS = [
+    Column.text("experiment"),
+    Column("ratio"),
+    Column("rank", "of min"),
+    Column("rank", "of max"),
+    Column("MFU"),
+]
+ROWS = [
+    [
+        Cell.of_name("CLIP", "clip-tiny"),
+        Cell.estimate(Estimate(EXACT, 0.25, 0.5, "5 seeds"), ratio),
+        Cell.of(1),
+        Cell.of(2),
+        Cell.unmeasured("no peak"),
+    ],
+    [Cell.of("=1+1"), Cell.of(2.0, ratio), Cell.of(3), Cell.of(4), Cell.of(0.5, ratio)],
+]
+TABLE = Table.of_rows("Ratios", COLUMNS, ROWS, "a note")
+
+
+def test_csv_has_full_precision_ends_of_intervals_and_no_formula() -> None:
+    first, second = csv.DictReader(TABLE.to_csv().decode().splitlines())
+    assert float(first["ratio"]) == EXACT
+    assert (first["ratio, low"], first["ratio, high"], second["ratio, low"]) == ("0.25", "0.5", "")
+    assert [first[f"rank, of {end}"] for end in ("min", "max")] == ["1", "2"]
+    assert (first["experiment"], first["experiment, note"]) == ("CLIP", "clip-tiny")
+    assert first["MFU"] == ""
+    assert second["experiment"] == "'=1+1"
+
+
+def test_json_has_the_values_behind_the_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    print_tables([TABLE], tmp_path / "tables.json")
+    figures = json.loads((tmp_path / "tables.json").read_text())["Ratios"]
+    assert figures["note"] == "a note"
+    assert [row["ratio"] for row in figures["rows"]] == [[EXACT, 0.25, 0.5], 2.0]
+    assert [row["MFU"] for row in figures["rows"]] == [None, 0.5]
+    shown = capsys.readouterr().out
+    assert "CLIP (clip-tiny)" in shown
+    assert "0.33 (0.25 to 0.50)" in shown
+    assert UNMEASURED not in shown
+
+
+def test_markdown_has_the_texts_escaped() -> None:
+    table = Table.of_rows("T", Column.texts("a|b", "c"), [[Cell("x|y", "z"), Cell("<b>")]])
+    assert table.to_markdown().splitlines() == ["| a\\|b | c |", "| --- | --- |", "| x\\|y (z) | \\<b\\> |"]
+
+
+def test_headings_of_groups_are_a_column_where_there_is_no_heading() -> None:
+    table = Table.of_groups(
+        "T", Column.texts("task"), {"Towers": [[Cell("a")]], "None": [], "References": [[Cell("b")]]}
+    )
+    assert table.rows == [{"group": "Towers", "task": "a"}, {"group": "References", "task": "b"}]
+    assert table.to_csv() == b"group,task\nTowers,a\nReferences,b\n"
+
+
+def test_figures_are_kept_as_they_are_given() -> None:
+    rows = [{"name": "a", "count": 12_000, "share": (0.5, 0.25, 0.75), "more": None}, {"name": "b", "count": True}]
+    table = Table.of_figures("T", rows)
+    assert table.rows == rows
+    assert [cell.text for cell in table.cells[0]] == ["a", "12,000", "0.500 ±0.250", UNMEASURED]
+    assert [column.numeric for column in table.columns] == [False, True, True, True]
