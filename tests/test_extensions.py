@@ -19,7 +19,6 @@ from bench.measure.figures import summarize_figures
 from bench.method import methods
 from bench.record import Record, Speed, Training, Transfer, read_record, record_files, write_record
 from bench.record_kind import UnknownKind
-from tests.chaos.case import capture_output
 from tests.data.shards import CAPTIONS, encoded, make_image, write_shard
 from tests.processes import LONGEST_SECONDS, answer
 from tests.reports.test_page import Document
