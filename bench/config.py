@@ -225,7 +225,8 @@ def change(experiment: Experiment, **changes: Any) -> Experiment:
 
     Raises ValueError for a value that cannot be run, and for a field that there is not.
     """
-    known, by_group = FIELD_FACTS | own_fields(changes.get("method", experiment.method)), dict[str, dict[str, Any]]()
+    known = FIELD_FACTS | own_fields(str(changes.get("method", experiment.method)))
+    by_group = dict[str, dict[str, Any]]()
     for name, value in changes.items():
         by_group.setdefault(choose(name, known, "field of an experiment").group, {})[name] = value
     values, own = by_group.pop("", {}), by_group.pop(OWN, {})

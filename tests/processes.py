@@ -1,10 +1,11 @@
 """Processes that tests start: groups as those of a torchrun, single calls and runs, and waiting for what they do."""
 
+import io
 import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -72,6 +73,26 @@ def in_child(work: Callable[..., T], *arguments: Any) -> T:
     """Return what `work(*arguments)` returns in a process of its own, which limits and failures do not outlive."""
     with ProcessPoolExecutor(1, mp_context=forkserver()) as pool:
         return pool.submit(work, *arguments).result()
+
+
+def answer(folder: Path, *words: str) -> tuple[int, str]:
+    """Return exit code and text of a command line that starts no run, without the seconds that a fresh one imports for.
+
+    What it loads ends with its process.
+    """
+    return in_child(_answered, folder, words)
+
+
+def _answered(folder: Path, words: tuple[str, ...]) -> tuple[int, str]:
+    from bench.__main__ import main
+
+    os.chdir(folder)
+    with redirect_stdout(io.StringIO()) as text, redirect_stderr(text):
+        try:
+            code = main(words)
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return code, text.getvalue()
 
 
 def in_ranks(work: Callable[..., T], ranks: int, folder: Path, *arguments: Any) -> list[T]:

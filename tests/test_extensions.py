@@ -12,7 +12,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from bench.__main__ import main
 from bench.console.console import FAILED_CASE, INCONCLUSIVE, OK, take_extensions
 from bench.extensions import ENTRY_POINT_GROUP, load_extensions
 from bench.formats import format_rate
@@ -20,9 +19,8 @@ from bench.measure.figures import summarize_figures
 from bench.method import methods
 from bench.record import Record, Speed, Training, Transfer, read_record, record_files, write_record
 from bench.record_kind import UnknownKind
-from tests.chaos.case import capture_output
 from tests.data.shards import CAPTIONS, encoded, make_image, write_shard
-from tests.processes import LONGEST_SECONDS, in_child
+from tests.processes import LONGEST_SECONDS, answer
 from tests.reports.test_page import Document
 
 ROOT = Path(__file__).parents[1]
@@ -68,21 +66,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         (folder / code.splitlines()[0].removeprefix("# ")).write_text(code, encoding="utf-8")
     return folder
-
-
-def answer(folder: Path, *words: str) -> tuple[int, str]:
-    """Return exit code and text of a command line without runs, which a process of its own carries out."""
-    return in_child(carry_out, folder, words)
-
-
-def carry_out(folder: Path, words: tuple[str, ...]) -> tuple[int, str]:
-    os.chdir(folder)
-    with capture_output() as text:
-        try:
-            code = main(words)
-        except SystemExit as end:
-            code = int(end.code or 0)
-    return code, text.getvalue()
 
 
 def run(folder: Path, *words: str, program: tuple[str, ...] = ("-m", "bench"), **environment: str) -> tuple[int, str]:
@@ -169,10 +152,7 @@ def test_options_are_taken_from_anywhere_in_a_command_line() -> None:
             f"{IMPORTS}{SECTION}EXTENSION = Extension(sections=[Section('My Own', 'a', 'a', print)])",
             "adds the section 'My Own': its name must be lower-case letters, digits and hyphens",
         ),
-        (
-            f"{IMPORTS}EXTENSION = Extension(sources=[3])",
-            "adds the data source 3: it must be an object of",
-        ),
+        (f"{IMPORTS}EXTENSION = Extension(sources=[3])", "adds the data source 3: it must be an object of"),
         (
             f"{IMPORTS}{SOURCE}class Mine(DataSource): name = 'mine'\nEXTENSION = Extension(sources=[Mine()])",
             "adds the data source mine: accepted is missing, set it to a text; the function recognises is missing; the",

@@ -44,10 +44,10 @@ def batches() -> list[Record]:
 
 
 def with_experiment(**fields: object) -> Callable[[Record], Record]:
-    def change(record: Record) -> Record:
+    def changed(record: Record) -> Record:
         return replace(record, experiment=record.experiment and change(record.experiment, **fields))
 
-    return change
+    return changed
 
 
 def with_circumstances(**fields: object) -> Callable[[Record], Record]:
