@@ -9,9 +9,17 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Literal
 
-from msgspec.structs import replace
-
-from bench.config import Experiment, choose, differing_fields, fields_with
+from bench.config import Experiment, change, choose, differing_fields, fields_with
+from bench.fields import (
+    ImageSettings,
+    InputSettings,
+    OptimizerSettings,
+    RuntimeSettings,
+    TargetSettings,
+    TextSettings,
+    TimingSettings,
+    TrainingSettings,
+)
 from bench.method import get_method
 from bench.recipes import DATACOMP_VOCABULARY, RECIPES, clip_vit_b16_controlled
 from bench.settings import split_name
@@ -30,20 +38,14 @@ def tiny() -> Experiment:
     return Experiment(
         name="clip-tiny",
         method="clip",
-        tower="catlip-bench-tiny",
-        image_size=48,
-        text_tower="catlip-bench-tiny",
-        teacher="catlip-bench-tiny",
-        context_length=24,
-        batch_size=128,
-        learning_rate=5e-4,
-        precision="fp32",
-        compile="off",
-        images=80_000,
-        warmup_images=8_000,
-        warmup_steps=6,
-        windows=5,
-        steps_per_window=4,
+        image=ImageSettings(tower="catlip-bench-tiny", image_size=48),
+        text=TextSettings(text_tower="catlip-bench-tiny", context_length=24),
+        targets=TargetSettings(teacher="catlip-bench-tiny"),
+        input=InputSettings(),
+        training=TrainingSettings(batch_size=128, images=80_000, warmup_images=8_000),
+        optimizer=OptimizerSettings(learning_rate=5e-4),
+        runtime=RuntimeSettings(precision="fp32", compile="off"),
+        timing=TimingSettings(warmup_steps=6, windows=5, steps_per_window=4),
     )
 
 
@@ -56,23 +58,14 @@ def vit_b32() -> Experiment:
     return Experiment(
         name="clip-vit-b32",
         method="clip",
-        tower="ViT-B-32",
-        image_size=224,
-        text_tower="ViT-B-32",
-        context_length=77,
-        text_padding="auto",
-        caption_lengths="web",
-        synset_vocabulary=DATACOMP_VOCABULARY,
-        subword_vocabulary="all",
-        batch_size=256,
-        crop_scale=(0.9, 1.0),
-        flip=False,
-        learning_rate=5e-4,
-        images=12_800_000,
-        warmup_images=500_000,
-        warmup_steps=10,
-        windows=10,
-        steps_per_window=10,
+        image=ImageSettings(tower="ViT-B-32", image_size=224),
+        text=TextSettings(text_tower="ViT-B-32", context_length=77, text_padding="auto"),
+        targets=TargetSettings(synset_vocabulary=DATACOMP_VOCABULARY, subword_vocabulary="all"),
+        input=InputSettings(caption_lengths="web", crop_scale=(0.9, 1.0), flip=False),
+        training=TrainingSettings(batch_size=256, images=12_800_000, warmup_images=500_000),
+        optimizer=OptimizerSettings(learning_rate=5e-4),
+        runtime=RuntimeSettings(),
+        timing=TimingSettings(warmup_steps=10, windows=10, steps_per_window=10),
     )
 
 
@@ -80,8 +73,8 @@ SCALES: dict[str, Experiment] = {
     "tiny": tiny(),
     "vit-b32": vit_b32(),
     # the size of CatLIP's headline 2.7x
-    "vit-b16": replace(vit_b32(), name="clip-vit-b16", tower="ViT-B-16", text_tower="ViT-B-16"),
-    "vit-l14": replace(vit_b32(), name="clip-vit-l14", tower="ViT-L-14", text_tower="ViT-L-14", batch_size=128),
+    "vit-b16": change(vit_b32(), name="clip-vit-b16", tower="ViT-B-16", text_tower="ViT-B-16"),
+    "vit-l14": change(vit_b32(), name="clip-vit-l14", tower="ViT-L-14", text_tower="ViT-L-14", batch_size=128),
 }
 
 
@@ -140,7 +133,7 @@ METHOD_SETTINGS: dict[str, MethodSettings] = {
         "catlip",
         {"learning_rate": 1e-3, "crop_scale": (0.08, 1.0), "flip": True, "head_initialisation": "trunc_normal"},
         {
-            "tiny": {"crop_scale": SCALES["tiny"].crop_scale, "head_initialisation": "log_odds"},
+            "tiny": {"crop_scale": SCALES["tiny"].input.crop_scale, "head_initialisation": "log_odds"},
             "vit-l14": {"learning_rate": 6e-4},
         },
         SEARCHED
@@ -189,7 +182,7 @@ COMPARED = ("clip", "siglip", "catlip", "superclass")  # what `python -m bench` 
 def _make_experiment(name: str, scale: str) -> Experiment:
     settings = METHOD_SETTINGS[name]
     changes = {**settings.fields, **settings.by_scale.get(scale, {})}
-    return replace(SCALES[scale], name=f"{name}-{scale}", method=settings.method, **changes)
+    return change(SCALES[scale], name=f"{name}-{scale}", method=settings.method, **changes)
 
 
 EXPERIMENTS: dict[str, Experiment] = {

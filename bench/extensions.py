@@ -18,19 +18,20 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from bench.catalog import PROTOCOLS, TASKS, Protocol, Task
+from bench.config import FIELD_FACTS, own_fields
 from bench.console.console import EXTENSION_OPTION, describe_error
 from bench.data_source import SOURCES, DataSource
 from bench.environment.circumstances import LOADED_EXTENSIONS
 from bench.experiments import MethodSettings, add_experiments
-from bench.measurement import Measurement, add_measurement
+from bench.measurement import MEASUREMENTS, Measurement
 from bench.method import Method, add_method
 from bench.record_kind import KINDS, RecordKind, add_kind
 from bench.registry import import_object
+from bench.sections import Section, add_section
 
 if TYPE_CHECKING:
     from bench.cli.options import Command
     from bench.orchestration.request_base import Request
-from bench.sections import Section, add_section
 
 ENTRY_POINT_GROUP = "catlip_bench"
 EXTENSIONS_ENV = (
@@ -113,7 +114,7 @@ def _load(name: str, source: str, origin: str, version: str = "") -> None:
 def _add(extension: Extension, origin: str) -> None:
     """Add all that an extension adds; what higher layers hold is added by functions that are imported when needed."""
     for method in extension.methods:
-        add_method(method, origin)
+        _add_method(method, origin)
     for section in extension.sections:
         add_section(section, origin)
     own = {method.name: MethodSettings(method.name) for method in extension.methods}
@@ -123,13 +124,21 @@ def _add(extension: Extension, origin: str) -> None:
         add_kind(KINDS, kind, RecordKind, origin)
     for run in extension.runs:
         import_object("bench.orchestration.request_base:add_run")(run, origin)
-    for measurement in extension.measurements:
-        add_measurement(measurement, origin)
     for verb, command in extension.verbs.items():
         import_object("bench.cli.verbs:add_verb")(verb, command, origin)
-    for registry, added in ((SOURCES, extension.sources), (TASKS, extension.tasks), (PROTOCOLS, extension.protocols)):
+    checked = (
+        *((SOURCES, extension.sources), (TASKS, extension.tasks), (PROTOCOLS, extension.protocols)),
+        (MEASUREMENTS, extension.measurements),
+    )
+    for registry, added in checked:
         for one in added:
             registry.add_checked(one, origin)
+
+
+def _add_method(method: Method, origin: str) -> None:
+    add_method(method, origin)
+    if taken := [name for name in own_fields(method.name) if name in FIELD_FACTS]:
+        raise ValueError(f"{origin}: the method {method.name} declares {', '.join(taken)}, which experiments have")
 
 
 def _digest(module: ModuleType) -> str:

@@ -13,8 +13,12 @@ INTERVAL = f"95{NBSP}%"
 
 
 @runtime_checkable
-class HasEnds(Protocol):
-    """What has an interval, or ends that are None."""
+class HasEstimate(Protocol):
+    """A figure with the ends of its interval, which are None where it has none."""
+
+    @property
+    def value(self) -> Number:
+        """The figure."""
 
     @property
     def low(self) -> Number | None:
@@ -23,15 +27,6 @@ class HasEnds(Protocol):
     @property
     def high(self) -> Number | None:
         """The upper end."""
-
-
-@runtime_checkable
-class HasEstimate(HasEnds, Protocol):
-    """A figure with its interval, where it has one."""
-
-    @property
-    def value(self) -> Number:
-        """The figure."""
 
 
 def format_rate(value: Number) -> str:
@@ -80,14 +75,14 @@ def write_gain(difference: Number) -> str:
     return f"+{write_accuracy(difference)}" if difference >= 0 else write_accuracy(difference)
 
 
-def format_interval(found: HasEnds | None, write: Callable[[float], str], prefix: str = "") -> str:
+def format_interval(found: HasEstimate | None, write: Callable[[float], str], prefix: str = "") -> str:
     """Write the ends of an interval after `prefix`; empty where there is no interval."""
     if found is None or found.low is None or found.high is None:
         return ""
     return f"{prefix}{write(found.low)} to {write(found.high)}"
 
 
-def bracket_interval(found: HasEnds, write: Callable[[float], str]) -> str:
+def bracket_interval(found: HasEstimate, write: Callable[[float], str]) -> str:
     """Write the ends of an interval in brackets, behind a figure; empty where there is no interval."""
     return f"{ends})" if (ends := format_interval(found, write, " (")) else ""
 

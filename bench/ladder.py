@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import msgspec
-from msgspec.structs import replace
 
-from bench.config import Experiment, differing_fields, fields_with, format_differences
+from bench.config import Experiment, change, differing_fields, fields_with, format_differences, get_field
 from bench.method import get_method, methods
 from bench.record_kind import RecordKind
 from bench.settings import with_settings
@@ -114,7 +113,7 @@ def stages_between(
     rest = [name for name in differing_fields([baseline, first]) if name in RECIPE_FIELDS and name not in taken]
     stages = [begin, *others]
     if rest:
-        before, after = (tuple(setting_text(name, getattr(one, name)) for name in rest) for one in (baseline, first))
+        before, after = (tuple(setting_text(name, get_field(one, name)) for name in rest) for one in (baseline, first))
         stages = [
             Stage("", begin.base, (*begin.settings, *before)),
             Stage(REST, begin.base, (*begin.settings, *after)),
@@ -153,7 +152,7 @@ def _objective_stages(baseline: Experiment, first: Experiment, padding_reason: s
     if objectives == ("classifier", "classifier"):
         return [Stage("", baseline), Stage(f"labels, {HEAD}", first)]
     if objectives == ("pair", "classifier"):
-        padding = "auto" if baseline.text_padding == "max_length" else baseline.text_padding
+        padding = "auto" if baseline.text.text_padding == "max_length" else baseline.text.text_padding
         cut = [] if padding_reason else [Stage(PADDING, baseline, (f"text_padding={padding}",))]
         stored = Stage(TEXT_TOWER, baseline, ("text_features=stored",))
         return [Stage("", baseline, ("text_padding=max_length",)), *cut, stored, Stage(HEAD, first)]
@@ -216,15 +215,15 @@ def _match_timed_images(configuration: Experiment, pace: Experiment) -> Experime
 
     Windows are half as many and twice as long: the pass over the phases is as long as one of them.
     """
-    sizes = len(configuration.all_image_sizes)
+    sizes = len(configuration.image.all_image_sizes)
 
     def steps(pace_steps: int) -> int:
-        return sizes * max(1, round(pace_steps * pace.batch_size / configuration.batch_size / sizes))
+        return sizes * max(1, round(pace_steps * pace.training.batch_size / configuration.training.batch_size / sizes))
 
-    return replace(
+    return change(
         configuration,
-        images=max(configuration.images, configuration.batch_size),
-        warmup_steps=max(2, steps(pace.warmup_steps)),
-        windows=max(2, pace.windows // 2),
-        steps_per_window=steps(2 * pace.steps_per_window),
+        images=max(configuration.training.images, configuration.training.batch_size),
+        warmup_steps=max(2, steps(pace.timing.warmup_steps)),
+        windows=max(2, pace.timing.windows // 2),
+        steps_per_window=steps(2 * pace.timing.steps_per_window),
     )

@@ -2,7 +2,7 @@
 
 import re
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
@@ -11,7 +11,7 @@ import msgspec
 
 from bench.config import choose
 from bench.console.console import EXTENSION_OPTION, UserError
-from bench.registry import Registry
+from bench.registry import Named, NamedRegistry
 
 if TYPE_CHECKING:
     import torch
@@ -29,14 +29,13 @@ class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     better: Better | None = None  # which values are better; None: neither
 
 
-class Measurement:
+class Measurement(Named):
     """What is measured of an experiment in each round, by a process of its own that has imported torch.
 
-    A subclass describes the measurement in its attributes, and imports torch inside its functions, so that the command
-    line starts without it.
+    A subclass describes it in its attributes, of which `name` is that for `--measurement`. It imports torch
+    inside its functions, so that the command line starts without it.
     """
 
-    name: ClassVar[str]  # small letters, digits and hyphens, for `--measurement`
     title: ClassVar[str]  # of its table
     figures: ClassVar[Sequence[Figure]]
     runs_on_all_ranks: ClassVar[bool] = False  # under torchrun all ranks measure; the figures of rank 0 are recorded
@@ -50,6 +49,20 @@ class Measurement:
         the cache of decoded data. Raises UserError of `bench.console.console` with one line for what a user can mend.
         """
         raise NotImplementedError
+
+    def flaws(self) -> Iterator[str]:
+        """Yield the reasons why the measurement cannot be used."""
+        if not re.fullmatch("[a-z][a-z0-9-]*", str(getattr(self, "name", ""))):
+            yield "its name must be small letters, digits and hyphens"
+        if not isinstance(getattr(self, "title", None), str):
+            yield "its title must be a text"
+        figures = [*getattr(self, "figures", ())]
+        if not figures or not all(isinstance(figure, Figure) for figure in figures):
+            yield "its figures must be objects of the class Figure of bench.measurement"
+        elif len({figure.name for figure in figures}) < len(figures):
+            yield "its figures must have different names"
+        elif wrong := [figure.name for figure in figures if figure.better not in (None, *get_args(Better))]:
+            yield f"of its figure {wrong[0]} higher or lower values must be better, or None"
 
     def run(self, experiment: "Experiment", device: "torch.device", results: Path) -> dict[str, tuple[float, ...]]:
         """Measure, and return the values in the order of the figures; UserError names what is wrong in one line."""
@@ -83,26 +96,7 @@ class Measurement:
         return values
 
 
-MEASUREMENTS = Registry[Measurement]("measurement")
-
-
-def add_measurement(one: Measurement, origin: str) -> None:
-    """Add a measurement; ValueError if it is none, is incomplete, or has a name that is taken."""
-    if not isinstance(one, Measurement):
-        raise ValueError(f"{origin} adds the measurement {one!r}: it must be an instance of a subclass of Measurement")  # noqa: TRY004
-    named = f"{origin} adds the measurement {type(one).__name__}"
-    if missing := [name for name in ("name", "title") if not isinstance(getattr(one, name, None), str)]:
-        raise ValueError(f"{named} without {' and '.join(missing)}: set them to texts")
-    if not re.fullmatch("[a-z][a-z0-9-]*", one.name):
-        raise ValueError(f"{named} with the name {one.name!r}: it must be small letters, digits and hyphens")
-    figures = getattr(one, "figures", ())
-    if not figures or not all(isinstance(figure, Figure) for figure in figures):
-        raise ValueError(f"{named} without figures: set them to a list of bench.measurement.Figure")
-    if len({figure.name for figure in figures}) < len(figures):
-        raise ValueError(f"{named} with two figures of one name: give each its own")
-    if wrong := [figure for figure in figures if figure.better not in (None, *get_args(Better))]:
-        raise ValueError(f"{named}, of whose figure {wrong[0].name} {wrong[0].better!r} is better: say higher or lower")
-    MEASUREMENTS.add(one.name, one, origin)
+MEASUREMENTS = NamedRegistry("measurement", Measurement)
 
 
 def get_measurement(name: str) -> Measurement:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from bench.fields import Settings
 from bench.registry import Registry
 
 if TYPE_CHECKING:
@@ -51,10 +52,16 @@ class Method:
     has_labels: ClassVar[bool] = False  # whether captions become labels of that vocabulary
     label_fields: ClassVar[tuple[str, ...]] = ()  # fields of the experiment that only this method's labels depend on
     has_teacher: ClassVar[bool] = False  # whether it learns from the experiment's teacher
+    # Fields of experiments that the method itself declares, each with a default and what `about` of bench.fields says.
+    settings: ClassVar[type[Settings]] = Settings
+
+    def own_settings(self, experiment: "Experiment") -> Any:
+        """Return the experiment's values of the fields of `settings`."""
+        return self.settings(**experiment.own)
 
     def config_errors(self, experiment: "Experiment") -> Iterator[str]:
         """Yield the reasons why an experiment cannot be run, in addition to those checked for all methods."""
-        if experiment.pooling == "both":
+        if experiment.image.pooling == "both":
             yield f"pooling must be own or mean, for {self.name} has one loss, got both"
 
     def reads_captions(self, experiment: "Experiment") -> bool:

@@ -12,9 +12,18 @@ Windows are this project's: each draws every image size equally often.
 """
 
 import numpy as np
-from msgspec.structs import replace
 
-from bench.config import Experiment
+from bench.config import Experiment, change
+from bench.fields import (
+    ImageSettings,
+    InputSettings,
+    OptimizerSettings,
+    RuntimeSettings,
+    TargetSettings,
+    TextSettings,
+    TimingSettings,
+    TrainingSettings,
+)
 
 DATACOMP_VOCABULARY = "datacomp-synsets"  # vocabulary of the released head; its labels are not shipped
 DATACOMP_SYNSETS = 24_320  # number of its labels: `_anchor_vocab_size` in the yaml
@@ -37,42 +46,42 @@ def clip_vit_b16_datacomp() -> Experiment:
     recipe = Experiment(
         name="clip-vit-b16-datacomp",
         method="clip",
-        tower="corenet-vit-base",
-        image_size=224,
-        image_sizes=multi_scale(160, 320, scales=5, multiple=32, base=224),
-        pixel_normalisation="none",
-        text_tower="ViT-B-16",
-        context_length=77,
-        text_padding="max_length",
-        caption_lengths="web",
-        synset_vocabulary=DATACOMP_VOCABULARY,
-        subword_vocabulary="all",
-        batch_size=256,
-        crop_scale=(0.9, 1.0),
-        flip=False,
-        augmentation="range",
-        learning_rate=1e-3,
-        betas=(0.9, 0.98),
-        eps=1e-6,
-        weight_decay=0.2,
-        clip_norm=None,
-        ema_decay=0.9995,
-        precision="fp16",
-        contrastive_precision="autocast",
-        attention="fp32_softmax",
-        gather="both",
-        optimizer_kernel="foreach",
-        ema_kernel="for_loop",
-        log_grad_norm=True,
-        compile="off",
-        activation_checkpointing=True,
-        images=STEPS * 65_536,  # at 224 px; `_with_schedule_images` corrects it for the image sizes
-        warmup_images=WARMUP_STEPS * 65_536,
-        schedule="cosine",
-        min_learning_rate=1e-6,
-        warmup_steps=12,
-        windows=10,
-        steps_per_window=12,
+        image=ImageSettings(
+            tower="corenet-vit-base",
+            image_size=224,
+            image_sizes=multi_scale(160, 320, scales=5, multiple=32, base=224),
+            pixel_normalisation="none",
+        ),
+        text=TextSettings(text_tower="ViT-B-16", context_length=77, text_padding="max_length"),
+        targets=TargetSettings(synset_vocabulary=DATACOMP_VOCABULARY, subword_vocabulary="all"),
+        input=InputSettings(caption_lengths="web", crop_scale=(0.9, 1.0), flip=False, augmentation="range"),
+        training=TrainingSettings(
+            batch_size=256,
+            images=STEPS * 65_536,  # at 224 px; `_with_schedule_images` corrects it for the image sizes
+            warmup_images=WARMUP_STEPS * 65_536,
+            schedule="cosine",
+            min_learning_rate=1e-6,
+        ),
+        optimizer=OptimizerSettings(
+            learning_rate=1e-3,
+            betas=(0.9, 0.98),
+            eps=1e-6,
+            weight_decay=0.2,
+            clip_norm=None,
+            ema_decay=0.9995,
+            optimizer_kernel="foreach",
+            ema_kernel="for_loop",
+            log_grad_norm=True,
+        ),
+        runtime=RuntimeSettings(
+            precision="fp16",
+            contrastive_precision="autocast",
+            attention="fp32_softmax",
+            gather="both",
+            compile="off",
+            activation_checkpointing=True,
+        ),
+        timing=TimingSettings(warmup_steps=12, windows=10, steps_per_window=12),
     )
     return _with_schedule_images(256, recipe)
 
@@ -83,7 +92,7 @@ def catlip_vit_b16_datacomp() -> Experiment:
     Source: yaml; GPUs from its comment (8 nodes x 8) and paper, table 6b. Crops and eps are CoreNet's defaults.
     Expected: ImageNet-1k fine-tuned 84.3 %, linear probe 80.1 % (paper, tables 1 and 2).
     """
-    recipe = replace(
+    recipe = change(
         clip_vit_b16_datacomp(),
         name="catlip-vit-b16-datacomp",
         method="catlip",
@@ -120,7 +129,7 @@ def catlip_vit_h16_datacomp() -> Experiment:
     Source: yaml. Expected: ImageNet-1k fine-tuned 86.7 % (paper, table 2).
     """
     recipe = _larger_catlip("catlip-vit-h16-datacomp", "corenet-vit-huge", 256, 4e-4, 4e-6)
-    return replace(recipe, text_tower=H16_TEXT_TOWER)  # that of `clip_vit_h16_datacomp`; CatLIP reads none
+    return change(recipe, text_tower=H16_TEXT_TOWER)  # that of `clip_vit_h16_datacomp`; CatLIP reads none
 
 
 def clip_vit_h16_datacomp() -> Experiment:
@@ -129,7 +138,7 @@ def clip_vit_h16_datacomp() -> Experiment:
     Source: yaml; GPUs from its comment (64 nodes x 8). It is RangeAugment's recipe and names no data set. All that it
     does not set is as at B/16. Expected: not published beside the file.
     """
-    recipe = replace(
+    recipe = change(
         clip_vit_b16_datacomp(),
         name="clip-vit-h16-datacomp",
         tower="corenet-vit-huge",
@@ -146,7 +155,7 @@ def clip_vit_b16_cc3m() -> Experiment:
     Source: paper, table 6a, for GPUs, batch, rates, betas, decay and epochs (25, 50, 75 and 100 were run). There is no
     yaml: all else is as for DataComp, the warm-up a twentieth as there.
     """
-    return replace(
+    return change(
         clip_vit_b16_datacomp(),
         name="clip-vit-b16-cc3m",
         synset_vocabulary="pack-synsets",
@@ -165,15 +174,15 @@ def catlip_vit_b16_cc3m() -> Experiment:
     Source: paper, table 6a. Expected: ImageNet-1k linear probe 58.0 %, fine-tuned 67.3 % (paper, table 1).
     """
     clip = clip_vit_b16_cc3m()
-    return replace(
+    return change(
         catlip_vit_b16_datacomp(),
         name="catlip-vit-b16-cc3m",
-        synset_vocabulary=clip.synset_vocabulary,
-        batch_size=clip.batch_size,
+        synset_vocabulary=clip.targets.synset_vocabulary,
+        batch_size=clip.training.batch_size,
         learning_rate=2e-3,
         min_learning_rate=2e-5,
-        images=clip.images,
-        warmup_images=clip.warmup_images,
+        images=clip.training.images,
+        warmup_images=clip.training.warmup_images,
     )
 
 
@@ -184,7 +193,7 @@ def superclass_vit_b16_datacomp() -> Experiment:
     `params.py` and `transform.py`, without a number of GPUs. Expected: at 512 million images a linear probe of 76.0 %
     on ImageNet-1k, CLIP's 75.5 % (arXiv 2411.03313).
     """
-    return replace(
+    return change(
         clip_vit_b16_datacomp(),
         name="superclass-vit-b16-datacomp",
         method="superclass",
@@ -209,7 +218,7 @@ def superclass_vit_b16_datacomp() -> Experiment:
 
 def catlip_vit_b16_controlled() -> Experiment:
     """CatLIP's published recipe for ViT-B/16, at 256 images per device, which fit its counterpart, too."""
-    return replace(catlip_vit_b16_datacomp(), name="catlip-vit-b16-controlled", batch_size=256, text_padding="auto")
+    return change(catlip_vit_b16_datacomp(), name="catlip-vit-b16-controlled", batch_size=256, text_padding="auto")
 
 
 def clip_vit_b16_controlled() -> Experiment:
@@ -218,12 +227,12 @@ def clip_vit_b16_controlled() -> Experiment:
     The ratio to `catlip_vit_b16_controlled` is the method's part of the 2.7x. It measures cost only, because
     CatLIP's small crops and flips may contradict captions.
     """
-    return replace(catlip_vit_b16_controlled(), name="clip-vit-b16-controlled", method="clip")
+    return change(catlip_vit_b16_controlled(), name="clip-vit-b16-controlled", method="clip")
 
 
 def _larger_catlip(name: str, tower: str, batch: int, rate: float, min_rate: float) -> Experiment:
     changes = {"tower": tower, "batch_size": batch, "learning_rate": rate, "min_learning_rate": min_rate}
-    return _with_schedule_images(65_536 // batch, replace(catlip_vit_b16_datacomp(), name=name, **changes))
+    return _with_schedule_images(65_536 // batch, change(catlip_vit_b16_datacomp(), name=name, **changes))
 
 
 def _with_schedule_images(
@@ -231,7 +240,7 @@ def _with_schedule_images(
 ) -> Experiment:
     """Return the recipe with the images of all devices in the steps of its schedule."""
     images_per_step = devices * recipe.mean_batch_size
-    return replace(recipe, images=round(steps * images_per_step), warmup_images=round(warmup_steps * images_per_step))
+    return change(recipe, images=round(steps * images_per_step), warmup_images=round(warmup_steps * images_per_step))
 
 
 RECIPES = (

@@ -220,7 +220,7 @@ class Figures(RecordKind, frozen=True, kw_only=True, tag="figures"):
 
     def __post_init__(self) -> None:
         """Raise ValueError for values of other figures."""
-        if [*self.values] != [figure.name for figure in self.figures]:
+        if {*self.values} != {figure.name for figure in self.figures}:
             raise ValueError(f"values must be of the figures {', '.join(figure.name for figure in self.figures)}")
 
 

@@ -72,14 +72,14 @@ class Registry(Mapping[str, T], Generic[T]):
 class NamedRegistry(Registry[N]):
     """Objects that hold their names and are checked; a list of this program holds its own."""
 
-    def __init__(self, noun: str, kind: type[N], built_in: str) -> None:
-        """`kind` is the class of the objects."""
+    def __init__(self, noun: str, kind: type[N], built_in: str = "") -> None:
+        """`kind` is the class of the objects, and `built_in` where the list of this program lies."""
         super().__init__(noun, built_in)
         self._kind = kind
 
     @cached_property
     def _objects(self) -> dict[str, N]:
-        return {one.name: one for one in import_object(self._built_in)}
+        return {one.name: one for one in import_object(self._built_in)} if self._built_in else {}
 
     def add_checked(self, one: object, origin: str) -> None:
         """Add an object; ValueError if it is none of the kind, is incomplete, or has a name that is taken."""

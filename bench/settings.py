@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import Any, get_args
 
 import msgspec
-from msgspec.structs import replace
 
-from bench.config import FIELDS, PACK_DATA, Experiment, NonEmptyStr, choose
+from bench.config import FIELD_FACTS, Experiment, change, choose, get_field, own_fields, path_of
+from bench.fields import PACK_DATA, NonEmptyStr
 from bench.method import get_method
 
 FEWEST_STEPS = 4  # of a warm-up and of a window at another batch size
@@ -23,11 +23,17 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
     """
     texts: dict[str, str] = {}
     changed: dict[str, Any] = {}
+    settings = list(settings)
+    method = next((one.partition("=")[2] for one in reversed(settings) if one.startswith("method=")), experiment.method)
+    known = {name: facts for name, facts in (FIELD_FACTS | own_fields(method)).items() if name != "name"}
     for setting in settings:
         field, equals, text = setting.partition("=")
         if not equals or not setting.isprintable():
             raise ValueError(f"a setting is field=value, got {setting!r}")
-        kind = choose(field, {name: kind for name, kind in FIELDS.items() if name != "name"}, "field of an experiment")
+        group, _, field = field.rpartition(".")
+        kind = choose(field, known, "field of an experiment").kind
+        if group and path_of(field) != f"{group}.{field}":
+            raise ValueError(f"--set {setting}: the field is {path_of(field)}")
         try:
             value = _normalise_setting(text, kind)
             changed[field], texts[field] = msgspec.convert(value, kind, strict=False), text
@@ -39,14 +45,14 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
         changed.setdefault("caption_lengths", PACK_DATA)
     if "method" in changed:
         get_method(changed["method"])
-    sized = _fields_at_batch_size(experiment, changed.get("batch_size", experiment.batch_size))
-    usual = {field: {getattr(experiment, field), sized.get(field, getattr(experiment, field))} for field in changed}
+    sized = _fields_at_batch_size(experiment, changed.get("batch_size", experiment.training.batch_size))
+    usual = {field: {get_field(experiment, field), sized.get(field, get_field(experiment, field))} for field in changed}
     changed = {field: value for field, value in changed.items() if usual[field] != {value}}
     if not changed:
         return experiment
     named = [f"{field}={texts[field]}" for field in sorted(changed) if field in texts and field != "seed"]
     name = f"{experiment.name}[{','.join(named)}]" if named else experiment.name
-    return replace(experiment, name=name, **sized | changed)
+    return change(experiment, name=name, **sized | changed)
 
 
 def split_name(name: str) -> tuple[str, list[list[str]]]:
@@ -62,18 +68,18 @@ def with_batch_size(experiment: Experiment, size: int) -> Experiment:
     and windows draw every image size equally often.
     """
     fields = _fields_at_batch_size(experiment, size)
-    return replace(experiment, name=f"{experiment.name}[batch_size={size}]", **fields) if fields else experiment
+    return change(experiment, name=f"{experiment.name}[batch_size={size}]", **fields) if fields else experiment
 
 
 def _fields_at_batch_size(experiment: Experiment, size: int) -> dict[str, int]:
     """Return the fields that another batch size changes; none at the experiment's own."""
-    if size == experiment.batch_size:
+    if size == experiment.training.batch_size:
         return {}
-    sizes = len(experiment.all_image_sizes)
-    warmup, fewest = experiment.warmup_steps * experiment.batch_size, math.ceil(FEWEST_STEPS / sizes)
+    sizes = len(experiment.image.all_image_sizes)
+    warmup, fewest = experiment.timing.warmup_steps * experiment.training.batch_size, math.ceil(FEWEST_STEPS / sizes)
     return {
         "batch_size": size,
-        "images": max(experiment.images, size),
+        "images": max(experiment.training.images, size),
         "warmup_steps": sizes * max(fewest, math.ceil(warmup / size / sizes)),
         "steps_per_window": sizes * max(fewest, round(experiment.images_per_window / size / sizes)),
     }

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from bench.config import FIELDS, Experiment, differing_fields
+from bench.config import Experiment, differing_fields, fields_of, get_field
 from bench.environment.circumstances import Circumstances
 from bench.experiments import tuning_of
 from bench.formats import count, join_words, percent
@@ -76,7 +76,7 @@ def differences_table(comparison: ComparisonRecords) -> Table | None:
     if not fields:
         return None
     columns = Column.texts("setting", *(comparison.label(one.name) for one in experiments))
-    rows = [[Cell.of(field), *(Cell(format_setting(getattr(one, field))) for one in experiments)] for field in fields]
+    rows = [[Cell.of(field), *(Cell(format_setting(get_field(one, field))) for one in experiments)] for field in fields]
     return Table.of_rows("Settings that differ", columns, rows)
 
 
@@ -89,7 +89,7 @@ def common_settings(comparison: ComparisonRecords) -> FactValues:
 
 def setting_facts(experiment: Experiment) -> FactValues:
     """Return all settings of an experiment."""
-    return {field: [format_setting(getattr(experiment, field))] for field in FIELDS}
+    return {field: [format_setting(get_field(experiment, field))] for field in fields_of(experiment)}
 
 
 def environment_facts(comparison: ComparisonRecords) -> FactValues:

@@ -8,15 +8,29 @@ from msgspec.structs import replace
 
 from bench.catalog import RANDOM_INIT, REFERENCES
 from bench.config import (
-    FIELDS,
     FIELDS_IGNORED_IN_ROWS,
     MAY_DIFFER,
     Experiment,
     are_replicates,
+    change,
     differing_fields,
+    fields_of,
     format_differences,
+    get_field,
 )
-from bench.record import BatchTrial, Failure, Memory, Record, Speed, Training, Transfer, comparison_of, record_files
+from bench.record import (
+    BatchTrial,
+    Failure,
+    Figures,
+    Memory,
+    Record,
+    Speed,
+    Training,
+    Transfer,
+    comparison_of,
+    record_files,
+)
+from bench.record_kind import UnknownKind
 from bench.scores import Score, TaskMetric
 
 SPEED_AND_MEMORY = (
@@ -24,7 +38,7 @@ SPEED_AND_MEMORY = (
     Memory,
     BatchTrial,
 )  # kinds of records that a page has of one comparison, whose rounds belong together
-JOINED = (*SPEED_AND_MEMORY, Training, Transfer, Failure)
+JOINED = (*SPEED_AND_MEMORY, Training, Transfer, Failure, Figures, UnknownKind)
 Key = tuple[object, ...]
 
 
@@ -49,7 +63,7 @@ class JoinedRecords:
         name = self._names.setdefault(row_of(one), one.name)
         if isinstance(measured, Transfer) and measured.subject == one.name:
             measured = replace(measured, subject=name)
-        return replace(record, experiment=replace(one, name=name), measured=measured)
+        return replace(record, experiment=change(one, name=name), measured=measured)
 
 
 def comparison_files(results: Path) -> dict[str, list[Path]]:
@@ -67,7 +81,8 @@ def comparison_files(results: Path) -> dict[str, list[Path]]:
 
 def row_of(experiment: Experiment) -> Key:
     """Return the settings that all records of one row of a page share."""
-    return tuple(getattr(experiment, name) for name in FIELDS if name not in ("name", *FIELDS_IGNORED_IN_ROWS))
+    fields = (name for name in fields_of(experiment) if name not in ("name", *FIELDS_IGNORED_IN_ROWS))
+    return tuple(get_field(experiment, name) for name in fields)
 
 
 def join_comparisons(found: Mapping[str, Sequence[Record]]) -> JoinedRecords:
@@ -146,13 +161,20 @@ def _trained_experiment(record: Record) -> Experiment | None:
 
 
 def _identity_keys(record: Record) -> Iterator[Key]:
-    """Yield a key for a training, or one for each score; a record that has a key of a newer one is a repetition."""
+    """Yield a key for a training, a measurement or an unknown kind, or one for each score.
+
+    A record that has a key of one of a newer comparison is a repetition.
+    """
     one, measured = record.experiment, record.measured
     if isinstance(measured, Training) and one is not None:
         yield "training", row_of(one), one.seed
+    if isinstance(measured, Figures):
+        yield "figures", measured.measurement
+    if isinstance(measured, UnknownKind):
+        yield "kind", measured["kind"]
     if isinstance(measured, Transfer):
         tower = _trained_experiment(record)
-        init = one.random_init_kind if one is not None else None
+        init = one.image.random_init_kind if one is not None else None
         subject = (row_of(tower), measured.images) if tower else (measured.subject, init)
         seed = None if one is None else one.seed
         scores: tuple[Score | TaskMetric, ...] = (*measured.scores, *measured.metrics)

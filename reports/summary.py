@@ -281,7 +281,7 @@ def _largest_batch_cells(comparison: ComparisonRecords, name: str, largest: Comp
     if not same:
         return [Cell.unmeasured("no batch size fits, or its runs failed")]
     row = same[-1]
-    batch = f"batch {largest.experiments[row.experiment].batch_size:,}"
+    batch = f"batch {largest.experiments[row.experiment].training.batch_size:,}"
     if row.ratio is None:
         is_base = row.experiment == largest.base
         return [Cell("1", f"base, {batch}", 1) if is_base else Cell.not_applicable(largest.incomparable or IS_BASE)]

@@ -33,11 +33,11 @@ def ladder_of(
 
 def speed(experiment: Experiment, log: float, flops_log: float, round_: int) -> Record:
     """A run whose forward and backward make e^log images per second, a step three quarters of it."""
-    size = experiment.batch_size
+    size = experiment.training.batch_size
     seconds = size / math.exp(log)
     measured = plain_speed(
         round=round_,
-        window_seconds=(experiment.steps_per_window * seconds / 0.75,) * experiment.windows,
+        window_seconds=(experiment.timing.steps_per_window * seconds / 0.75,) * experiment.timing.windows,
         phase_seconds={"data": (seconds,), "image forward": (seconds / 3,), "backward": (2 * seconds / 3,)},
         flops=Flops(
             image_forward=FLOPS, text_forward=0, forward=FLOPS, step=round(size * FLOPS * math.exp(-flops_log))

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import open_clip
-from msgspec.structs import replace
 
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.environment.circumstances import Circumstances
 from bench.experiments import EXPERIMENTS
 
@@ -22,7 +21,7 @@ def small(method: str, **changes: object) -> Experiment:
         "windows": 2,
         "steps_per_window": 1,
     }
-    return replace(EXPERIMENTS[f"{method}-tiny"], **fewer | changes)
+    return change(EXPERIMENTS[f"{method}-tiny"], **fewer | changes)
 
 
 def two_blocks(method: str, **changes: object) -> Experiment:

@@ -137,7 +137,7 @@ def test_options_are_taken_from_anywhere_in_a_command_line() -> None:
         ),
         (
             f"{IMPORTS}EXTENSION = Extension(measurements=[int])",
-            "adds the measurement <class 'int'>: it must be an instance of a subclass of Measurement",
+            "adds the measurement <class 'int'>: it must be an object of the class Measurement",
         ),
         (f"{VERB}EXTENSION = Extension(verbs={{'plan': Mine}})", "adds the verb plan, which this program has already"),
         (

@@ -4,9 +4,8 @@ import re
 from itertools import pairwise
 
 import pytest
-from msgspec.structs import replace
 
-from bench.config import differing_fields
+from bench.config import change, differing_fields, get_field
 from bench.experiments import EXPERIMENTS, get_experiment
 from bench.explain.factors import FACTORS, catlip_sizes, select_factors
 from bench.ladder import (
@@ -49,9 +48,13 @@ def test_factors_change_one_after_the_other_and_then_the_objective() -> None:
     assert ladder.steps == ("kernel", "batch", "injected_slowdown", PADDING, TEXT_TOWER, HEAD)
     changed = [{*differing_fields(pair)} - {"warmup_steps", "steps_per_window"} for pair in pairwise(configurations)]
     assert changed[:3] == [{"attention"}, {"batch_size"}, {"injected_slowdown"}]
-    assert configurations[0].attention == "fp32_softmax"
-    assert configurations[0].batch_size * 4 == configurations[-1].batch_size == TINY["catlip"].batch_size
-    assert configurations[0].injected_slowdown == 0.5
+    assert configurations[0].runtime.attention == "fp32_softmax"
+    assert (
+        configurations[0].training.batch_size * 4
+        == configurations[-1].training.batch_size
+        == TINY["catlip"].training.batch_size
+    )
+    assert configurations[0].timing.injected_slowdown == 0.5
     end, named = configurations[-1], TINY["catlip"]
     assert {*differing_fields([end, named])} <= {"warmup_steps", "windows", "steps_per_window"}
     assert len({one.name for one in configurations}) == len(configurations) == 7
@@ -73,13 +76,13 @@ def test_rest_of_the_recipe_changes_in_one_stage_before_the_objective() -> None:
 def test_recipe_factor_is_not_part_of_the_rest() -> None:
     ladder, configurations = ladder_of(chosen=["flip=false"], settings=["flip=false"])
     assert ladder.steps == ("flip", PADDING, TEXT_TOWER, HEAD)
-    assert [one.flip for one in configurations] == [False, True, True, True, True]
+    assert [one.input.flip for one in configurations] == [False, True, True, True, True]
 
 
 def test_same_method_in_two_recipes_has_a_rest_stage() -> None:
     ladder, configurations = ladder_of("clip-tiny", "clip-tiny", settings=["ema_decay=0.9"])
     assert (ladder.causes, ladder.steps) == ((REST,), (REST,))
-    assert [one.ema_decay for one in configurations] == [0.9, None]
+    assert [one.optimizer.ema_decay for one in configurations] == [0.9, None]
 
 
 def test_factorial_ladder_has_every_stage_for_every_combination() -> None:
@@ -90,8 +93,8 @@ def test_factorial_ladder_has_every_stage_for_every_combination() -> None:
         *all_configurations(3, ["kernel", "global_negatives"])
     }
     for configuration, one in zip(ladder.configurations, configurations, strict=True):
-        assert (one.attention == "fused") == ("kernel" in configuration.after)
-        assert (one.simulated_global_batch is None) == ("global_negatives" in configuration.after)
+        assert (one.runtime.attention == "fused") == ("kernel" in configuration.after)
+        assert (one.runtime.simulated_global_batch is None) == ("global_negatives" in configuration.after)
         assert (one.method == "catlip") == (configuration.stage == 3)
     assert (
         tuple(configuration.coordinates for configuration in ladder.configurations[:6])
@@ -102,15 +105,19 @@ def test_factorial_ladder_has_every_stage_for_every_combination() -> None:
 
 
 def test_configurations_take_similar_images_and_balanced_sizes() -> None:
-    first = replace(TINY["catlip"], tower="vit_tiny_patch16_224")
-    against = replace(TINY["clip"], tower="vit_tiny_patch16_224")
+    first = change(TINY["catlip"], tower="vit_tiny_patch16_224")
+    against = change(TINY["clip"], tower="vit_tiny_patch16_224")
     factors, _ = select_factors(against, first, ["sampler", "batch"], on_gpu=False)
     ladder, configurations = build_ladder(stages_between(against, first), factors, factorial=True, pace=first)
     assert ladder.factors[0].after == "image_sizes=[32, 48, 64]"
     pace = 2 * first.images_per_window
     for one in configurations:
-        assert one.steps_per_window % len(one.all_image_sizes) == one.warmup_steps % len(one.all_image_sizes) == 0
-        assert one.steps_per_window * one.batch_size == pytest.approx(pace, rel=0.5)
+        assert (
+            one.timing.steps_per_window % len(one.image.all_image_sizes)
+            == one.timing.warmup_steps % len(one.image.all_image_sizes)
+            == 0
+        )
+        assert one.timing.steps_per_window * one.training.batch_size == pytest.approx(pace, rel=0.5)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +136,7 @@ def test_other_pairs_have_ladders_where_there_is_one(against: str, first: str, c
 def test_pooling_is_a_factor_of_its_own_and_not_part_of_the_head() -> None:
     ladder, configurations = ladder_of("superclass-tiny")
     assert ladder.steps == ("pooling", PADDING, TEXT_TOWER, HEAD)
-    assert [one.pooling for one in configurations] == ["own", *["mean"] * 4]
+    assert [one.image.pooling for one in configurations] == ["own", *["mean"] * 4]
     changed = [{*differing_fields(pair)} for pair in pairwise(configurations)]
     assert changed[0] == {"pooling"}
     assert changed[-1] == {"method", "text_features", "learning_rate"}
@@ -140,7 +147,7 @@ def test_pooling_is_a_factor_of_its_own_and_not_part_of_the_head() -> None:
 def test_same_method_ladder_has_the_differing_factors() -> None:
     ladder, configurations = ladder_of("flip-tiny", "clip-tiny")
     assert (ladder.causes, ladder.steps) == ((), ("patch_drop",))
-    assert [one.patch_drop for one in configurations] == [0.0, 0.5]
+    assert [one.image.patch_drop for one in configurations] == [0.0, 0.5]
 
 
 @pytest.mark.parametrize(
@@ -192,7 +199,7 @@ def test_factors_without_effect_on_a_cpu_are_left_out_unless_given_by_value() ->
 
 
 def test_setting_already_present_is_no_factor() -> None:
-    pair = [replace(EXPERIMENTS[name], ema_decay=0.9) for name in ("clip-vit-b16", "catlip-vit-b16")]
+    pair = [change(EXPERIMENTS[name], ema_decay=0.9) for name in ("clip-vit-b16", "catlip-vit-b16")]
     factors, left_out = select_factors(*pair, [*FACTORS], on_gpu=True)
     assert [factor.name for factor in factors] == [*FACTORS]
     assert not left_out
@@ -216,7 +223,7 @@ def test_published_pair_has_factors_for_all_that_its_recipes_compute_otherwise()
         "kernel": "attention=fp32_softmax",
         "global_negatives": "simulated_global_batch=65536",
     }
-    assert catlip_sizes(224) == pair[1].image_sizes == multi_scale(128, 320, scales=25, multiple=16, base=224)
+    assert catlip_sizes(224) == pair[1].image.image_sizes == multi_scale(128, 320, scales=25, multiple=16, base=224)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +242,7 @@ def test_factor_leads_from_the_released_form_and_is_not_part_of_the_rest(
     field, before, after = change
     ladder, configurations = ladder_of(chosen=[name], settings=["ema_decay=0.9", "clip_norm=null"])
     assert ladder.steps == (name, REST, PADDING, TEXT_TOWER, HEAD)
-    assert [getattr(one, field) for one in configurations] == [before, *[after] * 5]
+    assert [get_field(one, field) for one in configurations] == [before, *[after] * 5]
     assert {*differing_fields(configurations[:2])} == {field}
 
 

@@ -6,7 +6,7 @@ from statistics import fmean
 import pytest
 from msgspec.structs import replace
 
-from bench.config import MAY_DIFFER, Experiment, differing_fields, require_comparable_experiments
+from bench.config import MAY_DIFFER, Experiment, change, differing_fields, require_comparable_experiments
 from bench.data.caption_lengths import WEB, quantiles
 from bench.experiments import EXPERIMENTS, METHOD_SETTINGS, SCALES
 from bench.measure.costs import count_costs, forward_flops_as_released
@@ -40,19 +40,19 @@ def test_multi_scale_sampler_has_the_released_flops(
     The figures are those of `image_batch_pairs` run on the released settings, each size's FLOPs weighted by its batch.
     The FLOPs are timm's: its ViT computes all tokens.
     """
-    experiment = replace(EXPERIMENTS[name], tower="vit_base_patch16_224")
-    assert experiment.mean_batch_size / experiment.batch_size == pytest.approx(batches, abs=5e-4)
+    experiment = change(EXPERIMENTS[name], tower="vit_base_patch16_224")
+    assert experiment.mean_batch_size / experiment.training.batch_size == pytest.approx(batches, abs=5e-4)
     assert count_costs(experiment).image_flops / 1e9 == pytest.approx(gflop, abs=0.05)
-    assert experiment.images == pytest.approx(images, rel=0.01)
-    assert experiment.images / devices / experiment.mean_batch_size == pytest.approx(200_000)
-    assert experiment.warmup_images == pytest.approx(experiment.images / 20, abs=1)
+    assert experiment.training.images == pytest.approx(images, rel=0.01)
+    assert experiment.training.images / devices / experiment.mean_batch_size == pytest.approx(200_000)
+    assert experiment.training.warmup_images == pytest.approx(experiment.training.images / 20, abs=1)
 
 
 def test_flops_explain_only_part_of_the_published_ratio() -> None:
     """By FLOPs with its sampler CatLIP is 1.45 times as cheap; 1.86 of the published 2.7 remains."""
     clip, catlip = map(forward_flops_as_released, PUBLISHED)
     assert clip / catlip == pytest.approx(1.45, abs=0.005)
-    assert 1 / PUBLISHED_HOURS[PUBLISHED[0].tower] / (clip / catlip) == pytest.approx(1.86, abs=0.005)
+    assert 1 / PUBLISHED_HOURS[PUBLISHED[0].image.tower] / (clip / catlip) == pytest.approx(1.86, abs=0.005)
 
 
 SIDES_BY_METHOD = {"clip": range(160, 321, 32), "catlip": range(128, 321, 16)}
@@ -98,8 +98,8 @@ def test_counted_flop_ratios_equal_a_count_by_hand(
         by_hand, counted = list[float](), list[int]()
         for one in pair:
             sides = SIDES_BY_METHOD[one.method] if has_sizes else range(224, 225)
-            by_hand.append(hand_counted(one.method, one.batch_size, lengths, sizes, sides))
-            experiment = one if has_sizes else replace(one, image_sizes=())
+            by_hand.append(hand_counted(one.method, one.training.batch_size, lengths, sizes, sides))
+            experiment = one if has_sizes else change(one, image_sizes=())
             counted.append(forward_flops_as_released(experiment, lengths))
         assert counted == pytest.approx(by_hand, rel=1e-6)
         assert counted[0] / counted[1] == pytest.approx(ratio, abs=0.005)
@@ -107,7 +107,7 @@ def test_counted_flop_ratios_equal_a_count_by_hand(
 
 def test_flops_leave_more_of_the_published_ratio_at_the_larger_tower() -> None:
     clip, catlip = map(forward_flops_as_released, PUBLISHED_H16)
-    assert 1 / PUBLISHED_HOURS[PUBLISHED_H16[0].tower] / (clip / catlip) == pytest.approx(2.13, abs=0.005)
+    assert 1 / PUBLISHED_HOURS[PUBLISHED_H16[0].image.tower] / (clip / catlip) == pytest.approx(2.13, abs=0.005)
 
 
 def test_flops_as_released_are_of_all_tokens() -> None:
@@ -116,7 +116,7 @@ def test_flops_as_released_are_of_all_tokens() -> None:
     head = 2 * 768 * 24_320
     patches, width = 196, 768
     left_out = patches * width * width * 2 * (1 + 1 + 8)  # their queries, output projection and MLP
-    one_size = replace(catlip, image_sizes=())
+    one_size = change(catlip, image_sizes=())
     attention = 4 * patches * (patches + 1) * width  # their queries with all keys, and the sums of values
     computed = forward_flops_as_released(one_size) - head - count_costs(one_size).image_flops
     assert computed == pytest.approx(left_out + attention, rel=1e-6)
@@ -125,8 +125,8 @@ def test_flops_as_released_are_of_all_tokens() -> None:
 def test_recipe_windows_have_balanced_image_sizes() -> None:
     for recipe in RECIPES:
         experiment = recipe()
-        assert experiment.steps_per_window % len(experiment.all_image_sizes) == 0
-        assert experiment.warmup_steps % len(experiment.all_image_sizes) == 0
+        assert experiment.timing.steps_per_window % len(experiment.image.all_image_sizes) == 0
+        assert experiment.timing.warmup_steps % len(experiment.image.all_image_sizes) == 0
 
 
 def test_controlled_pair_differs_only_in_the_method() -> None:

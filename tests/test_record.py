@@ -18,15 +18,17 @@ from msgspec.structs import replace
 
 import bench.record
 import bench.record_kind
-from bench.config import FIELDS, Experiment
+from bench.config import FIELDS, Experiment, change, get_field
 from bench.environment.circumstances import Circumstances
 from bench.experiments import EXPERIMENTS
 from bench.labels.vocabulary import read_vocabulary
 from bench.measure.throughput import require_comparable
+from bench.measurement import Figure
 from bench.record import (
     FORMAT,
     Branch,
     Failure,
+    Figures,
     Record,
     Speed,
     Training,
@@ -101,6 +103,11 @@ def of_each(kind: type, count: int) -> dict[str, st.SearchStrategy[Any]]:
         element = get_args(get_args(hint)[0] if get_origin(hint) is Annotated else hint)[0]
         return st.lists(values_of(element), min_size=count, max_size=count).map(tuple)
 
+    if kind is Figures:
+        figures = st.shared(st.lists(values_of(Figure), max_size=3, unique_by=lambda one: one.name).map(tuple))
+        numbers = st.lists(values_of(float), min_size=1, max_size=4).map(tuple)
+        values = figures.flatmap(lambda of: st.fixed_dictionaries({one.name: numbers for one in of}))
+        return {"figures": figures, "values": values}
     if kind is not Speed:
         return {name: entries(hints[name]) for name in OF_EACH.get(kind.__name__, ())}
     windows = entries(hints["window_seconds"])
@@ -193,7 +200,7 @@ def test_record_is_standard_json(tmp_path: Path) -> None:
     content = json.loads((tmp_path / NAME).read_text(encoding="utf-8"))
     assert content["format"] == FORMAT
     assert content["measured"] == {"kind": "failure", "what": "speed", "reason": "grün\n\0\u2028"}
-    assert content["experiment"]["batch_size"] == TINY.batch_size
+    assert content["experiment"]["training"]["batch_size"] == TINY.training.batch_size
 
 
 BRANCH = Branch(images=8, budgets=(), tower="t.safetensors")
@@ -400,7 +407,7 @@ def test_corrupted_file_is_not_skipped_and_missing_file_is_named(tmp_path: Path)
 
 NAMES = st.lists(st.text(st.characters(), max_size=20), min_size=1, max_size=3)  # lone surrogates among them
 PLAIN = st.from_regex(r"[A-Za-z0-9=+,_-]{1,12}", fullmatch=True)
-SETTINGS = ",".join(f"{field}={getattr(TINY, field)}" for field in TINY.__struct_fields__)
+SETTINGS = ",".join(f"{field}={get_field(TINY, field)}" for field in FIELDS)
 HOSTILE: list[object] = [
     *(
         "../../etc/passwd",
@@ -533,7 +540,7 @@ def elsewhere(**changes: Any) -> Record:
 
 
 def otherwise(**changes: Any) -> Record:
-    return failed(experiment=replace(TINY, **changes))
+    return failed(experiment=change(TINY, **changes))
 
 
 def test_comparable_records_may_differ_in_name_commit_time_and_package_order() -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from statistics import median
 from typing import ClassVar
 
-from msgspec.structs import replace
 from tyro.conf import Positional
 
 from bench.cli.field_table import field_table
@@ -39,7 +38,7 @@ from bench.cli.options import (
 from bench.cli.own_vocabulary import count_all_vocabularies
 from bench.cli.released_recipes import released_table
 from bench.cli.transfer import choose_scoring, open_tasks
-from bench.config import FIELDS, MAY_DIFFER, MAY_DIFFER_AT_LARGEST_BATCH, Experiment
+from bench.config import FIELDS, MAY_DIFFER, MAY_DIFFER_AT_LARGEST_BATCH, Experiment, change
 from bench.console.console import OK, PROGRAM, log
 from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
 from bench.console.progress import Progress
@@ -113,7 +112,7 @@ class Bench:
             return self._run_planned(experiments, scope, *recorded)
         if self.smoke:
             shorter = {"warmup_steps": 2, "windows": 2, "steps_per_window": 2}
-            experiments = [replace(set_images(one, SMOKE_IMAGES), **shorter) for one in experiments]
+            experiments = [change(set_images(one, SMOKE_IMAGES), **shorter) for one in experiments]
         if self.full:
             experiments = [set_images(experiment, FULL_IMAGES) for experiment in experiments]
         return _finish(self._compare(experiments, scope))
@@ -149,7 +148,7 @@ class Bench:
             return [*experiments]
         vocabularies = count_all_vocabularies(self.data, self.results)
         of_data = [with_settings(one, [f"data={self.data}"]) for one in experiments]
-        return [replace(one, jpeg_decoding="reduced", **vocabularies) for one in of_data]
+        return [change(one, jpeg_decoding="reduced", **vocabularies) for one in of_data]
 
     def _with_tasks(self, scope: Scope) -> Scope:
         """Return the scope with the tasks that the options name; ValueError if one on disk cannot be opened."""
@@ -163,7 +162,9 @@ class Bench:
         """Return the images (None without records) and the number of seeds of the comparison to resume."""
         records = read_records(self.results, latest_comparison_name(self.results, "default"))
         experiments = [record.experiment for record in records if record.experiment]
-        return next((one.images for one in experiments), None), 1 + max((one.seed for one in experiments), default=0)
+        return next((one.training.images for one in experiments), None), 1 + max(
+            (one.seed for one in experiments), default=0
+        )
 
     def _compare(
         self, experiments: Sequence[Experiment], scope: Scope, pace: Pace | None = None, deadline: float = math.inf
@@ -314,7 +315,7 @@ def _slowdown_since(trial: Pace, comparison: Comparison, tried: Experiment) -> f
     """Return how many times slower the median undisturbed run was than its trial run's pace; 1 without runs."""
     records, names = comparison.records(), [one.name for one in comparison.experiments]
     runs = find_disturbance(records, names).exclude_disturbed(throughputs_by_round(records).get(tried.name, {}))
-    return tried.batch_size / (trial.step_seconds(tried) * median(runs.values())) if runs else 1.0
+    return tried.training.batch_size / (trial.step_seconds(tried) * median(runs.values())) if runs else 1.0
 
 
 def _finish(comparison: Comparison) -> int:

@@ -21,7 +21,7 @@ from bench.cli.options import (
     limit_minutes,
     require_confirmed,
 )
-from bench.config import FIELDS, PACK_DATA, Experiment, fields_with
+from bench.config import FIELDS, Experiment, fields_with
 from bench.console.console import DISAGREEMENT, FAILED_CASE, INCONCLUSIVE, OK, log
 from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
 from bench.console.tables import print_tables
@@ -29,6 +29,7 @@ from bench.experiments import EXPERIMENTS, HEADLINE, get_experiment
 from bench.explain.decomposition import decompose
 from bench.explain.factors import select_factors
 from bench.explain.tables import cause_table, describe_twice_the_time, reference_table, side_by_side
+from bench.fields import PACK_DATA
 from bench.ladder import (
     PADDING,
     WAITING,
@@ -141,7 +142,7 @@ class ExplainRatio:
         if recipe is not None:
             ladder = structs.replace(ladder, references=expected_ratios(*pair))
         if recipe == "published":
-            left_out = NOT_PUBLISHED_HERE | ({WAITING: PACK_IN_MEMORY} if first.data == PACK_DATA else {})
+            left_out = NOT_PUBLISHED_HERE | ({WAITING: PACK_IN_MEMORY} if first.input.data == PACK_DATA else {})
             ladder = structs.replace(ladder, left_out=ladder.left_out | left_out)
         return ladder, configurations
 
@@ -260,7 +261,7 @@ def plan_ladder(
     """
     from models.text_tower import why_padding_is_needed
 
-    padding_reason = why_padding_is_needed(baseline.text_tower) if needs_padding_stage(baseline, first) else None
+    padding_reason = why_padding_is_needed(baseline.text.text_tower) if needs_padding_stage(baseline, first) else None
     factors, left_out = select_factors(baseline, first, chosen, on_gpu=on_gpu)
     left_out |= {PADDING: padding_reason} if padding_reason else {}
     refusals = {one.name: reason for one in factors if (reason := _tower_refusal(first, one)) is not None}
@@ -295,7 +296,7 @@ def expected_ratios(first: Experiment, baseline: Experiment) -> tuple[ExpectedRa
         return ExpectedRatio(what=what, ratio=flops[0] / flops[1], source=source)
 
     ratios = counted("FLOPs alone, one image size", image_sizes=()), counted("FLOPs alone, the recipes' image sizes")
-    if (baseline.method, first.method) != HEADLINE or first.tower not in PUBLISHED_HOURS:
+    if (baseline.method, first.method) != HEADLINE or first.image.tower not in PUBLISHED_HOURS:
         return ratios
-    published = 1 / PUBLISHED_HOURS[first.tower]
+    published = 1 / PUBLISHED_HOURS[first.image.tower]
     return (*ratios, ExpectedRatio(what="published", ratio=published, source=PUBLISHED_SOURCE))

@@ -4,9 +4,9 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from msgspec import NODEFAULT
-from msgspec.structs import fields
 
-from bench.config import FIELD_FACTS, Experiment
+from bench.config import FIELD_FACTS, own_fields, path_of
+from bench.method import methods
 from bench.tables import Table
 
 BOUNDS = {"ge": "from {}", "gt": "over {}", "le": "to {}", "lt": "under {}"}
@@ -14,18 +14,21 @@ BOUNDS = {"ge": "from {}", "gt": "over {}", "le": "to {}", "lt": "under {}"}
 
 def field_table() -> Table:
     """Return the table of all fields."""
-    defaults = {field.name: field.default for field in fields(Experiment)}
+    own = {name: facts for method in methods() for name, facts in own_fields(method).items()}
     rows = [
         {
-            "field": name,
+            "field": path_of(name),
             "accepts": describe_kind(facts.kind),
-            "default": "" if defaults[name] is NODEFAULT else str(defaults[name]),
+            "default": "" if facts.default is NODEFAULT else str(facts.default),
             "what it is": facts.description,
             "roles": ", ".join(facts.roles),
         }
-        for name, facts in FIELD_FACTS.items()
+        for name, facts in (FIELD_FACTS | own).items()
     ]
-    note = "--set FIELD=VALUE changes a field. Without a default, each named experiment has its own value."
+    note = (
+        "--set FIELD=VALUE changes a field; its group can be left out.\n"
+        "Without a default, each named experiment has its own value."
+    )
     return Table.of_figures("Fields of an experiment", rows, note)
 
 

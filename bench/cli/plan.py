@@ -127,7 +127,7 @@ class Plan:
         utilisation = self._utilisation.value
         baseline, experiment = (plan_as_released(one, self._device, utilisation) for one in self._experiments)
         first, second = self._experiments
-        gpus = max(1, round(self.gpus * first.batch_size / second.batch_size))
+        gpus = max(1, round(self.gpus * first.training.batch_size / second.training.batch_size))
         pair = CaseOnGpus(baseline, self.gpus), CaseOnGpus(experiment, gpus)
         tables = [solution_table(pair, self._cluster, target), factor_table(pair, self._cluster)]
         tables += [mfu_differences_table(self._measured_mfu_ratio())]
@@ -238,7 +238,7 @@ class Plan:
         largest: tuple[int | None, str] = (None, "unknown without memory records of one GPU; give --record")
         if runs is not None:
             cpu_peak = runs.runs[0].peak_flops_per_second if runs.where.device == "cpu" else None
-            peak = cpu_peak if device is None else loss_peak(device, experiment.contrastive_precision)
+            peak = cpu_peak if device is None else loss_peak(device, experiment.runtime.contrastive_precision)
             if peak is None:
                 raise ValueError(f"no fp32 peak is known of {runs.where.machine}")
             compute, watts = measured_compute(runs, LOSS_SHARE * peak), runs.watts
@@ -256,8 +256,8 @@ class Plan:
                 () if self.utilisation else (utilisation.low / utilisation.value, utilisation.high / utilisation.value)
             )
         batch = experiment.mean_batch_size
-        case = PlanCase(experiment.name, weights, compute, batch, experiment.sharding, bytes_per_parameter)
-        images = experiment.images if self.images is None else parse_count(self.images)
+        case = PlanCase(experiment.name, weights, compute, batch, experiment.runtime.sharding, bytes_per_parameter)
+        images = experiment.training.images if self.images is None else parse_count(self.images)
         found = []
         for times in (1.0, *ends):
             step = plan_step(replace(case, compute=compute.speed_up(times)), self._cluster, self.gpus, self.batch)
@@ -272,7 +272,7 @@ class Plan:
         for experiment in self._experiments:
             if (runs := self._timed_runs(experiment)) is not None:
                 timed, name = runs.experiment, experiment.name
-                basis = f"measured: {len(runs.runs)} runs, batch {timed.batch_size}, {runs.where.precision}"
+                basis = f"measured: {len(runs.runs)} runs, batch {timed.training.batch_size}, {runs.where.precision}"
                 rows[f"step of {name}"] = (basis, runs.where.machine)
                 if runs.watts is not None:
                     rows[f"power, {name}"] = (f"{runs.watts:.0f} W, constant", "measured, by the energy counter")

@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from msgspec.structs import replace
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
@@ -30,12 +29,13 @@ from bench.cli.options import (
 )
 from bench.cli.own_vocabulary import count_own_vocabulary
 from bench.cli.transfer import choose_scoring, open_tasks
-from bench.config import PACK_DATA, Experiment, differing_fields, format_differences
+from bench.config import Experiment, change, differing_fields, format_differences
 from bench.console.console import INTERRUPTED, OK, Stopped, log
 from bench.console.options import MAX_ECHOED_CHARACTERS, MINUTES_RANGE, require_range
 from bench.environment.circumstances import current_commit
 from bench.environment.files import make_folders, plain_name
 from bench.environment.rank_info import parent_words, program_words, restart_count, torchrun_env
+from bench.fields import PACK_DATA
 from bench.labels.vocabulary import vocabulary_field
 from bench.method import get_method, methods
 from bench.orchestration.budgets import set_images
@@ -160,12 +160,12 @@ class Train:
 
         The count may take hours, so that the training, with its default vocabulary, is checked before.
         """
-        unlabelled = replace(self._named_experiment(), caption_lengths=PACK_DATA)
+        unlabelled = change(self._named_experiment(), caption_lengths=PACK_DATA)
         require_runnable(self._out.resolve(), [unlabelled])
         open_data(self._out.resolve(), [unlabelled])
         field = vocabulary_field(experiment)
         assert field is not None
-        save_vocabulary(count_own_vocabulary(experiment.data, field, self.min_count), self._out / VOCABULARY)
+        save_vocabulary(count_own_vocabulary(experiment.input.data, field, self.min_count), self._out / VOCABULARY)
 
     def _run(
         self, experiment: Experiment, tasks: tuple[str, ...], root: str, resume_from: str, name: str | None
@@ -181,7 +181,7 @@ class Train:
             folder=folder, interval_minutes=self.checkpoint_minutes, resume_from=resume_from, tensorboard=events
         )
         comparison.train(scope, checkpoint_config)
-        if tasks and experiment.embedding_channels is not None:
+        if tasks and experiment.image.embedding_channels is not None:
             log("not scored: the tasks hold images, and this tower reads embeddings")
         elif tasks and not comparison.runner.failures:
             comparison.score(scope)
@@ -231,11 +231,11 @@ class Train:
                 raise ValueError("--count-vocabulary counts what --vocabulary and --labels name: leave out one of them")
             if (field := vocabulary_field(experiment)) is None:
                 raise ValueError(f"--count-vocabulary needs captions, {experiment.method} reads none: leave it out")
-            experiment = replace(experiment, **{field: str(self._out / VOCABULARY)})
-        experiment = replace(experiment, caption_lengths=PACK_DATA)
+            experiment = change(experiment, **{field: str(self._out / VOCABULARY)})
+        experiment = change(experiment, caption_lengths=PACK_DATA)
         if self.images is None:
             return experiment
-        images, batch = parse_count(self.images), experiment.batch_size * torchrun_env().world_size
+        images, batch = parse_count(self.images), experiment.training.batch_size * torchrun_env().world_size
         if images < 2 * batch:
             raise ValueError(f"--images must be at least two batches ({2 * batch}), got {self.images}")
         return set_images(experiment, images)
@@ -312,7 +312,7 @@ class Embed:
         if self.out.exists():
             raise ValueError(f"{self.out} exists; remove it, or name another file")
         comparison = open_comparison(self.results, [experiment], Scope("embed", 0), trained=False)
-        label, file = f"features of {experiment.teacher}", str(self.out.resolve())
+        label, file = f"features of {experiment.targets.teacher}", str(self.out.resolve())
         seconds = comparison.pace.start_seconds
         job = comparison.new_job(TeacherFeaturesRequest, experiment, label, seconds, file=file)
         comparison.runner.run([job], threads=comparison.cores)

@@ -112,7 +112,7 @@ def _resolve_tower_arguments(tower: str, results: Path) -> list[str]:
 
 def _random_init_subjects(towers: Sequence[str], trained_by: Mapping[str, Experiment]) -> list[ScoringSubject]:
     """Return random-init baselines: one per kind and seed of the towers made here, one per external tower."""
-    kinds = {tower: (*one.random_init_kind, one.seed) for tower, one in trained_by.items()}
+    kinds = {tower: (*one.image.random_init_kind, one.seed) for tower, one in trained_by.items()}
     first_of_kind = {kinds.get(tower, tower): tower for tower in reversed(towers)}
     return [ScoringSubject(tower, "untrained") for tower in first_of_kind.values()]
 

@@ -11,8 +11,9 @@ from itertools import chain, islice
 from pathlib import Path
 from statistics import NormalDist
 
-from bench.config import PACK_DATA, Experiment
+from bench.config import Experiment
 from bench.data.captions.files import read_captions
+from bench.fields import PACK_DATA
 
 WEB = "web"
 MEDIAN, PERCENTILE_95 = 15, 40  # tokens of a web caption
@@ -26,13 +27,13 @@ def describe_captions(experiments: Iterable[Experiment]) -> str:
 
 
 def _describe_captions(experiment: Experiment) -> str:
-    if experiment.data != PACK_DATA:
-        return f"those of {experiment.data}"
-    if experiment.caption_lengths == PACK_DATA:
+    if experiment.input.data != PACK_DATA:
+        return f"those of {experiment.input.data}"
+    if experiment.input.caption_lengths == PACK_DATA:
         return "those of the pack"
     lengths = f"web captions (median {MEDIAN}, 95th percentile {PERCENTILE_95} tokens)"
-    if experiment.caption_lengths != WEB:
-        lengths = f"the captions in {experiment.caption_lengths}"
+    if experiment.input.caption_lengths != WEB:
+        lengths = f"the captions in {experiment.input.caption_lengths}"
     return f"words of the pack at the lengths of {lengths}"
 
 

@@ -23,23 +23,23 @@ Integers = npt.NDArray[np.integer[Any]]
 
 def image_size_at(experiment: Experiment, step: int) -> int:
     """Return the side in pixels of a step's images."""
-    if not experiment.image_sizes:
-        return experiment.image_size
+    if not experiment.image.image_sizes:
+        return experiment.image.image_size
     places, _ = _draw_sizes(experiment, _drawn_length(step))
-    return experiment.image_sizes[int(places[step])]
+    return experiment.image.image_sizes[int(places[step])]
 
 
 def images_before(experiment: Experiment, step: int) -> int:
     """Return the number of images on one device before a step, counted from step 0."""
-    if not experiment.image_sizes:
-        return step * experiment.batch_size
+    if not experiment.image.image_sizes:
+        return step * experiment.training.batch_size
     return int(_draw_sizes(experiment, _drawn_length(step))[1][step])
 
 
 def nearest_step_count(experiment: Experiment, images: int) -> int:
     """Return the number of steps whose images on one device are nearest to a number."""
-    if not experiment.image_sizes:
-        return round(images / experiment.batch_size)
+    if not experiment.image.image_sizes:
+        return round(images / experiment.training.batch_size)
     length = _drawn_length(int(images / experiment.mean_batch_size))
     while (before := _draw_sizes(experiment, length)[1])[-1] < images:
         length *= 2
@@ -49,7 +49,9 @@ def nearest_step_count(experiment: Experiment, images: int) -> int:
 
 def first_of_each_size(experiment: Experiment, first: int) -> list[int]:
     """Return the first step of each size at or after a step, the largest images first."""
-    steps = range(first, first + 2 * len(experiment.all_image_sizes))  # they hold all sizes, as they hold a whole draw
+    steps = range(
+        first, first + 2 * len(experiment.image.all_image_sizes)
+    )  # they hold all sizes, as they hold a whole draw
     found = {image_size_at(experiment, step): step for step in reversed(steps)}
     return [found[side] for side in sorted(found, reverse=True)]
 
@@ -62,8 +64,8 @@ def _drawn_length(step: int) -> int:
 @lru_cache(maxsize=8)
 def _draw_sizes(experiment: Experiment, steps: int) -> tuple[Integers, Integers]:
     """Return the index of each step's size and the images before it; longer draws begin with shorter ones."""
-    sizes = len(experiment.image_sizes)
+    sizes = len(experiment.image.image_sizes)
     raw = np.random.PCG64(seed_for(experiment.seed, IMAGE_SIZE)).random_raw((steps // sizes + 1) * sizes)
     places = raw.reshape(-1, sizes).argsort(axis=1).astype(np.uint16).ravel()[:steps]
-    batches = np.array([experiment.batch_size_for(side) for side in experiment.image_sizes])
+    batches = np.array([experiment.batch_size_for(side) for side in experiment.image.image_sizes])
     return places, np.concatenate([[0], batches[places].cumsum()[:-1]])

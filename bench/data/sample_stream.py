@@ -76,7 +76,7 @@ class SampleLoader(Generic[T]):
         start = time.perf_counter()
         target = self.target([stats.replaced.get(sample, sample) for sample in samples])
         seconds = time.perf_counter() - start
-        if self.experiment.embedding_channels is not None:
+        if self.experiment.image.embedding_channels is not None:
             return LoadedBatch(torch.stack(images), target, seconds, stats)
         pixels = torch.stack([image.permute(1, 2, 0) for image in images])
         return LoadedBatch(pixels.permute(0, 3, 1, 2), target, seconds, stats)
@@ -112,20 +112,22 @@ class SampleLoader(Generic[T]):
                 stats.replaced[sample] = candidate
             return image
         raise ValueError(
-            f"{self.experiment.data}: neither {self.keys([sample])[0]} nor any of {MAX_REPLACEMENTS} others drawn for "
-            f"it has an image that can be used ({format_counts(stats.unusable)})"
+            f"{self.experiment.input.data}: neither {self.keys([sample])[0]} nor any of {MAX_REPLACEMENTS} others "
+            f"drawn for it has an image that can be used ({format_counts(stats.unusable)})"
         )
 
     def _decode(self, encoded: bytes, draws: CropParams, side: int) -> ImageOrGrid:
         """Decode and crop an image, or read a grid of embeddings as it is."""
         experiment = self.experiment
-        if experiment.embedding_channels is not None:
-            return decode_embedding_grid(encoded, experiment.embedding_channels, side)
-        if experiment.jpeg_decoding == "full":
-            return crop_and_resize(decode_image(encoded), draws, experiment.crop_scale, side, flip=experiment.flip)
+        if experiment.image.embedding_channels is not None:
+            return decode_embedding_grid(encoded, experiment.image.embedding_channels, side)
+        if experiment.input.jpeg_decoding == "full":
+            return crop_and_resize(
+                decode_image(encoded), draws, experiment.input.crop_scale, side, flip=experiment.input.flip
+            )
         drawn = draws.tolist()
-        image, box = decode_for_crop(encoded, partial(crop_box, drawn, scale=experiment.crop_scale), side)
-        return resize_crop(image, box, drawn, side, flip=experiment.flip)
+        image, box = decode_for_crop(encoded, partial(crop_box, drawn, scale=experiment.input.crop_scale), side)
+        return resize_crop(image, box, drawn, side, flip=experiment.input.flip)
 
 
 @lru_cache(maxsize=2)  # of many trainings in one process the last two's
@@ -140,7 +142,7 @@ def _cached_targets(loader: SampleLoader[Any]) -> Any:
     if not has_text or make(Captions.from_texts([""])).captions.padding != "packed":
         return make
     texts = [samples.caption(row) for row in range(0, len(samples), math.ceil(len(samples) / SAMPLED_CAPTIONS))]
-    sizes = map(experiment.batch_size_for, experiment.all_image_sizes)
+    sizes = map(experiment.batch_size_for, experiment.image.all_image_sizes)
     reserved = make(Captions.from_texts(texts)).captions.reserve(sizes)
 
     def make_with_reserve(captions: Captions) -> Any:
@@ -167,7 +169,7 @@ class SampleStream(Stream[T]):
     ) -> None:
         super().__init__(experiment, device)
         self.workers = workers
-        rows = subset_rows(experiment, samples.keys) if experiment.subset else range(len(samples))
+        rows = subset_rows(experiment, samples.keys) if experiment.input.subset else range(len(samples))
         self.order = SampleOrder(experiment, len(rows), rank, ranks, sizes)
         self.targets_seconds, self.num_captions = 0.0, 0
         resolved = with_resolved_padding(experiment, device)
@@ -190,7 +192,7 @@ class SampleStream(Stream[T]):
         unusable, decoded = self.stats.unusable, self.stats.decoded
         if unusable.total() > max(MIN_TOLERATED, MAX_UNUSABLE_FRACTION * decoded):
             raise ValueError(
-                f"{self.experiment.data}: {unusable.total():,} of {decoded:,} images cannot be used "
+                f"{self.experiment.input.data}: {unusable.total():,} of {decoded:,} images cannot be used "
                 f"({format_counts(unusable)}), more than {MAX_UNUSABLE_FRACTION:.0%}: repair the data, or exclude "
                 "these samples by subset=FILE.csv"
             )
@@ -200,7 +202,7 @@ class SampleStream(Stream[T]):
 
     def make_batch(self, loaded: LoadedBatch[T]) -> Batch[T]:
         images = to_device(loaded.images, self.device).contiguous()
-        pixels = self.experiment.embedding_channels is None
+        pixels = self.experiment.image.embedding_channels is None
         return Batch(normalise(images / WHITE) if pixels else images, loaded.target.to(self.device))
 
     def target(self, k: int) -> T:

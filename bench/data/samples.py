@@ -67,14 +67,14 @@ def open_samples(experiment: Experiment, cache: Path) -> Samples:
     """
     request = SampleRequest(
         cache=cache,
-        has_embeddings=experiment.embedding_channels is not None,
-        lists_keys=is_key_file(experiment.subset),
+        has_embeddings=experiment.image.embedding_channels is not None,
+        lists_keys=is_key_file(experiment.input.subset),
     )
     if not experiment.reads_captions:
         with suppress(ValueError):
-            return _open_usable_samples(experiment.data, request)
+            return _open_usable_samples(experiment.input.data, request)
         request = replace(request, needs_captions=False)
-    return _open_usable_samples(experiment.data, request)
+    return _open_usable_samples(experiment.input.data, request)
 
 
 def _open_usable_samples(data: str, request: SampleRequest) -> Samples:
@@ -94,7 +94,11 @@ def _open_usable_samples(data: str, request: SampleRequest) -> Samples:
 
 def _open(source: DataSource, data: str, request: SampleRequest) -> Samples:
     with _name_in_errors(source, data):
-        return source.open(data, request)
+        samples: object = source.open(data, request)
+    if not isinstance(samples, Samples):
+        expected = f"expected a {Samples.__name__} of {Samples.__module__}"
+        raise ValueError(f"data={data}: {source.name} are opened as {type(samples).__name__}, {expected}")  # noqa: TRY004
+    return samples
 
 
 def max_unusable(total: int) -> float:
@@ -137,9 +141,14 @@ def files_digest(files: Iterable[Path]) -> str:
 
 def inputs_digest(experiment: Experiment) -> str:
     """Return a digest of an experiment's data, its list of keys, its vocabularies and its teacher's file."""
-    names = experiment.subset, experiment.synset_vocabulary, experiment.subword_vocabulary, experiment.teacher
+    names = (
+        experiment.input.subset,
+        experiment.targets.synset_vocabulary,
+        experiment.targets.subword_vocabulary,
+        experiment.targets.teacher,
+    )
     named = [Path(name) for name in names if name is not None]
-    return files_digest([*data_files(experiment.data), *(path for path in named if path.is_file())])
+    return files_digest([*data_files(experiment.input.data), *(path for path in named if path.is_file())])
 
 
 @contextmanager

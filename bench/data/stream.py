@@ -133,7 +133,7 @@ class PackStream(Stream[T]):
         self.targets = targets(captions)
         self.targets_seconds, self.num_captions = time.perf_counter() - start, len(rows)
         if (tokens := self.targets.captions) is not None:
-            reserved = tokens.reserve(map(experiment.batch_size_for, experiment.all_image_sizes))
+            reserved = tokens.reserve(map(experiment.batch_size_for, experiment.image.all_image_sizes))
             self.targets = self.targets.with_captions(replace(tokens, reserved_rows=reserved))
         self._keys = [images.keys[row] for row in rows]
 
@@ -186,12 +186,12 @@ def _draw_crop_flip_maps(batch: int, experiment: Experiment, generator: torch.Ge
     A box that does not fit is cut to the image, where torchvision draws again.
     """
     draw = torch.rand(5, batch, generator=generator)
-    low, high = experiment.crop_scale
+    low, high = experiment.input.crop_scale
     area = low + (high - low) * draw[0]
     narrow, wide = map(math.log, ASPECT_RATIOS)
     ratio = torch.exp(narrow + (wide - narrow) * draw[1])
     width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
-    mirrored = torch.where(draw[4] < 0.5, -1.0, 1.0) if experiment.flip else torch.ones(batch)  # noqa: PLR2004
+    mirrored = torch.where(draw[4] < 0.5, -1.0, 1.0) if experiment.input.flip else torch.ones(batch)  # noqa: PLR2004
     maps = torch.zeros(batch, 2, 3)
     maps[:, 0, 0], maps[:, 1, 1] = width * mirrored, height
     maps[:, 0, 2], maps[:, 1, 2] = (2 * draw[2] - 1) * (1 - width), (2 * draw[3] - 1) * (1 - height)

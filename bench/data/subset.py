@@ -11,11 +11,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bench.config import RANDOM_SUBSET, Experiment, list_names
+from bench.config import Experiment, list_names
 from bench.data.captions.batches import KEY_COLUMNS, find_column
 from bench.data.captions.files import UNREADABLE
 from bench.environment.files import prefix_errors
 from bench.environment.seeds import SUBSET, seed_for
+from bench.fields import RANDOM_SUBSET
 
 
 def is_key_file(subset: str | None) -> TypeGuard[str]:
@@ -25,7 +26,7 @@ def is_key_file(subset: str | None) -> TypeGuard[str]:
 
 def subset_rows(experiment: Experiment, keys: Sequence[str] | pa.ChunkedArray) -> Sequence[int]:
     """Return the rows of the data set that an experiment uses, ascending; ValueError as `require_subset`."""
-    subset = experiment.subset
+    subset = experiment.input.subset
     if subset is None:
         return range(len(keys))
     if is_key_file(subset):

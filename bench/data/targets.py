@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bench.config import TextPadding
 from bench.data.text_layouts import allowed_lengths, fewest_token_buckets, pack_into_rows, reserve_rows
+from bench.fields import TextPadding
 
 MAX_BUCKETS = 4
 TargetType = TypeVar("TargetType", bound="Target")

@@ -11,14 +11,14 @@ from typing import Any
 import psutil
 import pynvml
 import torch
-from msgspec.structs import replace
 from torch.distributed import is_nccl_available
 
-from bench.config import Experiment, TextPadding
+from bench.config import Experiment, change
 from bench.environment.circumstances import LOADED_EXTENSIONS, Circumstances, current_commit, summarize_machine
 from bench.environment.gpu_settings import device_handle, read_gpu_settings
 from bench.environment.rank_info import torchrun_env
 from bench.environment.tf32 import describe_tf32
+from bench.fields import TextPadding
 
 PACKAGES = ("torch", "open_clip_torch", "timm", "numpy")
 GIB = 2**30
@@ -53,21 +53,21 @@ def current_circumstances(experiment: Experiment | None, device: torch.device, p
 def resolve_auto(experiment: Experiment, device: torch.device) -> tuple[str, bool]:
     """Return the precision and whether to compile: on CUDA bf16 and compiled, on a CPU fp32 and eager by default."""
     cuda = device.type == "cuda"
-    precision = experiment.precision if experiment.precision != "auto" else ("bf16" if cuda else "fp32")
-    compiled = cuda if experiment.compile == "auto" else experiment.compile != "off"
+    precision = experiment.runtime.precision if experiment.runtime.precision != "auto" else ("bf16" if cuda else "fp32")
+    compiled = cuda if experiment.runtime.compile == "auto" else experiment.runtime.compile != "off"
     return precision, compiled
 
 
 def resolve_padding(experiment: Experiment, device: torch.device) -> TextPadding:
     """Return the padding of captions: by default packed if compiled, because every new shape is compiled anew."""
-    if experiment.text_padding != "auto":
-        return experiment.text_padding
+    if experiment.text.text_padding != "auto":
+        return experiment.text.text_padding
     return "packed" if resolve_auto(experiment, device)[1] else "bucketed"
 
 
 def with_resolved_padding(experiment: Experiment, device: torch.device) -> Experiment:
     """Return the experiment with the padding of its captions on a device, for processes that know no device."""
-    return replace(experiment, text_padding=resolve_padding(experiment, device))
+    return change(experiment, text_padding=resolve_padding(experiment, device))
 
 
 def describe_processors(device: torch.device) -> str:

@@ -10,10 +10,10 @@ from typing import TypeVar
 
 from scipy.special import stdtrit
 
-from bench.config import PACK_DATA
 from bench.data.caption_lengths import describe_captions
 from bench.explain.factors import INPUT_CAUSES
 from bench.explain.shapley import shapley_weights
+from bench.fields import PACK_DATA
 from bench.ladder import HEAD, PADDING, REST, WAITING, Coordinates, Ladder
 from bench.measure.disturbance import find_disturbance
 from bench.measure.throughput import forward_backward_rate, images_per_second, images_per_step, waiting_share
@@ -334,7 +334,7 @@ def _log_throughputs(ladder: Ladder, records: Iterable[Record]) -> _LogThroughpu
             continue
         at = coordinates[experiment.name]
         step[at][run.round] = math.log(images_per_second(experiment, run))
-        waiting = waiting_share(run) if experiment.data != PACK_DATA else 0.0
+        waiting = waiting_share(run) if experiment.input.data != PACK_DATA else 0.0
         computing[at][run.round] = math.log1p(-waiting)
         flops[at][0] = -math.log(run.flops.step / images_per_step(experiment, run))
         if (rate := forward_backward_rate(experiment, run)) is not None:

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from bench.config import FIELDS, NLTK, Experiment, choose, differing_fields
+from bench.config import FIELDS, Experiment, choose, differing_fields, get_field
+from bench.fields import NLTK
 from bench.ladder import (
     FIELDS_WITHOUT_WORK,
     INPUT_FIELDS,
@@ -22,19 +23,25 @@ PUBLISHED_GLOBAL_BATCH = 65_536  # images per step of all GPUs, in CatLIP's and 
 BATCH_DIVISOR = 4  # divisor: 256 images per GPU in CLIP's recipe, 1,024 in CatLIP's
 # Factors by name: the field, and its value at the beginning of a ladder, from the experiment at the end.
 FACTORS: dict[str, tuple[str, Callable[[Experiment], object]]] = {
-    "kernel": ("attention", lambda first: "fp32_softmax" if first.attention == "fused" else "fused"),
+    "kernel": ("attention", lambda first: "fp32_softmax" if first.runtime.attention == "fused" else "fused"),
     "precision": ("precision", lambda _: "fp32"),
-    "residual": ("residual_precision", lambda first: "autocast" if first.residual_precision == "tower" else "tower"),
+    "residual": (
+        "residual_precision",
+        lambda first: "autocast" if first.runtime.residual_precision == "tower" else "tower",
+    ),
     "compile": ("compile", lambda _: "off"),
-    "checkpointing": ("activation_checkpointing", lambda first: not first.activation_checkpointing),
+    "checkpointing": ("activation_checkpointing", lambda first: not first.runtime.activation_checkpointing),
     "sampler": ("image_sizes", lambda _: ()),
-    "batch": ("batch_size", lambda first: max(1, first.batch_size // BATCH_DIVISOR)),
+    "batch": ("batch_size", lambda first: max(1, first.training.batch_size // BATCH_DIVISOR)),
     "global_negatives": ("simulated_global_batch", lambda _: PUBLISHED_GLOBAL_BATCH),
-    "gather": ("gather", lambda first: "both" if first.gather == "captions" else "captions"),
-    "optimizer": ("optimizer_kernel", lambda first: "foreach" if first.optimizer_kernel == "fused" else "fused"),
-    "ema": ("ema_kernel", lambda first: "for_loop" if first.ema_kernel == "foreach" else "foreach"),
-    "grad_norm": ("log_grad_norm", lambda first: not first.log_grad_norm),
-    "augmentation": ("augmentation", lambda first: "range" if first.augmentation == "none" else "none"),
+    "gather": ("gather", lambda first: "both" if first.runtime.gather == "captions" else "captions"),
+    "optimizer": (
+        "optimizer_kernel",
+        lambda first: "foreach" if first.optimizer.optimizer_kernel == "fused" else "fused",
+    ),
+    "ema": ("ema_kernel", lambda first: "for_loop" if first.optimizer.ema_kernel == "foreach" else "foreach"),
+    "grad_norm": ("log_grad_norm", lambda first: not first.optimizer.log_grad_norm),
+    "augmentation": ("augmentation", lambda first: "range" if first.input.augmentation == "none" else "none"),
     "dense_labels": ("label_format", lambda _: "dense"),
     "nltk_labels": ("labels", lambda _: NLTK),
 }
@@ -66,9 +73,12 @@ def select_factors(
             left_out[factor.name] = f"{first.method} does not read {factor.field}"
         elif factor.field == "gather" and not get_method(baseline.method).gathers_images_as_released:
             left_out[factor.name] = f"{baseline.method} does not gather images"
-        elif factor.field == "ema_kernel" and baseline.ema_decay is None:
+        elif factor.field == "ema_kernel" and baseline.optimizer.ema_decay is None:
             left_out[factor.name] = f"{baseline.name} has no moving average (--set ema_decay=0.9995)"
-        elif factor.field == "residual_precision" and first.precision in ("fp32", *(() if on_gpu else ("auto",))):
+        elif factor.field == "residual_precision" and first.runtime.precision in (
+            "fp32",
+            *(() if on_gpu else ("auto",)),
+        ):
             left_out[factor.name] = f"{first.name} computes in fp32"
         elif factor.before == factor.after:
             left_out[factor.name] = f"{first.name} has {factor.after} already"
@@ -86,9 +96,9 @@ def _make_factor(field: str, before: object, after: object) -> Factor:
 def _factor_by_name(name: str, first: Experiment) -> Factor:
     """Return a named factor: its value in the last experiment, and its alternative at the beginning."""
     field, before = FACTORS[name]
-    after = getattr(first, field)
+    after = get_field(first, field)
     if name == "sampler":
-        after = after or catlip_sizes(first.image_size)
+        after = after or catlip_sizes(first.image.image_size)
     return _make_factor(field, before(first), after)
 
 
@@ -96,7 +106,7 @@ def _factor_by_start(field: str, start: str, first: Experiment) -> Factor:
     """Return the factor whose value at the beginning is FIELD=VALUE."""
     changed = with_settings(first, [start])
     choose(field, dict.fromkeys(name for name in FIELDS if name not in (*NEVER_FACTORS, *PACE_FIELDS)), "factor")
-    return _make_factor(field, getattr(changed, field), getattr(first, field))
+    return _make_factor(field, get_field(changed, field), get_field(first, field))
 
 
 def catlip_sizes(image_size: int) -> tuple[int, ...]:

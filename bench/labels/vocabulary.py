@@ -15,9 +15,10 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
-from bench.config import PACK_DATA, Experiment, choose, format_differences
+from bench.config import Experiment, choose, format_differences, get_field
 from bench.console.console import PROGRAM
 from bench.environment.files import atomic_write, decode_json, prefix_errors, read_limited
+from bench.fields import PACK_DATA
 from bench.method import get_method
 from bench.recipes import DATACOMP_SYNSETS, DATACOMP_VOCABULARY
 
@@ -132,18 +133,20 @@ def vocabulary_field(experiment: Experiment) -> str | None:
 
 def count_synset_rows(experiment: Experiment) -> int:
     """Return the number of rows of a classifier of synsets."""
-    is_datacomp = experiment.synset_vocabulary == DATACOMP_VOCABULARY
-    labels = DATACOMP_SYNSETS if is_datacomp else len(read_vocabulary(experiment.synset_vocabulary).keys)
+    is_datacomp = experiment.targets.synset_vocabulary == DATACOMP_VOCABULARY
+    labels = DATACOMP_SYNSETS if is_datacomp else len(read_vocabulary(experiment.targets.synset_vocabulary).keys)
     return resolve_head_rows(experiment, labels)
 
 
 def resolve_head_rows(experiment: Experiment, labels: int) -> int:
     """Return the number of rows of the head: that of the vocabulary, or the experiment's larger one."""
-    if experiment.head_rows is None:
+    if experiment.targets.head_rows is None:
         return labels
-    if experiment.head_rows < labels:
-        raise ValueError(f"{experiment.name}: head_rows is {experiment.head_rows}, its vocabulary has {labels} labels")
-    return experiment.head_rows
+    if experiment.targets.head_rows < labels:
+        raise ValueError(
+            f"{experiment.name}: head_rows is {experiment.targets.head_rows}, its vocabulary has {labels} labels"
+        )
+    return experiment.targets.head_rows
 
 
 def resolve_vocabulary(name: str) -> str:
@@ -159,8 +162,8 @@ def require_own_vocabulary(experiment: Experiment) -> None:
 
     The shipped vocabularies are those of the pack's captions, and lack most labels of other captions.
     """
-    field, data = vocabulary_field(experiment), experiment.data
-    vocabulary = getattr(experiment, field) if field else ""
+    field, data = vocabulary_field(experiment), experiment.input.data
+    vocabulary = get_field(experiment, field) if field else ""
     is_of_pack = vocabulary in (PACK_SYNSETS, PACK_SUBWORDS) or Path(vocabulary).parent.resolve() == SHIPPED_FOLDER
     if vocabulary != DATACOMP_VOCABULARY and (data == PACK_DATA or not is_of_pack):
         return

@@ -8,10 +8,9 @@ from functools import cache
 from math import prod
 
 import torch
-from msgspec.structs import replace
 from torch import nn
 
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.data.targets import Target, Tokens
 from bench.profilers.counters import count_forward_flops, count_image_flops, count_matmul_flops
 from bench.record import Flops
@@ -49,13 +48,13 @@ class Costs:
 
 def count_costs(experiment: Experiment) -> Costs:
     """Count on the `meta` device, without weights and data."""
-    tower, model = build_on_meta(replace(experiment, image_sizes=()))  # the weights are the same
+    tower, model = build_on_meta(change(experiment, image_sizes=()))  # the weights are the same
     return Costs(
         parameters=count_trained_parameters(model),
         tower_parameters=sum(parameter.numel() for parameter in tower.parameters()),
         image_flops=_mean_image_flops(experiment),
-        text_flops=text_forward_flops(model, meta_captions(1, experiment.context_length)),
-        teacher_flops=_teacher_forward_flops(model, meta_images(1, experiment.image_size, PIXEL_CHANNELS)),
+        text_flops=text_forward_flops(model, meta_captions(1, experiment.text.context_length)),
+        teacher_flops=_teacher_forward_flops(model, meta_images(1, experiment.image.image_size, PIXEL_CHANNELS)),
     )
 
 
@@ -65,15 +64,17 @@ def forward_flops_as_released(experiment: Experiment, caption_lengths: Sequence[
     Captions are padded to the context. Without padding it is the mean over captions of `caption_lengths` tokens, which
     are cut to the context. Every token of captions and images is computed. With several image sizes it is the mean.
     """
-    _, model = build_on_meta(replace(experiment, image_sizes=()))
+    _, model = build_on_meta(change(experiment, image_sizes=()))
     flops = _mean_image_flops(experiment, all_tokens=True)
     if isinstance(model, Classifier | DualEncoderClassifier):
         features = torch.empty(1, model.tower.width, device=META)
         flops += count_matmul_flops(lambda: model.head(features))
     if isinstance(model, ImageProjection):
-        context = experiment.context_length
+        context = experiment.text.context_length
         counts = Counter(min(length, context) for length in caption_lengths or (context,))
-        total = sum(count * _released_text_flops(experiment.text_tower, length) for length, count in counts.items())
+        total = sum(
+            count * _released_text_flops(experiment.text.text_tower, length) for length, count in counts.items()
+        )
         flops += total // counts.total()
     return flops
 
@@ -97,7 +98,7 @@ def count_flops(experiment: Experiment, batches: Sequence[Target], image_sizes: 
     """
     tower, model = build_on_meta(experiment)
     by_size: dict[int, list[Target]] = {}
-    for size, batch in zip(image_sizes or [experiment.image_size] * len(batches), batches, strict=True):
+    for size, batch in zip(image_sizes or [experiment.image.image_size] * len(batches), batches, strict=True):
         by_size.setdefault(size, []).append(batch)
     counts = (
         (len(group), _count_flops_at_size(experiment, tower, model, size, group)) for size, group in by_size.items()
@@ -111,7 +112,7 @@ def _count_flops_at_size(
     """Count a step at one image side, the mean over its batches."""
     method, batch_size = get_augmented_method(experiment), experiment.batch_size_for(image_size)
     simulated = simulated_group(experiment)
-    images = meta_images(batch_size, image_size, experiment.embedding_channels or PIXEL_CHANNELS)
+    images = meta_images(batch_size, image_size, experiment.image.embedding_channels or PIXEL_CHANNELS)
     image_forward, teacher_forward = count_forward_flops(tower, images), _teacher_forward_flops(model, images)
 
     def count(target: Target) -> Flops:
@@ -179,9 +180,16 @@ def _teacher_forward_flops(model: nn.Module, images: torch.Tensor) -> int:
 
 def _mean_image_flops(experiment: Experiment, *, all_tokens: bool = False) -> int:
     """Return the FLOPs of the image tower's forward, the mean over the images of a training."""
-    tower_options = experiment.image_sizes, experiment.patch_drop, experiment.embedding_channels, experiment.pooling
-    flops_by_size = _image_flops_by_size(experiment.tower, experiment.image_size, *tower_options, all_tokens=all_tokens)
-    images_by_size = {size: experiment.batch_size_for(size) for size in experiment.all_image_sizes}
+    tower_options = (
+        experiment.image.image_sizes,
+        experiment.image.patch_drop,
+        experiment.image.embedding_channels,
+        experiment.image.pooling,
+    )
+    flops_by_size = _image_flops_by_size(
+        experiment.image.tower, experiment.image.image_size, *tower_options, all_tokens=all_tokens
+    )
+    images_by_size = {size: experiment.batch_size_for(size) for size in experiment.image.all_image_sizes}
     flops = sum(images * flops_by_size[size] for size, images in images_by_size.items())
     return flops // sum(images_by_size.values())
 

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from msgspec.structs import replace
 
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.data.sample_stream import SampleStream
 from bench.settings import with_batch_size
 from bench.statistics import Interval, geometric_mean_interval
@@ -32,7 +31,7 @@ def time_loading(experiment: Experiment, results: Path, seconds: float) -> Loadi
     CPU seconds are counted, so that other processes change the result little. The indexes of the shards lie in
     `results`. Raises ValueError or OSError for shards that cannot be read.
     """
-    small_batches = with_batch_size(replace(experiment, workers=0, accumulation=1), TIMED_BATCH)
+    small_batches = with_batch_size(change(experiment, workers=0, accumulation=1), TIMED_BATCH)
     stream = load_data(small_batches, torch.device("cpu"), results)
     assert isinstance(stream, SampleStream)
     threads, rates, images, k = torch.get_num_threads(), list[float](), 0, 0

@@ -50,7 +50,7 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     check_finite(take_full_rate_steps(run, steps), steps, stream)
     of_ranks = all_gather_objects(peak.read())
     peaks, is_alone = max_over_ranks(of_ranks), world_group() is None
-    is_sharded = experiment.sharding != "ddp" and not is_alone
+    is_sharded = experiment.runtime.sharding != "ddp" and not is_alone
     trained_parameters = count_trained_parameters(run.model)
     del run  # the uncompiled model of the count needs its memory
     gc.collect()  # a compiled block and what calls it hold each other
@@ -139,7 +139,7 @@ def step_tensor_bytes(stream: Stream[Any]) -> int:
     The step is the second, when the optimizer has its state; with several image sizes, the next one of each size. The
     counter cannot count compiled steps. The step is of a single process: DDP's buckets are views of the gradients.
     """
-    run, learning_rate = build_train_state(stream, plain=True), stream.experiment.learning_rate
+    run, learning_rate = build_train_state(stream, plain=True), stream.experiment.optimizer.learning_rate
     run.step(stream.batch(0), learning_rate)
     moments = (value for state in run.step.optimizer.state.values() for value in state.values())
     models = [model for model in (run.model, run.step.ema) if model is not None]

@@ -106,7 +106,7 @@ def _own_work(experiment: Experiment, speed: Speed) -> tuple[float, ...]:
     phases = [
         speed.rank_figures[figure] for one in OWN_WORK if (figure := PHASE_FIGURE.format(one)) in speed.rank_figures
     ]
-    return tuple(map(sum, zip(*phases, strict=True))) if experiment.sharding == "ddp" else ()
+    return tuple(map(sum, zip(*phases, strict=True))) if experiment.runtime.sharding == "ddp" else ()
 
 
 def _spread(figure: str, values: Sequence[float]) -> RankSpread:

@@ -60,8 +60,8 @@ def measure_speed(
     if round_ == 0:
         log_labels(run.stream)
         log_workers(run.stream)
-    warmup_steps = first_steps_by_size(experiment, experiment.warmup_steps)
-    first_step, count = experiment.warmup_steps, experiment.steps_per_window
+    warmup_steps = first_steps_by_size(experiment, experiment.timing.warmup_steps)
+    first_step, count = experiment.timing.warmup_steps, experiment.timing.steps_per_window
     with clock(device) as warmup:
         check_finite(take_full_rate_steps(run, warmup_steps), warmup_steps, run.stream)
         with heating(device) as heat:
@@ -70,7 +70,7 @@ def measure_speed(
                 first_step += count
 
     wait_before = run.stream.wait_seconds
-    timed_steps = range(first_step, first_step + experiment.windows * count)
+    timed_steps = range(first_step, first_step + experiment.timing.windows * count)
     windows = [timed_steps[first : first + count] for first in range(0, len(timed_steps), count)]
     (seconds, graphs, slowed), readings = time_all_windows(run, windows)
     graphs, slowed = (all_reduce_max(figures, device) for figures in (graphs, slowed))
@@ -178,8 +178,8 @@ def steps_in_phases(experiment: Experiment, device: torch.device, timed_steps: r
 
     They are as many; on a GPU, to keep the run short, those of one window, unless their images have several sizes.
     """
-    is_one_window = device.type == "cuda" and not experiment.image_sizes
-    count = experiment.steps_per_window if is_one_window else len(timed_steps)
+    is_one_window = device.type == "cuda" and not experiment.image.image_sizes
+    count = experiment.timing.steps_per_window if is_one_window else len(timed_steps)
     return range(timed_steps.stop, timed_steps.stop + count)
 
 
@@ -229,7 +229,7 @@ def peak_flops(device: torch.device, precision: str) -> tuple[float | None, str]
 
 def window_images(experiment: Experiment, windows: Iterable[range]) -> tuple[int, ...]:
     """Return the images of each window; empty if all steps have one size."""
-    if not experiment.image_sizes:
+    if not experiment.image.image_sizes:
         return ()
     return tuple(images_before(experiment, steps.stop) - images_before(experiment, steps.start) for steps in windows)
 
@@ -252,7 +252,7 @@ def measure_phases(run: TrainState, steps: range) -> tuple[dict[str, tuple[float
     if isinstance(run.model, DualEncoder):
         modules["text forward"] = run.model.text
     seconds: dict[str, list[float]] = defaultdict(list)
-    reader, readings, count = DeviceReader(spans=cpu_busy_spans()), list[Readings](), experiment.steps_per_window
+    reader, readings, count = DeviceReader(spans=cpu_busy_spans()), list[Readings](), experiment.timing.steps_per_window
     for slot in (steps[first : first + count] for first in range(0, len(steps), count)):
         yield_slot()
         with sampled(reader, device) as slot_readings:
@@ -280,11 +280,11 @@ def _time_step(run: TrainState, k: int, modules: dict[str, nn.Module]) -> dict[s
         with clock(device) as backward:
             run.step.backward(loss)
         with clock(device) as slowdown:
-            time.sleep(experiment.injected_slowdown * (forward.seconds + backward.seconds))
+            time.sleep(experiment.timing.injected_slowdown * (forward.seconds + backward.seconds))
         phases = towers | {"head and loss": forward.seconds - sum(towers.values())}
         phases["backward"] = backward.seconds + slowdown.seconds
         for name, elapsed in phases.items():
             seconds[name] += elapsed
     with clock(device) as update:
-        run.step.update(loss, experiment.learning_rate)
+        run.step.update(loss, experiment.optimizer.learning_rate)
     return seconds | {"optimizer": update.seconds}

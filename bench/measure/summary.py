@@ -115,10 +115,10 @@ def run_figures(experiment: Experiment, speed: Speed, peak: float) -> dict[str, 
     phases = {name: 1000 * median(seconds) for name in PHASES if (seconds := speed.phase_seconds.get(name))}
     return {
         "round": speed.round,
-        "batch_size": experiment.batch_size,  # of one process, as the FLOPs are
+        "batch_size": experiment.training.batch_size,  # of one process, as the FLOPs are
         "images_per_second": images_per_second(experiment, speed),
         "forward_backward_images_per_second": forward_backward_rate(experiment, speed) or math.nan,
-        "step_ms": 1000 * median(speed.window_seconds) / experiment.steps_per_window,
+        "step_ms": 1000 * median(speed.window_seconds) / experiment.timing.steps_per_window,
         "phases_ms": sum(phases.values()) if phases else math.nan,
         "step_flops_per_image": speed.flops.step / images,
         "forward_flops_per_image": speed.flops.forward / images,
@@ -169,7 +169,7 @@ def _count_workers(experiment: Experiment, speed: Speed) -> int:
     """Return the loader workers of a run; older records leave their number to the experiment."""
     if speed.loader_workers is not None:
         return speed.loader_workers
-    return 0 if experiment.workers == "auto" else experiment.workers
+    return 0 if experiment.input.workers == "auto" else experiment.input.workers
 
 
 def _ratios(

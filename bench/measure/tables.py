@@ -26,9 +26,11 @@ def experiment_table(experiments: Mapping[str, Experiment], costs: Mapping[str, 
         {
             "experiment": name,
             "method": experiment.method,
-            "tower": experiment.tower,
-            "px": "-".join(dict.fromkeys(map(str, (min(experiment.all_image_sizes), max(experiment.all_image_sizes))))),
-            "batch": experiment.batch_size,
+            "tower": experiment.image.tower,
+            "px": "-".join(
+                dict.fromkeys(map(str, (min(experiment.image.all_image_sizes), max(experiment.image.all_image_sizes))))
+            ),
+            "batch": experiment.training.batch_size,
             "trained, M": costs[name].parameters / 1e6,
             "tower, M": costs[name].tower_parameters / 1e6,
             "image GFLOP": costs[name].image_flops / 1e9,
@@ -73,7 +75,7 @@ def speed_table(
     rows = [
         {
             "experiment": one.experiment,
-            "batch": timed[one.experiment][0][0].batch_size,
+            "batch": timed[one.experiment][0][0].training.batch_size,
             "runs": len(one.runs),
             "tokens": one.figures["tokens_per_caption"],
             "images/s": round(one.images_per_second, 1),
@@ -160,11 +162,11 @@ def batch_trial_table(records: Sequence[Record], label: Callable[[str], str] = s
     """List every batch size that was tried under a memory limit, experiments by their labels."""
     columns = [Column.text("experiment"), Column("batch"), Column("limit, GiB"), Column.text("fits")]
     trials = [(r.experiment, r.measured) for r in records if isinstance(r.measured, BatchTrial) and r.experiment]
-    trials.sort(key=lambda trial: (trial[0].name.split("[")[0], trial[0].batch_size))
+    trials.sort(key=lambda trial: (trial[0].name.split("[")[0], trial[0].training.batch_size))
     rows = [
         [
             Cell.of_name(label(experiment.name), experiment.name),
-            Cell.of(experiment.batch_size, count),
+            Cell.of(experiment.training.batch_size, count),
             Cell.of(trial.limit_bytes / GIB, "{:g}".format),
             Cell("yes" if trial.fits else "no: out of memory", trial.reason),
         ]

@@ -22,7 +22,7 @@ def images_per_second(experiment: Experiment, speed: Speed) -> float:
     windows = _window_seconds(speed)
     if len({*speed.window_images}) > 1:
         return speed.processes * sum(speed.window_images) / sum(windows)
-    return speed.processes * images_per_step(experiment, speed) * experiment.steps_per_window / median(windows)
+    return speed.processes * images_per_step(experiment, speed) * experiment.timing.steps_per_window / median(windows)
 
 
 def window_rates(experiment: Experiment, speed: Speed) -> list[float]:
@@ -35,8 +35,8 @@ def window_rates(experiment: Experiment, speed: Speed) -> list[float]:
 def images_per_step(experiment: Experiment, speed: Speed) -> float:
     """Return the mean number of images of a timed step on one device."""
     if speed.window_images:
-        return fmean(speed.window_images) / experiment.steps_per_window
-    return float(experiment.batch_size)
+        return fmean(speed.window_images) / experiment.timing.steps_per_window
+    return float(experiment.training.batch_size)
 
 
 def model_flops_utilisation(experiment: Experiment, speed: Speed, peak_flops_per_second: float) -> float:
@@ -64,7 +64,7 @@ def forward_backward_rate(experiment: Experiment, speed: Speed) -> float | None:
         return None
     if speed.phase_images:
         return speed.processes * sum(speed.phase_images) / sum(map(sum, parts))
-    return speed.processes * experiment.batch_size / sum(map(median, parts))
+    return speed.processes * experiment.training.batch_size / sum(map(median, parts))
 
 
 def waiting_share(speed: Speed) -> float:

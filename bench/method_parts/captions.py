@@ -24,8 +24,8 @@ STORED_CAPTIONS = 16_384  # rows of stored features; captions beyond share them
 
 def build_dual_encoder(tower: ImageTower, experiment: Experiment, scale: float, bias: float | None) -> ImageProjection:
     """Return the tower with a text tower, or without one if captions' features are stored."""
-    if experiment.text_features == "stored":
-        width = text_width(experiment.text_tower, experiment.context_length)
+    if experiment.text.text_features == "stored":
+        width = text_width(experiment.text.text_tower, experiment.text.context_length)
         pair = ImageProjection(tower, width, initial_scale=scale, initial_bias=bias)
     else:
         pair = DualEncoder(tower, build_text_tower_of(experiment), initial_scale=scale, initial_bias=bias)
@@ -35,8 +35,8 @@ def build_dual_encoder(tower: ImageTower, experiment: Experiment, scale: float, 
 
 def set_loss_options(pair: ImageProjection, experiment: Experiment) -> None:
     """Give a pair's contrastive loss the precision and the gather of the experiment."""
-    pair.loss_in_autocast = experiment.contrastive_precision == "autocast"
-    pair.loss_gathers_images = experiment.gather == "both"
+    pair.loss_in_autocast = experiment.runtime.contrastive_precision == "autocast"
+    pair.loss_gathers_images = experiment.runtime.gather == "both"
 
 
 @torch.no_grad()
@@ -47,22 +47,22 @@ def clamp_scale(pair: ImageProjection) -> None:
 
 def build_text_tower_of(experiment: Experiment) -> TextTower:
     """Return an experiment's text tower with its initial weights."""
-    size, seed = SubwordIds(experiment.subword_vocabulary).size, seed_for(experiment.seed, TEXT)
-    return build_text_tower(experiment.text_tower, experiment.context_length, size, seed)
+    size, seed = SubwordIds(experiment.targets.subword_vocabulary).size, seed_for(experiment.seed, TEXT)
+    return build_text_tower(experiment.text.text_tower, experiment.text.context_length, size, seed)
 
 
 def count_subword_rows(experiment: Experiment) -> int:
     """Return the number of rows of a classifier of subwords."""
-    return resolve_head_rows(experiment, SubwordIds(experiment.subword_vocabulary).size)
+    return resolve_head_rows(experiment, SubwordIds(experiment.targets.subword_vocabulary).size)
 
 
 def tokens(experiment: Experiment) -> Callable[[Captions], Tokens]:
     """Return a function from captions to the tokens of a text tower; the experiment's padding is not "auto"."""
-    assert experiment.text_padding != "auto"
-    subwords = SubwordIds(experiment.subword_vocabulary)
+    assert experiment.text.text_padding != "auto"
+    subwords = SubwordIds(experiment.targets.subword_vocabulary)
     start, end = subwords.start_and_end
-    padding = "max_length" if why_padding_is_needed(experiment.text_tower) else experiment.text_padding
-    length = experiment.context_length
+    padding = "max_length" if why_padding_is_needed(experiment.text.text_tower) else experiment.text.text_padding
+    length = experiment.text.context_length
     return lambda captions: Tokens.from_ids(subwords.encode(captions.texts), start, end, length, padding)
 
 
@@ -71,17 +71,17 @@ def tokens_or_features(experiment: Experiment) -> Callable[[Captions], Tokens | 
 
     Random features have the cost of stored ones, and train nothing useful.
     """
-    if experiment.text_features == "computed":
+    if experiment.text.text_features == "computed":
         return tokens(experiment)
     generator = torch.Generator().manual_seed(seed_for(experiment.seed, TEXT))
-    width = text_width(experiment.text_tower, experiment.context_length)
+    width = text_width(experiment.text.text_tower, experiment.text.context_length)
     table = torch.randn(STORED_CAPTIONS, width, generator=generator)
     return lambda captions: Features(table[torch.tensor(captions.rows) % STORED_CAPTIONS])
 
 
 def subword_labels(experiment: Experiment) -> Callable[[Captions], Labels]:
     """Return a function to the subwords of captions, as many as a text tower reads."""
-    subwords, longest = SubwordIds(experiment.subword_vocabulary), experiment.context_length - 2
+    subwords, longest = SubwordIds(experiment.targets.subword_vocabulary), experiment.text.context_length - 2
     return lambda captions: Labels.from_lists([ids[:longest] for ids in subwords.encode(captions.texts)])
 
 

@@ -7,11 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bench.config import COMPUTED, NLTK, Experiment
+from bench.config import Experiment
 from bench.console.console import PROGRAM
 from bench.data.released_labels import DenseLabels, UncomputedLabels
 from bench.data.samples import caption_files
 from bench.data.targets import Captions, Labels
+from bench.fields import COMPUTED, NLTK
 from bench.labels.label_files import load_stored_labels
 from bench.labels.labeller import get_labeller
 from bench.labels.nltk_labels import NltkLabeller
@@ -25,12 +26,12 @@ HEAD_STD = 0.02  # `model.layer.linear_init_std_dev` of CatLIP's recipes (bench/
 def build_synset_classifier(tower: ImageTower, experiment: Experiment) -> Classifier:
     """Return the tower with a classifier of one row per synset."""
     head = nn.Linear(tower.width, count_synset_rows(experiment))
-    if experiment.head_initialisation == "trunc_normal":
+    if experiment.targets.head_initialisation == "trunc_normal":
         nn.init.trunc_normal_(head.weight, std=HEAD_STD)
         nn.init.zeros_(head.bias)
-    if experiment.head_initialisation == "log_odds":
+    if experiment.targets.head_initialisation == "log_odds":
         with torch.no_grad():
-            vocabulary = read_vocabulary(resolve_vocabulary(experiment.synset_vocabulary))
+            vocabulary = read_vocabulary(resolve_vocabulary(experiment.targets.synset_vocabulary))
             head.bias.copy_(label_log_odds(vocabulary, len(head.bias)))
     return Classifier(tower, head)
 
@@ -55,19 +56,19 @@ def label_log_odds(vocabulary: Vocabulary, rows: int) -> Float[Tensor, " rows"]:
 def synset_labels(experiment: Experiment) -> Callable[[Captions], Labels | UncomputedLabels | DenseLabels]:
     """Return a function to the WordNet nouns in captions, by the released rule or as stored."""
     make_labels = _sparse_synset_labels(experiment)
-    if experiment.label_format == "sparse":
+    if experiment.targets.label_format == "sparse":
         return make_labels
     width = count_synset_rows(experiment)
     return lambda captions: DenseLabels(make_labels(captions), width)
 
 
 def _sparse_synset_labels(experiment: Experiment) -> Callable[[Captions], Labels | UncomputedLabels]:
-    vocabulary = resolve_vocabulary(experiment.synset_vocabulary)
-    if experiment.labels == NLTK:
+    vocabulary = resolve_vocabulary(experiment.targets.synset_vocabulary)
+    if experiment.targets.labels == NLTK:
         label = NltkLabeller([*read_vocabulary(vocabulary).keys])
         return lambda captions: UncomputedLabels(captions.texts, label)
-    if experiment.labels != COMPUTED:
-        stored = load_stored_labels(Path(experiment.labels), caption_files(experiment.data), vocabulary)
+    if experiment.targets.labels != COMPUTED:
+        stored = load_stored_labels(Path(experiment.targets.labels), caption_files(experiment.input.data), vocabulary)
         return lambda captions: Labels.from_lists(stored.select(captions.rows, captions.total))
     labeller = get_labeller("corenet", vocabulary)
     return lambda captions: Labels.from_lists(labeller.label_texts(captions.texts))

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from bench.config import COMPUTED, NLTK, Experiment
+from bench.config import Experiment
+from bench.fields import COMPUTED, NLTK
 from bench.labels.label_files import find_label_files
 from bench.labels.labeller import get_labeller
 from bench.labels.nltk_labels import NltkLabeller
@@ -37,26 +38,26 @@ class CatLip(Method):
     label_fields = ("label_format", "labels")
 
     def dense_label_bytes(self, experiment: Experiment) -> int:
-        return 0 if experiment.label_format == "sparse" else LABEL_BYTES * count_synset_rows(experiment)
+        return 0 if experiment.targets.label_format == "sparse" else LABEL_BYTES * count_synset_rows(experiment)
 
     def label_files(self, experiment: Experiment, shards: Sequence[Path]) -> list[Path]:
-        if experiment.labels in (COMPUTED, NLTK):
+        if experiment.targets.labels in (COMPUTED, NLTK):
             return []
-        vocabulary = resolve_vocabulary(experiment.synset_vocabulary)
-        return [*find_label_files(Path(experiment.labels), shards, vocabulary)]
+        vocabulary = resolve_vocabulary(experiment.targets.synset_vocabulary)
+        return [*find_label_files(Path(experiment.targets.labels), shards, vocabulary)]
 
     def check_inputs(self, experiment: Experiment) -> None:
         from bench.data.samples import caption_files
 
-        if experiment.labels in (COMPUTED, NLTK):
-            get_labeller("corenet", resolve_vocabulary(experiment.synset_vocabulary))
-            if experiment.labels == NLTK:
+        if experiment.targets.labels in (COMPUTED, NLTK):
+            get_labeller("corenet", resolve_vocabulary(experiment.targets.synset_vocabulary))
+            if experiment.targets.labels == NLTK:
                 NltkLabeller([])
         else:
-            self.label_files(experiment, caption_files(experiment.data))
+            self.label_files(experiment, caption_files(experiment.input.data))
 
     def row_labels(self, experiment: Experiment) -> tuple[str, ...]:
-        return read_vocabulary(experiment.synset_vocabulary).keys
+        return read_vocabulary(experiment.targets.synset_vocabulary).keys
 
     def build_model(self, tower: "ImageTower", experiment: Experiment) -> "Classifier":
         from bench.method_parts.synsets import build_synset_classifier

@@ -22,7 +22,7 @@ class ContrastiveMethod(Method):
         return self.embeds_captions(experiment)
 
     def embeds_captions(self, experiment: Experiment) -> bool:
-        return experiment.text_features == "computed"
+        return experiment.text.text_features == "computed"
 
     def targets(self, experiment: Experiment) -> "Callable[[Captions], Any]":
         from bench.method_parts.captions import tokens_or_features

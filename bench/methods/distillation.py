@@ -28,8 +28,8 @@ class Distillation(Method):
 
     def config_errors(self, experiment: Experiment) -> Iterator[str]:
         yield from super().config_errors(experiment)
-        if experiment.embedding_channels is not None:
-            given = f"embedding_channels={experiment.embedding_channels}"
+        if experiment.image.embedding_channels is not None:
+            given = f"embedding_channels={experiment.image.embedding_channels}"
             yield f"{given} is not for distill, whose teacher looks at images"
 
     def build_model(self, tower: "ImageTower", experiment: Experiment) -> "Student":

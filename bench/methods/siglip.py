@@ -30,9 +30,9 @@ class SigLip(ContrastiveMethod):
 
     def config_errors(self, experiment: Experiment) -> Iterator[str]:
         yield from super().config_errors(experiment)
-        if experiment.contrastive_precision == "autocast":
+        if experiment.runtime.contrastive_precision == "autocast":
             yield "contrastive_precision must be fp32, for siglip's loss has no other, got autocast"
-        if experiment.gather == "both":
+        if experiment.runtime.gather == "both":
             yield "gather must be captions, for siglip's loss needs no images of other processes, got both"
 
     def build_model(self, tower: "ImageTower", experiment: Experiment) -> "ImageProjection":

@@ -28,7 +28,7 @@ class SuperClip(SoftmaxContrastiveMethod):
     has_labels = True
 
     def config_errors(self, experiment: Experiment) -> Iterator[str]:
-        if experiment.text_features == "stored":
+        if experiment.text.text_features == "stored":
             yield "text_features must be computed, for superclip reads captions twice, got stored"
 
     def build_model(self, tower: "ImageTower", experiment: Experiment) -> "DualEncoderClassifier":
@@ -37,7 +37,7 @@ class SuperClip(SoftmaxContrastiveMethod):
 
         rows, text = count_subword_rows(experiment), build_text_tower_of(experiment)
         pair = DualEncoderClassifier(
-            tower, text, rows, initial_scale=SCALE, has_patch_mean=experiment.pooling == "both"
+            tower, text, rows, initial_scale=SCALE, has_patch_mean=experiment.image.pooling == "both"
         )
         set_loss_options(pair, experiment)
         return pair

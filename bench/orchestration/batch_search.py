@@ -49,4 +49,4 @@ def find_largest_fitting(
 
 def smallest_batch_to_try(experiment: Experiment) -> int:
     """Return the smallest batch to try: it has two of the largest images, for contrastive losses need a negative."""
-    return math.ceil(MIN_BATCH_SIZE * (max(experiment.all_image_sizes) / experiment.image_size) ** 2)
+    return math.ceil(MIN_BATCH_SIZE * (max(experiment.image.all_image_sizes) / experiment.image.image_size) ** 2)

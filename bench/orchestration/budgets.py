@@ -3,9 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import median
 
-from msgspec.structs import replace
-
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.console.console import log
 from bench.data.image_sizes import images_before, nearest_step_count
 from bench.measure.disturbance import find_disturbance
@@ -20,7 +18,7 @@ EXPECTED_SPEED = 1.05  # of an experiment over the slowest's, on average, before
 
 def set_images(experiment: Experiment, images: int) -> Experiment:
     """Return the experiment trained on so many images, with a warm-up of at most a tenth of them."""
-    return replace(experiment, images=images, warmup_images=min(experiment.warmup_images, images // 10))
+    return change(experiment, images=images, warmup_images=min(experiment.training.warmup_images, images // 10))
 
 
 def image_budgets(
@@ -36,7 +34,7 @@ def image_budgets(
     The device seconds are those that the slowest experiment needs for the equal images, so that every other one trains
     on as many images or more. Without speeds there is only the budget of equal images.
     """
-    images = experiment.images if images is None else images
+    images = experiment.training.images if images is None else images
     budgets: dict[str, float] = {EQUAL_IMAGES: images}
     if half_way:
         budgets[HALF_WAY] = images / 2

@@ -8,10 +8,8 @@ from math import fsum
 from pathlib import Path
 from typing import Any
 
-from msgspec.structs import replace
-
 from bench.catalog import RANDOM_INIT, REFERENCES, ScoringSubject, default_protocols
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.console.console import log
 from bench.console.progress import Progress
 from bench.environment.cores import available_cores
@@ -82,7 +80,9 @@ class Comparison:
         seconds = sum(map(self.pace.speed_seconds, arms))
         expected, repeats = self._expected_rounds(scope), scope.repeats_disturbed
         progress.expect(expected * fsum(self.pace.speed_seconds(arm) for arm in arms if arm not in self.experiments))
-        savable = self._training_seconds(scope) - self._training_seconds(scope, images=self.experiments[0].images // 2)
+        savable = self._training_seconds(scope) - self._training_seconds(
+            scope, images=self.experiments[0].training.images // 2
+        )
         round_, total = 0, scope.rounds
         if trained_images(self.records()):
             runs = throughputs_by_round(self.records()).values()
@@ -197,7 +197,7 @@ class Comparison:
                 fit = read_record(job.request.paths[0]).measured
                 return isinstance(fit, BatchTrial) and fit.fits
 
-            guess = guess_batch_size(memories[experiment], experiment.batch_size, limit_bytes)
+            guess = guess_batch_size(memories[experiment], experiment.training.batch_size, limit_bytes)
             try:
                 size = find_largest_fitting(fits, guess, smallest_batch_to_try(experiment))
             except _SearchFailed:
@@ -276,7 +276,7 @@ class Comparison:
             return min(trained)
         first, processes, as_planned = self.experiments[0], torchrun_env().world_size, self._training_seconds(scope)
         planned = image_budgets(first, {}, processes=processes)[EQUAL_IMAGES]
-        sizes = range(planned, planned // 2 - 1, -first.batch_size * processes)
+        sizes = range(planned, planned // 2 - 1, -first.training.batch_size * processes)
         fitting = (n for n in sizes if not self._is_late(as_planned - self._training_seconds(scope, speeds, n)))
         images = next(fitting, sizes[-1])
         if images < planned:
@@ -305,7 +305,7 @@ class Comparison:
             seconds = self.pace.training_seconds(experiment, budgets, num_parallel)
             label = f"training of {experiment.name}, seed {seed}, {max(budgets.values()):,} images"
             fields = {"budgets": budgets, "checkpoint_config": checkpoint_config}
-            jobs.append(self.new_job(TrainingRequest, replace(experiment, seed=seed), label, seconds, **fields))
+            jobs.append(self.new_job(TrainingRequest, change(experiment, seed=seed), label, seconds, **fields))
         return jobs
 
     def _scoring_jobs(
@@ -318,7 +318,7 @@ class Comparison:
         jobs, fields = [], fields | {"protocols": protocols, "tasks": tasks}
         for group, seed in [*groups, *((baseline, seed) for seed in seeds[1:])]:
             if group:
-                experiment = replace(self.experiments[0], seed=seed)
+                experiment = change(self.experiments[0], seed=seed)
                 seconds = self.pace.scoring_seconds(len(group), len(tasks), protocols) / max_parallel
                 label = f"scoring of {len(group)} towers"
                 jobs.append(self.new_job(ScoringRequest, experiment, label, seconds, subjects=tuple(group), **fields))

@@ -209,7 +209,9 @@ def is_resumable(folder: Path) -> bool:
 
 def begun_batch_size(folder: Path) -> int | None:
     """Return the batch size of what `--resume` continues in a folder; None where it continues nothing."""
-    return next((one.experiment.batch_size for one in _newest_records(folder) if one.experiment is not None), None)
+    return next(
+        (one.experiment.training.batch_size for one in _newest_records(folder) if one.experiment is not None), None
+    )
 
 
 def fastest_batch_size(folders: Sequence[Path]) -> int | None:
@@ -219,7 +221,7 @@ def fastest_batch_size(folders: Sequence[Path]) -> int | None:
         for record in _intact_records(folder):
             if isinstance(record.measured, Speed) and (experiment := record.experiment) is not None:
                 rate = images_per_second(experiment, record.measured)
-                rates[experiment.batch_size][experiment.method].append(rate)
+                rates[experiment.training.batch_size][experiment.method].append(rate)
     pairs = {size: geometric_mean(map(median, of.values())) for size, of in rates.items() if len(of) > 1}
     return max(pairs, key=lambda size: pairs[size], default=None)
 

@@ -50,7 +50,7 @@ class Pace:
 
     def step_seconds(self, experiment: Experiment) -> float:
         """Return the expected seconds of a training step."""
-        return experiment.batch_size * self.seconds_per_image + self.fixed_step_seconds
+        return experiment.training.batch_size * self.seconds_per_image + self.fixed_step_seconds
 
     def few_steps_seconds(self, experiment: Experiment) -> float:
         """Return the expected seconds of a run of a few steps, one of them counted tensor by tensor."""
@@ -58,14 +58,14 @@ class Pace:
 
     def speed_seconds(self, experiment: Experiment, *, is_first: bool = False) -> float:
         """Return the expected seconds of a speed run: warm-up, windows, and phases, on a GPU of one window."""
-        windows = experiment.windows + (1 if self.on_gpu else experiment.windows)
-        steps = experiment.warmup_steps + windows * experiment.steps_per_window
+        windows = experiment.timing.windows + (1 if self.on_gpu else experiment.timing.windows)
+        steps = experiment.timing.warmup_steps + windows * experiment.timing.steps_per_window
         start = self.startup_seconds(experiment, is_first=is_first)
         return start + self.heating_seconds + self.counting_seconds + steps * self.step_seconds(experiment)
 
     def training_seconds(self, experiment: Experiment, budgets: Mapping[str, int], num_parallel: int) -> float:
         """Return a training's expected share of the seconds in which so many run in parallel."""
-        cooldowns = experiment.cooldown_share * (sum({*budgets.values()}) - max(budgets.values()))
+        cooldowns = experiment.training.cooldown_share * (sum({*budgets.values()}) - max(budgets.values()))
         steps = (max(budgets.values()) + cooldowns) / experiment.mean_batch_size
         seconds = steps * self.step_seconds(experiment)
         return self.startup_seconds(experiment) / num_parallel + seconds / (PARALLEL_GAIN if num_parallel > 1 else 1)
@@ -110,7 +110,7 @@ class GpuPace(Pace):
 
 def _resolve_on_gpu(experiment: Experiment) -> tuple[str, str]:
     """Return the precision and the compilation of an experiment on a GPU."""
-    precision, compiled = experiment.precision, experiment.compile
+    precision, compiled = experiment.runtime.precision, experiment.runtime.compile
     return "bf16" if precision == "auto" else precision, "on" if compiled == "auto" else compiled
 
 
@@ -120,7 +120,7 @@ def _flops_per_image(experiment: Experiment) -> float:
     from bench.measure.costs import count_costs, forward_flops_as_released
 
     teacher = count_costs(experiment).teacher_flops if get_method(experiment.method).has_teacher else 0
-    return (4 if experiment.activation_checkpointing else 3) * forward_flops_as_released(experiment) + teacher
+    return (4 if experiment.runtime.activation_checkpointing else 3) * forward_flops_as_released(experiment) + teacher
 
 
 def fit_trainings(expected_seconds: Callable[[int, int], float], seconds: float) -> tuple[int, int]:

@@ -96,7 +96,7 @@ def validate_locally(
         with _start_measurement(words, Path(f"{folder}-together"), cores, 1) as wait_for_runs:
             joint_seconds = _first_run_step_seconds(wait_for_runs())
         compute = _mean_compute_seconds([first])
-        case = PlanCase(experiment.name, weights, compute, experiment.mean_batch_size, experiment.sharding)
+        case = PlanCase(experiment.name, weights, compute, experiment.mean_batch_size, experiment.runtime.sharding)
         shared = replace(case, compute=_mean_compute_seconds(side_by_side))
         rows += [
             _validate_step(case, "one alone", 1, links, _first_run_step_seconds(repeated)),

@@ -11,10 +11,9 @@ from operator import attrgetter
 from pathlib import Path
 
 import pynvml
-from msgspec.structs import replace
 
 from bench.catalog import TASKS
-from bench.config import MAY_DIFFER, PACK_DATA, Experiment, fields_with, require_comparable_experiments
+from bench.config import MAY_DIFFER, Experiment, change, fields_with, path_of, require_comparable_experiments
 from bench.console.console import log, require_utf8
 from bench.console.progress import Progress
 from bench.data.caption_lengths import WEB, read_texts
@@ -29,6 +28,7 @@ from bench.environment.gpu_settings import read_gpu_settings
 from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec, find_gpu_spec
 from bench.environment.rank_info import torchrun_env
 from bench.experiments import EXPERIMENTS
+from bench.fields import PACK_DATA
 from bench.labels.vocabulary import require_own_vocabulary
 from bench.method import get_method, is_built_in
 from bench.orchestration.comparison import Comparison
@@ -42,7 +42,7 @@ from bench.settings import with_batch_size
 from bench.towers.patches import require_whole_patches
 from bench.train.shared_memory import fit_workers
 
-model_settings = attrgetter(*fields_with("model"))
+model_settings = attrgetter(*map(path_of, fields_with("model")))
 LARGE_GPU_BYTES = 40 * GB
 SLOWEST_GPU = min(
     (one for one in GPU_SPECS.values() if one.memory_bytes >= LARGE_GPU_BYTES), key=attrgetter("bf16_flops")
@@ -114,15 +114,15 @@ def open_data(results: Path, experiments: Sequence[Experiment]) -> list[str]:
 
     Raises ValueError or OSError for data that every run would refuse.
     """
-    by_data = {(one.data, one.embedding_channels is None, one.reads_captions): one for one in experiments}
+    by_data = {(one.input.data, one.image.embedding_channels is None, one.reads_captions): one for one in experiments}
     notes = dict[str, None]()
     for experiment in by_data.values():
         samples = open_samples(experiment, results / CACHE)
-        if experiment.subset is not None:
-            require_subset(experiment.subset, samples.keys)
-        if experiment.workers != "auto" and not samples.is_decoded:
-            fit_workers(experiment, LoaderWorkers(experiment.workers, ""), torchrun_env().local_world_size)
-        notes |= dict.fromkeys(f"{experiment.data}: {note}" for note in samples.notes())
+        if experiment.input.subset is not None:
+            require_subset(experiment.input.subset, samples.keys)
+        if experiment.input.workers != "auto" and not samples.is_decoded:
+            fit_workers(experiment, LoaderWorkers(experiment.input.workers, ""), torchrun_env().local_world_size)
+        notes |= dict.fromkeys(f"{experiment.input.data}: {note}" for note in samples.notes())
     return [*notes]
 
 
@@ -158,24 +158,24 @@ def _require_equal_gpu(name: str, records: Iterable[Record]) -> None:
 def _is_one_of(experiments: Iterable[Experiment], recorded: Experiment) -> bool:
     """Return whether a record is of one of the experiments, with any seed and batch size."""
     named = (one for one in experiments if recorded.name.startswith(one.name))
-    sized = (with_batch_size(one, recorded.batch_size) for one in named)
-    return any(replace(one, seed=recorded.seed) == recorded for one in sized)
+    sized = (with_batch_size(one, recorded.training.batch_size) for one in named)
+    return any(change(one, seed=recorded.seed) == recorded for one in sized)
 
 
 def _require_multi_process_support(experiments: Sequence[Experiment]) -> None:
     ranks, per_node = torchrun_env().world_size, torchrun_env().local_world_size
     for one in experiments if ranks > 1 else ():
-        if one.sharding == "hsdp" and ranks % per_node:
+        if one.runtime.sharding == "hsdp" and ranks % per_node:
             raise ValueError(
                 f"{one.name}: sharding=hsdp needs equally many processes on every node, got {ranks} of all"
             )
-        if one.sharding != "ddp" and one.ema_decay is not None:
+        if one.runtime.sharding != "ddp" and one.optimizer.ema_decay is not None:
             raise ValueError(f"{one.name}: ema_decay needs sharding=ddp: averages of shards are not supported")
-        if one.sharding != "ddp" and one.log_grad_norm:
+        if one.runtime.sharding != "ddp" and one.optimizer.log_grad_norm:
             raise ValueError(f"{one.name}: log_grad_norm needs sharding=ddp: norms of shards are not supported")
-        if one.simulated_global_batch is not None:
+        if one.runtime.simulated_global_batch is not None:
             raise ValueError(f"{one.name}: simulated_global_batch needs one process: several exchange their captions")
-        if one.accumulation > 1:
+        if one.training.accumulation > 1:
             raise ValueError(f"{one.name}: accumulation needs one process: several would all-reduce every micro-batch")
 
 
@@ -190,9 +190,9 @@ def _require_buildable(experiments: Sequence[Experiment]) -> None:
             _require_buildable_model(one)
         except ValueError as error:
             raise ValueError(str(error) if str(error).startswith(one.name) else f"{one.name}: {error}") from None
-    for subset in filter(is_key_file, {one.subset for one in experiments}):
+    for subset in filter(is_key_file, {one.input.subset for one in experiments}):
         listed_keys(Path(subset))
-    for file in {one.caption_lengths for one in experiments} - {PACK_DATA, WEB}:
+    for file in {one.input.caption_lengths for one in experiments} - {PACK_DATA, WEB}:
         read_texts(file)
 
 

@@ -6,12 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 
-from msgspec.structs import replace
-
-from bench.config import PACK_DATA, Experiment
+from bench.config import Experiment, change
 from bench.console.progress import Progress
 from bench.data.manifest import CACHE
 from bench.experiments import SCALES
+from bench.fields import PACK_DATA
 from bench.measure.throughput import images_per_second
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import START_SECONDS, TWO_CORES, Pace
@@ -26,7 +25,7 @@ MIN_STEP_SECONDS = 0.5  # a shorter step is dominated by its update: a larger ba
 
 def uses_default_pace(experiment: Experiment) -> bool:
     """Return whether an experiment has the tiny tower, of which `TWO_CORES` is the pace."""
-    return experiment.tower == SCALES["tiny"].tower
+    return experiment.image.tower == SCALES["tiny"].image.tower
 
 
 def measure_pace(experiment: Experiment, results: Path, cores: int) -> Pace:
@@ -36,9 +35,9 @@ def measure_pace(experiment: Experiment, results: Path, cores: int) -> Pace:
     the comparison itself then says why.
     """
     pace = TWO_CORES
-    for batch_size in sorted({min(size, experiment.batch_size) for size in TRIAL_BATCHES}):
-        timed = replace(experiment, warmup_steps=1, windows=1, steps_per_window=TRIAL_STEPS)
-        small = replace(timed, batch_size=batch_size, image_sizes=(), accumulation=1)
+    for batch_size in sorted({min(size, experiment.training.batch_size) for size in TRIAL_BATCHES}):
+        timed = change(experiment, warmup_steps=1, windows=1, steps_per_window=TRIAL_STEPS)
+        small = change(timed, batch_size=batch_size, image_sizes=(), accumulation=1)
         with tempfile.TemporaryDirectory() as folder:
             link_cache(Path(folder), results, experiment)
             trial = Comparison(
@@ -64,7 +63,7 @@ def recorded_pace(records: Iterable[Record], experiment: Experiment) -> Pace | N
 
 def link_cache(folder: Path, results: Path, experiment: Experiment) -> None:
     """Let a trial in a folder use the index of an experiment's shards in the cache of the results."""
-    if experiment.data != PACK_DATA:
+    if experiment.input.data != PACK_DATA:
         cache = results.resolve() / CACHE
         cache.mkdir(parents=True, exist_ok=True)
         (folder / CACHE).symlink_to(cache)
@@ -78,10 +77,10 @@ def pace_of(record: Record, seconds: float | None = None) -> Pace:
     experiment, speed = record.experiment, record.measured
     assert experiment is not None
     assert isinstance(speed, Speed)
-    step = experiment.batch_size / images_per_second(experiment, speed)
+    step = experiment.training.batch_size / images_per_second(experiment, speed)
     update = min(step, median(speed.phase_seconds.get("optimizer") or [0.0]))
     timed = speed.warmup_seconds + sum(speed.window_seconds) + sum(map(sum, speed.phase_seconds.values()))
     start = START_SECONDS if seconds is None else max(0.0, seconds - timed)
-    heating = max(0.0, speed.warmup_seconds - experiment.warmup_steps * step)
+    heating = max(0.0, speed.warmup_seconds - experiment.timing.warmup_steps * step)
     on_gpu = record.circumstances.device == "cuda"
-    return Pace(start, (step - update) / experiment.batch_size, update, heating, on_gpu=on_gpu)
+    return Pace(start, (step - update) / experiment.training.batch_size, update, heating, on_gpu=on_gpu)

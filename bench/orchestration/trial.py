@@ -29,7 +29,9 @@ class DefaultPlan:
     def __str__(self) -> str:
         """Describe it."""
         seeds = len(self.scope.seeds)
-        trainings = f"{seeds} seed{'s' if seeds > 1 else ''} of {self.experiments[0].images:,} images for each method"
+        trainings = (
+            f"{seeds} seed{'s' if seeds > 1 else ''} of {self.experiments[0].training.images:,} images for each method"
+        )
         rounds = f"{self.scope.rounds} rounds of speed and up to {self.scope.max_repeated_rounds} repeated"
         return f"{rounds}, {trainings}: about {self.expected_seconds / 60:.0f} min"
 

@@ -6,10 +6,9 @@ A test compares the file with the counter, so that commands that show claims nee
 from collections.abc import Sequence
 
 import msgspec
-from msgspec.structs import replace
 
 from bench.claims.claims import PREDICTIONS, PaperClaim, PredictedRatios, read_claims
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.data.caption_lengths import WEB, quantiles
 from bench.environment.files import atomic_write
 from bench.environment.gpu_specs import GPU_SPECS
@@ -31,7 +30,7 @@ def predict_claim(claim: PaperClaim) -> PredictedRatios:
     published trainings predict for the baseline: the ratio of GPU-seconds with it over the ratio without it.
     """
     pair = claim.experiments_of(claim.experiments)
-    at_one_size = [replace(one, image_sizes=()) for one in pair]
+    at_one_size = [change(one, image_sizes=()) for one in pair]
     return PredictedRatios(
         equal_sizes=_flop_ratio(at_one_size),
         unpadded_equal_sizes=_flop_ratio(at_one_size, quantiles(WEB, WEB_CAPTIONS, len)),

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.config import Sharding
 from bench.environment.gpu_specs import GpuSpec
+from bench.fields import Sharding
 from bench.method import get_method
 
 Kind = Literal["all-reduce", "reduce-scatter", "all-gather"]

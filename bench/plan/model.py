@@ -7,8 +7,8 @@ products of a contrastive loss with additional captions, and the exposed communi
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from bench.config import Sharding
 from bench.environment.gpu_specs import GpuSpec
+from bench.fields import Sharding
 from bench.method import get_method
 from bench.plan.collectives import Interconnect, ParameterCounts, shard_count, step_collectives, total_seconds
 

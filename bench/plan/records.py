@@ -79,10 +79,12 @@ def find_timed_runs(experiment: Experiment, records: Sequence[Record], path: Pat
             f"{path} has no speed record of {experiment.name}: it has {', '.join(timed_experiments)}, "
             f"of which the nearest differs in {format_differences(nearest)}"
         )
-    _, timed, where = next((row for row in rows if row[1].batch_size == experiment.batch_size), rows[0])
+    _, timed, where = next(
+        (row for row in rows if row[1].training.batch_size == experiment.training.batch_size), rows[0]
+    )
     if where.processes > 1:
         raise ValueError(f"{path}: {timed.name} was timed on {where.processes} processes; a plan needs records of one")
-    runs = [run for run, one, _ in rows if one.batch_size == timed.batch_size]
+    runs = [run for run, one, _ in rows if one.training.batch_size == timed.training.batch_size]
     if not all(run.phase_seconds for run in runs):
         raise ValueError(f"{path}: {timed.name} was timed without phases; a plan needs them")
     return TimedRuns(timed, where, runs)
@@ -134,7 +136,7 @@ def estimate_max_batch(
     devices, and their gradients, are added per image.
     """
     trials = [row for row in find_matching(experiment, records, BatchTrial) if row[0].limit_bytes <= limit_bytes]
-    if sizes := [one.batch_size for trial, one, _ in trials if trial.fits]:
+    if sizes := [one.training.batch_size for trial, one, _ in trials if trial.fits]:
         limit = max(trial.limit_bytes for trial, _, _ in trials) / GIB
         return max(sizes), f"tried, under {limit:g} GiB on one device"
     memories = [(memory.peak_tensor_bytes, one) for memory, one, _ in find_matching(experiment, records, Memory)]
@@ -147,8 +149,8 @@ def estimate_max_batch(
     else:
         how = f"peak tensor bytes at a batch of {large:g}, of which 16 per parameter are constant"
         image_bytes = (most - BYTES_PER_PARAMETER * weights.trained) / large
-    constant_bytes = (most - image_bytes * large) / shard_count(experiment.sharding, gpus, per_node)
-    constant_bytes += FP32_BYTES * weights.in_blocks if experiment.sharding == "zero2" else 0
+    constant_bytes = (most - image_bytes * large) / shard_count(experiment.runtime.sharding, gpus, per_node)
+    constant_bytes += FP32_BYTES * weights.in_blocks if experiment.runtime.sharding == "zero2" else 0
     gathered_bytes = 2 * FP32_BYTES * weights.feature_width * (gpus - 1)
     return max(0, int((limit_bytes - constant_bytes) / (max(1.0, image_bytes) + gathered_bytes))), how
 

@@ -6,10 +6,9 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
-from msgspec.structs import replace
 from torch import nn
 
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.data.targets import Tokens
 from bench.environment.gpu_specs import GpuSpec
 from bench.measure.costs import (
@@ -58,7 +57,7 @@ def count_flops_per_image(experiment: Experiment, captions: Sequence[Tokens]) ->
     return FlopsPerImage(
         forward=costs.image_flops + (fmean(per_caption) if per_caption else 0.0) + last_layer_flops,
         teacher=float(costs.teacher_flops),
-        is_recomputed=experiment.activation_checkpointing,
+        is_recomputed=experiment.runtime.activation_checkpointing,
     )
 
 
@@ -86,10 +85,10 @@ def assume_compute(
 
     Raises ValueError or OSError for data that cannot be read.
     """
-    compiled = replace(experiment, compile="on") if experiment.compile == "auto" else experiment  # as on a GPU
+    compiled = change(experiment, compile="on") if experiment.runtime.compile == "auto" else experiment  # as on a GPU
     captions = sample_captions(compiled, results)
     work = count_flops_per_image(experiment, captions)
-    return assumed_compute(work, device, utilisation, experiment.contrastive_precision), mean_tokens(captions)
+    return assumed_compute(work, device, utilisation, experiment.runtime.contrastive_precision), mean_tokens(captions)
 
 
 def predict_utilisation(experiment: Experiment, device: GpuSpec) -> PredictedUtilisation:
@@ -127,10 +126,12 @@ def count_parameters(experiment: Experiment) -> ParameterCounts:
 
 def plan_as_released(experiment: Experiment, device: GpuSpec, utilisation: float) -> PlanCase:
     """Return the case of a plan with the FLOPs of the released code, at an assumed utilisation of a device."""
-    work = FlopsPerImage(forward_flops_as_released(experiment), is_recomputed=experiment.activation_checkpointing)
-    compute = assumed_compute(work, device, utilisation, experiment.contrastive_precision)
+    work = FlopsPerImage(
+        forward_flops_as_released(experiment), is_recomputed=experiment.runtime.activation_checkpointing
+    )
+    compute = assumed_compute(work, device, utilisation, experiment.runtime.contrastive_precision)
     return PlanCase(experiment.name, count_parameters(experiment), compute, experiment.mean_batch_size)
 
 
 def _build_model(experiment: Experiment) -> nn.Module:
-    return build_on_meta(replace(experiment, image_sizes=()))[1]  # the weights are the same
+    return build_on_meta(change(experiment, image_sizes=()))[1]  # the weights are the same

@@ -13,11 +13,11 @@ from statistics import median
 import pytest
 import torch
 import torch.nn.functional as F
-from msgspec.structs import replace
 from open_clip.loss import ClipLoss, SigLipLoss
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
+from bench.config import change
 from bench.data.caption_lengths import WEB, match_lengths
 from bench.data.pack import PackImages
 from bench.data.targets import Labels, Tokens
@@ -119,8 +119,8 @@ def test_text_without_padding(
     benchmark: BenchmarkFixture, images: PackImages, generator: torch.Generator, batch: int, turns: int
 ) -> None:
     """Against the same layer of ViT-B/32's text tower, 512 wide, at all 77 tokens; forward and backward."""
-    experiment = replace(EXPERIMENTS["clip-tiny"], context_length=77)
-    subwords = SubwordIds(experiment.subword_vocabulary)
+    experiment = change(EXPERIMENTS["clip-tiny"], context_length=77)
+    subwords = SubwordIds(experiment.targets.subword_vocabulary)
     texts = match_lengths(images.captions, WEB, lambda text: len(encode_caption(text)), seed=0)
     captions = subwords.encode(texts)
     tower = build_text_tower("ViT-B-32", 77, subwords.size, 0)

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.data.order import SampleOrder
 from bench.data.sample_stream import LoadedBatch, SampleLoader
 from bench.data.sources.tar_shards import TarSamples, open_shards
@@ -22,7 +21,7 @@ from bench.method import methods
 
 IMAGES, BATCH, LARGE_IMAGES, LARGE_BATCH = 100, 50, 20, 10
 SMALLEST, LARGEST, LARGE = 256, 512, 1024
-CATLIP = replace(
+CATLIP = change(
     EXPERIMENTS["catlip-vit-b16"],
     batch_size=BATCH,
     image_size=224,
@@ -55,7 +54,7 @@ def _write_shards(folder: Path, images: int, smallest: int, largest: int) -> Tar
 @pytest.mark.benchmark(group="loading", timer=time.process_time)
 @pytest.mark.parametrize("method", ["clip", "catlip"])
 def test_batch_of_shards(benchmark: BenchmarkFixture, shards: TarSamples, method: str) -> None:
-    _time_batches(benchmark, replace(CATLIP, method=method), shards, IMAGES)
+    _time_batches(benchmark, change(CATLIP, method=method), shards, IMAGES)
 
 
 @pytest.mark.benchmark(group="loading", timer=time.process_time)
@@ -71,8 +70,8 @@ def test_batch_of_medium_jpegs(benchmark: BenchmarkFixture, medium_shards: TarSa
 
 
 def _time_decoding(benchmark: BenchmarkFixture, shards: TarSamples, decoding: Any) -> None:
-    of_shards = replace(CATLIP, data=str(shards.paths[0]), caption_lengths="pack", batch_size=LARGE_BATCH)
-    _time_batches(benchmark, replace(of_shards, jpeg_decoding=decoding), shards, LARGE_IMAGES)
+    of_shards = change(CATLIP, data=str(shards.paths[0]), caption_lengths="pack", batch_size=LARGE_BATCH)
+    _time_batches(benchmark, change(of_shards, jpeg_decoding=decoding), shards, LARGE_IMAGES)
 
 
 def _time_batches(benchmark: BenchmarkFixture, experiment: Experiment, shards: TarSamples, images: int) -> None:
@@ -89,6 +88,6 @@ def _time_batches(benchmark: BenchmarkFixture, experiment: Experiment, shards: T
 
     load()
     benchmark(load)
-    benchmark.extra_info["images"] = experiment.batch_size
+    benchmark.extra_info["images"] = experiment.training.batch_size
     if benchmark.stats:
-        benchmark.extra_info["images per CPU second"] = experiment.batch_size / benchmark.stats.stats.median
+        benchmark.extra_info["images per CPU second"] = experiment.training.batch_size / benchmark.stats.stats.median

@@ -4,16 +4,16 @@ from typing import get_args
 
 import pytest
 import torch
-from msgspec.structs import replace
 from open_clip.transformer import ResidualAttentionBlock
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
-from bench.config import Experiment, TextPadding
+from bench.config import Experiment, change
 from bench.data.pack import PackImages
 from bench.data.stream import PackStream, augment
 from bench.data.targets import Captions
 from bench.experiments import EXPERIMENTS
+from bench.fields import TextPadding
 from bench.labels.subwords import SubwordIds
 from bench.measure.costs import count_flops
 from bench.measure.memory import step_tensor_bytes
@@ -55,14 +55,14 @@ def test_adamw(benchmark: BenchmarkFixture, images: PackImages, method: str) -> 
 def test_text_tower(
     benchmark: BenchmarkFixture, images: PackImages, generator: torch.Generator, padding: TextPadding
 ) -> None:
-    targets = methods()["clip"].targets(replace(CLIP, text_padding=padding))(Captions.from_texts(images.captions))
-    batch = targets.select(torch.randperm(len(images), generator=generator)[: CLIP.batch_size]).to(DEVICE)
-    size = SubwordIds(CLIP.subword_vocabulary).size
-    text = build_text_tower(CLIP.text_tower, CLIP.context_length, size, 0).to(DEVICE)
+    targets = methods()["clip"].targets(change(CLIP, text_padding=padding))(Captions.from_texts(images.captions))
+    batch = targets.select(torch.randperm(len(images), generator=generator)[: CLIP.training.batch_size]).to(DEVICE)
+    size = SubwordIds(CLIP.targets.subword_vocabulary).size
+    text = build_text_tower(CLIP.text.text_tower, CLIP.text.context_length, size, 0).to(DEVICE)
     with torch.inference_mode():
         benchmark(text, *batch.inputs)
     benchmark.extra_info["tokens per caption"] = batch.tokens_per_caption
-    rate(benchmark, "captions", CLIP.batch_size)
+    rate(benchmark, "captions", CLIP.training.batch_size)
 
 
 @pytest.mark.benchmark(group="image block", timer=seconds)
@@ -105,19 +105,22 @@ def time_forward_and_backward(benchmark: BenchmarkFixture, module: nn.Module, in
 
 @pytest.mark.benchmark(group="loading", timer=seconds)
 def test_augmented_batch(benchmark: BenchmarkFixture, images: PackImages, generator: torch.Generator) -> None:
-    rows = torch.randperm(len(images), generator=generator)[: CLIP.batch_size]
+    rows = torch.randperm(len(images), generator=generator)[: CLIP.training.batch_size]
     pixels, rows = images.pixels.to(DEVICE), rows.to(DEVICE)
-    benchmark(lambda: augment(pixels[rows], CLIP, CLIP.image_size, generator))
-    rate(benchmark, "images", CLIP.batch_size)
+    benchmark(lambda: augment(pixels[rows], CLIP, CLIP.image.image_size, generator))
+    rate(benchmark, "images", CLIP.training.batch_size)
 
 
 @pytest.mark.benchmark(group="augmentation", timer=seconds)
 def test_range_augment(benchmark: BenchmarkFixture) -> None:
     """Forward and backward of RangeAugment and its loss, without a tower."""
-    augmentor, images = RangeAugment().to(DEVICE), torch.rand(CLIP.batch_size, 3, CLIP.image_size, CLIP.image_size)
+    augmentor, images = (
+        RangeAugment().to(DEVICE),
+        torch.rand(CLIP.training.batch_size, 3, CLIP.image.image_size, CLIP.image.image_size),
+    )
     images, target = images.to(DEVICE), scheduled_error(augmentor.steps_taken, 1)
     benchmark(lambda: psnr_loss(images, augmentor(images), target).backward())  # type: ignore[no-untyped-call]
-    rate(benchmark, "images", CLIP.batch_size)
+    rate(benchmark, "images", CLIP.training.batch_size)
 
 
 @pytest.mark.benchmark(group="targets")
@@ -136,7 +139,7 @@ def step_counters(experiment: Experiment, images: PackImages) -> dict[str, float
     few = PackImages(
         images.pixels[:NUM_IMAGES], images.captions[:NUM_IMAGES], images.classes[:NUM_IMAGES], images.keys[:NUM_IMAGES]
     )
-    small = replace(experiment, batch_size=BATCH, images=NUM_IMAGES, warmup_images=BATCH)
+    small = change(experiment, batch_size=BATCH, images=NUM_IMAGES, warmup_images=BATCH)
     stream = PackStream(small, few, methods()[small.method].targets(small), DEVICE)
     counted: dict[str, float] = {
         "peak tensor bytes": step_tensor_bytes(stream),

@@ -58,14 +58,14 @@ def _dual_encoder_weights(
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     assert loaded.provenance is not None
     pair, trained = texts.pair, loaded.provenance.experiment
-    text = open_clip_config(trained.text_tower)
+    text = open_clip_config(trained.text.text_tower)
     assert text is not None
     if pair.text.padding_reason or text.get("quick_gelu", False) != config.get("quick_gelu", False):
-        why = pair.text.padding_reason or f"{trained.text_tower} has a different GELU from {loaded.architecture}"
+        why = pair.text.padding_reason or f"{trained.text.text_tower} has a different GELU from {loaded.architecture}"
         raise ValueError(f"{loaded.name} is not exported: {why}")
     described = _without_text(config) | {
         "embed_dim": pair.text.width,
-        "text_cfg": text["text_cfg"] | {"context_length": trained.context_length, "vocab_size": ALL_IDS},
+        "text_cfg": text["text_cfg"] | {"context_length": trained.text.context_length, "vocab_size": ALL_IDS},
     }
     if pair.bias is not None:
         described["init_logit_bias"] = 0.0  # makes open_clip build a bias; its value is loaded
@@ -96,7 +96,7 @@ def _timm_config(loaded: LoadedTower) -> dict[str, Any]:
     assert loaded.provenance is not None
     trunk, side = loaded.tower.trunk, loaded.tower.image_size
     sizes = {"img_size": side} if hasattr(trunk, "patch_embed") else {}
-    has_own_pooling = loaded.provenance.experiment.pooling == "own"
+    has_own_pooling = loaded.provenance.experiment.image.pooling == "own"
     norm_option = "use_fc_norm" if isinstance(trunk, Eva) else "fc_norm"  # False: the norm stays before the pooling
     pooling = {} if has_own_pooling else {"global_pool": trunk.global_pool, norm_option: False}
     shown = {"input_size": (3, side, side), "fixed_input_size": True, "crop_pct": 1.0, "crop_mode": "center"}
@@ -113,7 +113,7 @@ def _timm_config(loaded: LoadedTower) -> dict[str, Any]:
 
 def _preprocessing(provenance: Provenance) -> dict[str, Any]:
     """Return how both libraries prepare the images of a tower, beside scaling and cropping to the centre."""
-    mean, std = PIXEL_STATISTICS[provenance.experiment.pixel_normalisation]
+    mean, std = PIXEL_STATISTICS[provenance.experiment.image.pixel_normalisation]
     return {"mean": mean, "std": std, "interpolation": "bilinear"}
 
 

@@ -28,7 +28,7 @@ from models.tensor_file import file_order, write_tensors
 from models.text_tower import build_text_tower
 
 if TYPE_CHECKING:
-    from bench.config import TextPadding
+    from bench.fields import TextPadding
 
 MATRIX = 2  # dimensions of a classifier's weight
 
@@ -136,10 +136,12 @@ def read_text_encoder(tower: ImageTower, path: Path, provenance: Provenance) -> 
         saved, trained = load_file(head_path(path)), provenance.experiment
     if not any(name.startswith("text.") for name in saved):
         return None
-    subwords = SubwordIds(trained.subword_vocabulary)
-    text = build_text_tower(trained.text_tower, trained.context_length, subwords.size, seed_for(trained.seed, TEXT))
+    subwords = SubwordIds(trained.targets.subword_vocabulary)
+    text = build_text_tower(
+        trained.text.text_tower, trained.text.context_length, subwords.size, seed_for(trained.seed, TEXT)
+    )
     pair = DualEncoder(tower, text, initial_scale=1.0, initial_bias=0.0 if "bias" in saved else None)
     own = {f"tower.{name}": value for name, value in tower.state_dict().items()}
     weights = own | {name: value for name, value in saved.items() if name in pair.state_dict()}
     load_exactly(pair, weights, f"{head_path(path)} does not hold what {trained.method} puts around this tower")
-    return TextEncoder(pair.eval(), subwords, trained.context_length)
+    return TextEncoder(pair.eval(), subwords, trained.text.context_length)

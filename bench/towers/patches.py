@@ -20,10 +20,14 @@ def require_whole_patches(experiment: Experiment) -> list[str]:
     Raises ValueError for other images with such pixels, with the sizes that fit. A teacher that is named and no file
     reads the same images.
     """
-    warnings, towers = list[str](), [experiment.tower]
-    if get_method(experiment.method).has_teacher and Path(experiment.teacher).suffix != ".safetensors":
-        towers.append(experiment.teacher)
-    sides = {experiment.image_size, *experiment.image_sizes} if experiment.embedding_channels is None else ()
+    warnings, towers = list[str](), [experiment.image.tower]
+    if get_method(experiment.method).has_teacher and Path(experiment.targets.teacher).suffix != ".safetensors":
+        towers.append(experiment.targets.teacher)
+    sides = (
+        {experiment.image.image_size, *experiment.image.image_sizes}
+        if experiment.image.embedding_channels is None
+        else ()
+    )
     for tower, side in product(towers, sorted(sides)):
         patch, published = patch_and_image_size(tower)
         if patch is None or not (rest := side % patch):

@@ -44,9 +44,9 @@ def build_teacher(experiment: Experiment) -> ImageTower:
 
     ValueError for a missing file, a file without a tower, or a name that no library has.
     """
-    teacher = experiment.teacher
+    teacher = experiment.targets.teacher
     if not teacher.endswith(SUFFIX):
-        return build_image_tower(teacher, experiment.image_size, seed_for(experiment.seed, TEACHER))
+        return build_image_tower(teacher, experiment.image.image_size, seed_for(experiment.seed, TEACHER))
     if not Path(teacher).is_file():
         raise ValueError(f"no tower file {teacher!r} for a teacher; `{PROGRAM} train` writes tower files")
     return load_trained_tower(Path(teacher))[0]
@@ -66,9 +66,9 @@ def write_teacher_features(experiment: Experiment, device: torch.device, results
             found.append(teacher(images.to(device)).float().cpu())
     features = torch.zeros(samples.num_positions, teacher.width)
     features[torch.tensor(rows)] = torch.cat(found)
-    require_finite(features, f"features of the teacher {experiment.teacher}")
-    digest = files_digest(data_files(experiment.data))
-    facts = FeatureFacts(teacher=experiment.teacher, data=experiment.data, digest=digest)
+    require_finite(features, f"features of the teacher {experiment.targets.teacher}")
+    digest = files_digest(data_files(experiment.input.data))
+    facts = FeatureFacts(teacher=experiment.targets.teacher, data=experiment.input.data, digest=digest)
     save_tower({"features": features}, path, {"features": msgspec.json.encode(facts).decode()})
 
 
@@ -78,14 +78,14 @@ def stored_features(experiment: Experiment) -> Float[Tensor, "samples dim"] | No
 
     ValueError for features of other data, or that are not finite.
     """
-    path = Path(experiment.teacher)
-    is_file = experiment.teacher.endswith(SUFFIX) and path.is_file()
+    path = Path(experiment.targets.teacher)
+    is_file = experiment.targets.teacher.endswith(SUFFIX) and path.is_file()
     if not is_file or (metadata := read_metadata(path).get("features")) is None:
         return None
     with prefix_errors(path):
         facts = decode_json(metadata, FeatureFacts)
-    if facts.digest != files_digest(data_files(experiment.data)):
-        raise ValueError(f"{path} holds features of data={facts.data}, which is not this data={experiment.data}")
+    if facts.digest != files_digest(data_files(experiment.input.data)):
+        raise ValueError(f"{path} holds features of data={facts.data}, which is not this data={experiment.input.data}")
     features = load_file(path).get("features", torch.empty(0))
     if features.ndim != 2:  # noqa: PLR2004 - a matrix
         raise ValueError(f"{path} holds no matrix of features")

@@ -105,16 +105,16 @@ def load_trained_tower(path: Path, image_size: int | None = None) -> tuple[Image
 
     def build(side: int) -> ImageTower:
         return build_image_tower(
-            trained.tower,
+            trained.image.tower,
             side,
             seed_for(trained.seed, TOWER),
-            embedding_channels=trained.embedding_channels,
-            pooling=trained.pooling,
-            pixel_normalisation=trained.pixel_normalisation,
+            embedding_channels=trained.image.embedding_channels,
+            pooling=trained.image.pooling,
+            pixel_normalisation=trained.image.pixel_normalisation,
         )
 
-    _require_file_can_hold(path, _count_weights(partial(build, trained.image_size)))
-    tower = build(image_size or trained.image_size)
+    _require_file_can_hold(path, _count_weights(partial(build, trained.image.image_size)))
+    tower = build(image_size or trained.image.image_size)
     if not next(tower.parameters()).is_meta:  # FLOPs are counted without weights
         load_tower_weights(tower, path)
     return tower, provenance
@@ -133,7 +133,7 @@ def build_untrained_copy(loaded: LoadedTower) -> ImageTower:
 def _load_own_file(path: Path, image_size: int | None) -> LoadedTower:
     tower, provenance = load_trained_tower(path, image_size)
     trained = provenance.experiment
-    return LoadedTower(tower, trained.name, trained.tower, provenance, read_label_classifier(path), file=path)
+    return LoadedTower(tower, trained.name, trained.image.tower, provenance, read_label_classifier(path), file=path)
 
 
 def _load_open_clip_folder(path: Path, image_size: int | None) -> LoadedTower:

@@ -46,10 +46,10 @@ class AugmentedMethod(Method):
 def get_augmented_method(experiment: Experiment) -> Method:
     """Return the experiment's method, on images that RangeAugment changes if it asks for that."""
     method = get_method(experiment.method)
-    if experiment.augmentation == "none":
+    if experiment.input.augmentation == "none":
         return method
     images_per_step = experiment.mean_batch_size * world_size()
-    return AugmentedMethod(method, max(1, round(experiment.images / images_per_step)))
+    return AugmentedMethod(method, max(1, round(experiment.training.images / images_per_step)))
 
 
 def _augment(augmentor: RangeAugment, images: Images, num_steps: int) -> tuple[Images, Tensor]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.config import PACK_DATA, Experiment
+from bench.config import Experiment, get_field
 from bench.console.console import log
 from bench.data.caption_lengths import match_lengths
 from bench.data.image_sizes import first_of_each_size
@@ -24,6 +24,7 @@ from bench.environment.cores import LoaderWorkers, available_cores, choose_worke
 from bench.environment.machine import resolve_auto, with_resolved_padding
 from bench.environment.rank_info import torchrun_env
 from bench.environment.seeds import CAPTIONS, HEAD, STEP, TOWER, seed_for
+from bench.fields import PACK_DATA
 from bench.labels.subwords import encode_caption
 from bench.labels.vocabulary import resolve_vocabulary, vocabulary_field
 from bench.method import Method, get_method
@@ -58,9 +59,14 @@ def build_untrained_tower(experiment: Experiment) -> ImageTower:
     """
     require_whole_patches(experiment)
     seed = seed_for(experiment.seed, TOWER)
-    tower_options = experiment.image_sizes, experiment.patch_drop, experiment.embedding_channels, experiment.pooling
-    pixels = experiment.pixel_normalisation
-    return build_image_tower(experiment.tower, experiment.image_size, seed, *tower_options, pixels)
+    tower_options = (
+        experiment.image.image_sizes,
+        experiment.image.patch_drop,
+        experiment.image.embedding_channels,
+        experiment.image.pooling,
+    )
+    pixels = experiment.image.pixel_normalisation
+    return build_image_tower(experiment.image.tower, experiment.image.image_size, seed, *tower_options, pixels)
 
 
 def load_data(
@@ -79,17 +85,19 @@ def load_data(
         )
     targets = method.targets(with_resolved_padding(experiment, device))
     captions = tuple(map(samples.caption, range(len(samples))))
-    if experiment.caption_lengths != PACK_DATA:
+    if experiment.input.caption_lengths != PACK_DATA:
         seed = seed_for(experiment.seed, CAPTIONS)
-        captions = match_lengths(captions, experiment.caption_lengths, lambda text: len(encode_caption(text)), seed)
+        captions = match_lengths(
+            captions, experiment.input.caption_lengths, lambda text: len(encode_caption(text)), seed
+        )
     images = PackImages(samples.pixels, captions, (), tuple(samples.keys))
     return PackStream(experiment, images, targets, device, rank=rank, ranks=ranks, sizes=sizes)
 
 
 def resolve_workers(experiment: Experiment, device: torch.device) -> LoaderWorkers:
     """Return the loader workers of this process: those that the experiment asks for, or those that are chosen."""
-    if experiment.workers != "auto":
-        return LoaderWorkers(experiment.workers, "as the experiment asks for")
+    if experiment.input.workers != "auto":
+        return LoaderWorkers(experiment.input.workers, "as the experiment asks for")
     if device.type == "cpu":
         return LoaderWorkers(0, "a training on a CPU uses all cores")
     return choose_workers(available_cores(), torchrun_env().local_world_size)
@@ -106,11 +114,11 @@ def log_labels(stream: Stream[Any]) -> None:
     experiment = stream.experiment
     if stream.order.rank > 0 or not get_method(experiment.method).has_labels:
         return
-    vocabulary = getattr(experiment, str(vocabulary_field(experiment)))
+    vocabulary = get_field(experiment, str(vocabulary_field(experiment)))
     if (measured := resolve_vocabulary(vocabulary)) != vocabulary:
         vocabulary += f" (not shipped; the labels are those of {measured}, for speed alone)"
-    described = min(DESCRIBED_CAPTIONS, experiment.images)
-    targets = (stream.target(k) for k in range(math.ceil(described / experiment.batch_size)))
+    described = min(DESCRIBED_CAPTIONS, experiment.training.images)
+    targets = (stream.target(k) for k in range(math.ceil(described / experiment.training.batch_size)))
     counts = torch.cat([getattr(target, "labels", target).starts.diff() for target in targets])
     mean, empty = counts.double().mean(), (counts == 0).double().mean()
     text = f"{experiment.name}: vocabulary {vocabulary}, {mean:.2f} labels per image"
@@ -147,9 +155,9 @@ def build_train_state(stream: Stream[Any], *, plain: bool = False) -> TrainState
 
 def apply_block_settings(model: nn.Module, experiment: Experiment) -> None:
     """Set how the blocks of a model's towers are computed; ValueError for a tower that cannot be computed so."""
-    if experiment.activation_checkpointing:
+    if experiment.runtime.activation_checkpointing:
         checkpoint_activations(model)
-    if experiment.residual_precision == "autocast":
+    if experiment.runtime.residual_precision == "autocast":
         cast_residual_stream(model)
 
 
@@ -157,8 +165,8 @@ def take_full_rate_steps(run: TrainState, steps: Iterable[int]) -> list[Tensor]:
     """Take steps at the full learning rate, then sleep for `injected_slowdown`; the losses stay on the device."""
     experiment = run.stream.experiment
     with clock(run.stream.device) as elapsed:
-        losses = [run.step(run.stream.batch(k), experiment.learning_rate) for k in steps]
-    time.sleep(experiment.injected_slowdown * elapsed.seconds)
+        losses = [run.step(run.stream.batch(k), experiment.optimizer.learning_rate) for k in steps]
+    time.sleep(experiment.timing.injected_slowdown * elapsed.seconds)
     return losses
 
 

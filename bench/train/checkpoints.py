@@ -15,9 +15,8 @@ from uuid import uuid4
 
 import msgspec
 from msgspec import Meta
-from msgspec.structs import replace
 
-from bench.config import Experiment, differing_fields, format_differences
+from bench.config import Experiment, change, differing_fields, format_differences
 from bench.console.console import log
 from bench.data.samples import inputs_digest
 from bench.environment.files import (
@@ -153,28 +152,28 @@ def require_same_experiment(saved: CheckpointMetadata, experiment: Experiment, p
 
     The number of processes may differ if the global batch is equal, and `workers`, which change no batch.
     """
-    before = replace(saved.experiment, workers=experiment.workers)
+    before = change(saved.experiment, workers=experiment.input.workers)
     if saved.processes != processes:
         _require_equal_batches(before, saved.processes, experiment, processes)
-        before = replace(before, batch_size=experiment.batch_size)
+        before = change(before, batch_size=experiment.training.batch_size)
     if other := differing_fields([before, experiment]):
         raise ValueError(f"the checkpoint is of another experiment, they differ in {format_differences(other)}")
     if saved.data_digest != inputs_digest(experiment):
         raise ValueError(
-            f"data={experiment.data}, its subset, vocabulary or teacher is not what it was: files were replaced"
+            f"data={experiment.input.data}, its subset, vocabulary or teacher is not what it was: files were replaced"
         )
 
 
 def _require_equal_batches(before: Experiment, processes_before: int, now: Experiment, processes: int) -> None:
-    sides = before.all_image_sizes
+    sides = before.image.all_image_sizes
     if all(before.batch_size_for(side) * processes_before == now.batch_size_for(side) * processes for side in sides):
         return
-    global_batch_size = before.batch_size * processes_before
+    global_batch_size = before.training.batch_size * processes_before
     each, rest = divmod(global_batch_size, processes)
     remedy = f"--set batch_size={each}" if not rest else f"as many, {global_batch_size} images have no equal parts"
     raise ValueError(
-        f"the checkpoint is of {processes_before} processes with {before.batch_size} images per step each, "
-        f"this is {processes} with {now.batch_size}: resume with {remedy}"
+        f"the checkpoint is of {processes_before} processes with {before.training.batch_size} images per step each, "
+        f"this is {processes} with {now.training.batch_size}: resume with {remedy}"
     )
 
 

@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
-from bench.config import Experiment, Sharding
+from bench.config import Experiment
 from bench.environment.circumstances import Circumstances
 from bench.environment.machine import current_circumstances, describe_processors
 from bench.environment.rank_info import MIXED_MACHINES, torchrun_env
 from bench.environment.variables import DEFAULT_WATCHDOG_SECONDS, WATCHDOG_SECONDS, read_seconds
+from bench.fields import Sharding
 from losses.collectives import Group, ProcessGroupLike, SimulatedGroup, all_reduce_sum_, rank_and_world_size
 from models import Images
 from models.tower_blocks import all_blocks
@@ -182,8 +183,8 @@ def parallelize(model_with_loss: ModelWithLoss, experiment: Experiment, precisio
     """
     if model_with_loss.group is None:
         return model_with_loss
-    if experiment.sharding != "ddp":
-        return fully_shard_model(model_with_loss, precision, experiment.sharding)
+    if experiment.runtime.sharding != "ddp":
+        return fully_shard_model(model_with_loss, precision, experiment.runtime.sharding)
     with warnings.catch_warnings(action="ignore", category=FutureWarning):  # a name changed in torch 2.13
         return DistributedDataParallel(
             model_with_loss,

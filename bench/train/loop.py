@@ -91,7 +91,9 @@ def train(
 def plan_segments(experiment: Experiment, image_counts: Sequence[int]) -> list[ScheduleSegment]:
     """Return the segments to each budget's images: its part of the trunk, if any, and its cool-down."""
     segments, begin, trunk = list[ScheduleSegment](), 0, 0
-    cooldown_share = experiment.cooldown_share if experiment.schedule == "wsd" else 1.0  # a cosine has no trunk
+    cooldown_share = (
+        experiment.training.cooldown_share if experiment.training.schedule == "wsd" else 1.0
+    )  # a cosine has no trunk
     for images in image_counts:
         last = max(2, nearest_step_count(experiment, round(images / world_size())))
         branch_at = last - max(1, round(last * cooldown_share))
@@ -132,7 +134,7 @@ def _run_segment(
 
 def trunk_learning_rate(experiment: Experiment, step: int) -> float:
     """Return the learning rate of a trunk step: linear warm-up, then constant."""
-    return experiment.learning_rate * min(1.0, (step + 1) / _warmup_steps(experiment))
+    return experiment.optimizer.learning_rate * min(1.0, (step + 1) / _warmup_steps(experiment))
 
 
 def cooldown_learning_rate(experiment: Experiment, step: int, first: int, last: int) -> float:
@@ -140,13 +142,13 @@ def cooldown_learning_rate(experiment: Experiment, step: int, first: int, last: 
 
     WSD falls linearly to nearly 0. A cosine, which begins at step 0, warms up, then falls to `min_learning_rate`.
     """
-    if experiment.schedule == "wsd":
+    if experiment.training.schedule == "wsd":
         return trunk_learning_rate(experiment, step) * (last - step) / (last - first + 1)
     warmup = _warmup_steps(experiment)
     if step < warmup:
         return trunk_learning_rate(experiment, step)
     done = (step - warmup) / max(1, last - warmup)
-    return cosine_decay(experiment.learning_rate, experiment.min_learning_rate, done)
+    return cosine_decay(experiment.optimizer.learning_rate, experiment.training.min_learning_rate, done)
 
 
 def cosine_decay(high: float, low: float, done: float) -> float:
@@ -158,7 +160,7 @@ def cosine_decay(high: float, low: float, done: float) -> float:
 
 
 def _warmup_steps(experiment: Experiment) -> int:
-    return max(1, math.ceil(experiment.warmup_images / (experiment.mean_batch_size * world_size())))
+    return max(1, math.ceil(experiment.training.warmup_images / (experiment.mean_batch_size * world_size())))
 
 
 def _learning_rate(run: TrainState, segment: ScheduleSegment, step: int) -> float:

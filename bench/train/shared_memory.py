@@ -24,10 +24,10 @@ def fit_workers(experiment: Experiment, workers: LoaderWorkers, processes: int) 
     """
     if not workers.count or not FOLDER.is_dir():
         return workers
-    found, size = os.statvfs(FOLDER), max(_batch_bytes(experiment, side) for side in experiment.all_image_sizes)
+    found, size = os.statvfs(FOLDER), max(_batch_bytes(experiment, side) for side in experiment.image.all_image_sizes)
     free_bytes = found.f_bavail * found.f_frsize
     ahead = free_bytes // (size * processes) - 1  # batches of each process, beside the one that it trains on
-    count = workers.count if experiment.workers != "auto" else max(1, min(workers.count, ahead))
+    count = workers.count if experiment.input.workers != "auto" else max(1, min(workers.count, ahead))
     prefetched = min(workers.prefetched, ahead // count)
     free = f"{FOLDER} has {free_bytes / MIB:,.2f} MiB free"
     if prefetched < 1:
@@ -44,8 +44,8 @@ def fit_workers(experiment: Experiment, workers: LoaderWorkers, processes: int) 
 
 def _batch_bytes(experiment: Experiment, side: int) -> int:
     """Return the bytes of a batch at a side in pixels: images as bytes or grids as floats, and targets as integers."""
-    channels = experiment.embedding_channels
+    channels = experiment.image.embedding_channels
     image = 3 * side**2 if channels is None else 4 * channels * side**2
     method = get_method(experiment.method)
-    tokens = TOKEN_BYTES * experiment.context_length if method.embeds_captions(experiment) else 0
+    tokens = TOKEN_BYTES * experiment.text.context_length if method.embeds_captions(experiment) else 0
     return experiment.batch_size_for(side) * (image + tokens + method.dense_label_bytes(experiment))

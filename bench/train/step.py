@@ -89,16 +89,16 @@ def make_step(
     device = next(model.parameters()).device
     model_with_loss = ModelWithLoss(model, method.loss, group, simulated_group(experiment))
     if compiled:
-        compile_blocks(model, len(experiment.all_image_sizes), compile_mode(experiment))
+        compile_blocks(model, len(experiment.image.all_image_sizes), compile_mode(experiment))
     compute_loss = parallelize(model_with_loss, experiment, precision)
-    optimizer, is_fused = make_optimizer(experiment, model), experiment.optimizer_kernel == "fused"
-    clip_gradient = make_gradient_clipper(list(model.parameters()), experiment.clip_norm)
-    ema, update_ema = make_ema(model, experiment.ema_decay, experiment.ema_kernel)
+    optimizer, is_fused = make_optimizer(experiment, model), experiment.optimizer.optimizer_kernel == "fused"
+    clip_gradient = make_gradient_clipper(list(model.parameters()), experiment.optimizer.clip_norm)
+    ema, update_ema = make_ema(model, experiment.optimizer.ema_decay, experiment.optimizer.ema_kernel)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     overflows, grad_norms = torch.zeros((), dtype=torch.int64, device=device), list[float]()
     # Equal for all methods of a comparison, whether they read captions or not.
     has_fixed_shapes = resolve_padding(experiment, device) in ("packed", "max_length")
-    select_kernel = partial(use_attention_kernel, experiment.attention, has_fixed_shapes=has_fixed_shapes)
+    select_kernel = partial(use_attention_kernel, experiment.runtime.attention, has_fixed_shapes=has_fixed_shapes)
 
     def forward(batch: Batch[T]) -> Tensor:
         dtype = AUTOCAST_DTYPES.get(precision)
@@ -111,12 +111,12 @@ def make_step(
 
     def backward(loss: Tensor) -> None:
         with select_kernel():  # checkpointed blocks are recomputed
-            scaler.scale(loss / experiment.accumulation).backward()  # type: ignore[no-untyped-call]
+            scaler.scale(loss / experiment.training.accumulation).backward()  # type: ignore[no-untyped-call]
 
     def update(loss: Tensor, learning_rate: float) -> Tensor:
         mean_loss = all_reduce_mean(loss.detach(), group)
         is_scaled_up = scaler.scale(torch.ones_like(mean_loss)) > 1
-        if experiment.log_grad_norm and (norm := read_grad_norm(model, scaler)) is not None:
+        if experiment.optimizer.log_grad_norm and (norm := read_grad_norm(model, scaler)) is not None:
             grad_norms.append(norm)
         scaler.unscale_(optimizer)
         finite = mean_loss.isfinite() & clip_gradient().isfinite()
@@ -135,19 +135,21 @@ def make_step(
         update_ema()
         return torch.where(finite | overflow, mean_loss, math.nan)
 
-    return Step(forward, backward, update, optimizer, experiment.accumulation, ema, scaler, overflows, grad_norms)
+    return Step(
+        forward, backward, update, optimizer, experiment.training.accumulation, ema, scaler, overflows, grad_norms
+    )
 
 
 def simulated_group(experiment: Experiment) -> SimulatedGroup | None:
     """Return the simulated process group of a loss that compares the batch; None where nothing is simulated."""
-    if experiment.simulated_global_batch is None or not get_method(experiment.method).compares_batch:
+    if experiment.runtime.simulated_global_batch is None or not get_method(experiment.method).compares_batch:
         return None
-    return SimulatedGroup(max(1, experiment.simulated_global_batch // experiment.batch_size))
+    return SimulatedGroup(max(1, experiment.runtime.simulated_global_batch // experiment.training.batch_size))
 
 
 def compile_mode(experiment: Experiment) -> str | None:
     """Return the mode of `torch.compile`; None: torch's default."""
-    return "max-autotune-no-cudagraphs" if experiment.compile == "max-autotune" else None
+    return "max-autotune-no-cudagraphs" if experiment.runtime.compile == "max-autotune" else None
 
 
 def compile_blocks(model: nn.Module, num_image_sizes: int, mode: str | None = None) -> None:
@@ -202,12 +204,12 @@ def make_optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.Adam
     others = weight_decay_groups(parameter for name, parameter in trained.items() if not name.startswith("augmentor."))
     return torch.optim.AdamW(
         [*others, *([{"params": ranges}] if ranges else [])],
-        lr=experiment.learning_rate,
-        betas=experiment.betas,
-        eps=experiment.eps,
-        weight_decay=experiment.weight_decay,
-        fused=experiment.optimizer_kernel == "fused",
-        foreach=experiment.optimizer_kernel == "foreach",
+        lr=experiment.optimizer.learning_rate,
+        betas=experiment.optimizer.betas,
+        eps=experiment.optimizer.eps,
+        weight_decay=experiment.optimizer.weight_decay,
+        fused=experiment.optimizer.optimizer_kernel == "fused",
+        foreach=experiment.optimizer.optimizer_kernel == "foreach",
     )
 
 

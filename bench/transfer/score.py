@@ -48,7 +48,7 @@ def _open_random_init(loaded: LoadedTower, compared: Experiment, device: torch.d
     if loaded.provenance is None:
         return _tower_extractor(name, build_untrained_copy(loaded), device)
     trained = loaded.provenance.experiment
-    is_of_one_kind = trained.random_init_kind == compared.random_init_kind
+    is_of_one_kind = trained.image.random_init_kind == compared.image.random_init_kind
     return _tower_extractor(RANDOM_INIT if is_of_one_kind else name, build_untrained_tower(trained), device, trained)
 
 

@@ -149,7 +149,7 @@ def budget_table(records: Sequence[Record]) -> Table:
     reasons = dict.fromkeys(cost.why_no_joules for cost in costs.values() if cost.joules is None)
     energy = f"\nEnergy was not measured: {'; '.join(reasons)}." if reasons else ""
     timed = "" if costs else "\nDevice seconds and energy need speed records, and this comparison has none."
-    batches = {row.record.experiment.batch_size for row in _scored_records(records) if row.record.experiment}
+    batches = {row.record.experiment.training.batch_size for row in _scored_records(records) if row.record.experiment}
     return Table.of_figures(
         "Accuracy against images seen, device seconds and energy, linear probe",
         lines,

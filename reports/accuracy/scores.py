@@ -128,7 +128,7 @@ def group_scores_over_seeds(answers: Sequence[SubjectScore], task: str, protocol
 
 def _random_init_kind(scored: SubjectScore) -> object:
     """Return what the features of a random-init baseline depend on beside its seed; None for other features."""
-    return scored.experiment.random_init_kind if scored.subject == RANDOM_INIT and scored.experiment else None
+    return scored.experiment.image.random_init_kind if scored.subject == RANDOM_INIT and scored.experiment else None
 
 
 def towers_at_budget(found: Sequence[ScorePoint], budget: str) -> list[ScorePoint]:
@@ -201,8 +201,12 @@ def _random_init_for(scored: SubjectScore, random_inits: Sequence[SubjectScore])
     """Return the random-init baseline of the same tower, with the same pooling and seed where there is one."""
     same = [other for other in random_inits if len(other.score.correct) == len(scored.score.correct)]
     if not scored.is_reference and (own := scored.experiment) is not None:
-        shape = own.tower, own.image_size
-        same = [o for o in same if o.experiment is None or (o.experiment.tower, o.experiment.image_size) == shape]
-        same = [other for other in same if _random_init_kind(other) == own.random_init_kind] or same
+        shape = own.image.tower, own.image.image_size
+        same = [
+            o
+            for o in same
+            if o.experiment is None or (o.experiment.image.tower, o.experiment.image.image_size) == shape
+        ]
+        same = [other for other in same if _random_init_kind(other) == own.image.random_init_kind] or same
         same = [other for other in same if other.seed == scored.seed] or same
     return same[0] if same else None

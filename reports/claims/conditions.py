@@ -5,8 +5,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from bench.claims.claims import Conditions, Metric, PaperClaim
-from bench.config import PACK_DATA, Experiment, differing_fields, fields_with
+from bench.config import Experiment, differing_fields, fields_with, get_field
 from bench.environment.gpu_specs import find_gpu_spec
+from bench.fields import PACK_DATA
 from bench.labels.vocabulary import vocabulary_field
 from bench.recipes import DATACOMP_SYNSETS, DATACOMP_VOCABULARY
 from bench.record import BatchTrial, Record, RunOfAuthors, Transfer
@@ -69,11 +70,11 @@ def missed_training(
     assert run is not None
     assert isinstance(scored, Transfer)
     missed = []
-    if abs(scored.images / recipe.images - 1) > EQUAL_IMAGES:
-        missed.append(_differs(f"images seen by {recipe.method}", f"{scored.images:,}", f"{recipe.images:,}"))
+    if abs(scored.images / recipe.training.images - 1) > EQUAL_IMAGES:
+        missed.append(_differs(f"images seen by {recipe.method}", f"{scored.images:,}", f"{recipe.training.images:,}"))
     if needs.images_per_step is not None:
         own = [one.circumstances.processes for one in trainings if one.experiment == run]
-        found = {processes * run.batch_size for processes in own}
+        found = {processes * run.training.batch_size for processes in own}
         if found != {needs.images_per_step[side]}:
             text = " and ".join(f"{one:,}" for one in sorted(found)) or "no record of the training"
             missed.append(_differs(f"images per step of {recipe.method}", text, f"{needs.images_per_step[side]:,}"))
@@ -115,7 +116,7 @@ def _missed_settings(claim: PaperClaim, recipe: Experiment, run: Experiment, rec
             yield f"{key}: {text}"
         return
     for field in sorted(differing_fields([recipe, run]).keys() - FREE_FIELDS[claim.metric]):
-        yield _differs(f"{field} of {recipe.method}", getattr(run, field), getattr(recipe, field))
+        yield _differs(f"{field} of {recipe.method}", get_field(run, field), get_field(recipe, field))
 
 
 def _missed_circumstances(needs: Conditions, run: Experiment, record: Record) -> Iterator[str]:
@@ -129,14 +130,18 @@ def _missed_circumstances(needs: Conditions, run: Experiment, record: Record) ->
         yield _differs("GPU", where.machine.partition(";")[0] if is_cuda else "none", needs.device)
     if needs.processes is not None and where.processes != needs.processes:
         yield _differs("processes", where.processes, needs.processes)
-    if needs.loading == "disk" and run.data == PACK_DATA:
+    if needs.loading == "disk" and run.input.data == PACK_DATA:
         yield _differs("images", "from memory", "from shards on disk")
-    if needs.data and needs.data not in run.data.lower():
-        yield _differs("training data", run.data, f"a path with {needs.data!r}")
+    if needs.data and needs.data not in run.input.data.lower():
+        yield _differs("training data", run.input.data, f"a path with {needs.data!r}")
     if needs.head_rows is not None and vocabulary_field(run) == "synset_vocabulary":
-        rows = run.head_rows or (DATACOMP_SYNSETS if run.synset_vocabulary == DATACOMP_VOCABULARY else None)
+        rows = run.targets.head_rows or (
+            DATACOMP_SYNSETS if run.targets.synset_vocabulary == DATACOMP_VOCABULARY else None
+        )
         if rows != needs.head_rows:
-            yield _differs("rows of the classifier", rows or f"those of {run.synset_vocabulary}", needs.head_rows)
+            yield _differs(
+                "rows of the classifier", rows or f"those of {run.targets.synset_vocabulary}", needs.head_rows
+            )
     if needs.memory_gib is not None and isinstance(record.measured, BatchTrial):
         limit = record.measured.limit_bytes / GIB
         if not math.isclose(limit, needs.memory_gib, rel_tol=EQUAL_IMAGES):

@@ -56,8 +56,12 @@ def find_evidence(claim: PaperClaim, pair: Pair, records: Iterable[Record]) -> l
     Runs with other towers than the claim's are no evidence on it. Evidence that meets the conditions of the claim comes
     before other evidence, then the authors' code, runs on a GPU, a ladder, the newest.
     """
-    towers = {(one.tower, one.text_tower) for one in claim.experiments_of(pair)}
-    own = [one for one in records if one.experiment and (one.experiment.tower, one.experiment.text_tower) in towers]
+    towers = {(one.image.tower, one.text.text_tower) for one in claim.experiments_of(pair)}
+    own = [
+        one
+        for one in records
+        if one.experiment and (one.experiment.image.tower, one.experiment.text.text_tower) in towers
+    ]
     if claim.conditions is None:
         return []
     if claim.metric == "accuracy":  # towers of several comparisons are one population
@@ -156,7 +160,7 @@ def _ladder_evidence(
 def _batch_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record]) -> PairEvidence | None:
     """Compare the largest batches that fit under the largest common limit; the trials leave open an interval."""
     trials = [
-        (record, record.experiment.batch_size, record.measured)
+        (record, record.experiment.training.batch_size, record.measured)
         for record in records
         if isinstance(record.measured, BatchTrial) and record.experiment is not None and _base_name(record) in pair
     ]

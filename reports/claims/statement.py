@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from bench.claims.claims import get_claim
-from bench.config import Experiment
+from bench.config import Experiment, get_field
 from bench.formats import format_interval, join_words, ratio
 from bench.record import Record
 from reports.claims.card import ClaimCard, make_card
@@ -28,7 +28,7 @@ def speed_statement(cards: Mapping[str, ClaimCard]) -> list[str]:
     (padded, unpadded, sizes), of_large = (_counted(card) for card in cards.values())
     published = " and ".join(ratio(card.claim.speed_ratio or 1) for card in cards.values())
     rests = " and ".join(ratio(card.factors[-1].value) for card in cards.values())
-    context = _pairs(cards)[0][0].context_length
+    context = _pairs(cards)[0][0].text.context_length
     until = "" if _is_timed(cards) else " until the authors' code has been timed on a GPU with their files"
     counted = (
         f"Counted, CLIP's forward has {padded} times CatLIP's FLOPs per image at {small} when captions are padded to "
@@ -79,7 +79,8 @@ def _excluded_causes(cards: Mapping[str, ClaimCard]) -> list[str]:
     names = [
         name
         for field, name in CAUSES.items()
-        if getattr(pair[0], field) != getattr(pair[1], field) and getattr(other[0], field) == getattr(other[1], field)
+        if get_field(pair[0], field) != get_field(pair[1], field)
+        and get_field(other[0], field) == get_field(other[1], field)
     ]
     if not names:
         return []

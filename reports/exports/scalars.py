@@ -91,7 +91,9 @@ def _record_points(record: Record) -> Iterator[Scalar]:
                 yield from (Scalar(images, f"loss/{part}", loss) for images, loss in losses)
         case Speed() if experiment is not None:
             for number, rate in enumerate(window_rates(experiment, measured), 1):
-                seen = images_before(experiment, experiment.warmup_steps + number * experiment.steps_per_window)
+                seen = images_before(
+                    experiment, experiment.timing.warmup_steps + number * experiment.timing.steps_per_window
+                )
                 yield Scalar(seen * processes, f"images per second/round {measured.round + 1}", rate)
         case Memory() if experiment is not None:
             seen = images_before(experiment, measured.steps) * processes

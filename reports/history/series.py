@@ -8,7 +8,7 @@ from statistics import median
 
 import pandas as pd
 
-from bench.config import Experiment, differing_fields
+from bench.config import Experiment, differing_fields, get_field
 from bench.experiments import EXPERIMENTS, SCALES
 from bench.history.observations import BenchmarkId, Commit, Metric, Observation
 from bench.settings import split_name
@@ -158,7 +158,7 @@ def _experiment_columns(experiment: Experiment | None) -> dict[str, object]:
     return {
         "method": experiment.method,
         "scale": scale,
-        "tower": experiment.tower,
+        "tower": experiment.image.tower,
         "seed": experiment.seed,
-        "changed_settings": "; ".join(f"{name}={getattr(experiment, name)}" for name in changed),
+        "changed_settings": "; ".join(f"{name}={get_field(experiment, name)}" for name in changed),
     }

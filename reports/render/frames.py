@@ -14,8 +14,10 @@ from bench.config import (
     FIELDS_IGNORED_IN_ROWS,
     Experiment,
     differing_fields,
+    fields_of,
     fields_with,
     format_differences,
+    get_field,
 )
 from bench.data.image_sizes import images_before, nearest_step_count
 from bench.labels.vocabulary import vocabulary_field
@@ -125,7 +127,7 @@ def speeds_frame(comparison: ComparisonRecords) -> pd.DataFrame:
 def memory_frame(comparison: ComparisonRecords) -> pd.DataFrame:
     """Return one row per memory run, one column per count."""
     rows = [
-        {"experiment": one.name, "batch_size": one.batch_size, **msgspec.structs.asdict(memory)}
+        {"experiment": one.name, "batch_size": one.training.batch_size, **msgspec.structs.asdict(memory)}
         for one, memory in comparison.runs(Memory)
     ]
     return pd.DataFrame(rows).astype(dict.fromkeys(MEMORY_COUNTS, "Int64")) if rows else pd.DataFrame()
@@ -188,7 +190,7 @@ def conflicting_settings(comparison: ComparisonRecords) -> dict[str, str]:
 
 def settings_without_batch_size(experiment: Experiment) -> tuple[object, ...]:
     """Return the settings that are equal for an experiment at all batch sizes."""
-    return tuple(getattr(experiment, field) for field in FIELDS if field not in BY_BATCH)
+    return tuple(get_field(experiment, field) for field in fields_of(experiment) if field not in BY_BATCH)
 
 
 def _unique_labels(experiments: dict[str, Experiment]) -> dict[str, str]:
@@ -199,7 +201,7 @@ def _unique_labels(experiments: dict[str, Experiment]) -> dict[str, str]:
             if len(same) == 1:
                 labels[experiment.name] = title
             elif {*differing_fields(same)} <= {*fields_with("by batch")}:
-                labels[experiment.name] = f"{title} at batch {experiment.batch_size}"
+                labels[experiment.name] = f"{title} at batch {experiment.training.batch_size}"
             else:
                 labels[experiment.name] = ", ".join([title, *_distinguishing_settings(experiment, same)])
     counted = Counter(labels.values())
@@ -209,8 +211,10 @@ def _unique_labels(experiments: dict[str, Experiment]) -> dict[str, str]:
 def _distinguishing_settings(experiment: Experiment, alternatives: Sequence[Experiment]) -> list[str]:
     """Return the settings in which an experiment differs from most of the alternatives."""
     fields = [field for field in differing_fields(alternatives) if field != "name"]
-    usual = {field: Counter(str(getattr(one, field)) for one in alternatives).most_common(1)[0][0] for field in fields}
-    own = {field: str(getattr(experiment, field)) for field in fields}
+    usual = {
+        field: Counter(str(get_field(one, field)) for one in alternatives).most_common(1)[0][0] for field in fields
+    }
+    own = {field: str(get_field(experiment, field)) for field in fields}
     return [f"{field}={value}" for field, value in own.items() if value != usual[field]]
 
 

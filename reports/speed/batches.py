@@ -95,7 +95,7 @@ def batch_size_runs(comparison: ComparisonRecords, records: Sequence[Record], ki
             continue
         if (name := first.get(settings_without_batch_size(one))) is None:
             continue
-        size = found.setdefault((name, one.batch_size), BatchSizeRuns(name, one.batch_size))
+        size = found.setdefault((name, one.training.batch_size), BatchSizeRuns(name, one.training.batch_size))
         if isinstance(measured, Speed):
             size.runs.append(images_per_second(one, measured))
         elif isinstance(measured, BatchTrial):

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import torch
-from msgspec.structs import replace
 
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.experiments import EXPERIMENTS
 from bench.record import Training
 from bench.train.checkpoint_manager import CheckpointManager
@@ -15,10 +14,10 @@ from bench.train.loop import train
 def short_experiment(method: str, **changes: object) -> Experiment:
     """Return the tiny experiment of a method, with two steps of four images."""
     fewer = {"batch_size": 4, "images": 8, "warmup_images": 4}
-    return replace(EXPERIMENTS[f"{method}-tiny"], **fewer | changes)
+    return change(EXPERIMENTS[f"{method}-tiny"], **fewer | changes)
 
 
 def train_in_process(experiment: Experiment, folder: Path, manager: CheckpointManager | None = None) -> Training:
     """Train in this process; the tower is left in the folder."""
-    budgets, tower = {"all": experiment.images}, folder / "tower.safetensors"
+    budgets, tower = {"all": experiment.training.images}, folder / "tower.safetensors"
     return train(experiment, torch.device("cpu"), folder, budgets, lambda _: tower, manager)

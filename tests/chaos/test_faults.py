@@ -13,10 +13,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from msgspec.structs import replace
 
 from bench.__main__ import main
 from bench.cli.doctor import TRIED
+from bench.config import change
 from bench.experiments import EXPERIMENTS
 from bench.measure.memory import is_out_of_memory
 from bench.record import BatchTrial, Failure, Speed, read_records
@@ -122,7 +122,9 @@ def test_largest_batch_under_a_memory_limit_gives_a_second_ratio(
     assert [row["batch"] for row in equal] == [16, 16]
     assert {row["verdict"] for row in (equal[1], largest[1])} == {"inconclusive"}  # one round
     for method, row in zip(("clip", "catlip"), largest, strict=True):
-        tries = {r.experiment.batch_size: r.measured for r in fits if r.experiment and r.experiment.method == method}
+        tries = {
+            r.experiment.training.batch_size: r.measured for r in fits if r.experiment and r.experiment.method == method
+        }
         assert tries[row["batch"]].fits
         beyond = [size for size, fit in tries.items() if size > row["batch"] and not fit.fits]
         assert min(beyond) <= 1.1 * row["batch"] + 1
@@ -150,7 +152,7 @@ def test_invalid_memory_limit_is_refused(limit: str, tmp_path: Path, capsys: pyt
 def test_doctor_times_a_run_and_estimates_the_bench_duration(
     own_results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fewer_steps = replace(EXPERIMENTS[TRIED], warmup_steps=1, windows=2, steps_per_window=1)
+    fewer_steps = change(EXPERIMENTS[TRIED], warmup_steps=1, windows=2, steps_per_window=1)
     monkeypatch.setitem(EXPERIMENTS, TRIED, fewer_steps)
     figures = own_results / "figures.json"
     assert main(["doctor", "--json", str(figures), "--results", str(own_results / "none" / "yet")]) == 0

@@ -22,7 +22,9 @@ def train(out: Path, data: Path) -> None:
     experiment = short_experiment("catlip", data=str(data), images=24)
     out.mkdir()
     config = CheckpointConfig(folder=str(out / "checkpoints"), interval_minutes=1e-9)
-    train_in_process(experiment, out, CheckpointManager(config, "disk", {"all": experiment.images}, StopRequest()))
+    train_in_process(
+        experiment, out, CheckpointManager(config, "disk", {"all": experiment.training.images}, StopRequest())
+    )
 
 
 def test_disk_that_fills_loses_no_checkpoint_and_no_record(

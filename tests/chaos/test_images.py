@@ -21,13 +21,18 @@ MOST_OF_A_BOMB_MIB, BOMB_BYTES = 357.0, 49_152
 def require_usable_or_classified(image: bytes) -> None:
     experiment = EXPERIMENTS["catlip-tiny"]
     try:
-        draws, scale = draw_crop_params(1, torch.Generator())[0], experiment.crop_scale
-        found = crop_and_resize(decode_image(image), draws, scale, experiment.image_size, flip=experiment.flip)
+        draws, scale = draw_crop_params(1, torch.Generator())[0], experiment.input.crop_scale
+        found = crop_and_resize(
+            decode_image(image), draws, scale, experiment.image.image_size, flip=experiment.input.flip
+        )
     except UnusableImageError as error:
         if str(error) not in ERROR_CLASSES:
             raise
     else:
-        assert (found.dtype, found.shape) == (torch.uint8, (3, experiment.image_size, experiment.image_size))
+        assert (found.dtype, found.shape) == (
+            torch.uint8,
+            (3, experiment.image.image_size, experiment.image.image_size),
+        )
 
 
 @pytest.mark.parametrize("kinds", [broken_images, pytest.param(largest_images, marks=pytest.mark.minutes)])

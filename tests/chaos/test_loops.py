@@ -26,7 +26,7 @@ def held(count: int, seed: int, folder: Path) -> list[tuple[int, int, int]]:
             found.append((read_status_bytes("VmRSS") or 0, files, threading.active_count()))
         experiment = short_experiment(METHODS[number % len(METHODS)], data=str(folder / "data"), seed=seed)
         config = CheckpointConfig(folder=str(folder / "checkpoints"), interval_minutes=1e-9)
-        manager = CheckpointManager(config, "loops", {"all": experiment.images}, StopRequest())
+        manager = CheckpointManager(config, "loops", {"all": experiment.training.images}, StopRequest())
         train_in_process(experiment, folder, manager)
     return found
 

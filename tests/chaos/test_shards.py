@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from bench.data.shards import facts
-from bench.data.shards import shards as shards_module
 from bench.data.shards.facts import read_index
+from bench.data.sources import tar_shards
 from bench.data.sources.tar_shards import open_shards
 from tests.chaos.conftest import Tries
 from tests.chaos.made import write_shards
@@ -95,7 +95,7 @@ def test_change_that_no_comparison_sees_is_found(warm: bool, tmp_path: Path, mon
     if warm:
         monkeypatch.setattr(facts, "verified_marker_path", lambda _, index: index.with_suffix(".compared"))
     else:
-        monkeypatch.setattr(shards_module, "_require_equal", lambda *_: None)
+        monkeypatch.setattr(tar_shards, "_require_equal", lambda *_: None)
     assert UNSEEN in outcomes(tmp_path, flip_bit, 12, random.Random(0), listed=True, warm=warm)
 
 

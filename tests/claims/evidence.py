@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from msgspec.structs import replace
 
 from bench.claims.claims import PaperClaim
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.environment.circumstances import Circumstances
 from bench.record import BatchTrial, Branch, Record, Training, Transfer
 from bench.scores import Score
@@ -19,7 +19,7 @@ TEST_IMAGES, GIB = 50_000, 2**30
 
 def from_disk(experiment: Experiment) -> Experiment:
     """An experiment on shards, with their own captions."""
-    return replace(experiment, data=SHARDS, caption_lengths="pack")
+    return change(experiment, data=SHARDS, caption_lengths="pack")
 
 
 def on_a100(records: Iterable[Record], machine: Circumstances = A100) -> list[Record]:
@@ -48,7 +48,7 @@ def trials(claim: PaperClaim, side: int, largest: int, smallest: int) -> list[Re
     return [
         Record(
             comparison="trials",
-            experiment=replace(own, name=f"{own.name}[batch_size={size}]", batch_size=size),
+            experiment=change(own, name=f"{own.name}[batch_size={size}]", batch_size=size),
             circumstances=replace(A100, processes=needs.processes or 1),
             measured=BatchTrial(limit_bytes=int(needs.memory_gib * GIB), fits=size == largest),
         )
@@ -65,9 +65,9 @@ def tower_records(
     """
     needs, recipe = claim.conditions, claim.experiments_of(claim.experiments)[side]
     assert needs is not None
-    experiment = replace(from_disk(recipe), seed=seed)
+    experiment = change(from_disk(recipe), seed=seed)
     protocols = claim.protocols if len(right) > 1 else (claim.protocols[side],)
-    seen = recipe.images if images is None else images
+    seen = recipe.training.images if images is None else images
     scores = tuple(
         Score(
             task=claim.task,
@@ -83,7 +83,7 @@ def tower_records(
         )
         for protocol, number in zip(protocols, right, strict=True)
     )
-    processes = (needs.images_per_step or (1, 1))[side] // recipe.batch_size
+    processes = (needs.images_per_step or (1, 1))[side] // recipe.training.batch_size
     training = Training(
         trunk_losses=(1.0,),
         cooldown_losses=((1.0,),),

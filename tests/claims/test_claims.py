@@ -40,7 +40,7 @@ def test_a_claim_names_two_experiments_and_says_how_it_was_checked(name: str) ->
     claim = get_claim(name)
     for pair in filter(None, (claim.experiments, claim.controlled)):
         baseline, experiment = claim.experiments_of(pair)
-        assert baseline.tower == experiment.tower
+        assert baseline.image.tower == experiment.image.tower
     assert claim.checked
     assert claim.where
 

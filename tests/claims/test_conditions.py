@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from bench.claims.claims import PaperClaim, get_claim, read_claims
+from bench.config import change
 from bench.record import BatchTrial, Record, Training, Transfer
 from reports.claims.card import ClaimCard, make_card
 from reports.claims.conditions import describe_conditions
@@ -43,10 +44,10 @@ def batches() -> list[Record]:
 
 
 def with_experiment(**fields: object) -> Callable[[Record], Record]:
-    def change(record: Record) -> Record:
-        return replace(record, experiment=record.experiment and replace(record.experiment, **fields))
+    def changed(record: Record) -> Record:
+        return replace(record, experiment=record.experiment and change(record.experiment, **fields))
 
-    return change
+    return changed
 
 
 def with_circumstances(**fields: object) -> Callable[[Record], Record]:
@@ -75,14 +76,14 @@ def with_scores(**fields: object) -> Callable[[Record], Record]:
 def in_memory(record: Record) -> Record:
     """The images are the pack's."""
     assert record.experiment is not None
-    return replace(record, experiment=replace(record.experiment, data="pack", caption_lengths="web"))
+    return replace(record, experiment=change(record.experiment, data="pack", caption_lengths="web"))
 
 
 def of_unrelated_images(record: Record) -> Record:
     """A million images of an unrelated folder, whose towers are right in a tenth of the answers."""
     assert record.experiment is not None
     changed = replace(
-        record, experiment=replace(record.experiment, images=10**6, warmup_images=10**5, data="/data/cats")
+        record, experiment=change(record.experiment, images=10**6, warmup_images=10**5, data="/data/cats")
     )
     if isinstance(record.measured, Transfer):
         right = record.measured.scores[0].correct.count("1") - RIGHT + 5_000

@@ -15,9 +15,10 @@ import pytest
 
 from bench.cli import gpu
 from bench.cli.main import dispatch
-from bench.config import PACK_DATA, Experiment
+from bench.config import Experiment
 from bench.environment.circumstances import current_commit
 from bench.environment.gpu_specs import GPU_SPECS
+from bench.fields import PACK_DATA
 from bench.measure.generated_shards import write_shard
 from bench.orchestration import preflight
 from bench.orchestration.pace import GpuPace
@@ -110,18 +111,22 @@ class SimulatedGpu:
     def _measure(self, request: Request, experiment: Experiment) -> Measured | None:
         match request:
             case SpeedRequest(round=round_):
-                steps = (experiment.windows + 1) * experiment.steps_per_window  # one window is timed in phases
-                compilation = COMPILATION if experiment.compile == "off" else 0.0
+                steps = (
+                    experiment.timing.windows + 1
+                ) * experiment.timing.steps_per_window  # one window is timed in phases
+                compilation = COMPILATION if experiment.runtime.compile == "off" else 0.0
                 self.advance(self.run_seconds - compilation - B16_STEPS + steps * self._step_seconds(experiment))
-                shaken = (1 + 0.002 * (round_ % 3)) * self._step_seconds(experiment) * experiment.steps_per_window
+                shaken = (
+                    (1 + 0.002 * (round_ % 3)) * self._step_seconds(experiment) * experiment.timing.steps_per_window
+                )
                 flops = Flops(image_forward=10**13, text_forward=0, forward=10**13, step=3 * 10**13)
-                seconds = (shaken,) * experiment.windows
+                seconds = (shaken,) * experiment.timing.windows
                 figures = {"flops": flops, "peak_flops_per_second": H100.bf16_flops}
-                if experiment.data != PACK_DATA:
+                if experiment.input.data != PACK_DATA:
                     figures |= {"wait_share": 0.2, "loader_workers": 15}
                 return speed(round=round_, window_seconds=seconds, **figures)
             case MemoryRequest():
-                self.advance(FEW_STEPS_RUN + (0.0 if experiment.compile == "off" else 2 * COMPILATION))
+                self.advance(FEW_STEPS_RUN + (0.0 if experiment.runtime.compile == "off" else 2 * COMPILATION))
                 peaks = dict.fromkeys(("peak_allocated_bytes", "peak_reserved_bytes", "peak_tensor_bytes"), 10**10)
                 return Memory(steps=3, trained_parameters=1, peak_rss_bytes=None, **peaks)
             case LadderRequest():
@@ -133,7 +138,7 @@ class SimulatedGpu:
                 figures |= {"side": request.side, "round": request.round, "target_bytes_per_image": None}  # type: ignore[attr-defined]
                 return KINDS["reference"](**figures)
             case _:
-                self.advance(FEW_STEPS_RUN + (0.0 if experiment.compile == "off" else COMPILATION))
+                self.advance(FEW_STEPS_RUN + (0.0 if experiment.runtime.compile == "off" else COMPILATION))
                 return None
 
     def _step_seconds(self, experiment: Experiment) -> float:

@@ -10,7 +10,7 @@ from bench.__main__ import main
 from bench.cli.explain import ExplainRatio
 from bench.cli.options import add_lengths, experiment_from
 from bench.cli.train import Train
-from bench.config import PACK_DATA
+from bench.fields import PACK_DATA
 from bench.record import read_records
 
 WEB = "words of the pack at the lengths of web captions (median 15, 95th percentile 40 tokens)"
@@ -34,7 +34,7 @@ def test_measure_prints_the_lengths_and_the_tokens_and_records_both(
     assert 15 < clip["tokens"] <= 24
     assert catlip["tokens"] is None
     recorded = [record.experiment for record in read_records(own_results)]
-    assert {one.caption_lengths for one in recorded if one is not None} == {"web"}
+    assert {one.input.caption_lengths for one in recorded if one is not None} == {"web"}
 
 
 def test_plan_prints_the_lengths_and_the_tokens_that_it_charges(decoded: Path, tmp_path: Path) -> None:
@@ -55,11 +55,11 @@ def test_plan_prints_the_lengths_and_the_tokens_that_it_charges(decoded: Path, t
 
 def test_ladder_has_the_lengths_at_each_of_its_configurations() -> None:
     _, configurations = ExplainRatio("catlip-tiny", "clip-tiny", caption_lengths="web")._plan(None, on_gpu=False)
-    assert {one.caption_lengths for one in configurations} == {"web"}
+    assert {one.input.caption_lengths for one in configurations} == {"web"}
 
 
 def test_training_reads_captions_as_they_are(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert Train("clip-vit-b32")._experiment().caption_lengths == PACK_DATA
+    assert Train("clip-vit-b32")._experiment().input.caption_lengths == PACK_DATA
     assert main(["train", "clip-tiny", "--set", "caption_lengths=web", "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert "train reads captions as they are: leave out caption_lengths" in error

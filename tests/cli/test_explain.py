@@ -12,11 +12,11 @@ from bench.__main__ import main
 from bench.cli.explain import plan_ladder, rounds_that_fit
 from bench.console.console import INCONCLUSIVE
 from bench.experiments import EXPERIMENTS
-from bench.ladder import PADDING, REST, TEXT_TOWER
+from bench.ladder import PADDING, REST, TEXT_TOWER, Ladder
 from bench.orchestration.request_base import Request
 from bench.orchestration.runner import Runner, Slot
 from bench.orchestration.worker import run_request
-from bench.record import Ladder, Speed, read_records
+from bench.record import Speed, read_records
 
 SHORT = ("batch_size=8", "images=96", "warmup_images=0", "warmup_steps=1", "windows=2", "steps_per_window=1")
 SETTINGS = [word for setting in SHORT for word in ("--set", setting)]
@@ -151,17 +151,25 @@ def test_published_pair_has_its_own_ladder() -> None:
         *("sampler", "gather", "batch", "grad_norm", "precision", "kernel", "global_negatives")
     ]
     assert not ladder.left_out
-    assert (configurations[0].attention, configurations[0].simulated_global_batch, configurations[0].batch_size) == (
+    assert (
+        configurations[0].runtime.attention,
+        configurations[0].runtime.simulated_global_batch,
+        configurations[0].training.batch_size,
+    ) == (
         "fp32_softmax",
         65_536,
         256,
     )
-    assert configurations[0].text_padding == "max_length"
+    assert configurations[0].text.text_padding == "max_length"
     assert ladder.causes[0] == REST
-    assert (configurations[7].clip_norm, configurations[8].clip_norm, configurations[8].text_padding) == (
+    assert (
+        configurations[7].optimizer.clip_norm,
+        configurations[8].optimizer.clip_norm,
+        configurations[8].text.text_padding,
+    ) == (
         None,
         1.0,
         "max_length",
     )
-    assert configurations[9].text_padding == "auto"
-    assert configurations[-1].image_sizes == pair[0].image_sizes
+    assert configurations[9].text.text_padding == "auto"
+    assert configurations[-1].image.image_sizes == pair[0].image.image_sizes

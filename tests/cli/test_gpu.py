@@ -249,7 +249,7 @@ def test_steps_at_larger_batches_time_about_as_many_images() -> None:
         assert isinstance(verb, Measure)
         for one in verb.names:
             larger, own = experiment_from(one, verb.settings), experiment_from(one, ())
-            assert larger.batch_size == size
+            assert larger.training.batch_size == size
             assert larger.images_per_window <= max(own.images_per_window, FEWEST_STEPS * size)
 
 

@@ -17,6 +17,7 @@ import yaml
 
 from bench.__main__ import main
 from bench.cli.released_recipes import released_recipes, released_settings
+from bench.config import get_field
 from bench.experiments import EXPERIMENTS
 from bench.recipes import RECIPES
 from bench.settings import with_settings
@@ -170,15 +171,15 @@ def corenet_fields(name: str) -> dict[str, Any]:
 def test_the_experiment_follows_from_the_file_of_corenet(name: str) -> None:
     """The sampler's sizes and batches are those of the released function."""
     experiment = EXPERIMENTS[name]
-    assert {field: getattr(experiment, field) for field in corenet_fields(name)} == corenet_fields(name)
+    assert {field: get_field(experiment, field) for field in corenet_fields(name)} == corenet_fields(name)
 
 
 @pytest.mark.parametrize("name", [name for name in CORENET_FILES if name.startswith("clip")])
 def test_the_text_tower_follows_from_the_file_of_corenet(name: str) -> None:
     options = corenet_options(name)
-    config = open_clip_config(EXPERIMENTS[name].text_tower)
+    config = open_clip_config(EXPERIMENTS[name].text.text_tower)
     assert config is not None
-    assert EXPERIMENTS[name].context_length == options["dataset.multi_modal_img_text.context_length"]
+    assert EXPERIMENTS[name].text.context_length == options["dataset.multi_modal_img_text.context_length"]
     assert config["embed_dim"] == options["model.multi_modal_image_text.clip.projection_dim"]
     assert config["text_cfg"] == {
         "context_length": options["model.text.context_length"],
@@ -192,7 +193,7 @@ def test_the_text_tower_follows_from_the_file_of_corenet(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in CORENET_FILES if name.startswith("catlip")])
 def test_the_head_follows_from_the_file_of_corenet(name: str) -> None:
     options = corenet_options(name)
-    assert EXPERIMENTS[name].head_initialisation == options["model.layer.linear_init"]
+    assert EXPERIMENTS[name].targets.head_initialisation == options["model.layer.linear_init"]
     assert options["model.classification.n_classes"] == options["dataset.wordnet_tagged_classification.vocab_size"]
 
 
@@ -200,8 +201,8 @@ def test_the_head_follows_from_the_file_of_corenet(name: str) -> None:
 def test_the_experiment_follows_from_the_file_of_superclass(name: str) -> None:
     file = yaml.safe_load(released_text(name))
     experiment = EXPERIMENTS[name]
-    assert {field: getattr(experiment, field) for field in superclass_fields(file)} == superclass_fields(file)
-    assert file["global_batch_size"] % experiment.batch_size == 0
+    assert {field: get_field(experiment, field) for field in superclass_fields(file)} == superclass_fields(file)
+    assert file["global_batch_size"] % experiment.training.batch_size == 0
 
 
 def superclass_fields(file: Mapping[str, Any]) -> dict[str, Any]:

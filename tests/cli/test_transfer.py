@@ -7,12 +7,11 @@ import open_clip
 import pytest
 import timm
 import torch
-from msgspec.structs import replace
 
 from bench.__main__ import main
 from bench.catalog import DEFAULT_TASKS, REFERENCES, RETRIEVAL_TASK
 from bench.cli.transfer import choose_tasks_and_protocols
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.experiments import EXPERIMENTS
 from bench.record import Transfer, read_records
 from bench.towers.head_file import save_head, save_tower
@@ -111,7 +110,7 @@ def test_each_seed_has_a_random_init_baseline(ready: Path, task: list[str]) -> N
     """Once, although the upper bound was made with the first seed, too."""
     tiny = EXPERIMENTS["catlip-tiny"]
     for seed in (0, 1):
-        saved(ready, replace(tiny, seed=seed))
+        saved(ready, change(tiny, seed=seed))
     upper_bound = saved(ready, EXPERIMENTS["superclass-cls-tiny"])
     arguments = ["transfer", "catlip-tiny", *task, "--reference", str(upper_bound), "--results", str(ready)]
     assert main(arguments) == 0
@@ -133,7 +132,7 @@ def test_tower_is_scored_from_its_file_and_the_task_alone(tmp_path: Path, monkey
     """Its shards and its vocabulary are gone, and the pack is not decoded."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     gone = {"data": str(tmp_path / "shards"), "subword_vocabulary": str(tmp_path / "words.json")}
-    tower = saved(tmp_path, replace(EXPERIMENTS["clip-tiny"], **gone))
+    tower = saved(tmp_path, change(EXPERIMENTS["clip-tiny"], **gone))
     save_head({"text.token_embedding.weight": torch.zeros(2, 2)}, tower, read_provenance(tower), ())
     root = folders(tmp_path / "task", {"train": 8, "test": 4})
     arguments = ["transfer", str(tower), "--task", "imagefolder", "--root", str(root), "--protocol", "linear-probe"]
@@ -160,7 +159,7 @@ def test_upper_bound_of_another_kind_has_its_own_random_init_baseline(
 ) -> None:
     """They are rows of their own, and records of their own."""
     tiny, paths = EXPERIMENTS["catlip-tiny"], []
-    for number, experiment in enumerate((tiny, replace(tiny, **other))):
+    for number, experiment in enumerate((tiny, change(tiny, **other))):
         folder = ready.parent / f"run{number}"
         folder.mkdir()
         paths.append(str(saved(folder, experiment).rename(folder / "tower.safetensors")))

@@ -6,11 +6,12 @@ from statistics import median, quantiles
 import pytest
 import torch
 
-from bench.config import PACK_DATA, Experiment
+from bench.config import Experiment
 from bench.data.caption_lengths import WEB, describe_captions, match_lengths, read_texts
 from bench.data.pack import PackImages
 from bench.data.targets import Tokens
 from bench.experiments import EXPERIMENTS
+from bench.fields import PACK_DATA
 from bench.labels.subwords import SubwordIds, encode_caption
 from bench.settings import with_settings
 from bench.train.build import load_data
@@ -101,13 +102,13 @@ def test_captions_of_web_length_are_computed_with_less_than_all_padding(results:
 
 def test_scales_of_vit_have_web_lengths_and_the_tiny_one_the_packs() -> None:
     for name, experiment in EXPERIMENTS.items():
-        assert experiment.caption_lengths == (PACK_DATA if name.endswith("-tiny") else WEB)
+        assert experiment.input.caption_lengths == (PACK_DATA if name.endswith("-tiny") else WEB)
 
 
 def test_captions_of_shards_keep_their_lengths() -> None:
     clip = EXPERIMENTS["clip-vit-b16"]
     shards = with_settings(clip, ["data=own-shards"])
-    assert (shards.caption_lengths, shards.name) == (PACK_DATA, "clip-vit-b16[data=own-shards]")
+    assert (shards.input.caption_lengths, shards.name) == (PACK_DATA, "clip-vit-b16[data=own-shards]")
     assert describe_captions([shards]) == "those of own-shards"
     with pytest.raises(ValueError, match="caption_lengths='web' is for the pack alone: leave it out"):
         with_settings(clip, ["data=own-shards", "caption_lengths=web"])

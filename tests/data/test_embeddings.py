@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from msgspec.structs import replace
 
+from bench.config import change
 from bench.data.decoding import EMPTY, NOT_AN_ARRAY, NOT_FINITE, TOO_SHORT, UnusableImageError, decode_embedding_grid
 from bench.data.sample_stream import SampleStream
 from bench.measure.costs import count_costs
@@ -77,7 +77,7 @@ def test_embedding_tower_is_saved_and_refuses_images(data: Path, results: Path, 
     training = train(short, CPU, results, {"b": 20}, lambda _: path)
     assert len(training.branches) == 1
     tower, made = load_trained_tower(path)
-    assert (tower.channels, made.experiment.embedding_channels) == (CHANNELS, CHANNELS)
+    assert (tower.channels, made.experiment.image.embedding_channels) == (CHANNELS, CHANNELS)
     assert tower(torch.zeros(2, CHANNELS, SIDE, SIDE)).shape == (2, tower.width)
     with pytest.raises(ValueError, match="the tasks hold images, and this tower reads embeddings of 5 channels"):
         tower_embedder(tower, CPU)
@@ -106,7 +106,7 @@ def test_tower_without_patch_embedding_is_refused(name: str) -> None:
 
 def test_costs_are_counted_at_the_embedding_channels(data: Path) -> None:
     few, many = (
-        count_costs(replace(experiment(data), embedding_channels=number)) for number in (CHANNELS, 2 * CHANNELS)
+        count_costs(change(experiment(data), embedding_channels=number)) for number in (CHANNELS, 2 * CHANNELS)
     )
     width = trunk_width()
     assert many.image_flops - few.image_flops == 2 * CHANNELS * width * SIDE**2
@@ -160,7 +160,7 @@ def test_invalid_grid_has_an_error_class_and_is_not_unpickled(content: bytes, te
 
 
 def test_grid_of_another_shape_stops_the_run_with_its_name(data: Path, results: Path) -> None:
-    stream = load_data(replace(experiment(data), embedding_channels=7), CPU, results)
+    stream = load_data(change(experiment(data), embedding_channels=7), CPU, results)
     with pytest.raises(ValueError, match=r"shape \(5, 4, 4\), not \(7, 4, 4\)"):
         stream.batch(0)
 
@@ -172,4 +172,4 @@ def test_invalid_combination_is_refused(data: Path) -> None:
         ({"method": "distill"}, "is not for distill"),
     ):
         with pytest.raises(ValueError, match=f"embedding_channels=5 {text}"):
-            replace(experiment(data), **changes)
+            change(experiment(data), **changes)

@@ -71,9 +71,9 @@ def test_steps_for_images_are_the_nearest_whole_number(changes: dict[str, Any], 
 @given(CHANGES, st.integers(0, 2000))
 def test_each_image_size_is_drawn_once_per_cycle(changes: dict[str, Any], cycle: int) -> None:
     experiment = small("catlip", **changes)
-    sizes = len(experiment.all_image_sizes)
+    sizes = len(experiment.image.all_image_sizes)
     steps = range(cycle * sizes, (cycle + 1) * sizes)
-    assert sorted(image_size_at(experiment, step) for step in steps) == list(experiment.all_image_sizes)
+    assert sorted(image_size_at(experiment, step) for step in steps) == list(experiment.image.all_image_sizes)
     seen = images_before(experiment, steps.stop) - images_before(experiment, steps.start)
     assert seen == pytest.approx(sizes * experiment.mean_batch_size)
 
@@ -85,7 +85,7 @@ def test_the_first_step_of_each_size_is_the_first_and_the_largest_comes_first(
 ) -> None:
     experiment = small("catlip", **changes)
     found = first_of_each_size(experiment, start)
-    assert [image_size_at(experiment, step) for step in found] == list(experiment.all_image_sizes)[::-1]
+    assert [image_size_at(experiment, step) for step in found] == list(experiment.image.all_image_sizes)[::-1]
     for step in found:
         assert step >= start
         assert image_size_at(experiment, step) not in {image_size_at(experiment, k) for k in range(start, step)}
@@ -116,4 +116,4 @@ def test_other_batch_sizes_keep_whole_cycles_of_image_sizes() -> None:
     base = small("catlip", image_sizes=(32, 48, 64), warmup_steps=3, steps_per_window=6)
     for size in (2, 7, 16, 100, 5000):
         sized = with_batch_size(base, size)
-        assert sized.warmup_steps % 3 == sized.steps_per_window % 3 == 0
+        assert sized.timing.warmup_steps % 3 == sized.timing.steps_per_window % 3 == 0

@@ -45,7 +45,7 @@ def test_global_batch_has_one_image_size_and_random_access(sizes: tuple[int, ...
     experiment = small("catlip", image_sizes=sizes)
     orders = [SampleOrder(experiment, 1000, rank, ranks) for rank in range(ranks)]
     (side,) = {order.image_size(k) for order in orders}
-    assert side in experiment.all_image_sizes
+    assert side in experiment.image.all_image_sizes
     assert {len(order.batch_rows(k)) for order in orders} == {experiment.batch_size_for(side)}
     following = (orders[-1].batch_rows(k)[-1:], orders[0].batch_rows(k + 1)[:1])
     assert all(len(row) == 1 for row in following)

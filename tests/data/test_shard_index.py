@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.data.captions.batches import MAX_CAPTION_BYTES
 from bench.data.samples import data_files, open_samples
 from bench.data.shards import facts
@@ -212,13 +211,13 @@ def test_method_without_captions_trains_on_images_alone(experiment: Experiment, 
     images = (
         {f"{n}.jpg": b"1" for n in range(12)} | members("a") | {"b.txt": b"no image"} | members("c", caption="json")
     )
-    experiment = replace(experiment, data=str(write_shard(tmp_path / "0.tar", images)))
+    experiment = change(experiment, data=str(write_shard(tmp_path / "0.tar", images)))
     shards = open_samples(experiment, tmp_path / "cache")
     assert len(shards) == 14
     assert (shards.skipped, shards.empty_captions) == ({"no image": 1}, 0)
     require_own_vocabulary(experiment)
     with pytest.raises(ValueError, match="no caption: 12"):
-        open_samples(small("clip", data=experiment.data), tmp_path / "cache")
+        open_samples(small("clip", data=experiment.input.data), tmp_path / "cache")
 
 
 def test_method_without_captions_sees_the_images_of_the_others_where_they_are_not_refused(tmp_path: Path) -> None:

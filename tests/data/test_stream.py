@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.config import TextPadding
 from bench.data.pack import PackImages
 from bench.data.stream import PackStream, augment, composite_and_normalise, eval_transform
 from bench.data.targets import Labels, Tokens
 from bench.data.text_layouts import allowed_lengths, fewest_token_buckets
+from bench.fields import TextPadding
 from bench.method import methods
 from tests.small import small
 

@@ -138,7 +138,7 @@ def test_loader_that_is_as_slow_for_both_hides_the_other_causes_in_the_whole_alo
 
 def test_labels_made_by_the_loader_keep_their_own_factor(plant: Any, results: Path, tmp_path: Path) -> None:
     """The ladder leads to a CatLIP with slow labels, whose steps wait, and then to one without."""
-    plant(SampleLoader, "_load", lambda loader, _: loader.experiment.label_format == "dense")
+    plant(SampleLoader, "_load", lambda loader, _: loader.experiment.targets.label_format == "dense")
     data = str(write_shards(tmp_path / "shards"))
     of_causes = logarithms(decomposed(results, ["dense_labels"], data=data, caption_lengths="pack", workers=0))
     gained, lost = (of_causes.pop(cause) for cause in ("dense_labels", WAITING))

@@ -164,7 +164,7 @@ def test_five_steps_do_not_wait_for_the_device(cuda: torch.device, experiment: E
     assert torch.stack(losses).isfinite().all()
 
 
-@pytest.mark.parametrize("experiment", COMPILED, ids=[f"{one.method}-{one.compile}" for one in COMPILED])
+@pytest.mark.parametrize("experiment", COMPILED, ids=[f"{one.method}-{one.runtime.compile}" for one in COMPILED])
 def test_compiled_step_is_not_compiled_again(cuda: torch.device, experiment: Experiment, results: Path) -> None:
     first, last, breaks = in_child(count_graphs, cuda, experiment, results)  # where no shapes are checked
     assert 0 < last == first

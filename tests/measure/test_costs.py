@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from msgspec.structs import replace
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.cli.explain import expected_ratios
+from bench.config import change
 from bench.data.targets import Captions
 from bench.experiments import EXPERIMENTS, get_experiment
 from bench.measure.costs import META, build_on_meta, count_costs, count_flops, forward_flops_as_released, meta_images
@@ -24,29 +24,29 @@ PUBLISHED = ("catlip-vit-b16-datacomp", "clip-vit-b16-datacomp")
 def test_counted_costs_equal_those_of_the_built_model(method: str, results: Path) -> None:
     experiment = small(method)
     model = build_train_state(load_data(experiment, torch.device("cpu"), results)).model
-    uncut = methods()[method].targets(experiment)(Captions.from_texts(["a dog"] * experiment.batch_size))
+    uncut = methods()[method].targets(experiment)(Captions.from_texts(["a dog"] * experiment.training.batch_size))
     costs, whole = count_costs(experiment), count_flops(experiment, [uncut])
     assert costs.parameters == sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    assert costs.image_flops * experiment.batch_size == whole.image_forward
-    assert costs.text_flops * experiment.batch_size == whole.text_forward
+    assert costs.image_flops * experiment.training.batch_size == whole.image_forward
+    assert costs.text_flops * experiment.training.batch_size == whole.text_forward
 
 
 def test_flops_of_a_step_do_not_depend_on_the_precision_of_the_contrastive_loss() -> None:
     """They are counted on the `meta` device, which has no autocast."""
     experiment = small("clip")
-    captions = methods()["clip"].targets(experiment)(Captions.from_texts(["a dog"] * experiment.batch_size))
-    in_autocast = replace(experiment, contrastive_precision="autocast")
+    captions = methods()["clip"].targets(experiment)(Captions.from_texts(["a dog"] * experiment.training.batch_size))
+    in_autocast = change(experiment, contrastive_precision="autocast")
     assert count_flops(in_autocast, [captions]) == count_flops(experiment, [captions])
 
 
 def test_gathered_images_cost_two_more_products() -> None:
     """Of each process's rows with all of the other modality: six where captions alone need four."""
     experiment = small("clip", simulated_global_batch=64)
-    captions = methods()["clip"].targets(experiment)(Captions.from_texts(["a dog"] * experiment.batch_size))
-    alone, both = (count_flops(replace(experiment, gather=one), [captions]).step for one in ("captions", "both"))
+    captions = methods()["clip"].targets(experiment)(Captions.from_texts(["a dog"] * experiment.training.batch_size))
+    alone, both = (count_flops(change(experiment, gather=one), [captions]).step for one in ("captions", "both"))
     _, model = build_on_meta(experiment)
     assert isinstance(model, DualEncoder)
-    assert both - alone == 2 * 2 * experiment.batch_size * 64 * model.text.width
+    assert both - alone == 2 * 2 * experiment.training.batch_size * 64 * model.text.width
 
 
 @pytest.mark.parametrize(

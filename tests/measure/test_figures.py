@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from bench.console.console import UserError
 from bench.experiments import EXPERIMENTS
 from bench.measure.figures import FigureSummary, figure_tables, summarize_figures
-from bench.measurement import Better, Figure, Measurement, add_measurement, get_measurement
+from bench.measurement import MEASUREMENTS, Better, Figure, Measurement, get_measurement
 from bench.record import Figures, Record, read_record, record_path, write_record
 from bench.statistics import ratios_of_pairs
 from tests.reports.conftest import HERE
@@ -154,17 +154,18 @@ def changed(**attributes: Any) -> Measurement:
 @pytest.mark.parametrize(
     ("one", "reason"),
     [
-        (changed(title=None), "Changed without title: set them to texts"),
-        (changed(name="A b"), "with the name 'A b': it must be small letters, digits and hyphens"),
-        (changed(figures=()), "without figures: set them to a list of bench.measurement.Figure"),
-        (changed(figures=("a",)), "without figures: set them to a list"),
-        (changed(figures=(Figure("a", "ms"), Figure("a", "s"))), "with two figures of one name"),
-        (changed(figures=(Figure("a", "ms", "more"),)), "of whose figure a 'more' is better: say higher or lower"),  # type: ignore[arg-type]
+        (Mine, "it must be an object of the class Measurement of bench.measurement"),
+        (changed(title=None), "mine: its title must be a text"),
+        (changed(name="A b"), "A b: its name must be small letters, digits and hyphens"),
+        (changed(figures=()), "its figures must be objects of the class Figure"),
+        (changed(figures=("a",)), "its figures must be objects of the class Figure"),
+        (changed(figures=(Figure("a", "ms"), Figure("a", "s"))), "its figures must have different names"),
+        (changed(figures=(Figure("a", "ms", "more"),)), "of its figure a higher or lower values must be better"),  # type: ignore[arg-type]
     ],
 )
 def test_incomplete_measurement_is_refused(one: Any, reason: str) -> None:
     with pytest.raises(ValueError, match=f"^mine.py adds the measurement .*{reason}"):
-        add_measurement(one, "mine.py")
+        MEASUREMENTS.add_checked(one, "mine.py")
 
 
 def test_unknown_measurement_names_the_option_that_adds_one() -> None:

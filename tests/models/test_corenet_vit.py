@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.config import Attention
+from bench.fields import Attention
 from bench.towers.tower_from import build_untrained_copy, load_tower
 from bench.train.attention import use_attention_kernel
 from models.corenet_vit import SIZES, CorenetViT, convert_corenet_state

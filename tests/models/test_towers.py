@@ -13,8 +13,8 @@ import torch
 from open_clip.model import _build_text_tower
 from open_clip.transformer import VisionTransformer
 
-from bench.config import TextPadding
 from bench.data.targets import Tokens
+from bench.fields import TextPadding
 from models import open_clip_config, text_tower
 from models.image_tower import build_image_tower
 from models.open_clip_blocks import ClassTokenBlock, ImageBlock, replace_image_blocks, uses_class_token_only

@@ -57,8 +57,8 @@ def test_first_guess_follows_from_tensor_bytes() -> None:
 def test_at_batch_size_keeps_about_the_same_number_of_images(size: int) -> None:
     base = EXPERIMENTS["clip-tiny"]
     other = with_batch_size(base, size)
-    assert other.batch_size == size
+    assert other.training.batch_size == size
     assert other.images_per_window >= min(size, base.images_per_window / 1.5)
     assert other.images_per_window <= max(4 * size, 1.5 * base.images_per_window)
-    assert size == base.batch_size or min(other.warmup_steps, other.steps_per_window) >= 4
-    assert (other == base) == (size == base.batch_size)
+    assert size == base.training.batch_size or min(other.timing.warmup_steps, other.timing.steps_per_window) >= 4
+    assert (other == base) == (size == base.training.batch_size)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.console.progress import Progress
 from bench.experiments import EXPERIMENTS
 from bench.measure.disturbance import find_disturbance
@@ -122,7 +122,7 @@ def test_estimated_duration_is_the_sum_of_the_jobs(name: str, cores: int, tmp_pa
     comparison.train(scope)
     for seed, (place, one) in product(scope.seeds, enumerate(PAIR)):
         budgets = range(1 + scope.half_way + (scope.equal_seconds and place > 0))
-        record = training_record(replace(one, seed=seed), {str(images): images + 1 for images in budgets})
+        record = training_record(change(one, seed=seed), {str(images): images + 1 for images in budgets})
         write_record(record, record_path(tmp_path, "c", "training", one.name, seed))
     comparison.score(scope)
     assert comparison.expected_seconds(scope) == pytest.approx(runner.expected)
@@ -200,7 +200,7 @@ def test_fewer_rounds_are_run_where_shorter_trainings_do_not_end_a_comparison_in
     """With the shortest trainings, the time of so many of the twelve expected rounds is missing."""
     scope, runner = Scope("default", 10, repeats_disturbed=True), BusyMachine(tmp_path, quiet_from=0)
     comparison = Comparison("c", tmp_path, PAIR, cores=2, on_gpu=False, runner=runner)
-    shortest = dataclasses.replace(comparison, experiments=[replace(one, images=40_000) for one in PAIR])
+    shortest = dataclasses.replace(comparison, experiments=[change(one, images=40_000) for one in PAIR])
     left = shortest.expected_seconds(scope) - missing * sum(map(comparison.pace.speed_seconds, PAIR))
     runner.progress.expect(comparison.expected_seconds(scope))
     runner.deadline = time.monotonic() + left + 2
@@ -223,7 +223,7 @@ def test_no_round_is_added_after_a_training(tmp_path: Path) -> None:
 
 def test_each_round_runs_every_experiment_once_in_another_order(tmp_path: Path) -> None:
     runner = RecordingRunner()
-    four = [replace(EXPERIMENTS["clip-tiny"], name=name) for name in "abcd"]
+    four = [change(EXPERIMENTS["clip-tiny"], name=name) for name in "abcd"]
     Comparison("c", tmp_path, four, cores=2, on_gpu=False, runner=runner).measure(Scope("measure", 6))
     rounds = ["".join(request.experiment.name for request, _, _ in round_) for round_ in runner.rounds]
     assert len(rounds) == 6

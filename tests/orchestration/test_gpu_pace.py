@@ -9,7 +9,6 @@ from dataclasses import replace as changed
 
 import pynvml
 import pytest
-from msgspec.structs import replace
 
 from bench.cli.compare import Measure
 from bench.cli.doctor import Doctor
@@ -17,7 +16,7 @@ from bench.cli.explain import ExplainRatio
 from bench.cli.gpu import known_steps
 from bench.cli.main import parse
 from bench.cli.options import EstimatedCommand, experiment_from
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.environment.gpu_specs import GPU_SPECS, GpuSpec
 from bench.experiments import EXPERIMENTS
 from bench.orchestration import preflight
@@ -51,21 +50,21 @@ COMMANDS = dict(commands())
 
 
 def step_seconds(experiment: Experiment, gpu: GpuSpec) -> float:
-    layers, width, tokens = TOWERS[experiment.tower]
-    flops = 3 * experiment.batch_size * layers * (24 * tokens * width**2 + 4 * tokens**2 * width)
-    if experiment.precision == "fp32":
+    layers, width, tokens = TOWERS[experiment.image.tower]
+    flops = 3 * experiment.training.batch_size * layers * (24 * tokens * width**2 + 4 * tokens**2 * width)
+    if experiment.runtime.precision == "fp32":
         return flops / (FP32_SHARE * gpu.fp32_flops)
     return flops / (SHARE * gpu.bf16_flops)
 
 
 def run_seconds(experiment: Experiment, gpu: GpuSpec, *, is_first: bool = False) -> float:
-    compiled = 0.0 if experiment.compile == "off" else FIRST_COMPILED if is_first else COMPILED
-    steps = experiment.warmup_steps + (experiment.windows + 1) * experiment.steps_per_window
+    compiled = 0.0 if experiment.runtime.compile == "off" else FIRST_COMPILED if is_first else COMPILED
+    steps = experiment.timing.warmup_steps + (experiment.timing.windows + 1) * experiment.timing.steps_per_window
     return START + compiled + HEATING + steps * step_seconds(experiment, gpu)
 
 
 def memory_seconds(experiment: Experiment, gpu: GpuSpec) -> float:
-    return START + (0.0 if experiment.compile == "off" else FIRST_COMPILED) + 5 * step_seconds(experiment, gpu)
+    return START + (0.0 if experiment.runtime.compile == "off" else FIRST_COMPILED) + 5 * step_seconds(experiment, gpu)
 
 
 def plain_seconds(command: EstimatedCommand, gpu: GpuSpec) -> float:
@@ -114,7 +113,7 @@ def test_run_of_vit_b16_on_an_h100_is_expected_to_take_about_a_minute(method: st
     ("precision", "field"), [("fp32", "fp32_flops"), ("bf16", "bf16_flops"), ("auto", "bf16_flops")]
 )
 def test_steps_are_priced_at_the_peak_of_their_precision(precision: str, field: str) -> None:
-    experiment, gpu = replace(EXPERIMENTS["clip-vit-b16"], precision=precision), GPU_SPECS["h100"]
+    experiment, gpu = change(EXPERIMENTS["clip-vit-b16"], precision=precision), GPU_SPECS["h100"]
     for name in ("fp32_flops", "bf16_flops"):
         slower = changed(gpu, **{name: getattr(gpu, name) / 2})
         paces = GpuPace(gpu=gpu), GpuPace(gpu=slower)
@@ -127,14 +126,14 @@ def test_larger_work_is_never_expected_to_be_faster() -> None:
     pace = GpuPace(gpu=GPU_SPECS["a100"])
     base = EXPERIMENTS["clip-vit-b16"]
     more = [
-        replace(base, batch_size=512),
-        replace(base, activation_checkpointing=True),
-        replace(base, compile="off"),
-        replace(base, precision="fp32"),
+        change(base, batch_size=512),
+        change(base, activation_checkpointing=True),
+        change(base, compile="off"),
+        change(base, precision="fp32"),
         EXPERIMENTS["clip-vit-l14"],
     ]
     assert all(pace.step_seconds(one) > pace.step_seconds(base) for one in more[:4])
-    assert pace.step_seconds(more[4]) / more[4].batch_size > pace.step_seconds(base) / base.batch_size
+    assert pace.step_seconds(more[4]) / more[4].training.batch_size > pace.step_seconds(base) / base.training.batch_size
     assert pace.slowed(2).speed_seconds(base) == pytest.approx(2 * pace.speed_seconds(base))
     assert pace.few_steps_seconds(base) > pace.startup_seconds(base) + 7 * pace.step_seconds(base)
 

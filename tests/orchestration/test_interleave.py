@@ -83,8 +83,8 @@ def test_interleaved_speed_runs_leave_the_same_records(results: Path) -> None:
     for job, experiment in zip(jobs, experiments, strict=True):
         speed = read_record(job.request.paths[0]).measured
         assert isinstance(speed, Speed)
-        assert len(speed.window_seconds) == experiment.windows
-        assert {len(seconds) for seconds in speed.phase_seconds.values()} == {experiment.windows}
+        assert len(speed.window_seconds) == experiment.timing.windows
+        assert {len(seconds) for seconds in speed.phase_seconds.values()} == {experiment.timing.windows}
         assert 0 < speed.utilisation["process CPU busy percent"] <= 100
 
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 import bench.cli.compare as compare_module
 from bench.cli.compare import Bench
+from bench.config import change
 from bench.console.console import OK
 from bench.console.progress import Progress
 from bench.experiments import COMPARED, EXPERIMENTS
@@ -46,12 +46,12 @@ def test_most_that_fits_is_chosen(fixed: float, per_image: float, seconds: float
 def test_more_time_or_a_faster_machine_never_trains_less(pace: Pace, minutes: float, times: float) -> None:
     def size(minutes: float, pace: Pace) -> tuple[int, int]:
         plan = plan_default(*DEFAULT, pace, minutes)
-        return len(plan.scope.seeds), plan.experiments[0].images
+        return len(plan.scope.seeds), plan.experiments[0].training.images
 
     assert size(minutes, pace) <= size(times * minutes, pace)
     assert size(minutes, pace) >= size(minutes, pace.slowed(times))
     resumed = plan_default(*DEFAULT, pace, minutes, 33_000, 2)
-    assert resumed.experiments[0].images == 33_000
+    assert resumed.experiments[0].training.images == 33_000
     assert len(resumed.scope.seeds) >= 2
     assert len(resumed.scope.seeds) == 2 or resumed.expected_seconds <= 60 * minutes
 
@@ -72,7 +72,7 @@ def test_resumed_comparison_keeps_its_images_and_a_new_one_plans_its_own(
     with pytest.raises(ValueError, match="no 'default' comparison to resume"):
         Bench(resume=True, results=tmp_path).run()
     path = record_path(tmp_path, "20260101T000000-default", "speed", "x")
-    write_record(timed(replace(set_images(EXPERIMENTS["clip-tiny"], 33_000), seed=2), 1000.0, 0), path)
+    write_record(timed(change(set_images(EXPERIMENTS["clip-tiny"], 33_000), seed=2), 1000.0, 0), path)
     assert Bench(resume=True, minutes=1, results=tmp_path).run() == OK
     assert [one.images for one in given] == [33_000] * len(COMPARED)
     assert seeds == [3]

@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 
 from bench.__main__ import main
+from bench.config import change
 from bench.environment.rank_info import RankInfo
 from bench.experiments import EXPERIMENTS
 from bench.orchestration import preflight
@@ -19,7 +19,7 @@ from tests.data.shards import write_shards
 
 def test_comparison_on_shards_decodes_nothing_of_the_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
-    experiment = replace(EXPERIMENTS["clip-tiny"], data=str(write_shards(tmp_path / "shards")))
+    experiment = change(EXPERIMENTS["clip-tiny"], data=str(write_shards(tmp_path / "shards")))
     open_comparison(tmp_path / "results", [experiment], Scope("measure", 0), trained=False)
     assert not (tmp_path / "caches" / "catlip-bench").exists()
 
@@ -130,7 +130,7 @@ def test_settings_that_need_whole_weights_are_refused_over_sharded_processes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(preflight, "torchrun_env", lambda: RankInfo(0, 2, 0, 2))
-    for change, value in (("ema_decay", 0.9), ("log_grad_norm", True)):
-        sharded = replace(EXPERIMENTS["clip-tiny"], sharding="fsdp2", **{change: value})
-        with pytest.raises(ValueError, match=f"clip-tiny: {change} needs sharding=ddp"):
+    for field, value in (("ema_decay", 0.9), ("log_grad_norm", True)):
+        sharded = change(EXPERIMENTS["clip-tiny"], sharding="fsdp2", **{field: value})
+        with pytest.raises(ValueError, match=f"clip-tiny: {field} needs sharding=ddp"):
             open_comparison(tmp_path, [sharded], Scope("measure", 1), resume=False, trained=False)

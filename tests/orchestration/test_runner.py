@@ -207,7 +207,7 @@ def test_budgets_give_the_slowest_the_equal_images_and_the_others_its_seconds() 
 
 
 def test_a_short_training_has_a_short_warmup() -> None:
-    assert set_images(EXPERIMENTS["clip-tiny"], 5_000).warmup_images == 500
+    assert set_images(EXPERIMENTS["clip-tiny"], 5_000).training.warmup_images == 500
 
 
 def test_four_methods_get_enough_rounds_for_three_ratios() -> None:

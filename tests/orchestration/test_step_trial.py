@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from bench.__main__ import main
+from bench.config import change
 from bench.experiments import EXPERIMENTS
 from bench.orchestration import preflight
 from bench.orchestration.pace import TWO_CORES, Pace
@@ -22,7 +23,7 @@ def test_pace_of_a_small_batch_predicts_a_larger_one() -> None:
     """The update of the weights takes as long at any batch size."""
     record = timed(EXPERIMENTS["clip-tiny"], 1000.0, 0)
     assert record.experiment is not None
-    experiment = replace(record.experiment, batch_size=2, warmup_steps=1, steps_per_window=1, windows=1)
+    experiment = change(record.experiment, batch_size=2, warmup_steps=1, steps_per_window=1, windows=1)
 
     def seconds(batch: int) -> float:
         return batch * SLOW.seconds_per_image + SLOW.fixed_step_seconds
@@ -33,7 +34,7 @@ def test_pace_of_a_small_batch_predicts_a_larger_one() -> None:
     tried = replace(record, experiment=experiment, measured=replace(record.measured, **seen))
     pace = pace_of(tried, 3 * seconds(2) + SLOW.start_seconds)
     for batch in (2, 64):
-        assert pace.step_seconds(replace(experiment, batch_size=batch)) == pytest.approx(seconds(batch))
+        assert pace.step_seconds(change(experiment, batch_size=batch)) == pytest.approx(seconds(batch))
     assert pace.start_seconds == pytest.approx(SLOW.start_seconds)
 
 
@@ -42,7 +43,7 @@ def test_resumed_command_has_the_pace_of_its_records() -> None:
     records = [timed(one, rate, 0) for one, rate in ((experiment, 9.0), (experiment, 10.0), (other, 20.0))]
     pace = recorded_pace(records, experiment)
     assert pace is not None
-    assert pace.step_seconds(experiment) == pytest.approx(experiment.batch_size / 10)
+    assert pace.step_seconds(experiment) == pytest.approx(experiment.training.batch_size / 10)
     assert recorded_pace(records[2:], experiment) is None
 
 
@@ -54,7 +55,7 @@ def test_steps_are_tried_at_a_small_batch_of_any_experiment(results: Path, monke
     experiment = small("clip", batch_size=64, images=640, image_sizes=(24, 48))
     pace = measure_pace(experiment, results, cores=1)
     assert pace != TWO_CORES
-    assert 0 < pace.step_seconds(replace(experiment, batch_size=TRIAL_BATCHES[0])) < pace.step_seconds(experiment)
+    assert 0 < pace.step_seconds(change(experiment, batch_size=TRIAL_BATCHES[0])) < pace.step_seconds(experiment)
     assert uses_default_pace(experiment)
     assert not uses_default_pace(EXPERIMENTS["clip-vit-b16"])
 

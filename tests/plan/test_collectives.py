@@ -12,9 +12,9 @@ import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.config import Sharding, TextPadding
 from bench.data.pack import load_pack_images
 from bench.data.targets import Captions
+from bench.fields import Sharding, TextPadding
 from bench.measure.costs import META, build_on_meta, count_flops, text_forward_flops
 from bench.method import methods
 from bench.plan.collectives import (
@@ -268,7 +268,7 @@ def test_workload_equals_the_built_model(method: str, results: Path) -> None:
     assert weights.trained + weights.frozen == sum(one.numel() for one in parameters)
     assert weights.scalars == sum(one.ndim == 0 for one in parameters)
     assert 0 < weights.in_blocks < weights.trained + weights.frozen
-    batch, uncut = experiment.batch_size, methods()[method].targets(experiment)
+    batch, uncut = experiment.training.batch_size, methods()[method].targets(experiment)
     whole = count_flops(experiment, [uncut(Captions.from_texts(["a dog"] * batch))])
     captions = [uncut(Captions.from_texts(["a dog"] * batch)).captions] if methods()[method].compares_batch else []
     work = count_flops_per_image(experiment, captions)
@@ -286,7 +286,7 @@ def test_plan_computes_the_tokens_that_measure_counts(lengths: str, padding: Tex
     planned = sample_captions(experiment, results)
     error = math.sqrt(1 / len(counted) + 1 / len(planned)) * stdev(counted)
     assert fmean(counted) == pytest.approx(mean_tokens(planned), abs=4 * error)
-    text = count_flops(experiment, batches).text_forward / experiment.batch_size
+    text = count_flops(experiment, batches).text_forward / experiment.training.batch_size
     forward, without = (count_flops_per_image(experiment, captions).forward for captions in (planned, []))
     assert forward - without == pytest.approx(text, rel=0.05)
 

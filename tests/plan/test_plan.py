@@ -18,7 +18,7 @@ from msgspec.structs import replace as with_fields
 
 from bench.__main__ import main
 from bench.cli.plan import INTERCONNECT
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.environment.circumstances import CHECKOUT
 from bench.environment.gpu_specs import GPU_SPECS, find_gpu_spec
 from bench.environment.links import LinkSpeed
@@ -320,9 +320,11 @@ def link(**changes: Any) -> Record:
 def test_parts_of_a_step_sum_to_the_window_time(windows: list[float], phases: dict[str, float]) -> None:
     run = speed(window_seconds=tuple(windows), phase_seconds={name: (value,) for name, value in phases.items()})
     compute = measured_compute(TimedRuns(CLIP, HERE, [run]), 1.0)
-    step = CLIP.batch_size * (compute.data + compute.forward + compute.backward) + compute.optimizer
-    assert step == pytest.approx(CLIP.batch_size / images_per_second(CLIP, run))
-    assert compute.backward * CLIP.batch_size / step == pytest.approx(phases["backward"] / sum(phases.values()))
+    step = CLIP.training.batch_size * (compute.data + compute.forward + compute.backward) + compute.optimizer
+    assert step == pytest.approx(CLIP.training.batch_size / images_per_second(CLIP, run))
+    assert compute.backward * CLIP.training.batch_size / step == pytest.approx(
+        phases["backward"] / sum(phases.values())
+    )
 
 
 def test_largest_batch_is_the_tried_one_or_extrapolated() -> None:
@@ -337,9 +339,9 @@ def test_largest_batch_is_the_tried_one_or_extrapolated() -> None:
     assert isinstance(one.measured, Memory)
     assert estimate_max_batch(of, [one], 1e10, sent, 64, 8)[0] == guess_batch_size(one.measured, 128, 10**10)
     assert estimate_max_batch(of, [one, two], 1e10, sent, 64, 8)[0] == 512
-    sharded = estimate_max_batch(with_fields(of, sharding="fsdp2"), [one, two], 1e10, sent, 2, 8)[0]
+    sharded = estimate_max_batch(change(of, sharding="fsdp2"), [one, two], 1e10, sent, 2, 8)[0]
     assert sharded == 576  # half of the 2 GB that do not grow
-    kept = estimate_max_batch(with_fields(of, sharding="zero2"), [one, two], 1e10, sent, 2, 8)[0]
+    kept = estimate_max_batch(change(of, sharding="zero2"), [one, two], 1e10, sent, 2, 8)[0]
     assert kept == int((9e9 - 4 * sent.in_blocks) / (2e9 / 128))
     gathering = estimate_max_batch(of, [one, two], 1e10, weights("clip"), 1001, 8)[0]
     assert gathering == int(8e9 / (2e9 / 128 + 2 * 4 * 512 * 1000))

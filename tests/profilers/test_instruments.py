@@ -18,12 +18,11 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from msgspec.structs import replace
 from torch import nn
 from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.data.stream import PackStream
 from bench.data.targets import Captions
 from bench.environment.machine import default_device
@@ -55,7 +54,7 @@ MIB = 2**20
 CPU = torch.device("cpu")
 TICK = 0.01  # second: the grain of the kernel's counters of CPU time
 TOO_LARGE_FOR_A_GPU = small("clip", precision="bf16", images=65_536, batch_size=65_536)
-ON_A_GPU = replace(TOO_LARGE_FOR_A_GPU, batch_size=16, steps_per_window=250)
+ON_A_GPU = change(TOO_LARGE_FOR_A_GPU, batch_size=16, steps_per_window=250)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -324,7 +323,7 @@ def of_one_token_alone(tokens: int, width: int) -> int:
 
 
 def test_text_flops_count_computed_tokens() -> None:
-    experiment = replace(EXPERIMENTS["clip-tiny"], batch_size=2)
+    experiment = change(EXPERIMENTS["clip-tiny"], batch_size=2)
     targets = methods()["clip"].targets(experiment)(
         Captions.from_texts(["dog", "a dog and a cat and a bird and a horse and a cow and a sheep"])
     )
@@ -376,7 +375,7 @@ def test_window_with_a_compilation_is_discarded(results: Path) -> None:
     experiment = small("clip", compile="on", warmup_steps=1, windows=5, steps_per_window=1)
     speed = in_child(compiled, experiment, results)  # whose shapes are not checked
     void = [name for name in speed.not_measured if name.startswith("window ")]
-    assert 0 < len(speed.window_seconds) == experiment.windows - len(void) < experiment.windows
+    assert 0 < len(speed.window_seconds) == experiment.timing.windows - len(void) < experiment.timing.windows
     assert speed.compilation["graphs"] > len(void)
     assert speed.compilation["seconds"] > 0
 
@@ -491,6 +490,6 @@ def test_a_gpu_is_measured(results: Path) -> None:
     assert speed.utilisation["GPU busy percent"] > 0
     assert speed.sampler_share < 0.1
     assert speed.heat_state in ("steady", "unsteady")
-    assert {*map(len, speed.phase_seconds.values())} == {ON_A_GPU.steps_per_window}
+    assert {*map(len, speed.phase_seconds.values())} == {ON_A_GPU.timing.steps_per_window}
     limited = try_batch_size(TOO_LARGE_FOR_A_GPU, device, results, 256 * MIB)
     assert not limited.fits

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.environment.circumstances import Circumstances
 from bench.experiments import get_experiment
 from bench.record import (
@@ -85,7 +85,7 @@ def speed_record(name: str, number: int, *, slower: float = 1.0) -> Record:
     speed = Speed(
         round=number,
         warmup_seconds=1.9 * luck,
-        window_seconds=steps(step * experiment.steps_per_window, experiment.windows),
+        window_seconds=steps(step * experiment.timing.steps_per_window, experiment.timing.windows),
         phase_seconds=phases(name, steps),
         flops=flops,
         tokens_per_caption=13.4 if text else None,
@@ -121,7 +121,7 @@ def memory_record(name: str) -> Record:
 
 
 def training_record(name: str, seed: int) -> Record:
-    experiment, chance = replace(get_experiment(name), seed=seed), random.Random(f"{name} {seed}")
+    experiment, chance = change(get_experiment(name), seed=seed), random.Random(f"{name} {seed}")
     height = {"clip-tiny": 4.85, "siglip-tiny": 9.2, "catlip-tiny": 12.4, "superclass-tiny": 8.1}[name]
     trunk = [height * (0.55 + 0.45 * math.exp(-step / 140)) + chance.gauss(0, 0.04 * height) for step in range(500)]
     cool = [height * (0.55 - 0.05 * step / 125) + chance.gauss(0, 0.04 * height) for step in range(125)]
@@ -158,7 +158,7 @@ def scores(accuracies: dict[str, float], key: str) -> tuple[Score, ...]:
 def transfer_records(seed: int) -> list[Record]:
     made = []
     for name in NAMES:
-        experiment = replace(get_experiment(name), seed=seed)
+        experiment = change(get_experiment(name), seed=seed)
         more = (
             int(80_000 * FORWARD_BACKWARD["clip-tiny"] / FORWARD_BACKWARD[name]) // 128 * 128
             if name != "clip-tiny"
@@ -174,7 +174,7 @@ def transfer_records(seed: int) -> list[Record]:
             )
             made.append(record(transfer, experiment))
     random_init = {task: of[4] for task, of in TASKS.items()}
-    first = replace(get_experiment("clip-tiny"), seed=seed)
+    first = change(get_experiment("clip-tiny"), seed=seed)
     made.append(
         record(Transfer(subject="random init", images=0, budgets=(), scores=scores(random_init, f"{seed}")), first)
     )

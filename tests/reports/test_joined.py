@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from bench.record import Memory, Record, Speed, Training, Transfer
+from bench.config import change
+from bench.measurement import Figure
+from bench.record import Figures, Memory, Record, Speed, Training, Transfer
+from bench.record_kind import Measured, UnknownKind
 from bench.scores import Score
 from reports.__main__ import main
 from reports.accuracy.scores import main_points, whole_task_scores
@@ -23,7 +26,7 @@ MEASURE, TRAIN, SCORE = "20260101T000000-measure", "20260102T000000-train", "202
 
 def changed(record: Record, **fields: Any) -> Record:
     assert record.experiment is not None
-    return replace(record, experiment=replace(record.experiment, **fields))
+    return replace(record, experiment=change(record.experiment, **fields))
 
 
 def own(record: Record) -> Record:
@@ -137,7 +140,7 @@ def test_a_tower_is_of_the_newest_training_and_of_its_other_seeds(make: Make) ->
     assert joined.left_out == {"20260101T000000-train": "this page has newer records of the same"}
     experiments = [one.experiment for one in joined.records if one.experiment is not None]
     assert {one.seed for one in experiments} == {0, 2}
-    assert {one.images for one in experiments} == {80_000}
+    assert {one.training.images for one in experiments} == {80_000}
 
 
 def test_a_task_of_the_same_name_with_other_images_is_not_joined(make: Make) -> None:
@@ -172,3 +175,22 @@ def test_page_of_a_folder_joins_the_folders_of_its_trainings(
     alone = Document((tmp_path / "index.html").read_text(encoding="utf-8")).words()
     assert "Accuracy was not scored" in alone or "no towers scored" in alone
     assert "Other comparisons in the same folder" in alone
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_figures_of_measurements_join_a_page_and_newer_ones_of_a_measurement_replace_older(
+    is_known: bool, whole: list[Record]
+) -> None:
+    """Also where their kind is not known: then nothing shows them, and the rest is shown as without them."""
+
+    def measured(value: float) -> list[Record]:
+        of = Figures(measurement="mine", title="Mine", round=0, figures=(Figure("a", "ms"),), values={"a": (value,)})
+        one: Measured = of if is_known else UnknownKind(kind="mine", value=value)
+        return [replace(whole[0], measured=one)]
+
+    found = {"a": measured(1.0), "b": whole, "c": measured(2.0)}
+    joined = join_comparisons(found)
+    assert joined.comparisons == ["c", "b"]
+    assert joined.records == [*measured(2.0), *join_comparisons({"b": whole}).records]
+    assert {*joined.left_out} == {"a"}
+    assert figures(joined.records) == figures(join_comparisons({"b": whole}).records)

@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from bench.config import change
 from bench.record import Record
 from reports.page import page
 from tests.reports.built import frameworks_imported
@@ -18,7 +19,7 @@ def renamed(record: Record, number: int) -> Record:
     """The same run of an experiment with another learning rate, under a name of its own."""
     assert record.experiment is not None
     name = f"{record.experiment.name}[learning_rate={number}e-5]"
-    experiment = replace(record.experiment, name=name, learning_rate=1e-5 * number)
+    experiment = change(record.experiment, name=name, learning_rate=1e-5 * number)
     measured = record.measured
     if hasattr(measured, "subject"):
         measured = replace(measured, subject=name)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from bench.config import change
 from bench.formats import percent
 from bench.measure.summary import throughputs_of
 from bench.record import Record, Speed, Transfer
@@ -211,7 +212,7 @@ def test_record_strings_are_never_markup(make: Make, field: str) -> None:
     speed, transfer = make["speed"]("clip-tiny", 0), short(make["transfers"](0)[0])
     failure = make["failure"](reason=HOSTILE) if field == "reason" else make["failure"]()
     if field == "name":
-        experiment = replace(speed.experiment, name=HOSTILE)
+        experiment = change(speed.experiment, name=HOSTILE)
         speed = replace(speed, experiment=experiment)
         transfer = replace(transfer, experiment=experiment, measured=replace(transfer.measured, subject=HOSTILE))
         speed = [speed, replace(make["speed"]("clip-tiny", 1))]  # two of one method: names are labels
@@ -271,7 +272,7 @@ def test_rounds_of_another_gpu_are_named(make: Make) -> None:
 
 def test_one_name_with_two_settings_is_reported(make: Make) -> None:
     one, other = make["speed"]("clip-tiny", 0), make["speed"]("clip-tiny", 1)
-    other = replace(other, experiment=replace(other.experiment, learning_rate=0.5))
+    other = replace(other, experiment=change(other.experiment, learning_rate=0.5))
     assert "Records of CLIP differ in learning_rate: 0.0005 / 0.5." in Document(page("x", [one, other])).words()
 
 

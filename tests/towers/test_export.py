@@ -9,12 +9,11 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from msgspec.structs import replace
 from PIL import Image
 from safetensors.torch import load_file
 
 from bench.__main__ import main
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.data.pack import PackImages
 from bench.data.stream import eval_transform
 from bench.labels.vocabulary import read_vocabulary
@@ -45,8 +44,8 @@ def trained(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     def path(experiment: Experiment) -> Path:
         if experiment not in done:
             place = folder / f"c.tower.{len(done)}.safetensors"
-            short = replace(experiment, images=32, warmup_images=0)
-            train(short, CPU, results, {"equal images": short.images}, lambda _: place)
+            short = change(experiment, images=32, warmup_images=0)
+            train(short, CPU, results, {"equal images": short.training.images}, lambda _: place)
             done[experiment] = place
         return done[experiment]
 

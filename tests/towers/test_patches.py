@@ -14,7 +14,7 @@ from tests.small import small
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_patches_cover_the_images_of_every_shipped_experiment(name: str) -> None:
-    assert patch_and_image_size(EXPERIMENTS[name].tower)[0] is not None
+    assert patch_and_image_size(EXPERIMENTS[name].image.tower)[0] is not None
     assert require_whole_patches(EXPERIMENTS[name]) == []
 
 

@@ -14,9 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from msgspec.structs import replace
 
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.console.console import StopRequest
 from bench.data.pack import load_pack_images
 from bench.data.stream import PackStream
@@ -65,10 +64,10 @@ def peak_above() -> Iterator[list[float]]:
 
 def save_and_restore(rank: int, ranks: int, cache: str, folder: str) -> dict[str, float]:
     """Return the peaks of a rank, and the seconds."""
-    one = replace(
+    one = change(
         EXPERIMENTS["catlip-vit-h16-datacomp"], batch_size=2, synset_vocabulary="pack-synsets", precision="fp32"
     )
-    one = replace(one, compile="off", **({"sharding": "fsdp2", "ema_decay": None} if ranks > 1 else {}))
+    one = change(one, compile="off", **({"sharding": "fsdp2", "ema_decay": None} if ranks > 1 else {}))
     run = build(one, Path(cache), rank, ranks)
     config = CheckpointConfig(folder=folder, interval_minutes=1e6)
     manager = CheckpointManager(config, COMPARISON, BUDGETS, StopRequest())

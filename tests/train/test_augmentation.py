@@ -65,7 +65,7 @@ def test_ranges_have_weight_decay_in_an_optimizer_group_of_their_own(results: Pa
     run = assembled(results)
     groups = [{*group["params"]} for group in run.step.optimizer.param_groups]
     assert groups[-1] == {*augmentor_of(run).parameters()}
-    assert run.step.optimizer.param_groups[-1]["weight_decay"] == run.stream.experiment.weight_decay > 0
+    assert run.step.optimizer.param_groups[-1]["weight_decay"] == run.stream.experiment.optimizer.weight_decay > 0
     assert sum(map(len, groups)) == len([*run.model.parameters()])
 
 
@@ -94,7 +94,7 @@ def test_costs_count_six_parameters_and_the_gradient_of_the_images(results: Path
     target = load_data(plain, CPU, results).target(0)
     counted = [count_flops(one, [target]) for one in (plain, augmented)]
     patches, patch, width = 16, 3 * 12 * 12, 128
-    assert counted[1].step - counted[0].step == 2 * plain.batch_size * patches * patch * width
+    assert counted[1].step - counted[0].step == 2 * plain.training.batch_size * patches * patch * width
     assert counted[1].forward == counted[0].forward
 
 

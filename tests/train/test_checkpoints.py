@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from bench.config import change
 from bench.console.console import StopRequest
 from bench.data.samples import inputs_digest
 from bench.environment.rank_info import RankInfo
@@ -154,7 +155,7 @@ def test_checkpoint_of_another_experiment_is_refused_with_the_differences(tmp_pa
 def test_resume_with_another_number_of_loader_workers_continues(tmp_path: Path) -> None:
     saved = read_checkpoint(written(tmp_path, 5))
     for before, now in ((4, "auto"), ("auto", 2), (2, 0)):
-        experiment = msgspec.structs.replace(saved.experiment, workers=before)
+        experiment = change(saved.experiment, workers=before)
         require_same_experiment(msgspec.structs.replace(saved, experiment=experiment), small("catlip", workers=now), 1)
 
 

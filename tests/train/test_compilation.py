@@ -16,8 +16,8 @@ import torch
 import torch._dynamo
 import torch._inductor.config
 import torch.distributed as dist
-from msgspec.structs import replace
 
+from bench.config import change
 from bench.data.stream import Stream
 from bench.environment.rank_info import RankInfo
 from bench.measure.speed import compilation_so_far, measure_phases
@@ -62,7 +62,7 @@ def work(results: Path, folder: Path) -> Found:
             found[name, "alone"] = compiled_steps(stream) | {"eager": eager}
             dist.init_process_group("gloo", init_method=f"file://{folder}/{name}", rank=0, world_size=1)
             for group in GROUPS[1:]:
-                stream.experiment = replace(stream.experiment, sharding=group)
+                stream.experiment = change(stream.experiment, sharding=group)
                 found[name, group] = compiled_steps(stream) | {"eager": eager}
             dist.destroy_process_group()
         with pytest.MonkeyPatch.context() as patch:

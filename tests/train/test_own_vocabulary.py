@@ -10,7 +10,7 @@ from torch import nn
 
 from bench.__main__ import main
 from bench.cli.options import experiment_from
-from bench.config import Experiment
+from bench.config import Experiment, get_field
 from bench.data.samples import inputs_digest
 from bench.experiments import EXPERIMENTS
 from bench.labels.vocabulary import SHIPPED_FOLDER, read_vocabulary
@@ -118,7 +118,7 @@ def test_counted_vocabulary_lies_beside_the_run_and_its_labels_are_the_rows_of_t
     assert {label.name.removesuffix(".n.01").removesuffix("</w>") for label in vocabulary.labels} == {*names}
     assert (vocabulary.captions, vocabulary.min_count) == (600, 250)
     (record,) = (record for record in read_records(out) if isinstance(record.measured, Training))
-    assert getattr(record.experiment, field) == str(out / "vocabulary.json")
+    assert get_field(record.experiment, field) == str(out / "vocabulary.json")
     log_labels(load_data(record.experiment, CPU, out))
     line = rf"vocabulary {out}/vocabulary.json, [\d.]+ labels per image, [\d.]+% of captions without a label"
     assert re.search(line, capsys.readouterr().err)

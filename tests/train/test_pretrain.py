@@ -10,11 +10,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from msgspec.structs import replace
 
 from bench.__main__ import main
 from bench.cli.options import experiment_from
 from bench.cli.train import Train, parse_count
+from bench.config import change, get_field
 from bench.console.progress import Progress
 from bench.environment.cores import available_cores
 from bench.experiments import EXPERIMENTS
@@ -176,7 +176,7 @@ def test_training_without_scoring_leaves_its_tower_alone(tmp_path: Path, capsys:
 def test_training_that_several_processes_finished_is_resumed_by_as_many(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    comparison, experiment = "20260101T000000-train", replace(EXPERIMENT, batch_size=8)
+    comparison, experiment = "20260101T000000-train", change(EXPERIMENT, batch_size=8)
     written(tmp_path / "checkpoints", 5, comparison=comparison, experiment=experiment, processes=2)
     training = Training(trunk_losses=(1.0,), cooldown_losses=(), branches=(), seconds=1.0)
     record = Record(
@@ -195,7 +195,7 @@ def test_vocabulary_option_sets_the_field_of_its_rule() -> None:
         ("superclass-vit-b16", "pack-subwords", "subword_vocabulary"),
     ):
         experiment = experiment_from(name, [], vocabulary=given, labels="labels")
-        assert (getattr(experiment, field), experiment.labels) == (given, "labels")
+        assert (get_field(experiment, field), experiment.targets.labels) == (given, "labels")
 
 
 def test_resume_without_a_checkpoint_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -118,7 +118,7 @@ def test_training_stopped_after_every_step_equals_an_unstopped_one(
         assert latest_valid(folder / "checkpoints")[1].steps_taken == taken
     interrupt_at(1)
     require_equal(go(experiment, folder, results), folder, whole, tmp_path / "whole")
-    assert steps == (8 if experiment.schedule == "wsd" else 9)
+    assert steps == (8 if experiment.training.schedule == "wsd" else 9)
 
 
 @pytest.mark.parametrize(("method", "precision"), [("superclass", "fp32"), ("catlip", "fp16")])

@@ -11,7 +11,7 @@ from msgspec.structs import asdict, replace
 from safetensors.torch import load_file
 from torch._dynamo import config as dynamo
 
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.data.image_sizes import image_size_at, images_before, nearest_step_count
 from bench.measure.costs import count_flops
 from bench.measure.memory import measure_memory, step_tensor_bytes, try_batch_size
@@ -122,7 +122,7 @@ def test_flops_of_a_record_are_the_mean_over_its_steps(speed: Speed, results: Pa
     separate = []
     for k in range(1, 7):
         side = image_size_at(experiment, k)
-        sized = replace(experiment, image_size=side, image_sizes=(), batch_size=experiment.batch_size_for(side))
+        sized = change(experiment, image_size=side, image_sizes=(), batch_size=experiment.batch_size_for(side))
         separate.append(asdict(count_flops(sized, [stream.target(k)])))
     for name, counted in asdict(speed.flops).items():
         assert counted == pytest.approx(fmean(one[name] for one in separate), rel=1e-6), name
@@ -141,8 +141,8 @@ def test_peak_memory_is_of_the_most_demanding_image_size(results: Path) -> None:
     """Here the smallest images: they are many, and the head is wide."""
     experiment = several("catlip", head_rows=60_000, image_sizes=(32, 64))
     separate = {
-        side: replace(experiment, image_size=side, image_sizes=(), batch_size=experiment.batch_size_for(side))
-        for side in experiment.all_image_sizes
+        side: change(experiment, image_size=side, image_sizes=(), batch_size=experiment.batch_size_for(side))
+        for side in experiment.image.all_image_sizes
     }
     whole, small_, large = (
         step_tensor_bytes(load_data(one, CPU, results)) for one in (experiment, separate[32], separate[64])
@@ -161,7 +161,7 @@ def test_min_batch_size_has_two_of_the_largest_images() -> None:
     for sizes in ((), (32, 64), (40, 48, 100), (16, 32)):
         experiment = small("clip", image_sizes=sizes)
         least = with_batch_size(experiment, smallest_batch_to_try(experiment))
-        assert least.batch_size_for(max(least.all_image_sizes)) >= 2
+        assert least.batch_size_for(max(least.image.all_image_sizes)) >= 2
     assert smallest_batch_to_try(small("clip")) == 2
 
 

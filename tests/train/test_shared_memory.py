@@ -8,12 +8,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from msgspec.structs import replace
 
 from bench.__main__ import main
 from bench.cli import doctor
 from bench.cli.findings import DISTURBS, FINDING_OK
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.console.console import UserError
 from bench.data.loader_workers import PrefetchingLoader
 from bench.environment.cores import LoaderWorkers, choose_workers
@@ -57,7 +56,7 @@ def test_workers_prefetch_what_fits_into_shared_memory_and_are_refused_where_no_
     large = small("clip", image_size=228, **sizes)
 
     def fitted(workers: int, processes: int, experiment: Experiment = large) -> tuple[int, int, str]:
-        asked = replace(experiment, workers=workers)
+        asked = change(experiment, workers=workers)
         found = fit_workers(asked, LoaderWorkers(workers, "asked for"), processes)
         return found.count, found.prefetched, found.reason
 

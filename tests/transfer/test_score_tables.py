@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from bench.config import change
 from bench.console.tables import print_tables
 from bench.experiments import get_experiment
 from bench.measure.throughput import images_per_second
@@ -53,7 +54,7 @@ def scored(
     measured = Transfer(
         subject=subject, images=images if trained else 0, budgets=budgets, scores=scores, metrics=metrics
     )
-    of = None if subject == "raw pixels" else replace(CLIP, seed=seed)
+    of = None if subject == "raw pixels" else change(CLIP, seed=seed)
     return Record(comparison="c", experiment=of, circumstances=HERE, measured=measured)
 
 

@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from msgspec.structs import replace
 
 from bench.catalog import RANDOM_INIT, RETRIEVAL_TASK, SINGLE_LABEL, TASKS, compatible_pairs, default_protocols
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.data.pack import load_pack_images
 from bench.experiments import EXPERIMENTS
 from bench.settings import with_settings
@@ -245,9 +244,9 @@ def test_towers_are_found_without_the_settings_they_were_trained_with(tmp_path: 
 
 def test_every_seed_has_its_newest_tower_of_equal_trainings(tmp_path: Path) -> None:
     tiny = EXPERIMENTS["clip-tiny"]
-    experiments = [replace(tiny, images=256, warmup_images=0), tiny, replace(tiny, seed=1), tiny]
+    experiments = [change(tiny, images=256, warmup_images=0), tiny, change(tiny, seed=1), tiny]
     for day, one in enumerate(experiments, 1):
-        saved(tmp_path, replace(one, synset_vocabulary=f"runs/{day}.json"), f"2026010{day}T000000-train")
+        saved(tmp_path, change(one, synset_vocabulary=f"runs/{day}.json"), f"2026010{day}T000000-train")
     found = [path.name[:8] for path in latest_towers(tmp_path, "clip-tiny")]
     assert found == ["20260103", "20260104"]
 

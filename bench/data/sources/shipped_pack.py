@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import safe_open
 
-from bench.config import PACK_DATA
 from bench.console.console import log
 from bench.data.manifest import PARTS, cache_path, pack_cache, pretrain_shards
 from bench.data_source import DataSource, SampleRequest, Samples
 from bench.environment.circumstances import CHECKOUT
+from bench.fields import PACK_DATA
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8

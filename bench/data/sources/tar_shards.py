@@ -1,5 +1,6 @@
 """Tar shards as a data source: discovery, verification against manifests, and random access to samples."""
 
+import os
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
@@ -34,7 +35,9 @@ class TarShards(DataSource):
     has_caption_files = True
 
     def recognises(self, data: str) -> bool:
-        return (Path(data).exists() or has_magic(data)) and any(map(is_tar_file, list_files(data)))
+        if Path(data).is_dir():
+            return any(is_tar_file(name) for _, _, names in os.walk(data) for name in names)
+        return (Path(data).is_file() or has_magic(data)) and any(is_tar_file(path.name) for path in list_files(data))
 
     def files(self, data: str) -> list[Path]:
         return find_tar_files(data)
@@ -185,14 +188,14 @@ def open_shards(data: str, cache_folder: Path, kind: MemberKind = IMAGES) -> Tar
     return samples
 
 
-def is_tar_file(path: Path) -> bool:
-    """Return whether a name is that of a tar file, also of a compressed one."""
-    return compound_suffix(path) in TAR_SUFFIXES
+def is_tar_file(name: str) -> bool:
+    """Return whether a name is that of a visible tar file, also of a compressed one."""
+    return name.lower().endswith(TAR_SUFFIXES) and not name.startswith(".")
 
 
 def find_tar_files(data: str) -> list[Path]:
     """Return the tar files of a folder, a file or a glob, in order; ValueError if there are none."""
-    paths = sorted({path for path in list_files(data) if is_tar_file(path)}, key=Path.as_posix)
+    paths = sorted({path for path in list_files(data) if is_tar_file(path.name)}, key=Path.as_posix)
     if not paths:
         raise ValueError(f"{data}: no tar file; accepted is {TarShards.accepted}")
     for path in paths:

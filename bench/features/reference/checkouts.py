@@ -85,8 +85,8 @@ def make_reference_step(
             return compute_loss(batch)
 
     def update(loss: Tensor, learning_rate: float) -> Tensor:
-        if experiment.clip_norm is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), experiment.clip_norm)
+        if experiment.optimizer.clip_norm is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), experiment.optimizer.clip_norm)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate
         optimizer.step()

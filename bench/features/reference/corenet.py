@@ -93,14 +93,14 @@ def our_name(name: str) -> str:
 def _options(experiment: Experiment, model: nn.Module, options: Any) -> dict[str, Any]:
     """Return the options in which the experiment differs from the released file."""
     changed = {
-        "model.classification.vit.mode": experiment.tower.removeprefix(PREFIX),
-        "model.activation_checkpointing": experiment.activation_checkpointing,
+        "model.classification.vit.mode": experiment.image.tower.removeprefix(PREFIX),
+        "model.activation_checkpointing": experiment.runtime.activation_checkpointing,
         "model.learn_augmentation.mode": None,
         "loss.composite_loss": getattr(options, "loss.composite_loss")[:1],  # the second is RangeAugment's
-        "optim.weight_decay": experiment.weight_decay,
-        "optim.adamw.beta1": experiment.betas[0],
-        "optim.adamw.beta2": experiment.betas[1],
-        "optim.adamw.eps": experiment.eps,
+        "optim.weight_decay": experiment.optimizer.weight_decay,
+        "optim.adamw.beta1": experiment.optimizer.betas[0],
+        "optim.adamw.beta2": experiment.optimizer.betas[1],
+        "optim.adamw.eps": experiment.optimizer.eps,
     }
     if not isinstance(model, DualEncoder):
         return changed | {"model.classification.n_classes": model.head.out_features}  # type: ignore[union-attr]

@@ -48,15 +48,17 @@ def run_as_released(
     """
     import_corenet(checkout)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"corenet\.")  # names that torch has renamed
-    per_window = experiment.steps_per_window
-    windows = WindowTimer(device, per_window, experiment.windows, experiment.warmup_steps, is_heated=False)
-    steps = experiment.warmup_steps + experiment.windows * per_window
+    per_window = experiment.timing.steps_per_window
+    windows = WindowTimer(
+        device, per_window, experiment.timing.windows, experiment.timing.warmup_steps, is_heated=False
+    )
+    steps = experiment.timing.warmup_steps + experiment.timing.windows * per_window
     losses, norms = list[Tensor](), list[Tensor | None]()
     figures = dict[str, Any]()  # of the record
 
     def take_steps(pipeline: Any) -> None:
         options = pipeline.opts
-        keys = describe_keys(released, dict(flatten(vars(options))), reasons, experiment.data)
+        keys = describe_keys(released, dict(flatten(vars(options))), reasons, experiment.input.data)
         sizes = draw_sizes(options, round_, steps)
         stream = open_stream(options, experiment, device, results, sizes)
         if round_ == 0:
@@ -75,13 +77,13 @@ def run_as_released(
 
         trainer.compute_grad_norm = keep_norm
         trainer.train_epoch(round_)
-        images = [images for _, images in sizes[experiment.warmup_steps :]]
+        images = [images for _, images in sizes[experiment.timing.warmup_steps :]]
         figures.update(
             sample_counts(stream),
             keys=keys,
             window_images=tuple(sum(images[k : k + per_window]) for k in range(0, len(images), per_window)),
             image_sizes=tuple((side, side, images) for side, images in sizes),
-            wait_share=sum(loader.wait_seconds[experiment.warmup_steps :]) / sum(windows.seconds),
+            wait_share=sum(loader.wait_seconds[experiment.timing.warmup_steps :]) / sum(windows.seconds),
         )
 
     try:

@@ -17,11 +17,10 @@ from typing import Any, cast
 
 import torch
 from jaxtyping import Int
-from msgspec.structs import replace
 from open_clip.loss import ClipLoss
 from torch import Tensor, nn
 
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.data.order import SampleOrder, shuffled_rows
 from bench.data.stream import Batch, PackStream
 from bench.data.targets import Tokens, to_device
@@ -64,10 +63,10 @@ def run_release(
 
     experiment, device = stream.experiment, stream.device
     precision, compiled = resolve_auto(experiment, device)
-    model = build_open_clip(experiment.tower, *_sizes(experiment), bias=False).to(device)
+    model = build_open_clip(experiment.image.tower, *_sizes(experiment), bias=False).to(device)
     model.load_state_dict(_initial_weights(stream))
     kernel = "fused" if side == OPEN_CLIP_FUSED else DEFAULT_KERNELS[device.type]
-    optimizer = make_optimizer(replace(experiment, optimizer_kernel=kernel), model)
+    optimizer = make_optimizer(change(experiment, optimizer_kernel=kernel), model)
     if compiled:
         model = cast("nn.Module", torch.compile(model, mode=compile_mode(experiment)))  # as --torchcompile does
     pairs = [(batch.images, text) for batch, text in zip(batches, _padded_captions(stream, len(batches)), strict=True)]
@@ -76,20 +75,20 @@ def run_release(
     arguments = SimpleNamespace(
         device=str(device),
         precision=PRECISIONS.get(precision, "fp32"),
-        grad_clip_norm=experiment.clip_norm,
+        grad_clip_norm=experiment.optimizer.clip_norm,
         **dict.fromkeys(("distill", "horovod", "skip_scheduler", "wandb"), False),
         accum_freq=1,
         world_size=1,
         rank=0,
         local_rank=0,
-        batch_size=experiment.batch_size,
+        batch_size=experiment.training.batch_size,
         log_every_n_steps=100,
     )
     scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
-    scheduler = const_lr(optimizer, experiment.learning_rate, RAMP_STEPS, RAMP_STEPS)
+    scheduler = const_lr(optimizer, experiment.optimizer.learning_rate, RAMP_STEPS, RAMP_STEPS)
     data = {"train": _data(pairs, windows, experiment)}
     train_one_epoch(model, data, loss, 0, optimizer, scaler, scheduler, None, arguments)
-    return losses, float(experiment.context_length)
+    return losses, float(experiment.text.context_length)
 
 
 def run_checkout(
@@ -103,17 +102,30 @@ def run_checkout(
     tokenizer that has one. Raises RuntimeError where the checkout's code fails, as that of another commit may.
     """
     experiment, device = stream.experiment, stream.device
-    weights, config = _initial_weights(stream), copy.deepcopy(open_clip_config(experiment.tower))
-    assert config is not None, f"open_clip has no model {experiment.tower!r}"
+    weights, config = _initial_weights(stream), copy.deepcopy(open_clip_config(experiment.image.tower))
+    assert config is not None, f"open_clip has no model {experiment.image.tower!r}"
     precision, compiled = resolve_auto(experiment, device)
     is_bucketed = side == OPEN_CLIP_BUCKETED
-    words = ["--model", experiment.tower, "--device", str(device), "--precision", PRECISIONS.get(precision, "fp32")]
-    words += ["--batch-size", str(experiment.batch_size), "--lr", str(experiment.learning_rate)]
-    words += ["--wd", str(experiment.weight_decay), "--eps", str(experiment.eps)]
-    words += ["--beta1", str(experiment.betas[0]), "--beta2", str(experiment.betas[1])]
-    words += [] if experiment.clip_norm is None else ["--grad-clip-norm", str(experiment.clip_norm)]
+    words = [
+        "--model",
+        experiment.image.tower,
+        "--device",
+        str(device),
+        "--precision",
+        PRECISIONS.get(precision, "fp32"),
+    ]
+    words += ["--batch-size", str(experiment.training.batch_size), "--lr", str(experiment.optimizer.learning_rate)]
+    words += ["--wd", str(experiment.optimizer.weight_decay), "--eps", str(experiment.optimizer.eps)]
+    words += ["--beta1", str(experiment.optimizer.betas[0]), "--beta2", str(experiment.optimizer.betas[1])]
+    words += [] if experiment.optimizer.clip_norm is None else ["--grad-clip-norm", str(experiment.optimizer.clip_norm)]
     if is_bucketed:
-        words += ["--opt-kwargs", "fused=True", "--length-bucketing", "--bucket-chunk", str(experiment.batch_size)]
+        words += [
+            "--opt-kwargs",
+            "fused=True",
+            "--length-bucketing",
+            "--bucket-chunk",
+            str(experiment.training.batch_size),
+        ]
         words += ["--text-pad-multiple", str(COMPILED_PAD_MULTIPLE)] if compiled else []
     try:
         open_clip, task, optim, params, scheduler, train, naflex_data = _import_checkout(checkout)
@@ -158,7 +170,7 @@ def choose_images(stream: PackStream[Tokens], steps: int) -> SampleOrder:
     The images of the windows are batches at equal distances among those of a pool that is sorted by length, so that
     few steps have the batches and the lengths of the whole pool. They are shuffled; the warm-up has other images.
     """
-    size, timed = stream.experiment.batch_size, steps - WARMUP_STEPS
+    size, timed = stream.experiment.training.batch_size, steps - WARMUP_STEPS
     lengths, seed = stream.targets.lengths, stream.experiment.seed
     pool = shuffled_rows(seed, len(lengths), start=0, size=max(POOL, timed * size) // size * size)
     in_groups = pool[lengths[pool].argsort(stable=True)].view(-1, size)
@@ -204,7 +216,7 @@ def _bucketed_batches(
     made = []
     while group := [*islice(order, arguments.batch_size)]:
         captions = [sample["text"] for sample in group]
-        width = stream.experiment.context_length
+        width = stream.experiment.text.context_length
         text, _ = naflex_data.collate_variable_text(captions, 0, arguments.text_pad_multiple, width)
         images = torch.stack([sample["image"] for sample in group])
         made.append({"image": images, "text": to_device(text, stream.device)})
@@ -212,13 +224,17 @@ def _bucketed_batches(
 
 
 def _data(batches: Sequence[Any], windows: WindowTimer, experiment: Experiment) -> SimpleNamespace:
-    loader = _TimedLoader(batches, windows, len(batches), len(batches) * experiment.batch_size)
+    loader = _TimedLoader(batches, windows, len(batches), len(batches) * experiment.training.batch_size)
     return SimpleNamespace(set_epoch=lambda _: None, dataloader=loader)
 
 
 def _sizes(experiment: Experiment) -> tuple[int, int, int]:
     """Return image size, context length and size of the vocabulary."""
-    return experiment.image_size, experiment.context_length, SubwordIds(experiment.subword_vocabulary).size
+    return (
+        experiment.image.image_size,
+        experiment.text.context_length,
+        SubwordIds(experiment.targets.subword_vocabulary).size,
+    )
 
 
 def _initial_weights(stream: PackStream[Tokens]) -> Mapping[str, Tensor]:

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from msgspec.structs import replace
 from torch import Tensor
 
-from bench.config import PACK_DATA, Experiment
+from bench.config import Experiment, change
 from bench.data.order import StepSize
 from bench.data.released_labels import DenseLabels
 from bench.data.sample_stream import SampleStream
 from bench.data.stream import Stream
 from bench.data.transforms import WHITE, denormalise
 from bench.features.reference.timing import WindowTimer
+from bench.fields import PACK_DATA
 from bench.labels.vocabulary import resolve_vocabulary
 from bench.train.build import load_data
 
@@ -97,10 +97,10 @@ def open_stream(
     if experiment.method == "clip":
         fields["context_length"] = chosen["dataset.multi_modal_img_text.context_length"]
     else:
-        fields["synset_vocabulary"] = resolve_vocabulary(experiment.synset_vocabulary)
+        fields["synset_vocabulary"] = resolve_vocabulary(experiment.targets.synset_vocabulary)
         fields |= {"label_format": "dense", "head_rows": chosen["model.classification.n_classes"]}
-    where = torch.device("cpu") if experiment.data == PACK_DATA else device
-    return load_data(replace(experiment, **fields), where, results, sizes)
+    where = torch.device("cpu") if experiment.input.data == PACK_DATA else device
+    return load_data(change(experiment, **fields), where, results, sizes)
 
 
 def batch_function(

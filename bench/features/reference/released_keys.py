@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from bench.config import PACK_DATA
 from bench.features.reference.records import ReleasedKey
+from bench.fields import PACK_DATA
 from bench.labels.vocabulary import read_vocabulary, resolve_vocabulary
 from bench.recipes import DATACOMP_VOCABULARY
 

@@ -6,10 +6,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from msgspec.structs import replace
-
 from bench.cli.options import ratio_columns
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.experiments import get_experiment
 from bench.features.reference import RELEASED_FILES
 from bench.features.reference.records import ReleasedRun
@@ -55,7 +53,7 @@ class ReleasedPlan(NamedTuple):
         """Return the expected seconds of a run; the authors' code is not compiled."""
         if self.is_tiny:
             return BUILD_SECONDS + pace.start_seconds
-        return BUILD_SECONDS + pace.speed_seconds(replace(self.experiments[method], compile="off"))
+        return BUILD_SECONDS + pace.speed_seconds(change(self.experiments[method], compile="off"))
 
     def jobs_by_round(self, comparison: Comparison, rounds: int | None, checkout: str) -> list[list[Job]]:
         """Return the jobs of every round, in reversed order in every other one."""
@@ -77,7 +75,7 @@ def recipe_of_run(name: str, settings: Sequence[str], *, is_tiny: bool, on_gpu: 
     """
     recipe = get_experiment(name)
     fields: dict[str, Any] = (TINY_WINDOWS if is_tiny else {}) | ({} if on_gpu else {"precision": "fp32"})
-    return with_settings(replace(recipe, name=name + AS_RELEASED, **fields) if fields else recipe, settings)
+    return with_settings(change(recipe, name=name + AS_RELEASED, **fields) if fields else recipe, settings)
 
 
 def runs_by_method(records: Sequence[Record]) -> dict[str, list[ReleasedRun]]:

@@ -6,10 +6,9 @@ from statistics import mean
 from typing import Any
 
 import torch
-from msgspec.structs import replace
 from torch import Tensor
 
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.data.released_labels import DenseLabels, make_multi_hot
 from bench.data.stream import Batch, PackStream, Stream
 from bench.data.targets import Labels, Tokens
@@ -41,20 +40,22 @@ def run_side(
     A step is compiled on every side or on none, as the experiment says. On a GPU, whose windows are longer, all have
     the same batches.
     """
-    windows = WindowTimer(device, experiment.steps_per_window, experiment.windows)
-    distinct_windows = 1 if device.type == "cuda" else experiment.windows
-    steps = WARMUP_STEPS + distinct_windows * experiment.steps_per_window  # more repeat these steps' batches
+    windows = WindowTimer(device, experiment.timing.steps_per_window, experiment.timing.windows)
+    distinct_windows = 1 if device.type == "cuda" else experiment.timing.windows
+    steps = WARMUP_STEPS + distinct_windows * experiment.timing.steps_per_window  # more repeat these steps' batches
     tokens = target_bytes = None
     phases: dict[str, tuple[float, ...]] = {}
     is_open_clip = experiment.method == "clip" and (not checkout or OPEN_CLIP_CHECKOUT.is_at(Path(checkout)))
     if checkout and not is_open_clip and side != OURS:
-        experiment = replace(experiment, text_padding="max_length")  # as the released code pads captions
+        experiment = change(experiment, text_padding="max_length")  # as the released code pads captions
     elif not checkout:
-        experiment = replace(experiment, label_format="dense" if side == DENSE else "sparse")
+        experiment = change(experiment, label_format="dense" if side == DENSE else "sparse")
     stream = load_data(experiment, device, results)
     if is_open_clip:
         if not isinstance(stream, PackStream):
-            raise ValueError(f"{experiment.name}: the comparison needs the pack's images, data is {experiment.data!r}")
+            raise ValueError(
+                f"{experiment.name}: the comparison needs the pack's images, data is {experiment.input.data!r}"
+            )
         if checkout:
             stream.order = choose_images(stream, steps)
         batches = [stream.batch(k) for k in range(steps)]
@@ -104,7 +105,7 @@ def _run_catlip_targets(state: TrainState, windows: WindowTimer) -> tuple[list[T
         batch: Batch[Any] = state.stream.batch(k)
         target_bytes += batch.target.nbytes
         losses.append(state.step(batch, ramped_learning_rate(experiment, k)))
-    return losses, target_bytes / (len(losses) * experiment.batch_size)
+    return losses, target_bytes / (len(losses) * experiment.training.batch_size)
 
 
 # Code of a checkout
@@ -119,7 +120,7 @@ def _run_beside_checkout(
     windows are split into phases.
     """
     experiment, state = stream.experiment, build_train_state(stream)
-    batches: list[Batch[Any]] = [stream.batch(k) for k in range(steps + experiment.steps_per_window)]
+    batches: list[Batch[Any]] = [stream.batch(k) for k in range(steps + experiment.timing.steps_per_window)]
     is_clip, model, step = experiment.method == "clip", state.model, state.step
     tokens = mean(batch.target.tokens_per_caption for batch in batches[:steps]) if is_clip else None
     if side != OURS:
@@ -139,5 +140,5 @@ def released_labels(stream: Stream[Labels], k: int) -> DenseLabels | Tokens:
         return DenseLabels(labels, rows, make_multi_hot(labels, rows))
     captions = [ids.tolist() for ids in labels.columns.tensor_split(labels.starts[1:-1])]
     return Tokens.from_ids(
-        captions, *SubwordIds(experiment.subword_vocabulary).start_and_end, experiment.context_length
+        captions, *SubwordIds(experiment.targets.subword_vocabulary).start_and_end, experiment.text.context_length
     )

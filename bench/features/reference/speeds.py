@@ -30,7 +30,8 @@ def describe_clip_costs(records: Sequence[Record]) -> list[str]:
         for name, runs in runs_by_experiment(of_comparison).items():
             if OPEN_CLIP in runs:
                 machine = next(
-                    f"{one.circumstances.machine}, {one.circumstances.precision}, batch {one.experiment.batch_size}"
+                    f"{one.circumstances.machine}, {one.circumstances.precision}, "
+                    f"batch {one.experiment.training.batch_size}"
                     for one in of_comparison
                     if one.experiment is not None and one.experiment.name == name
                 )

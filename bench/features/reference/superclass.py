@@ -10,9 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch.distributed as dist
-from msgspec.structs import replace
 from torch import Tensor, nn
 
+from bench.config import change
 from bench.data.stream import Batch
 from bench.features.reference.checkouts import add_package, make_reference_step, match_weights
 from bench.features.reference.timing import DEFAULT_KERNELS
@@ -39,9 +39,9 @@ def build_superclass(state: TrainState, checkout: Path) -> tuple[nn.Module, Step
     add_package(checkout / "opencls" / "open_clip", PACKAGE)
     modules: Any = import_module(f"{PACKAGE}.cls_model")
     losses: Any = import_module(f"{PACKAGE}.loss")
-    experiment, config = state.stream.experiment, open_clip_config(state.stream.experiment.tower)
+    experiment, config = state.stream.experiment, open_clip_config(state.stream.experiment.image.tower)
     assert config is not None
-    vision = config["vision_cfg"] | {"image_size": experiment.image_size, "pool_type": "avg"}
+    vision = config["vision_cfg"] | {"image_size": experiment.image.image_size, "pool_type": "avg"}
     text = {"vocab_size": state.model.counts.images_with_token.numel(), "layers": 0}  # type: ignore[union-attr, operator]
     model: nn.Module = modules.Classifier(0, text, vision)
     model.load_state_dict(match_weights(state.model.state_dict(), model.state_dict(), our_name))
@@ -53,7 +53,7 @@ def build_superclass(state: TrainState, checkout: Path) -> tuple[nn.Module, Step
         loss: Tensor = loss_function(**model(batch.images, batch.target.groups[0]))
         return loss
 
-    optimizer = make_optimizer(replace(experiment, optimizer_kernel=DEFAULT_KERNELS[state.stream.device.type]), model)
+    optimizer = make_optimizer(change(experiment, optimizer_kernel=DEFAULT_KERNELS[state.stream.device.type]), model)
     return model, make_reference_step(experiment, model, optimizer, compute_loss)
 
 

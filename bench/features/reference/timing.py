@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.config import Experiment, OptimizerKernel
+from bench.config import Experiment
 from bench.data.stream import Batch
 from bench.environment.slots import yield_slot
 from bench.features.reference import WARMUP_STEPS
+from bench.fields import OptimizerKernel
 from bench.measure.heating import heating
 from bench.profilers.clock import clock, forward_clocks, synchronize
 from bench.profilers.counters import count_graphs
@@ -71,7 +72,7 @@ def batch_number(step: int, count: int) -> int:
 
 def ramped_learning_rate(experiment: Experiment, step: int) -> float:
     """Return the learning rate of a step of a linear warm-up, or after it, which a heated GPU may reach."""
-    return experiment.learning_rate * min(1.0, (step + 1) / RAMP_STEPS)
+    return experiment.optimizer.learning_rate * min(1.0, (step + 1) / RAMP_STEPS)
 
 
 def time_phases(

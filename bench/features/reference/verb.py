@@ -9,11 +9,10 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Annotated, Any, ClassVar, Literal
 
-from msgspec.structs import replace
 from tyro.conf import Positional, arg
 
 from bench.cli.options import Data, Json, MaxMinutes, Results, Rounds, Settings, finish, limit_minutes, ratio_columns
-from bench.config import FIELDS, MAY_DIFFER_AT_LARGEST_BATCH, Experiment
+from bench.config import FIELDS, MAY_DIFFER_AT_LARGEST_BATCH, Experiment, change
 from bench.console.console import DISAGREEMENT, OK, log
 from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
 from bench.data.caption_lengths import WEB
@@ -181,7 +180,7 @@ class Reference:
         require_range("rounds", self.rounds, *ROUNDS_RANGE)
         bases = self._experiments(on_gpu=on_gpu)
         experiments = [one for base in bases for one in self._eager_and_compiled(base, on_gpu=on_gpu)]
-        if any(experiment.image_sizes for experiment in experiments):
+        if any(experiment.image.image_sizes for experiment in experiments):
             raise ValueError("a comparison with a reference needs one image size: leave image_sizes empty")
         return experiments
 
@@ -226,7 +225,7 @@ class Reference:
     def _eager_and_compiled(self, base: Experiment, *, on_gpu: bool) -> list[Experiment]:
         """Return the experiment with the settings; on a GPU, unless they choose, without and with compilation."""
         experiment = with_settings(base, self.settings)
-        if self.reference != "open-clip" or experiment.compile != "auto" or not on_gpu:
+        if self.reference != "open-clip" or experiment.runtime.compile != "auto" or not on_gpu:
             return [experiment]
         return [with_settings(base, [*self.settings, f"compile={choice}"]) for choice in ("off", "on")]
 
@@ -237,21 +236,21 @@ class Reference:
             if experiment.method != "clip":
                 offered = f"{experiment.name} has {experiment.method}"
                 raise ValueError(f"open-clip is compared with an experiment of the method clip; {offered}")
-            return [replace(experiment, **plain)]
+            return [change(experiment, **plain)]
         if checkout := CHECKOUTS.get(self.reference):
             is_corenet, scale = self.reference == "corenet", self.scale or "vit-b16"
             own = {"tower": CORENET_TOWERS[scale]} if is_corenet else {"subword_vocabulary": "all"}
             fields = {**plain, **own, "precision": "fp32", "compile": "off"}
             named = [EXPERIMENTS[f"{method}-{scale}"] for method in checkout.methods]
-            return [replace(one, name=f"{one.name}-{self.reference}", **fields) for one in named]
-        wide = replace(EXPERIMENTS["catlip-tiny"], name="catlip-tiny-24k", head_rows=DATACOMP_SYNSETS, windows=3)
+            return [change(one, name=f"{one.name}-{self.reference}", **fields) for one in named]
+        wide = change(EXPERIMENTS["catlip-tiny"], name="catlip-tiny-24k", head_rows=DATACOMP_SYNSETS, windows=3)
         steps = {size: max(2, DENSE_WINDOW // size) for size in BATCHES}
-        return [replace(with_batch_size(wide, size), steps_per_window=number) for size, number in steps.items()]
+        return [change(with_batch_size(wide, size), steps_per_window=number) for size, number in steps.items()]
 
 
 def in_first_round(experiment: Experiment) -> Experiment:
     """Return the experiment with the windows of the first round."""
-    return replace(experiment, windows=experiment.windows * FIRST_ROUND_FACTOR)
+    return change(experiment, windows=experiment.timing.windows * FIRST_ROUND_FACTOR)
 
 
 def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Table:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from msgspec.structs import replace
 
 from bench.cli.options import Json, Results, finish, ratio_columns
-from bench.config import MAY_DIFFER, Experiment
+from bench.config import MAY_DIFFER, Experiment, change
 from bench.console.console import DISAGREEMENT, OK
 from bench.console.tables import print_tables
 from bench.experiments import EXPERIMENTS
@@ -85,9 +84,9 @@ class SlowdownDetectionCheck:
 
 def injected_slowdown_arms() -> list[Experiment]:
     """Return an experiment, its copy, and two copies that sleep for 5 % and 10 % of their windows' time."""
-    base = replace(EXPERIMENTS["clip-tiny"], warmup_steps=WARMUP_STEPS, steps_per_window=STEPS_PER_WINDOW)
+    base = change(EXPERIMENTS["clip-tiny"], warmup_steps=WARMUP_STEPS, steps_per_window=STEPS_PER_WINDOW)
     slowed = [with_settings(base, [f"injected_slowdown={delay}"]) for delay in (0.05, 0.1)]
-    return [base, replace(base, name=f"{base.name}-again"), *slowed]
+    return [base, change(base, name=f"{base.name}-again"), *slowed]
 
 
 def rates_by_comparison(comparison: Comparison) -> list[list[Rounds]]:
@@ -131,8 +130,8 @@ def simulate_row(spread: Spread, rounds: int) -> dict[str, float | int]:
     unchanged = simulate(spread, rounds, 0.0, SIMULATED)
     row: dict[str, float | int] = {"rounds": rounds, "false alarms": fraction_called(unchanged, "faster", "slower")}
     row["interval covers"] = float(np.mean([(r.low or 0) <= 1 <= (r.high or 0) for r in unchanged]))
-    for change in CHANGES_SHOWN:
-        row[f"finds {change:.0%}"] = fraction_called(simulate(spread, rounds, change, SIMULATED_CHANGES), "slower")
+    for slowdown in CHANGES_SHOWN:
+        row[f"finds {slowdown:.0%}"] = fraction_called(simulate(spread, rounds, slowdown, SIMULATED_CHANGES), "slower")
     return row
 
 

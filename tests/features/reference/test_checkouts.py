@@ -15,11 +15,10 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from msgspec.structs import replace
 from torch import nn
 
 from bench.__main__ import main
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.data.targets import Labels
 from bench.experiments import EXPERIMENTS
 from bench.features.reference import (
@@ -198,9 +197,9 @@ def test_released_targets_hold_the_labels_of_ours() -> None:
     assert [row.nonzero().flatten().tolist() for row in multi_hot] == [sorted(row) for row in labels]
     assert multi_hot.dtype == torch.int64
 
-    stream.experiment = replace(EXPERIMENTS["superclass-tiny"], subword_vocabulary="all")
+    stream.experiment = change(EXPERIMENTS["superclass-tiny"], subword_vocabulary="all")
     (ids,) = released_labels(stream, 0).groups  # type: ignore[union-attr]
-    assert ids.shape == (3, stream.experiment.context_length)
+    assert ids.shape == (3, stream.experiment.text.context_length)
     start_and_end = SubwordIds("all").start_and_end
     assert [{*row} for row in ids.tolist()] == [{*row, *start_and_end, 0} for row in labels]
 
@@ -216,7 +215,7 @@ def run(side: str, experiment: str, round_: int, seconds: float) -> Record:
         target_bytes_per_image=None,
         phase_seconds=phases,
     )
-    named = replace(EXPERIMENTS["catlip-tiny"], name=experiment)
+    named = change(EXPERIMENTS["catlip-tiny"], name=experiment)
     return Record(comparison="x", experiment=named, circumstances=HERE, measured=measured)
 
 
@@ -245,7 +244,7 @@ def checkout_of(reference: str) -> str:
 def small_experiments(reference: ReferenceName) -> list[Experiment]:
     """The experiments of the command at its tiny scale, smaller still, and 20 steps of them."""
     fewer: dict[str, Any] = {"batch_size": 2, "windows": 9, "steps_per_window": 2}
-    return [replace(one, **fewer) for one in Reference(reference, scale="tiny")._experiments(on_gpu=False)]
+    return [change(one, **fewer) for one in Reference(reference, scale="tiny")._experiments(on_gpu=False)]
 
 
 @pytest.mark.parametrize("name", ["clip-tiny-corenet", "catlip-tiny-corenet", "superclass-tiny-superclass"])

@@ -1,9 +1,9 @@
 """Runs of the authors' code decide claims, and the cheapest code of CLIP is on their cards."""
 
 import pytest
-from msgspec.structs import replace
 
 from bench.claims.claims import get_claim
+from bench.config import change
 from bench.experiments import get_experiment
 from bench.features.reference import OPEN_CLIP, OURS
 from bench.features.reference.records import ReferenceRun, ReleasedKey, ReleasedRun
@@ -28,7 +28,7 @@ def released(ratio: float, suffix: str = "", **changed: ReleasedKey) -> list[Rec
     return [
         Record(
             comparison="released",
-            experiment=replace(from_disk(experiment), name=experiment.name + suffix),
+            experiment=change(from_disk(experiment), name=experiment.name + suffix),
             circumstances=A100,
             measured=ReleasedRun(
                 repository="apple/corenet",

@@ -79,7 +79,7 @@ def test_checkout_has_equal_losses_for_equal_batches_and_its_bucketing_computes_
     own, ours = (runs[side].losses[WARMUP_STEPS:] for side in (OPEN_CLIP_BUCKETED, OURS))
     assert own != pytest.approx(ours, rel=1e-3)
     tokens = {side: run.tokens_per_caption or 0 for side, run in runs.items()}
-    assert tokens[OPEN_CLIP_PADDED] == experiment.context_length > tokens[OPEN_CLIP_BUCKETED] > 3
+    assert tokens[OPEN_CLIP_PADDED] == experiment.text.context_length > tokens[OPEN_CLIP_BUCKETED] > 3
     assert {len(run.commit) for run in runs.values()} <= {len("0" * 40), len("0" * 40 + "-dirty"), len("unknown")}
 
 

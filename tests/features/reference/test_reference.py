@@ -9,7 +9,7 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from bench.config import Experiment
+from bench.config import Experiment, change
 from bench.data.released_labels import make_multi_hot
 from bench.data.targets import Labels
 from bench.environment.circumstances import CHECKOUT
@@ -43,13 +43,13 @@ def test_all_sides_have_equal_losses(reference: str, method: str, results: Path)
     experiment = small(method, clip_norm=None, steps_per_window=2)
     runs = [run_side(experiment, CPU, results, side, 0) for side in SIDES[reference]]
     for run in runs:
-        assert len(run.window_seconds) == experiment.windows
-        assert len(run.losses) == WARMUP_STEPS + 2 * experiment.windows
+        assert len(run.window_seconds) == experiment.timing.windows
+        assert len(run.losses) == WARMUP_STEPS + 2 * experiment.timing.windows
         assert run.losses == pytest.approx(runs[0].losses, rel=1e-5)
     assert {row["equal"] for row in compare_early_losses([of(run, experiment) for run in runs])} == {"yes"}
     if method == "clip":
         tokens = {run.side: run.tokens_per_caption for run in runs}
-        assert tokens[OPEN_CLIP] == experiment.context_length > (tokens[OURS] or 0) > 3
+        assert tokens[OPEN_CLIP] == experiment.text.context_length > (tokens[OURS] or 0) > 3
     else:
         bytes_ = {run.side: run.target_bytes_per_image for run in runs}
         assert bytes_[DENSE] == 8 * run_head_rows(experiment)
@@ -64,8 +64,8 @@ def test_heated_sides_have_the_losses_of_one_step_with_each_batch(
     experiment = small("clip", clip_norm=None, steps_per_window=2)
     runs = [run_side(experiment, CPU, results, side, 0) for side in SIDES["open-clip"]]
     for run in runs:
-        assert len(run.window_seconds) == experiment.windows
-        assert len(run.losses) == WARMUP_STEPS + 2 * experiment.windows
+        assert len(run.window_seconds) == experiment.timing.windows
+        assert len(run.losses) == WARMUP_STEPS + 2 * experiment.timing.windows
         assert run.losses == pytest.approx(runs[0].losses, rel=1e-5)
 
 
@@ -74,7 +74,7 @@ def test_learning_rate_of_all_sides_stays_after_its_warm_up() -> None:
     from open_clip_train.scheduler import const_lr
 
     experiment, optimizer = small("clip"), torch.optim.SGD([torch.zeros(1)], lr=1.0)
-    schedule = const_lr(optimizer, experiment.learning_rate, RAMP_STEPS, RAMP_STEPS)
+    schedule = const_lr(optimizer, experiment.optimizer.learning_rate, RAMP_STEPS, RAMP_STEPS)
     for step in (0, 7, RAMP_STEPS - 1, RAMP_STEPS, 3 * RAMP_STEPS):
         schedule(step)
         assert ramped_learning_rate(experiment, step) == pytest.approx(optimizer.param_groups[0]["lr"])
@@ -93,9 +93,9 @@ def test_gpu_is_heated_by_whole_windows_before_the_first(monkeypatch: pytest.Mon
 
 def test_windows_of_a_gpu_are_long_and_have_the_same_batches() -> None:
     (experiment,) = Reference("open-clip")._experiments(on_gpu=True)
-    count = WARMUP_STEPS + experiment.steps_per_window
+    count = WARMUP_STEPS + experiment.timing.steps_per_window
     assert count >= STEPS_COMPARED
-    windows = [range(first, first + experiment.steps_per_window) for first in (WARMUP_STEPS, count, 777)]
+    windows = [range(first, first + experiment.timing.steps_per_window) for first in (WARMUP_STEPS, count, 777)]
     assert {tuple(sorted(batch_number(k, count) for k in steps)) for steps in windows} == {(*range(2, count),)}
     assert [batch_number(k, count) for k in range(WARMUP_STEPS)] == [0, 1]
 
@@ -129,10 +129,10 @@ def test_step_is_compiled_on_all_sides_or_on_none(results: Path) -> None:
     command = [sys.executable, "-c", COMPILED, msgspec.json.encode(experiment).decode(), str(results)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CHECKOUT)
     found = [msgspec.json.decode(line, type=tuple[int, ReferenceRun]) for line in done.stdout.splitlines()]
-    eager = [run_side(replace(experiment, compile="off"), CPU, results, side, 0) for side in SIDES["open-clip"]]
+    eager = [run_side(change(experiment, compile="off"), CPU, results, side, 0) for side in SIDES["open-clip"]]
     for (graphs, run), without in zip(found, eager, strict=True):
         assert graphs > 0
-        assert len(run.window_seconds) == experiment.windows
+        assert len(run.window_seconds) == experiment.timing.windows
         assert run.losses[: len(without.losses)] == pytest.approx(without.losses, rel=1e-5)
 
 
@@ -177,7 +177,7 @@ def test_all_sides_have_losses_of_half_precision_that_differ_by_its_rounding(res
 def run_head_rows(experiment: Experiment) -> int:
     from bench.labels.vocabulary import read_vocabulary
 
-    return len(read_vocabulary(experiment.synset_vocabulary).labels)
+    return len(read_vocabulary(experiment.targets.synset_vocabulary).labels)
 
 
 def test_dense_targets_are_one_at_the_labels() -> None:

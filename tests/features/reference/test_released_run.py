@@ -18,12 +18,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from msgspec.structs import replace
 from torch import nn
 
 from bench.__main__ import main
 from bench.claims.claims import get_claim
-from bench.config import PACK_DATA, Experiment, differing_fields
+from bench.config import Experiment, change, differing_fields
 from bench.data.order import StepSize
 from bench.data.stream import Stream
 from bench.environment.circumstances import current_commit
@@ -48,6 +47,7 @@ from bench.features.reference.released_run import (
     runs_by_method,
 )
 from bench.features.reference.timing import WindowTimer
+from bench.fields import PACK_DATA
 from bench.labels.labeller import get_labeller
 from bench.labels.subwords import SubwordIds
 from bench.record import Record, read_record, write_record
@@ -86,7 +86,7 @@ def shards(tmp_path: Path) -> str:
 
 def released_recipe(method: str, data: str = PACK_DATA, **fields: Any) -> Experiment:
     lengths = {} if data == PACK_DATA else {"data": data, "caption_lengths": PACK_DATA}
-    return replace(EXPERIMENTS[f"{method}-vit-b16-datacomp"], **lengths, **fields)
+    return change(EXPERIMENTS[f"{method}-vit-b16-datacomp"], **lengths, **fields)
 
 
 def open_batches(
@@ -130,7 +130,7 @@ def losses_by_hand(
     """Losses and gradient norms of a loop of our own over CoreNet's parts."""
     pipeline, *_ = open_pipeline(checkout, file, folder, CPU, is_tiny=True)
     options, _ = pipeline.opts, pipeline.launcher  # which draws the seeds
-    steps = experiment.warmup_steps + experiment.windows * experiment.steps_per_window
+    steps = experiment.timing.warmup_steps + experiment.timing.windows * experiment.timing.steps_per_window
     _, _, load = open_batches(options, experiment, results, round_, steps)
     model, criterion, optimizer = pipeline.model, pipeline.criteria, pipeline.optimizer
     losses, norms, clip_norm = [], [], vars(options)["common.grad_clip"]
@@ -166,7 +166,7 @@ def test_losses_equal_those_of_a_loop_over_the_authors_parts(
     assert measured.losses == pytest.approx(losses, rel=1e-5)
     assert measured.gradient_norms == (pytest.approx(norms, rel=1e-4) if method == "clip" else ())
     assert len({*measured.image_sizes}) > 1
-    per_step = [images for *_, images in measured.image_sizes[experiment.warmup_steps :]]
+    per_step = [images for *_, images in measured.image_sizes[experiment.timing.warmup_steps :]]
     assert measured.window_images == tuple(map(sum, zip(per_step[::2], per_step[1::2], strict=True)))
     assert measured.changed.keys() - TINY.keys() - {"model.classification.n_classes"} == {"common.mixed_precision"}
     assert measured.commit == current_commit(checkout)

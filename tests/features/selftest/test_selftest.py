@@ -34,7 +34,7 @@ def made_up(shared: float, own: float, changes: tuple[float, ...], seed: int = 0
 
 def test_arms_differ_only_in_the_injected_slowdown() -> None:
     arms = injected_slowdown_arms()
-    assert [arm.injected_slowdown for arm in arms] == [0.0, 0.0, 0.05, 0.1]
+    assert [arm.timing.injected_slowdown for arm in arms] == [0.0, 0.0, 0.05, 0.1]
     assert {*differing_fields(arms)} == {"injected_slowdown"}
     assert len({arm.name for arm in arms}) == 4
     assert COMPARISONS * ROUNDS * len(arms) == 240

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from bench.config import change
 from bench.experiments import get_experiment
 from bench.p_values import holm
 from bench.record import Record, Transfer
@@ -97,7 +98,7 @@ def curve_record(make: Make, subject: str, seed: int, tasks: Sequence[str] = ("e
         for draw, share in enumerate(shares(subject, seed, place))
     ]
     trained = subject.endswith("tiny")
-    experiment = replace(get_experiment(subject if trained else "clip-tiny"), seed=seed)
+    experiment = change(get_experiment(subject if trained else "clip-tiny"), seed=seed)
     budgets = ("equal images",) if trained else ()
     transfer = Transfer(subject=subject, images=80_000 if trained else 0, budgets=budgets, scores=tuple(found))
     record: Record = make["record"](transfer, experiment if trained or subject == "random init" else None)

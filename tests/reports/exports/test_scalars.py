@@ -69,7 +69,10 @@ def test_curves_end_at_their_runs_last_image(records: list[Record]) -> None:
     assert first.experiment is not None
     rates = points(found, "clip-tiny.seed0", "images per second/round 1")
     assert median(rate for _, rate in rates) == pytest.approx(images_per_second(first.experiment, first.measured))
-    steps = first.experiment.warmup_steps + first.experiment.windows * first.experiment.steps_per_window
+    steps = (
+        first.experiment.timing.warmup_steps
+        + first.experiment.timing.windows * first.experiment.timing.steps_per_window
+    )
     assert rates[-1][0] == 128 * steps
     scores = points(found, "clip-tiny.seed0", "accuracy/rooms, linear probe")
     assert [images for images, _ in scores] == [20_000, 40_000, 80_000]
@@ -83,7 +86,10 @@ def test_distributed_runs_count_global_images_at_the_slowest_ranks_speed(make: M
     slow = replace(one.measured, window_seconds=(1.0,), rank_window_seconds=((1.0,), (2.0,)))
     two = replace(one, measured=slow, circumstances=replace(one.circumstances, processes=2))
     (found,) = scalars_of([two])
-    images, steps = 128 * one.experiment.steps_per_window, one.experiment.warmup_steps + one.experiment.steps_per_window
+    images, steps = (
+        128 * one.experiment.timing.steps_per_window,
+        one.experiment.timing.warmup_steps + one.experiment.timing.steps_per_window,
+    )
     assert found.points == (Scalar(2 * 128 * steps, "images per second/round 1", images),)
 
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from bench.config import change
 from bench.history.observations import BenchmarkId, Commit, Metric, observations_of_record, read_observations
 from reports.__main__ import main
 from reports.history.changes import Change, find_changes, mann_whitney_p
@@ -71,7 +72,7 @@ def test_machines_and_settings_are_never_joined(tmp_path: Path, make: Make) -> N
     times = [one for one in found.series if one.metric == TIME]
     assert {one.machine: len(one.points) for one in times} == {"here": 2, "there": 2}
     one = make["speed"]("clip-tiny", 0)
-    other = replace(one, experiment=replace(one.experiment, batch_size=64, images=64, warmup_images=0))
+    other = replace(one, experiment=change(one.experiment, batch_size=64, images=64, warmup_images=0))
     joined = build_history([*observations_of_record(one), *observations_of_record(make["speed"]("clip-tiny", 1))])
     apart = build_history([*observations_of_record(one), *observations_of_record(other)])
     assert 2 * len(joined.series) == len(apart.series)

@@ -59,7 +59,7 @@ def rows(width: int = 8) -> LabelClassifier:
 def texts() -> TextEncoder:
     experiment = small("clip")
     pair = methods()["clip"].build_model(build_untrained_tower(experiment), experiment)
-    return TextEncoder(pair.eval(), SubwordIds(experiment.subword_vocabulary), experiment.context_length)
+    return TextEncoder(pair.eval(), SubwordIds(experiment.targets.subword_vocabulary), experiment.text.context_length)
 
 
 def test_seven_animals_are_labels_and_three_have_a_near_label() -> None:

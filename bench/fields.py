@@ -1,0 +1,483 @@
+"""The fields of an experiment, in groups: each with its type, description, roles and default."""
+
+import math
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+from msgspec.structs import fields, force_setattr
+
+COMPUTED, NLTK, PACK_DATA = "computed", "nltk", "pack"
+RANDOM_SUBSET = "random:"
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+TextPadding = Literal["bucketed", "packed", "longest", "max_length"]
+Attention = Literal["fused", "plain", "fp32_softmax"]
+Gather = Literal["captions", "both"]
+OptimizerKernel = Literal["fused", "foreach", "for_loop"]
+EmaKernel = Literal["foreach", "for_loop"]
+LabelFormat = Literal["sparse", "dense"]
+Augmentation = Literal["none", "range"]
+Sharding = Literal["ddp", "zero2", "fsdp2", "hsdp"]
+NonEmptyStr = Annotated[str, Meta(min_length=1)]
+PositiveInt = Annotated[int, Meta(ge=1, le=10**12)]
+ImageSize = Annotated[int, Meta(ge=1, le=4096)]  # position embeddings grow with its square
+ContextLength = Annotated[int, Meta(ge=3, le=4096)]  # the attention mask grows with its square
+Channels = Annotated[int, Meta(ge=1, le=2**16)]
+PositiveFloat = Annotated[float, Meta(gt=0)]
+NonNegativeFloat = Annotated[float, Meta(ge=0)]
+BelowOne = Annotated[float, Meta(ge=0, lt=1)]
+Fraction = Annotated[float, Meta(gt=0, le=1)]
+
+
+Role = Literal[
+    "tuned",  # may differ between the experiments of one comparison: the method and its own values
+    "tuned by authors",  # chosen by a method's authors for a scale
+    "by batch",  # changed by `with_batch_size`
+    "replicate",  # differs between the trainings of one experiment: the seed, and the file of a vocabulary
+    "pace",  # how much a run times
+    "budget",  # how long a training is
+    "as needed",  # a run of a published recipe sets it as it needs
+    "same values",  # changes how the same losses and gradients are computed
+    "no time",  # changes no time per image, beside those by batch
+    "model",  # of the model and its targets, which libraries and files may refuse
+    "tower",  # that some towers refuse
+    "objective",  # changed by the stages of a ladder
+    "labels",  # of CatLIP's labels alone
+    "shared",  # equal in all configurations of a ladder
+    "input",  # that a loader of shards reads
+    "update",  # that the update after a backward reads
+    "recipe",  # work of a step outside its forward and backward
+    "no work",  # no work of a forward or backward
+]
+
+
+def about(description: str, *roles: Role) -> Meta:
+    """Return the metadata of a field: what it is, and its roles."""
+    return Meta(description=description, extra={"roles": roles})
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A group of fields. Raises ValueError at creation for a value that its field does not accept."""
+
+    def __post_init__(self) -> None:
+        """Convert and check every value, naming the field."""
+        for field in fields(type(self)):
+            value = getattr(self, field.name)
+            try:
+                force_setattr(self, field.name, msgspec.convert(value, field.type))
+            except msgspec.ValidationError as error:
+                raise ValueError(f"{field.name}={value!r}: {error}") from None
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{field.name} must be finite, got {value}")
+
+
+class ImageSettings(Settings, frozen=True, kw_only=True):
+    """The image tower, and the images that it takes."""
+
+    tower: Annotated[
+        NonEmptyStr,
+        about(
+            "Shared image tower: of an open_clip model, a timm model, or CoreNet's `corenet-vit-base`.",
+            "tuned by authors",
+            "model",
+            "shared",
+        ),
+    ]
+    image_size: Annotated[
+        ImageSize,
+        about(
+            "Side of the images in pixels; with `image_sizes` that of `batch_size` and of scoring.",
+            "tuned",
+            "model",
+            "tower",
+        ),
+    ]
+    image_sizes: Annotated[
+        tuple[ImageSize, ...],
+        about("Sides in pixels; each step draws one. Empty: `image_size` alone.", "model", "tower"),
+    ] = ()
+    patch_drop: Annotated[
+        BelowOne,
+        about(
+            "Fraction of the patches that a training step drops (FLIP); scoring drops none.", "tuned", "model", "tower"
+        ),
+    ] = 0.0
+    pooling: Annotated[
+        Literal["own", "mean", "both"],
+        about(
+            'Feature of an image: the tower\'s "own" pooling, or the "mean" of its patch tokens after the last '
+            "norm. \"both\" is the mean for superclip's classifier, and the tower's own pooling for its "
+            "contrastive loss and for scoring.",
+            "tuned",
+            "model",
+            "tower",
+        ),
+    ] = "own"
+    pixel_normalisation: Annotated[
+        Literal["openai", "none"],
+        about('Normalisation of pixels: open_clip\'s mean and deviation, or "none": they stay in 0 to 1.', "no work"),
+    ] = "openai"
+    embedding_channels: Annotated[
+        Channels | None, about("Channels of stored grids in place of images; None: images.", "model")
+    ] = None
+
+    @property
+    def all_image_sizes(self) -> tuple[int, ...]:
+        """Return the sides in pixels that the images of a step may have."""
+        return self.image_sizes or (self.image_size,)
+
+    @property
+    def random_init_kind(self) -> tuple[str, int, bool, str]:
+        """Return what the features of the tower before training depend on, beside the seed."""
+        return self.tower, self.image_size, self.pooling == "mean", self.pixel_normalisation
+
+
+class TextSettings(Settings, frozen=True, kw_only=True):
+    """The text tower of contrastive methods, and its captions."""
+
+    text_tower: Annotated[
+        NonEmptyStr, about("open_clip model whose text tower contrastive methods use.", "model", "shared")
+    ]
+    context_length: Annotated[
+        ContextLength, about("Maximum number of tokens per caption, start and end token included.", "tuned", "model")
+    ]
+    text_padding: Annotated[
+        Literal["auto", TextPadding],
+        about(
+            'Padding of captions: "bucketed" in groups of similar length, "packed" several to a row, '
+            '"longest", "max_length" to `context_length`; "auto" is "packed" if compiled, so that all batches '
+            'have one shape, else "bucketed".',
+            "objective",
+        ),
+    ] = "bucketed"
+    text_features: Annotated[
+        Literal["computed", "stored"],
+        about(
+            'Features of captions: of the text tower, or "stored", which replaces it by random features from '
+            "memory, to measure its cost (clip and siglip).",
+            "model",
+            "objective",
+        ),
+    ] = "computed"
+
+
+class TargetSettings(Settings, frozen=True, kw_only=True):
+    """What methods that classify or distil learn from, and their head."""
+
+    labels: Annotated[
+        NonEmptyStr,
+        about(
+            'CatLIP\'s labels: "computed", "nltk" with NLTK for each image that is loaded, or a folder made by '
+            "`bench label`.",
+            "model",
+            "labels",
+            "input",
+            "no work",
+        ),
+    ] = COMPUTED
+    label_format: Annotated[
+        LabelFormat,
+        about(
+            'CatLIP\'s targets: indices, or "dense" rows of int64 as in its released code.',
+            "same values",
+            "labels",
+            "input",
+        ),
+    ] = "sparse"
+    synset_vocabulary: Annotated[
+        NonEmptyStr,
+        about(
+            "Vocabulary of CatLIP: a file of bench/labels/vocabularies, or a path; only the pack is trained "
+            'on the shipped ones. "datacomp-synsets" has the 24,320 synsets of CatLIP\'s release, which are '
+            "not shipped: nothing trains on them.",
+            "replicate",
+            "as needed",
+            "model",
+            "no work",
+        ),
+    ] = "pack-synsets"
+    subword_vocabulary: Annotated[
+        NonEmptyStr,
+        about(
+            'Vocabulary of subwords: a file of bench/labels/vocabularies, or a path; "all" is the tokenizer\'s '
+            "own, of 49,408 ids.",
+            "replicate",
+            "model",
+        ),
+    ] = "pack-subwords"
+    head_rows: Annotated[
+        PositiveInt | None,
+        about(
+            "Number of rows of the classification head; None: one per label.",
+            "tuned",
+            "as needed",
+            "model",
+            "objective",
+        ),
+    ] = None
+    head_initialisation: Annotated[
+        Literal["uniform", "trunc_normal", "log_odds"],
+        about(
+            "Initial head of CatLIP: torch's; CoreNet's (\"trunc_normal\"); or torch's weights, and biases that "
+            'predict how often each label occurs ("log_odds").',
+            "tuned",
+            "tuned by authors",
+            "no time",
+            "no work",
+        ),
+    ] = "uniform"
+    teacher: Annotated[
+        NonEmptyStr,
+        about(
+            "Teacher of distillation: a tower file of `bench train`, or a tower's name for random weights of "
+            "equal cost.",
+            "model",
+            "no work",
+        ),
+    ] = "ViT-L-14"
+
+
+class InputSettings(Settings, frozen=True, kw_only=True):
+    """The training samples, and how they are loaded and augmented."""
+
+    data: Annotated[
+        NonEmptyStr,
+        about(
+            "Training data: the shipped pack, a folder, file or glob of tar shards, or what another data source reads.",
+            "as needed",
+            "shared",
+        ),
+    ] = PACK_DATA
+    caption_lengths: Annotated[
+        NonEmptyStr,
+        about(
+            'Lengths of the pack\'s captions in tokens: "pack" (their own), "web", or those of a file of '
+            'captions. With shards "pack" alone, which leaves the captions as they are.',
+            "as needed",
+        ),
+    ] = PACK_DATA
+    subset: Annotated[
+        NonEmptyStr | None,
+        about('Samples used: a csv of keys, or "random:N" for N drawn at random; None: all.', "shared"),
+    ] = None
+    workers: Annotated[
+        Annotated[int, Meta(ge=0, le=1024)] | Literal["auto"],
+        about(
+            "Number of processes that load shards for each training process; 0: the training process itself. "
+            '"auto": on a GPU all cores but one for each training process, on a CPU 0.',
+            "as needed",
+            "input",
+            "recipe",
+            "no work",
+        ),
+    ] = "auto"
+    jpeg_decoding: Annotated[
+        Literal["full", "reduced"],
+        about(
+            'Decoding of JPEGs of shards: "full", or "reduced": at 1/2, 1/4 or 1/8 of the size where the crop '
+            "stays as large as it is needed.",
+            "input",
+            "recipe",
+            "no work",
+        ),
+    ] = "full"
+    crop_scale: Annotated[
+        tuple[Fraction, Fraction],
+        about(
+            "Range of the fraction of the image's area in a random crop.",
+            "tuned",
+            "tuned by authors",
+            "input",
+            "recipe",
+            "no work",
+        ),
+    ] = (0.5, 1.0)
+    flip: Annotated[
+        bool,
+        about(
+            "Whether images are flipped horizontally at random.",
+            "tuned",
+            "tuned by authors",
+            "input",
+            "recipe",
+            "no work",
+        ),
+    ] = True
+    augmentation: Annotated[
+        Augmentation,
+        about(
+            'Augmentation beside crops and flips: "range" (RangeAugment) changes brightness, contrast and '
+            "noise in learnt ranges, with a loss of its own."
+        ),
+    ] = "none"
+
+
+class TrainingSettings(Settings, frozen=True, kw_only=True):
+    """The batch, and the length of a training."""
+
+    batch_size: Annotated[
+        PositiveInt, about("Number of images of `image_size` per step on one device.", "by batch", "same values")
+    ]
+    accumulation: Annotated[
+        PositiveInt,
+        about(
+            "Number of micro-batches per batch. It must be 1 for contrastive methods; SuperClass counts per "
+            "micro-batch."
+        ),
+    ] = 1
+    images: Annotated[
+        PositiveInt,
+        about(
+            "Number of training images in the largest budget that all methods share.", "budget", "no time", "no work"
+        ),
+    ]
+    warmup_images: Annotated[
+        Annotated[int, Meta(ge=0)], about("Number of training images in the warm-up.", "budget", "no time", "no work")
+    ]
+    schedule: Annotated[
+        Literal["wsd", "cosine"],
+        about(
+            'Learning rate after a linear warm-up: "wsd" keeps it constant and branches off a linear '
+            'cool-down for each budget; "cosine" is a separate run from the start for each budget.',
+            "no work",
+        ),
+    ] = "wsd"
+    cooldown_share: Annotated[
+        Annotated[float, Meta(gt=0, lt=1)], about("Fraction of a budget's images in the cool-down.", "no work")
+    ] = 0.2
+    min_learning_rate: Annotated[NonNegativeFloat, about("Learning rate at the end of a cosine.", "no work")] = 0.0
+
+
+class OptimizerSettings(Settings, frozen=True, kw_only=True):
+    """AdamW, and the weights' moving average."""
+
+    learning_rate: Annotated[
+        PositiveFloat, about("Highest learning rate of AdamW.", "tuned", "tuned by authors", "no time", "no work")
+    ]
+    betas: Annotated[tuple[BelowOne, BelowOne], about("Decays of AdamW's moments.", "no work")] = (0.9, 0.98)
+    eps: Annotated[NonNegativeFloat, about("Constant that AdamW adds to the root of the second moment.", "no work")] = (
+        1e-6
+    )
+    weight_decay: Annotated[
+        NonNegativeFloat, about("Weight decay of AdamW on matrices; vectors and scalars have none.", "no work")
+    ] = 0.2
+    optimizer_kernel: Annotated[
+        OptimizerKernel,
+        about("AdamW's form in torch; on a GPU torch's default is \"foreach\".", "same values", "update"),
+    ] = "fused"
+    clip_norm: Annotated[
+        PositiveFloat | None, about("Maximum norm of the whole gradient; None: no clipping.", "recipe", "no work")
+    ] = 1.0
+    log_grad_norm: Annotated[
+        bool,
+        about(
+            "Whether each step computes the gradient's norm again, parameter by parameter, and reads it on "
+            "the host, to log it.",
+            "same values",
+            "update",
+        ),
+    ] = False
+    ema_decay: Annotated[
+        BelowOne | None,
+        about("Decay per step of the weights' average, which is scored; None: no average.", "recipe", "no work"),
+    ] = None
+    ema_kernel: Annotated[
+        EmaKernel,
+        about('Update of that average: of all weights at once, or "for_loop" one by one.', "same values", "update"),
+    ] = "foreach"
+
+
+class RuntimeSettings(Settings, frozen=True, kw_only=True):
+    """How the same model is computed."""
+
+    precision: Annotated[
+        Precision, about('Precision of forward and backward; "auto" is bf16 on a GPU and fp32 on a CPU.')
+    ] = "auto"
+    contrastive_precision: Annotated[
+        Literal["fp32", "autocast"], about('Precision of CLIP\'s loss; "autocast": as `precision`.')
+    ] = "fp32"
+    residual_precision: Annotated[
+        Literal["tower", "autocast"],
+        about(
+            "Precision of the sums between the image tower's blocks: that of the \"tower\" (fp32 for timm's and "
+            "CoreNet's, unless FSDP2 casts them; as `precision` for open_clip's), or \"autocast\": as "
+            "`precision`.",
+            "model",
+            "tower",
+        ),
+    ] = "tower"
+    compile: Annotated[
+        Literal["auto", "on", "off", "max-autotune"],
+        about(
+            'Compilation by torch; "auto" is on on a GPU and off on a CPU. "max-autotune" also times several '
+            "kernels for each matrix product and keeps the fastest.",
+            "same values",
+        ),
+    ] = "auto"
+    attention: Annotated[
+        Attention,
+        about(
+            'Attention kernel: torch\'s fused one; "plain" for product, softmax, product; or "fp32_softmax", '
+            "the same with a softmax in fp32, as in CoreNet.",
+            "same values",
+        ),
+    ] = "fused"
+    activation_checkpointing: Annotated[
+        bool,
+        about(
+            "Whether each block's forward is computed again in the backward, to save memory.",
+            "same values",
+            "model",
+            "tower",
+        ),
+    ] = False
+    sharding: Annotated[
+        Sharding,
+        about(
+            'Over several processes, "ddp" replicates the weights, "fsdp2" shards them, "zero2" does so and '
+            "keeps the gathered blocks from the forward to the backward (`reshard_after_forward=False`), and "
+            '"hsdp" shards them within a node.',
+            "same values",
+            "no time",
+            "no work",
+        ),
+    ] = "ddp"
+    gather: Annotated[
+        Gather,
+        about(
+            'Features that CLIP\'s loss gathers from all processes: those of "captions" (4 products of '
+            'matrices a step), or "both" images and captions (6 products), as in open_clip and CoreNet. Loss '
+            "and gradients are equal.",
+            "same values",
+        ),
+    ] = "captions"
+    simulated_global_batch: Annotated[
+        PositiveInt | None,
+        about(
+            "Number of images per step on all devices of a simulated process group, for a contrastive loss on "
+            "one process; nothing is communicated. None: no simulation."
+        ),
+    ] = None
+
+
+class TimingSettings(Settings, frozen=True, kw_only=True):
+    """What a timed run times."""
+
+    warmup_steps: Annotated[
+        PositiveInt,
+        about(
+            "Number of steps before the first window, which are recorded and not counted.",
+            "by batch",
+            "pace",
+            "no work",
+        ),
+    ]
+    windows: Annotated[PositiveInt, about("Number of timed windows.", "pace", "no time", "no work")]
+    steps_per_window: Annotated[PositiveInt, about("Number of steps in a window.", "by batch", "pace", "no work")]
+    injected_slowdown: Annotated[
+        NonNegativeFloat,
+        about(
+            "Sleep after the steps of a window, as a fraction of their time: a known slowdown that a "
+            "comparison must find."
+        ),
+    ] = 0.0
