@@ -22,7 +22,6 @@ BUILT_IN = {  # where each verb lies, in the order of the help
     "explain": "bench.cli.explain:ExplainRatio",
     "plan": "bench.cli.plan:Plan",
     "doctor": "bench.cli.doctor:Doctor",
-    "gpu": "bench.cli.gpu:Gpu",
     "regress": "bench.cli.suites:Regress",
     "history": "bench.cli.suites:History",
 }
