@@ -4,7 +4,7 @@ import shlex
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace as changed
 
 import pynvml
@@ -12,7 +12,6 @@ import pytest
 
 from bench.cli.compare import Measure
 from bench.cli.doctor import Doctor
-from bench.cli.explain import ExplainRatio
 from bench.cli.gpu import known_steps
 from bench.cli.main import parse
 from bench.cli.options import EstimatedCommand, experiment_from
@@ -42,7 +41,7 @@ def commands() -> Iterator[tuple[str, EstimatedCommand]]:
         words = [word for one in shlex.split(step.command) if (word := one.format_map(values))]
         if "bench" in words:
             command = parse(words[words.index("bench") + 1 :])
-            if isinstance(command, Measure | ExplainRatio | Doctor):
+            if isinstance(command, Measure | Doctor):
                 yield step.name, command
 
 
@@ -75,11 +74,6 @@ def plain_seconds(command: EstimatedCommand, gpu: GpuSpec) -> float:
         seconds += sum(memory_seconds(arm, gpu) for arm in arms) * (2 if command.trace else 1)
         for _ in range(command.rounds or 5):
             seconds += sum(run_seconds(arm, gpu) for arm in arms)
-    elif isinstance(command, ExplainRatio):
-        _, arms = command._plan(None, on_gpu=True)
-        for round_ in range(command.rounds or 4):
-            timed: Sequence[Experiment] = [arms[0], arms[-1]] if round_ % 2 else arms
-            seconds += sum(run_seconds(arm, gpu, is_first=round_ == 0) for arm in timed)
     else:
         tried = EXPERIMENTS["clip-tiny"]
         seconds += memory_seconds(tried, gpu) + 2 * run_seconds(tried, gpu)
@@ -90,7 +84,7 @@ def plain_seconds(command: EstimatedCommand, gpu: GpuSpec) -> float:
 def test_expected_seconds_of_every_step_cover_a_plain_roofline_and_are_at_most_three_times_as_much(card: str) -> None:
     gpu, pace = LARGE[card], GpuPace(gpu=LARGE[card])
     ratios = {name: one.expected_seconds(pace) / plain_seconds(one, gpu) for name, one in COMMANDS.items()}
-    assert {Measure, ExplainRatio, Doctor} == {*map(type, COMMANDS.values())}
+    assert {Measure, Doctor} == {*map(type, COMMANDS.values())}
     assert min(ratios.values()) >= 1, ratios
     assert max(ratios.values()) <= 3, ratios
 
