@@ -23,6 +23,7 @@ from bench.console.console import EXTENSION_OPTION, describe_error
 from bench.data_source import SOURCES, DataSource
 from bench.environment.circumstances import LOADED_EXTENSIONS
 from bench.experiments import MethodSettings, add_experiments
+from bench.hooks import HOOKS
 from bench.measurement import MEASUREMENTS, Measurement
 from bench.method import Method, add_method
 from bench.record_kind import KINDS, RecordKind, add_kind
@@ -56,6 +57,7 @@ class Extension:
     verbs: Mapping[str, "type[Command] | str"] = field(default_factory=dict)
     measurements: Sequence[Measurement] = ()
     sections: Sequence[Section] = ()  # of the page of a comparison, between its results and its methods
+    hooks: Mapping[str, str] = field(default_factory=dict)  # functions of bench/hooks.py, as "package.module:function"
     sources: Sequence[DataSource] = ()
     tasks: Sequence[Task] = ()
     protocols: Sequence[Protocol] = ()
@@ -126,6 +128,8 @@ def _add(extension: Extension, origin: str) -> None:
         import_object("bench.orchestration.request_base:add_run")(run, origin)
     for verb, command in extension.verbs.items():
         import_object("bench.cli.verbs:add_verb")(verb, command, origin)
+    for hook, place in extension.hooks.items():
+        HOOKS.add(hook, place, origin)
     checked = (
         *((SOURCES, extension.sources), (TASKS, extension.tasks), (PROTOCOLS, extension.protocols)),
         (MEASUREMENTS, extension.measurements),

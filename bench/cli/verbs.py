@@ -19,7 +19,6 @@ BUILT_IN = {  # where each verb lies, in the order of the help
     "embed": "bench.cli.train:Embed",
     "export": "bench.cli.train:Export",
     "transfer": "bench.cli.transfer:Transfer",
-    "explain": "bench.cli.explain:ExplainRatio",
     "plan": "bench.cli.plan:Plan",
     "doctor": "bench.cli.doctor:Doctor",
     "regress": "bench.cli.suites:Regress",
@@ -30,6 +29,7 @@ REPORT_VERBS = {  # of the command line of `reports`
     "claim": "List claims of papers with their verdicts from records, or show the card of one claim.",
 }
 VERBS = Registry["type[Command] | str"]("verb", "bench.cli.verbs:BUILT_IN")
+PURPOSES = ("compare", "train", "score", "explain", "check")  # in the order of the help; others follow
 NEEDED = ("purpose", "resume_hint", "run")  # attributes of a verb, in addition to its docstring
 
 
@@ -63,11 +63,11 @@ def get_verb(name: str) -> "type[Command]":
 
 def verbs_by_purpose() -> "dict[str, dict[str, type[Command]]]":
     """Return all verbs by the purpose under which the help lists them."""
-    found = dict[str, "dict[str, type[Command]]"]()
+    found: dict[str, dict[str, type[Command]]] = {purpose: {} for purpose in PURPOSES}
     for name in VERBS:
         verb = get_verb(name)
         found.setdefault(verb.purpose, {})[name] = verb
-    return found
+    return {purpose: verbs for purpose, verbs in found.items() if verbs}
 
 
 def _require_complete(name: str, verb: object, origin: str) -> None:
