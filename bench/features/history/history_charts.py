@@ -6,12 +6,11 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from bench.formats import pluralize, ratio
-from bench.history.metric_diffs import format_quantity, unit_size
-from bench.history.observations import Commit
-from reports.history.changes import Change
-from reports.history.series import CommitHistory, Series
+from bench.features.history.changes import Change
+from bench.formats import format_quantity, pluralize, ratio, unit_size
+from bench.measure.observations import Commit
 from reports.render.svg import INK, MUTED, chart_label, colour_and_marker, draw_marks, drawing, margin_axes, svg
+from reports.series import CommitHistory, Series
 
 WIDTH, HEIGHT = 440, 200  # SVG units
 LEFT, RIGHT, TOP, FOOT = 78, 10, 26, 34

@@ -9,13 +9,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.cli import suites
-from bench.cli.suites import History, Regress
-from bench.history.observations import read_observations
-from bench.orchestration.commit_runs import checkout_work_tree, time_suites
+from bench.features.history import verbs
+from bench.features.history.commit_runs import checkout_work_tree, time_suites
+from bench.features.history.verbs import History, Regress
+from bench.measure.observations import read_observations
 from tests.processes import LONGEST_SECONDS, wait_until
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 # Its clock is its own: what it shows depends on the work alone, which differs by thousandths between processes.
 SUITE = """
 import random
@@ -127,7 +127,7 @@ def test_work_tree_is_removed_however_its_block_ends(repository: Path) -> None:
 def test_slower_benchmark_and_changed_counter_are_named(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(suites, "CHECKOUT", repository)
+    monkeypatch.setattr(verbs, "CHECKOUT", repository)
     commit(repository, 0.002, parameters=2)
     assert Regress("HEAD~1", rounds=5, results=tmp_path / "results").run() == 1
     text = capsys.readouterr().out
@@ -141,7 +141,7 @@ def test_slower_benchmark_and_changed_counter_are_named(
 def test_an_unchanged_tree_has_no_regression(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(suites, "CHECKOUT", repository)
+    monkeypatch.setattr(verbs, "CHECKOUT", repository)
     assert Regress("HEAD", rounds=5, results=tmp_path).run() == 0
     assert "no regression was found" in capsys.readouterr().out
 
@@ -149,7 +149,7 @@ def test_an_unchanged_tree_has_no_regression(
 def test_failed_suites_are_not_a_pass(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(suites, "CHECKOUT", repository)
+    monkeypatch.setattr(verbs, "CHECKOUT", repository)
     commit(repository, 0.001, suite="def test_none():\n    raise RuntimeError('broken')")
     assert Regress("HEAD~1", rounds=1, results=tmp_path).run() == 3
     assert "RuntimeError: broken" in capsys.readouterr().err

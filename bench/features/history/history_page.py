@@ -5,17 +5,16 @@ from collections.abc import Sequence
 import pandas as pd
 from markupsafe import Markup
 
-from bench.formats import UNMEASURED, join_words, p_value, percent, pluralize, ratio
-from bench.history.metric_diffs import format_quantity
+from bench.features.history.changes import Change
+from bench.features.history.history_charts import series_chart
+from bench.formats import UNMEASURED, format_quantity, join_words, p_value, percent, pluralize, ratio
 from bench.sections import Block, Chart, Facts, Files, Group, Legend, Text
 from bench.statistics import log_std
 from bench.tables import Cell, Column, Table
-from reports.history.changes import Change
-from reports.history.history_charts import series_chart
-from reports.history.series import CommitHistory, Series, figures_frame
 from reports.render.document import BuiltSection, csv_file, left_out, render_blocks, render_page
 from reports.render.frames import group_by
 from reports.render.svg import swatch
+from reports.series import CommitHistory, Series, figures_frame
 
 GLOSSARY = {
     "confirmed": "asv's step detection finds a jump of 2 % or more with two or more processes on both sides; in "

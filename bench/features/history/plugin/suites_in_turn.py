@@ -9,7 +9,7 @@ from runpy import run_path
 
 import pytest
 
-INTERLEAVE = run_path(str(Path(__file__).parents[2] / "environment" / "slots.py"))
+INTERLEAVE = run_path(str(Path(__file__).parents[3] / "environment" / "slots.py"))
 
 
 @pytest.hookimpl(tryfirst=True)

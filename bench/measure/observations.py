@@ -5,7 +5,6 @@ counters are equal in every run of equal code.
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -16,12 +15,12 @@ import msgspec
 
 from bench.config import Experiment
 from bench.environment.circumstances import summarize_machine
-from bench.environment.files import atomic_write, decode_json, prefix_errors, read_intact_files, read_limited
+from bench.environment.files import decode_json, prefix_errors, read_intact_files, read_limited
 from bench.measure.throughput import images_per_second
 from bench.record import Memory, Record, Speed, Training, Transfer, is_record, read_record
 from bench.statistics import Interval, accuracy_interval
 
-FINGERPRINT = "fingerprint"  # entry of `machine_info` written by `save_document`; see `summarize_machine`
+FINGERPRINT = "fingerprint"  # entry of `machine_info`, of this project's documents; see `summarize_machine`
 LOSS_STEP = 10  # step of a training, counted from 1
 UNVERSIONED = ("", "unversioned", "unknown")  # pytest-benchmark's ids of an unknown commit
 
@@ -83,21 +82,6 @@ def machine_of_document(document: Document) -> str:
         f"python {info['python_version']}" if info.get("python_version") else None,
     ]
     return ", ".join(str(part) for part in parts if part) or "unknown machine"
-
-
-def save_document(measured: Path, path: Path, fingerprint: str, turn: str) -> None:
-    """Store a document with the machine and the turn, without the seconds of single rounds.
-
-    Comparisons are over processes and use the statistics of a process's rounds.
-    """
-    document = json.loads(measured.read_bytes())
-    document["turn"] = turn
-    document.setdefault("machine_info", {})[FINGERPRINT] = fingerprint
-    document["machine_info"].get("cpu", {}).pop("flags", None)
-    for benchmark in document["benchmarks"]:
-        benchmark["stats"].pop("data", None)
-    with atomic_write(path) as part:
-        part.write_text(json.dumps(document, indent=1, allow_nan=False))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,31 +1,31 @@
 """Charts over commits: what is joined, what is called a change, and a page that says it and trusts nothing."""
 
-import json
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
-from bench.config import change
-from bench.history.observations import BenchmarkId, Commit, Metric, observations_of_record, read_observations
+from bench.features.history.changes import Change, find_changes, mann_whitney_p
+from bench.features.history.detection import COMMITS_AFTER, few_commits_table, rates_table
+from bench.features.history.history_page import history_page
+from bench.measure.observations import BenchmarkId, Commit, Metric, read_observations
 from reports.__main__ import main
-from reports.history.changes import Change, find_changes, mann_whitney_p
-from reports.history.detection import COMMITS_AFTER, few_commits_table, rates_table
-from reports.history.history_page import history_page
-from reports.history.series import CommitPoint, Series, build_history
-from tests.documents import document, written
+from reports.series import CommitPoint, Series, build_history
+from tests.documents import commits, document, written
+from tests.reports.conftest import speed_record
+from tests.reports.conftest import written as write_records
+from tests.reports.test_command_line import HOSTILE as CONTROLS
+from tests.reports.test_command_line import SPELLED_OUT
 from tests.reports.test_page import HOSTILE, Document
 
 pytest.importorskip("asv", reason="the extra `history` is not installed")
 pytest.importorskip("ruptures", reason="the extra `history` is not installed")
 
-Make = dict[str, Callable[..., Any]]
 ROOT = Path(__file__).parents[3]
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 TIME = Metric("time", "s", "less", is_counter=False)
@@ -42,54 +42,12 @@ def line(levels: Sequence[float], *, processes: int = 1, noise: float = 0.005, m
     return Series(BenchmarkId("suite.py::part", "group"), measure, "here", tuple(points))
 
 
-def commits(*levels: float, machine: str = "here", processes: int = 1, first: int = 0) -> list[dict[str, Any]]:
-    """Documents of one commit a level."""
-    draw = random.Random(3)
-    return [
-        document(
-            {"test_a": level * math.exp(draw.gauss(0, 0.004))},
-            f"{at:08x}" * 5,
-            time=f"2026-11-{1 + at:02}T00:00:00Z",
-            measured=f"2026-12-01T00:00:{at:02}+00:00",
-            machine=machine,
-            extra={"parameters": 1000},
-        )
-        for at, level in enumerate(levels, start=first)
-        for _ in range(processes)
-    ]
-
-
 def history(folder: Path, *documents: dict[str, Any]) -> Any:
     return build_history(read_observations([written(folder, *documents)]))
 
 
 def page_of(found: Any) -> str:
     return history_page(found, [change for one in found.series for change in find_changes(one)])
-
-
-def test_machines_and_settings_are_never_joined(tmp_path: Path, make: Make) -> None:
-    found = history(tmp_path, *commits(1, 1), *commits(5, 5, machine="there"))
-    times = [one for one in found.series if one.metric == TIME]
-    assert {one.machine: len(one.points) for one in times} == {"here": 2, "there": 2}
-    one = make["speed"]("clip-tiny", 0)
-    other = replace(one, experiment=change(one.experiment, batch_size=64, images=64, warmup_images=0))
-    joined = build_history([*observations_of_record(one), *observations_of_record(make["speed"]("clip-tiny", 1))])
-    apart = build_history([*observations_of_record(one), *observations_of_record(other)])
-    assert 2 * len(joined.series) == len(apart.series)
-    upgraded = replace(one.circumstances, packages={"torch": "99"})
-    apart = build_history([*observations_of_record(one), *observations_of_record(replace(one, circumstances=upgraded))])
-    assert 2 * len(joined.series) == len(apart.series)
-
-
-def test_commits_are_ordered_by_commit_time(tmp_path: Path) -> None:
-    documents = commits(1, 2, 3)
-    for number, one in enumerate(documents):
-        one["datetime"] = f"2026-12-0{9 - number}T00:00:00+00:00"
-    changed = json.loads(json.dumps(documents[1]))
-    changed["commit_info"]["dirty"] = True
-    found = history(tmp_path, changed, *documents[::-1])
-    order = [(commit.id[:8], commit.is_dirty) for commit in found.commits]
-    assert order == [("00000000", False), ("00000001", False), ("00000001", True), ("00000002", False)]
 
 
 @pytest.mark.parametrize("factor", [1.1, 0.9])
@@ -295,3 +253,36 @@ def test_change_has_the_level_before_it() -> None:
     change = Change(line([0, 1], noise=0.0, measure=PARAMETERS), "counted", 1, 0.0, 1.0, None, (1, 1))
     assert change.size is None
     assert "times" not in change.text
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Path:
+    return write_records([speed_record(name, 0) for name in ("clip-tiny", "catlip-tiny")], tmp_path / "records")
+
+
+@pytest.mark.parametrize("verb", ["history", "compare"])
+def test_damaged_files_of_a_folder_are_named_and_the_others_used(
+    verb: str, records: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = records / "2026-11-25-tiny.memory.clip-tiny.json"
+    broken.write_text("{")
+    assert run(verb, *[records] * (2 if verb == "compare" else 1)) == 3
+    assert f"{broken}: not a record" in capsys.readouterr().err
+    if verb == "history":
+        shown = Document((records / "charts.html").read_text(encoding="utf-8"))
+        assert f"{broken}: not a record" in shown.words()
+    assert run("compare", broken, records) == 2  # a file that is named is not left out
+
+
+def test_names_in_foreign_documents_are_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old, new = (
+        written(
+            tmp_path / str(count), document({CONTROLS: 1.0, f"{CONTROLS}{count}": 1.0}, extra={"parameters": count})
+        )
+        for count in (1, 2)
+    )
+    assert run("compare", old, new, "--fail", "slower") == 1
+    out = capsys.readouterr().out
+    assert f"{SPELLED_OUT}: parameters went from 1 to 2" in out
+    assert f"{SPELLED_OUT}1 (only before)" in out
+    assert out.replace("\n", "").isprintable()

@@ -13,10 +13,10 @@ from statistics import median
 import numpy as np
 from scipy import stats
 
-from bench.history.metric_diffs import format_quantity
-from bench.history.observations import Commit
+from bench.formats import format_quantity
+from bench.measure.observations import Commit
 from bench.statistics import FEWEST_SUSPECTED, ChangeKind, is_change
-from reports.history.series import Series
+from reports.series import Series
 
 PENALTY = 3.0  # per change point, in units of the variance of the noise x ln(n)
 NEARBY = 2  # points; a suspected change so near to a confirmed one is the same change

@@ -1,4 +1,4 @@
-"""Figures of two sides: what is read of them, what they are judged to be."""
+"""Figures of two sides, and what they are judged to be."""
 
 import json
 import random
@@ -8,26 +8,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.history.metric_diffs import (
+from bench.features.history.commit_runs import save_document
+from bench.features.history.metric_diffs import (
     compare_observations,
     describe_diffs,
     diff_table,
     format_exactly,
-    format_quantity,
     on_one_side,
     verdict_exit_code,
 )
-from bench.history.observations import (
+from bench.measure.observations import (
     BenchmarkId,
     Commit,
     Metric,
     Observation,
     machine_of_document,
     parse_document,
-    read_observations,
-    save_document,
 )
-from tests.documents import MACHINE, document, written
+from tests.documents import document
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 TIME = Metric("time", "s", "less", is_counter=False)
@@ -127,30 +125,6 @@ def test_no_common_benchmark_is_an_error() -> None:
         compare_observations(old, new, paired=True)
 
 
-def test_observations_are_medians_and_known_counters(tmp_path: Path) -> None:
-    extra = {"parameters": 12, "peak tensor bytes": 34, "images per second": 5.0, "least and most": [1, 2]}
-    found = read_observations([written(tmp_path, document({"test_a": 0.5}, extra=extra))])
-    assert {(f.metric.name, f.value) for f in found} == {("time", 0.5), ("parameters", 12), ("peak tensor bytes", 34)}
-    assert {f.machine for f in found} == {MACHINE}
-    assert {f.benchmark.short for f in found} == {"test_a"}
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "text"),
-    [
-        ("suites.json", '{"benchmarks": []}', "measured nothing: it holds no benchmark"),
-        ("suites.json", '{"benchmarks": [{}]}', "not a document of pytest-benchmark"),
-        ("suites.json", '{"bench', "not JSON"),
-        ("other.json", '{"rows": []}', "measured nothing: no figure"),
-        ("one.speed.json", "{", "not a record"),
-    ],
-)
-def test_empty_or_broken_document_is_an_error(tmp_path: Path, name: str, content: str, text: str) -> None:
-    (tmp_path / name).write_text(content)
-    with pytest.raises(ValueError, match=text):
-        read_observations([tmp_path])
-
-
 def test_saved_document_has_the_machine_and_no_raw_rounds(tmp_path: Path) -> None:
     (tmp_path / "measured.json").write_text(json.dumps(document({"test_a": 0.5}, machine="")))
     save_document(tmp_path / "measured.json", tmp_path / "deep" / "kept.json", "here; 1 thread", "now")
@@ -159,27 +133,6 @@ def test_saved_document_has_the_machine_and_no_raw_rounds(tmp_path: Path) -> Non
     assert kept.benchmarks[0].stats.median == 0.5
     assert kept.benchmarks[0].stats.data == ()
     assert kept.turn == "now"
-
-
-def test_foreign_documents_have_a_machine_fingerprint() -> None:
-    one = document({"test_a": 0.5})
-    del one["machine_info"]["fingerprint"]
-    assert machine_of_document(parse_document(json.dumps(one).encode(), "one")) == "Example CPU, 2 logical cores, Linux"
-
-
-@pytest.mark.parametrize(
-    ("value", "unit", "text"),
-    [
-        (0.0123, "s", "12.3 ms"),
-        (2.5e-9, "s", "2.5 ns"),
-        (3 * 2**20, "B", "3 MiB"),
-        (12_345_678.0, "", "12,345,678"),
-        (5.2e9, "FLOP", "5.2 GFLOP"),
-        (4.123456789, "nats", "4.12346 nats"),
-    ],
-)
-def test_quantities_are_formatted_with_their_unit(value: float, unit: str, text: str) -> None:
-    assert format_quantity(value, unit) == text
 
 
 def test_changed_counter_is_shown_with_every_digit() -> None:

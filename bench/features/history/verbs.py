@@ -15,9 +15,7 @@ from bench.console.options import MAX_ECHOED_CHARACTERS, ROUNDS_RANGE, require_r
 from bench.console.progress import Progress
 from bench.console.tables import print_tables
 from bench.environment.circumstances import CHECKOUT
-from bench.history.metric_diffs import compare_observations, describe_diffs, diff_table, on_one_side, verdict_exit_code
-from bench.history.observations import read_observations
-from bench.orchestration.commit_runs import (
+from bench.features.history.commit_runs import (
     PROCESS_SECONDS,
     checkout_work_tree,
     current_fingerprint,
@@ -26,6 +24,14 @@ from bench.orchestration.commit_runs import (
     run_git,
     time_suites,
 )
+from bench.features.history.metric_diffs import (
+    compare_observations,
+    describe_diffs,
+    diff_table,
+    on_one_side,
+    verdict_exit_code,
+)
+from bench.measure.observations import read_observations
 from bench.statistics import MIN_ROUNDS
 
 MAX_COMMITS = 10_000

@@ -1,5 +1,6 @@
 """Timing of the suites of several commits, interleaved, in temporary work trees and fresh processes."""
 
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.environment.circumstances import CHECKOUT
-from bench.history.observations import save_document
+from bench.environment.files import atomic_write
+from bench.measure.observations import FINGERPRINT
 from bench.orchestration.runner import Slot, round_robin
 
 # At most 0.25 s per benchmark after three warm-up rounds: a process takes half a minute.
@@ -83,6 +85,21 @@ def time_suites(trees: Mapping[Path, Path], fingerprint: str, only: str | None =
             else:
                 save_document(run.document_path, path, fingerprint, started_at)
         return failed
+
+
+def save_document(measured: Path, path: Path, fingerprint: str, turn: str) -> None:
+    """Store a document with the machine and the turn, without the seconds of single rounds.
+
+    Comparisons are over processes and use the statistics of a process's rounds.
+    """
+    document = json.loads(measured.read_bytes())
+    document["turn"] = turn
+    document.setdefault("machine_info", {})[FINGERPRINT] = fingerprint
+    document["machine_info"].get("cpu", {}).pop("flags", None)
+    for benchmark in document["benchmarks"]:
+        benchmark["stats"].pop("data", None)
+    with atomic_write(path) as part:
+        part.write_text(json.dumps(document, indent=1, allow_nan=False))
 
 
 class _SuitesRun:

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.history.observations import SECONDS, BenchmarkId, Commit
+from bench.features.history.changes import Change, find_changes
+from bench.measure.observations import SECONDS, BenchmarkId, Commit
 from bench.tables import Table
-from reports.history.changes import Change, find_changes
-from reports.history.series import CommitPoint, Series
+from reports.series import CommitPoint, Series
 
 COMMITS, INJECTED_AT = 60, 40  # of a series; index of the first commit with the injected change
 NOISE, AUTOCORRELATION, OUTLIERS, OUTLIER = 0.02, 0.5, 0.05, 1.3

@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench.config import Experiment, differing_fields, get_field
 from bench.experiments import EXPERIMENTS, SCALES
-from bench.history.observations import BenchmarkId, Commit, Metric, Observation
+from bench.measure.observations import BenchmarkId, Commit, Metric, Observation
 from bench.settings import split_name
 
 NEVER = datetime.min.replace(tzinfo=UTC)
