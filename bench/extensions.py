@@ -23,7 +23,6 @@ from bench.console.console import EXTENSION_OPTION, describe_error
 from bench.data_source import SOURCES, DataSource
 from bench.environment.circumstances import LOADED_EXTENSIONS
 from bench.experiments import MethodSettings, add_experiments
-from bench.hooks import HOOKS
 from bench.measurement import MEASUREMENTS, Measurement
 from bench.method import Method, add_method
 from bench.record_kind import KINDS, RecordKind, add_kind
@@ -129,16 +128,21 @@ def _add(extension: Extension, origin: str) -> None:
         add_kind(KINDS, kind, RecordKind, origin)
     for run in extension.runs:
         import_object("bench.orchestration.request_base:add_run")(run, origin)
-    for registry, verbs in (("VERBS", extension.verbs), ("REPORT_VERBS", extension.report_verbs)):
-        for verb, command in verbs.items():
-            import_object(f"bench.cli.verbs:{registry}").add(verb, command, origin)
+    by_name = {
+        "bench.cli.verbs:VERBS": extension.verbs,
+        "bench.cli.verbs:REPORT_VERBS": extension.report_verbs,
+        "bench.hooks:HOOKS": extension.hooks,
+    }
+    for registry, named in by_name.items():
+        for name, one in named.items():
+            import_object(registry).add(name, one, origin)
     checked = (
         *((SOURCES, extension.sources), (TASKS, extension.tasks), (PROTOCOLS, extension.protocols)),
         (MEASUREMENTS, extension.measurements),
     )
     for objects, added in checked:
-        for one in added:
-            objects.add_checked(one, origin)
+        for thing in added:
+            objects.add_checked(thing, origin)
 
 
 def _add_method(method: Method, origin: str) -> None:

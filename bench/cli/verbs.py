@@ -22,9 +22,9 @@ BUILT_IN = {  # where each verb lies, in the order of the help
     "transfer": "bench.cli.transfer:Transfer",
     "plan": "bench.cli.plan:Plan",
     "doctor": "bench.cli.doctor:Doctor",
-    "gpu": "bench.cli.gpu:Gpu",
     "claim": "reports.claims.verb:Claim",
 }
+PURPOSES = ("compare", "train", "score", "explain", "check", "report")  # in the order of the help; others follow
 REPORT = "report"  # the word before the verbs of report
 
 
@@ -83,4 +83,4 @@ def verbs_by_purpose() -> "dict[str, dict[str, type[Command]]]":
     for name in VERBS:
         verb = VERBS.find(name)
         found.setdefault(verb.purpose, {})[name] = verb
-    return found
+    return {purpose: verbs for purpose, verbs in found.items() if verbs}

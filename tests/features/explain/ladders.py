@@ -5,12 +5,6 @@ from collections.abc import Callable, Sequence
 
 from bench.config import Experiment
 from bench.experiments import EXPERIMENTS
-from bench.explain.factors import select_factors
-from bench.ladder import Coordinates, Ladder, build_ladder, stages_between
-from bench.record import Flops, Record
-from bench.settings import with_settings
-from tests.reports.conftest import COMPARISON, HERE
-from tests.speeds import speed as plain_speed
 from bench.features.explain.factors import select_factors
 from bench.features.explain.ladder import Coordinates, Ladder, build_ladder, stages_between
 from bench.record import Record
