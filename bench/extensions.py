@@ -17,8 +17,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from bench.catalog import PROTOCOLS, TASKS, Protocol, Task
-from bench.config import FIELD_FACTS, own_fields
+from bench.config import FIELD_FACTS
 from bench.console.console import EXTENSION_OPTION, describe_error
 from bench.data_source import SOURCES, DataSource
 from bench.environment.circumstances import LOADED_EXTENSIONS
@@ -147,8 +149,14 @@ def _add(extension: Extension, origin: str) -> None:
 
 def _add_method(method: Method, origin: str) -> None:
     add_method(method, origin)
-    if taken := [name for name in own_fields(method.name) if name in FIELD_FACTS]:
-        raise ValueError(f"{origin}: the method {method.name} declares {', '.join(taken)}, which experiments have")
+    for field_ in msgspec.structs.fields(method.settings):
+        name = f"{origin}: the method {method.name} declares {field_.name}"
+        if field_.name in FIELD_FACTS:
+            raise ValueError(f"{name}, which experiments have: give it another name")
+        if not getattr(next(iter(getattr(field_.type, "__metadata__", ())[-1:]), None), "description", None):
+            raise ValueError(f"{name} without a description: declare it as Annotated[KIND, about(...)] of bench.fields")
+        if field_.required:
+            raise ValueError(f"{name} without a default: give it one")
 
 
 def _digest(module: ModuleType) -> str:

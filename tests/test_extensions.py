@@ -49,6 +49,12 @@ SECTION = "from bench.sections import Section\n"
 SOURCE = "from bench.data_source import DataSource\n"
 TASK = "from bench.catalog import SINGLE_LABEL, Protocol, Task\n"
 OURS = "from bench.methods.clip import Clip\n"
+OWN = f"""{IMPORTS}{OURS}from typing import Annotated
+from bench.fields import Settings, about
+class Own(Settings, frozen=True): {{}}
+class Mine(Clip): name, settings = 'mine', Own
+EXTENSION = Extension([Mine()])
+"""
 
 # Tells the training to end when the process has loaded as many images as an environment variable says.
 STOP = """\
@@ -111,6 +117,17 @@ def test_options_are_taken_from_anywhere_in_a_command_line() -> None:
         (
             f"{IMPORTS}{METHOD}class Mine(Method): name = 'mine'\nEXTENSION = Extension([Mine()])",
             "adds a method Mine without title, targets_description, loss_description: set them to texts",
+        ),
+        *(
+            (
+                OWN.format(declared),
+                f"the method mine declares {reason}",
+            )
+            for declared, reason in (
+                ("batch_size: Annotated[int, about('One.')] = 1", "batch_size, which experiments have"),
+                ("margin: float = 0.1", "margin without a description: declare it as Annotated[KIND, about(...)]"),
+                ("margin: Annotated[int, about('One.')]", "margin without a default: give it one"),
+            )
         ),
         (
             f"{IMPORTS}EXTENSION = Extension(experiments={{'flip': MethodSettings('clip')}})",
