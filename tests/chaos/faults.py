@@ -307,8 +307,6 @@ def records() -> dict[str, Case]:
         "names that are paths, for tensorboard": page(
             changed("experiment", name="../../x"), ".", 0, "export FOLDER --format tensorboard --out FOLDER/tb"
         ),
-        "two empty folders": command("report compare FOLDER FOLDER", "."),
-        "one folder twice": page(text.encode(), ".", 0, "compare FOLDER FOLDER"),
         "a folder that is not there": command("report build FOLDER/none", "none"),
         "a file in place of a folder": command("report build FOLDER/a.json", "a.json", content("a.json", b"{}")),
         "a page where a folder is": page(text.encode(), "not a regular file", verb="build FOLDER --out FOLDER"),
