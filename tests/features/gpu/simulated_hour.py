@@ -21,7 +21,7 @@ COMMAND, PAGE, OTHER = 15.0, 12.0, 40.0  # seconds
 class SimulatedHour(SimulatedGpu):
     """What `gpu` starts on the machine, and what it would have killed."""
 
-    draws_pages: bool = True
+    pages: tuple[str, ...] | None = None  # that are drawn, and not left empty; None: all
     started: list[tuple[str, float]] = field(default_factory=list)  # commands of steps, and when
     killed: list[str] = field(default_factory=list)
 
@@ -36,7 +36,9 @@ class SimulatedHour(SimulatedGpu):
         with output.open("a") as file, redirect_stdout(file), redirect_stderr(file):
             if module == "reports":
                 self.advance(PAGE)
-                code = report(options) if self.draws_pages else 0
+                page = Path(options[-1])
+                is_drawn = self.pages is None or page.stem in self.pages
+                code = report(options) if is_drawn else page.touch() or 0
             else:
                 self.started.append((" ".join(words[1:]), start))
                 code = self._run_step(module, options)

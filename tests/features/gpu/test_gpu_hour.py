@@ -29,11 +29,14 @@ def found(results: Path) -> dict[str, StepResult]:
     return {one.step: one for one in msgspec.json.decode((results / STEPS_FILE).read_bytes(), type=StepResults).steps}
 
 
-@pytest.mark.parametrize("run_seconds", [70.0, pytest.param(45.0, marks=pytest.mark.minutes)])
+@pytest.mark.parametrize(
+    ("run_seconds", "pages"),
+    [(70.0, None), pytest.param(45.0, ("b16", "b16-shards"), marks=pytest.mark.minutes)],
+)
 def test_hour_brings_a_verdict_on_b16_within_25_minutes_and_kills_nothing(
-    run_seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_seconds: float, pages: tuple[str, ...] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine = SimulatedHour(run_seconds)
+    machine = SimulatedHour(run_seconds, pages=pages)
     begun = machine.installed(monkeypatch)
     assert run(tmp_path) in (0, REQUEUE)
     assert machine.killed == []
@@ -56,7 +59,7 @@ def test_hour_brings_a_verdict_on_b16_within_25_minutes_and_kills_nothing(
 def test_hour_on_a_machine_half_as_fast_names_what_is_left_and_resume_completes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    machine = SimulatedHour(times_slower=2.0)
+    machine = SimulatedHour(times_slower=2.0, pages=())
     begun = machine.installed(monkeypatch)
     assert run(tmp_path) == REQUEUE
     assert machine.killed == []
@@ -79,7 +82,7 @@ def test_hour_on_a_machine_half_as_fast_names_what_is_left_and_resume_completes_
 
 @pytest.mark.minutes
 def test_every_step_is_done_alone_in_pieces_of_eight_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = SimulatedHour(draws_pages=False)
+    machine = SimulatedHour(pages=())
     machine.installed(monkeypatch)
     for step in ON_ONE_GPU:
         pieces = 0
