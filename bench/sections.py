@@ -203,6 +203,7 @@ class PageContext:
     differences: Mapping[tuple[object, ...], "AccuracyDifference"] = field(default_factory=dict)  # of accuracies
     joined: Sequence[str] = ()  # names of the comparisons on the page, the newest first
     others: Mapping[str, str] = field(default_factory=dict)  # the folder's other comparisons, with the reason or ""
+    folder: Sequence["Record"] = ()  # all of the folder, also those of other comparisons
     built: Sequence[Block] = ()  # blocks above the section on the page
 
 
@@ -215,6 +216,8 @@ class Section:
     label: str  # in the navigation
     build: Callable[[PageContext], Sequence[Block] | None]  # None: the page has no such section
     documents: Sequence[str] = ()  # names of files beside the records that it reads, where they exist
+    # Where its blocks stand: under their heading after the results, or below the figures of the answer, without one.
+    place: Literal["results", "answer"] = "results"
 
 
 _added: dict[str, Section] = {}

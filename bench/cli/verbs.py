@@ -24,7 +24,6 @@ BUILT_IN = {  # where each verb lies, in the order of the help
     "plan": "bench.cli.plan:Plan",
     "doctor": "bench.cli.doctor:Doctor",
     "gpu": "bench.cli.gpu:Gpu",
-    "claim": "reports.claims.verb:Claim",
 }
 REPORT = "report"  # the word before the verbs of report
 
