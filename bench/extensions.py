@@ -59,6 +59,7 @@ class Extension:
     )  # of `report`, which make files of records
     measurements: Sequence[Measurement] = ()
     sections: Sequence[Section] = ()  # of the page of a comparison, between its results and its methods
+    hooks: Mapping[str, str] = field(default_factory=dict)  # functions of bench/hooks.py, as "package.module:function"
     sources: Sequence[DataSource] = ()
     tasks: Sequence[Task] = ()
     protocols: Sequence[Protocol] = ()
@@ -127,16 +128,21 @@ def _add(extension: Extension, origin: str) -> None:
         add_kind(KINDS, kind, RecordKind, origin)
     for run in extension.runs:
         import_object("bench.orchestration.request_base:add_run")(run, origin)
-    for registry, verbs in (("VERBS", extension.verbs), ("REPORT_VERBS", extension.report_verbs)):
-        for verb, command in verbs.items():
-            import_object(f"bench.cli.verbs:{registry}").add(verb, command, origin)
+    by_name = {
+        "bench.cli.verbs:VERBS": extension.verbs,
+        "bench.cli.verbs:REPORT_VERBS": extension.report_verbs,
+        "bench.hooks:HOOKS": extension.hooks,
+    }
+    for registry, named in by_name.items():
+        for name, one in named.items():
+            import_object(registry).add(name, one, origin)
     checked = (
         *((SOURCES, extension.sources), (TASKS, extension.tasks), (PROTOCOLS, extension.protocols)),
         (MEASUREMENTS, extension.measurements),
     )
     for objects, added in checked:
-        for one in added:
-            objects.add_checked(one, origin)
+        for thing in added:
+            objects.add_checked(thing, origin)
 
 
 def _add_method(method: Method, origin: str) -> None:

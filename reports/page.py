@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import get_args
 
 from markupsafe import Markup
 
@@ -20,20 +20,20 @@ from bench.sections import (
     flatten,
 )
 from bench.statistics import AccuracyDifference, judge_accuracy_differences
-from reports import circumstances, explanation, page_data, plan
+from reports import circumstances, page_data, plan
 from reports.accuracy import accuracy_section, few_label_section, losses_section, scores
 from reports.accuracy.ranking import Key, ranking_differences
 from reports.accuracy.scores import SubjectScore
 from reports.render import frames
 from reports.render.document import BuiltSection, render_blocks, render_page
-from reports.speed import components_section, throughput_section
+from reports.speed import components_section, figures_section, throughput_section
 from reports.summary import answer_blocks, headline_table
 
 QUESTION = "Which pre-training method gives the most transfer accuracy per device-hour?"
-# Sections in the order of the page; those of extensions are between the results and what explains them.
+# Sections in the order of the page; those of extensions are above the results, or between them and what explains them.
 RESULTS = (
-    explanation.SECTION,
     throughput_section.SECTION,
+    figures_section.SECTION,
     accuracy_section.SECTION,
     few_label_section.SECTION,
     losses_section.SECTION,
@@ -53,7 +53,9 @@ BACKGROUND = (
 def page_sections() -> list[tuple[Section, str]]:
     """Return the sections in the order of the page, each with its extension or ""; ValueError for a name used twice."""
     results, background = ([(section, "") for section in of] for of in (RESULTS, BACKGROUND))
-    return [*results, *added_sections({one.name for one in (*RESULTS, *BACKGROUND)}), *background]
+    added = added_sections({one.name for one in (*RESULTS, *BACKGROUND)})
+    first, others = ([one for one in added if (one[0].place == "above") == is_above] for is_above in (True, False))
+    return [*first, *results, *others, *background]
 
 
 def page(
@@ -89,8 +91,8 @@ def page(
     )
     answers = scores.whole_task_scores(comparison)
     figures = headline_table(comparison, context.largest, answers)
-    _, in_answer = build_sections(context, "answer", failed)
-    sections, built = build_sections(replace(context, built=[figures]), "results", failed)
+    _, in_answer = build_sections(context, failed, in_answer=True)
+    sections, built = build_sections(replace(context, built=[figures]), failed)
     question = next((block.text for block in built if isinstance(block, Question)), None)
     several = Markup('{} <a href="#data">comparisons</a>, the newest {}').format(len(joined), name)
     return render_page(
@@ -104,15 +106,15 @@ def page(
 
 
 def build_sections(
-    context: PageContext, place: Literal["results", "answer"], failed: list[str] | None
+    context: PageContext, failed: list[str] | None, *, in_answer: bool = False
 ) -> tuple[list[BuiltSection], list[Block]]:
-    """Return the sections of a place as they are drawn, and all of their blocks; for `failed` see `page`."""
+    """Return the sections below the answer or in it, as they are drawn, and their blocks; for `failed` see `page`."""
     sections = list[BuiltSection]()
     for section, origin in page_sections():
-        if section.place != place:
+        if (section.place == "answer") != in_answer:
             continue
         try:
-            if (found := section.build(context)) is None:
+            if (found := section.blocks(context)) is None:
                 continue
             blocks = _require_blocks(found)
             content = render_blocks(blocks)

@@ -20,11 +20,10 @@ BUILT_IN = {  # where each verb lies, in the order of the help
     "embed": "bench.cli.train:Embed",
     "export": "bench.cli.train:Export",
     "transfer": "bench.cli.transfer:Transfer",
-    "explain": "bench.cli.explain:ExplainRatio",
     "plan": "bench.cli.plan:Plan",
     "doctor": "bench.cli.doctor:Doctor",
-    "gpu": "bench.cli.gpu:Gpu",
 }
+PURPOSES = ("compare", "train", "score", "explain", "check", "report")  # in the order of the help; others follow
 REPORT = "report"  # the word before the verbs of report
 
 
@@ -79,8 +78,8 @@ REPORT_VERBS = VerbRegistry("verb of report", "reports.verbs:BUILT_IN", ("run",)
 
 def verbs_by_purpose() -> "dict[str, dict[str, type[Command]]]":
     """Return all verbs by the purpose under which the help lists them."""
-    found = dict[str, "dict[str, type[Command]]"]()
+    found: dict[str, dict[str, type[Command]]] = {purpose: {} for purpose in PURPOSES}
     for name in VERBS:
         verb = VERBS.find(name)
         found.setdefault(verb.purpose, {})[name] = verb
-    return found
+    return {purpose: verbs for purpose, verbs in found.items() if verbs}

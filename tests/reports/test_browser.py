@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from bench.cli.verbs import REPORT_VERBS
-from bench.record import Record
+from bench.record import Record, read_records
 from reports.__main__ import main as report
 from reports.page import page
 from reports.plan import plan_page
 from tests.documents import commits, written
-from tests.reports import test_explanation, test_plan
+from tests.reports import test_plan
 from tests.reports.test_hostile import few_labels, hostile_page
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install -e .[tests]")
@@ -61,7 +61,7 @@ def pages(make: Make, whole: list[Record], tmp_path_factory: pytest.TempPathFact
             others={"another": ""},
             documents={"suites.json": make["suites"](), "plan.json": test_plan.document()},
         ),
-        "explanation": page("x", test_explanation.records()),
+        "explanation": page("x", read_records(Path(__file__).parents[1] / "records" / "explain-tiny")),
         "plan": plan_page(test_plan.document(), "plan.json"),
         "hostile": hostile_page(make, whole),
     }

@@ -1,33 +1,26 @@
 """A machine with one H100 that takes no time: its clock moves by the seconds that each run would take.
 
-`gpu`, `measure`, `explain` and `reference` are the real ones, in this process; what their runs measure is made up.
+Verbs are the real ones, in this process; what their runs measure is made up.
 """
 
 import time
-from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pynvml
 import pytest
 
-from bench.cli import gpu
-from bench.cli.main import dispatch
 from bench.config import Experiment
 from bench.environment.circumstances import current_commit
 from bench.environment.gpu_specs import GPU_SPECS
 from bench.fields import PACK_DATA
-from bench.measure.generated_shards import write_shard
 from bench.orchestration import preflight
 from bench.orchestration.pace import GpuPace
 from bench.orchestration.request_base import Request
-from bench.orchestration.requests import LadderRequest, MemoryRequest, SpeedRequest
+from bench.orchestration.requests import MemoryRequest, SpeedRequest
 from bench.orchestration.runner import Runner
 from bench.record import Flops, Memory, Record, write_record
 from bench.record_kind import KINDS, Measured
-from reports.__main__ import main as report
 from tests.small import circumstances
 from tests.speeds import speed
 
@@ -36,27 +29,22 @@ SETTINGS = {"driver": "580.1", "power limit": "700 W"}
 CIRCUMSTANCES = {"device": "cuda", "machine": "NVIDIA H100 80GB HBM3; 16 cores", "precision": "bf16", "compiled": True}
 CIRCUMSTANCES |= {"gpu": SETTINGS, "gpu_uuid": "one"}
 FLOPS_SHARE = 0.33  # of the peak, that steps reach
-COMMAND, PAGE, LADDER_RUN, FEW_STEPS_RUN, COMPILATION, OTHER = 15.0, 12.0, 8.0, 20.0, 10.0, 40.0  # seconds
+LADDER_RUN, FEW_STEPS_RUN, COMPILATION = 8.0, 20.0, 10.0  # seconds
 B16_STEPS = 8.0  # seconds of the steps of a run of ViT-B/16; the others are its start, heating and FLOPs
 
 
 @dataclass
 class SimulatedGpu:
-    """The seconds of this machine, and what was started on it."""
+    """The seconds of this machine, and the records of its runs."""
 
     run_seconds: float = 70.0  # of a speed run of ViT-B/16 at batch 256
     times_slower: float = 1.0
-    draws_pages: bool = True
     now: float = 1000.0
-    started: list[tuple[str, float]] = field(default_factory=list)  # commands of steps, and when
     runs: list[Path] = field(default_factory=list)  # records
-    killed: list[str] = field(default_factory=list)
 
     def installed(self, patch: pytest.MonkeyPatch) -> float:
         """Take the place of this machine; return the time."""
         patch.setattr(time, "monotonic", lambda: self.now)
-        patch.setattr(gpu, "run_command", self.run_command)
-        patch.setattr(gpu, "count_gpus", lambda: 1)
         patch.setattr(preflight, "count_gpus", lambda: 1)
         patch.setattr(preflight, "find_machine_gpu", lambda: H100)
         patch.setattr(preflight, "read_gpu_settings", lambda _: SETTINGS)
@@ -66,32 +54,6 @@ class SimulatedGpu:
 
     def advance(self, seconds: float) -> None:
         self.now += self.times_slower * seconds
-
-    def run_command(self, words: Sequence[str], output: Path, seconds: float, _settings: Any) -> int | None:
-        """Do what a step's command does, and tell if it would have been killed."""
-        start, (module, *options) = self.now, words[2:]
-        with output.open("a") as file, redirect_stdout(file), redirect_stderr(file):
-            if module == "reports":
-                self.advance(PAGE)
-                code = report(options) if self.draws_pages else 0
-            else:
-                self.started.append((" ".join(words[1:]), start))
-                code = self._run_step(module, options)
-        if self.now - start > seconds:
-            self.killed.append(" ".join(words))
-            self.now = start + seconds
-            return None
-        return code
-
-    def _run_step(self, module: str, options: list[str]) -> int:
-        if module == "bench" and options[0] in ("measure", "explain", "reference"):
-            self.advance(COMMAND)
-            return dispatch(options)
-        if module == "bench.measure.generated_shards":
-            Path(options[0]).mkdir()
-            write_shard(Path(options[0]) / "0.tar", range(300), ["a dog on a chair"] * 300, 16, 16)
-        self.advance({"pytest": 270.0, "bench.cli.gpu_preflight": 42.0}.get(module, OTHER))
-        return 0
 
     def start_run(self, request: Request) -> str:
         """Write the record of a run."""
@@ -129,9 +91,9 @@ class SimulatedGpu:
                 self.advance(FEW_STEPS_RUN + (0.0 if experiment.runtime.compile == "off" else 2 * COMPILATION))
                 peaks = dict.fromkeys(("peak_allocated_bytes", "peak_reserved_bytes", "peak_tensor_bytes"), 10**10)
                 return Memory(steps=3, trained_parameters=1, peak_rss_bytes=None, **peaks)
-            case LadderRequest():
+            case Request(kind="ladder"):
                 self.advance(LADDER_RUN)
-                return request.ladder
+                return request.ladder  # type: ignore[attr-defined]
             case Request(kind="reference"):
                 self.advance(self.run_seconds)
                 figures = {"window_seconds": (1.0, 1.0), "losses": (1.0,) * 20, "tokens_per_caption": 17.0}

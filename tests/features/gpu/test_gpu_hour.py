@@ -6,12 +6,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench.cli.gpu import GRACE_MINUTES
 from bench.cli.main import dispatch
 from bench.console.console import REQUEUE
-from bench.orchestration.gpu_steps import STEPS, STEPS_FILE, StepResult, StepResults
+from bench.features.gpu.steps import STEPS, STEPS_FILE, StepResult, StepResults
+from bench.features.gpu.verb import GRACE_MINUTES
 from bench.record import comparisons, read_records
-from tests.cli.simulated_gpu import SimulatedGpu
+from tests.features.gpu.simulated_hour import SimulatedHour
 
 ON_ONE_GPU = [step for step in STEPS["cuda"] if step.min_gpus == 1]
 
@@ -33,7 +33,7 @@ def found(results: Path) -> dict[str, StepResult]:
 def test_hour_brings_a_verdict_on_b16_within_25_minutes_and_kills_nothing(
     run_seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine = SimulatedGpu(run_seconds)
+    machine = SimulatedHour(run_seconds)
     begun = machine.installed(monkeypatch)
     assert run(tmp_path) in (0, REQUEUE)
     assert machine.killed == []
@@ -56,7 +56,7 @@ def test_hour_brings_a_verdict_on_b16_within_25_minutes_and_kills_nothing(
 def test_hour_on_a_machine_half_as_fast_names_what_is_left_and_resume_completes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    machine = SimulatedGpu(times_slower=2.0)
+    machine = SimulatedHour(times_slower=2.0)
     begun = machine.installed(monkeypatch)
     assert run(tmp_path) == REQUEUE
     assert machine.killed == []
@@ -79,7 +79,7 @@ def test_hour_on_a_machine_half_as_fast_names_what_is_left_and_resume_completes_
 
 @pytest.mark.minutes
 def test_every_step_is_done_alone_in_pieces_of_eight_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = SimulatedGpu(draws_pages=False)
+    machine = SimulatedHour(draws_pages=False)
     machine.installed(monkeypatch)
     for step in ON_ONE_GPU:
         pieces = 0

@@ -19,7 +19,9 @@ from bench.console.console import FAILED_CASE, OK, REQUEUE, log, printable
 from bench.console.options import MINUTES_RANGE, require_range
 from bench.console.tables import print_tables
 from bench.environment.files import make_folders
-from bench.orchestration.gpu_steps import (
+from bench.features.gpu.packed_results import pack_results
+from bench.features.gpu.run_command import run_command
+from bench.features.gpu.steps import (
     STEPS,
     STEPS_FILE,
     Device,
@@ -33,9 +35,7 @@ from bench.orchestration.gpu_steps import (
     write_step_results,
 )
 from bench.orchestration.pace import TWO_CORES, Pace
-from bench.orchestration.packed_results import pack_results
 from bench.orchestration.preflight import count_gpus, machine_pace
-from bench.orchestration.processes import run_command
 from bench.record import comparisons
 from bench.tables import Table
 

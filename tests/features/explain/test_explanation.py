@@ -5,16 +5,18 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from bench.explain.decomposition import decompose
-from bench.explain.tables import summarize
-from bench.ladder import HEAD, PADDING, TEXT_TOWER, Coordinates, ExpectedRatio
+from bench.features.explain.decomposition import decompose
+from bench.features.explain.ladder import HEAD, PADDING, TEXT_TOWER, Coordinates, ExpectedRatio
+from bench.features.explain.tables import summarize
 from bench.record import Record, read_records
 from reports.page import page
-from tests.ladders import ladder_of, measured
+from tests.features.explain.ladders import ladder_of, measured
+from tests.reports.hostile import hostile
+from tests.reports.test_hostile import require_text
 from tests.reports.test_page import HOSTILE, Document
 
 TABLE = "The causes of the ratio"
-KEPT = Path(__file__).parents[1] / "records" / "explain-tiny"
+KEPT = Path(__file__).parents[2] / "records" / "explain-tiny"
 
 
 def log(at: Coordinates) -> float:
@@ -87,3 +89,7 @@ def test_ladder_strings_are_escaped() -> None:
     text = page("x", [replace(first, measured=hostile), *runs])
     assert text.count("<script") == 1
     assert "<script>alert(1)" in Document(text).words()
+
+
+def test_every_string_of_an_explanation_is_escaped() -> None:
+    require_text(page("x", list(map(hostile, records()))))

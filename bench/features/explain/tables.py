@@ -6,10 +6,11 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any, get_args
 
-from bench.explain.decomposition import Contribution, Decomposition, LogRatio
-from bench.explain.factors import UPDATE_CAUSES
-from bench.ladder import WAITING
+from bench.features.explain.decomposition import Contribution, Decomposition, LogRatio
+from bench.features.explain.factors import UPDATE_CAUSES
+from bench.features.explain.ladder import WAITING
 from bench.measure.disturbance import describe_disturbance
+from bench.settings import strip_settings
 from bench.statistics import FLOPS_TOLERANCE, Agreement, Prediction
 from bench.tables import Table
 
@@ -161,8 +162,3 @@ def _format_ratio_value(ratio: LogRatio | None) -> str:
 def _format_with_interval(ratio: LogRatio) -> str:
     has_interval = ratio.low is not None and ratio.high is not None
     return f"{_format_ratio_value(ratio)} ({f'{ratio.low:.2f} to {ratio.high:.2f}' if has_interval else 'no interval'})"
-
-
-def strip_settings(experiment: str) -> str:
-    """Return an experiment's name without its settings."""
-    return experiment.partition("[")[0]

@@ -7,8 +7,8 @@ import pytest
 
 from bench.config import change, differing_fields, get_field
 from bench.experiments import EXPERIMENTS, get_experiment
-from bench.explain.factors import FACTORS, catlip_sizes, select_factors
-from bench.ladder import (
+from bench.features.explain.factors import FACTORS, catlip_sizes, select_factors
+from bench.features.explain.ladder import (
     HEAD,
     PADDING,
     RECIPE_FIELDS,
@@ -21,7 +21,7 @@ from bench.ladder import (
 )
 from bench.method import methods
 from bench.recipes import multi_scale
-from tests.ladders import ladder_of
+from tests.features.explain.ladders import ladder_of
 
 TINY = {name.removesuffix("-tiny"): one for name, one in EXPERIMENTS.items() if name.endswith("-tiny")}
 

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from bench.explain.decomposition import Contribution, Decomposition, LogRatio, decompose
-from bench.explain.tables import format_log_with_margin, strip_settings, summarize
+from bench.features.explain.decomposition import Contribution, Decomposition, LogRatio, decompose
+from bench.features.explain.tables import format_log_with_margin, summarize
 from bench.formats import NBSP, format_interval, ratio
-from bench.sections import Block, Chart, Key, PageContext, Question, Section, Text
+from bench.sections import Block, Chart, Key, PageContext, Question, Text
+from bench.settings import strip_settings
 from bench.statistics import FLOPS_TOLERANCE
 from bench.tables import Cell, Column, Table
 from reports.render.svg import INK, MUTED, SERIES, add_tooltip, svg
@@ -23,7 +24,8 @@ NO_FLOPS = "it changes no FLOPs"
 NO_ORDERS = "only the order of the chain was measured"
 
 
-def _build(page: PageContext) -> Sequence[Block] | None:
+def build(page: PageContext) -> Sequence[Block] | None:
+    """Return the chart, table and sentences of the page's ladder, if its runs are there."""
     found = decompose(page.comparison.records)
     if found is None or found.whole.chain is None or found.unexplained is None:
         return None
@@ -47,9 +49,6 @@ def _build(page: PageContext) -> Sequence[Block] | None:
         _causes_table(found),
         Text(note + left_out, "under"),
     ]
-
-
-SECTION = Section("explanation", "Where the ratio comes from", "Causes", _build)
 
 
 def waterfall_chart(found: Decomposition) -> Markup:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
-from bench.orchestration import packed_results
-from bench.orchestration.packed_results import pack_results
+from bench.features.gpu import packed_results
+from bench.features.gpu.packed_results import pack_results
 from reports.__main__ import main as report
 
-KEPT = Path(__file__).parents[1] / "records"
+KEPT = Path(__file__).parents[2] / "records"
 
 
 @pytest.fixture

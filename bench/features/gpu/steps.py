@@ -110,7 +110,7 @@ def make_steps(of: StepChoices) -> tuple[Step, ...]:
     trace = f"-m bench measure clip-tiny catlip-tiny {ONE} {LIGHT} --results {{folder}} --trace"
     transfer = "-m bench transfer catlip-tiny --task rooms --protocol k-nn"
     return (
-        Step("preflight", f"-m bench.cli.gpu_preflight {of.device}", 1),
+        Step("preflight", f"-m bench.features.gpu.preflight {of.device}", 1),
         Step("tests", of.tests, 5),
         Step(first.name, f"{first.measure} {ONE}"),
         Step(f"{first.name}-verdict", f"{first.measure} {verdict}", folder=first.name),

@@ -9,10 +9,10 @@ import pytest
 
 import bench.orchestration.preflight
 from bench.__main__ import main
-from bench.cli.explain import plan_ladder, rounds_that_fit
 from bench.console.console import INCONCLUSIVE
 from bench.experiments import EXPERIMENTS
-from bench.ladder import PADDING, REST, TEXT_TOWER, Ladder
+from bench.features.explain.ladder import PADDING, REST, TEXT_TOWER, Ladder
+from bench.features.explain.verb import plan_ladder, rounds_that_fit
 from bench.orchestration.request_base import Request
 from bench.orchestration.runner import Runner, Slot
 from bench.orchestration.worker import run_request

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from bench.cli.explain import EXIT_CODES
-from bench.explain.decomposition import Decomposition, decompose
-from bench.explain.tables import cause_table, reference_table, side_by_side, summarize
-from bench.ladder import HEAD, PADDING, REST, TEXT_TOWER, Coordinates, ExpectedRatio, Ladder
+from bench.features.explain.decomposition import Decomposition, decompose
+from bench.features.explain.ladder import HEAD, PADDING, REST, TEXT_TOWER, Coordinates, ExpectedRatio, Ladder
+from bench.features.explain.tables import cause_table, reference_table, side_by_side, summarize
+from bench.features.explain.verb import EXIT_CODES
 from bench.record import OTHERS_BUSY, Record, Speed, read_record, record_path, write_record
-from tests.ladders import ladder_of, measured
+from tests.features.explain.ladders import ladder_of, measured
 
 STAGES = (0.0, math.log(1.3), math.log(1.3 * 1.2), math.log(1.3 * 1.2 * 1.01))
 Log = Callable[[Coordinates], float]

@@ -1,7 +1,7 @@
 """The first step of `gpu`: whether a device computes, whether torch.compile works on it, and what instruments read.
 
-`python -m bench.cli.gpu_preflight cuda` prints the facts, and ends with an error if nothing could be measured. Nothing
-but Python's own modules is imported before all that is missing has been named.
+`python -m bench.features.gpu.preflight cuda` prints the facts, and ends with an error if nothing could be measured.
+Nothing but Python's own modules is imported before all that is missing has been named.
 """
 
 import sys

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from bench.config import FIELDS, Experiment, choose, differing_fields, get_field
-from bench.fields import NLTK
-from bench.ladder import (
+from bench.features.explain.ladder import (
     FIELDS_WITHOUT_WORK,
     INPUT_FIELDS,
     LABEL_FIELDS,
@@ -15,6 +14,7 @@ from bench.ladder import (
     Factor,
     setting_text,
 )
+from bench.fields import NLTK
 from bench.method import get_method
 from bench.recipes import multi_scale
 from bench.settings import with_settings

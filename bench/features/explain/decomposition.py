@@ -11,10 +11,10 @@ from typing import TypeVar
 from scipy.special import stdtrit
 
 from bench.data.caption_lengths import describe_captions
-from bench.explain.factors import INPUT_CAUSES
-from bench.explain.shapley import shapley_weights
+from bench.features.explain.factors import INPUT_CAUSES
+from bench.features.explain.ladder import HEAD, PADDING, REST, WAITING, Coordinates, Ladder
+from bench.features.explain.shapley import shapley_weights
 from bench.fields import PACK_DATA
-from bench.ladder import HEAD, PADDING, REST, WAITING, Coordinates, Ladder
 from bench.measure.disturbance import find_disturbance
 from bench.measure.throughput import forward_backward_rate, images_per_second, images_per_step, waiting_share
 from bench.record import Record, Speed

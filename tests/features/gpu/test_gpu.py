@@ -18,12 +18,11 @@ import pytest
 
 from bench.__main__ import main
 from bench.cli.compare import Measure
-from bench.cli.gpu import DEADLINE_FACTOR, SPARE_MINUTES, known_steps
 from bench.cli.main import parse
 from bench.cli.options import experiment_from
 from bench.config import require_comparable_experiments
 from bench.environment.circumstances import current_commit
-from bench.orchestration.gpu_steps import (
+from bench.features.gpu.steps import (
     STEPS,
     STEPS_FILE,
     Step,
@@ -33,6 +32,7 @@ from bench.orchestration.gpu_steps import (
     fastest_batch_size,
     is_resumable,
 )
+from bench.features.gpu.verb import DEADLINE_FACTOR, SPARE_MINUTES, known_steps
 from bench.orchestration.pace import TWO_CORES
 from bench.orchestration.processes import kill_at_end
 from bench.record import Record, read_record, record_files, record_path, write_record
@@ -41,7 +41,7 @@ from tests.processes import LONGEST_SECONDS, wait_until
 from tests.small import circumstances, small
 from tests.speeds import speed
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FIRST, LAST = Step("preflight", "-c 'print(1)'", 0.1), Step("last", "-c 'print(2)'", 0.1)
 COUNTS = Step("counts", """-c 'import sys; open(sys.argv[1], "a").write("x")' {results}/count""", 0.1)
 FAILS = Step("fails", """-c 'import sys; print("a line"); sys.exit("the reason")'""", 0.1)
@@ -62,12 +62,12 @@ for path in pathlib.Path("tests/records").glob("*.speed.*.json"):
 MEASURES = Step("measures", f"-c '{COPYING}' {{folder}}", 1)
 # A command line whose steps have no deadline that a busy machine misses.
 PATIENT = (
-    "import sys; import bench.cli.gpu; from bench.__main__ import main; bench.cli.gpu.DEADLINE_FACTOR = 60; "
+    "import sys; from bench.__main__ import main; from bench.features.gpu import verb; verb.DEADLINE_FACTOR = 60; "
     "sys.exit(main(sys.argv[1:]))"
 )
 # A command line of its own that has these steps.
 PROGRAM = (
-    "import sys; from bench.__main__ import main; from bench.orchestration.gpu_steps import STEPS, Step; "
+    "import sys; from bench.__main__ import main; from bench.features.gpu.steps import STEPS, Step; "
     f"STEPS['cpu'] = {(FIRST, MEASURES, replace(HANGS, minutes=4), LAST)!r}; sys.exit(main(sys.argv[1:]))"
 )
 
@@ -278,7 +278,7 @@ def test_drawing_of_a_page_ends_within_the_minutes_of_its_step(monkeypatch: pyte
         return 0
 
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    monkeypatch.setattr("bench.cli.gpu.run_command", spend)
+    monkeypatch.setattr("bench.features.gpu.verb.run_command", spend)
     assert run(monkeypatch, tmp_path, (FIRST, Step("measures", "-c 1 copied", 1))) == 0
     assert limits[1:] == [DEADLINE_FACTOR * 60, DEADLINE_FACTOR * 60 - 100]
 

@@ -21,16 +21,14 @@ from bench.cli.options import (
     limit_minutes,
     require_confirmed,
 )
-from bench.config import FIELDS, Experiment, fields_with
+from bench.config import FIELDS, Experiment, change, fields_with
 from bench.console.console import DISAGREEMENT, FAILED_CASE, INCONCLUSIVE, OK, log
 from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
 from bench.console.tables import print_tables
 from bench.experiments import EXPERIMENTS, HEADLINE, get_experiment
-from bench.explain.decomposition import decompose
-from bench.explain.factors import select_factors
-from bench.explain.tables import cause_table, describe_twice_the_time, reference_table, side_by_side
-from bench.fields import PACK_DATA
-from bench.ladder import (
+from bench.features.explain.decomposition import decompose
+from bench.features.explain.factors import select_factors
+from bench.features.explain.ladder import (
     PADDING,
     WAITING,
     ExpectedRatio,
@@ -40,11 +38,13 @@ from bench.ladder import (
     needs_padding_stage,
     stages_between,
 )
+from bench.features.explain.requests import LadderRequest
+from bench.features.explain.tables import cause_table, describe_twice_the_time, reference_table, side_by_side
+from bench.fields import PACK_DATA
 from bench.measure.tables import failure_table
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import Pace
 from bench.orchestration.preflight import has_gpu, open_comparison
-from bench.orchestration.requests import LadderRequest
 from bench.orchestration.runner import Job
 from bench.orchestration.scope import Scope
 from bench.recipes import PUBLISHED_HOURS, PUBLISHED_SOURCE
@@ -291,7 +291,7 @@ def expected_ratios(first: Experiment, baseline: Experiment) -> tuple[ExpectedRa
     from bench.measure.costs import forward_flops_as_released
 
     def counted(what: str, **changes: tuple[int, ...]) -> ExpectedRatio:
-        flops = [forward_flops_as_released(structs.replace(one, **changes)) for one in (baseline, first)]
+        flops = [forward_flops_as_released(change(one, **changes)) for one in (baseline, first)]
         source = "counted: image tower, captions padded to their context, head"
         return ExpectedRatio(what=what, ratio=flops[0] / flops[1], source=source)
 
