@@ -5,7 +5,5 @@ from bench.sections import Section
 
 EXTENSION = Extension(
     verbs={"claim": "bench.features.claims.verb:Claim"},
-    sections=[
-        Section("claim", "As published", "As published", "bench.features.claims.page:headline_blocks", place="answer")
-    ],
+    sections=[Section("claim", "As published", "As published", "bench.features.claims.section:build", place="answer")],
 )

@@ -11,14 +11,12 @@ from markupsafe import Markup
 
 from bench.cli.verbs import VERBS
 from bench.console.console import PROGRAM
-from bench.experiments import HEADLINE
 from bench.features.claims.card import REST, Basis, ClaimCard, NamedEvidence, RatioFactor
 from bench.features.claims.claims import PaperClaim
 from bench.features.claims.conditions import describe_conditions
-from bench.features.claims.evidence import PairEvidence, records_of_claims
-from bench.features.claims.statement import CLAIMS, make_speed_cards, speed_statement
+from bench.features.claims.evidence import PairEvidence
 from bench.formats import INTERVAL, NBSP, format_interval, ratio
-from bench.sections import Block, Chart, Code, Facts, Group, Items, Key, PageContext, Quote, Text
+from bench.sections import Block, Chart, Code, Facts, Group, Items, Key, Quote, Text
 from bench.statistics import CLAIM_RULE, Estimate, Interval
 from bench.tables import Cell, Column, Table, escape_markdown
 from reports.render.document import BuiltSection, render_blocks, render_page
@@ -67,21 +65,6 @@ def claim_markdown(card: ClaimCard, statement: Sequence[str] = ()) -> str:
     return "\n\n".join(paragraphs) + "\n"
 
 
-def headline_blocks(page: PageContext) -> list[Block] | None:
-    """Say what was published of CatLIP's speed and the verdict on it; None where the page lacks CLIP or CatLIP."""
-    if not {*HEADLINE} <= {one.method for one in page.comparison.experiments.values()}:
-        return None
-    cards = make_speed_cards(records_of_claims(CLAIMS, page.folder))
-    card, *_ = cards.values()
-    line = Markup("<strong>As published:</strong> {} <strong>{}</strong> (<code>{} claim {}</code>)").format(
-        " ".join([*speed_statement(cards), *card.clip_costs]),
-        _to_sentence(card.judgement.text),
-        PROGRAM,
-        card.claim.name,
-    )
-    return [Text(line)]
-
-
 def _verdict_blocks(card: ClaimCard, statement: Sequence[str]) -> list[Block]:
     summary: list[Block] = [*map(Text, _summarize(card, is_counted=not statement))]
     summary.append(Quote(card.claim.quote, f"{card.claim.source}, {card.claim.where}"))
@@ -89,7 +72,7 @@ def _verdict_blocks(card: ClaimCard, statement: Sequence[str]) -> list[Block]:
     if card.factors:
         charts.append(Chart(waterfall_chart(card), "From 1 to the published ratio", [CHART_NOTE], CHART_KEYS))
     return [
-        Text(Markup("<strong>{}</strong>").format(_to_sentence(card.judgement.text)), "lead"),
+        Text(Markup("<strong>{}</strong>").format(to_sentence(card.judgement.text)), "lead"),
         *([Text(" ".join(statement))] if statement else []),
         Group([Group(summary), *charts], "pair"),
     ]
@@ -316,7 +299,7 @@ def _commands(card: ClaimCard) -> list[str]:
     return [*lines, f"{PROGRAM} claim {claim.name} --records results --out card.html"]
 
 
-def _to_sentence(text: str) -> str:
+def to_sentence(text: str) -> str:
     """Begin a clause with a capital letter and end it."""
     return f"{text[:1].upper()}{text[1:]}."
 
