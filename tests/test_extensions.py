@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.cli.verbs import VERBS
-from bench.console.console import FAILED_CASE, INCONCLUSIVE, OK, take_extensions
+from bench.console.console import FAILED_CASE, INCONCLUSIVE, OK, USAGE, take_extensions
 from bench.extensions import ENTRY_POINT_GROUP, load_extensions
 from bench.formats import format_rate
 from bench.measure.figures import summarize_figures
@@ -304,6 +304,24 @@ def test_experiments_of_an_extension_are_listed_with_their_costs(folder: Path) -
     assert "rotation" not in methods()
 
 
+def test_fields_that_a_method_declares_are_listed_and_set_by_name(folder: Path) -> None:
+    door = ("--extension", "ranking.py")
+    returned, text = answer(folder, *door, "list", "--fields")
+    assert returned == OK, text
+    assert re.search(r"own\.margin +number over 0 +0\.2 +Difference of similarities", text)
+    for setting, reason in (
+        ("margin=-1", "--set margin=-1: Expected `float` > 0.0"),
+        ("own.margn=1", "no field of an experiment named 'margn'; did you mean 'margin'?"),
+        ("runtime.margin=1", "--set runtime.margin=1: the field is own.margin"),
+    ):
+        returned, text = answer(folder, *door, "measure", "ranking-tiny", "--set", setting)
+        assert (returned, text.count("\n")) == (USAGE, 1), text
+        assert reason in text
+    returned, text = answer(folder, "measure", "clip-tiny", "--set", "margin=1")
+    assert returned == USAGE
+    assert "no field of an experiment named 'margin'" in text
+
+
 def test_record_names_the_extension_and_is_shown_without_it(folder: Path, tmp_path: Path) -> None:
     results = str(tmp_path / "results")
     words = ("measure", "clip-tiny", "rotation-tiny", "--rounds", "1", *SMALL, "--results", results)
@@ -535,10 +553,14 @@ def test_method_of_an_extension_is_used_as_one_of_ours(name: str, folder: Path, 
         assert returned in (OK, INCONCLUSIVE), text
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "bench")
     results = str(tmp_path / "ranks")
-    words = (*door, "measure", f"{name}-tiny", "--rounds", "1", *SMALL, "--results", results)
+    own = ("--set", "margin=0.5") if name == "ranking" else ()
+    words = (*door, "measure", f"{name}-tiny", "--rounds", "1", *SMALL, *own, "--results", results)
     returned, text = run(folder, *words, program=torchrun)
     assert returned == OK, text
-    assert [record.circumstances.processes for record in records_of(results)] == [2]
+    (record,) = records_of(results)
+    assert record.circumstances.processes == 2
+    assert record.experiment is not None
+    assert record.experiment.own == ({"margin": 0.5} if own else {})
 
 
 @pytest.mark.minutes
