@@ -9,15 +9,16 @@ from typing import Any
 import msgspec
 from markupsafe import Markup
 
-from bench.claims.claims import PaperClaim
+from bench.cli.verbs import VERBS
 from bench.console.console import PROGRAM
+from bench.features.claims.card import REST, Basis, ClaimCard, NamedEvidence, RatioFactor
+from bench.features.claims.claims import PaperClaim
+from bench.features.claims.conditions import describe_conditions
+from bench.features.claims.evidence import PairEvidence
 from bench.formats import INTERVAL, NBSP, format_interval, ratio
 from bench.sections import Block, Chart, Code, Facts, Group, Items, Key, Quote, Text
 from bench.statistics import CLAIM_RULE, Estimate, Interval
 from bench.tables import Cell, Column, Table, escape_markdown
-from reports.claims.card import REST, Basis, ClaimCard, NamedEvidence, RatioFactor
-from reports.claims.conditions import describe_conditions
-from reports.claims.evidence import PairEvidence
 from reports.render.document import BuiltSection, render_blocks, render_page
 from reports.render.markdown import blocks_to_markdown
 from reports.render.svg import MUTED, SERIES, svg
@@ -64,13 +65,6 @@ def claim_markdown(card: ClaimCard, statement: Sequence[str] = ()) -> str:
     return "\n\n".join(paragraphs) + "\n"
 
 
-def claim_line(card: ClaimCard, statement: Sequence[str]) -> Markup:
-    """Return the statement on CatLIP's speed and the verdict on a claim in one paragraph, for another page."""
-    return Markup("<strong>As published:</strong> {} <strong>{}</strong> (<code>{} claim {}</code>)").format(
-        " ".join([*statement, *card.clip_costs]), _to_sentence(card.judgement.text), PROGRAM, card.claim.name
-    )
-
-
 def _verdict_blocks(card: ClaimCard, statement: Sequence[str]) -> list[Block]:
     summary: list[Block] = [*map(Text, _summarize(card, is_counted=not statement))]
     summary.append(Quote(card.claim.quote, f"{card.claim.source}, {card.claim.where}"))
@@ -78,7 +72,7 @@ def _verdict_blocks(card: ClaimCard, statement: Sequence[str]) -> list[Block]:
     if card.factors:
         charts.append(Chart(waterfall_chart(card), "From 1 to the published ratio", [CHART_NOTE], CHART_KEYS))
     return [
-        Text(Markup("<strong>{}</strong>").format(_to_sentence(card.judgement.text)), "lead"),
+        Text(Markup("<strong>{}</strong>").format(to_sentence(card.judgement.text)), "lead"),
         *([Text(" ".join(statement))] if statement else []),
         Group([Group(summary), *charts], "pair"),
     ]
@@ -292,12 +286,12 @@ def _commands(card: ClaimCard) -> list[str]:
     lines = [
         f"{PROGRAM} reference corenet --as-released --scale {size} --checkout CORENET{data}"
         for size, name in CORENET_SCALES.items()
-        if name == claim.name
+        if name == claim.name and "reference" in VERBS
     ]
     for pair in pairs:
         allowed = "" if pair == claim.controlled else " --allow-differences"  # in more than the method
         lines.append(f"{PROGRAM} measure {' '.join(pair)}{allowed}{memory}{data}{settings}")
-    if claim.metric == "cost":
+    if claim.metric == "cost" and "explain" in VERBS:
         baseline, experiment = claim.experiments
         lines.append(
             f"{PROGRAM} explain {experiment} --baseline {baseline} --factors kernel global_negatives{shards}{settings}"
@@ -305,7 +299,7 @@ def _commands(card: ClaimCard) -> list[str]:
     return [*lines, f"{PROGRAM} claim {claim.name} --records results --out card.html"]
 
 
-def _to_sentence(text: str) -> str:
+def to_sentence(text: str) -> str:
     """Begin a clause with a capital letter and end it."""
     return f"{text[:1].upper()}{text[1:]}."
 

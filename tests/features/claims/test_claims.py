@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.claims.claims import Conditions, PaperClaim, get_claim, read_claims, read_predictions
-from bench.plan.claim_predictions import predict_claim
+from bench.features.claims.claims import Conditions, PaperClaim, get_claim, read_claims, read_predictions
+from bench.features.claims.predictions import predict_claim
 from bench.recipes import PUBLISHED_HOURS
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 SOURCES = DOCS / "sources.md"
 COUNTED = {"catlip-2.7x", "superclip-flops", "siglip-batch"}  # the others take 15 seconds
 
@@ -65,7 +65,7 @@ def test_the_published_hours_of_the_recipes_are_those_of_the_claim() -> None:
 )
 def test_predictions_are_those_of_the_counter(name: str) -> None:
     assert predict_claim(get_claim(name)) == read_predictions()[name], (
-        "write them with: python -m bench.plan.claim_predictions"
+        "write them with: python -m bench.features.claims.predictions"
     )
 
 
