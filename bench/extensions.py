@@ -27,7 +27,7 @@ from bench.hooks import HOOKS
 from bench.measurement import MEASUREMENTS, Measurement
 from bench.method import Method, add_method
 from bench.record_kind import KINDS, RecordKind, add_kind
-from bench.registry import import_object
+from bench.registry import Registry, import_object
 from bench.sections import Section, add_section
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Extension:
     runs: Sequence[type["Request"]] = ()  # that leave such records, or files of their own
     # Classes of verbs by name, or where they lie as "package.module:Class", which is imported when it is needed.
     verbs: Mapping[str, "type[Command] | str"] = field(default_factory=dict)
+    report_verbs: Mapping[str, str] = field(default_factory=dict)  # of `report`, as "package.module:Class"
     measurements: Sequence[Measurement] = ()
     sections: Sequence[Section] = ()  # of the page of a comparison, between its results and its methods
     hooks: Mapping[str, str] = field(default_factory=dict)  # functions of bench/hooks.py, as "package.module:function"
@@ -128,8 +129,8 @@ def _add(extension: Extension, origin: str) -> None:
         import_object("bench.orchestration.request_base:add_run")(run, origin)
     for verb, command in extension.verbs.items():
         import_object("bench.cli.verbs:add_verb")(verb, command, origin)
-    for hook, place in extension.hooks.items():
-        HOOKS.add(hook, place, origin)
+    _add_places(extension.hooks, HOOKS, origin)
+    _add_places(extension.report_verbs, import_object("bench.cli.verbs:ADDED_REPORT_VERBS"), origin)
     checked = (
         *((SOURCES, extension.sources), (TASKS, extension.tasks), (PROTOCOLS, extension.protocols)),
         (MEASUREMENTS, extension.measurements),
@@ -137,6 +138,11 @@ def _add(extension: Extension, origin: str) -> None:
     for registry, added in checked:
         for one in added:
             registry.add_checked(one, origin)
+
+
+def _add_places(places: Mapping[str, str], registry: Registry[str], origin: str) -> None:
+    for name, place in places.items():
+        registry.add(name, place, origin)
 
 
 def _add_method(method: Method, origin: str) -> None:

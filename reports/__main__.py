@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
 from bench.claims.claims import get_claim, read_claims
+from bench.cli.verbs import ADDED_REPORT_VERBS
 from bench.config import choose
 from bench.console.console import (
     DISAGREEMENT,
@@ -34,6 +35,7 @@ from bench.history.metric_diffs import compare_observations, describe_diffs, dif
 from bench.history.observations import read_observations
 from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.record import Record, read_record, record_files
+from bench.registry import import_object
 from bench.statistics import fewest_rounds
 from reports.claims.card import make_card
 from reports.claims.evidence import records_of_claims
@@ -47,7 +49,6 @@ from reports.history.history_page import history_page
 from reports.history.series import build_history
 from reports.joined import comparison_files, join_comparisons
 from reports.page import page, page_sections
-from reports.plan import PlanPage
 from reports.render.document import write_page
 from reports.render.frames import group_comparison, select_equal_and_largest_batch
 
@@ -240,29 +241,34 @@ def _log_damaged(damaged: Sequence[str]) -> int:
     return FAILED_CASE if damaged else OK
 
 
-Verb = ComparisonPage | ClaimReport | PlanPage | HistoryPage | CompareFigures | ExportFigures
+Verb = ComparisonPage | ClaimReport | HistoryPage | CompareFigures | ExportFigures
 VERBS: dict[str, type[Verb]] = {
     "build": ComparisonPage,
     "claim": ClaimReport,
-    "plan": PlanPage,
     "history": HistoryPage,
     "compare": CompareFigures,
     "export": ExportFigures,
 }
 
 
+def report_verbs() -> dict[str, type[Any]]:
+    """Return all verbs by name: those of features follow those of this program."""
+    return VERBS | {name: import_object(place) for name, place in ADDED_REPORT_VERBS.items()}
+
+
 def main(arguments: Sequence[str], program: str = "python -m reports") -> int:
     """Run one verb; return the exit code."""
     named, arguments = take_extensions(arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
-        lines = [f"usage: {program} VERB ...", *(f"  {name:8} {verb.__doc__}" for name, verb in VERBS.items())]
+        load_extensions(named)
+        lines = [f"usage: {program} VERB ...", *(f"  {name:8} {verb.__doc__}" for name, verb in report_verbs().items())]
         print("\n".join(lines), file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else USAGE
     try:
         require_utf8(*arguments)
         load_extensions(named)
-        verb = choose(arguments[0], VERBS, f"verb of {program}")
-        return parse_options(verb, f"{program} {arguments[0]}", arguments[1:]).run()
+        verb = choose(arguments[0], report_verbs(), f"verb of {program}")
+        return int(parse_options(verb, f"{program} {arguments[0]}", arguments[1:]).run())
     except BrokenPipeError:
         raise
     except (ValueError, OSError) as error:

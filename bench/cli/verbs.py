@@ -19,7 +19,6 @@ BUILT_IN = {  # where each verb lies, in the order of the help
     "embed": "bench.cli.train:Embed",
     "export": "bench.cli.train:Export",
     "transfer": "bench.cli.transfer:Transfer",
-    "plan": "bench.cli.plan:Plan",
     "doctor": "bench.cli.doctor:Doctor",
     "gpu": "bench.cli.gpu:Gpu",
     "regress": "bench.cli.suites:Regress",
@@ -30,6 +29,7 @@ REPORT_VERBS = {  # of the command line of `reports`
     "claim": "List claims of papers with their verdicts from records, or show the card of one claim.",
 }
 VERBS = Registry["type[Command] | str"]("verb", "bench.cli.verbs:BUILT_IN")
+ADDED_REPORT_VERBS = Registry[str]("verb of report")  # where those of features lie
 PURPOSES = ("compare", "train", "score", "explain", "check")  # in the order of the help; others follow
 NEEDED = ("purpose", "resume_hint", "run")  # attributes of a verb, in addition to its docstring
 

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 from bench.__main__ import main
 from bench.cli.verbs import verbs_by_purpose
-from reports.__main__ import VERBS as REPORT_VERBS
+from reports.__main__ import report_verbs
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "cli.md"
@@ -49,7 +49,7 @@ def page(columns: int) -> str:
         sections += [f"### {verb}\n\n```text\n{help_of(verb, columns=columns)}\n```\n" for verb in verbs]
     sections.append("## To report\n")
     sections += [
-        f"### report {verb}\n\n```text\n{help_of('report', verb, columns=columns)}\n```\n" for verb in REPORT_VERBS
+        f"### report {verb}\n\n```text\n{help_of('report', verb, columns=columns)}\n```\n" for verb in report_verbs()
     ]
     return "\n".join(sections)
 

@@ -3,6 +3,7 @@
 Needs Debian's chromium and chromium-driver. axe is asked where CATLIP_BENCH_AXE names what `npm pack axe-core` left.
 """
 
+import importlib
 import json
 import os
 import shutil
@@ -13,11 +14,10 @@ from typing import Any
 
 import pytest
 
+from bench.cli.verbs import VERBS
 from bench.record import Record, read_records
 from reports.history.history_page import history_page
 from reports.page import page
-from reports.plan import plan_page
-from tests.reports import test_plan
 from tests.reports.history import test_history
 from tests.reports.test_hostile import few_labels, hostile_page
 
@@ -29,7 +29,8 @@ from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 
 Make = dict[str, Callable[..., Any]]
-PAGES = ("page", "explanation", "history", "plan", "hostile")
+PLAN = importlib.import_module("tests.features.plan.test_page") if "plan" in VERBS else None
+PAGES = ("page", "explanation", "history", *(["plan"] if PLAN else []), "hostile")
 AXE = "CATLIP_BENCH_AXE"
 OPEN_ALL = "for (const one of document.querySelectorAll('details')) one.open = true"
 
@@ -61,11 +62,11 @@ def pages(make: Make, whole: list[Record], tmp_path_factory: pytest.TempPathFact
             "one",
             records,
             others={"another": ""},
-            documents={"suites.json": make["suites"](), "plan.json": test_plan.document()},
+            documents={"suites.json": make["suites"](), **({"plan.json": PLAN.document()} if PLAN else {})},
         ),
         "explanation": page("x", read_records(Path(__file__).parents[1] / "records" / "explain-tiny")),
         "history": history_page(history, changes),
-        "plan": plan_page(test_plan.document(), "plan.json"),
+        **({"plan": PLAN.plan_page(PLAN.document(), "plan.json")} if PLAN else {}),
         "hostile": hostile_page(make, whole),
     }
     for name, text in written.items():

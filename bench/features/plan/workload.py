@@ -11,6 +11,17 @@ from torch import nn
 from bench.config import Experiment, change
 from bench.data.targets import Tokens
 from bench.environment.gpu_specs import GpuSpec
+from bench.features.plan.calibration import PredictedUtilisation, published_model
+from bench.features.plan.collectives import Interconnect, ParameterCounts
+from bench.features.plan.model import (
+    OVERLAP,
+    Cluster,
+    ComputeProfile,
+    FlopsPerImage,
+    PlanCase,
+    assumed_compute,
+    plan_step,
+)
 from bench.measure.costs import (
     META,
     build_on_meta,
@@ -20,9 +31,6 @@ from bench.measure.costs import (
     text_forward_flops,
 )
 from bench.method import get_method
-from bench.plan.calibration import PredictedUtilisation, published_model
-from bench.plan.collectives import Interconnect, ParameterCounts
-from bench.plan.model import OVERLAP, Cluster, ComputeProfile, FlopsPerImage, PlanCase, assumed_compute, plan_step
 from bench.train.build import count_trained_parameters, load_data
 from models.heads import DualEncoder, TokenCounts
 from models.tower_blocks import all_blocks
