@@ -29,7 +29,7 @@ from reports.claims.page import claim_line
 from reports.claims.statement import make_speed_cards, speed_statement
 from reports.render import frames
 from reports.render.document import BuiltSection, render_blocks, render_page
-from reports.speed import components_section, throughput_section
+from reports.speed import components_section, figures_section, throughput_section
 from reports.summary import answer_blocks, headline_table
 
 QUESTION = "Which pre-training method gives the most transfer accuracy per device-hour?"
@@ -37,6 +37,7 @@ HEADLINE_CLAIM = "catlip-2.7x"
 # Sections in the order of the page; those of extensions are above the results, or between them and what explains them.
 RESULTS = (
     throughput_section.SECTION,
+    figures_section.SECTION,
     accuracy_section.SECTION,
     few_label_section.SECTION,
     losses_section.SECTION,

@@ -142,8 +142,12 @@ def test_options_are_taken_from_anywhere_in_a_command_line() -> None:
         ),
         (f"{VERB}EXTENSION = Extension(verbs={{'list': Mine}})", "adds the verb list, which this program has already"),
         (
-            f"{VERB}EXTENSION = Extension(verbs={{'claim': Mine}})",
-            "the verb claim, which this program has already",
+            f"{VERB}EXTENSION = Extension(verbs={{'report': Mine}})",
+            "adds the verb report, which this program has already",
+        ),
+        (
+            f"{VERB}EXTENSION = Extension(report_verbs={{'build': Mine}})",
+            "adds the verb of report build, which this program has already",
         ),
         (f"{VERB}EXTENSION = Extension(verbs={{'Mine': Mine}})", "its name must be small letters, digits and hyphens"),
         (f"{VERB}del Mine.run\nEXTENSION = Extension(verbs={{'mine': Mine}})", "adds the verb mine without run: see "),
@@ -222,6 +226,13 @@ def test_verb_of_an_extension_is_run_and_listed_under_its_purpose(tmp_path: Path
     assert re.search(r"To greet:\s+mine +Say that it runs\.", text)
     returned, text = answer(tmp_path, "--extension", "mine.py", "mime")
     assert (returned, "did you mean 'mine'?" in text) == (2, True)
+
+
+def test_verb_of_report_of_an_extension_is_run_and_listed(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(f"{VERB}EXTENSION = Extension(report_verbs={{'mine': Mine}})")
+    assert answer(tmp_path, "--extension", "mine.py", "report", "mine") == (OK, "it runs\n")
+    returned, text = answer(tmp_path, "--extension", "mine.py", "report", "--help")
+    assert (returned, "mine     Say that it runs." in text) == (OK, True)
 
 
 def test_verb_that_cannot_be_imported_is_one_line_when_it_is_asked_for(tmp_path: Path) -> None:

@@ -3,16 +3,15 @@
 import ctypes
 import os
 import signal
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
-from bench.environment.circumstances import CHECKOUT
+if TYPE_CHECKING:
+    import subprocess
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -37,28 +36,6 @@ def kill_at_end(child: "subprocess.Popen[bytes]") -> Iterator[None]:
         if child.poll() is None:
             _kill_process_tree(psutil.Process(child.pid))
         child.wait()
-
-
-def run_command(words: Sequence[str], output: Path, seconds: float, settings: Mapping[str, str]) -> int | None:
-    """Run a command in the checkout and append what it prints to a file; return its exit code.
-
-    It is killed with its descendants after so many seconds, which returns None, and when this call is interrupted; if
-    this process is killed, the command ends too. `settings` are environment variables.
-    """
-    with output.open("ab") as file:
-        child = subprocess.Popen(
-            words,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            cwd=CHECKOUT,
-            env=os.environ | settings,
-            process_group=0,  # Ctrl-C reaches this process alone
-            preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509 - this process has one thread
-        )
-        with kill_at_end(child), suppress(subprocess.TimeoutExpired):
-            return child.wait(seconds)
-    return None
 
 
 def _kill_process_tree(process: psutil.Process) -> None:

@@ -1,20 +1,13 @@
 """What verbs expect on a GPU lies between a plain roofline and three times as much, on every large card."""
 
-import shlex
 import subprocess
 import sys
-from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import replace as changed
 
 import pynvml
 import pytest
 
-from bench.cli.compare import Measure
 from bench.cli.doctor import Doctor
-from bench.cli.gpu import known_steps
-from bench.cli.main import parse
-from bench.cli.options import EstimatedCommand, experiment_from
 from bench.config import Experiment, change
 from bench.environment.gpu_specs import GPU_SPECS, GpuSpec
 from bench.experiments import EXPERIMENTS
@@ -35,19 +28,6 @@ TOWERS = {
 START, COMPILED, FIRST_COMPILED, HEATING, SHARE, FP32_SHARE = 8.0, 5.0, 20.0, 20.0, 0.25, 0.5
 
 
-def commands() -> Iterator[tuple[str, EstimatedCommand]]:
-    for step in known_steps("cuda"):
-        values = defaultdict(str, results="results", folder="results/x", gpus="2", batch="512")
-        words = [word for one in shlex.split(step.command) if (word := one.format_map(values))]
-        if "bench" in words:
-            command = parse(words[words.index("bench") + 1 :])
-            if isinstance(command, Measure | Doctor):
-                yield step.name, command
-
-
-COMMANDS = dict(commands())
-
-
 def step_seconds(experiment: Experiment, gpu: GpuSpec) -> float:
     layers, width, tokens = TOWERS[experiment.image.tower]
     flops = 3 * experiment.training.batch_size * layers * (24 * tokens * width**2 + 4 * tokens**2 * width)
@@ -60,33 +40,6 @@ def run_seconds(experiment: Experiment, gpu: GpuSpec, *, is_first: bool = False)
     compiled = 0.0 if experiment.runtime.compile == "off" else FIRST_COMPILED if is_first else COMPILED
     steps = experiment.timing.warmup_steps + (experiment.timing.windows + 1) * experiment.timing.steps_per_window
     return START + compiled + HEATING + steps * step_seconds(experiment, gpu)
-
-
-def memory_seconds(experiment: Experiment, gpu: GpuSpec) -> float:
-    return START + (0.0 if experiment.runtime.compile == "off" else FIRST_COMPILED) + 5 * step_seconds(experiment, gpu)
-
-
-def plain_seconds(command: EstimatedCommand, gpu: GpuSpec) -> float:
-    """Sum the runs of a command line, one by one."""
-    seconds = START
-    if isinstance(command, Measure):
-        arms = [experiment_from(name, command.settings, command.data) for name in command.names]
-        seconds += sum(memory_seconds(arm, gpu) for arm in arms) * (2 if command.trace else 1)
-        for _ in range(command.rounds or 5):
-            seconds += sum(run_seconds(arm, gpu) for arm in arms)
-    else:
-        tried = EXPERIMENTS["clip-tiny"]
-        seconds += memory_seconds(tried, gpu) + 2 * run_seconds(tried, gpu)
-    return seconds
-
-
-@pytest.mark.parametrize("card", LARGE)
-def test_expected_seconds_of_every_step_cover_a_plain_roofline_and_are_at_most_three_times_as_much(card: str) -> None:
-    gpu, pace = LARGE[card], GpuPace(gpu=LARGE[card])
-    ratios = {name: one.expected_seconds(pace) / plain_seconds(one, gpu) for name, one in COMMANDS.items()}
-    assert {Measure, Doctor} == {*map(type, COMMANDS.values())}
-    assert min(ratios.values()) >= 1, ratios
-    assert max(ratios.values()) <= 3, ratios
 
 
 def test_published_trainings_reach_more_than_the_share_that_is_expected() -> None:

@@ -13,8 +13,8 @@ from bench.experiments import EXPERIMENTS
 from bench.orchestration import preflight
 from bench.orchestration.preflight import begin_comparison, open_comparison
 from bench.orchestration.scope import Scope
-from tests.cli.simulated_gpu import SETTINGS, SimulatedGpu
 from tests.data.shards import write_shards
+from tests.simulated_gpu import SETTINGS, SimulatedGpu
 
 
 def test_comparison_on_shards_decodes_nothing_of_the_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,8 +57,8 @@ def test_steps_are_tried_at_a_small_batch_of_any_experiment(results: Path, monke
     pace = measure_pace(experiment, results, cores=1)
     assert pace != TWO_CORES
     assert 0 < pace.step_seconds(change(experiment, batch_size=TRIAL_BATCHES[0])) < pace.step_seconds(experiment)
-    assert uses_default_pace(experiment)
-    assert not uses_default_pace(EXPERIMENTS["clip-vit-b16"])
+    assert uses_default_pace(experiment.image)
+    assert not uses_default_pace(EXPERIMENTS["clip-vit-b16"].image)
 
 
 LONG = (  # commands, and the remedy that each names

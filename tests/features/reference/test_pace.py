@@ -1,10 +1,7 @@
 """What the comparison with open_clip expects on a GPU lies within the bounds of the other verbs."""
 
-import shlex
-
 import pytest
 
-from bench.cli.gpu import known_steps
 from bench.cli.main import parse
 from bench.features.reference import SIDES
 from bench.features.reference.verb import Reference
@@ -14,9 +11,7 @@ from tests.orchestration.test_gpu_pace import LARGE, START, run_seconds
 
 @pytest.mark.parametrize("card", LARGE)
 def test_expected_seconds_cover_a_plain_roofline_and_are_at_most_three_times_as_much(card: str) -> None:
-    (step,) = (step for step in known_steps("cuda") if step.name == "open-clip")
-    words = shlex.split(step.command.format(folder="results/x", resume="", limit=""))
-    command = parse(words[words.index("bench") + 1 :])
+    command = parse(["reference", "open-clip", "--set", "batch_size=256", "--rounds", "2"])
     assert isinstance(command, Reference)
     arms, seconds = command._plan(on_gpu=True), START
     for round_ in range(command.rounds or 5):

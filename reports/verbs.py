@@ -1,0 +1,6 @@
+"""The verbs of `report`, and where each lies."""
+
+BUILT_IN = {
+    "build": "reports.build:ComparisonPage",
+    "export": "reports.exports.verb:ExportFigures",
+}

@@ -1,0 +1,66 @@
+"""The first step of `gpu` names what is missing before it imports it, and fails where NVML reads nothing."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.environment import requirements
+from bench.features.gpu.preflight import name_missing, read_instruments
+from bench.profilers.nvml import DeviceReader
+from tests.environment.test_requirements import bare_python, run
+
+
+def test_gauges_are_read_however_fast_the_device_computes(capsys: pytest.CaptureFixture[str]) -> None:
+    read_instruments(DeviceReader(gauges={"power W": lambda: 700.0}), torch.ones(2, 2))
+    assert capsys.readouterr().out == "power W: 700\n"
+
+
+def test_nvml_that_reads_no_gauge_is_an_error() -> None:
+    def fail() -> float:
+        raise OSError("no permission")
+
+    reader = DeviceReader(gauges={"power W": fail, "SM clock MHz": fail})
+    with pytest.raises(SystemExit, match="none of its gauges could be read"):
+        read_instruments(reader, torch.ones(2, 2))
+    read_instruments(DeviceReader(missing={"GPU": "no NVML"}), torch.ones(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("folders", "package"),
+    [(("pynvml", "nvidia_ml_py"), "nvidia-ml-py>=12.560"), (("open_clip",), "open_clip_torch>=3.3,<4")],
+)
+def test_single_missing_package_is_named_without_a_traceback(
+    folders: tuple[str, ...], package: str, tmp_path: Path
+) -> None:
+    python = bare_python(tmp_path / "python", *folders)
+    code, output = run(python, "-m", "bench.features.gpu.preflight", "cpu")
+    assert code == 1
+    assert f"packages are missing: python3 -m pip install '{package}' (" in output
+    assert "Traceback" not in output
+    code, output = run(python, "-m", "bench", "gpu", "--device", "cpu", "--results", tmp_path / "results")
+    assert code in (2, 3)  # the verb cannot start, or its first step fails
+    assert f"'{package}'" in output
+    assert "Traceback" not in output
+
+
+def test_preflight_of_a_bare_gpu_machine_names_the_driver_and_the_compiler(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(requirements.sysconfig, "get_path", lambda _: str(tmp_path))
+    monkeypatch.setattr(requirements, "SHARED_MEMORY", tmp_path / "absent")
+    monkeypatch.setattr(requirements, "find_spec", lambda _: None)
+    monkeypatch.setattr(requirements.ctypes, "CDLL", lambda _: (_ for _ in ()).throw(OSError))
+    with pytest.raises(SystemExit, match="5 of the tools that runs need are missing"):
+        name_missing("cuda")
+    lines = capsys.readouterr().out.splitlines()
+    for what, remedy in (
+        ("C++ compiler", "apt-get install g++"),
+        ("Python.h", f"apt-get install python3.{sys.version_info.minor}-dev"),
+        ("driver", "docker run --gpus all"),
+        ("Triton", "pip install triton"),
+        ("1 GiB in", "docker run --shm-size=8g"),
+    ):
+        assert [line for line in lines if line.startswith(f"{what}") and " is missing: " in line and remedy in line]
