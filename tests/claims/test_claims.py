@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.claims.claims import Conditions, PaperClaim, get_claim, read_claims, read_predictions
-from bench.cli.claim_predictions import predict_claim
+from bench.features.claims.predictions import predict_claim
 from bench.hooks import find_hook
 from bench.recipes import PUBLISHED_HOURS
 
@@ -67,7 +67,7 @@ def test_the_published_hours_of_the_recipes_are_those_of_the_claim() -> None:
 @pytest.mark.skipif(find_hook("communication_range") is None, reason="no feature predicts communication")
 def test_predictions_are_those_of_the_counter(name: str) -> None:
     assert predict_claim(get_claim(name)) == read_predictions()[name], (
-        "write them with: python -m bench.cli.claim_predictions"
+        "write them with: python -m bench.features.claims.predictions"
     )
 
 

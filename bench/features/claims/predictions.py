@@ -1,4 +1,4 @@
-"""What FLOPs and the model of communication predict for each claim: `python -m bench.cli.claim_predictions` writes it.
+"""What FLOPs and the model of communication predict for each claim: `python -m bench.features.claims.predictions` writes it.
 
 A test compares the file with the counter, so that commands that show claims need no PyTorch.
 """
