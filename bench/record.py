@@ -164,6 +164,11 @@ class RunOfAuthors(RunOnSamples, frozen=True, kw_only=True):
         """The authors' settings that the run changed, each with both values and the reason."""
         raise NotImplementedError
 
+    @property
+    def has_other_tower(self) -> bool:
+        """Whether the run changed the authors' tower."""
+        raise NotImplementedError
+
 
 class Branch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A tower cooled down for one budget."""

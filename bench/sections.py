@@ -204,6 +204,7 @@ class PageContext:
     differences: Mapping[tuple[object, ...], "AccuracyDifference"] = field(default_factory=dict)  # of accuracies
     joined: Sequence[str] = ()  # names of the comparisons on the page, the newest first
     others: Mapping[str, str] = field(default_factory=dict)  # the folder's other comparisons, with the reason or ""
+    folder: Sequence["Record"] = ()  # all of the folder, also those of other comparisons
     built: Sequence[Block] = ()  # blocks above the section on the page
 
 
@@ -217,7 +218,8 @@ class Section:
     # Returns None where the page has no such section. A place "package.module:function" is imported when it is needed.
     build: Callable[[PageContext], Sequence[Block] | None] | str
     documents: Sequence[str] = ()  # names of files beside the records that it reads, where they exist
-    is_first: bool = False  # whether it is above this program's results; else it is below them
+    # Where its blocks stand: above this program's results, below them, or without a heading in the answer of the page.
+    place: Literal["above", "below", "answer"] = "below"
 
     def blocks(self, page: PageContext) -> Sequence[Block] | None:
         """Build the section."""

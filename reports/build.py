@@ -11,8 +11,6 @@ from bench.console.console import FAILED_CASE, OK, PROGRAM, log, log_left_out
 from bench.environment.files import read_intact_files, read_limited
 from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.record import read_record
-from reports.claims.evidence import records_of_claims
-from reports.claims.statement import CLAIMS
 from reports.joined import comparison_files, join_comparisons
 from reports.page import page, page_sections
 from reports.render.document import write_page
@@ -60,7 +58,7 @@ class ComparisonPage:
             others=others,
             documents=documents,
             damaged=damaged,
-            claim_records=records_of_claims(CLAIMS, chain.from_iterable(found.values())),
+            folder=[*chain.from_iterable(found.values())],
             failed=failed,
         )
         write_page(self.out or self.results / "index.html", text.encode())

@@ -7,7 +7,6 @@ from typing import get_args
 from markupsafe import Markup
 
 from bench.console.console import describe_error
-from bench.experiments import HEADLINE
 from bench.formats import pluralize
 from bench.record import Record, Transfer
 from bench.sections import (
@@ -25,15 +24,12 @@ from reports import circumstances, page_data
 from reports.accuracy import accuracy_section, few_label_section, losses_section, scores
 from reports.accuracy.ranking import Key, ranking_differences
 from reports.accuracy.scores import SubjectScore
-from reports.claims.page import claim_line
-from reports.claims.statement import make_speed_cards, speed_statement
 from reports.render import frames
 from reports.render.document import BuiltSection, render_blocks, render_page
 from reports.speed import components_section, figures_section, throughput_section
 from reports.summary import answer_blocks, headline_table
 
 QUESTION = "Which pre-training method gives the most transfer accuracy per device-hour?"
-HEADLINE_CLAIM = "catlip-2.7x"
 # Sections in the order of the page; those of extensions are above the results, or between them and what explains them.
 RESULTS = (
     throughput_section.SECTION,
@@ -57,7 +53,7 @@ def page_sections() -> list[tuple[Section, str]]:
     """Return the sections in the order of the page, each with its extension or ""; ValueError for a name used twice."""
     results, background = ([(section, "") for section in of] for of in (RESULTS, BACKGROUND))
     added = added_sections({one.name for one in (*RESULTS, *BACKGROUND)})
-    first, others = ([one for one in added if one[0].is_first == is_first] for is_first in (True, False))
+    first, others = ([one for one in added if (one[0].place == "above") == is_above] for is_above in (True, False))
     return [*first, *results, *others, *background]
 
 
@@ -69,14 +65,14 @@ def page(
     others: Mapping[str, str] = {},
     documents: Mapping[str, bytes] = {},
     damaged: Sequence[str] = (),
-    claim_records: Sequence[Record] = (),
+    folder: Sequence[Record] = (),
     failed: list[str] | None = None,
 ) -> str:
     """Return the page of a comparison, or of several that are `joined` and named after the newest.
 
     `others` are the other comparisons of the folder, each with the reason why it is not on the page, or with "".
     `documents` are the files beside the records that sections read, by name. `damaged` are the errors of files that are
-    left out, `claim_records` the folder's records of `HEADLINE_CLAIM`.
+    left out, `folder` are all records of the folder.
 
     A section that raises becomes one line in its place, which is added to `failed`; without a list the error is raised.
     """
@@ -90,9 +86,11 @@ def page(
         differences=judge_differences(comparison),
         joined=joined,
         others=others,
+        folder=folder,
     )
     answers = scores.whole_task_scores(comparison)
     figures = headline_table(comparison, context.largest, answers)
+    _, in_answer = build_sections(context, failed, in_answer=True)
     sections, built = build_sections(replace(context, built=[figures]), failed)
     question = next((block.text for block in built if isinstance(block, Question)), None)
     several = Markup('{} <a href="#data">comparisons</a>, the newest {}').format(len(joined), name)
@@ -101,17 +99,19 @@ def page(
         question or QUESTION,
         eyebrow=several if len(joined) > 1 else f"Comparison {name}",
         facts=_facts(comparison, answers),
-        answer=answer_blocks(
-            context, None if question else figures, _headline_claim(comparison, claim_records), damaged
-        ),
+        answer=answer_blocks(context, None if question else figures, in_answer, damaged),
         sections=sections,
     )
 
 
-def build_sections(context: PageContext, failed: list[str] | None) -> tuple[list[BuiltSection], list[Block]]:
-    """Return the sections as they are drawn, and all of their blocks; for `failed` see `page`."""
+def build_sections(
+    context: PageContext, failed: list[str] | None, *, in_answer: bool = False
+) -> tuple[list[BuiltSection], list[Block]]:
+    """Return the sections below the answer or in it, as they are drawn, and their blocks; for `failed` see `page`."""
     sections = list[BuiltSection]()
     for section, origin in page_sections():
+        if (section.place == "answer") != in_answer:
+            continue
         try:
             if (found := section.blocks(context)) is None:
                 continue
@@ -142,14 +142,6 @@ def judge_differences(comparison: ComparisonRecords) -> dict[Key, AccuracyDiffer
     """Judge all differences of accuracies of the page as one family: of towers, and of heads with few labels."""
     differences = ranking_differences(comparison, scores.whole_task_scores(comparison))
     return judge_accuracy_differences(differences | few_label_section.head_differences(comparison))
-
-
-def _headline_claim(comparison: ComparisonRecords, records: Sequence[Record]) -> Markup | None:
-    """Return the line on CatLIP's published speed; None where the comparison lacks CLIP or CatLIP."""
-    if not {*HEADLINE} <= {one.method for one in comparison.experiments.values()}:
-        return None
-    cards = make_speed_cards(records)
-    return claim_line(cards[HEADLINE_CLAIM], speed_statement(cards))
 
 
 def _facts(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -> list[str]:

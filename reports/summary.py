@@ -52,11 +52,11 @@ NOT_SCORED = "its tower was not scored at this budget"
 
 
 def answer_blocks(
-    page: PageContext, figures: Table | None, claim: Markup | None, damaged: Sequence[str]
+    page: PageContext, figures: Table | None, added: Sequence[Block], damaged: Sequence[str]
 ) -> list[Block]:
     """Summarise the records: sentences, a chart, the table of figures, warnings that limit them, and notes.
 
-    `claim` is the line on a published figure, `damaged` are the errors of files that are left out.
+    `added` are blocks of sections that stand here, `damaged` are the errors of files that are left out.
     """
     comparison = page.comparison
     answers = scores.whole_task_scores(comparison)
@@ -83,7 +83,7 @@ def answer_blocks(
     return [
         *(Text(sentence, "lead") for sentence in lead),
         Group(first, "first"),
-        *([Text(claim)] if claim is not None else []),
+        *added,
         *map(Warn, _warnings(comparison)),
         *left_out(damaged),
         *map(Text, notes),

@@ -21,7 +21,6 @@ BUILT_IN = {  # where each verb lies, in the order of the help
     "export": "bench.cli.train:Export",
     "transfer": "bench.cli.transfer:Transfer",
     "doctor": "bench.cli.doctor:Doctor",
-    "claim": "reports.claims.verb:Claim",
 }
 PURPOSES = ("compare", "train", "score", "explain", "check", "report")  # in the order of the help; others follow
 REPORT = "report"  # the word before the verbs of report

@@ -19,7 +19,7 @@ for folder in ("bench", "models", "losses", "reports"):
         if path.stem != "__main__" and not {"build_pack", "suites"} & {*path.parts}:
             importlib.import_module(".".join(path.with_suffix("").parts).removesuffix(".__init__"))
 """
-CORE_TESTS = ("tests/test_layout.py", "tests/test_config.py", "tests/cli/test_cli_page.py", "tests/claims")
+CORE_TESTS = ("tests/test_layout.py", "tests/test_config.py", "tests/cli/test_cli_page.py")
 
 
 NAMES = sorted(path.parent.name for path in FEATURES.glob("*/feature.py"))

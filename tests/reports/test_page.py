@@ -17,6 +17,7 @@ from bench.config import change
 from bench.formats import percent
 from bench.measure.summary import throughputs_of
 from bench.record import Record, Speed, Transfer
+from bench.sections import Block, PageContext, Section, Text
 from bench.settings import with_settings
 from bench.statistics import accuracy_interval, mean_interval, ratio_of, ratios_of
 from reports.page import page
@@ -458,3 +459,24 @@ def test_the_methods_say_which_settings_were_tuned(make: Make) -> None:
     column = [row[-1] for row in rows]
     assert column == ["tuning|of rate, crops, flips and initial head", column[1], "untuned"]
     assert column[1] == "searched|the best of four rates, with an earlier tower or head"
+
+
+def test_section_in_the_answer_has_no_heading_and_its_failure_is_one_line(
+    whole: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(context: PageContext) -> list[Block]:
+        return [Text(f"The folder has {len(context.folder)} records.")]
+
+    def shown(section: Section, failed: list[str]) -> str:
+        monkeypatch.setattr("reports.page.added_sections", lambda _: [(section, "mine.py")])
+        text = page("x", whole, folder=whole[:3], failed=failed)
+        answer, below = text[text.index('id="answer"') :].split("</section>", 1)
+        assert 'id="mine"' not in below
+        return answer
+
+    assert "The folder has 3 records." in shown(Section("mine", "Mine", "Mine", build, place="answer"), [])
+    failed = list[str]()
+    assert "section mine of mine.py failed: " in shown(
+        Section("mine", "Mine", "Mine", "absent:build", place="answer"), failed
+    )
+    assert len(failed) == 1

@@ -1,17 +1,18 @@
-"""What FLOPs and the model of communication predict for each claim: `python -m bench.features.claims.predictions` writes it.
+"""Predictions for each claim by FLOPs and the model of communication, as `predictions.json` holds them.
 
-A test compares the file with the counter, so that commands that show claims need no PyTorch.
+`python -m bench.features.claims.predictions` writes them. A test compares the file with the counter, so that commands
+that show claims need no PyTorch.
 """
 
 from collections.abc import Sequence
 
 import msgspec
 
-from bench.claims.claims import PREDICTIONS, PaperClaim, PredictedRatios, read_claims
 from bench.config import Experiment, change
 from bench.data.caption_lengths import WEB, quantiles
 from bench.environment.files import atomic_write
 from bench.extensions import load_extensions
+from bench.features.claims.claims import PREDICTIONS, PaperClaim, PredictedRatios, read_claims
 from bench.hooks import find_hook
 from bench.measure.costs import forward_flops_as_released
 

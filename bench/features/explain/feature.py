@@ -15,7 +15,7 @@ EXTENSION = Extension(
             "Where the ratio comes from",
             "Causes",
             "bench.features.explain.section:build",
-            is_first=True,
+            place="above",
         )
     ],
     hooks={"ratio_parts": "bench.features.explain.parts:ratio_parts"},

@@ -70,6 +70,11 @@ class ReleasedRun(RunOfAuthors, frozen=True, kw_only=True, tag="released-run"):
         return {key: f"used {one.used}, released {one.released}: {one.reason}" for key, one in changed.items()}
 
     @property
+    def has_other_tower(self) -> bool:
+        """Whether the key of the tower's size is changed."""
+        return "model.classification.vit.mode" in self.changed
+
+    @property
     def images_per_second(self) -> float:
         """The images per second of all processes over all windows, which have images of several sizes."""
         return self.gpus * sum(self.window_images) / sum(self.window_seconds)

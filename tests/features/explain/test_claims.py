@@ -4,13 +4,15 @@ import math
 
 import pytest
 
-from bench.claims.claims import get_claim
+pytest.importorskip("bench.features.claims", reason="claims are another feature")
+
+from bench.features.claims.card import REST, make_card
+from bench.features.claims.claims import get_claim
 from bench.features.explain.ladder import Coordinates
 from bench.record import Record
-from reports.claims.card import REST, make_card
-from tests.claims.evidence import on_a100
+from tests.features.claims.evidence import on_a100
+from tests.features.claims.test_cards import NAME, PAIR, factors
 from tests.features.explain.ladders import ladder_of, measured
-from tests.reports.test_claim_cards import NAME, PAIR, factors
 
 KERNEL, SLOWDOWN = "kernel", 1.3
 

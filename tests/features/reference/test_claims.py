@@ -2,20 +2,22 @@
 
 import pytest
 
-from bench.claims.claims import get_claim
 from bench.config import change
 from bench.experiments import get_experiment
+from bench.features.claims.card import REST, make_card
+from bench.features.claims.claims import get_claim
+from bench.features.claims.evidence import find_evidence
+from bench.features.claims.page import claim_document, claim_page
 from bench.features.reference import OPEN_CLIP, OURS
 from bench.features.reference.records import ReferenceRun, ReleasedKey, ReleasedRun
+from bench.features.reference.released_run import recipe_of_run
 from bench.record import Record
-from reports.claims.card import REST, make_card
-from reports.claims.evidence import records_of_claims
-from reports.claims.page import claim_document, claim_page
 from reports.page import page
-from tests.claims.evidence import A100, from_disk
-from tests.claims.test_conditions import SPEED, of_kind, speed_of_the_pair
+from tests.features.claims.evidence import A100, from_disk
+from tests.features.claims.test_cards import NAME
+from tests.features.claims.test_conditions import SPEED, of_kind, speed_of_the_pair
+from tests.features.reference.test_released_run import run
 from tests.reports.conftest import HERE, whole_comparison
-from tests.reports.test_claim_cards import NAME
 from tests.reports.test_page import Document
 
 
@@ -122,6 +124,28 @@ def test_cost_of_clip_is_that_of_its_cheapest_code_on_card_page_and_document() -
         (sentence,) = card.clip_costs
         assert sentence.startswith(f"clip-vit-b32: CLIP costs the least with {cheapest}, ")
         assert sentence in Document(claim_page(card)).words()
-        assert sentence in Document(page("x", whole, claim_records=records_of_claims([NAME], records))).words()
+        assert sentence in Document(page("x", whole, folder=records)).words()
         assert claim_document(card)["clip_costs"] == [sentence]
     assert not make_card(get_claim("catlip-accuracy"), race_records(0.8)).clip_costs
+
+
+def test_run_from_shards_decides_the_claim_on_speed_and_one_from_memory_does_not() -> None:
+    claim = get_claim("catlip-2.7x")
+    data = "/disk/datacomp"  # the claim names the data set
+
+    def missed_with(settings: list[str]) -> tuple[str, ...]:
+        records = [
+            Record(
+                comparison="x",
+                experiment=recipe_of_run(name, settings, is_tiny=False, on_gpu=True),
+                circumstances=A100,
+                measured=run("file.yaml", round_, (1.0, rate + 0.01 * round_), keys={}),
+            )
+            for round_ in range(5)
+            for name, rate in zip(claim.experiments, (2.0, 1.0), strict=True)
+        ]
+        (evidence,) = find_evidence(claim, claim.experiments, records)
+        return evidence.missed
+
+    assert missed_with([f"data={data}"]) == ()
+    assert missed_with([]) == ("images: from memory, needed from shards on disk",)

@@ -21,7 +21,6 @@ import yaml
 from torch import nn
 
 from bench.__main__ import main
-from bench.claims.claims import get_claim
 from bench.config import Experiment, change, differing_fields
 from bench.data.order import StepSize
 from bench.data.stream import Stream
@@ -51,8 +50,6 @@ from bench.fields import PACK_DATA
 from bench.labels.labeller import get_labeller
 from bench.labels.subwords import SubwordIds
 from bench.record import Record, read_record, write_record
-from reports.claims.evidence import find_evidence
-from tests.claims.evidence import A100
 from tests.cli.test_released_recipes import flattened
 from tests.photographs import PHOTOGRAPHS, write_shards
 from tests.reports.conftest import HERE
@@ -318,28 +315,6 @@ def test_run_on_a_gpu_is_of_the_recipe_and_differs_in_its_loading_alone() -> Non
         assert differing_fields([recipe, loaded]).keys() == {"data", "workers", "caption_lengths"}
         reduced = recipe_of_run(name, given, is_tiny=True, on_gpu=False)
         assert reduced.name.startswith(f"{name}-as-released[")
-
-
-def test_run_from_shards_decides_the_claim_on_speed_and_one_from_memory_does_not() -> None:
-    claim = get_claim("catlip-2.7x")
-    data = "/disk/datacomp"  # the claim names the data set
-
-    def missed_with(settings: list[str]) -> tuple[str, ...]:
-        records = [
-            Record(
-                comparison="x",
-                experiment=recipe_of_run(name, settings, is_tiny=False, on_gpu=True),
-                circumstances=A100,
-                measured=run("file.yaml", round_, (1.0, rate + 0.01 * round_), keys={}),
-            )
-            for round_ in range(5)
-            for name, rate in zip(claim.experiments, (2.0, 1.0), strict=True)
-        ]
-        (evidence,) = find_evidence(claim, claim.experiments, records)
-        return evidence.missed
-
-    assert missed_with([f"data={data}"]) == ()
-    assert missed_with([]) == ("images: from memory, needed from shards on disk",)
 
 
 def batch_of(k: int) -> ReleasedBatch:

@@ -9,15 +9,18 @@ from typing import Any
 import msgspec
 from markupsafe import Markup
 
-from bench.claims.claims import PaperClaim
+from bench.cli.verbs import VERBS
 from bench.console.console import PROGRAM
+from bench.experiments import HEADLINE
+from bench.features.claims.card import REST, Basis, ClaimCard, NamedEvidence, RatioFactor
+from bench.features.claims.claims import PaperClaim
+from bench.features.claims.conditions import describe_conditions
+from bench.features.claims.evidence import PairEvidence, records_of_claims
+from bench.features.claims.statement import CLAIMS, make_speed_cards, speed_statement
 from bench.formats import INTERVAL, NBSP, format_interval, ratio
-from bench.sections import Block, Chart, Code, Facts, Group, Items, Key, Quote, Text
+from bench.sections import Block, Chart, Code, Facts, Group, Items, Key, PageContext, Quote, Text
 from bench.statistics import CLAIM_RULE, Estimate, Interval
 from bench.tables import Cell, Column, Table, escape_markdown
-from reports.claims.card import REST, Basis, ClaimCard, NamedEvidence, RatioFactor
-from reports.claims.conditions import describe_conditions
-from reports.claims.evidence import PairEvidence
 from reports.render.document import BuiltSection, render_blocks, render_page
 from reports.render.markdown import blocks_to_markdown
 from reports.render.svg import MUTED, SERIES, svg
@@ -64,11 +67,19 @@ def claim_markdown(card: ClaimCard, statement: Sequence[str] = ()) -> str:
     return "\n\n".join(paragraphs) + "\n"
 
 
-def claim_line(card: ClaimCard, statement: Sequence[str]) -> Markup:
-    """Return the statement on CatLIP's speed and the verdict on a claim in one paragraph, for another page."""
-    return Markup("<strong>As published:</strong> {} <strong>{}</strong> (<code>{} claim {}</code>)").format(
-        " ".join([*statement, *card.clip_costs]), _to_sentence(card.judgement.text), PROGRAM, card.claim.name
+def headline_blocks(page: PageContext) -> list[Block] | None:
+    """Say what was published of CatLIP's speed and the verdict on it; None where the page lacks CLIP or CatLIP."""
+    if not {*HEADLINE} <= {one.method for one in page.comparison.experiments.values()}:
+        return None
+    cards = make_speed_cards(records_of_claims(CLAIMS, page.folder))
+    card, *_ = cards.values()
+    line = Markup("<strong>As published:</strong> {} <strong>{}</strong> (<code>{} claim {}</code>)").format(
+        " ".join([*speed_statement(cards), *card.clip_costs]),
+        _to_sentence(card.judgement.text),
+        PROGRAM,
+        card.claim.name,
     )
+    return [Text(line)]
 
 
 def _verdict_blocks(card: ClaimCard, statement: Sequence[str]) -> list[Block]:
@@ -292,12 +303,12 @@ def _commands(card: ClaimCard) -> list[str]:
     lines = [
         f"{PROGRAM} reference corenet --as-released --scale {size} --checkout CORENET{data}"
         for size, name in CORENET_SCALES.items()
-        if name == claim.name
+        if name == claim.name and "reference" in VERBS
     ]
     for pair in pairs:
         allowed = "" if pair == claim.controlled else " --allow-differences"  # in more than the method
         lines.append(f"{PROGRAM} measure {' '.join(pair)}{allowed}{memory}{data}{settings}")
-    if claim.metric == "cost":
+    if claim.metric == "cost" and "explain" in VERBS:
         baseline, experiment = claim.experiments
         lines.append(
             f"{PROGRAM} explain {experiment} --baseline {baseline} --factors kernel global_negatives{shards}{settings}"

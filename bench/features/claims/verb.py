@@ -7,15 +7,15 @@ from typing import ClassVar
 
 from tyro.conf import Positional
 
-from bench.claims.claims import get_claim, read_claims
 from bench.config import choose
 from bench.console.console import log_left_out, printable_lines
 from bench.console.tables import print_tables
 from bench.environment.files import name_in_errors, read_intact_files
+from bench.features.claims.card import make_card
+from bench.features.claims.claims import get_claim, read_claims
+from bench.features.claims.page import claim_document, claim_markdown, claim_page, claims_table
+from bench.features.claims.statement import CLAIMS, make_speed_cards, speed_statement
 from bench.record import Record, read_record, record_files
-from reports.claims.card import make_card
-from reports.claims.page import claim_document, claim_markdown, claim_page, claims_table
-from reports.claims.statement import CLAIMS, make_speed_cards, speed_statement
 from reports.render.document import write_page
 
 

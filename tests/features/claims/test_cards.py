@@ -8,21 +8,21 @@ import pytest
 from msgspec.structs import replace
 
 from bench.__main__ import main
-from bench.claims.claims import get_claim, read_claims
+from bench.features.claims.card import METHOD, PADDING, REST, SIZES, ClaimCard, make_card
+from bench.features.claims.claims import get_claim, read_claims
+from bench.features.claims.evidence import PairEvidence
+from bench.features.claims.page import claim_document, claim_markdown, claim_page
+from bench.features.claims.statement import make_speed_cards, speed_statement
 from bench.record import Record, read_records, record_path, write_record
 from bench.settings import with_settings
-from reports.claims.card import METHOD, PADDING, REST, SIZES, ClaimCard, make_card
-from reports.claims.evidence import PairEvidence
-from reports.claims.page import claim_document, claim_markdown, claim_page
-from reports.claims.statement import make_speed_cards, speed_statement
 from reports.page import page
-from tests.claims.evidence import A100, on_a100
-from tests.reports.conftest import HERE
+from tests.features.claims.evidence import A100, on_a100
+from tests.reports.conftest import HERE, whole_comparison
 from tests.reports.test_page import HOSTILE, Document
 from tests.timed_runs import speed
 
 NAME = "catlip-2.7x"
-KEPT = Path(__file__).parents[1] / "claims" / "records"
+KEPT = Path(__file__).parent / "records"
 PAIR, CONTROLLED = (
     ("clip-vit-b16-datacomp", "catlip-vit-b16-datacomp"),
     ("clip-vit-b16-controlled", "catlip-vit-b16-controlled"),
@@ -214,12 +214,13 @@ def test_text_of_records_is_escaped() -> None:
     assert "<script>" not in claim_markdown(card)
 
 
-def test_the_default_page_has_the_statement_and_the_verdict_under_its_result(whole: list[Record]) -> None:
+def test_the_default_page_has_the_statement_and_the_verdict_under_its_result() -> None:
+    whole = whole_comparison()
     without = Document(page("x", whole)).words()
     assert " ".join(speed_statement(make_speed_cards([]))) in without
     assert "neither pair was measured" in without
     records = on_a100(pair_records(PAIR, 1.4, "a"))
-    with_records = Document(page("x", whole, claim_records=records)).words()
+    with_records = Document(page("x", whole, folder=records)).words()
     assert " ".join(speed_statement(make_speed_cards(records))) in with_records
     assert "Measured at ViT-B/16" in with_records
     clip = [one for one in whole if one.experiment is not None and one.experiment.method == "clip"]

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from bench.claims.claims import get_claim
 from bench.config import Experiment, get_field
+from bench.features.claims.card import ClaimCard, make_card
+from bench.features.claims.claims import get_claim
 from bench.formats import format_interval, join_words, ratio
 from bench.record import Record
-from reports.claims.card import ClaimCard, make_card
 
 CLAIMS = {"catlip-2.7x": "ViT-B/16", "catlip-h16": "ViT-H/16"}  # with the size of the tower, the smaller first
 # Settings that may cause a difference of speed at one size, and cannot where both released files agree.

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.claims.claims import Pair, PaperClaim, PredictedRatios, read_predictions
 from bench.experiments import HEADLINE
+from bench.features.claims.claims import Pair, PaperClaim, PredictedRatios, read_predictions
+from bench.features.claims.evidence import PERCENT, PairEvidence, find_evidence
 from bench.record import Record
 from bench.record_kind import KINDS
 from bench.statistics import (
@@ -21,7 +22,6 @@ from bench.statistics import (
     PublishedFigure,
     judge_claim,
 )
-from reports.claims.evidence import PERCENT, PairEvidence, find_evidence
 
 PairName = Literal["published", "controlled"]
 Basis = Literal["measured", "counted", "unexplained"]

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.claims.claims import Conditions, PaperClaim, get_claim, read_claims, read_predictions
+from bench.features.claims.claims import Conditions, PaperClaim, get_claim, read_claims, read_predictions
 from bench.features.claims.predictions import predict_claim
 from bench.hooks import find_hook
 from bench.recipes import PUBLISHED_HOURS
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 SOURCES = DOCS / "sources.md"
 COUNTED = {"catlip-2.7x", "superclip-flops", "siglip-batch"}  # the others take 15 seconds
 

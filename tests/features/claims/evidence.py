@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
-from bench.claims.claims import PaperClaim
 from bench.config import Experiment, change
 from bench.environment.circumstances import Circumstances
+from bench.features.claims.claims import PaperClaim
 from bench.record import BatchTrial, Branch, Record, Training, Transfer
 from bench.scores import Score
 from tests.reports.conftest import HERE

@@ -1,6 +1,6 @@
 """Claims of papers as values: the quote and its source, the two experiments, the metric and the published value.
 
-Each is a file NAME.toml beside this module. `predictions.json` is written by `bench.features.claims.predictions`.
+Each is a file NAME.toml beside this module; the module `predictions` writes `predictions.json`.
 """
 
 import math

@@ -9,8 +9,9 @@ from statistics import fmean
 import msgspec
 import numpy as np
 
-from bench.claims.claims import Pair, PaperClaim, get_claim
 from bench.environment.circumstances import summarize_machine
+from bench.features.claims.claims import Pair, PaperClaim, get_claim
+from bench.features.claims.conditions import missed_baseline, missed_conditions, missed_task, missed_training
 from bench.formats import pluralize
 from bench.hooks import RatioPart, RatioParts, find_hook
 from bench.measure.summary import throughputs_of
@@ -21,11 +22,9 @@ from bench.scores import Score
 from bench.settings import strip_settings
 from bench.statistics import Answers, Interval, estimate_paired_over_seeds, ratio_of
 from bench.transfer.score_tables import answers_of
-from reports.claims.conditions import missed_baseline, missed_conditions, missed_task, missed_training
 from reports.render.frames import experiment_name, group_by, reason_incomparable
 
 PERCENT = 100
-TOWER_KEY = "model.classification.vit.mode"  # of CoreNet's files
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +118,7 @@ def _released_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record])
     """Compare runs of the authors' code, each with the file of its experiment, which are of the published pair."""
     if pair != claim.experiments:
         return None
-    own = [one for one in records if isinstance(one.measured, RunOfAuthors) and TOWER_KEY not in one.measured.changed]
+    own = [one for one in records if isinstance(one.measured, RunOfAuthors) and not one.measured.has_other_tower]
     runs: tuple[dict[int, float], dict[int, float]] = ({}, {})
     for record in own:
         if isinstance(run := record.measured, RunOfAuthors) and _base_name(record) in pair:

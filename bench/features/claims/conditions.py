@@ -4,9 +4,9 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from bench.claims.claims import Conditions, Metric, PaperClaim
 from bench.config import Experiment, differing_fields, fields_with, get_field
 from bench.environment.gpu_specs import find_gpu_spec
+from bench.features.claims.claims import Conditions, Metric, PaperClaim
 from bench.fields import PACK_DATA
 from bench.labels.vocabulary import vocabulary_field
 from bench.recipes import DATACOMP_SYNSETS, DATACOMP_VOCABULARY

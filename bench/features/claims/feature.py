@@ -1,0 +1,11 @@
+"""What claims of papers add: a verb, and a line in the answer of the page."""
+
+from bench.extensions import Extension
+from bench.sections import Section
+
+EXTENSION = Extension(
+    verbs={"claim": "bench.features.claims.verb:Claim"},
+    sections=[
+        Section("claim", "As published", "As published", "bench.features.claims.page:headline_blocks", place="answer")
+    ],
+)

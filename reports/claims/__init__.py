@@ -1,1 +1,0 @@
-"""Claims of papers with their verdicts from records: evidence, card, page."""
