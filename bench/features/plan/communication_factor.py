@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from bench.config import Experiment
-from bench.environment.gpu_specs import GPU_SPECS
-from bench.features.plan.collectives import LINK_SHARE, data_sheet_interconnect
-from bench.features.plan.inverse import CaseOnGpus, CasePair, with_released_losses
-from bench.features.plan.model import OVERLAP, Cluster, plan_step
+from bench.features.plan.collectives import LINK_SHARE
+from bench.features.plan.inverse import CasePair, with_released_losses
+from bench.features.plan.model import Cluster, plan_step
 
 NODE_GBITS = (400.0, 100.0)  # networks of a node with 8 A100: Amazon's p4d, Google's a2-highgpu. A DGX has 1,600
 BITS_PER_BYTE = 8
@@ -45,22 +43,6 @@ def communication_factors(pair: CasePair, cluster: Cluster) -> list[Communicatio
         own, released = (communication_factor(one, network) for one in (pair, with_released_losses(pair)))
         found.append(CommunicationFactor(gbits, own, released))
     return found
-
-
-def communication_range(pair: tuple[Experiment, Experiment], gpus: tuple[int, int], gpu: str) -> tuple[float, float]:
-    """Return the range of the factors of two experiments as released, on so many GPUs of a name.
-
-    Their utilisation is that which published trainings predict for the first, the baseline.
-    """
-    from bench.features.plan.workload import plan_as_released, predict_utilisation
-
-    device = GPU_SPECS[gpu]
-    utilisation = predict_utilisation(pair[0], device).value
-    baseline, experiment = (
-        CaseOnGpus(plan_as_released(one, device, utilisation), number) for one, number in zip(pair, gpus, strict=True)
-    )
-    cluster = Cluster(data_sheet_interconnect(device), OVERLAP)
-    return factor_range(communication_factors((baseline, experiment), cluster))
 
 
 def factor_range(factors: Sequence[CommunicationFactor]) -> tuple[float, float]:

@@ -9,6 +9,6 @@ EXTENSION = Extension(
     sections=[Section("plan", "On more GPUs", "More GPUs", "bench.features.plan.section:build", ["plan.json"])],
     hooks={
         "most_images_per_second": "bench.features.plan.workload:predict_most_images_per_second",
-        "communication_range": "bench.features.plan.communication_factor:communication_range",
+        "communication_range": "bench.features.plan.workload:communication_range",
     },
 )
