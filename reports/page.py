@@ -20,7 +20,7 @@ from bench.sections import (
     flatten,
 )
 from bench.statistics import AccuracyDifference, judge_accuracy_differences
-from reports import circumstances, page_data, plan
+from reports import circumstances, page_data
 from reports.accuracy import accuracy_section, few_label_section, losses_section, scores
 from reports.accuracy.ranking import Key, ranking_differences
 from reports.accuracy.scores import SubjectScore
@@ -37,7 +37,6 @@ RESULTS = (
     accuracy_section.SECTION,
     few_label_section.SECTION,
     losses_section.SECTION,
-    plan.SECTION,
 )
 BACKGROUND = (
     circumstances.METHODS,

@@ -2,6 +2,5 @@
 
 BUILT_IN = {
     "build": "reports.build:ComparisonPage",
-    "plan": "reports.plan:PlanPage",
     "export": "reports.exports.verb:ExportFigures",
 }

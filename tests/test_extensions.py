@@ -157,7 +157,7 @@ def test_options_are_taken_from_anywhere_in_a_command_line() -> None:
             f"{IMPORTS}EXTENSION = Extension(measurements=[int])",
             "adds the measurement <class 'int'>: it must be an object of the class Measurement",
         ),
-        (f"{VERB}EXTENSION = Extension(verbs={{'plan': Mine}})", "adds the verb plan, which this program has already"),
+        (f"{VERB}EXTENSION = Extension(verbs={{'list': Mine}})", "adds the verb list, which this program has already"),
         (
             f"{VERB}EXTENSION = Extension(verbs={{'report': Mine}})",
             "adds the verb report, which this program has already",
@@ -202,7 +202,7 @@ def test_extension_that_cannot_be_used_is_one_line(code: str | None, reason: str
     path = tmp_path / "mine.py"
     if code is not None:
         path.write_text(code)
-    returned, text = answer(tmp_path, "--extension", str(path), "plan", "clip-tiny", "--gpus", "0")
+    returned, text = answer(tmp_path, "--extension", str(path), "measure", "clip-tiny", "--rounds", "0")
     assert returned == 2
     assert len(text.splitlines()) == 1
     assert str(path) in text

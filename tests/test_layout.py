@@ -71,7 +71,7 @@ def test_a_workflow_pins_its_actions_and_hands_no_secret_to_forks(path: Path) ->
 
 
 # Where a method's name is data: its own file, the experiments that use it, published trainings, and reference code.
-NAMING = ("methods/", "experiments.py", "recipes.py", "plan/published.py", "suites/")
+NAMING = ("methods/", "experiments.py", "recipes.py", "features/plan/published.py", "suites/")
 REFERENCES = ("features/reference/",)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from bench.config import Experiment, choose
 from bench.environment.cores import available_cores, spare_cores
 from bench.environment.gpu_specs import GPU_SPECS, GpuSpec
+from bench.hooks import find_hook
 from bench.orchestration.preflight import count_gpus, find_machine_gpu
 from bench.statistics import judge_loading
 from bench.tables import Table
@@ -38,9 +39,9 @@ def predict_gpu_rate(experiment: Experiment, gpu: GpuSpec | None, given: float |
         return GpuRate(given, "--images-per-s")
     if gpu is None:
         return GpuRate(None, "no GPU of a known data sheet: give --device NAME or --images-per-s N")
-    from bench.plan.workload import predict_most_images_per_second
-
-    return GpuRate(predict_most_images_per_second(experiment, gpu, results), f"plan for {gpu.name_words}, high end")
+    if (predict := find_hook("most_images_per_second")) is None:
+        return GpuRate(None, "no `plan` is here that predicts them: give --images-per-s N")
+    return GpuRate(predict(experiment, gpu, results), f"plan for {gpu.name_words}, high end")
 
 
 def check_loading(experiment: Experiment, rate: GpuRate, results: Path, seconds: float) -> Table:

@@ -20,7 +20,6 @@ BUILT_IN = {  # where each verb lies, in the order of the help
     "embed": "bench.cli.train:Embed",
     "export": "bench.cli.train:Export",
     "transfer": "bench.cli.transfer:Transfer",
-    "plan": "bench.cli.plan:Plan",
     "doctor": "bench.cli.doctor:Doctor",
 }
 PURPOSES = ("compare", "train", "score", "explain", "check", "report")  # in the order of the help; others follow

@@ -9,6 +9,7 @@ from bench.record_kind import RecordKind
 
 PositiveCount = Annotated[int, msgspec.Meta(ge=1, le=10**18)]
 NonNegative = Annotated[float, msgspec.Meta(ge=0)]
+DDP_BUCKET_BYTES = 25 << 20  # of DDP's gradient buckets: torch's default
 
 
 class RankState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

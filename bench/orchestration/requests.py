@@ -112,7 +112,7 @@ class LinkRequest(AllRanksRequest, frozen=True, kw_only=True, tag="link"):
     message_bytes: int  # of the all-reduces
 
     def measure(self, device: "torch.device", _stop: StopRequest | None) -> Measured:
-        from bench.plan.link_speed import measure_links
+        from bench.measure.link_speed import measure_links
 
         return measure_links(self.message_bytes, device)
 

@@ -20,7 +20,7 @@ from bench.formats import (
 )
 from bench.measure.disturbance import find_disturbance
 from bench.measure.summary import UTILISATION, Throughput
-from bench.plan.published import published_mfu
+from bench.published import published_mfu
 from bench.record import Memory, Speed
 from bench.sections import ComparisonRecords
 from bench.tables import Cell, Column, Table

@@ -36,22 +36,6 @@ def test_measure_prints_the_lengths_and_the_tokens_and_records_both(
     assert {one.input.caption_lengths for one in recorded if one is not None} == {"web"}
 
 
-def test_plan_prints_the_lengths_and_the_tokens_that_it_charges(decoded: Path, tmp_path: Path) -> None:
-    rows = {}
-    for lengths in ("pack", "web"):
-        out, options = tmp_path / f"{lengths}.json", ["--caption-lengths", lengths, "--set", "context_length=77"]
-        words = ["plan", "clip-tiny", "catlip-tiny", "--device", "h100", *options]
-        assert main([*words, "--results", str(decoded), "--json", str(out)]) == 0
-        rows[lengths] = tables(out)["Plan for 64 GPUs"]["rows"]
-        (captions,) = [row for row in tables(out)["Assumptions"]["rows"] if row["assumption"] == "captions"]
-        assert captions["value"] == (WEB if lengths == "web" else "those of the pack")
-    (own, own_catlip), (web, web_catlip) = rows["pack"], rows["web"]
-    assert 8 < own["tokens per caption"] < 15 < web["tokens per caption"] < 30
-    assert web["forward, ms"] > own["forward, ms"]
-    assert web_catlip["tokens per caption"] is None
-    assert web_catlip["forward, ms"] == own_catlip["forward, ms"]
-
-
 def test_training_reads_captions_as_they_are(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert Train("clip-vit-b32")._experiment().input.caption_lengths == PACK_DATA
     assert main(["train", "clip-tiny", "--set", "caption_lengths=web", "--out", str(tmp_path)]) == 2

@@ -10,9 +10,7 @@ import torch
 from bench.__main__ import main
 from bench.cli.loading_check import GpuRate, check_loading
 from bench.environment.cores import available_cores
-from bench.environment.gpu_specs import GPU_SPECS
 from bench.measure.loading import MIN_BATCHES, TIMED_BATCH, time_loading
-from bench.plan.workload import predict_most_images_per_second
 from tests.data.shards import write_shard, write_shards
 from tests.small import small
 
@@ -50,16 +48,6 @@ def test_cores_needed_are_the_images_of_all_gpus_over_those_of_a_core(
         table = check_loading(small("clip", data=str(shards)), GpuRate(rate, "given"), results, 0.0)
         assert table.rows[0]["verdict"] == verdict
         assert table.rows[0]["workers"] == (1 if verdict == "enough" else 7)
-
-
-def test_rate_of_a_gpu_is_the_most_that_a_plan_for_one_predicts(shards: Path, results: Path, tmp_path: Path) -> None:
-    settings = ["--set", f"data={shards}", "--results", str(results)]
-    plan = ["plan", "clip-tiny", "--device", "h100", "--gpus", "1", *settings, "--json", str(tmp_path / "plan.json")]
-    assert main(plan) == 0
-    tables = json.loads((tmp_path / "plan.json").read_text())
-    (planned,) = (row["high"] for row in tables["80% intervals"]["rows"] if row["figure"] == "images/s")
-    experiment = small("clip", data=str(shards), batch_size=128, images=80_000)
-    assert predict_most_images_per_second(experiment, GPU_SPECS["h100"], results) == pytest.approx(planned)
 
 
 def test_cores_are_not_judged_without_the_rate_of_a_gpu(

@@ -15,7 +15,7 @@ from bench.orchestration import preflight
 from bench.orchestration.pace import COMPILED_SHARE, EAGER_SHARE, TWO_CORES, GpuPace
 from bench.orchestration.preflight import machine_pace
 from bench.orchestration.trial import expected_trial_seconds
-from bench.plan.published import NEMO, PUBLISHED_RUNS
+from bench.published import NEMO, PUBLISHED_RUNS
 
 LARGE = {name: spec for name, spec in GPU_SPECS.items() if spec.memory_bytes >= 40e9}
 # Layers, width and tokens of image towers; seconds and shares that real runs exceed.

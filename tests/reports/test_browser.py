@@ -3,6 +3,7 @@
 Needs Debian's chromium and chromium-driver. axe is asked where CATLIP_BENCH_AXE names what `npm pack axe-core` left.
 """
 
+import importlib
 import json
 import os
 import shutil
@@ -17,9 +18,7 @@ from bench.cli.verbs import REPORT_VERBS
 from bench.record import Record, read_records
 from reports.__main__ import main as report
 from reports.page import page
-from reports.plan import plan_page
 from tests.documents import commits, written
-from tests.reports import test_plan
 from tests.reports.test_hostile import few_labels, hostile_page
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install -e .[tests]")
@@ -30,7 +29,8 @@ from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 
 Make = dict[str, Callable[..., Any]]
-PAGES = ("page", "explanation", *(["history"] if "history" in REPORT_VERBS else []), "plan", "hostile")
+PLAN = importlib.import_module("tests.features.plan.test_page") if "plan" in REPORT_VERBS else None
+PAGES = ("page", "explanation", *(name for name in ("history", "plan") if name in REPORT_VERBS), "hostile")
 AXE = "CATLIP_BENCH_AXE"
 OPEN_ALL = "for (const one of document.querySelectorAll('details')) one.open = true"
 
@@ -59,10 +59,10 @@ def pages(make: Make, whole: list[Record], tmp_path_factory: pytest.TempPathFact
             "one",
             records,
             others={"another": ""},
-            documents={"suites.json": make["suites"](), "plan.json": test_plan.document()},
+            documents={"suites.json": make["suites"](), **({"plan.json": PLAN.document()} if PLAN else {})},
         ),
         "explanation": page("x", read_records(Path(__file__).parents[1] / "records" / "explain-tiny")),
-        "plan": plan_page(test_plan.document(), "plan.json"),
+        **({"plan": PLAN.plan_page(PLAN.document(), "plan.json")} if PLAN else {}),
         "hostile": hostile_page(make, whole),
     }
     for name, text in texts.items():

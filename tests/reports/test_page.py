@@ -21,7 +21,6 @@ from bench.sections import Block, PageContext, Section, Text
 from bench.settings import with_settings
 from bench.statistics import accuracy_interval, mean_interval, ratio_of, ratios_of
 from reports.page import page
-from tests.reports.test_plan import document as plan_document
 
 Make = dict[str, Callable[..., Any]]
 DASH = "\N{EN DASH}"
@@ -460,16 +459,6 @@ def test_the_methods_say_which_settings_were_tuned(make: Make) -> None:
     column = [row[-1] for row in rows]
     assert column == ["tuning|of rate, crops, flips and initial head", column[1], "untuned"]
     assert column[1] == "searched|the best of four rates, with an earlier tower or head"
-
-
-def test_a_plan_beside_the_records_is_on_the_page(make: Make) -> None:
-    text = page("x", [make["speed"]("clip-tiny", 0)], documents={"plan.json": plan_document()})
-    document = Document(text)
-    assert "On more GPUs" in document.words()
-    assert "As GPUs grow" in document.tables
-    assert text.count("<script") == 1
-    with pytest.raises(ValueError, match=r"plan\.json is not a document of"):
-        page("x", [make["speed"]("clip-tiny", 0)], documents={"plan.json": b"{}"})
 
 
 def test_section_in_the_answer_has_no_heading_and_its_failure_is_one_line(

@@ -11,14 +11,10 @@ import msgspec
 from bench.config import Experiment, change
 from bench.data.caption_lengths import WEB, quantiles
 from bench.environment.files import atomic_write
-from bench.environment.gpu_specs import GPU_SPECS
+from bench.extensions import load_extensions
 from bench.features.claims.claims import PREDICTIONS, PaperClaim, PredictedRatios, read_claims
+from bench.hooks import find_hook
 from bench.measure.costs import forward_flops_as_released
-from bench.plan.collectives import data_sheet_interconnect
-from bench.plan.communication_factor import communication_factors, factor_range
-from bench.plan.inverse import CaseOnGpus
-from bench.plan.model import OVERLAP, Cluster
-from bench.plan.workload import plan_as_released, predict_utilisation
 
 DIGITS = 6  # of a written ratio
 WEB_CAPTIONS = 10_000  # whose lengths stand for those of web captions
@@ -45,21 +41,18 @@ def _flop_ratio(pair: Sequence[Experiment], caption_lengths: Sequence[int] = ())
     return round(baseline / experiment, DIGITS)
 
 
-def _communication(claim: PaperClaim, pair: Sequence[Experiment]) -> tuple[float, float] | None:
+def _communication(claim: PaperClaim, pair: tuple[Experiment, Experiment]) -> tuple[float, float] | None:
     if claim.gpu is None or claim.gpus is None:
         return None
-    device = GPU_SPECS[claim.gpu]
-    utilisation = predict_utilisation(pair[0], device).value
-    baseline, experiment = (
-        CaseOnGpus(plan_as_released(one, device, utilisation), gpus) for one, gpus in zip(pair, claim.gpus, strict=True)
-    )
-    cluster = Cluster(data_sheet_interconnect(device), OVERLAP)
-    least, largest = factor_range(communication_factors((baseline, experiment), cluster))
+    if (predict := find_hook("communication_range")) is None:
+        raise ValueError("the communication of claims is predicted by the feature plan, which is not here")
+    least, largest = predict(pair, claim.gpus, claim.gpu)
     return round(least, DIGITS), round(largest, DIGITS)
 
 
 def main() -> None:
     """Write the predictions for every claim."""
+    load_extensions()
     found = {name: predict_claim(claim) for name, claim in read_claims().items()}
     with atomic_write(PREDICTIONS) as temporary:
         temporary.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")

@@ -148,7 +148,7 @@ def test_published_pair_has_its_own_ladder() -> None:
     pair = EXPERIMENTS["catlip-vit-b16-datacomp"], EXPERIMENTS["clip-vit-b16-datacomp"]
     ladder, configurations = plan_ladder(*pair, ["kernel", "global_negatives"], factorial=False, on_gpu=True)
     assert [factor.name for factor in ladder.factors] == [
-        *("sampler", "gather", "batch", "grad_norm", "precision", "kernel", "global_negatives")
+        *("sampler", "batch", "grad_norm", "precision", "kernel", "gather", "global_negatives")
     ]
     assert not ladder.left_out
     assert (

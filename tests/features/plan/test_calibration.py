@@ -10,11 +10,12 @@ import pytest
 
 from bench.__main__ import main
 from bench.environment.gpu_specs import GPU_SPECS
-from bench.plan.calibration import COVERAGE, UtilisationModel, leave_group_out, published_model
-from bench.plan.model import OVERLAP
-from bench.plan.published import MODELS, NCCL, NEMO, PUBLISHED_RUNS, fit_utilisation
-from bench.plan.published_errors import GROUPINGS
-from bench.plan.workload import predict_utilisation
+from bench.features.plan.calibration import COVERAGE, UtilisationModel, leave_group_out, published_model
+from bench.features.plan.model import OVERLAP
+from bench.features.plan.published import NCCL, fit_utilisation
+from bench.features.plan.published_errors import GROUPINGS
+from bench.features.plan.workload import predict_utilisation
+from bench.published import MODELS, NEMO, PUBLISHED_RUNS
 from tests.small import small
 
 UTILISATIONS = [fit_utilisation(run, NCCL, OVERLAP) for run in PUBLISHED_RUNS]

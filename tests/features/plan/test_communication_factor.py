@@ -10,11 +10,16 @@ import pytest
 
 from bench.__main__ import main
 from bench.environment.gpu_specs import GPU_SPECS
-from bench.plan.collectives import ParameterCounts, data_sheet_interconnect, step_collectives
-from bench.plan.communication_factor import NODE_GBITS, communication_factor, communication_factors, factor_range
-from bench.plan.inverse import CaseOnGpus, CasePair
-from bench.plan.model import OVERLAP, Cluster, ComputeProfile, PlanCase, plan_step
-from bench.plan.published import with_released_loss
+from bench.features.plan.collectives import ParameterCounts, data_sheet_interconnect, step_collectives
+from bench.features.plan.communication_factor import (
+    NODE_GBITS,
+    communication_factor,
+    communication_factors,
+    factor_range,
+)
+from bench.features.plan.inverse import CaseOnGpus, CasePair
+from bench.features.plan.model import OVERLAP, Cluster, ComputeProfile, PlanCase, plan_step
+from bench.features.plan.published import with_released_loss
 
 A100 = Cluster(data_sheet_interconnect(GPU_SPECS["a100"]), OVERLAP)
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from bench.plan.collectives import LINK_SHARE
-from bench.plan.inverse import CasePair, with_released_losses
-from bench.plan.model import Cluster, plan_step
+from bench.features.plan.collectives import LINK_SHARE
+from bench.features.plan.inverse import CasePair, with_released_losses
+from bench.features.plan.model import Cluster, plan_step
 
 NODE_GBITS = (400.0, 100.0)  # networks of a node with 8 A100: Amazon's p4d, Google's a2-highgpu. A DGX has 1,600
 BITS_PER_BYTE = 8

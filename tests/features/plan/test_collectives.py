@@ -14,10 +14,7 @@ from hypothesis import strategies as st
 
 from bench.data.pack import load_pack_images
 from bench.data.targets import Captions
-from bench.fields import Sharding, TextPadding
-from bench.measure.costs import META, build_on_meta, count_flops, text_forward_flops
-from bench.method import methods
-from bench.plan.collectives import (
+from bench.features.plan.collectives import (
     FP32_BYTES,
     Collective,
     Interconnect,
@@ -26,14 +23,17 @@ from bench.plan.collectives import (
     step_collectives,
     total_seconds,
 )
-from bench.plan.link_speed import _measure
-from bench.plan.workload import (
+from bench.features.plan.workload import (
     count_flops_per_image,
     count_parameters,
     mean_tokens,
     sample_captions,
     text_flops,
 )
+from bench.fields import Sharding, TextPadding
+from bench.measure.costs import META, build_on_meta, count_flops, text_forward_flops
+from bench.measure.link_speed import _measure
+from bench.method import methods
 from bench.train.build import build_train_state, build_untrained_tower, load_data
 from bench.train.distributed import ModelWithLoss, parallelize, world_group
 from losses import collectives
@@ -312,7 +312,7 @@ def test_methods_without_a_text_tower_compute_no_tokens(results: Path) -> None:
 def test_bandwidth_is_finite_where_noise_hides_the_sending(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = iter([[3e-3, 2e-3], [1e-3, 4e-3]])  # one number took longer than the many
     monkeypatch.setattr("torch.distributed.get_world_size", lambda _: RANKS)
-    monkeypatch.setattr("bench.plan.link_speed._all_reduce_seconds", lambda *_: next(taken))
+    monkeypatch.setattr("bench.measure.link_speed._all_reduce_seconds", lambda *_: next(taken))
     speed, latency = _measure(1 << 20, CPU, None, 2)
     assert speed == pytest.approx((1 << 20) / 1e-4)
     assert latency == pytest.approx(2.5e-3 / 2)

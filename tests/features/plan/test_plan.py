@@ -17,17 +17,13 @@ from hypothesis import strategies as st
 from msgspec.structs import replace as with_fields
 
 from bench.__main__ import main
-from bench.cli.plan import INTERCONNECT
 from bench.config import Experiment, change
 from bench.environment.circumstances import CHECKOUT
 from bench.environment.gpu_specs import GPU_SPECS, find_gpu_spec
 from bench.environment.links import LinkSpeed
 from bench.experiments import EXPERIMENTS
-from bench.measure.throughput import images_per_second
-from bench.orchestration.batch_search import guess_batch_size
-from bench.orchestration.plan_validation import Validation, describe_communication_check, is_plan_validated
-from bench.plan.collectives import Interconnect, ParameterCounts
-from bench.plan.model import (
+from bench.features.plan.collectives import Interconnect, ParameterCounts
+from bench.features.plan.model import (
     Cluster,
     ComputeProfile,
     FlopsPerImage,
@@ -39,15 +35,13 @@ from bench.plan.model import (
     scaling_curve,
     training_cost,
 )
-from bench.plan.published import (
-    MODELS,
-    NCCL,
-    PUBLISHED_RUNS,
-    PUBLISHED_TOWERS,
-    fit_utilisation,
-    predict_published_rate,
-)
-from bench.plan.records import TimedRuns, estimate_max_batch, measured_compute, measured_interconnect
+from bench.features.plan.published import NCCL, fit_utilisation, predict_published_rate
+from bench.features.plan.records import TimedRuns, estimate_max_batch, measured_compute, measured_interconnect
+from bench.features.plan.validation import Validation, describe_communication_check, is_plan_validated
+from bench.features.plan.verb import INTERCONNECT
+from bench.measure.throughput import images_per_second
+from bench.orchestration.batch_search import guess_batch_size
+from bench.published import MODELS, PUBLISHED_RUNS, PUBLISHED_TOWERS
 from bench.record import BatchTrial, Memory, Record, Speed, record_path, write_record
 from bench.settings import with_batch_size
 from tests.processes import LONGEST_SECONDS, wait_until
@@ -215,7 +209,7 @@ def test_published_trainings_are_predicted_as_they_were_run(monkeypatch: pytest.
     stored = {(one.source, one.model) for one in PUBLISHED_RUNS if not one.is_recomputed}
     assert not stored & recomputed
     both = [predict_published_rate(one, 0.2, NCCL, 0.8) for one in PUBLISHED_RUNS if one.batch]
-    monkeypatch.setattr("bench.plan.published.MODALITIES", 1)
+    monkeypatch.setattr("bench.features.plan.published.MODALITIES", 1)
     captions = [predict_published_rate(one, 0.2, NCCL, 0.8) for one in PUBLISHED_RUNS if one.batch]
     assert all(two[1] > one[1] > 0 for two, one in zip(both, captions, strict=True))
 
@@ -526,9 +520,9 @@ def test_validation_agrees_with_one_or_parallel_processes(measured: tuple[float,
 CHECKING = """
 import signal
 from bench.__main__ import StopHandler
-from bench.orchestration.plan_validation import _start_module
+from bench.features.plan.validation import _start_module
 signal.signal(signal.SIGTERM, StopHandler())
-with _start_module(["bench.plan.link_speed", "1000"], [CORE, CORE]) as child:
+with _start_module(["bench.measure.link_speed", "1000"], [CORE, CORE]) as child:
     child.wait()
 """
 

@@ -10,7 +10,20 @@ from torch import nn
 
 from bench.config import Experiment, change
 from bench.data.targets import Tokens
-from bench.environment.gpu_specs import GpuSpec
+from bench.environment.gpu_specs import GPU_SPECS, GpuSpec
+from bench.features.plan.calibration import PredictedUtilisation, published_model
+from bench.features.plan.collectives import Interconnect, ParameterCounts, data_sheet_interconnect
+from bench.features.plan.communication_factor import communication_factors, factor_range
+from bench.features.plan.inverse import CaseOnGpus
+from bench.features.plan.model import (
+    OVERLAP,
+    Cluster,
+    ComputeProfile,
+    FlopsPerImage,
+    PlanCase,
+    assumed_compute,
+    plan_step,
+)
 from bench.measure.costs import (
     META,
     build_on_meta,
@@ -20,9 +33,6 @@ from bench.measure.costs import (
     text_forward_flops,
 )
 from bench.method import get_method
-from bench.plan.calibration import PredictedUtilisation, published_model
-from bench.plan.collectives import Interconnect, ParameterCounts
-from bench.plan.model import OVERLAP, Cluster, ComputeProfile, FlopsPerImage, PlanCase, assumed_compute, plan_step
 from bench.train.build import count_trained_parameters, load_data
 from models.heads import DualEncoder, TokenCounts
 from models.tower_blocks import all_blocks
@@ -131,6 +141,20 @@ def plan_as_released(experiment: Experiment, device: GpuSpec, utilisation: float
     )
     compute = assumed_compute(work, device, utilisation, experiment.runtime.contrastive_precision)
     return PlanCase(experiment.name, count_parameters(experiment), compute, experiment.mean_batch_size)
+
+
+def communication_range(pair: tuple[Experiment, Experiment], gpus: tuple[int, int], gpu: str) -> tuple[float, float]:
+    """Return the range of the factors of two experiments as released, on so many GPUs of a name.
+
+    Their utilisation is that which published trainings predict for the first, the baseline.
+    """
+    device = GPU_SPECS[gpu]
+    utilisation = predict_utilisation(pair[0], device).value
+    baseline, experiment = (
+        CaseOnGpus(plan_as_released(one, device, utilisation), number) for one, number in zip(pair, gpus, strict=True)
+    )
+    cluster = Cluster(data_sheet_interconnect(device), OVERLAP)
+    return factor_range(communication_factors((baseline, experiment), cluster))
 
 
 def _build_model(experiment: Experiment) -> nn.Module:

@@ -18,12 +18,20 @@ from bench.console.tables import print_tables
 from bench.data.caption_lengths import describe_captions
 from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec, find_gpu_spec
 from bench.experiments import EXPERIMENTS
-from bench.measure.throughput import model_flops_utilisation
-from bench.plan.calibration import PredictedUtilisation
-from bench.plan.collectives import FP32_BYTES, LINK_SHARE, LINK_US, NETWORK_US, Interconnect
-from bench.plan.inverse import CaseOnGpus, mfu_differences_table, solution_table
-from bench.plan.model import LOSS_SHARE, OVERLAP, Cluster, PlanCase, loss_peak, plan_step, scaling_curve, training_cost
-from bench.plan.records import (
+from bench.features.plan.calibration import PredictedUtilisation
+from bench.features.plan.collectives import FP32_BYTES, LINK_SHARE, LINK_US, NETWORK_US, Interconnect
+from bench.features.plan.inverse import CaseOnGpus, mfu_differences_table, solution_table
+from bench.features.plan.model import (
+    LOSS_SHARE,
+    OVERLAP,
+    Cluster,
+    PlanCase,
+    loss_peak,
+    plan_step,
+    scaling_curve,
+    training_cost,
+)
+from bench.features.plan.records import (
     TimedRuns,
     estimate_max_batch,
     find_timed_runs,
@@ -31,7 +39,7 @@ from bench.plan.records import (
     measured_interconnect,
     newest_timed_records,
 )
-from bench.plan.tables import (
+from bench.features.plan.tables import (
     PlanResult,
     assumption_table,
     communication_table,
@@ -42,6 +50,7 @@ from bench.plan.tables import (
     plan_table,
     published_table,
 )
+from bench.measure.throughput import model_flops_utilisation
 from bench.record import Record
 
 MICRO = 1e-6
@@ -120,7 +129,7 @@ class Plan:
 
     def _solve(self, target: float) -> int:
         """Print which ratios of MFU, networks and gains of precision would give a ratio of speeds."""
-        from bench.plan.workload import plan_as_released
+        from bench.features.plan.workload import plan_as_released
 
         if len(self._experiments) != 2 or self._device is None:  # noqa: PLR2004
             raise ValueError("--solve needs a baseline, an experiment and --device NAME")
@@ -144,7 +153,7 @@ class Plan:
         return [("measured pair", rates[1] / rates[0], timed[0].where.machine)]
 
     def _validate_locally(self, processes: int) -> int:
-        from bench.orchestration.plan_validation import RunFailedError, validate_locally
+        from bench.features.plan.validation import RunFailedError, validate_locally
 
         experiments = dict(zip(dict.fromkeys(self.names), self._experiments, strict=True))
         try:
@@ -193,7 +202,7 @@ class Plan:
     @cached_property
     def _utilisation(self) -> PredictedUtilisation:
         """The given utilisation, or that of published trainings for the first experiment; all experiments share it."""
-        from bench.plan.workload import predict_utilisation
+        from bench.features.plan.workload import predict_utilisation
 
         if self.utilisation is not None:
             return PredictedUtilisation.given(self.utilisation)
@@ -231,7 +240,7 @@ class Plan:
         return Cluster(links, self.overlap)
 
     def _plan(self, experiment: Experiment) -> PlanResult:
-        from bench.plan.workload import assume_compute, count_parameters
+        from bench.features.plan.workload import assume_compute, count_parameters
 
         weights, runs, device = count_parameters(experiment), self._timed_runs(experiment), self._device
         bytes_per_parameter, ends = 2, tuple[float, ...]()

@@ -12,9 +12,9 @@ from bench.environment.circumstances import Circumstances
 from bench.environment.files import read_intact_files
 from bench.environment.gpu_specs import GB, GpuSpec, find_gpu_spec
 from bench.environment.links import LinkSpeed
+from bench.features.plan.collectives import FP32_BYTES, ParameterCounts, shard_count
+from bench.features.plan.model import ComputeProfile
 from bench.measure.throughput import images_per_second, images_per_step, timed_runs
-from bench.plan.collectives import FP32_BYTES, ParameterCounts, shard_count
-from bench.plan.model import ComputeProfile
 from bench.record import (
     BYTES_PER_PARAMETER,
     BatchTrial,

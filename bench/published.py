@@ -1,4 +1,4 @@
-"""Published throughputs of CLIP trainings, and the model's prediction of them. No torch here.
+"""Published throughputs of CLIP trainings. No torch here.
 
 Sources: open_clip's docs/PRETRAINED.md (12.8 billion images over GPU-hours), LAION's blog of September 2022 and January
 2023, `trained_models_info.csv` of LAION-AI/scaling-laws-openclip (without a training that is also in open_clip's list),
@@ -14,20 +14,11 @@ JUWELS Booster: 4 A100 of 40 GB and 4 x 200 Gbit/s per node; Stability's cluster
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from scipy.optimize import brentq
-
 from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec
-from bench.method import get_method
-from bench.plan.collectives import LINK_US, NETWORK_US, ParameterCounts, data_sheet_interconnect
-from bench.plan.model import Cluster, FlopsPerImage, PlanCase, assumed_compute, plan_step
 
 V100 = GpuSpec("V100", 125e12, 15.7e12, 32 * GB, 300.0, 150 * GB, None, sheet="NVIDIA V100 datasheet, fp16")
 A100, H100 = GPU_SPECS["a100"], GPU_SPECS["h100"]
 NEMO = "NeMo"  # the source of the trainings under NVIDIA's NeMo; all others are of open_clip or its kind
-MODALITIES = 2  # whose features open_clip, NeMo and CoreNet gather, with gradient
-RELEASED_PRODUCTS = 6  # matrix products of their loss, one step: two of logits, and two gradients of each
-Latencies = tuple[float, float]  # seconds per ring step, within a node and between nodes
-NCCL: Latencies = (1e-6 * LINK_US, 1e-6 * NETWORK_US)
 JUWELS = replace(GPU_SPECS["a100-40gb"], gpus_per_node=4, network_bytes_per_second=25 * GB)
 A100_EFA = replace(A100, network_bytes_per_second=6.25 * GB)
 P4D = replace(GPU_SPECS["a100-40gb"], network_bytes_per_second=6.25 * GB)
@@ -150,54 +141,3 @@ def published_mfu() -> list[tuple[str, str, float, str]]:
     runs += [(run.model, run) for run in PUBLISHED_TOWERS]
     where = ((name, f"{run.gpus} {run.device.name_words}", run) for name, run in runs)
     return [*((name, gpus, run.mfu, f"{run.source}, from images/s") for name, gpus, run in where), *STATED_MFU]
-
-
-def fit_utilisations(latencies: Latencies, overlap: float) -> list[float]:
-    """Return what `fit_utilisation` returns for every published training."""
-    return [fit_utilisation(run, latencies, overlap) for run in PUBLISHED_RUNS]
-
-
-def fit_utilisation(run: PublishedRun, latencies: Latencies, overlap: float) -> float:
-    """Return the utilisation, communication excluded, at which the model predicts a run's rate.
-
-    Without a batch it includes communication. ValueError if communication alone takes longer than the step.
-    """
-
-    def shortfall(utilisation: float) -> float:
-        return run.midpoint - predict_published_rate(run, utilisation, latencies, overlap)[0]
-
-    if shortfall(1.0) > 0:
-        training = f"{run.model} on {run.gpus} GPUs ({run.source})"
-        raise ValueError(f"the predicted communication of {training} exceeds its step: give smaller latencies")
-    return float(brentq(shortfall, run.utilisation / 2, 1.0))
-
-
-def predict_published_rate(
-    run: PublishedRun, utilisation: float, latencies: Latencies, overlap: float
-) -> tuple[float, float | None]:
-    """Return the predicted images per second and GPU, and the share of communication if the batch is known."""
-    model, device = MODELS[run.model], run.device
-    work = FlopsPerImage(1e9 * model.gflops, is_recomputed=run.is_recomputed)
-    compute = assumed_compute(work, device, utilisation, "autocast")  # open_clip's loss runs under autocast
-    if run.batch is None or device.network_bytes_per_second is None:
-        return 1 / (compute.forward + compute.backward), None
-    weights = ParameterCounts("clip", round(1e6 * model.megaparameters), 0, 0, 0, 0, 1, model.width, 0)
-    links = data_sheet_interconnect(device, *latencies)
-    case = with_released_loss(PlanCase(run.model, weights, compute, float(run.batch)))
-    step = plan_step(case, Cluster(links, overlap), run.gpus)
-    return step.images_per_second / run.gpus, step.communication_share
-
-
-def with_released_loss(case: PlanCase) -> PlanCase:
-    """Return a case with the loss that the authors released, in place of ours, which gathers the captions alone.
-
-    It gathers the features of both modalities, and computes both halves of the logits. Only CLIP's and SuperCLIP's
-    differ from ours. Source: `gather_features` and `ClipLoss` of open_clip's src/open_clip/loss.py (89fb801), and
-    CoreNet's corenet/loss_fn/multi_modal_img_text/contrastive_loss_clip.py (1aa3acd).
-    """
-    method = get_method(case.weights.method)
-    if not method.gathers_images_as_released:
-        return case
-    weights = replace(case.weights, feature_width=MODALITIES * case.weights.feature_width)
-    loss_flops = case.compute.loss_flops * MODALITIES * method.loss_products / RELEASED_PRODUCTS
-    return replace(case, weights=weights, compute=replace(case.compute, loss_flops=loss_flops))

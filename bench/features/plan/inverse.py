@@ -9,9 +9,10 @@ from typing import Any
 from scipy.optimize import brentq
 
 from bench.environment.gpu_specs import GB, GpuSpec
-from bench.plan.collectives import LINK_SHARE
-from bench.plan.model import NO_STEP_COST, OVERLAP, Cluster, PlanCase, plan_step
-from bench.plan.published import NCCL, PUBLISHED_RUNS, PublishedRun, fit_utilisation, with_released_loss
+from bench.features.plan.collectives import LINK_SHARE
+from bench.features.plan.model import NO_STEP_COST, OVERLAP, Cluster, PlanCase, plan_step
+from bench.features.plan.published import NCCL, fit_utilisation, with_released_loss
+from bench.published import PUBLISHED_RUNS, PublishedRun
 from bench.tables import Table
 
 SOLUTION_TITLE, POINTS_TITLE = "Combinations that give the ratio", "Published and measured differences"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
-from bench.plan.collectives import Interconnect, ParameterCounts
-from bench.plan.inverse import (
+from bench.features.plan.collectives import Interconnect, ParameterCounts
+from bench.features.plan.inverse import (
     POINTS_TITLE,
     SOLUTION_TITLE,
     CaseOnGpus,
@@ -21,15 +21,15 @@ from bench.plan.inverse import (
     solution_table,
     with_network,
 )
-from bench.plan.model import Cluster, ComputeProfile, PlanCase
-from bench.plan.published import PUBLISHED_RUNS
+from bench.features.plan.model import Cluster, ComputeProfile, PlanCase
+from bench.features.plan.section import plan_blocks
+from bench.published import PUBLISHED_RUNS
 from bench.sections import Chart, Heading
-from reports.plan import plan_blocks
 
 FREE = Cluster(Interconnect(8, math.inf, 0.0, math.inf, 0.0), overlap=0.5)
 ORDINARY = Cluster(Interconnect(8, 240e9, 2e-6, 20e9, 4e-6), overlap=0.5)
 TARGET = 2.7
-RECORDS = Path(__file__).parents[1] / "records"
+RECORDS = Path(__file__).parents[2] / "records"
 
 
 def side(method: str, milliseconds: float, batch: int, gpus: int) -> CaseOnGpus:

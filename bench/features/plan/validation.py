@@ -10,16 +10,16 @@ from pathlib import Path
 from statistics import fmean
 
 from bench.config import Experiment
-from bench.environment.links import LinkSpeed
+from bench.environment.links import DDP_BUCKET_BYTES, LinkSpeed
+from bench.features.plan.collectives import FP32_BYTES, Interconnect
+from bench.features.plan.model import LOSS_SHARE, Cluster, ComputeProfile, PlanCase, plan_step
+from bench.features.plan.records import TimedRuns, measured_compute
+from bench.features.plan.workload import count_parameters
 from bench.measure.throughput import images_per_second, images_per_step
 from bench.orchestration.preflight import begin_comparison
 from bench.orchestration.processes import kill_at_end
 from bench.orchestration.runner import pythonpath_with_checkout
 from bench.orchestration.torchrun import Child
-from bench.plan.collectives import DDP_BUCKET_BYTES, FP32_BYTES, Interconnect
-from bench.plan.model import LOSS_SHARE, Cluster, ComputeProfile, PlanCase, plan_step
-from bench.plan.records import TimedRuns, measured_compute
-from bench.plan.workload import count_parameters
 from bench.record import Speed, read_record, read_records, record_path
 from bench.tables import Table
 
@@ -197,7 +197,7 @@ def _start_measurement(
 def _record_link(message_bytes: int, cores: Sequence[int], folder: Path) -> Interconnect:
     """Record the link between processes on these cores, for messages of about `message_bytes`."""
     path = record_path(folder, begin_comparison(folder, "link"), "link", len(cores))
-    with _start_module(["bench.plan.link_speed", str(message_bytes), str(path)], cores) as child:
+    with _start_module(["bench.measure.link_speed", str(message_bytes), str(path)], cores) as child:
         child.wait()
     if not path.is_file():
         raise RunFailedError("the speed of gloo could not be measured")

@@ -16,8 +16,9 @@ from jaxtyping import Float
 from scipy.special import stdtrit
 
 from bench.environment.gpu_specs import GpuSpec
-from bench.plan.model import OVERLAP
-from bench.plan.published import MODELS, NCCL, NEMO, PUBLISHED_RUNS, PublishedRun, fit_utilisations
+from bench.features.plan.model import OVERLAP
+from bench.features.plan.published import NCCL, fit_utilisations
+from bench.published import MODELS, NEMO, PUBLISHED_RUNS, PublishedRun
 
 COVERAGE = 0.8  # of the intervals
 HOPPER = ("H100", "H200", "GH200")

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from functools import cache
 from statistics import fmean, median
 
-from bench.plan.calibration import leave_group_out
-from bench.plan.model import OVERLAP
-from bench.plan.published import NCCL, PUBLISHED_RUNS, Latencies, PublishedRun, fit_utilisations, predict_published_rate
+from bench.features.plan.calibration import leave_group_out
+from bench.features.plan.model import OVERLAP
+from bench.features.plan.published import NCCL, Latencies, fit_utilisations, predict_published_rate
+from bench.published import PUBLISHED_RUNS, PublishedRun
 
 CLUSTER = "one cluster"
 # What is left out: the group of a training, and the plans whose error it estimates.

@@ -6,9 +6,14 @@ from typing import Any
 
 import pytest
 
+from bench.experiments import EXPERIMENTS
+from bench.features.plan.section import plan_page
 from reports.__main__ import main
-from reports.plan import plan_page
+from reports.page import page
+from tests.reports.test_page import Document
+from tests.timed_runs import speed
 
+RECORDS = [speed(EXPERIMENTS["clip-tiny"], 5.0, 0.0, 0)]
 HOSTILE = "<script>alert(1)</script>$x_1$"
 
 
@@ -29,15 +34,15 @@ def document(**changes: Any) -> bytes:
 
 
 def test_plan_page_is_reproducible() -> None:
-    page = plan_page(document(), "plan.json")
-    assert page == plan_page(document(), "plan.json")
-    assert "<h1>Plan for 64 GPUs</h1>" in page
-    assert "clip 40" in page  # what is heard instead of the chart
-    assert "figure 19" in page
-    assert "another" in page
-    assert page.count("<script") == 1
-    assert "&lt;script&gt;" in page
-    assert "Nothing" not in page
+    text = plan_page(document(), "plan.json")
+    assert text == plan_page(document(), "plan.json")
+    assert "<h1>Plan for 64 GPUs</h1>" in text
+    assert "clip 40" in text  # what is heard instead of the chart
+    assert "figure 19" in text
+    assert "another" in text
+    assert text.count("<script") == 1
+    assert "&lt;script&gt;" in text
+    assert "Nothing" not in text
 
 
 def test_plan_page_is_written_beside_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,3 +66,13 @@ def test_other_document_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
         "plan.json is not a document of" in (text := capsys.readouterr().err)
         or "plan.json: the plan has no curve" in text
     )
+
+
+def test_a_plan_beside_the_records_is_on_the_page() -> None:
+    text = page("x", RECORDS, documents={"plan.json": document()})
+    shown = Document(text)
+    assert "On more GPUs" in shown.words()
+    assert "As GPUs grow" in shown.tables
+    assert text.count("<script") == 1
+    with pytest.raises(ValueError, match=r"plan\.json is not a document of"):
+        page("x", RECORDS, documents={"plan.json": b"{}"})

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.environment.gpu_specs import GpuSpec
+from bench.environment.links import DDP_BUCKET_BYTES
 from bench.fields import Sharding
 from bench.method import get_method
 
@@ -21,7 +22,7 @@ Level = Literal["all", "within nodes", "between nodes"]
 FP32_BYTES = 4  # bytes of a weight, a gradient and a feature: CUDA's autocast normalises in fp32
 LINK_SHARE = 0.8  # share of a data sheet's bandwidth: nccl-tests reach 230 to 250 of 300 GB/s on 8 A100
 LINK_US, NETWORK_US = 1.9, 4.0  # per ring step: NCCL's constants (src/graph/tuning.cc, hwLat, ring, LL128)
-DDP_FIRST_BUCKET_BYTES, DDP_BUCKET_BYTES = 1 << 20, 25 << 20  # bytes of DDP's gradient buckets: torch's defaults
+DDP_FIRST_BUCKET_BYTES = 1 << 20  # of DDP's gradient buckets: torch's default
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def data_sheet_interconnect(
 
 @dataclass(frozen=True, slots=True)
 class ParameterCounts:
-    """Parameters of a model that are communicated, counted by `bench.plan.workload`."""
+    """Parameters of a model that are communicated, counted by `bench.features.plan.workload`."""
 
     method: str
     trained: int

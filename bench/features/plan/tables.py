@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
-from bench.plan.calibration import COVERAGE, PredictedUtilisation, leave_group_out
-from bench.plan.collectives import collective_seconds, step_collectives
-from bench.plan.communication_factor import communication_factors, factor_range
-from bench.plan.inverse import CaseOnGpus
-from bench.plan.model import (
+from bench.features.plan.calibration import COVERAGE, PredictedUtilisation, leave_group_out
+from bench.features.plan.collectives import collective_seconds, step_collectives
+from bench.features.plan.communication_factor import communication_factors, factor_range
+from bench.features.plan.inverse import CaseOnGpus
+from bench.features.plan.model import (
     MAX_GPUS,
     NO_STEP_COST,
     SCALING_TITLE,
@@ -20,8 +20,9 @@ from bench.plan.model import (
     first_communication_bound,
     first_slower_gpus,
 )
-from bench.plan.published import PUBLISHED_RUNS, Latencies, fit_utilisations, predict_published_rate
-from bench.plan.published_errors import CLUSTER, GROUPINGS, published_errors
+from bench.features.plan.published import Latencies, fit_utilisations, predict_published_rate
+from bench.features.plan.published_errors import CLUSTER, GROUPINGS, published_errors
+from bench.published import PUBLISHED_RUNS
 from bench.tables import Table
 
 SLOWER = 0.1  # relative loss of throughput per GPU

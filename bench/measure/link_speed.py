@@ -25,7 +25,7 @@ CALLS_ON_GPU = 20  # of a repetition, so that starting the first and waiting for
 def measure_links(size: int, device: torch.device) -> LinkSpeed:
     """Measure the links within and between the nodes of a job, all nodes and all ranks at the same time.
 
-    Between nodes, each rank all-reduces with the ranks of its local rank, as in `bench.plan.collectives`; these steps
+    Between nodes, each rank all-reduces with the ranks of its local rank, as a plan assumes; these steps
     are those of a tree. Bandwidth and latency are those of the slowest rank. ValueError if the nodes have different
     numbers of processes.
     """

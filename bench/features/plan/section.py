@@ -12,10 +12,10 @@ from tyro.conf import Positional
 
 from bench.console.console import OK, PROGRAM
 from bench.environment.files import prefix_errors, read_limited
+from bench.features.plan.inverse import POINTS_TITLE, SOLUTION_TITLE
+from bench.features.plan.model import SCALING_TITLE
 from bench.formats import UNMEASURED, format_rate, percent, ratio
-from bench.plan.inverse import POINTS_TITLE, SOLUTION_TITLE
-from bench.plan.model import SCALING_TITLE
-from bench.sections import Block, Chart, Heading, PageContext, Section, Text
+from bench.sections import Block, Chart, Heading, PageContext, Text
 from bench.tables import Cell, Column, Table
 from reports.render.document import render_page, write_page
 from reports.render.frames import group_by
@@ -140,7 +140,8 @@ def plan_blocks(content: bytes, name: str = PLAN_FILE) -> tuple[str, list[Block]
     return title, blocks
 
 
-def _build(page: PageContext) -> Sequence[Block] | None:
+def build(page: PageContext) -> Sequence[Block] | None:
+    """Return the chart and the tables of the plan beside the records, if there is one."""
     if (content := page.documents.get(PLAN_FILE)) is None:
         return None
     note = Markup(
@@ -149,9 +150,6 @@ def _build(page: PageContext) -> Sequence[Block] | None:
     )
     _, blocks = plan_blocks(content)
     return [Text(note, "protocol"), *blocks]
-
-
-SECTION = Section("plan", "On more GPUs", "More GPUs", _build, [PLAN_FILE])
 
 
 def solution_chart(points: Sequence[SolutionPoint], differences: Sequence[MfuDifference]) -> Markup:
