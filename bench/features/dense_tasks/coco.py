@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 
-from bench.catalog import describe_layout_error
 from bench.environment.files import decode_json, prefix_errors, read_limited
-from bench.transfer.detection import PUBLISHED, Annotated, DetectionTask, ObjectAnnotations, coco_tool
-from bench.transfer.families.coco import LAYOUT
+from bench.features.dense_tasks.detection import PUBLISHED, Annotated, DetectionTask, ObjectAnnotations, coco_tool
+from bench.features.dense_tasks.layouts import COCO_LAYOUT, describe_layout_error
+from bench.features.dense_tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, holdout, task_of_files
 from bench.transfer.tasks.image_sources import FileImageSource, format_some, readable_rows
-from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, holdout, task_of_files
 
 MAX_BYTES = 2**31  # of an annotations file; COCO's largest has 0.45 GB
 T = TypeVar("T", bound="Instances")
@@ -88,10 +87,10 @@ def find_split(root: Path, split: str) -> tuple[Path, Path]:
     files = sorted((root / "annotations").glob(f"instances_{split}*.json"))
     if len(files) != 1:
         lacks = f"annotations/instances_{split}*.json is {'not there' if not files else 'there more than once'}"
-        raise ValueError(describe_layout_error(root, lacks, LAYOUT))
+        raise ValueError(describe_layout_error(root, lacks, COCO_LAYOUT))
     folder = root / files[0].stem.removeprefix("instances_")
     if not folder.is_dir():
-        raise ValueError(describe_layout_error(root, f"{folder.name}/ is not there", LAYOUT))
+        raise ValueError(describe_layout_error(root, f"{folder.name}/ is not there", COCO_LAYOUT))
     return files[0], folder
 
 

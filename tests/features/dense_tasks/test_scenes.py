@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.data.pack import load_pack_images
-from bench.transfer.tasks.scenes import (
+from bench.features.dense_tasks.scenes import (
     CLASSES,
     LEAST_VISIBLE,
     MAX_OBJECTS,

@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from bench.transfer.detection import coco_tool
+from bench.features.dense_tasks.coco import coco_detection
+from bench.features.dense_tasks.detection import coco_tool
 from bench.transfer.tasks import image_sources
-from bench.transfer.tasks.coco import coco_detection
 
 HEIGHT, WIDTH = 10, 20
 NAMES = [f"{number:03}" for number in range(6)]

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.transfer.segmentation import IGNORED, SegmentationTask
-from bench.transfer.tasks import image_sources, mask_files
-from bench.transfer.tasks.mask_files import VOC_CLASSES, ade20k, mask_folders, voc_masks
+from bench.features.dense_tasks import mask_files
+from bench.features.dense_tasks.mask_files import VOC_CLASSES, ade20k, mask_folders, voc_masks
+from bench.features.dense_tasks.segmentation import IGNORED, SegmentationTask
+from bench.transfer.tasks import image_sources
 
 HEIGHT, WIDTH = 10, 20
 NAMES = [f"{number:03}" for number in range(6)]

@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bench.scores import TaskMetric
-from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.segmentation import (
+from bench.features.dense_tasks.dense_training import TransferTraining
+from bench.features.dense_tasks.segmentation import (
     IGNORED,
     Pair,
     SegmentationRecipe,
@@ -23,7 +22,8 @@ from bench.transfer.segmentation import (
     random_scale_crop_flip,
     score_segmentation,
 )
-from bench.transfer.transfer_training import TransferTraining
+from bench.scores import TaskMetric
+from bench.transfer.feature_extractor import FeatureExtractor
 from models.image_tower import ImageTower, build_image_tower
 from tests.transfer.toys import toy_tower
 

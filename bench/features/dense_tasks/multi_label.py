@@ -17,6 +17,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from bench.console.console import log
+from bench.features.dense_tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask
 from bench.scores import TaskMetric, TaskTraining
 from bench.transfer.classification.fine_tune import (
     FineTunedClassifier,
@@ -32,7 +33,6 @@ from bench.transfer.classification.logistic import PrincipalAxes, Projected
 from bench.transfer.classification.setting_search import INVERSE_L2, INVERSE_L2_LIMITS, SettingSearch
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.image_sources import format_some
-from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask
 from bench.transfer.transfer_training import PUBLISHED_WIDTH
 from losses.chunks import LINEAR_FROM
 from losses.multilabel import multilabel_loss

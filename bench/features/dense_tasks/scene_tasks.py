@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.transfer.detection import Annotated, DetectionRecipe, DetectionTask, ObjectAnnotations
-from bench.transfer.segmentation import SegmentationRecipe, SegmentationTask
+from bench.features.dense_tasks.dense_training import TransferTraining
+from bench.features.dense_tasks.detection import Annotated, DetectionRecipe, DetectionTask, ObjectAnnotations
+from bench.features.dense_tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask
+from bench.features.dense_tasks.scenes import CLASSES, Scene, Split, draw_scene, load_scene_parts
+from bench.features.dense_tasks.segmentation import SegmentationRecipe, SegmentationTask
 from bench.transfer.tasks.image_sources import ArrayImageSource
-from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask
-from bench.transfer.tasks.scenes import CLASSES, Scene, Split, draw_scene, load_scene_parts
-from bench.transfer.transfer_training import TransferTraining
 from models.dense_heads import DetectorHeads
 
 LABELS_SIDE = 64  # pixels, like the images of the pack

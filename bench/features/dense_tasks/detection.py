@@ -21,10 +21,11 @@ from torchvision.models.detection import MaskRCNN
 from bench.data.order import shuffled_rows
 from bench.data.transforms import WHITE
 from bench.environment.seeds import AUGMENTATION, HEAD, seed_for
+from bench.features.dense_tasks.dense_training import Examples, TransferTraining, concatenate_examples
 from bench.scores import TaskMetric
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.tasks import SplitTask
-from bench.transfer.transfer_training import Examples, TransferTraining, concatenate_examples, prefetch, train_on_task
+from bench.transfer.transfer_training import prefetch, train_on_task
 from models.dense_heads import DetectorHeads, mask_rcnn
 from models.image_tower import ImageTower
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from bench.transfer.detection import score_detection
+from bench.features.dense_tasks import scene_tasks
+from bench.features.dense_tasks.detection import score_detection
+from bench.features.dense_tasks.scenes import CLASSES
+from bench.features.dense_tasks.segmentation import score_segmentation
 from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.segmentation import score_segmentation
-from bench.transfer.tasks import scene_tasks
-from bench.transfer.tasks.scenes import CLASSES
 from models.dense_heads import DetectorHeads
 from models.image_tower import build_image_tower
 

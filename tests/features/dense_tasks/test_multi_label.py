@@ -14,10 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from sklearn.preprocessing import StandardScaler
 
-from bench.transfer.classification import fine_tune as fine_tune_module
-from bench.transfer.classification.logistic import PrincipalAxes
-from bench.transfer.feature_extractor import REFERENCE_FEATURES, FeatureExtractor
-from bench.transfer.multi_label import (
+from bench.features.dense_tasks import scene_tasks
+from bench.features.dense_tasks.multi_label import (
     PAPER,
     RELEASED,
     fit_sigmoids,
@@ -28,9 +26,11 @@ from bench.transfer.multi_label import (
     score_linear,
     task_metrics,
 )
+from bench.features.dense_tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, holdout
+from bench.transfer.classification import fine_tune as fine_tune_module
+from bench.transfer.classification.logistic import PrincipalAxes
+from bench.transfer.feature_extractor import REFERENCE_FEATURES, FeatureExtractor
 from bench.transfer.tasks.image_sources import on_white
-from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, holdout
-from bench.transfer.tasks.scene_tasks import scene_labels
 from tests.transfer.toys import toy_tower
 
 CPU = torch.device("cpu")
@@ -214,7 +214,7 @@ def test_towers_as_wide_as_published_ones_are_trained_at_the_released_size(
 ) -> None:
     monkeypatch.setattr(fine_tune_module, "FEWEST_STEPS", 2)
     monkeypatch.setattr(fine_tune_module, "RATES", (1e-3,))
-    monkeypatch.setattr("bench.transfer.multi_label.PUBLISHED_WIDTH", published_width)
+    monkeypatch.setattr("bench.features.dense_tasks.multi_label.PUBLISHED_WIDTH", published_width)
     task = MultiLabelTask("toy", ("r", "g", "b"), coloured(0, 12), coloured(1, 12), coloured(2, 12))
     subject = FeatureExtractor(name="toy", embed=len, tower=toy_tower(), device=CPU, experiment=None)  # type: ignore[arg-type]
     for metric in score_fine_tuned(subject, task, published=replace(RELEASED, epochs=1, image_size=64)):
@@ -223,8 +223,8 @@ def test_towers_as_wide_as_published_ones_are_trained_at_the_released_size(
 
 
 def test_scene_task_parts_show_every_class(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.transfer.tasks.scene_tasks.LABELS_COUNTS", {"train": 80, "validation": 80, "test": 80})
-    task = scene_labels.__wrapped__(results / "cache")
+    monkeypatch.setattr(scene_tasks, "LABELS_COUNTS", {"train": 80, "validation": 80, "test": 80})
+    task = scene_tasks.scene_labels.__wrapped__(results / "cache")
     assert len(task.classes) == 8
     for part in (task.train, task.validation, task.test):
         assert (part.labels.mean(axis=0) > 0.1).all()

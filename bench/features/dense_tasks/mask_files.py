@@ -10,22 +10,19 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image
 
-from bench.catalog import describe_layout_error
 from bench.data.decoding import MAX_PIXELS, TOO_LARGE
-from bench.transfer.families.mask_folders import ADE20K_LAYOUT, LAYOUT
-from bench.transfer.families.voc import MASKS_LAYOUT
-from bench.transfer.segmentation import IGNORED, PUBLISHED, Pair, SegmentationTask
+from bench.features.dense_tasks.layouts import ADE20K_LAYOUT, FOLDERS_LAYOUT, VOC_MASKS_LAYOUT, describe_layout_error
+from bench.features.dense_tasks.multi_label_tasks import holdout
+from bench.features.dense_tasks.segmentation import IGNORED, PUBLISHED, Pair, SegmentationTask
+from bench.features.dense_tasks.voc import read_image_list, read_text_lines
 from bench.transfer.tasks.image_sources import (
     IMAGE_SUFFIXES,
     FileImageSource,
     UnreadableImageError,
     format_some,
     read_image_file,
-    read_text_lines,
     readable_rows,
 )
-from bench.transfer.tasks.multi_label_tasks import holdout
-from bench.transfer.tasks.voc import read_image_list
 
 FORMATS = ("PNG", "BMP", "TIFF")
 ONE_CHANNEL_MODES = ("L", "P", "1")  # Pillow's modes with one number per pixel
@@ -86,11 +83,11 @@ def voc_masks(root: Path, cache: Path) -> SegmentationTask:
     def part(name: str) -> MaskFiles:
         listed = root / "ImageSets" / "Segmentation" / f"{name}.txt"
         if not listed.is_file():
-            raise ValueError(describe_layout_error(root, f"{listed} is not there", MASKS_LAYOUT))
+            raise ValueError(describe_layout_error(root, f"{listed} is not there", VOC_MASKS_LAYOUT))
         names = [line.split()[0] for line in read_image_list(listed)]
         images = [root / "JPEGImages" / f"{name}.jpg" for name in names]
         masks = [root / "SegmentationClass" / f"{name}.png" for name in names]
-        return _pair_files(root, MASKS_LAYOUT, images, masks, class_of)
+        return _pair_files(root, VOC_MASKS_LAYOUT, images, masks, class_of)
 
     return _make_task("voc-segmentation", VOC_CLASSES, part("train"), part("val"), cache)
 
@@ -99,13 +96,13 @@ def mask_folders(root: Path, cache: Path) -> SegmentationTask:
     """Read folders of images and masks of the user's own; 255 is ignored."""
     names_file = root / "classes.txt"
     if not names_file.is_file():
-        raise ValueError(describe_layout_error(root, f"{names_file} is not there", LAYOUT))
+        raise ValueError(describe_layout_error(root, f"{names_file} is not there", FOLDERS_LAYOUT))
     classes = tuple(read_text_lines(names_file))
     if not 2 <= len(classes) <= IGNORED:  # noqa: PLR2004
         raise ValueError(f"{names_file} names {len(classes)} classes; 2 to {IGNORED} are accepted")
     class_of = {number: number for number in range(len(classes))} | {IGNORED: IGNORED}
     train, test = (
-        _pair_folders(root, LAYOUT, root / "images" / part, root / "masks" / part, class_of)
+        _pair_folders(root, FOLDERS_LAYOUT, root / "images" / part, root / "masks" / part, class_of)
         for part in ("train", "val")
     )
     return _make_task("masks", classes, train, test, cache)

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.scores import TaskMetric
-from bench.transfer.detection import (
+from bench.features.dense_tasks.dense_training import TransferTraining
+from bench.features.dense_tasks.detection import (
     PUBLISHED,
     DetectionRecipe,
     Detections,
@@ -22,10 +22,10 @@ from bench.transfer.detection import (
     coco_tool,
     score_detection,
 )
+from bench.features.dense_tasks.scene_tasks import _annotate
+from bench.features.dense_tasks.scenes import CLASSES, draw_scene, load_scene_parts
+from bench.scores import TaskMetric
 from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.tasks.scene_tasks import _annotate
-from bench.transfer.tasks.scenes import CLASSES, draw_scene, load_scene_parts
-from bench.transfer.transfer_training import TransferTraining
 from models.dense_heads import DetectorHeads
 from models.image_tower import build_image_tower
 

@@ -16,10 +16,11 @@ from torchvision.transforms.v2 import functional as TF
 from bench.data.order import shuffled_rows
 from bench.data.transforms import WHITE, normalise
 from bench.environment.seeds import AUGMENTATION, HEAD, seed_for
+from bench.features.dense_tasks.dense_training import Examples, TransferTraining, concatenate_examples
 from bench.scores import TaskMetric, TaskTraining
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.tasks import SplitTask
-from bench.transfer.transfer_training import Examples, TransferTraining, concatenate_examples, prefetch, train_on_task
+from bench.transfer.transfer_training import prefetch, train_on_task
 from models.dense_heads import ASPP_CHANNELS, Segmenter, with_deeplab_head, with_linear_head
 from models.image_tower import ImageTower
 from models.patch_map import map_channels_and_patch_size

@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 from bench.data.manifest import CACHE
-from bench.transfer.tasks import coco as coco_layout
+from bench.features.dense_tasks import coco as coco_layout
+from bench.features.dense_tasks import voc as voc_layout
+from bench.features.dense_tasks.coco import coco_labels
+from bench.features.dense_tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask
+from bench.features.dense_tasks.voc import read_objects, voc_labels
 from bench.transfer.tasks import image_sources
-from bench.transfer.tasks import voc as voc_layout
-from bench.transfer.tasks.coco import coco_labels
 from bench.transfer.tasks.image_sources import FileImageSource
-from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask
-from bench.transfer.tasks.voc import read_objects, voc_labels
 
 # Which classes images show: 7 is person, 9 is dog; COCO's ids have gaps.
 TRAIN = {f"{number:03}": ({7} if number % 2 else {7, 9}) if number % 4 else set() for number in range(12)}
@@ -290,6 +290,6 @@ def test_oversized_files_are_not_read(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(voc_layout, "MAX_ANNOTATION_BYTES", 10)
     with pytest.raises(ValueError, match=r"2008_000\.xml: larger than"):
         voc_labels(root, tmp_path / CACHE)
-    monkeypatch.setattr(image_sources, "MAX_LIST_BYTES", 10)
+    monkeypatch.setattr(voc_layout, "MAX_LIST_BYTES", 10)
     with pytest.raises(ValueError, match=r"train\.txt: larger than"):
         voc_labels(root, tmp_path / CACHE)

@@ -8,13 +8,13 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
-from bench.catalog import describe_layout_error
 from bench.environment.files import prefix_errors, read_limited
-from bench.transfer.families.voc import LABELS_LAYOUT
-from bench.transfer.tasks.image_sources import FileImageSource, format_some, read_text_lines
-from bench.transfer.tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, task_of_files
+from bench.features.dense_tasks.layouts import VOC_LABELS_LAYOUT, describe_layout_error
+from bench.features.dense_tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, task_of_files
+from bench.transfer.tasks.image_sources import FileImageSource, format_some
 
 MAX_ANNOTATION_BYTES = 2**20  # VOC's annotations have some kB
+MAX_LIST_BYTES = 2**26  # of a list of images or classes
 # In the list of a class: the image shows the class, shows it only in objects marked as difficult, does not show it.
 SHOWN, DIFFICULT, NOT_SHOWN = "1", "0", "-1"
 Judgements = dict[str, dict[str, bool]]  # by image, by class shown: whether all its objects are difficult
@@ -31,7 +31,7 @@ def voc_labels(root: Path, cache: Path) -> MultiLabelTask:
     splits = [split for split in ("train", "val", "test") if (lists / f"{split}.txt").is_file()]
     if splits[:2] != ["train", "val"]:
         lost = "train.txt" if "train" not in splits else "val.txt"
-        raise ValueError(describe_layout_error(root, f"ImageSets/Main/{lost} is not there", LABELS_LAYOUT))
+        raise ValueError(describe_layout_error(root, f"ImageSets/Main/{lost} is not there", VOC_LABELS_LAYOUT))
     names = {split: read_image_list(lists / f"{split}.txt") for split in splits}
     listed = sorted(path.name.removesuffix("_train.txt") for path in lists.glob("*_train.txt"))
     found = {
@@ -77,7 +77,7 @@ def _read_class_lists(root: Path, split: str, names: Sequence[str], classes: Seq
     for one in classes:
         path = root / "ImageSets" / "Main" / f"{one}_{split}.txt"
         if not path.is_file():
-            raise ValueError(describe_layout_error(root, f"ImageSets/Main/{path.name} is not there", LABELS_LAYOUT))
+            raise ValueError(describe_layout_error(root, f"ImageSets/Main/{path.name} is not there", VOC_LABELS_LAYOUT))
         rows = [line.split() for line in read_image_list(path)]
         if wrong := [" ".join(row) for row in rows if len(row) != 2 or row[1] not in (SHOWN, DIFFICULT, NOT_SHOWN)]:  # noqa: PLR2004
             raise ValueError(f"{path}: a line is an image and 1, 0 or -1, got {format_some(wrong)}")
@@ -93,7 +93,7 @@ def _read_annotations(root: Path, names: Sequence[str]) -> Judgements:
     files = {name: root / "Annotations" / f"{name}.xml" for name in names}
     if lost := [name for name, file in files.items() if not file.is_file()]:
         lacks = f"{len(lost)} images have no file in Annotations: {format_some(lost)}"
-        raise ValueError(describe_layout_error(root, lacks, LABELS_LAYOUT))
+        raise ValueError(describe_layout_error(root, lacks, VOC_LABELS_LAYOUT))
     found: Judgements = {name: {} for name in names}
     for name, file in files.items():
         for one, is_difficult in read_objects(file):
@@ -112,8 +112,16 @@ def _part_of(root: Path, split: str, names: Sequence[str], found: Judgements, cl
     paths = [root / "JPEGImages" / f"{name}.jpg" for name in names]
     if lost := [path.name for path in paths if not path.is_file()]:
         lacks = f"{split}.txt names {len(lost)} images that are not in JPEGImages: {format_some(lost)}"
-        raise ValueError(describe_layout_error(root, lacks, LABELS_LAYOUT))
+        raise ValueError(describe_layout_error(root, lacks, VOC_LABELS_LAYOUT))
     return MultiLabelPart(FileImageSource(paths), labels, unjudged)
+
+
+def read_text_lines(path: Path) -> list[str]:
+    """Return a list's non-empty lines; ValueError for a file that is too large, not regular or not UTF-8."""
+    content = read_limited(path, MAX_LIST_BYTES)
+    with prefix_errors(path):
+        text = content.decode()
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def read_image_list(path: Path) -> list[str]:
