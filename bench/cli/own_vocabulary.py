@@ -1,13 +1,17 @@
 """Vocabularies counted from the captions of a user's data, for methods that need labels of their own."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from bench.cli.label import Label, cut_vocabulary, save_vocabulary
+from bench.cli.verbs import VERBS, get_verb
+from bench.console.console import log
 from bench.data.samples import caption_files
-from bench.labels.vocabulary import SUBWORD, Vocabulary, min_count_for
+from bench.labels.label_files import count_file_labels
+from bench.labels.vocabulary import SUBWORD, Vocabulary, min_count_for, write_vocabulary
 from bench.recipes import DATACOMP_SYNSETS
 
 FOLDER = "vocabularies"  # in the results folder
@@ -15,17 +19,24 @@ RULES = {"synset_vocabulary": "corenet", "subword_vocabulary": SUBWORD}  # by fi
 
 
 def count_own_vocabulary(data: str, field: str, min_count: int | None = None) -> Vocabulary:
-    """Count the vocabulary of a field over the captions of data, and print its tables.
+    """Count the vocabulary of a field over the captions of data.
 
     By default all subwords are kept, and of the synsets at most as many as CatLIP's DataComp release has, those that
     `min_count_for` the captions keeps. Raises ValueError for captions without such labels, or a file that fails.
     """
-    label = Label(tuple(map(str, caption_files(data))), count_only=True, rule=RULES[field])
-    counted = label.count_labels()
+    counted = _count_labels(caption_files(data), RULES[field])
     is_subword = counted.rule == SUBWORD
     if min_count is None:
         min_count = 1 if is_subword else min_count_for(counted.captions or 0)
     return cut_vocabulary(counted, min_count, None if is_subword else DATACOMP_SYNSETS)
+
+
+def _count_labels(files: Sequence[Path], rule: str) -> Vocabulary:
+    """Count the labels of files: on all cores by the verb `label`, with its tables, or in this process without it."""
+    if "label" not in VERBS:
+        return count_file_labels(files, rule)
+    label: Any = get_verb("label")
+    return label(tuple(map(str, files)), count_only=True, rule=rule).count_labels()  # type: ignore[no-any-return]
 
 
 def count_all_vocabularies(data: str, results: Path) -> dict[str, str]:
@@ -42,3 +53,24 @@ def count_all_vocabularies(data: str, results: Path) -> dict[str, str]:
         save_vocabulary(vocabulary, path)
         files[field] = str(path)
     return files
+
+
+def save_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
+    """Write a vocabulary, and log its path and its number of labels."""
+    write_vocabulary(vocabulary, path)
+    log(f"{path}: {len(vocabulary.labels):,} labels")
+
+
+def cut_vocabulary(vocabulary: Vocabulary, min_count: int, size: int | None) -> Vocabulary:
+    """Keep the labels with at least `min_count` occurrences, and the first `size` of these; ValueError if none is left.
+
+    The error says how often the most frequent label occurs.
+    """
+    if not vocabulary.labels:
+        raise ValueError(f"no caption has a label of the rule {vocabulary.rule}: name captions with English nouns")
+    cut = vocabulary.filtered(min_count, size)
+    if not cut.labels:
+        most = max(label.count for label in vocabulary.labels)
+        found = f"no label occurs {min_count} times, the most frequent one {most:,} times"
+        raise ValueError(f"{found}: lower --min-count")
+    return cut

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from tyro.conf import Positional, arg
 
 from bench.cli.options import Json
+from bench.cli.own_vocabulary import cut_vocabulary, save_vocabulary
 from bench.config import format_differences
 from bench.console.console import FAILED_CASE, OK, PROGRAM, USAGE, describe_error, log, require_utf8
 from bench.console.options import require_range
@@ -22,17 +23,16 @@ from bench.data.captions.files import TAR_SUFFIXES, CaptionFile, compound_suffix
 from bench.data.samples import with_caption_files
 from bench.environment.cores import available_cores
 from bench.environment.files import prefix_errors
+from bench.features.label.parallel import count_useful_processes, run_jobs, run_jobs_on_ray
+from bench.features.label.tables import explanation_table, frequent_label_table, occurring_by_count, summary_tables
 from bench.labels.label_files import LabelJob, is_table_without_labels, read_label_file_info
 from bench.labels.labeller import Tally, count_vocabulary, get_labeller, get_rule
-from bench.labels.parallel import count_useful_processes, run_jobs, run_jobs_on_ray
-from bench.labels.tables import explanation_table, frequent_label_table, occurring_by_count, summary_tables
 from bench.labels.vocabulary import (
     Vocabulary,
     merge_vocabularies,
     read_vocabulary,
     read_vocabulary_or_part,
     vocabulary_path,
-    write_vocabulary,
 )
 
 SHOWN_FAILURES = 10
@@ -176,27 +176,6 @@ class Label:
                 else:
                     failures.append(outcome)
         return total, failures, time.monotonic() - start
-
-
-def save_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
-    """Write a vocabulary, and log its path and its number of labels."""
-    write_vocabulary(vocabulary, path)
-    log(f"{path}: {len(vocabulary.labels):,} labels")
-
-
-def cut_vocabulary(vocabulary: Vocabulary, min_count: int, size: int | None) -> Vocabulary:
-    """Keep the labels with at least `min_count` occurrences, and the first `size` of these; ValueError if none is left.
-
-    The error says how often the most frequent label occurs.
-    """
-    if not vocabulary.labels:
-        raise ValueError(f"no caption has a label of the rule {vocabulary.rule}: name captions with English nouns")
-    cut = vocabulary.filtered(min_count, size)
-    if not cut.labels:
-        most = max(label.count for label in vocabulary.labels)
-        found = f"no label occurs {min_count} times, the most frequent one {most:,} times"
-        raise ValueError(f"{found}: lower --min-count")
-    return cut
 
 
 def _report_failures(failures: Sequence[Exception]) -> int:

@@ -14,7 +14,7 @@ import pytest
 from bench.labels.label_files import read_label_file_info
 from tests.processes import LONGEST_SECONDS, have_ended, wait_until
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 KILLS = 4
 
 

@@ -1,4 +1,4 @@
-"""How many times faster the rule corenet is than the released code: `python -m tests.labels.speed [CAPTIONS]`.
+"""How many times faster the rule corenet is than the released code: `python -m tests.features.label.speed [CAPTIONS]`.
 
 All label the same distinct captions: the released code in this process, a part of them, for it takes long; the rule in
 this process; and the whole command `label`, its start included, from one parquet file to another, on one core and on

@@ -15,20 +15,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.__main__ import main
+from bench.console.tables import print_tables
 from bench.data.captions.batches import MAX_BATCH_ROWS, CaptionBatch
 from bench.data.captions.files import find_caption_files, select_part
 from bench.data.manifest import pretrain_shards
 from bench.data.pack import PackImages
 from bench.data.targets import Captions
+from bench.features.label.tables import explanation_table
 from bench.labels.labeller import Labeller, Tally, get_labeller, get_rule
 from bench.labels.vocabulary import read_vocabulary
 from bench.method import methods
-from tests.data.shards import write_shard
+from tests.chaos.odd_captions import of_text
+from tests.cli.test_names_that_are_not_utf8 import LATIN1, require_one_line
+from tests.data.shards import webdataset_members, write_shard
 from tests.labels.files import FORMATS, write_captions
 from tests.small import small
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 PACK = [str(path) for path in pretrain_shards()]
+SHIPPED = str(ROOT / "bench/labels/vocabularies/pack-synsets.json")
+EXPLAINED = 2000  # characters that a person would type
 WORDS = st.lists(st.sampled_from(["a", "dog", "cats", "riding", "two", "bicycle", "xyzzy", "!", "日本"]), max_size=6)
 CAPTIONS = st.lists(st.none() | WORDS.map(" ".join), max_size=12)
 
@@ -272,6 +278,8 @@ def test_tables_of_img2dataset_are_not_labelled_beside_their_shards(
         (["label", "nowhere.csv", "--count-only", "--out", "v.json"], "no file, folder or glob 'nowhere.csv'"),
         (["label", "*.nothing", "--count-only", "--out", "v.json"], "no file of captions found"),
         (["label", "--count-only", "--out", "v.json"], "no input given"),
+        (["label", LATIN1, "--count-only", "--out", "v.json"], "is not UTF-8, rename the file or folder"),
+        (["label", "--merge", SHIPPED, "--out", "/no folder of this name/v.json"], "make that folder"),
         (["label", *PACK, "--count-only"], "--out FILE is missing"),
         (["label", *PACK, "--out", "labels"], "--vocabulary FILE is missing"),
         (["label", *PACK, "--count-only", "--out", "v.json", "--shards", "0/8"], "'0/8': expected k/n with k from"),
@@ -303,6 +311,11 @@ def test_a_caption_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(word in shown for word in ("bicycles", "bicycle.n.01", "n2084071", "so a.n.01 is not its name"))
     assert main(["label", "--explain", "a dog", "--rule", "subword"]) == 0
     assert "dog</w>" in capsys.readouterr().out
+    assert main(["label", "--explain", "a \x1b[31m dog \x9b0m"]) == 0
+    shown = "".join(capsys.readouterr())
+    assert "\x1b" not in shown
+    assert "\x9b" not in shown
+    assert "dog.n.01" in shown
 
 
 def test_synsets_are_labelled_without_torch(tmp_path: Path) -> None:
@@ -373,3 +386,20 @@ def test_stored_labels_that_do_not_fit_are_refused(
     with pytest.raises(ValueError, match=r"emojione\.parquet was not created from"):
         methods()["catlip"].targets(stored)
     capsys.readouterr()
+
+
+def test_odd_caption_is_explained_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, text in of_text().items():
+        print_tables([explanation_table(get_rule("corenet"), text[:EXPLAINED].decode(errors="replace"))])
+        assert capsys.readouterr().out.replace("\n", "").isprintable(), name
+
+
+def test_shards_whose_names_are_not_utf8_are_counted_but_not_labelled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_shard(tmp_path / f"{LATIN1}.tar", webdataset_members(0, 20))
+    assert main(["label", str(tmp_path), "--count-only", "--out", str(tmp_path / "v.json")]) == 0
+    assert json.loads((tmp_path / "v.json").read_bytes())["captions"] == 20
+    assert main(["label", str(tmp_path), "--vocabulary", "pack-synsets", "--out", str(tmp_path / "labels")]) == 2
+    require_one_line(capsys.readouterr().err)
+    assert not (tmp_path / "labels").exists()

@@ -1,0 +1,5 @@
+"""What labelling jobs add."""
+
+from bench.extensions import Extension
+
+EXTENSION = Extension(verbs={"label": "bench.features.label.verb:Label"})
