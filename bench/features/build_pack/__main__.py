@@ -1,4 +1,4 @@
-"""Build the pack from the given inputs: `python -m bench.data.build_pack --help`."""
+"""Build the pack from the given inputs: `python -m bench.features.build_pack --help`."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -10,9 +10,9 @@ from pathlib import Path
 import tyro
 from tqdm import tqdm
 
-from bench.data.build_pack import language_tables, transfer_images
-from bench.data.build_pack.pretrain_images import LICENCES, emoji_pairs, icon_pairs, openclipart_pairs, vendor_files
-from bench.data.build_pack.shards import Pair, write_pack_manifest, write_pack_shard
+from bench.features.build_pack import language_tables, transfer_images
+from bench.features.build_pack.pretrain_images import LICENCES, emoji_pairs, icon_pairs, openclipart_pairs, vendor_files
+from bench.features.build_pack.shards import Pair, write_pack_manifest, write_pack_shard
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +73,7 @@ def rebuild(options: Options) -> None:
     inputs = dict.fromkeys(path for required, _ in outputs for path in required)
     if missing := [str(path) for path in inputs if not path.exists()]:
         raise ValueError(
-            f"missing inputs: {', '.join(missing)} (see the docstring of bench.data.build_pack for packages)"
+            f"missing inputs: {', '.join(missing)} (see the docstring of bench.features.build_pack for packages)"
         )
     if (options.npm or options.openclipart) and find_spec("resvg_py") is None:
         raise ValueError("--npm and --openclipart need resvg-py to render SVG: pip install -e '.[pack]'")

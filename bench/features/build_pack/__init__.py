@@ -16,7 +16,8 @@ WebP with slightly different pixels). In an empty folder:
 (Debian 13 has openclipart-svg 1:0.18+dfsg-19, sweethome3d-furniture 1.8-1 and wordnet-base 1:3.0-39.)
 Then, from the checkout, with the path of that folder for FOLDER (about 90 seconds on one core):
 
-    python -m bench.data.build_pack --npm FOLDER/node_modules --openclipart FOLDER/debian/usr/share/openclipart/svg \
+    python -m bench.features.build_pack --npm FOLDER/node_modules \
+        --openclipart FOLDER/debian/usr/share/openclipart/svg \
         --sweethome3d FOLDER/debian/usr/share/sweethome3d/furniture \
         --animals FOLDER/animals/animal_mnist/data/Animal_MNIST --wordnet FOLDER/debian/usr/share/wordnet \
         --punkt FOLDER/llama/llama_index/core/_static/nltk_cache/tokenizers/punkt_tab/english --out pack

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from bench.data.build_pack.__main__ import Options, main, rebuild
-from bench.data.build_pack.language_tables import write_punkt_parameters, write_wordnet_tables
-from bench.data.build_pack.pretrain_images import (
+from bench.features.build_pack.__main__ import Options, main, rebuild
+from bench.features.build_pack.language_tables import write_punkt_parameters, write_wordnet_tables
+from bench.features.build_pack.pretrain_images import (
     EmojiTexts,
     IconSet,
     caption,
@@ -24,7 +24,7 @@ from bench.data.build_pack.pretrain_images import (
     icon_pairs,
     openclipart_pairs,
 )
-from bench.data.build_pack.shards import (
+from bench.features.build_pack.shards import (
     MIN_ALPHA,
     SIDE,
     Pair,
@@ -33,7 +33,7 @@ from bench.data.build_pack.shards import (
     data_files,
     write_pack_shard,
 )
-from bench.data.build_pack.transfer_images import (
+from bench.features.build_pack.transfer_images import (
     ANIMALS,
     FURNITURE_LICENCES,
     PHOTOS,
@@ -41,8 +41,10 @@ from bench.data.build_pack.transfer_images import (
     silhouette_pairs,
     write_backgrounds,
 )
+from bench.features.build_pack.vocabularies import SHIPPED_VOCABULARIES, shipped_vocabulary
+from bench.labels.vocabulary import read_vocabulary
 
-PACK = Path(__file__).parents[2] / "bench" / "data" / "pack"
+PACK = Path(__file__).parents[3] / "bench" / "data" / "pack"
 FISH, RED_HEART, CAT_FLAG, TONE = "1F41F", "2764-FE0F", "1F3F4", "1F3FB"
 SQUARE = '<path fill="#00f" d="M4 4h8v8H4z"/>'
 
@@ -116,7 +118,7 @@ def test_crop_and_centre_returns_none_for_a_blank_image(image):
 
 def test_render_svg_needs_neither_namespace_nor_fonts():
     pytest.importorskip("resvg_py", reason="resvg-py (extra `pack`) draws SVG")
-    from bench.data.build_pack.shards import render_svg
+    from bench.features.build_pack.shards import render_svg
 
     assert render_svg(f'<svg width="16pt" height="16pt" viewBox="0 0 16 16">{SQUARE}</svg>').size == (128, 128)
     text = '<svg width="16" height="16"><text y="12">cat</text></svg>'
@@ -449,3 +451,8 @@ def test_input_without_images_is_refused(npm, tmp_path):
     pytest.importorskip("resvg_py", reason="resvg-py (extra `pack`) draws SVG")
     with pytest.raises(ValueError, match="openclipart: no image found in"):
         rebuild(Options(out=tmp_path / "out", openclipart=npm))
+
+
+@pytest.mark.parametrize("name", SHIPPED_VOCABULARIES)
+def test_shipped_vocabularies_are_counted_from_the_pack(name):
+    assert read_vocabulary(name) == shipped_vocabulary(name)

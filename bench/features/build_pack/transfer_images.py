@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bench.data.build_pack.shards import Pair
+from bench.features.build_pack.shards import Pair
 
 BACKGROUND_SIDE = 256  # pixels
 # Written as bg00.webp, bg01.webp and so on, in this order.

@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from bench.data.build_pack.shards import Pair, render_svg
+from bench.features.build_pack.shards import Pair, render_svg
 
 LICENCES = {
     "noto": "Apache-2.0",
