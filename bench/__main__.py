@@ -1,7 +1,6 @@
 """The command line: `python -m bench`, or `catlip-bench` once it is installed.
 
-Without a verb it compares the methods; with a verb it does one thing. `report` is the command line of `reports`, and
-`claim` is its verb of that name.
+Without a verb it compares the methods; with a verb it does one thing. `report` is the command line of `reports`.
 Little is imported here: a signal that arrives during the imports, which take a second, ends the program as any other.
 """
 
@@ -51,11 +50,10 @@ def _run(arguments: Sequence[str]) -> int:
 
 def _run_verb(arguments: Sequence[str]) -> int:
     named, words = take_extensions(arguments)
-    if words and words[0] in ("report", "claim"):
+    if words[:1] == ["report"]:
         from reports.__main__ import main as report
 
-        is_claim, words = words[0] == "claim", [*words, *extension_words(named)]
-        return report(words, PROGRAM) if is_claim else report(words[1:], f"{PROGRAM} report")
+        return report([*words[1:], *extension_words(named)], f"{PROGRAM} report")
     from bench.cli.main import dispatch
 
     return dispatch(arguments)

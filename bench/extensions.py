@@ -15,7 +15,7 @@ from hashlib import sha256
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.catalog import PROTOCOLS, TASKS, Protocol, Task
 from bench.config import FIELD_FACTS, own_fields
@@ -54,8 +54,12 @@ class Extension:
     runs: Sequence[type["Request"]] = ()  # that leave such records, or files of their own
     # Classes of verbs by name, or where they lie as "package.module:Class", which is imported when it is needed.
     verbs: Mapping[str, "type[Command] | str"] = field(default_factory=dict)
+    report_verbs: Mapping[str, "type[Any] | str"] = field(
+        default_factory=dict
+    )  # of `report`, which make files of records
     measurements: Sequence[Measurement] = ()
     sections: Sequence[Section] = ()  # of the page of a comparison, between its results and its methods
+    hooks: Mapping[str, str] = field(default_factory=dict)  # functions of bench/hooks.py, as "package.module:function"
     sources: Sequence[DataSource] = ()
     tasks: Sequence[Task] = ()
     protocols: Sequence[Protocol] = ()
@@ -124,15 +128,21 @@ def _add(extension: Extension, origin: str) -> None:
         add_kind(KINDS, kind, RecordKind, origin)
     for run in extension.runs:
         import_object("bench.orchestration.request_base:add_run")(run, origin)
-    for verb, command in extension.verbs.items():
-        import_object("bench.cli.verbs:add_verb")(verb, command, origin)
+    by_name = {
+        "bench.cli.verbs:VERBS": extension.verbs,
+        "bench.cli.verbs:REPORT_VERBS": extension.report_verbs,
+        "bench.hooks:HOOKS": extension.hooks,
+    }
+    for registry, named in by_name.items():
+        for name, one in named.items():
+            import_object(registry).add(name, one, origin)
     checked = (
         *((SOURCES, extension.sources), (TASKS, extension.tasks), (PROTOCOLS, extension.protocols)),
         (MEASUREMENTS, extension.measurements),
     )
-    for registry, added in checked:
-        for one in added:
-            registry.add_checked(one, origin)
+    for objects, added in checked:
+        for thing in added:
+            objects.add_checked(thing, origin)
 
 
 def _add_method(method: Method, origin: str) -> None:

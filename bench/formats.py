@@ -10,6 +10,12 @@ MINUS = "\N{MINUS SIGN}"
 GIB, MIB = 2**30, 2**20
 UNIT_NAMES = {GIB: "GiB", MIB: "MiB"}
 INTERVAL = f"95{NBSP}%"
+# Sizes and names of units, from large to small, and the format of a number.
+UNITS = {
+    "s": (((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")), ".3g"),
+    "B": (((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B")), ",.4g"),
+    "FLOP": (((1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1.0, "FLOP")), ".5g"),
+}
 
 
 @runtime_checkable
@@ -100,6 +106,21 @@ def memory_unit(largest: int) -> int:
 def format_memory(size: Number, unit: int) -> str:
     """Write bytes in `unit`, GIB or MIB."""
     return f"{size / unit:,.2f}" if unit == GIB else f"{size / unit:,.0f}"
+
+
+def unit_size(value: float, unit: str) -> float:
+    """Return the size of the unit in which `format_quantity` formats a value."""
+    sizes = UNITS[unit][0] if unit in UNITS else ((1.0, unit),)
+    return next((size for size, _ in sizes if value >= size), sizes[-1][0])
+
+
+def format_quantity(value: float, unit: str) -> str:
+    """Format a value in a suitable unit, rounded; integers without a unit with every digit."""
+    if unit in UNITS:
+        (sizes, digits), size = UNITS[unit], unit_size(value, unit)
+        return f"{value / size:{digits}} {dict(sizes)[size]}"
+    number = f"{value:,.0f}" if value.is_integer() else f"{value:.6g}"
+    return f"{number} {unit}".strip()
 
 
 def pluralize(number: int, singular: str, plural: str = "") -> str:

@@ -24,7 +24,6 @@ from bench.environment.files import (
     require_unique_keys,
 )
 from bench.environment.links import LinkSpeed, RankStates
-from bench.ladder import Ladder
 from bench.measurement import Figure
 from bench.record_kind import KINDS, Measured, RecordKind, UnknownKind, tag_of
 from bench.scores import Count, Score, Share, TaskMetric
@@ -243,7 +242,6 @@ _KINDS = (
     Transfer,
     Figures,
     Failure,
-    Ladder,
 )
 BUILT_IN_KINDS: dict[str, type[RecordKind]] = {tag_of(kind): kind for kind in _KINDS}
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from bench.registry import import_object
 from bench.tables import Table
 
 if TYPE_CHECKING:
@@ -213,8 +214,15 @@ class Section:
     name: str  # its anchor
     title: str
     label: str  # in the navigation
-    build: Callable[[PageContext], Sequence[Block] | None]  # None: the page has no such section
+    # Returns None where the page has no such section. A place "package.module:function" is imported when it is needed.
+    build: Callable[[PageContext], Sequence[Block] | None] | str
     documents: Sequence[str] = ()  # names of files beside the records that it reads, where they exist
+    is_first: bool = False  # whether it is above this program's results; else it is below them
+
+    def blocks(self, page: PageContext) -> Sequence[Block] | None:
+        """Build the section."""
+        build = import_object(self.build) if isinstance(self.build, str) else self.build
+        return build(page)
 
 
 _added: dict[str, Section] = {}

@@ -94,3 +94,8 @@ def _normalise_setting(text: str, kind: Any) -> Any:
     if text.startswith("["):
         return msgspec.json.decode(text)
     return f"0{text}" if text.startswith(".") else text
+
+
+def strip_settings(experiment: str) -> str:
+    """Return an experiment's name without its settings."""
+    return experiment.partition("[")[0]

@@ -21,7 +21,7 @@ from bench.sections import (
     flatten,
 )
 from bench.statistics import AccuracyDifference, judge_accuracy_differences
-from reports import circumstances, explanation, page_data, plan
+from reports import circumstances, page_data, plan
 from reports.accuracy import accuracy_section, few_label_section, losses_section, scores
 from reports.accuracy.ranking import Key, ranking_differences
 from reports.accuracy.scores import SubjectScore
@@ -29,15 +29,15 @@ from reports.claims.page import claim_line
 from reports.claims.statement import make_speed_cards, speed_statement
 from reports.render import frames
 from reports.render.document import BuiltSection, render_blocks, render_page
-from reports.speed import components_section, throughput_section
+from reports.speed import components_section, figures_section, throughput_section
 from reports.summary import answer_blocks, headline_table
 
 QUESTION = "Which pre-training method gives the most transfer accuracy per device-hour?"
 HEADLINE_CLAIM = "catlip-2.7x"
-# Sections in the order of the page; those of extensions are between the results and what explains them.
+# Sections in the order of the page; those of extensions are above the results, or between them and what explains them.
 RESULTS = (
-    explanation.SECTION,
     throughput_section.SECTION,
+    figures_section.SECTION,
     accuracy_section.SECTION,
     few_label_section.SECTION,
     losses_section.SECTION,
@@ -57,7 +57,9 @@ BACKGROUND = (
 def page_sections() -> list[tuple[Section, str]]:
     """Return the sections in the order of the page, each with its extension or ""; ValueError for a name used twice."""
     results, background = ([(section, "") for section in of] for of in (RESULTS, BACKGROUND))
-    return [*results, *added_sections({one.name for one in (*RESULTS, *BACKGROUND)}), *background]
+    added = added_sections({one.name for one in (*RESULTS, *BACKGROUND)})
+    first, others = ([one for one in added if one[0].is_first == is_first] for is_first in (True, False))
+    return [*first, *results, *others, *background]
 
 
 def page(
@@ -112,7 +114,7 @@ def build_sections(context: PageContext, failed: list[str] | None) -> tuple[list
     sections = list[BuiltSection]()
     for section, origin in page_sections():
         try:
-            if (found := section.build(context)) is None:
+            if (found := section.blocks(context)) is None:
                 continue
             blocks = _require_blocks(found)
             content = render_blocks(blocks)

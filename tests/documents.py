@@ -1,6 +1,8 @@
 """Documents as pytest-benchmark writes them, made up: one file a process."""
 
 import json
+import math
+import random
 from pathlib import Path
 from typing import Any
 
@@ -40,3 +42,20 @@ def written(folder: Path, *documents: dict[str, Any]) -> Path:
     for number, one in enumerate(documents):
         (folder / f"{number:03}.json").write_text(json.dumps(one))
     return folder
+
+
+def commits(*levels: float, machine: str = "here", processes: int = 1, first: int = 0) -> list[dict[str, Any]]:
+    """Documents of one commit a level."""
+    draw = random.Random(3)
+    return [
+        document(
+            {"test_a": level * math.exp(draw.gauss(0, 0.004))},
+            f"{at:08x}" * 5,
+            time=f"2026-11-{1 + at:02}T00:00:00Z",
+            measured=f"2026-12-01T00:00:{at:02}+00:00",
+            machine=machine,
+            extra={"parameters": 1000},
+        )
+        for at, level in enumerate(levels, start=first)
+        for _ in range(processes)
+    ]

@@ -17,7 +17,7 @@ from bench.fields import PACK_DATA
 from bench.orchestration import preflight
 from bench.orchestration.pace import GpuPace
 from bench.orchestration.request_base import Request
-from bench.orchestration.requests import LadderRequest, MemoryRequest, SpeedRequest
+from bench.orchestration.requests import MemoryRequest, SpeedRequest
 from bench.orchestration.runner import Runner
 from bench.record import Flops, Memory, Record, write_record
 from bench.record_kind import KINDS, Measured
@@ -91,9 +91,9 @@ class SimulatedGpu:
                 self.advance(FEW_STEPS_RUN + (0.0 if experiment.runtime.compile == "off" else 2 * COMPILATION))
                 peaks = dict.fromkeys(("peak_allocated_bytes", "peak_reserved_bytes", "peak_tensor_bytes"), 10**10)
                 return Memory(steps=3, trained_parameters=1, peak_rss_bytes=None, **peaks)
-            case LadderRequest():
+            case Request(kind="ladder"):
                 self.advance(LADDER_RUN)
-                return request.ladder
+                return request.ladder  # type: ignore[attr-defined]
             case Request(kind="reference"):
                 self.advance(self.run_seconds)
                 figures = {"window_seconds": (1.0, 1.0), "losses": (1.0,) * 20, "tokens_per_caption": 17.0}

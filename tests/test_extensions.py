@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.console.console import FAILED_CASE, INCONCLUSIVE, OK, take_extensions
+from bench.cli.verbs import VERBS
+from bench.console.console import FAILED_CASE, INCONCLUSIVE, OK, USAGE, take_extensions
 from bench.extensions import ENTRY_POINT_GROUP, load_extensions
 from bench.formats import format_rate
 from bench.measure.figures import summarize_figures
@@ -143,8 +144,12 @@ def test_options_are_taken_from_anywhere_in_a_command_line() -> None:
         ),
         (f"{VERB}EXTENSION = Extension(verbs={{'plan': Mine}})", "adds the verb plan, which this program has already"),
         (
-            f"{VERB}EXTENSION = Extension(verbs={{'claim': Mine}})",
-            "the verb claim, which this program has already",
+            f"{VERB}EXTENSION = Extension(verbs={{'report': Mine}})",
+            "adds the verb report, which this program has already",
+        ),
+        (
+            f"{VERB}EXTENSION = Extension(report_verbs={{'build': Mine}})",
+            "adds the verb of report build, which this program has already",
         ),
         (f"{VERB}EXTENSION = Extension(verbs={{'Mine': Mine}})", "its name must be small letters, digits and hyphens"),
         (f"{VERB}del Mine.run\nEXTENSION = Extension(verbs={{'mine': Mine}})", "adds the verb mine without run: see "),
@@ -225,6 +230,13 @@ def test_verb_of_an_extension_is_run_and_listed_under_its_purpose(tmp_path: Path
     assert (returned, "did you mean 'mine'?" in text) == (2, True)
 
 
+def test_verb_of_report_of_an_extension_is_run_and_listed(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(f"{VERB}EXTENSION = Extension(report_verbs={{'mine': Mine}})")
+    assert answer(tmp_path, "--extension", "mine.py", "report", "mine") == (OK, "it runs\n")
+    returned, text = answer(tmp_path, "--extension", "mine.py", "report", "--help")
+    assert (returned, "mine     Say that it runs." in text) == (OK, True)
+
+
 def test_verb_that_cannot_be_imported_is_one_line_when_it_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(f"{IMPORTS}EXTENSION = Extension(verbs={{'mine': 'absent_module:Verb'}})")
     returned, text = answer(tmp_path, "--extension", "mine.py", "mine")
@@ -292,6 +304,24 @@ def test_experiments_of_an_extension_are_listed_with_their_costs(folder: Path) -
     for name in ("rotation-tiny", "rotation-vit-l14", "ranking-vit-b16", "ranking-half-tiny"):
         assert name in text
     assert "rotation" not in methods()
+
+
+def test_fields_that_a_method_declares_are_listed_and_set_by_name(folder: Path) -> None:
+    door = ("--extension", "ranking.py")
+    returned, text = answer(folder, *door, "list", "--fields")
+    assert returned == OK, text
+    assert re.search(r"own\.margin +number over 0 +0\.2 +Difference of similarities", text)
+    for setting, reason in (
+        ("margin=-1", "--set margin=-1: Expected `float` > 0.0"),
+        ("own.margn=1", "no field of an experiment named 'margn'; did you mean 'margin'?"),
+        ("runtime.margin=1", "--set runtime.margin=1: the field is own.margin"),
+    ):
+        returned, text = answer(folder, *door, "measure", "ranking-tiny", "--set", setting)
+        assert (returned, text.count("\n")) == (USAGE, 1), text
+        assert reason in text
+    returned, text = answer(folder, "measure", "clip-tiny", "--set", "margin=1")
+    assert returned == USAGE
+    assert "no field of an experiment named 'margin'" in text
 
 
 def test_record_names_the_extension_and_is_shown_without_it(folder: Path, tmp_path: Path) -> None:
@@ -506,14 +536,20 @@ def test_method_of_an_extension_is_used_as_one_of_ours(name: str, folder: Path, 
         ("plan", f"{name}-tiny", "--device", "h100", "--gpus", "8", "--utilisation", "0.3"),
         ("export", f"{name}-tiny", "--results", out, "--out", str(tmp_path / "exported")),
     ):
+        if words[0] not in VERBS:
+            continue
         returned, text = run(folder, *door, *words)
         assert returned in (OK, INCONCLUSIVE), text
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "bench")
     results = str(tmp_path / "ranks")
-    words = (*door, "measure", f"{name}-tiny", "--rounds", "1", *SMALL, "--results", results)
+    own = ("--set", "margin=0.5") if name == "ranking" else ()
+    words = (*door, "measure", f"{name}-tiny", "--rounds", "1", *SMALL, *own, "--results", results)
     returned, text = run(folder, *words, program=torchrun)
     assert returned == OK, text
-    assert [record.circumstances.processes for record in records_of(results)] == [2]
+    (record,) = records_of(results)
+    assert record.circumstances.processes == 2
+    assert record.experiment is not None
+    assert record.experiment.own == ({"margin": 0.5} if own else {})
 
 
 @pytest.mark.minutes

@@ -30,8 +30,12 @@ def test_imports_point_one_way() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_a_run_starts_without_the_command_line() -> None:
-    code = "import sys, bench.orchestration.worker as worker; worker.load_extensions(); sys.exit('tyro' in sys.modules)"
+def test_a_run_starts_without_the_command_line_and_without_charts() -> None:
+    code = """
+import sys, bench.orchestration.worker as worker
+worker.load_extensions()
+sys.exit(bool({"tyro", "matplotlib"} & {*sys.modules}))
+"""
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 

@@ -29,7 +29,6 @@ from bench.record import (
     Branch,
     Failure,
     Figures,
-    Flops,
     Record,
     Speed,
     Training,
@@ -42,22 +41,15 @@ from bench.record import (
     write_record,
 )
 from bench.record_kind import RecordKind, UnknownKind, tag_of
+from tests.small import circumstances
+from tests.speeds import speed as plain_speed
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=40)
 
 ROOT = Path(bench.record.__file__).parents[1]
 KINDS = [*bench.record_kind.KINDS.values()]
 TINY = EXPERIMENTS["clip-tiny"]
-HERE = Circumstances(
-    machine="two cores",
-    device="cpu",
-    threads=2,
-    precision="fp32",
-    compiled=False,
-    packages={"torch": "2.6.0"},
-    commit="0123abc",
-    started_at="2026-01-01T00:00:00Z",
-)
+HERE = circumstances(machine="two cores", packages={"torch": "2.6.0"})
 
 
 def failed(reason: str = "out of memory", **changes: Any) -> Record:
@@ -146,17 +138,8 @@ def within(kind: Any, meta: msgspec.Meta) -> st.SearchStrategy[Any]:
 
 
 def speed(**changes: Any) -> Record:
-    fields: dict[str, Any] = {
-        **dict.fromkeys(("round", "trained_parameters", "tower_parameters", "num_captions"), 1),
-        "window_seconds": (0.5, 0.25),
-        "phase_seconds": {"data": (0.5, 0.25)},
-        **dict.fromkeys(("warmup_seconds", "targets_seconds"), 1.0),
-        **dict.fromkeys(("tokens_per_caption", "peak_flops_per_second"), None),
-        "flops": Flops(image_forward=1, text_forward=1, forward=2, step=6),
-        "peak_source": "not known",
-        "utilisation": {},
-    }
-    return failed(measured=Speed(**fields | changes))
+    timed = {"round": 1, "window_seconds": (0.5, 0.25), "phase_seconds": {"data": (0.5, 0.25)}}
+    return failed(measured=plain_speed(**timed | changes))
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.console.tables import print_tables
-from bench.formats import UNMEASURED, ratio
+from bench.formats import UNMEASURED, format_quantity, ratio
 from bench.statistics import Estimate
 from bench.tables import Cell, Column, Table
 
@@ -73,3 +73,18 @@ def test_figures_are_kept_as_they_are_given() -> None:
     assert table.rows == rows
     assert [cell.text for cell in table.cells[0]] == ["a", "12,000", "0.500 ±0.250", UNMEASURED]
     assert [column.numeric for column in table.columns] == [False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.0123, "s", "12.3 ms"),
+        (2.5e-9, "s", "2.5 ns"),
+        (3 * 2**20, "B", "3 MiB"),
+        (12_345_678.0, "", "12,345,678"),
+        (5.2e9, "FLOP", "5.2 GFLOP"),
+        (4.123456789, "nats", "4.12346 nats"),
+    ],
+)
+def test_quantities_are_formatted_with_their_unit(value: float, unit: str, text: str) -> None:
+    assert format_quantity(value, unit) == text

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from bench.cli.compare import Bench
 from bench.cli.options import Command
-from bench.cli.verbs import REPORT_VERBS, get_verb, verbs_by_purpose
+from bench.cli.verbs import REPORT, VERBS, verbs_by_purpose
 from bench.console.console import (
     FAILED_CASE,
     OK,
@@ -90,20 +90,24 @@ def parse(arguments: Sequence[str]) -> Command:
     if not arguments or arguments[0].startswith("-"):
         return parse_options(Bench, PROGRAM, arguments, _describe_verbs())
     verb, *options = arguments
-    return parse_options(get_verb(verb), f"{PROGRAM} {verb}", options)
+    command: Command = parse_options(VERBS.find(verb), f"{PROGRAM} {verb}", options)
+    return command
 
 
 def _describe_verbs() -> str:
     """Return the help of the program: its verbs, grouped by purpose."""
     paragraphs = [Bench.__doc__ or "", "Verbs; each has its own --help."]
-    for purpose, verbs in verbs_by_purpose().items():
-        lines = [f"  {name:10} {(verb.__doc__ or '').splitlines()[0]}" for name, verb in verbs.items()]
-        paragraphs.append("\n".join([f"To {purpose}:", *lines]))
+    by_purpose = {
+        purpose: {name: (verb.__doc__ or "").splitlines()[0] for name, verb in verbs.items()}
+        for purpose, verbs in verbs_by_purpose().items()
+    }
+    by_purpose[REPORT] = {REPORT: "Build pages, charts and exports from records."} | by_purpose.get(REPORT, {})
+    for purpose, texts in by_purpose.items():
+        paragraphs.append("\n".join([f"To {purpose}:", *(f"  {name:10} {text}" for name, text in texts.items())]))
     paragraphs.append(
         "Every command takes --extension PATH.py or --extension package.module (repeatable): it first loads what that "
         "adds (docs/extending.md)."
     )
-    paragraphs.append("\n".join(["To report:", *(f"  {name:10} {text}" for name, text in REPORT_VERBS.items())]))
     return "\n\n".join(paragraphs)
 
 

@@ -1,15 +1,13 @@
 """Vocabularies counted from the captions of a user's data, for methods that need labels of their own."""
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from bench.cli.verbs import VERBS, get_verb
 from bench.console.console import log
 from bench.data.samples import caption_files
+from bench.hooks import find_hook
 from bench.labels.label_files import count_file_labels
 from bench.labels.vocabulary import SUBWORD, Vocabulary, min_count_for, write_vocabulary
 from bench.recipes import DATACOMP_SYNSETS
@@ -24,19 +22,11 @@ def count_own_vocabulary(data: str, field: str, min_count: int | None = None) ->
     By default all subwords are kept, and of the synsets at most as many as CatLIP's DataComp release has, those that
     `min_count_for` the captions keeps. Raises ValueError for captions without such labels, or a file that fails.
     """
-    counted = _count_labels(caption_files(data), RULES[field])
+    counted: Vocabulary = (find_hook("count_labels") or count_file_labels)(caption_files(data), RULES[field])
     is_subword = counted.rule == SUBWORD
     if min_count is None:
         min_count = 1 if is_subword else min_count_for(counted.captions or 0)
     return cut_vocabulary(counted, min_count, None if is_subword else DATACOMP_SYNSETS)
-
-
-def _count_labels(files: Sequence[Path], rule: str) -> Vocabulary:
-    """Count the labels of files: on all cores by the verb `label`, with its tables, or in this process without it."""
-    if "label" not in VERBS:
-        return count_file_labels(files, rule)
-    label: Any = get_verb("label")
-    return label(tuple(map(str, files)), count_only=True, rule=rule).count_labels()  # type: ignore[no-any-return]
 
 
 def count_all_vocabularies(data: str, results: Path) -> dict[str, str]:

@@ -172,3 +172,10 @@ def log(text: str) -> None:
         raise
     except OSError:
         return
+
+
+def log_left_out(damaged: Sequence[str]) -> int:
+    """Log the errors of damaged files, which are left out; return the exit code."""
+    for error in damaged:
+        log(f"left out: {error}")
+    return FAILED_CASE if damaged else OK

@@ -13,7 +13,7 @@ from statistics import NormalDist
 
 from bench.config import Experiment
 from bench.data.captions.files import read_captions
-from bench.fields import PACK_DATA
+from bench.fields import PACK_DATA, InputSettings
 
 WEB = "web"
 MEDIAN, PERCENTILE_95 = 15, 40  # tokens of a web caption
@@ -23,17 +23,17 @@ EDGE_TOKENS, MIN_WEB_LENGTH = 2, 3  # start and end token; a web caption has tex
 
 def describe_captions(experiments: Iterable[Experiment]) -> str:
     """Return which captions the runs of experiments read, for the notes beside their figures."""
-    return "; ".join(dict.fromkeys(map(_describe_captions, experiments)))
+    return "; ".join(dict.fromkeys(_describe_captions(one.input) for one in experiments))
 
 
-def _describe_captions(experiment: Experiment) -> str:
-    if experiment.input.data != PACK_DATA:
-        return f"those of {experiment.input.data}"
-    if experiment.input.caption_lengths == PACK_DATA:
+def _describe_captions(inputs: InputSettings) -> str:
+    if inputs.data != PACK_DATA:
+        return f"those of {inputs.data}"
+    if inputs.caption_lengths == PACK_DATA:
         return "those of the pack"
     lengths = f"web captions (median {MEDIAN}, 95th percentile {PERCENTILE_95} tokens)"
-    if experiment.input.caption_lengths != WEB:
-        lengths = f"the captions in {experiment.input.caption_lengths}"
+    if inputs.caption_lengths != WEB:
+        lengths = f"the captions in {inputs.caption_lengths}"
     return f"words of the pack at the lengths of {lengths}"
 
 

@@ -24,6 +24,7 @@ from bench.data.targets import Captions, Target, pin, to_device
 from bench.data.transforms import ASPECT_RATIOS, WHITE, normalise
 from bench.environment.cores import LoaderWorkers
 from bench.environment.seeds import AUGMENTATION, seed_for
+from bench.fields import InputSettings
 
 T = TypeVar("T", bound=Target)
 
@@ -160,7 +161,7 @@ def augment(
     """Crop and scale at random, flip at random, put on a random colour, normalise."""
     batch, device = len(pixels), pixels.device
     shape = [batch, 4, image_size, image_size]
-    crops = to_device(_draw_crop_flip_maps(batch, experiment, generator), device)
+    crops = to_device(_draw_crop_flip_maps(batch, experiment.input, generator), device)
     colours = to_device(torch.rand(batch, 3, 1, 1, generator=generator), device)
     rgba = F.grid_sample(pixels.float(), F.affine_grid(crops, shape, align_corners=False), align_corners=False)
     return composite_and_normalise(rgba, colours)
@@ -180,18 +181,18 @@ def composite_and_normalise(
     return normalise(rgb)
 
 
-def _draw_crop_flip_maps(batch: int, experiment: Experiment, generator: torch.Generator) -> Float[Tensor, "batch 2 3"]:
+def _draw_crop_flip_maps(batch: int, inputs: InputSettings, generator: torch.Generator) -> Float[Tensor, "batch 2 3"]:
     """Draw boxes as torchvision's RandomResizedCrop does, as maps from output to input coordinates (both -1 to 1).
 
     A box that does not fit is cut to the image, where torchvision draws again.
     """
     draw = torch.rand(5, batch, generator=generator)
-    low, high = experiment.input.crop_scale
+    low, high = inputs.crop_scale
     area = low + (high - low) * draw[0]
     narrow, wide = map(math.log, ASPECT_RATIOS)
     ratio = torch.exp(narrow + (wide - narrow) * draw[1])
     width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
-    mirrored = torch.where(draw[4] < 0.5, -1.0, 1.0) if experiment.input.flip else torch.ones(batch)  # noqa: PLR2004
+    mirrored = torch.where(draw[4] < 0.5, -1.0, 1.0) if inputs.flip else torch.ones(batch)  # noqa: PLR2004
     maps = torch.zeros(batch, 2, 3)
     maps[:, 0, 0], maps[:, 1, 1] = width * mirrored, height
     maps[:, 0, 2], maps[:, 1, 2] = (2 * draw[2] - 1) * (1 - width), (2 * draw[3] - 1) * (1 - height)

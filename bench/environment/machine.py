@@ -18,7 +18,7 @@ from bench.environment.circumstances import LOADED_EXTENSIONS, Circumstances, cu
 from bench.environment.gpu_settings import device_handle, read_gpu_settings
 from bench.environment.rank_info import torchrun_env
 from bench.environment.tf32 import describe_tf32
-from bench.fields import TextPadding
+from bench.fields import RuntimeSettings, TextPadding
 
 PACKAGES = ("torch", "open_clip_torch", "timm", "numpy")
 GIB = 2**30
@@ -31,7 +31,7 @@ def default_device() -> torch.device:
 
 def current_circumstances(experiment: Experiment | None, device: torch.device, processes: int = 1) -> Circumstances:
     """Return the circumstances of a run whose batches `processes` share, with "auto" fields resolved."""
-    precision, compiled = resolve_auto(experiment, device) if experiment else ("fp32", False)
+    precision, compiled = resolve_auto(experiment.runtime, device) if experiment else ("fp32", False)
     memory = psutil.virtual_memory().total / GIB
     return Circumstances(
         # Records of different machines are never compared.
@@ -50,11 +50,11 @@ def current_circumstances(experiment: Experiment | None, device: torch.device, p
     )
 
 
-def resolve_auto(experiment: Experiment, device: torch.device) -> tuple[str, bool]:
+def resolve_auto(runtime: RuntimeSettings, device: torch.device) -> tuple[str, bool]:
     """Return the precision and whether to compile: on CUDA bf16 and compiled, on a CPU fp32 and eager by default."""
     cuda = device.type == "cuda"
-    precision = experiment.runtime.precision if experiment.runtime.precision != "auto" else ("bf16" if cuda else "fp32")
-    compiled = cuda if experiment.runtime.compile == "auto" else experiment.runtime.compile != "off"
+    precision = runtime.precision if runtime.precision != "auto" else ("bf16" if cuda else "fp32")
+    compiled = cuda if runtime.compile == "auto" else runtime.compile != "off"
     return precision, compiled
 
 
@@ -62,7 +62,7 @@ def resolve_padding(experiment: Experiment, device: torch.device) -> TextPadding
     """Return the padding of captions: by default packed if compiled, because every new shape is compiled anew."""
     if experiment.text.text_padding != "auto":
         return experiment.text.text_padding
-    return "packed" if resolve_auto(experiment, device)[1] else "bucketed"
+    return "packed" if resolve_auto(experiment.runtime, device)[1] else "bucketed"
 
 
 def with_resolved_padding(experiment: Experiment, device: torch.device) -> Experiment:

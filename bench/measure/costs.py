@@ -225,7 +225,7 @@ def build_on_meta(experiment: Experiment) -> tuple[nn.Module, nn.Module]:
     with META:
         tower = build_untrained_tower(experiment)
         model = get_augmented_method(experiment).build_model(tower, experiment)
-    apply_block_settings(model, experiment)
+    apply_block_settings(model, experiment.runtime)
     return tower, model
 
 

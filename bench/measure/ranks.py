@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from bench.config import Experiment
+from bench.fields import RuntimeSettings
 from bench.formats import format_rate
 from bench.measure.throughput import Run, timed_runs
 from bench.record import PHASE_FIGURE, Memory, Record, Speed
@@ -60,7 +60,7 @@ def find_slow_ranks(records: Iterable[Record], names: Iterable[str]) -> list[Slo
     """Return the slowest rank of each experiment that has a slow one; with sharded weights none can be told."""
     found = list[SlowRank]()
     for name, runs in _distributed_runs(records, names).items():
-        work = [seconds for one, speed in runs if (seconds := _own_work(one, speed))]
+        work = [seconds for one, speed in runs if (seconds := _own_work(one.runtime, speed))]
         if slow := find_slow_rank(work):
             rank, factor = slow
             found.append(
@@ -101,12 +101,12 @@ def _distributed_runs(records: Iterable[Record], names: Iterable[str]) -> dict[s
     return found
 
 
-def _own_work(experiment: Experiment, speed: Speed) -> tuple[float, ...]:
+def _own_work(runtime: RuntimeSettings, speed: Speed) -> tuple[float, ...]:
     """Return each rank's milliseconds of work in which it waits for no other rank; empty if that is unknown."""
     phases = [
         speed.rank_figures[figure] for one in OWN_WORK if (figure := PHASE_FIGURE.format(one)) in speed.rank_figures
     ]
-    return tuple(map(sum, zip(*phases, strict=True))) if experiment.runtime.sharding == "ddp" else ()
+    return tuple(map(sum, zip(*phases, strict=True))) if runtime.sharding == "ddp" else ()
 
 
 def _spread(figure: str, values: Sequence[float]) -> RankSpread:

@@ -87,7 +87,7 @@ def measure_speed(
         readings.take_if_larger(phase_readings, (OTHERS_BUSY, HOST_BUSY))
     batches = [run.stream.target(k) for k in timed_steps]
     tokens = [batch.captions.tokens_per_caption for batch in batches if batch.captions]
-    peak, peak_source = peak_flops(device, resolve_auto(experiment, device)[0])
+    peak, peak_source = peak_flops(device, resolve_auto(experiment.runtime, device)[0])
     of_ranks = _rank_figures(device, window_seconds, phases, readings, wait_share)  # which corrects the readings
     return Speed(
         round=round_,
@@ -199,7 +199,7 @@ def compilation_so_far(run: TrainState) -> dict[str, float]:
     They are dynamo's counters; empty if the run is not compiled. Source: `torch._dynamo.utils`, `counters` and
     `calculate_time_spent`; the seconds are the sum of `entire_frame_compile` and `entire_backward_compile`.
     """
-    if not resolve_auto(run.stream.experiment, run.stream.device)[1]:
+    if not resolve_auto(run.stream.experiment.runtime, run.stream.device)[1]:
         return {}
     from torch._dynamo.utils import calculate_time_spent, counters
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from bench.config import Experiment
 from bench.data.targets import Captions, Features, Labels, Tokens
 from bench.environment.seeds import TEXT, seed_for
+from bench.fields import RuntimeSettings
 from bench.labels.subwords import SubwordIds
 from bench.labels.vocabulary import resolve_head_rows
 from losses.collectives import ProcessGroupLike, SimulatedGroup
@@ -29,14 +30,14 @@ def build_dual_encoder(tower: ImageTower, experiment: Experiment, scale: float, 
         pair = ImageProjection(tower, width, initial_scale=scale, initial_bias=bias)
     else:
         pair = DualEncoder(tower, build_text_tower_of(experiment), initial_scale=scale, initial_bias=bias)
-    set_loss_options(pair, experiment)
+    set_loss_options(pair, experiment.runtime)
     return pair
 
 
-def set_loss_options(pair: ImageProjection, experiment: Experiment) -> None:
+def set_loss_options(pair: ImageProjection, runtime: RuntimeSettings) -> None:
     """Give a pair's contrastive loss the precision and the gather of the experiment."""
-    pair.loss_in_autocast = experiment.runtime.contrastive_precision == "autocast"
-    pair.loss_gathers_images = experiment.runtime.gather == "both"
+    pair.loss_in_autocast = runtime.contrastive_precision == "autocast"
+    pair.loss_gathers_images = runtime.gather == "both"
 
 
 @torch.no_grad()

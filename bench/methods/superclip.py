@@ -39,7 +39,7 @@ class SuperClip(SoftmaxContrastiveMethod):
         pair = DualEncoderClassifier(
             tower, text, rows, initial_scale=SCALE, has_patch_mean=experiment.image.pooling == "both"
         )
-        set_loss_options(pair, experiment)
+        set_loss_options(pair, experiment.runtime)
         return pair
 
     def targets(self, experiment: Experiment) -> "Callable[[Captions], TokensAndLabels]":

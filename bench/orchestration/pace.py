@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.config import Experiment
 from bench.environment.gpu_specs import GpuSpec
+from bench.fields import RuntimeSettings
 from bench.method import get_method
 
 CURVE_SECONDS = {"few-shot": 4.0, "label-fractions": 7.0}  # per subject on one task; others take SCORING_SECONDS
@@ -97,20 +98,20 @@ class GpuPace(Pace):
 
     def startup_seconds(self, experiment: Experiment, *, is_first: bool = False) -> float:
         """Return the expected seconds from the start of a process to its first step, with those of torch.compile."""
-        cached, first = COMPILE_SECONDS.get(_resolve_on_gpu(experiment)[1], (0.0, 0.0))
+        cached, first = COMPILE_SECONDS.get(_resolve_on_gpu(experiment.runtime)[1], (0.0, 0.0))
         return self.start_seconds + self.times * (first if is_first else cached)
 
     def step_seconds(self, experiment: Experiment) -> float:
         """Return the expected seconds of a training step, from its FLOPs and the peak of its precision."""
-        precision, compiled = _resolve_on_gpu(experiment)
+        precision, compiled = _resolve_on_gpu(experiment.runtime)
         share = FP32_SHARE if precision == "fp32" else EAGER_SHARE if compiled == "off" else COMPILED_SHARE
         flops = experiment.mean_batch_size * _flops_per_image(experiment)
         return self.times * flops / (share * self.gpu.peak_flops(precision)) + self.fixed_step_seconds
 
 
-def _resolve_on_gpu(experiment: Experiment) -> tuple[str, str]:
+def _resolve_on_gpu(runtime: RuntimeSettings) -> tuple[str, str]:
     """Return the precision and the compilation of an experiment on a GPU."""
-    precision, compiled = experiment.runtime.precision, experiment.runtime.compile
+    precision, compiled = runtime.precision, runtime.compile
     return "bf16" if precision == "auto" else precision, "on" if compiled == "auto" else compiled
 
 

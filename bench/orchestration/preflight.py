@@ -89,7 +89,7 @@ def open_comparison(
         decode_pack(pack_cache())
     for note in open_data(results, experiments) if reads_data else ():
         log(note)
-    has_known_pace = on_gpu or runner.coordinator is not None or uses_default_pace(experiments[0])
+    has_known_pace = on_gpu or runner.coordinator is not None or uses_default_pace(experiments[0].image)
     if measures_pace and not is_named and not has_known_pace:
         recorded = recorded_pace(finished, experiments[0])
         comparison.pace = recorded or measure_pace(experiments[0], results, own_cores)

@@ -12,7 +12,6 @@ from msgspec.structs import replace
 from bench.catalog import DEFAULT_TASKS, RANDOM_INIT, ScoringSubject, compatible_pairs, default_protocols
 from bench.console.console import StopRequest
 from bench.environment.rank_info import torchrun_env
-from bench.ladder import Ladder
 from bench.measurement import get_measurement
 from bench.orchestration.request_base import ExperimentRequest, Request
 from bench.record import Failure, Figures, Record, Speed, read_record, write_record
@@ -262,17 +261,8 @@ class FailureRequest(Request, frozen=True, kw_only=True, tag="failure"):
         return Failure(what=self.label, reason=self.reason)
 
 
-class LadderRequest(ExperimentRequest, frozen=True, kw_only=True, tag="ladder"):
-    """Record the plan of an explanation before its runs."""
-
-    ladder: Ladder
-
-    def measure(self, _device: "torch.device", _stop: StopRequest | None) -> Ladder:
-        return self.ladder
-
-
 _RUNS = (
     *(SpeedRequest, MemoryRequest, FitRequest, TraceRequest, TrainingRequest, RankStatesRequest, LinkRequest),
-    *(TeacherFeaturesRequest, ScoringRequest, FiguresRequest, FailureRequest, LadderRequest),
+    *(TeacherFeaturesRequest, ScoringRequest, FiguresRequest, FailureRequest),
 )
 BUILT_IN_RUNS: dict[str, type[Request]] = {tag_of(kind): kind for kind in _RUNS}

@@ -10,7 +10,7 @@ from bench.config import Experiment, change
 from bench.console.progress import Progress
 from bench.data.manifest import CACHE
 from bench.experiments import SCALES
-from bench.fields import PACK_DATA
+from bench.fields import PACK_DATA, ImageSettings, InputSettings
 from bench.measure.throughput import images_per_second
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import START_SECONDS, TWO_CORES, Pace
@@ -23,9 +23,9 @@ TRIAL_SECONDS = 15.0  # expected; those of ViT-B/16 on two cores
 MIN_STEP_SECONDS = 0.5  # a shorter step is dominated by its update: a larger batch is timed
 
 
-def uses_default_pace(experiment: Experiment) -> bool:
+def uses_default_pace(image: ImageSettings) -> bool:
     """Return whether an experiment has the tiny tower, of which `TWO_CORES` is the pace."""
-    return experiment.image.tower == SCALES["tiny"].image.tower
+    return image.tower == SCALES["tiny"].image.tower
 
 
 def measure_pace(experiment: Experiment, results: Path, cores: int) -> Pace:
@@ -39,7 +39,7 @@ def measure_pace(experiment: Experiment, results: Path, cores: int) -> Pace:
         timed = change(experiment, warmup_steps=1, windows=1, steps_per_window=TRIAL_STEPS)
         small = change(timed, batch_size=batch_size, image_sizes=(), accumulation=1)
         with tempfile.TemporaryDirectory() as folder:
-            link_cache(Path(folder), results, experiment)
+            link_cache(Path(folder), results, experiment.input)
             trial = Comparison(
                 "trial", Path(folder), [small], cores, on_gpu=False, runner=Runner(Progress(TRIAL_SECONDS))
             )
@@ -61,9 +61,9 @@ def recorded_pace(records: Iterable[Record], experiment: Experiment) -> Pace | N
     return pace_of(runs[-1]) if runs else None
 
 
-def link_cache(folder: Path, results: Path, experiment: Experiment) -> None:
+def link_cache(folder: Path, results: Path, inputs: InputSettings) -> None:
     """Let a trial in a folder use the index of an experiment's shards in the cache of the results."""
-    if experiment.input.data != PACK_DATA:
+    if inputs.data != PACK_DATA:
         cache = results.resolve() / CACHE
         cache.mkdir(parents=True, exist_ok=True)
         (folder / CACHE).symlink_to(cache)

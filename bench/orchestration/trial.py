@@ -45,7 +45,7 @@ def run_trial(folder: Path, experiment: Experiment, results: Path) -> tuple[Comp
     seconds. The pace is that of the fastest run, and of the fastest start: the first run also counts FLOPs. If a run
     fails, it is the one that was expected. Raises ValueError or OSError where no run would start.
     """
-    link_cache(folder, results, experiment)
+    link_cache(folder, results, experiment.input)
     trial = open_comparison(folder, [experiment], Scope("trial", 2), trained=False)
     trial.measure_memory()  # the first run in a new environment compiles modules and reads them from the disk
     paces = list[Pace]()

@@ -11,6 +11,7 @@ from bench.console.console import INCONCLUSIVE, OK
 
 PLANTED, NEAR = 0.25, 0.08
 
+pytest.importorskip("bench.features.explain")
 pytestmark = pytest.mark.minutes
 
 

@@ -40,7 +40,7 @@ def test_adamw(benchmark: BenchmarkFixture, images: PackImages, method: str) -> 
     """The update alone; what three whole steps count stands beside it."""
     experiment = EXPERIMENTS[f"{method}-tiny"]
     model = methods()[method].build_model(build_untrained_tower(experiment), experiment).to(DEVICE)
-    optimizer = make_optimizer(experiment, model)
+    optimizer = make_optimizer(experiment.optimizer, model)
     for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)
     benchmark(optimizer.step)

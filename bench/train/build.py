@@ -24,7 +24,7 @@ from bench.environment.cores import LoaderWorkers, available_cores, choose_worke
 from bench.environment.machine import resolve_auto, with_resolved_padding
 from bench.environment.rank_info import torchrun_env
 from bench.environment.seeds import CAPTIONS, HEAD, STEP, TOWER, seed_for
-from bench.fields import PACK_DATA
+from bench.fields import PACK_DATA, InputSettings, RuntimeSettings
 from bench.labels.subwords import encode_caption
 from bench.labels.vocabulary import resolve_vocabulary, vocabulary_field
 from bench.method import Method, get_method
@@ -79,7 +79,7 @@ def load_data(
     rank, ranks, method = world_rank(), world_size(), get_method(experiment.method)
     samples = open_samples(experiment, results / CACHE)
     if not samples.is_decoded:
-        workers = fit_workers(experiment, resolve_workers(experiment, device), torchrun_env().local_world_size)
+        workers = fit_workers(experiment, resolve_workers(experiment.input, device), torchrun_env().local_world_size)
         return SampleStream(
             experiment, samples, method.targets, device, rank=rank, ranks=ranks, workers=workers, sizes=sizes
         )
@@ -94,10 +94,10 @@ def load_data(
     return PackStream(experiment, images, targets, device, rank=rank, ranks=ranks, sizes=sizes)
 
 
-def resolve_workers(experiment: Experiment, device: torch.device) -> LoaderWorkers:
+def resolve_workers(inputs: InputSettings, device: torch.device) -> LoaderWorkers:
     """Return the loader workers of this process: those that the experiment asks for, or those that are chosen."""
-    if experiment.input.workers != "auto":
-        return LoaderWorkers(experiment.input.workers, "as the experiment asks for")
+    if inputs.workers != "auto":
+        return LoaderWorkers(inputs.workers, "as the experiment asks for")
     if device.type == "cpu":
         return LoaderWorkers(0, "a training on a CPU uses all cores")
     return choose_workers(available_cores(), torchrun_env().local_world_size)
@@ -145,19 +145,19 @@ def build_train_state(stream: Stream[Any], *, plain: bool = False) -> TrainState
     method, tower = get_augmented_method(experiment), build_untrained_tower(experiment)
     torch.manual_seed(seed_for(experiment.seed, HEAD))
     model = method.build_model(tower, experiment).to(device)
-    apply_block_settings(model, experiment)
+    apply_block_settings(model, experiment.runtime)
     torch.manual_seed(seed_for(experiment.seed, STEP))
-    precision, compiled = resolve_auto(experiment, device)
+    precision, compiled = resolve_auto(experiment.runtime, device)
     group = None if plain else world_group()
     step: Step[Any] = make_step(experiment, model, method, precision, compiled=compiled and not plain, group=group)
     return TrainState(tower, model, method, stream, step)
 
 
-def apply_block_settings(model: nn.Module, experiment: Experiment) -> None:
+def apply_block_settings(model: nn.Module, runtime: RuntimeSettings) -> None:
     """Set how the blocks of a model's towers are computed; ValueError for a tower that cannot be computed so."""
-    if experiment.runtime.activation_checkpointing:
+    if runtime.activation_checkpointing:
         checkpoint_activations(model)
-    if experiment.runtime.residual_precision == "autocast":
+    if runtime.residual_precision == "autocast":
         cast_residual_stream(model)
 
 

@@ -26,7 +26,7 @@ from bench.environment.circumstances import Circumstances
 from bench.environment.machine import current_circumstances, describe_processors
 from bench.environment.rank_info import MIXED_MACHINES, torchrun_env
 from bench.environment.variables import DEFAULT_WATCHDOG_SECONDS, WATCHDOG_SECONDS, read_seconds
-from bench.fields import Sharding
+from bench.fields import RuntimeSettings, Sharding
 from losses.collectives import Group, ProcessGroupLike, SimulatedGroup, all_reduce_sum_, rank_and_world_size
 from models import Images
 from models.tower_blocks import all_blocks
@@ -176,15 +176,15 @@ class ModelWithLoss(nn.Module):
         return self.loss(self.model, images, target, self.loss_group)
 
 
-def parallelize(model_with_loss: ModelWithLoss, experiment: Experiment, precision: str) -> nn.Module:
+def parallelize(model_with_loss: ModelWithLoss, runtime: RuntimeSettings, precision: str) -> nn.Module:
     """Parallelize a model over its group; the gradients after a backward are means over the ranks.
 
     FSDP2 replaces the parameters by shards (DTensors), so that the optimizer must be built afterwards.
     """
     if model_with_loss.group is None:
         return model_with_loss
-    if experiment.runtime.sharding != "ddp":
-        return fully_shard_model(model_with_loss, precision, experiment.runtime.sharding)
+    if runtime.sharding != "ddp":
+        return fully_shard_model(model_with_loss, precision, runtime.sharding)
     with warnings.catch_warnings(action="ignore", category=FutureWarning):  # a name changed in torch 2.13
         return DistributedDataParallel(
             model_with_loss,

@@ -18,6 +18,7 @@ from bench.data.targets import Target
 from bench.environment.cores import available_cores
 from bench.environment.machine import resolve_padding
 from bench.environment.rank_info import torchrun_env
+from bench.fields import OptimizerSettings, RuntimeSettings
 from bench.method import Method, get_method
 from bench.train.attention import use_attention_kernel
 from bench.train.distributed import (
@@ -89,9 +90,9 @@ def make_step(
     device = next(model.parameters()).device
     model_with_loss = ModelWithLoss(model, method.loss, group, simulated_group(experiment))
     if compiled:
-        compile_blocks(model, len(experiment.image.all_image_sizes), compile_mode(experiment))
-    compute_loss = parallelize(model_with_loss, experiment, precision)
-    optimizer, is_fused = make_optimizer(experiment, model), experiment.optimizer.optimizer_kernel == "fused"
+        compile_blocks(model, len(experiment.image.all_image_sizes), compile_mode(experiment.runtime))
+    compute_loss = parallelize(model_with_loss, experiment.runtime, precision)
+    optimizer, is_fused = make_optimizer(experiment.optimizer, model), experiment.optimizer.optimizer_kernel == "fused"
     clip_gradient = make_gradient_clipper(list(model.parameters()), experiment.optimizer.clip_norm)
     ema, update_ema = make_ema(model, experiment.optimizer.ema_decay, experiment.optimizer.ema_kernel)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
@@ -147,9 +148,9 @@ def simulated_group(experiment: Experiment) -> SimulatedGroup | None:
     return SimulatedGroup(max(1, experiment.runtime.simulated_global_batch // experiment.training.batch_size))
 
 
-def compile_mode(experiment: Experiment) -> str | None:
+def compile_mode(runtime: RuntimeSettings) -> str | None:
     """Return the mode of `torch.compile`; None: torch's default."""
-    return "max-autotune-no-cudagraphs" if experiment.runtime.compile == "max-autotune" else None
+    return "max-autotune-no-cudagraphs" if runtime.compile == "max-autotune" else None
 
 
 def compile_blocks(model: nn.Module, num_image_sizes: int, mode: str | None = None) -> None:
@@ -191,7 +192,7 @@ def translate_recompile_error() -> Iterator[None]:
         ) from error
 
 
-def make_optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.AdamW:
+def make_optimizer(optimizer: OptimizerSettings, model: nn.Module) -> torch.optim.AdamW:
     """Return AdamW of the experiment's kernel, without weight decay on vectors and scalars.
 
     On a CPU the fused kernel is nine times as fast as torch's default there, "for_loop".
@@ -204,12 +205,12 @@ def make_optimizer(experiment: Experiment, model: nn.Module) -> torch.optim.Adam
     others = weight_decay_groups(parameter for name, parameter in trained.items() if not name.startswith("augmentor."))
     return torch.optim.AdamW(
         [*others, *([{"params": ranges}] if ranges else [])],
-        lr=experiment.optimizer.learning_rate,
-        betas=experiment.optimizer.betas,
-        eps=experiment.optimizer.eps,
-        weight_decay=experiment.optimizer.weight_decay,
-        fused=experiment.optimizer.optimizer_kernel == "fused",
-        foreach=experiment.optimizer.optimizer_kernel == "foreach",
+        lr=optimizer.learning_rate,
+        betas=optimizer.betas,
+        eps=optimizer.eps,
+        weight_decay=optimizer.weight_decay,
+        fused=optimizer.optimizer_kernel == "fused",
+        foreach=optimizer.optimizer_kernel == "foreach",
     )
 
 

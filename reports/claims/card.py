@@ -10,7 +10,6 @@ from typing import Literal
 
 from bench.claims.claims import Pair, PaperClaim, PredictedRatios, read_predictions
 from bench.experiments import HEADLINE
-from bench.ladder import HEAD, PADDING, TEXT_TOWER
 from bench.record import Record
 from bench.record_kind import KINDS
 from bench.statistics import (
@@ -28,8 +27,7 @@ PairName = Literal["published", "controlled"]
 Basis = Literal["measured", "counted", "unexplained"]
 REST = "not explained"
 METHOD, OTHER_SETTINGS = "method, no padding", "the recipes' other settings"
-SIZES = "image sizes of the recipes"
-METHOD_CAUSES = (TEXT_TOWER, HEAD, METHOD)  # factors that are the method itself
+PADDING, SIZES = "captions' padding", "image sizes of the recipes"
 SMALLEST_FACTOR = 0.001  # of a logarithm; a counted factor below it is left out
 
 
@@ -131,9 +129,9 @@ def _measured_factors(
 ) -> Iterator[RatioFactor]:
     if published is not None and published.code:
         yield _measured_factor(f"the code of {published.code}", published.effect, published)
-    elif published is not None and published.ladder_parts:
-        for cause, found in published.ladder_parts:
-            yield _measured_factor(cause, found, published)
+    elif published is not None and published.parts:
+        for part in published.parts:
+            yield _measured_factor(part.cause, part.log_ratio, published)
     elif published is not None and controlled is not None and published.fingerprint == controlled.fingerprint:
         yield _measured_factor(METHOD, controlled.effect, controlled)
         yield _measured_factor(OTHER_SETTINGS, _quotient(published.effect, controlled.effect), published)
@@ -180,8 +178,8 @@ def _judge(
     by_method = as_published if claim.controlled is None else None if controlled is None else controlled.effect
     if by_method is None and published is not None:
         by_method = published.method_effect
-    parts = published.ladder_parts if published is not None else ()
-    causes = {cause: found.value for cause, found in parts if cause not in METHOD_CAUSES}
+    parts = published.parts if published is not None else ()
+    causes = {part.cause: part.log_ratio.value for part in parts if not part.of_method}
     is_one_process = published is not None and max(published.processes) == 1
     least, largest = (prediction.communication if is_one_process else None) or (1.0, 1.0)
     found = judge_claim(figure, by_method, as_published, causes, (math.log(least), math.log(largest)))

@@ -11,14 +11,14 @@ import numpy as np
 
 from bench.claims.claims import Pair, PaperClaim, get_claim
 from bench.environment.circumstances import summarize_machine
-from bench.explain.decomposition import Decomposition, LogRatio, decompose
-from bench.explain.tables import strip_settings
 from bench.formats import pluralize
+from bench.hooks import RatioPart, RatioParts, find_hook
 from bench.measure.summary import throughputs_of
 from bench.recipes import AS_RELEASED
 from bench.record import BatchTrial, Record, RunOfAuthors, Speed, Training, Transfer
 from bench.record_kind import RecordKind
 from bench.scores import Score
+from bench.settings import strip_settings
 from bench.statistics import Answers, Interval, estimate_paired_over_seeds, ratio_of
 from bench.transfer.score_tables import answers_of
 from reports.claims.conditions import missed_baseline, missed_conditions, missed_task, missed_training
@@ -46,15 +46,15 @@ class PairEvidence:
     repetitions: str  # in words: "5 runs each"
     missed: tuple[str, ...]  # conditions of the claim that the records miss; evidence decides only without any
     code: str = ""  # of the authors, that was timed; empty: this project's
-    ladder_parts: Sequence[tuple[str, Interval]] = ()  # of a ladder, whole steps
-    method_effect: Interval | None = None  # of a ladder: the method with all else as at its end
+    parts: Sequence[RatioPart] = ()  # of the effect
+    method_effect: Interval | None = None  # of the method alone, where the parts were measured
 
 
 def find_evidence(claim: PaperClaim, pair: Pair, records: Iterable[Record]) -> list[PairEvidence]:
     """Return the evidence on a pair, the strongest first.
 
     Runs with other towers than the claim's are no evidence on it. Evidence that meets the conditions of the claim comes
-    before other evidence, then the authors' code, runs on a GPU, a ladder, the newest.
+    before other evidence, then the authors' code, runs on a GPU, a ratio in parts, the newest.
     """
     towers = {(one.image.tower, one.text.text_tower) for one in claim.experiments_of(pair)}
     own = [
@@ -72,7 +72,7 @@ def find_evidence(claim: PaperClaim, pair: Pair, records: Iterable[Record]) -> l
         found = [one for kind in kinds for rows in by_comparison if (one := kind(claim, pair, rows)) is not None]
     return sorted(
         found,
-        key=lambda one: (not one.missed, bool(one.code), one.is_gpu, bool(one.ladder_parts), one.comparison),
+        key=lambda one: (not one.missed, bool(one.code), one.is_gpu, bool(one.parts), one.comparison),
         reverse=True,
     )
 
@@ -99,8 +99,9 @@ def digest_of(records: Iterable[Record]) -> str:
 
 
 def _speed_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record]) -> PairEvidence | None:
-    if (ladder := decompose(records)) is not None:
-        return _ladder_evidence(claim, pair, records, ladder)
+    find_parts = find_hook("ratio_parts")
+    if find_parts is not None and (parts := find_parts(records)) is not None:
+        return _evidence_in_parts(claim, pair, records, parts)
     own = _timed_runs(pair, records)
     if own is None or reason_incomparable(own):
         return None
@@ -134,27 +135,17 @@ def _released_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record])
     return replace(evidence, code=" and ".join(sorted(sources)))
 
 
-def _ladder_evidence(
-    claim: PaperClaim, pair: Pair, records: Sequence[Record], found: Decomposition
+def _evidence_in_parts(
+    claim: PaperClaim, pair: Pair, records: Sequence[Record], found: RatioParts
 ) -> PairEvidence | None:
-    whole, rounds = found.whole.step, found.rounds
-    if whole is None or (strip_settings(found.baseline), strip_settings(found.experiment)) != pair:
-        return None
     ends = (found.baseline, found.experiment)
+    if found.whole is None or tuple(map(strip_settings, ends)) != pair:
+        return None
     own = [one for one in records if isinstance(one.measured, Speed)]
     of_ends = [one for one in own if experiment_name(one) in ends]
-    repetitions = f"{rounds[1]} rounds of the pair, {rounds[0]} of its parts"
-    missed = [*_missed_by(claim, pair, of_ends), *_disturbed(not found.disturbance.allows_verdicts)]
-    return replace(
-        _make_evidence(pair, of_ends, _interval_of(whole), repetitions, missed),
-        digest=digest_of(own),
-        ladder_parts=[
-            (part.cause, _interval_of(part.step))
-            for part in (*found.parts, found.waiting)
-            if part is not None and part.step is not None
-        ],
-        method_effect=_interval_of(found.method.step) if found.method and found.method.step else None,
-    )
+    missed = [*_missed_by(claim, pair, of_ends), *_disturbed(found.is_disturbed)]
+    evidence = _make_evidence(pair, of_ends, found.whole, found.repetitions, missed)
+    return replace(evidence, digest=digest_of(own), parts=found.parts, method_effect=found.method)
 
 
 def _batch_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record]) -> PairEvidence | None:
@@ -296,8 +287,3 @@ def _base_name(record: Record) -> str:
 def _log_interval(value: float, low: float | None, high: float | None) -> Interval:
     bounds = (-math.inf, math.inf) if low is None or high is None else (math.log(low), math.log(high))
     return Interval(math.log(value), *bounds)
-
-
-def _interval_of(found: LogRatio) -> Interval:
-    margin = math.inf if found.margin is None else found.margin
-    return Interval(found.mean, found.mean - margin, found.mean + margin)

@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 
 from bench.formats import pluralize
-from bench.history.observations import BenchmarkId, Observation
+from bench.measure.observations import BenchmarkId, Observation
 from bench.statistics import mean_interval
-from reports.history.series import Series, build_history, figures_frame
 from reports.render.document import encode_csv
+from reports.series import Series, build_history, figures_frame
 
 Format = Literal["pytest-benchmark", "github-action-bigger", "github-action-smaller", "bencher", "csv", "parquet"]
 LONGEST_BENCHMARK, LONGEST_MEASURE = 1024, 64  # characters of a name that Bencher accepts

@@ -12,7 +12,7 @@ from typing import Any
 from bench.config import Experiment
 from bench.data.image_sizes import images_before
 from bench.environment.files import atomic_write, plain_name, read_intact_files
-from bench.history.observations import json_files, observations_of_record
+from bench.measure.observations import json_files, observations_of_record
 from bench.measure.throughput import window_rates
 from bench.record import Memory, Record, Speed, Training, Transfer, is_record, read_record
 from reports.render.frames import experiment_name, loss_curve_parts

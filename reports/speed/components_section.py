@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from bench.formats import count
-from bench.history.metric_diffs import format_quantity
-from bench.history.observations import parse_document
+from bench.formats import count, format_quantity
+from bench.measure.observations import parse_document
 from bench.sections import Block, Download, PageContext, Section, Text
 from bench.tables import Cell, Column, Table
 

@@ -22,6 +22,7 @@ MADE = "made"  # the folder of what a case makes itself, which is no user's
 EXECUTED = "executed"  # the file that a payload makes in the folder of its case
 HANGING_SECONDS = 60.0  # on the clock
 LONGEST_LINE = 5000  # characters of an error
+REFUSALS = (ValueError, OSError, UnusableImageError)
 Write = Callable[[Path], object]
 
 
@@ -62,7 +63,13 @@ def reading(
     paths = list[Path]()
 
     def act(_: Path) -> int:
-        return OK if read(paths.pop()) or expected == "refused" else DISAGREEMENT
+        try:
+            is_right = read(paths.pop())
+        except REFUSALS as refusal:
+            if not (text := str(refusal)).isprintable() or not 0 < len(text) <= LONGEST_LINE:
+                raise RuntimeError(f"refused without a clear line: {text[:200]!r}") from refusal
+            raise
+        return OK if is_right or expected == "refused" else DISAGREEMENT
 
     return Case(lambda folder: paths.append(write(folder)), act, USAGE if expected == "refused" else OK)
 
@@ -76,7 +83,7 @@ def violations(case: Case, folder: Path, limits: Limits) -> list[str]:
     with watch_audit_events(folder) as seen, capture_output() as output, stop_hanging():
         try:
             code = case.act(folder)
-        except (ValueError, OSError, UnusableImageError) as refusal:
+        except REFUSALS as refusal:
             code, error = USAGE, describe_error(refusal)
         except SystemExit as end:
             code = end.code
@@ -94,7 +101,6 @@ def violations(case: Case, folder: Path, limits: Limits) -> list[str]:
         above = [path for place in (Path.cwd(), *Path.cwd().parents) for path in place.glob("outside*")]
         found += [f"{'starts' if event.startswith(STARTS) else 'changes'}: {event}" for event in seen]
         found += [f"changed: {path}" for path in beside + above]
-        found += ["an endless error"] if len(error) > LONGEST_LINE else []
         found += ["its payload ran"] if (folder / EXECUTED).exists() else []
     return found
 

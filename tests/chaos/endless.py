@@ -22,9 +22,9 @@ from bench.data.decoding import decode_image
 from bench.data.shards.facts import read_manifest
 from bench.data.sources.tar_shards import open_shards
 from bench.data.subset import subset_rows
-from bench.history.observations import read_observations
 from bench.labels.label_files import read_label_file_info
 from bench.labels.vocabulary import read_vocabulary
+from bench.measure.observations import read_observations
 from bench.record import read_record, read_records
 from bench.towers.provenance import latest_towers
 from bench.train.checkpoints import latest_valid

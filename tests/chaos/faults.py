@@ -237,17 +237,13 @@ def numbers() -> dict[str, Case]:
     images = ("0", "-1", "1e3", "1k1", "\u0663k", "0.0001", "1_000", "99999999999999999999B", "1 ", "infinity", "")
     found = {f"--images={value!r}": Case(nothing, partial(_train_images, value), 2, "--images") for value in images}
     for words in (
-        "plan clip-vit-b16 --device h100 --batch=0",
         "plan clip-vit-b16 --device h100 --batch=-64",
-        "plan clip-vit-b16 --device h100 --price=nan",
         "plan clip-vit-b16 --device h100 --price=-0.01",
         "plan clip-vit-b16 --device h100 --overlap=1.0000001",
         "plan clip-vit-b16 --device h100 --overlap=-1e-320",
-        "plan clip-vit-b16 --device h100 --gpus=0",
         "plan clip-vit-b16 --device h100 --utilisation=1.0000000001",
         "plan clip-vit-b16 catlip-vit-b16 --device h100 --solve=0",
         "plan clip-vit-b16 catlip-vit-b16 --device h100 --solve=inf",
-        "plan clip-vit-b16 --validate-local=0",
         "plan clip-vit-b16 --validate-local=1000000000",
         "label --explain dog --size=0",
         "regress HEAD --rounds=0",
@@ -256,13 +252,8 @@ def numbers() -> dict[str, Case]:
         "report history --simulate --lines=0",
         "report history --simulate --lines=-1",
         "doctor --shards FOLDER --loading-seconds=nan",
-        "doctor --shards FOLDER --loading-seconds=-1",
-        "doctor --shards FOLDER --images-per-s=-0.0",
         "gpu --minutes=-0.0 --results FOLDER/out",
         "gpu --minutes=1e-320 --results FOLDER/out",
-        "explain catlip-tiny --baseline clip-tiny --minutes=-1",
-        "explain catlip-tiny --baseline clip-tiny --rounds=-2",
-        "measure clip-tiny --rounds=0",
         "train clip-tiny --checkpoint-minutes=-1 --out FOLDER/out",
         "train clip-tiny --checkpoint-minutes=nan --out FOLDER/out",
         "--minutes=nan",
@@ -316,8 +307,6 @@ def records() -> dict[str, Case]:
         "names that are paths, for tensorboard": page(
             changed("experiment", name="../../x"), ".", 0, "export FOLDER --format tensorboard --out FOLDER/tb"
         ),
-        "two empty folders": command("report compare FOLDER FOLDER", "."),
-        "one folder twice": page(text.encode(), ".", 0, "compare FOLDER FOLDER"),
         "a folder that is not there": command("report build FOLDER/none", "none"),
         "a file in place of a folder": command("report build FOLDER/a.json", "a.json", content("a.json", b"{}")),
         "a page where a folder is": page(text.encode(), "not a regular file", verb="build FOLDER --out FOLDER"),

@@ -9,8 +9,8 @@ from bench.config import Experiment, change
 from bench.environment.circumstances import Circumstances
 from bench.record import BatchTrial, Branch, Record, Training, Transfer
 from bench.scores import Score
-from tests.ladders import speed
 from tests.reports.conftest import HERE
+from tests.timed_runs import speed
 
 A100 = replace(HERE, device="cuda", machine="NVIDIA A100-SXM4-80GB; Example CPU, 2 logical cores")
 SHARDS = "/data/datacomp-1b"

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from bench.__main__ import main
-from bench.cli.explain import ExplainRatio
 from bench.cli.options import add_lengths, experiment_from
 from bench.cli.train import Train
 from bench.fields import PACK_DATA
@@ -51,11 +50,6 @@ def test_plan_prints_the_lengths_and_the_tokens_that_it_charges(decoded: Path, t
     assert web["forward, ms"] > own["forward, ms"]
     assert web_catlip["tokens per caption"] is None
     assert web_catlip["forward, ms"] == own_catlip["forward, ms"]
-
-
-def test_ladder_has_the_lengths_at_each_of_its_configurations() -> None:
-    _, configurations = ExplainRatio("catlip-tiny", "clip-tiny", caption_lengths="web")._plan(None, on_gpu=False)
-    assert {one.input.caption_lengths for one in configurations} == {"web"}
 
 
 def test_training_reads_captions_as_they_are(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

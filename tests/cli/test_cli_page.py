@@ -7,8 +7,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from bench.__main__ import main
-from bench.cli.verbs import verbs_by_purpose
-from reports.__main__ import VERBS as REPORT_VERBS
+from bench.cli.verbs import REPORT_VERBS, verbs_by_purpose
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "cli.md"
@@ -47,7 +46,7 @@ def page(columns: int) -> str:
     for purpose, verbs in verbs_by_purpose().items():
         sections.append(f"## To {purpose}\n")
         sections += [f"### {verb}\n\n```text\n{help_of(verb, columns=columns)}\n```\n" for verb in verbs]
-    sections.append("## To report\n")
+    sections.append("## Verbs of report\n")
     sections += [
         f"### report {verb}\n\n```text\n{help_of('report', verb, columns=columns)}\n```\n" for verb in REPORT_VERBS
     ]

@@ -6,15 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.cli.explain import plan_ladder
-from bench.config import Experiment, differing_fields
 from bench.data.released_labels import DenseLabels, UncomputedLabels, make_multi_hot
 from bench.data.targets import Captions, Labels
-from bench.experiments import EXPERIMENTS
 from bench.labels.labeller import get_labeller
 from bench.labels.nltk_labels import NltkLabeller
 from bench.labels.vocabulary import read_vocabulary
-from bench.ladder import HEAD, PADDING, TEXT_TOWER
 from bench.method_parts.synsets import synset_labels
 from bench.orchestration.preflight import _require_buildable
 from bench.train.build import TrainState, build_train_state, load_data
@@ -107,31 +103,3 @@ def test_labels_by_nltk_equal_those_of_the_rule_corenet(images: object) -> None:
         [*read_vocabulary("pack-synsets").keys], tag=lambda tokens: [(token, "NN") for token in tokens]
     )
     assert [label(one) for one in captions] == get_labeller("corenet", "pack-synsets").label_texts(captions)
-
-
-def chain(
-    first: Experiment, baseline: Experiment, *chosen: str
-) -> tuple[tuple[str, ...], list[Experiment], dict[str, str]]:
-    ladder, configurations = plan_ladder(first, baseline, chosen, factorial=False, on_gpu=False)
-    return ladder.steps, configurations[: len(ladder.chain)], ladder.left_out
-
-
-def test_released_labels_are_stages_after_the_objective() -> None:
-    """Before it CLIP reads no labels: there a change of them would cost nothing."""
-    clip, catlip = EXPERIMENTS["clip-tiny"], EXPERIMENTS["catlip-tiny"]
-    steps, configurations, _ = chain(catlip, clip, "dense_labels", "nltk_labels", "augmentation")
-    assert steps == ("augmentation", PADDING, TEXT_TOWER, HEAD, "dense_labels", "nltk_labels")
-    labels = [(one.targets.label_format, one.targets.labels) for one in configurations]
-    assert labels == [*[("sparse", "computed")] * 4, ("dense", "nltk"), ("sparse", "nltk"), ("sparse", "computed")]
-    assert [one.input.augmentation for one in configurations] == ["range", *["none"] * 6]
-    assert not {*differing_fields([configurations[-1], catlip])} - {"warmup_steps", "windows", "steps_per_window"}
-    steps, configurations, _ = chain(catlip, catlip, "label_format=dense", "nltk_labels")
-    assert steps == ("dense_labels", "nltk_labels")
-    assert [one.method for one in configurations] == ["catlip"] * 3
-
-
-def test_other_methods_have_no_stage_of_labels() -> None:
-    superclass = EXPERIMENTS["superclass-tiny"]
-    steps, _, left_out = chain(superclass, EXPERIMENTS["clip-tiny"], "dense_labels")
-    assert steps == ("pooling", PADDING, TEXT_TOWER, HEAD)
-    assert left_out["dense_labels"] == "superclass does not read label_format"

@@ -47,8 +47,8 @@ def test_cores_are_those_of_affinity_and_quota(tmp_path: Path, monkeypatch: pyte
 def test_asked_number_wins_and_a_training_on_a_cpu_has_no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.train.build.available_cores", lambda: 16)
     for asked, count in ((0, 0), (7, 7), ("auto", 15)):
-        assert resolve_workers(small("clip", data="shards", workers=asked), GPU).count == count
-    assert resolve_workers(small("clip", data="shards"), CPU).count == 0
+        assert resolve_workers(small("clip", data="shards", workers=asked).input, GPU).count == count
+    assert resolve_workers(small("clip", data="shards").input, CPU).count == 0
 
 
 def test_record_log_and_table_have_the_workers_and_the_reason(

@@ -1,9 +1,10 @@
-"""A feature is a folder that can be deleted: everything else imports, passes the linter of imports, and is tested."""
+"""A feature is a folder that can be deleted: everything else imports, keeps its layers, is tested, and compares."""
 
 import os
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,9 @@ for folder in ("bench", "models", "losses", "reports"):
 CORE_TESTS = ("tests/test_layout.py", "tests/test_config.py", "tests/cli/test_cli_page.py", "tests/claims")
 
 
+NAMES = sorted(path.parent.name for path in FEATURES.glob("*/__init__.py"))
+
+
 def run(copy: Path, *words: str) -> None:
     environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -29,17 +33,21 @@ def run(copy: Path, *words: str) -> None:
     assert done.returncode == 0, f"{words}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
 
 
-@pytest.mark.minutes
-@pytest.mark.parametrize("name", sorted(path.parent.name for path in FEATURES.glob("*/__init__.py")))
-def test_everything_else_works_without_a_feature(name: str, tmp_path: Path) -> None:
-    pytest.importorskip("importlinter", reason="import-linter is in the lint session")
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("names", [*([name] for name in NAMES), NAMES], ids="-".join)
+def test_everything_else_works_without_features(names: list[str], tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     hidden = shutil.ignore_patterns(".*", "__pycache__", "results")
     shutil.copytree(CHECKOUT, copy, ignore=hidden)
-    shutil.rmtree(copy / "bench" / "features" / name)
-    shutil.rmtree(copy / "tests" / "features" / name)
+    for name in names:
+        shutil.rmtree(copy / "bench" / "features" / name)
+        shutil.rmtree(copy / "tests" / "features" / name)
     run(copy, "-c", IMPORT_ALL)
-    run(copy, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()")
+    if find_spec("importlinter") is not None:  # it is in the lint session
+        run(copy, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()")
     run(copy, "-m", "tests.cli.test_cli_page")  # which writes the page without the verbs of the feature
     run(copy, "-m", "pytest", "tests", "bench/suites", "-q", "--collect-only", "-p", "no:cacheprovider")
     run(copy, "-m", "pytest", *CORE_TESTS, "-q", "-m", "not minutes", "-p", "no:cacheprovider")
+    if names == NAMES:
+        run(copy, "-m", "bench", "--smoke", "--results", str(tmp_path / "results"))
+        run(copy, "-m", "reports", "build", str(tmp_path / "results"), "--out", str(tmp_path / "page.html"))

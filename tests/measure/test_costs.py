@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.cli.explain import expected_ratios
 from bench.config import change
 from bench.data.targets import Captions
 from bench.experiments import EXPERIMENTS, get_experiment
@@ -16,8 +15,6 @@ from bench.record import Flops
 from bench.train.build import build_train_state, load_data
 from models.heads import DualEncoder
 from tests.small import small
-
-PUBLISHED = ("catlip-vit-b16-datacomp", "clip-vit-b16-datacomp")
 
 
 @pytest.mark.parametrize("method", [*methods()])
@@ -77,14 +74,8 @@ def test_classification_methods_have_no_text_cost() -> None:
     assert texts["catlip-tiny"] == 0
 
 
-def test_flop_ratio_of_the_published_pair() -> None:
-    """Source: forward GFLOPs of open_clip's docs/model_profile.csv (35.13 and 5.96), samplers of apple/corenet."""
-    lines = {line.what: line.ratio for line in expected_ratios(*map(get_experiment, PUBLISHED))}
-    assert lines["FLOPs alone, one image size"] == pytest.approx(1.17, abs=0.005)
-    assert lines["FLOPs alone, the recipes' image sizes"] == pytest.approx(1.45, abs=0.005)
-    assert lines["published"] == pytest.approx(2.7, abs=0.005)
-    huge = (get_experiment(name.replace("b16", "h16")) for name in PUBLISHED)
-    assert expected_ratios(*huge)[-1].ratio == pytest.approx(2.78, abs=0.005)
+def test_flops_of_clip_are_those_that_open_clip_publishes() -> None:
+    """Source: forward GFLOPs of open_clip's docs/model_profile.csv."""
     assert forward_flops_as_released(get_experiment("clip-vit-b16")) / 1e9 == pytest.approx(35.13 + 5.96, abs=0.01)
 
 

@@ -15,7 +15,7 @@ from bench.console.console import INCONCLUSIVE, OK, REQUEUE
 from bench.environment.circumstances import current_commit
 from bench.orchestration import preflight
 from bench.orchestration.request_base import Request
-from bench.orchestration.requests import LadderRequest, MemoryRequest
+from bench.orchestration.requests import MemoryRequest
 from bench.orchestration.runner import Job, Runner
 from bench.record import Memory, Record, write_record
 from bench.record_kind import KINDS
@@ -63,8 +63,8 @@ class Simulated(Runner):
         if isinstance(request, MemoryRequest):
             peaks = dict.fromkeys(("peak_rss_bytes", "peak_allocated_bytes", "peak_reserved_bytes"), 1)
             measured = Memory(steps=1, trained_parameters=1, peak_tensor_bytes=1, **peaks)
-        elif isinstance(request, LadderRequest):
-            measured = request.ladder
+        elif request.kind == "ladder":
+            measured = getattr(request, "ladder")  # noqa: B009
         elif request.kind == "reference":
             unknown = dict.fromkeys(("tokens_per_caption", "target_bytes_per_image"))
             of_run: Any = request
@@ -133,15 +133,6 @@ def test_commands_that_are_cut_end_in_time_and_complete_what_one_command_would(
         assert line.endswith("--resume")
     whole, codes = simulate(arguments, 1000, factor, on_gpu=on_gpu)
     assert codes == [last]
-    assert names(clock) == names(whole)
-
-
-def test_rounds_that_fill_a_time_fill_it_once_over_all_commands(simulate: Simulate) -> None:
-    """A pair of rounds that an earlier command timed counts as long as one that is timed now."""
-    arguments = [*EXPLAIN, "--minutes", "30"]
-    clock, codes = simulate(arguments, 10, 1.0, on_gpu=True)
-    assert len(codes) > 2
-    whole, _ = simulate(arguments, 1000, 1.0, on_gpu=True)
     assert names(clock) == names(whole)
 
 

@@ -101,6 +101,7 @@ def test_no_run_waits_for_a_rank_whose_command_line_is_stopped(tmp_path: Path, m
     assert started.count("speed") == 2
 
 
+@pytest.mark.usefixtures("brief")
 def test_rank_ends_if_the_command_line_of_rank_0_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(WATCHDOG_SECONDS, "1")
     monkeypatch.setattr(torchrun, "POLL_SECONDS", 0.05)

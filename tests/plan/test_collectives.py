@@ -203,7 +203,9 @@ def sent(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
         found[f"{method} {sharding}"] = list(log)
     experiment = small("clip", batch_size=BATCH)
     model = methods()["clip"].build_model(build_untrained_tower(experiment), experiment)
-    spread_out: Any = parallelize(ModelWithLoss(model, methods()["clip"].loss, world_group()), experiment, "fp32")
+    spread_out: Any = parallelize(
+        ModelWithLoss(model, methods()["clip"].loss, world_group()), experiment.runtime, "fp32"
+    )
     stream = load_data(experiment, CPU, results)
     for k in range(3):
         batch = stream.batch(k)

@@ -19,7 +19,7 @@ from msgspec.structs import replace as with_fields
 from bench.__main__ import main
 from bench.cli.plan import INTERCONNECT
 from bench.config import Experiment, change
-from bench.environment.circumstances import CHECKOUT, Circumstances
+from bench.environment.circumstances import CHECKOUT
 from bench.environment.gpu_specs import GPU_SPECS, find_gpu_spec
 from bench.environment.links import LinkSpeed
 from bench.experiments import EXPERIMENTS
@@ -48,9 +48,11 @@ from bench.plan.published import (
     predict_published_rate,
 )
 from bench.plan.records import TimedRuns, estimate_max_batch, measured_compute, measured_interconnect
-from bench.record import BatchTrial, Flops, Memory, Record, Speed, record_path, write_record
+from bench.record import BatchTrial, Memory, Record, Speed, record_path, write_record
 from bench.settings import with_batch_size
 from tests.processes import LONGEST_SECONDS, wait_until
+from tests.small import circumstances
+from tests.speeds import speed as plain_speed
 
 INFINITE = Cluster(Interconnect(8, math.inf, 0.0, math.inf, 0.0), overlap=0.0)
 ORDINARY = Cluster(Interconnect(8, 300e9, 2e-6, 20e9, 4e-6), overlap=0.5)
@@ -256,16 +258,7 @@ def test_every_gpu_is_found_by_its_name() -> None:
 
 # Records
 
-HERE = Circumstances(
-    machine="Example CPU",
-    device="cpu",
-    threads=1,
-    precision="fp32",
-    compiled=False,
-    packages={},
-    commit="x",
-    started_at="2026-11-25T00:00:00+00:00",
-)
+HERE = circumstances(machine="Example CPU")
 PHASES = {
     "data": (0.001, 0.003),
     "image forward": (0.02, 0.02),
@@ -276,19 +269,8 @@ PHASES = {
 
 
 def speed(**changes: Any) -> Speed:
-    fields: dict[str, Any] = {
-        **dict.fromkeys(("trained_parameters", "tower_parameters", "num_captions"), 1),
-        **dict.fromkeys(("warmup_seconds", "targets_seconds"), 1.0),
-        "round": 0,
-        "window_seconds": (0.8, 0.8),
-        "phase_seconds": PHASES,
-        "flops": Flops(image_forward=1, text_forward=1, forward=2, step=6),
-        "tokens_per_caption": None,
-        "peak_flops_per_second": 1e11,
-        "peak_source": "made up",
-        "utilisation": {},
-    }
-    return Speed(**fields | changes)
+    timed = {"window_seconds": (0.8, 0.8), "phase_seconds": PHASES, "peak_flops_per_second": 1e11}
+    return plain_speed(**timed | changes)
 
 
 def record(experiment: Experiment, measured: Any, **where: Any) -> Record:

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from bench.record import Record
-from reports.history.history_page import history_page
+from bench.cli.verbs import REPORT_VERBS
+from bench.record import Record, read_records
+from reports.__main__ import main as report
 from reports.page import page
 from reports.plan import plan_page
-from tests.reports import test_explanation, test_plan
-from tests.reports.history import test_history
+from tests.documents import commits, written
+from tests.reports import test_plan
 from tests.reports.test_hostile import few_labels, hostile_page
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install -e .[tests]")
@@ -29,7 +30,7 @@ from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 
 Make = dict[str, Callable[..., Any]]
-PAGES = ("page", "explanation", "history", "plan", "hostile")
+PAGES = ("page", "explanation", *(["history"] if "history" in REPORT_VERBS else []), "plan", "hostile")
 AXE = "CATLIP_BENCH_AXE"
 OPEN_ALL = "for (const one of document.querySelectorAll('details')) one.open = true"
 
@@ -52,25 +53,24 @@ def browser() -> Iterator[Any]:
 def pages(make: Make, whole: list[Record], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The address of each kind of page, built once."""
     folder = tmp_path_factory.mktemp("pages")
-    slow = test_history.commits(1, 1, 1, 1, 1.2, 1.2, 1.2, 1.2, processes=3)
-    history = test_history.history(folder / "history", *slow)
-    changes = [change for line in history.series for change in test_history.find_changes(line)]
     records = [*whole, *make["largest"](), *few_labels(make)]
-    written = {
+    texts = {
         "page": page(
             "one",
             records,
             others={"another": ""},
             documents={"suites.json": make["suites"](), "plan.json": test_plan.document()},
         ),
-        "explanation": page("x", test_explanation.records()),
-        "history": history_page(history, changes),
+        "explanation": page("x", read_records(Path(__file__).parents[1] / "records" / "explain-tiny")),
         "plan": plan_page(test_plan.document(), "plan.json"),
         "hostile": hostile_page(make, whole),
     }
-    for name, text in written.items():
+    for name, text in texts.items():
         (folder / f"{name}.html").write_text(text, encoding="utf-8")
-    return {name: (folder / f"{name}.html").as_uri() for name in written}
+    if "history" in PAGES:
+        slow = written(folder / "history", *commits(1, 1, 1, 1, 1.2, 1.2, 1.2, 1.2, processes=3))
+        assert report(["history", str(slow), "--out", str(folder / "history.html")]) == 0
+    return {name: (folder / f"{name}.html").as_uri() for name in PAGES}
 
 
 @pytest.fixture

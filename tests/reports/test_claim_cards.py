@@ -9,18 +9,17 @@ from msgspec.structs import replace
 
 from bench.__main__ import main
 from bench.claims.claims import get_claim, read_claims
-from bench.ladder import PADDING, Coordinates
 from bench.record import Record, read_records, record_path, write_record
 from bench.settings import with_settings
-from reports.claims.card import METHOD, REST, SIZES, ClaimCard, make_card
+from reports.claims.card import METHOD, PADDING, REST, SIZES, ClaimCard, make_card
 from reports.claims.evidence import PairEvidence
 from reports.claims.page import claim_document, claim_markdown, claim_page
 from reports.claims.statement import make_speed_cards, speed_statement
 from reports.page import page
 from tests.claims.evidence import A100, on_a100
-from tests.ladders import ladder_of, measured, speed
 from tests.reports.conftest import HERE
 from tests.reports.test_page import HOSTILE, Document
+from tests.timed_runs import speed
 
 NAME = "catlip-2.7x"
 KEPT = Path(__file__).parents[1] / "claims" / "records"
@@ -28,21 +27,6 @@ PAIR, CONTROLLED = (
     ("clip-vit-b16-datacomp", "catlip-vit-b16-datacomp"),
     ("clip-vit-b16-controlled", "catlip-vit-b16-controlled"),
 )
-KERNEL, SLOWDOWN = "kernel", 1.3
-
-
-def ladder_records(slowdown: float = 1.0, whole: float | None = None) -> list[Record]:
-    """The published pair's ladder, with a kernel that makes every configuration after it so many times as fast.
-
-    All other causes together give `whole`; None: a tenth each.
-    """
-    ladder, configurations = ladder_of(PAIR[1], PAIR[0])
-    part = math.log(1.1) if whole is None else math.log(whole) / len(ladder.steps)
-
-    def log(at: Coordinates) -> float:
-        return 5 + part * (len(at[1]) + at[0]) + (math.log(slowdown) if KERNEL in at[1] else 0.0)
-
-    return measured(ladder, configurations, log, spread=0.002)
 
 
 def pair_records(pair: tuple[str, str], ratio: float, comparison: str, rounds: int = 5) -> list[Record]:
@@ -67,13 +51,12 @@ def factors(card: ClaimCard) -> dict[str, float]:
     "records",
     [
         [],
-        on_a100(ladder_records()),
         on_a100(pair_records(PAIR, 2.0, "a")),
         on_a100(pair_records(CONTROLLED, 1.2, "b")),
         on_a100(pair_records(PAIR, 2.0, "a") + pair_records(CONTROLLED, 1.2, "b")),
         pair_records(PAIR, 2.0, "a"),
     ],
-    ids=["no records", "ladder", "published", "controlled", "both", "on a CPU"],
+    ids=["no records", "published", "controlled", "both", "on a CPU"],
 )
 def test_the_product_of_all_rungs_is_the_published_value(records: list[Record]) -> None:
     for claim in read_claims().values():
@@ -81,13 +64,6 @@ def test_the_product_of_all_rungs_is_the_published_value(records: list[Record]) 
         assert bool(card.factors) == (claim.metric == "cost")
         if card.factors:
             assert math.prod(factors(card).values()) == pytest.approx(1 / claim.published)
-
-
-def test_a_planted_rung_moves_from_the_rest_to_its_own_bar() -> None:
-    before, after = (factors(make_card(get_claim(NAME), on_a100(ladder_records(one)))) for one in (1.0, SLOWDOWN))
-    assert after[KERNEL] / before[KERNEL] == pytest.approx(SLOWDOWN)
-    assert before[REST] / after[REST] == pytest.approx(SLOWDOWN)
-    assert all(after[cause] == pytest.approx(before[cause]) for cause in before if cause not in (KERNEL, REST))
 
 
 def test_kept_records_of_a_cpu_do_not_test_the_claim() -> None:
@@ -103,17 +79,13 @@ def test_measured_rungs_replace_counted_ones() -> None:
         name: [(one.cause, one.basis) for one in make_card(claim, records).factors]
         for name, records in {
             "none": [],
-            "on a CPU": ladder_records(),
+            "on a CPU": pair_records(PAIR, 2.0, "a"),
             "controlled": on_a100(pair_records(CONTROLLED, 1.2, "b")),
-            "ladder": on_a100(ladder_records()),
         }.items()
     }
     padding, sizes, rest = (PADDING, "counted"), (SIZES, "counted"), (REST, "unexplained")
     assert bases["none"] == bases["on a CPU"] == [(METHOD, "counted"), padding, sizes, rest]
     assert bases["controlled"] == [(METHOD, "measured"), padding, sizes, rest]
-    assert {basis for _, basis in bases["ladder"][:-1]} == {"measured"}
-    assert ("sampler", "measured") in bases["ladder"]
-    assert bases["ladder"][-1] == rest
 
 
 def test_pairs_of_different_machines_are_not_divided_by_one_another() -> None:
@@ -138,13 +110,6 @@ def test_verdict_follows_the_two_pairs_on_a_gpu(of_pair: float, of_method: float
     assert on_a_cpu.judgement.verdict == "not testable here because"
     assert "GPU: none, needed A100" in on_a_cpu.judgement.detail
     assert not on_a_cpu.deciding
-
-
-def test_a_ladder_names_the_causes_and_stands_for_the_controlled_pair() -> None:
-    ladder = on_a100(ladder_records(1.8, whole=1.5))
-    judgement = make_card(get_claim(NAME), ladder).judgement
-    assert judgement.verdict == "reproduced only with", judgement.text
-    assert judgement.detail.startswith(KERNEL)
 
 
 @pytest.mark.parametrize("setting", ["tower=vit_tiny_patch16_224", "text_tower=ViT-L-14"])

@@ -8,7 +8,6 @@ from bench.record import Record
 from reports.page import page
 from tests.reports.accuracy.test_few_label_section import curve_record, head_record, metric_record
 from tests.reports.hostile import PAYLOAD, hostile
-from tests.reports.test_explanation import records as explanation
 from tests.reports.test_page import Document
 
 Make = dict[str, Callable[..., Any]]
@@ -41,10 +40,6 @@ def require_text(text: str) -> None:
 
 def test_every_record_string_is_escaped(make: Make, whole: list[Record]) -> None:
     require_text(hostile_page(make, whole))
-
-
-def test_every_explanation_string_is_escaped() -> None:
-    require_text(page("x", list(map(hostile, explanation()))))
 
 
 def test_hostile_payloads_reach_every_string_field(make: Make) -> None:

@@ -1,7 +1,5 @@
 """What was trained here is loaded by open_clip and timm, and computes there what it computes here."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,6 @@ from bench.__main__ import main
 from bench.config import Experiment, change
 from bench.data.pack import PackImages
 from bench.data.stream import eval_transform
-from bench.environment.circumstances import CHECKOUT
 from bench.labels.vocabulary import read_vocabulary
 from bench.method import methods
 from bench.towers.head_file import save_tower
@@ -31,6 +28,7 @@ from bench.transfer.feature_extractor import tower_embedder
 from bench.transfer.prompt_templates import read_templates
 from bench.transfer.tasks.image_sources import FileImageSource
 from models.image_tower import PIXEL_STATISTICS
+from tests.chaos.disks import limit_file_size
 from tests.data.shards import encoded, make_image, write_shard
 from tests.small import small
 
@@ -223,19 +221,12 @@ def test_a_teacher_is_not_kept_beside_its_student(trained: Trained) -> None:
     assert head_path(path).stat().st_size < path.stat().st_size / 4
 
 
-def test_full_disk_is_one_line_and_leaves_no_weights(tmp_path: Path) -> None:
+def test_full_disk_is_one_line_and_leaves_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A limit on the size of files ends the writing as a full disk does."""
     experiment, out = small("catlip"), tmp_path / "out"
     facts = Provenance(experiment=experiment, images=1, budgets=()).to_facts()
     save_tower(build_untrained_tower(experiment).state_dict(), tmp_path / "x.safetensors", facts)
-    limited = (
-        "import resource, sys; from bench.__main__ import main; "
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20)); sys.exit(main(sys.argv[1:]))"
-    )
-    words = ["export", str(tmp_path / "x.safetensors"), "--out", str(out)]
-    done = subprocess.run(
-        [sys.executable, "-c", limited, *words], cwd=CHECKOUT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
-    assert done.stderr == f"error: [Errno 27] File too large: '{out}/open_clip_model.safetensors'\n"
+    with limit_file_size(2**20):
+        assert main(["export", str(tmp_path / "x.safetensors"), "--out", str(out)]) == 2
+    assert capsys.readouterr().err == f"error: [Errno 27] File too large: '{out}/open_clip_model.safetensors'\n"
     assert not list(out.iterdir())

@@ -2,4 +2,7 @@
 
 from bench.extensions import Extension
 
-EXTENSION = Extension(verbs={"label": "bench.features.label.verb:Label"})
+EXTENSION = Extension(
+    verbs={"label": "bench.features.label.verb:Label"},
+    hooks={"count_labels": "bench.features.label.verb:count_labels"},
+)

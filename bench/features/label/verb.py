@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
@@ -176,6 +176,14 @@ class Label:
                 else:
                     failures.append(outcome)
         return total, failures, time.monotonic() - start
+
+
+def count_labels(files: Iterable[Path], rule: str) -> Vocabulary:
+    """Count the labels of files on all cores, and print their tables; ValueError, after their errors, if files failed.
+
+    It is the hook `count_labels` (bench/hooks.py).
+    """
+    return Label(tuple(map(str, files)), count_only=True, rule=rule).count_labels()
 
 
 def _report_failures(failures: Sequence[Exception]) -> int:

@@ -76,7 +76,7 @@ def make_reference_step(
     is not finite is not looked for. Raises ValueError for fp16.
     """
     device = next(model.parameters()).device
-    precision = resolve_auto(experiment, device)[0]
+    precision = resolve_auto(experiment.runtime, device)[0]
     if precision == "fp16":
         raise ValueError("precision: code of others runs in fp32 or bf16 here, got fp16")
 

@@ -62,13 +62,13 @@ def run_release(
     from open_clip_train.train import train_one_epoch
 
     experiment, device = stream.experiment, stream.device
-    precision, compiled = resolve_auto(experiment, device)
+    precision, compiled = resolve_auto(experiment.runtime, device)
     model = build_open_clip(experiment.image.tower, *_sizes(experiment), bias=False).to(device)
     model.load_state_dict(_initial_weights(stream))
     kernel = "fused" if side == OPEN_CLIP_FUSED else DEFAULT_KERNELS[device.type]
-    optimizer = make_optimizer(change(experiment, optimizer_kernel=kernel), model)
+    optimizer = make_optimizer(change(experiment, optimizer_kernel=kernel).optimizer, model)
     if compiled:
-        model = cast("nn.Module", torch.compile(model, mode=compile_mode(experiment)))  # as --torchcompile does
+        model = cast("nn.Module", torch.compile(model, mode=compile_mode(experiment.runtime)))  # as --torchcompile does
     pairs = [(batch.images, text) for batch, text in zip(batches, _padded_captions(stream, len(batches)), strict=True)]
     loss, losses = ClipLoss(), list[Tensor]()
     loss.register_forward_hook(lambda _loss, _inputs, values: losses.append(values["contrastive_loss"].detach()))
@@ -104,7 +104,7 @@ def run_checkout(
     experiment, device = stream.experiment, stream.device
     weights, config = _initial_weights(stream), copy.deepcopy(open_clip_config(experiment.image.tower))
     assert config is not None, f"open_clip has no model {experiment.image.tower!r}"
-    precision, compiled = resolve_auto(experiment, device)
+    precision, compiled = resolve_auto(experiment.runtime, device)
     is_bucketed = side == OPEN_CLIP_BUCKETED
     words = [
         "--model",
@@ -149,7 +149,7 @@ def run_checkout(
             texts = _padded_captions(stream, len(batches))
             dicts = [{"image": one.images, "text": text} for one, text in zip(batches, texts, strict=True)]
         if compiled:
-            trained.compile(mode=compile_mode(experiment))  # as --torchcompile does
+            trained.compile(mode=compile_mode(experiment.runtime))  # as --torchcompile does
         state = train.TrainState(
             trained,
             optimizer,

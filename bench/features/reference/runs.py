@@ -91,7 +91,9 @@ def _run_ours(state: TrainState, batches: Sequence[Batch[Tokens]], windows: Wind
     for k in windows.time_steps():
         batch = batch_number(k, len(batches))
         target = stream.target(batch).to(stream.device)
-        losses.append(state.step(Batch(batches[batch].images, target), ramped_learning_rate(stream.experiment, k)))
+        losses.append(
+            state.step(Batch(batches[batch].images, target), ramped_learning_rate(stream.experiment.optimizer, k))
+        )
     return losses
 
 
@@ -104,7 +106,7 @@ def _run_catlip_targets(state: TrainState, windows: WindowTimer) -> tuple[list[T
     for k in windows.time_steps():
         batch: Batch[Any] = state.stream.batch(k)
         target_bytes += batch.target.nbytes
-        losses.append(state.step(batch, ramped_learning_rate(experiment, k)))
+        losses.append(state.step(batch, ramped_learning_rate(experiment.optimizer, k)))
     return losses, target_bytes / (len(losses) * experiment.training.batch_size)
 
 
@@ -128,8 +130,11 @@ def _run_beside_checkout(
         if not is_clip:
             labels = (released_labels(stream, k).to(stream.device) for k in range(len(batches)))
             batches = [Batch(batch.images, target) for batch, target in zip(batches, labels, strict=True)]
-    losses = [step(batches[batch_number(k, steps)], ramped_learning_rate(experiment, k)) for k in windows.time_steps()]
-    return losses, tokens, time_phases(model, step, batches[steps:], ramped_learning_rate(experiment, steps))
+    losses = [
+        step(batches[batch_number(k, steps)], ramped_learning_rate(experiment.optimizer, k))
+        for k in windows.time_steps()
+    ]
+    return losses, tokens, time_phases(model, step, batches[steps:], ramped_learning_rate(experiment.optimizer, steps))
 
 
 def released_labels(stream: Stream[Labels], k: int) -> DenseLabels | Tokens:

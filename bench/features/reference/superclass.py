@@ -53,7 +53,9 @@ def build_superclass(state: TrainState, checkout: Path) -> tuple[nn.Module, Step
         loss: Tensor = loss_function(**model(batch.images, batch.target.groups[0]))
         return loss
 
-    optimizer = make_optimizer(change(experiment, optimizer_kernel=DEFAULT_KERNELS[state.stream.device.type]), model)
+    optimizer = make_optimizer(
+        change(experiment, optimizer_kernel=DEFAULT_KERNELS[state.stream.device.type]).optimizer, model
+    )
     return model, make_reference_step(experiment, model, optimizer, compute_loss)
 
 

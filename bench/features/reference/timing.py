@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.config import Experiment
 from bench.data.stream import Batch
 from bench.environment.slots import yield_slot
 from bench.features.reference import WARMUP_STEPS
-from bench.fields import OptimizerKernel
+from bench.fields import OptimizerKernel, OptimizerSettings
 from bench.measure.heating import heating
 from bench.profilers.clock import clock, forward_clocks, synchronize
 from bench.profilers.counters import count_graphs
@@ -70,9 +69,9 @@ def batch_number(step: int, count: int) -> int:
     return step if step < WARMUP_STEPS else WARMUP_STEPS + (step - WARMUP_STEPS) % (count - WARMUP_STEPS)
 
 
-def ramped_learning_rate(experiment: Experiment, step: int) -> float:
+def ramped_learning_rate(optimizer: OptimizerSettings, step: int) -> float:
     """Return the learning rate of a step of a linear warm-up, or after it, which a heated GPU may reach."""
-    return experiment.optimizer.learning_rate * min(1.0, (step + 1) / RAMP_STEPS)
+    return optimizer.learning_rate * min(1.0, (step + 1) / RAMP_STEPS)
 
 
 def time_phases(

@@ -15,7 +15,7 @@ from bench.labels.label_files import read_label_file_info
 from tests.processes import LONGEST_SECONDS, have_ended, wait_until
 
 ROOT = Path(__file__).parents[3]
-KILLS = 4
+KILLS, ROWS = 3, 30_000
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +23,9 @@ def captions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six files, large enough for two processes and for a second or more."""
     folder = tmp_path_factory.mktemp("captions")
     for shard in range(6):
-        texts = [f"a dog number {number} of {shard} and {'very ' * 10} many cats" for number in range(60_000)]
+        texts = [f"a dog number {number} of {shard} and {'very ' * 10} many cats" for number in range(ROWS)]
         pq.write_table(
-            pa.table({"uid": [f"{shard}-{n}" for n in range(60_000)], "text": texts}), folder / f"{shard}.parquet"
+            pa.table({"uid": [f"{shard}-{n}" for n in range(ROWS)], "text": texts}), folder / f"{shard}.parquet"
         )
     return folder
 

@@ -39,12 +39,6 @@ WORDS = st.lists(st.sampled_from(["a", "dog", "cats", "riding", "two", "bicycle"
 CAPTIONS = st.lists(st.none() | WORDS.map(" ".join), max_size=12)
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "bench", "label", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-
-
 def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from pytest_benchmark.logger import Logger
 from pytest_benchmark.storage.file import FileStorage
 
-from bench.history.observations import read_observations
+from bench.measure.observations import read_observations
 from bench.record import Record, Transfer
 from bench.settings import with_settings
 from reports.__main__ import main

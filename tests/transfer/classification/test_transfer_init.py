@@ -10,7 +10,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.environment.circumstances import Circumstances
 from bench.labels.subwords import SubwordIds
 from bench.labels.vocabulary import read_vocabulary
 from bench.labels.wordnet import hypernyms
@@ -41,7 +40,7 @@ from bench.transfer.prompt_templates import read_templates
 from bench.transfer.score import score_task
 from bench.transfer.score_tables import drop_init_records, init_tables
 from bench.transfer.tasks.tasks import SingleLabelTask, pack_task
-from tests.small import small
+from tests.small import circumstances, small
 
 ANIMALS = ("bear", "bird", "cat", "cow", "dog", "elephant", "giraffe", "horse", "sheep", "zebra")
 CPU = torch.device("cpu")
@@ -256,11 +255,4 @@ def test_copied_rows_classify_before_training(task: SingleLabelTask, monkeypatch
 def recorded(scored: list[Score | TaskMetric]) -> Record:
     scores, metrics = ([one for one in scored if isinstance(one, kind)] for kind in (Score, TaskMetric))
     measured = Transfer(subject="knows", images=1, budgets=(), scores=tuple(scores), metrics=tuple(metrics))
-    where = Circumstances(
-        **dict.fromkeys(("machine", "device", "precision", "commit"), "x"),
-        started_at="2026-01-01",
-        threads=1,
-        compiled=False,
-        packages={},
-    )
-    return Record(comparison="c", experiment=None, circumstances=where, measured=measured)
+    return Record(comparison="c", experiment=None, circumstances=circumstances(), measured=measured)

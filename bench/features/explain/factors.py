@@ -1,0 +1,115 @@
+"""The factors of a ladder beside the objective, by name, and the reasons why some are left out."""
+
+from collections.abc import Callable, Sequence
+
+from bench.config import FIELDS, Experiment, choose, differing_fields, get_field
+from bench.features.explain.ladder import (
+    FIELDS_WITHOUT_WORK,
+    INPUT_FIELDS,
+    LABEL_FIELDS,
+    OBJECTIVE_FIELDS,
+    PACE_FIELDS,
+    SHARED_FIELDS,
+    UPDATE_FIELDS,
+    Factor,
+    setting_text,
+)
+from bench.fields import NLTK
+from bench.method import get_method
+from bench.recipes import multi_scale
+from bench.settings import with_settings
+
+PUBLISHED_GLOBAL_BATCH = 65_536  # images per step of all GPUs, in CatLIP's and CLIP's released recipes
+BATCH_DIVISOR = 4  # divisor: 256 images per GPU in CLIP's recipe, 1,024 in CatLIP's
+# Factors by name: the field, and its value at the beginning of a ladder, from the experiment at the end.
+FACTORS: dict[str, tuple[str, Callable[[Experiment], object]]] = {
+    "kernel": ("attention", lambda first: "fp32_softmax" if first.runtime.attention == "fused" else "fused"),
+    "precision": ("precision", lambda _: "fp32"),
+    "residual": (
+        "residual_precision",
+        lambda first: "autocast" if first.runtime.residual_precision == "tower" else "tower",
+    ),
+    "compile": ("compile", lambda _: "off"),
+    "checkpointing": ("activation_checkpointing", lambda first: not first.runtime.activation_checkpointing),
+    "sampler": ("image_sizes", lambda _: ()),
+    "batch": ("batch_size", lambda first: max(1, first.training.batch_size // BATCH_DIVISOR)),
+    "global_negatives": ("simulated_global_batch", lambda _: PUBLISHED_GLOBAL_BATCH),
+    "gather": ("gather", lambda first: "both" if first.runtime.gather == "captions" else "captions"),
+    "optimizer": (
+        "optimizer_kernel",
+        lambda first: "foreach" if first.optimizer.optimizer_kernel == "fused" else "fused",
+    ),
+    "ema": ("ema_kernel", lambda first: "for_loop" if first.optimizer.ema_kernel == "foreach" else "foreach"),
+    "grad_norm": ("log_grad_norm", lambda first: not first.optimizer.log_grad_norm),
+    "augmentation": ("augmentation", lambda first: "range" if first.input.augmentation == "none" else "none"),
+    "dense_labels": ("label_format", lambda _: "dense"),
+    "nltk_labels": ("labels", lambda _: NLTK),
+}
+INPUT_CAUSES = {name for name, (field, _) in FACTORS.items() if field in INPUT_FIELDS} | {*INPUT_FIELDS}
+UPDATE_CAUSES = {name for name, (field, _) in FACTORS.items() if field in UPDATE_FIELDS}
+NEVER_FACTORS = (*OBJECTIVE_FIELDS, *SHARED_FIELDS)  # fields that are never factors
+NOT_ON_A_CPU = {
+    "precision": "on a CPU without bf16 units, bf16 is nine times slower than fp32",
+    "compile": "on a CPU compilation takes minutes and gains nothing",
+}
+
+
+def select_factors(
+    baseline: Experiment, first: Experiment, chosen: Sequence[str], *, on_gpu: bool
+) -> tuple[list[Factor], dict[str, str]]:
+    """Return the differing and the chosen settings as factors, and the reasons why others are left out.
+
+    A factor is chosen by name, or as FIELD=VALUE with its value at the beginning; ValueError for unknown ones.
+    """
+    differing, no_factors = differing_fields([baseline, first]), {*NEVER_FACTORS, *FIELDS_WITHOUT_WORK}
+    no_factors |= {*LABEL_FIELDS} - {*get_method(first.method).label_fields}
+    by_field = {field: _make_factor(field, *values) for field, values in differing.items() if field not in no_factors}
+    left_out = {} if on_gpu else dict(NOT_ON_A_CPU)
+    for one in dict.fromkeys(chosen):
+        field, equals, _ = one.partition("=")
+        field = field if equals else choose(one, FACTORS, "factor (or FIELD=VALUE)")[0]
+        factor = _factor_by_start(field, one, first) if equals else _factor_by_name(one, first)
+        if factor.field in {*LABEL_FIELDS} - {*get_method(first.method).label_fields}:
+            left_out[factor.name] = f"{first.method} does not read {factor.field}"
+        elif factor.field == "gather" and not get_method(baseline.method).gathers_images_as_released:
+            left_out[factor.name] = f"{baseline.method} does not gather images"
+        elif factor.field == "ema_kernel" and baseline.optimizer.ema_decay is None:
+            left_out[factor.name] = f"{baseline.name} has no moving average (--set ema_decay=0.9995)"
+        elif factor.field == "residual_precision" and first.runtime.precision in (
+            "fp32",
+            *(() if on_gpu else ("auto",)),
+        ):
+            left_out[factor.name] = f"{first.name} computes in fp32"
+        elif factor.before == factor.after:
+            left_out[factor.name] = f"{first.name} has {factor.after} already"
+        elif equals or factor.name not in left_out:
+            by_field.setdefault(field, factor)
+            left_out.pop(factor.name, None)
+    return list(by_field.values()), left_out
+
+
+def _make_factor(field: str, before: object, after: object) -> Factor:
+    names = {of: name for name, (of, _) in FACTORS.items()}
+    return Factor(name=names.get(field, field), before=setting_text(field, before), after=setting_text(field, after))
+
+
+def _factor_by_name(name: str, first: Experiment) -> Factor:
+    """Return a named factor: its value in the last experiment, and its alternative at the beginning."""
+    field, before = FACTORS[name]
+    after = get_field(first, field)
+    if name == "sampler":
+        after = after or catlip_sizes(first.image.image_size)
+    return _make_factor(field, before(first), after)
+
+
+def _factor_by_start(field: str, start: str, first: Experiment) -> Factor:
+    """Return the factor whose value at the beginning is FIELD=VALUE."""
+    changed = with_settings(first, [start])
+    choose(field, dict.fromkeys(name for name in FIELDS if name not in (*NEVER_FACTORS, *PACE_FIELDS)), "factor")
+    return _make_factor(field, get_field(changed, field), get_field(first, field))
+
+
+def catlip_sizes(image_size: int) -> tuple[int, ...]:
+    """Return the image sizes of CatLIP's released sampler in pixels, scaled from a base of 224."""
+    smallest, largest = (round(side * image_size / 224) for side in (128, 320))
+    return multi_scale(smallest, largest, scales=25, multiple=16, base=image_size)

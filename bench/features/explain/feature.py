@@ -1,0 +1,22 @@
+"""What the decomposition of a ratio adds."""
+
+from bench.extensions import Extension
+from bench.features.explain.ladder import Ladder
+from bench.features.explain.requests import LadderRequest
+from bench.sections import Section
+
+EXTENSION = Extension(
+    record_kinds=[Ladder],
+    runs=[LadderRequest],
+    verbs={"explain": "bench.features.explain.verb:ExplainRatio"},
+    sections=[
+        Section(
+            "explanation",
+            "Where the ratio comes from",
+            "Causes",
+            "bench.features.explain.section:build",
+            is_first=True,
+        )
+    ],
+    hooks={"ratio_parts": "bench.features.explain.parts:ratio_parts"},
+)

@@ -1,0 +1,302 @@
+"""The verb `explain`: decomposes the throughput ratio of two experiments into factors, and verifies their product."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import ClassVar, Literal, NamedTuple
+
+from msgspec import structs
+from tyro.conf import Positional
+
+from bench.cli.options import (
+    CaptionLengths,
+    Json,
+    MaxMinutes,
+    Results,
+    Settings,
+    Yes,
+    add_lengths,
+    limit_minutes,
+    require_confirmed,
+)
+from bench.config import FIELDS, Experiment, change, fields_with
+from bench.console.console import DISAGREEMENT, FAILED_CASE, INCONCLUSIVE, OK, log
+from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
+from bench.console.tables import print_tables
+from bench.experiments import EXPERIMENTS, HEADLINE, get_experiment
+from bench.features.explain.decomposition import decompose
+from bench.features.explain.factors import select_factors
+from bench.features.explain.ladder import (
+    PADDING,
+    WAITING,
+    ExpectedRatio,
+    Factor,
+    Ladder,
+    build_ladder,
+    needs_padding_stage,
+    stages_between,
+)
+from bench.features.explain.requests import LadderRequest
+from bench.features.explain.tables import cause_table, describe_twice_the_time, reference_table, side_by_side
+from bench.fields import PACK_DATA
+from bench.measure.tables import failure_table
+from bench.orchestration.comparison import Comparison
+from bench.orchestration.pace import Pace
+from bench.orchestration.preflight import has_gpu, open_comparison
+from bench.orchestration.runner import Job
+from bench.orchestration.scope import Scope
+from bench.recipes import PUBLISHED_HOURS, PUBLISHED_SOURCE
+from bench.record import read_record
+from bench.settings import with_settings
+from bench.statistics import Agreement
+
+Recipe = Literal["published", "controlled"]
+ENDINGS: dict[Recipe, str] = {"published": "datacomp", "controlled": "controlled"}
+PUBLISHED_FACTORS = ("kernel", "global_negatives")  # factors of CLIP's released run that are no fields of its recipe
+NOT_PUBLISHED_HERE = {
+    "communication": "a single process communicates nothing; captions of other processes are simulated",
+}
+PACK_IN_MEMORY = "the pack is in memory; --set data=SHARDS measures it"
+MIN_ROUNDS = 2  # one for the parts, one for the whole
+PAIRS = (0, 1), (2, 3)  # the first rounds, and later ones, whose kernels are compiled
+FIRST_ROUNDS = 4  # that are run whatever the time: an interval needs two of each kind
+TOWER_FIELDS = fields_with("tower")
+# From best to worst: the worst of several decompositions counts.
+EXIT_CODES: dict[Agreement, int] = {"agree": OK, "inconclusive": INCONCLUSIVE, "disagree": DISAGREEMENT}
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainRatio:
+    """Decompose the throughput ratio of two experiments into factors, and test whether their product is the ratio.
+
+    Half of the rounds time every configuration of a ladder, the other half its two ends alone. The exit code is 1 if
+    the product of the factors disagrees with the whole ratio, 4 if the test is inconclusive. A biased configuration
+    cancels in the product; compare each factor with its FLOP-predicted ratio to find one.
+    """
+
+    name: Positional[str]  # name of the experiment at which the ladder ends
+    baseline: str  # name of the experiment at which the ladder begins, with captions padded to the context length
+    # recipe of both experiments: published (each its own), controlled (CatLIP's for both), or both recipes in turn
+    recipe: tuple[Recipe, ...] = ()
+    # factors to vary: kernel, precision, residual, compile, checkpointing, sampler, batch, global_negatives, gather,
+    # optimizer, ema, grad_norm, augmentation, dense_labels, nltk_labels; or FIELD=VALUE, the value at the beginning of
+    # the ladder
+    factors: tuple[str, ...] = ()
+    factorial: bool = False  # time all combinations of at most four factors, for values that depend on no order
+    # number of rounds of fresh processes, half for the parts, half for the whole; default: as many as --minutes allow
+    rounds: int | None = None
+    minutes: float = 12.0  # time for the rounds of each recipe, if --rounds is not given; at least four are run
+    resume: bool = False  # resume the newest decomposition; recorded runs are not repeated
+    max_minutes: MaxMinutes = None
+    caption_lengths: CaptionLengths = None
+    yes: Yes = False
+    settings: Settings = ()
+    results: Results = Path("results")
+    json: Json = None
+    purpose: ClassVar[str] = "explain"
+    resume_hint = "finished runs are kept; resume with the same command and --resume"
+
+    def run(self) -> int:
+        """Build the ladders, run the rounds and print the decompositions."""
+        start, recipes = time.monotonic(), self._recipes
+        plans = {recipe: self._plan(recipe, on_gpu=has_gpu()) for recipe in recipes}  # errors come before the first run
+        begun = [self._begin(recipe, *plan) for recipe, plan in plans.items()]
+        limit_minutes(begun[0].comparison, self.max_minutes, start)
+        runner = begun[0].comparison.runner
+        self._run_rounds(begun)
+        records, names = [one.comparison.records() for one in begun], [recipe or self.name for recipe in recipes]
+        found = {name: one for name, rows in zip(names, records, strict=True) if (one := decompose(rows))}
+        last = [side_by_side(found)] if len(found) > 1 else [reference_table(one) for one in found.values()]
+        failures = failure_table([*chain.from_iterable(records)])
+        print_tables([*map(cause_table, found.values()), *last, failures], self.json)
+        for one in found.values() if self.rounds is None else ():
+            log(describe_twice_the_time(one))
+        if runner.failures or len(found) < len(begun):
+            return FAILED_CASE
+        return EXIT_CODES[max((one.verdict for one in found.values()), key=[*EXIT_CODES].index)]
+
+    def expected_seconds(self, pace: Pace) -> float:
+        """Return the expected seconds of all rounds."""
+        plans = [self._plan(recipe, on_gpu=pace.on_gpu) for recipe in self._recipes]
+        planned = [plan_runs(Comparison.planned(configurations, pace), ladder) for ladder, configurations in plans]
+        return pace.command_seconds + self._expect(planned).seconds
+
+    @property
+    def _recipes(self) -> Sequence[Recipe | None]:
+        return [*dict.fromkeys(self.recipe)] or [None]
+
+    def _plan(self, recipe: Recipe | None, *, on_gpu: bool) -> tuple[Ladder, list[Experiment]]:
+        """Return the ladder of a recipe and its configurations; ValueError for options that cannot be."""
+        require_range("rounds", self.rounds, MIN_ROUNDS, ROUNDS_RANGE[1])
+        require_range("minutes", self.minutes, *MINUTES_RANGE)
+        require_range("max-minutes", self.max_minutes, *MINUTES_RANGE)
+        pair = [get_experiment(name) for name in (self.name, self.baseline)]
+        if recipe is not None:
+            pair = [get_recipe_experiment(one.name, recipe) for one in pair]
+        settings = add_lengths(self.settings, self.caption_lengths)
+        first, baseline = (with_settings(one, settings) for one in pair)
+        chosen = (*PUBLISHED_FACTORS, *self.factors) if recipe == "published" else self.factors
+        ladder, configurations = plan_ladder(first, baseline, chosen, factorial=self.factorial, on_gpu=on_gpu)
+        if recipe is not None:
+            ladder = structs.replace(ladder, references=expected_ratios(*pair))
+        if recipe == "published":
+            left_out = NOT_PUBLISHED_HERE | ({WAITING: PACK_IN_MEMORY} if first.input.data == PACK_DATA else {})
+            ladder = structs.replace(ladder, left_out=ladder.left_out | left_out)
+        return ladder, configurations
+
+    def _begin(
+        self, recipe: Recipe | None, ladder: Ladder, configurations: Sequence[Experiment]
+    ) -> "DecompositionRuns":
+        """Begin or resume a decomposition; ValueError if the one to resume is of another ladder."""
+        scope = Scope("explain" if recipe is None else f"explain-{recipe}", 0)
+        comparison = open_comparison(
+            self.results,
+            configurations,
+            scope,
+            resume=self.resume,
+            trained=False,
+            may_differ=FIELDS,
+            measures_pace=True,
+        )
+        runs = plan_runs(comparison, ladder)
+        if runs.record_ladder.is_done and read_record(runs.record_ladder.request.paths[0]).measured != ladder:
+            raise ValueError(f"{comparison.name} has another ladder: start a new decomposition without --resume")
+        return runs
+
+    def _expect(self, begun: Sequence["DecompositionRuns"]) -> "ExpectedRounds":
+        """Plan the rounds that were asked for, or those that fit into the time, with their first compilations."""
+        jobs = [[job for one in begun for at in pair for job in one.jobs_of_round(at, FIRST_ROUNDS)] for pair in PAIRS]
+        first, pair = (sum(job.expected_seconds for job in of_pair) for of_pair in jobs)
+        rounds = self.rounds or max(FIRST_ROUNDS, rounds_that_fit(60 * self.minutes * len(begun), pair))
+        ladders = sum(one.record_ladder.expected_seconds for one in begun)
+        return ExpectedRounds(rounds, len(jobs[0]), pair, ladders + first + (rounds / 2 - 1) * pair)
+
+    def _run_rounds(self, begun: Sequence["DecompositionRuns"]) -> None:
+        """Record the ladders, and run the rounds in turn, as many as were asked for, or in pairs while time is left."""
+        first, budget = begun[0].comparison, 60 * self.minutes * len(begun)
+        progress = first.runner.progress
+
+        planned, runs_of_pair, seconds_of_pair, seconds = self._expect(begun)
+        remedy = "make its runs shorter with --rounds or --set batch_size=N"
+        require_confirmed(first, seconds, remedy, is_confirmed=self.yes or self.resume)
+        progress.expect(seconds)
+        first.runner.run([one.record_ladder for one in begun], threads=first.cores)
+        runs, minutes = runs_of_pair * planned // 2, self.minutes * len(begun)
+        time_left = f"about {minutes:g} min" if self.rounds is None else "the time left is corrected as runs end"
+        log(f"{planned} rounds, {runs} runs: {time_left}")
+        started = pair_started = time.monotonic()
+        round_, num_new, pairs_before = 0, 0, 0.0
+        while round_ < planned:
+            jobs = [one.jobs_of_round(round_, planned) for one in begun]
+            num_new += sum(not job.is_done for job in chain.from_iterable(jobs))
+            for of_round in jobs:  # by one runner, which counts all failures and shows one progress
+                first.run_round(of_round)
+            round_ += 1
+            is_planned_by_time = self.rounds is None and not first.runner.failures  # a failed run may take no time
+            if round_ % 2:
+                continue
+            now = time.monotonic()
+            if is_planned_by_time and round_ >= FIRST_ROUNDS and num_new == runs_of_pair:
+                spent = now - started + pairs_before * (now - pair_started)
+                fitting = round_ + rounds_that_fit(budget - spent, now - pair_started)
+                progress.expect((fitting - planned) / 2 * seconds_of_pair)
+                planned = fitting
+            pairs_before += 1 - num_new / runs_of_pair  # by an earlier command
+            pair_started, num_new = now, 0
+
+
+class DecompositionRuns(NamedTuple):
+    """A decomposition that was begun or is resumed."""
+
+    comparison: Comparison
+    record_ladder: Job  # writes the ladder, before its runs
+    jobs_of_round: Callable[[int, int], list[Job]]  # of a round of so many: all configurations if it is even, else ends
+
+
+class ExpectedRounds(NamedTuple):
+    """The rounds of decompositions, as they are expected."""
+
+    rounds: int
+    runs_of_pair: int  # in a round of all configurations and one of the two ends
+    seconds_of_pair: float
+    seconds: float  # of all rounds
+
+
+def plan_runs(comparison: Comparison, ladder: Ladder) -> "DecompositionRuns":
+    """Return the runs of a ladder, whose configurations are the experiments of a comparison."""
+    configurations = comparison.experiments
+    ends = [configurations[0], configurations[len(ladder.chain) - 1]]
+    seconds = comparison.pace.start_seconds
+
+    def jobs_of_round(round_: int, rounds: int) -> list[Job]:
+        arms = ends if round_ % 2 else configurations
+        return comparison.jobs_of_round(arms, round_, rounds, round_ // 2, is_first=round_ == 0)
+
+    record_ladder = comparison.new_job(LadderRequest, ends[-1], "the ladder", seconds, ladder=ladder)
+    return DecompositionRuns(comparison, record_ladder, jobs_of_round)
+
+
+def rounds_that_fit(seconds_left: float, seconds_of_pair: float) -> int:
+    """Return how many rounds fit into a time, in pairs of one of all configurations and one of the two ends."""
+    return 2 * max(0, int(seconds_left / seconds_of_pair))
+
+
+def get_recipe_experiment(name: str, recipe: Recipe) -> Experiment:
+    """Return a named experiment's recipe; ValueError lists the experiments that have one."""
+    ending = ENDINGS[recipe]
+    if f"{name}-{ending}" not in EXPERIMENTS:
+        others = [one.removesuffix(f"-{ending}") for one in EXPERIMENTS if one.endswith(f"-{ending}")]
+        raise ValueError(f"{name} has no {recipe} recipe (experiments with one: {', '.join(others)})")
+    return EXPERIMENTS[f"{name}-{ending}"]
+
+
+def plan_ladder(
+    first: Experiment, baseline: Experiment, chosen: Sequence[str], *, factorial: bool, on_gpu: bool
+) -> tuple[Ladder, list[Experiment]]:
+    """Return the ladder from `baseline` to `first` and its configurations; ValueError if there is none.
+
+    Factors that a tower refuses are left out with the tower's reason; torch is imported to ask it.
+    """
+    from models.text_tower import why_padding_is_needed
+
+    padding_reason = why_padding_is_needed(baseline.text.text_tower) if needs_padding_stage(baseline, first) else None
+    factors, left_out = select_factors(baseline, first, chosen, on_gpu=on_gpu)
+    left_out |= {PADDING: padding_reason} if padding_reason else {}
+    refusals = {one.name: reason for one in factors if (reason := _tower_refusal(first, one)) is not None}
+    factors = [factor for factor in factors if factor.name not in refusals]
+    stages = stages_between(baseline, first, padding_reason, factors)
+    ladder, configurations = build_ladder(stages, factors, factorial=factorial, pace=first)
+    return structs.replace(ladder, left_out=left_out | refusals), configurations
+
+
+def _tower_refusal(first: Experiment, factor: Factor) -> str | None:
+    """Return the reason why a tower cannot be built with a factor's values, or None."""
+    from bench.measure.costs import build_on_meta
+
+    if factor.field not in TOWER_FIELDS:
+        return None
+    try:
+        for value in (factor.before, factor.after):
+            if (changed := with_settings(first, [value])) is not first:
+                build_on_meta(changed)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def expected_ratios(first: Experiment, baseline: Experiment) -> tuple[ExpectedRatio, ...]:
+    """Return the FLOP-predicted ratios of a pair of recipes, and the published ratio."""
+    from bench.measure.costs import forward_flops_as_released
+
+    def counted(what: str, **changes: tuple[int, ...]) -> ExpectedRatio:
+        flops = [forward_flops_as_released(change(one, **changes)) for one in (baseline, first)]
+        source = "counted: image tower, captions padded to their context, head"
+        return ExpectedRatio(what=what, ratio=flops[0] / flops[1], source=source)
+
+    ratios = counted("FLOPs alone, one image size", image_sizes=()), counted("FLOPs alone, the recipes' image sizes")
+    if (baseline.method, first.method) != HEADLINE or first.image.tower not in PUBLISHED_HOURS:
+        return ratios
+    published = 1 / PUBLISHED_HOURS[first.image.tower]
+    return (*ratios, ExpectedRatio(what="published", ratio=published, source=PUBLISHED_SOURCE))

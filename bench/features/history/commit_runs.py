@@ -1,0 +1,135 @@
+"""Timing of the suites of several commits, interleaved, in temporary work trees and fresh processes."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bench.environment.circumstances import CHECKOUT
+from bench.environment.files import atomic_write
+from bench.measure.observations import FINGERPRINT
+from bench.orchestration.runner import Slot, round_robin
+
+# At most 0.25 s per benchmark after three warm-up rounds: a process takes half a minute.
+BENCHMARK_OPTIONS = tuple(
+    f"--benchmark-{option}" for option in ("warmup=on", "warmup-iterations=3", "min-rounds=3", "max-time=0.25")
+)
+CHILD_ENV = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+PROCESS_SECONDS = 30.0  # estimate for two cores, corrected as processes end
+LINES_SHOWN = 15  # of the output of failed suites
+PLUGIN = Path(__file__).parent / "plugin" / "suites_in_turn.py"
+
+
+def run_git(repository: Path, *arguments: str) -> str:
+    """Return the output of git; ValueError with its error message."""
+    command = ["git", "-C", str(repository), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def resolve_commit(repository: Path, name: str) -> str:
+    """Return the commit of a git revision; ValueError if there is none."""
+    try:
+        return run_git(repository, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+    except ValueError:
+        raise ValueError(f"{repository} has no commit {name!r}") from None
+
+
+def last_commits(repository: Path, count: int) -> list[str]:
+    """Return the last commits of the current branch, oldest first, along first parents."""
+    return run_git(repository, "log", "--first-parent", "--format=%H", f"--max-count={count}").splitlines()[::-1]
+
+
+@contextmanager
+def checkout_work_tree(repository: Path, commit: str) -> Iterator[Path]:
+    """Check out a commit into a temporary folder, which is removed when the block ends."""
+    try:
+        with TemporaryDirectory(prefix="catlip-bench-") as folder:
+            tree = Path(folder) / commit[:12]
+            run_git(repository, "worktree", "add", "--quiet", "--detach", str(tree), commit)
+            yield tree
+    finally:
+        run_git(repository, "worktree", "prune")
+
+
+def time_suites(trees: Mapping[Path, Path], fingerprint: str, only: str | None = None) -> dict[Path, str]:
+    """Run each tree's suites once in a process of its own, interleaved benchmark by benchmark.
+
+    `trees` are by the paths of their documents. Return the last output of failed suites by path. All processes hold
+    their memory, about 1 GiB each, at once.
+    """
+    started_at = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
+    with TemporaryDirectory() as folder:
+        slots, runs = [Slot.create() for _ in trees], list[_SuitesRun]()
+        try:
+            for number, (tree, slot) in enumerate(zip(trees.values(), slots, strict=True)):
+                runs.append(_SuitesRun(tree, Path(folder) / str(number), slot, only))
+            round_robin(slots)
+        except BaseException:
+            for run in runs:
+                run.process.kill()
+                run.process.wait()
+            raise
+        failed = {}
+        for run, path in zip(runs, trees, strict=True):
+            if reason := run.failure_reason():
+                failed[path] = reason
+            else:
+                save_document(run.document_path, path, fingerprint, started_at)
+        return failed
+
+
+def save_document(measured: Path, path: Path, fingerprint: str, turn: str) -> None:
+    """Store a document with the machine and the turn, without the seconds of single rounds.
+
+    Comparisons are over processes and use the statistics of a process's rounds.
+    """
+    document = json.loads(measured.read_bytes())
+    document["turn"] = turn
+    document.setdefault("machine_info", {})[FINGERPRINT] = fingerprint
+    document["machine_info"].get("cpu", {}).pop("flags", None)
+    for benchmark in document["benchmarks"]:
+        benchmark["stats"].pop("data", None)
+    with atomic_write(path) as part:
+        part.write_text(json.dumps(document, indent=1, allow_nan=False))
+
+
+class _SuitesRun:
+    """A process of one tree's suites, which waits for its first slot after collecting its benchmarks."""
+
+    def __init__(self, tree: Path, scratch: Path, slot: Slot, only: str | None) -> None:
+        scratch.mkdir()
+        self.tree, self.document_path, self.output_path = tree, scratch / "suites.json", scratch / "output"
+        (tree / "results" / "cache").mkdir(parents=True, exist_ok=True)  # the pack is decoded once per tree
+        command = [sys.executable, "-m", "pytest", "bench/suites", "-q", "-m", "not minutes", "-p", PLUGIN.stem]
+        command += ["-p", "no:randomly"]  # equal order in every tree
+        command += [*BENCHMARK_OPTIONS, f"--benchmark-json={self.document_path}", *(["-k", only] if only else [])]
+        path = os.pathsep.join(filter(None, (str(PLUGIN.parent), os.environ.get("PYTHONPATH"))))
+        environment = os.environ | CHILD_ENV | slot.environment | {"PYTHONPATH": path}
+        with self.output_path.open("wb") as output, closing(slot):
+            self.process = subprocess.Popen(
+                command, cwd=tree, env=environment, pass_fds=slot.run_ends, stdout=output, stderr=output
+            )
+
+    def failure_reason(self) -> str:
+        """Wait for the process; return the last lines of its output if it failed or measured nothing, else ""."""
+        if not self.process.wait() and self.document_path.is_file() and self.document_path.stat().st_size:
+            return ""
+        last = "\n".join(self.output_path.read_text(errors="replace").splitlines()[-LINES_SHOWN:])
+        return f"the suites of {self.tree.name} failed with exit code {self.process.returncode}:\n{last}"
+
+
+@cache
+def current_fingerprint() -> str:
+    """Return the fingerprint of this machine, from a separate process because it imports torch."""
+    command = [sys.executable, "-m", "bench.environment.machine"]
+    done = subprocess.run(command, cwd=CHECKOUT, env=os.environ | CHILD_ENV, capture_output=True, text=True, check=True)
+    return done.stdout.strip()

@@ -1,0 +1,81 @@
+"""The verbs of `report` on figures of several commits: `history` draws them, `compare` judges two sets of them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from bench.console.console import DISAGREEMENT, OK, log_left_out, printable, printable_lines
+from bench.console.options import require_range
+from bench.console.tables import print_tables
+from bench.features.history.changes import find_changes
+from bench.features.history.detection import few_commits_table, rates_table
+from bench.features.history.history_page import history_page
+from bench.features.history.metric_diffs import compare_observations, describe_diffs, diff_table, on_one_side
+from bench.measure.observations import read_observations
+from bench.statistics import fewest_rounds
+from reports.render.document import write_page
+from reports.series import build_history
+
+
+@dataclass(frozen=True)
+class HistoryPage:
+    """Write charts over commits with the detected changes, and print their path."""
+
+    results: Positional[Path] = Path("results/history")
+    """Folder of pytest-benchmark documents and records of several commits."""
+    out: Path | None = None
+    """Path of the page; default charts.html in the folder."""
+    simulate: bool = False
+    """Instead, simulate series and report the rates of detected changes and of false alarms."""
+    lines: int = 400
+    """Number of series simulated per rate."""
+
+    def run(self) -> int:
+        """Write the page; or simulate, with exit code 1 where the detection misses its bounds."""
+        if self.simulate:
+            require_range("lines", self.lines, 1, 1e6)
+            table, holds = rates_table(self.lines)
+            print_tables([table, few_commits_table(self.lines)])
+            return OK if holds else DISAGREEMENT
+        damaged = list[str]()
+        history = build_history(read_observations([self.results], damaged))
+        changes = [change for line in history.series for change in find_changes(line)]
+        text = history_page(history, changes, damaged)
+        for change in changes:
+            worse, series = "worse" if change.is_worse else "better", change.series
+            print(printable(f"{change.kind}, {worse}: {series.benchmark.name}, {series.metric.name}: {change.text}"))
+        write_page(self.out or self.results / "charts.html", text.encode())
+        return log_left_out(damaged)
+
+
+@dataclass(frozen=True)
+class CompareFigures:
+    """Compare two sets of figures from one machine: files or folders of documents and records."""
+
+    old: Positional[Path]
+    new: Positional[Path]
+    fail: Annotated[
+        Literal["never", "slower"], arg(help="condition of exit code 1: a figure is slower or a counter worse")
+    ] = "never"
+
+    def run(self) -> int:
+        """Print the verdicts."""
+        damaged = list[str]()
+        old, new = (read_observations([path], damaged) for path in (self.old, self.new))
+        machines = list(dict.fromkeys(figure.machine for figure in [*old, *new]))
+        if len(machines) > 1:
+            raise ValueError(
+                f"figures of several machines are not comparable, name files of one: {' / '.join(machines)}"
+            )
+        diffs = compare_observations(old, new, paired=False)
+        notes = [printable(f"not compared: {name}") for name in on_one_side(old, new)]
+        varying = [diff for diff in diffs if not diff.metric.is_counter]
+        needed = fewest_rounds(len(varying))
+        if any(min(len(diff.old), len(diff.new)) < needed for diff in varying):
+            notes.append(f"a verdict on {len(varying)} times needs {needed} processes per side")
+        print_tables([diff_table(diffs, notes, paired=False)])
+        print(printable_lines(describe_diffs(diffs)))
+        code = log_left_out(damaged)
+        return DISAGREEMENT if self.fail == "slower" and any(diff.is_worse for diff in diffs) else code

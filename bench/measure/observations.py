@@ -1,0 +1,275 @@
+"""Observations from records and pytest-benchmark's documents: one value of one process. No torch here.
+
+Each has its subject, machine and commit. Times and memory vary between processes and are compared statistically;
+counters are equal in every run of equal code.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from bench.config import Experiment
+from bench.environment.circumstances import summarize_machine
+from bench.environment.files import decode_json, prefix_errors, read_intact_files, read_limited
+from bench.measure.throughput import images_per_second
+from bench.record import Memory, Record, Speed, Training, Transfer, is_record, read_record
+from bench.statistics import Interval, accuracy_interval
+
+FINGERPRINT = "fingerprint"  # entry of `machine_info`, of this project's documents; see `summarize_machine`
+LOSS_STEP = 10  # step of a training, counted from 1
+UNVERSIONED = ("", "unversioned", "unknown")  # pytest-benchmark's ids of an unknown commit
+
+
+class Stats(msgspec.Struct, frozen=True):
+    """Statistics of one benchmark in one process, in seconds."""
+
+    median: Annotated[float, msgspec.Meta(gt=0)]
+    iqr: float
+    rounds: int
+    iterations: int = 1
+    data: tuple[float, ...] = ()
+
+
+class Benchmark(msgspec.Struct, frozen=True):
+    """One benchmark."""
+
+    name: str
+    stats: Stats
+    group: str | None = None
+    fullname: str = ""
+    extra_info: dict[str, Any] = {}
+
+
+class CommitInfo(msgspec.Struct, frozen=True):
+    """The commit that was timed."""
+
+    id: str = ""
+    time: str | None = None  # of the commit, ISO 8601
+    dirty: bool = False
+
+
+class Document(msgspec.Struct, frozen=True):
+    """A document of pytest-benchmark; other fields of the file are ignored."""
+
+    benchmarks: tuple[Benchmark, ...]
+    datetime: str = ""
+    machine_info: dict[str, Any] = {}
+    commit_info: CommitInfo = CommitInfo()
+    turn: str = ""  # equal in documents of interleaved processes; "" if not interleaved
+
+
+def parse_document(content: bytes, name: str) -> Document:
+    """Decode a document; `name` is the file's in the ValueError for invalid content."""
+    with prefix_errors(f"{name}: not a document of pytest-benchmark"):
+        return decode_json(content, Document)
+
+
+def machine_of_document(document: Document) -> str:
+    """Return the machine's fingerprint, or a description from pytest-benchmark's own fields."""
+    info = document.machine_info
+    if isinstance(info.get(FINGERPRINT), str):
+        return str(info[FINGERPRINT])
+    cpu: dict[str, Any] = found if isinstance(found := info.get("cpu"), dict) else {}
+    parts = [
+        cpu.get("brand_raw") or info.get("machine"),
+        f"{cpu['count']} logical cores" if cpu.get("count") else None,
+        info.get("system"),
+        f"python {info['python_version']}" if info.get("python_version") else None,
+    ]
+    return ", ".join(str(part) for part in parts if part) or "unknown machine"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric; with `better` "same" any change counts as worse."""
+
+    name: str
+    unit: str
+    better: Literal["more", "less", "same"]
+    is_counter: bool  # equal in every run of equal code
+
+
+SECONDS = Metric("time", "s", "less", is_counter=False)
+IMAGES_PER_SECOND = Metric("images per second", "images/s", "more", is_counter=False)
+PEAK_RSS = Metric("peak resident memory", "B", "less", is_counter=False)
+PEAK_ALLOCATED = Metric("peak allocated memory", "B", "less", is_counter=True)
+PEAK_TENSORS = Metric("peak tensor bytes", "B", "less", is_counter=True)
+PARAMETERS = Metric("parameters", "", "same", is_counter=True)
+TOWER_PARAMETERS = Metric("tower's parameters", "", "same", is_counter=True)
+STEP_FLOPS = Metric("FLOPs of a step", "FLOP", "less", is_counter=True)
+TOKENS = Metric("tokens per caption", "", "less", is_counter=True)
+LOSS = Metric(f"loss at step {LOSS_STEP}", "nats", "same", is_counter=True)
+LOSS_AT_3 = Metric("loss at step 3", "nats", "same", is_counter=True)
+# The counters in a benchmark's `extra_info`.
+SUITE_COUNTERS = {one.name: one for one in (PARAMETERS, PEAK_TENSORS, STEP_FLOPS, TOKENS, LOSS_AT_3)}
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """The measured commit, or a work tree with changes to it."""
+
+    id: str
+    is_dirty: bool = False
+
+    @property
+    def short(self) -> str:
+        """The abbreviated id, with "+" for a changed work tree."""
+        return (self.id[:8] or "unknown") + ("+" if self.is_dirty else "")
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkId:
+    """A benchmark, or an experiment with its settings."""
+
+    name: str
+    group: str
+    settings: str = ""  # digest of an experiment's settings, equal in compared values
+
+    @property
+    def short(self) -> str:
+        """The name without the file."""
+        return self.name.split("::")[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One value of one process."""
+
+    benchmark: BenchmarkId
+    metric: Metric
+    value: float
+    machine: str
+    commit: Commit
+    committed_at: str | None  # ISO 8601
+    measured_at: str  # ISO 8601
+    slot: str = ""  # equal for interleaved processes; "" if not interleaved
+    experiment: Experiment | None = None  # None: of a benchmark, or of features that no experiment trained
+    images: int | None = None  # seen by a tower that was scored
+    interval: Interval | None = None  # 95 %, of an accuracy over the test items of this tower
+
+
+def read_observations(
+    paths: Sequence[Path], damaged: list[str] | None = None, *, with_scores: bool = False
+) -> list[Observation]:
+    """Read the records and pytest-benchmark documents in files and folders; other JSON files in folders are ignored.
+
+    Scores of towers are read `with_scores`: a comparison of two commits is of their speed and memory alone. The errors
+    of damaged files in folders are appended to `damaged`. ValueError if a path holds no value, or, without that list, a
+    damaged file.
+    """
+    observations: list[Observation] = []
+    for path in paths:
+        files, errors = read_intact_files(json_files(path), partial(_read_file, named=path, with_scores=with_scores))
+        if errors and (damaged is None or not files):
+            raise ValueError(errors[0])
+        if damaged is not None:
+            damaged += errors
+        found = [one for file in files for one in file]
+        if not found:
+            raise ValueError(f"{path} measured nothing: no figure in a record or a pytest-benchmark document was found")
+        observations += found
+    return observations
+
+
+def json_files(path: Path) -> list[Path]:
+    """Return a file, or the JSON files below a folder without hidden ones; ValueError if the path does not exist."""
+    if not path.exists():
+        raise ValueError(f"there is no file or folder {path}")
+    if path.is_file():
+        return [path]
+    files = sorted(path.rglob("*.json"))
+    return [file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+
+
+def _read_file(path: Path, named: Path, *, with_scores: bool) -> list[Observation]:
+    if is_record(path):
+        record = read_record(path)
+        return [*observations_of_record(record), *(scores_of_record(record) if with_scores else ())]
+    content = read_limited(path)
+    if path != named:
+        with prefix_errors(f"{path}: not JSON"):
+            decoded: object = decode_json(content, object)
+        if not isinstance(decoded, dict) or "benchmarks" not in decoded:
+            return []
+    document = parse_document(content, str(path))
+    if not document.benchmarks:
+        raise ValueError(f"{path} measured nothing: it holds no benchmark")
+    return list(observations_of_document(document))
+
+
+def observations_of_document(document: Document) -> Iterable[Observation]:
+    """Yield each benchmark's median time and counters."""
+    machine, info = machine_of_document(document), document.commit_info
+    commit = Commit("" if info.id in UNVERSIONED else info.id, info.dirty)
+    for benchmark in document.benchmarks:
+        subject = BenchmarkId(benchmark.fullname or benchmark.name, benchmark.group or "no group")
+        values: dict[Metric, Any] = {SECONDS: benchmark.stats.median}
+        values |= {SUITE_COUNTERS[name]: one for name, one in benchmark.extra_info.items() if name in SUITE_COUNTERS}
+        for metric, value in values.items():
+            if isinstance(value, int | float):
+                origin = machine, commit, info.time, document.datetime, document.turn
+                yield Observation(subject, metric, float(value), *origin)
+
+
+def observations_of_record(record: Record) -> Iterable[Observation]:
+    """Yield the values of a speed, memory or training record."""
+    if record.experiment is None:
+        return
+    subject = BenchmarkId(record.experiment.name, "experiments", _settings_digest(record.experiment))
+    for metric, value in _metric_values(record, record.experiment):
+        if value is not None:
+            yield _observation(record, subject, metric, float(value))
+
+
+def scores_of_record(record: Record) -> Iterable[Observation]:
+    """Yield the accuracies and other scores of a transfer record, of towers and of reference features."""
+    one, transfer = record.experiment, record.measured
+    if not isinstance(transfer, Transfer):
+        return
+    group = "experiments" if one is not None and transfer.subject == one.name else "references"
+    subject = BenchmarkId(transfer.subject, group, _settings_digest(one) if one is not None else "")
+    for score in transfer.scores:
+        share = "" if score.label_share is None else f", {score.label_share:.0%} of the labels"
+        few = "" if score.per_class is None else f", {score.per_class} per class"
+        metric = Metric(f"accuracy of {score.protocol} on {score.task}{few}{share}", "", "more", is_counter=False)
+        interval = accuracy_interval([float(one) for one in score.correct])
+        yield replace(_observation(record, subject, metric, score.accuracy, transfer.images), interval=interval)
+    for found in transfer.metrics:
+        metric = Metric(f"{found.name} of {found.protocol} on {found.task}", "", "more", is_counter=False)
+        yield _observation(record, subject, metric, found.value, transfer.images)
+
+
+def _observation(
+    record: Record, subject: BenchmarkId, metric: Metric, value: float, images: int | None = None
+) -> Observation:
+    where = record.circumstances
+    is_known = where.commit not in UNVERSIONED and not where.commit.startswith("sources-")
+    commit = Commit(where.commit.removesuffix("-dirty") if is_known else "", where.commit.endswith("-dirty"))
+    origin = summarize_machine(where), commit, None, where.started_at
+    return Observation(subject, metric, value, *origin, experiment=record.experiment, images=images)
+
+
+def _metric_values(record: Record, experiment: Experiment) -> Iterable[tuple[Metric, float | None]]:
+    match measured := record.measured:
+        case Speed():
+            yield IMAGES_PER_SECOND, images_per_second(experiment, measured)
+            yield PARAMETERS, measured.trained_parameters
+            yield TOWER_PARAMETERS, measured.tower_parameters
+            yield STEP_FLOPS, measured.flops.step
+            yield TOKENS, measured.tokens_per_caption
+        case Memory():
+            yield PEAK_RSS, measured.peak_rss_bytes or None
+            yield PEAK_ALLOCATED, measured.peak_allocated_bytes
+            yield PEAK_TENSORS, measured.peak_tensor_bytes
+        case Training(steps_per_loss=1, trunk_losses=losses) if record.circumstances.device == "cpu":
+            yield LOSS, losses[LOSS_STEP - 1] if len(losses) >= LOSS_STEP else None
+
+
+@cache
+def _settings_digest(experiment: Experiment) -> str:
+    return hashlib.sha256(msgspec.json.encode(experiment, order="deterministic")).hexdigest()[:8]

@@ -1,0 +1,73 @@
+"""The verb `build`: the page of the newest comparison of a folder."""
+
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from bench.config import choose
+from bench.console.console import FAILED_CASE, OK, PROGRAM, log, log_left_out
+from bench.environment.files import read_intact_files, read_limited
+from bench.measure.disturbance import describe_disturbance, find_disturbance
+from bench.record import read_record
+from reports.claims.evidence import records_of_claims
+from reports.claims.statement import CLAIMS
+from reports.joined import comparison_files, join_comparisons
+from reports.page import page, page_sections
+from reports.render.document import write_page
+from reports.render.frames import group_comparison, select_equal_and_largest_batch
+
+
+@dataclass(frozen=True)
+class ComparisonPage:
+    """Write the page of a folder's newest comparison, joined with what belongs to it; print its path.
+
+    A page has the timed runs of one comparison, and the trainings and scores of comparable experiments on the same
+    machine, also those in folders of trainings one level down. It lists the other comparisons with the reasons.
+    """
+
+    results: Positional[Path] = Path("results")
+    """Folder of the records."""
+    out: Path | None = None
+    """Path of the page; default index.html in the folder of the records."""
+    comparison: str | None = None
+    """Name of a comparison, which is shown alone; default the newest and what belongs to it."""
+
+    def run(self) -> int:
+        """Read the records and write the page; files that are damaged, or newer and no records, are named on it."""
+        files = comparison_files(self.results).items()
+        read = {name: read_intact_files(paths, read_record) for name, paths in files}
+        found = {name: records for name, (records, _) in read.items() if records}
+        if not found:
+            log_left_out([error for _, damaged in read.values() for error in damaged])
+            raise ValueError(f"{self.results} holds no records; run `{PROGRAM}` first, which writes them")
+        if self.comparison is not None:
+            choose(self.comparison, found, f"comparison in {self.results}")
+        shown = found if self.comparison is None else {self.comparison: found[self.comparison]}
+        joined = join_comparisons(shown)
+        others = {name: joined.left_out.get(name, "") for name in reversed(found) if name not in joined.comparisons}
+        newer = [*read][[*read].index(joined.comparisons[0]) + 1 :]
+        unread = [name for name in newer if name not in found]
+        damaged = [error for name in (*joined.comparisons, *unread) for error in read[name][1]]
+        names = dict.fromkeys(name for section, _ in page_sections() for name in section.documents)
+        documents = {name: read_limited(path) for name in names if (path := self.results / name).is_file()}
+        failed = list[str]()
+        text = page(
+            joined.comparisons[0].rpartition("/")[2],
+            joined.records,
+            joined=joined.comparisons,
+            others=others,
+            documents=documents,
+            damaged=damaged,
+            claim_records=records_of_claims(CLAIMS, chain.from_iterable(found.values())),
+            failed=failed,
+        )
+        write_page(self.out or self.results / "index.html", text.encode())
+        comparison = group_comparison("", select_equal_and_largest_batch(joined.records)[0])
+        disturbance = find_disturbance(comparison.records, comparison.experiments)
+        if disturbance.total_rounds:
+            log(describe_disturbance(disturbance))
+        for error in failed:
+            log(error)
+        return log_left_out(damaged) or (FAILED_CASE if failed else OK)

@@ -1,1 +1,0 @@
-"""Metrics over commits: series, detected changes, and their page."""

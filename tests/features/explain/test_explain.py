@@ -1,0 +1,175 @@
+"""The verb, every run of it real: configurations are built, timed and judged, and an injected factor is found."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bench.orchestration.preflight
+from bench.__main__ import main
+from bench.console.console import INCONCLUSIVE
+from bench.experiments import EXPERIMENTS
+from bench.features.explain.ladder import PADDING, REST, TEXT_TOWER, Ladder
+from bench.features.explain.verb import plan_ladder, rounds_that_fit
+from bench.orchestration.request_base import Request
+from bench.orchestration.runner import Runner, Slot
+from bench.orchestration.worker import run_request
+from bench.record import Speed, read_records
+
+SHORT = ("batch_size=8", "images=96", "warmup_images=0", "warmup_steps=1", "windows=2", "steps_per_window=1")
+SETTINGS = [word for setting in SHORT for word in ("--set", setting)]
+TITLE = "From clip-tiny"
+
+
+class Here(Runner):
+    """Carries out runs in this process: what a fresh one does, without its start, each whole in its first turn."""
+
+    def _start(self, request: Request, *_: Any, slot: Slot | None = None) -> str:
+        if slot is None:
+            run_request(request)
+            return ""
+        os.read(slot.grant_read, 1)
+        try:
+            run_request(request)
+        finally:
+            slot.close()
+        return ""
+
+
+@pytest.fixture
+def explain(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run the verb on a folder of its own; return exit code and figures."""
+    monkeypatch.setattr(bench.orchestration.preflight, "Runner", Here)
+
+    def run(*arguments: str) -> tuple[int, dict[str, Any]]:
+        figures = own_results / "figures.json"
+        code = main(["explain", *arguments, *SETTINGS, "--results", str(own_results), "--json", str(figures)])
+        return code, json.loads(figures.read_text()) if figures.exists() else {}
+
+    return run
+
+
+@pytest.mark.minutes
+def test_every_configuration_runs_and_an_injected_factor_is_attributed_to_itself(
+    explain: Any, own_results: Path
+) -> None:
+    """It sleeps thirty-two times as long as it works: a busy machine makes no run that much slower than another."""
+    arguments = ("catlip-tiny", "--baseline", "clip-tiny", "--factors", "injected_slowdown=32", "--rounds", "2")
+    code, figures = explain(*arguments)
+    table = next(table for title, table in figures.items() if "against" in title or title.startswith(TITLE))
+    rows = {row["cause"]: row for row in table["rows"]}
+    assert rows["injected_slowdown"]["forward + backward"] > 2
+    assert rows["injected_slowdown"]["whole step"] > 2
+    of_sleep = rows["injected_slowdown"]["forward + backward"]
+    assert all(rows[cause]["forward + backward"] < of_sleep for cause in (PADDING, TEXT_TOWER))
+    assert rows["whole, measured apart"]["forward + backward"] > 2
+    assert rows[PADDING]["FLOP-predicted"] > 1.05
+    assert rows["injected_slowdown"]["FLOP-predicted"] == pytest.approx(1)
+    assert code == INCONCLUSIVE  # one round has no interval
+    records = read_records(own_results)
+    ladders = [one.measured for one in records if isinstance(one.measured, Ladder)]
+    speeds = [one for one in records if isinstance(one.measured, Speed)]
+    assert len(ladders) == 1
+    assert len(speeds) == len(ladders[0].configurations) + 2
+    again, same = explain(*arguments, "--resume")
+    assert (again, same) == (code, figures)
+    assert len(read_records(own_results)) == len(records)
+    assert explain(*arguments[:3], "--resume")[0] == 2
+
+
+def test_time_that_is_over_leaves_the_first_rounds_and_says_what_more_would_give(
+    explain: Any, own_results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    explain("superclass-cls-tiny", "--baseline", "catlip-tiny", "--minutes", "0.001")
+    runs = [one.measured.round for one in read_records(own_results) if isinstance(one.measured, Speed)]
+    assert sorted({*runs}) == [0, 1, 2, 3]
+    assert "twice the time would give about" in capsys.readouterr().err
+
+
+def test_rounds_fill_the_time_in_pairs() -> None:
+    assert [rounds_that_fit(left, 10.0) for left in (-5.0, 0.0, 9.9, 10.0, 59.0)] == [0, 0, 0, 2, 10]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["clip-tiny", "--baseline", "catlip-tiny"], "explain catlip-tiny --baseline clip-tiny, not the reverse"),
+        (["catlip-tiny", "--baseline", "clip-tinny"], "did you mean 'clip-tiny'"),
+        (["catlip-tiny", "--baseline", "clip-tiny", "--rounds", "1"], "--rounds must be from 2 to 10000, got 1"),
+        (
+            ["catlip-tiny", "--baseline", "clip-tiny", "--minutes", "0"],
+            "--minutes must be from 0.001 to 1e+06",
+        ),
+        (
+            ["catlip-tiny", "--baseline", "clip-tiny", "--minutes", "1e308"],
+            "--minutes must be from 0.001 to 1e+06",
+        ),
+        (["catlip-tiny", "--baseline", "clip-tiny", "--factors", "kernal"], "did you mean 'kernel'"),
+        (
+            ["catlip-tiny", "--baseline", "clip-tiny", "--recipe", "published"],
+            "catlip-tiny has no published recipe (experiments with one: clip-vit-b16, catlip-vit-b16",
+        ),
+    ],
+)
+def test_unexplainable_pair_is_refused_in_one_line(
+    arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explain", *arguments]) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_factors_a_tower_does_not_support_are_left_out_with_the_reason() -> None:
+    pair = EXPERIMENTS["catlip-tiny"], EXPERIMENTS["clip-tiny"]
+    ladder, configurations = plan_ladder(*pair, ["sampler", "kernel"], factorial=False, on_gpu=False)
+    assert [factor.name for factor in ladder.factors] == ["kernel"]
+    assert "leave 8 of 32 px uncovered" in ladder.left_out["sampler"]
+    assert {"precision", "compile"} < {*ladder.left_out}
+    assert len(configurations) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("catlip-tiny", "catlip-tiny computes in fp32"),
+        ("catlip-vit-b16", "which has no fp32 sums between its blocks"),
+        ("catlip-vit-b16-datacomp", None),
+    ],
+)
+def test_residual_precision_is_a_factor_where_it_changes_the_step(name: str, reason: str | None) -> None:
+    pair = EXPERIMENTS[name], EXPERIMENTS[name.replace("catlip", "clip")]
+    ladder, _ = plan_ladder(*pair, ["residual"], factorial=False, on_gpu=True)
+    assert ("residual" in [factor.name for factor in ladder.factors]) == (reason is None)
+    assert str(reason) in ladder.left_out.get("residual", "None")
+
+
+def test_published_pair_has_its_own_ladder() -> None:
+    pair = EXPERIMENTS["catlip-vit-b16-datacomp"], EXPERIMENTS["clip-vit-b16-datacomp"]
+    ladder, configurations = plan_ladder(*pair, ["kernel", "global_negatives"], factorial=False, on_gpu=True)
+    assert [factor.name for factor in ladder.factors] == [
+        *("sampler", "gather", "batch", "grad_norm", "precision", "kernel", "global_negatives")
+    ]
+    assert not ladder.left_out
+    assert (
+        configurations[0].runtime.attention,
+        configurations[0].runtime.simulated_global_batch,
+        configurations[0].training.batch_size,
+    ) == (
+        "fp32_softmax",
+        65_536,
+        256,
+    )
+    assert configurations[0].text.text_padding == "max_length"
+    assert ladder.causes[0] == REST
+    assert (
+        configurations[7].optimizer.clip_norm,
+        configurations[8].optimizer.clip_norm,
+        configurations[8].text.text_padding,
+    ) == (
+        None,
+        1.0,
+        "max_length",
+    )
+    assert configurations[9].text.text_padding == "auto"
+    assert configurations[-1].image.image_sizes == pair[0].image.image_sizes

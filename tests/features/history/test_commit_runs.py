@@ -1,0 +1,198 @@
+"""The verbs `regress` and `history`, run for real on a small repository whose suites wait."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bench.features.history import verbs
+from bench.features.history.commit_runs import checkout_work_tree, time_suites
+from bench.features.history.verbs import History, Regress
+from bench.measure.observations import read_observations
+from tests.processes import LONGEST_SECONDS, wait_until
+
+ROOT = Path(__file__).parents[3]
+# Its clock is its own: what it shows depends on the work alone, which differs by thousandths between processes.
+SUITE = """
+import random
+import pytest
+
+now = 0.0
+work = {seconds} * random.uniform(0.998, 1.002)
+
+def timer():
+    global now
+    now += 1e-7
+    return now
+
+def wait():
+    global now
+    now += work
+
+@pytest.mark.minutes
+def test_long():
+    raise AssertionError
+
+@pytest.mark.benchmark(timer=timer)
+def test_wait(benchmark):
+    benchmark(wait)
+    benchmark.extra_info["parameters"] = {parameters}
+"""
+SETTINGS = "[tool.pytest.ini_options]\nmarkers = ['minutes: long']\n"
+
+
+def run_git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    command = ["git", "-C", str(folder), *identity, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def commit(repository: Path, seconds: float, parameters: int = 1, suite: str = SUITE) -> str:
+    file = repository / "bench" / "suites" / "test_wait.py"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(suite.format(seconds=seconds, parameters=parameters))
+    run_git(repository, "add", "--all")
+    run_git(repository, "commit", "--quiet", "--allow-empty", "--message", f"waits {seconds}")
+    return run_git(repository, "rev-parse", "HEAD").strip()
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One commit; scratch files go beside it."""
+    folder, scratch = tmp_path / "repository", tmp_path / "scratch"
+    folder.mkdir()
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # a process of suites starts in half the time
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p pytest_benchmark.plugin")
+    run_git(folder, "init", "--quiet")
+    (folder / "pyproject.toml").write_text(SETTINGS)
+    commit(folder, 0.001)
+    return folder
+
+
+def nothing_is_left(repository: Path) -> bool:
+    trees = run_git(repository, "worktree", "list", "--porcelain").count("worktree ")
+    return trees == 1 and not list((repository.parent / "scratch").glob("catlip-bench-*"))
+
+
+IN_TURN = """
+import os, time
+import pytest
+
+@pytest.mark.parametrize("part", range({parameters}))
+def test_part(benchmark, part):
+    with open(r"{log}", "a") as log:
+        log.write(f"{name} begins {part}\\n")
+        time.sleep(0.02)
+        log.write(f"{name} ends {part}\\n")
+    benchmark.pedantic(int, rounds=1)
+"""
+
+
+def test_suites_are_interleaved_by_benchmark(tmp_path: Path) -> None:
+    trees = {}
+    for name, parts in (("a", 3), ("b", 1), ("c", 2)):
+        suite = tmp_path / name / "bench" / "suites" / "test_parts.py"
+        suite.parent.mkdir(parents=True)
+        values = {"parameters": str(parts), "log": str(tmp_path / "log"), "name": name}
+        text = IN_TURN
+        for field, value in values.items():
+            text = text.replace(f"{{{field}}}", value)
+        suite.write_text(text)
+        (tmp_path / name / "pyproject.toml").write_text(SETTINGS)
+        trees[tmp_path / f"{name}.json"] = tmp_path / name
+    assert time_suites(trees, "here") == {}
+    turns = ["a 0", "b 0", "c 0", "a 1", "c 1", "a 2"]
+    expected = [f"{turn[0]} {what} {turn[2]}" for turn in turns for what in ("begins", "ends")]
+    assert (tmp_path / "log").read_text().splitlines() == expected
+    assert len(read_observations(list(trees))) == 6
+
+
+def test_work_tree_is_removed_however_its_block_ends(repository: Path) -> None:
+    def interrupted() -> None:
+        with checkout_work_tree(repository, "HEAD") as tree:
+            assert (tree / "bench" / "suites" / "test_wait.py").is_file()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert nothing_is_left(repository)
+
+
+def test_slower_benchmark_and_changed_counter_are_named(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(verbs, "CHECKOUT", repository)
+    commit(repository, 0.002, parameters=2)
+    assert Regress("HEAD~1", rounds=5, results=tmp_path / "results").run() == 1
+    text = capsys.readouterr().out
+    assert "regressed: bench/suites/test_wait.py::test_wait is slower: time from" in text
+    assert "regressed: bench/suites/test_wait.py::test_wait: parameters went from 1 to 2" in text
+    assert "test_wait.py differs: it may time different work" in text
+    assert nothing_is_left(repository)
+    assert len(list((tmp_path / "results" / "regress").rglob("*.json"))) == 10
+
+
+def test_an_unchanged_tree_has_no_regression(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(verbs, "CHECKOUT", repository)
+    assert Regress("HEAD", rounds=5, results=tmp_path).run() == 0
+    assert "no regression was found" in capsys.readouterr().out
+
+
+def test_failed_suites_are_not_a_pass(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(verbs, "CHECKOUT", repository)
+    commit(repository, 0.001, suite="def test_none():\n    raise RuntimeError('broken')")
+    assert Regress("HEAD~1", rounds=1, results=tmp_path).run() == 3
+    assert "RuntimeError: broken" in capsys.readouterr().err
+    commit(repository, 0.001, suite="")
+    assert Regress("HEAD~2", rounds=1, results=tmp_path).run() == 3
+    with pytest.raises(ValueError, match="has no commit 'main~99'"):
+        Regress("main~99").run()
+
+
+def test_last_commits_are_timed_oldest_first(repository: Path, tmp_path: Path) -> None:
+    commits = [commit(repository, 0.001) for _ in range(2)]
+    assert History(2, repository=repository, rounds=2, out=tmp_path / "out").run() == 0
+    found = read_observations([tmp_path / "out"])
+    assert sorted({figure.commit.id for figure in found}) == sorted(commits)
+    assert len(found) == 2 * 2 * 2
+    assert len({figure.machine for figure in found}) == 1
+    assert nothing_is_left(repository)
+
+
+TELLS_ITS_PID = """
+import os, pathlib, time
+
+def wait():
+    time.sleep(60)
+
+pathlib.Path(os.environ["PIDS"], str(os.getpid())).touch()
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_ends_the_suites_and_removes_the_work_trees(
+    repository: Path, tmp_path: Path, number: int, code: int
+) -> None:
+    for _ in range(2):
+        commit(repository, 60, suite=SUITE + TELLS_ITS_PID)
+    scratch, pids = repository.parent / "scratch", tmp_path / "pids"
+    pids.mkdir()
+    command = [sys.executable, "-m", "bench", "history", "2", "--repository", str(repository), "--out", str(tmp_path)]
+    environment = os.environ | {"TMPDIR": str(scratch), "PIDS": str(pids)}
+    running = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
+    wait_until(lambda: len(list(pids.iterdir())) == 2, running)
+    running.send_signal(number)
+    running.communicate(timeout=LONGEST_SECONDS)
+    assert running.returncode == code
+    assert not any(psutil.pid_exists(int(path.name)) for path in pids.iterdir())
+    assert nothing_is_left(repository)

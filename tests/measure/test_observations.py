@@ -1,0 +1,39 @@
+"""Figures of documents and records: what is read of them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.measure.observations import machine_of_document, parse_document, read_observations
+from tests.documents import MACHINE, document, written
+
+
+def test_observations_are_medians_and_known_counters(tmp_path: Path) -> None:
+    extra = {"parameters": 12, "peak tensor bytes": 34, "images per second": 5.0, "least and most": [1, 2]}
+    found = read_observations([written(tmp_path, document({"test_a": 0.5}, extra=extra))])
+    assert {(f.metric.name, f.value) for f in found} == {("time", 0.5), ("parameters", 12), ("peak tensor bytes", 34)}
+    assert {f.machine for f in found} == {MACHINE}
+    assert {f.benchmark.short for f in found} == {"test_a"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        ("suites.json", '{"benchmarks": []}', "measured nothing: it holds no benchmark"),
+        ("suites.json", '{"benchmarks": [{}]}', "not a document of pytest-benchmark"),
+        ("suites.json", '{"bench', "not JSON"),
+        ("other.json", '{"rows": []}', "measured nothing: no figure"),
+        ("one.speed.json", "{", "not a record"),
+    ],
+)
+def test_empty_or_broken_document_is_an_error(tmp_path: Path, name: str, content: str, text: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=text):
+        read_observations([tmp_path])
+
+
+def test_foreign_documents_have_a_machine_fingerprint() -> None:
+    one = document({"test_a": 0.5})
+    del one["machine_info"]["fingerprint"]
+    assert machine_of_document(parse_document(json.dumps(one).encode(), "one")) == "Example CPU, 2 logical cores, Linux"
