@@ -7,7 +7,6 @@ import pkgutil
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bench.registry import Named, NamedRegistry
@@ -25,9 +24,7 @@ EMOJI_TASKS = ("Twemoji group", "Twemoji subgroup", RETRIEVAL_TASK)
 SMOKE_TASKS = ("rooms", RETRIEVAL_TASK)  # the smallest task that is classified, and the one that is not
 
 SINGLE_LABEL = "one class per image"
-MULTI_LABEL = "several classes per image, or none"
 GALLERY = "a gallery with another image of each query's class"
-MASKS, OBJECTS = "a class for every pixel", "boxes and masks of objects"
 NAME = r"\w[\w .+-]*"  # of a task or a protocol, which becomes a part of file names
 
 
@@ -88,11 +85,6 @@ PROTOCOLS = NamedRegistry("protocol", Protocol, "bench.transfer.families:PROTOCO
 def default_protocols() -> tuple[str, ...]:
     """Return the names of the protocols that are used where none is named."""
     return tuple(name for name, protocol in PROTOCOLS.items() if protocol.is_default)
-
-
-def describe_layout_error(root: Path, lacks: str, layout: str) -> str:
-    """Describe what the root folder of a task lacks, and the expected layout."""
-    return f"{root} does not hold the task: {lacks}; expected are {layout}"
 
 
 class ScoringSubject(NamedTuple):

@@ -1,9 +1,9 @@
 """Hooks: functions that features offer by name, so that other parts can use a feature that may not be here. No torch.
 
-- `ratio_parts(records)`: the `RatioParts` of two experiments of a comparison, or None.
-- `most_images_per_second(experiment, gpu, results)`: the most that one GPU is predicted to take.
-- `communication_range(pair, gpus, gpu)`: the least and the largest factor of communication that are predicted for the
-  ratio of GPU-seconds of two experiments on so many GPUs of this name.
+| hook | arguments | returns |
+|---|---|---|
+| `count_labels` | files of captions, a rule's name | `Vocabulary`, counted on all cores |
+| `ratio_parts` | records of a comparison | `RatioParts` of two experiments; None if only their ratio was measured |
 """
 
 from collections.abc import Callable, Sequence

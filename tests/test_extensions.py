@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 from bench.cli.verbs import VERBS
@@ -68,7 +67,10 @@ STOP = """\
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the files of the page."""
-    folder = tmp_path_factory.mktemp("extensions")
+    return write_examples(tmp_path_factory.mktemp("extensions"))
+
+
+def write_examples(folder: Path) -> Path:
     text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
     for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         (folder / code.splitlines()[0].removeprefix("# ")).write_text(code, encoding="utf-8")
@@ -477,19 +479,6 @@ def test_error_in_the_code_of_a_source_is_one_line_with_its_name(folder: Path, t
     (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
     assert "folders with captions.csv cannot be read: KeyError: 'file'" in line
     assert "Traceback" not in text
-
-
-def test_captions_of_a_source_are_counted_and_labelled_as_those_of_files(folder: Path, tmp_path: Path) -> None:
-    data, door = write_captioned_folder(tmp_path / "data"), ("--extension", "captioned_folder.py")
-    cache, vocabulary, out = str(tmp_path / "cache"), str(tmp_path / "v.json"), tmp_path / "labels"
-    for words in (
-        ("label", str(data), "--count-only", "--out", vocabulary),
-        ("label", str(data), "--vocabulary", vocabulary, "--out", str(out)),
-    ):
-        returned, text = run(folder, *door, *words, XDG_CACHE_HOME=cache)
-        assert returned == OK, text
-    (labels,) = out.glob("*.parquet")
-    assert pq.read_table(labels, columns=["key"])["key"].to_pylist() == [f"{number}.jpg" for number in range(40)]
 
 
 @pytest.mark.minutes

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import msgspec
 
-from bench.cli.label import Label, cut_vocabulary, save_vocabulary
+from bench.console.console import log
 from bench.data.samples import caption_files
-from bench.labels.vocabulary import SUBWORD, Vocabulary, min_count_for
+from bench.hooks import find_hook
+from bench.labels.label_files import count_file_labels
+from bench.labels.vocabulary import SUBWORD, Vocabulary, min_count_for, write_vocabulary
 from bench.recipes import DATACOMP_SYNSETS
 
 FOLDER = "vocabularies"  # in the results folder
@@ -15,13 +17,12 @@ RULES = {"synset_vocabulary": "corenet", "subword_vocabulary": SUBWORD}  # by fi
 
 
 def count_own_vocabulary(data: str, field: str, min_count: int | None = None) -> Vocabulary:
-    """Count the vocabulary of a field over the captions of data, and print its tables.
+    """Count the vocabulary of a field over the captions of data.
 
     By default all subwords are kept, and of the synsets at most as many as CatLIP's DataComp release has, those that
     `min_count_for` the captions keeps. Raises ValueError for captions without such labels, or a file that fails.
     """
-    label = Label(tuple(map(str, caption_files(data))), count_only=True, rule=RULES[field])
-    counted = label.count_labels()
+    counted: Vocabulary = (find_hook("count_labels") or count_file_labels)(caption_files(data), RULES[field])
     is_subword = counted.rule == SUBWORD
     if min_count is None:
         min_count = 1 if is_subword else min_count_for(counted.captions or 0)
@@ -42,3 +43,24 @@ def count_all_vocabularies(data: str, results: Path) -> dict[str, str]:
         save_vocabulary(vocabulary, path)
         files[field] = str(path)
     return files
+
+
+def save_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
+    """Write a vocabulary, and log its path and its number of labels."""
+    write_vocabulary(vocabulary, path)
+    log(f"{path}: {len(vocabulary.labels):,} labels")
+
+
+def cut_vocabulary(vocabulary: Vocabulary, min_count: int, size: int | None) -> Vocabulary:
+    """Keep the labels with at least `min_count` occurrences, and the first `size` of these; ValueError if none is left.
+
+    The error says how often the most frequent label occurs.
+    """
+    if not vocabulary.labels:
+        raise ValueError(f"no caption has a label of the rule {vocabulary.rule}: name captions with English nouns")
+    cut = vocabulary.filtered(min_count, size)
+    if not cut.labels:
+        most = max(label.count for label in vocabulary.labels)
+        found = f"no label occurs {min_count} times, the most frequent one {most:,} times"
+        raise ValueError(f"{found}: lower --min-count")
+    return cut

@@ -12,7 +12,6 @@ from typing import Annotated, ClassVar, Literal
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from bench.cli.label import save_vocabulary
 from bench.cli.options import (
     Data,
     Json,
@@ -27,7 +26,7 @@ from bench.cli.options import (
     finish,
     require_confirmed,
 )
-from bench.cli.own_vocabulary import count_own_vocabulary
+from bench.cli.own_vocabulary import count_own_vocabulary, save_vocabulary
 from bench.cli.transfer import choose_scoring, open_tasks
 from bench.config import Experiment, change, differing_fields, format_differences
 from bench.console.console import INTERRUPTED, OK, Stopped, log

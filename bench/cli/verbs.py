@@ -16,7 +16,6 @@ BUILT_IN = {  # where each verb lies, in the order of the help
     "list": "bench.cli.compare:List",
     "measure": "bench.cli.compare:Measure",
     "train": "bench.cli.train:Train",
-    "label": "bench.cli.label:Label",
     "embed": "bench.cli.train:Embed",
     "export": "bench.cli.train:Export",
     "transfer": "bench.cli.transfer:Transfer",

@@ -1,7 +1,7 @@
 """Files of labels: one per shard, written atomically batch by batch, and read for training."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,8 @@ from bench.console.console import PROGRAM
 from bench.data.captions.batches import CaptionBatch
 from bench.data.captions.files import digest_file_samples, find_caption_files, read_captions
 from bench.environment.files import atomic_write, require_regular
-from bench.labels.labeller import LABEL_LISTS, Tally, get_labeller
-from bench.labels.vocabulary import read_vocabulary
+from bench.labels.labeller import LABEL_LISTS, Tally, count_vocabulary, get_labeller, get_rule
+from bench.labels.vocabulary import Vocabulary, read_vocabulary
 
 FORMAT = 1  # of the labels; raise it when the same captions give another file
 SCHEMA = pa.schema([pa.field("key", pa.string(), nullable=False), pa.field("labels", LABEL_LISTS, nullable=False)])
@@ -98,6 +98,14 @@ def run_job(
         info = LabelFileInfo(origin=origin, flaws=flaws, vocabulary=job.vocabulary or "", **counts)
         writer.add_key_value_metadata({METADATA_KEY: msgspec.json.encode(info)})
     return total
+
+
+def count_file_labels(files: Iterable[Path], rule: str) -> Vocabulary:
+    """Count the labels of files of captions, one after the other; ValueError or OSError for one that cannot be read."""
+    total = Tally()
+    for file in files:
+        total.add(run_job(LabelJob(file, rule, column=None)))
+    return count_vocabulary(get_rule(rule), total.counts, total.captions)
 
 
 def _accumulate(labelled: Iterator[LabelledBatch], total: Tally, report: ReportProgress) -> Iterator[pa.RecordBatch]:

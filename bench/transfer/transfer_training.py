@@ -1,15 +1,14 @@
-"""The recipes and the training loop that fine-tuning, segmentation and detection share."""
+"""The recipe and the loop of a training on a task."""
 
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import ConcatDataset
 
 from bench.console.console import log
 from bench.console.progress import show_progress
@@ -23,26 +22,11 @@ from models.token_subsets import PatchDrop
 from models.tower_blocks import parameters_by_depth
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 Model = TypeVar("Model", bound=nn.Module)
 PUBLISHED_WIDTH = 768  # of the smallest tower with published learning rates
 BETAS, EPS = (0.9, 0.999), 1e-8
 RUN_OVER_WARMUP = 10  # least number of steps of a run, over the steps of its warm-up
 CHECK_EVERY = 50  # steps between checks for finite losses; a check synchronises the device
-
-
-@runtime_checkable
-class Examples(Protocol[T_co]):
-    """Examples by their row."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, row: int, /) -> T_co: ...
-
-
-def concatenate_examples(first: Examples[T], second: Examples[T]) -> Examples[T]:
-    """Return the examples of both, in order."""
-    return cast("Examples[T]", ConcatDataset(cast("Any", [first, second])))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,19 +93,6 @@ class TrainingRecipe:
             layer_decay=self.layer_decay,
             is_averaged=self.ema_decay_for(steps) is not None,
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TransferTraining(TrainingRecipe):
-    """A recipe with the learning rates to choose from, in micro-batches."""
-
-    micro_batch_size: int  # images per micro-batch
-    learning_rates: tuple[float, ...]  # see `find_best_rate`
-
-    def best_rate(self, width: int, quality: Callable[[float], float]) -> float:
-        """Return the learning rate of the highest quality; the first, without a search, for towers as wide as ViT-B."""
-        first, *others = self.learning_rates
-        return find_best_rate(self.learning_rates, quality)[0] if others and width < PUBLISHED_WIDTH else first
 
 
 def prefetch(load: Callable[[int], T], count: int) -> Iterator[T]:

@@ -33,7 +33,7 @@ from tests.chaos.payloads import (
     write_file,
 )
 from tests.chaos.short import short_experiment, train_in_process
-from tests.chaos.strangers import checkpoints, tasks, towers
+from tests.chaos.strangers import checkpoints, towers
 
 
 def _label(path: str | Path, folder: Path) -> object:
@@ -207,5 +207,4 @@ ATTACKS: dict[str, Callable[[], dict[str, Attack]]] = {
     "terminal": terminal,
     "tower": towers,
     "checkpoint": checkpoints,
-    "task": tasks,
 }

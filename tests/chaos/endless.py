@@ -28,10 +28,7 @@ from bench.measure.observations import read_observations
 from bench.record import read_record, read_records
 from bench.towers.provenance import latest_towers
 from bench.train.checkpoints import latest_valid
-from bench.transfer.tasks.coco import Instances, read_instances
 from bench.transfer.tasks.image_sources import FileImageSource
-from bench.transfer.tasks.mask_files import MaskFiles, mask_folders, voc_masks
-from bench.transfer.tasks.voc import read_image_list, read_objects
 from models.checkpoint import read_weights
 from reports.__main__ import main as report
 from tests.chaos.case import Case, reading
@@ -45,31 +42,33 @@ RECORDS = Path(__file__).parents[1] / "records"
 BLOCK = tarfile.BLOCKSIZE
 
 
+def pipe(name: str) -> Callable[[Path], Path]:
+    """Return what writes a pipe."""
+
+    def write(folder: Path) -> Path:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(folder / name)
+        return folder / name
+
+    return write
+
+
+def link(name: str, to: str) -> Callable[[Path], Path]:
+    """Return what writes a link."""
+
+    def write(folder: Path) -> Path:
+        (folder / name).symlink_to(to)
+        return folder / name
+
+    return write
+
+
 def pipes() -> dict[str, Case]:
     """Return pipes, devices and folders in places of files."""
-
-    def pipe(name: str) -> Callable[[Path], Path]:
-        def write(folder: Path) -> Path:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            os.mkfifo(folder / name)
-            return folder / name
-
-        return write
-
-    def link(name: str, to: str) -> Callable[[Path], Path]:
-        def write(folder: Path) -> Path:
-            (folder / name).symlink_to(to)
-            return folder / name
-
-        return write
 
     def folder_named(folder: Path) -> Path:
         (folder / "a.json").mkdir()
         return folder / "a.json"
-
-    def mask(path: Path) -> object:
-        image = write_file(path.with_name("a.png"), encode_image(make_image(0), "PNG"))
-        return MaskFiles(FileImageSource([image]), [path], {0: 0})[0]
 
     def page(path: Path) -> None:
         if code := report(["plan", str(path)]):
@@ -84,10 +83,6 @@ def pipes() -> dict[str, Case]:
         "a link to /dev/zero for an image": reading(
             link("a.jpg", "/dev/zero"), lambda path: FileImageSource([path]).rgb(0)
         ),
-        "a link to /dev/zero for a mask": reading(link("a.mask", "/dev/zero"), mask),
-        "a pipe for annotations": reading(pipe("instances_a.json"), lambda path: read_instances(path, Instances)),
-        "a pipe for an annotation in XML": reading(pipe("a.xml"), read_objects),
-        "a link to /dev/zero for a list": reading(link("train.txt", "/dev/zero"), read_image_list),
         "a pipe among towers": reading(pipe("a.tower.b.safetensors"), lambda path: latest_towers(path.parent, "a")),
         "a pipe in a checkpoint": reading(_checkpoint_with_a_pipe, latest_valid),
         "a pipe for labels": reading(pipe("a.parquet"), lambda path: read_label_file_info(path) is None, "read right"),
@@ -342,33 +337,6 @@ def documents() -> dict[str, Case]:
     }
 
 
-def lists() -> dict[str, Case]:
-    """Return lists of images and classes that lead elsewhere or have no end."""
-
-    def names(content: bytes) -> Callable[[Path], Path]:
-        def write(folder: Path) -> Path:
-            for split in ("train", "val"):
-                write_file(folder / "ImageSets" / "Segmentation" / f"{split}.txt", content)
-            write_file(folder / "classes.txt", content)
-            return folder
-
-        return write
-
-    def voc(path: Path) -> object:
-        return voc_masks(path, path / "cache")
-
-    def folders(path: Path) -> object:
-        return mask_folders(path, path / "cache")
-
-    return {
-        "masks above the folder": reading(names(b"../../outside\n"), voc),
-        "masks listed twice": reading(names(b"a\na\n"), voc),
-        "masks listed in UTF-16": reading(names("a\n".encode("utf-16")), voc),
-        "a million classes of masks": reading(names(b"a\n" * 10**6), folders),
-        "classes of masks that are not UTF-8": reading(names(b"\xff\n\xfe\n"), folders),
-    }
-
-
 ENDLESS: dict[str, Callable[[], dict[str, Case]]] = {
     "pipe or device": pipes,
     "parquet": parquets,
@@ -377,5 +345,4 @@ ENDLESS: dict[str, Callable[[], dict[str, Case]]] = {
     "image": images,
     "weights": weights,
     "JSON": documents,
-    "list": lists,
 }

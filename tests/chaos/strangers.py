@@ -1,12 +1,9 @@
-"""Hostile inputs of people who train and label: their checkpoints, towers, and the folders of their tasks."""
+"""Hostile inputs of people who train: their checkpoints and towers."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
-from bench.console.console import describe_error, log
 from bench.experiments import EXPERIMENTS
 from bench.towers.tower_from import FOLDER_CONFIG, FOLDER_WEIGHTS, load_tower
 from bench.train.checkpoints import (
@@ -17,9 +14,6 @@ from bench.train.checkpoints import (
     log_differences,
     write_checkpoint,
 )
-from bench.transfer.multi_label import task_metrics
-from bench.transfer.tasks.named_tasks import load_task, require_openable
-from tests.chaos.made import encode_image, make_image
 from tests.chaos.payloads import (
     DEEP,
     HOSTILE_NAME,
@@ -29,8 +23,6 @@ from tests.chaos.payloads import (
     write_file,
     write_sparse_file,
 )
-
-NUM_IMAGES = 12
 
 
 def towers() -> dict[str, Attack]:
@@ -94,82 +86,3 @@ def checkpoints() -> dict[str, Attack]:
 def _write_tensors(folder: Path) -> None:
     for name in (TOWER, TENSORS):
         (folder / name).write_bytes(b"")
-
-
-def tasks() -> dict[str, Attack]:
-    """Return folders of tasks whose lists and annotations lead elsewhere, or would be obeyed."""
-    plain = [f"{number:02}.jpg" for number in range(NUM_IMAGES)]
-    return {
-        "COCO, an image of the system": _task("coco-labels", _coco([*plain, "/etc/passwd"])),
-        "COCO, names that a terminal would obey": _task("coco-labels", _coco([*plain, f"{HOSTILE_NAME}.jpg"])),
-        "VOC, an entity that is a file": _task(
-            "voc-labels", _voc("&file;", '<!DOCTYPE l [<!ENTITY file SYSTEM "file:///etc/passwd">]>')
-        ),
-        "VOC, an entity that is an address": _task(
-            "voc-labels", _voc("dog", '<!DOCTYPE l SYSTEM "http://127.0.0.1:9/l.dtd">')
-        ),
-        "VOC, names that a terminal would obey": _task("voc-labels", _voc("\x9b2J\u202edog")),
-        "VOC, an image above the folder": _task("voc-labels", _voc("dog", others=["../../outside"])),
-    }
-
-
-def _task(name: str, write: Callable[[Path], None]) -> Attack:
-    """Check a task as `transfer` does before it scores; score what is taken, with a head that knows nothing."""
-
-    def attack(folder: Path) -> object:
-        write(folder / "task")
-        try:
-            require_openable(folder / "out", str(folder / "task"), [], [name])
-        except (ValueError, OSError) as error:
-            log(describe_error(error))
-            return None
-        task = load_task(name, folder / "out", str(folder / "task"))
-        scores = np.zeros((len(task.test.images), len(task.classes)))
-        return task_metrics(task, "multi-label", scores, task.train.concatenate(task.validation))
-
-    return attack
-
-
-def _coco(names: list[str]) -> Callable[[Path], None]:
-    """Write COCO's layout: images of two classes, of which the test has one."""
-
-    def write(root: Path) -> None:
-        for classes, split in ((2, "train2017"), (1, "val2017")):
-            _write_images(root / split, names)
-            content = json.dumps(_instances(names, classes)).encode()
-            write_file(root / "annotations" / f"instances_{split}.json", content)
-
-    return write
-
-
-def _instances(names: list[str], classes: int) -> Mapping[str, object]:
-    shown = [{"image_id": row, "category_id": number} for row in range(NUM_IMAGES) for number in range(classes)]
-    return {
-        "images": [{"id": row, "file_name": name} for row, name in enumerate(names)],
-        "annotations": shown,
-        "categories": [{"id": 0, "name": "dog"}, {"id": 1, "name": HOSTILE_NAME}],
-    }
-
-
-def _voc(name: str, doctype: str = "", others: Sequence[str] = ()) -> Callable[[Path], None]:
-    """Write Pascal VOC's layout: of every image an annotation, of which the first has a name of its own."""
-
-    def write(root: Path) -> None:
-        names = [f"{number:02}" for number in range(NUM_IMAGES)]
-        for split in ("train", "val"):
-            listed = "\n".join([*names, *others])
-            write_file(root / "ImageSets" / "Main" / f"{split}.txt", listed.encode())
-        _write_images(root / "JPEGImages", [f"{one}.jpg" for one in names])
-        for row, one in enumerate(names):
-            own = f"{doctype}<annotation><object><name>{name if row == 0 else 'cat'}</name></object></annotation>"
-            write_file(root / "Annotations" / f"{one}.xml", own.encode())
-
-    return write
-
-
-def _write_images(folder: Path, names: list[str]) -> None:
-    """Write images under those of the names that lead into the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        if Path(name).name == name:
-            (folder / name).write_bytes(encode_image(make_image(0)))

@@ -1,4 +1,4 @@
-"""Odd captions of many kinds: read, tokenised, labelled, explained, trained on; never a crash, and no long wait."""
+"""Odd captions of many kinds: read, tokenised, labelled, trained on; never a crash, and no long wait."""
 
 import time
 from functools import partial
@@ -8,22 +8,18 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from bench.console.tables import print_tables
 from bench.data.captions.batches import JSON_KINDS, NO_CAPTION, NOT_JSON, NULL, TOO_LONG
 from bench.data.manifest import CACHE
 from bench.data.sources.tar_shards import open_shards
 from bench.data.targets import Captions
-from bench.labels.labeller import get_rule
-from bench.labels.tables import explanation_table
 from bench.method import methods
-from tests.chaos.case import capture_output
 from tests.chaos.conftest import Tries
 from tests.chaos.made import encode_image, make_image, write_shard
 from tests.chaos.odd_captions import of_json, of_text
 from tests.chaos.short import short_experiment, train_in_process
 
 MOST_SECONDS = 10.0
-SMALL, EXPLAINED = 100_000, 2000  # bytes of captions that are tried each time; characters that a person would type
+SMALL = 100_000  # bytes of captions that are tried each time
 NO_TEXT = [f"caption holds {kind}, expected a text" for kind in (*JSON_KINDS.values(), "a number")]
 KNOWN = {NULL, TOO_LONG, NO_CAPTION, NOT_JSON, *NO_TEXT}
 
@@ -39,9 +35,7 @@ def targets_of(texts: list[str], names: list[str]) -> None:
         methods()[name].targets(short_experiment(name))(Captions.from_texts(texts))
 
 
-def test_odd_caption_is_read_or_skipped_by_class_and_explained_without_control_characters(
-    tries: Tries, tmp_path: Path
-) -> None:
+def test_odd_caption_is_read_or_skipped_by_class(tries: Tries, tmp_path: Path) -> None:
     names = [*methods()] if tries.share else ["clip", "catlip"]
     image = encode_image(make_image(0))
     for number, (name, members) in enumerate(odd_captions(tries).items()):
@@ -59,10 +53,6 @@ def test_odd_caption_is_read_or_skipped_by_class_and_explained_without_control_c
         assert len(samples) + samples.skipped.total() == samples.num_positions, f"{name}: neither read nor counted"
         texts = [samples.caption(row) for row in range(len(samples))]
         targets_of(texts, names)
-        for text in texts:
-            with capture_output() as output:
-                print_tables([explanation_table(get_rule("corenet"), text[:EXPLAINED])])
-            assert output.getvalue().replace("\n", "").isprintable(), name
         assert time.process_time() - start <= MOST_SECONDS, name
 
 

@@ -1,6 +1,5 @@
 """Names in another encoding are read where no document has to hold them, and are refused by name elsewhere."""
 
-import json
 import os
 from pathlib import Path
 
@@ -27,7 +26,6 @@ def require_one_line(text: str) -> None:
     "arguments",
     [
         ["train", "catlip-tiny", "--data", LATIN1],
-        ["label", LATIN1, "--count-only", "--out", "v.json"],
         ["report", "build", LATIN1],
         [LATIN1],
     ],
@@ -47,21 +45,13 @@ def test_a_results_folder_below_such_a_folder_is_refused(
     assert not (tmp_path / LATIN1 / "results").exists()
 
 
-def test_shards_are_read_and_counted_but_not_listed_or_labelled(
-    tmp_path: Path, results: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_shards_are_read_but_not_listed(tmp_path: Path, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = tmp_path / "data"
     data.mkdir()
     write_shard(data / f"{LATIN1}.tar", webdataset_members(0, 20))
     assert stream(data, results, "catlip").batch(0).images.shape[0] == 16
-    assert main(["label", str(data), "--count-only", "--out", str(tmp_path / "v.json")]) == 0
-    assert json.loads((tmp_path / "v.json").read_bytes())["captions"] == 20
-    for arguments in (
-        ["doctor", "--shards", str(data)],
-        ["label", str(data), "--vocabulary", "pack-synsets", "--out", str(tmp_path / "labels")],
-    ):
-        assert main(arguments) == 2
-        require_one_line(capsys.readouterr().err)
+    assert main(["doctor", "--shards", str(data)]) == 2
+    require_one_line(capsys.readouterr().err)
     assert [path.suffix for path in data.iterdir()] == [".tar"]
 
 

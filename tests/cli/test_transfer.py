@@ -9,7 +9,7 @@ import timm
 import torch
 
 from bench.__main__ import main
-from bench.catalog import DEFAULT_TASKS, REFERENCES, RETRIEVAL_TASK
+from bench.catalog import DEFAULT_TASKS, PROTOCOLS, REFERENCES, RETRIEVAL_TASK, Protocol
 from bench.cli.transfer import choose_tasks_and_protocols
 from bench.config import Experiment, change
 from bench.experiments import EXPERIMENTS
@@ -61,11 +61,10 @@ def test_tasks_and_protocols_by_default_fit_each_other(
     assert choose_tasks_and_protocols(tasks, protocols) == chosen
 
 
-def test_protocol_that_no_default_task_takes_needs_a_task() -> None:
-    with pytest.raises(
-        ValueError, match="detection scores tasks that have boxes and masks of objects: add such a --task"
-    ):
-        choose_tasks_and_protocols([], ["detection"])
+def test_protocol_that_no_default_task_takes_needs_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PROTOCOLS._objects, "depth", Protocol("depth", "a depth for every pixel", lambda *_: ()))
+    with pytest.raises(ValueError, match="depth scores tasks that have a depth for every pixel: add such a --task"):
+        choose_tasks_and_protocols([], ["depth"])
 
 
 def subjects(results: Path) -> list[tuple[str, int | None]]:

@@ -42,14 +42,12 @@ def test_control_characters_are_escaped(text: str, shown: str, capsys: pytest.Ca
     assert shown in capsys.readouterr().out
 
 
-def test_errors_and_explained_captions_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["measure", "\x1b[2Jclip-tiny"]) == 2
-    assert main(["label", "--explain", "a \x1b[31m dog \x9b0m"]) == 0
+def test_errors_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["measure", "\x1b[2Jclip-tiny\x9b0m"]) == 2
     out, err = capsys.readouterr()
     assert "\x1b" not in out + err
     assert "\x9b" not in out + err
     assert r"\x1b[2Jclip-tiny" in err
-    assert "dog.n.01" in out
 
 
 @pytest.mark.parametrize(("name", "program"), [("catlip-bench", "catlip-bench"), ("__main__.py", "python -m bench")])

@@ -20,7 +20,7 @@ from bench.data.sample_stream import SampleStream
 from bench.data.shards.facts import compute_facts, write_manifest
 from bench.data.sources.tar_shards import open_shards
 from bench.data.stream import Batch
-from bench.data.targets import Captions, Labels, Tokens
+from bench.data.targets import Captions, Tokens
 from bench.environment.cores import LoaderWorkers
 from bench.measure.speed import measure_speed
 from bench.method import methods
@@ -155,25 +155,6 @@ def test_ranks_partition_an_epoch(data: Path, results: Path) -> None:
     keys = [key for k in range(4) for each in ranks for key in each.keys(k)]
     assert len({*keys}) == 32
     assert not ranks[0].batch(0).images.equal(ranks[1].batch(0).images)
-
-
-def test_stored_labels_equal_computed_labels(
-    data: Path, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ["label", str(data / "*.tar"), "--vocabulary", "pack-synsets", "--out", str(tmp_path / "labels")]
-    assert main(command) == 0
-    computed, stored = (
-        stream(data, results, "catlip", **labels) for labels in ({}, {"labels": str(tmp_path / "labels")})
-    )
-    for k in range(4):
-        assert isinstance(computed.batch(k).target, Labels)
-        assert len(computed.batch(k).target.columns)
-        assert are_equal(computed.batch(k), stored.batch(k))
-    write_shard(data / "00003.tar", webdataset_members(0, 2))
-    with pytest.raises(ValueError, match=r"00003\.parquet is no complete file of labels"):
-        stream(data, results, "catlip", labels=str(tmp_path / "labels")).batch(0)
-    (data / "00003.tar").unlink()
-    capsys.readouterr()
 
 
 def test_broken_image_is_replaced_without_shifting_others(tmp_path: Path, results: Path) -> None:

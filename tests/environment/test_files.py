@@ -181,7 +181,6 @@ def test_folders_are_made_below_existing_ones_but_not_in_the_root(tmp_path: Path
         ["report", "build", "tests/records", "--out", "/no folder of this name/x/page.html"],
         ["measure", "clip-tiny", "--results", "/no folder of this name"],
         ["train", "clip-tiny", "--out", "/no folder of this name/x"],
-        ["label", "--merge", "bench/labels/vocabularies/pack-synsets.json", "--out", "/no folder of this name/v.json"],
     ],
 )
 def test_commands_make_no_folder_in_the_root(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

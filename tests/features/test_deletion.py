@@ -16,13 +16,13 @@ IMPORT_ALL = """
 import importlib, pathlib, sys
 for folder in ("bench", "models", "losses", "reports"):
     for path in sorted(pathlib.Path(folder).rglob("*.py")):
-        if path.stem != "__main__" and not {"build_pack", "suites"} & {*path.parts}:
+        if path.stem != "__main__" and "suites" not in path.parts:
             importlib.import_module(".".join(path.with_suffix("").parts).removesuffix(".__init__"))
 """
 CORE_TESTS = ("tests/test_layout.py", "tests/test_config.py", "tests/cli/test_cli_page.py")
 
 
-NAMES = sorted(path.parent.name for path in FEATURES.glob("*/feature.py"))
+NAMES = sorted(path.parent.name for path in FEATURES.glob("*/__init__.py"))
 
 
 def run(copy: Path, *words: str) -> None:

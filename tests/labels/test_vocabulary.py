@@ -12,7 +12,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.data.build_pack.vocabularies import SHIPPED_VOCABULARIES, shipped_vocabulary
 from bench.labels.labeller import count_vocabulary, get_rule
 from bench.labels.vocabulary import (
     Vocabulary,
@@ -88,11 +87,6 @@ def test_vocabulary_round_trips_through_its_file(tmp_path: Path) -> None:
         write_vocabulary(vocabulary, tmp_path / "v.json")
         read_vocabulary.cache_clear()
         assert read_vocabulary(str(tmp_path / "v.json")) == vocabulary
-
-
-@pytest.mark.parametrize("name", SHIPPED_VOCABULARIES)
-def test_shipped_vocabularies_are_counted_from_the_pack(name: str) -> None:
-    assert read_vocabulary(name) == shipped_vocabulary(name)
 
 
 def test_unknown_vocabulary_lists_the_available_ones() -> None:

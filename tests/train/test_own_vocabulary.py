@@ -10,9 +10,11 @@ from torch import nn
 
 from bench.__main__ import main
 from bench.cli.options import experiment_from
+from bench.cli.own_vocabulary import count_own_vocabulary
 from bench.config import Experiment, get_field
 from bench.data.samples import inputs_digest
 from bench.experiments import EXPERIMENTS
+from bench.hooks import HOOKS
 from bench.labels.vocabulary import SHIPPED_FOLDER, read_vocabulary
 from bench.measure.costs import build_on_meta
 from bench.method import methods
@@ -51,6 +53,15 @@ def shards(tmp_path: Path) -> Path:
 def head_rows(experiment: Experiment) -> int:
     head = build_on_meta(experiment)[1].head
     return next(module.out_features for module in [*head.modules()][::-1] if isinstance(module, nn.Linear))
+
+
+def test_own_vocabulary_is_the_same_without_the_feature_that_counts_on_all_cores(
+    shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = count_own_vocabulary(str(shards), "synset_vocabulary", 300)
+    assert [label.name for label in counted.labels] == ["dog.n.01", "bridge.n.01"]
+    monkeypatch.delitem(HOOKS._objects, "count_labels", raising=False)
+    assert count_own_vocabulary(str(shards), "synset_vocabulary", 300) == counted
 
 
 @pytest.mark.parametrize("name", CATLIP)

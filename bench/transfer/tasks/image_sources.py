@@ -22,7 +22,6 @@ BATCH_SIZE = 256
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 RESIZE_OVER_CROP = 232 / 224  # torchvision's recipe for evaluation, which CatLIP's fine-tuning follows
 MAX_NAMES = 3  # in a message
-MAX_LIST_BYTES = 2**26  # of a list of images or classes
 MAX_UNREADABLE_SHARE = 0.01  # share of a data set's files; with more missing, its scores would be of another data set
 
 
@@ -120,14 +119,6 @@ def eval_batches(
         firsts = range(0, len(images), BATCH_SIZE)
         for first in show_progress(firsts, len(firsts), "embedding", "batches"):
             yield torch.stack(list(pool.map(centre, range(first, min(first + BATCH_SIZE, len(images))))))
-
-
-def read_text_lines(path: Path) -> list[str]:
-    """Return a list's non-empty lines; ValueError for a file that is too large, not regular or not UTF-8."""
-    content = read_limited(path, MAX_LIST_BYTES)
-    with prefix_errors(path):
-        text = content.decode()
-    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def read_image_file(path: Path) -> bytes:

@@ -1,0 +1,1 @@
+"""Tasks whose images show several things: multi-label classification, segmentation and detection."""

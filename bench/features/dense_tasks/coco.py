@@ -1,0 +1,241 @@
+"""COCO's layout as a multi-label task and as a detection task."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+import torch
+from jaxtyping import Bool
+
+from bench.environment.files import decode_json, prefix_errors, read_limited
+from bench.features.dense_tasks.detection import PUBLISHED, Annotated, DetectionTask, ObjectAnnotations, coco_tool
+from bench.features.dense_tasks.layouts import COCO_LAYOUT, describe_layout_error
+from bench.features.dense_tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, holdout, task_of_files
+from bench.transfer.tasks.image_sources import FileImageSource, format_some, readable_rows
+
+MAX_BYTES = 2**31  # of an annotations file; COCO's largest has 0.45 GB
+T = TypeVar("T", bound="Instances")
+FEWEST_NUMBERS = 6  # coordinates of a polygon: three corners
+
+
+class _Image(msgspec.Struct):
+    id: int
+    file_name: str
+
+
+class Annotation(msgspec.Struct):
+    """The class of one object in an image."""
+
+    image_id: int
+    category_id: int
+
+
+class _Category(msgspec.Struct):
+    id: int
+    name: str
+
+
+class Instances(msgspec.Struct):
+    """The fields of an annotations file that are read."""
+
+    images: list[_Image]
+    annotations: list[Annotation]
+    categories: list[_Category]
+
+
+def coco_labels(root: Path, cache: Path) -> MultiLabelTask:
+    """Read COCO: an image has the classes of its annotations, including crowds, as in CatLIP's code.
+
+    The validation part is held out from `train`; `val` is the test part. Images without annotations show no class.
+    Raises ValueError for missing files, or files that contradict each other.
+    """
+    classes, train, notes = _read_labels(root, "train")
+    test_classes, test, more = _read_labels(root, "val")
+    if test_classes != classes:
+        differing = sorted({*classes} ^ {*test_classes}) or ["their order"]
+        raise ValueError(f"{root}: train and val have other categories: they differ in {format_some(differing)}")
+    return task_of_files("COCO", classes, train, None, test, notes + more, cache)
+
+
+def read_instances(path: Path, kind: type[T]) -> T:
+    """Read an annotations file; ValueError for a file that is too large, is not JSON, or contradicts itself."""
+    content = read_limited(path, MAX_BYTES)
+    with prefix_errors(path):
+        found = decode_json(content, kind)
+    images, categories = [one.id for one in found.images], [one.id for one in found.categories]
+    for what, ids in (("image", images), ("category", categories)):
+        twice = [one for one, count in Counter(ids).items() if count > 1]
+        if not ids:
+            raise ValueError(f"{path}: holds no {what}")
+        if twice:
+            raise ValueError(f"{path}: {what} ids occur twice: {format_some(twice)}")
+    for what, named, listed in (
+        ("images", {one.image_id for one in found.annotations}, images),
+        ("categories", {one.category_id for one in found.annotations}, categories),
+    ):
+        if lost := sorted(named.difference(listed)):
+            raise ValueError(f"{path}: annotations name {what} that it does not list: {format_some(lost)}")
+    return found
+
+
+def find_split(root: Path, split: str) -> tuple[Path, Path]:
+    """Return a split's annotations file and image folder; the ValueError shows the expected layout."""
+    files = sorted((root / "annotations").glob(f"instances_{split}*.json"))
+    if len(files) != 1:
+        lacks = f"annotations/instances_{split}*.json is {'not there' if not files else 'there more than once'}"
+        raise ValueError(describe_layout_error(root, lacks, COCO_LAYOUT))
+    folder = root / files[0].stem.removeprefix("instances_")
+    if not folder.is_dir():
+        raise ValueError(describe_layout_error(root, f"{folder.name}/ is not there", COCO_LAYOUT))
+    return files[0], folder
+
+
+def image_paths(instances: Instances, file: Path, folder: Path) -> list[Path]:
+    """Return the image files; ValueError where some are missing."""
+    here = {path.name for path in folder.iterdir()}
+    if lost := [image.file_name for image in instances.images if image.file_name not in here]:
+        raise ValueError(f"{file} lists {len(lost)} images that are not in {folder}: {format_some(lost)}")
+    return [folder / image.file_name for image in instances.images]
+
+
+def _read_labels(root: Path, split: str) -> tuple[tuple[str, ...], MultiLabelPart, list[str]]:
+    file, folder = find_split(root, split)
+    instances = read_instances(file, Instances)
+    paths = image_paths(instances, file, folder)
+    rows = {image.id: row for row, image in enumerate(instances.images)}
+    columns = {category.id: column for column, category in enumerate(instances.categories)}
+    labels = np.zeros((len(rows), len(columns)), dtype=bool)
+    for annotation in instances.annotations:
+        labels[rows[annotation.image_id], columns[annotation.category_id]] = True
+    without = [path.name for path, row in zip(paths, labels, strict=True) if not row.any()]
+    extra = sorted({path.name for path in folder.iterdir()} - {path.name for path in paths})
+    notes = [
+        f"{file.name}: {len(names):,} images {what}: {format_some(names)}"
+        for names, what in ((without, "have no annotation and show no class"), (extra, f"of {folder} are not listed"))
+        if names
+    ]
+    part = MultiLabelPart(FileImageSource(paths), labels, unjudged=np.zeros_like(labels))
+    return tuple(category.name for category in instances.categories), part, notes
+
+
+class _RunLengths(msgspec.Struct):
+    """A run-length encoded mask; `counts` is compressed where it is a string."""
+
+    size: tuple[int, int]
+    counts: list[int] | str
+
+
+class _Object(Annotation):
+    bbox: tuple[float, float, float, float]  # left, top, width, height
+    segmentation: list[list[float]] | _RunLengths  # polygons, or run lengths
+    iscrowd: int = 0
+
+
+class _Objects(Instances):
+    annotations: list[_Object]  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CocoFiles:
+    """Images and their objects, decoded on access."""
+
+    annotations: Path  # the file
+    images: FileImageSource
+    objects: Sequence[Sequence[_Object]]  # of each image
+    label_of: Mapping[int, int]  # from 1, by category id
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    def __getitem__(self, row: int) -> Annotated:
+        """Decode an image and its objects; ValueError names an image whose masks do not fit.
+
+        UnreadableImageError where the image cannot be decoded.
+        """
+        rgb, found = self.images.rgb(row), self.objects[row]
+        height, width = rgb.shape[1:]
+        masks = [_decode_mask(one.segmentation, height, width, self.images.paths[row]) for one in found]
+        boxes = [(left, top, left + wide, top + high) for left, top, wide, high in (one.bbox for one in found)]
+        return rgb, ObjectAnnotations(
+            boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+            labels=torch.tensor([self.label_of[one.category_id] for one in found], dtype=torch.int64),
+            masks=torch.from_numpy(np.array(masks, dtype=bool).reshape(-1, height, width)),
+            crowd=torch.tensor([bool(one.iscrowd) for one in found], dtype=torch.bool),
+        )
+
+    def select(self, rows: Sequence[int]) -> "CocoFiles":
+        objects = [self.objects[row] for row in rows]
+        return CocoFiles(self.annotations, self.images.select(rows), objects, self.label_of)
+
+
+def coco_detection(root: Path, cache: Path) -> DetectionTask:
+    """Read COCO: train on `train`, from which the validation part is held out, and test on `val`.
+
+    Unreadable images and polygons of fewer than three corners are left out. Raises ValueError for missing or
+    contradictory files.
+    """
+    coco_tool("mask")  # a missing pycocotools is reported before the large files are read
+    notes = list[str]()
+    (train, classes), (test, test_classes) = (_read_objects(root, split, notes) for split in ("train", "val"))
+    if classes != test_classes:
+        raise ValueError(f"{root}: train and val have other categories")
+    kept, held = map(train.select, holdout("coco", [path.name for path in train.images.paths]))
+    parts = list[CocoFiles]()
+    for part, what in ((kept, "train"), (held, "validation"), (test, "test")):
+        files = [*part.images.paths, part.annotations]
+        rows, note = readable_rows(part.__getitem__, len(part), files, cache, f"coco {what}", "boxes and masks")
+        parts.append(part.select(rows))
+        notes += note
+    return DetectionTask("coco", classes, parts[0], parts[1], parts[2], PUBLISHED, notes=tuple(notes))
+
+
+def _read_objects(root: Path, split: str, notes: list[str]) -> tuple[CocoFiles, tuple[str, ...]]:
+    """Return a split's images and objects, and its classes; append a note on polygons that are left out."""
+    file, folder = find_split(root, split)
+    instances = read_instances(file, _Objects)
+    categories = sorted(instances.categories, key=lambda one: one.id)
+    by_image: dict[int, list[_Object]] = defaultdict(list)
+    flat = 0
+    for one in instances.annotations:
+        if min(one.bbox[2:]) <= 0:  # COCO has some empty boxes
+            continue
+        if isinstance(one.segmentation, list):
+            polygons = [polygon for polygon in one.segmentation if len(polygon) >= FEWEST_NUMBERS]
+            flat += len(one.segmentation) - len(polygons)
+            one.segmentation = polygons
+        by_image[one.image_id].append(one)
+    if not by_image:
+        raise ValueError(f"{file} has no object")
+    if flat:
+        notes.append(f"{file}: {flat:,} polygons have fewer than three corners; they are left out")
+    objects = [by_image[image.id] for image in instances.images]
+    label_of = {one.id: label for label, one in enumerate(categories, start=1)}
+    files = CocoFiles(file, FileImageSource(image_paths(instances, file, folder)), objects, label_of)
+    return files, tuple(one.name for one in categories)
+
+
+def _decode_mask(
+    segmentation: list[list[float]] | _RunLengths, height: int, width: int, path: Path
+) -> Bool[np.ndarray, "height width"]:
+    tool: Any = coco_tool("mask")
+    if segmentation == []:
+        raise ValueError(f"an object in {path} has no mask")
+    if isinstance(segmentation, list):
+        if any(len(polygon) % 2 for polygon in segmentation):
+            raise ValueError(f"an object in {path} has a polygon of an odd number of numbers, not of pairs")
+        runs = tool.merge(tool.frPyObjects(segmentation, height, width))
+    else:
+        if segmentation.size != (height, width):
+            of_mask = f"{segmentation.size[1]} x {segmentation.size[0]}"
+            raise ValueError(f"{path} has {width} x {height} px, the mask of an object in it {of_mask}")
+        runs = msgspec.to_builtins(segmentation)
+        if isinstance(segmentation.counts, list):
+            runs = tool.frPyObjects(runs, height, width)
+    try:
+        return np.asarray(tool.decode(runs), dtype=bool)
+    except ValueError as error:
+        raise ValueError(f"the mask of an object in {path} is not read: {error}") from None

@@ -1,0 +1,39 @@
+"""The examples of dense tasks, and the settings of trainings on them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+
+from torch.utils.data import ConcatDataset
+
+from bench.transfer.transfer_training import PUBLISHED_WIDTH, TrainingRecipe, find_best_rate
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+@runtime_checkable
+class Examples(Protocol[T_co]):
+    """Examples by their row."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int, /) -> T_co: ...
+
+
+def concatenate_examples(first: Examples[T], second: Examples[T]) -> Examples[T]:
+    """Return the examples of both, in order."""
+    return cast("Examples[T]", ConcatDataset(cast("Any", [first, second])))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferTraining(TrainingRecipe):
+    """A recipe with the learning rates to choose from, in micro-batches."""
+
+    micro_batch_size: int  # images per micro-batch
+    learning_rates: tuple[float, ...]  # see `find_best_rate`
+
+    def best_rate(self, width: int, quality: Callable[[float], float]) -> float:
+        """Return the learning rate of the highest quality; the first, without a search, for towers as wide as ViT-B."""
+        first, *others = self.learning_rates
+        return find_best_rate(self.learning_rates, quality)[0] if others and width < PUBLISHED_WIDTH else first

@@ -1,0 +1,270 @@
+"""Detection and instance segmentation: Mask R-CNN on a simple feature pyramid, trained with the tower.
+
+Average precision of boxes and masks is COCO's, computed by pycocotools, which is an extra.
+"""
+
+import copy
+import importlib
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from torch import Tensor
+from torchvision.models.detection import MaskRCNN
+
+from bench.data.order import shuffled_rows
+from bench.data.transforms import WHITE
+from bench.environment.seeds import AUGMENTATION, HEAD, seed_for
+from bench.features.dense_tasks.dense_training import Examples, TransferTraining, concatenate_examples
+from bench.scores import TaskMetric
+from bench.transfer.feature_extractor import FeatureExtractor
+from bench.transfer.tasks.tasks import SplitTask
+from bench.transfer.transfer_training import prefetch, train_on_task
+from models.dense_heads import DetectorHeads, mask_rcnn
+from models.image_tower import ImageTower
+
+COCO_TYPES = {"box": "bbox", "mask": "segm"}  # by pycocotools' name
+DetectionTarget = dict[str, Tensor]
+MASK_THRESHOLD = 0.5  # smallest mask probability of a pixel that belongs to the object
+MAX_AVERAGED_IMAGES = 2000  # images whose boxes the baseline averages
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ObjectAnnotations:
+    """The objects in an image."""
+
+    boxes: Float[Tensor, "objects 4"]  # left, top, right, bottom in pixels; right and bottom exclusive
+    labels: Int[Tensor, " objects"]  # from 1
+    masks: Bool[Tensor, "objects height width"]
+    crowd: Bool[Tensor, " objects"]  # an object that stands for many: detections in it are neither right nor wrong
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """The detections in an image."""
+
+    boxes: Float[Tensor, "objects 4"]
+    labels: Int[Tensor, " objects"]
+    scores: Float[Tensor, " objects"]
+    masks: Bool[Tensor, "objects height width"]
+
+
+def coco_tool(name: str) -> Any:
+    """Return a module of pycocotools ("coco", "cocoeval", "mask"); ValueError where it is not installed."""
+    try:
+        return importlib.import_module(f"pycocotools.{name}")
+    except ModuleNotFoundError:
+        raise ValueError("detection needs pycocotools: python3 -m pip install -e '.[coco]'") from None
+
+
+def average_precision(images: Iterable[tuple[ObjectAnnotations, Detections]]) -> dict[str, float]:
+    """Return "box AP", "box AP50", "mask AP" and "mask AP50" of images with their objects and detections.
+
+    AP is the mean over classes and ten IoU thresholds, AP50 is at IoU 0.5; at most 100 detections per image count.
+    ValueError without pycocotools, or where no image has an object.
+    """
+    coco_images, real, detected = list[dict[str, Any]](), list[dict[str, Any]](), list[dict[str, Any]]()
+    for number, (objects, found) in enumerate(images, start=1):
+        height, width = objects.masks.shape[1:]
+        coco_images.append({"id": number, "height": height, "width": width})
+        for row, is_crowd in zip(_to_coco_annotations(number, objects), objects.crowd.int().tolist(), strict=True):
+            area = int(coco_tool("mask").area(row["segmentation"]))
+            real.append(row | {"id": len(real) + 1, "iscrowd": is_crowd, "area": area})
+        for row, score in zip(_to_coco_annotations(number, found), found.scores.tolist(), strict=True):
+            detected.append(row | {"score": score})
+    if not real:
+        raise ValueError("there is no object in the test part, so nothing can be detected")
+    names = [f"{kind} {name}" for kind in COCO_TYPES for name in ("AP", "AP50")]
+    labels = {row["category_id"] for row in real}
+    detected = [row for row in detected if row["category_id"] in labels]
+    if not detected:
+        return dict.fromkeys(names, 0.0)
+    with redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+        truth = coco_tool("coco").COCO()
+        categories = [{"id": label} for label in sorted(labels)]
+        truth.dataset = {"info": {}, "images": coco_images, "annotations": real, "categories": categories}
+        truth.createIndex()
+        answers, values = truth.loadRes(detected), list[float]()
+        for kind in COCO_TYPES.values():
+            evaluated = coco_tool("cocoeval").COCOeval(truth, answers, kind)
+            evaluated.evaluate()
+            evaluated.accumulate()
+            evaluated.summarize()
+            values += map(float, evaluated.stats[:2])
+    return dict(zip(names, values, strict=True))
+
+
+def _to_coco_annotations(number: int, objects: ObjectAnnotations | Detections) -> list[dict[str, Any]]:
+    boxes = torch.cat([objects.boxes[:, :2], objects.boxes[:, 2:] - objects.boxes[:, :2]], dim=1).tolist()
+    masks = coco_tool("mask").encode(np.asfortranarray(objects.masks.permute(1, 2, 0).numpy().astype(np.uint8)))
+    return [
+        {"image_id": number, "category_id": label, "bbox": box, "segmentation": encoded}
+        for label, box, encoded in zip(objects.labels.tolist(), boxes, masks, strict=True)
+    ]
+
+
+Annotated = tuple[UInt8[Tensor, "3 height width"], ObjectAnnotations]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectionRecipe:
+    """The settings of a detector and its training."""
+
+    side: int  # of the square that images are resized to, in pixels
+    heads: DetectorHeads
+    training: TransferTraining
+    wide_trainings: Mapping[int, TransferTraining] = field(default_factory=dict)  # in its place, from a width on
+
+    def training_for(self, width: int) -> TransferTraining:
+        """Return the training of a tower of this width."""
+        reached = [least for least in self.wide_trainings if width >= least]
+        return self.wide_trainings[max(reached)] if reached else self.training
+
+
+# CatLIP's recipes for ViT-B, ViT-L and ViT-H, whose 25 or 20 epochs repeat each image four times; without RangeAugment,
+# stochastic depth and the sampler of several image sizes. Source: apple/corenet 1aa3acd,
+# `projects/catlip/object_detection/maskrcnn_vit_{base,large,huge}.yaml` (2 images on each of 64 GPUs).
+_VIT_B = TransferTraining(
+    epochs=100,
+    batch_size=128,
+    micro_batch_size=2,
+    learning_rates=(3e-4, 1e-3),
+    milestones=(22 / 25, 24 / 25),
+    warmup_share=0.01,
+    warmup_steps=250,
+    layer_decay=0.7,
+    ema_decay=0.9999,
+)
+PUBLISHED = DetectionRecipe(
+    side=1024,
+    heads=DetectorHeads(channels=256, box_features=1024, mask_layers=4, proposals=1000, regions=512),
+    training=_VIT_B,
+    wide_trainings={
+        1024: replace(_VIT_B, layer_decay=0.8),
+        1280: replace(_VIT_B, layer_decay=0.9, epochs=80, milestones=(17 / 20, 19 / 20)),
+    },
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionTask(SplitTask[Examples[Annotated]]):
+    """A task of images and objects; label k is classes[k - 1]."""
+
+    recipe: DetectionRecipe
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a part without objects; each part is read up to its first image with an object."""
+        for what in ("train", "validation", "test"):
+            part = getattr(self, what)
+            if not any((~part[row][1].crowd).any() for row in range(len(part))):
+                raise ValueError(f"{self.name}: no image of the {what} part shows an object that is no crowd")
+
+
+def score_detection(subject: FeatureExtractor, task: DetectionTask) -> list[TaskMetric]:
+    """Return AP of boxes and of masks, averaged over IoU 0.5 to 0.95, and at IoU 0.5.
+
+    The baseline predicts the same for every image: each class's mean box, filled by the mask, scored by frequency.
+    """
+    assert subject.tower is not None
+    tower, training = subject.tower.to(subject.device), task.recipe.training_for(subject.tower.width)
+
+    def quality(rate: float) -> float:
+        return average_precision(_detect(_train_detector(tower, task, task.train, rate), task.validation))["box AP"]
+
+    rate = training.best_rate(tower.width, quality)
+    joint = concatenate_examples(task.train, task.validation)
+    found = average_precision(_detect(_train_detector(tower, task, joint, rate), task.test))
+    known = average_precision(_predict_mean_boxes(joint, task.test, len(task.classes)))
+    return [
+        TaskMetric(
+            task=task.name,
+            protocol="detection",
+            name=name,
+            value=found[name],
+            num_train=len(joint),
+            num_test=len(task.test),
+            baseline=known[name],
+            training=training.training_on(len(joint), task.recipe.side, rate),
+        )
+        for name in found
+    ]
+
+
+def _train_detector(tower: ImageTower, task: DetectionTask, part: Examples[Annotated], rate: float) -> MaskRCNN:
+    """Train a copy of a tower with new heads, by the sum of torchvision's five losses."""
+    device, how = next(tower.parameters()).device, task.recipe.training_for(tower.width)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed_for(how.seed, HEAD))
+        mean_and_std = OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+        own = copy.deepcopy(tower).cpu()
+        model = mask_rcnn(own, len(task.classes) + 1, task.recipe.side, mean_and_std, task.recipe.heads).to(device)
+
+    def load(k: int) -> list[list[tuple[Tensor, DetectionTarget]]]:
+        rows = shuffled_rows(how.seed, len(part), start=k * how.batch_size, size=how.batch_size).tolist()
+        draws = torch.rand(len(rows), generator=torch.Generator().manual_seed(seed_for(how.seed, AUGMENTATION, k)))
+        mirrored = (draws < 0.5).tolist()  # noqa: PLR2004
+        batch = [_image_and_target(*part[row], mirrored=one) for row, one in zip(rows, mirrored, strict=True)]
+        return [batch[first : first + how.micro_batch_size] for first in range(0, len(batch), how.micro_batch_size)]
+
+    def loss_of(batch: list[tuple[Tensor, DetectionTarget]]) -> Float[Tensor, ""]:
+        images = [rgb.to(device) / WHITE for rgb, _ in batch]
+        targets = [{name: value.to(device) for name, value in target.items()} for _, target in batch]
+        return torch.stack(list(model(images, targets).values())).sum()
+
+    steps = how.steps(len(part))
+    learned: MaskRCNN = train_on_task(model, own, prefetch(load, steps), steps, loss_of, how, rate)
+    return learned
+
+
+def _image_and_target(rgb: Tensor, objects: ObjectAnnotations, *, mirrored: bool) -> tuple[Tensor, DetectionTarget]:
+    """Return an image and its targets for torchvision's detectors, without crowds."""
+    kept = ~objects.crowd
+    boxes, masks = objects.boxes[kept], objects.masks[kept].to(torch.uint8)
+    if mirrored:
+        left, top, right, bottom = boxes.unbind(1)
+        width = rgb.shape[-1]
+        boxes = torch.stack([width - right, top, width - left, bottom], dim=1)
+        rgb, masks = rgb.flip(-1), masks.flip(-1)
+    return rgb, {"boxes": boxes, "labels": objects.labels[kept], "masks": masks}
+
+
+@torch.inference_mode()
+def _detect(model: MaskRCNN, part: Examples[Annotated]) -> Iterator[tuple[ObjectAnnotations, Detections]]:
+    device = next(model.parameters()).device
+    for row in range(len(part)):
+        rgb, objects = part[row]
+        (found,) = model([rgb.to(device) / WHITE])
+        boxes, labels, scores, masks = (found[name].cpu() for name in ("boxes", "labels", "scores", "masks"))
+        yield objects, Detections(boxes, labels, scores, masks[:, 0] >= MASK_THRESHOLD)
+
+
+def _predict_mean_boxes(
+    train: Examples[Annotated], part: Examples[Annotated], num_classes: int
+) -> Iterator[tuple[ObjectAnnotations, Detections]]:
+    """Yield each image's objects, and the mean box of each class in training, relative to the sides of the image."""
+    sums, counts = torch.zeros(num_classes, 4), torch.zeros(num_classes)
+    for row in range(min(len(train), MAX_AVERAGED_IMAGES)):
+        rgb, objects = train[row]
+        labels = objects.labels[~objects.crowd] - 1
+        sums.index_add_(0, labels, objects.boxes[~objects.crowd] / _box_scale(rgb))
+        counts.index_add_(0, labels, torch.ones(len(labels)))
+    seen = counts.nonzero()[:, 0]
+    means, shares = sums[seen] / counts[seen, None], counts[seen] / counts.sum()
+    for row in range(len(part)):
+        rgb, objects = part[row]
+        boxes = means * _box_scale(rgb)
+        masks = torch.zeros(len(boxes), *rgb.shape[1:], dtype=torch.bool)
+        for mask, (left, top, right, bottom) in zip(masks, boxes.round().int().tolist(), strict=True):
+            mask[top:bottom, left:right] = True
+        yield objects, Detections(boxes, seen + 1, shares, masks)
+
+
+def _box_scale(rgb: UInt8[Tensor, "3 height width"]) -> Float[Tensor, "4"]:
+    height, width = rgb.shape[1:]
+    return torch.tensor([width, height, width, height], dtype=torch.float32)

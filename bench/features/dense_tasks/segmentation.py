@@ -1,0 +1,212 @@
+"""Semantic segmentation, scored by mean IoU: a linear head on a frozen tower, and DeepLabV3's head with the tower."""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as TF
+
+from bench.data.order import shuffled_rows
+from bench.data.transforms import WHITE, normalise
+from bench.environment.seeds import AUGMENTATION, HEAD, seed_for
+from bench.features.dense_tasks.dense_training import Examples, TransferTraining, concatenate_examples
+from bench.scores import TaskMetric, TaskTraining
+from bench.transfer.feature_extractor import FeatureExtractor
+from bench.transfer.tasks.tasks import SplitTask
+from bench.transfer.transfer_training import prefetch, train_on_task
+from models.dense_heads import ASPP_CHANNELS, Segmenter, with_deeplab_head, with_linear_head
+from models.image_tower import ImageTower
+from models.patch_map import map_channels_and_patch_size
+
+IGNORED = 255  # in a mask: excluded from training and scoring
+MAX_ASPECT_RATIO = 2.0  # largest ratio of a training image's longer side, before cropping, to the crop's side
+PREDICT_BATCH_SIZE = 16  # images per batch of scoring
+Pair = tuple[UInt8[Tensor, "3 height width"], UInt8[Tensor, "height width"]]  # an image and the class of each pixel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentationRecipe:
+    """The settings of both heads' training."""
+
+    side: int  # in pixels, of the square that images are cropped to in training and squeezed to in scoring
+    scales: tuple[float, float]  # range of a training image's random shorter side, over `side`
+    channels: int = ASPP_CHANNELS
+    linear: TransferTraining
+    deeplab: TransferTraining
+
+
+# DeepLabV3's recipe is CatLIP's, without RangeAugment, and with crops that one class may fill. `linear` has the rates
+# of a linear head on frozen features. Source: Mehta et al. 2024 (arXiv 2404.15653), section 5.2; apple/corenet,
+# `projects/catlip/semantic_segmentation/deeplabv3_vit_base.yaml` (512 px, 4 images on each of 8 GPUs).
+PUBLISHED = SegmentationRecipe(
+    side=512,
+    scales=(0.5, 1.5),
+    linear=TransferTraining(
+        epochs=10, batch_size=32, micro_batch_size=32, learning_rates=(1e-3, 1e-2), train_tower=False
+    ),
+    deeplab=TransferTraining(
+        epochs=50,
+        batch_size=32,
+        micro_batch_size=8,
+        learning_rates=(3e-5, 1e-4, 3e-4, 1e-3),
+        warmup_steps=500,
+        ema_decay=0.9999,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentationTask(SplitTask[Examples[Pair]]):
+    """A task of images and masks."""
+
+    recipe: SegmentationRecipe
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a part without classes; each part is read up to its first image with a class."""
+        for what in ("train", "validation", "test"):
+            part = getattr(self, what)
+            if not any((part[row][1] != IGNORED).any() for row in range(len(part))):
+                raise ValueError(f"{self.name}: no pixel of the {what} part has a class")
+
+
+def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> list[TaskMetric]:
+    """Return mean IoU with both heads, and its upper bound for predictions of one class per patch.
+
+    The baseline predicts the commonest class everywhere.
+    """
+    assert subject.tower is not None
+    tower, recipe, num_classes = subject.tower.to(subject.device), task.recipe, len(task.classes)
+    patch = map_channels_and_patch_size(tower)[1]
+    side = max(1, round(recipe.side / patch)) * patch
+    heads: dict[str, tuple[Callable[[ImageTower, int], Segmenter], TransferTraining]] = {
+        "linear head": (with_linear_head, recipe.linear),
+        "DeepLabV3": (partial(with_deeplab_head, channels=recipe.channels), recipe.deeplab),
+    }
+    joint, trainings = concatenate_examples(task.train, task.validation), dict[str, TaskTraining]()
+    scores = dict[str, MeanIoU]()
+    for name, (add_head, training) in heads.items():
+        fit = partial(_train_segmenter, tower, add_head, num_classes, side, recipe.scales, training)
+
+        def quality(rate: float, fit: Callable[[Examples[Pair], float], Segmenter] = fit) -> float:
+            return mean_iou(partial(_predict, fit(task.train, rate), side), task.validation, num_classes).value
+
+        rate = training.best_rate(tower.width, quality)
+        scores[name] = mean_iou(partial(_predict, fit(joint, rate), side), task.test, num_classes)
+        trainings[name] = training.training_on(len(joint), side, rate)
+    best = partial(_oracle_patch_classes, side, patch)
+    scores["one class a patch at best"] = mean_iou(best, task.test, num_classes)
+    return [
+        TaskMetric(
+            task=task.name,
+            protocol="segmentation",
+            name=f"mIoU, {name}",
+            value=iou.value,
+            num_train=len(joint),
+            num_test=len(task.test),
+            baseline=iou.commonest,
+            training=trainings.get(name),
+        )
+        for name, iou in scores.items()
+    ]
+
+
+class MeanIoU(NamedTuple):
+    """The mean over classes of the intersection of true and predicted pixels over their union."""
+
+    value: float
+    commonest: float  # where the commonest class is predicted everywhere
+
+
+@torch.inference_mode()
+def mean_iou(predict: Callable[[Sequence[Pair]], Iterator[Tensor]], part: Examples[Pair], num_classes: int) -> MeanIoU:
+    """Return the mean IoU over classes, from the pixels of all images together.
+
+    Classes without a true or predicted pixel are left out, and so are IGNORED pixels. `predict` yields the class of
+    each pixel of each pair.
+    """
+    from torchmetrics.classification import MulticlassJaccardIndex  # whose import takes a second
+
+    metric = MulticlassJaccardIndex(num_classes, average="macro", ignore_index=IGNORED, validate_args=False)
+    for first in range(0, len(part), PREDICT_BATCH_SIZE):
+        pairs = [part[row] for row in range(first, min(first + PREDICT_BATCH_SIZE, len(part)))]
+        for (_, mask), predicted in zip(pairs, predict(pairs), strict=True):
+            metric.update(predicted.cpu()[None], mask.long()[None])
+    pixels = metric.confmat.sum(1)
+    commonest = pixels.max() / pixels.sum() / (pixels > 0).sum()
+    return MeanIoU(float(metric.compute()), float(commonest))
+
+
+def random_scale_crop_flip(
+    pair: Pair, side: int, scales: tuple[float, float], generator: torch.Generator
+) -> tuple[UInt8[Tensor, "3 side side"], UInt8[Tensor, "side side"]]:
+    """Scale an image and its mask at random, crop a square and flip half of them; padding of the mask is IGNORED."""
+    rgb, mask = pair
+    stretch, down, across, mirrored = torch.rand(4, generator=generator).tolist()
+    shorter, longer = sorted(mask.shape)
+    scale = min(side * (scales[0] + (scales[1] - scales[0]) * stretch) / shorter, MAX_ASPECT_RATIO * side / longer)
+    size = [max(1, round(length * scale)) for length in mask.shape]
+    rgb = TF.resize(rgb, size, antialias=True)
+    mask = TF.resize(mask[None], size, InterpolationMode.NEAREST_EXACT)
+    lacking = [0, max(0, side - size[1]), 0, max(0, side - size[0])]
+    rgb, mask = F.pad(rgb, lacking), F.pad(mask, lacking, value=IGNORED)[0]
+    top, left = (int(share * (have - side + 1)) for share, have in zip((down, across), mask.shape, strict=True))
+    rgb, mask = (one[..., top : top + side, left : left + side] for one in (rgb, mask))
+    return (rgb.flip(-1), mask.flip(-1)) if mirrored < 0.5 else (rgb, mask)  # noqa: PLR2004
+
+
+def _train_segmenter(
+    tower: ImageTower,
+    add_head: Callable[[ImageTower, int], Segmenter],
+    num_classes: int,
+    side: int,
+    scales: tuple[float, float],
+    training: TransferTraining,
+    part: Examples[Pair],
+    rate: float,
+) -> Segmenter:
+    """Train a copy of a tower with a new head, by cross-entropy in nats, the mean over pixels with a class."""
+    device = next(tower.parameters()).device
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed_for(training.seed, HEAD))
+        model = add_head(copy.deepcopy(tower).cpu(), num_classes).to(device)
+
+    def load(k: int) -> list[tuple[Tensor, Tensor]]:
+        rows = shuffled_rows(training.seed, len(part), start=k * training.batch_size, size=training.batch_size)
+        generator = torch.Generator().manual_seed(seed_for(training.seed, AUGMENTATION, k))
+        crops = [random_scale_crop_flip(part[row], side, scales, generator) for row in rows.tolist()]
+        rgb, masks = (torch.stack(one) for one in zip(*crops, strict=True))
+        micro_batches = (torch.split(one, training.micro_batch_size) for one in (rgb, masks))
+        return list(zip(*micro_batches, strict=True))
+
+    def loss_of(batch: tuple[Tensor, Tensor]) -> Float[Tensor, ""]:
+        rgb, masks = (one.to(device) for one in batch)
+        logits = model(normalise(rgb / WHITE))
+        sum_of_all = F.cross_entropy(logits, masks.long(), ignore_index=IGNORED, reduction="sum")
+        return sum_of_all / (masks != IGNORED).sum().clamp(min=1)
+
+    steps = training.steps(len(part))
+    return train_on_task(model, model.tower, prefetch(load, steps), steps, loss_of, training, rate)
+
+
+def _predict(model: Segmenter, side: int, pairs: Sequence[Pair]) -> Iterator[Tensor]:
+    """Yield the class of each pixel: images are squeezed to a square, logits are interpolated to the original size."""
+    device = next(model.parameters()).device
+    squeezed = torch.stack([TF.resize(rgb, [side, side], antialias=True) for rgb, _ in pairs])
+    for logits, (_, mask) in zip(model(normalise(squeezed.to(device) / WHITE)), pairs, strict=True):
+        yield F.interpolate(logits[None], list(mask.shape), mode="bilinear")[0].argmax(0)
+
+
+def _oracle_patch_classes(side: int, patch: int, pairs: Sequence[Pair]) -> Iterator[Tensor]:
+    """Yield the commonest true class of each patch: nearly the upper bound of any prediction per patch."""
+    for _, mask in pairs:
+        squeezed = TF.resize(mask[None], [side, side], InterpolationMode.NEAREST_EXACT)[0]
+        commonest = squeezed.unfold(0, patch, patch).unfold(1, patch, patch).flatten(2).mode(-1).values
+        commonest[commonest == IGNORED] = 0
+        yield F.interpolate(commonest[None, None].float(), list(mask.shape), mode="nearest-exact")[0, 0].long()

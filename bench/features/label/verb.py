@@ -1,0 +1,230 @@
+"""The verb `label`: labels captions, builds and merges vocabularies, and explains the labels of a caption."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from msgspec.structs import replace
+from tyro.conf import Positional, arg
+
+from bench.cli.options import Json
+from bench.cli.own_vocabulary import cut_vocabulary, save_vocabulary
+from bench.config import format_differences
+from bench.console.console import FAILED_CASE, OK, PROGRAM, USAGE, describe_error, log, require_utf8
+from bench.console.options import require_range
+from bench.console.progress import make_bar
+from bench.console.tables import print_tables
+from bench.data.captions.files import TAR_SUFFIXES, CaptionFile, compound_suffix, find_caption_files, select_part
+from bench.data.samples import with_caption_files
+from bench.environment.cores import available_cores
+from bench.environment.files import prefix_errors
+from bench.features.label.parallel import count_useful_processes, run_jobs, run_jobs_on_ray
+from bench.features.label.tables import explanation_table, frequent_label_table, occurring_by_count, summary_tables
+from bench.labels.label_files import LabelJob, is_table_without_labels, read_label_file_info
+from bench.labels.labeller import Tally, count_vocabulary, get_labeller, get_rule
+from bench.labels.vocabulary import (
+    Vocabulary,
+    merge_vocabularies,
+    read_vocabulary,
+    read_vocabulary_or_part,
+    vocabulary_path,
+)
+
+SHOWN_FAILURES = 10
+Shards = Annotated[str | None, arg(metavar="K/N", help="share of the files: every N-th, beginning at the K-th")]
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """Extract labels from caption files, or count labels into a vocabulary.
+
+    Inputs are parquet, csv, tsv, jsonl, plain text and webdataset tar files. Each input leaves a parquet file of `key`
+    and `labels` in its order; complete files are skipped when the command is repeated.
+    """
+
+    inputs: Positional[tuple[str, ...]] = ()  # files, globs or folders of captions
+    out: Path | None = None  # folder for the label files, or file for the vocabulary
+    vocabulary: str | None = None  # .json file, CoreNet .pkl file or name of a shipped vocabulary
+    rule: str | None = None  # labelling rule: corenet, paper or subword; default the vocabulary's, else corenet
+    column: str | None = None  # name of the caption column; default: found by its name
+    count_only: bool = False  # write a vocabulary, which can be merged unless --min-count or --size cut it
+    min_count: int | None = None  # smallest count of a label in the vocabulary
+    size: int | None = None  # largest number of labels in the vocabulary
+    merge: tuple[Path, ...] = ()  # vocabularies to add up, or one CoreNet vocabulary to convert to JSON
+    explain: str | None = None  # caption whose labels are explained word by word
+    shards: Shards = None
+    engine: Literal["local", "ray"] = "local"  # where jobs run: local processes or a Ray cluster
+    workers: int | None = None  # number of processes; default: number of cores
+    force: bool = False  # label complete files again
+    json: Json = None
+    purpose: ClassVar[str] = "train"
+    resume_hint = "finished files are kept; resume with the same command"
+
+    def run(self) -> int:
+        """Explain a caption, merge or count a vocabulary, or label files."""
+        require_range("min-count", self.min_count, 1, 1e12)
+        require_range("size", self.size, 1, 1e12)
+        require_range("workers", self.workers, 1, 1024)
+        if self.explain is not None:
+            print_tables([explanation_table(get_rule(self.rule or "corenet"), self.explain)], self.json)
+            return OK
+        try:
+            return self._merge() if self.merge else self._count() if self.count_only else self._label()
+        except ChildProcessError as died:
+            log(f"error: {died}")
+            return FAILED_CASE
+
+    def _merge(self) -> int:
+        vocabularies = [read_vocabulary_or_part(str(path)) for path in self.merge]
+        with prefix_errors(", ".join(map(str, self.merge))):
+            vocabulary = merge_vocabularies(vocabularies)
+        print_tables([frequent_label_table(vocabulary.labels)], self.json)
+        return self._write(vocabulary)
+
+    def _count(self) -> int:
+        self._require_out("FILE")
+        return self._write(self.count_labels())
+
+    def count_labels(self) -> Vocabulary:
+        """Count the labels of the captions, and print their tables; ValueError, after their errors, if files failed."""
+        if self.shards and (self.min_count is not None or self.size is not None):
+            raise ValueError("--shards counts a part, which --min-count and --size may not cut: give them to --merge")
+        rule = get_rule(self.rule or "corenet")
+        jobs = [LabelJob(shard.path, rule.name, self.column) for shard in self._find_shards()]
+        total, failures, seconds = self._run(jobs)
+        vocabulary = replace(count_vocabulary(rule, total.counts, total.captions), part=self.shards or "")
+        print_tables(summary_tables(total, total.captions / seconds, vocabulary.labels), self.json)
+        if _report_failures(failures):
+            raise ValueError(
+                f"{len(failures)} of {len(jobs)} files failed: a vocabulary of the others would look complete"
+            )
+        return vocabulary
+
+    def _write(self, vocabulary: Vocabulary) -> int:
+        out = self._require_out("FILE")
+        if self.min_count is not None or self.size is not None:
+            vocabulary = cut_vocabulary(vocabulary, self.min_count or 1, self.size)
+        save_vocabulary(vocabulary, out)
+        return OK
+
+    def _require_out(self, kind: str) -> Path:
+        if self.out is None:
+            raise ValueError(f"--out {kind} is missing: name the output")
+        return self.out
+
+    def _label(self) -> int:
+        out = self._require_out("FOLDER")
+        if self.vocabulary is None:
+            raise ValueError(f"--vocabulary FILE is missing; make one with: {PROGRAM} label IN --count-only --out FILE")
+        vocabulary = read_vocabulary(self.vocabulary)
+        rule = self.rule or vocabulary.rule
+        if rule != vocabulary.rule:
+            raise ValueError(f"{self.vocabulary} is a vocabulary of the rule {vocabulary.rule!r}, not of {rule!r}")
+        path = str(vocabulary_path(self.vocabulary).absolute())
+        get_labeller(rule, path)  # an incompatible pair raises one error, not one per file
+        folder = out.absolute()
+        jobs = [LabelJob(one.path, rule, self.column, path, folder / one.labels_name) for one in self._find_shards()]
+        require_utf8(*(str(job.source) for job in jobs))  # the label files have the same names
+        _require_distinct_targets(jobs)
+        todo, finished = [], Tally()
+        for job in jobs:
+            if self.force or (tally := _existing_tally(job)) is None:
+                todo.append(job)
+            else:
+                finished.add(tally)
+        if len(todo) < len(jobs):
+            log(f"{len(jobs) - len(todo)} of {len(jobs)} files are already labelled")
+        total, failures, seconds = self._run(todo)
+        rate, labels = total.captions / seconds, occurring_by_count(vocabulary, total.counts)
+        total.add(finished)
+        print_tables(summary_tables(total, rate, labels), self.json)
+        return _report_failures(failures)
+
+    def _find_shards(self) -> Sequence[CaptionFile]:
+        """Return the inputs, without img2dataset's tables: a parquet file beside a tar of its stem has its captions."""
+        found = find_caption_files(chain.from_iterable(map(with_caption_files, self.inputs)), self.out)
+        of_tars = {one.labels_name for one in found if compound_suffix(one.path) in TAR_SUFFIXES}
+        shards = [one for one in found if one.name not in of_tars]
+        if tables := len(found) - len(shards):
+            log(f"not labelled: {tables:,} parquet files with the captions of the tar files of their names beside them")
+        return select_part(shards, self.shards) if self.shards else shards
+
+    def _run(self, jobs: Sequence[LabelJob]) -> tuple[Tally, list[Exception], float]:
+        """Run jobs under a progress bar; return the summed tally, the errors of failed jobs, and the seconds."""
+        total, failures, captions, start = Tally(), list[Exception](), 0, time.monotonic()
+        bar = make_bar("reading captions", sum(job.size for job in jobs), "B", is_scaled=True)
+
+        def report(more_captions: int, more_bytes: int) -> None:
+            nonlocal captions
+            captions += more_captions
+            bar.set_postfix_str(f"{captions / (time.monotonic() - start):,.0f} captions/s", refresh=False)
+            bar.update(more_bytes)
+
+        if self.engine == "ray":
+            outcomes = run_jobs_on_ray(jobs, report)
+        else:
+            outcomes = run_jobs(jobs, self.workers or count_useful_processes(jobs, available_cores()), report)
+        with bar, closing(outcomes) as ended:
+            for _, outcome in ended:
+                if isinstance(outcome, Tally):
+                    total.add(outcome)
+                else:
+                    failures.append(outcome)
+        return total, failures, time.monotonic() - start
+
+
+def count_labels(files: Iterable[Path], rule: str) -> Vocabulary:
+    """Count the labels of files on all cores, and print their tables; ValueError, after their errors, if files failed.
+
+    It is the hook `count_labels` (bench/hooks.py).
+    """
+    return Label(tuple(map(str, files)), count_only=True, rule=rule).count_labels()
+
+
+def _report_failures(failures: Sequence[Exception]) -> int:
+    """Print the errors of failed files; return the exit code."""
+    for failure in failures[:SHOWN_FAILURES]:
+        log(f"error: {describe_error(failure)}")
+    if more := failures[SHOWN_FAILURES:]:
+        log(f"error: {len(more)} more files failed")
+    return USAGE if failures else OK
+
+
+def _require_distinct_targets(jobs: Sequence[LabelJob]) -> None:
+    """Raise ValueError if two inputs have the same label file, or a label file would replace an input or a table."""
+    sources: dict[Path | None, Path] = {}
+    for job in jobs:
+        if first := sources.get(job.target):
+            raise ValueError(f"{first} and {job.source} would both write {job.target}: label one at a time")
+        sources[job.target] = job.source
+    targets = {path.resolve() for path in sources if path}
+    overwritten = {job.source.resolve() for job in jobs} & targets or {*filter(is_table_without_labels, targets)}
+    if overwritten:
+        raise ValueError(f"the labels would be written over {min(overwritten)}: choose another --out")
+
+
+def _existing_tally(job: LabelJob) -> Tally | None:
+    """Return the tally of a complete label file; None if the job has to run.
+
+    ValueError for labels of another rule, vocabulary or column, which are not overwritten without --force.
+    """
+    assert job.target is not None
+    if not job.target.exists():
+        return None
+    info, origin = read_label_file_info(job.target), job.origin()
+    if info is None:
+        log(f"{job.target} is not a complete file of labels: it is labelled again")
+        return None
+    pairs = {name: (getattr(info.origin, name), getattr(origin, name)) for name in origin.__struct_fields__}
+    if changed := {name: pair for name, pair in pairs.items() if pair[0] != pair[1] and name != "input_digest"}:
+        options = format_differences(changed)
+        raise ValueError(f"{job.target} was made with other options ({options}): use --force or another --out")
+    if info.origin != origin:
+        log(f"{job.source} changed since {job.target} was made: it is labelled again")
+        return None
+    return Tally(info.captions, info.empty, info.labels, Counter(info.flaws))  # without the counts of each label

@@ -1,0 +1,174 @@
+"""COCO's layout: masks in all their forms, and what is reported of files that are broken or disagree."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bench.features.dense_tasks.coco import coco_detection
+from bench.features.dense_tasks.detection import coco_tool
+from bench.transfer.tasks import image_sources
+
+HEIGHT, WIDTH = 10, 20
+NAMES = [f"{number:03}" for number in range(6)]
+
+
+def make_image(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (WIDTH, HEIGHT), "red").save(path)
+
+
+def coco_tree(root: Path, change: Callable[[dict[str, Any]], object] = id) -> Path:
+    """Three squares an image: a polygon, runs, compressed runs; the second is a crowd."""
+    tool = coco_tool("mask")
+    square = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+    square[2:6, 3:9] = 1
+    packed = tool.encode(np.asfortranarray(square))
+    flat = square.ravel(order="F")
+    edges = [0, *(np.flatnonzero(np.diff(flat)) + 1).tolist(), flat.size]
+    polygon = [[3, 2, 9, 2, 9, 6, 3, 6]]
+    runs = {"size": [HEIGHT, WIDTH], "counts": np.diff(edges).tolist()}
+    compressed = {"size": [HEIGHT, WIDTH], "counts": packed["counts"].decode()}
+    for part in ("train2017", "val2017"):
+        rows = [
+            {
+                "image_id": int(name),
+                "category_id": category,
+                "bbox": [3, 2, 6, 4],
+                "segmentation": kind,
+                "iscrowd": crowd,
+            }
+            for name in NAMES
+            for category, kind, crowd in ((7, polygon, 0), (9, runs, 1), (9, compressed, 0))
+        ]
+        content = {
+            "images": [{"id": int(name), "file_name": f"{name}.jpg"} for name in NAMES],
+            "annotations": [row | {"id": number} for number, row in enumerate(rows)],
+            "categories": [{"id": 9, "name": "dog"}, {"id": 7, "name": "person"}],
+        }
+        if part == "train2017":
+            change(content)
+        for name in NAMES:
+            make_image(root / part / f"{name}.jpg")
+        (root / "annotations").mkdir(exist_ok=True)
+        (root / "annotations" / f"instances_{part}.json").write_text(json.dumps(content))
+    return root
+
+
+def test_polygon_and_run_length_masks_agree(tmp_path: Path) -> None:
+    task = coco_detection(coco_tree(tmp_path), tmp_path / "cache")
+    assert task.classes == ("person", "dog")
+    assert len(task.train) + len(task.validation) == len(task.test) == len(NAMES)
+    rgb, objects = task.train[0]
+    assert rgb.shape == (3, HEIGHT, WIDTH)
+    assert objects.boxes.tolist() == [[3, 2, 9, 6]] * 3
+    assert objects.labels.tolist() == [1, 2, 2]
+    assert objects.crowd.tolist() == [False, True, False]
+    square = torch.zeros(HEIGHT, WIDTH, dtype=torch.bool)
+    square[2:6, 3:9] = True
+    assert all(torch.equal(found, square) for found in objects.masks)
+
+
+def sizes_turned(content: dict[str, Any]) -> None:
+    for row in content["annotations"][1::3]:
+        row["segmentation"] = row["segmentation"] | {"size": [WIDTH, HEIGHT]}
+
+
+def with_masks(*polygons: list[float]) -> Callable[[dict[str, Any]], None]:
+    def change(content: dict[str, Any]) -> None:
+        for row in content["annotations"]:
+            row["segmentation"] = list(polygons)
+
+    return change
+
+
+def garbled(content: dict[str, Any]) -> None:
+    for row in content["annotations"][2::3]:
+        row["segmentation"] = row["segmentation"] | {"counts": "Xi8Xo0"}  # longer than the image
+
+
+def only_crowds(content: dict[str, Any]) -> None:
+    for row in content["annotations"]:
+        row["iscrowd"] = 1
+
+
+def two_images(content: dict[str, Any]) -> None:
+    content["images"] = content["images"][:2]
+    content["annotations"] = content["annotations"][:6]
+
+
+CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "other size": sizes_turned,
+    "unknown category": lambda content: content["annotations"][0].update(category_id=8),
+    "no mask": with_masks(),
+    "flat polygon": with_masks([3, 2, 9, 6]),
+    "odd polygon": with_masks([3, 2, 9, 2, 9, 6, 3]),
+    "garbled runs": garbled,
+    "crowds": only_crowds,
+    "two images": two_images,
+    "no image": lambda content: content["images"].append({"id": 77, "file_name": "077.jpg"}),
+    "other categories": lambda content: content["categories"].append({"id": 10, "name": "cat"}),
+    "no box": lambda content: content["annotations"][1].pop("bbox"),
+    "nothing": lambda content: content["annotations"].clear(),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("other size", r"00\d.jpg has 20 x 10 px, the mask of an object in it 10 x 20"),
+        ("unknown category", "annotations name categories that it does not list: 8"),
+        ("no mask", r"an object in .*00\d.jpg has no mask"),
+        ("flat polygon", r"an object in .*00\d.jpg has no mask"),
+        ("odd polygon", r"an object in .*00\d.jpg has a polygon of an odd number of numbers"),
+        ("garbled runs", r"the mask of an object in .*00\d.jpg is not read"),
+        ("crowds", "coco: no image of the train part shows an object"),
+        ("two images", "coco: of 2 training images none can be set aside to choose on"),
+        ("no image", "lists 1 images that are not in .*: 077.jpg"),
+        ("other categories", "train and val have other categories"),
+        ("no box", "missing required field `bbox`"),
+        ("nothing", "instances_train2017.json has no object"),
+    ],
+)
+def test_inconsistent_annotations_are_named_before_training(name: str, lines: str, tmp_path: Path) -> None:
+    """And again, should a good state have been found and kept before."""
+    coco_detection(coco_tree(tmp_path), tmp_path / "cache")
+    shutil.rmtree(tmp_path / "annotations")
+    coco_tree(tmp_path, CHANGES[name])
+    for _ in range(2):
+        with pytest.raises(ValueError, match=lines):
+            coco_detection(tmp_path, tmp_path / "cache")
+
+
+def test_broken_image_is_reported_and_left_out_with_its_objects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = coco_tree(tmp_path) / "train2017" / "003.jpg"
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(ValueError, match=r"coco \w+: 1 of \d images cannot be read \(.*train2017/003.jpg: "):
+        coco_detection(tmp_path, tmp_path / "cache")
+    monkeypatch.setattr(image_sources, "MAX_UNREADABLE_SHARE", 0.5)
+    task = coco_detection(tmp_path, tmp_path / "cache")
+    assert len(task.train) + len(task.validation) == len(NAMES) - 1
+    assert ["003.jpg" in note and "left out" in note for note in task.notes] == [True]
+    assert all(len(part[row][1].labels) == 3 for part in (task.train, task.validation) for row in range(len(part)))
+
+
+def test_degenerate_polygon_adds_nothing_and_is_reported(tmp_path: Path) -> None:
+    square: list[float] = [3, 2, 9, 2, 9, 6, 3, 6]
+    task = coco_detection(coco_tree(tmp_path, with_masks([0, 0, 19, 9], square)), tmp_path / "cache")
+    assert all(int(mask.sum()) == 24 for mask in task.train[0][1].masks)
+    assert [note.split(": ")[1] for note in task.notes] == [
+        "18 polygons have fewer than three corners; they are left out"
+    ]
+
+
+def test_missing_coco_folder_error_shows_the_layout(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"does not hold the task.*instances_train2017.json.*train2017"):
+        coco_detection(tmp_path, tmp_path / "cache")

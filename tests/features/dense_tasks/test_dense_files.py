@@ -1,0 +1,244 @@
+"""ADE20k's, VOC's, COCO's and plain layouts: what is read, and what is reported of files that lie or look otherwise."""
+
+import io
+import zlib
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench.features.dense_tasks import mask_files
+from bench.features.dense_tasks.mask_files import VOC_CLASSES, ade20k, mask_folders, voc_masks
+from bench.features.dense_tasks.segmentation import IGNORED, SegmentationTask
+from bench.transfer.tasks import image_sources
+
+HEIGHT, WIDTH = 10, 20
+NAMES = [f"{number:03}" for number in range(6)]
+
+
+def make_image(path: Path, size: tuple[int, int] = (WIDTH, HEIGHT)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, "red").save(path)
+
+
+def mask(path: Path, numbers: np.ndarray, *, palette: bool = False) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(numbers.astype(np.uint8))
+    if palette:
+        image = image.convert("P")
+        image.putdata(numbers.ravel().tolist())
+    image.save(path)
+
+
+def halves(left: int, right: int) -> np.ndarray:
+    return np.repeat(np.repeat([[left, right]], HEIGHT, 0), WIDTH // 2, 1)
+
+
+def ade_tree(root: Path) -> Path:
+    for part in ("training", "validation"):
+        for name in NAMES:
+            make_image(root / "images" / part / f"{name}.jpg")
+            mask(root / "annotations" / part / f"{name}.png", halves(0, 150))
+    return root
+
+
+def voc_tree(root: Path) -> Path:
+    for part, names in (("train", NAMES[:4]), ("val", NAMES[4:])):
+        (root / "ImageSets" / "Segmentation").mkdir(parents=True, exist_ok=True)
+        (root / "ImageSets" / "Segmentation" / f"{part}.txt").write_text("\n".join(names) + "\n")
+        for name in names:
+            make_image(root / "JPEGImages" / f"{name}.jpg")
+            mask(root / "SegmentationClass" / f"{name}.png", halves(20, 255), palette=True)
+    return root
+
+
+def masks_tree(root: Path) -> Path:
+    for part in ("train", "val"):
+        for name in NAMES:
+            make_image(root / "images" / part / f"{name}.png")
+            mask(root / "masks" / part / f"{name}.png", halves(1, 0))
+    (root / "classes.txt").write_text("ground\nroof\n")
+    return root
+
+
+TREES: dict[str, tuple[Callable[[Path], Path], Callable[[Path, Path], SegmentationTask]]] = {
+    "ade20k": (ade_tree, ade20k),
+    "voc-segmentation": (voc_tree, voc_masks),
+    "masks": (masks_tree, mask_folders),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "row"),
+    [("ade20k", 150, (IGNORED, 149)), ("voc-segmentation", len(VOC_CLASSES), (20, IGNORED)), ("masks", 2, (1, 0))],
+)
+def test_segmentation_layouts_are_read(name: str, classes: int, row: tuple[int, int], tmp_path: Path) -> None:
+    tree, opened = TREES[name]
+    task = opened(tree(tmp_path), tmp_path / "cache")
+    assert (task.name, len(task.classes)) == (name, classes)
+    for part in (task.train, task.validation, task.test):
+        assert len(part)
+        rgb, numbers = part[0]
+        assert rgb.shape == (3, HEIGHT, WIDTH)
+        assert (numbers[:, 0] == row[0]).all()
+        assert (numbers[:, -1] == row[1]).all()
+
+
+def test_no_image_is_in_two_parts(tmp_path: Path) -> None:
+    task = mask_folders(masks_tree(tmp_path), tmp_path / "cache")
+    parts = [set(part.masks) for part in (task.train, task.validation, task.test)]  # type: ignore[attr-defined]
+    assert all(one.isdisjoint(other) for one, other in combinations(parts, 2))
+    assert sum(map(len, parts)) == 2 * len(NAMES)
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_missing_segmentation_data_error_shows_the_layout(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"{tmp_path} does not hold the task: .*is not there.*jpg.*NAME.png"):
+        TREES[name][1](tmp_path, tmp_path / "cache")
+
+
+def corrupt(root: Path, name: str) -> None:
+    """Spoil one file of the plain layout."""
+    first = root / "masks" / "train" / "000.png"
+    match name:
+        case "other size":
+            mask(first, halves(1, 0)[:-1])
+        case "unknown class":
+            mask(first, halves(1, 7))
+        case "colours":
+            make_image(first)
+        case "no mask":
+            first.unlink()
+        case "no image":
+            (root / "images" / "train" / "000.png").unlink()
+        case "one class":
+            (root / "classes.txt").write_text("ground\n")
+
+
+def kept(root: Path, count: int) -> None:
+    """Leave so many pairs to train on."""
+    for path in [*(root / "images" / "train").iterdir(), *(root / "masks" / "train").iterdir()]:
+        if int(path.stem) >= count:
+            path.unlink()
+
+
+def uncounted(root: Path) -> None:
+    for path in (root / "masks" / "train").iterdir():
+        mask(path, halves(IGNORED, IGNORED))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("other size", r"masks/train/000.png has 20 x 9 px, its image .*images/train/000.png has 20 x 10"),
+        ("unknown class", r"masks/train/000.png has numbers that are no class of the set: 7"),
+        ("colours", r"masks/train/000.png is RGB: a mask has one number per pixel"),
+        ("no mask", r"1 files of 6 images and their masks are missing: .*masks/train/000.png"),
+        ("no image", r"1 masks of .*masks/train have no image in .*images/train: 000"),
+        ("one class", r"classes.txt names 1 classes"),
+    ],
+)
+def test_inconsistent_files_are_named_before_training(name: str, text: str, tmp_path: Path) -> None:
+    """And again, should a good state have been found and kept before."""
+    mask_folders(masks_tree(tmp_path), tmp_path / "cache")
+    corrupt(tmp_path, name)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=text):
+            mask_folders(tmp_path, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "text"),
+    [
+        (
+            lambda root: kept(root, 2),
+            "masks: of 2 training images none can be set aside to choose on, 3 are the fewest",
+        ),
+        (uncounted, "masks: no pixel of the train part has a class"),
+    ],
+)
+def test_part_without_labelled_pixels_is_refused(spoil: Callable[[Path], None], text: str, tmp_path: Path) -> None:
+    spoil(masks_tree(tmp_path))
+    with pytest.raises(ValueError, match=text):
+        mask_folders(tmp_path, tmp_path / "cache")
+
+
+def png(side: int = HEIGHT, second: bytes = b"IDAT") -> bytes:
+    """An image that says how large it is, and what its second chunk of pixels is called."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    header = side.to_bytes(4, "big") * 2 + bytes([8, 0, 0, 0, 0])
+    rows = zlib.compress(bytes(HEIGHT * (1 + HEIGHT)))
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", rows[:5]) + chunk(second, rows[5:]) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+SYNTAX, BOMB = png(second=b"ID T"), png(20_000)
+
+
+def test_pillow_raises_non_os_errors_for_broken_images() -> None:
+    with Image.open(io.BytesIO(png())) as image:
+        assert not np.asarray(image).any()
+    with pytest.raises(SyntaxError), Image.open(io.BytesIO(SYNTAX)) as image:
+        image.load()
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(io.BytesIO(BOMB))
+
+
+def encoded(kind: str) -> bytes:
+    content = io.BytesIO()
+    Image.new("L", (8, 8)).save(content, kind)
+    return content.getvalue()
+
+
+BROKEN: dict[str, Callable[[bytes], bytes]] = {
+    "cut": lambda content: content[: len(content) // 2],
+    "empty": lambda _: b"",
+    "no image": lambda _: b"\x89PNG not one",
+    "syntax": lambda _: SYNTAX,
+    "bomb": lambda _: BOMB,
+    "a program": lambda _: encoded("EPS"),  # which Pillow would hand to Ghostscript
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+@pytest.mark.parametrize("kind", ["images", "masks"])
+def test_broken_pairs_are_reported_and_left_out(
+    how: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = masks_tree(tmp_path) / kind / "train" / "000.png"
+    broken.write_bytes(BROKEN[how](broken.read_bytes()))
+    with pytest.raises(
+        ValueError, match=rf"1 of \d images cannot be read \(.*{kind}/train/000.png: .*one in a hundred"
+    ):
+        mask_folders(tmp_path, tmp_path / "cache")
+    monkeypatch.setattr(image_sources, "MAX_UNREADABLE_SHARE", 0.5)
+    task = mask_folders(tmp_path, tmp_path / "cache")
+    assert len(task.train) + len(task.validation) == len(NAMES) - 1
+    assert [f"{kind}/train/000.png" in note and "left out" in note for note in task.notes] == [True]
+    read_all(task)
+
+
+def test_reduced_class_list_invalidates_the_mask_cache(tmp_path: Path) -> None:
+    for path in (masks_tree(tmp_path) / "masks" / "train").iterdir():
+        mask(path, halves(2, 0))
+    (tmp_path / "classes.txt").write_text("ground\nroof\ntree\n")
+    mask_folders(tmp_path, tmp_path / "cache")
+    (tmp_path / "classes.txt").write_text("ground\nroof\n")
+    with pytest.raises(ValueError, match="numbers that are no class of the set: 2"):
+        mask_folders(tmp_path, tmp_path / "cache")
+
+
+def read_all(task: SegmentationTask) -> None:
+    for part in (task.train, task.validation, task.test):
+        for row in range(len(part)):
+            part[row]
+
+
+def test_class_counts_match_the_published_data_sets() -> None:
+    assert (mask_files.ADE20K_CLASSES, len(VOC_CLASSES)) == (150, 21)

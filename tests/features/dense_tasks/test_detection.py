@@ -1,0 +1,197 @@
+"""Average precision is pycocotools'; targets follow their images; a detector learns what it is shown."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.features.dense_tasks.dense_training import TransferTraining
+from bench.features.dense_tasks.detection import (
+    PUBLISHED,
+    DetectionRecipe,
+    Detections,
+    DetectionTask,
+    ObjectAnnotations,
+    _image_and_target,
+    _predict_mean_boxes,
+    average_precision,
+    coco_tool,
+    score_detection,
+)
+from bench.features.dense_tasks.scene_tasks import _annotate
+from bench.features.dense_tasks.scenes import CLASSES, draw_scene, load_scene_parts
+from bench.scores import TaskMetric
+from bench.transfer.feature_extractor import FeatureExtractor
+from models.dense_heads import DetectorHeads
+from models.image_tower import build_image_tower
+
+SIDE = 40
+
+
+def filled(boxes: torch.Tensor) -> torch.Tensor:
+    masks = torch.zeros(len(boxes), SIDE, SIDE, dtype=torch.bool)
+    for mask, (left, top, right, bottom) in zip(masks, boxes.int().tolist(), strict=True):
+        mask[top:bottom, left:right] = True
+    return masks
+
+
+def objects(
+    *boxes: tuple[int, int, int, int], labels: list[int] | None = None, crowd: bool = False
+) -> ObjectAnnotations:
+    of = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+    which = torch.tensor(labels or [1] * len(of), dtype=torch.int64)
+    return ObjectAnnotations(of, which, filled(of), torch.full((len(of),), crowd))
+
+
+def found(
+    *boxes: tuple[int, int, int, int], labels: list[int] | None = None, scores: list[float] | None = None
+) -> Detections:
+    of = objects(*boxes, labels=labels)
+    return Detections(of.boxes, of.labels, torch.tensor(scores or [0.9] * len(boxes), dtype=torch.float32), of.masks)
+
+
+@pytest.mark.parametrize(
+    ("images", "ap", "ap50"),
+    [
+        ([(objects((0, 0, 10, 10)), found((0, 0, 10, 10)))], 1.0, 1.0),
+        ([(objects((0, 0, 25, 25)), found((0, 0, 25, 18)))], 0.5, 1.0),  # IoU 0.72: five of the ten thresholds
+        ([(objects((0, 0, 10, 10)), found((0, 0, 10, 10), labels=[2]))], 0.0, 0.0),
+        ([(objects((0, 0, 10, 10)), found())], 0.0, 0.0),
+        ([(objects((0, 0, 10, 10)), found((0, 0, 10, 10))), (objects(), found((0, 0, 5, 5), scores=[0.5]))], 1.0, 1.0),
+        ([(objects((0, 0, 10, 10)), found((0, 0, 10, 10))), (objects(), found((0, 0, 5, 5), scores=[0.95]))], 0.5, 0.5),
+    ],
+)
+def test_average_precision_of_fixed_cases(
+    images: list[tuple[ObjectAnnotations, Detections]], ap: float, ap50: float
+) -> None:
+    expected = {"box AP": ap, "box AP50": ap50, "mask AP": ap, "mask AP50": ap50}
+    assert average_precision(images) == pytest.approx(expected)
+
+
+def test_detections_in_crowds_are_ignored() -> None:
+    """Though it is the most certain, it takes nothing from what is right."""
+    crowded = objects((0, 0, 30, 30), crowd=True), found((2, 2, 12, 12), scores=[0.99])
+    assert average_precision([crowded, (objects((0, 0, 10, 10)), found((0, 0, 10, 10)))])["box AP"] == pytest.approx(1)
+
+
+def test_part_without_objects_is_refused() -> None:
+    with pytest.raises(ValueError, match="no object"):
+        average_precision([(objects(), found((0, 0, 5, 5)))])
+
+
+def test_average_precision_equals_pycocotools(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    images, truth, answers = [], [], []
+    for number in range(1, 21):
+        corners = torch.randint(0, 20, (3, 2))
+        boxes = [(x, y, x + 16, y + 12) for x, y in corners.tolist()]
+        moved = [
+            tuple(side + shift for side, shift in zip(box, torch.randint(-2, 3, (4,)).tolist(), strict=True))
+            for box in boxes
+        ]
+        moved = [(max(0, left), max(0, top), right, bottom) for left, top, right, bottom in moved]
+        labels, scores = torch.randint(1, 4, (3,)).tolist(), torch.rand(3).tolist()
+        images.append((objects(*boxes, labels=labels), found(*moved, labels=labels, scores=scores)))
+        for box, other, label, score in zip(boxes, moved, labels, scores, strict=True):
+            row, answer = (
+                {"image_id": number, "category_id": label, "bbox": [a, b, c - a, d - b]} for a, b, c, d in (box, other)
+            )
+            truth.append(row | {"id": len(truth) + 1, "iscrowd": 0, "area": row["bbox"][2] * row["bbox"][3]})
+            answers.append(answer | {"score": score})
+    content = {"info": {}, "images": [{"id": k} for k in range(1, 21)], "categories": [{"id": k} for k in (1, 2, 3)]}
+    (tmp_path / "truth.json").write_text(json.dumps(content | {"annotations": truth}))
+    (tmp_path / "answers.json").write_text(json.dumps(answers))
+    coco = coco_tool("coco").COCO(str(tmp_path / "truth.json"))
+    evaluated = coco_tool("cocoeval").COCOeval(coco, coco.loadRes(str(tmp_path / "answers.json")), "bbox")
+    evaluated.evaluate()
+    evaluated.accumulate()
+    evaluated.summarize()
+    ours = average_precision(images)
+    assert 0.1 < ours["box AP"] < 0.9
+    assert (ours["box AP"], ours["box AP50"]) == pytest.approx(tuple(evaluated.stats[:2]))
+    assert ours["mask AP"] == pytest.approx(ours["box AP"], abs=1e-9)  # the masks are the boxes
+
+
+@settings(max_examples=8, deadline=None)
+@given(row=st.integers(0, 7))
+def test_boxes_fit_mirrored_masks(few: DetectionTask, row: int) -> None:
+    rgb, inside = few.train[row]
+    image, target = _image_and_target(rgb, inside, mirrored=True)
+    assert torch.equal(image.flip(-1), rgb)
+    for mask, (left, top, right, bottom) in zip(target["masks"], target["boxes"].int().tolist(), strict=True):
+        assert mask[top:bottom, left:right].sum() == mask.sum()
+        assert mask[:, left].any()
+        assert mask[:, right - 1].any()
+
+
+def test_crowds_are_not_trained_on() -> None:
+    _, target = _image_and_target(
+        torch.zeros(3, SIDE, SIDE, dtype=torch.uint8), objects((0, 0, 5, 5), crowd=True), mirrored=False
+    )
+    assert target["boxes"].shape == (0, 4)
+
+
+@pytest.fixture(scope="module")
+def few(results: Path) -> DetectionTask:
+    """Scenes to learn by heart: what is trained on is also the test."""
+    cutouts = load_scene_parts("train", results / "cache")
+    part = [_annotate(draw_scene("train", 96, cutouts, row)) for row in range(8)]
+    heads = DetectorHeads(channels=32, box_features=64, mask_layers=1, proposals=50, regions=16)
+    descent = TransferTraining(
+        epochs=18, batch_size=4, micro_batch_size=2, learning_rates=(2e-3,), milestones=(0.7, 0.9), layer_decay=0.9
+    )
+    return DetectionTask("few", CLASSES, part, part[:1], part, DetectionRecipe(side=96, heads=heads, training=descent))
+
+
+def test_baseline_predicts_the_same_for_all_images(few: DetectionTask) -> None:
+    answers = [answer for _, answer in _predict_mean_boxes(few.train, few.test, len(few.classes))]
+    assert all(torch.equal(answer.boxes, answers[0].boxes) for answer in answers)
+    assert float(answers[0].scores.sum()) == pytest.approx(1)
+
+
+def test_detector_learns_its_training_images(few: DetectionTask) -> None:
+    tower = build_image_tower("catlip-bench-tiny", 48, 0)
+    before = {name: value.clone() for name, value in tower.state_dict().items()}
+    subject = FeatureExtractor(name="toy", embed=len, tower=tower, device=torch.device("cpu"), experiment=None)  # type: ignore[arg-type]
+    found = {metric.name: metric for metric in score_detection(subject, few)}
+    assert list(found) == ["box AP", "box AP50", "mask AP", "mask AP50"]
+    assert all(metric.value > metric.baseline for metric in found.values())
+    assert (found["box AP"].num_train, found["box AP"].num_test) == (9, 8)
+    training = found["box AP"].training
+    assert training is not None
+    assert (training.batch_size, training.layer_decay, training.image_size) == (4, 0.9, 96)
+    assert all(torch.equal(value, before[name]) for name, value in tower.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("width", "decay", "epochs", "milestones"),
+    [
+        (192, 0.7, 100, (0.88, 0.96)),
+        (768, 0.7, 100, (0.88, 0.96)),
+        (1024, 0.8, 100, (0.88, 0.96)),
+        (1280, 0.9, 80, (0.85, 0.95)),
+        (1408, 0.9, 80, (0.85, 0.95)),
+    ],
+)
+def test_layer_decay_and_epochs_follow_the_released_file_of_the_tower(
+    width: int, decay: float, epochs: int, milestones: tuple[float, ...]
+) -> None:
+    """apple/corenet, projects/catlip/object_detection; each epoch of the files repeats the images four times."""
+    training = PUBLISHED.training_for(width)
+    assert (training.layer_decay, training.epochs, training.milestones) == (decay, epochs, milestones)
+    assert training.warmup(training.steps(117_266)) == 250
+
+
+def test_diverging_rate_is_not_chosen(few: DetectionTask) -> None:
+    tower = build_image_tower("catlip-bench-tiny", 48, 0)
+    subject = FeatureExtractor(name="toy", embed=len, tower=tower, device=torch.device("cpu"), experiment=None)  # type: ignore[arg-type]
+
+    def found(*rates: float) -> list[TaskMetric]:
+        descent = replace(few.recipe.training, epochs=1, learning_rates=rates)
+        return score_detection(subject, replace(few, recipe=replace(few.recipe, training=descent)))
+
+    assert found(2e-3, 1e38) == found(2e-3)

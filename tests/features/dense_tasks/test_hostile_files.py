@@ -1,0 +1,158 @@
+"""Files of tasks that would block, or lead elsewhere, or whose words a terminal would obey."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.console.console import describe_error, log
+from bench.features.dense_tasks.coco import Instances, read_instances
+from bench.features.dense_tasks.mask_files import MaskFiles, mask_folders, voc_masks
+from bench.features.dense_tasks.multi_label import task_metrics
+from bench.features.dense_tasks.voc import read_image_list, read_objects
+from bench.transfer.tasks.image_sources import FileImageSource
+from bench.transfer.tasks.named_tasks import load_task, require_openable
+from tests.chaos.case import Case, attack, reading, violations
+from tests.chaos.endless import link, pipe
+from tests.chaos.made import encode_image, make_image
+from tests.chaos.payloads import HOSTILE_NAME, Attack, write_file
+from tests.chaos.test_inputs import HOSTILE, LARGE
+
+NUM_IMAGES = 12
+
+
+def pipes() -> dict[str, Case]:
+    """Return pipes and devices in places of files."""
+
+    def mask(path: Path) -> object:
+        image = write_file(path.with_name("a.png"), encode_image(make_image(0), "PNG"))
+        return MaskFiles(FileImageSource([image]), [path], {0: 0})[0]
+
+    return {
+        "a link to /dev/zero for a mask": reading(link("a.mask", "/dev/zero"), mask),
+        "a pipe for annotations": reading(pipe("instances_a.json"), lambda path: read_instances(path, Instances)),
+        "a pipe for an annotation in XML": reading(pipe("a.xml"), read_objects),
+        "a link to /dev/zero for a list": reading(link("train.txt", "/dev/zero"), read_image_list),
+    }
+
+
+def lists() -> dict[str, Case]:
+    """Return lists of images and classes that lead elsewhere or have no end."""
+
+    def names(content: bytes) -> Callable[[Path], Path]:
+        def write(folder: Path) -> Path:
+            for split in ("train", "val"):
+                write_file(folder / "ImageSets" / "Segmentation" / f"{split}.txt", content)
+            write_file(folder / "classes.txt", content)
+            return folder
+
+        return write
+
+    def voc(path: Path) -> object:
+        return voc_masks(path, path / "cache")
+
+    def folders(path: Path) -> object:
+        return mask_folders(path, path / "cache")
+
+    return {
+        "masks above the folder": reading(names(b"../../outside\n"), voc),
+        "masks listed twice": reading(names(b"a\na\n"), voc),
+        "masks listed in UTF-16": reading(names("a\n".encode("utf-16")), voc),
+        "a million classes of masks": reading(names(b"a\n" * 10**6), folders),
+        "classes of masks that are not UTF-8": reading(names(b"\xff\n\xfe\n"), folders),
+    }
+
+
+def strangers() -> dict[str, Attack]:
+    """Return folders of tasks whose lists and annotations lead elsewhere, or would be obeyed."""
+    plain = [f"{number:02}.jpg" for number in range(NUM_IMAGES)]
+    return {
+        "COCO, an image of the system": _task("coco-labels", _coco([*plain, "/etc/passwd"])),
+        "COCO, names that a terminal would obey": _task("coco-labels", _coco([*plain, f"{HOSTILE_NAME}.jpg"])),
+        "VOC, an entity that is a file": _task(
+            "voc-labels", _voc("&file;", '<!DOCTYPE l [<!ENTITY file SYSTEM "file:///etc/passwd">]>')
+        ),
+        "VOC, an entity that is an address": _task(
+            "voc-labels", _voc("dog", '<!DOCTYPE l SYSTEM "http://127.0.0.1:9/l.dtd">')
+        ),
+        "VOC, names that a terminal would obey": _task("voc-labels", _voc("\x9b2J\u202edog")),
+        "VOC, an image above the folder": _task("voc-labels", _voc("dog", others=["../../outside"])),
+    }
+
+
+def _task(name: str, write: Callable[[Path], None]) -> Attack:
+    """Check a task as `transfer` does before it scores; score what is taken, with a head that knows nothing."""
+
+    def attack(folder: Path) -> object:
+        write(folder / "task")
+        try:
+            require_openable(folder / "out", str(folder / "task"), [], [name])
+        except (ValueError, OSError) as error:
+            log(describe_error(error))
+            return None
+        task = load_task(name, folder / "out", str(folder / "task"))
+        scores = np.zeros((len(task.test.images), len(task.classes)))
+        return task_metrics(task, "multi-label", scores, task.train.concatenate(task.validation))
+
+    return attack
+
+
+def _coco(names: list[str]) -> Callable[[Path], None]:
+    """Write COCO's layout: images of two classes, of which the test has one."""
+
+    def write(root: Path) -> None:
+        for classes, split in ((2, "train2017"), (1, "val2017")):
+            _write_images(root / split, names)
+            content = json.dumps(_instances(names, classes)).encode()
+            write_file(root / "annotations" / f"instances_{split}.json", content)
+
+    return write
+
+
+def _instances(names: list[str], classes: int) -> Mapping[str, object]:
+    shown = [{"image_id": row, "category_id": number} for row in range(NUM_IMAGES) for number in range(classes)]
+    return {
+        "images": [{"id": row, "file_name": name} for row, name in enumerate(names)],
+        "annotations": shown,
+        "categories": [{"id": 0, "name": "dog"}, {"id": 1, "name": HOSTILE_NAME}],
+    }
+
+
+def _voc(name: str, doctype: str = "", others: Sequence[str] = ()) -> Callable[[Path], None]:
+    """Write Pascal VOC's layout: of every image an annotation, of which the first has a name of its own."""
+
+    def write(root: Path) -> None:
+        names = [f"{number:02}" for number in range(NUM_IMAGES)]
+        for split in ("train", "val"):
+            listed = "\n".join([*names, *others])
+            write_file(root / "ImageSets" / "Main" / f"{split}.txt", listed.encode())
+        _write_images(root / "JPEGImages", [f"{one}.jpg" for one in names])
+        for row, one in enumerate(names):
+            own = f"{doctype}<annotation><object><name>{name if row == 0 else 'cat'}</name></object></annotation>"
+            write_file(root / "Annotations" / f"{one}.xml", own.encode())
+
+    return write
+
+
+def _write_images(folder: Path, names: list[str]) -> None:
+    """Write images under those of the names that lead into the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if Path(name).name == name:
+            (folder / name).write_bytes(encode_image(make_image(0)))
+
+
+ENDLESS = pipes() | lists()
+STRANGERS = {name: attack(act) for name, act in strangers().items()}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_endless_file_of_a_task_is_refused(name: str, tmp_path: Path) -> None:
+    assert not violations(ENDLESS[name], tmp_path / "own", LARGE)
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_file_of_a_stranger_does_nothing_but_be_read(name: str, tmp_path: Path) -> None:
+    assert not violations(STRANGERS[name], tmp_path / "own", HOSTILE)
