@@ -2,7 +2,9 @@
 
 | hook | arguments | returns |
 |---|---|---|
+| `communication_range` | two experiments, their numbers of GPUs, the GPU's name | least and largest factor of communication that are predicted for their ratio of GPU-seconds |
 | `count_labels` | files of captions, a rule's name | `Vocabulary`, counted on all cores |
+| `most_images_per_second` | an experiment, a GPU, the results folder | the most that this GPU is predicted to take |
 | `ratio_parts` | records of a comparison | `RatioParts` of two experiments; None if only their ratio was measured |
 """
 
