@@ -243,7 +243,7 @@ class Disturbance:
         return {*self.busy, *self.slow, *self.slowed}
 
     @property
-    def allows_verdicts(self) -> bool:
+    def has_enough_undisturbed_rounds(self) -> bool:
         """Whether enough rounds are undisturbed: half of them, and five or, of fewer, all."""
         undisturbed = self.total_rounds - len(self.disturbed_rounds)
         return undisturbed >= max(self.total_rounds * (1 - MAX_DISTURBED_SHARE), min(MIN_ROUNDS, self.total_rounds))
@@ -251,7 +251,7 @@ class Disturbance:
     @property
     def excluded_rounds(self) -> set[int]:
         """The rounds that ratios leave out: the disturbed ones, or none where too many are disturbed."""
-        return self.disturbed_rounds if self.allows_verdicts else set()
+        return self.disturbed_rounds if self.has_enough_undisturbed_rounds else set()
 
     def exclude_disturbed(self, runs: Mapping[int, T]) -> dict[int, T]:
         """Return the runs of the rounds that are not excluded; all of them where there are none."""
@@ -318,7 +318,7 @@ def mark_if_disturbed(ratio: Ratio, disturbance: Disturbance, base: Windows, oth
     That is so where too many rounds were disturbed, or some were and the windows of the others slowed unequally.
     """
     is_unequal = disturbance.disturbed_rounds and is_slowed_unequally(base, other)
-    if ratio.p is None or (disturbance.allows_verdicts and not is_unequal):
+    if ratio.p is None or (disturbance.has_enough_undisturbed_rounds and not is_unequal):
         return ratio
     return replace(ratio, verdict="disturbed")
 

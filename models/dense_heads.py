@@ -70,7 +70,7 @@ def with_deeplab_head(tower: ImageTower, num_classes: int, channels: int = ASPP_
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DetectorHeads:
+class DetectorHeadSizes:
     """The sizes of the detection heads."""
 
     channels: int  # of the pyramid and the mask head
@@ -132,7 +132,7 @@ def mask_rcnn(
     num_classes: int,
     side: int,
     mean_and_std: tuple[Sequence[float], Sequence[float]],
-    heads: DetectorHeads,
+    heads: DetectorHeadSizes,
 ) -> MaskRCNN:
     """Build Mask R-CNN on a tower.
 

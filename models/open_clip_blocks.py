@@ -50,7 +50,7 @@ class ImageBlock(OpenClipBlock):
         return self.after_attention(x, attended.transpose(1, 2).flatten(2))
 
 
-class ClassTokenBlock(ImageBlock):
+class ClassTokenOnlyBlock(ImageBlock):
     """An open_clip block that computes only the first token, from all tokens.
 
     After the last block only the class token is used, so that the other tokens' queries, output projection and MLP can
@@ -78,9 +78,9 @@ def uses_class_token_only(trunk: OpenClipViT) -> bool:
 
 
 def replace_image_blocks(transformer: Transformer, *, class_token_only: bool) -> None:
-    """Replace the usual blocks of an open_clip transformer by an `ImageBlock`, or the last by a `ClassTokenBlock`."""
+    """Replace the blocks of an open_clip transformer by `ImageBlock`s, or the last by a `ClassTokenOnlyBlock`."""
     blocks = transformer.resblocks
     for index, block in enumerate(blocks):
         if type(block) is ResidualAttentionBlock:
             is_last = index == len(blocks) - 1
-            blocks[index] = ClassTokenBlock(block) if is_last and class_token_only else ImageBlock(block)
+            blocks[index] = ClassTokenOnlyBlock(block) if is_last and class_token_only else ImageBlock(block)

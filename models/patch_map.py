@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from models.checkpoint import adapt_to_image_size
 from models.corenet_vit import CorenetViT
 from models.image_tower import ImageTower
-from models.open_clip_blocks import ClassTokenBlock
+from models.open_clip_blocks import ClassTokenOnlyBlock
 
 STEM_STRIDE = 16  # of CoreNet's three convolutions, in pixels
 
@@ -111,7 +111,7 @@ def _timm_map(trunk: TimmViT, images: Tensor) -> Tensor:
 
 def _run_blocks(blocks: Iterable[nn.Module], x: Float[Tensor, "batch tokens width"]) -> Tensor:
     for block in blocks:
-        x = block.forward_all_tokens(x) if isinstance(block, ClassTokenBlock) else block(x)
+        x = block.forward_all_tokens(x) if isinstance(block, ClassTokenOnlyBlock) else block(x)
     return x
 
 

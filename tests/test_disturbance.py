@@ -31,7 +31,7 @@ def test_slow_rounds_are_found_at_any_speed_of_the_experiments() -> None:
     assert not find_disturbed_rounds(windows_of({}), quiet()).disturbed_rounds
     found = find_disturbed_rounds(windows_of({2: 1.5, 7: 4.0}), quiet())
     assert found == Disturbance({}, {2: 1.0, 7: 1.0}, ROUNDS)
-    assert found.allows_verdicts
+    assert found.has_enough_undisturbed_rounds
     assert not find_disturbed_rounds(windows_of({3: 1.05}), quiet()).disturbed_rounds  # run-to-run variation
 
 
@@ -58,7 +58,7 @@ def test_rounds_in_which_a_gpu_was_slowed_throughout_are_disturbed_though_no_win
     unread = dict.fromkeys(range(3))
     found = find_disturbed_rounds({}, unread, {1: 80.0})
     assert found.disturbed_rounds == {1}
-    assert not found.allows_verdicts
+    assert not found.has_enough_undisturbed_rounds
     assert describe_disturbance(found).startswith("This machine was disturbed in 1 of 3 rounds (heat or its hardware")
 
 
@@ -66,7 +66,7 @@ def test_rounds_in_which_a_gpu_was_slowed_throughout_are_disturbed_though_no_win
     ("rounds", "disturbed", "allowed"), [(10, 5, True), (10, 6, False), (15, 7, True), (8, 4, False), (2, 1, False)]
 )
 def test_verdicts_need_half_of_the_rounds_and_five(rounds: int, disturbed: int, allowed: bool) -> None:
-    assert Disturbance(dict.fromkeys(range(disturbed), 9.0), {}, rounds).allows_verdicts == allowed
+    assert Disturbance(dict.fromkeys(range(disturbed), 9.0), {}, rounds).has_enough_undisturbed_rounds == allowed
 
 
 def is_found(seed: int, slowdown_of_other: float) -> bool:

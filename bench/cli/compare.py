@@ -35,7 +35,7 @@ from bench.cli.options import (
     limit_minutes,
     require_confirmed,
 )
-from bench.cli.own_vocabulary import count_all_vocabularies
+from bench.cli.own_vocabulary import count_and_save_vocabularies
 from bench.cli.released_recipes import released_table
 from bench.cli.transfer import choose_scoring, open_tasks
 from bench.config import FIELDS, MAY_DIFFER, MAY_DIFFER_AT_LARGEST_BATCH, Experiment, change
@@ -146,7 +146,7 @@ class Bench:
         """
         if self.data is None:
             return [*experiments]
-        vocabularies = count_all_vocabularies(self.data, self.results)
+        vocabularies = count_and_save_vocabularies(self.data, self.results)
         of_data = [with_settings(one, [f"data={self.data}"]) for one in experiments]
         return [change(one, jpeg_decoding="reduced", **vocabularies) for one in of_data]
 

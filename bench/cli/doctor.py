@@ -137,7 +137,7 @@ class Doctor:
         if self.loading_seconds:
             rate = predict_gpu_rate(experiment, gpu, self.images_per_s, self.results)
             loading.append(check_loading(experiment, rate, self.results, self.loading_seconds))
-        check.write_manifests()
+        check.write_missing_manifests()
         for note in () if opened is None else opened.notes():
             log(f"{shards}: {note}")
         print_tables([*check.tables(), *loading], self.json)

@@ -29,7 +29,7 @@ def count_own_vocabulary(data: str, field: str, min_count: int | None = None) ->
     return cut_vocabulary(counted, min_count, None if is_subword else DATACOMP_SYNSETS)
 
 
-def count_all_vocabularies(data: str, results: Path) -> dict[str, str]:
+def count_and_save_vocabularies(data: str, results: Path) -> dict[str, str]:
     """Count the vocabularies of all fields into files of the results folder; return the files by field.
 
     A file is named by its content, so that counting equal captions again gives the same file. Raises ValueError as

@@ -27,7 +27,7 @@ class ShardCheck:
     unlisted: set[Path]  # folders without a manifest
     faults: dict[Path, str]  # by shard
 
-    def write_manifests(self) -> None:
+    def write_missing_manifests(self) -> None:
         """Write the manifests of folders that have none."""
         for folder in self.unlisted:
             write_manifest(folder, self.shards[folder])

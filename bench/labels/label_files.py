@@ -15,7 +15,7 @@ from bench.console.console import PROGRAM
 from bench.data.captions.batches import CaptionBatch
 from bench.data.captions.files import digest_file_samples, find_caption_files, read_captions
 from bench.environment.files import atomic_write, require_regular
-from bench.labels.labeller import LABEL_LISTS, Tally, count_vocabulary, get_labeller, get_rule
+from bench.labels.labeller import LABEL_LISTS, Tally, get_labeller, get_rule, vocabulary_of_counts
 from bench.labels.vocabulary import Vocabulary, read_vocabulary
 
 FORMAT = 1  # of the labels; raise it when the same captions give another file
@@ -105,7 +105,7 @@ def count_file_labels(files: Iterable[Path], rule: str) -> Vocabulary:
     total = Tally()
     for file in files:
         total.add(run_job(LabelJob(file, rule, column=None)))
-    return count_vocabulary(get_rule(rule), total.counts, total.captions)
+    return vocabulary_of_counts(get_rule(rule), total.counts, total.captions)
 
 
 def _accumulate(labelled: Iterator[LabelledBatch], total: Tally, report: ReportProgress) -> Iterator[pa.RecordBatch]:

@@ -143,7 +143,7 @@ def get_labeller(rule: str, vocabulary: str | None) -> Labeller:
         return Labeller(known_rule, labels)
 
 
-def count_vocabulary(rule: LabelRule, counts: npt.NDArray[np.int64], captions: int) -> Vocabulary:
+def vocabulary_of_counts(rule: LabelRule, counts: npt.NDArray[np.int64], captions: int) -> Vocabulary:
     """Return the labels that occur, by descending count; `counts` has one entry per label of the rule."""
     kind = "subword" if rule.name == SUBWORD else "synset"
     labels = [

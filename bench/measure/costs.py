@@ -19,7 +19,7 @@ from bench.train.build import apply_block_settings, build_untrained_tower, count
 from bench.train.step import simulated_group
 from models.heads import Classifier, DualEncoder, DualEncoderClassifier, ImageProjection, Student
 from models.image_tower import PIXEL_CHANNELS, build_image_tower
-from models.open_clip_blocks import ClassTokenBlock
+from models.open_clip_blocks import ClassTokenOnlyBlock
 from models.text_tower import open_clip_text_tower
 from models.token_subsets import Pooling
 
@@ -208,7 +208,7 @@ def _image_flops_by_size(
     with META:
         tower = build_image_tower(tower_name, image_size, 0, image_sizes, patch_drop, channels, pooling)
     for block in tower.modules() if all_tokens else ():
-        if isinstance(block, ClassTokenBlock):
+        if isinstance(block, ClassTokenOnlyBlock):
             block.forward = block.forward_all_tokens  # type: ignore[method-assign]
     return {size: count_image_flops(tower, tower.channels, size) for size in image_sizes or (image_size,)}
 

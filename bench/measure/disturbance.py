@@ -58,6 +58,6 @@ def describe_disturbance(found: Disturbance) -> str:
         causes.append(f"heat or its hardware slowed the GPU in up to {most:.0f} % of a run, in each of its windows")
     rounds = f"{len(found.disturbed_rounds)} of {found.total_rounds} rounds"
     text = f"This machine was disturbed in {rounds} ({'; '.join(causes)})"
-    if found.allows_verdicts:
+    if found.has_enough_undisturbed_rounds:
         return f"{text}, which the ratios leave out. An interval can be trusted unless its verdict is “disturbed”."
     return f"{text}. No ratio can be trusted: repeat the comparison when nothing else uses the machine."

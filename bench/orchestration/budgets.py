@@ -55,7 +55,7 @@ def measured_speeds(records: Collection[Record], names: Collection[str]) -> dict
     disturbance, rates = find_disturbance(records, names), throughputs_by_round(records)
     if not rates:
         return {}
-    if not disturbance.allows_verdicts:
+    if not disturbance.has_enough_undisturbed_rounds:
         log("no budget of equal device seconds: the machine was disturbed in too many rounds")
         return {}
     rates = {name: disturbance.exclude_disturbed(runs) for name, runs in rates.items()}

@@ -32,7 +32,7 @@ from bench.train.distributed import (
 from bench.train.weight_average import make_ema
 from losses.collectives import Group, SimulatedGroup
 from models.image_tower import ImageTower
-from models.open_clip_blocks import ClassTokenBlock
+from models.open_clip_blocks import ClassTokenOnlyBlock
 from models.text_tower import EndTokenBlock, TextTower
 from models.tower_blocks import all_blocks
 
@@ -173,7 +173,7 @@ def compile_blocks(model: nn.Module, num_image_sizes: int, mode: str | None = No
     for tower in (module for module in model.modules() if isinstance(module, ImageTower | TextTower)):
         has_one_shape = num_image_sizes == 1 and isinstance(tower, ImageTower)
         for block in all_blocks(tower):
-            if not isinstance(block, ClassTokenBlock | EndTokenBlock):
+            if not isinstance(block, ClassTokenOnlyBlock | EndTokenBlock):
                 block.compile(mode=mode, dynamic=False if has_one_shape else None)
 
 

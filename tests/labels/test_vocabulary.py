@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.labels.labeller import count_vocabulary, get_rule
+from bench.labels.labeller import get_rule, vocabulary_of_counts
 from bench.labels.vocabulary import (
     Vocabulary,
     VocabularyLabel,
@@ -31,7 +31,7 @@ def vocabulary_of(counts: list[int], captions: int = 10) -> Vocabulary:
     rule = get_rule("corenet")
     padded = np.zeros(len(rule.keys), np.int64)
     padded[: len(counts)] = counts
-    return count_vocabulary(rule, padded, captions)
+    return vocabulary_of_counts(rule, padded, captions)
 
 
 @settings(max_examples=60, derandomize=True, deadline=None)

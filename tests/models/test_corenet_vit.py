@@ -15,7 +15,7 @@ from bench.towers.tower_from import build_untrained_copy, load_tower
 from bench.train.attention import use_attention_kernel
 from models.corenet_vit import SIZES, CorenetViT, convert_corenet_state
 from models.image_tower import build_image_tower
-from models.open_clip_blocks import ClassTokenBlock
+from models.open_clip_blocks import ClassTokenOnlyBlock
 from tests.models.corenet_checkout import CLASSES, RECORDED, SIDES, answers, corenet_vit, drawn, images
 
 CHECKOUT = os.environ.get("CATLIP_BENCH_CORENET", "")
@@ -148,7 +148,7 @@ def test_untrained_corenet_vit_is_built_by_name() -> None:
         assert (tower.width, len(tower.trunk.transformer.resblocks)) == (width, layers)
     one, two = (build_image_tower("corenet-vit-tiny", 64, 3) for _ in range(2))
     assert all(torch.equal(*pair) for pair in zip(one.parameters(), two.parameters(), strict=True))
-    assert isinstance(one.trunk.transformer.resblocks[-1], ClassTokenBlock)
+    assert isinstance(one.trunk.transformer.resblocks[-1], ClassTokenOnlyBlock)
     with pytest.raises(ValueError, match="CoreNet's are corenet-vit-tiny, corenet-vit-small"):
         build_image_tower("corenet-vit-giant", 224, 0)
 

@@ -7,7 +7,7 @@ from torchvision.models.detection.image_list import ImageList
 
 from models.dense_heads import (
     LEVEL_SCALES,
-    DetectorHeads,
+    DetectorHeadSizes,
     Segmenter,
     SimplePyramid,
     mask_rcnn,
@@ -16,7 +16,7 @@ from models.dense_heads import (
 )
 from models.image_tower import ImageTower, build_image_tower, build_trunk
 
-SMALL = DetectorHeads(channels=8, box_features=16, mask_layers=1, proposals=10, regions=8)
+SMALL = DetectorHeadSizes(channels=8, box_features=16, mask_layers=1, proposals=10, regions=8)
 UNIT = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 

@@ -11,7 +11,7 @@ from open_clip.model import _build_vision_tower
 
 from models import open_clip_config
 from models.image_tower import ImageTower, build_image_tower
-from models.open_clip_blocks import ClassTokenBlock, replace_image_blocks, uses_class_token_only
+from models.open_clip_blocks import ClassTokenOnlyBlock, replace_image_blocks, uses_class_token_only
 from models.patch_map import map_channels_and_patch_size, patch_map
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -86,7 +86,7 @@ def test_every_parameter_of_the_last_block_gets_a_gradient_from_the_map() -> Non
     tower = build_image_tower("catlip-bench-tiny", 48, 0)
     patch_map(tower, torch.randn(2, 3, 96, 48)).square().sum().backward()
     block = tower.trunk.transformer.resblocks[-1]  # type: ignore[union-attr, index]
-    assert isinstance(block, ClassTokenBlock)
+    assert isinstance(block, ClassTokenOnlyBlock)
     assert all(parameter.grad is not None for parameter in tower.parameters())
 
 

@@ -17,7 +17,7 @@ from bench.data.targets import Tokens
 from bench.fields import TextPadding
 from models import open_clip_config, text_tower
 from models.image_tower import build_image_tower
-from models.open_clip_blocks import ClassTokenBlock, ImageBlock, replace_image_blocks, uses_class_token_only
+from models.open_clip_blocks import ClassTokenOnlyBlock, ImageBlock, replace_image_blocks, uses_class_token_only
 from models.text_tower import TextTower, build_text_tower, why_padding_is_needed
 
 CAPTIONS = [[1, 2, 3], [4], [5, 6, 7, 8, 9, 10], [11] * 22, [12] * 13, [13], [14] * 30]
@@ -122,7 +122,7 @@ def test_our_blocks_change_neither_feature_nor_gradient(pool: str, scaled: float
     ours = copy.deepcopy(theirs)
     replace_image_blocks(ours.transformer, class_token_only=uses_class_token_only(ours))
     kinds = [type(block) for block in ours.transformer.resblocks]
-    assert kinds == [ImageBlock, ImageBlock, ClassTokenBlock if pool == "tok" else ImageBlock]
+    assert kinds == [ImageBlock, ImageBlock, ClassTokenOnlyBlock if pool == "tok" else ImageBlock]
     images = torch.randn(3, 3, 24, 24, dtype=torch.float64)
     outputs = ours(images), theirs(images)
     torch.testing.assert_close(*outputs, rtol=1e-12, atol=1e-12)

@@ -48,7 +48,7 @@ FIELD_REMEDY = "rename the field of the .json members that holds it to caption, 
 
 
 @dataclass(frozen=True, slots=True)
-class MemberKind:
+class SampleKind:
     """The image or embedding member that is trained on, and whether its sample must have a caption."""
 
     kind: str  # in the index's name
@@ -63,14 +63,14 @@ class MemberKind:
         return f"{images}{CAPTIONS_ACCEPTED if self.is_caption_required else ''}"
 
     @property
-    def with_optional_caption(self) -> "MemberKind":
+    def with_optional_caption(self) -> "SampleKind":
         """The same members, also of samples without a caption."""
         return replace(self, kind=f"{self.kind}-alone", is_caption_required=False)
 
 
 CAPTIONS_ACCEPTED = ", captions from .txt, or from a text of a JSON object in .json under a name such as caption"
-IMAGES = MemberKind("shard", "image", ("jpg", "jpeg", "png", "webp"))
-EMBEDDINGS = MemberKind("grids", "embedding", ("npy",))
+IMAGES = SampleKind("shard", "image", ("jpg", "jpeg", "png", "webp"))
+EMBEDDINGS = SampleKind("grids", "embedding", ("npy",))
 
 
 class ShardContents(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -83,7 +83,7 @@ class ShardContents(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     suffixes: dict[str, int]  # of members of samples that lack one
 
 
-def index_path(shard: Path, cache_folder: Path, members: MemberKind = IMAGES, listed_sha256: str = "") -> Path:
+def index_path(shard: Path, cache_folder: Path, members: SampleKind = IMAGES, listed_sha256: str = "") -> Path:
     """Return where a shard's index lies; a shard that was replaced, or is listed with another SHA-256, has another."""
     ending = f"-{listed_sha256[:16]}" if listed_sha256 else ""
     return cache_folder / f"{members.kind}{INDEX_FORMAT}-{digest_file_samples(shard)}{ending}.arrow"
@@ -101,7 +101,7 @@ def verified_marker_path(shard: Path, index: Path) -> Path:
     return index.with_suffix(f".{written}.compared")
 
 
-def write_index(shard: Path, path: Path, kind: MemberKind = IMAGES) -> None:
+def write_index(shard: Path, path: Path, kind: SampleKind = IMAGES) -> None:
     """Read a shard and write its index; ValueError names a shard that cannot be read to its end."""
     rows, skipped, count, empty = list[dict[str, object]](), Counter[str](), 0, 0
     reader, layout = SampleCaptionReader(None), LayoutCheck(kind.suffixes)

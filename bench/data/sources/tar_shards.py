@@ -19,7 +19,7 @@ from bench.console.progress import show_progress
 from bench.data.captions.files import TAR_SUFFIXES, compound_suffix, list_files
 from bench.data.samples import KEYS_REMEDY, max_unusable
 from bench.data.shards import facts
-from bench.data.shards.facts import EMBEDDINGS, IMAGES, MANIFEST_NAME, MemberKind, ShardContents, ShardFacts
+from bench.data.shards.facts import EMBEDDINGS, IMAGES, MANIFEST_NAME, SampleKind, ShardContents, ShardFacts
 from bench.data.shards.layout import DOTTED_NAMES, advise, format_suffixes
 from bench.data_source import DataSource, SampleRequest, Samples
 
@@ -58,7 +58,7 @@ class TarSamples(Samples):
 
     paths: tuple[Path, ...]
     indexes: tuple[Path, ...]
-    kind: MemberKind
+    kind: SampleKind
 
     def __reduce__(self) -> tuple[Any, ...]:
         return TarSamples, (self.paths, self.indexes, self.kind)
@@ -138,17 +138,17 @@ class TarSamples(Samples):
         return [f"{samples} in {len(self.paths):,} shards", *others, *self.layout, *unverified]
 
     @cached_property
-    def _tables(self) -> list[pa.Table]:
+    def _index_tables(self) -> list[pa.Table]:
         return [facts.read_index(path)[0] for path in self.indexes]
 
     @cached_property
     def _columns(self) -> dict[str, pa.ChunkedArray]:
-        joined = pa.concat_tables(self._tables)
+        joined = pa.concat_tables(self._index_tables)
         return dict(zip(joined.column_names, joined.columns, strict=True))
 
     @cached_property
     def _ends(self) -> list[int]:
-        return list(accumulate(map(len, self._tables)))
+        return list(accumulate(map(len, self._index_tables)))
 
     @cached_property
     def _begins(self) -> list[int]:
@@ -158,7 +158,7 @@ class TarSamples(Samples):
         return bisect_right(self._ends, row)
 
 
-def open_shards(data: str, cache_folder: Path, kind: MemberKind = IMAGES) -> TarSamples:
+def open_shards(data: str, cache_folder: Path, kind: SampleKind = IMAGES) -> TarSamples:
     """Find shards, verify them against their manifests, and index those without an index.
 
     A listed shard is compared by SHA-256 when it is first used, and again after a write. Raises ValueError that names a

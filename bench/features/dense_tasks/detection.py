@@ -26,7 +26,7 @@ from bench.scores import TaskMetric
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.tasks import SplitTask
 from bench.transfer.transfer_training import prefetch, train_on_task
-from models.dense_heads import DetectorHeads, mask_rcnn
+from models.dense_heads import DetectorHeadSizes, mask_rcnn
 from models.image_tower import ImageTower
 
 COCO_TYPES = {"box": "bbox", "mask": "segm"}  # by pycocotools' name
@@ -117,7 +117,7 @@ class DetectionRecipe:
     """The settings of a detector and its training."""
 
     side: int  # of the square that images are resized to, in pixels
-    heads: DetectorHeads
+    heads: DetectorHeadSizes
     training: TransferTraining
     wide_trainings: Mapping[int, TransferTraining] = field(default_factory=dict)  # in its place, from a width on
 
@@ -143,7 +143,7 @@ _VIT_B = TransferTraining(
 )
 PUBLISHED = DetectionRecipe(
     side=1024,
-    heads=DetectorHeads(channels=256, box_features=1024, mask_layers=4, proposals=1000, regions=512),
+    heads=DetectorHeadSizes(channels=256, box_features=1024, mask_layers=4, proposals=1000, regions=512),
     training=_VIT_B,
     wide_trainings={
         1024: replace(_VIT_B, layer_decay=0.8),

@@ -15,7 +15,7 @@ from bench.features.dense_tasks.multi_label_tasks import MultiLabelPart, MultiLa
 from bench.features.dense_tasks.scenes import CLASSES, Scene, Split, draw_scene, load_scene_parts
 from bench.features.dense_tasks.segmentation import SegmentationRecipe, SegmentationTask
 from bench.transfer.tasks.image_sources import ArrayImageSource
-from models.dense_heads import DetectorHeads
+from models.dense_heads import DetectorHeadSizes
 
 LABELS_SIDE = 64  # pixels, like the images of the pack
 LABELS_COUNTS: dict[Split, int] = {"train": 1200, "validation": 400, "test": 1000}
@@ -33,7 +33,7 @@ SEGMENTATION = SegmentationRecipe(
 )
 DETECTION = DetectionRecipe(
     side=SIDE,
-    heads=DetectorHeads(channels=64, box_features=256, mask_layers=2, proposals=100, regions=32),
+    heads=DetectorHeadSizes(channels=64, box_features=256, mask_layers=2, proposals=100, regions=32),
     training=TransferTraining(
         epochs=10,
         batch_size=8,

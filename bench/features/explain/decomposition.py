@@ -223,7 +223,7 @@ def decompose(records: Iterable[Record]) -> Decomposition | None:
         unexplained=unexplained,
         step_unexplained=step_unexplained,
         verdict="inconclusive"
-        if unexplained is None or not disturbance.allows_verdicts
+        if unexplained is None or not disturbance.has_enough_undisturbed_rounds
         else judge_agreement(unexplained.mean, unexplained.margin),
         captions=describe_captions(record.experiment for record in records if record.experiment),
         disturbance=disturbance,

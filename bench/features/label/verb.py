@@ -26,7 +26,7 @@ from bench.environment.files import prefix_errors
 from bench.features.label.parallel import count_useful_processes, run_jobs, run_jobs_on_ray
 from bench.features.label.tables import explanation_table, frequent_label_table, occurring_by_count, summary_tables
 from bench.labels.label_files import LabelJob, is_table_without_labels, read_label_file_info
-from bench.labels.labeller import Tally, count_vocabulary, get_labeller, get_rule
+from bench.labels.labeller import Tally, get_labeller, get_rule, vocabulary_of_counts
 from bench.labels.vocabulary import (
     Vocabulary,
     merge_vocabularies,
@@ -97,7 +97,7 @@ class Label:
         rule = get_rule(self.rule or "corenet")
         jobs = [LabelJob(shard.path, rule.name, self.column) for shard in self._find_shards()]
         total, failures, seconds = self._run(jobs)
-        vocabulary = replace(count_vocabulary(rule, total.counts, total.captions), part=self.shards or "")
+        vocabulary = replace(vocabulary_of_counts(rule, total.counts, total.captions), part=self.shards or "")
         print_tables(summary_tables(total, total.captions / seconds, vocabulary.labels), self.json)
         if _report_failures(failures):
             raise ValueError(

@@ -67,7 +67,7 @@ def run_side(
         else:
             losses, tokens = run_checkout(stream, batches, windows, side, Path(checkout))
     elif checkout:
-        losses, tokens, phases = _run_beside_checkout(stream, side, windows, steps, Path(checkout))
+        losses, tokens, phases = _run_one_side(stream, side, windows, steps, Path(checkout))
     else:
         losses, target_bytes = _run_catlip_targets(build_train_state(stream), windows)
     return ReferenceRun(
@@ -113,7 +113,7 @@ def _run_catlip_targets(state: TrainState, windows: WindowTimer) -> tuple[list[T
 # Code of a checkout
 
 
-def _run_beside_checkout(
+def _run_one_side(
     stream: Stream[Any], side: str, windows: WindowTimer, steps: int, checkout: Path
 ) -> tuple[list[Tensor], float | None, dict[str, tuple[float, ...]]]:
     """Run our steps, or those of a checkout from our weights; return losses, tokens per caption, seconds by phase.

@@ -26,7 +26,7 @@ from bench.features.dense_tasks.scene_tasks import _annotate
 from bench.features.dense_tasks.scenes import CLASSES, draw_scene, load_scene_parts
 from bench.scores import TaskMetric
 from bench.transfer.feature_extractor import FeatureExtractor
-from models.dense_heads import DetectorHeads
+from models.dense_heads import DetectorHeadSizes
 from models.image_tower import build_image_tower
 
 SIDE = 40
@@ -140,7 +140,7 @@ def few(results: Path) -> DetectionTask:
     """Scenes to learn by heart: what is trained on is also the test."""
     cutouts = load_scene_parts("train", results / "cache")
     part = [_annotate(draw_scene("train", 96, cutouts, row)) for row in range(8)]
-    heads = DetectorHeads(channels=32, box_features=64, mask_layers=1, proposals=50, regions=16)
+    heads = DetectorHeadSizes(channels=32, box_features=64, mask_layers=1, proposals=50, regions=16)
     descent = TransferTraining(
         epochs=18, batch_size=4, micro_batch_size=2, learning_rates=(2e-3,), milestones=(0.7, 0.9), layer_decay=0.9
     )

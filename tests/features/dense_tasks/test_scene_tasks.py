@@ -14,7 +14,7 @@ from bench.features.dense_tasks.detection import score_detection
 from bench.features.dense_tasks.scenes import CLASSES
 from bench.features.dense_tasks.segmentation import score_segmentation
 from bench.transfer.feature_extractor import FeatureExtractor
-from models.dense_heads import DetectorHeads
+from models.dense_heads import DetectorHeadSizes
 from models.image_tower import build_image_tower
 
 COUNTS = {"train": 6, "validation": 3, "test": 5}
@@ -61,7 +61,7 @@ def test_scene_objects_can_be_detected(results: Path) -> None:
     task = scene_tasks.scenes_detection(results / "cache")
     require_apart(task)
     assert task.classes == CLASSES
-    heads = DetectorHeads(channels=16, box_features=32, mask_layers=1, proposals=20, regions=8)
+    heads = DetectorHeadSizes(channels=16, box_features=32, mask_layers=1, proposals=20, regions=8)
     recipe = replace(
         task.recipe, heads=heads, training=replace(task.recipe.training, epochs=1, batch_size=3, micro_batch_size=3)
     )
