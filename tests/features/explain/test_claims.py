@@ -4,6 +4,8 @@ import math
 
 import pytest
 
+pytest.importorskip("bench.features.claims", reason="claims are another feature")
+
 from bench.features.claims.card import REST, make_card
 from bench.features.claims.claims import get_claim
 from bench.features.explain.ladder import Coordinates
