@@ -56,8 +56,8 @@ def test_every_module_of_bench_has_a_layer() -> None:
         "import reports.__main__",
     ],
 )
-def test_command_line_starts_without_torch(statements: str) -> None:
-    code = f"import sys\n{statements}\nsys.exit('torch' in sys.modules)"
+def test_command_line_starts_without_torch_and_without_what_draws_charts(statements: str) -> None:
+    code = f"import sys\n{statements}\nsys.exit(bool({{'torch', 'matplotlib'}} & {{*sys.modules}}))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 

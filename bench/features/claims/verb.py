@@ -11,12 +11,8 @@ from bench.config import choose
 from bench.console.console import log_left_out, printable_lines
 from bench.console.tables import print_tables
 from bench.environment.files import name_in_errors, read_intact_files
-from bench.features.claims.card import make_card
 from bench.features.claims.claims import get_claim, read_claims
-from bench.features.claims.page import claim_document, claim_markdown, claim_page, claims_table
-from bench.features.claims.statement import CLAIMS, make_speed_cards, speed_statement
 from bench.record import Record, read_record, record_files
-from reports.render.document import write_page
 
 
 @dataclass(frozen=True)
@@ -36,6 +32,12 @@ class Claim:
 
     def run(self) -> int:
         """Read the records; print or write the card, or the list."""
+        # These import what draws charts, which the help of the program does not need.
+        from bench.features.claims.card import make_card
+        from bench.features.claims.page import claim_document, claim_markdown, claim_page, claims_table
+        from bench.features.claims.statement import CLAIMS, make_speed_cards, speed_statement
+        from reports.render.document import write_page
+
         damaged, rows = list[str](), list[Record]()
         for folder in self.records:
             if not folder.is_dir() and self.records != Claim.records:
