@@ -2,6 +2,8 @@
 
 import pytest
 
+pytest.importorskip("bench.features.claims", reason="claims are another feature")
+
 from bench.config import change
 from bench.experiments import get_experiment
 from bench.features.claims.card import REST, make_card
