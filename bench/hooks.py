@@ -1,11 +1,10 @@
 """Hooks: functions that features offer by name, so that other parts can use a feature that may not be here. No torch.
 
-| hook | arguments | returns |
-|---|---|---|
-| `communication_range` | two experiments, their numbers of GPUs, the GPU's name | least and largest factor of communication that are predicted for their ratio of GPU-seconds |
-| `count_labels` | files of captions, a rule's name | `Vocabulary`, counted on all cores |
-| `most_images_per_second` | an experiment, a GPU, the results folder | the most that this GPU is predicted to take |
-| `ratio_parts` | records of a comparison | `RatioParts` of two experiments; None if only their ratio was measured |
+- `communication_range(pair, gpus, gpu)`: the least and the largest factor of communication that are predicted for the
+  ratio of GPU-seconds of two experiments on so many GPUs of this name.
+- `count_labels(files, rule)`: the `Vocabulary` of files of captions, counted on all cores.
+- `most_images_per_second(experiment, gpu, results)`: the most that this GPU is predicted to take.
+- `ratio_parts(records)`: the `RatioParts` of two experiments of a comparison; None if only their ratio was measured.
 """
 
 from collections.abc import Callable, Sequence
