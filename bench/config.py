@@ -264,12 +264,16 @@ def are_replicates(one: Experiment, other: Experiment) -> bool:
     return {*differing_fields([one, other])} <= {*REPLICATE_FIELDS}
 
 
+def differences_beyond(experiments: Iterable[Experiment], may_differ: Iterable[str]) -> dict[str, tuple[Any, ...]]:
+    """Return `differing_fields` without those that may differ; fields that methods declare always may."""
+    rows = list(experiments)
+    allowed = {*may_differ, *fields_of(*rows)[len(FIELDS) :]}
+    return {field: values for field, values in differing_fields(rows).items() if field not in allowed}
+
+
 def require_comparable_experiments(experiments: Iterable[Experiment], may_differ: Iterable[str] = MAY_DIFFER) -> None:
     """Raise ValueError listing the fields in which experiments of a comparison differ and may not."""
-    experiments = list(experiments)
-    allowed = {*may_differ, *(field for one in experiments for field in own_fields(one.method))}
-    extra = {field: values for field, values in differing_fields(experiments).items() if field not in allowed}
-    if extra:
+    if extra := differences_beyond(experiments, may_differ):
         raise ValueError(
             f"these experiments cannot be compared, they differ in {format_differences(extra)} "
             "(recipes as they are: --allow-differences)"

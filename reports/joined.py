@@ -13,6 +13,7 @@ from bench.config import (
     Experiment,
     are_replicates,
     change,
+    differences_beyond,
     differing_fields,
     fields_of,
     format_differences,
@@ -117,7 +118,7 @@ def _reason_not_joined(page: Sequence[Record], records: Sequence[Record]) -> str
         return "only timed runs, trainings and scores are joined"
     shown, others = ([one.experiment for one in rows if one.experiment is not None] for rows in (page, records))
     allowed = {*MAY_DIFFER, *FIELDS_IGNORED_IN_ROWS, *differing_fields(shown), *differing_fields(others)}
-    differences = {name: two for name, two in differing_fields([*shown, *others]).items() if name not in allowed}
+    differences = differences_beyond([*shown, *others], allowed)
     machines = dict.fromkeys(one.circumstances.machine_and_gpu for one in (*page, *records))
     if len(machines) > 1:
         differences["machine"] = tuple(machines)

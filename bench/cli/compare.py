@@ -30,7 +30,7 @@ from bench.cli.options import (
     VocabularyFile,
     Yes,
     add_lengths,
-    experiment_from,
+    experiments_from,
     finish,
     limit_minutes,
     require_confirmed,
@@ -262,7 +262,7 @@ class Measure:
         if self.measurements and (self.trace or self.memory_gib is not None):
             raise ValueError("--measurement measures neither speed nor memory: leave out --trace and --memory-gib")
         options = add_lengths(self.settings, self.caption_lengths), self.data, self.vocabulary, self.labels
-        experiments = [experiment_from(name, *options) for name in dict.fromkeys(self.names)]
+        experiments = experiments_from(self.names, *options)
         num_figures = max((len(get_measurement(name).figures) for name in self.measurements), default=1)
         rounds = self.rounds or required_rounds(num_figures * (len(experiments) - 1), on_gpu=on_gpu)
         return experiments, Scope("measure", rounds, repeats_disturbed=self.rounds is None)

@@ -1,12 +1,12 @@
 """Options and the ending that verbs of the command line share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
 
 from tyro.conf import UseAppendAction, arg
 
-from bench.config import Experiment
+from bench.config import Experiment, own_fields
 from bench.console.console import FAILED_CASE, OK
 from bench.console.progress import format_duration
 from bench.console.tables import print_tables
@@ -104,6 +104,19 @@ def experiment_from(
         options[f"{'subword' if read_vocabulary(vocabulary).rule == SUBWORD else 'synset'}_vocabulary"] = vocabulary
     given = [f"{field}={value}" for field, value in options.items() if value is not None]
     return with_settings(get_experiment(name), [*settings, *given])
+
+
+def experiments_from(names: Iterable[str], settings: Sequence[str], *options: str | None) -> list[Experiment]:
+    """Return experiments as `experiment_from`, each name once; a field that some methods declare is set for those."""
+    unique = list(dict.fromkeys(names))
+    own = {name: own_fields(get_experiment(name).method).keys() for name in unique}
+    declared = {field for fields in own.values() for field in fields}
+
+    def applies(setting: str, name: str) -> bool:
+        field = setting.partition("=")[0].rpartition(".")[2]
+        return field not in declared or field in own[name]
+
+    return [experiment_from(name, [one for one in settings if applies(one, name)], *options) for name in unique]
 
 
 def add_lengths(settings: Sequence[str], caption_lengths: str | None) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.config import FIELDS, MAY_DIFFER, Experiment, differing_fields, format_differences
+from bench.config import FIELDS, MAY_DIFFER, Experiment, differences_beyond, differing_fields, format_differences
 from bench.data.caption_lengths import describe_captions
 from bench.experiments import TUNED_FIELDS, tuning_of
 from bench.formats import GIB, MIB, count
@@ -94,9 +94,16 @@ def speed_table(
     joint = f"\nimages/s: of {processes} processes together; batch: images a step of each." if processes > 1 else ""
     flipped = any(one.ratio.is_paired for one in found if one.ratio)
     captions = describe_captions(runs[0][0] for runs in timed.values())
-    differing = differing_fields(runs[0][0] for runs in timed.values()).items()
-    also = [format_differences({field: values}) for field, values in differing if field not in {*may_differ}]
-    own = format_differences({field: values for field, values in differing if field in {*TUNED_FIELDS} & {*may_differ}})
+    shown = [runs[0][0] for runs in timed.values()]
+    beyond = differences_beyond(shown, may_differ)
+    also = [format_differences({field: values}) for field, values in beyond.items()]
+    own = format_differences(
+        {
+            field: values
+            for field, values in differing_fields(shown).items()
+            if field not in beyond and (field in TUNED_FIELDS or field not in FIELDS)
+        }
+    )
     return Table.of_figures(
         title,
         rows,

@@ -5,7 +5,7 @@ from statistics import fmean, median
 
 import msgspec
 
-from bench.config import Experiment, differing_fields, format_differences
+from bench.config import Experiment, differences_beyond, format_differences
 from bench.record import Record, Speed
 
 Run = tuple[Experiment, Speed]
@@ -97,8 +97,8 @@ def throughputs_by_round(records: Iterable[Record]) -> dict[str, dict[int, float
 def require_comparable(records: Iterable[Record], *, may_differ: Iterable[str]) -> None:
     """Raise ValueError listing what differs beyond the experiments' fields named, machines included."""
     rows, allowed = list(records), {*may_differ}
-    differences = differing_fields(record.experiment for record in rows if record.experiment is not None)
-    differences = {field: values for field, values in differences.items() if field not in allowed}
+    experiments = (record.experiment for record in rows if record.experiment is not None)
+    differences = differences_beyond(experiments, allowed)
     for circumstance, field in CIRCUMSTANCES.items():
         found = (getattr(row.circumstances, circumstance) for row in rows)
         values = {msgspec.json.encode(value, order="deterministic"): value for value in found}

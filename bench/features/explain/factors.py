@@ -63,6 +63,7 @@ def select_factors(
     """
     differing, no_factors = differing_fields([baseline, first]), {*NEVER_FACTORS, *FIELDS_WITHOUT_WORK}
     no_factors |= {*LABEL_FIELDS} - {*get_method(first.method).label_fields}
+    no_factors |= {*differing} - {*FIELDS}  # fields that the methods declare belong to their objectives
     by_field = {field: _make_factor(field, *values) for field, values in differing.items() if field not in no_factors}
     left_out = {} if on_gpu else dict(NOT_ON_A_CPU)
     for one in dict.fromkeys(chosen):

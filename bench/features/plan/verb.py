@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import CaptionLengths, Json, Results, Settings, add_lengths, experiment_from
+from bench.cli.options import CaptionLengths, Json, Results, Settings, add_lengths, experiments_from
 from bench.cli.train import Images, parse_count
 from bench.config import Experiment, choose
 from bench.console.console import DISAGREEMENT, FAILED_CASE, OK, log
@@ -176,7 +176,7 @@ class Plan:
 
     @cached_property
     def _experiments(self) -> Sequence[Experiment]:
-        return [experiment_from(name, self._all_settings) for name in dict.fromkeys(self.names)]
+        return experiments_from(self.names, self._all_settings)
 
     @property
     def _all_settings(self) -> Sequence[str]:
