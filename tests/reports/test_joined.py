@@ -181,7 +181,7 @@ def test_page_of_a_folder_joins_the_folders_of_its_trainings(
 def test_figures_of_measurements_join_a_page_and_newer_ones_of_a_measurement_replace_older(
     is_known: bool, whole: list[Record]
 ) -> None:
-    """Also where their kind is not known: then nothing shows them, and the rest is shown as without them."""
+    """Also where their kind is not known: then nothing shows them. The rest is shown as without them."""
 
     def measured(value: float) -> list[Record]:
         of = Figures(measurement="mine", title="Mine", round=0, figures=(Figure("a", "ms"),), values={"a": (value,)})
@@ -193,4 +193,6 @@ def test_figures_of_measurements_join_a_page_and_newer_ones_of_a_measurement_rep
     assert joined.comparisons == ["c", "b"]
     assert joined.records == [*measured(2.0), *join_comparisons({"b": whole}).records]
     assert {*joined.left_out} == {"a"}
-    assert figures(joined.records) == figures(join_comparisons({"b": whole}).records)
+    shown = figures(joined.records)
+    assert (shown.pop("Mine", None) is not None) == is_known
+    assert shown == figures(join_comparisons({"b": whole}).records)
