@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torchmetrics.functional.classification  # noqa: F401 - whose first import lists the fonts in a process
 
 from bench.console.console import describe_error, log
 from bench.features.dense_tasks.coco import Instances, read_instances
