@@ -108,18 +108,18 @@ def format_memory(size: Number, unit: int) -> str:
     return f"{size / unit:,.2f}" if unit == GIB else f"{size / unit:,.0f}"
 
 
-def unit_size(value: float, unit: str) -> float:
+def unit_size(value: Number, unit: str) -> float:
     """Return the size of the unit in which `format_quantity` formats a value."""
     sizes = UNITS[unit][0] if unit in UNITS else ((1.0, unit),)
     return next((size for size, _ in sizes if value >= size), sizes[-1][0])
 
 
-def format_quantity(value: float, unit: str) -> str:
+def format_quantity(value: Number, unit: str) -> str:
     """Format a value in a suitable unit, rounded; integers without a unit with every digit."""
     if unit in UNITS:
         (sizes, digits), size = UNITS[unit], unit_size(value, unit)
         return f"{value / size:{digits}} {dict(sizes)[size]}"
-    number = f"{value:,.0f}" if value.is_integer() else f"{value:.6g}"
+    number = f"{value:,.0f}" if float(value).is_integer() else f"{value:.6g}"
     return f"{number} {unit}".strip()
 
 

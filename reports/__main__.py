@@ -15,17 +15,17 @@ def main(arguments: Sequence[str], program: str = "python -m reports") -> int:
     try:
         require_utf8(*arguments)
         load_extensions(named)
-        if not arguments or arguments[0] in ("-h", "--help"):
-            lines = [f"  {name:8} {REPORT_VERBS.find(name).__doc__}" for name in REPORT_VERBS]
-            print("\n".join([f"usage: {program} VERB ...", *lines]), file=sys.stdout if arguments else sys.stderr)
-            return OK if arguments else USAGE
-        verb = REPORT_VERBS.find(arguments[0], f"verb of {program}")
-        return parse_options(verb, f"{program} {arguments[0]}", arguments[1:]).run()  # type: ignore[no-any-return]
+        if arguments and arguments[0] not in ("-h", "--help"):
+            verb = REPORT_VERBS.find(arguments[0], f"verb of {program}")
+            return parse_options(verb, f"{program} {arguments[0]}", arguments[1:]).run()  # type: ignore[no-any-return]
+        lines = [f"  {name:8} {REPORT_VERBS.find(name).__doc__}" for name in REPORT_VERBS]
     except BrokenPipeError:
         raise
     except (ValueError, OSError) as error:
         log(f"{program}: {describe_error(error)}")
         return USAGE
+    print("\n".join([f"usage: {program} VERB ...", *lines]), file=sys.stdout if arguments else sys.stderr)
+    return OK if arguments else USAGE
 
 
 if __name__ == "__main__":

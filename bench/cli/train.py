@@ -83,7 +83,7 @@ class Train:
     data: Data = None
     vocabulary: VocabularyFile = None
     labels: Labels = None
-    vocabulary_of_counts: bool = False  # count the vocabulary from the captions first, into OUT/vocabulary.json
+    count_vocabulary: bool = False  # count the vocabulary from the captions first, into OUT/vocabulary.json
     # smallest count of a label in the counted vocabulary; default 1 for subwords, and for synsets 500, or a thousandth
     # of the captions if there are fewer than 500,000
     min_count: int | None = None
@@ -121,7 +121,7 @@ class Train:
             resume_from, name = self._resume_from(experiment)  # which reads whole checkpoints
             with exclusive_lock(self._out):
                 (self._out / REQUEUE_FILE).unlink(missing_ok=True)
-                if self.vocabulary_of_counts and not resume_from:
+                if self.count_vocabulary and not resume_from:
                     self._count_vocabulary(experiment)
                 return self._run(experiment, tasks, root, resume_from, name)
 
@@ -205,7 +205,7 @@ class Train:
         words = [*program_words(parent_words()), "train", self.name]
         for name in ("images", "data", "vocabulary", "labels", "min_count", "out", "root", "json"):
             words += [] if (value := getattr(self, name)) is None else [f"--{name.replace('_', '-')}", str(value)]
-        words += ["--count-vocabulary"] if self.vocabulary_of_counts else []
+        words += ["--count-vocabulary"] if self.count_vocabulary else []
         words += ["--yes"] if self.yes else []
         words += [] if self.score else ["--no-score"]
         if self.checkpoint_minutes != CHECKPOINT_MINUTES:
@@ -222,10 +222,10 @@ class Train:
         if any(setting.startswith("caption_lengths=") for setting in self.settings):
             raise ValueError("train reads captions as they are: leave out caption_lengths, which measure and plan take")
         experiment = self._named_experiment()
-        if self.min_count is not None and not self.vocabulary_of_counts:
+        if self.min_count is not None and not self.count_vocabulary:
             raise ValueError("--min-count is for --count-vocabulary: add it, or leave out --min-count")
         require_range("min-count", self.min_count, 1, 1e12)
-        if self.vocabulary_of_counts:
+        if self.count_vocabulary:
             if self.vocabulary is not None or self.labels is not None:
                 raise ValueError("--count-vocabulary counts what --vocabulary and --labels name: leave out one of them")
             if (field := vocabulary_field(experiment)) is None:

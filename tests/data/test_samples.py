@@ -58,7 +58,7 @@ class Lists(DataSource):
 def test_batches_of_equal_samples_are_equal_from_every_source(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(SOURCES.by_name, "lists", Lists(Listed(CONTENT)))
+    monkeypatch.setitem(SOURCES._objects, "lists", Lists(Listed(CONTENT)))
     members = {f"{key}.{suffix}": one for key, *two in CONTENT for suffix, one in zip(("jpg", "txt"), two, strict=True)}
     texts = {name: one.encode() if isinstance(one, str) else one for name, one in members.items()}
     shard = write_shard(tmp_path / "0.tar", texts)
@@ -87,7 +87,7 @@ def test_batches_of_equal_samples_are_equal_from_every_source(
 def test_samples_that_cannot_be_used_are_refused(
     samples: object, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(SOURCES.by_name, "lists", Lists(samples))
+    monkeypatch.setitem(SOURCES._objects, "lists", Lists(samples))
     with pytest.raises(ValueError, match=reason):
         open_samples(small("clip", data="a list"), tmp_path)
 
@@ -95,7 +95,7 @@ def test_samples_that_cannot_be_used_are_refused(
 def test_lost_samples_are_no_error_where_a_file_lists_those_to_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(SOURCES.by_name, "lists", Lists(Listed(CONTENT, 11)))
+    monkeypatch.setitem(SOURCES._objects, "lists", Lists(Listed(CONTENT, 11)))
     (tmp_path / "keys.csv").write_text("key\n05\n07\n")
     stream = load_data(small("clip", data="a list", subset=str(tmp_path / "keys.csv")), CPU, tmp_path)
     assert {*stream.keys(0)} == {"05", "07"}

@@ -74,13 +74,13 @@ def test_resumed_comparison_keeps_its_images_and_a_new_one_plans_its_own(
     path = record_path(tmp_path, "20260101T000000-default", "speed", "x")
     write_record(timed(change(set_images(EXPERIMENTS["clip-tiny"], 33_000), seed=2), 1000.0, 0), path)
     assert Bench(resume=True, minutes=1, results=tmp_path).run() == OK
-    assert [one.images for one in given] == [33_000] * len(COMPARED)
+    assert [one.training.images for one in given] == [33_000] * len(COMPARED)
     assert seeds == [3]
     with pytest.raises(ValueError, match="leave out --smoke or --minutes"):
         Bench(minutes=5, smoke=True).run()
     given.clear()
     assert Bench(minutes=1, results=tmp_path).run() == OK
-    assert [one.images for one in given] == [MIN_IMAGES] * len(COMPARED)
+    assert [one.training.images for one in given] == [MIN_IMAGES] * len(COMPARED)
     text = capsys.readouterr().err
     assert "planned: 10 rounds of speed and up to 5 repeated, 1 seed of 20,000 images for each method" in text
     assert "more than 1 min: nothing smaller is planned" in text
