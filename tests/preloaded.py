@@ -3,6 +3,7 @@
 from importlib import import_module
 
 from bench.environment.imports import uncollected_imports
+from bench.extensions import load_extensions
 
 MODULES = (
     *("open_clip.loss", "torch.nn.parallel", "bench.train.loop", "bench.transfer.score"),
@@ -11,3 +12,4 @@ MODULES = (
 with uncollected_imports():
     for module in MODULES:
         import_module(module)
+    load_extensions()  # which every process of a run does first
