@@ -3,13 +3,12 @@
 Families of them are files of `bench.transfer.families`; extensions add others.
 """
 
-import pkgutil
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from bench.registry import Named, NamedRegistry
+from bench.registry import Named, NamedRegistry, import_object
 
 if TYPE_CHECKING:
     from bench.scores import Score, TaskMetric
@@ -36,7 +35,7 @@ class Imported:
     first_arguments: tuple[Any, ...] = ()
 
     def __call__(self, *arguments: Any) -> Any:
-        return pkgutil.resolve_name(self.path)(*self.first_arguments, *arguments)
+        return import_object(self.path)(*self.first_arguments, *arguments)
 
 
 @dataclass(frozen=True)

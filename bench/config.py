@@ -266,9 +266,8 @@ def are_replicates(one: Experiment, other: Experiment) -> bool:
 
 def differences_beyond(experiments: Iterable[Experiment], may_differ: Iterable[str]) -> dict[str, tuple[Any, ...]]:
     """Return `differing_fields` without those that may differ; fields that methods declare always may."""
-    rows = list(experiments)
-    allowed = {*may_differ, *fields_of(*rows)[len(FIELDS) :]}
-    return {field: values for field, values in differing_fields(rows).items() if field not in allowed}
+    bound = FIELDS.keys() - {*may_differ}
+    return {field: values for field, values in differing_fields(experiments).items() if field in bound}
 
 
 def require_comparable_experiments(experiments: Iterable[Experiment], may_differ: Iterable[str] = MAY_DIFFER) -> None:

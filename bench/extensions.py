@@ -56,11 +56,10 @@ class Extension:
     runs: Sequence[type["Request"]] = ()  # that leave such records, or files of their own
     # Classes of verbs by name, or where they lie as "package.module:Class", which is imported when it is needed.
     verbs: Mapping[str, "type[Command] | str"] = field(default_factory=dict)
-    report_verbs: Mapping[str, "type[Any] | str"] = field(
-        default_factory=dict
-    )  # of `report`, which make files of records
+    # The same for verbs of `report`, which make files of records.
+    report_verbs: Mapping[str, "type[Any] | str"] = field(default_factory=dict)
     measurements: Sequence[Measurement] = ()
-    sections: Sequence[Section] = ()  # of the page of a comparison, between its results and its methods
+    sections: Sequence[Section] = ()  # of the page of a comparison
     hooks: Mapping[str, str] = field(default_factory=dict)  # functions of bench/hooks.py, as "package.module:function"
     sources: Sequence[DataSource] = ()
     tasks: Sequence[Task] = ()
@@ -139,8 +138,10 @@ def _add(extension: Extension, origin: str) -> None:
         for name, one in named.items():
             import_object(registry).add(name, one, origin)
     checked = (
-        *((SOURCES, extension.sources), (TASKS, extension.tasks), (PROTOCOLS, extension.protocols)),
         (MEASUREMENTS, extension.measurements),
+        (SOURCES, extension.sources),
+        (TASKS, extension.tasks),
+        (PROTOCOLS, extension.protocols),
     )
     for objects, added in checked:
         for thing in added:
@@ -153,7 +154,7 @@ def _add_method(method: Method, origin: str) -> None:
         name = f"{origin}: the method {method.name} declares {field_.name}"
         if field_.name in FIELD_FACTS:
             raise ValueError(f"{name}, which experiments have: give it another name")
-        if not getattr(next(iter(getattr(field_.type, "__metadata__", ())[-1:]), None), "description", None):
+        if not getattr(getattr(field_.type, "__metadata__", (None,))[-1], "description", None):
             raise ValueError(f"{name} without a description: declare it as Annotated[KIND, about(...)] of bench.fields")
         if field_.required:
             raise ValueError(f"{name} without a default: give it one")

@@ -55,10 +55,12 @@ class Registry(Mapping[str, T], Generic[T]):
     def add(self, name: str, one: T, origin: str) -> None:
         """Add an object of an extension; ValueError names both origins if its name is taken."""
         if name in self._objects:
-            raise ValueError(
-                f"{origin} adds the {self.noun} {name}, which {self.origin(name)} has already: give it another name"
-            )
+            raise self.clash(name, origin, self.origin(name))
         self._objects[name], self._origins[name] = one, origin
+
+    def clash(self, name: str, origin: str, other: str = "this program") -> ValueError:
+        """Return the error of a name that another origin has."""
+        return ValueError(f"{origin} adds the {self.noun} {name}, which {other} has already: give it another name")
 
     def origin(self, name: str) -> str:
         """Return what added an object, in words."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from bench.registry import import_object
+from bench.registry import Registry, import_object
 from bench.tables import Table
 
 if TYPE_CHECKING:
@@ -227,8 +227,7 @@ class Section:
         return build(page)
 
 
-_added: dict[str, Section] = {}
-_origins: dict[str, str] = {}
+_added = Registry[Section]("section")
 
 
 def add_section(section: Section, origin: str) -> None:
@@ -238,21 +237,15 @@ def add_section(section: Section, origin: str) -> None:
     if not NAME.fullmatch(section.name):
         accepted = "its name must be lower-case letters, digits and hyphens"
         raise ValueError(f"{origin} adds the section {section.name!r}: {accepted}")
-    if section.name in _added:
-        raise _clash(section.name, origin, _origins[section.name])
-    _added[section.name], _origins[section.name] = section, origin
+    _added.add(section.name, section, origin)
 
 
 def added_sections(built_in: Container[str]) -> list[tuple[Section, str]]:
     """Return the sections of extensions with their origins; ValueError for a name that is built in."""
     for name in _added:
         if name in built_in:
-            raise _clash(name, _origins[name], "this program")
-    return [(section, _origins[name]) for name, section in _added.items()]
-
-
-def _clash(name: str, origin: str, other: str) -> ValueError:
-    return ValueError(f"{origin} adds the section {name}, which {other} has already: give it another name")
+            raise _added.clash(name, _added.origin(name))
+    return [(section, _added.origin(name)) for name, section in _added.items()]
 
 
 def flatten(blocks: Sequence[Block]) -> Iterator[Block]:

@@ -40,9 +40,7 @@ class VerbRegistry(Registry["type[Any] | str"]):
                 f"{origin} adds the {self.noun} {name!r}: its name must be small letters, digits and hyphens"
             )
         if name == REPORT:
-            raise ValueError(
-                f"{origin} adds the {self.noun} {name}, which this program has already: give it another name"
-            )
+            raise self.clash(name, origin)
         if not isinstance(one, str):
             self._require_complete(name, one, origin)
         super().add(name, one, origin)
