@@ -126,8 +126,7 @@ def headline_table(
 
 def _disturbance_sentences(comparison: ComparisonRecords) -> list[Markup]:
     found = find_disturbance(comparison.records, comparison.experiments)
-    frame = Markup("<strong>{}</strong>") if found.disturbed_rounds else Markup("{}")
-    return [frame.format(describe_disturbance(found))] if found.total_rounds else []
+    return [Markup.escape(describe_disturbance(found))] if found.slowness else []
 
 
 def _speed_sentences(comparison: ComparisonRecords) -> list[Markup]:
@@ -140,7 +139,7 @@ def _speed_sentences(comparison: ComparisonRecords) -> list[Markup]:
             Markup("{} trains <strong>{}</strong> images per second ({})").format(
                 comparison.label(row.experiment),
                 format_rate(row.images_per_second),
-                f"median of {pluralize(len(row.runs), 'run')}" if len(row.runs) > 1 else "one run: no interval",
+                f"median of {pluralize(len(row.rounds), 'run')}" if len(row.rounds) > 1 else "one run: no interval",
             )
             for row in comparison.throughputs
         ]
@@ -209,7 +208,9 @@ def _flops_mismatch_notes(comparison: ComparisonRecords) -> list[Markup]:
     clauses += link_to_rest(len(left) - MOST_NAMED, "throughput")
     shown = [base, *(row for row, _ in left[:MOST_NAMED])]
     utilisation = join_words([f"{comparison.label(row.experiment)} {percent(row.mfu)}" for row in shown if row.mfu])
-    one_run = " With one run each, run-to-run variation is another." if all(len(row.runs) == 1 for row in shown) else ""
+    one_run = (
+        " With one run each, run-to-run variation is another." if all(len(row.rounds) == 1 for row in shown) else ""
+    )
     return [
         Markup(
             "<strong>FLOPs do not explain the whole difference.</strong> Forward and backward alone: {}. Likely "
