@@ -28,7 +28,6 @@ from reports.render.document import BuiltSection, render_blocks, render_page
 from reports.speed import components_section, figures_section, throughput_section
 from reports.summary import answer_blocks, headline_table
 
-QUESTION = "Which pre-training method gives the most transfer accuracy per device-hour?"
 # Sections in the order of the page; those of extensions are above the results, or between them and what explains them.
 RESULTS = (
     throughput_section.SECTION,
@@ -92,14 +91,13 @@ def page(
     _, in_answer = build_sections(context, failed, in_answer=True)
     sections, built = build_sections(replace(context, built=[figures]), failed)
     asked = [block.text for block in built if isinstance(block, Question)][:1]
-    heading, *sentences = [*asked, *answer_sentences(context, answers)]
-    several = Markup('{} <a href="#data">comparisons</a>, the newest {}').format(len(joined), name)
-    shown = several if len(joined) > 1 else f"Comparison {name}"
+    sentences = [*asked, *answer_sentences(context, answers)]
+    several = Markup('{} <a href="#data">comparisons</a> of pre-training methods, the newest {}')
     return render_page(
         f"{name}: pre-training methods compared",
-        heading,
-        eyebrow=shown if asked else Markup("{}. {}").format(shown, QUESTION),
-        answer=answer_blocks(context, sentences, None if asked else figures, in_answer, damaged),
+        sentences[0],
+        eyebrow=several.format(len(joined), name) if len(joined) > 1 else f"Comparison {name} of pre-training methods",
+        answer=answer_blocks(context, sentences[1:], None if asked else figures, in_answer, damaged),
         sections=sections,
     )
 

@@ -61,11 +61,11 @@ def _predictions(comparison: ComparisonRecords) -> list[Markup]:
     if (lead := lead_row(comparison)) is None:
         return []
     predicted = f"FLOPs predict a ratio of {ratio(lead.flop_ratio)}" if lead.flop_ratio else "FLOPs predict no ratio"
-    found = [Markup("{} at this size; at another size both differ.").format(predicted)]
+    found = Markup("{} at this size; at another size both differ.").format(predicted)
     if commands := larger_commands(comparison, lead):
         tell = Markup(" predicts it from the data sheet of a GPU, and on your own GPU ").join(commands)
-        found.append(Markup("For a larger tower, {} measures it.").format(tell))
-    return found
+        found += Markup(" For a larger tower, {} measures it.").format(tell)
+    return [found]
 
 
 def _durations(records: Sequence[Record]) -> list[str]:

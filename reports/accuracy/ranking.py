@@ -119,10 +119,10 @@ def learned_sentences(comparison: ComparisonRecords, answers: Sequence[SubjectSc
     ]
     if untrained := [point for point in found if point.is_reference]:
         named = [
-            f"{UNTRAINED.get(point.subject, point.subject)} {write_accuracy(point.accuracy.value)}"
+            f"{write_accuracy(point.accuracy.value)} ({UNTRAINED.get(point.subject, point.subject)})"
             for point in untrained
         ]
-        sentences.append(Markup("Without training, {}.").format(", ".join(named)))
+        sentences.append(Markup("Without training, accuracies are {}.").format(join_words(named)))
     return sentences
 
 
