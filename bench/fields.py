@@ -473,7 +473,12 @@ class TimingSettings(Settings, frozen=True, kw_only=True):
         ),
     ]
     windows: Annotated[PositiveInt, about("Number of timed windows.", "pace", "no time", "no work")]
-    steps_per_window: Annotated[PositiveInt, about("Number of steps in a window.", "by batch", "pace", "no work")]
+    steps_per_window: Annotated[
+        PositiveInt,
+        about(
+            "Number of steps in a window; on a CPU each of them is a window of its own.", "by batch", "pace", "no work"
+        ),
+    ]
     injected_slowdown: Annotated[
         NonNegativeFloat,
         about(

@@ -78,7 +78,12 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
     round: Count
     warmup_seconds: NonNegative  # with the heating
     window_seconds: Seconds
-    window_images: tuple[PositiveCount, ...] = ()  # processed in each; empty: the experiment's images_per_window
+    steps_per_window: PositiveCount | None = None  # None: as many as the experiment's; on a CPU one
+    window_images: tuple[
+        PositiveCount, ...
+    ] = ()  # processed in each; empty: all steps have the experiment's batch_size
+    # Core-seconds per second of each window that its threads waited for a core, or the host took. Empty: not read.
+    window_waits: tuple[NonNegative, ...] = ()
     phase_seconds: Phases  # by name of PHASES, one entry a step, from a pass that waits for the device between them
     phase_images: tuple[PositiveCount, ...] = ()  # of each of that pass's steps; empty: the experiment's batch_size
     flops: Flops
@@ -107,9 +112,11 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
         of_ranks = {self.processes, *map(len, self.rank_figures.values()), len(self.rank_hosts) or self.processes}
         if len(of_ranks) > 1 or (self.rank_figures and not self.rank_hosts):
             raise ValueError(f"rank_figures and rank_hosts must be of all {self.processes} ranks")
-        of_windows = (self.window_seconds, self.window_images or self.window_seconds, *self.rank_window_seconds)
+        optional = (one for one in (self.window_images, self.window_waits) if one)
+        of_windows = (self.window_seconds, *optional, *self.rank_window_seconds)
         if len(set(map(len, of_windows))) > 1:
-            raise ValueError(f"window_images and rank_window_seconds must be of all {len(self.window_seconds)} windows")
+            number = len(self.window_seconds)
+            raise ValueError(f"window_images, window_waits and rank_window_seconds must be of all {number} windows")
 
     @property
     def processes(self) -> int:

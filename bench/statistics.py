@@ -7,20 +7,20 @@ of an accuracy are the training run and the test item.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import accumulate
 from statistics import fmean, median, stdev
+from types import MappingProxyType
 from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri, stdtr, stdtrit
 
+from bench.disturbance import mean_over_rounds, widening_of
 from bench.p_values import ROUNDING, holm, permutation_p, sign_flip_p, student_p
 
 K = TypeVar("K")
-T = TypeVar("T")
 Verdict = Literal["faster", "slower", "no difference", "inconclusive", "disturbed"]
 Bottleneck = Literal["input-bound", "compute-bound"]
 Loading = Literal["enough", "too few", "too close to tell"]
@@ -31,27 +31,19 @@ ClaimVerdict = Literal["reproduced", "reproduced only with", "not reproduced", "
 Difference = Literal["better", "not distinguishable", "worse", "no interval"]
 Answers = npt.NDArray[np.float64] | float  # by test item, or one figure for all
 Rounds = Mapping[int, float]  # the figure of one run a round, by the round's number
-Windows = Mapping[int, Sequence[float]]  # the images/s of each window of one run a round, by the round's number
 
 ALPHA = 0.01  # a verdict of "faster", "slower", "better" or "worse" needs an adjusted p at or under this
 SMALLEST_EFFECT = 0.02  # and one on speed a ratio at least this far from 1
 CONFIDENCE = 0.95
 MIN_FIGURE, MAX_FIGURE = 1e-40, 1e40  # beyond these a figure is a fault, not a measurement
 MIN_ROUNDS = 5
+MAX_SLOWNESS = math.log(3)  # left in a ratio; beyond it no widening is known to suffice
 MIN_PAIRED_ROUNDS = 10  # rounds; under these a sign flip finds less than a permutation, unless the machine drifts
 MAX_WAIT_SHARE = 0.05  # of a step's time, for batches that are loaded ahead
 MAX_AGREEMENT_MARGIN = math.log(1.1)  # beyond it a tenth of a ratio could be missing unseen
 FLOPS_TOLERANCE = 0.08  # of a logarithm: what is left to elementwise work, memory and launches
 CLAIM_TOLERANCE = math.log(1.1)  # of the logarithm of a published ratio, which has two digits
 CLAIM_ACCURACY_TOLERANCE = 1.0  # points of accuracy
-DISTURBING_PERCENT = 5.0  # of the machine's CPU time, used by other processes or guests during the timing
-FAST_QUANTILE = 0.9  # of an experiment's windows: the speed of an undisturbed window
-# A window is slow where its logarithm is further under that speed than both; the second in robust deviations.
-SLOW_WINDOW, SLOW_WINDOW_DEVIATIONS = math.log(1.2), 4.0
-NORMAL_MAD = 1.4826  # standard deviations in a median absolute deviation of normal figures
-MAX_SLOW_SHARE = 0.2  # of the windows of an undisturbed round
-MAX_DISTURBED_SHARE = 0.5  # of the rounds; where more are disturbed, no verdict is given
-UNEQUAL_SLOWDOWN_P = 0.05  # at or under it a ratio depends on how slow the machine was
 RUNS_FOR_SLOW_RANK = 3
 SLOW_IN_MOST, SLOW_RANK = 1.03, 1.05  # times the others' time for their own work, in most runs and in the median run
 ENGINEERING_FACTOR = 2.0  # between two MFU
@@ -77,19 +69,28 @@ class Ratio:
     runs: tuple[int, int]
     verdict: Verdict
     is_paired: bool = False  # whether p flips the signs of rounds; else it permutes all runs, or is Student's
+    slowness: float = 0.0  # logarithm of the slowdown by other work that is left in the runs
+    unwidened: tuple[float, float] | None = None  # the interval without what that adds to it; None: it adds nothing
 
 
 def ratio_of(base: Rounds, other: Rounds) -> Ratio:
-    """Compare two groups of runs by the means of their logarithms: the value is other / base. See `ratios_of`."""
+    """Compare two groups of runs by the means of their logarithms: the value is other / base. See `ratios_of_pairs`."""
     return ratios_of(base, {"other": other})["other"]
 
 
-def ratios_of(base: Rounds, others: Mapping[str, Rounds]) -> dict[str, Ratio]:
+def ratios_of(
+    base: Rounds, others: Mapping[str, Rounds], slowness: Mapping[str, Rounds] = MappingProxyType({})
+) -> dict[str, Ratio]:
     """Compare several groups with one base. See `ratios_of_pairs`."""
-    return ratios_of_pairs({name: (base, other) for name, other in others.items()})
+    return ratios_of_pairs({name: (base, other) for name, other in others.items()}, slowness)
 
 
-def ratios_of_pairs(pairs: Mapping[str, tuple[Rounds, Rounds]], *, exact: bool = True) -> dict[str, Ratio]:
+def ratios_of_pairs(
+    pairs: Mapping[str, tuple[Rounds, Rounds]],
+    slowness: Mapping[str, Rounds] = MappingProxyType({}),
+    *,
+    exact: bool = True,
+) -> dict[str, Ratio]:
     """Compare the groups of each pair; p and verdict are adjusted for the number of pairs by Holm's step-down.
 
     From five common rounds on the interval is Student's t on the rounds' differences: it covers what it says however
@@ -101,47 +102,61 @@ def ratios_of_pairs(pairs: Mapping[str, tuple[Rounds, Rounds]], *, exact: bool =
     Without `exact` it is Student's on those differences, five or more: for many ratios in few rounds, which have too
     few signs, and whose unpaired runs differ by the machine's luck more than by what is looked for.
 
+    `slowness` is the logarithm by which other work still slows the runs of a round, by pair and round. Such rounds
+    count less, the interval is wider by what the slowdown may add to the ratio (`mean_over_rounds`), and p is that of
+    Student's t for a difference beyond that.
+
     Figures are rates: more is "faster", which is reported where p, size and interval agree. Intervals stay those of
     single ratios. A p of None (too few runs) is left out of the family. Raises ValueError where a figure is not
     positive and finite.
     """
-    ratios = {name: _compare(base, other, len(pairs), exact=exact) for name, (base, other) in pairs.items()}
+    ratios = {
+        name: _compare(base, other, slowness.get(name, {}), len(pairs), exact=exact)
+        for name, (base, other) in pairs.items()
+    }
     known = [(name, ratio.p) for name, ratio in ratios.items() if ratio.p is not None]
     adjusted = zip((name for name, _ in known), holm([p for _, p in known]), strict=True)
     return ratios | {name: _judge_ratio(ratios[name], p) for name, p in adjusted}
 
 
-def _compare(base: Rounds, other: Rounds, num_ratios: int, *, exact: bool) -> Ratio:
+def _compare(base: Rounds, other: Rounds, slowness: Rounds, num_ratios: int, *, exact: bool) -> Ratio:
     """Return the ratio with its p, before p is adjusted and the ratio judged."""
     a, b = _logarithms(base), _logarithms(other)
     rounds = sorted(a.keys() & b.keys())
+    slowed = [slowness.get(round_, 0.0) for round_ in rounds]
     if len(rounds) < MIN_ROUNDS:
-        return _compare_unpaired([*a.values()], [*b.values()])
+        return _compare_unpaired([*a.values()], [*b.values()], fmean(slowed) if slowed else 0.0)
     differences = [b[round_] - a[round_] for round_ in rounds]
-    is_paired = exact and len(rounds) >= MIN_PAIRED_ROUNDS and num_ratios * 2 / 2 ** len(rounds) <= ALPHA
-    if not exact:
-        p = student_p(differences)
+    mean = mean_over_rounds(differences, slowed)
+    is_paired = exact and not mean.slowness and len(rounds) >= MIN_PAIRED_ROUNDS
+    is_paired = is_paired and num_ratios * 2 / 2 ** len(rounds) <= ALPHA
+    if mean.slowness or not exact:
+        p = student_p(max(0.0, abs(mean.value) - mean.widening), mean.error, len(rounds) - 1)
     elif is_paired:
         p = sign_flip_p(differences)
     else:
         p = permutation_p(*([one[round_] for round_ in rounds] for one in (a, b)))
-    runs = (len(rounds), len(rounds))
-    return _to_ratio(fmean(differences), _student_margin(differences), p, runs, is_paired=is_paired)
+    runs, margin = (len(rounds), len(rounds)), _student_t_quantile(len(rounds) - 1) * mean.error
+    return _to_ratio(mean.value, margin, p, runs, mean.slowness, is_paired=is_paired)
 
 
-def _compare_unpaired(a: Sequence[float], b: Sequence[float]) -> Ratio:
+def _compare_unpaired(a: Sequence[float], b: Sequence[float], slowness: float) -> Ratio:
     difference, runs = fmean(b) - fmean(a), (len(a), len(b))
     if min(runs) < 2:  # noqa: PLR2004 - one run has no spread
-        return Ratio(math.exp(difference), None, None, None, runs, "inconclusive")
+        return Ratio(math.exp(difference), None, None, None, runs, "inconclusive", slowness=slowness)
     freedom = sum(runs) - 2
     pooled = math.sqrt(((len(a) - 1) * stdev(a) ** 2 + (len(b) - 1) * stdev(b) ** 2) / freedom)
     margin = _student_t_quantile(freedom) * pooled * math.sqrt(1 / len(a) + 1 / len(b))
-    return _to_ratio(difference, margin, permutation_p(a, b), runs)
+    return _to_ratio(difference, margin, permutation_p(a, b), runs, slowness)
 
 
-def _to_ratio(difference: float, margin: float, p: float, runs: tuple[int, int], *, is_paired: bool = False) -> Ratio:
-    low, high = math.exp(difference - margin), math.exp(difference + margin)
-    return Ratio(math.exp(difference), low, high, p, runs, "inconclusive", is_paired)
+def _to_ratio(
+    difference: float, margin: float, p: float, runs: tuple[int, int], slowness: float, *, is_paired: bool = False
+) -> Ratio:
+    widened = margin + widening_of(slowness)
+    (low, high), narrow = ((math.exp(difference - one), math.exp(difference + one)) for one in (widened, margin))
+    ratio = Ratio(math.exp(difference), low, high, p, runs, "inconclusive", is_paired, slowness)
+    return replace(ratio, unwidened=narrow) if slowness else ratio
 
 
 def _judge_ratio(ratio: Ratio, p: float) -> Ratio:
@@ -150,7 +165,9 @@ def _judge_ratio(ratio: Ratio, p: float) -> Ratio:
     assert ratio.high is not None
     difference, smallest = math.log(ratio.value), math.log1p(SMALLEST_EFFECT) - ROUNDING
     verdict: Verdict = "inconclusive"
-    if p <= ALPHA and abs(difference) >= smallest and not ratio.low <= 1 <= ratio.high:
+    if ratio.slowness > MAX_SLOWNESS:
+        verdict = "disturbed"
+    elif p <= ALPHA and abs(difference) >= smallest and not ratio.low <= 1 <= ratio.high:
         verdict = "faster" if difference > 0 else "slower"
     elif math.log(ratio.low) > -smallest and math.log(ratio.high) < smallest:
         verdict = "no difference"
@@ -227,102 +244,6 @@ def unexplained_factor(measured: Ratio | None, predicted: float | None) -> float
     return None if is_within or abs(math.log(factor)) <= FLOPS_TOLERANCE else factor
 
 
-@dataclass(frozen=True, slots=True)
-class Disturbance:
-    """The disturbed rounds of a comparison, by their number, and how many rounds there were."""
-
-    busy: Mapping[int, float]  # the percentage of the machine's CPU time that others used, where it is too large
-    slow: Mapping[int, float]  # the share of slow windows, where it is too large
-    total_rounds: int
-    is_checked: bool = True  # whether a rule could be applied to all rounds
-    slowed: Mapping[int, float] = field(default_factory=dict)  # the percentage of a run's time with a slowed GPU
-
-    @property
-    def disturbed_rounds(self) -> set[int]:
-        """The rounds that were disturbed for any reason."""
-        return {*self.busy, *self.slow, *self.slowed}
-
-    @property
-    def has_enough_undisturbed_rounds(self) -> bool:
-        """Whether enough rounds are undisturbed: half of them, and five or, of fewer, all."""
-        undisturbed = self.total_rounds - len(self.disturbed_rounds)
-        return undisturbed >= max(self.total_rounds * (1 - MAX_DISTURBED_SHARE), min(MIN_ROUNDS, self.total_rounds))
-
-    @property
-    def excluded_rounds(self) -> set[int]:
-        """The rounds that ratios leave out: the disturbed ones, or none where too many are disturbed."""
-        return self.disturbed_rounds if self.has_enough_undisturbed_rounds else set()
-
-    def exclude_disturbed(self, runs: Mapping[int, T]) -> dict[int, T]:
-        """Return the runs of the rounds that are not excluded; all of them where there are none."""
-        return {round_: run for round_, run in runs.items() if round_ not in self.excluded_rounds} or dict(runs)
-
-
-def find_disturbed_rounds(
-    windows: Mapping[str, Windows],
-    busy_percent: Mapping[int, float | None],
-    slowed_percent: Mapping[int, float] | None = None,
-) -> Disturbance:
-    """Find the rounds in which the machine was not the experiments' own.
-
-    `windows` are by experiment; `busy_percent` has every round, None without a reading. A round is disturbed where
-    others used 5 % of the machine's CPU time, or, from five rounds on, where more than a fifth of its windows are slow:
-    by a factor of 1.2 and by four robust deviations of a run's windows under the ninth decile of the experiment's
-    windows in all rounds; or where it is one of `slowed_percent`, in which a GPU was slowed in every window of a run.
-    Whether windows leave a round out depends on how slow all its runs were together, not on which was slower, so that
-    leaving it out favours no experiment.
-    """
-    read = {round_: percent for round_, percent in busy_percent.items() if percent is not None}
-    busy = {round_: percent for round_, percent in read.items() if percent >= DISTURBING_PERCENT}
-    shares = _slow_window_shares(windows) if windows and len(busy_percent) >= MIN_ROUNDS else {}
-    slow = {round_: share for round_, share in shares.items() if share > MAX_SLOW_SHARE}
-    is_checked = bool(shares) or len(read) == len(busy_percent)
-    return Disturbance(busy, slow, len(busy_percent), is_checked, slowed_percent or {})
-
-
-def _slow_window_shares(windows: Mapping[str, Windows]) -> dict[int, float]:
-    logs = {name: {round_: np.log(rates) for round_, rates in runs.items()} for name, runs in windows.items()}
-    deviations = [np.abs(run - np.median(run)) for runs in logs.values() for run in runs.values()]
-    spread = NORMAL_MAD * float(np.median([np.median(one) for one in deviations]))
-    limit, slow = max(SLOW_WINDOW, SLOW_WINDOW_DEVIATIONS * spread), dict[int, list[bool]]()
-    for runs in logs.values():
-        fast = np.quantile(np.concatenate([*runs.values()]), FAST_QUANTILE)
-        for round_, run in runs.items():
-            slow.setdefault(round_, []).extend(run < fast - limit)
-    return {round_: fmean(found) for round_, found in slow.items()}
-
-
-def is_slowed_unequally(base: Windows, other: Windows) -> bool:
-    """Return whether the ratio other / base depends on how slow the machine was, in interleaved windows.
-
-    The slowness at a window is the mean logarithm of both experiments in the windows before and after it, whose noise
-    is independent of its own. Its covariance with the window's ratio is tested by Student's t over the rounds, because
-    windows of a round are correlated. Contention that comes and goes within a window is not seen. False under five
-    rounds.
-    """
-    rounds = [round_ for round_ in base if round_ in other and len(base[round_]) == len(other[round_]) > 2]  # noqa: PLR2004
-    if len(rounds) < MIN_ROUNDS:
-        return False
-    pairs = [np.log([base[round_], other[round_]]) for round_ in rounds]  # each [2, windows]
-    ratios = [pair[1] - pair[0] for pair in pairs]
-    around = [np.pad(pair.mean(0), 1, mode="reflect") for pair in pairs]
-    slowness = [(one[:-2] + one[2:]) / 2 for one in around]
-    means = np.concatenate(ratios).mean(), np.concatenate(slowness).mean()
-    products = [float((ratio - means[0]) @ (slow - means[1])) for ratio, slow in zip(ratios, slowness, strict=True)]
-    return student_p(products) <= UNEQUAL_SLOWDOWN_P
-
-
-def mark_if_disturbed(ratio: Ratio, disturbance: Disturbance, base: Windows, other: Windows) -> Ratio:
-    """Return the ratio, with the verdict "disturbed" where the disturbance of the machine may have changed it.
-
-    That is so where too many rounds were disturbed, or some were and the windows of the others slowed unequally.
-    """
-    is_unequal = disturbance.disturbed_rounds and is_slowed_unequally(base, other)
-    if ratio.p is None or (disturbance.has_enough_undisturbed_rounds and not is_unequal):
-        return ratio
-    return replace(ratio, verdict="disturbed")
-
-
 def find_slow_rank(work: Sequence[Sequence[float]]) -> tuple[int, float] | None:
     """Return the slowest rank, and how many times as long as the others' its work takes; None if none is slow.
 
@@ -355,20 +276,6 @@ def is_change(kind: ChangeKind, old: float, new: float, processes: tuple[int, in
     """Judge a jump of a series between two commits; `processes` are those before and after it."""
     fewest, smallest, below_p = CHANGE_LIMITS[kind]
     return min(processes) >= fewest and abs(math.log(new / old)) >= math.log1p(smallest) and p < below_p
-
-
-def median_ratio_interval(base: Rounds, other: Rounds) -> tuple[float, float] | None:
-    """Return between which of the rounds' ratios other / base their median lies (95 %); None under three common rounds.
-
-    By their order alone: a run that stalled counts as one, however long it did. Under six rounds it reaches from the
-    least to the largest and covers less. Source: Conover 1999, "Practical Nonparametric Statistics", 3.2.
-    """
-    ratios = sorted(other[round_] / base[round_] for round_ in base.keys() & other.keys())
-    if (rounds := len(ratios)) < 3:  # noqa: PLR2004
-        return None
-    beyond = accumulate(math.comb(rounds, below) / 2**rounds for below in range(rounds // 2))
-    left_out = max((below for below, p in enumerate(beyond) if 2 * p <= 1 - CONFIDENCE), default=0)  # at each end
-    return ratios[left_out], ratios[-1 - left_out]
 
 
 def log_std(runs: Rounds) -> float | None:

@@ -69,7 +69,7 @@ def _speed_answer(comparison: ComparisonRecords) -> list[Markup]:
         Markup("{} trains {} images per second ({})").format(
             comparison.label(row.experiment),
             format_rate(row.images_per_second),
-            f"median of {pluralize(len(row.runs), 'run')}" if len(row.runs) > 1 else "one run: no interval",
+            f"median of {pluralize(len(row.rounds), 'run')}" if len(row.rounds) > 1 else "one run: no interval",
         )
         for row in comparison.throughputs[:MOST_NAMED]
     ]

@@ -64,7 +64,7 @@ class ComparisonPage:
         write_page(self.out or self.results / "index.html", text.encode())
         comparison = group_comparison("", select_equal_and_largest_batch(joined.records)[0])
         disturbance = find_disturbance(comparison.records, comparison.experiments)
-        if disturbance.total_rounds:
+        if disturbance.slowness:
             log(describe_disturbance(disturbance))
         for error in failed:
             log(error)

@@ -102,7 +102,7 @@ def headline_table(
 
 def _disturbance_notes(comparison: ComparisonRecords) -> list[str]:
     found = find_disturbance(comparison.records, comparison.experiments)
-    return [describe_disturbance(found)] if found.total_rounds else []
+    return [describe_disturbance(found)] if found.slowness else []
 
 
 def _flops_mismatch_notes(comparison: ComparisonRecords) -> list[Markup]:
@@ -126,7 +126,9 @@ def _flops_mismatch_notes(comparison: ComparisonRecords) -> list[Markup]:
     clauses += link_to_rest(len(left) - MOST_NAMED, "throughput")
     shown = [base, *(row for row, _ in left[:MOST_NAMED])]
     utilisation = join_words([f"{comparison.label(row.experiment)} {percent(row.mfu)}" for row in shown if row.mfu])
-    one_run = " With one run each, run-to-run variation is another." if all(len(row.runs) == 1 for row in shown) else ""
+    one_run = (
+        " With one run each, run-to-run variation is another." if all(len(row.rounds) == 1 for row in shown) else ""
+    )
     return [
         Markup(
             "<strong>FLOPs do not explain the whole difference.</strong> Forward and backward alone: {}. Likely "

@@ -48,7 +48,7 @@ from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.measure.figures import figure_tables
 from bench.measure.ranks import find_slow_ranks, rank_table
 from bench.measure.tables import batch_trial_table, cost_table, experiment_table, speed_table
-from bench.measure.throughput import throughputs_by_round
+from bench.measure.throughput import throughputs_by_round, timed_runs
 from bench.measurement import get_measurement
 from bench.orchestration.budgets import set_images
 from bench.orchestration.comparison import GIB, Comparison
@@ -312,9 +312,8 @@ class Measure:
 
 
 def _slowdown_since(trial: Pace, comparison: Comparison, tried: Experiment) -> float:
-    """Return how many times slower the median undisturbed run was than its trial run's pace; 1 without runs."""
-    records, names = comparison.records(), [one.name for one in comparison.experiments]
-    runs = find_disturbance(records, names).exclude_disturbed(throughputs_by_round(records).get(tried.name, {}))
+    """Return how many times slower the median run was than its trial run's pace; 1 without runs."""
+    runs = throughputs_by_round(comparison.records()).get(tried.name, {})
     return tried.training.batch_size / (trial.step_seconds(tried) * median(runs.values())) if runs else 1.0
 
 
@@ -330,9 +329,8 @@ def _finish_timed(comparison: Comparison, tables: Sequence[Table], json_file: Pa
     records, names = comparison.records(), [one.name for one in comparison.experiments]
     for slow in find_slow_ranks(records, names):
         log(str(slow))
-    found = find_disturbance(records, names)
-    if found.total_rounds:
-        log(describe_disturbance(found))
+    if timed_runs(records, names):
+        log(describe_disturbance(find_disturbance(records, names)))
     return code
 
 

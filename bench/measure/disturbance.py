@@ -1,63 +1,82 @@
-"""Which rounds of a comparison were disturbed: by the windows of its runs, others' CPU time and a GPU's slowdowns."""
+"""How much other work slowed the runs of a comparison: by their windows, by CPU time taken, by a GPU's slowdowns."""
 
-from collections.abc import Collection, Iterable
+import math
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from statistics import fmean
 
-from bench.measure.throughput import timed_runs, window_rates
+from bench.disturbance import HALF_RUN_WEIGHT, mean_over_rounds, slowness_over_runs
+from bench.measure.throughput import images_per_second, timed_runs, window_weights
 from bench.record import HOST_BUSY, OTHERS_BUSY, Record, Speed
-from bench.statistics import Disturbance, Windows, find_disturbed_rounds
+from bench.statistics import Rounds
+
+USUAL_PERCENT = 5.0  # of the CPU time of a run's cores that others use without disturbing it
+HARDLY_DISTURBED = 0.1  # share of the windows that do not count
 
 
-def window_rates_by_experiment(records: Iterable[Record], names: Collection[str]) -> dict[str, Windows]:
-    """Return the images per second of every window, by experiment and round.
+@dataclass(frozen=True, slots=True)
+class Disturbance:
+    """How much the runs of a comparison are slowed, by experiment and round."""
 
-    Without experiments whose windows have images of several sizes: such windows differ in speed on any machine.
+    slowness: Mapping[str, Rounds]  # logarithm of the slowdown that is left in a run's figure
+    disturbed_share: float  # of all windows, those that do not count
+    slowed_percent: float = 0.0  # of a run, the most in which heat or its hardware slowed a GPU, in every window
+
+    def of_round(self, names: Iterable[str]) -> dict[int, float]:
+        """Return by how much each round is slowed: as the slowest of these experiments' runs."""
+        slowed = dict[int, float]()
+        for name in names:
+            for round_, slowness in self.slowness.get(name, {}).items():
+                slowed[round_] = max(slowed.get(round_, 0.0), slowness)
+        return slowed
+
+    @property
+    def disturbed_rounds(self) -> set[int]:
+        """The rounds that count less than half."""
+        return {round_ for round_, slowness in self.of_round(self.slowness).items() if slowness > HALF_RUN_WEIGHT}
+
+
+def find_disturbance(records: Iterable[Record], names: Collection[str]) -> Disturbance:
+    """Return how much the runs of the named experiments are slowed.
+
+    Where a run's waits for cores were not read, the CPU time that others took counts, if the device is a CPU.
     """
-    return {
-        name: {speed.round: window_rates(one, speed) for one, speed in runs}
-        for name, runs in timed_runs(records, names).items()
-        if not any(speed.window_images for _, speed in runs)
-    }
+    records, slowness, shares = [*records], dict[str, dict[int, float]](), list[float]()
+    taken = {id(record.measured): _slowdown_by_readings(record) for record in records}
+    for name, runs in timed_runs(records, names).items():
+        weights = [window_weights(one, speed) for one, speed in runs]
+        within = [max(of.slowness, taken[id(speed)]) for of, (_, speed) in zip(weights, runs, strict=True)]
+        slowed = slowness_over_runs([images_per_second(*run) for run in runs], within)
+        slowness[name] = {speed.round: slow for (_, speed), slow in zip(runs, slowed, strict=True)}
+        shares += [of.disturbed_share for of in weights]
+    of_gpus = (one.measured.slowed_percent for one in records if isinstance(one.measured, Speed))
+    return Disturbance(slowness, fmean(shares) if shares else 0.0, max(of_gpus, default=0.0))
 
 
-def find_disturbance(records: Collection[Record], names: Collection[str]) -> Disturbance:
-    """Return which rounds of the named experiments were disturbed; see `find_disturbed_rounds`.
-
-    The CPU time that others took counts where the device is a CPU.
-    """
-    busy, slowed = dict[int, float | None](), dict[int, float]()
-    for record in records:
-        one, speed = record.experiment, record.measured
-        if one is not None and isinstance(speed, Speed) and one.name in names:
-            readings = speed.utilisation if record.circumstances.device == "cpu" else {}
-            taken = [readings[name] for name in (OTHERS_BUSY, HOST_BUSY) if name in readings]
-            most = busy.setdefault(speed.round, None)
-            if taken:
-                busy[speed.round] = max(most or 0.0, sum(taken))
-            if speed.slowed_percent:
-                slowed[speed.round] = max(slowed.get(speed.round, 0.0), speed.slowed_percent)
-    return find_disturbed_rounds(window_rates_by_experiment(records, names), busy, slowed)
+def _slowdown_by_readings(record: Record) -> float:
+    """Return the logarithm by which others' CPU time, or what slowed a GPU in every window, may have slowed a run."""
+    speed, percents = record.measured, 0.0
+    if not isinstance(speed, Speed):
+        return 0.0
+    if record.circumstances.device == "cpu" and not speed.window_waits:
+        others = sum(speed.utilisation.get(name, 0.0) for name in (OTHERS_BUSY, HOST_BUSY))
+        percents = max(0.0, others - USUAL_PERCENT)
+    return math.log1p((percents + speed.slowed_percent) / 100)
 
 
 def describe_disturbance(found: Disturbance) -> str:
-    """Say in one sentence how many rounds were disturbed and by what, and whether the intervals can be trusted."""
-    if not found.is_checked and not found.disturbed_rounds:
-        return (
-            "Whether the machine was disturbed is unknown: there are no readings of a CPU, and fewer than five rounds "
-            "or windows with images of several sizes."
-        )
-    if not found.disturbed_rounds:
-        rounds = f"all {found.total_rounds} rounds" if found.total_rounds > 1 else "the only round"
-        return f"The machine was undisturbed in {rounds}."
-    causes = []
-    if found.busy:
-        causes.append(f"others used up to {max(found.busy.values()):.0f} % of it")
-    if found.slow:
-        causes.append(f"up to {100 * max(found.slow.values()):.0f} % of a round's windows were slow")
-    if found.slowed:
-        most = max(found.slowed.values())
-        causes.append(f"heat or its hardware slowed the GPU in up to {most:.0f} % of a run, in each of its windows")
-    rounds = f"{len(found.disturbed_rounds)} of {found.total_rounds} rounds"
-    text = f"This machine was disturbed in {rounds} ({'; '.join(causes)})"
-    if found.has_enough_undisturbed_rounds:
-        return f"{text}, which the ratios leave out. An interval can be trusted unless its verdict is “disturbed”."
-    return f"{text}. No ratio can be trusted: repeat the comparison when nothing else uses the machine."
+    """Say in one or two sentences how much other work slowed the runs, and what that does to the ratios."""
+    slowed = found.of_round(found.slowness)
+    share, disturbed = f"{100 * found.disturbed_share:.0f} % of the windows", found.disturbed_rounds
+    if not any(slowed.values()) and found.disturbed_share < HARDLY_DISTURBED:
+        return f"The machine was as good as undisturbed: {share} were slow and do not count."
+    text = f"Other work slowed this machine: {share} were slow and do not count"
+    if disturbed:
+        text += f"; {len(disturbed)} of {len(slowed)} rounds were slow throughout and count less"
+    if found.slowed_percent:
+        text += f"; heat or its hardware slowed the GPU in up to {found.slowed_percent:.0f} % of a run"
+    if len(slowed) < 2 or not (widening := mean_over_rounds([0.0] * len(slowed), [*slowed.values()]).widening):  # noqa: PLR2004
+        return f"{text}. What is left does not change the ratios."
+    return (
+        f"{text}. The interval of a ratio is wider by up to ±{100 * math.expm1(widening):.1f} % for what is left of it."
+    )

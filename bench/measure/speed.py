@@ -1,5 +1,6 @@
 """A speed run: warm-up, timed windows, and a pass over the phases."""
 
+import math
 import platform
 import time
 from collections import defaultdict
@@ -19,6 +20,7 @@ from bench.environment.slots import is_interleaved, yield_slot
 from bench.measure.costs import count_flops
 from bench.measure.heating import heating
 from bench.profilers.clock import clock, forward_clocks
+from bench.profilers.core_waits import core_wait_seconds
 from bench.profilers.counters import count_graphs
 from bench.profilers.device import Readings, cpu_busy_spans, open_reader, others_busy, sampled
 from bench.profilers.nvml import VOIDING_SLOWDOWNS, DeviceReader
@@ -71,8 +73,10 @@ def measure_speed(
 
     wait_before = run.stream.wait_seconds
     timed_steps = range(first_step, first_step + experiment.timing.windows * count)
+    if device.type == "cpu":  # nothing is launched ahead, and what disturbs short windows leaves others alone
+        count = 1
     windows = [timed_steps[first : first + count] for first in range(0, len(timed_steps), count)]
-    (seconds, graphs, slowed), readings = time_all_windows(run, windows)
+    (seconds, graphs, waits, slowed), readings = time_all_windows(run, windows)
     graphs, slowed = (all_reduce_max(figures, device) for figures in (graphs, slowed))
     void = describe_void_windows(graphs, slowed)
     kept = [index for index in range(len(windows)) if f"window {index + 1}" not in void]
@@ -93,6 +97,8 @@ def measure_speed(
         round=round_,
         warmup_seconds=warmup.seconds,
         window_seconds=tuple(window_seconds),
+        steps_per_window=count,
+        window_waits=_window_waits(run, [waits[index] for index in kept]),
         window_images=window_images(experiment, windows),
         phase_seconds=phases,
         phase_images=window_images(experiment, [range(k, k + 1) for k in phase_steps]),
@@ -183,14 +189,22 @@ def steps_in_phases(experiment: Experiment, device: torch.device, timed_steps: r
     return range(timed_steps.stop, timed_steps.stop + count)
 
 
-def time_one_window(run: TrainState, window: range) -> tuple[float, float]:
-    """Take steps after a barrier; return this rank's seconds and the number of graphs compiled in them."""
-    before = count_graphs()
+def time_one_window(run: TrainState, window: range) -> tuple[float, float, float]:
+    """Take steps after a barrier; return this rank's seconds, the graphs compiled in them, and its waits for cores."""
+    graphs = count_graphs()
     barrier()
+    waited = core_wait_seconds()
     with clock(run.stream.device) as elapsed:
         losses = take_full_rate_steps(run, window)
+    waits = math.nan if waited is None else ((core_wait_seconds() or 0.0) - waited) / elapsed.seconds
     check_finite(losses, window, run.stream)
-    return elapsed.seconds, float(count_graphs() - before)
+    return elapsed.seconds, float(count_graphs() - graphs), waits
+
+
+def _window_waits(run: TrainState, waits: Sequence[float]) -> tuple[float, ...]:
+    """Return the waits for cores where they are all others' doing: of one process without loader workers on a CPU."""
+    is_alone = run.stream.device.type == "cpu" and world_group() is None and not run.stream.workers.count
+    return tuple(waits) if is_alone and not any(map(math.isnan, waits)) else ()
 
 
 def compilation_so_far(run: TrainState) -> dict[str, float]:

@@ -6,24 +6,23 @@ from dataclasses import dataclass
 from statistics import median
 
 from bench.config import Experiment
-from bench.measure.disturbance import find_disturbance, window_rates_by_experiment
+from bench.measure.disturbance import Disturbance, find_disturbance
 from bench.measure.throughput import (
+    average_images_per_second,
     forward_backward_rate,
     hardware_flops_utilisation,
     images_per_second,
     images_per_step,
     model_flops_utilisation,
+    steps_per_window,
     timed_runs,
 )
 from bench.record import PHASES, Record, Speed
 from bench.statistics import (
-    Disturbance,
     Interval,
     Ratio,
-    Windows,
     geometric_mean_interval,
     is_engineering_gap,
-    mark_if_disturbed,
     ratios_of,
     unexplained_factor,
 )
@@ -37,11 +36,12 @@ class Throughput:
     """The speed of an experiment over its runs. None: not measured, or not comparable with a base."""
 
     experiment: str
-    rounds: dict[int, float]  # images per second by round, of all rounds
-    runs: tuple[float, ...]  # images per second of undisturbed rounds; of all where there are too few
-    images_per_second: float  # the median of the runs
+    rounds: dict[int, float]  # images per second by round
+    slowness: dict[int, float]  # by round, the logarithm by which other work slowed these
+    images_per_second: float  # the median of the rounds
     interval: Interval | None  # of the geometric mean of the runs; None under two runs
     ratio: Ratio | None  # of images per second to the base; None for the base itself
+    ratio_as_it_was: Ratio | None  # the same of all windows, with those that other work slowed
     forward_backward: Ratio | None  # the same of forward and backward alone
     flop_ratio: float | None  # the FLOP-predicted ratio
     figures: dict[str, float | None]  # medians over the runs of `run_figures`
@@ -69,29 +69,26 @@ class Throughput:
 def throughputs_of(records: Sequence[Record], names: Collection[str], base: str | None) -> list[Throughput]:
     """Summarise the timed runs of the named experiments and compare them with `base`.
 
-    p and verdict are adjusted for the number of ratios. Disturbed rounds are left out of all figures.
+    p and verdict are adjusted for the number of ratios.
     """
-    timed, windows = timed_runs(records, names), window_rates_by_experiment(records, names)
-    disturbance = find_disturbance(records, names)
+    timed, disturbance = timed_runs(records, names), find_disturbance(records, names)
     peak = device_peak(speed for runs in timed.values() for _, speed in runs)
     figures = {name: [run_figures(one, speed, peak) for one, speed in runs] for name, runs in timed.items()}
-    kept = {
-        name: [*disturbance.exclude_disturbed({int(row["round"]): row for row in rows}).values()]
-        for name, rows in figures.items()
-    }
-    medians = {name: _medians(rows) for name, rows in kept.items()}
+    medians = {name: _medians(rows) for name, rows in figures.items()}
     step_ratios, forward_backward_ratios = (
-        _ratios(figures, base, column, disturbance, windows)
+        _ratios(figures, base, column, disturbance)
         for column in ("images_per_second", "forward_backward_images_per_second")
     )
+    ratios_as_it_was = _ratios(figures, base, "average_images_per_second", None)
     return [
         Throughput(
             experiment=name,
-            rounds={int(row["round"]): row["images_per_second"] for row in figures[name]},
-            runs=(rates := tuple(row["images_per_second"] for row in kept[name])),
-            images_per_second=median(rates),
-            interval=geometric_mean_interval(rates),
+            rounds=(rounds := {int(row["round"]): row["images_per_second"] for row in figures[name]}),
+            slowness={**disturbance.slowness[name]},
+            images_per_second=median(rounds.values()),
+            interval=geometric_mean_interval([*rounds.values()]),
             ratio=step_ratios.get(name),
+            ratio_as_it_was=ratios_as_it_was.get(name),
             forward_backward=forward_backward_ratios.get(name),
             flop_ratio=_flops_speed_ratio(medians, base, name),
             figures=medians[name],
@@ -117,8 +114,9 @@ def run_figures(experiment: Experiment, speed: Speed, peak: float) -> dict[str, 
         "round": speed.round,
         "batch_size": experiment.training.batch_size,  # of one process, as the FLOPs are
         "images_per_second": images_per_second(experiment, speed),
+        "average_images_per_second": average_images_per_second(experiment, speed),
         "forward_backward_images_per_second": forward_backward_rate(experiment, speed) or math.nan,
-        "step_ms": 1000 * median(speed.window_seconds) / experiment.timing.steps_per_window,
+        "step_ms": 1000 * median(speed.window_seconds) / steps_per_window(experiment, speed),
         "phases_ms": sum(phases.values()) if phases else math.nan,
         "step_flops_per_image": speed.flops.step / images,
         "forward_flops_per_image": speed.flops.forward / images,
@@ -176,24 +174,19 @@ def _ratios(
     figures: Mapping[str, Sequence[Mapping[str, float]]],
     base: str | None,
     column: str,
-    disturbance: Disturbance,
-    windows: Mapping[str, Windows],
+    disturbance: Disturbance | None,
 ) -> dict[str, Ratio]:
-    """Return the ratios to `base` without disturbed rounds, of all rounds where too many are disturbed."""
-    excluded = disturbance.excluded_rounds
+    """Return the ratios to `base`; without `disturbance` every round counts as undisturbed."""
     measured: dict[str, dict[int, float]] = {}
     for name, rows in figures.items():
         for row in rows:
-            if row["round"] not in excluded and not math.isnan(row[column]):
+            if not math.isnan(row[column]):
                 measured.setdefault(name, {})[int(row["round"])] = row[column]
     if base not in measured:
         return {}
-    ratios = ratios_of(measured[base], {name: runs for name, runs in measured.items() if name != base})
-    kept = {name: {round_: runs[round_] for round_ in runs.keys() - excluded} for name, runs in windows.items()}
-    return {
-        name: mark_if_disturbed(ratio, disturbance, kept.get(base, {}), kept.get(name, {}))
-        for name, ratio in ratios.items()
-    }
+    others = {name: runs for name, runs in measured.items() if name != base}
+    slowness = {name: disturbance.of_round([base, name]) for name in others} if disturbance else {}
+    return ratios_of(measured[base], others, slowness)
 
 
 def _flops_speed_ratio(medians: Mapping[str, Mapping[str, float | None]], base: str | None, name: str) -> float | None:

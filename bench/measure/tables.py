@@ -76,13 +76,14 @@ def speed_table(
         {
             "experiment": one.experiment,
             "batch": timed[one.experiment][0][0].training.batch_size,
-            "runs": len(one.runs),
+            "runs": len(one.rounds),
             "tokens": one.figures["tokens_per_caption"],
             "images/s": round(one.images_per_second, 1),
-            "spread": log_std(dict(enumerate(one.runs))),
+            "spread": log_std(one.rounds),
             "ratio": one.ratio and one.ratio.value,
             "low": one.ratio and one.ratio.low,
             "high": one.ratio and one.ratio.high,
+            "all windows": one.ratio_as_it_was and one.ratio_as_it_was.value,
             "p": one.ratio and one.ratio.p,
             "verdict": one.ratio and one.ratio.verdict,
             "FLOP-predicted": one.flop_ratio,
@@ -92,7 +93,10 @@ def speed_table(
     ]
     processes = timed[base][0][1].processes
     joint = f"\nimages/s: of {processes} processes together; batch: images a step of each." if processes > 1 else ""
-    flipped = any(one.ratio.is_paired for one in found if one.ratio)
+    ratios = [one.ratio for one in found if one.ratio]
+    tested = "signs of rounds flipped" if any(one.is_paired for one in ratios) else "runs permuted"
+    if any(one.slowness for one in ratios):
+        tested += ", Student's of a difference beyond what other work may add"
     captions = describe_captions(runs[0][0] for runs in timed.values())
     shown = [runs[0][0] for runs in timed.values()]
     beyond = differences_beyond(shown, may_differ)
@@ -108,9 +112,10 @@ def speed_table(
         title,
         rows,
         f"ratio: images/s over those of {base}, with its 95 % interval over runs (fresh processes, this machine, this "
-        f"hour). p: {'signs of rounds flipped' if flipped else 'runs permuted'}, adjusted by Holm. spread: standard "
-        "deviation over runs, relative.\nFLOP-predicted: from the matrix products. MFU: 3 x forward FLOPs, over the "
-        f"device's peak: {found[0].peak_source}.{joint}\ntokens: per caption, with padding. captions: {captions}."
+        f"hour). all windows: the ratio with windows that other work slowed. p: {tested}, adjusted by Holm. "
+        "spread: standard deviation over runs, relative.\nFLOP-predicted: from the matrix products. MFU: 3 x forward "
+        f"FLOPs, over the device's peak: {found[0].peak_source}.{joint}\ntokens: per caption, with padding. "
+        f"captions: {captions}."
         + (f"\nThe methods' own settings: {own}." if own else "")
         + ("\n  ".join([f"\n{CONFOUNDED_NOTE}", *also]) if also else ""),
     )

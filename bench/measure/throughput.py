@@ -1,11 +1,12 @@
 """Images per second, how much of the device that uses, and which records may be compared in it. No torch here."""
 
-from collections.abc import Iterable
-from statistics import fmean, median
+from collections.abc import Iterable, Sequence
+from statistics import fmean
 
 import msgspec
 
 from bench.config import Experiment, differences_beyond, format_differences
+from bench.disturbance import RunWeights, weigh_windows
 from bench.record import Record, Speed
 
 Run = tuple[Experiment, Speed]
@@ -17,25 +18,39 @@ CIRCUMSTANCES |= {"precision": "precision", "compiled": "compile"}
 def images_per_second(experiment: Experiment, speed: Speed) -> float:
     """Return the rate of a timed run, all processes together, a window being as long as its last rank's.
 
-    By the median window, or by all where they differ in their images.
+    Windows that other work slowed count less.
     """
-    windows = _window_seconds(speed)
-    if len({*speed.window_images}) > 1:
-        return speed.processes * sum(speed.window_images) / sum(windows)
-    return speed.processes * images_per_step(experiment, speed) * experiment.timing.steps_per_window / median(windows)
+    weights = window_weights(experiment, speed)
+    return speed.processes * weights.rate(_window_images(experiment, speed), _window_seconds(speed))
+
+
+def average_images_per_second(experiment: Experiment, speed: Speed) -> float:
+    """Return the rate of a timed run over all its windows, with those that other work slowed."""
+    return speed.processes * sum(_window_images(experiment, speed)) / sum(_window_seconds(speed))
 
 
 def window_rates(experiment: Experiment, speed: Speed) -> list[float]:
     """Return the images per second of every window, over all processes."""
-    seconds = _window_seconds(speed)
-    images = speed.window_images or [experiment.images_per_window] * len(seconds)
+    images, seconds = _window_images(experiment, speed), _window_seconds(speed)
     return [speed.processes * many / taken for many, taken in zip(images, seconds, strict=True)]
+
+
+def window_weights(experiment: Experiment, speed: Speed) -> RunWeights:
+    """Return how much each window of a timed run counts; windows of different images by their waits for cores alone."""
+    is_comparable = len({*speed.window_images}) < 2  # noqa: PLR2004
+    rates = window_rates(experiment, speed) if is_comparable else [1.0] * len(speed.window_seconds)
+    return weigh_windows(rates, speed.window_waits)
+
+
+def steps_per_window(experiment: Experiment, speed: Speed) -> int:
+    """Return the number of steps in each window of a timed run."""
+    return speed.steps_per_window or experiment.timing.steps_per_window
 
 
 def images_per_step(experiment: Experiment, speed: Speed) -> float:
     """Return the mean number of images of a timed step on one device."""
     if speed.window_images:
-        return fmean(speed.window_images) / experiment.timing.steps_per_window
+        return fmean(speed.window_images) / steps_per_window(experiment, speed)
     return float(experiment.training.batch_size)
 
 
@@ -58,13 +73,15 @@ def hardware_flops_utilisation(experiment: Experiment, speed: Speed, peak_flops_
 
 
 def forward_backward_rate(experiment: Experiment, speed: Speed) -> float | None:
-    """Return forward and backward's images/s, by medians as `images_per_second`; None without a split into phases."""
-    parts = [seconds for name, seconds in speed.phase_seconds.items() if seconds and name not in ("data", "optimizer")]
+    """Return forward and backward's images/s, with steps that other work slowed counting less; None without phases."""
+    parts = [times for name, times in speed.phase_seconds.items() if times and name not in ("data", "optimizer")]
     if not parts:
         return None
-    if speed.phase_images:
-        return speed.processes * sum(speed.phase_images) / sum(map(sum, parts))
-    return speed.processes * experiment.training.batch_size / sum(map(median, parts))
+    seconds = [sum(of_step) for of_step in zip(*parts, strict=True)]
+    images = speed.phase_images or [experiment.training.batch_size] * len(seconds)
+    is_comparable = len({*images}) == 1
+    weights = weigh_windows([1 / one for one in seconds] if is_comparable else [1.0] * len(seconds))
+    return speed.processes * weights.rate(images, seconds)
 
 
 def waiting_share(speed: Speed) -> float:
@@ -112,6 +129,12 @@ def _flops_utilisation(flops: int, experiment: Experiment, speed: Speed, peak_fl
     """Return the share of the peak that steps of so many FLOPs on one device make."""
     an_image = flops / images_per_step(experiment, speed)
     return an_image * images_per_second(experiment, speed) / (speed.processes * peak_flops_per_second)
+
+
+def _window_images(experiment: Experiment, speed: Speed) -> Sequence[int]:
+    """Return the images of each window, on one device."""
+    images = experiment.training.batch_size * steps_per_window(experiment, speed)
+    return speed.window_images or [images] * len(speed.window_seconds)
 
 
 def _window_seconds(speed: Speed) -> list[float]:

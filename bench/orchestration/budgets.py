@@ -1,7 +1,7 @@
 """The images on which an experiment is trained, by budget, and the speeds that decide them."""
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from statistics import median
 
 from bench.config import Experiment, change
 from bench.console.console import log
@@ -9,7 +9,7 @@ from bench.data.image_sizes import images_before, nearest_step_count
 from bench.measure.disturbance import find_disturbance
 from bench.measure.throughput import throughputs_by_round
 from bench.record import Record, Training
-from bench.statistics import median_ratio_interval
+from bench.statistics import ratios_of
 
 EQUAL_IMAGES, EQUAL_SECONDS, HALF_WAY = "equal images", "equal device seconds", "half of equal images"
 MAX_INTERVAL_RATIO = 1.5  # maximum ratio of an interval's ends to derive a budget from it
@@ -51,24 +51,24 @@ def expected_speeds(experiments: Sequence[Experiment]) -> dict[str, float]:
 
 
 def measured_speeds(records: Collection[Record], names: Collection[str]) -> dict[str, float]:
-    """Return the images per second of each experiment; nothing if they are too uncertain to derive a budget."""
-    disturbance, rates = find_disturbance(records, names), throughputs_by_round(records)
+    """Return the relative speed of each experiment; nothing if one is too uncertain to derive a budget."""
+    rates = {name: runs for name, runs in throughputs_by_round(records).items() if name in names}
     if not rates:
         return {}
-    if not disturbance.has_enough_undisturbed_rounds:
-        log("no budget of equal device seconds: the machine was disturbed in too many rounds")
-        return {}
-    rates = {name: disturbance.exclude_disturbed(runs) for name, runs in rates.items()}
-    slowest = min(rates, key=lambda name: median(rates[name].values()))
-    others = {name: median_ratio_interval(rates[slowest], rates[name]) for name in rates if name != slowest}
-    uncertain = [name for name, ends in others.items() if ends is None or ends[1] > MAX_INTERVAL_RATIO * ends[0]]
+    base, *others = rates
+    disturbance = find_disturbance(records, names)
+    slowness = {name: disturbance.of_round([base, name]) for name in others}
+    ratios = ratios_of(rates[base], {name: rates[name] for name in others}, slowness)
+    uncertain = [
+        name for name, one in ratios.items() if not one.low or (one.high or math.inf) > MAX_INTERVAL_RATIO * one.low
+    ]
     if uncertain:
         log(
             f"no budget of equal device seconds: the ends of the interval of {', '.join(uncertain)} lie more than "
             f"{MAX_INTERVAL_RATIO} times apart (a busy machine, or too few rounds)"
         )
         return {}
-    return {name: median(runs.values()) for name, runs in rates.items()}
+    return {base: 1.0, **{name: one.value for name, one in ratios.items()}}
 
 
 def trained_images(records: Iterable[Record]) -> set[int]:

@@ -15,7 +15,6 @@ from bench.console.progress import Progress
 from bench.environment.cores import available_cores
 from bench.environment.rank_info import torchrun_env
 from bench.measure.disturbance import find_disturbance
-from bench.measure.throughput import throughputs_by_round
 from bench.orchestration.batch_search import find_largest_fitting, guess_batch_size, smallest_batch_to_try
 from bench.orchestration.budgets import EQUAL_IMAGES, expected_speeds, image_budgets, measured_speeds, trained_images
 from bench.orchestration.pace import TWO_CORES, Pace
@@ -31,7 +30,7 @@ from bench.orchestration.requests import (
 )
 from bench.orchestration.runner import Job, Runner
 from bench.orchestration.scope import Scope
-from bench.record import BatchTrial, Memory, Record, Training, read_record, read_records
+from bench.record import BatchTrial, Memory, Record, Speed, Training, read_record, read_records
 from bench.settings import with_batch_size
 from bench.statistics import MIN_ROUNDS
 from bench.train.checkpoints import CheckpointConfig
@@ -71,37 +70,30 @@ class Comparison:
     def measure(self, scope: Scope, experiments: Sequence[Experiment] | None = None) -> None:
         """Time every experiment once per round, each in a fresh process with all cores.
 
-        If the scope says so, disturbed rounds are repeated. To meet the deadline, fewer rounds are repeated, and
-        then, if shorter trainings do not help, fewer are run. After a training no round is added,
+        If the scope says so, a round is added for each disturbed one. To meet the deadline none is added, and then, if
+        shorter trainings do not help, fewer than planned are run, at least five. After a training no round is added,
         because budgets come from the rounds.
         """
         arms = experiments or self.experiments
         names, progress = {arm.name for arm in arms}, self.runner.progress
-        seconds = sum(map(self.pace.speed_seconds, arms))
-        expected, repeats = self._expected_rounds(scope), scope.repeats_disturbed
+        seconds, expected = fsum(map(self.pace.speed_seconds, arms)), self._expected_rounds(scope)
         progress.expect(expected * fsum(self.pace.speed_seconds(arm) for arm in arms if arm not in self.experiments))
-        savable = self._training_seconds(scope) - self._training_seconds(
-            scope, images=self.experiments[0].training.images // 2
-        )
-        round_, total = 0, scope.rounds
-        if trained_images(self.records()):
-            runs = throughputs_by_round(self.records()).values()
-            total, repeats = 1 + max((one for rounds in runs for one in rounds), default=-1), False
+        half = self.experiments[0].training.images // 2
+        savable = self._training_seconds(scope) - self._training_seconds(scope, images=half)
+        recorded = (r.measured.round for r in self.records() if isinstance(r.measured, Speed))
+        is_trained, round_ = bool(trained_images(self.records())), 0
+        total = 1 + max(recorded, default=-1) if is_trained else scope.rounds
         while round_ < total:
+            unneeded = seconds * (expected - round_ - 1) + (savable if round_ < scope.rounds else 0.0)
+            if not is_trained and round_ >= MIN_ROUNDS and self._is_late(unneeded):
+                log(f"to end in time: {round_} rounds in place of {total}")
+                break
             self.run_round(self.jobs_of_round(arms, round_, total))
             round_ += 1
-            if repeats and round_ >= scope.rounds:
+            if round_ >= scope.rounds and not is_trained:
                 disturbed = len(find_disturbance(self.records(), names).disturbed_rounds)
-                total = max(round_, scope.rounds + min(disturbed, scope.max_repeated_rounds))
-                progress.expect(seconds * (total - expected))
-                expected = total
-            while expected > max(round_, MIN_ROUNDS) and self._is_late(savable if expected <= scope.rounds else 0.0):
-                expected -= 1
-                progress.expect(-seconds)
-            total = min(total, expected)
+                total = scope.rounds + min(disturbed, scope.max_repeated_rounds)
         progress.expect(seconds * (round_ - expected))
-        if repeats and total < scope.rounds:
-            log(f"to end in time: {total} rounds in place of {scope.rounds}")
 
     def _is_late(self, saved_seconds: float = 0.0) -> bool:
         """Return whether a comparison that leaves no jobs would end late, without so many of the expected seconds."""

@@ -12,6 +12,7 @@ import psutil
 import torch
 
 from bench.profilers.clock import synchronize
+from bench.profilers.core_waits import times_of_own_cores
 from bench.profilers.nvml import DeviceReader, Span, counter_rate, nvml_reader
 from bench.record import HOST_BUSY, OTHERS_BUSY, OWN_BUSY
 
@@ -112,29 +113,32 @@ def open_reader(device: torch.device) -> DeviceReader:
 
 
 def cpu_busy_spans() -> dict[str, Span]:
-    """Return the CPU time, in percent of all cores, of this process, of others and of the host's other guests.
+    """Return the CPU time, in percent of the cores that this process may use: its own, others' and other guests'.
 
-    Processes that this one has started, such as its loader workers, count as its own.
+    Processes that this one has started before, such as its loader workers, count as its own.
     """
-    process, cores = psutil.Process(), psutil.cpu_count(logical=True) or 1
+    process, cores = psutil.Process(), len(times_of_own_cores())
+    processes = (process, *process.children(recursive=True))
 
     def own() -> float:
         seconds = 0.0
-        for one in (process, *process.children(recursive=True)):
+        for one in processes:
             with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
                 times = one.cpu_times()
                 seconds += times.user + times.system
         return seconds
 
     def others() -> float:
-        times = psutil.cpu_times()
-        waiting = times.idle + getattr(times, "iowait", 0.0) + getattr(times, "steal", 0.0)
-        guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)  # included in user and nice
-        return float(sum(times) - waiting - guests - own())
+        busy = 0.0
+        for times in times_of_own_cores():
+            waiting = times.idle + getattr(times, "iowait", 0.0) + getattr(times, "steal", 0.0)
+            guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)  # included in user and nice
+            busy += sum(times) - waiting - guests
+        return busy - own()
 
     spans = {OWN_BUSY: counter_rate(own, 100 / cores), OTHERS_BUSY: counter_rate(others, 100 / cores)}
     if hasattr(psutil.cpu_times(), "steal"):
-        spans[HOST_BUSY] = counter_rate(lambda: float(psutil.cpu_times().steal), 100 / cores)
+        spans[HOST_BUSY] = counter_rate(lambda: sum(times.steal for times in times_of_own_cores()), 100 / cores)
     return spans
 
 

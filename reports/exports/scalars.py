@@ -13,7 +13,7 @@ from bench.config import Experiment
 from bench.data.image_sizes import images_before
 from bench.environment.files import atomic_write, plain_name, read_intact_files
 from bench.measure.observations import json_files, observations_of_record
-from bench.measure.throughput import window_rates
+from bench.measure.throughput import steps_per_window, window_rates
 from bench.record import Memory, Record, Speed, Training, Transfer, is_record, read_record
 from reports.render.frames import experiment_name, loss_curve_parts
 
@@ -91,9 +91,8 @@ def _record_points(record: Record) -> Iterator[Scalar]:
                 yield from (Scalar(images, f"loss/{part}", loss) for images, loss in losses)
         case Speed() if experiment is not None:
             for number, rate in enumerate(window_rates(experiment, measured), 1):
-                seen = images_before(
-                    experiment, experiment.timing.warmup_steps + number * experiment.timing.steps_per_window
-                )
+                steps = experiment.timing.warmup_steps + number * steps_per_window(experiment, measured)
+                seen = images_before(experiment, steps)
                 yield Scalar(seen * processes, f"images per second/round {measured.round + 1}", rate)
         case Memory() if experiment is not None:
             seen = images_before(experiment, measured.steps) * processes

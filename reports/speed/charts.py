@@ -38,14 +38,14 @@ NARROWEST = (0.8, 1.25)  # the least range of an axis of ratios, so that 1 % loo
 def throughput_chart(comparison: ComparisonRecords) -> Markup:
     """Draw images per second: each run as a dot, their median as a bar, the interval of their mean as a line."""
     with row_chart(len(comparison.throughputs)) as (figure, axes):
-        largest = max(max(row.runs) for row in comparison.throughputs)
+        largest = max(max(row.rounds.values()) for row in comparison.throughputs)
         axes.set_xlim(0, 1.04 * largest)
         for at, row in enumerate(comparison.throughputs):
             colour, marker = series_style(comparison, row.experiment)
             axes.barh(at, row.images_per_second, height=0.2, color=colour, alpha=0.28, linewidth=0)
-            spread = [at + 0.05 * (index % 3 - 1) for index in range(len(row.runs))]
+            spread = [at + 0.05 * (index % 3 - 1) for index in range(len(row.rounds))]
             tooltip = _runs_tooltip(comparison, row)
-            draw_marks(axes, row.runs, spread, marker, colour, tooltip, size=4.5, markeredgewidth=0.5)
+            draw_marks(axes, [*row.rounds.values()], spread, marker, colour, tooltip, size=4.5, markeredgewidth=0.5)
             if row.interval is not None:
                 axes.hlines(at + 0.26, row.interval.low, row.interval.high, color=INK, linewidth=2)
             write_row_label(axes, at, comparison.label(row.experiment), format_rate(row.images_per_second))
@@ -139,7 +139,7 @@ def scale_ratios(axes: Axes, values: Sequence[float]) -> None:
 
 
 def _runs_tooltip(comparison: ComparisonRecords, row: Throughput) -> str:
-    runs = pluralize(len(row.runs), "run")
+    runs = pluralize(len(row.rounds), "run")
     median = f"{comparison.label(row.experiment)}: median {format_rate(row.images_per_second)} images/s of {runs}"
     mean = f", mean {format_rate(row.interval.value)}" if row.interval else ""
     return median + mean + format_interval(row.interval, format_rate, ", 95 % ")

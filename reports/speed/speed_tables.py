@@ -1,5 +1,6 @@
 """The tables of the throughput section."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -18,11 +19,11 @@ from bench.formats import (
     pluralize,
     ratio,
 )
-from bench.measure.disturbance import find_disturbance
 from bench.measure.summary import UTILISATION, Throughput
 from bench.published import published_mfu
 from bench.record import Memory, Speed
 from bench.sections import ComparisonRecords
+from bench.statistics import Ratio
 from bench.tables import Cell, Column, Table
 from reports.render.frames import BASE_CELL, IS_BASE, MEMORY_COUNTS, experiment_cell, experiment_name, failures
 
@@ -45,6 +46,7 @@ def throughput_table(comparison: ComparisonRecords, title: str = EQUAL_BATCH) ->
         Column("images/s", f"median of runs, {INTERVAL}"),
         Column("runs"),
         Column("ratio", f"to {base}, {INTERVAL}"),
+        Column("of all windows", "ratio, with those that other work slowed"),
         Column("p", "Holm"),
         Column.text("verdict"),
         Column("forward + backward", f"ratio, {INTERVAL}"),
@@ -104,14 +106,13 @@ def memory_and_size_table(comparison: ComparisonRecords) -> Table:
 
 
 def runs_table(comparison: ComparisonRecords) -> Table:
-    """Show the images per second of every run, and which rounds were disturbed."""
-    disturbed = find_disturbance(comparison.records, comparison.experiments).disturbed_rounds
+    """Show the images per second of every run, and by how much other work slowed it."""
     most = max((len(row.rounds) for row in comparison.throughputs), default=0)
     columns = [Column.text("experiment"), *(Column(f"run {number + 1}", "images/s") for number in range(most))]
     shown = [
         [
             experiment_cell(comparison, row.experiment),
-            *(Cell.of(rate, format_rate, "disturbed" * (one in disturbed)) for one, rate in row.rounds.items()),
+            *(Cell.of(rate, format_rate, _slowed_note(row.slowness[one])) for one, rate in row.rounds.items()),
             *[Cell.not_applicable("this experiment has fewer runs")] * (most - len(row.rounds)),
         ]
         for row in comparison.throughputs
@@ -136,8 +137,9 @@ def _speed_row(comparison: ComparisonRecords, row: Throughput) -> list[Cell]:
     return [
         experiment_cell(comparison, row.experiment),
         Cell.of(row.images_per_second, format_rate, format_interval(row.interval, format_rate) or "one run"),
-        Cell.of(len(row.runs)),
-        BASE_CELL if is_base else Cell.estimate(row.ratio, ratio, why),
+        Cell.of(len(row.rounds)),
+        BASE_CELL if is_base else _with_unwidened(Cell.estimate(row.ratio, ratio, why), row.ratio),
+        BASE_CELL if is_base else Cell.estimate(row.ratio_as_it_was, ratio, why),
         p,
         verdict,
         BASE_CELL if is_base else Cell.estimate(row.forward_backward, ratio, why),
@@ -147,10 +149,20 @@ def _speed_row(comparison: ComparisonRecords, row: Throughput) -> list[Cell]:
     ]
 
 
+def _with_unwidened(cell: Cell, found: Ratio | None) -> Cell:
+    if found is None or found.unwidened is None:
+        return cell
+    return replace(cell, note=f"{cell.note}; widened, from {' to '.join(map(ratio, found.unwidened))}")
+
+
+def _slowed_note(slowness: float) -> str:
+    return f"slowed by {percent(math.expm1(slowness), 0)}" if slowness else ""
+
+
 def _untimed_row(comparison: ComparisonRecords, name: str, width: int) -> list[Cell]:
     empty = Cell.unmeasured("every timed run of this experiment failed")
     row = [experiment_cell(comparison, name), *[empty] * (width - 1)]
-    row[5] = Cell("✕ failed", "see failures", "failed", anchor="failures")
+    row[6] = Cell("✕ failed", "see failures", "failed", anchor="failures")
     return row
 
 
@@ -173,7 +185,7 @@ def _usage_and_size_cells(row: Throughput | None, busy: Sequence[str]) -> list[C
 
 def describe_intervals(comparison: ComparisonRecords) -> str:
     """Return sentences on the number of runs, the unit of repetition of the intervals, and the captions."""
-    numbers = sorted({len(row.runs) for row in comparison.throughputs})
+    numbers = sorted({len(row.rounds) for row in comparison.throughputs})
     if not numbers:
         return ""
     text = pluralize(numbers[0], "run") if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} runs"

@@ -40,6 +40,7 @@ from bench.measure.speed import measure_speed, peak_flops
 from bench.measure.trace import trace
 from bench.method import methods
 from bench.profilers.clock import Elapsed, clock, forward_clocks
+from bench.profilers.core_waits import core_wait_seconds
 from bench.profilers.counters import TensorBytes
 from bench.profilers.device import open_reader, sampled
 from bench.profilers.nvml import DeviceReader, counter_rate
@@ -178,6 +179,22 @@ def test_the_cpu_reader_tells_this_process_from_the_others() -> None:
             machine_seconds = os.cpu_count() * (time.perf_counter() - before)
         assert readings.figures[name] > 100 * (0.3 - 2 * TICK) / machine_seconds
     assert readings.figures["process CPU busy percent"] < 50 / os.cpu_count()  # of this process without the other
+
+
+@pytest.mark.skipif(core_wait_seconds() is None, reason="this kernel does not say how long threads wait for a core")
+def test_a_thread_that_shares_its_core_waits_about_as_long_as_it_runs() -> None:
+    cores, core = os.sched_getaffinity(0), min(os.sched_getaffinity(0))
+    with busy_process(is_own=True) as process:
+        try:
+            os.sched_setaffinity(0, {core})
+            os.sched_setaffinity(process.pid, {core})
+            waited, ran = core_wait_seconds() or 0.0, time.thread_time()
+            while time.thread_time() < ran + 0.2:
+                pass
+            waits = (core_wait_seconds() or 0.0) - waited
+        finally:
+            os.sched_setaffinity(0, cores)
+    assert waits > 0.1
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the limit is Linux's RLIMIT_DATA")
@@ -405,7 +422,7 @@ def test_window_in_which_the_gpu_was_slowed_is_discarded(results: Path, monkeypa
     assert speed.slowed_percent == 0
 
 
-def test_windows_that_were_all_slowed_are_kept_and_the_round_is_disturbed(
+def test_windows_that_were_all_slowed_are_kept_and_the_run_counts_as_slowed(
     results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read_as_slowed(monkeypatch, 100.0, 50.0)
@@ -416,6 +433,7 @@ def test_windows_that_were_all_slowed_are_kept_and_the_round_is_disturbed(
     assert speed.slowed_percent == 75
     of = {"comparison": "c", "experiment": experiment, "circumstances": circumstances(device="cuda")}
     found = find_disturbance([Record(**of, measured=speed)], [experiment.name])
+    assert found.slowness[experiment.name][0] >= math.log(1.75)
     assert found.disturbed_rounds == {0}
     assert "heat or its hardware slowed the GPU in up to 75 % of a run" in describe_disturbance(found)
 

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from bench.config import change
 from bench.formats import percent
 from bench.measure.summary import throughputs_of
+from bench.measure.throughput import images_per_second
 from bench.record import Record, Speed, Transfer
 from bench.sections import Block, PageContext, Section, Text
 from bench.settings import with_settings
@@ -74,7 +75,7 @@ class Document(HTMLParser):
 
 def rates(records: list[Record], name: str) -> dict[int, float]:
     return {
-        one.measured.round: one.experiment.images_per_window / median(one.measured.window_seconds)
+        one.measured.round: images_per_second(one.experiment, one.measured)
         for one in records
         if isinstance(one.measured, Speed) and one.experiment and one.experiment.name == name
     }
@@ -312,10 +313,10 @@ def test_mfu_of_a_gpu_stands_beside_that_of_published_trainings(make: Make) -> N
 def test_other_processes_on_the_machine_are_reported(make: Make) -> None:
     one = make["speed"]("clip-tiny", 0)
     one = replace(one, measured=replace(one.measured, utilisation={"other processes CPU busy percent": 41.0}))
-    assert "disturbed in 1 of 1 rounds (others used up to 41 % of it)" in Document(page("x", [one])).words()
+    assert "1 of 1 rounds were slow throughout" in Document(page("x", [one])).words()
 
 
-def test_gpu_that_was_slowed_throughout_is_a_disturbed_round(make: Make) -> None:
+def test_gpu_that_was_slowed_throughout_is_reported(make: Make) -> None:
     one = make["speed"]("clip-tiny", 0)
     one = replace(one, measured=replace(one.measured, slowed_percent=90.0))
     assert "heat or its hardware slowed the GPU in up to 90 % of a run" in Document(page("x", [one])).words()

@@ -25,6 +25,7 @@ from bench.transfer.score_tables import answers_of
 from reports.render.frames import experiment_name, group_by, reason_incomparable
 
 PERCENT = 100
+DISTURBED = "other work on the machine disturbed the runs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ def _speed_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record]) ->
     if ratio is None:
         return None
     found, runs = _log_interval(ratio.value, ratio.low, ratio.high), f"{pluralize(min(ratio.runs), 'run')} each"
-    missed = [*_missed_by(claim, pair, own), *_disturbed(ratio.verdict == "disturbed")]
+    missed = [*_missed_by(claim, pair, own), *[DISTURBED] * (ratio.verdict == "disturbed")]
     return _make_evidence(pair, own, found, runs, missed)
 
 
@@ -142,7 +143,7 @@ def _evidence_in_parts(
         return None
     own = [one for one in records if isinstance(one.measured, Speed)]
     of_ends = [one for one in own if experiment_name(one) in ends]
-    missed = [*_missed_by(claim, pair, of_ends), *_disturbed(found.is_disturbed)]
+    missed = _missed_by(claim, pair, of_ends)
     evidence = _make_evidence(pair, of_ends, found.whole, found.repetitions, missed)
     return replace(evidence, digest=digest_of(own), parts=found.parts, method_effect=found.method)
 
@@ -273,10 +274,6 @@ def _make_evidence(
         repetitions=repetitions,
         missed=tuple(dict.fromkeys(missed)),
     )
-
-
-def _disturbed(is_disturbed: bool) -> list[str]:
-    return ["other work on the machine disturbed the runs"] if is_disturbed else []
 
 
 def _base_name(record: Record) -> str:

@@ -5,23 +5,24 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from statistics import fmean, stdev
+from statistics import fmean
+from types import MappingProxyType
 from typing import TypeVar
 
 from scipy.special import stdtrit
 
 from bench.data.caption_lengths import describe_captions
+from bench.disturbance import mean_over_rounds, widening_of
 from bench.features.explain.factors import INPUT_CAUSES
 from bench.features.explain.ladder import HEAD, PADDING, REST, WAITING, Coordinates, Ladder
 from bench.features.explain.shapley import shapley_weights
 from bench.fields import PACK_DATA
-from bench.measure.disturbance import find_disturbance
+from bench.measure.disturbance import Disturbance, find_disturbance
 from bench.measure.throughput import forward_backward_rate, images_per_second, images_per_step, waiting_share
 from bench.record import Record, Speed
 from bench.statistics import (
     CONFIDENCE,
     Agreement,
-    Disturbance,
     Prediction,
     Rounds,
     judge_agreement,
@@ -39,6 +40,7 @@ class LogRatio:
     mean: float
     error: float | None
     degrees_of_freedom: float  # of the error
+    widening: float = 0.0  # of the interval, by what other work may have added to the mean
 
     @property
     def value(self) -> float:
@@ -50,7 +52,7 @@ class LogRatio:
         """Half the width of the logarithm's 95 % interval, by Student's t."""
         if self.error is None:
             return None
-        return self.error * float(stdtrit(self.degrees_of_freedom, (1 + CONFIDENCE) / 2))
+        return self.error * float(stdtrit(self.degrees_of_freedom, (1 + CONFIDENCE) / 2)) + self.widening
 
     @property
     def low(self) -> float | None:
@@ -63,18 +65,25 @@ class LogRatio:
         return None if self.margin is None else math.exp(self.mean + self.margin)
 
 
-def contrast(logarithms: Mapping[C, Rounds], weights: Mapping[C, float]) -> LogRatio | None:
+def contrast(
+    logarithms: Mapping[C, Rounds], weights: Mapping[C, float], slowness: Mapping[C, Rounds] = MappingProxyType({})
+) -> LogRatio | None:
     """Return a weighted sum of logarithms over the rounds that have all of them; None if there is no such round.
 
-    Rounds are independent; configurations within a round may be correlated.
+    Rounds are independent; configurations within a round may be correlated. A round whose runs other work slowed
+    counts less, as in `mean_over_rounds`.
     """
     weighted = [(logarithms.get(configuration, {}), weight) for configuration, weight in weights.items() if weight]
     rounds = sorted(set.intersection(*({*logs} for logs, _ in weighted))) if weighted else []
     if not rounds:
         return None
     sums = [sum(weight * logs[round_] for logs, weight in weighted) for round_ in rounds]
-    error = stdev(sums) / math.sqrt(len(sums)) if len(sums) > 1 else None
-    return LogRatio(fmean(sums), error, len(sums) - 1)
+    known = [slowness.get(configuration, {}) for configuration, weight in weights.items() if weight]
+    slowed = [max(of.get(round_, 0.0) for of in known) for round_ in rounds]
+    if len(sums) == 1:
+        return LogRatio(sums[0], None, 0, widening_of(slowed[0]))
+    mean = mean_over_rounds(sums, slowed)
+    return LogRatio(mean.value, mean.error, len(sums) - 1, mean.widening)
 
 
 def divide(whole: LogRatio, parts: LogRatio) -> LogRatio:
@@ -87,7 +96,7 @@ def divide(whole: LogRatio, parts: LogRatio) -> LogRatio:
     squares = [(one.error or 0.0) ** 2 for one in (whole, parts)]
     spread = sum(square**2 / one.degrees_of_freedom for square, one in zip(squares, (whole, parts), strict=True))
     freedom = sum(squares) ** 2 / spread if spread else whole.degrees_of_freedom + parts.degrees_of_freedom
-    return LogRatio(whole.mean - parts.mean, math.sqrt(sum(squares)), freedom)
+    return LogRatio(whole.mean - parts.mean, math.sqrt(sum(squares)), freedom, whole.widening + parts.widening)
 
 
 Logarithms = Mapping[Coordinates, Rounds]
@@ -151,7 +160,7 @@ class Decomposition:
     step_unexplained: LogRatio | None
     verdict: Agreement
     captions: str  # that the runs read
-    disturbance: Disturbance  # its excluded rounds are in no ratio
+    disturbance: Disturbance
 
     @property
     def rounds(self) -> tuple[int, int]:
@@ -181,8 +190,7 @@ def decompose(records: Iterable[Record]) -> Decomposition | None:
     begin, end = chain[0], chain[-1]
     methods = unpadded, chain[ladder.steps.index(HEAD) + 1] if HEAD in ladder.steps else end
     disturbance = _find_disturbance(ladder, records)
-    all_rounds = _log_throughputs(ladder, records)
-    measured = all_rounds.select_rounds(lambda round_: round_ not in disturbance.excluded_rounds)
+    measured = _log_throughputs(ladder, records, disturbance)
     even_rounds = measured.select_rounds(lambda round_: round_ % 2 == 0)
     odd_rounds = measured.select_rounds(lambda round_: round_ % 2 == 1)
     factors = [factor.name for factor in ladder.factors]
@@ -222,29 +230,22 @@ def decompose(records: Iterable[Record]) -> Decomposition | None:
         whole=whole,
         unexplained=unexplained,
         step_unexplained=step_unexplained,
-        verdict="inconclusive"
-        if unexplained is None or not disturbance.has_enough_undisturbed_rounds
-        else judge_agreement(unexplained.mean, unexplained.margin),
+        verdict="inconclusive" if unexplained is None else judge_agreement(unexplained.mean, unexplained.margin),
         captions=describe_captions(record.experiment for record in records if record.experiment),
         disturbance=disturbance,
     )
 
 
 def _find_disturbance(ladder: Ladder, records: Sequence[Record]) -> Disturbance:
-    """Return the disturbed rounds of both kinds; a round is compared with those of its kind.
+    """Return how much the runs of both kinds of rounds are slowed; a round is compared with those of its kind.
 
     The ends may have another speed where they run alone, which is what the two kinds are compared for.
     """
     names = {one.experiment for one in ladder.configurations}
     timed = [(record, record.measured.round % 2) for record in records if isinstance(record.measured, Speed)]
     even, odd = (find_disturbance([record for record, kind in timed if kind == parity], names) for parity in (0, 1))
-    return Disturbance(
-        {**even.busy, **odd.busy},
-        {**even.slow, **odd.slow},
-        even.total_rounds + odd.total_rounds,
-        is_checked=even.is_checked and odd.is_checked,
-        slowed={**even.slowed, **odd.slowed},
-    )
+    slowness = {name: {**even.slowness.get(name, {}), **odd.slowness.get(name, {})} for name in names}
+    return Disturbance(slowness, max(even.disturbed_share, odd.disturbed_share))
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +255,7 @@ class _LogThroughputs:
     forward_backward: Logarithms
     step: Logarithms
     computing: Logarithms  # of the share of a step's time in which it does not wait for data; 0 without shards
+    slowness: Logarithms  # by which other work slowed the runs
     flops: Logarithms  # of forward and backward, the same in every round: of one round
 
     def select_rounds(self, is_selected: Callable[[int], bool]) -> "_LogThroughputs":
@@ -262,7 +264,7 @@ class _LogThroughputs:
             {at: {round_: log for round_, log in rounds.items() if is_selected(round_)} for at, rounds in logs.items()}
             for logs in (self.forward_backward, self.step, self.computing)
         )
-        return _LogThroughputs(forward_backward, step, computing, self.flops)
+        return _LogThroughputs(forward_backward, step, computing, self.slowness, self.flops)
 
     def contribution(
         self,
@@ -285,9 +287,9 @@ class _LogThroughputs:
         return Contribution(
             cause=cause,
             change=change,
-            chain=contrast(self.forward_backward, weights),
-            shapley=contrast(self.forward_backward, shapley_weights),
-            step=contrast(steps, weights),
+            chain=contrast(self.forward_backward, weights, self.slowness),
+            shapley=contrast(self.forward_backward, shapley_weights, self.slowness),
+            step=contrast(steps, weights, self.slowness),
             flop_ratio=None if flops is None else flops.value,
             shapley_flop_ratio=None if shapley_flops is None else shapley_flops.value,
             saved_seconds=fmean(saved) if saved else None,
@@ -313,7 +315,7 @@ class _LogThroughputs:
             change=f"{first:,.0f} us/image -> {last:,.0f} us/image",
             chain=None,
             shapley=None,
-            step=contrast(self.computing, weights),
+            step=contrast(self.computing, weights, self.slowness),
             flop_ratio=None,
             saved_seconds=-sum(weight * waited.get(at, math.nan) for at, weight in weights.items() if weight),
         )
@@ -325,7 +327,7 @@ class _LogThroughputs:
         }
 
 
-def _log_throughputs(ladder: Ladder, records: Iterable[Record]) -> _LogThroughputs:
+def _log_throughputs(ladder: Ladder, records: Iterable[Record], disturbance: Disturbance) -> _LogThroughputs:
     coordinates = {configuration.experiment: configuration.coordinates for configuration in ladder.configurations}
     forward_backward, step, computing, flops = (defaultdict[Coordinates, dict[int, float]](dict) for _ in range(4))
     for record in records:
@@ -339,4 +341,5 @@ def _log_throughputs(ladder: Ladder, records: Iterable[Record]) -> _LogThroughpu
         flops[at][0] = -math.log(run.flops.step / images_per_step(experiment, run))
         if (rate := forward_backward_rate(experiment, run)) is not None:
             forward_backward[at][run.round] = math.log(rate)
-    return _LogThroughputs(forward_backward, step, computing, flops)
+    slowness = {at: disturbance.slowness.get(name, {}) for name, at in coordinates.items()}
+    return _LogThroughputs(forward_backward, step, computing, slowness, flops)

@@ -27,7 +27,6 @@ def ratio_parts(records: Iterable[Record]) -> RatioParts | None:
         ],
         method=_interval_of(found.method.step) if found.method and found.method.step else None,
         repetitions=f"{rounds_of_pair} rounds of the pair, {rounds_of_parts} of its parts",
-        is_disturbed=not found.disturbance.has_enough_undisturbed_rounds,
     )
 
 

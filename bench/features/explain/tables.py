@@ -132,7 +132,7 @@ def describe_twice_the_time(found: Decomposition) -> str:
     """Say how wide the interval of the unexplained ratio is, and how wide it would be after twice as many rounds."""
     ratio = found.unexplained
     if ratio is None or ratio.error is None or ratio.margin is None:
-        return "The product was not tested: some configurations have fewer than two undisturbed rounds."
+        return "The product was not tested: some configurations have fewer than two rounds."
     rounds = ratio.degrees_of_freedom + 1
     doubled = replace(ratio, error=ratio.error / math.sqrt(2), degrees_of_freedom=2 * rounds - 1).margin or 0.0
     now, then = (100 * math.expm1(margin) for margin in (ratio.margin, doubled))

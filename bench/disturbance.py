@@ -1,0 +1,104 @@
+"""How much other work slowed the windows of a run, and how much of that is left in the run's figure and in ratios.
+
+Other work only ever makes a window slower. A window therefore counts the less, the further it is slower than the fast
+windows of its own run, or the longer its threads waited for a core. A run is judged without a look at the other
+experiments, so that none is favoured. What is left of the slowdown widens the interval of a ratio.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+import numpy as np
+import numpy.typing as npt
+
+FAST_QUANTILE = 0.1  # of a run's window times: those that nothing slowed down
+NOISE = 0.06  # logarithm of the time beyond that quantile up to which a window counts as undisturbed
+HALF_WEIGHT = 0.05  # logarithm of a slowdown beyond that, at which a window counts half
+USUAL_WAITS = 0.05  # core-seconds per second for which threads wait for a core without other work
+FAST_RUN_QUANTILE = 0.25  # of the times of an experiment's runs: those that nothing slowed down
+NEGLIGIBLE = 0.01  # logarithm of a slowdown within a run that counts as none
+RUN_LUCK = math.log(1.1)  # by which an undisturbed run may be slower than that
+HALF_RUN_WEIGHT = 0.2  # logarithm of a slowdown at which a run counts half
+MAX_INEQUALITY = 0.25  # of the logarithm of a slowdown, by which it may change a ratio
+
+
+@dataclass(frozen=True, slots=True)
+class RunWeights:
+    """The weights of a run's windows, from 0 to 1, and the logarithm by which the windows that count are slowed."""
+
+    windows: tuple[float, ...]
+    slowness: float
+
+    @property
+    def disturbed_share(self) -> float:
+        """The share of the windows that does not count."""
+        return 1 - sum(self.windows) / len(self.windows)
+
+    def rate(self, images: Sequence[float], seconds: Sequence[float]) -> float:
+        """Return the rate of the windows that count: their images over their seconds."""
+        return float(np.dot(self.windows, images) / np.dot(self.windows, seconds))
+
+
+def weigh_windows(rates: Sequence[float], waits: Sequence[float] = ()) -> RunWeights:
+    """Weigh the windows of one run.
+
+    `rates` are images/s, of windows that do equal work, and `waits` the core-seconds per second for which threads
+    waited for a core in each; empty: they were not read.
+    """
+    times = -np.log(rates)
+    slowness = np.maximum(0, times - np.quantile(times, FAST_QUANTILE) - NOISE)
+    if len(waits):
+        slowness = np.maximum(slowness, np.log1p(np.maximum(0, np.array(waits) - USUAL_WAITS)))
+    weights = 1 / (1 + (slowness / HALF_WEIGHT) ** 2)
+    left = float(np.average(slowness, weights=weights))
+    return RunWeights(tuple(weights.tolist()), left if left >= NEGLIGIBLE else 0.0)
+
+
+def slowness_over_runs(rates: Sequence[float], within: Sequence[float]) -> list[float]:
+    """Return the logarithm by which each of an experiment's runs is slowed, at least that within the run.
+
+    A run may be slow throughout: it is compared with the fast runs.
+    """
+    times = -np.log(rates)
+    beyond = times - np.quantile(times, FAST_RUN_QUANTILE) - RUN_LUCK
+    return [max(float(one), least) for one, least in zip(beyond, within, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundsMean:
+    """A mean over rounds with its standard error, and the logarithm by which the rounds are slowed."""
+
+    value: float
+    error: float
+    slowness: float
+
+    @property
+    def widening(self) -> float:
+        """What the slowdown may add to the mean, or take from it."""
+        return widening_of(self.slowness)
+
+
+def widening_of(slowness: float) -> float:
+    """Return by how much a slowdown of two experiments may change the logarithm of their ratio."""
+    return MAX_INEQUALITY * slowness
+
+
+def mean_over_rounds(values: Sequence[float], slowness: Sequence[float]) -> RoundsMean:
+    """Return the mean of a logarithm over two rounds or more, in which a slowed round counts less.
+
+    Without slowness they are the mean and its standard error. Else the error is the larger one of weighted least
+    squares, which supposes that the weights are right, and of its sandwich estimate, which does not.
+    Source: White 1980, "A heteroskedasticity-consistent covariance matrix estimator", Econometrica 48.
+    """
+    if not any(slowness):
+        return RoundsMean(fmean(values), stdev(values) / math.sqrt(len(values)), 0.0)
+    figures, slowed = np.array(values), np.array(slowness)
+    weights = 1 / (1 + (slowed / HALF_RUN_WEIGHT) ** 2)
+    shares = weights / weights.sum()
+    mean = float(shares @ figures)
+    squares: npt.NDArray[np.float64] = (figures - mean) ** 2
+    by_model = weights @ squares / ((len(figures) - 1) * weights.sum())
+    by_rounds = shares**2 @ squares / (1 - shares @ shares)
+    return RoundsMean(mean, math.sqrt(max(by_model, by_rounds)), float(shares @ slowed))

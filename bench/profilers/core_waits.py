@@ -1,0 +1,36 @@
+"""The cores that this process may use, and the time for which others kept it from them, by the kernel's counters."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+TASKS = Path("/proc/self/task")
+
+
+def core_wait_seconds() -> float | None:
+    """Return the seconds for which threads of this process waited for a core, and a host took their cores, in total.
+
+    The first sum is exact: each thread's time on a run queue, in nanoseconds. The second is that of the cores that this
+    process may use, in ticks of 10 ms. None where the kernel has no such counter. Source: the second field of
+    /proc/PID/task/TID/schedstat, Documentation/scheduler/sched-stats.rst of Linux.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    waited = 0
+    try:
+        for task in os.scandir(TASKS):
+            with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
+                waited += int(Path(task.path, "schedstat").read_text().split()[1])
+    except (OSError, IndexError):
+        return None
+    return waited / 1e9 + sum(float(core.steal) for core in times_of_own_cores())
+
+
+def times_of_own_cores() -> list[Any]:
+    """Return psutil's times of the cores that this process may use; of all where the system does not bind processes."""
+    cores = psutil.cpu_times(percpu=True)
+    own = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(cores))
+    return [cores[core] for core in own if core < len(cores)]
