@@ -169,7 +169,7 @@ class Files:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """The question that the section answers, as the heading of the page; it replaces the page's own and its table."""
+    """The question that the section answers, as the heading of the page, above the answer; the table is left out."""
 
     text: str
 

@@ -144,7 +144,7 @@ def _method_row(
     comparison: ComparisonRecords, experiment: Experiment, figures: Mapping[str, float | None]
 ) -> list[Cell]:
     method = find_method(experiment.method)
-    text, rest = _head_flops_shares(figures)
+    text, rest = head_flops_shares(figures)
     tuning = tuning_of(experiment)
     trained, tower = figures.get("trained_parameters"), figures.get("tower_parameters")
     outside = trained - tower if trained is not None and tower is not None else None
@@ -159,7 +159,7 @@ def _method_row(
     ]
 
 
-def _head_flops_shares(figures: Mapping[str, float | None]) -> tuple[float | None, float | None]:
+def head_flops_shares(figures: Mapping[str, float | None]) -> tuple[float | None, float | None]:
     """Return the share of the text tower in both towers' forward FLOPs, and that of head and loss in all."""
     parts = ("image_forward", "text_forward", "forward")
     image, text, forward = (figures.get(f"{part}_flops_per_image") for part in parts)

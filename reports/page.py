@@ -7,8 +7,7 @@ from typing import get_args
 from markupsafe import Markup
 
 from bench.console.console import describe_error
-from bench.formats import pluralize
-from bench.record import Record, Transfer
+from bench.record import Record
 from bench.sections import (
     Block,
     ComparisonRecords,
@@ -23,13 +22,12 @@ from bench.statistics import AccuracyDifference, judge_accuracy_differences
 from reports import circumstances, page_data
 from reports.accuracy import accuracy_section, few_label_section, losses_section, scores
 from reports.accuracy.ranking import Key, ranking_differences
-from reports.accuracy.scores import SubjectScore
+from reports.answer import answer_sentences
 from reports.render import frames
 from reports.render.document import BuiltSection, render_blocks, render_page
 from reports.speed import components_section, figures_section, throughput_section
 from reports.summary import answer_blocks, headline_table
 
-QUESTION = "Which pre-training method gives the most transfer accuracy per device-hour?"
 # Sections in the order of the page; those of extensions are above the results, or between them and what explains them.
 RESULTS = (
     throughput_section.SECTION,
@@ -92,14 +90,14 @@ def page(
     figures = headline_table(comparison, context.largest, answers)
     _, in_answer = build_sections(context, failed, in_answer=True)
     sections, built = build_sections(replace(context, built=[figures]), failed)
-    question = next((block.text for block in built if isinstance(block, Question)), None)
-    several = Markup('{} <a href="#data">comparisons</a>, the newest {}').format(len(joined), name)
+    asked = [block.text for block in built if isinstance(block, Question)][:1]
+    sentences = [*asked, *answer_sentences(context, answers)]
+    several = Markup('{} <a href="#data">comparisons</a> of pre-training methods, the newest {}')
     return render_page(
         f"{name}: pre-training methods compared",
-        question or QUESTION,
-        eyebrow=several if len(joined) > 1 else f"Comparison {name}",
-        facts=_facts(comparison, answers),
-        answer=answer_blocks(context, None if question else figures, in_answer, damaged),
+        sentences[0],
+        eyebrow=several.format(len(joined), name) if len(joined) > 1 else f"Comparison {name} of pre-training methods",
+        answer=answer_blocks(context, sentences[1:], None if asked else figures, in_answer, damaged),
         sections=sections,
     )
 
@@ -142,17 +140,3 @@ def judge_differences(comparison: ComparisonRecords) -> dict[Key, AccuracyDiffer
     """Judge all differences of accuracies of the page as one family: of towers, and of heads with few labels."""
     differences = ranking_differences(comparison, scores.whole_task_scores(comparison))
     return judge_accuracy_differences(differences | few_label_section.head_differences(comparison))
-
-
-def _facts(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -> list[str]:
-    """Return the numbers of experiments, runs, seeds, tasks and records."""
-    most = max((len(row.rounds) for row in comparison.throughputs), default=0)
-    seeds = scores.fewest_seeds(answers)
-    found = [
-        pluralize(len(comparison.experiments), "experiment"),
-        f"{pluralize(most, 'timed run')} each" if most else "no timed runs",
-        pluralize(seeds, "training seed") if seeds else "" if comparison.of(Transfer) else "no towers scored",
-        pluralize(len(scores.scored_tasks(answers)), "transfer task") if answers else "",
-        pluralize(len(comparison.records), "record"),
-    ]
-    return [fact for fact in found if fact]

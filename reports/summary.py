@@ -1,39 +1,22 @@
-"""The answer of the page: two or three sentences with notes and warnings, and one table of figures."""
+"""The answer of the page: its sentences with warnings, one table of figures, the reader's questions, and notes."""
 
 import math
 from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from bench.formats import (
-    GIB,
-    INTERVAL,
-    NBSP,
-    format_interval,
-    format_rate,
-    format_seconds,
-    join_words,
-    percent,
-    pluralize,
-    ratio,
-    write_accuracy,
-)
+from bench.formats import INTERVAL, format_seconds, join_words, percent, pluralize, ratio, write_accuracy
 from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.measure.summary import Throughput, extreme_mfu_rows
-from bench.record import BatchTrial, Speed
+from bench.record import Speed
 from bench.sections import Block, ComparisonRecords, Group, PageContext, Text, Warn
-from bench.statistics import Ratio, fewest_rounds
 from bench.tables import Cell, Column, Table
 from reports.accuracy import scores
 from reports.accuracy.accuracy_section import lead_chart
-from reports.accuracy.ranking import (
-    MOST_NAMED,
-    accuracy_sentences,
-    lead_experiment,
-    link_to_rest,
-    rank_others,
-)
+from reports.accuracy.ranking import MOST_NAMED, link_to_rest, rank_others
 from reports.accuracy.scores import ScorePoint, SubjectScore
+from reports.answer import limits_sentence
+from reports.questions import reader_questions
 from reports.render.document import left_out
 from reports.render.frames import (
     BASE_CELL,
@@ -52,40 +35,33 @@ NOT_SCORED = "its tower was not scored at this budget"
 
 
 def answer_blocks(
-    page: PageContext, figures: Table | None, added: Sequence[Block], damaged: Sequence[str]
+    page: PageContext, sentences: Sequence[str], figures: Table | None, added: Sequence[Block], damaged: Sequence[str]
 ) -> list[Block]:
-    """Summarise the records: sentences, a chart, the table of figures, warnings that limit them, and notes.
+    """Return the sentences that answer, what limits them, a chart, the table of figures, and the reader's questions.
 
     `added` are blocks of sections that stand here, `damaged` are the errors of files that are left out.
     """
     comparison = page.comparison
     answers = scores.whole_task_scores(comparison)
-    lead = [
-        *_disturbance_sentences(comparison),
-        *_speed_sentences(comparison),
-        *_largest_batch_sentences(page.largest),
-        *accuracy_sentences(comparison, answers, page.differences),
-    ]
     notes = [
+        *_disturbance_notes(comparison),
         *([OTHERS_NOTE] if any(page.others.values()) else []),
         *rank_others(comparison, answers, page.differences),
         *_flops_mismatch_notes(comparison),
-        *_too_few_runs_notes(comparison.throughputs),
     ]
     first: list[Block] = [*lead_chart(comparison)]
     if figures is not None and figures.cells:
         over = "over training seeds" if scores.fewest_seeds(answers) > 2 else "over test images"  # noqa: PLR2004
-        note = (
-            f"Intervals of ratios are over runs, those of accuracies {over}; beside each accuracy is the device time "
-            "of the tower’s training. The tables below give n, p and verdicts."
-        )
-        first.append(Group([figures, Text(note, "under")]))
+        note = Text(f"Intervals of ratios are over runs, those of accuracies {over}.", "under")
+        first.append(Group([figures, note]))
     return [
-        *(Text(sentence, "lead") for sentence in lead),
-        Group(first, "first"),
-        *added,
+        *(Text(sentence, "lead") for sentence in sentences),
+        Text(limits_sentence(comparison, answers)),
         *map(Warn, _warnings(comparison)),
         *left_out(damaged),
+        Group(first, "first"),
+        reader_questions(page, answers),
+        *added,
         *map(Text, notes),
     ]
 
@@ -102,9 +78,9 @@ def headline_table(
         Column.text("experiment"),
         Column("images/s at equal batch size", f"times {base}’s, {INTERVAL}"),
         *([Column("at its largest batch size", f"times {base}’s, {INTERVAL}")] if largest else []),
+        *(Column(f"{task} at {budget}", f"accuracy, {INTERVAL}; device time") for budget in budgets),
         Column("FLOP-predicted ratio", "at equal batch size"),
         Column("MFU"),
-        *(Column(f"{task} at {budget}", f"accuracy, {INTERVAL}") for budget in budgets),
     ]
     by_name = {row.experiment: row for row in comparison.throughputs}
     shown = []
@@ -116,75 +92,17 @@ def headline_table(
                 experiment_cell(comparison, name),
                 measured,
                 *_largest_batch_cells(comparison, name, largest),
+                *(_accuracy_cell(scores.towers_at_budget(found, budget), name, row) for budget in budgets),
                 predicted,
                 Cell.figure(row.mfu if row else None, percent, row.peak_source if row else UNTIMED),
-                *(_accuracy_cell(scores.towers_at_budget(found, budget), name, row) for budget in budgets),
             ]
         )
     return Table.of_rows("The answer in figures", columns, shown)
 
 
-def _disturbance_sentences(comparison: ComparisonRecords) -> list[Markup]:
+def _disturbance_notes(comparison: ComparisonRecords) -> list[str]:
     found = find_disturbance(comparison.records, comparison.experiments)
-    return [Markup.escape(describe_disturbance(found))] if found.slowness else []
-
-
-def _speed_sentences(comparison: ComparisonRecords) -> list[Markup]:
-    if not comparison.throughputs:
-        return [Markup("No speed was measured in this comparison.")]
-    machines = list(dict.fromkeys(record.circumstances.machine_and_gpu for record, _ in comparison.of(Speed)))
-    scope = f"On {'this machine' if len(machines) == 1 else 'different machines'} ({join_words(machines)})"
-    if (lead := _lead_row(comparison)) is None:
-        sentences = [
-            Markup("{} trains <strong>{}</strong> images per second ({})").format(
-                comparison.label(row.experiment),
-                format_rate(row.images_per_second),
-                f"median of {pluralize(len(row.rounds), 'run')}" if len(row.rounds) > 1 else "one run: no interval",
-            )
-            for row in comparison.throughputs
-        ]
-        return [Markup("{}, {}.").format(scope, Markup("; ").join(sentences))]
-    base = next(row for row in comparison.throughputs if row.experiment == comparison.base)
-    details = f"; FLOP-predicted ratio {ratio(lead.flop_ratio)}" if lead.flop_ratio else "; FLOPs unknown"
-    if lead.mfu and base.mfu:
-        details += f"; MFU {percent(lead.mfu)} against {percent(base.mfu)}"
-    return [_ratio_sentence(comparison, lead, scope, "images per second", details)]
-
-
-def _largest_batch_sentences(largest: ComparisonRecords | None) -> list[Markup]:
-    """Report the ratio of experiments that each fill the same memory, separately from that at equal batch size."""
-    if largest is None or (lead := _lead_row(largest)) is None:
-        return []
-    limits = sorted({f"{trial.limit_bytes / GIB:g}{NBSP}GiB" for _, trial in largest.of(BatchTrial)})
-    scope = f"Each at its largest batch size under {join_words(limits)}"
-    return [_ratio_sentence(largest, lead, scope, "images")]
-
-
-def _lead_row(comparison: ComparisonRecords) -> Throughput | None:
-    """Return the experiment that the answer begins with; None without a ratio."""
-    compared = {row.experiment: row for row in comparison.throughputs if row.ratio is not None}
-    return compared[lead_experiment(comparison, list(compared))] if compared else None
-
-
-def _ratio_sentence(comparison: ComparisonRecords, row: Throughput, scope: str, unit: str, details: str = "") -> Markup:
-    assert row.ratio is not None
-    return Markup("{}, {} trains <strong>{} times</strong> as many {} as {} ({}; verdict: {}{}).").format(
-        scope,
-        comparison.label(row.experiment),
-        ratio(row.ratio.value),
-        unit,
-        comparison.label(comparison.base or ""),
-        _format_runs_interval(row.ratio),
-        row.ratio.verdict,
-        details,
-    )
-
-
-def _format_runs_interval(found: Ratio) -> str:
-    if found.low is None or found.high is None:
-        return "one run each: no interval" if found.runs == (1, 1) else "too few runs: no interval"
-    runs = f"{found.runs[0]} runs each" if len(set(found.runs)) == 1 else f"{found.runs[1]} and {found.runs[0]} runs"
-    return f"{INTERVAL} interval {format_interval(found, ratio)} over {runs}"
+    return [describe_disturbance(found)] if found.slowness else []
 
 
 def _flops_mismatch_notes(comparison: ComparisonRecords) -> list[Markup]:
@@ -217,20 +135,6 @@ def _flops_mismatch_notes(comparison: ComparisonRecords) -> list[Markup]:
             "reasons: matrix products too small to fill the device, and elementwise work (norms, activations, softmax) "
             "that takes time and is not counted as FLOPs.{}"
         ).format(Markup("; ").join(clauses), one_run + (f" MFU: {utilisation}." if utilisation else ""))
-    ]
-
-
-def _too_few_runs_notes(rows: Sequence[Throughput]) -> list[Markup]:
-    ratios = [row.ratio for row in rows if row.ratio is not None]
-    needed = fewest_rounds(len(ratios)) if ratios else 0
-    fewest = min((min(one.runs) for one in ratios), default=needed)
-    if fewest >= needed:
-        return []
-    return [
-        Markup(
-            "<strong>Too few runs for a verdict.</strong> {} per experiment cannot reach p ≤ 0.01: {} rounds are "
-            "needed before {} can be called faster or slower."
-        ).format(pluralize(fewest, "run"), needed, "this ratio" if len(ratios) == 1 else f"these {len(ratios)} ratios")
     ]
 
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace as with_fields
 from bench.data.pack import PackImages
 from bench.data.stream import Batch, PackStream, eval_transform
 from bench.data.targets import Captions, Features
-from bench.experiments import COMPARED, EXPERIMENTS
+from bench.experiments import COMPARED, EXPERIMENTS, TEXT_SHARE_AT_VIT_B16
 from bench.labels.subwords import SubwordIds, tokenizer
 from bench.labels.vocabulary import read_vocabulary
 from bench.measure.costs import count_flops
@@ -347,6 +347,13 @@ def test_tiny_text_tower_has_the_flop_share_of_vit_b32(method: str, images: Pack
     """A tiny comparison with a full text tower would show a spectacular and meaningless speed-up."""
     flops = flops_of(method, images)
     assert 0.12 <= flops.text_forward / (flops.text_forward + flops.image_forward) <= 0.18
+
+
+def test_text_tower_of_vit_b16_has_the_flop_share_that_pages_name(results: Path) -> None:
+    experiment = EXPERIMENTS["clip-vit-b16"]
+    flops = count_flops(experiment, [load_data(experiment, CPU, results).target(0)])
+    share = flops.text_forward / (flops.text_forward + flops.image_forward)
+    assert share == pytest.approx(TEXT_SHARE_AT_VIT_B16, abs=0.005)
 
 
 def test_subword_ids_keep_their_order_with_the_end_token_last() -> None:

@@ -1,4 +1,4 @@
-"""The sentences on accuracy in the page's answer; methods are ranked only from five training seeds on."""
+"""The page's answer on accuracy, and what the towers learned; methods are ranked only from five training seeds on."""
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
@@ -7,22 +7,25 @@ import numpy as np
 from markupsafe import Markup
 
 from bench.experiments import HEADLINE
-from bench.formats import INTERVAL, bracket_interval, format_interval, p_value, pluralize, write_accuracy, write_gain
+from bench.formats import (
+    INTERVAL,
+    bracket_interval,
+    format_interval,
+    join_words,
+    p_value,
+    pluralize,
+    write_accuracy,
+    write_gain,
+)
 from bench.record import Transfer
 from bench.sections import ComparisonRecords
-from bench.statistics import (
-    ALPHA,
-    SEEDS_FOR_INTERVAL,
-    SEEDS_FOR_RANKING,
-    AccuracyDifference,
-    Estimate,
-    estimate_paired_over_seeds,
-)
+from bench.statistics import ALPHA, SEEDS_FOR_RANKING, AccuracyDifference, Estimate, estimate_paired_over_seeds
 from reports.accuracy import scores
 from reports.accuracy.pareto import UNTRAINED
 from reports.accuracy.scores import ScorePoint, SubjectScore
 
-MOST_NAMED = 4  # experiments beside the first that a sentence names
+MOST_NAMED = 4  # experiments that a sentence names
+AFTER = {"equal images": "after equally many images", "equal device seconds": "after equal time on the device"}
 Key = tuple[object, ...]  # of a claim
 Claims = Mapping[Key, AccuracyDifference]  # all of the page
 
@@ -45,68 +48,82 @@ def ranking_differences(comparison: ComparisonRecords, answers: Sequence[Subject
     return differences
 
 
-def accuracy_sentences(comparison: ComparisonRecords, answers: Sequence[SubjectScore], claims: Claims) -> list[Markup]:
-    """Report the accuracy on the first task, by its main protocol, at each budget of the question, and the ranking."""
+def accuracy_answer(comparison: ComparisonRecords, answers: Sequence[SubjectScore], claims: Claims) -> list[Markup]:
+    """Compare the first experiment's tower with the base's, or say that it cannot be told; nothing without both."""
+    if (pair := _lead_pair(comparison, answers)) is None:
+        return []
+    budget, base, lead = pair
+    if (claim := claims.get((lead.subject, budget))) is not None:
+        return _ranking_sentences(comparison, answers, {(lead.subject, budget): claim})
+    intervals = [one for point in (lead, base) if (one := format_interval(point.accuracy, write_accuracy))]
+    text = Markup(
+        "It cannot be told whose tower is more accurate {}: on {} {}'s scores {} and {}'s {} <small>({}over {}; {}, "
+        "a ranking needs {}).</small>"
+    )
+    return [
+        text.format(
+            _after(budget),
+            scores.scored_tasks(answers)[0],
+            comparison.label(lead.subject),
+            write_accuracy(lead.accuracy.value),
+            comparison.label(base.subject),
+            write_accuracy(base.accuracy.value),
+            f"{INTERVAL} intervals {join_words(intervals)} " if intervals else "",
+            lead.accuracy.over,
+            pluralize(len(lead.by_seed().keys() & base.by_seed().keys()), "paired seed"),
+            SEEDS_FOR_RANKING,
+        )
+    ]
+
+
+def _lead_pair(
+    comparison: ComparisonRecords, answers: Sequence[SubjectScore]
+) -> tuple[str, ScorePoint, ScorePoint] | None:
+    """Return the last budget of the question, with the towers of the base and of the first experiment beside it."""
+    for budget in scores.headline_budgets(answers)[-1:]:
+        towers = {point.subject: point for point in scores.towers_at_budget(_first_task_points(answers), budget)}
+        if comparison.base in towers and len(towers) > 1:
+            return budget, towers.pop(comparison.base), towers[lead_experiment(comparison, [*towers])]
+    return None
+
+
+def learned_sentences(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -> list[Markup]:
+    """Report what training added to the accuracy on the first task, and what features reach without any."""
     if not answers and any(transfer.scores or transfer.metrics for _, transfer in comparison.of(Transfer)):
         return [Markup('Accuracies are listed under <a href="#learned">Few labels, other tasks, other heads</a>.')]
     if all(one.is_reference for one in answers):
         return [Markup("No tower was scored in this comparison, so it gives no accuracy.")]
     found = _first_task_points(answers)
-    references = [point for point in found if point.is_reference]
-    clauses: list[Markup] = []
-    for budget in scores.headline_budgets(answers):
-        if towers := scores.towers_at_budget(found, budget):
-            clauses.append(_accuracies_clause(comparison, budget, towers, [] if clauses else references))
-    if not clauses:
-        last = max(point.images for point in found)
-        clauses = [_accuracies_clause(comparison, f"{last:,} images", [p for p in found if p.images == last], [])]
-    scope = Markup("On {} by {}: ").format(scores.scored_tasks(answers)[0], found[0].runs[0].score.protocol)
-    return [scope + Markup("; ").join(clauses) + Markup(". ") + _lead_ranking(comparison, answers, found, claims)]
-
-
-def _accuracies_clause(
-    comparison: ComparisonRecords, budget: str, towers: Sequence[ScorePoint], references: Sequence[ScorePoint]
-) -> Markup:
+    budget = next(iter(scores.headline_budgets(answers)), "")
+    trained = [point for point in found if not point.is_reference]
+    last = max(point.images for point in trained)
+    towers = scores.towers_at_budget(found, budget) or [point for point in trained if point.images == last]
     first = lead_experiment(comparison, [point.subject for point in towers])
-    lead, *others = sorted(towers, key=lambda point: point.subject != first)
-    clauses = [
-        Markup("{}'s <strong>{}</strong>{}").format(comparison.label(point.subject), *_accuracy_and_interval(point))
-        for point in others[:MOST_NAMED]
+    shown = sorted(towers, key=lambda point: point.subject != first)[:MOST_NAMED]
+    gains = [
+        Markup("{} {}{}").format(
+            comparison.label(point.subject),
+            write_gain(point.gain.value) if point.gain else write_accuracy(point.accuracy.value),
+            bracket_interval(point.gain, write_gain) if point.gain else "",
+        )
+        for point in shown
     ]
-    clauses += link_to_rest(len(others) - MOST_NAMED, "accuracy")
-    clauses += [
-        Markup("{} {}{}").format(UNTRAINED.get(point.subject, point.subject), *_accuracy_and_interval(point))
-        for point in references
-    ]
-    images = {point.images for point in towers}
-    size = f" ({images.pop():,} images)" if len(images) == 1 else ""
-    head = Markup("at {}{} {}'s tower scores <strong>{}</strong>{}").format(
-        budget, size, comparison.label(lead.subject), *_accuracy_and_interval(lead)
+    gains += link_to_rest(len(towers) - len(shown), "accuracy")
+    what = (
+        "training adds to the accuracy of the untrained tower" if all(one.gain for one in shown) else "accuracies are"
     )
-    return Markup(", ").join([head, *clauses])
-
-
-def _accuracy_and_interval(point: ScorePoint) -> tuple[str, str]:
-    return write_accuracy(point.accuracy.value), bracket_interval(point.accuracy, write_accuracy)
-
-
-def _lead_ranking(
-    comparison: ComparisonRecords, answers: Sequence[SubjectScore], found: Sequence[ScorePoint], claims: Claims
-) -> Markup:
-    """Rank the first experiment where the seeds allow it; `rank_others` has the others."""
-    seeds, tests = scores.fewest_seeds(answers), len(found[0].runs[0].score.correct)
-    if seeds == 1:
-        return Markup("{} intervals are over {} test images, <strong>one seed: no ranking.</strong>").format(
-            INTERVAL, f"{tests:,}"
+    sentences = [
+        Markup("On {} by {}, {}: {}.").format(
+            scores.scored_tasks(answers)[0], found[0].runs[0].score.protocol, what, Markup(", ").join(gains)
         )
-    means = f"Means and {INTERVAL} intervals" if seeds >= SEEDS_FOR_INTERVAL else "Means"
-    if seeds < SEEDS_FOR_RANKING:
-        return Markup("{} over {} seeds; <strong>under {} paired seeds: no ranking.</strong>").format(
-            means, seeds, SEEDS_FOR_RANKING
-        )
-    sentences = _ranking_sentences(comparison, answers, claims)
-    first = next(iter(sentences), Markup("No two towers have {} seeds in common.").format(SEEDS_FOR_RANKING))
-    return Markup("{} over {} seeds. {}").format(means, seeds, first)
+    ]
+    if untrained := [point for point in found if point.is_reference]:
+        named = [
+            f"{write_accuracy(point.accuracy.value)} ({UNTRAINED.get(point.subject, point.subject)})"
+            for point in untrained
+        ]
+        sentences.append(Markup("Without training, accuracies are {}.").format(join_words(named)))
+    return sentences
 
 
 def _ranking_sentences(comparison: ComparisonRecords, answers: Sequence[SubjectScore], claims: Claims) -> list[Markup]:
@@ -152,18 +169,23 @@ def _versus_base_clause(
     over = found.over.replace(" seeds", " paired seeds")
     p = "" if claim.p is None else f"; adjusted p {p_value(claim.p)}"
     interval = f"{INTERVAL} interval {format_interval(found, write_gain)} over {over}{p}"
-    return words + f" at {budget} ({write_gain(found.value)}, {interval}; {agreement})"
+    figures = Markup(" {} <small>({}, {}; {})</small>")
+    return words + figures.format(_after(budget), write_gain(found.value), interval, agreement)
+
+
+def _after(budget: str) -> str:
+    return AFTER.get(budget, f"at {budget}")
 
 
 def rank_others(comparison: ComparisonRecords, answers: Sequence[SubjectScore], claims: Claims) -> list[Markup]:
-    """Report the rankings beside that of the first experiment."""
-    if scores.fewest_seeds(answers) < SEEDS_FOR_RANKING:
+    """Report the rankings beside that of the answer, and their rule."""
+    pair = _lead_pair(comparison, answers)
+    answered = (pair[2].subject, pair[0]) if pair else None
+    rest = _ranking_sentences(comparison, answers, {key: one for key, one in claims.items() if key != answered})
+    if answered not in claims and not rest:
         return []
-    rest = _ranking_sentences(comparison, answers, claims)[1:]
-    if not rest:
-        return []
-    head = Markup("<strong>The other experiments.</strong> {} {}")
-    return [head.format(Markup(" ").join(rest), describe_adjustment(claims))]
+    head = Markup("<strong>Other rankings.</strong> ") if rest else Markup("")
+    return [head + Markup(" ").join([*rest, describe_adjustment(claims)])]
 
 
 def describe_adjustment(claims: Claims) -> str:

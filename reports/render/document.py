@@ -32,7 +32,7 @@ class BuiltSection:
 
 def render_page(
     title: str,
-    question: str,
+    heading: str,
     *,
     eyebrow: str,
     answer: Sequence[Block],
@@ -40,14 +40,14 @@ def render_page(
     facts: Sequence[str] = (),
     sections: Sequence[BuiltSection] = (),
 ) -> str:
-    """Return a page: its question, the answer to it, and the sections with a navigation."""
+    """Return a page: its heading, the answer, and the sections with a navigation."""
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     return (
         _environment()
         .get_template("page.html")
         .render(
             title=title,
-            question=question,
+            heading=heading,
             eyebrow=eyebrow,
             answer=render_blocks(answer),
             answer_label=answer_label,

@@ -50,7 +50,8 @@ def test_hour_brings_a_verdict_on_b16_within_25_minutes_and_kills_nothing(
     assert began["b16-verdict"] <= begun + 12 * 60  # and the page of one round is there
     assert began["l14"] <= begun + 25 * 60
     page = words(tmp_path / "b16.html")
-    assert "over 5 runs each; verdict: faster" in page
+    assert ", 5 runs each)" in page
+    assert " faster (p " in page
     assert "waited for batches" not in page
     assert "waited for batches" in words(tmp_path / "b16-shards.html")
 

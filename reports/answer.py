@@ -1,0 +1,110 @@
+"""The sentences that answer the page's question, and the one that says what they do not show."""
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from bench.experiments import SCALES, TEXT_SHARE_AT_VIT_B16
+from bench.formats import GIB, INTERVAL, NBSP, format_interval, format_rate, join_words, percent, pluralize, ratio
+from bench.measure.summary import Throughput
+from bench.record import BatchTrial
+from bench.sections import ComparisonRecords, PageContext
+from bench.statistics import SMALLEST_EFFECT, Ratio
+from reports.accuracy import scores
+from reports.accuracy.ranking import MOST_NAMED, accuracy_answer, lead_experiment, link_to_rest
+from reports.accuracy.scores import SubjectScore
+from reports.circumstances import head_flops_shares
+
+ANSWERS = {  # by verdict; any other leaves the answer open
+    "faster": Markup("{lead} trains {ratio} times as many images per second as {base}"),
+    "slower": Markup("{lead} trains only {ratio} times as many images per second as {base}"),
+    "no difference": Markup("{lead} trains as many images per second as {base}, within {smallest}: {ratio} times"),
+}
+OPEN = Markup(
+    "It cannot be told yet whether {lead} or {base} is faster: {lead} trained {ratio} times as many images per second"
+)
+
+
+def answer_sentences(page: PageContext, answers: Sequence[SubjectScore]) -> list[Markup]:
+    """Say which of two experiments is faster, and whose tower is more accurate, or that it cannot be told."""
+    found = [*_speed_answer(page.comparison), *accuracy_answer(page.comparison, answers, page.differences)]
+    return found or [Markup("No speed was measured in this comparison.")]
+
+
+def largest_batch_sentences(largest: ComparisonRecords | None) -> list[Markup]:
+    """Report the ratio of experiments that each fill the same memory, separately from that at equal batch size."""
+    if largest is None or (lead := lead_row(largest)) is None:
+        return []
+    limits = sorted({f"{trial.limit_bytes / GIB:g}{NBSP}GiB" for _, trial in largest.of(BatchTrial)})
+    head = Markup("Each at its largest batch size under {}: ").format(join_words(limits))
+    return [head + _ratio_sentence(largest, lead)]
+
+
+def lead_row(comparison: ComparisonRecords) -> Throughput | None:
+    """Return the experiment that the answer begins with; None without a ratio."""
+    compared = {row.experiment: row for row in comparison.throughputs if row.ratio is not None}
+    return compared[lead_experiment(comparison, list(compared))] if compared else None
+
+
+def limits_sentence(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -> str:
+    """Say what the answer does not show: other machines, sizes, trainings and tasks than those of the records."""
+    circumstances = [record.circumstances for record in comparison.records]
+    machines = {one.machine_and_gpu: one.machine for one in circumstances}
+    here = f"this one ({circumstances[0].machine})" if len(machines) == 1 else f"these ({join_words([*machines])})"
+    limits = [f"other machines than {here}"]
+    if comparison.experiments:
+        limits.append(f"other sizes than {_describe_size(comparison)}")
+    if seeds := scores.fewest_seeds(answers):
+        tasks = pluralize(len(scores.scored_tasks(answers)), "transfer task")
+        limits.append(f"more than {pluralize(seeds, 'training seed')} on {tasks}")
+    else:
+        limits.append("what the towers learn")
+    return f"This does not show {join_words(limits)}."
+
+
+def _speed_answer(comparison: ComparisonRecords) -> list[Markup]:
+    if (lead := lead_row(comparison)) is not None:
+        return [_ratio_sentence(comparison, lead)]
+    clauses = [
+        Markup("{} trains {} images per second ({})").format(
+            comparison.label(row.experiment),
+            format_rate(row.images_per_second),
+            f"median of {pluralize(len(row.rounds), 'run')}" if len(row.rounds) > 1 else "one run: no interval",
+        )
+        for row in comparison.throughputs[:MOST_NAMED]
+    ]
+    clauses += link_to_rest(len(comparison.throughputs) - MOST_NAMED, "throughput")
+    return [Markup("; ").join(clauses) + "."] if clauses else []
+
+
+def _ratio_sentence(comparison: ComparisonRecords, row: Throughput) -> Markup:
+    assert row.ratio is not None
+    answer = ANSWERS.get(row.ratio.verdict, OPEN).format(
+        lead=comparison.label(row.experiment),
+        base=comparison.label(comparison.base or ""),
+        ratio=ratio(row.ratio.value),
+        smallest=percent(SMALLEST_EFFECT, 0),
+    )
+    return answer + Markup(" <small>({}).</small>").format(_format_runs_interval(row.ratio))
+
+
+def _format_runs_interval(found: Ratio) -> str:
+    if found.low is None or found.high is None:
+        return "one run each: no interval" if found.runs == (1, 1) else "too few runs: no interval"
+    runs = f"{found.runs[0]} runs each" if len(set(found.runs)) == 1 else f"{found.runs[1]} and {found.runs[0]} runs"
+    return f"{INTERVAL} interval {format_interval(found, ratio)}, {runs}"
+
+
+def _describe_size(comparison: ComparisonRecords) -> str:
+    """Name the towers; where the base has a text tower, with its share of FLOPs here and at ViT-B/16."""
+    images = [one.image for one in comparison.experiments.values()]
+    towers = {one.tower: f"{one.tower} at {one.image_size} px" for one in images}
+    base = next((row for row in comparison.throughputs if row.experiment == comparison.base), None)
+    share = head_flops_shares(base.figures)[0] if base else None
+    named = join_words([*towers.values()])
+    if not share or SCALES["vit-b16"].image.tower in towers:
+        return named
+    return (
+        f"{named} (its text tower takes {percent(share, 0)} of both towers’ forward FLOPs, that of ViT-B/16 "
+        f"{percent(TEXT_SHARE_AT_VIT_B16, 0)}, so no ratio of this size estimates one of ViT-B/16)"
+    )

@@ -1,0 +1,95 @@
+"""The first screen answers: its words follow the verdict, its limits and the reader's questions follow the records."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from bench.config import change
+from bench.record import Record
+from reports.accuracy.scores import main_points, whole_task_scores
+from reports.page import page
+from reports.render.frames import group_comparison
+
+Make = dict[str, Callable[..., Any]]
+Words = Callable[[str], str]
+EQUAL = 0.1303 / 0.1022  # of CatLIP's step to CLIP's: both train equally many images per second
+
+
+def timed(make: Make, rounds: int = 10, *, slower: float = 1.0, **circumstances: object) -> list[Record]:
+    """Runs of CLIP and of CatLIP, which takes so many times as long as it does."""
+    runs = [
+        make["speed"](name, number, slower=factor)
+        for number in range(rounds)
+        for name, factor in (("clip-tiny", 1.0), ("catlip-tiny", slower))
+    ]
+    return [replace(one, circumstances=replace(one.circumstances, **circumstances)) for one in runs]
+
+
+def heading(text: str) -> str:
+    return text[text.index("<h1>") : text.index("</h1>")]
+
+
+@pytest.mark.parametrize(
+    ("slower", "rounds", "answer"),
+    [
+        (1.0, 10, "CatLIP trains 1.27 times as many images per second as CLIP (95 % interval 1.2"),
+        (1.5 * EQUAL, 10, "CatLIP trains only 0.67 times as many images per second as CLIP (95 % interval 0.6"),
+        (EQUAL, 10, "CatLIP trains as many images per second as CLIP, within 2 %: 1.00 times (95 % interval "),
+        (1.0, 3, "It cannot be told yet whether CatLIP or CLIP is faster: CatLIP trained 1.2"),
+    ],
+    ids=["faster", "slower", "no difference", "inconclusive"],
+)
+def test_heading_answers_by_the_verdict(make: Make, words: Words, slower: float, rounds: int, answer: str) -> None:
+    shown = words(heading(page("x", timed(make, rounds, slower=slower))))
+    assert shown.startswith(answer)
+    assert shown.endswith(f", {rounds} runs each).")
+
+
+def test_accuracy_answers_the_page_without_speeds(make: Make, words: Words) -> None:
+    text = heading(page("x", make["transfers"](0)))
+    assert words(text).startswith("It cannot be told whose tower is more accurate after equal time on the device: on ")
+
+
+def test_page_says_what_it_does_not_show(make: Make, words: Words, whole: list[Record]) -> None:
+    machine = whole[0].circumstances.machine
+    small = (
+        "catlip-bench-tiny at 48 px (its text tower takes 10 % of both towers’ forward FLOPs, that of ViT-B/16 5 %, so "
+        "no ratio of this size estimates one of ViT-B/16)"
+    )
+    here = f"This does not show other machines than this one ({machine}), other sizes than {small}"
+    assert f"{here} and more than 1 training seed on 5 transfer tasks." in words(page("x", whole))
+    speeds = timed(make)
+    assert f"{here} and what the towers learn." in words(page("x", speeds))
+    large = [replace(one, experiment=change(one.experiment, tower="ViT-B-16", image_size=224)) for one in speeds]
+    assert "other sizes than ViT-B-16 at 224 px and what the towers learn." in words(page("x", large))
+
+
+def test_state_of_the_machine_is_below_the_figures(whole: list[Record], words: Words) -> None:
+    shown = words(page("x", whole))
+    assert shown.index("CatLIP trains") < shown.index("SuperClass superclass-tiny") < shown.index("The machine was")
+
+
+def test_warnings_stand_directly_below_the_answer(make: Make, words: Words) -> None:
+    shown = words(page("x", [*timed(make), make["failure"]()]))
+    assert shown.index("This does not show") < shown.index("1 run failed.") < shown.index("FLOP-predicted ratio")
+
+
+def test_durations_are_from_the_first_start_to_the_last_end(make: Make, words: Words) -> None:
+    early, late = timed(make, 1, started_at="2026-11-25T01:00:00+00:00"), make["training"]("clip-tiny", 0)
+    late = replace(late, circumstances=replace(late.circumstances, started_at="2026-11-25T01:20:00+00:00"))
+    late = replace(late, measured=replace(late.measured, seconds=600.0))
+    shown = words(page("x", [*early, late]))
+    assert (
+        "All runs took 30.0 min, from the first start to the last known end. 1 training took 10.0 min in all." in shown
+    )
+
+
+def test_towers_are_compared_with_their_untrained_ones(whole: list[Record], words: Words) -> None:
+    shown = words(page("x", whole))
+    assert "On Twemoji group by linear probe, training adds to the accuracy of the untrained tower: CatLIP +0." in shown
+    points = {one.subject: one for one in main_points(whole_task_scores(group_comparison("x", whole)), "Twemoji group")}
+    untrained = [f"{points[name].accuracy.value:.3f}" for name in ("random init", "HOG and colour", "raw pixels")]
+    text = "Without training, accuracies are {} (the random-init baseline), {} (HOG and colour) and {} (raw pixels)."
+    assert text.format(*untrained) in shown

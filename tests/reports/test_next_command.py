@@ -1,0 +1,87 @@
+"""The command that a page proposes adds what its records lack, and is one that the program takes."""
+
+import html
+import re
+import shlex
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from bench.cli.main import parse
+from bench.cli.verbs import VERBS
+from bench.config import change
+from bench.console.console import PROGRAM
+from bench.record import Record
+from bench.settings import with_settings
+from reports.page import page
+from tests.reports.test_answer import timed
+
+Make = dict[str, Callable[..., Any]]
+NEXT = "What do I do next?"
+EXPLAIN = "explain catlip-tiny --baseline clip-tiny"
+pytestmark = pytest.mark.skipif("explain" not in VERBS, reason="the feature explain is not here")
+
+
+def commands(text: str, question: str = NEXT) -> list[str]:
+    """The command lines in the answer to a question, without the program's name."""
+    answer = text.partition(f"<dt>{question}</dt>")[2].partition("</dd>")[0]
+    found = [html.unescape(one) for one in re.findall("<code>(.*?)</code>", answer)]
+    assert all(one.startswith(PROGRAM) for one in found)
+    return [one.removeprefix(PROGRAM).strip() for one in found]
+
+
+def renamed(records: list[Record], *settings: str) -> list[Record]:
+    return [
+        replace(one, experiment=with_settings(one.experiment, settings))
+        for one in records
+        if one.experiment is not None
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "build", "command"),
+    [
+        ("1-smoke", lambda make: timed(make, 1), ""),
+        ("1-default", lambda make: [*timed(make), make["failure"]()], "--resume"),
+        ("1-full", lambda make: [*timed(make), make["failure"]()], "--full --resume"),
+        ("1-measure", lambda make: timed(make)[::2], "measure clip-tiny catlip-tiny"),
+        ("1-measure", lambda make: timed(make, 3), "measure clip-tiny catlip-tiny --rounds 10"),
+        ("1-measure", timed, ""),
+        ("1-default", lambda make: make["whole"](rounds=10), "--full"),
+        ("1-full", lambda make: make["whole"](rounds=10, seeds=3), EXPLAIN),
+        (
+            "1-train",
+            lambda make: make["whole"](rounds=10, seeds=2),
+            "train clip-tiny --set seed=2 --images 80000 --out results/clip-tiny-2",
+        ),
+        ("1-train", lambda make: make["whole"](rounds=10, seeds=5), EXPLAIN),
+        ("1-measure", lambda make: renamed(timed(make), "batch_size=64"), f"{EXPLAIN} --set batch_size=64"),
+    ],
+)
+def test_next_command_adds_what_the_records_lack(
+    make: Make, name: str, build: Callable[[Make], list[Record]], command: str
+) -> None:
+    text = page(name, build(make))
+    assert commands(text) == [command]
+    parse(shlex.split(command))
+
+
+def test_ratio_at_a_larger_size_has_its_commands(make: Make) -> None:
+    plan, measure = commands(page("x", timed(make)), "Does it hold at my size?")
+    assert plan == "plan clip-vit-b16 catlip-vit-b16 --device h100"
+    assert measure == "measure clip-vit-b16 catlip-vit-b16"
+    for command in (plan, measure):
+        parse(shlex.split(command))
+
+
+def test_experiments_that_no_command_makes_have_none(make: Make) -> None:
+    """A record that others wrote cannot name a command of its own."""
+    runs = [replace(one, experiment=change(one.experiment, name=f"{one.experiment.name};x")) for one in timed(make)]
+    assert commands(page("x", runs)) == commands(page("x", runs), "Does it hold at my size?") == []
+
+
+def test_data_of_the_default_comparison_is_in_its_command(make: Make) -> None:
+    runs = renamed(timed(make, 1), "data=my shards")
+    assert commands(page("1-smoke", runs)) == ["--data 'my shards'"]
