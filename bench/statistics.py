@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri, stdtr, stdtrit
 
-from bench.disturbance import mean_over_rounds, widening_of
+from bench.disturbance import RoundsMean, mean_over_rounds
 from bench.p_values import ROUNDING, holm, permutation_p, sign_flip_p, student_p
 
 K = TypeVar("K")
@@ -31,6 +31,8 @@ ClaimVerdict = Literal["reproduced", "reproduced only with", "not reproduced", "
 Difference = Literal["better", "not distinguishable", "worse", "no interval"]
 Answers = npt.NDArray[np.float64] | float  # by test item, or one figure for all
 Rounds = Mapping[int, float]  # the figure of one run a round, by the round's number
+
+NO_SLOWNESS: Mapping[str, tuple[Rounds, Rounds]] = MappingProxyType({})
 
 ALPHA = 0.01  # a verdict of "faster", "slower", "better" or "worse" needs an adjusted p at or under this
 SMALLEST_EFFECT = 0.02  # and one on speed a ratio at least this far from 1
@@ -79,7 +81,7 @@ def ratio_of(base: Rounds, other: Rounds) -> Ratio:
 
 
 def ratios_of(
-    base: Rounds, others: Mapping[str, Rounds], slowness: Mapping[str, Rounds] = MappingProxyType({})
+    base: Rounds, others: Mapping[str, Rounds], slowness: Mapping[str, tuple[Rounds, Rounds]] = NO_SLOWNESS
 ) -> dict[str, Ratio]:
     """Compare several groups with one base. See `ratios_of_pairs`."""
     return ratios_of_pairs({name: (base, other) for name, other in others.items()}, slowness)
@@ -87,7 +89,7 @@ def ratios_of(
 
 def ratios_of_pairs(
     pairs: Mapping[str, tuple[Rounds, Rounds]],
-    slowness: Mapping[str, Rounds] = MappingProxyType({}),
+    slowness: Mapping[str, tuple[Rounds, Rounds]] = NO_SLOWNESS,
     *,
     exact: bool = True,
 ) -> dict[str, Ratio]:
@@ -102,16 +104,16 @@ def ratios_of_pairs(
     Without `exact` it is Student's on those differences, five or more: for many ratios in few rounds, which have too
     few signs, and whose unpaired runs differ by the machine's luck more than by what is looked for.
 
-    `slowness` is the logarithm by which other work still slows the runs of a round, by pair and round. Such rounds
-    count less, the interval is wider by what the slowdown may add to the ratio (`mean_over_rounds`), and p is that of
-    Student's t for a difference beyond that.
+    `slowness` has the logarithm by which other work still slows each group's runs, by pair. Such rounds count less, the
+    interval is wider by what the slowdown may add to the ratio (`mean_over_rounds`), and p is that of Student's t for a
+    difference beyond that.
 
     Figures are rates: more is "faster", which is reported where p, size and interval agree. Intervals stay those of
     single ratios. A p of None (too few runs) is left out of the family. Raises ValueError where a figure is not
     positive and finite.
     """
     ratios = {
-        name: _compare(base, other, slowness.get(name, {}), len(pairs), exact=exact)
+        name: _compare(base, other, slowness.get(name, ({}, {})), len(pairs), exact=exact)
         for name, (base, other) in pairs.items()
     }
     known = [(name, ratio.p) for name, ratio in ratios.items() if ratio.p is not None]
@@ -119,15 +121,16 @@ def ratios_of_pairs(
     return ratios | {name: _judge_ratio(ratios[name], p) for name, p in adjusted}
 
 
-def _compare(base: Rounds, other: Rounds, slowness: Rounds, num_ratios: int, *, exact: bool) -> Ratio:
+def _compare(base: Rounds, other: Rounds, slowness: tuple[Rounds, Rounds], num_ratios: int, *, exact: bool) -> Ratio:
     """Return the ratio with its p, before p is adjusted and the ratio judged."""
     a, b = _logarithms(base), _logarithms(other)
-    rounds = sorted(a.keys() & b.keys())
-    slowed = [slowness.get(round_, 0.0) for round_ in rounds]
-    if len(rounds) < MIN_ROUNDS:
-        return _compare_unpaired([*a.values()], [*b.values()], fmean(slowed) if slowed else 0.0)
+    if not (rounds := sorted(a.keys() & b.keys())):
+        return _compare_unpaired([*a.values()], [*b.values()])
     differences = [b[round_] - a[round_] for round_ in rounds]
-    mean = mean_over_rounds(differences, slowed)
+    slowed = [tuple(of.get(round_, 0.0) for of in slowness) for round_ in rounds]
+    mean = mean_over_rounds(differences, [*map(max, slowed)], [of_other - of_base for of_base, of_other in slowed])
+    if len(rounds) < MIN_ROUNDS:
+        return _widened(_compare_unpaired([*a.values()], [*b.values()]), mean)
     is_paired = exact and not mean.slowness and len(rounds) >= MIN_PAIRED_ROUNDS
     is_paired = is_paired and num_ratios * 2 / 2 ** len(rounds) <= ALPHA
     if mean.slowness or not exact:
@@ -137,26 +140,30 @@ def _compare(base: Rounds, other: Rounds, slowness: Rounds, num_ratios: int, *, 
     else:
         p = permutation_p(*([one[round_] for round_ in rounds] for one in (a, b)))
     runs, margin = (len(rounds), len(rounds)), _student_t_quantile(len(rounds) - 1) * mean.error
-    return _to_ratio(mean.value, margin, p, runs, mean.slowness, is_paired=is_paired)
+    return _widened(_to_ratio(mean.value, margin, p, runs, is_paired=is_paired), mean)
 
 
-def _compare_unpaired(a: Sequence[float], b: Sequence[float], slowness: float) -> Ratio:
+def _compare_unpaired(a: Sequence[float], b: Sequence[float]) -> Ratio:
     difference, runs = fmean(b) - fmean(a), (len(a), len(b))
     if min(runs) < 2:  # noqa: PLR2004 - one run has no spread
-        return Ratio(math.exp(difference), None, None, None, runs, "inconclusive", slowness=slowness)
+        return Ratio(math.exp(difference), None, None, None, runs, "inconclusive")
     freedom = sum(runs) - 2
     pooled = math.sqrt(((len(a) - 1) * stdev(a) ** 2 + (len(b) - 1) * stdev(b) ** 2) / freedom)
     margin = _student_t_quantile(freedom) * pooled * math.sqrt(1 / len(a) + 1 / len(b))
-    return _to_ratio(difference, margin, permutation_p(a, b), runs, slowness)
+    return _to_ratio(difference, margin, permutation_p(a, b), runs)
 
 
-def _to_ratio(
-    difference: float, margin: float, p: float, runs: tuple[int, int], slowness: float, *, is_paired: bool = False
-) -> Ratio:
-    widened = margin + widening_of(slowness)
-    (low, high), narrow = ((math.exp(difference - one), math.exp(difference + one)) for one in (widened, margin))
-    ratio = Ratio(math.exp(difference), low, high, p, runs, "inconclusive", is_paired, slowness)
-    return replace(ratio, unwidened=narrow) if slowness else ratio
+def _to_ratio(difference: float, margin: float, p: float, runs: tuple[int, int], *, is_paired: bool = False) -> Ratio:
+    low, high = math.exp(difference - margin), math.exp(difference + margin)
+    return Ratio(math.exp(difference), low, high, p, runs, "inconclusive", is_paired)
+
+
+def _widened(ratio: Ratio, mean: RoundsMean) -> Ratio:
+    """Return the ratio with an interval that is wider by what other work may have changed in the mean."""
+    if not mean.slowness or ratio.low is None or ratio.high is None:
+        return replace(ratio, slowness=mean.slowness)
+    low, high = ratio.low / math.exp(mean.widening), ratio.high * math.exp(mean.widening)
+    return replace(ratio, low=low, high=high, slowness=mean.slowness, unwidened=(ratio.low, ratio.high))
 
 
 def _judge_ratio(ratio: Ratio, p: float) -> Ratio:

@@ -147,7 +147,7 @@ def compare(machine: Machine, seed: int, rounds: int = ROUNDS) -> Comparison:
         slowness[name] = dict(enumerate(slowness_over_runs(of, [one.slowness for one in weights])))
         medians[name] = {number: median(run[0]) for number, run in enumerate(runs)}
     base, *others = NAMES
-    slowed = {name: {n: max(slow, slowness[name][n]) for n, slow in slowness[base].items()} for name in others}
+    slowed = {name: (slowness[base], slowness[name]) for name in others}
     return Comparison(
         ratios_of(medians[base], {name: medians[name] for name in others}),
         ratios_of(rates[base], {name: rates[name] for name in others}, slowed),

@@ -22,18 +22,23 @@ class Disturbance:
     disturbed_share: float  # of all windows, those that do not count
     slowed_percent: float = 0.0  # of a run, the most in which heat or its hardware slowed a GPU, in every window
 
-    def of_round(self, names: Iterable[str]) -> dict[int, float]:
-        """Return by how much each round is slowed: as the slowest of these experiments' runs."""
+    def of_pair(self, base: str, other: str) -> tuple[Rounds, Rounds]:
+        """Return how much the runs of two experiments are slowed."""
+        return self.slowness[base], self.slowness[other]
+
+    @property
+    def of_rounds(self) -> dict[int, float]:
+        """How much each round is slowed: as the slowest of its runs."""
         slowed = dict[int, float]()
-        for name in names:
-            for round_, slowness in self.slowness.get(name, {}).items():
+        for rounds in self.slowness.values():
+            for round_, slowness in rounds.items():
                 slowed[round_] = max(slowed.get(round_, 0.0), slowness)
         return slowed
 
     @property
     def disturbed_rounds(self) -> set[int]:
         """The rounds that count less than half."""
-        return {round_ for round_, slowness in self.of_round(self.slowness).items() if slowness > HALF_RUN_WEIGHT}
+        return {round_ for round_, slowness in self.of_rounds.items() if slowness > HALF_RUN_WEIGHT}
 
 
 def find_disturbance(records: Iterable[Record], names: Collection[str]) -> Disturbance:
@@ -66,7 +71,7 @@ def _slowdown_by_readings(record: Record) -> float:
 
 def describe_disturbance(found: Disturbance) -> str:
     """Say in one or two sentences how much other work slowed the runs, and what that does to the ratios."""
-    slowed = found.of_round(found.slowness)
+    slowed = found.of_rounds
     share, disturbed = f"{100 * found.disturbed_share:.0f} % of the windows", found.disturbed_rounds
     if not any(slowed.values()) and found.disturbed_share < HARDLY_DISTURBED:
         return f"The machine was as good as undisturbed: {share} were slow and do not count."
@@ -75,8 +80,8 @@ def describe_disturbance(found: Disturbance) -> str:
         text += f"; {len(disturbed)} of {len(slowed)} rounds were slow throughout and count less"
     if found.slowed_percent:
         text += f"; heat or its hardware slowed the GPU in up to {found.slowed_percent:.0f} % of a run"
-    if len(slowed) < 2 or not (widening := mean_over_rounds([0.0] * len(slowed), [*slowed.values()]).widening):  # noqa: PLR2004
-        return f"{text}. What is left does not change the ratios."
-    return (
-        f"{text}. The interval of a ratio is wider by up to ±{100 * math.expm1(widening):.1f} % for what is left of it."
-    )
+    if not any(slowed.values()):
+        return f"{text}. Nothing of it is left in the ratios."
+    even = [0.0] * len(slowed)
+    left = mean_over_rounds(even, [*slowed.values()], even).slowness
+    return f"{text}. What is left, {100 * math.expm1(left):.1f} % on average, widens the intervals of the ratios."

@@ -185,7 +185,7 @@ def _ratios(
     if base not in measured:
         return {}
     others = {name: runs for name, runs in measured.items() if name != base}
-    slowness = {name: disturbance.of_round([base, name]) for name in others} if disturbance else {}
+    slowness = {name: disturbance.of_pair(base, name) for name in others} if disturbance else {}
     return ratios_of(measured[base], others, slowness)
 
 

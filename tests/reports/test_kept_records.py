@@ -1,12 +1,12 @@
-"""Pages drawn from kept records show the figures that commit e61a643 drew from them.
+"""Pages drawn from kept records show the figures in `kept_figures.json`.
 
-`figures_of_e61a643.json` holds every number in the tables of its pages, in the order of the page;
-at its end are later figures: the HFU, and those of explain-tiny without its disturbed rounds. FLOPs of a step count
-all products of the losses, as every record does.
+The file holds every number in the tables of the pages, in the order of the page. Where a rule for figures changes,
+`python -m tests.reports.test_kept_records` writes it anew, and its difference shows which figures the rule changed.
 """
 
 import json
 import re
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,8 @@ from reports.__main__ import main
 from tests.reports.test_page import Document
 
 RECORDS = Path(__file__).parents[1] / "records"
-FIGURES = json.loads(Path(__file__).with_name("figures_of_e61a643.json").read_text())
+KEPT = Path(__file__).with_name("kept_figures.json")
+FIGURES = json.loads(KEPT.read_text())
 NUMBER = re.compile(r"-?\d[\d,]*\.?\d*(?:e-?\d+)?|-?\.\d+")
 
 
@@ -24,14 +25,21 @@ def numbers(text: str) -> list[float]:
     return [float(number.replace(",", "")) for number in NUMBER.findall(text)]
 
 
-def figures(page: Path) -> list[float]:
-    tables = Document(page.read_text()).tables.values()
+def figures(command: str, folder: Path) -> list[float]:
+    """Draw a page of the kept records and return the numbers of its tables."""
+    verb, records = command.split()
+    assert main([verb, str(RECORDS / records), "--out", str(folder / "page.html")]) == 0
+    tables = Document((folder / "page.html").read_text()).tables.values()
     return [number for rows in tables for row in rows for cell in row for number in numbers(cell)]
 
 
 @pytest.mark.parametrize("command", FIGURES)
 def test_figures_of_kept_records_do_not_change(command: str, tmp_path: Path) -> None:
-    verb, folder = command.split()
-    assert main([verb, str(RECORDS / folder), "--out", str(tmp_path / "page.html")]) == 0
-    shown, expected = figures(tmp_path / "page.html"), numbers(FIGURES[command])
+    shown, expected = figures(command, tmp_path), numbers(FIGURES[command])
     assert (len(shown), sorted(shown)) == (len(expected), sorted(expected))
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = {command: " ".join(f"{one:.9g}" for one in figures(command, Path(folder))) for command in FIGURES}
+    KEPT.write_text(json.dumps(drawn, indent=1) + "\n")

@@ -12,7 +12,7 @@ from typing import TypeVar
 from scipy.special import stdtrit
 
 from bench.data.caption_lengths import describe_captions
-from bench.disturbance import mean_over_rounds, widening_of
+from bench.disturbance import mean_over_rounds
 from bench.features.explain.factors import INPUT_CAUSES
 from bench.features.explain.ladder import HEAD, PADDING, REST, WAITING, Coordinates, Ladder
 from bench.features.explain.shapley import shapley_weights
@@ -78,12 +78,11 @@ def contrast(
     if not rounds:
         return None
     sums = [sum(weight * logs[round_] for logs, weight in weighted) for round_ in rounds]
-    known = [slowness.get(configuration, {}) for configuration, weight in weights.items() if weight]
-    slowed = [max(of.get(round_, 0.0) for of in known) for round_ in rounds]
-    if len(sums) == 1:
-        return LogRatio(sums[0], None, 0, widening_of(slowed[0]))
-    mean = mean_over_rounds(sums, slowed)
-    return LogRatio(mean.value, mean.error, len(sums) - 1, mean.widening)
+    known = [(slowness.get(configuration, {}), weight) for configuration, weight in weights.items() if weight]
+    slowed = [max(of.get(round_, 0.0) for of, _ in known) for round_ in rounds]
+    imbalance = [sum(weight * of.get(round_, 0.0) for of, weight in known) for round_ in rounds]
+    mean = mean_over_rounds(sums, slowed, imbalance)
+    return LogRatio(mean.value, mean.error if len(sums) > 1 else None, len(sums) - 1, mean.widening)
 
 
 def divide(whole: LogRatio, parts: LogRatio) -> LogRatio:
