@@ -57,8 +57,8 @@ def accuracy_answer(comparison: ComparisonRecords, answers: Sequence[SubjectScor
         return _ranking_sentences(comparison, answers, {(lead.subject, budget): claim})
     intervals = [one for point in (lead, base) if (one := format_interval(point.accuracy, write_accuracy))]
     text = Markup(
-        "It cannot be told whose tower is more accurate {}: on {} {}'s scores {} and {}'s {} <small>({}over {}; {}, "
-        "a ranking needs {}).</small>"
+        "It cannot be told whose image tower is more accurate {}: on {} {}'s scores {} and {}'s {} "
+        "<small>({}over {}; {}, a ranking needs {}).</small>"
     )
     return [
         text.format(
@@ -101,10 +101,10 @@ def learned_sentences(comparison: ComparisonRecords, answers: Sequence[SubjectSc
     first = lead_experiment(comparison, [point.subject for point in towers])
     shown = sorted(towers, key=lambda point: point.subject != first)[:MOST_NAMED]
     gains = {point.subject: point.gain for point in shown if point.gain is not None}
-    if len(gains) == len(shown):
-        what, write, figures = "training adds to the accuracy of the untrained tower", write_gain, gains
-    else:
-        what, write, figures = "accuracies are", write_accuracy, {point.subject: point.accuracy for point in shown}
+    has_gains = len(gains) == len(shown)
+    what = "training adds to the accuracy of the untrained tower" if has_gains else "accuracies are"
+    write = write_gain if has_gains else write_accuracy
+    figures = gains if has_gains else {point.subject: point.accuracy for point in shown}
     clauses = [
         Markup("{} {}{}").format(comparison.label(subject), write(one.value), bracket_interval(one, write))
         for subject, one in figures.items()
