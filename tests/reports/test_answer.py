@@ -92,8 +92,8 @@ def test_warnings_stand_directly_below_the_answer(make: Make, words: Words) -> N
 
 
 def test_durations_are_from_the_first_start_to_the_last_end(make: Make, words: Words) -> None:
-    early, late = timed(make, 1, started_at="2026-11-25T01:00:00+00:00"), make["training"]("clip-tiny", 0)
-    late = replace(late, circumstances=replace(late.circumstances, started_at="2026-11-25T01:20:00+00:00"))
+    early, late = timed(make, 1, started_at="2026-11-25T01:00:00"), make["training"]("clip-tiny", 0)
+    late = replace(late, circumstances=replace(late.circumstances, started_at="2026-11-25T03:20:00+02:00"))
     late = replace(late, measured=replace(late.measured, seconds=600.0))
     shown = words(page("x", [*early, late]))
     assert (
