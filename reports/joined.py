@@ -104,6 +104,10 @@ def join_comparisons(found: Mapping[str, Sequence[Record]]) -> JoinedRecords:
             joined.add(name, added)
         else:
             joined.left_out[name] = "this page has newer records of the same"
+    if not joined.comparisons:  # nothing but failures and reference features
+        newest = [*found][-1]
+        joined.add(newest, found[newest])
+        del joined.left_out[newest]
     return joined
 
 

@@ -73,13 +73,13 @@ def _proposals(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -
             ["measure", *pair, "--rounds", str(rounds), *pair_options],
             f"The verdict is “{lead.ratio.verdict}”: this times the two in more rounds. Leave the machine to it.",
         )
-    if names and not seeds and not options and {*names} <= {f"{method}-tiny" for method in COMPARED}:
+    if pair and not seeds and not pair_options and {*pair} <= {f"{method}-tiny" for method in COMPARED}:
         yield [], "No tower was trained and scored: this does both, for the default methods."
     if scope in DEFAULT_SCOPES and seeds < SEEDS_FOR_INTERVAL:
         yield ["--full", *data], "This trains three seeds for longer, so that accuracies have intervals over seeds."
     if scope not in DEFAULT_SCOPES and 0 < seeds < SEEDS_FOR_RANKING and not sources and names:
         yield from _next_seed(comparison, options)
-    if lead is not None and pair and "explain" in VERBS:
+    if lead is not None and pair and "explain" in VERBS and "-explain" not in comparison.name:
         yield from _explanation(comparison, lead, pair, pair_options)
 
 

@@ -46,7 +46,7 @@ def _verdicts(comparison: ComparisonRecords) -> list[Markup]:
     verdicts += link_to_rest(len(compared) - MOST_NAMED, "throughput")
     needed, fewest = fewest_rounds(len(compared)), min(min(found.runs) for _, found in compared)
     rule = f"“Faster” and “slower” need p ≤ {ALPHA} and a difference of {percent(SMALLEST_EFFECT, 0)}."
-    if fewest < needed:
+    if fewest < needed and not any(found.verdict in ("faster", "slower") for _, found in compared):
         these = "this ratio" if len(compared) == 1 else f"these {len(compared)} ratios"
         rule = (
             f"{pluralize(fewest, 'run')} per experiment cannot reach p ≤ {ALPHA}: {needed} rounds are needed before "

@@ -15,7 +15,7 @@ from reports.accuracy import scores
 from reports.accuracy.accuracy_section import lead_chart
 from reports.accuracy.ranking import MOST_NAMED, link_to_rest, rank_others
 from reports.accuracy.scores import ScorePoint, SubjectScore
-from reports.answer import limits_sentence
+from reports.answer import lead_row, limits_sentence
 from reports.questions import reader_questions
 from reports.render.document import left_out
 from reports.render.frames import (
@@ -52,8 +52,8 @@ def answer_blocks(
     first: list[Block] = [*lead_chart(comparison)]
     if figures is not None and figures.cells:
         over = "over training seeds" if scores.fewest_seeds(answers) > 2 else "over test images"  # noqa: PLR2004
-        note = Text(f"Intervals of ratios are over runs, those of accuracies {over}.", "under")
-        first.append(Group([figures, note]))
+        note = f"Intervals of ratios are over runs{f', those of accuracies {over}' if answers else ''}."
+        first.append(Group([figures, Text(note, "under")]))
     return [
         *(Text(sentence, "lead") for sentence in sentences),
         Text(limits_sentence(comparison, answers)),
@@ -101,8 +101,15 @@ def headline_table(
 
 
 def _disturbance_notes(comparison: ComparisonRecords) -> list[str]:
-    found = find_disturbance(comparison.records, comparison.experiments)
-    return [describe_disturbance(found)] if found.slowness else []
+    """Say how other work slowed the machine, and what that does to the interval of the answer."""
+    found, lead = find_disturbance(comparison.records, comparison.experiments), lead_row(comparison)
+    if not found.slowness:
+        return []
+    text = describe_disturbance(found)
+    if lead is not None and lead.ratio is not None and lead.ratio.unwidened is not None:
+        ends = " to ".join(map(ratio, lead.ratio.unwidened))
+        text += f" Without that, the interval of {comparison.label(lead.experiment)}’s ratio would be {ends}."
+    return [text]
 
 
 def _flops_mismatch_notes(comparison: ComparisonRecords) -> list[Markup]:

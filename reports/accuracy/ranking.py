@@ -57,8 +57,8 @@ def accuracy_answer(comparison: ComparisonRecords, answers: Sequence[SubjectScor
         return _ranking_sentences(comparison, answers, {(lead.subject, budget): claim})
     intervals = [one for point in (lead, base) if (one := format_interval(point.accuracy, write_accuracy))]
     text = Markup(
-        "It cannot be told whose tower is more accurate {}: on {} {}'s scores {} and {}'s {} <small>({}over {}; {}, "
-        "a ranking needs {}).</small>"
+        "It cannot be told whose image tower is more accurate {}: on {} {}'s scores {} and {}'s {} "
+        "<small>({}over {}; {}, a ranking needs {}).</small>"
     )
     return [
         text.format(
@@ -100,21 +100,19 @@ def learned_sentences(comparison: ComparisonRecords, answers: Sequence[SubjectSc
     towers = scores.towers_at_budget(found, budget) or [point for point in trained if point.images == last]
     first = lead_experiment(comparison, [point.subject for point in towers])
     shown = sorted(towers, key=lambda point: point.subject != first)[:MOST_NAMED]
-    gains = [
-        Markup("{} {}{}").format(
-            comparison.label(point.subject),
-            write_gain(point.gain.value) if point.gain else write_accuracy(point.accuracy.value),
-            bracket_interval(point.gain, write_gain) if point.gain else "",
-        )
-        for point in shown
+    gains = {point.subject: point.gain for point in shown if point.gain is not None}
+    has_gains = len(gains) == len(shown)
+    what = "training adds to the accuracy of the untrained tower" if has_gains else "accuracies are"
+    write = write_gain if has_gains else write_accuracy
+    figures = gains if has_gains else {point.subject: point.accuracy for point in shown}
+    clauses = [
+        Markup("{} {}{}").format(comparison.label(subject), write(one.value), bracket_interval(one, write))
+        for subject, one in figures.items()
     ]
-    gains += link_to_rest(len(towers) - len(shown), "accuracy")
-    what = (
-        "training adds to the accuracy of the untrained tower" if all(one.gain for one in shown) else "accuracies are"
-    )
+    clauses += link_to_rest(len(towers) - len(shown), "accuracy")
     sentences = [
         Markup("On {} by {}, {}: {}.").format(
-            scores.scored_tasks(answers)[0], found[0].runs[0].score.protocol, what, Markup(", ").join(gains)
+            scores.scored_tasks(answers)[0], found[0].runs[0].score.protocol, what, Markup(", ").join(clauses)
         )
     ]
     if untrained := [point for point in found if point.is_reference]:
@@ -162,10 +160,10 @@ def _versus_base_clause(
     comparison: ComparisonRecords, budget: str, claim: AccuracyDifference, agreement: str
 ) -> Markup:
     base, found = comparison.label(comparison.base or ""), claim.difference
-    if claim.verdict == "not distinguishable":
-        words = Markup("not distinguishable from {}").format(base)
-    else:
+    if claim.verdict in ("better", "worse"):
         words = Markup("<strong>{} than {}</strong>").format(claim.verdict, base)
+    else:
+        words = Markup("not distinguishable from {}").format(base)
     over = found.over.replace(" seeds", " paired seeds")
     p = "" if claim.p is None else f"; adjusted p {p_value(claim.p)}"
     interval = f"{INTERVAL} interval {format_interval(found, write_gain)} over {over}{p}"

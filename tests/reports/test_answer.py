@@ -49,7 +49,9 @@ def test_heading_answers_by_the_verdict(make: Make, words: Words, slower: float,
 
 def test_accuracy_answers_the_page_without_speeds(make: Make, words: Words) -> None:
     text = heading(page("x", make["transfers"](0)))
-    assert words(text).startswith("It cannot be told whose tower is more accurate after equal time on the device: on ")
+    assert words(text).startswith(
+        "It cannot be told whose image tower is more accurate after equal time on the device: on "
+    )
 
 
 def test_page_says_what_it_does_not_show(make: Make, words: Words, whole: list[Record]) -> None:
@@ -71,14 +73,27 @@ def test_state_of_the_machine_is_below_the_figures(whole: list[Record], words: W
     assert shown.index("CatLIP trains") < shown.index("SuperClass superclass-tiny") < shown.index("The machine was")
 
 
+def test_note_on_the_machine_says_what_it_does_to_the_interval(make: Make, words: Words) -> None:
+    busy = [
+        replace(one, measured=replace(one.measured, utilisation={"other processes CPU busy percent": 20.0}))
+        for one in timed(make)
+    ]
+    (ratio,) = (row.ratio for row in group_comparison("x", busy).throughputs if row.ratio is not None)
+    assert ratio.unwidened is not None
+    low, high = ratio.unwidened
+    shown = words(page("x", busy))
+    assert f"Without that, the interval of CatLIP’s ratio would be {low:.2f} to {high:.2f}." in shown
+    assert f"(95 % interval {ratio.low:.2f} to {ratio.high:.2f}, 10 runs each)" in shown
+
+
 def test_warnings_stand_directly_below_the_answer(make: Make, words: Words) -> None:
     shown = words(page("x", [*timed(make), make["failure"]()]))
     assert shown.index("This does not show") < shown.index("1 run failed.") < shown.index("FLOP-predicted ratio")
 
 
 def test_durations_are_from_the_first_start_to_the_last_end(make: Make, words: Words) -> None:
-    early, late = timed(make, 1, started_at="2026-11-25T01:00:00+00:00"), make["training"]("clip-tiny", 0)
-    late = replace(late, circumstances=replace(late.circumstances, started_at="2026-11-25T01:20:00+00:00"))
+    early, late = timed(make, 1, started_at="2026-11-25T01:00:00"), make["training"]("clip-tiny", 0)
+    late = replace(late, circumstances=replace(late.circumstances, started_at="2026-11-25T03:20:00+02:00"))
     late = replace(late, measured=replace(late.measured, seconds=600.0))
     shown = words(page("x", [*early, late]))
     assert (

@@ -120,17 +120,30 @@ def column(found: Any, number: int) -> list[str]:
 ROWS = (By.CSS_SELECTOR, "tbody tr:not([hidden])")
 
 
+def test_phone_shows_the_next_command_on_its_first_two_screens(at: Callable[..., Any]) -> None:
+    """And the chart below it; a wide window shows the chart beside the table."""
+    script = "return document.querySelector(arguments[0]).getBoundingClientRect().top + scrollY"
+    for width, is_below in ((400, True), (1400, False)):
+        browser = at("page", width)
+        command = browser.execute_script(script, "#answer .glossary > div:last-child code")
+        assert command < 2 * 900
+        assert (browser.execute_script(script, "#answer figure") > command) == is_below
+
+
 def test_columns_sort_both_ways_by_value(at: Callable[..., Any]) -> None:
     found = table(at("page"), "Throughput of each experiment")
-    before, button = column(found, 1), found.find_elements(By.CSS_SELECTOR, "thead button")[1]
-    speeds = [float(cell.split("\n")[0].replace(",", "")) for cell in before]
-    in_order = [cell for _, cell in sorted(zip(speeds, before, strict=True))]
-    assert in_order != before
+    button = found.find_elements(By.CSS_SELECTOR, "thead button")[1]
+
+    def speeds() -> list[float]:
+        return [float(cell.split("\n")[0].replace(",", "")) for cell in column(found, 1)]
+
+    before = speeds()
+    assert before != sorted(before)
     button.click()
-    assert column(found, 1) == in_order
+    assert speeds() == sorted(before)
     assert found.find_elements(By.TAG_NAME, "th")[1].get_attribute("aria-sort") == "ascending"
     button.click()
-    assert column(found, 1) == in_order[::-1]
+    assert speeds() == sorted(before)[::-1]
     assert sorted(column(found, 0)) == sorted(
         ["CLIP\nclip-tiny", "SigLIP\nsiglip-tiny", "CatLIP\ncatlip-tiny", "SuperClass\nsuperclass-tiny"]
     )

@@ -196,3 +196,11 @@ def test_figures_of_measurements_join_a_page_and_newer_ones_of_a_measurement_rep
     shown = figures(joined.records)
     assert (shown.pop("Mine", None) is not None) == is_known
     assert shown == figures(join_comparisons({"b": whole}).records)
+
+
+def test_folder_in_which_every_run_failed_has_a_page(make: Make, tmp_path: Path) -> None:
+    results = written([make["failure"](reason="no memory left")], tmp_path)
+    assert main(["build", str(results)]) == 0
+    document = Document((results / "index.html").read_text(encoding="utf-8"))
+    assert "1 run failed." in document.words()
+    assert "no memory left" in document.words()

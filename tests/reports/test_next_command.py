@@ -82,6 +82,11 @@ def test_experiments_that_no_command_makes_have_none(make: Make) -> None:
     assert commands(page("x", runs)) == commands(page("x", runs), "Does it hold at my size?") == []
 
 
+def test_explained_ratio_is_not_explained_again(make: Make) -> None:
+    assert commands(page("1-explain", timed(make))) == [""]
+    assert commands(page("1-explain", renamed(timed(make), "batch_size=64"))) == []
+
+
 def test_data_of_the_default_comparison_is_in_its_command(make: Make) -> None:
     runs = renamed(timed(make, 1), "data=my shards")
     assert commands(page("1-smoke", runs)) == ["--data 'my shards'"]
