@@ -1,0 +1,29 @@
+"""The pairs of the shipped pack that show or name a held-out concept, or look like one. No torch here.
+
+`bench.features.build_pack.held_out_concepts` has the rule, and writes the file.
+"""
+
+import csv
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+HELD_OUT_FILE = Path(__file__).with_name("held_out_concepts.csv")
+Reason = Literal["shown", "named", "alike"]
+SHOWN: Reason = "shown"  # the image is an emoji of a held-out concept
+NAMED: Reason = "named"  # the caption names one
+ALIKE: Reason = "alike"  # the image is a near duplicate of one
+
+
+@cache
+def left_out_reasons() -> dict[str, str]:
+    """Return the keys of the pairs that `subset=seen-concepts` leaves out, with the reason."""
+    with HELD_OUT_FILE.open(newline="", encoding="utf-8") as file:
+        return {row["key"]: row["reason"] for row in csv.DictReader(file)}
+
+
+def held_out_concepts(keys: Iterable[str], classes: Iterable[Mapping[str, str]]) -> set[str]:
+    """Return the names of the held-out concepts, given the keys and classes of the pack's pairs for pre-training."""
+    reasons = left_out_reasons()
+    return {one["concept"] for key, one in zip(keys, classes, strict=True) if reasons.get(key) == SHOWN}
