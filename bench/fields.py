@@ -259,8 +259,8 @@ class InputSettings(Settings, frozen=True, kw_only=True):
     subset: Annotated[
         NonEmptyStr | None,
         about(
-            'Samples used: a csv of keys, "random:N" for N drawn at random, or of the pack "seen-concepts", without those '
-            "of the held-out concepts; None: all.",
+            'Samples used: a csv of keys, "random:N" for N drawn at random, or "seen-concepts", the pack without its '
+            "held-out concepts; None: all.",
             "shared",
         ),
     ] = None

@@ -13,7 +13,7 @@ HELD_OUT_FILE = Path(__file__).with_name("held_out_concepts.csv")
 Reason = Literal["shown", "named", "alike"]
 SHOWN: Reason = "shown"  # the image is an emoji of a held-out concept
 NAMED: Reason = "named"  # the caption names one
-ALIKE: Reason = "alike"  # the image is a near duplicate of one
+ALIKE: Reason = "alike"  # the image is a near duplicate of such an emoji
 
 
 @cache
@@ -23,7 +23,12 @@ def left_out_reasons() -> dict[str, str]:
         return {row["key"]: row["reason"] for row in csv.DictReader(file)}
 
 
-def held_out_concepts(keys: Iterable[str], classes: Iterable[Mapping[str, str]]) -> set[str]:
-    """Return the names of the held-out concepts, given the keys and classes of the pack's pairs for pre-training."""
+def left_out_concepts(reason: Reason, keys: Iterable[str], classes: Iterable[Mapping[str, str]]) -> set[str]:
+    """Return the concepts with an emoji that is left out for a reason, given the pack's pairs for pre-training.
+
+    Those that are "shown" are the held-out concepts.
+    """
     reasons = left_out_reasons()
-    return {one["concept"] for key, one in zip(keys, classes, strict=True) if reasons.get(key) == SHOWN}
+    return {
+        of["concept"] for key, of in zip(keys, classes, strict=True) if reasons.get(key) == reason and "concept" in of
+    }

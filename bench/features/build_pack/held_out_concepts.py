@@ -104,7 +104,7 @@ class UnitFeatures:
 def _largest_products(
     one: Float[Tensor, "one features"], other: Float[Tensor, "other features"]
 ) -> Float[Tensor, " one"]:
-    return torch.cat([(block @ other.T).amax(1) for block in one.split(BLOCK)])
+    return torch.cat([(block @ other.T).amax(1) for block in torch.split(one, BLOCK)])
 
 
 def shown_features(pretrain: PackImages, twemoji: PackImages, held_out: Iterable[str]) -> list[UnitFeatures]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.data.held_out import ALIKE, held_out_concepts, left_out_reasons
+from bench.data.held_out import ALIKE, SHOWN, left_out_concepts, left_out_reasons
 from bench.data.pack import PackImages, load_pack_images
 from bench.features.build_pack.held_out_concepts import (
     GROUPS,
@@ -36,7 +36,7 @@ def group_of(twemoji: PackImages) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def held_out(images: PackImages) -> set[str]:
-    return held_out_concepts(images.keys, images.classes)
+    return left_out_concepts(SHOWN, images.keys, images.classes)
 
 
 def test_half_of_the_concepts_of_each_group_are_held_out(group_of: dict[str, str], held_out: set[str]) -> None:
