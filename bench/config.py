@@ -14,6 +14,7 @@ from msgspec.structs import fields, replace
 from bench.fields import (
     PACK_DATA,
     RANDOM_SUBSET,
+    SEEN_CONCEPTS,
     ImageSettings,
     InputSettings,
     NonEmptyStr,
@@ -111,6 +112,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         subset = samples.subset or ""
         if subset.startswith(RANDOM_SUBSET) and not re.fullmatch(rf"{RANDOM_SUBSET}[1-9][0-9]{{0,11}}", subset):
             yield f"subset={subset}: expected a csv file of keys, or {RANDOM_SUBSET}N with N from 1"
+        if subset == SEEN_CONCEPTS and samples.data != PACK_DATA:
+            yield f"subset={subset} is for the pack alone: leave it out with data={samples.data}"
         no_jpegs = samples.data == PACK_DATA or image.embedding_channels is not None
         if samples.jpeg_decoding == "reduced" and no_jpegs:
             yield "jpeg_decoding must be full without JPEGs in shards (data=SHARDS), got 'reduced'"

@@ -8,7 +8,7 @@ from msgspec import Meta
 from msgspec.structs import fields, force_setattr
 
 COMPUTED, NLTK, PACK_DATA = "computed", "nltk", "pack"
-RANDOM_SUBSET = "random:"
+RANDOM_SUBSET, SEEN_CONCEPTS = "random:", "seen-concepts"
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 TextPadding = Literal["bucketed", "packed", "longest", "max_length"]
 Attention = Literal["fused", "plain", "fp32_softmax"]
@@ -258,7 +258,11 @@ class InputSettings(Settings, frozen=True, kw_only=True):
     ] = PACK_DATA
     subset: Annotated[
         NonEmptyStr | None,
-        about('Samples used: a csv of keys, or "random:N" for N drawn at random; None: all.', "shared"),
+        about(
+            'Samples used: a csv of keys, "random:N" for N drawn at random, or "seen-concepts", the pack without its '
+            "held-out concepts; None: all.",
+            "shared",
+        ),
     ] = None
     workers: Annotated[
         Annotated[int, Meta(ge=0, le=1024)] | Literal["auto"],

@@ -44,6 +44,7 @@ from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
 from bench.console.progress import Progress
 from bench.console.tables import print_tables
 from bench.experiments import COMPARED, EXPERIMENTS, HEADLINE
+from bench.fields import SEEN_CONCEPTS
 from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.measure.figures import figure_tables
 from bench.measure.ranks import find_slow_ranks, rank_table
@@ -140,12 +141,13 @@ class Bench:
         return _finish(comparison)
 
     def _on_data(self, experiments: Sequence[Experiment]) -> list[Experiment]:
-        """Return the experiments on the shards that are given, with vocabularies counted from their captions.
+        """Return the experiments on the pack without the held-out concepts, or on the shards that are given.
 
-        Large JPEGs are decoded at a fraction of their size, because the tiny towers look at 48 pixels.
+        Vocabularies are counted from the shards' captions. Large JPEGs are decoded at a fraction of their size, because
+        the tiny towers look at 48 pixels.
         """
         if self.data is None:
-            return [*experiments]
+            return [change(one, subset=SEEN_CONCEPTS) for one in experiments]
         vocabularies = count_and_save_vocabularies(self.data, self.results)
         of_data = [with_settings(one, [f"data={self.data}"]) for one in experiments]
         return [change(one, jpeg_decoding="reduced", **vocabularies) for one in of_data]

@@ -14,12 +14,14 @@ from bench.config import Experiment
 from bench.console.console import describe_error
 from bench.data.captions.batches import MAX_BATCH_ROWS
 from bench.data.captions.files import digest_file_samples, list_files
+from bench.data.held_out import HELD_OUT_FILE
 from bench.data.manifest import pack_cache
 from bench.data.shards.layout import format_suffixes
 from bench.data.subset import is_key_file
 from bench.data_source import SOURCES, DataSource, SampleRequest, Samples
 from bench.environment.circumstances import LOADED_EXTENSIONS
 from bench.environment.files import atomic_write
+from bench.fields import SEEN_CONCEPTS
 
 MAX_UNUSABLE_FRACTION, MIN_TOLERATED = 0.1, 10  # largest fraction of unusable samples; this many are always tolerated
 KEYS_REMEDY = "list the keys to use: --set subset=FILE.csv"
@@ -141,8 +143,9 @@ def files_digest(files: Iterable[Path]) -> str:
 
 def inputs_digest(experiment: Experiment) -> str:
     """Return a digest of an experiment's data, its list of keys, its vocabularies and its teacher's file."""
+    subset = experiment.input.subset
     names = (
-        experiment.input.subset,
+        HELD_OUT_FILE if subset == SEEN_CONCEPTS else subset,
         experiment.targets.synset_vocabulary,
         experiment.targets.subword_vocabulary,
         experiment.targets.teacher,

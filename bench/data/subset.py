@@ -1,4 +1,7 @@
-"""The samples of a data set that a run uses: those with keys listed in a file, or a random subset as a control."""
+"""The samples of a data set that a run uses: those with keys listed in a file, or a random subset as a control.
+
+Of the shipped pack also those without the held-out concepts.
+"""
 
 import csv
 from array import array
@@ -14,14 +17,15 @@ import pyarrow.compute as pc
 from bench.config import Experiment, list_names
 from bench.data.captions.batches import KEY_COLUMNS, find_column
 from bench.data.captions.files import UNREADABLE
+from bench.data.held_out import left_out_reasons
 from bench.environment.files import prefix_errors
 from bench.environment.seeds import SUBSET, seed_for
-from bench.fields import RANDOM_SUBSET
+from bench.fields import RANDOM_SUBSET, SEEN_CONCEPTS
 
 
 def is_key_file(subset: str | None) -> TypeGuard[str]:
     """Return whether a file lists the samples that a run uses."""
-    return subset is not None and not subset.startswith(RANDOM_SUBSET)
+    return subset is not None and subset != SEEN_CONCEPTS and not subset.startswith(RANDOM_SUBSET)
 
 
 def subset_rows(experiment: Experiment, keys: Sequence[str] | pa.ChunkedArray) -> Sequence[int]:
@@ -29,6 +33,9 @@ def subset_rows(experiment: Experiment, keys: Sequence[str] | pa.ChunkedArray) -
     subset = experiment.input.subset
     if subset is None:
         return range(len(keys))
+    if subset == SEEN_CONCEPTS:
+        is_left_out = pc.is_in(_key_array(keys), value_set=pa.array([*left_out_reasons()], pa.large_string()))
+        return _to_array(pc.indices_nonzero(pc.invert(is_left_out)).to_numpy())
     if is_key_file(subset):
         array = _key_array(keys)
         return _to_array(pc.indices_nonzero(pc.is_in(array, value_set=_known_keys(subset, array))).to_numpy())
@@ -44,7 +51,7 @@ def require_subset(subset: str, keys: Sequence[str] | pa.ChunkedArray) -> None:
     """Raise ValueError for more rows than the data set has, a file without a key column, and keys of no sample."""
     if is_key_file(subset):
         _known_keys(subset, _key_array(keys))
-    elif int(subset.removeprefix(RANDOM_SUBSET)) > len(keys):
+    elif subset != SEEN_CONCEPTS and int(subset.removeprefix(RANDOM_SUBSET)) > len(keys):
         expected = f"expected {RANDOM_SUBSET}N with N from 1 to the data set's {len(keys):,} samples"
         raise ValueError(f"subset={subset}: {expected}")
 

@@ -49,8 +49,8 @@ def saved(folder: Path, experiment: Experiment) -> Path:
     ("tasks", "protocols", "chosen"),
     [
         ([], [], ([*DEFAULT_TASKS], ["linear-probe", "k-nn", "retrieval"])),
-        ([], ["few-shot"], (["Twemoji group", "Twemoji subgroup", "rooms"], ["few-shot"])),
-        ([], ["retrieval"], ([RETRIEVAL_TASK], ["retrieval"])),
+        ([], ["few-shot"], (["Twemoji group", "Twemoji subgroup", "unseen subgroup"], ["few-shot"])),
+        ([], ["retrieval"], (["unseen emoji retrieval"], ["retrieval"])),
         (["rooms"], [], (["rooms"], ["linear-probe", "k-nn"])),
         ([RETRIEVAL_TASK], [], ([RETRIEVAL_TASK], ["retrieval"])),
     ],

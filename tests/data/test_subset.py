@@ -7,9 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.data.held_out import left_out_reasons
 from bench.data.pack import PackImages
 from bench.data.stream import PackStream
 from bench.data.subset import subset_rows
+from bench.experiments import COMPARED
+from bench.fields import SEEN_CONCEPTS
 from bench.method import methods
 from bench.train.build import load_data
 from tests.data.shards import write_shards
@@ -82,3 +85,19 @@ def test_pack_and_shards_show_only_the_subset(images: PackImages, results: Path,
     shards = load_data(small("clip", data=str(data), subset=str(tmp_path / "ids.csv")), CPU, results)
     assert {*shards.keys(0), *shards.keys(1)} == {"000000012", "train/0003"}
     assert load_data(small("clip", data=str(data), subset="random:7"), CPU, results).order.num_samples == 7
+
+
+def test_every_method_sees_the_pack_without_the_held_out_concepts(images: PackImages, results: Path) -> None:
+    streams = [load_data(small(method, subset=SEEN_CONCEPTS), CPU, results) for method in COMPARED]
+    assert {stream.order.num_samples for stream in streams} == {len(images) - len(left_out_reasons())}
+    (keys,) = {tuple(key for k in range(4) for key in stream.keys(k)) for stream in streams}
+    assert len({*keys}) == 4 * 16
+    assert {*images.keys} >= {*keys}
+    assert left_out_reasons().keys().isdisjoint(keys)
+
+
+def test_held_out_concepts_are_those_of_the_pack_alone() -> None:
+    with pytest.raises(
+        ValueError, match=f"subset={SEEN_CONCEPTS} is for the pack alone: leave it out with data=shards"
+    ):
+        small("clip", data="shards", subset=SEEN_CONCEPTS)

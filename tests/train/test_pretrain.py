@@ -25,7 +25,6 @@ from bench.record import Record, Training, Transfer, read_records, write_record
 from bench.settings import with_settings
 from bench.train.checkpoints import exclusive_lock, latest_valid, list_checkpoints
 from bench.transfer.families.pack_tasks import TASKS as PACK_TASKS
-from bench.transfer.tasks.tasks import pack_task
 from tests.processes import LONGEST_SECONDS, Parting, run_of, wait_until
 from tests.small import circumstances
 from tests.train.test_checkpoints import written
@@ -241,4 +240,4 @@ def test_image_counts_are_parsed_with_suffixes() -> None:
 
 
 def test_task_option_accepts_exactly_the_known_tasks(decoded: Path) -> None:
-    assert all(pack_task(task.name, decoded / "cache").name == task.name for task in PACK_TASKS)
+    assert all(task.load(decoded / "cache").name == task.name for task in PACK_TASKS)

@@ -21,7 +21,7 @@ from bench.transfer.feature_extractor import REFERENCE_FEATURES, FeatureExtracto
 from bench.transfer.score import open_extractor, score_task
 from bench.transfer.tasks.image_sources import ArrayImageSource, on_white
 from bench.transfer.tasks.named_tasks import load_task
-from bench.transfer.tasks.tasks import SingleLabelTask, TaskSplit, pack_task
+from bench.transfer.tasks.tasks import SingleLabelTask, TaskSplit
 from models.checkpoint import load_tower_weights
 from models.image_tower import build_image_tower
 
@@ -33,6 +33,8 @@ SIZES = {
     "emoji retrieval": (1632, 1632 + 403, 1208),
     "silhouettes 20 per class": (10, 200, 2000),
     "silhouettes 100 per class": (10, 1000, 2000),
+    "unseen subgroup": (18, 242, 255),
+    "unseen emoji retrieval": (430, 1792 + 428, 430),
 }
 
 
@@ -47,7 +49,7 @@ def images_of(part: TaskSplit) -> set[bytes]:
 
 @pytest.fixture(scope="module")
 def tasks(results: Path) -> list[SingleLabelTask]:
-    return [pack_task(task.name, results / "cache") for task in PACK_TASKS]
+    return [task.load(results / "cache") for task in PACK_TASKS]
 
 
 def test_pack_tasks_have_their_sizes(tasks: list[SingleLabelTask]) -> None:

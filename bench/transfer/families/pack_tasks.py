@@ -1,13 +1,19 @@
 """Single images of the pack. No torch here."""
 
-from bench.catalog import DEFAULT_TASKS, GALLERY, RETRIEVAL_TASK, SINGLE_LABEL, Imported, Task
+from bench.catalog import EMOJI_TASKS, GALLERY, RETRIEVAL_TASK, SINGLE_LABEL, UNSEEN_TASKS, Imported, Task
 
 SILHOUETTES = ("silhouettes 20 per class", "silhouettes 100 per class")  # grey shapes, which HOG classifies best
-TASKS = tuple(
-    Task(
-        name,
-        GALLERY if name == RETRIEVAL_TASK else SINGLE_LABEL,
-        Imported("bench.transfer.tasks.tasks:pack_task", (name,)),
-    )
-    for name in (*DEFAULT_TASKS, *SILHOUETTES)
+TASKS = (
+    *(
+        Task(
+            name,
+            GALLERY if name == RETRIEVAL_TASK else SINGLE_LABEL,
+            Imported("bench.transfer.tasks.tasks:pack_task", (name,)),
+        )
+        for name in (*EMOJI_TASKS, "rooms", *SILHOUETTES)
+    ),
+    *(
+        Task(name, labels, Imported("bench.transfer.tasks.unseen_concepts:unseen_task", (name,)))
+        for name, labels in zip(UNSEEN_TASKS, (SINGLE_LABEL, GALLERY), strict=True)
+    ),
 )

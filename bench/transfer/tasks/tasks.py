@@ -87,12 +87,12 @@ def _split_in_halves(name: str, images: Pack, rows: Sequence[int], key: str) -> 
         for group in _sort_by_key_hash(images, {groups[row] for row in members} - done, name):
             (train if len(train) <= len(test) else test).extend(row for row in rows if groups[row] == group)
             done.add(group)
-    return _make_task(name, images, train, test, key, groups)
+    return split_task(name, images, train, test, key, groups)
 
 
 def _retrieval(twemoji: Pack, pretrain: Pack) -> SingleLabelTask:
     """Find the emoji of another vendor with a query's code points; a quarter of the queries is for validation."""
-    queries, gallery = _unique_emoji(twemoji, "twemoji-"), _unique_emoji(pretrain, "noto-")
+    queries, gallery = unique_emoji(twemoji, "twemoji-"), unique_emoji(pretrain, "noto-")
     number = {queries[emoji]: index for index, emoji in enumerate(gallery) if emoji in queries}
     order = _sort_by_key_hash(twemoji, number, RETRIEVAL_TASK)
     split = round(len(order) * VALIDATION_SHARE)
@@ -106,7 +106,7 @@ def _retrieval(twemoji: Pack, pretrain: Pack) -> SingleLabelTask:
     )
 
 
-def _unique_emoji(images: Pack, vendor: str) -> dict[str, int]:
+def unique_emoji(images: Pack, vendor: str) -> dict[str, int]:
     """Return the rows of a vendor's emoji by their code points, which end a key, each once.
 
     Emoji with equal pixels or equal captions are left out.
@@ -122,10 +122,10 @@ def _few_shot(name: str, images: Pack, per_class: int) -> SingleLabelTask:
     members = _group_by_class(images, order, "category").values()
     train = [row for rows in members for row in rows[:per_class]]
     test = [row for rows in members for row in rows[MOST_SHOTS:]]
-    return _make_task(name, images, train, test, "category", groups={row: row for row in order})
+    return split_task(name, images, train, test, "category", groups={row: row for row in order})
 
 
-def _make_task(
+def split_task(
     name: str, images: Pack, train: list[int], test: list[int], key: str, groups: Mapping[int, int]
 ) -> SingleLabelTask:
     classes = tuple(sorted({images.classes[row][key] for row in train}))

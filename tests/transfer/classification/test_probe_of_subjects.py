@@ -18,7 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from bench.catalog import RANDOM_INIT, REFERENCES, RETRIEVAL_TASK
+from bench.catalog import RANDOM_INIT, REFERENCES, SINGLE_LABEL, TASKS
 from bench.data.manifest import pack_cache
 from bench.experiments import EXPERIMENTS
 from bench.settings import with_settings
@@ -28,7 +28,7 @@ from bench.transfer.families.pack_tasks import TASKS as PACK_TASKS
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.score import open_extractor
 from bench.transfer.tasks.file_tasks import folder_task
-from bench.transfer.tasks.tasks import SingleLabelTask, pack_task
+from bench.transfer.tasks.tasks import SingleLabelTask
 from tests.chaos.short import train_in_process
 
 CPU, TINY = torch.device("cpu"), with_settings(EXPERIMENTS["clip-tiny"], ["images=2560", "warmup_images=256"])
@@ -59,7 +59,7 @@ def task_of(decoded: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray((pixels.reshape(8, 8) * 255 / 16).astype(np.uint8)).convert("RGB").save(path)
     digits = cache(lambda: folder_task("imagefolder", root, root / "cache"))
-    return lambda name: digits() if name == DIGITS else pack_task(name, pack_cache())
+    return lambda name: digits() if name == DIGITS else TASKS[name].load(pack_cache())
 
 
 def fit_scikit_learn(strengths: Sequence[float], train: LabelledFeatures, other: LabelledFeatures) -> dict[float, int]:
@@ -94,8 +94,7 @@ def tried_strengths(chosen: float) -> list[float]:
     [
         pytest.param(subject, name, marks=pytest.mark.minutes if name == DIGITS else pytest.mark.exhaustive)
         for subject in (RANDOM_INIT, "trained", *REFERENCES)
-        for name in (*(task.name for task in PACK_TASKS), DIGITS)
-        if name != RETRIEVAL_TASK
+        for name in (*(task.name for task in PACK_TASKS if task.labels == SINGLE_LABEL), DIGITS)
     ],
 )
 def test_linear_probe_chooses_and_scores_as_scikit_learn(

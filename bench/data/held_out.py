@@ -1,0 +1,34 @@
+"""The pairs of the shipped pack that show or name a held-out concept, or look like one. No torch here.
+
+`bench.features.build_pack.held_out_concepts` has the rule, and writes the file.
+"""
+
+import csv
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+HELD_OUT_FILE = Path(__file__).with_name("held_out_concepts.csv")
+Reason = Literal["shown", "named", "alike"]
+SHOWN: Reason = "shown"  # the image is an emoji of a held-out concept
+NAMED: Reason = "named"  # the caption names one
+ALIKE: Reason = "alike"  # the image is a near duplicate of such an emoji
+
+
+@cache
+def left_out_reasons() -> dict[str, str]:
+    """Return the keys of the pairs that `subset=seen-concepts` leaves out, with the reason."""
+    with HELD_OUT_FILE.open(newline="", encoding="utf-8") as file:
+        return {row["key"]: row["reason"] for row in csv.DictReader(file)}
+
+
+def left_out_concepts(reason: Reason, keys: Iterable[str], classes: Iterable[Mapping[str, str]]) -> set[str]:
+    """Return the concepts with an emoji that is left out for a reason, given the pack's pairs for pre-training.
+
+    Those that are "shown" are the held-out concepts.
+    """
+    reasons = left_out_reasons()
+    return {
+        of["concept"] for key, of in zip(keys, classes, strict=True) if reasons.get(key) == reason and "concept" in of
+    }

@@ -1,0 +1,113 @@
+"""The tasks on held-out concepts ask for nothing that pre-training without these concepts shows."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bench.catalog import REFERENCES, TASKS, UNSEEN_TASKS
+from bench.data.held_out import ALIKE, SHOWN, left_out_concepts, left_out_reasons
+from bench.data.pack import PackImages, load_pack_images
+from bench.environment.circumstances import CHECKOUT
+from bench.experiments import EXPERIMENTS
+from bench.transfer.classification.probe import score_k_nn, score_linear_probe, score_retrieval
+from bench.transfer.score import open_extractor
+from bench.transfer.tasks.image_sources import ArrayImageSource, on_white
+from bench.transfer.tasks.tasks import SingleLabelTask, TaskSplit
+from bench.transfer.tasks.unseen_concepts import (
+    MIN_TESTED,
+    MIN_TRAINED,
+    VALIDATION_VENDOR,
+    draw_at_random,
+    select_rows,
+    unseen_task,
+)
+
+SUBGROUPS, RETRIEVAL = UNSEEN_TASKS
+PAGE = (CHECKOUT / "docs" / "transfer.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def twemoji(results: Path) -> PackImages:
+    return load_pack_images("twemoji", results / "cache")
+
+
+@pytest.fixture(scope="module")
+def tasks(results: Path) -> dict[str, SingleLabelTask]:
+    return {name: TASKS[name].load(results / "cache") for name in UNSEEN_TASKS}
+
+
+def emoji_of(task: SingleLabelTask, *sources: PackImages) -> dict[str, list[tuple[str, dict[str, str]]]]:
+    """Return the keys and classes of the emoji that the images of each part were drawn from."""
+    drawn = {
+        image.numpy().tobytes(): (source.keys[row], source.classes[row])
+        for source in sources
+        for row, image in enumerate(on_white(draw_at_random(source).pixels).pixels)
+    }
+    found = {}
+    for name, part in (("train", task.train), ("validation", task.validation), ("test", task.test)):
+        assert isinstance(part.images, ArrayImageSource)
+        found[name] = [drawn[image.numpy().tobytes()] for image in part.images.pixels]
+    return found
+
+
+def test_subgroups_are_learned_from_concepts_that_are_neither_held_out_nor_drawn_like_those(
+    images: PackImages, twemoji: PackImages, tasks: dict[str, SingleLabelTask]
+) -> None:
+    held_out, alike = (left_out_concepts(reason, images.keys, images.classes) for reason in (SHOWN, ALIKE))
+    task, concepts = tasks[SUBGROUPS], dict[str, set[str]]()
+    for name, emoji in emoji_of(task, twemoji).items():
+        part: TaskSplit = getattr(task, name)
+        assert [task.classes[label] for label in part.labels] == [of["subgroup"] for _, of in emoji]
+        concepts[name] = {of["concept"] for _, of in emoji}
+        assert len(concepts[name]) == len(emoji)
+    assert concepts["test"] <= held_out
+    assert (concepts["train"] | concepts["validation"]).isdisjoint(held_out | alike)
+    assert concepts["train"].isdisjoint(concepts["validation"])
+    trained = np.bincount(np.concatenate([task.train.labels, task.validation.labels]))
+    assert trained.min() >= MIN_TRAINED
+    assert np.bincount(task.test.labels).min() >= MIN_TESTED
+
+
+def test_queries_and_gallery_show_the_held_out_concepts_as_different_vendors_draw_them(
+    images: PackImages, twemoji: PackImages, tasks: dict[str, SingleLabelTask]
+) -> None:
+    """None of their images is pre-trained."""
+    left_out = select_rows(images, [row for row, key in enumerate(images.keys) if left_out_reasons().get(key) == SHOWN])
+    task, keys = tasks[RETRIEVAL], dict[str, list[str]]()
+    for name, emoji in emoji_of(task, left_out, twemoji).items():
+        part: TaskSplit = getattr(task, name)
+        assert [task.classes[label] for label in part.labels] == [of["concept"] for _, of in emoji]
+        keys[name] = [key for key, _ in emoji]
+    assert {*task.classes} == {of["concept"] for of in left_out.classes}
+    assert sorted(task.test.labels) == sorted({*task.train.labels}) == [*range(len(task.classes))]
+    assert all(key.startswith("twemoji-") for key in keys["test"])
+    assert all(key.startswith(VALIDATION_VENDOR) for key in keys["validation"])
+    assert not any(key.startswith(VALIDATION_VENDOR) for key in keys["train"])
+
+
+def test_an_image_is_drawn_by_its_key_alone(twemoji: PackImages) -> None:
+    some = select_rows(twemoji, range(40, 60))
+    drawn, alone = draw_at_random(some).pixels, draw_at_random(select_rows(twemoji, [47])).pixels
+    assert drawn[7].equal(alone[0])
+    assert len({image.numpy().tobytes() for image in drawn}) == 20
+    assert (drawn[:, 3] == 255).all()
+    other = draw_at_random(PackImages(some.pixels, some.captions, some.classes, tuple(f"{key}x" for key in some.keys)))
+    assert not any(one.equal(two) for one, two in zip(drawn, other.pixels, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "score"),
+    [(SUBGROUPS, score_linear_probe), (SUBGROUPS, score_k_nn), (RETRIEVAL, score_retrieval)],
+    ids=["linear probe", "k-NN", "retrieval"],
+)
+def test_page_has_the_floors(name: str, score, results: Path) -> None:
+    """Its table has the accuracies of raw pixels and of HOG features with colour."""
+    task = unseen_task(name, results / "cache")
+    for reference in REFERENCES:
+        (found,) = score(open_extractor(reference, EXPERIMENTS["clip-tiny"], torch.device("cpu")), task)
+        (line,) = (
+            row for row in PAGE.splitlines() if row.startswith(f"| {found.task}, {found.protocol} | {reference} ")
+        )
+        assert f"| {found.accuracy:.3f} |" in line
