@@ -267,7 +267,7 @@ def are_replicates(one: Experiment, other: Experiment) -> bool:
     return {*differing_fields([one, other])} <= {*REPLICATE_FIELDS}
 
 
-def differences_beyond(experiments: Iterable[Experiment], may_differ: Iterable[str]) -> dict[str, tuple[Any, ...]]:
+def unexpected_differences(experiments: Iterable[Experiment], may_differ: Iterable[str]) -> dict[str, tuple[Any, ...]]:
     """Return `differing_fields` without those that may differ; fields that methods declare always may."""
     bound = FIELDS.keys() - {*may_differ}
     return {field: values for field, values in differing_fields(experiments).items() if field in bound}
@@ -275,7 +275,7 @@ def differences_beyond(experiments: Iterable[Experiment], may_differ: Iterable[s
 
 def require_comparable_experiments(experiments: Iterable[Experiment], may_differ: Iterable[str] = MAY_DIFFER) -> None:
     """Raise ValueError listing the fields in which experiments of a comparison differ and may not."""
-    if extra := differences_beyond(experiments, may_differ):
+    if extra := unexpected_differences(experiments, may_differ):
         raise ValueError(
             f"these experiments cannot be compared, they differ in {format_differences(extra)} "
             "(recipes as they are: --allow-differences)"

@@ -79,7 +79,9 @@ class RoundsMean:
     widening: float
 
 
-def mean_over_rounds(logarithms: Sequence[float], slowness: Sequence[float], imbalance: Sequence[float]) -> RoundsMean:
+def log_mean_over_rounds(
+    logarithms: Sequence[float], slowness: Sequence[float], imbalance: Sequence[float]
+) -> RoundsMean:
     """Return the mean of a logarithm over rounds, in which a slowed round counts less.
 
     `slowness` is the most by which a run of the round is slowed, `imbalance` what the slowdowns of all its runs add to

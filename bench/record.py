@@ -296,7 +296,7 @@ def read_record(path: Path) -> Record:
 
 def read_records(results: Path, comparison: str = "*") -> list[Record]:
     """Read a folder's records (of one comparison), in the order of their file names; a damaged one is a ValueError."""
-    return [read_record(path) for path in record_files(results) if comparison in ("*", comparison_of(path))]
+    return [read_record(path) for path in record_files(results) if comparison in ("*", comparison_from_filename(path))]
 
 
 def record_path(results: Path, comparison: str, kind: str, *names: object) -> Path:
@@ -311,11 +311,11 @@ def record_path(results: Path, comparison: str, kind: str, *names: object) -> Pa
 
 def comparisons(results: Path) -> list[str]:
     """Return the comparisons of which a folder holds an intact record, oldest first."""
-    files = groupby(record_files(results), comparison_of)
+    files = groupby(record_files(results), comparison_from_filename)
     return sorted(name for name, paths in files if any(read_intact_files([path], read_record)[0] for path in paths))
 
 
-def comparison_of(path: Path) -> str:
+def comparison_from_filename(path: Path) -> str:
     """Return the comparison that the name of a record's file begins with."""
     return path.name.split(".", 1)[0]
 

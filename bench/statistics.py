@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri, stdtr, stdtrit
 
-from bench.disturbance import RoundsMean, mean_over_rounds
+from bench.disturbance import RoundsMean, log_mean_over_rounds
 from bench.p_values import ROUNDING, holm, permutation_p, sign_flip_p, student_p
 
 K = TypeVar("K")
@@ -105,8 +105,8 @@ def ratios_of_pairs(
     few signs, and whose unpaired runs differ by the machine's luck more than by what is looked for.
 
     `slowness` has the logarithm by which other work still slows each group's runs, by pair. Such rounds count less, the
-    interval is wider by what the slowdown may add to the ratio (`mean_over_rounds`), and p is that of Student's t for a
-    difference beyond that.
+    interval is wider by what the slowdown may add to the ratio (`log_mean_over_rounds`), and p is that of Student's t
+    for a difference beyond that.
 
     Figures are rates: more is "faster", which is reported where p, size and interval agree. Intervals stay those of
     single ratios. A p of None (too few runs) is left out of the family. Raises ValueError where a figure is not
@@ -128,7 +128,7 @@ def _compare(base: Rounds, other: Rounds, slowness: tuple[Rounds, Rounds], num_r
         return _compare_unpaired([*a.values()], [*b.values()])
     differences = [b[round_] - a[round_] for round_ in rounds]
     slowed = [tuple(of.get(round_, 0.0) for of in slowness) for round_ in rounds]
-    mean = mean_over_rounds(differences, [*map(max, slowed)], [of_other - of_base for of_base, of_other in slowed])
+    mean = log_mean_over_rounds(differences, [*map(max, slowed)], [of_other - of_base for of_base, of_other in slowed])
     if len(rounds) < MIN_ROUNDS:
         return _widened(_compare_unpaired([*a.values()], [*b.values()]), mean)
     is_paired = exact and not mean.slowness and len(rounds) >= MIN_PAIRED_ROUNDS

@@ -13,11 +13,11 @@ from bench.config import (
     Experiment,
     are_replicates,
     change,
-    differences_beyond,
     differing_fields,
     fields_of,
     format_differences,
     get_field,
+    unexpected_differences,
 )
 from bench.record import (
     BatchTrial,
@@ -28,7 +28,7 @@ from bench.record import (
     Speed,
     Training,
     Transfer,
-    comparison_of,
+    comparison_from_filename,
     record_files,
 )
 from bench.record_kind import UnknownKind
@@ -73,7 +73,7 @@ def comparison_files(results: Path) -> dict[str, list[Path]]:
     A comparison in a folder of a training is named with the folder.
     """
     folders = [results, *sorted({tower.parent for tower in results.glob("*/*.tower.*.safetensors")})]
-    found = [(comparison_of(path), folder, path) for folder in folders for path in record_files(folder)]
+    found = [(comparison_from_filename(path), folder, path) for folder in folders for path in record_files(folder)]
     files: dict[str, list[Path]] = {}
     for comparison, folder, path in sorted(found):
         files.setdefault((folder.relative_to(results) / comparison).as_posix(), []).append(path)
@@ -122,7 +122,7 @@ def _reason_not_joined(page: Sequence[Record], records: Sequence[Record]) -> str
         return "only timed runs, trainings and scores are joined"
     shown, others = ([one.experiment for one in rows if one.experiment is not None] for rows in (page, records))
     allowed = {*MAY_DIFFER, *FIELDS_IGNORED_IN_ROWS, *differing_fields(shown), *differing_fields(others)}
-    differences = differences_beyond([*shown, *others], allowed)
+    differences = unexpected_differences([*shown, *others], allowed)
     machines = dict.fromkeys(one.circumstances.machine_and_gpu for one in (*page, *records))
     if len(machines) > 1:
         differences["machine"] = tuple(machines)

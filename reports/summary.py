@@ -22,10 +22,10 @@ from reports.render.frames import (
     BASE_CELL,
     IS_BASE,
     UNTIMED,
+    batch_independent_settings,
     conflicting_settings,
     experiment_cell,
     failures,
-    settings_without_batch_size,
 )
 
 OTHERS_NOTE = Markup(
@@ -186,9 +186,9 @@ def _largest_batch_cells(comparison: ComparisonRecords, name: str, largest: Comp
     """Return the ratio of an experiment at its largest batch size; no cell where none was timed at it."""
     if largest is None:
         return []
-    family = settings_without_batch_size(comparison.experiments[name])
+    family = batch_independent_settings(comparison.experiments[name])
     same = [
-        row for row in largest.throughputs if settings_without_batch_size(largest.experiments[row.experiment]) == family
+        row for row in largest.throughputs if batch_independent_settings(largest.experiments[row.experiment]) == family
     ]
     if not same:
         return [Cell.unmeasured("no batch size fits, or its runs failed")]

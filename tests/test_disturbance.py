@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from bench.disturbance import mean_over_rounds, slowness_over_runs, weigh_windows
+from bench.disturbance import log_mean_over_rounds, slowness_over_runs, weigh_windows
 from bench.measure.disturbance import Disturbance, describe_disturbance
 from bench.statistics import ratios_of
 from tests.simulated_machines import MACHINES, coverage
@@ -67,11 +67,11 @@ def test_runs_that_are_slow_throughout_are_told_from_runs_with_bad_luck() -> Non
 
 def test_mean_over_undisturbed_rounds_is_that_of_equal_weights() -> None:
     values = [0.1, 0.2, 0.15, 0.05]
-    found = mean_over_rounds(values, [0.0] * 4, [0.0] * 4)
+    found = log_mean_over_rounds(values, [0.0] * 4, [0.0] * 4)
     assert found.value == pytest.approx(np.mean(values))
     assert found.error == pytest.approx(np.std(values, ddof=1) / 2)
     assert found.widening == 0
-    equally_slowed = mean_over_rounds(values, [0.4] * 4, [0.0] * 4)
+    equally_slowed = log_mean_over_rounds(values, [0.4] * 4, [0.0] * 4)
     assert equally_slowed.value == pytest.approx(found.value)
     assert equally_slowed.error == pytest.approx(found.error)
     assert equally_slowed.widening > 0
@@ -79,10 +79,10 @@ def test_mean_over_undisturbed_rounds_is_that_of_equal_weights() -> None:
 
 def test_rounds_count_the_less_and_widen_the_more_the_slower_they_are() -> None:
     values = [0.0] * 5 + [1.0]
-    means = [mean_over_rounds(values, [0.0] * 5 + [slow], [0.0] * 6) for slow in (0.0, 0.1, 0.5, 2.0)]
+    means = [log_mean_over_rounds(values, [0.0] * 5 + [slow], [0.0] * 6) for slow in (0.0, 0.1, 0.5, 2.0)]
     assert [one.value for one in means] == sorted((one.value for one in means), reverse=True)
     assert means[-1].value < 0.01
-    all_slow = [mean_over_rounds(values, [slow] * 6, [0.0] * 6).widening for slow in (0.1, 0.5, 2.0)]
+    all_slow = [log_mean_over_rounds(values, [slow] * 6, [0.0] * 6).widening for slow in (0.1, 0.5, 2.0)]
     assert all_slow == sorted(all_slow)
 
 

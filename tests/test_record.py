@@ -32,7 +32,7 @@ from bench.record import (
     Record,
     Speed,
     Training,
-    comparison_of,
+    comparison_from_filename,
     comparisons,
     is_record,
     read_record,
@@ -166,7 +166,7 @@ def test_name_of_a_record_has_room_for_the_names_of_its_lock(one: str, other: st
     path = record_path(Path("results"), *names)
     assert len(f".{path.name}.{'0' * 32}.lock.held") <= 255
     assert is_record(path)
-    assert comparison_of(path) == names[0]
+    assert comparison_from_filename(path) == names[0]
     assert path != record_path(Path("results"), *names[:-1], "fine-tune")
 
 

@@ -48,7 +48,7 @@ from bench.fields import SEEN_CONCEPTS
 from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.measure.figures import figure_tables
 from bench.measure.ranks import find_slow_ranks, rank_table
-from bench.measure.tables import batch_trial_table, cost_table, experiment_table, speed_table
+from bench.measure.tables import batch_trial_table, experiment_table, speed_table, time_and_memory_table
 from bench.measure.throughput import throughputs_by_round, timed_runs
 from bench.measurement import get_measurement
 from bench.orchestration.budgets import set_images
@@ -251,8 +251,8 @@ class Measure:
             return pace.command_seconds + expected_job_seconds(jobs)
         seconds = comparison.expected_seconds(scope, trained=False)
         if self.memory_gib is not None:  # the rounds have twice as many experiments
-            seconds += comparison.search_seconds + comparison.expected_seconds(scope, trained=False)
-        return pace.command_seconds + seconds + (comparison.trace_seconds if self.trace else 0.0)
+            seconds += comparison.expected_search_seconds + comparison.expected_seconds(scope, trained=False)
+        return pace.command_seconds + seconds + (comparison.expected_trace_seconds if self.trace else 0.0)
 
     def _plan(self, *, on_gpu: bool) -> tuple[list[Experiment], Scope]:
         """Return the experiments and the rounds; ValueError for options that cannot be."""
@@ -340,4 +340,4 @@ def _cost_tables(comparison: Comparison, *, allow_differences: bool = False) -> 
     names, records = [experiment.name for experiment in comparison.experiments], comparison.records()
     title = "Throughput as published" if allow_differences else "Throughput at equal batch"
     speeds = speed_table(title, records, names, allow_differences=allow_differences)
-    return [speeds, cost_table(records, names), rank_table(records, names)]
+    return [speeds, time_and_memory_table(records, names), rank_table(records, names)]

@@ -29,7 +29,7 @@ def image_size_at(experiment: Experiment, step: int) -> int:
     return experiment.image.image_sizes[int(places[step])]
 
 
-def images_before(experiment: Experiment, step: int) -> int:
+def images_before_step(experiment: Experiment, step: int) -> int:
     """Return the number of images on one device before a step, counted from step 0."""
     if not experiment.image.image_sizes:
         return step * experiment.training.batch_size

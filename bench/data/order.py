@@ -8,7 +8,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from bench.config import Experiment
-from bench.data.image_sizes import image_size_at, images_before
+from bench.data.image_sizes import image_size_at, images_before_step
 from bench.environment.seeds import ORDER, seed_for
 
 StepSize = tuple[int, int]  # side of a step's images in pixels, and their number on one device
@@ -43,7 +43,7 @@ class SampleOrder:
 
     def _images_before(self, k: int) -> int:
         if not self.sizes:
-            return images_before(self.experiment, k)
+            return images_before_step(self.experiment, k)
         images = [size for _, size in self.sizes]
         repeats, rest = divmod(k, len(images))
         return repeats * sum(images) + sum(images[:rest])

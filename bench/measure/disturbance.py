@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
-from bench.disturbance import HALF_RUN_WEIGHT, mean_over_rounds, slowness_over_runs
+from bench.disturbance import HALF_RUN_WEIGHT, log_mean_over_rounds, slowness_over_runs
 from bench.measure.throughput import images_per_second, timed_runs, window_weights
 from bench.record import HOST_BUSY, OTHERS_BUSY, Record, Speed
 from bench.statistics import Rounds
@@ -83,5 +83,5 @@ def describe_disturbance(found: Disturbance) -> str:
     if not any(slowed.values()):
         return f"{text}. Nothing of it is left in the ratios."
     even = [0.0] * len(slowed)
-    left = mean_over_rounds(even, [*slowed.values()], even).slowness
+    left = log_mean_over_rounds(even, [*slowed.values()], even).slowness
     return f"{text}. What is left, {100 * math.expm1(left):.1f} % on average, widens the intervals of the ratios."

@@ -13,7 +13,7 @@ from bench.environment.links import LinkSpeed
 from bench.environment.machine import current_circumstances
 from bench.environment.rank_info import describe_node, torchrun_env
 from bench.profilers.clock import clock
-from bench.record import Record, comparison_of, write_record
+from bench.record import Record, comparison_from_filename, write_record
 from bench.train.distributed import WATCHDOG_TIMEOUT, all_gather_objects, barrier
 from losses.collectives import Group
 
@@ -94,7 +94,9 @@ def main() -> None:
     where = current_circumstances(None, device, dist.get_world_size())
     link = measure_links(int(sys.argv[1]), device)
     if dist.get_rank() == 0:
-        write_record(Record(comparison=comparison_of(path), experiment=None, circumstances=where, measured=link), path)
+        write_record(
+            Record(comparison=comparison_from_filename(path), experiment=None, circumstances=where, measured=link), path
+        )
     dist.barrier()
     dist.destroy_process_group()
 

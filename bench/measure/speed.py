@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from bench.config import Experiment
-from bench.data.image_sizes import images_before
+from bench.data.image_sizes import images_before_step
 from bench.environment.gpu_specs import datasheet_peak
 from bench.environment.machine import resolve_auto
 from bench.environment.slots import is_interleaved, yield_slot
@@ -245,7 +245,9 @@ def window_images(experiment: Experiment, windows: Iterable[range]) -> tuple[int
     """Return the images of each window; empty if all steps have one size."""
     if not experiment.image.image_sizes:
         return ()
-    return tuple(images_before(experiment, steps.stop) - images_before(experiment, steps.start) for steps in windows)
+    return tuple(
+        images_before_step(experiment, steps.stop) - images_before_step(experiment, steps.start) for steps in windows
+    )
 
 
 def why_padded(model: nn.Module) -> dict[str, str]:

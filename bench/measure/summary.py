@@ -8,7 +8,6 @@ from statistics import median
 from bench.config import Experiment
 from bench.measure.disturbance import Disturbance, find_disturbance
 from bench.measure.throughput import (
-    average_images_per_second,
     forward_backward_rate,
     hardware_flops_utilisation,
     images_per_second,
@@ -16,6 +15,7 @@ from bench.measure.throughput import (
     model_flops_utilisation,
     steps_per_window,
     timed_runs,
+    unweighted_images_per_second,
 )
 from bench.record import PHASES, Record, Speed
 from bench.statistics import (
@@ -79,7 +79,7 @@ def throughputs_of(records: Sequence[Record], names: Collection[str], base: str 
         _ratios(figures, base, column, disturbance)
         for column in ("images_per_second", "forward_backward_images_per_second")
     )
-    ratios_as_it_was = _ratios(figures, base, "average_images_per_second", None)
+    ratios_as_it_was = _ratios(figures, base, "unweighted_images_per_second", None)
     return [
         Throughput(
             experiment=name,
@@ -114,7 +114,7 @@ def run_figures(experiment: Experiment, speed: Speed, peak: float) -> dict[str, 
         "round": speed.round,
         "batch_size": experiment.training.batch_size,  # of one process, as the FLOPs are
         "images_per_second": images_per_second(experiment, speed),
-        "average_images_per_second": average_images_per_second(experiment, speed),
+        "unweighted_images_per_second": unweighted_images_per_second(experiment, speed),
         "forward_backward_images_per_second": forward_backward_rate(experiment, speed) or math.nan,
         "step_ms": 1000 * median(speed.window_seconds) / steps_per_window(experiment, speed),
         "phases_ms": sum(phases.values()) if phases else math.nan,

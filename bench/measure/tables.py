@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.config import FIELDS, MAY_DIFFER, Experiment, differences_beyond, differing_fields, format_differences
+from bench.config import FIELDS, MAY_DIFFER, Experiment, differing_fields, format_differences, unexpected_differences
 from bench.data.caption_lengths import describe_captions
 from bench.experiments import TUNED_FIELDS, tuning_of
 from bench.formats import GIB, MIB, count
@@ -99,7 +99,7 @@ def speed_table(
         tested += ", Student's of a difference beyond what other work may add"
     captions = describe_captions(runs[0][0] for runs in timed.values())
     shown = [runs[0][0] for runs in timed.values()]
-    beyond = differences_beyond(shown, may_differ)
+    beyond = unexpected_differences(shown, may_differ)
     also = [format_differences({field: values}) for field, values in beyond.items()]
     own = format_differences(
         {
@@ -121,7 +121,7 @@ def speed_table(
     )
 
 
-def cost_table(records: Sequence[Record], names: Sequence[str]) -> Table:
+def time_and_memory_table(records: Sequence[Record], names: Sequence[str]) -> Table:
     """Say where a step's time goes, what disturbed it, what its targets cost and how much memory it takes."""
     timed = {row.experiment: row for row in throughputs_of(records, names, None)}
     memories = {r.experiment.name: r.measured for r in records if isinstance(r.measured, Memory) and r.experiment}

@@ -5,7 +5,7 @@ from statistics import fmean
 
 import msgspec
 
-from bench.config import Experiment, differences_beyond, format_differences
+from bench.config import Experiment, format_differences, unexpected_differences
 from bench.disturbance import RunWeights, weigh_windows
 from bench.record import Record, Speed
 
@@ -24,7 +24,7 @@ def images_per_second(experiment: Experiment, speed: Speed) -> float:
     return speed.processes * weights.rate(_window_images(experiment, speed), _window_seconds(speed))
 
 
-def average_images_per_second(experiment: Experiment, speed: Speed) -> float:
+def unweighted_images_per_second(experiment: Experiment, speed: Speed) -> float:
     """Return the rate of a timed run over all its windows, with those that other work slowed."""
     return speed.processes * sum(_window_images(experiment, speed)) / sum(_window_seconds(speed))
 
@@ -115,7 +115,7 @@ def require_comparable(records: Iterable[Record], *, may_differ: Iterable[str]) 
     """Raise ValueError listing what differs beyond the experiments' fields named, machines included."""
     rows, allowed = list(records), {*may_differ}
     experiments = (record.experiment for record in rows if record.experiment is not None)
-    differences = differences_beyond(experiments, allowed)
+    differences = unexpected_differences(experiments, allowed)
     for circumstance, field in CIRCUMSTANCES.items():
         found = (getattr(row.circumstances, circumstance) for row in rows)
         values = {msgspec.json.encode(value, order="deterministic"): value for value in found}

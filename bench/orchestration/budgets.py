@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from bench.config import Experiment, change
 from bench.console.console import log
-from bench.data.image_sizes import images_before, nearest_step_count
+from bench.data.image_sizes import images_before_step, nearest_step_count
 from bench.measure.disturbance import find_disturbance
 from bench.measure.throughput import throughputs_by_round
 from bench.record import Record, Training
@@ -41,7 +41,7 @@ def image_budgets(
     if experiment.name in speeds:
         budgets[EQUAL_SECONDS] = images * speeds[experiment.name] / min(speeds.values())
     steps = {name: max(1, nearest_step_count(experiment, round(size / processes))) for name, size in budgets.items()}
-    return {name: images_before(experiment, many) * processes for name, many in steps.items()}
+    return {name: images_before_step(experiment, many) * processes for name, many in steps.items()}
 
 
 def expected_speeds(experiments: Sequence[Experiment]) -> dict[str, float]:

@@ -152,12 +152,12 @@ class Comparison:
         ]
 
     @property
-    def search_seconds(self) -> float:
+    def expected_search_seconds(self) -> float:
         """Return the expected seconds of `find_largest_batches`."""
-        return EXPECTED_TRIALS * self.trace_seconds
+        return EXPECTED_TRIALS * self.expected_trace_seconds
 
     @property
-    def trace_seconds(self) -> float:
+    def expected_trace_seconds(self) -> float:
         """Return the expected seconds of `trace`."""
         return fsum(map(self.pace.few_steps_seconds, self.experiments))
 
@@ -171,7 +171,7 @@ class Comparison:
         Each attempt is a separate process and is recorded. An attempt that fails other than out of memory ends the
         search for its experiment.
         """
-        self.runner.progress.expect(self.search_seconds)
+        self.runner.progress.expect(self.expected_search_seconds)
         found = []
         memories = {r.experiment: r.measured for r in self.records() if isinstance(r.measured, Memory)}
         for experiment in self.experiments:
@@ -200,7 +200,7 @@ class Comparison:
 
     def trace(self) -> list[Path]:
         """Write a trace of a few steps of every experiment; return the files."""
-        self.runner.progress.expect(self.trace_seconds)
+        self.runner.progress.expect(self.expected_trace_seconds)
         named = [(one, self.pace.few_steps_seconds(one)) for one in self.experiments]
         jobs = [self.new_job(TraceRequest, one, f"trace of {one.name}", seconds) for one, seconds in named]
         self.runner.run(jobs, threads=self.cores)

@@ -216,8 +216,8 @@ class Runner:
             self.progress.expect(-job.expected_seconds)
             return
         self.progress.log_start(job.label)
-        if self.coordinator is not None and job.request.runs_on_all_ranks and self.coordinator.silent_ranks():
-            reason = f"the command line of rank {self.coordinator.silent_ranks()} does not answer"
+        if self.coordinator is not None and job.request.runs_on_all_ranks and self.coordinator.unfinished_ranks():
+            reason = f"the command line of rank {self.coordinator.unfinished_ranks()} does not answer"
         elif self.coordinator is not None and job.request.runs_on_all_ranks:
             start = self.coordinator.announce(job.request, settings)
             self.run_announced(start, self.coordinator)

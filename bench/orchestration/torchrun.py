@@ -99,7 +99,7 @@ class Coordinator:
         self._heart = threading.Thread(target=beat, daemon=True)
         self._heart.start()
 
-    def silent_ranks(self) -> str:
+    def unfinished_ranks(self) -> str:
         """Return which ranks have not reported the end of the last run, as of a stopped command line; empty if none."""
         keys = self._exit_keys(self._announced - 1) if self._announced else []
         return ", ".join(str(rank) for rank, key in enumerate(keys) if not self.store.check([key]))

@@ -8,7 +8,7 @@ from safetensors import SafetensorError, safe_open
 from bench.config import Experiment, are_replicates
 from bench.console.console import PROGRAM
 from bench.environment.files import decode_json, prefix_errors, require_regular
-from bench.record import comparison_of
+from bench.record import comparison_from_filename
 from bench.settings import split_name
 
 
@@ -68,5 +68,5 @@ def latest_towers(results: Path, name: str) -> list[Path]:
         raise ValueError(f"{results} holds no tower of {name!r}; {others}make one with: {PROGRAM} train {name}")
     towers = {path: one for path, one in trained.items() if one.name in matching}
     last = [*towers.values()][-1]
-    newest = {one.seed: comparison_of(path) for path, one in towers.items() if are_replicates(one, last)}
-    return [path for path, one in towers.items() if newest.get(one.seed) == comparison_of(path)]
+    newest = {one.seed: comparison_from_filename(path) for path, one in towers.items() if are_replicates(one, last)}
+    return [path for path, one in towers.items() if newest.get(one.seed) == comparison_from_filename(path)]

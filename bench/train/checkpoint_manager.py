@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tqdm import tqdm
 
 from bench.console.console import StopRequest, printable
-from bench.data.image_sizes import images_before
+from bench.data.image_sizes import images_before_step
 from bench.data.samples import inputs_digest
 from bench.data.stream import DecodeStats
 from bench.environment.circumstances import current_commit
@@ -136,7 +136,7 @@ class CheckpointManager:
         """Save; a failure to write is logged, and the previous checkpoint is kept."""
         experiment, taken = run.stream.experiment, len(progress.losses)
         ranks = world_size()
-        images = images_before(experiment, segment.batches.start + taken - segment.first_step) * ranks
+        images = images_before_step(experiment, segment.batches.start + taken - segment.first_step) * ranks
         saved = CheckpointMetadata(
             comparison=self._comparison,
             experiment=experiment,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bench.config import Experiment
-from bench.data.image_sizes import images_before, nearest_step_count
+from bench.data.image_sizes import images_before_step, nearest_step_count
 from bench.profilers.clock import clock
 from bench.record import Branch, Training
 from bench.towers.head_file import save_head, save_tower
@@ -126,7 +126,7 @@ def _run_segment(
         losses = _take_steps(run, steps, segment, manager)
         progress.losses += losses
         steps = steps[: len(losses)]
-        first, last = (images_before(run.stream.experiment, step) for step in (steps.start, steps.stop))
+        first, last = (images_before_step(run.stream.experiment, step) for step in (steps.start, steps.stop))
         rate, grad_norms = _learning_rate(run, segment, steps[-1]), run.step.grad_norms
         logger.log_steps(losses, (last - first) * world_size(), rate, grad_norms)
         grad_norms.clear()

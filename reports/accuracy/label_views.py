@@ -25,7 +25,7 @@ from reports.accuracy.score_tables import NOT_SCORED as NO_METRIC
 from reports.accuracy.score_tables import NOT_TRAINED, RANDOM_INIT_TITLE, images_cell, subject_name_cell
 from reports.accuracy.scores import index_or_end
 from reports.render.svg import MUTED, draw_marks, drawing, svg
-from reports.speed.charts import series_style
+from reports.speed.charts import series_colour_and_marker
 
 NOT_SCORED = "not scored with this number of labels"
 Key = tuple[str, int, int | None]  # subject, images seen, labelled images per class
@@ -45,7 +45,7 @@ class CurveLine:
 def curve_lines(comparison: ComparisonRecords, curves: Sequence[Curve]) -> list[CurveLine]:
     """Return the lines of towers, then those of references."""
     towers = [
-        CurveLine(comparison.label(curve.subject), curve, *series_style(comparison, curve.subject))
+        CurveLine(comparison.label(curve.subject), curve, *series_colour_and_marker(comparison, curve.subject))
         for curve in curves
         if not curve.is_reference
     ]

@@ -19,7 +19,7 @@ from reports.accuracy.pareto import IMAGES, CostAxis, pareto_front
 from reports.accuracy.scores import ScorePoint, SubjectScore, group_scores_over_seeds, main_protocol, scored_tasks
 from reports.render.frames import losses_frame
 from reports.render.svg import INK, MUTED, chart_label, draw_marks, drawing, label_line_ends, margin_axes, svg
-from reports.speed.charts import series_index, series_style
+from reports.speed.charts import series_colour_and_marker, series_index
 
 WIDTH, HEIGHT = 440, 270
 LEFT, RIGHT, FOOT, TOP = 30, 152, 44, 8
@@ -60,7 +60,7 @@ def accuracy_chart(
         subjects = dict.fromkeys(point.subject for point in found if not point.is_reference)
         for index, subject in enumerate(subjects):
             own = sorted((point for point in found if point.subject == subject), key=lambda point: point.images)
-            label, style = comparison.label(subject), series_style(comparison, subject)
+            label, style = comparison.label(subject), series_colour_and_marker(comparison, subject)
             transform = shifted_transform(axes, SHIFT * (index - (len(subjects) - 1) / 2))
             _draw_subject(axes, label, style, own, cost_axis, start, front, transform)
             labels.append((label, own[-1].accuracy.value, style[0]))
@@ -81,7 +81,7 @@ def loss_chart(comparison: ComparisonRecords, experiment: str) -> Markup:
         for _, run in frame.groupby("seed", sort=False):
             trunk = run[run["part"] == "trunk"]
             for part, curve in run.groupby("part", sort=False):
-                colour = series_style(comparison, experiment)[0] if part == "trunk" else INK
+                colour = series_colour_and_marker(comparison, experiment)[0] if part == "trunk" else INK
                 before = trunk[trunk["images"] < curve["images"].iloc[0]].tail(1)  # the branch point
                 joined = pd.concat([before, curve])
                 axes.plot(joined["images"], joined["loss"], color=colour, linewidth=1.5, alpha=0.8)

@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from bench.config import Experiment
-from bench.data.image_sizes import images_before
+from bench.data.image_sizes import images_before_step
 from bench.environment.files import atomic_write, plain_name, read_intact_files
 from bench.measure.observations import json_files, observations_of_record
 from bench.measure.throughput import steps_per_window, window_rates
@@ -92,10 +92,10 @@ def _record_points(record: Record) -> Iterator[Scalar]:
         case Speed() if experiment is not None:
             for number, rate in enumerate(window_rates(experiment, measured), 1):
                 steps = experiment.timing.warmup_steps + number * steps_per_window(experiment, measured)
-                seen = images_before(experiment, steps)
+                seen = images_before_step(experiment, steps)
                 yield Scalar(seen * processes, f"images per second/round {measured.round + 1}", rate)
         case Memory() if experiment is not None:
-            seen = images_before(experiment, measured.steps) * processes
+            seen = images_before_step(experiment, measured.steps) * processes
             for figure in observations_of_record(record):
                 yield Scalar(seen, f"memory/{figure.metric.name}, bytes", figure.value)
 

@@ -19,7 +19,7 @@ from bench.config import (
     format_differences,
     get_field,
 )
-from bench.data.image_sizes import images_before, nearest_step_count
+from bench.data.image_sizes import images_before_step, nearest_step_count
 from bench.labels.vocabulary import vocabulary_field
 from bench.measure.summary import device_peak, missing_readings, run_figures, throughputs_of
 from bench.measure.throughput import require_comparable
@@ -161,7 +161,7 @@ def loss_curve_parts(
     def curve(first: int, losses: Sequence[float]) -> list[tuple[int, float]]:
         shares = [losses[start : start + every] for start in range(0, len(losses), every)]
         ends = (min(number * every, len(losses)) for number in range(1, len(shares) + 1))
-        images = (images_before(experiment, first + each * end) * processes for end in ends)
+        images = (images_before_step(experiment, first + each * end) * processes for end in ends)
         return list(zip(images, map(fmean, shares), strict=True))
 
     parts = [("trunk", curve(0, training.trunk_losses))]
@@ -188,7 +188,7 @@ def conflicting_settings(comparison: ComparisonRecords) -> dict[str, str]:
     return found
 
 
-def settings_without_batch_size(experiment: Experiment) -> tuple[object, ...]:
+def batch_independent_settings(experiment: Experiment) -> tuple[object, ...]:
     """Return the settings that are equal for an experiment at all batch sizes."""
     return tuple(get_field(experiment, field) for field in fields_of(experiment) if field not in BY_BATCH)
 

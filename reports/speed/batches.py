@@ -26,7 +26,7 @@ from bench.record import BatchTrial, Memory, Record, Speed
 from bench.sections import Block, Chart, ComparisonRecords, Fold, Group, Heading, Key
 from bench.statistics import geometric_mean_interval
 from bench.tables import Cell, Column, Table
-from reports.render.frames import MEMORY_COUNTS, method_title, settings_without_batch_size
+from reports.render.frames import MEMORY_COUNTS, batch_independent_settings, method_title
 from reports.render.svg import (
     MUTED,
     add_tooltip,
@@ -37,7 +37,7 @@ from reports.render.svg import (
     set_log2_x_axis,
     svg,
 )
-from reports.speed.charts import series_style
+from reports.speed.charts import series_colour_and_marker
 
 WIDTH, HEIGHT = 440, 270
 LEFT, RIGHT, FOOT, TOP = 42, 104, 44, 10
@@ -87,13 +87,13 @@ def batch_size_blocks(comparison: ComparisonRecords, records: Sequence[Record]) 
 
 def batch_size_runs(comparison: ComparisonRecords, records: Sequence[Record], kind: str | None) -> list[BatchSizeRuns]:
     """Collect runs and trials by experiment and batch size, in the order of the page; `kind` is a count of memory."""
-    first = {settings_without_batch_size(one): one.name for one in reversed(comparison.experiments.values())}
+    first = {batch_independent_settings(one): one.name for one in reversed(comparison.experiments.values())}
     found: dict[tuple[str, int], BatchSizeRuns] = {}
     for record in records:
         one, measured = record.experiment, record.measured
         if one is None or not isinstance(measured, (Speed, Memory, BatchTrial)):
             continue
-        if (name := first.get(settings_without_batch_size(one))) is None:
+        if (name := first.get(batch_independent_settings(one))) is None:
             continue
         size = found.setdefault((name, one.training.batch_size), BatchSizeRuns(name, one.training.batch_size))
         if isinstance(measured, Speed):
@@ -118,7 +118,10 @@ def _speed_chart(comparison: ComparisonRecords, sizes: Sequence[BatchSizeRuns]) 
         medians = [median(size.runs) for size in sizes]
         text = _draw_lines(axes, comparison, sizes, medians, lambda value: f"{format_rate(value)} images/s")
         for size in sizes:
-            (colour, _), interval = series_style(comparison, size.experiment), geometric_mean_interval(size.runs)
+            (colour, _), interval = (
+                series_colour_and_marker(comparison, size.experiment),
+                geometric_mean_interval(size.runs),
+            )
             axes.plot([size.batch_size] * len(size.runs), size.runs, "o", color=colour, markersize=2.5, alpha=0.45)
             if interval is not None:
                 axes.vlines(size.batch_size, interval.low, interval.high, color=colour, linewidth=1.5)
@@ -136,7 +139,10 @@ def _memory_chart(comparison: ComparisonRecords, sizes: Sequence[BatchSizeRuns],
         peaks = [(size.peak or 0) / unit for size in held]
         text = _draw_lines(axes, comparison, held, peaks, lambda value: format_memory(value * unit, unit))
         for size in sizes:
-            title, (colour, _) = _family_label(comparison, size.experiment), series_style(comparison, size.experiment)
+            title, (colour, _) = (
+                _family_label(comparison, size.experiment),
+                series_colour_and_marker(comparison, size.experiment),
+            )
             for limit, fits in size.fits.items():
                 mark = axes.plot(size.batch_size, limit / unit, "v" if fits else "x", color=colour, markersize=6.5)
                 verdict = "fits" if fits else "does not fit"
@@ -181,7 +187,7 @@ def _draw_lines(
         lines.setdefault(size.experiment, []).append((size.batch_size, value))
     ends, descriptions = [], []
     for name, points in lines.items():
-        title, (colour, marker) = _family_label(comparison, name), series_style(comparison, name)
+        title, (colour, marker) = _family_label(comparison, name), series_colour_and_marker(comparison, name)
         axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.25)
         for batch_size, value in points:
             tooltip = f"{title}, batch {count(batch_size)}: {write(value)}"
@@ -195,7 +201,7 @@ def _draw_lines(
 
 def _family_label(comparison: ComparisonRecords, name: str) -> str:
     """Name an experiment at any batch size: by its method where no other has it."""
-    titles = {settings_without_batch_size(one): method_title(one) for one in comparison.experiments.values()}
+    titles = {batch_independent_settings(one): method_title(one) for one in comparison.experiments.values()}
     title = method_title(comparison.experiments[name])
     return title if [*titles.values()].count(title) == 1 else comparison.label(name)
 

@@ -41,7 +41,7 @@ def throughput_chart(comparison: ComparisonRecords) -> Markup:
         largest = max(max(row.rounds.values()) for row in comparison.throughputs)
         axes.set_xlim(0, 1.04 * largest)
         for at, row in enumerate(comparison.throughputs):
-            colour, marker = series_style(comparison, row.experiment)
+            colour, marker = series_colour_and_marker(comparison, row.experiment)
             axes.barh(at, row.images_per_second, height=0.2, color=colour, alpha=0.28, linewidth=0)
             spread = [at + 0.05 * (index % 3 - 1) for index in range(len(row.rounds))]
             tooltip = _runs_tooltip(comparison, row)
@@ -78,7 +78,7 @@ def ratio_chart(comparison: ComparisonRecords) -> Markup:
         return svg(figure, "ratios", f"Ratios to {base}, the band is plus or minus 2 percent. {text}.")
 
 
-def series_style(comparison: ComparisonRecords, experiment: str) -> tuple[str, str]:
+def series_colour_and_marker(comparison: ComparisonRecords, experiment: str) -> tuple[str, str]:
     """Return the colour and the marker of an experiment in every chart."""
     return colour_and_marker(series_index(comparison, experiment))
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.data.image_sizes import first_of_each_size, image_size_at, images_before, nearest_step_count
+from bench.data.image_sizes import first_of_each_size, image_size_at, images_before_step, nearest_step_count
 from bench.recipes import multi_scale
 from bench.settings import with_batch_size
 from tests.small import small
@@ -53,7 +53,7 @@ def test_image_and_batch_sizes_equal_the_released_sampler(
 def test_images_seen_before_a_step_sum_all_earlier_steps(changes: dict[str, Any], step: int) -> None:
     experiment = small("catlip", **changes)
     batches = (experiment.batch_size_for(image_size_at(experiment, k)) for k in range(step))
-    assert images_before(experiment, step) == sum(batches)
+    assert images_before_step(experiment, step) == sum(batches)
 
 
 @laws
@@ -61,10 +61,10 @@ def test_images_seen_before_a_step_sum_all_earlier_steps(changes: dict[str, Any]
 def test_steps_for_images_are_the_nearest_whole_number(changes: dict[str, Any], images: int) -> None:
     experiment = small("catlip", **changes)
     found = nearest_step_count(experiment, images)
-    assert nearest_step_count(experiment, images_before(experiment, found)) == found
-    apart = abs(images_before(experiment, found) - images)
+    assert nearest_step_count(experiment, images_before_step(experiment, found)) == found
+    apart = abs(images_before_step(experiment, found) - images)
     near = (max(0, found - 1), found + 1)
-    assert apart <= min(abs(images_before(experiment, step) - images) for step in near)
+    assert apart <= min(abs(images_before_step(experiment, step) - images) for step in near)
 
 
 @laws
@@ -74,7 +74,7 @@ def test_each_image_size_is_drawn_once_per_cycle(changes: dict[str, Any], cycle:
     sizes = len(experiment.image.all_image_sizes)
     steps = range(cycle * sizes, (cycle + 1) * sizes)
     assert sorted(image_size_at(experiment, step) for step in steps) == list(experiment.image.all_image_sizes)
-    seen = images_before(experiment, steps.stop) - images_before(experiment, steps.start)
+    seen = images_before_step(experiment, steps.stop) - images_before_step(experiment, steps.start)
     assert seen == pytest.approx(sizes * experiment.mean_batch_size)
 
 
@@ -96,7 +96,7 @@ def test_image_size_is_independent_of_query_order_and_method() -> None:
     there, back = (small(method, image_sizes=sizes) for method in ("clip", "superclass"))
     forward = [image_size_at(there, step) for step in range(9000)]
     assert [image_size_at(back, step) for step in reversed(range(9000))] == forward[::-1]
-    assert [images_before(back, step) for step in range(9000)] == [
+    assert [images_before_step(back, step) for step in range(9000)] == [
         0,
         *accumulate(back.batch_size_for(side) for side in forward[:-1]),
     ]

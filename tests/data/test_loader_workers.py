@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bench.environment import cores
 from bench.environment.cores import MAX_WORKERS, LoaderWorkers, available_cores, choose_workers
-from bench.measure.tables import cost_table
+from bench.measure.tables import time_and_memory_table
 from bench.record import Record
 from bench.train.build import load_data, log_workers, resolve_workers, sample_counts
 from tests.data.shards import write_shards
@@ -64,7 +64,7 @@ def test_record_log_and_table_have_the_workers_and_the_reason(
         assert (counts["loader_workers"], counts["workers_reason"]) == (count, reason)
         fields = {"experiment": stream.experiment, "circumstances": circumstances(), "measured": speed(**counts)}
         timed = Record(comparison="c", **fields)
-        (row,) = cost_table([timed], ["catlip-tiny"]).rows
+        (row,) = time_and_memory_table([timed], ["catlip-tiny"]).rows
         assert row.get("loader workers", 0) == count
     log_workers(pack := load_data(small("clip"), CPU, results))
     assert pack.workers == LoaderWorkers(0, "the pack is in memory")

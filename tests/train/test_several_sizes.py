@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch._dynamo import config as dynamo
 
 from bench.config import Experiment, change
-from bench.data.image_sizes import image_size_at, images_before, nearest_step_count
+from bench.data.image_sizes import image_size_at, images_before_step, nearest_step_count
 from bench.measure.costs import count_flops
 from bench.measure.memory import measure_memory, step_tensor_bytes, try_batch_size
 from bench.measure.speed import measure_speed
@@ -77,7 +77,7 @@ def test_multi_size_training_is_reproducible_and_its_tower_scored(results: Path,
     assert all(torch.equal(weights[name], again[name]) for name in weights)
     steps = [nearest_step_count(experiment, branch.images) for branch in one.branches]
     assert len(one.trunk_losses) + len(one.cooldown_losses[-1]) == steps[-1]
-    assert [branch.images for branch in one.branches] == [images_before(experiment, many) for many in steps]
+    assert [branch.images for branch in one.branches] == [images_before_step(experiment, many) for many in steps]
     path = tmp_path / "a" / f"{one.branches[-1].images}.safetensors"
     assert read_provenance(path).images == one.branches[-1].images
     tower = build_untrained_tower(experiment)
@@ -90,7 +90,7 @@ def test_multi_size_training_is_reproducible_and_its_tower_scored(results: Path,
 
 def test_loss_curves_are_at_images_seen() -> None:
     experiment = several("catlip", images=1000)
-    branch = Branch(images=images_before(experiment, 30), budgets=("equal images",), tower="t")
+    branch = Branch(images=images_before_step(experiment, 30), budgets=("equal images",), tower="t")
     training = Training(trunk_losses=(1.0,) * 25, cooldown_losses=((0.5,) * 5,), branches=(branch,), seconds=1.0)
     batches = [experiment.batch_size_for(image_size_at(experiment, k)) for k in range(30)]
     (_, trunk), (_, cooled) = loss_curve_parts(experiment, training, 1)

@@ -21,7 +21,7 @@ class Examples(Protocol[T_co]):
     def __getitem__(self, row: int, /) -> T_co: ...
 
 
-def concatenate_examples(first: Examples[T], second: Examples[T]) -> Examples[T]:
+def concatenate_datasets(first: Examples[T], second: Examples[T]) -> Examples[T]:
     """Return the examples of both, in order."""
     return cast("Examples[T]", ConcatDataset(cast("Any", [first, second])))
 

@@ -21,7 +21,7 @@ from torchvision.models.detection import MaskRCNN
 from bench.data.order import shuffled_rows
 from bench.data.transforms import WHITE
 from bench.environment.seeds import AUGMENTATION, HEAD, seed_for
-from bench.features.dense_tasks.dense_training import Examples, TransferTraining, concatenate_examples
+from bench.features.dense_tasks.dense_training import Examples, TransferTraining, concatenate_datasets
 from bench.scores import TaskMetric
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.tasks import SplitTask
@@ -178,7 +178,7 @@ def score_detection(subject: FeatureExtractor, task: DetectionTask) -> list[Task
         return average_precision(_detect(_train_detector(tower, task, task.train, rate), task.validation))["box AP"]
 
     rate = training.best_rate(tower.width, quality)
-    joint = concatenate_examples(task.train, task.validation)
+    joint = concatenate_datasets(task.train, task.validation)
     found = average_precision(_detect(_train_detector(tower, task, joint, rate), task.test))
     known = average_precision(_predict_mean_boxes(joint, task.test, len(task.classes)))
     return [

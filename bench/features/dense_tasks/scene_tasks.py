@@ -12,7 +12,7 @@ import torch
 from bench.features.dense_tasks.dense_training import TransferTraining
 from bench.features.dense_tasks.detection import Annotated, DetectionRecipe, DetectionTask, ObjectAnnotations
 from bench.features.dense_tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask
-from bench.features.dense_tasks.scenes import CLASSES, Scene, Split, draw_scene, load_scene_parts
+from bench.features.dense_tasks.scenes import CLASSES, Scene, Split, draw_scene, load_cutouts_and_photos
 from bench.features.dense_tasks.segmentation import SegmentationRecipe, SegmentationTask
 from bench.transfer.tasks.image_sources import ArrayImageSource
 from models.dense_heads import DetectorHeadSizes
@@ -74,7 +74,7 @@ def _draw_dense_scenes(cache: Path) -> list[list[Scene]]:
 def _draw_scenes(counts: Mapping[Split, int], side: int, cache: Path) -> list[list[Scene]]:
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         return [
-            list(pool.map(partial(draw_scene, split, side, load_scene_parts(split, cache)), range(count)))
+            list(pool.map(partial(draw_scene, split, side, load_cutouts_and_photos(split, cache)), range(count)))
             for split, count in counts.items()
         ]
 

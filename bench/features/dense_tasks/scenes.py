@@ -69,7 +69,7 @@ class SceneParts:
 
 
 @functools.cache
-def load_scene_parts(split: Split, cache: Path) -> SceneParts:
+def load_cutouts_and_photos(split: Split, cache: Path) -> SceneParts:
     """Return the cut-outs and photos of a split."""
     members: dict[str, dict[str, UInt8[np.ndarray, "_ _ 4"]]] = defaultdict(dict)
     group, seen = dict[str, str](), set[bytes]()

@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional as TF
 from bench.data.order import shuffled_rows
 from bench.data.transforms import WHITE, normalise
 from bench.environment.seeds import AUGMENTATION, HEAD, seed_for
-from bench.features.dense_tasks.dense_training import Examples, TransferTraining, concatenate_examples
+from bench.features.dense_tasks.dense_training import Examples, TransferTraining, concatenate_datasets
 from bench.scores import TaskMetric, TaskTraining
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.tasks import SplitTask
@@ -89,7 +89,7 @@ def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> lis
         "linear head": (with_linear_head, recipe.linear),
         "DeepLabV3": (partial(with_deeplab_head, channels=recipe.channels), recipe.deeplab),
     }
-    joint, trainings = concatenate_examples(task.train, task.validation), dict[str, TaskTraining]()
+    joint, trainings = concatenate_datasets(task.train, task.validation), dict[str, TaskTraining]()
     scores = dict[str, MeanIoU]()
     for name, (add_head, training) in heads.items():
         fit = partial(_train_segmenter, tower, add_head, num_classes, side, recipe.scales, training)

@@ -12,7 +12,7 @@ from typing import TypeVar
 from scipy.special import stdtrit
 
 from bench.data.caption_lengths import describe_captions
-from bench.disturbance import mean_over_rounds
+from bench.disturbance import log_mean_over_rounds
 from bench.features.explain.factors import INPUT_CAUSES
 from bench.features.explain.ladder import HEAD, PADDING, REST, WAITING, Coordinates, Ladder
 from bench.features.explain.shapley import shapley_weights
@@ -71,7 +71,7 @@ def contrast(
     """Return a weighted sum of logarithms over the rounds that have all of them; None if there is no such round.
 
     Rounds are independent; configurations within a round may be correlated. A round whose runs other work slowed
-    counts less, as in `mean_over_rounds`.
+    counts less, as in `log_mean_over_rounds`.
     """
     weighted = [(logarithms.get(configuration, {}), weight) for configuration, weight in weights.items() if weight]
     rounds = sorted(set.intersection(*({*logs} for logs, _ in weighted))) if weighted else []
@@ -81,7 +81,7 @@ def contrast(
     known = [(slowness.get(configuration, {}), weight) for configuration, weight in weights.items() if weight]
     slowed = [max(of.get(round_, 0.0) for of, _ in known) for round_ in rounds]
     imbalance = [sum(weight * of.get(round_, 0.0) for of, weight in known) for round_ in rounds]
-    mean = mean_over_rounds(sums, slowed, imbalance)
+    mean = log_mean_over_rounds(sums, slowed, imbalance)
     return LogRatio(mean.value, mean.error if len(sums) > 1 else None, len(sums) - 1, mean.widening)
 
 

@@ -122,7 +122,7 @@ def solution_table(pair: CasePair, cluster: Cluster, target: float) -> Table:
     return Table.of_figures(SOLUTION_TITLE, rows, note)
 
 
-def mfu_differences_table(measured: Iterable[tuple[str, float, str]]) -> Table:
+def mfu_ratio_table(measured: Iterable[tuple[str, float, str]]) -> Table:
     """List ratios of MFU between published trainings of one model, and `measured` ones: name, ratio and source."""
     runs = [run for run in PUBLISHED_RUNS if run.batch is not None]
     by_model = defaultdict[tuple[str, GpuSpec], list[PublishedRun]](list)

@@ -20,7 +20,7 @@ from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec, find_gpu_spec
 from bench.experiments import EXPERIMENTS
 from bench.features.plan.calibration import PredictedUtilisation
 from bench.features.plan.collectives import FP32_BYTES, LINK_SHARE, LINK_US, NETWORK_US, Interconnect
-from bench.features.plan.inverse import CaseOnGpus, mfu_differences_table, solution_table
+from bench.features.plan.inverse import CaseOnGpus, mfu_ratio_table, solution_table
 from bench.features.plan.model import (
     LOSS_SHARE,
     OVERLAP,
@@ -139,7 +139,7 @@ class Plan:
         gpus = max(1, round(self.gpus * first.training.batch_size / second.training.batch_size))
         pair = CaseOnGpus(baseline, self.gpus), CaseOnGpus(experiment, gpus)
         tables = [solution_table(pair, self._cluster, target), factor_table(pair, self._cluster)]
-        tables += [mfu_differences_table(self._measured_mfu_ratio())]
+        tables += [mfu_ratio_table(self._measured_mfu_ratio())]
         padded = {"captions": ("padded to the context, every token computed", "the released code")}
         print_tables([*tables, assumption_table(self._assumptions() | padded)], self.json)
         return OK

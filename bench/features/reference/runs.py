@@ -26,7 +26,7 @@ from bench.features.reference.corenet import build_corenet
 from bench.features.reference.open_clip import choose_images, run_checkout, run_release
 from bench.features.reference.records import ReferenceRun
 from bench.features.reference.superclass import build_superclass
-from bench.features.reference.timing import WindowTimer, batch_number, ramped_learning_rate, time_phases
+from bench.features.reference.timing import WindowTimer, batch_number, reference_learning_rate, time_phases
 from bench.labels.subwords import SubwordIds
 from bench.labels.vocabulary import count_synset_rows
 from bench.train.build import TrainState, build_train_state, load_data
@@ -92,7 +92,7 @@ def _run_ours(state: TrainState, batches: Sequence[Batch[Tokens]], windows: Wind
         batch = batch_number(k, len(batches))
         target = stream.target(batch).to(stream.device)
         losses.append(
-            state.step(Batch(batches[batch].images, target), ramped_learning_rate(stream.experiment.optimizer, k))
+            state.step(Batch(batches[batch].images, target), reference_learning_rate(stream.experiment.optimizer, k))
         )
     return losses
 
@@ -106,7 +106,7 @@ def _run_catlip_targets(state: TrainState, windows: WindowTimer) -> tuple[list[T
     for k in windows.time_steps():
         batch: Batch[Any] = state.stream.batch(k)
         target_bytes += batch.target.nbytes
-        losses.append(state.step(batch, ramped_learning_rate(experiment.optimizer, k)))
+        losses.append(state.step(batch, reference_learning_rate(experiment.optimizer, k)))
     return losses, target_bytes / (len(losses) * experiment.training.batch_size)
 
 
@@ -131,10 +131,14 @@ def _run_one_side(
             labels = (released_labels(stream, k).to(stream.device) for k in range(len(batches)))
             batches = [Batch(batch.images, target) for batch, target in zip(batches, labels, strict=True)]
     losses = [
-        step(batches[batch_number(k, steps)], ramped_learning_rate(experiment.optimizer, k))
+        step(batches[batch_number(k, steps)], reference_learning_rate(experiment.optimizer, k))
         for k in windows.time_steps()
     ]
-    return losses, tokens, time_phases(model, step, batches[steps:], ramped_learning_rate(experiment.optimizer, steps))
+    return (
+        losses,
+        tokens,
+        time_phases(model, step, batches[steps:], reference_learning_rate(experiment.optimizer, steps)),
+    )
 
 
 def released_labels(stream: Stream[Labels], k: int) -> DenseLabels | Tokens:

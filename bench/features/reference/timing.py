@@ -69,7 +69,7 @@ def batch_number(step: int, count: int) -> int:
     return step if step < WARMUP_STEPS else WARMUP_STEPS + (step - WARMUP_STEPS) % (count - WARMUP_STEPS)
 
 
-def ramped_learning_rate(optimizer: OptimizerSettings, step: int) -> float:
+def reference_learning_rate(optimizer: OptimizerSettings, step: int) -> float:
     """Return the learning rate of a step of a linear warm-up, or after it, which a heated GPU may reach."""
     return optimizer.learning_rate * min(1.0, (step + 1) / RAMP_STEPS)
 

@@ -23,7 +23,7 @@ from bench.features.dense_tasks.detection import (
     score_detection,
 )
 from bench.features.dense_tasks.scene_tasks import _annotate
-from bench.features.dense_tasks.scenes import CLASSES, draw_scene, load_scene_parts
+from bench.features.dense_tasks.scenes import CLASSES, draw_scene, load_cutouts_and_photos
 from bench.scores import TaskMetric
 from bench.transfer.feature_extractor import FeatureExtractor
 from models.dense_heads import DetectorHeadSizes
@@ -138,7 +138,7 @@ def test_crowds_are_not_trained_on() -> None:
 @pytest.fixture(scope="module")
 def few(results: Path) -> DetectionTask:
     """Scenes to learn by heart: what is trained on is also the test."""
-    cutouts = load_scene_parts("train", results / "cache")
+    cutouts = load_cutouts_and_photos("train", results / "cache")
     part = [_annotate(draw_scene("train", 96, cutouts, row)) for row in range(8)]
     heads = DetectorHeadSizes(channels=32, box_features=64, mask_layers=1, proposals=50, regions=16)
     descent = TransferTraining(

@@ -21,7 +21,7 @@ from bench.features.dense_tasks.scenes import (
     SceneParts,
     classify_cutout,
     draw_scene,
-    load_scene_parts,
+    load_cutouts_and_photos,
 )
 
 SIDE = 96
@@ -29,7 +29,7 @@ SIDE = 96
 
 @pytest.fixture(scope="module")
 def cutouts(results: Path) -> SceneParts:
-    return load_scene_parts("train", results / "cache")
+    return load_cutouts_and_photos("train", results / "cache")
 
 
 def everything(scene: Scene) -> list[bytes]:
@@ -39,11 +39,11 @@ def everything(scene: Scene) -> list[bytes]:
 def test_scene_k_is_reproducible_and_distinct(cutouts: SceneParts, results: Path) -> None:
     first, again = (
         [everything(draw_scene("train", SIDE, given, k)) for k in range(3)]
-        for given in (cutouts, load_scene_parts.__wrapped__("train", results / "cache"))
+        for given in (cutouts, load_cutouts_and_photos.__wrapped__("train", results / "cache"))
     )
     assert first == again
     assert len({draw_scene("train", SIDE, cutouts, k).rgb.numpy().tobytes() for k in range(50)}) == 50
-    assert first[0] != everything(draw_scene("test", SIDE, load_scene_parts("test", results / "cache"), 0))
+    assert first[0] != everything(draw_scene("test", SIDE, load_cutouts_and_photos("test", results / "cache"), 0))
 
 
 @settings(max_examples=30, deadline=None)
@@ -83,7 +83,7 @@ def test_overlapping_pixels_belong_to_the_upper_object(cutouts: SceneParts) -> N
 
 
 def test_splits_share_no_cutout_or_photo(results: Path) -> None:
-    parts = [load_scene_parts(split, results / "cache") for split in SPLITS]
+    parts = [load_cutouts_and_photos(split, results / "cache") for split in SPLITS]
     images = [{member.tobytes() for members in one.by_class for member in members} for one in parts]
     assert all(one.isdisjoint(other) for one, other in combinations(images, 2))
     assert sorted(number for numbers in PHOTOS.values() for number in numbers) == list(range(11))
@@ -98,7 +98,7 @@ def test_splits_share_no_caption(results: Path) -> None:
         images = load_pack_images(part, results / "cache")
         for pixels, caption in zip(images.pixels, images.captions, strict=True):
             captions[shown(pixels)].add(f"{part}: {caption}")
-    parts = [load_scene_parts(split, results / "cache") for split in SPLITS]
+    parts = [load_cutouts_and_photos(split, results / "cache") for split in SPLITS]
     found = [
         set().union(*(captions[member.tobytes()] for members in one.by_class for member in members)) for one in parts
     ]
@@ -115,7 +115,9 @@ def shown(pixels: torch.Tensor) -> bytes:
 
 
 def test_every_class_has_cutouts(results: Path) -> None:
-    counts = [[len(members) for members in load_scene_parts(split, results / "cache").by_class] for split in SPLITS]
+    counts = [
+        [len(members) for members in load_cutouts_and_photos(split, results / "cache").by_class] for split in SPLITS
+    ]
     assert counts == [
         [30, 23, 17, 32, 29, 9, 30, 11],
         [10, 8, 5, 10, 9, 3, 10, 3],

@@ -14,7 +14,7 @@ from bench.features.plan.inverse import (
     SOLUTION_TITLE,
     CaseOnGpus,
     gpu_speed_ratio,
-    mfu_differences_table,
+    mfu_ratio_table,
     precision_gain,
     required_bandwidth,
     required_compute_ratio,
@@ -70,7 +70,7 @@ def test_what_communication_makes_impossible_has_no_solution() -> None:
 
 
 def test_points_are_ratios_of_published_trainings_and_of_records() -> None:
-    rows = {row["difference"]: row for row in mfu_differences_table([("measured pair", 0.9, "here")]).rows}
+    rows = {row["difference"]: row for row in mfu_ratio_table([("measured pair", 0.9, "here")]).rows}
     run = next(one for one in PUBLISHED_RUNS if (one.model, one.gpus) == ("B/16", 344))
     equal = rows["B/16 on 344 GPUs, equal images per GPU"]["MFU ratio"]
     assert equal == pytest.approx(run.high / run.low, rel=0.02)  # communication is a little of its step
@@ -88,7 +88,7 @@ def test_a_gain_of_precision_is_named_an_illustration_with_its_source() -> None:
 
 
 def test_the_page_draws_lines_and_points() -> None:
-    tables = [solution_table(PAIR, ORDINARY, TARGET), mfu_differences_table([("measured pair", 1.2, "here")])]
+    tables = [solution_table(PAIR, ORDINARY, TARGET), mfu_ratio_table([("measured pair", 1.2, "here")])]
     title, (chart, *rest) = plan_blocks(
         json.dumps({one.title: {"rows": one.rows, "note": one.note} for one in tables}).encode()
     )

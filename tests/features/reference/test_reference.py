@@ -22,7 +22,7 @@ from bench.features.reference.timing import (
     RAMP_STEPS,
     WindowTimer,
     batch_number,
-    ramped_learning_rate,
+    reference_learning_rate,
 )
 from bench.features.reference.verb import STEPS_COMPARED, Reference, compare_early_losses, reference_speed_table
 from bench.record import Record
@@ -77,7 +77,7 @@ def test_learning_rate_of_all_sides_stays_after_its_warm_up() -> None:
     schedule = const_lr(optimizer, experiment.optimizer.learning_rate, RAMP_STEPS, RAMP_STEPS)
     for step in (0, 7, RAMP_STEPS - 1, RAMP_STEPS, 3 * RAMP_STEPS):
         schedule(step)
-        assert ramped_learning_rate(experiment.optimizer, step) == pytest.approx(optimizer.param_groups[0]["lr"])
+        assert reference_learning_rate(experiment.optimizer, step) == pytest.approx(optimizer.param_groups[0]["lr"])
 
 
 def test_gpu_is_heated_by_whole_windows_before_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
