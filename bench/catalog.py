@@ -112,8 +112,8 @@ def describe_known_concepts(tasks: Iterable[str]) -> str:
         )
     if unseen := " and ".join(name for name in UNSEEN_TASKS if name in named):
         found.append(
-            f"The concepts of {unseen} are new to a tower that was pre-trained with subset={SEEN_CONCEPTS}, and known to "
-            "one that was pre-trained on the whole pack."
+            f"The concepts of {unseen} are new to a tower that was pre-trained with subset={SEEN_CONCEPTS}, and known "
+            "to one that was pre-trained on the whole pack."
         )
     return " ".join(found)
 
