@@ -110,10 +110,10 @@ def describe_known_concepts(tasks: Iterable[str]) -> str:
             "shows their emoji as other vendors draw them, with their names in the captions; with "
             f"subset={SEEN_CONCEPTS} it leaves out a quarter of them."
         )
-    if named & {*UNSEEN_TASKS}:
+    if unseen := " and ".join(name for name in UNSEEN_TASKS if name in named):
         found.append(
-            f"The tasks {' and '.join(name for name in UNSEEN_TASKS if name in named)} ask for new concepts of a tower "
-            f"that was pre-trained with subset={SEEN_CONCEPTS}; one that was pre-trained on the whole pack knows them."
+            f"The concepts of {unseen} are new to a tower that was pre-trained with subset={SEEN_CONCEPTS}, and known "
+            "to one that was pre-trained on the whole pack."
         )
     return " ".join(found)
 

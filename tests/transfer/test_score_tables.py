@@ -126,9 +126,16 @@ def test_budgets_have_intervals_over_the_test_images_of_one_seed_and_over_three_
 
 
 @pytest.mark.parametrize(("task", "is_said"), [("Twemoji group", True), ("emoji retrieval", True), ("rooms", False)])
-def test_tables_of_emoji_tasks_say_that_they_have_no_new_concept(task: str, is_said: bool) -> None:
+def test_tables_of_all_emoji_say_that_their_concepts_are_known(task: str, is_said: bool) -> None:
     (table,) = whole_task_tables([scored(CLIP.name, 0, score(60, task=task))])
     assert ("a known concept is found in another style" in table.note) == is_said
+    assert "are new to a tower" not in table.note
+
+
+def test_tables_of_unseen_concepts_say_which_towers_know_them() -> None:
+    (table,) = whole_task_tables([scored(CLIP.name, 0, score(60, task="unseen subgroup"))])
+    assert "unseen subgroup are new to a tower that was pre-trained with subset=seen-concepts" in table.note
+    assert "a known concept is found in another style" not in table.note
 
 
 def test_metrics_are_listed_with_their_trivial_baseline() -> None:
