@@ -110,7 +110,7 @@ def test_page_says_how_many_windows_were_slow_and_by_how_much_intervals_are_wide
     assert "40 % of the windows" in slowed
     assert "1 of 2 rounds were slow throughout" in slowed
     assert "widens the intervals" in slowed
-    assert "Nothing of it is left in the ratios" in describe_disturbance(Disturbance({"a": {0: 0.0}}, 0.4))
+    assert "Nothing of it is left in the ratios" in describe_disturbance(Disturbance({"a": {0: 0.0, 1: 0.0}}, 0.4))
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,8 @@ def describe_disturbance(found: Disturbance) -> str:
         text += f"; {len(disturbed)} of {len(slowed)} rounds were slow throughout and count less"
     if found.slowed_percent:
         text += f"; heat or its hardware slowed the GPU in up to {found.slowed_percent:.0f} % of a run"
+    if len(slowed) < 2:  # noqa: PLR2004 - one round has no interval
+        return f"{text}."
     if not any(slowed.values()):
         return f"{text}. Nothing of it is left in the ratios."
     even = [0.0] * len(slowed)
