@@ -46,17 +46,24 @@ def weigh_windows(rates: Sequence[float], waits: Sequence[float] = ()) -> RunWei
     """Weigh the windows of one run.
 
     `rates` are images/s, of windows that do equal work, and `waits` the core-seconds per second for which threads
-    waited for a core in each; empty: they were not read. Where threads wait w, a window is slowed by a logarithm of
-    about w + w^2, because at the end of a parallel loop all wait for the last: measured at w of 0.03 to 0.3 and of 1.
+    waited for a core in each; empty: they were not read.
     """
     times = -np.log(rates)
     slowness = np.maximum(0, times - np.quantile(times, FAST_QUANTILE) - NOISE)
     if len(waits):
-        waited = np.maximum(0, np.array(waits) - USUAL_WAITS)
-        slowness = np.maximum(slowness, waited * (1 + waited))
+        slowness = np.maximum(slowness, [slowdown_by_waits(one - USUAL_WAITS) for one in waits])
     weights = 1 / (1 + (slowness / HALF_WEIGHT) ** STEEPNESS)
     left = float(np.average(slowness, weights=weights))
     return RunWeights(tuple(weights.tolist()), left if left >= NEGLIGIBLE else 0.0)
+
+
+def slowdown_by_waits(waits: float) -> float:
+    """Return the logarithm by which waits for cores slow a run, in core-seconds per second; 0 for none.
+
+    It is about w + w^2, because at the end of a parallel loop all threads wait for the last: measured at w of 0.03 to
+    0.3 and of 1 (docs/measuring.md).
+    """
+    return max(0.0, waits) * (1 + max(0.0, waits))
 
 
 def slowness_over_runs(rates: Sequence[float], within: Sequence[float]) -> list[float]:

@@ -104,13 +104,13 @@ def test_interval_before_widening_lies_within_the_widened_one_and_verdicts_need_
 
 
 def test_page_says_how_many_windows_were_slow_and_by_how_much_intervals_are_wider() -> None:
-    undisturbed = Disturbance({"a": {0: 0.0, 1: 0.0}}, 0.02)
+    undisturbed = Disturbance({"a": {0: 0.0, 1: 0.0}}, {}, 0.02)
     assert describe_disturbance(undisturbed).startswith("The machine was as good as undisturbed: 2 %")
-    slowed = describe_disturbance(Disturbance({"a": {0: 0.0, 1: 0.5}, "b": {0: 0.0, 1: 0.1}}, 0.4))
+    slowed = describe_disturbance(Disturbance({"a": {0: 0.0, 1: 0.5}, "b": {0: 0.0, 1: 0.1}}, {}, 0.4))
     assert "40 % of the windows" in slowed
     assert "1 of 2 rounds were slow throughout" in slowed
     assert "widens the intervals" in slowed
-    assert "Nothing of it is left in the ratios" in describe_disturbance(Disturbance({"a": {0: 0.0, 1: 0.0}}, 0.4))
+    assert "Nothing of it is left in the ratios" in describe_disturbance(Disturbance({"a": {0: 0.0, 1: 0.0}}, {}, 0.4))
 
 
 @pytest.mark.parametrize(

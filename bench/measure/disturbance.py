@@ -1,12 +1,19 @@
 """How much other work slowed the runs of a comparison: by their windows, by CPU time taken, by a GPU's slowdowns."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from bench.disturbance import HALF_RUN_WEIGHT, log_mean_over_rounds, slowness_over_runs
-from bench.measure.throughput import images_per_second, timed_runs, window_weights
+from bench.disturbance import HALF_RUN_WEIGHT, log_mean_over_rounds, slowdown_by_waits, slowness_over_runs
+from bench.measure.throughput import (
+    Run,
+    forward_backward_rate,
+    images_per_second,
+    phase_weights,
+    timed_runs,
+    window_weights,
+)
 from bench.record import HOST_BUSY, OTHERS_BUSY, Record, Speed
 from bench.statistics import Rounds
 
@@ -19,12 +26,9 @@ class Disturbance:
     """How much the runs of a comparison are slowed, by experiment and round."""
 
     slowness: Mapping[str, Rounds]  # logarithm of the slowdown that is left in a run's figure
+    phase_slowness: Mapping[str, Rounds]  # the same of forward and backward alone, which are timed apart
     disturbed_share: float  # of all windows, those that do not count
     slowed_percent: float = 0.0  # of a run, the most in which heat or its hardware slowed a GPU, in every window
-
-    def of_pair(self, base: str, other: str) -> tuple[Rounds, Rounds]:
-        """Return how much the runs of two experiments are slowed."""
-        return self.slowness[base], self.slowness[other]
 
     @property
     def of_rounds(self) -> dict[int, float]:
@@ -46,27 +50,37 @@ def find_disturbance(records: Iterable[Record], names: Collection[str]) -> Distu
 
     Where a run's waits for cores were not read, the CPU time that others took counts, if the device is a CPU.
     """
-    records, slowness, shares = [*records], dict[str, dict[int, float]](), list[float]()
+    records, shares = [*records], list[float]()
+    slowness, of_phases = (dict[str, dict[int, float]]() for _ in range(2))
     taken = {id(record.measured): _slowdown_by_readings(record) for record in records}
     for name, runs in timed_runs(records, names).items():
         weights = [window_weights(one, speed) for one, speed in runs]
         within = [max(of.slowness, taken[id(speed)]) for of, (_, speed) in zip(weights, runs, strict=True)]
-        slowed = slowness_over_runs([images_per_second(*run) for run in runs], within)
-        slowness[name] = {speed.round: slow for (_, speed), slow in zip(runs, slowed, strict=True)}
+        slowness[name] = _by_round(runs, [images_per_second(*run) for run in runs], within)
         shares += [of.disturbed_share for of in weights]
+        split = [(one, speed) for one, speed in runs if any(speed.phase_seconds.values())]
+        rates = [forward_backward_rate(*run) or math.nan for run in split]
+        within = [max(phase_weights(speed).slowness, taken[id(speed)]) for _, speed in split]
+        of_phases[name] = _by_round(split, rates, within) if split else {}
     of_gpus = (one.measured.slowed_percent for one in records if isinstance(one.measured, Speed))
-    return Disturbance(slowness, fmean(shares) if shares else 0.0, max(of_gpus, default=0.0))
+    return Disturbance(slowness, of_phases, fmean(shares) if shares else 0.0, max(of_gpus, default=0.0))
+
+
+def _by_round(runs: Sequence[Run], rates: Sequence[float], within: Sequence[float]) -> dict[int, float]:
+    slowed = slowness_over_runs(rates, within)
+    return {speed.round: slow for (_, speed), slow in zip(runs, slowed, strict=True)}
 
 
 def _slowdown_by_readings(record: Record) -> float:
     """Return the logarithm by which others' CPU time, or what slowed a GPU in every window, may have slowed a run."""
-    speed, percents = record.measured, 0.0
+    speed, where = record.measured, record.circumstances
     if not isinstance(speed, Speed):
         return 0.0
-    if record.circumstances.device == "cpu" and not speed.window_waits:
+    waits = 0.0
+    if where.device == "cpu" and not speed.window_waits:
         others = sum(speed.utilisation.get(name, 0.0) for name in (OTHERS_BUSY, HOST_BUSY))
-        percents = max(0.0, others - USUAL_PERCENT)
-    return math.log1p((percents + speed.slowed_percent) / 100)
+        waits = where.threads * max(0.0, others - USUAL_PERCENT) / 100
+    return slowdown_by_waits(waits) + math.log1p(speed.slowed_percent / 100)
 
 
 def describe_disturbance(found: Disturbance) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from bench.config import Experiment
-from bench.measure.disturbance import Disturbance, find_disturbance
+from bench.measure.disturbance import find_disturbance
 from bench.measure.throughput import (
     forward_backward_rate,
     hardware_flops_utilisation,
@@ -21,6 +21,7 @@ from bench.record import PHASES, Record, Speed
 from bench.statistics import (
     Interval,
     Ratio,
+    Rounds,
     geometric_mean_interval,
     is_engineering_gap,
     ratios_of,
@@ -75,11 +76,9 @@ def throughputs_of(records: Sequence[Record], names: Collection[str], base: str 
     peak = device_peak(speed for runs in timed.values() for _, speed in runs)
     figures = {name: [run_figures(one, speed, peak) for one, speed in runs] for name, runs in timed.items()}
     medians = {name: _medians(rows) for name, rows in figures.items()}
-    step_ratios, forward_backward_ratios = (
-        _ratios(figures, base, column, disturbance)
-        for column in ("images_per_second", "forward_backward_images_per_second")
-    )
-    ratios_as_it_was = _ratios(figures, base, "unweighted_images_per_second", None)
+    step_ratios = _ratios(figures, base, "images_per_second", disturbance.slowness)
+    forward_backward_ratios = _ratios(figures, base, "forward_backward_images_per_second", disturbance.phase_slowness)
+    ratios_as_it_was = _ratios(figures, base, "unweighted_images_per_second", {})
     return [
         Throughput(
             experiment=name,
@@ -174,9 +173,9 @@ def _ratios(
     figures: Mapping[str, Sequence[Mapping[str, float]]],
     base: str | None,
     column: str,
-    disturbance: Disturbance | None,
+    slowness: Mapping[str, Rounds],
 ) -> dict[str, Ratio]:
-    """Return the ratios to `base`; without `disturbance` every round counts as undisturbed."""
+    """Return the ratios to `base`; without `slowness` every round counts as undisturbed."""
     measured: dict[str, dict[int, float]] = {}
     for name, rows in figures.items():
         for row in rows:
@@ -185,8 +184,8 @@ def _ratios(
     if base not in measured:
         return {}
     others = {name: runs for name, runs in measured.items() if name != base}
-    slowness = {name: disturbance.of_pair(base, name) for name in others} if disturbance else {}
-    return ratios_of(measured[base], others, slowness)
+    slowed = {name: (slowness[base], slowness[name]) for name in others} if slowness else {}
+    return ratios_of(measured[base], others, slowed)
 
 
 def _flops_speed_ratio(medians: Mapping[str, Mapping[str, float | None]], base: str | None, name: str) -> float | None:

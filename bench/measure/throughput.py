@@ -74,14 +74,22 @@ def hardware_flops_utilisation(experiment: Experiment, speed: Speed, peak_flops_
 
 def forward_backward_rate(experiment: Experiment, speed: Speed) -> float | None:
     """Return forward and backward's images/s, with steps that other work slowed counting less; None without phases."""
-    parts = [times for name, times in speed.phase_seconds.items() if times and name not in ("data", "optimizer")]
-    if not parts:
+    if not (seconds := _forward_backward_seconds(speed)):
         return None
-    seconds = [sum(of_step) for of_step in zip(*parts, strict=True)]
     images = speed.phase_images or [experiment.training.batch_size] * len(seconds)
-    is_comparable = len({*images}) == 1
-    weights = weigh_windows([1 / one for one in seconds] if is_comparable else [1.0] * len(seconds))
-    return speed.processes * weights.rate(images, seconds)
+    return speed.processes * phase_weights(speed).rate(images, seconds)
+
+
+def phase_weights(speed: Speed) -> RunWeights:
+    """Return how much each step that is timed in phases counts; all alike if they have images of several sizes."""
+    seconds = _forward_backward_seconds(speed)
+    is_comparable = len({*speed.phase_images}) < 2  # noqa: PLR2004
+    return weigh_windows([1 / one for one in seconds] if is_comparable else [1.0] * len(seconds))
+
+
+def _forward_backward_seconds(speed: Speed) -> list[float]:
+    parts = [times for name, times in speed.phase_seconds.items() if times and name not in ("data", "optimizer")]
+    return [sum(of_step) for of_step in zip(*parts, strict=True)]
 
 
 def waiting_share(speed: Speed) -> float:

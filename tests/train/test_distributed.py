@@ -30,7 +30,7 @@ from bench.data.pack import PackImages, load_pack_images
 from bench.data.stream import Batch, PackStream
 from bench.environment.rank_info import RankInfo
 from bench.measure.memory import max_over_ranks
-from bench.measure.throughput import images_per_second
+from bench.measure.throughput import unweighted_images_per_second
 from bench.method import methods
 from bench.profilers.memory import Peaks
 from bench.record import Failure, Memory, Speed, read_records
@@ -443,7 +443,7 @@ def test_measurement_records_windows_of_all_ranks_and_survives_a_killed_rank(own
     assert speed.rank_window_seconds[0] == speed.window_seconds
     assert record.experiment is not None
     slowest = [max(of_ranks) for of_ranks in zip(*speed.rank_window_seconds, strict=True)]
-    assert images_per_second(record.experiment, speed) == pytest.approx(2 * 8 / (sum(slowest) / 2))
+    assert unweighted_images_per_second(record.experiment, speed) == pytest.approx(2 * 8 / (sum(slowest) / 2))
 
 
 def test_killed_command_line_ends_all_ranks(own_results: Path) -> None:

@@ -243,8 +243,11 @@ def _find_disturbance(ladder: Ladder, records: Sequence[Record]) -> Disturbance:
     names = {one.experiment for one in ladder.configurations}
     timed = [(record, record.measured.round % 2) for record in records if isinstance(record.measured, Speed)]
     even, odd = (find_disturbance([record for record, kind in timed if kind == parity], names) for parity in (0, 1))
-    slowness = {name: {**even.slowness.get(name, {}), **odd.slowness.get(name, {})} for name in names}
-    return Disturbance(slowness, max(even.disturbed_share, odd.disturbed_share))
+    slowness, of_phases = (
+        {name: {**of_even.get(name, {}), **of_odd.get(name, {})} for name in names}
+        for of_even, of_odd in ((even.slowness, odd.slowness), (even.phase_slowness, odd.phase_slowness))
+    )
+    return Disturbance(slowness, of_phases, max(even.disturbed_share, odd.disturbed_share))
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +258,7 @@ class _LogThroughputs:
     step: Logarithms
     computing: Logarithms  # of the share of a step's time in which it does not wait for data; 0 without shards
     slowness: Logarithms  # by which other work slowed the runs
+    phase_slowness: Logarithms  # the same of forward and backward, which are timed apart
     flops: Logarithms  # of forward and backward, the same in every round: of one round
 
     def select_rounds(self, is_selected: Callable[[int], bool]) -> "_LogThroughputs":
@@ -263,7 +267,7 @@ class _LogThroughputs:
             {at: {round_: log for round_, log in rounds.items() if is_selected(round_)} for at, rounds in logs.items()}
             for logs in (self.forward_backward, self.step, self.computing)
         )
-        return _LogThroughputs(forward_backward, step, computing, self.slowness, self.flops)
+        return replace(self, forward_backward=forward_backward, step=step, computing=computing)
 
     def contribution(
         self,
@@ -286,8 +290,8 @@ class _LogThroughputs:
         return Contribution(
             cause=cause,
             change=change,
-            chain=contrast(self.forward_backward, weights, self.slowness),
-            shapley=contrast(self.forward_backward, shapley_weights, self.slowness),
+            chain=contrast(self.forward_backward, weights, self.phase_slowness),
+            shapley=contrast(self.forward_backward, shapley_weights, self.phase_slowness),
             step=contrast(steps, weights, self.slowness),
             flop_ratio=None if flops is None else flops.value,
             shapley_flop_ratio=None if shapley_flops is None else shapley_flops.value,
@@ -340,5 +344,8 @@ def _log_throughputs(ladder: Ladder, records: Iterable[Record], disturbance: Dis
         flops[at][0] = -math.log(run.flops.step / images_per_step(experiment, run))
         if (rate := forward_backward_rate(experiment, run)) is not None:
             forward_backward[at][run.round] = math.log(rate)
-    slowness = {at: disturbance.slowness.get(name, {}) for name, at in coordinates.items()}
-    return _LogThroughputs(forward_backward, step, computing, slowness, flops)
+    slowness, of_phases = (
+        {at: of.get(name, {}) for name, at in coordinates.items()}
+        for of in (disturbance.slowness, disturbance.phase_slowness)
+    )
+    return _LogThroughputs(forward_backward, step, computing, slowness, of_phases, flops)
