@@ -5,7 +5,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from bench.disturbance import HALF_RUN_WEIGHT, log_mean_over_rounds, slowdown_by_waits, slowness_over_runs
+from bench.disturbance import (
+    HALF_RUN_WEIGHT,
+    log_mean_over_rounds,
+    slowdown_by_waits,
+    slowness_over_runs,
+    weigh_windows,
+)
 from bench.measure.throughput import (
     Run,
     forward_backward_rate,
@@ -58,10 +64,12 @@ def find_disturbance(records: Iterable[Record], names: Collection[str]) -> Distu
         within = [max(of.slowness, taken[id(speed)]) for of, (_, speed) in zip(weights, runs, strict=True)]
         slowness[name] = _by_round(runs, [images_per_second(*run) for run in runs], within)
         shares += [of.disturbed_share for of in weights]
-        split = [(one, speed) for one, speed in runs if any(speed.phase_seconds.values())]
-        rates = [forward_backward_rate(*run) or math.nan for run in split]
-        within = [max(phase_weights(speed).slowness, taken[id(speed)]) for _, speed in split]
-        of_phases[name] = _by_round(split, rates, within) if split else {}
+        split = [
+            (run, rate, max(phase_weights(run[1]).slowness, taken[id(run[1])]))
+            for run in runs
+            if (rate := forward_backward_rate(*run)) is not None
+        ]
+        of_phases[name] = _by_round(*zip(*split, strict=True)) if split else {}
     of_gpus = (one.measured.slowed_percent for one in records if isinstance(one.measured, Speed))
     return Disturbance(slowness, of_phases, fmean(shares) if shares else 0.0, max(of_gpus, default=0.0))
 
@@ -72,15 +80,15 @@ def _by_round(runs: Sequence[Run], rates: Sequence[float], within: Sequence[floa
 
 
 def _slowdown_by_readings(record: Record) -> float:
-    """Return the logarithm by which others' CPU time, or what slowed a GPU in every window, may have slowed a run."""
+    """Return the logarithm by which waits for cores, or what slowed a GPU, slowed a run in each of its windows."""
     speed, where = record.measured, record.circumstances
     if not isinstance(speed, Speed):
         return 0.0
-    waits = 0.0
+    by_waits = weigh_windows([1.0] * len(speed.window_seconds), speed.window_waits).slowness
     if where.device == "cpu" and not speed.window_waits:
         others = sum(speed.utilisation.get(name, 0.0) for name in (OTHERS_BUSY, HOST_BUSY))
-        waits = where.threads * max(0.0, others - USUAL_PERCENT) / 100
-    return slowdown_by_waits(waits) + math.log1p(speed.slowed_percent / 100)
+        by_waits = slowdown_by_waits(where.threads * (others - USUAL_PERCENT) / 100)
+    return by_waits + math.log1p(speed.slowed_percent / 100)
 
 
 def describe_disturbance(found: Disturbance) -> str:

@@ -143,7 +143,7 @@ def _evidence_in_parts(
         return None
     own = [one for one in records if isinstance(one.measured, Speed)]
     of_ends = [one for one in own if experiment_name(one) in ends]
-    missed = _missed_by(claim, pair, of_ends)
+    missed = [*_missed_by(claim, pair, of_ends), *[DISTURBED] * found.is_disturbed]
     evidence = _make_evidence(pair, of_ends, found.whole, found.repetitions, missed)
     return replace(evidence, digest=digest_of(own), parts=found.parts, method_effect=found.method)
 

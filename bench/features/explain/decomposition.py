@@ -22,6 +22,7 @@ from bench.measure.throughput import forward_backward_rate, images_per_second, i
 from bench.record import Record, Speed
 from bench.statistics import (
     CONFIDENCE,
+    MAX_SLOWNESS,
     Agreement,
     Prediction,
     Rounds,
@@ -41,6 +42,7 @@ class LogRatio:
     error: float | None
     degrees_of_freedom: float  # of the error
     widening: float = 0.0  # of the interval, by what other work may have added to the mean
+    slowness: float = 0.0  # logarithm by which other work still slows the runs
 
     @property
     def value(self) -> float:
@@ -82,7 +84,8 @@ def contrast(
     slowed = [max(of.get(round_, 0.0) for of, _ in known) for round_ in rounds]
     imbalance = [sum(weight * of.get(round_, 0.0) for of, weight in known) for round_ in rounds]
     mean = log_mean_over_rounds(sums, slowed, imbalance)
-    return LogRatio(mean.value, mean.error if len(sums) > 1 else None, len(sums) - 1, mean.widening)
+    error = mean.error if len(sums) > 1 else None
+    return LogRatio(mean.value, error, len(sums) - 1, mean.widening, mean.slowness)
 
 
 def divide(whole: LogRatio, parts: LogRatio) -> LogRatio:
@@ -90,12 +93,14 @@ def divide(whole: LogRatio, parts: LogRatio) -> LogRatio:
 
     Degrees of freedom: Welch 1947, "The generalization of 'Student's' problem", Biometrika 34.
     """
+    slowness = max(whole.slowness, parts.slowness)
     if whole.error is None or parts.error is None:
-        return LogRatio(whole.mean - parts.mean, None, 0)
+        return LogRatio(whole.mean - parts.mean, None, 0, slowness=slowness)
     squares = [(one.error or 0.0) ** 2 for one in (whole, parts)]
     spread = sum(square**2 / one.degrees_of_freedom for square, one in zip(squares, (whole, parts), strict=True))
     freedom = sum(squares) ** 2 / spread if spread else whole.degrees_of_freedom + parts.degrees_of_freedom
-    return LogRatio(whole.mean - parts.mean, math.sqrt(sum(squares)), freedom, whole.widening + parts.widening)
+    widening = whole.widening + parts.widening
+    return LogRatio(whole.mean - parts.mean, math.sqrt(sum(squares)), freedom, widening, slowness)
 
 
 Logarithms = Mapping[Coordinates, Rounds]
@@ -229,7 +234,9 @@ def decompose(records: Iterable[Record]) -> Decomposition | None:
         whole=whole,
         unexplained=unexplained,
         step_unexplained=step_unexplained,
-        verdict="inconclusive" if unexplained is None else judge_agreement(unexplained.mean, unexplained.margin),
+        verdict="inconclusive"
+        if unexplained is None or unexplained.slowness > MAX_SLOWNESS
+        else judge_agreement(unexplained.mean, unexplained.margin),
         captions=describe_captions(record.experiment for record in records if record.experiment),
         disturbance=disturbance,
     )

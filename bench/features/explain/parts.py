@@ -7,7 +7,7 @@ from bench.features.explain.decomposition import LogRatio, decompose
 from bench.features.explain.ladder import HEAD, TEXT_TOWER
 from bench.hooks import RatioPart, RatioParts
 from bench.record import Record
-from bench.statistics import Interval
+from bench.statistics import MAX_SLOWNESS, Interval
 
 
 def ratio_parts(records: Iterable[Record]) -> RatioParts | None:
@@ -27,6 +27,7 @@ def ratio_parts(records: Iterable[Record]) -> RatioParts | None:
         ],
         method=_interval_of(found.method.step) if found.method and found.method.step else None,
         repetitions=f"{rounds_of_pair} rounds of the pair, {rounds_of_parts} of its parts",
+        is_disturbed=found.step_unexplained is not None and found.step_unexplained.slowness > MAX_SLOWNESS,
     )
 
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from bench.features.explain.decomposition import Decomposition, decompose
 from bench.features.explain.ladder import HEAD, PADDING, REST, TEXT_TOWER, Coordinates, ExpectedRatio, Ladder
+from bench.features.explain.parts import ratio_parts
 from bench.features.explain.tables import cause_table, reference_table, side_by_side, summarize
 from bench.features.explain.verb import EXIT_CODES
 from bench.record import OTHERS_BUSY, Record, Speed, read_record, record_path, write_record
@@ -139,6 +140,25 @@ def test_disturbed_rounds_count_little_and_widen_the_intervals() -> None:
     margins = [one.unexplained.margin for one in (none, some, many) if one.unexplained]
     assert margins == sorted(margins)
     assert margins[0] < 0.01 < margins[2]
+
+
+def test_a_ladder_whose_threads_waited_most_of_the_time_has_no_verdict_and_decides_no_claim() -> None:
+    ladder, configurations = ladder_of()
+    rows = measured(ladder, configurations, multiplied(), rounds=12)
+    quiet = ratio_parts(rows)
+    assert quiet is not None
+    assert not quiet.is_disturbed
+    slowed = [
+        replace(row, measured=replace(row.measured, window_waits=(5.0,) * len(row.measured.window_seconds)))
+        if isinstance(row.measured, Speed)
+        else row
+        for row in rows
+    ]
+    found, parts = decompose(slowed), ratio_parts(slowed)
+    assert found is not None
+    assert found.verdict == "inconclusive"
+    assert parts is not None
+    assert parts.is_disturbed
 
 
 def test_round_effects_do_not_widen_intervals() -> None:
