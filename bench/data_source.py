@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from jaxtyping import UInt8
     from torch import Tensor
 
+    from bench.data.captions.choice import CaptionChoice, Texts
+
 SOURCE_TEXTS = ("name", "accepted")  # that every source has
 SOURCE_FUNCTIONS = ("recognises", "files", "open")
 
@@ -27,6 +29,7 @@ class SampleRequest:
     has_embeddings: bool = False  # grids of embeddings in place of images
     needs_captions: bool = True  # a sample without a caption cannot be used
     lists_keys: bool = False  # a file lists the samples to use, so that losing others is no error
+    captions: "CaptionChoice | None" = None  # the fields in which captions are; None: one that is found by its name
 
 
 class Samples:
@@ -70,6 +73,10 @@ class Samples:
     def caption(self, row: int) -> str:
         """Return the caption of a sample; empty if it has none and none is needed."""
         raise NotImplementedError
+
+    def texts(self, row: int) -> "Texts":
+        """Return all captions of a sample, of which the loader draws one: a tuple for each field of the request."""
+        return ((self.caption(row),),)
 
     @property
     def pixels(self) -> "UInt8[Tensor, 'samples 4 height width']":

@@ -89,8 +89,10 @@ def _lead(summary: DataSummary) -> tuple[str, str]:
     counted = f"{summary.samples:,} of {pluralize(summary.total, 'sample')} can be used."
     found = list[str]()
     if images := summary.usable_images:
-        width, height = (quantiles(sides)[2] for sides in zip(*((one.width, one.height) for one in images), strict=True))
-        found.append(f"The median image has {width:,} × {height:,} px")
+        width, height = (
+            quantiles(sides)[2] for sides in zip(*((one.width, one.height) for one in images), strict=True)
+        )
+        found.append(f"The median image has {width:,} x {height:,} px")
     if (captions := summary.captions[0]).captions:
         found.append(f"the median caption has {quantiles(captions.lengths)[2]:,} tokens")
     return counted, f"{', '.join(found)}." if found else ""
@@ -106,7 +108,7 @@ def _picture(sample: ShownSample) -> Picture:
     cut = [text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:MAX_SHOWN_CHARACTERS]}…" for text in sample.captions]
     if image.flaw:
         return Picture(sample.key, b"", cut, image.kind, f"cannot be decoded: {image.flaw}")
-    return Picture(sample.key, image.thumbnail, cut, f"{image.width} × {image.height}")
+    return Picture(sample.key, image.thumbnail, cut, f"{image.width} x {image.height}")
 
 
 def _untransposed(table: Table) -> Table:

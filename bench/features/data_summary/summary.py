@@ -10,7 +10,7 @@ from bench.cli.options import experiment_from
 from bench.config import Experiment
 from bench.data.manifest import CACHE
 from bench.data.sample_stream import MAX_UNUSABLE_FRACTION
-from bench.data.samples import MIN_TOLERATED, get_source, max_unusable, open_all_samples
+from bench.data.samples import get_source, max_unusable, open_all_samples
 from bench.data_source import SampleRequest
 from bench.environment.cores import available_cores
 from bench.features.data_summary.captions import CaptionFacts, inspect_captions
@@ -74,7 +74,7 @@ class DataSummary:
         found = []
         if lacking > max_unusable(self.total):
             found.append(f"A training refuses these data: {lacking:,} of {self.total:,} samples cannot be used.")
-        if share * self.samples > max(MIN_TOLERATED, MAX_UNUSABLE_FRACTION * self.samples):
+        if share > MAX_UNUSABLE_FRACTION:
             found.append(
                 f"A training would end: more than {MAX_UNUSABLE_FRACTION:.0%} of the images cannot be decoded "
                 f"({self.flaws.total():,} of {len(self.images):,})."
