@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from jaxtyping import UInt8
     from torch import Tensor
 
+    from bench.data.captions.choice import CaptionChoice, Texts
+
 SOURCE_TEXTS = ("name", "accepted")  # that every source has
 SOURCE_FUNCTIONS = ("recognises", "files", "open")
 
@@ -24,6 +26,7 @@ class SampleRequest:
     """What a run reads of the samples."""
 
     cache: Path  # folder for what a source computes once, such as an index
+    captions: "CaptionChoice"  # which fields of a sample are read
     has_embeddings: bool = False  # grids of embeddings in place of images
     needs_captions: bool = True  # a sample without a caption cannot be used
     lists_keys: bool = False  # a file lists the samples to use, so that losing others is no error
@@ -70,6 +73,10 @@ class Samples:
     def caption(self, row: int) -> str:
         """Return the caption of a sample; empty if it has none and none is needed."""
         raise NotImplementedError
+
+    def texts(self, row: int) -> "Texts":
+        """Return the captions of a sample by field of the request's choice; one of them is drawn for each epoch."""
+        return ((self.caption(row),),)
 
     @property
     def pixels(self) -> "UInt8[Tensor, 'samples 4 height width']":
