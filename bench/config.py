@@ -109,6 +109,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if PACK_DATA not in (samples.data, samples.caption_lengths):
             lengths = f"caption_lengths={samples.caption_lengths!r}"
             yield f"{lengths} is for the pack alone: leave it out with data={samples.data}"
+        if samples.caption is not None and samples.data == PACK_DATA and samples.caption_lengths in (PACK_DATA, "web"):
+            yield f"caption={samples.caption} is for other data: the shipped pack has one caption, leave it out"
         subset = samples.subset or ""
         if subset.startswith(RANDOM_SUBSET) and not re.fullmatch(rf"{RANDOM_SUBSET}[1-9][0-9]{{0,11}}", subset):
             yield f"subset={subset}: expected a csv file of keys, or {RANDOM_SUBSET}N with N from 1"

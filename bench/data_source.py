@@ -26,10 +26,10 @@ class SampleRequest:
     """What a run reads of the samples."""
 
     cache: Path  # folder for what a source computes once, such as an index
+    captions: "CaptionChoice"  # which fields of a sample are read
     has_embeddings: bool = False  # grids of embeddings in place of images
     needs_captions: bool = True  # a sample without a caption cannot be used
     lists_keys: bool = False  # a file lists the samples to use, so that losing others is no error
-    captions: "CaptionChoice | None" = None  # the fields in which captions are; None: one that is found by its name
 
 
 class Samples:
@@ -75,7 +75,7 @@ class Samples:
         raise NotImplementedError
 
     def texts(self, row: int) -> "Texts":
-        """Return all captions of a sample, of which the loader draws one: a tuple for each field of the request."""
+        """Return the captions of a sample by field of the request's choice; one of them is drawn for each epoch."""
         return ((self.caption(row),),)
 
     @property

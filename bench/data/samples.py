@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 
 from bench.config import Experiment
 from bench.console.console import describe_error
-from bench.data.captions.batches import MAX_BATCH_ROWS
+from bench.data.captions.batches import CAPTION_COLUMNS, MAX_BATCH_ROWS
+from bench.data.captions.choice import parse_caption_choice
 from bench.data.captions.files import digest_file_samples, list_files
+from bench.data.captions.joining import joined_files
 from bench.data.held_out import HELD_OUT_FILE
 from bench.data.manifest import pack_cache
 from bench.data.shards.layout import format_suffixes
@@ -25,7 +27,6 @@ from bench.fields import SEEN_CONCEPTS
 
 MAX_UNUSABLE_FRACTION, MIN_TOLERATED = 0.1, 10  # largest fraction of unusable samples; this many are always tolerated
 KEYS_REMEDY = "list the keys to use: --set subset=FILE.csv"
-CAPTION_SCHEMA = pa.schema([("key", pa.string()), ("caption", pa.string())])
 
 
 def find_source(data: str) -> DataSource | None:
@@ -69,6 +70,7 @@ def open_samples(experiment: Experiment, cache: Path) -> Samples:
     """
     request = SampleRequest(
         cache=cache,
+        captions=parse_caption_choice(experiment.input.caption),
         has_embeddings=experiment.image.embedding_channels is not None,
         lists_keys=is_key_file(experiment.input.subset),
     )
@@ -113,32 +115,37 @@ def max_unusable(total: int) -> float:
     return max(float(MIN_TOLERATED), MAX_UNUSABLE_FRACTION * total)
 
 
-def caption_files(data: str) -> list[Path]:
+def caption_files(data: str, caption: str | None) -> list[Path]:
     """Return files with the captions of data in the order of their positions, in a format that `label` reads.
 
-    They are the files of the source, or a table that is written into the user's cache.
+    They are the files of the source, or a table that is written into the user's cache, whose columns have the names of
+    the choice's fields.
     """
     source, files = get_source(data), data_files(data)
     if source.has_caption_files:
         return files
-    origin = sha256(f"{data} {files_digest(files)} {sorted(LOADED_EXTENSIONS.items())}".encode()).hexdigest()[:16]
-    path = pack_cache() / f"captions-{origin}.parquet"
+    choice = parse_caption_choice(caption)
+    key = f"{data} {files_digest(files)} {choice.names} {sorted(LOADED_EXTENSIONS.items())}"
+    path = pack_cache() / f"captions-{sha256(key.encode()).hexdigest()[:16]}.parquet"
     if not path.is_file():
-        samples = _open(source, data, SampleRequest(cache=pack_cache()))
-        with atomic_write(path) as temporary, pq.ParquetWriter(temporary, CAPTION_SCHEMA) as writer:
+        samples = _open(source, data, SampleRequest(cache=pack_cache(), captions=choice))
+        places = {name or CAPTION_COLUMNS[0]: place for place, name in enumerate(choice.names)}
+        schema = pa.schema([("key", pa.string()), *((name, pa.list_(pa.string())) for name in places)])
+        with atomic_write(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
             for first in range(0, len(samples), MAX_BATCH_ROWS):
                 rows = range(first, min(first + MAX_BATCH_ROWS, len(samples)))
-                columns = [[*map(samples.key, rows)], [*map(samples.caption, rows)]]
+                texts = [*map(samples.texts, rows)]
+                columns = [[*map(samples.key, rows)], *([each[place] for each in texts] for place in places.values())]
                 writer.write_batch(
-                    pa.record_batch([pa.array(column, pa.string()) for column in columns], CAPTION_SCHEMA)
+                    pa.record_batch([pa.array(*pair) for pair in zip(columns, schema.types, strict=True)], schema)
                 )
     return [path]
 
 
-def with_caption_files(name: str) -> list[str]:
+def with_caption_files(name: str, caption: str | None) -> list[str]:
     """Return an input of `label`, or the files with its captions where a source recognises it that has no such."""
     source = find_source(name)
-    return [name] if source is None or source.has_caption_files else [*map(str, caption_files(name))]
+    return [name] if source is None or source.has_caption_files else [*map(str, caption_files(name, caption))]
 
 
 def files_digest(files: Iterable[Path]) -> str:
@@ -147,7 +154,7 @@ def files_digest(files: Iterable[Path]) -> str:
 
 
 def inputs_digest(experiment: Experiment) -> str:
-    """Return a digest of an experiment's data, its list of keys, its vocabularies and its teacher's file."""
+    """Return a digest of an experiment's data, joined captions, list of keys, vocabularies and teacher's file."""
     subset = experiment.input.subset
     names = (
         HELD_OUT_FILE if subset == SEEN_CONCEPTS else subset,
@@ -156,7 +163,8 @@ def inputs_digest(experiment: Experiment) -> str:
         experiment.targets.teacher,
     )
     named = [Path(name) for name in names if name is not None]
-    return files_digest([*data_files(experiment.input.data), *(path for path in named if path.is_file())])
+    files = [*data_files(experiment.input.data), *joined_files(parse_caption_choice(experiment.input.caption))]
+    return files_digest([*files, *(path for path in named if path.is_file())])
 
 
 @contextmanager

@@ -4,7 +4,7 @@ A text `FIELD[@FILES][:PROBABILITY];...` states it: "txt:0.5;json.llava:0.5". No
 """
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -42,7 +42,7 @@ class CaptionField:
 
     def __str__(self) -> str:
         """Return the field as it is given; it is also the name of a joined caption in a sample's values."""
-        return f"{self.name}@{self.file}" if self.file else self.name or "a caption"
+        return f"{self.name}@{self.file}" if self.file else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,11 @@ class CaptionChoice:
     """The fields in which captions are; by default one, found by its name."""
 
     fields: tuple[CaptionField, ...] = (CaptionField(),)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the fields of samples themselves; "": found by its name."""
+        return tuple(field.name for field in self.fields if not field.file)
 
     @property
     def is_drawn(self) -> bool:
@@ -116,6 +121,15 @@ def to_valid_text(text: str) -> str:
     return text if text.isascii() else (encode_original_bytes(text) or b"").decode("utf-8", "replace")
 
 
+def text_names(values: Mapping[str, object], prefix: str = "") -> Iterator[str]:
+    """Yield the names of the texts and lists of a sample, as a choice names them."""
+    for name, value in values.items():
+        if isinstance(value, str | list | tuple):
+            yield f"{prefix}{name}"
+        elif isinstance(value, Mapping):
+            yield from text_names(value, f"{prefix}{name}.")
+
+
 def _parse_field(part: str) -> tuple[str, str, float | None]:
     """Return a field's name, its files and its probability, if it has one."""
     before, colon, after = part.rpartition(":")
@@ -130,21 +144,28 @@ def _parse_field(part: str) -> tuple[str, str, float | None]:
 
 def _read_field(field: CaptionField, values: Mapping[str, object]) -> tuple[tuple[str, ...], str]:
     """Return the texts of a field and its flaw or ""."""
-    name = str(field) if field.file else field.name
+    name = str(field)
     value = values.get(name, MISSING) if field.file else _find_value(values, name)
-    if value is MISSING and not field.file:  # a field of a tar sample's metadata
-        inner = values.get("json", MISSING)
+    if value is MISSING and field.file:
+        return (), f"no key in {field.file}"
+    if isinstance(value, str):
+        return ((value,), "") if not _is_too_long(value) else ((), TOO_LONG)
+    inner = MISSING if field.file else values.get("json", MISSING)  # a tar sample's metadata
+    if value is MISSING:
         value = _find_value(inner, name) if isinstance(inner, Mapping) else inner if _is_nothing(inner) else MISSING
-    texts, flaw = _to_texts(value, name)
+    texts, flaw = _to_texts(value, name or _known_name(values) or _known_name(inner) or "the caption")
     short = tuple(text for text in texts if not _is_too_long(text))
     return short, TOO_LONG if texts and not short else flaw
 
 
+def _known_name(values: object) -> str | None:
+    """Return the first name among values that is known for captions."""
+    return find_column([*values], CAPTION_COLUMNS) if isinstance(values, Mapping) else None
+
+
 def _find_value(values: Mapping[str, object], name: str) -> object:
     """Return the value of a name, of a path into objects, whose names may have dots, or of the first known name."""
-    if not name:
-        found = find_column([*values], CAPTION_COLUMNS)
-        return MISSING if found is None else values[found]
+    name = name or _known_name(values) or ""
     if name in values:
         return values[name]
     words = name.split(".")
@@ -162,7 +183,7 @@ def _to_texts(value: object, name: str) -> tuple[tuple[str, ...], str]:
         return (value,), ""
     if _is_nothing(value):
         return (), NO_CAPTION if value is MISSING else NULL if value is None else NOT_JSON
-    name = name[:MAX_NAME_LENGTH] or "the caption"
+    name = name[:MAX_NAME_LENGTH]
     if not isinstance(value, list | tuple):
         return (), f"{name} holds {JSON_KINDS.get(type(value), 'a number')}, expected a text"
     texts = tuple(text for text in value if isinstance(text, str))

@@ -16,8 +16,9 @@ import msgspec
 import pyarrow as pa
 
 from bench.console.console import PROGRAM
-from bench.data.captions.batches import MAX_CAPTION_BYTES, NULL, TOO_LONG, advise_on_column
+from bench.data.captions.choice import CaptionChoice, to_valid_text
 from bench.data.captions.files import UNREADABLE, SampleCaptionReader, digest_file_samples
+from bench.data.captions.joining import FoundFields
 from bench.data.shards.layout import KEPT_SUFFIXES, LayoutCheck
 from bench.data.shards.tar_samples import iterate_samples
 from bench.environment.files import (
@@ -30,7 +31,7 @@ from bench.environment.files import (
     require_format,
 )
 
-INDEX_FORMAT = 3  # raise it when the same shard gives another index
+INDEX_FORMAT = 4  # raise it when the same shard gives another index
 SCHEMA = pa.schema(
     [
         ("key", pa.large_string()),
@@ -38,13 +39,12 @@ SCHEMA = pa.schema(
         ("suffix", pa.string()),
         ("offset", pa.int64()),  # of the image, in bytes
         ("size", pa.int64()),
-        ("caption", pa.large_string()),
+        ("texts", pa.list_(pa.list_(pa.large_string()))),  # captions by field of the choice
     ]
 )
 METADATA_KEY = b"catlip-bench.shard"
 MANIFEST_NAME, MANIFEST_FORMAT = "manifest.json", 1  # raise the format when a field changes its name or its meaning
 CHUNK_BYTES = 2**22
-FIELD_REMEDY = "rename the field of the .json members that holds it to caption, or write captions to .txt members"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +79,21 @@ class ShardContents(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     samples: int
     skipped: dict[str, int]  # samples that cannot be used, by what they lack
     empty_captions: int  # of usable samples
+    fields: dict[str, int]  # samples with a text, by field of the choice of captions
+    names: list[str]  # of fields that there are, the first ones
+    keys: list[str]  # of the first samples
     layout: dict[str, int]  # samples and images that are lost, by the arrangement of their members
     suffixes: dict[str, int]  # of members of samples that lack one
 
 
-def index_path(shard: Path, cache_folder: Path, members: SampleKind = IMAGES, listed_sha256: str = "") -> Path:
-    """Return where a shard's index lies; a shard that was replaced, or is listed with another SHA-256, has another."""
-    ending = f"-{listed_sha256[:16]}" if listed_sha256 else ""
+def index_path(
+    shard: Path, cache_folder: Path, members: SampleKind = IMAGES, listed_sha256: str = "", captions_digest: str = ""
+) -> Path:
+    """Return where a shard's index lies.
+
+    A shard that was replaced, or is listed with another SHA-256, has another, and so have other fields of captions.
+    """
+    ending = "".join(f"-{digest[:16]}" for digest in (captions_digest, listed_sha256) if digest)
     return cache_folder / f"{members.kind}{INDEX_FORMAT}-{digest_file_samples(shard)}{ending}.arrow"
 
 
@@ -101,37 +109,45 @@ def verified_marker_path(shard: Path, index: Path) -> Path:
     return index.with_suffix(f".{written}.compared")
 
 
-def write_index(shard: Path, path: Path, kind: SampleKind = IMAGES) -> None:
+def write_index(shard: Path, path: Path, kind: SampleKind = IMAGES, choice: CaptionChoice = CaptionChoice()) -> None:
     """Read a shard and write its index; ValueError names a shard that cannot be read to its end."""
     rows, skipped, count, empty = list[dict[str, object]](), Counter[str](), 0, 0
-    reader, layout = SampleCaptionReader(None), LayoutCheck(kind.suffixes)
-    with prefix_errors(shard, UNREADABLE), advise_on_column(FIELD_REMEDY), shard.open("rb") as file:
+    reader, layout, none = SampleCaptionReader(choice), LayoutCheck(kind.suffixes), ((),) * len(choice.fields)
+    with prefix_errors(shard, UNREADABLE), shard.open("rb") as file:
         for key, members in iterate_samples(file):
             suffix = next((suffix for suffix in kind.suffixes if suffix in members), None)
-            caption, flaw = reader.read(members) if kind.is_caption_required else (b"", "")
+            texts, flaw = reader.read_members(key, members) if kind.is_caption_required else (none, "")
             image = members.get(suffix or "")
-            layout.add(key, members, is_complete=image is not None and caption is not None)
+            layout.add(key, members, is_complete=image is not None and not flaw)
             if image is None:
                 skipped[f"no {kind.noun}"] += 1
-            elif caption is None or len(caption) > MAX_CAPTION_BYTES:
-                skipped[TOO_LONG if caption is not None else flaw or NULL] += 1
+            elif flaw:
+                skipped[flaw] += 1
             elif image.size > MAX_BYTES:
                 skipped[f"{kind.noun} larger than {MAX_BYTES // 2**20} MiB"] += 1
             else:
-                empty += kind.is_caption_required and not caption.strip()
-                row = (key, count, suffix, image.offset, image.size, caption.decode("utf-8", "replace"))
+                empty += kind.is_caption_required and not any(text.strip() for each in texts for text in each)
+                row = (key, count, suffix, image.offset, image.size, [[*map(to_valid_text, each)] for each in texts])
                 rows.append(dict(zip(SCHEMA.names, row, strict=True)))
             count += 1
     contents = ShardContents(
         samples=count,
         skipped=dict(sorted(skipped.items())),
         empty_captions=empty,
+        fields=dict(reader.found.samples),
+        names=[*reader.found.names],
+        keys=reader.found.keys,
         layout=layout.counts,
         suffixes=dict(layout.suffixes.most_common(KEPT_SUFFIXES)),
     )
     table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata({METADATA_KEY: msgspec.json.encode(contents)})
     with atomic_write(path) as temporary, pa.ipc.new_file(temporary, table.schema) as writer:
         writer.write_table(table)
+
+
+def found_fields(contents: ShardContents) -> FoundFields:
+    """Return what an index says of the fields of captions."""
+    return FoundFields(Counter(contents.fields), dict.fromkeys(contents.names), contents.keys)
 
 
 @cache

@@ -16,7 +16,9 @@ from msgspec.structs import replace
 
 from bench.console.console import PROGRAM
 from bench.console.progress import show_progress
-from bench.data.captions.files import TAR_SUFFIXES, compound_suffix, list_files
+from bench.data.captions.choice import CaptionChoice, Texts
+from bench.data.captions.files import TAR_SUFFIXES, choice_digest, compound_suffix, list_files
+from bench.data.captions.joining import FoundFields
 from bench.data.samples import KEYS_REMEDY, max_unusable
 from bench.data.shards import facts
 from bench.data.shards.facts import EMBEDDINGS, IMAGES, MANIFEST_NAME, SampleKind, ShardContents, ShardFacts
@@ -44,7 +46,8 @@ class TarShards(DataSource):
 
     def open(self, data: str, request: SampleRequest) -> "TarSamples":
         kind = EMBEDDINGS if request.has_embeddings else IMAGES
-        samples = open_shards(data, request.cache, kind if request.needs_captions else kind.with_optional_caption)
+        kind = kind if request.needs_captions else kind.with_optional_caption
+        samples = open_shards(data, request.cache, kind, request.captions)
         lost = sum(each.layout.get(DOTTED_NAMES, 0) for each in samples.contents)
         if not request.lists_keys and lost > max_unusable(samples.total):
             (advice,) = advise(Counter({DOTTED_NAMES: lost}))
@@ -70,7 +73,10 @@ class TarSamples(Samples):
         return str(self._columns["key"][row])
 
     def caption(self, row: int) -> str:
-        return str(self._columns["caption"][row])
+        return next((text for each in self.texts(row) for text in each), "")
+
+    def texts(self, row: int) -> Texts:
+        return tuple(map(tuple, self._columns["texts"][row].as_py()))
 
     def image(self, row: int) -> bytes:
         """Read a sample's encoded image or embeddings; ValueError if the shard has become shorter."""
@@ -98,6 +104,14 @@ class TarSamples(Samples):
     def contents(self) -> list[ShardContents]:
         """What the index of each shard says of it."""
         return [facts.read_index(path)[1] for path in self.indexes]
+
+    @property
+    def found(self) -> FoundFields:
+        """Which fields of captions the samples have."""
+        found = FoundFields()
+        for each in self.contents:
+            found.add(facts.found_fields(each))
+        return found
 
     @cached_property
     def skipped(self) -> Counter[str]:
@@ -158,23 +172,27 @@ class TarSamples(Samples):
         return bisect_right(self._ends, row)
 
 
-def open_shards(data: str, cache_folder: Path, kind: SampleKind = IMAGES) -> TarSamples:
+def open_shards(
+    data: str, cache_folder: Path, kind: SampleKind = IMAGES, choice: CaptionChoice = CaptionChoice()
+) -> TarSamples:
     """Find shards, verify them against their manifests, and index those without an index.
 
     A listed shard is compared by SHA-256 when it is first used, and again after a write. Raises ValueError that names a
-    shard that cannot be read to its end or differs from its manifest, and if no sample is usable.
+    shard that cannot be read to its end or differs from its manifest, for a field of captions that no sample has, and
+    if no sample is usable.
     """
     paths = find_tar_files(data)
     listed = _read_manifests(paths, data)
     sums = {path: listed[path].sha256 if path in listed else "" for path in paths}
-    indexes = {path: facts.index_path(path, cache_folder, kind, sums[path]) for path in paths}
+    digest = choice_digest(choice)
+    indexes = {path: facts.index_path(path, cache_folder, kind, sums[path], digest) for path in paths}
     markers = {path: facts.verified_marker_path(path, indexes[path]) for path in listed}
     unread = [path for path in paths if not (indexes[path].is_file() and markers.get(path, indexes[path]).is_file())]
     for path in show_progress(unread, len(unread), "reading shards", "shards"):
         if path in listed:
             _require_equal(path, listed[path], facts.compute_facts(path))
         if not indexes[path].is_file():
-            facts.write_index(path, indexes[path], kind)
+            facts.write_index(path, indexes[path], kind, choice)
         if path in markers:
             markers[path].touch()
     samples = TarSamples(tuple(paths), tuple(indexes[path] for path in paths), kind)
@@ -182,6 +200,8 @@ def open_shards(data: str, cache_folder: Path, kind: SampleKind = IMAGES) -> Tar
         if path in listed:
             found = replace(listed[path], samples=indexed.samples, bytes=path.stat().st_size)
             _require_equal(path, listed[path], found)
+    if kind.is_caption_required:
+        samples.found.require(choice)
     if not len(samples):
         lacking = f"no sample has an {kind.noun}{' and a caption' if kind.is_caption_required else ''}"
         raise ValueError(f"{data}: {lacking} {samples.explain_skipped() if samples.skipped else '(there are none)'}")
