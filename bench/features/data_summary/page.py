@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from bench.features.data_summary.captions import CaptionFacts
 from bench.features.data_summary.images import SampledImage
-from bench.features.data_summary.summary import DataSummary, ShownSample
+from bench.features.data_summary.summary import LOADED, DataSummary, ShownSample
 from bench.features.data_summary.tables import (
     caption_table,
     data_table,
@@ -25,7 +25,6 @@ from bench.features.data_summary.tables import (
 )
 from bench.formats import format_quantity, format_short, pluralize
 from bench.sections import Block, Chart, Code, Group, Picture, Pictures, Text, Warn
-from bench.tables import Table
 from reports.render.document import BuiltSection, render_blocks, render_page
 from reports.render.svg import MUTED, PAPER, SERIES, add_tooltip, drawing, margin_axes, svg
 
@@ -40,9 +39,9 @@ def summary_page(summary: DataSummary) -> str:
     """Return the page."""
     sections: dict[tuple[str, str], list[Block]] = {
         ("samples", "A look at the samples"): [_shown_note(summary), Pictures([*map(_picture, summary.shown)])],
-        ("data", "Data"): [_untransposed(data_table(summary))],
+        ("data", "Data"): [data_table(summary)],
         ("images", "Images"): [size_table(summary), format_table(summary)],
-        ("captions", "Captions"): [_untransposed(caption_table(summary)), script_table(summary)],
+        ("captions", "Captions"): [caption_table(summary), script_table(summary)],
         ("unusable", "Samples that cannot be used"): [
             unusable if (unusable := unusable_table(summary)).cells else Text("All samples can be used.", "empty")
         ],
@@ -71,11 +70,11 @@ def _answer(summary: DataSummary) -> list[Block]:
     charts = list[Block]()
     if images:
         side = experiment.image.image_size
-        note = f"Images of the sample by their shorter side. The line is {side} px, which {experiment.name} reads."
+        note = f"Images of the sample by their shorter side. The line is {side} px, which {LOADED} reads."
         charts.append(Chart(size_chart(images, side), "Shorter side of the images", [note]))
     if captions.captions:
         context = experiment.text.context_length
-        note = f"Captions by their tokens. The line is {context}, after which {experiment.name} cuts them."
+        note = f"Captions by their tokens. The line is {context}, after which {LOADED} cuts them."
         charts.append(Chart(length_chart(captions, context), "Length of the captions", [note]))
     return [
         Text(Markup("<strong>{}</strong> {}").format(*_lead(summary)), "lead"),
@@ -109,11 +108,6 @@ def _picture(sample: ShownSample) -> Picture:
     if image.flaw:
         return Picture(sample.key, b"", cut, image.kind, f"cannot be decoded: {image.flaw}")
     return Picture(sample.key, image.thumbnail, cut, f"{image.width} x {image.height}")
-
-
-def _untransposed(table: Table) -> Table:
-    """Return a table of one row, or few, as rows of names and values: a page is read down."""
-    return table
 
 
 def size_chart(images: Sequence[SampledImage], side: int) -> Markup:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.cli.options import experiment_from
 from bench.config import Experiment
+from bench.data.captions.choice import parse_caption_choice
 from bench.data.manifest import CACHE
 from bench.data.sample_stream import MAX_UNUSABLE_FRACTION
 from bench.data.samples import get_source, max_unusable, open_all_samples
@@ -21,6 +22,7 @@ LOADED = "clip-vit-b16"  # the experiment whose loading is timed, and whose size
 MAX_CAPTION_ROWS = 50_000  # samples whose captions are read
 NUM_SHOWN = 64  # images on the page
 IN_MEMORY = "the source has decoded images in memory"
+FOUND_FIELD = "caption"  # in place of the name of a field that the source found
 NOT_ASKED = "--loading-seconds is 0"
 
 
@@ -30,7 +32,7 @@ class ShownSample:
 
     key: str
     image: SampledImage
-    captions: Sequence[str]
+    captions: Sequence[str]  # of all fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,7 @@ class DataSummary:
     loading: LoadingSpeed | str  # or why it was not timed
     cores: int
     experiment: Experiment  # whose loading was timed
+    caption: str | None  # the fields of captions, as they were given
     shown: Sequence[ShownSample]
 
     @property
@@ -82,10 +85,13 @@ class DataSummary:
         return found
 
 
-def summarize_data(data: str, results: Path, num_images: int, seed: int, loading_seconds: float) -> DataSummary:
+def summarize_data(
+    data: str, caption: str | None, results: Path, num_images: int, seed: int, loading_seconds: float
+) -> DataSummary:
     """Read data and time their loading; indexes of the data lie in `results`. Raises ValueError or OSError."""
-    experiment, source = experiment_from(LOADED, (), data), get_source(data)
-    samples = open_all_samples(data, SampleRequest(cache=results / CACHE))
+    experiment = experiment_from(LOADED, [] if caption is None else [f"caption={caption}"], data)
+    source, choice = get_source(data), parse_caption_choice(caption)
+    samples = open_all_samples(data, SampleRequest(cache=results / CACHE, captions=choice))
     if not len(samples):
         raise ValueError(f"{data}: no sample can be used {samples.explain_skipped()}")
     files, total, draw = source.files(data), len(samples), random.Random(seed)  # noqa: S311
@@ -106,12 +112,13 @@ def summarize_data(data: str, results: Path, num_images: int, seed: int, loading
         notes=samples.notes(),
         images=images,
         duplicates=find_duplicates(reader, images, total),
-        captions=inspect_captions(samples, caption_rows, ["caption"]),
+        captions=inspect_captions(samples, caption_rows, [str(field) or FOUND_FIELD for field in choice.fields]),
         loading=loading,
         cores=available_cores(),
         experiment=experiment,
+        caption=caption,
         shown=[
-            ShownSample(samples.key(one.row), one, [text for texts in samples.texts(one.row) for text in texts[:1]])
+            ShownSample(samples.key(one.row), one, [text for texts in samples.texts(one.row) for text in texts])
             for one in images[:NUM_SHOWN]
         ],
     )

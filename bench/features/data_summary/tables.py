@@ -10,9 +10,9 @@ from bench.cli.verbs import VERBS
 from bench.console.console import PROGRAM
 from bench.features.data_summary.captions import CaptionFacts
 from bench.features.data_summary.images import DECODED
-from bench.features.data_summary.summary import DataSummary
+from bench.features.data_summary.summary import LOADED, DataSummary
 from bench.fields import PACK_DATA
-from bench.formats import count, format_quantity, format_rate, format_seconds
+from bench.formats import count, format_quantity, format_rate, format_seconds, pluralize
 from bench.tables import Cell, Column, Table
 
 QUANTILES = {"least": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "most": 1.0}
@@ -156,10 +156,10 @@ def unusable_table(summary: DataSummary) -> Table:
 
 def loading_table(summary: DataSummary) -> Table:
     """Return how long an epoch takes to load, on one core and on all."""
-    experiment, loading = summary.experiment, summary.loading
-    what = f"{experiment.name} at {experiment.image.image_size} px"
+    experiment, loading, cores = summary.experiment, summary.loading, sorted({1, summary.cores})
+    what = f"{LOADED} at {experiment.image.image_size} px"
     if isinstance(loading, str):
-        row = [Cell(what), *[Cell.unmeasured(loading)] * 4]
+        row = [Cell(what), *[Cell.unmeasured(loading)] * (2 + len(cores))]
         note = f"The loading was not timed: {loading}."
     else:
         rate = loading.images_per_second
@@ -168,16 +168,15 @@ def loading_table(summary: DataSummary) -> Table:
             Cell(what),
             Cell(format_rate(rate.value), "", rate.value, interval=(rate.low, rate.high)),
             Cell.of(loading.cpu_share, write_share),
-            Cell.of(seconds, _write_seconds),
-            Cell.of(seconds / summary.cores, _write_seconds),
+            *(Cell.of(seconds / number, _write_seconds) for number in cores),
         ]
         note = (
             f"Measured on {loading.images:,} images in one thread: reading, decoding, cropping and tokenising. The "
-            "epoch on all cores is that of one core, divided.\n"
+            "epoch on several cores is that of one core, divided.\n"
             "CPU share: a low one means that loading waited, for the disk or for other processes."
         )
     columns = [Column.text("experiment"), Column("images/s per core"), Column("CPU share")]
-    columns += [Column("epoch on 1 core"), Column(f"epoch on {summary.cores} cores")]
+    columns += [Column(f"epoch on {pluralize(number, 'core')}") for number in cores]
     return Table.of_rows("Loading", columns, [row], note)
 
 
@@ -186,14 +185,16 @@ def next_commands(summary: DataSummary) -> list[str]:
     if summary.data == PACK_DATA:
         return [f"{PROGRAM}    # the default comparison"]
     data = shlex.quote(summary.data)
-    commands = {
-        "doctor": (f"--shards {data}", "the cores that loading needs"),
-        "label": (f"{data} --count-only --out vocabulary.json", "the nouns of the captions, as a vocabulary"),
-        "train": (f"catlip-tiny --data {data} --count-vocabulary --out results/catlip", "a first training"),
+    caption = f" --set caption={shlex.quote(summary.caption)}" if summary.caption is not None else ""
+    purposes = {
+        f"doctor --shards {data}{caption}": "the cores that loading needs",
+        f"label {data} --count-only --out vocabulary.json": "the nouns of the captions, as a vocabulary",
+        f"train catlip-tiny --data {data}{caption} --count-vocabulary --out results/catlip": "a first training",
+        f"--data {data}": "the default comparison on these data",
     }
-    lines = [f"{PROGRAM} {verb} {options}    # {purpose}" for verb, (options, purpose) in commands.items()]
-    lines = [line for line, verb in zip(lines, commands, strict=True) if verb in VERBS]
-    return [*lines, f"{PROGRAM} --data {data}    # the default comparison on these data"]
+    there = {line: purpose for line, purpose in purposes.items() if line.startswith("-") or line.split()[0] in VERBS}
+    width = max(map(len, there))
+    return [f"{PROGRAM} {line:{width}}  # {purpose}" for line, purpose in there.items()]
 
 
 def quantiles(values: Sequence[int] | npt.NDArray[np.int64]) -> list[int]:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from bench.cli.options import Json, Results
 from bench.console.console import OK, printable
@@ -20,9 +20,14 @@ class SummarizeData:
     longer than thousands. Each table says how many it is about.
     """
 
-    data: Positional[str]  # folder, file or glob of data, or pack: the shipped pack
+    data: Annotated[
+        Positional[str], arg(metavar="PATH", help="folder, file or glob of data, or pack: the shipped pack")
+    ]
+    caption: Annotated[
+        str | None, arg(metavar="FIELDS", help="fields of captions, as txt;json.llava; default: one, found by its name")
+    ] = None
     sample: int = 2000  # number of images that are decoded
-    seed: int = 0  # of the random samples: another seed shows other images
+    seed: int = 0  # seed of the random samples: another one shows other images
     loading_seconds: float = 3.0  # seconds for which loading is timed; 0: it is not timed
     out: Path | None = None  # HTML page to write, with charts and 64 images
     results: Results = Path("results")
@@ -40,7 +45,7 @@ class SummarizeData:
 
         require_range("sample", self.sample, 1, 1e6)
         require_range("loading-seconds", self.loading_seconds, 0, 1e6)
-        summary = summarize_data(self.data, self.results, self.sample, self.seed, self.loading_seconds)
+        summary = summarize_data(self.data, self.caption, self.results, self.sample, self.seed, self.loading_seconds)
         print_tables(summary_tables(summary), self.json)
         print("Next commands", *map(printable, next_commands(summary)), sep="\n")
         if self.out is not None:
