@@ -14,7 +14,7 @@ from bench.data.decoding import UnusableImageError, decode_image
 from bench.data_source import Samples
 
 THUMBNAIL_SIDE = 192  # pixels
-MAX_HASHED_BYTES = 2**30  # of all images, which are hashed if they are expected to have no more
+MAX_COMPARED, MAX_COMPARED_BYTES = 100_000, 2**30  # images, and their bytes: more are not all read to find copies
 DECODED, UNKNOWN = "decoded", "unknown"
 # The format of a file by the bytes at a place.
 SIGNATURES = (
@@ -94,10 +94,10 @@ def inspect_images(reader: ImageReader, rows: Sequence[int], num_shown: int) -> 
 
 
 def find_duplicates(reader: ImageReader, sampled: Sequence[SampledImage], total: int) -> Duplicates:
-    """Compare all images if they are small enough to be read here, else those of the sample."""
+    """Compare all images if these are few and small enough to be read, else those of the sample."""
     digests = [one.digest for one in sampled]
     expected_bytes = total * sum(one.num_bytes for one in sampled) / len(sampled)
-    if len(sampled) < total and expected_bytes <= MAX_HASHED_BYTES:
+    if len(sampled) < total <= MAX_COMPARED and expected_bytes <= MAX_COMPARED_BYTES:
         rows = show_progress(range(total), total, "comparing images", "images")
         digests = [_digest(reader.read(row)) for row in rows]
     return Duplicates(len(digests) - len(set(digests)), len(digests))

@@ -24,7 +24,8 @@ from bench.features.data_summary.tables import (
     unusable_table,
 )
 from bench.formats import format_quantity, format_short, pluralize
-from bench.sections import Block, Chart, Code, Group, Picture, Pictures, Text, Warn
+from bench.sections import Block, Chart, Code, Facts, Group, Picture, Pictures, Text, Warn
+from bench.tables import Table
 from reports.render.document import BuiltSection, render_blocks, render_page
 from reports.render.svg import MUTED, PAPER, SERIES, add_tooltip, drawing, margin_axes, svg
 
@@ -38,14 +39,14 @@ SHOWN_NOTE = "drawn at random, the same for the same data and --seed; captions a
 def summary_page(summary: DataSummary) -> str:
     """Return the page."""
     sections: dict[tuple[str, str], list[Block]] = {
-        ("samples", "A look at the samples"): [_shown_note(summary), Pictures([*map(_picture, summary.shown)])],
-        ("data", "Data"): [data_table(summary)],
+        ("data", "Data"): _row_as_facts(data_table(summary)),
         ("images", "Images"): [size_table(summary), format_table(summary)],
-        ("captions", "Captions"): [caption_table(summary), script_table(summary)],
+        ("captions", "Captions"): [*_row_as_facts(caption_table(summary)), script_table(summary)],
         ("unusable", "Samples that cannot be used"): [
             unusable if (unusable := unusable_table(summary)).cells else Text("All samples can be used.", "empty")
         ],
         ("loading", "Loading"): [loading_table(summary)],
+        ("samples", "A look at the samples"): [_shown_note(summary), Pictures([*map(_picture, summary.shown)])],
         ("commands", "Next commands"): [Code(next_commands(summary))],
     }
     return render_page(
@@ -108,6 +109,15 @@ def _picture(sample: ShownSample) -> Picture:
     if image.flaw:
         return Picture(sample.key, b"", cut, image.kind, f"cannot be decoded: {image.flaw}")
     return Picture(sample.key, image.thumbnail, cut, f"{image.width} x {image.height}")
+
+
+def _row_as_facts(table: Table) -> list[Block]:
+    """Return a table of one row as names and values, which a phone can show; another one as it is."""
+    if len(table.cells) > 1:
+        return [table]
+    pairs = zip(table.columns, table.cells[0], strict=True)
+    facts = Facts({column.title: [cell.text_with_note] for column, cell in pairs})
+    return [facts, *(Text(line, "under") for line in table.note.splitlines())]
 
 
 def size_chart(images: Sequence[SampledImage], side: int) -> Markup:

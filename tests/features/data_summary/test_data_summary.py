@@ -17,7 +17,7 @@ from bench.console.console import PROGRAM
 from bench.data_source import SOURCES, DataSource, Samples
 from bench.features.data_summary.images import find_format
 from bench.features.data_summary.scripts import NO_LETTERS, find_script
-from bench.features.data_summary.summary import NUM_SHOWN, summarize_data
+from bench.features.data_summary.summary import MAX_CAPTION_ROWS, NUM_SHOWN, summarize_data
 from bench.features.data_summary.tables import next_commands
 from bench.labels.subwords import tokenizer
 from tests.data.shards import encoded, make_image, write_shard
@@ -137,7 +137,7 @@ def test_copies_of_images_that_are_not_decoded_are_found(
 ) -> None:
     (data,) = summarize(shards, tmp_path, "--sample", "5")["Data"]["rows"]
     assert data["exact copies"] == COPIES
-    monkeypatch.setattr("bench.features.data_summary.images.MAX_HASHED_BYTES", 0)
+    monkeypatch.setattr("bench.features.data_summary.images.MAX_COMPARED_BYTES", 0)
     summary = summarize_data(str(shards), None, tmp_path, 5, 0, 0)
     assert summary.duplicates.images == 5
 
@@ -179,7 +179,7 @@ def test_page_shows_64_images_and_a_broken_one_as_such(shards: Path, tmp_path: P
     words = document.words()
     for _, caption in planted().values():
         assert " ".join((caption or "").split()) in words
-    assert {"Data", "Sizes of images", "Captions", "Loading"} <= document.tables.keys()
+    assert document.tables.keys() >= {"Sizes of images", "Scripts of captions", "Samples that cannot be used", "Loading"}
 
 
 def test_seed_draws_the_images_and_equal_seeds_draw_equal_ones(shards: Path, tmp_path: Path) -> None:
@@ -242,6 +242,34 @@ def test_source_of_a_stranger_is_summarised(tmp_path: Path, monkeypatch: pytest.
     assert captions["without a caption"] == pytest.approx(1 / 3)
     flawed = {name: row["cannot be decoded"] for name, row in rows(found, "Formats of images").items()}
     assert flawed == {"JPEG": 0, "GIF": 1, "unknown": 1}
+
+
+class MillionSamples(StrangersSamples):
+    """A million samples, which count what is read of them."""
+
+    read: Counter[str]
+
+    def __len__(self) -> int:
+        return 1_000_000
+
+    def image(self, row: int) -> bytes:
+        self.read["images"] += 1
+        return super().image(row % 3)
+
+    def caption(self, row: int) -> str:
+        self.read["captions"] += 1
+        return super().caption(row % 3)
+
+
+def test_of_a_million_samples_only_random_ones_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SOURCES._objects, Strangers.name, Strangers())
+    monkeypatch.setattr(Strangers, "open", lambda *_: MillionSamples())
+    MillionSamples.read = Counter()
+    (tmp_path / "strangers").touch()
+    found = summarize(tmp_path / "strangers", tmp_path, "--sample", "100")
+    assert MillionSamples.read == {"images": 100, "captions": MAX_CAPTION_ROWS + NUM_SHOWN}
+    assert found["Sizes of images"]["note"].startswith("Images of 100 of 1,000,000 samples, drawn at random")
+    assert found["Captions"]["note"].startswith("Captions of 50,000 of 1,000,000 samples.")
 
 
 def test_each_field_of_captions_is_counted(tmp_path: Path) -> None:
