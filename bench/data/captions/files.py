@@ -7,7 +7,7 @@ import csv
 import re
 import tarfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from glob import glob, has_magic
@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from bench.config import MAX_LISTED_NAMES, choose
 from bench.data.captions import batches
 from bench.data.captions.batches import MAX_BATCH_BYTES, MAX_BATCH_ROWS, CaptionBatch, CaptionRow, ReadTexts
-from bench.data.captions.choice import NOT_AN_OBJECT, CaptionChoice, Texts, parse_caption_choice
+from bench.data.captions.choice import FOUND_BY_NAME, NOT_AN_OBJECT, CaptionChoice, Texts, parse_caption_choice
 from bench.data.captions.joining import FoundFields, TextReader, joined_files
 from bench.data.shards.tar_samples import Member, iterate_samples
 from bench.environment.files import prefix_errors
@@ -50,7 +50,9 @@ def read_parquet(path: Path, reader: TextReader, read: ReadTexts) -> Iterator[Ca
 
         def tables() -> Iterator[pa.Table]:
             nonlocal before
-            for table in _join_batches(_decode_batches(path, file, list(dict.fromkeys((*columns, *filter(None, [key])))))):
+            for table in _join_batches(
+                _decode_batches(path, file, list(dict.fromkeys((*columns, *filter(None, [key])))))
+            ):
                 keys = pa.array(np.arange(before, before + len(table))) if key is None else table[key].combine_chunks()
                 before += len(table)
                 yield table.select(columns).append_column("", keys.cast(pa.string()))
@@ -63,7 +65,7 @@ def read_parquet(path: Path, reader: TextReader, read: ReadTexts) -> Iterator[Ca
         if len(reader.choice.fields) == len(columns) == 1 and not pa.types.is_nested(kinds[columns[0]]):
             for table in tables():  # a text a row, which stays in Arrow
                 captions = table[columns[0]].combine_chunks().cast(pa.binary())
-                reader.found.samples[str(reader.choice.fields[0])] += len(captions) - captions.null_count
+                reader.found.count(reader.choice.fields[0], len(captions) - captions.null_count)
                 yield CaptionBatch(table[""].combine_chunks(), captions, size * before // max(total, 1))
         else:
             yield from batches.collect_batches(rows(), read, lambda: size * before // max(total, 1))
@@ -158,7 +160,7 @@ class SampleCaptionReader(TextReader):
         return {"json": fields}
 
     def _reads(self, suffix: str) -> bool:
-        """Return whether a member is read: a text, and an object that a name leads into; `json` is left out in names."""
+        """Return whether a member is read: a named text, or an object that a name leads into, perhaps without json."""
         *_, kind = suffix.rpartition(".")
         if kind == "txt":
             return suffix in self.choice.names
@@ -319,7 +321,7 @@ def choice_digest(choice: CaptionChoice) -> str:
 
     Probabilities are left out: they change which texts are drawn, not which there are.
     """
-    if choice == CaptionChoice():
+    if choice == FOUND_BY_NAME:
         return ""
     content = [*map(str, choice.fields), *map(digest_file_samples, joined_files(choice))]
     return sha256("\n".join(content).encode(errors="surrogateescape")).hexdigest()[:16]

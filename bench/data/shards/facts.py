@@ -16,7 +16,7 @@ import msgspec
 import pyarrow as pa
 
 from bench.console.console import PROGRAM
-from bench.data.captions.choice import CaptionChoice, to_valid_text
+from bench.data.captions.choice import FOUND_BY_NAME, CaptionChoice, to_valid_text
 from bench.data.captions.files import UNREADABLE, SampleCaptionReader, digest_file_samples
 from bench.data.captions.joining import FoundFields
 from bench.data.shards.layout import KEPT_SUFFIXES, LayoutCheck
@@ -79,9 +79,7 @@ class ShardContents(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     samples: int
     skipped: dict[str, int]  # samples that cannot be used, by what they lack
     empty_captions: int  # of usable samples
-    fields: dict[str, int]  # samples with a text, by field of the choice of captions
-    names: list[str]  # of fields that there are, the first ones
-    keys: list[str]  # of the first samples
+    found: FoundFields  # of captions
     layout: dict[str, int]  # samples and images that are lost, by the arrangement of their members
     suffixes: dict[str, int]  # of members of samples that lack one
 
@@ -109,7 +107,7 @@ def verified_marker_path(shard: Path, index: Path) -> Path:
     return index.with_suffix(f".{written}.compared")
 
 
-def write_index(shard: Path, path: Path, kind: SampleKind = IMAGES, choice: CaptionChoice = CaptionChoice()) -> None:
+def write_index(shard: Path, path: Path, kind: SampleKind = IMAGES, choice: CaptionChoice = FOUND_BY_NAME) -> None:
     """Read a shard and write its index; ValueError names a shard that cannot be read to its end."""
     rows, skipped, count, empty = list[dict[str, object]](), Counter[str](), 0, 0
     reader, layout, none = SampleCaptionReader(choice), LayoutCheck(kind.suffixes), ((),) * len(choice.fields)
@@ -134,20 +132,13 @@ def write_index(shard: Path, path: Path, kind: SampleKind = IMAGES, choice: Capt
         samples=count,
         skipped=dict(sorted(skipped.items())),
         empty_captions=empty,
-        fields=dict(reader.found.samples),
-        names=[*reader.found.names],
-        keys=reader.found.keys,
+        found=reader.found,
         layout=layout.counts,
         suffixes=dict(layout.suffixes.most_common(KEPT_SUFFIXES)),
     )
     table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata({METADATA_KEY: msgspec.json.encode(contents)})
     with atomic_write(path) as temporary, pa.ipc.new_file(temporary, table.schema) as writer:
         writer.write_table(table)
-
-
-def found_fields(contents: ShardContents) -> FoundFields:
-    """Return what an index says of the fields of captions."""
-    return FoundFields(Counter(contents.fields), dict.fromkeys(contents.names), contents.keys)
 
 
 @cache

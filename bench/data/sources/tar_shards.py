@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from bench.console.console import PROGRAM
 from bench.console.progress import show_progress
-from bench.data.captions.choice import CaptionChoice, Texts
+from bench.data.captions.choice import FOUND_BY_NAME, CaptionChoice, Texts
 from bench.data.captions.files import TAR_SUFFIXES, choice_digest, compound_suffix, list_files
 from bench.data.captions.joining import FoundFields
 from bench.data.samples import KEYS_REMEDY, max_unusable
@@ -110,7 +110,7 @@ class TarSamples(Samples):
         """Which fields of captions the samples have."""
         found = FoundFields()
         for each in self.contents:
-            found.add(facts.found_fields(each))
+            found.add(each.found)
         return found
 
     @cached_property
@@ -173,7 +173,7 @@ class TarSamples(Samples):
 
 
 def open_shards(
-    data: str, cache_folder: Path, kind: SampleKind = IMAGES, choice: CaptionChoice = CaptionChoice()
+    data: str, cache_folder: Path, kind: SampleKind = IMAGES, choice: CaptionChoice = FOUND_BY_NAME
 ) -> TarSamples:
     """Find shards, verify them against their manifests, and index those without an index.
 
