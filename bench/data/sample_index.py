@@ -73,9 +73,7 @@ class IndexContents(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     samples: int
     skipped: dict[str, int]  # samples that cannot be used, by what they lack
     empty_captions: int  # of usable samples
-    fields: dict[str, int]  # samples with a text, by field of the choice of captions
-    names: list[str]  # of fields that there are, the first ones
-    keys: list[str]  # of the first samples
+    found: FoundFields  # of captions
     layout: dict[str, int] = {}  # samples and images that are lost, by the arrangement of their members
     suffixes: dict[str, int] = {}  # of members of samples that lack one
     notes: list[str] = []  # remarks for the user
@@ -138,9 +136,7 @@ class IndexBuilder:
             samples=self.samples,
             skipped=dict(sorted(self.skipped.items())),
             empty_captions=self.empty_captions,
-            fields=dict(self.reader.found.samples),
-            names=[*self.reader.found.names],
-            keys=self.reader.found.keys,
+            found=self.reader.found,
             notes=self.notes,
             **layout,
         )
@@ -244,7 +240,7 @@ class IndexedSamples(Samples):
         """Which fields of captions the samples have."""
         found = FoundFields()
         for each in self.contents:
-            found.add(FoundFields(Counter(each.fields), dict.fromkeys(each.names), each.keys))
+            found.add(each.found)
         return found
 
     def explain_skipped(self) -> str:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from bench.console.console import PROGRAM
 from bench.console.progress import show_progress
-from bench.data.captions.choice import CaptionChoice
+from bench.data.captions.choice import FOUND_BY_NAME, CaptionChoice
 from bench.data.captions.files import (
     TAR_SUFFIXES,
     UNREADABLE,
@@ -29,8 +29,6 @@ from bench.data.shards.tar_samples import find_image, iterate_samples
 from bench.data.sources.listing import is_visible, iterate_files
 from bench.data_source import DataSource, SampleRequest
 from bench.environment.files import prefix_errors
-
-FOUND_BY_NAME = CaptionChoice()
 
 
 class TarShards(DataSource):
