@@ -5,6 +5,7 @@ A text `FIELD[@FILES][:PROBABILITY];...` states it: "txt:0.5;json.llava:0.5". No
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -95,10 +96,13 @@ class CaptionChoice:
         return options[min(drawn, len(options) - 1)][0]
 
 
+FOUND_BY_NAME = CaptionChoice()
+
+
 def parse_caption_choice(text: str | None) -> CaptionChoice:
     """Return the choice that a text states; None: one field, found by its name. ValueError for another text."""
     if text is None:
-        return CaptionChoice()
+        return FOUND_BY_NAME
     parts = [_parse_field(part.strip()) for part in text.split(";")]
     names = [(name, file) for name, file, _ in parts]
     if ("", "") in names:
@@ -107,13 +111,17 @@ def parse_caption_choice(text: str | None) -> CaptionChoice:
         raise ValueError(f"caption {text!r} names {CaptionField(twice[0][0], file=twice[0][1])} twice; {EXPECTED}")
     given = [probability for *_, probability in parts if probability is not None]
     if given and len(given) < len(parts):
-        raise ValueError(f"caption {text!r} has probabilities for {len(given)} of {len(parts)} fields; give all or none")
+        raise ValueError(
+            f"caption {text!r} has probabilities for {len(given)} of {len(parts)} fields; give all or none"
+        )
     if wrong := [probability for probability in given if not 0 <= probability <= 1]:
         raise ValueError(f"caption {text!r} has the probability {wrong[0]:g}, expected 0 to 1")
     if given and abs(sum(given) - 1) > MAX_DEVIATION:
         raise ValueError(f"caption {text!r} has probabilities that sum to {sum(given):g}, expected 1")
     shares = given or [1 / len(parts)] * len(parts)
-    return CaptionChoice(tuple(CaptionField(name, share, file) for (name, file), share in zip(names, shares, strict=True)))
+    return CaptionChoice(
+        tuple(CaptionField(name, share, file) for (name, file), share in zip(names, shares, strict=True))
+    )
 
 
 def to_valid_text(text: str) -> str:
@@ -134,10 +142,8 @@ def _parse_field(part: str) -> tuple[str, str, float | None]:
     """Return a field's name, its files and its probability, if it has one."""
     before, colon, after = part.rpartition(":")
     probability = None
-    try:
+    with suppress(ValueError):  # a name with a colon
         part, probability = (before, float(after)) if colon else (part, None)
-    except ValueError:  # the name has a colon
-        pass
     name, _, file = part.partition("@")
     return name, file, probability
 

@@ -1,14 +1,13 @@
 """Captions of parquet files that are joined to samples by key, and the counts of what a choice finds."""
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import lru_cache
 from glob import glob
 from itertools import islice
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -21,24 +20,28 @@ SHOWN_KEYS = 3  # of samples and of files, in a message
 NAMED_SAMPLES = 1000  # whose names of fields are collected for messages
 
 
-@dataclass(slots=True)
-class FoundFields:
+class FoundFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """How many samples have a text in each field of a choice, and what a message on a field that none has needs."""
 
-    samples: Counter[str] = field(default_factory=Counter)  # with a text, by field
-    names: dict[str, None] = field(default_factory=dict)  # of texts that there are, the first ones
-    keys: list[str] = field(default_factory=list)  # of the first samples
+    samples: dict[str, int] = {}  # with a text, by field
+    names: dict[str, None] = {}  # of texts that there are, the first ones
+    keys: list[str] = []  # of the first samples
+
+    def count(self, one: CaptionField, samples: int) -> None:
+        """Add samples that have a text in a field."""
+        self.samples[str(one)] = self.samples.get(str(one), 0) + samples
 
     def add(self, other: "FoundFields") -> None:
         """Add what was found in other files."""
-        self.samples.update(other.samples)
+        for name, samples in other.samples.items():
+            self.samples[name] = self.samples.get(name, 0) + samples
         self.names |= dict.fromkeys(islice(other.names, max(0, MAX_LISTED_NAMES - len(self.names))))
         self.keys += other.keys[: max(0, SHOWN_KEYS - len(self.keys))]
 
     def require(self, choice: CaptionChoice) -> None:
         """Raise ValueError for a named field that no sample has, or joined captions whose keys are of no sample."""
         for one in choice.fields:
-            if self.samples[str(one)] or not str(one):
+            if self.samples.get(str(one)) or not str(one):
                 continue
             if one.file:
                 theirs = list_names([*islice(_read_table(one).rows, SHOWN_KEYS)])
@@ -69,7 +72,7 @@ class TextReader:
         found = self.found
         for one, each in zip(self.choice.fields, texts, strict=True):
             if each:
-                found.samples[str(one)] += 1
+                found.count(one, 1)
         if self._rows < NAMED_SAMPLES and len(found.names) < MAX_LISTED_NAMES:
             found.names |= dict.fromkeys(name for name in text_names(values) if name not in self._joined)
         if self._rows < SHOWN_KEYS and len(found.keys) < SHOWN_KEYS:
