@@ -55,8 +55,7 @@ def summary_page(summary: DataSummary) -> str:
         eyebrow=f"Data · {summary.source}",
         facts=[
             pluralize(summary.samples, "sample"),
-            pluralize(summary.files, "file"),
-            format_quantity(summary.file_bytes, "B"),
+            format_quantity(summary.image_bytes, "B") + " of images",
             pluralize(len(summary.images), "image") + " decoded",
         ],
         answer=_answer(summary),

@@ -66,6 +66,11 @@ class DataSummary:
         return [one for one in self.images if not one.flaw]
 
     @property
+    def image_bytes(self) -> int:
+        """Number of bytes of all images, expected from the sample."""
+        return round(self.samples * sum(one.num_bytes for one in self.images) / len(self.images))
+
+    @property
     def flaws(self) -> Counter[str]:
         """Number of images of the sample that cannot be decoded, by reason."""
         return Counter(one.flaw for one in self.images if one.flaw)
@@ -89,7 +94,7 @@ def summarize_data(
     data: str, caption: str | None, results: Path, num_images: int, seed: int, loading_seconds: float
 ) -> DataSummary:
     """Read data and time their loading; indexes of the data lie in `results`. Raises ValueError or OSError."""
-    experiment = experiment_from(LOADED, [] if caption is None else [f"caption={caption}"], data)
+    experiment = experiment_from(LOADED, (), data, caption=caption)
     source, choice = get_source(data), parse_caption_choice(caption)
     samples = open_all_samples(data, SampleRequest(cache=results / CACHE, captions=choice))
     if not len(samples):

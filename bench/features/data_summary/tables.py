@@ -35,13 +35,16 @@ def summary_tables(summary: DataSummary) -> list[Table]:
 
 def data_table(summary: DataSummary) -> Table:
     """Return what the data are: one row, with the notes of the source beneath."""
-    copies = summary.duplicates
+    copies, is_exact = summary.duplicates, len(summary.images) == summary.samples
+    files = Cell.of(summary.files, count, _write_bytes(summary.file_bytes))
+    if not summary.files:
+        files = Cell.not_applicable("each sample has files of its own")
     cells = {
         "data": Cell(summary.data),
         "read as": Cell(summary.source),
-        "files": Cell.of(summary.files, count),
-        "bytes of files": Cell.of(summary.file_bytes, _write_bytes),
+        "files": files,
         "samples": Cell.of(summary.samples, count),
+        "images": Cell.of(summary.image_bytes, _write_bytes, "" if is_exact else "expected from the sample"),
         "left out": Cell.of(summary.total - summary.samples, count),
         "exact copies": Cell.of(copies.copies, count, f"of {copies.images:,} images"),
     }
@@ -185,12 +188,12 @@ def next_commands(summary: DataSummary) -> list[str]:
     if summary.data == PACK_DATA:
         return [f"{PROGRAM}    # the default comparison"]
     data = shlex.quote(summary.data)
-    caption = f" --set caption={shlex.quote(summary.caption)}" if summary.caption is not None else ""
+    caption = f" --caption {shlex.quote(summary.caption)}" if summary.caption is not None else ""
     purposes = {
         f"doctor --shards {data}{caption}": "the cores that loading needs",
-        f"label {data} --count-only --out vocabulary.json": "the nouns of the captions, as a vocabulary",
+        f"label {data}{caption} --count-only --out vocabulary.json": "the nouns of the captions, as a vocabulary",
         f"train catlip-tiny --data {data}{caption} --count-vocabulary --out results/catlip": "a first training",
-        f"--data {data}": "the default comparison on these data",
+        f"--data {data}{caption}": "the default comparison on these data",
     }
     there = {line: purpose for line, purpose in purposes.items() if line.startswith("-") or line.split()[0] in VERBS}
     width = max(map(len, there))

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import Json, Results
+from bench.cli.options import Caption, Json, Results
 from bench.console.console import OK, printable
 from bench.console.options import require_range
 from bench.console.tables import print_tables
@@ -23,9 +23,7 @@ class SummarizeData:
     data: Annotated[
         Positional[str], arg(metavar="PATH", help="folder, file or glob of data, or pack: the shipped pack")
     ]
-    caption: Annotated[
-        str | None, arg(metavar="FIELDS", help="fields of captions, as txt;json.llava; default: one, found by its name")
-    ] = None
+    caption: Caption = None
     sample: int = 2000  # number of images that are decoded
     seed: int = 0  # seed of the random samples: another one shows other images
     loading_seconds: float = 3.0  # seconds for which loading is timed; 0: it is not timed
