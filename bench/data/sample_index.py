@@ -193,7 +193,6 @@ class IndexedSamples(Samples):
     kind: SampleKind
 
     places: ClassVar[Places]  # the arguments of `read_image`
-    unit: ClassVar[str] = "files"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.paths, self.indexes, self.kind)
@@ -248,9 +247,8 @@ class IndexedSamples(Samples):
         return "; ".join([super().explain_skipped(), *self._file_notes])
 
     def notes(self) -> list[str]:
-        """Return those of all sources, the number of files, and those of their indexes."""
-        samples, *others = super().notes()
-        return [f"{samples} in {len(self.paths):,} {self.unit}", *others, *self._file_notes]
+        """Return those of all sources, and those on the files."""
+        return [*super().notes(), *self._file_notes]
 
     @property
     def _file_notes(self) -> list[str]:

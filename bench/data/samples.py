@@ -18,7 +18,6 @@ from bench.data.captions.files import digest_file_samples, list_files
 from bench.data.captions.joining import joined_files
 from bench.data.held_out import HELD_OUT_FILE
 from bench.data.manifest import pack_cache
-from bench.data.other_layouts import advise_on_layout
 from bench.data.shards.layout import format_suffixes
 from bench.data.subset import is_key_file
 from bench.data_source import SOURCES, DataSource, SampleRequest, Samples
@@ -54,6 +53,8 @@ def get_source(data: str) -> DataSource:
     """Return the source that reads data; ValueError says what is there, how to convert it, and what is accepted."""
     if (source := find_source(data)) is not None:
         return source
+    from bench.data.sources.other_layouts import advise_on_layout  # the sources import this module
+
     if advice := advise_on_layout(data):
         raise ValueError(f"data={data}: {advice}")
     try:

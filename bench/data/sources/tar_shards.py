@@ -35,10 +35,7 @@ class TarShards(DataSource):
     """Tar files as webdataset and img2dataset write them."""
 
     name = "tar shards"
-    accepted = (
-        "a folder, file or glob of tar shards, in which KEY.jpg and KEY.txt (its caption) are beside each other "
-        "(make one of a folder of such files with: tar --sort=name -cf 00000.tar -C FOLDER .)"
-    )
+    accepted = "a folder, file or glob of tar shards, in which KEY.jpg and KEY.txt (its caption) are beside each other"
     has_caption_files = True
 
     def recognises(self, data: str) -> bool:
@@ -60,7 +57,6 @@ class TarSamples(IndexedSamples):
     """The usable samples of shards."""
 
     places = (("offset", pa.int64()), ("size", pa.int64()))  # in bytes
-    unit = "shards"
 
     def read_image(self, path: Path, offset: int, size: int) -> bytes:
         """Read a sample's encoded image or embeddings; ValueError if the shard has become shorter."""
@@ -105,12 +101,13 @@ class TarSamples(IndexedSamples):
         return [folder for folder in folders if facts.read_manifest(folder) is None]
 
     def notes(self) -> list[str]:
-        """Return those of all sources, lost samples and folders without a manifest."""
+        """Return those of all sources, the number of shards, lost samples and folders without a manifest."""
+        samples, *others = super().notes()
         unverified = [
             f"unverified: {folder} has no {MANIFEST_NAME}; write one with: {PROGRAM} doctor --shards {str(folder)!r}"
             for folder in self.unverified
         ]
-        return [*super().notes(), *self.layout, *unverified]
+        return [f"{samples} in {len(self.paths):,} shards", *others, *self.layout, *unverified]
 
 
 def open_shards(
@@ -145,7 +142,11 @@ def open_shards(
 
 
 def shard_index_path(
-    shard: Path, cache_folder: Path, kind: SampleKind, choice: CaptionChoice, listed: ShardFacts | None = None
+    shard: Path,
+    cache_folder: Path,
+    kind: SampleKind = IMAGES,
+    choice: CaptionChoice = FOUND_BY_NAME,
+    listed: ShardFacts | None = None,
 ) -> Path:
     """Return where a shard's index lies."""
     return index_path(cache_folder, kind, choice, digest_file_samples(shard), listed and listed.sha256)
