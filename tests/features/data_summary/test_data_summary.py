@@ -93,7 +93,7 @@ def tables(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     return summarize(shards, tmp_path_factory.mktemp("results"))
 
 
-def test_counts_are_those_of_a_slow_loop_over_what_was_written(shards: Path, tables: dict[str, Any]) -> None:
+def test_counts_are_those_of_a_slow_loop_over_what_was_written(tables: dict[str, Any]) -> None:
     both = {key: (image, text) for key, (image, text) in planted().items() if text is not None}
     (data,) = tables["Data"]["rows"]
     assert (data["samples"], data["left out"], data["files"]) == (len(both), NO_CAPTION, 1)
@@ -196,9 +196,10 @@ def test_seed_draws_the_images_and_equal_seeds_draw_equal_ones(shards: Path, tmp
     assert shown(0) != shown(1)
 
 
-def test_the_shipped_pack_is_summarised(decoded: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("images")
+def test_the_shipped_pack_is_summarised(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    found = summarize("pack", decoded, "--sample", "70", "--out", str(page))
+    found = summarize("pack", tmp_path, "--sample", "70", "--out", str(page))
     (data,), sizes = found["Data"]["rows"], rows(found, "Sizes of images")
     assert data["samples"] == 11_979
     assert sizes["width, px"]["least"] == sizes["height, px"]["most"] == 64
