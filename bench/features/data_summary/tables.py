@@ -13,7 +13,7 @@ from bench.features.data_summary.images import DECODED
 from bench.features.data_summary.summary import LOADED, DataSummary
 from bench.fields import PACK_DATA
 from bench.formats import count, format_quantity, format_rate, format_seconds, pluralize
-from bench.tables import Cell, Column, Table
+from bench.tables import NO_CELL, Cell, Column, Table
 
 QUANTILES = {"least": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "most": 1.0}
 MAX_SCRIPTS = 8  # in the table; the others are added up
@@ -67,8 +67,7 @@ def size_table(summary: DataSummary) -> Table:
         for name, values in measured.items()
         if values
     ]
-    drawn = f"of {len(summary.images):,} of {summary.samples:,} samples, drawn at random"
-    note = f"Images {drawn}; upright, as EXIF turns them."
+    note = f"Images of {_describe_sample(len(summary.images), summary.samples)}; upright, as EXIF turns them."
     return Table.of_rows("Sizes of images", [Column.text("quantity"), *map(Column, QUANTILES)], rows, note)
 
 
@@ -93,13 +92,20 @@ def caption_table(summary: DataSummary) -> Table:
     """Return the captions of each field: one row a field."""
     context = summary.experiment.text.context_length
     rows = [_caption_cells(facts, context) for facts in summary.captions]
-    columns = [Column(name, numeric=name != "field") for name in rows[0]]
+    names = max(rows, key=len)  # a field without captions has fewer figures
+    columns = [Column(name, numeric=name != "field") for name in names]
     note = (
-        f"Captions of {len(summary.captions[0].numbers):,} of {summary.samples:,} samples. Tokens are those of CLIP's "
-        "tokenizer, start and end token included.\n"
+        f"Captions of {_describe_sample(len(summary.captions[0].numbers), summary.samples)}. Tokens are those of "
+        "CLIP's tokenizer, start and end token included.\n"
         "repeated: captions that are equal to an earlier one. nouns: of WordNet, as CatLIP labels captions."
     )
-    return Table("Captions", columns, {"": [[*row.values()] for row in rows]}, note, is_transposed=True)
+    return Table(
+        "Captions",
+        columns,
+        {"": [[row.get(name, NO_CELL) for name in names] for row in rows]},
+        note,
+        is_transposed=True,
+    )
 
 
 def _caption_cells(facts: CaptionFacts, context: int) -> dict[str, Cell]:
@@ -204,6 +210,10 @@ def quantiles(values: Sequence[int] | npt.NDArray[np.int64]) -> list[int]:
     """Return values at the probabilities of QUANTILES."""
     found: list[int] = np.quantile(values, [*QUANTILES.values()], method="nearest").tolist()
     return found
+
+
+def _describe_sample(number: int, total: int) -> str:
+    return f"all {total:,} samples" if number == total else f"{number:,} of {total:,} samples, drawn at random"
 
 
 def write_share(share: float) -> str:

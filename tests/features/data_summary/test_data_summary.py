@@ -275,19 +275,20 @@ def test_of_a_million_samples_only_random_ones_are_read(tmp_path: Path, monkeypa
     found = summarize(tmp_path / "strangers", tmp_path, "--sample", "100")
     assert MillionSamples.read == {"images": 100, "captions": MAX_CAPTION_ROWS + NUM_SHOWN}
     assert found["Sizes of images"]["note"].startswith("Images of 100 of 1,000,000 samples, drawn at random")
-    assert found["Captions"]["note"].startswith("Captions of 50,000 of 1,000,000 samples.")
+    assert found["Captions"]["note"].startswith("Captions of 50,000 of 1,000,000 samples, drawn at random")
 
 
 def test_each_field_of_captions_is_counted(tmp_path: Path) -> None:
     found = {}
     for number in range(12):
         found[f"{number:02}.jpg"] = encoded(make_image(number))
-        found[f"{number:02}.json"] = json.dumps({"llava": ["собака", "a long red car"][: number % 3]}).encode()
+        found[f"{number:02}.json"] = json.dumps({"none": [], "llava": ["собака", "a long red car"][: number % 3]}).encode()
         found[f"{number:02}.txt"] = b"a dog"
     write_shard(tmp_path / "s.tar", found)
     page = tmp_path / "page.html"
-    tables = summarize(tmp_path / "s.tar", tmp_path, "--caption", "txt;json.llava", "--out", str(page))
-    short, long = (rows(tables, "Captions")[field] for field in ("txt", "json.llava"))
+    tables = summarize(tmp_path / "s.tar", tmp_path, "--caption", "json.none;txt;json.llava", "--out", str(page))
+    absent, short, long = (rows(tables, "Captions")[field] for field in ("json.none", "txt", "json.llava"))
+    assert (absent["without a caption"], absent["captions per sample"]) == (1, 0)
     assert (short["captions per sample"], long["captions per sample"]) == (1, 1)
     assert (short["without a caption"], long["without a caption"]) == (0, pytest.approx(1 / 3))
     assert (short["repeated"], long["repeated"]) == (pytest.approx(11 / 12), pytest.approx(10 / 12))
