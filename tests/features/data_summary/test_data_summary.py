@@ -282,13 +282,12 @@ def test_each_field_of_captions_is_counted(tmp_path: Path) -> None:
     found = {}
     for number in range(12):
         found[f"{number:02}.jpg"] = encoded(make_image(number))
-        found[f"{number:02}.json"] = json.dumps({"none": [], "llava": ["собака", "a long red car"][: number % 3]}).encode()
+        found[f"{number:02}.json"] = json.dumps({"llava": ["собака", "a long red car"][: number % 3]}).encode()
         found[f"{number:02}.txt"] = b"a dog"
     write_shard(tmp_path / "s.tar", found)
     page = tmp_path / "page.html"
-    tables = summarize(tmp_path / "s.tar", tmp_path, "--caption", "json.none;txt;json.llava", "--out", str(page))
-    absent, short, long = (rows(tables, "Captions")[field] for field in ("json.none", "txt", "json.llava"))
-    assert (absent["without a caption"], absent["captions per sample"]) == (1, 0)
+    tables = summarize(tmp_path / "s.tar", tmp_path, "--caption", "txt;json.llava", "--out", str(page))
+    short, long = (rows(tables, "Captions")[field] for field in ("txt", "json.llava"))
     assert (short["captions per sample"], long["captions per sample"]) == (1, 1)
     assert (short["without a caption"], long["without a caption"]) == (0, pytest.approx(1 / 3))
     assert (short["repeated"], long["repeated"]) == (pytest.approx(11 / 12), pytest.approx(10 / 12))
@@ -296,6 +295,16 @@ def test_each_field_of_captions_is_counted(tmp_path: Path) -> None:
     assert scripts == {("txt", "Latin"): 12, ("json.llava", "Cyrillic"): 8, ("json.llava", "Latin"): 4}
     pictures = page.read_text(encoding="utf-8").partition('<div class="pictures">')[2]
     assert (pictures.count(">a dog<"), pictures.count(">a long red car<")) == (12, 4)
+
+
+def test_field_without_a_caption_is_shown_beside_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SOURCES._objects, Strangers.name, Strangers())
+    monkeypatch.setattr(StrangersSamples, "texts", lambda *_: ((), ("a dog", "a cat")))
+    (tmp_path / "strangers").touch()
+    found = rows(summarize(tmp_path / "strangers", tmp_path, "--caption", "none;both"), "Captions")
+    assert (found["none"]["without a caption"], found["both"]["captions per sample"]) == (1, 2)
+    assert "tokens, median" not in found["none"]
+    assert found["both"]["tokens, median"] == 4
 
 
 def test_data_that_a_training_refuses_are_summarised_with_the_reason(tmp_path: Path) -> None:
