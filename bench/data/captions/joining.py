@@ -84,8 +84,9 @@ class TextReader:
     def require_any(self) -> None:
         """Raise ValueError if no sample that was read has a caption, not even a null."""
         if self._rows and not self._has_any:
-            wanted = " or ".join(map(repr, filter(None, map(str, self.choice.fields)))) or "a .txt or .json caption"
-            raise ValueError(f"none of its samples has {wanted} (there are {list_names(sorted(self.found.names))})")
+            self.found.require(self.choice)
+            there = list_names(sorted(self.found.names)) or "none"
+            raise ValueError(f"none of its samples has a .txt or .json caption (there are {there})")
 
 
 class _Table:

@@ -143,8 +143,10 @@ class TarSamples(Samples):
         return [folder for folder in folders if facts.read_manifest(folder) is None]
 
     def notes(self) -> list[str]:
-        """Return those of all sources, the number of shards, lost samples and folders without a manifest."""
+        """Return those of all sources, and on shards, fields of captions, lost samples, folders without a manifest."""
         samples, *others = super().notes()
+        fields = self.found.samples if len(self.found.samples) > 1 else {}
+        others += [f"{there:,} of {self.total:,} samples have a caption in {name}" for name, there in fields.items()]
         unverified = [
             f"unverified: {folder} has no {MANIFEST_NAME}; write one with: {PROGRAM} doctor --shards {str(folder)!r}"
             for folder in self.unverified
