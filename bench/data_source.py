@@ -38,6 +38,7 @@ class Samples:
     It is handed to loader workers by pickle: open files and large tables there, when they are first used.
     """
 
+    remarks: tuple[str, ...] = ()  # for the user, beside `notes`
     is_decoded: ClassVar[bool] = False  # whether `pixels` has all images, and the device makes batches of them
 
     @cached_property
@@ -64,7 +65,7 @@ class Samples:
         raise NotImplementedError
 
     def image(self, row: int) -> bytes:
-        """Return an encoded image (JPEG, PNG or WebP), or embeddings in .npy; ValueError or OSError ends the run.
+        """Return an encoded image (JPEG, PNG, WebP or GIF), or embeddings in .npy; ValueError or OSError ends the run.
 
         An image that cannot be decoded is counted and replaced by the loader.
         """
@@ -113,7 +114,7 @@ class Samples:
             notes.append(f"{lacking:,} of {self.total:,} samples are skipped ({format_counts(self.skipped)})")
         if self.empty_captions:
             notes.append(f"{self.empty_captions:,} of {self.total:,} samples have an empty caption; they are used")
-        return notes
+        return [*notes, *self.remarks]
 
 
 class DataSource(Named):
@@ -137,6 +138,10 @@ class DataSource(Named):
         ValueError or OSError if they cannot be read.
         """
         raise NotImplementedError
+
+    def digest(self, _data: str) -> str | None:
+        """Return a text that changes if the data does, equal on all nodes; None: that of the content of `files`."""
+        return None
 
     def open(self, data: str, request: SampleRequest) -> Samples:
         """Return the samples, in an order that depends on the files alone; ValueError or OSError."""

@@ -30,21 +30,33 @@ KEYS_REMEDY = "list the keys to use: --set subset=FILE.csv"
 
 
 def find_source(data: str) -> DataSource | None:
-    """Return the source that recognises data, None if none does; ValueError if several do."""
-    found = []
-    for source in SOURCES.values():
-        with _name_in_errors(source, data):
-            found += [source] if source.recognises(data) else []
-    if len(found) > 1:
+    """Return the source that reads data, None if none does; ValueError if several do, one of an extension among them.
+
+    Of the built-in ones it is the first.
+    """
+    found = _recognising(data)
+    if len(found) > 1 and not all(SOURCES.is_built_in(source.name) for source in found):
         names = " and ".join(source.name for source in found)
         raise ValueError(f"data={data}: {names} read it both: keep the files of one of them in another folder")
     return found[0] if found else None
 
 
+def _recognising(data: str) -> list[DataSource]:
+    found = []
+    for source in SOURCES.values():
+        with _name_in_errors(source, data):
+            found += [source] if source.recognises(data) else []
+    return found
+
+
 def get_source(data: str) -> DataSource:
-    """Return the source that recognises data; ValueError says what is there, and what is accepted."""
+    """Return the source that reads data; ValueError says what is there, how to convert it, and what is accepted."""
     if (source := find_source(data)) is not None:
         return source
+    from bench.data.sources.other_layouts import advise_on_layout  # the sources import this module
+
+    if advice := advise_on_layout(data):
+        raise ValueError(f"data={data}: {advice}")
     try:
         files = list_files(data)
     except ValueError as error:
@@ -61,6 +73,13 @@ def data_files(data: str) -> list[Path]:
     source = get_source(data)
     with _name_in_errors(source, data):
         return source.files(data)
+
+
+def data_digest(data: str) -> str:
+    """Return a digest that changes if data do, equal on all nodes; ValueError or OSError if they cannot be read."""
+    source = get_source(data)
+    with _name_in_errors(source, data):
+        return source.digest(data) or files_digest(source.files(data))
 
 
 def open_samples(experiment: Experiment, cache: Path) -> Samples:
@@ -102,6 +121,11 @@ def _open(source: DataSource, data: str, request: SampleRequest) -> Samples:
     if not isinstance(samples, Samples):
         expected = f"expected a {Samples.__name__} of {Samples.__module__}"
         raise ValueError(f"data={data}: {source.name} are opened as {type(samples).__name__}, {expected}")  # noqa: TRY004
+    if others := [other.name for other in _recognising(data) if other.name != source.name]:
+        remark = (
+            f"the {source.name} there are read, {' and '.join(others)} are not: name their file or folder to read them"
+        )
+        samples.remarks = (*samples.remarks, remark)
     return samples
 
 
@@ -116,11 +140,11 @@ def caption_files(data: str, caption: str | None) -> list[Path]:
     They are the files of the source, or a table that is written into the user's cache, whose columns have the names of
     the choice's fields.
     """
-    source, files = get_source(data), data_files(data)
+    source = get_source(data)
     if source.has_caption_files:
-        return files
+        return data_files(data)
     choice = parse_caption_choice(caption)
-    key = f"{data} {files_digest(files)} {choice.names} {sorted(LOADED_EXTENSIONS.items())}"
+    key = f"{data} {data_digest(data)} {choice.names} {sorted(LOADED_EXTENSIONS.items())}"
     path = pack_cache() / f"captions-{sha256(key.encode()).hexdigest()[:16]}.parquet"
     if not path.is_file():
         samples = _open(source, data, SampleRequest(cache=pack_cache(), captions=choice))
@@ -158,8 +182,8 @@ def inputs_digest(experiment: Experiment) -> str:
         experiment.targets.teacher,
     )
     named = [Path(name) for name in names if name is not None]
-    files = [*data_files(experiment.input.data), *joined_files(parse_caption_choice(experiment.input.caption))]
-    return files_digest([*files, *(path for path in named if path.is_file())])
+    files = [*joined_files(parse_caption_choice(experiment.input.caption)), *(path for path in named if path.is_file())]
+    return sha256(f"{data_digest(experiment.input.data)} {files_digest(files)}".encode()).hexdigest()[:16]
 
 
 @contextmanager

@@ -130,7 +130,7 @@ def read_rows(path: Path, names: Sequence[str], read: ReadTexts, parse: Parse) -
         yield from collect_batches(parse(file, names), read, raw.tell)
 
 
-def _split_lines(file: io.BufferedReader) -> Iterator[bytes]:
+def split_lines(file: io.BufferedReader) -> Iterator[bytes]:
     """Yield lines without their line breaks."""
     for number in count(1):
         if not (line := file.readline(MAX_LINE_BYTES + 1)):
@@ -147,13 +147,13 @@ def _split_lines(file: io.BufferedReader) -> Iterator[bytes]:
 def parse_plain_text(file: io.BufferedReader, names: Sequence[str]) -> Iterator[CaptionRow]:
     if any(names):
         raise ValueError(f"plain text has no fields: leave out --caption {names[0]}")
-    return ((None, {CAPTION_COLUMNS[0]: line.decode("utf-8", "surrogateescape")}, "") for line in _split_lines(file))
+    return ((None, {CAPTION_COLUMNS[0]: line.decode("utf-8", "surrogateescape")}, "") for line in split_lines(file))
 
 
 def parse_json_lines(file: io.BufferedReader, names: Sequence[str]) -> Iterator[CaptionRow]:
     """Read one JSON object per line; the first one determines the key field, and a caption field without a name."""
     is_first, key, known = True, None, ""
-    for line in filter(None, _split_lines(file)):
+    for line in filter(None, split_lines(file)):
         fields = decode_json_object(line)
         if is_first:
             if fields is None:
@@ -194,7 +194,7 @@ def encode_original_bytes(value: object) -> bytes | None:
 def parse_csv(file: io.BufferedReader, names: Sequence[str], *, delimiter: str) -> Iterator[CaptionRow]:
     """Read csv or tsv. Columns given as numbers, counted from 1, mean that the file has no header."""
     csv.field_size_limit(MAX_LINE_BYTES)
-    texts = (line.decode("utf-8", "surrogateescape") + "\n" for line in _split_lines(file))
+    texts = (line.decode("utf-8", "surrogateescape") + "\n" for line in split_lines(file))
     records = csv.reader(texts, delimiter=delimiter, strict=True)
     key: int | None = None
     try:

@@ -27,7 +27,7 @@ from bench.data.captions import batches
 from bench.data.captions.batches import MAX_BATCH_BYTES, MAX_BATCH_ROWS, CaptionBatch, CaptionRow, ReadTexts
 from bench.data.captions.choice import FOUND_BY_NAME, NOT_AN_OBJECT, CaptionChoice, Texts, parse_caption_choice
 from bench.data.captions.joining import FoundFields, TextReader, joined_files
-from bench.data.shards.tar_samples import Member, iterate_samples
+from bench.data.shards.tar_samples import CAPTION_SUFFIXES, Member, iterate_samples, last_suffix
 from bench.environment.files import prefix_errors
 
 BUFFER_BYTES = 2**20  # of a column chunk in memory at once: a row group may be the whole file
@@ -35,13 +35,13 @@ PAGE_BYTES = 2**20  # of a column chunk's page, as all writers make them
 READ_ROWS = 4096  # of a parquet file at once, which are then joined to batches; more are no faster
 MAX_DECODED_BYTES, MAX_EXPANSION = 2**30, 100  # of all captions of a file: the sum of bytes and of times its size
 DIGEST_BYTES = 2**16  # read at each of three places of a file
-_open_parquet = partial(pq.ParquetFile, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True)
+open_parquet = partial(pq.ParquetFile, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True)
 
 
 def read_parquet(path: Path, reader: TextReader, read: ReadTexts) -> Iterator[CaptionBatch]:
     """Read the caption columns and the key column; without a key column the key is the row's number, from 0."""
     size = path.stat().st_size
-    with _open_parquet(path) as file:
+    with open_parquet(path) as file:
         names, total, before = file.schema_arrow.names, file.metadata.num_rows, 0
         columns, key = batches.find_columns(names, reader.choice.names), batches.find_column(names, batches.KEY_COLUMNS)
         kinds = {name: _require_text(name, file.schema_arrow.field(name).type) for name in columns}
@@ -51,7 +51,7 @@ def read_parquet(path: Path, reader: TextReader, read: ReadTexts) -> Iterator[Ca
         def tables() -> Iterator[pa.Table]:
             nonlocal before
             for table in _join_batches(
-                _decode_batches(path, file, list(dict.fromkeys((*columns, *filter(None, [key])))))
+                decode_columns(path, file, list(dict.fromkeys((*columns, *filter(None, [key])))))
             ):
                 keys = pa.array(np.arange(before, before + len(table))) if key is None else table[key].combine_chunks()
                 before += len(table)
@@ -82,12 +82,12 @@ def _require_text(name: str, kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def _decode_batches(path: Path, file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def decode_columns(path: Path, file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """Yield decoded rows, few at once if one can be long: a value of a dictionary is stored once for all its rows."""
     are_dictionaries = all(pa.types.is_dictionary(file.schema_arrow.field(column).type) for column in columns)
     size = path.stat().st_size
     flat = [column for column in columns if not pa.types.is_nested(file.schema_arrow.field(column).type)]
-    with _open_parquet(path, metadata=file.metadata, read_dictionary=flat) as encoded:
+    with open_parquet(path, metadata=file.metadata, read_dictionary=flat) as encoded:
         for number in range(file.num_row_groups):
             group = file.metadata.row_group(number)  # not its columns: pyarrow aborts the process at damaged statistics
             total = group.total_byte_size
@@ -151,6 +151,8 @@ class SampleCaptionReader(TextReader):
         return {suffix: _decode(suffix, member) for suffix, member in members.items() if self._reads(suffix)}
 
     def _default_values(self, members: Mapping[str, Member]) -> dict[str, object]:
+        if not members.keys() & {*CAPTION_SUFFIXES}:  # KEY.caption.txt
+            members = {last_suffix(suffix): member for suffix, member in members.items()}
         if "txt" in members or "json" not in members:
             return {"txt": _decode("txt", members["txt"])} if "txt" in members else {}
         fields = _decode("json", members["json"])
