@@ -51,7 +51,7 @@ def summary_page(summary: DataSummary) -> str:
     }
     return render_page(
         f"Data: {summary.data}",
-        f"What do {summary.data} hold?",
+        f"What is in {summary.data}?",
         eyebrow=f"Data · {summary.source}",
         facts=[
             pluralize(summary.samples, "sample"),
@@ -66,16 +66,17 @@ def summary_page(summary: DataSummary) -> str:
 
 
 def _answer(summary: DataSummary) -> list[Block]:
-    experiment, images, captions = summary.experiment, summary.usable_images, summary.captions[0]
+    side, context = summary.experiment.image.image_size, summary.experiment.text.context_length
     charts = list[Block]()
-    if images:
-        side = experiment.image.image_size
+    if images := summary.usable_images:
         note = f"Images of the sample by their shorter side. The line is {side} px, which {LOADED} reads."
         charts.append(Chart(size_chart(images, side), "Shorter side of the images", [note]))
-    if captions.captions:
-        context = experiment.text.context_length
-        note = f"Captions by their tokens. The line is {context}, after which {LOADED} cuts them."
-        charts.append(Chart(length_chart(captions, context), "Length of the captions", [note]))
+    for number, captions in enumerate(summary.captions):
+        if captions.captions:
+            note = f"Captions by their tokens. The line is {context}, after which {LOADED} cuts them."
+            field = f": {captions.field}" if len(summary.captions) > 1 else ""
+            chart = length_chart(f"lengths-{number}", captions, context)
+            charts.append(Chart(chart, f"Length of the captions{field}", [note]))
     return [
         Text(Markup("<strong>{}</strong> {}").format(*_lead(summary)), "lead"),
         *map(Warn, summary.refusals),
@@ -91,10 +92,10 @@ def _lead(summary: DataSummary) -> tuple[str, str]:
         width, height = (
             quantiles(sides)[2] for sides in zip(*((one.width, one.height) for one in images), strict=True)
         )
-        found.append(f"The median image has {width:,} x {height:,} px")
+        found.append(f"the median image has {width:,} x {height:,} px")
     if (captions := summary.captions[0]).captions:
         found.append(f"the median caption has {quantiles(captions.lengths)[2]:,} tokens")
-    return counted, f"{', '.join(found)}." if found else ""
+    return counted, f"{', '.join(found)}.".capitalize() if found else ""
 
 
 def _shown_note(summary: DataSummary) -> Text:
@@ -115,7 +116,7 @@ def _row_as_facts(table: Table) -> list[Block]:
     if len(table.cells) > 1:
         return [table]
     pairs = zip(table.columns, table.cells[0], strict=True)
-    facts = Facts({column.title: [cell.text_with_note] for column, cell in pairs})
+    facts = Facts({column.title: [cell.why or cell.text_with_note] for column, cell in pairs})
     return [facts, *(Text(line, "under") for line in table.note.splitlines())]
 
 
@@ -128,13 +129,13 @@ def size_chart(images: Sequence[SampledImage], side: int) -> Markup:
     return _histogram("sizes", sides, edges, side, "shorter side in pixels", "images", _scale_log)
 
 
-def length_chart(captions: CaptionFacts, context: int) -> Markup:
+def length_chart(name: str, captions: CaptionFacts, context: int) -> Markup:
     """Draw how many captions have which number of tokens, with a line at the context; the last bar has all longer."""
     lengths, last = captions.lengths, max(context + 3, int(np.quantile(captions.lengths, 0.995)))
     step = math.ceil(last / MAX_BARS / 2)
     edges = np.arange(0, last + step + 1, step)
     clipped = np.minimum(lengths, int(edges[-1]) - 1)
-    return _histogram("lengths", clipped, edges, context, "tokens per caption", "captions", lambda _axes, _edges: None)
+    return _histogram(name, clipped, edges, context, "tokens per caption", "captions", lambda _axes, _edges: None)
 
 
 def _histogram(
