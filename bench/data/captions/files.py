@@ -65,7 +65,7 @@ def read_parquet(path: Path, reader: TextReader, read: ReadTexts) -> Iterator[Ca
         if len(reader.choice.fields) == len(columns) == 1 and not pa.types.is_nested(kinds[columns[0]]):
             for table in tables():  # a text a row, which stays in Arrow
                 captions = table[columns[0]].combine_chunks().cast(pa.binary())
-                reader.found.count(reader.choice.fields[0], len(captions) - captions.null_count)
+                reader.found.count(str(reader.choice.fields[0]), len(captions) - captions.null_count)
                 yield CaptionBatch(table[""].combine_chunks(), captions, size * before // max(total, 1))
         else:
             yield from batches.collect_batches(rows(), read, lambda: size * before // max(total, 1))
