@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from bench.__main__ import main
+from bench.cli.own_vocabulary import count_own_vocabulary
 from bench.config import Experiment, require_comparable_experiments
 from bench.data.captions.choice import parse_caption_choice
 from bench.data.sample_stream import SampleStream
@@ -264,3 +265,23 @@ def test_resume_command_has_the_captions() -> None:
     from bench.cli.train import Train
 
     assert " --caption 'txt;json.llava' " in Train("clip-tiny", data="shards", caption="txt;json.llava")._command
+
+
+def test_captions_are_those_of_shards_from_every_source(data: Path, results: Path, tmp_path: Path) -> None:
+    """Draws, joined captions and counts do not depend on the kind of file."""
+    pq.write_table(pa.table({"key": ["0-01", "1-07"], "short": ["two cats", "a bird"]}), tmp_path / "r.parquet")
+    caption = f"txt:0.2;llava:0.5;short@{tmp_path}/r.parquet:0.3"
+    of_shards = open_samples(small("catlip", data=str(data), caption=caption), results / "cache")
+    rows = range(len(of_shards))
+    columns = {"key": [*map(of_shards.key, rows)], "image": [*map(of_shards.image, rows)]}
+    texts = [of_shards.texts(row) for row in rows]
+    table = pa.table(columns | {"txt": [one[0][0] for one in texts], "llava": [[*one[1]] for one in texts]})
+    pq.write_table(table, tmp_path / "images.parquet")
+    first, second = (stream(path, results, caption) for path in (data, tmp_path / "images.parquet"))
+    assert texts_of(first, range(6)) == texts_of(second, range(6))
+    counted = [
+        count_own_vocabulary(str(path), "subword_vocabulary", 1, caption)
+        for path in (data, tmp_path / "images.parquet")
+    ]
+    assert counted[0] == counted[1]
+    assert "bird</w>" in {label.name for label in counted[0].labels}

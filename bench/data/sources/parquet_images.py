@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import repeat
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -73,7 +73,7 @@ class ParquetImages(IndexedSource):
         return paths
 
     def fill(self, path: Path, builder: IndexBuilder) -> None:
-        with open_parquet(path) as file, path.open("rb") as raw:
+        with open_parquet(path) as file:
             names, leaf = file.schema_arrow.names, find_image_bytes(file.schema_arrow)
             if leaf is None:
                 raise ValueError(f"no column holds images as bytes (there are {list_names(names)})")
@@ -83,7 +83,7 @@ class ParquetImages(IndexedSource):
             rows: Any = (row for batch in batches for row in iterate_values(batch)) if read else repeat({})
             level = _max_level(file.schema, leaf)
             heaviest, number = 0, -1
-            places = _iterate_places(raw, read_chunks(raw, level[0]), level[1], file.metadata)
+            places = _iterate_places(path, read_chunks(path, level[0]), level[1], file.metadata)
             for number, ((place, cost), row) in enumerate(zip(places, rows, strict=False)):
                 name = f"{path.stem}/{number}" if key is None else str(row[key])
                 builder.add(name, {column: row[column] for column in columns}, place)
@@ -112,12 +112,12 @@ def _max_level(schema: Any, leaf: Sequence[str]) -> tuple[int, int]:
 
 
 def _iterate_places(
-    file: IO[bytes], chunks: Sequence[ColumnChunk], max_level: int, metadata: Any
+    path: Path, chunks: Sequence[ColumnChunk], max_level: int, metadata: Any
 ) -> Iterator[tuple[tuple[Any, ...] | None, int]]:
     """Yield each row's place, None for a null, and the bytes that are read for its image beside it."""
     for group, chunk in enumerate(chunks):
         first = 0
-        for rows in iterate_rows(file, chunk, max_level):
+        for rows in iterate_rows(path, chunk, max_level):
             page, cost = rows.page, 0
             if page is not None:
                 cost = page.bytes_per_value
