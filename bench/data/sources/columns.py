@@ -1,7 +1,4 @@
-"""The columns of tables with images: that of the images by its name and type, and their values."""
-
-from collections.abc import Iterator
-from typing import Any
+"""The columns of tables with images: that of the images, by its name and type."""
 
 import pyarrow as pa
 
@@ -40,21 +37,6 @@ def find_image_bytes(schema: pa.Schema) -> tuple[str, ...] | None:
     if len(leaves) > 1:
         raise ValueError(f"the columns {list_names([*leaves])} hold bytes: rename that of the images to image")
     return next(iter(leaves.values()), None)
-
-
-def iterate_values(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a batch; bytes of texts that are not UTF-8 are surrogates."""
-    return (
-        dict(zip(batch.schema.names, row, strict=True)) for row in zip(*map(_to_values, batch.columns), strict=True)
-    )
-
-
-def _to_values(column: pa.Array) -> list[Any]:
-    if not (_is_binary(column.type) or pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        values: list[Any] = column.to_pylist()
-        return values
-    texts = column.cast(pa.large_binary()).to_pylist()
-    return [None if text is None else text.decode("utf-8", "surrogateescape") for text in texts]
 
 
 def _is_binary(kind: pa.DataType) -> bool:
