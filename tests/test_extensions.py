@@ -501,7 +501,7 @@ def test_source_of_an_extension_trains_alike_with_workers_and_after_a_stop(folde
             assert returned == OK, text
         (record,) = records_of(str(tmp_path / out), Training)
         losses[out] = record.measured.trunk_losses, record.measured.cooldown_losses
-        assert set(record.measured.skipped) == {"no image", "not JPEG, PNG, WEBP"}
+        assert set(record.measured.skipped) == {"no image", "not JPEG, PNG, WEBP, GIF"}
         assert record.circumstances.extensions["captioned_folder"].startswith("no version, sha256 ")
     assert losses["whole"] == losses["stopped"]
 

@@ -64,8 +64,16 @@ class ArrowDatasets(IndexedSource):
                 number += 1
 
 
-@cache
 def _open(path: Path) -> pa.Table:
+    return _map(path, path.stat().st_mtime_ns)
+
+
+def _images(path: Path) -> pa.ChunkedArray:
+    return _map_images(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _map(path: Path, _modified: int) -> pa.Table:
     source = pa.memory_map(str(path))
     is_file = source.read(len(FILE_MAGIC)) == FILE_MAGIC
     source.seek(0)
@@ -73,10 +81,8 @@ def _open(path: Path) -> pa.Table:
 
 
 @cache
-def _images(path: Path) -> pa.ChunkedArray:
-    table = _open(path)
+def _map_images(path: Path, modified: int) -> pa.ChunkedArray:
+    table = _map(path, modified)
     leaf = find_image_bytes(table.schema)
-    if leaf is None:
-        raise ValueError(f"{path}: no column holds images as bytes (there are {list_names(table.column_names)})")
     column = table[leaf[0]]
     return pc.struct_field(column, leaf[1]) if len(leaf) > 1 else column
