@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bench.config import list_names
-from bench.data.captions.batches import KEY_COLUMNS, find_column
+from bench.data.captions.batches import KEY_COLUMNS, find_column, iterate_values
 from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexedSource
-from bench.data.sources.columns import find_image_bytes, iterate_values
+from bench.data.sources.columns import find_image_bytes
 from bench.environment.files import decode_json, prefix_errors, read_limited
 
 STATE, SPLITS = "state.json", "dataset_dict.json"

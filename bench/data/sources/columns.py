@@ -1,7 +1,4 @@
-"""The columns of tables with images: that of the images by its name and type, and their values."""
-
-from collections.abc import Iterator
-from typing import Any
+"""The columns of tables with images: that of the images, by its name and type."""
 
 import pyarrow as pa
 
@@ -46,21 +43,6 @@ def find_image_bytes(schema: pa.Schema) -> tuple[str, ...]:
             there if columns else f"no column holds images as bytes (there are {list_names(schema.names)})"
         )
     return next(iter(columns.values()))
-
-
-def iterate_values(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a batch; bytes of texts that are not UTF-8 are surrogates."""
-    return (
-        dict(zip(batch.schema.names, row, strict=True)) for row in zip(*map(_to_values, batch.columns), strict=True)
-    )
-
-
-def _to_values(column: pa.Array) -> list[Any]:
-    if not (_is_binary(column.type) or pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        values: list[Any] = column.to_pylist()
-        return values
-    texts = column.cast(pa.large_binary()).to_pylist()
-    return [None if text is None else text.decode("utf-8", "surrogateescape") for text in texts]
 
 
 def _is_binary(kind: pa.DataType) -> bool:

@@ -19,11 +19,12 @@ from bench.data.captions.batches import (
     NOT_JSON,
     decode_json_object,
     find_column,
+    iterate_values,
     split_lines,
 )
 from bench.data.captions.files import UNREADABLE, decode_columns, digest_file_samples, open_parquet
 from bench.data.sample_index import IndexBuilder, IndexedSource
-from bench.data.sources.columns import PATH_COLUMNS, image_byte_columns, iterate_values
+from bench.data.sources.columns import PATH_COLUMNS, image_byte_columns
 from bench.data.sources.image_files import MISSING_FILE, OUTSIDE, FileSamples, find_image_file
 from bench.data.sources.listing import is_visible, iterate_files
 from bench.environment.files import read_limited

@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bench.config import list_names
-from bench.data.captions.batches import KEY_COLUMNS, find_column
+from bench.data.captions.batches import KEY_COLUMNS, find_column, iterate_values
 from bench.data.captions.files import UNREADABLE, decode_columns, open_parquet
 from bench.data.parquet.pages import ColumnChunk, Page, iterate_rows, read_chunks, read_value
 from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexedSource
-from bench.data.sources.columns import find_image_bytes, image_byte_columns, iterate_values
+from bench.data.sources.columns import find_image_bytes, image_byte_columns
 from bench.data.sources.listing import iterate_files
 
 SUFFIXES = (".parquet",)
