@@ -185,3 +185,7 @@ LAYOUTS: dict[str, Callable[[Path, Sequence[Sample]], Path]] = {
     "pairs": write_pairs,
     "pairs with JSON": partial(write_pairs, is_json=True),
 }
+
+SOURCE_LAYOUTS = {
+    name: LAYOUTS[name] for name in ("tars", "Parquet", "saved dataset", "metadata.csv", "pairs")
+}  # one each

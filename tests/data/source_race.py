@@ -62,15 +62,13 @@ def main(rounds: int = 8) -> None:
         later = [
             {name: time_batches(loader, number + 1) for name, loader in loaders.items()} for number in range(rounds)
         ]
-    print(
-        f"{np.mean([len(one.image) for one in samples]) / 1024:.0f} KiB a JPEG, {IMAGES / later[0][BASELINE]:.0f} images/s from tars"
-    )
+    size, rate = np.mean([len(one.image) for one in samples]) / 1024, IMAGES / later[0][BASELINE]
+    print(f"{size:.0f} KiB a JPEG, {rate:.0f} images/s from tars")
     for name in loaders:
         ratio = geometric_mean_interval([one[name] / one[BASELINE] for one in later])
         assert ratio is not None
-        print(
-            f"{name:40} {ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f}), first {first[name] / first[BASELINE]:.2f}"
-        )
+        begin = first[name] / first[BASELINE]
+        print(f"{name:40} {ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f}), first {begin:.2f}")
 
 
 def open_loader(experiment: Experiment, data: Path, cache: Path) -> SampleLoader[Any]:

@@ -270,12 +270,12 @@ def test_resume_command_has_the_captions() -> None:
 def test_captions_are_those_of_shards_from_every_source(data: Path, results: Path, tmp_path: Path) -> None:
     """Draws, joined captions and counts do not depend on the kind of file."""
     pq.write_table(pa.table({"key": ["0-01", "1-07"], "short": ["two cats", "a bird"]}), tmp_path / "r.parquet")
-    caption = f"txt:0.2;llava:0.5;short@{tmp_path}/r.parquet:0.3"
+    caption = f"short@{tmp_path}/r.parquet:0.3;txt:0.2;llava:0.5"
     of_shards = open_samples(small("catlip", data=str(data), caption=caption), results / "cache")
     rows = range(len(of_shards))
     columns = {"key": [*map(of_shards.key, rows)], "image": [*map(of_shards.image, rows)]}
     texts = [of_shards.texts(row) for row in rows]
-    table = pa.table(columns | {"txt": [one[0][0] for one in texts], "llava": [[*one[1]] for one in texts]})
+    table = pa.table(columns | {"txt": [one[1][0] for one in texts], "llava": [[*one[2]] for one in texts]})
     pq.write_table(table, tmp_path / "images.parquet")
     first, second = (stream(path, results, caption) for path in (data, tmp_path / "images.parquet"))
     assert texts_of(first, range(6)) == texts_of(second, range(6))

@@ -174,7 +174,7 @@ def decode_runs(content: bytes, width: int, count: int) -> npt.NDArray[np.int64]
 
 def read_value(path: Path, page: Page, number: int) -> bytes:
     """Read a value of a page; ValueError or OSError if the file has changed."""
-    layout = _map_page(path, page)
+    layout = _map_page(path, page, path.stat().st_mtime_ns)
     if not 0 <= number < len(layout.starts) - 1:
         raise ValueError(f"{path}: {DAMAGED}")
     first, last = layout.starts[number] + LENGTH_BYTES, layout.starts[number + 1]
@@ -192,7 +192,7 @@ class _PageLayout:
 
 
 @lru_cache(MAPPED_PAGES)
-def _map_page(path: Path, page: Page) -> _PageLayout:
+def _map_page(path: Path, page: Page, _modified: int) -> _PageLayout:
     """Find the values of a page."""
     if page.codec == UNCOMPRESSED:
         with path.open("rb", buffering=0) as file:

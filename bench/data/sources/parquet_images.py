@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bench.config import list_names
-from bench.data.captions.batches import KEY_COLUMNS, find_column
+from bench.data.captions.batches import KEY_COLUMNS, find_column, iterate_values
 from bench.data.captions.files import UNREADABLE, decode_columns, open_parquet
 from bench.data.parquet.pages import ColumnChunk, Page, iterate_rows, read_chunks, read_value
 from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexedSource
-from bench.data.sources.columns import find_image_bytes, iterate_values
+from bench.data.sources.columns import find_image_bytes, image_byte_columns
 from bench.data.sources.listing import iterate_files
 
 SUFFIXES = (".parquet",)
@@ -46,7 +46,7 @@ class ParquetSamples(IndexedSamples):
     def read_image(self, path: Path, group: int, start: int, *place: Any) -> bytes:
         *page, number = place
         if start == IN_ROW_GROUP:
-            return bytes(_read_row_group(path, group)[number].as_py() or b"")
+            return bytes(_read_row_group(path, group, path.stat().st_mtime_ns)[number].as_py() or b"")
         return read_value(path, Page(start, *page), number)
 
 
@@ -75,8 +75,6 @@ class ParquetImages(IndexedSource):
     def fill(self, path: Path, builder: IndexBuilder) -> None:
         with open_parquet(path) as file:
             names, leaf = file.schema_arrow.names, find_image_bytes(file.schema_arrow)
-            if leaf is None:
-                raise ValueError(f"no column holds images as bytes (there are {list_names(names)})")
             columns, key = builder.caption_columns(names), find_column(names, KEY_COLUMNS)
             read = [*dict.fromkeys([*columns, *filter(None, (key,))])]
             batches = decode_columns(path, file, read) if read else ()
@@ -99,7 +97,7 @@ class ParquetImages(IndexedSource):
 def has_image_bytes(path: Path) -> bool:
     """Return whether a file is a Parquet file with a column of bytes that are no captions."""
     try:
-        return find_image_bytes(pq.read_schema(path)) is not None
+        return bool(image_byte_columns(pq.read_schema(path)))
     except UNREADABLE:
         return False
 
@@ -130,9 +128,9 @@ def _iterate_places(
 
 
 @lru_cache(KEPT_GROUPS)
-def _read_row_group(path: Path, group: int) -> pa.ChunkedArray:
+def _read_row_group(path: Path, group: int, _modified: int) -> pa.ChunkedArray:
     """Read the images of a row group."""
     with open_parquet(path) as file:
-        leaf = find_image_bytes(file.schema_arrow) or ()
+        leaf = find_image_bytes(file.schema_arrow)
         column = file.read_row_group(group, columns=[".".join(leaf)]).column(0)
         return pc.struct_field(column, leaf[1]) if len(leaf) > 1 else column
