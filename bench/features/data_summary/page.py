@@ -31,7 +31,7 @@ from reports.render.svg import MUTED, PAPER, SERIES, add_tooltip, drawing, margi
 
 WIDTH, HEIGHT = 440, 220  # SVG units
 MAX_BARS = 32
-MAX_SIZE_TICKS = 7
+MIN_SIZE_TICKS, MAX_SIZE_TICKS = 3, 7
 MAX_SHOWN_CHARACTERS = 240  # of a caption beneath an image
 SHOWN_NOTE = "drawn at random, the same for the same data and --seed; captions are cut after {} characters"
 
@@ -133,7 +133,7 @@ def length_chart(name: str, captions: CaptionFacts, context: int) -> Markup:
     """Draw how many captions have which number of tokens, with a line at the context; the last bar has all longer."""
     lengths, last = captions.lengths, max(context + 3, int(np.quantile(captions.lengths, 0.995)))
     step = math.ceil(last / MAX_BARS / 2)
-    edges = np.arange(0, last + step + 1, step)
+    edges = np.arange(0.0, last + step + 1, step)
     clipped = np.minimum(lengths, int(edges[-1]) - 1)
     return _histogram(name, clipped, edges, context, "tokens per caption", "captions", lambda _axes, _edges: None)
 
@@ -168,6 +168,10 @@ def _scale_log(axes: Axes, edges: npt.NDArray[np.float64]) -> None:
     """Scale the x axis by powers of two, with few ticks."""
     axes.set_xscale("log", base=2)
     powers = [2**power for power in range(31) if edges[0] <= 2**power <= edges[-1]]
+    if len(powers) < MIN_SIZE_TICKS:
+        powers = [
+            side for power in range(31) for side in (2**power, 3 * 2**power // 2) if edges[0] <= side <= edges[-1]
+        ]
     ticks = powers[:: math.ceil(len(powers) / MAX_SIZE_TICKS) or 1]
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
