@@ -16,6 +16,7 @@ from bench.data.captions.batches import (
     KEY_COLUMNS,
     MAX_LINE_BYTES,
     MISCOUNTED,
+    NO_CAPTION,
     NOT_JSON,
     decode_json_object,
     find_column,
@@ -66,27 +67,21 @@ class ImageTables(IndexedSource):
         for (flaw, name), same in groupby(
             rows, lambda row: (row, None) if isinstance(row, str) else ("", row.get(image))
         ):
-            if flaw:
+            if flaw or not name:
                 for _ in same:
-                    builder.add("", flaw, (flaw,))
+                    builder.add("", flaw or NO_CAPTION, flaw or None)
                 continue
             first, *others = (row for row in same if isinstance(row, Mapping))
             values = {column: first[column] for column in columns if column in first}
             for other in others:
                 values = {column: _join(values.get(column), other.get(column)) for column in columns}
-            file, size = str(name[0] or ""), 0
-            place: tuple[str] | str | None = None
-            if file and isinstance(found := find_image_file(folder, file), tuple):
-                place, size = found[:1], found[1]
-            elif file:
-                place = found
-                lost.append(file)
-            builder.add(file if key is None else str(first.get(key)), values, place, size)
+            found = find_image_file(folder, str(name))
+            place, size = ((found[0],), found[1]) if isinstance(found, tuple) else (found, 0)
+            lost += [str(name)] if isinstance(found, str) else []
+            builder.add(str(name if key is None else first.get(key)), values, place, size)
         if lost:
-            found_text = (
-                f"{path}: {len(lost):,} images are not below {folder}, such as {list_names(lost[:SHOWN_FILES])}"
-            )
-            builder.notes.append(f"{found_text}: paths are relative to this folder, or absolute")
+            there = f"{path}: {len(lost):,} images are not below {folder}, such as {list_names(lost[:SHOWN_FILES])}"
+            builder.notes.append(f"{there}: paths are relative to this folder, or absolute")
 
 
 def find_tables(data: str) -> list[Path]:
