@@ -17,10 +17,13 @@ import pandas as pd
 import pytest
 
 from bench.__main__ import main
+from bench.cli.verbs import VERBS
 from bench.environment.circumstances import CHECKOUT
 from tests.data.shards import write_shard
 from tests.reports.test_page import Document
 
+USED = {"data", "label", "plan"}
+pytestmark = pytest.mark.skipif(not {*VERBS} >= USED, reason="the page names verbs of features that are not here")
 PAGE = CHECKOUT / "docs" / "quickstart.md"
 # What makes the commands take seconds on a CPU.
 SMALLER = {"--out data.html": "--out data.html --loading-seconds 0.1"}

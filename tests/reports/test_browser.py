@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 
-from bench.cli.verbs import REPORT_VERBS
+from bench.__main__ import main
+from bench.cli.verbs import REPORT_VERBS, VERBS
 from bench.record import Record, read_records
 from reports.__main__ import main as report
 from reports.page import page
+from tests.data.shards import write_shards
 from tests.documents import commits, written
 from tests.reports.test_hostile import few_labels, hostile_page
 
@@ -30,7 +32,8 @@ from selenium.webdriver.common.by import By  # noqa: E402
 
 Make = dict[str, Callable[..., Any]]
 PLAN = importlib.import_module("tests.features.plan.test_page") if "plan" in REPORT_VERBS else None
-PAGES = ("page", "explanation", *(name for name in ("history", "plan") if name in REPORT_VERBS), "hostile")
+OF_FEATURES = [name for name in ("history", "plan", "data") if name in REPORT_VERBS or name in VERBS]
+PAGES = ("page", "explanation", *OF_FEATURES, "hostile")
 AXE = "CATLIP_BENCH_AXE"
 OPEN_ALL = "for (const one of document.querySelectorAll('details')) one.open = true"
 
@@ -70,6 +73,10 @@ def pages(make: Make, whole: list[Record], tmp_path_factory: pytest.TempPathFact
     if "history" in PAGES:
         slow = written(folder / "history", *commits(1, 1, 1, 1, 1.2, 1.2, 1.2, 1.2, processes=3))
         assert report(["history", str(slow), "--out", str(folder / "history.html")]) == 0
+    if "data" in PAGES:
+        shards = write_shards(folder / "shards")
+        options = ["--loading-seconds", "0", "--results", str(folder), "--out", str(folder / "data.html")]
+        assert main(["data", str(shards), *options]) == 0
     return {name: (folder / f"{name}.html").as_uri() for name in PAGES}
 
 
@@ -98,7 +105,7 @@ def test_page_logs_nothing_and_makes_no_request(at: Callable[..., Any], pages: d
     assert browser.get_log("browser") == []
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     asked = [one["params"]["request"]["url"] for one in events if one["method"] == "Network.requestWillBeSent"]
-    assert set(asked) == {pages[name]}
+    assert {url for url in asked if not url.startswith("data:")} == {pages[name]}
 
 
 @pytest.mark.parametrize("name", PAGES)
