@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from bench.console.progress import show_progress
 from bench.data.caption_lengths import EDGE_TOKENS
+from bench.data.captions.choice import Texts, to_valid_text
 from bench.data_source import Samples
 from bench.features.data_summary.scripts import find_script
 from bench.labels.labeller import decode_texts, get_rule
@@ -26,7 +27,7 @@ class CaptionFacts:
     numbers: npt.NDArray[np.int64]  # captions of each sample
     distinct: int  # different captions
     lengths: npt.NDArray[np.int64]  # tokens of each caption, start and end token included
-    labels: npt.NDArray[np.int64]  # nouns of WordNet of each caption, each once
+    labels: npt.NDArray[np.int64]  # nouns of WordNet of each caption
     scripts: Counter[str]
 
     @property
@@ -42,15 +43,20 @@ class CaptionFacts:
 
 def inspect_captions(samples: Samples, rows: Sequence[int], fields: Sequence[str]) -> list[CaptionFacts]:
     """Read the captions of rows; the facts of each field are in their order."""
-    read = [samples.texts(row) for row in show_progress(rows, len(rows), "reading captions", "samples")]
+    read = [read_texts(samples, row) for row in show_progress(rows, len(rows), "reading captions", "samples")]
     return [_describe_field(field, [texts[at] for texts in read]) for at, field in enumerate(fields)]
+
+
+def read_texts(samples: Samples, row: int) -> Texts:
+    """Return the captions of a sample by field; bytes that are not UTF-8 are replaced."""
+    return tuple(tuple(map(to_valid_text, texts)) for texts in samples.texts(row))
 
 
 def _describe_field(field: str, texts_of_samples: Sequence[Sequence[str]]) -> CaptionFacts:
     captions = [[text for text in texts if text.strip()] for texts in texts_of_samples]
     texts = [text for own in captions for text in own]
     lengths = [EDGE_TOKENS + len(encode_caption(text)) for text in texts]
-    readable, _ = decode_texts(pa.array([text.encode(errors="replace") for text in texts], pa.binary()))
+    readable, _ = decode_texts(pa.array([*map(str.encode, texts)], pa.binary()))
     _, offsets = get_rule(NOUNS).label(readable)
     return CaptionFacts(
         field,

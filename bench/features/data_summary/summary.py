@@ -14,7 +14,7 @@ from bench.data.sample_stream import MAX_UNUSABLE_FRACTION
 from bench.data.samples import get_source, max_unusable, open_all_samples
 from bench.data_source import SampleRequest
 from bench.environment.cores import available_cores
-from bench.features.data_summary.captions import CaptionFacts, inspect_captions
+from bench.features.data_summary.captions import CaptionFacts, inspect_captions, read_texts
 from bench.features.data_summary.images import Duplicates, ImageReader, SampledImage, find_duplicates, inspect_images
 from bench.measure.loading import LoadingSpeed, time_loading
 
@@ -123,7 +123,7 @@ def summarize_data(
         experiment=experiment,
         caption=caption,
         shown=[
-            ShownSample(samples.key(one.row), one, [text for texts in samples.texts(one.row) for text in texts])
+            ShownSample(samples.key(one.row), one, [text for texts in read_texts(samples, one.row) for text in texts])
             for one in images[:NUM_SHOWN]
         ],
     )

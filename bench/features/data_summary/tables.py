@@ -1,6 +1,7 @@
 """The tables of the summary of data, for the terminal, JSON and the page, and the commands to run next."""
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -73,16 +74,15 @@ def size_table(summary: DataSummary) -> Table:
 
 def format_table(summary: DataSummary) -> Table:
     """Return the number of sampled images by format."""
-    kinds = sorted({one.kind for one in summary.images})
-    of_kind = {kind: [one for one in summary.images if one.kind == kind] for kind in kinds}
+    kinds, flawed = Counter(one.kind for one in summary.images), Counter(one.kind for one in summary.images if one.flaw)
     rows = [
         [
             Cell(kind),
-            Cell.of(len(images), count),
-            Cell.of(len(images) / len(summary.images), write_share),
-            Cell.of(sum(bool(one.flaw) for one in images), count),
+            Cell.of(number, count),
+            Cell.of(number / kinds.total(), _write_share),
+            Cell.of(flawed[kind], count),
         ]
-        for kind, images in sorted(of_kind.items(), key=lambda item: -len(item[1]))
+        for kind, number in kinds.most_common()
     ]
     columns = [Column.text("format"), Column("images"), Column("share"), Column("cannot be decoded")]
     return Table.of_rows("Formats of images", columns, rows)
@@ -112,7 +112,7 @@ def _caption_cells(facts: CaptionFacts, context: int) -> dict[str, Cell]:
     samples, captions = len(facts.numbers), facts.captions
     cells = {
         "field": Cell(facts.field),
-        "without a caption": Cell.of(facts.empty / samples, write_share, f"{facts.empty:,} samples"),
+        "without a caption": Cell.of(facts.empty / samples, _write_share, f"{facts.empty:,} samples"),
         "captions per sample": Cell.of(float(facts.numbers.mean()), _write_mean, f"{facts.numbers.max():,} at most"),
     }
     if captions:
@@ -120,9 +120,9 @@ def _caption_cells(facts: CaptionFacts, context: int) -> dict[str, Cell]:
         for name, value in zip(QUANTILES, quantiles(facts.lengths), strict=True):
             cells |= {f"tokens, {name}": Cell.of(value, count)}
         cells |= {
-            f"over {context} tokens": Cell.of(float((facts.lengths > context).mean()), write_share),
-            "repeated": Cell.of(repeated / captions, write_share, f"{repeated:,} captions"),
-            "with a noun": Cell.of(float(with_noun.mean()), write_share),
+            f"over {context} tokens": Cell.of(float((facts.lengths > context).mean()), _write_share),
+            "repeated": Cell.of(repeated / captions, _write_share, f"{repeated:,} captions"),
+            "with a noun": Cell.of(float(with_noun.mean()), _write_share),
             "nouns per caption": Cell.of(float(facts.labels.mean()), _write_mean),
         }
     return cells
@@ -141,7 +141,7 @@ def _script_rows(facts: CaptionFacts) -> list[list[Cell]]:
     if others := facts.captions - sum(counts.values()):
         counts[OTHER_SCRIPTS] = others
     return [
-        [Cell(name), Cell.of(number, count), Cell.of(number / facts.captions, write_share)]
+        [Cell(name), Cell.of(number, count), Cell.of(number / facts.captions, _write_share)]
         for name, number in counts.items()
     ]
 
@@ -156,7 +156,13 @@ def unusable_table(summary: DataSummary) -> Table:
         ),
     ]
     rows = [
-        [Cell(reason), Cell.of(number, count), Cell.of(of, count), Cell.of(number / of, write_share), Cell(consequence)]
+        [
+            Cell(reason),
+            Cell.of(number, count),
+            Cell.of(of, count),
+            Cell.of(number / of, _write_share),
+            Cell(consequence),
+        ]
         for reason, number, of, consequence in found
     ]
     columns = [*Column.texts("reason"), *map(Column, ("samples", "of", "share")), *Column.texts("in a training")]
@@ -176,7 +182,7 @@ def loading_table(summary: DataSummary) -> Table:
         row = [
             Cell(what),
             Cell(format_rate(rate.value), "", rate.value, interval=(rate.low, rate.high)),
-            Cell.of(loading.cpu_share, write_share),
+            Cell.of(loading.cpu_share, _write_share),
             *(Cell.of(seconds / number, _write_seconds) for number in cores),
         ]
         note = (
@@ -216,7 +222,7 @@ def _describe_sample(number: int, total: int) -> str:
     return f"all {total:,} samples" if number == total else f"{number:,} of {total:,} samples, drawn at random"
 
 
-def write_share(share: float) -> str:
+def _write_share(share: float) -> str:
     """Write a share in percent."""
     return f"{100 * share:.1f} %"
 

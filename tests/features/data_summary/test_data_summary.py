@@ -16,6 +16,7 @@ from bench.cli.main import parse
 from bench.console.console import PROGRAM
 from bench.data_source import SOURCES, DataSource, Samples
 from bench.features.data_summary.images import find_format
+from bench.features.data_summary.page import summary_page
 from bench.features.data_summary.scripts import NO_LETTERS, find_script
 from bench.features.data_summary.summary import MAX_CAPTION_ROWS, NUM_SHOWN, summarize_data
 from bench.features.data_summary.tables import next_commands
@@ -187,6 +188,11 @@ def test_page_shows_64_images_and_a_broken_one_as_such(shards: Path, tmp_path: P
     }
 
 
+def test_equal_summaries_give_equal_pages(shards: Path, tmp_path: Path) -> None:
+    first, second = (summary_page(summarize_data(str(shards), None, tmp_path, 20, 0, 0)) for _ in range(2))
+    assert first == second
+
+
 def test_seed_draws_the_images_and_equal_seeds_draw_equal_ones(shards: Path, tmp_path: Path) -> None:
     def shown(seed: int) -> list[str]:
         return [one.key for one in summarize_data(str(shards), None, tmp_path, 8, seed, 0).shown]
@@ -236,7 +242,7 @@ class StrangersSamples(Samples):
         return (encoded(make_image(1)), b"GIF89a...", b"")[row]
 
     def caption(self, row: int) -> str:
-        return ("a red car", "", "ein Auto")[row]
+        return ("a red car", "", "ein \udcff Auto")[row]
 
 
 def test_source_of_a_stranger_is_summarised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,8 +328,9 @@ def test_epoch_takes_its_samples_at_the_speed_of_the_cores(shards: Path, tmp_pat
     assert row[cores] == pytest.approx(row["epoch on 1 core"] / int(cores.split()[2]))
 
 
-def test_next_commands_are_accepted(shards: Path, tmp_path: Path) -> None:
-    commands = next_commands(summarize_data(str(shards), None, tmp_path, 5, 0, 0))
+@pytest.mark.parametrize("caption", [None, "txt"])
+def test_next_commands_are_accepted(caption: str | None, shards: Path, tmp_path: Path) -> None:
+    commands = next_commands(summarize_data(str(shards), caption, tmp_path, 5, 0, 0))
     assert len(commands) >= 2
     for line in commands:
         parse(shlex.split(line, comments=True)[len(shlex.split(PROGRAM)) :])
