@@ -292,7 +292,7 @@ class IndexedSource(DataSource):
 
     def identity(self, path: Path) -> str:
         """Return a text that changes when the index of a file has to be made again."""
-        return digest_file_samples(path)
+        return f"{path.name} {digest_file_samples(path)}"
 
     def open(self, data: str, request: SampleRequest) -> IndexedSamples:
         kind, paths = SampleKind.of(request), self.indexed(data)
