@@ -247,8 +247,8 @@ class IndexedSamples(Samples):
         return "; ".join([super().explain_skipped(), *self._file_notes])
 
     def notes(self) -> list[str]:
-        """Return those of all sources, how many samples have a caption in each of several fields, and on the files."""
-        found = self.found.samples if len(self.found.samples) > 1 else {}
+        """Return those of all sources, on fields of captions that some samples lack, and on the files."""
+        found = {name: there for name, there in self.found.samples.items() if name and there < self.total}
         fields = [f"{there:,} of {self.total:,} samples have a caption in {name}" for name, there in found.items()]
         return [*super().notes(), *fields, *self._file_notes]
 
