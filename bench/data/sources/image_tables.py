@@ -65,9 +65,11 @@ class ImageTables(IndexedSource):
         assert image is not None
         columns, folder, lost = builder.caption_columns(names), _find_folder(path), list[str]()
         rows = iterate_rows(path, [*dict.fromkeys([image, *columns, *filter(None, [key])])])
-        for (flaw, name), same in groupby(
-            rows, lambda row: (row, None) if isinstance(row, str) else ("", row.get(image))
-        ):
+
+        def image_of(row: Row) -> tuple[str, Any]:
+            return (row, None) if isinstance(row, str) else ("", row.get(image))
+
+        for (flaw, name), same in groupby(rows, image_of):
             if flaw or not name:
                 for _ in same:
                     builder.add("", flaw or NO_CAPTION, flaw or None)
