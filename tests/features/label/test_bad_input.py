@@ -56,7 +56,7 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
     "no known column": (
         "c.csv",
         b"url,captoin\nx,a dog\n",
-        "likely 'captoin' (there are url, captoin): name it with --column",
+        "likely 'captoin' (there are url, captoin): name it with --caption",
     ),
     "no known column, parquet": ("c.parquet", parquet_of(pa.table({"url": ["x"]})), "(there are url)"),
     "no known column, jsonl": ("c.jsonl", b'{"url": "x", "alt_txt": "a"}\n', "likely 'alt_txt'"),
@@ -65,10 +65,10 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
         parquet_of(pa.table({"text": [1]})),
         "column 'text' holds int64, expected text",
     ),
-    "a column of lists": (
+    "a column of lists of numbers": (
         "c.parquet",
-        parquet_of(pa.table({"text": [["a"]]})),
-        "holds list<element: string>, expected",
+        parquet_of(pa.table({"text": [[1]]})),
+        "holds list<element: int64>, expected text",
     ),
     **{f"an empty file, {suffix}": (f"c.{suffix}", b"", "the file is empty") for suffix in FORMATS},
     "another format": ("c.arrow", b"ARROW1", "no format of captions with the suffix named '.arrow'"),

@@ -1,0 +1,50 @@
+"""The columns of tables with images: that of the images, by its name and type."""
+
+import pyarrow as pa
+
+from bench.config import list_names
+from bench.data.captions.batches import CAPTION_COLUMNS, KEY_COLUMNS, find_column
+
+IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "gif", "npy", "image_bytes", "bytes", "content")
+PATH_COLUMNS = (
+    "image",
+    "image_path",
+    "image_file",
+    "img",
+    "file_name",
+    "filename",
+    "filepath",
+    "file_path",
+    "path",
+    "file",
+)
+
+
+def image_byte_columns(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
+    """Return the columns of bytes, or of structs with `bytes`, that may be images: their paths by their names."""
+    columns = {}
+    for field in schema:
+        kind = field.type
+        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 and _is_binary(kind.field("bytes").type):
+            columns[field.name] = (field.name, "bytes")
+        elif _is_binary(kind) and field.name.lower() not in (*CAPTION_COLUMNS, *KEY_COLUMNS):
+            columns[field.name] = (field.name,)
+    return columns
+
+
+def find_image_bytes(schema: pa.Schema) -> tuple[str, ...]:
+    """Return the path of the column of images; ValueError for none, and for several of which no name is known."""
+    columns = image_byte_columns(schema)
+    if found := find_column([*columns], IMAGE_COLUMNS):
+        return columns[found]
+    if len(columns) != 1:
+        there = f"the columns {list_names([*columns])} hold bytes: rename that of the images to image"
+        raise ValueError(
+            there if columns else f"no column holds images as bytes (there are {list_names(schema.names)})"
+        )
+    return next(iter(columns.values()))
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    tests = pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view
+    return any(test(kind) for test in tests)
