@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from models import Features, Images, open_clip_config
 from models.image_tower import ImageTower
 from models.text_tower import TextTower
+from models.token_subsets import PatchMeans
 
 Projected = Float[Tensor, "batch dim"]  # L2-normalised, in the space of text features
 # The same parameters under open_clip's names.
@@ -135,7 +136,7 @@ class DualEncoderClassifier(DualEncoder):
         self.counts = TokenCounts(num_tokens)
         self.has_patch_mean = has_patch_mean
 
-    def embed(self, images: Images) -> tuple[Features, Features]:
+    def embed(self, images: Images) -> tuple[Features, PatchMeans]:
         """Return the features that the pair and the classifier read."""
         embedded = self.tower(images, with_patch_mean=self.has_patch_mean)
         return embedded if self.has_patch_mean else (embedded, embedded)

@@ -18,7 +18,7 @@ from models import Features, Images, corenet_vit, open_clip_config, similar_name
 from models.open_clip_blocks import replace_image_blocks, uses_class_token_only
 from models.patch_embedding import use_linear_patch_embedding
 from models.repeated_blocks import skip_repeated_blocks
-from models.token_subsets import Pooling, add_patch_drop, feature_and_patch_mean, set_pooling
+from models.token_subsets import PatchMeans, Pooling, add_patch_drop, feature_and_patch_mean, set_pooling
 
 PIXEL_CHANNELS = 3
 PIXEL_STATISTICS: dict[str, tuple[Any, Any]] = {  # mean and deviation that a tower's pixels are normalised by
@@ -78,7 +78,7 @@ class ImageTower(nn.Module):
         """The length of the mean that is returned `with_patch_mean`; ValueError for a trunk without one."""
         return _feature_width(self.trunk, [self.image_size], self.channels, lambda *x: feature_and_patch_mean(*x)[1])
 
-    def forward(self, images: Images, *, with_patch_mean: bool = False) -> Features | tuple[Features, Features]:
+    def forward(self, images: Images, *, with_patch_mean: bool = False) -> Features | tuple[Features, PatchMeans]:
         """Embed normalised images, or grids of embeddings; with `with_patch_mean` see `feature_and_patch_mean`."""
         images = self.normalise_for_trunk(images)
         if with_patch_mean:
@@ -134,8 +134,17 @@ def build_image_tower(
             one_size = "open_clip builds it for one size; {} takes any"
             reason = one_size.format(_suggest_timm_tower(config)) if config and several else error
             raise ValueError(f"{text}: {reason}") from None
+        if pooling == "both":
+            assert tower.patch_mean_width  # raises ValueError for a tower without one
         tower.pixels = make_renormalisation(*PIXEL_STATISTICS[pixel_normalisation])
         return tower
+
+
+def published_image_size(name: str) -> int:
+    """Return the side in pixels of the images that a tower of open_clip or timm was published for."""
+    config = open_clip_config(name)
+    described: Any = config["vision_cfg"] if config else timm.get_pretrained_cfg(name)
+    return int(described["image_size"] if config else described.input_size[-1])
 
 
 def build_trunk(config: dict[str, Any], image_size: int, pooling: Pooling = "own") -> nn.Module:
@@ -148,12 +157,11 @@ def build_trunk(config: dict[str, Any], image_size: int, pooling: Pooling = "own
     vision = copy.deepcopy(config["vision_cfg"]) | {"image_size": image_size, "timm_model_pretrained": False}
     trunk: nn.Module = _build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
     if isinstance(trunk, open_clip.transformer.VisionTransformer):
-        trunk.proj = None
+        trunk.proj, trunk.output_tokens = None, False
         class_token_only = pooling == "own" and uses_class_token_only(trunk)
         replace_image_blocks(trunk.transformer, class_token_only=class_token_only)
     elif isinstance(trunk, open_clip.timm_model.TimmModel):
-        if isinstance(getattr(trunk.trunk, "head", None), nn.Linear):
-            trunk.trunk.reset_classifier(0)
+        trunk.trunk.reset_classifier(0)
         trunk.head = nn.Sequential(*(part for name, part in trunk.head.named_children() if name == "pool"))
     return trunk
 
@@ -164,7 +172,8 @@ def _build_for_embeddings(
     """Build a tower whose patches are single embeddings."""
     vision = {"timm_model_name": name} if config is None else config["vision_cfg"]
     if "timm_model_name" in vision and not name.startswith(corenet_vit.PREFIX):
-        with suppress(TypeError):
+        _require_timm_model(vision["timm_model_name"])
+        with suppress(TypeError, AssertionError, RuntimeError, ValueError):  # of stems that read no single embeddings
             vit = _create_timm_model(vision["timm_model_name"], img_size=side, patch_size=1, in_chans=channels)
             stem: Any = getattr(vit, "patch_embed", getattr(vit, "embeds", nn.Identity()))  # the second is NaFlexViT's
             layers = [layer for layer in stem.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]

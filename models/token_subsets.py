@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from models import Features, Images
 
 Pooling = Literal["own", "mean", "both"]
+PatchMeans = Float[Tensor, "batch mean_features"]  # they may be longer than features that a tower projects
 
 
 class PatchDrop(nn.Module):
@@ -58,16 +59,15 @@ def add_patch_drop(trunk: nn.Module, share: float) -> None:
         reason = " with a convolutional stem: the stem computes dropped patches and mixes them into their neighbours"
     elif isinstance(vit, OpenClipViT):
         vit.patch_dropout = PatchDrop(share, prefix_tokens=1)
-    elif getattr(vit, "patch_drop", vit) is None:
-        vit.patch_drop = PatchDropoutWithIndices(share, vit.num_prefix_tokens)
-    elif isinstance(getattr(vit, "patch_drop", None), nn.Module):
-        vit.patch_drop = PatchDrop(share, vit.num_prefix_tokens)
+    elif hasattr(vit, "patch_drop") and hasattr(vit, "num_prefix_tokens"):
+        kind = PatchDropoutWithIndices if vit.patch_drop is None else PatchDrop
+        vit.patch_drop = kind(share, vit.num_prefix_tokens)
     else:
         reason = ": it is no plain vision transformer"
     if reason:
         raise ValueError(
-            f"patches cannot be dropped from a {type(vit).__name__}{reason}; towers that can are the VisionTransformer "
-            "of open_clip and timm's VisionTransformer, Eva and NaFlexViT with patches that do not overlap"
+            f"patches cannot be dropped from a {type(vit).__name__}{reason}; accepted are open_clip's VisionTransformer "
+            "and timm's VisionTransformer, Eva and NaFlexViT"
         )
 
 
@@ -92,8 +92,8 @@ def set_pooling(trunk: nn.Module, name: str, pooling: Pooling) -> None:
             _set_timm_pooling(trunk, vit, pooling)
     except (AssertionError, TypeError) as error:
         raise ValueError(
-            f"pooling={pooling} is for towers of open_clip and for those of timm whose pooling can be global_pool=avg, "
-            f"which tower {name!r} ({type(vit).__name__}) is not ({error}): choose another, or set pooling=own"
+            f"pooling={pooling} is for towers of open_clip, and of timm with global_pool=avg, which tower {name!r} "
+            f"({type(vit).__name__}) is not: {error}; choose another, or set pooling=own"
         ) from None
 
 
@@ -101,6 +101,7 @@ def _set_timm_pooling(trunk: nn.Module, vit: Any, pooling: Pooling) -> None:
     """Set the pooling by timm's `reset_classifier`, which keeps the place of the norm; AssertionError if it cannot."""
     assert hasattr(vit, "forward_head"), "it is of neither library"
     if pooling == "mean":
+        assert not getattr(vit, "pool_include_prefix", False), "its mean includes the tokens before the patches"
         vit.reset_classifier(0, "avg")
         if vit is not trunk:
             trunk.head = nn.Sequential()  # open_clip's attention pooling
@@ -115,7 +116,7 @@ def has_normed_class_token(vit: Any) -> bool:
     return has_token and not isinstance(getattr(vit, "norm", None), nn.Identity | None)
 
 
-def feature_and_patch_mean(trunk: nn.Module, images: Images) -> tuple[Features, Features]:
+def feature_and_patch_mean(trunk: nn.Module, images: Images) -> tuple[Features, PatchMeans]:
     """Return the feature of a trunk with the pooling "both", and that which it would return with "mean".
 
     The trunk computes all tokens. ValueError for a trunk without a single sequence or map of patch tokens.
@@ -136,12 +137,14 @@ def feature_and_patch_mean(trunk: nn.Module, images: Images) -> tuple[Features, 
     return feature, feature if vit.pools_mean else _spatial_mean(vit, tokens)
 
 
-def _spatial_mean(vit: Any, tokens: Any) -> Features:
+def _spatial_mean(vit: Any, tokens: Any) -> PatchMeans:
     """Return the mean over the patches of a sequence of tokens, or over the positions of a map."""
     if isinstance(tokens, Tensor):
         if tokens.ndim == 4:  # noqa: PLR2004 - a map
             return tokens.mean(dim=(1, 2) if getattr(vit, "output_fmt", "NCHW") == "NHWC" else (2, 3))
-        patches = tokens[:, getattr(vit, "num_prefix_tokens", 0) :]
-        if patches.shape[1]:
-            return patches.mean(dim=1)
-    raise ValueError(f"pooling=both needs one sequence or map of patch tokens, which a {type(vit).__name__} has not")
+        if hasattr(vit, "num_prefix_tokens"):
+            return tokens[:, vit.num_prefix_tokens :].mean(dim=1)
+    raise ValueError(
+        f"pooling=both needs one sequence or map of patch tokens, and a {type(vit).__name__} has none; choose "
+        "another, or set pooling=own"
+    )

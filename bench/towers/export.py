@@ -2,15 +2,16 @@
 
 import copy
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import open_clip
-import timm
 import torch
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
+from timm.models import get_model_args, get_model_input_config
 from torch import Tensor, nn
 
 from bench.console.console import PROGRAM
@@ -44,14 +45,10 @@ def export_tower(loaded: LoadedTower, out: Path) -> str:
         made = msgspec.to_builtins(loaded.provenance)
         preprocessing = _preprocessing(loaded) | {"resize_mode": "shortest"}
         facts = {"model_cfg": described, "preprocess_cfg": preprocessing, "made": made}
-        save_tower(weights, out / FOLDER_WEIGHTS[0], {})
-        with atomic_write(out / FOLDER_CONFIG) as temporary:  # marks the folder as complete
-            temporary.write_text(json.dumps(facts, indent=2), encoding="utf-8")
+        _write_folder(out, FOLDER_WEIGHTS[0], weights, FOLDER_CONFIG, facts)
         return f"open_clip.create_model({f'local-dir:{out}'!r})"
     if type(trunk).__module__.startswith("timm."):
-        save_tower(trunk.state_dict(), out / "model.safetensors", {})
-        with atomic_write(out / "config.json") as temporary:
-            _write_timm_config(loaded, temporary)
+        _write_folder(out, "model.safetensors", trunk.state_dict(), "config.json", _timm_config(loaded))
         return f"timm.create_model({f'local-dir:{out}'!r}, pretrained=True)"
     raise ValueError(f"{loaded.name} has a {type(trunk).__name__}, which neither open_clip nor timm builds from a file")
 
@@ -62,9 +59,9 @@ def _described_tower(loaded: LoadedTower, config: dict[str, Any]) -> dict[str, A
     described = {name: copy.deepcopy(config[name]) for name in ("vision_cfg", "quick_gelu") if name in config}
     reason = "reads grids of embeddings" if loaded.tower.channels != PIXEL_CHANNELS else ""
     if isinstance(trunk, VisionTransformer):
-        changes: dict[str, Any] = {"pool_type": trunk.pool_type}
+        changes: dict[str, Any] = {"pool_type": trunk.pool_type, "output_tokens": False}
     elif isinstance(trunk, TimmModel):
-        pool = timm.models.get_model_args(trunk.trunk)["global_pool"]
+        pool = get_model_args(trunk.trunk)["global_pool"]
         changes = {"timm_pool": pool, "timm_proj": "linear", "timm_proj_bias": False, "timm_model_pretrained": False}
     else:
         changes, reason = {}, reason or ("pools the mean" if isinstance(trunk.attnpool, nn.Sequential) else "")
@@ -107,12 +104,19 @@ def _image_tower_weights(loaded: LoadedTower, described: dict[str, Any]) -> tupl
     return described, weights | open_clip_visual_state(loaded.tower, torch.eye(width))
 
 
-def _write_timm_config(loaded: LoadedTower, path: Path) -> None:
-    """Write the configuration that timm reads beside weights, with the arguments that timm kept of the tower."""
-    facts = {"num_features": loaded.tower.width, "made": msgspec.to_builtins(loaded.provenance)}
-    shown = {"input_size": (loaded.tower.channels, *2 * (loaded.tower.image_size,)), "crop_pct": 1.0}
-    shown |= {"crop_mode": "center"} | _preprocessing(loaded)
-    timm.models.save_config_for_hf(loaded.tower.trunk, str(path), model_config=facts, data_config=shown)
+def _timm_config(loaded: LoadedTower) -> dict[str, Any]:
+    """Return the configuration that timm reads beside weights: `timm/models/_hub.py`, `save_config_for_hf`."""
+    side, trunk = loaded.tower.image_size, loaded.tower.trunk
+    shown = {"input_size": (loaded.tower.channels, side, side), "num_classes": 0}
+    shown["fixed_input_size"] = get_model_input_config(trunk)["fixed_input_size"]
+    return {
+        "architecture": loaded.architecture,
+        "num_classes": 0,
+        "num_features": loaded.tower.width,
+        "pretrained_cfg": shown | {"crop_pct": 1.0, "crop_mode": "center"} | _preprocessing(loaded),
+        "model_args": get_model_args(trunk),
+        "made": msgspec.to_builtins(loaded.provenance),
+    }
 
 
 def _preprocessing(loaded: LoadedTower) -> dict[str, Any]:
@@ -120,3 +124,10 @@ def _preprocessing(loaded: LoadedTower) -> dict[str, Any]:
     assert loaded.provenance is not None
     mean, std = PIXEL_STATISTICS[loaded.provenance.experiment.image.pixel_normalisation]
     return {"mean": mean, "std": std, "interpolation": "bilinear"}
+
+
+def _write_folder(out: Path, file: str, weights: Mapping[str, Tensor], config: str, facts: dict[str, Any]) -> None:
+    """Write weights, then their configuration, which marks the folder as complete."""
+    save_tower(weights, out / file, {})
+    with atomic_write(out / config) as temporary:
+        temporary.write_text(json.dumps(facts, indent=2), encoding="utf-8")
