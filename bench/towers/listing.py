@@ -25,7 +25,7 @@ COLUMNS = [
 ]
 NOTE = (
     "px: side of the images that the tower was published for; width: length of its feature; GFLOP: one forward of an\n"
-    "image, a multiply-add is two; methods: those that can train it with their own settings. The first reasons:"
+    "image, a multiply-add is two; methods: those that can train it with their own settings."
 )
 
 
@@ -39,7 +39,7 @@ def tower_table(pattern: str, limit: int = MAX_TOWERS) -> Table:
         raise ValueError(f"no tower of open_clip or timm is named {pattern!r}; {advice}")
     shown, examples = found[:limit], dict[str, str]()
     rows = [_row(name, examples) for name in show_progress(shown, len(shown), "building towers", "towers")]
-    lines = [NOTE, *(f"{method}: {example}." for method, example in examples.items())]
+    lines = [NOTE, *(f"{name}: {reason}." for name, reason in examples.items())]
     if more := len(found) - len(shown):
         lines.append(f"{more:,} more towers match {pattern!r}; a narrower pattern lists them.")
     return Table.of_rows("Towers", COLUMNS, rows, "\n".join(lines))
