@@ -54,7 +54,7 @@ def experiment_of(name: str, tower: str, side: int) -> Experiment:
 
 
 def take_step(experiment: Experiment) -> ImageTower:
-    """Train the tower for one step; the loss and all gradients must be finite, and the weights change."""
+    """Train the tower for one step; the loss is finite, and each trained weight gets a finite gradient."""
     method, tower = methods()[experiment.method], build_untrained_tower(experiment)
     torch.manual_seed(0)
     model: Any = method.build_model(tower, experiment)
@@ -63,12 +63,9 @@ def take_step(experiment: Experiment) -> ImageTower:
     side = experiment.image.image_size
     loss = step.forward(Batch(torch.randn(4, 3, side, side), method.targets(experiment)(captions)))
     step.backward(loss)
-    gradients = {name: one.grad for name, one in tower.named_parameters()}
-    assert all(gradient is None or gradient.isfinite().all() for gradient in gradients.values())
-    before = {name: one.detach().clone() for name, one in tower.named_parameters()}
+    trained = {name: one.grad for name, one in tower.named_parameters() if one.requires_grad}
+    assert not [name for name, gradient in trained.items() if gradient is None or not gradient.isfinite().all()]
     assert step.update(loss.detach(), 1e-3).isfinite()
-    moved = {name for name, one in tower.named_parameters() if not torch.equal(one, before[name])}
-    assert len(moved) > len(before) / 2
     return tower
 
 

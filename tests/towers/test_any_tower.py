@@ -120,13 +120,14 @@ def test_methods_train_every_tower_unless_the_page_says_why_not(name: str, tmp_p
 
 
 def row(name: str, unable: dict[str, str]) -> str:
-    """Return a tower's row of the page."""
-    reasons = "; ".join(f"`{method}`: {reason}" for method, reason in unable.items())
+    """Return a tower's row of the page, with the reasons without the advice that follows them."""
+    reasons = "; ".join(f"`{method}`: {reason.partition(';')[0]}" for method, reason in unable.items())
     return f"| `{name}` | {TOWERS[name]} | {reasons or 'none'} |"
 
 
 if __name__ == "__main__":
     text = PAGE.read_text(encoding="utf-8")
     before = text[: text.index("| tower |")]
+    head = ["| tower | side, px | methods that cannot train it |", "|---|---|---|"]
     rows = [row(name, unable_methods(name, side)) for name, side in TOWERS.items()]
-    PAGE.write_text(before + "\n".join(["| tower | side, px | methods that cannot train it |", "|---|---|---|", *rows, ""]))
+    PAGE.write_text(before + "\n".join([*head, *rows, ""]), encoding="utf-8")
