@@ -181,7 +181,7 @@ def _build_for_embeddings(
                 if config is None:
                     return vit
                 wrapper: Any = build_trunk(config, side, pooling)
-                vit.reset_classifier(0, vision["timm_pool"])
+                vit.reset_classifier(0, vision.get("timm_pool") or None)
                 wrapper.trunk = vit
                 return wrapper
     elif isinstance(vision.get("layers"), int):

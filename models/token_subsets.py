@@ -66,8 +66,8 @@ def add_patch_drop(trunk: nn.Module, share: float) -> None:
         reason = ": it is no plain vision transformer"
     if reason:
         raise ValueError(
-            f"patches cannot be dropped from a {type(vit).__name__}{reason}; accepted are open_clip's VisionTransformer "
-            "and timm's VisionTransformer, Eva and NaFlexViT"
+            f"patches cannot be dropped from a {type(vit).__name__}{reason}; accepted are VisionTransformer of open_clip "
+            "and timm, and Eva and NaFlexViT of timm"
         )
 
 
@@ -75,7 +75,7 @@ def set_pooling(trunk: nn.Module, name: str, pooling: Pooling) -> None:
     """Let a tower return the mean of its patch tokens after the last norm instead of its own feature.
 
     Tokens before the patches are not in the mean. The tokens of a convolutional network are the positions of its last
-    map. A tower that pools the mean itself is unchanged, with the layers that it has after the mean. With "both" a tower
+    map. A tower that pools the mean itself is unchanged, with the layers that it has after the mean. With "both" it
     returns its class token if it has one after the last norm, or else its own feature; `feature_and_patch_mean` returns
     the mean, too. Weights keep their names and values; those of a pooling that is replaced are gone. ValueError for a
     trunk that cannot pool so.

@@ -192,7 +192,7 @@ class List:
 
     recipe: str | None = None  # name of a recipe: list the released settings beside ours instead
     fields: bool = False  # list the fields of an experiment, which --set changes, instead
-    # pattern of names, such as 'vit_base*': list these towers of open_clip and timm, and the methods that can train them
+    # pattern of names, such as 'vit_base*': list these towers of open_clip and timm with the methods that train them
     towers: str | None = None
     json: Json = None
     purpose: ClassVar[str] = "compare"

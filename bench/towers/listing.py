@@ -47,13 +47,12 @@ def tower_table(pattern: str, limit: int = MAX_TOWERS) -> Table:
 
 def _row(name: str, examples: dict[str, str]) -> list[Cell]:
     """Return the cells of a tower; the first reason that a method cannot train one is added to the examples."""
-    side = published_image_size(name)
     try:
-        tower = _build(name, side)
+        tower = _build(name, side := published_image_size(name))
         flops = count_image_flops(tower, tower.channels, side)
     except Exception as error:  # noqa: BLE001 - neither library documents the exceptions of its towers
         examples[name] = f"{type(error).__name__}: {error}".splitlines()[0]
-        return [Cell.plain(name), Cell.plain(side), *[Cell.unmeasured(examples[name])] * 3, Cell.of("none")]
+        return [Cell.plain(name), *[Cell.unmeasured(examples[name])] * 4, Cell("none", value=[])]
     parameters = sum(parameter.numel() for parameter in tower.parameters())
     unable = unable_methods(name, side)
     examples.update({method: reason for method, reason in unable.items() if method not in examples})
