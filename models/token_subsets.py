@@ -66,8 +66,8 @@ def add_patch_drop(trunk: nn.Module, share: float) -> None:
         reason = ": it is no plain vision transformer"
     if reason:
         raise ValueError(
-            f"patches cannot be dropped from a {type(vit).__name__}{reason}; accepted are VisionTransformer of open_clip "
-            "and timm, and Eva and NaFlexViT of timm"
+            f"patches cannot be dropped from a {type(vit).__name__}{reason}; accepted are the vision transformers of "
+            "open_clip and timm (VisionTransformer, Eva, NaFlexViT) with patches that do not overlap"
         )
 
 
