@@ -132,7 +132,8 @@ class DualEncoderClassifier(DualEncoder):
         self, tower: ImageTower, text: TextTower, num_tokens: int, *, initial_scale: float, has_patch_mean: bool
     ) -> None:
         super().__init__(tower, text, initial_scale=initial_scale, initial_bias=None)
-        self.head = build_token_head(tower.patch_mean_width if has_patch_mean else tower.width, num_tokens)
+        self.classified_width = tower.patch_mean_width if has_patch_mean else tower.width
+        self.head = build_token_head(self.classified_width, num_tokens)
         self.counts = TokenCounts(num_tokens)
         self.has_patch_mean = has_patch_mean
 

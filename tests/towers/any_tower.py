@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import timm
 import torch
 
@@ -18,6 +19,8 @@ from bench.towers.tower_from import load_tower
 from bench.train.build import build_untrained_tower
 from bench.train.step import make_step
 from models.image_tower import ImageTower
+
+open_clip.add_model_config(Path(__file__).parents[1] / "configs")
 
 # Names of timm by the image side in pixels that they take here: vision transformers with a class token, two tokens,
 # registers, attention pooling or none of them, and hierarchical and convolutional networks.
