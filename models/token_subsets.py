@@ -93,7 +93,7 @@ def set_pooling(trunk: nn.Module, name: str, pooling: Pooling) -> None:
     except (AssertionError, TypeError) as error:
         raise ValueError(
             f"pooling={pooling} is for towers of open_clip, and of timm with global_pool=avg, which tower {name!r} "
-            f"({type(vit).__name__}) is not: {error}; choose another, or set pooling=own"
+            f"({type(vit).__name__}) is not: {str(error).rstrip('.')}; choose another, or set pooling=own"
         ) from None
 
 
@@ -101,7 +101,9 @@ def _set_timm_pooling(trunk: nn.Module, vit: Any, pooling: Pooling) -> None:
     """Set the pooling by timm's `reset_classifier`, which keeps the place of the norm; AssertionError if it cannot."""
     assert hasattr(vit, "forward_head"), "it is of neither library"
     if pooling == "mean":
-        assert not getattr(vit, "pool_include_prefix", False), "its mean includes the tokens before the patches"
+        counts_prefix = hasattr(vit, "num_prefix_tokens") or getattr(vit, "cls_token", None) is None
+        includes_prefix = not counts_prefix or getattr(vit, "pool_include_prefix", False)
+        assert not includes_prefix, "its mean includes the tokens before the patches"
         vit.reset_classifier(0, "avg")
         if vit is not trunk:
             trunk.head = nn.Sequential()  # open_clip's attention pooling

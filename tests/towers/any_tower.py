@@ -13,10 +13,8 @@ from bench.data.targets import Captions
 from bench.experiments import EXPERIMENTS
 from bench.method import methods
 from bench.towers.export import export_tower
-from bench.towers.head_file import save_tower
 from bench.towers.provenance import Provenance
-from bench.towers.tower_from import load_tower
-from bench.train.build import build_untrained_tower
+from bench.towers.tower_from import LoadedTower
 from bench.train.step import make_step
 from models.image_tower import ImageTower
 
@@ -56,9 +54,9 @@ def experiment_of(name: str, tower: str, side: int) -> Experiment:
     return change(EXPERIMENTS[f"{name}-tiny"], **smaller)
 
 
-def take_step(experiment: Experiment) -> ImageTower:
-    """Train the tower for one step; the loss is finite, and each trained weight gets a finite gradient."""
-    method, tower = methods()[experiment.method], build_untrained_tower(experiment)
+def take_step(experiment: Experiment, tower: ImageTower) -> None:
+    """Train a tower for one step; the loss is finite, and each trained weight gets a finite gradient."""
+    method = methods()[experiment.method]
     torch.manual_seed(0)
     model: Any = method.build_model(tower, experiment)
     step: Any = make_step(experiment, model, method, "fp32", compiled=False)
@@ -69,15 +67,18 @@ def take_step(experiment: Experiment) -> ImageTower:
     trained = {name: one.grad for name, one in tower.named_parameters() if one.requires_grad}
     assert not [name for name, gradient in trained.items() if gradient is None or not gradient.isfinite().all()]
     assert step.update(loss.detach(), 1e-3).isfinite()
-    return tower
 
 
-def assert_timm_computes_the_same(tower: ImageTower, experiment: Experiment, folder: Path) -> None:
+def provenance_of(experiment: Experiment) -> Provenance:
+    """Return the metadata of a tower that saw a batch."""
+    return Provenance(experiment=experiment, images=4, budgets=())
+
+
+def assert_timm_computes_the_same(loaded: LoadedTower, folder: Path) -> None:
     """Export a tower and load it by timm alone."""
-    facts = Provenance(experiment=experiment, images=4, budgets=()).to_facts()
-    save_tower(tower.state_dict(), folder / "x.safetensors", facts)
-    export_tower(load_tower(str(folder / "x.safetensors")), folder / "out")
-    model = timm.create_model(f"local-dir:{folder / 'out'}", pretrained=True).eval()
+    export_tower(loaded, folder)
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    tower = loaded.tower.eval()
     images = torch.randn(2, tower.channels, *2 * (tower.image_size,), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        torch.testing.assert_close(model(images), tower.eval()(images), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(model(images), tower(images), rtol=1e-4, atol=1e-4)
