@@ -23,7 +23,7 @@ UNSEEN_TASKS = ("unseen subgroup", "unseen emoji retrieval")  # on the held-out 
 # Scored where no task is named: those on which towers of 80,000 images differ from untrained ones (docs/transfer.md).
 DEFAULT_TASKS = ("Twemoji group", "Twemoji subgroup", *UNSEEN_TASKS)
 SMOKE_TASKS = UNSEEN_TASKS  # the smallest task that is classified, and the smallest that is not
-DEFAULT_ROOT_TASK = "imagefolder"  # of a root folder, where no task is named
+DEFAULT_ROOT_TASK = "folder"  # of a root folder, where no task is named; its content shows its layout
 
 SINGLE_LABEL = "one class per image"
 GALLERY = "a gallery with another image of each query's class"

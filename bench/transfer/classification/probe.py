@@ -73,8 +73,8 @@ class EmbeddedTask(SplitTask[LabelledFeatures]):
             kept = number[part.labels] >= 0
             return LabelledFeatures(part.features[kept], number[part.labels[kept]])
 
-        names = tuple(self.classes[one] for one in classes)
-        return EmbeddedTask(name, names, restrict(self.train), restrict(self.validation), restrict(self.test))
+        parts = {part: restrict(getattr(self, part)) for part in ("train", "validation", "test")}
+        return replace(self, name=name, classes=tuple(self.classes[one] for one in classes), **parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,8 @@ def embed_task(
         features, labels = torch.from_numpy(subject.embed(part.images)), torch.from_numpy(part.labels).to(device)
         return LabelledFeatures(features if features.numel() > MAX_IN_MEMORY else features.to(device, dtype), labels)
 
-    return EmbeddedTask(task.name, task.classes, *map(embed_split, (task.train, task.validation, task.test)))
+    parts = map(embed_split, (task.train, task.validation, task.test))
+    return EmbeddedTask(task.name, task.classes, *parts, templates=task.templates)
 
 
 def draw_class_orders(task: EmbeddedTask) -> list[tuple[Order, Order]]:
