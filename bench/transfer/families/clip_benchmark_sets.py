@@ -60,7 +60,14 @@ SIZES = {
     "wds_vtab-smallnorb_label_elevation": PublishedSize(9, 24_300, 12_150),
     "wds_vtab-svhn": PublishedSize(10, 65_931, 26_032),
 }
+SHARED_IMAGES = ("wds_vtab-clevr", "wds_vtab-dsprites", "wds_vtab-smallnorb")  # begin the names of several sets
 TASKS = tuple(
-    Task(name, SINGLE_LABEL, Imported("bench.transfer.tasks.tar_tasks:published_task", (name,)), TAR_LAYOUT)
+    Task(
+        name,
+        SINGLE_LABEL,
+        Imported("bench.transfer.tasks.tar_tasks:published_task", (name,)),
+        TAR_LAYOUT,
+        next((images for images in SHARED_IMAGES if name.startswith(images)), ""),
+    )
     for name in SIZES
 )
