@@ -45,7 +45,9 @@ def read_templates(file: str = "") -> PromptTemplates:
     templates = tuple(filter(None, lines))
     for number, line in enumerate(lines, start=1):
         if line and PLACE not in line:
-            raise ValueError(f"{path}: line {number} has no {PLACE} for the class name: {line!r}")
+            raise ValueError(
+                f"{path}: line {number} has no {PLACE} or {CLIP_BENCHMARK_PLACE} for the class name: {line!r}"
+            )
     if not templates:
         raise ValueError(f"{path} has no templates: write one per line, such as 'a photo of a {PLACE}.'")
     digest = hashlib.sha256(content).hexdigest()[:8]

@@ -101,7 +101,7 @@ def test_templates_that_cannot_be_used_are_refused_in_one_line(
     assert main(given) == 2
     assert "error: --templates is read by --protocol transfer-init alone: add it" in capfd.readouterr().err
     assert main([*given, "--protocol", "transfer-init"]) == 2
-    assert "mine.txt: line 1 has no {} for the class name: 'a photo of a dog'" in capfd.readouterr().err
+    assert "mine.txt: line 1 has no {} or {c} for the class name: 'a photo of a dog'" in capfd.readouterr().err
     assert not list(ready.glob("*.json"))
 
 
