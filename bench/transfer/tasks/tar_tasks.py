@@ -75,6 +75,8 @@ def published_task(name: str, root: Path, cache: Path) -> SingleLabelTask:
     Raises ValueError as `tar_task`, or where its size differs from the published one.
     """
     root = root / name if (root / name).is_dir() else root
+    if root.name != name and not holds_tars(root):
+        raise ValueError(f"neither {root} nor {root / name} has shards; expected is {TAR_LAYOUT}")
     classes, parts = _open_parts(root, cache)
     published, found = (
         SIZES[name],

@@ -236,6 +236,20 @@ def test_one_root_may_hold_several_named_sets(tmp_path: Path, monkeypatch: pytes
     assert of_size(tmp_path, tmp_path, PublishedSize(3, 24, 12), monkeypatch).classes == tuple(COLOURS)
 
 
+def test_root_without_a_named_set_is_reported_with_both_folders(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"neither {tmp_path} nor {tmp_path}/wds_cars has shards; expected is classn"):
+        published_task("wds_cars", tmp_path, tmp_path)
+
+
 def test_every_published_set_is_a_task_by_its_name_on_the_hub() -> None:
     assert {*SIZES} <= {*TASKS}
     assert all(size.classes > 1 for size in SIZES.values())
+
+
+def test_documentation_has_the_published_sizes() -> None:
+    def number(cell: str) -> int | None:
+        return {"none": 0, "not checked": None}.get(cell, int(cell.replace(",", "")) if cell[0].isdecimal() else -1)
+
+    text = (Path(__file__).parents[3] / "docs/transfer.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| `wds_") and line.count("|") == 6]
+    assert {row[0][3:-1]: PublishedSize(*map(number, row[1:4])) for row in rows} == SIZES
