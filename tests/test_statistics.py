@@ -377,6 +377,22 @@ def test_interval_over_tasks_and_seeds_covers_other_tasks_and_other_seeds(
     assert found[0].over == f"{tasks} tasks and {seeds} seeds"
 
 
+def test_interval_over_tasks_and_seeds_covers_the_mean_of_simulated_accuracies() -> None:
+    """Two methods on tasks of unequal difficulty with 300 test images each; one method is 2 points above the other."""
+    chance, seeds, tasks = default_rng(0), 5, 6
+
+    def difference() -> list[list[float]]:
+        difficulty = chance.uniform(0.2, 0.8, tasks)
+        gains = 0.02 + chance.normal(0, 0.04, tasks)  # of the tasks
+        luck = chance.normal(0, 0.02, (2, seeds, 1))  # of the trainings
+        of_methods = [difficulty + luck[0], difficulty + gains + luck[1]]
+        base, other = (chance.binomial(300, of.clip(0, 1)) / 300 for of in of_methods)
+        return (other - base).tolist()
+
+    found = [estimate_over_tasks(difference()).mean for _ in range(2000)]
+    assert fmean(one.low <= 0.02 <= one.high for one in found) == pytest.approx(0.95, abs=0.015)
+
+
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_interval_of_one_or_two_trainings_covers_other_tasks_for_these(seeds: int) -> None:
     chance, of_seeds = default_rng(0), zeros((seeds, 6))

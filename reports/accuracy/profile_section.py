@@ -140,7 +140,7 @@ def _mean_table(comparison: ComparisonRecords, profile: _Profile) -> Table:
     columns = [
         Column.text("features"),
         Column("mean accuracy", f"over {len(profile.images)} tasks"),
-        Column("mean difference", f"from {comparison.label(base)}, {INTERVAL} over tasks and seeds"),
+        Column("mean difference", f"from {comparison.label(base)}, {INTERVAL}"),
         Column("smallest difference", f"with a power of {percent(POWER, 0)}"),
     ]
     rows = []
