@@ -136,11 +136,13 @@ def make_task_of_parts(
 ) -> SingleLabelTask:
     """Build a task from the parts `train`, `val` and `test` that are there.
 
-    With only one part beside `train`, that part is reported and the validation part is held out from `train`. With only
-    one part, it is split. Raises ValueError as `make_task`.
+    With only one part beside `train`, that part is reported and the validation part is held out from `train`. A part
+    alone is split. Raises ValueError as `make_task`, or for two parts without `train`.
     """
     if "train" not in parts:
-        (whole, *_) = (parts[part] for part in ("test", "val") if part in parts)
+        if len(parts) > 1:
+            raise ValueError(f"{name} has the parts {' and '.join(parts)} and no train part to learn from")
+        (whole,) = parts.values()
         task = make_task(name, classes, whole, None, None, cache)
         return replace(task, notes=(f"{name}: there is no train part, so that {whole.title} is split", *task.notes))
     validation, test = (parts.get("val"), parts["test"]) if "test" in parts else (None, parts.get("val"))

@@ -78,23 +78,16 @@ def published_task(name: str, root: Path, cache: Path) -> SingleLabelTask:
     if root.name != name and not holds_tars(root):
         raise ValueError(f"neither {root} nor {root / name} has shards; expected is {TAR_LAYOUT}")
     classes, parts = _open_parts(root, cache)
-    published, found = (
-        SIZES[name],
-        {part: len(parts[part].labels) if part in parts else 0 for part in ("train", "test")},
-    )
-    sizes = {
-        "classes": (len(classes), published.classes),
-        "training images": (found["train"], published.train),
-        "test images": (found["test"], published.test),
-    }
-    for what, (here, expected) in sizes.items():
-        if expected is not None and here != expected:
+    counts = (len(parts[part].labels) if part in parts else 0 for part in ("train", "test"))
+    sizes = [*zip(("classes", "training images", "test images"), (len(classes), *counts), SIZES[name], strict=True)]
+    for what, found, published in sizes:
+        if published is not None and found != published:
             raise ValueError(
-                f"{root} has {here:,} {what}, {name} is published with {expected:,}: name the folder of that data set, "
-                "or read any other with --task webdataset"
+                f"{root} has {found:,} {what}, {name} is published with {published:,}: name the folder of that data "
+                "set, or read any other with --task webdataset"
             )
     task = _make_task(name, root, classes, parts, cache)
-    unchecked = [what for what, (_, expected) in sizes.items() if expected is None]
+    unchecked = [what for what, _, published in sizes if published is None]
     notes = [f"{name}: the number of {what} is not checked, because no exact one is published" for what in unchecked]
     return replace(task, notes=(*notes, *task.notes))
 
@@ -165,11 +158,8 @@ def _open_part(shards: Sequence[Path], classes: Sequence[str], cache: Path) -> F
     if not len(labels):
         raise ValueError(f"{folder} has no samples")
     if len(outside := np.flatnonzero((labels < 0) | (labels >= len(classes)))):
-        named, accepted = (
-            images.title(int(outside[0])),
-            f"{len(classes):,} classes: numbers are 0 to {len(classes) - 1}",
-        )
-        raise ValueError(f"{named}.cls is {labels[outside[0]]}, and {CLASS_NAMES} has {accepted}")
+        first, accepted = int(outside[0]), f"{len(classes):,} classes: numbers are 0 to {len(classes) - 1}"
+        raise ValueError(f"{images.title(first)}.cls is {labels[first]}, and {CLASS_NAMES} has {accepted}")
     return FoundPart(PackedImageSource(images, np.arange(len(labels))), labels, str(folder))
 
 

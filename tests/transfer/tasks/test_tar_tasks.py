@@ -172,6 +172,10 @@ def negative_label(root: Path) -> None:
     write_shard(root / "train/1.tar", {"s1.cls": b"-1", "s1.webp": encode("red", "webp")})
 
 
+def no_train(root: Path) -> None:
+    (root / "train").rename(root / "val")
+
+
 def retrieval(root: Path) -> None:
     (root / "dataset_type.txt").write_text("retrieval\n")
 
@@ -191,6 +195,7 @@ def retrieval(root: Path) -> None:
         (without_image, r"train/1.tar: sample s1 has no image \(webp, png, jpg, jpeg\)"),
         (a_word_as_label, r"train/1.tar: s1.cls is 'red', expected is the number of a class"),
         (negative_label, r"train/1.tar: s1.cls is -1, and classnames.txt has 3 classes: numbers are 0 to 2"),
+        (no_train, r"set has the parts val and test and no train part to learn from"),
         (retrieval, r"set/dataset_type.txt says retrieval, expected is classification: one class per image"),
     ],
 )
