@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import chain
 from operator import attrgetter
 from statistics import fmean
 from typing import Annotated, Any, NamedTuple, TypeVar
@@ -79,7 +80,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 msgspec.convert(getattr(self, name), FIELDS[name])
             except msgspec.ValidationError as error:
                 raise ValueError(f"{self.name}: {name}={getattr(self, name)!r}: {error}") from None
-        for reason in (*self._method_errors(), *self._data_errors(), *self._training_errors()):
+        errors = self._method_errors(), self._caption_errors(), self._data_errors(), self._training_errors()
+        for reason in chain.from_iterable(errors):
             raise ValueError(f"{self.name}: {reason}")
 
     def _method_errors(self) -> Iterator[str]:
@@ -104,11 +106,16 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if training.batch_size % parts:
             yield f"accumulation must divide batch_size ({training.batch_size}), got {parts}"
 
+    def _caption_errors(self) -> Iterator[str]:
+        inputs = self.input
+        if PACK_DATA not in (inputs.data, inputs.caption_lengths):
+            lengths = f"caption_lengths={inputs.caption_lengths!r}"
+            yield f"{lengths} is for the pack alone: leave it out with data={inputs.data}"
+        if inputs.caption is not None and inputs.data == PACK_DATA and inputs.caption_lengths in (PACK_DATA, "web"):
+            yield f"caption={inputs.caption} is for other data: the shipped pack has one caption, leave it out"
+
     def _data_errors(self) -> Iterator[str]:
         image, samples = self.image, self.input
-        if PACK_DATA not in (samples.data, samples.caption_lengths):
-            lengths = f"caption_lengths={samples.caption_lengths!r}"
-            yield f"{lengths} is for the pack alone: leave it out with data={samples.data}"
         subset = samples.subset or ""
         if subset.startswith(RANDOM_SUBSET) and not re.fullmatch(rf"{RANDOM_SUBSET}[1-9][0-9]{{0,11}}", subset):
             yield f"subset={subset}: expected a csv file of keys, or {RANDOM_SUBSET}N with N from 1"

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from jaxtyping import UInt8
     from torch import Tensor
 
+    from bench.data.captions.choice import CaptionChoice, Texts
+
 SOURCE_TEXTS = ("name", "accepted")  # that every source has
 SOURCE_FUNCTIONS = ("recognises", "files", "open")
 
@@ -24,6 +26,7 @@ class SampleRequest:
     """What a run reads of the samples."""
 
     cache: Path  # folder for what a source computes once, such as an index
+    captions: "CaptionChoice"  # which fields of a sample are read
     has_embeddings: bool = False  # grids of embeddings in place of images
     needs_captions: bool = True  # a sample without a caption cannot be used
     lists_keys: bool = False  # a file lists the samples to use, so that losing others is no error
@@ -35,6 +38,7 @@ class Samples:
     It is handed to loader workers by pickle: open files and large tables there, when they are first used.
     """
 
+    remarks: tuple[str, ...] = ()  # for the user, beside `notes`
     is_decoded: ClassVar[bool] = False  # whether `pixels` has all images, and the device makes batches of them
 
     @cached_property
@@ -61,7 +65,7 @@ class Samples:
         raise NotImplementedError
 
     def image(self, row: int) -> bytes:
-        """Return an encoded image (JPEG, PNG or WebP), or embeddings in .npy; ValueError or OSError ends the run.
+        """Return an encoded image (JPEG, PNG, WebP or GIF), or embeddings in .npy; ValueError or OSError ends the run.
 
         An image that cannot be decoded is counted and replaced by the loader.
         """
@@ -70,6 +74,10 @@ class Samples:
     def caption(self, row: int) -> str:
         """Return the caption of a sample; empty if it has none and none is needed."""
         raise NotImplementedError
+
+    def texts(self, row: int) -> "Texts":
+        """Return the captions of a sample by field of the request's choice; one of them is drawn for each epoch."""
+        return ((self.caption(row),),)
 
     @property
     def pixels(self) -> "UInt8[Tensor, 'samples 4 height width']":
@@ -106,7 +114,7 @@ class Samples:
             notes.append(f"{lacking:,} of {self.total:,} samples are skipped ({format_counts(self.skipped)})")
         if self.empty_captions:
             notes.append(f"{self.empty_captions:,} of {self.total:,} samples have an empty caption; they are used")
-        return notes
+        return [*notes, *self.remarks]
 
 
 class DataSource(Named):
@@ -130,6 +138,10 @@ class DataSource(Named):
         ValueError or OSError if they cannot be read.
         """
         raise NotImplementedError
+
+    def digest(self, _data: str) -> str | None:
+        """Return a text that changes if the data does, equal on all nodes; None: that of the content of `files`."""
+        return None
 
     def open(self, data: str, request: SampleRequest) -> Samples:
         """Return the samples, in an order that depends on the files alone; ValueError or OSError."""

@@ -256,6 +256,15 @@ class InputSettings(Settings, frozen=True, kw_only=True):
             "as needed",
         ),
     ] = PACK_DATA
+    caption: Annotated[
+        NonEmptyStr | None,
+        about(
+            "Captions that are read: fields of the samples, of which one with a text is drawn for each image and epoch "
+            '("txt:0.5;json.llava:0.5"), or of parquet files joined by key ("llava@FILES"); None: found by its name.',
+            "as needed",
+            "shared",
+        ),
+    ] = None
     subset: Annotated[
         NonEmptyStr | None,
         about(

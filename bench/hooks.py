@@ -2,7 +2,7 @@
 
 - `communication_range(experiments, numbers of GPUs, GPU's name)`: the least and the largest factor of communication
   that are predicted for the ratio of their GPU-seconds.
-- `count_labels(files of captions, rule's name)`: the `Vocabulary`, counted on all cores.
+- `count_labels(files of captions, rule's name, choice of captions)`: the `Vocabulary`, counted on all cores.
 - `most_images_per_second(experiment, GPU, results)`: the most that this GPU is predicted to take.
 - `ratio_parts(records of a comparison)`: `RatioParts` of two experiments; None if only their ratio was measured.
 """

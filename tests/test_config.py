@@ -65,6 +65,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "teacher": PRINTABLE,
     "data": PRINTABLE,
     "caption_lengths": st.just("pack"),
+    "caption": st.none() | PRINTABLE.filter(lambda text: text != "null"),
     "subset": st.none() | PRINTABLE.filter(lambda text: text != "null"),
     "workers": st.integers(0, 64) | st.just("auto"),
     "jpeg_decoding": st.just("full"),
@@ -127,6 +128,7 @@ ANOTHER: dict[str, Any] = {
     "teacher": "tower.safetensors",
     "data": "own-shards",
     "caption_lengths": "web",
+    "caption": "json.llava",
     "subset": "own-keys.csv",
     "workers": 2,
     "jpeg_decoding": "reduced",
@@ -172,7 +174,7 @@ def setting(field: str, value: object) -> str:
 
 def based(field: str) -> Experiment:
     """The tiny experiment that takes another value of this field."""
-    if field in ("embedding_channels", "jpeg_decoding"):
+    if field in ("caption", "embedding_channels", "jpeg_decoding"):
         return change(TINY, data="own-shards")
     return EXPERIMENTS["catlip-tiny"] if field == "accumulation" else TINY
 

@@ -16,6 +16,7 @@ from tyro.conf import Positional
 
 from bench.cli.field_table import field_table
 from bench.cli.options import (
+    Caption,
     CaptionLengths,
     Data,
     Json,
@@ -29,7 +30,7 @@ from bench.cli.options import (
     Tasks,
     VocabularyFile,
     Yes,
-    add_lengths,
+    add_captions,
     experiments_from,
     finish,
     limit_minutes,
@@ -80,6 +81,7 @@ class Bench:
     smoke: bool = False  # check of all stages with CLIP and CatLIP, in 90 s; its figures mean nothing
     full: bool = False  # three seeds and longer training, with intervals over seeds and test images
     data: Data = None
+    caption: Caption = None
     root: Root = None
     tasks: Tasks = ()
     resume: bool = False  # resume the newest comparison of this scope; recorded runs are not repeated
@@ -93,6 +95,7 @@ class Bench:
         words = ["--resume"] if self._scope == "default" else ["--resume", f"--{self._scope}"]
         words += [] if self.minutes is None else ["--minutes", f"{self.minutes:g}"]
         words += [] if self.data is None else ["--data", self.data]
+        words += [] if self.caption is None else ["--caption", self.caption]
         words += [] if self.root is None else ["--root", str(self.root)]
         words += [word for task in self.tasks for word in ("--task", task)]
         words += [] if self.results == Path("results") else ["--results", str(self.results)]
@@ -146,10 +149,11 @@ class Bench:
         Vocabularies are counted from the shards' captions. Large JPEGs are decoded at a fraction of their size, because
         the tiny towers look at 48 pixels.
         """
+        settings = add_captions([] if self.data is None else [f"data={self.data}"], None, self.caption)
+        of_data = [with_settings(one, settings) for one in experiments]
         if self.data is None:
-            return [change(one, subset=SEEN_CONCEPTS) for one in experiments]
-        vocabularies = count_and_save_vocabularies(self.data, self.results)
-        of_data = [with_settings(one, [f"data={self.data}"]) for one in experiments]
+            return [change(one, subset=SEEN_CONCEPTS) for one in of_data]
+        vocabularies = count_and_save_vocabularies(self.data, self.caption, self.results)
         return [change(one, jpeg_decoding="reduced", **vocabularies) for one in of_data]
 
     def _with_tasks(self, scope: Scope) -> Scope:
@@ -225,6 +229,7 @@ class Measure:
     rounds: Rounds = None
     memory_gib: float | None = None  # memory limit, in GiB; also compares each experiment at its largest batch under it
     data: Data = None
+    caption: Caption = None
     caption_lengths: CaptionLengths = None
     vocabulary: VocabularyFile = None
     labels: Labels = None
@@ -263,7 +268,8 @@ class Measure:
         require_range("max-minutes", self.max_minutes, *MINUTES_RANGE)
         if self.measurements and (self.trace or self.memory_gib is not None):
             raise ValueError("--measurement measures neither speed nor memory: leave out --trace and --memory-gib")
-        options = add_lengths(self.settings, self.caption_lengths), self.data, self.vocabulary, self.labels
+        settings = add_captions(self.settings, self.caption_lengths, self.caption)
+        options = settings, self.data, self.vocabulary, self.labels
         experiments = experiments_from(self.names, *options)
         num_figures = max((len(get_measurement(name).figures) for name in self.measurements), default=1)
         rounds = self.rounds or required_rounds(num_figures * (len(experiments) - 1), on_gpu=on_gpu)

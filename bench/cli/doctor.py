@@ -17,7 +17,7 @@ from tyro.conf import arg
 
 from bench.cli.findings import DISTURBS, FINDING_OK, MISSING, UNKNOWN, Finding, finding_table, judge
 from bench.cli.loading_check import check_loading, chosen_gpu_spec, predict_gpu_rate
-from bench.cli.options import Json, Results, Settings, experiment_from, finish
+from bench.cli.options import Caption, Json, Results, Settings, experiment_from, finish
 from bench.cli.rank_checks import check_ranks
 from bench.cli.shard_check import ShardCheck, verify_shards
 from bench.console.console import DISAGREEMENT, OK, log
@@ -76,6 +76,7 @@ class Doctor:
     shards: Annotated[
         str | None, arg(metavar="GLOB", help="folder, file or glob of tar shards to verify against their manifest")
     ] = None
+    caption: Caption = None
     experiment: str | None = None  # name of the experiment that the shards feed; default clip-vit-b16
     device: Annotated[str | None, arg(help="name of its GPU; default: this machine's, by its data sheet")] = None
     images_per_s: float | None = None  # images/s that one GPU takes; default: what `plan` predicts for it
@@ -95,7 +96,7 @@ class Doctor:
             if is_distributed:
                 raise ValueError("--shards is verified by one process: start it without torchrun")
             return self._check_shards(self.shards)
-        for option in ("experiment", "device", "images_per_s", "settings"):
+        for option in ("caption", "experiment", "device", "images_per_s", "settings"):
             if getattr(self, option) not in (None, ()):
                 name = {"settings": "set"}.get(option, option.replace("_", "-"))
                 raise ValueError(f"--{name} is for --shards: add it, or leave out --{name}")
@@ -124,7 +125,7 @@ class Doctor:
         require_range("images-per-s", self.images_per_s, 1e-3, 1e9)
         if self.device is not None and self.images_per_s is not None:
             raise ValueError("--device and --images-per-s both give the images/s of a GPU: leave out one of them")
-        experiment = experiment_from(self.experiment or "clip-vit-b16", self.settings, shards)
+        experiment = experiment_from(self.experiment or "clip-vit-b16", self.settings, shards, caption=self.caption)
         gpu = chosen_gpu_spec(self.device) if self.images_per_s is None else None
         is_tar, loading = isinstance(get_source(shards), TarShards), list[Table]()
         check = verify_shards(shards) if is_tar else ShardCheck({}, set(), {})

@@ -10,6 +10,7 @@ from bench.config import Experiment, own_fields
 from bench.console.console import FAILED_CASE, OK
 from bench.console.progress import format_duration
 from bench.console.tables import print_tables
+from bench.data.captions.choice import parse_caption_choice
 from bench.experiments import get_experiment
 from bench.labels.vocabulary import SUBWORD, read_vocabulary
 from bench.measure.tables import failure_table, sample_table
@@ -34,6 +35,11 @@ Data = Annotated[
         help="folder, file or glob of tar shards, or what a data source reads; default: the shipped pack",
     ),
 ]
+CAPTION_HELP = (
+    "captions that are read: fields of the samples, of which one with a text is drawn (txt:0.5;json.llava:0.5), or of "
+    "parquet files joined by key (llava@FILES); default: found by its name"
+)
+Caption = Annotated[str | None, arg(metavar="FIELD[;FIELD...]", help=CAPTION_HELP)]
 Root = Annotated[Path | None, arg(metavar="FOLDER", help="folder with the data of tasks that are not in the pack")]
 LENGTHS_HELP = "lengths of the pack's captions: their own (pack), of web captions (web), or of a file's captions"
 CaptionLengths = Annotated[str | None, arg(metavar="pack|web|FILE", help=f"{LENGTHS_HELP}; default: the experiment's")]
@@ -97,9 +103,14 @@ def experiment_from(
     data: str | None = None,
     vocabulary: str | None = None,
     labels: str | None = None,
+    caption: str | None = None,
 ) -> Experiment:
-    """Return the named experiment with the settings, and with shards, vocabulary and labels where given; ValueError."""
-    options = {"data": data, "labels": labels}
+    """Return the named experiment with the settings, and with data, vocabulary, labels and captions where given.
+
+    Raises ValueError.
+    """
+    parse_caption_choice(caption)
+    options = {"data": data, "labels": labels, "caption": caption}
     if vocabulary is not None:
         options[f"{'subword' if read_vocabulary(vocabulary).rule == SUBWORD else 'synset'}_vocabulary"] = vocabulary
     given = [f"{field}={value}" for field, value in options.items() if value is not None]
@@ -119,9 +130,11 @@ def experiments_from(names: Iterable[str], settings: Sequence[str], *options: st
     return [experiment_from(name, [one for one in settings if applies(one, name)], *options) for name in unique]
 
 
-def add_lengths(settings: Sequence[str], caption_lengths: str | None) -> list[str]:
-    """Return the settings and that of `--caption-lengths`, if it is given."""
-    return [*settings, *([] if caption_lengths is None else [f"caption_lengths={caption_lengths}"])]
+def add_captions(settings: Sequence[str], caption_lengths: str | None, caption: str | None = None) -> list[str]:
+    """Return the settings and those of `--caption-lengths` and `--caption`, if they are given."""
+    parse_caption_choice(caption)
+    given = {"caption_lengths": caption_lengths, "caption": caption}
+    return [*settings, *(f"{name}={value}" for name, value in given.items() if value is not None)]
 
 
 def require_confirmed(comparison: Comparison, seconds: float, remedy: str, *, is_confirmed: bool) -> None:

@@ -16,20 +16,21 @@ FOLDER = "vocabularies"  # in the results folder
 RULES = {"synset_vocabulary": "corenet", "subword_vocabulary": SUBWORD}  # by field of an experiment
 
 
-def count_own_vocabulary(data: str, field: str, min_count: int | None = None) -> Vocabulary:
-    """Count the vocabulary of a field over the captions of data.
+def count_own_vocabulary(data: str, field: str, min_count: int | None = None, caption: str | None = None) -> Vocabulary:
+    """Count the vocabulary of a field over the captions of data, over all texts where one of several is drawn.
 
     By default all subwords are kept, and of the synsets at most as many as CatLIP's DataComp release has, those that
     `min_count_for` the captions keeps. Raises ValueError for captions without such labels, or a file that fails.
     """
-    counted: Vocabulary = (find_hook("count_labels") or count_file_labels)(caption_files(data), RULES[field])
+    files = caption_files(data, caption)
+    counted: Vocabulary = (find_hook("count_labels") or count_file_labels)(files, RULES[field], caption)
     is_subword = counted.rule == SUBWORD
     if min_count is None:
         min_count = 1 if is_subword else min_count_for(counted.captions or 0)
     return cut_vocabulary(counted, min_count, None if is_subword else DATACOMP_SYNSETS)
 
 
-def count_and_save_vocabularies(data: str, results: Path) -> dict[str, str]:
+def count_and_save_vocabularies(data: str, caption: str | None, results: Path) -> dict[str, str]:
     """Count the vocabularies of all fields into files of the results folder; return the files by field.
 
     A file is named by its content, so that counting equal captions again gives the same file. Raises ValueError as
@@ -37,7 +38,7 @@ def count_and_save_vocabularies(data: str, results: Path) -> dict[str, str]:
     """
     files = {}
     for field in RULES:
-        vocabulary = count_own_vocabulary(data, field)
+        vocabulary = count_own_vocabulary(data, field, caption=caption)
         digest = hashlib.sha256(msgspec.json.encode(vocabulary)).hexdigest()[:8]
         path = results / FOLDER / f"{field.partition('_')[0]}s-{digest}.json"
         save_vocabulary(vocabulary, path)

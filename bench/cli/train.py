@@ -13,6 +13,7 @@ from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from bench.cli.options import (
+    Caption,
     Data,
     Json,
     Labels,
@@ -81,6 +82,7 @@ class Train:
     name: Positional[str]  # name of the experiment
     images: Images = None
     data: Data = None
+    caption: Caption = None
     vocabulary: VocabularyFile = None
     labels: Labels = None
     count_vocabulary: bool = False  # count the vocabulary from the captions first, into OUT/vocabulary.json
@@ -164,7 +166,9 @@ class Train:
         open_data(self._out.resolve(), [unlabelled])
         field = vocabulary_field(experiment)
         assert field is not None
-        save_vocabulary(count_own_vocabulary(experiment.input.data, field, self.min_count), self._out / VOCABULARY)
+        inputs = experiment.input
+        counted = count_own_vocabulary(inputs.data, field, self.min_count, inputs.caption)
+        save_vocabulary(counted, self._out / VOCABULARY)
 
     def _run(
         self, experiment: Experiment, tasks: tuple[str, ...], root: str, resume_from: str, name: str | None
@@ -203,7 +207,7 @@ class Train:
     def _command(self) -> str:
         """The given command line with --resume."""
         words = [*program_words(parent_words()), "train", self.name]
-        for name in ("images", "data", "vocabulary", "labels", "min_count", "out", "root", "json"):
+        for name in ("images", "data", "caption", "vocabulary", "labels", "min_count", "out", "root", "json"):
             words += [] if (value := getattr(self, name)) is None else [f"--{name.replace('_', '-')}", str(value)]
         words += ["--count-vocabulary"] if self.count_vocabulary else []
         words += ["--yes"] if self.yes else []
@@ -216,7 +220,7 @@ class Train:
         return shlex.join([*words, "--resume", *(["auto"] if self.resume == "auto" else [])])
 
     def _named_experiment(self) -> Experiment:
-        return experiment_from(self.name, self.settings, self.data, self.vocabulary, self.labels)
+        return experiment_from(self.name, self.settings, self.data, self.vocabulary, self.labels, self.caption)
 
     def _experiment(self) -> Experiment:
         if any(setting.startswith("caption_lengths=") for setting in self.settings):

@@ -28,19 +28,23 @@ def describe_captions(experiments: Iterable[Experiment]) -> str:
 
 def _describe_captions(inputs: InputSettings) -> str:
     if inputs.data != PACK_DATA:
-        return f"those of {inputs.data}"
+        return f"those of {inputs.data}{'' if inputs.caption is None else f' ({inputs.caption})'}"
     if inputs.caption_lengths == PACK_DATA:
         return "those of the pack"
     lengths = f"web captions (median {MEDIAN}, 95th percentile {PERCENTILE_95} tokens)"
     if inputs.caption_lengths != WEB:
-        lengths = f"the captions in {inputs.caption_lengths}"
+        lengths = f"the captions in {inputs.caption_lengths}{'' if inputs.caption is None else f' ({inputs.caption})'}"
     return f"words of the pack at the lengths of {lengths}"
 
 
 def match_lengths(
-    captions: Sequence[str], distribution: str, count_tokens: Callable[[str], int], seed: int
+    captions: Sequence[str],
+    distribution: str,
+    count_tokens: Callable[[str], int],
+    seed: int,
+    caption: str | None = None,
 ) -> tuple[str, ...]:
-    """Return as many captions whose lengths have the quantiles of a distribution: "web", or a file of captions.
+    """Return as many captions whose lengths have the quantiles of a distribution: "web", or a file's chosen captions.
 
     Each caption keeps its words that fit, in order, and is extended by words of randomly drawn captions, so that labels
     and tokens are those of real words. The seed assigns lengths and draws words; equal seeds give equal captions.
@@ -49,7 +53,7 @@ def match_lengths(
     draw, word_tokens = random.Random(seed), cache(count_tokens)  # noqa: S311
     # Control characters are remains of a wrong decoding, which the tokenizer mends by the words beside them.
     words = [[word for word in caption.split() if word.isprintable() and word_tokens(word)] for caption in captions]
-    lengths = quantiles(distribution, len(captions), count_tokens)
+    lengths = quantiles(distribution, len(captions), count_tokens, caption)
     draw.shuffle(lengths)
     matched = []
     for own, length in zip(words, lengths, strict=True):
@@ -64,21 +68,23 @@ def match_lengths(
     return tuple(matched)
 
 
-def quantiles(distribution: str, count: int, count_tokens: Callable[[str], int]) -> list[int]:
+def quantiles(
+    distribution: str, count: int, count_tokens: Callable[[str], int], caption: str | None = None
+) -> list[int]:
     """Return `count` lengths at equally spaced probabilities of a distribution, ascending; "web" is log-normal."""
     shares = [(place + 0.5) / count for place in range(count)]
     if distribution == WEB:
         normal = NormalDist(math.log(MEDIAN), math.log(PERCENTILE_95 / MEDIAN) / NormalDist().inv_cdf(0.95))
         return [max(MIN_WEB_LENGTH, round(math.exp(normal.inv_cdf(share)))) for share in shares]
-    lengths = sorted(EDGE_TOKENS + count_tokens(text) for text in read_texts(distribution))
+    lengths = sorted(EDGE_TOKENS + count_tokens(text) for text in read_texts(distribution, caption))
     return [lengths[int(share * len(lengths))] for share in shares]
 
 
-def read_texts(file: str) -> list[str]:
-    """Return a file's first captions; ValueError if it is no file of captions that `bench label` reads."""
+def read_texts(file: str, caption: str | None = None) -> list[str]:
+    """Return a file's first captions, of several texts one drawn; ValueError if it is no file that `label` reads."""
     if not Path(file).is_file():
         raise ValueError(f"caption lengths are {PACK_DATA}, {WEB} or those of a file of captions, got {file!r}")
-    rows = chain.from_iterable(batch.captions.to_pylist() for batch in read_captions(Path(file), None))
+    rows = chain.from_iterable(batch.captions.to_pylist() for batch in read_captions(Path(file), caption, "drawn"))
     texts = [row.decode(errors="replace") for row in islice(rows, MAX_FILE_CAPTIONS) if row is not None]
     if not texts:
         raise ValueError(f"{file}: no captions")

@@ -26,14 +26,23 @@ class SampleOrder:
 
     def batch_rows(self, k: int) -> Int[Tensor, " batch"]:
         """Return the samples of batch k, equally many on every rank."""
-        _, size = self._size(k)
-        start = self._images_before(k) * self.world_size + self.rank * size
+        start, size = self._places(k)
         return shuffled_rows(self.experiment.seed, self.num_samples, start=start, size=size)
+
+    def batch_epochs(self, k: int) -> list[int]:
+        """Return the epoch of each sample of batch k, from 0."""
+        start, size = self._places(k)
+        return [place // self.num_samples for place in range(start, start + size)]
 
     def image_size(self, k: int) -> int:
         """Return the side in pixels of batch k's images, equal on every rank."""
         side, _ = self._size(k)
         return side
+
+    def _places(self, k: int) -> tuple[int, int]:
+        """Return the place of batch k's first sample in the sequence of epochs, and their number."""
+        _, size = self._size(k)
+        return self._images_before(k) * self.world_size + self.rank * size, size
 
     def _size(self, k: int) -> StepSize:
         if self.sizes:

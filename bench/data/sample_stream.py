@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from itertools import chain
 from typing import Any, Generic, TypeVar, cast
 
 import torch
@@ -16,6 +17,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from bench.config import Experiment
+from bench.data.captions.choice import parse_caption_choice
 from bench.data.decoding import UnusableImageError, decode_embedding_grid, decode_for_crop, decode_image
 from bench.data.loader_workers import BatchLoader, PrefetchingLoader
 from bench.data.order import SampleOrder, StepSize
@@ -24,6 +26,7 @@ from bench.data.samples import MIN_TOLERATED
 from bench.data.stream import Batch, DecodeStats, Stream
 from bench.data.subset import subset_rows
 from bench.data.targets import Captions, Target, to_device
+from bench.data.text_layouts import reserve_rows
 from bench.data.transforms import WHITE, CropParams, crop_and_resize, crop_box, draw_crop_params, normalise, resize_crop
 from bench.data_source import Samples, format_counts
 from bench.environment.cores import LoaderWorkers
@@ -74,18 +77,19 @@ class SampleLoader(Generic[T]):
         images = [self._load_image(sample, drawn, side, stats) for sample, drawn in zip(samples, draws, strict=True)]
         _cached_targets(self)  # made outside the clock, as the pack's is
         start = time.perf_counter()
-        target = self.target([stats.replaced.get(sample, sample) for sample in samples])
+        target = self.target([stats.replaced.get(sample, sample) for sample in samples], self.order.batch_epochs(k))
         seconds = time.perf_counter() - start
         if self.experiment.image.embedding_channels is not None:
             return LoadedBatch(torch.stack(images), target, seconds, stats)
         pixels = torch.stack([image.permute(1, 2, 0) for image in images])
         return LoadedBatch(pixels.permute(0, 3, 1, 2), target, seconds, stats)
 
-    def target(self, samples: Sequence[int]) -> T:
-        """Return what the method reads of the samples' captions."""
-        found, rows = self.samples, [self.rows[sample] for sample in samples]
-        positions = [found.position(row) for row in rows]
-        captions = Captions([found.caption(row) for row in rows], positions, found.num_positions)
+    def target(self, samples: Sequence[int], epochs: Sequence[int]) -> T:
+        """Return what the method reads of the samples' captions, one drawn for each sample and epoch."""
+        found, rows, seed = self.samples, [self.rows[sample] for sample in samples], self.experiment.seed
+        choice = parse_caption_choice(self.experiment.input.caption)
+        texts = [choice.draw(found.texts(row), seed, row, epoch) for row, epoch in zip(rows, epochs, strict=True)]
+        captions = Captions(texts, [found.position(row) for row in rows], found.num_positions)
         targets = _cached_targets(self)(captions)
         return cast("T", targets.select(torch.arange(len(rows))))
 
@@ -134,16 +138,21 @@ class SampleLoader(Generic[T]):
 def _cached_targets(loader: SampleLoader[Any]) -> Any:
     """Return the function that turns a loader's captions into what the method reads; a process makes it once.
 
-    Rows for packed captions are reserved by some of the captions, equal in all processes.
+    Rows for packed captions are reserved by some of the samples, equal in all processes: by the longest text that may
+    be drawn of each.
     """
     experiment, samples = loader.experiment, loader.samples
     make = loader.targets(experiment)
     has_text = get_method(experiment.method).embeds_captions(experiment)
     if not has_text or make(Captions.from_texts([""])).captions.padding != "packed":
         return make
-    texts = [samples.caption(row) for row in range(0, len(samples), math.ceil(len(samples) / SAMPLED_CAPTIONS))]
-    sizes = map(experiment.batch_size_for, experiment.image.all_image_sizes)
-    reserved = make(Captions.from_texts(texts)).captions.reserve(sizes)
+    rows = range(0, len(samples), math.ceil(len(samples) / SAMPLED_CAPTIONS))
+    choice = parse_caption_choice(experiment.input.caption)
+    texts = [[text for text, _ in choice.options(samples.texts(row))] or [""] for row in rows]
+    tokens = make(Captions.from_texts([*chain(*texts)])).captions
+    longest = [int(lengths.max()) for lengths in tokens.lengths.split([*map(len, texts)])]
+    sizes, width = map(experiment.batch_size_for, experiment.image.all_image_sizes), tokens.groups[0].shape[1]
+    reserved = {size: reserve_rows(longest, width, size) for size in sizes}
 
     def make_with_reserve(captions: Captions) -> Any:
         target = make(captions)
@@ -210,7 +219,7 @@ class SampleStream(Stream[T]):
 
         It accounts for the replacements of unusable images only after the batch was loaded.
         """
-        return self._loader.target(self._samples(k))
+        return self._loader.target(self._samples(k), self.order.batch_epochs(k))
 
     def keys(self, k: int) -> Sequence[str]:
         return self._loader.keys(self._samples(k))

@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 
 from bench.config import Experiment
 from bench.console.console import describe_error
-from bench.data.captions.batches import MAX_BATCH_ROWS
+from bench.data.captions.batches import CAPTION_COLUMNS, MAX_BATCH_ROWS
+from bench.data.captions.choice import parse_caption_choice
 from bench.data.captions.files import digest_file_samples, list_files
+from bench.data.captions.joining import joined_files
 from bench.data.held_out import HELD_OUT_FILE
 from bench.data.manifest import pack_cache
 from bench.data.shards.layout import format_suffixes
@@ -25,25 +27,36 @@ from bench.fields import SEEN_CONCEPTS
 
 MAX_UNUSABLE_FRACTION, MIN_TOLERATED = 0.1, 10  # largest fraction of unusable samples; this many are always tolerated
 KEYS_REMEDY = "list the keys to use: --set subset=FILE.csv"
-CAPTION_SCHEMA = pa.schema([("key", pa.string()), ("caption", pa.string())])
 
 
 def find_source(data: str) -> DataSource | None:
-    """Return the source that recognises data, None if none does; ValueError if several do."""
-    found = []
-    for source in SOURCES.values():
-        with _name_in_errors(source, data):
-            found += [source] if source.recognises(data) else []
-    if len(found) > 1:
+    """Return the source that reads data, None if none does; ValueError if several do, one of an extension among them.
+
+    Of the built-in ones it is the first.
+    """
+    found = _recognising(data)
+    if len(found) > 1 and not all(SOURCES.is_built_in(source.name) for source in found):
         names = " and ".join(source.name for source in found)
         raise ValueError(f"data={data}: {names} read it both: keep the files of one of them in another folder")
     return found[0] if found else None
 
 
+def _recognising(data: str) -> list[DataSource]:
+    found = []
+    for source in SOURCES.values():
+        with _name_in_errors(source, data):
+            found += [source] if source.recognises(data) else []
+    return found
+
+
 def get_source(data: str) -> DataSource:
-    """Return the source that recognises data; ValueError says what is there, and what is accepted."""
+    """Return the source that reads data; ValueError says what is there, how to convert it, and what is accepted."""
     if (source := find_source(data)) is not None:
         return source
+    from bench.data.sources.other_layouts import advise_on_layout  # the sources import this module
+
+    if advice := advise_on_layout(data):
+        raise ValueError(f"data={data}: {advice}")
     try:
         files = list_files(data)
     except ValueError as error:
@@ -62,6 +75,13 @@ def data_files(data: str) -> list[Path]:
         return source.files(data)
 
 
+def data_digest(data: str) -> str:
+    """Return a digest that changes if data do, equal on all nodes; ValueError or OSError if they cannot be read."""
+    source = get_source(data)
+    with _name_in_errors(source, data):
+        return source.digest(data) or files_digest(source.files(data))
+
+
 def open_samples(experiment: Experiment, cache: Path) -> Samples:
     """Open an experiment's samples; ValueError if too many are unusable, unless a file lists those to use.
 
@@ -69,6 +89,7 @@ def open_samples(experiment: Experiment, cache: Path) -> Samples:
     """
     request = SampleRequest(
         cache=cache,
+        captions=parse_caption_choice(experiment.input.caption),
         has_embeddings=experiment.image.embedding_channels is not None,
         lists_keys=is_key_file(experiment.input.subset),
     )
@@ -100,6 +121,11 @@ def _open(source: DataSource, data: str, request: SampleRequest) -> Samples:
     if not isinstance(samples, Samples):
         expected = f"expected a {Samples.__name__} of {Samples.__module__}"
         raise ValueError(f"data={data}: {source.name} are opened as {type(samples).__name__}, {expected}")  # noqa: TRY004
+    if others := [other.name for other in _recognising(data) if other.name != source.name]:
+        remark = (
+            f"the {source.name} there are read, {' and '.join(others)} are not: name their file or folder to read them"
+        )
+        samples.remarks = (*samples.remarks, remark)
     return samples
 
 
@@ -108,32 +134,37 @@ def max_unusable(total: int) -> float:
     return max(float(MIN_TOLERATED), MAX_UNUSABLE_FRACTION * total)
 
 
-def caption_files(data: str) -> list[Path]:
+def caption_files(data: str, caption: str | None) -> list[Path]:
     """Return files with the captions of data in the order of their positions, in a format that `label` reads.
 
-    They are the files of the source, or a table that is written into the user's cache.
+    They are the files of the source, or a table that is written into the user's cache, whose columns have the names of
+    the choice's fields.
     """
-    source, files = get_source(data), data_files(data)
+    source = get_source(data)
     if source.has_caption_files:
-        return files
-    origin = sha256(f"{data} {files_digest(files)} {sorted(LOADED_EXTENSIONS.items())}".encode()).hexdigest()[:16]
-    path = pack_cache() / f"captions-{origin}.parquet"
+        return data_files(data)
+    choice = parse_caption_choice(caption)
+    key = f"{data} {data_digest(data)} {choice.names} {sorted(LOADED_EXTENSIONS.items())}"
+    path = pack_cache() / f"captions-{sha256(key.encode()).hexdigest()[:16]}.parquet"
     if not path.is_file():
-        samples = _open(source, data, SampleRequest(cache=pack_cache()))
-        with atomic_write(path) as temporary, pq.ParquetWriter(temporary, CAPTION_SCHEMA) as writer:
+        samples = _open(source, data, SampleRequest(cache=pack_cache(), captions=choice))
+        places = {name or CAPTION_COLUMNS[0]: place for place, name in enumerate(choice.names)}
+        schema = pa.schema([("key", pa.string()), *((name, pa.list_(pa.string())) for name in places)])
+        with atomic_write(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
             for first in range(0, len(samples), MAX_BATCH_ROWS):
                 rows = range(first, min(first + MAX_BATCH_ROWS, len(samples)))
-                columns = [[*map(samples.key, rows)], [*map(samples.caption, rows)]]
+                texts = [*map(samples.texts, rows)]
+                columns = [[*map(samples.key, rows)], *([each[place] for each in texts] for place in places.values())]
                 writer.write_batch(
-                    pa.record_batch([pa.array(column, pa.string()) for column in columns], CAPTION_SCHEMA)
+                    pa.record_batch([pa.array(*pair) for pair in zip(columns, schema.types, strict=True)], schema)
                 )
     return [path]
 
 
-def with_caption_files(name: str) -> list[str]:
+def with_caption_files(name: str, caption: str | None) -> list[str]:
     """Return an input of `label`, or the files with its captions where a source recognises it that has no such."""
     source = find_source(name)
-    return [name] if source is None or source.has_caption_files else [*map(str, caption_files(name))]
+    return [name] if source is None or source.has_caption_files else [*map(str, caption_files(name, caption))]
 
 
 def files_digest(files: Iterable[Path]) -> str:
@@ -142,7 +173,7 @@ def files_digest(files: Iterable[Path]) -> str:
 
 
 def inputs_digest(experiment: Experiment) -> str:
-    """Return a digest of an experiment's data, its list of keys, its vocabularies and its teacher's file."""
+    """Return a digest of an experiment's data, joined captions, list of keys, vocabularies and teacher's file."""
     subset = experiment.input.subset
     names = (
         HELD_OUT_FILE if subset == SEEN_CONCEPTS else subset,
@@ -151,7 +182,8 @@ def inputs_digest(experiment: Experiment) -> str:
         experiment.targets.teacher,
     )
     named = [Path(name) for name in names if name is not None]
-    return files_digest([*data_files(experiment.input.data), *(path for path in named if path.is_file())])
+    files = [*joined_files(parse_caption_choice(experiment.input.caption)), *(path for path in named if path.is_file())]
+    return sha256(f"{data_digest(experiment.input.data)} {files_digest(files)}".encode()).hexdigest()[:16]
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import numpy as np
 
 TOWER, TEXT, HEAD, STEP, ORDER, AUGMENTATION, TEACHER, IMAGE_SIZE, SUBSET = range(9)
-REPLACEMENT, SCENES, CAPTIONS = range(9, 12)
+REPLACEMENT, SCENES, CAPTIONS, CAPTION = range(9, 13)
 
 
 def seed_for(seed: int, part: int, *key: int) -> int:

@@ -1,5 +1,6 @@
 """Files of labels: one per shard, written atomically batch by batch, and read for training."""
 
+import shlex
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,15 @@ import pyarrow.parquet as pq
 
 from bench.console.console import PROGRAM
 from bench.data.captions.batches import CaptionBatch
-from bench.data.captions.files import digest_file_samples, find_caption_files, read_captions
+from bench.data.captions.choice import parse_caption_choice
+from bench.data.captions.files import (
+    LABELS_REMEDY,
+    choice_digest,
+    digest_file_samples,
+    find_caption_files,
+    read_captions,
+)
+from bench.data.captions.joining import FoundFields
 from bench.environment.files import atomic_write, require_regular
 from bench.labels.labeller import LABEL_LISTS, Tally, get_labeller, get_rule, vocabulary_of_counts
 from bench.labels.vocabulary import Vocabulary, read_vocabulary
@@ -21,7 +30,6 @@ from bench.labels.vocabulary import Vocabulary, read_vocabulary
 FORMAT = 1  # of the labels; raise it when the same captions give another file
 SCHEMA = pa.schema([pa.field("key", pa.string(), nullable=False), pa.field("labels", LABEL_LISTS, nullable=False)])
 METADATA_KEY = b"catlip-bench.labels"
-COLUMN_OPTION_REMEDY = "name it with --column"
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,7 +39,8 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     input_digest: str
     rule: str
     vocabulary_digest: str
-    column: str | None
+    caption: str | None  # the choice of captions
+    joined_digest: str  # of the fields and of the files that it joins
 
 
 class LabelFileInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,6 +51,7 @@ class LabelFileInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     empty: int
     labels: int
     flaws: dict[str, int]
+    found: FoundFields  # of captions
     vocabulary: str  # path of the vocabulary
 
 
@@ -51,7 +61,7 @@ class LabelJob:
 
     source: Path
     rule: str
-    column: str | None
+    caption: str | None  # the choice of captions
     vocabulary: str | None = None
     target: Path | None = None
 
@@ -62,8 +72,14 @@ class LabelJob:
 
     def origin(self) -> Origin:
         digest = read_vocabulary(self.vocabulary).digest if self.vocabulary else ""
-        source = digest_file_samples(self.source)
-        return Origin(input_digest=source, rule=self.rule, vocabulary_digest=digest, column=self.column)
+        source, joined = digest_file_samples(self.source), choice_digest(parse_caption_choice(self.caption))
+        return Origin(
+            input_digest=source,
+            rule=self.rule,
+            vocabulary_digest=digest,
+            caption=self.caption,
+            joined_digest=joined,
+        )
 
 
 LabelledBatch = tuple[CaptionBatch, pa.ListArray, Tally]
@@ -80,9 +96,13 @@ def label_serially(job: LabelJob, batches: Iterator[CaptionBatch]) -> Iterator[L
 def run_job(
     job: LabelJob, report: ReportProgress = lambda _captions, _bytes: None, label: LabelFunction = label_serially
 ) -> Tally:
-    """Label a shard, or count its labels; ValueError says why it cannot be read, and no output remains."""
+    """Label the only caption of each sample of a shard, or count the labels of all.
+
+    ValueError says why it cannot be read, and no output remains.
+    """
     total = Tally()
-    rows = _accumulate(label(job, read_captions(job.source, job.column, COLUMN_OPTION_REMEDY)), total, report)
+    captions = read_captions(job.source, job.caption, "all" if job.target is None else "one", total.found)
+    rows = _accumulate(label(job, captions), total, report)
     if job.target is None:
         deque(rows, maxlen=0)
         return total
@@ -95,16 +115,18 @@ def run_job(
             writer.write_batch(batch, row_group_size=len(batch))
         flaws = dict(sorted(total.flaws.items()))
         counts = {"captions": total.captions, "empty": total.empty, "labels": total.labels}
-        info = LabelFileInfo(origin=origin, flaws=flaws, vocabulary=job.vocabulary or "", **counts)
+        names = {"flaws": flaws, "found": total.found, "vocabulary": job.vocabulary or ""}
+        info = LabelFileInfo(origin=origin, **names, **counts)
         writer.add_key_value_metadata({METADATA_KEY: msgspec.json.encode(info)})
     return total
 
 
-def count_file_labels(files: Iterable[Path], rule: str) -> Vocabulary:
+def count_file_labels(files: Iterable[Path], rule: str, caption: str | None) -> Vocabulary:
     """Count the labels of files of captions, one after the other; ValueError or OSError for one that cannot be read."""
     total = Tally()
     for file in files:
-        total.add(run_job(LabelJob(file, rule, column=None)))
+        total.add(run_job(LabelJob(file, rule, caption)))
+    total.found.require(parse_caption_choice(caption))
     return vocabulary_of_counts(get_rule(rule), total.counts, total.captions)
 
 
@@ -151,15 +173,26 @@ class StoredLabels:
         return [self.columns[self.ends[row] : self.ends[row + 1]].tolist() for row in rows]
 
 
-def find_label_files(folder: Path, shards: Sequence[Path], vocabulary: str) -> list[Path]:
-    """Return the label files of shards; ValueError if they were made from other shards or with another vocabulary."""
-    expected, paths = read_vocabulary(vocabulary), list[Path]()
+def require_one_caption(caption: str | None) -> None:
+    """Raise ValueError for a choice that draws captions of several fields, of which no file can hold the labels."""
+    if parse_caption_choice(caption).is_drawn:
+        raise ValueError(f"stored labels are of one caption of each sample, and {caption} draws it: {LABELS_REMEDY}")
+
+
+def find_label_files(folder: Path, shards: Sequence[Path], vocabulary: str, caption: str | None) -> list[Path]:
+    """Return the label files of shards.
+
+    ValueError if they were made from other shards, of other captions, or with another vocabulary.
+    """
+    require_one_caption(caption)
+    option = f" --caption {shlex.quote(caption)}" if caption else ""
+    joined, expected, paths = choice_digest(parse_caption_choice(caption)), read_vocabulary(vocabulary), list[Path]()
     for shard in find_caption_files(map(str, shards)):
         path = folder / shard.labels_name
         info = read_label_file_info(path)
         if info is None:
             inputs = shards[0] if len(shards) == 1 else shards[0].parent
-            command = f"{PROGRAM} label {inputs} --vocabulary {vocabulary} --out {folder}"
+            command = f"{PROGRAM} label {inputs} --vocabulary {vocabulary}{option} --out {folder}"
             raise ValueError(f"{path} is no complete file of labels; create it with: {command}")
         if (info.origin.rule, info.origin.vocabulary_digest) != (expected.rule, expected.digest):
             text = f"{path} was made with the vocabulary {info.vocabulary}, not with {vocabulary}"
@@ -167,16 +200,21 @@ def find_label_files(folder: Path, shards: Sequence[Path], vocabulary: str) -> l
         if info.origin.format != FORMAT:
             text = f"{path} has format {info.origin.format}, this version reads format {FORMAT}"
             raise ValueError(f"{text}: label the shards again")
+        if info.origin.caption != caption:
+            made = info.origin.caption or "none"
+            raise ValueError(f"{path} was made with --caption {made}, not {caption or 'none'}: label the shards again")
+        if info.origin.joined_digest != joined:
+            raise ValueError(f"{path} was made before the files of --caption {caption} changed: label the shards again")
         if info.origin.input_digest != digest_file_samples(shard.path):
             raise ValueError(f"{path} was not created from {shard.path}: label the shards again")
         paths.append(path)
     return paths
 
 
-def load_stored_labels(folder: Path, shards: Sequence[Path], vocabulary: str) -> StoredLabels:
+def load_stored_labels(folder: Path, shards: Sequence[Path], vocabulary: str, caption: str | None) -> StoredLabels:
     """Read the labels of shards; ValueError as `find_label_files`."""
     columns, counts = [np.zeros(0, np.uint32)], [np.zeros(1, np.int64)]
-    for path in find_label_files(folder, shards, vocabulary):
+    for path in find_label_files(folder, shards, vocabulary, caption):
         for chunk in pq.read_table(path, columns=["labels"]).column("labels").chunks:
             columns.append(chunk.flatten().to_numpy())
             counts.append(chunk.value_lengths().to_numpy())

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from bench.config import choose
 from bench.console.console import PROGRAM
 from bench.data.captions.batches import MAX_CAPTION_BYTES, NULL, TOO_LONG, CaptionBatch
+from bench.data.captions.joining import FoundFields
 from bench.environment.files import prefix_errors
 from bench.labels.vocabulary import SUBWORD, Vocabulary, VocabularyLabel, read_vocabulary, sort_labels_by_count
 
@@ -71,12 +72,14 @@ class Tally:
     labels: int = 0
     flaws: Counter[str] = field(default_factory=Counter)  # rows without a caption or with a repaired one, by flaw
     counts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # occurrences by column
+    found: FoundFields = field(default_factory=FoundFields)  # of captions
 
     def add(self, other: "Tally") -> None:
         self.captions += other.captions
         self.empty += other.empty
         self.labels += other.labels
         self.flaws.update(other.flaws)
+        self.found.add(other.found)
         longer, shorter = sorted((self.counts, other.counts), key=len, reverse=True)
         self.counts = longer.copy()
         self.counts[: len(shorter)] += shorter

@@ -68,7 +68,9 @@ def _sparse_synset_labels(experiment: Experiment) -> Callable[[Captions], Labels
         label = NltkLabeller([*read_vocabulary(vocabulary).keys])
         return lambda captions: UncomputedLabels(captions.texts, label)
     if experiment.targets.labels != COMPUTED:
-        stored = load_stored_labels(Path(experiment.targets.labels), caption_files(experiment.input.data), vocabulary)
+        captions = experiment.input.caption
+        files = caption_files(experiment.input.data, captions)
+        stored = load_stored_labels(Path(experiment.targets.labels), files, vocabulary, captions)
         return lambda captions: Labels.from_lists(stored.select(captions.rows, captions.total))
     labeller = get_labeller("corenet", vocabulary)
     return lambda captions: Labels.from_lists(labeller.label_texts(captions.texts))

@@ -44,7 +44,8 @@ class CatLip(Method):
         if experiment.targets.labels in (COMPUTED, NLTK):
             return []
         vocabulary = resolve_vocabulary(experiment.targets.synset_vocabulary)
-        return [*find_label_files(Path(experiment.targets.labels), shards, vocabulary)]
+        folder, caption = Path(experiment.targets.labels), experiment.input.caption
+        return [*find_label_files(folder, shards, vocabulary, caption)]
 
     def check_inputs(self, experiment: Experiment) -> None:
         from bench.data.samples import caption_files
@@ -54,7 +55,7 @@ class CatLip(Method):
             if experiment.targets.labels == NLTK:
                 NltkLabeller([])
         else:
-            self.label_files(experiment, caption_files(experiment.input.data))
+            self.label_files(experiment, caption_files(experiment.input.data, experiment.input.caption))
 
     def row_labels(self, experiment: Experiment) -> tuple[str, ...]:
         return read_vocabulary(experiment.targets.synset_vocabulary).keys

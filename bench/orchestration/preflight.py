@@ -114,7 +114,10 @@ def open_data(results: Path, experiments: Sequence[Experiment]) -> list[str]:
 
     Raises ValueError or OSError for data that every run would refuse.
     """
-    by_data = {(one.input.data, one.image.embedding_channels is None, one.reads_captions): one for one in experiments}
+    by_data = {
+        (one.input.data, one.input.caption, one.image.embedding_channels is None, one.reads_captions): one
+        for one in experiments
+    }
     notes = dict[str, None]()
     for experiment in by_data.values():
         samples = open_samples(experiment, results / CACHE)
@@ -192,8 +195,9 @@ def _require_buildable(experiments: Sequence[Experiment]) -> None:
             raise ValueError(str(error) if str(error).startswith(one.name) else f"{one.name}: {error}") from None
     for subset in filter(is_key_file, {one.input.subset for one in experiments}):
         listed_keys(Path(subset))
-    for file in {one.input.caption_lengths for one in experiments} - {PACK_DATA, WEB}:
-        read_texts(file)
+    for file, caption in {(one.input.caption_lengths, one.input.caption) for one in experiments}:
+        if file not in (PACK_DATA, WEB):
+            read_texts(file, caption)
 
 
 def _require_buildable_model(experiment: Experiment) -> None:

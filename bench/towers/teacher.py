@@ -15,7 +15,7 @@ from bench.console.console import PROGRAM
 from bench.console.progress import show_progress
 from bench.data.decoding import UnusableImageError, decode_image
 from bench.data.manifest import CACHE
-from bench.data.samples import data_files, files_digest, open_samples
+from bench.data.samples import data_digest, open_samples
 from bench.data.stream import eval_transform
 from bench.data.transforms import WHITE, normalise, resize_and_crop_centre
 from bench.data_source import Samples
@@ -67,7 +67,7 @@ def write_teacher_features(experiment: Experiment, device: torch.device, results
     features = torch.zeros(samples.num_positions, teacher.width)
     features[torch.tensor(rows)] = torch.cat(found)
     require_finite(features, f"features of the teacher {experiment.targets.teacher}")
-    digest = files_digest(data_files(experiment.input.data))
+    digest = data_digest(experiment.input.data)
     facts = FeatureFacts(teacher=experiment.targets.teacher, data=experiment.input.data, digest=digest)
     save_tower({"features": features}, path, {"features": msgspec.json.encode(facts).decode()})
 
@@ -84,7 +84,7 @@ def stored_features(experiment: Experiment) -> Float[Tensor, "samples dim"] | No
         return None
     with prefix_errors(path):
         facts = decode_json(metadata, FeatureFacts)
-    if facts.digest != files_digest(data_files(experiment.input.data)):
+    if facts.digest != data_digest(experiment.input.data):
         raise ValueError(f"{path} holds features of data={facts.data}, which is not this data={experiment.input.data}")
     features = load_file(path).get("features", torch.empty(0))
     if features.ndim != 2:  # noqa: PLR2004 - a matrix

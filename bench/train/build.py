@@ -87,9 +87,8 @@ def load_data(
     captions = tuple(map(samples.caption, range(len(samples))))
     if experiment.input.caption_lengths != PACK_DATA:
         seed = seed_for(experiment.seed, CAPTIONS)
-        captions = match_lengths(
-            captions, experiment.input.caption_lengths, lambda text: len(encode_caption(text)), seed
-        )
+        lengths, caption = experiment.input.caption_lengths, experiment.input.caption
+        captions = match_lengths(captions, lengths, lambda text: len(encode_caption(text)), seed, caption)
     images = PackImages(samples.pixels, captions, (), tuple(samples.keys))
     return PackStream(experiment, images, targets, device, rank=rank, ranks=ranks, sizes=sizes)
 

@@ -24,7 +24,7 @@ def require_equal_data(experiment: Experiment) -> None:
         first = f"rank 0 ({found[0][1]}): {found[0][0]}"
         raise UserError(
             f"the ranks read other data={experiment.input.data} "
-            "(shards, manifest, labels, vocabulary, subset or teacher): "
+            "(shards, manifest, joined captions, labels, vocabulary, subset or teacher): "
             f"{'; '.join([first, *others])}; copy the same files to all nodes, or name a shared folder"
         )
 
@@ -33,6 +33,7 @@ def _data_digest(experiment: Experiment) -> str:
     """Return a digest of all files that an experiment reads."""
     files = [folder / MANIFEST_NAME for folder in sorted({path.parent for path in data_files(experiment.input.data)})]
     files += [Path(experiment.input.caption_lengths)]
-    files += get_method(experiment.method).label_files(experiment, caption_files(experiment.input.data))
+    captions = caption_files(experiment.input.data, experiment.input.caption)
+    files += get_method(experiment.method).label_files(experiment, captions)
     digests = inputs_digest(experiment), files_digest(path for path in files if path.is_file())
     return sha256("".join(digests).encode()).hexdigest()[:16]

@@ -208,7 +208,7 @@ def captions() -> dict[str, Case]:
             "a.tar", one[:1024].replace(b"ustar", b"ustaR") + one[1024:], "a.tar", 2
         ),
         "a name with a mark of direction": labelled("a\u202eb.csv", text, "\\b2\\b"),
-        "a column with a mark of direction": labelled("a.csv", text, r"\\u202e", 2, "--column a\u202eb"),
+        "a column with a mark of direction": labelled("a.csv", text, r"\\u202e", 2, "--caption a\u202eb"),
         "a share of none": labelled("a.csv", text, "--shards", 2, "--shards 0/0"),
         "a share in Arabic digits": labelled("a.csv", text, "--shards", 2, "--shards \u0661/\u0662"),
         "a negative share": labelled("a.csv", text, "--shards", 2, "--shards -1/2"),

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.data.sample_index import read_index
 from bench.data.shards import facts
-from bench.data.shards.facts import read_index
 from bench.data.sources import tar_shards
 from bench.data.sources.tar_shards import open_shards
 from tests.chaos.conftest import Tries

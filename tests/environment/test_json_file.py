@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.data.shards.facts import MANIFEST_NAME, read_index, read_manifest
+from bench.data.sample_index import read_index
+from bench.data.shards.facts import MANIFEST_NAME, read_manifest
 from bench.environment.files import decode_json, read_limited
 from bench.labels.vocabulary import read_vocabulary
 from bench.record import read_record
@@ -58,7 +59,7 @@ DAMAGED: dict[str, tuple[str, bytes, Callable[[Path], object], str]] = {
         lambda path: read_vocabulary.__wrapped__(str(path)),
         "the synset 'n2' occurs twice, in label 0 and label 1",
     ),
-    "an index of a shard": ("i.arrow", b"half", read_index.__wrapped__, "no index of a shard, remove it"),
+    "an index of samples": ("i.arrow", b"half", read_index.__wrapped__, "no index of samples, remove it"),
     "a head": ("t.head", b"half", lambda path: read_label_classifier(path.with_suffix(".safetensors")), ""),
     "a tower": ("t.safetensors", b"half", read_provenance, " is not a safetensors file"),
     "a manifest": (MANIFEST_NAME, b"half", lambda path: read_manifest(path.parent), "not a manifest of shards"),

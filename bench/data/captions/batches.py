@@ -10,7 +10,6 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import count
@@ -20,7 +19,7 @@ from typing import cast
 import msgspec
 import pyarrow as pa
 
-from bench.config import MAX_COMPARED_NAMES, MAX_NAME_LENGTH, choose, list_names
+from bench.config import MAX_COMPARED_NAMES, choose, list_names
 
 MAX_BATCH_ROWS, MAX_BATCH_BYTES = 65_536, 16 * 2**20  # a batch is also a row group of the labels
 MAX_CAPTION_BYTES = 4 * 2**20  # bytes; a longer caption is skipped and counted
@@ -35,8 +34,9 @@ NO_CAPTION, NOT_JSON, MISCOUNTED = "no caption", "not a JSON object", "not as ma
 MISSING = object()  # in place of the value of a field that is not there
 JSON_KINDS: dict[type, str] = {list: "a list", dict: "an object", bool: "true or false"}
 
-CaptionRow = tuple[str | None, bytes | None, str]  # key (None: the row's number), caption, and flaw or ""
-Parse = Callable[[io.BufferedReader, str | None], Iterator[CaptionRow]]  # of a file with a caption column, or None
+CaptionRow = tuple[str | None, Mapping[str, object], str]  # key (None: the row's number), values, and flaw or ""
+Parse = Callable[[io.BufferedReader, Sequence[str]], Iterator[CaptionRow]]  # of a file with these fields
+ReadTexts = Callable[[str, Mapping[str, object], int], tuple[Sequence[str], str]]  # of a row: texts, and flaw or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +49,23 @@ class CaptionBatch:
     flaws: Counter[str] = field(default_factory=Counter)
 
 
-def collect_batches(rows: Iterable[CaptionRow], bytes_read: Callable[[], int]) -> Iterator[CaptionBatch]:
-    """Collect rows into batches; a key that is None becomes the row's number, counted from 0."""
+def collect_batches(
+    rows: Iterable[CaptionRow], read: ReadTexts, bytes_read: Callable[[], int]
+) -> Iterator[CaptionBatch]:
+    """Collect the texts of rows into batches, a null for a row without one.
+
+    A key that is None becomes the row's number, counted from 0.
+    """
     numbered, is_last = enumerate(rows), False
     while not is_last:
         keys, captions, flaws, num_bytes = list[str](), list[bytes | None](), Counter[str](), 0
-        for number, (key, caption, flaw) in numbered:
-            keys.append(str(number) if key is None else key)
-            captions.append(caption)
-            num_bytes += len(caption or b"")
+        for number, (given_key, values, row_flaw) in numbered:
+            key = str(number) if given_key is None else given_key
+            texts, flaw = ((), row_flaw) if row_flaw else read(key, values, number)
+            found = [*map(encode_original_bytes, texts)] or [None]
+            keys += [key] * len(found)
+            captions += found
+            num_bytes += sum(len(caption or b"") for caption in found)
             if flaw:
                 flaws[flaw] += 1
             if len(keys) >= MAX_BATCH_ROWS or num_bytes >= MAX_BATCH_BYTES:
@@ -65,19 +73,6 @@ def collect_batches(rows: Iterable[CaptionRow], bytes_read: Callable[[], int]) -
         else:
             is_last = True
         yield CaptionBatch(pa.array(keys, pa.string()), pa.array(captions, pa.binary()), bytes_read(), flaws)
-
-
-class CaptionColumnError(ValueError):
-    """No column has a name known for captions; `advise_on_column` adds what to do."""
-
-
-@contextmanager
-def advise_on_column(remedy: str) -> Iterator[None]:
-    """Add the remedy to the error of a file without a column whose name is known for captions."""
-    try:
-        yield
-    except CaptionColumnError as error:
-        raise ValueError(f"{error}: {remedy}") from None
 
 
 def find_caption_column(names: Sequence[str], requested: str | None) -> str:
@@ -90,7 +85,8 @@ def find_caption_column(names: Sequence[str], requested: str | None) -> str:
     near = [match for known in CAPTION_COLUMNS for match in get_close_matches(known, lower, n=1, cutoff=0.7)]
     near += [name for name in lower for known in CAPTION_COLUMNS if known in name]
     hint = f"; likely {lower[near[0]]!r}" if near else ""
-    raise CaptionColumnError(f"no column has a name known for captions{hint} (there are {list_names(names)})")
+    there = list_names(names)
+    raise ValueError(f"no column has a name known for captions{hint} (there are {there}): name it with --caption")
 
 
 def find_column(names: Sequence[str], known: Sequence[str]) -> str | None:
@@ -99,22 +95,42 @@ def find_column(names: Sequence[str], known: Sequence[str]) -> str | None:
     return next((_require_once(lower[name], names) for name in known if name in lower), None)
 
 
+def find_columns(names: Sequence[str], wanted: Iterable[str]) -> list[str]:
+    """Return the column of each wanted name: its own, that of an object which a path leads into, or a known name.
+
+    ValueError as `find_caption_column`.
+    """
+    found = list[str]()
+    for name in wanted:
+        heads = [name[:place] for place, character in enumerate(name) if character == "."]
+        head = next((head for head in reversed(heads) if head in names), name)
+        found.append(find_caption_column(names, (name if name in names else head) or None))
+    return list(dict.fromkeys(found))
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Return whether a type of Arrow is text, or bytes that may be."""
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+    return any(test(kind) for test in (*tests, *binary))
+
+
 def _require_once(name: str, names: Sequence[str]) -> str:
     if names.count(name) > 1:
         raise ValueError(f"{names.count(name)} columns are named {name!r}: rename all but one")
     return name
 
 
-def read_rows(path: Path, column: str | None, parse: Parse) -> Iterator[CaptionBatch]:
+def read_rows(path: Path, names: Sequence[str], read: ReadTexts, parse: Parse) -> Iterator[CaptionBatch]:
     """Read a file, plain or gzipped, whose content `parse` turns into rows."""
     with path.open("rb") as raw:
         file = raw
         if path.suffix in COMPRESSED:
             file = io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=raw)), 2**20)
-        yield from collect_batches(parse(file, column), raw.tell)
+        yield from collect_batches(parse(file, names), read, raw.tell)
 
 
-def _split_lines(file: io.BufferedReader) -> Iterator[bytes]:
+def split_lines(file: io.BufferedReader) -> Iterator[bytes]:
     """Yield lines without their line breaks."""
     for number in count(1):
         if not (line := file.readline(MAX_LINE_BYTES + 1)):
@@ -128,35 +144,27 @@ def _split_lines(file: io.BufferedReader) -> Iterator[bytes]:
         yield line.rstrip(b"\n").removesuffix(b"\r")
 
 
-def parse_plain_text(file: io.BufferedReader, column: str | None) -> Iterator[CaptionRow]:
-    if column is not None:
-        raise ValueError(f"plain text has no columns: remove --column {column!r}")
-    return ((None, line, "") for line in _split_lines(file))
+def parse_plain_text(file: io.BufferedReader, names: Sequence[str]) -> Iterator[CaptionRow]:
+    if any(names):
+        raise ValueError(f"plain text has no fields: leave out --caption {names[0]}")
+    return ((None, {CAPTION_COLUMNS[0]: line.decode("utf-8", "surrogateescape")}, "") for line in split_lines(file))
 
 
-def parse_json_lines(file: io.BufferedReader, column: str | None) -> Iterator[CaptionRow]:
-    """Read one JSON object per line; the fields of the first one determine the caption and the key field."""
-    name = key = None
-    for line in filter(None, _split_lines(file)):
+def parse_json_lines(file: io.BufferedReader, names: Sequence[str]) -> Iterator[CaptionRow]:
+    """Read one JSON object per line; the first one determines the key field, and a caption field without a name."""
+    is_first, key, known = True, None, ""
+    for line in filter(None, split_lines(file)):
         fields = decode_json_object(line)
-        if name is None:
+        if is_first:
             if fields is None:
                 raise ValueError("the first line is not a JSON object")
-            name, key = find_caption_column([*fields], column), find_column([*fields], KEY_COLUMNS)
+            is_first, key = False, find_column([*fields], KEY_COLUMNS)
+            known = find_caption_column([*fields], None) if "" in names else ""
         if fields is None:
-            yield None, None, NOT_JSON
+            yield None, {}, NOT_JSON
         else:
-            yield _to_valid_text(fields.get(key)) if key else None, *read_caption_and_flaw(fields, name)
-
-
-def read_caption_and_flaw(fields: Mapping[str, object], name: str) -> tuple[bytes | None, str]:
-    """Return the caption of a JSON object and its flaw; a null is no flaw."""
-    value = fields.get(name, MISSING)
-    caption = encode_original_bytes(value)
-    if caption is not None or value is None:
-        return caption, ""
-    kind = JSON_KINDS.get(type(value), "a number")
-    return None, NO_CAPTION if value is MISSING else f"{name[:MAX_NAME_LENGTH]} holds {kind}, expected a text"
+            values = {known: fields[known]} if known in fields else {} if known else fields
+            yield _to_valid_text(fields.get(key)) if key else None, values, ""
 
 
 def decode_json_object(line: bytes) -> dict[str, object] | None:
@@ -183,27 +191,29 @@ def encode_original_bytes(value: object) -> bytes | None:
         return value.encode("utf-8", "surrogatepass")
 
 
-def parse_csv(file: io.BufferedReader, column: str | None, *, delimiter: str) -> Iterator[CaptionRow]:
-    """Read csv or tsv. A column given as a number, counted from 1, means that the file has no header."""
+def parse_csv(file: io.BufferedReader, names: Sequence[str], *, delimiter: str) -> Iterator[CaptionRow]:
+    """Read csv or tsv. Columns given as numbers, counted from 1, mean that the file has no header."""
     csv.field_size_limit(MAX_LINE_BYTES)
-    texts = (line.decode("utf-8", "surrogateescape") + "\n" for line in _split_lines(file))
+    texts = (line.decode("utf-8", "surrogateescape") + "\n" for line in split_lines(file))
     records = csv.reader(texts, delimiter=delimiter, strict=True)
     key: int | None = None
     try:
         first = next(records, [])
-        if column is not None and column.isdecimal():
-            if not 1 <= int(column) <= len(first):
-                raise ValueError(f"no column {column}: expected 1 to {len(first)}")
-            index = int(column) - 1
-            yield None, encode_original_bytes(first[index]), ""
+        if names and all(map(str.isdecimal, names)):
+            if wrong := [name for name in names if not 1 <= int(name) <= len(first)]:
+                raise ValueError(f"no column {wrong[0]}: expected 1 to {len(first)}")
+            places = {name: int(name) - 1 for name in names}
+            yield None, {name: first[place] for name, place in places.items()}, ""
         else:
-            index, key_name = first.index(find_caption_column(first, column)), find_column(first, KEY_COLUMNS)
+            places = {name: first.index(name) for name in find_columns(first, names)}
+            key_name = find_column(first, KEY_COLUMNS)
             key = first.index(key_name) if key_name else None
         for values in filter(None, records):
             if len(values) == len(first):
-                yield None if key is None else _to_valid_text(values[key]), encode_original_bytes(values[index]), ""
+                found = {name: values[place] for name, place in places.items()}
+                yield None if key is None else _to_valid_text(values[key]), found, ""
             else:
-                yield None, None, MISCOUNTED
+                yield None, {}, MISCOUNTED
     except csv.Error as error:
         raise ValueError(f"line {records.line_num}: {error} (is a quotation mark left open?)") from None
 

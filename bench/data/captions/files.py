@@ -7,7 +7,7 @@ import csv
 import re
 import tarfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from glob import glob, has_magic
@@ -15,16 +15,19 @@ from hashlib import sha256
 from io import BufferedReader
 from os.path import commonpath
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bench.config import choose
+from bench.config import MAX_LISTED_NAMES, choose
 from bench.data.captions import batches
-from bench.data.captions.batches import MAX_BATCH_BYTES, MAX_BATCH_ROWS, CaptionBatch, CaptionRow
-from bench.data.shards.tar_samples import Member, iterate_samples
+from bench.data.captions.batches import MAX_BATCH_BYTES, MAX_BATCH_ROWS, CaptionBatch, CaptionRow, ReadTexts
+from bench.data.captions.choice import FOUND_BY_NAME, NOT_AN_OBJECT, CaptionChoice, Texts, parse_caption_choice
+from bench.data.captions.joining import FoundFields, TextReader, joined_files
+from bench.data.shards.tar_samples import CAPTION_SUFFIXES, Member, iterate_samples, last_suffix
 from bench.environment.files import prefix_errors
 
 BUFFER_BYTES = 2**20  # of a column chunk in memory at once: a row group may be the whole file
@@ -32,36 +35,59 @@ PAGE_BYTES = 2**20  # of a column chunk's page, as all writers make them
 READ_ROWS = 4096  # of a parquet file at once, which are then joined to batches; more are no faster
 MAX_DECODED_BYTES, MAX_EXPANSION = 2**30, 100  # of all captions of a file: the sum of bytes and of times its size
 DIGEST_BYTES = 2**16  # read at each of three places of a file
-_open_parquet = partial(pq.ParquetFile, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True)
+open_parquet = partial(pq.ParquetFile, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True)
 
 
-def read_parquet(path: Path, column: str | None) -> Iterator[CaptionBatch]:
-    """Read the caption column and the key column; without a key column the key is the row's number, from 0."""
+def read_parquet(path: Path, reader: TextReader, read: ReadTexts) -> Iterator[CaptionBatch]:
+    """Read the caption columns and the key column; without a key column the key is the row's number, from 0."""
     size = path.stat().st_size
-    with _open_parquet(path) as file:
+    with open_parquet(path) as file:
         names, total, before = file.schema_arrow.names, file.metadata.num_rows, 0
-        name, key = batches.find_caption_column(names, column), batches.find_column(names, batches.KEY_COLUMNS)
-        kind = file.schema_arrow.field(name).type
-        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if not (_is_text(kind) or pa.types.is_null(kind)):
-            raise ValueError(f"column {name!r} holds {kind}, expected text")
+        columns, key = batches.find_columns(names, reader.choice.names), batches.find_column(names, batches.KEY_COLUMNS)
+        kinds = {name: _require_text(name, file.schema_arrow.field(name).type) for name in columns}
         if key is not None and pa.types.is_nested(file.schema_arrow.field(key).type):
             raise ValueError(f"the key column holds {file.schema_arrow.field(key).type}, expected text or numbers")
-        for table in _join_batches(_decode_batches(path, file, list(dict.fromkeys((name, key or name))))):
-            rows = len(table)
-            keys = pa.array(np.arange(before, before + rows)) if key is None else table[key].combine_chunks()
-            before += rows
-            captions = table[name].combine_chunks().cast(pa.binary())
-            yield CaptionBatch(keys.cast(pa.string()), captions, size * before // max(total, 1))
+
+        def tables() -> Iterator[pa.Table]:
+            nonlocal before
+            for table in _join_batches(
+                decode_columns(path, file, list(dict.fromkeys((*columns, *filter(None, [key])))))
+            ):
+                keys = pa.array(np.arange(before, before + len(table))) if key is None else table[key].combine_chunks()
+                before += len(table)
+                yield table.select(columns).append_column("", keys.cast(pa.string()))
+
+        def rows() -> Iterator[CaptionRow]:
+            for table in tables():
+                for one in table.to_pylist():
+                    yield one.pop(""), one, ""
+
+        if len(reader.choice.fields) == len(columns) == 1 and not pa.types.is_nested(kinds[columns[0]]):
+            for table in tables():  # a text a row, which stays in Arrow
+                captions = table[columns[0]].combine_chunks().cast(pa.binary())
+                reader.found.count(reader.choice.fields[0], len(captions) - captions.null_count)
+                yield CaptionBatch(table[""].combine_chunks(), captions, size * before // max(total, 1))
+        else:
+            yield from batches.collect_batches(rows(), read, lambda: size * before // max(total, 1))
         if before != total:
             raise ValueError(f"the file is truncated: {before} of its {total} rows can be read")
 
 
-def _decode_batches(path: Path, file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def _require_text(name: str, kind: pa.DataType) -> pa.DataType:
+    """Return the type of a column's values; ValueError unless it is text, lists of text, or objects."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind
+    if not (batches.is_text(inner) or pa.types.is_null(inner) or pa.types.is_struct(inner)):
+        raise ValueError(f"column {name!r} holds {kind}, expected text")
+    return kind
+
+
+def decode_columns(path: Path, file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """Yield decoded rows, few at once if one can be long: a value of a dictionary is stored once for all its rows."""
     are_dictionaries = all(pa.types.is_dictionary(file.schema_arrow.field(column).type) for column in columns)
     size = path.stat().st_size
-    with _open_parquet(path, metadata=file.metadata, read_dictionary=columns) as encoded:
+    flat = [column for column in columns if not pa.types.is_nested(file.schema_arrow.field(column).type)]
+    with open_parquet(path, metadata=file.metadata, read_dictionary=flat) as encoded:
         for number in range(file.num_row_groups):
             group = file.metadata.row_group(number)  # not its columns: pyarrow aborts the process at damaged statistics
             total = group.total_byte_size
@@ -102,45 +128,54 @@ def _join_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(parts)
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
-    return any(test(kind) for test in (*tests, *binary))
+class SampleCaptionReader(TextReader):
+    """Reads the captions of tar samples; by default a sample's `.txt`, else a field of its `.json`.
+
+    The first JSON object determines a field that is found by its name.
+    """
+
+    def __init__(self, choice: CaptionChoice, found: FoundFields | None = None) -> None:
+        super().__init__(choice, found)
+        self._known = ""  # name of the field of JSON objects
+
+    def read_members(self, key: str, members: Mapping[str, Member]) -> tuple[Texts, str]:
+        """Return the texts of a sample by field, and its flaw or ""."""
+        return self.read(key, self.values(members))
+
+    def values(self, members: Mapping[str, Member]) -> dict[str, object]:
+        """Return the values of the members that the choice reads: texts, and JSON objects or NOT_AN_OBJECT."""
+        if len(self.found.names) < MAX_LISTED_NAMES:
+            self.found.names |= dict.fromkeys(name if name.endswith("txt") else f".{name}" for name in members)
+        if "" in self.choice.names:
+            return self._default_values(members)
+        return {suffix: _decode(suffix, member) for suffix, member in members.items() if self._reads(suffix)}
+
+    def _default_values(self, members: Mapping[str, Member]) -> dict[str, object]:
+        if not members.keys() & {*CAPTION_SUFFIXES}:  # KEY.caption.txt
+            members = {last_suffix(suffix): member for suffix, member in members.items()}
+        if "txt" in members or "json" not in members:
+            return {"txt": _decode("txt", members["txt"])} if "txt" in members else {}
+        fields = _decode("json", members["json"])
+        if isinstance(fields, dict):
+            self._known = self._known or batches.find_caption_column([*fields], None)
+            fields = {name: value for name, value in fields.items() if name == self._known}
+        return {"json": fields}
+
+    def _reads(self, suffix: str) -> bool:
+        """Return whether a member is read: a named text, or an object that a name leads into, perhaps without json."""
+        *_, kind = suffix.rpartition(".")
+        if kind == "txt":
+            return suffix in self.choice.names
+        return kind == "json" and any(
+            name.startswith(f"{suffix}.") or (suffix == "json" and name != "txt") for name in self.choice.names
+        )
 
 
-def parse_tar(file: BufferedReader, column: str | None) -> Iterator[CaptionRow]:
-    """Read a shard; ValueError if it ends before its end mark, or if all of its samples lack a caption."""
-    reader, suffixes, has_captions = SampleCaptionReader(column), set[str](), False
-    for key, members in iterate_samples(file):
-        suffixes.update(members)
-        caption, flaw = reader.read(members)
-        has_captions = has_captions or caption is not None or not flaw
-        yield key, caption, flaw
-    if suffixes and not has_captions:
-        wanted = repr(column) if column else "a .txt or .json caption"
-        there = ", ".join(f".{suffix}" for suffix in sorted(suffixes))
-        raise ValueError(f"none of its samples has {wanted} (there are {there})")
-
-
-class SampleCaptionReader:
-    """Reads each sample's `.txt`, else a field of its `.json`; the first JSON object determines the field."""
-
-    def __init__(self, column: str | None) -> None:
-        self._text_only = column in ("txt", ".txt")
-        self._column, self._field = column, None if self._text_only else column
-
-    def read(self, members: Mapping[str, Member]) -> tuple[bytes | None, str]:
-        """Return a sample's caption and its flaw."""
-        if "txt" in members and (self._column is None or self._text_only):
-            return members["txt"].content, ""
-        if "json" not in members or self._text_only:
-            return None, batches.NO_CAPTION
-        fields = batches.decode_json_object(members["json"].content)
-        if fields is None:
-            return None, batches.NOT_JSON
-        if self._field is None:
-            self._field = batches.find_caption_column([*fields], None)
-        return batches.read_caption_and_flaw(fields, self._field)
+def _decode(suffix: str, member: Member) -> object:
+    if suffix.endswith("txt"):
+        return member.content.decode("utf-8", "surrogateescape")
+    fields = batches.decode_json_object(member.content)
+    return NOT_AN_OBJECT if fields is None else fields
 
 
 PARSERS: dict[str, batches.Parse] = {
@@ -149,32 +184,62 @@ PARSERS: dict[str, batches.Parse] = {
     ".jsonl": batches.parse_json_lines,
     ".ndjson": batches.parse_json_lines,
     ".txt": batches.parse_plain_text,
-    ".tar": parse_tar,
 }
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
-READERS: dict[str, Callable[[Path, str | None], Iterator[CaptionBatch]]] = {
-    ".parquet": read_parquet,
-    **{name + gz: partial(batches.read_rows, parse=parse) for gz in ("", ".gz") for name, parse in PARSERS.items()},
-    ".tgz": partial(batches.read_rows, parse=parse_tar),
+SUFFIXES = {
+    suffix: suffix for suffix in (".parquet", *(name + gz for gz in ("", ".gz") for name in PARSERS), *TAR_SUFFIXES)
 }
-COLUMN_REMEDY = "rename the column that holds them to caption"
+Selection = Literal["all", "one", "drawn"]  # of a row's texts: all, the only one, or one drawn by the row's number
+LABELS_REMEDY = "train computes labels of drawn texts while loading, leave out --labels"
 UNREADABLE = (ValueError, OSError, EOFError, tarfile.TarError, zlib.error, csv.Error)
 
 
-def read_captions(path: Path, column: str | None, remedy: str = COLUMN_REMEDY) -> Iterator[CaptionBatch]:
-    """Read a file; ValueError names it and the reason why it cannot be read, also if that shows late.
+def read_captions(
+    path: Path, caption: str | None, selection: Selection = "all", found: FoundFields | None = None
+) -> Iterator[CaptionBatch]:
+    """Read the selected texts of a file by a choice of captions; count them in `found`.
 
-    `remedy` is for a file without a column whose name is known for captions.
+    ValueError names the file and the reason why it cannot be read, also if that shows late.
     """
-    with prefix_errors(path, UNREADABLE), batches.advise_on_column(remedy):
+    choice = parse_caption_choice(caption)
+    with prefix_errors(path, UNREADABLE):
         if (size := path.stat().st_size) == 0:
             raise ValueError("the file is empty")
-        decoded, read = 0, choose(compound_suffix(path), READERS, "format of captions with the suffix")
-        for batch in read(path, column):
+        suffix, decoded = choose(compound_suffix(path), SUFFIXES, "format of captions with the suffix"), 0
+        reader = (SampleCaptionReader if suffix in TAR_SUFFIXES else TextReader)(choice, found)
+
+        def read(key: str, values: Mapping[str, object], row: int) -> tuple[Sequence[str], str]:
+            texts, flaw = reader.read(key, values)
+            return _select(choice, selection, texts, key, row), flaw
+
+        if suffix == ".parquet":
+            found_batches = read_parquet(path, reader, read)
+        elif isinstance(reader, SampleCaptionReader):
+            found_batches = batches.read_rows(path, choice.names, read, lambda file, _: _parse_tar(file, reader))
+        else:
+            found_batches = batches.read_rows(path, choice.names, read, PARSERS[suffix.removesuffix(".gz")])
+        for batch in found_batches:
             decoded += batch.keys.nbytes + batch.captions.nbytes
             if decoded > MAX_DECODED_BYTES + MAX_EXPANSION * size:
                 raise ValueError(f"{size:,} bytes hold over {decoded:,} bytes of captions, as no real captions do")
             yield batch
+        reader.require_any()
+
+
+def _select(choice: CaptionChoice, selection: Selection, texts: Texts, key: str, row: int) -> list[str]:
+    """Return the selected texts of a row; ValueError for several where one is selected."""
+    if selection == "all":
+        return [text for each in texts for text in each]
+    if selection == "drawn":
+        return [choice.draw(texts, 0, row, 0)] if any(texts) else []
+    options = choice.options(texts)
+    if len(options) > 1:
+        raise ValueError(f"{key} has {len(options)} texts to draw from, and stored labels are of one: {LABELS_REMEDY}")
+    return [text for text, _ in options]
+
+
+def _parse_tar(file: BufferedReader, reader: SampleCaptionReader) -> Iterator[CaptionRow]:
+    return ((key, reader.values(members), "") for key, members in iterate_samples(file))
 
 
 def compound_suffix(path: Path) -> str:
@@ -211,11 +276,11 @@ def find_caption_files(inputs: Iterable[str], out: Path | None = None) -> list[C
 def _find_paths(name: str, out: Path | None) -> list[Path]:
     found, folder = list_files(name), Path(name).absolute()
     if folder.is_dir():
-        found = [path for path in found if compound_suffix(path) in READERS]
+        found = [path for path in found if compound_suffix(path) in SUFFIXES]
         if out is not None and folder in out.absolute().parents:
             found = [path for path in found if out.absolute() not in path.parents]
     if not found:
-        raise ValueError(f"{name}: no file of captions found (suffixes that are read: {', '.join(READERS)})")
+        raise ValueError(f"{name}: no file of captions found (suffixes that are read: {', '.join(SUFFIXES)})")
     return found
 
 
@@ -251,3 +316,14 @@ def digest_file_samples(path: Path) -> str:
             file.seek(max(0, offset))
             digest.update(file.read(DIGEST_BYTES))
     return digest.hexdigest()[:16]
+
+
+def choice_digest(choice: CaptionChoice) -> str:
+    """Return a digest of the fields that a choice reads, joined files included; empty for the default.
+
+    Probabilities are left out: they change which texts are drawn, not which there are.
+    """
+    if choice == FOUND_BY_NAME:
+        return ""
+    content = [*map(str, choice.fields), *map(digest_file_samples, joined_files(choice))]
+    return sha256("\n".join(content).encode(errors="surrogateescape")).hexdigest()[:16]

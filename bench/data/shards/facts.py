@@ -1,92 +1,19 @@
-"""The contents of a tar shard: its index in the cache, and the facts that the manifest beside it lists.
+"""The facts of tar shards that the manifest beside them lists: number of samples, size and SHA-256."""
 
-An index is made once for each shard and mapped into memory by who reads it. A manifest holds the number of samples, the
-size and the SHA-256 of each shard of a folder.
-"""
-
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from fnmatch import fnmatch
-from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
 import msgspec
-import pyarrow as pa
 
 from bench.console.console import PROGRAM
-from bench.data.captions.batches import MAX_CAPTION_BYTES, NULL, TOO_LONG, advise_on_column
-from bench.data.captions.files import UNREADABLE, SampleCaptionReader, digest_file_samples
-from bench.data.shards.layout import KEPT_SUFFIXES, LayoutCheck
+from bench.data.captions.files import UNREADABLE
 from bench.data.shards.tar_samples import iterate_samples
-from bench.environment.files import (
-    MAX_BYTES,
-    FormatHeader,
-    atomic_write,
-    decode_json,
-    prefix_errors,
-    read_limited,
-    require_format,
-)
+from bench.environment.files import FormatHeader, atomic_write, decode_json, prefix_errors, read_limited, require_format
 
-INDEX_FORMAT = 3  # raise it when the same shard gives another index
-SCHEMA = pa.schema(
-    [
-        ("key", pa.large_string()),
-        ("place", pa.int64()),  # among all samples of the shard
-        ("suffix", pa.string()),
-        ("offset", pa.int64()),  # of the image, in bytes
-        ("size", pa.int64()),
-        ("caption", pa.large_string()),
-    ]
-)
-METADATA_KEY = b"catlip-bench.shard"
 MANIFEST_NAME, MANIFEST_FORMAT = "manifest.json", 1  # raise the format when a field changes its name or its meaning
 CHUNK_BYTES = 2**22
-FIELD_REMEDY = "rename the field of the .json members that holds it to caption, or write captions to .txt members"
-
-
-@dataclass(frozen=True, slots=True)
-class SampleKind:
-    """The image or embedding member that is trained on, and whether its sample must have a caption."""
-
-    kind: str  # in the index's name
-    noun: str
-    suffixes: tuple[str, ...]  # of several in a sample, the first of these
-    is_caption_required: bool = True
-
-    @property
-    def accepted(self) -> str:
-        """The members that are read, for messages."""
-        images = f"{self.noun}s are read from {', '.join(f'.{suffix}' for suffix in self.suffixes)}"
-        return f"{images}{CAPTIONS_ACCEPTED if self.is_caption_required else ''}"
-
-    @property
-    def with_optional_caption(self) -> "SampleKind":
-        """The same members, also of samples without a caption."""
-        return replace(self, kind=f"{self.kind}-alone", is_caption_required=False)
-
-
-CAPTIONS_ACCEPTED = ", captions from .txt, or from a text of a JSON object in .json under a name such as caption"
-IMAGES = SampleKind("shard", "image", ("jpg", "jpeg", "png", "webp"))
-EMBEDDINGS = SampleKind("grids", "embedding", ("npy",))
-
-
-class ShardContents(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an index says of its shard."""
-
-    samples: int
-    skipped: dict[str, int]  # samples that cannot be used, by what they lack
-    empty_captions: int  # of usable samples
-    layout: dict[str, int]  # samples and images that are lost, by the arrangement of their members
-    suffixes: dict[str, int]  # of members of samples that lack one
-
-
-def index_path(shard: Path, cache_folder: Path, members: SampleKind = IMAGES, listed_sha256: str = "") -> Path:
-    """Return where a shard's index lies; a shard that was replaced, or is listed with another SHA-256, has another."""
-    ending = f"-{listed_sha256[:16]}" if listed_sha256 else ""
-    return cache_folder / f"{members.kind}{INDEX_FORMAT}-{digest_file_samples(shard)}{ending}.arrow"
 
 
 def verified_marker_path(shard: Path, index: Path) -> Path:
@@ -99,47 +26,6 @@ def verified_marker_path(shard: Path, index: Path) -> Path:
     found = shard.stat()
     written = sha256(f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}".encode()).hexdigest()[:16]
     return index.with_suffix(f".{written}.compared")
-
-
-def write_index(shard: Path, path: Path, kind: SampleKind = IMAGES) -> None:
-    """Read a shard and write its index; ValueError names a shard that cannot be read to its end."""
-    rows, skipped, count, empty = list[dict[str, object]](), Counter[str](), 0, 0
-    reader, layout = SampleCaptionReader(None), LayoutCheck(kind.suffixes)
-    with prefix_errors(shard, UNREADABLE), advise_on_column(FIELD_REMEDY), shard.open("rb") as file:
-        for key, members in iterate_samples(file):
-            suffix = next((suffix for suffix in kind.suffixes if suffix in members), None)
-            caption, flaw = reader.read(members) if kind.is_caption_required else (b"", "")
-            image = members.get(suffix or "")
-            layout.add(key, members, is_complete=image is not None and caption is not None)
-            if image is None:
-                skipped[f"no {kind.noun}"] += 1
-            elif caption is None or len(caption) > MAX_CAPTION_BYTES:
-                skipped[TOO_LONG if caption is not None else flaw or NULL] += 1
-            elif image.size > MAX_BYTES:
-                skipped[f"{kind.noun} larger than {MAX_BYTES // 2**20} MiB"] += 1
-            else:
-                empty += kind.is_caption_required and not caption.strip()
-                row = (key, count, suffix, image.offset, image.size, caption.decode("utf-8", "replace"))
-                rows.append(dict(zip(SCHEMA.names, row, strict=True)))
-            count += 1
-    contents = ShardContents(
-        samples=count,
-        skipped=dict(sorted(skipped.items())),
-        empty_captions=empty,
-        layout=layout.counts,
-        suffixes=dict(layout.suffixes.most_common(KEPT_SUFFIXES)),
-    )
-    table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata({METADATA_KEY: msgspec.json.encode(contents)})
-    with atomic_write(path) as temporary, pa.ipc.new_file(temporary, table.schema) as writer:
-        writer.write_table(table)
-
-
-@cache
-def read_index(path: Path) -> tuple[pa.Table, ShardContents]:
-    """Return the usable samples of a shard and what it holds in all; its pages are shared by all processes."""
-    with prefix_errors(f"{path}: no index of a shard, remove it", UNREADABLE):
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        return table, decode_json((table.schema.metadata or {}).get(METADATA_KEY, b""), ShardContents)
 
 
 class ShardFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

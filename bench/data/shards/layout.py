@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable
 
-CAPTION_SUFFIXES = ("txt", "json")
+from bench.data.shards.tar_samples import CAPTION_SUFFIXES
+
 NOT_ADJACENT, DIFFERENT_FOLDERS, DOTTED_NAMES = (
     "apart",
     "in different folders",
@@ -27,25 +28,18 @@ class LayoutCheck:
         self._image_suffixes, self._dotted = suffixes, 0
         self._images, self._captions = set[str](), set[str]()  # keys of samples with only one of them
 
-    def add(self, key: str, members: Iterable[str], *, is_complete: bool) -> None:
-        """Add a sample by its key and the suffixes of its members."""
+    def add(self, key: str, members: Iterable[str], image: str | None, *, is_complete: bool) -> None:
+        """Add a sample by its key, the suffixes of its members, and that of the image that is read."""
         split = [suffix.rpartition(".") for suffix in members]
         images = {stem for stem, _, last in split if last in self._image_suffixes}
         captions = {stem for stem, _, last in split if last in CAPTION_SUFFIXES}
-        if "" not in images:
-            lost = images
-        elif is_complete:
-            lost = images & captions - {
-                ""
-            }  # a.front.jpg is another view of a; with a.front.txt it is a sample of its own
-        else:
-            lost = captions - {""}
-        self._dotted += len(lost)
+        # a.front.jpg is another view of a; with a.front.txt it is a sample of its own
+        self._dotted += len(images & captions - {"", (image or "").rpartition(".")[0]})
         if is_complete:
             return
         self.suffixes.update(last[:MAX_SUFFIX_LENGTH] for _, _, last in split)
-        if ("" in images) != ("" in captions):
-            (self._images if "" in images else self._captions).add(key)
+        if bool(images) != bool(captions):
+            (self._images if images else self._captions).add(key)
 
     @property
     def counts(self) -> dict[str, int]:

@@ -1,17 +1,19 @@
 """Samples of a tar shard as webdataset and img2dataset write it, read with tarfile.
 
-Consecutive members whose names are equal up to the first dot of the file name form a sample. Names are compared and
-shown, and never used as paths.
+Consecutive members whose names are equal up to the first dot of the file name form a sample; what follows the dot is a
+member's suffix, as "jpg" or "syn.json". Names are compared and shown, and never used as paths.
 """
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import IO, Any, NoReturn, cast
 
 from bench.data.captions.batches import MAX_LINE_BYTES
 
+CAPTION_SUFFIXES = ("txt", "json")
+IMAGE_NAMES = ("image", "img", "photo")  # stems of suffixes, as in KEY.image.jpg
 BLOCK_BYTES, CHUNK_BYTES = tarfile.BLOCKSIZE, 2**20
 EXTENSIONS = (*b"LKxgX",)  # types of headers that extend the next ones: long names, and pax records
 MAX_EXTENSION_BYTES, MAX_GLOBAL_RECORDS = 2**16, 100  # of one such header; of pax records that stay for all members
@@ -24,6 +26,27 @@ class Member:
     offset: int  # of the content in the archive, in bytes
     size: int  # bytes
     content: bytes  # only of .txt and .json members, else empty
+
+
+def last_suffix(suffix: str) -> str:
+    """Return the last part of a compound suffix."""
+    return suffix.rpartition(".")[2]
+
+
+def find_image(members: Mapping[str, Member], suffixes: Sequence[str]) -> str | None:
+    """Return the suffix of a sample's image: the first plain one, else a compound one.
+
+    Of compound ones it is the first that has a caption of its own, then the first that is named as an image.
+    """
+    if (plain := next((suffix for suffix in suffixes if suffix in members), None)) is not None:
+        return plain
+    compound = [suffix for suffix in members if last_suffix(suffix) in suffixes]
+
+    def rank(suffix: str) -> tuple[bool, bool]:
+        stem = suffix.rpartition(".")[0]
+        return not any(f"{stem}.{one}" in members for one in CAPTION_SUFFIXES), stem not in IMAGE_NAMES
+
+    return min(compound, key=rank, default=None)
 
 
 def iterate_samples(file: BufferedIOBase) -> Iterator[tuple[str, dict[str, Member]]]:
@@ -89,7 +112,8 @@ def _iterate_files(file: BufferedIOBase) -> Iterator[tuple[str, Member]]:
 
 
 def _read_content(tar: tarfile.TarFile, header: tarfile.TarInfo, name: str) -> bytes:
-    if name.rpartition("/")[2].partition(".")[2].lower() not in ("txt", "json"):
+    suffix = name.rpartition("/")[2].partition(".")[2].lower()
+    if last_suffix(suffix) not in CAPTION_SUFFIXES or (header.size > MAX_LINE_BYTES and suffix not in CAPTION_SUFFIXES):
         return b""
     if header.size > MAX_LINE_BYTES:
         raise ValueError(f"{name} is longer than {MAX_LINE_BYTES // 2**20} MiB")

@@ -1,50 +1,51 @@
 """Tar shards as a data source: discovery, verification against manifests, and random access to samples."""
 
-import os
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from glob import has_magic
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from msgspec.structs import replace
 
 from bench.console.console import PROGRAM
 from bench.console.progress import show_progress
-from bench.data.captions.files import TAR_SUFFIXES, compound_suffix, list_files
+from bench.data.captions.choice import FOUND_BY_NAME, CaptionChoice
+from bench.data.captions.files import (
+    TAR_SUFFIXES,
+    UNREADABLE,
+    SampleCaptionReader,
+    compound_suffix,
+    digest_file_samples,
+    list_files,
+)
+from bench.data.sample_index import IMAGES, IndexBuilder, IndexedSamples, SampleKind, index_path
 from bench.data.samples import KEYS_REMEDY, max_unusable
 from bench.data.shards import facts
-from bench.data.shards.facts import EMBEDDINGS, IMAGES, MANIFEST_NAME, SampleKind, ShardContents, ShardFacts
-from bench.data.shards.layout import DOTTED_NAMES, advise, format_suffixes
-from bench.data_source import DataSource, SampleRequest, Samples
+from bench.data.shards.facts import MANIFEST_NAME, ShardFacts
+from bench.data.shards.layout import DOTTED_NAMES, KEPT_SUFFIXES, LayoutCheck, advise, format_suffixes
+from bench.data.shards.tar_samples import find_image, iterate_samples
+from bench.data.sources.listing import is_visible, iterate_files
+from bench.data_source import DataSource, SampleRequest
+from bench.environment.files import prefix_errors
 
 
 class TarShards(DataSource):
     """Tar files as webdataset and img2dataset write them."""
 
     name = "tar shards"
-    accepted = (
-        "a folder, file or glob of tar shards, in which KEY.jpg and KEY.txt (its caption) are beside each other "
-        "(make one of a folder of such files with: tar --sort=name -cf 00000.tar -C FOLDER .)"
-    )
+    accepted = "a folder, file or glob of tar shards, in which KEY.jpg and KEY.txt (its caption) are beside each other"
     has_caption_files = True
 
     def recognises(self, data: str) -> bool:
-        if Path(data).is_dir():
-            return any(is_tar_file(name) for _, _, names in os.walk(data) for name in names)
-        return (Path(data).is_file() or has_magic(data)) and any(is_tar_file(path.name) for path in list_files(data))
+        return next(iterate_files(data, TAR_SUFFIXES), None) is not None
 
     def files(self, data: str) -> list[Path]:
         return find_tar_files(data)
 
     def open(self, data: str, request: SampleRequest) -> "TarSamples":
-        kind = EMBEDDINGS if request.has_embeddings else IMAGES
-        samples = open_shards(data, request.cache, kind if request.needs_captions else kind.with_optional_caption)
+        samples = open_shards(data, request.cache, SampleKind.of(request), request.captions)
         lost = sum(each.layout.get(DOTTED_NAMES, 0) for each in samples.contents)
         if not request.lists_keys and lost > max_unusable(samples.total):
             (advice,) = advise(Counter({DOTTED_NAMES: lost}))
@@ -52,60 +53,31 @@ class TarShards(DataSource):
         return samples
 
 
-@dataclass(frozen=True, eq=False)
-class TarSamples(Samples):
-    """The usable samples of shards, in order. The indexes are read when they are first used."""
+class TarSamples(IndexedSamples):
+    """The usable samples of shards."""
 
-    paths: tuple[Path, ...]
-    indexes: tuple[Path, ...]
-    kind: SampleKind
+    places = (("offset", pa.int64()), ("size", pa.int64()))  # in bytes
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return TarSamples, (self.paths, self.indexes, self.kind)
-
-    def __len__(self) -> int:
-        return self._ends[-1]
-
-    def key(self, row: int) -> str:
-        return str(self._columns["key"][row])
-
-    def caption(self, row: int) -> str:
-        return str(self._columns["caption"][row])
-
-    def image(self, row: int) -> bytes:
+    def read_image(self, path: Path, offset: int, size: int) -> bytes:
         """Read a sample's encoded image or embeddings; ValueError if the shard has become shorter."""
-        path, size = self.paths[self._shard_of(row)], self._columns["size"][row].as_py()
         with path.open("rb", buffering=0) as file:
-            file.seek(self._columns["offset"][row].as_py())
+            file.seek(offset)
             encoded = file.read(size)
         if len(encoded) != size:
             raise ValueError(f"{path} has become shorter since training began")
         return encoded
 
-    @property
-    def keys(self) -> pa.ChunkedArray:
-        return self._columns["key"]
-
     def position(self, row: int) -> int:
-        """Return a sample's index among all samples of all shards."""
-        return self._begins[self._shard_of(row)] + int(self._columns["place"][row].as_py())
+        """Return a sample's number among all samples of all files."""
+        return self._begins[self._file_of(row)] + int(self._columns["place"][row].as_py())
 
     @property
     def num_positions(self) -> int:
         return self._begins[-1]
 
     @cached_property
-    def contents(self) -> list[ShardContents]:
-        """What the index of each shard says of it."""
-        return [facts.read_index(path)[1] for path in self.indexes]
-
-    @cached_property
-    def skipped(self) -> Counter[str]:
-        return sum((Counter(each.skipped) for each in self.contents), Counter[str]())
-
-    @cached_property
-    def empty_captions(self) -> int:
-        return sum(each.empty_captions for each in self.contents)
+    def _begins(self) -> list[int]:
+        return list(accumulate((each.samples for each in self.contents), initial=0))
 
     @cached_property
     def is_unverified(self) -> bool:
@@ -114,11 +86,11 @@ class TarSamples(Samples):
     @property
     def layout(self) -> list[str]:
         """Sentences on arrangements of members that lose samples, with their remedies."""
-        return advise(sum((Counter(each.layout) for each in self.contents), Counter[str]()))
+        return advise(self._sum("layout"))
 
     def explain_skipped(self) -> str:
         """Describe the unusable samples: how many lack what, and why that may be."""
-        suffixes = sum((Counter(each.suffixes) for each in self.contents), Counter[str]())
+        suffixes = self._sum("suffixes")
         members = [f"their members are {format_suffixes(suffixes)}; {self.kind.accepted}"] if suffixes else []
         return "; ".join([super().explain_skipped(), *(self.layout or members)])
 
@@ -137,44 +109,26 @@ class TarSamples(Samples):
         ]
         return [f"{samples} in {len(self.paths):,} shards", *others, *self.layout, *unverified]
 
-    @cached_property
-    def _index_tables(self) -> list[pa.Table]:
-        return [facts.read_index(path)[0] for path in self.indexes]
 
-    @cached_property
-    def _columns(self) -> dict[str, pa.ChunkedArray]:
-        joined = pa.concat_tables(self._index_tables)
-        return dict(zip(joined.column_names, joined.columns, strict=True))
-
-    @cached_property
-    def _ends(self) -> list[int]:
-        return list(accumulate(map(len, self._index_tables)))
-
-    @cached_property
-    def _begins(self) -> list[int]:
-        return list(accumulate((each.samples for each in self.contents), initial=0))
-
-    def _shard_of(self, row: int) -> int:
-        return bisect_right(self._ends, row)
-
-
-def open_shards(data: str, cache_folder: Path, kind: SampleKind = IMAGES) -> TarSamples:
+def open_shards(
+    data: str, cache_folder: Path, kind: SampleKind = IMAGES, choice: CaptionChoice = FOUND_BY_NAME
+) -> TarSamples:
     """Find shards, verify them against their manifests, and index those without an index.
 
-    A listed shard is compared by SHA-256 when it is first used, and again after a write. Raises ValueError that names a
-    shard that cannot be read to its end or differs from its manifest, and if no sample is usable.
+    A listed shard is compared by SHA-256 when it is first used, and again after a write; one that is replaced, or is
+    listed with another SHA-256, has another index. Raises ValueError that names a shard that cannot be read to its end
+    or differs from its manifest, and for a field of captions that no sample has.
     """
     paths = find_tar_files(data)
     listed = _read_manifests(paths, data)
-    sums = {path: listed[path].sha256 if path in listed else "" for path in paths}
-    indexes = {path: facts.index_path(path, cache_folder, kind, sums[path]) for path in paths}
+    indexes = {path: shard_index_path(path, cache_folder, kind, choice, listed.get(path)) for path in paths}
     markers = {path: facts.verified_marker_path(path, indexes[path]) for path in listed}
     unread = [path for path in paths if not (indexes[path].is_file() and markers.get(path, indexes[path]).is_file())]
     for path in show_progress(unread, len(unread), "reading shards", "shards"):
         if path in listed:
             _require_equal(path, listed[path], facts.compute_facts(path))
         if not indexes[path].is_file():
-            facts.write_index(path, indexes[path], kind)
+            write_index(path, indexes[path], kind, choice)
         if path in markers:
             markers[path].touch()
     samples = TarSamples(tuple(paths), tuple(indexes[path] for path in paths), kind)
@@ -182,20 +136,40 @@ def open_shards(data: str, cache_folder: Path, kind: SampleKind = IMAGES) -> Tar
         if path in listed:
             found = replace(listed[path], samples=indexed.samples, bytes=path.stat().st_size)
             _require_equal(path, listed[path], found)
-    if not len(samples):
-        lacking = f"no sample has an {kind.noun}{' and a caption' if kind.is_caption_required else ''}"
-        raise ValueError(f"{data}: {lacking} {samples.explain_skipped() if samples.skipped else '(there are none)'}")
+    if kind.is_caption_required:
+        samples.found.require(choice)
     return samples
 
 
-def is_tar_file(name: str) -> bool:
-    """Return whether a name is that of a visible tar file, also of a compressed one."""
-    return name.lower().endswith(TAR_SUFFIXES) and not name.startswith(".")
+def shard_index_path(
+    shard: Path,
+    cache_folder: Path,
+    kind: SampleKind = IMAGES,
+    choice: CaptionChoice = FOUND_BY_NAME,
+    listed: ShardFacts | None = None,
+) -> Path:
+    """Return where a shard's index lies."""
+    return index_path(cache_folder, kind, choice, digest_file_samples(shard), listed and listed.sha256)
+
+
+def write_index(shard: Path, path: Path, kind: SampleKind = IMAGES, choice: CaptionChoice = FOUND_BY_NAME) -> None:
+    """Read a shard and write its index; ValueError names a shard that cannot be read to its end."""
+    reader, layout = SampleCaptionReader(choice), LayoutCheck(kind.suffixes)
+    builder = IndexBuilder(kind, reader, TarSamples.places)
+    with prefix_errors(shard, UNREADABLE), shard.open("rb") as file:
+        for key, members in iterate_samples(file):
+            suffix = find_image(members, kind.suffixes)
+            image = None if suffix is None else members[suffix]
+            place = None if image is None else (image.offset, image.size)
+            values = reader.values(members) if kind.is_caption_required else {}
+            has_caption = builder.add(key, values, place, 0 if image is None else image.size)
+            layout.add(key, members, suffix, is_complete=image is not None and has_caption)
+    builder.write(path, layout=layout.counts, suffixes=dict(layout.suffixes.most_common(KEPT_SUFFIXES)))
 
 
 def find_tar_files(data: str) -> list[Path]:
     """Return the tar files of a folder, a file or a glob, in order; ValueError if there are none."""
-    paths = sorted({path for path in list_files(data) if is_tar_file(path.name)}, key=Path.as_posix)
+    paths = sorted({path for path in list_files(data) if is_visible(path.name, TAR_SUFFIXES)}, key=Path.as_posix)
     if not paths:
         raise ValueError(f"{data}: no tar file; accepted is {TarShards.accepted}")
     for path in paths:

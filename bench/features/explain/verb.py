@@ -11,13 +11,14 @@ from msgspec import structs
 from tyro.conf import Positional
 
 from bench.cli.options import (
+    Caption,
     CaptionLengths,
     Json,
     MaxMinutes,
     Results,
     Settings,
     Yes,
-    add_lengths,
+    add_captions,
     limit_minutes,
     require_confirmed,
 )
@@ -91,6 +92,7 @@ class ExplainRatio:
     resume: bool = False  # resume the newest decomposition; recorded runs are not repeated
     max_minutes: MaxMinutes = None
     caption_lengths: CaptionLengths = None
+    caption: Caption = None
     yes: Yes = False
     settings: Settings = ()
     results: Results = Path("results")
@@ -135,7 +137,7 @@ class ExplainRatio:
         pair = [get_experiment(name) for name in (self.name, self.baseline)]
         if recipe is not None:
             pair = [get_recipe_experiment(one.name, recipe) for one in pair]
-        settings = add_lengths(self.settings, self.caption_lengths)
+        settings = add_captions(self.settings, self.caption_lengths, self.caption)
         first, baseline = (with_settings(one, settings) for one in pair)
         chosen = (*PUBLISHED_FACTORS, *self.factors) if recipe == "published" else self.factors
         ladder, configurations = plan_ladder(first, baseline, chosen, factorial=self.factorial, on_gpu=on_gpu)

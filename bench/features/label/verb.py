@@ -12,20 +12,21 @@ from typing import Annotated, ClassVar, Literal
 from msgspec.structs import replace
 from tyro.conf import Positional, arg
 
-from bench.cli.options import Json
+from bench.cli.options import Caption, Json
 from bench.cli.own_vocabulary import cut_vocabulary, save_vocabulary
 from bench.config import format_differences
 from bench.console.console import FAILED_CASE, OK, PROGRAM, USAGE, describe_error, log, require_utf8
 from bench.console.options import require_range
 from bench.console.progress import make_bar
 from bench.console.tables import print_tables
+from bench.data.captions.choice import parse_caption_choice
 from bench.data.captions.files import TAR_SUFFIXES, CaptionFile, compound_suffix, find_caption_files, select_part
 from bench.data.samples import with_caption_files
 from bench.environment.cores import available_cores
 from bench.environment.files import prefix_errors
 from bench.features.label.parallel import count_useful_processes, run_jobs, run_jobs_on_ray
 from bench.features.label.tables import explanation_table, frequent_label_table, occurring_by_count, summary_tables
-from bench.labels.label_files import LabelJob, is_table_without_labels, read_label_file_info
+from bench.labels.label_files import LabelJob, is_table_without_labels, read_label_file_info, require_one_caption
 from bench.labels.labeller import Tally, get_labeller, get_rule, vocabulary_of_counts
 from bench.labels.vocabulary import (
     Vocabulary,
@@ -36,6 +37,7 @@ from bench.labels.vocabulary import (
 )
 
 SHOWN_FAILURES = 10
+INPUT_DIGESTS = ("input_digest", "joined_digest")  # of files, which may be replaced
 Shards = Annotated[str | None, arg(metavar="K/N", help="share of the files: every N-th, beginning at the K-th")]
 
 
@@ -51,7 +53,7 @@ class Label:
     out: Path | None = None  # folder for the label files, or file for the vocabulary
     vocabulary: str | None = None  # .json file, CoreNet .pkl file or name of a shipped vocabulary
     rule: str | None = None  # labelling rule: corenet, paper or subword; default the vocabulary's, else corenet
-    column: str | None = None  # name of the caption column; default: found by its name
+    caption: Caption = None
     count_only: bool = False  # write a vocabulary, which can be merged unless --min-count or --size cut it
     min_count: int | None = None  # smallest count of a label in the vocabulary
     size: int | None = None  # largest number of labels in the vocabulary
@@ -95,8 +97,10 @@ class Label:
         if self.shards and (self.min_count is not None or self.size is not None):
             raise ValueError("--shards counts a part, which --min-count and --size may not cut: give them to --merge")
         rule = get_rule(self.rule or "corenet")
-        jobs = [LabelJob(shard.path, rule.name, self.column) for shard in self._find_shards()]
+        jobs = [LabelJob(shard.path, rule.name, self.caption) for shard in self._find_shards()]
         total, failures, seconds = self._run(jobs)
+        if not failures:
+            total.found.require(parse_caption_choice(self.caption))
         vocabulary = replace(vocabulary_of_counts(rule, total.counts, total.captions), part=self.shards or "")
         print_tables(summary_tables(total, total.captions / seconds, vocabulary.labels), self.json)
         if _report_failures(failures):
@@ -128,7 +132,8 @@ class Label:
         path = str(vocabulary_path(self.vocabulary).absolute())
         get_labeller(rule, path)  # an incompatible pair raises one error, not one per file
         folder = out.absolute()
-        jobs = [LabelJob(one.path, rule, self.column, path, folder / one.labels_name) for one in self._find_shards()]
+        require_one_caption(self.caption)
+        jobs = [LabelJob(one.path, rule, self.caption, path, folder / one.labels_name) for one in self._find_shards()]
         require_utf8(*(str(job.source) for job in jobs))  # the label files have the same names
         _require_distinct_targets(jobs)
         todo, finished = [], Tally()
@@ -142,12 +147,15 @@ class Label:
         total, failures, seconds = self._run(todo)
         rate, labels = total.captions / seconds, occurring_by_count(vocabulary, total.counts)
         total.add(finished)
+        if not failures:
+            total.found.require(parse_caption_choice(self.caption))
         print_tables(summary_tables(total, rate, labels), self.json)
         return _report_failures(failures)
 
     def _find_shards(self) -> Sequence[CaptionFile]:
         """Return the inputs, without img2dataset's tables: a parquet file beside a tar of its stem has its captions."""
-        found = find_caption_files(chain.from_iterable(map(with_caption_files, self.inputs)), self.out)
+        inputs = chain.from_iterable(with_caption_files(name, self.caption) for name in self.inputs)
+        found = find_caption_files(inputs, self.out)
         of_tars = {one.labels_name for one in found if compound_suffix(one.path) in TAR_SUFFIXES}
         shards = [one for one in found if one.name not in of_tars]
         if tables := len(found) - len(shards):
@@ -178,12 +186,12 @@ class Label:
         return total, failures, time.monotonic() - start
 
 
-def count_labels(files: Iterable[Path], rule: str) -> Vocabulary:
+def count_labels(files: Iterable[Path], rule: str, caption: str | None) -> Vocabulary:
     """Count the labels of files on all cores, and print their tables; ValueError, after their errors, if files failed.
 
     It is the hook `count_labels` (bench/hooks.py).
     """
-    return Label(tuple(map(str, files)), count_only=True, rule=rule).count_labels()
+    return Label(tuple(map(str, files)), count_only=True, rule=rule, caption=caption).count_labels()
 
 
 def _report_failures(failures: Sequence[Exception]) -> int:
@@ -211,7 +219,7 @@ def _require_distinct_targets(jobs: Sequence[LabelJob]) -> None:
 def _existing_tally(job: LabelJob) -> Tally | None:
     """Return the tally of a complete label file; None if the job has to run.
 
-    ValueError for labels of another rule, vocabulary or column, which are not overwritten without --force.
+    ValueError for labels of another rule, vocabulary or choice of captions, which are not overwritten without --force.
     """
     assert job.target is not None
     if not job.target.exists():
@@ -221,10 +229,11 @@ def _existing_tally(job: LabelJob) -> Tally | None:
         log(f"{job.target} is not a complete file of labels: it is labelled again")
         return None
     pairs = {name: (getattr(info.origin, name), getattr(origin, name)) for name in origin.__struct_fields__}
-    if changed := {name: pair for name, pair in pairs.items() if pair[0] != pair[1] and name != "input_digest"}:
+    if changed := {name: pair for name, pair in pairs.items() if pair[0] != pair[1] and name not in INPUT_DIGESTS}:
         options = format_differences(changed)
         raise ValueError(f"{job.target} was made with other options ({options}): use --force or another --out")
     if info.origin != origin:
         log(f"{job.source} changed since {job.target} was made: it is labelled again")
         return None
-    return Tally(info.captions, info.empty, info.labels, Counter(info.flaws))  # without the counts of each label
+    found = {"flaws": Counter(info.flaws), "found": info.found}
+    return Tally(info.captions, info.empty, info.labels, **found)  # without the counts of each label

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import CaptionLengths, Json, Results, Settings, add_lengths, experiments_from
+from bench.cli.options import Caption, CaptionLengths, Json, Results, Settings, add_captions, experiments_from
 from bench.cli.train import Images, parse_count
 from bench.config import Experiment, choose
 from bench.console.console import DISAGREEMENT, FAILED_CASE, OK, log
@@ -98,6 +98,7 @@ class Plan:
     solve: float | None = None
     published: bool = False  # validate the prediction with published CLIP trainings, instead of a plan
     caption_lengths: CaptionLengths = None
+    caption: Caption = None
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
@@ -180,7 +181,7 @@ class Plan:
 
     @property
     def _all_settings(self) -> Sequence[str]:
-        return add_lengths(self.settings, self.caption_lengths)
+        return add_captions(self.settings, self.caption_lengths, self.caption)
 
     @cached_property
     def _records(self) -> Sequence[Record]:

@@ -56,7 +56,7 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
     "no known column": (
         "c.csv",
         b"url,captoin\nx,a dog\n",
-        "likely 'captoin' (there are url, captoin): name it with --column",
+        "likely 'captoin' (there are url, captoin): name it with --caption",
     ),
     "no known column, parquet": ("c.parquet", parquet_of(pa.table({"url": ["x"]})), "(there are url)"),
     "no known column, jsonl": ("c.jsonl", b'{"url": "x", "alt_txt": "a"}\n', "likely 'alt_txt'"),

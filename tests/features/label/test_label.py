@@ -180,7 +180,7 @@ def test_labels_made_with_other_settings_are_not_overwritten(
     assert main(["label", str(path), "--vocabulary", "pack-synsets", "--out", str(tmp_path / "out")]) == 0
     made = content(tmp_path / "out")
     other = ["label", str(path), "--vocabulary", str(tmp_path / "v.json"), "--out", str(tmp_path / "out")]
-    for arguments in (other, [*other[:3], "pack-synsets", *other[4:], "--column", "caption"]):
+    for arguments in (other, [*other[:3], "pack-synsets", *other[4:], "--caption", "caption"]):
         assert main(arguments) == 2
         assert "was made with other options" in capsys.readouterr().err
     assert content(tmp_path / "out") == made

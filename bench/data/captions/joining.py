@@ -1,0 +1,146 @@
+"""Captions of parquet files that are joined to samples by key, and the counts of what a choice finds."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from functools import lru_cache
+from glob import glob
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bench.config import MAX_LISTED_NAMES, list_names
+from bench.data.captions.batches import CAPTION_COLUMNS, KEY_COLUMNS, NULL, find_column, find_columns, is_text
+from bench.data.captions.choice import CaptionChoice, CaptionField, Texts, text_names
+from bench.environment.files import prefix_errors
+
+SHOWN_KEYS = 3  # of samples and of files, in a message
+NAMED_SAMPLES = 1000  # whose names of fields are collected for messages
+
+
+class FoundFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """How many samples have a text in each field of a choice, and what a message on a field that none has needs."""
+
+    samples: dict[str, int] = {}  # with a text, by field
+    names: dict[str, None] = {}  # of texts that there are, the first ones
+    keys: list[str] = []  # of the first samples
+
+    def count(self, one: CaptionField, samples: int) -> None:
+        """Add samples that have a text in a field."""
+        self.samples[str(one)] = self.samples.get(str(one), 0) + samples
+
+    def add(self, other: "FoundFields") -> None:
+        """Add what was found in other files."""
+        for name, samples in other.samples.items():
+            self.samples[name] = self.samples.get(name, 0) + samples
+        self.names |= dict.fromkeys(islice(other.names, max(0, MAX_LISTED_NAMES - len(self.names))))
+        self.keys += other.keys[: max(0, SHOWN_KEYS - len(self.keys))]
+
+    def require(self, choice: CaptionChoice) -> None:
+        """Raise ValueError for a named field that no sample has, or joined captions whose keys are of no sample."""
+        for one in choice.fields:
+            if self.samples.get(str(one)) or not str(one):
+                continue
+            if one.file:
+                theirs = list_names([*islice(_read_table(one).rows, SHOWN_KEYS)])
+                raise ValueError(
+                    f"no sample has a caption in {one}, joined by key: keys of samples are {list_names(self.keys)}, "
+                    f"keys of {one.file} are {theirs}"
+                )
+            near = get_close_matches(one.name, self.names, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            there = list_names(sorted(self.names)) or "none"
+            raise ValueError(f"no sample has a caption named {one.name!r}{hint} (there are {there})")
+
+
+class TextReader:
+    """Reads the texts of samples by a choice, joined captions included, and counts the fields that there are."""
+
+    def __init__(self, choice: CaptionChoice, found: FoundFields | None = None) -> None:
+        self.choice, self.found = choice, FoundFields() if found is None else found
+        self._joined = {str(one): _read_table(one) for one in choice.fields if one.file}
+        self._rows, self._has_any = 0, False
+
+    def read(self, key: str, values: Mapping[str, object]) -> tuple[Texts, str]:
+        """Return the texts of a sample by field, and its flaw or "", as `CaptionChoice.read`."""
+        if self._joined:
+            found_texts = {name: table.find(key) for name, table in self._joined.items()}
+            values = {**values, **{name: texts for name, texts in found_texts.items() if texts}}
+        texts, flaw = self.choice.read(values)
+        found = self.found
+        for one, each in zip(self.choice.fields, texts, strict=True):
+            if each:
+                found.count(one, 1)
+        if self._rows < NAMED_SAMPLES and len(found.names) < MAX_LISTED_NAMES:
+            found.names |= dict.fromkeys(name for name in text_names(values) if name not in self._joined)
+        if self._rows < SHOWN_KEYS and len(found.keys) < SHOWN_KEYS:
+            found.keys.append(key)
+        self._rows += 1
+        self._has_any = self._has_any or flaw in ("", NULL)
+        return texts, flaw
+
+    def require_any(self) -> None:
+        """Raise ValueError if no sample that was read has a caption, not even a null."""
+        if self._rows and not self._has_any:
+            wanted = " or ".join(map(repr, filter(None, map(str, self.choice.fields)))) or "a .txt or .json caption"
+            raise ValueError(f"none of its samples has {wanted} (there are {list_names(sorted(self.found.names))})")
+
+
+class _Table:
+    """Captions by key; a key that occurs several times has several captions."""
+
+    def __init__(self, rows: dict[str, list[int]], values: pa.ChunkedArray, column: str, name: str) -> None:
+        self.rows, self._values, self._column = rows, values, column
+        self._choice = CaptionChoice((CaptionField(name),))
+
+    def find(self, key: str) -> list[str]:
+        """Return the captions of a key, none if it has none."""
+        rows = self.rows.get(_bare(key), ())
+        found = (self._choice.read({self._column: self._values[row].as_py()})[0][0] for row in rows)
+        return [text for texts in found for text in texts]
+
+
+def joined_files(choice: CaptionChoice) -> list[Path]:
+    """Return the files whose captions are joined; ValueError where there is none."""
+    return [path for one in choice.fields if one.file for path in _find_files(one)]
+
+
+def _find_files(one: CaptionField) -> list[Path]:
+    paths = sorted(Path(name).absolute() for name in glob(one.file, recursive=True) if Path(name).is_file())  # noqa: PTH207 - a person's
+    if not paths:
+        raise ValueError(f"caption {one}: no file {one.file!r}, expected a parquet file or a glob of such")
+    return paths
+
+
+def _read_table(one: CaptionField) -> _Table:
+    """Read the joined captions of a field, once for all shards; ValueError names a file that cannot be."""
+    found = [(path, (stat := path.stat()).st_size, stat.st_mtime_ns) for path in _find_files(one)]
+    return _cached_table(one.name, tuple(found))
+
+
+@lru_cache(maxsize=4)
+def _cached_table(name: str, files: tuple[tuple[Path, int, int], ...]) -> _Table:
+    rows, columns, count, column = dict[str, list[int]](), list[pa.ChunkedArray](), 0, ""
+    for path, *_ in files:
+        with prefix_errors(path), pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            (column,) = find_columns(names, [name])
+            if (key := find_column(names, KEY_COLUMNS)) is None:
+                raise ValueError(f"no key column; expected {' or '.join(KEY_COLUMNS)} (there are {list_names(names)})")
+            table = file.read([key, column])
+        for row, one in enumerate(table[key].cast(pa.string()).to_pylist(), count):
+            if one is not None:
+                rows.setdefault(_bare(one), []).append(row)
+        count += len(table)
+        columns.append(table[column].cast(pa.large_string()) if is_text(table[column].type) else table[column])
+    if len(kinds := {array.type for array in columns}) > 1:
+        raise ValueError(f"{files[0][0].parent}: {column!r} has several types: {', '.join(map(str, kinds))}")
+    values = pa.chunked_array([chunk for array in columns for chunk in array.chunks], columns[0].type)
+    return _Table(rows, values, column if name else CAPTION_COLUMNS[0], name)
+
+
+def _bare(key: str) -> str:
+    """Return a key without the dot that `tar -C FOLDER .` writes before each name."""
+    return key.removeprefix("./")

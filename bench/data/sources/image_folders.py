@@ -1,0 +1,88 @@
+"""Folders of pairs: KEY.jpg beside KEY.txt or KEY.json."""
+
+import os
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+from bench.data.captions.batches import MAX_LINE_BYTES
+from bench.data.captions.files import SampleCaptionReader
+from bench.data.sample_index import EMBEDDINGS, IMAGES, IndexBuilder, IndexedSource
+from bench.data.shards.tar_samples import CAPTION_SUFFIXES, Member
+from bench.data.sources.image_files import FileSamples
+from bench.environment.files import read_limited
+
+ANY_SUFFIX = (*IMAGES.suffixes, *EMBEDDINGS.suffixes)
+
+
+class ImageFolders(IndexedSource):
+    """Pairs of files whose names differ in the suffix."""
+
+    name = "pairs of files"
+    accepted = "a folder with KEY.jpg (png, webp, gif) and KEY.txt or KEY.json beside each other"
+    samples = FileSamples
+    reader = SampleCaptionReader
+
+    def recognises(self, data: str) -> bool:
+        if not Path(data).is_dir():
+            return False
+        for _, _, names in os.walk(data):
+            split = [name.rpartition(".") for name in names if not name.startswith(".")]
+            captions = {stem for stem, _, suffix in split if suffix.lower() in CAPTION_SUFFIXES}
+            if any(stem in captions for stem, _, suffix in split if suffix.lower() in ANY_SUFFIX):
+                return True
+        return False
+
+    def files(self, _data: str) -> list[Path]:
+        return []  # `digest` looks at them
+
+    def digest(self, data: str) -> str:
+        listed = sorted(f"{name} {size}" for name, size, _ in _iterate_pairs(data))
+        return sha256("\n".join(listed).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+    def indexed(self, data: str) -> list[Path]:
+        return [Path(data).absolute()]
+
+    def identity(self, path: Path) -> str:
+        listed = sorted(f"{name} {size} {time}" for name, size, time in _iterate_pairs(str(path)))
+        return sha256("\n".join([str(path), *listed]).encode("utf-8", "surrogateescape")).hexdigest()
+
+    def fill(self, path: Path, builder: IndexBuilder) -> None:
+        assert isinstance(builder.reader, SampleCaptionReader)
+        images, captions = dict[str, tuple[int, str, int]](), dict[str, dict[str, tuple[str, int]]]()
+        for name, size, _ in _iterate_pairs(str(path)):
+            stem, _, suffix = name.rpartition(".")
+            if suffix.lower() in builder.kind.suffixes:
+                one = builder.kind.suffixes.index(suffix.lower()), name, size
+                images[stem] = min(images.get(stem, one), one)
+        for name, size, _ in _iterate_pairs(str(path)):
+            if (key := _caption_key(name, images)) is not None:
+                captions.setdefault(key, {})[name[len(key) + 1 :].lower()] = name, size
+        for key in sorted(images.keys() | captions):
+            members = {}
+            for suffix, (name, size) in captions.get(key, {}).items() if builder.kind.is_caption_required else ():
+                members[suffix] = Member(0, size, read_limited(path / name, MAX_LINE_BYTES))
+            _, image, size = images.get(key, (0, None, 0))
+            place = None if image is None else (str(path / image),)
+            builder.add(key, builder.reader.values(members), place, size)
+
+
+def _caption_key(name: str, images: dict[str, tuple[int, str, int]]) -> str | None:
+    """Return the key of a file of captions: its name without the suffix, or the longest beginning that an image has."""
+    stem, _, suffix = name.rpartition(".")
+    if suffix.lower() not in CAPTION_SUFFIXES:
+        return None
+    key = stem
+    while key not in images and "." in key.rpartition("/")[2]:
+        key = key.rpartition(".")[0]
+    return key if key in images else stem
+
+
+def _iterate_pairs(folder: str) -> Iterator[tuple[str, int, int]]:
+    """Yield the visible images and files of captions below a folder: path in it, bytes, and time of the last change."""
+    for parent, _, names in os.walk(folder):
+        before = os.path.relpath(parent, folder).replace(os.sep, "/") + "/"
+        for name in names:
+            if not name.startswith(".") and name.rpartition(".")[2].lower() in (*ANY_SUFFIX, *CAPTION_SUFFIXES):
+                found = Path(parent, name).stat()
+                yield before.removeprefix("./") + name, found.st_size, found.st_mtime_ns

@@ -1,0 +1,237 @@
+"""Tables that name image files and hold their captions: csv, tsv, JSON lines, JSON (COCO's, too) and Parquet."""
+
+import csv
+import os
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow.parquet as pq
+
+from bench.config import list_names
+from bench.data.captions.batches import (
+    KEY_COLUMNS,
+    MAX_LINE_BYTES,
+    MISCOUNTED,
+    NOT_JSON,
+    decode_json_object,
+    find_column,
+    split_lines,
+)
+from bench.data.captions.files import UNREADABLE, decode_columns, digest_file_samples, open_parquet
+from bench.data.sample_index import IndexBuilder, IndexedSource
+from bench.data.sources.columns import PATH_COLUMNS, find_image_bytes, iterate_values
+from bench.data.sources.image_files import MISSING_FILE, OUTSIDE, FileSamples, find_image_file
+from bench.data.sources.listing import is_visible, iterate_files
+from bench.environment.files import read_limited
+
+Row = Mapping[str, Any] | str  # the columns of a row, or what is wrong with it
+TRIED_ROWS = 64  # whose columns and whose images are looked for
+SHOWN_FILES = 3  # of missing ones, in a note
+
+
+class ImageTables(IndexedSource):
+    """Rows of a table; rows of one image that follow each other are its captions."""
+
+    name = "tables of image files"
+    accepted = (
+        "a csv, tsv, jsonl, json (also COCO's captions) or Parquet file with a column of image paths (such as image or "
+        "file_name) and one of captions, or the folder with this file"
+    )
+    samples = FileSamples
+
+    def recognises(self, data: str) -> bool:
+        return bool(find_tables(data))
+
+    def files(self, data: str) -> list[Path]:
+        tables = find_tables(data)
+        if Path(data).is_dir() and len(tables) > 1:
+            raise ValueError(f"{data} has {len(tables)} tables of images ({list_names([*map(str, tables)])}): name one")
+        return tables
+
+    def identity(self, path: Path) -> str:
+        folder = _find_folder(path)
+        return f"{digest_file_samples(path)} {folder} {folder.stat().st_mtime_ns}"
+
+    def fill(self, path: Path, builder: IndexBuilder) -> None:
+        names = column_names(path)
+        image, key = find_path_column(names), find_column(names, KEY_COLUMNS)
+        assert image is not None
+        columns, folder, lost = builder.caption_columns(names), _find_folder(path), list[str]()
+
+        def image_of(row: Row) -> object:
+            return row if isinstance(row, str) else row.get(image)
+
+        for name, rows in groupby(
+            iterate_rows(path, [*dict.fromkeys([image, *columns, *filter(None, [key])])]), image_of
+        ):
+            first, *others = rows
+            if isinstance(first, str):
+                for row in (first, *others):
+                    builder.add("", row, (name,))
+                continue
+            values = {column: first[column] for column in columns if column in first}
+            for row in others:
+                values = {column: _join(values.get(column), row.get(column)) for column in columns}
+            place = None if not isinstance(name, str) or not name else find_image_file(folder, name)
+            if place in (MISSING_FILE, OUTSIDE):
+                lost.append(str(name))
+            is_found = isinstance(place, tuple)
+            own_key = str(name) if key is None else str(first.get(key))
+            builder.add(own_key, values, (place[0],) if is_found else place, place[1] if is_found else 0)
+        if lost:
+            found = f"{path}: {len(lost):,} images are not below {folder}, such as {list_names(lost[:SHOWN_FILES])}"
+            builder.notes.append(f"{found}: paths are relative to this folder, or absolute")
+
+
+def find_tables(data: str) -> list[Path]:
+    """Return the tables of images: a file, those of a glob, or those in a folder and in the folders in it."""
+    paths = iterate_files(data, SUFFIXES)
+    if Path(data).is_dir():
+        folders = [Path(data).absolute(), *_subfolders(Path(data).absolute())]
+        paths = (path for folder in folders for path in folder.iterdir() if is_visible(path.name, SUFFIXES))
+    return sorted((path for path in paths if path.is_file() and has_image_paths(path)), key=Path.as_posix)
+
+
+def has_image_paths(path: Path) -> bool:
+    """Return whether a table can be read, has a column of image paths, and one of its first images is there."""
+    try:
+        folder, names = _find_folder(path), first_images(path)
+    except UNREADABLE:
+        return False
+    return any(isinstance(find_image_file(folder, name), tuple) for name in names)
+
+
+def first_images(path: Path) -> list[str]:
+    """Return the first image paths of a table; none without a column of them."""
+    if (image := find_path_column(column_names(path))) is None:
+        return []
+    rows = islice(iterate_rows(path, [image]), TRIED_ROWS)
+    return [str(row[image]) for row in rows if isinstance(row, Mapping) and row.get(image)]
+
+
+def find_path_column(names: list[str]) -> str | None:
+    """Return the column of image paths, None if no name is known."""
+    return find_column(names, PATH_COLUMNS)
+
+
+def column_names(path: Path) -> list[str]:
+    """Return the names of the columns; ValueError or OSError if the file cannot be read."""
+    if path.suffix.lower() == ".parquet":
+        schema = pq.read_schema(path)
+        return [] if find_image_bytes(schema) else list(schema.names)
+    rows = [row for row in islice(iterate_rows(path, []), TRIED_ROWS) if isinstance(row, Mapping)]
+    return [*dict.fromkeys(name for row in rows for name in row)]
+
+
+def iterate_rows(path: Path, columns: list[str]) -> Iterator[Row]:
+    """Yield the rows of a table; of a Parquet file only the given columns."""
+    return READERS[path.suffix.lower()](path, columns)
+
+
+def _read_csv(path: Path, _columns: list[str]) -> Iterator[Row]:
+    """Read csv or tsv; tabs may separate the columns of a csv file, too, as open_clip's default is."""
+    csv.field_size_limit(MAX_LINE_BYTES)
+    with path.open("rb") as file:
+        texts = (line.decode("utf-8", "surrogateescape") + "\n" for line in split_lines(file))
+        if (header := next(texts, None)) is None:
+            return
+        delimiter = "\t" if "\t" in header else ","
+        (names,) = csv.reader([header], delimiter=delimiter, strict=True)
+        for values in filter(None, csv.reader(texts, delimiter=delimiter, strict=True)):
+            yield dict(zip(names, values, strict=True)) if len(values) == len(names) else MISCOUNTED
+
+
+def _read_json_lines(path: Path, _columns: list[str]) -> Iterator[Row]:
+    with path.open("rb") as file:
+        for line in filter(None, split_lines(file)):
+            yield NOT_JSON if (fields := decode_json_object(line)) is None else fields
+
+
+def _read_parquet(path: Path, columns: list[str]) -> Iterator[Row]:
+    with open_parquet(path) as file:
+        for batch in decode_columns(path, file, columns):
+            yield from iterate_values(batch)
+
+
+def _read_json(path: Path, _columns: list[str]) -> Iterator[Row]:
+    """Read a list of objects, or COCO's captions."""
+    found = path.stat()
+    yield from _decode_json(path, found.st_size, found.st_mtime_ns)
+
+
+class CocoImage(msgspec.Struct):
+    """An image in a file of COCO's."""
+
+    id: int | str
+    file_name: str
+
+
+class CocoCaption(msgspec.Struct):
+    """A caption in a file of COCO's."""
+
+    image_id: int | str
+    caption: str
+
+
+class CocoCaptions(msgspec.Struct):
+    """A file of captions as COCO has it (https://cocodataset.org/#format-data)."""
+
+    images: list[CocoImage]
+    annotations: list[CocoCaption]
+
+
+@lru_cache(1)
+def _decode_json(path: Path, _size: int, _time: int) -> list[Row]:
+    content = read_limited(path)
+    if content.lstrip()[:1] == b"[":
+        rows: list[Row] = [
+            row if isinstance(row, dict) else NOT_JSON for row in msgspec.json.decode(content, type=list)
+        ]
+        return rows
+    try:
+        coco = msgspec.json.decode(content, type=CocoCaptions)
+    except msgspec.DecodeError:
+        return []
+    captions = dict[int | str, list[str]]()
+    for one in coco.annotations:
+        captions.setdefault(one.image_id, []).append(one.caption)
+    return [{"file_name": image.file_name, "caption": captions.get(image.id)} for image in coco.images]
+
+
+READERS: dict[str, Callable[[Path, list[str]], Iterator[Row]]] = {
+    ".csv": _read_csv,
+    ".tsv": _read_csv,
+    ".jsonl": _read_json_lines,
+    ".ndjson": _read_json_lines,
+    ".json": _read_json,
+    ".parquet": _read_parquet,
+}
+SUFFIXES = tuple(READERS)
+
+
+def _join(first: object, other: object) -> object:
+    """Return the captions of two rows."""
+    texts = [value if isinstance(value, list) else [value] for value in (first, other)]
+    return [text for each in texts for text in each if text is not None]
+
+
+def _find_folder(table: Path) -> Path:
+    """Return the folder to which a table's paths are relative: that with most of its first images.
+
+    It is the table's own, one in it, or one beside it.
+    """
+    names = first_images(table)
+    own = table.parent
+    return max(
+        [own, *_subfolders(own), own.parent, *_subfolders(own.parent)],
+        key=lambda folder: sum(isinstance(find_image_file(folder, name), tuple) for name in names),
+    )
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:
+        return sorted(Path(entry.path) for entry in entries if entry.is_dir() and not entry.name.startswith("."))

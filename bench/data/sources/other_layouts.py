@@ -1,0 +1,96 @@
+"""Layouts of captioned images that no source reads: what converts or downloads each of them."""
+
+import re
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+
+from bench.config import list_names
+from bench.data.captions.batches import find_column
+from bench.data.captions.files import UNREADABLE
+from bench.data.sources.image_files import OUTSIDE
+from bench.data.sources.image_tables import SUFFIXES, column_names, first_images
+from bench.data.sources.listing import iterate_files
+from bench.environment.files import read_limited
+
+URL = re.compile(r"(?:pipe:|([a-z][a-z0-9+]*)://)", re.IGNORECASE)
+DOWNLOADS = {
+    "hf": "hf download --repo-type dataset OWNER/NAME --local-dir FOLDER",
+    "s3": "aws s3 sync {} FOLDER",
+    "gs": "gcloud storage rsync --recursive {} FOLDER",
+    "http": "wget {}",
+    "https": "wget {}",
+}
+URL_COLUMNS = ("url", "image_url", "img_url", "urls")
+WRITE = "write its samples as tar shards with webdataset.ShardWriter"
+CHECKED_TABLES = 20
+
+
+def advise_on_layout(data: str) -> str | None:
+    """Return what data are that cannot be read, and how to convert them; None if that is not known."""
+    if match := URL.match(data):
+        return _advise_on_url(data, (match[1] or "").lower())
+    if Path(data).is_dir() and (advice := _advise_on_index(Path(data) / "index.json")):
+        return advice
+    if (path := next(iterate_files(data, (".beton",)), None)) is not None:
+        loader = f"ffcv.loader.Loader({str(path)!r}, batch_size=1, num_workers=1)"
+        return f"{path.name} is a file of FFCV, whose pixels are not read: {WRITE}, reading them with {loader}"
+    tables = islice(iterate_files(data, SUFFIXES), CHECKED_TABLES)
+    return next(
+        (advice for path in tables for advice in _advise_on_table(path, is_named=path == Path(data).absolute())), None
+    )
+
+
+def _advise_on_url(data: str, scheme: str) -> str:
+    if not scheme:
+        command = data.partition(":")[2].strip()
+        return f"a pipe is not read, commands in data are never executed: write what it prints: {command} > 00000.tar"
+    if scheme == "hf" and (match := re.match(r"hf://datasets/([^/]+/[^/@]+)", data)):
+        command = DOWNLOADS["hf"].replace("OWNER/NAME", match[1])
+    else:
+        command = DOWNLOADS.get(scheme, "a tool of its kind, as rclone copy").format(data)
+    return f"only files on this machine are read: download them with: {command}"
+
+
+def _advise_on_index(path: Path) -> str | None:
+    """Return how to convert litData's and MosaicML's folders, which an index.json describes."""
+    try:
+        index = msgspec.json.decode(read_limited(path)) if path.is_file() else None
+    except UNREADABLE:
+        return None
+    folder = str(path.parent)
+    if isinstance(index, dict) and "chunks" in index:
+        return f"a data set of litData is not read: {WRITE}, reading them with litdata.StreamingDataset({folder!r})"
+    if isinstance(index, dict) and "shards" in index:
+        loader = f"streaming.StreamingDataset(local={folder!r}, shuffle=False)"
+        return f"a data set of MosaicML Streaming (MDS) is not read: {WRITE}, reading them with {loader}"
+    return None
+
+
+def _advise_on_table(path: Path, *, is_named: bool) -> Iterator[str]:
+    """Yield how to mend a table from which no image is found."""
+    try:
+        names, images = column_names(path), first_images(path)
+    except UNREADABLE:
+        return
+    url = find_column(names, URL_COLUMNS)
+    if images and images[0].startswith(("http://", "https://")):
+        url = next(iter(names))
+    if url is not None:
+        kind = path.suffix[1:].lower()
+        yield (
+            f"{path} has URLs of images: download them with: img2dataset --url_list {path} --input_format {kind} "
+            f"--url_col {url} --caption_col CAPTION --output_format webdataset --output_folder FOLDER"
+        )
+    elif images:
+        yield (
+            f"{path} names images that are not there, such as {list_names(images[:1])}: their paths are relative to "
+            f"its folder, to one in it or beside it, or absolute ({OUTSIDE} is not read)"
+        )
+    elif is_named and names:
+        yield (
+            f"{path}: no column has a name known for images (there are {list_names(names)}): rename that of the paths, "
+            "or of the bytes in Parquet, to image"
+        )
