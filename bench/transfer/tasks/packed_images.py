@@ -1,6 +1,6 @@
-"""Images inside larger files, such as tars, decoded on access; Arrow files in the cache say where they lie."""
+"""Images inside larger files, such as tars, decoded on access."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -12,7 +12,6 @@ from torch import Tensor
 
 from bench.data.captions.files import UNREADABLE
 from bench.data.decoding import UnusableImageError, decode_image
-from bench.environment.files import atomic_write, prefix_errors
 from bench.transfer.tasks.image_sources import RESIZE_OVER_CROP, UnreadableImageError
 
 UNREADABLE_FILES = (*UNREADABLE, pa.ArrowException)
@@ -60,13 +59,3 @@ class PackedImageSource:
 
     def select(self, rows: Sequence[int]) -> "PackedImageSource":
         return replace(self, rows=self.rows[np.asarray(rows, dtype=int)])
-
-
-def cached_table(file: Path, schema: pa.Schema, batches: Callable[[], Iterable[pa.RecordBatch]]) -> pa.Table:
-    """Return the rows of an Arrow file, mapped into memory; it is written from `batches` where it is not there."""
-    if not file.is_file():
-        with atomic_write(file) as temporary, pa.ipc.new_file(temporary, schema) as writer:
-            for batch in batches():
-                writer.write_batch(batch)
-    with prefix_errors(f"{file}: no table of labelled images, remove it", UNREADABLE_FILES):
-        return pa.ipc.open_file(pa.memory_map(str(file))).read_all()

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,45 +13,51 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Int
 
-from bench.console.progress import show_progress
+from bench.data.captions.choice import FOUND_BY_NAME
+from bench.data.captions.files import open_parquet
+from bench.data.sample_index import read_index
+from bench.data.sources.columns import find_image_bytes
+from bench.data.sources.parquet_images import ParquetImages
+from bench.data_source import SampleRequest, Samples
 from bench.environment.files import prefix_errors
 from bench.transfer.families.folders import PARQUET_LAYOUT
 from bench.transfer.tasks.file_tasks import PART_FOLDERS, FoundPart, make_task_of_parts
-from bench.transfer.tasks.image_sources import digest_files, format_some
-from bench.transfer.tasks.packed_images import UNREADABLE_FILES, PackedImageSource, cached_table
+from bench.transfer.tasks.image_sources import format_some
+from bench.transfer.tasks.packed_images import UNREADABLE_FILES, PackedImageSource
 from bench.transfer.tasks.tasks import SingleLabelTask
 
 PART_OF = {name: part for part, names in PART_FOLDERS.items() for name in names}  # by the name of a split
-IMAGE_NAMES = ("image", "img", "jpg", "png", "webp")  # of columns of bytes that nothing describes
 LABEL_NAMES = ("label", "labels", "class", "category", "target", "cls")
 HUB_KEY = b"huggingface"  # of the schema's metadata, in which `datasets` describes the columns
 NO_LABEL = -1  # where the hub withholds the labels of a test split
-ROWS_AT_ONCE = 256
-TABLE_FORMAT = 1  # raise it when the same files give another table
 
 
-class LabelledColumns(NamedTuple):
-    """The columns that are read, and the names of the classes; None where nothing names them."""
+class LabelColumn(NamedTuple):
+    """The column of labels, and the names of the classes; None where nothing names them."""
 
-    image: str
-    label: str
+    name: str
     classes: tuple[str, ...] | None
     others: tuple[str, ...]  # other columns with class labels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TableImages:
-    """The images of a part, copied from its files into one table."""
+    """The images of a part, and the labels of its rows."""
 
     files: Sequence[Path]
-    table: pa.Table
+    samples: Sequence[Samples]  # with the images of each file
+    starts: Int[np.ndarray, " files"]  # the first row of each file
+    inside: Int[np.ndarray, " rows"]  # the sample of each row in its file; -1: it has no image
+    labels: pa.ChunkedArray
 
     def read(self, row: int) -> bytes:
-        found: bytes = self.table["image"][row].as_py()
-        return found
+        return self.samples[self._file(row)].image(int(self.inside[row])) if self.inside[row] >= 0 else b""
 
     def title(self, row: int) -> str:
-        return f"{self.files[self.table['file'][row].as_py()]}: row {self.table['row'][row].as_py()}"
+        return f"{self.files[self._file(row)]}: row {row - self.starts[self._file(row)]}"
+
+    def _file(self, row: int) -> int:
+        return int(np.searchsorted(self.starts, row, "right")) - 1
 
 
 def list_tables(root: Path) -> list[Path]:
@@ -62,20 +68,18 @@ def list_tables(root: Path) -> list[Path]:
 def parquet_task(root: Path, cache: Path) -> SingleLabelTask:
     """Read the splits of a folder; the ValueError shows the layout, or names what is wrong with a file."""
     files, left_out = _group_by_part(root)
-    columns = _find_common_columns([path for of_part in files.values() for path in of_part])
-    images = {part: TableImages(of_part, _copy(of_part, columns, cache)) for part, of_part in files.items()}
-    hidden = [part for part, of_part in images.items() if not pc.any(_is_labelled(of_part.table["label"])).as_py()]
-    classes, labels = _number_classes({part: of for part, of in images.items() if part not in hidden}, columns)
+    column = _find_common_column([path for of_part in files.values() for path in of_part])
+    images = {part: _open_part(of_part, column, cache) for part, of_part in files.items()}
+    hidden = [part for part, of_part in images.items() if not pc.any(_is_labelled(of_part.labels)).as_py()]
+    classes, labels = _number_classes({part: of for part, of in images.items() if part not in hidden}, column)
     parts = {
         part: FoundPart(PackedImageSource(images[part], np.arange(len(of))), of, f"the {part} part of {root}")
         for part, of in labels.items()
     }
     notes = [f"{root.name}: {format_some(left_out)} has the name of no split and is left out"] if left_out else []
     notes += [f"{root.name}: the {part} part has no labels and is left out" for part in hidden]
-    if columns.others:
-        notes.append(
-            f"{root.name}: classes are read from the column {columns.label}, not {format_some(columns.others)}"
-        )
+    if column.others:
+        notes.append(f"{root.name}: classes are read from the column {column.name}, not {format_some(column.others)}")
     task = make_task_of_parts(root.name, classes, parts, cache)
     return replace(task, notes=(*notes, *task.notes))
 
@@ -95,30 +99,28 @@ def _group_by_part(root: Path) -> tuple[dict[str, list[Path]], list[str]]:
     return {part: of for part, of in files.items() if of}, [path.name for path in tables if named[path] is None]
 
 
-def _find_common_columns(files: Sequence[Path]) -> LabelledColumns:
-    found = {path: _find_columns(path) for path in files}
+def _find_common_column(files: Sequence[Path]) -> LabelColumn:
+    found = {path: _find_column(path) for path in files}
     for path in files:
         if found[path] != found[files[0]]:
-            raise ValueError(f"{path} has other columns or classes than {files[0]}")
+            raise ValueError(f"{path} has other labels or classes than {files[0]}")
     return found[files[0]]
 
 
-def _find_columns(path: Path) -> LabelledColumns:
-    """Return the columns by the hub's description of them, else by their types and names."""
+def _find_column(path: Path) -> LabelColumn:
+    """Return the column of labels by the hub's description of it, else by its type and name."""
     with prefix_errors(path, UNREADABLE_FILES):
         schema = pq.read_schema(path)
         described = _read_description(schema)
-        images = [name for name in schema.names if described.get(name, {}).get("_type") == "Image"]
-        images = images or [field.name for field in schema if _may_be_image(field)]
         labels = [name for name in schema.names if described.get(name, {}).get("_type") == "ClassLabel"]
         labels = labels or [name for name in LABEL_NAMES if name in schema.names and _may_be_label(schema.field(name))]
-        for found, what in ((images, "images (bytes)"), (labels, f"labels ({', '.join(LABEL_NAMES)})")):
+        for found, what in ((find_image_bytes(schema), "images (bytes)"), (labels, f"labels {LABEL_NAMES}")):
             if not found:
                 raise ValueError(f"no column of {what} among {format_some(schema.names)}; expected is {PARQUET_LAYOUT}")
     label = next((name for name in labels if name in LABEL_NAMES), labels[0])
     classes = described.get(label, {}).get("names")
     others = tuple(name for name in labels if name != label)
-    return LabelledColumns(images[0], label, tuple(map(str, classes)) if classes else None, others)
+    return LabelColumn(label, tuple(map(str, classes)) if classes else None, others)
 
 
 def _read_description(schema: pa.Schema) -> dict[str, dict[str, Any]]:
@@ -131,16 +133,6 @@ def _read_description(schema: pa.Schema) -> dict[str, dict[str, Any]]:
         raise ValueError(f"the metadata {HUB_KEY.decode()} describes no columns: write the file anew") from None
 
 
-def _may_be_image(field: pa.Field) -> bool:
-    if pa.types.is_struct(field.type):
-        return any(_is_bytes(field.type.field(index)) for index in range(field.type.num_fields))
-    return field.name in IMAGE_NAMES and (pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type))
-
-
-def _is_bytes(field: pa.Field) -> bool:
-    return field.name == "bytes" and (pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type))
-
-
 def _may_be_label(field: pa.Field) -> bool:
     return pa.types.is_integer(field.type) or _is_text(field.type)
 
@@ -150,26 +142,21 @@ def _is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
-def _copy(files: Sequence[Path], columns: LabelledColumns, cache: Path) -> pa.Table:
-    """Return the images and labels of some files, with the file and the row of each."""
-    label = pa.large_string() if _is_text(pq.read_schema(files[0]).field(columns.label).type) else pa.int64()
-    schema = pa.schema([("image", pa.large_binary()), ("label", label), ("file", pa.int32()), ("row", pa.int64())])
-    digest = digest_files(files, f"{TABLE_FORMAT} {columns.image} {columns.label}")
-    return cached_table(cache / f"table-{digest}.arrow", schema, lambda: _read_batches(files, columns, schema))
-
-
-def _read_batches(files: Sequence[Path], columns: LabelledColumns, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    for number, path in enumerate(show_progress(files, len(files), f"reading {files[0].parent}", "files")):
-        with prefix_errors(path, UNREADABLE_FILES), pq.ParquetFile(path) as file:
-            first = 0
-            for batch in file.iter_batches(ROWS_AT_ONCE, columns=[columns.image, columns.label]):
-                image, label = batch.column(columns.image), batch.column(columns.label)
-                image = pc.struct_field(image, "bytes") if pa.types.is_struct(image.type) else image
-                image = pc.fill_null(image.cast(pa.large_binary()), b"")
-                rows = np.arange(first, first + len(batch))
-                arrays = [image, label.cast(schema.field("label").type), np.full(len(batch), number, np.int32), rows]
-                yield pa.RecordBatch.from_arrays([pa.array(one) for one in arrays], schema=schema)
-                first += len(batch)
+def _open_part(files: Sequence[Path], column: LabelColumn, cache: Path) -> TableImages:
+    request = SampleRequest(cache=cache, captions=FOUND_BY_NAME, needs_captions=False)
+    samples, inside, labels = list[Samples](), list[Int[np.ndarray, " rows"]](), list[pa.ChunkedArray]()
+    for path in files:
+        with prefix_errors(path, UNREADABLE_FILES), open_parquet(path) as file:
+            of_file = file.read(columns=[column.name]).column(0)
+        labels.append(of_file.cast(pa.large_string() if _is_text(of_file.type) else pa.int64()))
+        opened = ParquetImages().open(str(path), request)
+        places = read_index(opened.indexes[0])[0]["place"].to_numpy()
+        inside.append(np.full(len(of_file), -1))
+        inside[-1][places] = np.arange(len(places))
+        samples.append(opened)
+    starts = np.cumsum([0, *map(len, inside[:-1])])
+    chunks = [chunk for of_file in labels for chunk in of_file.chunks]
+    return TableImages(files, samples, starts, np.concatenate(inside), pa.chunked_array(chunks, labels[0].type))
 
 
 def _is_labelled(labels: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -178,13 +165,13 @@ def _is_labelled(labels: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _number_classes(
-    images: Mapping[str, TableImages], columns: LabelledColumns
+    images: Mapping[str, TableImages], column: LabelColumn
 ) -> tuple[list[str], dict[str, Int[np.ndarray, " images"]]]:
     """Return the classes and the class numbers of each part; ValueError names the first row without a class."""
-    values = {part: of.table["label"] for part, of in images.items()}
+    values = {part: of.labels for part, of in images.items()}
     if not values:
-        raise ValueError(f"the column {columns.label} has no label in any part")
-    classes = list(columns.classes or ())
+        raise ValueError(f"the column {column.name} has no label in any part")
+    classes = list(column.classes or ())
     if any(_is_text(of.type) for of in values.values()):
         classes = classes or sorted({name for of in values.values() for name in pc.unique(of).to_pylist() if name})
         values = {part: pc.index_in(of, pa.array(classes, of.type)) for part, of in values.items()}
@@ -193,7 +180,7 @@ def _number_classes(
     for part, of in labels.items():
         if len(outside := np.flatnonzero((of < 0) | (of >= len(classes)))):
             row = int(outside[0])
-            found = images[part].table["label"][row].as_py()
+            found = images[part].labels[row].as_py()
             accepted = f"{len(classes):,} classes, {format_some(classes)}"
             raise ValueError(f"{images[part].title(row)} has the label {found!r}, which is none of {accepted}")
     return classes, labels

@@ -5,7 +5,7 @@ Source: `build_wds_dataset` and `convert_dataset` of LAION-AI/CLIP_benchmark 48d
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,12 +14,12 @@ import pyarrow as pa
 
 from bench.console.progress import show_progress
 from bench.data.shards.tar_samples import Member, iterate_samples
-from bench.environment.files import prefix_errors, read_limited
+from bench.environment.files import atomic_write, prefix_errors, read_limited
 from bench.transfer.families.clip_benchmark_sets import SIZES
 from bench.transfer.families.folders import TAR_LAYOUT
 from bench.transfer.tasks.file_tasks import FoundPart, find_part_folders, make_task_of_parts
 from bench.transfer.tasks.image_sources import digest_files, format_some
-from bench.transfer.tasks.packed_images import UNREADABLE_FILES, PackedImageSource, cached_table
+from bench.transfer.tasks.packed_images import UNREADABLE_FILES, PackedImageSource
 from bench.transfer.tasks.tasks import SingleLabelTask
 
 IMAGE_SUFFIXES = ("webp", "png", "jpg", "jpeg")  # of several in a sample, the first of these
@@ -147,13 +147,13 @@ def _list_shards(folder: Path) -> list[Path]:
 
 
 def _open_part(shards: Sequence[Path], classes: Sequence[str], cache: Path) -> FoundPart:
-    folder = shards[0].parent
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        for number, shard in enumerate(show_progress(shards, len(shards), f"reading {folder}", "shards")):
-            yield _index_shard(number, shard)
-
-    index = cached_table(cache / f"labelled{INDEX_FORMAT}-{digest_files(shards)}.arrow", SCHEMA, batches)
+    folder, file = shards[0].parent, cache / f"labelled{INDEX_FORMAT}-{digest_files(shards)}.arrow"
+    if not file.is_file():
+        with atomic_write(file) as temporary, pa.ipc.new_file(temporary, SCHEMA) as writer:
+            for number, shard in enumerate(show_progress(shards, len(shards), f"reading {folder}", "shards")):
+                writer.write_batch(_index_shard(number, shard))
+    with prefix_errors(f"{file}: no index of labelled images, remove it", UNREADABLE_FILES):
+        index = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
     images, labels = TarImages(shards, index), index["label"].to_numpy()
     if not len(labels):
         raise ValueError(f"{folder} has no samples")

@@ -151,14 +151,14 @@ def nothing(root: Path) -> None:
     ("spoil", "text"),
     [
         (no_image, r"train-0.parquet: no column of images \(bytes\) among label; expected is SPLIT-"),
-        (no_label, r"train-0.parquet: no column of labels \(label, .*\) among image, text; expected is SPLIT-"),
+        (no_label, r"train-0.parquet: no column of labels \('label', .*\) among image, text; expected is SPLIT-"),
         (label_outside, r"train-0.parquet: row 2 has the label 3, which is none of 3 classes, red, green, blue"),
         (
             some_without_label,
             r"train-0.parquet: row 2 has the label None, which is none of 3 classes, red, green, blue",
         ),
         (nothing_labelled, r"the column label has no label in any part"),
-        (other_classes, r"test-0.parquet has other columns or classes than .*train-0.parquet"),
+        (other_classes, r"test-0.parquet has other labels or classes than .*train-0.parquet"),
         (two_configurations, r"set has train files in several folders, .*one, .*two: name one of these"),
         (truncated, r"train-0.parquet: "),
         (undescribed, r"train-0.parquet: the metadata huggingface describes no columns: write the file anew"),
