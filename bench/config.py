@@ -112,7 +112,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             lengths = f"caption_lengths={inputs.caption_lengths!r}"
             yield f"{lengths} is for the pack alone: leave it out with data={inputs.data}"
         if inputs.caption is not None and inputs.data == PACK_DATA and inputs.caption_lengths in (PACK_DATA, "web"):
-            yield f"caption={inputs.caption} is for other data: the shipped pack has one caption, leave it out"
+            yield f"caption={inputs.caption!r} is for other data: the shipped pack has one caption, leave it out"
 
     def _data_errors(self) -> Iterator[str]:
         image, samples = self.image, self.input

@@ -454,6 +454,7 @@ REFUSED: dict[str, tuple[object, ...]] = {
     **dict.fromkeys(COUNT_FIELDS, (0, -5, 2.5, 8.0, "8", True)),
     **dict.fromkeys(RATES, (0.0, -1.0, "1", True, *NOT_FINITE)),
     **dict.fromkeys(("eps", "weight_decay", "injected_slowdown"), (-1e-9, "0", None, *NOT_FINITE)),
+    "caption": ("", 3, "txt"),  # "txt": the pack has one caption
     "subset": ("", 3),
     "workers": (-1, 2.5, "2", None),
     "jpeg_decoding": ("half", None, True, "reduced"),  # "reduced": the pack has no JPEGs

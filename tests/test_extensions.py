@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -215,7 +216,7 @@ def test_extension_that_cannot_be_used_is_one_line(code: str | None, reason: str
     ("name", "added"),
     [
         ("rotation", "method rotation"),
-        ("captioned_folder", "data source folders with captions.csv"),
+        ("zipped_pairs", "data source zipped pairs"),
         ("stripes", "task stripes"),
     ],
 )
@@ -440,53 +441,53 @@ def test_two_sections_of_one_name_are_refused_with_both_origins(tmp_path: Path) 
     assert len(text.splitlines()) == 1
 
 
-def write_captioned_folder(folder: Path, images: int = 40) -> Path:
-    """Images with captions of two nouns, one image that cannot be decoded, and a row without an image."""
+def write_zipped_pairs(folder: Path, images: int = 40) -> Path:
+    """Images with captions of two nouns, one image that cannot be decoded, and a caption without an image."""
     folder.mkdir()
-    rows = [(f"{number}.jpg", CAPTIONS[number % len(CAPTIONS)]) for number in range(images)]
-    for number, (name, _) in enumerate(rows):
-        (folder / name).write_bytes(b"no JPEG" if number == 1 else encoded(make_image(number)))
-    with (folder / "captions.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("file", "caption"), *rows, ("lost.jpg", "a dog")])
+    with zipfile.ZipFile(folder / "pairs.zip", "w") as archive:
+        for number in range(images):
+            archive.writestr(f"{number}.jpg", b"no JPEG" if number == 1 else encoded(make_image(number)))
+            archive.writestr(f"{number}.txt", CAPTIONS[number % len(CAPTIONS)])
+        archive.writestr("lost.txt", "a dog")
     return folder
 
 
 def test_data_that_no_source_reads_is_refused_with_what_extensions_accept_too(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     words = ("measure", "clip-tiny", "--data", str(tmp_path / "empty"), "--results", str(tmp_path / "results"))
-    returned, text = answer(folder, "--extension", "captioned_folder.py", *words)
+    returned, text = answer(folder, "--extension", "zipped_pairs.py", *words)
     assert returned == 2
     (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
     assert "empty: there is no file; accepted is pack (the shipped pack); or a folder, file or glob of tar" in line
-    assert "; or a folder of images with captions.csv, whose columns are file and caption" in line
+    assert "; or a folder with pairs.zip, in which KEY.jpg and KEY.txt are beside each other" in line
 
 
 def test_data_that_two_sources_read_is_refused_with_both(folder: Path, tmp_path: Path) -> None:
-    data = write_captioned_folder(tmp_path / "data", 2)
+    data = write_zipped_pairs(tmp_path / "data", 2)
     write_shard(data / "0.tar", {"a.jpg": b"1", "a.txt": b"a dog"})
     words = ("measure", "clip-tiny", "--data", str(data), "--results", str(tmp_path / "results"))
-    returned, text = answer(folder, "--extension", "captioned_folder.py", *words)
+    returned, text = answer(folder, "--extension", "zipped_pairs.py", *words)
     assert returned == 2
-    assert "tar shards and folders with captions.csv read it both: keep the files of one of them" in text
+    assert "tar shards and zipped pairs read it both: keep the files of one of them" in text
 
 
 def test_error_in_the_code_of_a_source_is_one_line_with_its_name(folder: Path, tmp_path: Path) -> None:
-    data = write_captioned_folder(tmp_path / "data", 2)
-    (data / "captions.csv").write_text("image,text\n0.jpg,a dog\n")
+    data = write_zipped_pairs(tmp_path / "data", 2)
+    (data / "pairs.zip").write_bytes(b"no archive")
     words = ("measure", "clip-tiny", "--data", str(data), "--results", str(tmp_path / "results"))
-    returned, text = answer(folder, "--extension", "captioned_folder.py", *words)
+    returned, text = answer(folder, "--extension", "zipped_pairs.py", *words)
     assert returned == 2
     (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
-    assert "folders with captions.csv cannot be read: KeyError: 'file'" in line
+    assert "zipped pairs cannot be read: BadZipFile: File is not a zip file" in line
     assert "Traceback" not in text
 
 
 @pytest.mark.minutes
 def test_source_of_an_extension_trains_alike_with_workers_and_after_a_stop(folder: Path, tmp_path: Path) -> None:
     """The second training is told to end while it loads the third batch, and is resumed with loader workers."""
-    data, source = write_captioned_folder(tmp_path / "data"), tmp_path / "captioned_folder.py"
-    line = "        return (self.folder / self.rows[row][0]).read_bytes()\n"
-    code = (folder / "captioned_folder.py").read_text()
+    data, source = write_zipped_pairs(tmp_path / "data"), tmp_path / "zipped_pairs.py"
+    line = '        return self.archive.read(f"{self.key(row)}.jpg")\n'
+    code = (folder / "zipped_pairs.py").read_text()
     assert line in code
     source.write_text(code.replace(line, STOP + line))
     words = ("--extension", str(source), "train", "catlip-tiny", "--data", str(data), "--count-vocabulary", "--yes")
@@ -501,14 +502,14 @@ def test_source_of_an_extension_trains_alike_with_workers_and_after_a_stop(folde
             assert returned == OK, text
         (record,) = records_of(str(tmp_path / out), Training)
         losses[out] = record.measured.trunk_losses, record.measured.cooldown_losses
-        assert set(record.measured.skipped) == {"no image", "not JPEG, PNG, WEBP"}
-        assert record.circumstances.extensions["captioned_folder"].startswith("no version, sha256 ")
+        assert set(record.measured.skipped) == {"no image", "not JPEG, PNG, WEBP, GIF"}
+        assert record.circumstances.extensions["zipped_pairs"].startswith("no version, sha256 ")
     assert losses["whole"] == losses["stopped"]
 
 
 @pytest.mark.minutes
 def test_source_of_an_extension_is_measured_alone_and_by_two_processes(folder: Path, tmp_path: Path) -> None:
-    data, door = write_captioned_folder(tmp_path / "data"), ("--extension", "captioned_folder.py")
+    data, door = write_zipped_pairs(tmp_path / "data"), ("--extension", "zipped_pairs.py")
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "bench")
     for processes, program in ((1, ("-m", "bench")), (2, torchrun)):
         results = str(tmp_path / str(processes))

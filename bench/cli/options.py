@@ -39,7 +39,7 @@ CAPTION_HELP = (
     "captions that are read: fields of the samples, of which one with a text is drawn (txt:0.5;json.llava:0.5), or of "
     "parquet files joined by key (llava@FILES); default: found by its name"
 )
-Caption = Annotated[str | None, arg(metavar="FIELD[;FIELD...]", help=CAPTION_HELP)]
+Caption = Annotated[str | None, arg(metavar="FIELDS", help=CAPTION_HELP)]
 Root = Annotated[Path | None, arg(metavar="FOLDER", help="folder with the data of tasks that are not in the pack")]
 LENGTHS_HELP = "lengths of the pack's captions: their own (pack), of web captions (web), or of a file's captions"
 CaptionLengths = Annotated[str | None, arg(metavar="pack|web|FILE", help=f"{LENGTHS_HELP}; default: the experiment's")]

@@ -247,8 +247,10 @@ class IndexedSamples(Samples):
         return "; ".join([super().explain_skipped(), *self._file_notes])
 
     def notes(self) -> list[str]:
-        """Return those of all sources, and those on the files."""
-        return [*super().notes(), *self._file_notes]
+        """Return those of all sources, how many samples have a caption in each of several fields, and on the files."""
+        found = self.found.samples if len(self.found.samples) > 1 else {}
+        fields = [f"{there:,} of {self.total:,} samples have a caption in {name}" for name, there in found.items()]
+        return [*super().notes(), *fields, *self._file_notes]
 
     @property
     def _file_notes(self) -> list[str]:

@@ -14,7 +14,7 @@ from bench.config import Experiment
 from bench.console.console import describe_error
 from bench.data.captions.batches import CAPTION_COLUMNS, MAX_BATCH_ROWS
 from bench.data.captions.choice import parse_caption_choice
-from bench.data.captions.files import digest_file_samples, list_files
+from bench.data.captions.files import choice_digest, digest_file_samples, list_files
 from bench.data.captions.joining import joined_files
 from bench.data.held_out import HELD_OUT_FILE
 from bench.data.manifest import pack_cache
@@ -144,11 +144,11 @@ def caption_files(data: str, caption: str | None) -> list[Path]:
     if source.has_caption_files:
         return data_files(data)
     choice = parse_caption_choice(caption)
-    key = f"{data} {data_digest(data)} {choice.names} {sorted(LOADED_EXTENSIONS.items())}"
+    key = f"{data} {data_digest(data)} {choice_digest(choice)} {sorted(LOADED_EXTENSIONS.items())}"
     path = pack_cache() / f"captions-{sha256(key.encode()).hexdigest()[:16]}.parquet"
     if not path.is_file():
         samples = _open(source, data, SampleRequest(cache=pack_cache(), captions=choice))
-        places = {name or CAPTION_COLUMNS[0]: place for place, name in enumerate(choice.names)}
+        places = {one.name or CAPTION_COLUMNS[0]: place for place, one in enumerate(choice.fields) if not one.file}
         schema = pa.schema([("key", pa.string()), *((name, pa.list_(pa.string())) for name in places)])
         with atomic_write(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
             for first in range(0, len(samples), MAX_BATCH_ROWS):

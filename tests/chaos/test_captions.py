@@ -9,6 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 from bench.data.captions.batches import JSON_KINDS, NO_CAPTION, NOT_JSON, NULL, TOO_LONG
+from bench.data.captions.choice import EMPTY_LIST
 from bench.data.manifest import CACHE
 from bench.data.sources.tar_shards import open_shards
 from bench.data.targets import Captions
@@ -21,7 +22,7 @@ from tests.chaos.short import short_experiment, train_in_process
 MOST_SECONDS = 10.0
 SMALL = 100_000  # bytes of captions that are tried each time
 NO_TEXT = [f"caption holds {kind}, expected a text" for kind in (*JSON_KINDS.values(), "a number")]
-KNOWN = {NULL, TOO_LONG, NO_CAPTION, NOT_JSON, *NO_TEXT}
+KNOWN = {NULL, TOO_LONG, NO_CAPTION, NOT_JSON, EMPTY_LIST, "caption is a list without a text", *NO_TEXT}
 
 
 def odd_captions(tries: Tries) -> dict[str, dict[str, bytes]]:

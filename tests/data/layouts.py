@@ -166,7 +166,9 @@ LAYOUTS: dict[str, Callable[[Path, Sequence[Sample]], Path]] = {
     "Parquet of bytes": partial(write_parquet, is_struct=False),
     "Parquet, uncompressed": partial(write_parquet, compression="none", use_dictionary=False),
     "Parquet, Snappy without a dictionary": partial(write_parquet, use_dictionary=False),
-    "Parquet, zstd, small pages": partial(write_parquet, compression="zstd", use_dictionary=False, data_page_size=1),
+    "Parquet, zstd, small pages": partial(
+        write_parquet, compression="zstd", use_dictionary=False, data_page_size=2**20, write_batch_size=1
+    ),
     "Parquet, gzip": partial(write_parquet, compression="gzip"),
     "Parquet, pages of version 2": partial(write_parquet, data_page_version="2.0", use_dictionary=False),
     "Parquet, lengths apart": partial(
@@ -183,3 +185,7 @@ LAYOUTS: dict[str, Callable[[Path, Sequence[Sample]], Path]] = {
     "pairs": write_pairs,
     "pairs with JSON": partial(write_pairs, is_json=True),
 }
+
+SOURCE_LAYOUTS = {
+    name: LAYOUTS[name] for name in ("tars", "Parquet", "saved dataset", "metadata.csv", "pairs")
+}  # one each

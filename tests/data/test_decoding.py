@@ -28,7 +28,7 @@ from tests.data.shards import encoded, make_image
 from tests.processes import in_child
 
 PLAIN = make_image(0)
-JPEG, PNG, WEBP = encoded(PLAIN), encoded(PLAIN, "PNG"), encoded(PLAIN, "WEBP")
+JPEG, PNG, WEBP, GIF = (encoded(PLAIN, kind) for kind in ("JPEG", "PNG", "WEBP", "GIF"))
 
 
 def pixels(image: Image.Image) -> torch.Tensor:
@@ -103,6 +103,7 @@ def test_transparent_pixels_become_white() -> None:
         encoded(hidden, "PNG"),
         encoded(hidden, "WEBP", lossless=True),
         encoded(palette, "PNG", transparency=0),
+        encoded(palette, "GIF", transparency=0),
         encoded(keyed, "PNG", transparency=(9, 9, 9)),
     ):
         found = decode_image(image)
@@ -112,7 +113,7 @@ def test_transparent_pixels_become_white() -> None:
 
 def test_animation_decodes_to_its_first_frame() -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
-    for kind in ("PNG", "WEBP"):
+    for kind in ("PNG", "WEBP", "GIF"):
         image = encoded(frames[0], kind, save_all=True, append_images=frames[1:], lossless=True)
         assert decode_image(image)[:, 4, 4].tolist() == [255, 0, 0]
 
@@ -131,7 +132,7 @@ UNUSABLE: dict[str, tuple[bytes, str]] = {
     "nothing": (b"", EMPTY),
     "text": (b"<html>404</html>", UNKNOWN_FORMAT),
     "zeros": (bytes(1000), UNKNOWN_FORMAT),
-    "a GIF": (encoded(PLAIN, "GIF"), UNKNOWN_FORMAT),
+    "half a GIF": (GIF[: len(GIF) // 2], TRUNCATED),
     "a BMP": (encoded(PLAIN, "BMP"), UNKNOWN_FORMAT),
     "a TIFF": (encoded(PLAIN, "TIFF"), UNKNOWN_FORMAT),
     "PostScript": (encoded(PLAIN, "EPS"), UNKNOWN_FORMAT),  # Pillow would run ghostscript
@@ -160,7 +161,7 @@ def test_undecodable_image_has_an_error_class(case: str) -> None:
 
 
 @settings(derandomize=True, deadline=None, max_examples=200)
-@given(st.sampled_from([JPEG, PNG, WEBP]), st.data())
+@given(st.sampled_from([JPEG, PNG, WEBP, GIF]), st.data())
 def test_corrupted_bytes_decode_or_have_an_error_class(image: bytes, data: st.DataObject) -> None:
     corrupted = bytearray(image)
     for _ in range(data.draw(st.integers(1, 4))):

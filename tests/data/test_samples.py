@@ -6,9 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.config import change
+from bench.data.sample_stream import SampleStream
 from bench.data.samples import open_samples
 from bench.data_source import SOURCES, DataSource, SampleRequest, Samples
+from bench.method import methods
 from bench.train.build import load_data
+from tests.data.layouts import SOURCE_LAYOUTS, Sample
 from tests.data.shards import CAPTIONS, encoded, make_image, write_shard
 from tests.data.test_stream import CPU
 from tests.small import small
@@ -54,23 +58,44 @@ class Lists(DataSource):
         return self.samples  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("method", ["clip", "distill"])
+SAMPLES = [Sample(image, caption) for _, image, caption in CONTENT]
+
+
+@pytest.mark.parametrize("source", ["lists", *SOURCE_LAYOUTS])
+@pytest.mark.parametrize(("method", "workers"), [("clip", 0), ("distill", 0), ("clip", 2)])
 def test_batches_of_equal_samples_are_equal_from_every_source(
-    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: str, workers: int, source: str, tmp_path: Path, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(SOURCES._objects, "lists", Lists(Listed(CONTENT)))
+    data = "a list" if source == "lists" else str(SOURCE_LAYOUTS[source](tmp_path / "data", SAMPLES))
     members = {f"{key}.{suffix}": one for key, *two in CONTENT for suffix, one in zip(("jpg", "txt"), two, strict=True)}
     texts = {name: one.encode() if isinstance(one, str) else one for name, one in members.items()}
-    shard = write_shard(tmp_path / "0.tar", texts)
-    streams = [load_data(small(method, data=data), CPU, tmp_path) for data in ("a list", str(shard))]
+    shard = str(write_shard(tmp_path / "0.tar", texts))
+    if workers and source == "lists":
+        pytest.skip("a source of this process's own")
+    pairs = ((shard, 0), (data, workers))
+    streams = [load_data(small(method, data=data, workers=workers), CPU, results) for data, workers in pairs]
     for k in (1, 0):
         first, second = (stream.batch(k) for stream in streams)
         assert torch.equal(first.images, second.images)
         if method == "clip":
             assert torch.equal(first.target.groups[0], second.target.groups[0])
     assert streams[0].skipped == streams[1].skipped
-    assert streams[0].keys(1) == streams[1].keys(1)
     assert all(stream.stats.replaced for stream in streams)
+
+
+@pytest.mark.parametrize("source", SOURCE_LAYOUTS)
+def test_two_ranks_read_equal_batches_from_every_source(source: str, tmp_path: Path, results: Path) -> None:
+    experiment, found = small("clip", batch_size=4), dict[str, list[torch.Tensor]]()
+    for name in {"tars", source}:
+        data = str(SOURCE_LAYOUTS[name](tmp_path / f"{name} of two", SAMPLES))
+        samples = open_samples(change(experiment, data=data), results / "cache")
+        ranks = [
+            SampleStream(experiment, samples, methods()["clip"].targets, CPU, rank=rank, ranks=2) for rank in (0, 1)
+        ]
+        found[name] = [rank.batch(k).images for rank in ranks for k in (0, 2)]
+    assert all(map(torch.equal, found["tars"], found[source]))
+    assert not torch.equal(found[source][0], found[source][2])
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,10 @@ LAYOUTS = {
         twelve(caption="cap"),
         r"\(no caption: 12\); their members are 12 \.jpg and 12 \.cap; .*captions from \.txt, or from a text of a JSON",
     ),
+    "lists of numbers": (
+        twelve(caption="json", text=b'{"captions": [7]}'),
+        r"\(captions is a list without a text: 12\)",
+    ),
     "another name": (
         twelve(caption="json", text=b'{"beschreibung": "a dog"}'),
         r"0\.tar: no column has a name known for captions \(there are beschreibung\): name it with --caption",
@@ -184,9 +188,8 @@ LAYOUTS = {
 def test_layout_that_loses_samples_is_refused_with_what_is_there_and_what_to_do(layout: str, tmp_path: Path) -> None:
     content, text = LAYOUTS[layout]
     path = write_shard(tmp_path / "0.tar", content)
-    with pytest.raises(ValueError, match=text) as error:
+    with pytest.raises(ValueError, match=text):
         open_samples(small("clip", data=str(path)), tmp_path / "cache")
-    assert "--column" not in str(error.value)
 
 
 def test_further_views_of_a_sample_are_no_lost_samples(tmp_path: Path) -> None:

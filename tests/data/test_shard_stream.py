@@ -184,7 +184,9 @@ def test_too_many_broken_images_stop_the_run_with_error_classes(tmp_path: Path, 
     tolerated = stream(shard(3), results, batch_size=33, images=330)
     assert len(tolerated.batch(0).images) == 33
     refused = stream(shard(20), results, batch_size=50, images=500)
-    with pytest.raises(ValueError, match=r"of \d+ images cannot be used \(not JPEG, PNG, WEBP: \d+\), more than 1%"):
+    with pytest.raises(
+        ValueError, match=r"of \d+ images cannot be used \(not JPEG, PNG, WEBP, GIF: \d+\), more than 1%"
+    ):
         refused.batch(0)
     only = {f"{n}.{s}": c for n in range(3) for s, c in (("jpg", b"<html>"), ("txt", b"a dog"))}
     nothing = stream(write_shard(tmp_path / "only.tar", only), results, workers=0)

@@ -24,7 +24,8 @@ from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.checkpoints import TENSORS, TOWER, CheckpointConfig, latest_valid, list_checkpoints
 from bench.train.state import collect_state, copy_state, load_state
 from tests.chaos.disks import limit_file_size
-from tests.data.shards import encoded, make_image, webdataset_members, write_shard
+from tests.data.layouts import SOURCE_LAYOUTS, Sample
+from tests.data.shards import CAPTIONS, encoded, make_image
 from tests.processes import in_child
 from tests.small import small
 
@@ -137,12 +138,14 @@ def test_training_stopped_once_equals_an_unstopped_one(
     assert (whole.overflows > 0) == (precision == "fp16")
 
 
+@pytest.mark.parametrize("source", SOURCE_LAYOUTS)
 def test_counts_of_samples_are_those_of_an_unstopped_training(
-    interrupt_at: Callable[[int], None], results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: str, interrupt_at: Callable[[int], None], results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "load_data", load_data)  # a process has a stream of its own
-    odd = {"bad.jpg": b"<html>", "bad.txt": b"a dog", "blank.jpg": encoded(make_image(0)), "blank.txt": b" \n"}
-    data = write_shard(tmp_path / "s.tar", webdataset_members(0, 30) | odd)
+    usable = [Sample(encoded(make_image(number)), CAPTIONS[number % 6]) for number in range(31)]
+    odd = Sample(b"<html>", "a dog"), Sample(usable[0].image, " \n")
+    data = SOURCE_LAYOUTS[source](tmp_path / "data", [*usable[1:], *odd])
     experiment = small("catlip", data=str(data), **SHARE)
     whole = unstopped(experiment, tmp_path / "whole", results)
     interrupt_at(5)

@@ -115,6 +115,19 @@ def is_text(kind: pa.DataType) -> bool:
     return any(test(kind) for test in (*tests, *binary))
 
 
+def iterate_values(batch: pa.RecordBatch | pa.Table) -> Iterator[dict[str, object]]:
+    """Yield the rows of a batch by column; bytes of texts that are not UTF-8 are surrogates."""
+    names, columns = batch.schema.names, map(_to_values, batch.columns)
+    return (dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
+
+
+def _to_values(column: pa.Array | pa.ChunkedArray) -> Sequence[object]:
+    if not is_text(column.type):
+        return cast("Sequence[object]", column.to_pylist())
+    texts = column.cast(pa.large_binary()).to_pylist()
+    return [None if text is None else text.decode("utf-8", "surrogateescape") for text in texts]
+
+
 def _require_once(name: str, names: Sequence[str]) -> str:
     if names.count(name) > 1:
         raise ValueError(f"{names.count(name)} columns are named {name!r}: rename all but one")

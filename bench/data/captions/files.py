@@ -50,25 +50,20 @@ def read_parquet(path: Path, reader: TextReader, read: ReadTexts) -> Iterator[Ca
 
         def tables() -> Iterator[pa.Table]:
             nonlocal before
-            for table in _join_batches(
-                decode_columns(path, file, list(dict.fromkeys((*columns, *filter(None, [key])))))
-            ):
+            there = [*dict.fromkeys([*columns, *filter(None, [key])])]
+            for table in _join_batches(decode_columns(path, file, there)):
                 keys = pa.array(np.arange(before, before + len(table))) if key is None else table[key].combine_chunks()
                 before += len(table)
                 yield table.select(columns).append_column("", keys.cast(pa.string()))
 
-        def rows() -> Iterator[CaptionRow]:
-            for table in tables():
-                for one in table.to_pylist():
-                    yield one.pop(""), one, ""
-
         if len(reader.choice.fields) == len(columns) == 1 and not pa.types.is_nested(kinds[columns[0]]):
             for table in tables():  # a text a row, which stays in Arrow
                 captions = table[columns[0]].combine_chunks().cast(pa.binary())
-                reader.found.count(reader.choice.fields[0], len(captions) - captions.null_count)
+                reader.found.count(str(reader.choice.fields[0]), len(captions) - captions.null_count)
                 yield CaptionBatch(table[""].combine_chunks(), captions, size * before // max(total, 1))
         else:
-            yield from batches.collect_batches(rows(), read, lambda: size * before // max(total, 1))
+            rows = ((row.pop(""), row, "") for table in tables() for row in batches.iterate_values(table))
+            yield from batches.collect_batches(rows, read, lambda: size * before // max(total, 1))
         if before != total:
             raise ValueError(f"the file is truncated: {before} of its {total} rows can be read")
 
@@ -138,14 +133,14 @@ class SampleCaptionReader(TextReader):
         super().__init__(choice, found)
         self._known = ""  # name of the field of JSON objects
 
-    def read_members(self, key: str, members: Mapping[str, Member]) -> tuple[Texts, str]:
-        """Return the texts of a sample by field, and its flaw or ""."""
-        return self.read(key, self.values(members))
+    def parse(self, file: BufferedReader, _: Sequence[str]) -> Iterator[CaptionRow]:
+        """Read the samples of a shard; ValueError if it ends before its end mark."""
+        return ((key, self.values(members), "") for key, members in iterate_samples(file))
 
     def values(self, members: Mapping[str, Member]) -> dict[str, object]:
         """Return the values of the members that the choice reads: texts, and JSON objects or NOT_AN_OBJECT."""
         if len(self.found.names) < MAX_LISTED_NAMES:
-            self.found.names |= dict.fromkeys(name if name.endswith("txt") else f".{name}" for name in members)
+            self.found.names |= dict.fromkeys(name if last_suffix(name) == "txt" else f".{name}" for name in members)
         if "" in self.choice.names:
             return self._default_values(members)
         return {suffix: _decode(suffix, member) for suffix, member in members.items() if self._reads(suffix)}
@@ -163,16 +158,15 @@ class SampleCaptionReader(TextReader):
 
     def _reads(self, suffix: str) -> bool:
         """Return whether a member is read: a named text, or an object that a name leads into, perhaps without json."""
-        *_, kind = suffix.rpartition(".")
-        if kind == "txt":
+        if last_suffix(suffix) == "txt":
             return suffix in self.choice.names
-        return kind == "json" and any(
+        return last_suffix(suffix) == "json" and any(
             name.startswith(f"{suffix}.") or (suffix == "json" and name != "txt") for name in self.choice.names
         )
 
 
 def _decode(suffix: str, member: Member) -> object:
-    if suffix.endswith("txt"):
+    if last_suffix(suffix) == "txt":
         return member.content.decode("utf-8", "surrogateescape")
     fields = batches.decode_json_object(member.content)
     return NOT_AN_OBJECT if fields is None else fields
@@ -186,9 +180,7 @@ PARSERS: dict[str, batches.Parse] = {
     ".txt": batches.parse_plain_text,
 }
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
-SUFFIXES = {
-    suffix: suffix for suffix in (".parquet", *(name + gz for gz in ("", ".gz") for name in PARSERS), *TAR_SUFFIXES)
-}
+SUFFIXES = (".parquet", *(name + gz for gz in ("", ".gz") for name in PARSERS), *TAR_SUFFIXES)
 Selection = Literal["all", "one", "drawn"]  # of a row's texts: all, the only one, or one drawn by the row's number
 LABELS_REMEDY = "train computes labels of drawn texts while loading, leave out --labels"
 UNREADABLE = (ValueError, OSError, EOFError, tarfile.TarError, zlib.error, csv.Error)
@@ -205,7 +197,8 @@ def read_captions(
     with prefix_errors(path, UNREADABLE):
         if (size := path.stat().st_size) == 0:
             raise ValueError("the file is empty")
-        suffix, decoded = choose(compound_suffix(path), SUFFIXES, "format of captions with the suffix"), 0
+        suffix, decoded = compound_suffix(path), 0
+        choose(suffix, dict.fromkeys(SUFFIXES), "format of captions with the suffix")
         reader = (SampleCaptionReader if suffix in TAR_SUFFIXES else TextReader)(choice, found)
 
         def read(key: str, values: Mapping[str, object], row: int) -> tuple[Sequence[str], str]:
@@ -213,12 +206,11 @@ def read_captions(
             return _select(choice, selection, texts, key, row), flaw
 
         if suffix == ".parquet":
-            found_batches = read_parquet(path, reader, read)
-        elif isinstance(reader, SampleCaptionReader):
-            found_batches = batches.read_rows(path, choice.names, read, lambda file, _: _parse_tar(file, reader))
+            rows = read_parquet(path, reader, read)
         else:
-            found_batches = batches.read_rows(path, choice.names, read, PARSERS[suffix.removesuffix(".gz")])
-        for batch in found_batches:
+            parse = reader.parse if isinstance(reader, SampleCaptionReader) else PARSERS[suffix.removesuffix(".gz")]
+            rows = batches.read_rows(path, choice.names, read, parse)
+        for batch in rows:
             decoded += batch.keys.nbytes + batch.captions.nbytes
             if decoded > MAX_DECODED_BYTES + MAX_EXPANSION * size:
                 raise ValueError(f"{size:,} bytes hold over {decoded:,} bytes of captions, as no real captions do")
@@ -236,10 +228,6 @@ def _select(choice: CaptionChoice, selection: Selection, texts: Texts, key: str,
     if len(options) > 1:
         raise ValueError(f"{key} has {len(options)} texts to draw from, and stored labels are of one: {LABELS_REMEDY}")
     return [text for text, _ in options]
-
-
-def _parse_tar(file: BufferedReader, reader: SampleCaptionReader) -> Iterator[CaptionRow]:
-    return ((key, reader.values(members), "") for key, members in iterate_samples(file))
 
 
 def compound_suffix(path: Path) -> str:

@@ -27,14 +27,14 @@ class FoundFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     names: dict[str, None] = {}  # of texts that there are, the first ones
     keys: list[str] = []  # of the first samples
 
-    def count(self, one: CaptionField, samples: int) -> None:
+    def count(self, field: str, samples: int = 1) -> None:
         """Add samples that have a text in a field."""
-        self.samples[str(one)] = self.samples.get(str(one), 0) + samples
+        self.samples[field] = self.samples.get(field, 0) + samples
 
     def add(self, other: "FoundFields") -> None:
         """Add what was found in other files."""
-        for name, samples in other.samples.items():
-            self.samples[name] = self.samples.get(name, 0) + samples
+        for field, samples in other.samples.items():
+            self.count(field, samples)
         self.names |= dict.fromkeys(islice(other.names, max(0, MAX_LISTED_NAMES - len(self.names))))
         self.keys += other.keys[: max(0, SHOWN_KEYS - len(self.keys))]
 
@@ -60,6 +60,7 @@ class TextReader:
 
     def __init__(self, choice: CaptionChoice, found: FoundFields | None = None) -> None:
         self.choice, self.found = choice, FoundFields() if found is None else found
+        self._fields = [*map(str, choice.fields)]
         self._joined = {str(one): _read_table(one) for one in choice.fields if one.file}
         self._rows, self._has_any = 0, False
 
@@ -70,9 +71,9 @@ class TextReader:
             values = {**values, **{name: texts for name, texts in found_texts.items() if texts}}
         texts, flaw = self.choice.read(values)
         found = self.found
-        for one, each in zip(self.choice.fields, texts, strict=True):
+        for field, each in zip(self._fields, texts, strict=True):
             if each:
-                found.count(one, 1)
+                found.count(field)
         if self._rows < NAMED_SAMPLES and len(found.names) < MAX_LISTED_NAMES:
             found.names |= dict.fromkeys(name for name in text_names(values) if name not in self._joined)
         if self._rows < SHOWN_KEYS and len(found.keys) < SHOWN_KEYS:
@@ -84,8 +85,9 @@ class TextReader:
     def require_any(self) -> None:
         """Raise ValueError if no sample that was read has a caption, not even a null."""
         if self._rows and not self._has_any:
-            wanted = " or ".join(map(repr, filter(None, map(str, self.choice.fields)))) or "a .txt or .json caption"
-            raise ValueError(f"none of its samples has {wanted} (there are {list_names(sorted(self.found.names))})")
+            self.found.require(self.choice)
+            there = list_names(sorted(self.found.names)) or "none"
+            raise ValueError(f"none of its samples has a .txt or .json caption (there are {there})")
 
 
 class _Table:

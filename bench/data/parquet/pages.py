@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,8 @@ import pyarrow as pa
 from bench.data.parquet.thrift import DAMAGED, Fields, ThriftReader
 from bench.environment.files import MAX_BYTES
 
-MAGIC = b"PAR1"
+MAGIC, ENDING_BYTES = b"PAR1", 8  # the footer's length and the mark
+SHORTER = "the file is truncated, or has become shorter"
 CODECS = (
     None,
     "snappy",
@@ -38,7 +39,7 @@ HEADER_BYTES, MAX_HEADER_BYTES = 256, 2**20  # of a page's header: usual, and wi
 FRAGMENT_BYTES = 2**16  # that Snappy compresses apart
 MAX_PAGE_ROWS = 2**24
 LENGTH_BYTES = 4  # before each value, and before the levels of a page
-MAPPED_PAGES, DECOMPRESSED_PAGES = 2**15, 2  # that a process remembers: a page of 100 images takes 2.5 KiB
+MAPPED_PAGES = 2**15  # that a process remembers: one of 100 images takes 2.5 KiB
 
 
 class Page(NamedTuple):
@@ -73,17 +74,18 @@ class ColumnChunk(NamedTuple):
     codec: int
 
 
-def read_chunks(file: IO[bytes], column: int) -> list[ColumnChunk]:
+def read_chunks(path: Path, column: int) -> list[ColumnChunk]:
     """Return a column's chunks, one for each row group; ValueError for a damaged footer.
 
     pyarrow's metadata are not used, because it aborts the process at damaged statistics.
     """
-    size = file.seek(0, 2)
-    length, magic = int.from_bytes(_read_at(file, size - 8, 4), "little"), _read_at(file, size - 4, 4)
-    if magic != MAGIC or length > min(size - 8, MAX_BYTES):
-        raise ValueError("it is no Parquet file, or is truncated")
+    size = path.stat().st_size
+    ending = _read_at(path, size - ENDING_BYTES, ENDING_BYTES)
+    length = int.from_bytes(ending[:4], "little")
+    if not ending.endswith(MAGIC) or length > min(size - ENDING_BYTES, MAX_BYTES):
+        raise ValueError(SHORTER)
     try:
-        footer = ThriftReader(_read_at(file, size - 8 - length, length)).read_struct()
+        footer = ThriftReader(_read_at(path, size - ENDING_BYTES - length, length)).read_struct()
         return [_read_chunk(group[1][column]) for group in footer[4]]
     except (EOFError, KeyError, IndexError, TypeError):
         raise ValueError(DAMAGED) from None
@@ -95,7 +97,7 @@ def _read_chunk(chunk: Fields) -> ColumnChunk:
     return ColumnChunk(start, metadata[5], metadata.get(12, {}).get(3), metadata[4])
 
 
-def iterate_rows(file: IO[bytes], chunk: ColumnChunk, max_level: int) -> Iterator[PageRows]:
+def iterate_rows(path: Path, chunk: ColumnChunk, max_level: int) -> Iterator[PageRows]:
     """Yield the rows of a column chunk, page by page; ValueError for damaged pages. Few bytes of values are read.
 
     `max_level` is the definition level of a value that is no null.
@@ -103,7 +105,7 @@ def iterate_rows(file: IO[bytes], chunk: ColumnChunk, max_level: int) -> Iterato
     at, seen, dictionary = chunk.start, 0, None
     has_nulls = max_level > 0 and chunk.nulls != 0
     while seen < chunk.values:
-        header, at = _read_page_header(file, at)
+        header, at = _read_page_header(path, at)
         kind, size, length = header[1], header[3], header[2]
         page = Page(at, size, length, chunk.codec, has_levels=max_level > 0 and kind == DATA)
         at += size
@@ -116,13 +118,13 @@ def iterate_rows(file: IO[bytes], chunk: ColumnChunk, max_level: int) -> Iterato
         if not 0 < count <= min(chunk.values - seen, MAX_PAGE_ROWS):
             raise ValueError(DAMAGED)
         if kind == DATA_V2:
-            levels = _read_at(file, page.start, data[5] + data[6])
+            levels = _read_at(path, page.start, data[5] + data[6])
             codec = chunk.codec if data.get(7, True) else UNCOMPRESSED
             page = Page(page.start + len(levels), size - len(levels), length - len(levels), codec, has_levels=False)
         seen += count
         is_dictionary, content = encoding in DICTIONARY_ENCODINGS, b""
         if is_dictionary or (has_nulls and page.has_levels):
-            content = _decompress(file, page)
+            content = bytes(_decompress(path, page))
         if page.has_levels:
             first = LENGTH_BYTES + int.from_bytes(content[:LENGTH_BYTES], "little")
             levels, content = content[LENGTH_BYTES:first], content[first:]
@@ -136,16 +138,17 @@ def iterate_rows(file: IO[bytes], chunk: ColumnChunk, max_level: int) -> Iterato
         yield PageRows(dictionary if is_dictionary else page if encoding == PLAIN else None, numbers)
 
 
-def _read_page_header(file: IO[bytes], at: int) -> tuple[Fields, int]:
+def _read_page_header(path: Path, at: int) -> tuple[Fields, int]:
     """Return a page's header and where its content begins."""
     for most in (HEADER_BYTES, MAX_HEADER_BYTES):
-        file.seek(at)
-        reader = ThriftReader(file.read(most))
+        with path.open("rb", buffering=0) as file:
+            file.seek(at)
+            reader = ThriftReader(file.read(most))
         try:
             header = reader.read_struct()
         except EOFError:
             continue
-        if not {1, 2, 3} <= header.keys() or min(header[2], header[3]) < 0 or max(header[2], header[3]) > 2**31:
+        if not {1, 2, 3} <= header.keys() or not 0 <= min(header[2], header[3]) <= max(header[2], header[3]) < 2**31:
             break
         return header, at + reader.offset
     raise ValueError(DAMAGED)
@@ -171,16 +174,15 @@ def decode_runs(content: bytes, width: int, count: int) -> npt.NDArray[np.int64]
 
 def read_value(path: Path, page: Page, number: int) -> bytes:
     """Read a value of a page; ValueError or OSError if the file has changed."""
-    layout = _map_page(path, page)
+    layout = _map_page(path, page, path.stat().st_mtime_ns)
     if not 0 <= number < len(layout.starts) - 1:
         raise ValueError(f"{path}: {DAMAGED}")
     first, last = layout.starts[number] + LENGTH_BYTES, layout.starts[number + 1]
-    with path.open("rb", buffering=0) as file:
-        if layout.fragments:
-            return _read_fragments(file, page, layout.fragments, first, last)
-        if page.codec == UNCOMPRESSED:
-            return _read_at(file, page.start + first, last - first)
-        return _decompress_cached(path, page)[first:last]
+    if page.codec == UNCOMPRESSED:
+        return _read_at(path, page.start + first, last - first)
+    if layout.fragments:
+        return _read_fragments(path, page, layout.fragments, first, last)
+    return bytes(_decompress(path, page)[first:last])
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,18 +192,22 @@ class _PageLayout:
 
 
 @lru_cache(MAPPED_PAGES)
-def _map_page(path: Path, page: Page) -> _PageLayout:
+def _map_page(path: Path, page: Page, _modified: int) -> _PageLayout:
     """Find the values of a page."""
-    with path.open("rb", buffering=0) as file:
-        if page.codec == UNCOMPRESSED:
-            return _PageLayout(_find_values(page, lambda at: _read_at(file, page.start + at, LENGTH_BYTES)), array("q"))
-        content = _decompress_cached(path, page) if page.codec != SNAPPY else _decompress(file, page)
-        fragments = find_fragments(_read_at(file, page.start, page.size)) if page.codec == SNAPPY else None
-        starts = _find_values(page, lambda at: content[at : at + LENGTH_BYTES])
-        return _PageLayout(starts, fragments or array("q"))
+    if page.codec == UNCOMPRESSED:
+        with path.open("rb", buffering=0) as file:
+
+            def read_length(at: int) -> bytes:
+                file.seek(page.start + at)
+                return file.read(LENGTH_BYTES)
+
+            return _PageLayout(_find_values(page, read_length), array("q"))
+    content = _decompress(path, page)
+    fragments = find_fragments(_read_at(path, page.start, page.size)) if page.codec == SNAPPY else None
+    return _PageLayout(_find_values(page, lambda at: content[at : at + LENGTH_BYTES]), fragments or array("q"))
 
 
-def _find_values(page: Page, read_length: Callable[[int], bytes]) -> "array[int]":
+def _find_values(page: Page, read_length: Callable[[int], bytes | memoryview]) -> "array[int]":
     at = LENGTH_BYTES + int.from_bytes(read_length(0), "little") if page.has_levels else 0
     starts = array("q", [at])
     while at < page.length:
@@ -241,13 +247,13 @@ def find_fragments(content: bytes) -> "array[int] | None":
     return fragments
 
 
-def _read_fragments(file: IO[bytes], page: Page, fragments: "array[int]", first: int, last: int) -> bytes:
+def _read_fragments(path: Path, page: Page, fragments: "array[int]", first: int, last: int) -> bytes:
     """Read a range of a Snappy page's content: the fragments around it, as a stream of their own."""
     begin, end = first // FRAGMENT_BYTES, -(-last // FRAGMENT_BYTES)
     offset = begin * FRAGMENT_BYTES
     length = min(end * FRAGMENT_BYTES, page.length) - offset
-    compressed = _read_at(file, page.start + fragments[begin], fragments[end] - fragments[begin])
-    content = pa.Codec("snappy").decompress(_to_varint(length) + compressed, length, asbytes=True)
+    compressed = _read_at(path, page.start + fragments[begin], fragments[end] - fragments[begin])
+    content = memoryview(pa.Codec("snappy").decompress(_to_varint(length) + compressed, length))
     return bytes(content[first - offset : last - offset])
 
 
@@ -259,26 +265,24 @@ def _to_varint(value: int) -> bytes:
     return bytes([*encoded, value])
 
 
-def _decompress(file: IO[bytes], page: Page) -> bytes:
-    content = _read_at(file, page.start, page.size)
-    if page.codec == UNCOMPRESSED:
-        return content
+def _decompress(path: Path, page: Page) -> memoryview:
+    """Read a page; the buffers are those of Arrow, which keeps their memory: fresh memory would cost ten times more."""
     name = CODECS[page.codec] if 0 <= page.codec < len(CODECS) else None
-    if name is None:
+    if name is None and page.codec != UNCOMPRESSED:
         raise ValueError(f"its pages are compressed by codec {page.codec}, which is not read: write it with another")
-    return bytes(pa.Codec(name).decompress(content, page.length, asbytes=True))
+    with pa.memory_map(str(path)) as file:
+        file.seek(page.start)
+        content = file.read_buffer(page.size)
+    if len(content) < page.size:
+        raise ValueError(SHORTER)
+    return memoryview(content if name is None else pa.Codec(name).decompress(content, page.length))
 
 
-@lru_cache(DECOMPRESSED_PAGES)
-def _decompress_cached(path: Path, page: Page) -> bytes:
-    with path.open("rb", buffering=0) as file:
-        return _decompress(file, page)
-
-
-def _read_at(file: IO[bytes], at: int, size: int) -> bytes:
+def _read_at(path: Path, at: int, size: int) -> bytes:
     """Read bytes at a place; ValueError if the file ends before."""
-    file.seek(max(at, 0))
-    content = file.read(size) or b""
+    with path.open("rb", buffering=0) as file:
+        file.seek(max(at, 0))
+        content = file.read(size)
     if len(content) < size:
-        raise ValueError("the file is truncated, or has become shorter")
+        raise ValueError(f"{path}: {SHORTER}")
     return content

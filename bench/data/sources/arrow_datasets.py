@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bench.config import list_names
-from bench.data.captions.batches import KEY_COLUMNS, find_column
+from bench.data.captions.batches import KEY_COLUMNS, find_column, iterate_values
 from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexedSource
-from bench.data.sources.columns import find_image_bytes, iterate_values
+from bench.data.sources.columns import find_image_bytes
 from bench.environment.files import decode_json, prefix_errors, read_limited
 
 STATE, SPLITS = "state.json", "dataset_dict.json"
@@ -64,8 +64,16 @@ class ArrowDatasets(IndexedSource):
                 number += 1
 
 
-@cache
 def _open(path: Path) -> pa.Table:
+    return _map(path, path.stat().st_mtime_ns)
+
+
+def _images(path: Path) -> pa.ChunkedArray:
+    return _map_images(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _map(path: Path, _modified: int) -> pa.Table:
     source = pa.memory_map(str(path))
     is_file = source.read(len(FILE_MAGIC)) == FILE_MAGIC
     source.seek(0)
@@ -73,10 +81,8 @@ def _open(path: Path) -> pa.Table:
 
 
 @cache
-def _images(path: Path) -> pa.ChunkedArray:
-    table = _open(path)
+def _map_images(path: Path, modified: int) -> pa.ChunkedArray:
+    table = _map(path, modified)
     leaf = find_image_bytes(table.schema)
-    if leaf is None:
-        raise ValueError(f"{path}: no column holds images as bytes (there are {list_names(table.column_names)})")
     column = table[leaf[0]]
     return pc.struct_field(column, leaf[1]) if len(leaf) > 1 else column

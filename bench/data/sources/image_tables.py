@@ -19,11 +19,12 @@ from bench.data.captions.batches import (
     NOT_JSON,
     decode_json_object,
     find_column,
+    iterate_values,
     split_lines,
 )
 from bench.data.captions.files import UNREADABLE, decode_columns, digest_file_samples, open_parquet
 from bench.data.sample_index import IndexBuilder, IndexedSource
-from bench.data.sources.columns import PATH_COLUMNS, find_image_bytes, iterate_values
+from bench.data.sources.columns import PATH_COLUMNS, image_byte_columns
 from bench.data.sources.image_files import MISSING_FILE, OUTSIDE, FileSamples, find_image_file
 from bench.data.sources.listing import is_visible, iterate_files
 from bench.environment.files import read_limited
@@ -122,7 +123,7 @@ def column_names(path: Path) -> list[str]:
     """Return the names of the columns; ValueError or OSError if the file cannot be read."""
     if path.suffix.lower() == ".parquet":
         schema = pq.read_schema(path)
-        return [] if find_image_bytes(schema) else list(schema.names)
+        return [] if image_byte_columns(schema) else list(schema.names)
     rows = [row for row in islice(iterate_rows(path, []), TRIED_ROWS) if isinstance(row, Mapping)]
     return [*dict.fromkeys(name for row in rows for name in row)]
 

@@ -5,18 +5,18 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import repeat
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bench.config import list_names
-from bench.data.captions.batches import KEY_COLUMNS, find_column
+from bench.data.captions.batches import KEY_COLUMNS, find_column, iterate_values
 from bench.data.captions.files import UNREADABLE, decode_columns, open_parquet
 from bench.data.parquet.pages import ColumnChunk, Page, iterate_rows, read_chunks, read_value
 from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexedSource
-from bench.data.sources.columns import find_image_bytes, iterate_values
+from bench.data.sources.columns import find_image_bytes, image_byte_columns
 from bench.data.sources.listing import iterate_files
 
 SUFFIXES = (".parquet",)
@@ -46,7 +46,7 @@ class ParquetSamples(IndexedSamples):
     def read_image(self, path: Path, group: int, start: int, *place: Any) -> bytes:
         *page, number = place
         if start == IN_ROW_GROUP:
-            return bytes(_read_row_group(path, group)[number].as_py() or b"")
+            return bytes(_read_row_group(path, group, path.stat().st_mtime_ns)[number].as_py() or b"")
         return read_value(path, Page(start, *page), number)
 
 
@@ -73,17 +73,15 @@ class ParquetImages(IndexedSource):
         return paths
 
     def fill(self, path: Path, builder: IndexBuilder) -> None:
-        with open_parquet(path) as file, path.open("rb") as raw:
+        with open_parquet(path) as file:
             names, leaf = file.schema_arrow.names, find_image_bytes(file.schema_arrow)
-            if leaf is None:
-                raise ValueError(f"no column holds images as bytes (there are {list_names(names)})")
             columns, key = builder.caption_columns(names), find_column(names, KEY_COLUMNS)
             read = [*dict.fromkeys([*columns, *filter(None, (key,))])]
             batches = decode_columns(path, file, read) if read else ()
             rows: Any = (row for batch in batches for row in iterate_values(batch)) if read else repeat({})
             level = _max_level(file.schema, leaf)
             heaviest, number = 0, -1
-            places = _iterate_places(raw, read_chunks(raw, level[0]), level[1], file.metadata)
+            places = _iterate_places(path, read_chunks(path, level[0]), level[1], file.metadata)
             for number, ((place, cost), row) in enumerate(zip(places, rows, strict=False)):
                 name = f"{path.stem}/{number}" if key is None else str(row[key])
                 builder.add(name, {column: row[column] for column in columns}, place)
@@ -99,7 +97,7 @@ class ParquetImages(IndexedSource):
 def has_image_bytes(path: Path) -> bool:
     """Return whether a file is a Parquet file with a column of bytes that are no captions."""
     try:
-        return find_image_bytes(pq.read_schema(path)) is not None
+        return bool(image_byte_columns(pq.read_schema(path)))
     except UNREADABLE:
         return False
 
@@ -112,12 +110,12 @@ def _max_level(schema: Any, leaf: Sequence[str]) -> tuple[int, int]:
 
 
 def _iterate_places(
-    file: IO[bytes], chunks: Sequence[ColumnChunk], max_level: int, metadata: Any
+    path: Path, chunks: Sequence[ColumnChunk], max_level: int, metadata: Any
 ) -> Iterator[tuple[tuple[Any, ...] | None, int]]:
     """Yield each row's place, None for a null, and the bytes that are read for its image beside it."""
     for group, chunk in enumerate(chunks):
         first = 0
-        for rows in iterate_rows(file, chunk, max_level):
+        for rows in iterate_rows(path, chunk, max_level):
             page, cost = rows.page, 0
             if page is not None:
                 cost = page.bytes_per_value
@@ -130,9 +128,9 @@ def _iterate_places(
 
 
 @lru_cache(KEPT_GROUPS)
-def _read_row_group(path: Path, group: int) -> pa.ChunkedArray:
+def _read_row_group(path: Path, group: int, _modified: int) -> pa.ChunkedArray:
     """Read the images of a row group."""
     with open_parquet(path) as file:
-        leaf = find_image_bytes(file.schema_arrow) or ()
+        leaf = find_image_bytes(file.schema_arrow)
         column = file.read_row_group(group, columns=[".".join(leaf)]).column(0)
         return pc.struct_field(column, leaf[1]) if len(leaf) > 1 else column

@@ -153,3 +153,31 @@ def test_images_beside_captions_do_not_make_batches_small(tmp_path: Path) -> Non
     beside = {"caption": ["a dog"] * 400, "image": [bytes(100_000)] * 400}
     pq.write_table(pa.table(beside), tmp_path / "c.parquet", compression="zstd", use_dictionary=False)
     assert [len(batch.captions) for batch in read_captions(tmp_path / "c.parquet", None)] == [400]
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.binary(), pa.dictionary(pa.int32(), pa.string()), pa.string_view()]
+)
+def test_texts_of_several_columns_are_those_of_each(kind: pa.DataType, tmp_path: Path) -> None:
+    columns = {"caption": pa.array(["a dog", None, "é", ""]).cast(kind), "alt": [["b", "c"], ["d"], [], None]}
+    pq.write_table(pa.table(columns), tmp_path / "c.parquet")
+    found = [("0", "a dog"), ("0", "b"), ("0", "c"), ("1", "d"), ("2", "é"), ("3", "")]
+    assert rows_of(tmp_path / "c.parquet", "caption;alt") == found
+
+
+def test_fields_of_every_format_are_those_that_the_choice_names(tmp_path: Path) -> None:
+    rows = [{"key": f"k{row}", "a": f"a {row}", "b": f"b {row}", "caption": "not this"} for row in range(5)]
+    expected = [(f"k{row}", f"{name} {row}") for row in range(5) for name in ("b", "a")]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "c.parquet")
+    (tmp_path / "c.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    (tmp_path / "c.csv").write_text("\n".join(["key,a,b,caption", *(",".join(row.values()) for row in rows)]))
+    (tmp_path / "c.tar").write_bytes(tar_bytes({f"k{row}.json": json.dumps(one) for row, one in enumerate(rows)}))
+    for suffix in ("parquet", "jsonl", "csv", "tar"):
+        assert rows_of(tmp_path / f"c.{suffix}", "b;a") == expected, suffix
+        with pytest.raises(ValueError, match=r"c\.\w+: no .* named 'captoin'; did you mean '(json\.)?caption'"):
+            rows_of(tmp_path / f"c.{suffix}", "captoin")
+    (tmp_path / "c.tsv").write_text("a 0\tb 0\na 1\tb 1\n")
+    assert [text for _, text in rows_of(tmp_path / "c.tsv", "2;1")] == ["b 0", "a 0", "b 1", "a 1"]
+    (tmp_path / "c.txt").write_text("a dog\n")
+    with pytest.raises(ValueError, match=r"c\.txt: plain text has no fields: leave out --caption a$"):
+        rows_of(tmp_path / "c.txt", "a")

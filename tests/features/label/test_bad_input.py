@@ -65,10 +65,10 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
         parquet_of(pa.table({"text": [1]})),
         "column 'text' holds int64, expected text",
     ),
-    "a column of lists": (
+    "a column of lists of numbers": (
         "c.parquet",
-        parquet_of(pa.table({"text": [["a"]]})),
-        "holds list<element: string>, expected",
+        parquet_of(pa.table({"text": [[1]]})),
+        "holds list<element: int64>, expected text",
     ),
     **{f"an empty file, {suffix}": (f"c.{suffix}", b"", "the file is empty") for suffix in FORMATS},
     "another format": ("c.arrow", b"ARROW1", "no format of captions with the suffix named '.arrow'"),

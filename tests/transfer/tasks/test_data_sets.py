@@ -53,7 +53,7 @@ def test_unreadable_images_are_counted_named_and_left_out(tmp_path: Path) -> Non
     (root / "train/red/001.png").write_bytes(b"nothing")
     task = folder_task("imagefolder", root, tmp_path)
     assert sum(sizes(task)[:2]) == 179
-    assert f"1 of 180 images cannot be read ({root}/train/red/001.png: not JPEG, PNG, WEBP)" in task.notes[0]
+    assert f"1 of 180 images cannot be read ({root}/train/red/001.png: not JPEG, PNG, WEBP, GIF)" in task.notes[0]
     kept = next(tmp_path.glob("unreadable-*.json"))
     written = kept.stat().st_mtime_ns
     assert folder_task("imagefolder", root, tmp_path).notes == task.notes

@@ -1,0 +1,161 @@
+"""A choice names fields of captions, and draws one of a sample's texts by its seed, its row and the epoch."""
+
+from collections import Counter
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from bench.data.captions.batches import MAX_CAPTION_BYTES, NO_CAPTION, NOT_JSON, NULL, TOO_LONG
+from bench.data.captions.choice import (
+    EMPTY_LIST,
+    NOT_AN_OBJECT,
+    CaptionChoice,
+    CaptionField,
+    Texts,
+    parse_caption_choice,
+)
+from bench.environment.seeds import CAPTION, seed_for
+
+TEXTS = st.lists(st.lists(st.text(st.characters(categories=["L"]), min_size=1), max_size=3).map(tuple), max_size=4)
+JSON = {"llava": "by llava", "captions": ["one", None, "two"], "syn": {"syn_text": "nested"}, "a.b": "with a dot"}
+SAMPLE = {"txt": "by text", "json": JSON, "syn.json": {"syn_text": ["synthetic"]}, "bad.json": NOT_AN_OBJECT}
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        (None, [("", 1.0, "")]),
+        ("caption", [("caption", 1.0, "")]),
+        ("txt:0.5;json.llava:0.5", [("txt", 0.5, ""), ("json.llava", 0.5, "")]),
+        (" txt ; llava@re/*.parquet ", [("txt", 0.5, ""), ("llava", 0.5, "re/*.parquet")]),
+        ("a:1;b:0;c@d.parquet:0", [("a", 1.0, ""), ("b", 0.0, ""), ("c", 0.0, "d.parquet")]),
+        ("@d.parquet", [("", 1.0, "d.parquet")]),
+        ("dc:title", [("dc:title", 1.0, "")]),
+        ("a:.3;b:.3;c:.4", [("a", 0.3, ""), ("b", 0.3, ""), ("c", 0.4, "")]),
+    ],
+)
+def test_choice_is_what_its_text_states(text: str | None, fields: list[tuple[str, float, str]]) -> None:
+    assert parse_caption_choice(text) == CaptionChoice(tuple(CaptionField(*field) for field in fields))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "has an empty field; expected FIELD"),
+        ("txt;;json.llava", "has an empty field"),
+        (":0.5;txt:0.5", "has an empty field"),
+        ("txt;txt", "names txt twice"),
+        ("a@b;a@b", "names a@b twice"),
+        ("txt:0.5;json.llava", "has probabilities for 1 of 2 fields; give all or none"),
+        ("txt:0.5;json.llava:0.4", "has probabilities that sum to 0.9, expected 1"),
+        ("txt:0.5", "has probabilities that sum to 0.5, expected 1"),
+        ("txt:1.5;json.llava:-0.5", "has the probability 1.5, expected 0 to 1"),
+        ("txt:nan;json.llava:1", "has the probability nan, expected 0 to 1"),
+    ],
+)
+def test_text_that_states_no_choice_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason) as error:
+        parse_caption_choice(text)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "texts"),
+    [
+        (None, SAMPLE, [("by text",)]),
+        (None, {"json": {"url": "u", "Caption": "c", "text": "t"}}, [("c",)]),
+        (None, {"url": "u", "TEXT": "t"}, [("t",)]),
+        ("txt;json.llava", SAMPLE, [("by text",), ("by llava",)]),
+        ("llava", SAMPLE, [("by llava",)]),
+        ("json.captions", SAMPLE, [("one", "two")]),
+        ("syn.json.syn_text;json.syn.syn_text", SAMPLE, [("synthetic",), ("nested",)]),
+        ("json.a.b;a.b", SAMPLE, [("with a dot",), ("with a dot",)]),
+        ("meta.alt;caption", {"meta": {"alt": "a"}, "caption": "c"}, [("a",), ("c",)]),
+        ("meta.alt;caption", {"meta": None, "caption": "c"}, [(), ("c",)]),
+        ("a;b", {"a": " ", "b": "text"}, [(), ("text",)]),
+        ("a;b", {"a": " ", "b": None}, [(" ",), ()]),
+        ("a", {"a": ["", "text"]}, [("text",)]),
+        ("x@y;a", {"x@y": ["joined"], "x": "own", "a": "a"}, [("joined",), ("a",)]),
+    ],
+)
+def test_texts_of_a_sample_are_those_of_the_fields(
+    text: str | None, values: dict[str, object], texts: list[tuple[str, ...]]
+) -> None:
+    assert parse_caption_choice(text).read(values) == (tuple(texts), "")
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "flaw"),
+    [
+        (None, {"url": "u"}, NO_CAPTION),
+        (None, {"json": NOT_AN_OBJECT}, NOT_JSON),
+        (None, {"json": {"text": 7}}, "text holds a number, expected a text"),
+        ("json.none", SAMPLE, NO_CAPTION),
+        ("bad.json.text", SAMPLE, NOT_JSON),
+        ("json.syn", SAMPLE, "json.syn holds an object, expected a text"),
+        ("txt.none", SAMPLE, NO_CAPTION),
+        ("a", {"a": None}, NULL),
+        ("a", {"a": []}, EMPTY_LIST),
+        ("a", {"a": [None]}, EMPTY_LIST),
+        ("a", {"a": [7]}, "a is a list without a text"),
+        ("a", {"a": "x" * (MAX_CAPTION_BYTES + 1)}, TOO_LONG),
+        ("a", {"a": ["é" * (MAX_CAPTION_BYTES // 2 + 1)]}, TOO_LONG),
+        ("a;b", {"a": None}, NO_CAPTION),
+        ("a@b", {"a": "own"}, "no key in b"),
+    ],
+)
+def test_sample_without_a_text_has_a_flaw(text: str | None, values: dict[str, object], flaw: str) -> None:
+    texts, found = parse_caption_choice(text).read(values)
+    assert (any(texts), found) == (False, flaw)
+
+
+def drawn_slowly(choice: CaptionChoice, texts: Texts, seed: int, row: int, epoch: int) -> str:
+    """Draw a field among those with a text, then a text of it, from one uniform number; in exact fractions."""
+    there = [(each, Fraction(field.probability)) for each, field in zip(texts, choice.fields, strict=True) if each]
+    if not there:
+        return ""
+    total = sum(probability for _, probability in there)
+    shares = [(each, probability / total if total else Fraction(not n)) for n, (each, probability) in enumerate(there)]
+    uniform = Fraction(seed_for(seed, CAPTION, row, epoch), 2**63)
+    for each, share in shares:
+        if uniform < share:
+            return each[int(uniform / share * len(each))]
+        uniform -= share
+    raise AssertionError
+
+
+@given(TEXTS, st.integers(0, 2**62), st.integers(0, 2**40), st.integers(0, 1000), st.data())
+def test_draw_equals_a_slow_one(
+    texts: list[tuple[str, ...]], seed: int, row: int, epoch: int, data: st.DataObject
+) -> None:
+    weights = data.draw(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=len(texts), max_size=len(texts)))
+    choice = CaptionChoice(tuple(CaptionField(str(n), weight) for n, weight in enumerate(weights)))
+    assert choice.draw(tuple(texts), seed, row, epoch) == drawn_slowly(choice, tuple(texts), seed, row, epoch)
+
+
+@pytest.mark.parametrize(
+    ("texts", "shares"),
+    [
+        ((("a",), ("b",), ("c",)), {"a": 0.5, "b": 0.3, "c": 0.2}),
+        ((("a",), ("b", "c", "d"), ()), {"a": 5 / 8, "b": 1 / 8, "c": 1 / 8, "d": 1 / 8}),
+        (((), ("b",), ("c",)), {"b": 0.6, "c": 0.4}),
+    ],
+)
+@pytest.mark.parametrize("over", ["rows", "epochs"])
+def test_draws_have_the_stated_frequencies(texts: Texts, shares: dict[str, float], over: str) -> None:
+    """The probability of a field that a sample lacks is shared out among the others."""
+    choice, count = parse_caption_choice("txt:0.5;json.a:0.3;json.b:0.2"), 20_000
+    places = [(row, 0) if over == "rows" else (7, row) for row in range(count)]
+    drawn = Counter(choice.draw(texts, 0, *place) for place in places)
+    assert drawn.keys() == shares.keys()
+    assert chisquare([drawn[text] for text in shares], [count * share for share in shares.values()]).pvalue > 0.001
+
+
+def test_field_without_a_probability_is_read_only_of_samples_that_have_no_other() -> None:
+    choice = parse_caption_choice("a:1;b:0;c:0")
+    assert not choice.is_drawn
+    for texts, expected in (((("a",), ("b",), ("c",)), "a"), (((), ("b",), ("c",)), "b"), (((), (), ("c",)), "c")):
+        assert {choice.draw(texts, 0, 0, epoch) for epoch in range(50)} == {expected}

@@ -1,0 +1,287 @@
+"""One text of a sample is drawn for each epoch: batch k stays a pure function of the experiment, the rank and k."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from bench.__main__ import main
+from bench.cli.own_vocabulary import count_own_vocabulary
+from bench.config import Experiment, require_comparable_experiments
+from bench.data.captions.choice import parse_caption_choice
+from bench.data.sample_stream import SampleStream
+from bench.data.samples import inputs_digest, open_samples
+from bench.data.targets import Captions, NoTextMixin
+from bench.environment.cores import LoaderWorkers
+from bench.labels.vocabulary import read_vocabulary
+from bench.method import methods
+from bench.train.build import load_data
+from tests.data.captions.test_choice import drawn_slowly
+from tests.data.shards import encoded, make_image, write_shard
+from tests.data.test_stream import CPU
+from tests.small import small
+
+COUNT = 24
+MIXED = "txt:0.4;json.llava:0.6"
+
+
+@dataclass(frozen=True)
+class TextTarget(NoTextMixin):
+    """Captions as they are."""
+
+    texts: list[str]
+
+    def select(self, rows: torch.Tensor) -> "TextTarget":
+        return TextTarget([self.texts[row] for row in rows.tolist()])
+
+    def to(self, _: torch.device) -> "TextTarget":
+        return self
+
+
+def as_text(_: Experiment) -> Callable[[Captions], Any]:
+    return lambda captions: TextTarget([*captions.texts])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of shards: three texts of each sample, of every third only its `.txt`, and one image that is broken."""
+    folder, image = tmp_path_factory.mktemp("data"), encoded(make_image(0))
+    for shard in (0, 1):
+        members = dict[str, bytes]()
+        for key in (f"{shard}-{number:02}" for number in range(COUNT // 2)):
+            llava = [f"llava {key}", f"more llava {key}"] if int(key[-2:]) % 3 else None
+            members[f"{key}.jpg"] = image if key != "1-05" else b"broken"
+            members[f"{key}.txt"] = f"txt {key}".encode()
+            members[f"{key}.json"] = json.dumps({"llava": llava, "url": "u"}).encode()
+        write_shard(folder / f"{shard}.tar", members)
+    return folder
+
+
+def stream(data: Path, results: Path, caption: str | None, **changes: Any) -> SampleStream:
+    options = {name: changes.pop(name) for name in ("rank", "ranks") if name in changes}
+    workers = LoaderWorkers(changes.pop("workers", 0), "a test")
+    experiment = small("catlip", data=str(data), caption=caption, **{"batch_size": 8} | changes)
+    samples = open_samples(experiment, results / "cache")
+    return SampleStream(experiment, samples, as_text, CPU, workers=workers, **options)
+
+
+def texts_of(shown: SampleStream, batches: Sequence[int]) -> list[list[str]]:
+    return [shown.batch(k).target.texts for k in batches]
+
+
+def test_batches_equal_those_of_a_slow_loop_over_samples_and_epochs(data: Path, results: Path) -> None:
+    shown, choice = stream(data, results, MIXED, batch_size=7, seed=3), parse_caption_choice(MIXED)
+    samples = open_samples(shown.experiment, results / "cache")
+    row_of = {samples.key(row): row for row in range(len(samples))}
+    place = 0
+    for texts, keys in ((shown.batch(k).target.texts, shown.keys(k)) for k in range(3 * COUNT // 7)):
+        for text, key in zip(texts, keys, strict=True):
+            row = row_of[key]
+            assert text == drawn_slowly(choice, samples.texts(row), 3, row, place // COUNT)
+            assert text.endswith(key)
+            place += 1
+    assert shown.stats.replaced  # the broken image
+
+
+def test_batches_are_equal_with_workers_and_from_any_step(data: Path, results: Path) -> None:
+    whole = texts_of(stream(data, results, MIXED), range(8))
+    assert texts_of(stream(data, results, MIXED, workers=2), [5, 6, 2, 3]) == [whole[k] for k in (5, 6, 2, 3)]
+    assert texts_of(stream(data, results, MIXED), [7, 0]) == [whole[7], whole[0]]
+
+
+def test_ranks_draw_what_one_process_draws(data: Path, results: Path) -> None:
+    one = texts_of(stream(data, results, MIXED, batch_size=8), range(6))
+    two = [texts_of(stream(data, results, MIXED, batch_size=4, rank=rank, ranks=2), range(6)) for rank in (0, 1)]
+    assert one == [[*first, *second] for first, second in zip(*two, strict=True)]
+
+
+def test_caption_of_a_sample_varies_over_epochs_and_not_within_one(data: Path, results: Path) -> None:
+    shown = stream(data, results, MIXED, batch_size=COUNT)
+    epochs = [dict(zip(shown.keys(k), shown.target(k).texts, strict=True)) for k in range(40)]
+    seen = {key: {epoch[key] for epoch in epochs} for key in epochs[0]}
+    assert all(len(texts) == (3 if int(key[-2:]) % 3 else 1) for key, texts in seen.items())
+    other = stream(data, results, MIXED, batch_size=COUNT, seed=1)
+    assert dict(zip(other.keys(0), other.target(0).texts, strict=True)) != epochs[0]
+
+
+def test_subset_draws_the_captions_of_the_whole(data: Path, results: Path, tmp_path: Path) -> None:
+    keys = [f"0-{number:02}" for number in range(0, 12, 2)]
+    (tmp_path / "keys.csv").write_text("\n".join(["key", *keys]))
+    whole, part = (
+        stream(data, results, MIXED, batch_size=COUNT),
+        stream(data, results, MIXED, batch_size=len(keys), subset=str(tmp_path / "keys.csv")),
+    )
+    texts = dict(zip(whole.keys(0), whole.batch(0).target.texts, strict=True))
+    assert {*part.batch(0).target.texts} == {texts[key] for key in keys}
+
+
+@pytest.mark.parametrize("caption", ["txt", "txt:1;json.llava:0"])
+@pytest.mark.parametrize("method", ["clip", "catlip"])
+def test_choice_of_one_field_gives_the_batches_of_none_bit_for_bit(
+    method: str, caption: str, data: Path, results: Path
+) -> None:
+    default, chosen = (
+        load_data(small(method, data=str(data), caption=one, workers=0), CPU, results) for one in (None, caption)
+    )
+    for k in (0, 1, 5):
+        one, other = default.batch(k), chosen.batch(k)
+        assert one.images.equal(other.images)
+        parts = ("lengths", "ends") if method == "clip" else ("rows", "columns", "starts")
+        assert all(getattr(one.target, part).equal(getattr(other.target, part)) for part in parts)
+        if method == "clip":
+            assert all(map(torch.equal, one.target.groups, other.target.groups))
+
+
+def test_rows_of_packed_captions_are_reserved_for_the_longest_texts(tmp_path: Path, results: Path) -> None:
+    members, image = dict[str, bytes](), encoded(make_image(0))
+    for key in range(64):
+        llava = json.dumps({"llava": ["dog", "a dog " * (8 + key % 9)]})
+        members |= {f"{key:02}.jpg": image, f"{key:02}.txt": b"dog", f"{key:02}.json": llava.encode()}
+    path = write_shard(tmp_path / "0.tar", members)
+    changes = {"data": str(path), "text_padding": "packed", "context_length": 77, "workers": 0, "subset": None}
+    longest = write_shard(
+        tmp_path / "1.tar",
+        {
+            name: content if name.endswith("jpg") else json.loads(members[f"{name[:2]}.json"])["llava"][1].encode()
+            for name, content in members.items()
+            if not name.endswith("json")
+        },
+    )
+    drawn, alone = (
+        load_data(small("clip", **changes | {"data": str(one), "caption": caption}), CPU, results)
+        for one, caption in ((path, "txt:0.9;json.llava:0.1"), (longest, None))
+    )
+    shapes = {drawn.target(k).groups[0].shape for k in range(20)}
+    assert shapes == {alone.target(k).groups[0].shape for k in range(20)}
+    assert len(shapes) == 1
+
+
+def test_vocabulary_counts_the_texts_of_all_fields_and_lists(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    llava = json.dumps({"llava": ["cats", "a bird"]}).encode()
+    members = {f"{n}.{s}": c for n in range(5) for s, c in (("jpg", b"1"), ("txt", b"a dog"), ("json", llava))}
+    path = write_shard(tmp_path / "0.tar", members)
+    options = ["label", str(path), "--count-only", "--out", str(tmp_path / "v.json")]
+    assert main([*options, "--caption", "txt:1;json.llava:0"]) == 0
+    found = read_vocabulary(str(tmp_path / "v.json"))
+    assert {label.name: label.count for label in found.labels} == {"dog.n.01": 5, "cat.n.01": 5, "bird.n.01": 5}
+    assert found.captions == 15
+    assert main([*options, "--caption", "txt:1;json.lava:0"]) == 2
+    assert "no sample has a caption named 'json.lava'; did you mean 'json.llava'?" in capsys.readouterr().err
+
+
+def test_labels_of_a_choice_are_those_that_its_training_computes(
+    data: Path, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = ["label", str(data), "--vocabulary", "pack-synsets", "--out", str(tmp_path / "labels")]
+    pq.write_table(pa.table({"key": ["0-01", "1-07"], "short": ["two cats", "a bird"]}), tmp_path / "r.parquet")
+    caption = f"short@{tmp_path}/r.parquet:1;txt:0"
+    assert main([*made, "--caption", caption]) == 0
+    stored = {"labels": str(tmp_path / "labels"), "data": str(data), "batch_size": COUNT, "workers": 0}
+    computed = stored | {"labels": "computed"}
+    streams = [load_data(small("catlip", **one, caption=caption), CPU, results) for one in (stored, computed)]
+    first, second = (shown.batch(0).target for shown in streams)
+    assert len(first.columns) >= 2
+    assert first.columns.equal(second.columns)
+    with pytest.raises(ValueError, match=r"was made with --caption short@.*, not none: label the shards again"):
+        load_data(small("catlip", **stored), CPU, results).batch(0)
+    pq.write_table(pa.table({"key": ["0-01"], "short": ["two cats"]}), tmp_path / "r.parquet")
+    with pytest.raises(ValueError, match=r"was made before the files of --caption short@.* changed"):
+        load_data(small("catlip", **stored, caption=caption), CPU, results).batch(0)
+    assert main([*made, "--caption", caption]) == 0
+    assert "changed since" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("caption", [MIXED, "json.llava:1;txt:0"])
+def test_stored_labels_of_drawn_captions_are_refused_with_what_to_do(
+    caption: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", str(tmp_path / "labels")]
+    assert main(["label", str(data), "--caption", caption, "--vocabulary", "pack-synsets", *out]) == 2
+    assert "train computes labels of drawn texts while loading, leave out --labels" in capsys.readouterr().err
+    assert not [*tmp_path.rglob("*.parquet")]
+    stored = small("catlip", data=str(data), caption=caption, labels=str(tmp_path / "labels"))
+    with pytest.raises(ValueError, match="leave out --labels" if caption == MIXED else "no complete file of labels"):
+        methods()["catlip"].check_inputs(stored)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["train", "clip-tiny", "--caption", "txt"], "the shipped pack has one caption, leave it out"),
+        (["--smoke", "--caption", "txt"], "the shipped pack has one caption, leave it out"),
+        (["measure", "clip-tiny", "--caption", "txt:0.5;json.llava:0.6"], "probabilities that sum to 1.1, expected 1"),
+        (["plan", "clip-tiny", "--device", "h100", "--caption", "txt"], "the shipped pack has one caption"),
+        (["explain", "catlip-tiny", "--baseline", "clip-tiny", "--caption", "txt;"], "has an empty field"),
+        (["doctor", "--caption", "txt"], "--caption is for --shards: add it, or leave out --caption"),
+        (["measure", "clip-tiny", "--data", "DATA", "--caption", "json.lava"], "did you mean 'json.llava'?"),
+        (["doctor", "--shards", "DATA", "--caption", "json.lava"], "did you mean 'json.llava'?"),
+        (
+            ["label", "DATA/0.tar", "--vocabulary", "pack-synsets", "--caption", "json.lava"],
+            "did you mean 'json.llava'?",
+        ),
+    ],
+)
+def test_caption_that_cannot_be_read_is_one_line(
+    arguments: list[str],
+    reason: str,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = ["--out", str(tmp_path / "labels")] if arguments[0] == "label" else []
+    assert main([*(word.replace("DATA", str(data)) for word in arguments), *out]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert reason in errors[0]
+
+
+def test_experiments_with_other_captions_are_not_compared(data: Path) -> None:
+    one, other = (small("clip", data=str(data), caption=caption) for caption in (None, MIXED))
+    with pytest.raises(ValueError, match=f"cannot be compared, they differ in caption: None / {MIXED}"):
+        require_comparable_experiments([one, other])
+
+
+def test_resumed_training_notices_replaced_joined_captions(data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "r.parquet"
+    experiment = small("clip", data=str(data), caption=f"txt;a@{file}")
+    digests = set()
+    for content in (b"one", b"two"):
+        file.write_bytes(content)
+        digests.add(inputs_digest(experiment))
+    assert len(digests) == 2
+
+
+def test_resume_command_has_the_captions() -> None:
+    from bench.cli.train import Train
+
+    assert " --caption 'txt;json.llava' " in Train("clip-tiny", data="shards", caption="txt;json.llava")._command
+
+
+def test_captions_are_those_of_shards_from_every_source(data: Path, results: Path, tmp_path: Path) -> None:
+    """Draws, joined captions and counts do not depend on the kind of file."""
+    pq.write_table(pa.table({"key": ["0-01", "1-07"], "short": ["two cats", "a bird"]}), tmp_path / "r.parquet")
+    caption = f"short@{tmp_path}/r.parquet:0.3;txt:0.2;llava:0.5"
+    of_shards = open_samples(small("catlip", data=str(data), caption=caption), results / "cache")
+    rows = range(len(of_shards))
+    columns = {"key": [*map(of_shards.key, rows)], "image": [*map(of_shards.image, rows)]}
+    texts = [of_shards.texts(row) for row in rows]
+    table = pa.table(columns | {"txt": [one[1][0] for one in texts], "llava": [[*one[2]] for one in texts]})
+    pq.write_table(table, tmp_path / "images.parquet")
+    first, second = (stream(path, results, caption) for path in (data, tmp_path / "images.parquet"))
+    assert texts_of(first, range(6)) == texts_of(second, range(6))
+    counted = [
+        count_own_vocabulary(str(path), "subword_vocabulary", 1, caption)
+        for path in (data, tmp_path / "images.parquet")
+    ]
+    assert counted[0] == counted[1]
+    assert "bird</w>" in {label.name for label in counted[0].labels}

@@ -1,0 +1,423 @@
+"""Users' layouts of captioned images load with equal pixels and captions, or the refusal says what converts them."""
+
+import io
+import json
+import struct
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from bench.config import change
+from bench.data.decoding import UnusableImageError, decode_image
+from bench.data.parquet.pages import decode_runs, find_fragments
+from bench.data.samples import caption_files, data_digest, data_files, get_source, open_samples
+from bench.data.sources.image_files import MISSING_FILE, OUTSIDE
+from bench.data_source import Samples
+from tests.data.layouts import (
+    HF_IMAGE,
+    LAYOUTS,
+    SOURCE_LAYOUTS,
+    Sample,
+    photographs,
+    write_images,
+    write_pairs,
+    write_parquet,
+    write_table,
+)
+from tests.data.shards import encoded, make_image, write_shard
+from tests.small import small
+
+PHOTOS = photographs(12)
+
+
+def opened(data: Path | str, cache: Path, **changes: object) -> Samples:
+    return open_samples(change(small("clip"), data=str(data), **changes), cache)
+
+
+def contents(samples: Samples) -> list[tuple[str, bytes]]:
+    return [(samples.caption(row), samples.image(row)) for row in range(len(samples))]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layout_has_the_images_and_captions_that_were_written(layout: str, tmp_path: Path) -> None:
+    data = LAYOUTS[layout](tmp_path / "data", PHOTOS)
+    samples = opened(data, tmp_path / "cache")
+    assert contents(samples) == [(one.caption, one.image) for one in PHOTOS]
+    assert len({*samples.keys}) == samples.total == samples.num_positions == len(PHOTOS)
+    assert not samples.skipped
+    assert "12 samples" in samples.notes()[0]
+
+
+def test_equal_keys_in_several_shards_are_samples_of_their_own(tmp_path: Path) -> None:
+    for shard, one in enumerate(PHOTOS):
+        write_shard(tmp_path / f"{shard:05}.tar", {"0.jpg": one.image, "0.txt": one.caption.encode()})
+    assert contents(opened(tmp_path, tmp_path / "cache")) == [(one.caption, one.image) for one in PHOTOS]
+
+
+REFUSED: dict[str, tuple[dict[str, str | bytes], str, str]] = {
+    "FFCV": (
+        {"train.beton": b"x"},
+        "",
+        r"train\.beton is a file of FFCV, .*ShardWriter, reading them with ffcv\.loader",
+    ),
+    "litData": (
+        {"index.json": '{"chunks": [], "config": {}}', "chunk-0-0.bin": b"x"},
+        "",
+        r"litData is not read: write its samples as tar shards with webdataset\.ShardWriter, .*litdata\.StreamingData",
+    ),
+    "MosaicML": (
+        {"index.json": '{"version": 2, "shards": []}', "shard.00000.mds": b"x"},
+        "",
+        r"\(MDS\) is not read: write .* webdataset\.ShardWriter, .* streaming\.StreamingDataset\(local=",
+    ),
+    "the hub": ({}, "hf://datasets/me/pets/data", r"with: hf download --repo-type dataset me/pets --local-dir FOLDER$"),
+    "S3": ({}, "s3://pets/train", r"download them with: aws s3 sync s3://pets/train FOLDER$"),
+    "a URL": ({}, "https://a.org/0.tar", r"download them with: wget https://a\.org/0\.tar$"),
+    "a pipe": (
+        {},
+        "pipe:aws s3 cp s3://pets/0.tar -",
+        r"never executed: .*: aws s3 cp s3://pets/0\.tar - > 00000\.tar$",
+    ),
+    "URLs": (
+        {"pets.csv": "url,caption\nhttp://a.org/1.jpg,a dog\n"},
+        "",
+        r"img2dataset --url_list \S*pets\.csv --input_format csv --url_col url --caption_col CAPTION",
+    ),
+    "a table without images": (
+        {"pets.csv": "picture,caption\n1.jpg,a dog\n"},
+        "pets.csv",
+        r"no column has a name known for images \(there are picture, caption\): rename that of the paths, .*, to image$",
+    ),
+    "images that are not there": (
+        {"pets.csv": "image,caption\n1.jpg,a dog\n"},
+        "",
+        r"pets\.csv names images that are not there, such as 1\.jpg: their paths are relative to its folder",
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", REFUSED)
+def test_layout_that_is_not_read_is_refused_with_what_converts_it(layout: str, tmp_path: Path) -> None:
+    files, data, text = REFUSED[layout]
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    data = data if ":" in data else str(tmp_path / data)
+    with pytest.raises(ValueError, match=text) as error:
+        get_source(data)
+    assert str(error.value).startswith(f"data={data}: ")
+    assert "\n" not in str(error.value)
+
+
+def exif_turned() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded(make_image(0), exif=exif)
+
+
+def enlarged_png() -> bytes:
+    png = bytearray(encoded(make_image(0), "PNG"))
+    png[16:24] = struct.pack(">II", 10_000, 10_000)
+    return bytes(png)
+
+
+GREY_16_BITS = Image.fromarray(np.arange(256, dtype=np.uint16).reshape(16, 16) * 257)
+FRAMES = {"save_all": True, "append_images": [make_image(1)]}
+ODDITIES: dict[str, Callable[[], bytes]] = {
+    "turned by EXIF": exif_turned,
+    "CMYK": lambda: encoded(make_image(0).convert("CMYK")),
+    "16 bits": lambda: encoded(GREY_16_BITS, "PNG"),
+    "a palette": lambda: encoded(make_image(0).convert("P"), "PNG"),
+    "transparent": lambda: encoded(Image.new("RGBA", (8, 8), (200, 0, 0, 99)), "PNG"),
+    "animated": lambda: encoded(make_image(0), "GIF", **FRAMES),
+    "truncated": lambda: encoded(make_image(0))[:400],
+    "huge": enlarged_png,
+    "tiny": lambda: encoded(Image.new("RGB", (1, 1), "red"), "PNG"),
+    "progressive": lambda: encoded(make_image(0), progressive=True),
+    "a wrong suffix": lambda: encoded(make_image(0), "PNG"),
+    "WebP": lambda: encoded(make_image(0), "WEBP"),
+}
+
+
+def decoded(image: bytes) -> torch.Tensor | str:
+    try:
+        return decode_image(image)
+    except UnusableImageError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("source", SOURCE_LAYOUTS)
+def test_odd_image_has_the_same_pixels_or_is_unusable_for_the_same_reason_in_every_source(
+    source: str, tmp_path: Path
+) -> None:
+    images = [make() for make in ODDITIES.values()]
+    suffixes = ("jpg", "jpeg", "png", "webp", "gif")
+    written = [
+        Sample(image, name, suffixes[n % 5]) for n, (name, image) in enumerate(zip(ODDITIES, images, strict=True))
+    ]
+    samples = opened(SOURCE_LAYOUTS[source](tmp_path / "data", written), tmp_path / "cache")
+    expected = {name: decoded(image) for name, image in zip(ODDITIES, images, strict=True)}
+    assert {name for name, one in expected.items() if isinstance(one, str)} == {"truncated", "huge"}
+    for row, (name, wanted) in enumerate(expected.items()):
+        found = decoded(samples.image(row))
+        assert samples.caption(row) == name
+        assert found == wanted if isinstance(wanted, str) else torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("source", SOURCE_LAYOUTS)
+def test_changed_data_has_another_digest_and_another_index(source: str, tmp_path: Path) -> None:
+    first = SOURCE_LAYOUTS[source](tmp_path / "data", PHOTOS)
+    digest = data_digest(str(first))
+    assert contents(opened(first, tmp_path / "cache"))[0] == (PHOTOS[0].caption, PHOTOS[0].image)
+    first.rename(tmp_path / "before")
+    SOURCE_LAYOUTS[source](tmp_path / "data", PHOTOS[::-1])
+    assert data_digest(str(first)) != digest
+    assert contents(opened(first, tmp_path / "cache"))[0] == (PHOTOS[-1].caption, PHOTOS[-1].image)
+
+
+@pytest.mark.parametrize("source", SOURCE_LAYOUTS)
+def test_captions_of_every_source_are_written_for_labels_in_the_order_of_positions(source: str, tmp_path: Path) -> None:
+    data = str(SOURCE_LAYOUTS[source](tmp_path / "data", PHOTOS))
+    samples = opened(data, tmp_path / "cache")
+    assert [samples.position(row) for row in range(len(samples))] == [*range(12)]
+    files = caption_files(data, None)
+    if source != "tars":
+        table = pq.read_table(files[0])
+        assert table["key"].to_pylist() == [samples.key(row) for row in range(12)]
+        assert table["caption"].to_pylist() == [[one.caption] for one in PHOTOS]
+
+
+def test_sources_skip_what_lacks_an_image_or_a_caption_and_count_it(tmp_path: Path) -> None:
+    """Of twelve samples one has no image, one no caption, one a caption that is too long, one an empty caption."""
+    images = [one.image for one in PHOTOS]
+    captions: list[str | None] = [one.caption for one in PHOTOS]
+    captions[3:6] = None, "x" * (4 * 2**20 + 1), ""
+    columns = {
+        "image": pa.array(
+            [{"bytes": None, "path": None}, *({"bytes": one, "path": None} for one in images[1:])], HF_IMAGE
+        )
+    }
+    pq.write_table(pa.table(columns | {"caption": captions}), tmp_path / "a.parquet")
+    samples = opened(tmp_path / "a.parquet", tmp_path / "cache")
+    assert samples.skipped == {"no image": 1, "null": 1, "longer than 4 MiB": 1}
+    assert (len(samples), samples.total, samples.empty_captions) == (9, 12, 1)
+    assert contents(samples)[:3] == [(PHOTOS[1].caption, images[1]), (PHOTOS[2].caption, images[2]), ("", images[5])]
+
+    folder = write_pairs(tmp_path / "pairs", PHOTOS)
+    (folder / "0000.jpg").unlink()
+    (folder / "0003.txt").unlink()
+    (folder / "0004.txt").write_text("x" * (4 * 2**20 + 1))
+    (folder / "0005.txt").write_text("")
+    samples = opened(folder, tmp_path / "cache")
+    assert samples.skipped == {"no image": 1, "no caption": 1, "longer than 4 MiB": 1}
+    assert (len(samples), samples.total, samples.empty_captions) == (9, 12, 1)
+    assert samples.image(2) == images[5]
+
+
+def test_image_that_is_not_there_or_is_outside_the_folder_is_counted_and_named(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    names = write_images(folder / "images", PHOTOS)
+    (tmp_path / "secret.jpg").write_bytes(PHOTOS[0].image)
+    (folder / "images" / "folder.jpg").mkdir()
+    rows = [*names, "lost.jpg", "../../secret.jpg", "folder.jpg", str(tmp_path / "secret.jpg")]
+    (folder / "t.csv").write_text("image,caption\n" + "".join(f"{name},a dog\n" for name in rows) + "a,b,c\n,a cat\n")
+    samples = opened(folder, tmp_path / "cache")
+    assert samples.skipped == {MISSING_FILE: 2, OUTSIDE: 1, "not as many values as columns": 1, "no image": 1}
+    assert samples.image(len(samples) - 1) == PHOTOS[0].image  # an absolute path is a user's own
+    (note,) = [note for note in samples.notes() if "t.csv" in note]
+    assert f"3 images are not below {folder / 'images'}, such as lost.jpg, ../../secret.jpg, folder.jpg" in note
+
+
+def test_rows_of_an_image_that_follow_each_other_are_its_captions(tmp_path: Path) -> None:
+    names = write_images(tmp_path / "data", PHOTOS[:3])
+    rows = [(name, f"{name} {view}") for name in names for view in range(2)]
+    table = tmp_path / "data" / "captions.txt.csv"
+    table.write_text("image,caption\n" + "".join(f"{name},{text}\n" for name, text in rows))
+    samples = opened(table, tmp_path / "cache")
+    assert [samples.texts(row) for row in range(3)] == [((f"{name} 0", f"{name} 1"),) for name in names]
+    table.write_text("image,caption\n" + "".join(f"{name},{text}\n" for name, text in rows[::2] + rows[1::2]))
+    with pytest.raises(ValueError, match=r"captions\.txt\.csv: 3 keys occur more than once, such as 0000\.jpg: "):
+        opened(table, tmp_path / "cache")
+
+
+def test_equal_keys_in_a_table_are_refused(tmp_path: Path) -> None:
+    images = pa.array([{"bytes": one.image, "path": None} for one in PHOTOS], HF_IMAGE)
+    table = pa.table({"image": images, "caption": [one.caption for one in PHOTOS], "key": ["a", "b"] * 6})
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"a\.parquet: 2 keys occur more than once, such as a: rename the column"):
+        opened(tmp_path / "a.parquet", tmp_path / "cache")
+
+
+def test_first_of_several_layouts_in_a_folder_is_read_and_the_others_are_named(tmp_path: Path) -> None:
+    folder = write_table(tmp_path / "data", PHOTOS, "captions.csv")
+    write_shard(folder / "0.tar", {"a.jpg": PHOTOS[0].image, "a.txt": b"a dog"})
+    samples = opened(folder, tmp_path / "cache")
+    assert len(samples) == 1
+    remark = "the tar shards there are read, tables of image files are not: name their file or folder to read them"
+    assert remark in samples.notes()
+    assert len(opened(folder / "captions.csv", tmp_path / "cache")) == 12
+
+
+def test_metadata_of_img2dataset_beside_its_shards_are_no_other_layout(tmp_path: Path) -> None:
+    folder = LAYOUTS["img2dataset"](tmp_path / "data", PHOTOS)
+    pq.write_table(pa.table({"url": ["x"], "caption": ["a"], "key": ["0"]}), folder / "00000.parquet")
+    (folder / "00000_stats.json").write_text(json.dumps({"count": 6}))
+    assert not opened(folder, tmp_path / "cache").remarks
+
+
+def test_one_of_several_splits_or_tables_has_to_be_named(tmp_path: Path) -> None:
+    hub = write_parquet(tmp_path / "hub", PHOTOS)
+    (hub / "train-00000-of-00002.parquet").rename(hub / "test-00000-of-00001.parquet")
+    with pytest.raises(ValueError, match=r"has the splits test, train: name one of them, as '.*/t\w+-\*\.parquet'"):
+        data_files(str(hub))
+    assert len(opened(hub / "train-*.parquet", tmp_path / "cache")) == 6
+    LAYOUTS["saved dataset"](tmp_path / "train", PHOTOS)
+    (tmp_path / "dataset_dict.json").write_text('{"splits": ["train"]}')
+    with pytest.raises(ValueError, match="has the splits train: name the folder of one of them"):
+        data_files(str(tmp_path))
+    tables = write_table(tmp_path / "tables", PHOTOS, "a.csv")
+    (tables / "b.csv").write_text((tables / "a.csv").read_text())
+    with pytest.raises(ValueError, match=r"has 2 tables of images \(.*a\.csv, .*b\.csv\): name one"):
+        data_files(str(tables))
+
+
+def test_image_column_is_found_by_its_type_or_has_to_be_renamed(tmp_path: Path) -> None:
+    columns = {"photo": pa.array([one.image for one in PHOTOS]), "caption": [one.caption for one in PHOTOS]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    assert len(opened(tmp_path / "a.parquet", tmp_path / "cache")) == 12
+    pq.write_table(pa.table(columns | {"depth": columns["photo"]}), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match="the columns photo, depth hold bytes: rename that of the images to image"):
+        opened(tmp_path / "a.parquet", tmp_path / "cache")
+
+
+def test_captions_are_found_in_a_column_or_its_columns_are_listed(tmp_path: Path) -> None:
+    images = pa.array([{"bytes": one.image, "path": None} for one in PHOTOS], HF_IMAGE)
+    recaptions = [{"llava": f"a scene, {one.caption}"} for one in PHOTOS]
+    pq.write_table(pa.table({"jpg": images, "beschreibung": ["a"] * 12, "json": recaptions}), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"\(there are jpg, beschreibung, json\): name it with --caption"):
+        opened(tmp_path / "a.parquet", tmp_path / "cache")
+    samples = opened(tmp_path / "a.parquet", tmp_path / "cache", caption="beschreibung:0.5;json.llava:0.5")
+    assert samples.texts(3) == (("a",), (f"a scene, {PHOTOS[3].caption}",))
+
+
+@pytest.mark.parametrize("nulls", [False, True])
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("compression", ["none", "snappy", "gzip", "brotli", "zstd", "lz4"])
+@pytest.mark.parametrize("use_dictionary", [False, True])
+def test_value_of_every_kind_of_page_is_read(
+    nulls: bool, version: str, compression: str, use_dictionary: bool, tmp_path: Path
+) -> None:
+    """Values over the bounds of Snappy's fragments, empty ones, equal ones; pages of a few values, two row groups."""
+    draw = np.random.default_rng(0)
+    sizes = (0, 1, 3, 70_000, 70_000, 65_536, 200_000, 65_532, 5, 10, 2, 1)
+    values = [draw.bytes(size) if n % 3 else b"ab" * size for n, size in enumerate(sizes)] * 3
+    rows = [
+        None if nulls and n % 5 == 4 else {"bytes": None if nulls and n % 7 == 6 else one}
+        for n, one in enumerate(values)
+    ]
+    kind = pa.struct([("bytes", pa.binary())])
+    options = {"compression": compression, "data_page_version": version, "use_dictionary": use_dictionary}
+    table = pa.table({"image": pa.array(rows, kind), "caption": [*map(str, range(len(rows)))]})
+    pq.write_table(
+        table, tmp_path / "a.parquet", row_group_size=20, data_page_size=2**17, write_batch_size=4, **options
+    )
+    samples = get_source(str(tmp_path)).open(str(tmp_path), _request(tmp_path))
+    expected = [(str(n), row["bytes"]) for n, row in enumerate(rows) if row is not None and row["bytes"] is not None]
+    assert contents(samples) == expected
+    assert samples.skipped.get("no image", 0) == len(rows) - len(expected)
+
+
+def _request(folder: Path) -> object:
+    from bench.data.captions.choice import FOUND_BY_NAME
+    from bench.data_source import SampleRequest
+
+    return SampleRequest(cache=folder / "cache", captions=FOUND_BY_NAME)
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 7)), min_size=1))
+def test_runs_of_numbers_are_decoded_as_parquet_encodes_them(runs: list[tuple[int, int]]) -> None:
+    """Lengths of runs and bit-packed groups of eight, of three bits a number."""
+    content, expected = bytearray(), list[int]()
+    for length, value in runs:
+        if length == 9:
+            packed = [(value + n) % 8 for n in range(8)]
+            content += bytes([1 << 1 | 1]) + sum(one << 3 * n for n, one in enumerate(packed)).to_bytes(3, "little")
+            expected += packed
+        else:
+            content += bytes([length << 1, value])
+            expected += [value] * length
+    assert decode_runs(bytes(content), 3, len(expected)).tolist() == expected
+
+
+def test_stream_of_snappy_is_cut_at_fragments_that_decompress_alone() -> None:
+    content = np.random.default_rng(0).bytes(100_000) + b"a dog " * 20_000
+    compressed = pa.Codec("snappy").compress(content, asbytes=True)
+    ends = find_fragments(compressed)
+    assert ends is not None
+    assert len(ends) == 1 + -(-len(content) // 2**16)
+    for number in range(len(ends) - 1):
+        part = content[number * 2**16 : (number + 1) * 2**16]
+        header = bytes([len(part) & 0x7F | 0x80, len(part) >> 7 & 0x7F | 0x80, len(part) >> 14])
+        stream = header + compressed[ends[number] : ends[number + 1]]
+        assert pa.Codec("snappy").decompress(stream, len(part), asbytes=True) == part
+
+
+def test_stream_whose_copies_reach_over_fragments_is_not_cut() -> None:
+    length, fragment = 2**17, 2**16
+    literal = bytes([62 << 2]) + (fragment - 1).to_bytes(3, "little") + bytes(fragment)
+    copies = (bytes([63 << 2 | 3]) + fragment.to_bytes(4, "little")) * (fragment // 64)
+    assert find_fragments(b"\x80\x80\x08" + literal + copies) is None
+    assert length == 2 * fragment
+
+
+def test_large_pages_that_are_decompressed_for_each_image_have_a_note_with_the_remedy(tmp_path: Path) -> None:
+    noise = [Sample(np.random.default_rng(n).bytes(2**20), "a dog") for n in range(12)]
+    assert not [n for n in opened(write_parquet(tmp_path / "a", noise), tmp_path / "c").notes() if "written again" in n]
+    for name, options in (
+        ("zstd", {"compression": "zstd"}),
+        ("lengths", {"use_dictionary": False, "column_encoding": {"image.bytes": "DELTA_LENGTH_BYTE_ARRAY"}}),
+    ):
+        samples = opened(write_parquet(tmp_path / name, noise, **options), tmp_path / "c")
+        (first, *_) = [note for note in samples.notes() if "written again" in note]
+        assert "MiB are read for each image: it loads faster if it is written again with pyarrow" in first
+        assert contents(samples) == [(one.caption, one.image) for one in noise]
+
+
+@settings(
+    derandomize=True, deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_damaged_parquet_file_is_an_error_or_has_other_content(tmp_path: Path, data: st.DataObject) -> None:
+    table = io.BytesIO()
+    images = pa.array([{"bytes": b"ab" * n, "path": None} for n in range(40)], HF_IMAGE)
+    pq.write_table(pa.table({"image": images, "caption": ["a dog"] * 40}), table, row_group_size=16)
+    content = bytearray(table.getvalue())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path / "a.parquet"
+    path.write_bytes(content[: data.draw(st.just(len(content)) | st.integers(0, len(content)))])
+    try:
+        samples = opened(path, tmp_path / "cache")
+        assert len(contents(samples)) + sum(samples.skipped.values()) == 40
+    except (ValueError, OSError):
+        pass
+
+
+def test_names_with_dots_are_those_of_webdataset(tmp_path: Path) -> None:
+    """The key ends at the first dot, so that names with one beginning are one sample."""
+    members = {f"{n}.v{view}.{suffix}": b"1" for n in range(20) for view in range(1) for suffix in ("jpg", "txt")}
+    samples = opened(write_shard(tmp_path / "0.tar", members), tmp_path / "cache")
+    assert [samples.key(row) for row in range(20)] == [*map(str, range(20))]
+    several = chain(
+        *({f"{n}.{v}.jpg": b"1", f"{n}.{v}.txt": f"{n} {v}".encode()}.items() for n in range(12) for v in "ab")
+    )
+    with pytest.raises(ValueError, match="12 names have several dots, of which the key ends at the first"):
+        opened(write_shard(tmp_path / "0.tar", dict(several)), tmp_path / "cache")
