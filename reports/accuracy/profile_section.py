@@ -102,7 +102,7 @@ def _build(page: PageContext) -> Sequence[Block] | None:
         tables["ranks.csv"] = _rank_table(comparison, profile, pairs)
     if not tables:
         return None
-    blocks = [Text(_describe(profile, budget, has_ranks=bool(pairs)), "protocol"), *tables.values()]
+    blocks: list[Block] = [Text(_describe(profile, budget, has_ranks=bool(pairs)), "protocol"), *tables.values()]
     return [*blocks, *(Download(name, table.title, table.to_csv()) for name, table in tables.items())]
 
 
@@ -135,7 +135,7 @@ def _describe(profile: _Profile, budget: str, *, has_ranks: bool) -> str:
 
 
 def _mean_table(comparison: ComparisonRecords, profile: _Profile) -> Table:
-    base = comparison.base if comparison.base in profile.subjects else profile.subjects[0]
+    base = next((subject for subject in profile.subjects if subject == comparison.base), profile.subjects[0])
     shared = [join_words(tasks) for tasks in profile.images.values() if len(tasks) > 1]
     columns = [
         Column.text("features"),

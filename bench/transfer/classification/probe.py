@@ -73,8 +73,9 @@ class EmbeddedTask(SplitTask[LabelledFeatures]):
             kept = number[part.labels] >= 0
             return LabelledFeatures(part.features[kept], number[part.labels[kept]])
 
-        parts = {part: restrict(getattr(self, part)) for part in ("train", "validation", "test")}
-        return replace(self, name=name, classes=tuple(self.classes[one] for one in classes), **parts)
+        names = tuple(self.classes[one] for one in classes)
+        train, validation, test = map(restrict, (self.train, self.validation, self.test))
+        return replace(self, name=name, classes=names, train=train, validation=validation, test=test)
 
 
 @dataclass(frozen=True, slots=True)

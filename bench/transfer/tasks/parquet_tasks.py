@@ -134,12 +134,12 @@ def _read_description(schema: pa.Schema) -> dict[str, dict[str, Any]]:
 
 
 def _may_be_label(field: pa.Field) -> bool:
-    return pa.types.is_integer(field.type) or _is_text(field.type)
+    return bool(pa.types.is_integer(field.type)) or _is_text(field.type)
 
 
 def _is_text(kind: pa.DataType) -> bool:
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _open_part(files: Sequence[Path], column: LabelColumn, cache: Path) -> TableImages:

@@ -55,7 +55,7 @@ class TarImages:
         return f"{self._shard(row)}: {self.index['key'][row].as_py()}"
 
     def _shard(self, row: int) -> Path:
-        return self.files[self.index["shard"][row].as_py()]
+        return self.files[int(self.index["shard"][row].as_py())]
 
 
 def holds_tars(root: Path) -> bool:
