@@ -16,7 +16,6 @@ from jaxtyping import Int
 from bench.data.captions.choice import FOUND_BY_NAME
 from bench.data.captions.files import open_parquet
 from bench.data.sample_index import read_index
-from bench.data.sources.columns import find_image_bytes
 from bench.data.sources.parquet_images import ParquetImages
 from bench.data_source import SampleRequest, Samples
 from bench.environment.files import prefix_errors
@@ -114,9 +113,9 @@ def _find_column(path: Path) -> LabelColumn:
         described = _read_description(schema)
         labels = [name for name in schema.names if described.get(name, {}).get("_type") == "ClassLabel"]
         labels = labels or [name for name in LABEL_NAMES if name in schema.names and _may_be_label(schema.field(name))]
-        for found, what in ((find_image_bytes(schema), "images (bytes)"), (labels, f"labels {LABEL_NAMES}")):
-            if not found:
-                raise ValueError(f"no column of {what} among {format_some(schema.names)}; expected is {PARQUET_LAYOUT}")
+        if not labels:
+            there = f"no column of labels ({', '.join(LABEL_NAMES)}) among {format_some(schema.names)}"
+            raise ValueError(f"{there}; expected is {PARQUET_LAYOUT}")
     label = next((name for name in labels if name in LABEL_NAMES), labels[0])
     classes = described.get(label, {}).get("names")
     others = tuple(name for name in labels if name != label)

@@ -150,8 +150,8 @@ def nothing(root: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "text"),
     [
-        (no_image, r"train-0.parquet: no column of images \(bytes\) among label; expected is SPLIT-"),
-        (no_label, r"train-0.parquet: no column of labels \('label', .*\) among image, text; expected is SPLIT-"),
+        (no_image, r"train-0.parquet: no column holds images as bytes \(there are label\)"),
+        (no_label, r"train-0.parquet: no column of labels \(label, .*\) among image, text; expected is SPLIT-"),
         (label_outside, r"train-0.parquet: row 2 has the label 3, which is none of 3 classes, red, green, blue"),
         (
             some_without_label,
