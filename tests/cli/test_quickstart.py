@@ -1,0 +1,116 @@
+"""docs/quickstart.md leads to a page: its commands run as they stand, and `data` prints what is shown there."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from itertools import takewhile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bench.__main__ import main
+from bench.environment.circumstances import CHECKOUT
+from tests.data.shards import write_shard
+from tests.reports.test_page import Document
+
+PAGE = CHECKOUT / "docs" / "quickstart.md"
+# What makes the commands take seconds on a CPU.
+SMALLER = {"--minutes 5": "--smoke", "--out data.html": "--out data.html --loading-seconds 0.1"}
+CUT = "…"  # in place of lines that the page leaves out
+
+
+def is_whole(command: str) -> bool:
+    """Whether all quotes of a command are closed."""
+    try:
+        shlex.split(command)
+    except ValueError:
+        return False
+    return True
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """The commands of the page in order, each with the lines of its output that the page shows."""
+    found: list[tuple[str, list[str]]] = []
+    for block in re.findall(r"```console\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
+        for line in block.splitlines():
+            if found and not is_whole(found[-1][0]):
+                found[-1] = f"{found[-1][0]}\n{line}", []
+            elif line.startswith("$ "):
+                found.append((line.removeprefix("$ "), []))
+            else:
+                found[-1][1].append(line)
+    return found
+
+
+def lines_before_loading(output: list[str]) -> set[str]:
+    """The words of each line, without the times of loading, which differ between machines, and what is cut."""
+    counted = output[: output.index("Loading")] if "Loading" in output else output
+    return {" ".join(line.split()) for line in counted if CUT not in line}
+
+
+def write_other_layouts(pairs: Path) -> None:
+    """Write a folder of pairs as a table, as Parquet with the images inside, and as a tar shard, beside the folder."""
+    texts = sorted(pairs.glob("*.txt"))
+    images = [text.with_suffix(".webp") for text in texts]
+    captions = [text.read_text(encoding="utf-8") for text in texts]
+    named = {"image": [f"{pairs.name}/{image.name}" for image in images], "caption": captions}
+    pd.DataFrame(named).to_csv(f"{pairs}.csv", index=False)
+    inside = {"image": [image.read_bytes() for image in images], "caption": captions}
+    pd.DataFrame(inside).to_parquet(f"{pairs}.parquet")
+    members = {path.name: path.read_bytes() for text in texts for path in (text.with_suffix(".webp"), text)}
+    pairs.with_name("shards").mkdir()
+    write_shard(pairs.with_name("shards") / "00000.tar", members)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which the commands of the page run as in a checkout."""
+    (tmp_path / "bench").symlink_to(CHECKOUT / "bench")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    return tmp_path
+
+
+def run(command: str) -> bool:
+    """Run a command; return whether it is one of this program."""
+    program, *words = shlex.split(command, comments=True)
+    if program != "catlip-bench":
+        subprocess.run(["bash", "-ec", command], check=True)
+        return False
+    assert main(words) == 0, command
+    return True
+
+
+def test_data_of_each_layout_on_the_page_hold_the_same_samples(folder: Path) -> None:
+    for command in takewhile(lambda command: not command.startswith("catlip-bench"), dict(commands())):
+        run(command)
+    write_other_layouts(folder / "mine")
+    named = re.findall(r"\| `(catlip-bench data \S+)` \|", PAGE.read_text(encoding="utf-8"))
+    assert len(named) == 3
+    found = []
+    for command in ["catlip-bench data mine", *named]:
+        run(f"{command} --sample 20 --loading-seconds 0 --json summary.json")
+        tables = json.loads(Path("summary.json").read_text())
+        found.append((tables["Data"]["rows"][0]["samples"], tables["Captions"], tables["Scripts of captions"]))
+    assert found == [found[0]] * 4
+    assert found[0][0] == len([*Path("mine").glob("*.txt")])
+
+
+@pytest.mark.minutes
+@pytest.mark.usefixtures("forked_runs", "decoded", "folder")
+def test_commands_of_the_quickstart_lead_to_a_page(capfd: pytest.CaptureFixture[str]) -> None:
+    for command, shown in commands():
+        part = command
+        for slow, quick in SMALLER.items():
+            part = part.replace(slow, quick)
+        is_own, printed = run(part), lines_before_loading(capfd.readouterr().out.splitlines())
+        if is_own and " data " in command:
+            assert shown
+            assert lines_before_loading(shown) <= printed
+    document = Document(Path("results/index.html").read_text(encoding="utf-8"))
+    assert [row[0].split("|")[0] for row in document.tables["The answer in figures"][1:]] == ["CLIP", "CatLIP"]
+    assert "data:image/webp" in Path("data.html").read_text(encoding="utf-8")
