@@ -243,7 +243,7 @@ class InputSettings(Settings, frozen=True, kw_only=True):
     data: Annotated[
         NonEmptyStr,
         about(
-            "Training data: the shipped pack, a folder, file or glob of tar shards, or what another data source reads.",
+            "Training data: the shipped pack, or a folder, file or glob of captioned images (docs/data.md).",
             "as needed",
             "shared",
         ),

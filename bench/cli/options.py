@@ -32,7 +32,7 @@ Data = Annotated[
     str | None,
     arg(
         metavar="SHARDS",
-        help="folder, file or glob of tar shards, or what a data source reads; default: the shipped pack",
+        help="folder, file or glob of captioned images (docs/data.md); default: the shipped pack",
     ),
 ]
 CAPTION_HELP = (

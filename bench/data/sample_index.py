@@ -247,8 +247,8 @@ class IndexedSamples(Samples):
         return "; ".join([super().explain_skipped(), *self._file_notes])
 
     def notes(self) -> list[str]:
-        """Return those of all sources, how many samples have a caption in each of several fields, and on the files."""
-        found = self.found.samples if len(self.found.samples) > 1 else {}
+        """Return those of all sources, on fields of captions that some samples lack, and on the files."""
+        found = {name: there for name, there in self.found.samples.items() if name and there < self.total}
         fields = [f"{there:,} of {self.total:,} samples have a caption in {name}" for name, there in found.items()]
         return [*super().notes(), *fields, *self._file_notes]
 
@@ -292,7 +292,7 @@ class IndexedSource(DataSource):
 
     def identity(self, path: Path) -> str:
         """Return a text that changes when the index of a file has to be made again."""
-        return digest_file_samples(path)
+        return f"{path.name} {digest_file_samples(path)}"
 
     def open(self, data: str, request: SampleRequest) -> IndexedSamples:
         kind, paths = SampleKind.of(request), self.indexed(data)

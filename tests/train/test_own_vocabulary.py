@@ -178,7 +178,7 @@ def test_vocabulary_that_no_label_reaches_is_refused(
         (["--set", "tower=ViT-B-17"], "no tower named 'ViT-B-17'"),
         (["--set", "subset=random:601"], "601"),
         (["--set", "subset=none.csv"], "none.csv"),
-        (["--set", "embedding_channels=8"], "no sample has"),
+        (["--set", "embedding_channels=8"], "no sample can be used (no embedding: 600)"),
     ],
 )
 def test_vocabulary_is_not_counted_for_a_training_that_other_options_refuse(
