@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import open_clip
 import timm
@@ -174,20 +174,19 @@ def _build_for_embeddings(
     if "timm_model_name" in vision and not name.startswith(corenet_vit.PREFIX):
         _require_timm_model(vision["timm_model_name"])
         with suppress(TypeError, AssertionError, RuntimeError, ValueError):  # of stems that read no single embeddings
-            vit = _create_timm_model(vision["timm_model_name"], img_size=side, patch_size=1, in_chans=channels)
+            vit: Any = _create_timm_model(vision["timm_model_name"], img_size=side, patch_size=1, in_chans=channels)
             stem: Any = getattr(vit, "patch_embed", getattr(vit, "embeds", nn.Identity()))  # the second is NaFlexViT's
             layers = [layer for layer in stem.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
             if len(layers) == 1 and layers[0].weight[0].numel() == channels:
-                if config is None:
-                    return vit
-                wrapper: Any = build_trunk(config, side, pooling)
-                vit.reset_classifier(0, vision.get("timm_pool") or None)
-                wrapper.trunk = vit
-                return wrapper
+                trunk: Any = vit if config is None else build_trunk(config, side, pooling)
+                if config is not None:
+                    vit.reset_classifier(0, vision.get("timm_pool") or None)
+                    trunk.trunk = vit
+                return cast("nn.Module", trunk)
     elif isinstance(vision.get("layers"), int):
-        trunk: Any = build_trunk((config or {}) | {"vision_cfg": vision | {"patch_size": 1}}, side, pooling)
+        trunk = build_trunk((config or {}) | {"vision_cfg": vision | {"patch_size": 1}}, side, pooling)
         trunk.conv1 = nn.Conv2d(channels, trunk.conv1.out_channels, kernel_size=1, bias=False)
-        return trunk
+        return cast("nn.Module", trunk)
     raise ValueError(
         f"tower {name!r} cannot read embeddings: its stem reads overlapping patches of pixels; accepted are towers of "
         "open_clip and timm with a patch embedding of one layer, such as ViTs, Eva, NaFlexViT and Swin"

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer as OpenClipViT
-from timm.layers import PatchDropoutWithIndices
+from timm.layers.patch_dropout import PatchDropoutWithIndices
 from timm.models import get_model_args
 from torch import Tensor, nn
 
@@ -134,8 +134,8 @@ def feature_and_patch_mean(trunk: nn.Module, images: Images) -> tuple[Features, 
         return found["image_features"], found["image_intermediates"][-1].mean(dim=(2, 3))
     tokens = vit.forward_features(images)
     feature = vit.forward_head(tokens, pre_logits=True)
-    if vit is not trunk:
-        feature = trunk.head(feature)
+    if isinstance(trunk, TimmModel):
+        feature = trunk.head(feature)  # open_clip's pooling by attention
     return feature, feature if vit.pools_mean else _spatial_mean(vit, tokens)
 
 

@@ -56,7 +56,9 @@ def export_tower(loaded: LoadedTower, out: Path) -> str:
 def _described_tower(loaded: LoadedTower, config: dict[str, Any]) -> dict[str, Any]:
     """Return open_clip's configuration without a text tower, changed to the tower; ValueError if it has no words."""
     trunk, side = loaded.tower.trunk, loaded.tower.image_size
-    described = {name: copy.deepcopy(config[name]) for name in ("vision_cfg", "quick_gelu") if name in config}
+    described: dict[str, Any] = {
+        name: copy.deepcopy(config[name]) for name in ("vision_cfg", "quick_gelu") if name in config
+    }
     reason = "reads grids of embeddings" if loaded.tower.channels != PIXEL_CHANNELS else ""
     if isinstance(trunk, VisionTransformer):
         changes: dict[str, Any] = {"pool_type": trunk.pool_type, "output_tokens": False}
