@@ -113,15 +113,20 @@ def run_job(
     ):
         for batch in rows:
             writer.write_batch(batch, row_group_size=len(batch))
-        flaws = dict(sorted(total.flaws.items()))
-        counts = {"captions": total.captions, "empty": total.empty, "labels": total.labels}
-        names = {"flaws": flaws, "found": total.found, "vocabulary": job.vocabulary or ""}
-        info = LabelFileInfo(origin=origin, **names, **counts)
+        info = LabelFileInfo(
+            origin=origin,
+            captions=total.captions,
+            empty=total.empty,
+            labels=total.labels,
+            flaws=dict(sorted(total.flaws.items())),
+            found=total.found,
+            vocabulary=job.vocabulary or "",
+        )
         writer.add_key_value_metadata({METADATA_KEY: msgspec.json.encode(info)})
     return total
 
 
-def count_file_labels(files: Iterable[Path], rule: str, caption: str | None) -> Vocabulary:
+def count_file_labels(files: Iterable[Path], rule: str, caption: str | None = None) -> Vocabulary:
     """Count the labels of files of captions, one after the other; ValueError or OSError for one that cannot be read."""
     total = Tally()
     for file in files:

@@ -61,8 +61,13 @@ class Lists(DataSource):
 SAMPLES = [Sample(image, caption) for _, image, caption in CONTENT]
 
 
-@pytest.mark.parametrize("source", ["lists", *SOURCE_LAYOUTS])
-@pytest.mark.parametrize(("method", "workers"), [("clip", 0), ("distill", 0), ("clip", 2)])
+@pytest.mark.parametrize(
+    ("method", "workers", "source"),
+    [
+        *((method, 0, source) for method in ("clip", "distill") for source in ("lists", *SOURCE_LAYOUTS)),
+        *(("clip", 2, source) for source in SOURCE_LAYOUTS),
+    ],
+)
 def test_batches_of_equal_samples_are_equal_from_every_source(
     method: str, workers: int, source: str, tmp_path: Path, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,8 +76,6 @@ def test_batches_of_equal_samples_are_equal_from_every_source(
     members = {f"{key}.{suffix}": one for key, *two in CONTENT for suffix, one in zip(("jpg", "txt"), two, strict=True)}
     texts = {name: one.encode() if isinstance(one, str) else one for name, one in members.items()}
     shard = str(write_shard(tmp_path / "0.tar", texts))
-    if workers and source == "lists":
-        pytest.skip("a source of this process's own")
     pairs = ((shard, 0), (data, workers))
     streams = [load_data(small(method, data=data, workers=workers), CPU, results) for data, workers in pairs]
     for k in (1, 0):

@@ -141,7 +141,7 @@ def text_names(values: Mapping[str, object], prefix: str = "") -> Iterator[str]:
 def _parse_field(part: str) -> tuple[str, str, float | None]:
     """Return a field's name, its files and its probability, if it has one."""
     before, colon, after = part.rpartition(":")
-    probability = None
+    probability: float | None = None
     with suppress(ValueError):  # a name with a colon
         part, probability = (before, float(after)) if colon else (part, None)
     name, _, file = part.partition("@")

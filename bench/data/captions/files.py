@@ -15,7 +15,7 @@ from hashlib import sha256
 from io import BufferedReader
 from os.path import commonpath
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import pyarrow as pa
@@ -62,7 +62,8 @@ def read_parquet(path: Path, reader: TextReader, read: ReadTexts) -> Iterator[Ca
                 reader.found.count(str(reader.choice.fields[0]), len(captions) - captions.null_count)
                 yield CaptionBatch(table[""].combine_chunks(), captions, size * before // max(total, 1))
         else:
-            rows = ((row.pop(""), row, "") for table in tables() for row in batches.iterate_values(table))
+            values = (row for table in tables() for row in batches.iterate_values(table))
+            rows = ((cast("str | None", row.pop("")), row, "") for row in values)
             yield from batches.collect_batches(rows, read, lambda: size * before // max(total, 1))
         if before != total:
             raise ValueError(f"the file is truncated: {before} of its {total} rows can be read")

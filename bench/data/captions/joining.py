@@ -126,21 +126,31 @@ def _read_table(one: CaptionField) -> _Table:
 def _cached_table(name: str, files: tuple[tuple[Path, int, int], ...]) -> _Table:
     rows, columns, count, column = dict[str, list[int]](), list[pa.ChunkedArray](), 0, ""
     for path, *_ in files:
-        with prefix_errors(path), pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            (column,) = find_columns(names, [name])
-            if (key := find_column(names, KEY_COLUMNS)) is None:
-                raise ValueError(f"no key column; expected {' or '.join(KEY_COLUMNS)} (there are {list_names(names)})")
-            table = file.read([key, column])
-        for row, one in enumerate(table[key].cast(pa.string()).to_pylist(), count):
-            if one is not None:
-                rows.setdefault(_bare(one), []).append(row)
-        count += len(table)
-        columns.append(table[column].cast(pa.large_string()) if is_text(table[column].type) else table[column])
-    if len(kinds := {array.type for array in columns}) > 1:
-        raise ValueError(f"{files[0][0].parent}: {column!r} has several types: {', '.join(map(str, kinds))}")
-    values = pa.chunked_array([chunk for array in columns for chunk in array.chunks], columns[0].type)
-    return _Table(rows, values, column if name else CAPTION_COLUMNS[0], name)
+        with prefix_errors(path, (ValueError, OSError)):
+            keys, column, values = _read_file(path, name)
+            if columns and values.type != columns[0].type:
+                raise ValueError(f"column {column!r} holds {values.type}, in {files[0][0]} it holds {columns[0].type}")
+        for row, key in enumerate(keys, count):
+            if key is not None:
+                rows.setdefault(_bare(key), []).append(row)
+        count += len(values)
+        columns.append(values)
+    joined = pa.chunked_array([chunk for values in columns for chunk in values.chunks], columns[0].type)
+    return _Table(rows, joined, column if name else CAPTION_COLUMNS[0], name)
+
+
+def _read_file(path: Path, name: str) -> tuple[list[str | None], str, pa.ChunkedArray]:
+    """Return the keys of a file, and the name and the values of its column of captions."""
+    with pq.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        (column,), key = find_columns(names, [name]), find_column(names, KEY_COLUMNS)
+        if key is None:
+            raise ValueError(f"no key column; expected {' or '.join(KEY_COLUMNS)} (there are {list_names(names)})")
+        if pa.types.is_nested(kind := file.schema_arrow.field(key).type):
+            raise ValueError(f"the key column holds {kind}, expected text or numbers")
+        table = file.read([*dict.fromkeys((key, column))])
+    keys, values = table[key].cast(pa.string()).to_pylist(), table[column]
+    return keys, column, values.cast(pa.large_string()) if is_text(values.type) else values
 
 
 def _bare(key: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,7 @@ PLAIN, DICTIONARY_ENCODINGS = 0, (2, 8)
 HEADER_BYTES, MAX_HEADER_BYTES = 256, 2**20  # of a page's header: usual, and with long statistics
 FRAGMENT_BYTES = 2**16  # that Snappy compresses apart
 MAX_PAGE_ROWS = 2**24
+STRANGE = (EOFError, KeyError, IndexError, TypeError, AttributeError)  # of metadata that are no such structs
 LENGTH_BYTES = 4  # before each value, and before the levels of a page
 MAPPED_PAGES = 2**15  # that a process remembers: one of 100 images takes 2.5 KiB
 
@@ -87,7 +88,7 @@ def read_chunks(path: Path, column: int) -> list[ColumnChunk]:
     try:
         footer = ThriftReader(_read_at(path, size - ENDING_BYTES - length, length)).read_struct()
         return [_read_chunk(group[1][column]) for group in footer[4]]
-    except (EOFError, KeyError, IndexError, TypeError):
+    except STRANGE:
         raise ValueError(DAMAGED) from None
 
 
@@ -102,10 +103,18 @@ def iterate_rows(path: Path, chunk: ColumnChunk, max_level: int) -> Iterator[Pag
 
     `max_level` is the definition level of a value that is no null.
     """
+    try:
+        with path.open("rb", buffering=0) as file:
+            yield from _iterate_rows(path, file, chunk, max_level)
+    except STRANGE:
+        raise ValueError(DAMAGED) from None
+
+
+def _iterate_rows(path: Path, file: IO[bytes], chunk: ColumnChunk, max_level: int) -> Iterator[PageRows]:
     at, seen, dictionary = chunk.start, 0, None
     has_nulls = max_level > 0 and chunk.nulls != 0
     while seen < chunk.values:
-        header, at = _read_page_header(path, at)
+        header, at = _read_page_header(file, at)
         kind, size, length = header[1], header[3], header[2]
         page = Page(at, size, length, chunk.codec, has_levels=max_level > 0 and kind == DATA)
         at += size
@@ -138,19 +147,18 @@ def iterate_rows(path: Path, chunk: ColumnChunk, max_level: int) -> Iterator[Pag
         yield PageRows(dictionary if is_dictionary else page if encoding == PLAIN else None, numbers)
 
 
-def _read_page_header(path: Path, at: int) -> tuple[Fields, int]:
+def _read_page_header(file: IO[bytes], at: int) -> tuple[Fields, int]:
     """Return a page's header and where its content begins."""
     for most in (HEADER_BYTES, MAX_HEADER_BYTES):
-        with path.open("rb", buffering=0) as file:
-            file.seek(at)
-            reader = ThriftReader(file.read(most))
+        file.seek(at)
+        reader = ThriftReader(file.read(most))
         try:
             header = reader.read_struct()
         except EOFError:
             continue
-        if not {1, 2, 3} <= header.keys() or not 0 <= min(header[2], header[3]) <= max(header[2], header[3]) < 2**31:
-            break
-        return header, at + reader.offset
+        if 0 <= min(header[2], header[3]) <= max(header[2], header[3]) < 2**31:
+            return header, at + reader.offset
+        break
     raise ValueError(DAMAGED)
 
 
@@ -176,7 +184,7 @@ def read_value(path: Path, page: Page, number: int) -> bytes:
     """Read a value of a page; ValueError or OSError if the file has changed."""
     layout = _map_page(path, page, path.stat().st_mtime_ns)
     if not 0 <= number < len(layout.starts) - 1:
-        raise ValueError(f"{path}: {DAMAGED}")
+        raise ValueError(DAMAGED)
     first, last = layout.starts[number] + LENGTH_BYTES, layout.starts[number + 1]
     if page.codec == UNCOMPRESSED:
         return _read_at(path, page.start + first, last - first)
@@ -282,7 +290,7 @@ def _read_at(path: Path, at: int, size: int) -> bytes:
     """Read bytes at a place; ValueError if the file ends before."""
     with path.open("rb", buffering=0) as file:
         file.seek(max(at, 0))
-        content = file.read(size)
-    if len(content) < size:
-        raise ValueError(f"{path}: {SHORTER}")
+        content = file.read(max(size, 0))
+    if len(content) != size:
+        raise ValueError(SHORTER)
     return content

@@ -22,7 +22,7 @@ PATH_COLUMNS = (
 
 def image_byte_columns(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
     """Return the columns of bytes, or of structs with `bytes`, that may be images: their paths by their names."""
-    columns = {}
+    columns = dict[str, tuple[str, ...]]()
     for field in schema:
         kind = field.type
         if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 and _is_binary(kind.field("bytes").type):

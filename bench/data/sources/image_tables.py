@@ -16,6 +16,7 @@ from bench.data.captions.batches import (
     KEY_COLUMNS,
     MAX_LINE_BYTES,
     MISCOUNTED,
+    NO_CAPTION,
     NOT_JSON,
     decode_json_object,
     find_column,
@@ -25,7 +26,7 @@ from bench.data.captions.batches import (
 from bench.data.captions.files import UNREADABLE, decode_columns, digest_file_samples, open_parquet
 from bench.data.sample_index import IndexBuilder, IndexedSource
 from bench.data.sources.columns import PATH_COLUMNS, image_byte_columns
-from bench.data.sources.image_files import MISSING_FILE, OUTSIDE, FileSamples, find_image_file
+from bench.data.sources.image_files import FileSamples, find_image_file
 from bench.data.sources.listing import is_visible, iterate_files
 from bench.environment.files import read_limited
 
@@ -62,30 +63,25 @@ class ImageTables(IndexedSource):
         image, key = find_path_column(names), find_column(names, KEY_COLUMNS)
         assert image is not None
         columns, folder, lost = builder.caption_columns(names), _find_folder(path), list[str]()
-
-        def image_of(row: Row) -> object:
-            return row if isinstance(row, str) else row.get(image)
-
-        for name, rows in groupby(
-            iterate_rows(path, [*dict.fromkeys([image, *columns, *filter(None, [key])])]), image_of
+        rows = iterate_rows(path, [*dict.fromkeys([image, *columns, *filter(None, [key])])])
+        for (flaw, name), same in groupby(
+            rows, lambda row: (row, None) if isinstance(row, str) else ("", row.get(image))
         ):
-            first, *others = rows
-            if isinstance(first, str):
-                for row in (first, *others):
-                    builder.add("", row, (name,))
+            if flaw or not name:
+                for _ in same:
+                    builder.add("", flaw or NO_CAPTION, flaw or None)
                 continue
+            first, *others = (row for row in same if isinstance(row, Mapping))
             values = {column: first[column] for column in columns if column in first}
-            for row in others:
-                values = {column: _join(values.get(column), row.get(column)) for column in columns}
-            place = None if not isinstance(name, str) or not name else find_image_file(folder, name)
-            if place in (MISSING_FILE, OUTSIDE):
-                lost.append(str(name))
-            is_found = isinstance(place, tuple)
-            own_key = str(name) if key is None else str(first.get(key))
-            builder.add(own_key, values, (place[0],) if is_found else place, place[1] if is_found else 0)
+            for other in others:
+                values = {column: _join(values.get(column), other.get(column)) for column in columns}
+            found = find_image_file(folder, str(name))
+            place, size = ((found[0],), found[1]) if isinstance(found, tuple) else (found, 0)
+            lost += [str(name)] if isinstance(found, str) else []
+            builder.add(str(name if key is None else first.get(key)), values, place, size)
         if lost:
-            found = f"{path}: {len(lost):,} images are not below {folder}, such as {list_names(lost[:SHOWN_FILES])}"
-            builder.notes.append(f"{found}: paths are relative to this folder, or absolute")
+            there = f"{path}: {len(lost):,} images are not below {folder}, such as {list_names(lost[:SHOWN_FILES])}"
+            builder.notes.append(f"{there}: paths are relative to this folder, or absolute")
 
 
 def find_tables(data: str) -> list[Path]:

@@ -18,6 +18,7 @@ from bench.data.parquet.pages import ColumnChunk, Page, iterate_rows, read_chunk
 from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexedSource
 from bench.data.sources.columns import find_image_bytes, image_byte_columns
 from bench.data.sources.listing import iterate_files
+from bench.environment.files import prefix_errors
 
 SUFFIXES = (".parquet",)
 KEPT_GROUPS = 2  # row groups that a process keeps in memory, of encodings of which no single value is read
@@ -45,9 +46,10 @@ class ParquetSamples(IndexedSamples):
 
     def read_image(self, path: Path, group: int, start: int, *place: Any) -> bytes:
         *page, number = place
-        if start == IN_ROW_GROUP:
-            return bytes(_read_row_group(path, group, path.stat().st_mtime_ns)[number].as_py() or b"")
-        return read_value(path, Page(start, *page), number)
+        with prefix_errors(path, UNREADABLE):
+            if start == IN_ROW_GROUP:
+                return bytes(_read_row_group(path, group, path.stat().st_mtime_ns)[number].as_py() or b"")
+            return read_value(path, Page(start, *page), number)
 
 
 class ParquetImages(IndexedSource):

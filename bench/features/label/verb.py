@@ -235,5 +235,5 @@ def _existing_tally(job: LabelJob) -> Tally | None:
     if info.origin != origin:
         log(f"{job.source} changed since {job.target} was made: it is labelled again")
         return None
-    found = {"flaws": Counter(info.flaws), "found": info.found}
-    return Tally(info.captions, info.empty, info.labels, **found)  # without the counts of each label
+    # without the counts of each label
+    return Tally(info.captions, info.empty, info.labels, Counter(info.flaws), found=info.found)

@@ -88,6 +88,8 @@ def test_sample_without_a_joined_caption_is_skipped_where_it_has_no_other(shards
             "",
             r"r\.parquet: no column has a name known for captions \(there",
         ),
+        ({"key": [["003"]], "llava": ["a"]}, "llava", r"r\.parquet: the key column holds list.*, expected text or"),
+        ({"key": ["003"], "llava": [b"\xff"]}, "llava", r"r\.parquet: Invalid UTF8"),
         (
             {"key": ["a", "b", "c", "d"], "llava": ["a"] * 4},
             "llava",
