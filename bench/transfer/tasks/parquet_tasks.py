@@ -147,7 +147,7 @@ def _open_part(files: Sequence[Path], column: LabelColumn, cache: Path) -> Table
     for path in files:
         with prefix_errors(path, UNREADABLE_FILES), open_parquet(path) as file:
             of_file = file.read(columns=[column.name]).column(0)
-        labels.append(of_file.cast(pa.large_string() if _is_text(of_file.type) else pa.int64()))
+            labels.append(of_file.cast(pa.large_string() if _is_text(of_file.type) else pa.int64()))
         opened = ParquetImages().open(str(path), request)
         places = read_index(opened.indexes[0])[0]["place"].to_numpy()
         inside.append(np.full(len(of_file), -1))
