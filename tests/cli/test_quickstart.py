@@ -1,4 +1,7 @@
-"""docs/quickstart.md leads to a page: its commands run as they stand, and `data` prints what is shown there."""
+"""docs/quickstart.md leads to a page: its commands run as they stand, and `data` prints what is shown there.
+
+`python -m tests.cli.test_quickstart` runs them and writes their outputs into the page; it takes about ten minutes.
+"""
 
 import json
 import os
@@ -8,6 +11,7 @@ import subprocess
 import sys
 from itertools import takewhile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 import pytest
@@ -19,8 +23,10 @@ from tests.reports.test_page import Document
 
 PAGE = CHECKOUT / "docs" / "quickstart.md"
 # What makes the commands take seconds on a CPU.
-SMALLER = {"--minutes 5": "--smoke", "--out data.html": "--out data.html --loading-seconds 0.1"}
-CUT = "…"  # in place of lines that the page leaves out
+SMALLER = {"--out data.html": "--out data.html --loading-seconds 0.1"}
+CUT, WIDTH = "…", 120  # in place of what the page leaves out, and the letters of a line that it shows
+BLOCK = re.compile(r"(?<=```console\n).*?(?=```)", re.DOTALL)
+PROGRAM = f'catlip-bench() {{ CATLIP_BENCH_PROGRAM=catlip-bench {sys.executable} -m bench "$@"; }}'  # for bash
 
 
 def is_whole(command: str) -> bool:
@@ -32,18 +38,22 @@ def is_whole(command: str) -> bool:
     return True
 
 
+def parse(block: str) -> list[tuple[str, list[str]]]:
+    """The commands of a block in order, each with the lines of its output."""
+    found: list[tuple[str, list[str]]] = []
+    for line in block.splitlines():
+        if found and not is_whole(found[-1][0]):
+            found[-1] = f"{found[-1][0]}\n{line}", []
+        elif line.startswith("$ "):
+            found.append((line.removeprefix("$ "), []))
+        else:
+            found[-1][1].append(line)
+    return found
+
+
 def commands() -> list[tuple[str, list[str]]]:
     """The commands of the page in order, each with the lines of its output that the page shows."""
-    found: list[tuple[str, list[str]]] = []
-    for block in re.findall(r"```console\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
-        for line in block.splitlines():
-            if found and not is_whole(found[-1][0]):
-                found[-1] = f"{found[-1][0]}\n{line}", []
-            elif line.startswith("$ "):
-                found.append((line.removeprefix("$ "), []))
-            else:
-                found[-1][1].append(line)
-    return found
+    return [one for block in BLOCK.findall(PAGE.read_text(encoding="utf-8")) for one in parse(block)]
 
 
 def lines_before_loading(output: list[str]) -> set[str]:
@@ -114,3 +124,35 @@ def test_commands_of_the_quickstart_lead_to_a_page(capfd: pytest.CaptureFixture[
     document = Document(Path("results/index.html").read_text(encoding="utf-8"))
     assert [row[0].split("|")[0] for row in document.tables["The answer in figures"][1:]] == ["CLIP", "CatLIP"]
     assert "data:image/webp" in Path("data.html").read_text(encoding="utf-8")
+
+
+def shorten(printed: str, shown: list[str]) -> list[str]:
+    """The lines of an output, of its tables only those whose titles the page shows, if it shows any."""
+    lines = list[str]()
+    for table in printed.rstrip().split("\n\n"):
+        title, *rest = table.splitlines()
+        if not shown or title in shown:
+            lines += [
+                line if len(line) <= WIDTH else f"{line[:WIDTH]}{CUT}" for line in map(str.rstrip, [title, *rest, ""])
+            ]
+        elif lines[-1:] != [CUT]:
+            lines.append(CUT)
+    return lines if lines[-1] else lines[:-1]
+
+
+def with_outputs(block: str, folder: Path) -> str:
+    """Run the commands of a block in a folder; return the block with what they print."""
+    lines = list[str]()
+    for command, shown in parse(block):
+        environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "TQDM_DISABLE": "1"}
+        words = ["bash", "-ec", f"{PROGRAM}\n{command}"]
+        done = subprocess.run(words, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+        lines += [f"$ {command}", *(shorten(done.stdout, shown) if done.stdout else [])]
+    return "".join(f"{line}\n" for line in lines)
+
+
+if __name__ == "__main__":
+    with TemporaryDirectory() as name:
+        (Path(name) / "bench").symlink_to(CHECKOUT / "bench")
+        text = BLOCK.sub(lambda block: with_outputs(block[0], Path(name)), PAGE.read_text(encoding="utf-8"))
+    PAGE.write_text(text, encoding="utf-8")
