@@ -92,6 +92,11 @@ REFUSED: dict[str, tuple[dict[str, str | bytes], str, str]] = {
         "",
         r"img2dataset --url_list \S*pets\.csv --input_format csv --url_col url --caption_col CAPTION",
     ),
+    "URLs as paths": (
+        {"pets.tsv": "alt\timage\na dog\thttps://a.org/1.jpg\n"},
+        "pets.tsv",
+        r"pets\.tsv has URLs of images: download them with: img2dataset .* --input_format tsv --url_col image ",
+    ),
     "a table without images": (
         {"pets.csv": "picture,caption\n1.jpg,a dog\n"},
         "pets.csv",

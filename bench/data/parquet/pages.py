@@ -22,16 +22,7 @@ from bench.environment.files import MAX_BYTES
 
 MAGIC, ENDING_BYTES = b"PAR1", 8  # the footer's length and the mark
 SHORTER = "the file is truncated, or has become shorter"
-CODECS = (
-    None,
-    "snappy",
-    "gzip",
-    None,
-    "brotli",
-    None,
-    "zstd",
-    "lz4_raw",
-)  # by number; LZO and Hadoop's LZ4 are not read
+CODECS = {1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}  # LZO and Hadoop's LZ4 are not read
 UNCOMPRESSED, SNAPPY = 0, 1
 DATA, DICTIONARY, DATA_V2 = 0, 2, 3  # kinds of pages
 PLAIN, DICTIONARY_ENCODINGS = 0, (2, 8)
@@ -275,7 +266,7 @@ def _to_varint(value: int) -> bytes:
 
 def _decompress(path: Path, page: Page) -> memoryview:
     """Read a page; the buffers are those of Arrow, which keeps their memory: fresh memory would cost ten times more."""
-    name = CODECS[page.codec] if 0 <= page.codec < len(CODECS) else None
+    name = CODECS.get(page.codec)
     if name is None and page.codec != UNCOMPRESSED:
         raise ValueError(f"its pages are compressed by codec {page.codec}, which is not read: write it with another")
     with pa.memory_map(str(path)) as file:

@@ -31,6 +31,7 @@ from bench.data.sources.listing import is_visible, iterate_files
 from bench.environment.files import read_limited
 
 Row = Mapping[str, Any] | str  # the columns of a row, or what is wrong with it
+CHECKED_TABLES = 20  # the first ones of a folder: there may be thousands, of other things
 TRIED_ROWS = 64  # whose columns and whose images are looked for
 SHOWN_FILES = 3  # of missing ones, in a note
 
@@ -46,10 +47,10 @@ class ImageTables(IndexedSource):
     samples = FileSamples
 
     def recognises(self, data: str) -> bool:
-        return bool(find_tables(data))
+        return any(map(has_image_paths, possible_tables(data)[:CHECKED_TABLES]))
 
     def files(self, data: str) -> list[Path]:
-        tables = find_tables(data)
+        tables = [*filter(has_image_paths, possible_tables(data))]
         if Path(data).is_dir() and len(tables) > 1:
             raise ValueError(f"{data} has {len(tables)} tables of images ({list_names([*map(str, tables)])}): name one")
         return tables
@@ -64,9 +65,11 @@ class ImageTables(IndexedSource):
         assert image is not None
         columns, folder, lost = builder.caption_columns(names), _find_folder(path), list[str]()
         rows = iterate_rows(path, [*dict.fromkeys([image, *columns, *filter(None, [key])])])
-        for (flaw, name), same in groupby(
-            rows, lambda row: (row, None) if isinstance(row, str) else ("", row.get(image))
-        ):
+
+        def image_of(row: Row) -> tuple[str, Any]:
+            return (row, None) if isinstance(row, str) else ("", row.get(image))
+
+        for (flaw, name), same in groupby(rows, image_of):
             if flaw or not name:
                 for _ in same:
                     builder.add("", flaw or NO_CAPTION, flaw or None)
@@ -84,13 +87,13 @@ class ImageTables(IndexedSource):
             builder.notes.append(f"{there}: paths are relative to this folder, or absolute")
 
 
-def find_tables(data: str) -> list[Path]:
-    """Return the tables of images: a file, those of a glob, or those in a folder and in the folders in it."""
+def possible_tables(data: str) -> list[Path]:
+    """Return the files that may be tables of images."""
     paths = iterate_files(data, SUFFIXES)
     if Path(data).is_dir():
         folders = [Path(data).absolute(), *_subfolders(Path(data).absolute())]
         paths = (path for folder in folders for path in folder.iterdir() if is_visible(path.name, SUFFIXES))
-    return sorted((path for path in paths if path.is_file() and has_image_paths(path)), key=Path.as_posix)
+    return sorted(filter(Path.is_file, paths), key=Path.as_posix)
 
 
 def has_image_paths(path: Path) -> bool:

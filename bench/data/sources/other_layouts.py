@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -11,7 +10,13 @@ from bench.config import list_names
 from bench.data.captions.batches import find_column
 from bench.data.captions.files import UNREADABLE
 from bench.data.sources.image_files import OUTSIDE
-from bench.data.sources.image_tables import SUFFIXES, column_names, first_images
+from bench.data.sources.image_tables import (
+    CHECKED_TABLES,
+    column_names,
+    find_path_column,
+    first_images,
+    possible_tables,
+)
 from bench.data.sources.listing import iterate_files
 from bench.environment.files import read_limited
 
@@ -25,7 +30,6 @@ DOWNLOADS = {
 }
 URL_COLUMNS = ("url", "image_url", "img_url", "urls")
 WRITE = "write its samples as tar shards with webdataset.ShardWriter"
-CHECKED_TABLES = 20
 
 
 def advise_on_layout(data: str) -> str | None:
@@ -37,10 +41,9 @@ def advise_on_layout(data: str) -> str | None:
     if (path := next(iterate_files(data, (".beton",)), None)) is not None:
         loader = f"ffcv.loader.Loader({str(path)!r}, batch_size=1, num_workers=1)"
         return f"{path.name} is a file of FFCV, whose pixels are not read: {WRITE}, reading them with {loader}"
-    tables = islice(iterate_files(data, SUFFIXES), CHECKED_TABLES)
-    return next(
-        (advice for path in tables for advice in _advise_on_table(path, is_named=path == Path(data).absolute())), None
-    )
+    tables = possible_tables(data)[:CHECKED_TABLES]
+    is_named = not Path(data).is_dir()
+    return next((advice for path in tables for advice in _advise_on_table(path, is_named=is_named)), None)
 
 
 def _advise_on_url(data: str, scheme: str) -> str:
@@ -77,7 +80,7 @@ def _advise_on_table(path: Path, *, is_named: bool) -> Iterator[str]:
         return
     url = find_column(names, URL_COLUMNS)
     if images and images[0].startswith(("http://", "https://")):
-        url = next(iter(names))
+        url = find_path_column(names)
     if url is not None:
         kind = path.suffix[1:].lower()
         yield (
