@@ -1,4 +1,4 @@
-"""A user's way from shards and a task to a page: README's own commands, on photographs that installed packages ship."""
+"""A user's way from data and a task to a page: README's own commands, on photographs that installed packages ship."""
 
 import re
 import shlex
@@ -18,6 +18,7 @@ SHORT = "--set batch_size=16 --set warmup_steps=1 --set windows=1 --set steps_pe
 SMALLER = {
     "vit-b16": "tiny",
     "12.8M": "256",
+    "catlip-bench data": "catlip-bench data --loading-seconds 0",
     "catlip-bench doctor": "catlip-bench doctor --loading-seconds 0.2",
     "catlip-bench --data": "catlip-bench --smoke --results default --data",
     "catlip-bench measure": f"catlip-bench measure --rounds 2 {SHORT}",
@@ -43,8 +44,8 @@ def own_data_commands() -> list[list[str]]:
 
 @pytest.mark.minutes
 @pytest.mark.usefixtures("forked_runs", "decoded")
-def test_readmes_commands_lead_from_own_shards_to_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    photographs.write_shards(tmp_path / "shards", 4)
+def test_readmes_commands_lead_from_own_data_to_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photographs.write_shards(tmp_path / "mine", 4)
     photographs.write_task(tmp_path / "pets", 3)
     monkeypatch.chdir(tmp_path)
     for words in own_data_commands():
