@@ -23,7 +23,7 @@ UNSEEN_TASKS = ("unseen subgroup", "unseen emoji retrieval")  # on the held-out 
 # Scored where no task is named: those on which towers of 80,000 images differ from untrained ones (docs/transfer.md).
 DEFAULT_TASKS = ("Twemoji group", "Twemoji subgroup", *UNSEEN_TASKS)
 SMOKE_TASKS = UNSEEN_TASKS  # the smallest task that is classified, and the smallest that is not
-DEFAULT_ROOT_TASK = "imagefolder"  # of a root folder, where no task is named
+DEFAULT_ROOT_TASK = "folder"  # of a root folder, where no task is named; its content shows its layout
 
 SINGLE_LABEL = "one class per image"
 GALLERY = "a gallery with another image of each query's class"
@@ -51,6 +51,7 @@ class Task(Named):
     # with the root folder (Path) and a folder for caches, or with a folder for caches alone where there is no layout.
     load: Callable[..., Any]
     layout: str = ""  # of the files below the root folder that a person names, for errors; empty: there is none
+    images: str = ""  # names the test images that the task shares with others; empty: they are its own
 
     def flaws(self) -> Iterator[str]:
         yield from _flaws_of(self.name, self.labels, self.load, "load")
@@ -99,6 +100,11 @@ class ScoringSubject(NamedTuple):
     def title(self) -> str:
         """Name it in messages."""
         return f"{self.name} ({self.role})" if self.role else self.name
+
+
+def images_of_task(task: str) -> str:
+    """Return what the test images of a task are named by: tasks on equal images are no independent evidence."""
+    return TASKS[task].images or task if task in TASKS else task
 
 
 def describe_known_concepts(tasks: Iterable[str]) -> str:

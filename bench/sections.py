@@ -117,6 +117,24 @@ class Chart:
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """A small image that the page embeds, with the texts beneath it; without a file its flaw is shown in its place."""
+
+    name: str
+    webp: bytes
+    texts: Sequence[str] = ()
+    note: str = ""
+    flaw: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Small images beside each other."""
+
+    pictures: Sequence[Picture]
+
+
+@dataclass(frozen=True, slots=True)
 class Legend:
     """Labels with the marks that charts have for them."""
 
@@ -183,6 +201,7 @@ Block = (
     | Code
     | Table
     | Chart
+    | Pictures
     | Legend
     | Facts
     | Group

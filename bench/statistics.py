@@ -15,7 +15,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri, stdtr, stdtrit
+from scipy.special import nctdtrinc, ndtri, stdtr, stdtrit
 
 from bench.disturbance import RoundsMean, log_mean_over_rounds
 from bench.p_values import ROUNDING, holm, permutation_p, sign_flip_p, student_p
@@ -58,6 +58,8 @@ CHANGE_LIMITS: Mapping[ChangeKind, tuple[int, float, float]] = {
 }
 SEEDS_FOR_INTERVAL = 3  # training seeds; fewer give a mean without an interval
 SEEDS_FOR_RANKING = 5  # training seeds that two methods have in common
+TASKS_FOR_INTERVAL = 3  # tasks on different images; fewer give a mean without an interval
+POWER = 0.8  # the probability with which the smallest difference that could have been shown is shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -484,6 +486,38 @@ def estimate_paired_over_seeds(base: Mapping[K, Answers], other: Mapping[K, Answ
 
 
 @dataclass(frozen=True, slots=True)
+class MeanOverTasks:
+    """A mean over tasks; `smallest` is the size from which its interval leaves out 0 with the probability `POWER`.
+
+    That is for as many tasks and trainings with the spread of these; None without an interval.
+    """
+
+    mean: Estimate
+    smallest: float | None
+
+
+def estimate_over_tasks(rows: Sequence[Sequence[float]]) -> MeanOverTasks:
+    """Estimate a mean over tasks and training seeds, which are both taken as drawn at random, independently.
+
+    A row has a figure for each task, of the tower of one training. From three seeds on the interval covers other tasks
+    and other trainings; with fewer it covers other tasks for these trainings. Under three tasks there is none.
+    Source: Cohen 1988, "Statistical Power Analysis for the Behavioral Sciences": power by the non-central t; for the
+    variance see `_mean_of_two_levels`.
+    """
+    table = np.array(rows, np.float64)
+    seeds, tasks = table.shape
+    if tasks < TASKS_FOR_INTERVAL:
+        return MeanOverTasks(Estimate(float(table.mean()), None, None, f"{tasks} tasks, no interval"), None)
+    over = f"{tasks} tasks and {seeds} seeds"
+    if seeds < SEEDS_FOR_INTERVAL:
+        table, over = table.mean(axis=0)[:, None], f"{tasks} tasks, of these trainings"
+    mean, variance, freedom = _mean_of_two_levels(table)
+    estimate = _to_estimate(mean, variance, freedom, over)
+    end = float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
+    return MeanOverTasks(estimate, float(nctdtrinc(freedom, 1 - POWER, end)) * math.sqrt(variance))
+
+
+@dataclass(frozen=True, slots=True)
 class AccuracyDifference:
     """A difference of accuracies with its verdict; `p` is adjusted for all claims of its page."""
 
@@ -510,17 +544,33 @@ def _judge_difference(difference: Estimate, p: float | None) -> AccuracyDifferen
 
 
 def _estimate_two_levels(rows: Sequence[Answers], unit: str) -> Estimate:
-    """Estimate the mean of a (runs, items) table whose runs and items are both drawn at random.
+    """Estimate the mean of a table with a row for each run, whose runs and items are both drawn at random."""
+    table = np.array([np.atleast_1d(row) for row in rows], np.float64)
+    runs, items = table.shape
+    over = f"{runs} {unit}" + (f" and {items:,} test images" if items > 1 else "")
+    return _to_estimate(*_mean_of_two_levels(table), over)
 
-    The variance of the mean is the sum of that of the runs, of the items and of the rest, of which a negative estimate
-    counts as 0; the degrees of freedom are Satterthwaite's. One item gives Student's t over the runs.
+
+def _to_estimate(mean: float, variance: float, freedom: float, over: str) -> Estimate:
+    """Return a mean with Student's t interval and p, by the mean's variance and its degrees of freedom."""
+    if variance <= (ROUNDING * mean) ** 2:  # of equal figures: rounding
+        return Estimate(mean, mean, mean, over, float(not mean))
+    margin = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(variance)
+    p = 2 * float(stdtr(freedom, -abs(mean) / math.sqrt(variance)))
+    return Estimate(mean, mean - margin, mean + margin, over, p)
+
+
+def _mean_of_two_levels(table: npt.NDArray[np.float64]) -> tuple[float, float, float]:
+    """Return the mean of a (runs, items) table, the mean's variance and its degrees of freedom.
+
+    Runs and items are both drawn at random. The variance of the mean is the sum of that of the runs, of the items and
+    of the rest, of which a negative estimate counts as 0; the degrees of freedom are Satterthwaite's. One item gives
+    Student's t over the runs.
     Source: Satterthwaite 1946, "An approximate distribution of estimates of variance components", Biometrics 2; the
     crossed random effects are those of Owen 2007, "The pigeonhole bootstrap", Ann. Appl. Stat. 1.
     """
-    table = np.array([np.atleast_1d(row) for row in rows], np.float64)
     runs, items = table.shape
     mean, of_runs = float(table.mean()), table.mean(axis=1)
-    over = f"{runs} {unit}" + (f" and {items:,} test images" if items > 1 else "")
     variance, freedom = float(of_runs.var(ddof=1)) / runs, runs - 1.0
     if items > 1:
         of_items = table.mean(axis=0)
@@ -530,11 +580,7 @@ def _estimate_two_levels(rows: Sequence[Answers], unit: str) -> Estimate:
             (float(of_items.var(ddof=1)) / items, items - 1),
             (rest / ((runs - 1) * (items - 1) * runs * items), (runs - 1) * (items - 1)),
         )
-    if variance <= (ROUNDING * mean) ** 2:  # of equal figures: rounding
-        return Estimate(mean, mean, mean, over, float(not mean))
-    margin = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(variance)
-    p = 2 * float(stdtr(freedom, -abs(mean) / math.sqrt(variance)))
-    return Estimate(mean, mean - margin, mean + margin, over, p)
+    return mean, variance, freedom
 
 
 def _variance_of_mean(

@@ -9,15 +9,18 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Float, Int
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 
 from models import Features, Images, open_clip_config
 from models.image_tower import ImageTower
 from models.text_tower import TextTower
+from models.token_subsets import PatchMeans
 
 Projected = Float[Tensor, "batch dim"]  # L2-normalised, in the space of text features
 # The same parameters under open_clip's names.
-OPEN_CLIP_NAMES = {"projection": "visual.proj", "log_scale": "logit_scale", "bias": "logit_bias"}
+OPEN_CLIP_NAMES = {"log_scale": "logit_scale", "bias": "logit_bias"}
 
 
 class ImageProjection(nn.Module):
@@ -129,11 +132,12 @@ class DualEncoderClassifier(DualEncoder):
         self, tower: ImageTower, text: TextTower, num_tokens: int, *, initial_scale: float, has_patch_mean: bool
     ) -> None:
         super().__init__(tower, text, initial_scale=initial_scale, initial_bias=None)
-        self.head = build_token_head(tower.width, num_tokens)
+        self.classified_width = tower.patch_mean_width if has_patch_mean else tower.width
+        self.head = build_token_head(self.classified_width, num_tokens)
         self.counts = TokenCounts(num_tokens)
         self.has_patch_mean = has_patch_mean
 
-    def embed(self, images: Images) -> tuple[Features, Features]:
+    def embed(self, images: Images) -> tuple[Features, PatchMeans]:
         """Return the features that the pair and the classifier read."""
         embedded = self.tower(images, with_patch_mean=self.has_patch_mean)
         return embedded if self.has_patch_mean else (embedded, embedded)
@@ -171,11 +175,24 @@ def open_clip_state(pair: DualEncoder) -> dict[str, Tensor]:
 
     A classifier beside the pair is left out. Source: open_clip 3.3.0, `open_clip/model.py`, class CLIP.
     """
-    weights = {name: value for name, value in pair.state_dict().items() if not name.startswith(("head.", "counts."))}
-    return {
-        OPEN_CLIP_NAMES.get(name) or name.replace("tower.trunk.", "visual.", 1).removeprefix("text.text."): value
-        for name, value in weights.items()
-    }
+    left_out = "head.", "counts.", "tower.", "projection"
+    weights = {name: value for name, value in pair.state_dict().items() if not name.startswith(left_out)}
+    texts = {OPEN_CLIP_NAMES.get(name) or name.removeprefix("text.text."): value for name, value in weights.items()}
+    return open_clip_visual_state(pair.tower, pair.projection.detach()) | texts
+
+
+def open_clip_visual_state(tower: ImageTower, projection: Float[Tensor, "width dim"]) -> dict[str, Tensor]:
+    """Return the weights of a tower of open_clip under its names, with a projection where its class has one.
+
+    A timm tower has it as a linear layer, a ResNet in the last layer of its attention pooling.
+    """
+    weights = {f"visual.{name}": value for name, value in tower.trunk.state_dict().items()}
+    if isinstance(tower.trunk, TimmModel):
+        return weights | {"visual.head.proj.weight": projection.T.contiguous()}
+    if isinstance(tower.trunk, ModifiedResNet):
+        last = "visual.attnpool.c_proj.weight", "visual.attnpool.c_proj.bias"
+        return weights | {name: (projection.T @ weights[name]).contiguous() for name in last}
+    return weights | {"visual.proj": projection}
 
 
 def build_open_clip(name: str, image_size: int, context_length: int, vocabulary_size: int, *, bias: bool) -> nn.Module:

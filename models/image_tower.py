@@ -1,9 +1,10 @@
 """The image tower that all methods of a comparison share."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from functools import cached_property
+from typing import Any, cast
 
 import open_clip
 import timm
@@ -17,7 +18,7 @@ from models import Features, Images, corenet_vit, open_clip_config, similar_name
 from models.open_clip_blocks import replace_image_blocks, uses_class_token_only
 from models.patch_embedding import use_linear_patch_embedding
 from models.repeated_blocks import skip_repeated_blocks
-from models.token_subsets import Pooling, add_patch_drop, feature_and_patch_mean, set_pooling
+from models.token_subsets import PatchMeans, Pooling, add_patch_drop, feature_and_patch_mean, set_pooling
 
 PIXEL_CHANNELS = 3
 PIXEL_STATISTICS: dict[str, tuple[Any, Any]] = {  # mean and deviation that a tower's pixels are normalised by
@@ -72,7 +73,12 @@ class ImageTower(nn.Module):
         self.channels = channels
         self.width = _feature_width(trunk, (image_size, *image_sizes), channels)
 
-    def forward(self, images: Images, *, with_patch_mean: bool = False) -> Features | tuple[Features, Features]:
+    @cached_property
+    def patch_mean_width(self) -> int:
+        """The length of the mean that is returned `with_patch_mean`; ValueError for a trunk without one."""
+        return _feature_width(self.trunk, [self.image_size], self.channels, lambda *x: feature_and_patch_mean(*x)[1])
+
+    def forward(self, images: Images, *, with_patch_mean: bool = False) -> Features | tuple[Features, PatchMeans]:
         """Embed normalised images, or grids of embeddings; with `with_patch_mean` see `feature_and_patch_mean`."""
         images = self.normalise_for_trunk(images)
         if with_patch_mean:
@@ -128,8 +134,17 @@ def build_image_tower(
             one_size = "open_clip builds it for one size; {} takes any"
             reason = one_size.format(_suggest_timm_tower(config)) if config and several else error
             raise ValueError(f"{text}: {reason}") from None
+        if pooling == "both":
+            assert tower.patch_mean_width  # raises ValueError for a tower without one
         tower.pixels = make_renormalisation(*PIXEL_STATISTICS[pixel_normalisation])
         return tower
+
+
+def published_image_size(name: str) -> int:
+    """Return the side in pixels of the images that a tower of open_clip or timm was published for."""
+    config = open_clip_config(name)
+    described: Any = config["vision_cfg"] if config else timm.get_pretrained_cfg(name)
+    return int(described["image_size"] if config else described.input_size[-1])
 
 
 def build_trunk(config: dict[str, Any], image_size: int, pooling: Pooling = "own") -> nn.Module:
@@ -142,12 +157,11 @@ def build_trunk(config: dict[str, Any], image_size: int, pooling: Pooling = "own
     vision = copy.deepcopy(config["vision_cfg"]) | {"image_size": image_size, "timm_model_pretrained": False}
     trunk: nn.Module = _build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
     if isinstance(trunk, open_clip.transformer.VisionTransformer):
-        trunk.proj = None
+        trunk.proj, trunk.output_tokens = None, False
         class_token_only = pooling == "own" and uses_class_token_only(trunk)
         replace_image_blocks(trunk.transformer, class_token_only=class_token_only)
     elif isinstance(trunk, open_clip.timm_model.TimmModel):
-        if isinstance(getattr(trunk.trunk, "head", None), nn.Linear):
-            trunk.trunk.reset_classifier(0)
+        trunk.trunk.reset_classifier(0)
         trunk.head = nn.Sequential(*(part for name, part in trunk.head.named_children() if name == "pool"))
     return trunk
 
@@ -155,21 +169,28 @@ def build_trunk(config: dict[str, Any], image_size: int, pooling: Pooling = "own
 def _build_for_embeddings(
     name: str, config: dict[str, Any] | None, side: int, channels: int, pooling: Pooling
 ) -> nn.Module:
-    """Build a ViT whose patches are single embeddings."""
-    if config is not None:
-        vision = config["vision_cfg"] | ({} if "timm_model_name" in config["vision_cfg"] else {"patch_size": 1})
-        trunk = build_trunk(config | {"vision_cfg": vision}, side, pooling)
-        vit: Any = trunk
-        if isinstance(vit, open_clip.transformer.VisionTransformer):
-            vit.conv1 = nn.Conv2d(channels, vit.conv1.out_channels, kernel_size=1, bias=False)
-            return trunk
-    else:
-        with suppress(TypeError):
-            trunk = _create_timm_model(name, img_size=side, patch_size=1, in_chans=channels)
-            stem = getattr(getattr(trunk, "patch_embed", None), "proj", None)
-            if isinstance(stem, nn.Conv2d) and stem.kernel_size == (1, 1):
-                return trunk
-    raise ValueError(f"tower {name!r} cannot read embeddings: its stem reads overlapping patches of pixels")
+    """Build a tower whose patches are single embeddings."""
+    vision = {"timm_model_name": name} if config is None else config["vision_cfg"]
+    if "timm_model_name" in vision and not name.startswith(corenet_vit.PREFIX):
+        _require_timm_model(vision["timm_model_name"])
+        with suppress(TypeError, AssertionError, RuntimeError, ValueError):  # of stems that read no single embeddings
+            vit: Any = _create_timm_model(vision["timm_model_name"], img_size=side, patch_size=1, in_chans=channels)
+            stem: Any = getattr(vit, "patch_embed", getattr(vit, "embeds", nn.Identity()))  # the second is NaFlexViT's
+            layers = [layer for layer in stem.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+            if len(layers) == 1 and layers[0].weight[0].numel() == channels:
+                trunk: Any = vit if config is None else build_trunk(config, side, pooling)
+                if config is not None:
+                    vit.reset_classifier(0, vision.get("timm_pool") or None)
+                    trunk.trunk = vit
+                return cast("nn.Module", trunk)
+    elif isinstance(vision.get("layers"), int):
+        trunk = build_trunk((config or {}) | {"vision_cfg": vision | {"patch_size": 1}}, side, pooling)
+        trunk.conv1 = nn.Conv2d(channels, trunk.conv1.out_channels, kernel_size=1, bias=False)
+        return cast("nn.Module", trunk)
+    raise ValueError(
+        f"tower {name!r} cannot read embeddings: its stem reads overlapping patches of pixels; accepted are towers of "
+        "open_clip and timm with a patch embedding of one layer, such as ViTs, Eva, NaFlexViT and Swin"
+    )
 
 
 def _build_timm(name: str, image_size: int, *, several: bool) -> nn.Module:
@@ -203,10 +224,15 @@ def _suggest_timm_tower(config: dict[str, Any]) -> str:
     return f"timm's {name if timm.is_model(name) else 'vit_tiny_patch16_224'}"
 
 
-def _feature_width(trunk: nn.Module, image_sizes: Sequence[int], channels: int) -> int:
+def _feature_width(
+    trunk: nn.Module,
+    image_sizes: Sequence[int],
+    channels: int,
+    embed: Callable[[nn.Module, Tensor], Tensor] = lambda trunk, images: trunk(images),
+) -> int:
     tensors = [*trunk.parameters(), *trunk.buffers()]
     probe = copy.deepcopy(trunk, {id(tensor): tensor.detach().to("meta") for tensor in tensors}).eval()
     with torch.no_grad(), torch.device("meta"), skip_repeated_blocks(probe):
-        shapes = [probe(torch.empty(1, channels, side, side)).shape for side in image_sizes]
+        shapes = [embed(probe, torch.empty(1, channels, side, side)).shape for side in image_sizes]
     assert len(shapes[0]) == 2, f"a tower gives one feature per image, this one gives {tuple(shapes[0])}"  # noqa: PLR2004
     return int(shapes[0][-1])

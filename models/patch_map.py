@@ -2,10 +2,10 @@
 
 import copy
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from jaxtyping import Float
+from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import VisionTransformer as OpenClipViT
 from timm.layers.patch_embed import PatchEmbed
 from timm.layers.pos_embed import resample_abs_pos_embed
@@ -16,6 +16,7 @@ from models.checkpoint import adapt_to_image_size
 from models.corenet_vit import CorenetViT
 from models.image_tower import ImageTower
 from models.open_clip_blocks import ClassTokenOnlyBlock
+from models.token_subsets import library_trunk
 
 STEM_STRIDE = 16  # of CoreNet's three convolutions, in pixels
 
@@ -29,12 +30,15 @@ def patch_map(
     vision transformers images may have any sides that the patch size divides; position embeddings are resampled
     (bicubic, antialiased). Raises ValueError for sides that a tower does not accept, or a tower without a map.
     """
-    trunk: Any = getattr(tower.trunk, "trunk", tower.trunk)  # open_clip wraps timm models
+    trunk = library_trunk(tower.trunk)
     images = tower.normalise_for_trunk(images)
     if isinstance(trunk, OpenClipViT):
         return _open_clip_map(trunk, images)
     if isinstance(trunk, CorenetViT):
         return _corenet_map(trunk, images)
+    if isinstance(trunk, ModifiedResNet):
+        found: dict[str, list[Tensor]] = trunk.forward_intermediates(images, indices=1, intermediates_only=True)
+        return found["image_intermediates"][-1]
     if type(trunk) is TimmViT and type(trunk.patch_embed) is PatchEmbed:
         return _timm_map(trunk, images)
     if not isinstance(getattr(trunk, "feature_info", None), list):  # timm's multi-stage models have it
@@ -64,7 +68,7 @@ def resized_tower(tower: ImageTower, side: int) -> ImageTower:
     patch = map_channels_and_patch_size(tower)[1]
     size = max(1, round(side / patch)) * patch
     whole = copy.deepcopy(tower.trunk)
-    trunk: Any = getattr(whole, "trunk", whole)  # open_clip wraps timm models
+    trunk = library_trunk(whole)
     if isinstance(trunk, OpenClipViT):
         trunk.image_size, trunk.grid_size = (size, size), (size // patch, size // patch)
         positions = adapt_to_image_size(trunk.state_dict(), trunk)["positional_embedding"]

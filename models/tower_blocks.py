@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from open_clip.modified_resnet import ModifiedResNet
-from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer as OpenClipViT
 from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from models.corenet_vit import CorenetViT
 from models.image_tower import ImageTower
 from models.repeated_blocks import transformer_blocks
 from models.text_tower import TextTower
+from models.token_subsets import library_trunk
 
 # Modules after the last block, by the type of trunk.
 MODULES_AFTER_BLOCKS = {
@@ -33,7 +33,7 @@ def parameters_by_depth(tower: ImageTower) -> list[list[nn.Parameter]]:
 
     Modules after the last block (norm, pooling) count as part of it. ValueError for a trunk whose blocks are not known.
     """
-    trunk = _library_trunk(tower)
+    trunk = library_trunk(tower.trunk)
     kind = type(trunk)
     if kind not in MODULES_AFTER_BLOCKS:
         known = " and ".join(f"{one.__module__}.{one.__name__}" for one in MODULES_AFTER_BLOCKS)
@@ -60,7 +60,7 @@ def checkpoint_activations(model: nn.Module) -> None:
         if isinstance(module, TextTower):
             module.text.set_grad_checkpointing(True)
         elif isinstance(module, ImageTower):
-            trunk = _library_trunk(module)
+            trunk = library_trunk(module.trunk)
             can = hasattr(trunk, "set_grad_checkpointing")
             can = can and not isinstance(trunk, ModifiedResNet)  # open_clip's ResNet ignores the call
             try:
@@ -81,18 +81,13 @@ def cast_residual_stream(model: nn.Module) -> None:
     for module in model.modules():
         if not isinstance(module, ImageTower) or not any(parameter.requires_grad for parameter in module.parameters()):
             continue
-        trunk = _library_trunk(module)
+        trunk = library_trunk(module.trunk)
         blocks = [*transformer_blocks(trunk)]
         scales = [name for block in blocks for name, _ in block.named_parameters() if name.endswith("gamma")]
         if not isinstance(trunk, TimmViT | CorenetViT) or scales:
             what = "blocks that scale their outputs" if scales else "no fp32 sums between its blocks"
             raise ValueError(f"residual_precision must be tower for a {type(trunk).__name__}, which has {what}")
         blocks[0].register_forward_pre_hook(_cast_to_autocast)
-
-
-def _library_trunk(tower: ImageTower) -> Any:
-    """Return the trunk of a tower as its library made it; open_clip wraps timm models."""
-    return tower.trunk.trunk if isinstance(tower.trunk, TimmModel) else tower.trunk
 
 
 def _cast_to_autocast(_block: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:

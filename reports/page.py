@@ -20,7 +20,7 @@ from bench.sections import (
 )
 from bench.statistics import AccuracyDifference, judge_accuracy_differences
 from reports import circumstances, page_data
-from reports.accuracy import accuracy_section, few_label_section, losses_section, scores
+from reports.accuracy import accuracy_section, few_label_section, losses_section, profile_section, scores
 from reports.accuracy.ranking import Key, ranking_differences
 from reports.answer import answer_sentences
 from reports.render import frames
@@ -33,6 +33,7 @@ RESULTS = (
     throughput_section.SECTION,
     figures_section.SECTION,
     accuracy_section.SECTION,
+    profile_section.SECTION,
     few_label_section.SECTION,
     losses_section.SECTION,
 )

@@ -30,6 +30,7 @@ from bench.statistics import (
     Verdict,
     accuracy_interval,
     estimate_over_seeds,
+    estimate_over_tasks,
     estimate_paired_over_seeds,
     fewest_rounds,
     is_change,
@@ -359,6 +360,75 @@ def test_two_level_interval_covers_other_seeds_and_other_items(spreads: tuple[fl
     found = [estimate_over_seeds(list(table_of(5, 400, *spreads, chance))) for _ in range(2000)]
     assert 0.93 <= fmean(one.low <= 0 <= one.high for one in found) <= 0.985
     assert fmean(one.p <= ALPHA for one in found) <= 1.8 * ALPHA
+
+
+TASK_SPREADS = [(0.0, 1.0, 0.3), (0.3, 1.0, 0.3), (1.0, 0.3, 0.3), (0.1, 1.0, 0.1), (1.0, 1.0, 1.0), (0.0, 0.0, 1.0)]
+
+
+@pytest.mark.parametrize("spreads", TASK_SPREADS)
+@pytest.mark.parametrize(("seeds", "tasks"), [(3, 3), (5, 5), (3, 16)])
+def test_interval_over_tasks_and_seeds_covers_other_tasks_and_other_seeds(
+    seeds: int, tasks: int, spreads: tuple[float, float, float]
+) -> None:
+    """An interval over the seeds alone covers 20 to 55 % of tables whose tasks differ."""
+    chance = default_rng(0)
+    found = [estimate_over_tasks(table_of(seeds, tasks, *spreads, chance).tolist()).mean for _ in range(1000)]
+    assert fmean(one.low <= 0 <= one.high for one in found) >= 0.925
+    assert found[0].over == f"{tasks} tasks and {seeds} seeds"
+
+
+def test_interval_over_tasks_and_seeds_covers_the_mean_of_simulated_accuracies() -> None:
+    """Two methods on tasks of unequal difficulty with 300 test images each; one method is 2 points above the other."""
+    chance, seeds, tasks = default_rng(0), 5, 6
+
+    def difference() -> list[list[float]]:
+        difficulty = chance.uniform(0.2, 0.8, tasks)
+        gains = 0.02 + chance.normal(0, 0.04, tasks)  # of the tasks
+        luck = chance.normal(0, 0.02, (2, seeds, 1))  # of the trainings
+        of_methods = [difficulty + luck[0], difficulty + gains + luck[1]]
+        base, other = (chance.binomial(300, of.clip(0, 1)) / 300 for of in of_methods)
+        return (other - base).tolist()
+
+    found = [estimate_over_tasks(difference()).mean for _ in range(2000)]
+    assert fmean(one.low <= 0.02 <= one.high for one in found) == pytest.approx(0.95, abs=0.015)
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_interval_of_one_or_two_trainings_covers_other_tasks_for_these(seeds: int) -> None:
+    chance, of_seeds = default_rng(0), zeros((seeds, 6))
+    of_seeds[0] = 3.0  # the luck of one training, which no task shows
+    tables = [table_of(seeds, 6, 0.0, 1.0, 0.3, chance) + of_seeds for _ in range(1000)]
+    found = [estimate_over_tasks(table.tolist()).mean for table in tables]
+    assert fmean(one.low <= of_seeds.mean() <= one.high for one in found) == pytest.approx(0.95, abs=0.02)
+    assert found[0].over == "6 tasks, of these trainings"
+    assert fmean(one.low <= 0 <= one.high for one in found) < 0.5
+
+
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_one_or_two_tasks_have_a_mean_without_an_interval(tasks: int) -> None:
+    found = estimate_over_tasks([[0.1] * tasks, [0.3] * tasks, [0.2] * tasks])
+    assert found.mean.value == pytest.approx(0.2)
+    assert (found.mean.low, found.mean.high, found.smallest) == (None, None, None)
+
+
+@pytest.mark.parametrize("tasks", [3, 8, 20])
+def test_smallest_difference_is_shown_with_a_power_of_80_percent(tasks: int) -> None:
+    sample = default_rng(tasks).normal(0, 1, tasks)
+    smallest = estimate_over_tasks([sample.tolist()]).smallest
+    chance = default_rng(0)
+    repeated = [chance.normal(smallest, sample.std(ddof=1), (1, tasks)).tolist() for _ in range(3000)]
+    assert fmean(estimate_over_tasks(table).mean.low > 0 for table in repeated) == pytest.approx(0.8, abs=0.025)
+
+
+@laws
+@given(st.integers(1, 5), st.integers(3, 8), st.integers(0, 99), st.integers(1, 9), EIGHTHS)
+def test_smallest_difference_grows_with_the_spread_and_not_with_the_mean(
+    seeds: int, tasks: int, seed: int, times: int, shift: float
+) -> None:
+    table = table_of(seeds, tasks, 0.5, 0.5, 1, default_rng(seed))
+    smallest = estimate_over_tasks(table.tolist()).smallest
+    assert smallest > 0
+    assert estimate_over_tasks((times * table + shift).tolist()).smallest == pytest.approx(times * smallest)
 
 
 @laws

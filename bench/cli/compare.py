@@ -196,14 +196,21 @@ class List:
 
     recipe: str | None = None  # name of a recipe: list the released settings beside ours instead
     fields: bool = False  # list the fields of an experiment, which --set changes, instead
+    # pattern of names, such as 'vit_base*': list these towers of open_clip and timm with the methods that train them
+    towers: str | None = None
     json: Json = None
     purpose: ClassVar[str] = "compare"
     resume_hint = "there is nothing to resume"
 
     def run(self) -> int:
         """Count parameters and FLOPs, and print the table; or print a recipe, or the fields."""
-        if self.recipe is not None and self.fields:
-            raise ValueError("--recipe and --fields list different things: leave out one of them")
+        if sum((self.recipe is not None, self.fields, self.towers is not None)) > 1:
+            raise ValueError("--recipe, --fields and --towers list different things: name one of them")
+        if self.towers is not None:
+            from bench.towers.listing import tower_table
+
+            print_tables([tower_table(self.towers)], self.json)
+            return OK
         if self.fields:
             print_tables([field_table()], self.json)
             return OK

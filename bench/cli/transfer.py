@@ -34,7 +34,10 @@ from bench.transfer.score_tables import INIT_PROTOCOL, all_transfer_tables, drop
 
 TOWERS_EXPECTED = 4  # of an experiment: three budgets, and an untrained one
 STAND_IN = "catlip-tiny"  # experiment of the records of a tower that no experiment trained
-TEMPLATES_HELP = "prompt templates of transfer-init, one per line with {} for the class; default: CLIP's for ImageNet"
+TEMPLATES_HELP = (
+    "prompt templates of transfer-init, one per line with {} or {c} for the class; default: those beside the data, or "
+    "CLIP's for ImageNet"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +132,8 @@ def choose_scoring(
 ) -> tuple[list[str], str, list[str]]:
     """Return tasks, the absolute folder of those on disk ("" for none), and protocols, or their defaults.
 
-    With a folder, the default task is its classes of images. ValueError for a task on disk without a folder, or as
-    `choose_tasks_and_protocols`.
+    With a folder, the default task reads it as its content shows. ValueError for a task on disk without a folder, or
+    as `choose_tasks_and_protocols`.
     """
     tasks, protocols = choose_tasks_and_protocols(tasks or ([] if root is None else [DEFAULT_ROOT_TASK]), protocols)
     on_disk = {task: layout for task in tasks if (layout := TASKS[task].layout)}

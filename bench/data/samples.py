@@ -115,6 +115,11 @@ def _open_usable_samples(data: str, request: SampleRequest) -> Samples:
     return samples
 
 
+def open_all_samples(data: str, request: SampleRequest) -> Samples:
+    """Open the usable samples of data, also where a training refuses them for the others; ValueError or OSError."""
+    return _open(get_source(data), data, replace(request, lists_keys=True))
+
+
 def _open(source: DataSource, data: str, request: SampleRequest) -> Samples:
     with _name_in_errors(source, data):
         samples: object = source.open(data, request)

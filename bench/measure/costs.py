@@ -67,7 +67,8 @@ def forward_flops_as_released(experiment: Experiment, caption_lengths: Sequence[
     _, model = build_on_meta(change(experiment, image_sizes=()))
     flops = _mean_image_flops(experiment, all_tokens=True)
     if isinstance(model, Classifier | DualEncoderClassifier):
-        features = torch.empty(1, model.tower.width, device=META)
+        width = model.classified_width if isinstance(model, DualEncoderClassifier) else model.tower.width
+        features = torch.empty(1, width, device=META)
         flops += count_matmul_flops(lambda: model.head(features))
     if isinstance(model, ImageProjection):
         context = experiment.text.context_length

@@ -9,18 +9,18 @@ from typing import Any
 import msgspec
 import open_clip
 import torch
+from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
-from timm.models.eva import Eva
-from torch import Tensor
+from timm.models import get_model_args, get_model_input_config
+from torch import Tensor, nn
 
 from bench.console.console import PROGRAM
 from bench.environment.files import atomic_write
 from bench.towers.head_file import TextEncoder, save_tower
-from bench.towers.provenance import Provenance
 from bench.towers.tower_from import FOLDER_CONFIG, FOLDER_WEIGHTS, LoadedTower
 from models import open_clip_config
-from models.heads import open_clip_state
-from models.image_tower import PIXEL_STATISTICS
+from models.heads import open_clip_state, open_clip_visual_state
+from models.image_tower import PIXEL_CHANNELS, PIXEL_STATISTICS
 
 ALL_IDS = 49_408  # of open_clip's tokenizer
 NO_TEXT = {"context_length": 77, "vocab_size": ALL_IDS, "width": 8, "heads": 1, "layers": 1}
@@ -36,14 +36,14 @@ def export_tower(loaded: LoadedTower, out: Path) -> str:
     if loaded.provenance is None:
         raise ValueError(f"{loaded.name} was not trained here: export accepts the towers of `{PROGRAM} train`")
     trunk, config = loaded.tower.trunk, open_clip_config(loaded.architecture)
-    if isinstance(trunk, VisionTransformer) and config is not None:
+    if config is not None:
+        config = _described_tower(loaded, config)
         texts = loaded.read_text_encoder()
         described, weights = (
             _dual_encoder_weights(loaded, config, texts) if texts else _image_tower_weights(loaded, config)
         )
-        described["vision_cfg"] |= {"image_size": loaded.tower.image_size, "pool_type": trunk.pool_type}
         made = msgspec.to_builtins(loaded.provenance)
-        preprocessing = _preprocessing(loaded.provenance) | {"resize_mode": "shortest"}
+        preprocessing = _preprocessing(loaded) | {"resize_mode": "shortest"}
         facts = {"model_cfg": described, "preprocess_cfg": preprocessing, "made": made}
         _write_folder(out, FOLDER_WEIGHTS[0], weights, FOLDER_CONFIG, facts)
         return f"open_clip.create_model({f'local-dir:{out}'!r})"
@@ -53,17 +53,38 @@ def export_tower(loaded: LoadedTower, out: Path) -> str:
     raise ValueError(f"{loaded.name} has a {type(trunk).__name__}, which neither open_clip nor timm builds from a file")
 
 
+def _described_tower(loaded: LoadedTower, config: dict[str, Any]) -> dict[str, Any]:
+    """Return open_clip's configuration without a text tower, changed to the tower; ValueError if it has no words."""
+    trunk, side = loaded.tower.trunk, loaded.tower.image_size
+    described: dict[str, Any] = {
+        name: copy.deepcopy(config[name]) for name in ("vision_cfg", "quick_gelu") if name in config
+    }
+    reason = "reads grids of embeddings" if loaded.tower.channels != PIXEL_CHANNELS else ""
+    if isinstance(trunk, VisionTransformer):
+        changes: dict[str, Any] = {"pool_type": trunk.pool_type, "output_tokens": False}
+    elif isinstance(trunk, TimmModel):
+        pool = get_model_args(trunk.trunk)["global_pool"]
+        changes = {"timm_pool": pool, "timm_proj": "linear", "timm_proj_bias": False, "timm_model_pretrained": False}
+    else:
+        changes, reason = {}, reason or ("pools the mean" if isinstance(trunk.attnpool, nn.Sequential) else "")
+    if reason:
+        other = "train a tower of timm by its name, which is exported with it"
+        raise ValueError(f"{loaded.name} {reason}, which no configuration of open_clip describes: {other}")
+    described["vision_cfg"] |= changes | {"image_size": side}
+    return described
+
+
 def _dual_encoder_weights(
-    loaded: LoadedTower, config: dict[str, Any], texts: TextEncoder
+    loaded: LoadedTower, described: dict[str, Any], texts: TextEncoder
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     assert loaded.provenance is not None
     pair, trained = texts.pair, loaded.provenance.experiment
     text = open_clip_config(trained.text.text_tower)
     assert text is not None
-    if pair.text.padding_reason or text.get("quick_gelu", False) != config.get("quick_gelu", False):
+    if pair.text.padding_reason or text.get("quick_gelu", False) != described.get("quick_gelu", False):
         why = pair.text.padding_reason or f"{trained.text.text_tower} has a different GELU from {loaded.architecture}"
         raise ValueError(f"{loaded.name} is not exported: {why}")
-    described = _without_text(config) | {
+    described |= {
         "embed_dim": pair.text.width,
         "text_cfg": text["text_cfg"] | {"context_length": trained.text.context_length, "vocab_size": ALL_IDS},
     }
@@ -76,44 +97,34 @@ def _dual_encoder_weights(
     return described, weights | {"token_embedding.weight": table}
 
 
-def _image_tower_weights(loaded: LoadedTower, config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _image_tower_weights(loaded: LoadedTower, described: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     width = loaded.tower.width
-    described = _without_text(config) | {"embed_dim": width, "text_cfg": NO_TEXT}
-    sizes = (width, described["vision_cfg"] | {"image_size": loaded.tower.image_size}, NO_TEXT)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        weights = open_clip.CLIP(*sizes).state_dict()
-    weights |= {f"visual.{name}": value for name, value in loaded.tower.trunk.state_dict().items()}
-    return described, weights | {"visual.proj": torch.eye(width)}
-
-
-def _without_text(config: dict[str, Any]) -> dict[str, Any]:
-    return {name: copy.deepcopy(config[name]) for name in ("vision_cfg", "quick_gelu") if name in config}
+        weights = open_clip.CLIP(width, described["vision_cfg"], NO_TEXT).state_dict()
+    described |= {"embed_dim": width, "text_cfg": NO_TEXT}
+    return described, weights | open_clip_visual_state(loaded.tower, torch.eye(width))
 
 
 def _timm_config(loaded: LoadedTower) -> dict[str, Any]:
     """Return the configuration that timm reads beside weights: `timm/models/_hub.py`, `save_config_for_hf`."""
-    assert loaded.provenance is not None
-    trunk, side = loaded.tower.trunk, loaded.tower.image_size
-    sizes = {"img_size": side} if hasattr(trunk, "patch_embed") else {}
-    has_own_pooling = loaded.provenance.experiment.image.pooling == "own"
-    norm_option = "use_fc_norm" if isinstance(trunk, Eva) else "fc_norm"  # False: the norm stays before the pooling
-    pooling = {} if has_own_pooling else {"global_pool": trunk.global_pool, norm_option: False}
-    shown = {"input_size": (3, side, side), "fixed_input_size": True, "crop_pct": 1.0, "crop_mode": "center"}
-    shown |= {"num_classes": 0} | _preprocessing(loaded.provenance)
+    side, trunk = loaded.tower.image_size, loaded.tower.trunk
+    shown = {"input_size": (loaded.tower.channels, side, side), "num_classes": 0}
+    shown["fixed_input_size"] = get_model_input_config(trunk)["fixed_input_size"]
     return {
         "architecture": loaded.architecture,
         "num_classes": 0,
         "num_features": loaded.tower.width,
-        "pretrained_cfg": shown,
-        "model_args": sizes | pooling,
+        "pretrained_cfg": shown | {"crop_pct": 1.0, "crop_mode": "center"} | _preprocessing(loaded),
+        "model_args": get_model_args(trunk),
         "made": msgspec.to_builtins(loaded.provenance),
     }
 
 
-def _preprocessing(provenance: Provenance) -> dict[str, Any]:
+def _preprocessing(loaded: LoadedTower) -> dict[str, Any]:
     """Return how both libraries prepare the images of a tower, beside scaling and cropping to the centre."""
-    mean, std = PIXEL_STATISTICS[provenance.experiment.image.pixel_normalisation]
+    assert loaded.provenance is not None
+    mean, std = PIXEL_STATISTICS[loaded.provenance.experiment.image.pixel_normalisation]
     return {"mean": mean, "std": std, "interpolation": "bilinear"}
 
 

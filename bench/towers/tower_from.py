@@ -26,7 +26,14 @@ from bench.towers.head_file import (
 from bench.towers.provenance import Provenance, is_made_here, latest_towers, read_provenance
 from models import corenet_vit, open_clip_config
 from models.checkpoint import SUFFIXES, adapt_to_trunk, identify, load_exactly, load_tower_weights, read_weights
-from models.image_tower import PIXEL_STATISTICS, ImageTower, build_image_tower, build_trunk, make_renormalisation
+from models.image_tower import (
+    PIXEL_STATISTICS,
+    ImageTower,
+    build_image_tower,
+    build_trunk,
+    make_renormalisation,
+    published_image_size,
+)
 
 FOLDER_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 FOLDER_CONFIG = "open_clip_config.json"
@@ -168,12 +175,9 @@ def _load_named_model(name: str, file: Path, image_size: int | None, vocabulary:
     state = read_weights(file)
     if name.startswith(corenet_vit.PREFIX):
         return _load_corenet(file, state, image_size, vocabulary, name)
-    if config is not None:
-        size, pixels = config["vision_cfg"]["image_size"], _published_mean_and_std(name)
-    else:
-        described: Any = timm.get_pretrained_cfg(name)
-        size, pixels = described.input_size[-1], (described.mean, described.std)
-    build = partial(build_image_tower, name, image_size or size, seed_for(0, TOWER))
+    described: Any = timm.get_pretrained_cfg(name) if config is None else None
+    pixels = _published_mean_and_std(name) if described is None else (described.mean, described.std)
+    build = partial(build_image_tower, name, image_size or published_image_size(name), seed_for(0, TOWER))
     tower = build()
     _load_trunk(tower, state, file, name)
     tower.pixels = make_renormalisation(*pixels)

@@ -55,7 +55,7 @@ def render_page(
             sections=sections,
             style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
             script=Markup(script),  # noqa: S704 - our own file
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            script_hash=_base64(hashlib.sha256(script.encode()).digest()),
         )
     )
 
@@ -76,7 +76,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"kind": lambda block: type(block).__name__, "embed": _embed}
+    environment.filters |= {"kind": lambda block: type(block).__name__, "embed": _embed, "base64": _base64}
     return environment
 
 
@@ -86,8 +86,12 @@ def _embed(content: bytes) -> tuple[Markup, str]:
     Of strings of zeros and ones bzip2 makes two thirds of deflate's size, in no more time.
     """
     small = bz2.compress(content)
-    url = f"data:application/x-bzip2;base64,{base64.b64encode(small).decode()}"
+    url = f"data:application/x-bzip2;base64,{_base64(small)}"
     return Markup(url), f"{max(1, round(len(small) / 1000)):,} kB"  # noqa: S704 - base64
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
 
 
 def left_out(damaged: Sequence[str]) -> list[Block]:

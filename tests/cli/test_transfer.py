@@ -17,7 +17,7 @@ from bench.record import Transfer, read_records
 from bench.towers.head_file import save_head, save_tower
 from bench.towers.provenance import Provenance, read_provenance
 from bench.train.build import build_untrained_tower
-from tests.transfer.trees import folders
+from tests.transfer.trees import folders, tars
 
 pytestmark = pytest.mark.usefixtures("forked_runs")
 TINY = "catlip-bench-tiny"  # one of open_clip's models here
@@ -101,7 +101,28 @@ def test_templates_that_cannot_be_used_are_refused_in_one_line(
     assert main(given) == 2
     assert "error: --templates is read by --protocol transfer-init alone: add it" in capfd.readouterr().err
     assert main([*given, "--protocol", "transfer-init"]) == 2
-    assert "mine.txt: line 1 has no {} for the class name: 'a photo of a dog'" in capfd.readouterr().err
+    assert "mine.txt: line 1 has no {} or {c} for the class name: 'a photo of a dog'" in capfd.readouterr().err
+    assert not list(ready.glob("*.json"))
+
+
+def test_a_root_folder_of_tars_is_scored_without_the_name_of_a_task(ready: Path, tmp_path: Path) -> None:
+    root = tars(tmp_path / "colours", {"train": 8, "test": 4})
+    tower = str(saved(tmp_path, EXPERIMENTS["catlip-tiny"]))
+    assert main(["transfer", tower, "--root", str(root), "--protocol", "k-nn", "--results", str(ready)]) == 0
+    found = [one.measured for one in read_records(ready) if isinstance(one.measured, Transfer)]
+    assert {(score.task, len(score.correct)) for one in found for score in one.scores} == {("colours", 12)}
+
+
+def test_named_set_of_another_size_is_refused_in_one_line(
+    ready: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = tars(tmp_path / "colours", {"train": 8, "test": 4})
+    tower = str(saved(tmp_path, EXPERIMENTS["catlip-tiny"]))
+    assert main(["transfer", tower, "--task", "wds_mnist", "--root", str(root), "--results", str(ready)]) == 2
+    text = capfd.readouterr().err
+    (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
+    assert "colours has 3 classes, wds_mnist is published with 10: name the folder of that data set" in line
+    assert "Traceback" not in text
     assert not list(ready.glob("*.json"))
 
 

@@ -8,8 +8,8 @@ import pytest
 import timm
 import torch
 from open_clip.model import _build_vision_tower
+from torch import nn
 
-from models import open_clip_config
 from models.image_tower import ImageTower, build_image_tower
 from models.open_clip_blocks import ClassTokenOnlyBlock, replace_image_blocks, uses_class_token_only
 from models.patch_map import map_channels_and_patch_size, patch_map
@@ -90,9 +90,17 @@ def test_every_parameter_of_the_last_block_gets_a_gradient_from_the_map() -> Non
     assert all(parameter.grad is not None for parameter in tower.parameters())
 
 
-def test_tower_without_patch_map_is_refused() -> None:
-    config = open_clip_config("RN50")
-    assert config is not None
+def test_map_of_an_open_clip_resnet_is_that_before_its_attention_pooling() -> None:
     trunk = open_clip.modified_resnet.ModifiedResNet([1, 1, 1, 1], 32, 4, 64, 16)
-    with pytest.raises(ValueError, match="a ModifiedResNet has no patch map"):
-        patch_map(ImageTower(trunk, 64), torch.randn(1, 3, 64, 64))
+    tower, images = ImageTower(trunk, 64).eval(), torch.randn(2, 3, 64, 96)
+    expected = trunk.stem(images)
+    for layer in (trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4):
+        expected = layer(expected)
+    assert expected.shape[2:] == (2, 3)
+    torch.testing.assert_close(patch_map(tower, images), expected)
+
+
+def test_tower_without_patch_map_is_refused() -> None:
+    trunk = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4))
+    with pytest.raises(ValueError, match="a Sequential has no patch map"):
+        patch_map(ImageTower(trunk, 8), torch.randn(1, 3, 8, 8))

@@ -198,20 +198,6 @@ def test_activation_checkpointing_keeps_the_gradients_of_pooled_patches(method: 
         torch.testing.assert_close(plain, again)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "both"])
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("resnet18", "RN50", "ViT-B-16-SigLIP", "vit_base_patch16_siglip_224", "corenet-vit-tiny"),
-        *("eva02_tiny_patch14_224", "vit_little_patch16_reg4_gap_256"),
-    ],
-)
-def test_tower_without_a_class_token_to_replace_is_refused(name: str, pooling: Any) -> None:
-    text = f"pooling={pooling} is for .* class token .*, which tower '{name}' .* is not: .*pooling=own"
-    with pytest.raises(ValueError, match=text), torch.device("meta"):
-        build_image_tower(name, 224, 0, pooling=pooling)
-
-
 @pytest.mark.parametrize(("scale", "ratio"), [("tiny", 1.227), ("vit-b16", 1.074)])
 def test_all_tokens_of_the_last_block_are_counted(scale: str, ratio: float) -> None:
     own, mean, both = (

@@ -31,7 +31,7 @@ HOSTILE = "<script>alert(1)</script>\"'&{{7*7}}$x_1$ --> font-family: x; 日本"
 class Document(HTMLParser):
     """Text, tables by what they are called, attributes and ids of a page."""
 
-    VOID = frozenset({"meta", "br", "link", "input"})
+    VOID = frozenset({"meta", "br", "link", "input", "img"})
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -132,6 +132,37 @@ def test_open_clip_loads_an_exported_image_tower(
 
 
 @pytest.mark.parametrize(
+    ("method", "tower", "side"),
+    [
+        *[(method, "small-timm", 160) for method in ("clip", "catlip", "superclass", "superclip")],
+        *[(method, "small-resnet", 64) for method in ("siglip", "catlip", "superclip")],
+    ],
+)
+def test_open_clip_loads_its_timm_towers_and_resnets(
+    method: str, tower: str, side: int, trained: Trained, images: PackImages, tmp_path: Path
+) -> None:
+    """The projection of a pair is where the class of the tower has one."""
+    path = trained(small(method, tower=tower, image_size=side))
+    known = load_tower(str(path))
+    expected, encoder = features(known, transformed(images, side)), known.read_text_encoder()
+    model: Any = open_clip.create_model(exported(path, tmp_path / "out")).eval()
+    with torch.no_grad():
+        found = model.encode_image(transformed(images, side), normalize=encoder is not None)
+    if encoder is not None:
+        expected = F.normalize(expected @ encoder.pair.projection, dim=-1)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_open_clip_resnet_that_pools_the_mean_is_not_exported(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = trained(small("superclass", tower="small-resnet", image_size=64))
+    assert main(["export", str(path), "--out", str(tmp_path / "out")]) == 2
+    text = "pools the mean, which no configuration of open_clip describes: train a tower of timm by its name"
+    assert text in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
     ("method", "tower"),
     [
         ("catlip", "vit_tiny_patch16_224"),

@@ -1,13 +1,16 @@
 """Labelled images as files, in the layouts that people have on disk."""
 
+import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image
 
 from bench.transfer.tasks.tasks import SingleLabelTask, TaskSplit
+from tests.data.shards import write_shard
 
 COLOURS = {"red": (200, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 200)}
 
@@ -107,3 +110,43 @@ def digits(root: Path) -> None:
             np.array([0x803, *images.shape], ">i4").tobytes() + images.tobytes()
         )
         (raw / f"{part}-labels-idx1-ubyte").write_bytes(np.array([0x801, count], ">i4").tobytes() + labels.tobytes())
+
+
+def tars(root: Path, sizes: Mapping[str, int], *, per_shard: int = 10, suffix: str = "webp") -> Path:
+    """Shards as CLIP_benchmark writes them, with so many images of every colour in each part."""
+    for part, size in sizes.items():
+        samples = [(colour, label) for _ in range(size) for label, colour in enumerate(COLOURS)]
+        (root / part).mkdir(parents=True, exist_ok=True)
+        starts = range(0, len(samples), per_shard)
+        for shard, start in enumerate(starts):
+            members = {}
+            for index, (colour, label) in enumerate(samples[start : start + per_shard], start):
+                members |= {f"s{index:07}.cls": str(label).encode(), f"s{index:07}.{suffix}": encode(colour, suffix)}
+            write_shard(root / part / f"{shard}.tar", members)
+        (root / part / "nshards.txt").write_text(f"{len(starts)}\n")
+    (root / "classnames.txt").write_text("\n".join([*COLOURS, ""]))
+    return root
+
+
+def encode(colour: str, suffix: str = "png") -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (40, 30), COLOURS[colour]).save(file, suffix)
+    return file.getvalue()
+
+
+def hub_table(
+    colours: Sequence[str],
+    labels: Sequence[object],
+    names: Sequence[str] | None = tuple(COLOURS),
+    others: Sequence[str] = (),
+) -> pa.Table:
+    """A table as the `datasets` library writes it: a struct of bytes and path, and class labels with their names.
+
+    `others` are names of further columns of class labels.
+    """
+    images = pa.array([{"bytes": encode(colour), "path": f"{row}.png"} for row, colour in enumerate(colours)])
+    features = {name: {"_type": "ClassLabel", "names": names} for name in (*others, "label")}
+    described = {"image": {"_type": "Image"}, **features}
+    metadata = {b"huggingface": json.dumps({"info": {"features": described}}).encode()} if names else None
+    columns = {"image": images, **dict.fromkeys(others, [0] * len(colours)), "label": list(labels)}
+    return pa.table(columns).replace_schema_metadata(metadata)

@@ -28,6 +28,7 @@ EXPECTED = "expected FIELD[@FILES][:PROBABILITY], several with a semicolon betwe
 EMPTY_LIST = "an empty list"
 NOT_AN_OBJECT = object()  # in place of the content of a JSON member that is no object
 MAX_DEVIATION = 1e-6  # of the sum of probabilities from 1
+MAX_NAMED_DEPTH = 3  # of objects in objects, of whose texts a message has the names
 SEEDS = 2**63  # number of values of `seed_for`
 
 Texts = tuple[tuple[str, ...], ...]  # of a sample by field: none where it has no such field, several of a list
@@ -103,6 +104,8 @@ def parse_caption_choice(text: str | None) -> CaptionChoice:
     """Return the choice that a text states; None: one field, found by its name. ValueError for another text."""
     if text is None:
         return FOUND_BY_NAME
+    if not text.isprintable():
+        raise ValueError(f"caption {text!r} has characters that cannot be shown; {EXPECTED}")
     parts = [_parse_field(part.strip()) for part in text.split(";")]
     names = [(name, file) for name, file, _ in parts]
     if ("", "") in names:
@@ -130,11 +133,11 @@ def to_valid_text(text: str) -> str:
 
 
 def text_names(values: Mapping[str, object], prefix: str = "") -> Iterator[str]:
-    """Yield the names of the texts and lists of a sample, as a choice names them."""
+    """Yield the names of the texts and lists of a sample, as a choice names them; not of those that are nested deep."""
     for name, value in values.items():
         if isinstance(value, str | list | tuple):
             yield f"{prefix}{name}"
-        elif isinstance(value, Mapping):
+        elif isinstance(value, Mapping) and prefix.count(".") < MAX_NAMED_DEPTH:
             yield from text_names(value, f"{prefix}{name}.")
 
 

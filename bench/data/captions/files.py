@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bench.config import MAX_LISTED_NAMES, choose
+from bench.config import choose
 from bench.data.captions import batches
 from bench.data.captions.batches import MAX_BATCH_BYTES, MAX_BATCH_ROWS, CaptionBatch, CaptionRow, ReadTexts
 from bench.data.captions.choice import FOUND_BY_NAME, NOT_AN_OBJECT, CaptionChoice, Texts, parse_caption_choice
@@ -140,8 +140,7 @@ class SampleCaptionReader(TextReader):
 
     def values(self, members: Mapping[str, Member]) -> dict[str, object]:
         """Return the values of the members that the choice reads: texts, and JSON objects or NOT_AN_OBJECT."""
-        if len(self.found.names) < MAX_LISTED_NAMES:
-            self.found.names |= dict.fromkeys(name if last_suffix(name) == "txt" else f".{name}" for name in members)
+        self.found.add_names(name if last_suffix(name) == "txt" else f".{name}" for name in members)
         if "" in self.choice.names:
             return self._default_values(members)
         return {suffix: _decode(suffix, member) for suffix, member in members.items() if self._reads(suffix)}

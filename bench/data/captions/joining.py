@@ -1,6 +1,6 @@
 """Captions of parquet files that are joined to samples by key, and the counts of what a choice finds."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from functools import lru_cache
 from glob import glob
@@ -11,9 +11,9 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.config import MAX_LISTED_NAMES, list_names
+from bench.config import MAX_LISTED_NAMES, MAX_NAME_LENGTH, list_names
 from bench.data.captions.batches import CAPTION_COLUMNS, KEY_COLUMNS, NULL, find_column, find_columns, is_text
-from bench.data.captions.choice import CaptionChoice, CaptionField, Texts, text_names
+from bench.data.captions.choice import CaptionChoice, CaptionField, Texts, text_names, to_valid_text
 from bench.environment.files import prefix_errors
 
 SHOWN_KEYS = 3  # of samples and of files, in a message
@@ -31,11 +31,16 @@ class FoundFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         """Add samples that have a text in a field."""
         self.samples[field] = self.samples.get(field, 0) + samples
 
+    def add_names(self, names: Iterable[str]) -> None:
+        """Add names, unless there are many already."""
+        room = max(0, MAX_LISTED_NAMES - len(self.names))
+        self.names |= dict.fromkeys(to_valid_text(name[:MAX_NAME_LENGTH]) for name in islice(names, room))
+
     def add(self, other: "FoundFields") -> None:
         """Add what was found in other files."""
         for field, samples in other.samples.items():
             self.count(field, samples)
-        self.names |= dict.fromkeys(islice(other.names, max(0, MAX_LISTED_NAMES - len(self.names))))
+        self.add_names(other.names)
         self.keys += other.keys[: max(0, SHOWN_KEYS - len(self.keys))]
 
     def require(self, choice: CaptionChoice) -> None:
@@ -74,17 +79,17 @@ class TextReader:
         for field, each in zip(self._fields, texts, strict=True):
             if each:
                 found.count(field)
-        if self._rows < NAMED_SAMPLES and len(found.names) < MAX_LISTED_NAMES:
-            found.names |= dict.fromkeys(name for name in text_names(values) if name not in self._joined)
-        if self._rows < SHOWN_KEYS and len(found.keys) < SHOWN_KEYS:
-            found.keys.append(key)
+        if self._rows < NAMED_SAMPLES:
+            found.add_names(name for name in text_names(values) if name not in self._joined)
+        if len(found.keys) < SHOWN_KEYS:
+            found.keys.append(to_valid_text(key))
         self._rows += 1
         self._has_any = self._has_any or flaw in ("", NULL)
         return texts, flaw
 
     def require_any(self) -> None:
-        """Raise ValueError if no sample that was read has a caption, not even a null."""
-        if self._rows and not self._has_any:
+        """Raise ValueError if no sample that was read has a caption, not even a null, and none may be joined."""
+        if self._rows and not self._has_any and not self._joined:
             self.found.require(self.choice)
             there = list_names(sorted(self.found.names)) or "none"
             raise ValueError(f"none of its samples has a .txt or .json caption (there are {there})")

@@ -80,7 +80,7 @@ def _verdict_blocks(card: ClaimCard, statement: Sequence[str]) -> list[Block]:
 
 def _sections(card: ClaimCard) -> dict[tuple[str, str], list[Block]]:
     """Return the blocks below the verdict, by their names and titles."""
-    conditions = describe_conditions(card.claim)
+    conditions, commands = describe_conditions(card.claim), _commands(card)
     found: dict[tuple[str, str], list[Block]] = {
         ("factors", "Factors of the published ratio"): [_factors_table(card)] if card.factors else [],
         ("pairs", "Measured pairs"): [_pairs_table(card)] if card.deciding else [],
@@ -88,7 +88,9 @@ def _sections(card: ClaimCard) -> dict[tuple[str, str], list[Block]]:
         ("conditions", "Conditions of a record that decides"): [Items(conditions)] if conditions else [],
         ("claim", "The claim"): [Facts({name: [text] for name, text in _facts(card).items()})],
         ("rule", "The rule of the verdict"): [Text(CLAIM_RULE[0]), Items(CLAIM_RULE[1:], "numbered")],
-        ("commands", "A record that settles it"): [Code(_commands(card))],
+        ("commands", "A record that settles it" if card.claim.conditions else "To count it again"): (
+            [Code(commands)] if commands else []
+        ),
     }
     return {names: blocks for names, blocks in found.items() if blocks}
 
@@ -261,12 +263,12 @@ def _summarize(card: ClaimCard, *, is_counted: bool) -> list[str]:
 
 
 def _commands(card: ClaimCard) -> list[str]:
-    """Return the command lines whose records would decide the claim."""
+    """Return the command lines whose records would decide the claim, or that count what decides it."""
     claim = card.claim
     settings = "".join(f" --set {one}" for one in claim.settings)
     pairs = [pair for pair in (claim.experiments, claim.controlled) if pair is not None]
-    if claim.metric in ("FLOPs", "zero-shot accuracy"):
-        return [f"{PROGRAM} list"]
+    if claim.conditions is None:  # zero-shot accuracy is not measured here
+        return [f"{PROGRAM} list"] if claim.metric == "FLOPs" else []
     if claim.metric == "accuracy":
         names = dict.fromkeys(name for pair in pairs for name in pair)
         protocols = dict.fromkeys(one.partition(",")[0] for one in claim.protocols)

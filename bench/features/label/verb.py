@@ -99,8 +99,7 @@ class Label:
         rule = get_rule(self.rule or "corenet")
         jobs = [LabelJob(shard.path, rule.name, self.caption) for shard in self._find_shards()]
         total, failures, seconds = self._run(jobs)
-        if not failures:
-            total.found.require(parse_caption_choice(self.caption))
+        self._require_fields(total, failures)
         vocabulary = replace(vocabulary_of_counts(rule, total.counts, total.captions), part=self.shards or "")
         print_tables(summary_tables(total, total.captions / seconds, vocabulary.labels), self.json)
         if _report_failures(failures):
@@ -147,10 +146,14 @@ class Label:
         total, failures, seconds = self._run(todo)
         rate, labels = total.captions / seconds, occurring_by_count(vocabulary, total.counts)
         total.add(finished)
-        if not failures:
-            total.found.require(parse_caption_choice(self.caption))
+        self._require_fields(total, failures)
         print_tables(summary_tables(total, rate, labels), self.json)
         return _report_failures(failures)
+
+    def _require_fields(self, total: Tally, failures: Sequence[Exception]) -> None:
+        """Raise ValueError for a field of captions that no sample has; a part of the files may lack one."""
+        if not failures and not self.shards:
+            total.found.require(parse_caption_choice(self.caption))
 
     def _find_shards(self) -> Sequence[CaptionFile]:
         """Return the inputs, without img2dataset's tables: a parquet file beside a tar of its stem has its captions."""

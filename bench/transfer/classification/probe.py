@@ -74,7 +74,8 @@ class EmbeddedTask(SplitTask[LabelledFeatures]):
             return LabelledFeatures(part.features[kept], number[part.labels[kept]])
 
         names = tuple(self.classes[one] for one in classes)
-        return EmbeddedTask(name, names, restrict(self.train), restrict(self.validation), restrict(self.test))
+        train, validation, test = map(restrict, (self.train, self.validation, self.test))
+        return replace(self, name=name, classes=names, train=train, validation=validation, test=test)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,8 @@ def embed_task(
         features, labels = torch.from_numpy(subject.embed(part.images)), torch.from_numpy(part.labels).to(device)
         return LabelledFeatures(features if features.numel() > MAX_IN_MEMORY else features.to(device, dtype), labels)
 
-    return EmbeddedTask(task.name, task.classes, *map(embed_split, (task.train, task.validation, task.test)))
+    parts = map(embed_split, (task.train, task.validation, task.test))
+    return EmbeddedTask(task.name, task.classes, *parts, templates=task.templates)
 
 
 def draw_class_orders(task: EmbeddedTask) -> list[tuple[Order, Order]]:

@@ -88,7 +88,7 @@ def score_initial_heads(subject: FeatureExtractor, task: SingleLabelTask) -> lis
         for label in labels
     ]
     own = [row for row, labels in enumerate(labels_by_class) if [label.similarity for label in labels] == [1.0]]
-    templates = {CLASS_NAMES: BARE_NAME, PROMPTS: read_templates(subject.templates)}
+    templates = {CLASS_NAMES: BARE_NAME, PROMPTS: read_templates(subject.templates or task.templates)}
     scores = list(_score_heads(subject.loaded, embedded, templates, with_shares=True))
     if 1 < len(own) < len(task.classes):
         restricted = embedded.with_classes(own, f"{task.name}, {len(own)} in the vocabulary")
@@ -218,8 +218,9 @@ def _initial_heads(
     if classifier is not None and classifier.keys:
         heads[COPIED_ROWS] = copy_head(classifier, match_labels(task.classes, classifier.keys), random)
     if texts is not None:
+        names = task.classes if task.templates else class_names_for_prompts(task.classes)
         for head, of_head in templates.items():
-            prompts = [of_head.prompts(name) for name in class_names_for_prompts(task.classes)]
+            prompts = [of_head.prompts(name) for name in names]
             heads[head] = make_text_head(texts, prompts, task.train.features, DRAWS)
     return heads
 

@@ -3,17 +3,19 @@
 from bench.catalog import EMOJI_TASKS, GALLERY, RETRIEVAL_TASK, SINGLE_LABEL, UNSEEN_TASKS, Imported, Task
 
 SILHOUETTES = ("silhouettes 20 per class", "silhouettes 100 per class")  # grey shapes, which HOG classifies best
+TWEMOJI = "Twemoji"  # the test images of all tasks on emoji
 TASKS = (
     *(
         Task(
             name,
             GALLERY if name == RETRIEVAL_TASK else SINGLE_LABEL,
             Imported("bench.transfer.tasks.tasks:pack_task", (name,)),
+            images=TWEMOJI if name in EMOJI_TASKS else "silhouettes" if name in SILHOUETTES else "",
         )
         for name in (*EMOJI_TASKS, "rooms", *SILHOUETTES)
     ),
     *(
-        Task(name, labels, Imported("bench.transfer.tasks.unseen_concepts:unseen_task", (name,)))
+        Task(name, labels, Imported("bench.transfer.tasks.unseen_concepts:unseen_task", (name,)), images=TWEMOJI)
         for name, labels in zip(UNSEEN_TASKS, (SINGLE_LABEL, GALLERY), strict=True)
     ),
 )

@@ -5,7 +5,7 @@ A task is split, every part must have every class, and unreadable files are drop
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from bench.transfer.tasks.image_sources import (
     format_some,
     readable_rows,
 )
+from bench.transfer.tasks.packed_images import PackedImageSource
 from bench.transfer.tasks.tasks import VALIDATION_SHARE, SingleLabelTask, TaskSplit
 
 TEST_SHARE = 0.2
@@ -30,7 +31,7 @@ Files = dict[str, list[Path]]  # by class
 class FoundPart(TaskSplit):
     """A part as it lies on disk."""
 
-    images: FileImageSource | ArrayImageSource
+    images: FileImageSource | PackedImageSource | ArrayImageSource
     title: str  # in messages
 
     def select(self, rows: Sequence[int], title: str) -> "FoundPart":
@@ -54,12 +55,12 @@ def make_task(
         raise ValueError(f"{name}: all images are of one class, {classes[0]!r}: there is nothing to tell apart")
     notes, parts = list[str](), dict[str, FoundPart]()
     for what, part in (("train", train), ("validation", validation), ("test", test)):
-        if part is not None and isinstance(part.images, FileImageSource):
-            paths = part.images.paths
-            rows, note = readable_rows(part.images.rgb, len(paths), paths, cache, part.title)
+        if part is None:
+            continue
+        parts[what] = part
+        if not isinstance(part.images, ArrayImageSource):
+            rows, note = readable_rows(part.images.rgb, len(part.images), part.images.files, cache, part.title)
             parts[what], notes = part.select(rows, part.title), notes + note
-        elif part is not None:
-            parts[what] = part
     for what, share in (("test", TEST_SHARE), ("validation", VALIDATION_SHARE)):
         if what not in parts:
             whole = parts["train"]
@@ -102,13 +103,8 @@ def format_classes(classes: Sequence[str]) -> str:
 
 
 def folder_task(name: str, root: Path, cache: Path) -> SingleLabelTask:
-    """Read "imagefolder" or "imagenet" from a folder; the ValueError shows the layout, or the classes that differ.
-
-    With only one part beside `train`, that part is reported and the validation part is held out from `train`.
-    """
-    candidates = {part: [root / folder for folder in names] for part, names in PART_FOLDERS.items()}
-    there = {part: [folder for folder in folders if folder.is_dir()] for part, folders in candidates.items()}
-    folders = {part: found[0] for part, found in there.items() if found}
+    """Read "imagefolder" or "imagenet" from a folder; the ValueError shows the layout, or the classes that differ."""
+    folders = find_part_folders(root)
     if "train" not in folders:
         if folders:
             names = ", ".join(folder.name for folder in folders.values())
@@ -125,8 +121,32 @@ def folder_task(name: str, root: Path, cache: Path) -> SingleLabelTask:
             "any other folder is --task imagefolder"
         )
     parts = {part: _make_part(folder, files[part], classes) for part, folder in folders.items()}
+    return make_task_of_parts(name if name == "imagenet" else root.name, classes, parts, cache)
+
+
+def find_part_folders(root: Path) -> dict[str, Path]:
+    """Return the folders of the parts that are there."""
+    candidates = {part: [root / folder for folder in names] for part, names in PART_FOLDERS.items()}
+    there = {part: [folder for folder in folders if folder.is_dir()] for part, folders in candidates.items()}
+    return {part: found[0] for part, found in there.items() if found}
+
+
+def make_task_of_parts(
+    name: str, classes: Sequence[str], parts: Mapping[str, FoundPart], cache: Path
+) -> SingleLabelTask:
+    """Build a task from the parts `train`, `val` and `test` that are there.
+
+    With only one part beside `train`, that part is reported and the validation part is held out from `train`. A part
+    alone is split. Raises ValueError as `make_task`, or for two parts without `train`.
+    """
+    if "train" not in parts:
+        if len(parts) > 1:
+            raise ValueError(f"{name} has the parts {' and '.join(parts)} and no train part to learn from")
+        (whole,) = parts.values()
+        task = make_task(name, classes, whole, None, None, cache)
+        return replace(task, notes=(f"{name}: there is no train part, so that {whole.title} is split", *task.notes))
     validation, test = (parts.get("val"), parts["test"]) if "test" in parts else (None, parts.get("val"))
-    return make_task(name if name == "imagenet" else root.name, classes, parts["train"], validation, test, cache)
+    return make_task(name, classes, parts["train"], validation, test, cache)
 
 
 def _list_images(folder: Path) -> Files:

@@ -52,6 +52,11 @@ class FileImageSource:
     paths: Sequence[Path]
     resize_over_crop = RESIZE_OVER_CROP
 
+    @property
+    def files(self) -> Sequence[Path]:
+        """The files that hold the images."""
+        return self.paths
+
     def __len__(self) -> int:
         return len(self.paths)
 
@@ -143,7 +148,7 @@ def readable_rows(
     The cached result is keyed by the paths, sizes and modification times of `files`, and by `how` they are decoded.
     Raises ValueError where more than one row in a hundred is unreadable; other errors of `decode` are passed on.
     """
-    file = cache / f"unreadable-{_digest_files(files, how)}.json"
+    file = cache / f"unreadable-{digest_files(files, how)}.json"
     if file.is_file():
         with prefix_errors(f"{file}: no list of unreadable images, remove it", (msgspec.DecodeError,)):
             reasons = msgspec.json.decode(file.read_bytes(), type=dict[int, str])
@@ -176,7 +181,8 @@ def _find_unreadable(decode: Callable[[int], object], count: int, what: str) -> 
     return found
 
 
-def _digest_files(paths: Sequence[Path], how: str) -> str:
+def digest_files(paths: Sequence[Path], how: str = "") -> str:
+    """Return a short digest of the paths, sizes and modification times of files, and of how they are read."""
     digest = hashlib.sha256(how.encode())
     for path in paths:
         status = path.stat()

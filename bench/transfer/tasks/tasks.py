@@ -50,6 +50,7 @@ class SplitTask(Generic[Part]):
     validation: Part
     test: Part
     notes: tuple[str, ...] = field(default=(), kw_only=True)  # remarks on the files and the split, for the user
+    templates: str = field(default="", kw_only=True)  # file of prompt templates beside the data; its classes are words
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ def test_choice_is_what_its_text_states(text: str | None, fields: list[tuple[str
     ("text", "reason"),
     [
         ("", "has an empty field; expected FIELD"),
+        ("txt\udcff", "has characters that cannot be shown"),
         ("txt;;json.llava", "has an empty field"),
         (":0.5;txt:0.5", "has an empty field"),
         ("txt;txt", "names txt twice"),

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bench.__main__ import main
 from bench.data.captions.choice import parse_caption_choice
 from bench.data.sources.tar_shards import TarSamples, open_shards
 from tests.data.shards import write_shard
@@ -114,6 +115,26 @@ def test_file_that_is_not_there_or_no_parquet_is_refused(file: str, reason: str,
     (tmp_path / "r.csv").write_text("key,llava\n003,a\n")
     with pytest.raises(ValueError, match=reason):
         opened(shards, f"txt;llava@{tmp_path}/{file}")
+
+
+def test_shard_without_joined_captions_is_labelled_as_the_others(shards: Path, tmp_path: Path) -> None:
+    """Stored labels are addressed by the places of samples, so that each shard needs its file."""
+    pq.write_table(pa.table({"key": KEYS[:10], "llava": ["a dog"] * 10}), tmp_path / "r.parquet")
+    options = ["label", str(shards), "--caption", f"llava@{tmp_path}/r.parquet", "--vocabulary", "pack-synsets"]
+    assert main([*options, "--out", str(tmp_path / "labels")]) == 0
+    files = [pq.read_table(tmp_path / "labels" / f"{number}.parquet")["labels"].to_pylist() for number in (0, 1)]
+    assert [len(labels) for labels in files] == [10, 14]
+    assert [any(labels) for labels in files] == [True, False]
+    assert main([*options, "--out", str(tmp_path / "part"), "--shards", "2/2"]) == 0
+
+
+def test_odd_names_and_keys_of_samples_do_not_prevent_an_index(tmp_path: Path) -> None:
+    deep = b'{"a":' * 500 + b'{"caption": "deep"}' + b"}" * 500
+    odd = b'{"caption": "a dog", "\xff": "x", ' + b",".join(b'"%d": "y"' % n for n in range(3000)) + b"}"
+    content = {"0.jpg": b"1", "0.json": odd, "1.jpg": b"1", "1.json": deep}
+    path = write_shard(tmp_path / "0.tar", content)
+    found = open_shards(str(path), tmp_path / "cache", choice=parse_caption_choice("json.caption"))
+    assert (len(found), len(found.found.names)) == (1, 100)
 
 
 @pytest.mark.parametrize(

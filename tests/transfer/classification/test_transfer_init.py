@@ -2,6 +2,8 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -25,6 +27,7 @@ from bench.transfer.classification.transfer_init import (
     DRAWS,
     STEPS,
     InitialHead,
+    _initial_heads,
     class_names_for_prompts,
     copy_head,
     fit_heads,
@@ -36,9 +39,9 @@ from bench.transfer.classification.transfer_init import (
 )
 from bench.transfer.families.pack_tasks import SILHOUETTES
 from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.prompt_templates import read_templates
+from bench.transfer.prompt_templates import BARE_NAME, read_templates
 from bench.transfer.score import score_task
-from bench.transfer.score_tables import drop_init_records, init_tables
+from bench.transfer.score_tables import CLASS_NAMES, drop_init_records, init_tables
 from bench.transfer.tasks.tasks import SingleLabelTask, pack_task
 from tests.small import circumstances, small
 
@@ -111,14 +114,14 @@ def test_imagenet_classes_have_the_names_of_clips_authors() -> None:
 
 def test_templates_of_a_file_are_read_and_others_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "mine.txt"
-    file.write_text("a photo of a {}.\n\n {}, drawn \n")
+    file.write_text("a photo of a {}.\n\n {c}, drawn \n")
     found = read_templates(str(file))
     assert found.prompts("dog") == ("a photo of a dog.", "dog, drawn")
     assert found.title == f"2 templates of mine.txt (sha256 {hashlib.sha256(file.read_bytes()).hexdigest()[:8]})"
     assert read_templates().title == "80 templates of open_clip for ImageNet"
     assert read_templates().prompts("dog")[0] == "a bad photo of a dog."
     for content, text in {
-        b"a photo of a {}.\na dog": "mine.txt: line 2 has no {} for the class name: 'a dog'",
+        b"a photo of a {}.\na dog": "mine.txt: line 2 has no {} or {c} for the class name: 'a dog'",
         b"\n": "mine.txt has no templates: write one per line, such as 'a photo of a {}.'",
         b"\xff{}": "mine.txt: 'utf-8' codec",
     }.items():
@@ -150,6 +153,30 @@ def test_text_tower_has_a_head_of_class_names_and_one_of_prompts(
     prompts = {score.protocol: score.prompts for score in measured.scores}
     assert prompts.pop("transfer-init, prompt templates").startswith("2 templates of mine.txt (sha256 ")
     assert prompts == {"transfer-init, random head": "", "transfer-init, class names": "class name"}
+    beside = replace(task, templates=str(tmp_path / "mine.txt"))
+    assert [score.prompts for score in score_task(subject, beside, "transfer-init").scores] == [
+        score.prompts for score in measured.scores
+    ]
+
+
+@pytest.mark.parametrize(("templates", "name"), [("", "737 200"), ("beside the data", "737-200")])
+def test_class_names_beside_templates_of_the_data_are_words_already(
+    templates: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, read = texts(), list[Sequence[tuple[str, ...]]]()
+    monkeypatch.setattr(LoadedTower, "read_text_encoder", lambda _: known)
+    rows_of = TextEncoder.classifier_rows
+
+    def record(own: TextEncoder, prompts: Sequence[tuple[str, ...]]) -> torch.Tensor:
+        read.append(prompts)
+        return rows_of(own, prompts)
+
+    monkeypatch.setattr(TextEncoder, "classifier_rows", record)
+    tower = build_untrained_tower(small("clip"))
+    part = LabelledFeatures(torch.randn(4, tower.width), torch.tensor([0, 1, 0, 1]))
+    task = EmbeddedTask("task", ("737-200", "cat"), part, part, part, templates=templates)
+    _initial_heads(LoadedTower(tower, "clip", ""), task, {CLASS_NAMES: BARE_NAME})
+    assert read == [[(name,), ("cat",)]]
 
 
 def test_batched_head_training_equals_torch_per_draw() -> None:

@@ -1,0 +1,1 @@
+"""The verb `data`: what data hold, before anybody trains on them."""

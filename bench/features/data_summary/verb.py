@@ -1,0 +1,51 @@
+"""The verb `data`: images, captions and faults of data, before anybody trains on them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from tyro.conf import Positional, arg
+
+from bench.cli.options import Caption, Json, Results
+from bench.console.console import OK, printable
+from bench.console.options import require_range
+from bench.console.tables import print_tables
+
+
+@dataclass(frozen=True, slots=True)
+class SummarizeData:
+    """Show what data hold before anybody trains on them: images, captions, faults, and how long an epoch loads.
+
+    A random sample of the images is decoded and one of the captions is read, so that a million samples take little
+    longer than thousands. Each table says how many it is about.
+    """
+
+    data: Annotated[
+        Positional[str], arg(metavar="PATH", help="folder, file or glob of data, or pack: the shipped pack")
+    ]
+    caption: Caption = None
+    sample: int = 2000  # number of images that are decoded
+    seed: int = 0  # seed of the random samples: another one shows other images
+    loading_seconds: float = 3.0  # seconds for which loading is timed; 0: it is not timed
+    out: Path | None = None  # HTML page to write, with charts and 64 images
+    results: Results = Path("results")
+    json: Json = None
+    purpose: ClassVar[str] = "check"
+    resume_hint: ClassVar[str] = "start it again"
+
+    def run(self) -> int:
+        """Read the samples, print the tables and the next commands, and write the page."""
+        # These import PyTorch and what draws charts, which the help of the program does not need.
+        from bench.features.data_summary.page import summary_page
+        from bench.features.data_summary.summary import summarize_data
+        from bench.features.data_summary.tables import next_commands, summary_tables
+        from reports.render.document import write_page
+
+        require_range("sample", self.sample, 1, 1e6)
+        require_range("loading-seconds", self.loading_seconds, 0, 1e6)
+        summary = summarize_data(self.data, self.caption, self.results, self.sample, self.seed, self.loading_seconds)
+        print_tables(summary_tables(summary), self.json)
+        print("Next commands", *map(printable, next_commands(summary)), sep="\n")
+        if self.out is not None:
+            write_page(self.out, summary_page(summary).encode())
+        return OK

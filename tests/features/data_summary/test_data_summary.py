@@ -1,0 +1,356 @@
+"""`data PATH` counts what was written, finds what was planted, and shows what cannot be decoded as such."""
+
+import io
+import json
+import re
+import shlex
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from bench.__main__ import main
+from bench.cli.main import parse
+from bench.console.console import PROGRAM
+from bench.data_source import SOURCES, DataSource, Samples
+from bench.features.data_summary.images import find_format
+from bench.features.data_summary.scripts import NO_LETTERS, find_script
+from bench.features.data_summary.summary import MAX_CAPTION_ROWS, NUM_SHOWN, summarize_data
+from bench.features.data_summary.tables import next_commands
+from bench.labels.subwords import tokenizer
+from tests.data.shards import encoded, make_image, write_shard
+from tests.reports.test_page import HOSTILE, Document
+
+TEXTS = (
+    "a dog and a cat",
+    "ein Haus am See",
+    "красная машина",
+    "一只狗和一只猫",
+    "犬と猫が庭にいる",
+    "كلب وقطة",
+    "12:30",
+    "the of and",
+)
+COPIES, EMPTY, BROKEN, NO_CAPTION = 3, 2, 1, 2
+TRUNCATED = encoded(make_image(999, 90, 70), "PNG")[:400]
+
+
+def planted() -> dict[str, tuple[bytes, str | None]]:
+    """Images and captions by key: 64 with both, among them copies, a truncated image and empty captions; 2 without."""
+    found: dict[str, tuple[bytes, str | None]] = {}
+    for number in range(NUM_SHOWN - COPIES - EMPTY - BROKEN):
+        kind = ("JPEG", "PNG", "WEBP")[number % 3]
+        found[f"{number:03}"] = (
+            encoded(make_image(number, 20 + number, 90 - number), kind),
+            f"{TEXTS[number % 8]} {number // 16}",
+        )
+    for number in range(COPIES):
+        found[f"copy{number}"] = found["004"][0], f"copy {number} of a picture"
+    for number in range(EMPTY):
+        found[f"empty{number}"] = encoded(make_image(200 + number)), " "
+    found["broken"] = TRUNCATED, f"a broken image {HOSTILE}"
+    for number in range(NO_CAPTION):
+        found[f"none{number}"] = encoded(make_image(300 + number)), None
+    return found
+
+
+def members(samples: dict[str, tuple[bytes, str | None]]) -> dict[str, bytes]:
+    suffixes = {"JPEG": "jpg", "PNG": "png", "WebP": "webp"}
+    found = {}
+    for key, (image, text) in samples.items():
+        found[f"{key}.{suffixes[find_format(image)]}"] = image
+        if text is not None:
+            found[f"{key}.txt"] = text.encode()
+    return found
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shards")
+    write_shard(folder / "00000.tar", members(planted()))
+    return folder
+
+
+def summarize(data: str | Path, folder: Path, *options: str) -> dict[str, Any]:
+    """The tables of `data` by title, each as its rows and its note."""
+    file = folder / "summary.json"
+    words = ["data", str(data), "--results", str(folder), "--json", str(file), "--loading-seconds", "0", *options]
+    assert main(words) == 0
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found
+
+
+def rows(tables: dict[str, Any], title: str) -> dict[str, dict[str, Any]]:
+    """The rows of a table by the first column."""
+    found = tables[title]["rows"]
+    return {str(next(iter(row.values()))): row for row in found}
+
+
+@pytest.fixture(scope="module")
+def tables(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return summarize(shards, tmp_path_factory.mktemp("results"))
+
+
+def test_counts_are_those_of_a_slow_loop_over_what_was_written(tables: dict[str, Any]) -> None:
+    both = {key: (image, text) for key, (image, text) in planted().items() if text is not None}
+    (data,) = tables["Data"]["rows"]
+    assert (data["samples"], data["left out"], data["files"]) == (len(both), NO_CAPTION, 1)
+    assert data["images"] == sum(len(image) for image, _ in both.values())
+    assert data["exact copies"] == len(both) - len({image for image, _ in both.values()}) == COPIES
+    kinds = Counter(find_format(image) for image, _ in both.values())
+    assert {kind: row["images"] for kind, row in rows(tables, "Formats of images").items()} == kinds
+    sides = sorted(min(Image.open(io.BytesIO(image)).size) for image, _ in both.values() if image != TRUNCATED)
+    shorter = rows(tables, "Sizes of images")["shorter side, px"]
+    assert (shorter["least"], shorter["median"], shorter["most"]) == (sides[0], sides[len(sides) // 2], sides[-1])
+
+
+def test_captions_are_counted_as_a_slow_loop_counts_them(tables: dict[str, Any]) -> None:
+    texts = [text for _, text in planted().values() if text is not None]
+    captions = [text for text in texts if text.strip()]
+    (row,) = tables["Captions"]["rows"]
+    assert row["without a caption"] == pytest.approx(EMPTY / len(texts))
+    assert row["repeated"] == pytest.approx(1 - len(set(captions)) / len(captions))
+    lengths = sorted(2 + len(tokenizer().encode(text)) for text in captions)
+    assert (row["tokens, least"], row["tokens, most"]) == (lengths[0], lengths[-1])
+    assert row["over 77 tokens"] == pytest.approx(sum(length > 77 for length in lengths) / len(lengths))
+    english = [text for text in captions if re.match("a dog|copy|a broken", text)]
+    assert row["with a noun"] >= len(english) / len(captions)
+    assert row["with a noun"] < 1
+    scripts = {name: found["captions"] for name, found in rows(tables, "Scripts of captions").items()}
+    assert scripts == Counter(map(find_script, captions))
+    assert {"Latin", "Cyrillic", "Han", "Kana", "Arabic", NO_LETTERS} == set(scripts)
+
+
+def test_what_a_training_cannot_use_is_listed_with_its_reason(tables: dict[str, Any]) -> None:
+    found = rows(tables, "Samples that cannot be used")
+    assert {reason: row["samples"] for reason, row in found.items()} == {
+        "no caption": NO_CAPTION,
+        "image: truncated": 1,
+    }
+    assert found["no caption"]["of"] == NUM_SHOWN + NO_CAPTION
+
+
+def test_copies_of_images_that_are_not_decoded_are_found(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (data,) = summarize(shards, tmp_path, "--sample", "5")["Data"]["rows"]
+    assert data["exact copies"] == COPIES
+    monkeypatch.setattr("bench.features.data_summary.images.MAX_COMPARED_BYTES", 0)
+    summary = summarize_data(str(shards), None, tmp_path, 5, 0, 0)
+    assert summary.duplicates.images == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "script"),
+    [
+        ("a dog, ein Hündchen", "Latin"),
+        ("ＡＢＣ", "Latin"),
+        ("собака dog", "Cyrillic"),
+        ("σκύλος", "Greek"),
+        ("כלב", "Hebrew"),
+        ("كلب", "Arabic"),
+        ("कुत्ता", "Devanagari"),
+        ("สุนัข", "Thai"),
+        ("강아지", "Hangul"),
+        ("一只狗", "Han"),
+        ("東京都庁舎の犬", "Kana"),
+        ("123 — !", NO_LETTERS),
+        ("🐶", NO_LETTERS),
+        ("", NO_LETTERS),
+    ],
+)
+def test_script_is_that_of_most_letters(text: str, script: str) -> None:
+    assert find_script(text) == script
+
+
+def test_page_shows_64_images_and_a_broken_one_as_such(shards: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    summarize(shards, tmp_path, "--out", str(page))
+    text = page.read_text(encoding="utf-8")
+    document = Document(text)
+    pictures = text.partition('<div class="pictures">')[2].partition("</section>")[0]
+    assert pictures.count("<figure>") == NUM_SHOWN
+    assert pictures.count("data:image/webp;base64,") == NUM_SHOWN - BROKEN
+    assert pictures.count("cannot be decoded: truncated") == BROKEN
+    assert "<script>alert" not in text
+    assert all(value.startswith(("#", "data:")) for _, name, value in document.attributes if name in {"src", "href"})
+    words = document.words()
+    for _, caption in planted().values():
+        assert " ".join((caption or "").split()) in words
+    assert document.tables.keys() >= {
+        "Sizes of images",
+        "Scripts of captions",
+        "Samples that cannot be used",
+        "Loading",
+    }
+
+
+def test_seed_draws_the_images_and_equal_seeds_draw_equal_ones(shards: Path, tmp_path: Path) -> None:
+    def shown(seed: int) -> list[str]:
+        return [one.key for one in summarize_data(str(shards), None, tmp_path, 8, seed, 0).shown]
+
+    assert shown(0) == shown(0)
+    assert len(set(shown(0))) == 8
+    assert shown(0) != shown(1)
+
+
+@pytest.mark.usefixtures("images")
+def test_the_shipped_pack_is_summarised(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    found = summarize("pack", tmp_path, "--sample", "70", "--out", str(page))
+    (data,), sizes = found["Data"]["rows"], rows(found, "Sizes of images")
+    assert data["samples"] == 11_979
+    assert sizes["width, px"]["least"] == sizes["height, px"]["most"] == 64
+    assert rows(found, "Formats of images").keys() == {"decoded"}
+    (captions,) = found["Captions"]["rows"]
+    assert (captions["tokens, median"], captions["tokens, 95 %"]) == (9, 17)
+    assert page.read_text().count("data:image/webp") == NUM_SHOWN
+    assert "in memory" in found["Loading"]["note"]
+
+
+class Strangers(DataSource):
+    """A source that is no more than the interface asks for."""
+
+    name, accepted = "a stranger's list", "strangers"
+
+    def recognises(self, data: str) -> bool:
+        return data.endswith("strangers")
+
+    def files(self, data: str) -> list[Path]:
+        return [Path(data)]
+
+    def open(self, _data: str, _request: object) -> Samples:
+        return StrangersSamples()
+
+
+class StrangersSamples(Samples):
+    def __len__(self) -> int:
+        return 3
+
+    def key(self, row: int) -> str:
+        return f"k{row}"
+
+    def image(self, row: int) -> bytes:
+        return (encoded(make_image(1)), b"GIF89a...", b"")[row]
+
+    def caption(self, row: int) -> str:
+        return ("a red car", "", "ein Auto")[row]
+
+
+def test_source_of_a_stranger_is_summarised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SOURCES._objects, Strangers.name, Strangers())
+    (tmp_path / "strangers").touch()
+    found = summarize(tmp_path / "strangers", tmp_path, "--out", str(tmp_path / "page.html"))
+    (data,), (captions,) = found["Data"]["rows"], found["Captions"]["rows"]
+    assert (data["read as"], data["samples"]) == (Strangers.name, 3)
+    assert captions["without a caption"] == pytest.approx(1 / 3)
+    flawed = {name: row["cannot be decoded"] for name, row in rows(found, "Formats of images").items()}
+    assert flawed == {"JPEG": 0, "GIF": 1, "unknown": 1}
+
+
+class MillionSamples(StrangersSamples):
+    """A million samples, which count what is read of them."""
+
+    read: Counter[str]
+
+    def __len__(self) -> int:
+        return 1_000_000
+
+    def image(self, row: int) -> bytes:
+        self.read["images"] += 1
+        return super().image(row % 3)
+
+    def caption(self, row: int) -> str:
+        self.read["captions"] += 1
+        return super().caption(row % 3)
+
+
+def test_of_a_million_samples_only_random_ones_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SOURCES._objects, Strangers.name, Strangers())
+    monkeypatch.setattr(Strangers, "open", lambda *_: MillionSamples())
+    MillionSamples.read = Counter()
+    (tmp_path / "strangers").touch()
+    found = summarize(tmp_path / "strangers", tmp_path, "--sample", "100")
+    assert MillionSamples.read == {"images": 100, "captions": MAX_CAPTION_ROWS + NUM_SHOWN}
+    assert found["Sizes of images"]["note"].startswith("Images of 100 of 1,000,000 samples, drawn at random")
+    assert found["Captions"]["note"].startswith("Captions of 50,000 of 1,000,000 samples, drawn at random")
+
+
+def test_each_field_of_captions_is_counted(tmp_path: Path) -> None:
+    found = {}
+    for number in range(12):
+        found[f"{number:02}.jpg"] = encoded(make_image(number))
+        found[f"{number:02}.json"] = json.dumps({"llava": ["собака", "a long red car"][: number % 3]}).encode()
+        found[f"{number:02}.txt"] = b"a dog"
+    write_shard(tmp_path / "s.tar", found)
+    page = tmp_path / "page.html"
+    tables = summarize(tmp_path / "s.tar", tmp_path, "--caption", "txt;json.llava", "--out", str(page))
+    short, long = (rows(tables, "Captions")[field] for field in ("txt", "json.llava"))
+    assert (short["captions per sample"], long["captions per sample"]) == (1, 1)
+    assert (short["without a caption"], long["without a caption"]) == (0, pytest.approx(1 / 3))
+    assert (short["repeated"], long["repeated"]) == (pytest.approx(11 / 12), pytest.approx(10 / 12))
+    scripts = {(row["group"], row["script"]): row["captions"] for row in tables["Scripts of captions"]["rows"]}
+    assert scripts == {("txt", "Latin"): 12, ("json.llava", "Cyrillic"): 8, ("json.llava", "Latin"): 4}
+    pictures = page.read_text(encoding="utf-8").partition('<div class="pictures">')[2]
+    assert (pictures.count(">a dog<"), pictures.count(">a long red car<")) == (12, 4)
+
+
+def test_field_without_a_caption_is_shown_beside_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SOURCES._objects, Strangers.name, Strangers())
+    monkeypatch.setattr(StrangersSamples, "texts", lambda *_: ((), ("a dog", "a cat")))
+    (tmp_path / "strangers").touch()
+    found = rows(summarize(tmp_path / "strangers", tmp_path, "--caption", "none;both"), "Captions")
+    assert (found["none"]["without a caption"], found["both"]["captions per sample"]) == (1, 2)
+    assert "tokens, median" not in found["none"]
+    assert found["both"]["tokens, median"] == 4
+
+
+def test_data_that_a_training_refuses_are_summarised_with_the_reason(tmp_path: Path) -> None:
+    samples = {f"{number:02}": (encoded(make_image(number)), "a cat" if number % 2 else None) for number in range(40)}
+    write_shard(tmp_path / "s.tar", members(samples))
+    note = summarize(tmp_path / "s.tar", tmp_path)["Data"]["note"]
+    assert "A training refuses these data: 20 of 40 samples cannot be used." in note
+
+
+def test_epoch_takes_its_samples_at_the_speed_of_the_cores(shards: Path, tmp_path: Path) -> None:
+    (row,) = summarize(shards, tmp_path, "--loading-seconds", "0.01")["Loading"]["rows"]
+    rate = row["images/s per core"][0]
+    assert row["epoch on 1 core"] == pytest.approx(NUM_SHOWN / rate)
+    *_, cores = (name for name in row if re.fullmatch(r"epoch on \d+ cores?", name))
+    assert row[cores] == pytest.approx(row["epoch on 1 core"] / int(cores.split()[2]))
+
+
+def test_next_commands_are_accepted(shards: Path, tmp_path: Path) -> None:
+    commands = next_commands(summarize_data(str(shards), None, tmp_path, 5, 0, 0))
+    assert len(commands) >= 2
+    for line in commands:
+        parse(shlex.split(line, comments=True)[len(shlex.split(PROGRAM)) :])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["nowhere"], "data=nowhere: no file, folder or glob 'nowhere'; accepted is "),
+        (["EMPTY"], ": there is no file; accepted is "),
+        (["SHARDS", "--caption", "txt;"], "caption 'txt;' has an empty field"),
+        (["SHARDS", "--sample", "0"], "--sample must be from 1 to 1e+06, got 0"),
+        (["SHARDS", "--loading-seconds", "-1"], "--loading-seconds must be from 0 to 1e+06, got -1.0"),
+        (["SHARDS", "--loading-seconds", "0", "--out", "EMPTY"], "EMPTY"),
+    ],
+)
+def test_wrong_input_is_refused_in_one_line(
+    options: list[str],
+    message: str,
+    shards: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "EMPTY").mkdir()
+    words = [str(shards) if word == "SHARDS" else word for word in options]
+    assert main(["data", *words, "--results", "r"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
