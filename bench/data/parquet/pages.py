@@ -7,7 +7,7 @@ apache/parquet-format (README.md, Encodings.md), and google/snappy, format_descr
 """
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -54,7 +54,7 @@ class PageRows:
     """Rows whose values are in a page; none is where the encoding is not read here."""
 
     page: Page | None
-    numbers: npt.NDArray[np.int64]  # of the row's value in the page, by row; -1: null
+    numbers: Sequence[int]  # of the row's value in the page, by row; -1: null
 
 
 class ColumnChunk(NamedTuple):
@@ -128,14 +128,17 @@ def _iterate_rows(path: Path, file: IO[bytes], chunk: ColumnChunk, max_level: in
         if page.has_levels:
             first = LENGTH_BYTES + int.from_bytes(content[:LENGTH_BYTES], "little")
             levels, content = content[LENGTH_BYTES:first], content[first:]
-        is_there = np.ones(count, bool)
-        if has_nulls:
-            is_there = decode_runs(levels, max_level.bit_length(), count) == max_level
+        if not (has_nulls or is_dictionary):
+            yield PageRows(page if encoding == PLAIN else None, range(count))
+            continue
+        is_there = (
+            decode_runs(levels, max_level.bit_length(), count) == max_level if has_nulls else np.ones(count, bool)
+        )
         numbers, there = np.full(count, -1), int(is_there.sum())
         numbers[is_there] = (
             decode_runs(content[1:], content[0], there) if is_dictionary and content else np.arange(there)
         )
-        yield PageRows(dictionary if is_dictionary else page if encoding == PLAIN else None, numbers)
+        yield PageRows(dictionary if is_dictionary else page if encoding == PLAIN else None, numbers.tolist())
 
 
 def _read_page_header(file: IO[bytes], at: int) -> tuple[Fields, int]:

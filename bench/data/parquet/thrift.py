@@ -68,7 +68,10 @@ class ThriftReader:
         return [(self._read(kinds >> 4, depth + 1), self._read(kinds & 15, depth + 1)) for _ in range(count)]
 
     def _read_byte(self) -> int:
-        return self.read_bytes(1)[0]
+        if self.offset >= len(self.content):
+            raise EOFError(DAMAGED)
+        self.offset += 1
+        return self.content[self.offset - 1]
 
     def _read_integer(self) -> int:
         value = self.read_varint()

@@ -10,9 +10,10 @@ from bench.data.captions.files import SampleCaptionReader
 from bench.data.sample_index import EMBEDDINGS, IMAGES, IndexBuilder, IndexedSource
 from bench.data.shards.tar_samples import CAPTION_SUFFIXES, Member
 from bench.data.sources.image_files import FileSamples
-from bench.environment.files import read_limited
+from bench.data.sources.listing import is_visible
 
-ANY_SUFFIX = (*IMAGES.suffixes, *EMBEDDINGS.suffixes)
+IMAGE_SUFFIXES = (*IMAGES.suffixes, *EMBEDDINGS.suffixes)
+READ = tuple(f".{suffix}" for suffix in (*IMAGE_SUFFIXES, *CAPTION_SUFFIXES))
 
 
 class ImageFolders(IndexedSource):
@@ -29,7 +30,7 @@ class ImageFolders(IndexedSource):
         for _, _, names in os.walk(data):
             split = [name.rpartition(".") for name in names if not name.startswith(".")]
             captions = {stem for stem, _, suffix in split if suffix.lower() in CAPTION_SUFFIXES}
-            if any(stem in captions for stem, _, suffix in split if suffix.lower() in ANY_SUFFIX):
+            if any(stem in captions for stem, _, suffix in split if suffix.lower() in IMAGE_SUFFIXES):
                 return True
         return False
 
@@ -50,18 +51,19 @@ class ImageFolders(IndexedSource):
     def fill(self, path: Path, builder: IndexBuilder) -> None:
         assert isinstance(builder.reader, SampleCaptionReader)
         images, captions = dict[str, tuple[int, str, int]](), dict[str, dict[str, tuple[str, int]]]()
-        for name, size, _ in _iterate_pairs(str(path)):
+        listed = [*_iterate_pairs(str(path))]
+        for name, size, _ in listed:
             stem, _, suffix = name.rpartition(".")
             if suffix.lower() in builder.kind.suffixes:
                 one = builder.kind.suffixes.index(suffix.lower()), name, size
                 images[stem] = min(images.get(stem, one), one)
-        for name, size, _ in _iterate_pairs(str(path)):
+        for name, size, _ in listed:
             if (key := _caption_key(name, images)) is not None:
                 captions.setdefault(key, {})[name[len(key) + 1 :].lower()] = name, size
         for key in sorted(images.keys() | captions):
             members = {}
             for suffix, (name, size) in captions.get(key, {}).items() if builder.kind.is_caption_required else ():
-                members[suffix] = Member(0, size, read_limited(path / name, MAX_LINE_BYTES))
+                members[suffix] = Member(0, size, _read_caption(path / name, size))
             _, image, size = images.get(key, (0, None, 0))
             place = None if image is None else (str(path / image),)
             builder.add(key, builder.reader.values(members), place, size)
@@ -78,11 +80,22 @@ def _caption_key(name: str, images: dict[str, tuple[int, str, int]]) -> str | No
     return key if key in images else stem
 
 
-def _iterate_pairs(folder: str) -> Iterator[tuple[str, int, int]]:
+def _read_caption(path: Path, size: int) -> bytes:
+    if size > MAX_LINE_BYTES:
+        raise ValueError(f"{path.name} is longer than {MAX_LINE_BYTES // 2**20} MiB")
+    with path.open("rb", buffering=0) as file:
+        return file.read(size)
+
+
+def _iterate_pairs(folder: str, before: str = "") -> Iterator[tuple[str, int, int]]:
     """Yield the visible images and files of captions below a folder: path in it, bytes, and time of the last change."""
-    for parent, _, names in os.walk(folder):
-        before = os.path.relpath(parent, folder).replace(os.sep, "/") + "/"
-        for name in names:
-            if not name.startswith(".") and name.rpartition(".")[2].lower() in (*ANY_SUFFIX, *CAPTION_SUFFIXES):
-                found = Path(parent, name).stat()
-                yield before.removeprefix("./") + name, found.st_size, found.st_mtime_ns
+    folders = list[os.DirEntry[str]]()
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry)
+            elif is_visible(entry.name, READ) and entry.is_file():
+                found = entry.stat()
+                yield before + entry.name, found.st_size, found.st_mtime_ns
+    for entry in folders:
+        yield from _iterate_pairs(entry.path, f"{before}{entry.name}/")

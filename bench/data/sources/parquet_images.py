@@ -123,7 +123,7 @@ def _iterate_places(
                 cost = page.bytes_per_value
             else:
                 cost, page = metadata.row_group(group).total_byte_size, Page(IN_ROW_GROUP, 0, 0, 0, has_levels=False)
-            for row, number in enumerate(rows.numbers.tolist(), first):
+            for row, number in enumerate(rows.numbers, first):
                 value = row if rows.page is None else number
                 yield None if number < 0 else (group, *page, value), cost
             first += len(rows.numbers)
