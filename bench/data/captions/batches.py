@@ -65,7 +65,7 @@ def collect_batches(
             found = [*map(encode_original_bytes, texts)] or [None]
             keys += [key] * len(found)
             captions += found
-            num_bytes += sum(len(caption or b"") for caption in found)
+            num_bytes += sum(map(len, filter(None, found)))
             if flaw:
                 flaws[flaw] += 1
             if len(keys) >= MAX_BATCH_ROWS or num_bytes >= MAX_BATCH_BYTES:

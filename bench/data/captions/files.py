@@ -13,6 +13,7 @@ from functools import partial
 from glob import glob, has_magic
 from hashlib import sha256
 from io import BufferedReader
+from itertools import chain
 from os.path import commonpath
 from pathlib import Path
 from typing import Literal, cast
@@ -221,7 +222,7 @@ def read_captions(
 def _select(choice: CaptionChoice, selection: Selection, texts: Texts, key: str, row: int) -> list[str]:
     """Return the selected texts of a row; ValueError for several where one is selected."""
     if selection == "all":
-        return [text for each in texts for text in each]
+        return [*chain.from_iterable(texts)]
     if selection == "drawn":
         return [choice.draw(texts, 0, row, 0)] if any(texts) else []
     options = choice.options(texts)

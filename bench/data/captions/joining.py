@@ -71,6 +71,10 @@ class TextReader:
 
     def read(self, key: str, values: Mapping[str, object]) -> tuple[Texts, str]:
         """Return the texts of a sample by field, and its flaw or "", as `CaptionChoice.read`."""
+        if self._rows >= NAMED_SAMPLES and (text := self.choice.only_text(values)) is not None:
+            self.found.count(self._fields[0])
+            self._has_any = True
+            return ((text,),), ""
         if self._joined:
             found_texts = {name: table.find(key) for name, table in self._joined.items()}
             values = {**values, **{name: texts for name, texts in found_texts.items() if texts}}
