@@ -177,13 +177,17 @@ def main() -> None:
     """Print a row for each machine."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--comparisons", type=int, default=170, help="per machine, of three ratios each (170)")
-    parser.add_argument("--first-seed", type=int, default=0, help="of the comparisons; 0 to 169 tuned the constants (0)")
+    parser.add_argument(
+        "--first-seed", type=int, default=0, help="of the comparisons; 0 to 169 tuned the constants (0)"
+    )
     parser.add_argument("--machine", default="", help="of the machines with this text in their names")
     parser.add_argument("--without-waits", action="store_true", help="on a system that does not count threads' waits")
     options = parser.parse_args()
     for name in (one for one in MACHINES if options.machine in one):
         machine = replace(MACHINES[name], has_counters=not options.without_waits)
-        row = " | ".join(f"{value:.3g}" for value in coverage(machine, options.comparisons, options.first_seed).values())
+        row = " | ".join(
+            f"{value:.3g}" for value in coverage(machine, options.comparisons, options.first_seed).values()
+        )
         print(f"| {name} | {row} |", flush=True)
 
 

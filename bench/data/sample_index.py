@@ -23,7 +23,7 @@ from bench.console.progress import show_progress
 from bench.data.captions.batches import KEY_COLUMNS, MAX_BATCH_ROWS, find_columns
 from bench.data.captions.choice import CaptionChoice, Texts, to_valid_text
 from bench.data.captions.files import UNREADABLE, choice_digest, digest_file_samples
-from bench.data.captions.joining import FoundFields, TextReader
+from bench.data.captions.joining import CaptionFieldReader, FoundFields
 from bench.data_source import DataSource, SampleRequest, Samples
 from bench.environment.files import MAX_BYTES, atomic_write, decode_json, prefix_errors
 
@@ -84,7 +84,7 @@ class IndexBuilder:
     """Collects the samples of a file; those that cannot be used are counted by what they lack."""
 
     kind: SampleKind
-    reader: TextReader
+    reader: CaptionFieldReader
     places: Places
     samples: int = 0
     empty_captions: int = 0
@@ -280,7 +280,7 @@ class IndexedSource(DataSource):
     """A source whose files are indexed once, each for itself."""
 
     samples: ClassVar[type[IndexedSamples]]
-    reader: ClassVar[type[TextReader]] = TextReader
+    reader: ClassVar[type[CaptionFieldReader]] = CaptionFieldReader
 
     def fill(self, path: Path, builder: IndexBuilder) -> None:
         """Add the samples of a file, in order; ValueError or OSError."""

@@ -154,11 +154,11 @@ def _cached_targets(loader: SampleLoader[Any]) -> Any:
     sizes, width = map(experiment.batch_size_for, experiment.image.all_image_sizes), tokens.groups[0].shape[1]
     reserved = {size: reserve_rows(longest, width, size) for size in sizes}
 
-    def make_with_reserve(captions: Captions) -> Any:
+    def make_targets_with_reserved_rows(captions: Captions) -> Any:
         target = make(captions)
         return target.with_captions(replace(target.captions, reserved_rows=reserved))
 
-    return make_with_reserve
+    return make_targets_with_reserved_rows
 
 
 class SampleStream(Stream[T]):

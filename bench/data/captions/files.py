@@ -27,7 +27,7 @@ from bench.config import choose
 from bench.data.captions import batches
 from bench.data.captions.batches import MAX_BATCH_BYTES, MAX_BATCH_ROWS, CaptionBatch, CaptionRow, ReadTexts
 from bench.data.captions.choice import FOUND_BY_NAME, NOT_AN_OBJECT, CaptionChoice, Texts, parse_caption_choice
-from bench.data.captions.joining import FoundFields, TextReader, joined_files
+from bench.data.captions.joining import CaptionFieldReader, FoundFields, joined_files
 from bench.data.shards.tar_samples import CAPTION_SUFFIXES, Member, iterate_samples, last_suffix
 from bench.environment.files import prefix_errors
 
@@ -39,7 +39,7 @@ DIGEST_BYTES = 2**16  # read at each of three places of a file
 open_parquet = partial(pq.ParquetFile, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True)
 
 
-def read_parquet(path: Path, reader: TextReader, read: ReadTexts) -> Iterator[CaptionBatch]:
+def read_parquet(path: Path, reader: CaptionFieldReader, read: ReadTexts) -> Iterator[CaptionBatch]:
     """Read the caption columns and the key column; without a key column the key is the row's number, from 0."""
     size = path.stat().st_size
     with open_parquet(path) as file:
@@ -125,7 +125,7 @@ def _join_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(parts)
 
 
-class SampleCaptionReader(TextReader):
+class TarCaptionReader(CaptionFieldReader):
     """Reads the captions of tar samples; by default a sample's `.txt`, else a field of its `.json`.
 
     The first JSON object determines a field that is found by its name.
@@ -200,7 +200,7 @@ def read_captions(
             raise ValueError("the file is empty")
         suffix, decoded = compound_suffix(path), 0
         choose(suffix, dict.fromkeys(SUFFIXES), "format of captions with the suffix")
-        reader = (SampleCaptionReader if suffix in TAR_SUFFIXES else TextReader)(choice, found)
+        reader = (TarCaptionReader if suffix in TAR_SUFFIXES else CaptionFieldReader)(choice, found)
 
         def read(key: str, values: Mapping[str, object], row: int) -> tuple[Sequence[str], str]:
             texts, flaw = reader.read(key, values)
@@ -209,7 +209,7 @@ def read_captions(
         if suffix == ".parquet":
             rows = read_parquet(path, reader, read)
         else:
-            parse = reader.parse if isinstance(reader, SampleCaptionReader) else PARSERS[suffix.removesuffix(".gz")]
+            parse = reader.parse if isinstance(reader, TarCaptionReader) else PARSERS[suffix.removesuffix(".gz")]
             rows = batches.read_rows(path, choice.names, read, parse)
         for batch in rows:
             decoded += batch.keys.nbytes + batch.captions.nbytes

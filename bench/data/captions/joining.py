@@ -60,7 +60,7 @@ class FoundFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
             raise ValueError(f"no sample has a caption named {one.name!r}{hint} (there are {there})")
 
 
-class TextReader:
+class CaptionFieldReader:
     """Reads the texts of samples by a choice, joined captions included, and counts the fields that there are."""
 
     def __init__(self, choice: CaptionChoice, found: FoundFields | None = None) -> None:

@@ -2,9 +2,9 @@
 
 from bench.data.sources.arrow_datasets import ArrowDatasets
 from bench.data.sources.image_folders import ImageFolders
-from bench.data.sources.image_tables import ImageTables
+from bench.data.sources.image_tables import ImagePathTables
 from bench.data.sources.parquet_images import ParquetImages
 from bench.data.sources.shipped_pack import ShippedPack
 from bench.data.sources.tar_shards import TarShards
 
-SOURCES = (ShippedPack(), TarShards(), ArrowDatasets(), ParquetImages(), ImageTables(), ImageFolders())
+SOURCES = (ShippedPack(), TarShards(), ArrowDatasets(), ParquetImages(), ImagePathTables(), ImageFolders())

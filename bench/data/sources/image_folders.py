@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from bench.data.captions.batches import MAX_LINE_BYTES
-from bench.data.captions.files import SampleCaptionReader
+from bench.data.captions.files import TarCaptionReader
 from bench.data.sample_index import EMBEDDINGS, IMAGES, IndexBuilder, IndexedSource
 from bench.data.shards.tar_samples import CAPTION_SUFFIXES, Member
 from bench.data.sources.image_files import FileSamples
@@ -22,7 +22,7 @@ class ImageFolders(IndexedSource):
     name = "pairs of files"
     accepted = "a folder with KEY.jpg (png, webp, gif) and KEY.txt or KEY.json beside each other"
     samples = FileSamples
-    reader = SampleCaptionReader
+    reader = TarCaptionReader
 
     def recognises(self, data: str) -> bool:
         if not Path(data).is_dir():
@@ -49,7 +49,7 @@ class ImageFolders(IndexedSource):
         return sha256("\n".join([str(path), *listed]).encode("utf-8", "surrogateescape")).hexdigest()
 
     def fill(self, path: Path, builder: IndexBuilder) -> None:
-        assert isinstance(builder.reader, SampleCaptionReader)
+        assert isinstance(builder.reader, TarCaptionReader)
         images, captions = dict[str, tuple[int, str, int]](), dict[str, dict[str, tuple[str, int]]]()
         listed = [*_iterate_pairs(str(path))]
         for name, size, _ in listed:

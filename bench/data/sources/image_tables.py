@@ -36,7 +36,7 @@ TRIED_ROWS = 64  # whose columns and whose images are looked for
 SHOWN_FILES = 3  # of missing ones, in a note
 
 
-class ImageTables(IndexedSource):
+class ImagePathTables(IndexedSource):
     """Rows of a table; rows of one image that follow each other are its captions."""
 
     name = "tables of image files"
@@ -66,10 +66,10 @@ class ImageTables(IndexedSource):
         columns, folder, lost = builder.caption_columns(names), _find_folder(path), list[str]()
         rows = iterate_rows(path, [*dict.fromkeys([image, *columns, *filter(None, [key])])])
 
-        def image_of(row: Row) -> tuple[str, Any]:
+        def flaw_and_image_path(row: Row) -> tuple[str, Any]:
             return (row, None) if isinstance(row, str) else ("", row.get(image))
 
-        for (flaw, name), same in groupby(rows, image_of):
+        for (flaw, name), same in groupby(rows, flaw_and_image_path):
             if flaw or not name:
                 for _ in same:
                     builder.add("", flaw or NO_CAPTION, flaw or None)

@@ -15,7 +15,7 @@ from bench.data.captions.choice import FOUND_BY_NAME, CaptionChoice
 from bench.data.captions.files import (
     TAR_SUFFIXES,
     UNREADABLE,
-    SampleCaptionReader,
+    TarCaptionReader,
     compound_suffix,
     digest_file_samples,
     list_files,
@@ -154,7 +154,7 @@ def shard_index_path(
 
 def write_index(shard: Path, path: Path, kind: SampleKind = IMAGES, choice: CaptionChoice = FOUND_BY_NAME) -> None:
     """Read a shard and write its index; ValueError names a shard that cannot be read to its end."""
-    reader, layout = SampleCaptionReader(choice), LayoutCheck(kind.suffixes)
+    reader, layout = TarCaptionReader(choice), LayoutCheck(kind.suffixes)
     builder = IndexBuilder(kind, reader, TarSamples.places)
     with prefix_errors(shard, UNREADABLE), shard.open("rb") as file:
         for key, members in iterate_samples(file):

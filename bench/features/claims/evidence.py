@@ -105,7 +105,7 @@ def _speed_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record]) ->
     own = _timed_runs(pair, records)
     if own is None or reason_incomparable(own):
         return None
-    by_name = {_base_name(one): experiment_name(one) for one in own}
+    by_name = {_recipe_name(one): experiment_name(one) for one in own}
     baseline, experiment = by_name[pair[0]], by_name[pair[1]]
     ratio = throughputs_of(own, [baseline, experiment], baseline)[1].ratio
     if ratio is None:
@@ -122,8 +122,8 @@ def _released_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record])
     own = [one for one in records if isinstance(one.measured, RunOfAuthors) and not one.measured.has_other_tower]
     runs: tuple[dict[int, float], dict[int, float]] = ({}, {})
     for record in own:
-        if isinstance(run := record.measured, RunOfAuthors) and _base_name(record) in pair:
-            runs[pair.index(_base_name(record))][run.round] = run.images_per_second
+        if isinstance(run := record.measured, RunOfAuthors) and _recipe_name(record) in pair:
+            runs[pair.index(_recipe_name(record))][run.round] = run.images_per_second
     if not all(runs) or reason_incomparable(own):
         return None
     ratio = ratio_of(*runs)
@@ -153,15 +153,15 @@ def _batch_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record]) ->
     trials = [
         (record, record.experiment.training.batch_size, record.measured)
         for record in records
-        if isinstance(record.measured, BatchTrial) and record.experiment is not None and _base_name(record) in pair
+        if isinstance(record.measured, BatchTrial) and record.experiment is not None and _recipe_name(record) in pair
     ]
-    limits = set.intersection(*({one.limit_bytes for row, _, one in trials if _base_name(row) == of} for of in pair))
+    limits = set.intersection(*({one.limit_bytes for row, _, one in trials if _recipe_name(row) == of} for of in pair))
     own = [trial for trial in trials if trial[2].limit_bytes == max(limits, default=None)]
     if not own or reason_incomparable([record for record, _, _ in own]):
         return None
     bounds = []
     for name in pair:
-        sizes = [(size, one.fits) for record, size, one in own if _base_name(record) == name]
+        sizes = [(size, one.fits) for record, size, one in own if _recipe_name(record) == name]
         largest = max((size for size, fits in sizes if fits), default=None)
         smallest = min((size for size, fits in sizes if not fits), default=None)
         if largest is None or smallest is None:
@@ -177,12 +177,12 @@ def _batch_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record]) ->
 def _accuracy_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record]) -> list[PairEvidence]:
     """Compare the towers that meet the conditions, then the others."""
     trainings = [one for one in records if isinstance(one.measured, Training)]
-    scored = [one for one in records if isinstance(one.measured, Transfer) and _base_name(one) in pair]
+    scored = [one for one in records if isinstance(one.measured, Transfer) and _recipe_name(one) in pair]
     recipes = dict(zip(pair, claim.experiments_of(pair), strict=True))
     missed = {
         id(one): [
-            *missed_conditions(claim, recipes[_base_name(one)], one),
-            *missed_training(claim, recipes[_base_name(one)], pair.index(_base_name(one)), one, trainings),
+            *missed_conditions(claim, recipes[_recipe_name(one)], one),
+            *missed_training(claim, recipes[_recipe_name(one)], pair.index(_recipe_name(one)), one, trainings),
             *missed_task(claim, [score for protocol in claim.protocols for score in _scores_of(claim, protocol, one)]),
         ]
         for one in scored
@@ -228,7 +228,7 @@ def _scored_seeds(
         (record.measured.images, record.experiment.seed, record)
         for record in records
         if isinstance(record.measured, Transfer) and record.experiment is not None
-        if _base_name(record) == name and record.measured.subject == record.experiment.name
+        if _recipe_name(record) == name and record.measured.subject == record.experiment.name
     ]
     for _, seed, record in sorted(towers, key=lambda tower: tower[:2]):
         if draws := [answers_of(one) for one in _scores_of(claim, protocol, record)]:
@@ -244,7 +244,7 @@ def _scores_of(claim: PaperClaim, protocol: str, record: Record) -> list[Score]:
 def _timed_runs(pair: Pair, records: Sequence[Record]) -> list[Record] | None:
     """Return the timed runs of both experiments, of each with its own settings if there are any; None without both."""
     timed = [one for one in records if isinstance(one.measured, Speed)]
-    names = [[experiment_name(one) for one in timed if _base_name(one) == name] for name in pair]
+    names = [[experiment_name(one) for one in timed if _recipe_name(one) == name] for name in pair]
     chosen = [min(of, key=len, default="") for of in names]
     return [one for one in timed if experiment_name(one) in chosen] if all(chosen) else None
 
@@ -252,8 +252,8 @@ def _timed_runs(pair: Pair, records: Sequence[Record]) -> list[Record] | None:
 def _missed_by(claim: PaperClaim, pair: Pair, records: Iterable[Record]) -> list[str]:
     """Return the conditions of a claim that any of the records of a pair misses."""
     recipes = dict(zip(pair, claim.experiments_of(pair), strict=True))
-    of_pair = [one for one in records if _base_name(one) in recipes]
-    return [text for one in of_pair for text in missed_conditions(claim, recipes[_base_name(one)], one)]
+    of_pair = [one for one in records if _recipe_name(one) in recipes]
+    return [text for one in of_pair for text in missed_conditions(claim, recipes[_recipe_name(one)], one)]
 
 
 def _make_evidence(
@@ -261,7 +261,7 @@ def _make_evidence(
 ) -> PairEvidence:
     first = records[0].circumstances
     baseline, experiment = (
-        max(one.circumstances.processes for one in records if _base_name(one) == name) for name in pair
+        max(one.circumstances.processes for one in records if _recipe_name(one) == name) for name in pair
     )
     return PairEvidence(
         effect=effect,
@@ -276,7 +276,7 @@ def _make_evidence(
     )
 
 
-def _base_name(record: Record) -> str:
+def _recipe_name(record: Record) -> str:
     return strip_settings(experiment_name(record)).removesuffix(AS_RELEASED)
 
 

@@ -86,11 +86,11 @@ class Label:
         with prefix_errors(", ".join(map(str, self.merge))):
             vocabulary = merge_vocabularies(vocabularies)
         print_tables([frequent_label_table(vocabulary.labels)], self.json)
-        return self._write(vocabulary)
+        return self._save_vocabulary(vocabulary)
 
     def _count(self) -> int:
         self._require_out("FILE")
-        return self._write(self.count_labels())
+        return self._save_vocabulary(self.count_labels())
 
     def count_labels(self) -> Vocabulary:
         """Count the labels of the captions, and print their tables; ValueError, after their errors, if files failed."""
@@ -108,7 +108,7 @@ class Label:
             )
         return vocabulary
 
-    def _write(self, vocabulary: Vocabulary) -> int:
+    def _save_vocabulary(self, vocabulary: Vocabulary) -> int:
         out = self._require_out("FILE")
         if self.min_count is not None or self.size is not None:
             vocabulary = cut_vocabulary(vocabulary, self.min_count or 1, self.size)
@@ -134,7 +134,7 @@ class Label:
         require_one_caption(self.caption)
         jobs = [LabelJob(one.path, rule, self.caption, path, folder / one.labels_name) for one in self._find_shards()]
         require_utf8(*(str(job.source) for job in jobs))  # the label files have the same names
-        _require_distinct_targets(jobs)
+        _require_safe_outputs(jobs)
         todo, finished = [], Tally()
         for job in jobs:
             if self.force or (tally := _existing_tally(job)) is None:
@@ -206,7 +206,7 @@ def _report_failures(failures: Sequence[Exception]) -> int:
     return USAGE if failures else OK
 
 
-def _require_distinct_targets(jobs: Sequence[LabelJob]) -> None:
+def _require_safe_outputs(jobs: Sequence[LabelJob]) -> None:
     """Raise ValueError if two inputs have the same label file, or a label file would replace an input or a table."""
     sources: dict[Path | None, Path] = {}
     for job in jobs:

@@ -69,7 +69,7 @@ def run_side(
     elif checkout:
         losses, tokens, phases = _run_one_side(stream, side, windows, steps, Path(checkout))
     else:
-        losses, target_bytes = _run_catlip_targets(build_train_state(stream), windows)
+        losses, target_bytes = _run_catlip_steps(build_train_state(stream), windows)
     return ReferenceRun(
         side=side,
         round=round_,
@@ -100,7 +100,7 @@ def _run_ours(state: TrainState, batches: Sequence[Batch[Tokens]], windows: Wind
 # CatLIP
 
 
-def _run_catlip_targets(state: TrainState, windows: WindowTimer) -> tuple[list[Tensor], float]:
+def _run_catlip_steps(state: TrainState, windows: WindowTimer) -> tuple[list[Tensor], float]:
     """Run steps; return losses and bytes of targets per image."""
     losses, target_bytes, experiment = list[Tensor](), 0, state.stream.experiment
     for k in windows.time_steps():
