@@ -128,7 +128,7 @@ def test_names_are_of_many_families() -> None:
     assert len(TOWERS) >= 40
 
 
-@pytest.mark.minutes
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", TOWERS)
 def test_methods_train_every_tower_unless_the_page_says_why_not(name: str, tmp_path: Path) -> None:
     """One step with finite gradients for each method; the tower of each pooling is loaded by timm alone."""

@@ -52,7 +52,7 @@ def counted_on_the_cpu(name: str, side: int) -> int:
     ("name", "side"),
     [
         *QUICK.items(),
-        *[pytest.param(name, side, marks=pytest.mark.minutes) for name, side in TOWERS.items() if name not in QUICK],
+        *[pytest.param(name, side, marks=pytest.mark.exhaustive) for name, side in TOWERS.items() if name not in QUICK],
     ],
 )
 def test_flops_of_a_tower_equal_those_of_its_operations_on_the_cpu(name: str, side: int) -> None:
