@@ -70,7 +70,8 @@ class ParquetImages(IndexedSource):
         paths = sorted(iterate_files(data, SUFFIXES), key=Path.as_posix)
         splits = {match[1]: path.parent for path in paths if (match := SPLIT.fullmatch(path.stem))}
         if len(splits) > 1:
-            glob = next(folder / f"{split}-*.parquet" for split, folder in splits.items())
+            split = next((split for split in splits if "train" in split), min(splits))
+            glob = splits[split] / f"{split}-*.parquet"
             raise ValueError(f"{data} has the splits {list_names(sorted(splits))}: name one of them, as {str(glob)!r}")
         return paths
 
