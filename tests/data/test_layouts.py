@@ -241,6 +241,18 @@ def test_image_that_is_not_there_or_is_outside_the_folder_is_counted_and_named(t
     assert f"3 images are not below {folder / 'images'}, such as lost.jpg, ../../secret.jpg, folder.jpg" in note
 
 
+def test_backslashes_in_a_relative_path_are_slashes_where_no_file_has_them(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    write_images(folder / "images", PHOTOS[:3])
+    (folder / "images\\0001.jpg").write_bytes(PHOTOS[5].image)
+    (tmp_path / "secret.jpg").write_bytes(PHOTOS[0].image)
+    rows = ["images\\0000.jpg", "images\\0001.jpg", ".\\images/0002.jpg", "images\\..\\..\\secret.jpg"]
+    (folder / "t.csv").write_text("image,caption\n" + "".join(f"{name},a dog\n" for name in rows))
+    samples = opened(folder, tmp_path / "cache")
+    assert [samples.image(row) for row in range(3)] == [PHOTOS[number].image for number in (0, 5, 2)]
+    assert samples.skipped == {OUTSIDE: 1}
+
+
 def test_rows_of_an_image_that_follow_each_other_are_its_captions(tmp_path: Path) -> None:
     names = write_images(tmp_path / "data", PHOTOS[:3])
     rows = [(name, f"{name} {view}") for name in names for view in range(2)]
