@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from bench.config import list_names
 from bench.console.progress import show_progress
-from bench.data.captions.batches import KEY_COLUMNS, MAX_BATCH_ROWS, find_columns
+from bench.data.captions.batches import KEY_COLUMNS, MAX_BATCH_ROWS, find_column, find_columns
 from bench.data.captions.choice import CaptionChoice, Texts, to_valid_text
 from bench.data.captions.files import UNREADABLE, choice_digest, digest_file_samples
 from bench.data.captions.joining import CaptionFieldReader, FoundFields
@@ -90,6 +90,7 @@ class IndexBuilder:
     empty_captions: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+    keys_remedy: str = "give the samples different names"  # against equal keys
     _rows: list[tuple[Any, ...]] = field(default_factory=list)
     _batches: list[pa.RecordBatch] = field(default_factory=list)
 
@@ -100,6 +101,12 @@ class IndexBuilder:
     def caption_columns(self, names: Sequence[str]) -> list[str]:
         """Return the columns that hold the captions; ValueError lists the columns if there are none."""
         return find_columns(names, self.reader.choice.names) if self.kind.is_caption_required else []
+
+    def key_column(self, names: Sequence[str]) -> str | None:
+        """Return the column that holds the keys, None if no name is known."""
+        if (key := find_column(names, KEY_COLUMNS)) is not None:
+            self.keys_remedy = f"rename the column {key} if it holds no names of samples"
+        return key
 
     def add(
         self, key: str, values: Mapping[str, object] | str, place: tuple[object, ...] | str | None, size: int = 0
@@ -152,7 +159,7 @@ class IndexBuilder:
         twice = counts.filter(pc.greater(counts.field("counts"), 1))
         if len(twice):
             found = f"{len(twice):,} keys occur more than once, such as {list_names([twice[0]['values'].as_py()])}"
-            raise ValueError(f"{found}: rename the column {' or '.join(KEY_COLUMNS)} if it holds no names of samples")
+            raise ValueError(f"{found}: {self.keys_remedy}")
 
     def _read(self, key: str, values: Mapping[str, object] | str) -> tuple[Texts, str]:
         if not self.kind.is_caption_required:

@@ -20,6 +20,7 @@ from bench.config import change
 from bench.data.decoding import UnusableImageError, decode_image
 from bench.data.parquet.pages import decode_runs, find_fragments
 from bench.data.samples import caption_files, data_digest, data_files, get_source, open_samples
+from bench.data.sources import image_tables
 from bench.data.sources.image_files import MISSING_FILE, OUTSIDE
 from bench.data_source import Samples
 from tests.data.layouts import (
@@ -253,15 +254,30 @@ def test_backslashes_in_a_relative_path_are_slashes_where_no_file_has_them(tmp_p
     assert samples.skipped == {OUTSIDE: 1}
 
 
-def test_rows_of_an_image_that_follow_each_other_are_its_captions(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["", ",uid"])
+def test_rows_of_an_image_are_its_captions_wherever_they_are(key: str, tmp_path: Path) -> None:
     names = write_images(tmp_path / "data", PHOTOS[:3])
-    rows = [(name, f"{name} {view}") for name in names for view in range(2)]
+    rows = [f"{name},{name} {view}" + (f",{name[:4]}{view}" if key else "") for name in names for view in range(2)]
     table = tmp_path / "data" / "captions.txt.csv"
-    table.write_text("image,caption\n" + "".join(f"{name},{text}\n" for name, text in rows))
+    for written in (rows, rows[::2] + rows[1::2]):
+        table.write_text("\n".join([f"image,caption{key}", *written, ""]))
+        samples = opened(table, tmp_path / "cache")
+        assert [samples.texts(row) for row in range(3)] == [((f"{name} 0", f"{name} 1"),) for name in names]
+        assert [samples.key(row) for row in range(3)] == [f"{name[:4]}0" if key else name for name in names]
+
+
+def test_rows_of_an_image_must_be_adjacent_in_a_table_of_more_images_than_are_grouped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_tables, "GROUPED_IMAGES", 1)
+    names = write_images(tmp_path / "data", PHOTOS[:3])
+    rows = [f"{name},{view}" for name in names for view in "ab"]
+    table = tmp_path / "data" / "captions.csv"
+    table.write_text("\n".join(["image,caption", *rows, ""]))
     samples = opened(table, tmp_path / "cache")
-    assert [samples.texts(row) for row in range(3)] == [((f"{name} 0", f"{name} 1"),) for name in names]
-    table.write_text("image,caption\n" + "".join(f"{name},{text}\n" for name, text in rows[::2] + rows[1::2]))
-    with pytest.raises(ValueError, match=r"captions\.txt\.csv: 3 keys occur more than once, such as 0000\.jpg: "):
+    assert [samples.texts(row) for row in range(len(samples))] == [(("a", "b"),)] * 3
+    table.write_text("\n".join(["image,caption", *rows[::2], *rows[1::2], ""]))
+    with pytest.raises(ValueError, match=r"csv: 3 keys occur more .*, such as 0000\.jpg: sort the rows by image$"):
         opened(table, tmp_path / "cache")
 
 
@@ -269,7 +285,9 @@ def test_equal_keys_in_a_table_are_refused(tmp_path: Path) -> None:
     images = pa.array([{"bytes": one.image, "path": None} for one in PHOTOS], HF_IMAGE)
     table = pa.table({"image": images, "caption": [one.caption for one in PHOTOS], "key": ["a", "b"] * 6})
     pq.write_table(table, tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match=r"a\.parquet: 2 keys occur more than once, such as a: rename the column"):
+    with pytest.raises(
+        ValueError, match=r"a\.parquet: 2 keys occur more than once, such as a: rename the column key if it"
+    ):
         opened(tmp_path / "a.parquet", tmp_path / "cache")
 
 

@@ -4,7 +4,7 @@ import csv
 import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from itertools import groupby, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 
 from bench.config import list_names
 from bench.data.captions.batches import (
-    KEY_COLUMNS,
     MAX_LINE_BYTES,
     MISCOUNTED,
     NO_CAPTION,
@@ -33,11 +32,12 @@ from bench.environment.files import read_limited
 Row = Mapping[str, Any] | str  # the columns of a row, or what is wrong with it
 CHECKED_TABLES = 20  # the first ones of a folder: there may be thousands, of other things
 TRIED_ROWS = 64  # whose columns and whose images are looked for
+GROUPED_IMAGES = 2**20  # that are in memory at once, with the captions of their rows
 SHOWN_FILES = 3  # of missing ones, in a note
 
 
 class ImagePathTables(IndexedSource):
-    """Rows of a table; rows of one image that follow each other are its captions."""
+    """Rows of a table; rows of one image are its captions."""
 
     name = "tables of image files"
     accepted = (
@@ -61,27 +61,32 @@ class ImagePathTables(IndexedSource):
 
     def fill(self, path: Path, builder: IndexBuilder) -> None:
         names = column_names(path)
-        image, key = find_path_column(names), find_column(names, KEY_COLUMNS)
+        image, key = find_path_column(names), builder.key_column(names)
         assert image is not None
         columns, folder, lost = builder.caption_columns(names), _find_folder(path), list[str]()
-        rows = iterate_rows(path, [*dict.fromkeys([image, *columns, *filter(None, [key])])])
+        read = [*dict.fromkeys([*columns, *filter(None, [key])])]
+        images = dict[str, list[dict[str, Any]]]()
 
-        def flaw_and_image_path(row: Row) -> tuple[str, Any]:
-            return (row, None) if isinstance(row, str) else ("", row.get(image))
+        def add_images() -> None:
+            for name, rows in images.items():
+                found = find_image_file(folder, name)
+                place, size = ((found[0],), found[1]) if isinstance(found, tuple) else (found, 0)
+                lost.extend([name] if isinstance(found, str) else [])
+                values: dict[str, Any] = {column: rows[0][column] for column in columns if column in rows[0]}
+                if rows[1:]:
+                    values = {column: _join_captions(rows, column) for column in columns}
+                builder.add(name if key is None else str(rows[0].get(key)), values, place, size)
+            images.clear()
 
-        for (flaw, name), same in groupby(rows, flaw_and_image_path):
-            if flaw or not name:
-                for _ in same:
-                    builder.add("", flaw or NO_CAPTION, flaw or None)
+        for row in iterate_rows(path, [*dict.fromkeys([image, *read])]):
+            if isinstance(row, str) or not row.get(image):
+                builder.add("", *((row, row) if isinstance(row, str) else (NO_CAPTION, None)))
                 continue
-            first, *others = (row for row in same if isinstance(row, Mapping))
-            values = {column: first[column] for column in columns if column in first}
-            for other in others:
-                values = {column: _join(values.get(column), other.get(column)) for column in columns}
-            found = find_image_file(folder, str(name))
-            place, size = ((found[0],), found[1]) if isinstance(found, tuple) else (found, 0)
-            lost += [str(name)] if isinstance(found, str) else []
-            builder.add(str(name if key is None else first.get(key)), values, place, size)
+            if (name := str(row[image])) not in images and len(images) == GROUPED_IMAGES:
+                add_images()
+                builder.keys_remedy = f"sort the rows by {image}"
+            images.setdefault(name, []).append({column: row[column] for column in read if column in row})
+        add_images()
         if lost:
             there = f"{path}: {len(lost):,} images are not below {folder}, such as {list_names(lost[:SHOWN_FILES])}"
             builder.notes.append(f"{there}: paths are relative to this folder, or absolute")
@@ -213,9 +218,10 @@ READERS: dict[str, Callable[[Path, list[str]], Iterator[Row]]] = {
 SUFFIXES = tuple(READERS)
 
 
-def _join(first: object, other: object) -> object:
-    """Return the captions of two rows."""
-    texts = [value if isinstance(value, list) else [value] for value in (first, other)]
+def _join_captions(rows: list[dict[str, Any]], column: str) -> list[object]:
+    """Return the captions of rows."""
+    values = (row.get(column) for row in rows)
+    texts = (value if isinstance(value, list) else [value] for value in values)
     return [text for each in texts for text in each if text is not None]
 
 

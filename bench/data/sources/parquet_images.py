@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bench.config import list_names
-from bench.data.captions.batches import KEY_COLUMNS, find_column, iterate_values
+from bench.data.captions.batches import iterate_values
 from bench.data.captions.files import UNREADABLE, decode_columns, open_parquet
 from bench.data.parquet.pages import ColumnChunk, Page, iterate_rows, read_chunks, read_value
 from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexedSource
@@ -78,7 +78,7 @@ class ParquetImages(IndexedSource):
     def fill(self, path: Path, builder: IndexBuilder) -> None:
         with open_parquet(path) as file:
             names, leaf = file.schema_arrow.names, find_image_bytes(file.schema_arrow)
-            columns, key = builder.caption_columns(names), find_column(names, KEY_COLUMNS)
+            columns, key = builder.caption_columns(names), builder.key_column(names)
             read = [*dict.fromkeys([*columns, *filter(None, (key,))])]
             batches = decode_columns(path, file, read) if read else ()
             rows: Any = (row for batch in batches for row in iterate_values(batch)) if read else repeat({})
