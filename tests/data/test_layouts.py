@@ -103,6 +103,26 @@ REFUSED: dict[str, tuple[dict[str, str | bytes], str, str]] = {
         "pets.csv",
         r"no column has a name known for images \(there are picture, caption\): rename that .*, to image$",
     ),
+    "a table in a folder": (
+        {"pets.csv": "photo;beschreibung\n1.jpg;a dog\n"},
+        "",
+        r"no column has a name known for images or captions \(there are photo, beschreibung\): .*, to image, and that of ",
+    ),
+    "a table without a header": (
+        {"pets.csv": "images/1.jpg,a dog\nimages/2.jpg,a cat\n"},
+        "",
+        r"pets\.csv has no header \(there are images/1\.jpg, a dog\): write a first line with the names of the columns",
+    ),
+    "a table in UTF-16": (
+        {"pets.csv": "image,caption\n1.jpg,a dog\n".encode("utf-16")},
+        "",
+        r"pets\.csv cannot be read: the file is UTF-16, expected UTF-8$",
+    ),
+    "URLs beside another table": (
+        {"a.csv": "name,size\na,1\n", "b.csv": "url,text\nhttp://a.org/1.jpg,a dog\n"},
+        "",
+        r"b\.csv has URLs of images",
+    ),
     "images that are not there": (
         {"pets.csv": "image,caption\n1.jpg,a dog\n"},
         "",

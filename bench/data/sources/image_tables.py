@@ -138,13 +138,13 @@ def iterate_rows(path: Path, columns: list[str]) -> Iterator[Row]:
 
 
 def _read_csv(path: Path, _columns: list[str]) -> Iterator[Row]:
-    """Read csv or tsv; tabs may separate the columns of a csv file, too, as open_clip's default is."""
+    """Read csv or tsv; in a csv file the header may also have tabs, as open_clip's default is, or semicolons."""
     csv.field_size_limit(MAX_LINE_BYTES)
     with path.open("rb") as file:
         texts = (line.decode("utf-8", "surrogateescape") + "\n" for line in split_lines(file))
         if (header := next(texts, None)) is None:
             return
-        delimiter = "\t" if "\t" in header else ","
+        delimiter = "\t" if "\t" in header else max(",;", key=header.count)
         (names,) = csv.reader([header], delimiter=delimiter, strict=True)
         for values in filter(None, csv.reader(texts, delimiter=delimiter, strict=True)):
             yield dict(zip(names, values, strict=True)) if len(values) == len(names) else MISCOUNTED
