@@ -6,7 +6,7 @@ the others by what they lack.
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from hashlib import sha256
@@ -27,7 +27,7 @@ from bench.data.captions.joining import CaptionFieldReader, FoundFields
 from bench.data_source import DataSource, SampleRequest, Samples
 from bench.environment.files import MAX_BYTES, atomic_write, decode_json, prefix_errors
 
-INDEX_FORMAT = 4  # raise it when the same file gives another index
+INDEX_FORMAT = 5  # raise it when the same file gives another index
 METADATA_KEY = b"catlip-bench.index"
 COLUMNS = (
     ("key", pa.large_string()),
@@ -46,6 +46,12 @@ class SampleKind:
     noun: str
     suffixes: tuple[str, ...]  # of several in a sample, the first of these
     is_caption_required: bool = True
+    unread: tuple[str, ...] = ()  # suffixes of formats that are not read
+
+    def flaw(self, suffixes: Iterable[str]) -> str | None:
+        """Return the flaw of a sample with an image of a format that is not read, by its files' suffixes; else None."""
+        found = {suffix.rpartition(".")[2] for suffix in suffixes}
+        return next((UNREAD.format(suffix) for suffix in self.unread if suffix in found), None)
 
     @property
     def accepted(self) -> str:
@@ -63,7 +69,13 @@ class SampleKind:
 
 
 CAPTIONS_ACCEPTED = ", captions from .txt, or from a text of a JSON object in .json under a name such as caption"
-IMAGES = SampleKind("images", "image", ("jpg", "jpeg", "png", "webp", "gif"))
+UNREAD = "image in .{}, which is not read"
+IMAGES = SampleKind(
+    "images",
+    "image",
+    ("jpg", "jpeg", "png", "webp", "gif"),
+    unread=("tif", "tiff", "bmp", "avif", "heic", "heif", "jp2", "jxl", "psd", "svg", "dng"),
+)
 EMBEDDINGS = SampleKind("grids", "embedding", ("npy",))
 
 
@@ -261,7 +273,11 @@ class IndexedSamples(Samples):
 
     @property
     def _file_notes(self) -> list[str]:
-        return [note for each in self.contents for note in each.notes]
+        notes = [note for each in self.contents for note in each.notes]
+        if unread := [f"*.{suffix}" for suffix in self.kind.unread if UNREAD.format(suffix) in self.skipped]:
+            command = f"magick mogrify -format png {' '.join(unread)}"
+            notes.append(f"convert images with: {command}; a table has to name the new files, a tar file to have them")
+        return notes
 
     def _sum(self, counts: str) -> Counter[str]:
         return sum((Counter(getattr(each, counts)) for each in self.contents), Counter[str]())

@@ -106,7 +106,7 @@ REFUSED: dict[str, tuple[dict[str, str | bytes], str, str]] = {
     "a table in a folder": (
         {"pets.csv": "photo;beschreibung\n1.jpg;a dog\n"},
         "",
-        r"no column has a name known for images or captions \(there are photo, beschreibung\): .*, to image, and that of ",
+        r"no column has a name known for images or captions \(there are photo, beschreibung\): .* to image, and that",
     ),
     "a table without a header": (
         {"pets.csv": "images/1.jpg,a dog\nimages/2.jpg,a cat\n"},
@@ -243,9 +243,39 @@ def test_sources_skip_what_lacks_an_image_or_a_caption_and_count_it(tmp_path: Pa
     (folder / "0004.txt").write_text("x" * (4 * 2**20 + 1))
     (folder / "0005.txt").write_text("")
     samples = opened(folder, tmp_path / "cache")
-    assert samples.skipped == {"no image": 1, "no caption": 1, "longer than 4 MiB": 1}
-    assert (len(samples), samples.total, samples.empty_captions) == (9, 12, 1)
+    assert samples.skipped == {"no caption": 1, "longer than 4 MiB": 1}
+    assert (len(samples), samples.total, samples.empty_captions) == (9, 11, 1)
     assert samples.image(2) == images[5]
+    assert f"{folder}: no image has the name of 1 text file, such as 0000.txt: left out, " in "".join(samples.notes())
+
+
+@pytest.mark.parametrize("layout", ["tars", "names with dots", "pairs", "pairs with JSON", "metadata.csv", "COCO"])
+def test_images_of_formats_that_are_not_read_are_counted_by_suffix_with_the_command_that_converts_them(
+    layout: str, tmp_path: Path
+) -> None:
+    unread = [Sample(b"", one.caption, suffix) for one, suffix in zip(PHOTOS[:3], ("tif", "TIF", "bmp"), strict=True)]
+    samples = opened(LAYOUTS[layout](tmp_path / "data", [*unread, *PHOTOS[3:]]), tmp_path / "cache")
+    assert samples.skipped == {"image in .bmp, which is not read": 1, "image in .tif, which is not read": 2}
+    assert contents(samples) == [(one.caption, one.image) for one in PHOTOS[3:]]
+    remedy = "convert images with: magick mogrify -format png *.tif *.bmp"
+    assert sum(remedy in note for note in samples.notes()) == 1
+    data = LAYOUTS[layout](tmp_path / "unread", unread)
+    with pytest.raises(
+        ValueError, match=r"no sample can be used \(image in .* magick mogrify -format png \*\.tif \*\.bmp"
+    ):
+        opened(data, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("layout", ["tars", "pairs"])
+def test_image_that_is_read_is_used_where_it_lies_beside_one_of_another_format(layout: str, tmp_path: Path) -> None:
+    samples = [Sample(one.image, one.caption, "png") for one in PHOTOS]
+    data = LAYOUTS[layout](tmp_path / "data", samples)
+    if layout == "pairs":
+        (data / "0000.tif").touch()
+        (data / "README.md").touch()
+    else:
+        write_shard(data / "00000.tar", {"a.tif": b"", "a.jpg": b"1", "a.txt": b"a dog"})
+    assert not opened(data, tmp_path / "cache").skipped
 
 
 def test_image_that_is_not_there_or_is_outside_the_folder_is_counted_and_named(tmp_path: Path) -> None:

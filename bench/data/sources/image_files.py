@@ -10,6 +10,7 @@ from bench.data.sample_index import IndexedSamples
 from bench.environment.files import MAX_BYTES, read_limited
 
 OUTSIDE, MISSING_FILE = "a path outside the folder", "a missing image file"
+SHOWN_FILES = 3  # in a note
 
 
 class FileSamples(IndexedSamples):

@@ -25,7 +25,7 @@ from bench.data.captions.batches import (
 from bench.data.captions.files import UNREADABLE, decode_columns, digest_file_samples, open_parquet
 from bench.data.sample_index import IndexBuilder, IndexedSource
 from bench.data.sources.columns import PATH_COLUMNS, image_byte_columns
-from bench.data.sources.image_files import FileSamples, find_image_file
+from bench.data.sources.image_files import SHOWN_FILES, FileSamples, find_image_file
 from bench.data.sources.listing import is_visible, iterate_files
 from bench.environment.files import read_limited
 
@@ -33,7 +33,6 @@ Row = Mapping[str, Any] | str  # the columns of a row, or what is wrong with it
 CHECKED_TABLES = 20  # the first ones of a folder: there may be thousands, of other things
 TRIED_ROWS = 64  # whose columns and whose images are looked for
 GROUPED_IMAGES = 2**20  # that are in memory at once, with the captions of their rows
-SHOWN_FILES = 3  # of missing ones, in a note
 
 
 class ImagePathTables(IndexedSource):
@@ -70,8 +69,12 @@ class ImagePathTables(IndexedSource):
         def add_images() -> None:
             for name, rows in images.items():
                 found = find_image_file(folder, name)
-                place, size = ((found[0],), found[1]) if isinstance(found, tuple) else (found, 0)
-                lost.extend([name] if isinstance(found, str) else [])
+                place: tuple[str] | str
+                if isinstance(found, tuple):
+                    place, size = builder.kind.flaw([name.lower()]) or (found[0],), found[1]
+                else:
+                    place, size = found, 0
+                    lost.append(name)
                 values: dict[str, Any] = {column: rows[0][column] for column in columns if column in rows[0]}
                 if rows[1:]:
                     values = {column: _join_captions(rows, column) for column in columns}
@@ -79,8 +82,11 @@ class ImagePathTables(IndexedSource):
             images.clear()
 
         for row in iterate_rows(path, [*dict.fromkeys([image, *read])]):
-            if isinstance(row, str) or not row.get(image):
-                builder.add("", *((row, row) if isinstance(row, str) else (NO_CAPTION, None)))
+            if isinstance(row, str):
+                builder.add("", row, row)
+                continue
+            if not row.get(image):
+                builder.add("", NO_CAPTION, None)
                 continue
             if (name := str(row[image])) not in images and len(images) == GROUPED_IMAGES:
                 add_images()
