@@ -85,7 +85,11 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
         WHOLE_TAR[: 1024 * 40],
         "the archive is truncated: it has no end mark",
     ),
-    "a truncated tar, in a caption": ("c.tar", WHOLE_TAR[: 1024 * 40 + 515], "unexpected end of data"),
+    "a truncated tar, in a caption": (
+        "c.tar",
+        WHOLE_TAR[: 1024 * 40 + 515],
+        "the archive is truncated; copy or download it again",
+    ),
     "a corrupted tar": ("c.tar", flipped(WHOLE_TAR, 1024 * 40 + 3), "the archive is truncated: it has no end mark"),
     "a tar of nonsense": ("c.tar", b"a dog" * 1000, "c.tar: "),
     "a tar without captions": (
