@@ -27,7 +27,7 @@ from bench.data.captions.joining import CaptionFieldReader, FoundFields
 from bench.data_source import DataSource, SampleRequest, Samples
 from bench.environment.files import MAX_BYTES, atomic_write, decode_json, prefix_errors
 
-INDEX_FORMAT = 4  # raise it when the same file gives another index
+INDEX_FORMAT = 5  # raise it when the same file gives another index
 METADATA_KEY = b"catlip-bench.index"
 COLUMNS = (
     ("key", pa.large_string()),

@@ -28,7 +28,7 @@ from bench.data.captions import batches
 from bench.data.captions.batches import MAX_BATCH_BYTES, MAX_BATCH_ROWS, CaptionBatch, CaptionRow, ReadTexts
 from bench.data.captions.choice import FOUND_BY_NAME, NOT_AN_OBJECT, CaptionChoice, Texts, parse_caption_choice
 from bench.data.captions.joining import CaptionFieldReader, FoundFields, joined_files
-from bench.data.shards.tar_samples import CAPTION_SUFFIXES, Member, iterate_samples, last_suffix
+from bench.data.shards.tar_samples import Member, find_captions, iterate_samples, last_suffix
 from bench.environment.files import prefix_errors
 
 BUFFER_BYTES = 2**20  # of a column chunk in memory at once: a row group may be the whole file
@@ -142,13 +142,12 @@ class TarCaptionReader(CaptionFieldReader):
     def values(self, members: Mapping[str, Member]) -> dict[str, object]:
         """Return the values of the members that the choice reads: texts, and JSON objects or NOT_AN_OBJECT."""
         self.found.add_names(name if last_suffix(name) == "txt" else f".{name}" for name in members)
+        members = find_captions(members)
         if "" in self.choice.names:
             return self._default_values(members)
         return {suffix: _decode(suffix, member) for suffix, member in members.items() if self._reads(suffix)}
 
     def _default_values(self, members: Mapping[str, Member]) -> dict[str, object]:
-        if not members.keys() & {*CAPTION_SUFFIXES}:  # KEY.caption.txt
-            members = {last_suffix(suffix): member for suffix, member in members.items()}
         if "txt" in members or "json" not in members:
             return {"txt": _decode("txt", members["txt"])} if "txt" in members else {}
         fields = _decode("json", members["json"])

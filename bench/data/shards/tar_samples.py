@@ -51,6 +51,24 @@ def find_image(members: Mapping[str, Member], suffixes: Sequence[str]) -> str | 
     return min(compound, key=rank, default=None)
 
 
+def find_captions(members: Mapping[str, Member]) -> Mapping[str, Member]:
+    """Return a sample's members, and where none is plain `txt` or `json`, its compound captions under these suffixes.
+
+    Of several it is the one whose image `find_image` returns.
+    """
+    if members.keys() & {*CAPTION_SUFFIXES}:
+        return members
+    compound = [suffix for suffix in members if last_suffix(suffix) in CAPTION_SUFFIXES]
+    stems = {suffix.rpartition(".")[0] for suffix in members if suffix not in compound}
+
+    def rank(suffix: str) -> tuple[bool, bool]:
+        stem = suffix.rpartition(".")[0]
+        return stem not in stems, stem not in IMAGE_NAMES
+
+    best = sorted(compound, key=rank)
+    return {**{last_suffix(suffix): members[suffix] for suffix in reversed(best)}, **members}
+
+
 def iterate_samples(file: BufferedIOBase) -> Iterator[tuple[str, dict[str, Member]]]:
     """Yield each sample's key and its members by lower-case suffix, up to the archive's end mark.
 
