@@ -212,7 +212,7 @@ def test_sources_skip_what_lacks_an_image_or_a_caption_and_count_it(tmp_path: Pa
     }
     pq.write_table(pa.table(columns | {"caption": captions}), tmp_path / "a.parquet")
     samples = opened(tmp_path / "a.parquet", tmp_path / "cache")
-    assert samples.skipped == {"no image": 1, "null": 1, "longer than 4 MiB": 1}
+    assert samples.skipped == {"no image": 1, "the caption is null": 1, "the caption is longer than 4 MiB": 1}
     assert (len(samples), samples.total, samples.empty_captions) == (9, 12, 1)
     assert contents(samples)[:3] == [(PHOTOS[1].caption, images[1]), (PHOTOS[2].caption, images[2]), ("", images[5])]
 
@@ -222,7 +222,7 @@ def test_sources_skip_what_lacks_an_image_or_a_caption_and_count_it(tmp_path: Pa
     (folder / "0004.txt").write_text("x" * (4 * 2**20 + 1))
     (folder / "0005.txt").write_text("")
     samples = opened(folder, tmp_path / "cache")
-    assert samples.skipped == {"no image": 1, "no caption": 1, "longer than 4 MiB": 1}
+    assert samples.skipped == {"no image": 1, "no caption": 1, "the caption is longer than 4 MiB": 1}
     assert (len(samples), samples.total, samples.empty_captions) == (9, 12, 1)
     assert samples.image(2) == images[5]
 

@@ -128,8 +128,8 @@ def test_unusable_samples_are_counted_by_reason(tmp_path: Path) -> None:
     assert shards.skipped == {
         "no image": 1,
         "no caption": 1,
-        "null": 1,
-        "longer than 4 MiB": 1,
+        "the caption is null": 1,
+        "the caption is longer than 4 MiB": 1,
         "not a JSON object": 1,
     }
     assert (len(shards), shards.total) == (33, 38)

@@ -23,7 +23,8 @@ from bench.config import MAX_COMPARED_NAMES, choose, list_names
 
 MAX_BATCH_ROWS, MAX_BATCH_BYTES = 65_536, 16 * 2**20  # a batch is also a row group of the labels
 MAX_CAPTION_BYTES = 4 * 2**20  # bytes; a longer caption is skipped and counted
-NULL, TOO_LONG = "null", f"longer than {MAX_CAPTION_BYTES // 2**20} MiB"  # why a row has no caption
+# Why a row has no caption.
+NULL, TOO_LONG = "the caption is null", f"the caption is longer than {MAX_CAPTION_BYTES // 2**20} MiB"
 CAPTION_COLUMNS = ("caption", "captions", "text", "texts", "txt", "alt", "alt_text", "title", "description")
 KEY_COLUMNS = ("key", "__key__", "uid", "sample_id")
 MAX_LINE_BYTES = 16 * 2**20  # bytes; a longer line means another format or an unclosed quotation mark

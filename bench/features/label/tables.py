@@ -16,6 +16,11 @@ from bench.labels.vocabulary import Vocabulary, VocabularyLabel
 from bench.tables import Table
 
 MAX_FREQUENT_LABELS = 10
+CAPTIONS_NOTE = (
+    "captions: of all rows of caption files and all samples of tar files, also where the caption or the image is "
+    "missing; of other data with images, those of the samples that can be used.\n"
+    "captions/s: of the captions read in this run."
+)
 GLOSS_CHARS, EXPLAINED_GLOSS_CHARS = 60, 90
 _shorten = partial(shorten, placeholder=" …")
 
@@ -52,7 +57,7 @@ def summary_tables(total: Tally, captions_per_second: float, labels: Iterable[Vo
         for flaw, rows in sorted(total.flaws.items())
     ]
     return [
-        Table.of_figures("Captions", [row], "captions/s: of the captions read in this run."),
+        Table.of_figures("Captions", [row], CAPTIONS_NOTE),
         frequent_label_table(labels),
         Table.of_figures("Rows with problems", flaws),
     ]
