@@ -227,6 +227,49 @@ def test_sources_skip_what_lacks_an_image_or_a_caption_and_count_it(tmp_path: Pa
     assert samples.image(2) == images[5]
 
 
+MARKED = {
+    "utf-8": lambda text: text.encode("utf-8-sig"),
+    "utf-16, little": lambda text: b"\xff\xfe" + text.encode("utf-16-le"),
+    "utf-16, big": lambda text: b"\xfe\xff" + text.encode("utf-16-be"),
+}
+
+
+@pytest.mark.parametrize("encoding", MARKED)
+@pytest.mark.parametrize("suffix", ["txt", "json"])
+@pytest.mark.parametrize("source", ["pairs", "tar"])
+def test_caption_with_a_mark_of_its_encoding_is_read_without_it(
+    source: str, suffix: str, encoding: str, tmp_path: Path
+) -> None:
+    text = "ein Mädchen" if suffix == "txt" else '{"caption": "ein Mädchen"}'
+    members = {"a.jpg": PHOTOS[0].image, f"a.{suffix}": MARKED[encoding](text)}
+    if source == "tar":
+        write_shard(tmp_path / "0.tar", members)
+    else:
+        for name, content in members.items():
+            (tmp_path / name).write_bytes(content)
+    samples = opened(tmp_path, tmp_path / "cache")
+    assert samples.caption(0) == "ein Mädchen"
+    assert not any("UTF-8" in note for note in samples.notes())
+
+
+@pytest.mark.parametrize("source", ["pairs", "table"])
+def test_captions_that_are_not_utf8_are_counted_with_the_remedy(source: str, tmp_path: Path) -> None:
+    for n, one in enumerate(PHOTOS):
+        (tmp_path / f"{n}.jpg").write_bytes(one.image)
+    captions = ["ein M\xe4dchen".encode("latin-1") if n < 3 else b"a dog" for n in range(12)]
+    if source == "table":
+        rows = [f"{n}.jpg,".encode() + caption for n, caption in enumerate(captions)]
+        (tmp_path / "t.csv").write_bytes(b"\n".join([b"image,caption", *rows]))
+    else:
+        for n, caption in enumerate(captions):
+            (tmp_path / f"{n}.txt").write_bytes(caption)
+    samples = opened(tmp_path, tmp_path / "cache")
+    (note,) = (note for note in samples.notes() if "UTF-8" in note)
+    assert note.startswith("3 of 12 samples have a caption that is not UTF-8")
+    assert note.endswith("iconv -f latin1 -t utf-8 where they are Latin-1")
+    assert samples.caption(0) == "ein M\ufffddchen"
+
+
 def test_image_that_is_not_there_or_is_outside_the_folder_is_counted_and_named(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     names = write_images(folder / "images", PHOTOS)

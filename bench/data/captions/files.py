@@ -167,7 +167,7 @@ class TarCaptionReader(CaptionFieldReader):
 
 def _decode(suffix: str, member: Member) -> object:
     if last_suffix(suffix) == "txt":
-        return member.content.decode("utf-8", "surrogateescape")
+        return batches.decode_text(member.content)
     fields = batches.decode_json_object(member.content)
     return NOT_AN_OBJECT if fields is None else fields
 

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from msgspec.structs import replace
 
-from bench.labels.labeller import REPAIRED_FLAWS, LabelRule, Tally
+from bench.data.captions.batches import UTF8_REMEDY
+from bench.labels.labeller import NOT_UTF8, REPAIRED_FLAWS, LabelRule, Tally
 from bench.labels.synset_rules import CorenetRule
 from bench.labels.vocabulary import Vocabulary, VocabularyLabel
 from bench.tables import Table
@@ -59,7 +60,7 @@ def summary_tables(total: Tally, captions_per_second: float, labels: Iterable[Vo
     return [
         Table.of_figures("Captions", [row], CAPTIONS_NOTE),
         frequent_label_table(labels),
-        Table.of_figures("Rows with problems", flaws),
+        Table.of_figures("Rows with problems", flaws, f"{NOT_UTF8}: {UTF8_REMEDY}." if NOT_UTF8 in total.flaws else ""),
     ]
 
 
