@@ -99,9 +99,15 @@ class IndexBuilder:
     def schema(self) -> pa.Schema:
         return pa.schema([*COLUMNS, *self.places])
 
-    def caption_columns(self, names: Sequence[str]) -> list[str]:
-        """Return the columns that hold the captions; ValueError lists the columns if there are none."""
-        return find_columns(names, self.reader.choice.names) if self.kind.is_caption_required else []
+    def caption_columns(self, names: Sequence[str], texts: Sequence[str]) -> list[str]:
+        """Return the columns that hold the captions; ValueError lists the columns if there are none.
+
+        `texts` are the columns that could hold captions, of which a note tells those that are not read.
+        """
+        if not self.kind.is_caption_required:
+            return []
+        self.reader.found.add_names(texts)
+        return find_columns(names, self.reader.choice.names)
 
     def add(
         self, key: str, values: Mapping[str, object] | str, place: tuple[object, ...] | str | None, size: int = 0
@@ -239,6 +245,10 @@ class IndexedSamples(Samples):
         return sum(each.empty_captions for each in self.contents)
 
     @property
+    def caption_field(self) -> str:
+        return list_names([*self.found.known]) or super().caption_field
+
+    @cached_property
     def found(self) -> FoundFields:
         """Which fields of captions the samples have."""
         found = FoundFields()
@@ -257,7 +267,8 @@ class IndexedSamples(Samples):
         if repaired := sum(each.repaired_captions for each in self.contents):
             reason = "have a caption that is not UTF-8; its other bytes are read as U+FFFD"
             fields.append(f"{repaired:,} of {self.total:,} samples {reason}: {UTF8_REMEDY}")
-        return [*super().notes(), *fields, *self._file_notes]
+        samples, *others = super().notes()
+        return [samples, *filter(None, [self.found.describe()]), *others, *fields, *self._file_notes]
 
     @property
     def _file_notes(self) -> list[str]:

@@ -227,6 +227,34 @@ def test_sources_skip_what_lacks_an_image_or_a_caption_and_count_it(tmp_path: Pa
     assert samples.image(2) == images[5]
 
 
+def test_fields_that_are_read_and_those_that_are_not_are_named(tmp_path: Path) -> None:
+    fields = {"uid": "u", "alt_text": "a dog", "recaption": "a dog on a beach", "width": 3}
+    texts = {"sample_id": "s", "text": ["a dog"], "recaption": "a dog on a beach", "width": 3}
+    images = [{**texts, "sample_id": str(n), "image": {"bytes": one.image}} for n, one in enumerate(PHOTOS)]
+    members = {"a.jpg": PHOTOS[0].image, "a.json": json.dumps(fields).encode()}
+    write_shard(tmp_path / "json.tar", members)
+    write_shard(tmp_path / "both.tar", members | {"a.txt": b"a dog"})
+    write_shard(tmp_path / "view.tar", {name.replace("a.", "a.view."): content for name, content in members.items()})
+    pq.write_table(pa.Table.from_pylist(images), tmp_path / "rows.parquet")
+    table = write_table(tmp_path / "table", PHOTOS, "t.jsonl", columns="file_name,title") / "t.jsonl"
+    table.write_text(
+        "".join(json.dumps({**json.loads(line), "recaption": "a"}) + "\n" for line in table.read_text().splitlines())
+    )
+    both = "json.alt_text, json.recaption"
+    for name, caption, field, read, others in (
+        ("json.tar", None, "json.alt_text", "json.alt_text", "json.recaption"),
+        ("json.tar", "recaption", "caption", "recaption", "json.alt_text"),
+        ("both.tar", None, "txt", "txt", both),
+        ("view.tar", None, "json.alt_text", "json.alt_text", "json.recaption"),
+        ("rows.parquet", None, "text", "text", "recaption"),
+        ("table/t.jsonl", None, "title", "title", "recaption"),
+    ):
+        samples = opened(tmp_path / name, tmp_path / "cache", caption=caption)
+        assert samples.caption_field == field
+        expected = f"captions are read from {read}; not read: {others} (others with --caption)"
+        assert samples.notes()[1] == expected
+
+
 MARKED = {
     "utf-8": lambda text: text.encode("utf-8-sig"),
     "utf-16, little": lambda text: b"\xff\xfe" + text.encode("utf-16-le"),

@@ -63,7 +63,8 @@ class ImagePathTables(IndexedSource):
         names = column_names(path)
         image, key = find_path_column(names), find_column(names, KEY_COLUMNS)
         assert image is not None
-        columns, folder, lost = builder.caption_columns(names), _find_folder(path), list[str]()
+        texts = [name for name in names if name not in (image, key)]
+        columns, folder, lost = builder.caption_columns(names, texts), _find_folder(path), list[str]()
         rows = iterate_rows(path, [*dict.fromkeys([image, *columns, *filter(None, [key])])])
 
         def flaw_and_image_path(row: Row) -> tuple[str, Any]:
