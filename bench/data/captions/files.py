@@ -154,8 +154,9 @@ class TarCaptionReader(CaptionFieldReader):
         if is_default:
             if self._rows < PEEKED_SAMPLES:
                 texts = [name for name in plain if last_suffix(name) in CAPTION_SUFFIXES]
-                own = texts if plain is members else [*filter(CAPTION_SUFFIXES.__contains__, texts)]
-                self.found.add_names(text_names({name: _decode(name, plain[name]) for name in own}))
+                if plain is not members:  # the compound ones have plain names, too
+                    texts = [name for name in texts if name in CAPTION_SUFFIXES]
+                self.found.add_names(text_names({name: _decode(name, plain[name]) for name in texts}))
             return self._default_values(plain)
         members = plain
         return {suffix: _decode(suffix, member) for suffix, member in members.items() if self._reads(suffix)}

@@ -48,12 +48,11 @@ class FoundFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     def describe(self) -> str:
         """Say which names captions are read from, and which other texts there are; empty if none is read."""
         read = [*self.known] or [*filter(None, self.samples)]
+        read_or_keys = {*KEY_COLUMNS, *read, *(name.partition(".")[0] for name in read)}  # also the objects of paths
         others = [
             name
             for name in self.names
-            if not name.startswith(".")
-            and name.removeprefix("json.") not in KEY_COLUMNS
-            and not {name, name.removeprefix("json.")} & {*read}
+            if not name.startswith(".") and not {name, name.removeprefix("json.")} & read_or_keys
         ]
         unread = f"; not read: {list_names(others)} (others with --caption)" if others else ""
         return f"captions are read from {list_names(read)}{unread}" if read else ""

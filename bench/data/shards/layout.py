@@ -5,11 +5,8 @@ from collections.abc import Iterable
 
 from bench.data.shards.tar_samples import CAPTION_SUFFIXES
 
-NOT_ADJACENT, DIFFERENT_FOLDERS, DOTTED_NAMES = (
-    "apart",
-    "in different folders",
-    "a name with several dots",
-)  # arrangements of members that lose samples; the last is also a reason why samples cannot be used
+NOT_ADJACENT, DIFFERENT_FOLDERS = "apart", "in different folders"  # arrangements of members that lose samples
+DOTTED_NAMES = "a name with several dots"  # another one, and a reason why samples cannot be used
 ADVICE = {
     NOT_ADJACENT: "{} keys have an image and a caption that are not adjacent: write the shards with tar --sort=name",
     DIFFERENT_FOLDERS: "{} images and captions of equal names lie in different folders of the archive: put them into "

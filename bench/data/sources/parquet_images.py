@@ -77,10 +77,8 @@ class ParquetImages(IndexedSource):
     def fill(self, path: Path, builder: IndexBuilder) -> None:
         with open_parquet(path) as file:
             names, leaf = file.schema_arrow.names, find_image_bytes(file.schema_arrow)
-            columns, key = (
-                builder.caption_columns(names, text_columns(file.schema_arrow)),
-                find_column(names, KEY_COLUMNS),
-            )
+            columns = builder.caption_columns(names, text_columns(file.schema_arrow))
+            key = find_column(names, KEY_COLUMNS)
             read = [*dict.fromkeys([*columns, *filter(None, (key,))])]
             batches = decode_columns(path, file, read) if read else ()
             rows: Any = (row for batch in batches for row in iterate_values(batch)) if read else repeat({})
