@@ -116,7 +116,7 @@ REFUSED: dict[str, tuple[dict[str, str | bytes], str, str]] = {
     "a table in UTF-16": (
         {"pets.csv": "image,caption\n1.jpg,a dog\n".encode("utf-16")},
         "",
-        r"pets\.csv cannot be read: the file is UTF-16, expected UTF-8$",
+        r"pets\.csv cannot be read: the file is UTF-16, expected UTF-8",
     ),
     "URLs beside another table": (
         {"a.csv": "name,size\na,1\n", "b.csv": "url,text\nhttp://a.org/1.jpg,a dog\n"},
@@ -233,7 +233,7 @@ def test_sources_skip_what_lacks_an_image_or_a_caption_and_count_it(tmp_path: Pa
     }
     pq.write_table(pa.table(columns | {"caption": captions}), tmp_path / "a.parquet")
     samples = opened(tmp_path / "a.parquet", tmp_path / "cache")
-    assert samples.skipped == {"no image": 1, "null": 1, "longer than 4 MiB": 1}
+    assert samples.skipped == {"no image": 1, "the caption is null": 1, "the caption is longer than 4 MiB": 1}
     assert (len(samples), samples.total, samples.empty_captions) == (9, 12, 1)
     assert contents(samples)[:3] == [(PHOTOS[1].caption, images[1]), (PHOTOS[2].caption, images[2]), ("", images[5])]
 
@@ -243,7 +243,7 @@ def test_sources_skip_what_lacks_an_image_or_a_caption_and_count_it(tmp_path: Pa
     (folder / "0004.txt").write_text("x" * (4 * 2**20 + 1))
     (folder / "0005.txt").write_text("")
     samples = opened(folder, tmp_path / "cache")
-    assert samples.skipped == {"no caption": 1, "longer than 4 MiB": 1}
+    assert samples.skipped == {"no caption": 1, "the caption is longer than 4 MiB": 1}
     assert (len(samples), samples.total, samples.empty_captions) == (9, 11, 1)
     assert samples.image(2) == images[5]
     assert f"{folder}: no image has the name of 1 text file, such as 0000.txt: left out, " in "".join(samples.notes())
@@ -276,6 +276,77 @@ def test_image_that_is_read_is_used_where_it_lies_beside_one_of_another_format(l
     else:
         write_shard(data / "00000.tar", {"a.tif": b"", "a.jpg": b"1", "a.txt": b"a dog"})
     assert not opened(data, tmp_path / "cache").skipped
+
+
+def test_fields_that_are_read_and_those_that_are_not_are_named(tmp_path: Path) -> None:
+    fields = {"uid": "u", "alt_text": "a dog", "recaption": "a dog on a beach", "width": 3}
+    texts = {"sample_id": "s", "text": ["a dog"], "recaption": "a dog on a beach", "width": 3}
+    images = [{**texts, "sample_id": str(n), "image": {"bytes": one.image}} for n, one in enumerate(PHOTOS)]
+    members = {"a.jpg": PHOTOS[0].image, "a.json": json.dumps(fields).encode()}
+    write_shard(tmp_path / "json.tar", members)
+    write_shard(tmp_path / "both.tar", members | {"a.txt": b"a dog"})
+    write_shard(tmp_path / "view.tar", {name.replace("a.", "a.view."): content for name, content in members.items()})
+    pq.write_table(pa.Table.from_pylist(images), tmp_path / "rows.parquet")
+    table = write_table(tmp_path / "table", PHOTOS, "t.jsonl", columns="file_name,title") / "t.jsonl"
+    table.write_text(
+        "".join(json.dumps({**json.loads(line), "recaption": "a"}) + "\n" for line in table.read_text().splitlines())
+    )
+    both = "json.alt_text, json.recaption"
+    for name, caption, field, read, others in (
+        ("json.tar", None, "json.alt_text", "json.alt_text", "json.recaption"),
+        ("json.tar", "recaption", "caption", "recaption", "json.alt_text"),
+        ("both.tar", None, "txt", "txt", both),
+        ("view.tar", None, "json.alt_text", "json.alt_text", "json.recaption"),
+        ("rows.parquet", None, "text", "text", "recaption"),
+        ("table/t.jsonl", None, "title", "title", "recaption"),
+    ):
+        samples = opened(tmp_path / name, tmp_path / "cache", caption=caption)
+        assert samples.caption_field == field
+        expected = f"captions are read from {read}; not read: {others} (others with --caption)"
+        assert samples.notes()[1] == expected
+
+
+MARKED = {
+    "utf-8": lambda text: text.encode("utf-8-sig"),
+    "utf-16, little": lambda text: b"\xff\xfe" + text.encode("utf-16-le"),
+    "utf-16, big": lambda text: b"\xfe\xff" + text.encode("utf-16-be"),
+}
+
+
+@pytest.mark.parametrize("encoding", MARKED)
+@pytest.mark.parametrize("suffix", ["txt", "json"])
+@pytest.mark.parametrize("source", ["pairs", "tar"])
+def test_caption_with_a_mark_of_its_encoding_is_read_without_it(
+    source: str, suffix: str, encoding: str, tmp_path: Path
+) -> None:
+    text = "ein Mädchen" if suffix == "txt" else '{"caption": "ein Mädchen"}'
+    members = {"a.jpg": PHOTOS[0].image, f"a.{suffix}": MARKED[encoding](text)}
+    if source == "tar":
+        write_shard(tmp_path / "0.tar", members)
+    else:
+        for name, content in members.items():
+            (tmp_path / name).write_bytes(content)
+    samples = opened(tmp_path, tmp_path / "cache")
+    assert samples.caption(0) == "ein Mädchen"
+    assert not any("UTF-8" in note for note in samples.notes())
+
+
+@pytest.mark.parametrize("source", ["pairs", "table"])
+def test_captions_that_are_not_utf8_are_counted_with_the_remedy(source: str, tmp_path: Path) -> None:
+    for n, one in enumerate(PHOTOS):
+        (tmp_path / f"{n}.jpg").write_bytes(one.image)
+    captions = ["ein M\xe4dchen".encode("latin-1") if n < 3 else b"a dog" for n in range(12)]
+    if source == "table":
+        rows = [f"{n}.jpg,".encode() + caption for n, caption in enumerate(captions)]
+        (tmp_path / "t.csv").write_bytes(b"\n".join([b"image,caption", *rows]))
+    else:
+        for n, caption in enumerate(captions):
+            (tmp_path / f"{n}.txt").write_bytes(caption)
+    samples = opened(tmp_path, tmp_path / "cache")
+    (note,) = (note for note in samples.notes() if "UTF-8" in note)
+    assert note.startswith("3 of 12 samples have a caption that is not UTF-8")
+    assert note.endswith("iconv -f latin1 -t utf-8 where they are Latin-1")
+    assert samples.caption(0) == "ein M\ufffddchen"
 
 
 def test_image_that_is_not_there_or_is_outside_the_folder_is_counted_and_named(tmp_path: Path) -> None:

@@ -62,7 +62,8 @@ class ImagePathTables(IndexedSource):
         names = column_names(path)
         image, key = find_path_column(names), builder.key_column(names)
         assert image is not None
-        columns, folder, lost = builder.caption_columns(names), _find_folder(path), list[str]()
+        texts = [name for name in names if name not in (image, key)]
+        columns, folder, lost = builder.caption_columns(names, texts), _find_folder(path), list[str]()
         read = [*dict.fromkeys([*columns, *filter(None, [key])])]
         images = dict[str, list[dict[str, Any]]]()
 

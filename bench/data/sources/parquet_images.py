@@ -16,7 +16,7 @@ from bench.data.captions.batches import iterate_values
 from bench.data.captions.files import UNREADABLE, decode_columns, open_parquet
 from bench.data.parquet.pages import ColumnChunk, Page, iterate_rows, read_chunks, read_value
 from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexedSource
-from bench.data.sources.columns import find_image_bytes, image_byte_columns
+from bench.data.sources.columns import find_image_bytes, image_byte_columns, text_columns
 from bench.data.sources.listing import iterate_files
 from bench.environment.files import prefix_errors
 
@@ -78,7 +78,8 @@ class ParquetImages(IndexedSource):
     def fill(self, path: Path, builder: IndexBuilder) -> None:
         with open_parquet(path) as file:
             names, leaf = file.schema_arrow.names, find_image_bytes(file.schema_arrow)
-            columns, key = builder.caption_columns(names), builder.key_column(names)
+            columns = builder.caption_columns(names, text_columns(file.schema_arrow))
+            key = builder.key_column(names)
             read = [*dict.fromkeys([*columns, *filter(None, (key,))])]
             batches = decode_columns(path, file, read) if read else ()
             rows: Any = (row for batch in batches for row in iterate_values(batch)) if read else repeat({})

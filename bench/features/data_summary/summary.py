@@ -22,7 +22,6 @@ LOADED = "clip-vit-b16"  # the experiment whose loading is timed, and whose size
 MAX_CAPTION_ROWS = 50_000  # samples whose captions are read
 NUM_SHOWN = 64  # images on the page
 IN_MEMORY = "the source has decoded images in memory"
-FOUND_FIELD = "caption"  # in place of the name of a field that the source found
 NOT_ASKED = "--loading-seconds is 0"
 
 
@@ -118,7 +117,9 @@ def summarize_data(
             notes=samples.notes(),
             images=images,
             duplicates=find_duplicates(reader, images, total),
-            captions=inspect_captions(samples, caption_rows, [str(field) or FOUND_FIELD for field in choice.fields]),
+            captions=inspect_captions(
+                samples, caption_rows, [str(field) or samples.caption_field for field in choice.fields]
+            ),
             loading=loading,
             cores=available_cores(),
             experiment=experiment,
