@@ -6,7 +6,7 @@ the others by what they lack.
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from hashlib import sha256
@@ -20,14 +20,14 @@ import pyarrow.compute as pc
 
 from bench.config import list_names
 from bench.console.progress import show_progress
-from bench.data.captions.batches import KEY_COLUMNS, MAX_BATCH_ROWS, find_columns
+from bench.data.captions.batches import KEY_COLUMNS, MAX_BATCH_ROWS, UTF8_REMEDY, find_column, find_columns
 from bench.data.captions.choice import CaptionChoice, Texts, to_valid_text
 from bench.data.captions.files import UNREADABLE, choice_digest, digest_file_samples
 from bench.data.captions.joining import CaptionFieldReader, FoundFields
 from bench.data_source import DataSource, SampleRequest, Samples
 from bench.environment.files import MAX_BYTES, atomic_write, decode_json, prefix_errors
 
-INDEX_FORMAT = 4  # raise it when the same file gives another index
+INDEX_FORMAT = 5  # raise it when the same file gives another index
 METADATA_KEY = b"catlip-bench.index"
 COLUMNS = (
     ("key", pa.large_string()),
@@ -46,6 +46,12 @@ class SampleKind:
     noun: str
     suffixes: tuple[str, ...]  # of several in a sample, the first of these
     is_caption_required: bool = True
+    unread: tuple[str, ...] = ()  # suffixes of formats that are not read
+
+    def flaw(self, suffixes: Iterable[str]) -> str | None:
+        """Return the flaw of a sample with an image of a format that is not read, by its files' suffixes; else None."""
+        found = {suffix.rpartition(".")[2] for suffix in suffixes}
+        return next((UNREAD.format(suffix) for suffix in self.unread if suffix in found), None)
 
     @property
     def accepted(self) -> str:
@@ -63,7 +69,13 @@ class SampleKind:
 
 
 CAPTIONS_ACCEPTED = ", captions from .txt, or from a text of a JSON object in .json under a name such as caption"
-IMAGES = SampleKind("images", "image", ("jpg", "jpeg", "png", "webp", "gif"))
+UNREAD = "image in .{}, which is not read"
+IMAGES = SampleKind(
+    "images",
+    "image",
+    ("jpg", "jpeg", "png", "webp", "gif"),
+    unread=("tif", "tiff", "bmp", "avif", "heic", "heif", "jp2", "jxl", "psd", "svg", "dng"),
+)
 EMBEDDINGS = SampleKind("grids", "embedding", ("npy",))
 
 
@@ -73,6 +85,7 @@ class IndexContents(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     samples: int
     skipped: dict[str, int]  # samples that cannot be used, by what they lack
     empty_captions: int  # of usable samples
+    repaired_captions: int  # usable samples with a caption that is not UTF-8
     found: FoundFields  # of captions
     layout: dict[str, int] = {}  # samples and images that are lost, by the arrangement of their members
     suffixes: dict[str, int] = {}  # of members of samples that lack one
@@ -88,8 +101,10 @@ class IndexBuilder:
     places: Places
     samples: int = 0
     empty_captions: int = 0
+    repaired_captions: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+    keys_remedy: str = "give the samples different names"  # against equal keys
     _rows: list[tuple[Any, ...]] = field(default_factory=list)
     _batches: list[pa.RecordBatch] = field(default_factory=list)
 
@@ -97,9 +112,21 @@ class IndexBuilder:
     def schema(self) -> pa.Schema:
         return pa.schema([*COLUMNS, *self.places])
 
-    def caption_columns(self, names: Sequence[str]) -> list[str]:
-        """Return the columns that hold the captions; ValueError lists the columns if there are none."""
-        return find_columns(names, self.reader.choice.names) if self.kind.is_caption_required else []
+    def caption_columns(self, names: Sequence[str], texts: Sequence[str]) -> list[str]:
+        """Return the columns that hold the captions; ValueError lists the columns if there are none.
+
+        `texts` are the columns that could hold captions, of which a note tells those that are not read.
+        """
+        if not self.kind.is_caption_required:
+            return []
+        self.reader.found.add_names(texts)
+        return find_columns(names, self.reader.choice.names)
+
+    def key_column(self, names: Sequence[str]) -> str | None:
+        """Return the column that holds the keys, None if no name is known."""
+        if (key := find_column(names, KEY_COLUMNS)) is not None:
+            self.keys_remedy = f"rename the column {key} if it holds no names of samples"
+        return key
 
     def add(
         self, key: str, values: Mapping[str, object] | str, place: tuple[object, ...] | str | None, size: int = 0
@@ -124,7 +151,9 @@ class IndexBuilder:
             self.empty_captions += self.kind.is_caption_required and not any(
                 text.strip() for one in texts for text in one
             )
-            self._rows.append((to_valid_text(key), number, texts, *place))
+            valid = tuple(tuple(map(to_valid_text, each)) for each in texts)
+            self.repaired_captions += valid != texts
+            self._rows.append((to_valid_text(key), number, valid, *place))
             if len(self._rows) == MAX_BATCH_ROWS:
                 self._flush()
         return not flaw
@@ -136,6 +165,7 @@ class IndexBuilder:
             samples=self.samples,
             skipped=dict(sorted(self.skipped.items())),
             empty_captions=self.empty_captions,
+            repaired_captions=self.repaired_captions,
             found=self.reader.found,
             notes=self.notes,
             **layout,
@@ -152,15 +182,14 @@ class IndexBuilder:
         twice = counts.filter(pc.greater(counts.field("counts"), 1))
         if len(twice):
             found = f"{len(twice):,} keys occur more than once, such as {list_names([twice[0]['values'].as_py()])}"
-            raise ValueError(f"{found}: rename the column {' or '.join(KEY_COLUMNS)} if it holds no names of samples")
+            raise ValueError(f"{found}: {self.keys_remedy}")
 
     def _read(self, key: str, values: Mapping[str, object] | str) -> tuple[Texts, str]:
         if not self.kind.is_caption_required:
             return ((),) * len(self.reader.choice.fields), ""
         if isinstance(values, str):
             return (), values
-        texts, flaw = self.reader.read(key, values)
-        return tuple(tuple(map(to_valid_text, each)) for each in texts), flaw
+        return self.reader.read(key, values)
 
     def _flush(self) -> None:
         columns = zip(*self._rows, strict=True) if self._rows else [()] * len(self.schema)
@@ -235,6 +264,10 @@ class IndexedSamples(Samples):
         return sum(each.empty_captions for each in self.contents)
 
     @property
+    def caption_field(self) -> str:
+        return list_names([*self.found.known]) or super().caption_field
+
+    @cached_property
     def found(self) -> FoundFields:
         """Which fields of captions the samples have."""
         found = FoundFields()
@@ -247,14 +280,22 @@ class IndexedSamples(Samples):
         return "; ".join([super().explain_skipped(), *self._file_notes])
 
     def notes(self) -> list[str]:
-        """Return those of all sources, on fields of captions that some samples lack, and on the files."""
+        """Return those of all sources, on captions that some samples lack or that are not UTF-8, and on the files."""
         found = {name: there for name, there in self.found.samples.items() if name and there < self.total}
         fields = [f"{there:,} of {self.total:,} samples have a caption in {name}" for name, there in found.items()]
-        return [*super().notes(), *fields, *self._file_notes]
+        if repaired := sum(each.repaired_captions for each in self.contents):
+            reason = "have a caption that is not UTF-8; its other bytes are read as U+FFFD"
+            fields.append(f"{repaired:,} of {self.total:,} samples {reason}: {UTF8_REMEDY}")
+        samples, *others = super().notes()
+        return [samples, *filter(None, [self.found.describe()]), *others, *fields, *self._file_notes]
 
     @property
     def _file_notes(self) -> list[str]:
-        return [note for each in self.contents for note in each.notes]
+        notes = [note for each in self.contents for note in each.notes]
+        if unread := [f"*.{suffix}" for suffix in self.kind.unread if UNREAD.format(suffix) in self.skipped]:
+            command = f"magick mogrify -format png {' '.join(unread)}"
+            notes.append(f"convert images with: {command}; a table has to name the new files, a tar file to have them")
+        return notes
 
     def _sum(self, counts: str) -> Counter[str]:
         return sum((Counter(getattr(each, counts)) for each in self.contents), Counter[str]())

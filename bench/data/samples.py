@@ -44,7 +44,7 @@ def find_source(data: str) -> DataSource | None:
 def _recognising(data: str) -> list[DataSource]:
     found = []
     for source in SOURCES.values():
-        with _name_in_errors(source, data):
+        with name_source_in_errors(source, data):
             found += [source] if source.recognises(data) else []
     return found
 
@@ -71,14 +71,14 @@ def get_source(data: str) -> DataSource:
 def data_files(data: str) -> list[Path]:
     """Return the files whose change makes other data; ValueError or OSError if they cannot be read."""
     source = get_source(data)
-    with _name_in_errors(source, data):
+    with name_source_in_errors(source, data):
         return source.files(data)
 
 
 def data_digest(data: str) -> str:
     """Return a digest that changes if data do, equal on all nodes; ValueError or OSError if they cannot be read."""
     source = get_source(data)
-    with _name_in_errors(source, data):
+    with name_source_in_errors(source, data):
         return source.digest(data) or files_digest(source.files(data))
 
 
@@ -121,7 +121,7 @@ def open_all_samples(data: str, request: SampleRequest) -> Samples:
 
 
 def _open(source: DataSource, data: str, request: SampleRequest) -> Samples:
-    with _name_in_errors(source, data):
+    with name_source_in_errors(source, data):
         samples: object = source.open(data, request)
     if not isinstance(samples, Samples):
         expected = f"expected a {Samples.__name__} of {Samples.__module__}"
@@ -192,7 +192,7 @@ def inputs_digest(experiment: Experiment) -> str:
 
 
 @contextmanager
-def _name_in_errors(source: DataSource, data: str) -> Iterator[None]:
+def name_source_in_errors(source: DataSource, data: str) -> Iterator[None]:
     """Raise an error of a source's code that is no ValueError or OSError as a ValueError with its name."""
     try:
         yield

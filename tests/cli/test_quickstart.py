@@ -66,7 +66,7 @@ def lines_before_loading(output: list[str]) -> set[str]:
 
 
 def write_other_layouts(pairs: Path) -> None:
-    """Write a folder of pairs as a table, as Parquet with the images inside, and as a tar shard, beside the folder."""
+    """Write a folder of pairs as a table, as Parquet, in splits too, and as a tar shard, beside the folder."""
     texts = sorted(pairs.glob("*.txt"))
     images = [text.with_suffix(".webp") for text in texts]
     captions = [text.read_text(encoding="utf-8") for text in texts]
@@ -74,6 +74,9 @@ def write_other_layouts(pairs: Path) -> None:
     pd.DataFrame(named).to_csv(f"{pairs}.csv", index=False)
     inside = {"image": [image.read_bytes() for image in images], "caption": captions}
     pd.DataFrame(inside).to_parquet(f"{pairs}.parquet")
+    pairs.with_name("hub").mkdir()
+    pd.DataFrame(inside).to_parquet(pairs.with_name("hub") / "train-00000-of-00001.parquet")
+    pd.DataFrame(inside)[:3].to_parquet(pairs.with_name("hub") / "test-00000-of-00001.parquet")
     members = {path.name: path.read_bytes() for text in texts for path in (text.with_suffix(".webp"), text)}
     pairs.with_name("shards").mkdir()
     write_shard(pairs.with_name("shards") / "00000.tar", members)
@@ -102,14 +105,15 @@ def test_data_of_each_layout_on_the_page_hold_the_same_samples(folder: Path) -> 
     for command in takewhile(lambda command: not command.startswith("catlip-bench"), dict(commands())):
         run(command)
     write_other_layouts(folder / "mine")
-    named = re.findall(r"\| `(catlip-bench data \S+)` \|", PAGE.read_text(encoding="utf-8"))
-    assert len(named) == 3
+    cells = re.findall(r"\| (`catlip-bench data .*) \|", PAGE.read_text(encoding="utf-8"))
+    named = [command for cell in cells for command in re.findall("`(.*?)`", cell)]
+    assert len(named) == 5
     found = []
     for command in ["catlip-bench data mine", *named]:
         run(f"{command} --sample 20 --loading-seconds 0 --json summary.json")
         tables = json.loads(Path("summary.json").read_text())
         found.append((tables["Data"]["rows"][0]["samples"], tables["Captions"], tables["Scripts of captions"]))
-    assert found == [found[0]] * 4
+    assert found == [found[0]] * 6
     assert found[0][0] == len([*Path("mine").glob("*.txt")])
 
 

@@ -131,7 +131,12 @@ def write_pairs(folder: Path, samples: Sequence[Sample], *, is_json: bool = Fals
 
 
 def write_table(
-    folder: Path, samples: Sequence[Sample], name: str, images: str = "", columns: str = "file_name,caption"
+    folder: Path,
+    samples: Sequence[Sample],
+    name: str,
+    images: str = "",
+    columns: str = "file_name,caption",
+    delimiter: str = ",",
 ) -> Path:
     """Write images and a table beside them, or above their folder."""
     paths, (path, text) = write_images(folder / images, samples), columns.split(",")
@@ -139,7 +144,7 @@ def write_table(
     table, kind = folder / name, Path(name).suffix
     if kind in (".csv", ".tsv"):
         with table.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [path, text], delimiter="," if kind == ".csv" else "\t")
+            writer = csv.DictWriter(file, [path, text], delimiter=delimiter)
             writer.writeheader()
             writer.writerows(rows)
     elif kind == ".parquet":
@@ -178,7 +183,8 @@ LAYOUTS: dict[str, Callable[[Path, Sequence[Sample]], Path]] = {
     "metadata.csv": partial(write_table, name="metadata.csv"),
     "metadata.jsonl": partial(write_table, name="metadata.jsonl"),
     "csv above a folder": partial(write_table, name="captions.csv", images="images", columns="image,caption"),
-    "tsv": partial(write_table, name="captions.tsv", columns="filepath,title"),
+    "csv with semicolons": partial(write_table, name="captions.csv", delimiter=";"),
+    "tsv": partial(write_table, name="captions.tsv", columns="filepath,title", delimiter="\t"),
     "JSON list": partial(write_table, name="pairs.json", images="images", columns="image,caption"),
     "Parquet of paths": partial(write_table, name="pairs.parquet", images="images", columns="image_path,text"),
     "COCO": write_coco,

@@ -20,6 +20,7 @@ from bench.config import change
 from bench.data.decoding import UnusableImageError, decode_image
 from bench.data.parquet.pages import decode_runs, find_fragments
 from bench.data.samples import caption_files, data_digest, data_files, get_source, open_samples
+from bench.data.sources import image_tables
 from bench.data.sources.image_files import MISSING_FILE, OUTSIDE
 from bench.data_source import Samples
 from tests.data.layouts import (
@@ -101,6 +102,26 @@ REFUSED: dict[str, tuple[dict[str, str | bytes], str, str]] = {
         {"pets.csv": "picture,caption\n1.jpg,a dog\n"},
         "pets.csv",
         r"no column has a name known for images \(there are picture, caption\): rename that .*, to image$",
+    ),
+    "a table in a folder": (
+        {"pets.csv": "photo;beschreibung\n1.jpg;a dog\n"},
+        "",
+        r"no column has a name known for images or captions \(there are photo, beschreibung\): .* to image, and that",
+    ),
+    "a table without a header": (
+        {"pets.csv": "images/1.jpg,a dog\nimages/2.jpg,a cat\n"},
+        "",
+        r"pets\.csv has no header \(there are images/1\.jpg, a dog\): write a first line with the names of the columns",
+    ),
+    "a table in UTF-16": (
+        {"pets.csv": "image,caption\n1.jpg,a dog\n".encode("utf-16")},
+        "",
+        r"pets\.csv cannot be read: the file is UTF-16, expected UTF-8",
+    ),
+    "URLs beside another table": (
+        {"a.csv": "name,size\na,1\n", "b.csv": "url,text\nhttp://a.org/1.jpg,a dog\n"},
+        "",
+        r"b\.csv has URLs of images",
     ),
     "images that are not there": (
         {"pets.csv": "image,caption\n1.jpg,a dog\n"},
@@ -212,7 +233,7 @@ def test_sources_skip_what_lacks_an_image_or_a_caption_and_count_it(tmp_path: Pa
     }
     pq.write_table(pa.table(columns | {"caption": captions}), tmp_path / "a.parquet")
     samples = opened(tmp_path / "a.parquet", tmp_path / "cache")
-    assert samples.skipped == {"no image": 1, "null": 1, "longer than 4 MiB": 1}
+    assert samples.skipped == {"no image": 1, "the caption is null": 1, "the caption is longer than 4 MiB": 1}
     assert (len(samples), samples.total, samples.empty_captions) == (9, 12, 1)
     assert contents(samples)[:3] == [(PHOTOS[1].caption, images[1]), (PHOTOS[2].caption, images[2]), ("", images[5])]
 
@@ -222,9 +243,110 @@ def test_sources_skip_what_lacks_an_image_or_a_caption_and_count_it(tmp_path: Pa
     (folder / "0004.txt").write_text("x" * (4 * 2**20 + 1))
     (folder / "0005.txt").write_text("")
     samples = opened(folder, tmp_path / "cache")
-    assert samples.skipped == {"no image": 1, "no caption": 1, "longer than 4 MiB": 1}
-    assert (len(samples), samples.total, samples.empty_captions) == (9, 12, 1)
+    assert samples.skipped == {"no caption": 1, "the caption is longer than 4 MiB": 1}
+    assert (len(samples), samples.total, samples.empty_captions) == (9, 11, 1)
     assert samples.image(2) == images[5]
+    assert f"{folder}: no image has the name of 1 text file, such as 0000.txt: left out, " in "".join(samples.notes())
+
+
+@pytest.mark.parametrize("layout", ["tars", "names with dots", "pairs", "pairs with JSON", "metadata.csv", "COCO"])
+def test_images_of_formats_that_are_not_read_are_counted_by_suffix_with_the_command_that_converts_them(
+    layout: str, tmp_path: Path
+) -> None:
+    unread = [Sample(b"", one.caption, suffix) for one, suffix in zip(PHOTOS[:3], ("tif", "TIF", "bmp"), strict=True)]
+    samples = opened(LAYOUTS[layout](tmp_path / "data", [*unread, *PHOTOS[3:]]), tmp_path / "cache")
+    assert samples.skipped == {"image in .bmp, which is not read": 1, "image in .tif, which is not read": 2}
+    assert contents(samples) == [(one.caption, one.image) for one in PHOTOS[3:]]
+    remedy = "convert images with: magick mogrify -format png *.tif *.bmp"
+    assert sum(remedy in note for note in samples.notes()) == 1
+    data = LAYOUTS[layout](tmp_path / "unread", unread)
+    with pytest.raises(
+        ValueError, match=r"no sample can be used \(image in .* magick mogrify -format png \*\.tif \*\.bmp"
+    ):
+        opened(data, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("layout", ["tars", "pairs"])
+def test_image_that_is_read_is_used_where_it_lies_beside_one_of_another_format(layout: str, tmp_path: Path) -> None:
+    samples = [Sample(one.image, one.caption, "png") for one in PHOTOS]
+    data = LAYOUTS[layout](tmp_path / "data", samples)
+    if layout == "pairs":
+        (data / "0000.tif").touch()
+        (data / "README.md").touch()
+    else:
+        write_shard(data / "00000.tar", {"a.tif": b"", "a.jpg": b"1", "a.txt": b"a dog"})
+    assert not opened(data, tmp_path / "cache").skipped
+
+
+def test_fields_that_are_read_and_those_that_are_not_are_named(tmp_path: Path) -> None:
+    fields = {"uid": "u", "alt_text": "a dog", "recaption": "a dog on a beach", "width": 3}
+    texts = {"sample_id": "s", "text": ["a dog"], "recaption": "a dog on a beach", "width": 3}
+    images = [{**texts, "sample_id": str(n), "image": {"bytes": one.image}} for n, one in enumerate(PHOTOS)]
+    members = {"a.jpg": PHOTOS[0].image, "a.json": json.dumps(fields).encode()}
+    write_shard(tmp_path / "json.tar", members)
+    write_shard(tmp_path / "both.tar", members | {"a.txt": b"a dog"})
+    write_shard(tmp_path / "view.tar", {name.replace("a.", "a.view."): content for name, content in members.items()})
+    pq.write_table(pa.Table.from_pylist(images), tmp_path / "rows.parquet")
+    table = write_table(tmp_path / "table", PHOTOS, "t.jsonl", columns="file_name,title") / "t.jsonl"
+    table.write_text(
+        "".join(json.dumps({**json.loads(line), "recaption": "a"}) + "\n" for line in table.read_text().splitlines())
+    )
+    both = "json.alt_text, json.recaption"
+    for name, caption, field, read, others in (
+        ("json.tar", None, "json.alt_text", "json.alt_text", "json.recaption"),
+        ("json.tar", "recaption", "caption", "recaption", "json.alt_text"),
+        ("both.tar", None, "txt", "txt", both),
+        ("view.tar", None, "json.alt_text", "json.alt_text", "json.recaption"),
+        ("rows.parquet", None, "text", "text", "recaption"),
+        ("table/t.jsonl", None, "title", "title", "recaption"),
+    ):
+        samples = opened(tmp_path / name, tmp_path / "cache", caption=caption)
+        assert samples.caption_field == field
+        expected = f"captions are read from {read}; not read: {others} (others with --caption)"
+        assert samples.notes()[1] == expected
+
+
+MARKED = {
+    "utf-8": lambda text: text.encode("utf-8-sig"),
+    "utf-16, little": lambda text: b"\xff\xfe" + text.encode("utf-16-le"),
+    "utf-16, big": lambda text: b"\xfe\xff" + text.encode("utf-16-be"),
+}
+
+
+@pytest.mark.parametrize("encoding", MARKED)
+@pytest.mark.parametrize("suffix", ["txt", "json"])
+@pytest.mark.parametrize("source", ["pairs", "tar"])
+def test_caption_with_a_mark_of_its_encoding_is_read_without_it(
+    source: str, suffix: str, encoding: str, tmp_path: Path
+) -> None:
+    text = "ein Mädchen" if suffix == "txt" else '{"caption": "ein Mädchen"}'
+    members = {"a.jpg": PHOTOS[0].image, f"a.{suffix}": MARKED[encoding](text)}
+    if source == "tar":
+        write_shard(tmp_path / "0.tar", members)
+    else:
+        for name, content in members.items():
+            (tmp_path / name).write_bytes(content)
+    samples = opened(tmp_path, tmp_path / "cache")
+    assert samples.caption(0) == "ein Mädchen"
+    assert not any("UTF-8" in note for note in samples.notes())
+
+
+@pytest.mark.parametrize("source", ["pairs", "table"])
+def test_captions_that_are_not_utf8_are_counted_with_the_remedy(source: str, tmp_path: Path) -> None:
+    for n, one in enumerate(PHOTOS):
+        (tmp_path / f"{n}.jpg").write_bytes(one.image)
+    captions = ["ein M\xe4dchen".encode("latin-1") if n < 3 else b"a dog" for n in range(12)]
+    if source == "table":
+        rows = [f"{n}.jpg,".encode() + caption for n, caption in enumerate(captions)]
+        (tmp_path / "t.csv").write_bytes(b"\n".join([b"image,caption", *rows]))
+    else:
+        for n, caption in enumerate(captions):
+            (tmp_path / f"{n}.txt").write_bytes(caption)
+    samples = opened(tmp_path, tmp_path / "cache")
+    (note,) = (note for note in samples.notes() if "UTF-8" in note)
+    assert note.startswith("3 of 12 samples have a caption that is not UTF-8")
+    assert note.endswith("iconv -f latin1 -t utf-8 where they are Latin-1")
+    assert samples.caption(0) == "ein M\ufffddchen"
 
 
 def test_image_that_is_not_there_or_is_outside_the_folder_is_counted_and_named(tmp_path: Path) -> None:
@@ -241,15 +363,42 @@ def test_image_that_is_not_there_or_is_outside_the_folder_is_counted_and_named(t
     assert f"3 images are not below {folder / 'images'}, such as lost.jpg, ../../secret.jpg, folder.jpg" in note
 
 
-def test_rows_of_an_image_that_follow_each_other_are_its_captions(tmp_path: Path) -> None:
+def test_backslashes_in_a_relative_path_are_slashes_where_no_file_has_them(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    write_images(folder / "images", PHOTOS[:3])
+    (folder / "images\\0001.jpg").write_bytes(PHOTOS[5].image)
+    (tmp_path / "secret.jpg").write_bytes(PHOTOS[0].image)
+    rows = ["images\\0000.jpg", "images\\0001.jpg", ".\\images/0002.jpg", "images\\..\\..\\secret.jpg"]
+    (folder / "t.csv").write_text("image,caption\n" + "".join(f"{name},a dog\n" for name in rows))
+    samples = opened(folder, tmp_path / "cache")
+    assert [samples.image(row) for row in range(3)] == [PHOTOS[number].image for number in (0, 5, 2)]
+    assert samples.skipped == {OUTSIDE: 1}
+
+
+@pytest.mark.parametrize("key", ["", ",uid"])
+def test_rows_of_an_image_are_its_captions_wherever_they_are(key: str, tmp_path: Path) -> None:
     names = write_images(tmp_path / "data", PHOTOS[:3])
-    rows = [(name, f"{name} {view}") for name in names for view in range(2)]
+    rows = [f"{name},{name} {view}" + (f",{name[:4]}{view}" if key else "") for name in names for view in range(2)]
     table = tmp_path / "data" / "captions.txt.csv"
-    table.write_text("image,caption\n" + "".join(f"{name},{text}\n" for name, text in rows))
+    for written in (rows, rows[::2] + rows[1::2]):
+        table.write_text("\n".join([f"image,caption{key}", *written, ""]))
+        samples = opened(table, tmp_path / "cache")
+        assert [samples.texts(row) for row in range(3)] == [((f"{name} 0", f"{name} 1"),) for name in names]
+        assert [samples.key(row) for row in range(3)] == [f"{name[:4]}0" if key else name for name in names]
+
+
+def test_rows_of_an_image_must_be_adjacent_in_a_table_of_more_images_than_are_grouped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_tables, "GROUPED_IMAGES", 1)
+    names = write_images(tmp_path / "data", PHOTOS[:3])
+    rows = [f"{name},{view}" for name in names for view in "ab"]
+    table = tmp_path / "data" / "captions.csv"
+    table.write_text("\n".join(["image,caption", *rows, ""]))
     samples = opened(table, tmp_path / "cache")
-    assert [samples.texts(row) for row in range(3)] == [((f"{name} 0", f"{name} 1"),) for name in names]
-    table.write_text("image,caption\n" + "".join(f"{name},{text}\n" for name, text in rows[::2] + rows[1::2]))
-    with pytest.raises(ValueError, match=r"captions\.txt\.csv: 3 keys occur more than once, such as 0000\.jpg: "):
+    assert [samples.texts(row) for row in range(len(samples))] == [(("a", "b"),)] * 3
+    table.write_text("\n".join(["image,caption", *rows[::2], *rows[1::2], ""]))
+    with pytest.raises(ValueError, match=r"csv: 3 keys occur more .*, such as 0000\.jpg: sort the rows by image$"):
         opened(table, tmp_path / "cache")
 
 
@@ -257,7 +406,9 @@ def test_equal_keys_in_a_table_are_refused(tmp_path: Path) -> None:
     images = pa.array([{"bytes": one.image, "path": None} for one in PHOTOS], HF_IMAGE)
     table = pa.table({"image": images, "caption": [one.caption for one in PHOTOS], "key": ["a", "b"] * 6})
     pq.write_table(table, tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match=r"a\.parquet: 2 keys occur more than once, such as a: rename the column"):
+    with pytest.raises(
+        ValueError, match=r"a\.parquet: 2 keys occur more than once, such as a: rename the column key if it"
+    ):
         opened(tmp_path / "a.parquet", tmp_path / "cache")
 
 
@@ -281,7 +432,7 @@ def test_metadata_of_img2dataset_beside_its_shards_are_no_other_layout(tmp_path:
 def test_one_of_several_splits_or_tables_has_to_be_named(tmp_path: Path) -> None:
     hub = write_parquet(tmp_path / "hub", PHOTOS)
     (hub / "train-00000-of-00002.parquet").rename(hub / "test-00000-of-00001.parquet")
-    with pytest.raises(ValueError, match=r"has the splits test, train: name one of them, as '.*/t\w+-\*\.parquet'"):
+    with pytest.raises(ValueError, match=r"has the splits test, train: name one of them, as '.*/train-\*\.parquet'"):
         data_files(str(hub))
     assert len(opened(hub / "train-*.parquet", tmp_path / "cache")) == 6
     LAYOUTS["saved dataset"](tmp_path / "train", PHOTOS)

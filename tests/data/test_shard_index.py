@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from bench.config import Experiment, change
 from bench.data.captions.batches import MAX_CAPTION_BYTES
+from bench.data.captions.choice import parse_caption_choice
 from bench.data.sample_index import read_index
 from bench.data.samples import data_files, open_samples
 from bench.data.shards import facts
@@ -127,8 +128,8 @@ def test_unusable_samples_are_counted_by_reason(tmp_path: Path) -> None:
     assert shards.skipped == {
         "no image": 1,
         "no caption": 1,
-        "null": 1,
-        "longer than 4 MiB": 1,
+        "the caption is null": 1,
+        "the caption is longer than 4 MiB": 1,
         "not a JSON object": 1,
     }
     assert (len(shards), shards.total) == (33, 38)
@@ -167,7 +168,7 @@ LAYOUTS = {
     ),
     "unread images": (
         twelve(image="tif") | members("a", image="avif"),
-        r"\(no image: 13\); their members are 13 \.txt, 12 \.tif and 1 \.avif; images are read from \.jpg, ",
+        r"in \.tif, which is not read: 12\); .* are 13 \.txt, 12 \.tif and 1 \.avif; images are read from \.jpg, ",
     ),
     "unread captions": (
         twelve(caption="cap"),
@@ -196,6 +197,24 @@ def test_further_views_of_a_sample_are_no_lost_samples(tmp_path: Path) -> None:
     views = {name: b"1" for n in range(12) for name in (f"{n}.jpg", f"{n}.txt", f"{n}.depth.png", f"{n}.url.txt")}
     shards = open_samples(small("clip", data=str(write_shard(tmp_path / "0.tar", views))), tmp_path / "cache")
     assert (len(shards), shards.layout) == (12, [])
+
+
+def test_samples_lost_to_several_dots_are_counted_as_samples_that_cannot_be_used(tmp_path: Path) -> None:
+    path = write_shard(tmp_path / "0.tar", twelve("IMG.{}"))
+    shards = open_shards(str(path), tmp_path / "cache")
+    assert (len(shards), shards.total, shards.skipped) == (1, 12, {"a name with several dots": 11})
+    with pytest.raises(ValueError, match="11 of 12 samples cannot be used"):
+        open_samples(small("clip", data=str(path)), tmp_path / "cache")
+
+
+@pytest.mark.parametrize("caption", [None, "text", "json.text"])
+def test_sample_of_several_views_has_the_image_and_the_caption_of_one(caption: str | None, tmp_path: Path) -> None:
+    views = {f"a.{n}.{suffix}": f'{{"text": "{n}"}}'.encode() for n in range(3) for suffix in ("json", "jpg")}
+    lone = {"b.jpg": b"1", "b.side.json": b'{"text": "side"}'}
+    path = write_shard(tmp_path / "0.tar", views | lone)
+    samples = open_shards(str(path), tmp_path / "cache", choice=parse_caption_choice(caption))
+    assert [samples.caption(row) for row in range(2)] == ["0", "side"]
+    assert samples.image(0) == views["a.0.jpg"]
 
 
 def test_few_lost_samples_are_noted(tmp_path: Path) -> None:

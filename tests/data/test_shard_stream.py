@@ -223,7 +223,8 @@ def test_too_many_incomplete_samples_prevent_the_run(
             assert len(found.skipped) == 4
         else:
             text = (
-                rf"^{data}: {bad} of {usable + bad} samples cannot be used, more than 10% \(no caption: \d.*null: \d\)"
+                rf"^{data}: {bad} of {usable + bad} samples cannot be used, more than 10% "
+                r"\(no caption: \d.*the caption is null: \d\)"
             )
             with pytest.raises(ValueError, match=text):
                 stream(data, results, subset=subset)
@@ -275,7 +276,7 @@ def test_killed_worker_is_an_error_of_the_run(data: Path, results: Path) -> None
 def test_speed_runs_on_shards_record_skipped_samples_and_waiting(method: str, data: Path, results: Path) -> None:
     speed = measure_speed(small(method, data=str(data)), CPU, results, 0)
     assert 0 < speed.wait_share < 1
-    assert speed.skipped == {"no caption": 1, "no image": 1, "null": 1}
+    assert speed.skipped == {"no caption": 1, "no image": 1, "the caption is null": 1}
     assert speed.num_captions >= 48
     assert speed.targets_seconds > 0
     assert (speed.loader_workers, speed.workers_reason) == (0, "a training on a CPU uses all cores")
@@ -284,7 +285,7 @@ def test_speed_runs_on_shards_record_skipped_samples_and_waiting(method: str, da
 def test_training_on_shards_records_skipped_samples(data: Path, results: Path, tmp_path: Path) -> None:
     experiment = small("catlip", data=str(data), images=32, warmup_images=0)
     training = train(experiment, CPU, results, {"all": 32}, lambda _: tmp_path / "tower.safetensors")
-    assert training.skipped == {"no caption": 1, "no image": 1, "null": 1}
+    assert training.skipped == {"no caption": 1, "no image": 1, "the caption is null": 1}
     assert training.unverified
     write_manifest(data, {path.name: compute_facts(path) for path in data.glob("*.tar")})
     again = train(experiment, CPU, results, {"all": 32}, lambda _: tmp_path / "tower.safetensors")

@@ -10,6 +10,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import count
@@ -23,12 +24,14 @@ from bench.config import MAX_COMPARED_NAMES, choose, list_names
 
 MAX_BATCH_ROWS, MAX_BATCH_BYTES = 65_536, 16 * 2**20  # a batch is also a row group of the labels
 MAX_CAPTION_BYTES = 4 * 2**20  # bytes; a longer caption is skipped and counted
-NULL, TOO_LONG = "null", f"longer than {MAX_CAPTION_BYTES // 2**20} MiB"  # why a row has no caption
+# Why a row has no caption.
+NULL, TOO_LONG = "the caption is null", f"the caption is longer than {MAX_CAPTION_BYTES // 2**20} MiB"
 CAPTION_COLUMNS = ("caption", "captions", "text", "texts", "txt", "alt", "alt_text", "title", "description")
 KEY_COLUMNS = ("key", "__key__", "uid", "sample_id")
 MAX_LINE_BYTES = 16 * 2**20  # bytes; a longer line means another format or an unclosed quotation mark
 COMPRESSED = (".gz", ".tgz")
-UTF16 = (b"\xff\xfe", b"\xfe\xff")
+UTF8_MARK, UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")  # with which a text may begin
+UTF8_REMEDY = "convert the files to UTF-8, with iconv -f latin1 -t utf-8 where they are Latin-1"
 NO_CAPTION, NOT_JSON, MISCOUNTED = "no caption", "not a JSON object", "not as many values as columns"
 
 MISSING = object()  # in place of the value of a field that is not there
@@ -151,9 +154,9 @@ def split_lines(file: io.BufferedReader) -> Iterator[bytes]:
         if len(line) > MAX_LINE_BYTES:
             raise ValueError(f"line {number} is longer than {MAX_LINE_BYTES // 2**20} MiB")
         if number == 1:
-            if line.startswith(UTF16):
-                raise ValueError("the file is UTF-16, expected UTF-8")
-            line = line.removeprefix(b"\xef\xbb\xbf")
+            if line.startswith(UTF16_MARKS):
+                raise ValueError("the file is UTF-16, expected UTF-8: convert it with iconv -f utf-16 -t utf-8")
+            line = line.removeprefix(UTF8_MARK)
         yield line.rstrip(b"\n").removesuffix(b"\r")
 
 
@@ -186,12 +189,20 @@ def decode_json_object(line: bytes) -> dict[str, object] | None:
         value = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError):
         try:
-            value = json.loads(line.decode("utf-8", "surrogateescape"))
+            value = json.loads(decode_text(line))
         except (ValueError, RecursionError):
             return None
     except RecursionError:
         return None
     return value if isinstance(value, dict) else None
+
+
+def decode_text(content: bytes) -> str:
+    """Return a file's text without the mark of its encoding; bytes that are neither UTF-8 nor UTF-16 are surrogates."""
+    if content.startswith(UTF16_MARKS):
+        with suppress(UnicodeDecodeError):
+            return content.decode("utf-16")
+    return content.removeprefix(UTF8_MARK).decode("utf-8", "surrogateescape")
 
 
 def encode_original_bytes(value: object) -> bytes | None:

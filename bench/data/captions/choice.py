@@ -26,7 +26,7 @@ from bench.data.captions.batches import (
 from bench.environment.seeds import CAPTION, seed_for
 
 EXPECTED = "expected FIELD[@FILES][:PROBABILITY], several with a semicolon between them, as txt:0.5;json.llava:0.5"
-EMPTY_LIST = "an empty list"
+EMPTY_LIST = "the caption is an empty list"
 NOT_AN_OBJECT = object()  # in place of the content of a JSON member that is no object
 MAX_DEVIATION = 1e-6  # of the sum of probabilities from 1
 MAX_NAMED_DEPTH = 3  # of objects in objects, of whose texts a message has the names

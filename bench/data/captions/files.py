@@ -26,15 +26,23 @@ import pyarrow.parquet as pq
 from bench.config import choose
 from bench.data.captions import batches
 from bench.data.captions.batches import MAX_BATCH_BYTES, MAX_BATCH_ROWS, CaptionBatch, CaptionRow, ReadTexts
-from bench.data.captions.choice import FOUND_BY_NAME, NOT_AN_OBJECT, CaptionChoice, Texts, parse_caption_choice
+from bench.data.captions.choice import (
+    FOUND_BY_NAME,
+    NOT_AN_OBJECT,
+    CaptionChoice,
+    Texts,
+    parse_caption_choice,
+    text_names,
+)
 from bench.data.captions.joining import CaptionFieldReader, FoundFields, joined_files
-from bench.data.shards.tar_samples import CAPTION_SUFFIXES, Member, iterate_samples, last_suffix
+from bench.data.shards.tar_samples import CAPTION_SUFFIXES, Member, find_captions, iterate_samples, last_suffix
 from bench.environment.files import prefix_errors
 
 BUFFER_BYTES = 2**20  # of a column chunk in memory at once: a row group may be the whole file
 PAGE_BYTES = 2**20  # of a column chunk's page, as all writers make them
 READ_ROWS = 4096  # of a parquet file at once, which are then joined to batches; more are no faster
 MAX_DECODED_BYTES, MAX_EXPANSION = 2**30, 100  # of all captions of a file: the sum of bytes and of times its size
+PEEKED_SAMPLES = 20  # of a file, of which all texts are looked at, also those that are not read
 DIGEST_BYTES = 2**16  # read at each of three places of a file
 open_parquet = partial(pq.ParquetFile, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True)
 
@@ -141,14 +149,19 @@ class TarCaptionReader(CaptionFieldReader):
 
     def values(self, members: Mapping[str, Member]) -> dict[str, object]:
         """Return the values of the members that the choice reads: texts, and JSON objects or NOT_AN_OBJECT."""
-        self.found.add_names(name if last_suffix(name) == "txt" else f".{name}" for name in members)
-        if "" in self.choice.names:
-            return self._default_values(members)
+        is_default, plain = "" in self.choice.names, find_captions(members)
+        self.found.add_names(name if last_suffix(name) == "txt" and not is_default else f".{name}" for name in members)
+        if is_default:
+            if self._rows < PEEKED_SAMPLES:
+                texts = [name for name in plain if last_suffix(name) in CAPTION_SUFFIXES]
+                if plain is not members:  # the compound ones have plain names, too
+                    texts = [name for name in texts if name in CAPTION_SUFFIXES]
+                self.found.add_names(text_names({name: _decode(name, plain[name]) for name in texts}))
+            return self._default_values(plain)
+        members = plain
         return {suffix: _decode(suffix, member) for suffix, member in members.items() if self._reads(suffix)}
 
     def _default_values(self, members: Mapping[str, Member]) -> dict[str, object]:
-        if not members.keys() & {*CAPTION_SUFFIXES}:  # KEY.caption.txt
-            members = {last_suffix(suffix): member for suffix, member in members.items()}
         if "txt" in members or "json" not in members:
             return {"txt": _decode("txt", members["txt"])} if "txt" in members else {}
         fields = _decode("json", members["json"])
@@ -168,7 +181,7 @@ class TarCaptionReader(CaptionFieldReader):
 
 def _decode(suffix: str, member: Member) -> object:
     if last_suffix(suffix) == "txt":
-        return member.content.decode("utf-8", "surrogateescape")
+        return batches.decode_text(member.content)
     fields = batches.decode_json_object(member.content)
     return NOT_AN_OBJECT if fields is None else fields
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from bench.config import MAX_LISTED_NAMES, MAX_NAME_LENGTH, list_names
 from bench.data.captions.batches import CAPTION_COLUMNS, KEY_COLUMNS, NULL, find_column, find_columns, is_text
-from bench.data.captions.choice import CaptionChoice, CaptionField, Texts, text_names, to_valid_text
+from bench.data.captions.choice import FOUND_BY_NAME, CaptionChoice, CaptionField, Texts, text_names, to_valid_text
 from bench.environment.files import prefix_errors
 
 SHOWN_KEYS = 3  # of samples and of files, in a message
@@ -25,6 +25,7 @@ class FoundFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     samples: dict[str, int] = {}  # with a text, by field
     names: dict[str, None] = {}  # of texts that there are, the first ones
+    known: dict[str, None] = {}  # names that a field was found by, of the first samples
     keys: list[str] = []  # of the first samples
 
     def count(self, field: str, samples: int = 1) -> None:
@@ -41,7 +42,20 @@ class FoundFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         for field, samples in other.samples.items():
             self.count(field, samples)
         self.add_names(other.names)
+        self.known |= other.known
         self.keys += other.keys[: max(0, SHOWN_KEYS - len(self.keys))]
+
+    def describe(self) -> str:
+        """Say which names captions are read from, and which other texts there are; empty if none is read."""
+        read = [*self.known] or [*filter(None, self.samples)]
+        read_or_keys = {*KEY_COLUMNS, *read, *(name.partition(".")[0] for name in read)}  # also the objects of paths
+        others = [
+            name
+            for name in self.names
+            if not name.startswith(".") and not {name, name.removeprefix("json.")} & read_or_keys
+        ]
+        unread = f"; not read: {list_names(others)} (others with --caption)" if others else ""
+        return f"captions are read from {list_names(read)}{unread}" if read else ""
 
     def require(self, choice: CaptionChoice) -> None:
         """Raise ValueError for a named field that no sample has, or joined captions whose keys are of no sample."""
@@ -84,7 +98,10 @@ class CaptionFieldReader:
             if each:
                 found.count(field)
         if self._rows < NAMED_SAMPLES:
-            found.add_names(name for name in text_names(values) if name not in self._joined)
+            names = [name for name in text_names(values) if name not in self._joined]
+            found.add_names(names)
+            if self.choice == FOUND_BY_NAME and texts[0]:
+                found.known |= dict.fromkeys(map(to_valid_text, names))
         if len(found.keys) < SHOWN_KEYS:
             found.keys.append(to_valid_text(key))
         self._rows += 1

@@ -5,11 +5,8 @@ from collections.abc import Iterable
 
 from bench.data.shards.tar_samples import CAPTION_SUFFIXES
 
-NOT_ADJACENT, DIFFERENT_FOLDERS, DOTTED_NAMES = (
-    "apart",
-    "in different folders",
-    "dotted",
-)  # arrangements of members that lose samples
+NOT_ADJACENT, DIFFERENT_FOLDERS = "apart", "in different folders"  # arrangements of members that lose samples
+DOTTED_NAMES = "a name with several dots"  # another one, and a reason why samples cannot be used
 ADVICE = {
     NOT_ADJACENT: "{} keys have an image and a caption that are not adjacent: write the shards with tar --sort=name",
     DIFFERENT_FOLDERS: "{} images and captions of equal names lie in different folders of the archive: put them into "
@@ -25,7 +22,8 @@ class LayoutCheck:
 
     def __init__(self, suffixes: tuple[str, ...]) -> None:
         self.suffixes = Counter[str]()  # of the members of incomplete samples
-        self._image_suffixes, self._dotted = suffixes, 0
+        self.dotted = 0  # samples that are lost to an earlier one, whose names are equal up to the first dot
+        self._image_suffixes = suffixes
         self._images, self._captions = set[str](), set[str]()  # keys of samples with only one of them
 
     def add(self, key: str, members: Iterable[str], image: str | None, *, is_complete: bool) -> None:
@@ -34,7 +32,7 @@ class LayoutCheck:
         images = {stem for stem, _, last in split if last in self._image_suffixes}
         captions = {stem for stem, _, last in split if last in CAPTION_SUFFIXES}
         # a.front.jpg is another view of a; with a.front.txt it is a sample of its own
-        self._dotted += len(images & captions - {"", (image or "").rpartition(".")[0]})
+        self.dotted += len(images & captions - {"", (image or "").rpartition(".")[0]})
         if is_complete:
             return
         self.suffixes.update(last[:MAX_SUFFIX_LENGTH] for _, _, last in split)
@@ -43,14 +41,10 @@ class LayoutCheck:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of samples or images by arrangement, without zeros."""
+        """Number of samples or images that are counted as lacking something, by arrangement, without zeros."""
         names = [{key.rpartition("/")[2] for key in keys} for keys in (self._images, self._captions)]
         apart = len(self._images & self._captions)
-        counts = {
-            NOT_ADJACENT: apart,
-            DIFFERENT_FOLDERS: 0 if apart else len(names[0] & names[1]),
-            DOTTED_NAMES: self._dotted,
-        }
+        counts = {NOT_ADJACENT: apart, DIFFERENT_FOLDERS: 0 if apart else len(names[0] & names[1])}
         return {name: count for name, count in counts.items() if count}
 
 

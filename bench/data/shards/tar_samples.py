@@ -6,6 +6,7 @@ member's suffix, as "jpg" or "syn.json". Names are compared and shown, and never
 
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import IO, Any, NoReturn, cast
@@ -15,6 +16,7 @@ from bench.data.captions.batches import MAX_LINE_BYTES
 CAPTION_SUFFIXES = ("txt", "json")
 IMAGE_NAMES = ("image", "img", "photo")  # stems of suffixes, as in KEY.image.jpg
 BLOCK_BYTES, CHUNK_BYTES = tarfile.BLOCKSIZE, 2**20
+TRUNCATED, TRUNCATED_REMEDY = "the archive is truncated", "copy or download it again"
 EXTENSIONS = (*b"LKxgX",)  # types of headers that extend the next ones: long names, and pax records
 MAX_EXTENSION_BYTES, MAX_GLOBAL_RECORDS = 2**16, 100  # of one such header; of pax records that stay for all members
 
@@ -47,6 +49,24 @@ def find_image(members: Mapping[str, Member], suffixes: Sequence[str]) -> str | 
         return not any(f"{stem}.{one}" in members for one in CAPTION_SUFFIXES), stem not in IMAGE_NAMES
 
     return min(compound, key=rank, default=None)
+
+
+def find_captions(members: Mapping[str, Member]) -> Mapping[str, Member]:
+    """Return a sample's members, and where none is plain `txt` or `json`, its compound captions under these suffixes.
+
+    Of several it is the one whose image `find_image` returns.
+    """
+    if members.keys() & {*CAPTION_SUFFIXES}:
+        return members
+    compound = [suffix for suffix in members if last_suffix(suffix) in CAPTION_SUFFIXES]
+    stems = {suffix.rpartition(".")[0] for suffix in members if suffix not in compound}
+
+    def rank(suffix: str) -> tuple[bool, bool]:
+        stem = suffix.rpartition(".")[0]
+        return stem not in stems, stem not in IMAGE_NAMES
+
+    best = sorted(compound, key=rank)
+    return {**{last_suffix(suffix): members[suffix] for suffix in reversed(best)}, **members}
 
 
 def iterate_samples(file: BufferedIOBase) -> Iterator[tuple[str, dict[str, Member]]]:
@@ -96,7 +116,7 @@ class _BoundedHeader(tarfile.TarInfo):
 
 def _iterate_files(file: BufferedIOBase) -> Iterator[tuple[str, Member]]:
     """Yield all files, under names that are valid Unicode."""
-    with tarfile.open(fileobj=file, mode="r:", tarinfo=_BoundedHeader) as tar:
+    with _truncation_named(), tarfile.open(fileobj=file, mode="r:", tarinfo=_BoundedHeader) as tar:
         while (header := tar.next()) is not None:
             tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header
             if not header.isfile():
@@ -105,10 +125,21 @@ def _iterate_files(file: BufferedIOBase) -> Iterator[tuple[str, Member]]:
             yield name, Member(header.offset_data, header.size, _read_content(tar, header, name))
         file.seek(tar.offset)  # tarfile's end, which may be a truncated header
         if file.read(BLOCK_BYTES) != bytes(BLOCK_BYTES):
-            raise ValueError("the archive is truncated: it has no end mark")
+            raise ValueError(f"{TRUNCATED}: it has no end mark; {TRUNCATED_REMEDY}")
         while rest := file.read(CHUNK_BYTES):
             if any(rest):
                 raise ValueError("the archive continues after its end mark: were archives concatenated?")
+
+
+@contextmanager
+def _truncation_named() -> Iterator[None]:
+    """Raise tarfile's error for a content that ends early as a ValueError with the remedy."""
+    try:
+        yield
+    except tarfile.ReadError as error:
+        if str(error) != "unexpected end of data":
+            raise
+        raise ValueError(f"{TRUNCATED}; {TRUNCATED_REMEDY}") from error
 
 
 def _read_content(tar: tarfile.TarFile, header: tarfile.TarInfo, name: str) -> bytes:
@@ -119,5 +150,5 @@ def _read_content(tar: tarfile.TarFile, header: tarfile.TarInfo, name: str) -> b
         raise ValueError(f"{name} is longer than {MAX_LINE_BYTES // 2**20} MiB")
     content = cast("IO[bytes]", tar.extractfile(header)).read()
     if len(content) != header.size:
-        raise ValueError(f"the archive is truncated in {name}")
+        raise ValueError(f"{TRUNCATED} in {name}; {TRUNCATED_REMEDY}")
     return content

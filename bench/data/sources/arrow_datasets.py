@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bench.config import list_names
-from bench.data.captions.batches import KEY_COLUMNS, find_column, iterate_values
+from bench.data.captions.batches import iterate_values
 from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexedSource
-from bench.data.sources.columns import find_image_bytes
+from bench.data.sources.columns import find_image_bytes, text_columns
 from bench.environment.files import decode_json, prefix_errors, read_limited
 
 STATE, SPLITS = "state.json", "dataset_dict.json"
@@ -54,7 +54,7 @@ class ArrowDatasets(IndexedSource):
     def fill(self, path: Path, builder: IndexBuilder) -> None:
         table = _open(path)
         names = table.column_names
-        columns, key = builder.caption_columns(names), find_column(names, KEY_COLUMNS)
+        columns, key = builder.caption_columns(names, text_columns(table.schema)), builder.key_column(names)
         sizes, number = pc.binary_length(_images(path)).to_pylist(), 0
         for batch in table.select([*dict.fromkeys([*columns, *filter(None, (key,))])]).to_batches():
             for row in iterate_values(batch) if batch.num_columns else ({} for _ in range(batch.num_rows)):

@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from bench.config import list_names
-from bench.data.captions.batches import CAPTION_COLUMNS, KEY_COLUMNS, find_column
+from bench.data.captions.batches import CAPTION_COLUMNS, KEY_COLUMNS, find_column, is_text
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "gif", "npy", "image_bytes", "bytes", "content")
 PATH_COLUMNS = (
@@ -30,6 +30,12 @@ def image_byte_columns(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
         elif _is_binary(kind) and field.name.lower() not in (*CAPTION_COLUMNS, *KEY_COLUMNS):
             columns[field.name] = (field.name,)
     return columns
+
+
+def text_columns(schema: pa.Schema) -> list[str]:
+    """Return the columns of texts or lists of texts."""
+    kinds = {one.name: getattr(one.type, "value_type", one.type) for one in schema}  # of lists and dictionaries
+    return [name for name, kind in kinds.items() if is_text(kind) and not _is_binary(kind) and name not in KEY_COLUMNS]
 
 
 def find_image_bytes(schema: pa.Schema) -> tuple[str, ...]:

@@ -1,18 +1,20 @@
 """Folders of pairs: KEY.jpg beside KEY.txt or KEY.json."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from hashlib import sha256
 from pathlib import Path
 
+from bench.config import list_names
 from bench.data.captions.batches import MAX_LINE_BYTES
 from bench.data.captions.files import TarCaptionReader
 from bench.data.sample_index import EMBEDDINGS, IMAGES, IndexBuilder, IndexedSource
 from bench.data.shards.tar_samples import CAPTION_SUFFIXES, Member
-from bench.data.sources.image_files import FileSamples
+from bench.data.sources.image_files import SHOWN_FILES, FileSamples
 from bench.data.sources.listing import is_visible
+from bench.formats import pluralize
 
-IMAGE_SUFFIXES = (*IMAGES.suffixes, *EMBEDDINGS.suffixes)
+IMAGE_SUFFIXES = (*IMAGES.suffixes, *EMBEDDINGS.suffixes, *IMAGES.unread)
 READ = tuple(f".{suffix}" for suffix in (*IMAGE_SUFFIXES, *CAPTION_SUFFIXES))
 
 
@@ -51,33 +53,39 @@ class ImageFolders(IndexedSource):
     def fill(self, path: Path, builder: IndexBuilder) -> None:
         assert isinstance(builder.reader, TarCaptionReader)
         images, captions = dict[str, tuple[int, str, int]](), dict[str, dict[str, tuple[str, int]]]()
-        listed = [*_iterate_pairs(str(path))]
+        listed, lone = [*_iterate_pairs(str(path))], list[str]()
+        suffixes = (*builder.kind.suffixes, *builder.kind.unread)
         for name, size, _ in listed:
             stem, _, suffix = name.rpartition(".")
-            if suffix.lower() in builder.kind.suffixes:
-                one = builder.kind.suffixes.index(suffix.lower()), name, size
+            if suffix.lower() in suffixes:
+                one = suffixes.index(suffix.lower()), name, size
                 images[stem] = min(images.get(stem, one), one)
         for name, size, _ in listed:
-            if (key := _caption_key(name, images)) is not None:
+            stem, _, suffix = name.rpartition(".")
+            if suffix.lower() not in CAPTION_SUFFIXES:
+                continue
+            if (key := _find_key(stem, images)) is None:
+                lone.append(name)
+            else:
                 captions.setdefault(key, {})[name[len(key) + 1 :].lower()] = name, size
-        for key in sorted(images.keys() | captions):
+        for key, (_, image, size) in sorted(images.items()):
             members = {}
-            for suffix, (name, size) in captions.get(key, {}).items() if builder.kind.is_caption_required else ():
-                members[suffix] = Member(0, size, _read_caption(path / name, size))
-            _, image, size = images.get(key, (0, None, 0))
-            place = None if image is None else (str(path / image),)
+            for suffix, (name, length) in captions.get(key, {}).items() if builder.kind.is_caption_required else ():
+                members[suffix] = Member(0, length, _read_caption(path / name, length))
+            place = builder.kind.flaw([image.lower()]) or (str(path / image),)
             builder.add(key, builder.reader.values(members), place, size)
+        if lone:
+            there = f"{pluralize(len(lone), 'text file')}, such as {list_names(sorted(lone)[:SHOWN_FILES])}"
+            builder.notes.append(f"{path}: no image has the name of {there}: left out, and not counted as samples")
 
 
-def _caption_key(name: str, images: dict[str, tuple[int, str, int]]) -> str | None:
-    """Return the key of a file of captions: its name without the suffix, or the longest beginning that an image has."""
-    stem, _, suffix = name.rpartition(".")
-    if suffix.lower() not in CAPTION_SUFFIXES:
-        return None
-    key = stem
-    while key not in images and "." in key.rpartition("/")[2]:
-        key = key.rpartition(".")[0]
-    return key if key in images else stem
+def _find_key(stem: str, images: Container[str]) -> str | None:
+    """Return the key of a caption file by its name without suffix: the longest beginning that an image has, or None."""
+    while stem not in images:
+        if "." not in stem.rpartition("/")[2]:
+            return None
+        stem = stem.rpartition(".")[0]
+    return stem
 
 
 def _read_caption(path: Path, size: int) -> bytes:

@@ -4,7 +4,7 @@ import csv
 import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from itertools import groupby, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 
 from bench.config import list_names
 from bench.data.captions.batches import (
-    KEY_COLUMNS,
     MAX_LINE_BYTES,
     MISCOUNTED,
     NO_CAPTION,
@@ -26,18 +25,18 @@ from bench.data.captions.batches import (
 from bench.data.captions.files import UNREADABLE, decode_columns, digest_file_samples, open_parquet
 from bench.data.sample_index import IndexBuilder, IndexedSource
 from bench.data.sources.columns import PATH_COLUMNS, image_byte_columns
-from bench.data.sources.image_files import FileSamples, find_image_file
+from bench.data.sources.image_files import SHOWN_FILES, FileSamples, find_image_file
 from bench.data.sources.listing import is_visible, iterate_files
 from bench.environment.files import read_limited
 
 Row = Mapping[str, Any] | str  # the columns of a row, or what is wrong with it
 CHECKED_TABLES = 20  # the first ones of a folder: there may be thousands, of other things
 TRIED_ROWS = 64  # whose columns and whose images are looked for
-SHOWN_FILES = 3  # of missing ones, in a note
+GROUPED_IMAGES = 2**20  # that are in memory at once, with the captions of their rows
 
 
 class ImagePathTables(IndexedSource):
-    """Rows of a table; rows of one image that follow each other are its captions."""
+    """Rows of a table; rows of one image are its captions."""
 
     name = "tables of image files"
     accepted = (
@@ -61,27 +60,40 @@ class ImagePathTables(IndexedSource):
 
     def fill(self, path: Path, builder: IndexBuilder) -> None:
         names = column_names(path)
-        image, key = find_path_column(names), find_column(names, KEY_COLUMNS)
+        image, key = find_path_column(names), builder.key_column(names)
         assert image is not None
-        columns, folder, lost = builder.caption_columns(names), _find_folder(path), list[str]()
-        rows = iterate_rows(path, [*dict.fromkeys([image, *columns, *filter(None, [key])])])
+        texts = [name for name in names if name not in (image, key)]
+        columns, folder, lost = builder.caption_columns(names, texts), _find_folder(path), list[str]()
+        read = [*dict.fromkeys([*columns, *filter(None, [key])])]
+        images = dict[str, list[dict[str, Any]]]()
 
-        def flaw_and_image_path(row: Row) -> tuple[str, Any]:
-            return (row, None) if isinstance(row, str) else ("", row.get(image))
+        def add_images() -> None:
+            for name, rows in images.items():
+                found = find_image_file(folder, name)
+                place: tuple[str] | str
+                if isinstance(found, tuple):
+                    place, size = builder.kind.flaw([name.lower()]) or (found[0],), found[1]
+                else:
+                    place, size = found, 0
+                    lost.append(name)
+                values: dict[str, Any] = {column: rows[0][column] for column in columns if column in rows[0]}
+                if rows[1:]:
+                    values = {column: _join_captions(rows, column) for column in columns}
+                builder.add(name if key is None else str(rows[0].get(key)), values, place, size)
+            images.clear()
 
-        for (flaw, name), same in groupby(rows, flaw_and_image_path):
-            if flaw or not name:
-                for _ in same:
-                    builder.add("", flaw or NO_CAPTION, flaw or None)
+        for row in iterate_rows(path, [*dict.fromkeys([image, *read])]):
+            if isinstance(row, str):
+                builder.add("", row, row)
                 continue
-            first, *others = (row for row in same if isinstance(row, Mapping))
-            values = {column: first[column] for column in columns if column in first}
-            for other in others:
-                values = {column: _join(values.get(column), other.get(column)) for column in columns}
-            found = find_image_file(folder, str(name))
-            place, size = ((found[0],), found[1]) if isinstance(found, tuple) else (found, 0)
-            lost += [str(name)] if isinstance(found, str) else []
-            builder.add(str(name if key is None else first.get(key)), values, place, size)
+            if not row.get(image):
+                builder.add("", NO_CAPTION, None)
+                continue
+            if (name := str(row[image])) not in images and len(images) == GROUPED_IMAGES:
+                add_images()
+                builder.keys_remedy = f"sort the rows by {image}"
+            images.setdefault(name, []).append({column: row[column] for column in read if column in row})
+        add_images()
         if lost:
             there = f"{path}: {len(lost):,} images are not below {folder}, such as {list_names(lost[:SHOWN_FILES])}"
             builder.notes.append(f"{there}: paths are relative to this folder, or absolute")
@@ -133,13 +145,13 @@ def iterate_rows(path: Path, columns: list[str]) -> Iterator[Row]:
 
 
 def _read_csv(path: Path, _columns: list[str]) -> Iterator[Row]:
-    """Read csv or tsv; tabs may separate the columns of a csv file, too, as open_clip's default is."""
+    """Read csv or tsv; in a csv file the header may also have tabs, as open_clip's default is, or semicolons."""
     csv.field_size_limit(MAX_LINE_BYTES)
     with path.open("rb") as file:
         texts = (line.decode("utf-8", "surrogateescape") + "\n" for line in split_lines(file))
         if (header := next(texts, None)) is None:
             return
-        delimiter = "\t" if "\t" in header else ","
+        delimiter = "\t" if "\t" in header else max(",;", key=header.count)
         (names,) = csv.reader([header], delimiter=delimiter, strict=True)
         for values in filter(None, csv.reader(texts, delimiter=delimiter, strict=True)):
             yield dict(zip(names, values, strict=True)) if len(values) == len(names) else MISCOUNTED
@@ -213,9 +225,10 @@ READERS: dict[str, Callable[[Path, list[str]], Iterator[Row]]] = {
 SUFFIXES = tuple(READERS)
 
 
-def _join(first: object, other: object) -> object:
-    """Return the captions of two rows."""
-    texts = [value if isinstance(value, list) else [value] for value in (first, other)]
+def _join_captions(rows: list[dict[str, Any]], column: str) -> list[object]:
+    """Return the captions of rows."""
+    values = (row.get(column) for row in rows)
+    texts = (value if isinstance(value, list) else [value] for value in values)
     return [text for each in texts for text in each if text is not None]
 
 

@@ -1,14 +1,16 @@
 """Layouts of captioned images that no source reads: what converts or downloads each of them."""
 
 import re
-from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import msgspec
 
 from bench.config import list_names
-from bench.data.captions.batches import find_column
+from bench.console.console import describe_error
+from bench.data.captions.batches import CAPTION_COLUMNS, find_column
 from bench.data.captions.files import UNREADABLE
+from bench.data.sample_index import IMAGES
 from bench.data.sources.image_files import OUTSIDE
 from bench.data.sources.image_tables import (
     CHECKED_TABLES,
@@ -28,6 +30,7 @@ DOWNLOADS = {
     "http": "wget {}",
     "https": "wget {}",
 }
+FILE_SUFFIXES = tuple(f".{suffix}" for suffix in IMAGES.suffixes)
 URL_COLUMNS = ("url", "image_url", "img_url", "urls")
 WRITE = "write its samples as tar shards with webdataset.ShardWriter"
 
@@ -42,8 +45,7 @@ def advise_on_layout(data: str) -> str | None:
         loader = f"ffcv.loader.Loader({str(path)!r}, batch_size=1, num_workers=1)"
         return f"{path.name} is a file of FFCV, whose pixels are not read: {WRITE}, reading them with {loader}"
     tables = possible_tables(data)[:CHECKED_TABLES]
-    is_named = not Path(data).is_dir()
-    return next((advice for path in tables for advice in _advise_on_table(path, is_named=is_named)), None)
+    return next(filter(None, chain(map(_advise_on_images, tables), map(_advise_on_columns, tables))), None)
 
 
 def _advise_on_url(data: str, scheme: str) -> str:
@@ -72,28 +74,41 @@ def _advise_on_index(path: Path) -> str | None:
     return None
 
 
-def _advise_on_table(path: Path, *, is_named: bool) -> Iterator[str]:
-    """Yield how to mend a table from which no image is found."""
+def _advise_on_images(path: Path) -> str | None:
+    """Return how to get at the images that a table names, none of which is found."""
     try:
         names, images = column_names(path), first_images(path)
     except UNREADABLE:
-        return
+        return None
     url = find_column(names, URL_COLUMNS)
     if images and images[0].startswith(("http://", "https://")):
         url = find_path_column(names)
     if url is not None:
         kind = path.suffix[1:].lower()
-        yield (
+        return (
             f"{path} has URLs of images: download them with: img2dataset --url_list {path} --input_format {kind} "
             f"--url_col {url} --caption_col CAPTION --output_format webdataset --output_folder FOLDER"
         )
-    elif images:
-        yield (
+    if images:
+        return (
             f"{path} names images that are not there, such as {list_names(images[:1])}: their paths are relative to "
             f"its folder, to one in it or beside it, or absolute ({OUTSIDE} is not read)"
         )
-    elif is_named and names:
-        yield (
-            f"{path}: no column has a name known for images (there are {list_names(names)}): rename that of the paths, "
-            "or of the bytes in Parquet, to image"
-        )
+    return None
+
+
+def _advise_on_columns(path: Path) -> str | None:
+    """Return how to mend a table that cannot be read, or without a column of images."""
+    try:
+        names = column_names(path)
+    except UNREADABLE as error:
+        return f"{path} cannot be read: {describe_error(error)}"
+    there = f"(there are {list_names(names)})"
+    if any(name.lower().endswith(FILE_SUFFIXES) for name in names):
+        return f"{path} has no header {there}: write a first line with the names of the columns, as image and caption"
+    if not names:
+        return None
+    missing, remedy = "images", "rename that of the paths, or of the bytes in Parquet, to image"
+    if find_column(names, CAPTION_COLUMNS) is None:
+        missing, remedy = "images or captions", f"{remedy}, and that of the captions to caption (or name it: --caption)"
+    return f"{path}: no column has a name known for {missing} {there}: {remedy}"

@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bench.config import list_names
-from bench.data.captions.batches import KEY_COLUMNS, find_column, iterate_values
+from bench.data.captions.batches import iterate_values
 from bench.data.captions.files import UNREADABLE, decode_columns, open_parquet
 from bench.data.parquet.pages import ColumnChunk, Page, iterate_rows, read_chunks, read_value
 from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexedSource
-from bench.data.sources.columns import find_image_bytes, image_byte_columns
+from bench.data.sources.columns import find_image_bytes, image_byte_columns, text_columns
 from bench.data.sources.listing import iterate_files
 from bench.environment.files import prefix_errors
 
@@ -70,14 +70,16 @@ class ParquetImages(IndexedSource):
         paths = sorted(iterate_files(data, SUFFIXES), key=Path.as_posix)
         splits = {match[1]: path.parent for path in paths if (match := SPLIT.fullmatch(path.stem))}
         if len(splits) > 1:
-            glob = next(folder / f"{split}-*.parquet" for split, folder in splits.items())
+            split = next((split for split in splits if "train" in split), min(splits))
+            glob = splits[split] / f"{split}-*.parquet"
             raise ValueError(f"{data} has the splits {list_names(sorted(splits))}: name one of them, as {str(glob)!r}")
         return paths
 
     def fill(self, path: Path, builder: IndexBuilder) -> None:
         with open_parquet(path) as file:
             names, leaf = file.schema_arrow.names, find_image_bytes(file.schema_arrow)
-            columns, key = builder.caption_columns(names), find_column(names, KEY_COLUMNS)
+            columns = builder.caption_columns(names, text_columns(file.schema_arrow))
+            key = builder.key_column(names)
             read = [*dict.fromkeys([*columns, *filter(None, (key,))])]
             batches = decode_columns(path, file, read) if read else ()
             rows: Any = (row for batch in batches for row in iterate_values(batch)) if read else repeat({})

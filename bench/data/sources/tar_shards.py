@@ -1,6 +1,5 @@
 """Tar shards as a data source: discovery, verification against manifests, and random access to samples."""
 
-from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import accumulate
@@ -21,7 +20,6 @@ from bench.data.captions.files import (
     list_files,
 )
 from bench.data.sample_index import IMAGES, IndexBuilder, IndexedSamples, SampleKind, index_path
-from bench.data.samples import KEYS_REMEDY, max_unusable
 from bench.data.shards import facts
 from bench.data.shards.facts import MANIFEST_NAME, ShardFacts
 from bench.data.shards.layout import DOTTED_NAMES, KEPT_SUFFIXES, LayoutCheck, advise, format_suffixes
@@ -45,12 +43,7 @@ class TarShards(DataSource):
         return find_tar_files(data)
 
     def open(self, data: str, request: SampleRequest) -> "TarSamples":
-        samples = open_shards(data, request.cache, SampleKind.of(request), request.captions)
-        lost = sum(each.layout.get(DOTTED_NAMES, 0) for each in samples.contents)
-        if not request.lists_keys and lost > max_unusable(samples.total):
-            (advice,) = advise(Counter({DOTTED_NAMES: lost}))
-            raise ValueError(f"{data}: {advice}; or {KEYS_REMEDY}")
-        return samples
+        return open_shards(data, request.cache, SampleKind.of(request), request.captions)
 
 
 class TarSamples(IndexedSamples):
@@ -86,7 +79,7 @@ class TarSamples(IndexedSamples):
     @property
     def layout(self) -> list[str]:
         """Sentences on arrangements of members that lose samples, with their remedies."""
-        return advise(self._sum("layout"))
+        return advise(self._sum("layout") + self.skipped)
 
     def explain_skipped(self) -> str:
         """Describe the unusable samples: how many lack what, and why that may be."""
@@ -160,10 +153,12 @@ def write_index(shard: Path, path: Path, kind: SampleKind = IMAGES, choice: Capt
         for key, members in iterate_samples(file):
             suffix = find_image(members, kind.suffixes)
             image = None if suffix is None else members[suffix]
-            place = None if image is None else (image.offset, image.size)
+            place = kind.flaw(members) if image is None else (image.offset, image.size)
             values = reader.values(members) if kind.is_caption_required else {}
             has_caption = builder.add(key, values, place, 0 if image is None else image.size)
             layout.add(key, members, suffix, is_complete=image is not None and has_caption)
+    if layout.dotted:
+        builder.skipped[DOTTED_NAMES] = layout.dotted
     builder.write(path, layout=layout.counts, suffixes=dict(layout.suffixes.most_common(KEPT_SUFFIXES)))
 
 

@@ -11,7 +11,7 @@ from bench.config import Experiment
 from bench.data.captions.choice import parse_caption_choice
 from bench.data.manifest import CACHE
 from bench.data.sample_stream import MAX_UNUSABLE_FRACTION
-from bench.data.samples import get_source, max_unusable, open_all_samples
+from bench.data.samples import get_source, max_unusable, name_source_in_errors, open_all_samples
 from bench.data_source import SampleRequest
 from bench.environment.cores import available_cores
 from bench.features.data_summary.captions import CaptionFacts, inspect_captions, read_texts
@@ -22,7 +22,6 @@ LOADED = "clip-vit-b16"  # the experiment whose loading is timed, and whose size
 MAX_CAPTION_ROWS = 50_000  # samples whose captions are read
 NUM_SHOWN = 64  # images on the page
 IN_MEMORY = "the source has decoded images in memory"
-FOUND_FIELD = "caption"  # in place of the name of a field that the source found
 NOT_ASKED = "--loading-seconds is 0"
 
 
@@ -97,36 +96,41 @@ def summarize_data(
     experiment = experiment_from(LOADED, (), data, caption=caption)
     source, choice = get_source(data), parse_caption_choice(caption)
     samples = open_all_samples(data, SampleRequest(cache=results / CACHE, captions=choice))
-    if not len(samples):
-        raise ValueError(f"{data}: no sample can be used {samples.explain_skipped()}")
-    files, total, draw = source.files(data), len(samples), random.Random(seed)  # noqa: S311
-    rows = draw.sample(range(total), min(num_images, total))
-    caption_rows = sorted(draw.sample(range(total), min(MAX_CAPTION_ROWS, total)))
-    reader = ImageReader(samples)
-    images = inspect_images(reader, rows, NUM_SHOWN)
-    loading: LoadingSpeed | str = IN_MEMORY if samples.is_decoded else NOT_ASKED
-    if loading_seconds and not samples.is_decoded:
-        loading = _time_loading(experiment, results, loading_seconds)
-    return DataSummary(
-        data=data,
-        source=source.name,
-        files=len(files),
-        file_bytes=sum(path.stat().st_size for path in files),
-        samples=total,
-        skipped=samples.skipped,
-        notes=samples.notes(),
-        images=images,
-        duplicates=find_duplicates(reader, images, total),
-        captions=inspect_captions(samples, caption_rows, [str(field) or FOUND_FIELD for field in choice.fields]),
-        loading=loading,
-        cores=available_cores(),
-        experiment=experiment,
-        caption=caption,
-        shown=[
-            ShownSample(samples.key(one.row), one, [text for texts in read_texts(samples, one.row) for text in texts])
-            for one in images[:NUM_SHOWN]
-        ],
-    )
+    with name_source_in_errors(source, data):
+        if not len(samples):
+            raise ValueError(f"{data}: no sample can be used {samples.explain_skipped()}")
+        files, total, draw = source.files(data), len(samples), random.Random(seed)  # noqa: S311
+        rows = draw.sample(range(total), min(num_images, total))
+        caption_rows = sorted(draw.sample(range(total), min(MAX_CAPTION_ROWS, total)))
+        reader = ImageReader(samples)
+        images = inspect_images(reader, rows, NUM_SHOWN)
+        loading: LoadingSpeed | str = IN_MEMORY if samples.is_decoded else NOT_ASKED
+        if loading_seconds and not samples.is_decoded:
+            loading = _time_loading(experiment, results, loading_seconds)
+        return DataSummary(
+            data=data,
+            source=source.name,
+            files=len(files),
+            file_bytes=sum(path.stat().st_size for path in files),
+            samples=total,
+            skipped=samples.skipped,
+            notes=samples.notes(),
+            images=images,
+            duplicates=find_duplicates(reader, images, total),
+            captions=inspect_captions(
+                samples, caption_rows, [str(field) or samples.caption_field for field in choice.fields]
+            ),
+            loading=loading,
+            cores=available_cores(),
+            experiment=experiment,
+            caption=caption,
+            shown=[
+                ShownSample(
+                    samples.key(one.row), one, [text for texts in read_texts(samples, one.row) for text in texts]
+                )
+                for one in images[:NUM_SHOWN]
+            ],
+        )
 
 
 def _time_loading(experiment: Experiment, results: Path, seconds: float) -> LoadingSpeed | str:

@@ -10,12 +10,18 @@ import numpy.typing as npt
 import pyarrow as pa
 from msgspec.structs import replace
 
-from bench.labels.labeller import REPAIRED_FLAWS, LabelRule, Tally
+from bench.data.captions.batches import UTF8_REMEDY
+from bench.labels.labeller import NOT_UTF8, REPAIRED_FLAWS, LabelRule, Tally
 from bench.labels.synset_rules import CorenetRule
 from bench.labels.vocabulary import Vocabulary, VocabularyLabel
 from bench.tables import Table
 
 MAX_FREQUENT_LABELS = 10
+CAPTIONS_NOTE = (
+    "captions: of all rows of caption files and all samples of tar files, also where the caption or the image is "
+    "missing; of other data with images, those of the samples that can be used.\n"
+    "captions/s: of the captions read in this run."
+)
 GLOSS_CHARS, EXPLAINED_GLOSS_CHARS = 60, 90
 _shorten = partial(shorten, placeholder=" …")
 
@@ -52,9 +58,9 @@ def summary_tables(total: Tally, captions_per_second: float, labels: Iterable[Vo
         for flaw, rows in sorted(total.flaws.items())
     ]
     return [
-        Table.of_figures("Captions", [row], "captions/s: of the captions read in this run."),
+        Table.of_figures("Captions", [row], CAPTIONS_NOTE),
         frequent_label_table(labels),
-        Table.of_figures("Rows with problems", flaws),
+        Table.of_figures("Rows with problems", flaws, f"{NOT_UTF8}: {UTF8_REMEDY}." if NOT_UTF8 in total.flaws else ""),
     ]
 
 

@@ -256,6 +256,18 @@ def test_source_of_a_stranger_is_summarised(tmp_path: Path, monkeypatch: pytest.
     assert flawed == {"JPEG": 0, "GIF": 1, "unknown": 1}
 
 
+@pytest.mark.parametrize("function", ["image", "caption", "key"])
+def test_error_in_reading_a_strangers_source_is_one_line_that_names_it(
+    function: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(SOURCES._objects, Strangers.name, Strangers())
+    monkeypatch.setattr(StrangersSamples, function, lambda _, row: {}[row])
+    (tmp_path / "strangers").touch()
+    assert main(["data", str(tmp_path / "strangers"), "--results", str(tmp_path / "r"), "--loading-seconds", "0"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(r"strangers: a stranger's list cannot be read: KeyError: [012]$", line)
+
+
 class MillionSamples(StrangersSamples):
     """A million samples, which count what is read of them."""
 

@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.__main__ import main
+from bench.data.captions.batches import NULL, TOO_LONG
+from bench.labels.labeller import NOT_UTF8
 from bench.labels.vocabulary import Vocabulary, VocabularyLabel, write_vocabulary
 from tests.labels.files import FORMATS, tar_bytes, write_captions
 
@@ -85,7 +87,11 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
         WHOLE_TAR[: 1024 * 40],
         "the archive is truncated: it has no end mark",
     ),
-    "a truncated tar, in a caption": ("c.tar", WHOLE_TAR[: 1024 * 40 + 515], "unexpected end of data"),
+    "a truncated tar, in a caption": (
+        "c.tar",
+        WHOLE_TAR[: 1024 * 40 + 515],
+        "the archive is truncated; copy or download it again",
+    ),
     "a corrupted tar": ("c.tar", flipped(WHOLE_TAR, 1024 * 40 + 3), "the archive is truncated: it has no end mark"),
     "a tar of nonsense": ("c.tar", b"a dog" * 1000, "c.tar: "),
     "a tar without captions": (
@@ -175,9 +181,9 @@ def rows_in(path: Path, captions: list[bytes | None]) -> Path:
 
 
 COUNTED: dict[str, tuple[bytes, list[str], str | None]] = {
-    "invalid UTF-8": (b"caf\xe9, a dog", ["dog.n.01"], "not UTF-8"),
+    "invalid UTF-8": (b"caf\xe9, a dog", ["dog.n.01"], NOT_UTF8),
     "a NUL byte": (b"a \x00 dog", ["dog.n.01"], None),
-    "a caption of 10 MB": (b"dog " * (10 * MEBIBYTE // 4), [], "longer than 4 MiB"),
+    "a caption of 10 MB": (b"dog " * (10 * MEBIBYTE // 4), [], TOO_LONG),
     "an empty caption": (b"", [], None),
 }
 
@@ -205,8 +211,8 @@ def flaws_in(figures: Path) -> dict[str, int]:
 
 
 ROWS: dict[str, tuple[str, bytes, dict[str, int]]] = {
-    "null, parquet": ("c.parquet", parquet_of(pa.table({"text": ["a cat", None, "a cat"]})), {"null": 1}),
-    "null, jsonl": ("c.jsonl", b'{"text": "a cat"}\n{"text": null}\n{"text": "a cat"}\n', {"null": 1}),
+    "null, parquet": ("c.parquet", parquet_of(pa.table({"text": ["a cat", None, "a cat"]})), {NULL: 1}),
+    "null, jsonl": ("c.jsonl", b'{"text": "a cat"}\n{"text": null}\n{"text": "a cat"}\n', {NULL: 1}),
     "no field": ("c.jsonl", b'{"text": "a cat"}\n{"url": ""}\n{"text": "a cat"}\n', {"no caption": 1}),
     "no text": (
         "c.jsonl",
@@ -219,7 +225,7 @@ ROWS: dict[str, tuple[str, bytes, dict[str, int]]] = {
         b'{"text": "a cat"}\n' + b"[" * 200_000 + b'\n{"text": "a cat"}\n',
         {"not a JSON object": 1},
     ),
-    "half a pair": ("c.jsonl", b'{"text": "a cat"}\n{"text": "\\ud83d"}\n{"text": "a cat"}\n', {"not UTF-8": 1}),
+    "half a pair": ("c.jsonl", b'{"text": "a cat"}\n{"text": "\\ud83d"}\n{"text": "a cat"}\n', {NOT_UTF8: 1}),
     "a comma too many": ("c.csv", b"url,text\n,a cat\nx,a dog, a cat\n,a cat\n", {"not as many values as columns": 1}),
     "no text in a shard": ("c.tar", tar_bytes({"1.txt": "a cat", "2.jpg": "", "3.txt": "a cat"}), {"no caption": 1}),
     "bad JSON in a shard": (
@@ -230,7 +236,7 @@ ROWS: dict[str, tuple[str, bytes, dict[str, int]]] = {
     "null in a shard": (
         "c.tar",
         tar_bytes({"1.txt": "a cat", "2.json": '{"caption": null}', "3.txt": "a cat"}),
-        {"null": 1},
+        {NULL: 1},
     ),
 }
 

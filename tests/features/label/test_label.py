@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from bench.__main__ import main
 from bench.console.tables import print_tables
-from bench.data.captions.batches import MAX_BATCH_ROWS, CaptionBatch
+from bench.data.captions.batches import MAX_BATCH_ROWS, NULL, CaptionBatch
 from bench.data.captions.files import find_caption_files, select_part
 from bench.data.manifest import pretrain_shards
 from bench.data.pack import PackImages
@@ -67,7 +67,7 @@ def test_labels_are_vocabulary_columns_of_the_rules_labels(captions: list[str | 
     assert [[order[column] for column in row] for row in columns.to_pylist()] == kept
     assert (tally.captions, tally.empty) == (len(captions), sum(not row for row in kept))
     assert tally.labels == sum(map(len, kept)) == tally.counts.sum()
-    assert tally.flaws.get("null", 0) == captions.count(None)
+    assert tally.flaws.get(NULL, 0) == captions.count(None)
 
 
 @settings(max_examples=40, derandomize=True, deadline=None)
