@@ -19,7 +19,7 @@ from bench.settings import split_name
 from bench.statistics import SEEDS_FOR_INTERVAL, SEEDS_FOR_RANKING
 from reports.accuracy import scores
 from reports.accuracy.scores import SubjectScore
-from reports.answer import ANSWERS, lead_row
+from reports.answer import ANSWERS, is_smoke_test, lead_row
 from reports.render.frames import failures, group_by
 
 DEFAULT_SCOPES = {"default": [], "full": ["--full"]}  # options of the default comparison, by the end of its name
@@ -62,7 +62,7 @@ def _proposals(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -
     lead, seeds, scope = lead_row(comparison), scores.fewest_seeds(answers), comparison.name.rpartition("-")[2]
     data = own_data_options(comparison)
     names, options = _split_names(comparison.experiments)
-    if scope == "smoke":
+    if is_smoke_test(comparison):
         yield data, "The smoke test checks that every stage runs; its figures mean nothing. This measures."
     if scope in DEFAULT_SCOPES and (failed := len(failures(comparison))):
         yield (

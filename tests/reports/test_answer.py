@@ -47,6 +47,17 @@ def test_heading_answers_by_the_verdict(make: Make, words: Words, slower: float,
     assert shown.endswith(f", {rounds} runs each).")
 
 
+def test_page_of_a_smoke_test_says_at_its_top_that_its_figures_mean_nothing(make: Make, words: Words) -> None:
+    smoke, measured = (page(name, timed(make, 1)) for name in ("1-smoke", "1-measure"))
+    assert words(smoke.partition("<header>")[2]).startswith(
+        "Smoke test 1-smoke of pre-training methods Smoke test: the figures on this page mean nothing."
+    )
+    assert "Smoke test" in smoke[smoke.index("<title>") : smoke.index("</title>")]
+    assert words(heading(smoke)).startswith("Smoke test")
+    assert "CatLIP trained 1.2" in words(smoke)
+    assert "Smoke" not in measured.partition("<main>")[0]
+
+
 def test_accuracy_answers_the_page_without_speeds(make: Make, words: Words) -> None:
     text = heading(page("x", make["transfers"](0)))
     assert words(text).startswith(

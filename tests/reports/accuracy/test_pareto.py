@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from bench.record import Record, Transfer
 from bench.statistics import Estimate
-from reports.accuracy.pareto import IMAGES, CostAxis, cost_axes, describe_front, pareto_front
+from reports.accuracy.pareto import IMAGES, UNTRAINED, CostAxis, cost_axes, describe_front, pareto_front
 from reports.accuracy.scores import ScorePoint, group_scores_over_seeds, whole_task_scores
 from reports.page import page
 from reports.render.frames import group_comparison
@@ -28,7 +28,7 @@ POINTS = st.lists(
 
 def point(subject: str, images: int, tenths: int) -> ScorePoint:
     accuracy = Estimate(tenths / 10, None, None, "")
-    return ScorePoint(subject, subject == "random init", images, (), (), accuracy, None)
+    return ScorePoint(subject, subject in UNTRAINED, images, (), (), accuracy, None)
 
 
 @given(POINTS)
