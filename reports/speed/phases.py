@@ -8,7 +8,7 @@ from bench.formats import count, format_rate, join_words, percent, ratio
 from bench.measure.summary import PHASE, Throughput
 from bench.record import PHASES
 from bench.sections import ComparisonRecords, Key
-from bench.statistics import PHASES_TOLERANCE, Bottleneck, bound_by, phases_add_up
+from bench.statistics import Bottleneck, bound_by, phases_add_up
 from bench.tables import Cell, Column, Table
 from reports.render.frames import experiment_cell
 from reports.render.svg import INK, PAPER, SERIES, add_tooltip, svg
@@ -122,9 +122,7 @@ def _sum_check_cell(total: float | None, whole: float | None) -> Cell:
     if not total or not whole:
         return Cell.unmeasured(NO_PHASES)
     found = total / whole
-    return Cell(
-        ratio(found), "" if phases_add_up(found) else f"over {percent(PHASES_TOLERANCE, 0)} from the whole step", found
-    )
+    return Cell(ratio(found), "" if phases_add_up(found) else "differs from the whole step", found)
 
 
 def _ms_or_zero(row: Throughput, column: str) -> float:
