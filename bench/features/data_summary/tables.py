@@ -198,27 +198,26 @@ def loading_table(summary: DataSummary) -> Table:
 
 
 def next_commands(summary: DataSummary) -> list[str]:
-    """Return the command lines that a person may run next; those for data that a training refuses mend them."""
+    """Return the command lines that a person may run next; for data that a training refuses, those that mend them."""
     if summary.data == PACK_DATA:
         return [f"{PROGRAM}    # the default comparison"]
     data = shlex.quote(summary.data)
     caption = f" --caption {shlex.quote(summary.caption)}" if summary.caption is not None else ""
     train = f"train catlip-tiny --data {data}{caption}"
     if summary.refusals:
-        purposes = {
-            f"data {data}{caption}": "again, when the files are repaired; or",
-            f"{train} --set subset=keys.csv --count-vocabulary --out results/catlip": (
-                "a training on the usable samples, when keys.csv lists their keys in its column key"
-            ),
-        }
-    else:
-        written = f"; writes {MANIFEST_NAME} beside the shards" if summary.source == TarShards.name else ""
-        purposes = {
-            f"doctor --shards {data}{caption}": f"the speed of loading, and the cores that a GPU needs{written}",
-            f"label {data}{caption} --count-only --out vocabulary.json": "the nouns of the captions, as a vocabulary",
-            f"{train} --count-vocabulary --out results/catlip": "a first training",
-            f"--data {data}{caption}": "the default comparison on these data",
-        }
+        return [
+            "# When the files are repaired:",
+            f"{PROGRAM} data {data}{caption}",
+            "# Or on the usable samples alone, when keys.csv lists their keys in a column key:",
+            f"{PROGRAM} {train} --set subset=keys.csv --count-vocabulary",
+        ]
+    written = f"; writes {MANIFEST_NAME} beside the shards" if summary.source == TarShards.name else ""
+    purposes = {
+        f"doctor --shards {data}{caption}": f"the speed of loading, and the cores that a GPU needs{written}",
+        f"label {data}{caption} --count-only --out vocabulary.json": "the nouns of the captions, as a vocabulary",
+        f"{train} --count-vocabulary --out results/catlip": "a first training",
+        f"--data {data}{caption}": "the default comparison on these data",
+    }
     there = {line: purpose for line, purpose in purposes.items() if line.startswith("-") or line.split()[0] in VERBS}
     width = max(map(len, there))
     return [f"{PROGRAM} {line:{width}}  # {purpose}" for line, purpose in there.items()]

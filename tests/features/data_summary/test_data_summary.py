@@ -330,7 +330,7 @@ def test_next_commands_for_refused_data_open_those_whose_keys_are_listed(
     monkeypatch.chdir(tmp_path)
     samples = {f"{number:02}": (encoded(make_image(number)), "a cat" if number % 2 else None) for number in range(40)}
     write_shard(tmp_path / "s.tar", members(samples))
-    again, train = next_commands(summarize_data("s.tar", None, tmp_path, 5, 0, 0))
+    _, again, _, train = next_commands(summarize_data("s.tar", None, tmp_path, 5, 0, 0))
     assert shlex.split(again, comments=True)[-2:] == ["data", "s.tar"]
     command = parse(shlex.split(train, comments=True)[len(shlex.split(PROGRAM)) :])
     assert isinstance(command, Train)
