@@ -20,6 +20,7 @@ ANSWERS = {  # by verdict; any other leaves the answer open
     "slower": Markup("{lead} trains only {ratio} times as many images per second as {base}"),
     "no difference": Markup("{lead} trains as many images per second as {base}, within {smallest}: {ratio} times"),
 }
+SMOKE = Markup("Smoke test: the figures on this page mean nothing. It checks that every stage runs.")
 OPEN = Markup(
     "It cannot be told yet whether {lead} or {base} is faster: {lead} trained {ratio} times as many images per second"
 )
@@ -29,6 +30,11 @@ def answer_sentences(page: PageContext, answers: Sequence[SubjectScore]) -> list
     """Say which of two experiments is faster, and whose tower is more accurate, or that it cannot be told."""
     found = [*_speed_answer(page.comparison), *accuracy_answer(page.comparison, answers, page.differences)]
     return found or [Markup("No speed was measured in this comparison.")]
+
+
+def is_smoke_test(comparison: ComparisonRecords) -> bool:
+    """Return whether a comparison checked that all stages run, in place of measuring."""
+    return comparison.name.rpartition("-")[2] == "smoke"
 
 
 def largest_batch_sentences(largest: ComparisonRecords | None) -> list[Markup]:

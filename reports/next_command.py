@@ -19,7 +19,7 @@ from bench.settings import split_name
 from bench.statistics import SEEDS_FOR_INTERVAL, SEEDS_FOR_RANKING
 from reports.accuracy import scores
 from reports.accuracy.scores import SubjectScore
-from reports.answer import ANSWERS, lead_row
+from reports.answer import ANSWERS, is_smoke_test, lead_row
 from reports.render.frames import failures, group_by
 
 DEFAULT_SCOPES = {"default": [], "full": ["--full"]}  # options of the default comparison, by the end of its name
@@ -47,16 +47,22 @@ def larger_commands(comparison: ComparisonRecords, lead: Throughput) -> list[Mar
     larger = next(scale for scale in LARGER_SCALES if scale not in scales)
     pair = [name.removesuffix(scale) + larger for name, scale in zip(names, scales, strict=True)]
     plan = [["plan", *pair, "--device", "h100"]] if "plan" in VERBS else []
-    return [*map(format_command, [*plan, ["measure", *pair]])] if pair else []
+    return [*map(format_command, [*plan, ["measure", *pair, *own_data_options(comparison)]])] if pair else []
+
+
+def own_data_options(comparison: ComparisonRecords) -> list[str]:
+    """Return the options of the data and captions that all experiments have; none for the shipped pack."""
+    inputs = {(one.input.data, one.input.caption) for one in comparison.experiments.values()}
+    data, caption = inputs.pop() if len(inputs) == 1 else (PACK_DATA, None)
+    return [] if data == PACK_DATA else ["--data", data, *(["--caption", caption] if caption is not None else [])]
 
 
 def _proposals(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -> Iterator[Command]:
     """Yield what can be done, the most urgent first."""
     lead, seeds, scope = lead_row(comparison), scores.fewest_seeds(answers), comparison.name.rpartition("-")[2]
-    sources = sorted({one.input.data for one in comparison.experiments.values()} - {PACK_DATA})
-    data = ["--data", *sources] if len(sources) == 1 else []
+    data = own_data_options(comparison)
     names, options = _split_names(comparison.experiments)
-    if scope == "smoke":
+    if is_smoke_test(comparison):
         yield data, "The smoke test checks that every stage runs; its figures mean nothing. This measures."
     if scope in DEFAULT_SCOPES and (failed := len(failures(comparison))):
         yield (
@@ -77,7 +83,7 @@ def _proposals(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -
         yield [], "No tower was trained and scored: this does both, for the default methods."
     if scope in DEFAULT_SCOPES and seeds < SEEDS_FOR_INTERVAL:
         yield ["--full", *data], "This trains three seeds for longer, so that accuracies have intervals over seeds."
-    if scope not in DEFAULT_SCOPES and 0 < seeds < SEEDS_FOR_RANKING and not sources and names:
+    if scope not in DEFAULT_SCOPES and 0 < seeds < SEEDS_FOR_RANKING and not data and names:
         yield from _next_seed(comparison, options)
     if lead is not None and pair and "explain" in VERBS and "-explain" not in comparison.name:
         yield from _explanation(comparison, lead, pair, pair_options)

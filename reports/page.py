@@ -22,7 +22,7 @@ from bench.statistics import AccuracyDifference, judge_accuracy_differences
 from reports import circumstances, page_data
 from reports.accuracy import accuracy_section, few_label_section, losses_section, profile_section, scores
 from reports.accuracy.ranking import Key, ranking_differences
-from reports.answer import answer_sentences
+from reports.answer import SMOKE, answer_sentences, is_smoke_test
 from reports.render import frames
 from reports.render.document import BuiltSection, render_blocks, render_page
 from reports.speed import components_section, figures_section, throughput_section
@@ -92,12 +92,14 @@ def page(
     _, in_answer = build_sections(context, failed, in_answer=True)
     sections, built = build_sections(replace(context, built=[figures]), failed)
     asked = [block.text for block in built if isinstance(block, Question)][:1]
-    sentences = [*asked, *answer_sentences(context, answers)]
-    several = Markup('{} <a href="#data">comparisons</a> of pre-training methods, the newest {}')
+    is_smoke = is_smoke_test(comparison)
+    sentences = [*([SMOKE] if is_smoke else []), *asked, *answer_sentences(context, answers)]
+    title = f"{'Smoke test' if is_smoke else 'Comparison'} {name} of pre-training methods"
+    several = Markup('{}, joined with older <a href="#data">comparisons</a>')
     return render_page(
-        f"{name}: pre-training methods compared",
+        title,
         sentences[0],
-        eyebrow=several.format(len(joined), name) if len(joined) > 1 else f"Comparison {name} of pre-training methods",
+        eyebrow=several.format(title) if len(joined) > 1 else title,
         answer=answer_blocks(context, sentences[1:], None if asked else figures, in_answer, damaged),
         sections=sections,
     )

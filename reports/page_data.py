@@ -7,6 +7,7 @@ import msgspec
 from markupsafe import Markup
 
 from bench.formats import join_words
+from bench.measure.tables import sample_table
 from bench.record import Memory, Speed, Training, Transfer
 from bench.record_kind import Measured
 from bench.sections import Block, Download, Facts, Files, Heading, Items, PageContext, Section, Text, flatten
@@ -60,6 +61,8 @@ def _build_data(page: PageContext) -> Sequence[Block]:
     files = [block for block in flatten(page.built) if isinstance(block, Download)]
     records = Download("records.json", "all records, with every step", msgspec.json.encode(page.records))
     blocks: list[Block] = [Files([*files, records], f"{page.comparison.name}-")]
+    if (samples := sample_table(page.comparison.records, page.comparison.label)).cells:
+        blocks += [Heading(samples.title), samples]
     if len(page.joined) > 1:
         blocks += [Heading("Comparisons on this page"), Items(page.joined, "others")]
     if page.others:

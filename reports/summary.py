@@ -1,13 +1,16 @@
 """The answer of the page: its sentences with warnings, one table of figures, the reader's questions, and notes."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from bench.catalog import TASKS
 from bench.formats import INTERVAL, format_seconds, join_words, percent, pluralize, ratio, write_accuracy
 from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.measure.summary import Throughput, extreme_mfu_rows
+from bench.measure.tables import sample_table
 from bench.record import Speed
 from bench.sections import Block, ComparisonRecords, Group, PageContext, Text, Warn
 from bench.tables import Cell, Column, Table
@@ -16,6 +19,7 @@ from reports.accuracy.accuracy_section import lead_chart
 from reports.accuracy.ranking import MOST_NAMED, link_to_rest, rank_others
 from reports.accuracy.scores import ScorePoint, SubjectScore
 from reports.answer import lead_row, limits_sentence
+from reports.next_command import format_command, own_data_options
 from reports.questions import reader_questions
 from reports.render.document import left_out
 from reports.render.frames import (
@@ -57,6 +61,7 @@ def answer_blocks(
     return [
         *(Text(sentence, "lead") for sentence in sentences),
         Text(limits_sentence(comparison, answers)),
+        *map(Text, [*_own_data_notes(comparison, answers), *_sample_notes(comparison)]),
         *map(Warn, _warnings(comparison)),
         *left_out(damaged),
         Group(first, "first"),
@@ -98,6 +103,29 @@ def headline_table(
             ]
         )
     return Table.of_rows("The answer in figures", columns, shown)
+
+
+def _own_data_notes(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -> list[Markup]:
+    """Say that towers of other data were scored on the pack's drawings, and which command scores them on others."""
+    options, tasks = own_data_options(comparison), scores.scored_tasks(answers) if answers else []
+    if not options or not tasks or not all(TASKS.is_built_in(task) and not TASKS[task].layout for task in tasks):
+        return []
+    text = Markup(
+        "The towers were trained on {} and scored on drawings of the shipped pack, such as emoji: {} scores them on "
+        "classes of your own, with a folder of images for each."
+    )
+    return [text.format(options[1], format_command([*options, "--root", "FOLDER"]))]
+
+
+def _sample_notes(comparison: ComparisonRecords) -> list[Markup]:
+    """Count the samples that a run skipped or used without a text, at most, by what is wrong with them."""
+    most = Counter[str]()
+    for row in sample_table(comparison.records).rows:
+        most[row["what"]] = max(most[row["what"]], row["samples"])
+    if not most:
+        return []
+    text = Markup('Samples were skipped or have no text (the most of a run: {}): <a href="#data">see each run</a>.')
+    return [text.format(", ".join(f"{what} {number:,}" for what, number in most.items()))]
 
 
 def _disturbance_notes(comparison: ComparisonRecords) -> list[str]:

@@ -16,7 +16,7 @@ from bench.tables import Cell, Column, Table
 if TYPE_CHECKING:
     from bench.measure.costs import Costs
 
-SAMPLE_COLUMNS, EMPTY_CAPTION = ("experiment", "run", "what", "samples"), "empty caption (used)"
+EMPTY_CAPTION = "empty caption (used)"
 CONFOUNDED_NOTE = "The ratio is not the method's alone, for the experiments also differ in"
 
 
@@ -187,17 +187,22 @@ def batch_trial_table(records: Sequence[Record], label: Callable[[str], str] = s
     return Table.of_rows("Batches tried under the memory limit", columns, rows)
 
 
-def sample_table(records: Sequence[Record]) -> Table:
-    """List the samples of shards that runs skipped, by what is wrong with them, or used with an empty caption."""
+def sample_table(records: Iterable[Record], label: Callable[[str], str] = str) -> Table:
+    """List the samples that runs skipped, by what is wrong with them, or used with an empty caption."""
     counts = {
-        (r.experiment.name, str(r.measured.__struct_config__.tag), what): count
+        (r.experiment.name, str(r.measured.__struct_config__.tag), what): number
         for r in records
         if isinstance(r.measured, RunOnSamples) and r.experiment
-        for what, count in (r.measured.skipped | {EMPTY_CAPTION: r.measured.empty_captions}).items()
+        for what, number in (r.measured.skipped | {EMPTY_CAPTION: r.measured.empty_captions}).items()
     }
     note = "Images that cannot be decoded count each time that the run, of several processes rank 0, reads them."
-    rows = [dict(zip(SAMPLE_COLUMNS, (*key, count), strict=True)) for key, count in counts.items() if count]
-    return Table.of_figures("Samples skipped or without text", rows, note)
+    rows = [
+        [Cell.of_name(label(name), name), Cell.of(run), Cell.of(what), Cell.of(number, count)]
+        for (name, run, what), number in counts.items()
+        if number
+    ]
+    columns = [*Column.texts("experiment", "run", "what"), Column("samples")]
+    return Table.of_rows("Samples skipped or without text", columns, rows, note)
 
 
 def failure_table(records: Iterable[Record], label: Callable[[str], str] = str) -> Table:

@@ -21,6 +21,7 @@ from reports.accuracy.scores import ScorePoint
 from reports.render.frames import UNTIMED, group_by
 
 MOST_NAMED = 3  # towers named in a sentence
+NO_TRAINING = {1: "which needs no training", 2: "neither of which needs training"}  # by the number of references
 UNTRAINED = {RANDOM_INIT: "the random-init baseline", **dict(zip(REFERENCES, REFERENCES, strict=True))}
 
 
@@ -107,7 +108,8 @@ def describe_front(comparison: ComparisonRecords, points: Sequence[ScorePoint], 
     ]
     best = max((point.accuracy.value for point in front), default=math.inf)
     free = [UNTRAINED[p.subject] for p in points if p.subject in UNTRAINED and p.accuracy.value >= best]
-    beaten = f" No tower is above {join_words(free)}, which needs no training." if free else ""
+    without = NO_TRAINING.get(len(free), "none of which needs training")
+    beaten = f" No tower is above {' or '.join(free)}, {without}." if free else ""
     named = f": {join_words(towers)}" if len(towers) <= MOST_NAMED else f", from {towers[0]} to {towers[-1]}"
     verb = "is" if len(front) == 1 else "are"
     return f"{len(front)} of {pluralize(paid, 'tower')} {verb} on the front{named}.{beaten}"

@@ -122,7 +122,7 @@ def _sum_check_cell(total: float | None, whole: float | None) -> Cell:
     if not total or not whole:
         return Cell.unmeasured(NO_PHASES)
     found = total / whole
-    return Cell(ratio(found), "" if phases_add_up(found) else "does not add up", found)
+    return Cell(ratio(found), "" if phases_add_up(found) else "differs from the whole step", found)
 
 
 def _ms_or_zero(row: Throughput, column: str) -> float:

@@ -7,10 +7,12 @@ import pytest
 from msgspec.structs import replace
 
 from bench.config import change
+from bench.console.console import PROGRAM
 from bench.record import Record
 from reports.accuracy.scores import main_points, whole_task_scores
 from reports.page import page
 from reports.render.frames import group_comparison
+from tests.reports.test_page import Document
 
 Make = dict[str, Callable[..., Any]]
 Words = Callable[[str], str]
@@ -47,6 +49,17 @@ def test_heading_answers_by_the_verdict(make: Make, words: Words, slower: float,
     assert shown.endswith(f", {rounds} runs each).")
 
 
+def test_page_of_a_smoke_test_says_at_its_top_that_its_figures_mean_nothing(make: Make, words: Words) -> None:
+    smoke, measured = (page(name, timed(make, 1)) for name in ("1-smoke", "1-measure"))
+    assert words(smoke.partition("<header>")[2]).startswith(
+        "Smoke test 1-smoke of pre-training methods Smoke test: the figures on this page mean nothing."
+    )
+    assert "Smoke test" in smoke[smoke.index("<title>") : smoke.index("</title>")]
+    assert words(heading(smoke)).startswith("Smoke test")
+    assert "CatLIP trained 1.2" in words(smoke)
+    assert "Smoke" not in measured.partition("<main>")[0]
+
+
 def test_accuracy_answers_the_page_without_speeds(make: Make, words: Words) -> None:
     text = heading(page("x", make["transfers"](0)))
     assert words(text).startswith(
@@ -66,6 +79,45 @@ def test_page_says_what_it_does_not_show(make: Make, words: Words, whole: list[R
     assert f"{here} and what the towers learn." in words(page("x", speeds))
     large = [replace(one, experiment=change(one.experiment, tower="ViT-B-16", image_size=224)) for one in speeds]
     assert "other sizes than ViT-B-16 at 224 px and what the towers learn." in words(page("x", large))
+
+
+def on_own_data(records: list[Record]) -> list[Record]:
+    return [
+        replace(one, experiment=change(one.experiment, data="my shards")) if one.experiment else one for one in records
+    ]
+
+
+def test_towers_of_own_data_are_said_to_be_scored_on_drawings(whole: list[Record], words: Words) -> None:
+    note = "The towers were trained on my shards and scored on drawings of the shipped pack"
+    own = on_own_data(whole)
+    shown = words(page("x", own))
+    assert f"{note}, such as emoji: {PROGRAM} --data 'my shards' --root FOLDER scores them on" in shown
+    assert "scored on drawings" not in words(page("x", whole))
+    folders = [
+        replace(one, measured=replace(one.measured, scores=[replace(score, task="folder") for score in scores]))
+        for one in own
+        if (scores := getattr(one.measured, "scores", ()))
+    ]
+    assert "scored on drawings" not in words(page("x", folders))
+
+
+def test_skipped_samples_are_counted_below_the_answer_and_listed_by_run(make: Make, words: Words) -> None:
+    runs = [
+        replace(one, measured=replace(one.measured, skipped={"truncated": 1_000 + number}, empty_captions=3))
+        for number, one in enumerate(timed(make, 1))
+    ]
+    text = page("x", runs)
+    note = "have no text (the most of a run: truncated 1,001, empty caption (used) 3): see each run"
+    assert note in words(text)
+    assert words(text).index(note) < words(text).index("The answer in figures")
+    rows = Document(text).tables["Samples skipped or without text"]
+    assert [row[2:] for row in rows[1:]] == [
+        ["truncated", "1,000"],
+        ["empty caption (used)", "3"],
+        ["truncated", "1,001"],
+        ["empty caption (used)", "3"],
+    ]
+    assert "have no text" not in words(page("x", timed(make, 1)))
 
 
 def test_state_of_the_machine_is_below_the_figures(whole: list[Record], words: Words) -> None:

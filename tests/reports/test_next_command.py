@@ -76,6 +76,14 @@ def test_ratio_at_a_larger_size_has_its_commands(make: Make) -> None:
         parse(shlex.split(command))
 
 
+def test_commands_for_a_larger_size_are_on_the_data_of_the_comparison(make: Make) -> None:
+    runs = renamed(timed(make), "data=my shards", "caption=txt")
+    plan, measure = commands(page("x", runs), "Does it hold at my size?")
+    assert plan == "plan clip-vit-b16 catlip-vit-b16 --device h100"
+    assert measure == "measure clip-vit-b16 catlip-vit-b16 --data 'my shards' --caption txt"
+    parse(shlex.split(measure))
+
+
 def test_experiments_that_no_command_makes_have_none(make: Make) -> None:
     """A record that others wrote cannot name a command of its own."""
     runs = [replace(one, experiment=change(one.experiment, name=f"{one.experiment.name};x")) for one in timed(make)]

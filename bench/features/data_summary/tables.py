@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from bench.cli.verbs import VERBS
 from bench.console.console import PROGRAM
+from bench.data.shards.facts import MANIFEST_NAME
+from bench.data.sources.tar_shards import TarShards
 from bench.features.data_summary.captions import CaptionFacts
 from bench.features.data_summary.images import DECODED
 from bench.features.data_summary.summary import LOADED, DataSummary
@@ -39,7 +41,7 @@ def data_table(summary: DataSummary) -> Table:
     copies, is_exact = summary.duplicates, len(summary.images) == summary.samples
     files = Cell.of(summary.files, count, _write_bytes(summary.file_bytes))
     if not summary.files:
-        files = Cell.not_applicable("each sample has files of its own")
+        files = Cell("each sample has files of its own")
     cells = {
         "data": Cell(summary.data),
         "read as": Cell(summary.source),
@@ -196,15 +198,24 @@ def loading_table(summary: DataSummary) -> Table:
 
 
 def next_commands(summary: DataSummary) -> list[str]:
-    """Return the command lines that a person may run next."""
+    """Return the command lines that a person may run next; for data that a training refuses, those that mend them."""
     if summary.data == PACK_DATA:
         return [f"{PROGRAM}    # the default comparison"]
     data = shlex.quote(summary.data)
     caption = f" --caption {shlex.quote(summary.caption)}" if summary.caption is not None else ""
+    train = f"train catlip-tiny --data {data}{caption}"
+    if summary.refusals:
+        return [
+            "# When the files are repaired:",
+            f"{PROGRAM} data {data}{caption}",
+            "# Or on the usable samples alone, when keys.csv lists their keys in a column key:",
+            f"{PROGRAM} {train} --set subset=keys.csv --count-vocabulary",
+        ]
+    written = f"; writes {MANIFEST_NAME} beside the shards" if summary.source == TarShards.name else ""
     purposes = {
-        f"doctor --shards {data}{caption}": "the cores that loading needs",
+        f"doctor --shards {data}{caption}": f"the speed of loading, and the cores that a GPU needs{written}",
         f"label {data}{caption} --count-only --out vocabulary.json": "the nouns of the captions, as a vocabulary",
-        f"train catlip-tiny --data {data}{caption} --count-vocabulary --out results/catlip": "a first training",
+        f"{train} --count-vocabulary --out results/catlip": "a first training",
         f"--data {data}{caption}": "the default comparison on these data",
     }
     there = {line: purpose for line, purpose in purposes.items() if line.startswith("-") or line.split()[0] in VERBS}

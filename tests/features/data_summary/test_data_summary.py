@@ -13,7 +13,11 @@ from PIL import Image
 
 from bench.__main__ import main
 from bench.cli.main import parse
+from bench.cli.options import experiment_from
+from bench.cli.train import Train
 from bench.console.console import PROGRAM
+from bench.data.samples import open_samples
+from bench.data.subset import subset_rows
 from bench.data_source import SOURCES, DataSource, Samples
 from bench.features.data_summary.images import find_format
 from bench.features.data_summary.page import summary_page
@@ -330,6 +334,39 @@ def test_data_that_a_training_refuses_are_summarised_with_the_reason(tmp_path: P
     write_shard(tmp_path / "s.tar", members(samples))
     note = summarize(tmp_path / "s.tar", tmp_path)["Data"]["note"]
     assert "A training refuses these data: 20 of 40 samples cannot be used." in note
+
+
+def test_next_commands_for_refused_data_open_those_whose_keys_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    samples = {f"{number:02}": (encoded(make_image(number)), "a cat" if number % 2 else None) for number in range(40)}
+    write_shard(tmp_path / "s.tar", members(samples))
+    _, again, _, train = next_commands(summarize_data("s.tar", None, tmp_path, 5, 0, 0))
+    assert shlex.split(again, comments=True)[-2:] == ["data", "s.tar"]
+    command = parse(shlex.split(train, comments=True)[len(shlex.split(PROGRAM)) :])
+    assert isinstance(command, Train)
+    with pytest.raises(ValueError, match="20 of 40 samples cannot be used"):
+        open_samples(experiment_from(command.name, (), command.data), tmp_path)
+    keys = [key for key, (_, text) in samples.items() if text is not None]
+    Path("keys.csv").write_text("\n".join(["key", *keys]))
+    listed = experiment_from(command.name, command.settings, command.data)
+    assert len(subset_rows(listed, open_samples(listed, tmp_path).keys)) == len(keys)
+
+
+def test_files_of_samples_are_told_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, content in members(planted()).items():
+        (tmp_path / name).write_bytes(content)
+    summarize(tmp_path, tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert "files        each sample has files of its own" in [line.rstrip() for line in lines]
+    assert not any("manifest.json" in line for line in lines)
+
+
+def test_next_commands_name_the_file_that_they_write_into_the_data(shards: Path, tmp_path: Path) -> None:
+    (doctor, *_) = next_commands(summarize_data(str(shards), None, tmp_path, 5, 0, 0))
+    assert "doctor --shards" in doctor
+    assert doctor.endswith("writes manifest.json beside the shards")
 
 
 def test_epoch_takes_its_samples_at_the_speed_of_the_cores(shards: Path, tmp_path: Path) -> None:

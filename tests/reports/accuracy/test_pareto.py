@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from bench.record import Record, Transfer
 from bench.statistics import Estimate
-from reports.accuracy.pareto import IMAGES, CostAxis, cost_axes, pareto_front
+from reports.accuracy.pareto import IMAGES, UNTRAINED, CostAxis, cost_axes, describe_front, pareto_front
 from reports.accuracy.scores import ScorePoint, group_scores_over_seeds, whole_task_scores
 from reports.page import page
 from reports.render.frames import group_comparison
@@ -28,7 +28,7 @@ POINTS = st.lists(
 
 def point(subject: str, images: int, tenths: int) -> ScorePoint:
     accuracy = Estimate(tenths / 10, None, None, "")
-    return ScorePoint(subject, subject == "random init", images, (), (), accuracy, None)
+    return ScorePoint(subject, subject in UNTRAINED, images, (), (), accuracy, None)
 
 
 @given(POINTS)
@@ -51,6 +51,24 @@ def test_pareto_front_is_not_dominated(drawn: list[tuple[str, int, int]]) -> Non
 
 def test_images_seen_are_a_cost_axis() -> None:
     assert IMAGES.of(point("any", 7, 1)) == 7
+
+
+@pytest.mark.parametrize(
+    ("above", "text"),
+    [
+        (("raw pixels",), "raw pixels, which needs no training."),
+        (("raw pixels", "HOG and colour"), "raw pixels or HOG and colour, neither of which needs training."),
+        (
+            ("random init", "raw pixels", "HOG and colour"),
+            "the random-init baseline or raw pixels or HOG and colour, none of which needs training.",
+        ),
+    ],
+)
+def test_untrained_features_above_all_towers_are_named_in_their_number(
+    above: tuple[str, ...], text: str, whole: list[Record]
+) -> None:
+    points = [point("clip-tiny", 100, 3), *(point(name, 0, 4) for name in above)]
+    assert describe_front(group_comparison("x", whole), points, IMAGES).endswith(f"No tower is above {text}")
 
 
 def test_the_page_marks_the_front(whole: list[Record], words: Words) -> None:
