@@ -50,7 +50,7 @@ QUICK = {  # of a few layers
 
 def experiment_of(name: str, tower: str, side: int) -> Experiment:
     """Return the tiny experiment of a method with this tower, for two images a step."""
-    smaller = {"batch_size": 2, "warmup_images": 0, "teacher": "test_vit", "tower": tower, "image_size": side}
+    smaller = {"batch_size": 2, "warmup_images": 0, "teacher": "test_resnet", "tower": tower, "image_size": side}
     return change(EXPERIMENTS[f"{name}-tiny"], **smaller)
 
 
