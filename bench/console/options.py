@@ -13,7 +13,7 @@ import tyro
 from bench.console.console import USAGE
 
 MINUTES_RANGE, ROUNDS_RANGE = (1e-3, 1e6), (1, 10_000)  # least and most that an option accepts
-UNRECOGNIZED = "Unrecognized options: ([^-,;][^,;]*)"  # of tyro, with the first word that it does not take
+UNRECOGNIZED = "Unrecognized options:"  # of tyro, before the words that it does not take
 MAX_ECHOED_CHARACTERS = 30  # of a number that is refused
 T = TypeVar("T")
 
@@ -33,8 +33,14 @@ def parse_options(kind: type[T], program: str, arguments: Sequence[str], descrip
     lines = [re.sub(r"\x1b\[[\d;]*m", "", line).strip("│| ") for line in framed.getvalue().splitlines()]
     said = takewhile(lambda line: not line.startswith(("Argument helptext", "For full helptext")), lines[1:])
     message = re.sub(r"(^| )[─-]{9,} ?", "; ", " ".join(said)).strip("; ")
-    if (one := re.match(UNRECOGNIZED, message)) and os.path.lexists(one[1]):  # as where a shell expands a glob
-        message = f"several paths where one is accepted, such as {one[1]}: quote the glob, or name the folder"
+    said_words = "".join(message.split())  # tyro breaks long words
+    expanded = [
+        word
+        for word in arguments
+        if os.path.lexists(word) and said_words.startswith("".join([*UNRECOGNIZED.split(), *word.split()]))
+    ]
+    if expanded:  # as where a shell expands a glob
+        message = f"several paths where one is accepted, such as {expanded[0]}: quote the glob, or name the folder"
     raise ValueError(f"{message} (see {program} --help)")
 
 

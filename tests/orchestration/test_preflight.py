@@ -92,8 +92,8 @@ def test_stray_entry_is_never_taken_for_a_reserved_name(tmp_path: Path) -> None:
         ("clip-tiny", "context_length=2", "context_length"),
         (
             "superclass-tiny",
-            "tower=vit_little_patch16_reg4_gap_256",
-            "superclass-tiny[tower=vit_little_patch16_reg4_gap_256]: pooling=mean is for a VisionTransformer",
+            "tower=volo_d1_224",
+            "superclass-tiny[tower=volo_d1_224]: pooling=mean is for towers of open_clip",
         ),
     ],
 )
