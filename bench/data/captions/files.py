@@ -156,7 +156,10 @@ class TarCaptionReader(CaptionFieldReader):
                 texts = [name for name in plain if last_suffix(name) in CAPTION_SUFFIXES]
                 if plain is not members:  # the compound ones have plain names, too
                     texts = [name for name in texts if name in CAPTION_SUFFIXES]
-                self.found.add_names(text_names({name: _decode(name, plain[name]) for name in texts}))
+                for name in texts:
+                    self.found.add_names(
+                        text_names({name: "" if last_suffix(name) == "txt" else _decode(name, plain[name])})
+                    )
             return self._default_values(plain)
         members = plain
         return {suffix: _decode(suffix, member) for suffix, member in members.items() if self._reads(suffix)}

@@ -18,6 +18,7 @@ IMAGE_NAMES = ("image", "img", "photo")  # stems of suffixes, as in KEY.image.jp
 BLOCK_BYTES, CHUNK_BYTES = tarfile.BLOCKSIZE, 2**20
 TRUNCATED, TRUNCATED_REMEDY = "the archive is truncated", "copy or download it again"
 EXTENSIONS = (*b"LKxgX",)  # types of headers that extend the next ones: long names, and pax records
+MAX_TEXT_BYTES = 4 * MAX_LINE_BYTES  # of all texts of a sample
 MAX_EXTENSION_BYTES, MAX_GLOBAL_RECORDS = 2**16, 100  # of one such header; of pax records that stay for all members
 
 
@@ -73,9 +74,9 @@ def iterate_samples(file: BufferedIOBase) -> Iterator[tuple[str, dict[str, Membe
     """Yield each sample's key and its members by lower-case suffix, up to the archive's end mark.
 
     Hidden files are skipped, as in webdataset. Raises ValueError or tarfile.TarError for an archive that is truncated,
-    continues after its end mark, or has a member twice.
+    continues after its end mark, has a member twice, or holds more texts in a sample than captions have.
     """
-    key, members = "", dict[str, Member]()
+    key, members, text_bytes = "", dict[str, Member](), 0
     for name, member in _iterate_files(file):
         folder, slash, base = name.rpartition("/")
         stem, _, suffix = base.partition(".")
@@ -83,11 +84,14 @@ def iterate_samples(file: BufferedIOBase) -> Iterator[tuple[str, dict[str, Membe
             continue
         if members and folder + slash + stem != key:
             yield key, members
-            members = {}
+            members, text_bytes = {}, 0
         key, suffix = folder + slash + stem, suffix.lower()
         if suffix in members:
             raise ValueError(f"{name} occurs twice: keys must differ between samples")
         members[suffix] = member
+        text_bytes += len(member.content)
+        if text_bytes > MAX_TEXT_BYTES:
+            raise ValueError(f"the texts of {key} are longer than {MAX_TEXT_BYTES // 2**20} MiB")
     if members:
         yield key, members
 
