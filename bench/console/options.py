@@ -33,14 +33,11 @@ def parse_options(kind: type[T], program: str, arguments: Sequence[str], descrip
     lines = [re.sub(r"\x1b\[[\d;]*m", "", line).strip("│| ") for line in framed.getvalue().splitlines()]
     said = takewhile(lambda line: not line.startswith(("Argument helptext", "For full helptext")), lines[1:])
     message = re.sub(r"(^| )[─-]{9,} ?", "; ", " ".join(said)).strip("; ")
-    said_words = "".join(message.split())  # tyro breaks long words
-    expanded = [
-        word
-        for word in arguments
-        if os.path.lexists(word) and said_words.startswith("".join([*UNRECOGNIZED.split(), *word.split()]))
-    ]
-    if expanded:  # as where a shell expands a glob
-        message = f"several paths where one is accepted, such as {expanded[0]}: quote the glob, or name the folder"
+    if message.startswith(UNRECOGNIZED):
+        unrecognized = "".join(message.removeprefix(UNRECOGNIZED).split())  # tyro breaks long words
+        paths = [word for word in filter(os.path.lexists, arguments) if unrecognized.startswith("".join(word.split()))]
+        if paths:  # as where a shell expands a glob
+            message = f"several paths where one is accepted, such as {paths[0]}: quote the glob, or name the folder"
     raise ValueError(f"{message} (see {program} --help)")
 
 

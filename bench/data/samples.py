@@ -34,25 +34,30 @@ def find_source(data: str) -> DataSource | None:
 
     Of the built-in ones it is the first.
     """
-    found = _recognising(data)
-    if len(found) > 1 and not all(SOURCES.is_built_in(source.name) for source in found):
-        names = " and ".join(source.name for source in found)
-        raise ValueError(f"data={data}: {names} read it both: keep the files of one of them in another folder")
-    return found[0] if found else None
+    return next(iter(_find_sources(data)), None)
 
 
-def _recognising(data: str) -> list[DataSource]:
+def _find_sources(data: str) -> list[DataSource]:
+    """Return the sources that recognise data; the first one reads them."""
     found = []
     for source in SOURCES.values():
         with name_source_in_errors(source, data):
             found += [source] if source.recognises(data) else []
+    if len(found) > 1 and not all(SOURCES.is_built_in(source.name) for source in found):
+        names = " and ".join(source.name for source in found)
+        raise ValueError(f"data={data}: {names} read it both: keep the files of one of them in another folder")
     return found
 
 
 def get_source(data: str) -> DataSource:
     """Return the source that reads data; ValueError says what is there, how to convert it, and what is accepted."""
-    if (source := find_source(data)) is not None:
-        return source
+    return _get_sources(data)[0]
+
+
+def _get_sources(data: str) -> list[DataSource]:
+    """Return the sources that recognise data, at least one."""
+    if found := _find_sources(data):
+        return found
     from bench.data.sources.other_layouts import advise_on_layout  # the sources import this module
 
     if advice := advise_on_layout(data):
@@ -101,7 +106,7 @@ def open_samples(experiment: Experiment, cache: Path) -> Samples:
 
 
 def _open_usable_samples(data: str, request: SampleRequest) -> Samples:
-    samples = _open(get_source(data), data, request)
+    samples = _open(data, request)
     if not len(samples):
         raise ValueError(
             f"{data}: no sample can be used {samples.explain_skipped() if samples.skipped else ''}".strip()
@@ -117,19 +122,19 @@ def _open_usable_samples(data: str, request: SampleRequest) -> Samples:
 
 def open_all_samples(data: str, request: SampleRequest) -> Samples:
     """Open the usable samples of data, also where a training refuses them for the others; ValueError or OSError."""
-    return _open(get_source(data), data, replace(request, lists_keys=True))
+    return _open(data, replace(request, lists_keys=True))
 
 
-def _open(source: DataSource, data: str, request: SampleRequest) -> Samples:
+def _open(data: str, request: SampleRequest) -> Samples:
+    source, *others = _get_sources(data)
     with name_source_in_errors(source, data):
         samples: object = source.open(data, request)
     if not isinstance(samples, Samples):
         expected = f"expected a {Samples.__name__} of {Samples.__module__}"
         raise ValueError(f"data={data}: {source.name} are opened as {type(samples).__name__}, {expected}")  # noqa: TRY004
-    if others := [other.name for other in _recognising(data) if other.name != source.name]:
-        remark = (
-            f"the {source.name} there are read, {' and '.join(others)} are not: name their file or folder to read them"
-        )
+    if others:
+        names = " and ".join(other.name for other in others)
+        remark = f"the {source.name} there are read, {names} are not: name their file or folder to read them"
         samples.remarks = (*samples.remarks, remark)
     return samples
 
@@ -152,7 +157,7 @@ def caption_files(data: str, caption: str | None) -> list[Path]:
     key = f"{data} {data_digest(data)} {choice_digest(choice)} {sorted(LOADED_EXTENSIONS.items())}"
     path = pack_cache() / f"captions-{sha256(key.encode()).hexdigest()[:16]}.parquet"
     if not path.is_file():
-        samples = _open(source, data, SampleRequest(cache=pack_cache(), captions=choice))
+        samples = _open(data, SampleRequest(cache=pack_cache(), captions=choice))
         places = {one.name or CAPTION_COLUMNS[0]: place for place, one in enumerate(choice.fields) if not one.file}
         schema = pa.schema([("key", pa.string()), *((name, pa.list_(pa.string())) for name in places)])
         with atomic_write(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:

@@ -161,8 +161,7 @@ class TarCaptionReader(CaptionFieldReader):
                         text_names({name: "" if last_suffix(name) == "txt" else _decode(name, plain[name])})
                     )
             return self._default_values(plain)
-        members = plain
-        return {suffix: _decode(suffix, member) for suffix, member in members.items() if self._reads(suffix)}
+        return {suffix: _decode(suffix, member) for suffix, member in plain.items() if self._reads(suffix)}
 
     def _default_values(self, members: Mapping[str, Member]) -> dict[str, object]:
         if "txt" in members or "json" not in members:
