@@ -12,7 +12,7 @@ from bench.fields import SEEN_CONCEPTS
 from bench.registry import Named, NamedRegistry, import_object
 
 if TYPE_CHECKING:
-    from bench.scores import Score, TaskMetric
+    from bench.scores import MetricScore, Score
 
 Role = Literal["", "reference", "untrained"]  # as it is; the upper bound; its architecture with random weights
 RANDOM_INIT = "random init"  # the random-init baseline: the experiment's tower before training
@@ -64,7 +64,7 @@ class Protocol(Named):
     name: str
     labels: str  # the kind of labels of its tasks
     # Called with a `FeatureExtractor` of `bench.transfer.feature_extractor` and the loaded task. An error is recorded.
-    score: "Callable[[Any, Any], Sequence[Score | TaskMetric]]"
+    score: "Callable[[Any, Any], Sequence[Score | MetricScore]]"
     needs_tower: bool = False  # precomputed features are not enough
     is_default: bool = False  # it is used where no protocol is named
 

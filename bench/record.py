@@ -25,8 +25,8 @@ from bench.environment.files import (
 )
 from bench.environment.links import LinkSpeed, RankStates
 from bench.measurement import Figure
-from bench.record_kind import KINDS, Measured, RecordKind, UnknownKind, tag_of
-from bench.scores import Count, Score, Share, TaskMetric
+from bench.record_kind import KINDS, RecordContent, RecordKind, UnknownKind, tag_of
+from bench.scores import Count, MetricScore, Score, Share
 
 FORMAT = 5  # raise it when a field changes its name or its meaning
 OTHER_FORMAT_REMEDY = "measure again, or read it at the commit that it names"
@@ -215,7 +215,7 @@ class Transfer(RecordKind, frozen=True, kw_only=True, tag="transfer"):
     images: Count  # seen in pre-training
     budgets: tuple[str, ...]
     scores: tuple[Score, ...]
-    metrics: tuple[TaskMetric, ...] = ()
+    metrics: tuple[MetricScore, ...] = ()
 
 
 class Figures(RecordKind, frozen=True, kw_only=True, tag="figures"):
@@ -265,7 +265,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     comparison: str  # runs started together share it
     experiment: Experiment | None  # None: the subject was not trained (reference features), or a link
     circumstances: Circumstances
-    measured: Measured
+    measured: RecordContent
 
     def __post_init__(self) -> None:
         """Raise ValueError for a run without an experiment: features that were not trained and jobs have none."""

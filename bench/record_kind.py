@@ -12,13 +12,15 @@ from bench.registry import Registry
 S = TypeVar("S", bound=msgspec.Struct)
 
 
-class Measured:
+class RecordContent:
     """What a run left: a `RecordKind`, or the content of a record whose kind is not known here."""
 
     __slots__ = ()
 
 
-class RecordKind(msgspec.Struct, Measured, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+class RecordKind(
+    msgspec.Struct, RecordContent, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
+):
     """The fields of a kind of record; a subclass is frozen, has keywords alone and a tag."""
 
     needs_experiment: ClassVar[bool] = True  # whether its record has an experiment
@@ -30,7 +32,7 @@ class RecordKind(msgspec.Struct, Measured, frozen=True, kw_only=True, forbid_unk
         return []
 
 
-class UnknownKind(dict[str, Any], Measured):
+class UnknownKind(dict[str, Any], RecordContent):
     """The content of a record as it is written; the extension that knows its kind is not loaded."""
 
     __slots__ = ()

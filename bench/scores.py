@@ -47,7 +47,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return self.correct.count("1") / len(self.correct)
 
 
-class TaskMetric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class MetricScore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A figure of one protocol on one task's test part that is no share of right answers."""
 
     task: str
@@ -62,7 +62,7 @@ class TaskMetric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     training: TaskTraining | None = None  # None: as for a score
 
 
-def describe_trainings(scores: Iterable[Score | TaskMetric]) -> str:
+def describe_trainings(scores: Iterable[Score | MetricScore]) -> str:
     """Return a line with the image sizes, batches and steps of the trainings on the tasks; empty if there are none."""
     trainings = dict.fromkeys(
         f"{one.image_size} px, batches of {one.batch_size}, {one.steps:,} steps with {one.warmup_steps} of warm-up"

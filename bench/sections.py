@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from bench.config import Experiment
     from bench.measure.summary import Throughput
     from bench.record import Record
-    from bench.record_kind import Measured
-    from bench.statistics import AccuracyDifference
+    from bench.record_kind import RecordContent
+    from bench.statistics import JudgedAccuracyDifference
 
-M = TypeVar("M", bound="Measured")
+M = TypeVar("M", bound="RecordContent")
 NAME = re.compile(r"[a-z][a-z0-9-]*")
 
 
@@ -66,7 +66,7 @@ class Heading:
 
 
 @dataclass(frozen=True, slots=True)
-class Items:
+class ItemList:
     """A list of sentences, which may be numbered, or of names that are `others`."""
 
     items: Sequence[str]
@@ -195,7 +195,7 @@ class Question:
 Block = (
     Text
     | Heading
-    | Items
+    | ItemList
     | Warn
     | Quote
     | Code
@@ -220,7 +220,7 @@ class PageContext:
     largest: ComparisonRecords | None  # at the largest batch size under a memory limit, with the trials of sizes
     records: Sequence["Record"]  # all of the page
     documents: Mapping[str, bytes] = field(default_factory=dict)  # files beside the records, by name
-    differences: Mapping[tuple[object, ...], "AccuracyDifference"] = field(default_factory=dict)  # of accuracies
+    differences: Mapping[tuple[object, ...], "JudgedAccuracyDifference"] = field(default_factory=dict)  # of accuracies
     joined: Sequence[str] = ()  # names of the comparisons on the page, the newest first
     others: Mapping[str, str] = field(default_factory=dict)  # the folder's other comparisons, with the reason or ""
     folder: Sequence["Record"] = ()  # all of the folder, also those of other comparisons

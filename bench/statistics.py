@@ -211,7 +211,7 @@ def judge_loading(min_cores: float, max_cores: float, spare: int) -> Loading:
     return "too few" if min_cores > spare else "too close to tell"
 
 
-def judge_agreement(difference: float, margin: float | None) -> Agreement:
+def judge_agreement(log_difference: float, margin: float | None) -> Agreement:
     """Judge two logarithms of one ratio by their difference, with half of its interval (None: there is none).
 
     They disagree where the interval leaves out 0 and the difference is 2 % or more. They agree within
@@ -219,23 +219,23 @@ def judge_agreement(difference: float, margin: float | None) -> Agreement:
     """
     if margin is None:
         return "inconclusive"
-    if abs(difference) > margin and abs(difference) >= math.log1p(SMALLEST_EFFECT) - ROUNDING:
+    if abs(log_difference) > margin and abs(log_difference) >= math.log1p(SMALLEST_EFFECT) - ROUNDING:
         return "disagree"
-    return "agree" if abs(difference) + margin <= MAX_AGREEMENT_MARGIN else "inconclusive"
+    return "agree" if abs(log_difference) + margin <= MAX_AGREEMENT_MARGIN else "inconclusive"
 
 
-def max_relative_difference(difference: float, margin: float) -> float:
+def max_relative_difference(log_difference: float, margin: float) -> float:
     """Return by what share two figures differ at the interval's far end, of their logarithms' difference."""
-    return math.expm1(abs(difference) + margin)
+    return math.expm1(abs(log_difference) + margin)
 
 
-def judge_flops_prediction(difference: float, margin: float | None) -> Prediction:
+def judge_flops_prediction(log_difference: float, margin: float | None) -> Prediction:
     """Judge ln(measured ratio / that of the FLOPs), with half of its interval: within 0.08, beyond it, or neither."""
     if margin is None:
         return "cannot be told"
-    if abs(difference) + margin <= FLOPS_TOLERANCE:
+    if abs(log_difference) + margin <= FLOPS_TOLERANCE:
         return "consistent with FLOPs"
-    return "not consistent with FLOPs" if abs(difference) - margin > FLOPS_TOLERANCE else "cannot be told"
+    return "not consistent with FLOPs" if abs(log_difference) - margin > FLOPS_TOLERANCE else "cannot be told"
 
 
 def unexplained_factor(measured: Ratio | None, predicted: float | None) -> float | None:
@@ -377,7 +377,7 @@ class ClaimJudgement:
     detail: str = ""
 
     @property
-    def text(self) -> str:
+    def verdict_clause(self) -> str:
         """The verdict as a clause."""
         return f"{self.verdict} {self.detail}".strip()
 
@@ -518,7 +518,7 @@ def estimate_over_tasks(rows: Sequence[Sequence[float]]) -> MeanOverTasks:
 
 
 @dataclass(frozen=True, slots=True)
-class AccuracyDifference:
+class JudgedAccuracyDifference:
     """A difference of accuracies with its verdict; `p` is adjusted for all claims of its page."""
 
     difference: Estimate
@@ -526,7 +526,7 @@ class AccuracyDifference:
     verdict: Difference
 
 
-def judge_accuracy_differences(found: Mapping[K, Estimate]) -> dict[K, AccuracyDifference]:
+def judge_accuracy_differences(found: Mapping[K, Estimate]) -> dict[K, JudgedAccuracyDifference]:
     """Judge all differences of accuracies of a page as one family.
 
     One is better or worse where p, adjusted by Holm's step-down for the number of differences, is at most `ALPHA`.
@@ -536,11 +536,11 @@ def judge_accuracy_differences(found: Mapping[K, Estimate]) -> dict[K, AccuracyD
     return {name: _judge_difference(estimate, adjusted.get(name)) for name, estimate in found.items()}
 
 
-def _judge_difference(difference: Estimate, p: float | None) -> AccuracyDifference:
+def _judge_difference(difference: Estimate, p: float | None) -> JudgedAccuracyDifference:
     if p is None:
-        return AccuracyDifference(difference, p, "no interval")
+        return JudgedAccuracyDifference(difference, p, "no interval")
     called: Difference = "better" if difference.value > 0 else "worse"
-    return AccuracyDifference(difference, p, called if p <= ALPHA else "not distinguishable")
+    return JudgedAccuracyDifference(difference, p, called if p <= ALPHA else "not distinguishable")
 
 
 def _estimate_two_levels(rows: Sequence[Answers], unit: str) -> Estimate:

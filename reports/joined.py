@@ -32,7 +32,7 @@ from bench.record import (
     record_files,
 )
 from bench.record_kind import UnknownKind
-from bench.scores import Score, TaskMetric
+from bench.scores import MetricScore, Score
 
 SPEED_AND_MEMORY = (
     Speed,
@@ -182,7 +182,7 @@ def _identity_keys(record: Record) -> Iterator[Key]:
         init = one.image.random_init_kind if one is not None else None
         subject = (row_of(tower), measured.images) if tower else (measured.subject, init)
         seed = None if one is None else one.seed
-        scores: tuple[Score | TaskMetric, ...] = (*measured.scores, *measured.metrics)
+        scores: tuple[Score | MetricScore, ...] = (*measured.scores, *measured.metrics)
         for score in scores:
             kind = score.label_share if isinstance(score, Score) else score.name
             yield subject, seed, score.task, score.protocol, score.per_class, kind, score.draw

@@ -18,7 +18,7 @@ from bench.sections import (
     added_sections,
     flatten,
 )
-from bench.statistics import AccuracyDifference, judge_accuracy_differences
+from bench.statistics import JudgedAccuracyDifference, judge_accuracy_differences
 from reports import circumstances, page_data
 from reports.accuracy import accuracy_section, few_label_section, losses_section, profile_section, scores
 from reports.accuracy.ranking import Key, ranking_differences
@@ -139,7 +139,7 @@ def _require_blocks(found: Sequence[Block]) -> list[Block]:
     return blocks
 
 
-def judge_differences(comparison: ComparisonRecords) -> dict[Key, AccuracyDifference]:
+def judge_differences(comparison: ComparisonRecords) -> dict[Key, JudgedAccuracyDifference]:
     """Judge all differences of accuracies of the page as one family: of towers, and of heads with few labels."""
     differences = ranking_differences(comparison, scores.whole_task_scores(comparison))
     return judge_accuracy_differences(differences | few_label_section.head_differences(comparison))

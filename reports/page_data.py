@@ -9,12 +9,12 @@ from markupsafe import Markup
 from bench.formats import join_words
 from bench.measure.tables import sample_table
 from bench.record import Memory, Speed, Training, Transfer
-from bench.record_kind import Measured
-from bench.sections import Block, Download, Facts, Files, Heading, Items, PageContext, Section, Text, flatten
+from bench.record_kind import RecordContent
+from bench.sections import Block, Download, Facts, Files, Heading, ItemList, PageContext, Section, Text, flatten
 from bench.tables import NOT_MEASURED, Cell, Column, Table
 from reports.accuracy.pareto import cost_axes
 
-KINDS: dict[str, type[Measured]] = {
+KINDS: dict[str, type[RecordContent]] = {
     "speed": Speed,
     "memory": Memory,
     "training losses": Training,
@@ -64,11 +64,11 @@ def _build_data(page: PageContext) -> Sequence[Block]:
     if (samples := sample_table(page.comparison.records, page.comparison.label)).cells:
         blocks += [Heading(samples.title), samples]
     if len(page.joined) > 1:
-        blocks += [Heading("Comparisons on this page"), Items(page.joined, "others")]
+        blocks += [Heading("Comparisons on this page"), ItemList(page.joined, "others")]
     if page.others:
         others = [f"{name}: {reason}" if reason else name for name, reason in page.others.items()]
         command = Markup("Show one with <code>catlip-bench report build FOLDER --comparison NAME</code>.")
-        blocks += [Heading("Other comparisons in the same folder"), Text(command, "under"), Items(others, "others")]
+        blocks += [Heading("Other comparisons in the same folder"), Text(command, "under"), ItemList(others, "others")]
     return blocks
 
 

@@ -20,7 +20,7 @@ from bench.orchestration.request_base import Request
 from bench.orchestration.requests import MemoryRequest, SpeedRequest
 from bench.orchestration.runner import Runner
 from bench.record import Flops, Memory, Record, write_record
-from bench.record_kind import KINDS, Measured
+from bench.record_kind import KINDS, RecordContent
 from tests.small import circumstances
 from tests.speeds import speed
 
@@ -70,7 +70,7 @@ class SimulatedGpu:
         write_record(record, path)
         return ""
 
-    def _measure(self, request: Request, experiment: Experiment) -> Measured | None:
+    def _measure(self, request: Request, experiment: Experiment) -> RecordContent | None:
         match request:
             case SpeedRequest(round=round_):
                 steps = (

@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from bench.config import MAY_DIFFER, Experiment, change, differing_fields, require_comparable_experiments
-from bench.data.caption_lengths import WEB, quantiles
+from bench.data.caption_lengths import WEB, caption_length_quantiles
 from bench.experiments import EXPERIMENTS, METHOD_SETTINGS, SCALES
 from bench.measure.costs import count_costs, forward_flops_as_released
 from bench.measure.tables import speed_table
@@ -92,7 +92,7 @@ def test_counted_flop_ratios_equal_a_count_by_hand(
     pair: list[Experiment], sizes: tuple[int, ...], ratios: tuple[float, ...]
 ) -> None:
     """At 224 px; there with captions that are not padded; and at the image sizes of each recipe."""
-    web, padded = quantiles(WEB, 1000, len), (77,)
+    web, padded = caption_length_quantiles(WEB, 1000, len), (77,)
     kinds = [(padded, False), ([min(77, length) for length in web], False), (padded, True)]
     for (lengths, has_sizes), ratio in zip(kinds, ratios, strict=True):
         by_hand, counted = list[float](), list[int]()

@@ -256,7 +256,7 @@ class Measure:
 
     def expected_seconds(self, pace: Pace) -> float:
         """Return the expected seconds of memory runs, rounds, the search for the largest batches, and traces."""
-        experiments, scope = self._plan(on_gpu=pace.on_gpu)
+        experiments, scope = self._experiments_and_scope(on_gpu=pace.on_gpu)
         comparison = Comparison.planned(experiments, pace)
         if self.measurements:
             jobs = comparison.figure_jobs(self._measurements, scope.rounds)
@@ -266,7 +266,7 @@ class Measure:
             seconds += comparison.expected_search_seconds + comparison.expected_seconds(scope, trained=False)
         return pace.command_seconds + seconds + (comparison.expected_trace_seconds if self.trace else 0.0)
 
-    def _plan(self, *, on_gpu: bool) -> tuple[list[Experiment], Scope]:
+    def _experiments_and_scope(self, *, on_gpu: bool) -> tuple[list[Experiment], Scope]:
         """Return the experiments and the rounds; ValueError for options that cannot be."""
         if not self.names:
             raise ValueError(f"name the experiments to measure (there are {', '.join(EXPERIMENTS)})")
@@ -289,7 +289,7 @@ class Measure:
     def run(self) -> int:
         """Run the rounds, then print the ratios."""
         start = time.monotonic()
-        experiments, scope = self._plan(on_gpu=has_gpu())
+        experiments, scope = self._experiments_and_scope(on_gpu=has_gpu())
         may_differ = FIELDS if self.allow_differences else MAY_DIFFER
         comparison = open_comparison(
             self.results,

@@ -53,7 +53,7 @@ def match_lengths(
     draw, word_tokens = random.Random(seed), cache(count_tokens)  # noqa: S311
     # Control characters are remains of a wrong decoding, which the tokenizer mends by the words beside them.
     words = [[word for word in caption.split() if word.isprintable() and word_tokens(word)] for caption in captions]
-    lengths = quantiles(distribution, len(captions), count_tokens, caption)
+    lengths = caption_length_quantiles(distribution, len(captions), count_tokens, caption)
     draw.shuffle(lengths)
     matched = []
     for own, length in zip(words, lengths, strict=True):
@@ -68,7 +68,7 @@ def match_lengths(
     return tuple(matched)
 
 
-def quantiles(
+def caption_length_quantiles(
     distribution: str, count: int, count_tokens: Callable[[str], int], caption: str | None = None
 ) -> list[int]:
     """Return `count` lengths at equally spaced probabilities of a distribution, ascending; "web" is log-normal."""

@@ -23,7 +23,7 @@ from bench.console.progress import show_progress
 from bench.data.captions.batches import KEY_COLUMNS, MAX_BATCH_ROWS, UTF8_REMEDY, find_column, find_columns
 from bench.data.captions.choice import CaptionChoice, Texts, to_valid_text
 from bench.data.captions.files import UNREADABLE, choice_digest, digest_file_samples
-from bench.data.captions.joining import CaptionFieldReader, FoundFields
+from bench.data.captions.key_join import CaptionFieldReader, FoundFields
 from bench.data_source import DataSource, SampleRequest, Samples
 from bench.environment.files import MAX_BYTES, atomic_write, decode_json, prefix_errors
 

@@ -89,7 +89,7 @@ class SampleLoader(Generic[T]):
         found, rows, seed = self.samples, [self.rows[sample] for sample in samples], self.experiment.seed
         choice = parse_caption_choice(self.experiment.input.caption)
         texts = [choice.draw(found.texts(row), seed, row, epoch) for row, epoch in zip(rows, epochs, strict=True)]
-        captions = Captions(texts, [found.position(row) for row in rows], found.num_positions)
+        captions = Captions(texts, [found.stored_row(row) for row in rows], found.num_stored_rows)
         targets = _cached_targets(self)(captions)
         return cast("T", targets.select(torch.arange(len(rows))))
 
@@ -192,7 +192,7 @@ class SampleStream(Stream[T]):
         self.incomplete, self.empty_captions = Counter(samples.skipped), samples.empty_captions
         self.is_unverified = samples.is_unverified
 
-    def load(self, k: int) -> LoadedBatch[T]:
+    def load_batch_parts(self, k: int) -> LoadedBatch[T]:
         """Load batch k of this rank; ValueError if too many images so far were unusable."""
         loaded = self._batches[k]
         if isinstance(loaded, Exception):

@@ -15,7 +15,7 @@ from bench.console.console import describe_error
 from bench.data.captions.batches import CAPTION_COLUMNS, MAX_BATCH_ROWS
 from bench.data.captions.choice import parse_caption_choice
 from bench.data.captions.files import choice_digest, digest_file_samples, list_files
-from bench.data.captions.joining import joined_files
+from bench.data.captions.key_join import joined_files
 from bench.data.held_out import HELD_OUT_FILE
 from bench.data.manifest import pack_cache
 from bench.data.shards.layout import format_suffixes

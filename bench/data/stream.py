@@ -88,14 +88,14 @@ class Stream(ABC, Generic[T]):
         On a GPU loading and pinning count: what follows is launched, and may wait for a full queue of earlier launches.
         """
         start = time.perf_counter()
-        loaded = pin(self.load(k)) if self.device.type == "cuda" else self.load(k)
+        loaded = pin(self.load_batch_parts(k)) if self.device.type == "cuda" else self.load_batch_parts(k)
         loaded_at = time.perf_counter()
         batch = self.make_batch(loaded)
         self.wait_seconds += (loaded_at if self.device.type == "cuda" else time.perf_counter()) - start
         return batch
 
     @abstractmethod
-    def load(self, k: int) -> Any:
+    def load_batch_parts(self, k: int) -> Any:
         """Return what batch k of this rank is made of, on the CPU."""
 
     @abstractmethod
@@ -138,7 +138,7 @@ class PackStream(Stream[T]):
             self.targets = self.targets.with_captions(replace(tokens, reserved_rows=reserved))
         self._keys = [images.keys[row] for row in rows]
 
-    def load(self, k: int) -> tuple[int, T]:
+    def load_batch_parts(self, k: int) -> tuple[int, T]:
         return k, self.target(k)
 
     def make_batch(self, loaded: tuple[int, T]) -> Batch[T]:

@@ -22,7 +22,7 @@ from bench.data.captions.files import (
     find_caption_files,
     read_captions,
 )
-from bench.data.captions.joining import FoundFields
+from bench.data.captions.key_join import FoundFields
 from bench.environment.files import atomic_write, require_regular
 from bench.labels.labeller import LABEL_LISTS, Tally, get_labeller, get_rule, vocabulary_of_counts
 from bench.labels.vocabulary import Vocabulary, read_vocabulary

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from bench.config import choose
 from bench.console.console import PROGRAM
 from bench.data.captions.batches import MAX_CAPTION_BYTES, NULL, TOO_LONG, CaptionBatch
-from bench.data.captions.joining import FoundFields
+from bench.data.captions.key_join import FoundFields
 from bench.environment.files import prefix_errors
 from bench.labels.vocabulary import SUBWORD, Vocabulary, VocabularyLabel, read_vocabulary, sort_labels_by_count
 

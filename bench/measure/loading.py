@@ -37,11 +37,11 @@ def time_loading(experiment: Experiment, results: Path, seconds: float) -> Loadi
     threads, rates, images, k = torch.get_num_threads(), list[float](), 0, 0
     torch.set_num_threads(1)
     try:
-        stream.load(k)  # opens files and makes the tokenizer or labeller
+        stream.load_batch_parts(k)  # opens files and makes the tokenizer or labeller
         start, cpu_start = time.perf_counter(), time.process_time()
         while len(rates) < MIN_BATCHES or time.perf_counter() - start < seconds:
             k, before = k + 1, time.process_time()
-            count = len(stream.load(k).images)
+            count = len(stream.load_batch_parts(k).images)
             rates.append(count / (time.process_time() - before))
             images += count
         cpu_share = (time.process_time() - cpu_start) / (time.perf_counter() - start)

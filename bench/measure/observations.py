@@ -53,7 +53,7 @@ class CommitInfo(msgspec.Struct, frozen=True):
     dirty: bool = False
 
 
-class Document(msgspec.Struct, frozen=True):
+class BenchmarkFile(msgspec.Struct, frozen=True):
     """A document of pytest-benchmark; other fields of the file are ignored."""
 
     benchmarks: tuple[Benchmark, ...]
@@ -63,13 +63,13 @@ class Document(msgspec.Struct, frozen=True):
     turn: str = ""  # equal in documents of interleaved processes; "" if not interleaved
 
 
-def parse_document(content: bytes, name: str) -> Document:
+def parse_benchmark_file(content: bytes, name: str) -> BenchmarkFile:
     """Decode a document; `name` is the file's in the ValueError for invalid content."""
     with prefix_errors(f"{name}: not a document of pytest-benchmark"):
-        return decode_json(content, Document)
+        return decode_json(content, BenchmarkFile)
 
 
-def machine_of_document(document: Document) -> str:
+def machine_of_benchmark_file(document: BenchmarkFile) -> str:
     """Return the machine's fingerprint, or a description from pytest-benchmark's own fields."""
     info = document.machine_info
     if isinstance(info.get(FINGERPRINT), str):
@@ -196,15 +196,15 @@ def _read_file(path: Path, named: Path, *, with_scores: bool) -> list[Observatio
             decoded: object = decode_json(content, object)
         if not isinstance(decoded, dict) or "benchmarks" not in decoded:
             return []
-    document = parse_document(content, str(path))
+    document = parse_benchmark_file(content, str(path))
     if not document.benchmarks:
         raise ValueError(f"{path} measured nothing: it holds no benchmark")
-    return list(observations_of_document(document))
+    return list(observations_of_benchmark_file(document))
 
 
-def observations_of_document(document: Document) -> Iterable[Observation]:
+def observations_of_benchmark_file(document: BenchmarkFile) -> Iterable[Observation]:
     """Yield each benchmark's median time and counters."""
-    machine, info = machine_of_document(document), document.commit_info
+    machine, info = machine_of_benchmark_file(document), document.commit_info
     commit = Commit("" if info.id in UNVERSIONED else info.id, info.dirty)
     for benchmark in document.benchmarks:
         subject = BenchmarkId(benchmark.fullname or benchmark.name, benchmark.group or "no group")

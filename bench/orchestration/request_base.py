@@ -9,7 +9,7 @@ from bench.config import Experiment, choose
 from bench.console.console import StopRequest
 from bench.environment.rank_info import torchrun_env
 from bench.record import Record, record_path, write_record
-from bench.record_kind import Measured, add_kind, tag_of
+from bench.record_kind import RecordContent, add_kind, tag_of
 from bench.registry import Registry
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         if measured is not None:
             self._write(measured, circumstances)
 
-    def measure(self, device: "torch.device", stop: StopRequest | None, /) -> Measured | None:
+    def measure(self, device: "torch.device", stop: StopRequest | None, /) -> RecordContent | None:
         """Return what the run leaves; None where it writes its own files. `stop` tells when it is asked to end."""
         raise NotImplementedError
 
@@ -69,7 +69,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             require_equal_data(self.experiment)
         return circumstances_of_ranks(self.experiment, device)
 
-    def _write(self, measured: Measured, circumstances: "Circumstances", *, by_any_rank: bool = False) -> None:
+    def _write(self, measured: RecordContent, circumstances: "Circumstances", *, by_any_rank: bool = False) -> None:
         if by_any_rank or not self.rendezvous_id or torchrun_env().rank == 0:
             record = Record(
                 comparison=self.comparison, experiment=self.experiment, circumstances=circumstances, measured=measured

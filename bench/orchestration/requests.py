@@ -15,7 +15,7 @@ from bench.environment.rank_info import torchrun_env
 from bench.measurement import get_measurement
 from bench.orchestration.request_base import ExperimentRequest, Request
 from bench.record import Failure, Figures, Record, Speed, read_record, write_record
-from bench.record_kind import Measured, tag_of
+from bench.record_kind import RecordContent, tag_of
 from bench.train.checkpoints import CheckpointConfig, exclusive_lock
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class SpeedRequest(ExperimentRequest, frozen=True, kw_only=True, tag="speed"):
     def name_parts(self) -> tuple[str, ...]:
         return (*super().name_parts(), f"round{self.round:02}")
 
-    def measure(self, device: "torch.device", _stop: StopRequest | None) -> Measured:
+    def measure(self, device: "torch.device", _stop: StopRequest | None) -> RecordContent:
         from bench.measure.heating import HEATING_SECONDS
         from bench.measure.speed import measure_speed
 
@@ -53,7 +53,7 @@ class MemoryRequest(ExperimentRequest, frozen=True, kw_only=True, tag="memory"):
 
     runs_on_all_ranks = True
 
-    def measure(self, device: "torch.device", _stop: StopRequest | None) -> Measured:
+    def measure(self, device: "torch.device", _stop: StopRequest | None) -> RecordContent:
         from bench.measure.memory import measure_memory
 
         return measure_memory(self.experiment, device, Path(self.results))
@@ -100,7 +100,7 @@ class RankStatesRequest(AllRanksRequest, frozen=True, kw_only=True, tag="ranks")
 
     uses_gloo = True
 
-    def measure(self, _device: "torch.device", _stop: StopRequest | None) -> Measured:
+    def measure(self, _device: "torch.device", _stop: StopRequest | None) -> RecordContent:
         from bench.measure.rank_states import read_rank_states
 
         return read_rank_states(Path(self.results))
@@ -111,7 +111,7 @@ class LinkRequest(AllRanksRequest, frozen=True, kw_only=True, tag="link"):
 
     message_bytes: int  # of the all-reduces
 
-    def measure(self, device: "torch.device", _stop: StopRequest | None) -> Measured:
+    def measure(self, device: "torch.device", _stop: StopRequest | None) -> RecordContent:
         from bench.measure.link_speed import measure_links
 
         return measure_links(self.message_bytes, device)
@@ -144,7 +144,7 @@ class TrainingRequest(ExperimentRequest, frozen=True, kw_only=True, tag="trainin
     def _tower_path(self, images: int) -> Path:
         return self._path("tower", *self.name_parts(), images).with_suffix(".safetensors")
 
-    def measure(self, device: "torch.device", stop: StopRequest | None) -> Measured:
+    def measure(self, device: "torch.device", stop: StopRequest | None) -> RecordContent:
         from bench.train.loop import train
 
         results = Path(self.results)

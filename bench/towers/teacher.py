@@ -64,7 +64,7 @@ def write_teacher_features(experiment: Experiment, device: torch.device, results
         for indices, images in _iter_image_batches(samples, teacher.image_size):
             rows += indices
             found.append(teacher(images.to(device)).float().cpu())
-    features = torch.zeros(samples.num_positions, teacher.width)
+    features = torch.zeros(samples.num_stored_rows, teacher.width)
     features[torch.tensor(rows)] = torch.cat(found)
     require_finite(features, f"features of the teacher {experiment.targets.teacher}")
     digest = data_digest(experiment.input.data)
@@ -108,7 +108,7 @@ def _iter_image_batches(samples: Samples, side: int) -> Iterator[tuple[list[int]
                 image = decode_image(samples.image(row))
             except UnusableImageError:
                 continue
-            indices.append(samples.position(row))
+            indices.append(samples.stored_row(row))
             images.append(resize_and_crop_centre(image, side))
         if images:
             yield indices, normalise(torch.stack(images) / WHITE)

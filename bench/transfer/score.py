@@ -12,7 +12,7 @@ from bench.catalog import PROTOCOLS, RANDOM_INIT, Role
 from bench.config import Experiment
 from bench.measure.memory import is_out_of_memory
 from bench.record import Transfer
-from bench.scores import Score, TaskMetric
+from bench.scores import MetricScore, Score
 from bench.towers.tower_from import LoadedTower, build_untrained_copy, load_tower
 from bench.train.build import build_untrained_tower
 from bench.transfer.feature_extractor import REFERENCE_FEATURES, Embed, FeatureExtractor, tower_embedder
@@ -67,7 +67,7 @@ def score_task(subject: FeatureExtractor, task: Any, protocol: str, templates: s
         images=subject.images,
         budgets=subject.budgets,
         scores=tuple(one for one in found if isinstance(one, Score)),
-        metrics=tuple(one for one in found if isinstance(one, TaskMetric)),
+        metrics=tuple(one for one in found if isinstance(one, MetricScore)),
     )
 
 

@@ -14,14 +14,14 @@ from bench.sections import (
     Fold,
     Group,
     Heading,
-    Items,
+    ItemList,
     Legend,
     PageContext,
     Section,
     Text,
     flatten,
 )
-from bench.statistics import AccuracyDifference, Difference, Estimate
+from bench.statistics import Difference, Estimate, JudgedAccuracyDifference
 from bench.tables import Cell, Column, Table
 from bench.transfer.score_tables import (
     CLASS_NAMES,
@@ -122,7 +122,7 @@ def _head_blocks(comparison: ComparisonRecords, heads: Sequence[Curve], claims: 
             f"Differences of accuracy, with 95{NBSP}% intervals over the test images and over draws of the labelled "
             f"images for one training (over trainings from three on). {describe_adjustment(claims)}"
         )
-        blocks += [Text(note), Items(verdicts)]
+        blocks += [Text(note), ItemList(verdicts)]
     for number, group in enumerate(group_by(heads, lambda curve: curve.label_unit).values()):
         blocks += _head_panels(comparison, number, group)
     return [*blocks, *_wordnet_label_blocks(comparison, heads)]
@@ -216,7 +216,7 @@ def _verdict_sentences(comparison: ComparisonRecords, curves: Sequence[Curve], c
     return sentences
 
 
-def _format_verdicts(gains: Mapping[float, AccuracyDifference]) -> str:
+def _format_verdicts(gains: Mapping[float, JudgedAccuracyDifference]) -> str:
     """Group the numbers of labels by verdict."""
     found: dict[Difference, list[str]] = {}
     for labels, claim in gains.items():

@@ -14,7 +14,7 @@ from matplotlib.transforms import Transform
 from bench.catalog import RANDOM_INIT
 from bench.formats import count, write_accuracy
 from bench.record import Transfer
-from bench.scores import TaskMetric
+from bench.scores import MetricScore
 from bench.sections import ComparisonRecords
 from bench.statistics import Estimate, estimate_over_draws
 from bench.tables import Cell, Column, Table
@@ -147,7 +147,7 @@ def label_count_columns(curves: Sequence[Curve]) -> list[Column]:
 
 def metric_tables(comparison: ComparisonRecords) -> list[Table]:
     """Return a table for each task and protocol with metrics of its own, trivial baselines last."""
-    groups: dict[tuple[str, str], list[tuple[Transfer, Run, TaskMetric]]] = {}
+    groups: dict[tuple[str, str], list[tuple[Transfer, Run, MetricScore]]] = {}
     for record, transfer in comparison.of(Transfer):
         run = (record.experiment.name, record.experiment.seed) if record.experiment else ("", None)
         for metric in transfer.metrics:
@@ -156,7 +156,7 @@ def metric_tables(comparison: ComparisonRecords) -> list[Table]:
     return [_metric_table(comparison, group) for group in groups.values()]
 
 
-def _metric_table(comparison: ComparisonRecords, found: Sequence[tuple[Transfer, Run, TaskMetric]]) -> Table:
+def _metric_table(comparison: ComparisonRecords, found: Sequence[tuple[Transfer, Run, MetricScore]]) -> Table:
     first, names = found[0][2], list(dict.fromkeys(metric.name for _, _, metric in found))
     values: dict[Key, dict[str, dict[Run, dict[int, float]]]] = {}
     for transfer, run, metric in found:

@@ -19,7 +19,7 @@ from bench.formats import (
 )
 from bench.record import Transfer
 from bench.sections import ComparisonRecords
-from bench.statistics import ALPHA, SEEDS_FOR_RANKING, AccuracyDifference, Estimate, estimate_paired_over_seeds
+from bench.statistics import ALPHA, SEEDS_FOR_RANKING, Estimate, JudgedAccuracyDifference, estimate_paired_over_seeds
 from reports.accuracy import scores
 from reports.accuracy.pareto import UNTRAINED
 from reports.accuracy.scores import ScorePoint, SubjectScore
@@ -27,7 +27,7 @@ from reports.accuracy.scores import ScorePoint, SubjectScore
 MOST_NAMED = 4  # experiments that a sentence names
 AFTER = {"equal images": "after equally many images", "equal device seconds": "after equal time on the device"}
 Key = tuple[object, ...]  # of a claim
-Claims = Mapping[Key, AccuracyDifference]  # all of the page
+Claims = Mapping[Key, JudgedAccuracyDifference]  # all of the page
 
 
 def ranking_differences(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -> dict[Key, Estimate]:
@@ -157,7 +157,7 @@ def _count_agreeing_tasks(
 
 
 def _versus_base_clause(
-    comparison: ComparisonRecords, budget: str, claim: AccuracyDifference, agreement: str
+    comparison: ComparisonRecords, budget: str, claim: JudgedAccuracyDifference, agreement: str
 ) -> Markup:
     base, found = comparison.label(comparison.base or ""), claim.difference
     if claim.verdict in ("better", "worse"):

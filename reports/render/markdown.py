@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from bench.sections import Block, Code, Facts, Group, Items, Quote, Text
+from bench.sections import Block, Code, Facts, Group, ItemList, Quote, Text
 from bench.tables import Table, escape_markdown
 
 
@@ -17,7 +17,7 @@ def blocks_to_markdown(blocks: Sequence[Block]) -> list[str]:
                 paragraphs.append(f"**{_plain(block.text)}**")
             case Text():
                 paragraphs.append(_plain(block.text))
-            case Items():
+            case ItemList():
                 marks = (f"{at}." if block.style == "numbered" else "-" for at in range(1, len(block.items) + 1))
                 lines = (f"{mark} {_plain(item)}" for mark, item in zip(marks, block.items, strict=True))
                 paragraphs.append("\n".join(lines))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bench.formats import count, format_quantity
-from bench.measure.observations import parse_document
+from bench.measure.observations import parse_benchmark_file
 from bench.sections import Block, Download, PageContext, Section, Text
 from bench.tables import Cell, Column, Table
 
@@ -31,7 +31,7 @@ def _components_table(document: bytes) -> Table:
     """
     columns = [Column.text("benchmark"), Column("median"), Column("IQR", "interquartile range"), Column("rounds")]
     groups: dict[str, list[list[Cell]]] = {}
-    suites = parse_document(document, SUITES_FILE)
+    suites = parse_benchmark_file(document, SUITES_FILE)
     for one in sorted(suites.benchmarks, key=lambda one: (one.group or "", one.name)):
         times = [
             Cell.of(time, lambda seconds: format_quantity(seconds, "s")) for time in (one.stats.median, one.stats.iqr)

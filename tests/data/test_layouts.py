@@ -53,7 +53,7 @@ def test_layout_has_the_images_and_captions_that_were_written(layout: str, tmp_p
     data = LAYOUTS[layout](tmp_path / "data", PHOTOS)
     samples = opened(data, tmp_path / "cache")
     assert contents(samples) == [(one.caption, one.image) for one in PHOTOS]
-    assert len({*samples.keys}) == samples.total == samples.num_positions == len(PHOTOS)
+    assert len({*samples.keys}) == samples.total == samples.num_stored_rows == len(PHOTOS)
     assert not samples.skipped
     assert "12 samples" in samples.notes()[0]
 
@@ -213,7 +213,7 @@ def test_changed_data_has_another_digest_and_another_index(source: str, tmp_path
 def test_captions_of_every_source_are_written_for_labels_in_the_order_of_positions(source: str, tmp_path: Path) -> None:
     data = str(SOURCE_LAYOUTS[source](tmp_path / "data", PHOTOS))
     samples = opened(data, tmp_path / "cache")
-    assert [samples.position(row) for row in range(len(samples))] == [*range(12)]
+    assert [samples.stored_row(row) for row in range(len(samples))] == [*range(12)]
     files = caption_files(data, None)
     if source != "tars":
         table = pq.read_table(files[0])

@@ -260,16 +260,16 @@ def test_lost_batch_is_an_error_of_the_run_and_the_next_one_is_loaded(data: Path
     lost = SampleStream(small("catlip"), shards, unpicklable, CPU, workers=LoaderWorkers(1, "a test"))
     for k in (0, 1):
         with pytest.raises(UserError, match=r"cannot hand over a batch \(it has no pickle\): use "):
-            lost.load(k)
+            lost.load_batch_parts(k)
 
 
 def test_killed_worker_is_an_error_of_the_run(data: Path, results: Path) -> None:
     killed = stream(data, results, workers=1)
-    killed.load(0)
+    killed.load_batch_parts(0)
     for worker in multiprocessing.active_children():
         worker.kill()
     with pytest.raises(UserError, match=r"^a loader worker was killed, perhaps because memory ran out "):
-        [killed.load(k) for k in range(1, 10)]
+        [killed.load_batch_parts(k) for k in range(1, 10)]
 
 
 @pytest.mark.parametrize("method", ["clip", "catlip"])
@@ -296,7 +296,7 @@ def test_training_on_shards_records_skipped_samples(data: Path, results: Path, t
 def test_batch_on_the_device_has_planes_of_colours(data: Path, results: Path) -> None:
     """As batches of the pack have them: the layout would choose other kernels."""
     shown = stream(data, results)
-    assert shown.load(0).images.permute(0, 2, 3, 1).is_contiguous()
+    assert shown.load_batch_parts(0).images.permute(0, 2, 3, 1).is_contiguous()
     assert shown.batch(1).images.is_contiguous()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.measure.observations import machine_of_document, parse_document, read_observations
+from bench.measure.observations import machine_of_benchmark_file, parse_benchmark_file, read_observations
 from tests.documents import MACHINE, document, written
 
 
@@ -36,4 +36,7 @@ def test_empty_or_broken_document_is_an_error(tmp_path: Path, name: str, content
 def test_foreign_documents_have_a_machine_fingerprint() -> None:
     one = document({"test_a": 0.5})
     del one["machine_info"]["fingerprint"]
-    assert machine_of_document(parse_document(json.dumps(one).encode(), "one")) == "Example CPU, 2 logical cores, Linux"
+    assert (
+        machine_of_benchmark_file(parse_benchmark_file(json.dumps(one).encode(), "one"))
+        == "Example CPU, 2 logical cores, Linux"
+    )

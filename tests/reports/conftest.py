@@ -29,7 +29,7 @@ from bench.record import (
     record_path,
     write_record,
 )
-from bench.record_kind import Measured
+from bench.record_kind import RecordContent
 from bench.scores import Score
 from bench.settings import with_batch_size
 
@@ -67,7 +67,7 @@ HERE = Circumstances(
 )
 
 
-def record(measured: Measured, experiment: Experiment | None) -> Record:
+def record(measured: RecordContent, experiment: Experiment | None) -> Record:
     return Record(comparison=COMPARISON, experiment=experiment, circumstances=HERE, measured=measured)
 
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from bench.config import change
 from bench.measurement import Figure
 from bench.record import Figures, Memory, Record, Speed, Training, Transfer
-from bench.record_kind import Measured, UnknownKind
+from bench.record_kind import RecordContent, UnknownKind
 from bench.scores import Score
 from reports.__main__ import main
 from reports.accuracy.scores import main_points, whole_task_scores
@@ -185,7 +185,7 @@ def test_figures_of_measurements_join_a_page_and_newer_ones_of_a_measurement_rep
 
     def measured(value: float) -> list[Record]:
         of = Figures(measurement="mine", title="Mine", round=0, figures=(Figure("a", "ms"),), values={"a": (value,)})
-        one: Measured = of if is_known else UnknownKind(kind="mine", value=value)
+        one: RecordContent = of if is_known else UnknownKind(kind="mine", value=value)
         return [replace(whole[0], measured=one)]
 
     found = {"a": measured(1.0), "b": whole, "c": measured(2.0)}

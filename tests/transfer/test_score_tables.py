@@ -11,7 +11,7 @@ from bench.console.tables import print_tables
 from bench.experiments import get_experiment
 from bench.measure.throughput import images_per_second
 from bench.record import Flops, Record, Transfer
-from bench.scores import Score, TaskMetric, TaskTraining
+from bench.scores import MetricScore, Score, TaskTraining
 from bench.statistics import accuracy_interval, estimate_over_draws
 from bench.transfer.score_tables import (
     all_transfer_tables,
@@ -47,7 +47,7 @@ def score(right: int, **changes: object) -> Score:
 
 
 def scored(
-    subject: str, seed: int, *scores: Score, metrics: tuple[TaskMetric, ...] = (), images: int = 80_000
+    subject: str, seed: int, *scores: Score, metrics: tuple[MetricScore, ...] = (), images: int = 80_000
 ) -> Record:
     trained = subject == CLIP.name
     budgets = ("equal images", "equal device seconds") if trained else ()
@@ -139,8 +139,8 @@ def test_tables_of_unseen_concepts_say_which_towers_know_them() -> None:
 
 
 def test_metrics_are_listed_with_their_trivial_baseline() -> None:
-    def metric(name: str, value: float) -> TaskMetric:
-        return TaskMetric(
+    def metric(name: str, value: float) -> MetricScore:
+        return MetricScore(
             task="scenes", protocol="dense", name=name, value=value, num_train=9, num_test=4, baseline=0.1
         )
 

@@ -34,7 +34,7 @@ from bench.data.captions.choice import (
     parse_caption_choice,
     text_names,
 )
-from bench.data.captions.joining import CaptionFieldReader, FoundFields, joined_files
+from bench.data.captions.key_join import CaptionFieldReader, FoundFields, joined_files
 from bench.data.shards.tar_samples import CAPTION_SUFFIXES, Member, find_captions, iterate_samples, last_suffix
 from bench.environment.files import prefix_errors
 

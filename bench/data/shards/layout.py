@@ -48,7 +48,7 @@ class LayoutCheck:
         return {name: count for name, count in counts.items() if count}
 
 
-def advise(counts: Counter[str]) -> list[str]:
+def layout_advice(counts: Counter[str]) -> list[str]:
     """Return a sentence on each arrangement that loses samples, with its remedy."""
     return [ADVICE[name].format(f"{counts[name]:,}") for name in ADVICE if counts[name]]
 

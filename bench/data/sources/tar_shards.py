@@ -22,7 +22,7 @@ from bench.data.captions.files import (
 from bench.data.sample_index import IMAGES, IndexBuilder, IndexedSamples, SampleKind, index_path
 from bench.data.shards import facts
 from bench.data.shards.facts import MANIFEST_NAME, ShardFacts
-from bench.data.shards.layout import DOTTED_NAMES, KEPT_SUFFIXES, LayoutCheck, advise, format_suffixes
+from bench.data.shards.layout import DOTTED_NAMES, KEPT_SUFFIXES, LayoutCheck, format_suffixes, layout_advice
 from bench.data.shards.tar_samples import find_image, iterate_samples
 from bench.data.sources.listing import is_visible, iterate_files
 from bench.data_source import DataSource, SampleRequest
@@ -60,12 +60,12 @@ class TarSamples(IndexedSamples):
             raise ValueError(f"{path} has become shorter since training began")
         return encoded
 
-    def position(self, row: int) -> int:
+    def stored_row(self, row: int) -> int:
         """Return a sample's number among all samples of all files."""
         return self._begins[self._file_of(row)] + int(self._columns["place"][row].as_py())
 
     @property
-    def num_positions(self) -> int:
+    def num_stored_rows(self) -> int:
         return self._begins[-1]
 
     @cached_property
@@ -79,7 +79,7 @@ class TarSamples(IndexedSamples):
     @property
     def layout(self) -> list[str]:
         """Sentences on arrangements of members that lose samples, with their remedies."""
-        return advise(self._sum("layout") + self.skipped)
+        return layout_advice(self._sum("layout") + self.skipped)
 
     def explain_skipped(self) -> str:
         """Describe the unusable samples: how many lack what, and why that may be."""

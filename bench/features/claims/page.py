@@ -16,7 +16,7 @@ from bench.features.claims.claims import PaperClaim
 from bench.features.claims.conditions import describe_conditions
 from bench.features.claims.evidence import PairEvidence
 from bench.formats import INTERVAL, NBSP, format_interval, ratio
-from bench.sections import Block, Chart, Code, Facts, Group, Items, Key, Quote, Text
+from bench.sections import Block, Chart, Code, Facts, Group, ItemList, Key, Quote, Text
 from bench.statistics import CLAIM_RULE, Estimate, Interval
 from bench.tables import Cell, Column, Table, escape_markdown
 from reports.render.document import BuiltSection, render_blocks, render_page
@@ -72,7 +72,7 @@ def _verdict_blocks(card: ClaimCard, statement: Sequence[str]) -> list[Block]:
     if card.factors:
         charts.append(Chart(waterfall_chart(card), "From 1 to the published ratio", [CHART_NOTE], CHART_KEYS))
     return [
-        Text(Markup("<strong>{}</strong>").format(to_sentence(card.judgement.text)), "lead"),
+        Text(Markup("<strong>{}</strong>").format(to_sentence(card.judgement.verdict_clause)), "lead"),
         *([Text(" ".join(statement))] if statement else []),
         Group([Group(summary), *charts], "pair"),
     ]
@@ -85,9 +85,9 @@ def _sections(card: ClaimCard) -> dict[tuple[str, str], list[Block]]:
         ("factors", "Factors of the published ratio"): [_factors_table(card)] if card.factors else [],
         ("pairs", "Measured pairs"): [_pairs_table(card)] if card.deciding else [],
         ("others", "Other evidence, which decides nothing"): [_others_table(card)] if card.others else [],
-        ("conditions", "Conditions of a record that decides"): [Items(conditions)] if conditions else [],
+        ("conditions", "Conditions of a record that decides"): [ItemList(conditions)] if conditions else [],
         ("claim", "The claim"): [Facts({name: [text] for name, text in _facts(card).items()})],
-        ("rule", "The rule of the verdict"): [Text(CLAIM_RULE[0]), Items(CLAIM_RULE[1:], "numbered")],
+        ("rule", "The rule of the verdict"): [Text(CLAIM_RULE[0]), ItemList(CLAIM_RULE[1:], "numbered")],
         ("commands", "A record that settles it" if card.claim.conditions else "To count it again"): (
             [Code(commands)] if commands else []
         ),
@@ -226,7 +226,7 @@ def claims_table(cards: Sequence[ClaimCard]) -> Table:
             "counted FLOPs": _short_prediction(card),
             "measured": "; ".join(f"{one.name} {_write(card, one.evidence.effect)}" for one in card.deciding) or "-",
             "other evidence": len(card.others),
-            "verdict": card.judgement.text,
+            "verdict": card.judgement.verdict_clause,
         }
         for card in cards
     ]

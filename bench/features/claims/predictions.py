@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from bench.config import Experiment, change
-from bench.data.caption_lengths import WEB, quantiles
+from bench.data.caption_lengths import WEB, caption_length_quantiles
 from bench.environment.files import atomic_write
 from bench.extensions import load_extensions
 from bench.features.claims.claims import PREDICTIONS, PaperClaim, PredictedRatios, read_claims
@@ -30,7 +30,7 @@ def predict_claim(claim: PaperClaim) -> PredictedRatios:
     at_one_size = [change(one, image_sizes=()) for one in pair]
     return PredictedRatios(
         equal_sizes=_flop_ratio(at_one_size),
-        unpadded_equal_sizes=_flop_ratio(at_one_size, quantiles(WEB, WEB_CAPTIONS, len)),
+        unpadded_equal_sizes=_flop_ratio(at_one_size, caption_length_quantiles(WEB, WEB_CAPTIONS, len)),
         released_sizes=_flop_ratio(pair),
         communication=_communication(claim, pair),
     )

@@ -18,7 +18,7 @@ def build(page: PageContext) -> list[Block] | None:
     card, *_ = cards.values()
     line = Markup("<strong>As published:</strong> {} <strong>{}</strong> (<code>{} claim {}</code>)").format(
         " ".join([*speed_statement(cards), *card.clip_costs]),
-        to_sentence(card.judgement.text),
+        to_sentence(card.judgement.verdict_clause),
         PROGRAM,
         card.claim.name,
     )

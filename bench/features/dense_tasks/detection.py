@@ -22,7 +22,7 @@ from bench.data.order import shuffled_rows
 from bench.data.transforms import WHITE
 from bench.environment.seeds import AUGMENTATION, HEAD, seed_for
 from bench.features.dense_tasks.dense_training import Examples, TransferTraining, concatenate_datasets
-from bench.scores import TaskMetric
+from bench.scores import MetricScore
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.tasks import SplitTask
 from bench.transfer.transfer_training import prefetch, train_on_task
@@ -166,7 +166,7 @@ class DetectionTask(SplitTask[Examples[Annotated]]):
                 raise ValueError(f"{self.name}: no image of the {what} part shows an object that is no crowd")
 
 
-def score_detection(subject: FeatureExtractor, task: DetectionTask) -> list[TaskMetric]:
+def score_detection(subject: FeatureExtractor, task: DetectionTask) -> list[MetricScore]:
     """Return AP of boxes and of masks, averaged over IoU 0.5 to 0.95, and at IoU 0.5.
 
     The baseline predicts the same for every image: each class's mean box, filled by the mask, scored by frequency.
@@ -182,7 +182,7 @@ def score_detection(subject: FeatureExtractor, task: DetectionTask) -> list[Task
     found = average_precision(_detect(_train_detector(tower, task, joint, rate), task.test))
     known = average_precision(_predict_mean_boxes(joint, task.test, len(task.classes)))
     return [
-        TaskMetric(
+        MetricScore(
             task=task.name,
             protocol="detection",
             name=name,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bench.console.console import log
 from bench.features.dense_tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask
-from bench.scores import TaskMetric, TaskTraining
+from bench.scores import MetricScore, TaskTraining
 from bench.transfer.classification.fine_tune import (
     FineTunedClassifier,
     FineTuning,
@@ -54,7 +54,7 @@ MAX_ITERATIONS = 2000
 TOLERANCE = 1e-7  # of each partial derivative of the mean loss, in nats
 
 
-def score_linear(subject: FeatureExtractor, task: MultiLabelTask) -> list[TaskMetric]:
+def score_linear(subject: FeatureExtractor, task: MultiLabelTask) -> list[MetricScore]:
     """Score a linear head on frozen features; of equally good penalties the strongest is chosen."""
     parts = (task.train, task.validation, task.test)
     features = [torch.from_numpy(subject.embed(part.images)).to(subject.device, torch.float64) for part in parts]
@@ -81,7 +81,7 @@ def score_fine_tuned(
     task: MultiLabelTask,
     protocol: str = "multi-label, fine-tuned",
     published: FineTuning = RELEASED,
-) -> list[TaskMetric]:
+) -> list[MetricScore]:
     """Fine-tune the subject's tower with a new head, by binary cross-entropy summed over classes.
 
     Towers narrower than ViT-B keep their own image size.
@@ -156,7 +156,7 @@ def mean_average_precision(scores: Scores, part: MultiLabelPart) -> dict[str, fl
 
 def task_metrics(
     task: MultiLabelTask, protocol: str, scores: Scores, fitted: MultiLabelPart, training: TaskTraining | None = None
-) -> list[TaskMetric]:
+) -> list[MetricScore]:
     """Return the mAPs of scores on the test part, with a constant prediction as the baseline.
 
     The constant is each class's share of positives in the fitted images: the average precision of a class is then its
@@ -169,7 +169,7 @@ def task_metrics(
         why = "are left out of the macro and the weighted mean, because no test image shows them"
         log(f"{task.name}: {len(absent)} classes {why}: {format_some(absent)}")
     return [
-        TaskMetric(
+        MetricScore(
             task=task.name,
             protocol=protocol,
             name=f"{name} mAP",

@@ -17,7 +17,7 @@ from bench.data.order import shuffled_rows
 from bench.data.transforms import WHITE, normalise
 from bench.environment.seeds import AUGMENTATION, HEAD, seed_for
 from bench.features.dense_tasks.dense_training import Examples, TransferTraining, concatenate_datasets
-from bench.scores import TaskMetric, TaskTraining
+from bench.scores import MetricScore, TaskTraining
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.tasks import SplitTask
 from bench.transfer.transfer_training import prefetch, train_on_task
@@ -76,7 +76,7 @@ class SegmentationTask(SplitTask[Examples[Pair]]):
                 raise ValueError(f"{self.name}: no pixel of the {what} part has a class")
 
 
-def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> list[TaskMetric]:
+def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> list[MetricScore]:
     """Return mean IoU with both heads, and its upper bound for predictions of one class per patch.
 
     The baseline predicts the commonest class everywhere.
@@ -103,7 +103,7 @@ def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> lis
     best = partial(_oracle_patch_classes, side, patch)
     scores["one class a patch at best"] = mean_iou(best, task.test, num_classes)
     return [
-        TaskMetric(
+        MetricScore(
             task=task.name,
             protocol="segmentation",
             name=f"mIoU, {name}",

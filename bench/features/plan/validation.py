@@ -14,7 +14,7 @@ from bench.environment.links import DDP_BUCKET_BYTES, LinkSpeed
 from bench.features.plan.collectives import FP32_BYTES, Interconnect
 from bench.features.plan.model import LOSS_SHARE, Cluster, ComputeProfile, PlanCase, plan_step
 from bench.features.plan.records import TimedRuns, measured_compute
-from bench.features.plan.workload import count_parameters
+from bench.features.plan.workload import count_communicated_parameters
 from bench.measure.throughput import images_per_second, images_per_step
 from bench.orchestration.preflight import begin_comparison
 from bench.orchestration.processes import kill_at_end
@@ -90,7 +90,7 @@ def validate_locally(
                 for core in cores
             ]
             side_by_side = [wait_for_runs() for wait_for_runs in waits]
-        weights = count_parameters(experiment)
+        weights = count_communicated_parameters(experiment)
         message_bytes = min(FP32_BYTES * weights.trained, DDP_BUCKET_BYTES)
         links = _record_link(message_bytes, cores, Path(f"{folder}-link"))
         with _start_measurement(words, Path(f"{folder}-together"), cores, 1) as wait_for_runs:

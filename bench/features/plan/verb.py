@@ -241,9 +241,9 @@ class Plan:
         return Cluster(links, self.overlap)
 
     def _plan(self, experiment: Experiment) -> PlanResult:
-        from bench.features.plan.workload import assume_compute, count_parameters
+        from bench.features.plan.workload import assume_compute, count_communicated_parameters
 
-        weights, runs, device = count_parameters(experiment), self._timed_runs(experiment), self._device
+        weights, runs, device = count_communicated_parameters(experiment), self._timed_runs(experiment), self._device
         bytes_per_parameter, ends = 2, tuple[float, ...]()
         largest: tuple[int | None, str] = (None, "unknown without memory records of one GPU; give --record")
         if runs is not None:

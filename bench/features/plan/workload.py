@@ -109,12 +109,12 @@ def predict_utilisation(experiment: Experiment, device: GpuSpec) -> PredictedUti
 def predict_most_images_per_second(experiment: Experiment, device: GpuSpec, results: Path) -> float:
     """Predict the most images/s of a training on one GPU: those at the high end of the predicted utilisation."""
     compute, _ = assume_compute(experiment, device, predict_utilisation(experiment, device).high, results)
-    case = PlanCase(experiment.name, count_parameters(experiment), compute, experiment.mean_batch_size)
+    case = PlanCase(experiment.name, count_communicated_parameters(experiment), compute, experiment.mean_batch_size)
     alone = Interconnect(1, device.link_bytes_per_second, 0.0, device.link_bytes_per_second, 0.0)
     return plan_step(case, Cluster(alone, OVERLAP), 1).images_per_second
 
 
-def count_parameters(experiment: Experiment) -> ParameterCounts:
+def count_communicated_parameters(experiment: Experiment) -> ParameterCounts:
     """Count the parameters of an experiment that devices exchange."""
     model = _build_model(experiment)
     blocks = all_blocks(model)
@@ -140,7 +140,7 @@ def plan_as_released(experiment: Experiment, device: GpuSpec, utilisation: float
         forward_flops_as_released(experiment), is_recomputed=experiment.runtime.activation_checkpointing
     )
     compute = assumed_compute(work, device, utilisation, experiment.runtime.contrastive_precision)
-    return PlanCase(experiment.name, count_parameters(experiment), compute, experiment.mean_batch_size)
+    return PlanCase(experiment.name, count_communicated_parameters(experiment), compute, experiment.mean_batch_size)
 
 
 def communication_range(pair: tuple[Experiment, Experiment], gpus: tuple[int, int], gpu: str) -> tuple[float, float]:

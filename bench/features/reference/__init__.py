@@ -37,7 +37,7 @@ class Checkout:
     methods: tuple[str, ...]  # that are compared
     unused: tuple[str, ...]  # packages that its modules import and no step of a training on images uses
 
-    def is_at(self, folder: Path) -> bool:
+    def matches_folder(self, folder: Path) -> bool:
         """Return whether a folder is such a checkout."""
         return (folder / self.file).is_file()
 

@@ -124,7 +124,7 @@ def batch_function(
 
 def _load_batch(stream: Stream[Any], k: int) -> ReleasedBatch:
     if isinstance(stream, SampleStream):
-        loaded = stream.load(k)
+        loaded = stream.load_batch_parts(k)
         images, target = loaded.images.contiguous() / WHITE, loaded.target
     else:
         batch = stream.batch(k)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from bench.console.console import StopRequest
 from bench.orchestration.request_base import ExperimentRequest
-from bench.record_kind import Measured
+from bench.record_kind import RecordContent
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +21,7 @@ class ReferenceRequest(ExperimentRequest, frozen=True, kw_only=True, tag="refere
     def name_parts(self) -> tuple[str, ...]:
         return (*super().name_parts(), self.side, f"round{self.round:02}")
 
-    def measure(self, device: "torch.device", _stop: StopRequest | None) -> Measured:
+    def measure(self, device: "torch.device", _stop: StopRequest | None) -> RecordContent:
         from bench.features.reference.runs import run_side
 
         return run_side(self.experiment, device, Path(self.results), self.side, self.round, self.checkout)
@@ -39,7 +39,7 @@ class ReleasedRunRequest(ExperimentRequest, frozen=True, kw_only=True, tag="rele
     def name_parts(self) -> tuple[str, ...]:
         return (*super().name_parts(), f"round{self.round:02}")
 
-    def measure(self, device: "torch.device", _stop: StopRequest | None) -> Measured:
+    def measure(self, device: "torch.device", _stop: StopRequest | None) -> RecordContent:
         from bench.features.reference.corenet_released import run_as_released
 
         files = Path(self.checkout), self.file

@@ -45,7 +45,7 @@ def run_side(
     steps = WARMUP_STEPS + distinct_windows * experiment.timing.steps_per_window  # more repeat these steps' batches
     tokens = target_bytes = None
     phases: dict[str, tuple[float, ...]] = {}
-    is_open_clip = experiment.method == "clip" and (not checkout or OPEN_CLIP_CHECKOUT.is_at(Path(checkout)))
+    is_open_clip = experiment.method == "clip" and (not checkout or OPEN_CLIP_CHECKOUT.matches_folder(Path(checkout)))
     if checkout and not is_open_clip and side != OURS:
         experiment = change(experiment, text_padding="max_length")  # as the released code pads captions
     elif not checkout:

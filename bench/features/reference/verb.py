@@ -112,7 +112,7 @@ class Reference:
         require_range("max-minutes", self.max_minutes, *MINUTES_RANGE)
         path = str(self.checkout.resolve()) if self.checkout else ""
         required = checkout or (OPEN_CLIP_CHECKOUT if path else None)
-        if required and not required.is_at(Path(path)):
+        if required and not required.matches_folder(Path(path)):
             raise ValueError(f"{path} has no {required.file}: --checkout needs a `git clone {required.url}`")
         if self.as_released:
             released = self._released(on_gpu=has_gpu())

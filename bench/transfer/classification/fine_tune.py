@@ -109,7 +109,7 @@ def init_head(width: int, classes: int, seed: int) -> nn.Linear:
     return head
 
 
-def fine_tune(
+def fine_tune_copy(
     tower: ImageTower, head: nn.Linear, part: TaskSplit, recipe: FineTuning, device: torch.device
 ) -> FineTunedClassifier:
     """Return trained copies of a tower and a head; the originals are unchanged.
@@ -190,13 +190,13 @@ def score_fine_tuning(
         return logits.argmax(dim=1) == torch.from_numpy(part.labels)
 
     def accuracy(recipe: FineTuning) -> float:
-        model = fine_tune(tower, head, task.train, recipe, device)
+        model = fine_tune_copy(tower, head, task.train, recipe, device)
         return float(predict_correct(model, task.validation).double().mean())
 
     images = len(task.train.labels)
     recipe, best = search_rate(recipe_for(published, images), candidate_rates(tower, images, published), accuracy)
     joint = task.train.concatenate(task.validation)
-    model, count = fine_tune(tower, head, joint, recipe, device), len(joint.labels)
+    model, count = fine_tune_copy(tower, head, joint, recipe, device), len(joint.labels)
     training = recipe.training_on(count, model.tower.image_size, recipe.learning_rate)
     chosen, is_correct = training.learning_rate, predict_correct(model, task.test)
     return [make_score(task, protocol, chosen, best, is_correct, converged=True, num_train=count, training=training)]

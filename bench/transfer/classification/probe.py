@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bench.scores import Score
-from bench.transfer.classification.label_subsets import Order, Rows, class_orders, distinct_shares, first_rows
+from bench.transfer.classification.label_subsets import Rows, RowsByClass, class_orders, distinct_shares, first_rows
 from bench.transfer.classification.logistic import PrincipalAxes, fit_path
 from bench.transfer.classification.setting_search import INVERSE_L2, INVERSE_L2_LIMITS, SettingSearch
 from bench.transfer.feature_extractor import FeatureExtractor
@@ -174,10 +174,10 @@ def embed_task(
     return EmbeddedTask(task.name, task.classes, *parts, templates=task.templates)
 
 
-def draw_class_orders(task: EmbeddedTask) -> list[tuple[Order, Order]]:
+def draw_class_orders(task: EmbeddedTask) -> list[tuple[RowsByClass, RowsByClass]]:
     """Return for each draw the class orders of the training and the validation part."""
 
-    def order(name: str, part: LabelledFeatures, draw: int) -> Order:
+    def order(name: str, part: LabelledFeatures, draw: int) -> RowsByClass:
         return class_orders(f"{task.name}/{name}/{draw}", part.labels.cpu().numpy(), len(task.classes))
 
     return [(order("train", task.train, draw), order("validation", task.validation, draw)) for draw in range(DRAWS)]

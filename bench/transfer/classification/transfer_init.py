@@ -17,11 +17,11 @@ from torch import Tensor
 
 from bench.labels.vocabulary import read_vocabulary
 from bench.labels.wordnet import NearestSynset, SynsetCandidates, find_synsets, hypernyms
-from bench.scores import Score, TaskMetric
+from bench.scores import MetricScore, Score
 from bench.towers.head_file import LabelClassifier, TextEncoder
 from bench.towers.tower_from import LoadedTower
 from bench.transfer.classification.fine_tune import FineTuning, init_head
-from bench.transfer.classification.label_subsets import Order, distinct_shares, first_rows
+from bench.transfer.classification.label_subsets import RowsByClass, distinct_shares, first_rows
 from bench.transfer.classification.probe import (
     DRAWS,
     MAX_SHOTS_TO_TUNE,
@@ -65,7 +65,7 @@ class ChosenRate(NamedTuple):
     images: int
 
 
-def score_initial_heads(subject: FeatureExtractor, task: SingleLabelTask) -> list[Score | TaskMetric]:
+def score_initial_heads(subject: FeatureExtractor, task: SingleLabelTask) -> list[Score | MetricScore]:
     """Score every head that the subject has, untrained and trained on few labels, and report each class's label.
 
     If the vocabulary contains some of the classes themselves, these are scored also as a task of their own.
@@ -75,7 +75,7 @@ def score_initial_heads(subject: FeatureExtractor, task: SingleLabelTask) -> lis
     keys = classifier.keys if classifier is not None and classifier.keys else read_vocabulary("pack-synsets").keys
     labels_by_class = match_labels(task.classes, keys)
     metrics = [
-        TaskMetric(
+        MetricScore(
             task=task.name,
             protocol=INIT_PROTOCOL,
             name=f"{name}: {' > '.join(label.path)}",
@@ -226,7 +226,7 @@ def _initial_heads(
 
 
 def _label_subsets(
-    orders: Sequence[tuple[Order, Order]], *, with_shares: bool
+    orders: Sequence[tuple[RowsByClass, RowsByClass]], *, with_shares: bool
 ) -> Iterator[tuple[dict[str, Any], Rows, Rows]]:
     """Yield each number of labels with the training rows and the validation rows of every draw.
 

@@ -70,7 +70,9 @@ def test_kept_records_of_a_cpu_do_not_test_the_claim() -> None:
     card = make_card(get_claim(NAME), read_records(KEPT))
     assert {one.name for one in card.others} == {"controlled", "published"}
     assert not card.deciding
-    assert card.judgement.text.startswith("not testable here because no record meets the claim's conditions (")
+    assert card.judgement.verdict_clause.startswith(
+        "not testable here because no record meets the claim's conditions ("
+    )
 
 
 def test_measured_rungs_replace_counted_ones() -> None:
@@ -105,7 +107,7 @@ def test_pairs_of_different_machines_are_not_divided_by_one_another() -> None:
 )
 def test_verdict_follows_the_two_pairs_on_a_gpu(of_pair: float, of_method: float, verdict: str) -> None:
     records = pair_records(PAIR, of_pair, "a") + pair_records(CONTROLLED, of_method, "b")
-    assert make_card(get_claim(NAME), on_a100(records)).judgement.text == verdict
+    assert make_card(get_claim(NAME), on_a100(records)).judgement.verdict_clause == verdict
     on_a_cpu = make_card(get_claim(NAME), records)
     assert on_a_cpu.judgement.verdict == "not testable here because"
     assert "GPU: none, needed A100" in on_a_cpu.judgement.detail

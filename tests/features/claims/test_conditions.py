@@ -103,7 +103,7 @@ def deciding(card: ClaimCard) -> bool:
 @pytest.mark.parametrize(("claim", "records"), [(SPEED, speed_of_the_pair()), (ACCURACY, towers()), (BATCH, batches())])
 def test_records_that_meet_all_conditions_decide(claim: PaperClaim, records: list[Record]) -> None:
     card = make_card(claim, records)
-    assert deciding(card), card.judgement.text
+    assert deciding(card), card.judgement.verdict_clause
     assert not card.others
     assert card.deciding
 
@@ -217,7 +217,7 @@ def test_records_that_miss_a_condition_decide_nothing_and_it_is_named(name: str)
     claim, records, change, missed = CASES[name]
     without = make_card(claim, [])
     card = make_card(claim, [change(one) for one in records])
-    assert not deciding(card), card.judgement.text
+    assert not deciding(card), card.judgement.verdict_clause
     assert not card.deciding
     assert card.factors == without.factors
     other = card.others[0]
@@ -267,7 +267,7 @@ def test_accuracies_are_compared_over_five_common_seeds(seeds: int, is_decided: 
         for one in tower_records(TRANSFER, 0, seed, (8_000 + 500 * seed, 15_000 + 500 * seed))
     ]
     card = make_card(TRANSFER, records)
-    assert deciding(card) == is_decided, card.judgement.text
+    assert deciding(card) == is_decided, card.judgement.verdict_clause
     (found,) = card.deciding
     assert found.evidence.effect.value == pytest.approx(14.0)
 
@@ -288,7 +288,7 @@ def test_towers_of_smaller_budgets_and_without_training_do_not_count() -> None:
 
 def test_the_largest_batches_are_compared_by_the_bounds_of_their_trials() -> None:
     card = make_card(BATCH, batches())
-    assert card.judgement.verdict == "reproduced", card.judgement.text
+    assert card.judgement.verdict == "reproduced", card.judgement.verdict_clause
     found = card.in_unit(card.deciding[0].evidence.effect)
     assert (found.value, found.low, found.high) == pytest.approx((2.0, 1000 / 504, 1008 / 500))
     card = make_card(BATCH, trials(BATCH, 0, 500, 504) + trials(BATCH, 1, 560, 568))

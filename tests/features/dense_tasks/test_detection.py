@@ -24,7 +24,7 @@ from bench.features.dense_tasks.detection import (
 )
 from bench.features.dense_tasks.scene_tasks import _annotate
 from bench.features.dense_tasks.scenes import CLASSES, draw_scene, load_cutouts_and_photos
-from bench.scores import TaskMetric
+from bench.scores import MetricScore
 from bench.transfer.feature_extractor import FeatureExtractor
 from models.dense_heads import DetectorHeadSizes
 from models.image_tower import build_image_tower
@@ -190,7 +190,7 @@ def test_diverging_rate_is_not_chosen(few: DetectionTask) -> None:
     tower = build_image_tower("catlip-bench-tiny", 48, 0)
     subject = FeatureExtractor(name="toy", embed=len, tower=tower, device=torch.device("cpu"), experiment=None)  # type: ignore[arg-type]
 
-    def found(*rates: float) -> list[TaskMetric]:
+    def found(*rates: float) -> list[MetricScore]:
         descent = replace(few.recipe.training, epochs=1, learning_rates=rates)
         return score_detection(subject, replace(few, recipe=replace(few.recipe, training=descent)))
 

@@ -22,7 +22,7 @@ from bench.features.dense_tasks.segmentation import (
     random_scale_crop_flip,
     score_segmentation,
 )
-from bench.scores import TaskMetric
+from bench.scores import MetricScore
 from bench.transfer.feature_extractor import FeatureExtractor
 from models.image_tower import ImageTower, build_image_tower
 from tests.transfer.toys import toy_tower
@@ -144,7 +144,7 @@ def test_segmentation_is_reproducible() -> None:
 def test_scoring_fails_only_if_all_rates_diverge() -> None:
     tower, short = toy_tower(), task(epochs=1)
 
-    def found(*rates: float) -> list[TaskMetric]:
+    def found(*rates: float) -> list[MetricScore]:
         linear = replace(short.recipe.linear, learning_rates=rates)
         return score_segmentation(subject(tower), replace(short, recipe=replace(short.recipe, linear=linear)))
 

@@ -51,5 +51,5 @@ def test_a_planted_rung_moves_from_the_rest_to_its_own_bar() -> None:
 def test_a_ladder_names_the_causes_and_stands_for_the_controlled_pair() -> None:
     ladder = on_a100(ladder_records(1.8, whole=1.5))
     judgement = make_card(get_claim(NAME), ladder).judgement
-    assert judgement.verdict == "reproduced only with", judgement.text
+    assert judgement.verdict == "reproduced only with", judgement.verdict_clause
     assert judgement.detail.startswith(KERNEL)

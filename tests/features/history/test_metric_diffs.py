@@ -22,8 +22,8 @@ from bench.measure.observations import (
     Commit,
     Metric,
     Observation,
-    machine_of_document,
-    parse_document,
+    machine_of_benchmark_file,
+    parse_benchmark_file,
 )
 from tests.documents import document
 
@@ -128,8 +128,8 @@ def test_no_common_benchmark_is_an_error() -> None:
 def test_saved_document_has_the_machine_and_no_raw_rounds(tmp_path: Path) -> None:
     (tmp_path / "measured.json").write_text(json.dumps(document({"test_a": 0.5}, machine="")))
     save_document(tmp_path / "measured.json", tmp_path / "deep" / "kept.json", "here; 1 thread", "now")
-    kept = parse_document((tmp_path / "deep" / "kept.json").read_bytes(), "kept")
-    assert machine_of_document(kept) == "here; 1 thread"
+    kept = parse_benchmark_file((tmp_path / "deep" / "kept.json").read_bytes(), "kept")
+    assert machine_of_benchmark_file(kept) == "here; 1 thread"
     assert kept.benchmarks[0].stats.median == 0.5
     assert kept.benchmarks[0].stats.data == ()
     assert kept.turn == "now"

@@ -24,8 +24,8 @@ from bench.features.plan.collectives import (
     total_seconds,
 )
 from bench.features.plan.workload import (
+    count_communicated_parameters,
     count_flops_per_image,
-    count_parameters,
     mean_tokens,
     sample_captions,
     text_flops,
@@ -118,7 +118,7 @@ def test_levels_of_an_all_reduce_sum_to_it(nodes: int, per_node: int) -> None:
 
 
 def test_hybrid_sharding_on_one_node_is_sharding() -> None:
-    counts, links = count_parameters(small("catlip")), Interconnect(8, 3e8, 2e-6, 1e8, 5e-6)
+    counts, links = count_communicated_parameters(small("catlip")), Interconnect(8, 3e8, 2e-6, 1e8, 5e-6)
     for phase in ("forward", "backward", None):
         one, other = (
             total_seconds(step_collectives(counts, sharding, 2, BATCH, 8), 8, links, phase)
@@ -230,7 +230,7 @@ def by_kind(sizes: list[tuple[str, float]]) -> dict[str, float]:
 def test_losses_communicate_what_the_model_predicts(of_ranks: list[dict[str, Any]], method: str) -> None:
     """To the byte, beside the gradients, which DDP sends itself."""
     experiment = small(method, batch_size=BATCH)
-    traced = step_collectives(count_parameters(experiment), "ddp", FP32_BYTES, BATCH, RANKS)
+    traced = step_collectives(count_communicated_parameters(experiment), "ddp", FP32_BYTES, BATCH, RANKS)
     expected = by_kind([(each.kind, each.size) for each in traced if each.name != "gradients"])
     calls = sum(each.calls for each in traced if each.name != "gradients")
     for found in of_ranks:
@@ -239,7 +239,7 @@ def test_losses_communicate_what_the_model_predicts(of_ranks: list[dict[str, Any
 
 
 def test_ddp_sends_each_gradient_once_in_as_many_buckets(of_ranks: list[dict[str, Any]]) -> None:
-    weights = count_parameters(small("clip", batch_size=BATCH))
+    weights = count_communicated_parameters(small("clip", batch_size=BATCH))
     gradients = step_collectives(weights, "ddp", FP32_BYTES, BATCH, RANKS)[0]
     assert sum(of_ranks[0]["buckets"]) == gradients.size == FP32_BYTES * weights.trained
     assert len(of_ranks[0]["buckets"]) == pytest.approx(gradients.calls, abs=1)
@@ -255,7 +255,7 @@ def test_fsdp2_gathers_blocks_twice_and_zero2_once(
     Before the student's first block it fetches the teacher's last once more, in vain.
     """
     experiment = small(method, batch_size=BATCH, sharding=sharding)
-    traced = step_collectives(count_parameters(experiment), sharding, FP32_BYTES, BATCH, RANKS)
+    traced = step_collectives(count_communicated_parameters(experiment), sharding, FP32_BYTES, BATCH, RANKS)
     expected, found = by_kind([(each.kind, each.size) for each in traced]), by_kind(of_ranks[0][f"{method} {sharding}"])
     for kind in ("all-gather", "reduce-scatter"):
         assert found[kind] == pytest.approx(expected[kind], rel=0.1 if method == "distill" else 0.02)
@@ -265,7 +265,10 @@ def test_fsdp2_gathers_blocks_twice_and_zero2_once(
 def test_workload_equals_the_built_model(method: str, results: Path) -> None:
     """FLOPs of the forward are counted whole, but for the products of images with captions."""
     experiment = small(method)
-    model, weights = build_train_state(load_data(experiment, CPU, results)).model, count_parameters(experiment)
+    model, weights = (
+        build_train_state(load_data(experiment, CPU, results)).model,
+        count_communicated_parameters(experiment),
+    )
     parameters = list(model.parameters())
     assert weights.trained + weights.frozen == sum(one.numel() for one in parameters)
     assert weights.scalars == sum(one.ndim == 0 for one in parameters)

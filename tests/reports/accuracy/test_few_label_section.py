@@ -16,7 +16,7 @@ from bench.config import change
 from bench.experiments import get_experiment
 from bench.p_values import holm
 from bench.record import Record, Transfer
-from bench.scores import Score, TaskMetric
+from bench.scores import MetricScore, Score
 from bench.statistics import Estimate, estimate_over_draws, mean_interval
 from reports.accuracy.label_curves import PER_CLASS, SHARE, choose_curve_per_subject, few_label_curves
 from reports.page import judge_differences, page
@@ -106,7 +106,7 @@ def curve_record(make: Make, subject: str, seed: int, tasks: Sequence[str] = ("e
 
 
 def head_record(
-    make: Make, subject: str, gains: dict[int, float], metrics: Iterable[TaskMetric] = (), task: str = "animals"
+    make: Make, subject: str, gains: dict[int, float], metrics: Iterable[MetricScore] = (), task: str = "animals"
 ) -> Record:
     """A random head, and for trained towers copied rows that are `gains` better."""
     chance, found = random.Random(f"{subject} {task}"), []
@@ -123,8 +123,8 @@ def head_record(
     return record
 
 
-def told_way(name: str, similarity: float) -> TaskMetric:
-    return TaskMetric(
+def told_way(name: str, similarity: float) -> MetricScore:
+    return MetricScore(
         task="animals", protocol="transfer-init", name=name, value=similarity, num_train=0, num_test=0, baseline=None
     )
 
@@ -132,7 +132,7 @@ def told_way(name: str, similarity: float) -> TaskMetric:
 def metric_record(make: Make, subject: str, values: dict[str, float], baselines: dict[str, float | None]) -> Record:
     common: dict[str, Any] = {"task": "scenes", "protocol": "multi-label", "num_train": 900, "num_test": 1_000}
     found = tuple(
-        TaskMetric(name=name, value=value, baseline=baselines[name], **common) for name, value in values.items()
+        MetricScore(name=name, value=value, baseline=baselines[name], **common) for name, value in values.items()
     )
     transfer = Transfer(subject=subject, images=80_000, budgets=(), scores=(), metrics=found)
     record: Record = make["record"](transfer, get_experiment(subject))

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from bench.measure.throughput import window_rates
 from bench.record import Memory, Record, Speed, Training, Transfer
-from bench.scores import Score, TaskMetric
+from bench.scores import MetricScore, Score
 from reports.__main__ import main
 from reports.exports.scalars import Scalar, Scalars, read_scalars, scalars_of
 
@@ -105,7 +105,7 @@ def test_draws_are_averaged_and_few_label_points_left_out(make: Make) -> None:
     scores = [Score(correct="1100", **score), Score(correct="1", per_class=4, **score)]
     scores.append(Score(correct="1", label_share=0.1, **score))
     metric = {"task": "t", "protocol": "p", "name": "mIoU", "num_train": 9, "num_test": 9, "baseline": None}
-    metrics = tuple(TaskMetric(value=value, draw=draw, **metric) for draw, value in enumerate((0.2, 0.4)))
+    metrics = tuple(MetricScore(value=value, draw=draw, **metric) for draw, value in enumerate((0.2, 0.4)))
     transfer = Transfer(subject="clip-tiny", images=7, budgets=(), scores=tuple(scores), metrics=metrics)
     (found,) = scalars_of([make["record"](transfer, None)])
     assert found.points == (Scalar(7, "accuracy/t, p", 0.5), Scalar(7, "mIoU/t, p", fmean((0.2, 0.4))))

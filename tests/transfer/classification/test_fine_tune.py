@@ -25,7 +25,7 @@ from bench.transfer.classification.fine_tune import (
     FineTuning,
     candidate_rates,
     compute_logits,
-    fine_tune,
+    fine_tune_copy,
     init_head,
     load_batch,
     recipe_for,
@@ -48,7 +48,7 @@ WHOLE = FineTuning(epochs=1, batch_size=8, learning_rate=1e-3, min_learning_rate
 
 def trained_from(recipe: FineTuning, tower: ImageTower | None = None, classes: int = 2) -> FineTunedClassifier:
     tower = toy_tower() if tower is None else tower
-    return fine_tune(tower, init_head(tower.width, classes, 0), toy_part(24), recipe, CPU)
+    return fine_tune_copy(tower, init_head(tower.width, classes, 0), toy_part(24), recipe, CPU)
 
 
 def differing(one: nn.Module, other: nn.Module) -> list[str]:
@@ -71,12 +71,12 @@ def test_fine_tuning_memorises_32_images() -> None:
 
     assert right(FineTunedClassifier(tower, head).eval()) < 0.6
     recipe = replace(WHOLE, epochs=30, batch_size=32, flip=False)
-    assert right(fine_tune(tower, head, part, recipe, CPU)) > 0.95
+    assert right(fine_tune_copy(tower, head, part, recipe, CPU)) > 0.95
 
 
 def test_fine_tune_returns_a_changed_copy() -> None:
     tower, head = toy_tower(), init_head(64, 2, 0)
-    model = fine_tune(tower, head, toy_part(24), WHOLE, CPU)
+    model = fine_tune_copy(tower, head, toy_part(24), WHOLE, CPU)
     assert differing(tower, toy_tower()) == []
     assert differing(head, init_head(64, 2, 0)) == []
     assert differing(model.tower, tower)

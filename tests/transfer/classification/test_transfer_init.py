@@ -17,7 +17,7 @@ from bench.labels.vocabulary import read_vocabulary
 from bench.labels.wordnet import hypernyms
 from bench.method import methods
 from bench.record import Record, Transfer
-from bench.scores import Score, TaskMetric
+from bench.scores import MetricScore, Score
 from bench.towers.head_file import LabelClassifier, TextEncoder
 from bench.towers.tower_from import LoadedTower
 from bench.train.build import build_untrained_tower
@@ -254,7 +254,7 @@ def test_copied_rows_classify_before_training(task: SingleLabelTask, monkeypatch
         loaded=LoadedTower(tower, "knows", "", label_classifier=known),
     )
     scored = score_initial_heads(subject, task)
-    text = [one for one in scored if isinstance(one, TaskMetric)]
+    text = [one for one in scored if isinstance(one, MetricScore)]
     assert [one.name.split(":")[0] for one in text] == list(ANIMALS)
     accuracy: dict[tuple[str, int | str | None], list[float]] = {}
     for one in scored:
@@ -279,7 +279,7 @@ def test_copied_rows_classify_before_training(task: SingleLabelTask, monkeypatch
     assert drop_init_records([recorded(scored)]) == []
 
 
-def recorded(scored: list[Score | TaskMetric]) -> Record:
-    scores, metrics = ([one for one in scored if isinstance(one, kind)] for kind in (Score, TaskMetric))
+def recorded(scored: list[Score | MetricScore]) -> Record:
+    scores, metrics = ([one for one in scored if isinstance(one, kind)] for kind in (Score, MetricScore))
     measured = Transfer(subject="knows", images=1, budgets=(), scores=tuple(scores), metrics=tuple(metrics))
     return Record(comparison="c", experiment=None, circumstances=circumstances(), measured=measured)
