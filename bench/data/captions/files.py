@@ -189,7 +189,7 @@ def _decode(suffix: str, member: Member) -> object:
 
 
 PARSERS: dict[str, batches.Parse] = {
-    ".csv": partial(batches.parse_csv, delimiter=","),
+    ".csv": batches.parse_csv,
     ".tsv": partial(batches.parse_csv, delimiter="\t"),
     ".jsonl": batches.parse_json_lines,
     ".ndjson": batches.parse_json_lines,

@@ -14,10 +14,8 @@ from bench.data.sample_index import IMAGES
 from bench.data.sources.image_files import OUTSIDE
 from bench.data.sources.image_tables import (
     CHECKED_TABLES,
-    column_names,
-    find_path_column,
-    first_images,
     possible_tables,
+    read_table_start,
 )
 from bench.data.sources.listing import iterate_files
 from bench.environment.files import read_limited
@@ -77,12 +75,12 @@ def _advise_on_index(path: Path) -> str | None:
 def _advise_on_images(path: Path) -> str | None:
     """Return how to get at the images that a table names, none of which is found."""
     try:
-        names, images = column_names(path), first_images(path)
+        start = read_table_start(path)
     except UNREADABLE:
         return None
-    url = find_column(names, URL_COLUMNS)
+    url, images = find_column(start.columns, URL_COLUMNS), start.images
     if images and images[0].startswith(("http://", "https://")):
-        url = find_path_column(names)
+        url = start.image_column
     if url is not None:
         kind = path.suffix[1:].lower()
         return (
@@ -100,7 +98,7 @@ def _advise_on_images(path: Path) -> str | None:
 def _advise_on_columns(path: Path) -> str | None:
     """Return how to mend a table that cannot be read, or without a column of images."""
     try:
-        names = column_names(path)
+        names = read_table_start(path).columns
     except UNREADABLE as error:
         return f"{path} cannot be read: {describe_error(error)}"
     there = f"(there are {list_names(names)})"
