@@ -93,9 +93,20 @@ def test_every_stored_text_type_is_read_as_text(kind: pa.DataType, tmp_path: Pat
     assert [text for _, text in rows_of(tmp_path / "c.parquet")] == ["a dog", None, "a cat", "a dog"]
 
 
-def test_file_without_header_is_read_by_column_number(tmp_path: Path) -> None:
-    (tmp_path / "cc3m.tsv").write_text("a dog\thttp://a\na cat\thttp://b\n")
-    assert rows_of(tmp_path / "cc3m.tsv", "1") == [("0", "a dog"), ("1", "a cat")]
+@pytest.mark.parametrize(("suffix", "delimiter"), [("tsv", "\t"), ("csv", ",")])
+def test_file_without_header_is_read_by_column_number(suffix: str, delimiter: str, tmp_path: Path) -> None:
+    rows = [["a dog; a cat; a cow", "http://a"], ["a cat", "http://b"]]
+    (tmp_path / f"cc3m.{suffix}").write_text("".join(f"{delimiter.join(row)}\n" for row in rows))
+    assert rows_of(tmp_path / f"cc3m.{suffix}", "1") == [("0", rows[0][0]), ("1", "a cat")]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_csv_has_the_delimiter_of_its_header(delimiter: str, tmp_path: Path) -> None:
+    rows = [["title", "url"], ["a dog" if delimiter == "," else "a dog, a cat", "http://a"]]
+    (tmp_path / "c.csv").write_text("\n".join(map(delimiter.join, rows)))
+    assert rows_of(tmp_path / "c.csv") == [("0", rows[1][0])]
+    (tmp_path / "c.tsv").write_text("caption\na dog, a cat\n")
+    assert rows_of(tmp_path / "c.tsv") == [("0", "a dog, a cat")]
 
 
 def test_shard_caption_is_the_txt_member_or_a_json_field(tmp_path: Path) -> None:
