@@ -29,16 +29,11 @@ MAX_UNUSABLE_FRACTION, MIN_TOLERATED = 0.1, 10  # largest fraction of unusable s
 KEYS_REMEDY = "list the keys to use: --set subset=FILE.csv"
 
 
-def find_source(data: str) -> DataSource | None:
-    """Return the source that reads data, None if none does; ValueError if several do, one of an extension among them.
+def find_sources(data: str) -> list[DataSource]:
+    """Return the sources that recognise data, of which the first reads them.
 
-    Of the built-in ones it is the first.
+    ValueError for several, one of an extension among them.
     """
-    return next(iter(_find_sources(data)), None)
-
-
-def _find_sources(data: str) -> list[DataSource]:
-    """Return the sources that recognise data; the first one reads them."""
     found = []
     for source in SOURCES.values():
         with name_source_in_errors(source, data):
@@ -56,7 +51,7 @@ def get_source(data: str) -> DataSource:
 
 def _get_sources(data: str) -> list[DataSource]:
     """Return the sources that recognise data, at least one."""
-    if found := _find_sources(data):
+    if found := find_sources(data):
         return found
     from bench.data.sources.other_layouts import advise_on_layout  # the sources import this module
 
@@ -173,8 +168,8 @@ def caption_files(data: str, caption: str | None) -> list[Path]:
 
 def with_caption_files(name: str, caption: str | None) -> list[str]:
     """Return an input of `label`, or the files with its captions where a source recognises it that has no such."""
-    source = find_source(name)
-    return [name] if source is None or source.has_caption_files else [*map(str, caption_files(name, caption))]
+    sources = find_sources(name)
+    return [*map(str, caption_files(name, caption))] if sources and not sources[0].has_caption_files else [name]
 
 
 def files_digest(files: Iterable[Path]) -> str:
