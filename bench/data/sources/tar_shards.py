@@ -114,7 +114,8 @@ def open_shards(
     """
     paths = find_tar_files(data)
     listed = _read_manifests(paths, data)
-    indexes = {path: shard_index_path(path, cache_folder, kind, choice, listed.get(path)) for path in paths}
+    made_of = {path: (digest_file_samples(path), listed[path].sha256 if path in listed else None) for path in paths}
+    indexes = {path: index_path(cache_folder, kind, choice, *identity) for path, identity in made_of.items()}
     markers = {path: facts.verified_marker_path(path, indexes[path]) for path in listed}
     unread = [path for path in paths if not (indexes[path].is_file() and markers.get(path, indexes[path]).is_file())]
     for path in show_progress(unread, len(unread), "reading shards", "shards"):
@@ -132,17 +133,6 @@ def open_shards(
     if kind.is_caption_required:
         samples.found.require(choice)
     return samples
-
-
-def shard_index_path(
-    shard: Path,
-    cache_folder: Path,
-    kind: SampleKind = IMAGES,
-    choice: CaptionChoice = FOUND_BY_NAME,
-    listed: ShardFacts | None = None,
-) -> Path:
-    """Return where a shard's index lies."""
-    return index_path(cache_folder, kind, choice, digest_file_samples(shard), listed and listed.sha256)
 
 
 def write_index(shard: Path, path: Path, kind: SampleKind = IMAGES, choice: CaptionChoice = FOUND_BY_NAME) -> None:
