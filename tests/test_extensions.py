@@ -20,7 +20,7 @@ from bench.measure.figures import summarize_figures
 from bench.method import methods
 from bench.record import Record, Speed, Training, Transfer, read_record, record_files, write_record
 from bench.record_kind import UnknownKind
-from tests.data.shards import CAPTIONS, encoded, make_image, write_shard
+from tests.data.shards import CAPTIONS, encode_image, make_image, write_shard
 from tests.processes import LONGEST_SECONDS, answer
 from tests.reports.test_page import Document
 
@@ -446,7 +446,7 @@ def write_zipped_pairs(folder: Path, images: int = 40) -> Path:
     folder.mkdir()
     with zipfile.ZipFile(folder / "pairs.zip", "w") as archive:
         for number in range(images):
-            archive.writestr(f"{number}.jpg", b"no JPEG" if number == 1 else encoded(make_image(number)))
+            archive.writestr(f"{number}.jpg", b"no JPEG" if number == 1 else encode_image(make_image(number)))
             archive.writestr(f"{number}.txt", CAPTIONS[number % len(CAPTIONS)])
         archive.writestr("lost.txt", "a dog")
     return folder

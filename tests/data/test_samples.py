@@ -13,11 +13,11 @@ from bench.data_source import SOURCES, DataSource, SampleRequest, Samples
 from bench.method import methods
 from bench.train.build import load_data
 from tests.data.layouts import SOURCE_LAYOUTS, Sample
-from tests.data.shards import CAPTIONS, encoded, make_image, write_shard
+from tests.data.shards import CAPTIONS, encode_image, make_image, write_shard
 from tests.data.test_stream import CPU
 from tests.small import small
 
-CONTENT = [(f"{number:02}", encoded(make_image(number)), CAPTIONS[number % 6]) for number in range(20)]
+CONTENT = [(f"{number:02}", encode_image(make_image(number)), CAPTIONS[number % 6]) for number in range(20)]
 CONTENT[3] = ("03", b"no image", "two cats")
 
 

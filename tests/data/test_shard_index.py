@@ -22,7 +22,7 @@ from bench.data.sources.tar_shards import TarSamples, open_shards, write_index
 from bench.labels.vocabulary import require_own_vocabulary
 from tests.data.shards import (
     CAPTIONS,
-    encoded,
+    encode_image,
     img2dataset_members,
     make_image,
     webdataset_members,
@@ -55,9 +55,11 @@ def test_shards_of_webdatasets_writer_are_read(tmp_path: Path) -> None:
     webdataset = pytest.importorskip("webdataset", reason="webdataset is not needed to read its shards")
     with webdataset.ShardWriter(f"{tmp_path}/%05d.tar", maxcount=4, verbose=0) as writer:
         for number in range(10):
-            writer.write({"__key__": f"k{number}", "jpg": encoded(make_image(number)), "txt": CAPTIONS[number % 6]})
+            writer.write(
+                {"__key__": f"k{number}", "jpg": encode_image(make_image(number)), "txt": CAPTIONS[number % 6]}
+            )
     found = usable(open_shards(str(tmp_path), tmp_path / "cache"))
-    assert found == [(f"k{number}", CAPTIONS[number % 6], encoded(make_image(number))) for number in range(10)]
+    assert found == [(f"k{number}", CAPTIONS[number % 6], encode_image(make_image(number))) for number in range(10)]
 
 
 @laws
@@ -318,7 +320,7 @@ def test_training_verifies_a_listed_shards_digest_before_indexing(tmp_path: Path
 
 def test_modified_listed_shard_is_verified_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A flip between what an index's name is made of, in a shard that is indexed, changes its times alone."""
-    members = {"a.jpg": encoded(make_image(0)), "a.txt": b"a dog", "b.jpg": bytes(2**20), "b.txt": b"a cat"}
+    members = {"a.jpg": encode_image(make_image(0)), "a.txt": b"a dog", "b.jpg": bytes(2**20), "b.txt": b"a cat"}
     (tmp_path / "data").mkdir()
     path, cache = write_shard(tmp_path / "data" / "0.tar", members), tmp_path / "cache"
     write_manifest(path.parent, {path.name: compute_facts(path)})

@@ -26,7 +26,7 @@ from bench.measure.speed import measure_speed
 from bench.method import methods
 from bench.train.build import load_data
 from bench.train.loop import train
-from tests.data.shards import CAPTIONS, encoded, make_image, webdataset_members, write_shard, write_shards
+from tests.data.shards import CAPTIONS, encode_image, make_image, webdataset_members, write_shard, write_shards
 from tests.data.test_stream import CPU
 from tests.processes import LONGEST_SECONDS, PRELOAD, forkserver, have_ended, started, wait_until
 from tests.small import small
@@ -196,7 +196,7 @@ def test_too_many_broken_images_stop_the_run_with_error_classes(tmp_path: Path, 
 
 def lacking(number: int) -> dict[str, bytes]:
     """Samples that cannot be used, of each class in turn."""
-    image = encoded(make_image(0))
+    image = encode_image(make_image(0))
     kinds = [
         {"txt": b"a dog"},
         {"jpg": image},
@@ -304,7 +304,9 @@ def test_jpeg_and_lossless_copy_give_nearly_equal_images(tmp_path: Path, results
     images = []
     for suffix, kind in (("jpg", "JPEG"), ("png", "PNG")):
         members = {
-            f"{n}.{s}": c for n in range(16) for s, c in ((suffix, encoded(make_image(n), kind)), ("txt", b"a dog"))
+            f"{n}.{s}": c
+            for n in range(16)
+            for s, c in ((suffix, encode_image(make_image(n), kind)), ("txt", b"a dog"))
         }
         images.append(stream(write_shard(tmp_path / f"{suffix}.tar", members), results).batch(0).images)
     assert 0 < (images[0] - images[1]).abs().mean() < 0.15

@@ -30,7 +30,7 @@ from bench.transfer.tasks.image_sources import FileImageSource
 from models.image_tower import PIXEL_STATISTICS
 from models.patch_map import resized_tower
 from tests.chaos.disks import limit_file_size
-from tests.data.shards import encoded, make_image, write_shard
+from tests.data.shards import encode_image, make_image, write_shard
 from tests.small import small
 
 CPU = torch.device("cpu")
@@ -192,7 +192,7 @@ def test_scoring_embedding_and_an_exported_tower_show_an_image_alike(
     for number in range(8):
         image = make_image(number, *((90, 60) if number % 2 else (56, 120)))
         files.append(tmp_path / f"{number}.png")
-        files[-1].write_bytes(encoded(image, "PNG"))
+        files[-1].write_bytes(encode_image(image, "PNG"))
         members |= {f"{number}.png": files[-1].read_bytes()}
     write_teacher_features(
         small("distill", data=str(write_shard(tmp_path / "0.tar", members)), teacher=str(path)),

@@ -24,7 +24,7 @@ from bench.recipes import DATACOMP_SYNSETS
 from bench.record import Training, read_records
 from bench.towers.tower_from import load_tower
 from bench.train.build import load_data, log_labels
-from tests.data.shards import encoded, make_image, write_shard
+from tests.data.shards import encode_image, make_image, write_shard
 from tests.small import small
 from tests.train.test_checkpoints import written
 
@@ -44,7 +44,7 @@ TINY = ["--images", "64", "--set", "batch_size=16", "--no-score"]
 def shards(tmp_path: Path) -> Path:
     """A folder with 600 samples: 550 dogs, 300 bridges, 250 beaches, and 50 captions without a noun."""
     (tmp_path / "shards").mkdir()
-    image = encoded(make_image(0))
+    image = encode_image(make_image(0))
     members = {f"{n:03}.{s}": c for n, text in enumerate(CAPTIONS) for s, c in (("jpg", image), ("txt", text.encode()))}
     write_shard(tmp_path / "shards" / "0.tar", members)
     return tmp_path / "shards"

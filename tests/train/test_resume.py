@@ -25,7 +25,7 @@ from bench.train.checkpoints import TENSORS, TOWER, CheckpointConfig, latest_val
 from bench.train.state import collect_state, copy_state, load_state
 from tests.chaos.disks import limit_file_size
 from tests.data.layouts import SOURCE_LAYOUTS, Sample
-from tests.data.shards import CAPTIONS, encoded, make_image
+from tests.data.shards import CAPTIONS, encode_image, make_image
 from tests.processes import in_child
 from tests.small import small
 
@@ -143,7 +143,7 @@ def test_counts_of_samples_are_those_of_an_unstopped_training(
     source: str, interrupt_at: Callable[[int], None], results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "load_data", load_data)  # a process has a stream of its own
-    usable = [Sample(encoded(make_image(number)), CAPTIONS[number % 6]) for number in range(31)]
+    usable = [Sample(encode_image(make_image(number)), CAPTIONS[number % 6]) for number in range(31)]
     odd = Sample(b"<html>", "a dog"), Sample(usable[0].image, " \n")
     data = SOURCE_LAYOUTS[source](tmp_path / "data", [*usable[1:], *odd])
     experiment = small("catlip", data=str(data), **SHARE)

@@ -25,7 +25,7 @@ from bench.features.data_summary.scripts import NO_LETTERS, find_script
 from bench.features.data_summary.summary import MAX_CAPTION_ROWS, NUM_SHOWN, summarize_data
 from bench.features.data_summary.tables import next_commands
 from bench.labels.subwords import tokenizer
-from tests.data.shards import encoded, make_image, write_shard
+from tests.data.shards import encode_image, make_image, write_shard
 from tests.reports.test_page import HOSTILE, Document
 
 TEXTS = (
@@ -39,7 +39,7 @@ TEXTS = (
     "the of and",
 )
 COPIES, EMPTY, BROKEN, NO_CAPTION = 3, 2, 1, 2
-TRUNCATED = encoded(make_image(999, 90, 70), "PNG")[:400]
+TRUNCATED = encode_image(make_image(999, 90, 70), "PNG")[:400]
 
 
 def planted() -> dict[str, tuple[bytes, str | None]]:
@@ -48,16 +48,16 @@ def planted() -> dict[str, tuple[bytes, str | None]]:
     for number in range(NUM_SHOWN - COPIES - EMPTY - BROKEN):
         kind = ("JPEG", "PNG", "WEBP")[number % 3]
         found[f"{number:03}"] = (
-            encoded(make_image(number, 20 + number, 90 - number), kind),
+            encode_image(make_image(number, 20 + number, 90 - number), kind),
             f"{TEXTS[number % 8]} {number // 16}",
         )
     for number in range(COPIES):
         found[f"copy{number}"] = found["004"][0], f"copy {number} of a picture"
     for number in range(EMPTY):
-        found[f"empty{number}"] = encoded(make_image(200 + number)), " "
+        found[f"empty{number}"] = encode_image(make_image(200 + number)), " "
     found["broken"] = TRUNCATED, f"a broken image {HOSTILE}"
     for number in range(NO_CAPTION):
-        found[f"none{number}"] = encoded(make_image(300 + number)), None
+        found[f"none{number}"] = encode_image(make_image(300 + number)), None
     return found
 
 
@@ -243,7 +243,7 @@ class StrangersSamples(Samples):
         return f"k{row}"
 
     def image(self, row: int) -> bytes:
-        return (encoded(make_image(1)), b"GIF89a...", b"")[row]
+        return (encode_image(make_image(1)), b"GIF89a...", b"")[row]
 
     def caption(self, row: int) -> str:
         return ("a red car", "", "ein \udcff Auto")[row]
@@ -303,7 +303,7 @@ def test_of_a_million_samples_only_random_ones_are_read(tmp_path: Path, monkeypa
 def test_each_field_of_captions_is_counted(tmp_path: Path) -> None:
     found = {}
     for number in range(12):
-        found[f"{number:02}.jpg"] = encoded(make_image(number))
+        found[f"{number:02}.jpg"] = encode_image(make_image(number))
         found[f"{number:02}.json"] = json.dumps({"llava": ["собака", "a long red car"][: number % 3]}).encode()
         found[f"{number:02}.txt"] = b"a dog"
     write_shard(tmp_path / "s.tar", found)
@@ -330,7 +330,9 @@ def test_field_without_a_caption_is_shown_beside_others(tmp_path: Path, monkeypa
 
 
 def test_data_that_a_training_refuses_are_summarised_with_the_reason(tmp_path: Path) -> None:
-    samples = {f"{number:02}": (encoded(make_image(number)), "a cat" if number % 2 else None) for number in range(40)}
+    samples = {
+        f"{number:02}": (encode_image(make_image(number)), "a cat" if number % 2 else None) for number in range(40)
+    }
     write_shard(tmp_path / "s.tar", members(samples))
     note = summarize(tmp_path / "s.tar", tmp_path)["Data"]["note"]
     assert "A training refuses these data: 20 of 40 samples cannot be used." in note
@@ -340,7 +342,9 @@ def test_next_commands_for_refused_data_open_those_whose_keys_are_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    samples = {f"{number:02}": (encoded(make_image(number)), "a cat" if number % 2 else None) for number in range(40)}
+    samples = {
+        f"{number:02}": (encode_image(make_image(number)), "a cat" if number % 2 else None) for number in range(40)
+    }
     write_shard(tmp_path / "s.tar", members(samples))
     _, again, _, train = next_commands(summarize_data("s.tar", None, tmp_path, 5, 0, 0))
     assert shlex.split(again, comments=True)[-2:] == ["data", "s.tar"]
