@@ -19,9 +19,8 @@ from torch import Tensor
 from bench.config import Experiment
 from bench.data.captions.choice import parse_caption_choice
 from bench.data.decoding import UnusableImageError, decode_embedding_grid, decode_for_crop, decode_image
-from bench.data.loader_workers import BatchLoader, PrefetchingLoader
+from bench.data.loader_workers import BatchLoader, PinningLoader, PrefetchingLoader
 from bench.data.order import SampleOrder, StepSize
-from bench.data.pinning_loader import PinningLoader
 from bench.data.samples import MIN_TOLERATED
 from bench.data.stream import Batch, DecodeStats, Stream
 from bench.data.subset import subset_rows

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.console.console import UserError
-from bench.data.pinning_loader import PinningLoader
+from bench.data.loader_workers import PinningLoader
 from bench.data.sample_stream import SampleStream
 from bench.data.targets import pin
 from bench.method import methods

@@ -34,6 +34,8 @@ UTF8_MARK, UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")  # with whi
 UTF8_REMEDY = "convert the files to UTF-8, with iconv -f latin1 -t utf-8 where they are Latin-1"
 NO_CAPTION, NOT_JSON, MISCOUNTED = "no caption", "not a JSON object", "not as many values as columns"
 
+BINARY_TYPES = (pa.binary(), pa.large_binary(), pa.binary_view())
+TEXT_TYPES = (pa.string(), pa.large_string(), pa.string_view(), *BINARY_TYPES)  # bytes may be text
 MISSING = object()  # in place of the value of a field that is not there
 JSON_KINDS: dict[type, str] = {list: "a list", dict: "an object", bool: "true or false"}
 
@@ -111,13 +113,6 @@ def find_columns(names: Sequence[str], wanted: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def is_text(kind: pa.DataType) -> bool:
-    """Return whether a type of Arrow is text, or bytes that may be."""
-    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
-    return any(test(kind) for test in (*tests, *binary))
-
-
 def iterate_values(batch: pa.RecordBatch | pa.Table) -> Iterator[dict[str, object]]:
     """Yield the rows of a batch by column; bytes of texts that are not UTF-8 are surrogates."""
     names, columns = batch.schema.names, map(_to_values, batch.columns)
@@ -125,7 +120,7 @@ def iterate_values(batch: pa.RecordBatch | pa.Table) -> Iterator[dict[str, objec
 
 
 def _to_values(column: pa.Array | pa.ChunkedArray) -> Sequence[object]:
-    if not is_text(column.type):
+    if column.type not in TEXT_TYPES:
         return cast("Sequence[object]", column.to_pylist())
     texts = column.cast(pa.large_binary()).to_pylist()
     return [None if text is None else text.decode("utf-8", "surrogateescape") for text in texts]

@@ -19,9 +19,9 @@ from bench.console.console import PROGRAM
 from bench.data.samples import open_samples
 from bench.data.subset import subset_rows
 from bench.data_source import SOURCES, DataSource, Samples
+from bench.features.data_summary.captions import NO_LETTERS, find_script
 from bench.features.data_summary.images import find_format
 from bench.features.data_summary.page import summary_page
-from bench.features.data_summary.scripts import NO_LETTERS, find_script
 from bench.features.data_summary.summary import MAX_CAPTION_ROWS, NUM_SHOWN, summarize_data
 from bench.features.data_summary.tables import next_commands
 from bench.labels.subwords import tokenizer
