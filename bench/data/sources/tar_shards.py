@@ -17,14 +17,13 @@ from bench.data.captions.files import (
     TarCaptionReader,
     compound_suffix,
     digest_file_samples,
-    list_files,
 )
 from bench.data.sample_index import IMAGES, IndexBuilder, IndexedSamples, SampleKind, index_path
 from bench.data.shards import facts
 from bench.data.shards.facts import MANIFEST_NAME, ShardFacts
 from bench.data.shards.layout import DOTTED_NAMES, KEPT_SUFFIXES, LayoutCheck, format_suffixes, layout_advice
 from bench.data.shards.tar_samples import find_image, iterate_samples
-from bench.data.sources.listing import is_visible, iterate_files
+from bench.data.sources.listing import iterate_files
 from bench.data_source import DataSource, SampleRequest
 from bench.environment.files import prefix_errors
 
@@ -154,7 +153,7 @@ def write_index(shard: Path, path: Path, kind: SampleKind = IMAGES, choice: Capt
 
 def find_tar_files(data: str) -> list[Path]:
     """Return the tar files of a folder, a file or a glob, in order; ValueError if there are none."""
-    paths = sorted({path for path in list_files(data) if is_visible(path.name, TAR_SUFFIXES)}, key=Path.as_posix)
+    paths = sorted({*iterate_files(data, TAR_SUFFIXES)}, key=Path.as_posix)
     if not paths:
         raise ValueError(f"{data}: no tar file; accepted is {TarShards.accepted}")
     for path in paths:

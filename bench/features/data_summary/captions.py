@@ -14,7 +14,7 @@ from bench.console.progress import show_progress
 from bench.data.caption_lengths import EDGE_TOKENS
 from bench.data.captions.choice import Texts, to_valid_text
 from bench.data_source import Samples
-from bench.labels.labeller import decode_texts, get_rule
+from bench.labels.labeller import get_rule
 from bench.labels.subwords import encode_caption
 
 NOUNS = "corenet"  # the labelling rule that finds nouns of WordNet
@@ -61,8 +61,7 @@ def _describe_field(field: str, texts_of_samples: Sequence[Sequence[str]]) -> Ca
     captions = [[text for text in texts if text.strip()] for texts in texts_of_samples]
     texts = [text for own in captions for text in own]
     lengths = [EDGE_TOKENS + len(encode_caption(text)) for text in texts]
-    readable, _ = decode_texts(pa.array([*map(str.encode, texts)], pa.binary()))
-    _, offsets = get_rule(NOUNS).label(readable)
+    _, offsets = get_rule(NOUNS).label(pa.array(texts, pa.string()))
     return CaptionFacts(
         field,
         np.array([len(own) for own in captions], np.int64),
