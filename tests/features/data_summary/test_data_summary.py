@@ -18,13 +18,14 @@ from bench.cli.train import Train
 from bench.console.console import PROGRAM
 from bench.data.samples import open_samples
 from bench.data.subset import subset_rows
-from bench.data_source import SOURCES, DataSource, Samples
+from bench.data_source import SOURCES
 from bench.features.data_summary.captions import NO_LETTERS, find_script
 from bench.features.data_summary.images import find_format
 from bench.features.data_summary.page import summary_page
 from bench.features.data_summary.summary import MAX_CAPTION_ROWS, NUM_SHOWN, summarize_data
 from bench.features.data_summary.tables import next_commands
 from bench.labels.subwords import tokenizer
+from tests.data.listed import Listed, Lists
 from tests.data.shards import encode_image, make_image, write_shard
 from tests.reports.test_page import HOSTILE, Document
 
@@ -220,59 +221,41 @@ def test_the_shipped_pack_is_summarised(tmp_path: Path) -> None:
     assert "in memory" in found["Loading"]["note"]
 
 
-class Strangers(DataSource):
-    """A source that is no more than the interface asks for."""
-
-    name, accepted = "a stranger's list", "strangers"
-
-    def recognises(self, data: str) -> bool:
-        return data.endswith("strangers")
-
-    def files(self, data: str) -> list[Path]:
-        return [Path(data)]
-
-    def open(self, _data: str, _request: object) -> Samples:
-        return StrangersSamples()
+THREE = [
+    ("k0", encode_image(make_image(1)), "a red car"),
+    ("k1", b"GIF89a...", ""),
+    ("k2", b"", "ein \udcff Auto"),
+]
 
 
-class StrangersSamples(Samples):
-    def __len__(self) -> int:
-        return 3
-
-    def key(self, row: int) -> str:
-        return f"k{row}"
-
-    def image(self, row: int) -> bytes:
-        return (encode_image(make_image(1)), b"GIF89a...", b"")[row]
-
-    def caption(self, row: int) -> str:
-        return ("a red car", "", "ein \udcff Auto")[row]
+@pytest.fixture
+def listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The source of a stranger, of three samples."""
+    monkeypatch.setitem(SOURCES._objects, "lists", Lists(Listed(THREE)))
 
 
-def test_source_of_a_stranger_is_summarised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SOURCES._objects, Strangers.name, Strangers())
-    (tmp_path / "strangers").touch()
-    found = summarize(tmp_path / "strangers", tmp_path, "--out", str(tmp_path / "page.html"))
+@pytest.mark.usefixtures("listed")
+def test_source_of_a_stranger_is_summarised(tmp_path: Path) -> None:
+    found = summarize("a list", tmp_path, "--out", str(tmp_path / "page.html"))
     (data,), (captions,) = found["Data"]["rows"], found["Captions"]["rows"]
-    assert (data["read as"], data["samples"]) == (Strangers.name, 3)
+    assert (data["read as"], data["samples"]) == ("lists", 3)
     assert captions["without a caption"] == pytest.approx(1 / 3)
     flawed = {name: row["cannot be decoded"] for name, row in rows(found, "Formats of images").items()}
     assert flawed == {"JPEG": 0, "GIF": 1, "unknown": 1}
 
 
+@pytest.mark.usefixtures("listed")
 @pytest.mark.parametrize("function", ["image", "caption", "key"])
 def test_error_in_reading_a_strangers_source_is_one_line_that_names_it(
     function: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(SOURCES._objects, Strangers.name, Strangers())
-    monkeypatch.setattr(StrangersSamples, function, lambda _, row: {}[row])
-    (tmp_path / "strangers").touch()
-    assert main(["data", str(tmp_path / "strangers"), "--results", str(tmp_path / "r"), "--loading-seconds", "0"]) == 2
+    monkeypatch.setattr(Listed, function, lambda _, row: {}[row])
+    assert main(["data", "a list", "--results", str(tmp_path / "r"), "--loading-seconds", "0"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert re.search(r"strangers: a stranger's list cannot be read: KeyError: [012]$", line)
+    assert re.search(r"a list: lists cannot be read: KeyError: [012]$", line)
 
 
-class MillionSamples(StrangersSamples):
+class MillionSamples(Listed):
     """A million samples, which count what is read of them."""
 
     read: Counter[str]
@@ -290,11 +273,9 @@ class MillionSamples(StrangersSamples):
 
 
 def test_of_a_million_samples_only_random_ones_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SOURCES._objects, Strangers.name, Strangers())
-    monkeypatch.setattr(Strangers, "open", lambda *_: MillionSamples())
+    monkeypatch.setitem(SOURCES._objects, "lists", Lists(MillionSamples(THREE)))
     MillionSamples.read = Counter()
-    (tmp_path / "strangers").touch()
-    found = summarize(tmp_path / "strangers", tmp_path, "--sample", "100")
+    found = summarize("a list", tmp_path, "--sample", "100")
     assert MillionSamples.read == {"images": 100, "captions": MAX_CAPTION_ROWS + NUM_SHOWN}
     assert found["Sizes of images"]["note"].startswith("Images of 100 of 1,000,000 samples, drawn at random")
     assert found["Captions"]["note"].startswith("Captions of 50,000 of 1,000,000 samples, drawn at random")
@@ -319,11 +300,10 @@ def test_each_field_of_captions_is_counted(tmp_path: Path) -> None:
     assert (pictures.count(">a dog<"), pictures.count(">a long red car<")) == (12, 4)
 
 
+@pytest.mark.usefixtures("listed")
 def test_field_without_a_caption_is_shown_beside_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SOURCES._objects, Strangers.name, Strangers())
-    monkeypatch.setattr(StrangersSamples, "texts", lambda *_: ((), ("a dog", "a cat")))
-    (tmp_path / "strangers").touch()
-    found = rows(summarize(tmp_path / "strangers", tmp_path, "--caption", "none;both"), "Captions")
+    monkeypatch.setattr(Listed, "texts", lambda *_: ((), ("a dog", "a cat")))
+    found = rows(summarize("a list", tmp_path, "--caption", "none;both"), "Captions")
     assert (found["none"]["without a caption"], found["both"]["captions per sample"]) == (1, 2)
     assert "tokens, median" not in found["none"]
     assert found["both"]["tokens, median"] == 4
