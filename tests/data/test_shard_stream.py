@@ -146,17 +146,6 @@ def test_image_is_paired_with_its_caption(data: Path, results: Path) -> None:
     assert torch.corrcoef(torch.stack([blue[order], torch.arange(len(order)).float()]))[0, 1] > 0.95
 
 
-def test_ranks_partition_an_epoch(data: Path, results: Path) -> None:
-    shards = open_shards(str(data), results / "cache")
-    ranks = [
-        SampleStream(small("clip", batch_size=4), shards, methods()["clip"].targets, CPU, rank=rank, ranks=2)
-        for rank in (0, 1)
-    ]
-    keys = [key for k in range(4) for each in ranks for key in each.keys(k)]
-    assert len({*keys}) == 32
-    assert not ranks[0].batch(0).images.equal(ranks[1].batch(0).images)
-
-
 def test_broken_image_is_replaced_without_shifting_others(tmp_path: Path, results: Path) -> None:
     members = webdataset_members(0, 16)
     whole = write_shard(tmp_path / "whole.tar", members)
