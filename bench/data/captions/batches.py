@@ -216,7 +216,7 @@ def encode_original_bytes(value: object) -> bytes | None:
 
 def parse_csv(file: io.BufferedReader, names: Sequence[str], *, delimiter: str = "") -> Iterator[CaptionRow]:
     """Read csv or tsv. Columns given as numbers, counted from 1, mean that the file has no header."""
-    are_numbers, key = names and all(map(str.isdecimal, names)), None
+    are_numbers, key = bool(names) and all(map(str.isdecimal, names)), None
     rows = read_csv(file, delimiter or ("," if are_numbers else ""))
     first = next(rows)
     if are_numbers:
