@@ -265,6 +265,9 @@ class MillionSamples(Listed):
     def __len__(self) -> int:
         return 1_000_000
 
+    def key(self, row: int) -> str:
+        return str(row)
+
     def image(self, row: int) -> bytes:
         self.read["images"] += 1
         return super().image(row % 3)
