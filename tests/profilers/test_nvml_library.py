@@ -79,6 +79,21 @@ def test_readings_of_a_gpu_and_of_a_slice_are_nvmls(load: Callable[..., CDLL], u
     assert number(library, "live_samples").value == 0
 
 
+def is_slice(handle: object) -> bool:
+    return bool(pynvml.nvmlDeviceIsMigDeviceHandle(handle))
+
+
+def test_device_is_found_by_its_uuid_and_a_slice_by_its_name(
+    load: Callable[..., CDLL], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load()
+    assert [is_slice(device_handle(uuid, 0)) for uuid in (GPU, SLICE)] == [False, True]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", f"GPU-{GPU}, MIG-{SLICE}")
+    assert is_slice(device_handle("another", 1))
+    with pytest.raises(pynvml.NVMLError):
+        device_handle("another", 0)
+
+
 @pytest.mark.parametrize("failing", [1, 1 + len(NAMES)])
 def test_counter_sample_that_fails_leaves_no_memory_and_no_figure(load: Callable[..., CDLL], failing: int) -> None:
     """The first sample is taken at the beginning of the windows, the second at their end."""
