@@ -45,16 +45,12 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """
 
     name: Annotated[NonEmptyStr, about("Unique name of the experiment.")]
-    method: Annotated[NonEmptyStr, about("Name of a method of `bench.methods`.", "tuned", "model", "objective")]
+    method: Annotated[NonEmptyStr, about("Name of a method of `bench.methods`.", roles=["tuned", "model", "objective"])]
     seed: Annotated[
         Annotated[int, Meta(ge=0, lt=2**62)],
         about(
             "Seed of the weights, the image order and the augmentation.",
-            "tuned",
-            "replicate",
-            "as needed",
-            "no time",
-            "no work",
+            roles=["tuned", "replicate", "as needed", "no time", "no work"],
         ),
     ] = 0
 
