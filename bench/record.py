@@ -25,7 +25,7 @@ from bench.environment.files import (
 )
 from bench.environment.links import LinkSpeed, RankStates
 from bench.measurement import Figure
-from bench.record_kind import KINDS, RecordContent, RecordKind, UnknownKind, tag_of
+from bench.record_kind import KINDS, RecordContent, RecordKind, Tag, UnknownKind, tag_of
 from bench.scores import Count, MetricScore, Score, Share
 
 FORMAT = 5  # raise it when a field changes its name or its meaning
@@ -273,10 +273,6 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ValueError(f"a {tag_of(type(kind))} record has no experiment")
 
 
-class _Tag(msgspec.Struct):
-    kind: str
-
-
 def write_record(record: Record, path: Path) -> None:
     """Write atomically: a file at `path` is whole or not there. Floats keep every digit.
 
@@ -346,7 +342,7 @@ def decode_record(content: bytes, path: Path) -> Record:
     with prefix_errors(path):
         require_format(header, FORMAT, OTHER_FORMAT_REMEDY)
         require_unique_keys(content)
-        kind = _measured_as(_Tag, content).kind
+        kind = _measured_as(Tag, content).kind
         measured = _measured_as(KINDS.get(kind, dict), content)
         if kind not in KINDS:
             if kind_of(path) != kind:

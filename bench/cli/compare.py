@@ -46,6 +46,7 @@ from bench.console.progress import Progress
 from bench.console.tables import print_tables
 from bench.experiments import COMPARED, EXPERIMENTS, HEADLINE
 from bench.fields import SEEN_CONCEPTS
+from bench.formats import GIB
 from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.measure.figures import figure_tables
 from bench.measure.ranks import find_slow_ranks, rank_table
@@ -53,7 +54,7 @@ from bench.measure.tables import batch_trial_table, experiment_table, speed_tabl
 from bench.measure.throughput import throughputs_by_round, timed_runs
 from bench.measurement import get_measurement
 from bench.orchestration.budgets import set_images
-from bench.orchestration.comparison import GIB, Comparison
+from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import Pace
 from bench.orchestration.preflight import has_gpu, latest_comparison_name, open_comparison, require_writable
 from bench.orchestration.runner import expected_job_seconds

@@ -19,9 +19,9 @@ from bench.environment.gpu_settings import device_handle, read_gpu_settings
 from bench.environment.rank_info import torchrun_env
 from bench.environment.tf32 import describe_tf32
 from bench.fields import RuntimeSettings, TextPadding
+from bench.formats import GIB
 
 PACKAGES = ("torch", "open_clip_torch", "timm", "numpy")
-GIB = 2**30
 
 
 def default_device() -> torch.device:

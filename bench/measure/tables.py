@@ -10,6 +10,7 @@ from bench.formats import GIB, MIB, count
 from bench.measure.summary import PHASE, UTILISATION, Throughput, throughputs_of
 from bench.measure.throughput import require_comparable, timed_runs
 from bench.record import PHASES, BatchTrial, Failure, Memory, Record, RunOnSamples, Speed
+from bench.settings import strip_settings
 from bench.statistics import bound_by, log_std
 from bench.tables import Cell, Column, Table
 
@@ -174,7 +175,7 @@ def batch_trial_table(records: Sequence[Record], label: Callable[[str], str] = s
     """List every batch size that was tried under a memory limit, experiments by their labels."""
     columns = [Column.text("experiment"), Column("batch"), Column("limit, GiB"), Column.text("fits")]
     trials = [(r.experiment, r.measured) for r in records if isinstance(r.measured, BatchTrial) and r.experiment]
-    trials.sort(key=lambda trial: (trial[0].name.split("[")[0], trial[0].training.batch_size))
+    trials.sort(key=lambda trial: (strip_settings(trial[0].name), trial[0].training.batch_size))
     rows = [
         [
             Cell.of_name(label(experiment.name), experiment.name),

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -89,9 +89,13 @@ def process_bytes(uuid: str, index: int) -> int | None:
     return next((process.usedGpuMemory for process in running if process.pid == os.getpid()), None)
 
 
+def throttle_bits(reasons: Iterable[str]) -> int:
+    """Return NVML's bits of reasons for reduced clocks."""
+    return sum(int(getattr(pynvml, f"nvmlClocksThrottleReason{reason}")) for reason in reasons)
+
+
 def _percent_if_slowed(handle: Any, reasons: tuple[str, ...]) -> float:
-    now = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
-    return 100.0 * any(now & getattr(pynvml, f"nvmlClocksThrottleReason{reason}") for reason in reasons)
+    return 100.0 * bool(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle) & throttle_bits(reasons))
 
 
 def _gpm_span(handle: Any, metric: int) -> Gauge:
