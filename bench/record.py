@@ -31,9 +31,7 @@ from bench.scores import Count, MetricScore, Score, Share
 FORMAT = 5  # raise it when a field changes its name or its meaning
 OTHER_FORMAT_REMEDY = "measure again, or read it at the commit that it names"
 BYTES_PER_PARAMETER = 16  # of memory: weight, gradient and AdamW's two moments, in fp32
-MAX_STEM_LENGTH = (
-    190  # characters of a record's file name, which suffixes and the names of locks make longer; 255 are allowed
-)
+MAX_STEM_LENGTH = 190  # characters of a record's file name; suffixes and names of locks make it longer, to 255 at most
 MAX_RECORD_BYTES = 2**24  # the largest records have 4 MB
 # What a field of a record can be; reading refuses anything else.
 PositiveCount = Annotated[int, msgspec.Meta(ge=1, le=10**18)]
@@ -79,9 +77,7 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
     warmup_seconds: NonNegative  # with the heating
     window_seconds: Seconds
     steps_per_window: PositiveCount | None = None  # None: as many as the experiment's; on a CPU one
-    window_images: tuple[
-        PositiveCount, ...
-    ] = ()  # processed in each; empty: all steps have the experiment's batch_size
+    window_images: tuple[PositiveCount, ...] = ()  # of each; empty: all steps have the experiment's batch_size
     # Core-seconds per second of each window that its threads waited for a core, or the host took. Empty: not read.
     window_waits: tuple[NonNegative, ...] = ()
     phase_seconds: Phases  # by name of PHASES, one entry a step, from a pass that waits for the device between them
@@ -244,17 +240,7 @@ class Failure(RecordKind, frozen=True, kw_only=True, tag="failure"):
     reason: str
 
 
-_KINDS = (
-    Speed,
-    Memory,
-    BatchTrial,
-    RankStates,
-    LinkSpeed,
-    Training,
-    Transfer,
-    Figures,
-    Failure,
-)
+_KINDS = (Speed, Memory, BatchTrial, RankStates, LinkSpeed, Training, Transfer, Figures, Failure)
 BUILT_IN_KINDS: dict[str, type[RecordKind]] = {tag_of(kind): kind for kind in _KINDS}
 
 
