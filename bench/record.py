@@ -23,13 +23,13 @@ from bench.environment.files import (
     require_format,
     require_unique_keys,
 )
-from bench.environment.links import LinkSpeed, RankStates
 from bench.measurement import Figure
 from bench.record_kind import KINDS, RecordContent, RecordKind, Tag, UnknownKind, tag_of
 from bench.scores import Count, MetricScore, Score, Share
 
 FORMAT = 5  # raise it when a field changes its name or its meaning
 OTHER_FORMAT_REMEDY = "measure again, or read it at the commit that it names"
+DDP_BUCKET_BYTES = 25 << 20  # of DDP's gradient buckets: torch's default
 BYTES_PER_PARAMETER = 16  # of memory: weight, gradient and AdamW's two moments, in fp32
 MAX_STEM_LENGTH = 190  # characters of a record's file name; suffixes and names of locks make it longer, to 255 at most
 MAX_RECORD_BYTES = 2**24  # the largest records have 4 MB
@@ -212,6 +212,43 @@ class Transfer(RecordKind, frozen=True, kw_only=True, tag="transfer"):
     budgets: tuple[str, ...]
     scores: tuple[Score, ...]
     metrics: tuple[MetricScore, ...] = ()
+
+
+class RankState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one rank of a job found: its node, its software, and the results folder that rank 0 wrote to."""
+
+    node: str  # host name, and number of the node in the job
+    processors: str
+    packages: Texts
+    commit: str  # of this project
+    clock_ahead_seconds: float  # of rank 0's clock; the time that a barrier takes is within it
+    visible_after_seconds: NonNegative | None  # until the folder lists a file of rank 0's; None: it does not
+    is_locked_out: bool | None  # whether rank 0's lock on this file kept it out; None: it did not see the file
+
+
+class RankStates(RecordKind, frozen=True, kw_only=True, tag="ranks"):
+    """What all ranks of a job found, in their order."""
+
+    needs_experiment = False
+
+    ranks: Annotated[tuple[RankState, ...], msgspec.Meta(min_length=1)]
+
+
+class LinkSpeed(RecordKind, frozen=True, kw_only=True, tag="link"):
+    """Bus bandwidth, per process and direction, and latency of all-reduces between the processes of a job.
+
+    Between nodes, each rank exchanges with the ranks of the same local rank. A job has one process per GPU on GPUs.
+    """
+
+    needs_experiment = False
+    backend: str  # of torch.distributed
+    message_bytes: PositiveCount  # of the all-reduces that were timed
+    bytes_per_second: NonNegative | None  # within a node, of the slowest; None: each node has one process
+    latency_seconds: NonNegative | None  # per ring step
+    slowest_node: str = ""
+    network_bytes_per_second: NonNegative | None = None  # between nodes; None: there is one node
+    network_latency_seconds: NonNegative | None = None  # per step of a tree
+    processes_per_node: PositiveCount | None = None  # None: all processes were on one machine
 
 
 class Figures(RecordKind, frozen=True, kw_only=True, tag="figures"):
