@@ -34,6 +34,7 @@ from bench.cli.options import (
     experiments_from,
     finish,
     limit_minutes,
+    option_words,
     require_confirmed,
 )
 from bench.cli.own_vocabulary import count_and_save_vocabularies
@@ -93,14 +94,7 @@ class Bench:
     @property
     def resume_hint(self) -> str:
         """The resume command."""
-        words = ["--resume"] if self._scope == "default" else ["--resume", f"--{self._scope}"]
-        words += [] if self.minutes is None else ["--minutes", f"{self.minutes:g}"]
-        words += [] if self.data is None else ["--data", self.data]
-        words += [] if self.caption is None else ["--caption", self.caption]
-        words += [] if self.root is None else ["--root", str(self.root)]
-        words += [word for task in self.tasks for word in ("--task", task)]
-        words += [] if self.results == Path("results") else ["--results", str(self.results)]
-        options = shlex.join(words)
+        options = shlex.join(["--resume", *option_words(self, "resume")])
         return f"finished records are kept; resume with: nox -s bench -- {options} (or: {PROGRAM} {options})"
 
     def run(self) -> int:

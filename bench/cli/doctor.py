@@ -17,7 +17,7 @@ from tyro.conf import arg
 
 from bench.cli.findings import DISTURBS, FINDING_OK, MISSING, UNKNOWN, Finding, finding_table, judge
 from bench.cli.loading_check import check_loading, chosen_gpu_spec, predict_gpu_rate
-from bench.cli.options import Caption, Json, Results, Settings, experiment_from, finish
+from bench.cli.options import OPTION_NAMES, Caption, Json, Results, Settings, experiment_from, finish
 from bench.cli.rank_checks import check_ranks
 from bench.cli.shard_check import ShardCheck, verify_shards
 from bench.console.console import DISAGREEMENT, OK, log
@@ -91,7 +91,7 @@ class Doctor:
             return self._check_shards(self.shards)
         for option in ("caption", "experiment", "device", "images_per_s", "settings"):
             if getattr(self, option) not in (None, ()):
-                name = {"settings": "set"}.get(option, option.replace("_", "-"))
+                name = OPTION_NAMES.get(option, option.replace("_", "-"))
                 raise ValueError(f"--{name} is for --shards: add it, or leave out --{name}")
         if is_distributed:
             return check_ranks(self.results.resolve(), self.json)

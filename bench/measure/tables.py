@@ -11,7 +11,7 @@ from bench.measure.summary import PHASE, UTILISATION, Throughput, throughputs_of
 from bench.measure.throughput import require_comparable, timed_runs
 from bench.record import PHASES, BatchTrial, Failure, Memory, Record, RunOnSamples, Speed
 from bench.settings import strip_settings
-from bench.statistics import bound_by, log_std
+from bench.statistics import Ratio, bound_by, log_std
 from bench.tables import Cell, Column, Table
 
 if TYPE_CHECKING:
@@ -120,6 +120,12 @@ def speed_table(
         + (f"\nThe methods' own settings: {own}." if own else "")
         + ("\n  ".join([f"\n{CONFOUNDED_NOTE}", *also]) if also else ""),
     )
+
+
+def ratio_columns(ratio: Ratio | None) -> dict[str, Any]:
+    """Return the cells of a table that show a ratio, its 95 % interval, p and verdict."""
+    names = {"ratio": "value", "low": "low", "high": "high", "p": "p", "verdict": "verdict"}
+    return {column: ratio and getattr(ratio, name) for column, name in names.items()}
 
 
 def time_and_memory_table(records: Sequence[Record], names: Sequence[str]) -> Table:
