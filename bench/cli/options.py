@@ -67,12 +67,8 @@ MAX_MINUTES_HELP = (
 MaxMinutes = Annotated[float | None, arg(metavar="M", help=MAX_MINUTES_HELP)]
 YES_HELP = "run although it is expected to take more than an hour on a CPU"
 Yes = Annotated[bool, arg(help=YES_HELP)]
-OPTION_NAMES = {
-    "settings": "set",
-    "tasks": "task",
-    "protocols": "protocol",
-    "measurements": "measurement",
-}  # of options
+# Of fields whose option is not named as they are.
+OPTION_NAMES = {"settings": "set", "tasks": "task", "protocols": "protocol", "measurements": "measurement"}
 MAX_UNCONFIRMED_SECONDS = 3600.0  # of a run on a CPU that starts without --yes
 
 

@@ -20,7 +20,7 @@ from bench.tables import Table
 from bench.towers.tower_from import load_trained_tower
 from bench.train.checkpoints import latest_valid
 from tests.chaos.case import EXECUTED
-from tests.chaos.made import encode_image, make_image, make_samples, write_shard
+from tests.chaos.made import make_samples
 from tests.chaos.payloads import (
     BILLION_LAUGHS,
     DEEP,
@@ -34,6 +34,7 @@ from tests.chaos.payloads import (
 )
 from tests.chaos.short import short_experiment, train_in_process
 from tests.chaos.strangers import checkpoints, towers
+from tests.data.shards import encoded, make_image, write_shard
 
 
 def _label(path: str | Path, folder: Path) -> object:
@@ -89,7 +90,7 @@ def tars() -> dict[str, Attack]:
             path.parent.mkdir()
             with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
                 for each, content in (
-                    make_samples(0, 4) | {name: encode_image(make_image(9)), f"{name}.txt": b"a dog"}
+                    make_samples(0, 4) | {name: encoded(make_image(9)), f"{name}.txt": b"a dog"}
                 ).items():
                     info = tarfile.TarInfo(each)
                     info.size = 0 if each == name and kind != tarfile.REGTYPE else len(content)
@@ -185,7 +186,7 @@ def terminal() -> dict[str, Attack]:
 
     def member(folder: Path) -> object:
         files = {f"{HOSTILE_NAME}.jpg": b"?", f"{HOSTILE_NAME}.json": json.dumps({HOSTILE_NAME: "x"}).encode()}
-        return _label(write_shard(folder / "0.tar", files), folder)
+        return _label(write_shard(folder / "0.tar", files, tarfile.PAX_FORMAT), folder)
 
     table = Table.of_figures(HOSTILE_NAME, [{"what": HOSTILE_NAME, HOSTILE_NAME: 1}], f"{HOSTILE_NAME}\nbelow")
     return {
