@@ -84,7 +84,6 @@ def judge_ranks(ranks: Sequence[RankState]) -> Iterator[Finding]:
 
 
 def link_table(link: LinkSpeed, folder: Path) -> Table:
-    """Return the table of the links."""
     rows = list[dict[str, object]]()
     for level, speed, latency, slowest in (
         ("within nodes", link.bytes_per_second, link.latency_seconds, link.slowest_node),

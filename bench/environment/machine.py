@@ -71,7 +71,6 @@ def with_resolved_padding(experiment: Experiment, device: torch.device) -> Exper
 
 
 def describe_processors(device: torch.device) -> str:
-    """Describe the processor, and the GPU."""
     processor = f"{_cpu_name()}, {psutil.cpu_count(logical=True)} logical cores"
     return f"{torch.cuda.get_device_name(device)}; {processor}" if device.type == "cuda" else processor
 

@@ -251,7 +251,6 @@ class Comparison:
         return sum(job.expected_seconds for job in jobs) + (self._training_seconds(scope) if trained else 0.0)
 
     def records(self) -> list[Record]:
-        """Read the records that exist."""
         return read_records(self.results, self.name)
 
     def _memory_jobs(self, experiments: Sequence[Experiment]) -> list[Job]:

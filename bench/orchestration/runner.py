@@ -55,7 +55,6 @@ class Slot:
 
     @classmethod
     def create(cls) -> "Slot":
-        """Open the pipes."""
         return cls(*os.pipe(), *os.pipe())
 
     @property

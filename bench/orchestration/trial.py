@@ -28,7 +28,6 @@ class DefaultPlan:
     expected_seconds: float  # with those of the trial
 
     def __str__(self) -> str:
-        """Describe it."""
         images = self.experiments[0].training.images
         trainings = f"{pluralize(len(self.scope.seeds), 'seed')} of {images:,} images for each method"
         rounds = f"{self.scope.rounds} rounds of speed and up to {self.scope.max_repeated_rounds} repeated"

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
-from ctypes import CDLL, c_char, c_int, c_uint, c_ulonglong
+from ctypes import CDLL, c_int, c_uint, c_ulonglong
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +15,6 @@ import torch
 
 from bench.cli.doctor import DISTURBS, FINDING_OK, MISSING, check_gpus
 from bench.environment.gpu_settings import device_handle, read_gpu_settings
-from bench.environment.gpu_specs import GPU_SPECS, find_gpu_spec
 from bench.environment.machine import gpu_settings
 from bench.profilers.device import Readings, sampled
 from bench.profilers.nvml import GPM, SLOWDOWNS, nvml_reader, process_bytes
@@ -132,22 +131,6 @@ def test_device_of_torch_has_the_settings_of_its_uuid(
     assert gpu_settings(torch.device("cuda", 0))["power limit"] == "700 W"
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid="unknown"))
     assert gpu_settings(torch.device("cuda", 0)) == gpu_settings(CPU) == {}
-
-
-@pytest.mark.parametrize(
-    ("name", "spec"),
-    [
-        ("NVIDIA H100 80GB HBM3", "h100"),
-        ("NVIDIA H100 PCIe", "h100-pcie"),
-        ("NVIDIA GH200 480GB", "gh200"),
-        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
-        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
-    ],
-)
-def test_name_that_nvml_gives_leads_to_the_data_sheet(load: Callable[..., CDLL], name: str, spec: str | None) -> None:
-    (c_char * 96).in_dll(load(), "name").value = name.encode()
-    given = pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0))
-    assert find_gpu_spec(given) == (GPU_SPECS[spec] if spec else None)
 
 
 def test_process_bytes_are_those_that_nvml_lists(load: Callable[..., CDLL]) -> None:
