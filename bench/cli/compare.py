@@ -201,22 +201,21 @@ class List:
         """Count parameters and FLOPs, and print the table; or print a recipe, or the fields."""
         if sum((self.recipe is not None, self.fields, self.towers is not None)) > 1:
             raise ValueError("--recipe, --fields and --towers list different things: name one of them")
+        print_tables([self._table()], self.json)
+        return OK
+
+    def _table(self) -> Table:
         if self.towers is not None:
             from bench.towers.listing import tower_table
 
-            print_tables([tower_table(self.towers)], self.json)
-            return OK
+            return tower_table(self.towers)
         if self.fields:
-            print_tables([field_table()], self.json)
-            return OK
+            return field_table()
         if self.recipe is not None:
-            print_tables([released_table(self.recipe)], self.json)
-            return OK
+            return released_table(self.recipe)
         from bench.measure.costs import count_costs
 
-        costs = {name: count_costs(experiment) for name, experiment in EXPERIMENTS.items()}
-        print_tables([experiment_table(EXPERIMENTS, costs)], self.json)
-        return OK
+        return experiment_table(EXPERIMENTS, {name: count_costs(one) for name, one in EXPERIMENTS.items()})
 
 
 @dataclass(frozen=True, slots=True)

@@ -238,10 +238,8 @@ class Train:
         """Return the checkpoint to resume from, or "", and its comparison; ValueError if OUT does not allow it."""
         with exclusive_lock(self._checkpoints) if self._checkpoints.is_dir() else nullcontext():
             checkpoints = list_checkpoints(self._checkpoints)
-            if not checkpoints and (restart_count() or self.resume == "auto"):
+            if not checkpoints and (restart_count() or self.resume != "yes"):
                 return "", None  # the first start, or a process failed before the first checkpoint
-            if not checkpoints and self.resume == "no" and not restart_count():
-                return "", None
             path, saved = latest_valid(self._checkpoints)
         if self.resume == "no" and not restart_count():
             if saved.experiment != experiment:
