@@ -38,7 +38,7 @@ if __name__ == "__main__":
     shards = open_shards(sys.argv[1], Path(sys.argv[1]) / "cache")
     loading = SampleStream(small("clip"), shards, methods()["clip"].targets, CPU, workers=LoaderWorkers(1, "a test"))
     try:
-        loading.load(0)
+        loading.load_batch_parts(0)
     except UserError as error:
         print(error)
 """
