@@ -50,9 +50,9 @@ def run_of(parent: int, label: str) -> list[psutil.Process]:
     return found
 
 
-def have_ended(processes: list[psutil.Process]) -> bool:
-    """Whether all of the processes end."""
-    return not psutil.wait_procs(processes, timeout=60)[1]
+def have_ended(processes: list[psutil.Process], seconds: float = 120.0) -> bool:
+    """Whether all of the processes end, which are given that long on a busy machine."""
+    return not psutil.wait_procs(processes, timeout=seconds)[1]
 
 
 def forkserver() -> Any:

@@ -122,10 +122,7 @@ def test_options_are_taken_from_anywhere_in_a_command_line() -> None:
             "adds a method Mine without title, targets_description, loss_description: set them to texts",
         ),
         *(
-            (
-                OWN.format(declared),
-                f"the method mine declares {reason}",
-            )
+            (OWN.format(declared), f"the method mine declares {reason}")
             for declared, reason in (
                 ("batch_size: Annotated[int, about('One.')] = 1", "batch_size, which experiments have"),
                 ("margin: float = 0.1", "margin without a description: declare it as Annotated[KIND, about(...)]"),

@@ -7,8 +7,8 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from bench.environment.child_processes import die_with_parent, kill_at_end
 from bench.environment.circumstances import CHECKOUT
-from bench.orchestration.processes import die_with_parent, kill_at_end
 
 
 def run_command(words: Sequence[str], output: Path, seconds: float, settings: Mapping[str, str]) -> int | None:

@@ -11,13 +11,13 @@ from bench.console.console import PROGRAM, log
 from bench.environment.circumstances import Circumstances
 from bench.environment.files import read_intact_files
 from bench.environment.gpu_specs import GB, GpuSpec, find_gpu_spec
-from bench.environment.links import LinkSpeed
 from bench.features.plan.collectives import FP32_BYTES, ParameterCounts, shard_count
 from bench.features.plan.model import ComputeProfile
 from bench.measure.throughput import images_per_second, images_per_step, timed_runs
 from bench.record import (
     BYTES_PER_PARAMETER,
     BatchTrial,
+    LinkSpeed,
     Memory,
     Record,
     Speed,
