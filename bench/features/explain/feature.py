@@ -1,8 +1,7 @@
 """What the decomposition of a ratio adds."""
 
 from bench.extensions import Extension
-from bench.features.explain.ladder import Ladder
-from bench.features.explain.requests import LadderRequest
+from bench.features.explain.ladder import Ladder, LadderRequest
 from bench.sections import Section
 
 EXTENSION = Extension(
@@ -18,5 +17,5 @@ EXTENSION = Extension(
             place="above",
         )
     ],
-    hooks={"ratio_parts": "bench.features.explain.parts:ratio_parts"},
+    hooks={"ratio_parts": "bench.features.explain.decomposition:ratio_parts"},
 )

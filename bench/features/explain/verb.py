@@ -35,12 +35,12 @@ from bench.features.explain.ladder import (
     ExpectedRatio,
     Factor,
     Ladder,
+    LadderRequest,
     build_ladder,
     needs_padding_stage,
     stages_between,
 )
-from bench.features.explain.requests import LadderRequest
-from bench.features.explain.tables import cause_table, describe_twice_the_time, reference_table, side_by_side
+from bench.features.explain.tables import describe_twice_the_time, explained_table, reference_table, side_by_side
 from bench.fields import PACK_DATA
 from bench.measure.tables import failure_table
 from bench.orchestration.comparison import Comparison
@@ -112,7 +112,7 @@ class ExplainRatio:
         found = {name: one for name, rows in zip(names, records, strict=True) if (one := decompose(rows))}
         last = [side_by_side(found)] if len(found) > 1 else [reference_table(one) for one in found.values()]
         failures = failure_table([*chain.from_iterable(records)])
-        print_tables([*map(cause_table, found.values()), *last, failures], self.json)
+        print_tables([*map(explained_table, found.values()), *last, failures], self.json)
         for one in found.values() if self.rounds is None else ():
             log(describe_twice_the_time(one))
         if runner.failures or len(found) < len(begun):
