@@ -84,10 +84,8 @@ def chart_points_table(
                 Cell.of(point.images, count),
                 *(_cost_cell(point, cost_axis) for cost_axis in paid),
                 Cell.of(point.accuracy.value, write_accuracy),
-                *(
-                    Cell.not_applicable("two seeds give no interval") if end is None else Cell.of(end, write_accuracy)
-                    for end in (point.accuracy.low, point.accuracy.high)
-                ),
+                Cell.optional(point.accuracy.low, write_accuracy, "two seeds give no interval"),
+                Cell.optional(point.accuracy.high, write_accuracy, "two seeds give no interval"),
                 Cell.of(point.accuracy.over),
                 _fronts_cell(point, fronts),
             ]

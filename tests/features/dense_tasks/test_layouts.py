@@ -57,7 +57,7 @@ def coco_tree(root: Path, change: Callable[[dict[str, Any]], object] = id) -> Pa
 
 def shown_by(part: MultiLabelPart, classes: tuple[str, ...]) -> dict[str, set[str]]:
     assert isinstance(part.images, FileImageSource)
-    names = [path.stem for path in part.images.paths]
+    names = [path.stem for path in part.images.files]
     return {name: {classes[c] for c in np.flatnonzero(row)} for name, row in zip(names, part.labels, strict=True)}
 
 
@@ -194,7 +194,7 @@ def test_voc_lists_and_annotations_agree(tmp_path: Path, *, lists: bool) -> None
     assert tested == {f"2008_{name}": of for name, of in named(VAL).items()}
     assert task.classes == ("dog", "person")
     unjudged = [
-        (part.images.paths[row].stem, task.classes[column])
+        (part.images.files[row].stem, task.classes[column])
         for part in (task.train, task.validation)
         for row, column in np.argwhere(part.unjudged)
         if isinstance(part.images, FileImageSource)
