@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from bench.data.manifest import CACHE
 from bench.features.dense_tasks import coco as coco_layout
@@ -17,16 +16,12 @@ from bench.features.dense_tasks.multi_label_tasks import MultiLabelPart, MultiLa
 from bench.features.dense_tasks.voc import read_objects, voc_labels
 from bench.transfer.tasks import image_sources
 from bench.transfer.tasks.image_sources import FileImageSource
+from tests.transfer.trees import make_image
 
 # Which classes images show: 7 is person, 9 is dog; COCO's ids have gaps.
 TRAIN = {f"{number:03}": ({7} if number % 2 else {7, 9}) if number % 4 else set() for number in range(12)}
 VAL = {"100": {9}, "101": {7}, "102": set[int]()}
 NAMES = {7: "person", 9: "dog"}
-
-
-def make_image(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (20, 10), "red").save(path)
 
 
 def instances(shown: dict[str, set[int]]) -> dict[str, Any]:
