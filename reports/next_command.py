@@ -65,10 +65,7 @@ def _proposals(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -
     if is_smoke_test(comparison):
         yield data, "The smoke test checks that every stage runs; its figures mean nothing. This measures."
     if scope in DEFAULT_SCOPES and (failed := len(comparison.of(Failure))):
-        yield (
-            [*DEFAULT_SCOPES[scope], "--resume", *data],
-            f"{pluralize(failed, 'run')} failed: this repeats them.",
-        )
+        yield ([*DEFAULT_SCOPES[scope], "--resume", *data], f"{pluralize(failed, 'run')} failed: this repeats them.")
     if lead is None and (compared := _with_partner(names)):
         yield ["measure", *compared, *options], "No ratio was measured: this times these experiments in rounds."
     pair, pair_options = _split_names([comparison.base or "", lead.experiment] if lead else [])

@@ -57,7 +57,7 @@ Recipe = Literal["published", "controlled"]
 ENDINGS: dict[Recipe, str] = {"published": "datacomp", "controlled": "controlled"}
 PUBLISHED_FACTORS = ("kernel", "global_negatives")  # factors of CLIP's released run that are no fields of its recipe
 NOT_PUBLISHED_HERE = {
-    "communication": "a single process communicates nothing; captions of other processes are simulated",
+    "communication": "a single process communicates nothing; captions of other processes are simulated"
 }
 PACK_IN_MEMORY = "the pack is in memory; --set data=SHARDS measures it"
 MIN_ROUNDS = 2  # one for the parts, one for the whole

@@ -16,16 +16,7 @@ from bench.features.plan.collectives import FP32_BYTES, ParameterCounts, shard_c
 from bench.features.plan.model import ComputeProfile
 from bench.formats import GIB
 from bench.measure.throughput import images_per_second, images_per_step, timed_runs
-from bench.record import (
-    BYTES_PER_PARAMETER,
-    BatchTrial,
-    Memory,
-    Record,
-    Speed,
-    read_record,
-    read_records,
-    record_files,
-)
+from bench.record import BYTES_PER_PARAMETER, BatchTrial, Memory, Record, Speed, read_record, read_records, record_files
 
 M = TypeVar("M", Speed, Memory, BatchTrial)
 # Fields that do not change the time per image.
