@@ -1,4 +1,4 @@
-"""Communication in a ratio of speeds: its factor, and the computation and network that would give a ratio. No torch."""
+"""Communication in a ratio of speeds: its factor, and what would give a ratio. No torch here."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
