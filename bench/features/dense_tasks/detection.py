@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
@@ -68,7 +69,8 @@ def average_precision(images: Iterable[tuple[ObjectAnnotations, Detections]]) ->
     coco_tool("mask")
     from torchmetrics.detection import MeanAveragePrecision  # whose import takes a second
 
-    metric, has_objects = MeanAveragePrecision(iou_type=("bbox", "segm")), False
+    overlaps, recalls = np.linspace(0.5, 0.95, 10).tolist(), np.linspace(0, 1, 101).tolist()  # COCO's, in float64
+    metric, has_objects = MeanAveragePrecision("xyxy", ("bbox", "segm"), overlaps, recalls), False
     metric.warn_on_many_detections = False
     for objects, found in images:
         has_objects = has_objects or len(objects.labels) > 0
