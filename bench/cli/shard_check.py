@@ -41,7 +41,7 @@ class ShardCheck:
             if folder not in self.unlisted:
                 verdict = "agrees" if is_good else "disagrees"
             row: dict[str, str | float] = {"folder": str(folder), "shards": len(shards)}
-            row["samples"] = sum(facts.samples for facts in shards.values())
+            row["samples, unusable included"] = sum(facts.samples for facts in shards.values())
             row["GiB"] = sum(facts.bytes for facts in shards.values()) / GIB
             rows.append(row | {MANIFEST_NAME: verdict})
         faulty = [{"shard": str(path), "fault": fault} for path, fault in sorted(self.faults.items())]

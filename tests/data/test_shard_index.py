@@ -152,15 +152,15 @@ LAYOUTS = {
     ),
     "in folders": (
         {f"{name[-3:]}/{name}": content for name, content in sorted(twelve().items(), key=lambda one: one[0][-3:])},
-        "12 images and captions of equal names lie in different folders",
+        "12 pairs of an image and a caption lie in different folders",
     ),
     "names with one beginning": (
         twelve("IMG.{}.1200x800"),
-        r"11 names have several dots, of which the key ends .*: replace the others",
+        r"11 names have several dots: the key ends .*\. Replace the others",
     ),
     "a merged sample among others": (
         twelve() | twelve("IMG.{}.1200x800"),
-        r"11 names have several dots, .*list the keys to use: --set subset=FILE.csv",
+        r"11 names have several dots: .*list the keys to use: --set subset=FILE.csv",
     ),
     "a pair within a pair": (
         {name: content for n in range(12) for name, content in (members(f"{n}") | members(f"{n}.b")).items()},
@@ -220,7 +220,7 @@ def test_sample_of_several_views_has_the_image_and_the_caption_of_one(caption: s
 def test_few_lost_samples_are_noted(tmp_path: Path) -> None:
     path = write_shard(tmp_path / "0.tar", twelve() | members("a.front") | members("a.back"))
     notes = open_samples(small("clip", data=str(path)), tmp_path / "cache").notes()
-    assert any("1 names have several dots" in note for note in notes)
+    assert any("1 name has several dots" in note for note in notes)
 
 
 @pytest.mark.parametrize("experiment", [small("distill"), small("clip", text_features="stored")])

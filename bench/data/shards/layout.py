@@ -4,15 +4,26 @@ from collections import Counter
 from collections.abc import Iterable
 
 from bench.data.shards.tar_samples import CAPTION_SUFFIXES
+from bench.formats import pluralize
 
 NOT_ADJACENT, DIFFERENT_FOLDERS = "apart", "in different folders"  # arrangements of members that lose samples
 DOTTED_NAMES = "a name with several dots"  # another one, and a reason why samples cannot be used
-ADVICE = {
-    NOT_ADJACENT: "{} keys have an image and a caption that are not adjacent: write the shards with tar --sort=name",
-    DIFFERENT_FOLDERS: "{} images and captions of equal names lie in different folders of the archive: put them into "
-    "one folder",
-    DOTTED_NAMES: "{} names have several dots, of which the key ends at the first (a.front.view.jpg has the key a): "
-    "replace the others, as in a_front_view.jpg",
+ADVICE = {  # one, several, and what is said of both
+    NOT_ADJACENT: (
+        "key has",
+        "keys have",
+        "an image and a caption that are not adjacent: write the shards with tar --sort=name",
+    ),
+    DIFFERENT_FOLDERS: (
+        "pair of an image and a caption lies",
+        "pairs of an image and a caption lie",
+        "in different folders of the archive: put them into one folder",
+    ),
+    DOTTED_NAMES: (
+        "name has",
+        "names have",
+        "several dots: the key ends at the first, a.front.view.jpg has the key a. Replace the others: a_front_view.jpg",
+    ),
 }
 MAX_SUFFIX_LENGTH, MAX_SUFFIXES, KEPT_SUFFIXES = 8, 4, 100  # characters of a suffix; suffixes in a message, of a shard
 
@@ -50,7 +61,11 @@ class LayoutCheck:
 
 def layout_advice(counts: Counter[str]) -> list[str]:
     """Return a sentence on each arrangement that loses samples, with its remedy."""
-    return [ADVICE[name].format(f"{counts[name]:,}") for name in ADVICE if counts[name]]
+    return [
+        f"{pluralize(counts[name], one, several)} {rest}"
+        for name, (one, several, rest) in ADVICE.items()
+        if counts[name]
+    ]
 
 
 def format_suffixes(counts: Counter[str]) -> str:
