@@ -42,7 +42,7 @@ def coco_tree(root: Path, change: Callable[[dict[str, Any]], object] = id) -> Pa
     (root / "annotations").mkdir()
     for split, shown in (("train2017", TRAIN), ("val2017", VAL)):
         for name in shown:
-            make_image(root / split / f"{name}.jpg")
+            make_image(root / split / f"{name}.jpg", size=(20, 10))
         content = instances(shown)
         if split == "train2017":
             change(content)
