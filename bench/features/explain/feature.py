@@ -1,7 +1,8 @@
 """What the decomposition of a ratio adds."""
 
 from bench.extensions import Extension
-from bench.features.explain.ladder import Ladder, LadderRequest
+from bench.features.explain.ladder import Ladder
+from bench.features.explain.requests import LadderRequest
 from bench.sections import Section
 
 EXTENSION = Extension(

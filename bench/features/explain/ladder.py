@@ -10,19 +10,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from bench.config import Experiment, change, differing_fields, fields_with, format_differences, get_field
-from bench.console.console import StopRequest
 from bench.method import get_method, methods
-from bench.orchestration.request_base import ExperimentRequest
 from bench.record_kind import RecordKind
 from bench.settings import with_settings
-
-if TYPE_CHECKING:
-    import torch
 
 PADDING, TEXT_TOWER, HEAD = "captions' padding", "the text tower", "head and loss"
 REST = "the recipe's rest"
@@ -94,15 +88,6 @@ class Ladder(RecordKind, frozen=True, kw_only=True, tag="ladder"):
     def is_factorial(self) -> bool:
         """Whether the design is a full factorial one, with more than one order of factors."""
         return bool(self.factors) and len(self.configurations) == (len(self.causes) + 1) * 2 ** len(self.factors)
-
-
-class LadderRequest(ExperimentRequest, frozen=True, kw_only=True, tag="ladder"):
-    """Record the plan of an explanation before its runs."""
-
-    ladder: Ladder
-
-    def measure(self, _device: "torch.device", _stop: StopRequest | None) -> Ladder:
-        return self.ladder
 
 
 @dataclass(frozen=True, slots=True)

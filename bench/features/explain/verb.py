@@ -35,11 +35,11 @@ from bench.features.explain.ladder import (
     ExpectedRatio,
     Factor,
     Ladder,
-    LadderRequest,
     build_ladder,
     needs_padding_stage,
     stages_between,
 )
+from bench.features.explain.requests import LadderRequest
 from bench.features.explain.tables import describe_twice_the_time, explained_table, reference_table, side_by_side
 from bench.fields import PACK_DATA
 from bench.measure.tables import failure_table
