@@ -75,6 +75,11 @@ class Cell:
         return Cell.unmeasured(why) if value is None else Cell.of(value, write)
 
     @staticmethod
+    def optional(value: V | None, write: Callable[[V], str], why: str) -> "Cell":
+        """Return the cell of a figure or a text, or the reason why it cannot exist."""
+        return Cell.not_applicable(why) if value is None else Cell.of(value, write)
+
+    @staticmethod
     def estimate(found: HasEstimate | None, write: Callable[[float], str], why: str = "") -> "Cell":
         """Return the cell of a figure, or the reason why it cannot exist.
 

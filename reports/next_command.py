@@ -13,14 +13,14 @@ from bench.formats import pluralize
 from bench.measure.summary import Throughput
 from bench.method import find_method
 from bench.orchestration.scope import required_rounds
-from bench.record import Training
+from bench.record import Failure, Training
 from bench.sections import ComparisonRecords
 from bench.settings import split_name
 from bench.statistics import SEEDS_FOR_INTERVAL, SEEDS_FOR_RANKING
 from reports.accuracy import scores
 from reports.accuracy.scores import SubjectScore
 from reports.answer import ANSWERS, is_smoke_test, lead_row
-from reports.render.frames import failures, group_by
+from reports.render.frames import group_by
 
 DEFAULT_SCOPES = {"default": [], "full": ["--full"]}  # options of the default comparison, by the end of its name
 LARGER_SCALES = ("vit-b16", "vit-l14")  # the first that is not the page's own
@@ -64,11 +64,8 @@ def _proposals(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -
     names, options = _split_names(comparison.experiments)
     if is_smoke_test(comparison):
         yield data, "The smoke test checks that every stage runs; its figures mean nothing. This measures."
-    if scope in DEFAULT_SCOPES and (failed := len(failures(comparison))):
-        yield (
-            [*DEFAULT_SCOPES[scope], "--resume", *data],
-            f"{pluralize(failed, 'run')} failed: this repeats them.",
-        )
+    if scope in DEFAULT_SCOPES and (failed := len(comparison.of(Failure))):
+        yield ([*DEFAULT_SCOPES[scope], "--resume", *data], f"{pluralize(failed, 'run')} failed: this repeats them.")
     if lead is None and (compared := _with_partner(names)):
         yield ["measure", *compared, *options], "No ratio was measured: this times these experiments in rounds."
     pair, pair_options = _split_names([comparison.base or "", lead.experiment] if lead else [])

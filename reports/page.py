@@ -8,16 +8,7 @@ from markupsafe import Markup
 
 from bench.console.console import describe_error
 from bench.record import Record
-from bench.sections import (
-    Block,
-    ComparisonRecords,
-    PageContext,
-    Question,
-    Section,
-    Warn,
-    added_sections,
-    flatten,
-)
+from bench.sections import Block, ComparisonRecords, PageContext, Question, Section, Warn, added_sections, flatten
 from bench.statistics import JudgedAccuracyDifference, judge_accuracy_differences
 from reports import circumstances, page_data
 from reports.accuracy import accuracy_section, few_label_section, losses_section, profile_section, scores

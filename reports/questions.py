@@ -16,8 +16,6 @@ from reports.answer import largest_batch_sentences, lead_row
 from reports.next_command import larger_commands, next_command
 from reports.render.frames import group_by
 
-EPOCH = datetime.fromtimestamp(0, UTC)
-
 
 def reader_questions(page: PageContext, answers: Sequence[SubjectScore]) -> Facts:
     """Answer each question from the records; one that they do not answer is left out."""
@@ -83,7 +81,7 @@ def _durations(records: Sequence[Record]) -> list[str]:
 
 def _start_seconds(record: Record) -> float:
     start = datetime.fromisoformat(record.circumstances.started_at)
-    return ((start if start.tzinfo else start.replace(tzinfo=UTC)) - EPOCH).total_seconds()
+    return (start if start.tzinfo else start.replace(tzinfo=UTC)).timestamp()
 
 
 def _known_seconds(record: Record) -> float:

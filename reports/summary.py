@@ -11,7 +11,7 @@ from bench.formats import INTERVAL, format_seconds, join_words, percent, plurali
 from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.measure.summary import Throughput, extreme_mfu_rows
 from bench.measure.tables import sample_table
-from bench.record import Speed
+from bench.record import Failure, Speed
 from bench.sections import Block, ComparisonRecords, Group, PageContext, Text, Warn
 from bench.tables import Cell, Column, Table
 from reports.accuracy import scores
@@ -29,7 +29,6 @@ from reports.render.frames import (
     batch_independent_settings,
     conflicting_settings,
     experiment_cell,
-    failures,
 )
 
 OTHERS_NOTE = Markup(
@@ -191,7 +190,7 @@ def _warnings(comparison: ComparisonRecords) -> list[Markup]:
         )
         (low, least), (high, largest) = ((comparison.label(row.experiment), row.mfu or 1.0) for row in gap)
         found.append(text.format(high, percent(largest), low, percent(least), ratio(largest / least)))
-    if number := len(failures(comparison)):
+    if number := len(comparison.of(Failure)):
         text = Markup('<strong>{} failed.</strong> <a href="#failures">See the reasons</a>.')
         found.append(text.format(pluralize(number, "run")))
     for name, differences in conflicting_settings(comparison).items():

@@ -2,5 +2,5 @@
 
 BUILT_IN = {
     "build": "reports.build:ComparisonPage",
-    "export": "reports.exports.verb:ExportFigures",
+    "export": "reports.exports.exports:ExportFigures",
 }

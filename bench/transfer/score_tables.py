@@ -4,7 +4,7 @@ A figure with its interval is (value, low, high).
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any, NamedTuple, TypeGuard
@@ -210,12 +210,17 @@ def _probe_accuracies(rows: Sequence[ScoredRecord]) -> dict[str, ValueAndEnds]:
         for score in row.transfer.scores:
             if score.protocol == PROBE and not _is_point(score):
                 found.setdefault(score.task, []).append(answers_of(score))
-    return {task: _interval_cell(_estimate_accuracy(answers)) for task, answers in found.items()}
+    return {task: _interval_cell(estimate_mean(answers, accuracy_interval)) for task, answers in found.items()}
 
 
-def _estimate_accuracy(rows: Sequence[npt.NDArray[np.float64]]) -> Interval | Estimate:
-    """Estimate an accuracy over seeds and test items; for one seed over the test items."""
-    return accuracy_interval(rows[0].tolist()) if len(rows) == 1 else estimate_over_seeds(rows)
+def estimate_mean(
+    rows: Sequence[npt.NDArray[np.float64]], interval_over_items: Callable[[Sequence[float]], Interval]
+) -> Estimate:
+    """Estimate a mean over seeds and test items; for one seed over the test items."""
+    if len(rows) > 1 or len(rows[0]) == 1:
+        return estimate_over_seeds(rows)
+    found = interval_over_items(rows[0].tolist())
+    return Estimate(found.value, found.low, found.high, f"{len(rows[0]):,} test images")
 
 
 def _is_point(score: Score) -> bool:

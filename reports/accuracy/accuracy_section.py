@@ -85,9 +85,8 @@ def _build(page: PageContext) -> Sequence[Block]:
 
 
 def _task_fold(comparison: ComparisonRecords, answers: Sequence[scores.SubjectScore], task: str) -> Fold:
-    device, _ = cost_axes(comparison)
     note = Text(score_tables.task_note(answers, task), "under")
-    table = score_tables.task_table(comparison, answers, task, device)
+    table = score_tables.task_table(comparison, answers, task)
     return Fold(task, [note, table], "task", is_open=task == scores.scored_tasks(answers)[0])
 
 
@@ -100,7 +99,7 @@ def _chart_blocks(comparison: ComparisonRecords, answers: Sequence[scores.Subjec
     start = "lines start at the random-init baseline; " if any(one.subject == RANDOM_INIT for one in answers) else ""
     note = (
         f"Accuracy is by {protocol}. Marks are towers after cool-down with their 95{NBSP}% interval; {start}dashed "
-        "lines are references. The axis of images starts at zero."
+        "lines are references. The axis of images starts at zero. The tables of the tasks below give the figures."
     )
     unpriced = describe_unpriced(comparison, trained, energy)
     return [
@@ -119,11 +118,6 @@ def _chart_blocks(comparison: ComparisonRecords, answers: Sequence[scores.Subjec
             _charts(comparison, answers, energy),
             ENERGY_NOTE + _left_out(unpriced),
             " ".join(["Energy was not measured.", *(f"{reason}." for reason in unpriced)]),
-        ),
-        Fold(
-            "The figures behind these charts",
-            [score_tables.chart_points_table(comparison, answers, device, energy)],
-            "behind",
         ),
     ]
 

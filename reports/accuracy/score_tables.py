@@ -3,18 +3,19 @@
 from collections.abc import Iterable, Sequence
 
 from bench.catalog import RANDOM_INIT
-from bench.formats import INTERVAL, count, format_rate, format_seconds, join_words, percent, write_accuracy, write_gain
+from bench.formats import INTERVAL, count, join_words, percent, write_accuracy, write_gain
 from bench.sections import ComparisonRecords
 from bench.tables import Cell, Column, Table
 from bench.transfer.score_tables import PROBE, RETRIEVAL
 from reports.accuracy import scores
-from reports.accuracy.pareto import CostAxis, pareto_front
+from reports.accuracy.pareto import CostAxis, cost_axes, pareto_front
 from reports.accuracy.scores import ScorePoint, SubjectScore
 from reports.render.frames import UNTIMED
 
 RANDOM_INIT_TITLE = "random-init baseline"
 NOT_SCORED = "not scored"
 NOT_TRAINED = "it was not trained"
+Front = tuple[CostAxis, Sequence[ScorePoint]]  # a cost, and the Pareto-optimal towers against it
 # The hyperparameter chosen on validation; retrieval has none, other protocols choose the learning rate.
 CHOSEN = {PROBE: "C", "k-NN": "k", RETRIEVAL: ""}
 
@@ -36,64 +37,34 @@ def overview_table(comparison: ComparisonRecords, answers: Sequence[SubjectScore
     return Table.of_groups("Accuracy on every task", columns, groups)
 
 
-def task_table(comparison: ComparisonRecords, answers: Sequence[SubjectScore], task: str, device: CostAxis) -> Table:
-    """Show the accuracies on a task at each budget, with gains over the random-init baseline."""
+def task_table(comparison: ComparisonRecords, answers: Sequence[SubjectScore], task: str) -> Table:
+    """Show the accuracies on a task at each budget, with gains over the random-init baseline, costs and Pareto fronts.
+
+    The fronts are those of the charts, by the main protocol; energy is there where it was measured for any tower.
+    """
     here = [one for one in answers if one.score.task == task]
     shown = {
         protocol: scores.group_scores_over_seeds(here, task, protocol) for protocol in scores.scored_protocols(here)
     }
+    device, energy = cost_axes(comparison)
+    main, costs = next(iter(shown.values())), [device, *([energy] if energy.per_image else [])]
+    fronts = [(cost, pareto_front(main, cost)) for cost in costs]
     columns = [Column.text("features"), Column("images seen"), Column("device time", "at its measured speed")]
+    columns += [Column("energy", "of all devices") for _ in costs[1:]]
     for protocol in shown:
         columns += [Column(protocol, f"accuracy, {INTERVAL}"), Column("gain", f"over random init, {INTERVAL}")]
         if chosen := CHOSEN.get(protocol, "rate"):
             columns.append(Column(chosen, "chosen on validation"))
-    columns.append(Column("seeds"))
+    columns += [Column("seeds"), Column.text("on the Pareto front", "against")]
     rows: dict[tuple[str, int], dict[str, ScorePoint]] = {}
     for protocol, of in shown.items():
         for point in of:
             rows.setdefault((point.subject, point.images), {})[protocol] = point
     groups = {
-        title: [_subject_row_of_task(comparison, row, shown, device) for row in group]
+        title: [_subject_row_of_task(comparison, row, shown, fronts) for row in group]
         for title, group in _group_by_budget(here, list(rows.values())).items()
     }
     return Table.of_groups(f"Accuracy on {task}", columns, groups)
-
-
-def chart_points_table(
-    comparison: ComparisonRecords, answers: Sequence[SubjectScore], device: CostAxis, energy: CostAxis
-) -> Table:
-    """Show every point of the accuracy charts; energy where it was measured for any tower."""
-    paid = [device, *([energy] if energy.per_image else [])]
-    columns = [
-        *Column.texts("features", "task"),
-        Column("images seen"),
-        Column("device seconds"),
-        *(Column("energy, kJ") for _ in paid[1:]),
-        *map(Column, ("accuracy", "low", "high")),
-        Column.text("over"),
-        Column.text("on the Pareto front", "against"),
-    ]
-    rows = []
-    for task in scores.scored_tasks(answers):
-        found = scores.main_points(answers, task)
-        fronts = [(cost_axis, pareto_front(found, cost_axis)) for cost_axis in paid]
-        rows += [
-            [
-                subject_name_cell(comparison, point.subject),
-                Cell.of(task),
-                Cell.of(point.images, count),
-                *(_cost_cell(point, cost_axis) for cost_axis in paid),
-                Cell.of(point.accuracy.value, write_accuracy),
-                *(
-                    Cell.not_applicable("two seeds give no interval") if end is None else Cell.of(end, write_accuracy)
-                    for end in (point.accuracy.low, point.accuracy.high)
-                ),
-                Cell.of(point.accuracy.over),
-                _fronts_cell(point, fronts),
-            ]
-            for point in found
-        ]
-    return Table.of_rows("Points of the accuracy charts", columns, rows)
 
 
 def subject_name_cell(comparison: ComparisonRecords, subject: str) -> Cell:
@@ -136,11 +107,11 @@ def _group_by_budget(
 
 
 def _subject_row_of_task(
-    comparison: ComparisonRecords, row: dict[str, ScorePoint], protocols: Iterable[str], device: CostAxis
+    comparison: ComparisonRecords, row: dict[str, ScorePoint], protocols: Iterable[str], fronts: Sequence[Front]
 ) -> list[Cell]:
     point = next(iter(row.values()))
-    time = Cell.figure(device.of(point), format_seconds, UNTIMED) if point.images else Cell.not_applicable(NOT_TRAINED)
-    cells = [subject_name_cell(comparison, point.subject), images_cell(point.images), time]
+    cells = [subject_name_cell(comparison, point.subject), images_cell(point.images)]
+    cells += [_cost_cell(point, cost) for cost, _ in fronts]
     is_baseline = point.subject == RANDOM_INIT
     no_gain = "this is the random-init baseline" if is_baseline else "its random-init baseline was not scored"
     for protocol in protocols:
@@ -151,7 +122,7 @@ def _subject_row_of_task(
         ]
         if CHOSEN.get(protocol, "rate"):
             cells.append(_hyperparameter_cell(scored) if scored else Cell.not_applicable(NOT_SCORED))
-    return [*cells, Cell.of(len(point.runs))]
+    return [*cells, Cell.of(len(point.runs)), _fronts_cell(point, fronts)]
 
 
 def _hyperparameter_cell(point: ScorePoint) -> Cell:
@@ -161,18 +132,18 @@ def _hyperparameter_cell(point: ScorePoint) -> Cell:
     return Cell(", ".join(values) + mark, "", point.runs[0].score.chosen)
 
 
-def _cost_cell(point: ScorePoint, cost_axis: CostAxis) -> Cell:
+def _cost_cell(point: ScorePoint, cost: CostAxis) -> Cell:
     if not point.images:
         return Cell.not_applicable(NOT_TRAINED)
-    return Cell.figure(cost_axis.of(point), format_rate, cost_axis.why_not.get(point.subject, UNTIMED))
+    return Cell.figure(cost.of(point), cost.write, cost.why_not.get(point.subject, UNTIMED))
 
 
-def _fronts_cell(point: ScorePoint, fronts: Sequence[tuple[CostAxis, Sequence[ScorePoint]]]) -> Cell:
+def _fronts_cell(point: ScorePoint, fronts: Sequence[Front]) -> Cell:
     if point.is_reference:
         return Cell.not_applicable(NOT_TRAINED)
-    if all(cost_axis.of(point) is None for cost_axis, _ in fronts):
+    if all(cost.of(point) is None for cost, _ in fronts):
         return Cell.not_applicable(UNTIMED)
-    return Cell.of(" and ".join(cost_axis.title for cost_axis, front in fronts if point in front) or "no")
+    return Cell.of(" and ".join(cost.title for cost, front in fronts if point in front) or "no")
 
 
 def _subject_rows(comparison: ComparisonRecords, points_by_task: Sequence[Sequence[ScorePoint]]) -> list[list[Cell]]:

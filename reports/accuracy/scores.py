@@ -1,6 +1,6 @@
 """Transfer records -> the accuracy of each tower on a task, over test images (one seed) or over training seeds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +12,8 @@ from bench.config import Experiment
 from bench.record import Transfer
 from bench.scores import Score
 from bench.sections import ComparisonRecords
-from bench.statistics import Answers, Estimate, Interval, accuracy_interval, estimate_over_seeds, mean_interval
-from bench.transfer.score_tables import PROBE, answers_of
+from bench.statistics import Answers, Estimate, accuracy_interval, mean_interval
+from bench.transfer.score_tables import PROBE, answers_of, estimate_mean
 from reports.render.frames import group_by
 
 QUESTION_BUDGETS = ("equal images", "equal device seconds")
@@ -181,20 +181,10 @@ def _score_point(runs: Sequence[SubjectScore], random_inits: Sequence[SubjectSco
     pairs = [(random_init, run) for run in runs if (random_init := _random_init_for(run, random_inits)) is not None]
     gain = None
     if first.subject != RANDOM_INIT and pairs:
-        gain = _estimate_mean([run.correct - random_init.correct for random_init, run in pairs], mean_interval)
+        gain = estimate_mean([run.correct - random_init.correct for random_init, run in pairs], mean_interval)
     budgets = tuple(dict.fromkeys(budget for run in runs for budget in run.budgets))
-    accuracy = _estimate_mean([run.correct for run in runs], accuracy_interval)
+    accuracy = estimate_mean([run.correct for run in runs], accuracy_interval)
     return ScorePoint(first.subject, first.is_reference, first.images, budgets, tuple(runs), accuracy, gain)
-
-
-def _estimate_mean(
-    rows: Sequence[npt.NDArray[np.float64]], interval_over_images: Callable[[Sequence[float]], Interval]
-) -> Estimate:
-    """Estimate a mean over seeds and test images; for one seed over the test images."""
-    if len(rows) > 1 or len(rows[0]) == 1:
-        return estimate_over_seeds(rows)
-    found = interval_over_images(rows[0].tolist())
-    return Estimate(found.value, found.low, found.high, f"{len(rows[0]):,} test images")
 
 
 def _random_init_for(scored: SubjectScore, random_inits: Sequence[SubjectScore]) -> SubjectScore | None:

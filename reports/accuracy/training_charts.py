@@ -7,7 +7,7 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
+from matplotlib.ticker import MaxNLocator, MultipleLocator
 from matplotlib.transforms import ScaledTranslation, Transform
 
 from bench.catalog import RANDOM_INIT
@@ -86,7 +86,7 @@ def loss_chart(comparison: ComparisonRecords, experiment: str) -> Markup:
                 joined = pd.concat([before, curve])
                 axes.plot(joined["images"], joined["loss"], color=colour, linewidth=1.5, alpha=0.8)
         axes.set_xlim(left=0)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_short(value)))
+        axes.xaxis.set_major_formatter(lambda value, _: format_short(value))
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.set_xlabel("images seen")
@@ -102,7 +102,7 @@ def _scale_axes(axes: Axes, found: Sequence[ScorePoint], cost_axis: CostAxis) ->
     furthest = max((cost_axis.of(point) or 0.0 for point in found if not point.is_reference), default=1.0)
     axes.set_xlim(0, 1.04 * (furthest or 1.0))
     axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_short(value)))
+    axes.xaxis.set_major_formatter(lambda value, _: format_short(value))
     axes.set_xlabel(cost_axis.axis)
     highest = max([point.accuracy.high or point.accuracy.value for point in found], default=1.0)
     lowest = min([point.accuracy.low or point.accuracy.value for point in found], default=0.0)
@@ -119,7 +119,7 @@ def scale_accuracy(axes: Axes, highest: float, lowest: float = 0.0) -> float:
     bottom, top = int(lowest * 10) / 10, min(1.0, (int(highest * 10) + 1) / 10)
     axes.set_ylim(bottom, top)
     axes.yaxis.set_major_locator(MultipleLocator(0.1 if top - bottom <= SHORT else 0.2))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1f}" if value else "0"))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.1f}" if value else "0")
     return bottom
 
 

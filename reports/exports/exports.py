@@ -1,22 +1,49 @@
-"""Figures in the formats of other tools."""
+"""The verb `export`: figures in the formats of other tools."""
 
 import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import Any, Literal
 
 import numpy as np
+from tyro.conf import Positional
 
+from bench.console.console import log_left_out, printable
 from bench.formats import pluralize
-from bench.measure.observations import BenchmarkId, Observation
+from bench.measure.observations import BenchmarkId, Observation, read_observations
 from bench.statistics import mean_interval
-from reports.render.document import encode_csv
+from reports.exports.scalars import read_scalars, write_event_files
+from reports.render.document import encode_csv, write_page
 from reports.series import Series, build_history, figures_frame
 
 Format = Literal["pytest-benchmark", "github-action-bigger", "github-action-smaller", "bencher", "csv", "parquet"]
 LONGEST_BENCHMARK, LONGEST_MEASURE = 1024, 64  # characters of a name that Bencher accepts
+
+
+@dataclass(frozen=True)
+class ExportFigures:
+    """Write figures in the format of another tool, and print their path."""
+
+    results: Positional[tuple[Path, ...]]
+    """Files or folders of documents and records."""
+    format: Literal[Format, "tensorboard"]
+    out: Path
+    """Path of the file; for tensorboard of the folder."""
+
+    def run(self) -> int:
+        """Read the figures and write the file."""
+        damaged = list[str]()
+        if self.format == "tensorboard":
+            write_event_files(read_scalars(self.results, damaged), self.out)
+            print(printable(str(self.out)))
+        else:
+            figures = read_observations(self.results, damaged, with_scores=True)
+            write_page(self.out, export_figures(figures, self.format))
+        return log_left_out(damaged)
 
 
 def export_figures(figures: Sequence[Observation], form: Format) -> bytes:

@@ -24,7 +24,7 @@ from bench.labels.vocabulary import vocabulary_field
 from bench.measure.summary import device_peak, missing_readings, run_figures, throughputs_of
 from bench.measure.throughput import require_comparable
 from bench.method import find_method, methods
-from bench.record import BatchTrial, Failure, Memory, Record, Speed, Training
+from bench.record import BatchTrial, Memory, Record, Speed, Training
 from bench.sections import ComparisonRecords
 from bench.tables import Cell
 
@@ -169,11 +169,6 @@ def loss_curve_parts(
         start = nearest_step_count(experiment, branch.images // processes) - each * len(losses)
         parts.append((f"cool-down to {branch.images:,} images", curve(start, losses)))
     return parts
-
-
-def failures(comparison: ComparisonRecords) -> list[tuple[Record, Failure]]:
-    """Return the runs that failed, in the order of their starts."""
-    return sorted(comparison.of(Failure), key=lambda found: found[0].circumstances.started_at)
 
 
 def conflicting_settings(comparison: ComparisonRecords) -> dict[str, str]:

@@ -8,7 +8,7 @@ from statistics import median
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from bench.formats import (
     GIB,
@@ -114,14 +114,12 @@ def _speed_chart(comparison: ComparisonRecords, sizes: Sequence[BatchSizeRuns]) 
     highest = max(run for size in sizes for run in size.runs)
     with drawing(WIDTH, HEIGHT) as figure:
         axes = _batch_axes(figure, sizes, highest)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_rate(value) if value else "0"))
+        axes.yaxis.set_major_formatter(lambda value, _: format_rate(value) if value else "0")
         medians = [median(size.runs) for size in sizes]
         text = _draw_lines(axes, comparison, sizes, medians, lambda value: f"{format_rate(value)} images/s")
         for size in sizes:
-            (colour, _), interval = (
-                series_colour_and_marker(comparison, size.experiment),
-                geometric_mean_interval(size.runs),
-            )
+            colour, _ = series_colour_and_marker(comparison, size.experiment)
+            interval = geometric_mean_interval(size.runs)
             axes.plot([size.batch_size] * len(size.runs), size.runs, "o", color=colour, markersize=2.5, alpha=0.45)
             if interval is not None:
                 axes.vlines(size.batch_size, interval.low, interval.high, color=colour, linewidth=1.5)
@@ -139,10 +137,8 @@ def _memory_chart(comparison: ComparisonRecords, sizes: Sequence[BatchSizeRuns],
         peaks = [(size.peak or 0) / unit for size in held]
         text = _draw_lines(axes, comparison, held, peaks, lambda value: format_memory(value * unit, unit))
         for size in sizes:
-            title, (colour, _) = (
-                _family_label(comparison, size.experiment),
-                series_colour_and_marker(comparison, size.experiment),
-            )
+            title = _family_label(comparison, size.experiment)
+            colour, _ = series_colour_and_marker(comparison, size.experiment)
             for limit, fits in size.fits.items():
                 mark = axes.plot(size.batch_size, limit / unit, "v" if fits else "x", color=colour, markersize=6.5)
                 verdict = "fits" if fits else "does not fit"

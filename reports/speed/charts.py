@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from bench.formats import HasEstimate, format_interval, format_rate, pluralize, ratio
 from bench.measure.summary import Throughput
@@ -102,7 +102,7 @@ def row_chart(number: int, height: int = ROW) -> Iterator[tuple[Figure, Axes]]:
         axes.set_ylim(number - 0.5, -0.5)
         axes.set_yticks([])
         axes.xaxis.grid(visible=True)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
         axes.set_axisbelow(True)
         yield figure, axes
 

@@ -21,11 +21,11 @@ from bench.formats import (
 )
 from bench.measure.summary import UTILISATION, Throughput
 from bench.published import published_mfu
-from bench.record import Memory, Speed
+from bench.record import Failure, Memory, Speed
 from bench.sections import ComparisonRecords
 from bench.statistics import Ratio
 from bench.tables import Cell, Column, Table
-from reports.render.frames import BASE_CELL, IS_BASE, MEMORY_COUNTS, experiment_cell, experiment_name, failures
+from reports.render.frames import BASE_CELL, IS_BASE, MEMORY_COUNTS, experiment_cell, experiment_name
 
 EQUAL_BATCH, LARGEST_BATCH = "Throughput of each experiment", "Throughput of each at its largest batch"
 VERDICTS: dict[str, str] = {
@@ -123,7 +123,7 @@ def runs_table(comparison: ComparisonRecords) -> Table:
 def failed_to_time(comparison: ComparisonRecords) -> list[str]:
     """Return the experiments whose timed runs all failed."""
     timed = {row.experiment for row in comparison.throughputs}
-    failed = {experiment_name(record) for record, _ in failures(comparison)}
+    failed = {experiment_name(record) for record, _ in comparison.of(Failure)}
     return [name for name in comparison.experiments if name in failed and name not in timed]
 
 
@@ -132,7 +132,7 @@ def _speed_row(comparison: ComparisonRecords, row: Throughput) -> list[Cell]:
     why = IS_BASE if is_base else (comparison.incomparable or "no other experiment was timed")
     p = verdict = Cell.not_applicable(why)
     if row.ratio is not None:
-        p = Cell.not_applicable(ONE_RUN) if row.ratio.p is None else Cell.of(row.ratio.p, p_value)
+        p = Cell.optional(row.ratio.p, p_value, ONE_RUN)
         verdict = Cell(VERDICTS[row.ratio.verdict], "", row.ratio.verdict)
     return [
         experiment_cell(comparison, row.experiment),

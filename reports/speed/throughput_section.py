@@ -47,9 +47,7 @@ def _speed_blocks(comparison: ComparisonRecords) -> list[Block]:
                 f"Lines are 95{NBSP}% intervals. Ratios inside the grey band (±2{NBSP}%) are not called a difference. "
                 "The table below gives the figures."
             )
-            charts.append(
-                Chart(ratio_chart(comparison), "Measured and FLOP-predicted ratios", [note], RATIO_KEYS),
-            )
+            charts.append(Chart(ratio_chart(comparison), "Measured and FLOP-predicted ratios", [note], RATIO_KEYS))
         blocks.append(Group(charts, "pair"))
     if rows or speed_tables.failed_to_time(comparison):
         sources = dict.fromkeys(row.peak_source for row in rows)

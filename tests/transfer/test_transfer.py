@@ -24,6 +24,7 @@ from bench.transfer.tasks.named_tasks import load_task
 from bench.transfer.tasks.tasks import SingleLabelTask, TaskSplit
 from models.checkpoint import load_tower_weights
 from models.image_tower import build_image_tower
+from tests.transfer.toys import toy_task
 
 CPU = torch.device("cpu")
 SIZES = {
@@ -141,19 +142,6 @@ def test_retrieval_is_the_share_of_nearest_images_that_show_the_query() -> None:
     assert (score.num_train, score.protocol) == (12, "retrieval")
 
 
-def toy_task(separable: bool) -> SingleLabelTask:
-    """Classes told by the brightness of their images, or by nothing."""
-    draw = np.random.default_rng(0)
-
-    def part(count: int) -> TaskSplit:
-        labels = draw.integers(0, 2, count)
-        shown = labels if separable else draw.integers(0, 2, count)
-        pixels = torch.from_numpy((shown * 180 + draw.integers(0, 60, count)).astype(np.uint8))
-        return TaskSplit(ArrayImageSource(pixels.view(-1, 1, 1, 1).expand(-1, 3, 64, 64).contiguous()), labels)
-
-    return SingleLabelTask("toy", ("dark", "bright"), part(60), part(30), part(200))
-
-
 def brightness(images: ArrayImageSource) -> np.ndarray:
     """One number, and a constant beside it: k-NN goes by angles."""
     level = images.pixels[:, :1, 0, 0].double().numpy()
@@ -162,14 +150,12 @@ def brightness(images: ArrayImageSource) -> np.ndarray:
 
 def test_separable_classes_are_learned_and_others_are_at_chance() -> None:
     subject = FeatureExtractor(name="brightness", embed=brightness, tower=None, device=CPU, experiment=None)
-    for one in (*score_linear_probe(subject, toy_task(separable=True)), *score_k_nn(subject, toy_task(separable=True))):
+    separable, others = (toy_task(60, 30, 200, separable=one) for one in (True, False))
+    for score in (score_linear_probe, score_k_nn):
+        ((one,), (other,)) = score(subject, separable), score(subject, others)
         assert one.converged
         assert set(one.correct) == {"1"}
-    for one in (
-        *score_linear_probe(subject, toy_task(separable=False)),
-        *score_k_nn(subject, toy_task(separable=False)),
-    ):
-        assert 0.35 < one.correct.count("1") / 200 < 0.65
+        assert 0.35 < other.correct.count("1") / 200 < 0.65
 
 
 def test_tower_features_are_independent_of_the_batch(results: Path) -> None:

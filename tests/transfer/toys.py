@@ -3,8 +3,9 @@
 import numpy as np
 import torch
 
+from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.image_sources import on_white
-from bench.transfer.tasks.tasks import TaskSplit
+from bench.transfer.tasks.tasks import SingleLabelTask, TaskSplit
 from models.image_tower import ImageTower, build_image_tower
 
 
@@ -22,3 +23,15 @@ def toy_part(count: int, seed: int = 0, *, separable: bool = True) -> TaskSplit:
     pixels = levels.view(-1, 1, 1, 1).repeat(1, 4, 64, 64)
     pixels[:, 3] = 255
     return TaskSplit(on_white(pixels), labels)
+
+
+def toy_task(*counts: int, separable: bool = True) -> SingleLabelTask:
+    """A task with so many images in each part."""
+    parts = (toy_part(count, seed=seed, separable=separable) for seed, count in enumerate(counts))
+    return SingleLabelTask("toy", ("dark", "bright"), *parts)
+
+
+def toy_subject(tower: ImageTower) -> FeatureExtractor:
+    """A tower that is trained on a task, so that nothing asks for its features."""
+    cpu = torch.device("cpu")
+    return FeatureExtractor(name="toy", embed=lambda _: np.zeros((0, 1)), tower=tower, device=cpu, experiment=None)

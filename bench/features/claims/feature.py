@@ -5,5 +5,7 @@ from bench.sections import Section
 
 EXTENSION = Extension(
     verbs={"claim": "bench.features.claims.verb:Claim"},
-    sections=[Section("claim", "As published", "As published", "bench.features.claims.section:build", place="answer")],
+    sections=[
+        Section("claim", "As published", "As published", "bench.features.claims.statement:build", place="answer")
+    ],
 )

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from bench.cli.verbs import VERBS
 from bench.console.console import PROGRAM
-from bench.features.claims.card import REST, Basis, ClaimCard, NamedEvidence, RatioFactor
+from bench.features.claims.card import REST, Basis, ClaimCard, NamedEvidence
 from bench.features.claims.claims import PaperClaim
 from bench.features.claims.conditions import describe_conditions
 from bench.features.claims.evidence import PairEvidence
@@ -140,7 +140,7 @@ def waterfall_chart(card: ClaimCard) -> Markup:
         axes.axvline(1, color=MUTED, linewidth=1)
         reached, ends = 1.0, [*NARROWEST]
         for row, one in enumerate(card.factors):
-            ends += draw_ratio_bar(axes, row, one.cause, reached, _estimate(one), *STYLES[one.basis])
+            ends += draw_ratio_bar(axes, row, one.cause, reached, one, *STYLES[one.basis])
             reached *= one.value
         whole = Estimate(card.claim.speed_ratio, None, None, "")
         ends += draw_ratio_bar(axes, len(card.factors), "published", 1.0, whole, SERIES[1])
@@ -179,7 +179,7 @@ def _factors_table(card: ClaimCard) -> Table:
     rows, reached = [], 1.0
     for one in card.factors:
         reached *= one.value
-        found = Cell.of(one.value, ratio, format_interval(_estimate(one), ratio))
+        found = Cell.of(one.value, ratio, format_interval(one, ratio))
         rows.append([Cell(one.cause), found, Cell.of(reached, ratio), Cell(one.basis), Cell(one.source)])
     return Table.of_rows("Factors of the published ratio", columns, rows)
 
@@ -211,10 +211,6 @@ def _differences(card: ClaimCard, found: PairEvidence) -> list[str]:
         return []
     ours, paper = (" and ".join(map(str, one)) for one in (found.processes, card.claim.gpus))
     return [f"GPUs of the two experiments: {ours}, the paper's trainings had {paper}"]
-
-
-def _estimate(factor: RatioFactor) -> Estimate:
-    return Estimate(factor.value, factor.low, factor.high, "")
 
 
 def claims_table(cards: Sequence[ClaimCard]) -> Table:

@@ -1,16 +1,38 @@
-"""The statement on CatLIP's speed at two sizes of the tower, from counted and measured figures."""
+"""The statement on CatLIP's speed at two sizes of the tower, and its line in the answer of the page."""
 
 from collections.abc import Mapping, Sequence
 
+from markupsafe import Markup
+
 from bench.config import Experiment, get_field
+from bench.console.console import PROGRAM
+from bench.experiments import HEADLINE
 from bench.features.claims.card import ClaimCard, make_card
 from bench.features.claims.claims import get_claim
+from bench.features.claims.evidence import records_of_claims
+from bench.features.claims.page import to_sentence
 from bench.formats import format_interval, join_words, ratio
 from bench.record import Record
+from bench.sections import Block, PageContext, Text
 
 CLAIMS = {"catlip-2.7x": "ViT-B/16", "catlip-h16": "ViT-H/16"}  # with the size of the tower, the smaller first
 # Settings that may cause a difference of speed at one size, and cannot where both released files agree.
 CAUSES = {"precision": "precision", "batch_size": "images per GPU", "attention": "attention kernel"}
+
+
+def build(page: PageContext) -> list[Block] | None:
+    """Say what was published of CatLIP's speed and the verdict on it; None where the page lacks CLIP or CatLIP."""
+    if not {*HEADLINE} <= {one.method for one in page.comparison.experiments.values()}:
+        return None
+    cards = make_speed_cards(records_of_claims(CLAIMS, page.folder))
+    card, *_ = cards.values()
+    line = Markup("<strong>As published:</strong> {} <strong>{}</strong> (<code>{} claim {}</code>)").format(
+        " ".join([*speed_statement(cards), *card.clip_costs]),
+        to_sentence(card.judgement.verdict_clause),
+        PROGRAM,
+        card.claim.name,
+    )
+    return [Text(line)]
 
 
 def make_speed_cards(records: Sequence[Record]) -> dict[str, ClaimCard]:

@@ -158,7 +158,7 @@ class CocoFiles:
         """
         rgb, found = self.images.rgb(row), self.objects[row]
         height, width = rgb.shape[1:]
-        masks = [_decode_mask(one.segmentation, height, width, self.images.paths[row]) for one in found]
+        masks = [_decode_mask(one.segmentation, height, width, self.images.files[row]) for one in found]
         boxes = [(left, top, left + wide, top + high) for left, top, wide, high in (one.bbox for one in found)]
         return rgb, ObjectAnnotations(
             boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
@@ -183,10 +183,10 @@ def coco_detection(root: Path, cache: Path) -> DetectionTask:
     (train, classes), (test, test_classes) = (_read_objects(root, split, notes) for split in ("train", "val"))
     if classes != test_classes:
         raise ValueError(f"{root}: train and val have other categories")
-    kept, held = map(train.select, holdout("coco", [path.name for path in train.images.paths]))
+    kept, held = map(train.select, holdout("coco", [path.name for path in train.images.files]))
     parts = list[CocoFiles]()
     for part, what in ((kept, "train"), (held, "validation"), (test, "test")):
-        files = [*part.images.paths, part.annotations]
+        files = [*part.images.files, part.annotations]
         rows, note = readable_rows(part.__getitem__, len(part), files, cache, f"coco {what}", "boxes and masks")
         parts.append(part.select(rows))
         notes += note

@@ -1,13 +1,11 @@
 """Detection and instance segmentation: Mask R-CNN on a simple feature pyramid, trained with the tower.
 
-Average precision of boxes and masks is COCO's, computed by pycocotools, which is an extra.
+Average precision of boxes and masks is COCO's, computed by torchmetrics with pycocotools, which is an extra.
 """
 
 import copy
 import importlib
-import io
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,7 +27,6 @@ from bench.transfer.transfer_training import prefetch, train_on_task
 from models.dense_heads import DetectorHeadSizes, mask_rcnn
 from models.image_tower import ImageTower
 
-COCO_TYPES = {"box": "bbox", "mask": "segm"}  # by pycocotools' name
 DetectionTarget = dict[str, Tensor]
 MASK_THRESHOLD = 0.5  # smallest mask probability of a pixel that belongs to the object
 MAX_AVERAGED_IMAGES = 2000  # images whose boxes the baseline averages
@@ -69,44 +66,27 @@ def average_precision(images: Iterable[tuple[ObjectAnnotations, Detections]]) ->
     AP is the mean over classes and ten IoU thresholds, AP50 is at IoU 0.5; at most 100 detections per image count.
     ValueError without pycocotools, or where no image has an object.
     """
-    coco_images, real, detected = list[dict[str, Any]](), list[dict[str, Any]](), list[dict[str, Any]]()
-    for number, (objects, found) in enumerate(images, start=1):
-        height, width = objects.masks.shape[1:]
-        coco_images.append({"id": number, "height": height, "width": width})
-        for row, is_crowd in zip(_to_coco_annotations(number, objects), objects.crowd.int().tolist(), strict=True):
-            area = int(coco_tool("mask").area(row["segmentation"]))
-            real.append(row | {"id": len(real) + 1, "iscrowd": is_crowd, "area": area})
-        for row, score in zip(_to_coco_annotations(number, found), found.scores.tolist(), strict=True):
-            detected.append(row | {"score": score})
-    if not real:
+    coco_tool("mask")
+    from torchmetrics.detection import MeanAveragePrecision  # whose import takes a second
+
+    overlaps, recalls = np.linspace(0.5, 0.95, 10).tolist(), np.linspace(0, 1, 101).tolist()  # COCO's, in float64
+    metric, has_objects = MeanAveragePrecision("xyxy", ("bbox", "segm"), overlaps, recalls), False
+    metric.warn_on_many_detections = False
+    for objects, found in images:
+        has_objects = has_objects or len(objects.labels) > 0
+        real = {
+            "boxes": objects.boxes,
+            "labels": objects.labels,
+            "masks": objects.masks,
+            "iscrowd": objects.crowd.int(),
+        }
+        answer = {"boxes": found.boxes, "labels": found.labels, "masks": found.masks, "scores": found.scores}
+        metric.update([answer], [real])
+    if not has_objects:
         raise ValueError("there is no object in the test part, so nothing can be detected")
-    names = [f"{kind} {name}" for kind in COCO_TYPES for name in ("AP", "AP50")]
-    labels = {row["category_id"] for row in real}
-    detected = [row for row in detected if row["category_id"] in labels]
-    if not detected:
-        return dict.fromkeys(names, 0.0)
-    with redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        truth = coco_tool("coco").COCO()
-        categories = [{"id": label} for label in sorted(labels)]
-        truth.dataset = {"info": {}, "images": coco_images, "annotations": real, "categories": categories}
-        truth.createIndex()
-        answers, values = truth.loadRes(detected), list[float]()
-        for kind in COCO_TYPES.values():
-            evaluated = coco_tool("cocoeval").COCOeval(truth, answers, kind)
-            evaluated.evaluate()
-            evaluated.accumulate()
-            evaluated.summarize()
-            values += map(float, evaluated.stats[:2])
-    return dict(zip(names, values, strict=True))
-
-
-def _to_coco_annotations(number: int, objects: ObjectAnnotations | Detections) -> list[dict[str, Any]]:
-    boxes = torch.cat([objects.boxes[:, :2], objects.boxes[:, 2:] - objects.boxes[:, :2]], dim=1).tolist()
-    masks = coco_tool("mask").encode(np.asfortranarray(objects.masks.permute(1, 2, 0).numpy().astype(np.uint8)))
-    return [
-        {"image_id": number, "category_id": label, "bbox": box, "segmentation": encoded}
-        for label, box, encoded in zip(objects.labels.tolist(), boxes, masks, strict=True)
-    ]
+    values = metric.compute()
+    figures = {"box AP": "bbox_map", "box AP50": "bbox_map_50", "mask AP": "segm_map", "mask AP50": "segm_map_50"}
+    return {name: float(values[figure]) for name, figure in figures.items()}
 
 
 Annotated = tuple[UInt8[Tensor, "3 height width"], ObjectAnnotations]

@@ -54,7 +54,7 @@ class MaskFiles:
         numbers = _read_mask(path)
         if numbers.shape != rgb.shape[1:]:
             of_mask, of_image = (f"{width} x {height}" for height, width in (numbers.shape, rgb.shape[1:]))
-            raise ValueError(f"{path} has {of_mask} px, its image {self.images.paths[row]} has {of_image}")
+            raise ValueError(f"{path} has {of_mask} px, its image {self.images.files[row]} has {of_image}")
         classes = np.array([self.class_of.get(number, -1) for number in range(256)])[numbers]
         if (classes < 0).any():
             unknown = sorted({*np.unique(numbers).tolist()} - {*self.class_of})
@@ -113,7 +113,7 @@ def _make_task(name: str, classes: tuple[str, ...], train: MaskFiles, test: Mask
     kept, held = map(train.select, holdout(name, [path.name for path in train.masks]))
     notes, parts, how = list[str](), list[MaskFiles](), f"{sorted(train.class_of.items())}"
     for part, what in ((kept, "train"), (held, "validation"), (test, "test")):
-        files = [*part.images.paths, *part.masks]
+        files = [*part.images.files, *part.masks]
         rows, note = readable_rows(part.__getitem__, len(part), files, cache, f"{name} {what}", how)
         parts.append(part.select(rows))
         notes += note

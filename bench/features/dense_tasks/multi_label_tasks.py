@@ -27,14 +27,13 @@ class MultiLabelPart:
         assert not (self.labels & self.unjudged).any()
 
     @property
-    def paths(self) -> Sequence[Path]:
-        """The files of a part that is read from files."""
+    def file_images(self) -> FileImageSource:
+        """The images of a part that is read from files."""
         assert isinstance(self.images, FileImageSource)
-        return self.images.paths
+        return self.images
 
     def select(self, rows: Sequence[int]) -> "MultiLabelPart":
-        images = FileImageSource([self.paths[row] for row in rows])
-        return MultiLabelPart(images, self.labels[rows], self.unjudged[rows])
+        return MultiLabelPart(self.file_images.select(rows), self.labels[rows], self.unjudged[rows])
 
     def concatenate(self, other: "MultiLabelPart") -> "MultiLabelPart":
         labels, unjudged = np.vstack([self.labels, other.labels]), np.vstack([self.unjudged, other.unjudged])
@@ -66,11 +65,11 @@ def task_of_files(
     """
     notes, parts = [*notes], list[MultiLabelPart]()
     if validation is None:
-        kept, held = holdout(name, [path.name for path in train.paths])
-        notes.append(f"{name}: {len(held):,} of {len(train.paths):,} images of train are set aside to choose on")
+        kept, held = holdout(name, [path.name for path in train.file_images.files])
+        notes.append(f"{name}: {len(held):,} of {len(train.images):,} images of train are set aside to choose on")
         train, validation = train.select(kept), train.select(held)
     for part, what in ((train, "train"), (validation, "validation"), (test, "test")):
-        rows, note = readable_rows(part.images.rgb, len(part.paths), part.paths, cache, f"{name} {what}")
+        rows, note = readable_rows(part.images.rgb, len(part.images), part.file_images.files, cache, f"{name} {what}")
         parts.append(part.select(rows))
         notes += note
     return MultiLabelTask(name, classes, *parts, notes=tuple(notes))

@@ -4,7 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from statistics import fmean
 from types import MappingProxyType
 from typing import TypeVar
@@ -14,9 +14,9 @@ from scipy.special import stdtrit
 from bench.data.caption_lengths import describe_captions
 from bench.disturbance import log_mean_over_rounds
 from bench.features.explain.factors import INPUT_CAUSES
-from bench.features.explain.ladder import HEAD, PADDING, REST, WAITING, Coordinates, Ladder
-from bench.features.explain.shapley import shapley_weights
+from bench.features.explain.ladder import HEAD, PADDING, REST, TEXT_TOWER, WAITING, Coordinates, Ladder
 from bench.fields import PACK_DATA
+from bench.hooks import RatioPart, RatioParts
 from bench.measure.disturbance import Disturbance, find_disturbance
 from bench.measure.throughput import forward_backward_rate, images_per_second, images_per_step, waiting_share
 from bench.record import Record, Speed
@@ -24,6 +24,7 @@ from bench.statistics import (
     CONFIDENCE,
     MAX_SLOWNESS,
     Agreement,
+    Interval,
     Prediction,
     Rounds,
     judge_agreement,
@@ -356,3 +357,56 @@ def _log_throughputs(ladder: Ladder, records: Iterable[Record], disturbance: Dis
         for of in (disturbance.slowness, disturbance.phase_slowness)
     )
     return _LogThroughputs(forward_backward, step, computing, slowness, of_phases, flops)
+
+
+def shapley_weights(num_causes: int, factors: Sequence[str]) -> list[dict[Coordinates, float]]:
+    """Return the weights of configurations in the Shapley value of each factor, then of each stage.
+
+    The players are the factors and the objective; a value is the mean change by a player over all orders. Each stage
+    has its share of the objective, which changes as one player. A configuration is the number of stages before it and
+    the set of changed factors. The values sum to the last configuration minus the first.
+    Source: Shapley 1953, "A value for n-person games", Contributions to the Theory of Games 2.
+    """
+    players = len(factors) + 1
+    share_of_orders = [1 / (players * math.comb(players - 1, before)) for before in range(players)]
+    subsets = [frozenset(subset) for count in range(players) for subset in combinations(factors, count)]
+    values = list[dict[Coordinates, float]]()
+    for factor in factors:
+        weights = defaultdict[Coordinates, float](float)
+        for subset in subsets:
+            if factor in subset:
+                continue
+            for stage, before in ((0, len(subset)), (num_causes, len(subset) + 1)):
+                weights[stage, subset | {factor}] += share_of_orders[before]
+                weights[stage, subset] -= share_of_orders[before]
+        values.append(weights)
+    for stage in range(num_causes):
+        signs = ((stage, -1), (stage + 1, 1))
+        values.append({(at, subset): sign * share_of_orders[len(subset)] for subset in subsets for at, sign in signs})
+    return values
+
+
+def ratio_parts(records: Iterable[Record]) -> RatioParts | None:
+    """Return the parts of the ladder in the records, over whole steps; None without a ladder."""
+    found = decompose(records)
+    if found is None:
+        return None
+    rounds_of_parts, rounds_of_pair = found.rounds
+    return RatioParts(
+        baseline=found.baseline,
+        experiment=found.experiment,
+        whole=_interval_of(found.whole.step) if found.whole.step else None,
+        parts=[
+            RatioPart(part.cause, _interval_of(part.step), part.cause in (TEXT_TOWER, HEAD))
+            for part in (*found.parts, found.waiting)
+            if part is not None and part.step is not None
+        ],
+        method=_interval_of(found.method.step) if found.method and found.method.step else None,
+        repetitions=f"{rounds_of_pair} rounds of the pair, {rounds_of_parts} of its parts",
+        is_disturbed=found.step_unexplained is not None and found.step_unexplained.slowness > MAX_SLOWNESS,
+    )
+
+
+def _interval_of(found: LogRatio) -> Interval:
+    margin = math.inf if found.margin is None else found.margin
+    return Interval(found.mean, found.mean - margin, found.mean + margin)

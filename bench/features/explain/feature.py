@@ -11,12 +11,8 @@ EXTENSION = Extension(
     verbs={"explain": "bench.features.explain.verb:ExplainRatio"},
     sections=[
         Section(
-            "explanation",
-            "Where the ratio comes from",
-            "Causes",
-            "bench.features.explain.section:build",
-            place="above",
+            "explanation", "Where the ratio comes from", "Causes", "bench.features.explain.section:build", place="above"
         )
     ],
-    hooks={"ratio_parts": "bench.features.explain.parts:ratio_parts"},
+    hooks={"ratio_parts": "bench.features.explain.decomposition:ratio_parts"},
 )

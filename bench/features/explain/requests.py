@@ -1,4 +1,4 @@
-"""The run of an explanation that measures nothing: it records the ladder."""
+"""The run of an explanation that measures nothing: it records the ladder. Reports read the ladder without torch."""
 
 from typing import TYPE_CHECKING
 

@@ -4,13 +4,11 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from bench.features.explain.decomposition import Contribution, Decomposition, LogRatio, decompose
-from bench.features.explain.tables import format_log_with_margin, summarize
-from bench.formats import NBSP, format_interval, ratio
+from bench.features.explain.decomposition import Decomposition, decompose
+from bench.features.explain.tables import cause_table, reference_table, summarize
+from bench.formats import NBSP, ratio
 from bench.sections import Block, Chart, Key, PageContext, Question, Text
 from bench.settings import strip_settings
-from bench.statistics import FLOPS_TOLERANCE
-from bench.tables import Cell, Column, Table
 from reports.render.svg import INK, MUTED, SERIES, add_tooltip, svg
 from reports.speed.charts import NARROWEST, draw_ratio_bar, row_chart, scale_ratios, write_row_label
 
@@ -19,9 +17,6 @@ CHART_NOTE = (
     "Ratio of images per second, forward and backward; the axis is logarithmic, so that bars add up. Lines are "
     f"95{NBSP}% intervals. The table below gives the figures."
 )
-NOT_MEASURED = "some of its runs are missing"
-NO_FLOPS = "it changes no FLOPs"
-NO_ORDERS = "only the order of the chain was measured"
 
 
 def build(page: PageContext) -> Sequence[Block] | None:
@@ -32,23 +27,8 @@ def build(page: PageContext) -> Sequence[Block] | None:
     short = [strip_settings(name) for name in (found.experiment, found.baseline)]
     title = " against ".join(short if short[0] != short[1] else (found.experiment, found.baseline))
     chart = Chart(waterfall_chart(found), title, [CHART_NOTE], KEYS, width="narrow")
-    causes, whole = found.rounds
-    note = (
-        f"Ratios of images/s over rounds of fresh processes: {causes} rounds of all configurations for the causes, "
-        f"{whole} rounds of the first and the last for the whole ratio. Forward and backward are timed in phases, "
-        "without data and optimizer; the whole step includes both. A cause is consistent with FLOPs if the interval of "
-        f"ln(measured / predicted) lies within ±{ratio(FLOPS_TOLERANCE)}. A biased configuration changes the two "
-        "adjacent causes in opposite directions and leaves their product unchanged; the comparison with FLOPs detects "
-        "it."
-    )
-    left_out = "".join(f" Left out, {name}: {reason}." for name, reason in found.ladder.left_out.items())
-    return [
-        Question(f"Where does the ratio come from? {title}"),
-        Text(summarize(found)),
-        chart,
-        _causes_table(found),
-        Text(note + left_out, "under"),
-    ]
+    tables = [table for table in (cause_table(found), reference_table(found)) if table.cells]
+    return [Question(f"Where does the ratio come from? {title}"), Text(summarize(found)), chart, *tables]
 
 
 def waterfall_chart(found: Decomposition) -> Markup:
@@ -81,56 +61,3 @@ def waterfall_chart(found: Decomposition) -> Markup:
         causes = "; ".join(f"{part.cause} {ratio(one.value)}" for part, one in parts)
         rest = f"unexplained {ratio(found.unexplained.value)}; whole ratio {ratio(whole.value)}"
         return svg(figure, "waterfall", f"Causes of a ratio: {causes}; {rest}.")
-
-
-def _causes_table(found: Decomposition) -> Table:
-    has_shapley = any(part.shapley for part in found.parts)
-    shapley = [Column("Shapley value", "over all orders"), Column("Shapley, FLOP-predicted")]
-    columns = [
-        Column.text("cause"),
-        Column("forward and backward", "95 % interval"),
-        Column("FLOP-predicted"),
-        *(shapley if has_shapley else []),
-        Column.text("verdict", "ln(measured / predicted)"),
-        Column("whole step", "95 % interval"),
-    ]
-    shown = filter(None, (*found.parts, found.waiting, found.objective, found.product, found.whole))
-    rows = [_cause_row(part, has_shapley=has_shapley) for part in shown]
-    rest = Contribution("unexplained", "", found.unexplained, None, found.step_unexplained, None)
-    rows.append(_cause_row(rest, has_shapley=has_shapley, verdict=Cell(found.verdict_text)))
-    rows += [
-        [Cell(line.what, line.source, line.what), Cell.of(line.ratio, ratio)]
-        + [Cell.not_applicable("from another source")] * (len(columns) - 2)
-        for line in found.ladder.references
-    ]
-    return Table.of_rows("The causes of the ratio", columns, rows)
-
-
-def _cause_row(part: Contribution, *, has_shapley: bool, verdict: Cell | None = None) -> list[Cell]:
-    return [
-        Cell(part.cause, part.change, part.cause),
-        _ratio_cell(part.chain),
-        _predicted_cell(part.flop_ratio, NO_FLOPS),
-        *([_ratio_cell(part.shapley), _predicted_cell(part.shapley_flop_ratio, NO_ORDERS)] if has_shapley else []),
-        verdict or _verdict_cell(part),
-        _ratio_cell(part.step),
-    ]
-
-
-def _verdict_cell(part: Contribution) -> Cell:
-    """Return whether a cause is consistent with FLOPs, with its difference from them."""
-    if part.flops_deviation is None or part.verdict is None:
-        return Cell.not_applicable(NOT_MEASURED)
-    return Cell.of(part.verdict, note=format_log_with_margin(part.flops_deviation))
-
-
-def _ratio_cell(log_ratio: LogRatio | None) -> Cell:
-    return (
-        Cell.not_applicable(NOT_MEASURED)
-        if log_ratio is None
-        else Cell.of(log_ratio.value, ratio, format_interval(log_ratio, ratio))
-    )
-
-
-def _predicted_cell(predicted: float | None, why: str) -> Cell:
-    return Cell.not_applicable(why) if predicted is None else Cell.of(predicted, ratio)

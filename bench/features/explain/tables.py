@@ -9,55 +9,88 @@ from typing import Any, get_args
 from bench.features.explain.decomposition import Contribution, Decomposition, LogRatio
 from bench.features.explain.factors import UPDATE_CAUSES
 from bench.features.explain.ladder import WAITING
+from bench.formats import INTERVAL, format_interval, format_rate, ratio
 from bench.measure.disturbance import describe_disturbance
 from bench.settings import strip_settings
 from bench.statistics import FLOPS_TOLERANCE, Agreement, Prediction
-from bench.tables import Table
+from bench.tables import Cell, Column, Table
 
 VERDICTS: dict[Agreement, str] = {
     "agree": "product and whole ratio ",
     "disagree": "an unknown factor acts, product and whole ratio ",
     "inconclusive": "more rounds or a calmer machine are needed to test the product: ",
 }  # the beginning of a verdict in a sentence
-WAITING_NOTES = (
-    f"{WAITING}: the time of the phase data, in which the device is idle. Other causes have whole steps without it,",
-    "but for those that change what the loader does.",
+CAUSES_NOTE = (
+    "Ratios of images/s with 95 % intervals over rounds of fresh processes. forward + backward: of a step timed "
+    "in phases, without data and optimizer; whole step: of the windows, with both. FLOP-predicted: from the matrix "
+    "products of forward and backward.\noff FLOPs: log of the measured (Shapley, if present) over the predicted ratio, "
+    f"consistent with FLOPs if its interval is within {FLOPS_TOLERANCE:.2f}; it reveals a biased configuration, whose "
+    "error cancels in the product. saved: microseconds per image of the whole step."
 )
+WAITING_NOTE = (
+    f"{WAITING}: the time of the phase data, in which the device is idle. Other causes have whole steps without it, "
+    "but for those that change what the loader does."
+)
+NOT_MEASURED = "some of its runs are missing"
 
 
 def cause_table(found: Decomposition) -> Table:
     """List the factors, their product, the whole and the unexplained ratio."""
     rest = Contribution("unexplained", "", found.unexplained, None, found.step_unexplained, None)
-    shown = [*found.parts, found.waiting, found.objective, found.product, found.whole, rest]
-    has_shapley, has_changes = found.parts[0].shapley is not None, any(part.change for part in shown if part)
-    rows = []
-    for part in filter(None, shown):
-        row: dict[str, Any] = {"cause": part.cause} | ({"change": part.change} if has_changes else {})
-        row |= _interval_cells("forward + backward", "", part.chain) | {"FLOP-predicted": part.flop_ratio}
-        if has_shapley:
-            row |= _interval_cells("Shapley", "Shapley ", part.shapley)
-            row |= {"FLOP-predicted Shapley": part.shapley_flop_ratio}
-        off = part.flops_deviation
-        row |= {"off FLOPs": off and off.mean, "+/-": off and off.margin}
-        row |= {"verdict": part.verdict if part is not rest else found.verdict_text}
-        row |= _interval_cells("whole step", "step ", part.step)
-        rows.append(row | {"saved, us/image": part.saved_seconds and 1e6 * part.saved_seconds})
-    parts, whole = found.rounds
+    parts = [*found.parts, found.waiting, found.objective, found.product, found.whole, rest]
+    shown = [part for part in parts if part is not None]
+    has_shapley, has_changes = found.parts[0].shapley is not None, any(part.change for part in shown)
+    columns = [
+        *Column.texts("cause", *(["change"] if has_changes else [])),
+        Column("forward + backward", INTERVAL),
+        Column("FLOP-predicted"),
+        *([Column("Shapley", INTERVAL), Column("FLOP-predicted Shapley")] if has_shapley else []),
+        Column("off FLOPs", "ln(measured / predicted)"),
+        Column.text("verdict"),
+        Column("whole step", INTERVAL),
+        Column("saved, us/image"),
+    ]
+    rows = [
+        [
+            Cell.of(part.cause),
+            *([Cell.of(part.change)] if has_changes else []),
+            Cell.estimate(part.chain, ratio, NOT_MEASURED),
+            Cell.optional(part.flop_ratio, ratio, NOT_MEASURED),
+            *(_shapley_cells(part) if has_shapley else []),
+            _deviation_cell(part.flops_deviation),
+            Cell.optional(found.verdict_text if part is rest else part.verdict, str, NOT_MEASURED),
+            Cell.estimate(part.step, ratio, NOT_MEASURED),
+            Cell.optional(part.saved_seconds and 1e6 * part.saved_seconds, format_rate, NOT_MEASURED),
+        ]
+        for part in shown
+    ]
+    rounds_of_parts, rounds_of_whole = found.rounds
     notes = [
-        "Ratios of images/s with 95 % intervals over rounds of fresh processes. forward + backward: of a step timed in",
-        "phases, without data and optimizer; whole step: of the windows, with both. FLOP-predicted: from the",
-        "matrix products of forward and backward. off FLOPs: log of the measured (Shapley, if present) over the",
-        f"predicted ratio, consistent with FLOPs if its interval is within {FLOPS_TOLERANCE:.2f}; it reveals a biased",
-        "configuration, whose error cancels in the product. saved: microseconds per image of the whole step.",
-        f"Rounds of all configurations: {parts}; rounds of the two ends: {whole}.",
-        *(WAITING_NOTES if found.waiting else []),
-        describe_disturbance(found.disturbance),
+        CAUSES_NOTE,
+        f"Rounds of all configurations: {rounds_of_parts}; rounds of the two ends: {rounds_of_whole}.",
+        *([WAITING_NOTE] if found.waiting else []),
         *(["Shapley: mean over all orders in which factors and objective can change."] if has_shapley else []),
         *(f"Left out, {name}: {reason}." for name, reason in found.ladder.left_out.items()),
-        "",
-        summarize(found),
     ]
-    return Table.of_figures(f"From {found.baseline} to {found.experiment}", rows, "\n".join(notes))
+    return Table.of_rows(f"From {found.baseline} to {found.experiment}", columns, rows, "\n".join(notes))
+
+
+def explained_table(found: Decomposition) -> Table:
+    """List the factors, with what disturbed the runs and a summary beneath."""
+    table = cause_table(found)
+    return replace(table, note=f"{table.note}\n{describe_disturbance(found.disturbance)}\n\n{summarize(found)}")
+
+
+def _shapley_cells(part: Contribution) -> list[Cell]:
+    why = NOT_MEASURED if part.chain is None else "only the order of the chain was measured"
+    return [Cell.estimate(part.shapley, ratio, why), Cell.optional(part.shapley_flop_ratio, ratio, why)]
+
+
+def _deviation_cell(found: LogRatio | None) -> Cell:
+    if found is None:
+        return Cell.not_applicable("no ratio is predicted for it, or none was measured")
+    ends = (None, None) if found.margin is None else (found.mean - found.margin, found.mean + found.margin)
+    return Cell(format_log_with_margin(found), value=found.mean, interval=ends)
 
 
 def reference_table(found: Decomposition) -> Table:
@@ -97,10 +130,6 @@ def _column(found: Decomposition) -> dict[str, Any]:
     }
 
 
-def _interval_cells(name: str, prefix: str, ratio: LogRatio | None) -> dict[str, Any]:
-    return {name: ratio and ratio.value, f"{prefix}low": ratio and ratio.low, f"{prefix}high": ratio and ratio.high}
-
-
 def summarize(found: Decomposition) -> str:
     """Summarise a decomposition in a few sentences."""
     whole, rest, parts = found.whole.chain, found.unexplained, [(part.cause, part.best) for part in found.parts]
@@ -130,12 +159,12 @@ def summarize(found: Decomposition) -> str:
 
 def describe_twice_the_time(found: Decomposition) -> str:
     """Say how wide the interval of the unexplained ratio is, and how wide it would be after twice as many rounds."""
-    ratio = found.unexplained
-    if ratio is None or ratio.error is None or ratio.margin is None:
+    rest = found.unexplained
+    if rest is None or rest.error is None or rest.margin is None:
         return "The product was not tested: some configurations have fewer than two rounds."
-    rounds = ratio.degrees_of_freedom + 1
-    doubled = replace(ratio, error=ratio.error / math.sqrt(2), degrees_of_freedom=2 * rounds - 1).margin or 0.0
-    now, then = (100 * math.expm1(margin) for margin in (ratio.margin, doubled))
+    rounds = rest.degrees_of_freedom + 1
+    doubled = replace(rest, error=rest.error / math.sqrt(2), degrees_of_freedom=2 * rounds - 1).margin or 0.0
+    now, then = (100 * math.expm1(margin) for margin in (rest.margin, doubled))
     return f"The unexplained ratio is known to ±{now:.1f} %; twice the time would give about ±{then:.1f} %."
 
 
@@ -150,15 +179,14 @@ def _describe_flops_verdicts(parts: Iterable[Contribution]) -> list[str]:
     return [f"By factor, {listed} ({scale})."] if listed else []
 
 
-def format_log_with_margin(ratio: LogRatio) -> str:
+def format_log_with_margin(found: LogRatio) -> str:
     """Format a logarithm with half of its interval."""
-    return f"{ratio.mean:+.2f}" if ratio.margin is None else f"{ratio.mean:+.2f} ± {ratio.margin:.2f}"
+    return f"{found.mean:+.2f}" if found.margin is None else f"{found.mean:+.2f} ± {found.margin:.2f}"
 
 
-def _format_ratio_value(ratio: LogRatio | None) -> str:
-    return "?" if ratio is None else f"{ratio.value:.2f}x"
+def _format_ratio_value(found: LogRatio | None) -> str:
+    return "?" if found is None else f"{ratio(found.value)}x"
 
 
-def _format_with_interval(ratio: LogRatio) -> str:
-    has_interval = ratio.low is not None and ratio.high is not None
-    return f"{_format_ratio_value(ratio)} ({f'{ratio.low:.2f} to {ratio.high:.2f}' if has_interval else 'no interval'})"
+def _format_with_interval(found: LogRatio) -> str:
+    return f"{_format_ratio_value(found)} ({format_interval(found, ratio) or 'no interval'})"

@@ -40,7 +40,7 @@ from bench.features.explain.ladder import (
     stages_between,
 )
 from bench.features.explain.requests import LadderRequest
-from bench.features.explain.tables import cause_table, describe_twice_the_time, reference_table, side_by_side
+from bench.features.explain.tables import describe_twice_the_time, explained_table, reference_table, side_by_side
 from bench.fields import PACK_DATA
 from bench.measure.tables import failure_table
 from bench.orchestration.comparison import Comparison
@@ -57,7 +57,7 @@ Recipe = Literal["published", "controlled"]
 ENDINGS: dict[Recipe, str] = {"published": "datacomp", "controlled": "controlled"}
 PUBLISHED_FACTORS = ("kernel", "global_negatives")  # factors of CLIP's released run that are no fields of its recipe
 NOT_PUBLISHED_HERE = {
-    "communication": "a single process communicates nothing; captions of other processes are simulated",
+    "communication": "a single process communicates nothing; captions of other processes are simulated"
 }
 PACK_IN_MEMORY = "the pack is in memory; --set data=SHARDS measures it"
 MIN_ROUNDS = 2  # one for the parts, one for the whole
@@ -112,7 +112,7 @@ class ExplainRatio:
         found = {name: one for name, rows in zip(names, records, strict=True) if (one := decompose(rows))}
         last = [side_by_side(found)] if len(found) > 1 else [reference_table(one) for one in found.values()]
         failures = failure_table([*chain.from_iterable(records)])
-        print_tables([*map(cause_table, found.values()), *last, failures], self.json)
+        print_tables([*map(explained_table, found.values()), *last, failures], self.json)
         for one in found.values() if self.rounds is None else ():
             log(describe_twice_the_time(one))
         if runner.failures or len(found) < len(begun):

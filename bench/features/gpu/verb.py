@@ -1,11 +1,16 @@
 """The verb `gpu`: the first hour on a GPU, in steps that are command lines of their own."""
 
+import os
 import re
 import shlex
+import subprocess
 import sys
+import tarfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -18,9 +23,9 @@ from bench.config import choose
 from bench.console.console import FAILED_CASE, OK, REQUEUE, log, printable
 from bench.console.options import MINUTES_RANGE, require_range
 from bench.console.tables import print_tables
-from bench.environment.files import make_folders
-from bench.features.gpu.packed_results import pack_results
-from bench.features.gpu.run_command import run_command
+from bench.environment.child_processes import die_with_parent, kill_at_end
+from bench.environment.circumstances import CHECKOUT
+from bench.environment.files import atomic_write, make_folders
 from bench.features.gpu.steps import (
     STEPS,
     STEPS_FILE,
@@ -45,6 +50,8 @@ SPARE_MINUTES, GRACE_MINUTES = 0.25, 1.5  # before and after the last minute, fo
 PAGE_SECONDS = 120.0  # after which the drawing of a page is ended
 FEWEST_MINUTES = 2.0  # in which a step that can be continued is begun: a run, and its page
 CPU_PROCESSES = 2  # in place of several GPUs
+PACKED = (".json", ".json.gz", ".html", ".log", ".txt")  # records, tables, traces, pages, output, keys of samples
+LEFT_OUT = {"cache", "checkpoints", "shards"}  # names of folders
 Only = Annotated[tuple[str, ...], UseAppendAction, arg(metavar="STEP", help="name of a step to run; repeatable")]
 Pack = Annotated[
     Path | None,
@@ -202,3 +209,42 @@ def _result(
     return StepResult(
         step=step.name, status=status, seconds=round(seconds, 1), command=shlex.join(command), last_lines=last_lines
     )
+
+
+def run_command(words: Sequence[str], output: Path, seconds: float, settings: Mapping[str, str]) -> int | None:
+    """Run a command in the checkout and append what it prints to a file; return its exit code.
+
+    It is killed with its descendants after so many seconds, which returns None, and when this call is interrupted; if
+    this process is killed, the command ends too. `settings` are environment variables.
+    """
+    with output.open("ab") as file:
+        child = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            cwd=CHECKOUT,
+            env=os.environ | settings,
+            process_group=0,  # Ctrl-C reaches this process alone
+            preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509 - this process has one thread
+        )
+        with kill_at_end(child), suppress(subprocess.TimeoutExpired):
+            return child.wait(seconds)
+    return None
+
+
+def pack_results(results: Path, file: Path) -> int:
+    """Pack the records, pages and output in a folder and below it, without towers; return the number of files.
+
+    The file is whole or absent. Unpacked, it is a folder of the same name, from which pages are drawn as before.
+    """
+    paths = [path for path in sorted(results.rglob("*")) if path.is_file() and _is_packed(path.relative_to(results))]
+    with atomic_write(file) as temporary, tarfile.open(temporary, "w:gz") as tar:
+        for path in paths:
+            tar.add(path, Path(results.name, path.relative_to(results)))
+    return len(paths)
+
+
+def _is_packed(path: Path) -> bool:
+    is_hidden = any(part.startswith(".") for part in path.parts)
+    return path.name.endswith(PACKED) and not is_hidden and LEFT_OUT.isdisjoint(path.parts[:-1])

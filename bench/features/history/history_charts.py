@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from bench.features.history.changes import Change
 from bench.formats import format_quantity, pluralize, ratio, unit_size
@@ -44,9 +44,7 @@ def series_chart(name: str, history: CommitHistory, lines: Sequence[Series], cha
         step = unit_size(low + (high - low) / 2, unit)
         marks = [mark * step for mark in MaxNLocator(4).tick_values(low / step, high / step)]
         axes.yaxis.set_major_locator(FixedLocator([mark for mark in marks if low <= mark <= high]))
-        axes.yaxis.set_major_formatter(
-            FuncFormatter(lambda value, _: format_quantity(value, unit) if value > 0 else "")
-        )
+        axes.yaxis.set_major_formatter(lambda value, _: format_quantity(value, unit) if value > 0 else "")
         step = -(-len(commits) // MOST_TICKS)
         ticks = range((len(commits) - 1) % step, len(commits), step)  # the last commit has one
         axes.set_xticks(ticks, [commits[at].short for at in ticks])

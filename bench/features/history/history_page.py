@@ -186,9 +186,7 @@ def _changes_table(history: CommitHistory, changes: Sequence[Change]) -> Table:
             _size_cell(change),
             *(Cell(_format_level(change, level), "", level) for level in (change.old, change.new)),
             Cell(f"{change.before.short} … {change.after.short}"),
-            Cell.of(change.p, p_value)
-            if change.p is not None
-            else Cell.not_applicable("a counter has no random variation"),
+            Cell.optional(change.p, p_value, "a counter has no random variation"),
             Cell(f"{change.sides[0]} + {change.sides[1]}"),
             Cell(_machine_letter(history, change.series.machine)),
         ]

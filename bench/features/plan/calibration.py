@@ -4,12 +4,17 @@ The logarithm of the utilisation, communication excluded, is regressed on the lo
 the training ran under NeMo and on Hopper GPUs; all others are open_clip's. The interval is of one new training: that of
 the regression's mean and the scatter of trainings about it.
 Source: Weisberg 2014, "Applied Linear Regression", section 3.5 (prediction from ordinary least squares).
+
+A plan is for another cluster than the published ones as a rule: its error is that of a cluster left out.
+Source: Roberts et al. 2017, "Cross-validation strategies for data with temporal, spatial, hierarchical, or phylogenetic
+structure" (blocks of dependent observations are left out together).
 """
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from statistics import fmean, median
 
 import numpy as np
 from jaxtyping import Float
@@ -17,11 +22,19 @@ from scipy.special import stdtrit
 
 from bench.environment.gpu_specs import GpuSpec
 from bench.features.plan.model import OVERLAP
-from bench.features.plan.published import NCCL, fit_utilisations
+from bench.features.plan.published import NCCL, Latencies, fit_utilisations, predict_published_rate
 from bench.published import MODELS, NEMO, PUBLISHED_RUNS, PublishedRun
 
 COVERAGE = 0.8  # of the intervals
 HOPPER = ("H100", "H200", "GH200")
+CLUSTER = "one cluster"
+# What is left out: the group of a training, and the plans whose error it estimates.
+GROUPINGS: Mapping[str, tuple[Callable[[PublishedRun], Hashable], str]] = {
+    "one training": (PUBLISHED_RUNS.index, "a further training of a published series"),
+    "one source": (lambda run: run.publication, "another team's training on a published cluster"),
+    "one model": (lambda run: run.model, "a size of model that no published training has"),
+    CLUSTER: (lambda run: run.cluster, "a cluster that no published training ran on: the usual plan"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +106,35 @@ def _regressors_of(run: PublishedRun) -> Float[np.ndarray, " terms"]:
 def _regressors(gflops: float, device: GpuSpec, *, is_nemo: bool) -> Float[np.ndarray, " terms"]:
     is_hopper = device.name_words.split()[0] in HOPPER
     return np.array([1.0, math.log(gflops), is_nemo, is_hopper])
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedErrors:
+    """Planned over published images/s, minus 1, of every training, and how often its interval contains it."""
+
+    groups: int
+    errors: Sequence[float]
+    coverage: float  # share of the trainings whose utilisation is in the interval
+
+    @property
+    def median(self) -> float:
+        """The median of the absolute errors."""
+        return median(map(abs, self.errors))
+
+    @property
+    def mean(self) -> float:
+        """The mean of the absolute errors."""
+        return fmean(map(abs, self.errors))
+
+
+@cache
+def published_errors(left_out: str, latencies: Latencies = NCCL, overlap: float = OVERLAP) -> PublishedErrors:
+    """Predict every published training from those of other groups, and return the errors."""
+    group_of, _ = GROUPINGS[left_out]
+    utilisations = fit_utilisations(latencies, overlap)
+    predictions = leave_group_out(utilisations, group_of)
+    errors, inside = [], []
+    for run, found, predicted in zip(PUBLISHED_RUNS, utilisations, predictions, strict=True):
+        errors.append(predict_published_rate(run, predicted.value, latencies, overlap)[0] / run.midpoint - 1)
+        inside.append(predicted.low <= found <= predicted.high)
+    return PublishedErrors(len({*map(group_of, PUBLISHED_RUNS)}), errors, fmean(inside))

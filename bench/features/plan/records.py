@@ -13,6 +13,7 @@ from bench.environment.files import read_intact_files
 from bench.environment.gpu_specs import GB, GpuSpec, find_gpu_spec
 from bench.features.plan.collectives import FP32_BYTES, ParameterCounts, shard_count
 from bench.features.plan.model import ComputeProfile
+from bench.formats import GIB
 from bench.measure.throughput import images_per_second, images_per_step, timed_runs
 from bench.record import (
     BYTES_PER_PARAMETER,
@@ -31,7 +32,6 @@ M = TypeVar("M", Speed, Memory, BatchTrial)
 FIELDS_WITHOUT_TIME = {*fields_with("by batch", "no time")}
 FORWARD = ("augmentation", "image forward", "text forward", "head and loss")
 POWER = "power W, by the energy counter"
-GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 from markupsafe import Markup
-from matplotlib.ticker import FuncFormatter, MultipleLocator
+from matplotlib.ticker import MultipleLocator
 from tyro.conf import Positional
 
 from bench.console.console import OK, PROGRAM
@@ -159,7 +159,7 @@ def solution_chart(points: Sequence[SolutionPoint], differences: Sequence[MfuDif
         axes = margin_axes(figure, LEFT, RIGHT, FOOT, TOP)
         networks = sorted({point.network for point in points})
         set_log2_x_axis(axes, 0.8 * networks[0], 1.25 * networks[-1], networks[::2])
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
         axes.set_ylim(1, TOP_SHARE * max([point.needed or 1.0 for point in known] + [one.ratio for one in differences]))
         axes.set_xlabel("GB/s per GPU between nodes")
         ends, descriptions = [], []
@@ -189,7 +189,7 @@ def curve_chart(curves: Mapping[str, Sequence[PlanPoint]]) -> Markup:
         set_log2_x_axis(axes, 0.8 * numbers[0], 1.25 * numbers[-1], ticks)
         axes.set_ylim(0, TOP_SHARE)
         axes.yaxis.set_major_locator(MultipleLocator(0.2))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value, 0)))
+        axes.yaxis.set_major_formatter(lambda value, _: percent(value, 0))
         axes.set_xlabel("GPUs")
         ends, descriptions = [], []
         for index, (name, points) in enumerate(curves.items()):

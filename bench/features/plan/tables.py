@@ -5,10 +5,16 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
-from bench.features.plan.calibration import COVERAGE, PredictedUtilisation, leave_group_out
+from bench.features.plan.calibration import (
+    CLUSTER,
+    COVERAGE,
+    GROUPINGS,
+    PredictedUtilisation,
+    leave_group_out,
+    published_errors,
+)
 from bench.features.plan.collectives import collective_seconds, step_collectives
-from bench.features.plan.communication_factor import communication_factors, factor_range
-from bench.features.plan.inverse import CaseOnGpus
+from bench.features.plan.inverse import CaseOnGpus, communication_factors, factor_range
 from bench.features.plan.model import (
     MAX_GPUS,
     NO_STEP_COST,
@@ -21,7 +27,6 @@ from bench.features.plan.model import (
     first_slower_gpus,
 )
 from bench.features.plan.published import Latencies, fit_utilisations, predict_published_rate
-from bench.features.plan.published_errors import CLUSTER, GROUPINGS, published_errors
 from bench.published import PUBLISHED_RUNS
 from bench.tables import Table
 

@@ -13,8 +13,7 @@ from bench.data.targets import Tokens
 from bench.environment.gpu_specs import GPU_SPECS, GpuSpec
 from bench.features.plan.calibration import PredictedUtilisation, published_model
 from bench.features.plan.collectives import Interconnect, ParameterCounts, data_sheet_interconnect
-from bench.features.plan.communication_factor import communication_factors, factor_range
-from bench.features.plan.inverse import CaseOnGpus
+from bench.features.plan.inverse import CaseOnGpus, communication_factors, factor_range
 from bench.features.plan.model import (
     OVERLAP,
     Cluster,

@@ -106,26 +106,15 @@ def run_checkout(
     assert config is not None, f"open_clip has no model {experiment.image.tower!r}"
     precision, compiled = resolve_auto(experiment.runtime, device)
     is_bucketed = side == OPEN_CLIP_BUCKETED
-    words = [
-        "--model",
-        experiment.image.tower,
-        "--device",
-        str(device),
-        "--precision",
-        PRECISIONS.get(precision, "fp32"),
-    ]
+    words = ["--model", experiment.image.tower, "--device", str(device)]
+    words += ["--precision", PRECISIONS.get(precision, "fp32")]
     words += ["--batch-size", str(experiment.training.batch_size), "--lr", str(experiment.optimizer.learning_rate)]
     words += ["--wd", str(experiment.optimizer.weight_decay), "--eps", str(experiment.optimizer.eps)]
     words += ["--beta1", str(experiment.optimizer.betas[0]), "--beta2", str(experiment.optimizer.betas[1])]
     words += [] if experiment.optimizer.clip_norm is None else ["--grad-clip-norm", str(experiment.optimizer.clip_norm)]
     if is_bucketed:
-        words += [
-            "--opt-kwargs",
-            "fused=True",
-            "--length-bucketing",
-            "--bucket-chunk",
-            str(experiment.training.batch_size),
-        ]
+        words += ["--opt-kwargs", "fused=True", "--length-bucketing"]
+        words += ["--bucket-chunk", str(experiment.training.batch_size)]
         words += ["--text-pad-multiple", str(COMPILED_PAD_MULTIPLE)] if compiled else []
     try:
         open_clip, task, optim, params, scheduler, train, naflex_data = _import_checkout(checkout)
@@ -230,11 +219,8 @@ def _data(batches: Sequence[Any], windows: WindowTimer, experiment: Experiment) 
 
 def _sizes(experiment: Experiment) -> tuple[int, int, int]:
     """Return image size, context length and size of the vocabulary."""
-    return (
-        experiment.image.image_size,
-        experiment.text.context_length,
-        SubwordIds(experiment.targets.subword_vocabulary).size,
-    )
+    vocabulary = SubwordIds(experiment.targets.subword_vocabulary).size
+    return experiment.image.image_size, experiment.text.context_length, vocabulary
 
 
 def _initial_weights(stream: PackStream[Tokens]) -> Mapping[str, Tensor]:

@@ -134,11 +134,8 @@ def _run_one_side(
         step(batches[batch_number(k, steps)], reference_learning_rate(experiment.optimizer, k))
         for k in windows.time_steps()
     ]
-    return (
-        losses,
-        tokens,
-        time_phases(model, step, batches[steps:], reference_learning_rate(experiment.optimizer, steps)),
-    )
+    phases = time_phases(model, step, batches[steps:], reference_learning_rate(experiment.optimizer, steps))
+    return losses, tokens, phases
 
 
 def released_labels(stream: Stream[Labels], k: int) -> DenseLabels | Tokens:

@@ -5,6 +5,7 @@ from statistics import fmean, median
 
 from bench.features.reference import OPEN_CLIP, OURS
 from bench.features.reference.records import ReferenceRun
+from bench.formats import bracket_interval, ratio
 from bench.record import Record
 from bench.statistics import ratio_of
 
@@ -48,6 +49,6 @@ def _describe_cheapest_side(name: str, rates: Mapping[str, Mapping[int, float]])
     if (ours := rates.get(OURS)) is None or len(rates) == 1:
         return text
     best = max(rates.keys() - {OURS}, key=medians.__getitem__)
-    ratio = ratio_of(rates[best], ours)
-    interval = "" if ratio.low is None or ratio.high is None else f" ({ratio.low:.2f} to {ratio.high:.2f})"
-    return f"{text} {OURS} over the fastest of the others, {best}: {ratio.value:.2f}{interval}."
+    found = ratio_of(rates[best], ours)
+    measured = f"{ratio(found.value)}{bracket_interval(found, ratio)}"
+    return f"{text} {OURS} over the fastest of the others, {best}: {measured}."

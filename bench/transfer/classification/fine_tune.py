@@ -22,13 +22,7 @@ from bench.transfer.classification.probe import make_score
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.image_sources import ImageSource, eval_batches
 from bench.transfer.tasks.tasks import SingleLabelTask, TaskSplit
-from bench.transfer.transfer_training import (
-    PUBLISHED_WIDTH,
-    TrainingRecipe,
-    find_best_rate,
-    prefetch,
-    train_on_task,
-)
+from bench.transfer.transfer_training import PUBLISHED_WIDTH, TrainingRecipe, find_best_rate, prefetch, train_on_task
 from models.image_tower import ImageTower
 from models.patch_map import resized_tower
 

@@ -49,19 +49,14 @@ class ImageSource(Protocol):
 class FileImageSource:
     """Files, decoded on access."""
 
-    paths: Sequence[Path]
+    files: Sequence[Path]
     resize_over_crop = RESIZE_OVER_CROP
 
-    @property
-    def files(self) -> Sequence[Path]:
-        """The files that hold the images."""
-        return self.paths
-
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.files)
 
     def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
-        path = self.paths[row]
+        path = self.files[row]
         encoded = read_image_file(path)
         try:
             return decode_image(encoded)
@@ -69,7 +64,7 @@ class FileImageSource:
             raise UnreadableImageError(f"{path}: {error}") from None
 
     def select(self, rows: Sequence[int]) -> "FileImageSource":
-        return FileImageSource([self.paths[row] for row in rows])
+        return FileImageSource([self.files[row] for row in rows])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

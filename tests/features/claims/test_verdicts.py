@@ -66,7 +66,7 @@ def exact(ratio: float) -> Interval:
 def test_causes_are_the_largest_settings_without_which_the_ratio_is_out_of_tolerance() -> None:
     causes = {"flips": -0.2, "sampler": math.log(1.08), "kernel": math.log(1.06), "batch": math.log(1.01)}
     found = judge_claim(PUBLISHED, exact(2.2), exact(2.7), causes)
-    assert found.text == "reproduced only with sampler and kernel"
+    assert found.verdict_clause == "reproduced only with sampler and kernel"
     assert judge_claim(PUBLISHED, exact(2.2), exact(2.7), {}).detail == "the recipes' other settings"
 
 

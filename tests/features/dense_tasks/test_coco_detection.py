@@ -9,19 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from bench.features.dense_tasks.coco import coco_detection
 from bench.features.dense_tasks.detection import coco_tool
 from bench.transfer.tasks import image_sources
+from tests.transfer.trees import make_image
 
 HEIGHT, WIDTH = 10, 20
 NAMES = [f"{number:03}" for number in range(6)]
-
-
-def make_image(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (WIDTH, HEIGHT), "red").save(path)
 
 
 def coco_tree(root: Path, change: Callable[[dict[str, Any]], object] = id) -> Path:
@@ -55,7 +50,7 @@ def coco_tree(root: Path, change: Callable[[dict[str, Any]], object] = id) -> Pa
         if part == "train2017":
             change(content)
         for name in NAMES:
-            make_image(root / part / f"{name}.jpg")
+            make_image(root / part / f"{name}.jpg", size=(WIDTH, HEIGHT))
         (root / "annotations").mkdir(exist_ok=True)
         (root / "annotations" / f"instances_{part}.json").write_text(json.dumps(content))
     return root

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from bench.data.manifest import CACHE
 from bench.features.dense_tasks import coco as coco_layout
@@ -17,16 +16,12 @@ from bench.features.dense_tasks.multi_label_tasks import MultiLabelPart, MultiLa
 from bench.features.dense_tasks.voc import read_objects, voc_labels
 from bench.transfer.tasks import image_sources
 from bench.transfer.tasks.image_sources import FileImageSource
+from tests.transfer.trees import make_image
 
 # Which classes images show: 7 is person, 9 is dog; COCO's ids have gaps.
 TRAIN = {f"{number:03}": ({7} if number % 2 else {7, 9}) if number % 4 else set() for number in range(12)}
 VAL = {"100": {9}, "101": {7}, "102": set[int]()}
 NAMES = {7: "person", 9: "dog"}
-
-
-def make_image(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (20, 10), "red").save(path)
 
 
 def instances(shown: dict[str, set[int]]) -> dict[str, Any]:
@@ -47,7 +42,7 @@ def coco_tree(root: Path, change: Callable[[dict[str, Any]], object] = id) -> Pa
     (root / "annotations").mkdir()
     for split, shown in (("train2017", TRAIN), ("val2017", VAL)):
         for name in shown:
-            make_image(root / split / f"{name}.jpg")
+            make_image(root / split / f"{name}.jpg", size=(20, 10))
         content = instances(shown)
         if split == "train2017":
             change(content)
@@ -57,7 +52,7 @@ def coco_tree(root: Path, change: Callable[[dict[str, Any]], object] = id) -> Pa
 
 def shown_by(part: MultiLabelPart, classes: tuple[str, ...]) -> dict[str, set[str]]:
     assert isinstance(part.images, FileImageSource)
-    names = [path.stem for path in part.images.paths]
+    names = [path.stem for path in part.images.files]
     return {name: {classes[c] for c in np.flatnonzero(row)} for name, row in zip(names, part.labels, strict=True)}
 
 
@@ -194,7 +189,7 @@ def test_voc_lists_and_annotations_agree(tmp_path: Path, *, lists: bool) -> None
     assert tested == {f"2008_{name}": of for name, of in named(VAL).items()}
     assert task.classes == ("dog", "person")
     unjudged = [
-        (part.images.paths[row].stem, task.classes[column])
+        (part.images.files[row].stem, task.classes[column])
         for part in (task.train, task.validation)
         for row, column in np.argwhere(part.unjudged)
         if isinstance(part.images, FileImageSource)

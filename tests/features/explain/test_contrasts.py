@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.features.explain.decomposition import LogRatio, contrast, divide
+from bench.features.explain.decomposition import LogRatio, contrast, divide, shapley_weights
 from bench.features.explain.ladder import Coordinates, all_configurations, build_chain
-from bench.features.explain.shapley import shapley_weights
 from bench.statistics import Agreement, judge_agreement
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from bench.features.explain.decomposition import Decomposition, decompose
+from bench.features.explain.decomposition import Decomposition, decompose, ratio_parts
 from bench.features.explain.ladder import HEAD, PADDING, REST, TEXT_TOWER, Coordinates, ExpectedRatio, Ladder
-from bench.features.explain.parts import ratio_parts
-from bench.features.explain.tables import cause_table, reference_table, side_by_side, summarize
+from bench.features.explain.tables import cause_table, explained_table, reference_table, side_by_side, summarize
 from bench.features.explain.verb import EXIT_CODES
 from bench.record import OTHERS_BUSY, Record, Speed, read_record, record_path, write_record
 from tests.features.explain.ladders import ladder_of, measured
@@ -135,7 +134,7 @@ def test_disturbed_rounds_count_little_and_widen_the_intervals() -> None:
     none, some, many = found([]), found([0, 3]), found(range(8))
     assert some.rounds == (6, 6)
     assert values(some, "step") == pytest.approx({PADDING: 1.3, TEXT_TOWER: 1.2, HEAD: 1.01}, rel=0.06)
-    assert "2 of 12 rounds were slow throughout" in cause_table(some).note
+    assert "2 of 12 rounds were slow throughout" in explained_table(some).note
     assert none.verdict == some.verdict == "agree"
     margins = [one.unexplained.margin for one in (none, some, many) if one.unexplained]
     assert margins == sorted(margins)
@@ -199,7 +198,7 @@ def test_biased_configuration_cancels_in_the_product_and_deviates_from_flops() -
     assert f"consistent with FLOPs: {PADDING} (" in text
     assert f"not consistent with FLOPs: {TEXT_TOWER} (-0.3" in text
     rows = {row["cause"]: row for row in cause_table(found).rows}
-    assert rows[TEXT_TOWER]["off FLOPs"] == pytest.approx(-0.3, abs=0.02)
+    assert rows[TEXT_TOWER]["off FLOPs"][0] == pytest.approx(-0.3, abs=0.02)
     assert rows[TEXT_TOWER]["verdict"] == "not consistent with FLOPs"
 
 
@@ -301,9 +300,9 @@ def test_table_lists_parts_product_total_and_unexplained() -> None:
         *("kernel", PADDING, TEXT_TOWER, HEAD),
         *("objective, all else equal", "product of the parts", "whole, measured apart", "unexplained"),
     ]
-    assert table.rows[0]["Shapley"] == pytest.approx(1.1)
-    assert table.rows[-1]["forward + backward"] == pytest.approx(1)
-    assert summarize(found) in table.note
+    assert table.rows[0]["Shapley"][0] == pytest.approx(1.1)
+    assert table.rows[-1]["forward + backward"][0] == pytest.approx(1)
+    assert summarize(found) in explained_table(found).note
     assert "Shapley" not in cause_table(found_in(multiplied())).rows[0]
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
-from bench.features.gpu import packed_results
-from bench.features.gpu.packed_results import pack_results
+from bench.features.gpu import verb
+from bench.features.gpu.verb import pack_results
 from reports.__main__ import main as report
 
 KEPT = Path(__file__).parents[2] / "records"
@@ -60,7 +60,7 @@ def test_packing_that_is_interrupted_leaves_the_file_as_it_was(
     file = tmp_path / "hour.tar.gz"
     pack_results(results, file)
     before = file.read_bytes()
-    monkeypatch.setattr(packed_results.tarfile.TarFile, "add", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(verb.tarfile.TarFile, "add", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         pack_results(results, file)
     assert file.read_bytes() == before

@@ -10,10 +10,9 @@ import pytest
 
 from bench.__main__ import main
 from bench.environment.gpu_specs import GPU_SPECS
-from bench.features.plan.calibration import COVERAGE, UtilisationModel, leave_group_out, published_model
+from bench.features.plan.calibration import COVERAGE, GROUPINGS, UtilisationModel, leave_group_out, published_model
 from bench.features.plan.model import OVERLAP
 from bench.features.plan.published import NCCL, fit_utilisation
-from bench.features.plan.published_errors import GROUPINGS
 from bench.features.plan.workload import predict_utilisation
 from bench.published import MODELS, NEMO, PUBLISHED_RUNS
 from tests.small import small

@@ -11,13 +11,14 @@ import pytest
 from bench.__main__ import main
 from bench.environment.gpu_specs import GPU_SPECS
 from bench.features.plan.collectives import ParameterCounts, data_sheet_interconnect, step_collectives
-from bench.features.plan.communication_factor import (
+from bench.features.plan.inverse import (
     NODE_GBITS,
+    CaseOnGpus,
+    CasePair,
     communication_factor,
     communication_factors,
     factor_range,
 )
-from bench.features.plan.inverse import CaseOnGpus, CasePair
 from bench.features.plan.model import OVERLAP, Cluster, ComputeProfile, PlanCase, plan_step
 from bench.features.plan.published import with_released_loss
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
-from bench.features.plan.published_errors import CLUSTER, GROUPINGS, published_errors
+from bench.features.plan.calibration import CLUSTER, GROUPINGS, published_errors
 from bench.published import PUBLISHED_RUNS
 
 

@@ -14,6 +14,7 @@ from reports.accuracy.pareto import IMAGES, UNTRAINED, CostAxis, cost_axes, desc
 from reports.accuracy.scores import ScorePoint, group_scores_over_seeds, whole_task_scores
 from reports.page import page
 from reports.render.frames import group_comparison
+from tests.reports.test_page import Document
 
 Make = dict[str, Callable[..., Any]]
 Words = Callable[[str], str]
@@ -80,6 +81,9 @@ def test_the_page_marks_the_front(whole: list[Record], words: Words) -> None:
     text = words(page("x", whole))
     trained = sum(not one.is_reference for one in found)
     assert f"{len(front)} of {trained} towers are on the front" in text
+    rows = Document(page("x", whole)).tables["Accuracy on Twemoji group"]
+    marked = {(row[0].split("|")[-1], row[1]) for row in rows if row[-1] == "device seconds"}
+    assert marked == {(one.subject, f"{one.images:,}") for one in front}
     assert energy.per_image == {}
     assert "Energy was not measured. CLIP, SigLIP, CatLIP and SuperClass: this device has no" in text
     assert "kJ" not in text

@@ -40,13 +40,18 @@ def with_retrieval(make: Make) -> list[Record]:
 
 def test_retrieval_has_columns_and_a_note_of_its_own(make: Make, words: Callable[[str], str]) -> None:
     comparison = group_comparison("x", with_retrieval(make))
-    answers, (device, _) = whole_task_scores(comparison), cost_axes(comparison)
+    answers = whole_task_scores(comparison)
     assert main_protocol(answers, RETRIEVAL_TASK) == "retrieval"
     assert main_protocol(answers, "Twemoji group") == "linear probe"
-    table = task_table(comparison, answers, RETRIEVAL_TASK, device)
-    assert [column.title for column in table.columns][3:] == ["retrieval", "gain", "seeds"]
+    table = task_table(comparison, answers, RETRIEVAL_TASK)
+    assert [column.title for column in table.columns][3:] == [
+        "retrieval",
+        "gain",
+        "seeds",
+        "on the Pareto front",
+    ]
     assert {len(row) for row in table.cells} == {len(table.columns)}
-    probed = task_table(comparison, answers, "Twemoji group", device)
+    probed = task_table(comparison, answers, "Twemoji group")
     assert [column.title for column in probed.columns].count("C") == 1
     notes = {column.title: column.note for column in overview_table(comparison, answers).columns}
     assert notes[RETRIEVAL_TASK] == f"retrieval, {QUERIES} test images"

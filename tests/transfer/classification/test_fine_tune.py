@@ -34,13 +34,12 @@ from bench.transfer.classification.fine_tune import (
     score_fine_tuning,
     search_rate,
 )
-from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.image_sources import on_white
-from bench.transfer.tasks.tasks import SingleLabelTask, TaskSplit
+from bench.transfer.tasks.tasks import TaskSplit
 from bench.transfer.transfer_training import prefetch
 from models.image_tower import ImageTower, build_image_tower
 from models.tower_blocks import parameters_by_depth
-from tests.transfer.toys import toy_part, toy_tower
+from tests.transfer.toys import toy_part, toy_subject, toy_task, toy_tower
 
 CPU = torch.device("cpu")
 WHOLE = FineTuning(epochs=1, batch_size=8, learning_rate=1e-3, min_learning_rate=1e-4, crop_scale=(1.0, 1.0))
@@ -293,11 +292,8 @@ def test_fine_tuning_at_another_size_resizes_the_tower_and_scores_whole_images(
     scaled = list[float | None]()
     batches = fine_tune_module.eval_batches
     monkeypatch.setattr(fine_tune_module, "eval_batches", lambda *given: scaled.append(given[2]) or batches(*given))
-    parts = [toy_part(count, seed=seed) for seed, count in enumerate((12, 8, 10))]
-    tower = toy_tower()
-    subject = FeatureExtractor(name="toy", embed=lambda _: np.zeros((0, 1)), tower=tower, device=CPU, experiment=None)
-    task = SingleLabelTask("toy", ("dark", "bright"), *parts)
-    (score,) = score_fine_tuning(subject, task, "fine-tune-512px", replace(AT_512_PX, image_size=64, epochs=1))
+    tower, recipe = toy_tower(), replace(AT_512_PX, image_size=64, epochs=1)
+    (score,) = score_fine_tuning(toy_subject(tower), toy_task(12, 8, 10), "fine-tune-512px", recipe)
     assert score.protocol == "fine-tune-512px"
     assert score.training == TaskTraining(
         image_size=64,
@@ -325,10 +321,7 @@ def test_separable_classes_are_learned_and_others_are_at_chance(
 ) -> None:
     monkeypatch.setattr(fine_tune_module, "FEWEST_STEPS", 40)
     monkeypatch.setattr(fine_tune_module, "RATES", (1e-3,))
-    parts = [toy_part(count, seed=seed, separable=separable) for seed, count in enumerate((60, 30, 200))]
-    tower = toy_tower()
-    subject = FeatureExtractor(name="toy", embed=lambda _: np.zeros((0, 1)), tower=tower, device=CPU, experiment=None)
-    (score,) = score_fine_tuning(subject, SingleLabelTask("toy", ("dark", "bright"), *parts))
+    (score,) = score_fine_tuning(toy_subject(toy_tower()), toy_task(60, 30, 200, separable=separable))
     right = score.correct.count("1") / 200
     assert right > 0.97 if separable else 0.35 < right < 0.65
     assert (score.protocol, score.num_train, len(score.correct)) == ("fine-tune", 90, 200)
@@ -340,10 +333,8 @@ def test_published_probe_is_scored_under_its_own_name_and_learns_separable_class
 ) -> None:
     monkeypatch.setattr(fine_tune_module, "FEWEST_STEPS", 10)
     monkeypatch.setattr(fine_tune_module, "RATES", (1e-2,))
-    parts = [toy_part(count, seed=seed) for seed, count in enumerate((24, 12, 60))]
     tower = toy_tower()
-    subject = FeatureExtractor(name="toy", embed=lambda _: np.zeros((0, 1)), tower=tower, device=CPU, experiment=None)
-    (score,) = PROTOCOLS["linear-probe-catlip"].score(subject, SingleLabelTask("toy", ("dark", "bright"), *parts))
+    (score,) = PROTOCOLS["linear-probe-catlip"].score(toy_subject(tower), toy_task(24, 12, 60))
     assert score.correct.count("1") / 60 > 0.9
     assert (score.protocol, score.num_train, score.chosen) == ("linear probe, CatLIP's recipe", 36, 1e-2)
     assert differing(tower, toy_tower()) == []
