@@ -70,8 +70,9 @@ def test_a_kept_explanation_is_still_read() -> None:
 def test_the_same_records_give_the_same_bytes_and_others_have_no_such_section() -> None:
     assert page("x", records(whole=False)) == page("x", records(whole=False))
     rest = [one for one in records() if type(one.measured).__name__ == "Speed"]
-    assert TABLE not in Document(page("x", rest)).tables
-    assert "#explanation" not in page("x", rest)
+    text = page("x", rest)
+    assert TABLE not in Document(text).tables
+    assert "#explanation" not in text
 
 
 def test_interrupted_explanation_has_a_page() -> None:
