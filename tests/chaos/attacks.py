@@ -20,7 +20,7 @@ from bench.tables import Table
 from bench.towers.tower_from import load_trained_tower
 from bench.train.checkpoints import latest_valid
 from tests.chaos.case import EXECUTED
-from tests.chaos.made import encode_image, make_image, make_samples, write_shard
+from tests.chaos.made import make_samples
 from tests.chaos.payloads import (
     BILLION_LAUGHS,
     DEEP,
@@ -34,6 +34,7 @@ from tests.chaos.payloads import (
 )
 from tests.chaos.short import short_experiment, train_in_process
 from tests.chaos.strangers import checkpoints, towers
+from tests.data.shards import encoded, make_image, write_shard
 
 
 def _label(path: str | Path, folder: Path) -> object:
@@ -89,7 +90,7 @@ def tars() -> dict[str, Attack]:
             path.parent.mkdir()
             with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
                 for each, content in (
-                    make_samples(0, 4) | {name: encode_image(make_image(9)), f"{name}.txt": b"a dog"}
+                    make_samples(0, 4) | {name: encoded(make_image(9)), f"{name}.txt": b"a dog"}
                 ).items():
                     info = tarfile.TarInfo(each)
                     info.size = 0 if each == name and kind != tarfile.REGTYPE else len(content)

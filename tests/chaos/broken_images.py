@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from bench.data.decoding import MAX_PIXELS
-from tests.chaos.made import encode_image, make_image
+from tests.data.shards import encoded, make_image
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6  # colour types of a PNG
 CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGBA: 4}
@@ -45,7 +45,7 @@ def resized(jpeg: bytes, width: int, height: int) -> bytes:
 
 def resized_webp(side: int) -> bytes:
     """Return an animation of small images whose header says another size."""
-    webp = encode_image(make_image(0), "WEBP", save_all=True, append_images=[make_image(1)])
+    webp = encoded(make_image(0), "WEBP", save_all=True, append_images=[make_image(1)])
     place, size = webp.index(b"VP8X") + 12, (side - 1).to_bytes(3, "little")
     return webp[:place] + size * 2 + webp[place + 6 :]
 
@@ -67,10 +67,10 @@ def images_of_other_formats() -> dict[str, bytes]:
         "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
         "SVG with an entity bomb": b'<!DOCTYPE x [<!ENTITY a "&b;&b;"><!ENTITY b "lol">]><svg>&a;</svg>',
         "PDF": b"%PDF-1.7\n1 0 obj\n<<>>\nendobj",
-        "ICO": encode_image(plain, "ICO"),
-        "PPM": encode_image(plain, "PPM"),
+        "ICO": encoded(plain, "ICO"),
+        "PPM": encoded(plain, "PPM"),
         "a pickle": pickle.dumps({"a": 1}),
-        "a gzip of a JPEG": gzip.compress(encode_image(plain)),
+        "a gzip of a JPEG": gzip.compress(encoded(plain)),
         "a zip's beginning": b"PK\x03\x04" + bytes(100),
         "RIFF that is no WebP": b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(30),
     }
@@ -78,15 +78,15 @@ def images_of_other_formats() -> dict[str, bytes]:
 
 def corrupted_images() -> dict[str, bytes]:
     """Return what began as an image."""
-    jpeg, whole, webp = (encode_image(make_image(0), kind) for kind in ("JPEG", "PNG", "WEBP"))
-    animated = encode_image(make_image(0), "WEBP", save_all=True, append_images=[make_image(1)])
+    jpeg, whole, webp = (encoded(make_image(0), kind) for kind in ("JPEG", "PNG", "WEBP"))
+    animated = encoded(make_image(0), "WEBP", save_all=True, append_images=[make_image(1)])
     rows = zlib.compress((b"\0" + bytes(40)) * 30)
     return {
         "a JPEG without its end mark": jpeg[:-2],
         "a JPEG with noise in the middle": jpeg[:400] + bytes(40) + jpeg[440:],
         "two beginnings of a JPEG": b"\xff\xd8" + jpeg,
         "a JPEG with text behind it": jpeg + b"<?php system($_GET[0]); ?>",
-        "half a progressive JPEG": encode_image(make_image(0, 200, 200), progressive=True)[:4000],
+        "half a progressive JPEG": encoded(make_image(0, 200, 200), progressive=True)[:4000],
         "a JPEG with a long segment": jpeg[:2] + b"\xff\xe1\xff\xff" + jpeg[2:],
         "a PNG's signature": SIGNATURE,
         "a PNG without data": SIGNATURE + whole[8:33] + chunk(b"IEND", b""),
@@ -104,7 +104,7 @@ def corrupted_images() -> dict[str, bytes]:
 
 def images_of_odd_sizes() -> dict[str, bytes]:
     """Return images whose header lies, or that are small and hold much."""
-    jpeg = encode_image(make_image(0))
+    jpeg = encoded(make_image(0))
     text = PngImagePlugin.PngInfo()
     text.add_text("Comment", "\x1b[2J" * 100)
     return {
@@ -112,16 +112,16 @@ def images_of_odd_sizes() -> dict[str, bytes]:
         "a PNG of 2**31 x 2**31": png(2**31 - 1, 2**31 - 1, b""),
         "a JPEG of 4,290 megapixels": resized(jpeg, 65_500, 65_500),
         "a WebP that says twice its size": resized_webp(80),
-        "a strip of 20,000 x 1": encode_image(make_image(0, 20_000, 1), "PNG"),
-        "a strip of 1 x 20,000": encode_image(make_image(0, 1, 20_000), "PNG"),
-        "one pixel": encode_image(make_image(0, 1, 1), "PNG"),
+        "a strip of 20,000 x 1": encoded(make_image(0, 20_000, 1), "PNG"),
+        "a strip of 1 x 20,000": encoded(make_image(0, 1, 20_000), "PNG"),
+        "one pixel": encoded(make_image(0, 1, 1), "PNG"),
         "a PNG whose text unpacks to 100 MB": bomb(
             40, 30, more=chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(10**8)))
         ),
         "a PNG whose profile unpacks to 100 MB": bomb(
             40, 30, more=chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(10**8)))
         ),
-        "a PNG whose text moves the cursor": encode_image(make_image(0), "PNG", pnginfo=text),
+        "a PNG whose text moves the cursor": encoded(make_image(0), "PNG", pnginfo=text),
     }
 
 
@@ -138,9 +138,9 @@ def largest_images() -> dict[str, bytes]:
         "the largest transparent palette PNG": bomb(
             SIDE, SIDE, colour=PALETTE, more=chunk(b"PLTE", bytes(768)) + chunk(b"tRNS", bytes(256))
         ),
-        "the largest JPEG": encode_image(Image.new("RGB", (SIDE, SIDE))),
-        "the largest CMYK JPEG": encode_image(Image.new("CMYK", (SIDE, SIDE))),
-        "the largest WebP": encode_image(Image.new("RGB", (16_383, MAX_PIXELS // 16_383)), "WEBP", method=0),
+        "the largest JPEG": encoded(Image.new("RGB", (SIDE, SIDE))),
+        "the largest CMYK JPEG": encoded(Image.new("CMYK", (SIDE, SIDE))),
+        "the largest WebP": encoded(Image.new("RGB", (16_383, MAX_PIXELS // 16_383)), "WEBP", method=0),
     }
 
 
@@ -148,23 +148,23 @@ def images_of_odd_forms() -> dict[str, bytes]:
     """Return images that can be used, if with care."""
     plain, frames = make_image(0), [make_image(number) for number in range(1, 4)]
     return {
-        "CMYK": encode_image(plain.convert("CMYK")),
-        "progressive": encode_image(plain, progressive=True),
-        "grey": encode_image(plain.convert("L")),
-        "palette": encode_image(plain.convert("P"), "PNG"),
-        "palette with a transparent colour": encode_image(plain.convert("P"), "PNG", transparency=0),
-        "1 bit": encode_image(plain.convert("1"), "PNG"),
-        "16 bits": encode_image(Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(30, 40) * 50), "PNG"),
-        "grey with alpha": encode_image(plain.convert("LA"), "PNG"),
-        "alpha": encode_image(plain.convert("RGBA"), "WEBP", lossless=True),
-        "an animated PNG": encode_image(plain, "PNG", save_all=True, append_images=frames),
-        "an animated WebP": encode_image(plain, "WEBP", save_all=True, append_images=frames),
+        "CMYK": encoded(plain.convert("CMYK")),
+        "progressive": encoded(plain, progressive=True),
+        "grey": encoded(plain.convert("L")),
+        "palette": encoded(plain.convert("P"), "PNG"),
+        "palette with a transparent colour": encoded(plain.convert("P"), "PNG", transparency=0),
+        "1 bit": encoded(plain.convert("1"), "PNG"),
+        "16 bits": encoded(Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(30, 40) * 50), "PNG"),
+        "grey with alpha": encoded(plain.convert("LA"), "PNG"),
+        "alpha": encoded(plain.convert("RGBA"), "WEBP", lossless=True),
+        "an animated PNG": encoded(plain, "PNG", save_all=True, append_images=frames),
+        "an animated WebP": encoded(plain, "WEBP", save_all=True, append_images=frames),
         "two images in a JPEG": _two_images(plain, frames[0]),
-        "turned by EXIF": encode_image(plain, exif=with_exif(6)),
-        "EXIF that says 99": encode_image(plain, exif=with_exif(99)),
-        "broken EXIF": encode_image(plain, exif=b"Exif\0\0II*\0\xff\xff\xff\xff"),
-        "64 kB of EXIF": encode_image(plain, exif=b"Exif\0\0II*\0\x08\0\0\0\x00\x10" + bytes(60_000)),
-        "a profile of noise": encode_image(plain, icc_profile=np.random.default_rng(0).bytes(500)),
+        "turned by EXIF": encoded(plain, exif=with_exif(6)),
+        "EXIF that says 99": encoded(plain, exif=with_exif(99)),
+        "broken EXIF": encoded(plain, exif=b"Exif\0\0II*\0\xff\xff\xff\xff"),
+        "64 kB of EXIF": encoded(plain, exif=b"Exif\0\0II*\0\x08\0\0\0\x00\x10" + bytes(60_000)),
+        "a profile of noise": encoded(plain, icc_profile=np.random.default_rng(0).bytes(500)),
     }
 
 

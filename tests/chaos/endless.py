@@ -32,9 +32,9 @@ from bench.transfer.tasks.image_sources import FileImageSource
 from models.checkpoint import read_weights
 from reports.__main__ import main as report
 from tests.chaos.case import Case, reading
-from tests.chaos.made import encode_image, make_image, write_shard
 from tests.chaos.payloads import write_file
 from tests.chaos.short import short_experiment
+from tests.data.shards import encoded, make_image, write_shard
 
 MIB = 2**20
 NAME = "20260101T000000-x.speed.a.json"
@@ -183,7 +183,7 @@ def _pax(records: dict[str, str], kind: bytes = tarfile.XHDTYPE) -> bytes:
 def tars() -> dict[str, Case]:
     """Return tars whose headers lead backwards, extend each other, or claim much."""
     text, end = _header("a.txt", 5) + b"a dog".ljust(BLOCK, b"\0"), bytes(2 * BLOCK)
-    image = encode_image(make_image(0))
+    image = encoded(make_image(0))
 
     def tar(*parts: bytes, hole: int = 0, name: str = "a.tar") -> Case:
         def write(folder: Path) -> Path:
@@ -230,8 +230,8 @@ def tars() -> dict[str, Case]:
 
 def images() -> dict[str, Case]:
     """Return images of many parts."""
-    image, jpeg = make_image(0, 1000, 1000), encode_image(make_image(0, 1000, 1000))
-    progressive = encode_image(image, progressive=True)
+    image, jpeg = make_image(0, 1000, 1000), encoded(make_image(0, 1000, 1000))
+    progressive = encoded(image, progressive=True)
     scan = b"\xff\xda" + struct.pack(">H", 8) + bytes([1, 1, 0, 1, 63, 0]) + bytes(8)
     first = progressive.index(b"\xff\xda", progressive.index(b"\xff\xda") + 2)
     notes = PngImagePlugin.PngInfo()
@@ -242,7 +242,7 @@ def images() -> dict[str, Case]:
         segment = bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
         return jpeg[:2] + segment * count + jpeg[2:]
 
-    def encoded(content: bytes, expected: Literal["refused", "read right"] = "refused") -> Case:
+    def decoded(content: bytes, expected: Literal["refused", "read right"] = "refused") -> Case:
         def read(path: Path) -> bool:
             return decode_image(path.read_bytes()).shape == (3, 1000, 1000)
 
@@ -250,13 +250,13 @@ def images() -> dict[str, Case]:
 
     frames = [make_image(number, 1000, 1000) for number in range(8)]
     return {
-        "1,000 EXIF segments of 60 kB": encoded(segments(b"Exif\0\0" + bytes(60_000), 1000)),
-        "3,000 scans": encoded(progressive[:first] + scan * 3000 + b"\xff\xd9"),
-        "a progressive JPEG": encoded(progressive, "read right"),
-        "1,000 colour profiles": encoded(segments(b"ICC_PROFILE\0\1\1" + bytes(10_000), 1000, 0xE2), "read right"),
-        "1,000 comments": encoded(segments(bytes(10_000), 1000, 0xFE), "read right"),
-        "a PNG of 5,000 notes": encoded(encode_image(image, "PNG", pnginfo=notes), "read right"),
-        "an animation": encoded(encode_image(frames[0], "WEBP", save_all=True, append_images=frames[1:]), "read right"),
+        "1,000 EXIF segments of 60 kB": decoded(segments(b"Exif\0\0" + bytes(60_000), 1000)),
+        "3,000 scans": decoded(progressive[:first] + scan * 3000 + b"\xff\xd9"),
+        "a progressive JPEG": decoded(progressive, "read right"),
+        "1,000 colour profiles": decoded(segments(b"ICC_PROFILE\0\1\1" + bytes(10_000), 1000, 0xE2), "read right"),
+        "1,000 comments": decoded(segments(bytes(10_000), 1000, 0xFE), "read right"),
+        "a PNG of 5,000 notes": decoded(encoded(image, "PNG", pnginfo=notes), "read right"),
+        "an animation": decoded(encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:]), "read right"),
     }
 
 
@@ -286,7 +286,7 @@ def weights() -> dict[str, Case]:
 
     called = b"\x80\x02}X\x01\x00\x00\x00a"
     built = called + b"c__builtin__\nbytearray\n\x8a\x04\xff\xff\xff\x7f\x85Rs."
-    encoded = called + b"c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00utf-8\x86Rs."
+    copied = called + b"c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00utf-8\x86Rs."
     overlapping = json.dumps({n: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} for n in "ab"}).encode()
     tensors = struct.pack("<Q", len(overlapping)) + overlapping + bytes(4)
     return {
@@ -296,7 +296,7 @@ def weights() -> dict[str, Case]:
         "the same as torch.save wrote before 1.6": reading(
             lambda folder: write_file(folder / "a.pt", built), read_weights
         ),
-        "a pickle that copies texts": archived(encoded),
+        "a pickle that copies texts": archived(copied),
         "a tensor of one value, 2**28 times": archived(
             plain.replace(one, b"J\x00\x00\x00\x10\x85", 1).replace(one, b"K\x00\x85", 1)
         ),

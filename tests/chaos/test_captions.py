@@ -15,9 +15,9 @@ from bench.data.sources.tar_shards import open_shards
 from bench.data.targets import Captions
 from bench.method import methods
 from tests.chaos.conftest import Tries
-from tests.chaos.made import encode_image, make_image, write_shard
 from tests.chaos.odd_captions import of_json, of_text
 from tests.chaos.short import short_experiment, train_in_process
+from tests.data.shards import encoded, make_image, write_shard
 
 MOST_SECONDS = 10.0
 SMALL = 100_000  # bytes of captions that are tried each time
@@ -38,7 +38,7 @@ def targets_of(texts: list[str], names: list[str]) -> None:
 
 def test_odd_caption_is_read_or_skipped_by_class(tries: Tries, tmp_path: Path) -> None:
     names = [*methods()] if tries.share else ["clip", "catlip"]
-    image = encode_image(make_image(0))
+    image = encoded(make_image(0))
     for number, (name, members) in enumerate(odd_captions(tries).items()):
         start = time.process_time()
         files = {f"odd.{suffix}": content for suffix, content in members.items()}
@@ -61,7 +61,7 @@ def test_odd_caption_is_read_or_skipped_by_class(tries: Tries, tmp_path: Path) -
 def test_odd_captions_are_trained_on(method: str, tries: Tries, tmp_path: Path) -> None:
     files = {}
     for number, members in enumerate(odd_captions(tries).values()):
-        files[f"{number:03}.jpg"] = encode_image(make_image(number))
+        files[f"{number:03}.jpg"] = encoded(make_image(number))
         files |= {f"{number:03}.{suffix}": content for suffix, content in members.items()}
     write_shard(tmp_path / "all" / "0.tar", files)
     listed = tmp_path / "usable.csv"  # more are not than a training would otherwise begin with

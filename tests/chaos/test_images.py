@@ -13,7 +13,7 @@ from bench.experiments import EXPERIMENTS
 from bench.profilers.memory import PeakMemory
 from tests.chaos.broken_images import SIGNATURE, broken_images, largest_images
 from tests.chaos.conftest import Tries
-from tests.chaos.made import encode_image, make_image
+from tests.data.shards import encoded, make_image
 from tests.processes import in_child
 
 Kinds = Callable[[], dict[str, bytes]]
@@ -57,7 +57,7 @@ def peaks_of(kinds: Kinds) -> dict[str, tuple[float, bool]]:
 
 
 def test_corrupted_image_decodes_or_has_an_error_class(tries: Tries) -> None:
-    whole = [encode_image(make_image(number), kind) for number, kind in enumerate(("JPEG", "PNG", "WEBP"))]
+    whole = [encoded(make_image(number), kind) for number, kind in enumerate(("JPEG", "PNG", "WEBP"))]
     edits = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 4), st.binary(max_size=8)), max_size=5)
 
     @hypothesis.seed(tries.seed)

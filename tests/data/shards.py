@@ -25,7 +25,8 @@ def encoded(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
     return file.getvalue()
 
 
-def write_shard(path: Path, members: Mapping[str, bytes], tar_format: int = tarfile.USTAR_FORMAT) -> Path:
+def write_shard(path: Path, members: Mapping[str, bytes], tar_format: int = tarfile.PAX_FORMAT) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w", format=tar_format) as tar:
         for name, content in members.items():
             member = tarfile.TarInfo(name)
@@ -68,7 +69,7 @@ def write_shards(folder: Path) -> Path:
         "null.json": b'{"caption": null}',
         **webdataset_members(28, 5),
     }
-    write_shard(folder / "00000.tar", first)
+    write_shard(folder / "00000.tar", first, tarfile.USTAR_FORMAT)
     write_shard(folder / "00001.tar", second, tarfile.GNU_FORMAT)
-    write_shard(folder / "00002.tar", third, tarfile.PAX_FORMAT)
+    write_shard(folder / "00002.tar", third)
     return folder

@@ -17,9 +17,9 @@ from bench.transfer.tasks.image_sources import FileImageSource
 from bench.transfer.tasks.named_tasks import load_task, require_openable
 from tests.chaos.case import Case, attack, reading, violations
 from tests.chaos.endless import link, pipe
-from tests.chaos.made import encode_image, make_image
 from tests.chaos.payloads import HOSTILE_NAME, Attack, write_file
 from tests.chaos.test_inputs import HOSTILE, LARGE
+from tests.data.shards import encoded, make_image
 
 NUM_IMAGES = 12
 
@@ -28,7 +28,7 @@ def pipes() -> dict[str, Case]:
     """Return pipes and devices in places of files."""
 
     def mask(path: Path) -> object:
-        image = write_file(path.with_name("a.png"), encode_image(make_image(0), "PNG"))
+        image = write_file(path.with_name("a.png"), encoded(make_image(0), "PNG"))
         return MaskFiles(FileImageSource([image]), [path], {0: 0})[0]
 
     return {
@@ -142,7 +142,7 @@ def _write_images(folder: Path, names: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         if Path(name).name == name:
-            (folder / name).write_bytes(encode_image(make_image(0)))
+            (folder / name).write_bytes(encoded(make_image(0)))
 
 
 ENDLESS = pipes() | lists()
