@@ -101,7 +101,6 @@ def require_equal(found: Training | int, folder: Path, whole: Training, whole_fo
         ("superclass", SHARE | {"ema_decay": 0.9}),
         ("clip", SHARE),
         ("catlip", {"schedule": "cosine", "ema_decay": 0.9}),
-        ("siglip", {"schedule": "cosine"}),
         ("catlip", SHARE | {"augmentation": "range"}),
     ],
 )
