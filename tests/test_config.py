@@ -1,7 +1,7 @@
 import json
 import math
 import re
-from typing import Any, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 import pytest
@@ -39,7 +39,17 @@ ABOVE_ZERO = st.floats(1e-12, 10)
 COUNTS = st.integers(1, 1024)
 WORDS = st.text(min_size=1, max_size=12)
 PRINTABLE = st.text(st.characters(exclude_categories=("C", "Z"), include_characters=" "), min_size=1, max_size=12)
-VALID: dict[str, st.SearchStrategy[Any]] = {
+
+
+def choices(kind: Any) -> tuple[Any, ...]:
+    """The values of a kind of field that has few."""
+    if get_origin(kind) is Annotated:
+        return choices(get_args(kind)[0])
+    return (False, True) if kind is bool else get_args(kind) if get_origin(kind) is Literal else ()
+
+
+CHOICES = {field: values for field, kind in FIELDS.items() if (values := choices(kind))}
+VALID: dict[str, st.SearchStrategy[Any]] = {field: st.sampled_from(values) for field, values in CHOICES.items()} | {
     "name": WORDS,
     "method": st.sampled_from([*methods()]),
     "seed": st.integers(0, 2**62 - 1),
@@ -48,20 +58,16 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "image_sizes": st.sets(st.integers(1, 64), max_size=5).map(sorted).map(tuple),
     "pooling": st.sampled_from(["own", "mean"]),
     "patch_drop": st.floats(0, 0.9),
-    "pixel_normalisation": st.sampled_from(["openai", "none"]),
     "embedding_channels": st.none(),
     "text_tower": PRINTABLE,
     "context_length": st.integers(3, 512),
-    "text_padding": st.sampled_from(["auto", "bucketed", "packed", "longest", "max_length"]),
     "text_features": st.just("computed"),
     "simulated_global_batch": st.none() | COUNTS,
     "gather": st.just("captions"),
     "labels": PRINTABLE,
-    "label_format": st.sampled_from(["sparse", "dense"]),
     "synset_vocabulary": PRINTABLE,
     "subword_vocabulary": PRINTABLE,
     "head_rows": st.none() | COUNTS,
-    "head_initialisation": st.sampled_from(["uniform", "trunc_normal", "log_odds"]),
     "teacher": PRINTABLE,
     "data": PRINTABLE,
     "caption_lengths": st.just("pack"),
@@ -72,27 +78,15 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "batch_size": st.integers(2, 4096),
     "accumulation": st.just(1),
     "crop_scale": st.tuples(st.floats(1e-3, 0.5), st.floats(0.5, 1)),
-    "flip": st.booleans(),
-    "augmentation": st.sampled_from(["none", "range"]),
     "learning_rate": ABOVE_ZERO,
     "betas": st.tuples(st.floats(0, 0.999), st.floats(0, 0.999)),
     "eps": ABOVE_ZERO,
     "weight_decay": st.floats(0, 10),
-    "optimizer_kernel": st.sampled_from(["fused", "foreach", "for_loop"]),
     "clip_norm": st.none() | ABOVE_ZERO,
-    "log_grad_norm": st.booleans(),
     "ema_decay": st.none() | st.floats(0, 0.9999),
-    "ema_kernel": st.sampled_from(["foreach", "for_loop"]),
-    "precision": st.sampled_from(["auto", "fp32", "bf16", "fp16"]),
     "contrastive_precision": st.just("fp32"),
-    "residual_precision": st.sampled_from(["tower", "autocast"]),
-    "compile": st.sampled_from(["auto", "on", "off", "max-autotune"]),
-    "attention": st.sampled_from(["fused", "plain", "fp32_softmax"]),
-    "activation_checkpointing": st.booleans(),
-    "sharding": st.sampled_from(["ddp", "fsdp2"]),
     "images": st.integers(1_000_000, 10**12),
     "warmup_images": st.integers(0, 1000),
-    "schedule": st.sampled_from(["wsd", "cosine"]),
     "cooldown_share": st.floats(0.01, 0.9),
     "min_learning_rate": st.sampled_from([0.0, 1e-12]),
     "warmup_steps": COUNTS,
@@ -104,58 +98,38 @@ VALUES = st.fixed_dictionaries(VALID)
 
 # Another valid value of each field than the tiny experiment's.
 ANOTHER: dict[str, Any] = {
+    **{field: next(value for value in values if value != get_field(TINY, field)) for field, values in CHOICES.items()},
     "method": "catlip",
     "seed": 1,
     "tower": "ViT-B-16",
     "image_size": 96,
     "image_sizes": (32, 48, 64),
     "patch_drop": 0.5,
-    "pooling": "mean",
-    "pixel_normalisation": "none",
     "embedding_channels": 8,
     "text_tower": "ViT-B-16",
     "context_length": 77,
-    "text_padding": "longest",
-    "text_features": "stored",
     "simulated_global_batch": 65_536,
-    "gather": "both",
     "labels": "own-labels",
-    "label_format": "dense",
     "synset_vocabulary": "own-synsets",
     "subword_vocabulary": "all",
     "head_rows": 24_320,
-    "head_initialisation": "trunc_normal",
     "teacher": "tower.safetensors",
     "data": "own-shards",
     "caption_lengths": "web",
     "caption": "json.llava",
     "subset": "own-keys.csv",
     "workers": 2,
-    "jpeg_decoding": "reduced",
     "batch_size": 64,
     "accumulation": 4,
     "crop_scale": (0.9, 1.0),
-    "flip": False,
-    "augmentation": "range",
     "learning_rate": 3e-4,
     "betas": (0.9, 0.999),
     "eps": 1e-8,
     "weight_decay": 0.05,
-    "optimizer_kernel": "foreach",
     "clip_norm": None,
-    "log_grad_norm": True,
     "ema_decay": 0.9995,
-    "ema_kernel": "for_loop",
-    "precision": "bf16",
-    "contrastive_precision": "autocast",
-    "residual_precision": "autocast",
-    "compile": "on",
-    "attention": "plain",
-    "activation_checkpointing": True,
-    "sharding": "fsdp2",
     "images": 160_000,
     "warmup_images": 4_000,
-    "schedule": "cosine",
     "cooldown_share": 0.1,
     "min_learning_rate": 1e-6,
     "warmup_steps": 3,
@@ -450,6 +424,7 @@ COUNT_FIELDS = (
 RATES = ("learning_rate", "clip_norm")
 NOT_FINITE = (math.nan, math.inf, -math.inf)
 REFUSED: dict[str, tuple[object, ...]] = {
+    **dict.fromkeys(CHOICES, ("no such value", 1, None)),
     **{field: ("", 3, None) for field, kind in FIELDS.items() if kind == FIELDS["tower"]},
     **dict.fromkeys(COUNT_FIELDS, (0, -5, 2.5, 8.0, "8", True)),
     **dict.fromkeys(RATES, (0.0, -1.0, "1", True, *NOT_FINITE)),
@@ -459,27 +434,9 @@ REFUSED: dict[str, tuple[object, ...]] = {
     "workers": (-1, 2.5, "2", None),
     "jpeg_decoding": ("half", None, True, "reduced"),  # "reduced": the pack has no JPEGs
     "method": ("", None, 3),
-    "precision": ("fp8", None),
-    "contrastive_precision": ("fp16", None, True),
-    "residual_precision": ("bf16", None, True),
-    "pixel_normalisation": ("imagenet", None, True),
-    "head_initialisation": ("zeros", None, True),
-    "compile": (True, "maybe"),
-    "pooling": (None, "class", 0),
-    "text_padding": (None, "some", 0),
-    "text_features": (None, "drawn", True),
-    "attention": (None, "sdpa", True),
-    "gather": (None, "images", True),
-    "optimizer_kernel": (None, "for-loop", True),
-    "ema_kernel": (None, "fused", True),
-    "augmentation": (None, "RangeAugment", True),
-    "label_format": (None, "multi-hot", True),
-    "schedule": ("linear", None),
-    "sharding": ("fsdp", "DDP", None),
     "min_learning_rate": (-1e-9, 1.0, "0", *NOT_FINITE),  # 1.0 is above the rate that it should fall from
     "ema_decay": (1.0, -0.1, True, *NOT_FINITE),
     "patch_drop": (1.0, -0.1, None, *NOT_FINITE),
-    **dict.fromkeys(("flip", "activation_checkpointing", "log_grad_norm"), (1, "true", None)),
     "seed": (-1, 2**62, 2**64, 0.0),  # a generator would refuse them in the middle of a run
     "context_length": (2, -1),
     "warmup_images": (-1, 80_001, 64_001),  # what is left is all cool-down
