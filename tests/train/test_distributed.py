@@ -233,7 +233,7 @@ def one_process(results: Path) -> dict[str, Figures]:
     return {name: steps(method, whole, 0, 1, dtype, **of) for name, (method, dtype, of) in cases.items()}
 
 
-@pytest.mark.parametrize(("ranks", "method", "sharding", "dtype", "changes"), CASES)
+@pytest.mark.parametrize(("ranks", "method", "sharding", "dtype", "changes"), CASES, ids=str)
 def test_distributed_losses_gradients_and_updates_equal_one_process(
     found_by: FoundBy,
     one_process: dict[str, Figures],
