@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from bench.formats import pluralize
 from bench.registry import Named, NamedRegistry
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class Samples:
 
     def notes(self) -> list[str]:
         """Return remarks for the user: the number of samples, skipped ones, and empty captions."""
-        lacking, notes = sum(self.skipped.values()), [f"{len(self):,} samples"]
+        lacking, notes = sum(self.skipped.values()), [pluralize(len(self), "sample")]
         if lacking:
             notes.append(f"{lacking:,} of {self.total:,} samples are skipped ({format_counts(self.skipped)})")
         if self.empty_captions:

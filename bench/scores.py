@@ -62,7 +62,7 @@ class MetricScore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     training: TaskTraining | None = None  # None: as for a score
 
 
-def describe_trainings(scores: Iterable[Score | MetricScore]) -> str:
+def describe_task_trainings(scores: Iterable[Score | MetricScore]) -> str:
     """Return a line with the image sizes, batches and steps of the trainings on the tasks; empty if there are none."""
     trainings = dict.fromkeys(
         f"{one.image_size} px, batches of {one.batch_size}, {one.steps:,} steps with {one.warmup_steps} of warm-up"

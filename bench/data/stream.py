@@ -134,7 +134,7 @@ class PackStream(Stream[T]):
         self.targets = targets(captions)
         self.targets_seconds, self.num_captions = time.perf_counter() - start, len(rows)
         if (tokens := self.targets.captions) is not None:
-            reserved = tokens.reserve(map(experiment.batch_size_for, experiment.image.all_image_sizes))
+            reserved = tokens.rows_to_reserve(map(experiment.batch_size_for, experiment.image.all_image_sizes))
             self.targets = self.targets.with_captions(replace(tokens, reserved_rows=reserved))
         self._keys = [images.keys[row] for row in rows]
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv
 
 from bench.config import Experiment, list_names
 from bench.data.captions.batches import KEY_COLUMNS, find_column
@@ -80,6 +81,14 @@ def listed_keys(path: Path) -> set[str]:
     if not keys:
         raise ValueError(f"{path}: the file lists no keys")
     return keys
+
+
+def write_keys(path: Path, keys: Sequence[str] | pa.ChunkedArray, left_out: Sequence[str]) -> None:
+    """Write keys of samples, but those left out, into a csv file that `subset` takes; OSError if it cannot."""
+    array = _key_array(keys)
+    kept = array.filter(pc.invert(pc.is_in(array, value_set=pa.array(left_out, pa.large_string()))))
+    with path.open("wb") as file:
+        pa.csv.write_csv(pa.table({KEY_COLUMNS[0]: kept}), file)
 
 
 def _key_array(keys: Sequence[str] | pa.ChunkedArray) -> pa.ChunkedArray:

@@ -111,8 +111,8 @@ class Tokens:
         """Mean number of tokens computed per caption, padding included."""
         return sum(ids.numel() for ids in self.groups) / len(self.lengths)
 
-    def reserve(self, batch_sizes: Iterable[int]) -> dict[int, int]:
-        """Return the rows to reserve for packed batches of a data set with captions as long as these."""
+    def rows_to_reserve(self, batch_sizes: Iterable[int]) -> dict[int, int]:
+        """Return by batch size how many rows packed batches reserve, with captions as long as these."""
         lengths, width = self.lengths.tolist(), self.groups[0].shape[1]
         return {size: reserve_rows(lengths, width, size) for size in batch_sizes if self.padding == "packed"}
 

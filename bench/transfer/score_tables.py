@@ -16,7 +16,7 @@ from bench.catalog import describe_known_concepts
 from bench.formats import ratio
 from bench.measure.throughput import throughputs_by_round
 from bench.record import Record, Speed, Transfer
-from bench.scores import Score, describe_trainings
+from bench.scores import Score, describe_task_trainings
 from bench.statistics import Answers, Estimate, Interval, accuracy_interval, estimate_over_draws, estimate_over_seeds
 from bench.tables import Cell, Column, Table
 from bench.transfer.classification.label_subsets import describe_omitted_shares, describe_small_classes
@@ -76,7 +76,7 @@ def whole_task_tables(records: Sequence[Record]) -> list[Table]:
                 lines.setdefault(row.key, row.first_cells)[score.task] = _interval_cell(interval)
         of_protocol = [score for _, score in scores if score.protocol == protocol]
         note = f"Accuracy on the test images, with a 95 % interval over these images for this one tower. {SEED_UNIT}"
-        note += describe_trainings(of_protocol)
+        note += describe_task_trainings(of_protocol)
         if known := describe_known_concepts(score.task for score in of_protocol):
             note += f"\n{known}"
         tables.append(Table.of_figures(f"Transfer: {protocol}", [*lines.values()], note))
@@ -112,7 +112,7 @@ def metric_tables(records: Sequence[Record]) -> list[Table]:
         )
         if baselines := {one.name: one.baseline for _, one in here if one.baseline is not None}:
             lines.append({"features": "trivial baseline"} | baselines)
-        note = f"Several draws: mean and 95 % interval. {SEED_UNIT}{describe_trainings(one for _, one in here)}"
+        note = f"Several draws: mean and 95 % interval. {SEED_UNIT}{describe_task_trainings(one for _, one in here)}"
         tables.append(Table.of_figures(f"{protocol} on {task}", lines, note))
     return tables
 

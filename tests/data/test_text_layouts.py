@@ -74,7 +74,7 @@ def test_packed_batches_compute_at_most_8_percent_more_tokens_than_bucketed_ones
 
 def test_batch_that_needs_more_rows_than_are_reserved_gets_them() -> None:
     tokens = Tokens.from_ids([[1] * 60] * 3 + [[2]] * 997, 3, 4, CONTEXT, "packed")
-    reserved = tokens.reserve([4])
+    reserved = tokens.rows_to_reserve([4])
     batch = Tokens(**{field: getattr(tokens, field) for field in tokens.__slots__} | {"reserved_rows": reserved})
     assert reserved == {4: 1}
     assert batch.select(torch.arange(4)).groups[0].shape == (3, CONTEXT)

@@ -27,6 +27,7 @@ from bench.data.shards.tar_samples import find_image, iterate_samples
 from bench.data.sources.listing import is_visible, iterate_files
 from bench.data_source import DataSource, SampleRequest
 from bench.environment.files import prefix_errors
+from bench.formats import pluralize
 
 
 class TarShards(DataSource):
@@ -100,7 +101,7 @@ class TarSamples(IndexedSamples):
             f"unverified: {folder} has no {MANIFEST_NAME}; write one with: {PROGRAM} doctor --shards {str(folder)!r}"
             for folder in self.unverified
         ]
-        return [f"{samples} in {len(self.paths):,} shards", *others, *self.layout, *unverified]
+        return [f"{samples} in {pluralize(len(self.paths), 'shard')}", *others, *self.layout, *unverified]
 
 
 def open_shards(

@@ -12,6 +12,7 @@ from bench.data.captions.choice import parse_caption_choice
 from bench.data.manifest import CACHE
 from bench.data.sample_stream import MAX_UNUSABLE_FRACTION
 from bench.data.samples import get_source, max_unusable, name_source_in_errors, open_all_samples
+from bench.data.subset import write_keys
 from bench.data_source import SampleRequest
 from bench.environment.cores import available_cores
 from bench.features.data_summary.captions import CaptionFacts, inspect_captions, read_texts
@@ -90,9 +91,18 @@ class DataSummary:
 
 
 def summarize_data(
-    data: str, caption: str | None, results: Path, num_images: int, seed: int, loading_seconds: float
+    data: str,
+    caption: str | None,
+    results: Path,
+    num_images: int,
+    seed: int,
+    loading_seconds: float,
+    key_file: Path | None = None,
 ) -> DataSummary:
-    """Read data and time their loading; indexes of the data lie in `results`. Raises ValueError or OSError."""
+    """Read data and time their loading; indexes of the data lie in `results`. Raises ValueError or OSError.
+
+    The keys of the usable samples are written into the key file, without those of sampled images that have a flaw.
+    """
     experiment = experiment_from(LOADED, (), data, caption=caption)
     source, choice = get_source(data), parse_caption_choice(caption)
     samples = open_all_samples(data, SampleRequest(cache=results / CACHE, captions=choice))
@@ -104,6 +114,8 @@ def summarize_data(
         caption_rows = sorted(draw.sample(range(total), min(MAX_CAPTION_ROWS, total)))
         reader = ImageReader(samples)
         images = inspect_images(reader, rows, NUM_SHOWN)
+        if key_file is not None:
+            write_keys(key_file, samples.keys, [samples.key(one.row) for one in images if one.flaw])
         loading: LoadingSpeed | str = IN_MEMORY if samples.is_decoded else NOT_ASKED
         if loading_seconds and not samples.is_decoded:
             loading = _time_loading(experiment, results, loading_seconds)

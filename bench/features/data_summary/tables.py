@@ -208,7 +208,8 @@ def next_commands(summary: DataSummary) -> list[str]:
         return [
             "# When the files are repaired:",
             f"{PROGRAM} data {data}{caption}",
-            "# Or on the usable samples alone, when keys.csv lists their keys in a column key:",
+            "# Or on the usable samples alone:",
+            f"{PROGRAM} data {data}{caption} --keys keys.csv",
             f"{PROGRAM} {train} --set subset=keys.csv --count-vocabulary",
         ]
     written = f"; writes {MANIFEST_NAME} beside the shards" if summary.source == TarShards.name else ""

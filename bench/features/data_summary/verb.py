@@ -28,6 +28,7 @@ class SummarizeData:
     seed: int = 0  # seed of the random samples: another one shows other images
     loading_seconds: float = 3.0  # seconds for which loading is timed; 0: it is not timed
     out: Path | None = None  # HTML page to write, with charts and 64 images
+    keys: Path | None = None  # csv file to write, with the keys of the usable samples, for --set subset=FILE
     results: Results = Path("results")
     json: Json = None
     purpose: ClassVar[str] = "check"
@@ -43,7 +44,9 @@ class SummarizeData:
 
         require_range("sample", self.sample, 1, 1e6)
         require_range("loading-seconds", self.loading_seconds, 0, 1e6)
-        summary = summarize_data(self.data, self.caption, self.results, self.sample, self.seed, self.loading_seconds)
+        summary = summarize_data(
+            self.data, self.caption, self.results, self.sample, self.seed, self.loading_seconds, self.keys
+        )
         print_tables(summary_tables(summary), self.json)
         print("Next commands", *map(printable, next_commands(summary)), sep="\n")
         if self.out is not None:

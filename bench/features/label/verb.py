@@ -76,7 +76,9 @@ class Label:
             print_tables([explanation_table(get_rule(self.rule or "corenet"), self.explain)], self.json)
             return OK
         try:
-            return self._merge() if self.merge else self._count() if self.count_only else self._label()
+            return (
+                self._merge() if self.merge else self._write_counted_vocabulary() if self.count_only else self._label()
+            )
         except ChildProcessError as died:
             log(f"error: {died}")
             return FAILED_CASE
@@ -88,7 +90,7 @@ class Label:
         print_tables([frequent_label_table(vocabulary.labels)], self.json)
         return self._save_vocabulary(vocabulary)
 
-    def _count(self) -> int:
+    def _write_counted_vocabulary(self) -> int:
         self._require_out("FILE")
         return self._save_vocabulary(self.count_labels())
 

@@ -283,7 +283,7 @@ def method_ratio_table(records: Sequence[Record], sides: Sequence[str], base: st
     return Table.of_figures(f"{name}, images/s over those of {base}", rows)
 
 
-def phase_table(records: Sequence[Record], unused: Sequence[str]) -> Table:
+def phase_table(records: Sequence[Record], replaceable_packages: Sequence[str]) -> Table:
     """List the milliseconds of each phase of a step, and the packages that were replaced by empty ones."""
     rows = []
     for name, sides in runs_by_experiment(records).items():
@@ -291,7 +291,7 @@ def phase_table(records: Sequence[Record], unused: Sequence[str]) -> Table:
             phases = [run.phase_seconds for _, run in rounds.values()]
             step = {phase: 1000 * median(chain(*(one[phase] for one in phases))) for phase in phases[0]}
             rows.append({"experiment": name, "side": side} | step)
-    missing = [package for package in unused if find_spec(package) is None]
+    missing = [package for package in replaceable_packages if find_spec(package) is None]
     note = f"empty packages stood in for those not installed, which no step uses: {', '.join(missing) or 'none'}"
     return Table.of_figures("Milliseconds of each phase of a step, the device idle between them", rows, note)
 

@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from bench.__main__ import main
 from bench.cli.main import parse
 from bench.cli.options import experiment_from
 from bench.cli.train import Train
-from bench.console.console import PROGRAM
+from bench.console.console import OK, PROGRAM
 from bench.data.samples import open_samples
 from bench.data.subset import subset_rows
 from bench.data_source import SOURCES, DataSource, Samples
@@ -24,6 +25,7 @@ from bench.features.data_summary.page import summary_page
 from bench.features.data_summary.scripts import NO_LETTERS, find_script
 from bench.features.data_summary.summary import MAX_CAPTION_ROWS, NUM_SHOWN, summarize_data
 from bench.features.data_summary.tables import next_commands
+from bench.features.data_summary.verb import SummarizeData
 from bench.labels.subwords import tokenizer
 from tests.data.shards import encoded, make_image, write_shard
 from tests.reports.test_page import HOSTILE, Document
@@ -336,22 +338,28 @@ def test_data_that_a_training_refuses_are_summarised_with_the_reason(tmp_path: P
     assert "A training refuses these data: 20 of 40 samples cannot be used." in note
 
 
-def test_next_commands_for_refused_data_open_those_whose_keys_are_listed(
+def test_next_commands_for_refused_data_train_on_the_usable_samples(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     samples = {f"{number:02}": (encoded(make_image(number)), "a cat" if number % 2 else None) for number in range(40)}
+    samples["01"] = (b"\xff\xd8 no image", "a cat")
     write_shard(tmp_path / "s.tar", members(samples))
-    _, again, _, train = next_commands(summarize_data("s.tar", None, tmp_path, 5, 0, 0))
-    assert shlex.split(again, comments=True)[-2:] == ["data", "s.tar"]
-    command = parse(shlex.split(train, comments=True)[len(shlex.split(PROGRAM)) :])
-    assert isinstance(command, Train)
+    commands = next_commands(summarize_data("s.tar", None, tmp_path, 40, 0, 0))
+    again, listing, train = (
+        parse(shlex.split(line)[len(shlex.split(PROGRAM)) :]) for line in commands if not line.startswith("#")
+    )
+    assert isinstance(again, SummarizeData)
+    assert again.data == "s.tar"
+    assert isinstance(train, Train)
     with pytest.raises(ValueError, match="20 of 40 samples cannot be used"):
-        open_samples(experiment_from(command.name, (), command.data), tmp_path)
-    keys = [key for key, (_, text) in samples.items() if text is not None]
-    Path("keys.csv").write_text("\n".join(["key", *keys]))
-    listed = experiment_from(command.name, command.settings, command.data)
-    assert len(subset_rows(listed, open_samples(listed, tmp_path).keys)) == len(keys)
+        open_samples(experiment_from(train.name, (), train.data), tmp_path)
+    assert isinstance(listing, SummarizeData)
+    assert replace(listing, loading_seconds=0).run() == OK
+    listed = experiment_from(train.name, train.settings, train.data)
+    opened = open_samples(listed, tmp_path)
+    keys = {opened.key(row) for row in subset_rows(listed, opened.keys)}
+    assert keys == {key for key, (_, text) in samples.items() if text is not None} - {"01"}
 
 
 def test_files_of_samples_are_told_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
