@@ -13,6 +13,7 @@ from bench.record_kind import RecordContent
 from bench.sections import Block, Download, Facts, Files, Heading, ItemList, PageContext, Section, Text, flatten
 from bench.tables import NOT_MEASURED, Cell, Column, Table
 from reports.accuracy.pareto import cost_axes
+from reports.next_command import format_command
 
 KINDS: dict[str, type[RecordContent]] = {
     "speed": Speed,
@@ -68,7 +69,8 @@ def _build_data(page: PageContext) -> Sequence[Block]:
         blocks += [Heading("Comparisons on this page"), ItemList(page.joined, "others")]
     if page.others:
         others = [f"{name}: {reason}" if reason else name for name, reason in page.others.items()]
-        command = Markup("Show one with <code>catlip-bench report build FOLDER --comparison NAME</code>.")
+        build = format_command(["report", "build", page.results, "--comparison", "NAME"])
+        command = Markup("Show one with {}.").format(build)
         blocks += [Heading("Other comparisons in the same folder"), Text(command, "under"), ItemList(others, "others")]
     return blocks
 
