@@ -68,8 +68,9 @@ def results_options(page: PageContext) -> list[str]:
 
 def _scoring_options(comparison: ComparisonRecords) -> tuple[list[str], str]:
     """Return the options of the tasks that were scored, and a sentence on a folder that no record names."""
-    found = (one for _, of in comparison.of(Transfer) for one in (*of.scores, *of.metrics))
-    tasks = list(dict.fromkeys(one.task for one in found))
+    transfers = [found for _, found in comparison.of(Transfer)]
+    by_metric = [metric.task for found in transfers for metric in found.metrics]
+    tasks = list(dict.fromkeys([score.task for found in transfers for score in found.scores] + by_metric))
     if not tasks:
         return [], " Add --root and --task if you gave them: without scores, no record names them."
     names = list(dict.fromkeys(task if task in TASKS else DEFAULT_ROOT_TASK for task in tasks))

@@ -69,7 +69,7 @@ def whole_task_tables(records: Sequence[Record]) -> list[Table]:
     scores = [(row, score) for row in _scored_records(records) for score in row.transfer.scores if not _is_point(score)]
     data = dict.fromkeys(row.record.experiment.input.data for row, _ in scores if row.record.experiment is not None)
     drawings = describe_drawings((score.task for _, score in scores), data)
-    tables = []
+    tables = list[Table]()
     for protocol in sorted({score.protocol for _, score in scores}, key=lambda name: (name != PROBE, name)):
         lines: dict[tuple[int, str, int], dict[str, Any]] = {}
         for row, score in scores:

@@ -103,7 +103,7 @@ def learned_sentences(comparison: ComparisonRecords, answers: Sequence[SubjectSc
     shown = sorted(towers, key=lambda point: point.subject != first)[:MOST_NAMED]
     gains = {point.subject: point.gain for point in shown if point.gain is not None}
     has_gains = len(gains) == len(shown)
-    what = "the gain in accuracy over the untrained tower is" if has_gains else "accuracies are"
+    what = "the gain over the untrained tower is" if has_gains else "accuracies are"
     write = write_gain if has_gains else write_accuracy
     figures = gains if has_gains else {point.subject: point.accuracy for point in shown}
     clauses = [
@@ -131,11 +131,15 @@ def learned_sentences(comparison: ComparisonRecords, answers: Sequence[SubjectSc
 def _gain_verdicts(comparison: ComparisonRecords, gains: Mapping[str, Estimate]) -> Markup:
     """Say whether the intervals of gains tell trained towers from untrained ones."""
     by_verdict = group_by(gains, lambda subject: _gain_verdict(gains[subject]))
-    clauses = [
-        Markup("{} {}").format(join_words([*map(comparison.label, subjects)]), verdict)
-        for verdict, subjects in by_verdict.items()
-    ]
-    return Markup("By these intervals {}.").format(Markup("; ").join(clauses))
+    clauses = []
+    for verdict, subjects in by_verdict.items():
+        names = join_words([*map(comparison.label, subjects)])
+        if verdict in ("better", "worse"):
+            is_all = 1 < len(gains) == len(subjects)
+            clauses.append(f"{'all' if is_all else names} {'are' if len(subjects) > 1 else 'is'} {verdict}")
+        else:
+            clauses.append(f"{names} {verdict}")
+    return Markup("By these intervals, {}.").format("; ".join(clauses))
 
 
 def _gain_verdict(gain: Estimate) -> str:
@@ -143,10 +147,10 @@ def _gain_verdict(gain: Estimate) -> str:
         return "cannot be judged without an interval"
     if gain.low <= 0 <= gain.high:
         return "cannot be told from the untrained tower"
-    return f"can be told from the untrained tower: training made it {'better' if gain.low > 0 else 'worse'}"
+    return "better" if gain.low > 0 else "worse"
 
 
-def _describe_samples(comparison: ComparisonRecords) -> list[str]:
+def _describe_samples(comparison: ComparisonRecords) -> list[Markup]:
     """Say how many samples the towers were trained on, and in how many passes; nothing where it is not recorded."""
     trained = {
         (found.num_samples, one.training.images)
@@ -154,10 +158,10 @@ def _describe_samples(comparison: ComparisonRecords) -> list[str]:
         if found.num_samples is not None
     }
     clauses = [
-        f"{pluralize(samples, 'sample')} in {images / samples:,.3g} passes ({images:,} images)"
+        f"{pluralize(samples, 'sample')} in {images / samples:,.1f} passes ({images:,} images)"
         for samples, images in sorted(trained)
     ]
-    return [f"The trainings saw {join_words(clauses[:MOST_NAMED])}."] if clauses else []
+    return [Markup("The trainings saw {}.").format(join_words(clauses[:MOST_NAMED]))] if clauses else []
 
 
 def _ranking_sentences(comparison: ComparisonRecords, answers: Sequence[SubjectScore], claims: Claims) -> list[Markup]:

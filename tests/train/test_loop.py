@@ -118,6 +118,10 @@ def test_saved_tower_has_the_ema_weights(results: Path, tmp_path: Path) -> None:
     assert all(torch.equal(kept[2][name], other[name]) for name in other)  # a branch leaves no trace in the average
 
 
+def test_record_of_a_training_counts_the_samples_that_it_used(results: Path, tmp_path: Path) -> None:
+    assert trained(results, tmp_path / "few", {"equal images": 96}, subset="random:50").num_samples == 50
+
+
 def test_many_losses_are_stored_as_means(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """12 trunk and 3 cool-down steps in at most 4 figures: means of 4; three of the cool-down's steps fill none."""
     whole = trained(results, tmp_path / "whole", {"equal images": 240})
