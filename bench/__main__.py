@@ -70,7 +70,6 @@ class StopHandler:
         self._raised_at = -math.inf
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
-        """Handle a signal."""
         now = time.monotonic()
         if now - self._raised_at > IGNORE_REPEATS_SECONDS:
             self._raised_at = now

@@ -98,7 +98,6 @@ class ScoringSubject(NamedTuple):
 
     @property
     def title(self) -> str:
-        """Name it in messages."""
         return f"{self.name} ({self.role})" if self.role else self.name
 
 

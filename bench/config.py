@@ -45,16 +45,12 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """
 
     name: Annotated[NonEmptyStr, about("Unique name of the experiment.")]
-    method: Annotated[NonEmptyStr, about("Name of a method of `bench.methods`.", "tuned", "model", "objective")]
+    method: Annotated[NonEmptyStr, about("Name of a method of `bench.methods`.", roles=["tuned", "model", "objective"])]
     seed: Annotated[
         Annotated[int, Meta(ge=0, lt=2**62)],
         about(
             "Seed of the weights, the image order and the augmentation.",
-            "tuned",
-            "replicate",
-            "as needed",
-            "no time",
-            "no work",
+            roles=["tuned", "replicate", "as needed", "no time", "no work"],
         ),
     ] = 0
 
@@ -254,7 +250,6 @@ def fields_with(*roles: Role) -> tuple[str, ...]:
 
 
 MAY_DIFFER = fields_with("tuned")
-BATCH_SIZE_FIELDS = fields_with("by batch")
 MAY_DIFFER_AT_LARGEST_BATCH = fields_with("tuned", "by batch")
 REPLICATE_FIELDS = fields_with("replicate")
 # Records are grouped into rows without the fields of replicates, and those that only trainings or only timed runs read.

@@ -167,5 +167,4 @@ SOURCES = NamedRegistry("data source", DataSource, "bench.data.sources:SOURCES")
 
 
 def format_counts(counts: Mapping[str, int]) -> str:
-    """Format counts by class."""
     return ", ".join(f"{reason}: {count:,}" for reason, count in sorted(counts.items()))

@@ -22,7 +22,7 @@ from bench.fields import (
 )
 from bench.method import get_method
 from bench.recipes import DATACOMP_VOCABULARY, RECIPES, clip_vit_b16_controlled
-from bench.settings import split_name
+from bench.settings import strip_settings
 
 
 def tiny() -> Experiment:
@@ -226,7 +226,7 @@ TUNING: dict[str, Tuning] = {
 
 def tuning_of(experiment: Experiment) -> Tuning:
     """Return how rate, crops, flips and initial head of an experiment were chosen; with other values it is untuned."""
-    name = split_name(experiment.name)[0]
+    name = strip_settings(experiment.name)
     named = EXPERIMENTS.get(name)
     if named is None or {*TUNED_FIELDS} & differing_fields([named, experiment]).keys():
         return UNTUNED

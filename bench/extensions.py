@@ -36,9 +36,7 @@ if TYPE_CHECKING:
     from bench.orchestration.request_base import Request
 
 ENTRY_POINT_GROUP = "catlip_bench"
-EXTENSIONS_ENV = (
-    "CATLIP_BENCH_EXTENSIONS"  # environment variable with those that a command names, for the processes it starts
-)
+EXTENSIONS_ENV = "CATLIP_BENCH_EXTENSIONS"  # environment variable with those that a command names, for its processes
 FEATURES = Path(__file__).parent / "features"  # folders with what this program adds to its core
 MODULE_PREFIX = "catlip_bench_extension_"  # of the module of a file
 _sources = set[str]()  # files and modules that are loaded

@@ -1,6 +1,7 @@
 """The fields of an experiment, in groups: each with its type, description, roles and default."""
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -51,9 +52,9 @@ Role = Literal[
 ]
 
 
-def about(description: str, *roles: Role) -> Meta:
+def about(description: str, roles: Sequence[Role] = ()) -> Meta:
     """Return the metadata of a field: what it is, and its roles."""
-    return Meta(description=description, extra={"roles": roles})
+    return Meta(description=description, extra={"roles": tuple(roles)})
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,28 +79,25 @@ class ImageSettings(Settings, frozen=True, kw_only=True):
         NonEmptyStr,
         about(
             "Shared image tower: of an open_clip model, a timm model, or CoreNet's `corenet-vit-base`.",
-            "tuned by authors",
-            "model",
-            "shared",
+            roles=["tuned by authors", "model", "shared"],
         ),
     ]
     image_size: Annotated[
         ImageSize,
         about(
             "Side of the images in pixels; with `image_sizes` that of `batch_size` and of scoring.",
-            "tuned",
-            "model",
-            "tower",
+            roles=["tuned", "model", "tower"],
         ),
     ]
     image_sizes: Annotated[
         tuple[ImageSize, ...],
-        about("Sides in pixels; each step draws one. Empty: `image_size` alone.", "model", "tower"),
+        about("Sides in pixels; each step draws one. Empty: `image_size` alone.", roles=["model", "tower"]),
     ] = ()
     patch_drop: Annotated[
         BelowOne,
         about(
-            "Fraction of the patches that a training step drops (FLIP); scoring drops none.", "tuned", "model", "tower"
+            "Fraction of the patches that a training step drops (FLIP); scoring drops none.",
+            roles=["tuned", "model", "tower"],
         ),
     ] = 0.0
     pooling: Annotated[
@@ -108,17 +106,18 @@ class ImageSettings(Settings, frozen=True, kw_only=True):
             'Feature of an image: the tower\'s "own" pooling, or the "mean" of its patch tokens after the last '
             "norm. \"both\" is the mean for superclip's classifier, and the tower's own pooling for its "
             "contrastive loss and for scoring.",
-            "tuned",
-            "model",
-            "tower",
+            roles=["tuned", "model", "tower"],
         ),
     ] = "own"
     pixel_normalisation: Annotated[
         Literal["openai", "none"],
-        about('Normalisation of pixels: open_clip\'s mean and deviation, or "none": they stay in 0 to 1.', "no work"),
+        about(
+            'Normalisation of pixels: open_clip\'s mean and deviation, or "none": they stay in 0 to 1.',
+            roles=["no work"],
+        ),
     ] = "openai"
     embedding_channels: Annotated[
-        Channels | None, about("Channels of stored grids in place of images; None: images.", "model")
+        Channels | None, about("Channels of stored grids in place of images; None: images.", roles=["model"])
     ] = None
 
     @property
@@ -136,10 +135,11 @@ class TextSettings(Settings, frozen=True, kw_only=True):
     """The text tower of contrastive methods, and its captions."""
 
     text_tower: Annotated[
-        NonEmptyStr, about("open_clip model whose text tower contrastive methods use.", "model", "shared")
+        NonEmptyStr, about("open_clip model whose text tower contrastive methods use.", roles=["model", "shared"])
     ]
     context_length: Annotated[
-        ContextLength, about("Maximum number of tokens per caption, start and end token included.", "tuned", "model")
+        ContextLength,
+        about("Maximum number of tokens per caption, start and end token included.", roles=["tuned", "model"]),
     ]
     text_padding: Annotated[
         Literal["auto", TextPadding],
@@ -147,7 +147,7 @@ class TextSettings(Settings, frozen=True, kw_only=True):
             'Padding of captions: "bucketed" in groups of similar length, "packed" several to a row, '
             '"longest", "max_length" to `context_length`; "auto" is "packed" if compiled, so that all batches '
             'have one shape, else "bucketed".',
-            "objective",
+            roles=["objective"],
         ),
     ] = "bucketed"
     text_features: Annotated[
@@ -155,8 +155,7 @@ class TextSettings(Settings, frozen=True, kw_only=True):
         about(
             'Features of captions: of the text tower, or "stored", which replaces it by random features from '
             "memory, to measure its cost (clip and siglip).",
-            "model",
-            "objective",
+            roles=["model", "objective"],
         ),
     ] = "computed"
 
@@ -169,19 +168,14 @@ class TargetSettings(Settings, frozen=True, kw_only=True):
         about(
             'CatLIP\'s labels: "computed", "nltk" with NLTK for each image that is loaded, or a folder made by '
             "`bench label`.",
-            "model",
-            "labels",
-            "input",
-            "no work",
+            roles=["model", "labels", "input", "no work"],
         ),
     ] = COMPUTED
     label_format: Annotated[
         LabelFormat,
         about(
             'CatLIP\'s targets: indices, or "dense" rows of int64 as in its released code.',
-            "same values",
-            "labels",
-            "input",
+            roles=["same values", "labels", "input"],
         ),
     ] = "sparse"
     synset_vocabulary: Annotated[
@@ -190,10 +184,7 @@ class TargetSettings(Settings, frozen=True, kw_only=True):
             "Vocabulary of CatLIP: a file of bench/labels/vocabularies, or a path; only the pack is trained "
             'on the shipped ones. "datacomp-synsets" has the 24,320 synsets of CatLIP\'s release, which are '
             "not shipped: nothing trains on them.",
-            "replicate",
-            "as needed",
-            "model",
-            "no work",
+            roles=["replicate", "as needed", "model", "no work"],
         ),
     ] = "pack-synsets"
     subword_vocabulary: Annotated[
@@ -201,18 +192,14 @@ class TargetSettings(Settings, frozen=True, kw_only=True):
         about(
             'Vocabulary of subwords: a file of bench/labels/vocabularies, or a path; "all" is the tokenizer\'s '
             "own, of 49,408 ids.",
-            "replicate",
-            "model",
+            roles=["replicate", "model"],
         ),
     ] = "pack-subwords"
     head_rows: Annotated[
         PositiveInt | None,
         about(
             "Number of rows of the classification head; None: one per label.",
-            "tuned",
-            "as needed",
-            "model",
-            "objective",
+            roles=["tuned", "as needed", "model", "objective"],
         ),
     ] = None
     head_initialisation: Annotated[
@@ -220,10 +207,7 @@ class TargetSettings(Settings, frozen=True, kw_only=True):
         about(
             "Initial head of CatLIP: torch's; CoreNet's (\"trunc_normal\"); or torch's weights, and biases that "
             'predict how often each label occurs ("log_odds").',
-            "tuned",
-            "tuned by authors",
-            "no time",
-            "no work",
+            roles=["tuned", "tuned by authors", "no time", "no work"],
         ),
     ] = "uniform"
     teacher: Annotated[
@@ -231,8 +215,7 @@ class TargetSettings(Settings, frozen=True, kw_only=True):
         about(
             "Teacher of distillation: a tower file of `bench train`, or a tower's name for random weights of "
             "equal cost.",
-            "model",
-            "no work",
+            roles=["model", "no work"],
         ),
     ] = "ViT-L-14"
 
@@ -244,8 +227,7 @@ class InputSettings(Settings, frozen=True, kw_only=True):
         NonEmptyStr,
         about(
             "Training data: the shipped pack, or a folder, file or glob of captioned images (docs/data.md).",
-            "as needed",
-            "shared",
+            roles=["as needed", "shared"],
         ),
     ] = PACK_DATA
     caption_lengths: Annotated[
@@ -253,7 +235,7 @@ class InputSettings(Settings, frozen=True, kw_only=True):
         about(
             'Lengths of the pack\'s captions in tokens: "pack" (their own), "web", or those of a file of '
             'captions. With shards "pack" alone, which leaves the captions as they are.',
-            "as needed",
+            roles=["as needed"],
         ),
     ] = PACK_DATA
     caption: Annotated[
@@ -261,8 +243,7 @@ class InputSettings(Settings, frozen=True, kw_only=True):
         about(
             "Captions that are read: fields of the samples, of which one with a text is drawn for each image and epoch "
             '("txt:0.5;json.llava:0.5"), or of parquet files joined by key ("llava@FILES"); None: found by its name.',
-            "as needed",
-            "shared",
+            roles=["as needed", "shared"],
         ),
     ] = None
     subset: Annotated[
@@ -270,7 +251,7 @@ class InputSettings(Settings, frozen=True, kw_only=True):
         about(
             'Samples used: a csv of keys, "random:N" for N drawn at random, or "seen-concepts", the pack without its '
             "held-out concepts; None: all.",
-            "shared",
+            roles=["shared"],
         ),
     ] = None
     workers: Annotated[
@@ -278,10 +259,7 @@ class InputSettings(Settings, frozen=True, kw_only=True):
         about(
             "Number of processes that load shards for each training process; 0: the training process itself. "
             '"auto": on a GPU all cores but one for each training process, on a CPU 0.',
-            "as needed",
-            "input",
-            "recipe",
-            "no work",
+            roles=["as needed", "input", "recipe", "no work"],
         ),
     ] = "auto"
     jpeg_decoding: Annotated[
@@ -289,31 +267,21 @@ class InputSettings(Settings, frozen=True, kw_only=True):
         about(
             'Decoding of JPEGs of shards: "full", or "reduced": at 1/2, 1/4 or 1/8 of the size where the crop '
             "stays as large as it is needed.",
-            "input",
-            "recipe",
-            "no work",
+            roles=["input", "recipe", "no work"],
         ),
     ] = "full"
     crop_scale: Annotated[
         tuple[Fraction, Fraction],
         about(
             "Range of the fraction of the image's area in a random crop.",
-            "tuned",
-            "tuned by authors",
-            "input",
-            "recipe",
-            "no work",
+            roles=["tuned", "tuned by authors", "input", "recipe", "no work"],
         ),
     ] = (0.5, 1.0)
     flip: Annotated[
         bool,
         about(
             "Whether images are flipped horizontally at random.",
-            "tuned",
-            "tuned by authors",
-            "input",
-            "recipe",
-            "no work",
+            roles=["tuned", "tuned by authors", "input", "recipe", "no work"],
         ),
     ] = True
     augmentation: Annotated[
@@ -329,7 +297,8 @@ class TrainingSettings(Settings, frozen=True, kw_only=True):
     """The batch, and the length of a training."""
 
     batch_size: Annotated[
-        PositiveInt, about("Number of images of `image_size` per step on one device.", "by batch", "same values")
+        PositiveInt,
+        about("Number of images of `image_size` per step on one device.", roles=["by batch", "same values"]),
     ]
     accumulation: Annotated[
         PositiveInt,
@@ -341,62 +310,71 @@ class TrainingSettings(Settings, frozen=True, kw_only=True):
     images: Annotated[
         PositiveInt,
         about(
-            "Number of training images in the largest budget that all methods share.", "budget", "no time", "no work"
+            "Number of training images in the largest budget that all methods share.",
+            roles=["budget", "no time", "no work"],
         ),
     ]
     warmup_images: Annotated[
-        Annotated[int, Meta(ge=0)], about("Number of training images in the warm-up.", "budget", "no time", "no work")
+        Annotated[int, Meta(ge=0)],
+        about("Number of training images in the warm-up.", roles=["budget", "no time", "no work"]),
     ]
     schedule: Annotated[
         Literal["wsd", "cosine"],
         about(
             'Learning rate after a linear warm-up: "wsd" keeps it constant and branches off a linear '
             'cool-down for each budget; "cosine" is a separate run from the start for each budget.',
-            "no work",
+            roles=["no work"],
         ),
     ] = "wsd"
     cooldown_share: Annotated[
-        Annotated[float, Meta(gt=0, lt=1)], about("Fraction of a budget's images in the cool-down.", "no work")
+        Annotated[float, Meta(gt=0, lt=1)], about("Fraction of a budget's images in the cool-down.", roles=["no work"])
     ] = 0.2
-    min_learning_rate: Annotated[NonNegativeFloat, about("Learning rate at the end of a cosine.", "no work")] = 0.0
+    min_learning_rate: Annotated[
+        NonNegativeFloat, about("Learning rate at the end of a cosine.", roles=["no work"])
+    ] = 0.0
 
 
 class OptimizerSettings(Settings, frozen=True, kw_only=True):
     """AdamW, and the weights' moving average."""
 
     learning_rate: Annotated[
-        PositiveFloat, about("Highest learning rate of AdamW.", "tuned", "tuned by authors", "no time", "no work")
+        PositiveFloat,
+        about("Highest learning rate of AdamW.", roles=["tuned", "tuned by authors", "no time", "no work"]),
     ]
-    betas: Annotated[tuple[BelowOne, BelowOne], about("Decays of AdamW's moments.", "no work")] = (0.9, 0.98)
-    eps: Annotated[NonNegativeFloat, about("Constant that AdamW adds to the root of the second moment.", "no work")] = (
-        1e-6
-    )
+    betas: Annotated[tuple[BelowOne, BelowOne], about("Decays of AdamW's moments.", roles=["no work"])] = (0.9, 0.98)
+    eps: Annotated[
+        NonNegativeFloat, about("Constant that AdamW adds to the root of the second moment.", roles=["no work"])
+    ] = 1e-6
     weight_decay: Annotated[
-        NonNegativeFloat, about("Weight decay of AdamW on matrices; vectors and scalars have none.", "no work")
+        NonNegativeFloat, about("Weight decay of AdamW on matrices; vectors and scalars have none.", roles=["no work"])
     ] = 0.2
     optimizer_kernel: Annotated[
         OptimizerKernel,
-        about("AdamW's form in torch; on a GPU torch's default is \"foreach\".", "same values", "update"),
+        about("AdamW's form in torch; on a GPU torch's default is \"foreach\".", roles=["same values", "update"]),
     ] = "fused"
     clip_norm: Annotated[
-        PositiveFloat | None, about("Maximum norm of the whole gradient; None: no clipping.", "recipe", "no work")
+        PositiveFloat | None,
+        about("Maximum norm of the whole gradient; None: no clipping.", roles=["recipe", "no work"]),
     ] = 1.0
     log_grad_norm: Annotated[
         bool,
         about(
             "Whether each step computes the gradient's norm again, parameter by parameter, and reads it on "
             "the host, to log it.",
-            "same values",
-            "update",
+            roles=["same values", "update"],
         ),
     ] = False
     ema_decay: Annotated[
         BelowOne | None,
-        about("Decay per step of the weights' average, which is scored; None: no average.", "recipe", "no work"),
+        about(
+            "Decay per step of the weights' average, which is scored; None: no average.", roles=["recipe", "no work"]
+        ),
     ] = None
     ema_kernel: Annotated[
         EmaKernel,
-        about('Update of that average: of all weights at once, or "for_loop" one by one.', "same values", "update"),
+        about(
+            'Update of that average: of all weights at once, or "for_loop" one by one.', roles=["same values", "update"]
+        ),
     ] = "foreach"
 
 
@@ -415,8 +393,7 @@ class RuntimeSettings(Settings, frozen=True, kw_only=True):
             "Precision of the sums between the image tower's blocks: that of the \"tower\" (fp32 for timm's and "
             "CoreNet's, unless FSDP2 casts them; as `precision` for open_clip's), or \"autocast\": as "
             "`precision`.",
-            "model",
-            "tower",
+            roles=["model", "tower"],
         ),
     ] = "tower"
     compile: Annotated[
@@ -424,7 +401,7 @@ class RuntimeSettings(Settings, frozen=True, kw_only=True):
         about(
             'Compilation by torch; "auto" is on on a GPU and off on a CPU. "max-autotune" also times several '
             "kernels for each matrix product and keeps the fastest.",
-            "same values",
+            roles=["same values"],
         ),
     ] = "auto"
     attention: Annotated[
@@ -432,16 +409,14 @@ class RuntimeSettings(Settings, frozen=True, kw_only=True):
         about(
             'Attention kernel: torch\'s fused one; "plain" for product, softmax, product; or "fp32_softmax", '
             "the same with a softmax in fp32, as in CoreNet.",
-            "same values",
+            roles=["same values"],
         ),
     ] = "fused"
     activation_checkpointing: Annotated[
         bool,
         about(
             "Whether each block's forward is computed again in the backward, to save memory.",
-            "same values",
-            "model",
-            "tower",
+            roles=["same values", "model", "tower"],
         ),
     ] = False
     sharding: Annotated[
@@ -450,9 +425,7 @@ class RuntimeSettings(Settings, frozen=True, kw_only=True):
             'Over several processes, "ddp" replicates the weights, "fsdp2" shards them, "zero2" does so and '
             "keeps the gathered blocks from the forward to the backward (`reshard_after_forward=False`), and "
             '"hsdp" shards them within a node.',
-            "same values",
-            "no time",
-            "no work",
+            roles=["same values", "no time", "no work"],
         ),
     ] = "ddp"
     gather: Annotated[
@@ -461,7 +434,7 @@ class RuntimeSettings(Settings, frozen=True, kw_only=True):
             'Features that CLIP\'s loss gathers from all processes: those of "captions" (4 products of '
             'matrices a step), or "both" images and captions (6 products), as in open_clip and CoreNet. Loss '
             "and gradients are equal.",
-            "same values",
+            roles=["same values"],
         ),
     ] = "captions"
     simulated_global_batch: Annotated[
@@ -480,16 +453,15 @@ class TimingSettings(Settings, frozen=True, kw_only=True):
         PositiveInt,
         about(
             "Number of steps before the first window, which are recorded and not counted.",
-            "by batch",
-            "pace",
-            "no work",
+            roles=["by batch", "pace", "no work"],
         ),
     ]
-    windows: Annotated[PositiveInt, about("Number of timed windows.", "pace", "no time", "no work")]
+    windows: Annotated[PositiveInt, about("Number of timed windows.", roles=["pace", "no time", "no work"])]
     steps_per_window: Annotated[
         PositiveInt,
         about(
-            "Number of steps in a window; on a CPU each of them is a window of its own.", "by batch", "pace", "no work"
+            "Number of steps in a window; on a CPU each of them is a window of its own.",
+            roles=["by batch", "pace", "no work"],
         ),
     ]
     injected_slowdown: Annotated[

@@ -23,17 +23,15 @@ from bench.environment.files import (
     require_format,
     require_unique_keys,
 )
-from bench.environment.links import LinkSpeed, RankStates
 from bench.measurement import Figure
-from bench.record_kind import KINDS, RecordContent, RecordKind, UnknownKind, tag_of
+from bench.record_kind import KINDS, RecordContent, RecordKind, Tag, UnknownKind, tag_of
 from bench.scores import Count, MetricScore, Score, Share
 
 FORMAT = 5  # raise it when a field changes its name or its meaning
 OTHER_FORMAT_REMEDY = "measure again, or read it at the commit that it names"
+DDP_BUCKET_BYTES = 25 << 20  # of DDP's gradient buckets: torch's default
 BYTES_PER_PARAMETER = 16  # of memory: weight, gradient and AdamW's two moments, in fp32
-MAX_STEM_LENGTH = (
-    190  # characters of a record's file name, which suffixes and the names of locks make longer; 255 are allowed
-)
+MAX_STEM_LENGTH = 190  # characters of a record's file name; suffixes and names of locks make it longer, to 255 at most
 MAX_RECORD_BYTES = 2**24  # the largest records have 4 MB
 # What a field of a record can be; reading refuses anything else.
 PositiveCount = Annotated[int, msgspec.Meta(ge=1, le=10**18)]
@@ -79,9 +77,7 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
     warmup_seconds: NonNegative  # with the heating
     window_seconds: Seconds
     steps_per_window: PositiveCount | None = None  # None: as many as the experiment's; on a CPU one
-    window_images: tuple[
-        PositiveCount, ...
-    ] = ()  # processed in each; empty: all steps have the experiment's batch_size
+    window_images: tuple[PositiveCount, ...] = ()  # of each; empty: all steps have the experiment's batch_size
     # Core-seconds per second of each window that its threads waited for a core, or the host took. Empty: not read.
     window_waits: tuple[NonNegative, ...] = ()
     phase_seconds: Phases  # by name of PHASES, one entry a step, from a pass that waits for the device between them
@@ -218,6 +214,43 @@ class Transfer(RecordKind, frozen=True, kw_only=True, tag="transfer"):
     metrics: tuple[MetricScore, ...] = ()
 
 
+class RankState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one rank of a job found: its node, its software, and the results folder that rank 0 wrote to."""
+
+    node: str  # host name, and number of the node in the job
+    processors: str
+    packages: Texts
+    commit: str  # of this project
+    clock_ahead_seconds: float  # of rank 0's clock; the time that a barrier takes is within it
+    visible_after_seconds: NonNegative | None  # until the folder lists a file of rank 0's; None: it does not
+    is_locked_out: bool | None  # whether rank 0's lock on this file kept it out; None: it did not see the file
+
+
+class RankStates(RecordKind, frozen=True, kw_only=True, tag="ranks"):
+    """What all ranks of a job found, in their order."""
+
+    needs_experiment = False
+
+    ranks: Annotated[tuple[RankState, ...], msgspec.Meta(min_length=1)]
+
+
+class LinkSpeed(RecordKind, frozen=True, kw_only=True, tag="link"):
+    """Bus bandwidth, per process and direction, and latency of all-reduces between the processes of a job.
+
+    Between nodes, each rank exchanges with the ranks of the same local rank. A job has one process per GPU on GPUs.
+    """
+
+    needs_experiment = False
+    backend: str  # of torch.distributed
+    message_bytes: PositiveCount  # of the all-reduces that were timed
+    bytes_per_second: NonNegative | None  # within a node, of the slowest; None: each node has one process
+    latency_seconds: NonNegative | None  # per ring step
+    slowest_node: str = ""
+    network_bytes_per_second: NonNegative | None = None  # between nodes; None: there is one node
+    network_latency_seconds: NonNegative | None = None  # per step of a tree
+    processes_per_node: PositiveCount | None = None  # None: all processes were on one machine
+
+
 class Figures(RecordKind, frozen=True, kw_only=True, tag="figures"):
     """What a measurement of an extension found, with all that is needed to show it without the extension."""
 
@@ -244,17 +277,7 @@ class Failure(RecordKind, frozen=True, kw_only=True, tag="failure"):
     reason: str
 
 
-_KINDS = (
-    Speed,
-    Memory,
-    BatchTrial,
-    RankStates,
-    LinkSpeed,
-    Training,
-    Transfer,
-    Figures,
-    Failure,
-)
+_KINDS = (Speed, Memory, BatchTrial, RankStates, LinkSpeed, Training, Transfer, Figures, Failure)
 BUILT_IN_KINDS: dict[str, type[RecordKind]] = {tag_of(kind): kind for kind in _KINDS}
 
 
@@ -271,10 +294,6 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Raise ValueError for a run without an experiment: features that were not trained and jobs have none."""
         if self.experiment is None and isinstance(kind := self.measured, RecordKind) and kind.needs_experiment:
             raise ValueError(f"a {tag_of(type(kind))} record has no experiment")
-
-
-class _Tag(msgspec.Struct):
-    kind: str
 
 
 def write_record(record: Record, path: Path) -> None:
@@ -346,7 +365,7 @@ def decode_record(content: bytes, path: Path) -> Record:
     with prefix_errors(path):
         require_format(header, FORMAT, OTHER_FORMAT_REMEDY)
         require_unique_keys(content)
-        kind = _measured_as(_Tag, content).kind
+        kind = _measured_as(Tag, content).kind
         measured = _measured_as(KINDS.get(kind, dict), content)
         if kind not in KINDS:
             if kind_of(path) != kind:

@@ -41,6 +41,12 @@ class UnknownKind(dict[str, Any], RecordContent):
 KINDS = Registry[type[RecordKind]]("kind of record", "bench.record:BUILT_IN_KINDS")
 
 
+class Tag(msgspec.Struct):
+    """The kind that a document names."""
+
+    kind: str
+
+
 def tag_of(kind: type[msgspec.Struct]) -> str:
     """Return the tag of a struct, which names its kind in files."""
     return str(kind.__struct_config__.tag)

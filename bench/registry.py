@@ -41,7 +41,6 @@ class Registry(Mapping[str, T], Generic[T]):
         return dict(import_object(self._built_in)) if self._built_in else {}
 
     def __getitem__(self, name: str) -> T:
-        """Return the object of a name; KeyError."""
         return self._objects[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -49,7 +48,6 @@ class Registry(Mapping[str, T], Generic[T]):
         return iter(self._objects)
 
     def __len__(self) -> int:
-        """Count the objects."""
         return len(self._objects)
 
     def add(self, name: str, one: T, origin: str) -> None:

@@ -43,7 +43,6 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def accuracy(self) -> float:
-        """The share of correct answers."""
         return self.correct.count("1") / len(self.correct)
 
 

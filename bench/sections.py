@@ -241,7 +241,6 @@ class Section:
     place: Literal["above", "below", "answer"] = "below"
 
     def blocks(self, page: PageContext) -> Sequence[Block] | None:
-        """Build the section."""
         build = import_object(self.build) if isinstance(self.build, str) else self.build
         return build(page)
 

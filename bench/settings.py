@@ -98,4 +98,4 @@ def _normalise_setting(text: str, kind: Any) -> Any:
 
 def strip_settings(experiment: str) -> str:
     """Return an experiment's name without its settings."""
-    return experiment.partition("[")[0]
+    return split_name(experiment)[0]

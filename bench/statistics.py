@@ -18,6 +18,7 @@ import numpy.typing as npt
 from scipy.special import nctdtrinc, ndtri, stdtr, stdtrit
 
 from bench.disturbance import RoundsMean, log_mean_over_rounds
+from bench.formats import join_words
 from bench.p_values import ROUNDING, holm, permutation_p, sign_flip_p, student_p
 
 K = TypeVar("K")
@@ -323,7 +324,8 @@ def mean_interval(values: Sequence[float]) -> Interval:
         raise ValueError("an interval needs two values or more")
     if not all(map(math.isfinite, values)):
         raise ValueError(f"an interval is made of finite figures, got {list(values)}")
-    mean, margin = fmean(values), _student_margin(values)
+    mean, error = fmean(values), stdev(values) / math.sqrt(len(values))
+    margin = _student_t_quantile(len(values) - 1) * error
     return Interval(mean, mean - margin, mean + margin)
 
 
@@ -429,7 +431,7 @@ def _necessary_causes(published: PublishedFigure, measured: float, causes: Mappi
             break
         named.append(cause)
         rest -= effect
-    return " and ".join(filter(None, [", ".join(named[:-1]), *named[-1:]])) or "the recipes' other settings"
+    return join_words(named) or "the recipes' other settings"
 
 
 def _why_undecided(controlled: Interval | None, as_published: Interval | None, by_recipe: bool | None) -> str:
@@ -596,11 +598,6 @@ def _variance_of_mean(
     variance = sum(part for part, _ in above) - rest[0] * (len(above) - 1)
     spread = sum(part**2 / freedom for part, freedom in parts)
     return variance, variance**2 / spread if spread else 1.0
-
-
-def _student_margin(values: Sequence[float]) -> float:
-    """Return half of the mean's interval."""
-    return _student_t_quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values))
 
 
 @lru_cache(maxsize=64)

@@ -39,7 +39,6 @@ class Cell:
 
     @property
     def text_with_note(self) -> str:
-        """The text, with the note in brackets."""
         return f"{self.text} ({self.note})" if self.note else self.text
 
     @staticmethod
@@ -153,7 +152,6 @@ class Table:
 
     @property
     def cells(self) -> list[Sequence[Cell]]:
-        """The rows of all groups."""
         return [row for rows in self.groups.values() for row in rows]
 
     @property

@@ -1,7 +1,6 @@
 """Captioned photographs that installed packages ship, as a user's shards and as a user's task of folders."""
 
 import io
-import tarfile
 from pathlib import Path
 
 import matplotlib as mpl
@@ -9,6 +8,8 @@ import numpy as np
 import skimage
 import sklearn
 from PIL import Image
+
+from tests.data.shards import write_shard
 
 SKIMAGE = Path(skimage.__file__).parent / "data"
 SKLEARN = Path(sklearn.__file__).parent / "datasets" / "images"
@@ -40,16 +41,13 @@ def crop(name: str, number: int) -> bytes:
 
 def write_shards(folder: Path, each: int = 16) -> Path:
     """Write so many crops of each photograph, with its caption and their number, as two shards of webdataset."""
-    folder.mkdir(parents=True)
     for shard in range(2):
-        with tarfile.open(folder / f"{shard:05}.tar", "w") as tar:
-            for number in range(shard, each, 2):
-                for name, (_, caption) in PHOTOGRAPHS.items():
-                    members = {"jpg": crop(name, number), "txt": f"{caption}, view {number}".encode()}
-                    for suffix, content in members.items():
-                        member = tarfile.TarInfo(f"{name}{number:03}.{suffix}")
-                        member.size = len(content)
-                        tar.addfile(member, io.BytesIO(content))
+        members = dict[str, bytes]()
+        for number in range(shard, each, 2):
+            for name, (_, caption) in PHOTOGRAPHS.items():
+                members[f"{name}{number:03}.jpg"] = crop(name, number)
+                members[f"{name}{number:03}.txt"] = f"{caption}, view {number}".encode()
+        write_shard(folder / f"{shard:05}.tar", members)
     return folder
 
 

@@ -7,7 +7,7 @@ from bench.extensions import load_extensions
 
 MODULES = (
     *("open_clip.loss", "torch.nn.parallel", "bench.train.loop", "bench.transfer.score"),
-    *("bench.orchestration.worker", "bench.measure.memory", "pandas", "tests.tokenised"),
+    *("bench.orchestration.worker", "bench.measure.memory", "pandas", "tests.computed_once"),
 )
 with uncollected_imports():
     for module in MODULES:

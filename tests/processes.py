@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import closing, nullcontext, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,10 +14,11 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from bench.console.console import describe_error
+from bench.console.console import UserError, describe_error
 from bench.data import loader_workers
+from bench.orchestration import preflight
 from bench.orchestration.request_base import Request
-from bench.orchestration.runner import Runner
+from bench.orchestration.runner import Runner, Slot
 from bench.orchestration.worker import run_request
 
 if TYPE_CHECKING:
@@ -50,9 +51,9 @@ def run_of(parent: int, label: str) -> list[psutil.Process]:
     return found
 
 
-def have_ended(processes: list[psutil.Process]) -> bool:
-    """Whether all of the processes end."""
-    return not psutil.wait_procs(processes, timeout=60)[1]
+def have_ended(processes: list[psutil.Process], seconds: float = 120.0) -> bool:
+    """Whether all of the processes end, which are given that long on a busy machine."""
+    return not psutil.wait_procs(processes, timeout=seconds)[1]
 
 
 def forkserver() -> Any:
@@ -76,7 +77,7 @@ def in_child(work: Callable[..., T], *arguments: Any) -> T:
 
 
 def answer(folder: Path, *words: str) -> tuple[int, str]:
-    """Return exit code and text of a command line that starts no run, without the seconds that a fresh one imports for.
+    """Return exit code and text of a command line and its runs in one process, without the imports of fresh ones.
 
     What it loads ends with its process.
     """
@@ -87,6 +88,8 @@ def _answered(folder: Path, words: tuple[str, ...]) -> tuple[int, str]:
     from bench.__main__ import main
 
     os.chdir(folder)
+    torch.set_num_threads(1)
+    preflight.Runner = InProcess
     with redirect_stdout(io.StringIO()) as text, redirect_stderr(text):
         try:
             code = main(words)
@@ -115,6 +118,20 @@ def _joined(rank: int, work: Callable[..., Any], ranks: int, folder: str, argume
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=ranks)
     torch.save(work(rank, ranks, *arguments), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
+
+
+class InProcess(Runner):
+    """Carries out runs in this process: what a fresh one does, without its start, each whole in its first turn."""
+
+    def _start(self, request: Request, *_: Any, slot: Slot | None = None) -> str:
+        with closing(slot) if slot else nullcontext():
+            if slot:
+                os.read(slot.grant_read, 1)
+            try:
+                run_request(request)
+            except Exception as error:  # noqa: BLE001 - as a worker answers it
+                return describe_error(error if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+        return ""
 
 
 class Parting(Runner):

@@ -9,6 +9,8 @@ from bench.environment.circumstances import Circumstances
 from bench.experiments import EXPERIMENTS
 
 open_clip.add_model_config(Path(__file__).parent / "configs")
+TWO_BLOCKS: dict[str, object] = dict.fromkeys(("tower", "text_tower", "teacher"), "two-blocks")
+FP16: dict[str, object] = {"precision": "fp16", **TWO_BLOCKS}  # whose products take a CPU many times as long
 
 
 def small(method: str, **changes: object) -> Experiment:
@@ -26,7 +28,7 @@ def small(method: str, **changes: object) -> Experiment:
 
 def two_blocks(method: str, **changes: object) -> Experiment:
     """A small experiment whose towers have two blocks; only a process that has imported this module can build them."""
-    return small(method, **dict.fromkeys(("tower", "text_tower", "teacher"), "two-blocks") | changes)
+    return small(method, **TWO_BLOCKS | changes)
 
 
 def circumstances(**changes: object) -> Circumstances:

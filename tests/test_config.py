@@ -1,7 +1,8 @@
 import json
 import math
 import re
-from typing import Any, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 import pytest
@@ -12,7 +13,6 @@ from open_clip.transform import AugmentationCfg
 from bench.__main__ import main
 from bench.cli.field_table import describe_kind
 from bench.config import (
-    BATCH_SIZE_FIELDS,
     FIELD_FACTS,
     FIELDS,
     Experiment,
@@ -25,7 +25,7 @@ from bench.config import (
 )
 from bench.console.console import OK, USAGE
 from bench.experiments import EXPERIMENTS, METHOD_SETTINGS, SCALES, TUNED_FIELDS, get_experiment, tuning_of
-from bench.fields import Role
+from bench.fields import NonEmptyStr, Role
 from bench.method import methods
 from bench.recipes import RECIPES
 from bench.settings import with_batch_size, with_settings
@@ -35,136 +35,83 @@ laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 TINY = EXPERIMENTS["clip-tiny"]
 SETTABLE = tuple(field for field in FIELDS if field != "name")
 
-ABOVE_ZERO = st.floats(1e-12, 10)
-COUNTS = st.integers(1, 1024)
-WORDS = st.text(min_size=1, max_size=12)
 PRINTABLE = st.text(st.characters(exclude_categories=("C", "Z"), include_characters=" "), min_size=1, max_size=12)
-VALID: dict[str, st.SearchStrategy[Any]] = {
-    "name": WORDS,
+
+
+def values_of(kind: Any) -> st.SearchStrategy[Any]:
+    """Values that a field of this type accepts; numbers are small."""
+    arguments, origin = get_args(kind), get_origin(kind)
+    if kind == NonEmptyStr:
+        return PRINTABLE.filter(lambda text: text != "null")
+    if origin is Literal:
+        return st.sampled_from(arguments)
+    if origin in (Union, UnionType, tuple):
+        return (st.tuples if origin is tuple else st.one_of)(*map(values_of, arguments))
+    if origin is Annotated and arguments[0] is int:
+        return st.integers(arguments[1].ge, 1024)
+    if origin is Annotated:
+        _, bounds = arguments
+        largest = 10 if bounds.lt is None and bounds.le is None else 1
+        return st.floats(bounds.ge or 0, largest, exclude_min=bounds.gt is not None, exclude_max=bounds.lt is not None)
+    return {bool: st.booleans(), NoneType: st.none()}[kind]
+
+
+# Fields whose values fit those of others: pixels and captions of the pack, one device, a schedule with all its parts.
+FITTING: dict[str, st.SearchStrategy[Any]] = {
+    "name": st.text(min_size=1, max_size=12),
     "method": st.sampled_from([*methods()]),
     "seed": st.integers(0, 2**62 - 1),
-    "tower": PRINTABLE,
     "image_size": st.integers(64, 1024),
     "image_sizes": st.sets(st.integers(1, 64), max_size=5).map(sorted).map(tuple),
     "pooling": st.sampled_from(["own", "mean"]),
-    "patch_drop": st.floats(0, 0.9),
-    "pixel_normalisation": st.sampled_from(["openai", "none"]),
     "embedding_channels": st.none(),
-    "text_tower": PRINTABLE,
-    "context_length": st.integers(3, 512),
-    "text_padding": st.sampled_from(["auto", "bucketed", "packed", "longest", "max_length"]),
     "text_features": st.just("computed"),
-    "simulated_global_batch": st.none() | COUNTS,
     "gather": st.just("captions"),
-    "labels": PRINTABLE,
-    "label_format": st.sampled_from(["sparse", "dense"]),
-    "synset_vocabulary": PRINTABLE,
-    "subword_vocabulary": PRINTABLE,
-    "head_rows": st.none() | COUNTS,
-    "head_initialisation": st.sampled_from(["uniform", "trunc_normal", "log_odds"]),
-    "teacher": PRINTABLE,
-    "data": PRINTABLE,
     "caption_lengths": st.just("pack"),
-    "caption": st.none() | PRINTABLE.filter(lambda text: text != "null"),
-    "subset": st.none() | PRINTABLE.filter(lambda text: text != "null"),
-    "workers": st.integers(0, 64) | st.just("auto"),
     "jpeg_decoding": st.just("full"),
     "batch_size": st.integers(2, 4096),
     "accumulation": st.just(1),
     "crop_scale": st.tuples(st.floats(1e-3, 0.5), st.floats(0.5, 1)),
-    "flip": st.booleans(),
-    "augmentation": st.sampled_from(["none", "range"]),
-    "learning_rate": ABOVE_ZERO,
-    "betas": st.tuples(st.floats(0, 0.999), st.floats(0, 0.999)),
-    "eps": ABOVE_ZERO,
-    "weight_decay": st.floats(0, 10),
-    "optimizer_kernel": st.sampled_from(["fused", "foreach", "for_loop"]),
-    "clip_norm": st.none() | ABOVE_ZERO,
-    "log_grad_norm": st.booleans(),
-    "ema_decay": st.none() | st.floats(0, 0.9999),
-    "ema_kernel": st.sampled_from(["foreach", "for_loop"]),
-    "precision": st.sampled_from(["auto", "fp32", "bf16", "fp16"]),
+    "learning_rate": st.floats(1e-12, 10),
     "contrastive_precision": st.just("fp32"),
-    "residual_precision": st.sampled_from(["tower", "autocast"]),
-    "compile": st.sampled_from(["auto", "on", "off", "max-autotune"]),
-    "attention": st.sampled_from(["fused", "plain", "fp32_softmax"]),
-    "activation_checkpointing": st.booleans(),
-    "sharding": st.sampled_from(["ddp", "fsdp2"]),
     "images": st.integers(1_000_000, 10**12),
     "warmup_images": st.integers(0, 1000),
-    "schedule": st.sampled_from(["wsd", "cosine"]),
     "cooldown_share": st.floats(0.01, 0.9),
     "min_learning_rate": st.sampled_from([0.0, 1e-12]),
-    "warmup_steps": COUNTS,
-    "windows": COUNTS,
-    "steps_per_window": COUNTS,
-    "injected_slowdown": st.floats(0, 1),
 }
-VALUES = st.fixed_dictionaries(VALID)
+VALUES = st.fixed_dictionaries({field: values_of(FIELDS[field]) for field in FIELDS if field not in FITTING} | FITTING)
 
-# Another valid value of each field than the tiny experiment's.
+# Another valid value of fields where it is not any other.
 ANOTHER: dict[str, Any] = {
     "method": "catlip",
-    "seed": 1,
-    "tower": "ViT-B-16",
-    "image_size": 96,
     "image_sizes": (32, 48, 64),
-    "patch_drop": 0.5,
-    "pooling": "mean",
-    "pixel_normalisation": "none",
     "embedding_channels": 8,
-    "text_tower": "ViT-B-16",
-    "context_length": 77,
-    "text_padding": "longest",
-    "text_features": "stored",
-    "simulated_global_batch": 65_536,
-    "gather": "both",
-    "labels": "own-labels",
-    "label_format": "dense",
-    "synset_vocabulary": "own-synsets",
-    "subword_vocabulary": "all",
-    "head_rows": 24_320,
-    "head_initialisation": "trunc_normal",
-    "teacher": "tower.safetensors",
-    "data": "own-shards",
     "caption_lengths": "web",
     "caption": "json.llava",
     "subset": "own-keys.csv",
-    "workers": 2,
-    "jpeg_decoding": "reduced",
-    "batch_size": 64,
     "accumulation": 4,
     "crop_scale": (0.9, 1.0),
-    "flip": False,
-    "augmentation": "range",
-    "learning_rate": 3e-4,
     "betas": (0.9, 0.999),
-    "eps": 1e-8,
-    "weight_decay": 0.05,
-    "optimizer_kernel": "foreach",
-    "clip_norm": None,
-    "log_grad_norm": True,
-    "ema_decay": 0.9995,
-    "ema_kernel": "for_loop",
-    "precision": "bf16",
-    "contrastive_precision": "autocast",
-    "residual_precision": "autocast",
-    "compile": "on",
-    "attention": "plain",
-    "activation_checkpointing": True,
-    "sharding": "fsdp2",
-    "images": 160_000,
-    "warmup_images": 4_000,
-    "schedule": "cosine",
-    "cooldown_share": 0.1,
     "min_learning_rate": 1e-6,
-    "warmup_steps": 3,
-    "windows": 10,
-    "steps_per_window": 8,
-    "injected_slowdown": 0.05,
+    **dict.fromkeys(("simulated_global_batch", "head_rows"), 24_320),
+    "clip_norm": None,
+    "ema_decay": 0.9995,
+    "workers": 2,
 }
-assert {*ANOTHER} == {*SETTABLE}
-assert {*VALID} == {*FIELDS}
+
+
+def another(field: str) -> Any:
+    """Return another valid value of a field than the tiny experiment's."""
+    value, kind = get_field(TINY, field), FIELDS[field]
+    if field in ANOTHER:
+        return ANOTHER[field]
+    if isinstance(value, bool):
+        return not value
+    if kind == NonEmptyStr:
+        return f"own-{field}"
+    if isinstance(value, int | float):
+        return value + 1 if isinstance(value, int) else value / 2 or 0.5
+    return next(one for one in get_args(kind) if one != value)
 
 
 def setting(field: str, value: object) -> str:
@@ -199,11 +146,11 @@ def test_experiment_round_trips_through_json(values: dict[str, Any]) -> None:
 @pytest.mark.parametrize("field", SETTABLE)
 def test_experiments_are_immutable_and_compared_by_value(field: str) -> None:
     base = based(field)
-    changed = change(base, **{field: ANOTHER[field]})
+    changed = change(base, **{field: another(field)})
     assert changed != base
-    assert differing_fields([base, changed]) == {field: (get_field(base, field), ANOTHER[field])}
+    assert differing_fields([base, changed]) == {field: (get_field(base, field), another(field))}
     with pytest.raises(AttributeError):
-        setattr(getattr(TINY, FIELD_FACTS[field].group, TINY), field, ANOTHER[field])
+        setattr(getattr(TINY, FIELD_FACTS[field].group, TINY), field, another(field))
 
 
 def test_json_with_an_unknown_field_is_refused() -> None:
@@ -309,9 +256,9 @@ def test_settings_reach_every_field_with_its_type(values: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("field", [field for field in SETTABLE if field not in ("seed", "batch_size")])
 def test_setting_changes_one_field_and_the_name_reproduces_it(field: str) -> None:
-    base, text = based(field), setting(field, ANOTHER[field])
+    base, text = based(field), setting(field, another(field))
     changed = with_settings(base, [text])
-    assert changed == change(base, name=f"{base.name}[{text}]", **{field: ANOTHER[field]})
+    assert changed == change(base, name=f"{base.name}[{text}]", **{field: another(field)})
     assert with_settings(base, [changed.name.removeprefix(f"{base.name}[").removesuffix("]")]) == changed
 
 
@@ -369,7 +316,7 @@ def test_name_lists_changed_settings_in_sorted_order() -> None:
     found = with_settings(TINY, ["windows=9", "batch_size=1", "images=80000", "flip=false", "batch_size=2"])
     assert found.name == "clip-tiny[batch_size=2,flip=false,windows=9]"
     assert found == with_settings(TINY, ["flip=false", "windows=9", "batch_size=2"])  # the later setting wins
-    assert set(differing_fields([TINY, found])) == {"flip", "windows", *BATCH_SIZE_FIELDS}
+    assert set(differing_fields([TINY, found])) == {"flip", "windows", *fields_with("by batch")}
 
 
 def test_trainings_with_several_seeds_are_of_one_experiment() -> None:

@@ -20,7 +20,7 @@ from bench.measure.figures import summarize_figures
 from bench.method import methods
 from bench.record import Record, Speed, Training, Transfer, read_record, record_files, write_record
 from bench.record_kind import UnknownKind
-from tests.data.shards import CAPTIONS, encoded, make_image, write_shard
+from tests.data.shards import CAPTIONS, encode_image, make_image, write_shard
 from tests.processes import LONGEST_SECONDS, answer
 from tests.reports.test_page import Document
 
@@ -122,10 +122,7 @@ def test_options_are_taken_from_anywhere_in_a_command_line() -> None:
             "adds a method Mine without title, targets_description, loss_description: set them to texts",
         ),
         *(
-            (
-                OWN.format(declared),
-                f"the method mine declares {reason}",
-            )
+            (OWN.format(declared), f"the method mine declares {reason}")
             for declared, reason in (
                 ("batch_size: Annotated[int, about('One.')] = 1", "batch_size, which experiments have"),
                 ("margin: float = 0.1", "margin without a description: declare it as Annotated[KIND, about(...)]"),
@@ -278,7 +275,7 @@ def test_measurement_is_compared_in_fresh_processes_and_shown_without_its_extens
     ]
     assert rows[2].value == pytest.approx(0.85, rel=0.01)
     assert len({record.circumstances.started_at for record in records}) > 1
-    returned, text = run(folder, *words, "--resume")
+    returned, text = answer(folder, *words, "--resume")
     assert returned == 2
     assert "no measurement named 'latency': name the extension that adds it with --extension" in text
 
@@ -290,13 +287,13 @@ def test_measurement_that_fails_is_one_line_and_a_failure(tmp_path: Path) -> Non
         "    def measure(self, *_): return {'b': 1.0}\nEXTENSION = Extension(measurements=[Mine()])"
     )
     words = ("measure", "clip-tiny", "--measurement", "mine", "--rounds", "1", "--results", str(tmp_path / "results"))
-    returned, text = run(tmp_path, "--extension", "mine.py", *words)
+    returned, text = answer(tmp_path, "--extension", "mine.py", *words)
     assert returned == FAILED_CASE
     failed = "FAILED mine of clip-tiny, round 1 of 1: the measurement mine returns b: return its figures, a"
     assert failed in text.splitlines()
     assert "Traceback" not in text
     for option in ("--trace", "--memory-gib=1"):
-        returned, text = run(tmp_path, "--extension", "mine.py", *words, option)
+        returned, text = answer(tmp_path, "--extension", "mine.py", *words, option)
         assert (returned, "leave out --trace and --memory-gib" in text) == (2, True)
 
 
@@ -313,7 +310,7 @@ def test_run_and_record_of_an_extension_are_kept_without_it(folder: Path, tmp_pa
     before = path.read_bytes()
     write_record(record, path)
     assert path.read_bytes() == before
-    assert run(folder, "report", "build", str(results))[0] == OK
+    assert answer(folder, "report", "build", str(results))[0] == OK
 
 
 def test_experiments_of_an_extension_are_listed_with_their_costs(folder: Path) -> None:
@@ -345,7 +342,7 @@ def test_fields_that_a_method_declares_are_listed_and_set_by_name(folder: Path) 
 def test_record_names_the_extension_and_is_shown_without_it(folder: Path, tmp_path: Path) -> None:
     results = str(tmp_path / "results")
     words = ("measure", "clip-tiny", "rotation-tiny", "--rounds", "1", *SMALL, "--results", results)
-    returned, text = run(folder, "--extension", "rotation.py", *words)
+    returned, text = answer(folder, "--extension", "rotation.py", *words)
     assert returned == OK, text
     speeds = records_of(results)
     assert len(speeds) == 2
@@ -446,7 +443,7 @@ def write_zipped_pairs(folder: Path, images: int = 40) -> Path:
     folder.mkdir()
     with zipfile.ZipFile(folder / "pairs.zip", "w") as archive:
         for number in range(images):
-            archive.writestr(f"{number}.jpg", b"no JPEG" if number == 1 else encoded(make_image(number)))
+            archive.writestr(f"{number}.jpg", b"no JPEG" if number == 1 else encode_image(make_image(number)))
             archive.writestr(f"{number}.txt", CAPTIONS[number % len(CAPTIONS)])
         archive.writestr("lost.txt", "a dog")
     return folder

@@ -49,7 +49,6 @@ LEAST_P_OF_FIVE = 2 / 252  # the two fully separated deals of ten runs into two 
 FIGURES = st.integers(1, 1_000_000).map(lambda hundredths: hundredths / 100)
 GROUPS = st.lists(FIGURES, min_size=2, max_size=MIN_ROUNDS - 1)  # too few rounds for pairs
 EIGHTHS = st.integers(-40, 40).map(lambda eighths: eighths / 8)  # exact in binary: ties are ties
-P_VALUES = st.lists(st.integers(0, 1000).map(lambda thousandths: thousandths / 1000), min_size=1, max_size=8)
 ANSWERS = st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=60)
 
 

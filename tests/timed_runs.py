@@ -3,7 +3,8 @@
 import math
 
 from bench.config import Experiment
-from bench.record import Flops, Record, Speed
+from bench.record import Flops, Record
+from tests import speeds
 from tests.reports.conftest import COMPARISON, HERE
 
 FLOPS = 4_000_000_000
@@ -12,22 +13,13 @@ FLOPS = 4_000_000_000
 def speed(experiment: Experiment, log: float, flops_log: float, round_: int) -> Record:
     """A run whose forward and backward make e^log images per second, a step three quarters of it."""
     size = experiment.training.batch_size
-    seconds = size / math.exp(log)
-    measured = Speed(
+    seconds, step = size / math.exp(log), round(size * FLOPS * math.exp(-flops_log))
+    measured = speeds.speed(
         round=round_,
-        warmup_seconds=1.0,
         window_seconds=(experiment.timing.steps_per_window * seconds / 0.75,) * experiment.timing.windows,
         phase_seconds={"data": (seconds,), "image forward": (seconds / 3,), "backward": (2 * seconds / 3,)},
-        flops=Flops(
-            image_forward=FLOPS, text_forward=0, forward=FLOPS, step=round(size * FLOPS * math.exp(-flops_log))
-        ),
-        tokens_per_caption=None,
-        trained_parameters=1,
-        tower_parameters=1,
+        flops=Flops(image_forward=FLOPS, text_forward=0, forward=FLOPS, step=step),
         peak_flops_per_second=1e12,
         peak_source="made up",
-        targets_seconds=1.0,
-        num_captions=1,
-        utilisation={},
     )
     return Record(comparison=COMPARISON, experiment=experiment, circumstances=HERE, measured=measured)

@@ -34,6 +34,7 @@ from bench.cli.options import (
     experiments_from,
     finish,
     limit_minutes,
+    option_words,
     require_confirmed,
 )
 from bench.cli.own_vocabulary import count_and_save_vocabularies
@@ -46,6 +47,7 @@ from bench.console.progress import Progress
 from bench.console.tables import print_tables
 from bench.experiments import COMPARED, EXPERIMENTS, HEADLINE
 from bench.fields import SEEN_CONCEPTS
+from bench.formats import GIB
 from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.measure.figures import figure_tables
 from bench.measure.ranks import find_slow_ranks, rank_table
@@ -53,7 +55,7 @@ from bench.measure.tables import batch_trial_table, experiment_table, speed_tabl
 from bench.measure.throughput import throughputs_by_round, timed_runs
 from bench.measurement import get_measurement
 from bench.orchestration.budgets import set_images
-from bench.orchestration.comparison import GIB, Comparison
+from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import Pace
 from bench.orchestration.preflight import has_gpu, latest_comparison_name, open_comparison, require_writable
 from bench.orchestration.runner import expected_job_seconds
@@ -92,14 +94,7 @@ class Bench:
     @property
     def resume_hint(self) -> str:
         """The resume command."""
-        words = ["--resume"] if self._scope == "default" else ["--resume", f"--{self._scope}"]
-        words += [] if self.minutes is None else ["--minutes", f"{self.minutes:g}"]
-        words += [] if self.data is None else ["--data", self.data]
-        words += [] if self.caption is None else ["--caption", self.caption]
-        words += [] if self.root is None else ["--root", str(self.root)]
-        words += [word for task in self.tasks for word in ("--task", task)]
-        words += [] if self.results == Path("results") else ["--results", str(self.results)]
-        options = shlex.join(words)
+        options = shlex.join(["--resume", *option_words(self, "resume")])
         return f"finished records are kept; resume with: nox -s bench -- {options} (or: {PROGRAM} {options})"
 
     def run(self) -> int:
@@ -206,22 +201,21 @@ class List:
         """Count parameters and FLOPs, and print the table; or print a recipe, or the fields."""
         if sum((self.recipe is not None, self.fields, self.towers is not None)) > 1:
             raise ValueError("--recipe, --fields and --towers list different things: name one of them")
+        print_tables([self._table()], self.json)
+        return OK
+
+    def _table(self) -> Table:
         if self.towers is not None:
             from bench.towers.listing import tower_table
 
-            print_tables([tower_table(self.towers)], self.json)
-            return OK
+            return tower_table(self.towers)
         if self.fields:
-            print_tables([field_table()], self.json)
-            return OK
+            return field_table()
         if self.recipe is not None:
-            print_tables([released_table(self.recipe)], self.json)
-            return OK
+            return released_table(self.recipe)
         from bench.measure.costs import count_costs
 
-        costs = {name: count_costs(experiment) for name, experiment in EXPERIMENTS.items()}
-        print_tables([experiment_table(EXPERIMENTS, costs)], self.json)
-        return OK
+        return experiment_table(EXPERIMENTS, {name: count_costs(one) for name, one in EXPERIMENTS.items()})
 
 
 @dataclass(frozen=True, slots=True)

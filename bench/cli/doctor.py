@@ -17,7 +17,7 @@ from tyro.conf import arg
 
 from bench.cli.findings import DISTURBS, FINDING_OK, MISSING, UNKNOWN, Finding, finding_table, judge
 from bench.cli.loading_check import check_loading, chosen_gpu_spec, predict_gpu_rate
-from bench.cli.options import Caption, Json, Results, Settings, experiment_from, finish
+from bench.cli.options import OPTION_NAMES, Caption, Json, Results, Settings, experiment_from, finish
 from bench.cli.rank_checks import check_ranks
 from bench.cli.shard_check import ShardCheck, verify_shards
 from bench.console.console import DISAGREEMENT, OK, log
@@ -30,16 +30,18 @@ from bench.environment.circumstances import current_commit, summarize_machine
 from bench.environment.cores import CGROUP_QUOTA, available_cores
 from bench.environment.gpu_settings import format_gpu_settings, read_gpu_settings
 from bench.environment.rank_info import torchrun_env
-from bench.environment.requirements import compiler_needs, gpu_needs
+from bench.environment.requirements import MIN_SHARED_BYTES, SHARED_MEMORY, compiler_needs, gpu_needs
 from bench.experiments import COMPARED, EXPERIMENTS
+from bench.formats import GIB
 from bench.measure.throughput import images_per_second, window_weights
 from bench.orchestration.pace import Pace
 from bench.orchestration.preflight import has_gpu
 from bench.orchestration.scope import scopes
 from bench.orchestration.trial import DEFAULT_MINUTES, expected_trial_seconds, plan_default, run_trial
+from bench.profilers.nvml import SLOWDOWNS, throttle_bits
 from bench.record import Record, Speed
 from bench.tables import Table
-from bench.train.shared_memory import FOLDER, SHARED_MEMORY_REMEDY
+from bench.train.shared_memory import SHARED_MEMORY_REMEDY
 
 TRIED = "clip-tiny"  # experiment that shows how fast the machine is
 
@@ -48,17 +50,8 @@ CHECK_SECONDS = OBSERVED_SECONDS + 10.0  # of all checks before the trial; on a 
 MAX_SLOW_WINDOWS = 0.2  # share of the windows of a trial that other work slowed
 BUSY_PERCENT = 5.0  # largest CPU use of other processes, of all cores
 MIN_FREE_GIB = 2.0
-GIB = 2**30
-MIN_SHARED_BYTES = GIB  # two batches of 256 images of 224 px for each of 13 loader workers
 CPU = Path("/sys/devices/system/cpu")
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")  # like "always [madvise] never"
-THROTTLE_REASONS = (
-    pynvml.nvmlClocksThrottleReasonSwPowerCap
-    | pynvml.nvmlClocksThrottleReasonHwSlowdown
-    | pynvml.nvmlClocksThrottleReasonSwThermalSlowdown
-    | pynvml.nvmlClocksThrottleReasonHwThermalSlowdown
-    | pynvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +91,7 @@ class Doctor:
             return self._check_shards(self.shards)
         for option in ("caption", "experiment", "device", "images_per_s", "settings"):
             if getattr(self, option) not in (None, ()):
-                name = {"settings": "set"}.get(option, option.replace("_", "-"))
+                name = OPTION_NAMES.get(option, option.replace("_", "-"))
                 raise ValueError(f"--{name} is for --shards: add it, or leave out --{name}")
         if is_distributed:
             return check_ranks(self.results.resolve(), self.json)
@@ -166,12 +159,10 @@ def check_host() -> Iterator[Finding]:
     paging = psutil.swap_memory().sin - swap_before.sin
     swap = f"{swap_before.used / GIB:.1f} GiB used, {paging} bytes read in {OBSERVED_SECONDS:g} s"
     yield judge("swap", swap, "free memory, then run `swapoff -a`", is_bad=bool(paging))
-    if FOLDER.is_dir():
-        free_bytes = shutil.disk_usage(FOLDER).free
-        is_small = has_gpu() and free_bytes < MIN_SHARED_BYTES
-        yield judge(
-            "shared memory", f"{free_bytes / GIB:.2f} GiB free at {FOLDER}", SHARED_MEMORY_REMEDY, is_bad=is_small
-        )
+    if SHARED_MEMORY.is_dir():
+        free_bytes = shutil.disk_usage(SHARED_MEMORY).free
+        found, is_small = f"{free_bytes / GIB:.2f} GiB free at {SHARED_MEMORY}", free_bytes < MIN_SHARED_BYTES
+        yield judge("shared memory", found, SHARED_MEMORY_REMEDY, is_bad=has_gpu() and is_small)
     if HUGE_PAGES.is_file():
         mode = HUGE_PAGES.read_text().partition("[")[2].partition("]")[0]
         advice = f"run-to-run spread is four times as large without: `echo madvise > {HUGE_PAGES}`"
@@ -203,13 +194,14 @@ def check_gpus() -> Iterator[Finding]:
     except pynvml.NVMLError as error:
         yield Finding("NVML", str(error), MISSING, "runs use the CPU; no GPU is read")
         return
+    reasons = throttle_bits(chain.from_iterable(SLOWDOWNS.values()))
     for index, handle in enumerate(handles):
         name = _query_nvml(pynvml.nvmlDeviceGetName, handle)
         yield Finding(f"GPU {index}", f"{name}, {format_gpu_settings(read_gpu_settings(handle))}")
         running = _query_nvml(lambda of: len(pynvml.nvmlDeviceGetComputeRunningProcesses(of)), handle)
         is_busy = running.isdecimal() and running != "0"
         yield judge(f"GPU {index}: processes", running, "end them, or wait", is_bad=is_busy)
-        slowed = _query_nvml(lambda of: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(of) & THROTTLE_REASONS, handle)
+        slowed = _query_nvml(lambda of: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(of) & reasons, handle)
         advice = "see `nvidia-smi -q -d PERFORMANCE`"
         yield judge(f"GPU {index}: slowdown reasons", slowed, advice, is_bad=slowed not in {"0", ""})
         yield Finding(f"GPU {index}: persistence mode", _query_nvml(pynvml.nvmlDeviceGetPersistenceMode, handle))

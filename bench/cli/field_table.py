@@ -13,7 +13,6 @@ BOUNDS = {"ge": "from {}", "gt": "over {}", "le": "to {}", "lt": "under {}"}
 
 
 def field_table() -> Table:
-    """Return the table of all fields."""
     own = {name: facts for method in methods() for name, facts in own_fields(method).items()}
     rows = [
         {

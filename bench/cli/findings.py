@@ -19,7 +19,6 @@ class Finding:
 
 
 def finding_table(title: str, findings: Iterable[Finding]) -> Table:
-    """Return the table of findings."""
     columns = ("check", "verdict", "found", "advice")
     return Table.of_figures(title, [{column: getattr(one, column) for column in columns} for one in findings])
 

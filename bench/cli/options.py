@@ -1,8 +1,9 @@
 """Options and the ending that verbs of the command line share."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
+from typing import Annotated, ClassVar, Protocol, runtime_checkable
 
 from tyro.conf import UseAppendAction, arg
 
@@ -17,7 +18,6 @@ from bench.measure.tables import failure_table, sample_table
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import Pace
 from bench.settings import with_settings
-from bench.statistics import Ratio
 from bench.tables import Table
 
 Repeated = Annotated[tuple[str, ...], UseAppendAction]
@@ -67,6 +67,8 @@ MAX_MINUTES_HELP = (
 MaxMinutes = Annotated[float | None, arg(metavar="M", help=MAX_MINUTES_HELP)]
 YES_HELP = "run although it is expected to take more than an hour on a CPU"
 Yes = Annotated[bool, arg(help=YES_HELP)]
+# Of fields whose option is not named as they are.
+OPTION_NAMES = {"settings": "set", "tasks": "task", "protocols": "protocol", "measurements": "measurement"}
 MAX_UNCONFIRMED_SECONDS = 3600.0  # of a run on a CPU that starts without --yes
 
 
@@ -137,6 +139,21 @@ def add_captions(settings: Sequence[str], caption_lengths: str | None, caption: 
     return [*settings, *(f"{name}={value}" for name, value in given.items() if value is not None)]
 
 
+def option_words(command: Command, *left_out: str) -> list[str]:
+    """Return the words of a command line that give the options their values, but for defaults and those left out."""
+    words = list[str]()
+    for field in dataclasses.fields(command):  # type: ignore[arg-type]
+        value, name = getattr(command, field.name), OPTION_NAMES.get(field.name, field.name.replace("_", "-"))
+        if field.name in left_out or value == field.default:
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--no-{name}")
+        else:
+            several = value if isinstance(value, tuple) else [f"{value:g}" if isinstance(value, float) else value]
+            words += [word for one in several for word in (f"--{name}", str(one))]
+    return words
+
+
 def require_confirmed(comparison: Comparison, seconds: float, remedy: str, *, is_confirmed: bool) -> None:
     """Raise ValueError for runs that would take more than an hour on a CPU, unless a person has confirmed it.
 
@@ -157,9 +174,3 @@ def finish(comparison: Comparison, tables: Sequence[Table] = (), json_file: Path
     records = comparison.records()
     print_tables([*tables, sample_table(records), failure_table(records)], json_file)
     return FAILED_CASE if comparison.runner.failures else OK
-
-
-def ratio_columns(ratio: Ratio | None) -> dict[str, Any]:
-    """Return the cells of a table that show a ratio, its 95 % interval, p and verdict."""
-    names = {"ratio": "value", "low": "low", "high": "high", "p": "p", "verdict": "verdict"}
-    return {column: ratio and getattr(ratio, name) for column, name in names.items()}

@@ -10,13 +10,12 @@ from bench.console.progress import Progress
 from bench.console.tables import print_tables, write_tables
 from bench.environment.cores import available_cores
 from bench.environment.gpu_specs import GB
-from bench.environment.links import DDP_BUCKET_BYTES, LinkSpeed, RankState, RankStates
 from bench.environment.rank_info import MIXED_MACHINES, torchrun_env
 from bench.orchestration.preflight import begin_comparison
 from bench.orchestration.requests import LinkRequest, RankStatesRequest
 from bench.orchestration.runner import Job, Runner
 from bench.orchestration.torchrun import connect_coordinator
-from bench.record import read_record
+from bench.record import DDP_BUCKET_BYTES, LinkSpeed, RankState, RankStates, read_record
 from bench.tables import Table
 
 LINKS = "links"  # folder of the records in a results folder
@@ -85,7 +84,6 @@ def judge_ranks(ranks: Sequence[RankState]) -> Iterator[Finding]:
 
 
 def link_table(link: LinkSpeed, folder: Path) -> Table:
-    """Return the table of the links."""
     rows = list[dict[str, object]]()
     for level, speed, latency, slowest in (
         ("within nodes", link.bytes_per_second, link.latency_seconds, link.slowest_node),

@@ -14,9 +14,8 @@ from bench.data.shards.facts import (
     write_manifest,
 )
 from bench.data.sources.tar_shards import find_tar_files
+from bench.formats import GIB
 from bench.tables import Table
-
-GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from bench.cli.options import (
     Yes,
     experiment_from,
     finish,
+    option_words,
     require_confirmed,
 )
 from bench.cli.own_vocabulary import count_own_vocabulary, save_vocabulary
@@ -206,17 +207,7 @@ class Train:
     @property
     def _command(self) -> str:
         """The given command line with --resume."""
-        words = [*program_words(parent_words()), "train", self.name]
-        for name in ("images", "data", "caption", "vocabulary", "labels", "min_count", "out", "root", "json"):
-            words += [] if (value := getattr(self, name)) is None else [f"--{name.replace('_', '-')}", str(value)]
-        words += ["--count-vocabulary"] if self.count_vocabulary else []
-        words += ["--yes"] if self.yes else []
-        words += [] if self.score else ["--no-score"]
-        if self.checkpoint_minutes != CHECKPOINT_MINUTES:
-            words += ["--checkpoint-minutes", f"{self.checkpoint_minutes:g}"]
-        words += ["--tensorboard"] if self.tensorboard else []
-        words += [word for task in self.tasks for word in ("--task", task)]
-        words += [word for setting in self.settings for word in ("--set", setting)]
+        words = [*program_words(parent_words()), "train", self.name, *option_words(self, "name", "resume")]
         return shlex.join([*words, "--resume", *(["auto"] if self.resume == "auto" else [])])
 
     def _named_experiment(self) -> Experiment:
@@ -247,10 +238,8 @@ class Train:
         """Return the checkpoint to resume from, or "", and its comparison; ValueError if OUT does not allow it."""
         with exclusive_lock(self._checkpoints) if self._checkpoints.is_dir() else nullcontext():
             checkpoints = list_checkpoints(self._checkpoints)
-            if not checkpoints and (restart_count() or self.resume == "auto"):
+            if not checkpoints and (restart_count() or self.resume != "yes"):
                 return "", None  # the first start, or a process failed before the first checkpoint
-            if not checkpoints and self.resume == "no" and not restart_count():
-                return "", None
             path, saved = latest_valid(self._checkpoints)
         if self.resume == "no" and not restart_count():
             if saved.experiment != experiment:

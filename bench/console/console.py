@@ -81,7 +81,6 @@ class StopRequest:
         return REQUEUE if time.time() > self._last_moment else 0
 
     def handle_signal(self, number: int, _frame: FrameType | None) -> None:
-        """Handle a signal."""
         self._code = EXIT_CODE_BY_SIGNAL[signal.Signals(number)]
         if not self.can_save:
             raise SystemExit(self._code)

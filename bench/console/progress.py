@@ -60,7 +60,6 @@ class Progress:
         log(f"{_format_minutes(elapsed):>6} elapsed, about {_format_minutes(left):>5} left | {label}")
 
     def finish(self, expected_seconds: float) -> None:
-        """Count a job as finished."""
         with self._lock:
             self._done += expected_seconds
             self._elapsed_at_finish = time.monotonic() - self._started_at

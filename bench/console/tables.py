@@ -49,7 +49,6 @@ def write_tables(tables: Sequence[Table], file: Path) -> None:
 
 
 def _texts(table: Table) -> dict[str, list[str]]:
-    """Return the texts of each column."""
     names, cells = table.flat()
     return {
         name: ["-" if row[at].text == UNMEASURED else printable(row[at].text_with_note) for row in cells]

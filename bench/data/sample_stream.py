@@ -19,9 +19,8 @@ from torch import Tensor
 from bench.config import Experiment
 from bench.data.captions.choice import parse_caption_choice
 from bench.data.decoding import UnusableImageError, decode_embedding_grid, decode_for_crop, decode_image
-from bench.data.loader_workers import BatchLoader, PrefetchingLoader
+from bench.data.loader_workers import BatchLoader, PinningLoader, PrefetchingLoader
 from bench.data.order import SampleOrder, StepSize
-from bench.data.pinning_loader import PinningLoader
 from bench.data.samples import MIN_TOLERATED
 from bench.data.stream import Batch, DecodeStats, Stream
 from bench.data.subset import subset_rows
@@ -39,7 +38,7 @@ MakeTargets = Callable[[Experiment], Callable[[Captions], T]]  # the result turn
 ImageOrGrid = UInt8[Tensor, "3 side side"] | Float[Tensor, "channels side side"]  # decoded and cropped, or embeddings
 SAMPLED_CAPTIONS = 4096  # of the data set, whose lengths decide how many rows packed captions need
 MAX_REPLACEMENTS = 32  # of one image, one after the other
-MAX_UNUSABLE_FRACTION = 0.01  # of the decoded images
+MAX_UNDECODABLE_FRACTION = 0.01  # of the decoded images
 NO_WORKERS = LoaderWorkers(0, "the training process loads")
 
 
@@ -199,10 +198,10 @@ class SampleStream(Stream[T]):
             raise loaded
         self.stats.add(loaded.stats)
         unusable, decoded = self.stats.unusable, self.stats.decoded
-        if unusable.total() > max(MIN_TOLERATED, MAX_UNUSABLE_FRACTION * decoded):
+        if unusable.total() > max(MIN_TOLERATED, MAX_UNDECODABLE_FRACTION * decoded):
             raise ValueError(
                 f"{self.experiment.input.data}: {unusable.total():,} of {decoded:,} images cannot be used "
-                f"({format_counts(unusable)}), more than {MAX_UNUSABLE_FRACTION:.0%}: repair the data, or exclude "
+                f"({format_counts(unusable)}), more than {MAX_UNDECODABLE_FRACTION:.0%}: repair the data, or exclude "
                 "these samples by subset=FILE.csv"
             )
         self.targets_seconds += loaded.targets_seconds

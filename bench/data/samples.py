@@ -29,16 +29,11 @@ MAX_UNUSABLE_FRACTION, MIN_TOLERATED = 0.1, 10  # largest fraction of unusable s
 KEYS_REMEDY = "list the keys to use: --set subset=FILE.csv"
 
 
-def find_source(data: str) -> DataSource | None:
-    """Return the source that reads data, None if none does; ValueError if several do, one of an extension among them.
+def find_sources(data: str) -> list[DataSource]:
+    """Return the sources that recognise data, of which the first reads them.
 
-    Of the built-in ones it is the first.
+    ValueError for several, one of an extension among them.
     """
-    return next(iter(_find_sources(data)), None)
-
-
-def _find_sources(data: str) -> list[DataSource]:
-    """Return the sources that recognise data; the first one reads them."""
     found = []
     for source in SOURCES.values():
         with name_source_in_errors(source, data):
@@ -56,7 +51,7 @@ def get_source(data: str) -> DataSource:
 
 def _get_sources(data: str) -> list[DataSource]:
     """Return the sources that recognise data, at least one."""
-    if found := _find_sources(data):
+    if found := find_sources(data):
         return found
     from bench.data.sources.other_layouts import advise_on_layout  # the sources import this module
 
@@ -82,7 +77,10 @@ def data_files(data: str) -> list[Path]:
 
 def data_digest(data: str) -> str:
     """Return a digest that changes if data do, equal on all nodes; ValueError or OSError if they cannot be read."""
-    source = get_source(data)
+    return _digest(get_source(data), data)
+
+
+def _digest(source: DataSource, data: str) -> str:
     with name_source_in_errors(source, data):
         return source.digest(data) or files_digest(source.files(data))
 
@@ -150,11 +148,15 @@ def caption_files(data: str, caption: str | None) -> list[Path]:
     They are the files of the source, or a table that is written into the user's cache, whose columns have the names of
     the choice's fields.
     """
-    source = get_source(data)
+    return _caption_files(get_source(data), data, caption)
+
+
+def _caption_files(source: DataSource, data: str, caption: str | None) -> list[Path]:
     if source.has_caption_files:
-        return data_files(data)
+        with name_source_in_errors(source, data):
+            return source.files(data)
     choice = parse_caption_choice(caption)
-    key = f"{data} {data_digest(data)} {choice_digest(choice)} {sorted(LOADED_EXTENSIONS.items())}"
+    key = f"{data} {_digest(source, data)} {choice_digest(choice)} {sorted(LOADED_EXTENSIONS.items())}"
     path = pack_cache() / f"captions-{sha256(key.encode()).hexdigest()[:16]}.parquet"
     if not path.is_file():
         samples = _open(data, SampleRequest(cache=pack_cache(), captions=choice))
@@ -173,8 +175,8 @@ def caption_files(data: str, caption: str | None) -> list[Path]:
 
 def with_caption_files(name: str, caption: str | None) -> list[str]:
     """Return an input of `label`, or the files with its captions where a source recognises it that has no such."""
-    source = find_source(name)
-    return [name] if source is None or source.has_caption_files else [*map(str, caption_files(name, caption))]
+    source = next(iter(find_sources(name)), None)
+    return [name] if source is None or source.has_caption_files else [*map(str, _caption_files(source, name, caption))]
 
 
 def files_digest(files: Iterable[Path]) -> str:

@@ -1,8 +1,21 @@
-"""What a process does that multiprocessing has started. No torch here."""
+"""Child processes end with their parent, or are killed with all that they started. No torch here."""
 
+import ctypes
 import multiprocessing
 import os
+import signal
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    import subprocess
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def kill_children() -> None:
@@ -12,7 +25,7 @@ def kill_children() -> None:
 
 
 def exit_with_parent() -> None:
-    """End this process when the one that asked for it ends, also if that is killed.
+    """End this process, which multiprocessing has started, when the one that asked for it ends, also if that is killed.
 
     A fork server is only the process that forks: `os.getppid()` stays the same then.
     """
@@ -24,3 +37,34 @@ def exit_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def die_with_parent(parent: int) -> None:
+    """End this process when its parent ends, because its result is not needed then; Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it has died already
+            os._exit(1)
+
+
+@contextmanager
+def kill_at_end(child: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """Kill a child that still runs when the block ends, with all its descendants.
+
+    SIGTERM would let torchrun wait half a minute for stalled processes; records are complete at any time.
+    """
+    try:
+        yield
+    finally:
+        if child.poll() is None:
+            _kill_process_tree(psutil.Process(child.pid))
+        child.wait()
+
+
+def _kill_process_tree(process: psutil.Process) -> None:
+    """Kill a process and its descendants in all groups, each stopped first so that it starts no other."""
+    process.suspend()
+    for child in process.children():
+        with suppress(psutil.NoSuchProcess):
+            _kill_process_tree(child)
+    process.kill()

@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.formats import pluralize
+
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 PREFETCHED = 2  # batches of each worker, where they fit into shared memory: torch's default
 MAX_WORKERS = 32  # of a process, unless more are asked for: each holds batches in memory
@@ -36,7 +38,7 @@ def choose_workers(cores: int, ranks: int) -> LoaderWorkers:
     So loading is never slower than these cores allow, whatever the sizes of the images; workers that are ahead of the
     training wait, and take no core.
     """
-    shared = f"{cores} cores, {ranks} training process{'es' if ranks > 1 else ''}"
+    shared = f"{cores} cores, {pluralize(ranks, 'training process', 'training processes')}"
     spare = spare_cores(cores, ranks)
     if spare > MAX_WORKERS:
         return LoaderWorkers(MAX_WORKERS, f"{shared}; the most that are started unless asked for")

@@ -10,7 +10,7 @@ import pynvml
 SWITCH = ("off", "on")
 
 
-def device_handle(uuid: str, index: int, nvml: Any = pynvml) -> Any:
+def device_handle(uuid: str, index: int) -> Any:
     """Return NVML's handle of the device with CUDA's `index`: the two libraries number devices differently.
 
     The device is found by UUID; a MIG slice by CUDA_VISIBLE_DEVICES, if that names one.
@@ -18,15 +18,15 @@ def device_handle(uuid: str, index: int, nvml: Any = pynvml) -> Any:
     visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
     slices = [name for name in visible[index : index + 1] if name.startswith("MIG-")]
     for name in [*slices, f"GPU-{uuid}"]:
-        with suppress(nvml.NVMLError):
-            return nvml.nvmlDeviceGetHandleByUUID(name)
-    return nvml.nvmlDeviceGetHandleByUUID(f"MIG-{uuid}")
+        with suppress(pynvml.NVMLError):
+            return pynvml.nvmlDeviceGetHandleByUUID(name)
+    return pynvml.nvmlDeviceGetHandleByUUID(f"MIG-{uuid}")
 
 
-def whole_gpu(handle: Any, nvml: Any = pynvml) -> Any:
+def whole_gpu(handle: Any) -> Any:
     """Return NVML's handle of a GPU, of a MIG slice that of its GPU: a slice has no clock, temperature or settings."""
-    is_slice = nvml.nvmlDeviceIsMigDeviceHandle(handle)
-    return nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle) if is_slice else handle
+    is_slice = pynvml.nvmlDeviceIsMigDeviceHandle(handle)
+    return pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle) if is_slice else handle
 
 
 def read_gpu_settings(handle: Any) -> dict[str, str | None]:

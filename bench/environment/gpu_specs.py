@@ -30,7 +30,6 @@ class GpuSpec:
 
     @property
     def source(self) -> str:
-        """Name the data sheet."""
         return self.sheet or f"NVIDIA {self.name_words} datasheet"
 
     def peak_flops(self, precision: str) -> float:

@@ -19,9 +19,9 @@ from bench.environment.gpu_settings import device_handle, read_gpu_settings
 from bench.environment.rank_info import torchrun_env
 from bench.environment.tf32 import describe_tf32
 from bench.fields import RuntimeSettings, TextPadding
+from bench.formats import GIB
 
 PACKAGES = ("torch", "open_clip_torch", "timm", "numpy")
-GIB = 2**30
 
 
 def default_device() -> torch.device:
@@ -71,7 +71,6 @@ def with_resolved_padding(experiment: Experiment, device: torch.device) -> Exper
 
 
 def describe_processors(device: torch.device) -> str:
-    """Describe the processor, and the GPU."""
     processor = f"{_cpu_name()}, {psutil.cpu_count(logical=True)} logical cores"
     return f"{torch.cuda.get_device_name(device)}; {processor}" if device.type == "cuda" else processor
 

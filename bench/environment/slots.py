@@ -11,7 +11,6 @@ SLOT_VARIABLE = "CATLIP_BENCH_SLOTS"  # environment variable with the run's two 
 
 
 def is_interleaved() -> bool:
-    """Return whether this process is interleaved."""
     return SLOT_VARIABLE in os.environ
 
 

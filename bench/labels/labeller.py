@@ -20,8 +20,7 @@ from bench.labels.vocabulary import SUBWORD, Vocabulary, VocabularyLabel, read_v
 
 LabelIds = npt.NDArray[np.uint32]  # of consecutive captions, concatenated
 Offsets = npt.NDArray[np.int64]  # [captions + 1]: caption i has ids[offsets[i] : offsets[i + 1]]
-NOT_UTF8 = "the caption is not UTF-8"
-REPAIRED_FLAWS = (NOT_UTF8,)  # flaws with which a caption is still labelled, after a repair
+NOT_UTF8 = "the caption is not UTF-8"  # it is still labelled, after a repair
 LABEL_LISTS = pa.list_(pa.field("element", pa.uint32(), nullable=False))
 RULES = ("corenet", "corenet-nltk-3.8.1", "paper", "subword")
 

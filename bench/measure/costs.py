@@ -12,16 +12,16 @@ from torch import nn
 
 from bench.config import Experiment, change
 from bench.data.targets import Target, Tokens
+from bench.fields import ImageSettings
 from bench.profilers.counters import count_forward_flops, count_image_flops, count_matmul_flops
 from bench.record import Flops
 from bench.train.augmentation import get_augmented_method
-from bench.train.build import apply_block_settings, build_untrained_tower, count_trained_parameters
+from bench.train.build import apply_block_settings, build_tower, build_untrained_tower, count_trained_parameters
 from bench.train.step import simulated_group
 from models.heads import Classifier, DualEncoder, DualEncoderClassifier, ImageProjection, Student
-from models.image_tower import PIXEL_CHANNELS, build_image_tower
+from models.image_tower import PIXEL_CHANNELS
 from models.open_clip_blocks import ClassTokenOnlyBlock
 from models.text_tower import open_clip_text_tower
-from models.token_subsets import Pooling
 
 META = torch.device("meta")
 DEGREE = 2  # of the FLOPs as a polynomial in the width of the captions
@@ -101,10 +101,8 @@ def count_flops(experiment: Experiment, batches: Sequence[Target], image_sizes: 
     by_size: dict[int, list[Target]] = {}
     for size, batch in zip(image_sizes or [experiment.image.image_size] * len(batches), batches, strict=True):
         by_size.setdefault(size, []).append(batch)
-    counts = (
-        (len(group), _count_flops_at_size(experiment, tower, model, size, group)) for size, group in by_size.items()
-    )
-    return _weighted_mean([*counts])
+    counts = {size: _count_flops_at_size(experiment, tower, model, size, group) for size, group in by_size.items()}
+    return _weighted_mean([(len(by_size[size]), flops) for size, flops in counts.items()])
 
 
 def _count_flops_at_size(
@@ -181,37 +179,20 @@ def _teacher_forward_flops(model: nn.Module, images: torch.Tensor) -> int:
 
 def _mean_image_flops(experiment: Experiment, *, all_tokens: bool = False) -> int:
     """Return the FLOPs of the image tower's forward, the mean over the images of a training."""
-    tower_options = (
-        experiment.image.image_sizes,
-        experiment.image.patch_drop,
-        experiment.image.embedding_channels,
-        experiment.image.pooling,
-    )
-    flops_by_size = _image_flops_by_size(
-        experiment.image.tower, experiment.image.image_size, *tower_options, all_tokens=all_tokens
-    )
+    flops_by_size = _image_flops_by_size(experiment.image, all_tokens=all_tokens)
     images_by_size = {size: experiment.batch_size_for(size) for size in experiment.image.all_image_sizes}
     flops = sum(images * flops_by_size[size] for size, images in images_by_size.items())
     return flops // sum(images_by_size.values())
 
 
 @cache
-def _image_flops_by_size(
-    tower_name: str,
-    image_size: int,
-    image_sizes: tuple[int, ...],
-    patch_drop: float,
-    channels: int | None,
-    pooling: Pooling,
-    *,
-    all_tokens: bool,
-) -> dict[int, int]:
+def _image_flops_by_size(image: ImageSettings, *, all_tokens: bool) -> dict[int, int]:
     with META:
-        tower = build_image_tower(tower_name, image_size, 0, image_sizes, patch_drop, channels, pooling)
+        tower = build_tower(image, 0)
     for block in tower.modules() if all_tokens else ():
         if isinstance(block, ClassTokenOnlyBlock):
             block.forward = block.forward_all_tokens  # type: ignore[method-assign]
-    return {size: count_image_flops(tower, tower.channels, size) for size in image_sizes or (image_size,)}
+    return {size: count_image_flops(tower, tower.channels, size) for size in image.all_image_sizes}
 
 
 def _weighted_mean(counts: Sequence[tuple[int, Flops]]) -> Flops:

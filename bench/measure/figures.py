@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from bench.measure.tables import ratio_columns
 from bench.measurement import Figure
 from bench.record import Figures, Record
 from bench.statistics import Ratio, ratios_of_pairs
@@ -83,12 +84,9 @@ def figure_tables(records: Sequence[Record], names: Sequence[str]) -> list[Table
                 "experiment": row.experiment,
                 "runs": len(row.rounds),
                 "value": row.value,
-                "ratio": row.ratio and row.ratio.value,
-                "low": row.ratio and row.ratio.low,
-                "high": row.ratio and row.ratio.high,
-                "p": row.ratio and row.ratio.p,
-                "verdict": row.verdict or None,
             }
+            | ratio_columns(row.ratio)
+            | {"verdict": row.verdict or None}
             for row in of
         ]
         is_flipped = any(row.ratio.is_paired for row in of if row.ratio)

@@ -9,11 +9,10 @@ from statistics import median
 import torch
 import torch.distributed as dist
 
-from bench.environment.links import LinkSpeed
 from bench.environment.machine import current_circumstances
 from bench.environment.rank_info import describe_node, torchrun_env
 from bench.profilers.clock import clock
-from bench.record import Record, comparison_from_filename, write_record
+from bench.record import LinkSpeed, Record, comparison_from_filename, write_record
 from bench.train.distributed import WATCHDOG_TIMEOUT, all_gather_objects, barrier
 from losses.collectives import Group
 

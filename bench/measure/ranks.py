@@ -38,7 +38,6 @@ class SlowRank:
     factor: float
 
     def __str__(self) -> str:
-        """Return a sentence."""
         work = f"its data, augmentation and forwards take {self.factor:.2f} times those of the other ranks"
         return f"Rank {self.rank} ({self.host}) is slow: {work} in {self.experiment}, and all ranks wait for it."
 

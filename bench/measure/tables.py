@@ -10,7 +10,8 @@ from bench.formats import GIB, MIB, count
 from bench.measure.summary import PHASE, UTILISATION, Throughput, throughputs_of
 from bench.measure.throughput import require_comparable, timed_runs
 from bench.record import PHASES, BatchTrial, Failure, Memory, Record, RunOnSamples, Speed
-from bench.statistics import bound_by, log_std
+from bench.settings import strip_settings
+from bench.statistics import Ratio, bound_by, log_std
 from bench.tables import Cell, Column, Table
 
 if TYPE_CHECKING:
@@ -121,6 +122,12 @@ def speed_table(
     )
 
 
+def ratio_columns(ratio: Ratio | None) -> dict[str, Any]:
+    """Return the cells of a table that show a ratio, its 95 % interval, p and verdict."""
+    names = {"ratio": "value", "low": "low", "high": "high", "p": "p", "verdict": "verdict"}
+    return {column: ratio and getattr(ratio, name) for column, name in names.items()}
+
+
 def time_and_memory_table(records: Sequence[Record], names: Sequence[str]) -> Table:
     """Say where a step's time goes, what disturbed it, what its targets cost and how much memory it takes."""
     timed = {row.experiment: row for row in throughputs_of(records, names, None)}
@@ -174,7 +181,7 @@ def batch_trial_table(records: Sequence[Record], label: Callable[[str], str] = s
     """List every batch size that was tried under a memory limit, experiments by their labels."""
     columns = [Column.text("experiment"), Column("batch"), Column("limit, GiB"), Column.text("fits")]
     trials = [(r.experiment, r.measured) for r in records if isinstance(r.measured, BatchTrial) and r.experiment]
-    trials.sort(key=lambda trial: (trial[0].name.split("[")[0], trial[0].training.batch_size))
+    trials.sort(key=lambda trial: (strip_settings(trial[0].name), trial[0].training.batch_size))
     rows = [
         [
             Cell.of_name(label(experiment.name), experiment.name),

@@ -19,10 +19,8 @@ def trace(experiment: Experiment, device: torch.device, results: Path, path: Pat
     It holds the operations on CPU and device, with shapes. Tracing slows a run, so no timed run is traced.
     """
     run = build_train_state(load_data(experiment, device, results))
-    first, warmup_steps = (
-        experiment.timing.warmup_steps,
-        first_steps_by_size(experiment, experiment.timing.warmup_steps),
-    )
+    first = experiment.timing.warmup_steps
+    warmup_steps = first_steps_by_size(experiment, first)
     check_finite(take_full_rate_steps(run, warmup_steps), warmup_steps, run.stream)
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
     profiler = profile(activities=activities, record_shapes=True) if world_rank() == 0 else None

@@ -14,6 +14,7 @@ from bench.console.console import log
 from bench.console.progress import Progress
 from bench.environment.cores import available_cores
 from bench.environment.rank_info import torchrun_env
+from bench.formats import GIB
 from bench.measure.disturbance import find_disturbance
 from bench.orchestration.batch_search import find_largest_fitting, guess_batch_size, smallest_batch_to_try
 from bench.orchestration.budgets import EQUAL_IMAGES, expected_speeds, image_budgets, measured_speeds, trained_images
@@ -36,7 +37,6 @@ from bench.statistics import MIN_ROUNDS
 from bench.train.checkpoints import CheckpointConfig
 
 EXPECTED_TRIALS = 5  # expected attempts until the largest batch is known
-GIB = 2**30
 Subjects = Sequence[ScoringSubject]
 Names = tuple[str, ...]
 
@@ -251,7 +251,6 @@ class Comparison:
         return sum(job.expected_seconds for job in jobs) + (self._training_seconds(scope) if trained else 0.0)
 
     def records(self) -> list[Record]:
-        """Read the records that exist."""
         return read_records(self.results, self.name)
 
     def _memory_jobs(self, experiments: Sequence[Experiment]) -> list[Job]:

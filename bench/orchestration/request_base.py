@@ -9,7 +9,7 @@ from bench.config import Experiment, choose
 from bench.console.console import StopRequest
 from bench.environment.rank_info import torchrun_env
 from bench.record import Record, record_path, write_record
-from bench.record_kind import RecordContent, add_kind, tag_of
+from bench.record_kind import RecordContent, Tag, add_kind, tag_of
 from bench.registry import Registry
 
 if TYPE_CHECKING:
@@ -92,13 +92,9 @@ def add_run(kind: type[Request], origin: str) -> None:
     add_kind(RUNS, kind, Request, origin)
 
 
-class _Tag(msgspec.Struct):
-    kind: str
-
-
 def decode_request(content: bytes) -> Request:
     """Return the request that JSON describes; ValueError if its kind is not known here."""
-    kind = msgspec.json.decode(content, type=_Tag).kind
+    kind = msgspec.json.decode(content, type=Tag).kind
     return msgspec.json.decode(content, type=choose(kind, RUNS, RUNS.noun))
 
 

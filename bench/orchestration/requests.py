@@ -138,7 +138,6 @@ class TrainingRequest(ExperimentRequest, frozen=True, kw_only=True, tag="trainin
 
     @property
     def saves_checkpoints(self) -> bool:
-        """Whether the training leaves checkpoints."""
         return self.checkpoint_config is not None
 
     def _tower_path(self, images: int) -> Path:
@@ -164,7 +163,6 @@ class TeacherFeaturesRequest(ExperimentRequest, frozen=True, kw_only=True, tag="
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """Return the features' file."""
         return (Path(self.file),)
 
     def measure(self, device: "torch.device", _stop: StopRequest | None) -> None:
@@ -235,7 +233,6 @@ class FiguresRequest(ExperimentRequest, frozen=True, kw_only=True, tag="figures"
 
     @property
     def runs_on_all_ranks(self) -> bool:
-        """Whether the measurement asks for all ranks."""
         return get_measurement(self.measurement).runs_on_all_ranks
 
     def name_parts(self) -> tuple[str, ...]:

@@ -55,7 +55,6 @@ class Slot:
 
     @classmethod
     def create(cls) -> "Slot":
-        """Open the pipes."""
         return cls(*os.pipe(), *os.pipe())
 
     @property
@@ -262,9 +261,10 @@ class Runner:
                 process_group=0,  # Ctrl-C reaches only the parent, which ends its children
             )
             self._children.add(child)
-        output, was_stopped = (
-            supervise(child) if supervise else (child.communicate(msgspec.json.encode(request))[0], False)
-        )
+        if supervise:
+            output, was_stopped = supervise(child)
+        else:
+            output, was_stopped = child.communicate(msgspec.json.encode(request))[0], False
         self._children.discard(child)
         if was_stopped:
             return "stopped, because it had ended on another rank"

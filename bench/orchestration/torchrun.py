@@ -105,7 +105,6 @@ class Coordinator:
         return ", ".join(str(rank) for rank, key in enumerate(keys) if not self.store.check([key]))
 
     def announce(self, request: Request, settings: dict[str, str]) -> Announcement:
-        """Announce a run to the other ranks."""
         request = replace(request, rendezvous_id=f"{_store_prefix()}, run {self._announced}")
         content = msgspec.Raw(msgspec.json.encode(request))
         start = Announcement(number=self._announced, content=content, settings=settings)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.config import Experiment
+from bench.formats import pluralize
 from bench.orchestration.budgets import set_images
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import MAX_SEEDS, Pace, fit_trainings
@@ -27,11 +28,8 @@ class DefaultPlan:
     expected_seconds: float  # with those of the trial
 
     def __str__(self) -> str:
-        """Describe it."""
-        seeds = len(self.scope.seeds)
-        trainings = (
-            f"{seeds} seed{'s' if seeds > 1 else ''} of {self.experiments[0].training.images:,} images for each method"
-        )
+        images = self.experiments[0].training.images
+        trainings = f"{pluralize(len(self.scope.seeds), 'seed')} of {images:,} images for each method"
         rounds = f"{self.scope.rounds} rounds of speed and up to {self.scope.max_repeated_rounds} repeated"
         return f"{rounds}, {trainings}: about {self.expected_seconds / 60:.0f} min"
 

@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 from bench.console.console import INTERRUPTED, StopRequest, UserError, describe_error, log, printable, record_signals
-from bench.environment.child_processes import kill_children
+from bench.environment.child_processes import die_with_parent, kill_children
 from bench.environment.files import atomic_write
 from bench.environment.imports import uncollected_imports
 from bench.environment.rank_info import torchrun_env
 from bench.environment.slots import wait_for_slot
 from bench.extensions import load_extensions
-from bench.orchestration.processes import die_with_parent
 from bench.orchestration.request_base import Request, decode_request
 from bench.train.not_finite import NotFiniteError
 

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -52,72 +52,77 @@ def counter_rate(counter: Gauge, scale: float = 1.0) -> Span:
     return begin
 
 
-def nvml_reader(uuid: str, index: int, nvml: Any = pynvml) -> DeviceReader:
+def nvml_reader(uuid: str, index: int) -> DeviceReader:
     """Return NVML's reader of the GPU, or MIG slice, with CUDA's `index` and `uuid`.
 
     Power is NVML's own average (over 1 s from Ampere on, instantaneous before); the energy counter's rise is exact.
     Clocks, temperature and slowdowns of a slice are its GPU's; power and energy, which others use, too, are not. A
-    figure that this device or driver does not support raises when it is read. `nvml` is the library, which tests
-    replace. Raises NVMLError if there is no such library or device.
+    figure that this device or driver does not support raises when it is read. Raises NVMLError if there is no such
+    library or device.
     """
-    nvml.nvmlInit()
-    handle = device_handle(uuid, index, nvml)
-    gpu = whole_gpu(handle, nvml)
+    pynvml.nvmlInit()
+    handle = device_handle(uuid, index)
+    gpu = whole_gpu(handle)
     gauges: dict[str, Gauge] = {
-        "GPU busy percent": lambda: float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu),
-        "memory controller busy percent": lambda: float(nvml.nvmlDeviceGetUtilizationRates(handle).memory),
-        "power W": lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000,
-        SM_CLOCK: lambda: float(nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM)),
-        "memory clock MHz": lambda: float(nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_MEM)),
-        TEMPERATURE: lambda: float(nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU)),
-    } | {name: partial(_percent_if_slowed, gpu, reasons, nvml) for name, reasons in SLOWDOWNS.items()}
+        "GPU busy percent": lambda: float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu),
+        "memory controller busy percent": lambda: float(pynvml.nvmlDeviceGetUtilizationRates(handle).memory),
+        "power W": lambda: pynvml.nvmlDeviceGetPowerUsage(handle) / 1000,
+        SM_CLOCK: lambda: float(pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_SM)),
+        "memory clock MHz": lambda: float(pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_MEM)),
+        TEMPERATURE: lambda: float(pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU)),
+    } | {name: partial(_percent_if_slowed, gpu, reasons) for name, reasons in SLOWDOWNS.items()}
     spans: dict[str, Span] = {
-        "power W, by the energy counter": counter_rate(lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000)
-    } | {name: partial(_gpm_span, handle, getattr(nvml, metric), nvml) for name, metric in GPM.items()}
+        "power W, by the energy counter": counter_rate(
+            partial(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle), 1e-3
+        )
+    } | {name: partial(_gpm_span, handle, getattr(pynvml, metric)) for name, metric in GPM.items()}
     return DeviceReader(gauges, spans)
 
 
-def process_bytes(uuid: str, index: int, nvml: Any = pynvml) -> int | None:
+def process_bytes(uuid: str, index: int) -> int | None:
     """Return this process's device memory in bytes, context and kernels included; None if NVML does not list it.
 
     In a container NVML may use other process ids, and then does not find this one.
     """
-    nvml.nvmlInit()
-    running = nvml.nvmlDeviceGetComputeRunningProcesses(device_handle(uuid, index, nvml))
+    pynvml.nvmlInit()
+    running = pynvml.nvmlDeviceGetComputeRunningProcesses(device_handle(uuid, index))
     return next((process.usedGpuMemory for process in running if process.pid == os.getpid()), None)
 
 
-def _percent_if_slowed(handle: Any, reasons: tuple[str, ...], nvml: Any) -> float:
-    now = nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
-    return 100.0 * any(now & getattr(nvml, f"nvmlClocksThrottleReason{reason}") for reason in reasons)
+def throttle_bits(reasons: Iterable[str]) -> int:
+    """Return NVML's bits of reasons for reduced clocks."""
+    return sum(int(getattr(pynvml, f"nvmlClocksThrottleReason{reason}")) for reason in reasons)
 
 
-def _gpm_span(handle: Any, metric: int, nvml: Any) -> Gauge:
+def _percent_if_slowed(handle: Any, reasons: tuple[str, ...]) -> float:
+    return 100.0 * bool(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle) & throttle_bits(reasons))
+
+
+def _gpm_span(handle: Any, metric: int) -> Gauge:
     """Read one of the GPU's performance counters over a span, from two samples."""
     with ExitStack() as opened:
-        first = _gpm_sample(handle, opened, nvml)
+        first = _gpm_sample(handle, opened)
         samples = opened.pop_all()  # freed at the end of the span, or here if the first cannot be taken
 
     def end() -> float:
         with samples:
-            request = nvml.c_nvmlGpmMetricsGet_t()
-            request.version = nvml.NVML_GPM_METRICS_GET_VERSION
+            request = pynvml.c_nvmlGpmMetricsGet_t()
+            request.version = pynvml.NVML_GPM_METRICS_GET_VERSION
             request.numMetrics = 1
-            request.sample1, request.sample2 = first, _gpm_sample(handle, samples, nvml)
+            request.sample1, request.sample2 = first, _gpm_sample(handle, samples)
             request.metrics[0].metricId = metric
-            nvml.nvmlGpmMetricsGet(request)
+            pynvml.nvmlGpmMetricsGet(request)
             metric_value = request.metrics[0]
-            if metric_value.nvmlReturn != nvml.NVML_SUCCESS:
-                raise nvml.NVMLError(metric_value.nvmlReturn)
+            if metric_value.nvmlReturn != pynvml.NVML_SUCCESS:
+                raise pynvml.NVMLError(metric_value.nvmlReturn)
             return float(metric_value.value)
 
     return end
 
 
-def _gpm_sample(handle: Any, samples: ExitStack, nvml: Any) -> Any:
-    sample = nvml.nvmlGpmSampleAlloc()
-    samples.callback(nvml.nvmlGpmSampleFree, sample)
-    if nvml.nvmlDeviceIsMigDeviceHandle(handle):
-        whole, part = nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle), nvml.nvmlDeviceGetGpuInstanceId(handle)
-        return nvml.nvmlGpmMigSampleGet(whole, part, sample)
-    return nvml.nvmlGpmSampleGet(handle, sample)
+def _gpm_sample(handle: Any, samples: ExitStack) -> Any:
+    sample = pynvml.nvmlGpmSampleAlloc()
+    samples.callback(pynvml.nvmlGpmSampleFree, sample)
+    if pynvml.nvmlDeviceIsMigDeviceHandle(handle):
+        return pynvml.nvmlGpmMigSampleGet(whole_gpu(handle), pynvml.nvmlDeviceGetGpuInstanceId(handle), sample)
+    return pynvml.nvmlGpmSampleGet(handle, sample)

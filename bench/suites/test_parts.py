@@ -49,9 +49,7 @@ def test_adamw(benchmark: BenchmarkFixture, images: PackImages, method: str) -> 
 
 
 @pytest.mark.benchmark(group="text forward", timer=seconds)
-@pytest.mark.parametrize(
-    "padding", get_args(TextPadding), ids=("none", "packed", "batch", "full")
-)  # names of its series
+@pytest.mark.parametrize("padding", get_args(TextPadding), ids=("none", "packed", "batch", "full"))  # names of series
 def test_text_tower(
     benchmark: BenchmarkFixture, images: PackImages, generator: torch.Generator, padding: TextPadding
 ) -> None:
@@ -73,10 +71,8 @@ def test_image_block(benchmark: BenchmarkFixture, is_open_clips: bool) -> None:
     On a GPU both are compiled, with tokens in bf16, as in training.
     """
     theirs = ResidualAttentionBlock(WIDTH, HEADS)
-    block, tokens = (
-        theirs if is_open_clips else ImageBlock(theirs),
-        torch.randn(IMAGES, 1 + (SIDE // PATCH) ** 2, WIDTH),
-    )
+    block = theirs if is_open_clips else ImageBlock(theirs)
+    tokens = torch.randn(IMAGES, 1 + (SIDE // PATCH) ** 2, WIDTH)
     if ON_GPU:
         block.compile()
         tokens = tokens.bfloat16()
@@ -114,11 +110,9 @@ def test_augmented_batch(benchmark: BenchmarkFixture, images: PackImages, genera
 @pytest.mark.benchmark(group="augmentation", timer=seconds)
 def test_range_augment(benchmark: BenchmarkFixture) -> None:
     """Forward and backward of RangeAugment and its loss, without a tower."""
-    augmentor, images = (
-        RangeAugment().to(DEVICE),
-        torch.rand(CLIP.training.batch_size, 3, CLIP.image.image_size, CLIP.image.image_size),
-    )
-    images, target = images.to(DEVICE), scheduled_error(augmentor.steps_taken, 1)
+    augmentor, side = RangeAugment().to(DEVICE), CLIP.image.image_size
+    images = torch.rand(CLIP.training.batch_size, 3, side, side).to(DEVICE)
+    target = scheduled_error(augmentor.steps_taken, 1)
     benchmark(lambda: psnr_loss(images, augmentor(images), target).backward())  # type: ignore[no-untyped-call]
     rate(benchmark, "images", CLIP.training.batch_size)
 

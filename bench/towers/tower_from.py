@@ -37,6 +37,7 @@ from models.image_tower import (
 
 FOLDER_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 FOLDER_CONFIG = "open_clip_config.json"
+CORENET_SIZE = 224  # pixels of its images
 MAX_LAYERS = 1000  # that a configuration may name
 MAX_UNCHECKED_WEIGHTS = 2**26  # weights, 256 MiB, that are allocated although a file is too small for them
 VOCABULARY_SUFFIXES = (".pkl", ".json")
@@ -66,62 +67,55 @@ class LoadedTower:
         return read_text_encoder(self.tower, self.file, self.provenance) if self.file and self.provenance else None
 
 
-def load_tower(
-    subject: str, results: Path = Path("results"), image_size: int | None = None, vocabulary: str | None = None
-) -> LoadedTower:
+def load_tower(subject: str, results: Path = Path("results")) -> LoadedTower:
     """Return a tower with its trained weights.
 
     `subject` is a tower file of `catlip-bench train`; an experiment, of whose newest training in `results` the tower
     with the most images is taken; a file of CoreNet's CatLIP; a folder in open_clip's layout (`open_clip_config.json`
-    beside the weights); or `NAME=FILE`, a model of open_clip or timm and its weights. For an `image_size` other than
-    the tower's own, position embeddings are resampled. `vocabulary` names the labels of a CoreNet classifier; by
-    default it is the .pkl or .json file with the name of the weights. Nothing in a file is executed.
+    beside the weights); or `NAME=FILE`, a model of open_clip or timm and its weights. Position embeddings of weights
+    for another image size are resampled. The labels of a CoreNet classifier are in the .pkl or .json file with the name
+    of the weights. Nothing in a file is executed.
 
     Raises ValueError for another subject, or weights of another architecture.
     """
     path = Path(subject)
     if path.is_dir():
-        return _load_open_clip_folder(path, image_size)
+        return _load_open_clip_folder(path)
     if is_made_here(path):
-        return _load_own_file(path, image_size)
+        return _load_own_file(path)
     if path.is_file():
         state = read_weights(path)
         if corenet_vit.STEM in state:
-            return _load_corenet(path, state, image_size, vocabulary)
+            return _load_corenet(path, state)
         raise ValueError(
             f"{path} does not name its architecture; name its model: NAME={path}. It looks like {identify(state)}"
         )
     name, equals, file = subject.partition("=")
     if equals and "[" not in name:  # "[" begins the settings of an experiment
-        return _load_named_model(name, Path(file), image_size, vocabulary)
+        return _load_named_model(name, Path(file))
     if path.suffix in SUFFIXES:
         raise ValueError(f"no file {subject!r}")
     if subject not in EXPERIMENTS and "[" not in subject:
         raise ValueError(f"{subject!r} is no tower: {ACCEPTED_TOWERS}")
     newest = max(latest_towers(results, subject), key=lambda tower: (read_provenance(tower).images, tower.name))
-    return _load_own_file(newest, image_size)
+    return _load_own_file(newest)
 
 
-def load_trained_tower(path: Path, image_size: int | None = None) -> tuple[ImageTower, Provenance]:
-    """Return a tower that was trained here, and its metadata; ValueError for a file without it.
-
-    For another image size the position embeddings are resampled.
-    """
+def load_trained_tower(path: Path) -> tuple[ImageTower, Provenance]:
+    """Return a tower that was trained here, and its metadata; ValueError for a file without it."""
     provenance = read_provenance(path)
-    trained = provenance.experiment
-
-    def build(side: int) -> ImageTower:
-        return build_image_tower(
-            trained.image.tower,
-            side,
-            seed_for(trained.seed, TOWER),
-            embedding_channels=trained.image.embedding_channels,
-            pooling=trained.image.pooling,
-            pixel_normalisation=trained.image.pixel_normalisation,
-        )
-
-    _require_file_can_hold(path, _count_weights(partial(build, trained.image.image_size)))
-    tower = build(image_size or trained.image.image_size)
+    image, seed = provenance.experiment.image, seed_for(provenance.experiment.seed, TOWER)
+    build = partial(
+        build_image_tower,
+        image.tower,
+        image.image_size,
+        seed,
+        embedding_channels=image.embedding_channels,
+        pooling=image.pooling,
+        pixel_normalisation=image.pixel_normalisation,
+    )
+    _require_file_can_hold(path, _count_weights(build))
+    tower = build()
     if not next(tower.parameters()).is_meta:  # FLOPs are counted without weights
         load_tower_weights(tower, path)
     return tower, provenance
@@ -137,18 +131,19 @@ def build_untrained_copy(loaded: LoadedTower) -> ImageTower:
     return tower
 
 
-def _load_own_file(path: Path, image_size: int | None) -> LoadedTower:
-    tower, provenance = load_trained_tower(path, image_size)
+def _load_own_file(path: Path) -> LoadedTower:
+    tower, provenance = load_trained_tower(path)
     trained = provenance.experiment
     return LoadedTower(tower, trained.name, trained.image.tower, provenance, read_label_classifier(path), file=path)
 
 
-def _load_open_clip_folder(path: Path, image_size: int | None) -> LoadedTower:
+def _load_open_clip_folder(path: Path) -> LoadedTower:
     try:
         described = decode_json(read_limited(path / FOLDER_CONFIG), dict)
         config, shown = described["model_cfg"], described.get("preprocess_cfg", {})
-        own_size = _require_few_layers(config["vision_cfg"])["image_size"]
-        num_weights = _count_weights(partial(_build_tower, partial(build_trunk, config, own_size), own_size))
+        size = _require_few_layers(config["vision_cfg"])["image_size"]
+        build = partial(_build_tower, partial(build_trunk, config, size), size)
+        num_weights = _count_weights(build)
     except Exception as error:  # noqa: BLE001 - open_clip documents no exceptions for invalid configurations
         why = f"it has no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
         raise ValueError(f"{path} is no folder of open_clip's: {FOLDER_CONFIG}: {why}") from None
@@ -156,8 +151,6 @@ def _load_open_clip_folder(path: Path, image_size: int | None) -> LoadedTower:
     if file is None:
         raise ValueError(f"{path} holds none of {', '.join(FOLDER_WEIGHTS)}")
     _require_file_can_hold(file, num_weights)
-    size = image_size or own_size
-    build = partial(_build_tower, partial(build_trunk, config, size), size)
     tower = build()
     _load_trunk(tower, read_weights(file), file, path.name)
     tower.pixels = make_renormalisation(
@@ -166,37 +159,35 @@ def _load_open_clip_folder(path: Path, image_size: int | None) -> LoadedTower:
     return LoadedTower(tower, path.name, path.name, build=build)
 
 
-def _load_named_model(name: str, file: Path, image_size: int | None, vocabulary: str | None) -> LoadedTower:
+def _load_named_model(name: str, file: Path) -> LoadedTower:
     config = open_clip_config(name)
     if config is None and not timm.is_model(name) and not name.startswith(corenet_vit.PREFIX):
-        build_image_tower(name, image_size or 224, 0)  # raises an error that suggests a name
+        build_image_tower(name, CORENET_SIZE, 0)  # raises an error that suggests a name
     if not file.is_file():
         raise ValueError(f"no file {str(file)!r} with weights of {name}")
     state = read_weights(file)
     if name.startswith(corenet_vit.PREFIX):
-        return _load_corenet(file, state, image_size, vocabulary, name)
+        return _load_corenet(file, state, name)
     described: Any = timm.get_pretrained_cfg(name) if config is None else None
     pixels = _published_mean_and_std(name) if described is None else (described.mean, described.std)
-    build = partial(build_image_tower, name, image_size or published_image_size(name), seed_for(0, TOWER))
+    build = partial(build_image_tower, name, published_image_size(name), seed_for(0, TOWER))
     tower = build()
     _load_trunk(tower, state, file, name)
     tower.pixels = make_renormalisation(*pixels)
     return LoadedTower(tower, f"{name}={file.name}", name, build=build)
 
 
-def _load_corenet(
-    path: Path, state: Mapping[str, Tensor], image_size: int | None, vocabulary: str | None, name: str = ""
-) -> LoadedTower:
+def _load_corenet(path: Path, state: Mapping[str, Tensor], name: str = "") -> LoadedTower:
     """Read a file of CoreNet, whose images have pixels from 0 to 1 without normalisation."""
     of_file = partial(corenet_vit.CorenetViT, *corenet_vit.infer_sizes(state)) if not name else None
-    build = partial(_build_tower, of_file or partial(corenet_vit.corenet_vit, name), image_size or 224)
+    build = partial(_build_tower, of_file or partial(corenet_vit.corenet_vit, name), CORENET_SIZE)
     _require_file_can_hold(path, _count_weights(build))
     tower, weights = build(), corenet_vit.convert_corenet_state(state)
     load_exactly(tower.trunk, weights, f"{path} does not fit {name or 'a ViT of CoreNet'}", given=state)
     tower.pixels = make_renormalisation(*PIXEL_STATISTICS["none"])
     classifier = None
     beside = (path.with_suffix(suffix) for suffix in VOCABULARY_SUFFIXES)
-    vocabulary = vocabulary or next((str(file) for file in beside if file.is_file()), None)
+    vocabulary = next((str(file) for file in beside if file.is_file()), None)
     if "classifier.weight" in state:
         keys = read_vocabulary(vocabulary).keys if vocabulary else ()
         if "classifier.bias" not in state:

@@ -24,7 +24,7 @@ from bench.environment.cores import LoaderWorkers, available_cores, choose_worke
 from bench.environment.machine import resolve_auto, with_resolved_padding
 from bench.environment.rank_info import torchrun_env
 from bench.environment.seeds import CAPTIONS, HEAD, STEP, TOWER, seed_for
-from bench.fields import PACK_DATA, InputSettings, RuntimeSettings
+from bench.fields import PACK_DATA, ImageSettings, InputSettings, RuntimeSettings
 from bench.labels.subwords import encode_caption
 from bench.labels.vocabulary import resolve_vocabulary, vocabulary_field
 from bench.method import Method, get_method
@@ -58,15 +58,13 @@ def build_untrained_tower(experiment: Experiment) -> ImageTower:
     ValueError for images that its patches do not cover, and as `build_image_tower`.
     """
     require_whole_patches(experiment)
-    seed = seed_for(experiment.seed, TOWER)
-    tower_options = (
-        experiment.image.image_sizes,
-        experiment.image.patch_drop,
-        experiment.image.embedding_channels,
-        experiment.image.pooling,
-    )
-    pixels = experiment.image.pixel_normalisation
-    return build_image_tower(experiment.image.tower, experiment.image.image_size, seed, *tower_options, pixels)
+    return build_tower(experiment.image, seed_for(experiment.seed, TOWER))
+
+
+def build_tower(image: ImageSettings, seed: int) -> ImageTower:
+    """Build the image tower of these settings; see `build_image_tower`."""
+    options = image.image_sizes, image.patch_drop, image.embedding_channels, image.pooling, image.pixel_normalisation
+    return build_image_tower(image.tower, image.image_size, seed, *options)
 
 
 def load_data(

@@ -172,7 +172,6 @@ class ModelWithLoss(nn.Module):
         self.model, self.loss, self.group, self.loss_group = model, loss, group, simulated or group
 
     def forward(self, images: Images, target: Any) -> Float[Tensor, ""]:
-        """Return the loss."""
         return self.loss(self.model, images, target, self.loss_group)
 
 

@@ -91,9 +91,8 @@ def train(
 def plan_segments(experiment: Experiment, image_counts: Sequence[int]) -> list[ScheduleSegment]:
     """Return the segments to each budget's images: its part of the trunk, if any, and its cool-down."""
     segments, begin, trunk = list[ScheduleSegment](), 0, 0
-    cooldown_share = (
-        experiment.training.cooldown_share if experiment.training.schedule == "wsd" else 1.0
-    )  # a cosine has no trunk
+    training = experiment.training
+    cooldown_share = training.cooldown_share if training.schedule == "wsd" else 1.0  # a cosine has no trunk
     for images in image_counts:
         last = max(2, nearest_step_count(experiment, round(images / world_size())))
         branch_at = last - max(1, round(last * cooldown_share))

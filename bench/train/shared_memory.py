@@ -1,19 +1,18 @@
 """The shared memory through which loader workers hand batches to their training. No torch here."""
 
 import os
-from pathlib import Path
 
 from bench.config import Experiment
 from bench.console.console import UserError
 from bench.environment.cores import LoaderWorkers
+from bench.environment.requirements import SHARED_MEMORY
+from bench.formats import MIB
 from bench.method import get_method
 
 SHARED_MEMORY_REMEDY = (
     "enlarge it (docker run --shm-size), or use fewer workers (--set workers=N) or none (--set workers=0)"
 )
-FOLDER = Path("/dev/shm")  # noqa: S108 - Linux has it there
 TOKEN_BYTES = 8  # of a token id, in int64
-MIB = 2**20
 
 
 def fit_workers(experiment: Experiment, workers: LoaderWorkers, processes: int) -> LoaderWorkers:
@@ -22,14 +21,15 @@ def fit_workers(experiment: Experiment, workers: LoaderWorkers, processes: int) 
     Each prefetches fewer where that helps; where it does not, there are fewer workers, unless the experiment gives
     their number. Raises UserError if no batch is left to prefetch.
     """
-    if not workers.count or not FOLDER.is_dir():
+    if not workers.count or not SHARED_MEMORY.is_dir():
         return workers
-    found, size = os.statvfs(FOLDER), max(_batch_bytes(experiment, side) for side in experiment.image.all_image_sizes)
+    size = max(_batch_bytes(experiment, side) for side in experiment.image.all_image_sizes)
+    found = os.statvfs(SHARED_MEMORY)
     free_bytes = found.f_bavail * found.f_frsize
     ahead = free_bytes // (size * processes) - 1  # batches of each process, beside the one that it trains on
     count = workers.count if experiment.input.workers != "auto" else max(1, min(workers.count, ahead))
     prefetched = min(workers.prefetched, ahead // count)
-    free = f"{FOLDER} has {free_bytes / MIB:,.2f} MiB free"
+    free = f"{SHARED_MEMORY} has {free_bytes / MIB:,.2f} MiB free"
     if prefetched < 1:
         batches = processes * (count + 1)
         raise UserError(

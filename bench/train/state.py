@@ -32,7 +32,6 @@ class ScheduleSegment:
 
     @property
     def phase(self) -> str:
-        """Describe the segment."""
         return "trunk" if self.images is None else f"cool-down to {self.images:,} images"
 
 

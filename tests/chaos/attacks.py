@@ -20,7 +20,7 @@ from bench.tables import Table
 from bench.towers.tower_from import load_trained_tower
 from bench.train.checkpoints import latest_valid
 from tests.chaos.case import EXECUTED
-from tests.chaos.made import encode_image, make_image, make_samples, write_shard
+from tests.chaos.made import make_samples
 from tests.chaos.payloads import (
     BILLION_LAUGHS,
     DEEP,
@@ -34,6 +34,7 @@ from tests.chaos.payloads import (
 )
 from tests.chaos.short import short_experiment, train_in_process
 from tests.chaos.strangers import checkpoints, towers
+from tests.data.shards import encode_image, make_image, write_shard
 
 
 def _label(path: str | Path, folder: Path) -> object:

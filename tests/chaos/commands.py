@@ -74,11 +74,6 @@ def child_runs(process: Process) -> list[psutil.Process]:
     return found
 
 
-def have_ended(processes: Sequence[psutil.Process], seconds: float = EXIT_SECONDS) -> bool:
-    """Wait for the end of all; tell whether it came."""
-    return not psutil.wait_procs(processes, timeout=seconds)[1]
-
-
 def wait_while_running(
     process: Process, is_there: Callable[[], bool], seconds: float = EXIT_SECONDS, poll: float = POLL
 ) -> None:

@@ -32,9 +32,9 @@ from bench.transfer.tasks.image_sources import FileImageSource
 from models.checkpoint import read_weights
 from reports.__main__ import main as report
 from tests.chaos.case import Case, reading
-from tests.chaos.made import encode_image, make_image, write_shard
 from tests.chaos.payloads import write_file
 from tests.chaos.short import short_experiment
+from tests.data.shards import encode_image, make_image, write_shard
 
 MIB = 2**20
 NAME = "20260101T000000-x.speed.a.json"

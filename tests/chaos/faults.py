@@ -27,8 +27,9 @@ from bench.train.build import build_untrained_tower
 from tests.chaos.case import Case, Write, nothing
 from tests.chaos.disks import limit_file_size
 from tests.chaos.endless import RECORDS
-from tests.chaos.made import make_samples, write_shard
+from tests.chaos.made import make_samples
 from tests.chaos.payloads import write_file
+from tests.data.shards import write_shard
 
 ODD = "a\nb\u202egnp.=1+1"  # a name with a line break, a mark that turns the direction, and a formula
 

@@ -1,42 +1,9 @@
-"""Images and tar shards, to be broken."""
+"""Tar shards, to be broken."""
 
-import io
-import tarfile
-from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from bench.data.shards.facts import compute_facts, write_manifest
-
-CAPTIONS = ("a dog and a cat", "two cats", "a bird on a tree", "a red car", "an apple", "a horse beside a house")
-
-
-def make_image(seed: int, width: int = 40, height: int = 30) -> Image.Image:
-    """Draw a ramp of colours with noise."""
-    y, x = np.mgrid[0:height, 0:width]
-    ramp = np.stack([x * 255 / width, y * 255 / height, np.full_like(x, 40 * (seed % 6))], -1)
-    noise = np.random.default_rng(seed).normal(0, 12, ramp.shape)
-    return Image.fromarray((ramp + noise).clip(0, 255).astype(np.uint8))
-
-
-def encode_image(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
-    """Encode an image."""
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
-
-
-def write_shard(path: Path, members: Mapping[str, bytes]) -> Path:
-    """Write a tar of files."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as tar:
-        for name, content in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return path
+from tests.data.shards import CAPTIONS, encode_image, make_image, write_shard
 
 
 def make_samples(first: int, count: int, width: int = 30) -> dict[str, bytes]:

@@ -15,9 +15,9 @@ from bench.data.sources.tar_shards import open_shards
 from bench.data.targets import Captions
 from bench.method import methods
 from tests.chaos.conftest import Tries
-from tests.chaos.made import encode_image, make_image, write_shard
 from tests.chaos.odd_captions import of_json, of_text
 from tests.chaos.short import short_experiment, train_in_process
+from tests.data.shards import encode_image, make_image, write_shard
 
 MOST_SECONDS = 10.0
 SMALL = 100_000  # bytes of captions that are tried each time

@@ -23,7 +23,7 @@ from bench.record import read_record
 from bench.towers.provenance import read_provenance
 from models.checkpoint import read_weights
 from tests.chaos.conftest import Tries
-from tests.chaos.made import write_shard
+from tests.data.shards import write_shard
 
 MOST_SECONDS, MOST_MIB = 5.0, 600.0  # of one file
 TOKENS = (b"\0", b"\xff", b"-1", b"1e999", b"null", b"[]", b"{}", b'"', b"\xed\xa0\x80", b"9" * 30, b"[" * 2000)

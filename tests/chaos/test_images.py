@@ -13,7 +13,7 @@ from bench.experiments import EXPERIMENTS
 from bench.profilers.memory import PeakMemory
 from tests.chaos.broken_images import SIGNATURE, broken_images, largest_images
 from tests.chaos.conftest import Tries
-from tests.chaos.made import encode_image, make_image
+from tests.data.shards import encode_image, make_image
 from tests.processes import in_child
 
 Kinds = Callable[[], dict[str, bytes]]

@@ -17,7 +17,6 @@ from tests.chaos.commands import (
     child_runs,
     descendants,
     end,
-    have_ended,
     latest_step,
     measured_in,
     read_record_files,
@@ -28,6 +27,7 @@ from tests.chaos.commands import (
 )
 from tests.chaos.conftest import Tries
 from tests.chaos.short import short_experiment, train_in_process
+from tests.processes import have_ended
 
 MOST_KILLS = 10  # of one command
 STEPS_PER_KILL, FEWEST_STEPS, BATCH = 40, 80, 16

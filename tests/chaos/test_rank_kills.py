@@ -20,7 +20,6 @@ from tests.chaos.commands import (
     Process,
     descendants,
     end,
-    have_ended,
     latest_step,
     start_command,
     training_of,
@@ -28,6 +27,7 @@ from tests.chaos.commands import (
     wait_while_running,
 )
 from tests.chaos.conftest import Tries
+from tests.processes import have_ended
 
 STEPS, BATCH, RANKS = 200, 8, 2
 EXIT_SECONDS, GOES_ON_WITHIN = 60.0, 300.0  # seconds from a kill: until all have ended; until a restarted job is done

@@ -1,6 +1,7 @@
 """Names in another encoding are read where no document has to hold them, and are refused by name elsewhere."""
 
 import os
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from bench.__main__ import main
 from bench.console.console import describe_error, require_utf8
 from bench.transfer.tasks.file_tasks import folder_task
-from tests.data.shards import encoded, make_image, webdataset_members, write_shard
+from tests.data.shards import encode_image, make_image, webdataset_members, write_shard
 from tests.data.test_shard_stream import stream
 
 LATIN1 = os.fsdecode(b"caf\xe9")
@@ -57,9 +58,11 @@ def test_shards_are_read_but_not_listed(tmp_path: Path, results: Path, capsys: p
 
 def test_member_names_are_keys_that_every_document_can_hold(tmp_path: Path, results: Path) -> None:
     members = {
-        f"{LATIN1}{number}.{s}": c for number in range(20) for s, c in (("jpg", encoded(make_image(1))), ("txt", b"a"))
+        f"{LATIN1}{number}.{s}": c
+        for number in range(20)
+        for s, c in (("jpg", encode_image(make_image(1))), ("txt", b"a"))
     }
-    path = write_shard(tmp_path / "s.tar", members)
+    path = write_shard(tmp_path / "s.tar", members, tarfile.USTAR_FORMAT)
     require_utf8(*stream(path, results, "catlip").keys(0))
 
 
@@ -67,7 +70,7 @@ def test_class_folders_and_unreadable_images_are_named(tmp_path: Path) -> None:
     for name in (LATIN1, "b"):
         (tmp_path / "set" / name).mkdir(parents=True)
         for number in range(60):
-            (tmp_path / "set" / name / f"{LATIN1}{number}.jpg").write_bytes(encoded(make_image(number)))
+            (tmp_path / "set" / name / f"{LATIN1}{number}.jpg").write_bytes(encode_image(make_image(number)))
     (tmp_path / "set" / LATIN1 / f"{LATIN1}7.jpg").write_bytes(b"?")
     for _ in range(2):  # found, then read from the cache
         task = folder_task("imagefolder", tmp_path / "set", tmp_path)

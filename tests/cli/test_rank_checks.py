@@ -14,11 +14,10 @@ import bench.measure.link_speed as link_speed_module
 import bench.measure.rank_states as rank_states_module
 from bench.cli.findings import DIFFERS, DISTURBS, FINDING_OK, MISSING, UNKNOWN
 from bench.cli.rank_checks import LINKS, judge_ranks, link_table
-from bench.environment.links import LinkSpeed, RankState, RankStates
 from bench.environment.rank_info import RankInfo
 from bench.measure.link_speed import measure_links
 from bench.measure.rank_states import read_rank_states
-from bench.record import read_records
+from bench.record import LinkSpeed, RankState, RankStates, read_records
 from tests.processes import LONGEST_SECONDS, in_ranks
 
 NODES, ON_NODE = 2, 2

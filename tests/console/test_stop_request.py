@@ -23,12 +23,6 @@ def test_end_of_the_jobs_time_asks_to_requeue(seconds_left: float, code: int, mo
     assert StopRequest().code == code
 
 
-def test_end_time_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(END_TIME, "soon")
-    with pytest.raises(ValueError, match="soon"):
-        StopRequest()
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 75)])
 def test_signals_are_kept_once_a_state_can_be_saved_and_end_the_process_before(
     number: signal.Signals, code: int

@@ -19,7 +19,7 @@ from bench.console.tables import print_tables
 from bench.data.decoding import JPEG_REDUCTIONS, decode_for_crop, decode_image, reduce_box
 from bench.data.transforms import crop_and_resize, crop_box, draw_crop_params, resize_crop
 from bench.tables import Table
-from tests.data.shards import encoded
+from tests.data.shards import encode_image
 
 SIDE, DRAWS, QUALITY, WHITE = 224, 50, 90, 255.0
 STORED, SCALES = (512, 1024), ((0.9, 1.0), (0.5, 1.0), (0.08, 1.0))
@@ -60,7 +60,7 @@ def scaled(path: Path, shorter: int) -> Image.Image:
 
 def compare(photograph: Image.Image, scale: tuple[float, float]) -> list[tuple[int, float, float, float]]:
     """Return for each crop its reduction, the mean absolute and squared difference, and that of JPEG itself."""
-    jpeg, lossless = encoded(photograph, quality=QUALITY), F.pil_to_tensor(photograph)
+    jpeg, lossless = encode_image(photograph, quality=QUALITY), F.pil_to_tensor(photograph)
     full, found = decode_image(jpeg), []
     for draws in draw_crop_params(DRAWS, torch.Generator().manual_seed(0)):
 

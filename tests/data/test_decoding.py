@@ -1,7 +1,6 @@
 """Every image becomes RGB pixels or an error of a known class; none that is too large is decoded."""
 
 import io
-import struct
 import zlib
 from contextlib import suppress
 
@@ -24,31 +23,16 @@ from bench.data.decoding import (
     decode_image,
 )
 from bench.profilers.memory import PeakMemory
-from tests.data.shards import encoded, make_image
+from tests.chaos.broken_images import bomb, png, resized, resized_webp
+from tests.data.shards import encode_image, make_image
 from tests.processes import in_child
 
 PLAIN = make_image(0)
-JPEG, PNG, WEBP, GIF = (encoded(PLAIN, kind) for kind in ("JPEG", "PNG", "WEBP", "GIF"))
+JPEG, PNG, WEBP, GIF = (encode_image(PLAIN, kind) for kind in ("JPEG", "PNG", "WEBP", "GIF"))
 
 
 def pixels(image: Image.Image) -> torch.Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
-
-
-def png(width: int, height: int, rows: bytes) -> bytes:
-    """A PNG of 8-bit grey whose header says what it is asked to."""
-    parts = {b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0), b"IDAT": zlib.compress(rows), b"IEND": b""}
-    chunks = (
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        for name, data in parts.items()
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
-
-
-def enlarged(jpeg: bytes) -> bytes:
-    """A JPEG whose header says 60,000 x 60,000."""
-    place = jpeg.index(b"\xff\xc0") + 5
-    return jpeg[:place] + struct.pack(">HH", 60_000, 60_000) + jpeg[place + 4 :]
 
 
 # Usable
@@ -56,7 +40,7 @@ def enlarged(jpeg: bytes) -> bytes:
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 def test_jpeg_of_any_mode_decodes_as_pillow_does(mode: str) -> None:
-    jpeg = encoded(PLAIN.convert(mode))
+    jpeg = encode_image(PLAIN.convert(mode))
     with Image.open(io.BytesIO(jpeg)) as image:
         expected = pixels(image.convert("RGB"))
     assert (decode_image(jpeg).float() - expected.float()).abs().max() <= 2  # two builds of the same library
@@ -66,7 +50,7 @@ def test_jpeg_of_any_mode_decodes_as_pillow_does(mode: str) -> None:
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_lossless_formats_decode_bit_exactly(kind: str, mode: str) -> None:
     image = PLAIN.convert(mode)
-    assert decode_image(encoded(image, kind, lossless=True)).equal(pixels(image.convert("RGB")))
+    assert decode_image(encode_image(image, kind, lossless=True)).equal(pixels(image.convert("RGB")))
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
@@ -74,7 +58,7 @@ def test_lossless_formats_decode_bit_exactly(kind: str, mode: str) -> None:
 def test_image_is_rotated_by_its_exif_orientation(kind: str, turn: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = turn
-    image = encoded(PLAIN, kind, exif=exif, **{"lossless": True} if kind == "WEBP" else {})
+    image = encode_image(PLAIN, kind, exif=exif, **{"lossless": True} if kind == "WEBP" else {})
     upright = pixels(ImageOps.exif_transpose(Image.open(io.BytesIO(image))))
     found = decode_image(image)
     assert found.shape == upright.shape
@@ -82,12 +66,12 @@ def test_image_is_rotated_by_its_exif_orientation(kind: str, turn: int) -> None:
 
 
 def test_broken_exif_data_is_ignored() -> None:
-    assert decode_image(encoded(PLAIN, exif=b"Exif\0\0II*\0\xff\xff\xff\xff")).shape == (3, 30, 40)
+    assert decode_image(encode_image(PLAIN, exif=b"Exif\0\0II*\0\xff\xff\xff\xff")).shape == (3, 30, 40)
 
 
 def test_sixteen_bit_images_are_scaled_not_truncated() -> None:
     grey = np.arange(256, dtype=np.uint16).reshape(16, 16)
-    found = decode_image(encoded(Image.fromarray(grey * 257), "PNG"))
+    found = decode_image(encode_image(Image.fromarray(grey * 257), "PNG"))
     assert found.equal(torch.from_numpy(grey.astype(np.uint8)).expand(3, 16, 16))
 
 
@@ -100,11 +84,11 @@ def test_transparent_pixels_become_white() -> None:
     keyed = Image.new("RGB", (8, 8), (9, 9, 9))
     keyed.paste((0, 200, 0), (0, 0, 4, 8))
     for image in (
-        encoded(hidden, "PNG"),
-        encoded(hidden, "WEBP", lossless=True),
-        encoded(palette, "PNG", transparency=0),
-        encoded(palette, "GIF", transparency=0),
-        encoded(keyed, "PNG", transparency=(9, 9, 9)),
+        encode_image(hidden, "PNG"),
+        encode_image(hidden, "WEBP", lossless=True),
+        encode_image(palette, "PNG", transparency=0),
+        encode_image(palette, "GIF", transparency=0),
+        encode_image(keyed, "PNG", transparency=(9, 9, 9)),
     ):
         found = decode_image(image)
         assert found[:, 0, 0].tolist() == [0, 200, 0]
@@ -114,39 +98,33 @@ def test_transparent_pixels_become_white() -> None:
 def test_animation_decodes_to_its_first_frame() -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     for kind in ("PNG", "WEBP", "GIF"):
-        image = encoded(frames[0], kind, save_all=True, append_images=frames[1:], lossless=True)
+        image = encode_image(frames[0], kind, save_all=True, append_images=frames[1:], lossless=True)
         assert decode_image(image)[:, 4, 4].tolist() == [255, 0, 0]
 
 
 # Not usable
 
 
-def enlarged_webp() -> bytes:
-    """An animation of small images whose header says 16,384 x 16,384."""
-    webp = encoded(PLAIN, "WEBP", save_all=True, append_images=[make_image(1)])
-    place = webp.index(b"VP8X") + 12
-    return webp[:place] + bytes([0xFF, 0x3F, 0]) * 2 + webp[place + 6 :]
-
-
+ENLARGED_JPEG, ENLARGED_WEBP = resized(JPEG, 60_000, 60_000), resized_webp(2**14)
 UNUSABLE: dict[str, tuple[bytes, str]] = {
     "nothing": (b"", EMPTY),
     "text": (b"<html>404</html>", UNKNOWN_FORMAT),
     "zeros": (bytes(1000), UNKNOWN_FORMAT),
     "half a GIF": (GIF[: len(GIF) // 2], TRUNCATED),
-    "a BMP": (encoded(PLAIN, "BMP"), UNKNOWN_FORMAT),
-    "a TIFF": (encoded(PLAIN, "TIFF"), UNKNOWN_FORMAT),
-    "PostScript": (encoded(PLAIN, "EPS"), UNKNOWN_FORMAT),  # Pillow would run ghostscript
+    "a BMP": (encode_image(PLAIN, "BMP"), UNKNOWN_FORMAT),
+    "a TIFF": (encode_image(PLAIN, "TIFF"), UNKNOWN_FORMAT),
+    "PostScript": (encode_image(PLAIN, "EPS"), UNKNOWN_FORMAT),  # Pillow would run ghostscript
     "half a JPEG": (JPEG[: len(JPEG) // 2], TRUNCATED),
     "half a PNG": (PNG[: len(PNG) // 2], TRUNCATED),
     "half a WebP": (WEBP[: len(WEBP) // 2], CORRUPTED),
     "a JPEG's beginning": (JPEG[:20], UNKNOWN_FORMAT),
-    "half a CMYK JPEG": (encoded(PLAIN.convert("CMYK"))[:900], TRUNCATED),
+    "half a CMYK JPEG": (encode_image(PLAIN.convert("CMYK"))[:900], TRUNCATED),
     "a PNG with a wrong checksum": (PNG[:60] + bytes([PNG[60] ^ 1]) + PNG[61:], CORRUPTED),
-    "a PNG with too little data": (png(40, 30, b"\0" * 50), TRUNCATED),
-    "a PNG without height": (png(40, 0, b""), UNKNOWN_FORMAT),
+    "a PNG with too little data": (png(40, 30, zlib.compress(bytes(50))), TRUNCATED),
+    "a PNG without height": (png(40, 0, zlib.compress(b"")), UNKNOWN_FORMAT),
     "a JPEG without height": (JPEG.replace(b"\x00\x1e\x00\x28\x03", b"\x00\x00\x00\x28\x03"), UNKNOWN_FORMAT),
-    "a JPEG of 3,600 megapixels": (enlarged(JPEG), TOO_LARGE),
-    "a WebP of 268 megapixels": (enlarged_webp(), TOO_LARGE),
+    "a JPEG of 3,600 megapixels": (ENLARGED_JPEG, TOO_LARGE),
+    "a WebP of 268 megapixels": (ENLARGED_WEBP, TOO_LARGE),
     "a PNG of 3,600 megapixels": (png(60_000, 60_000, b""), TOO_LARGE),
     "a PNG of 100 megapixels": (png(10_000, 10_000, b""), TOO_LARGE),
 }
@@ -184,14 +162,14 @@ def bytes_taken(largest: int, image: bytes) -> int:
 
 def test_decompression_bomb_is_refused_before_allocating(monkeypatch: pytest.MonkeyPatch) -> None:
     side = 4_000
-    bomb = png(side, side, bytes((side + 1) * side))
-    assert len(bomb) < 20_000
+    image = bomb(side, side)
+    assert len(image) < 20_000
     monkeypatch.setattr(decoding, "MAX_PIXELS", side * side - 1)
-    for image in (bomb, enlarged_webp(), enlarged(JPEG)):
+    for one in (image, ENLARGED_WEBP, ENLARGED_JPEG):
         with pytest.raises(UnusableImageError, match=TOO_LARGE):
-            decode_image(image)
-        assert in_child(bytes_taken, side * side - 1, image) < 8 * 2**20
-    assert in_child(bytes_taken, side * side, bomb) > 40 * 2**20
+            decode_image(one)
+        assert in_child(bytes_taken, side * side - 1, one) < 8 * 2**20
+    assert in_child(bytes_taken, side * side, image) > 40 * 2**20
 
 
 @pytest.mark.parametrize("part", [b"\xff\xe1\x00\x08Exif\0\0", b"\xff\xda\x00\x08\x01\x01\x00\x01\x3f\x00"])

@@ -23,7 +23,7 @@ from bench.labels.vocabulary import read_vocabulary
 from bench.method import methods
 from bench.train.build import load_data
 from tests.data.captions.test_choice import drawn_slowly
-from tests.data.shards import encoded, make_image, write_shard
+from tests.data.shards import encode_image, make_image, write_shard
 from tests.data.test_stream import CPU
 from tests.small import small
 
@@ -51,7 +51,7 @@ def as_text(_: Experiment) -> Callable[[Captions], Any]:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of shards: three texts of each sample, of every third only its `.txt`, and one image that is broken."""
-    folder, image = tmp_path_factory.mktemp("data"), encoded(make_image(0))
+    folder, image = tmp_path_factory.mktemp("data"), encode_image(make_image(0))
     for shard in (0, 1):
         members = dict[str, bytes]()
         for key in (f"{shard}-{number:02}" for number in range(COUNT // 2)):
@@ -139,7 +139,7 @@ def test_choice_of_one_field_gives_the_batches_of_none_bit_for_bit(
 
 
 def test_rows_of_packed_captions_are_reserved_for_the_longest_texts(tmp_path: Path, results: Path) -> None:
-    members, image = dict[str, bytes](), encoded(make_image(0))
+    members, image = dict[str, bytes](), encode_image(make_image(0))
     for key in range(64):
         llava = json.dumps({"llava": ["dog", "a dog " * (8 + key % 9)]})
         members |= {f"{key:02}.jpg": image, f"{key:02}.txt": b"dog", f"{key:02}.json": llava.encode()}

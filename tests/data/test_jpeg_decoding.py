@@ -30,7 +30,7 @@ from bench.data.decoding import (
 )
 from bench.data.transforms import crop_and_resize, crop_box, draw_crop_params, resize_crop
 from bench.train.build import load_data
-from tests.data.shards import encoded, make_image, write_shard
+from tests.data.shards import encode_image, make_image, write_shard
 from tests.small import small
 
 CPU, SCALE = torch.device("cpu"), (0.3, 1.0)
@@ -65,17 +65,19 @@ def with_exif(**tags: int) -> bytes:
 
 PHOTO = make_image(1, WIDTH, HEIGHT)
 JPEGS = {
-    "plain": encoded(PHOTO),
-    "grey": encoded(PHOTO.convert("L")),
-    "RGB in the file": encoded(PHOTO, keep_rgb=True),
-    "full colour": encoded(PHOTO, subsampling=0),
-    "half colour": encoded(PHOTO, subsampling=1),
-    "low quality": encoded(PHOTO, quality=20, optimize=True),
-    "restart markers": encoded(PHOTO, restart_marker_rows=1),
-    "comment": encoded(PHOTO, comment=b"a dog"),
-    "colour profile": encoded(PHOTO, icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()),
-    "upright by EXIF": encoded(PHOTO, exif=with_exif(Orientation=1)),
-    "progressive": encoded(PHOTO, progressive=True),
+    "plain": encode_image(PHOTO),
+    "grey": encode_image(PHOTO.convert("L")),
+    "RGB in the file": encode_image(PHOTO, keep_rgb=True),
+    "full colour": encode_image(PHOTO, subsampling=0),
+    "half colour": encode_image(PHOTO, subsampling=1),
+    "low quality": encode_image(PHOTO, quality=20, optimize=True),
+    "restart markers": encode_image(PHOTO, restart_marker_rows=1),
+    "comment": encode_image(PHOTO, comment=b"a dog"),
+    "colour profile": encode_image(
+        PHOTO, icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    ),
+    "upright by EXIF": encode_image(PHOTO, exif=with_exif(Orientation=1)),
+    "progressive": encode_image(PHOTO, progressive=True),
 }
 WARNED = {  # libjpeg warns of them and goes on
     "extraneous bytes": JPEGS["plain"][:-2] + bytes(9) + JPEGS["plain"][-2:],
@@ -123,7 +125,7 @@ def test_reduced_box_is_the_same_region_to_half_a_pixel(
 @pytest.mark.parametrize("side", [26, 54, 110])
 def test_pixels_are_those_of_pillows_draft_and_the_same_resize(options: dict[str, object] | None, side: int) -> None:
     image = make_image(1, WIDTH, HEIGHT)
-    jpeg = encoded(image.convert("L")) if options is None else encoded(image, **options)
+    jpeg = encode_image(image.convert("L")) if options is None else encode_image(image, **options)
     reductions = set()
     for draws in DRAWS:
         box = crop_box(draws.tolist(), WIDTH, HEIGHT, SCALE)
@@ -142,7 +144,7 @@ def test_pixels_are_those_of_pillows_draft_and_the_same_resize(options: dict[str
 
 
 def test_crop_that_a_smaller_size_would_leave_too_small_is_decoded_at_a_larger_one() -> None:
-    jpeg = encoded(make_image(1, 256, 128))
+    jpeg = encode_image(make_image(1, 256, 128))
     for side, height in ((16, 16), (17, 32), (32, 32), (33, 64), (65, 128), (300, 128)):
         image, box = decode_for_crop(jpeg, whole, side)
         assert image.shape == (3, height, 2 * height)
@@ -153,7 +155,7 @@ def test_crop_that_a_smaller_size_would_leave_too_small_is_decoded_at_a_larger_o
 def test_image_turned_by_exif_is_decoded_in_full(turn: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = turn
-    jpeg = encoded(make_image(1, 256, 128), exif=exif)
+    jpeg = encode_image(make_image(1, 256, 128), exif=exif)
     image, box = decode_for_crop(jpeg, drawn(DRAWS[0]), 8)
     assert image.equal(decode_image(jpeg))
     assert box == crop_box(DRAWS[0].tolist(), image.shape[2], image.shape[1], SCALE)
@@ -161,14 +163,14 @@ def test_image_turned_by_exif_is_decoded_in_full(turn: int) -> None:
 
 @pytest.mark.parametrize(("kind", "mode"), [("PNG", "RGB"), ("WEBP", "RGB"), ("JPEG", "CMYK")])
 def test_other_formats_are_decoded_in_full(kind: str, mode: str) -> None:
-    content = encoded(make_image(1, 256, 128).convert(mode), kind)
+    content = encode_image(make_image(1, 256, 128).convert(mode), kind)
     image, box = decode_for_crop(content, whole, 8)
     assert image.equal(decode_image(content))
     assert box == (0, 0, 128, 256)
 
 
 def test_errors_have_the_classes_of_full_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    jpeg = encoded(make_image(1, 256, 128))
+    jpeg = encode_image(make_image(1, 256, 128))
     broken = {EMPTY: b"", UNKNOWN_FORMAT: b"<html>", TRUNCATED: jpeg[: len(jpeg) // 2]}
     for reason, content in broken.items():
         with pytest.raises(UnusableImageError, match=reason):
@@ -181,7 +183,7 @@ def test_errors_have_the_classes_of_full_decoding(monkeypatch: pytest.MonkeyPatc
 @settings(derandomize=True, deadline=None, max_examples=150)
 @given(st.data())
 def test_corrupted_jpeg_gives_the_pixels_or_the_error_that_pillow_and_torchvision_give(data: st.DataObject) -> None:
-    jpeg = bytearray(encoded(make_image(1, 64, 48)))
+    jpeg = bytearray(encode_image(make_image(1, 64, 48)))
     for _ in range(data.draw(st.integers(1, 4))):
         jpeg[data.draw(st.integers(0, len(jpeg) - 1))] = data.draw(st.integers(0, 255))
     decoders = (decode_image, lambda one: decode_for_crop(one, whole, 8)[0])
@@ -202,7 +204,7 @@ def outcome(decode: Callable[[bytes], torch.Tensor], jpeg: bytes) -> str | tuple
 
 
 def test_batches_of_shards_are_of_the_decoding_that_the_experiment_names(tmp_path: Path, results: Path) -> None:
-    members = {f"{n}.{s}": c for n in range(16) for s, c in (("jpg", encoded(photo(n))), ("txt", b"a dog"))}
+    members = {f"{n}.{s}": c for n in range(16) for s, c in (("jpg", encode_image(photo(n))), ("txt", b"a dog"))}
     data = str(write_shard(tmp_path / "s.tar", members))
     full, reduced = (
         load_data(small("clip", data=data, jpeg_decoding=kind), CPU, results).batch(0).images

@@ -2,7 +2,6 @@
 
 import io
 import json
-import struct
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
@@ -17,12 +16,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bench.config import change
+from bench.data.captions.choice import FOUND_BY_NAME
 from bench.data.decoding import UnusableImageError, decode_image
 from bench.data.parquet.pages import decode_runs, find_fragments
 from bench.data.samples import caption_files, data_digest, data_files, get_source, open_samples
 from bench.data.sources import image_tables
 from bench.data.sources.image_files import MISSING_FILE, OUTSIDE
-from bench.data_source import Samples
+from bench.data_source import SampleRequest, Samples
+from tests.chaos.broken_images import png
 from tests.data.layouts import (
     HF_IMAGE,
     LAYOUTS,
@@ -34,7 +35,7 @@ from tests.data.layouts import (
     write_parquet,
     write_table,
 )
-from tests.data.shards import encoded, make_image, write_shard
+from tests.data.shards import encode_image, make_image, write_shard
 from tests.small import small
 
 PHOTOS = photographs(12)
@@ -146,30 +147,24 @@ def test_layout_that_is_not_read_is_refused_with_what_converts_it(layout: str, t
 def exif_turned() -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6
-    return encoded(make_image(0), exif=exif)
-
-
-def enlarged_png() -> bytes:
-    png = bytearray(encoded(make_image(0), "PNG"))
-    png[16:24] = struct.pack(">II", 10_000, 10_000)
-    return bytes(png)
+    return encode_image(make_image(0), exif=exif)
 
 
 GREY_16_BITS = Image.fromarray(np.arange(256, dtype=np.uint16).reshape(16, 16) * 257)
 FRAMES = {"save_all": True, "append_images": [make_image(1)]}
 ODDITIES: dict[str, Callable[[], bytes]] = {
     "turned by EXIF": exif_turned,
-    "CMYK": lambda: encoded(make_image(0).convert("CMYK")),
-    "16 bits": lambda: encoded(GREY_16_BITS, "PNG"),
-    "a palette": lambda: encoded(make_image(0).convert("P"), "PNG"),
-    "transparent": lambda: encoded(Image.new("RGBA", (8, 8), (200, 0, 0, 99)), "PNG"),
-    "animated": lambda: encoded(make_image(0), "GIF", **FRAMES),
-    "truncated": lambda: encoded(make_image(0))[:400],
-    "huge": enlarged_png,
-    "tiny": lambda: encoded(Image.new("RGB", (1, 1), "red"), "PNG"),
-    "progressive": lambda: encoded(make_image(0), progressive=True),
-    "a wrong suffix": lambda: encoded(make_image(0), "PNG"),
-    "WebP": lambda: encoded(make_image(0), "WEBP"),
+    "CMYK": lambda: encode_image(make_image(0).convert("CMYK")),
+    "16 bits": lambda: encode_image(GREY_16_BITS, "PNG"),
+    "a palette": lambda: encode_image(make_image(0).convert("P"), "PNG"),
+    "transparent": lambda: encode_image(Image.new("RGBA", (8, 8), (200, 0, 0, 99)), "PNG"),
+    "animated": lambda: encode_image(make_image(0), "GIF", **FRAMES),
+    "truncated": lambda: encode_image(make_image(0))[:400],
+    "huge": lambda: png(10_000, 10_000, b""),
+    "tiny": lambda: encode_image(Image.new("RGB", (1, 1), "red"), "PNG"),
+    "progressive": lambda: encode_image(make_image(0), progressive=True),
+    "a wrong suffix": lambda: encode_image(make_image(0), "PNG"),
+    "WebP": lambda: encode_image(make_image(0), "WEBP"),
 }
 
 
@@ -485,17 +480,11 @@ def test_value_of_every_kind_of_page_is_read(
     pq.write_table(
         table, tmp_path / "a.parquet", row_group_size=20, data_page_size=2**17, write_batch_size=4, **options
     )
-    samples = get_source(str(tmp_path)).open(str(tmp_path), _request(tmp_path))
+    request = SampleRequest(cache=tmp_path / "cache", captions=FOUND_BY_NAME)
+    samples = get_source(str(tmp_path)).open(str(tmp_path), request)
     expected = [(str(n), row["bytes"]) for n, row in enumerate(rows) if row is not None and row["bytes"] is not None]
     assert contents(samples) == expected
     assert samples.skipped.get("no image", 0) == len(rows) - len(expected)
-
-
-def _request(folder: Path) -> object:
-    from bench.data.captions.choice import FOUND_BY_NAME
-    from bench.data_source import SampleRequest
-
-    return SampleRequest(cache=folder / "cache", captions=FOUND_BY_NAME)
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 7)), min_size=1))

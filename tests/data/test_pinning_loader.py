@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.console.console import UserError
-from bench.data.pinning_loader import PinningLoader
+from bench.data.loader_workers import PinningLoader
 from bench.data.sample_stream import SampleStream
 from bench.data.targets import pin
 from bench.method import methods
@@ -78,7 +78,7 @@ def test_stream_for_a_gpu_pins_what_its_workers_load(data: Path, results: Path) 
     on_gpu, on_cpu = (load_data(experiment, device, results) for device in (GPU, CPU))
     assert isinstance(on_gpu, SampleStream)
     assert isinstance(on_gpu._batches, PinningLoader)
-    assert on_gpu.load(0).images.equal(on_cpu.load(0).images)
+    assert on_gpu.load_batch_parts(0).images.equal(on_cpu.load_batch_parts(0).images)
     assert not isinstance(on_cpu._batches, PinningLoader)
 
 
@@ -125,21 +125,11 @@ def test_errors_come_with_their_batch_and_the_next_one_is_loaded() -> None:
     assert torch.full((4,), 3).equal(shown[3])
 
 
-def test_killed_worker_is_an_error_of_the_run(data: Path, results: Path) -> None:
-    killed = stream(data, results, workers=1)
-    killed._batches = PinningLoader(killed._batches, GPU)
-    killed.load(0)
-    for worker in multiprocessing.active_children():
-        worker.kill()
-    with pytest.raises(UserError, match=r"^a loader worker was killed, perhaps because memory ran out "):
-        [killed.load(k) for k in range(1, 10)]
-
-
 def test_nothing_runs_on_when_the_stream_is_gone(data: Path, results: Path) -> None:
     before = {*pinning_threads()}
     shown = stream(data, results, workers=1)
     shown._batches = PinningLoader(shown._batches, GPU)
-    shown.load(0)
+    shown.load_batch_parts(0)
     workers, threads = multiprocessing.active_children(), {*pinning_threads()} - before
     assert workers
     assert threads

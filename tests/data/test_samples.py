@@ -1,6 +1,5 @@
 """The loader is the same for all data sources, and what is refused does not depend on the source."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,53 +8,17 @@ import torch
 from bench.config import change
 from bench.data.sample_stream import SampleStream
 from bench.data.samples import open_samples
-from bench.data_source import SOURCES, DataSource, SampleRequest, Samples
+from bench.data_source import SOURCES
 from bench.method import methods
 from bench.train.build import load_data
 from tests.data.layouts import SOURCE_LAYOUTS, Sample
-from tests.data.shards import CAPTIONS, encoded, make_image, write_shard
+from tests.data.listed import Listed, Lists
+from tests.data.shards import CAPTIONS, encode_image, make_image, write_shard
 from tests.data.test_stream import CPU
 from tests.small import small
 
-CONTENT = [(f"{number:02}", encoded(make_image(number)), CAPTIONS[number % 6]) for number in range(20)]
+CONTENT = [(f"{number:02}", encode_image(make_image(number)), CAPTIONS[number % 6]) for number in range(20)]
 CONTENT[3] = ("03", b"no image", "two cats")
-
-
-class Listed(Samples):
-    """Samples in a list."""
-
-    def __init__(self, content: Sequence[tuple[str, bytes, str]], skipped: int = 0) -> None:
-        self.content, self.skipped = content, {"lost": skipped}
-
-    def __len__(self) -> int:
-        return len(self.content)
-
-    def key(self, row: int) -> str:
-        return self.content[row][0]
-
-    def image(self, row: int) -> bytes:
-        return self.content[row][1]
-
-    def caption(self, row: int) -> str:
-        return self.content[row][2]
-
-
-class Lists(DataSource):
-    """A source whose samples are those that a test gives it."""
-
-    name = accepted = "lists"
-
-    def __init__(self, samples: object) -> None:
-        self.samples = samples
-
-    def recognises(self, data: str) -> bool:
-        return data == "a list"
-
-    def files(self, _data: str) -> list[Path]:
-        return []
-
-    def open(self, _data: str, _request: SampleRequest) -> Samples:
-        return self.samples  # type: ignore[return-value]
 
 
 SAMPLES = [Sample(image, caption) for _, image, caption in CONTENT]

@@ -13,15 +13,16 @@ from hypothesis import strategies as st
 from bench.config import Experiment, change
 from bench.data.captions.batches import MAX_CAPTION_BYTES
 from bench.data.captions.choice import parse_caption_choice
+from bench.data.captions.files import digest_file_samples
 from bench.data.sample_index import read_index
 from bench.data.samples import data_files, open_samples
 from bench.data.shards import facts
 from bench.data.shards.facts import compute_facts, read_manifest, write_manifest
-from bench.data.sources.tar_shards import TarSamples, open_shards, shard_index_path, write_index
+from bench.data.sources.tar_shards import TarSamples, open_shards, write_index
 from bench.labels.vocabulary import require_own_vocabulary
 from tests.data.shards import (
     CAPTIONS,
-    encoded,
+    encode_image,
     img2dataset_members,
     make_image,
     webdataset_members,
@@ -54,9 +55,11 @@ def test_shards_of_webdatasets_writer_are_read(tmp_path: Path) -> None:
     webdataset = pytest.importorskip("webdataset", reason="webdataset is not needed to read its shards")
     with webdataset.ShardWriter(f"{tmp_path}/%05d.tar", maxcount=4, verbose=0) as writer:
         for number in range(10):
-            writer.write({"__key__": f"k{number}", "jpg": encoded(make_image(number)), "txt": CAPTIONS[number % 6]})
+            writer.write(
+                {"__key__": f"k{number}", "jpg": encode_image(make_image(number)), "txt": CAPTIONS[number % 6]}
+            )
     found = usable(open_shards(str(tmp_path), tmp_path / "cache"))
-    assert found == [(f"k{number}", CAPTIONS[number % 6], encoded(make_image(number))) for number in range(10)]
+    assert found == [(f"k{number}", CAPTIONS[number % 6], encode_image(make_image(number))) for number in range(10)]
 
 
 @laws
@@ -259,7 +262,6 @@ def test_hidden_files_do_not_split_samples(tmp_path: Path) -> None:
 def test_shard_is_indexed_once_and_again_after_replacement(tmp_path: Path) -> None:
     path = write_shard(tmp_path / "s.tar", webdataset_members(0, 2))
     first = open_shards(str(path), tmp_path / "cache")
-    assert first.indexes == (shard_index_path(path, tmp_path / "cache"),)
     written = first.indexes[0].stat().st_mtime_ns
     assert open_shards(str(path), tmp_path / "cache").indexes == first.indexes
     assert first.indexes[0].stat().st_mtime_ns == written
@@ -318,11 +320,11 @@ def test_training_verifies_a_listed_shards_digest_before_indexing(tmp_path: Path
 
 def test_modified_listed_shard_is_verified_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A flip between what an index's name is made of, in a shard that is indexed, changes its times alone."""
-    members = {"a.jpg": encoded(make_image(0)), "a.txt": b"a dog", "b.jpg": bytes(2**20), "b.txt": b"a cat"}
+    members = {"a.jpg": encode_image(make_image(0)), "a.txt": b"a dog", "b.jpg": bytes(2**20), "b.txt": b"a cat"}
     (tmp_path / "data").mkdir()
     path, cache = write_shard(tmp_path / "data" / "0.tar", members), tmp_path / "cache"
     write_manifest(path.parent, {path.name: compute_facts(path)})
-    first, unlisted = open_shards(str(path), cache), shard_index_path(path, cache)
+    first, digest = open_shards(str(path), cache), digest_file_samples(path)
     read = []
     monkeypatch.setattr(facts, "compute_facts", lambda path: read.append(path) or compute_facts(path))
     assert open_shards(str(path), cache).indexes == first.indexes
@@ -332,7 +334,7 @@ def test_modified_listed_shard_is_verified_again(tmp_path: Path, monkeypatch: py
     place, times = len(content) // 3, path.stat()
     path.write_bytes(content[:place] + b"\1" + content[place + 1 :])
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert shard_index_path(path, cache) == unlisted
+    assert digest_file_samples(path) == digest
     for _ in range(2):
         with pytest.raises(ValueError, match=r"0\.tar differs from .*manifest\.json: sha256: "):
             open_shards(str(path), cache)

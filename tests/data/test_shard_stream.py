@@ -26,7 +26,7 @@ from bench.measure.speed import measure_speed
 from bench.method import methods
 from bench.train.build import load_data
 from bench.train.loop import train
-from tests.data.shards import CAPTIONS, encoded, make_image, webdataset_members, write_shard, write_shards
+from tests.data.shards import CAPTIONS, encode_image, make_image, webdataset_members, write_shard, write_shards
 from tests.data.test_stream import CPU
 from tests.processes import LONGEST_SECONDS, PRELOAD, forkserver, have_ended, started, wait_until
 from tests.small import small
@@ -90,24 +90,22 @@ def test_worker_ends_with_its_killed_training(data: Path, results: Path) -> None
             process.kill()
 
 
-def check_loading_after_signal(number: int, data: Path, results: Path) -> None:
-    """Load before and after a signal to all other processes; what loads has a fork server of its own."""
+def check_loading_after_signals(data: Path, results: Path) -> None:
+    """Load before and after each signal to all other processes; what loads has a fork server of its own."""
     expected, shown = stream(data, results), stream(data, results, workers=2)
     assert are_equal(expected.batch(0), shown.batch(0))
     children = psutil.Process().children(recursive=True)
     assert len(children) >= 3  # two workers and the process from which they fork
-    for child in children:
-        child.send_signal(number)
-    assert all(are_equal(expected.batch(k), shown.batch(k)) for k in range(1, 20))
+    for steps, number in zip((range(1, 10), range(10, 20), range(20, 30)), EXIT_CODE_BY_SIGNAL, strict=True):
+        for child in children:
+            child.send_signal(number)
+        assert all(are_equal(expected.batch(k), shown.batch(k)) for k in steps), number
     assert {*children} == {*psutil.Process().children(recursive=True)}
 
 
-@pytest.mark.parametrize("number", EXIT_CODE_BY_SIGNAL)
-def test_workers_load_on_after_a_signal_to_all_processes_of_a_job(number: int, data: Path, results: Path) -> None:
+def test_workers_load_on_after_a_signal_to_all_processes_of_a_job(data: Path, results: Path) -> None:
     """A training needs them until it has saved its state."""
-    fresh = multiprocessing.get_context("spawn").Process(
-        target=check_loading_after_signal, args=(number, data, results)
-    )
+    fresh = multiprocessing.get_context("spawn").Process(target=check_loading_after_signals, args=(data, results))
     fresh.start()
     fresh.join(LONGEST_SECONDS)
     fresh.kill()
@@ -144,17 +142,6 @@ def test_image_is_paired_with_its_caption(data: Path, results: Path) -> None:
     blue = batch.images[:, 2].mean(dim=(1, 2))  # `make_image` draws it by the number, as captions are chosen
     order = torch.tensor([CAPTIONS.index(text) for text in texts]).argsort(stable=True)
     assert torch.corrcoef(torch.stack([blue[order], torch.arange(len(order)).float()]))[0, 1] > 0.95
-
-
-def test_ranks_partition_an_epoch(data: Path, results: Path) -> None:
-    shards = open_shards(str(data), results / "cache")
-    ranks = [
-        SampleStream(small("clip", batch_size=4), shards, methods()["clip"].targets, CPU, rank=rank, ranks=2)
-        for rank in (0, 1)
-    ]
-    keys = [key for k in range(4) for each in ranks for key in each.keys(k)]
-    assert len({*keys}) == 32
-    assert not ranks[0].batch(0).images.equal(ranks[1].batch(0).images)
 
 
 def test_broken_image_is_replaced_without_shifting_others(tmp_path: Path, results: Path) -> None:
@@ -196,7 +183,7 @@ def test_too_many_broken_images_stop_the_run_with_error_classes(tmp_path: Path, 
 
 def lacking(number: int) -> dict[str, bytes]:
     """Samples that cannot be used, of each class in turn."""
-    image = encoded(make_image(0))
+    image = encode_image(make_image(0))
     kinds = [
         {"txt": b"a dog"},
         {"jpg": image},
@@ -304,7 +291,9 @@ def test_jpeg_and_lossless_copy_give_nearly_equal_images(tmp_path: Path, results
     images = []
     for suffix, kind in (("jpg", "JPEG"), ("png", "PNG")):
         members = {
-            f"{n}.{s}": c for n in range(16) for s, c in ((suffix, encoded(make_image(n), kind)), ("txt", b"a dog"))
+            f"{n}.{s}": c
+            for n in range(16)
+            for s, c in ((suffix, encode_image(make_image(n), kind)), ("txt", b"a dog"))
         }
         images.append(stream(write_shard(tmp_path / f"{suffix}.tar", members), results).batch(0).images)
     assert 0 < (images[0] - images[1]).abs().mean() < 0.15

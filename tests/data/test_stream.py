@@ -57,21 +57,11 @@ def test_on_a_gpu_only_loading_and_pinning_of_a_batch_is_waiting(
         return result
 
     monkeypatch.setattr("bench.data.stream.time", SimpleNamespace(perf_counter=lambda: now[0]))
-    monkeypatch.setattr(batches, "load", lambda k: take(2.0, k))
+    monkeypatch.setattr(batches, "load_batch_parts", lambda k: take(2.0, k))
     monkeypatch.setattr("bench.data.stream.pin", lambda loaded: take(0.5, loaded))
     monkeypatch.setattr(batches, "make_batch", lambda _: take(3.0, made))
     batches.batch(0)
     assert batches.wait_seconds == seconds
-
-
-def test_epoch_shows_every_image_once_across_batches_and_ranks(images: PackImages) -> None:
-    count = len(images)
-    ranks = [stream(images, rank=rank, ranks=2, batch_size=1000, images=4000) for rank in (0, 1)]
-    rows = torch.cat([each.order.batch_rows(k) for k in range(12) for each in ranks])
-    first, second = rows[:count], rows[count : 2 * count]
-    assert torch.equal(first.sort().values, torch.arange(count))
-    assert torch.equal(second.sort().values, torch.arange(count))
-    assert not torch.equal(first, second)
 
 
 def test_batch_larger_than_the_data_wraps_around(images: PackImages) -> None:

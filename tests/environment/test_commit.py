@@ -1,4 +1,4 @@
-"""The commit of a record, also of a copy without git."""
+"""The commit of a checkout, and of a copy without git."""
 
 import subprocess
 from pathlib import Path
@@ -44,3 +44,23 @@ def test_variable_that_holds_no_commit_is_refused_at_the_start(
     assert main(["list"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: CATLIP_BENCH_COMMIT must be a commit of 40 hexadecimal digits, got 'main'")
+
+
+def test_commit_says_whether_files_differ_and_a_folder_within_a_repository_has_none(tmp_path: Path) -> None:
+    def git(*words: str) -> str:
+        names = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        command = ["git", "-C", str(tmp_path), *names, *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    assert current_commit(tmp_path) == "unknown"
+    git("init", "--quiet")
+    assert current_commit(tmp_path) == "unknown"
+    (tmp_path / "file").write_text("a")
+    git("add", "file")
+    git("commit", "--quiet", "--message", "a")
+    commit = git("rev-parse", "HEAD")
+    assert current_commit(tmp_path) == commit
+    (tmp_path / "file").write_text("b")
+    assert current_commit(tmp_path) == f"{commit}-dirty"
+    (tmp_path / "folder").mkdir()
+    assert current_commit(tmp_path / "folder") == "unknown"

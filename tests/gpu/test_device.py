@@ -27,7 +27,7 @@ from losses.multilabel import multilabel_loss
 from losses.sigmoid import sigmoid_loss
 from losses.token_softmax import token_softmax_loss
 from tests.processes import in_child
-from tests.small import small
+from tests.small import FP16, TWO_BLOCKS, small
 from tests.tensors import tensors_of
 
 CPU, RATE = torch.device("cpu"), 1e-3
@@ -86,7 +86,7 @@ def test_loss_and_gradient_are_those_of_float64(
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_step_that_is_not_finite_changes_nothing(device: torch.device, precision: str, results: Path) -> None:
-    run = built(device, results, precision=precision)
+    run = built(device, results, **TWO_BLOCKS, precision=precision)
     run.step(run.stream.batch(0), RATE)
     before = copy.deepcopy(weights_and_moments(run))
     batch = run.stream.batch(1)
@@ -103,7 +103,7 @@ def weights_and_moments(run: TrainState) -> dict[str, Tensor]:
 
 
 def test_overflow_in_fp16_halves_the_scale(device: torch.device, results: Path) -> None:
-    run = built(device, results, precision="fp16")
+    run = built(device, results, **FP16)
     loss = run.step.forward(run.stream.batch(0)).detach()
     before = run.step.scaler.get_scale()
     for parameter in run.model.parameters():
@@ -124,7 +124,7 @@ def test_gradient_of_micro_batches_is_that_of_the_batch(device: torch.device, re
 
 def test_restored_training_takes_the_same_step(device: torch.device, results: Path) -> None:
     """The copy goes through the host, as a checkpoint does."""
-    run, resumed = (built(device, results, "superclass", precision="fp16", ema_decay=0.9) for _ in range(2))
+    run, resumed = (built(device, results, "superclass", **FP16, ema_decay=0.9) for _ in range(2))
     for k in range(2):
         run.step(run.stream.batch(k), RATE)
     load_state(resumed, copy_state(collect_state(run)))

@@ -4,12 +4,13 @@ import csv
 import gzip
 import io
 import json
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from tests.data.shards import tar_bytes
 
 FORMATS = ("parquet", "csv", "tsv", "jsonl", "txt", "tar", "csv.gz", "jsonl.gz", "txt.gz", "tar.gz")
 
@@ -21,35 +22,22 @@ def write_captions(path: Path, captions: Sequence[str]) -> Path:
     if suffix == "parquet":
         pq.write_table(pa.table({"uid": keys, "width": [1] * len(keys), "caption": captions}), path)
         return path
-    content = io.BytesIO()
     if suffix == "tar":
-        write_tar(
-            content,
+        content = tar_of_texts(
             {
                 f"{key}.{kind}": text
                 for key, text in zip(keys, captions, strict=True)
                 for kind, text in (("jpg", "no image"), ("txt", text), ("json", json.dumps({"caption": "not this"})))
-            },
+            }
         )
     else:
-        content.write(_text(suffix, keys, captions).encode("utf-8", "surrogatepass"))
-    path.write_bytes(gzip.compress(content.getvalue()) if path.suffix == ".gz" else content.getvalue())
+        content = _text(suffix, keys, captions).encode("utf-8", "surrogatepass")
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
     return path
 
 
-def write_tar(file: io.BytesIO, members: dict[str, str]) -> None:
-    with tarfile.open(fileobj=file, mode="w") as tar:
-        for name, text in members.items():
-            data = text.encode("utf-8", "surrogatepass")
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
-
-
-def tar_bytes(members: dict[str, str]) -> bytes:
-    content = io.BytesIO()
-    write_tar(content, members)
-    return content.getvalue()
+def tar_of_texts(members: dict[str, str]) -> bytes:
+    return tar_bytes({name: text.encode("utf-8", "surrogatepass") for name, text in members.items()})
 
 
 def _text(suffix: str, keys: Sequence[str], captions: Sequence[str]) -> str:

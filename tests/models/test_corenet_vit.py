@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from bench.fields import Attention
+from bench.labels.vocabulary import read_vocabulary, vocabulary_path
 from bench.towers.tower_from import build_untrained_copy, load_tower
 from bench.train.attention import use_attention_kernel
 from models.corenet_vit import SIZES, CorenetViT, convert_corenet_state
@@ -39,7 +40,7 @@ def saved(state: State, path: Path) -> Path:
 
 def agree(path: Path, side: int, features: torch.Tensor, logits: torch.Tensor) -> float:
     """Return the largest difference of features and logits; pixels are given as the harness gives them."""
-    known = load_tower(str(path), image_size=side)
+    known = load_tower(str(path))
     assert known.label_classifier is not None
     assert known.tower.pixels is not None
     ours = (images(side) - known.tower.pixels.shift) / known.tower.pixels.scale
@@ -128,15 +129,17 @@ def test_training_checkpoint_loads_its_ema_weights(recorded: tuple[str, State], 
 
 def test_the_classifier_is_kept_with_its_vocabulary(recorded: tuple[str, State], tmp_path: Path) -> None:
     path = saved(recorded[1], tmp_path / "vit.pt")
-    vocabulary = tmp_path / "vocabulary.json"
+    vocabulary = tmp_path / "vit.json"
     labels = ",".join(f'{{"synset":"n{number}","name":"a","count":1}}' for number in range(1, 1 + CLASSES))
     vocabulary.write_text(f'{{"rule":"corenet","captions":null,"labels":[{labels}]}}')
-    rows = load_tower(str(path), vocabulary=str(vocabulary)).label_classifier
+    rows = load_tower(str(path)).label_classifier
     assert rows is not None
     assert rows.keys == tuple(f"n{number}" for number in range(1, 1 + CLASSES))
     assert torch.equal(rows.weight, recorded[1]["classifier.weight"])
-    with pytest.raises(ValueError, match=r"with the vocabulary pack-synsets: a classifier of 12 rows for \d+ labels"):
-        load_tower(str(path), vocabulary="pack-synsets")
+    vocabulary.write_bytes(vocabulary_path("pack-synsets").read_bytes())
+    read_vocabulary.cache_clear()
+    with pytest.raises(ValueError, match=r"with the vocabulary .*vit\.json: a classifier of 12 rows for \d+ labels"):
+        load_tower(str(path))
 
 
 def test_untrained_corenet_vit_is_built_by_name() -> None:

@@ -8,6 +8,7 @@ from torch import nn
 
 from models.image_tower import build_image_tower
 from models.patch_embedding import LinearPatchEmbedding, use_linear_patch_embedding
+from tests.tensors import assert_equal_with_gradients
 
 
 @pytest.mark.parametrize("size", [(24, 24), (16, 40), (23, 37)], ids=str)
@@ -25,15 +26,8 @@ def test_linear_patch_embedding_equals_the_convolution(
     use_linear_patch_embedding(ours)
     assert (type(ours.proj), type(theirs.proj)) == (LinearPatchEmbedding, nn.Conv2d)
     images = torch.randn(3, 3, *size, dtype=torch.float64, requires_grad=True)
-    for found, expected in ((ours(images), theirs(images)), (ours.proj(images), theirs.proj(images))):
-        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
-        weights = torch.randn_like(expected)
-        gradients = [
-            torch.autograd.grad((output * weights).sum(), [images, *module.proj.parameters()])
-            for output, module in ((found, ours), (expected, theirs))
-        ]
-        for mine, reference in zip(*gradients, strict=True):
-            torch.testing.assert_close(mine, reference, rtol=1e-12, atol=1e-12)
+    for layers in ((ours, theirs), (ours.proj, theirs.proj)):
+        assert_equal_with_gradients(*((layer(images), [images, *layer.parameters()]) for layer in layers))
 
 
 def test_image_without_a_whole_patch_is_refused() -> None:

@@ -19,6 +19,7 @@ from models import open_clip_config, text_tower
 from models.image_tower import build_image_tower
 from models.open_clip_blocks import ClassTokenOnlyBlock, ImageBlock, replace_image_blocks, uses_class_token_only
 from models.text_tower import TextTower, build_text_tower, why_padding_is_needed
+from tests.tensors import assert_equal_with_gradients
 
 CAPTIONS = [[1, 2, 3], [4], [5, 6, 7, 8, 9, 10], [11] * 22, [12] * 13, [13], [14] * 30]
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -42,16 +43,9 @@ def test_bucketed_batch_equals_open_clips_padded_batch(padding: TextPadding, var
     rows = torch.tensor([2, 0, 1, 3, 2, 6, 4, 5])
     cut = tokens.select(rows)
     assert len(cut.groups) == (4 if padding == "bucketed" else 1)
-    outputs = ours(*cut.inputs), theirs(tokens.groups[0][rows])
-    assert outputs[0].shape == (len(rows), ours.width)
-    torch.testing.assert_close(*outputs, rtol=1e-12, atol=1e-12)
-    weights = torch.randn_like(outputs[0])
-    gradients = [
-        torch.autograd.grad((output * weights).sum(), list(tower.parameters()))
-        for output, tower in zip(outputs, (ours.text, theirs), strict=True)
-    ]
-    for mine, reference in zip(*gradients, strict=True):
-        torch.testing.assert_close(mine, reference, rtol=1e-12, atol=1e-12)
+    found, expected = ours(*cut.inputs), theirs(tokens.groups[0][rows])
+    assert found.shape == (len(rows), ours.width)
+    assert_equal_with_gradients((found, ours.text.parameters()), (expected, theirs.parameters()))
 
 
 @pytest.mark.parametrize(
@@ -124,15 +118,7 @@ def test_our_blocks_change_neither_feature_nor_gradient(pool: str, scaled: float
     kinds = [type(block) for block in ours.transformer.resblocks]
     assert kinds == [ImageBlock, ImageBlock, ClassTokenOnlyBlock if pool == "tok" else ImageBlock]
     images = torch.randn(3, 3, 24, 24, dtype=torch.float64)
-    outputs = ours(images), theirs(images)
-    torch.testing.assert_close(*outputs, rtol=1e-12, atol=1e-12)
-    weights = torch.randn_like(outputs[0])
-    gradients = [
-        torch.autograd.grad((output * weights).sum(), list(tower.parameters()))
-        for output, tower in zip(outputs, (ours, theirs), strict=True)
-    ]
-    for mine, reference in zip(*gradients, strict=True):
-        torch.testing.assert_close(mine, reference, rtol=1e-12, atol=1e-12)
+    assert_equal_with_gradients(*((tower(images), tower.parameters()) for tower in (ours, theirs)))
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet18"])

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
-from ctypes import CDLL, c_char, c_int, c_uint, c_ulonglong
+from ctypes import CDLL, c_int, c_uint, c_ulonglong
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +15,6 @@ import torch
 
 from bench.cli.doctor import DISTURBS, FINDING_OK, MISSING, check_gpus
 from bench.environment.gpu_settings import device_handle, read_gpu_settings
-from bench.environment.gpu_specs import GPU_SPECS, find_gpu_spec
 from bench.environment.machine import gpu_settings
 from bench.profilers.device import Readings, sampled
 from bench.profilers.nvml import GPM, SLOWDOWNS, nvml_reader, process_bytes
@@ -79,6 +78,21 @@ def test_readings_of_a_gpu_and_of_a_slice_are_nvmls(load: Callable[..., CDLL], u
     assert number(library, "live_samples").value == 0
 
 
+def is_slice(handle: object) -> bool:
+    return bool(pynvml.nvmlDeviceIsMigDeviceHandle(handle))
+
+
+def test_device_is_found_by_its_uuid_and_a_slice_by_its_name(
+    load: Callable[..., CDLL], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load()
+    assert [is_slice(device_handle(uuid, 0)) for uuid in (GPU, SLICE)] == [False, True]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", f"GPU-{GPU}, MIG-{SLICE}")
+    assert is_slice(device_handle("another", 1))
+    with pytest.raises(pynvml.NVMLError):
+        device_handle("another", 0)
+
+
 @pytest.mark.parametrize("failing", [1, 1 + len(NAMES)])
 def test_counter_sample_that_fails_leaves_no_memory_and_no_figure(load: Callable[..., CDLL], failing: int) -> None:
     """The first sample is taken at the beginning of the windows, the second at their end."""
@@ -117,22 +131,6 @@ def test_device_of_torch_has_the_settings_of_its_uuid(
     assert gpu_settings(torch.device("cuda", 0))["power limit"] == "700 W"
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid="unknown"))
     assert gpu_settings(torch.device("cuda", 0)) == gpu_settings(CPU) == {}
-
-
-@pytest.mark.parametrize(
-    ("name", "spec"),
-    [
-        ("NVIDIA H100 80GB HBM3", "h100"),
-        ("NVIDIA H100 PCIe", "h100-pcie"),
-        ("NVIDIA GH200 480GB", "gh200"),
-        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
-        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
-    ],
-)
-def test_name_that_nvml_gives_leads_to_the_data_sheet(load: Callable[..., CDLL], name: str, spec: str | None) -> None:
-    (c_char * 96).in_dll(load(), "name").value = name.encode()
-    given = pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0))
-    assert find_gpu_spec(given) == (GPU_SPECS[spec] if spec else None)
 
 
 def test_process_bytes_are_those_that_nvml_lists(load: Callable[..., CDLL]) -> None:

@@ -32,6 +32,7 @@ from bench.record import (
 from bench.record_kind import RecordContent
 from bench.scores import Score
 from bench.settings import with_batch_size
+from reports.page import page
 
 COMPARISON = "2026-11-25-tiny"
 NAMES = ("clip-tiny", "siglip-tiny", "catlip-tiny", "superclass-tiny")
@@ -246,6 +247,11 @@ def suites_document() -> bytes:
 @pytest.fixture(scope="session")
 def whole() -> list[Record]:
     return whole_comparison()
+
+
+@pytest.fixture(scope="session")
+def whole_page(whole: list[Record]) -> str:
+    return page("x", whole)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,9 @@ PAYLOAD = (
 )
 
 
+IS_FREE: dict[tuple[object, ...], bool] = {}  # whether a field of a kind of record may have any text
+
+
 @dataclass(frozen=True)
 class Name:
     """A name of a mapping."""
@@ -25,13 +28,23 @@ class Name:
 def hostile(record: Record) -> Record:
     """Put the payload before every string and every name of a mapping, but where a record would be refused for it."""
     found = msgspec.json.decode(msgspec.json.encode(record))
+    kind = type(record.measured).__name__
     for place in [*_places(found)]:
         _turn(found, place, lambda text: PAYLOAD + text)
-        try:
-            _decode(found)
-        except (msgspec.ValidationError, ValueError):
+        field = (kind, *("item" if isinstance(step, int) else step for step in place))
+        if field not in IS_FREE:
+            IS_FREE[field] = _is_record(found)
+        if not IS_FREE[field]:
             _turn(found, place, lambda text: text.removeprefix(PAYLOAD))
     return _decode(found)
+
+
+def _is_record(found: Any) -> bool:
+    try:
+        _decode(found)
+    except (msgspec.ValidationError, ValueError):
+        return False
+    return True
 
 
 def _decode(found: Any) -> Record:

@@ -67,14 +67,14 @@ def test_accuracy_answers_the_page_without_speeds(make: Make, words: Words) -> N
     )
 
 
-def test_page_says_what_it_does_not_show(make: Make, words: Words, whole: list[Record]) -> None:
+def test_page_says_what_it_does_not_show(make: Make, words: Words, whole: list[Record], whole_page: str) -> None:
     machine = whole[0].circumstances.machine
     small = (
         "catlip-bench-tiny at 48 px (its text tower takes 10 % of both towers’ forward FLOPs, that of ViT-B/16 5 %, so "
         "no ratio of this size estimates one of ViT-B/16)"
     )
     here = f"This does not show other machines than this one ({machine}), other sizes than {small}"
-    assert f"{here} and more than 1 training seed on 5 transfer tasks." in words(page("x", whole))
+    assert f"{here} and more than 1 training seed on 5 transfer tasks." in words(whole_page)
     speeds = timed(make)
     assert f"{here} and what the towers learn." in words(page("x", speeds))
     large = [replace(one, experiment=change(one.experiment, tower="ViT-B-16", image_size=224)) for one in speeds]
@@ -87,12 +87,14 @@ def on_own_data(records: list[Record]) -> list[Record]:
     ]
 
 
-def test_towers_of_own_data_are_said_to_be_scored_on_drawings(whole: list[Record], words: Words) -> None:
+def test_towers_of_own_data_are_said_to_be_scored_on_drawings(
+    whole: list[Record], whole_page: str, words: Words
+) -> None:
     note = "The towers were trained on my shards and scored on drawings of the shipped pack"
     own = on_own_data(whole)
     shown = words(page("x", own))
     assert f"{note}, such as emoji: {PROGRAM} --data 'my shards' --root FOLDER scores them on" in shown
-    assert "scored on drawings" not in words(page("x", whole))
+    assert "scored on drawings" not in words(whole_page)
     folders = [
         replace(one, measured=replace(one.measured, scores=[replace(score, task="folder") for score in scores]))
         for one in own
@@ -120,8 +122,8 @@ def test_skipped_samples_are_counted_below_the_answer_and_listed_by_run(make: Ma
     assert "have no text" not in words(page("x", timed(make, 1)))
 
 
-def test_state_of_the_machine_is_below_the_figures(whole: list[Record], words: Words) -> None:
-    shown = words(page("x", whole))
+def test_state_of_the_machine_is_below_the_figures(whole_page: str, words: Words) -> None:
+    shown = words(whole_page)
     assert shown.index("CatLIP trains") < shown.index("SuperClass superclass-tiny") < shown.index("The machine was")
 
 
@@ -153,8 +155,8 @@ def test_durations_are_from_the_first_start_to_the_last_end(make: Make, words: W
     )
 
 
-def test_towers_are_compared_with_their_untrained_ones(whole: list[Record], words: Words) -> None:
-    shown = words(page("x", whole))
+def test_towers_are_compared_with_their_untrained_ones(whole: list[Record], whole_page: str, words: Words) -> None:
+    shown = words(whole_page)
     assert "On Twemoji group by linear probe, training adds to the accuracy of the untrained tower: CatLIP +0." in shown
     points = {one.subject: one for one in main_points(whole_task_scores(group_comparison("x", whole)), "Twemoji group")}
     untrained = [f"{points[name].accuracy.value:.3f}" for name in ("random init", "HOG and colour", "raw pixels")]

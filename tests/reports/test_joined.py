@@ -56,16 +56,15 @@ def split(
     return dict(sorted(found.items()))
 
 
-def figures(records: list[Record]) -> dict[str, list[list[str]]]:
-    tables = Document(page("one", records)).tables
-    return {title: sorted(rows) for title, rows in tables.items() if "settings" not in title}
+def figures(text: str) -> dict[str, list[list[str]]]:
+    return {title: sorted(rows) for title, rows in Document(text).tables.items() if "settings" not in title}
 
 
-def test_joined_parts_show_the_figures_of_the_whole(whole: list[Record]) -> None:
+def test_joined_parts_show_the_figures_of_the_whole(whole: list[Record], whole_page: str) -> None:
     joined = join_comparisons(split(whole))
     assert not joined.left_out
     assert len(joined.records) == len(whole)
-    assert figures(joined.records) == figures(whole)
+    assert figures(page("one", joined.records)) == figures(whole_page)
 
 
 def test_towers_of_another_name_and_vocabulary_stand_in_the_rows_of_their_speeds(whole: list[Record]) -> None:
@@ -157,7 +156,7 @@ def test_a_task_of_the_same_name_with_other_images_is_not_joined(make: Make) -> 
 
 
 def test_page_of_a_folder_joins_the_folders_of_its_trainings(
-    whole: list[Record], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    whole: list[Record], whole_page: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, records in split(whole).items():
         folder = tmp_path if name == MEASURE else tmp_path / name.partition("-")[2]
@@ -168,7 +167,7 @@ def test_page_of_a_folder_joins_the_folders_of_its_trainings(
     assert main(["build", str(tmp_path)]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "index.html")
     document = Document((tmp_path / "index.html").read_text(encoding="utf-8"))
-    assert document.tables["The answer in figures"] == Document(page("one", whole)).tables["The answer in figures"]
+    assert document.tables["The answer in figures"] == Document(whole_page).tables["The answer in figures"]
     assert "transfer-0123abcd3/20260103T000000-transfer-0123abcd3" in document.words()
     assert "20260104T000000-history" not in document.words()
     assert main(["build", str(tmp_path), "--comparison", MEASURE]) == 0
@@ -179,7 +178,7 @@ def test_page_of_a_folder_joins_the_folders_of_its_trainings(
 
 @pytest.mark.parametrize("is_known", [True, False])
 def test_figures_of_measurements_join_a_page_and_newer_ones_of_a_measurement_replace_older(
-    is_known: bool, whole: list[Record]
+    is_known: bool, whole: list[Record], whole_page: str
 ) -> None:
     """Also where their kind is not known: then nothing shows them. The rest is shown as without them."""
 
@@ -193,9 +192,9 @@ def test_figures_of_measurements_join_a_page_and_newer_ones_of_a_measurement_rep
     assert joined.comparisons == ["c", "b"]
     assert joined.records == [*measured(2.0), *join_comparisons({"b": whole}).records]
     assert {*joined.left_out} == {"a"}
-    shown = figures(joined.records)
+    shown = figures(page("one", joined.records))
     assert (shown.pop("Mine", None) is not None) == is_known
-    assert shown == figures(join_comparisons({"b": whole}).records)
+    assert shown == figures(whole_page)
 
 
 def test_folder_in_which_every_run_failed_has_a_page(make: Make, tmp_path: Path) -> None:

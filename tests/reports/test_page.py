@@ -446,7 +446,7 @@ def test_section_in_the_answer_has_no_heading_and_its_failure_is_one_line(
 
     def shown(section: Section, failed: list[str]) -> str:
         monkeypatch.setattr("reports.page.added_sections", lambda _: [(section, "mine.py")])
-        text = page("x", whole, folder=whole[:3], failed=failed)
+        text = page("x", whole[:3], folder=whole[:3], failed=failed)
         answer, below = text[text.index('id="answer"') :].split("</section>", 1)
         assert 'id="mine"' not in below
         return answer

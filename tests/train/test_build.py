@@ -12,11 +12,11 @@ from bench.measure.speed import measure_speed
 from bench.method import methods
 from bench.train.build import load_data, log_labels
 from bench.train.loop import train
-from tests.data.shards import encoded, make_image, write_shard
+from tests.data.shards import encode_image, make_image, write_shard
 from tests.small import small
 
 CPU = torch.device("cpu")
-IMAGE = encoded(make_image(0))
+IMAGE = encode_image(make_image(0))
 LINE = r"\S+: vocabulary (?P<vocabulary>\S+), [\d.]+ labels per image, [\d.]+% of captions without a label"
 
 

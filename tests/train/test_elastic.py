@@ -16,7 +16,7 @@ from bench.console.console import TERMINATED, StopRequest
 from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.checkpoints import CheckpointConfig, latest_valid
 from bench.train.loop import train
-from tests.data.shards import CAPTIONS, encoded, make_image, write_shard
+from tests.data.shards import CAPTIONS, encode_image, make_image, write_shard
 from tests.processes import in_ranks
 from tests.small import small
 
@@ -40,7 +40,7 @@ class StopsLater(StopRequest):
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     members = {}
     for number in range(40):
-        members[f"{number:02}.png"] = encoded(make_image(number, 20, 120), "PNG")
+        members[f"{number:02}.png"] = encode_image(make_image(number, 20, 120), "PNG")
         members[f"{number:02}.txt"] = CAPTIONS[number % 6].encode()
     return write_shard(tmp_path_factory.mktemp("data") / "0.tar", members)
 

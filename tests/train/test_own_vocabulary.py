@@ -17,14 +17,13 @@ from bench.experiments import EXPERIMENTS
 from bench.hooks import HOOKS
 from bench.labels.vocabulary import SHIPPED_FOLDER, read_vocabulary
 from bench.measure.costs import build_on_meta
-from bench.method import methods
 from bench.orchestration.preflight import open_comparison
 from bench.orchestration.scope import Scope
 from bench.recipes import DATACOMP_SYNSETS
 from bench.record import Training, read_records
 from bench.towers.tower_from import load_tower
 from bench.train.build import load_data, log_labels
-from tests.data.shards import encoded, make_image, write_shard
+from tests.data.shards import encode_image, make_image, write_shard
 from tests.small import small
 from tests.train.test_checkpoints import written
 
@@ -40,14 +39,13 @@ CATLIP = [
 TINY = ["--images", "64", "--set", "batch_size=16", "--no-score"]
 
 
-@pytest.fixture
-def shards(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with 600 samples: 550 dogs, 300 bridges, 250 beaches, and 50 captions without a noun."""
-    (tmp_path / "shards").mkdir()
-    image = encoded(make_image(0))
+    folder, image = tmp_path_factory.mktemp("shards"), encode_image(make_image(0))
     members = {f"{n:03}.{s}": c for n, text in enumerate(CAPTIONS) for s, c in (("jpg", image), ("txt", text.encode()))}
-    write_shard(tmp_path / "shards" / "0.tar", members)
-    return tmp_path / "shards"
+    write_shard(folder / "0.tar", members)
+    return folder
 
 
 def head_rows(experiment: Experiment) -> int:
@@ -64,7 +62,7 @@ def test_own_vocabulary_is_the_same_without_the_feature_that_counts_on_all_cores
     assert count_own_vocabulary(str(shards), "synset_vocabulary", 300) == counted
 
 
-@pytest.mark.parametrize("name", CATLIP)
+@pytest.mark.parametrize("name", [CATLIP[0], CATLIP[2]])
 def test_training_on_other_data_is_refused_with_the_command_that_counts_its_vocabulary(
     name: str, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -83,7 +81,7 @@ def test_training_on_other_data_is_refused_with_the_command_that_counts_its_voca
     assert head_rows(experiment) == 1
 
 
-@pytest.mark.parametrize("method", [method for method in [*methods()] if method not in ("catlip", "distill")])
+@pytest.mark.parametrize("method", ["clip", "superclass"])
 def test_training_on_other_data_does_not_leave_out_subwords_that_the_pack_lacks(
     method: str, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

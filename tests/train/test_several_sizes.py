@@ -82,10 +82,8 @@ def test_multi_size_training_is_reproducible_and_its_tower_scored(results: Path,
     assert read_provenance(path).images == one.branches[-1].images
     tower = build_untrained_tower(experiment)
     load_tower_weights(tower, path)
-    assert tower_embedder(tower, CPU)(on_white(torch.zeros(2, 4, 64, 64, dtype=torch.uint8))).shape == (
-        2,
-        tower.width,
-    )
+    images = on_white(torch.zeros(2, 4, 64, 64, dtype=torch.uint8))
+    assert tower_embedder(tower, CPU)(images).shape == (2, tower.width)
 
 
 def test_loss_curves_are_at_images_seen() -> None:

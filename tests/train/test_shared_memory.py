@@ -16,7 +16,8 @@ from bench.config import Experiment, change
 from bench.console.console import UserError
 from bench.data.loader_workers import PrefetchingLoader
 from bench.environment.cores import LoaderWorkers, choose_workers
-from bench.train.shared_memory import FOLDER, fit_workers
+from bench.environment.requirements import SHARED_MEMORY
+from bench.train.shared_memory import fit_workers
 from tests.data.shards import write_shards
 from tests.processes import wait_until
 from tests.small import small
@@ -37,7 +38,7 @@ if __name__ == "__main__":
     shards = open_shards(sys.argv[1], Path(sys.argv[1]) / "cache")
     loading = SampleStream(small("clip"), shards, methods()["clip"].targets, CPU, workers=LoaderWorkers(1, "a test"))
     try:
-        loading.load(0)
+        loading.load_batch_parts(0)
     except UserError as error:
         print(error)
 """
@@ -47,7 +48,7 @@ def free(monkeypatch: pytest.MonkeyPatch, free_bytes: int) -> None:
     monkeypatch.setattr("os.statvfs", lambda _: SimpleNamespace(f_bavail=free_bytes // 4096, f_frsize=4096))
 
 
-@pytest.mark.skipif(not FOLDER.is_dir(), reason="the system has no /dev/shm")
+@pytest.mark.skipif(not SHARED_MEMORY.is_dir(), reason="the system has no /dev/shm")
 def test_workers_prefetch_what_fits_into_shared_memory_and_are_refused_where_no_batch_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -75,7 +76,7 @@ def test_workers_prefetch_what_fits_into_shared_memory_and_are_refused_where_no_
         fitted(4, 1, dense)
 
 
-@pytest.mark.skipif(not FOLDER.is_dir(), reason="the system has no /dev/shm")
+@pytest.mark.skipif(not SHARED_MEMORY.is_dir(), reason="the system has no /dev/shm")
 def test_chosen_workers_are_fewer_where_shared_memory_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
     automatic = small("clip", data="shards", image_size=228, batch_size=128, images=128, warmup_images=0)
     chosen = choose_workers(16, 1)
@@ -89,7 +90,7 @@ def test_chosen_workers_are_fewer_where_shared_memory_is_small(monkeypatch: pyte
         fit_workers(automatic, chosen, 1)
 
 
-@pytest.mark.skipif(not FOLDER.is_dir(), reason="the system has no /dev/shm")
+@pytest.mark.skipif(not SHARED_MEMORY.is_dir(), reason="the system has no /dev/shm")
 @pytest.mark.parametrize(("on_gpu", "verdict"), [(True, DISTURBS), (False, FINDING_OK)])
 def test_doctor_says_how_much_shared_memory_is_free(
     on_gpu: bool, verdict: str, monkeypatch: pytest.MonkeyPatch
@@ -121,7 +122,7 @@ def test_worker_loads_so_many_batches_ahead(prefetched: int, tmp_path: Path) -> 
         assert len([*tmp_path.iterdir()]) == k + 1 + prefetched
 
 
-@pytest.mark.skipif(not FOLDER.is_dir(), reason="the system has no /dev/shm")
+@pytest.mark.skipif(not SHARED_MEMORY.is_dir(), reason="the system has no /dev/shm")
 def test_small_shared_memory_is_one_line_before_the_first_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

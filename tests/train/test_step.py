@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bench.data.stream import Batch
 from bench.profilers.counters import TensorBytes
 from bench.train.build import TrainState, build_train_state, check_finite, load_data
-from tests.small import small
+from tests.small import FP16, small
 
 CPU = torch.device("cpu")
 RATE = 1e-3
@@ -63,7 +63,7 @@ def test_fp16_has_the_gradients_of_fp32_once_they_are_unscaled(results: Path) ->
     """At a scale that does not overflow, of a loss whose gradient has a norm of 46."""
     found = []
     for precision in ("fp32", "fp16"):
-        run = assembled(results, "clip", precision=precision, batch_size=4)
+        run = assembled(results, "clip", **FP16 | {"precision": precision}, batch_size=4)
         assert run.step.scaler.get_scale() == (2.0**16 if precision == "fp16" else 1.0)
         run.step.scaler.load_state_dict(torch.amp.GradScaler("cpu", init_scale=2.0**8).state_dict())
         run.step.backward(run.step.forward(run.stream.batch(0)))
@@ -76,7 +76,7 @@ def test_fp16_has_the_gradients_of_fp32_once_they_are_unscaled(results: Path) ->
 
 def test_overflow_in_fp16_lowers_the_scale_and_is_counted(results: Path) -> None:
     """Only at a scale of 1 is a gradient that is not finite the model's fault. The scales are those of GradScaler."""
-    run = assembled(results, "clip", precision="fp16", batch_size=4)
+    run = assembled(results, "clip", **FP16, batch_size=4)
     loss = run.step.forward(run.stream.batch(0)).detach()
     before, scales = copy.deepcopy(state(run)), []
     for _ in range(17):
@@ -92,7 +92,7 @@ def test_overflow_in_fp16_lowers_the_scale_and_is_counted(results: Path) -> None
 
 
 def test_loss_that_is_not_finite_is_no_overflow_of_fp16(results: Path) -> None:
-    run = assembled(results, "clip", precision="fp16", batch_size=4)
+    run = assembled(results, "clip", **FP16, batch_size=4)
     assert run.step(corrupt(run.stream.batch(0)), RATE).isnan()
     assert run.step.overflows == 0
 
@@ -139,7 +139,7 @@ def test_optimizer_kernels_take_the_same_steps_and_skip_the_same_updates(kernel:
 
 def test_logged_gradient_norm_is_that_of_the_unscaled_gradient(results: Path) -> None:
     """In fp16, whose gradients are scaled; the norm is that before clipping, and a gradient that overflows has none."""
-    changes = {"precision": "fp16", "batch_size": 4, "clip_norm": 0.1}
+    changes = FP16 | {"batch_size": 4, "clip_norm": 0.1}
     run = assembled(results, "clip", log_grad_norm=True, **changes)
     run.step.scaler.load_state_dict(torch.amp.GradScaler("cpu", init_scale=2.0**8).state_dict())
     loss = run.step.forward(run.stream.batch(0))

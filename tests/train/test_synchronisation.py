@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from bench.method import methods
 from bench.train.build import TrainState, build_train_state, load_data
-from tests.small import small
+from tests.small import FP16, small
 from tests.tensors import tensors_of
 
 CPU, META, RATE = torch.device("cpu"), torch.device("meta"), 1e-3
@@ -25,7 +25,7 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {name: (name, {}) for name in 
     "dense labels": ("catlip", {"accumulation": 2, "label_format": "dense"}),
     "packed captions": ("superclip", {"text_padding": "packed"}),
     "stored text features": ("siglip", {"text_features": "stored"}),
-    "recipe": ("clip", {"precision": "fp16", "contrastive_precision": "autocast", "ema_decay": 0.9, "clip_norm": 1.0}),
+    "recipe": ("clip", FP16 | {"contrastive_precision": "autocast", "ema_decay": 0.9, "clip_norm": 1.0}),
     "plain attention": ("clip", {"attention": "plain", "activation_checkpointing": True}),
     "fp32 softmax": ("clip", {"attention": "fp32_softmax", "activation_checkpointing": True}),
     "both gathered": ("clip", {"gather": "both", "simulated_global_batch": 32}),
@@ -36,7 +36,7 @@ WAITING_CASES: dict[str, tuple[str, dict[str, object], int]] = {
     "optimizer at once": ("clip", {"optimizer_kernel": "foreach"}, 1),
     "optimizer in a loop": ("catlip", {"optimizer_kernel": "for_loop"}, 1),
     "gradient norm": ("clip", {"log_grad_norm": True}, 3),
-    "gradient norm in fp16": ("clip", {"log_grad_norm": True, "precision": "fp16", "batch_size": 4}, 4),
+    "gradient norm in fp16": ("clip", FP16 | {"log_grad_norm": True, "batch_size": 4}, 4),
 }
 # What waits on CUDA: a value is copied to the host, or the shape of the result depends on values.
 WAITING = {

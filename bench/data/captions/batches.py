@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import cast
 
@@ -34,6 +34,8 @@ UTF8_MARK, UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")  # with whi
 UTF8_REMEDY = "convert the files to UTF-8, with iconv -f latin1 -t utf-8 where they are Latin-1"
 NO_CAPTION, NOT_JSON, MISCOUNTED = "no caption", "not a JSON object", "not as many values as columns"
 
+BINARY_TYPES = (pa.binary(), pa.large_binary(), pa.binary_view())
+TEXT_TYPES = (pa.string(), pa.large_string(), pa.string_view(), *BINARY_TYPES)  # bytes may be text
 MISSING = object()  # in place of the value of a field that is not there
 JSON_KINDS: dict[type, str] = {list: "a list", dict: "an object", bool: "true or false"}
 
@@ -111,13 +113,6 @@ def find_columns(names: Sequence[str], wanted: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def is_text(kind: pa.DataType) -> bool:
-    """Return whether a type of Arrow is text, or bytes that may be."""
-    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
-    return any(test(kind) for test in (*tests, *binary))
-
-
 def iterate_values(batch: pa.RecordBatch | pa.Table) -> Iterator[dict[str, object]]:
     """Yield the rows of a batch by column; bytes of texts that are not UTF-8 are surrogates."""
     names, columns = batch.schema.names, map(_to_values, batch.columns)
@@ -125,7 +120,7 @@ def iterate_values(batch: pa.RecordBatch | pa.Table) -> Iterator[dict[str, objec
 
 
 def _to_values(column: pa.Array | pa.ChunkedArray) -> Sequence[object]:
-    if not is_text(column.type):
+    if column.type not in TEXT_TYPES:
         return cast("Sequence[object]", column.to_pylist())
     texts = column.cast(pa.large_binary()).to_pylist()
     return [None if text is None else text.decode("utf-8", "surrogateescape") for text in texts]
@@ -169,8 +164,7 @@ def parse_plain_text(file: io.BufferedReader, names: Sequence[str]) -> Iterator[
 def parse_json_lines(file: io.BufferedReader, names: Sequence[str]) -> Iterator[CaptionRow]:
     """Read one JSON object per line; the first one determines the key field, and a caption field without a name."""
     is_first, key, known = True, None, ""
-    for line in filter(None, split_lines(file)):
-        fields = decode_json_object(line)
+    for fields in read_json_lines(file):
         if is_first:
             if fields is None:
                 raise ValueError("the first line is not a JSON object")
@@ -181,6 +175,11 @@ def parse_json_lines(file: io.BufferedReader, names: Sequence[str]) -> Iterator[
         else:
             values = {known: fields[known]} if known in fields else {} if known else fields
             yield _to_valid_text(fields.get(key)) if key else None, values, ""
+
+
+def read_json_lines(file: io.BufferedReader) -> Iterator[dict[str, object] | None]:
+    """Yield the object of each line that is not empty; None for anything else."""
+    return map(decode_json_object, filter(None, split_lines(file)))
 
 
 def decode_json_object(line: bytes) -> dict[str, object] | None:
@@ -215,31 +214,43 @@ def encode_original_bytes(value: object) -> bytes | None:
         return value.encode("utf-8", "surrogatepass")
 
 
-def parse_csv(file: io.BufferedReader, names: Sequence[str], *, delimiter: str) -> Iterator[CaptionRow]:
+def parse_csv(file: io.BufferedReader, names: Sequence[str], *, delimiter: str = "") -> Iterator[CaptionRow]:
     """Read csv or tsv. Columns given as numbers, counted from 1, mean that the file has no header."""
-    csv.field_size_limit(MAX_LINE_BYTES)
-    texts = (line.decode("utf-8", "surrogateescape") + "\n" for line in split_lines(file))
-    records = csv.reader(texts, delimiter=delimiter, strict=True)
-    key: int | None = None
-    try:
-        first = next(records, [])
-        if names and all(map(str.isdecimal, names)):
-            if wrong := [name for name in names if not 1 <= int(name) <= len(first)]:
-                raise ValueError(f"no column {wrong[0]}: expected 1 to {len(first)}")
-            places = {name: int(name) - 1 for name in names}
-            yield None, {name: first[place] for name, place in places.items()}, ""
+    are_numbers, key = bool(names) and all(map(str.isdecimal, names)), None
+    rows = read_csv(file, delimiter or ("," if are_numbers else ""))
+    first = next(rows)
+    if are_numbers:
+        if wrong := [name for name in names if not 1 <= int(name) <= len(first)]:
+            raise ValueError(f"no column {wrong[0]}: expected 1 to {len(first)}")
+        places = {name: int(name) - 1 for name in names}
+        yield None, {name: first[place] for name, place in places.items()}, ""
+    else:
+        places = {name: first.index(name) for name in find_columns(first, names)}
+        key_name = find_column(first, KEY_COLUMNS)
+        key = first.index(key_name) if key_name else None
+    for values in rows:
+        if len(values) == len(first):
+            found = {name: values[place] for name, place in places.items()}
+            yield None if key is None else _to_valid_text(values[key]), found, ""
         else:
-            places = {name: first.index(name) for name in find_columns(first, names)}
-            key_name = find_column(first, KEY_COLUMNS)
-            key = first.index(key_name) if key_name else None
-        for values in filter(None, records):
-            if len(values) == len(first):
-                found = {name: values[place] for name, place in places.items()}
-                yield None if key is None else _to_valid_text(values[key]), found, ""
-            else:
-                yield None, {}, MISCOUNTED
+            yield None, {}, MISCOUNTED
+
+
+def read_csv(file: io.BufferedReader, delimiter: str = "") -> Iterator[list[str]]:
+    """Yield the first row, then those that are not empty; bytes that are not UTF-8 are surrogates.
+
+    Without a delimiter it is a tab if the first line has one, as open_clip's default is, else a comma or semicolon.
+    """
+    csv.field_size_limit(MAX_LINE_BYTES)
+    lines = (line.decode("utf-8", "surrogateescape") + "\n" for line in split_lines(file))
+    first = next(lines, "\n")
+    delimiter = delimiter or ("\t" if "\t" in first else max(",;", key=first.count))
+    rows = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
+    try:
+        yield next(rows)
+        yield from filter(None, rows)
     except csv.Error as error:
-        raise ValueError(f"line {records.line_num}: {error} (is a quotation mark left open?)") from None
+        raise ValueError(f"line {rows.line_num}: {error} (is a quotation mark left open?)") from None
 
 
 def _to_valid_text(value: object) -> str | None:

@@ -82,7 +82,7 @@ def _require_text(name: str, kind: pa.DataType) -> pa.DataType:
     """Return the type of a column's values; ValueError unless it is text, lists of text, or objects."""
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind
-    if not (batches.is_text(inner) or pa.types.is_null(inner) or pa.types.is_struct(inner)):
+    if not (inner in batches.TEXT_TYPES or pa.types.is_null(inner) or pa.types.is_struct(inner)):
         raise ValueError(f"column {name!r} holds {kind}, expected text")
     return kind
 
@@ -189,7 +189,7 @@ def _decode(suffix: str, member: Member) -> object:
 
 
 PARSERS: dict[str, batches.Parse] = {
-    ".csv": partial(batches.parse_csv, delimiter=","),
+    ".csv": batches.parse_csv,
     ".tsv": partial(batches.parse_csv, delimiter="\t"),
     ".jsonl": batches.parse_json_lines,
     ".ndjson": batches.parse_json_lines,

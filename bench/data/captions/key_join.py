@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.config import MAX_LISTED_NAMES, MAX_NAME_LENGTH, list_names
-from bench.data.captions.batches import CAPTION_COLUMNS, KEY_COLUMNS, NULL, find_column, find_columns, is_text
+from bench.data.captions.batches import CAPTION_COLUMNS, KEY_COLUMNS, NULL, TEXT_TYPES, find_column, find_columns
 from bench.data.captions.choice import FOUND_BY_NAME, CaptionChoice, CaptionField, Texts, text_names, to_valid_text
 from bench.environment.files import prefix_errors
 
@@ -176,7 +176,7 @@ def _read_file(path: Path, name: str) -> tuple[list[str | None], str, pa.Chunked
             raise ValueError(f"the key column holds {kind}, expected text or numbers")
         table = file.read([*dict.fromkeys((key, column))])
     keys, values = table[key].cast(pa.string()).to_pylist(), table[column]
-    return keys, column, values.cast(pa.large_string()) if is_text(values.type) else values
+    return keys, column, values.cast(pa.large_string()) if values.type in TEXT_TYPES else values
 
 
 def _bare(key: str) -> str:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from bench.data.shards.tar_samples import CAPTION_SUFFIXES
-from bench.formats import pluralize
+from bench.formats import join_words, pluralize
 
 NOT_ADJACENT, DIFFERENT_FOLDERS = "apart", "in different folders"  # arrangements of members that lose samples
 DOTTED_NAMES = "a name with several dots"  # another one, and a reason why samples cannot be used
@@ -74,4 +74,4 @@ def format_suffixes(counts: Counter[str]) -> str:
     texts = [f"{count:,} .{suffix}" if suffix else f"{count:,} without a suffix" for suffix, count in common]
     if more := counts.total() - sum(count for _, count in common):
         texts.append(f"{more:,} others")
-    return " and ".join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))
+    return join_words(texts)

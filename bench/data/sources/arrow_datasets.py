@@ -52,7 +52,7 @@ class ArrowDatasets(IndexedSource):
         return [folder / Path(one["filename"]).name for one in state.data_files]
 
     def fill(self, path: Path, builder: IndexBuilder) -> None:
-        table = _open(path)
+        table = _map(path, path.stat().st_mtime_ns)
         names = table.column_names
         columns, key = builder.caption_columns(names, text_columns(table.schema)), builder.key_column(names)
         sizes, number = pc.binary_length(_images(path)).to_pylist(), 0
@@ -62,10 +62,6 @@ class ArrowDatasets(IndexedSource):
                 place = None if sizes[number] is None else (number,)
                 builder.add(name, {column: row[column] for column in columns}, place, sizes[number] or 0)
                 number += 1
-
-
-def _open(path: Path) -> pa.Table:
-    return _map(path, path.stat().st_mtime_ns)
 
 
 def _images(path: Path) -> pa.ChunkedArray:

@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from bench.config import list_names
-from bench.data.captions.batches import CAPTION_COLUMNS, KEY_COLUMNS, find_column, is_text
+from bench.data.captions.batches import BINARY_TYPES, CAPTION_COLUMNS, KEY_COLUMNS, TEXT_TYPES, find_column
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "gif", "npy", "image_bytes", "bytes", "content")
 PATH_COLUMNS = (
@@ -25,9 +25,9 @@ def image_byte_columns(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
     columns = dict[str, tuple[str, ...]]()
     for field in schema:
         kind = field.type
-        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 and _is_binary(kind.field("bytes").type):
+        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 and kind.field("bytes").type in BINARY_TYPES:
             columns[field.name] = (field.name, "bytes")
-        elif _is_binary(kind) and field.name.lower() not in (*CAPTION_COLUMNS, *KEY_COLUMNS):
+        elif kind in BINARY_TYPES and field.name.lower() not in (*CAPTION_COLUMNS, *KEY_COLUMNS):
             columns[field.name] = (field.name,)
     return columns
 
@@ -35,7 +35,8 @@ def image_byte_columns(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
 def text_columns(schema: pa.Schema) -> list[str]:
     """Return the columns of texts or lists of texts."""
     kinds = {one.name: getattr(one.type, "value_type", one.type) for one in schema}  # of lists and dictionaries
-    return [name for name, kind in kinds.items() if is_text(kind) and not _is_binary(kind) and name not in KEY_COLUMNS]
+    texts = {*TEXT_TYPES} - {*BINARY_TYPES}
+    return [name for name, kind in kinds.items() if kind in texts and name not in KEY_COLUMNS]
 
 
 def find_image_bytes(schema: pa.Schema) -> tuple[str, ...]:
@@ -49,8 +50,3 @@ def find_image_bytes(schema: pa.Schema) -> tuple[str, ...]:
             there if columns else f"no column holds images as bytes (there are {list_names(schema.names)})"
         )
     return next(iter(columns.values()))
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    tests = pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view
-    return any(test(kind) for test in tests)

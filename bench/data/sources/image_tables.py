@@ -1,9 +1,10 @@
 """Tables that name image files and hold their captions: csv, tsv, JSON lines, JSON (COCO's, too) and Parquet."""
 
-import csv
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
+from io import BufferedReader
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,13 @@ import pyarrow.parquet as pq
 
 from bench.config import list_names
 from bench.data.captions.batches import (
-    MAX_LINE_BYTES,
     MISCOUNTED,
     NO_CAPTION,
     NOT_JSON,
-    decode_json_object,
     find_column,
     iterate_values,
-    split_lines,
+    read_csv,
+    read_json_lines,
 )
 from bench.data.captions.files import UNREADABLE, decode_columns, digest_file_samples, open_parquet
 from bench.data.sample_index import IndexBuilder, IndexedSource
@@ -30,6 +30,7 @@ from bench.data.sources.listing import is_visible, iterate_files
 from bench.environment.files import read_limited
 
 Row = Mapping[str, Any] | str  # the columns of a row, or what is wrong with it
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 CHECKED_TABLES = 20  # the first ones of a folder: there may be thousands, of other things
 TRIED_ROWS = 64  # whose columns and whose images are looked for
 GROUPED_IMAGES = 2**20  # that are in memory at once, with the captions of their rows
@@ -55,15 +56,15 @@ class ImagePathTables(IndexedSource):
         return tables
 
     def identity(self, path: Path) -> str:
-        folder = _find_folder(path)
+        folder = read_table_start(path).find_folder()
         return f"{digest_file_samples(path)} {folder} {folder.stat().st_mtime_ns}"
 
     def fill(self, path: Path, builder: IndexBuilder) -> None:
-        names = column_names(path)
-        image, key = find_path_column(names), builder.key_column(names)
+        start, lost = read_table_start(path), list[str]()
+        names, image, folder = start.columns, start.image_column, start.find_folder()
         assert image is not None
-        texts = [name for name in names if name not in (image, key)]
-        columns, folder, lost = builder.caption_columns(names, texts), _find_folder(path), list[str]()
+        key = builder.key_column(names)
+        columns = builder.caption_columns(names, [name for name in names if name not in (image, key)])
         read = [*dict.fromkeys([*columns, *filter(None, [key])])]
         images = dict[str, list[dict[str, Any]]]()
 
@@ -111,68 +112,76 @@ def possible_tables(data: str) -> list[Path]:
 def has_image_paths(path: Path) -> bool:
     """Return whether a table can be read, has a column of image paths, and one of its first images is there."""
     try:
-        folder, names = _find_folder(path), first_images(path)
+        start = read_table_start(path)
+        return start.count_images(start.find_folder()) > 0
     except UNREADABLE:
         return False
-    return any(isinstance(find_image_file(folder, name), tuple) for name in names)
 
 
-def first_images(path: Path) -> list[str]:
-    """Return the first image paths of a table; none without a column of them."""
-    if (image := find_path_column(column_names(path))) is None:
-        return []
-    rows = islice(iterate_rows(path, [image]), TRIED_ROWS)
-    return [str(row[image]) for row in rows if isinstance(row, Mapping) and row.get(image)]
+@dataclass(frozen=True, slots=True)
+class TableStart:
+    """What the first rows of a table tell."""
+
+    path: Path
+    columns: list[str]  # none of a Parquet file with the bytes of images
+    image_column: str | None  # that of image paths; None if no name is known
+    images: list[str]  # the first image paths
+
+    def find_folder(self) -> Path:
+        """Return the folder to which paths are relative: that with most of the images.
+
+        It is the table's own, one in it, or one beside it.
+        """
+        own = self.path.parent
+        return max([own, *_subfolders(own), own.parent, *_subfolders(own.parent)], key=self.count_images)
+
+    def count_images(self, folder: Path) -> int:
+        """Return how many of the first images are files of a folder."""
+        return sum(isinstance(find_image_file(folder, name), tuple) for name in self.images)
 
 
-def find_path_column(names: list[str]) -> str | None:
-    """Return the column of image paths, None if no name is known."""
-    return find_column(names, PATH_COLUMNS)
-
-
-def column_names(path: Path) -> list[str]:
-    """Return the names of the columns; ValueError or OSError if the file cannot be read."""
+def read_table_start(path: Path) -> TableStart:
+    """Read the first rows of a table; ValueError or OSError if the file cannot be read."""
     if path.suffix.lower() == ".parquet":
         schema = pq.read_schema(path)
-        return [] if image_byte_columns(schema) else list(schema.names)
-    rows = [row for row in islice(iterate_rows(path, []), TRIED_ROWS) if isinstance(row, Mapping)]
-    return [*dict.fromkeys(name for row in rows for name in row)]
+        columns = [] if image_byte_columns(schema) else list(schema.names)
+        image = find_column(columns, PATH_COLUMNS)
+        rows = [] if image is None else _first_rows(path, [image])
+    else:
+        rows = _first_rows(path, [])
+        columns = [*dict.fromkeys(name for row in rows for name in row)]
+        image = find_column(columns, PATH_COLUMNS)
+    return TableStart(path, columns, image, [str(row[image]) for row in rows if image and row.get(image)])
+
+
+def _first_rows(path: Path, columns: list[str]) -> list[Mapping[str, Any]]:
+    rows = islice(iterate_rows(path, columns), TRIED_ROWS)
+    return [row for row in rows if isinstance(row, Mapping)]
 
 
 def iterate_rows(path: Path, columns: list[str]) -> Iterator[Row]:
     """Yield the rows of a table; of a Parquet file only the given columns."""
-    return READERS[path.suffix.lower()](path, columns)
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        with open_parquet(path) as parquet:
+            for batch in decode_columns(path, parquet, columns):
+                yield from iterate_values(batch)
+    elif suffix == ".json":
+        found = path.stat()
+        yield from _decode_json(path, found.st_size, found.st_mtime_ns)
+    else:
+        with path.open("rb") as file:
+            yield from _read_csv(file) if suffix in (".csv", ".tsv") else _read_json_lines(file)
 
 
-def _read_csv(path: Path, _columns: list[str]) -> Iterator[Row]:
-    """Read csv or tsv; in a csv file the header may also have tabs, as open_clip's default is, or semicolons."""
-    csv.field_size_limit(MAX_LINE_BYTES)
-    with path.open("rb") as file:
-        texts = (line.decode("utf-8", "surrogateescape") + "\n" for line in split_lines(file))
-        if (header := next(texts, None)) is None:
-            return
-        delimiter = "\t" if "\t" in header else max(",;", key=header.count)
-        (names,) = csv.reader([header], delimiter=delimiter, strict=True)
-        for values in filter(None, csv.reader(texts, delimiter=delimiter, strict=True)):
-            yield dict(zip(names, values, strict=True)) if len(values) == len(names) else MISCOUNTED
+def _read_csv(file: BufferedReader) -> Iterator[Row]:
+    rows = read_csv(file)
+    names = next(rows)
+    return (dict(zip(names, row, strict=True)) if len(row) == len(names) else MISCOUNTED for row in rows)
 
 
-def _read_json_lines(path: Path, _columns: list[str]) -> Iterator[Row]:
-    with path.open("rb") as file:
-        for line in filter(None, split_lines(file)):
-            yield NOT_JSON if (fields := decode_json_object(line)) is None else fields
-
-
-def _read_parquet(path: Path, columns: list[str]) -> Iterator[Row]:
-    with open_parquet(path) as file:
-        for batch in decode_columns(path, file, columns):
-            yield from iterate_values(batch)
-
-
-def _read_json(path: Path, _columns: list[str]) -> Iterator[Row]:
-    """Read a list of objects, or COCO's captions."""
-    found = path.stat()
-    yield from _decode_json(path, found.st_size, found.st_mtime_ns)
+def _read_json_lines(file: BufferedReader) -> Iterator[Row]:
+    return (NOT_JSON if row is None else row for row in read_json_lines(file))
 
 
 class CocoImage(msgspec.Struct):
@@ -198,12 +207,10 @@ class CocoCaptions(msgspec.Struct):
 
 @lru_cache(1)
 def _decode_json(path: Path, _size: int, _time: int) -> list[Row]:
+    """Read a list of objects, or COCO's captions."""
     content = read_limited(path)
     if content.lstrip()[:1] == b"[":
-        rows: list[Row] = [
-            row if isinstance(row, dict) else NOT_JSON for row in msgspec.json.decode(content, type=list)
-        ]
-        return rows
+        return [row if isinstance(row, dict) else NOT_JSON for row in msgspec.json.decode(content, type=list)]
     try:
         coco = msgspec.json.decode(content, type=CocoCaptions)
     except msgspec.DecodeError:
@@ -214,35 +221,11 @@ def _decode_json(path: Path, _size: int, _time: int) -> list[Row]:
     return [{"file_name": image.file_name, "caption": captions.get(image.id)} for image in coco.images]
 
 
-READERS: dict[str, Callable[[Path, list[str]], Iterator[Row]]] = {
-    ".csv": _read_csv,
-    ".tsv": _read_csv,
-    ".jsonl": _read_json_lines,
-    ".ndjson": _read_json_lines,
-    ".json": _read_json,
-    ".parquet": _read_parquet,
-}
-SUFFIXES = tuple(READERS)
-
-
 def _join_captions(rows: list[dict[str, Any]], column: str) -> list[object]:
     """Return the captions of rows."""
     values = (row.get(column) for row in rows)
     texts = (value if isinstance(value, list) else [value] for value in values)
     return [text for each in texts for text in each if text is not None]
-
-
-def _find_folder(table: Path) -> Path:
-    """Return the folder to which a table's paths are relative: that with most of its first images.
-
-    It is the table's own, one in it, or one beside it.
-    """
-    names = first_images(table)
-    own = table.parent
-    return max(
-        [own, *_subfolders(own), own.parent, *_subfolders(own.parent)],
-        key=lambda folder: sum(isinstance(find_image_file(folder, name), tuple) for name in names),
-    )
 
 
 def _subfolders(folder: Path) -> list[Path]:

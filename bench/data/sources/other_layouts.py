@@ -14,10 +14,9 @@ from bench.data.sample_index import IMAGES
 from bench.data.sources.image_files import OUTSIDE
 from bench.data.sources.image_tables import (
     CHECKED_TABLES,
-    column_names,
-    find_path_column,
-    first_images,
+    TableStart,
     possible_tables,
+    read_table_start,
 )
 from bench.data.sources.listing import iterate_files
 from bench.environment.files import read_limited
@@ -44,8 +43,9 @@ def advise_on_layout(data: str) -> str | None:
     if (path := next(iterate_files(data, (".beton",)), None)) is not None:
         loader = f"ffcv.loader.Loader({str(path)!r}, batch_size=1, num_workers=1)"
         return f"{path.name} is a file of FFCV, whose pixels are not read: {WRITE}, reading them with {loader}"
-    tables = possible_tables(data)[:CHECKED_TABLES]
-    return next(filter(None, chain(map(_advise_on_images, tables), map(_advise_on_columns, tables))), None)
+    starts = [*map(_read_start, possible_tables(data)[:CHECKED_TABLES])]
+    of_images = (_advise_on_images(start) for start in starts if isinstance(start, TableStart))
+    return next(filter(None, chain(of_images, map(_advise_on_columns, starts))), None)
 
 
 def _advise_on_url(data: str, scheme: str) -> str:
@@ -74,15 +74,19 @@ def _advise_on_index(path: Path) -> str | None:
     return None
 
 
-def _advise_on_images(path: Path) -> str | None:
-    """Return how to get at the images that a table names, none of which is found."""
+def _read_start(path: Path) -> TableStart | str:
+    """Return the first rows of a table, or why it cannot be read."""
     try:
-        names, images = column_names(path), first_images(path)
-    except UNREADABLE:
-        return None
-    url = find_column(names, URL_COLUMNS)
+        return read_table_start(path)
+    except UNREADABLE as error:
+        return f"{path} cannot be read: {describe_error(error)}"
+
+
+def _advise_on_images(start: TableStart) -> str | None:
+    """Return how to get at the images that a table names, none of which is found."""
+    path, images, url = start.path, start.images, find_column(start.columns, URL_COLUMNS)
     if images and images[0].startswith(("http://", "https://")):
-        url = find_path_column(names)
+        url = start.image_column
     if url is not None:
         kind = path.suffix[1:].lower()
         return (
@@ -97,12 +101,11 @@ def _advise_on_images(path: Path) -> str | None:
     return None
 
 
-def _advise_on_columns(path: Path) -> str | None:
+def _advise_on_columns(start: TableStart | str) -> str | None:
     """Return how to mend a table that cannot be read, or without a column of images."""
-    try:
-        names = column_names(path)
-    except UNREADABLE as error:
-        return f"{path} cannot be read: {describe_error(error)}"
+    if isinstance(start, str):
+        return start
+    path, names = start.path, start.columns
     there = f"(there are {list_names(names)})"
     if any(name.lower().endswith(FILE_SUFFIXES) for name in names):
         return f"{path} has no header {there}: write a first line with the names of the columns, as image and caption"

@@ -17,14 +17,13 @@ from bench.data.captions.files import (
     TarCaptionReader,
     compound_suffix,
     digest_file_samples,
-    list_files,
 )
 from bench.data.sample_index import IMAGES, IndexBuilder, IndexedSamples, SampleKind, index_path
 from bench.data.shards import facts
 from bench.data.shards.facts import MANIFEST_NAME, ShardFacts
 from bench.data.shards.layout import DOTTED_NAMES, KEPT_SUFFIXES, LayoutCheck, format_suffixes, layout_advice
 from bench.data.shards.tar_samples import find_image, iterate_samples
-from bench.data.sources.listing import is_visible, iterate_files
+from bench.data.sources.listing import iterate_files
 from bench.data_source import DataSource, SampleRequest
 from bench.environment.files import prefix_errors
 from bench.formats import pluralize
@@ -115,7 +114,8 @@ def open_shards(
     """
     paths = find_tar_files(data)
     listed = _read_manifests(paths, data)
-    indexes = {path: shard_index_path(path, cache_folder, kind, choice, listed.get(path)) for path in paths}
+    made_of = {path: (digest_file_samples(path), listed[path].sha256 if path in listed else None) for path in paths}
+    indexes = {path: index_path(cache_folder, kind, choice, *identity) for path, identity in made_of.items()}
     markers = {path: facts.verified_marker_path(path, indexes[path]) for path in listed}
     unread = [path for path in paths if not (indexes[path].is_file() and markers.get(path, indexes[path]).is_file())]
     for path in show_progress(unread, len(unread), "reading shards", "shards"):
@@ -133,17 +133,6 @@ def open_shards(
     if kind.is_caption_required:
         samples.found.require(choice)
     return samples
-
-
-def shard_index_path(
-    shard: Path,
-    cache_folder: Path,
-    kind: SampleKind = IMAGES,
-    choice: CaptionChoice = FOUND_BY_NAME,
-    listed: ShardFacts | None = None,
-) -> Path:
-    """Return where a shard's index lies."""
-    return index_path(cache_folder, kind, choice, digest_file_samples(shard), listed and listed.sha256)
 
 
 def write_index(shard: Path, path: Path, kind: SampleKind = IMAGES, choice: CaptionChoice = FOUND_BY_NAME) -> None:
@@ -165,7 +154,7 @@ def write_index(shard: Path, path: Path, kind: SampleKind = IMAGES, choice: Capt
 
 def find_tar_files(data: str) -> list[Path]:
     """Return the tar files of a folder, a file or a glob, in order; ValueError if there are none."""
-    paths = sorted({path for path in list_files(data) if is_visible(path.name, TAR_SUFFIXES)}, key=Path.as_posix)
+    paths = sorted({*iterate_files(data, TAR_SUFFIXES)}, key=Path.as_posix)
     if not paths:
         raise ValueError(f"{data}: no tar file; accepted is {TarShards.accepted}")
     for path in paths:

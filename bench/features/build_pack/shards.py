@@ -83,7 +83,7 @@ def render_svg(svg: str) -> Image.Image:
     return Image.open(io.BytesIO(bytes(png))).convert("RGBA")
 
 
-def crop_and_fit_square(image: Image.Image, side: int = SIDE) -> Image.Image | None:
+def crop_and_fit_square(image: Image.Image) -> Image.Image | None:
     """Crop to the drawing and centre it, as large as the margin allows, in a transparent square.
 
     None if the image is blank or only a line of one pixel. Resampling premultiplies colour by alpha, so that the colour
@@ -96,11 +96,11 @@ def crop_and_fit_square(image: Image.Image, side: int = SIDE) -> Image.Image | N
     image = image.crop(box)
     if min(image.size) < 2:  # noqa: PLR2004
         return None
-    scale = max(1, round(side * (1 - 2 * MARGIN))) / max(image.size)
+    scale = round(SIDE * (1 - 2 * MARGIN)) / max(image.size)
     width, height = (max(1, round(length * scale)) for length in image.size)
     image = image.convert("RGBa").resize((width, height), Image.Resampling.LANCZOS).convert("RGBA")
-    square = Image.new("RGBA", (side, side), (255, 255, 255, 0))
-    square.paste(image, ((side - width) // 2, (side - height) // 2))
+    square = Image.new("RGBA", (SIDE, SIDE), (255, 255, 255, 0))
+    square.paste(image, ((SIDE - width) // 2, (SIDE - height) // 2))
     return square
 
 

@@ -1,8 +1,10 @@
 """The captions of a random sample: how many, how long, in which scripts, repeated, and with how many nouns."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +14,14 @@ from bench.console.progress import show_progress
 from bench.data.caption_lengths import EDGE_TOKENS
 from bench.data.captions.choice import Texts, to_valid_text
 from bench.data_source import Samples
-from bench.features.data_summary.scripts import find_script
-from bench.labels.labeller import decode_texts, get_rule
+from bench.labels.labeller import get_rule
 from bench.labels.subwords import encode_caption
 
 NOUNS = "corenet"  # the labelling rule that finds nouns of WordNet
+NO_LETTERS = "no letters"
+HAN, KANA = "Han", "Kana"
+# Where the first word of a letter's name (Unicode) is not the name of its script.
+NAMES = {"CJK": HAN, "HIRAGANA": KANA, "KATAKANA": KANA, "KATAKANA-HIRAGANA": KANA}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +61,7 @@ def _describe_field(field: str, texts_of_samples: Sequence[Sequence[str]]) -> Ca
     captions = [[text for text in texts if text.strip()] for texts in texts_of_samples]
     texts = [text for own in captions for text in own]
     lengths = [EDGE_TOKENS + len(encode_caption(text)) for text in texts]
-    readable, _ = decode_texts(pa.array([*map(str.encode, texts)], pa.binary()))
-    _, offsets = get_rule(NOUNS).label(readable)
+    _, offsets = get_rule(NOUNS).label(pa.array(texts, pa.string()))
     return CaptionFacts(
         field,
         np.array([len(own) for own in captions], np.int64),
@@ -66,3 +70,26 @@ def _describe_field(field: str, texts_of_samples: Sequence[Sequence[str]]) -> Ca
         np.diff(offsets),
         Counter(map(find_script, texts)),
     )
+
+
+def find_script(text: str) -> str:
+    """Return the script of most letters of a text; of Han beside kana it is kana, which Japanese alone has.
+
+    A script is not a language: English and French are both Latin.
+    """
+    if text.isascii():
+        return "Latin" if any(map(str.isalpha, text)) else NO_LETTERS
+    # Wide and mathematical letters become plain ones.
+    letters = Counter(filter(str.isalpha, unicodedata.normalize("NFKC", text)))
+    scripts = Counter[str]()
+    for letter, count in letters.items():
+        scripts[_script_of_letter(letter)] += count
+    if scripts[KANA]:
+        scripts[KANA] += scripts.pop(HAN, 0)
+    return max(scripts, key=lambda script: (scripts[script], script)) if letters else NO_LETTERS
+
+
+@cache
+def _script_of_letter(letter: str) -> str:
+    name = unicodedata.name(letter, "UNKNOWN").split()[0]
+    return NAMES.get(name, name.capitalize())

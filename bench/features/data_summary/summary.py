@@ -10,7 +10,7 @@ from bench.cli.options import experiment_from
 from bench.config import Experiment
 from bench.data.captions.choice import parse_caption_choice
 from bench.data.manifest import CACHE
-from bench.data.sample_stream import MAX_UNUSABLE_FRACTION
+from bench.data.sample_stream import MAX_UNDECODABLE_FRACTION
 from bench.data.samples import get_source, max_unusable, name_source_in_errors, open_all_samples
 from bench.data.subset import write_keys
 from bench.data_source import SampleRequest
@@ -82,9 +82,9 @@ class DataSummary:
         found = []
         if lacking > max_unusable(self.total):
             found.append(f"A training refuses these data: {lacking:,} of {self.total:,} samples cannot be used.")
-        if share > MAX_UNUSABLE_FRACTION:
+        if share > MAX_UNDECODABLE_FRACTION:
             found.append(
-                f"A training would end: more than {MAX_UNUSABLE_FRACTION:.0%} of the images cannot be decoded "
+                f"A training would end: more than {MAX_UNDECODABLE_FRACTION:.0%} of the images cannot be decoded "
                 f"({self.flaws.total():,} of {len(self.images):,})."
             )
         return found

@@ -23,6 +23,7 @@ from bench.config import choose
 from bench.console.console import FAILED_CASE, OK, REQUEUE, log, printable
 from bench.console.options import MINUTES_RANGE, require_range
 from bench.console.tables import print_tables
+from bench.environment.child_processes import die_with_parent, kill_at_end
 from bench.environment.circumstances import CHECKOUT
 from bench.environment.files import atomic_write, make_folders
 from bench.features.gpu.steps import (
@@ -40,7 +41,6 @@ from bench.features.gpu.steps import (
 )
 from bench.orchestration.pace import TWO_CORES, Pace
 from bench.orchestration.preflight import count_gpus, machine_pace
-from bench.orchestration.processes import die_with_parent, kill_at_end
 from bench.record import comparisons
 from bench.tables import Table
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from bench.data.captions.batches import UTF8_REMEDY
-from bench.labels.labeller import NOT_UTF8, REPAIRED_FLAWS, LabelRule, Tally
+from bench.labels.labeller import NOT_UTF8, LabelRule, Tally
 from bench.labels.synset_rules import CorenetRule
 from bench.labels.vocabulary import Vocabulary, VocabularyLabel
 from bench.tables import Table
@@ -54,7 +54,7 @@ def summary_tables(total: Tally, captions_per_second: float, labels: Iterable[Vo
         "captions/s": round(captions_per_second) or None,
     }
     flaws = [
-        {"problem": flaw, "rows": rows, "labelled": "after a repair" if flaw in REPAIRED_FLAWS else "no"}
+        {"problem": flaw, "rows": rows, "labelled": "after a repair" if flaw == NOT_UTF8 else "no"}
         for flaw, rows in sorted(total.flaws.items())
     ]
     return [

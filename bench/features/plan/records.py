@@ -11,12 +11,21 @@ from bench.console.console import PROGRAM, log
 from bench.environment.circumstances import Circumstances
 from bench.environment.files import read_intact_files
 from bench.environment.gpu_specs import GB, GpuSpec, find_gpu_spec
-from bench.environment.links import LinkSpeed
 from bench.features.plan.collectives import FP32_BYTES, ParameterCounts, shard_count
 from bench.features.plan.model import ComputeProfile
 from bench.formats import GIB
 from bench.measure.throughput import images_per_second, images_per_step, timed_runs
-from bench.record import BYTES_PER_PARAMETER, BatchTrial, Memory, Record, Speed, read_record, read_records, record_files
+from bench.record import (
+    BYTES_PER_PARAMETER,
+    BatchTrial,
+    LinkSpeed,
+    Memory,
+    Record,
+    Speed,
+    read_record,
+    read_records,
+    record_files,
+)
 
 M = TypeVar("M", Speed, Memory, BatchTrial)
 # Fields that do not change the time per image.

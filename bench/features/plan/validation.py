@@ -10,17 +10,16 @@ from pathlib import Path
 from statistics import fmean
 
 from bench.config import Experiment
-from bench.environment.links import DDP_BUCKET_BYTES, LinkSpeed
+from bench.environment.child_processes import kill_at_end
 from bench.features.plan.collectives import FP32_BYTES, Interconnect
 from bench.features.plan.model import LOSS_SHARE, Cluster, ComputeProfile, PlanCase, plan_step
 from bench.features.plan.records import TimedRuns, measured_compute
 from bench.features.plan.workload import count_communicated_parameters
 from bench.measure.throughput import images_per_second, images_per_step
 from bench.orchestration.preflight import begin_comparison
-from bench.orchestration.processes import kill_at_end
 from bench.orchestration.runner import pythonpath_with_checkout
 from bench.orchestration.torchrun import Child
-from bench.record import Speed, read_record, read_records, record_path
+from bench.record import DDP_BUCKET_BYTES, LinkSpeed, Speed, read_record, read_records, record_path
 from bench.tables import Table
 
 TOLERANCE = 0.25  # largest relative error of a valid prediction

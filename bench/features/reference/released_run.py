@@ -6,12 +6,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from bench.cli.options import ratio_columns
 from bench.config import Experiment, change
 from bench.experiments import get_experiment
 from bench.features.reference import RELEASED_FILES
 from bench.features.reference.records import ReleasedRun
 from bench.features.reference.requests import ReleasedRunRequest
+from bench.measure.tables import ratio_columns
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import Pace
 from bench.orchestration.runner import Job

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import Data, Json, MaxMinutes, Results, Rounds, Settings, finish, limit_minutes, ratio_columns
+from bench.cli.options import Data, Json, MaxMinutes, Results, Rounds, Settings, finish, limit_minutes
 from bench.config import FIELDS, MAY_DIFFER_AT_LARGEST_BATCH, Experiment, change
 from bench.console.console import DISAGREEMENT, OK, log
 from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
@@ -29,6 +29,7 @@ from bench.features.reference import (
 from bench.features.reference.released_run import ReleasedPlan, released_tables
 from bench.features.reference.requests import ReferenceRequest
 from bench.features.reference.speeds import describe_clip_costs, runs_by_experiment
+from bench.measure.tables import ratio_columns
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import Pace
 from bench.orchestration.preflight import has_gpu, open_comparison

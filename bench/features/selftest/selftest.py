@@ -8,11 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from bench.cli.options import Json, Results, finish, ratio_columns
+from bench.cli.options import Json, Results, finish
 from bench.config import MAY_DIFFER, Experiment, change
 from bench.console.console import DISAGREEMENT, OK
 from bench.console.tables import print_tables
 from bench.experiments import EXPERIMENTS
+from bench.measure.tables import ratio_columns
 from bench.measure.throughput import throughputs_by_round
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.preflight import open_comparison

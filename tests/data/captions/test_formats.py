@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bench.data.captions import batches
 from bench.data.captions.files import read_captions
-from tests.labels.files import FORMATS, tar_bytes, write_captions
+from tests.labels.files import FORMATS, tar_of_texts, write_captions
 from tests.processes import in_child
 
 # csv.reader takes a lone carriage return for an end of line outside quotes, and csv.writer quotes it.
@@ -93,9 +93,20 @@ def test_every_stored_text_type_is_read_as_text(kind: pa.DataType, tmp_path: Pat
     assert [text for _, text in rows_of(tmp_path / "c.parquet")] == ["a dog", None, "a cat", "a dog"]
 
 
-def test_file_without_header_is_read_by_column_number(tmp_path: Path) -> None:
-    (tmp_path / "cc3m.tsv").write_text("a dog\thttp://a\na cat\thttp://b\n")
-    assert rows_of(tmp_path / "cc3m.tsv", "1") == [("0", "a dog"), ("1", "a cat")]
+@pytest.mark.parametrize(("suffix", "delimiter"), [("tsv", "\t"), ("csv", ",")])
+def test_file_without_header_is_read_by_column_number(suffix: str, delimiter: str, tmp_path: Path) -> None:
+    rows = [["a dog; a cat; a cow", "http://a"], ["a cat", "http://b"]]
+    (tmp_path / f"cc3m.{suffix}").write_text("".join(f"{delimiter.join(row)}\n" for row in rows))
+    assert rows_of(tmp_path / f"cc3m.{suffix}", "1") == [("0", rows[0][0]), ("1", "a cat")]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_csv_has_the_delimiter_of_its_header(delimiter: str, tmp_path: Path) -> None:
+    rows = [["title", "url"], ["a dog" if delimiter == "," else "a dog, a cat", "http://a"]]
+    (tmp_path / "c.csv").write_text("\n".join(map(delimiter.join, rows)))
+    assert rows_of(tmp_path / "c.csv") == [("0", rows[1][0])]
+    (tmp_path / "c.tsv").write_text("caption\na dog, a cat\n")
+    assert rows_of(tmp_path / "c.tsv") == [("0", "a dog, a cat")]
 
 
 def test_shard_caption_is_the_txt_member_or_a_json_field(tmp_path: Path) -> None:
@@ -106,7 +117,7 @@ def test_shard_caption_is_the_txt_member_or_a_json_field(tmp_path: Path) -> None
         "a/2.seg.png": "",
         "b/2.txt": "another folder",
     }
-    (tmp_path / "s.tar").write_bytes(tar_bytes(members))
+    (tmp_path / "s.tar").write_bytes(tar_of_texts(members))
     assert rows_of(tmp_path / "s.tar") == [("a/1", "by text"), ("a/2", "by JSON"), ("b/2", "another folder")]
     assert [text for _, text in rows_of(tmp_path / "s.tar", "url")] == [None, "", None]
     assert [text for _, text in rows_of(tmp_path / "s.tar", "txt")] == ["by text", None, "another folder"]
@@ -171,7 +182,7 @@ def test_fields_of_every_format_are_those_that_the_choice_names(tmp_path: Path) 
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "c.parquet")
     (tmp_path / "c.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     (tmp_path / "c.csv").write_text("\n".join(["key,a,b,caption", *(",".join(row.values()) for row in rows)]))
-    (tmp_path / "c.tar").write_bytes(tar_bytes({f"k{row}.json": json.dumps(one) for row, one in enumerate(rows)}))
+    (tmp_path / "c.tar").write_bytes(tar_of_texts({f"k{row}.json": json.dumps(one) for row, one in enumerate(rows)}))
     for suffix in ("parquet", "jsonl", "csv", "tar"):
         assert rows_of(tmp_path / f"c.{suffix}", "b;a") == expected, suffix
         with pytest.raises(ValueError, match=r"c\.\w+: no .* named 'captoin'; did you mean '(json\.)?caption'"):

@@ -19,15 +19,16 @@ from bench.cli.train import Train
 from bench.console.console import OK, PROGRAM
 from bench.data.samples import open_samples
 from bench.data.subset import subset_rows
-from bench.data_source import SOURCES, DataSource, Samples
+from bench.data_source import SOURCES
+from bench.features.data_summary.captions import NO_LETTERS, find_script
 from bench.features.data_summary.images import find_format
 from bench.features.data_summary.page import summary_page
-from bench.features.data_summary.scripts import NO_LETTERS, find_script
 from bench.features.data_summary.summary import MAX_CAPTION_ROWS, NUM_SHOWN, summarize_data
 from bench.features.data_summary.tables import next_commands
 from bench.features.data_summary.verb import SummarizeData
 from bench.labels.subwords import tokenizer
-from tests.data.shards import encoded, make_image, write_shard
+from tests.data.listed import Listed, Lists
+from tests.data.shards import encode_image, make_image, write_shard
 from tests.reports.test_page import HOSTILE, Document
 
 TEXTS = (
@@ -41,7 +42,7 @@ TEXTS = (
     "the of and",
 )
 COPIES, EMPTY, BROKEN, NO_CAPTION = 3, 2, 1, 2
-TRUNCATED = encoded(make_image(999, 90, 70), "PNG")[:400]
+TRUNCATED = encode_image(make_image(999, 90, 70), "PNG")[:400]
 
 
 def planted() -> dict[str, tuple[bytes, str | None]]:
@@ -50,16 +51,16 @@ def planted() -> dict[str, tuple[bytes, str | None]]:
     for number in range(NUM_SHOWN - COPIES - EMPTY - BROKEN):
         kind = ("JPEG", "PNG", "WEBP")[number % 3]
         found[f"{number:03}"] = (
-            encoded(make_image(number, 20 + number, 90 - number), kind),
+            encode_image(make_image(number, 20 + number, 90 - number), kind),
             f"{TEXTS[number % 8]} {number // 16}",
         )
     for number in range(COPIES):
         found[f"copy{number}"] = found["004"][0], f"copy {number} of a picture"
     for number in range(EMPTY):
-        found[f"empty{number}"] = encoded(make_image(200 + number)), " "
+        found[f"empty{number}"] = encode_image(make_image(200 + number)), " "
     found["broken"] = TRUNCATED, f"a broken image {HOSTILE}"
     for number in range(NO_CAPTION):
-        found[f"none{number}"] = encoded(make_image(300 + number)), None
+        found[f"none{number}"] = encode_image(make_image(300 + number)), None
     return found
 
 
@@ -222,65 +223,50 @@ def test_the_shipped_pack_is_summarised(tmp_path: Path) -> None:
     assert "in memory" in found["Loading"]["note"]
 
 
-class Strangers(DataSource):
-    """A source that is no more than the interface asks for."""
-
-    name, accepted = "a stranger's list", "strangers"
-
-    def recognises(self, data: str) -> bool:
-        return data.endswith("strangers")
-
-    def files(self, data: str) -> list[Path]:
-        return [Path(data)]
-
-    def open(self, _data: str, _request: object) -> Samples:
-        return StrangersSamples()
+THREE = [
+    ("k0", encode_image(make_image(1)), "a red car"),
+    ("k1", b"GIF89a...", ""),
+    ("k2", b"", "ein \udcff Auto"),
+]
 
 
-class StrangersSamples(Samples):
-    def __len__(self) -> int:
-        return 3
-
-    def key(self, row: int) -> str:
-        return f"k{row}"
-
-    def image(self, row: int) -> bytes:
-        return (encoded(make_image(1)), b"GIF89a...", b"")[row]
-
-    def caption(self, row: int) -> str:
-        return ("a red car", "", "ein \udcff Auto")[row]
+@pytest.fixture
+def listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The source of a stranger, of three samples."""
+    monkeypatch.setitem(SOURCES._objects, "lists", Lists(Listed(THREE)))
 
 
-def test_source_of_a_stranger_is_summarised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SOURCES._objects, Strangers.name, Strangers())
-    (tmp_path / "strangers").touch()
-    found = summarize(tmp_path / "strangers", tmp_path, "--out", str(tmp_path / "page.html"))
+@pytest.mark.usefixtures("listed")
+def test_source_of_a_stranger_is_summarised(tmp_path: Path) -> None:
+    found = summarize("a list", tmp_path, "--out", str(tmp_path / "page.html"))
     (data,), (captions,) = found["Data"]["rows"], found["Captions"]["rows"]
-    assert (data["read as"], data["samples"]) == (Strangers.name, 3)
+    assert (data["read as"], data["samples"]) == ("lists", 3)
     assert captions["without a caption"] == pytest.approx(1 / 3)
     flawed = {name: row["cannot be decoded"] for name, row in rows(found, "Formats of images").items()}
     assert flawed == {"JPEG": 0, "GIF": 1, "unknown": 1}
 
 
+@pytest.mark.usefixtures("listed")
 @pytest.mark.parametrize("function", ["image", "caption", "key"])
 def test_error_in_reading_a_strangers_source_is_one_line_that_names_it(
     function: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(SOURCES._objects, Strangers.name, Strangers())
-    monkeypatch.setattr(StrangersSamples, function, lambda _, row: {}[row])
-    (tmp_path / "strangers").touch()
-    assert main(["data", str(tmp_path / "strangers"), "--results", str(tmp_path / "r"), "--loading-seconds", "0"]) == 2
+    monkeypatch.setattr(Listed, function, lambda _, row: {}[row])
+    assert main(["data", "a list", "--results", str(tmp_path / "r"), "--loading-seconds", "0"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert re.search(r"strangers: a stranger's list cannot be read: KeyError: [012]$", line)
+    assert re.search(r"a list: lists cannot be read: KeyError: [012]$", line)
 
 
-class MillionSamples(StrangersSamples):
+class MillionSamples(Listed):
     """A million samples, which count what is read of them."""
 
     read: Counter[str]
 
     def __len__(self) -> int:
         return 1_000_000
+
+    def key(self, row: int) -> str:
+        return str(row)
 
     def image(self, row: int) -> bytes:
         self.read["images"] += 1
@@ -292,11 +278,9 @@ class MillionSamples(StrangersSamples):
 
 
 def test_of_a_million_samples_only_random_ones_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SOURCES._objects, Strangers.name, Strangers())
-    monkeypatch.setattr(Strangers, "open", lambda *_: MillionSamples())
+    monkeypatch.setitem(SOURCES._objects, "lists", Lists(MillionSamples(THREE)))
     MillionSamples.read = Counter()
-    (tmp_path / "strangers").touch()
-    found = summarize(tmp_path / "strangers", tmp_path, "--sample", "100")
+    found = summarize("a list", tmp_path, "--sample", "100")
     assert MillionSamples.read == {"images": 100, "captions": MAX_CAPTION_ROWS + NUM_SHOWN}
     assert found["Sizes of images"]["note"].startswith("Images of 100 of 1,000,000 samples, drawn at random")
     assert found["Captions"]["note"].startswith("Captions of 50,000 of 1,000,000 samples, drawn at random")
@@ -305,7 +289,7 @@ def test_of_a_million_samples_only_random_ones_are_read(tmp_path: Path, monkeypa
 def test_each_field_of_captions_is_counted(tmp_path: Path) -> None:
     found = {}
     for number in range(12):
-        found[f"{number:02}.jpg"] = encoded(make_image(number))
+        found[f"{number:02}.jpg"] = encode_image(make_image(number))
         found[f"{number:02}.json"] = json.dumps({"llava": ["собака", "a long red car"][: number % 3]}).encode()
         found[f"{number:02}.txt"] = b"a dog"
     write_shard(tmp_path / "s.tar", found)
@@ -321,18 +305,19 @@ def test_each_field_of_captions_is_counted(tmp_path: Path) -> None:
     assert (pictures.count(">a dog<"), pictures.count(">a long red car<")) == (12, 4)
 
 
+@pytest.mark.usefixtures("listed")
 def test_field_without_a_caption_is_shown_beside_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SOURCES._objects, Strangers.name, Strangers())
-    monkeypatch.setattr(StrangersSamples, "texts", lambda *_: ((), ("a dog", "a cat")))
-    (tmp_path / "strangers").touch()
-    found = rows(summarize(tmp_path / "strangers", tmp_path, "--caption", "none;both"), "Captions")
+    monkeypatch.setattr(Listed, "texts", lambda *_: ((), ("a dog", "a cat")))
+    found = rows(summarize("a list", tmp_path, "--caption", "none;both"), "Captions")
     assert (found["none"]["without a caption"], found["both"]["captions per sample"]) == (1, 2)
     assert "tokens, median" not in found["none"]
     assert found["both"]["tokens, median"] == 4
 
 
 def test_data_that_a_training_refuses_are_summarised_with_the_reason(tmp_path: Path) -> None:
-    samples = {f"{number:02}": (encoded(make_image(number)), "a cat" if number % 2 else None) for number in range(40)}
+    samples = {
+        f"{number:02}": (encode_image(make_image(number)), "a cat" if number % 2 else None) for number in range(40)
+    }
     write_shard(tmp_path / "s.tar", members(samples))
     note = summarize(tmp_path / "s.tar", tmp_path)["Data"]["note"]
     assert "A training refuses these data: 20 of 40 samples cannot be used." in note
@@ -342,7 +327,9 @@ def test_next_commands_for_refused_data_train_on_the_usable_samples(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    samples = {f"{number:02}": (encoded(make_image(number)), "a cat" if number % 2 else None) for number in range(40)}
+    samples = {
+        f"{number:02}": (encode_image(make_image(number)), "a cat" if number % 2 else None) for number in range(40)
+    }
     samples["01"] = (b"\xff\xd8 no image", "a cat")
     write_shard(tmp_path / "s.tar", members(samples))
     commands = next_commands(summarize_data("s.tar", None, tmp_path, 40, 0, 0))

@@ -17,9 +17,9 @@ from bench.transfer.tasks.image_sources import FileImageSource
 from bench.transfer.tasks.named_tasks import load_task, require_openable
 from tests.chaos.case import Case, attack, reading, violations
 from tests.chaos.endless import link, pipe
-from tests.chaos.made import encode_image, make_image
 from tests.chaos.payloads import HOSTILE_NAME, Attack, write_file
 from tests.chaos.test_inputs import HOSTILE, LARGE
+from tests.data.shards import encode_image, make_image
 
 NUM_IMAGES = 12
 

@@ -1,47 +1,28 @@
 """The verb, every run of it real: configurations are built, timed and judged, and an injected factor is found."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import bench.orchestration.preflight
 from bench.__main__ import main
 from bench.console.console import INCONCLUSIVE
 from bench.experiments import EXPERIMENTS
 from bench.features.explain.ladder import PADDING, REST, TEXT_TOWER, Ladder
 from bench.features.explain.verb import plan_ladder, rounds_that_fit
-from bench.orchestration.request_base import Request
-from bench.orchestration.runner import Runner, Slot
-from bench.orchestration.worker import run_request
 from bench.record import Speed, read_records
+from tests.processes import InProcess
 
 SHORT = ("batch_size=8", "images=96", "warmup_images=0", "warmup_steps=1", "windows=2", "steps_per_window=1")
 SETTINGS = [word for setting in SHORT for word in ("--set", setting)]
 TITLE = "From clip-tiny"
 
 
-class Here(Runner):
-    """Carries out runs in this process: what a fresh one does, without its start, each whole in its first turn."""
-
-    def _start(self, request: Request, *_: Any, slot: Slot | None = None) -> str:
-        if slot is None:
-            run_request(request)
-            return ""
-        os.read(slot.grant_read, 1)
-        try:
-            run_request(request)
-        finally:
-            slot.close()
-        return ""
-
-
 @pytest.fixture
 def explain(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run the verb on a folder of its own; return exit code and figures."""
-    monkeypatch.setattr(bench.orchestration.preflight, "Runner", Here)
+    monkeypatch.setattr("bench.orchestration.preflight.Runner", InProcess)
 
     def run(*arguments: str) -> tuple[int, dict[str, Any]]:
         figures = own_results / "figures.json"

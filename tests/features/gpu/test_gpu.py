@@ -21,6 +21,7 @@ from bench.cli.compare import Measure
 from bench.cli.main import parse
 from bench.cli.options import experiment_from
 from bench.config import require_comparable_experiments
+from bench.environment.child_processes import kill_at_end
 from bench.environment.circumstances import current_commit
 from bench.features.gpu.steps import (
     STEPS,
@@ -34,7 +35,6 @@ from bench.features.gpu.steps import (
 )
 from bench.features.gpu.verb import DEADLINE_FACTOR, SPARE_MINUTES, known_steps
 from bench.orchestration.pace import TWO_CORES
-from bench.orchestration.processes import kill_at_end
 from bench.record import Record, read_record, record_files, record_path, write_record
 from bench.settings import FEWEST_STEPS
 from tests.processes import LONGEST_SECONDS, wait_until

@@ -14,8 +14,9 @@ import pytest
 from bench.__main__ import main
 from bench.data.captions.batches import NULL, TOO_LONG
 from bench.labels.labeller import NOT_UTF8
-from bench.labels.vocabulary import Vocabulary, VocabularyLabel, write_vocabulary
-from tests.labels.files import FORMATS, tar_bytes, write_captions
+from bench.labels.vocabulary import Vocabulary, VocabularyLabel, read_vocabulary, write_vocabulary
+from tests.data.shards import write_shard
+from tests.labels.files import FORMATS, tar_of_texts, write_captions
 
 DOGS = [f"a dog and {number} cats" for number in range(300)]
 MEBIBYTE = 2**20
@@ -27,15 +28,9 @@ def label(path: Path, *options: str) -> int:
 
 def names_of(folder: Path) -> list[list[str]]:
     """The labels of the one file that was labelled, in words."""
-    words = [label.name for label in _pack().labels]
+    words = [label.name for label in read_vocabulary("pack-synsets").labels]
     (path,) = folder.rglob("*.parquet") if folder.is_dir() else ()
     return [[words[column] for column in row] for row in pq.read_table(path).column("labels").to_pylist()]
-
-
-def _pack() -> Vocabulary:
-    from bench.labels.vocabulary import read_vocabulary
-
-    return read_vocabulary("pack-synsets")
 
 
 def parquet_of(table: pa.Table) -> bytes:
@@ -53,7 +48,7 @@ def flipped(content: bytes, place: int) -> bytes:
 
 
 WHOLE_PARQUET = parquet_of(pa.table({"caption": DOGS}))
-WHOLE_TAR = tar_bytes({f"{number}.txt": text for number, text in enumerate(DOGS)})
+WHOLE_TAR = tar_of_texts({f"{number}.txt": text for number, text in enumerate(DOGS)})
 REFUSED: dict[str, tuple[str, bytes, str]] = {
     "no known column": (
         "c.csv",
@@ -96,10 +91,10 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
     "a tar of nonsense": ("c.tar", b"a dog" * 1000, "c.tar: "),
     "a tar without captions": (
         "c.tar",
-        tar_bytes({"1.jpg": "", "1.cls": "3"}),
+        tar_of_texts({"1.jpg": "", "1.cls": "3"}),
         "has a .txt or .json caption (there are .cls",
     ),
-    "a tar with other fields": ("c.tar", tar_bytes({"1.json": '{"captain": "x"}'}), "likely 'captain'"),
+    "a tar with other fields": ("c.tar", tar_of_texts({"1.json": '{"captain": "x"}'}), "likely 'captain'"),
     "a truncated gzip": (
         "c.txt.gz",
         cut(gzip.compress(b"a dog, \n" * 999), 0.9),
@@ -158,19 +153,7 @@ def rows_in(path: Path, captions: list[bytes | None]) -> Path:
     if suffix == ".parquet":
         pq.write_table(pa.table({"caption": pa.array(captions, pa.binary())}), path)
     elif suffix == ".tar":
-        texts = {
-            f"{row}.txt": (caption or b"").decode("utf-8", "surrogateescape") for row, caption in enumerate(captions)
-        }
-        file = io.BytesIO()
-        import tarfile
-
-        with tarfile.open(fileobj=file, mode="w") as tar:
-            for name, text in texts.items():
-                member = tarfile.TarInfo(name)
-                data = text.encode("utf-8", "surrogateescape")
-                member.size = len(data)
-                tar.addfile(member, io.BytesIO(data))
-        path.write_bytes(file.getvalue())
+        write_shard(path, {f"{row}.txt": caption or b"" for row, caption in enumerate(captions)})
     elif suffix == ".jsonl":
         path.write_bytes(b"".join(b'{"caption": "%s"}\n' % (caption or b"") for caption in captions))
     else:
@@ -227,15 +210,15 @@ ROWS: dict[str, tuple[str, bytes, dict[str, int]]] = {
     ),
     "half a pair": ("c.jsonl", b'{"text": "a cat"}\n{"text": "\\ud83d"}\n{"text": "a cat"}\n', {NOT_UTF8: 1}),
     "a comma too many": ("c.csv", b"url,text\n,a cat\nx,a dog, a cat\n,a cat\n", {"not as many values as columns": 1}),
-    "no text in a shard": ("c.tar", tar_bytes({"1.txt": "a cat", "2.jpg": "", "3.txt": "a cat"}), {"no caption": 1}),
+    "no text in a shard": ("c.tar", tar_of_texts({"1.txt": "a cat", "2.jpg": "", "3.txt": "a cat"}), {"no caption": 1}),
     "bad JSON in a shard": (
         "c.tar",
-        tar_bytes({"1.txt": "a cat", "2.json": "{", "3.txt": "a cat"}),
+        tar_of_texts({"1.txt": "a cat", "2.json": "{", "3.txt": "a cat"}),
         {"not a JSON object": 1},
     ),
     "null in a shard": (
         "c.tar",
-        tar_bytes({"1.txt": "a cat", "2.json": '{"caption": null}', "3.txt": "a cat"}),
+        tar_of_texts({"1.txt": "a cat", "2.json": '{"caption": null}', "3.txt": "a cat"}),
         {NULL: 1},
     ),
 }

@@ -20,7 +20,6 @@ from bench.__main__ import main
 from bench.config import Experiment, change
 from bench.environment.circumstances import CHECKOUT
 from bench.environment.gpu_specs import GPU_SPECS, find_gpu_spec
-from bench.environment.links import LinkSpeed
 from bench.experiments import EXPERIMENTS
 from bench.features.plan.collectives import Interconnect, ParameterCounts
 from bench.features.plan.model import (
@@ -42,7 +41,7 @@ from bench.features.plan.verb import INTERCONNECT
 from bench.measure.throughput import images_per_second
 from bench.orchestration.batch_search import guess_batch_size
 from bench.published import MODELS, PUBLISHED_RUNS, PUBLISHED_TOWERS
-from bench.record import BatchTrial, Memory, Record, Speed, record_path, write_record
+from bench.record import BatchTrial, LinkSpeed, Memory, Record, Speed, record_path, write_record
 from bench.settings import with_batch_size
 from tests.processes import LONGEST_SECONDS, wait_until
 from tests.small import circumstances

@@ -72,13 +72,13 @@ def test_untrained_features_above_all_towers_are_named_in_their_number(
     assert describe_front(group_comparison("x", whole), points, IMAGES).endswith(f"No tower is above {text}")
 
 
-def test_the_page_marks_the_front(whole: list[Record], words: Words) -> None:
+def test_the_page_marks_the_front(whole: list[Record], whole_page: str, words: Words) -> None:
     comparison = group_comparison("x", whole)
     device, energy = cost_axes(comparison)
     found = group_scores_over_seeds(whole_task_scores(comparison), "Twemoji group", "linear probe")
     front = pareto_front(found, device)
     assert 0 < len(front) < len([one for one in found if not one.is_reference])
-    text = words(page("x", whole))
+    text = words(whole_page)
     trained = sum(not one.is_reference for one in found)
     assert f"{len(front)} of {trained} towers are on the front" in text
     rows = Document(page("x", whole)).tables["Accuracy on Twemoji group"]

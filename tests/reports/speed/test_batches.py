@@ -33,8 +33,8 @@ def at_sizes(make: Make, *sizes: int) -> list[Record]:
     return made
 
 
-def test_single_batch_size_has_no_batch_charts(whole: list[Record]) -> None:
-    assert TABLE not in Document(page("x", whole)).tables
+def test_single_batch_size_has_no_batch_charts(whole_page: str) -> None:
+    assert TABLE not in Document(whole_page).tables
 
 
 def test_largest_batch_and_its_trials_are_points(make: Make) -> None:
