@@ -135,13 +135,15 @@ class Bench:
     ) -> int:
         """Plan by a trial run, with these images and at least so many seeds; end with what twice the time allows."""
         minutes, start = DEFAULT_MINUTES if self.minutes is None else self.minutes, time.monotonic()
+        log("a trial run comes first, to plan the comparison")
         with tempfile.TemporaryDirectory() as folder:
             trial, pace = run_trial(Path(folder), experiments[0], self.results)
         if trial.runner.failures:
             log("the trial run failed: planned as for two cores")
         plan = plan_default(experiments, scope, pace, minutes, images, least_seeds, time.monotonic() - start)
         is_more = plan.expected_seconds > 60 * minutes
-        log(f"planned: {plan}{f', more than {minutes:g} min: nothing smaller is planned' if is_more else ''}")
+        too_long = f", more than the {minutes:g} min of --minutes: fewer rounds or images give no verdict"
+        log(f"planned: {plan}{too_long if is_more else ''}")
         comparison = self._compare(plan.experiments, plan.scope, pace, start + 60 * LONGEST * minutes)
         seconds, twice = time.monotonic() - start, 2 * minutes
         if not self.resume and not comparison.runner.failures and not trial.runner.failures:
