@@ -4,11 +4,11 @@ Families of them are files of `bench.transfer.families`; extensions add others.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from bench.fields import SEEN_CONCEPTS
+from bench.fields import PACK_DATA, SEEN_CONCEPTS
 from bench.registry import Named, NamedRegistry, import_object
 
 if TYPE_CHECKING:
@@ -106,9 +106,20 @@ def images_of_task(task: str) -> str:
     return TASKS[task].images or task if task in TASKS else task
 
 
-def describe_known_concepts(tasks: Iterable[str]) -> str:
-    """Return the sentences on the concepts that the pack's emoji tasks ask for; empty without one of them."""
-    named, found = {*tasks}, list[str]()
+def describe_drawings(tasks: Iterable[str], data: Collection[str]) -> str:
+    """Return a clause on towers of the user's data that only the pack's drawings score; empty for others."""
+    if not data or PACK_DATA in data or not all(TASKS.is_built_in(one) and not TASKS[one].layout for one in tasks):
+        return ""
+    where = " and ".join(data)
+    return f"The towers were trained on {where} and scored on drawings of the shipped pack, such as emoji"
+
+
+def describe_known_concepts(tasks: Iterable[str], data: Collection[str]) -> str:
+    """Return the sentences on the concepts that the pack's emoji tasks ask for.
+
+    They are empty without one of these tasks, and where the `data` that the towers were trained on is not the pack.
+    """
+    named, found = {*tasks} if PACK_DATA in data or not data else set[str](), list[str]()
     if named & {*EMOJI_TASKS}:
         found.append(
             "The tasks on all emoji measure whether a known concept is found in another style: the pack's pre-training "

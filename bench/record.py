@@ -195,6 +195,7 @@ class Training(RunOnSamples, frozen=True, kw_only=True, tag="training"):
     rss_bytes_per_step: float | None = None  # growth (bench/profilers/memory.py); None: too few steps to tell
     overflows: Count = 0  # updates of trunk and cool-downs that were skipped for an overflow in fp16
     steps_per_loss: PositiveCount = 1
+    num_samples: PositiveCount | None = None  # of the data set that were used; None: not counted
 
     def __post_init__(self) -> None:
         """Raise ValueError for a branch without losses, or losses without a branch."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bench.statistics import JudgedAccuracyDifference
 
 M = TypeVar("M", bound="RecordContent")
+DEFAULT_RESULTS = "results"  # the folder of records that commands name by default
 NAME = re.compile(r"[a-z][a-z0-9-]*")
 
 
@@ -35,6 +36,16 @@ class ComparisonRecords:
     base: str | None  # the base of ratios
     incomparable: str | None  # the reason why speeds are not comparable
     throughputs: tuple["Throughput", ...]  # of the timed experiments, in the order of the page
+
+    @property
+    def scope(self) -> str:
+        """The scope that the name ends with, such as "default", "full", "smoke" or "measure"."""
+        return self.name.rpartition("-")[2]
+
+    @property
+    def is_smoke_test(self) -> bool:
+        """Whether the comparison checked that all stages run, in place of measuring."""
+        return self.scope == "smoke"
 
     def of(self, kind: type[M]) -> list[tuple["Record", M]]:
         """Return the records of one kind of measurement."""
@@ -222,6 +233,7 @@ class PageContext:
     documents: Mapping[str, bytes] = field(default_factory=dict)  # files beside the records, by name
     differences: Mapping[tuple[object, ...], "JudgedAccuracyDifference"] = field(default_factory=dict)  # of accuracies
     joined: Sequence[str] = ()  # names of the comparisons on the page, the newest first
+    results: str = DEFAULT_RESULTS  # the folder of the records, as commands name it
     others: Mapping[str, str] = field(default_factory=dict)  # the folder's other comparisons, with the reason or ""
     folder: Sequence["Record"] = ()  # all of the folder, also those of other comparisons
     built: Sequence[Block] = ()  # blocks above the section on the page

@@ -7,7 +7,8 @@ from markupsafe import Markup
 from bench.experiments import SCALES, TEXT_SHARE_AT_VIT_B16
 from bench.formats import GIB, INTERVAL, NBSP, format_interval, format_rate, join_words, percent, pluralize, ratio
 from bench.measure.summary import Throughput
-from bench.record import BatchTrial
+from bench.orchestration.scope import scopes
+from bench.record import BatchTrial, Failure, Training, Transfer
 from bench.sections import ComparisonRecords, PageContext
 from bench.statistics import SMALLEST_EFFECT, Ratio
 from reports.accuracy import scores
@@ -20,6 +21,7 @@ ANSWERS = {  # by verdict; any other leaves the answer open
     "slower": Markup("{lead} trains only {ratio} times as many images per second as {base}"),
     "no difference": Markup("{lead} trains as many images per second as {base}, within {smallest}: {ratio} times"),
 }
+DEFAULT_SCOPES = {"default": [], "full": ["--full"]}  # options of the default comparison, by the end of its name
 SMOKE = Markup("Smoke test: the figures on this page mean nothing. It checks that every stage runs.")
 OPEN = Markup(
     "It cannot be told yet whether {lead} or {base} is faster: {lead} trained {ratio} times as many images per second"
@@ -28,13 +30,26 @@ OPEN = Markup(
 
 def answer_sentences(page: PageContext, answers: Sequence[SubjectScore]) -> list[Markup]:
     """Say which of two experiments is faster, and whose tower is more accurate, or that it cannot be told."""
-    found = [*_speed_answer(page.comparison), *accuracy_answer(page.comparison, answers, page.differences)]
+    missing = missing_runs(page.comparison)
+    ended = [Markup("This comparison ended early: {}.").format(missing)] if missing else []
+    found = [*ended, *_speed_answer(page.comparison), *accuracy_answer(page.comparison, answers, page.differences)]
     return found or [Markup("No speed was measured in this comparison.")]
 
 
-def is_smoke_test(comparison: ComparisonRecords) -> bool:
-    """Return whether a comparison checked that all stages run, in place of measuring."""
-    return comparison.name.rpartition("-")[2] == "smoke"
+def missing_runs(comparison: ComparisonRecords) -> str:
+    """Return how much there is of a default comparison that ended early; "" of any other, and where runs failed."""
+    if comparison.scope not in DEFAULT_SCOPES or comparison.of(Failure):
+        return ""
+    names = {*comparison.experiments}
+    trained = {one.name for one, _ in comparison.runs(Training)}
+    scored = {found.subject for _, found in comparison.of(Transfer)} & names
+    if names <= trained & scored:
+        return ""
+    on_gpu = comparison.records[0].circumstances.device != "cpu"
+    planned = scopes(len(names), on_gpu=on_gpu)[comparison.scope].rounds
+    by_name = {row.experiment: len(row.rounds) for row in comparison.throughputs}
+    timed, of = min(by_name.get(name, 0) for name in names), pluralize(len(names), "experiment")
+    return f"{timed} of {pluralize(planned, 'round')} timed; of {of}, {len(trained)} trained and {len(scored)} scored"
 
 
 def largest_batch_sentences(largest: ComparisonRecords | None) -> list[Markup]:

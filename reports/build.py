@@ -59,6 +59,7 @@ class ComparisonPage:
             documents=documents,
             damaged=damaged,
             folder=[*chain.from_iterable(found.values())],
+            results=str(self.results),
             failed=failed,
         )
         write_page(self.out or self.results / "index.html", text.encode())

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from bench.config import Experiment, differing_fields, fields_of, get_field
 from bench.environment.circumstances import Circumstances
 from bench.experiments import tuning_of
+from bench.fields import PACK_DATA
 from bench.formats import count, join_words, percent
 from bench.measure.tables import failure_table
 from bench.method import find_method
@@ -88,8 +89,10 @@ def common_settings(comparison: ComparisonRecords) -> FactValues:
 
 
 def setting_facts(experiment: Experiment) -> FactValues:
-    """Return all settings of an experiment."""
-    return {field: [format_setting(get_field(experiment, field))] for field in fields_of(experiment)}
+    """Return all settings of an experiment; lengths of the pack's captions are none where other captions are read."""
+    unread = {"caption_lengths"} if experiment.input.data != PACK_DATA else set[str]()
+    fields = (field for field in fields_of(experiment) if field not in unread)
+    return {field: [format_setting(get_field(experiment, field))] for field in fields}
 
 
 def environment_facts(comparison: ComparisonRecords) -> FactValues:

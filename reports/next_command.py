@@ -2,34 +2,36 @@
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from markupsafe import Markup
 
+from bench.catalog import DEFAULT_ROOT_TASK, DEFAULT_TASKS, TASKS
 from bench.cli.verbs import VERBS
 from bench.console.console import PROGRAM, printable
 from bench.experiments import COMPARED, EXPERIMENTS, HEADLINE, SCALES
 from bench.fields import PACK_DATA
-from bench.formats import pluralize
+from bench.formats import join_words, pluralize
 from bench.measure.summary import Throughput
 from bench.method import find_method
 from bench.orchestration.scope import required_rounds
-from bench.record import Failure, Training
-from bench.sections import ComparisonRecords
+from bench.record import Failure, Training, Transfer
+from bench.sections import DEFAULT_RESULTS, ComparisonRecords, PageContext
 from bench.settings import split_name
 from bench.statistics import SEEDS_FOR_INTERVAL, SEEDS_FOR_RANKING
 from reports.accuracy import scores
 from reports.accuracy.scores import SubjectScore
-from reports.answer import ANSWERS, is_smoke_test, lead_row
+from reports.answer import ANSWERS, DEFAULT_SCOPES, lead_row, missing_runs
 from reports.render.frames import group_by
 
-DEFAULT_SCOPES = {"default": [], "full": ["--full"]}  # options of the default comparison, by the end of its name
+ROOT = "FOLDER"  # stands for a folder that no record names
 LARGER_SCALES = ("vit-b16", "vit-l14")  # the first that is not the page's own
 Command = tuple[list[str], str]  # the words after the program's name, and the reason
 
 
-def next_command(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -> list[Markup]:
+def next_command(page: PageContext, answers: Sequence[SubjectScore]) -> list[Markup]:
     """Return the command that adds what the records lack most, and the reason; empty where none is known."""
-    found = next(_proposals(comparison, answers), None)
+    found = next(_proposals(page, answers), None)
     return [] if found is None else [format_command(found[0]), Markup("{}").format(found[1])]
 
 
@@ -38,8 +40,9 @@ def format_command(words: Sequence[str]) -> Markup:
     return Markup("<code>{}</code>").format(f"{PROGRAM} {printable(shlex.join(words))}".strip())
 
 
-def larger_commands(comparison: ComparisonRecords, lead: Throughput) -> list[Markup]:
+def larger_commands(page: PageContext, lead: Throughput) -> list[Markup]:
     """Return the commands that predict and that measure the ratio at a larger size; none without named experiments."""
+    comparison = page.comparison
     names, _ = _split_names([comparison.base or "", lead.experiment])
     scales = [_scale_of(name) for name in names]
     if not all(scales):
@@ -47,7 +50,8 @@ def larger_commands(comparison: ComparisonRecords, lead: Throughput) -> list[Mar
     larger = next(scale for scale in LARGER_SCALES if scale not in scales)
     pair = [name.removesuffix(scale) + larger for name, scale in zip(names, scales, strict=True)]
     plan = [["plan", *pair, "--device", "h100"]] if "plan" in VERBS else []
-    return [*map(format_command, [*plan, ["measure", *pair, *own_data_options(comparison)]])] if pair else []
+    measure = ["measure", *pair, *own_data_options(comparison), *results_options(page)]
+    return [*map(format_command, [*plan, measure])] if pair else []
 
 
 def own_data_options(comparison: ComparisonRecords) -> list[str]:
@@ -57,41 +61,77 @@ def own_data_options(comparison: ComparisonRecords) -> list[str]:
     return [] if data == PACK_DATA else ["--data", data, *(["--caption", caption] if caption is not None else [])]
 
 
-def _proposals(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -> Iterator[Command]:
+def results_options(page: PageContext) -> list[str]:
+    """Return the option of the folder of the records; none for the default one."""
+    return [] if page.results == DEFAULT_RESULTS else ["--results", page.results]
+
+
+def _scoring_options(comparison: ComparisonRecords) -> tuple[list[str], str]:
+    """Return the options of the tasks that were scored, and a sentence on a folder that no record names."""
+    found = (one for _, of in comparison.of(Transfer) for one in (*of.scores, *of.metrics))
+    tasks = list(dict.fromkeys(one.task for one in found))
+    if not tasks:
+        return [], " Add --root and --task if you gave them: without scores, no record names them."
+    names = list(dict.fromkeys(task if task in TASKS else DEFAULT_ROOT_TASK for task in tasks))
+    is_default = {*names} <= {*DEFAULT_TASKS} or names == [DEFAULT_ROOT_TASK]
+    options = [] if is_default else [word for name in names for word in ("--task", name)]
+    of_root = [task for task in tasks if task not in TASKS or TASKS[task].layout]
+    if not of_root:
+        return options, ""
+    return ["--root", ROOT, *options], f" {ROOT} is where {join_words(of_root)} lies: the records do not name it."
+
+
+def _proposals(page: PageContext, answers: Sequence[SubjectScore]) -> Iterator[Command]:
     """Yield what can be done, the most urgent first."""
-    lead, seeds, scope = lead_row(comparison), scores.fewest_seeds(answers), comparison.name.rpartition("-")[2]
-    data = own_data_options(comparison)
+    comparison = page.comparison
+    lead, seeds, scope = lead_row(comparison), scores.fewest_seeds(answers), comparison.scope
+    data, results = own_data_options(comparison), results_options(page)
+    scoring, of_root = _scoring_options(comparison)
+    same = [*data, *scoring, *results]  # options of the default comparison
     names, options = _split_names(comparison.experiments)
-    if is_smoke_test(comparison):
-        yield data, "The smoke test checks that every stage runs; its figures mean nothing. This measures."
+    if comparison.is_smoke_test:
+        reason = "The smoke test checks that every stage runs; its figures mean nothing. This measures."
+        yield same, reason + of_root
     if scope in DEFAULT_SCOPES and (failed := len(comparison.of(Failure))):
-        yield ([*DEFAULT_SCOPES[scope], "--resume", *data], f"{pluralize(failed, 'run')} failed: this repeats them.")
+        yield (
+            [*DEFAULT_SCOPES[scope], "--resume", *same],
+            f"{pluralize(failed, 'run')} failed: this repeats them.{of_root}",
+        )
+    if missing_runs(comparison):
+        yield (
+            [*DEFAULT_SCOPES[scope], "--resume", *same],
+            f"This goes on where the comparison ended: what is recorded is not repeated.{of_root}",
+        )
     if lead is None and (compared := _with_partner(names)):
-        yield ["measure", *compared, *options], "No ratio was measured: this times these experiments in rounds."
+        yield (
+            ["measure", *compared, *options, *results],
+            "No ratio was measured: this times these experiments in rounds.",
+        )
     pair, pair_options = _split_names([comparison.base or "", lead.experiment] if lead else [])
     if lead is not None and lead.ratio is not None and pair and lead.ratio.verdict not in ANSWERS:
         on_gpu = comparison.records[0].circumstances.device != "cpu"
         rounds = max(2 * min(lead.ratio.runs), required_rounds(1, on_gpu=on_gpu))
         yield (
-            ["measure", *pair, "--rounds", str(rounds), *pair_options],
+            ["measure", *pair, "--rounds", str(rounds), *pair_options, *results],
             f"The verdict is “{lead.ratio.verdict}”: this times the two in more rounds. Leave the machine to it.",
         )
     if pair and not seeds and not pair_options and {*pair} <= {f"{method}-tiny" for method in COMPARED}:
-        yield [], "No tower was trained and scored: this does both, for the default methods."
+        yield results, "No tower was trained and scored: this does both, for the default methods."
     if scope in DEFAULT_SCOPES and seeds < SEEDS_FOR_INTERVAL:
-        yield ["--full", *data], "This trains three seeds for longer, so that accuracies have intervals over seeds."
+        reason = "This trains three seeds for longer, so that accuracies have intervals over seeds."
+        yield ["--full", *same], reason + of_root
     if scope not in DEFAULT_SCOPES and 0 < seeds < SEEDS_FOR_RANKING and not data and names:
-        yield from _next_seed(comparison, options)
+        yield from _next_seed(page, options)
     if lead is not None and pair and "explain" in VERBS and "-explain" not in comparison.name:
-        yield from _explanation(comparison, lead, pair, pair_options)
+        yield from _explanation(comparison, lead, pair, [*pair_options, *results])
 
 
-def _next_seed(comparison: ComparisonRecords, options: Sequence[str]) -> Iterator[Command]:
+def _next_seed(page: PageContext, options: Sequence[str]) -> Iterator[Command]:
     """Yield the training of the experiment that has the fewest seeds, with a new one."""
-    trained = group_by((one for one, _ in comparison.runs(Training)), lambda one: one.name)
+    trained = group_by((one for one, _ in page.comparison.runs(Training)), lambda one: one.name)
     for found in sorted(trained.values(), key=len)[:1]:
         name, seed = split_name(found[0].name)[0], 1 + max(one.seed for one in found)
-        images = ["--images", str(found[0].training.images), "--out", f"results/{name}-{seed}"]
+        images = ["--images", str(found[0].training.images), "--out", str(Path(page.results, f"{name}-{seed}"))]
         reason = f"A ranking needs {SEEDS_FOR_RANKING} seeds of each method; the page joins the trainings."
         yield ["train", name, "--set", f"seed={seed}", *options, *images], reason
 

@@ -8,12 +8,22 @@ from markupsafe import Markup
 
 from bench.console.console import describe_error
 from bench.record import Record
-from bench.sections import Block, ComparisonRecords, PageContext, Question, Section, Warn, added_sections, flatten
+from bench.sections import (
+    DEFAULT_RESULTS,
+    Block,
+    ComparisonRecords,
+    PageContext,
+    Question,
+    Section,
+    Warn,
+    added_sections,
+    flatten,
+)
 from bench.statistics import JudgedAccuracyDifference, judge_accuracy_differences
 from reports import circumstances, page_data
 from reports.accuracy import accuracy_section, few_label_section, losses_section, profile_section, scores
 from reports.accuracy.ranking import Key, ranking_differences
-from reports.answer import SMOKE, answer_sentences, is_smoke_test
+from reports.answer import SMOKE, answer_sentences
 from reports.render import frames
 from reports.render.document import BuiltSection, render_blocks, render_page
 from reports.speed import components_section, figures_section, throughput_section
@@ -56,13 +66,14 @@ def page(
     documents: Mapping[str, bytes] = {},
     damaged: Sequence[str] = (),
     folder: Sequence[Record] = (),
+    results: str = DEFAULT_RESULTS,
     failed: list[str] | None = None,
 ) -> str:
     """Return the page of a comparison, or of several that are `joined` and named after the newest.
 
     `others` are the other comparisons of the folder, each with the reason why it is not on the page, or with "".
     `documents` are the files beside the records that sections read, by name. `damaged` are the errors of files that are
-    left out, `folder` are all records of the folder.
+    left out, `folder` are all records of the folder, and `results` is its path as commands name it.
 
     A section that raises becomes one line in its place, which is added to `failed`; without a list the error is raised.
     """
@@ -77,15 +88,15 @@ def page(
         joined=joined,
         others=others,
         folder=folder,
+        results=results,
     )
     answers = scores.whole_task_scores(comparison)
     figures = headline_table(comparison, context.largest, answers)
     _, in_answer = build_sections(context, failed, in_answer=True)
     sections, built = build_sections(replace(context, built=[figures]), failed)
     asked = [block.text for block in built if isinstance(block, Question)][:1]
-    is_smoke = is_smoke_test(comparison)
-    sentences = [*([SMOKE] if is_smoke else []), *asked, *answer_sentences(context, answers)]
-    title = f"{'Smoke test' if is_smoke else 'Comparison'} {name} of pre-training methods"
+    sentences = [*([SMOKE] if comparison.is_smoke_test else []), *asked, *answer_sentences(context, answers)]
+    title = f"{'Smoke test' if comparison.is_smoke_test else 'Comparison'} {name} of pre-training methods"
     several = Markup('{}, joined with older <a href="#data">comparisons</a>')
     return render_page(
         title,

@@ -13,6 +13,7 @@ from bench.record_kind import RecordContent
 from bench.sections import Block, Download, Facts, Files, Heading, ItemList, PageContext, Section, Text, flatten
 from bench.tables import NOT_MEASURED, Cell, Column, Table
 from reports.accuracy.pareto import cost_axes
+from reports.next_command import format_command
 
 KINDS: dict[str, type[RecordContent]] = {
     "speed": Speed,
@@ -47,7 +48,8 @@ GLOSSARY: dict[str, str] = {
     "copied rows": "a new head initialised with the classifier's rows of the labels nearest to its classes",
     "Pareto front": "the towers that no other tower exceeds in accuracy at an equal or lower cost",
     "MFU": "model FLOPs utilisation: 3 x forward FLOPs per image x images per second, over the device's peak",
-    "HFU": "hardware FLOPs utilisation: the same with all matrix products of the step, recomputed ones included",
+    "HFU": "hardware FLOPs utilisation: the same with all matrix products of the step: those that are recomputed "
+    "are included, those that the backward leaves out are not, so that it may be below the MFU",
     "interval": "95 %: Student's t for runs, seeds and draws, Wilson's for a share of test images",
 }
 
@@ -67,7 +69,8 @@ def _build_data(page: PageContext) -> Sequence[Block]:
         blocks += [Heading("Comparisons on this page"), ItemList(page.joined, "others")]
     if page.others:
         others = [f"{name}: {reason}" if reason else name for name, reason in page.others.items()]
-        command = Markup("Show one with <code>catlip-bench report build FOLDER --comparison NAME</code>.")
+        build = format_command(["report", "build", page.results, "--comparison", "NAME"])
+        command = Markup("Show one with {}.").format(build)
         blocks += [Heading("Other comparisons in the same folder"), Text(command, "under"), ItemList(others, "others")]
     return blocks
 

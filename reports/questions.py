@@ -22,10 +22,10 @@ def reader_questions(page: PageContext, answers: Sequence[SubjectScore]) -> Fact
     comparison = page.comparison
     questions: dict[str, Sequence[str]] = {
         "Am I sure?": _verdicts(comparison),
-        "Does it hold at my size?": [*_predictions(comparison), *largest_batch_sentences(page.largest)],
+        "Does it hold at my size?": [*_predictions(page), *largest_batch_sentences(page.largest)],
         "What did the towers learn?": learned_sentences(comparison, answers),
         "How long did it take?": _durations(page.records),
-        "What do I do next?": next_command(comparison, answers),
+        "What do I do next?": next_command(page, answers),
     }
     return Facts({question: found for question, found in questions.items() if found}, "glossary")
 
@@ -54,13 +54,13 @@ def _verdicts(comparison: ComparisonRecords) -> list[Markup]:
     return [text.format(comparison.label(comparison.base or ""), Markup(", ").join(verdicts), rule)]
 
 
-def _predictions(comparison: ComparisonRecords) -> list[Markup]:
+def _predictions(page: PageContext) -> list[Markup]:
     """Report the FLOP-predicted ratio at this size, and the commands for a larger one."""
-    if (lead := lead_row(comparison)) is None:
+    if (lead := lead_row(page.comparison)) is None:
         return []
     predicted = f"FLOPs predict a ratio of {ratio(lead.flop_ratio)}" if lead.flop_ratio else "FLOPs predict no ratio"
     found = Markup("{} at this size; at another size both differ.").format(predicted)
-    if commands := larger_commands(comparison, lead):
+    if commands := larger_commands(page, lead):
         tell = Markup(" predicts it from the data sheet of a GPU, and on your own GPU ").join(commands)
         found += Markup(" For a larger tower, {} measures it.").format(tell)
     return [found]

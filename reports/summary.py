@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from bench.catalog import TASKS
+from bench.catalog import describe_drawings
 from bench.formats import INTERVAL, format_seconds, join_words, percent, pluralize, ratio, write_accuracy
-from bench.measure.disturbance import describe_disturbance, find_disturbance
+from bench.measure.disturbance import Disturbance, describe_disturbance, find_disturbance
 from bench.measure.summary import Throughput, extreme_mfu_rows
 from bench.measure.tables import sample_table
 from bench.record import Failure, Speed
@@ -19,7 +19,7 @@ from reports.accuracy.accuracy_section import lead_chart
 from reports.accuracy.ranking import MOST_NAMED, link_to_rest, rank_others
 from reports.accuracy.scores import ScorePoint, SubjectScore
 from reports.answer import lead_row, limits_sentence
-from reports.next_command import format_command, own_data_options
+from reports.next_command import ROOT, format_command, own_data_options, results_options
 from reports.questions import reader_questions
 from reports.render.document import left_out
 from reports.render.frames import (
@@ -46,8 +46,10 @@ def answer_blocks(
     """
     comparison = page.comparison
     answers = scores.whole_task_scores(comparison)
+    found = find_disturbance(comparison.records, comparison.experiments)
+    disturbance, is_busy = _disturbance_notes(comparison, found), found.is_nearly_all
     notes = [
-        *_disturbance_notes(comparison),
+        *([] if is_busy else disturbance),
         *([OTHERS_NOTE] if any(page.others.values()) else []),
         *rank_others(comparison, answers, page.differences),
         *_flops_mismatch_notes(comparison),
@@ -60,8 +62,8 @@ def answer_blocks(
     return [
         *(Text(sentence, "lead") for sentence in sentences),
         Text(limits_sentence(comparison, answers)),
-        *map(Text, [*_own_data_notes(comparison, answers), *_sample_notes(comparison)]),
-        *map(Warn, _warnings(comparison)),
+        *map(Text, [*_own_data_notes(page, answers), *_sample_notes(comparison)]),
+        *map(Warn, [*(disturbance if is_busy else []), *_warnings(comparison)]),
         *left_out(damaged),
         Group(first, "first"),
         reader_questions(page, answers),
@@ -104,16 +106,13 @@ def headline_table(
     return Table.of_rows("The answer in figures", columns, shown)
 
 
-def _own_data_notes(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -> list[Markup]:
+def _own_data_notes(page: PageContext, answers: Sequence[SubjectScore]) -> list[Markup]:
     """Say that towers of other data were scored on the pack's drawings, and which command scores them on others."""
-    options, tasks = own_data_options(comparison), scores.scored_tasks(answers) if answers else []
-    if not options or not tasks or not all(TASKS.is_built_in(task) and not TASKS[task].layout for task in tasks):
+    options = own_data_options(page.comparison)
+    if not options or not answers or not (drawings := describe_drawings(scores.scored_tasks(answers), options[1:2])):
         return []
-    text = Markup(
-        "The towers were trained on {} and scored on drawings of the shipped pack, such as emoji: {} scores them on "
-        "classes of your own, with a folder of images for each."
-    )
-    return [text.format(options[1], format_command([*options, "--root", "FOLDER"]))]
+    text = Markup("{}: {} scores them on classes of your own, with a folder of images for each.")
+    return [text.format(drawings, format_command([*options, "--root", ROOT, *results_options(page)]))]
 
 
 def _sample_notes(comparison: ComparisonRecords) -> list[Markup]:
@@ -130,9 +129,9 @@ def _sample_notes(comparison: ComparisonRecords) -> list[Markup]:
     return [text.format(", ".join(f"{what} {number:,}" for what, number in most.items()))]
 
 
-def _disturbance_notes(comparison: ComparisonRecords) -> list[str]:
+def _disturbance_notes(comparison: ComparisonRecords, found: Disturbance) -> list[str]:
     """Say how other work slowed the machine, and what that does to the interval of the answer."""
-    found, lead = find_disturbance(comparison.records, comparison.experiments), lead_row(comparison)
+    lead = lead_row(comparison)
     if not found.slowness:
         return []
     text = describe_disturbance(found)

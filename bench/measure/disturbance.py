@@ -24,7 +24,7 @@ from bench.record import HOST_BUSY, OTHERS_BUSY, Record, Speed
 from bench.statistics import Rounds
 
 USUAL_PERCENT = 5.0  # of the CPU time of a run's cores that others use without disturbing it
-HARDLY_DISTURBED = 0.1  # share of the windows that do not count
+HARDLY_DISTURBED, NEARLY_ALL = 0.1, 0.9  # shares of the windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,13 @@ class Disturbance:
 
     slowness: Mapping[str, Rounds]  # logarithm of the slowdown that is left in a run's figure
     phase_slowness: Mapping[str, Rounds]  # the same of forward and backward alone, which are timed apart
-    disturbed_share: float  # of all windows, those that do not count
+    disturbed_share: float  # of all windows, those that were slow, by the weight that they lost
     slowed_percent: float = 0.0  # of a run, the most in which heat or its hardware slowed a GPU, in every window
+
+    @property
+    def is_nearly_all(self) -> bool:
+        """Whether hardly a window was left undisturbed."""
+        return self.disturbed_share > NEARLY_ALL
 
     @property
     def of_rounds(self) -> dict[int, float]:
@@ -96,8 +101,11 @@ def describe_disturbance(found: Disturbance) -> str:
     slowed = found.of_rounds
     share, disturbed = f"{100 * found.disturbed_share:.0f} % of the windows", found.disturbed_rounds
     if not any(slowed.values()) and found.disturbed_share < HARDLY_DISTURBED:
-        return f"The machine was as good as undisturbed: {share} were slow and do not count."
-    text = f"Other work slowed this machine: {share} were slow and do not count"
+        return f"The machine was as good as undisturbed: {share} were slow and count less."
+    opening = (
+        "Nearly all speeds are those of a busy machine" if found.is_nearly_all else "Other work slowed this machine"
+    )
+    text = f"{opening}: {share} were slow and count less than undisturbed ones"
     if disturbed:
         text += f"; {len(disturbed)} of {len(slowed)} rounds were slow throughout and count less"
     if found.slowed_percent:

@@ -144,7 +144,8 @@ def time_and_memory_table(records: Sequence[Record], names: Sequence[str]) -> Ta
         rows,
         "Phases come from a pass of their own that waits for the device between them; their sum over the unsplit step "
         "is a check.\ninput-bound: data takes longer than all the rest, or with workers over 5 % is spent waiting "
-        "for them.\nHFU: FLOPs of the step, recomputed ones included, over the device's peak.\n"
+        "for them.\nHFU: FLOPs of the step, recomputed ones included, over the device's peak; below MFU where the "
+        "backward leaves products out, as those for a gradient of the images.\n"
         "Memory is above imports and data; tensors are counted one by one and do not vary.",
         is_transposed=True,
     )

@@ -84,6 +84,7 @@ def train(
         seconds=progress.seconds + elapsed.seconds,
         **sample_counts(run.stream),
         overflows=int(run.step.overflows),
+        num_samples=run.stream.order.num_samples,
         rss_bytes_per_step=logger.growth.bytes_per_step,
     )
 

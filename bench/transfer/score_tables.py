@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
-from bench.catalog import describe_known_concepts
+from bench.catalog import describe_drawings, describe_known_concepts
 from bench.formats import ratio
 from bench.measure.throughput import throughputs_by_round
 from bench.record import Record, Speed, Transfer
@@ -67,6 +67,8 @@ def all_transfer_tables(records: Sequence[Record]) -> list[Table]:
 def whole_task_tables(records: Sequence[Record]) -> list[Table]:
     """Return accuracies on whole tasks, one table per protocol, each with its interval over test images."""
     scores = [(row, score) for row in _scored_records(records) for score in row.transfer.scores if not _is_point(score)]
+    data = dict.fromkeys(row.record.experiment.input.data for row, _ in scores if row.record.experiment is not None)
+    drawings = describe_drawings((score.task for _, score in scores), data)
     tables = []
     for protocol in sorted({score.protocol for _, score in scores}, key=lambda name: (name != PROBE, name)):
         lines: dict[tuple[int, str, int], dict[str, Any]] = {}
@@ -77,8 +79,10 @@ def whole_task_tables(records: Sequence[Record]) -> list[Table]:
         of_protocol = [score for _, score in scores if score.protocol == protocol]
         note = f"Accuracy on the test images, with a 95 % interval over these images for this one tower. {SEED_UNIT}"
         note += describe_task_trainings(of_protocol)
-        if known := describe_known_concepts(score.task for score in of_protocol):
+        if known := describe_known_concepts((score.task for score in of_protocol), data):
             note += f"\n{known}"
+        if drawings and not tables:
+            note += f"\n{drawings}: --root FOLDER scores them on classes of your own, with a folder of images for each."
         tables.append(Table.of_figures(f"Transfer: {protocol}", [*lines.values()], note))
     return tables
 

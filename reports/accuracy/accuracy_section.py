@@ -55,8 +55,8 @@ def lead_chart(comparison: ComparisonRecords) -> list[Chart]:
         return []
     front = f"{describe_front(comparison, found, device)} The steps are the Pareto front; its towers are ringed."
     chart = accuracy_chart(comparison, answers, task, device, "lead")
-    note = f"{front} Dashed lines are references."
-    return [Chart(chart, f"{task}: accuracy against device seconds", [note], width="narrow")]
+    notes = [f"{'' if comparison.is_smoke_test else front} Dashed lines are references.".lstrip()]
+    return [Chart(chart, f"{task}: accuracy against device seconds", notes, width="narrow")]
 
 
 def _build(page: PageContext) -> Sequence[Block]:
@@ -71,7 +71,8 @@ def _build(page: PageContext) -> Sequence[Block]:
     names, seeds = scores.scored_tasks(answers), min(scores.fewest_seeds(answers), 3)
     protocol = join_words(list(dict.fromkeys(scores.main_protocol(answers, task) for task in names)))
     intervals = INTERVALS.get(seeds, "over test images")
-    known = filter(None, [PROTOCOL, RANKING.get(seeds), describe_known_concepts(names)])
+    data = {one.input.data for one in comparison.experiments.values()}
+    known = filter(None, [PROTOCOL, RANKING.get(seeds), describe_known_concepts(names, data)])
     return [
         Text(" ".join(known), "protocol"),
         score_tables.overview_table(comparison, answers),

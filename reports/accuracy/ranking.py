@@ -17,12 +17,13 @@ from bench.formats import (
     write_accuracy,
     write_gain,
 )
-from bench.record import Transfer
+from bench.record import Training, Transfer
 from bench.sections import ComparisonRecords
 from bench.statistics import ALPHA, SEEDS_FOR_RANKING, Estimate, JudgedAccuracyDifference, estimate_paired_over_seeds
 from reports.accuracy import scores
 from reports.accuracy.pareto import UNTRAINED
 from reports.accuracy.scores import ScorePoint, SubjectScore
+from reports.render.frames import group_by
 
 MOST_NAMED = 4  # experiments that a sentence names
 AFTER = {"equal images": "after equally many images", "equal device seconds": "after equal time on the device"}
@@ -102,7 +103,7 @@ def learned_sentences(comparison: ComparisonRecords, answers: Sequence[SubjectSc
     shown = sorted(towers, key=lambda point: point.subject != first)[:MOST_NAMED]
     gains = {point.subject: point.gain for point in shown if point.gain is not None}
     has_gains = len(gains) == len(shown)
-    what = "training adds to the accuracy of the untrained tower" if has_gains else "accuracies are"
+    what = "the gain in accuracy over the untrained tower is" if has_gains else "accuracies are"
     write = write_gain if has_gains else write_accuracy
     figures = gains if has_gains else {point.subject: point.accuracy for point in shown}
     clauses = [
@@ -115,6 +116,9 @@ def learned_sentences(comparison: ComparisonRecords, answers: Sequence[SubjectSc
             scores.scored_tasks(answers)[0], found[0].runs[0].score.protocol, what, Markup(", ").join(clauses)
         )
     ]
+    if has_gains:
+        sentences.append(_gain_verdicts(comparison, gains))
+    sentences += _describe_samples(comparison)
     if untrained := [point for point in found if point.is_reference]:
         named = [
             f"{write_accuracy(point.accuracy.value)} ({UNTRAINED.get(point.subject, point.subject)})"
@@ -122,6 +126,38 @@ def learned_sentences(comparison: ComparisonRecords, answers: Sequence[SubjectSc
         ]
         sentences.append(Markup("Without training, accuracies are {}.").format(join_words(named)))
     return sentences
+
+
+def _gain_verdicts(comparison: ComparisonRecords, gains: Mapping[str, Estimate]) -> Markup:
+    """Say whether the intervals of gains tell trained towers from untrained ones."""
+    by_verdict = group_by(gains, lambda subject: _gain_verdict(gains[subject]))
+    clauses = [
+        Markup("{} {}").format(join_words([*map(comparison.label, subjects)]), verdict)
+        for verdict, subjects in by_verdict.items()
+    ]
+    return Markup("By these intervals {}.").format(Markup("; ").join(clauses))
+
+
+def _gain_verdict(gain: Estimate) -> str:
+    if gain.low is None or gain.high is None:
+        return "cannot be judged without an interval"
+    if gain.low <= 0 <= gain.high:
+        return "cannot be told from the untrained tower"
+    return f"can be told from the untrained tower: training made it {'better' if gain.low > 0 else 'worse'}"
+
+
+def _describe_samples(comparison: ComparisonRecords) -> list[str]:
+    """Say how many samples the towers were trained on, and in how many passes; nothing where it is not recorded."""
+    trained = {
+        (found.num_samples, one.training.images)
+        for one, found in comparison.runs(Training)
+        if found.num_samples is not None
+    }
+    clauses = [
+        f"{pluralize(samples, 'sample')} in {images / samples:,.3g} passes ({images:,} images)"
+        for samples, images in sorted(trained)
+    ]
+    return [f"The trainings saw {join_words(clauses[:MOST_NAMED])}."] if clauses else []
 
 
 def _ranking_sentences(comparison: ComparisonRecords, answers: Sequence[SubjectScore], claims: Claims) -> list[Markup]:

@@ -17,6 +17,14 @@ from reports.speed.batches import batch_size_blocks
 from reports.speed.charts import ratio_chart, throughput_chart
 
 RATIO_KEYS = (Key("● whole step", 1), Key("■ forward and backward alone", 2), Key("◆ FLOP-predicted", 3))
+HFU_NOTE = (
+    "HFU counts every matrix product of the step, recomputed ones included; it is below MFU where the backward leaves "
+    "some out, as those for a gradient of the images."
+)
+FORWARD_BACKWARD_NOTE = (
+    "Forward + backward is of the steps that are timed in phases, without data and optimizer. Here steps that other "
+    "work slowed count less, but the table of phases has medians over all steps: on a busy machine the ratios differ."
+)
 
 
 def _build(page: PageContext) -> Sequence[Block]:
@@ -54,7 +62,8 @@ def _speed_blocks(comparison: ComparisonRecords) -> list[Block]:
         sentences = [
             speed_tables.describe_intervals(comparison),
             *(f"MFU is 3 x forward FLOPs per image x images/s over the peak: {source}." for source in sources),
-            "HFU counts every matrix product of the step, recomputed ones included.",
+            HFU_NOTE,
+            FORWARD_BACKWARD_NOTE,
             f"“Faster” and “slower” require p ≤ 0.01 and an effect of 2{NBSP}% or more." if has_ratios else "",
         ]
         blocks += [speed_tables.throughput_table(comparison), Text(" ".join(filter(None, sentences)), "under")]

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from bench.config import change
 from bench.console.console import PROGRAM
-from bench.record import Record
+from bench.record import Record, Transfer
 from reports.accuracy.scores import main_points, whole_task_scores
 from reports.page import page
 from reports.render.frames import group_comparison
@@ -95,6 +95,8 @@ def test_towers_of_own_data_are_said_to_be_scored_on_drawings(
     shown = words(page("x", own))
     assert f"{note}, such as emoji: {PROGRAM} --data 'my shards' --root FOLDER scores them on" in shown
     assert "scored on drawings" not in words(whole_page)
+    assert "a known concept is found in another style" in words(whole_page)
+    assert "a known concept" not in shown
     folders = [
         replace(one, measured=replace(one.measured, scores=[replace(score, task="folder") for score in scores]))
         for one in own
@@ -157,8 +159,68 @@ def test_durations_are_from_the_first_start_to_the_last_end(make: Make, words: W
 
 def test_towers_are_compared_with_their_untrained_ones(whole: list[Record], whole_page: str, words: Words) -> None:
     shown = words(whole_page)
-    assert "On Twemoji group by linear probe, training adds to the accuracy of the untrained tower: CatLIP +0." in shown
+    gain = "On Twemoji group by linear probe, the gain in accuracy over the untrained tower is: CatLIP +0."
+    assert gain in shown
+    better = "CatLIP, CLIP, SigLIP and SuperClass can be told from the untrained tower: training made it better"
+    assert f"By these intervals {better}." in shown
     points = {one.subject: one for one in main_points(whole_task_scores(group_comparison("x", whole)), "Twemoji group")}
     untrained = [f"{points[name].accuracy.value:.3f}" for name in ("random init", "HOG and colour", "raw pixels")]
     text = "Without training, accuracies are {} (the random-init baseline), {} (HOG and colour) and {} (raw pixels)."
     assert text.format(*untrained) in shown
+
+
+def test_tower_whose_gain_has_zero_in_its_interval_cannot_be_told_from_the_untrained_one(
+    whole: list[Record], words: Words
+) -> None:
+    """The towers answer as their untrained ones do."""
+    transfers = [one for one in whole if isinstance(one.measured, Transfer)]
+    untrained = next(one.measured for one in transfers if one.measured.subject == "random init")
+    same = [replace(one, measured=replace(one.measured, scores=untrained.scores)) for one in transfers]
+    shown = words(page("x", same))
+    assert "By these intervals CatLIP, CLIP, SigLIP and SuperClass cannot be told from the untrained tower." in shown
+
+
+def test_page_has_the_number_of_samples_and_passes_of_trainings(make: Make, words: Words) -> None:
+    training = make["training"]("clip-tiny", 0)
+    counted = replace(training, measured=replace(training.measured, num_samples=400))
+    scored = make["transfers"](0)
+    assert "The trainings saw 400 samples in 200 passes (80,000 images)." in words(page("x", [counted, *scored]))
+    assert "The trainings saw" not in words(page("x", [training, *scored]))
+
+
+def test_page_of_a_busy_machine_says_so_above_the_figures(make: Make, words: Words) -> None:
+    def shown(waits: float) -> str:
+        runs = [
+            replace(one, measured=replace(one.measured, window_waits=[waits] * len(one.measured.window_seconds)))
+            for one in timed(make)
+        ]
+        return words(page("x", runs))
+
+    busy, note = shown(1.0), "Nearly all speeds are those of a busy machine: 100 % of the windows were slow and count"
+    assert busy.index(note) < busy.index("The answer in figures")
+    assert "do not count" not in busy
+    assert note not in shown(0.0)
+
+
+def test_comparison_that_ended_early_says_first_how_much_of_it_there_is(make: Make, words: Words) -> None:
+    runs, training = timed(make, 1), make["training"]("clip-tiny", 0)
+    early = "This comparison ended early: 1 of 10 rounds timed; of 2 experiments, 1 trained and 0 scored."
+    assert words(heading(page("1-default", [*runs, training]))) == early
+    for name, records in (
+        ("1-measure", runs),
+        ("1-default", [*runs, make["failure"]()]),  # it ended, and the page lists the failure
+        ("1-default", make["whole"]()),
+    ):
+        assert "ended early" not in page(name, records)
+
+
+def test_smoke_test_has_neither_published_figures_nor_a_front_in_its_answer(whole: list[Record], words: Words) -> None:
+    smoke, default = (words(page(name, whole)).partition("Images per second")[0] for name in ("1-smoke", "1-default"))
+    for noise in ("As published:", "on the front", "Pareto front"):
+        assert noise in default
+        assert noise not in smoke
+
+
+def test_lengths_of_the_packs_captions_are_no_setting_of_other_data(whole: list[Record], whole_page: str) -> None:
+    assert "caption_lengths" in whole_page
+    assert "caption_lengths" not in page("x", on_own_data(whole))

@@ -105,3 +105,65 @@ def test_explained_ratio_is_not_explained_again(make: Make) -> None:
 def test_data_of_the_default_comparison_is_in_its_command(make: Make) -> None:
     runs = renamed(timed(make, 1), "data=my shards")
     assert commands(page("1-smoke", runs)) == ["--data 'my shards'"]
+
+
+def on_task(records: list[Record], task: str) -> list[Record]:
+    """The records with all scores on one task."""
+    return [
+        replace(one, measured=replace(one.measured, scores=[replace(of, task=task) for of in one.measured.scores]))
+        if isinstance(one.measured, Transfer)
+        else one
+        for one in records
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "build"),
+    [
+        ("1-smoke", lambda make: timed(make, 1)),
+        ("1-default", lambda make: [*timed(make), make["failure"]()]),
+        ("1-default", timed),
+        ("1-measure", lambda make: timed(make)[::2]),
+        ("1-measure", lambda make: timed(make, 3)),
+        ("1-measure", timed),
+        ("1-default", lambda make: scored(make, 1)),
+        ("1-full", lambda make: scored(make, 3)),
+    ],
+)
+def test_commands_keep_the_folder_of_the_records(make: Make, name: str, build: Callable[[Make], list[Record]]) -> None:
+    def found(**options: str) -> list[str]:
+        text = page(name, build(make), others={"older": "why"}, **options)
+        lines = [html.unescape(one) for one in re.findall(f"<code>{PROGRAM} ?(.*?)</code>", text)]
+        return [one for one in lines if not one.startswith("plan ")]
+
+    other = found(results="my runs")
+    assert all("'my runs'" in line for line in other)
+    assert len(other) == len(found()) > 1
+    assert not any("--results" in line for line in found())
+    for command in other:
+        if not command.startswith("report "):  # the reports have a parser of their own
+            parse(shlex.split(command))
+
+
+def test_next_training_lies_beside_the_records(make: Make) -> None:
+    text = page("1-train", scored(make, 2), results="mine")
+    assert commands(text)[0].endswith("--out mine/clip-tiny-2")
+
+
+def test_comparison_that_ended_early_is_resumed_with_its_data(make: Make) -> None:
+    runs = renamed(timed(make, 1), "data=my shards")
+    assert commands(page("1-default", runs)) == ["--resume --data 'my shards'"]
+    assert commands(page("1-full", runs)) == ["--full --resume --data 'my shards'"]
+
+
+@pytest.mark.parametrize(
+    ("task", "command", "is_root_unknown"),
+    [("my classes", "--root FOLDER", True), ("rooms", "--task rooms", False), ("Twemoji group", "", False)],
+)
+def test_command_keeps_the_tasks_and_asks_for_a_folder_that_no_record_names(
+    make: Make, task: str, command: str, *, is_root_unknown: bool
+) -> None:
+    text = page("1-smoke", on_task(scored(make, 1), task))
+    assert commands(text) == [command]
+    parse(shlex.split(command))
+    assert (f"FOLDER is where {task} lies: the records do not name it." in text) == is_root_unknown

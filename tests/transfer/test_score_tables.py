@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from bench.config import change
+from bench.config import Experiment, change
 from bench.console.tables import print_tables
 from bench.experiments import get_experiment
 from bench.measure.throughput import images_per_second
 from bench.record import Flops, Record, Transfer
 from bench.scores import MetricScore, Score, TaskTraining
 from bench.statistics import accuracy_interval, estimate_over_draws
+from bench.tables import Table
 from bench.transfer.score_tables import (
     all_transfer_tables,
     answers_of,
@@ -182,3 +183,20 @@ def test_figures_are_shown_with_their_interval_and_written_with_its_ends(
     assert "0.600 ±0.094" in capsys.readouterr().out
     written = json.loads((tmp_path / "x.json").read_text())
     assert written["Transfer: linear probe"]["rows"][1]["rooms"][0] == 0.6
+
+
+def test_tables_of_towers_of_own_data_say_once_that_drawings_score_them() -> None:
+    own = change(CLIP, data="my shards")
+    drawings = "The towers were trained on my shards and scored on drawings of the shipped pack, such as emoji: --root"
+
+    def tables(experiment: Experiment, task: str) -> list[Table]:
+        scores = [replace(score(60, task=task), protocol=protocol) for protocol in ("linear probe", "k-NN")]
+        records = [scored(CLIP.name, 0, one) for one in scores]
+        return whole_task_tables([replace(one, experiment=experiment) for one in records])
+
+    first, second = tables(own, "unseen subgroup")
+    assert first.note.count(drawings) == 1
+    assert "drawings" not in second.note
+    assert "are new to a tower" not in first.note + second.note
+    for others in (tables(CLIP, "unseen subgroup"), tables(own, "my classes")):
+        assert not any("drawings" in table.note for table in others)

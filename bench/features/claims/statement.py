@@ -1,11 +1,12 @@
 """The statement on CatLIP's speed at two sizes of the tower, and its line in the answer of the page."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
 from bench.config import Experiment, get_field
-from bench.console.console import PROGRAM
+from bench.console.console import PROGRAM, printable
 from bench.experiments import HEADLINE
 from bench.features.claims.card import ClaimCard, make_card
 from bench.features.claims.claims import get_claim
@@ -13,7 +14,7 @@ from bench.features.claims.evidence import records_of_claims
 from bench.features.claims.page import to_sentence
 from bench.formats import format_interval, join_words, ratio
 from bench.record import Record
-from bench.sections import Block, PageContext, Text
+from bench.sections import DEFAULT_RESULTS, Block, PageContext, Text
 
 CLAIMS = {"catlip-2.7x": "ViT-B/16", "catlip-h16": "ViT-H/16"}  # with the size of the tower, the smaller first
 # Settings that may cause a difference of speed at one size, and cannot where both released files agree.
@@ -21,16 +22,18 @@ CAUSES = {"precision": "precision", "batch_size": "images per GPU", "attention":
 
 
 def build(page: PageContext) -> list[Block] | None:
-    """Say what was published of CatLIP's speed and the verdict on it; None where the page lacks CLIP or CatLIP."""
-    if not {*HEADLINE} <= {one.method for one in page.comparison.experiments.values()}:
+    """Say what was published of CatLIP's speed, with the verdict; None in a smoke test and without CLIP or CatLIP."""
+    methods = {one.method for one in page.comparison.experiments.values()}
+    if page.comparison.is_smoke_test or not {*HEADLINE} <= methods:
         return None
     cards = make_speed_cards(records_of_claims(CLAIMS, page.folder))
     card, *_ = cards.values()
-    line = Markup("<strong>As published:</strong> {} <strong>{}</strong> (<code>{} claim {}</code>)").format(
+    records = [] if page.results == DEFAULT_RESULTS else ["--records", page.results]
+    line = Markup("<strong>As published:</strong> {} <strong>{}</strong> (<code>{} {}</code>)").format(
         " ".join([*speed_statement(cards), *card.clip_costs]),
         to_sentence(card.judgement.verdict_clause),
         PROGRAM,
-        card.claim.name,
+        printable(shlex.join(["claim", card.claim.name, *records])),
     )
     return [Text(line)]
 
