@@ -2,12 +2,14 @@
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from markupsafe import Markup
 
 from bench.catalog import DEFAULT_ROOT_TASK, DEFAULT_TASKS, TASKS
 from bench.cli.verbs import VERBS
+from bench.config import Experiment, differing_fields, get_field, path_of
 from bench.console.console import PROGRAM, printable
 from bench.experiments import COMPARED, EXPERIMENTS, HEADLINE, SCALES
 from bench.fields import PACK_DATA
@@ -17,7 +19,7 @@ from bench.method import find_method
 from bench.orchestration.scope import required_rounds
 from bench.record import Failure, Training, Transfer
 from bench.sections import DEFAULT_RESULTS, ComparisonRecords, PageContext
-from bench.settings import split_name
+from bench.settings import split_name, with_settings
 from bench.statistics import SEEDS_FOR_INTERVAL, SEEDS_FOR_RANKING
 from reports.accuracy import scores
 from reports.accuracy.scores import SubjectScore
@@ -43,14 +45,15 @@ def format_command(words: Sequence[str]) -> Markup:
 def larger_commands(page: PageContext, lead: Throughput) -> list[Markup]:
     """Return the commands that predict and that measure the ratio at a larger size; none without named experiments."""
     comparison = page.comparison
-    names, _ = _split_names([comparison.base or "", lead.experiment])
+    names, _ = _split_names(comparison, [comparison.base or "", lead.experiment])
     scales = [_scale_of(name) for name in names]
     if not all(scales):
         return []
     larger = next(scale for scale in LARGER_SCALES if scale not in scales)
     pair = [name.removesuffix(scale) + larger for name, scale in zip(names, scales, strict=True)]
     plan = [["plan", *pair, "--device", "h100"]] if "plan" in VERBS else []
-    measure = ["measure", *pair, *own_data_options(comparison), *results_options(page)]
+    data = own_data_options(comparison)
+    measure = ["measure", *pair, *data, *(["--count-vocabulary"] if data else []), *results_options(page)]
     return [*map(format_command, [*plan, measure])] if pair else []
 
 
@@ -89,7 +92,7 @@ def _proposals(page: PageContext, answers: Sequence[SubjectScore]) -> Iterator[C
     data, results = own_data_options(comparison), results_options(page)
     scoring, of_root = _scoring_options(comparison)
     same = [*data, *scoring, *results]  # options of the default comparison
-    names, options = _split_names(comparison.experiments)
+    names, options = _split_names(comparison, comparison.experiments)
     if comparison.is_smoke_test:
         reason = "The smoke test checks that every stage runs; its figures mean nothing. This measures."
         yield same, reason + of_root
@@ -108,7 +111,7 @@ def _proposals(page: PageContext, answers: Sequence[SubjectScore]) -> Iterator[C
             ["measure", *compared, *options, *results],
             "No ratio was measured: this times these experiments in rounds.",
         )
-    pair, pair_options = _split_names([comparison.base or "", lead.experiment] if lead else [])
+    pair, pair_options = _split_names(comparison, [comparison.base or "", lead.experiment] if lead else [])
     if lead is not None and lead.ratio is not None and pair and lead.ratio.verdict not in ANSWERS:
         on_gpu = comparison.records[0].circumstances.device != "cpu"
         rounds = max(2 * min(lead.ratio.runs), required_rounds(1, on_gpu=on_gpu))
@@ -156,14 +159,25 @@ def _with_partner(names: Sequence[str]) -> list[str]:
     return [base, other if names[0] == base else names[0]]
 
 
-def _split_names(experiments: Iterable[str]) -> tuple[list[str], list[str]]:
+def _split_names(comparison: ComparisonRecords, names: Iterable[str]) -> tuple[list[str], list[str]]:
     """Return the names without settings, and the options of their settings; nothing where no command makes them all."""
-    split = [split_name(name) for name in experiments]
-    names = [*dict.fromkeys(name for name, _ in split)]
-    settings = [[one for group in groups for one in group] for _, groups in split]
-    if len(names) < len(split) or any(name not in EXPERIMENTS for name in names) or settings[1:] != settings[:-1]:
+    split = [(*split_name(name), comparison.experiments.get(name)) for name in names]
+    bases = [*dict.fromkeys(base for base, _, _ in split)]
+    if len(bases) < len(split) or any(base not in EXPERIMENTS for base in bases):
         return [], []
-    return names, [word for one in settings[:1] for setting in one for word in ("--set", setting)]
+    settings = [[*chain(*groups), *_unnamed_settings(base, groups, one)] for base, groups, one in split]
+    if settings[1:] != settings[:-1]:
+        return [], []
+    return bases, [word for one in settings[:1] for setting in one for word in ("--set", setting)]
+
+
+def _unnamed_settings(base: str, groups: Iterable[Iterable[str]], experiment: Experiment | None) -> list[str]:
+    """Return the settings that the default comparison makes on own data and no name lists, such as the vocabulary."""
+    if experiment is None or experiment.input.data == PACK_DATA:
+        return []
+    differing = differing_fields([with_settings(EXPERIMENTS[base], chain(*groups)), experiment])
+    own = [field for field in differing if path_of(field).partition(".")[0] in ("input", "targets")]
+    return [f"{field}={get_field(experiment, field)}" for field in own]
 
 
 def _scale_of(name: str) -> str:

@@ -122,7 +122,10 @@ def _sample_notes(comparison: ComparisonRecords) -> list[Markup]:
         most[row["what"]] = max(most[row["what"]], row["samples"])
     if not most:
         return []
-    text = Markup('Samples were skipped or have no text (the most of a run: {}): <a href="#data">see each run</a>.')
+    text = Markup(
+        "Samples were skipped or have no text (the most of a run: {}; a broken image counts each time it is read): "
+        '<a href="#data">see each run</a>.'
+    )
     return [text.format(", ".join(f"{what} {number:,}" for what, number in most.items()))]
 
 

@@ -7,11 +7,14 @@ import shlex
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import ClassVar
 
+import psutil
 from tyro.conf import Positional
 
 from bench.cli.field_table import field_table
@@ -93,9 +96,20 @@ class Bench:
 
     @property
     def resume_hint(self) -> str:
-        """The resume command."""
-        options = shlex.join(["--resume", *option_words(self, "resume")])
-        return f"finished records are kept; resume with: nox -s bench -- {options} (or: {PROGRAM} {options})"
+        """The resume command, or that of the start where no run is finished."""
+        under_nox = "NOX_CURRENT_SESSION" in os.environ  # its environment is not that of the person's shell
+        program, options = "nox -s bench --" if under_nox else PROGRAM, option_words(self, "resume")
+        if not self._has_records():
+            return f"no run is finished; start again with: {program} {shlex.join(options)}".rstrip()
+        return f"finished records are kept; resume with: {program} {shlex.join(['--resume', *options])}"
+
+    def _has_records(self) -> bool:
+        """Return whether this comparison has a record: the newest, if this process began it or resumes it."""
+        started = datetime.fromtimestamp(psutil.Process().create_time(), UTC)
+        with suppress(ValueError):
+            newest = latest_comparison_name(self.results, self._scope)
+            return self.resume or newest >= f"{started:%Y%m%dT%H%M%S}"
+        return False
 
     def run(self) -> int:
         """Measure speed and memory, train, and score the towers."""
@@ -121,13 +135,15 @@ class Bench:
     ) -> int:
         """Plan by a trial run, with these images and at least so many seeds; end with what twice the time allows."""
         minutes, start = DEFAULT_MINUTES if self.minutes is None else self.minutes, time.monotonic()
+        log("a trial run comes first, to plan the comparison")
         with tempfile.TemporaryDirectory() as folder:
             trial, pace = run_trial(Path(folder), experiments[0], self.results)
         if trial.runner.failures:
             log("the trial run failed: planned as for two cores")
         plan = plan_default(experiments, scope, pace, minutes, images, least_seeds, time.monotonic() - start)
         is_more = plan.expected_seconds > 60 * minutes
-        log(f"planned: {plan}{f', more than {minutes:g} min: nothing smaller is planned' if is_more else ''}")
+        too_long = f", more than the {minutes:g} min of --minutes: fewer rounds or images give no verdict"
+        log(f"planned: {plan}{too_long if is_more else ''}")
         comparison = self._compare(plan.experiments, plan.scope, pace, start + 60 * LONGEST * minutes)
         seconds, twice = time.monotonic() - start, 2 * minutes
         if not self.resume and not comparison.runner.failures and not trial.runner.failures:
@@ -234,6 +250,7 @@ class Measure:
     caption_lengths: CaptionLengths = None
     vocabulary: VocabularyFile = None
     labels: Labels = None
+    count_vocabulary: bool = False  # count vocabularies from the captions first, into RESULTS/vocabularies
     measurements: Measurements = ()
     trace: bool = False  # also write a Perfetto trace of a few steps of each experiment
     # accept experiments that differ in more than the method; the table lists the differences
@@ -267,6 +284,8 @@ class Measure:
         require_range("rounds", self.rounds, *ROUNDS_RANGE)
         require_range("memory-gib", self.memory_gib, 1e-6, 1e6)
         require_range("max-minutes", self.max_minutes, *MINUTES_RANGE)
+        if self.count_vocabulary and (self.vocabulary is not None or self.labels is not None):
+            raise ValueError("--count-vocabulary counts what --vocabulary and --labels name: leave out one of them")
         if self.measurements and (self.trace or self.memory_gib is not None):
             raise ValueError("--measurement measures neither speed nor memory: leave out --trace and --memory-gib")
         settings = add_captions(self.settings, self.caption_lengths, self.caption)
@@ -284,6 +303,10 @@ class Measure:
         """Run the rounds, then print the ratios."""
         start = time.monotonic()
         experiments, scope = self._experiments_and_scope(on_gpu=has_gpu())
+        if self.count_vocabulary:
+            inputs = experiments[0].input
+            files = count_and_save_vocabularies(inputs.data, inputs.caption, self.results)
+            experiments = [change(one, **files) for one in experiments]
         may_differ = FIELDS if self.allow_differences else MAY_DIFFER
         comparison = open_comparison(
             self.results,

@@ -132,7 +132,8 @@ def _open(data: str, request: SampleRequest) -> Samples:
         raise ValueError(f"data={data}: {source.name} are opened as {type(samples).__name__}, {expected}")  # noqa: TRY004
     if others:
         names = " and ".join(other.name for other in others)
-        remark = f"the {source.name} there are read, {names} are not: name their file or folder to read them"
+        remedy = "name their file, or move them into a folder of their own"
+        remark = f"the {source.name} there are read, {names} are not: {remedy}"
         samples.remarks = (*samples.remarks, remark)
     return samples
 

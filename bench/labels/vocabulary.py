@@ -157,8 +157,8 @@ def resolve_vocabulary(name: str) -> str:
     return PACK_SYNSETS if name == DATACOMP_VOCABULARY else name
 
 
-def require_own_vocabulary(experiment: Experiment) -> None:
-    """Raise ValueError for a training without a vocabulary of its own captions; the error has the command to count one.
+def foreign_vocabulary_reason(experiment: Experiment) -> str:
+    """Return why a vocabulary is not that of the experiment's captions, with the command that counts one; else "".
 
     The shipped vocabularies are those of the pack's captions, and lack most labels of other captions.
     """
@@ -166,7 +166,7 @@ def require_own_vocabulary(experiment: Experiment) -> None:
     vocabulary = get_field(experiment, field) if field else ""
     is_of_pack = vocabulary in (PACK_SYNSETS, PACK_SUBWORDS) or Path(vocabulary).parent.resolve() == SHIPPED_FOLDER
     if vocabulary != DATACOMP_VOCABULARY and (data == PACK_DATA or not is_of_pack):
-        return
+        return ""
     if data == PACK_DATA:
         remedy = f"add --vocabulary {PACK_SYNSETS}, the pack's"
     elif field == "subword_vocabulary":
@@ -176,7 +176,7 @@ def require_own_vocabulary(experiment: Experiment) -> None:
         remedy = f"add --count-vocabulary, or count one with: {command} --out vocabulary.json"
         remedy += " (then add --vocabulary vocabulary.json; CoreNet's .pkl file is accepted, too)"
     reason = "is that of the pack's captions" if is_of_pack else "is not shipped"
-    raise ValueError(f"{experiment.name}: the vocabulary {vocabulary} {reason}: {remedy}")
+    return f"{experiment.name}: the vocabulary {vocabulary} {reason}: {remedy}"
 
 
 def vocabulary_path(name: str) -> Path:

@@ -29,7 +29,7 @@ from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec, find_gpu_spec
 from bench.environment.rank_info import torchrun_env
 from bench.experiments import EXPERIMENTS
 from bench.fields import PACK_DATA
-from bench.labels.vocabulary import require_own_vocabulary
+from bench.labels.vocabulary import foreign_vocabulary_reason
 from bench.method import get_method, is_built_in
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import TWO_CORES, GpuPace, Pace
@@ -74,8 +74,11 @@ def open_comparison(
     require_comparable_experiments(experiments, may_differ)
     for warning in chain.from_iterable(map(require_whole_patches, experiments)):
         log(warning)
-    for one in experiments if trained else ():
-        require_own_vocabulary(one)
+    for one in experiments:
+        if (reason := foreign_vocabulary_reason(one)) and trained:
+            raise ValueError(reason)
+        if reason and one.input.data != PACK_DATA:
+            log(reason)
     results = results.resolve()
     require_runnable(results, experiments, reads_data=reads_data)
     is_named = name is not None

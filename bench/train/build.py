@@ -119,7 +119,7 @@ def log_labels(stream: Stream[Any]) -> None:
     counts = torch.cat([getattr(target, "labels", target).starts.diff() for target in targets])
     mean, empty = counts.double().mean(), (counts == 0).double().mean()
     text = f"{experiment.name}: vocabulary {vocabulary}, {mean:.2f} labels per image"
-    log(f"{text}, {empty:.1%} of captions without a label (of the first {len(counts):,})")
+    log(f"{text}, {empty:.1%} of captions without a label (the first {len(counts):,} that the run reads)")
 
 
 def sample_counts(stream: Stream[Any]) -> dict[str, Any]:

@@ -412,7 +412,8 @@ def test_first_of_several_layouts_in_a_folder_is_read_and_the_others_are_named(t
     write_shard(folder / "0.tar", {"a.jpg": PHOTOS[0].image, "a.txt": b"a dog"})
     samples = opened(folder, tmp_path / "cache")
     assert len(samples) == 1
-    remark = "the tar shards there are read, tables of image files are not: name their file or folder to read them"
+    remark = "the tar shards there are read, tables of image files are not: name their file, or move "
+    remark += "them into a folder of their own"
     assert remark in samples.notes()
     assert len(opened(folder / "captions.csv", tmp_path / "cache")) == 12
 

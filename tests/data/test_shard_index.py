@@ -19,7 +19,7 @@ from bench.data.samples import data_files, open_samples
 from bench.data.shards import facts
 from bench.data.shards.facts import compute_facts, read_manifest, write_manifest
 from bench.data.sources.tar_shards import TarSamples, open_shards, write_index
-from bench.labels.vocabulary import require_own_vocabulary
+from bench.labels.vocabulary import foreign_vocabulary_reason
 from tests.data.shards import (
     CAPTIONS,
     encode_image,
@@ -235,7 +235,7 @@ def test_method_without_captions_trains_on_images_alone(experiment: Experiment, 
     shards = open_samples(experiment, tmp_path / "cache")
     assert len(shards) == 14
     assert (shards.skipped, shards.empty_captions) == ({"no image": 1}, 0)
-    require_own_vocabulary(experiment)
+    assert not foreign_vocabulary_reason(experiment)
     with pytest.raises(ValueError, match="no caption: 12"):
         open_samples(small("clip", data=experiment.input.data), tmp_path / "cache")
 

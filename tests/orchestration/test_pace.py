@@ -83,7 +83,7 @@ def test_resumed_comparison_keeps_its_images_and_a_new_one_plans_its_own(
     assert [one.training.images for one in given] == [MIN_IMAGES] * len(COMPARED)
     text = capsys.readouterr().err
     assert "planned: 10 rounds of speed and up to 5 repeated, 1 seed of 20,000 images for each method" in text
-    assert "more than 1 min: nothing smaller is planned" in text
+    assert "more than the 1 min of --minutes: fewer rounds or images give no verdict" in text
     assert "--minutes 2 would do: 10 rounds" in text
 
 

@@ -111,7 +111,7 @@ def test_skipped_samples_are_counted_below_the_answer_and_listed_by_run(make: Ma
         for number, one in enumerate(timed(make, 1))
     ]
     text = page("x", runs)
-    note = "have no text (the most of a run: truncated 1,001, empty caption (used) 3): see each run"
+    note = "have no text (the most of a run: truncated 1,001, empty caption (used) 3; a broken image counts each time"
     assert note in words(text)
     assert words(text).index(note) < words(text).index("The answer in figures")
     rows = Document(text).tables["Samples skipped or without text"]

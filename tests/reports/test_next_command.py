@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from bench.cli.compare import Measure
 from bench.cli.main import parse
 from bench.cli.verbs import VERBS
 from bench.config import change
@@ -87,7 +88,7 @@ def test_commands_for_a_larger_size_are_on_the_data_of_the_comparison(make: Make
     runs = renamed(timed(make), "data=my shards", "caption=txt")
     plan, measure = commands(page("x", runs), "Does it hold at my size?")
     assert plan == "plan clip-vit-b16 catlip-vit-b16 --device h100"
-    assert measure == "measure clip-vit-b16 catlip-vit-b16 --data 'my shards' --caption txt"
+    assert measure == "measure clip-vit-b16 catlip-vit-b16 --data 'my shards' --caption txt --count-vocabulary"
     parse(shlex.split(measure))
 
 
@@ -105,6 +106,17 @@ def test_explained_ratio_is_not_explained_again(make: Make) -> None:
 def test_data_of_the_default_comparison_is_in_its_command(make: Make) -> None:
     runs = renamed(timed(make, 1), "data=my shards")
     assert commands(page("1-smoke", runs)) == ["--data 'my shards'"]
+
+
+def test_command_makes_the_settings_of_own_data_that_no_name_lists(make: Make) -> None:
+    of_own_data = {"jpeg_decoding": "reduced", "synset_vocabulary": "my v.json"}
+    runs = [replace(one, experiment=change(one.experiment, **of_own_data)) for one in renamed(timed(make, 3), "data=d")]
+    command = parse(shlex.split(commands(page("1-measure", runs))[0]))
+    assert isinstance(command, Measure)
+    made, _ = command._experiments_and_scope(on_gpu=False)
+    assert {(one.input, one.targets.synset_vocabulary) for one in made} == {
+        (one.experiment.input, "my v.json") for one in runs
+    }
 
 
 def on_task(records: list[Record], task: str) -> list[Record]:

@@ -33,7 +33,7 @@ def test_methods_with_labels_name_them_and_no_others(
         found = re.match(LINE, line)
         assert found
         assert found["vocabulary"] == ("pack-synsets" if method == "catlip" else "pack-subwords")
-        assert line.endswith("(of the first 1,024)")
+        assert line.endswith("(the first 1,024 that the run reads)")
 
 
 def test_labels_of_shards_are_counted_as_the_labeller_does(
@@ -44,7 +44,7 @@ def test_labels_of_shards_are_counted_as_the_labeller_does(
     experiment = small("catlip", data=str(write_shard(tmp_path / "s.tar", members)), images=32, warmup_images=0)
     assert sorted(map(len, get_labeller("corenet", "pack-synsets").label_texts(captions))) == [0] * 12 + [2] * 20
     expected = "catlip-tiny: vocabulary pack-synsets, 1.25 labels per image, 37.5% of captions without a label"
-    expected += " (of the first 32)"
+    expected += " (the first 32 that the run reads)"
     measure_speed(experiment, CPU, results, 0)
     assert capsys.readouterr().err.count(expected) == 1
     measure_speed(experiment, CPU, results, 1)  # a later round does not repeat it

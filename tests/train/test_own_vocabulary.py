@@ -94,6 +94,23 @@ def test_training_on_other_data_does_not_leave_out_subwords_that_the_pack_lacks(
     open_comparison(tmp_path / "results", [accepted], Scope("train", 0))
 
 
+@pytest.mark.usefixtures("forked_runs", "decoded")
+def test_speed_on_other_data_is_measured_with_a_vocabulary_of_their_captions_or_a_remark(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = ["batch_size=16", "warmup_steps=1", "windows=1", "steps_per_window=1"]
+    command = ["measure", "catlip-tiny", "--data", str(shards), "--rounds", "1", "--results", str(tmp_path)]
+    command += [word for setting in short for word in ("--set", setting)]
+    remark = "the vocabulary pack-synsets is that of the pack's captions: add --count-vocabulary"
+    assert main(command) == 0
+    assert remark in capsys.readouterr().err
+    assert main([*command, "--count-vocabulary"]) == 0
+    assert remark not in capsys.readouterr().err
+    used = {record.experiment.targets.synset_vocabulary for record in read_records(tmp_path) if record.experiment}
+    (counted,) = used - {"pack-synsets"}
+    assert [label.name for label in read_vocabulary(counted).labels[:3]] == ["dog.n.01", "bridge.n.01", "beach.n.01"]
+
+
 @pytest.mark.parametrize("name", CATLIP)
 def test_no_head_has_rows_without_a_label_unless_the_user_asks_for_them(name: str) -> None:
     given = experiment_from(name, [], vocabulary="pack-synsets")

@@ -31,7 +31,7 @@ KEY_COLUMNS = ("key", "__key__", "uid", "sample_id")
 MAX_LINE_BYTES = 16 * 2**20  # bytes; a longer line means another format or an unclosed quotation mark
 COMPRESSED = (".gz", ".tgz")
 UTF8_MARK, UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")  # with which a text may begin
-UTF8_REMEDY = "convert the files to UTF-8, with iconv -f latin1 -t utf-8 where they are Latin-1"
+UTF8_REMEDY = "convert the files to UTF-8, where they are Latin-1 with iconv -f latin1 -t utf-8 FILE > NEW"
 NO_CAPTION, NOT_JSON, MISCOUNTED = "no caption", "not a JSON object", "not as many values as columns"
 
 BINARY_TYPES = (pa.binary(), pa.large_binary(), pa.binary_view())

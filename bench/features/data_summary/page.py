@@ -9,6 +9,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from bench.data.captions.batches import UTF8_REMEDY
 from bench.features.data_summary.captions import CaptionFacts
 from bench.features.data_summary.images import SampledImage
 from bench.features.data_summary.summary import LOADED, DataSummary, ShownSample
@@ -56,7 +57,7 @@ def summary_page(summary: DataSummary) -> str:
         facts=[
             pluralize(summary.samples, "sample"),
             format_quantity(summary.image_bytes, "B") + " of images",
-            pluralize(len(summary.images), "image") + " decoded",
+            pluralize(len(summary.usable_images), "image") + " decoded",
         ],
         answer=_answer(summary),
         sections=[
@@ -79,15 +80,19 @@ def _answer(summary: DataSummary) -> list[Block]:
             charts.append(Chart(chart, f"Length of the captions{field}", [note]))
     return [
         Text(Markup("<strong>{}</strong> {}").format(*_lead(summary)), "lead"),
-        *map(Warn, summary.refusals),
+        *map(Warn, [*summary.refusals, *(note for note in summary.notes if UTF8_REMEDY in note)]),
         Group(charts, "pair"),
     ]
 
 
 def _lead(summary: DataSummary) -> tuple[str, str]:
     """Say how many samples there are, and what the median image and caption are."""
-    counted = f"{summary.samples:,} of {pluralize(summary.total, 'sample')} can be used."
+    is_exact, broken = len(summary.images) == summary.samples, summary.flaws.total()
+    usable = summary.samples - broken if is_exact else summary.samples
+    counted = f"{usable:,} of {pluralize(summary.total, 'sample')} can be used."
     found = list[str]()
+    if broken and not is_exact:
+        found.append(f"{broken:,} of {len(summary.images):,} sampled images cannot be decoded")
     if images := summary.usable_images:
         width, height = (
             quantiles(sides)[2] for sides in zip(*((one.width, one.height) for one in images), strict=True)

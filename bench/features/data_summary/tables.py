@@ -101,6 +101,8 @@ def caption_table(summary: DataSummary) -> Table:
         "CLIP's tokenizer, start and end token included.\n"
         "repeated: captions that are equal to an earlier one. nouns: of WordNet, as CatLIP labels captions."
     )
+    if any(facts.captions > 2 * facts.distinct for facts in summary.captions):
+        note += "\nMost of these captions are repeated and teach little: --caption FIELD reads another field."
     return Table(
         "Captions",
         columns,
@@ -114,7 +116,7 @@ def _caption_cells(facts: CaptionFacts, context: int) -> dict[str, Cell]:
     samples, captions = len(facts.numbers), facts.captions
     cells = {
         "field": Cell(facts.field),
-        "without a caption": Cell.of(facts.empty / samples, _write_share, f"{facts.empty:,} samples"),
+        "without a caption": Cell.of(facts.empty / samples, _write_share, pluralize(facts.empty, "sample")),
         "captions per sample": Cell.of(float(facts.numbers.mean()), _write_mean, f"{facts.numbers.max():,} at most"),
     }
     if captions:

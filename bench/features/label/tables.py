@@ -18,8 +18,8 @@ from bench.tables import Table
 
 MAX_FREQUENT_LABELS = 10
 CAPTIONS_NOTE = (
-    "captions: of all rows of caption files and all samples of tar files, also where the caption or the image is "
-    "missing; of other data with images, those of the samples that can be used.\n"
+    "captions: one for each row of caption files and each sample of tar files, also of those that have no caption or "
+    "no image; of other data, the captions of the samples that can be used.\n"
     "captions/s: of the captions read in this run."
 )
 GLOSS_CHARS, EXPLAINED_GLOSS_CHARS = 60, 90
@@ -49,7 +49,7 @@ def summary_tables(total: Tally, captions_per_second: float, labels: Iterable[Vo
     """Return tables of the captions, the most frequent labels and the flawed rows."""
     row = {
         "captions": total.captions,
-        "empty share": total.empty / total.captions if total.captions else None,
+        "without a label": total.empty / total.captions if total.captions else None,
         "labels per caption": total.labels / total.captions if total.captions else None,
         "captions/s": round(captions_per_second) or None,
     }

@@ -323,6 +323,17 @@ def test_data_that_a_training_refuses_are_summarised_with_the_reason(tmp_path: P
     assert "A training refuses these data: 20 of 40 samples cannot be used." in note
 
 
+def test_page_counts_broken_images_and_repeated_captions_and_names_the_remedy_of_damaged_ones(tmp_path: Path) -> None:
+    samples = {f"{number:02}": (encode_image(make_image(number)), "stock") for number in range(12)}
+    samples["03"] = (b"\xff\xd8 no image", "stock")
+    files = members(samples) | {"05.txt": "caf\xe9".encode("latin1")}
+    summary = summarize_data(str(write_shard(tmp_path / "s.tar", files)), None, tmp_path, 20, 0, 0)
+    words = Document(summary_page(summary)).words()
+    assert "11 of 12 samples can be used." in words
+    assert "1 of 12 samples have a caption that is not UTF-8" in words.partition("Next commands")[0]
+    assert "Most of these captions are repeated" in words
+
+
 def test_next_commands_for_refused_data_train_on_the_usable_samples(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
