@@ -26,7 +26,7 @@ class Resting(Stream[Labels]):
 
     order = SampleOrder(small("catlip"), 1000)
 
-    def load(self, k: int) -> None:
+    def load_batch_parts(self, k: int) -> None:
         raise NotImplementedError
 
     def make_batch(self, loaded: None) -> Batch[Labels]:
