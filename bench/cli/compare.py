@@ -49,8 +49,9 @@ from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
 from bench.console.progress import Progress
 from bench.console.tables import print_tables
 from bench.experiments import COMPARED, EXPERIMENTS, HEADLINE
-from bench.fields import SEEN_CONCEPTS
+from bench.fields import PACK_DATA, SEEN_CONCEPTS
 from bench.formats import GIB
+from bench.labels.vocabulary import foreign_vocabulary_reason
 from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.measure.figures import figure_tables
 from bench.measure.ranks import find_slow_ranks, rank_table
@@ -317,6 +318,9 @@ class Measure:
             may_differ=may_differ,
             measures_pace=True,
         )
+        for one in experiments if experiments[0].input.data != PACK_DATA else ():
+            if reason := foreign_vocabulary_reason(one):
+                log(reason)
         remedy = "make it shorter with --rounds or --set batch_size=N"
         jobs = comparison.figure_jobs(self._measurements, scope.rounds)
         seconds = expected_job_seconds(jobs) if jobs else comparison.expected_seconds(scope, trained=False)

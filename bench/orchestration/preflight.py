@@ -74,11 +74,9 @@ def open_comparison(
     require_comparable_experiments(experiments, may_differ)
     for warning in chain.from_iterable(map(require_whole_patches, experiments)):
         log(warning)
-    for one in experiments:
-        if (reason := foreign_vocabulary_reason(one)) and trained:
+    for one in experiments if trained else ():
+        if reason := foreign_vocabulary_reason(one):
             raise ValueError(reason)
-        if reason and one.input.data != PACK_DATA:
-            log(reason)
     results = results.resolve()
     require_runnable(results, experiments, reads_data=reads_data)
     is_named = name is not None

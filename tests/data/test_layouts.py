@@ -340,7 +340,7 @@ def test_captions_that_are_not_utf8_are_counted_with_the_remedy(source: str, tmp
     samples = opened(tmp_path, tmp_path / "cache")
     (note,) = (note for note in samples.notes() if "UTF-8" in note)
     assert note.startswith("3 of 12 samples have a caption that is not UTF-8")
-    assert note.endswith("iconv -f latin1 -t utf-8 where they are Latin-1")
+    assert note.endswith("where they are Latin-1 with iconv -f latin1 -t utf-8 FILE > NEW")
     assert samples.caption(0) == "ein M\ufffddchen"
 
 

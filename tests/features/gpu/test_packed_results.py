@@ -42,7 +42,8 @@ def test_unpacked_results_give_the_same_page(results: Path, tmp_path: Path) -> N
     pages = [tmp_path / f"{number}.html" for number in range(2)]
     for folder, page in zip((results, away / "gpu"), pages, strict=True):
         assert report(["build", str(folder / "b16"), "--out", str(page)]) == 0
-    assert pages[0].read_text() == pages[1].read_text()
+    first, second = (page.read_text() for page in pages)
+    assert first == second.replace(str(away), str(tmp_path))  # the commands on a page name its folder
 
 
 def test_towers_caches_and_shards_stay_behind(results: Path, tmp_path: Path) -> None:
