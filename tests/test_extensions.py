@@ -481,7 +481,7 @@ def test_error_in_the_code_of_a_source_is_one_line_with_its_name(folder: Path, t
 
 @pytest.mark.minutes
 def test_source_of_an_extension_trains_alike_with_workers_and_after_a_stop(folder: Path, tmp_path: Path) -> None:
-    """The second training is told to end while it loads the third batch, and is resumed with loader workers."""
+    """The second training is stopped by a signal while it loads the third batch, and is resumed with loader workers."""
     data, source = write_zipped_pairs(tmp_path / "data"), tmp_path / "zipped_pairs.py"
     line = '        return self.archive.read(f"{self.key(row)}.jpg")\n'
     code = (folder / "zipped_pairs.py").read_text()

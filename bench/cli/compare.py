@@ -40,7 +40,7 @@ from bench.cli.options import (
     option_words,
     require_confirmed,
 )
-from bench.cli.own_vocabulary import count_and_save_vocabularies
+from bench.cli.own_vocabulary import count_and_save_vocabularies, require_no_other_vocabulary
 from bench.cli.released_recipes import released_table
 from bench.cli.transfer import choose_scoring, open_tasks
 from bench.config import FIELDS, MAY_DIFFER, MAY_DIFFER_AT_LARGEST_BATCH, Experiment, change
@@ -285,8 +285,8 @@ class Measure:
         require_range("rounds", self.rounds, *ROUNDS_RANGE)
         require_range("memory-gib", self.memory_gib, 1e-6, 1e6)
         require_range("max-minutes", self.max_minutes, *MINUTES_RANGE)
-        if self.count_vocabulary and (self.vocabulary is not None or self.labels is not None):
-            raise ValueError("--count-vocabulary counts what --vocabulary and --labels name: leave out one of them")
+        if self.count_vocabulary:
+            require_no_other_vocabulary(self.vocabulary, self.labels)
         if self.measurements and (self.trace or self.memory_gib is not None):
             raise ValueError("--measurement measures neither speed nor memory: leave out --trace and --memory-gib")
         settings = add_captions(self.settings, self.caption_lengths, self.caption)

@@ -16,6 +16,12 @@ FOLDER = "vocabularies"  # in the results folder
 RULES = {"synset_vocabulary": "corenet", "subword_vocabulary": SUBWORD}  # by field of an experiment
 
 
+def require_no_other_vocabulary(vocabulary: str | None, labels: str | None) -> None:
+    """Raise ValueError where options name a vocabulary or labels beside `--count-vocabulary`."""
+    if vocabulary is not None or labels is not None:
+        raise ValueError("--count-vocabulary counts what --vocabulary and --labels name: leave out one of them")
+
+
 def count_own_vocabulary(data: str, field: str, min_count: int | None = None, caption: str | None = None) -> Vocabulary:
     """Count the vocabulary of a field over the captions of data, over all texts where one of several is drawn.
 

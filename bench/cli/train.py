@@ -28,7 +28,7 @@ from bench.cli.options import (
     option_words,
     require_confirmed,
 )
-from bench.cli.own_vocabulary import count_own_vocabulary, save_vocabulary
+from bench.cli.own_vocabulary import count_own_vocabulary, require_no_other_vocabulary, save_vocabulary
 from bench.cli.transfer import choose_scoring, open_tasks
 from bench.config import Experiment, change, differing_fields, format_differences
 from bench.console.console import INTERRUPTED, OK, Stopped, log
@@ -221,8 +221,7 @@ class Train:
             raise ValueError("--min-count is for --count-vocabulary: add it, or leave out --min-count")
         require_range("min-count", self.min_count, 1, 1e12)
         if self.count_vocabulary:
-            if self.vocabulary is not None or self.labels is not None:
-                raise ValueError("--count-vocabulary counts what --vocabulary and --labels name: leave out one of them")
+            require_no_other_vocabulary(self.vocabulary, self.labels)
             if (field := vocabulary_field(experiment)) is None:
                 raise ValueError(f"--count-vocabulary needs captions, {experiment.method} reads none: leave it out")
             experiment = change(experiment, **{field: str(self._out / VOCABULARY)})

@@ -19,7 +19,7 @@ from bench.config import Experiment, list_names
 from bench.data.captions.batches import KEY_COLUMNS, find_column
 from bench.data.captions.files import UNREADABLE
 from bench.data.held_out import left_out_reasons
-from bench.environment.files import prefix_errors
+from bench.environment.files import atomic_write, prefix_errors
 from bench.environment.seeds import SUBSET, seed_for
 from bench.fields import RANDOM_SUBSET, SEEN_CONCEPTS
 
@@ -35,8 +35,7 @@ def subset_rows(experiment: Experiment, keys: Sequence[str] | pa.ChunkedArray) -
     if subset is None:
         return range(len(keys))
     if subset == SEEN_CONCEPTS:
-        is_left_out = pc.is_in(_key_array(keys), value_set=pa.array([*left_out_reasons()], pa.large_string()))
-        return _to_array(pc.indices_nonzero(pc.invert(is_left_out)).to_numpy())
+        return _to_array(pc.indices_nonzero(_is_kept(_key_array(keys), [*left_out_reasons()])).to_numpy())
     if is_key_file(subset):
         array = _key_array(keys)
         return _to_array(pc.indices_nonzero(pc.is_in(array, value_set=_known_keys(subset, array))).to_numpy())
@@ -86,9 +85,12 @@ def listed_keys(path: Path) -> set[str]:
 def write_keys(path: Path, keys: Sequence[str] | pa.ChunkedArray, left_out: Sequence[str]) -> None:
     """Write keys of samples, but those left out, into a csv file that `subset` takes; OSError if it cannot."""
     array = _key_array(keys)
-    kept = array.filter(pc.invert(pc.is_in(array, value_set=pa.array(left_out, pa.large_string()))))
-    with path.open("wb") as file:
-        pa.csv.write_csv(pa.table({KEY_COLUMNS[0]: kept}), file)
+    with atomic_write(path) as temporary:
+        pa.csv.write_csv(pa.table({KEY_COLUMNS[0]: array.filter(_is_kept(array, left_out))}), temporary)
+
+
+def _is_kept(keys: pa.ChunkedArray, left_out: Sequence[str]) -> pa.ChunkedArray:
+    return pc.invert(pc.is_in(keys, value_set=pa.array(left_out, pa.large_string())))
 
 
 def _key_array(keys: Sequence[str] | pa.ChunkedArray) -> pa.ChunkedArray:

@@ -8,7 +8,7 @@ from bench.formats import join_words, pluralize
 
 NOT_ADJACENT, DIFFERENT_FOLDERS = "apart", "in different folders"  # arrangements of members that lose samples
 DOTTED_NAMES = "a name with several dots"  # another one, and a reason why samples cannot be used
-ADVICE = {  # one, several, and what is said of both
+ADVICE = {  # the words for one, those for several, and the rest of the sentence
     NOT_ADJACENT: (
         "key has",
         "keys have",

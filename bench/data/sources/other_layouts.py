@@ -43,7 +43,7 @@ def advise_on_layout(data: str) -> str | None:
     if (path := next(iterate_files(data, (".beton",)), None)) is not None:
         loader = f"ffcv.loader.Loader({str(path)!r}, batch_size=1, num_workers=1)"
         return f"{path.name} is a file of FFCV, whose pixels are not read: {WRITE}, reading them with {loader}"
-    if next(iterate_files(data, FILE_SUFFIXES), None) is not None and not Path(data).is_dir():
+    if not Path(data).is_dir() and next(iterate_files(data, FILE_SUFFIXES), None) is not None:
         return "images alone have no captions: name the folder that has them as KEY.jpg and KEY.txt"
     starts = [*map(_read_start, possible_tables(data)[:CHECKED_TABLES])]
     of_images = (_advise_on_images(start) for start in starts if isinstance(start, TableStart))
