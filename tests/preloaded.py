@@ -6,7 +6,7 @@ from bench.environment.imports import uncollected_imports
 from bench.extensions import load_extensions
 
 MODULES = (
-    *("open_clip.loss", "torch.nn.parallel", "bench.train.loop", "bench.transfer.score"),
+    *("open_clip.loss", "torch.nn.parallel", "bench.train.loop", "bench.transfer.score", "bench.cli.main", "tyro"),
     *("bench.orchestration.worker", "bench.measure.memory", "pandas", "tests.computed_once"),
 )
 with uncollected_imports():
