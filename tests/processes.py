@@ -3,7 +3,7 @@
 import io
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, nullcontext, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
@@ -81,10 +81,11 @@ def answer(folder: Path, *words: str) -> tuple[int, str]:
 
     What it loads ends with its process.
     """
-    return in_child(_answered, folder, words)
+    return in_child(answered, folder, words)
 
 
-def _answered(folder: Path, words: tuple[str, ...]) -> tuple[int, str]:
+def answered(folder: Path, words: Sequence[str]) -> tuple[int, str]:
+    """Return exit code and text of a command line and its runs in this process, which then ends."""
     from bench.__main__ import main
 
     os.chdir(folder)

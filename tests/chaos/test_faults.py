@@ -1,11 +1,13 @@
 """What happens when something breaks: a row or a clear error, the other rows stand, the exit code says so.
 
-The runs are real processes and break for real: a child is killed, a loss becomes infinite, memory runs out.
+It breaks for real: a loss becomes infinite, memory runs out, a disk is full, a process is killed.
 """
 
+import errno
+import fcntl
 import json
-import os
 import re
+import resource
 import subprocess
 import sys
 from contextlib import suppress
@@ -19,9 +21,10 @@ from bench.cli.doctor import TRIED
 from bench.config import change
 from bench.experiments import EXPERIMENTS
 from bench.measure.memory import is_out_of_memory
+from bench.profilers.memory import read_status_bytes
 from bench.record import BatchTrial, Failure, Speed, read_records
 from tests.chaos.commands import child_runs
-from tests.processes import LONGEST_SECONDS, have_ended, run_of, wait_until
+from tests.processes import answered, have_ended, in_child, wait_until
 
 ROOT = Path(__file__).parents[2]
 SHORT = ["--set", "warmup_steps=1", "--set", "windows=2", "--set", "steps_per_window=1", "--set", "batch_size=16"]
@@ -52,58 +55,54 @@ def test_nan_loss_is_a_recorded_failure(own_results: Path, capsys: pytest.Captur
     assert "loss or gradient of step" in capsys.readouterr().out
 
 
-def test_killed_child_is_a_recorded_failure_and_other_runs_remain(own_results: Path) -> None:
-    command = [sys.executable, "-m", "bench", "measure", "catlip-tiny", *ONE_ROUND]
-    parent = subprocess.Popen([*command, "--results", str(own_results)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    wait_until(lambda: run_of(parent.pid, "memory of catlip-tiny"), parent)[0].kill()
-    _, text = parent.communicate(timeout=LONGEST_SECONDS)
-    assert parent.returncode == 3, text
-    assert failures(own_results) == ["killed by signal 9"]
-    assert timed(own_results) == {"catlip"}
+def without_flock(folder: Path, *words: str) -> tuple[int, str]:
+    """Run a command line where locks are refused, as by Lustre mounted without `-o flock`."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "not here")
+
+    fcntl.flock = refuse
+    return answered(folder, words)
 
 
-def test_file_system_without_flock_holds_the_records_and_is_reported_once(own_results: Path, tmp_path: Path) -> None:
-    """As Lustre mounted without `-o flock`."""
-    (tmp_path / "patch").mkdir()
-    refuse = "import errno, fcntl\ndef flock(*_):\n    raise OSError(errno.ENOSYS, 'not here')\nfcntl.flock = flock\n"
-    (tmp_path / "patch" / "sitecustomize.py").write_text(refuse)
-    command = [sys.executable, "-m", "bench", "measure", "catlip-tiny", *ONE_ROUND, "--results", str(own_results)]
-    environment = os.environ | {"PYTHONPATH": str(tmp_path / "patch")}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def test_file_system_without_flock_holds_the_records_and_is_reported_once(own_results: Path) -> None:
+    words = ["measure", "catlip-tiny", *ONE_ROUND, "--results", str(own_results)]
+    code, text = in_child(without_flock, own_results, *words)
+    assert code == 0, text
     assert timed(own_results) == {"catlip"}
-    assert done.stderr.count("no flock in ") == 1
+    assert text.count("no flock in ") == 1
+
+
+def under(kind: int, limit: int, folder: Path, *words: str) -> tuple[int, str]:
+    """Run a command line under a limit, which its processes inherit."""
+    resource.setrlimit(kind, (limit, resource.getrlimit(kind)[1]))
+    return answered(folder, words)
 
 
 def test_disk_that_is_full_before_the_first_run_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The decoded pack has 200 MB; a limit on the size of files ends the writing as a full disk does."""
-    limited = (
-        "import resource, sys; from bench.__main__ import main; "
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20)); sys.exit(main(sys.argv[1:]))"
-    )
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
-    arguments = ["measure", "catlip-tiny", *ONE_ROUND, "--results", str(tmp_path / "results")]
-    command = [sys.executable, "-c", limited, *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 2, done.stderr
-    assert f"decoding the pack's images into {tmp_path / 'caches' / 'catlip-bench'}, once" in done.stderr
-    assert "error: the pack's images cannot be decoded into" in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
+    words = ["measure", "catlip-tiny", *ONE_ROUND, "--results", str(tmp_path / "results")]
+    code, text = in_child(under, resource.RLIMIT_FSIZE, 2**20, tmp_path, *words)
+    assert code == 2, text
+    assert f"decoding the pack's images into {tmp_path / 'caches' / 'catlip-bench'}, once" in text
+    assert "error: the pack's images cannot be decoded into" in text.splitlines()[-1]
+    assert "Traceback" not in text
+
+
+def short_of_memory(folder: Path, *words: str) -> tuple[int, str]:
+    """Run a command line with 512 MiB more than this process has taken."""
+    return under(resource.RLIMIT_DATA, (read_status_bytes("VmData") or 0) + 2**29, folder, *words)
 
 
 def test_out_of_memory_run_is_a_recorded_failure(own_results: Path) -> None:
-    """The limit is of a process of its own, for this one may hold more already; its children inherit it."""
-    arguments = ["measure", "catlip-tiny", *ONE_ROUND, "--results", str(own_results)]
-    limited = (
-        "import resource, sys; from bench.__main__ import main; "
-        "resource.setrlimit(resource.RLIMIT_DATA, (2 * 2**30, resource.RLIM_INFINITY)); sys.exit(main(sys.argv[1:]))"
-    )
-    command = [sys.executable, "-c", limited, *arguments, "--set", "batch_size=40000"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 3, done.stderr
+    words = ["measure", "catlip-tiny", *ONE_ROUND, "--results", str(own_results), "--set", "batch_size=6000"]
+    code, text = in_child(short_of_memory, own_results, *words)
+    assert code == 3, text
     assert failures(own_results)
-    assert all("allocate memory" in reason for reason in failures(own_results))
-    assert "allocate memory" in done.stdout
+    for reason in failures(own_results):
+        assert is_out_of_memory(RuntimeError(reason)), reason
+        assert reason in text
 
 
 @pytest.mark.minutes
@@ -154,6 +153,7 @@ def test_doctor_times_a_run_and_estimates_the_bench_duration(
 ) -> None:
     fewer_steps = change(EXPERIMENTS[TRIED], warmup_steps=1, windows=2, steps_per_window=1)
     monkeypatch.setitem(EXPERIMENTS, TRIED, fewer_steps)
+    monkeypatch.setattr("bench.cli.doctor.OBSERVED_SECONDS", 0.01)
     figures = own_results / "figures.json"
     assert main(["doctor", "--json", str(figures), "--results", str(own_results / "none" / "yet")]) == 0
     rows = {row["check"]: row for row in json.loads(figures.read_text())["This machine"]["rows"]}

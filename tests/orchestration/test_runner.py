@@ -134,9 +134,17 @@ def test_child_that_does_not_end_in_time_after_a_signal_is_killed(
     assert "is killed: it has not ended 0.5 s after it was asked to" in capsys.readouterr().err
 
 
-def test_killed_child_is_reported_as_killed(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    assert "ended with exit code 1" in run(Job(request(results, seed=5), "a run", 1.0)).failures[0]
+@pytest.mark.parametrize(
+    ("end", "reason"), [("kill -KILL $$", "killed by signal 9"), ("exit 1", "ended with exit code 1")]
+)
+def test_child_that_says_nothing_is_reported_with_how_it_ended(
+    end: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "ends"
+    script.write_text(f"#!/bin/sh\ncat > {tmp_path}/request\n{end}\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    assert run(Job(request(tmp_path), "a run", 1.0)).failures == [f"a run: {reason}"]
 
 
 @pytest.mark.parametrize(
