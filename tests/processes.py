@@ -2,6 +2,8 @@
 
 import io
 import os
+import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,6 +18,7 @@ import torch.multiprocessing as mp
 
 from bench.console.console import UserError, describe_error
 from bench.data import loader_workers
+from bench.environment.rank_info import TORCHRUN_VARIABLES, torchrun_env
 from bench.orchestration import preflight
 from bench.orchestration.request_base import Request
 from bench.orchestration.runner import Runner, Slot
@@ -97,6 +100,25 @@ def answered(folder: Path, words: Sequence[str]) -> tuple[int, str]:
         except SystemExit as end:
             code = int(end.code or 0)
     return code, text.getvalue()
+
+
+def start_ranks(ranks: int, folder: Path, *words: str) -> list[mp.Process]:
+    """Start the command line of each of so many ranks, as torchrun does; what it prints goes to FOLDER/RANK.log."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    return [started(_be_rank, rank, ranks, port, folder / f"{rank}.log", words) for rank in range(ranks)]
+
+
+def _be_rank(rank: int, ranks: int, port: int, log: Path, words: Sequence[str]) -> None:
+    from bench.__main__ import main
+
+    values = map(str, (rank, ranks, rank, ranks, "localhost", port))
+    os.environ |= dict(zip(TORCHRUN_VARIABLES, values, strict=True))
+    torchrun_env.cache_clear()
+    with log.open("w") as text, redirect_stdout(text), redirect_stderr(text):
+        code = main(words)
+    sys.exit(code)
 
 
 def in_ranks(work: Callable[..., T], ranks: int, folder: Path, *arguments: Any) -> list[T]:

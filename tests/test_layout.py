@@ -22,14 +22,6 @@ def test_the_checkout_is_what_is_imported(package: str) -> None:
     assert Path(str(module.__file__)).is_relative_to(ROOT), f"{package} comes from {module.__file__}"
 
 
-def test_imports_point_one_way() -> None:
-    pytest.importorskip("importlinter", reason="import-linter is in the lint session")
-    done = subprocess.run(
-        [Path(sys.executable).with_name("lint-imports")], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout
-
-
 def test_a_run_starts_without_the_command_line_and_without_charts() -> None:
     code = """
 import sys, bench.orchestration.worker as worker
@@ -53,7 +45,7 @@ def test_every_module_of_bench_has_a_layer() -> None:
     "statements",
     [
         "from bench.cli.main import load_extensions, verbs_by_purpose\nload_extensions(); verbs_by_purpose()",
-        "import reports.__main__",
+        "import bench.methods, reports.__main__",
     ],
 )
 def test_command_line_starts_without_torch_and_without_what_draws_charts(statements: str) -> None:
@@ -75,30 +67,27 @@ NAMING = ("methods/", "experiments.py", "recipes.py", "features/plan/published.p
 REFERENCES = ("features/reference/",)
 
 
-def test_no_method_is_named_outside_its_file_and_the_experiments_that_use_it() -> None:
+@pytest.fixture(scope="module")
+def trees() -> dict[str, ast.Module]:
+    """The modules of this program, by their place in it."""
+    paths = [path for folder in ("bench", "models", "losses", "reports") for path in (ROOT / folder).rglob("*.py")]
+    return {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in sorted(paths)}
+
+
+def test_no_method_is_named_outside_its_file_and_the_experiments_that_use_it(trees: dict[str, ast.Module]) -> None:
     names, found = {*methods()}, list[str]()
-    for path in sorted(
-        path for folder in ("bench", "models", "losses", "reports") for path in (ROOT / folder).rglob("*.py")
-    ):
-        place = path.relative_to(ROOT).as_posix().removeprefix("bench/")
-        if not place.startswith((*NAMING, *REFERENCES)):
-            constants = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant))
-            found += [f"{place}:{node.lineno}: {node.value}" for node in constants if node.value in names]
+    for path, tree in trees.items():
+        if not path.removeprefix("bench/").startswith((*NAMING, *REFERENCES)):
+            constants = (node for node in ast.walk(tree) if isinstance(node, ast.Constant))
+            found += [f"{path}:{node.lineno}: {node.value}" for node in constants if node.value in names]
     assert not found
 
 
-def test_methods_are_known_without_torch() -> None:
-    code = "import sys, bench.methods; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
-
-
-def test_no_list_of_fields_is_kept_beside_the_fields() -> None:
+def test_no_list_of_fields_is_kept_beside_the_fields(trees: dict[str, ast.Module]) -> None:
     """Three fields of an experiment or more, as constants: what they share is a role in `bench.config`."""
     found = []
-    for path in sorted(
-        path for folder in ("bench", "models", "losses", "reports") for path in (ROOT / folder).rglob("*.py")
-    ):
-        for node in ast.walk(ast.parse(path.read_text())):
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
             if isinstance(node, (ast.Tuple, ast.List, ast.Set)):
                 texts = [one.value for one in node.elts if isinstance(one, ast.Constant)]
                 found += [f"{path}:{node.lineno}: {texts}"] if len(texts) > 2 and {*texts} <= FIELDS.keys() else []

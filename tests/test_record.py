@@ -172,11 +172,10 @@ def test_name_of_a_record_has_room_for_the_names_of_its_lock(one: str, other: st
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_record_round_trips(kind: type[RecordKind], tmp_path_factory: pytest.TempPathFactory) -> None:
-    path = tmp_path_factory.mktemp("records") / NAME
-    of = Experiment if kind.needs_experiment else Experiment | None
+def test_record_round_trips(kind: type[RecordKind], tmp_path: Path) -> None:
+    of, path = Experiment if kind.needs_experiment else Experiment | None, tmp_path / NAME
 
-    @laws
+    @settings(laws, max_examples=10)
     @given(values_of(of), values_of(Circumstances), values_of(kind), st.text(max_size=10))
     def check(experiment: Experiment | None, where: Circumstances, measured: Any, comparison: str) -> None:
         record = Record(comparison=comparison, experiment=experiment, circumstances=where, measured=measured)
@@ -423,7 +422,8 @@ def lay(results: Path, comparison: str, *names: object) -> Record:
     return record
 
 
-def test_hostile_names_become_distinct_plain_file_names(tmp_path: Path) -> None:
+def test_hostile_names_become_distinct_plain_file_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)
     laid = [lay(tmp_path, "c", name, round_) for name in HOSTILE for round_ in (0, 1)]
     found = read_records(tmp_path, "c")
     assert len(laid) == len(found) == len(contents(tmp_path))

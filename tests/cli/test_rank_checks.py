@@ -1,7 +1,5 @@
 """`doctor` under torchrun: links within and between nodes, and what ranks must have in common."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +12,15 @@ import bench.measure.link_speed as link_speed_module
 import bench.measure.rank_states as rank_states_module
 from bench.cli.findings import DIFFERS, DISTURBS, FINDING_OK, MISSING, UNKNOWN
 from bench.cli.rank_checks import LINKS, judge_ranks, link_table
+from bench.console.console import OK
 from bench.environment.rank_info import RankInfo
 from bench.measure.link_speed import measure_links
 from bench.measure.rank_states import read_rank_states
 from bench.record import LinkSpeed, RankState, RankStates, read_records
-from tests.processes import LONGEST_SECONDS, in_ranks
+from tests.processes import LONGEST_SECONDS, in_ranks, start_ranks
 
 NODES, ON_NODE = 2, 2
 RANKS, SIZE = NODES * ON_NODE, 1 << 20
-ROOT = Path(__file__).parents[2]
 Found = tuple[LinkSpeed, RankStates, RankStates]
 
 
@@ -100,12 +98,13 @@ def test_what_one_rank_has_otherwise_is_named_with_its_node(
     assert {one.verdict for name, one in found.items() if name != check} == {FINDING_OK}
 
 
-def test_torchrun_starts_doctor_which_leaves_its_records_and_no_other_file(tmp_path: Path) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*torchrun, "-m", "bench", "doctor", "--results", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "Ranks of this job" in done.stdout
+def test_doctor_of_several_ranks_leaves_its_records_and_no_other_file(tmp_path: Path) -> None:
+    for one in (ranks := start_ranks(2, tmp_path, "doctor", "--results", str(tmp_path))):
+        one.join(LONGEST_SECONDS)
+    printed, of_rank_1 = ((tmp_path / f"{rank}.log").read_text() for rank in range(2))
+    assert [one.exitcode for one in ranks] == [OK, OK], printed
+    assert "Ranks of this job" in printed
+    assert "Ranks" not in of_rank_1
     link, states = read_records(tmp_path / LINKS)
     assert isinstance(link.measured, LinkSpeed)
     assert isinstance(states.measured, RankStates)

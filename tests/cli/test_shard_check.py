@@ -62,7 +62,7 @@ def test_manifest_is_written_only_where_a_training_accepts_the_shards(
     capsys.readouterr()
 
 
-@settings(derandomize=True, deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(derandomize=True, deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_every_bit_flip_is_detected(tmp_path: Path, capsys: pytest.CaptureFixture[str], data: st.DataObject) -> None:
     folder = tmp_path / "data"

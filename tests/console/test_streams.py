@@ -10,7 +10,7 @@ import pytest
 
 from bench.environment.circumstances import CHECKOUT
 
-LIST = "list --recipe catlip-vit-b16-datacomp"
+LIST = "list --fields"
 
 
 def shell(words: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -460,14 +460,17 @@ def test_captions_are_found_in_a_column_or_its_columns_are_listed(tmp_path: Path
     assert samples.texts(3) == (("a",), (f"a scene, {PHOTOS[3].caption}",))
 
 
-@pytest.mark.parametrize("nulls", [False, True])
 @pytest.mark.parametrize("version", ["1.0", "2.0"])
 @pytest.mark.parametrize("compression", ["none", "snappy", "gzip", "brotli", "zstd", "lz4"])
 @pytest.mark.parametrize("use_dictionary", [False, True])
 def test_value_of_every_kind_of_page_is_read(
-    nulls: bool, version: str, compression: str, use_dictionary: bool, tmp_path: Path
+    version: str, compression: str, use_dictionary: bool, tmp_path: Path
 ) -> None:
-    """Values over the bounds of Snappy's fragments, empty ones, equal ones; pages of a few values, two row groups."""
+    """Values over the bounds of Snappy's fragments, empty ones, equal ones; pages of a few values, two row groups.
+
+    Where the codec is one of every second, a page has nulls, too.
+    """
+    nulls = compression in ("none", "snappy", "zstd")
     draw = np.random.default_rng(0)
     sizes = (0, 1, 3, 70_000, 70_000, 65_536, 200_000, 65_532, 5, 10, 2, 1)
     values = [draw.bytes(size) if n % 3 else b"ab" * size for n, size in enumerate(sizes)] * 3
@@ -537,9 +540,7 @@ def test_large_pages_that_are_decompressed_for_each_image_have_a_note_with_the_r
         assert contents(samples) == [(one.caption, one.image) for one in noise]
 
 
-@settings(
-    derandomize=True, deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(derandomize=True, deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_parquet_file_is_an_error_or_has_other_content(tmp_path: Path, data: st.DataObject) -> None:
     table = io.BytesIO()

@@ -112,8 +112,7 @@ _CUT = [(MEASURE, 1.5), ([*EXPLAIN, "--rounds", "2"], 4), (REFERENCE, 2.5)]
 CUT = [(words, minutes) for words, minutes in _CUT if words[0] in VERBS]  # commands and their minutes
 
 
-@pytest.mark.parametrize("factor", [0.5, 1.6])
-@pytest.mark.parametrize("on_gpu", [False, True])
+@pytest.mark.parametrize(("on_gpu", "factor"), [(False, 1.6), (True, 0.5)])
 @pytest.mark.parametrize(("arguments", "minutes"), CUT)
 def test_commands_that_are_cut_end_in_time_and_complete_what_one_command_would(
     arguments: list[str],

@@ -41,7 +41,7 @@ def test_most_that_fits_is_chosen(fixed: float, per_image: float, seconds: float
     assert is_most or expected(*more) > seconds
 
 
-@settings(max_examples=15)
+@settings(max_examples=5)
 @given(paces, st.floats(1, 100), st.floats(1, 10))
 def test_more_time_or_a_faster_machine_never_trains_less(pace: Pace, minutes: float, times: float) -> None:
     def size(minutes: float, pace: Pace) -> tuple[int, int]:

@@ -82,6 +82,26 @@ def test_job_whose_command_line_is_stopped_ends_with_an_error(
 
 
 @pytest.mark.usefixtures("brief")
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [(["measure", "--help"], 0, "usage: "), (["list"], 2, "torchrun can start measure, train, doctor only")],
+)
+def test_only_rank_0_prints_and_the_others_end_with_it(
+    arguments: list[str], code: int, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for rank, coordinator in enumerate(coordinators(2)):
+        monkeypatch.setattr(main, "connect_coordinator", lambda coordinator=coordinator: coordinator)
+        monkeypatch.setattr(main, "torchrun_env", lambda coordinator=coordinator: coordinator.rank_info)
+        try:
+            returned = main.dispatch(arguments)
+        except SystemExit as end:
+            returned = end.code
+        assert returned == (0 if rank else code)
+        printed = "".join(capsys.readouterr())
+        assert (text in printed) if rank == 0 else not printed
+
+
+@pytest.mark.usefixtures("brief")
 def test_no_run_waits_for_a_rank_whose_command_line_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = coordinators(2)
     runner, started = Runner(Progress(1.0), first), list[str]()

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from bench.train.build import TrainState
 
 ROOT = Path(__file__).parents[2]
-KILLS = 12
+KILLS = 5
 
 
 def written(folder: Path, step: int, seed: int = 0, **changes: Any) -> Path:

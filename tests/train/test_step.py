@@ -35,8 +35,7 @@ def state(run: TrainState) -> list[Tensor]:
     return [*run.model.state_dict().values(), *moments, *average]
 
 
-@pytest.mark.parametrize("method", ["clip", "siglip", "catlip"])
-@pytest.mark.parametrize("clip_norm", [None, 1.0])
+@pytest.mark.parametrize(("method", "clip_norm"), [("clip", 1.0), ("catlip", None)])
 def test_non_finite_step_changes_nothing(method: str, clip_norm: float | None, results: Path) -> None:
     """Weights, moments and step counts are, to the last bit, what they would be had the batch never come."""
     spared, struck = (assembled(results, method, clip_norm=clip_norm) for _ in range(2))

@@ -15,7 +15,7 @@ from bench.train.distributed import rearm_stack_dump_timer
 def here(seconds):
     time.sleep(seconds)
 rearm_stack_dump_timer()
-here(2)
+here(1.2)
 print("went on alone", flush=True)
 dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}/meeting", rank=0, world_size=1)
 rearm_stack_dump_timer()
