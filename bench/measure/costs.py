@@ -1,7 +1,7 @@
 """Costs by count: FLOPs of a step, and parameters and FLOPs of an experiment."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -25,6 +25,7 @@ from models.text_tower import open_clip_text_tower
 
 META = torch.device("meta")
 DEGREE = 2  # of the FLOPs as a polynomial in the width of the captions
+FLOPS_FIELDS = Flops.__struct_fields__
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +72,10 @@ def forward_flops_as_released(experiment: Experiment, caption_lengths: Sequence[
         features = torch.empty(1, width, device=META)
         flops += count_matmul_flops(lambda: model.head(features))
     if isinstance(model, ImageProjection):
-        context = experiment.text.context_length
+        tower, context = experiment.text.text_tower, experiment.text.context_length
         counts = Counter(min(length, context) for length in caption_lengths or (context,))
-        total = sum(
-            count * _released_text_flops(experiment.text.text_tower, length) for length, count in counts.items()
-        )
-        flops += total // counts.total()
+        counted = {length: _released_text_flops(tower, length) for length in _widths_to_count(sorted(counts))}
+        flops += sum(count * _interpolate(counted, length) for length, count in counts.items()) // counts.total()
     return flops
 
 
@@ -148,20 +147,23 @@ def _count_flops_at_size(
 
 
 def _interpolate_over_widths(count: Callable[[int], Flops], widths: Sequence[int]) -> dict[int, Flops]:
-    """Return the FLOPs at each width, of which at most three are counted: tokens times tokens is of second degree."""
-    if len(widths) <= DEGREE + 1:
-        return {width: count(width) for width in widths}
-    counted = {width: count(width) for width in (widths[0], widths[len(widths) // 2], widths[-1])}
+    """Return the FLOPs at each width."""
+    counted = {width: count(width) for width in _widths_to_count(widths)}
+    by_name = {name: {width: getattr(flops, name) for width, flops in counted.items()} for name in FLOPS_FIELDS}
+    return {width: Flops(**{name: _interpolate(of, width) for name, of in by_name.items()}) for width in widths}
 
-    def interpolate(name: str, width: int) -> int:
-        """Return Lagrange's polynomial through the counted widths, which is a whole number here."""
-        total = Fraction(0)
-        for at, flops in counted.items():
-            others = [other for other in counted if other != at]
-            total += getattr(flops, name) * prod(Fraction(width - other, at - other) for other in others)
-        return int(total)
 
-    return {width: Flops(**{name: interpolate(name, width) for name in Flops.__struct_fields__}) for width in widths}
+def _widths_to_count(widths: Sequence[int]) -> set[int]:
+    """Return at most three of some sorted widths: FLOPs of tokens times tokens are of second degree in the width."""
+    return {*widths} if len(widths) <= DEGREE else {widths[0], widths[len(widths) // 2], widths[-1]}
+
+
+def _interpolate(counted: Mapping[int, int], width: int) -> int:
+    """Return Lagrange's polynomial through the counted widths, which is a whole number here."""
+    total = Fraction(0)
+    for at, flops in counted.items():
+        total += flops * prod(Fraction(width - other, at - other) for other in counted if other != at)
+    return int(total)
 
 
 def text_forward_flops(model: nn.Module, captions: Tokens | None) -> int:
@@ -198,8 +200,8 @@ def _image_flops_by_size(image: ImageSettings, *, all_tokens: bool) -> dict[int,
 def _weighted_mean(counts: Sequence[tuple[int, Flops]]) -> Flops:
     """Return the mean of counts, weighted by the numbers before them."""
     total = sum(weight for weight, _ in counts)
-    names = Flops.__struct_fields__
-    return Flops(**{name: sum(weight * getattr(flops, name) for weight, flops in counts) // total for name in names})
+    weighted = {name: sum(weight * getattr(flops, name) for weight, flops in counts) for name in FLOPS_FIELDS}
+    return Flops(**{name: value // total for name, value in weighted.items()})
 
 
 def build_on_meta(experiment: Experiment) -> tuple[nn.Module, nn.Module]:

@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 
 from bench.data.sample_index import read_index
-from bench.data.shards import facts
-from bench.data.sources import tar_shards
 from bench.data.sources.tar_shards import open_shards
 from tests.chaos.conftest import Tries
 from tests.chaos.made import write_shards
@@ -88,15 +86,6 @@ def test_damaged_shard_of_a_manifest_is_refused_by_name(
 def test_damaged_shard_without_a_manifest_loses_no_sample_unseen(damage: Damage, tries: Tries, tmp_path: Path) -> None:
     found = outcomes(tmp_path, damage, tries(few=4, full=400), tries.random, listed=False)
     assert not {FEWER, NAMELESS} & found.keys()
-
-
-@pytest.mark.parametrize("warm", [False, True])
-def test_change_that_no_comparison_sees_is_found(warm: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if warm:
-        monkeypatch.setattr(facts, "verified_marker_path", lambda _, index: index.with_suffix(".compared"))
-    else:
-        monkeypatch.setattr(tar_shards, "_require_equal", lambda *_: None)
-    assert UNSEEN in outcomes(tmp_path, flip_bit, 12, random.Random(0), listed=True, warm=warm)
 
 
 @pytest.mark.parametrize("listed", [True, False])

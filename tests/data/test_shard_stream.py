@@ -15,6 +15,7 @@ import torch
 from bench.__main__ import main
 from bench.config import Experiment
 from bench.console.console import EXIT_CODE_BY_SIGNAL, UserError
+from bench.data import loader_workers
 from bench.data.decoding import CORRUPTED, UNKNOWN_FORMAT
 from bench.data.sample_stream import SampleStream
 from bench.data.shards.facts import compute_facts, write_manifest
@@ -28,7 +29,7 @@ from bench.train.build import load_data
 from bench.train.loop import train
 from tests.data.shards import CAPTIONS, encode_image, make_image, webdataset_members, write_shard, write_shards
 from tests.data.test_stream import CPU
-from tests.processes import LONGEST_SECONDS, PRELOAD, forkserver, have_ended, started, wait_until
+from tests.processes import PRELOAD, forkserver, have_ended, started, wait_until
 from tests.small import small
 
 
@@ -69,29 +70,9 @@ def test_batches_are_bit_equal_with_zero_one_and_two_workers(data: Path, results
     assert all(each.wait_seconds > 0 for each in streams)
 
 
-def load_and_wait(data: Path, results: Path, worker: Any) -> None:
-    shown = stream(data, results, workers=1)
-    shown.batch(0)
-    worker.put(multiprocessing.active_children()[0].pid)
-    signal.pause()
-
-
-def test_worker_ends_with_its_killed_training(data: Path, results: Path) -> None:
-    worker = forkserver().SimpleQueue()
-    training = started(load_and_wait, data, results, worker)
-    wait_until(lambda: not worker.empty() or not training.is_alive())
-    assert training.is_alive()
-    process = psutil.Process(worker.get())
-    training.kill()
-    try:
-        assert have_ended([process])
-    finally:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-
-
-def check_loading_after_signals(data: Path, results: Path) -> None:
-    """Load before and after each signal to all other processes; what loads has a fork server of its own."""
+def load_after_signals(data: Path, results: Path, workers: Any) -> None:
+    """Load before and after each signal to all other processes of a job, then tell the workers and wait."""
+    loader_workers.FORKSERVER_PRELOAD = PRELOAD
     expected, shown = stream(data, results), stream(data, results, workers=2)
     assert are_equal(expected.batch(0), shown.batch(0))
     children = psutil.Process().children(recursive=True)
@@ -101,15 +82,25 @@ def check_loading_after_signals(data: Path, results: Path) -> None:
             child.send_signal(number)
         assert all(are_equal(expected.batch(k), shown.batch(k)) for k in steps), number
     assert {*children} == {*psutil.Process().children(recursive=True)}
+    workers.put([worker.pid for worker in multiprocessing.active_children()])
+    signal.pause()
 
 
-def test_workers_load_on_after_a_signal_to_all_processes_of_a_job(data: Path, results: Path) -> None:
+def test_workers_load_on_after_a_signal_and_end_with_their_killed_training(data: Path, results: Path) -> None:
     """A training needs them until it has saved its state."""
-    fresh = multiprocessing.get_context("spawn").Process(target=check_loading_after_signals, args=(data, results))
-    fresh.start()
-    fresh.join(LONGEST_SECONDS)
-    fresh.kill()
-    assert fresh.exitcode == 0
+    workers = forkserver().SimpleQueue()
+    training = started(load_after_signals, data, results, workers)
+    wait_until(lambda: not workers.empty() or not training.is_alive())
+    assert training.is_alive()
+    processes = [psutil.Process(pid) for pid in workers.get()]
+    training.kill()
+    try:
+        assert len(processes) == 2
+        assert have_ended(processes)
+    finally:
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def test_what_workers_fork_from_imports_modules_that_exist() -> None:

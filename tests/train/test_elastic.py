@@ -20,7 +20,6 @@ from tests.data.shards import CAPTIONS, encode_image, make_image, write_shard
 from tests.processes import in_ranks
 from tests.small import small
 
-SHARDINGS = ("ddp", "fsdp2")
 BATCH, IMAGES = 16, 192
 Losses = tuple[float, ...]
 
@@ -45,11 +44,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_shard(tmp_path_factory.mktemp("data") / "0.tar", members)
 
 
-def trained(
-    processes: int, sharding: str, data: Path, results: Path, kept: Path, *, after: Path | None = None, stops: bool
-) -> Losses:
+def trained(processes: int, data: Path, results: Path, kept: Path, *, after: Path | None = None, stops: bool) -> Losses:
     """Train, from a checkpoint of others on or until a signal comes; leave checkpoints and a tower."""
-    changes = {"batch_size": BATCH // processes, "images": IMAGES, "sharding": sharding, "data": str(data)}
+    changes = {"batch_size": BATCH // processes, "images": IMAGES, "sharding": "fsdp2", "data": str(data)}
     experiment = small("clip", **changes, flip=False, crop_scale=(1.0, 1.0))
     taken_up = "" if after is None else str(latest_valid(after)[0])
     checkpoint_config = CheckpointConfig(folder=str(kept), interval_minutes=1e6, resume_from=taken_up)
@@ -68,35 +65,29 @@ def trained(
     return training.trunk_losses + training.cooldown_losses[0]
 
 
-def joint(_rank: int, ranks: int, data: Path, results: Path, folder: Path) -> dict[str, Losses]:
+def joint(_rank: int, ranks: int, data: Path, results: Path, folder: Path) -> Losses:
     """Go on from one process's checkpoint; begin anew and leave one."""
-    found = {}
-    for sharding in SHARDINGS:
-        one, kept = folder / f"1-{sharding}", folder / f"{ranks}-{sharding}"
-        found[sharding] = trained(ranks, sharding, data, results, folder / f"{ranks}-after-1", after=one, stops=False)
-        trained(ranks, sharding, data, results, kept, stops=True)
-    return found
+    losses = trained(ranks, data, results, folder / "2-after-1", after=folder / "1", stops=False)
+    trained(ranks, data, results, folder / "2", stops=True)
+    return losses
 
 
 def test_resume_with_more_or_fewer_processes_equals_an_unchanged_world_size(
     data: Path, results: Path, tmp_path: Path
 ) -> None:
     torch.set_num_threads(1)
-    whole = trained(1, "ddp", data, results, tmp_path / "whole", stops=False)
-    for sharding in SHARDINGS:
-        trained(1, sharding, data, results, tmp_path / f"1-{sharding}", stops=True)
-    taken = latest_valid(tmp_path / "1-ddp")[1].steps_taken
+    whole = trained(1, data, results, tmp_path / "whole", stops=False)
+    trained(1, data, results, tmp_path / "1", stops=True)
+    taken = latest_valid(tmp_path / "1")[1].steps_taken
     assert 0 < taken < len(whole)
-    after_one, other = in_ranks(joint, 2, tmp_path, data, results, tmp_path)
-    assert after_one == other
-    for sharding in SHARDINGS:
-        more, two = after_one[sharding], tmp_path / f"2-{sharding}"
-        assert latest_valid(two)[1].processes == 2
-        fewer = trained(1, sharding, data, results, tmp_path / f"1-after-{sharding}", after=two, stops=False)
-        assert more[:taken] == whole[:taken]
-        assert more != whole, "the two processes did not go on"
-        for losses in (more, fewer):
-            torch.testing.assert_close(torch.tensor(losses), torch.tensor(whole), rtol=1e-3, atol=1e-4)
-        state, others = (load_file(tmp_path / f"{name}.safetensors") for name in ("whole", f"1-after-{sharding}"))
-        for name, value in state.items():
-            torch.testing.assert_close(others[name], value, rtol=1e-2, atol=1e-3)
+    more, other = in_ranks(joint, 2, tmp_path, data, results, tmp_path)
+    assert more == other
+    assert latest_valid(tmp_path / "2")[1].processes == 2
+    fewer = trained(1, data, results, tmp_path / "1-after-2", after=tmp_path / "2", stops=False)
+    assert more[:taken] == whole[:taken]
+    assert more != whole, "the two processes did not go on"
+    for losses in (more, fewer):
+        torch.testing.assert_close(torch.tensor(losses), torch.tensor(whole), rtol=1e-3, atol=1e-4)
+    state, others = (load_file(tmp_path / f"{name}.safetensors") for name in ("whole", "1-after-2"))
+    for name, value in state.items():
+        torch.testing.assert_close(others[name], value, rtol=1e-2, atol=1e-3)

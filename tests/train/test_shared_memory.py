@@ -1,9 +1,8 @@
 """Loader workers hand batches over in shared memory: too little of it is one line, before a run or within it."""
 
-import os
+import ctypes
 import re
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,34 +13,21 @@ from bench.cli import doctor
 from bench.cli.findings import DISTURBS, FINDING_OK
 from bench.config import Experiment, change
 from bench.console.console import UserError
+from bench.data import loader_workers
 from bench.data.loader_workers import PrefetchingLoader
+from bench.data.sample_stream import SampleStream
+from bench.data.sources.tar_shards import open_shards
 from bench.environment.cores import LoaderWorkers, choose_workers
 from bench.environment.requirements import SHARED_MEMORY
+from bench.method import methods
 from bench.train.shared_memory import fit_workers
 from tests.data.shards import write_shards
-from tests.processes import wait_until
+from tests.data.test_stream import CPU
+from tests.processes import PRELOAD, in_child, wait_until
 from tests.small import small
 
-ROOT = Path(__file__).parents[2]
 DOCKER = 64 * 2**20
-ONE_BATCH_TOO_FEW = """
-import sys
-from pathlib import Path
-from bench.console.console import UserError
-from bench.data.sources.tar_shards import open_shards
-from bench.data.sample_stream import SampleStream
-from bench.environment.cores import LoaderWorkers
-from bench.method import methods
-from tests.data.test_stream import CPU
-from tests.small import small
-if __name__ == "__main__":
-    shards = open_shards(sys.argv[1], Path(sys.argv[1]) / "cache")
-    loading = SampleStream(small("clip"), shards, methods()["clip"].targets, CPU, workers=LoaderWorkers(1, "a test"))
-    try:
-        loading.load_batch_parts(0)
-    except UserError as error:
-        print(error)
-"""
+NEW_MOUNTS = 0x00020000  # CLONE_NEWNS of unshare(2)
 
 
 def free(monkeypatch: pytest.MonkeyPatch, free_bytes: int) -> None:
@@ -134,21 +120,22 @@ def test_small_shared_memory_is_one_line_before_the_first_run(
     assert "of shared memory, /dev/shm has 0.06 MiB free: enlarge it (docker run --shm-size), or use fewer" in line
 
 
+def load_in_64_kib(data: Path) -> str:
+    """Load a batch in a worker, with so little shared memory; return the error, or nothing where no disk is mounted."""
+    if ctypes.CDLL(None).unshare(NEW_MOUNTS):
+        return ""
+    for words in (["--make-rprivate", "/"], ["-t", "tmpfs", "-o", "size=64k", "none", str(SHARED_MEMORY)]):
+        subprocess.run(["mount", *words], check=True)
+    loader_workers.FORKSERVER_PRELOAD = PRELOAD
+    workers, shards = LoaderWorkers(1, "a test"), open_shards(str(data), data / "cache")
+    with pytest.raises(UserError) as error:
+        SampleStream(small("clip"), shards, methods()["clip"].targets, CPU, workers=workers).load_batch_parts(0)
+    return str(error.value)
+
+
 def test_batch_that_a_worker_cannot_hand_over_is_an_error_of_the_run(tmp_path: Path) -> None:
-    data, script = write_shards(tmp_path / "data"), tmp_path / "load.py"
-    script.write_text(ONE_BATCH_TOO_FEW)
-    mount = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=64k none /dev/shm && exec "$@"', "sh"]
-    if subprocess.run([*mount, "true"], capture_output=True, check=False).returncode:
+    text = in_child(load_in_64_kib, write_shards(tmp_path / "data"))
+    if not text:
         pytest.skip("mounting a small /dev/shm needs root")
-    done = subprocess.run(
-        [*mount, sys.executable, str(script), str(data)],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    (line,) = done.stdout.splitlines()
-    assert line.startswith("a loader worker cannot hand over a batch (unable to allocate shared memory"), done.stderr
-    assert line.endswith("or give the container more memory")
-    assert "Traceback" not in done.stderr
+    assert text.startswith("a loader worker cannot hand over a batch (unable to allocate shared memory")
+    assert text.endswith("or give the container more memory")

@@ -208,6 +208,5 @@ def test_checkpointing_gives_the_same_gradients_in_less_memory(method: str, towe
 
 
 def test_a_tower_without_checkpointing_is_refused(results: Path) -> None:
-    for tower, size in (("RN50", 64), ("inception_v3", 80)):
-        with pytest.raises(ValueError, match="has no activation checkpointing"):
-            assembled(results, tower=tower, image_size=size, activation_checkpointing=True)
+    with pytest.raises(ValueError, match="has no activation checkpointing"):
+        assembled(results, tower="RN50", image_size=64, activation_checkpointing=True)
