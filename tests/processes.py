@@ -16,10 +16,11 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from bench.cli import rank_checks
 from bench.console.console import UserError, describe_error
 from bench.data import loader_workers
 from bench.environment.rank_info import TORCHRUN_VARIABLES, torchrun_env
-from bench.orchestration import preflight
+from bench.orchestration import preflight, runner
 from bench.orchestration.request_base import Request
 from bench.orchestration.runner import Runner, Slot
 from bench.orchestration.worker import run_request
@@ -102,17 +103,18 @@ def answered(folder: Path, words: Sequence[str]) -> tuple[int, str]:
     return code, text.getvalue()
 
 
-def start_ranks(ranks: int, folder: Path, *words: str) -> list[mp.Process]:
+def start_ranks(ranks: int, folder: Path, *words: str, runner: type[Runner] = Runner) -> list[mp.Process]:
     """Start the command line of each of so many ranks, as torchrun does; what it prints goes to FOLDER/RANK.log."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    return [started(_be_rank, rank, ranks, port, folder / f"{rank}.log", words) for rank in range(ranks)]
+    return [started(_be_rank, rank, ranks, port, folder / f"{rank}.log", words, runner) for rank in range(ranks)]
 
 
-def _be_rank(rank: int, ranks: int, port: int, log: Path, words: Sequence[str]) -> None:
+def _be_rank(rank: int, ranks: int, port: int, log: Path, words: Sequence[str], kind: type[Runner]) -> None:
     from bench.__main__ import main
 
+    runner.Runner = rank_checks.Runner = preflight.Runner = kind
     values = map(str, (rank, ranks, rank, ranks, "localhost", port))
     os.environ |= dict(zip(TORCHRUN_VARIABLES, values, strict=True))
     torchrun_env.cache_clear()

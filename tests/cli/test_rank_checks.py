@@ -17,7 +17,7 @@ from bench.environment.rank_info import RankInfo
 from bench.measure.link_speed import measure_links
 from bench.measure.rank_states import read_rank_states
 from bench.record import LinkSpeed, RankState, RankStates, read_records
-from tests.processes import LONGEST_SECONDS, in_ranks, start_ranks
+from tests.processes import LONGEST_SECONDS, InProcess, in_ranks, start_ranks
 
 NODES, ON_NODE = 2, 2
 RANKS, SIZE = NODES * ON_NODE, 1 << 20
@@ -99,7 +99,7 @@ def test_what_one_rank_has_otherwise_is_named_with_its_node(
 
 
 def test_doctor_of_several_ranks_leaves_its_records_and_no_other_file(tmp_path: Path) -> None:
-    for one in (ranks := start_ranks(2, tmp_path, "doctor", "--results", str(tmp_path))):
+    for one in (ranks := start_ranks(2, tmp_path, "doctor", "--results", str(tmp_path), runner=InProcess)):
         one.join(LONGEST_SECONDS)
     printed, of_rank_1 = ((tmp_path / f"{rank}.log").read_text() for rank in range(2))
     assert [one.exitcode for one in ranks] == [OK, OK], printed
