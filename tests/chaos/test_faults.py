@@ -6,6 +6,7 @@ It breaks for real: a loss becomes infinite, memory runs out, a disk is full, a 
 import errno
 import fcntl
 import json
+import os
 import re
 import resource
 import subprocess
@@ -79,11 +80,16 @@ def under(kind: int, limit: int, folder: Path, *words: str) -> tuple[int, str]:
     return answered(folder, words)
 
 
-def test_disk_that_is_full_before_the_first_run_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The decoded pack has 200 MB; a limit on the size of files ends the writing as a full disk does."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+def with_full_disk(folder: Path, *words: str) -> tuple[int, str]:
+    """Run a command line with a cache of its own, where a limit ends the writing as a full disk does."""
+    os.environ["XDG_CACHE_HOME"] = str(folder / "caches")
+    return under(resource.RLIMIT_FSIZE, 2**20, folder, *words)
+
+
+def test_disk_that_is_full_before_the_first_run_is_one_line(tmp_path: Path) -> None:
+    """The decoded pack has 200 MB."""
     words = ["measure", "catlip-tiny", *ONE_ROUND, "--results", str(tmp_path / "results")]
-    code, text = in_child(under, resource.RLIMIT_FSIZE, 2**20, tmp_path, *words)
+    code, text = in_child(with_full_disk, tmp_path, *words)
     assert code == 2, text
     assert f"decoding the pack's images into {tmp_path / 'caches' / 'catlip-bench'}, once" in text
     assert "error: the pack's images cannot be decoded into" in text.splitlines()[-1]
@@ -96,7 +102,7 @@ def short_of_memory(folder: Path, *words: str) -> tuple[int, str]:
 
 
 def test_out_of_memory_run_is_a_recorded_failure(own_results: Path) -> None:
-    words = ["measure", "catlip-tiny", *ONE_ROUND, "--results", str(own_results), "--set", "batch_size=6000"]
+    words = ["measure", "catlip-tiny", *ONE_ROUND, "--results", str(own_results), "--set", "batch_size=4000"]
     code, text = in_child(short_of_memory, own_results, *words)
     assert code == 3, text
     assert failures(own_results)

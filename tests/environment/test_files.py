@@ -109,7 +109,7 @@ def test_file_system_without_flock_is_written_to(code: int, tmp_path: Path, monk
         raise OSError(code, "not here")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    monkeypatch.delenv(files.REPORTED, raising=False)
+    monkeypatch.setenv(files.REPORTED, "1")
     with atomic_write(tmp_path / "it.txt") as temporary:
         temporary.write_text("mine")
     assert [one.name for one in tmp_path.iterdir()] == ["it.txt"]
