@@ -1,6 +1,8 @@
 """Methods differ in what is put around the tower, what they read and what they minimise, and in nothing else."""
 
 import math
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -8,14 +10,15 @@ import torch
 from msgspec.structs import replace as with_fields
 
 from bench.data.pack import PackImages
-from bench.data.stream import Batch, PackStream, eval_transform
+from bench.data.stream import Batch, eval_transform
 from bench.data.targets import Captions, Features
 from bench.experiments import COMPARED, EXPERIMENTS, TEXT_SHARE_AT_VIT_B16
 from bench.labels.subwords import SubwordIds, tokenizer
 from bench.labels.vocabulary import read_vocabulary
-from bench.measure.costs import count_flops
+from bench.measure.costs import META, build_on_meta, count_flops, meta_images, text_forward_flops
 from bench.method import methods
 from bench.method_parts.synsets import label_log_odds
+from bench.profilers.counters import count_forward_flops
 from bench.record import Flops
 from bench.towers.head_file import save_tower
 from bench.towers.provenance import Provenance
@@ -23,7 +26,7 @@ from bench.towers.tower_from import load_trained_tower
 from bench.train.build import TrainState, build_train_state, build_untrained_tower, load_data, take_full_rate_steps
 from losses.contrastive import contrastive_loss
 from models.heads import DualEncoder, Student, TokenClassifier
-from models.image_tower import PIXEL_STATISTICS
+from models.image_tower import PIXEL_CHANNELS, PIXEL_STATISTICS
 from tests.small import small
 
 CPU = torch.device("cpu")
@@ -288,8 +291,8 @@ def test_any_method_trains_on_half_of_the_patches(method: str, results: Path) ->
     assert torch.equal(scored[0], scored[1])
 
 
-def test_half_of_the_patches_halves_the_tower_flops(images: PackImages) -> None:
-    whole, half = (flops_of(row, images).image_forward for row in ("clip", "flip"))
+def test_half_of_the_patches_halves_the_tower_flops(flops_of: Callable[[str], Flops]) -> None:
+    whole, half = (flops_of(row).image_forward for row in ("clip", "flip"))
     assert 0.5 < half / whole < 0.6  # the class token, and the patches' embedding
 
 
@@ -330,30 +333,38 @@ def test_a_head_smaller_than_its_vocabulary_is_refused(results: Path) -> None:
         assembled("catlip", results, head_rows=5)
 
 
-def flops_of(row: str, images: PackImages) -> Flops:
-    experiment = EXPERIMENTS[f"{row}-tiny"]
-    stream = PackStream(experiment, images, methods()[experiment.method].targets(experiment), CPU)
-    return count_flops(experiment, [stream.target(k) for k in range(4)])
+@pytest.fixture(scope="module")
+def flops_of(results: Path) -> Callable[[str], Flops]:
+    """Return what counts the FLOPs of a tiny experiment's step, once."""
+
+    @cache
+    def count(row: str) -> Flops:
+        experiment = EXPERIMENTS[f"{row}-tiny"]
+        return count_flops(experiment, [load_data(experiment, CPU, results).target(0)])
+
+    return count
 
 
 @pytest.mark.parametrize("method", COMPARED)
-def test_heads_are_small_relative_to_the_tower(method: str, images: PackImages) -> None:
-    flops = flops_of(method, images)
+def test_heads_are_small_relative_to_the_tower(method: str, flops_of: Callable[[str], Flops]) -> None:
+    flops = flops_of(method)
     assert 0 < flops.forward - flops.image_forward - flops.text_forward < 0.075 * flops.image_forward
 
 
 @pytest.mark.parametrize("method", ["clip", "siglip"])
-def test_tiny_text_tower_has_the_flop_share_of_vit_b32(method: str, images: PackImages) -> None:
+def test_tiny_text_tower_has_the_flop_share_of_vit_b32(method: str, flops_of: Callable[[str], Flops]) -> None:
     """A tiny comparison with a full text tower would show a spectacular and meaningless speed-up."""
-    flops = flops_of(method, images)
+    flops = flops_of(method)
     assert 0.12 <= flops.text_forward / (flops.text_forward + flops.image_forward) <= 0.18
 
 
 def test_text_tower_of_vit_b16_has_the_flop_share_that_pages_name(results: Path) -> None:
     experiment = EXPERIMENTS["clip-vit-b16"]
-    flops = count_flops(experiment, [load_data(experiment, CPU, results).target(0)])
-    share = flops.text_forward / (flops.text_forward + flops.image_forward)
-    assert share == pytest.approx(TEXT_SHARE_AT_VIT_B16, abs=0.005)
+    tower, model = build_on_meta(experiment)
+    captions = load_data(experiment, CPU, results).target(0).to(META)
+    images = meta_images(experiment.training.batch_size, experiment.image.image_size, PIXEL_CHANNELS)
+    text, image = text_forward_flops(model, captions), count_forward_flops(tower, images)
+    assert text / (text + image) == pytest.approx(TEXT_SHARE_AT_VIT_B16, abs=0.005)
 
 
 def test_subword_ids_keep_their_order_with_the_end_token_last() -> None:
