@@ -345,20 +345,12 @@ def test_settings_are_validated_together() -> None:
         ("tower=\udcff", r"got 'tower=\udcff'"),  # bytes of a command line that are no text
         ("tower=a\nb", r"got 'tower=a\nb'"),
         ("tower=", "tower=: Expected `str` of length >= 1"),
-        *((f"batch_size={text}", f"batch_size={text}: Expected `int`") for text in ("many", "", "64.5", "true")),
-        *((f"batch_size={text}", f"batch_size={text}: Expected `int`") for text in ("null", "[64]", "0", "-64")),
-        ("batch_size=1", "batch_size must be 2 or more, for clip needs a negative"),
-        ("flip=yes", "flip=yes: Expected `bool`"),
-        ("learning_rate=fast", "learning_rate=fast: Expected `float`"),
-        ("learning_rate=0", "learning_rate=0: Expected `float` > 0"),
+        ("batch_size=many", "batch_size=many: Expected `int`"),
+        ("batch_size=", "batch_size=: Expected `int`"),
         ("learning_rate=NaN", "learning_rate=NaN: Expected `float`"),
         ("learning_rate=Infinity", "learning_rate must be finite, got inf"),
         ("learning_rate=1e999", "learning_rate=1e999: "),
-        ("betas=0.9", "betas=0.9: Expected `array`"),
         ("betas=[0.9]", "length 2, got 1"),
-        ("betas=[0.9,0.98,0.99]", "length 2, got 3"),
-        ("betas=[0.9,null]", "Expected `float`, got `null`"),
-        ("betas=[0.9,1]", "betas=[0.9,1]: Expected `float` < 1"),
         ("betas=[0.9,", "betas=[0.9,: "),
         ("precision=fp8", "precision=fp8: Invalid enum value 'fp8' (accepted: auto, fp32, bf16, fp16)"),
         ("compile=maybe", "compile=maybe: Invalid enum value 'maybe' (accepted: auto, on, off, max-autotune)"),
@@ -396,8 +388,19 @@ COUNT_FIELDS = (
 )
 RATES = ("learning_rate", "clip_norm")
 NOT_FINITE = (math.nan, math.inf, -math.inf)
+
+
+def of_another_kind(kind: Any) -> tuple[object, ...]:
+    """Return values that a text, a switch or a choice does not accept."""
+    return {NonEmptyStr: ("", 3, None), bool: (1, "true", None)}.get(kind, ("no such value", None, 0.5))
+
+
 REFUSED: dict[str, tuple[object, ...]] = {
-    **{field: ("", 3, None) for field, kind in FIELDS.items() if kind == FIELDS["tower"]},
+    **{
+        field: of_another_kind(kind)
+        for field, kind in FIELDS.items()
+        if kind in (NonEmptyStr, bool) or get_origin(kind) is Literal
+    },
     **dict.fromkeys(COUNT_FIELDS, (0, -5, 2.5, 8.0, "8", True)),
     **dict.fromkeys(RATES, (0.0, -1.0, "1", True, *NOT_FINITE)),
     **dict.fromkeys(("eps", "weight_decay", "injected_slowdown"), (-1e-9, "0", None, *NOT_FINITE)),
@@ -405,28 +408,9 @@ REFUSED: dict[str, tuple[object, ...]] = {
     "subset": ("", 3),
     "workers": (-1, 2.5, "2", None),
     "jpeg_decoding": ("half", None, True, "reduced"),  # "reduced": the pack has no JPEGs
-    "method": ("", None, 3),
-    "precision": ("fp8", None),
-    "contrastive_precision": ("fp16", None, True),
-    "residual_precision": ("bf16", None, True),
-    "pixel_normalisation": ("imagenet", None, True),
-    "head_initialisation": ("zeros", None, True),
-    "compile": (True, "maybe"),
-    "pooling": (None, "class", 0),
-    "text_padding": (None, "some", 0),
-    "text_features": (None, "drawn", True),
-    "attention": (None, "sdpa", True),
-    "gather": (None, "images", True),
-    "optimizer_kernel": (None, "for-loop", True),
-    "ema_kernel": (None, "fused", True),
-    "augmentation": (None, "RangeAugment", True),
-    "label_format": (None, "multi-hot", True),
-    "schedule": ("linear", None),
-    "sharding": ("fsdp", "DDP", None),
     "min_learning_rate": (-1e-9, 1.0, "0", *NOT_FINITE),  # 1.0 is above the rate that it should fall from
     "ema_decay": (1.0, -0.1, True, *NOT_FINITE),
     "patch_drop": (1.0, -0.1, None, *NOT_FINITE),
-    **dict.fromkeys(("flip", "activation_checkpointing", "log_grad_norm"), (1, "true", None)),
     "seed": (-1, 2**62, 2**64, 0.0),  # a generator would refuse them in the middle of a run
     "context_length": (2, -1),
     "warmup_images": (-1, 80_001, 64_001),  # what is left is all cool-down
@@ -458,6 +442,7 @@ def test_value_on_its_bound_is_accepted() -> None:
     for field, values in {**edges, "eps": (0.0,), "weight_decay": (0.0,), "batch_size": (2,)}.items():
         for value in values:
             assert get_field(change(TINY, **{field: value}), field) == value
+    assert change(TINY, method="superclip", pooling="both").image.pooling == "both"
     assert change(TINY, schedule="cosine", warmup_images=80_000).training.warmup_images == TINY.training.images
     assert (
         change(TINY, betas=(0, 0), crop_scale=(1, 1), warmup_images=0, images=128).training.images
@@ -465,39 +450,35 @@ def test_value_on_its_bound_is_accepted() -> None:
     )
 
 
-def test_accumulation_needs_equal_micro_batches_and_excludes_contrastive_methods() -> None:
-    for method in ("clip", "siglip", "superclip"):
-        with pytest.raises(ValueError, match=f": accumulation must be 1, for {method} compares all images"):
-            change(TINY, method=method, accumulation=2)
-    with pytest.raises(ValueError, match=r": accumulation must divide batch_size \(128\), got 3"):
-        change(TINY, method="catlip", accumulation=3)
-
-
-def test_only_superclip_has_both_poolings() -> None:
-    assert change(TINY, method="superclip", pooling="both").image.pooling == "both"
-    for method in ("clip", "superclass"):
-        with pytest.raises(ValueError, match=f": pooling must be own or mean, for {method} has one loss, got both"):
-            change(TINY, method=method, pooling="both")
-
-
-def test_grids_of_embeddings_have_no_pixels_to_normalise() -> None:
-    with pytest.raises(ValueError, match="embedding_channels=8 needs pixel_normalisation=openai"):
-        change(TINY, data="own-shards", embedding_channels=8, pixel_normalisation="none")
-
-
-def test_loss_of_siglip_has_one_precision() -> None:
-    with pytest.raises(ValueError, match=": contrastive_precision must be fp32, for siglip's loss has no other"):
-        change(TINY, method="siglip", contrastive_precision="autocast")
-
-
-def test_loss_of_siglip_gathers_captions_alone() -> None:
-    with pytest.raises(ValueError, match=": gather must be captions, for siglip's loss needs no images of other"):
-        change(TINY, method="siglip", gather="both")
-
-
-def test_superclip_needs_computed_text_features() -> None:
-    with pytest.raises(ValueError, match=": text_features must be computed, for superclip reads captions twice"):
-        change(TINY, method="superclip", text_features="stored")
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        *(
+            ({"method": method, "accumulation": 2}, f"accumulation must be 1, for {method} compares all images")
+            for method in ("clip", "siglip", "superclip")
+        ),
+        ({"method": "catlip", "accumulation": 3}, "accumulation must divide batch_size (128), got 3"),
+        ({"method": "clip", "pooling": "both"}, "pooling must be own or mean, for clip has one loss, got both"),
+        (
+            {"data": "own-shards", "embedding_channels": 8, "pixel_normalisation": "none"},
+            "embedding_channels=8 needs pixel_normalisation=openai",
+        ),
+        (
+            {"method": "siglip", "contrastive_precision": "autocast"},
+            "contrastive_precision must be fp32, for siglip's loss has no other",
+        ),
+        ({"method": "siglip", "gather": "both"}, "gather must be captions, for siglip's loss needs no images of other"),
+        (
+            {"method": "superclip", "text_features": "stored"},
+            "text_features must be computed, for superclip reads captions twice",
+        ),
+    ],
+)
+def test_settings_that_exclude_each_other_are_refused_with_what_is_accepted(
+    changes: dict[str, object], text: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(f": {text}")):
+        change(TINY, **changes)
 
 
 def test_run_has_at_least_one_batch_and_contrastive_batches_two_images() -> None:

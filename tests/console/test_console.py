@@ -85,7 +85,7 @@ def test_settings_that_a_row_lacks_stay_in_the_names(other: str, capsys: pytest.
     assert "catlip-tiny[batch_size=16]" in out
 
 
-@pytest.mark.parametrize("words", [["list", "--fields"], ["report", "--help"], ["--help"]])
+@pytest.mark.parametrize("words", [["list", "--fields"], ["report", "--help"]])
 def test_reader_that_ends_early_is_no_error(words: list[str]) -> None:
     """As `| head` does."""
     command = [sys.executable, "-m", "bench", *words]
