@@ -40,7 +40,7 @@ from bench.cli.options import (
     option_words,
     require_confirmed,
 )
-from bench.cli.own_vocabulary import count_and_save_vocabularies, require_no_other_vocabulary
+from bench.cli.own_vocabulary import require_no_other_vocabulary, with_counted_vocabularies
 from bench.cli.released_recipes import released_table
 from bench.cli.transfer import choose_scoring, open_tasks
 from bench.config import FIELDS, MAY_DIFFER, MAY_DIFFER_AT_LARGEST_BATCH, Experiment, change
@@ -51,7 +51,7 @@ from bench.console.tables import print_tables
 from bench.experiments import COMPARED, EXPERIMENTS, HEADLINE
 from bench.fields import PACK_DATA, SEEN_CONCEPTS
 from bench.formats import GIB
-from bench.labels.vocabulary import foreign_vocabulary_reason
+from bench.labels.vocabulary import foreign_vocabulary_reason, vocabulary_field
 from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.measure.figures import figure_tables
 from bench.measure.ranks import find_slow_ranks, rank_table
@@ -61,7 +61,13 @@ from bench.measurement import get_measurement
 from bench.orchestration.budgets import set_images
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import Pace
-from bench.orchestration.preflight import has_gpu, latest_comparison_name, open_comparison, require_writable
+from bench.orchestration.preflight import (
+    has_gpu,
+    latest_comparison_name,
+    open_comparison,
+    require_runnable,
+    require_writable,
+)
 from bench.orchestration.runner import expected_job_seconds
 from bench.orchestration.scope import Scope, required_rounds, scopes
 from bench.orchestration.trial import DEFAULT_MINUTES, MAX_PACE_RATIO, plan_default, run_trial
@@ -165,8 +171,7 @@ class Bench:
         of_data = [with_settings(one, settings) for one in experiments]
         if self.data is None:
             return [change(one, subset=SEEN_CONCEPTS) for one in of_data]
-        vocabularies = count_and_save_vocabularies(self.data, self.caption, self.results)
-        return [change(one, jpeg_decoding="reduced", **vocabularies) for one in of_data]
+        return with_counted_vocabularies([change(one, jpeg_decoding="reduced") for one in of_data], self.results)
 
     def _with_tasks(self, scope: Scope) -> Scope:
         """Return the scope with the tasks that the options name; ValueError if one on disk cannot be opened."""
@@ -292,6 +297,8 @@ class Measure:
         settings = add_captions(self.settings, self.caption_lengths, self.caption)
         options = settings, self.data, self.vocabulary, self.labels
         experiments = experiments_from(self.names, *options)
+        if self.count_vocabulary and not any(map(vocabulary_field, experiments)):
+            raise ValueError("--count-vocabulary needs captions, and these methods read none: leave it out")
         num_figures = max((len(get_measurement(name).figures) for name in self.measurements), default=1)
         rounds = self.rounds or required_rounds(num_figures * (len(experiments) - 1), on_gpu=on_gpu)
         return experiments, Scope("measure", rounds, repeats_disturbed=self.rounds is None)
@@ -305,9 +312,8 @@ class Measure:
         start = time.monotonic()
         experiments, scope = self._experiments_and_scope(on_gpu=has_gpu())
         if self.count_vocabulary:
-            inputs = experiments[0].input
-            files = count_and_save_vocabularies(inputs.data, inputs.caption, self.results)
-            experiments = [change(one, **files) for one in experiments]
+            require_runnable(self.results.resolve(), experiments)
+            experiments = with_counted_vocabularies(experiments, self.results)
         may_differ = FIELDS if self.allow_differences else MAY_DIFFER
         comparison = open_comparison(
             self.results,
