@@ -126,7 +126,7 @@ def factor_range(factors: Sequence[CommunicationFactor]) -> tuple[float, float]:
     return min(values), max(values)
 
 
-def precision_gain() -> float:
+def bf16_over_fp16_speed() -> float:
     """Return bf16's speed over fp16's in LAION's trainings of H/14 on equal GPUs with equal batches."""
     rates = {run.source: run.midpoint for run in PUBLISHED_RUNS if run.model == "H/14"}
     return rates["LAION 2022, bf16"] / rates["LAION 2022, fp16"]
@@ -134,7 +134,7 @@ def precision_gain() -> float:
 
 def solution_table(pair: CasePair, cluster: Cluster, target: float) -> Table:
     """List the compute ratios that give a ratio of speeds with the released losses, by network between nodes."""
-    gain, released, rows = precision_gain(), with_released_losses(pair), list[dict[str, Any]]()
+    gain, released, rows = bf16_over_fp16_speed(), with_released_losses(pair), list[dict[str, Any]]()
     for latency in LATENCY_FACTORS:
         for share in BANDWIDTH_SHARES:
             network = with_network(cluster, share, latency)
