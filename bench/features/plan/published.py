@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-from scipy.optimize import brentq
-
 from bench.features.plan.collectives import LINK_US, NETWORK_US, ParameterCounts, data_sheet_interconnect
 from bench.features.plan.model import Cluster, FlopsPerImage, PlanCase, compute_profile_from_flops, plan_step
 from bench.method import get_method
@@ -25,6 +23,7 @@ def fit_utilisation(run: PublishedRun, latencies: Latencies, overlap: float) -> 
 
     Without a batch it includes communication. ValueError if communication alone takes longer than the step.
     """
+    from scipy.optimize import brentq  # a tenth of a second of the start of `--help`
 
     def shortfall(utilisation: float) -> float:
         return run.midpoint - predict_published_rate(run, utilisation, latencies, overlap)[0]
