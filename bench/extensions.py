@@ -153,7 +153,9 @@ def _add_method(method: Method, origin: str) -> None:
         if field_.name in FIELD_FACTS:
             raise ValueError(f"{name}, which experiments have: give it another name")
         if not getattr(getattr(field_.type, "__metadata__", (None,))[-1], "description", None):
-            raise ValueError(f"{name} without a description: declare it as Annotated[KIND, about(...)] of bench.fields")
+            raise ValueError(
+                f"{name} without a description: declare it as Annotated[KIND, field_metadata(...)] of bench.fields"
+            )
         if field_.required:
             raise ValueError(f"{name} without a default: give it one")
 

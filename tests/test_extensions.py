@@ -52,7 +52,7 @@ SOURCE = "from bench.data_source import DataSource\n"
 TASK = "from bench.catalog import Task\n"
 OURS = "from bench.methods.clip import Clip\n"
 OWN = f"""{IMPORTS}{OURS}from typing import Annotated
-from bench.fields import Settings, about
+from bench.fields import Settings, field_metadata
 class Own(Settings, frozen=True): {{}}
 class Mine(Clip): name, settings = 'mine', Own
 EXTENSION = Extension([Mine()])
@@ -124,9 +124,12 @@ def test_options_are_taken_from_anywhere_in_a_command_line() -> None:
         *(
             (OWN.format(declared), f"the method mine declares {reason}")
             for declared, reason in (
-                ("batch_size: Annotated[int, about('One.')] = 1", "batch_size, which experiments have"),
-                ("margin: float = 0.1", "margin without a description: declare it as Annotated[KIND, about(...)]"),
-                ("margin: Annotated[int, about('One.')]", "margin without a default: give it one"),
+                ("batch_size: Annotated[int, field_metadata('One.')] = 1", "batch_size, which experiments have"),
+                (
+                    "margin: float = 0.1",
+                    "margin without a description: declare it as Annotated[KIND, field_metadata(...)]",
+                ),
+                ("margin: Annotated[int, field_metadata('One.')]", "margin without a default: give it one"),
             )
         ),
         (
