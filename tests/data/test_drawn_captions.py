@@ -216,13 +216,10 @@ def test_stored_labels_of_drawn_captions_are_refused_with_what_to_do(
     ("arguments", "reason"),
     [
         (["train", "clip-tiny", "--caption", "txt"], "the shipped pack has one caption, leave it out"),
-        (["--smoke", "--caption", "txt"], "the shipped pack has one caption, leave it out"),
         (["measure", "clip-tiny", "--caption", "txt:0.5;json.llava:0.6"], "probabilities that sum to 1.1, expected 1"),
-        (["plan", "clip-tiny", "--device", "h100", "--caption", "txt"], "the shipped pack has one caption"),
         (["explain", "catlip-tiny", "--baseline", "clip-tiny", "--caption", "txt;"], "has an empty field"),
         (["doctor", "--caption", "txt"], "--caption is for --shards: add it, or leave out --caption"),
         (["measure", "clip-tiny", "--data", "DATA", "--caption", "json.lava"], "did you mean 'json.llava'?"),
-        (["doctor", "--shards", "DATA", "--caption", "json.lava"], "did you mean 'json.llava'?"),
         (
             ["label", "DATA/0.tar", "--vocabulary", "pack-synsets", "--caption", "json.lava"],
             "did you mean 'json.llava'?",

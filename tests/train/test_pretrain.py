@@ -142,12 +142,7 @@ def test_signal_before_the_first_step_ends_at_once(decoded: Path) -> None:
         (["--no-score"], "--no-score scores nothing: leave it or them out"),
         (["--resume", "always"], "invalid choice 'always' for argument '--resume'. Expected one of ('auto',)"),
         (["--resume", "--images", "3"], "--images must be at least two batches (32), got 3"),
-        (
-            ["--resume", "--images", "many"],
-            "--images must be 1 to 1,000,000,000,000, as 80000, 80k or 12.8M, got 'many'",
-        ),
         (["--resume", "--images", "9" * 400], f"as 80000, 80k or 12.8M, got '{'9' * 30}'"),
-        (["--resume", "--images", "0.2"], "--images must be 1 to 1,000,000,000,000"),
     ],
 )
 def test_refused_command_changes_nothing(
