@@ -9,6 +9,7 @@ from markupsafe import Markup
 from bench.catalog import describe_out_of_domain_scoring
 from bench.formats import INTERVAL, format_accuracy, format_percent, format_ratio, format_seconds, join_words, pluralize
 from bench.measure.disturbance import Disturbance, describe_disturbance, find_disturbance
+from bench.measure.speed_tables import BASE_CELL, IS_BASE
 from bench.measure.summary import Throughput, extreme_mfu_rows
 from bench.measure.tables import sample_table
 from bench.record import Failure, Speed
@@ -22,14 +23,7 @@ from reports.answer import headline_row, limits_sentence
 from reports.next_command import ROOT, format_command, own_data_options, results_options
 from reports.questions import reader_questions
 from reports.render.document import left_out
-from reports.render.frames import (
-    BASE_CELL,
-    IS_BASE,
-    UNTIMED,
-    batch_independent_settings,
-    conflicting_settings,
-    experiment_cell,
-)
+from reports.render.frames import UNTIMED, batch_independent_settings, conflicting_settings
 
 OTHERS_NOTE = Markup(
     'The folder holds other comparisons that are not on this page: <a href="#data">see which and why</a>.'
@@ -95,7 +89,7 @@ def headline_table(
         measured, predicted = _ratio_cells(comparison, row)
         shown.append(
             [
-                experiment_cell(comparison, name),
+                comparison.name_cell(name),
                 measured,
                 *_largest_batch_cells(comparison, name, largest),
                 *(_accuracy_cell(scores.towers_at_budget(found, budget), name, row) for budget in budgets),

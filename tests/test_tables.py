@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.console.tables import print_tables
-from bench.formats import UNMEASURED, format_quantity, format_ratio
+from bench.formats import UNMEASURED, format_percent, format_quantity, format_ratio
 from bench.statistics import Estimate
 from bench.tables import Cell, Column, Table
 
@@ -52,6 +52,18 @@ def test_json_has_the_values_behind_the_texts(tmp_path: Path, capsys: pytest.Cap
     assert "CLIP (clip-tiny)" in shown
     assert "0.33 (0.25 to 0.50)" in shown
     assert UNMEASURED not in shown
+
+
+def test_terminal_says_beside_each_row_of_a_transposed_table_what_its_figures_mean(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = [[Cell.of(name), Cell.of(share, format_percent)] for name, share in (("clip", 0.5), ("catlip", 0.0625))]
+    columns, note = [Column.text("experiment"), Column("MFU", "over peak")], "words of a long note " * 9
+    print_tables([Table("T", columns, {"": rows}, note, is_transposed=True)])
+    title, *shown, first, second = capsys.readouterr().out.rstrip().splitlines()
+    assert (title, shown) == ("T", ["                 clip catlip", "MFU, over peak 50.0 %  6.2 %"])
+    assert max(len(first), len(second)) <= 120
+    assert f"{first} {second}" == note.strip()
 
 
 def test_markdown_has_the_texts_escaped() -> None:

@@ -8,10 +8,10 @@ from msgspec.structs import replace
 
 from bench.config import change
 from bench.console.console import PROGRAM
+from bench.measure.comparison_records import group_comparison
 from bench.record import Record, Transfer
 from reports.accuracy.scores import main_points, whole_task_scores
 from reports.page import page
-from reports.render.frames import group_comparison
 from tests.reports.test_page import Document
 
 Make = dict[str, Callable[..., Any]]

@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from bench.config import change
+from bench.measure.comparison_records import group_comparison
 from bench.measurement import Figure
 from bench.record import Figures, Memory, Record, Speed, Training, Transfer
 from bench.record_kind import RecordContent, UnknownKind
@@ -16,7 +17,6 @@ from reports.__main__ import main
 from reports.accuracy.scores import main_points, whole_task_scores
 from reports.joined import join_comparisons
 from reports.page import page
-from reports.render.frames import group_comparison
 from tests.reports.conftest import written
 from tests.reports.test_page import Document
 

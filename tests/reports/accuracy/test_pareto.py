@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from bench.measure.comparison_records import group_comparison
 from bench.record import Record, Transfer
 from bench.statistics import Estimate
 from reports.accuracy.pareto import IMAGES, UNTRAINED, CostAxis, cost_axes, describe_front, pareto_front
 from reports.accuracy.scores import ScorePoint, group_scores_over_seeds, whole_task_scores
 from reports.page import page
-from reports.render.frames import group_comparison
 from tests.reports.test_page import Document
 
 Make = dict[str, Callable[..., Any]]

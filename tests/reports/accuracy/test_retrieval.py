@@ -6,13 +6,13 @@ from typing import Any
 from msgspec.structs import replace
 
 from bench.catalog import RETRIEVAL_TASK
+from bench.measure.comparison_records import group_comparison
 from bench.record import Record
 from reports.accuracy.pareto import cost_axes
 from reports.accuracy.score_tables import overview_table, task_table
 from reports.accuracy.scores import main_protocol, whole_task_scores
 from reports.accuracy.training_charts import CHANCE, accuracy_chart
 from reports.page import page
-from reports.render.frames import group_comparison
 
 Make = dict[str, Callable[..., Any]]
 QUERIES, GALLERY = 40, 60
