@@ -293,7 +293,7 @@ def _phase_row(
         _sum_check_cell(total, whole),
         Cell.measured(share, format_percent, NO_PHASES),
         *([waited, Cell.of(row.loader_workers)] if has_workers else []),
-        Cell.unmeasured(NO_PHASES) if share is None else Cell(_bottleneck(row, share), "", share),
+        Cell.unmeasured(NO_PHASES) if share is None else Cell.of(_bottleneck(row, share)),
     ]
 
 
