@@ -21,8 +21,9 @@ from bench.sections import (
     flatten,
 )
 from bench.statistics import JudgedAccuracyDifference, judge_accuracy_differences
+from bench.transfer.subject_scores import whole_task_scores
 from reports import circumstances, page_data
-from reports.accuracy import accuracy_section, few_label_section, losses_section, profile_section, scores
+from reports.accuracy import accuracy_section, few_label_section, losses_section, profile_section
 from reports.accuracy.ranking import Key, ranking_differences
 from reports.answer import SMOKE, answer_sentences
 from reports.render.document import BuiltSection, render_blocks, render_page
@@ -91,7 +92,7 @@ def page(
         folder=folder,
         results=results,
     )
-    answers = scores.whole_task_scores(comparison)
+    answers = whole_task_scores(comparison)
     figures = headline_table(comparison, context.largest, answers)
     _, in_answer = build_sections(context, failed, in_answer=True)
     sections, built = build_sections(replace(context, built=[figures]), failed)
@@ -144,5 +145,5 @@ def _require_blocks(found: Sequence[Block]) -> list[Block]:
 
 def judge_differences(comparison: ComparisonRecords) -> dict[Key, JudgedAccuracyDifference]:
     """Judge all differences of accuracies of the page as one family: of towers, and of heads with few labels."""
-    differences = ranking_differences(comparison, scores.whole_task_scores(comparison))
+    differences = ranking_differences(comparison, whole_task_scores(comparison))
     return judge_accuracy_differences(differences | few_label_section.head_differences(comparison))

@@ -82,7 +82,7 @@ from bench.orchestration.trial import DEFAULT_MINUTES, MAX_PACE_RATIO, plan_defa
 from bench.record import read_records
 from bench.settings import with_settings
 from bench.tables import Table
-from bench.transfer.score_tables import all_transfer_tables
+from bench.transfer.terminal_tables import transfer_tables
 
 FULL_IMAGES, SMOKE_IMAGES = 320_000, 2_048
 LONGEST = 1.25  # times the planned time, by which the comparison should end on a machine that became slower
@@ -369,7 +369,7 @@ def _slowdown_since(trial: Pace, comparison: Comparison, tried: Experiment) -> f
 
 def _finish(comparison: Comparison) -> int:
     """Finish a comparison of speed, memory and accuracy."""
-    return _finish_timed(comparison, [*_cost_tables(comparison), *all_transfer_tables(comparison.records())])
+    return _finish_timed(comparison, [*_cost_tables(comparison), *transfer_tables(comparison.records())])
 
 
 def _finish_timed(comparison: Comparison, tables: Sequence[Table], json_file: Path | None = None) -> int:

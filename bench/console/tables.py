@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from textwrap import wrap
 
@@ -35,10 +35,10 @@ def write_tables(tables: Sequence[Table], file: Path) -> None:
 
 def _draw(table: Table) -> Iterator[str]:
     """Yield the lines of a table; settings that the experiments of a column share stand once below the title."""
-    names, cells = table.flat()
+    names = table.names
     if table.is_transposed:  # there is room for what the figures of a row mean
-        names[-len(table.columns) :] = [column.title_with_note for column in table.columns]
-    texts = [[UNKNOWN if cell.text == UNMEASURED else cell.text_with_note for cell in row] for row in cells]
+        names = [column.title_with_note for column in table.columns]
+    texts = [[UNKNOWN if cell.text == UNMEASURED else cell.text_with_note for cell in row] for row in table.cells]
     columns = [[*map(_plain, column)] for column in zip(names, *texts, strict=True)]
     found = (_shared_settings(column) for _, *column in columns)
     shared, short = next((one for one in found if one[0]), (set[str](), dict[str, str]()))
@@ -49,13 +49,21 @@ def _draw(table: Table) -> Iterator[str]:
         return text
 
     columns = [[*map(shorten, column)] for column in columns]
+    if any(table.groups):
+        columns[0][1:] = [f"  {text}" for text in columns[0][1:]]
     if table.is_transposed:
         columns[0][0] = ""
         columns = [[*row] for row in zip(*columns, strict=True)]
     yield from map(_plain, table.title.split("\n"))
     if shared:
         yield f"all rows: {', '.join(sorted(shared))}"
-    yield from (" ".join(row).rstrip() for row in zip(*map(_align, columns), strict=True))
+    lines = (" ".join(row).rstrip() for row in zip(*map(_align, columns), strict=True))
+    yield next(lines)
+    for heading, rows in ({} if table.is_transposed else table.groups).items():
+        if heading:
+            yield _plain(heading)
+        yield from islice(lines, len(rows))
+    yield from lines
     for line in table.note.split("\n"):
         yield from wrap(shorten(_plain(line)), WIDTH, break_long_words=False)
 

@@ -10,6 +10,7 @@ from bench.method import find_method, methods
 from bench.record import Record, Speed
 from bench.sections import ComparisonRecords
 
+UNTIMED = "its speed was not measured"  # the reason of an absent figure
 VARIANTS = {"flip": "FLIP", "clipa": "CLIPA"}  # CLIP with other settings, by the first word of the experiment's name
 
 

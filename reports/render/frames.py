@@ -26,7 +26,6 @@ from bench.sections import ComparisonRecords
 
 K = TypeVar("K")
 V = TypeVar("V")
-UNTIMED = "its speed was not measured"
 # Fields in which an experiment may differ from itself at another batch size; its speed is independent of the seed.
 BY_BATCH = {"name", "seed", *fields_with("by batch", "budget")}
 

@@ -27,7 +27,7 @@ from bench.record_kind import RecordKind
 from bench.scores import Score
 from bench.settings import strip_settings
 from bench.statistics import Answers, Interval, estimate_paired_over_seeds, ratio_of
-from bench.transfer.score_tables import correct_per_item
+from bench.transfer.subject_scores import correct_per_item
 from reports.render.frames import group_by
 
 PERCENT = 100

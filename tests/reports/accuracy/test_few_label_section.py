@@ -18,7 +18,7 @@ from bench.p_values import holm
 from bench.record import Record, Transfer
 from bench.scores import MetricScore, Score
 from bench.statistics import Estimate, estimate_over_draws, mean_interval
-from reports.accuracy.label_curves import PER_CLASS, SHARE, choose_curve_per_subject, few_label_curves
+from bench.transfer.label_curves import PER_CLASS, SHARE, choose_curve_per_subject, few_label_curves
 from reports.page import judge_differences, page
 from tests.reports.test_page import Document
 
