@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bench.measure.summary import Throughput
     from bench.record import Record
     from bench.record_kind import RecordContent
-    from bench.statistics import JudgedAccuracyDifference
+    from bench.statistics.accuracies import JudgedAccuracyDifference
 
 M = TypeVar("M", bound="RecordContent")
 DEFAULT_RESULTS = "results"  # the folder of records that commands name by default

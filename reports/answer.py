@@ -18,7 +18,7 @@ from bench.measure.summary import Throughput
 from bench.orchestration.scope import scopes
 from bench.record import BatchTrial, Failure, Training, Transfer
 from bench.sections import ComparisonRecords, PageContext
-from bench.statistics import SMALLEST_EFFECT, Ratio
+from bench.statistics.ratios import SMALLEST_EFFECT, Ratio
 from bench.transfer.subject_scores import WholeTaskScores
 from reports.accuracy.ranking import MOST_NAMED, accuracy_answer, headline_experiment, link_to_omitted
 from reports.circumstances import head_flops_shares

@@ -20,7 +20,7 @@ from bench.orchestration.scope import required_rounds
 from bench.record import Failure, Training, Transfer
 from bench.sections import DEFAULT_RESULTS, ComparisonRecords, PageContext
 from bench.settings import split_name, with_settings
-from bench.statistics import SEEDS_FOR_INTERVAL, SEEDS_FOR_RANKING
+from bench.statistics.accuracies import SEEDS_FOR_INTERVAL, SEEDS_FOR_RANKING
 from bench.transfer.subject_scores import WholeTaskScores
 from reports.answer import ANSWERS, DEFAULT_SCOPES, headline_row, missing_runs
 from reports.render.frames import group_by

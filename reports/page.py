@@ -20,7 +20,7 @@ from bench.sections import (
     added_sections,
     flatten,
 )
-from bench.statistics import JudgedAccuracyDifference, judge_accuracy_differences
+from bench.statistics.accuracies import JudgedAccuracyDifference, judge_accuracy_differences
 from bench.transfer.subject_scores import whole_task_scores
 from reports import circumstances, page_data
 from reports.accuracy import accuracy_section, few_label_section, losses_section, profile_section

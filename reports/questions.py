@@ -9,7 +9,7 @@ from markupsafe import Markup
 from bench.formats import format_p_value, format_percent, format_ratio, format_seconds, pluralize
 from bench.record import Record, Speed, Training
 from bench.sections import ComparisonRecords, Facts, PageContext
-from bench.statistics import ALPHA, SMALLEST_EFFECT, fewest_rounds
+from bench.statistics.ratios import ALPHA, SMALLEST_EFFECT, fewest_rounds
 from bench.transfer.subject_scores import WholeTaskScores
 from reports.accuracy.ranking import MOST_NAMED, gain_sentences, link_to_omitted
 from reports.answer import headline_row, largest_batch_sentences

@@ -8,7 +8,7 @@ import pytest
 
 from bench.console.tables import print_tables
 from bench.formats import UNMEASURED, format_percent, format_quantity, format_ratio
-from bench.statistics import Estimate
+from bench.statistics.accuracies import Estimate
 from bench.tables import Cell, Column, Table
 
 EXACT = 1 / 3

@@ -26,7 +26,8 @@ from bench.measure.summary import PHASE, UTILISATION, Throughput
 from bench.measure.throughput import timed_runs
 from bench.record import PHASES, Failure, Memory
 from bench.sections import ComparisonRecords
-from bench.statistics import MAX_WAIT_SHARE, Bottleneck, Ratio, bound_by, phases_add_up
+from bench.statistics.ratios import Ratio
+from bench.statistics.verdicts import MAX_WAIT_SHARE, Bottleneck, bound_by, phases_add_up
 from bench.tables import Cell, Column, Table
 
 MEMORY_COUNTS = {  # title and note of the column of each count of peak memory; two kinds are never in one column

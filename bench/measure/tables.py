@@ -8,7 +8,7 @@ from bench.experiments import tuning_of
 from bench.formats import GIB, format_count
 from bench.record import BatchTrial, Failure, Record, RunOnSamples
 from bench.settings import strip_settings
-from bench.statistics import Ratio
+from bench.statistics.ratios import Ratio
 from bench.tables import Cell, Column, Table
 
 if TYPE_CHECKING:

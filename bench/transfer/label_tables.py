@@ -11,7 +11,7 @@ from bench.formats import INTERVAL, format_accuracy, format_accuracy_gain, forma
 from bench.record import Transfer
 from bench.scores import MetricScore, describe_task_trainings
 from bench.sections import ComparisonRecords
-from bench.statistics import estimate_over_draws
+from bench.statistics.accuracies import estimate_over_draws
 from bench.tables import Cell, Column, Table
 from bench.transfer.label_curves import INIT_PROTOCOL, RANDOM_HEAD, SHARE, Curve, Run, format_labels, label_counts
 from bench.transfer.score_tables import NOT_SCORED as NO_METRIC

@@ -16,7 +16,7 @@ from bench.formats import (
 )
 from bench.measure.comparison_records import UNTIMED
 from bench.sections import ComparisonRecords
-from bench.statistics import accuracy_interval
+from bench.statistics.intervals import accuracy_interval
 from bench.tables import Cell, Column, Table
 from bench.transfer.pareto import CostAxis, cost_axes, pareto_front
 from bench.transfer.subject_scores import (

@@ -12,7 +12,8 @@ from bench.config import Experiment
 from bench.record import Transfer
 from bench.scores import Score
 from bench.sections import ComparisonRecords
-from bench.statistics import Answers, Estimate, Interval, accuracy_interval, estimate_over_seeds, mean_interval
+from bench.statistics.accuracies import Answers, Estimate, estimate_over_seeds
+from bench.statistics.intervals import Interval, accuracy_interval, mean_interval
 
 PROBE, RETRIEVAL = "linear probe", "retrieval"
 QUESTION_BUDGETS = ("equal images", "equal device seconds")

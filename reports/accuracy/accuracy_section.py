@@ -9,7 +9,7 @@ from bench.catalog import RANDOM_INIT, describe_concept_overlap
 from bench.formats import NBSP, join_words
 from bench.record import Transfer
 from bench.sections import Block, Chart, ComparisonRecords, Fold, Group, Heading, Legend, PageContext, Section, Text
-from bench.statistics import accuracy_interval
+from bench.statistics.intervals import accuracy_interval
 from bench.transfer import score_tables
 from bench.transfer.pareto import IMAGES, CostAxis, cost_axes, describe_front, describe_unknown_costs
 from bench.transfer.subject_scores import WholeTaskScores, whole_task_scores

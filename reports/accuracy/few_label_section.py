@@ -20,7 +20,7 @@ from bench.sections import (
     Text,
     flatten,
 )
-from bench.statistics import Difference, Estimate, JudgedAccuracyDifference
+from bench.statistics.accuracies import Difference, Estimate, JudgedAccuracyDifference
 from bench.tables import Table
 from bench.transfer.label_curves import (
     CLASS_NAMES,

@@ -11,8 +11,7 @@ import numpy as np
 from bench.catalog import image_set_of_task
 from bench.formats import INTERVAL, format_accuracy, format_accuracy_gain, format_percent, join_words, pluralize
 from bench.sections import Block, ComparisonRecords, Download, PageContext, Section, Text
-from bench.statistics import (
-    CONFIDENCE,
+from bench.statistics.accuracies import (
     POWER,
     SEEDS_FOR_RANKING,
     TASKS_FOR_INTERVAL,
@@ -21,6 +20,7 @@ from bench.statistics import (
     estimate_over_tasks,
     estimate_paired_over_seeds,
 )
+from bench.statistics.intervals import CONFIDENCE
 from bench.tables import Cell, Column, Table
 from bench.transfer.score_tables import subject_name_cell
 from bench.transfer.subject_scores import ScorePoint, WholeTaskScores, towers_at_budget, whole_task_scores

@@ -19,7 +19,13 @@ from bench.formats import (
 )
 from bench.record import Training, Transfer
 from bench.sections import ComparisonRecords
-from bench.statistics import ALPHA, SEEDS_FOR_RANKING, Estimate, JudgedAccuracyDifference, estimate_paired_over_seeds
+from bench.statistics.accuracies import (
+    SEEDS_FOR_RANKING,
+    Estimate,
+    JudgedAccuracyDifference,
+    estimate_paired_over_seeds,
+)
+from bench.statistics.ratios import ALPHA
 from bench.transfer.pareto import UNTRAINED
 from bench.transfer.subject_scores import ScorePoint, WholeTaskScores, towers_at_budget
 from reports.render.frames import group_by

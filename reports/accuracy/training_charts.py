@@ -13,7 +13,7 @@ from matplotlib.transforms import ScaledTranslation, Transform
 from bench.catalog import RANDOM_INIT
 from bench.formats import format_accuracy, format_short
 from bench.sections import ComparisonRecords
-from bench.statistics import Estimate
+from bench.statistics.accuracies import Estimate
 from bench.transfer.pareto import IMAGES, CostAxis, pareto_front
 from bench.transfer.subject_scores import RETRIEVAL, ScorePoint, WholeTaskScores
 from reports.render.frames import losses_frame

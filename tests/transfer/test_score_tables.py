@@ -13,7 +13,7 @@ from bench.experiments import get_experiment
 from bench.measure.throughput import images_per_second
 from bench.record import Flops, Record, Transfer
 from bench.scores import Score, TaskTraining
-from bench.statistics import accuracy_interval
+from bench.statistics.intervals import accuracy_interval
 from bench.tables import Table
 from bench.transfer.terminal_tables import transfer_tables
 from tests.small import circumstances

@@ -26,7 +26,9 @@ from bench.record import AuthorsRun, BatchTrial, Record, Speed, Training, Transf
 from bench.record_kind import RecordKind
 from bench.scores import Score
 from bench.settings import strip_settings
-from bench.statistics import Answers, Interval, estimate_paired_over_seeds, ratio_of
+from bench.statistics.accuracies import Answers, estimate_paired_over_seeds
+from bench.statistics.intervals import Interval
+from bench.statistics.ratios import ratio_of
 from bench.transfer.subject_scores import correct_per_item
 from reports.render.frames import group_by
 
