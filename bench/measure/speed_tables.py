@@ -200,7 +200,7 @@ def memory_and_size_table(comparison: ComparisonRecords) -> Table:
     note = (
         "Memory is the peak of one run in its own process, without imports and data; “tensors” sums the tensors of one "
         "step, independently of the allocator. Utilisation is a mean over the timed windows, then a median over runs. "
-        "Captions/s is the rate of converting captions to targets, once per data set. An en dash means not measured "
+        "Captions/s is the rate of converting captions to targets, once per data set. A dash means not measured "
         "and differs from zero."
     )
     reasons = dict.fromkeys(reason for row in comparison.throughputs for reason in row.not_measured)
