@@ -371,7 +371,7 @@ def test_measurement_records_windows_of_all_ranks_and_survives_a_killed_rank(own
     printed, of_rank_1 = ((own_results / f"{rank}.log").read_text() for rank in range(2))
     assert [one.exitcode for one in ranks] == [FAILED_CASE, OK], printed
     assert "Throughput" not in of_rank_1
-    assert printed.count("Throughput at equal batch") == printed.count("Runs that failed\n") == 1
+    assert printed.count("Throughput of each experiment") == printed.count("Runs that failed\n") == 1
     assert "of 2 processes together" in printed
     records = read_records(own_results)
     assert {record.comparison for record in records} == {records[0].comparison}
