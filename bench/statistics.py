@@ -324,8 +324,9 @@ def mean_interval(values: Sequence[float]) -> Interval:
         raise ValueError("an interval needs two values or more")
     if not all(map(math.isfinite, values)):
         raise ValueError(f"an interval is made of finite figures, got {list(values)}")
-    mean, error = fmean(values), stdev(values) / math.sqrt(len(values))
-    margin = _student_t_quantile(len(values) - 1) * error
+    mean, degrees = fmean(values), len(values) - 1
+    error = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / degrees / len(values))
+    margin = _student_t_quantile(degrees) * error
     return Interval(mean, mean - margin, mean + margin)
 
 
