@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable
 from html.parser import HTMLParser
+from itertools import chain
 from statistics import median
 from typing import Any
 
@@ -22,6 +23,7 @@ from bench.sections import Block, PageContext, Section, Text
 from bench.settings import with_settings
 from bench.statistics import accuracy_interval, mean_interval, ratio_of, ratios_of
 from reports.page import page
+from tests.reports.conftest import first_screen, short
 
 Make = dict[str, Callable[..., Any]]
 DASH = "\N{EN DASH}"
@@ -79,12 +81,6 @@ def rates(records: list[Record], name: str) -> dict[int, float]:
         for one in records
         if isinstance(one.measured, Speed) and one.experiment and one.experiment.name == name
     }
-
-
-def short(record: Record) -> Record:
-    """One task, one protocol."""
-    assert isinstance(record.measured, Transfer)
-    return replace(record, measured=replace(record.measured, scores=record.measured.scores[:1]))
 
 
 @pytest.fixture(scope="module")
@@ -312,8 +308,8 @@ def test_phases_that_do_not_sum_to_the_step_are_marked(make: Make) -> None:
 
 
 def test_five_seeds_allow_a_ranking_and_fewer_do_not(make: Make) -> None:
-    few = Document(page("x", [short(one) for seed in range(4) for one in make["transfers"](seed)])).words()
-    many = Document(page("x", [short(one) for seed in range(5) for one in make["transfers"](seed)])).words()
+    by_seed = [[short(one) for one in make["transfers"](seed)] for seed in range(5)]
+    few, many = (Document(first_screen("x", [*chain(*by_seed[:count])])).words() for count in (4, 5))
     assert "4 paired seeds, a ranking needs 5" in few
     assert "over 5 paired seeds" not in few
     assert "over 5 paired seeds and 822 test images; adjusted p" in many
@@ -336,7 +332,7 @@ def test_ranking_says_on_how_many_tasks_the_direction_is_that_of_the_first(make:
         return replace(record, measured=replace(record.measured, scores=tuple(scores)))
 
     records = [rewritten(one) for seed in range(5) for one in make["transfers"](seed)]
-    words = Document(page("x", records)).words()
+    words = Document(first_screen("x", records)).words()
     assert f"same direction on {agreeing} of 3 tasks" in words
 
 

@@ -26,7 +26,6 @@ from tests.reports.test_page import HOSTILE, Document
 pytest.importorskip("asv", reason="the extra `history` is not installed")
 pytest.importorskip("ruptures", reason="the extra `history` is not installed")
 
-ROOT = Path(__file__).parents[3]
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 TIME = Metric("time", "s", "less", is_counter=False)
 PARAMETERS = Metric("parameters", "", "same", is_counter=True)
@@ -238,15 +237,6 @@ def test_compare_fails_only_on_request(tmp_path: Path, capsys: pytest.CaptureFix
 def test_simulated_detection_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("history", "--simulate", "--lines", "10") in (0, 1)
     assert "Detection of changes over commits" in capsys.readouterr().out
-
-
-def test_kept_records_are_still_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("build", ROOT / "tests/records", "--out", tmp_path / "index.html") == 0
-    assert run("history", ROOT / "tests/records", "--out", tmp_path / "charts.html") == 0
-    capsys.readouterr()
-    page = Document((tmp_path / "charts.html").read_text(encoding="utf-8"))
-    assert len(page.tables["Commits"]) > 3
-    assert {"clip-tiny", "catlip-tiny"} <= {row[0] for row in page.tables["Counters"]}
 
 
 def test_change_has_the_level_before_it() -> None:
