@@ -21,8 +21,8 @@ from reports.accuracy.scores import whole_task_scores
 from reports.page import page
 from reports.questions import reader_questions
 from reports.render.frames import group_comparison
-from tests.reports.test_answer import timed
 from tests.reports.conftest import first_screen, short
+from tests.reports.test_answer import timed
 
 Make = dict[str, Callable[..., Any]]
 NEXT = "What do I do next?"
@@ -165,7 +165,7 @@ def test_commands_keep_the_folder_of_the_records(make: Make, name: str, build: C
     assert len(other) == len(own) > 0
     assert not any("--results" in line for line in own)
     for command in other:
-        assert "--results 'my runs'" in command
+        assert "'my runs'" in command
         parse(shlex.split(command))
 
 

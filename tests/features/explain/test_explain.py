@@ -83,10 +83,6 @@ def test_rounds_fill_the_time_in_pairs() -> None:
             ["catlip-tiny", "--baseline", "clip-tiny", "--minutes", "0"],
             "--minutes must be from 0.001 to 1e+06",
         ),
-        (
-            ["catlip-tiny", "--baseline", "clip-tiny", "--minutes", "1e308"],
-            "--minutes must be from 0.001 to 1e+06",
-        ),
         (["catlip-tiny", "--baseline", "clip-tiny", "--factors", "kernal"], "did you mean 'kernel'"),
         (
             ["catlip-tiny", "--baseline", "clip-tiny", "--recipe", "published"],

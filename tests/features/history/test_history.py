@@ -21,7 +21,7 @@ from tests.reports.conftest import speed_record
 from tests.reports.conftest import written as write_records
 from tests.reports.test_command_line import HOSTILE as CONTROLS
 from tests.reports.test_command_line import SPELLED_OUT
-from tests.reports.test_page import HOSTILE, Document
+from tests.reports.test_page import HOSTILE, Document, require_self_contained
 
 pytest.importorskip("asv", reason="the extra `history` is not installed")
 pytest.importorskip("ruptures", reason="the extra `history` is not installed")
@@ -83,8 +83,8 @@ def test_constant_series_has_no_change(count: int, level: float) -> None:
 @given(st.floats(0.01, 100))
 def test_unit_does_not_affect_detection(scale: float) -> None:
     levels = [1.0] * 12 + [1.2] * 12
-    places = [(change.kind, change.at) for change in find_changes(line(levels))]
-    assert [(change.kind, change.at) for change in find_changes(line([scale * level for level in levels]))] == places
+    (change,) = find_changes(line([scale * level for level in levels]))
+    assert (change.kind, change.at) == ("confirmed", 12)
 
 
 @pytest.mark.parametrize(("measure", "values", "worse"), [(PARAMETERS, (5, 5, 4), [True]), (FLOPS, (5, 5, 4), [False])])
@@ -170,16 +170,8 @@ def test_equal_figures_give_equal_bytes(tmp_path: Path) -> None:
     assert found[0] == found[1]
 
 
-def test_page_loads_nothing_and_anchors_resolve(text: str) -> None:
-    attributes = Document(text).attributes
-    for _, name, value in attributes:
-        if name in {"src", "href", "srcset", "action", "data", "xlink:href"}:
-            assert value.startswith(("#", "data:")), value
-    assert "http://" not in text
-    assert "https://" not in text
-    ids = [value for _, name, value in attributes if name == "id"]
-    assert len(ids) == len(set(ids))
-    assert {value[1:] for _, name, value in attributes if name == "href" and value.startswith("#")} <= set(ids)
+def test_page_loads_nothing_and_its_anchors_resolve(text: str) -> None:
+    require_self_contained(text)
     assert text.count("<script") == 1
 
 
