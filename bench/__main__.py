@@ -17,10 +17,10 @@ from bench.console.console import (
     PROGRAM,
     USAGE,
     Stopped,
-    extension_words,
+    extension_arguments,
     log,
     run_with_streams,
-    take_extensions,
+    split_extension_arguments,
 )
 from bench.environment.requirements import install_command, unmet_requirements
 
@@ -49,11 +49,11 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _run_verb(arguments: Sequence[str]) -> int:
-    named, words = take_extensions(arguments)
+    named, words = split_extension_arguments(arguments)
     if words[:1] == ["report"]:
         from reports.__main__ import main as report
 
-        return report([*words[1:], *extension_words(named)], f"{PROGRAM} report")
+        return report([*words[1:], *extension_arguments(named)], f"{PROGRAM} report")
     from bench.cli.main import dispatch
 
     return dispatch(arguments)

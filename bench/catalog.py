@@ -31,7 +31,7 @@ NAME = r"\w[\w .+-]*"  # of a task or a protocol, which becomes a part of file n
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class LazyFunction:
     """A function that is imported when it is called."""
 
     path: str  # "module:function"
@@ -47,8 +47,8 @@ class Task(Named):
 
     name: str
     labels: str  # their kind, such as SINGLE_LABEL: protocols of this kind score the task
-    # Returns a `SplitTask` of `bench.transfer.tasks.tasks`, whose parts are `train`, `validation` and `test`: called
-    # with the root folder (Path) and a folder for caches, or with a folder for caches alone where there is no layout.
+    # Returns a `TaskWithSplits` of `bench.transfer.tasks.tasks`, whose parts are `train`, `validation` and `test`. It
+    # is called with the root folder (Path) and a folder for caches, or with the latter alone where there is no layout.
     load: Callable[..., Any]
     layout: str = ""  # of the files below the root folder that a person names, for errors; empty: there is none
     images: str = ""  # names the test images that the task shares with others; empty: they are its own
@@ -101,12 +101,12 @@ class ScoringSubject(NamedTuple):
         return f"{self.name} ({self.role})" if self.role else self.name
 
 
-def images_of_task(task: str) -> str:
+def image_set_of_task(task: str) -> str:
     """Return what the test images of a task are named by: tasks on equal images are no independent evidence."""
     return TASKS[task].images or task if task in TASKS else task
 
 
-def describe_drawings(tasks: Iterable[str], data: Collection[str]) -> str:
+def describe_out_of_domain_scoring(tasks: Iterable[str], data: Collection[str]) -> str:
     """Return a clause on towers of the user's data that only the pack's drawings score; empty for others."""
     if not data or PACK_DATA in data or not all(TASKS.is_built_in(one) and not TASKS[one].layout for one in tasks):
         return ""
@@ -114,7 +114,7 @@ def describe_drawings(tasks: Iterable[str], data: Collection[str]) -> str:
     return f"The towers were trained on {where} and scored on drawings of the shipped pack, such as emoji"
 
 
-def describe_known_concepts(tasks: Iterable[str], data: Collection[str]) -> str:
+def describe_concept_overlap(tasks: Iterable[str], data: Collection[str]) -> str:
     """Return the sentences on the concepts that the pack's emoji tasks ask for.
 
     They are empty without one of these tasks, and where the `data` that the towers were trained on is not the pack.
@@ -134,7 +134,9 @@ def describe_known_concepts(tasks: Iterable[str], data: Collection[str]) -> str:
     return " ".join(found)
 
 
-def compatible_pairs(subject: str, tasks: Iterable[str], protocols: Sequence[str]) -> list[tuple[str, str]]:
+def compatible_tasks_and_protocols(
+    subject: str, tasks: Iterable[str], protocols: Sequence[str]
+) -> list[tuple[str, str]]:
     """Return the pairs of a task and a protocol that are compatible with each other and with the subject."""
     has_tower, known = subject not in REFERENCES, PROTOCOLS
     return [

@@ -27,7 +27,7 @@ from bench.fields import (
     TextSettings,
     TimingSettings,
     TrainingSettings,
-    about,
+    field_metadata,
 )
 from bench.method import find_method
 
@@ -44,11 +44,13 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     Raises ValueError at creation for a value that cannot be run.
     """
 
-    name: Annotated[NonEmptyStr, about("Unique name of the experiment.")]
-    method: Annotated[NonEmptyStr, about("Name of a method of `bench.methods`.", roles=["tuned", "model", "objective"])]
+    name: Annotated[NonEmptyStr, field_metadata("Unique name of the experiment.")]
+    method: Annotated[
+        NonEmptyStr, field_metadata("Name of a method of `bench.methods`.", roles=["tuned", "model", "objective"])
+    ]
     seed: Annotated[
         Annotated[int, Meta(ge=0, lt=2**62)],
-        about(
+        field_metadata(
             "Seed of the weights, the image order and the augmentation.",
             roles=["tuned", "replicate", "as needed", "no time", "no work"],
         ),
@@ -92,7 +94,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if method is not None and method.compares_batch and parts > 1:
             yield f"accumulation must be 1, for {self.method} compares all images of a batch, got {parts}"
         if method is not None:
-            if unknown := [*self.own.keys() - own_fields(self.method).keys()]:
+            if unknown := [*self.own.keys() - fields_of_method(self.method).keys()]:
                 yield f"{self.method} declares no field {unknown[0]}"
             else:
                 method.own_settings(self)
@@ -179,7 +181,7 @@ class FieldFacts(NamedTuple):
 
 
 def _facts(group: str, field: Any) -> FieldFacts:
-    """Split a field's type from what `about` says of it, which comes last."""
+    """Split a field's type from what `field_metadata` says of it, which comes last."""
     *others, told = field.type.__metadata__
     kind = Annotated[field.type.__origin__, *others] if others else field.type.__origin__
     return FieldFacts(group, kind, field.default, told.description, told.extra["roles"])
@@ -200,7 +202,7 @@ FIELDS = {name: facts.kind for name, facts in FIELD_FACTS.items()}
 UNGROUPED_FIELDS = tuple(name for name, facts in FIELD_FACTS.items() if not facts.group)
 
 
-def own_fields(method: str) -> dict[str, FieldFacts]:
+def fields_of_method(method: str) -> dict[str, FieldFacts]:
     """Return the fields that a method itself declares; none of one that is not here."""
     found = find_method(method)
     return {} if found is None else {one.name: _facts(OWN, one) for one in fields(found.settings)}
@@ -208,11 +210,11 @@ def own_fields(method: str) -> dict[str, FieldFacts]:
 
 def fields_of(*experiments: Experiment) -> list[str]:
     """Return the fields of experiments, with those that their methods declare."""
-    own = (name for one in experiments for name in (*own_fields(one.method), *one.own))
+    own = (name for one in experiments for name in (*fields_of_method(one.method), *one.own))
     return list(dict.fromkeys([*FIELDS, *own]))
 
 
-def path_of(field: str) -> str:
+def dotted_field_name(field: str) -> str:
     """Return a field's name after that of its group."""
     group = FIELD_FACTS[field].group if field in FIELD_FACTS else OWN
     return f"{group}.{field}" if group else field
@@ -221,8 +223,8 @@ def path_of(field: str) -> str:
 def get_field(experiment: Experiment, field: str) -> Any:
     """Return the value of a field; None for one that another method declares."""
     if field in FIELD_FACTS:
-        return attrgetter(path_of(field))(experiment)
-    facts = own_fields(experiment.method).get(field)
+        return attrgetter(dotted_field_name(field))(experiment)
+    facts = fields_of_method(experiment.method).get(field)
     return experiment.own.get(field, None if facts is None else facts.default)
 
 
@@ -231,7 +233,7 @@ def change(experiment: Experiment, **changes: Any) -> Experiment:
 
     Raises ValueError for a value that cannot be run, and for a field that there is not.
     """
-    known = FIELD_FACTS | own_fields(str(changes.get("method", experiment.method)))
+    known = FIELD_FACTS | fields_of_method(str(changes.get("method", experiment.method)))
     by_group = dict[str, dict[str, Any]]()
     for name, value in changes.items():
         by_group.setdefault(choose(name, known, "field of an experiment").group, {})[name] = value

@@ -95,12 +95,12 @@ class Samples:
         """Keys of all rows."""
         return [self.key(row) for row in range(len(self))]
 
-    def stored_row(self, row: int) -> int:
+    def stored_label_row(self, row: int) -> int:
         """Return where the labels of a sample are in stored labels."""
         return row
 
     @property
-    def num_stored_rows(self) -> int:
+    def num_stored_label_rows(self) -> int:
         """Number of captions that stored labels are of."""
         return len(self)
 

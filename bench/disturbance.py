@@ -26,11 +26,11 @@ MAX_INEQUALITY = 0.25  # of the logarithm of a slowdown, by which it may change 
 
 
 @dataclass(frozen=True, slots=True)
-class RunWeights:
+class WindowWeights:
     """The weights of a run's windows, from 0 to 1, and the logarithm by which the windows that count are slowed."""
 
     windows: tuple[float, ...]
-    slowness: float
+    log_slowdown: float
 
     @property
     def disturbed_share(self) -> float:
@@ -42,22 +42,22 @@ class RunWeights:
         return float(np.dot(self.windows, images) / np.dot(self.windows, seconds))
 
 
-def weigh_windows(rates: Sequence[float], waits: Sequence[float] = ()) -> RunWeights:
+def weigh_windows(rates: Sequence[float], waits: Sequence[float] = ()) -> WindowWeights:
     """Weigh the windows of one run.
 
     `rates` are images/s, of windows that do equal work, and `waits` the core-seconds per second for which threads
     waited for a core in each; empty: they were not read.
     """
     times = -np.log(rates)
-    slowness = np.maximum(0, times - np.quantile(times, FAST_QUANTILE) - NOISE)
+    log_slowdown = np.maximum(0, times - np.quantile(times, FAST_QUANTILE) - NOISE)
     if len(waits):
-        slowness = np.maximum(slowness, [slowdown_by_waits(one - USUAL_WAITS) for one in waits])
-    weights = 1 / (1 + (slowness / HALF_WEIGHT) ** STEEPNESS)
-    left = float(np.average(slowness, weights=weights))
-    return RunWeights(tuple(weights.tolist()), left if left >= NEGLIGIBLE else 0.0)
+        log_slowdown = np.maximum(log_slowdown, [log_slowdown_from_waits(one - USUAL_WAITS) for one in waits])
+    weights = 1 / (1 + (log_slowdown / HALF_WEIGHT) ** STEEPNESS)
+    left = float(np.average(log_slowdown, weights=weights))
+    return WindowWeights(tuple(weights.tolist()), left if left >= NEGLIGIBLE else 0.0)
 
 
-def slowdown_by_waits(waits: float) -> float:
+def log_slowdown_from_waits(waits: float) -> float:
     """Return the logarithm by which waits for cores slow a run, in core-seconds per second; 0 for none.
 
     It is about w + w^2, because at the end of a parallel loop all threads wait for the last: measured at w of 0.03 to
@@ -66,7 +66,7 @@ def slowdown_by_waits(waits: float) -> float:
     return max(0.0, waits) * (1 + max(0.0, waits))
 
 
-def slowness_over_runs(rates: Sequence[float], within: Sequence[float]) -> list[float]:
+def log_slowdown_of_runs(rates: Sequence[float], within: Sequence[float]) -> list[float]:
     """Return the logarithm by which each of an experiment's runs is slowed, at least that within the run.
 
     A run may be slow throughout: it is compared with the fast runs.
@@ -82,22 +82,22 @@ class RoundsMean:
 
     value: float
     error: float
-    slowness: float  # logarithm by which the rounds are still slowed
+    log_slowdown: float  # logarithm by which the rounds are still slowed
     widening: float
 
 
-def log_mean_over_rounds(
-    logarithms: Sequence[float], slowness: Sequence[float], imbalance: Sequence[float]
+def mean_log_over_rounds(
+    logarithms: Sequence[float], log_slowdown: Sequence[float], imbalance: Sequence[float]
 ) -> RoundsMean:
     """Return the mean of a logarithm over rounds, in which a slowed round counts less.
 
-    `slowness` is the most by which a run of the round is slowed, `imbalance` what the slowdowns of all its runs add to
-    the logarithm; a quarter of the former may be added by work that slows experiments unequally. Without slowness they
-    are the mean and its standard error. Else the error is the larger one of weighted least squares, which supposes that
-    the weights are right, and of its sandwich estimate, which does not. One round has no error: NaN.
+    `log_slowdown` is the most by which a run of the round is slowed, `imbalance` what the slowdowns of all its runs add
+    to the logarithm; a quarter of the former may be added by work that slows experiments unequally. Without a slowdown
+    they are the mean and its standard error. Else the error is the larger one of weighted least squares, which supposes
+    that the weights are right, and of its sandwich estimate, which does not. One round has no error: NaN.
     Source: White 1980, "A heteroskedasticity-consistent covariance matrix estimator", Econometrica 48.
     """
-    figures, slowed = np.array(logarithms), np.array(slowness)
+    figures, slowed = np.array(logarithms), np.array(log_slowdown)
     weights = 1 / (1 + (slowed / HALF_RUN_WEIGHT) ** 2)
     shares = weights / weights.sum()
     mean, left = float(shares @ figures), float(shares @ slowed)

@@ -126,7 +126,7 @@ def _add(extension: Extension, origin: str) -> None:
     for kind in extension.record_kinds:
         add_kind(KINDS, kind, RecordKind, origin)
     for run in extension.runs:
-        import_object("bench.orchestration.request_base:add_run")(run, origin)
+        import_object("bench.orchestration.request_base:add_request_kind")(run, origin)
     by_name = {
         "bench.cli.verbs:VERBS": extension.verbs,
         "bench.cli.verbs:REPORT_VERBS": extension.report_verbs,

@@ -52,7 +52,7 @@ Role = Literal[
 ]
 
 
-def about(description: str, roles: Sequence[Role] = ()) -> Meta:
+def field_metadata(description: str, roles: Sequence[Role] = ()) -> Meta:
     """Return the metadata of a field: what it is, and its roles."""
     return Meta(description=description, extra={"roles": tuple(roles)})
 
@@ -77,32 +77,32 @@ class ImageSettings(Settings, frozen=True, kw_only=True):
 
     tower: Annotated[
         NonEmptyStr,
-        about(
+        field_metadata(
             "Shared image tower: of an open_clip model, a timm model, or CoreNet's `corenet-vit-base`.",
             roles=["tuned by authors", "model", "shared"],
         ),
     ]
     image_size: Annotated[
         ImageSize,
-        about(
+        field_metadata(
             "Side of the images in pixels; with `image_sizes` that of `batch_size` and of scoring.",
             roles=["tuned", "model", "tower"],
         ),
     ]
     image_sizes: Annotated[
         tuple[ImageSize, ...],
-        about("Sides in pixels; each step draws one. Empty: `image_size` alone.", roles=["model", "tower"]),
+        field_metadata("Sides in pixels; each step draws one. Empty: `image_size` alone.", roles=["model", "tower"]),
     ] = ()
     patch_drop: Annotated[
         BelowOne,
-        about(
+        field_metadata(
             "Fraction of the patches that a training step drops (FLIP); scoring drops none.",
             roles=["tuned", "model", "tower"],
         ),
     ] = 0.0
     pooling: Annotated[
         Literal["own", "mean", "both"],
-        about(
+        field_metadata(
             'Feature of an image: the tower\'s "own" pooling, or the "mean" of its patch tokens after the last '
             "norm. \"both\" is the mean for superclip's classifier, and the tower's own pooling for its "
             "contrastive loss and for scoring.",
@@ -111,13 +111,13 @@ class ImageSettings(Settings, frozen=True, kw_only=True):
     ] = "own"
     pixel_normalisation: Annotated[
         Literal["openai", "none"],
-        about(
+        field_metadata(
             'Normalisation of pixels: open_clip\'s mean and deviation, or "none": they stay in 0 to 1.',
             roles=["no work"],
         ),
     ] = "openai"
     embedding_channels: Annotated[
-        Channels | None, about("Channels of stored grids in place of images; None: images.", roles=["model"])
+        Channels | None, field_metadata("Channels of stored grids in place of images; None: images.", roles=["model"])
     ] = None
 
     @property
@@ -135,15 +135,16 @@ class TextSettings(Settings, frozen=True, kw_only=True):
     """The text tower of contrastive methods, and its captions."""
 
     text_tower: Annotated[
-        NonEmptyStr, about("open_clip model whose text tower contrastive methods use.", roles=["model", "shared"])
+        NonEmptyStr,
+        field_metadata("open_clip model whose text tower contrastive methods use.", roles=["model", "shared"]),
     ]
     context_length: Annotated[
         ContextLength,
-        about("Maximum number of tokens per caption, start and end token included.", roles=["tuned", "model"]),
+        field_metadata("Maximum number of tokens per caption, start and end token included.", roles=["tuned", "model"]),
     ]
     text_padding: Annotated[
         Literal["auto", TextPadding],
-        about(
+        field_metadata(
             'Padding of captions: "bucketed" in groups of similar length, "packed" several to a row, '
             '"longest", "max_length" to `context_length`; "auto" is "packed" if compiled, so that all batches '
             'have one shape, else "bucketed".',
@@ -152,7 +153,7 @@ class TextSettings(Settings, frozen=True, kw_only=True):
     ] = "bucketed"
     text_features: Annotated[
         Literal["computed", "stored"],
-        about(
+        field_metadata(
             'Features of captions: of the text tower, or "stored", which replaces it by random features from '
             "memory, to measure its cost (clip and siglip).",
             roles=["model", "objective"],
@@ -165,7 +166,7 @@ class TargetSettings(Settings, frozen=True, kw_only=True):
 
     labels: Annotated[
         NonEmptyStr,
-        about(
+        field_metadata(
             'CatLIP\'s labels: "computed", "nltk" with NLTK for each image that is loaded, or a folder made by '
             "`bench label`.",
             roles=["model", "labels", "input", "no work"],
@@ -173,14 +174,14 @@ class TargetSettings(Settings, frozen=True, kw_only=True):
     ] = COMPUTED
     label_format: Annotated[
         LabelFormat,
-        about(
+        field_metadata(
             'CatLIP\'s targets: indices, or "dense" rows of int64 as in its released code.',
             roles=["same values", "labels", "input"],
         ),
     ] = "sparse"
     synset_vocabulary: Annotated[
         NonEmptyStr,
-        about(
+        field_metadata(
             "Vocabulary of CatLIP: a file of bench/labels/vocabularies, or a path; only the pack is trained "
             'on the shipped ones. "datacomp-synsets" has the 24,320 synsets of CatLIP\'s release, which are '
             "not shipped: nothing trains on them.",
@@ -189,7 +190,7 @@ class TargetSettings(Settings, frozen=True, kw_only=True):
     ] = "pack-synsets"
     subword_vocabulary: Annotated[
         NonEmptyStr,
-        about(
+        field_metadata(
             'Vocabulary of subwords: a file of bench/labels/vocabularies, or a path; "all" is the tokenizer\'s '
             "own, of 49,408 ids.",
             roles=["replicate", "model"],
@@ -197,14 +198,14 @@ class TargetSettings(Settings, frozen=True, kw_only=True):
     ] = "pack-subwords"
     head_rows: Annotated[
         PositiveInt | None,
-        about(
+        field_metadata(
             "Number of rows of the classification head; None: one per label.",
             roles=["tuned", "as needed", "model", "objective"],
         ),
     ] = None
     head_initialisation: Annotated[
         Literal["uniform", "trunc_normal", "log_odds"],
-        about(
+        field_metadata(
             "Initial head of CatLIP: torch's; CoreNet's (\"trunc_normal\"); or torch's weights, and biases that "
             'predict how often each label occurs ("log_odds").',
             roles=["tuned", "tuned by authors", "no time", "no work"],
@@ -212,7 +213,7 @@ class TargetSettings(Settings, frozen=True, kw_only=True):
     ] = "uniform"
     teacher: Annotated[
         NonEmptyStr,
-        about(
+        field_metadata(
             "Teacher of distillation: a tower file of `bench train`, or a tower's name for random weights of "
             "equal cost.",
             roles=["model", "no work"],
@@ -225,14 +226,14 @@ class InputSettings(Settings, frozen=True, kw_only=True):
 
     data: Annotated[
         NonEmptyStr,
-        about(
+        field_metadata(
             "Training data: the shipped pack, or a folder, file or glob of captioned images (docs/data.md).",
             roles=["as needed", "shared"],
         ),
     ] = PACK_DATA
     caption_lengths: Annotated[
         NonEmptyStr,
-        about(
+        field_metadata(
             'Lengths of the pack\'s captions in tokens: "pack" (their own), "web", or those of a file of '
             'captions. With shards "pack" alone, which leaves the captions as they are.',
             roles=["as needed"],
@@ -240,7 +241,7 @@ class InputSettings(Settings, frozen=True, kw_only=True):
     ] = PACK_DATA
     caption: Annotated[
         NonEmptyStr | None,
-        about(
+        field_metadata(
             "Captions that are read: fields of the samples, of which one with a text is drawn for each image and epoch "
             '("txt:0.5;json.llava:0.5"), or of parquet files joined by key ("llava@FILES"); None: found by its name.',
             roles=["as needed", "shared"],
@@ -248,7 +249,7 @@ class InputSettings(Settings, frozen=True, kw_only=True):
     ] = None
     subset: Annotated[
         NonEmptyStr | None,
-        about(
+        field_metadata(
             'Samples used: a csv of keys, "random:N" for N drawn at random, or "seen-concepts", the pack without its '
             "held-out concepts; None: all.",
             roles=["shared"],
@@ -256,7 +257,7 @@ class InputSettings(Settings, frozen=True, kw_only=True):
     ] = None
     workers: Annotated[
         Annotated[int, Meta(ge=0, le=1024)] | Literal["auto"],
-        about(
+        field_metadata(
             "Number of processes that load shards for each training process; 0: the training process itself. "
             '"auto": on a GPU all cores but one for each training process, on a CPU 0.',
             roles=["as needed", "input", "recipe", "no work"],
@@ -264,7 +265,7 @@ class InputSettings(Settings, frozen=True, kw_only=True):
     ] = "auto"
     jpeg_decoding: Annotated[
         Literal["full", "reduced"],
-        about(
+        field_metadata(
             'Decoding of JPEGs of shards: "full", or "reduced": at 1/2, 1/4 or 1/8 of the size where the crop '
             "stays as large as it is needed.",
             roles=["input", "recipe", "no work"],
@@ -272,21 +273,21 @@ class InputSettings(Settings, frozen=True, kw_only=True):
     ] = "full"
     crop_scale: Annotated[
         tuple[Fraction, Fraction],
-        about(
+        field_metadata(
             "Range of the fraction of the image's area in a random crop.",
             roles=["tuned", "tuned by authors", "input", "recipe", "no work"],
         ),
     ] = (0.5, 1.0)
     flip: Annotated[
         bool,
-        about(
+        field_metadata(
             "Whether images are flipped horizontally at random.",
             roles=["tuned", "tuned by authors", "input", "recipe", "no work"],
         ),
     ] = True
     augmentation: Annotated[
         Augmentation,
-        about(
+        field_metadata(
             'Augmentation beside crops and flips: "range" (RangeAugment) changes brightness, contrast and '
             "noise in learnt ranges, with a loss of its own."
         ),
@@ -298,39 +299,40 @@ class TrainingSettings(Settings, frozen=True, kw_only=True):
 
     batch_size: Annotated[
         PositiveInt,
-        about("Number of images of `image_size` per step on one device.", roles=["by batch", "same values"]),
+        field_metadata("Number of images of `image_size` per step on one device.", roles=["by batch", "same values"]),
     ]
     accumulation: Annotated[
         PositiveInt,
-        about(
+        field_metadata(
             "Number of micro-batches per batch. It must be 1 for contrastive methods; SuperClass counts per "
             "micro-batch."
         ),
     ] = 1
     images: Annotated[
         PositiveInt,
-        about(
+        field_metadata(
             "Number of training images in the largest budget that all methods share.",
             roles=["budget", "no time", "no work"],
         ),
     ]
     warmup_images: Annotated[
         Annotated[int, Meta(ge=0)],
-        about("Number of training images in the warm-up.", roles=["budget", "no time", "no work"]),
+        field_metadata("Number of training images in the warm-up.", roles=["budget", "no time", "no work"]),
     ]
     schedule: Annotated[
         Literal["wsd", "cosine"],
-        about(
+        field_metadata(
             'Learning rate after a linear warm-up: "wsd" keeps it constant and branches off a linear '
             'cool-down for each budget; "cosine" is a separate run from the start for each budget.',
             roles=["no work"],
         ),
     ] = "wsd"
     cooldown_share: Annotated[
-        Annotated[float, Meta(gt=0, lt=1)], about("Fraction of a budget's images in the cool-down.", roles=["no work"])
+        Annotated[float, Meta(gt=0, lt=1)],
+        field_metadata("Fraction of a budget's images in the cool-down.", roles=["no work"]),
     ] = 0.2
     min_learning_rate: Annotated[
-        NonNegativeFloat, about("Learning rate at the end of a cosine.", roles=["no work"])
+        NonNegativeFloat, field_metadata("Learning rate at the end of a cosine.", roles=["no work"])
     ] = 0.0
 
 
@@ -339,26 +341,33 @@ class OptimizerSettings(Settings, frozen=True, kw_only=True):
 
     learning_rate: Annotated[
         PositiveFloat,
-        about("Highest learning rate of AdamW.", roles=["tuned", "tuned by authors", "no time", "no work"]),
+        field_metadata("Highest learning rate of AdamW.", roles=["tuned", "tuned by authors", "no time", "no work"]),
     ]
-    betas: Annotated[tuple[BelowOne, BelowOne], about("Decays of AdamW's moments.", roles=["no work"])] = (0.9, 0.98)
+    betas: Annotated[tuple[BelowOne, BelowOne], field_metadata("Decays of AdamW's moments.", roles=["no work"])] = (
+        0.9,
+        0.98,
+    )
     eps: Annotated[
-        NonNegativeFloat, about("Constant that AdamW adds to the root of the second moment.", roles=["no work"])
+        NonNegativeFloat,
+        field_metadata("Constant that AdamW adds to the root of the second moment.", roles=["no work"]),
     ] = 1e-6
     weight_decay: Annotated[
-        NonNegativeFloat, about("Weight decay of AdamW on matrices; vectors and scalars have none.", roles=["no work"])
+        NonNegativeFloat,
+        field_metadata("Weight decay of AdamW on matrices; vectors and scalars have none.", roles=["no work"]),
     ] = 0.2
     optimizer_kernel: Annotated[
         OptimizerKernel,
-        about("AdamW's form in torch; on a GPU torch's default is \"foreach\".", roles=["same values", "update"]),
+        field_metadata(
+            "AdamW's form in torch; on a GPU torch's default is \"foreach\".", roles=["same values", "update"]
+        ),
     ] = "fused"
     clip_norm: Annotated[
         PositiveFloat | None,
-        about("Maximum norm of the whole gradient; None: no clipping.", roles=["recipe", "no work"]),
+        field_metadata("Maximum norm of the whole gradient; None: no clipping.", roles=["recipe", "no work"]),
     ] = 1.0
     log_grad_norm: Annotated[
         bool,
-        about(
+        field_metadata(
             "Whether each step computes the gradient's norm again, parameter by parameter, and reads it on "
             "the host, to log it.",
             roles=["same values", "update"],
@@ -366,13 +375,13 @@ class OptimizerSettings(Settings, frozen=True, kw_only=True):
     ] = False
     ema_decay: Annotated[
         BelowOne | None,
-        about(
+        field_metadata(
             "Decay per step of the weights' average, which is scored; None: no average.", roles=["recipe", "no work"]
         ),
     ] = None
     ema_kernel: Annotated[
         EmaKernel,
-        about(
+        field_metadata(
             'Update of that average: of all weights at once, or "for_loop" one by one.', roles=["same values", "update"]
         ),
     ] = "foreach"
@@ -382,14 +391,14 @@ class RuntimeSettings(Settings, frozen=True, kw_only=True):
     """How the same model is computed."""
 
     precision: Annotated[
-        Precision, about('Precision of forward and backward; "auto" is bf16 on a GPU and fp32 on a CPU.')
+        Precision, field_metadata('Precision of forward and backward; "auto" is bf16 on a GPU and fp32 on a CPU.')
     ] = "auto"
     contrastive_precision: Annotated[
-        Literal["fp32", "autocast"], about('Precision of CLIP\'s loss; "autocast": as `precision`.')
+        Literal["fp32", "autocast"], field_metadata('Precision of CLIP\'s loss; "autocast": as `precision`.')
     ] = "fp32"
     residual_precision: Annotated[
         Literal["tower", "autocast"],
-        about(
+        field_metadata(
             "Precision of the sums between the image tower's blocks: that of the \"tower\" (fp32 for timm's and "
             "CoreNet's, unless FSDP2 casts them; as `precision` for open_clip's), or \"autocast\": as "
             "`precision`.",
@@ -398,7 +407,7 @@ class RuntimeSettings(Settings, frozen=True, kw_only=True):
     ] = "tower"
     compile: Annotated[
         Literal["auto", "on", "off", "max-autotune"],
-        about(
+        field_metadata(
             'Compilation by torch; "auto" is on on a GPU and off on a CPU. "max-autotune" also times several '
             "kernels for each matrix product and keeps the fastest.",
             roles=["same values"],
@@ -406,7 +415,7 @@ class RuntimeSettings(Settings, frozen=True, kw_only=True):
     ] = "auto"
     attention: Annotated[
         Attention,
-        about(
+        field_metadata(
             'Attention kernel: torch\'s fused one; "plain" for product, softmax, product; or "fp32_softmax", '
             "the same with a softmax in fp32, as in CoreNet.",
             roles=["same values"],
@@ -414,14 +423,14 @@ class RuntimeSettings(Settings, frozen=True, kw_only=True):
     ] = "fused"
     activation_checkpointing: Annotated[
         bool,
-        about(
+        field_metadata(
             "Whether each block's forward is computed again in the backward, to save memory.",
             roles=["same values", "model", "tower"],
         ),
     ] = False
     sharding: Annotated[
         Sharding,
-        about(
+        field_metadata(
             'Over several processes, "ddp" replicates the weights, "fsdp2" shards them, "zero2" does so and '
             "keeps the gathered blocks from the forward to the backward (`reshard_after_forward=False`), and "
             '"hsdp" shards them within a node.',
@@ -430,7 +439,7 @@ class RuntimeSettings(Settings, frozen=True, kw_only=True):
     ] = "ddp"
     gather: Annotated[
         Gather,
-        about(
+        field_metadata(
             'Features that CLIP\'s loss gathers from all processes: those of "captions" (4 products of '
             'matrices a step), or "both" images and captions (6 products), as in open_clip and CoreNet. Loss '
             "and gradients are equal.",
@@ -439,7 +448,7 @@ class RuntimeSettings(Settings, frozen=True, kw_only=True):
     ] = "captions"
     simulated_global_batch: Annotated[
         PositiveInt | None,
-        about(
+        field_metadata(
             "Number of images per step on all devices of a simulated process group, for a contrastive loss on "
             "one process; nothing is communicated. None: no simulation."
         ),
@@ -451,22 +460,22 @@ class TimingSettings(Settings, frozen=True, kw_only=True):
 
     warmup_steps: Annotated[
         PositiveInt,
-        about(
+        field_metadata(
             "Number of steps before the first window, which are recorded and not counted.",
             roles=["by batch", "pace", "no work"],
         ),
     ]
-    windows: Annotated[PositiveInt, about("Number of timed windows.", roles=["pace", "no time", "no work"])]
+    windows: Annotated[PositiveInt, field_metadata("Number of timed windows.", roles=["pace", "no time", "no work"])]
     steps_per_window: Annotated[
         PositiveInt,
-        about(
+        field_metadata(
             "Number of steps in a window; on a CPU each of them is a window of its own.",
             roles=["by batch", "pace", "no work"],
         ),
     ]
     injected_slowdown: Annotated[
         NonNegativeFloat,
-        about(
+        field_metadata(
             "Sleep after the steps of a window, as a fraction of their time: a known slowdown that a "
             "comparison must find."
         ),

@@ -40,7 +40,7 @@ def format_rate(value: Number) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")  # noqa: PLR2004
 
 
-def count(value: Number) -> str:
+def format_count(value: Number) -> str:
     """Write a whole number."""
     return f"{value:,.0f}"
 
@@ -53,7 +53,7 @@ def format_short(value: Number) -> str:
     return f"{value:.3g}"
 
 
-def ratio(value: Number) -> str:
+def format_ratio(value: Number) -> str:
     """Write a ratio with two decimals."""
     return f"{value:.2f}"
 
@@ -66,19 +66,19 @@ def format_seconds(value: Number) -> str:
     return f"{value:,.0f}{NBSP}s" if value >= 10 else f"{value:.2g}{NBSP}s"  # noqa: PLR2004
 
 
-def percent(share: Number, decimals: int = 1) -> str:
+def format_percent(share: Number, decimals: int = 1) -> str:
     """Write a share in percent."""
     return f"{100 * share:.{decimals}f}{NBSP}%"
 
 
-def write_accuracy(share: Number) -> str:
+def format_accuracy(share: Number) -> str:
     """Write an accuracy with three decimals."""
-    return f"{share:.3f}" if share >= 0 else MINUS + write_accuracy(-share)
+    return f"{share:.3f}" if share >= 0 else MINUS + format_accuracy(-share)
 
 
-def write_gain(difference: Number) -> str:
+def format_accuracy_gain(difference: Number) -> str:
     """Write a difference of accuracies with its sign."""
-    return f"+{write_accuracy(difference)}" if difference >= 0 else write_accuracy(difference)
+    return f"+{format_accuracy(difference)}" if difference >= 0 else format_accuracy(difference)
 
 
 def format_interval(found: HasEstimate | None, write: Callable[[float], str], prefix: str = "") -> str:
@@ -88,12 +88,12 @@ def format_interval(found: HasEstimate | None, write: Callable[[float], str], pr
     return f"{prefix}{write(found.low)} to {write(found.high)}"
 
 
-def bracket_interval(found: HasEstimate, write: Callable[[float], str]) -> str:
+def format_bracketed_interval(found: HasEstimate, write: Callable[[float], str]) -> str:
     """Write the ends of an interval in brackets, behind a figure; empty where there is no interval."""
     return f"{ends})" if (ends := format_interval(found, write, " (")) else ""
 
 
-def p_value(p: Number) -> str:
+def format_p_value(p: Number) -> str:
     """Write a p value with three decimals."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"  # noqa: PLR2004
 

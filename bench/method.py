@@ -45,8 +45,8 @@ class Method:
     gathers_images_as_released: ClassVar[bool] = False
     # What the method is in an `explain` ladder: a pair of towers, or a classifier. None: no ladder leads from or to it,
     # for the reason `no_ladder_reason`.
-    ladder_end: ClassVar[Literal["pair", "classifier"] | None] = None
-    no_ladder_reason: ClassVar[str] = "has no ladder_end"
+    ladder_role: ClassVar[Literal["pair", "classifier"] | None] = None
+    no_ladder_reason: ClassVar[str] = "has no ladder_role"
     # Field of the experiment with the vocabulary that captions are read by; None: the method reads no captions.
     vocabulary_field: ClassVar[VocabularyField | None] = None
     has_labels: ClassVar[bool] = False  # whether captions become labels of that vocabulary

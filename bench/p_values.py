@@ -35,7 +35,7 @@ def permutation_p(a: Sequence[float], b: Sequence[float]) -> float:
     sums = _splits_into_two_groups(len(values), size, MAX_PERMUTATIONS) @ values
     distances = np.abs(sums / size - (values.sum() - sums) / len(b))
     observed, is_exact = abs(fmean(b) - fmean(a)), math.comb(len(values), size) <= MAX_PERMUTATIONS
-    return _fraction_as_far(distances, observed, values, exact=is_exact)
+    return _fraction_as_extreme(distances, observed, values, exact=is_exact)
 
 
 def sign_flip_p(differences: Sequence[float]) -> float:
@@ -46,10 +46,10 @@ def sign_flip_p(differences: Sequence[float]) -> float:
     values = np.array(differences)
     distances = np.abs(_sums_of_sign_flips(values, MAX_PERMUTATIONS)) / len(values)
     is_exact = 2 ** len(values) <= MAX_PERMUTATIONS
-    return _fraction_as_far(distances, abs(fmean(differences)), values, exact=is_exact)
+    return _fraction_as_extreme(distances, abs(fmean(differences)), values, exact=is_exact)
 
 
-def student_p(mean: float, error: float, freedom: int) -> float:
+def student_t_p(mean: float, error: float, degrees_of_freedom: int) -> float:
     """Return the two-sided p of Student's t of a mean with its standard error; 1 where the mean is 0.
 
     It assumes normal differences. For heavy tails it is mostly conservative; for bounded or two-level figures the
@@ -57,10 +57,10 @@ def student_p(mean: float, error: float, freedom: int) -> float:
     """
     if not mean:
         return 1.0
-    return 2 * float(stdtr(freedom, -abs(mean) / error)) if error else 0.0
+    return 2 * float(stdtr(degrees_of_freedom, -abs(mean) / error)) if error else 0.0
 
 
-def _fraction_as_far(distances: Floats, observed: float, values: Floats, *, exact: bool) -> float:
+def _fraction_as_extreme(distances: Floats, observed: float, values: Floats, *, exact: bool) -> float:
     as_far = int((distances >= observed - ROUNDING * np.abs(values).max()).sum())
     return as_far / len(distances) if exact else (1 + as_far) / (1 + len(distances))
 

@@ -135,7 +135,7 @@ STATED_MFU = (
 )
 
 
-def published_mfu() -> list[tuple[str, str, float, str]]:
+def published_mfu_rows() -> list[tuple[str, str, float, str]]:
     """Return training, GPUs, MFU and source of open_clip, of NeMo, and of those who state an MFU."""
     runs = [(f"CLIP {run.model}", run) for run in PUBLISHED_RUNS if run.source in ("open_clip", NEMO)]
     runs += [(run.model, run) for run in PUBLISHED_TOWERS]

@@ -16,12 +16,12 @@ from bench.environment.files import (
     FormatHeader,
     atomic_write,
     decode_json,
-    plain_name,
     prefix_errors,
     read_intact_files,
     read_limited,
     require_format,
     require_unique_keys,
+    safe_file_name,
 )
 from bench.measurement import Figure
 from bench.record_kind import KINDS, RecordContent, RecordKind, Tag, UnknownKind, tag_of
@@ -79,7 +79,7 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
     steps_per_window: PositiveCount | None = None  # None: as many as the experiment's; on a CPU one
     window_images: tuple[PositiveCount, ...] = ()  # of each; empty: all steps have the experiment's batch_size
     # Core-seconds per second of each window that its threads waited for a core, or the host took. Empty: not read.
-    window_waits: tuple[NonNegative, ...] = ()
+    window_core_waits: tuple[NonNegative, ...] = ()
     phase_seconds: Phases  # by name of PHASES, one entry a step, from a pass that waits for the device between them
     phase_images: tuple[PositiveCount, ...] = ()  # of each of that pass's steps; empty: the experiment's batch_size
     flops: Flops
@@ -88,19 +88,19 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
     tower_parameters: Count
     peak_flops_per_second: NonNegative | None  # None: not known for this device
     peak_source: str
-    targets_seconds: NonNegative  # to turn all captions into what the method reads, once
+    target_building_seconds: NonNegative  # to turn all captions into what the method reads, once
     num_captions: Count
     utilisation: Readings  # over the windows, by name with unit; what was not measured is not there
     not_measured: Texts = {}  # by the reading's name: why it is not there, or not of the whole time
-    sampler_share: float = 0.0  # of the windows' time that the sampling thread was running
-    wait_share: Share | None = None  # of the windows' time that was spent waiting for batches; None: not measured
+    monitor_thread_share: float = 0.0  # of the windows' time that the sampling thread was running
+    data_wait_share: Share | None = None  # of the windows' time that was spent waiting for batches; None: not measured
     rank_window_seconds: tuple[Seconds, ...] = ()  # of every rank, where there are several; begun together
     rank_figures: RankFigures = {}  # of every rank, where there are several: phases, waits and utilisation, with unit
     rank_hosts: tuple[str, ...] = ()  # host name and GPU of every rank, where there are several
     heating_seconds: NonNegative = 0.0  # of steps by which a GPU was heated; 0 on a CPU
     heat_state: HeatState | None = None  # at the end of that; None: on a CPU
     # Of the windows' time in which heat or the GPU's hardware slowed it, where that was so in every window; else 0.
-    slowed_percent: NonNegative = 0.0
+    throttled_percent: NonNegative = 0.0
     compilation: Readings = {}  # graphs, breaks between them, seconds of it; empty: nothing was to be compiled
 
     def __post_init__(self) -> None:
@@ -108,11 +108,13 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
         of_ranks = {self.processes, *map(len, self.rank_figures.values()), len(self.rank_hosts) or self.processes}
         if len(of_ranks) > 1 or (self.rank_figures and not self.rank_hosts):
             raise ValueError(f"rank_figures and rank_hosts must be of all {self.processes} ranks")
-        optional = (one for one in (self.window_images, self.window_waits) if one)
+        optional = (one for one in (self.window_images, self.window_core_waits) if one)
         of_windows = (self.window_seconds, *optional, *self.rank_window_seconds)
         if len(set(map(len, of_windows))) > 1:
             number = len(self.window_seconds)
-            raise ValueError(f"window_images, window_waits and rank_window_seconds must be of all {number} windows")
+            raise ValueError(
+                f"window_images, window_core_waits and rank_window_seconds must be of all {number} windows"
+            )
 
     @property
     def processes(self) -> int:
@@ -146,7 +148,7 @@ class BatchTrial(RecordKind, frozen=True, kw_only=True, tag="fit"):
     reason: str = ""  # why it does not
 
 
-class RunOfAuthors(RunOnSamples, frozen=True, kw_only=True):
+class AuthorsRun(RunOnSamples, frozen=True, kw_only=True):
     """A timed run of the authors' own code and settings, on which claims are judged; kinds of it say the rest."""
 
     repository: str
@@ -224,7 +226,7 @@ class RankState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     commit: str  # of this project
     clock_ahead_seconds: float  # of rank 0's clock; the time that a barrier takes is within it
     visible_after_seconds: NonNegative | None  # until the folder lists a file of rank 0's; None: it does not
-    is_locked_out: bool | None  # whether rank 0's lock on this file kept it out; None: it did not see the file
+    sees_rank0_lock: bool | None  # whether rank 0's lock on this file kept it out; None: it did not see the file
 
 
 class RankStates(RecordKind, frozen=True, kw_only=True, tag="ranks"):
@@ -323,7 +325,7 @@ def record_path(results: Path, comparison: str, kind: str, *names: object) -> Pa
     """Return where a run's record lies: a run that is not done has no file there."""
     if not re.fullmatch(PLAIN, comparison):
         raise ValueError(f"a comparison is named in letters, digits and =+,_- alone, got {comparison!r}")
-    stem = ".".join((comparison, *(plain_name(str(name)) for name in (kind, *names))))
+    stem = ".".join((comparison, *(safe_file_name(str(name)) for name in (kind, *names))))
     if len(stem) > MAX_STEM_LENGTH:
         stem = f"{stem[:MAX_STEM_LENGTH]}-{hashlib.sha256(stem.encode()).hexdigest()[:8]}"
     return results / f"{stem}.json"
@@ -340,15 +342,15 @@ def comparison_from_filename(path: Path) -> str:
     return path.name.split(".", 1)[0]
 
 
-def kind_of(path: Path) -> str:
+def kind_from_filename(path: Path) -> str:
     """Return the kind in the name of a record's file; empty if the file is named otherwise."""
     return path.name.split(".")[1] if path.match("*.*.json") else ""
 
 
 def is_record(path: Path) -> bool:
     """Tell a record by the name that `record_path` gives it; where no kind has this name, by its content as well."""
-    records = [] if kind_of(path) in KINDS else read_intact_files([path], read_record)[0]
-    return kind_of(path) in KINDS or any(isinstance(record.measured, UnknownKind) for record in records)
+    records = [] if kind_from_filename(path) in KINDS else read_intact_files([path], read_record)[0]
+    return kind_from_filename(path) in KINDS or any(isinstance(record.measured, UnknownKind) for record in records)
 
 
 def record_files(results: Path) -> list[Path]:
@@ -369,7 +371,7 @@ def decode_record(content: bytes, path: Path) -> Record:
         kind = _measured_as(Tag, content).kind
         measured = _measured_as(KINDS.get(kind, dict), content)
         if kind not in KINDS:
-            if kind_of(path) != kind:
+            if kind_from_filename(path) != kind:
                 raise ValueError(f"has the unknown kind {kind!r}, which is not that of the file's name")
             measured = UnknownKind(measured)
         return decode_json(content, Record, lambda _, __: measured)

@@ -24,10 +24,10 @@ class RecordKind(
     """The fields of a kind of record; a subclass is frozen, has keywords alone and a tag."""
 
     needs_experiment: ClassVar[bool] = True  # whether its record has an experiment
-    compares_code: ClassVar[bool] = False  # whether it is of a comparison with other people's training code
+    is_code_comparison: ClassVar[bool] = False  # whether it is of a comparison with other people's training code
 
     @classmethod
-    def describe_costs(cls, records: Sequence[Any]) -> list[str]:  # noqa: ARG003
+    def describe_cheapest_code(cls, records: Sequence[Any]) -> list[str]:  # noqa: ARG003
         """Return sentences on the code that trains CLIP at the least cost, from such records among these."""
         return []
 

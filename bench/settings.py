@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from bench.config import FIELD_FACTS, Experiment, change, choose, get_field, own_fields, path_of
+from bench.config import FIELD_FACTS, Experiment, change, choose, dotted_field_name, fields_of_method, get_field
 from bench.fields import PACK_DATA, NonEmptyStr
 from bench.method import get_method
 
@@ -25,15 +25,15 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
     changed: dict[str, Any] = {}
     settings = list(settings)
     method = next((one.partition("=")[2] for one in reversed(settings) if one.startswith("method=")), experiment.method)
-    known = {name: facts for name, facts in (FIELD_FACTS | own_fields(method)).items() if name != "name"}
+    known = {name: facts for name, facts in (FIELD_FACTS | fields_of_method(method)).items() if name != "name"}
     for setting in settings:
         field, equals, text = setting.partition("=")
         if not equals or not setting.isprintable():
             raise ValueError(f"a setting is field=value, got {setting!r}")
         group, _, field = field.rpartition(".")
         kind = choose(field, known, "field of an experiment").kind
-        if group and path_of(field) != f"{group}.{field}":
-            raise ValueError(f"--set {setting}: the field is {path_of(field)}")
+        if group and dotted_field_name(field) != f"{group}.{field}":
+            raise ValueError(f"--set {setting}: the field is {dotted_field_name(field)}")
         try:
             value = _normalise_setting(text, kind)
             changed[field], texts[field] = msgspec.convert(value, kind, strict=False), text

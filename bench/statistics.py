@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import nctdtrinc, ndtri, stdtr, stdtrit
 
-from bench.disturbance import RoundsMean, log_mean_over_rounds
+from bench.disturbance import RoundsMean, mean_log_over_rounds
 from bench.formats import join_words
-from bench.p_values import ROUNDING, holm, permutation_p, sign_flip_p, student_p
+from bench.p_values import ROUNDING, holm, permutation_p, sign_flip_p, student_t_p
 
 K = TypeVar("K")
 Verdict = Literal["faster", "slower", "no difference", "inconclusive", "disturbed"]
@@ -40,7 +40,7 @@ SMALLEST_EFFECT = 0.02  # and one on speed a ratio at least this far from 1
 CONFIDENCE = 0.95
 MIN_FIGURE, MAX_FIGURE = 1e-40, 1e40  # beyond these a figure is a fault, not a measurement
 MIN_ROUNDS = 5
-MAX_SLOWNESS = math.log(3)  # left in a ratio; beyond it no widening is known to suffice
+MAX_LOG_SLOWDOWN = math.log(3)  # left in a ratio; beyond it no widening is known to suffice
 MIN_PAIRED_ROUNDS = 10  # rounds; under these a sign flip finds less than a permutation, unless the machine drifts
 MAX_WAIT_SHARE = 0.05  # of a step's time, for batches that are loaded ahead
 MAX_AGREEMENT_MARGIN = math.log(1.1)  # beyond it a tenth of a ratio could be missing unseen
@@ -74,8 +74,10 @@ class Ratio:
     runs: tuple[int, int]
     verdict: Verdict
     is_paired: bool = False  # whether p flips the signs of rounds; else it permutes all runs, or is Student's
-    slowness: float = 0.0  # logarithm of the slowdown by other work that is left in the runs
-    unwidened: tuple[float, float] | None = None  # the interval without what that adds to it; None: it adds nothing
+    log_slowdown: float = 0.0  # logarithm of the slowdown by other work that is left in the runs
+    interval_before_widening: tuple[float, float] | None = (
+        None  # the interval without what that adds to it; None: it adds nothing
+    )
 
 
 def ratio_of(base: Rounds, other: Rounds) -> Ratio:
@@ -84,15 +86,15 @@ def ratio_of(base: Rounds, other: Rounds) -> Ratio:
 
 
 def ratios_of(
-    base: Rounds, others: Mapping[str, Rounds], slowness: Mapping[str, tuple[Rounds, Rounds]] = NO_SLOWNESS
+    base: Rounds, others: Mapping[str, Rounds], log_slowdown: Mapping[str, tuple[Rounds, Rounds]] = NO_SLOWNESS
 ) -> dict[str, Ratio]:
     """Compare several groups with one base. See `ratios_of_pairs`."""
-    return ratios_of_pairs({name: (base, other) for name, other in others.items()}, slowness)
+    return ratios_of_pairs({name: (base, other) for name, other in others.items()}, log_slowdown)
 
 
 def ratios_of_pairs(
     pairs: Mapping[str, tuple[Rounds, Rounds]],
-    slowness: Mapping[str, tuple[Rounds, Rounds]] = NO_SLOWNESS,
+    log_slowdown: Mapping[str, tuple[Rounds, Rounds]] = NO_SLOWNESS,
     *,
     exact: bool = True,
 ) -> dict[str, Ratio]:
@@ -107,16 +109,16 @@ def ratios_of_pairs(
     Without `exact` it is Student's on those differences, five or more: for many ratios in few rounds, which have too
     few signs, and whose unpaired runs differ by the machine's luck more than by what is looked for.
 
-    `slowness` has the logarithm by which other work still slows each group's runs, by pair. Such rounds count less, the
-    interval is wider by what the slowdown may add to the ratio (`log_mean_over_rounds`), and p is that of Student's t
-    for a difference beyond that.
+    `log_slowdown` has the logarithm by which other work still slows each group's runs, by pair. Such rounds count less,
+    the interval is wider by what the slowdown may add to the ratio (`mean_log_over_rounds`), and p is that of Student's
+    t for a difference beyond that.
 
     Figures are rates: more is "faster", which is reported where p, size and interval agree. Intervals stay those of
     single ratios. A p of None (too few runs) is left out of the family. Raises ValueError where a figure is not
     positive and finite.
     """
     ratios = {
-        name: _compare(base, other, slowness.get(name, ({}, {})), len(pairs), exact=exact)
+        name: _compare(base, other, log_slowdown.get(name, ({}, {})), len(pairs), exact=exact)
         for name, (base, other) in pairs.items()
     }
     known = [(name, ratio.p) for name, ratio in ratios.items() if ratio.p is not None]
@@ -124,35 +126,37 @@ def ratios_of_pairs(
     return ratios | {name: _judge_ratio(ratios[name], p) for name, p in adjusted}
 
 
-def _compare(base: Rounds, other: Rounds, slowness: tuple[Rounds, Rounds], num_ratios: int, *, exact: bool) -> Ratio:
+def _compare(
+    base: Rounds, other: Rounds, log_slowdown: tuple[Rounds, Rounds], num_ratios: int, *, exact: bool
+) -> Ratio:
     """Return the ratio with its p, before p is adjusted and the ratio judged."""
     a, b = _logarithms(base), _logarithms(other)
     if not (rounds := sorted(a.keys() & b.keys())):
         return _compare_unpaired([*a.values()], [*b.values()])
     differences = [b[round_] - a[round_] for round_ in rounds]
-    slowed = [tuple(of.get(round_, 0.0) for of in slowness) for round_ in rounds]
-    mean = log_mean_over_rounds(differences, [*map(max, slowed)], [of_other - of_base for of_base, of_other in slowed])
+    slowed = [tuple(of.get(round_, 0.0) for of in log_slowdown) for round_ in rounds]
+    mean = mean_log_over_rounds(differences, [*map(max, slowed)], [of_other - of_base for of_base, of_other in slowed])
     if len(rounds) < MIN_ROUNDS:
-        return _widened(_compare_unpaired([*a.values()], [*b.values()]), mean)
-    is_paired = exact and not mean.slowness and len(rounds) >= MIN_PAIRED_ROUNDS
+        return _widen_for_disturbance(_compare_unpaired([*a.values()], [*b.values()]), mean)
+    is_paired = exact and not mean.log_slowdown and len(rounds) >= MIN_PAIRED_ROUNDS
     is_paired = is_paired and num_ratios * 2 / 2 ** len(rounds) <= ALPHA
-    if mean.slowness or not exact:
-        p = student_p(max(0.0, abs(mean.value) - mean.widening), mean.error, len(rounds) - 1)
+    if mean.log_slowdown or not exact:
+        p = student_t_p(max(0.0, abs(mean.value) - mean.widening), mean.error, len(rounds) - 1)
     elif is_paired:
         p = sign_flip_p(differences)
     else:
         p = permutation_p(*([one[round_] for round_ in rounds] for one in (a, b)))
     runs, margin = (len(rounds), len(rounds)), _student_t_quantile(len(rounds) - 1) * mean.error
-    return _widened(_to_ratio(mean.value, margin, p, runs, is_paired=is_paired), mean)
+    return _widen_for_disturbance(_to_ratio(mean.value, margin, p, runs, is_paired=is_paired), mean)
 
 
 def _compare_unpaired(a: Sequence[float], b: Sequence[float]) -> Ratio:
     difference, runs = fmean(b) - fmean(a), (len(a), len(b))
     if min(runs) < 2:  # noqa: PLR2004 - one run has no spread
         return Ratio(math.exp(difference), None, None, None, runs, "inconclusive")
-    freedom = sum(runs) - 2
-    pooled = math.sqrt(((len(a) - 1) * stdev(a) ** 2 + (len(b) - 1) * stdev(b) ** 2) / freedom)
-    margin = _student_t_quantile(freedom) * pooled * math.sqrt(1 / len(a) + 1 / len(b))
+    degrees_of_freedom = sum(runs) - 2
+    pooled = math.sqrt(((len(a) - 1) * stdev(a) ** 2 + (len(b) - 1) * stdev(b) ** 2) / degrees_of_freedom)
+    margin = _student_t_quantile(degrees_of_freedom) * pooled * math.sqrt(1 / len(a) + 1 / len(b))
     return _to_ratio(difference, margin, permutation_p(a, b), runs)
 
 
@@ -161,12 +165,14 @@ def _to_ratio(difference: float, margin: float, p: float, runs: tuple[int, int],
     return Ratio(math.exp(difference), low, high, p, runs, "inconclusive", is_paired)
 
 
-def _widened(ratio: Ratio, mean: RoundsMean) -> Ratio:
+def _widen_for_disturbance(ratio: Ratio, mean: RoundsMean) -> Ratio:
     """Return the ratio with an interval that is wider by what other work may have changed in the mean."""
-    if not mean.slowness or ratio.low is None or ratio.high is None:
-        return replace(ratio, slowness=mean.slowness)
+    if not mean.log_slowdown or ratio.low is None or ratio.high is None:
+        return replace(ratio, log_slowdown=mean.log_slowdown)
     low, high = ratio.low / math.exp(mean.widening), ratio.high * math.exp(mean.widening)
-    return replace(ratio, low=low, high=high, slowness=mean.slowness, unwidened=(ratio.low, ratio.high))
+    return replace(
+        ratio, low=low, high=high, log_slowdown=mean.log_slowdown, interval_before_widening=(ratio.low, ratio.high)
+    )
 
 
 def _judge_ratio(ratio: Ratio, p: float) -> Ratio:
@@ -175,7 +181,7 @@ def _judge_ratio(ratio: Ratio, p: float) -> Ratio:
     assert ratio.high is not None
     difference, smallest = math.log(ratio.value), math.log1p(SMALLEST_EFFECT) - ROUNDING
     verdict: Verdict = "inconclusive"
-    if ratio.slowness > MAX_SLOWNESS:
+    if ratio.log_slowdown > MAX_LOG_SLOWDOWN:
         verdict = "disturbed"
     elif p <= ALPHA and abs(difference) >= smallest and not ratio.low <= 1 <= ratio.high:
         verdict = "faster" if difference > 0 else "slower"
@@ -196,16 +202,16 @@ def fewest_rounds(num_ratios: int) -> int:
     return rounds
 
 
-def bound_by(data_share: float, *, loads_ahead: bool) -> Bottleneck:
+def bound_by(data_share: float, *, prefetches: bool) -> Bottleneck:
     """Say what a step waits for most, by the share of its time that goes to its data.
 
     Where data takes longer than all the rest, a loader that works in the background would still be waited for. Where
     one does work ahead, what a step spends on its data is waiting, and little of it is allowed.
     """
-    return "input-bound" if data_share > (MAX_WAIT_SHARE if loads_ahead else 0.5) else "compute-bound"
+    return "input-bound" if data_share > (MAX_WAIT_SHARE if prefetches else 0.5) else "compute-bound"
 
 
-def judge_loading(min_cores: float, max_cores: float, spare: int) -> Loading:
+def judge_loader_cores(min_cores: float, max_cores: float, spare: int) -> Loading:
     """Judge whether `spare` cores suffice where `min_cores` to `max_cores` are needed, the ends of a 95 % interval."""
     if max_cores <= spare:
         return "enough"
@@ -514,10 +520,10 @@ def estimate_over_tasks(rows: Sequence[Sequence[float]]) -> MeanOverTasks:
     over = f"{tasks} tasks and {seeds} seeds"
     if seeds < SEEDS_FOR_INTERVAL:
         table, over = table.mean(axis=0)[:, None], f"{tasks} tasks, of these trainings"
-    mean, variance, freedom = _mean_of_two_levels(table)
-    estimate = _to_estimate(mean, variance, freedom, over)
-    end = float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
-    return MeanOverTasks(estimate, float(nctdtrinc(freedom, 1 - POWER, end)) * math.sqrt(variance))
+    mean, variance, degrees_of_freedom = _mean_of_two_levels(table)
+    estimate = _to_estimate(mean, variance, degrees_of_freedom, over)
+    end = float(stdtrit(degrees_of_freedom, (1 + CONFIDENCE) / 2))
+    return MeanOverTasks(estimate, float(nctdtrinc(degrees_of_freedom, 1 - POWER, end)) * math.sqrt(variance))
 
 
 @dataclass(frozen=True, slots=True)
@@ -554,12 +560,12 @@ def _estimate_two_levels(rows: Sequence[Answers], unit: str) -> Estimate:
     return _to_estimate(*_mean_of_two_levels(table), over)
 
 
-def _to_estimate(mean: float, variance: float, freedom: float, over: str) -> Estimate:
+def _to_estimate(mean: float, variance: float, degrees_of_freedom: float, over: str) -> Estimate:
     """Return a mean with Student's t interval and p, by the mean's variance and its degrees of freedom."""
     if variance <= (ROUNDING * mean) ** 2:  # of equal figures: rounding
         return Estimate(mean, mean, mean, over, float(not mean))
-    margin = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(variance)
-    p = 2 * float(stdtr(freedom, -abs(mean) / math.sqrt(variance)))
+    margin = float(stdtrit(degrees_of_freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(variance)
+    p = 2 * float(stdtr(degrees_of_freedom, -abs(mean) / math.sqrt(variance)))
     return Estimate(mean, mean - margin, mean + margin, over, p)
 
 
@@ -574,16 +580,16 @@ def _mean_of_two_levels(table: npt.NDArray[np.float64]) -> tuple[float, float, f
     """
     runs, items = table.shape
     mean, of_runs = float(table.mean()), table.mean(axis=1)
-    variance, freedom = float(of_runs.var(ddof=1)) / runs, runs - 1.0
+    variance, degrees_of_freedom = float(of_runs.var(ddof=1)) / runs, runs - 1.0
     if items > 1:
         of_items = table.mean(axis=0)
         rest = float(((table - of_runs[:, None] - of_items + mean) ** 2).sum())
-        variance, freedom = _variance_of_mean(
+        variance, degrees_of_freedom = _variance_of_mean(
             (variance, runs - 1),
             (float(of_items.var(ddof=1)) / items, items - 1),
             (rest / ((runs - 1) * (items - 1) * runs * items), (runs - 1) * (items - 1)),
         )
-    return mean, variance, freedom
+    return mean, variance, degrees_of_freedom
 
 
 def _variance_of_mean(
@@ -597,14 +603,14 @@ def _variance_of_mean(
     above = [one for one in (runs, items) if one[0] > rest[0]]
     parts = above if len(above) == 1 else [*above, rest]
     variance = sum(part for part, _ in above) - rest[0] * (len(above) - 1)
-    spread = sum(part**2 / freedom for part, freedom in parts)
+    spread = sum(part**2 / degrees_of_freedom for part, degrees_of_freedom in parts)
     return variance, variance**2 / spread if spread else 1.0
 
 
 @lru_cache(maxsize=64)
-def _student_t_quantile(freedom: int) -> float:
+def _student_t_quantile(degrees_of_freedom: int) -> float:
     """Return Student's t at which the interval ends."""
-    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
+    return float(stdtrit(degrees_of_freedom, (1 + CONFIDENCE) / 2))
 
 
 def _logarithms(figures: Rounds) -> dict[int, float]:

@@ -70,12 +70,12 @@ class Cell:
         return Cell(UNMEASURED, why=why)
 
     @staticmethod
-    def figure(value: Number | None, write: Callable[[float], str], why: str) -> "Cell":
+    def measured(value: Number | None, write: Callable[[float], str], why: str) -> "Cell":
         """Return the cell of a figure, or the reason why it was not measured."""
         return Cell.unmeasured(why) if value is None else Cell.of(value, write)
 
     @staticmethod
-    def optional(value: V | None, write: Callable[[V], str], why: str) -> "Cell":
+    def applicable(value: V | None, write: Callable[[V], str], why: str) -> "Cell":
         """Return the cell of a figure or a text, or the reason why it cannot exist."""
         return Cell.not_applicable(why) if value is None else Cell.of(value, write)
 
@@ -190,7 +190,9 @@ class Table:
             for row in cells
         ]
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([defuse(value) for value in row] for row in [head, *rows])
+        csv.writer(text, lineterminator="\n").writerows(
+            [escape_spreadsheet_formula(value) for value in row] for row in [head, *rows]
+        )
         return text.getvalue().encode()
 
     def to_markdown(self) -> str:
@@ -209,7 +211,7 @@ def escape_markdown(text: str) -> str:
     return MARKED_SYNTAX.sub(r"\\\1", " ".join(text.split()))
 
 
-def defuse(cell: object) -> object:
+def escape_spreadsheet_formula(cell: object) -> object:
     """Begin a text that a spreadsheet would compute with an apostrophe; numbers are unchanged.
 
     Source: OWASP, "CSV Injection".

@@ -37,10 +37,10 @@ POSITIONS = "visual.positional_embedding"  # in a whole model of open_clip
 def load_tower_weights(tower: ImageTower, path: Path) -> None:
     """Load weights into a tower of their architecture, also at another image size; ValueError for other weights."""
     state = adapt_to_image_size(strip_prefix("trunk.", read_weights(path)), tower.trunk)
-    load_exactly(tower.trunk, state, f"{path} does not hold this tower's weights")
+    load_strictly(tower.trunk, state, f"{path} does not hold this tower's weights")
 
 
-def load_exactly(
+def load_strictly(
     module: nn.Module, state: Mapping[str, Tensor], otherwise: str, given: Mapping[str, Tensor] | None = None
 ) -> None:
     """Load finite weights of which none is missing, left over, or of another shape or kind of number.
@@ -96,7 +96,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        _require_no_bomb(path)
+        _require_no_decompression_bomb(path)
         with warnings.catch_warnings(action="ignore"):  # torch warns of some pickles
             found = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
@@ -113,7 +113,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _require_no_bomb(path: Path) -> None:
+def _require_no_decompression_bomb(path: Path) -> None:
     """Raise ValueError for what unpacks to more than the file: compressed members, or a pickle that asks for bytes.
 
     `torch.save` compresses nothing. The calls that `weights_only` lets build bytes are no part of tensors.

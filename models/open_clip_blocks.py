@@ -28,7 +28,7 @@ class OpenClipBlock(nn.Module):
         parts = projected.chunk(projected.shape[-1] // self.attn.embed_dim, dim=-1)
         return [part.view(count, width, self.attn.num_heads, -1).transpose(1, 2) for part in parts]
 
-    def after_attention(
+    def residual_and_mlp(
         self, x: Float[Tensor, "*tokens dim"], attended: Float[Tensor, "*tokens dim"]
     ) -> Float[Tensor, "*tokens dim"]:
         """Return the output of the block for attention's result `attended`."""
@@ -47,7 +47,7 @@ class ImageBlock(OpenClipBlock):
         """Return the tokens after the block; open_clip also passes keys, values and a mask, all None."""
         query, key, value = self.split_heads(self.project_qkv(self.ln_1(x)), *x.shape[:2])
         attended = F.scaled_dot_product_attention(query, key, value)
-        return self.after_attention(x, attended.transpose(1, 2).flatten(2))
+        return self.residual_and_mlp(x, attended.transpose(1, 2).flatten(2))
 
 
 class ClassTokenOnlyBlock(ImageBlock):
@@ -63,7 +63,7 @@ class ClassTokenOnlyBlock(ImageBlock):
         (query,) = self.split_heads(self.project_qkv(normed[:, :1], slice(dim)), count, 1)
         key, value = self.split_heads(self.project_qkv(normed, slice(dim, None)), count, tokens)
         attended = F.scaled_dot_product_attention(query, key, value)
-        return self.after_attention(x[:, :1], attended.transpose(1, 2).flatten(2))
+        return self.residual_and_mlp(x[:, :1], attended.transpose(1, 2).flatten(2))
 
     def forward_all_tokens(
         self, x: Float[Tensor, "batch tokens dim"], *_: Any, **__: Any

@@ -16,7 +16,7 @@ from models.checkpoint import adapt_to_image_size
 from models.corenet_vit import CorenetViT
 from models.image_tower import ImageTower
 from models.open_clip_blocks import ClassTokenOnlyBlock
-from models.token_subsets import library_trunk
+from models.token_subsets import unwrap_timm_trunk
 
 STEM_STRIDE = 16  # of CoreNet's three convolutions, in pixels
 
@@ -30,7 +30,7 @@ def patch_map(
     vision transformers images may have any sides that the patch size divides; position embeddings are resampled
     (bicubic, antialiased). Raises ValueError for sides that a tower does not accept, or a tower without a map.
     """
-    trunk = library_trunk(tower.trunk)
+    trunk = unwrap_timm_trunk(tower.trunk)
     images = tower.normalise_for_trunk(images)
     if isinstance(trunk, OpenClipViT):
         return _open_clip_map(trunk, images)
@@ -68,7 +68,7 @@ def resized_tower(tower: ImageTower, side: int) -> ImageTower:
     patch = map_channels_and_patch_size(tower)[1]
     size = max(1, round(side / patch)) * patch
     whole = copy.deepcopy(tower.trunk)
-    trunk = library_trunk(whole)
+    trunk = unwrap_timm_trunk(whole)
     if isinstance(trunk, OpenClipViT):
         trunk.image_size, trunk.grid_size = (size, size), (size // patch, size // patch)
         positions = adapt_to_image_size(trunk.state_dict(), trunk)["positional_embedding"]

@@ -38,7 +38,7 @@ class PackedBlock(OpenClipBlock):
             query, key, value = self.split_heads(group, *shape)
             found = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None)
             attended.append(found.transpose(1, 2).reshape(len(group), -1))
-        return self.after_attention(x, torch.cat(attended))
+        return self.residual_and_mlp(x, torch.cat(attended))
 
 
 class EndTokenBlock(PackedBlock):
@@ -55,7 +55,7 @@ class EndTokenBlock(PackedBlock):
             key, value = self.split_heads(keys_and_values, *shapes[0])
             found = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
             attended = found.transpose(1, 2).reshape(x.shape).index_select(0, ends)
-        return self.after_attention(x.index_select(0, ends), attended)
+        return self.residual_and_mlp(x.index_select(0, ends), attended)
 
     def _attend_to_own_row(
         self, queries: EndTokens, keys_and_values: Float[Tensor, "tokens _"], shapes: Shapes, ends: Ends

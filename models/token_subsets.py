@@ -40,7 +40,7 @@ class PatchDrop(nn.Module):
         return torch.cat([x[:, :first], some], dim=1)
 
 
-def library_trunk(trunk: nn.Module) -> Any:
+def unwrap_timm_trunk(trunk: nn.Module) -> Any:
     """Return a trunk as its library made it; open_clip wraps timm models."""
     return trunk.trunk if isinstance(trunk, TimmModel) else trunk
 
@@ -52,7 +52,7 @@ def add_patch_drop(trunk: nn.Module, share: float) -> None:
     them into their neighbours. Towers whose position embeddings are rotated in every block get timm's layer, which
     also returns the kept patches.
     """
-    vit = library_trunk(trunk)
+    vit = unwrap_timm_trunk(trunk)
     convolutions = [module for module in trunk.modules() if isinstance(module, nn.Conv2d)]
     reason = ""
     if any(one.kernel_size != one.stride for one in convolutions) or len(convolutions) > 1:
@@ -81,7 +81,7 @@ def set_pooling(trunk: nn.Module, name: str, pooling: Pooling) -> None:
     trunk that cannot pool so.
     Source: x-cls/superclass at 90b761f, `opencls/open_clip/transformer.py`, `VisionTransformer` of `pool_type` "avg".
     """
-    vit = library_trunk(trunk)
+    vit = unwrap_timm_trunk(trunk)
     try:
         if isinstance(vit, OpenClipViT):
             assert vit.attn_pool is None, "its last norm has the width of its attention pooling"
@@ -124,7 +124,7 @@ def feature_and_patch_mean(trunk: nn.Module, images: Images) -> tuple[Features, 
     The trunk computes all tokens. ValueError for a trunk without a single sequence or map of patch tokens.
     Source: hustvl/SuperCLIP at fb59c6d, `SuperCLIP.encode_image_train` of `superclip/open_clip/superclip_model.py`.
     """
-    vit = library_trunk(trunk)
+    vit = unwrap_timm_trunk(trunk)
     if isinstance(vit, OpenClipViT):
         feature, patches = vit._pool(vit.transformer(vit._embeds(images)))  # noqa: SLF001 - without `output_tokens`
         mean = patches.mean(dim=1)

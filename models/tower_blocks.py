@@ -12,7 +12,7 @@ from models.corenet_vit import CorenetViT
 from models.image_tower import ImageTower
 from models.repeated_blocks import transformer_blocks
 from models.text_tower import TextTower
-from models.token_subsets import library_trunk
+from models.token_subsets import unwrap_timm_trunk
 
 # Modules after the last block, by the type of trunk.
 MODULES_AFTER_BLOCKS = {
@@ -33,7 +33,7 @@ def parameters_by_depth(tower: ImageTower) -> list[list[nn.Parameter]]:
 
     Modules after the last block (norm, pooling) count as part of it. ValueError for a trunk whose blocks are not known.
     """
-    trunk = library_trunk(tower.trunk)
+    trunk = unwrap_timm_trunk(tower.trunk)
     kind = type(trunk)
     if kind not in MODULES_AFTER_BLOCKS:
         known = " and ".join(f"{one.__module__}.{one.__name__}" for one in MODULES_AFTER_BLOCKS)
@@ -60,7 +60,7 @@ def checkpoint_activations(model: nn.Module) -> None:
         if isinstance(module, TextTower):
             module.text.set_grad_checkpointing(True)
         elif isinstance(module, ImageTower):
-            trunk = library_trunk(module.trunk)
+            trunk = unwrap_timm_trunk(module.trunk)
             can = hasattr(trunk, "set_grad_checkpointing")
             can = can and not isinstance(trunk, ModifiedResNet)  # open_clip's ResNet ignores the call
             try:
@@ -81,7 +81,7 @@ def cast_residual_stream(model: nn.Module) -> None:
     for module in model.modules():
         if not isinstance(module, ImageTower) or not any(parameter.requires_grad for parameter in module.parameters()):
             continue
-        trunk = library_trunk(module.trunk)
+        trunk = unwrap_timm_trunk(module.trunk)
         blocks = [*transformer_blocks(trunk)]
         scales = [name for block in blocks for name, _ in block.named_parameters() if name.endswith("gamma")]
         if not isinstance(trunk, TimmViT | CorenetViT) or scales:

@@ -4,14 +4,22 @@ import sys
 from collections.abc import Sequence
 
 from bench.cli.verbs import REPORT_VERBS
-from bench.console.console import OK, USAGE, describe_error, log, require_utf8, run_with_streams, take_extensions
+from bench.console.console import (
+    OK,
+    USAGE,
+    describe_error,
+    log,
+    require_utf8,
+    run_with_streams,
+    split_extension_arguments,
+)
 from bench.console.options import parse_options
 from bench.extensions import load_extensions
 
 
 def main(arguments: Sequence[str], program: str = "python -m reports") -> int:
     """Run one verb; return the exit code."""
-    named, arguments = take_extensions(arguments)
+    named, arguments = split_extension_arguments(arguments)
     try:
         require_utf8(*arguments)
         load_extensions(named)

@@ -5,14 +5,24 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from bench.experiments import SCALES, TEXT_SHARE_AT_VIT_B16
-from bench.formats import GIB, INTERVAL, NBSP, format_interval, format_rate, join_words, percent, pluralize, ratio
+from bench.formats import (
+    GIB,
+    INTERVAL,
+    NBSP,
+    format_interval,
+    format_percent,
+    format_rate,
+    format_ratio,
+    join_words,
+    pluralize,
+)
 from bench.measure.summary import Throughput
 from bench.orchestration.scope import scopes
 from bench.record import BatchTrial, Failure, Training, Transfer
 from bench.sections import ComparisonRecords, PageContext
 from bench.statistics import SMALLEST_EFFECT, Ratio
 from reports.accuracy import scores
-from reports.accuracy.ranking import MOST_NAMED, accuracy_answer, lead_experiment, link_to_rest
+from reports.accuracy.ranking import MOST_NAMED, accuracy_answer, headline_experiment, link_to_omitted
 from reports.accuracy.scores import SubjectScore
 from reports.circumstances import head_flops_shares
 
@@ -54,17 +64,17 @@ def missing_runs(comparison: ComparisonRecords) -> str:
 
 def largest_batch_sentences(largest: ComparisonRecords | None) -> list[Markup]:
     """Report the ratio of experiments that each fill the same memory, separately from that at equal batch size."""
-    if largest is None or (lead := lead_row(largest)) is None:
+    if largest is None or (lead := headline_row(largest)) is None:
         return []
     limits = sorted({f"{trial.limit_bytes / GIB:g}{NBSP}GiB" for _, trial in largest.of(BatchTrial)})
     head = Markup("Each at its largest batch size under {}: ").format(join_words(limits))
     return [head + _ratio_sentence(largest, lead)]
 
 
-def lead_row(comparison: ComparisonRecords) -> Throughput | None:
+def headline_row(comparison: ComparisonRecords) -> Throughput | None:
     """Return the experiment that the answer begins with; None without a ratio."""
     compared = {row.experiment: row for row in comparison.throughputs if row.ratio is not None}
-    return compared[lead_experiment(comparison, list(compared))] if compared else None
+    return compared[headline_experiment(comparison, list(compared))] if compared else None
 
 
 def limits_sentence(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -> str:
@@ -84,7 +94,7 @@ def limits_sentence(comparison: ComparisonRecords, answers: Sequence[SubjectScor
 
 
 def _speed_answer(comparison: ComparisonRecords) -> list[Markup]:
-    if (lead := lead_row(comparison)) is not None:
+    if (lead := headline_row(comparison)) is not None:
         return [_ratio_sentence(comparison, lead)]
     clauses = [
         Markup("{} trains {} images per second ({})").format(
@@ -94,7 +104,7 @@ def _speed_answer(comparison: ComparisonRecords) -> list[Markup]:
         )
         for row in comparison.throughputs[:MOST_NAMED]
     ]
-    clauses += link_to_rest(len(comparison.throughputs) - MOST_NAMED, "throughput")
+    clauses += link_to_omitted(len(comparison.throughputs) - MOST_NAMED, "throughput")
     return [Markup("; ").join(clauses) + "."] if clauses else []
 
 
@@ -103,8 +113,8 @@ def _ratio_sentence(comparison: ComparisonRecords, row: Throughput) -> Markup:
     answer = ANSWERS.get(row.ratio.verdict, OPEN).format(
         lead=comparison.label(row.experiment),
         base=comparison.label(comparison.base or ""),
-        ratio=ratio(row.ratio.value),
-        smallest=percent(SMALLEST_EFFECT, 0),
+        ratio=format_ratio(row.ratio.value),
+        smallest=format_percent(SMALLEST_EFFECT, 0),
     )
     return answer + Markup(" <small>({}).</small>").format(_format_runs_interval(row.ratio))
 
@@ -113,7 +123,7 @@ def _format_runs_interval(found: Ratio) -> str:
     if found.low is None or found.high is None:
         return "one run each: no interval" if found.runs == (1, 1) else "too few runs: no interval"
     runs = f"{found.runs[0]} runs each" if len(set(found.runs)) == 1 else f"{found.runs[1]} and {found.runs[0]} runs"
-    return f"{INTERVAL} interval {format_interval(found, ratio)}, {runs}"
+    return f"{INTERVAL} interval {format_interval(found, format_ratio)}, {runs}"
 
 
 def _describe_size(comparison: ComparisonRecords) -> str:
@@ -126,6 +136,6 @@ def _describe_size(comparison: ComparisonRecords) -> str:
     if not share or SCALES["vit-b16"].image.tower in towers:
         return named
     return (
-        f"{named} (its text tower takes {percent(share, 0)} of both towers’ forward FLOPs, that of ViT-B/16 "
-        f"{percent(TEXT_SHARE_AT_VIT_B16, 0)}, so no ratio of this size estimates one of ViT-B/16)"
+        f"{named} (its text tower takes {format_percent(share, 0)} of both towers’ forward FLOPs, that of ViT-B/16 "
+        f"{format_percent(TEXT_SHARE_AT_VIT_B16, 0)}, so no ratio of this size estimates one of ViT-B/16)"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from bench.config import choose
-from bench.console.console import FAILED_CASE, OK, PROGRAM, log, log_left_out
+from bench.console.console import FAILED_CASE, OK, PROGRAM, log, log_damaged_files
 from bench.environment.files import read_intact_files, read_limited
 from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.record import read_record
@@ -38,7 +38,7 @@ class ComparisonPage:
         read = {name: read_intact_files(paths, read_record) for name, paths in files}
         found = {name: records for name, (records, _) in read.items() if records}
         if not found:
-            log_left_out([error for _, damaged in read.values() for error in damaged])
+            log_damaged_files([error for _, damaged in read.values() for error in damaged])
             raise ValueError(f"{self.results} holds no records; run `{PROGRAM}` first, which writes them")
         if self.comparison is not None:
             choose(self.comparison, found, f"comparison in {self.results}")
@@ -65,8 +65,8 @@ class ComparisonPage:
         write_page(self.out or self.results / "index.html", text.encode())
         comparison = group_comparison("", select_equal_and_largest_batch(joined.records)[0])
         disturbance = find_disturbance(comparison.records, comparison.experiments)
-        if disturbance.slowness:
+        if disturbance.log_slowdown:
             log(describe_disturbance(disturbance))
         for error in failed:
             log(error)
-        return log_left_out(damaged) or (FAILED_CASE if failed else OK)
+        return log_damaged_files(damaged) or (FAILED_CASE if failed else OK)

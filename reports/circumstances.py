@@ -6,7 +6,7 @@ from bench.config import Experiment, differing_fields, fields_of, get_field
 from bench.environment.circumstances import Circumstances
 from bench.experiments import tuning_of
 from bench.fields import PACK_DATA
-from bench.formats import count, join_words, percent
+from bench.formats import format_count, format_percent, join_words
 from bench.measure.tables import failure_table
 from bench.method import find_method
 from bench.sections import Block, ComparisonRecords, Facts, Fold, Heading, PageContext, Section, Text
@@ -154,10 +154,10 @@ def _method_row(
     return [
         experiment_cell(comparison, experiment.name),
         *map(Cell, (method.targets_description, method.loss_description) if method is not None else (UNKNOWN, UNKNOWN)),
-        Cell("none", "", 0) if text == 0 else Cell.figure(text, percent, UNTIMED),
-        Cell.figure(rest, percent, UNTIMED),
-        Cell.figure(trained, count, UNTIMED),
-        Cell.figure(outside, count, UNTIMED),
+        Cell("none", "", 0) if text == 0 else Cell.measured(text, format_percent, UNTIMED),
+        Cell.measured(rest, format_percent, UNTIMED),
+        Cell.measured(trained, format_count, UNTIMED),
+        Cell.measured(outside, format_count, UNTIMED),
         Cell(tuning.state, tuning.source),
     ]
 

@@ -61,7 +61,7 @@ class JoinedRecords:
         one, measured = record.experiment, record.measured
         if one is None:
             return record
-        name = self._names.setdefault(row_of(one), one.name)
+        name = self._names.setdefault(row_key(one), one.name)
         if isinstance(measured, Transfer) and measured.subject == one.name:
             measured = replace(measured, subject=name)
         return replace(record, experiment=change(one, name=name), measured=measured)
@@ -80,7 +80,7 @@ def comparison_files(results: Path) -> dict[str, list[Path]]:
     return files
 
 
-def row_of(experiment: Experiment) -> Key:
+def row_key(experiment: Experiment) -> Key:
     """Return the settings that all records of one row of a page share."""
     fields = (name for name in fields_of(experiment) if name not in ("name", *FIELDS_IGNORED_IN_ROWS))
     return tuple(get_field(experiment, name) for name in fields)
@@ -138,12 +138,12 @@ def _not_superseded(page: Sequence[Record], records: Sequence[Record]) -> list[R
     has_timed = any(isinstance(one.measured, SPEED_AND_MEMORY) for one in page)
     trained: dict[Key, Experiment] = {}  # the newest training by row
     for one in filter(None, map(_trained_experiment, (*page, *records))):
-        trained.setdefault(row_of(one), one)
+        trained.setdefault(row_key(one), one)
     there = {key for record in page for key in _identity_keys(record)}
     kept = []
     for record in records:
         tower = _trained_experiment(record)
-        is_older = tower is not None and not are_replicates(trained[row_of(tower)], tower)
+        is_older = tower is not None and not are_replicates(trained[row_key(tower)], tower)
         is_new = (
             not has_timed if isinstance(record.measured, SPEED_AND_MEMORY) else there.isdisjoint(_identity_keys(record))
         )
@@ -172,7 +172,7 @@ def _identity_keys(record: Record) -> Iterator[Key]:
     """
     one, measured = record.experiment, record.measured
     if isinstance(measured, Training) and one is not None:
-        yield "training", row_of(one), one.seed
+        yield "training", row_key(one), one.seed
     if isinstance(measured, Figures):
         yield "figures", measured.measurement
     if isinstance(measured, UnknownKind):
@@ -180,7 +180,7 @@ def _identity_keys(record: Record) -> Iterator[Key]:
     if isinstance(measured, Transfer):
         tower = _trained_experiment(record)
         init = one.image.random_init_kind if one is not None else None
-        subject = (row_of(tower), measured.images) if tower else (measured.subject, init)
+        subject = (row_key(tower), measured.images) if tower else (measured.subject, init)
         seed = None if one is None else one.seed
         scores: tuple[Score | MetricScore, ...] = (*measured.scores, *measured.metrics)
         for score in scores:

@@ -9,8 +9,8 @@ from markupsafe import Markup
 
 from bench.catalog import DEFAULT_ROOT_TASK, DEFAULT_TASKS, TASKS
 from bench.cli.verbs import VERBS
-from bench.config import Experiment, differing_fields, get_field, path_of
-from bench.console.console import PROGRAM, printable
+from bench.config import Experiment, differing_fields, dotted_field_name, get_field
+from bench.console.console import PROGRAM, escape_unprintable
 from bench.experiments import COMPARED, EXPERIMENTS, HEADLINE, SCALES
 from bench.fields import PACK_DATA
 from bench.formats import join_words, pluralize
@@ -23,7 +23,7 @@ from bench.settings import split_name, with_settings
 from bench.statistics import SEEDS_FOR_INTERVAL, SEEDS_FOR_RANKING
 from reports.accuracy import scores
 from reports.accuracy.scores import SubjectScore
-from reports.answer import ANSWERS, DEFAULT_SCOPES, lead_row, missing_runs
+from reports.answer import ANSWERS, DEFAULT_SCOPES, headline_row, missing_runs
 from reports.render.frames import group_by
 
 ROOT = "FOLDER"  # stands for a folder that no record names
@@ -39,10 +39,10 @@ def next_command(page: PageContext, answers: Sequence[SubjectScore]) -> list[Mar
 
 def format_command(words: Sequence[str]) -> Markup:
     """Write a command line."""
-    return Markup("<code>{}</code>").format(f"{PROGRAM} {printable(shlex.join(words))}".strip())
+    return Markup("<code>{}</code>").format(f"{PROGRAM} {escape_unprintable(shlex.join(words))}".strip())
 
 
-def larger_commands(page: PageContext, lead: Throughput) -> list[Markup]:
+def larger_scale_commands(page: PageContext, lead: Throughput) -> list[Markup]:
     """Return the commands that predict and that measure the ratio at a larger size; none without named experiments."""
     comparison = page.comparison
     names, _ = _split_names(comparison, [comparison.base or "", lead.experiment])
@@ -88,7 +88,7 @@ def _scoring_options(comparison: ComparisonRecords) -> tuple[list[str], str]:
 def _proposals(page: PageContext, answers: Sequence[SubjectScore]) -> Iterator[Command]:
     """Yield what can be done, the most urgent first."""
     comparison = page.comparison
-    lead, seeds, scope = lead_row(comparison), scores.fewest_seeds(answers), comparison.scope
+    lead, seeds, scope = headline_row(comparison), scores.fewest_seeds(answers), comparison.scope
     data, results = own_data_options(comparison), results_options(page)
     scoring, of_root = _scoring_options(comparison)
     same = [*data, *scoring, *results]  # options of the default comparison
@@ -106,7 +106,7 @@ def _proposals(page: PageContext, answers: Sequence[SubjectScore]) -> Iterator[C
             [*DEFAULT_SCOPES[scope], "--resume", *same],
             f"This goes on where the comparison ended: what is recorded is not repeated.{of_root}",
         )
-    if lead is None and (compared := _with_partner(names)):
+    if lead is None and (compared := _add_counterpart(names)):
         yield (
             ["measure", *compared, *options, *results],
             "No ratio was measured: this times these experiments in rounds.",
@@ -145,13 +145,13 @@ def _explanation(
 ) -> Iterator[Command]:
     """Yield the decomposition of the ratio, where a ladder leads from one method to the other."""
     methods = [comparison.experiments[name].method for name in (comparison.base or "", lead.experiment)]
-    ends = [getattr(find_method(method), "ladder_end", None) for method in methods]
+    ends = [getattr(find_method(method), "ladder_role", None) for method in methods]
     first, last = reversed(pair) if ends == ["classifier", "pair"] else pair
     if None not in ends or methods[0] == methods[1]:
         yield ["explain", last, "--baseline", first, *options], "This finds where the ratio comes from."
 
 
-def _with_partner(names: Sequence[str]) -> list[str]:
+def _add_counterpart(names: Sequence[str]) -> list[str]:
     """Return the names, and beside a single one the first other method of the project's question at its scale."""
     if len(names) != 1 or not (scale := _scale_of(names[0])):
         return [*names]
@@ -165,18 +165,18 @@ def _split_names(comparison: ComparisonRecords, names: Iterable[str]) -> tuple[l
     bases = [*dict.fromkeys(base for base, _, _ in split)]
     if len(bases) < len(split) or any(base not in EXPERIMENTS for base in bases):
         return [], []
-    settings = [[*chain(*groups), *_unnamed_settings(base, groups, one)] for base, groups, one in split]
+    settings = [[*chain(*groups), *_settings_not_in_name(base, groups, one)] for base, groups, one in split]
     if settings[1:] != settings[:-1]:
         return [], []
     return bases, [word for one in settings[:1] for setting in one for word in ("--set", setting)]
 
 
-def _unnamed_settings(base: str, groups: Iterable[Iterable[str]], experiment: Experiment | None) -> list[str]:
+def _settings_not_in_name(base: str, groups: Iterable[Iterable[str]], experiment: Experiment | None) -> list[str]:
     """Return the settings that the default comparison makes on own data and no name lists, such as the vocabulary."""
     if experiment is None or experiment.input.data == PACK_DATA:
         return []
     differing = differing_fields([with_settings(EXPERIMENTS[base], chain(*groups)), experiment])
-    own = [field for field in differing if path_of(field).partition(".")[0] in ("input", "targets")]
+    own = [field for field in differing if dotted_field_name(field).partition(".")[0] in ("input", "targets")]
     return [f"{field}={get_field(experiment, field)}" for field in own]
 
 

@@ -101,7 +101,7 @@ def _unmeasured_table(page: PageContext) -> Table:
         for reading, reason in speed.not_measured.items():
             names.setdefault((reading, reason), {})[comparison.label(experiment.name)] = None
     _, energy = cost_axes(comparison)
-    for name, reason in energy.why_not.items():
+    for name, reason in energy.unknown_reasons.items():
         names.setdefault(("energy", reason), {})[comparison.label(name)] = None
     figures: dict[tuple[str, str], dict[str, None]] = {}  # by rows and reason
     for (figure, reason), found in names.items():

@@ -6,14 +6,14 @@ from math import fsum
 
 from markupsafe import Markup
 
-from bench.formats import format_seconds, p_value, percent, pluralize, ratio
+from bench.formats import format_p_value, format_percent, format_ratio, format_seconds, pluralize
 from bench.record import Record, Speed, Training
 from bench.sections import ComparisonRecords, Facts, PageContext
 from bench.statistics import ALPHA, SMALLEST_EFFECT, fewest_rounds
-from reports.accuracy.ranking import MOST_NAMED, learned_sentences, link_to_rest
+from reports.accuracy.ranking import MOST_NAMED, gain_sentences, link_to_omitted
 from reports.accuracy.scores import SubjectScore
-from reports.answer import largest_batch_sentences, lead_row
-from reports.next_command import larger_commands, next_command
+from reports.answer import headline_row, largest_batch_sentences
+from reports.next_command import larger_scale_commands, next_command
 from reports.render.frames import group_by
 
 
@@ -23,7 +23,7 @@ def reader_questions(page: PageContext, answers: Sequence[SubjectScore]) -> Fact
     questions: dict[str, Sequence[str]] = {
         "Am I sure?": _verdicts(comparison),
         "Does it hold at my size?": [*_predictions(page), *largest_batch_sentences(page.largest)],
-        "What did the towers learn?": learned_sentences(comparison, answers),
+        "What did the towers learn?": gain_sentences(comparison, answers),
         "How long did it take?": _durations(page.records),
         "What do I do next?": next_command(page, answers),
     }
@@ -37,13 +37,15 @@ def _verdicts(comparison: ComparisonRecords) -> list[Markup]:
         return []
     verdicts = [
         Markup("{} <strong>{}</strong>{}").format(
-            comparison.label(row.experiment), found.verdict, "" if found.p is None else f" (p {p_value(found.p)})"
+            comparison.label(row.experiment),
+            found.verdict,
+            "" if found.p is None else f" (p {format_p_value(found.p)})",
         )
         for row, found in compared[:MOST_NAMED]
     ]
-    verdicts += link_to_rest(len(compared) - MOST_NAMED, "throughput")
+    verdicts += link_to_omitted(len(compared) - MOST_NAMED, "throughput")
     needed, fewest = fewest_rounds(len(compared)), min(min(found.runs) for _, found in compared)
-    rule = f"“Faster” and “slower” need p ≤ {ALPHA} and a difference of {percent(SMALLEST_EFFECT, 0)}."
+    rule = f"“Faster” and “slower” need p ≤ {ALPHA} and a difference of {format_percent(SMALLEST_EFFECT, 0)}."
     if fewest < needed and not any(found.verdict in ("faster", "slower") for _, found in compared):
         these = "this ratio" if len(compared) == 1 else f"these {len(compared)} ratios"
         rule = (
@@ -56,11 +58,13 @@ def _verdicts(comparison: ComparisonRecords) -> list[Markup]:
 
 def _predictions(page: PageContext) -> list[Markup]:
     """Report the FLOP-predicted ratio at this size, and the commands for a larger one."""
-    if (lead := lead_row(page.comparison)) is None:
+    if (lead := headline_row(page.comparison)) is None:
         return []
-    predicted = f"FLOPs predict a ratio of {ratio(lead.flop_ratio)}" if lead.flop_ratio else "FLOPs predict no ratio"
+    predicted = (
+        f"FLOPs predict a ratio of {format_ratio(lead.flop_ratio)}" if lead.flop_ratio else "FLOPs predict no ratio"
+    )
     found = Markup("{} at this size; at another size both differ.").format(predicted)
-    if commands := larger_commands(page, lead):
+    if commands := larger_scale_commands(page, lead):
         tell = Markup(" predicts it from the data sheet of a GPU, and on your own GPU ").join(commands)
         found += Markup(" For a larger tower, {} measures it.").format(tell)
     return [found]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from bench.catalog import describe_drawings
-from bench.formats import INTERVAL, format_seconds, join_words, percent, pluralize, ratio, write_accuracy
+from bench.catalog import describe_out_of_domain_scoring
+from bench.formats import INTERVAL, format_accuracy, format_percent, format_ratio, format_seconds, join_words, pluralize
 from bench.measure.disturbance import Disturbance, describe_disturbance, find_disturbance
 from bench.measure.summary import Throughput, extreme_mfu_rows
 from bench.measure.tables import sample_table
@@ -15,10 +15,10 @@ from bench.record import Failure, Speed
 from bench.sections import Block, ComparisonRecords, Group, PageContext, Text, Warn
 from bench.tables import Cell, Column, Table
 from reports.accuracy import scores
-from reports.accuracy.accuracy_section import lead_chart
-from reports.accuracy.ranking import MOST_NAMED, link_to_rest, rank_others
+from reports.accuracy.accuracy_section import headline_chart
+from reports.accuracy.ranking import MOST_NAMED, link_to_omitted, rank_others
 from reports.accuracy.scores import ScorePoint, SubjectScore
-from reports.answer import lead_row, limits_sentence
+from reports.answer import headline_row, limits_sentence
 from reports.next_command import ROOT, format_command, own_data_options, results_options
 from reports.questions import reader_questions
 from reports.render.document import left_out
@@ -54,7 +54,7 @@ def answer_blocks(
         *rank_others(comparison, answers, page.differences),
         *_flops_mismatch_notes(comparison),
     ]
-    first: list[Block] = [*lead_chart(comparison)]
+    first: list[Block] = [*headline_chart(comparison)]
     if figures is not None and figures.cells:
         over = "over training seeds" if scores.fewest_seeds(answers) > 2 else "over test images"  # noqa: PLR2004
         note = f"Intervals of ratios are over runs{f', those of accuracies {over}' if answers else ''}."
@@ -100,7 +100,7 @@ def headline_table(
                 *_largest_batch_cells(comparison, name, largest),
                 *(_accuracy_cell(scores.towers_at_budget(found, budget), name, row) for budget in budgets),
                 predicted,
-                Cell.figure(row.mfu if row else None, percent, row.peak_source if row else UNTIMED),
+                Cell.measured(row.mfu if row else None, format_percent, row.peak_source if row else UNTIMED),
             ]
         )
     return Table.of_rows("The answer in figures", columns, shown)
@@ -109,7 +109,11 @@ def headline_table(
 def _own_data_notes(page: PageContext, answers: Sequence[SubjectScore]) -> list[Markup]:
     """Say that towers of other data were scored on the pack's drawings, and which command scores them on others."""
     options = own_data_options(page.comparison)
-    if not options or not answers or not (drawings := describe_drawings(scores.scored_tasks(answers), options[1:2])):
+    if (
+        not options
+        or not answers
+        or not (drawings := describe_out_of_domain_scoring(scores.scored_tasks(answers), options[1:2]))
+    ):
         return []
     text = Markup("{}: {} scores them on classes of your own, with a folder of images for each.")
     return [text.format(drawings, format_command([*options, "--root", ROOT, *results_options(page)]))]
@@ -131,12 +135,12 @@ def _sample_notes(comparison: ComparisonRecords) -> list[Markup]:
 
 def _disturbance_notes(comparison: ComparisonRecords, found: Disturbance) -> list[str]:
     """Say how other work slowed the machine, and what that does to the interval of the answer."""
-    lead = lead_row(comparison)
-    if not found.slowness:
+    lead = headline_row(comparison)
+    if not found.log_slowdown:
         return []
     text = describe_disturbance(found)
-    if lead is not None and lead.ratio is not None and lead.ratio.unwidened is not None:
-        ends = " to ".join(map(ratio, lead.ratio.unwidened))
+    if lead is not None and lead.ratio is not None and lead.ratio.interval_before_widening is not None:
+        ends = " to ".join(map(format_ratio, lead.ratio.interval_before_widening))
         text += f" Without that, the interval of {comparison.label(lead.experiment)}’s ratio would be {ends}."
     return [text]
 
@@ -151,17 +155,19 @@ def _flops_mismatch_notes(comparison: ComparisonRecords) -> list[Markup]:
     clauses = [
         Markup("{} is {} times as fast as {}, the FLOP-predicted ratio is {}, which leaves a factor of {}").format(
             comparison.label(row.experiment),
-            ratio(row.forward_backward.value),
+            format_ratio(row.forward_backward.value),
             comparison.label(base.experiment),
-            ratio(row.flop_ratio or 1.0),
-            ratio(factor),
+            format_ratio(row.flop_ratio or 1.0),
+            format_ratio(factor),
         )
         for row, factor in left[:MOST_NAMED]
         if row.forward_backward
     ]
-    clauses += link_to_rest(len(left) - MOST_NAMED, "throughput")
+    clauses += link_to_omitted(len(left) - MOST_NAMED, "throughput")
     shown = [base, *(row for row, _ in left[:MOST_NAMED])]
-    utilisation = join_words([f"{comparison.label(row.experiment)} {percent(row.mfu)}" for row in shown if row.mfu])
+    utilisation = join_words(
+        [f"{comparison.label(row.experiment)} {format_percent(row.mfu)}" for row in shown if row.mfu]
+    )
     one_run = (
         " With one run each, run-to-run variation is another." if all(len(row.rounds) == 1 for row in shown) else ""
     )
@@ -191,7 +197,9 @@ def _warnings(comparison: ComparisonRecords) -> list[Markup]:
             "{}: a factor of {} in MFU means that one implementation fills the device better."
         )
         (low, least), (high, largest) = ((comparison.label(row.experiment), row.mfu or 1.0) for row in gap)
-        found.append(text.format(high, percent(largest), low, percent(least), ratio(largest / least)))
+        found.append(
+            text.format(high, format_percent(largest), low, format_percent(least), format_ratio(largest / least))
+        )
     if number := len(comparison.of(Failure)):
         text = Markup('<strong>{} failed.</strong> <a href="#failures">See the reasons</a>.')
         found.append(text.format(pluralize(number, "run")))
@@ -207,8 +215,8 @@ def _ratio_cells(comparison: ComparisonRecords, row: Throughput | None) -> tuple
         return Cell.unmeasured(UNTIMED), Cell.unmeasured(UNTIMED)
     if row.experiment == comparison.base:
         return BASE_CELL, BASE_CELL
-    measured = Cell.estimate(row.ratio, ratio, comparison.incomparable or IS_BASE)
-    return measured, Cell.figure(row.flop_ratio, ratio, comparison.incomparable or UNTIMED)
+    measured = Cell.estimate(row.ratio, format_ratio, comparison.incomparable or IS_BASE)
+    return measured, Cell.measured(row.flop_ratio, format_ratio, comparison.incomparable or UNTIMED)
 
 
 def _largest_batch_cells(comparison: ComparisonRecords, name: str, largest: ComparisonRecords | None) -> list[Cell]:
@@ -226,7 +234,7 @@ def _largest_batch_cells(comparison: ComparisonRecords, name: str, largest: Comp
     if row.ratio is None:
         is_base = row.experiment == largest.base
         return [Cell("1", f"base, {batch}", 1) if is_base else Cell.not_applicable(largest.incomparable or IS_BASE)]
-    cell = Cell.estimate(row.ratio, ratio)
+    cell = Cell.estimate(row.ratio, format_ratio)
     return [Cell(cell.text, ", ".join(filter(None, [cell.note, batch])), cell.value)]
 
 
@@ -234,6 +242,6 @@ def _accuracy_cell(towers: Sequence[ScorePoint], name: str, row: Throughput | No
     point = next((point for point in towers if point.subject == name), None)
     if point is None:
         return Cell.not_applicable(NOT_SCORED)
-    cell = Cell.estimate(point.accuracy, write_accuracy)
+    cell = Cell.estimate(point.accuracy, format_accuracy)
     taken = f"; in {format_seconds(point.images / row.images_per_second)}" if row else ""
     return Cell(cell.text, cell.note + taken, cell.value)

@@ -2,14 +2,14 @@
 
 from importlib import import_module
 
-from bench.environment.imports import uncollected_imports
+from bench.environment.imports import imports_without_gc
 from bench.extensions import load_extensions
 
 MODULES = (
     *("open_clip.loss", "torch.nn.parallel", "bench.train.loop", "bench.transfer.score"),
     *("bench.orchestration.worker", "bench.measure.memory", "pandas", "tests.computed_once"),
 )
-with uncollected_imports():
+with imports_without_gc():
     for module in MODULES:
         import_module(module)
     load_extensions()  # which every process of a run does first

@@ -85,7 +85,7 @@ class SimulatedGpu:
                 seconds = (shaken,) * experiment.timing.windows
                 figures = {"flops": flops, "peak_flops_per_second": H100.bf16_flops}
                 if experiment.input.data != PACK_DATA:
-                    figures |= {"wait_share": 0.2, "loader_workers": 15}
+                    figures |= {"data_wait_share": 0.2, "loader_workers": 15}
                 return speed(round=round_, window_seconds=seconds, **figures)
             case MemoryRequest():
                 self.advance(FEW_STEPS_RUN + (0.0 if experiment.runtime.compile == "off" else 2 * COMPILATION))

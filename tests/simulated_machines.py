@@ -13,7 +13,7 @@ from statistics import median
 import numpy as np
 import numpy.typing as npt
 
-from bench.disturbance import slowness_over_runs, weigh_windows
+from bench.disturbance import log_slowdown_of_runs, weigh_windows
 from bench.statistics import Ratio, ratios_of
 
 ROUNDS, WINDOWS = 10, 20  # as of the default comparison, as are the seconds below
@@ -134,16 +134,16 @@ def compare(machine: Machine, seed: int, rounds: int = ROUNDS) -> Comparison:
     """Simulate a comparison, and compare its experiments as the harness does."""
     simulated = SimulatedRounds(machine, seed)
     measured = [simulated.measure(round_) for round_ in range(rounds)]
-    medians, rates, slowness = (dict[str, dict[int, float]]() for _ in range(3))
+    medians, rates, log_slowdown = (dict[str, dict[int, float]]() for _ in range(3))
     for name in NAMES:
         runs = [[*zip(*of_round[name], strict=True)] for of_round in measured]
         weights = [weigh_windows(speeds, waits if machine.has_counters else ()) for speeds, waits in runs]
         of = [one.rate([1] * WINDOWS, [1 / rate for rate in run[0]]) for one, run in zip(weights, runs, strict=True)]
         rates[name] = dict(enumerate(of))
-        slowness[name] = dict(enumerate(slowness_over_runs(of, [one.slowness for one in weights])))
+        log_slowdown[name] = dict(enumerate(log_slowdown_of_runs(of, [one.log_slowdown for one in weights])))
         medians[name] = {number: median(run[0]) for number, run in enumerate(runs)}
     base, *others = NAMES
-    slowed = {name: (slowness[base], slowness[name]) for name in others}
+    slowed = {name: (log_slowdown[base], log_slowdown[name]) for name in others}
     return Comparison(
         ratios_of(medians[base], {name: medians[name] for name in others}),
         ratios_of(rates[base], {name: rates[name] for name in others}, slowed),
@@ -155,11 +155,13 @@ def coverage(machine: Machine, comparisons: int, first_seed: int = 0) -> dict[st
     found = [compare(machine, first_seed + number) for number in range(comparisons)]
     plain = [ratio for one in found for ratio in one.by_medians.values()]
     ratios = [ratio for one in found for ratio in one.weighted.values()]
-    unwidened = [ratio.unwidened or (ratio.low or 0.0, ratio.high or math.inf) for ratio in ratios]
+    interval_before_widening = [
+        ratio.interval_before_widening or (ratio.low or 0.0, ratio.high or math.inf) for ratio in ratios
+    ]
     withheld = np.array([ratio.verdict == "disturbed" for ratio in ratios])
     return {
         "medians cover": float(np.mean(covers(plain))),
-        "unwidened cover": float(np.mean([low <= 1 <= high for low, high in unwidened])),
+        "interval_before_widening cover": float(np.mean([low <= 1 <= high for low, high in interval_before_widening])),
         "covers": float(np.mean(np.array(covers(ratios)) | withheld)),
         "wrong verdicts": float(np.mean([ratio.verdict in ("faster", "slower") for ratio in ratios])),
         "withheld": float(withheld.mean()),

@@ -15,7 +15,7 @@ PLAIN: dict[str, Any] = {
     "tower_parameters": 1,
     "peak_flops_per_second": None,
     "peak_source": "",
-    "targets_seconds": 1.0,
+    "target_building_seconds": 1.0,
     "num_captions": 1,
     "utilisation": {},
 }

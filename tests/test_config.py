@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from open_clip.transform import AugmentationCfg
 
 from bench.__main__ import main
-from bench.cli.field_table import describe_kind
+from bench.cli.field_table import describe_type
 from bench.config import (
     FIELD_FACTS,
     FIELDS,
@@ -525,9 +525,9 @@ def test_every_field_has_a_description_and_roles_that_exist() -> None:
     for name, facts in FIELD_FACTS.items():
         assert re.fullmatch(r"[A-Zo].*[.)]", facts.description), name
         assert {*facts.roles} <= {*get_args(Role)}, name
-        assert describe_kind(facts.kind)
+        assert describe_type(facts.kind)
     assert all(fields_with(role) for role in get_args(Role))
-    assert "number from 0 under 1" in {describe_kind(facts.kind) for facts in FIELD_FACTS.values()}
+    assert "number from 0 under 1" in {describe_type(facts.kind) for facts in FIELD_FACTS.values()}
 
 
 def test_fields_are_listed_with_what_they_accept(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from bench.disturbance import log_mean_over_rounds, slowness_over_runs, weigh_windows
+from bench.disturbance import log_slowdown_of_runs, mean_log_over_rounds, weigh_windows
 from bench.measure.disturbance import Disturbance, describe_disturbance
 from bench.statistics import ratios_of
 from tests.simulated_machines import MACHINES, coverage
@@ -27,7 +27,7 @@ def rate_of(rates: list[float], waits: list[float] | None = None) -> float:
 def test_undisturbed_windows_count_alike_whatever_the_speed(speed: float) -> None:
     weights = weigh_windows(windows_of(0, speed))
     assert min(weights.windows) > 0.9
-    assert weights.slowness == 0
+    assert weights.log_slowdown == 0
     assert rate_of(windows_of(0, speed)) == pytest.approx(
         WINDOWS / sum(1 / one for one in windows_of(0, speed)), rel=0.002
     )
@@ -51,27 +51,27 @@ def test_a_window_counts_the_less_the_slower_it_is() -> None:
 def test_windows_whose_threads_waited_for_a_core_count_less_though_all_are_equally_slow() -> None:
     rates = [100.0] * WINDOWS
     half = weigh_windows(rates, [0.5, 0.0] * (WINDOWS // 2))
-    assert half.slowness == 0
+    assert half.log_slowdown == 0
     assert half.disturbed_share == pytest.approx(0.5, abs=0.05)
     throughout = weigh_windows(rates, [1.0] * WINDOWS)
-    assert throughout.slowness > math.log(3)
+    assert throughout.log_slowdown > math.log(3)
     assert weigh_windows(rates, [0.03] * WINDOWS) == weigh_windows(rates)
 
 
 def test_runs_that_are_slow_throughout_are_told_from_runs_with_bad_luck() -> None:
-    slowness = slowness_over_runs([100, 104, 97, 95, 50, 101], [0.0, 0.0, 0.02, 0.0, 0.0, 0.0])
-    assert slowness[4] == pytest.approx(math.log(2 / 1.1), abs=0.05)
-    assert slowness[2] == 0.02
-    assert slowness[0] == slowness[1] == slowness[3] == slowness[5] == 0
+    log_slowdown = log_slowdown_of_runs([100, 104, 97, 95, 50, 101], [0.0, 0.0, 0.02, 0.0, 0.0, 0.0])
+    assert log_slowdown[4] == pytest.approx(math.log(2 / 1.1), abs=0.05)
+    assert log_slowdown[2] == 0.02
+    assert log_slowdown[0] == log_slowdown[1] == log_slowdown[3] == log_slowdown[5] == 0
 
 
 def test_mean_over_undisturbed_rounds_is_that_of_equal_weights() -> None:
     values = [0.1, 0.2, 0.15, 0.05]
-    found = log_mean_over_rounds(values, [0.0] * 4, [0.0] * 4)
+    found = mean_log_over_rounds(values, [0.0] * 4, [0.0] * 4)
     assert found.value == pytest.approx(np.mean(values))
     assert found.error == pytest.approx(np.std(values, ddof=1) / 2)
     assert found.widening == 0
-    equally_slowed = log_mean_over_rounds(values, [0.4] * 4, [0.0] * 4)
+    equally_slowed = mean_log_over_rounds(values, [0.4] * 4, [0.0] * 4)
     assert equally_slowed.value == pytest.approx(found.value)
     assert equally_slowed.error == pytest.approx(found.error)
     assert equally_slowed.widening > 0
@@ -79,10 +79,10 @@ def test_mean_over_undisturbed_rounds_is_that_of_equal_weights() -> None:
 
 def test_rounds_count_the_less_and_widen_the_more_the_slower_they_are() -> None:
     values = [0.0] * 5 + [1.0]
-    means = [log_mean_over_rounds(values, [0.0] * 5 + [slow], [0.0] * 6) for slow in (0.0, 0.1, 0.5, 2.0)]
+    means = [mean_log_over_rounds(values, [0.0] * 5 + [slow], [0.0] * 6) for slow in (0.0, 0.1, 0.5, 2.0)]
     assert [one.value for one in means] == sorted((one.value for one in means), reverse=True)
     assert means[-1].value < 0.01
-    all_slow = [log_mean_over_rounds(values, [slow] * 6, [0.0] * 6).widening for slow in (0.1, 0.5, 2.0)]
+    all_slow = [mean_log_over_rounds(values, [slow] * 6, [0.0] * 6).widening for slow in (0.1, 0.5, 2.0)]
     assert all_slow == sorted(all_slow)
 
 
@@ -94,11 +94,17 @@ def test_interval_before_widening_lies_within_the_widened_one_and_verdicts_need_
         for slow in (0.0, 0.6, 1.5)
     )
     assert quiet.verdict == "faster"
-    assert quiet.unwidened is None
-    assert slowed.unwidened is not None
+    assert quiet.interval_before_widening is None
+    assert slowed.interval_before_widening is not None
     assert slowed.low is not None
     assert slowed.high is not None
-    assert slowed.low < slowed.unwidened[0] <= slowed.value <= slowed.unwidened[1] < slowed.high
+    assert (
+        slowed.low
+        < slowed.interval_before_widening[0]
+        <= slowed.value
+        <= slowed.interval_before_widening[1]
+        < slowed.high
+    )
     assert slowed.verdict == "inconclusive"
     assert lost.verdict == "disturbed"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bench.cli.verbs import VERBS
-from bench.console.console import FAILED_CASE, INCONCLUSIVE, OK, USAGE, take_extensions
+from bench.console.console import FAILED_CASE, INCONCLUSIVE, OK, USAGE, split_extension_arguments
 from bench.extensions import ENTRY_POINT_GROUP, load_extensions
 from bench.formats import format_rate
 from bench.measure.figures import summarize_figures
@@ -99,10 +99,10 @@ def records_of(results: str | Path, kind: type = Speed) -> list[Record]:
 
 def test_options_are_taken_from_anywhere_in_a_command_line() -> None:
     words = ["--extension", "a.py", "measure", "clip-tiny", "--extension=b.c", "--rounds", "1"]
-    assert take_extensions(words) == (["a.py", "b.c"], ["measure", "clip-tiny", "--rounds", "1"])
+    assert split_extension_arguments(words) == (["a.py", "b.c"], ["measure", "clip-tiny", "--rounds", "1"])
     for words in (["list", "--extension"], ["--extension", "--rounds", "list"]):
         with pytest.raises(ValueError, match="--extension needs a value"):
-            load_extensions(take_extensions(words)[0])
+            load_extensions(split_extension_arguments(words)[0])
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,13 @@ from bench.record import Flops
 from bench.towers.head_file import save_tower
 from bench.towers.provenance import Provenance
 from bench.towers.tower_from import load_trained_tower
-from bench.train.build import TrainState, build_train_state, build_untrained_tower, load_data, take_full_rate_steps
+from bench.train.build import (
+    TrainState,
+    build_train_state,
+    build_untrained_tower,
+    load_data,
+    take_steps_at_full_learning_rate,
+)
 from losses.contrastive import contrastive_loss
 from models.heads import DualEncoder, Student, TokenClassifier
 from models.image_tower import PIXEL_STATISTICS
@@ -71,7 +77,7 @@ def test_few_steps_lower_the_loss_and_update_every_parameter(method: str, result
 
 @pytest.mark.parametrize("method", [*methods()])
 def test_repeated_run_gives_bit_equal_losses(method: str, results: Path) -> None:
-    runs = [torch.stack(take_full_rate_steps(assembled(method, results), range(5))) for _ in range(2)]
+    runs = [torch.stack(take_steps_at_full_learning_rate(assembled(method, results), range(5))) for _ in range(2)]
     assert torch.equal(*runs)
 
 

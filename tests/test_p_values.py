@@ -13,7 +13,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bench.p_values import MAX_PERMUTATIONS, holm, permutation_p, sign_flip_p, student_p
+from bench.p_values import MAX_PERMUTATIONS, holm, permutation_p, sign_flip_p, student_t_p
 from bench.statistics import ALPHA
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
@@ -124,7 +124,7 @@ def test_sign_flips_of_very_many_rounds_take_little_memory() -> None:
 
 
 def student_p_of(differences: list[float]) -> float:
-    return student_p(fmean(differences), stdev(differences) / math.sqrt(len(differences)), len(differences) - 1)
+    return student_t_p(fmean(differences), stdev(differences) / math.sqrt(len(differences)), len(differences) - 1)
 
 
 @laws
@@ -136,8 +136,8 @@ def test_student_p_equals_scipy(differences: list[float]) -> None:
 
 
 def test_student_p_of_constant_differences() -> None:
-    assert student_p(0.0, 0.0, 4) == 1
-    assert student_p(0.25, 0.0, 4) == 0
+    assert student_t_p(0.0, 0.0, 4) == 1
+    assert student_t_p(0.25, 0.0, 4) == 0
 
 
 PROCESSES, PARTS, FAMILIES = 8, 25, 4_000
@@ -161,7 +161,7 @@ def test_family_wise_error_rate_holds_for_any_distribution(kind: str) -> None:
 
 
 def students(differences: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return `student_p` of every last axis, which one call of scipy's gives in less time."""
+    """Return `student_t_p` of every last axis, which one call of scipy's gives in less time."""
     p: npt.NDArray[np.float64] = stats.ttest_1samp(differences, 0, axis=-1).pvalue
     assert p[0, 0] == pytest.approx(student_p_of(differences[0, 0].tolist()))
     return p

@@ -342,10 +342,10 @@ def test_two_level_interval_is_satterthwaites_of_the_variance_components(runs: i
     a_enters, b_enters = bool(a > c), bool(b > c)
     entering = [(a, freedoms[0])] * a_enters + [(b, freedoms[1])] * b_enters
     entering += [(c, freedoms[2])] * (a_enters == b_enters)
-    freedom = variance**2 / sum(part**2 / of for part, of in entering)
-    expected = stats.t(freedom, loc=mean, scale=math.sqrt(variance))
+    degrees_of_freedom = variance**2 / sum(part**2 / of for part, of in entering)
+    expected = stats.t(degrees_of_freedom, loc=mean, scale=math.sqrt(variance))
     assert (found.value, found.low, found.high) == pytest.approx((mean, *expected.interval(0.95)))
-    assert found.p == pytest.approx(2 * stats.t(freedom).sf(abs(mean) / math.sqrt(variance)))
+    assert found.p == pytest.approx(2 * stats.t(degrees_of_freedom).sf(abs(mean) / math.sqrt(variance)))
     assert found.over == f"{runs} seeds and {items} test images"
 
 
@@ -548,14 +548,14 @@ def test_relative_spread_is_the_deviation_of_logarithms() -> None:
 
 def test_step_is_bound_by_its_longer_part() -> None:
     shares = (0.0, 0.05, 0.06, 0.5, 0.51, 1.0)
-    separate, ahead = ([judged.bound_by(share, loads_ahead=ahead) for share in shares] for ahead in (False, True))
+    separate, ahead = ([judged.bound_by(share, prefetches=ahead) for share in shares] for ahead in (False, True))
     assert separate == [*["compute-bound"] * 4, *["input-bound"] * 2]
     assert ahead == [*["compute-bound"] * 2, *["input-bound"] * 4]
 
 
 def test_cores_suffice_where_the_whole_interval_says_so() -> None:
     needed = ((2.0, 4.0), (3.9, 4.1), (4.1, 6.0))
-    assert [judged.judge_loading(*ends, 4) for ends in needed] == ["enough", "too close to tell", "too few"]
+    assert [judged.judge_loader_cores(*ends, 4) for ends in needed] == ["enough", "too close to tell", "too few"]
 
 
 # Parts and whole, measured and predicted

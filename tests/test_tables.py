@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.console.tables import print_tables
-from bench.formats import UNMEASURED, format_quantity, ratio
+from bench.formats import UNMEASURED, format_quantity, format_ratio
 from bench.statistics import Estimate
 from bench.tables import Cell, Column, Table
 
@@ -22,12 +22,12 @@ COLUMNS = [
 ROWS = [
     [
         Cell.of_name("CLIP", "clip-tiny"),
-        Cell.estimate(Estimate(EXACT, 0.25, 0.5, "5 seeds"), ratio),
+        Cell.estimate(Estimate(EXACT, 0.25, 0.5, "5 seeds"), format_ratio),
         Cell.of(1),
         Cell.of(2),
         Cell.unmeasured("no peak"),
     ],
-    [Cell.of("=1+1"), Cell.of(2.0, ratio), Cell.of(3), Cell.of(4), Cell.of(0.5, ratio)],
+    [Cell.of("=1+1"), Cell.of(2.0, format_ratio), Cell.of(3), Cell.of(4), Cell.of(0.5, format_ratio)],
 ]
 TABLE = Table.of_rows("Ratios", COLUMNS, ROWS, "a note")
 

@@ -33,16 +33,16 @@ from bench.cli.options import (
     Tasks,
     VocabularyFile,
     Yes,
-    add_captions,
+    add_caption_settings,
     experiments_from,
-    finish,
-    limit_minutes,
-    option_words,
+    option_arguments,
+    print_results,
     require_confirmed,
+    set_deadline,
 )
-from bench.cli.own_vocabulary import count_and_save_vocabularies, require_no_other_vocabulary
+from bench.cli.own_vocabulary import require_no_other_vocabulary, with_counted_vocabularies
 from bench.cli.released_recipes import released_table
-from bench.cli.transfer import choose_scoring, open_tasks
+from bench.cli.transfer import choose_tasks_root_and_protocols, require_openable_tasks
 from bench.config import FIELDS, MAY_DIFFER, MAY_DIFFER_AT_LARGEST_BATCH, Experiment, change
 from bench.console.console import OK, PROGRAM, log
 from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
@@ -51,7 +51,7 @@ from bench.console.tables import print_tables
 from bench.experiments import COMPARED, EXPERIMENTS, HEADLINE
 from bench.fields import PACK_DATA, SEEN_CONCEPTS
 from bench.formats import GIB
-from bench.labels.vocabulary import foreign_vocabulary_reason
+from bench.labels.vocabulary import vocabulary_field, vocabulary_mismatch
 from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.measure.figures import figure_tables
 from bench.measure.ranks import find_slow_ranks, rank_table
@@ -61,7 +61,13 @@ from bench.measurement import get_measurement
 from bench.orchestration.budgets import set_images
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import Pace
-from bench.orchestration.preflight import has_gpu, latest_comparison_name, open_comparison, require_writable
+from bench.orchestration.preflight import (
+    has_gpu,
+    latest_comparison_name,
+    open_comparison,
+    require_runnable,
+    require_writable,
+)
 from bench.orchestration.runner import expected_job_seconds
 from bench.orchestration.scope import Scope, required_rounds, scopes
 from bench.orchestration.trial import DEFAULT_MINUTES, MAX_PACE_RATIO, plan_default, run_trial
@@ -99,7 +105,7 @@ class Bench:
     def resume_hint(self) -> str:
         """The resume command, or that of the start where no run is finished."""
         under_nox = "NOX_CURRENT_SESSION" in os.environ  # its environment is not that of the person's shell
-        program, options = "nox -s bench --" if under_nox else PROGRAM, option_words(self, "resume")
+        program, options = "nox -s bench --" if under_nox else PROGRAM, option_arguments(self, "resume")
         if not self._has_records():
             return f"no run is finished; start again with: {program} {shlex.join(options)}".rstrip()
         return f"finished records are kept; resume with: {program} {shlex.join(['--resume', *options])}"
@@ -108,21 +114,21 @@ class Bench:
         """Return whether this comparison has a record: the newest, if this process began it or resumes it."""
         started = datetime.fromtimestamp(psutil.Process().create_time(), UTC)
         with suppress(ValueError):
-            newest = latest_comparison_name(self.results, self._scope)
+            newest = latest_comparison_name(self.results, self._scope_name)
             return self.resume or newest >= f"{started:%Y%m%dT%H%M%S}"
         return False
 
     def run(self) -> int:
         """Measure speed and memory, train, and score the towers."""
-        if self._scope != "default" and self.minutes is not None:
-            raise ValueError(f"--minutes plans the default comparison: leave out --{self._scope} or --minutes")
+        if self._scope_name != "default" and self.minutes is not None:
+            raise ValueError(f"--minutes plans the default comparison: leave out --{self._scope_name} or --minutes")
         require_range("minutes", self.minutes, *MINUTES_RANGE)
         require_writable(self.results.resolve())
-        recorded = self._recorded_trainings() if self.resume and self._scope == "default" else (None, 1)
+        recorded = self._recorded_images_and_num_seeds() if self.resume and self._scope_name == "default" else (None, 1)
         methods = HEADLINE if self.smoke else COMPARED
-        scope = self._with_tasks(scopes(len(methods), on_gpu=has_gpu())[self._scope])
+        scope = self._with_tasks(scopes(len(methods), on_gpu=has_gpu())[self._scope_name])
         experiments = self._on_data([EXPERIMENTS[f"{method}-tiny"] for method in methods])
-        if self._scope == "default":
+        if self._scope_name == "default":
             return self._run_planned(experiments, scope, *recorded)
         if self.smoke:
             shorter = {"warmup_steps": 2, "windows": 2, "steps_per_window": 2}
@@ -161,22 +167,21 @@ class Bench:
         Vocabularies are counted from the shards' captions. Large JPEGs are decoded at a fraction of their size, because
         the tiny towers look at 48 pixels.
         """
-        settings = add_captions([] if self.data is None else [f"data={self.data}"], None, self.caption)
+        settings = add_caption_settings([] if self.data is None else [f"data={self.data}"], None, self.caption)
         of_data = [with_settings(one, settings) for one in experiments]
         if self.data is None:
             return [change(one, subset=SEEN_CONCEPTS) for one in of_data]
-        vocabularies = count_and_save_vocabularies(self.data, self.caption, self.results)
-        return [change(one, jpeg_decoding="reduced", **vocabularies) for one in of_data]
+        return with_counted_vocabularies([change(one, jpeg_decoding="reduced") for one in of_data], self.results)
 
     def _with_tasks(self, scope: Scope) -> Scope:
         """Return the scope with the tasks that the options name; ValueError if one on disk cannot be opened."""
         if self.root is None and not self.tasks:
             return scope
-        tasks, root, _ = choose_scoring(self.tasks, self.root)
-        open_tasks(self.results, root, tasks)
+        tasks, root, _ = choose_tasks_root_and_protocols(self.tasks, self.root)
+        require_openable_tasks(self.results, root, tasks)
         return dataclasses.replace(scope, tasks=tuple(tasks), root=root)
 
-    def _recorded_trainings(self) -> tuple[int | None, int]:
+    def _recorded_images_and_num_seeds(self) -> tuple[int | None, int]:
         """Return the images (None without records) and the number of seeds of the comparison to resume."""
         records = read_records(self.results, latest_comparison_name(self.results, "default"))
         experiments = [record.experiment for record in records if record.experiment]
@@ -196,7 +201,7 @@ class Bench:
         return comparison
 
     @property
-    def _scope(self) -> str:
+    def _scope_name(self) -> str:
         if self.smoke and self.full:
             raise ValueError("--smoke and --full exclude each other")
         return "smoke" if self.smoke else "full" if self.full else "default"
@@ -269,7 +274,7 @@ class Measure:
     def expected_seconds(self, pace: Pace) -> float:
         """Return the expected seconds of memory runs, rounds, the search for the largest batches, and traces."""
         experiments, scope = self._experiments_and_scope(on_gpu=pace.on_gpu)
-        comparison = Comparison.planned(experiments, pace)
+        comparison = Comparison.for_planning(experiments, pace)
         if self.measurements:
             jobs = comparison.figure_jobs(self._measurements, scope.rounds)
             return pace.command_seconds + expected_job_seconds(jobs)
@@ -289,12 +294,14 @@ class Measure:
             require_no_other_vocabulary(self.vocabulary, self.labels)
         if self.measurements and (self.trace or self.memory_gib is not None):
             raise ValueError("--measurement measures neither speed nor memory: leave out --trace and --memory-gib")
-        settings = add_captions(self.settings, self.caption_lengths, self.caption)
+        settings = add_caption_settings(self.settings, self.caption_lengths, self.caption)
         options = settings, self.data, self.vocabulary, self.labels
         experiments = experiments_from(self.names, *options)
+        if self.count_vocabulary and not any(map(vocabulary_field, experiments)):
+            raise ValueError("--count-vocabulary needs captions, and these methods read none: leave it out")
         num_figures = max((len(get_measurement(name).figures) for name in self.measurements), default=1)
         rounds = self.rounds or required_rounds(num_figures * (len(experiments) - 1), on_gpu=on_gpu)
-        return experiments, Scope("measure", rounds, repeats_disturbed=self.rounds is None)
+        return experiments, Scope("measure", rounds, repeats_disturbed_rounds=self.rounds is None)
 
     @property
     def _measurements(self) -> list[str]:
@@ -305,9 +312,8 @@ class Measure:
         start = time.monotonic()
         experiments, scope = self._experiments_and_scope(on_gpu=has_gpu())
         if self.count_vocabulary:
-            inputs = experiments[0].input
-            files = count_and_save_vocabularies(inputs.data, inputs.caption, self.results)
-            experiments = [change(one, **files) for one in experiments]
+            require_runnable(self.results.resolve(), experiments)
+            experiments = with_counted_vocabularies(experiments, self.results)
         may_differ = FIELDS if self.allow_differences else MAY_DIFFER
         comparison = open_comparison(
             self.results,
@@ -316,22 +322,22 @@ class Measure:
             resume=self.resume,
             trained=False,
             may_differ=may_differ,
-            measures_pace=True,
+            may_measure_pace=True,
         )
         for one in experiments if experiments[0].input.data != PACK_DATA else ():
-            if reason := foreign_vocabulary_reason(one):
+            if reason := vocabulary_mismatch(one):
                 log(reason)
         remedy = "make it shorter with --rounds or --set batch_size=N"
         jobs = comparison.figure_jobs(self._measurements, scope.rounds)
         seconds = expected_job_seconds(jobs) if jobs else comparison.expected_seconds(scope, trained=False)
         require_confirmed(comparison, seconds, remedy, is_confirmed=self.yes or self.resume)
-        limit_minutes(comparison, self.max_minutes, start)
+        set_deadline(comparison, self.max_minutes, start)
         if jobs:
             comparison.runner.progress = Progress(seconds)
             for of_round in jobs:
                 comparison.run_round(of_round)
             names = [one.name for one in experiments]
-            return finish(comparison, figure_tables(comparison.records(), names), self.json)
+            return print_results(comparison, figure_tables(comparison.records(), names), self.json)
         comparison.measure_memory()
         largest = [] if self.memory_gib is None else comparison.find_largest_batches(round(self.memory_gib * GIB))
         arms = list({one.name: one for one in (*experiments, *largest)}.values())
@@ -360,7 +366,7 @@ def _finish(comparison: Comparison) -> int:
 
 def _finish_timed(comparison: Comparison, tables: Sequence[Table], json_file: Path | None = None) -> int:
     """Finish, and log as the last lines which ranks are slow and how disturbed the machine was."""
-    code = finish(comparison, tables, json_file)
+    code = print_results(comparison, tables, json_file)
     log(f"draw the page with: {PROGRAM} report build {shlex.quote(os.path.relpath(comparison.results))}")
     records, names = comparison.records(), [one.name for one in comparison.experiments]
     for slow in find_slow_ranks(records, names):

@@ -15,9 +15,9 @@ import psutil
 import pynvml
 from tyro.conf import arg
 
-from bench.cli.findings import DISTURBS, FINDING_OK, MISSING, UNKNOWN, Finding, finding_table, judge
+from bench.cli.findings import DISTURBS, FINDING_OK, MISSING, UNKNOWN, Finding, finding_table, make_finding
 from bench.cli.loading_check import check_loading, chosen_gpu_spec, predict_gpu_rate
-from bench.cli.options import OPTION_NAMES, Caption, Json, Results, Settings, experiment_from, finish
+from bench.cli.options import OPTION_NAMES, Caption, Json, Results, Settings, experiment_from, print_results
 from bench.cli.rank_checks import check_ranks
 from bench.cli.shard_check import ShardCheck, verify_shards
 from bench.console.console import DISAGREEMENT, OK, log
@@ -30,7 +30,7 @@ from bench.environment.circumstances import current_commit, summarize_machine
 from bench.environment.cores import CGROUP_QUOTA, available_cores
 from bench.environment.gpu_settings import format_gpu_settings, read_gpu_settings
 from bench.environment.rank_info import torchrun_env
-from bench.environment.requirements import MIN_SHARED_BYTES, SHARED_MEMORY, compiler_needs, gpu_needs
+from bench.environment.requirements import MIN_SHARED_BYTES, SHARED_MEMORY, compiler_requirements, gpu_requirements
 from bench.experiments import COMPARED, EXPERIMENTS
 from bench.formats import GIB
 from bench.measure.throughput import images_per_second, window_weights
@@ -100,12 +100,12 @@ class Doctor:
         with tempfile.TemporaryDirectory() as folder:
             trial, pace = run_trial(Path(folder), EXPERIMENTS[TRIED], self.results)
             findings += map(_log_finding, trial_run_checks(trial.records(), pace))
-            return finish(trial, [finding_table("This machine", findings)], self.json)
+            return print_results(trial, [finding_table("This machine", findings)], self.json)
 
     def expected_seconds(self, pace: Pace) -> float:
         """Return the expected seconds of the checks, and of the trial or of the loading of shards."""
         if self.shards is not None:
-            return pace.command_seconds + pace.start_seconds + self.loading_seconds
+            return pace.command_seconds + pace.process_start_seconds + self.loading_seconds
         return pace.command_seconds + CHECK_SECONDS + expected_trial_seconds(pace, EXPERIMENTS[TRIED])
 
     def _check_shards(self, shards: str) -> int:
@@ -150,23 +150,23 @@ def check_host() -> Iterator[Finding]:
     used = sorted(((seconds_after[one] - seconds_before[one], one[1]) for one in common), reverse=True)
     busiest = ", ".join(f"{name} {spent / OBSERVED_SECONDS:.0%} of a core" for spent, name in used[:3] if spent > 0)
     load = f"{100 - busy.idle:.0f} % of all cores" + (f" ({busiest})" if busiest else "")
-    yield judge("other processes", load, "end them, or wait", is_bad=100 - busy.idle > BUSY_PERCENT)
+    yield make_finding("other processes", load, "end them, or wait", is_bad=100 - busy.idle > BUSY_PERCENT)
     if (stolen := getattr(busy, "steal", 0.0)) > 1:
         advice = "another virtual machine is busy: wait"
         yield Finding("host", f"takes {stolen:.0f} % of the cores' time", DISTURBS, advice)
     free = f"{memory.available / GIB:.1f} GiB available of {memory.total / GIB:.1f} GiB"
-    yield judge("memory", free, "end processes that hold memory", is_bad=memory.available < MIN_FREE_GIB * GIB)
+    yield make_finding("memory", free, "end processes that hold memory", is_bad=memory.available < MIN_FREE_GIB * GIB)
     paging = psutil.swap_memory().sin - swap_before.sin
     swap = f"{swap_before.used / GIB:.1f} GiB used, {paging} bytes read in {OBSERVED_SECONDS:g} s"
-    yield judge("swap", swap, "free memory, then run `swapoff -a`", is_bad=bool(paging))
+    yield make_finding("swap", swap, "free memory, then run `swapoff -a`", is_bad=bool(paging))
     if SHARED_MEMORY.is_dir():
         free_bytes = shutil.disk_usage(SHARED_MEMORY).free
         found, is_small = f"{free_bytes / GIB:.2f} GiB free at {SHARED_MEMORY}", free_bytes < MIN_SHARED_BYTES
-        yield judge("shared memory", found, SHARED_MEMORY_REMEDY, is_bad=has_gpu() and is_small)
+        yield make_finding("shared memory", found, SHARED_MEMORY_REMEDY, is_bad=has_gpu() and is_small)
     if HUGE_PAGES.is_file():
         mode = HUGE_PAGES.read_text().partition("[")[2].partition("]")[0]
         advice = f"run-to-run spread is four times as large without: `echo madvise > {HUGE_PAGES}`"
-        yield judge("huge pages", mode, advice, is_bad=mode == "never")
+        yield make_finding("huge pages", mode, advice, is_bad=mode == "never")
     battery = getattr(psutil, "sensors_battery", lambda: None)()
     if battery is not None and not battery.power_plugged:
         yield Finding("power", f"on battery, {battery.percent:.0f} %", DISTURBS, "connect the power supply")
@@ -177,13 +177,15 @@ def check_cpu_clocks() -> Iterator[Finding]:
     governors = {path.read_text().strip() for path in CPU.glob("cpu[0-9]*/cpufreq/scaling_governor")}
     if governors:
         advice = "`cpupower frequency-set -g performance`"
-        yield judge("governor", ", ".join(sorted(governors)), advice, is_bad=governors != {"performance"})
+        yield make_finding("governor", ", ".join(sorted(governors)), advice, is_bad=governors != {"performance"})
     else:
         yield Finding("governor", "the kernel shows no clocks (a virtual machine?)", UNKNOWN)
     counts = [int(path.read_text()) for path in CPU.glob("cpu[0-9]*/thermal_throttle/core_throttle_count")]
     if counts:
         throttled = f"throttled {sum(counts)} times since boot"
-        yield judge("temperature", throttled, "cool it, and check whether the count grows", is_bad=sum(counts) > 0)
+        yield make_finding(
+            "temperature", throttled, "cool it, and check whether the count grows", is_bad=sum(counts) > 0
+        )
 
 
 def check_gpus() -> Iterator[Finding]:
@@ -200,10 +202,10 @@ def check_gpus() -> Iterator[Finding]:
         yield Finding(f"GPU {index}", f"{name}, {format_gpu_settings(read_gpu_settings(handle))}")
         running = _query_nvml(lambda of: len(pynvml.nvmlDeviceGetComputeRunningProcesses(of)), handle)
         is_busy = running.isdecimal() and running != "0"
-        yield judge(f"GPU {index}: processes", running, "end them, or wait", is_bad=is_busy)
+        yield make_finding(f"GPU {index}: processes", running, "end them, or wait", is_bad=is_busy)
         slowed = _query_nvml(lambda of: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(of) & reasons, handle)
         advice = "see `nvidia-smi -q -d PERFORMANCE`"
-        yield judge(f"GPU {index}: slowdown reasons", slowed, advice, is_bad=slowed not in {"0", ""})
+        yield make_finding(f"GPU {index}: slowdown reasons", slowed, advice, is_bad=slowed not in {"0", ""})
         yield Finding(f"GPU {index}: persistence mode", _query_nvml(pynvml.nvmlDeviceGetPersistenceMode, handle))
     if handles:
         yield check_cuda()
@@ -221,11 +223,11 @@ def check_cuda() -> Finding:
 
 def check_compiler_disk_commit(results: Path) -> Iterator[Finding]:
     """Check what torch.compile and loader workers need, the disk and the state of the checkout."""
-    for need in (*compiler_needs(), *(gpu_needs() if has_gpu() else ())):
+    for need in (*compiler_requirements(), *(gpu_requirements() if has_gpu() else ())):
         yield Finding(need.what, need.found) if need.found else Finding(need.what, "none", MISSING, need.remedy)
     folder = next(path for path in (results.resolve(), *results.resolve().parents) if path.exists())
     free = shutil.disk_usage(folder).free / GIB
-    yield judge("disk", f"{free:.0f} GiB free at {folder}", "free disk space", is_bad=free < MIN_FREE_GIB)
+    yield make_finding("disk", f"{free:.0f} GiB free at {folder}", "free disk space", is_bad=free < MIN_FREE_GIB)
     advice = "records of a changed checkout cannot be reproduced" if current_commit().endswith("-dirty") else ""
     yield Finding("commit", current_commit(), FINDING_OK, advice)
 
@@ -240,7 +242,9 @@ def trial_run_checks(records: list[Record], pace: Pace) -> Iterator[Finding]:
         yield Finding("device", f"{summarize_machine(where)}; {where.precision}")
         share = window_weights(one, speed).disturbed_share
         found = f"{max(rates):,.0f} images/s, the fastest of {len(rates)}; {share:.0%} of its windows were slow"
-        yield judge("trial of clip-tiny", found, "end other work, or measure longer", is_bad=share > MAX_SLOW_WINDOWS)
+        yield make_finding(
+            "trial of clip-tiny", found, "end other work, or measure longer", is_bad=share > MAX_SLOW_WINDOWS
+        )
         experiments = [EXPERIMENTS[f"{name}-tiny"] for name in COMPARED]
         scope = scopes(len(experiments), on_gpu=has_gpu())["default"]
         yield Finding("default comparison", str(plan_default(experiments, scope, pace, DEFAULT_MINUTES)))

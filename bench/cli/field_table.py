@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from msgspec import NODEFAULT
 
-from bench.config import FIELD_FACTS, own_fields, path_of
+from bench.config import FIELD_FACTS, dotted_field_name, fields_of_method
 from bench.method import methods
 from bench.tables import Table
 
@@ -13,11 +13,11 @@ BOUNDS = {"ge": "from {}", "gt": "over {}", "le": "to {}", "lt": "under {}"}
 
 
 def field_table() -> Table:
-    own = {name: facts for method in methods() for name, facts in own_fields(method).items()}
+    own = {name: facts for method in methods() for name, facts in fields_of_method(method).items()}
     rows = [
         {
-            "field": path_of(name),
-            "accepts": describe_kind(facts.kind),
+            "field": dotted_field_name(name),
+            "accepts": describe_type(facts.kind),
             "default": "" if facts.default is NODEFAULT else str(facts.default),
             "what it is": facts.description,
             "roles": ", ".join(facts.roles),
@@ -31,15 +31,15 @@ def field_table() -> Table:
     return Table.of_figures("Fields of an experiment", rows, note)
 
 
-def describe_kind(kind: Any) -> str:
+def describe_type(kind: Any) -> str:
     """Describe in words the values that a type accepts."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Literal:
         return ", ".join(map(str, arguments))
     if origin in (Union, UnionType):
-        return " or ".join(map(describe_kind, arguments))
+        return " or ".join(map(describe_type, arguments))
     if origin is tuple:
-        return f"list of {describe_kind(arguments[0])}"
+        return f"list of {describe_type(arguments[0])}"
     if origin is Annotated:
         bounds = [
             text.format(value)
@@ -47,5 +47,5 @@ def describe_kind(kind: Any) -> str:
             for name, text in BOUNDS.items()
             if (value := getattr(limits, name)) is not None
         ]
-        return " ".join([describe_kind(arguments[0]), *bounds])
+        return " ".join([describe_type(arguments[0]), *bounds])
     return {int: "number", float: "number", str: "text", bool: "true, false", type(None): "null"}[kind]

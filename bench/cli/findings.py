@@ -23,6 +23,6 @@ def finding_table(title: str, findings: Iterable[Finding]) -> Table:
     return Table.of_figures(title, [{column: getattr(one, column) for column in columns} for one in findings])
 
 
-def judge(check: str, found: str, advice: str, *, is_bad: bool, verdict: str = DISTURBS) -> Finding:
+def make_finding(check: str, found: str, advice: str, *, is_bad: bool, verdict: str = DISTURBS) -> Finding:
     """Return a finding that is ok, or has this verdict and advice."""
     return Finding(check, found, verdict, advice) if is_bad else Finding(check, found)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.config import Experiment, choose
-from bench.environment.cores import available_cores, spare_cores
+from bench.environment.cores import available_cores, loader_cores_per_rank
 from bench.environment.gpu_specs import GPU_SPECS, GpuSpec
 from bench.hooks import find_hook
 from bench.orchestration.preflight import count_gpus, find_machine_gpu
-from bench.statistics import judge_loading
+from bench.statistics import judge_loader_cores
 from bench.tables import Table
 
 LOADING = "Loading"
@@ -71,8 +71,8 @@ def check_loading(experiment: Experiment, rate: GpuRate, results: Path, seconds:
     wanted = gpus * rate.images_per_second
     needed, least, most = (wanted / one for one in (per_core.value, per_core.high, per_core.low))
     spare = cores - gpus
-    verdict = judge_loading(least, most, spare)
-    workers = min(spare_cores(cores, gpus), math.ceil(rate.images_per_second / per_core.value))
+    verdict = judge_loader_cores(least, most, spare)
+    workers = min(loader_cores_per_rank(cores, gpus), math.ceil(rate.images_per_second / per_core.value))
     free = f"{max(0, spare)} of {cores} are free beside the training"
     line = f"{experiment.name}: loading needs {needed:.1f} cores ({least:.1f} to {most:.1f}), and {free}: {verdict}"
     remedies = "; faster are jpeg_decoding=reduced and smaller images in the shards" if verdict != "enough" else ""

@@ -15,7 +15,7 @@ from bench.console.console import (
     describe_error,
     log,
     require_utf8,
-    take_extensions,
+    split_extension_arguments,
 )
 from bench.console.options import parse_options
 from bench.environment.rank_info import torchrun_env
@@ -31,7 +31,7 @@ def dispatch(arguments: Sequence[str]) -> int:
     Under torchrun only rank 0 runs the verb; the other ranks follow it.
     """
     try:
-        named, arguments = take_extensions(arguments)
+        named, arguments = split_extension_arguments(arguments)
         load_extensions(named)
         require_valid_variables()
         coordinator = connect_coordinator()

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Protocol, runtime_checkable
 
 from tyro.conf import UseAppendAction, arg
 
-from bench.config import Experiment, own_fields
+from bench.config import Experiment, fields_of_method
 from bench.console.console import FAILED_CASE, OK
 from bench.console.progress import format_duration
 from bench.console.tables import print_tables
@@ -122,7 +122,7 @@ def experiment_from(
 def experiments_from(names: Iterable[str], settings: Sequence[str], *options: str | None) -> list[Experiment]:
     """Return experiments as `experiment_from`, each name once; a field that some methods declare is set for those."""
     unique = list(dict.fromkeys(names))
-    own = {name: own_fields(get_experiment(name).method).keys() for name in unique}
+    own = {name: fields_of_method(get_experiment(name).method).keys() for name in unique}
     declared = {field for fields in own.values() for field in fields}
 
     def applies(setting: str, name: str) -> bool:
@@ -132,14 +132,14 @@ def experiments_from(names: Iterable[str], settings: Sequence[str], *options: st
     return [experiment_from(name, [one for one in settings if applies(one, name)], *options) for name in unique]
 
 
-def add_captions(settings: Sequence[str], caption_lengths: str | None, caption: str | None = None) -> list[str]:
+def add_caption_settings(settings: Sequence[str], caption_lengths: str | None, caption: str | None = None) -> list[str]:
     """Return the settings and those of `--caption-lengths` and `--caption`, if they are given."""
     parse_caption_choice(caption)
     given = {"caption_lengths": caption_lengths, "caption": caption}
     return [*settings, *(f"{name}={value}" for name, value in given.items() if value is not None)]
 
 
-def option_words(command: Command, *left_out: str) -> list[str]:
+def option_arguments(command: Command, *left_out: str) -> list[str]:
     """Return the words of a command line that give the options their values, but for defaults and those left out."""
     words = list[str]()
     for field in dataclasses.fields(command):  # type: ignore[arg-type]
@@ -163,13 +163,13 @@ def require_confirmed(comparison: Comparison, seconds: float, remedy: str, *, is
         raise ValueError(f"this would take about {format_duration(seconds)} on this CPU: add --yes, or {remedy}")
 
 
-def limit_minutes(comparison: Comparison, max_minutes: float | None, start: float) -> None:
+def set_deadline(comparison: Comparison, max_minutes: float | None, start: float) -> None:
     """Let a comparison leave the runs that would end so many minutes after a start, of time.monotonic()."""
     if max_minutes is not None:
-        comparison.runner.deadline, comparison.runner.leaves_jobs = start + 60 * max_minutes, True
+        comparison.runner.deadline, comparison.runner.skips_late_jobs = start + 60 * max_minutes, True
 
 
-def finish(comparison: Comparison, tables: Sequence[Table] = (), json_file: Path | None = None) -> int:
+def print_results(comparison: Comparison, tables: Sequence[Table] = (), json_file: Path | None = None) -> int:
     """Show tables, the counts of skipped samples and the recorded failures; return the exit code."""
     records = comparison.records()
     print_tables([*tables, sample_table(records), failure_table(records)], json_file)

@@ -1,15 +1,17 @@
 """Vocabularies counted from the captions of a user's data, for methods that need labels of their own."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
+from bench.config import Experiment, change
 from bench.console.console import log
 from bench.data.samples import caption_files
 from bench.hooks import find_hook
 from bench.labels.label_files import count_file_labels
-from bench.labels.vocabulary import SUBWORD, Vocabulary, min_count_for, write_vocabulary
+from bench.labels.vocabulary import SUBWORD, Vocabulary, min_count_for, vocabulary_field, write_vocabulary
 from bench.recipes import DATACOMP_SYNSETS
 
 FOLDER = "vocabularies"  # in the results folder
@@ -36,20 +38,20 @@ def count_own_vocabulary(data: str, field: str, min_count: int | None = None, ca
     return cut_vocabulary(counted, min_count, None if is_subword else DATACOMP_SYNSETS)
 
 
-def count_and_save_vocabularies(data: str, caption: str | None, results: Path) -> dict[str, str]:
-    """Count the vocabularies of all fields into files of the results folder; return the files by field.
+def with_counted_vocabularies(experiments: Sequence[Experiment], results: Path) -> list[Experiment]:
+    """Count the vocabularies that experiments on the same data need, into files of the results folder, and name these.
 
     A file is named by its content, so that counting equal captions again gives the same file. Raises ValueError as
     `count_own_vocabulary`.
     """
-    files = {}
-    for field in RULES:
-        vocabulary = count_own_vocabulary(data, field, caption=caption)
+    files, inputs = dict[str, str](), experiments[0].input
+    for field in sorted({field for one in experiments if (field := vocabulary_field(one)) is not None}):
+        vocabulary = count_own_vocabulary(inputs.data, field, caption=inputs.caption)
         digest = hashlib.sha256(msgspec.json.encode(vocabulary)).hexdigest()[:8]
         path = results / FOLDER / f"{field.partition('_')[0]}s-{digest}.json"
         save_vocabulary(vocabulary, path)
         files[field] = str(path)
-    return files
+    return [change(one, **files) for one in experiments]
 
 
 def save_vocabulary(vocabulary: Vocabulary, path: Path) -> None:

@@ -4,14 +4,14 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench.cli.findings import DIFFERS, DISTURBS, MISSING, UNKNOWN, Finding, finding_table, judge
+from bench.cli.findings import DIFFERS, DISTURBS, MISSING, UNKNOWN, Finding, finding_table, make_finding
 from bench.console.console import DISAGREEMENT, FAILED_CASE, OK, PROGRAM
 from bench.console.progress import Progress
 from bench.console.tables import print_tables, write_tables
 from bench.environment.cores import available_cores
 from bench.environment.gpu_specs import GB
 from bench.environment.rank_info import MIXED_MACHINES, torchrun_env
-from bench.orchestration.preflight import begin_comparison
+from bench.orchestration.preflight import reserve_comparison_name
 from bench.orchestration.requests import LinkRequest, RankStatesRequest
 from bench.orchestration.runner import Job, Runner
 from bench.orchestration.torchrun import connect_coordinator
@@ -27,7 +27,7 @@ MICRO = 1e-6
 def check_ranks(results: Path, json_file: Path | None) -> int:
     """Read the states of all ranks of this torchrun, and measure the links; print both, and keep the records."""
     folder, threads = results / LINKS, max(1, available_cores() // torchrun_env().local_world_size)
-    results_folder, name = str(folder), begin_comparison(folder, "link")
+    results_folder, name = str(folder), reserve_comparison_name(folder, "link")
     states = RankStatesRequest(results=results_folder, comparison=name)
     link = LinkRequest(results=results_folder, comparison=name, message_bytes=DDP_BUCKET_BYTES)
     runner = Runner(Progress(2 * EXPECTED_SECONDS), connect_coordinator())
@@ -63,24 +63,26 @@ def judge_ranks(ranks: Sequence[RankState]) -> Iterator[Finding]:
     ):
         rank = next((rank for rank, value in enumerate(values) if value != values[0]), None)
         other = "" if rank is None else f"; rank {rank} ({ranks[rank].node}): {values[rank]}"
-        yield judge(check, f"{values[0]}{other}", advice, is_bad=rank is not None, verdict=verdict)
+        yield make_finding(check, f"{values[0]}{other}", advice, is_bad=rank is not None, verdict=verdict)
     ahead = max((one.clock_ahead_seconds for one in ranks), key=abs)
     advice = "synchronise the clocks: records are sorted by them"
-    yield judge("clocks", f"{ahead:+.3f} s at most from rank 0's", advice, is_bad=abs(ahead) > MAX_CLOCK_DIFFERENCE)
+    yield make_finding(
+        "clocks", f"{ahead:+.3f} s at most from rank 0's", advice, is_bad=abs(ahead) > MAX_CLOCK_DIFFERENCE
+    )
     delays = [one.visible_after_seconds for one in ranks]
     unseen = list(dict.fromkeys(one.node for one in ranks if one.visible_after_seconds is None))
     found = f"a file of rank 0 is not seen on {'; '.join(unseen)}"
     if not unseen:
         found = f"a file of rank 0 is seen on all nodes, after {max(filter(None, delays), default=0.0):.1f} s at most"
     advice = f"only {ranks[0].node} has records and checkpoints, and no training resumes: name a shared folder"
-    yield judge("results folder", found, advice, is_bad=bool(unseen), verdict=MISSING)
-    unlocked = list(dict.fromkeys(one.node for one in ranks if one.is_locked_out is False))
-    unknown = list(dict.fromkeys(one.node for one in ranks if one.is_locked_out is None))
+    yield make_finding("results folder", found, advice, is_bad=bool(unseen), verdict=MISSING)
+    unlocked = list(dict.fromkeys(one.node for one in ranks if one.sees_rank0_lock is False))
+    unknown = list(dict.fromkeys(one.node for one in ranks if one.sees_rank0_lock is None))
     if unknown and not unlocked:
         yield Finding("locks", f"not tried on {'; '.join(unknown)}", UNKNOWN)
         return
     found = f"a lock of rank 0 does not hold on {'; '.join(unlocked)}" if unlocked else "a lock of rank 0 holds"
-    yield judge("locks", found, "let one job at a time write to it", is_bad=bool(unlocked), verdict=MISSING)
+    yield make_finding("locks", found, "let one job at a time write to it", is_bad=bool(unlocked), verdict=MISSING)
 
 
 def link_table(link: LinkSpeed, folder: Path) -> Table:

@@ -24,25 +24,25 @@ from bench.cli.options import (
     VocabularyFile,
     Yes,
     experiment_from,
-    finish,
-    option_words,
+    option_arguments,
+    print_results,
     require_confirmed,
 )
 from bench.cli.own_vocabulary import count_own_vocabulary, require_no_other_vocabulary, save_vocabulary
-from bench.cli.transfer import choose_scoring, open_tasks
+from bench.cli.transfer import choose_tasks_root_and_protocols, require_openable_tasks
 from bench.config import Experiment, change, differing_fields, format_differences
 from bench.console.console import INTERRUPTED, OK, Stopped, log
 from bench.console.options import MAX_ECHOED_CHARACTERS, MINUTES_RANGE, require_range
 from bench.environment.circumstances import current_commit
-from bench.environment.files import make_folders, plain_name
-from bench.environment.rank_info import parent_words, program_words, restart_count, torchrun_env
+from bench.environment.files import make_folders, safe_file_name
+from bench.environment.rank_info import parent_command_line, program_command_line, restart_count, torchrun_env
 from bench.fields import PACK_DATA
 from bench.labels.vocabulary import vocabulary_field
 from bench.method import get_method, methods
 from bench.orchestration.budgets import set_images
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import Pace
-from bench.orchestration.preflight import open_comparison, open_data, require_runnable
+from bench.orchestration.preflight import open_comparison, prepare_data, require_runnable
 from bench.orchestration.requests import TeacherFeaturesRequest
 from bench.orchestration.scope import Scope
 from bench.record import Training, read_records
@@ -114,21 +114,21 @@ class Train:
     def run(self) -> int:
         """Train, then score the tower and its random-init baseline."""
         experiment = self._experiment()
-        tasks, root = self._scored_tasks()
+        tasks, root = self._tasks_and_root()
         if root:
-            open_tasks(self._out, root, tasks)
+            require_openable_tasks(self._out, root, tasks)
         require_range("checkpoint-minutes", self.checkpoint_minutes, 1e-9, MINUTES_RANGE[1])
         if self.tensorboard and find_spec("tensorboard") is None:
             raise ValueError("--tensorboard needs a package: python -m pip install -e '.[tensorboard]'")
         with self._mark_for_requeue():
-            resume_from, name = self._resume_from(experiment)  # which reads whole checkpoints
+            resume_from, name = self._checkpoint_and_comparison(experiment)  # which reads whole checkpoints
             with exclusive_lock(self._out):
                 (self._out / REQUEUE_FILE).unlink(missing_ok=True)
                 if self.count_vocabulary and not resume_from:
                     self._count_vocabulary(experiment)
                 return self._run(experiment, tasks, root, resume_from, name)
 
-    def _scored_tasks(self) -> tuple[tuple[str, ...], str]:
+    def _tasks_and_root(self) -> tuple[tuple[str, ...], str]:
         """Return the tasks and the folder of those on disk; ValueError if one cannot be scored."""
         if (self.tasks or self.root) and not self.score:
             raise ValueError(
@@ -136,13 +136,13 @@ class Train:
             )
         if not self.score:
             return (), ""
-        tasks, root, _ = choose_scoring(self.tasks, self.root)
+        tasks, root, _ = choose_tasks_root_and_protocols(self.tasks, self.root)
         return tuple(tasks), root
 
     def expected_seconds(self, pace: Pace) -> float:
         """Return the expected seconds of the training and of the scoring of its tower."""
-        experiment, (tasks, root) = self._experiment(), self._scored_tasks()
-        return pace.command_seconds + Comparison.planned([experiment], pace).expected_seconds(
+        experiment, (tasks, root) = self._experiment(), self._tasks_and_root()
+        return pace.command_seconds + Comparison.for_planning([experiment], pace).expected_seconds(
             training_scope(experiment, tasks, root)
         )
 
@@ -164,7 +164,7 @@ class Train:
         """
         unlabelled = change(self._named_experiment(), caption_lengths=PACK_DATA)
         require_runnable(self._out.resolve(), [unlabelled])
-        open_data(self._out.resolve(), [unlabelled])
+        prepare_data(self._out.resolve(), [unlabelled])
         field = vocabulary_field(experiment)
         assert field is not None
         inputs = experiment.input
@@ -176,7 +176,7 @@ class Train:
     ) -> int:
         """Train and score in a folder that this process has locked."""
         scope = training_scope(experiment, tasks, root)
-        comparison = open_comparison(self._out, [experiment], scope, name=name, tasks=tasks, measures_pace=True)
+        comparison = open_comparison(self._out, [experiment], scope, name=name, tasks=tasks, may_measure_pace=True)
         seconds, is_confirmed = comparison.expected_seconds(scope), self.yes or bool(resume_from)
         require_confirmed(comparison, seconds, "train on fewer --images", is_confirmed=is_confirmed)
         events = str((self._out / "tensorboard").resolve()) if self.tensorboard else ""
@@ -189,7 +189,7 @@ class Train:
             log("not scored: the tasks hold images, and this tower reads embeddings")
         elif tasks and not comparison.runner.failures:
             comparison.score(scope)
-        code = finish(comparison, all_transfer_tables(comparison.records()), self.json)
+        code = print_results(comparison, all_transfer_tables(comparison.records()), self.json)
         for path in sorted(comparison.results.glob(f"{comparison.name}.tower.*.safetensors")):
             log(f"tower: {path}")
         if comparison.runner.failures:
@@ -198,7 +198,7 @@ class Train:
 
     @property
     def _out(self) -> Path:
-        return self.out or Path("results") / f"train-{plain_name(self._named_experiment().name)}"
+        return self.out or Path("results") / f"train-{safe_file_name(self._named_experiment().name)}"
 
     @property
     def _checkpoints(self) -> Path:
@@ -207,7 +207,12 @@ class Train:
     @property
     def _command(self) -> str:
         """The given command line with --resume."""
-        words = [*program_words(parent_words()), "train", self.name, *option_words(self, "name", "resume")]
+        words = [
+            *program_command_line(parent_command_line()),
+            "train",
+            self.name,
+            *option_arguments(self, "name", "resume"),
+        ]
         return shlex.join([*words, "--resume", *(["auto"] if self.resume == "auto" else [])])
 
     def _named_experiment(self) -> Experiment:
@@ -233,7 +238,7 @@ class Train:
             raise ValueError(f"--images must be at least two batches ({2 * batch}), got {self.images}")
         return set_images(experiment, images)
 
-    def _resume_from(self, experiment: Experiment) -> tuple[str, str | None]:
+    def _checkpoint_and_comparison(self, experiment: Experiment) -> tuple[str, str | None]:
         """Return the checkpoint to resume from, or "", and its comparison; ValueError if OUT does not allow it."""
         with exclusive_lock(self._checkpoints) if self._checkpoints.is_dir() else nullcontext():
             checkpoints = list_checkpoints(self._checkpoints)
@@ -287,7 +292,7 @@ class Embed:
 
     def expected_seconds(self, pace: Pace) -> float:
         """Return the expected seconds of the process that computes the features, of few images."""
-        return pace.command_seconds + pace.start_seconds
+        return pace.command_seconds + pace.process_start_seconds
 
     def run(self) -> int:
         """Compute the features in a separate process."""
@@ -304,10 +309,10 @@ class Embed:
             raise ValueError(f"{self.out} exists; remove it, or name another file")
         comparison = open_comparison(self.results, [experiment], Scope("embed", 0), trained=False)
         label, file = f"features of {experiment.targets.teacher}", str(self.out.resolve())
-        seconds = comparison.pace.start_seconds
+        seconds = comparison.pace.process_start_seconds
         job = comparison.new_job(TeacherFeaturesRequest, experiment, label, seconds, file=file)
         comparison.runner.run([job], threads=comparison.cores)
-        return finish(comparison)
+        return print_results(comparison)
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +327,7 @@ class Export:
 
     def expected_seconds(self, pace: Pace) -> float:
         """Return the expected seconds of a process that loads and writes a tower."""
-        return pace.command_seconds + pace.start_seconds
+        return pace.command_seconds + pace.process_start_seconds
 
     def run(self) -> int:
         """Write the folder, and print the code that loads it."""

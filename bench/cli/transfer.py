@@ -16,19 +16,19 @@ from bench.catalog import (
     RANDOM_INIT,
     TASKS,
     ScoringSubject,
-    compatible_pairs,
+    compatible_tasks_and_protocols,
     default_protocols,
 )
-from bench.cli.options import Json, Protocols, Results, Root, Tasks, finish
+from bench.cli.options import Json, Protocols, Results, Root, Tasks, print_results
 from bench.config import Experiment, choose
 from bench.console.console import PROGRAM
-from bench.environment.imports import uncollected_imports
+from bench.environment.imports import imports_without_gc
 from bench.experiments import EXPERIMENTS
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import Pace
 from bench.orchestration.preflight import open_comparison
 from bench.orchestration.scope import Scope
-from bench.towers.provenance import is_made_here, latest_towers, read_provenance
+from bench.towers.provenance import is_trained_here, latest_towers, read_provenance
 from bench.transfer.prompt_templates import read_templates
 from bench.transfer.score_tables import INIT_PROTOCOL, all_transfer_tables, drop_init_records, init_tables
 
@@ -62,14 +62,14 @@ class Transfer:
 
     def expected_seconds(self, pace: Pace) -> float:
         """Return the expected seconds of scoring, at most so many towers of each that is named, and their baselines."""
-        tasks, _, protocols = choose_scoring(self.tasks, self.root, self.protocols)
-        comparison = Comparison.planned([EXPERIMENTS[STAND_IN]], pace)
+        tasks, _, protocols = choose_tasks_root_and_protocols(self.tasks, self.root, self.protocols)
+        comparison = Comparison.for_planning([EXPERIMENTS[STAND_IN]], pace)
         num_towers = TOWERS_EXPECTED * (1 if self.reference is None else 2)
         return pace.command_seconds + comparison.scoring_seconds(num_towers, tuple(protocols), tuple(tasks))
 
     def run(self) -> int:
         """Score the towers and print the accuracy tables."""
-        tasks, root, protocols = choose_scoring(self.tasks, self.root, self.protocols)
+        tasks, root, protocols = choose_tasks_root_and_protocols(self.tasks, self.root, self.protocols)
         if self.templates is not None and INIT_PROTOCOL not in protocols:
             raise ValueError(f"--templates is read by --protocol {INIT_PROTOCOL} alone: add it")
         templates = "" if self.templates is None else str(self.templates.resolve())
@@ -79,7 +79,7 @@ class Transfer:
         if len(references) > 1:  # the most trained one is the upper bound
             references = [max(references, key=lambda tower: read_provenance(Path(tower)).images)]
         every = [*towers, *references]
-        trained_by = {tower: read_provenance(Path(tower)).experiment for tower in every if is_made_here(Path(tower))}
+        trained_by = {tower: read_provenance(Path(tower)).experiment for tower in every if is_trained_here(Path(tower))}
         experiment = trained_by.get(towers[0], EXPERIMENTS[STAND_IN])
         digest = hashlib.sha256("\0".join([*towers, *(references or ["None"]), *digested]).encode()).hexdigest()[:8]
         scope, scored = Scope(f"transfer-{digest}", 0), trained_by.values()
@@ -93,12 +93,14 @@ class Transfer:
             tasks=tasks,
             reads_data=False,
         )
-        open_tasks(comparison.results, root, tasks, every)
+        require_openable_tasks(comparison.results, root, tasks, every)
         subjects = [*map(ScoringSubject, towers), *(ScoringSubject(tower, "reference") for tower in references)]
         subjects += _random_init_subjects(every, trained_by)
         comparison.score_towers(subjects, tuple(protocols), tuple(tasks), root=root, templates=templates)
         records = comparison.records()
-        return finish(comparison, [*all_transfer_tables(drop_init_records(records)), *init_tables(records)], self.json)
+        return print_results(
+            comparison, [*all_transfer_tables(drop_init_records(records)), *init_tables(records)], self.json
+        )
 
 
 def _resolve_tower_arguments(tower: str, results: Path) -> list[str]:
@@ -120,14 +122,14 @@ def _random_init_subjects(towers: Sequence[str], trained_by: Mapping[str, Experi
     return [ScoringSubject(tower, "untrained") for tower in first_of_kind.values()]
 
 
-def open_tasks(results: Path, root: str, tasks: Sequence[str], towers: Sequence[str] = ()) -> None:
+def require_openable_tasks(results: Path, root: str, tasks: Sequence[str], towers: Sequence[str] = ()) -> None:
     """Open the tasks on disk, and towers, in this process; ValueError or OSError if one cannot be opened."""
-    with uncollected_imports():  # of torch, too
+    with imports_without_gc():  # of torch, too
         from bench.transfer.tasks.named_tasks import require_openable
     require_openable(results, root, towers, [task for task in tasks if TASKS[task].layout])
 
 
-def choose_scoring(
+def choose_tasks_root_and_protocols(
     tasks: Sequence[str], root: Path | None, protocols: Sequence[str] = ()
 ) -> tuple[list[str], str, list[str]]:
     """Return tasks, the absolute folder of those on disk ("" for none), and protocols, or their defaults.
@@ -149,15 +151,15 @@ def choose_tasks_and_protocols(tasks: Sequence[str], protocols: Sequence[str]) -
     """Return tasks and protocols, or their defaults; ValueError if one is compatible with none of the others."""
     protocols = [choose(name, PROTOCOLS, "protocol").name for name in protocols]
     accepted = protocols or default_protocols()
-    by_default = [name for name in DEFAULT_TASKS if compatible_pairs(RANDOM_INIT, [name], accepted)]
+    by_default = [name for name in DEFAULT_TASKS if compatible_tasks_and_protocols(RANDOM_INIT, [name], accepted)]
     tasks = [choose(name, TASKS, "task").name for name in tasks] or by_default
-    protocols = protocols or [name for name in accepted if compatible_pairs(RANDOM_INIT, tasks, [name])]
+    protocols = protocols or [name for name in accepted if compatible_tasks_and_protocols(RANDOM_INIT, tasks, [name])]
     for task in tasks:
-        if not compatible_pairs(RANDOM_INIT, [task], protocols):
+        if not compatible_tasks_and_protocols(RANDOM_INIT, [task], protocols):
             labels = TASKS[task].labels
             fitting = [name for name, protocol in PROTOCOLS.items() if protocol.labels == labels]
             raise ValueError(f"{task} has {labels}: add one of the protocols {', '.join(fitting)}")
     for protocol in protocols:
-        if not compatible_pairs(RANDOM_INIT, tasks, [protocol]):
+        if not compatible_tasks_and_protocols(RANDOM_INIT, tasks, [protocol]):
             raise ValueError(f"{protocol} scores tasks that have {PROTOCOLS[protocol].labels}: add such a --task")
     return tasks, protocols

@@ -12,7 +12,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
 
-from bench.environment.variables import END_TIME, read_seconds
+from bench.environment.variables import END_TIME, read_seconds_variable
 
 OK, DISAGREEMENT, USAGE, FAILED_CASE, INCONCLUSIVE = 0, 1, 2, 3, 4  # exit codes of commands
 INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # exit codes after SIGINT, without a reader, after SIGTERM
@@ -22,7 +22,7 @@ END_MARGIN_SECONDS = 120.0  # time left to save before SLURM ends the job
 EXTENSION_OPTION = "--extension"
 
 
-def take_extensions(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_extension_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return what `--extension` names in a command line, "" for one without a value, and the other words."""
     named, others = list[str](), list[str]()
     words = iter(arguments)
@@ -36,7 +36,7 @@ def take_extensions(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return named, others
 
 
-def extension_words(named: Sequence[str]) -> list[str]:
+def extension_arguments(named: Sequence[str]) -> list[str]:
     """Return the words of a command line that name extensions."""
     return [word for name in named for word in (EXTENSION_OPTION, name)]
 
@@ -44,7 +44,7 @@ def extension_words(named: Sequence[str]) -> list[str]:
 # The program as a person started it, for messages that name a command: child processes inherit it.
 _INHERITED = os.environ.get("CATLIP_BENCH_PROGRAM", "python -m bench")
 _STARTED = "catlip-bench" if Path(sys.argv[0]).name == "catlip-bench" else _INHERITED
-PROGRAM = " ".join([_STARTED, *map(shlex.quote, extension_words(take_extensions(sys.argv)[0]))])
+PROGRAM = " ".join([_STARTED, *map(shlex.quote, extension_arguments(split_extension_arguments(sys.argv)[0]))])
 os.environ["CATLIP_BENCH_PROGRAM"] = PROGRAM
 
 
@@ -70,7 +70,7 @@ class StopRequest:
         self.can_save = False
         self._parent = os.getppid()
         self._code = 0
-        end = read_seconds(END_TIME)
+        end = read_seconds_variable(END_TIME)
         self._last_moment = math.inf if end is None else end - END_MARGIN_SECONDS
 
     @property
@@ -136,21 +136,23 @@ def _flush_log() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
-def printable(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     r"""Escape characters that are not printable as Python does (`\x1b`): controls, line breaks, bidi marks."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
-def printable_lines(text: str) -> str:
+def escape_unprintable_lines(text: str) -> str:
     """Escape characters that are not printable, but for line feeds."""
-    return "\n".join(map(printable, text.split("\n")))
+    return "\n".join(map(escape_unprintable, text.split("\n")))
 
 
 def describe_error(error: BaseException | str) -> str:
     """Return an error's message as one line, escaped; where a name is no UTF-8, the message is to rename it."""
     if isinstance(error, UnicodeEncodeError) and error.encoding == "utf-8":
-        return printable(f"{error.object!r} is not UTF-8, rename the file or folder: JSON and parquet hold UTF-8 only")
-    return printable(" ".join(map(str.strip, str(error).splitlines())))
+        return escape_unprintable(
+            f"{error.object!r} is not UTF-8, rename the file or folder: JSON and parquet hold UTF-8 only"
+        )
+    return escape_unprintable(" ".join(map(str.strip, str(error).splitlines())))
 
 
 def require_utf8(*names: str) -> None:
@@ -165,7 +167,7 @@ def log(text: str) -> None:
     A line for which a full disk has no room is lost, and the command goes on.
     """
     try:
-        sys.stderr.write(f"{printable(text)}\n")
+        sys.stderr.write(f"{escape_unprintable(text)}\n")
         sys.stderr.flush()
     except BrokenPipeError:
         raise
@@ -173,7 +175,7 @@ def log(text: str) -> None:
         return
 
 
-def log_left_out(damaged: Sequence[str]) -> int:
+def log_damaged_files(damaged: Sequence[str]) -> int:
     """Log the errors of damaged files, which are left out; return the exit code."""
     for error in damaged:
         log(f"left out: {error}")

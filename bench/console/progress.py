@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from bench.console.console import log, printable
+from bench.console.console import escape_unprintable, log
 
 LINE_SECONDS = 60.0  # between two lines on progress where standard error is no terminal
 T = TypeVar("T")
@@ -83,7 +83,7 @@ def make_bar(label: str, total: int, unit: str, *, is_scaled: bool = False) -> A
 
     `is_scaled` shows counts as 1.2M. Nothing is shown if TQDM_DISABLE is set, where several runs share the terminal.
     """
-    options = {"desc": printable(label), "total": total, "unit": unit, "unit_scale": is_scaled, "leave": False}
+    options = {"desc": escape_unprintable(label), "total": total, "unit": unit, "unit_scale": is_scaled, "leave": False}
     count = "{n_fmt}/{total_fmt} {unit}"
     if sys.stderr.isatty():
         shown = f"{{l_bar}}{{bar}}| {count} [{{elapsed}}<{{remaining}}{{postfix}}]"

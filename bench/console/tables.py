@@ -7,8 +7,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.console.console import printable, printable_lines
-from bench.environment.files import name_in_errors
+from bench.console.console import escape_unprintable, escape_unprintable_lines
+from bench.environment.files import add_path_to_errors
 from bench.formats import UNMEASURED
 from bench.settings import split_name
 from bench.tables import Table
@@ -38,20 +38,20 @@ def print_tables(tables: Sequence[Table], json_file: Path | None = None) -> None
             if table.is_transposed:
                 frame = frame.set_index(frame.columns[0]).T.rename_axis(index=None, columns=None).reset_index(names="")
             text = f"{title}\n{frame.apply(_left_align_words).to_string(index=False)}\n{note}"
-            print(printable_lines(text), end="\n\n" if note else "\n")
+            print(escape_unprintable_lines(text), end="\n\n" if note else "\n")
 
 
 def write_tables(tables: Sequence[Table], file: Path) -> None:
     """Write all tables by title to a JSON file."""
     figures = {table.title: {"rows": table.rows, "note": table.note} for table in tables}
-    with name_in_errors(file):
+    with add_path_to_errors(file):
         file.write_text(json.dumps(figures, indent=1, allow_nan=False))
 
 
 def _texts(table: Table) -> dict[str, list[str]]:
     names, cells = table.flat()
     return {
-        name: ["-" if row[at].text == UNMEASURED else printable(row[at].text_with_note) for row in cells]
+        name: ["-" if row[at].text == UNMEASURED else escape_unprintable(row[at].text_with_note) for row in cells]
         for at, name in enumerate(names)
     }
 

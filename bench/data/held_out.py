@@ -17,7 +17,7 @@ ALIKE: Reason = "alike"  # the image is a near duplicate of such an emoji
 
 
 @cache
-def left_out_reasons() -> dict[str, str]:
+def exclusion_reasons() -> dict[str, str]:
     """Return the keys of the pairs that `subset=seen-concepts` leaves out, with the reason."""
     with HELD_OUT_FILE.open(newline="", encoding="utf-8") as file:
         return {row["key"]: row["reason"] for row in csv.DictReader(file)}
@@ -28,7 +28,7 @@ def left_out_concepts(reason: Reason, keys: Iterable[str], classes: Iterable[Map
 
     Those that are "shown" are the held-out concepts.
     """
-    reasons = left_out_reasons()
+    reasons = exclusion_reasons()
     return {
         of["concept"] for key, of in zip(keys, classes, strict=True) if reasons.get(key) == reason and "concept" in of
     }

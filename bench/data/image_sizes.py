@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.config import Experiment
-from bench.environment.seeds import IMAGE_SIZE, seed_for
+from bench.environment.seeds import IMAGE_SIZE, derive_seed
 
 MIN_DRAWN = 1024  # steps of the first draw; it is doubled as needed
 Integers = npt.NDArray[np.integer[Any]]
@@ -47,7 +47,7 @@ def nearest_step_count(experiment: Experiment, images: int) -> int:
     return step if step == 0 or before[step] - images < images - before[step - 1] else step - 1
 
 
-def first_of_each_size(experiment: Experiment, first: int) -> list[int]:
+def first_step_of_each_size(experiment: Experiment, first: int) -> list[int]:
     """Return the first step of each size at or after a step, the largest images first."""
     steps = range(
         first, first + 2 * len(experiment.image.all_image_sizes)
@@ -65,7 +65,7 @@ def _drawn_length(step: int) -> int:
 def _draw_sizes(experiment: Experiment, steps: int) -> tuple[Integers, Integers]:
     """Return the index of each step's size and the images before it; longer draws begin with shorter ones."""
     sizes = len(experiment.image.image_sizes)
-    raw = np.random.PCG64(seed_for(experiment.seed, IMAGE_SIZE)).random_raw((steps // sizes + 1) * sizes)
+    raw = np.random.PCG64(derive_seed(experiment.seed, IMAGE_SIZE)).random_raw((steps // sizes + 1) * sizes)
     places = raw.reshape(-1, sizes).argsort(axis=1).astype(np.uint16).ravel()[:steps]
     batches = np.array([experiment.batch_size_for(side) for side in experiment.image.image_sizes])
     return places, np.concatenate([[0], batches[places].cumsum()[:-1]])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bench.config import Experiment
 from bench.data.image_sizes import image_size_at, images_before_step
-from bench.environment.seeds import ORDER, seed_for
+from bench.environment.seeds import ORDER, derive_seed
 
 StepSize = tuple[int, int]  # side of a step's images in pixels, and their number on one device
 
@@ -70,4 +70,4 @@ def shuffled_rows(seed: int, count: int, *, start: int, size: int) -> Int[Tensor
 
 @lru_cache(maxsize=2)
 def _epoch_permutation(seed: int, epoch: int, count: int) -> Int[Tensor, " count"]:
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed_for(seed, ORDER, epoch)))
+    return torch.randperm(count, generator=torch.Generator().manual_seed(derive_seed(seed, ORDER, epoch)))

@@ -12,7 +12,7 @@ from bench.data.targets import Labels, NoTextMixin, to_device
 
 
 @dataclass(frozen=True, slots=True)
-class UncomputedLabels(NoTextMixin):
+class LazyLabels(NoTextMixin):
     """Labels that are computed from the captions of a batch when it is loaded."""
 
     texts: Sequence[str]
@@ -21,7 +21,7 @@ class UncomputedLabels(NoTextMixin):
     def select(self, rows: Int[Tensor, " batch"]) -> Labels:
         return Labels.from_lists([self.label(self.texts[row]) for row in rows.tolist()])
 
-    def to(self, _: torch.device) -> "UncomputedLabels":
+    def to(self, _: torch.device) -> "LazyLabels":
         return self
 
 
@@ -29,7 +29,7 @@ class UncomputedLabels(NoTextMixin):
 class DenseLabels(NoTextMixin):
     """Labels whose batches are rows of 0 and 1, one per caption, as wide as the classification head."""
 
-    labels: Labels | UncomputedLabels
+    labels: Labels | LazyLabels
     width: int
     values: Int[Tensor, "captions labels"] | None = None  # None: a data set, whose rows are made batch by batch
 

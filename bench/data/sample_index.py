@@ -22,8 +22,8 @@ from bench.config import list_names
 from bench.console.progress import show_progress
 from bench.data.captions.batches import KEY_COLUMNS, MAX_BATCH_ROWS, UTF8_REMEDY, find_column, find_columns
 from bench.data.captions.choice import CaptionChoice, Texts, to_valid_text
-from bench.data.captions.files import UNREADABLE, choice_digest, digest_file_samples
-from bench.data.captions.key_join import CaptionFieldReader, FoundFields
+from bench.data.captions.files import UNREADABLE, choice_digest, digest_file_excerpts
+from bench.data.captions.key_join import CaptionFieldCounts, CaptionFieldReader
 from bench.data_source import DataSource, SampleRequest, Samples
 from bench.environment.files import MAX_BYTES, atomic_write, decode_json, prefix_errors
 
@@ -86,7 +86,7 @@ class IndexContents(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     skipped: dict[str, int]  # samples that cannot be used, by what they lack
     empty_captions: int  # of usable samples
     repaired_captions: int  # usable samples with a caption that is not UTF-8
-    found: FoundFields  # of captions
+    found: CaptionFieldCounts  # of captions
     layout: dict[str, int] = {}  # samples and images that are lost, by the arrangement of their members
     suffixes: dict[str, int] = {}  # of members of samples that lack one
     notes: list[str] = []  # remarks for the user
@@ -268,9 +268,9 @@ class IndexedSamples(Samples):
         return list_names([*self.found.known]) or super().caption_field
 
     @cached_property
-    def found(self) -> FoundFields:
+    def found(self) -> CaptionFieldCounts:
         """Which fields of captions the samples have."""
-        found = FoundFields()
+        found = CaptionFieldCounts()
         for each in self.contents:
             found.add(each.found)
         return found
@@ -333,7 +333,7 @@ class IndexedSource(DataSource):
 
     def identity(self, path: Path) -> str:
         """Return a text that changes when the index of a file has to be made again."""
-        return f"{path.name} {digest_file_samples(path)}"
+        return f"{path.name} {digest_file_excerpts(path)}"
 
     def open(self, data: str, request: SampleRequest) -> IndexedSamples:
         kind, paths = SampleKind.of(request), self.indexed(data)

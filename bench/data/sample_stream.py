@@ -22,15 +22,15 @@ from bench.data.decoding import UnusableImageError, decode_embedding_grid, decod
 from bench.data.loader_workers import BatchLoader, PinningLoader, PrefetchingLoader
 from bench.data.order import SampleOrder, StepSize
 from bench.data.samples import MIN_TOLERATED
-from bench.data.stream import Batch, DecodeStats, Stream
+from bench.data.stream import Batch, BatchStream, DecodeStats
 from bench.data.subset import subset_rows
 from bench.data.targets import Captions, Target, to_device
-from bench.data.text_layouts import reserve_rows
+from bench.data.text_layouts import required_packed_rows
 from bench.data.transforms import WHITE, CropParams, crop_and_resize, crop_box, draw_crop_params, normalise, resize_crop
 from bench.data_source import Samples, format_counts
 from bench.environment.cores import LoaderWorkers
 from bench.environment.machine import with_resolved_padding
-from bench.environment.seeds import AUGMENTATION, REPLACEMENT, seed_for
+from bench.environment.seeds import AUGMENTATION, REPLACEMENT, derive_seed
 from bench.method import get_method
 
 T = TypeVar("T", bound=Target)
@@ -48,7 +48,7 @@ class LoadedBatch(Generic[T]):
 
     images: UInt8[Tensor, "batch 3 side side"] | Float[Tensor, "batch channels side side"]
     target: T
-    targets_seconds: float
+    target_building_seconds: float
     stats: DecodeStats
 
 
@@ -71,7 +71,7 @@ class SampleLoader(Generic[T]):
 
     def _load(self, k: int) -> LoadedBatch[T]:
         samples, side, stats = self.order.batch_rows(k).tolist(), self.order.image_size(k), DecodeStats()
-        generator = torch.Generator().manual_seed(seed_for(self.experiment.seed, AUGMENTATION, self.order.rank, k))
+        generator = torch.Generator().manual_seed(derive_seed(self.experiment.seed, AUGMENTATION, self.order.rank, k))
         draws = draw_crop_params(len(samples), generator)
         images = [self._load_image(sample, drawn, side, stats) for sample, drawn in zip(samples, draws, strict=True)]
         _cached_targets(self)  # made outside the clock, as the pack's is
@@ -88,7 +88,7 @@ class SampleLoader(Generic[T]):
         found, rows, seed = self.samples, [self.rows[sample] for sample in samples], self.experiment.seed
         choice = parse_caption_choice(self.experiment.input.caption)
         texts = [choice.draw(found.texts(row), seed, row, epoch) for row, epoch in zip(rows, epochs, strict=True)]
-        captions = Captions(texts, [found.stored_row(row) for row in rows], found.num_stored_rows)
+        captions = Captions(texts, [found.stored_label_row(row) for row in rows], found.num_stored_label_rows)
         targets = _cached_targets(self)(captions)
         return cast("T", targets.select(torch.arange(len(rows))))
 
@@ -109,7 +109,7 @@ class SampleLoader(Generic[T]):
                 image = self._decode(self.samples.image(self.rows[candidate]), draws, side)
             except UnusableImageError as error:
                 stats.unusable[str(error)] += 1
-                candidate = seed_for(self.experiment.seed, REPLACEMENT, sample, attempt) % self.order.num_samples
+                candidate = derive_seed(self.experiment.seed, REPLACEMENT, sample, attempt) % self.order.num_samples
                 continue
             if candidate != sample:
                 stats.replaced[sample] = candidate
@@ -151,7 +151,7 @@ def _cached_targets(loader: SampleLoader[Any]) -> Any:
     tokens = make(Captions.from_texts([*chain(*texts)])).captions
     longest = [int(lengths.max()) for lengths in tokens.lengths.split([*map(len, texts)])]
     sizes, width = map(experiment.batch_size_for, experiment.image.all_image_sizes), tokens.groups[0].shape[1]
-    reserved = {size: reserve_rows(longest, width, size) for size in sizes}
+    reserved = {size: required_packed_rows(longest, width, size) for size in sizes}
 
     def make_targets_with_reserved_rows(captions: Captions) -> Any:
         target = make(captions)
@@ -160,7 +160,7 @@ def _cached_targets(loader: SampleLoader[Any]) -> Any:
     return make_targets_with_reserved_rows
 
 
-class SampleStream(Stream[T]):
+class SampleStream(BatchStream[T]):
     """Samples that are read from files. An image that cannot be decoded is counted and replaced by another sample."""
 
     def __init__(
@@ -179,7 +179,7 @@ class SampleStream(Stream[T]):
         self.workers = workers
         rows = subset_rows(experiment, samples.keys) if experiment.input.subset else range(len(samples))
         self.order = SampleOrder(experiment, len(rows), rank, ranks, sizes)
-        self.targets_seconds, self.num_captions = 0.0, 0
+        self.target_building_seconds, self.num_captions = 0.0, 0
         resolved = with_resolved_padding(experiment, device)
         self._loader: SampleLoader[T] = SampleLoader(resolved, targets, samples, rows, self.order)
         self._batches: BatchLoader[LoadedBatch[T]] = self._loader
@@ -204,7 +204,7 @@ class SampleStream(Stream[T]):
                 f"({format_counts(unusable)}), more than {MAX_UNDECODABLE_FRACTION:.0%}: repair the data, or exclude "
                 "these samples by subset=FILE.csv"
             )
-        self.targets_seconds += loaded.targets_seconds
+        self.target_building_seconds += loaded.target_building_seconds
         self.num_captions += len(loaded.images)
         return loaded
 

@@ -14,7 +14,7 @@ from bench.config import Experiment
 from bench.console.console import describe_error
 from bench.data.captions.batches import CAPTION_COLUMNS, MAX_BATCH_ROWS
 from bench.data.captions.choice import parse_caption_choice
-from bench.data.captions.files import choice_digest, digest_file_samples, list_files
+from bench.data.captions.files import choice_digest, digest_file_excerpts, list_files
 from bench.data.captions.key_join import joined_files
 from bench.data.held_out import HELD_OUT_FILE
 from bench.data.manifest import pack_cache
@@ -182,7 +182,7 @@ def with_caption_files(name: str, caption: str | None) -> list[str]:
 
 def files_digest(files: Iterable[Path]) -> str:
     """Return a digest that changes if a file is replaced, added or removed."""
-    return sha256("".join(map(digest_file_samples, files)).encode()).hexdigest()[:16]
+    return sha256("".join(map(digest_file_excerpts, files)).encode()).hexdigest()[:16]
 
 
 def inputs_digest(experiment: Experiment) -> str:

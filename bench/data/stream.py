@@ -23,7 +23,7 @@ from bench.data.subset import subset_rows
 from bench.data.targets import Captions, Target, pin, to_device
 from bench.data.transforms import ASPECT_RATIOS, WHITE, normalise
 from bench.environment.cores import LoaderWorkers
-from bench.environment.seeds import AUGMENTATION, seed_for
+from bench.environment.seeds import AUGMENTATION, derive_seed
 from bench.fields import InputSettings
 
 T = TypeVar("T", bound=Target)
@@ -58,7 +58,7 @@ class DecodeStats:
         self.replaced |= other.replaced
 
 
-class Stream(ABC, Generic[T]):
+class BatchStream(ABC, Generic[T]):
     """Batches of a data set on a device, addressed by number."""
 
     experiment: Experiment
@@ -66,7 +66,7 @@ class Stream(ABC, Generic[T]):
     incomplete: Counter[str]  # samples of the data set that lack an image or a caption, by what they lack
     stats: DecodeStats  # of the batches so far, those before a resume included
     order: SampleOrder
-    targets_seconds: float  # spent so far to turn captions into targets
+    target_building_seconds: float  # spent so far to turn captions into targets
     num_captions: int  # turned into targets in that time
     empty_captions = 0  # of usable samples
     is_unverified = False  # whether files could have been verified, and nothing says what they should hold
@@ -111,7 +111,7 @@ class Stream(ABC, Generic[T]):
         """Return the keys of batch k's samples."""
 
 
-class PackStream(Stream[T]):
+class PackStream(BatchStream[T]):
     """The images and what the method reads of their captions are in memory; images are augmented on the device."""
 
     def __init__(
@@ -132,7 +132,7 @@ class PackStream(Stream[T]):
         captions = Captions([images.captions[row] for row in rows], rows, len(images))
         start = time.perf_counter()
         self.targets = targets(captions)
-        self.targets_seconds, self.num_captions = time.perf_counter() - start, len(rows)
+        self.target_building_seconds, self.num_captions = time.perf_counter() - start, len(rows)
         if (tokens := self.targets.captions) is not None:
             reserved = tokens.rows_to_reserve(map(experiment.batch_size_for, experiment.image.all_image_sizes))
             self.targets = self.targets.with_captions(replace(tokens, reserved_rows=reserved))
@@ -144,7 +144,7 @@ class PackStream(Stream[T]):
     def make_batch(self, loaded: tuple[int, T]) -> Batch[T]:
         k, target = loaded
         rows = to_device(self.order.batch_rows(k), self.device)
-        generator = torch.Generator().manual_seed(seed_for(self.experiment.seed, AUGMENTATION, self.order.rank, k))
+        generator = torch.Generator().manual_seed(derive_seed(self.experiment.seed, AUGMENTATION, self.order.rank, k))
         images = augment(self.pixels[rows], self.experiment, self.order.image_size(k), generator)
         return Batch(images, target.to(self.device))
 

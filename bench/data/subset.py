@@ -18,9 +18,9 @@ import pyarrow.csv
 from bench.config import Experiment, list_names
 from bench.data.captions.batches import KEY_COLUMNS, find_column
 from bench.data.captions.files import UNREADABLE
-from bench.data.held_out import left_out_reasons
+from bench.data.held_out import exclusion_reasons
 from bench.environment.files import atomic_write, prefix_errors
-from bench.environment.seeds import SUBSET, seed_for
+from bench.environment.seeds import SUBSET, derive_seed
 from bench.fields import RANDOM_SUBSET, SEEN_CONCEPTS
 
 
@@ -35,14 +35,14 @@ def subset_rows(experiment: Experiment, keys: Sequence[str] | pa.ChunkedArray) -
     if subset is None:
         return range(len(keys))
     if subset == SEEN_CONCEPTS:
-        return _to_array(pc.indices_nonzero(_is_kept(_key_array(keys), [*left_out_reasons()])).to_numpy())
+        return _to_array(pc.indices_nonzero(_is_kept(_key_array(keys), [*exclusion_reasons()])).to_numpy())
     if is_key_file(subset):
         array = _key_array(keys)
         return _to_array(pc.indices_nonzero(pc.is_in(array, value_set=_known_keys(subset, array))).to_numpy())
     require_subset(subset, keys)
     import torch
 
-    generator = torch.Generator().manual_seed(seed_for(experiment.seed, SUBSET))
+    generator = torch.Generator().manual_seed(derive_seed(experiment.seed, SUBSET))
     drawn = torch.randperm(len(keys), generator=generator)[: int(subset.removeprefix(RANDOM_SUBSET))]
     return _to_array(drawn.sort().values.numpy())
 
@@ -58,7 +58,7 @@ def require_subset(subset: str, keys: Sequence[str] | pa.ChunkedArray) -> None:
 
 def _known_keys(subset: str, keys: pa.ChunkedArray) -> pa.Array:
     """Return the keys that a file lists; ValueError for one that no sample has."""
-    wanted = pa.array(sorted(listed_keys(Path(subset))), keys.type)
+    wanted = pa.array(sorted(read_keys(Path(subset))), keys.type)
     unknown = wanted.filter(pc.invert(pc.is_in(wanted, value_set=keys)))
     if len(unknown):
         example = list_names([unknown[0].as_py()])
@@ -66,7 +66,7 @@ def _known_keys(subset: str, keys: pa.ChunkedArray) -> pa.Array:
     return wanted
 
 
-def listed_keys(path: Path) -> set[str]:
+def read_keys(path: Path) -> set[str]:
     """Return the keys that a file lists; ValueError if it is no csv file with a key column and keys."""
     if not path.is_file():
         raise ValueError(f"subset={path}: no such file; expected a csv file of keys or {RANDOM_SUBSET}N")

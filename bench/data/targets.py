@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bench.data.text_layouts import allowed_lengths, fewest_token_buckets, pack_into_rows, reserve_rows
+from bench.data.text_layouts import allowed_lengths, choose_padding_buckets, pack_into_rows, required_packed_rows
 from bench.fields import TextPadding
 
 MAX_BUCKETS = 4
@@ -114,7 +114,7 @@ class Tokens:
     def rows_to_reserve(self, batch_sizes: Iterable[int]) -> dict[int, int]:
         """Return by batch size how many rows packed batches reserve, with captions as long as these."""
         lengths, width = self.lengths.tolist(), self.groups[0].shape[1]
-        return {size: reserve_rows(lengths, width, size) for size in batch_sizes if self.padding == "packed"}
+        return {size: required_packed_rows(lengths, width, size) for size in batch_sizes if self.padding == "packed"}
 
     def select(self, rows: Int[Tensor, " batch"]) -> "Tokens":
         """Return a batch of a data set, trimmed or packed, without a device synchronisation.
@@ -131,7 +131,7 @@ class Tokens:
             sizes = {widths[-1]: len(rows)}
         else:
             counts = torch.bucketize(lengths, torch.tensor(widths)).bincount(minlength=len(widths)).tolist()
-            sizes = fewest_token_buckets(widths, counts, MAX_BUCKETS if self.padding == "bucketed" else 1)
+            sizes = choose_padding_buckets(widths, counts, MAX_BUCKETS if self.padding == "bucketed" else 1)
         order = lengths.argsort(stable=True)
         bounds = pairwise(accumulate(sizes.values(), initial=0))
         groups = (ids[rows[order[first:last]], :width] for width, (first, last) in zip(sizes, bounds, strict=True))

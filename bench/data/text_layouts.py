@@ -21,7 +21,7 @@ def allowed_lengths(context_length: int) -> list[int]:
     return [*range(step, min(context_length, step * MAX_LENGTHS), step), context_length]
 
 
-def fewest_token_buckets(widths: Sequence[int], counts: Sequence[int], max_buckets: int) -> dict[int, int]:
+def choose_padding_buckets(widths: Sequence[int], counts: Sequence[int], max_buckets: int) -> dict[int, int]:
     """Return the number of captions by group width, such that the fewest tokens are computed.
 
     `counts[k]` captions need `widths[k]` tokens, widths ascending; a group is as wide as its longest caption needs.
@@ -65,7 +65,7 @@ def pack_into_rows(lengths: Sequence[int], width: int) -> tuple[list[int], int]:
     return starts, rows
 
 
-def reserve_rows(lengths: Sequence[int], width: int, batch_size: int) -> int:
+def required_packed_rows(lengths: Sequence[int], width: int, batch_size: int) -> int:
     """Return a number of rows into which any batch of a data set can be packed, but for one in millions.
 
     It is the mean over random batches plus five standard deviations, at most one row per caption: equal for equal

@@ -1,9 +1,9 @@
 """What loader workers share: the process from which they fork imports this once."""
 
-from bench.environment.imports import uncollected_imports
+from bench.environment.imports import imports_without_gc
 from bench.extensions import load_extensions
 
-with uncollected_imports():
+with imports_without_gc():
     import bench.data.sample_stream
     import bench.data.sources  # noqa: F401
 

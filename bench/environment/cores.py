@@ -27,7 +27,7 @@ def available_cores() -> int:
     return bound if quota[0] == "max" else max(1, min(bound, int(quota[0]) // int(quota[1])))
 
 
-def spare_cores(cores: int, ranks: int) -> int:
+def loader_cores_per_rank(cores: int, ranks: int) -> int:
     """Return the cores that each of `ranks` training processes has for its loader workers, at least one."""
     return max(1, cores // ranks - 1)
 
@@ -39,7 +39,7 @@ def choose_workers(cores: int, ranks: int) -> LoaderWorkers:
     training wait, and take no core.
     """
     shared = f"{cores} cores, {pluralize(ranks, 'training process', 'training processes')}"
-    spare = spare_cores(cores, ranks)
+    spare = loader_cores_per_rank(cores, ranks)
     if spare > MAX_WORKERS:
         return LoaderWorkers(MAX_WORKERS, f"{shared}; the most that are started unless asked for")
     return LoaderWorkers(spare, f"{shared}; all cores but that of each training process")

@@ -40,7 +40,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     with _hold_new_lock(path) as lock:
         temporary = lock.with_suffix(".part")
         try:
-            with name_in_errors(path):
+            with add_path_to_errors(path):
                 yield temporary
                 fsync_path(temporary)
                 temporary.replace(path)
@@ -112,7 +112,7 @@ def remove_abandoned_writes(folder: Path) -> None:
             lock.unlink(missing_ok=True)
 
 
-def plain_name(name: str) -> str:
+def safe_file_name(name: str) -> str:
     """Return the name as part of a file name; a shortened or cleaned name ends with a hash of the original."""
     cleaned = re.sub(rf"(?!{PLAIN}).", "-", name, flags=re.DOTALL)[:LONGEST_NAME]
     if cleaned == name and name:
@@ -132,7 +132,7 @@ def read_limited(path: Path, most_bytes: int = MAX_BYTES) -> bytes:
 
     The bytes that are read count, because a file of the kernel's may say that it has none.
     """
-    with name_in_errors(path), require_regular(path).open("rb") as file:
+    with add_path_to_errors(path), require_regular(path).open("rb") as file:
         if path.stat().st_size <= most_bytes and len(content := file.read(most_bytes + 1)) <= most_bytes:
             return content
     raise ValueError(f"{path}: larger than {most_bytes / 2**20:g} MiB")
@@ -150,7 +150,7 @@ def read_intact_files(paths: Iterable[Path], read: Callable[[Path], T]) -> tuple
 
 
 @contextmanager
-def name_in_errors(path: Path) -> Iterator[None]:
+def add_path_to_errors(path: Path) -> Iterator[None]:
     """Name a file in errors of the system that name none: those of reading and writing, as EIO and ENOSPC."""
     try:
         yield

@@ -23,7 +23,7 @@ def device_handle(uuid: str, index: int) -> Any:
     return pynvml.nvmlDeviceGetHandleByUUID(f"MIG-{uuid}")
 
 
-def whole_gpu(handle: Any) -> Any:
+def gpu_of_mig_slice(handle: Any) -> Any:
     """Return NVML's handle of a GPU, of a MIG slice that of its GPU: a slice has no clock, temperature or settings."""
     is_slice = pynvml.nvmlDeviceIsMigDeviceHandle(handle)
     return pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle) if is_slice else handle
@@ -31,7 +31,7 @@ def whole_gpu(handle: Any) -> Any:
 
 def read_gpu_settings(handle: Any) -> dict[str, str | None]:
     """Return driver, power limit, ECC, MIG and clocks of a GPU, or of the GPU of a slice; None: NVML does not tell."""
-    handle = whole_gpu(handle)
+    handle = gpu_of_mig_slice(handle)
     queries: dict[str, Callable[[], str]] = {
         "driver": pynvml.nvmlSystemGetDriverVersion,
         "power limit": lambda: f"{pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000:g} W",

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def uncollected_imports() -> Iterator[None]:
+def imports_without_gc() -> Iterator[None]:
     """Import in the block; later collections, also that at the end of the process, leave out what is there by then."""
     was_enabled = gc.isenabled()
     gc.disable()

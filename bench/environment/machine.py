@@ -31,7 +31,7 @@ def default_device() -> torch.device:
 
 def current_circumstances(experiment: Experiment | None, device: torch.device, processes: int = 1) -> Circumstances:
     """Return the circumstances of a run whose batches `processes` share, with "auto" fields resolved."""
-    precision, compiled = resolve_auto(experiment.runtime, device) if experiment else ("fp32", False)
+    precision, compiled = resolve_precision_and_compile(experiment.runtime, device) if experiment else ("fp32", False)
     memory = psutil.virtual_memory().total / GIB
     return Circumstances(
         # Records of different machines are never compared.
@@ -50,7 +50,7 @@ def current_circumstances(experiment: Experiment | None, device: torch.device, p
     )
 
 
-def resolve_auto(runtime: RuntimeSettings, device: torch.device) -> tuple[str, bool]:
+def resolve_precision_and_compile(runtime: RuntimeSettings, device: torch.device) -> tuple[str, bool]:
     """Return the precision and whether to compile: on CUDA bf16 and compiled, on a CPU fp32 and eager by default."""
     cuda = device.type == "cuda"
     precision = runtime.precision if runtime.precision != "auto" else ("bf16" if cuda else "fp32")
@@ -62,7 +62,7 @@ def resolve_padding(experiment: Experiment, device: torch.device) -> TextPadding
     """Return the padding of captions: by default packed if compiled, because every new shape is compiled anew."""
     if experiment.text.text_padding != "auto":
         return experiment.text.text_padding
-    return "packed" if resolve_auto(experiment.runtime, device)[1] else "bucketed"
+    return "packed" if resolve_precision_and_compile(experiment.runtime, device)[1] else "bucketed"
 
 
 def with_resolved_padding(experiment: Experiment, device: torch.device) -> Experiment:

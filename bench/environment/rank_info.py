@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from bench.console.console import PROGRAM
-from bench.environment.variables import RESTART_COUNT, read_count
+from bench.environment.variables import RESTART_COUNT, read_integer_variable
 
 TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 MIXED_MACHINES = "CATLIP_BENCH_MIXED_MACHINES"  # environment variable; 1 allows ranks on different machines
@@ -31,11 +31,11 @@ class RankInfo:
 @cache
 def torchrun_env() -> RankInfo:
     """Read torchrun's environment variables; ValueError if some are missing or hold no valid number."""
-    if read_count("WORLD_SIZE") in (None, 1):
+    if read_integer_variable("WORLD_SIZE") in (None, 1):
         return RankInfo()
     if missing := [name for name in TORCHRUN_VARIABLES if name not in os.environ]:
         raise ValueError(f"WORLD_SIZE is set and {', '.join(missing)} not: start several processes with torchrun")
-    counts = [read_count(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")]
+    counts = [read_integer_variable(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")]
     found = RankInfo(*(count for count in counts if count is not None))
     if not (found.local_rank < found.local_world_size <= found.world_size and found.rank < found.world_size):
         raise ValueError(
@@ -52,7 +52,7 @@ def describe_node() -> str:
     return f"{platform.node()}, node {os.environ.get('GROUP_RANK', if_equal)}"  # torchrun sets it
 
 
-def parent_words() -> list[str]:
+def parent_command_line() -> list[str]:
     """Return the command line of the parent process; empty if there is none, as in a container."""
     try:
         return [*psutil.Process(os.getppid()).cmdline()]
@@ -60,7 +60,7 @@ def parent_words() -> list[str]:
         return []
 
 
-def program_words(parent: Sequence[str]) -> list[str]:
+def program_command_line(parent: Sequence[str]) -> list[str]:
     """Return the words of a command line that start this program: one process of it, or all of several.
 
     `parent` is the command line of the parent process. Where it is torchrun, its options are returned.
@@ -76,4 +76,4 @@ def program_words(parent: Sequence[str]) -> list[str]:
 
 def restart_count() -> int:
     """Return how often torchrun has restarted these processes after a failure."""
-    return read_count(RESTART_COUNT) or 0
+    return read_integer_variable(RESTART_COUNT) or 0

@@ -26,7 +26,7 @@ GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class SystemRequirement:
     """A tool that runs need: where or how much of it is here ("": it is missing), and what brings it."""
 
     what: str
@@ -51,33 +51,35 @@ def install_command(needed: Sequence[str]) -> str:
     return f"python3 -m pip install {quoted} (from a folder of wheels: add --no-index --find-links wheels)"
 
 
-def compiler_needs() -> Iterator[Need]:
+def compiler_requirements() -> Iterator[SystemRequirement]:
     """Yield what torch.compile needs beside packages."""
     header = Path(sysconfig.get_path("include"), "Python.h")
     python = f"python{sys.version_info.major}.{sys.version_info.minor}"
     compiler = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), "")
-    yield Need("C++ compiler", compiler, "apt-get install g++")
-    yield Need("Python.h", str(header) if header.is_file() else "", f"apt-get install {python}-dev")
+    yield SystemRequirement("C++ compiler", compiler, "apt-get install g++")
+    yield SystemRequirement("Python.h", str(header) if header.is_file() else "", f"apt-get install {python}-dev")
 
 
-def gpu_needs() -> Iterator[Need]:
+def gpu_requirements() -> Iterator[SystemRequirement]:
     """Yield what a run on a GPU needs beside them."""
     try:
         ctypes.CDLL("libcuda.so.1")
         driver = "libcuda.so.1"
     except OSError:
         driver = ""
-    yield Need(
+    yield SystemRequirement(
         "driver", driver, "start the container with its GPUs (docker run --gpus all), or install NVIDIA's driver"
     )
-    yield Need("Triton", "installed" if find_spec("triton") else "", "python3 -m pip install triton, as torch asks for")
+    yield SystemRequirement(
+        "Triton", "installed" if find_spec("triton") else "", "python3 -m pip install triton, as torch asks for"
+    )
     size = shutil.disk_usage(SHARED_MEMORY).total if SHARED_MEMORY.is_dir() else 0
     enough = f"{size / GIB:.1f} GiB" if size >= MIN_SHARED_BYTES else ""
     remedy = f"it has {size / 2**20:.0f} MiB: mount -o remount,size=8G {SHARED_MEMORY}, or docker run --shm-size=8g"
-    yield Need(f"1 GiB in {SHARED_MEMORY}", enough, remedy)
+    yield SystemRequirement(f"1 GiB in {SHARED_MEMORY}", enough, remedy)
 
 
-def wheels_to_bring() -> list[str]:
+def wheels_for_offline_install() -> list[str]:
     """Return the installed packages that the project and its tests need, pinned, without torch and what it needs."""
     found, seen, left = set[str](), set[str](), requirements("tests")
     while left:
@@ -114,4 +116,4 @@ def _numbers(text: str) -> list[int]:
 
 
 if __name__ == "__main__":
-    print("\n".join(wheels_to_bring() if sys.argv[1:] == ["--wheels"] else unmet_requirements("tests")))
+    print("\n".join(wheels_for_offline_install() if sys.argv[1:] == ["--wheels"] else unmet_requirements("tests")))

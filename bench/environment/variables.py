@@ -19,7 +19,7 @@ COUNTS = {  # the smallest and the largest value of each
 SECONDS = {END_TIME: (0.0, 1e12), WATCHDOG_SECONDS: (1.0, 1e6)}
 
 
-def read_count(name: str) -> int | None:
+def read_integer_variable(name: str) -> int | None:
     """Return the whole number that a variable of `COUNTS` holds, None if it is not set; ValueError for other values."""
     low, high = COUNTS[name]
     text = os.environ.get(name)
@@ -30,7 +30,7 @@ def read_count(name: str) -> int | None:
     raise ValueError(f"{name} must be a whole number from {low} to {high}, got {text!r}: correct it, or unset it")
 
 
-def read_seconds(name: str) -> float | None:
+def read_seconds_variable(name: str) -> float | None:
     """Return the seconds that a variable of `SECONDS` holds, None if it is empty; ValueError for other values."""
     low, high = SECONDS[name]
     text = os.environ.get(name)
@@ -50,6 +50,6 @@ def require_valid_variables() -> None:
     if not re.fullmatch("([0-9a-f]{40}(-dirty)?)?", commit := os.environ.get(COMMIT, "")):
         raise ValueError(f"{COMMIT} must be a commit of 40 hexadecimal digits, got {commit!r}: correct it, or unset it")
     for name in COUNTS:
-        read_count(name)
+        read_integer_variable(name)
     for name in SECONDS:
-        read_seconds(name)
+        read_seconds_variable(name)

@@ -26,7 +26,7 @@ LINE = re.compile(r"[^\n]*\n|[^\n]+")
 MAX_LENGTH = 1_000_000  # characters that ftfy processes in one piece
 
 
-def clean(caption: str) -> str:
+def clean_caption(caption: str) -> str:
     """Undo URL quoting, replace + by a space, remove tags, repair the text with ftfy and convert it to lower case."""
     text = unquote(caption) if "%" in caption else caption
     text = text.replace("+", " ")

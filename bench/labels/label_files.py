@@ -18,11 +18,11 @@ from bench.data.captions.choice import parse_caption_choice
 from bench.data.captions.files import (
     LABELS_REMEDY,
     choice_digest,
-    digest_file_samples,
+    digest_file_excerpts,
     find_caption_files,
     read_captions,
 )
-from bench.data.captions.key_join import FoundFields
+from bench.data.captions.key_join import CaptionFieldCounts
 from bench.environment.files import atomic_write, require_regular
 from bench.labels.labeller import LABEL_LISTS, Tally, get_labeller, get_rule, vocabulary_of_counts
 from bench.labels.vocabulary import Vocabulary, read_vocabulary
@@ -51,7 +51,7 @@ class LabelFileInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     empty: int
     labels: int
     flaws: dict[str, int]
-    found: FoundFields  # of captions
+    found: CaptionFieldCounts  # of captions
     vocabulary: str  # path of the vocabulary
 
 
@@ -72,7 +72,7 @@ class LabelJob:
 
     def origin(self) -> Origin:
         digest = read_vocabulary(self.vocabulary).digest if self.vocabulary else ""
-        source, joined = digest_file_samples(self.source), choice_digest(parse_caption_choice(self.caption))
+        source, joined = digest_file_excerpts(self.source), choice_digest(parse_caption_choice(self.caption))
         return Origin(
             input_digest=source,
             rule=self.rule,
@@ -178,7 +178,7 @@ class StoredLabels:
         return [self.columns[self.ends[row] : self.ends[row + 1]].tolist() for row in rows]
 
 
-def require_one_caption(caption: str | None) -> None:
+def require_single_caption_field(caption: str | None) -> None:
     """Raise ValueError for a choice that draws captions of several fields, of which no file can hold the labels."""
     if parse_caption_choice(caption).is_drawn:
         raise ValueError(f"stored labels are of one caption of each sample, and {caption} draws it: {LABELS_REMEDY}")
@@ -189,7 +189,7 @@ def find_label_files(folder: Path, shards: Sequence[Path], vocabulary: str, capt
 
     ValueError if they were made from other shards, of other captions, or with another vocabulary.
     """
-    require_one_caption(caption)
+    require_single_caption_field(caption)
     option = f" --caption {shlex.quote(caption)}" if caption else ""
     joined, expected, paths = choice_digest(parse_caption_choice(caption)), read_vocabulary(vocabulary), list[Path]()
     for shard in find_caption_files(map(str, shards)):
@@ -210,7 +210,7 @@ def find_label_files(folder: Path, shards: Sequence[Path], vocabulary: str, capt
             raise ValueError(f"{path} was made with --caption {made}, not {caption or 'none'}: label the shards again")
         if info.origin.joined_digest != joined:
             raise ValueError(f"{path} was made before the files of --caption {caption} changed: label the shards again")
-        if info.origin.input_digest != digest_file_samples(shard.path):
+        if info.origin.input_digest != digest_file_excerpts(shard.path):
             raise ValueError(f"{path} was not created from {shard.path}: label the shards again")
         paths.append(path)
     return paths

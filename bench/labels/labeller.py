@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from bench.config import choose
 from bench.console.console import PROGRAM
 from bench.data.captions.batches import MAX_CAPTION_BYTES, NULL, TOO_LONG, CaptionBatch
-from bench.data.captions.key_join import FoundFields
+from bench.data.captions.key_join import CaptionFieldCounts
 from bench.environment.files import prefix_errors
 from bench.labels.vocabulary import SUBWORD, Vocabulary, VocabularyLabel, read_vocabulary, sort_labels_by_count
 
@@ -71,7 +71,7 @@ class Tally:
     labels: int = 0
     flaws: Counter[str] = field(default_factory=Counter)  # rows without a caption or with a repaired one, by flaw
     counts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # occurrences by column
-    found: FoundFields = field(default_factory=FoundFields)  # of captions
+    found: CaptionFieldCounts = field(default_factory=CaptionFieldCounts)  # of captions
 
     def add(self, other: "Tally") -> None:
         self.captions += other.captions

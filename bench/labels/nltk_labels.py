@@ -26,7 +26,7 @@ class NltkLabeller:
     def __init__(self, vocabulary: list[str], tag: Tag | None = None) -> None:
         """Take the synsets of the labels, and a tagger or None for NLTK's; ValueError names what must be installed."""
         self._vocabulary = vocabulary
-        with nltk_required("labels=nltk", f"wordnet punkt_tab {TAGGER_WEIGHTS}"):
+        with explain_missing_nltk("labels=nltk", f"wordnet punkt_tab {TAGGER_WEIGHTS}"):
             from nltk.tokenize import word_tokenize
 
             self._tag, self._tokenize = tag or load_tagger(), word_tokenize
@@ -71,7 +71,7 @@ def load_tagger() -> Tag:
 
 
 @contextmanager
-def nltk_required(user: str, data: str) -> Iterator[None]:
+def explain_missing_nltk(user: str, data: str) -> Iterator[None]:
     """Raise ValueError with the remedy where NLTK or some of its data is not installed."""
     try:
         yield

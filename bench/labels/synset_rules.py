@@ -19,9 +19,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bench.labels.cleaning import clean
+from bench.labels.cleaning import clean_caption
 from bench.labels.labeller import LabelIds, Offsets
-from bench.labels.nltk_labels import TAGGER_WEIGHTS, Tag, load_tagger, nltk_required
+from bench.labels.nltk_labels import TAGGER_WEIGHTS, Tag, explain_missing_nltk, load_tagger
 from bench.labels.pieces import Labels, PieceLabels
 from bench.labels.tokens import NLTK_3_10, Tokenizer
 from bench.labels.wordnet import NOT_A_LABEL, lexicon
@@ -127,13 +127,13 @@ def is_noun(tag: str) -> bool:
 
 
 def clean_captions(captions: pa.StringArray) -> pa.StringArray:
-    """Clean captions, except for white space; `clean` is called only for captions that match UNCLEAN."""
+    """Clean captions, except for white space; `clean_caption` is called only for captions that match UNCLEAN."""
     captions = pc.fill_null(captions, "")
     unclean = pc.match_substring_regex(captions, UNCLEAN)
     lower = pc.utf8_lower(captions)
     if not pc.any(unclean).as_py():
         return lower
-    texts = [clean(text) for text in captions.filter(unclean).to_pylist()]
+    texts = [clean_caption(text) for text in captions.filter(unclean).to_pylist()]
     return pc.replace_with_mask(lower, unclean, pa.array(texts, type=lower.type))
 
 
@@ -152,7 +152,7 @@ class PaperRule(CorenetRule):
     def __init__(self, tag: Tag | None = None) -> None:
         """Take a tagger, or load NLTK's; ValueError names the package or the weights to install."""
         super().__init__("paper")
-        with nltk_required("--rule paper", TAGGER_WEIGHTS):
+        with explain_missing_nltk("--rule paper", TAGGER_WEIGHTS):
             self._tag = tag or load_tagger()
 
     def label(self, captions: pa.StringArray) -> tuple[LabelIds, Offsets]:

@@ -23,7 +23,7 @@ import msgspec
 import regex
 
 from bench.data.manifest import PACK
-from bench.labels.cleaning import clean
+from bench.labels.cleaning import clean_caption
 
 REPEATED_MARKS = r"(?:-{2,}|\.{2,}|(?:\.\s){2,}\.)"  # punctuation of several characters: dashes and ellipses
 ELLIPSIS = re.compile(r"\.\.+$")
@@ -241,7 +241,7 @@ class Tokenizer:
 
     def __call__(self, caption: str) -> list[str]:
         """Clean a caption and return its tokens."""
-        return self.split(clean(caption))
+        return self.split(clean_caption(caption))
 
     def split(self, text: str) -> list[str]:
         return [word for sentence in self.sentences(text) for word in self.words(sentence)]

@@ -149,7 +149,7 @@ def resolve_head_rows(experiment: Experiment, labels: int) -> int:
     return experiment.targets.head_rows
 
 
-def resolve_vocabulary(name: str) -> str:
+def replace_unshipped_vocabulary(name: str) -> str:
     """Return the vocabulary whose labels are computed: the pack's in place of DataComp's, which is not shipped.
 
     The cost of a step does not depend on which rows its labels have, so that speed can be measured with them.
@@ -157,7 +157,7 @@ def resolve_vocabulary(name: str) -> str:
     return PACK_SYNSETS if name == DATACOMP_VOCABULARY else name
 
 
-def foreign_vocabulary_reason(experiment: Experiment) -> str:
+def vocabulary_mismatch(experiment: Experiment) -> str:
     """Return why a vocabulary is not that of the experiment's captions, with the command that counts one; else "".
 
     The shipped vocabularies are those of the pack's captions, and lack most labels of other captions.

@@ -122,7 +122,7 @@ class Hypernyms:
         self._first = dict(zip(without, senses, strict=True))
         self.names |= {key: f"{lemma}.n.01" for lemma, key in zip(lexicon().lemmas, lexicon().keys, strict=True)}
 
-    def first_synset(self, lemma: str) -> str | None:
+    def most_frequent_synset(self, lemma: str) -> str | None:
         """Return the most frequent synset of a noun lemma, whether or not it has the lemma's name."""
         return lexicon().synset_of(lemma) or self._first.get(lemma)
 
@@ -174,7 +174,7 @@ class SynsetCandidates:
 hypernyms = cache(Hypernyms)  # read once per process
 
 
-def find_synsets(name: str) -> tuple[str, ...]:
+def synset_keys_of_class_name(name: str) -> tuple[str, ...]:
     """Return the keys of the synsets that a class name means; none if WordNet has no such noun.
 
     A WordNet id is its own synset. Of several names separated by commas, each is looked up whole (`hot dog`) as the
@@ -186,6 +186,6 @@ def find_synsets(name: str) -> tuple[str, ...]:
         return (key,) if key in tree.above else ()
     for part in name.lower().split(","):
         words = [word for word in re.split(r"[^a-z0-9']+", part) if word and word not in NOT_NOUNS]
-        whole, *each = (tree.first_synset(lexicon().lemma(word)) for word in ("_".join(words), *words))
+        whole, *each = (tree.most_frequent_synset(lexicon().lemma(word)) for word in ("_".join(words), *words))
         found += [whole] if whole else each
     return tuple(dict.fromkeys(key for key in found if key is not None))

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from bench.config import Experiment
-from bench.data.image_sizes import first_of_each_size
-from bench.data.stream import Stream
+from bench.data.image_sizes import first_step_of_each_size
+from bench.data.stream import BatchStream
 from bench.profilers.counters import TensorBytes
 from bench.profilers.memory import PeakMemory, Peaks, read_status_bytes
 from bench.record import BatchTrial, Memory
@@ -22,9 +22,9 @@ from bench.train.build import (
     build_train_state,
     check_finite,
     count_trained_parameters,
-    first_steps_by_size,
     load_data,
-    take_full_rate_steps,
+    steps_with_each_size_first,
+    take_steps_at_full_learning_rate,
 )
 from bench.train.distributed import all_gather_objects, world_group
 
@@ -47,7 +47,7 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     stream, steps = _load_first_batches(experiment, device, results)
     peak = PeakMemory(device)
     run = build_train_state(stream)
-    check_finite(take_full_rate_steps(run, steps), steps, stream)
+    check_finite(take_steps_at_full_learning_rate(run, steps), steps, stream)
     of_ranks = all_gather_objects(peak.read())
     peaks, is_alone = max_over_ranks(of_ranks), world_group() is None
     is_sharded = experiment.runtime.sharding != "ddp" and not is_alone
@@ -66,7 +66,7 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     )
 
 
-def _count_if_it_fits(stream: Stream[Any]) -> int | None:
+def _count_if_it_fits(stream: BatchStream[Any]) -> int | None:
     """Return `step_tensor_bytes`; None if the uncompiled step, which may need more memory, does not fit."""
     try:
         return step_tensor_bytes(stream)
@@ -76,8 +76,10 @@ def _count_if_it_fits(stream: Stream[Any]) -> int | None:
         return None
 
 
-def _load_first_batches(experiment: Experiment, device: torch.device, results: Path) -> tuple[Stream[Any], list[int]]:
-    stream, steps = load_data(experiment, device, results), first_steps_by_size(experiment, MEMORY_STEPS)
+def _load_first_batches(
+    experiment: Experiment, device: torch.device, results: Path
+) -> tuple[BatchStream[Any], list[int]]:
+    stream, steps = load_data(experiment, device, results), steps_with_each_size_first(experiment, MEMORY_STEPS)
     for k in steps:
         stream.batch(k)
     return stream, steps
@@ -94,7 +96,7 @@ def try_batch_size(experiment: Experiment, device: torch.device, results: Path, 
     stream, steps = _load_first_batches(experiment, device, results)
     try:
         with limit_additional_memory(device, limit_bytes):
-            check_finite(take_full_rate_steps(build_train_state(stream), steps), steps, stream)
+            check_finite(take_steps_at_full_learning_rate(build_train_state(stream), steps), steps, stream)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -133,7 +135,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in text for word in OUT_OF_MEMORY)
 
 
-def step_tensor_bytes(stream: Stream[Any]) -> int:
+def step_tensor_bytes(stream: BatchStream[Any]) -> int:
     """Return the peak bytes of all tensors of one uncompiled step: batch, weights, gradients, moments and activations.
 
     The step is the second, when the optimizer has its state; with several image sizes, the next one of each size. The
@@ -149,6 +151,6 @@ def step_tensor_bytes(stream: Stream[Any]) -> int:
     counted = TensorBytes(stream.device, held)
     del held
     with counted:
-        for k in first_of_each_size(stream.experiment, 1):
+        for k in first_step_of_each_size(stream.experiment, 1):
             run.step(stream.batch(k), learning_rate)
     return counted.peak

@@ -21,7 +21,7 @@ def read_rank_states(results: Path) -> RankStates:
     first_clock, name = all_gather_objects((now, f".shared-{uuid4().hex}"))[0]
     shared = results / name
     visible_after: float | None = 0.0
-    is_locked_out: bool | None = True
+    sees_rank0_lock: bool | None = True
     if rank_info.rank == 0:
         make_folders(results)
         try:
@@ -33,7 +33,7 @@ def read_rank_states(results: Path) -> RankStates:
     else:
         barrier()
         visible_after = _wait_until_listed(shared)
-        is_locked_out = None if visible_after is None else _is_locked_out(shared)
+        sees_rank0_lock = None if visible_after is None else _is_locked_by_other_rank(shared)
         barrier()
     own = RankState(
         node=describe_node(),
@@ -42,7 +42,7 @@ def read_rank_states(results: Path) -> RankStates:
         commit=current_commit(),
         clock_ahead_seconds=now - first_clock,
         visible_after_seconds=visible_after,
-        is_locked_out=is_locked_out,
+        sees_rank0_lock=sees_rank0_lock,
     )
     return RankStates(ranks=tuple(all_gather_objects(own)))
 
@@ -58,7 +58,7 @@ def _wait_until_listed(path: Path) -> float | None:
     return None
 
 
-def _is_locked_out(path: Path) -> bool | None:
+def _is_locked_by_other_rank(path: Path) -> bool | None:
     """Return whether another rank's lock keeps this one out; None where the file cannot be opened or locked."""
     try:
         with path.open("r+b") as file, hold_lock(file):

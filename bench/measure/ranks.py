@@ -22,10 +22,10 @@ class RankSpread:
 
     figure: str
     least: float
-    least_rank: int
+    rank_of_minimum: int
     median: float
     most: float
-    most_rank: int
+    rank_of_maximum: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +77,9 @@ def rank_table(records: Sequence[Record], names: Collection[str], label: Callabl
             Cell.of_name(label(name), name),
             Cell.of(one.figure),
             Cell.of(one.least, format_rate),
-            Cell.of(one.least_rank),
+            Cell.of(one.rank_of_minimum),
             *(Cell.of(value, format_rate) for value in (one.median, one.most)),
-            Cell.of(one.most_rank),
+            Cell.of(one.rank_of_maximum),
         ]
         for name in names
         for one in spreads_over_ranks(records, name)

@@ -15,14 +15,14 @@ from torch import nn
 from bench.config import Experiment
 from bench.data.image_sizes import images_before_step
 from bench.environment.gpu_specs import datasheet_peak
-from bench.environment.machine import resolve_auto
+from bench.environment.machine import resolve_precision_and_compile
 from bench.environment.slots import is_interleaved, yield_slot
 from bench.measure.costs import count_flops
 from bench.measure.heating import heating
 from bench.profilers.clock import clock, forward_clocks
 from bench.profilers.core_waits import core_wait_seconds
 from bench.profilers.counters import count_graphs
-from bench.profilers.device import Readings, cpu_busy_spans, open_reader, others_busy, sampled
+from bench.profilers.device import Readings, cpu_busy_spans, max_other_cpu_percent, open_reader, sampled
 from bench.profilers.nvml import VOIDING_SLOWDOWNS, DeviceReader
 from bench.record import HOST_BUSY, OTHERS_BUSY, PHASE_FIGURE, WAIT_FIGURE, Flops, Speed
 from bench.train.build import (
@@ -30,12 +30,12 @@ from bench.train.build import (
     build_train_state,
     check_finite,
     count_trained_parameters,
-    first_steps_by_size,
     load_data,
     log_labels,
     log_workers,
     sample_counts,
-    take_full_rate_steps,
+    steps_with_each_size_first,
+    take_steps_at_full_learning_rate,
 )
 from bench.train.distributed import (
     AUTOCAST_DTYPES,
@@ -62,13 +62,13 @@ def measure_speed(
     if round_ == 0:
         log_labels(run.stream)
         log_workers(run.stream)
-    warmup_steps = first_steps_by_size(experiment, experiment.timing.warmup_steps)
+    warmup_steps = steps_with_each_size_first(experiment, experiment.timing.warmup_steps)
     first_step, count = experiment.timing.warmup_steps, experiment.timing.steps_per_window
     with clock(device) as warmup:
-        check_finite(take_full_rate_steps(run, warmup_steps), warmup_steps, run.stream)
+        check_finite(take_steps_at_full_learning_rate(run, warmup_steps), warmup_steps, run.stream)
         with heating(device) as heat:
             while not heat.is_over():
-                take_full_rate_steps(run, range(first_step, first_step + count))
+                take_steps_at_full_learning_rate(run, range(first_step, first_step + count))
                 first_step += count
 
     wait_before = run.stream.wait_seconds
@@ -84,21 +84,21 @@ def measure_speed(
         reasons = "; ".join(dict.fromkeys(void.values()))
         raise RuntimeError(f"no window can be used ({reasons}): give the experiment more warmup_steps")
     window_seconds, windows = [seconds[index] for index in kept], [windows[index] for index in kept]
-    wait_share = (run.stream.wait_seconds - wait_before) / sum(seconds)
+    data_wait_share = (run.stream.wait_seconds - wait_before) / sum(seconds)
 
-    phases, phase_readings = measure_phases(run, phase_steps := steps_in_phases(experiment, device, timed_steps))
+    phases, phase_readings = measure_phases(run, phase_steps := phase_timed_steps(experiment, device, timed_steps))
     if world_group() is None:  # to a rank, the others are among the other processes
-        readings.take_if_larger(phase_readings, (OTHERS_BUSY, HOST_BUSY))
+        readings.replace_if_larger(phase_readings, (OTHERS_BUSY, HOST_BUSY))
     batches = [run.stream.target(k) for k in timed_steps]
     tokens = [batch.captions.tokens_per_caption for batch in batches if batch.captions]
-    peak, peak_source = peak_flops(device, resolve_auto(experiment.runtime, device)[0])
-    of_ranks = _rank_figures(device, window_seconds, phases, readings, wait_share)  # which corrects the readings
+    peak, peak_source = peak_flops(device, resolve_precision_and_compile(experiment.runtime, device)[0])
+    of_ranks = _rank_figures(device, window_seconds, phases, readings, data_wait_share)  # which corrects the readings
     return Speed(
         round=round_,
         warmup_seconds=warmup.seconds,
         window_seconds=tuple(window_seconds),
         steps_per_window=count,
-        window_waits=_window_waits(run, [waits[index] for index in kept]),
+        window_core_waits=_core_waits_by_others(run, [waits[index] for index in kept]),
         window_images=window_images(experiment, windows),
         phase_seconds=phases,
         phase_images=window_images(experiment, [range(k, k + 1) for k in phase_steps]),
@@ -108,18 +108,18 @@ def measure_speed(
         tower_parameters=sum(parameter.numel() for parameter in run.tower.parameters()),
         peak_flops_per_second=peak,
         peak_source=peak_source,
-        targets_seconds=run.stream.targets_seconds,
+        target_building_seconds=run.stream.target_building_seconds,
         num_captions=run.stream.num_captions,
         utilisation=readings.figures,
         not_measured=readings.not_measured | why_padded(run.model) | void,
         heating_seconds=heat.seconds,
         heat_state=heat.state,
-        slowed_percent=fmean(slowed[index] for index in kept),
-        sampler_share=readings.sampler_share,
-        wait_share=wait_share,
+        throttled_percent=fmean(slowed[index] for index in kept),
+        monitor_thread_share=readings.monitor_thread_share,
+        data_wait_share=data_wait_share,
         **sample_counts(run.stream),
         **of_ranks,
-        compilation=compilation_so_far(run),
+        compilation=compilation_counters(run),
     )
 
 
@@ -128,22 +128,22 @@ def _rank_figures(
     window_seconds: Sequence[float],
     phases: Mapping[str, Sequence[float]],
     readings: Readings,
-    wait_share: float,
+    data_wait_share: float,
 ) -> dict[str, Any]:
     """Return the fields of a record with the figures of all ranks, those that every rank has; empty for one process.
 
-    The reading of the CPU time of other processes becomes that of `others_busy`.
+    The reading of the CPU time of other processes becomes that of `max_other_cpu_percent`.
     """
     if world_group() is None:
         return {}
     host = platform.node() + (f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else "")
     medians = {PHASE_FIGURE.format(name): 1000 * median(seconds) for name, seconds in phases.items()}
-    own = medians | {WAIT_FIGURE: wait_share} | readings.figures
+    own = medians | {WAIT_FIGURE: data_wait_share} | readings.figures
     ranks = all_gather_objects((host, own))
     names = [name for name in own if all(name in figures for _, figures in ranks)]
     if OTHERS_BUSY in names:
         names.remove(OTHERS_BUSY)
-        readings.figures[OTHERS_BUSY] = others_busy(ranks)
+        readings.figures[OTHERS_BUSY] = max_other_cpu_percent(ranks)
     return {
         "rank_window_seconds": all_gather_floats(window_seconds, device),
         "rank_figures": {name: tuple(figures[name] for _, figures in ranks) for name in names},
@@ -162,8 +162,8 @@ def time_all_windows(run: TrainState, windows: Sequence[range]) -> tuple[tuple[t
         yield_slot()
         with sampled(reader, device) as slot_readings:
             slot_results = [time_one_window(run, window) for window in slot_windows]
-        slowed_percent = max(slot_readings.figures.get(name, 0.0) for name in VOIDING_SLOWDOWNS)
-        timed += [(*results, slowed_percent) for results in slot_results]
+        throttled_percent = max(slot_readings.figures.get(name, 0.0) for name in VOIDING_SLOWDOWNS)
+        timed += [(*results, throttled_percent) for results in slot_results]
         readings.append(slot_readings)
     return tuple(zip(*timed, strict=True)), Readings.mean(readings)
 
@@ -179,7 +179,7 @@ def describe_void_windows(graphs: Sequence[float], slowed: Sequence[float]) -> d
     return void
 
 
-def steps_in_phases(experiment: Experiment, device: torch.device, timed_steps: range) -> range:
+def phase_timed_steps(experiment: Experiment, device: torch.device, timed_steps: range) -> range:
     """Return the steps after the timed ones that are split into phases.
 
     They are as many; on a GPU, to keep the run short, those of one window, unless their images have several sizes.
@@ -195,25 +195,25 @@ def time_one_window(run: TrainState, window: range) -> tuple[float, float, float
     barrier()
     waited = core_wait_seconds()
     with clock(run.stream.device) as elapsed:
-        losses = take_full_rate_steps(run, window)
+        losses = take_steps_at_full_learning_rate(run, window)
     waits = math.nan if waited is None else ((core_wait_seconds() or 0.0) - waited) / elapsed.seconds
     check_finite(losses, window, run.stream)
     return elapsed.seconds, float(count_graphs() - graphs), waits
 
 
-def _window_waits(run: TrainState, waits: Sequence[float]) -> tuple[float, ...]:
+def _core_waits_by_others(run: TrainState, waits: Sequence[float]) -> tuple[float, ...]:
     """Return the waits for cores where they are all others' doing: of one process without loader workers on a CPU."""
     is_alone = run.stream.device.type == "cpu" and world_group() is None and not run.stream.workers.count
     return tuple(waits) if is_alone and not any(map(math.isnan, waits)) else ()
 
 
-def compilation_so_far(run: TrainState) -> dict[str, float]:
+def compilation_counters(run: TrainState) -> dict[str, float]:
     """Return the number of graphs and of graph breaks, and the seconds of tracing and compiling, in this process.
 
     They are dynamo's counters; empty if the run is not compiled. Source: `torch._dynamo.utils`, `counters` and
     `calculate_time_spent`; the seconds are the sum of `entire_frame_compile` and `entire_backward_compile`.
     """
-    if not resolve_auto(run.stream.experiment.runtime, run.stream.device)[1]:
+    if not resolve_precision_and_compile(run.stream.experiment.runtime, run.stream.device)[1]:
         return {}
     from torch._dynamo.utils import calculate_time_spent, counters
 

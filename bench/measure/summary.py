@@ -38,11 +38,11 @@ class Throughput:
 
     experiment: str
     rounds: dict[int, float]  # images per second by round
-    slowness: dict[int, float]  # by round, the logarithm by which other work slowed these
+    log_slowdown: dict[int, float]  # by round, the logarithm by which other work slowed these
     images_per_second: float  # the median of the rounds
     interval: Interval | None  # of the geometric mean of the runs; None under two runs
     ratio: Ratio | None  # of images per second to the base; None for the base itself
-    ratio_as_it_was: Ratio | None  # the same of all windows, with those that other work slowed
+    unweighted_ratio: Ratio | None  # the same of all windows, with those that other work slowed
     forward_backward: Ratio | None  # the same of forward and backward alone
     flop_ratio: float | None  # the FLOP-predicted ratio
     figures: dict[str, float | None]  # medians over the runs of `run_figures`
@@ -76,18 +76,20 @@ def throughputs_of(records: Sequence[Record], names: Collection[str], base: str 
     peak = device_peak(speed for runs in timed.values() for _, speed in runs)
     figures = {name: [run_figures(one, speed, peak) for one, speed in runs] for name, runs in timed.items()}
     medians = {name: _medians(rows) for name, rows in figures.items()}
-    step_ratios = _ratios(figures, base, "images_per_second", disturbance.slowness)
-    forward_backward_ratios = _ratios(figures, base, "forward_backward_images_per_second", disturbance.phase_slowness)
-    ratios_as_it_was = _ratios(figures, base, "unweighted_images_per_second", {})
+    step_ratios = _ratios(figures, base, "images_per_second", disturbance.log_slowdown)
+    forward_backward_ratios = _ratios(
+        figures, base, "forward_backward_images_per_second", disturbance.forward_backward_log_slowdown
+    )
+    unweighted_ratios = _ratios(figures, base, "unweighted_images_per_second", {})
     return [
         Throughput(
             experiment=name,
             rounds=(rounds := {int(row["round"]): row["images_per_second"] for row in figures[name]}),
-            slowness={**disturbance.slowness[name]},
+            log_slowdown={**disturbance.log_slowdown[name]},
             images_per_second=median(rounds.values()),
             interval=geometric_mean_interval([*rounds.values()]),
             ratio=step_ratios.get(name),
-            ratio_as_it_was=ratios_as_it_was.get(name),
+            unweighted_ratio=unweighted_ratios.get(name),
             forward_backward=forward_backward_ratios.get(name),
             flop_ratio=_flops_speed_ratio(medians, base, name),
             figures=medians[name],
@@ -124,12 +126,14 @@ def run_figures(experiment: Experiment, speed: Speed, peak: float) -> dict[str, 
         "model_flops_utilisation": model_flops_utilisation(experiment, speed, peak),
         "hardware_flops_utilisation": hardware_flops_utilisation(experiment, speed, peak),
         "peak_flops_per_second": peak,
-        "captions_per_second": speed.num_captions / speed.targets_seconds if speed.targets_seconds > 0 else math.nan,
+        "captions_per_second": speed.num_captions / speed.target_building_seconds
+        if speed.target_building_seconds > 0
+        else math.nan,
         "tokens_per_caption": math.nan if speed.tokens_per_caption is None else speed.tokens_per_caption,
         "trained_parameters": speed.trained_parameters,
         "tower_parameters": speed.tower_parameters,
-        "sampler_share": speed.sampler_share,
-        "wait_share": math.nan if speed.wait_share is None else speed.wait_share,
+        "monitor_thread_share": speed.monitor_thread_share,
+        "data_wait_share": math.nan if speed.data_wait_share is None else speed.data_wait_share,
         "warmup_seconds": speed.warmup_seconds,
         "heating_seconds": speed.heating_seconds,
         "windows": len(speed.window_seconds),
@@ -173,9 +177,9 @@ def _ratios(
     figures: Mapping[str, Sequence[Mapping[str, float]]],
     base: str | None,
     column: str,
-    slowness: Mapping[str, Rounds],
+    log_slowdown: Mapping[str, Rounds],
 ) -> dict[str, Ratio]:
-    """Return the ratios to `base`; without `slowness` every round counts as undisturbed."""
+    """Return the ratios to `base`; without `log_slowdown` every round counts as undisturbed."""
     measured: dict[str, dict[int, float]] = {}
     for name, rows in figures.items():
         for row in rows:
@@ -184,7 +188,7 @@ def _ratios(
     if base not in measured:
         return {}
     others = {name: runs for name, runs in measured.items() if name != base}
-    slowed = {name: (slowness[base], slowness[name]) for name in others} if slowness else {}
+    slowed = {name: (log_slowdown[base], log_slowdown[name]) for name in others} if log_slowdown else {}
     return ratios_of(measured[base], others, slowed)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from bench.config import FIELDS, MAY_DIFFER, Experiment, differing_fields, format_differences, unexpected_differences
 from bench.data.caption_lengths import describe_captions
 from bench.experiments import TUNED_FIELDS, tuning_of
-from bench.formats import GIB, MIB, count
+from bench.formats import GIB, MIB, format_count
 from bench.measure.summary import PHASE, UTILISATION, Throughput, throughputs_of
 from bench.measure.throughput import require_comparable, timed_runs
 from bench.record import PHASES, BatchTrial, Failure, Memory, Record, RunOnSamples, Speed
@@ -84,7 +84,7 @@ def speed_table(
             "ratio": one.ratio and one.ratio.value,
             "low": one.ratio and one.ratio.low,
             "high": one.ratio and one.ratio.high,
-            "all windows": one.ratio_as_it_was and one.ratio_as_it_was.value,
+            "all windows": one.unweighted_ratio and one.unweighted_ratio.value,
             "p": one.ratio and one.ratio.p,
             "verdict": one.ratio and one.ratio.verdict,
             "FLOP-predicted": one.flop_ratio,
@@ -96,7 +96,7 @@ def speed_table(
     joint = f"\nimages/s: of {processes} processes together; batch: images a step of each." if processes > 1 else ""
     ratios = [one.ratio for one in found if one.ratio]
     tested = "signs of rounds flipped" if any(one.is_paired for one in ratios) else "runs permuted"
-    if any(one.slowness for one in ratios):
+    if any(one.log_slowdown for one in ratios):
         tested += ", Student's of a difference beyond what other work may add"
     captions = describe_captions(runs[0][0] for runs in timed.values())
     shown = [runs[0][0] for runs in timed.values()]
@@ -158,9 +158,9 @@ def _time_costs(row: Throughput) -> dict[str, Any]:
         **{f"{phase}, ms": one for phase in PHASES if (one := figures.get(PHASE + phase)) is not None},
         "sum of phases / step": total / step if total and step else None,
         "data, share of the phases": share,
-        "bound": None if share is None else bound_by(share, loads_ahead=row.loader_workers > 0),
+        "bound": None if share is None else bound_by(share, prefetches=row.loader_workers > 0),
         **({"loader workers": row.loader_workers} if row.loader_workers else {}),
-        "share of windows waited for batches": figures["wait_share"],
+        "share of windows waited for batches": figures["data_wait_share"],
         "HFU": figures["hardware_flops_utilisation"],
         "targets, s per million captions": 1e6 / captions if captions else None,
         **{name.removeprefix(UTILISATION): one for name, one in figures.items() if name.startswith(UTILISATION)},
@@ -186,7 +186,7 @@ def batch_trial_table(records: Sequence[Record], label: Callable[[str], str] = s
     rows = [
         [
             Cell.of_name(label(experiment.name), experiment.name),
-            Cell.of(experiment.training.batch_size, count),
+            Cell.of(experiment.training.batch_size, format_count),
             Cell.of(trial.limit_bytes / GIB, "{:g}".format),
             Cell("yes" if trial.fits else "no: out of memory", trial.reason),
         ]
@@ -205,7 +205,7 @@ def sample_table(records: Iterable[Record], label: Callable[[str], str] = str) -
     }
     note = "Images that cannot be decoded count each time that the run, of several processes rank 0, reads them."
     rows = [
-        [Cell.of_name(label(name), name), Cell.of(run), Cell.of(what), Cell.of(number, count)]
+        [Cell.of_name(label(name), name), Cell.of(run), Cell.of(what), Cell.of(number, format_count)]
         for (name, run, what), number in counts.items()
         if number
     ]

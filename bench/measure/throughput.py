@@ -6,7 +6,7 @@ from statistics import fmean
 import msgspec
 
 from bench.config import Experiment, format_differences, unexpected_differences
-from bench.disturbance import RunWeights, weigh_windows
+from bench.disturbance import WindowWeights, weigh_windows
 from bench.record import Record, Speed
 
 Run = tuple[Experiment, Speed]
@@ -35,11 +35,11 @@ def window_rates(experiment: Experiment, speed: Speed) -> list[float]:
     return [speed.processes * many / taken for many, taken in zip(images, seconds, strict=True)]
 
 
-def window_weights(experiment: Experiment, speed: Speed) -> RunWeights:
+def window_weights(experiment: Experiment, speed: Speed) -> WindowWeights:
     """Return how much each window of a timed run counts; windows of different images by their waits for cores alone."""
     is_comparable = len({*speed.window_images}) < 2  # noqa: PLR2004
     rates = window_rates(experiment, speed) if is_comparable else [1.0] * len(speed.window_seconds)
-    return weigh_windows(rates, speed.window_waits)
+    return weigh_windows(rates, speed.window_core_waits)
 
 
 def steps_per_window(experiment: Experiment, speed: Speed) -> int:
@@ -80,7 +80,7 @@ def forward_backward_rate(experiment: Experiment, speed: Speed) -> float | None:
     return speed.processes * phase_weights(speed).rate(images, seconds)
 
 
-def phase_weights(speed: Speed) -> RunWeights:
+def phase_weights(speed: Speed) -> WindowWeights:
     """Return how much each step that is timed in phases counts; all alike if they have images of several sizes."""
     seconds = _forward_backward_seconds(speed)
     is_comparable = len({*speed.phase_images}) < 2  # noqa: PLR2004
@@ -92,7 +92,7 @@ def _forward_backward_seconds(speed: Speed) -> list[float]:
     return [sum(of_step) for of_step in zip(*parts, strict=True)]
 
 
-def waiting_share(speed: Speed) -> float:
+def data_phase_share(speed: Speed) -> float:
     """Return the share of the phase "data" in the steps that are timed in phases.
 
     The device has nothing to do in this phase. The wait share of the windows may overlap with work of a GPU.

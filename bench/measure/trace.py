@@ -7,7 +7,13 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from bench.config import Experiment
-from bench.train.build import build_train_state, check_finite, first_steps_by_size, load_data, take_full_rate_steps
+from bench.train.build import (
+    build_train_state,
+    check_finite,
+    load_data,
+    steps_with_each_size_first,
+    take_steps_at_full_learning_rate,
+)
 from bench.train.distributed import world_rank
 
 TRACED_STEPS = 3
@@ -20,14 +26,14 @@ def trace(experiment: Experiment, device: torch.device, results: Path, path: Pat
     """
     run = build_train_state(load_data(experiment, device, results))
     first = experiment.timing.warmup_steps
-    warmup_steps = first_steps_by_size(experiment, first)
-    check_finite(take_full_rate_steps(run, warmup_steps), warmup_steps, run.stream)
+    warmup_steps = steps_with_each_size_first(experiment, first)
+    check_finite(take_steps_at_full_learning_rate(run, warmup_steps), warmup_steps, run.stream)
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
     profiler = profile(activities=activities, record_shapes=True) if world_rank() == 0 else None
     with profiler or nullcontext():
         for k in range(first, first + TRACED_STEPS):
             with record_function(f"step {k}"):
-                take_full_rate_steps(run, [k])
+                take_steps_at_full_learning_rate(run, [k])
     if profiler is not None:
         unfinished = path.with_name(f".{path.name}")  # with the same suffix: the profiler compresses files named .gz
         profiler.export_chrome_trace(str(unfinished))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bench.config import Experiment
 from bench.data.targets import Captions, Features, Labels, Tokens
-from bench.environment.seeds import TEXT, seed_for
+from bench.environment.seeds import TEXT, derive_seed
 from bench.fields import RuntimeSettings
 from bench.labels.subwords import SubwordIds
 from bench.labels.vocabulary import resolve_head_rows
@@ -48,7 +48,7 @@ def clamp_scale(pair: ImageProjection) -> None:
 
 def build_text_tower_of(experiment: Experiment) -> TextTower:
     """Return an experiment's text tower with its initial weights."""
-    size, seed = SubwordIds(experiment.targets.subword_vocabulary).size, seed_for(experiment.seed, TEXT)
+    size, seed = SubwordIds(experiment.targets.subword_vocabulary).size, derive_seed(experiment.seed, TEXT)
     return build_text_tower(experiment.text.text_tower, experiment.text.context_length, size, seed)
 
 
@@ -57,7 +57,7 @@ def count_subword_rows(experiment: Experiment) -> int:
     return resolve_head_rows(experiment, SubwordIds(experiment.targets.subword_vocabulary).size)
 
 
-def tokens(experiment: Experiment) -> Callable[[Captions], Tokens]:
+def token_function(experiment: Experiment) -> Callable[[Captions], Tokens]:
     """Return a function from captions to the tokens of a text tower; the experiment's padding is not "auto"."""
     assert experiment.text.text_padding != "auto"
     subwords = SubwordIds(experiment.targets.subword_vocabulary)
@@ -67,20 +67,20 @@ def tokens(experiment: Experiment) -> Callable[[Captions], Tokens]:
     return lambda captions: Tokens.from_ids(subwords.encode(captions.texts), start, end, length, padding)
 
 
-def tokens_or_features(experiment: Experiment) -> Callable[[Captions], Tokens | Features]:
+def token_or_feature_function(experiment: Experiment) -> Callable[[Captions], Tokens | Features]:
     """Return a function to tokens, or to random features per caption in place of the text tower's.
 
     Random features have the cost of stored ones, and train nothing useful.
     """
     if experiment.text.text_features == "computed":
-        return tokens(experiment)
-    generator = torch.Generator().manual_seed(seed_for(experiment.seed, TEXT))
+        return token_function(experiment)
+    generator = torch.Generator().manual_seed(derive_seed(experiment.seed, TEXT))
     width = text_width(experiment.text.text_tower, experiment.text.context_length)
     table = torch.randn(STORED_CAPTIONS, width, generator=generator)
     return lambda captions: Features(table[torch.tensor(captions.rows) % STORED_CAPTIONS])
 
 
-def subword_labels(experiment: Experiment) -> Callable[[Captions], Labels]:
+def subword_label_function(experiment: Experiment) -> Callable[[Captions], Labels]:
     """Return a function to the subwords of captions, as many as a text tower reads."""
     subwords, longest = SubwordIds(experiment.targets.subword_vocabulary), experiment.text.context_length - 2
     return lambda captions: Labels.from_lists([ids[:longest] for ids in subwords.encode(captions.texts)])
@@ -94,13 +94,13 @@ def encode_pair(pair: ImageProjection, images: Images, target: Tokens | Features
     return image, text
 
 
-def contrast(pair: ImageProjection, image: Tensor, text: Tensor, group: ProcessGroupLike) -> Tensor:
+def clip_loss(pair: ImageProjection, image: Tensor, text: Tensor, group: ProcessGroupLike) -> Tensor:
     """Return CLIP's loss of normalised features."""
     how = {"in_autocast": pair.loss_in_autocast, "gathers_images": pair.loss_gathers_images}
     return contrastive_loss(image, text, pair.log_scale.exp(), group, **how)
 
 
-def weighted_softmax(logits: Tensor, target: Labels, counts: TokenCounts, group: ProcessGroupLike) -> Tensor:
+def idf_weighted_softmax_loss(logits: Tensor, target: Labels, counts: TokenCounts, group: ProcessGroupLike) -> Tensor:
     """Return SuperClass's loss; the batch is counted before it is weighted."""
     counts.add(target.columns, len(logits), None if isinstance(group, SimulatedGroup) else group)
     weights = inverse_document_frequency(counts.images_with_token, counts.images_seen)

@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from bench.config import Experiment
 from bench.console.console import PROGRAM
-from bench.data.released_labels import DenseLabels, UncomputedLabels
+from bench.data.released_labels import DenseLabels, LazyLabels
 from bench.data.samples import caption_files
 from bench.data.targets import Captions, Labels
 from bench.fields import COMPUTED, NLTK
 from bench.labels.label_files import load_stored_labels
 from bench.labels.labeller import get_labeller
 from bench.labels.nltk_labels import NltkLabeller
-from bench.labels.vocabulary import Vocabulary, count_synset_rows, read_vocabulary, resolve_vocabulary
+from bench.labels.vocabulary import Vocabulary, count_synset_rows, read_vocabulary, replace_unshipped_vocabulary
 from models.heads import Classifier
 from models.image_tower import ImageTower
 
@@ -31,7 +31,7 @@ def build_synset_classifier(tower: ImageTower, experiment: Experiment) -> Classi
         nn.init.zeros_(head.bias)
     if experiment.targets.head_initialisation == "log_odds":
         with torch.no_grad():
-            vocabulary = read_vocabulary(resolve_vocabulary(experiment.targets.synset_vocabulary))
+            vocabulary = read_vocabulary(replace_unshipped_vocabulary(experiment.targets.synset_vocabulary))
             head.bias.copy_(label_log_odds(vocabulary, len(head.bias)))
     return Classifier(tower, head)
 
@@ -53,7 +53,7 @@ def label_log_odds(vocabulary: Vocabulary, rows: int) -> Float[Tensor, " rows"]:
     return torch.log((counts + 0.5) / (vocabulary.captions - counts + 0.5))
 
 
-def synset_labels(experiment: Experiment) -> Callable[[Captions], Labels | UncomputedLabels | DenseLabels]:
+def synset_label_function(experiment: Experiment) -> Callable[[Captions], Labels | LazyLabels | DenseLabels]:
     """Return a function to the WordNet nouns in captions, by the released rule or as stored."""
     make_labels = _sparse_synset_labels(experiment)
     if experiment.targets.label_format == "sparse":
@@ -62,11 +62,11 @@ def synset_labels(experiment: Experiment) -> Callable[[Captions], Labels | Uncom
     return lambda captions: DenseLabels(make_labels(captions), width)
 
 
-def _sparse_synset_labels(experiment: Experiment) -> Callable[[Captions], Labels | UncomputedLabels]:
-    vocabulary = resolve_vocabulary(experiment.targets.synset_vocabulary)
+def _sparse_synset_labels(experiment: Experiment) -> Callable[[Captions], Labels | LazyLabels]:
+    vocabulary = replace_unshipped_vocabulary(experiment.targets.synset_vocabulary)
     if experiment.targets.labels == NLTK:
         label = NltkLabeller([*read_vocabulary(vocabulary).keys])
-        return lambda captions: UncomputedLabels(captions.texts, label)
+        return lambda captions: LazyLabels(captions.texts, label)
     if experiment.targets.labels != COMPUTED:
         captions = experiment.input.caption
         files = caption_files(experiment.input.data, captions)

@@ -9,13 +9,13 @@ from bench.fields import COMPUTED, NLTK
 from bench.labels.label_files import find_label_files
 from bench.labels.labeller import get_labeller
 from bench.labels.nltk_labels import NltkLabeller
-from bench.labels.vocabulary import count_synset_rows, read_vocabulary, resolve_vocabulary
+from bench.labels.vocabulary import count_synset_rows, read_vocabulary, replace_unshipped_vocabulary
 from bench.method import Method
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bench.data.released_labels import DenseLabels, UncomputedLabels
+    from bench.data.released_labels import DenseLabels, LazyLabels
     from bench.data.targets import Captions, Labels
     from losses.collectives import ProcessGroupLike
     from models import Images
@@ -32,7 +32,7 @@ class CatLip(Method):
     title = "CatLIP"
     targets_description = "labels: the WordNet nouns in the caption"
     loss_description = "binary cross-entropy over the vocabulary of synsets"
-    ladder_end = "classifier"
+    ladder_role = "classifier"
     vocabulary_field = "synset_vocabulary"
     has_labels = True
     label_fields = ("label_format", "labels")
@@ -43,7 +43,7 @@ class CatLip(Method):
     def label_files(self, experiment: Experiment, shards: Sequence[Path]) -> list[Path]:
         if experiment.targets.labels in (COMPUTED, NLTK):
             return []
-        vocabulary = resolve_vocabulary(experiment.targets.synset_vocabulary)
+        vocabulary = replace_unshipped_vocabulary(experiment.targets.synset_vocabulary)
         folder, caption = Path(experiment.targets.labels), experiment.input.caption
         return [*find_label_files(folder, shards, vocabulary, caption)]
 
@@ -51,7 +51,7 @@ class CatLip(Method):
         from bench.data.samples import caption_files
 
         if experiment.targets.labels in (COMPUTED, NLTK):
-            get_labeller("corenet", resolve_vocabulary(experiment.targets.synset_vocabulary))
+            get_labeller("corenet", replace_unshipped_vocabulary(experiment.targets.synset_vocabulary))
             if experiment.targets.labels == NLTK:
                 NltkLabeller([])
         else:
@@ -65,10 +65,10 @@ class CatLip(Method):
 
         return build_synset_classifier(tower, experiment)
 
-    def targets(self, experiment: Experiment) -> "Callable[[Captions], Labels | UncomputedLabels | DenseLabels]":
-        from bench.method_parts.synsets import synset_labels
+    def targets(self, experiment: Experiment) -> "Callable[[Captions], Labels | LazyLabels | DenseLabels]":
+        from bench.method_parts.synsets import synset_label_function
 
-        return synset_labels(experiment)
+        return synset_label_function(experiment)
 
     def loss(
         self, model: "Classifier", images: "Images", target: "Labels | DenseLabels", _: "ProcessGroupLike"

@@ -24,7 +24,7 @@ class Clip(SoftmaxContrastiveMethod):
     title = "CLIP"
     targets_description = "the caption's token ids, through a text tower"
     loss_description = "contrastive: cross-entropy over the batch, image to caption and back"
-    ladder_end = "pair"
+    ladder_role = "pair"
 
     def build_model(self, tower: "ImageTower", experiment: Experiment) -> "ImageProjection":
         from bench.method_parts.captions import build_dual_encoder
@@ -34,6 +34,6 @@ class Clip(SoftmaxContrastiveMethod):
     def loss(
         self, model: "ImageProjection", images: "Images", target: "Tokens | Features", group: "ProcessGroupLike"
     ) -> "Tensor":
-        from bench.method_parts.captions import contrast, encode_pair
+        from bench.method_parts.captions import clip_loss, encode_pair
 
-        return contrast(model, *encode_pair(model, images, target), group)
+        return clip_loss(model, *encode_pair(model, images, target), group)

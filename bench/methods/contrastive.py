@@ -25,9 +25,9 @@ class ContrastiveMethod(Method):
         return experiment.text.text_features == "computed"
 
     def targets(self, experiment: Experiment) -> "Callable[[Captions], Any]":
-        from bench.method_parts.captions import tokens_or_features
+        from bench.method_parts.captions import token_or_feature_function
 
-        return tokens_or_features(experiment)
+        return token_or_feature_function(experiment)
 
 
 class SoftmaxContrastiveMethod(ContrastiveMethod):

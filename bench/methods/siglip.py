@@ -26,7 +26,7 @@ class SigLip(ContrastiveMethod):
     targets_description = "the caption's token ids, through a text tower"
     loss_description = "sigmoid: for every image and caption of the batch, whether they are a pair"
     loss_products = 3  # the logits once, for the forward computes the gradients
-    ladder_end = "pair"
+    ladder_role = "pair"
 
     def config_errors(self, experiment: Experiment) -> Iterator[str]:
         yield from super().config_errors(experiment)

@@ -24,7 +24,7 @@ class SuperClass(Method):
     title = "SuperClass"
     targets_description = "labels: the subword tokens of the caption"
     loss_description = "softmax cross-entropy over the subwords, weighted by inverse document frequency"
-    ladder_end = "classifier"
+    ladder_role = "classifier"
     vocabulary_field = "subword_vocabulary"
     has_labels = True
 
@@ -35,11 +35,11 @@ class SuperClass(Method):
         return TokenClassifier(tower, count_subword_rows(experiment))
 
     def targets(self, experiment: Experiment) -> "Callable[[Captions], Labels]":
-        from bench.method_parts.captions import subword_labels
+        from bench.method_parts.captions import subword_label_function
 
-        return subword_labels(experiment)
+        return subword_label_function(experiment)
 
     def loss(self, model: "TokenClassifier", images: "Images", target: "Labels", group: "ProcessGroupLike") -> "Tensor":
-        from bench.method_parts.captions import weighted_softmax
+        from bench.method_parts.captions import idf_weighted_softmax_loss
 
-        return weighted_softmax(model(images), target, model.counts, group)
+        return idf_weighted_softmax_loss(model(images), target, model.counts, group)

@@ -44,17 +44,17 @@ class SuperClip(SoftmaxContrastiveMethod):
 
     def targets(self, experiment: Experiment) -> "Callable[[Captions], TokensAndLabels]":
         from bench.data.targets import TokensAndLabels
-        from bench.method_parts.captions import subword_labels, tokens
+        from bench.method_parts.captions import subword_label_function, token_function
 
-        to_tokens, to_labels = tokens(experiment), subword_labels(experiment)
+        to_tokens, to_labels = token_function(experiment), subword_label_function(experiment)
         return lambda captions: TokensAndLabels(to_tokens(captions), to_labels(captions))
 
     def loss(
         self, model: "DualEncoderClassifier", images: "Images", target: "TokensAndLabels", group: "ProcessGroupLike"
     ) -> "Tensor":
-        from bench.method_parts.captions import contrast, weighted_softmax
+        from bench.method_parts.captions import clip_loss, idf_weighted_softmax_loss
 
         feature, classified = model.embed(images)
         image, text = model.encode_pair(feature, *target.tokens.inputs)
-        contrastive = contrast(model, image, text, group)
-        return contrastive + weighted_softmax(model.head(classified), target.labels, model.counts, group)
+        contrastive = clip_loss(model, image, text, group)
+        return contrastive + idf_weighted_softmax_loss(model.head(classified), target.labels, model.counts, group)

@@ -57,8 +57,8 @@ def measured_speeds(records: Collection[Record], names: Collection[str]) -> dict
         return {}
     base, *others = rates
     disturbance = find_disturbance(records, names)
-    slowness = {name: (disturbance.slowness[base], disturbance.slowness[name]) for name in others}
-    ratios = ratios_of(rates[base], {name: rates[name] for name in others}, slowness)
+    log_slowdown = {name: (disturbance.log_slowdown[base], disturbance.log_slowdown[name]) for name in others}
+    ratios = ratios_of(rates[base], {name: rates[name] for name in others}, log_slowdown)
     uncertain = [
         name for name, one in ratios.items() if not one.low or (one.high or math.inf) > MAX_INTERVAL_RATIO * one.low
     ]

@@ -21,8 +21,8 @@ from bench.orchestration.budgets import EQUAL_IMAGES, expected_speeds, image_bud
 from bench.orchestration.pace import TWO_CORES, Pace
 from bench.orchestration.request_base import Request
 from bench.orchestration.requests import (
+    BatchTrialRequest,
     FiguresRequest,
-    FitRequest,
     MemoryRequest,
     ScoringRequest,
     SpeedRequest,
@@ -58,7 +58,7 @@ class Comparison:
     pace: Pace = TWO_CORES
 
     @classmethod
-    def planned(cls, experiments: Sequence[Experiment], pace: Pace) -> "Comparison":
+    def for_planning(cls, experiments: Sequence[Experiment], pace: Pace) -> "Comparison":
         """Return a comparison whose runs are expected at a pace, and not carried out."""
         return cls("planned", Path(), experiments, available_cores(), pace.on_gpu, Runner(Progress(0.0)), pace)
 
@@ -76,8 +76,10 @@ class Comparison:
         """
         arms = experiments or self.experiments
         names, progress = {arm.name for arm in arms}, self.runner.progress
-        seconds, expected = fsum(map(self.pace.speed_seconds, arms)), self._expected_rounds(scope)
-        progress.expect(expected * fsum(self.pace.speed_seconds(arm) for arm in arms if arm not in self.experiments))
+        seconds, expected = fsum(map(self.pace.speed_run_seconds, arms)), self._expected_rounds(scope)
+        progress.expect(
+            expected * fsum(self.pace.speed_run_seconds(arm) for arm in arms if arm not in self.experiments)
+        )
         half = self.experiments[0].training.images // 2
         savable = self._training_seconds(scope) - self._training_seconds(scope, images=half)
         recorded = (r.measured.round for r in self.records() if isinstance(r.measured, Speed))
@@ -98,7 +100,7 @@ class Comparison:
     def _is_late(self, saved_seconds: float = 0.0) -> bool:
         """Return whether a comparison that leaves no jobs would end late, without so many of the expected seconds."""
         end = time.monotonic() + self.runner.progress.seconds_left(saved_seconds)
-        return not self.runner.leaves_jobs and end > self.runner.deadline
+        return not self.runner.skips_late_jobs and end > self.runner.deadline
 
     def _expected_rounds(self, scope: Scope) -> int:
         """Return the rounds with those that are expected to be repeated: a fifth on a CPU, whose cores are shared."""
@@ -127,7 +129,7 @@ class Comparison:
         """
         order = _rotated(arms, round_ if rotation is None else rotation)
         label = f"round {round_ + 1}" + (f" of {rounds}" if rounds else "")
-        timed = [(one, self.pace.speed_seconds(one, is_first=is_first)) for one in order]
+        timed = [(one, self.pace.speed_run_seconds(one, is_first=is_first)) for one in order]
         return [
             self.new_job(SpeedRequest, one, f"speed of {one.name}, {label}", seconds, round=round_)
             for one, seconds in timed
@@ -141,7 +143,7 @@ class Comparison:
                     FiguresRequest,
                     one,
                     f"{measurement} of {one.name}, round {round_ + 1} of {rounds}",
-                    self.pace.speed_seconds(one, is_first=round_ == 0),
+                    self.pace.speed_run_seconds(one, is_first=round_ == 0),
                     measurement=measurement,
                     round=round_,
                 )
@@ -182,7 +184,7 @@ class Comparison:
                 sized, limit = with_batch_size(experiment, size), limit_bytes / GIB
                 label = f"{experiment.name} at batch {size} in {limit:g} GiB"
                 seconds = self.pace.few_steps_seconds(experiment)
-                job = self.new_job(FitRequest, sized, label, seconds, limit_bytes=limit_bytes)
+                job = self.new_job(BatchTrialRequest, sized, label, seconds, limit_bytes=limit_bytes)
                 self.runner.run([job], threads=self.cores)
                 if not job.is_done:
                     raise _SearchFailed

@@ -30,11 +30,11 @@ COMPILE_SECONDS = {"on": (10.0, 40.0), "max-autotune": (10.0, 180.0)}  # from th
 class Pace:
     """The speed of a machine with one tower; by default two cores at the tiny scale, which progress corrects."""
 
-    start_seconds: float = START_SECONDS
+    process_start_seconds: float = START_SECONDS
     seconds_per_image: float = 1 / 900  # of a training step on all cores
     fixed_step_seconds: float = 0.0  # of a step at any batch size: the update of the weights
     heating_seconds: float = 0.0  # of a speed run, before its windows: a GPU is brought to its temperature
-    counting_seconds: float = 0.0  # of a speed run, after its windows: its FLOPs are counted
+    flop_counting_seconds: float = 0.0  # of a speed run, after its windows: its FLOPs are counted
     command_seconds: float = 3.0  # of the command that starts the runs, beside them
     page_seconds: float = 10.0  # of drawing the page of a folder: 4 s of one core for 28 records
     on_gpu: bool = False
@@ -47,7 +47,7 @@ class Pace:
 
     def startup_seconds(self, experiment: Experiment, *, is_first: bool = False) -> float:  # noqa: ARG002 - of a GPU
         """Return the expected seconds until the first step of a process; its kernels are new if it `is_first`."""
-        return self.start_seconds
+        return self.process_start_seconds
 
     def step_seconds(self, experiment: Experiment) -> float:
         """Return the expected seconds of a training step."""
@@ -57,12 +57,12 @@ class Pace:
         """Return the expected seconds of a run of a few steps, one of them counted tensor by tensor."""
         return self.startup_seconds(experiment, is_first=True) + FEW_STEPS_EQUIVALENT * self.step_seconds(experiment)
 
-    def speed_seconds(self, experiment: Experiment, *, is_first: bool = False) -> float:
+    def speed_run_seconds(self, experiment: Experiment, *, is_first: bool = False) -> float:
         """Return the expected seconds of a speed run: warm-up, windows, and phases, on a GPU of one window."""
         windows = experiment.timing.windows + (1 if self.on_gpu else experiment.timing.windows)
         steps = experiment.timing.warmup_steps + windows * experiment.timing.steps_per_window
         start = self.startup_seconds(experiment, is_first=is_first)
-        return start + self.heating_seconds + self.counting_seconds + steps * self.step_seconds(experiment)
+        return start + self.heating_seconds + self.flop_counting_seconds + steps * self.step_seconds(experiment)
 
     def training_seconds(self, experiment: Experiment, budgets: Mapping[str, int], num_parallel: int) -> float:
         """Return a training's expected share of the seconds in which so many run in parallel."""
@@ -74,7 +74,7 @@ class Pace:
     def scoring_seconds(self, num_subjects: int, num_tasks: int, protocols: Sequence[str]) -> float:
         """Return the expected seconds of a process that scores so many subjects on so many tasks, on one core."""
         seconds_per_score = sum(CURVE_SECONDS.get(protocol, 0.0) for protocol in protocols) or SCORING_SECONDS
-        return self.start_seconds + 900 * self.seconds_per_image * seconds_per_score * num_subjects * num_tasks
+        return self.process_start_seconds + 900 * self.seconds_per_image * seconds_per_score * num_subjects * num_tasks
 
 
 TWO_CORES = Pace()
@@ -87,10 +87,10 @@ class GpuPace(Pace):
     Source of the seconds: a model of ViT-B/16 at batch 256 on an H100. torch is imported to count FLOPs.
     """
 
-    start_seconds: float = 12.0
+    process_start_seconds: float = 12.0
     fixed_step_seconds: float = 0.02  # of kernels that are launched one by one, and of the update of the weights
     heating_seconds: float = 20.0  # at most
-    counting_seconds: float = 2.0  # 1.3 s of one core at ViT-L/14
+    flop_counting_seconds: float = 2.0  # 1.3 s of one core at ViT-L/14
     command_seconds: float = 15.0  # torch is imported twice: to ask for the GPU, and to count FLOPs
     on_gpu: bool = True
     times: float = 1.0  # of compilation and of the FLOPs of a step, as a factor
@@ -98,18 +98,18 @@ class GpuPace(Pace):
 
     def startup_seconds(self, experiment: Experiment, *, is_first: bool = False) -> float:
         """Return the expected seconds from the start of a process to its first step, with those of torch.compile."""
-        cached, first = COMPILE_SECONDS.get(_resolve_on_gpu(experiment.runtime)[1], (0.0, 0.0))
-        return self.start_seconds + self.times * (first if is_first else cached)
+        cached, first = COMPILE_SECONDS.get(_gpu_precision_and_compile(experiment.runtime)[1], (0.0, 0.0))
+        return self.process_start_seconds + self.times * (first if is_first else cached)
 
     def step_seconds(self, experiment: Experiment) -> float:
         """Return the expected seconds of a training step, from its FLOPs and the peak of its precision."""
-        precision, compiled = _resolve_on_gpu(experiment.runtime)
+        precision, compiled = _gpu_precision_and_compile(experiment.runtime)
         share = FP32_SHARE if precision == "fp32" else EAGER_SHARE if compiled == "off" else COMPILED_SHARE
         flops = experiment.mean_batch_size * _flops_per_image(experiment)
         return self.times * flops / (share * self.gpu.peak_flops(precision)) + self.fixed_step_seconds
 
 
-def _resolve_on_gpu(runtime: RuntimeSettings) -> tuple[str, str]:
+def _gpu_precision_and_compile(runtime: RuntimeSettings) -> tuple[str, str]:
     """Return the precision and the compilation of an experiment on a GPU."""
     precision, compiled = runtime.precision, runtime.compile
     return "bf16" if precision == "auto" else precision, "on" if compiled == "auto" else compiled
@@ -124,7 +124,7 @@ def _flops_per_image(experiment: Experiment) -> float:
     return (4 if experiment.runtime.activation_checkpointing else 3) * forward_flops_as_released(experiment) + teacher
 
 
-def fit_trainings(expected_seconds: Callable[[int, int], float], seconds: float) -> tuple[int, int]:
+def choose_images_and_seeds(expected_seconds: Callable[[int, int], float], seconds: float) -> tuple[int, int]:
     """Return the images and the seeds of trainings that fit into a time; the fewest if none fit.
 
     `expected_seconds` is of the whole comparison, given both. Seeds are added at `MAX_IMAGES`: the interval over them

@@ -13,14 +13,14 @@ from pathlib import Path
 import pynvml
 
 from bench.catalog import TASKS
-from bench.config import MAY_DIFFER, Experiment, change, fields_with, path_of, require_comparable_experiments
+from bench.config import MAY_DIFFER, Experiment, change, dotted_field_name, fields_with, require_comparable_experiments
 from bench.console.console import log, require_utf8
 from bench.console.progress import Progress
-from bench.data.caption_lengths import WEB, read_texts
+from bench.data.caption_lengths import WEB, read_file_captions
 from bench.data.manifest import CACHE, pack_cache, verify_pack
 from bench.data.samples import open_samples
 from bench.data.sources.shipped_pack import decode_pack
-from bench.data.subset import is_key_file, listed_keys, require_subset
+from bench.data.subset import is_key_file, read_keys, require_subset
 from bench.environment.circumstances import LOADED_EXTENSIONS, current_commit
 from bench.environment.cores import LoaderWorkers, available_cores
 from bench.environment.files import atomic_write
@@ -29,20 +29,20 @@ from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec, find_gpu_spec
 from bench.environment.rank_info import torchrun_env
 from bench.experiments import EXPERIMENTS
 from bench.fields import PACK_DATA
-from bench.labels.vocabulary import foreign_vocabulary_reason
+from bench.labels.vocabulary import vocabulary_mismatch
 from bench.method import get_method, is_built_in
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import TWO_CORES, GpuPace, Pace
 from bench.orchestration.runner import Runner
 from bench.orchestration.scope import Scope
-from bench.orchestration.step_trial import measure_pace, recorded_pace, uses_default_pace
+from bench.orchestration.step_trial import has_tiny_tower, measure_pace, recorded_pace
 from bench.orchestration.torchrun import connect_coordinator
 from bench.record import Failure, Record, Speed, comparisons
 from bench.settings import with_batch_size
-from bench.towers.patches import require_whole_patches
-from bench.train.shared_memory import fit_workers
+from bench.towers.patches import check_whole_patches
+from bench.train.shared_memory import limit_workers_to_shared_memory
 
-model_settings = attrgetter(*map(path_of, fields_with("model")))
+model_settings = attrgetter(*map(dotted_field_name, fields_with("model")))
 LARGE_GPU_BYTES = 40 * GB
 SLOWEST_GPU = min(
     (one for one in GPU_SPECS.values() if one.memory_bytes >= LARGE_GPU_BYTES), key=attrgetter("bf16_flops")
@@ -62,25 +62,27 @@ def open_comparison(
     tasks: Iterable[str] = (),
     reads_data: bool = True,
     pace: Pace | None = None,
-    measures_pace: bool = False,
+    may_measure_pace: bool = False,
 ) -> Comparison:
     """Check conditions that would stop a long run late, then begin a comparison, or resume the newest or the named one.
 
     A resumed comparison may also contain transfer records of the experiments in `scored`. `tasks` will be scored. Where
     no run `reads_data` of the experiments, their files may be gone. Durations are predicted from `pace`, by default
-    that of `machine_pace`; where it `measures_pace`, a comparison on a CPU that is not named takes it from its records,
-    or times a few steps first.
+    that of `machine_pace`. A comparison on a CPU that is not named takes it from its records, or times a few steps
+    first, if it `may_measure_pace`.
     """
     require_comparable_experiments(experiments, may_differ)
-    for warning in chain.from_iterable(map(require_whole_patches, experiments)):
+    for warning in chain.from_iterable(map(check_whole_patches, experiments)):
         log(warning)
     for one in experiments if trained else ():
-        if reason := foreign_vocabulary_reason(one):
+        if reason := vocabulary_mismatch(one):
             raise ValueError(reason)
     results = results.resolve()
     require_runnable(results, experiments, reads_data=reads_data)
     is_named = name is not None
-    name = name or (latest_comparison_name(results, scope.name) if resume else begin_comparison(results, scope.name))
+    name = name or (
+        latest_comparison_name(results, scope.name) if resume else reserve_comparison_name(results, scope.name)
+    )
     on_gpu, own_cores = has_gpu(), max(1, available_cores() // torchrun_env().local_world_size)
     runner = Runner(Progress(0.0), connect_coordinator())
     comparison = Comparison(name, results, experiments, own_cores, on_gpu, runner, pace or machine_pace())
@@ -88,10 +90,10 @@ def open_comparison(
     _require_continuable(name, finished, [*experiments, *scored], on_gpu=on_gpu)
     if not all(TASKS[task].layout for task in tasks):
         decode_pack(pack_cache())
-    for note in open_data(results, experiments) if reads_data else ():
+    for note in prepare_data(results, experiments) if reads_data else ():
         log(note)
-    has_known_pace = on_gpu or runner.coordinator is not None or uses_default_pace(experiments[0].image)
-    if measures_pace and not is_named and not has_known_pace:
+    has_known_pace = on_gpu or runner.coordinator is not None or has_tiny_tower(experiments[0].image)
+    if may_measure_pace and not is_named and not has_known_pace:
         recorded = recorded_pace(finished, experiments[0])
         comparison.pace = recorded or measure_pace(experiments[0], results, own_cores)
     runner.progress = Progress(comparison.expected_seconds(scope, trained=trained))
@@ -110,7 +112,7 @@ def require_runnable(results: Path, experiments: Sequence[Experiment], *, reads_
     require_writable(results)
 
 
-def open_data(results: Path, experiments: Sequence[Experiment]) -> list[str]:
+def prepare_data(results: Path, experiments: Sequence[Experiment]) -> list[str]:
     """Decode the pack, or index the files that experiments read, unless that was done before; return notes on them.
 
     Raises ValueError or OSError for data that every run would refuse.
@@ -125,7 +127,9 @@ def open_data(results: Path, experiments: Sequence[Experiment]) -> list[str]:
         if experiment.input.subset is not None:
             require_subset(experiment.input.subset, samples.keys)
         if experiment.input.workers != "auto" and not samples.is_decoded:
-            fit_workers(experiment, LoaderWorkers(experiment.input.workers, ""), torchrun_env().local_world_size)
+            limit_workers_to_shared_memory(
+                experiment, LoaderWorkers(experiment.input.workers, ""), torchrun_env().local_world_size
+            )
         notes |= dict.fromkeys(f"{experiment.input.data}: {note}" for note in samples.notes())
     return [*notes]
 
@@ -195,10 +199,10 @@ def _require_buildable(experiments: Sequence[Experiment]) -> None:
         except ValueError as error:
             raise ValueError(str(error) if str(error).startswith(one.name) else f"{one.name}: {error}") from None
     for subset in filter(is_key_file, {one.input.subset for one in experiments}):
-        listed_keys(Path(subset))
+        read_keys(Path(subset))
     for file, caption in {(one.input.caption_lengths, one.input.caption) for one in experiments}:
         if file not in (PACK_DATA, WEB):
-            read_texts(file, caption)
+            read_file_captions(file, caption)
 
 
 def _require_buildable_model(experiment: Experiment) -> None:
@@ -253,7 +257,7 @@ def machine_pace() -> Pace:
     return GpuPace(gpu=find_machine_gpu() or SLOWEST_GPU) if has_gpu() else TWO_CORES
 
 
-def begin_comparison(results: Path, purpose: str) -> str:
+def reserve_comparison_name(results: Path, purpose: str) -> str:
     """Name a comparison by its start time and its purpose; of several begun in one second each has one of its own.
 
     A file of the name reserves it, also for hosts whose clock is behind: it is removed by a comparison that begins an

@@ -87,7 +87,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 RUNS = Registry[type[Request]]("kind of run", "bench.orchestration.requests:BUILT_IN_RUNS")
 
 
-def add_run(kind: type[Request], origin: str) -> None:
+def add_request_kind(kind: type[Request], origin: str) -> None:
     """Add a kind of run; ValueError if it is none, or its tag is taken."""
     add_kind(RUNS, kind, Request, origin)
 

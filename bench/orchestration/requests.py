@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from bench.catalog import DEFAULT_TASKS, RANDOM_INIT, ScoringSubject, compatible_pairs, default_protocols
+from bench.catalog import DEFAULT_TASKS, RANDOM_INIT, ScoringSubject, compatible_tasks_and_protocols, default_protocols
 from bench.console.console import StopRequest
 from bench.environment.rank_info import torchrun_env
 from bench.measurement import get_measurement
@@ -59,7 +59,7 @@ class MemoryRequest(ExperimentRequest, frozen=True, kw_only=True, tag="memory"):
         return measure_memory(self.experiment, device, Path(self.results))
 
 
-class FitRequest(ExperimentRequest, frozen=True, kw_only=True, tag="fit"):
+class BatchTrialRequest(ExperimentRequest, frozen=True, kw_only=True, tag="fit"):
     """Test whether a batch fits into a memory limit."""
 
     runs_on_all_ranks = True
@@ -209,7 +209,7 @@ class ScoringRequest(ExperimentRequest, frozen=True, kw_only=True, tag="scoring"
     def _scorings(self, subject: ScoringSubject) -> list[tuple[str, str, Path]]:
         return [
             (task, protocol, self._path("transfer", *self._subject_names(subject), task, protocol))
-            for task, protocol in compatible_pairs(subject.name, self.tasks, self.protocols)
+            for task, protocol in compatible_tasks_and_protocols(subject.name, self.tasks, self.protocols)
         ]
 
     def _subject_names(self, subject: ScoringSubject) -> tuple[str, ...]:
@@ -259,7 +259,7 @@ class FailureRequest(Request, frozen=True, kw_only=True, tag="failure"):
 
 
 _RUNS = (
-    *(SpeedRequest, MemoryRequest, FitRequest, TraceRequest, TrainingRequest, RankStatesRequest, LinkRequest),
+    *(SpeedRequest, MemoryRequest, BatchTrialRequest, TraceRequest, TrainingRequest, RankStatesRequest, LinkRequest),
     *(TeacherFeaturesRequest, ScoringRequest, FiguresRequest, FailureRequest),
 )
 BUILT_IN_RUNS: dict[str, type[Request]] = {tag_of(kind): kind for kind in _RUNS}

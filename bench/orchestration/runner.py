@@ -58,7 +58,7 @@ class Slot:
         return cls(*os.pipe(), *os.pipe())
 
     @property
-    def run_ends(self) -> tuple[int, int]:
+    def child_fds(self) -> tuple[int, int]:
         """Return the ends that the run inherits."""
         return self.grant_read, self.done_write
 
@@ -71,7 +71,7 @@ class Slot:
         """Close the run's ends in this process, once: the scheduler then notices when the run ends."""
         if not self.is_closed:
             self.is_closed = True
-            for end in self.run_ends:
+            for end in self.child_fds:
                 os.close(end)
 
 
@@ -119,12 +119,12 @@ class Runner:
     progress: Progress
     coordinator: Coordinator | None = None
     deadline: float = math.inf  # time by which the jobs should end, of time.monotonic()
-    leaves_jobs: bool = False  # whether a job that is expected to end later is not started, nor any after it
+    skips_late_jobs: bool = False  # whether a job that is expected to end later is not started, nor any after it
     failures: list[str] = field(default_factory=list)
     _children: set[Child] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopping: bool = False
-    _has_left: bool = False
+    _has_skipped_jobs: bool = False
 
     def run(self, jobs: Sequence[Job], *, max_parallel: int = 1, threads: int) -> None:
         """Run the jobs that are not done, `max_parallel` in parallel, each with so many threads.
@@ -135,7 +135,7 @@ class Runner:
         settings = {"OMP_NUM_THREADS": str(threads)} | ({"TQDM_DISABLE": "1"} if max_parallel > 1 else {})
 
         def run(job: Job) -> None:
-            if not self._leaves([job], max_parallel):
+            if not self._must_skip([job], max_parallel):
                 self._run(job, settings)
 
         self._run_in_threads([partial(run, job) for job in jobs], max_parallel)
@@ -145,7 +145,7 @@ class Runner:
         if self.coordinator is not None:
             self.run(jobs, threads=threads)
             return
-        if self._leaves(jobs):
+        if self._must_skip(jobs):
             raise self._out_of_time()
         slots = [Slot.create() for _ in jobs]
         settings = {"OMP_NUM_THREADS": str(threads)}
@@ -161,20 +161,20 @@ class Runner:
             except BaseException:
                 self.stop()
                 raise
-        if self._has_left:
+        if self._has_skipped_jobs:
             raise self._out_of_time()
 
     def _out_of_time(self) -> OutOfTimeError:
         minutes = math.ceil(self.progress.seconds_left() / 60)
         return OutOfTimeError(f"the next run would end too late, and runs of about {minutes} min are left")
 
-    def _leaves(self, jobs: Sequence[Job], num_parallel: int = 1) -> bool:
+    def _must_skip(self, jobs: Sequence[Job], num_parallel: int = 1) -> bool:
         """Return whether jobs of which so many run in parallel are left, because of these or of earlier ones."""
         seconds = [job.expected_seconds for job in jobs if not job.is_done]
-        if seconds and self.leaves_jobs:
+        if seconds and self.skips_late_jobs:
             end = time.monotonic() + self.progress.corrected(num_parallel * sum(seconds))
-            self._has_left |= end > self.deadline
-        return bool(seconds) and self._has_left
+            self._has_skipped_jobs |= end > self.deadline
+        return bool(seconds) and self._has_skipped_jobs
 
     def run_announced(self, start: Announcement, coordinator: Coordinator) -> None:
         """Run this rank's part of a distributed run, and publish how it ended."""
@@ -257,7 +257,7 @@ class Runner:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=os.environ | ENVIRONMENT | settings | own,
-                pass_fds=slot.run_ends if slot else (),
+                pass_fds=slot.child_fds if slot else (),
                 process_group=0,  # Ctrl-C reaches only the parent, which ends its children
             )
             self._children.add(child)

@@ -12,7 +12,7 @@ class Scope:
 
     name: str
     rounds: int
-    repeats_disturbed: bool = False  # also run a round for each disturbed one
+    repeats_disturbed_rounds: bool = False  # also run a round for each disturbed one
     seeds: tuple[int, ...] = (0,)
     half_way: bool = True  # also score towers trained on half of the images
     equal_seconds: bool = True  # also score towers trained for equal device seconds
@@ -23,7 +23,7 @@ class Scope:
     @property
     def max_repeated_rounds(self) -> int:
         """Return how many rounds may be repeated: at most half as many as there are."""
-        return self.rounds // 2 if self.repeats_disturbed else 0
+        return self.rounds // 2 if self.repeats_disturbed_rounds else 0
 
     @property
     def curve_tasks(self) -> tuple[str, ...]:
@@ -35,8 +35,10 @@ def scopes(num_experiments: int, *, on_gpu: bool) -> dict[str, Scope]:
     """Return the scopes of `python -m bench`, with enough rounds to judge every ratio to the first experiment."""
     rounds = required_rounds(max(1, num_experiments - 1), on_gpu=on_gpu)
     return {
-        "default": Scope("default", rounds, repeats_disturbed=True),
-        "full": Scope("full", rounds, repeats_disturbed=True, seeds=(0, 1, 2), curves=("few-shot", "label-fractions")),
+        "default": Scope("default", rounds, repeats_disturbed_rounds=True),
+        "full": Scope(
+            "full", rounds, repeats_disturbed_rounds=True, seeds=(0, 1, 2), curves=("few-shot", "label-fractions")
+        ),
         "smoke": Scope("smoke", 1, half_way=False, equal_seconds=False, tasks=SMOKE_TASKS, curves=()),
     }
 

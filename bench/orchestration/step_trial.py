@@ -23,7 +23,7 @@ TRIAL_SECONDS = 15.0  # expected; those of ViT-B/16 on two cores
 MIN_STEP_SECONDS = 0.5  # a shorter step is dominated by its update: a larger batch is timed
 
 
-def uses_default_pace(image: ImageSettings) -> bool:
+def has_tiny_tower(image: ImageSettings) -> bool:
     """Return whether an experiment has the tiny tower, of which `TWO_CORES` is the pace."""
     return image.tower == SCALES["tiny"].image.tower
 
@@ -49,7 +49,7 @@ def measure_pace(experiment: Experiment, results: Path, cores: int) -> Pace:
             trial.run_round([job])
             if not job.is_done:
                 return TWO_CORES
-            pace = pace_of(read_record(job.request.paths[0]), time.perf_counter() - start)
+            pace = pace_from_record(read_record(job.request.paths[0]), time.perf_counter() - start)
         if pace.step_seconds(small) > MIN_STEP_SECONDS:
             break
     return pace
@@ -58,7 +58,7 @@ def measure_pace(experiment: Experiment, results: Path, cores: int) -> Pace:
 def recorded_pace(records: Iterable[Record], experiment: Experiment) -> Pace | None:
     """Return the pace of an experiment's last speed run among records; None without one."""
     runs = [one for one in records if one.experiment == experiment and isinstance(one.measured, Speed)]
-    return pace_of(runs[-1]) if runs else None
+    return pace_from_record(runs[-1]) if runs else None
 
 
 def link_cache(folder: Path, results: Path, inputs: InputSettings) -> None:
@@ -69,7 +69,7 @@ def link_cache(folder: Path, results: Path, inputs: InputSettings) -> None:
         (folder / CACHE).symlink_to(cache)
 
 
-def pace_of(record: Record, seconds: float | None = None) -> Pace:
+def pace_from_record(record: Record, seconds: float | None = None) -> Pace:
     """Return the pace of a speed run that took so many seconds from the start of its process to its end.
 
     Where these are not known, its start took as long as on two cores.

@@ -21,9 +21,9 @@ import msgspec
 from msgspec.structs import replace
 
 from bench.environment.circumstances import LOADED_EXTENSIONS, sources_digest
-from bench.environment.imports import uncollected_imports
+from bench.environment.imports import imports_without_gc
 from bench.environment.rank_info import RankInfo, restart_count, torchrun_env
-from bench.environment.variables import DEFAULT_WATCHDOG_SECONDS, WATCHDOG_SECONDS, read_seconds
+from bench.environment.variables import DEFAULT_WATCHDOG_SECONDS, WATCHDOG_SECONDS, read_seconds_variable
 from bench.orchestration.request_base import Request, decode_request
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Coordinator:
     def iter_announcements(self) -> Iterator[Announcement]:
         """Yield the runs that rank 0 announces, until it is done; ValueError if rank 0 is silent for too long."""
         number, heartbeats, silent_polls = 0, 0, 0
-        longest = read_seconds(WATCHDOG_SECONDS) or DEFAULT_WATCHDOG_SECONDS
+        longest = read_seconds_variable(WATCHDOG_SECONDS) or DEFAULT_WATCHDOG_SECONDS
         while not self.store.check(["end"]):
             if self.store.check([f"start {number}"]):
                 yield msgspec.json.decode(self.store.get(f"start {number}"), type=Announcement)
@@ -197,7 +197,7 @@ def connect_coordinator() -> Coordinator | None:
     rank_info = torchrun_env()
     if rank_info.world_size == 1:
         return None
-    with uncollected_imports():
+    with imports_without_gc():
         from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
     agent_shares = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"

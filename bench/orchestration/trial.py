@@ -9,10 +9,10 @@ from bench.config import Experiment
 from bench.formats import pluralize
 from bench.orchestration.budgets import set_images
 from bench.orchestration.comparison import Comparison
-from bench.orchestration.pace import MAX_SEEDS, Pace, fit_trainings
+from bench.orchestration.pace import MAX_SEEDS, Pace, choose_images_and_seeds
 from bench.orchestration.preflight import open_comparison
 from bench.orchestration.scope import Scope
-from bench.orchestration.step_trial import link_cache, pace_of
+from bench.orchestration.step_trial import link_cache, pace_from_record
 from bench.record import read_record
 
 DEFAULT_MINUTES = 12.0
@@ -47,23 +47,23 @@ def run_trial(folder: Path, experiment: Experiment, results: Path) -> tuple[Comp
     trial = open_comparison(folder, [experiment], Scope("trial", 2), trained=False)
     trial.measure_memory()  # the first run in a new environment compiles modules and reads them from the disk
     paces = list[Pace]()
-    while len(paces) < MOST_TRIALS and not do_fastest_agree(paces):
+    while len(paces) < MOST_TRIALS and not fastest_two_agree(paces):
         start = time.perf_counter()
         (job,) = trial.jobs_of_round(trial.experiments, len(paces))
         trial.run_round([job])
         if not job.is_done:
             return trial, trial.pace
-        paces.append(pace_of(read_record(job.request.paths[0]), time.perf_counter() - start))
+        paces.append(pace_from_record(read_record(job.request.paths[0]), time.perf_counter() - start))
     fastest = min(paces, key=lambda pace: pace.seconds_per_image)
-    return trial, replace(fastest, start_seconds=min(pace.start_seconds for pace in paces))
+    return trial, replace(fastest, process_start_seconds=min(pace.process_start_seconds for pace in paces))
 
 
 def expected_trial_seconds(pace: Pace, experiment: Experiment) -> float:
     """Return the expected seconds of `run_trial` where its first two runs agree."""
-    return pace.few_steps_seconds(experiment) + 2 * pace.speed_seconds(experiment)
+    return pace.few_steps_seconds(experiment) + 2 * pace.speed_run_seconds(experiment)
 
 
-def do_fastest_agree(paces: Sequence[Pace]) -> bool:
+def fastest_two_agree(paces: Sequence[Pace]) -> bool:
     """Return whether the two fastest of some paces differ by at most a fifth."""
     fastest = sorted(pace.seconds_per_image for pace in paces)
     return len(fastest) > 1 and fastest[1] <= MAX_PACE_RATIO * fastest[0]
@@ -88,10 +88,10 @@ def plan_default(
 
     def plan(images: int, seeds: int) -> DefaultPlan:
         sized, seeded = [set_images(one, images) for one in experiments], replace(scope, seeds=tuple(range(seeds)))
-        comparison = Comparison.planned(sized, pace)
+        comparison = Comparison.for_planning(sized, pace)
         return DefaultPlan(sized, seeded, trial_seconds + comparison.expected_seconds(seeded))
 
     if images is None:
-        return plan(*fit_trainings(lambda size, seeds: plan(size, seeds).expected_seconds, 60 * minutes))
+        return plan(*choose_images_and_seeds(lambda size, seeds: plan(size, seeds).expected_seconds, 60 * minutes))
     plans = (plan(images, seeds) for seeds in range(MAX_SEEDS, least_seeds, -1))
     return next((one for one in plans if one.expected_seconds <= 60 * minutes), plan(images, least_seeds))

@@ -10,10 +10,18 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
-from bench.console.console import INTERRUPTED, StopRequest, UserError, describe_error, log, printable, record_signals
+from bench.console.console import (
+    INTERRUPTED,
+    StopRequest,
+    UserError,
+    describe_error,
+    escape_unprintable,
+    log,
+    record_signals,
+)
 from bench.environment.child_processes import die_with_parent, kill_children
 from bench.environment.files import atomic_write
-from bench.environment.imports import uncollected_imports
+from bench.environment.imports import imports_without_gc
 from bench.environment.rank_info import torchrun_env
 from bench.environment.slots import wait_for_slot
 from bench.extensions import load_extensions
@@ -48,7 +56,7 @@ def _save_sample_keys_if_not_finite(request: Request) -> Iterator[None]:
     except NotFiniteError as error:
         path = request.paths[0].with_suffix(f".rank{torchrun_env().rank}.samples.txt")
         with atomic_write(path) as temporary:
-            temporary.write_text("".join(f"{printable(key)}\n" for key in error.keys), encoding="utf-8")
+            temporary.write_text("".join(f"{escape_unprintable(key)}\n" for key in error.keys), encoding="utf-8")
         raise NotFiniteError(error.step, error.keys, path.name) from error
 
 
@@ -61,7 +69,7 @@ def main() -> None:
             die_with_parent(int(os.environ[PARENT]))
         wait_for_slot()
         with record_signals() if request.saves_checkpoints else nullcontext() as stop:  # torch's import takes seconds
-            with uncollected_imports():
+            with imports_without_gc():
                 import bench.train.distributed  # noqa: F401 - and with it torch and open_clip
             run_request(request, stop)
     except KeyboardInterrupt:

@@ -25,7 +25,7 @@ class Readings:
 
     figures: dict[str, float] = field(default_factory=dict)
     not_measured: dict[str, str] = field(default_factory=dict)
-    sampler_share: float = 0.0  # CPU seconds of the sampling thread per second of the block
+    monitor_thread_share: float = 0.0  # CPU seconds of the sampling thread per second of the block
 
     @classmethod
     def mean(cls, blocks: Sequence["Readings"]) -> "Readings":
@@ -33,9 +33,9 @@ class Readings:
         names = dict.fromkeys(name for block in blocks for name in block.figures)
         means = {name: fmean(block.figures[name] for block in blocks if name in block.figures) for name in names}
         missing = {name: reason for block in blocks for name, reason in block.not_measured.items()}
-        return cls(means, missing, fmean(block.sampler_share for block in blocks))
+        return cls(means, missing, fmean(block.monitor_thread_share for block in blocks))
 
-    def take_if_larger(self, other: "Readings", names: Sequence[str]) -> None:
+    def replace_if_larger(self, other: "Readings", names: Sequence[str]) -> None:
         """Take the figures of these names from another block if their sum is larger there."""
         theirs = {name: other.figures[name] for name in names if name in other.figures}
         if sum(theirs.values()) > sum(self.figures.get(name, 0.0) for name in names):
@@ -79,7 +79,7 @@ def sampled(reader: DeviceReader, device: torch.device, *, every_s: float = 0.2)
                     del gauges[name]
                 else:
                     values[name].append(value)
-        readings.sampler_share = time.thread_time()
+        readings.monitor_thread_share = time.thread_time()
 
     sampler = threading.Thread(target=poll, name="device-sampler", daemon=True)
     synchronize(device)
@@ -98,7 +98,7 @@ def sampled(reader: DeviceReader, device: torch.device, *, every_s: float = 0.2)
         done.set()
         if values:
             sampler.join()
-        readings.sampler_share = readings.sampler_share / seconds if seconds else 0.0
+        readings.monitor_thread_share = readings.monitor_thread_share / seconds if seconds else 0.0
         readings.add_means(values, every_s)
 
 
@@ -142,7 +142,7 @@ def cpu_busy_spans() -> dict[str, Span]:
     return spans
 
 
-def others_busy(ranks: Sequence[tuple[str, Mapping[str, float]]]) -> float:
+def max_other_cpu_percent(ranks: Sequence[tuple[str, Mapping[str, float]]]) -> float:
     """Return the CPU time that processes of no rank took, in percent of the host where they took most.
 
     `ranks` has the host and the figures of every rank. To a rank, the other ranks of its host are among the others.

@@ -10,7 +10,7 @@ from typing import Any
 
 import pynvml
 
-from bench.environment.gpu_settings import device_handle, whole_gpu
+from bench.environment.gpu_settings import device_handle, gpu_of_mig_slice
 
 Gauge = Callable[[], float]
 Span = Callable[[], Gauge]  # called at the beginning of a block; its result is called at the end
@@ -62,7 +62,7 @@ def nvml_reader(uuid: str, index: int) -> DeviceReader:
     """
     pynvml.nvmlInit()
     handle = device_handle(uuid, index)
-    gpu = whole_gpu(handle)
+    gpu = gpu_of_mig_slice(handle)
     gauges: dict[str, Gauge] = {
         "GPU busy percent": lambda: float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu),
         "memory controller busy percent": lambda: float(pynvml.nvmlDeviceGetUtilizationRates(handle).memory),
@@ -70,12 +70,12 @@ def nvml_reader(uuid: str, index: int) -> DeviceReader:
         SM_CLOCK: lambda: float(pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_SM)),
         "memory clock MHz": lambda: float(pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_MEM)),
         TEMPERATURE: lambda: float(pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU)),
-    } | {name: partial(_percent_if_slowed, gpu, reasons) for name, reasons in SLOWDOWNS.items()}
+    } | {name: partial(_percent_if_throttled, gpu, reasons) for name, reasons in SLOWDOWNS.items()}
     spans: dict[str, Span] = {
         "power W, by the energy counter": counter_rate(
             partial(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle), 1e-3
         )
-    } | {name: partial(_gpm_span, handle, getattr(pynvml, metric)) for name, metric in GPM.items()}
+    } | {name: partial(_begin_gpm_span, handle, getattr(pynvml, metric)) for name, metric in GPM.items()}
     return DeviceReader(gauges, spans)
 
 
@@ -94,11 +94,11 @@ def throttle_bits(reasons: Iterable[str]) -> int:
     return sum(int(getattr(pynvml, f"nvmlClocksThrottleReason{reason}")) for reason in reasons)
 
 
-def _percent_if_slowed(handle: Any, reasons: tuple[str, ...]) -> float:
+def _percent_if_throttled(handle: Any, reasons: tuple[str, ...]) -> float:
     return 100.0 * bool(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle) & throttle_bits(reasons))
 
 
-def _gpm_span(handle: Any, metric: int) -> Gauge:
+def _begin_gpm_span(handle: Any, metric: int) -> Gauge:
     """Read one of the GPU's performance counters over a span, from two samples."""
     with ExitStack() as opened:
         first = _gpm_sample(handle, opened)
@@ -124,5 +124,5 @@ def _gpm_sample(handle: Any, samples: ExitStack) -> Any:
     sample = pynvml.nvmlGpmSampleAlloc()
     samples.callback(pynvml.nvmlGpmSampleFree, sample)
     if pynvml.nvmlDeviceIsMigDeviceHandle(handle):
-        return pynvml.nvmlGpmMigSampleGet(whole_gpu(handle), pynvml.nvmlDeviceGetGpuInstanceId(handle), sample)
+        return pynvml.nvmlGpmMigSampleGet(gpu_of_mig_slice(handle), pynvml.nvmlDeviceGetGpuInstanceId(handle), sample)
     return pynvml.nvmlGpmSampleGet(handle, sample)

@@ -40,7 +40,9 @@ def two_threads(one_thread: None) -> None:  # noqa: ARG001 - which this one come
     torch.set_num_threads(2)
 
 
-def in_turn(benchmark: BenchmarkFixture, ours: Work, theirs: Work, *, turns: int, max_ratio: float = math.inf) -> None:
+def compare_seconds(
+    benchmark: BenchmarkFixture, ours: Work, theirs: Work, *, turns: int, max_ratio: float = math.inf
+) -> None:
     """Time ours as the benchmark's figure and theirs before each turn; ours takes at most so much of their seconds."""
     seconds = []
 
@@ -57,14 +59,14 @@ def in_turn(benchmark: BenchmarkFixture, ours: Work, theirs: Work, *, turns: int
         assert median(ratios) <= max_ratio
 
 
-def in_memory(benchmark: BenchmarkFixture, ours: Work, theirs: Work) -> float:
+def compare_peak_memory(benchmark: BenchmarkFixture, ours: Work, theirs: Work) -> float:
     bytes_held = [peak_bytes(work, torch.device("cpu")) for work in (ours, theirs)]
     ratio = bytes_held[0] / bytes_held[1]
     benchmark.extra_info["memory to theirs"] = round(ratio, 4)
     return ratio
 
 
-def gradients(loss: Callable[..., Tensor], *leaves: Tensor) -> Work:
+def gradient_work(loss: Callable[..., Tensor], *leaves: Tensor) -> Work:
     return lambda: torch.autograd.grad(loss(*leaves), leaves)
 
 
@@ -77,9 +79,9 @@ def test_pairs(benchmark: BenchmarkFixture, generator: torch.Generator, method: 
     scalars = [torch.tensor(14.3)] if method == "clip" else [torch.tensor(10.0), torch.tensor(-10.0)]
     leaves = [value.requires_grad_() for value in (*features, *scalars)]
     loss, peer = (contrastive_loss, ClipLoss()) if method == "clip" else (sigmoid_loss, SigLipLoss())
-    ours, theirs = gradients(loss, *leaves), gradients(peer, *leaves)
-    in_turn(benchmark, ours, theirs, turns=turns, max_ratio=0.9 if batch >= 4096 else math.inf)  # noqa: PLR2004
-    less = in_memory(benchmark, ours, theirs)
+    ours, theirs = gradient_work(loss, *leaves), gradient_work(peer, *leaves)
+    compare_seconds(benchmark, ours, theirs, turns=turns, max_ratio=0.9 if batch >= 4096 else math.inf)  # noqa: PLR2004
+    less = compare_peak_memory(benchmark, ours, theirs)
     assert less < 1
     if batch == 16_384:  # noqa: PLR2004
         assert less < 1 / 20
@@ -104,13 +106,15 @@ def test_labels(benchmark: BenchmarkFixture, generator: torch.Generator, batch: 
         return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="sum") / batch
 
     def with_head(loss: Callable[[Tensor], Tensor]) -> Work:
-        return gradients(lambda *_: loss(head(features)), features, *head.parameters())
+        return gradient_work(lambda *_: loss(head(features)), features, *head.parameters())
 
     rows = [torch.tensor(caption) for caption in captions]
     is_large = batch == 1024  # noqa: PLR2004 - below, the head's own gradient is what is held
     max_ratio = 1 / 2.5 if is_large else 1.0
-    in_turn(benchmark, gradients(sparse_loss, given), gradients(dense_loss, given), turns=10, max_ratio=max_ratio)
-    assert in_memory(benchmark, with_head(sparse_loss), with_head(dense_loss)) <= (1 / 2 if is_large else 1)
+    compare_seconds(
+        benchmark, gradient_work(sparse_loss, given), gradient_work(dense_loss, given), turns=10, max_ratio=max_ratio
+    )
+    assert compare_peak_memory(benchmark, with_head(sparse_loss), with_head(dense_loss)) <= (1 / 2 if is_large else 1)
 
 
 @pytest.mark.benchmark(group="text without padding")
@@ -132,8 +136,8 @@ def test_text_without_padding(
     )
 
     def work(tokens: Tokens) -> Work:
-        return gradients(lambda *_: tower(*tokens.inputs).sum(), *tower.parameters())
+        return gradient_work(lambda *_: tower(*tokens.inputs).sum(), *tower.parameters())
 
     benchmark.extra_info["tokens per caption"] = round(cut.tokens_per_caption, 1)
     benchmark.extra_info["tokens of captions"] = round(cut.lengths.double().mean().item(), 1)
-    in_turn(benchmark, work(cut), work(padded), turns=turns)
+    compare_seconds(benchmark, work(cut), work(padded), turns=turns)

@@ -19,7 +19,7 @@ from bench.measure.costs import count_flops
 from bench.measure.memory import step_tensor_bytes
 from bench.method import methods
 from bench.suites.device import DEVICE, rate, seconds
-from bench.train.build import build_train_state, build_untrained_tower, take_full_rate_steps
+from bench.train.build import build_train_state, build_untrained_tower, take_steps_at_full_learning_rate
 from bench.train.step import make_optimizer
 from losses.psnr import psnr_loss, scheduled_error
 from models.open_clip_blocks import ImageBlock
@@ -140,6 +140,6 @@ def step_counters(experiment: Experiment, images: PackImages) -> dict[str, float
         "FLOPs of a step": count_flops(small, [stream.target(0)]).step,
     }
     if DEVICE.type == "cpu":  # elsewhere sums are taken in an order that varies
-        losses = take_full_rate_steps(build_train_state(stream, plain=True), range(STEPS))
+        losses = take_steps_at_full_learning_rate(build_train_state(stream, plain=True), range(STEPS))
         counted[f"loss at step {STEPS}"] = losses[-1].item()
     return counted

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from bench.data.targets import Tokens
 from bench.environment.files import atomic_write, prefix_errors
-from bench.environment.seeds import TEXT, seed_for
+from bench.environment.seeds import TEXT, derive_seed
 from bench.labels.subwords import SubwordIds
 from bench.towers.provenance import Provenance, head_path, read_metadata
-from models.checkpoint import load_exactly, require_finite
+from models.checkpoint import load_strictly, require_finite
 from models.heads import DualEncoder
 from models.image_tower import ImageTower
 from models.tensor_file import file_order, write_tensors
@@ -138,10 +138,10 @@ def read_text_encoder(tower: ImageTower, path: Path, provenance: Provenance) -> 
         return None
     subwords = SubwordIds(trained.targets.subword_vocabulary)
     text = build_text_tower(
-        trained.text.text_tower, trained.text.context_length, subwords.size, seed_for(trained.seed, TEXT)
+        trained.text.text_tower, trained.text.context_length, subwords.size, derive_seed(trained.seed, TEXT)
     )
     pair = DualEncoder(tower, text, initial_scale=1.0, initial_bias=0.0 if "bias" in saved else None)
     own = {f"tower.{name}": value for name, value in tower.state_dict().items()}
     weights = own | {name: value for name, value in saved.items() if name in pair.state_dict()}
-    load_exactly(pair, weights, f"{head_path(path)} does not hold what {trained.method} puts around this tower")
+    load_strictly(pair, weights, f"{head_path(path)} does not hold what {trained.method} puts around this tower")
     return TextEncoder(pair.eval(), subwords, trained.text.context_length)

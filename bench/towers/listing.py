@@ -54,14 +54,14 @@ def _row(name: str, examples: dict[str, str]) -> list[Cell]:
         examples[name] = f"{type(error).__name__}: {error}".splitlines()[0]
         return [Cell.plain(name), *[Cell.unmeasured(examples[name])] * 4, Cell("none", value=[])]
     parameters = sum(parameter.numel() for parameter in tower.parameters())
-    unable = unable_methods(name, side)
+    unable = unsupported_methods(name, side)
     examples.update({method: reason for method, reason in unable.items() if method not in examples})
     able = [method for method in METHOD_SETTINGS if method not in unable]
     figures = [Cell.plain(value) for value in (name, side, tower.width, parameters / 1e6, flops / 1e9)]
     return [*figures, Cell(f"all but {', '.join(unable)}" if unable else "all", value=able)]
 
 
-def unable_methods(tower: str, side: int) -> dict[str, str]:
+def unsupported_methods(tower: str, side: int) -> dict[str, str]:
     """Return the methods whose settings a tower does not accept at an image side, each with the reason."""
     reasons: dict[tuple[float, Pooling], str] = {}
     for image in (_image_settings(method) for method in METHOD_SETTINGS):

@@ -14,7 +14,7 @@ from bench.method import get_method
 CORENET_PATCH = 16  # px; its three convolutions have strides 4, 2 and 2
 
 
-def require_whole_patches(experiment: Experiment) -> list[str]:
+def check_whole_patches(experiment: Experiment) -> list[str]:
     """Return warnings about pixels that no patch covers where the tower was published with such images.
 
     Raises ValueError for other images with such pixels, with the sizes that fit. A teacher that is named and no file

@@ -33,7 +33,7 @@ def read_provenance(path: Path) -> Provenance:
         return decode_json(facts["made"], Provenance)
 
 
-def is_made_here(path: Path) -> bool:
+def is_trained_here(path: Path) -> bool:
     """Return whether a file is a tower that was trained here."""
     return path.suffix == ".safetensors" and path.is_file() and "made" in read_metadata(path)
 

@@ -20,7 +20,7 @@ from bench.data.stream import eval_transform
 from bench.data.transforms import WHITE, normalise, resize_and_crop_centre
 from bench.data_source import Samples
 from bench.environment.files import decode_json, prefix_errors
-from bench.environment.seeds import TEACHER, seed_for
+from bench.environment.seeds import TEACHER, derive_seed
 from bench.towers.head_file import save_tower
 from bench.towers.provenance import read_metadata
 from bench.towers.tower_from import load_trained_tower
@@ -46,7 +46,7 @@ def build_teacher(experiment: Experiment) -> ImageTower:
     """
     teacher = experiment.targets.teacher
     if not teacher.endswith(SUFFIX):
-        return build_image_tower(teacher, experiment.image.image_size, seed_for(experiment.seed, TEACHER))
+        return build_image_tower(teacher, experiment.image.image_size, derive_seed(experiment.seed, TEACHER))
     if not Path(teacher).is_file():
         raise ValueError(f"no tower file {teacher!r} for a teacher; `{PROGRAM} train` writes tower files")
     return load_trained_tower(Path(teacher))[0]
@@ -64,7 +64,7 @@ def write_teacher_features(experiment: Experiment, device: torch.device, results
         for indices, images in _iter_image_batches(samples, teacher.image_size):
             rows += indices
             found.append(teacher(images.to(device)).float().cpu())
-    features = torch.zeros(samples.num_stored_rows, teacher.width)
+    features = torch.zeros(samples.num_stored_label_rows, teacher.width)
     features[torch.tensor(rows)] = torch.cat(found)
     require_finite(features, f"features of the teacher {experiment.targets.teacher}")
     digest = data_digest(experiment.input.data)
@@ -97,24 +97,24 @@ def _iter_image_batches(samples: Samples, side: int) -> Iterator[tuple[list[int]
     """Yield the positions of samples, with their images."""
     if samples.is_decoded:
         pixels = samples.pixels
-        for first in _show_batches(len(pixels)):
+        for first in _iter_batch_starts(len(pixels)):
             batch = pixels[first : first + EMBED_BATCH_SIZE]
             yield list(range(first, first + len(batch))), eval_transform(batch, side)
         return
-    for first in _show_batches(len(samples)):
+    for first in _iter_batch_starts(len(samples)):
         indices, images = list[int](), list[Tensor]()
         for row in range(first, min(first + EMBED_BATCH_SIZE, len(samples))):
             try:
                 image = decode_image(samples.image(row))
             except UnusableImageError:
                 continue
-            indices.append(samples.stored_row(row))
+            indices.append(samples.stored_label_row(row))
             images.append(resize_and_crop_centre(image, side))
         if images:
             yield indices, normalise(torch.stack(images) / WHITE)
 
 
-def _show_batches(count: int) -> Iterator[int]:
+def _iter_batch_starts(count: int) -> Iterator[int]:
     """Yield the first index of each batch, and show the progress."""
     firsts = range(0, count, EMBED_BATCH_SIZE)
     return show_progress(firsts, len(firsts), "embedding with the teacher", "batches")

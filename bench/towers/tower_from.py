@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bench.console.console import PROGRAM
 from bench.environment.files import decode_json, prefix_errors, read_limited
-from bench.environment.seeds import TOWER, seed_for
+from bench.environment.seeds import TOWER, derive_seed
 from bench.experiments import EXPERIMENTS
 from bench.labels.vocabulary import read_vocabulary
 from bench.towers.head_file import (
@@ -23,9 +23,9 @@ from bench.towers.head_file import (
     read_label_classifier,
     read_text_encoder,
 )
-from bench.towers.provenance import Provenance, is_made_here, latest_towers, read_provenance
+from bench.towers.provenance import Provenance, is_trained_here, latest_towers, read_provenance
 from models import corenet_vit, open_clip_config
-from models.checkpoint import SUFFIXES, adapt_to_trunk, identify, load_exactly, load_tower_weights, read_weights
+from models.checkpoint import SUFFIXES, adapt_to_trunk, identify, load_strictly, load_tower_weights, read_weights
 from models.image_tower import (
     PIXEL_STATISTICS,
     ImageTower,
@@ -81,7 +81,7 @@ def load_tower(subject: str, results: Path = Path("results")) -> LoadedTower:
     path = Path(subject)
     if path.is_dir():
         return _load_open_clip_folder(path)
-    if is_made_here(path):
+    if is_trained_here(path):
         return _load_own_file(path)
     if path.is_file():
         state = read_weights(path)
@@ -104,7 +104,7 @@ def load_tower(subject: str, results: Path = Path("results")) -> LoadedTower:
 def load_trained_tower(path: Path) -> tuple[ImageTower, Provenance]:
     """Return a tower that was trained here, and its metadata; ValueError for a file without it."""
     provenance = read_provenance(path)
-    image, seed = provenance.experiment.image, seed_for(provenance.experiment.seed, TOWER)
+    image, seed = provenance.experiment.image, derive_seed(provenance.experiment.seed, TOWER)
     build = partial(
         build_image_tower,
         image.tower,
@@ -125,7 +125,7 @@ def build_untrained_copy(loaded: LoadedTower) -> ImageTower:
     """Return the random-init baseline of a tower that was trained elsewhere, with the same weights at every call."""
     assert loaded.build is not None, f"{loaded.name} was trained here, from weights that its seed gives"
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for(0, TOWER))
+        torch.manual_seed(derive_seed(0, TOWER))
         tower = loaded.build()
     tower.pixels = loaded.tower.pixels
     return tower
@@ -170,7 +170,7 @@ def _load_named_model(name: str, file: Path) -> LoadedTower:
         return _load_corenet(file, state, name)
     described: Any = timm.get_pretrained_cfg(name) if config is None else None
     pixels = _published_mean_and_std(name) if described is None else (described.mean, described.std)
-    build = partial(build_image_tower, name, published_image_size(name), seed_for(0, TOWER))
+    build = partial(build_image_tower, name, published_image_size(name), derive_seed(0, TOWER))
     tower = build()
     _load_trunk(tower, state, file, name)
     tower.pixels = make_renormalisation(*pixels)
@@ -183,7 +183,7 @@ def _load_corenet(path: Path, state: Mapping[str, Tensor], name: str = "") -> Lo
     build = partial(_build_tower, of_file or partial(corenet_vit.corenet_vit, name), CORENET_SIZE)
     _require_file_can_hold(path, _count_weights(build))
     tower, weights = build(), corenet_vit.convert_corenet_state(state)
-    load_exactly(tower.trunk, weights, f"{path} does not fit {name or 'a ViT of CoreNet'}", given=state)
+    load_strictly(tower.trunk, weights, f"{path} does not fit {name or 'a ViT of CoreNet'}", given=state)
     tower.pixels = make_renormalisation(*PIXEL_STATISTICS["none"])
     classifier = None
     beside = (path.with_suffix(suffix) for suffix in VOCABULARY_SUFFIXES)
@@ -224,7 +224,7 @@ def _build_tower(build_trunk: Callable[[], nn.Module], image_size: int) -> Image
 
 def _load_trunk(tower: ImageTower, state: Mapping[str, Tensor], file: Path, name: str) -> None:
     weights = adapt_to_trunk(state, tower.trunk)
-    load_exactly(tower.trunk, weights, f"{file} does not fit {name}", given=state)
+    load_strictly(tower.trunk, weights, f"{file} does not fit {name}", given=state)
 
 
 def _published_mean_and_std(name: str) -> tuple[Any, Any]:

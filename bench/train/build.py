@@ -13,27 +13,27 @@ from torch import Tensor, nn
 from bench.config import Experiment, get_field
 from bench.console.console import log
 from bench.data.caption_lengths import match_lengths
-from bench.data.image_sizes import first_of_each_size
+from bench.data.image_sizes import first_step_of_each_size
 from bench.data.manifest import CACHE
 from bench.data.order import StepSize
 from bench.data.pack import PackImages
 from bench.data.sample_stream import SampleStream
 from bench.data.samples import open_samples
-from bench.data.stream import PackStream, Stream
+from bench.data.stream import BatchStream, PackStream
 from bench.environment.cores import LoaderWorkers, available_cores, choose_workers
-from bench.environment.machine import resolve_auto, with_resolved_padding
+from bench.environment.machine import resolve_precision_and_compile, with_resolved_padding
 from bench.environment.rank_info import torchrun_env
-from bench.environment.seeds import CAPTIONS, HEAD, STEP, TOWER, seed_for
+from bench.environment.seeds import CAPTIONS, HEAD, STEP, TOWER, derive_seed
 from bench.fields import PACK_DATA, ImageSettings, InputSettings, RuntimeSettings
 from bench.labels.subwords import encode_caption
-from bench.labels.vocabulary import resolve_vocabulary, vocabulary_field
+from bench.labels.vocabulary import replace_unshipped_vocabulary, vocabulary_field
 from bench.method import Method, get_method
 from bench.profilers.clock import clock
-from bench.towers.patches import require_whole_patches
+from bench.towers.patches import check_whole_patches
 from bench.train.augmentation import get_augmented_method
 from bench.train.distributed import world_group, world_rank, world_size
 from bench.train.not_finite import NotFiniteError
-from bench.train.shared_memory import fit_workers
+from bench.train.shared_memory import limit_workers_to_shared_memory
 from bench.train.step import Step, make_step
 from models.image_tower import ImageTower, build_image_tower
 from models.tower_blocks import cast_residual_stream, checkpoint_activations
@@ -48,7 +48,7 @@ class TrainState:
     tower: ImageTower
     model: nn.Module
     method: Method
-    stream: Stream[Any]
+    stream: BatchStream[Any]
     step: Step[Any]
 
 
@@ -57,8 +57,8 @@ def build_untrained_tower(experiment: Experiment) -> ImageTower:
 
     ValueError for images that its patches do not cover, and as `build_image_tower`.
     """
-    require_whole_patches(experiment)
-    return build_tower(experiment.image, seed_for(experiment.seed, TOWER))
+    check_whole_patches(experiment)
+    return build_tower(experiment.image, derive_seed(experiment.seed, TOWER))
 
 
 def build_tower(image: ImageSettings, seed: int) -> ImageTower:
@@ -69,7 +69,7 @@ def build_tower(image: ImageSettings, seed: int) -> ImageTower:
 
 def load_data(
     experiment: Experiment, device: torch.device, results: Path, sizes: tuple[StepSize, ...] = ()
-) -> Stream[Any]:
+) -> BatchStream[Any]:
     """Open the data set with this rank's share of the batches, of the sizes of `bench.data.order.SampleOrder`.
 
     Captions of decoded images are turned into targets here, at the experiment's lengths; the others batch by batch.
@@ -77,14 +77,16 @@ def load_data(
     rank, ranks, method = world_rank(), world_size(), get_method(experiment.method)
     samples = open_samples(experiment, results / CACHE)
     if not samples.is_decoded:
-        workers = fit_workers(experiment, resolve_workers(experiment.input, device), torchrun_env().local_world_size)
+        workers = limit_workers_to_shared_memory(
+            experiment, resolve_workers(experiment.input, device), torchrun_env().local_world_size
+        )
         return SampleStream(
             experiment, samples, method.targets, device, rank=rank, ranks=ranks, workers=workers, sizes=sizes
         )
     targets = method.targets(with_resolved_padding(experiment, device))
     captions = tuple(map(samples.caption, range(len(samples))))
     if experiment.input.caption_lengths != PACK_DATA:
-        seed = seed_for(experiment.seed, CAPTIONS)
+        seed = derive_seed(experiment.seed, CAPTIONS)
         lengths, caption = experiment.input.caption_lengths, experiment.input.caption
         captions = match_lengths(captions, lengths, lambda text: len(encode_caption(text)), seed, caption)
     images = PackImages(samples.pixels, captions, (), tuple(samples.keys))
@@ -100,19 +102,19 @@ def resolve_workers(inputs: InputSettings, device: torch.device) -> LoaderWorker
     return choose_workers(available_cores(), torchrun_env().local_world_size)
 
 
-def log_workers(stream: Stream[Any]) -> None:
+def log_workers(stream: BatchStream[Any]) -> None:
     """Log on rank 0 how many workers load files for each process, and why."""
     if stream.order.rank == 0 and isinstance(stream, SampleStream):
         log(f"{stream.experiment.name}: {stream.workers.count} loader workers ({stream.workers.reason})")
 
 
-def log_labels(stream: Stream[Any]) -> None:
+def log_labels(stream: BatchStream[Any]) -> None:
     """Log on rank 0 what labels a method reads: their vocabulary, and their number in the first captions of the run."""
     experiment = stream.experiment
     if stream.order.rank > 0 or not get_method(experiment.method).has_labels:
         return
     vocabulary = get_field(experiment, str(vocabulary_field(experiment)))
-    if (measured := resolve_vocabulary(vocabulary)) != vocabulary:
+    if (measured := replace_unshipped_vocabulary(vocabulary)) != vocabulary:
         vocabulary += f" (not shipped; the labels are those of {measured}, for speed alone)"
     described = min(DESCRIBED_CAPTIONS, experiment.training.images)
     targets = (stream.target(k) for k in range(math.ceil(described / experiment.training.batch_size)))
@@ -122,7 +124,7 @@ def log_labels(stream: Stream[Any]) -> None:
     log(f"{text}, {empty:.1%} of captions without a label (the first {len(counts):,} that the run reads)")
 
 
-def sample_counts(stream: Stream[Any]) -> dict[str, Any]:
+def sample_counts(stream: BatchStream[Any]) -> dict[str, Any]:
     """Return the fields of a record that count the samples of its data set, and what loaded them."""
     return {
         "skipped": stream.skipped,
@@ -133,18 +135,18 @@ def sample_counts(stream: Stream[Any]) -> dict[str, Any]:
     }
 
 
-def build_train_state(stream: Stream[Any], *, plain: bool = False) -> TrainState:
+def build_train_state(stream: BatchStream[Any], *, plain: bool = False) -> TrainState:
     """Build tower, model and step around the data.
 
     The model is compiled and parallelized as the experiment and the process group require; a `plain` one is neither.
     """
     experiment, device = stream.experiment, stream.device
     method, tower = get_augmented_method(experiment), build_untrained_tower(experiment)
-    torch.manual_seed(seed_for(experiment.seed, HEAD))
+    torch.manual_seed(derive_seed(experiment.seed, HEAD))
     model = method.build_model(tower, experiment).to(device)
     apply_block_settings(model, experiment.runtime)
-    torch.manual_seed(seed_for(experiment.seed, STEP))
-    precision, compiled = resolve_auto(experiment.runtime, device)
+    torch.manual_seed(derive_seed(experiment.seed, STEP))
+    precision, compiled = resolve_precision_and_compile(experiment.runtime, device)
     group = None if plain else world_group()
     step: Step[Any] = make_step(experiment, model, method, precision, compiled=compiled and not plain, group=group)
     return TrainState(tower, model, method, stream, step)
@@ -158,7 +160,7 @@ def apply_block_settings(model: nn.Module, runtime: RuntimeSettings) -> None:
         cast_residual_stream(model)
 
 
-def take_full_rate_steps(run: TrainState, steps: Iterable[int]) -> list[Tensor]:
+def take_steps_at_full_learning_rate(run: TrainState, steps: Iterable[int]) -> list[Tensor]:
     """Take steps at the full learning rate, then sleep for `injected_slowdown`; the losses stay on the device."""
     experiment = run.stream.experiment
     with clock(run.stream.device) as elapsed:
@@ -167,16 +169,16 @@ def take_full_rate_steps(run: TrainState, steps: Iterable[int]) -> list[Tensor]:
     return losses
 
 
-def first_steps_by_size(experiment: Experiment, count: int) -> list[int]:
+def steps_with_each_size_first(experiment: Experiment, count: int) -> list[int]:
     """Return steps 0 to `count`, preceded by one of each image size, the largest first.
 
     Later steps then compile and allocate nothing new, and the memory peak is that of the most demanding size: large
     images have long sequences, small ones have large batches for text tower and head.
     """
-    return list(dict.fromkeys([*first_of_each_size(experiment, 0), *range(count)]))
+    return list(dict.fromkeys([*first_step_of_each_size(experiment, 0), *range(count)]))
 
 
-def check_finite(losses: list[Tensor], steps: Sequence[int], stream: Stream[Any]) -> None:
+def check_finite(losses: list[Tensor], steps: Sequence[int], stream: BatchStream[Any]) -> None:
     """Raise NotFiniteError if an update was skipped; it is called once per window, outside the clock."""
     finite = torch.stack(losses).isfinite()
     if not finite.all():

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from tqdm import tqdm
 
-from bench.console.console import StopRequest, printable
+from bench.console.console import StopRequest, escape_unprintable
 from bench.data.image_sizes import images_before_step
 from bench.data.samples import inputs_digest
 from bench.data.stream import DecodeStats
@@ -40,8 +40,8 @@ from bench.train.state import (
     copy_state,
     gathered_for_rank0,
     load_state,
-    scored_tower_state,
     shard_like,
+    tower_state_to_score,
 )
 from models.checkpoint import strip_prefix
 from models.tensor_file import write_tensors
@@ -154,7 +154,7 @@ class CheckpointManager:
         )
         state = collect_state(run) | {f"trunk.{name}": value for name, value in progress.trunk.items()}
         state["losses"] = torch.tensor(progress.losses, dtype=torch.float64)
-        is_written = self._write(saved, scored_tower_state(run), state)
+        is_written = self._write(saved, tower_state_to_score(run), state)
         if any(all_reduce_max([float(is_written)], run.stream.device)):
             self._steps_saved = taken
         self._last_save = time.monotonic()
@@ -178,8 +178,8 @@ class CheckpointManager:
                 path = write_checkpoint(Path(self.config.folder), saved, write)
             except OSError as error:
                 message = f"no checkpoint of step {saved.steps_taken:,}, the one before it is kept: {error}"
-                tqdm.write(printable(message), file=sys.stderr)
+                tqdm.write(escape_unprintable(message), file=sys.stderr)
                 return False
         if self.stop.code:
-            tqdm.write(printable(f"saved {path}"), file=sys.stderr)
+            tqdm.write(escape_unprintable(f"saved {path}"), file=sys.stderr)
         return True

@@ -25,7 +25,7 @@ from bench.config import Experiment
 from bench.environment.circumstances import Circumstances
 from bench.environment.machine import current_circumstances, describe_processors
 from bench.environment.rank_info import MIXED_MACHINES, torchrun_env
-from bench.environment.variables import DEFAULT_WATCHDOG_SECONDS, WATCHDOG_SECONDS, read_seconds
+from bench.environment.variables import DEFAULT_WATCHDOG_SECONDS, WATCHDOG_SECONDS, read_seconds_variable
 from bench.fields import RuntimeSettings, Sharding
 from losses.collectives import Group, ProcessGroupLike, SimulatedGroup, all_reduce_sum_, rank_and_world_size
 from models import Images
@@ -34,7 +34,7 @@ from models.tower_blocks import all_blocks
 T = TypeVar("T")
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # by precision
 # Maximum wait of a rank for the others; a failed one is noticed sooner (bench/orchestration/torchrun.py).
-WATCHDOG_TIMEOUT = timedelta(seconds=read_seconds(WATCHDOG_SECONDS) or DEFAULT_WATCHDOG_SECONDS)
+WATCHDOG_TIMEOUT = timedelta(seconds=read_seconds_variable(WATCHDOG_SECONDS) or DEFAULT_WATCHDOG_SECONDS)
 # of WATCHDOG_TIMEOUT without a step: then the process prints its stacks, before the others time out
 WATCHDOG_FRACTION = 0.9
 

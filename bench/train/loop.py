@@ -37,9 +37,9 @@ from bench.train.state import (
     collect_state,
     copy_state,
     gathered_for_rank0,
+    head_state_to_score,
     load_state,
-    scored_head_state,
-    scored_tower_state,
+    tower_state_to_score,
 )
 from bench.train.train_logger import TrainLogger
 
@@ -186,7 +186,7 @@ def _take_steps(
 
 def _save_tower(run: TrainState, images: int, budgets: tuple[str, ...], path: Path) -> None:
     provenance = Provenance(experiment=run.stream.experiment, images=images, budgets=budgets)
-    head, tower = scored_head_state(run), scored_tower_state(run)
+    head, tower = head_state_to_score(run), tower_state_to_score(run)
     with gathered_for_rank0(head, tower) as (head_tensors, tower_tensors):
         if world_rank() == 0:
             save_head(head, path, provenance, run.method.row_labels(run.stream.experiment), head_tensors)

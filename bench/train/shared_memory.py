@@ -15,7 +15,7 @@ SHARED_MEMORY_REMEDY = (
 TOKEN_BYTES = 8  # of a token id, in int64
 
 
-def fit_workers(experiment: Experiment, workers: LoaderWorkers, processes: int) -> LoaderWorkers:
+def limit_workers_to_shared_memory(experiment: Experiment, workers: LoaderWorkers, processes: int) -> LoaderWorkers:
     """Return the workers of each of the `processes` of this machine, with batches that fit into shared memory.
 
     Each prefetches fewer where that helps; where it does not, there are fewer workers, unless the experiment gives

@@ -109,13 +109,13 @@ def shard_like(value: Tensor, target: Tensor) -> Tensor:
     return distribute_tensor(value.to(shard.device), shard.device_mesh, shard.placements)
 
 
-def scored_tower_state(run: TrainState) -> State:
+def tower_state_to_score(run: TrainState) -> State:
     """Return the tower's scored weights, the run's own tensors: their moving average if there is one."""
     tower: nn.Module = run.tower if run.step.ema is None else run.step.ema.get_submodule("tower")
     return tower.state_dict()
 
 
-def scored_head_state(run: TrainState) -> State:
+def head_state_to_score(run: TrainState) -> State:
     """Return the scored weights outside the tower, the run's own tensors, without a teacher's or RangeAugment's."""
     frozen = {name for name, value in run.model.named_parameters() if not value.requires_grad}
     model = run.model if run.step.ema is None else run.step.ema

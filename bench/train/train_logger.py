@@ -9,16 +9,16 @@ from typing import Any
 
 from tqdm import tqdm
 
-from bench.console.console import log, printable
+from bench.console.console import escape_unprintable, log
 from bench.console.progress import LINE_SECONDS
-from bench.data.stream import Stream
+from bench.data.stream import BatchStream
 from bench.profilers.memory import MemoryGrowth
 
 
 class TrainLogger:
     """Logs the steps of a training with images per second, the share of time waiting for data, and memory growth."""
 
-    def __init__(self, stream: Stream[Any], total: int, taken: int, events: str = "") -> None:
+    def __init__(self, stream: BatchStream[Any], total: int, taken: int, events: str = "") -> None:
         """Begin after `taken` of `total` steps; `events` is the folder of TensorBoard's files."""
         self._stream, self._total, self._steps_at_start, self._taken = stream, total, taken, taken
         self._is_quiet = "TQDM_DISABLE" in os.environ or stream.order.rank > 0  # parallel runs share the terminal
@@ -26,7 +26,7 @@ class TrainLogger:
         self._bar = tqdm(
             total=total,
             initial=taken,
-            desc=printable(stream.experiment.name),
+            desc=escape_unprintable(stream.experiment.name),
             bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
             leave=False,
             mininterval=1,

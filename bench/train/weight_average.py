@@ -23,11 +23,11 @@ def make_ema(
     average = copy.deepcopy(model, frozen)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     average.requires_grad_(requires_grad=False)
-    update = _update_one_by_one if kernel == "for_loop" else _update_at_once
+    update = _per_tensor_ema_update if kernel == "for_loop" else _foreach_ema_update
     return average, update(average, model, trained, decay)
 
 
-def _update_at_once(average: nn.Module, model: nn.Module, trained: set[str], decay: float) -> Callable[[], None]:
+def _foreach_ema_update(average: nn.Module, model: nn.Module, trained: set[str], decay: float) -> Callable[[], None]:
     averages, weights = (
         [parameter for name, parameter in module.named_parameters() if name in trained] for module in (average, model)
     )
@@ -42,7 +42,7 @@ def _update_at_once(average: nn.Module, model: nn.Module, trained: set[str], dec
     return update
 
 
-def _update_one_by_one(average: nn.Module, model: nn.Module, trained: set[str], decay: float) -> Callable[[], None]:
+def _per_tensor_ema_update(average: nn.Module, model: nn.Module, trained: set[str], decay: float) -> Callable[[], None]:
     """Update tensor by tensor of the state, with four kernels for each.
 
     Source: apple/corenet at 1aa3acd, `corenet/modeling/misc/averaging_utils.py`, `EMA.update_parameters`, which also

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
-from bench.catalog import describe_drawings, describe_known_concepts
-from bench.formats import ratio
+from bench.catalog import describe_concept_overlap, describe_out_of_domain_scoring
+from bench.formats import format_ratio
 from bench.measure.throughput import throughputs_by_round
 from bench.record import Record, Speed, Transfer
 from bench.scores import Score, describe_task_trainings
@@ -68,18 +68,18 @@ def whole_task_tables(records: Sequence[Record]) -> list[Table]:
     """Return accuracies on whole tasks, one table per protocol, each with its interval over test images."""
     scores = [(row, score) for row in _scored_records(records) for score in row.transfer.scores if not _is_point(score)]
     data = dict.fromkeys(row.record.experiment.input.data for row, _ in scores if row.record.experiment is not None)
-    drawings = describe_drawings((score.task for _, score in scores), data)
+    drawings = describe_out_of_domain_scoring((score.task for _, score in scores), data)
     tables = list[Table]()
     for protocol in sorted({score.protocol for _, score in scores}, key=lambda name: (name != PROBE, name)):
         lines: dict[tuple[int, str, int], dict[str, Any]] = {}
         for row, score in scores:
             if score.protocol == protocol:
-                interval = accuracy_interval(answers_of(score).tolist())
+                interval = accuracy_interval(correct_per_item(score).tolist())
                 lines.setdefault(row.key, row.first_cells)[score.task] = _interval_cell(interval)
         of_protocol = [score for _, score in scores if score.protocol == protocol]
         note = f"Accuracy on the test images, with a 95 % interval over these images for this one tower. {SEED_UNIT}"
         note += describe_task_trainings(of_protocol)
-        if known := describe_known_concepts((score.task for score in of_protocol), data):
+        if known := describe_concept_overlap((score.task for score in of_protocol), data):
             note += f"\n{known}"
         if drawings and not tables:
             note += f"\n{drawings}: --root FOLDER scores them on classes of your own, with a folder of images for each."
@@ -93,7 +93,9 @@ def curve_tables(records: Sequence[Record]) -> list[Table]:
     tables = []
     for protocol, task in dict.fromkeys((score.protocol, score.task) for _, score in points):
         here = [(row, score) for row, score in points if (score.protocol, score.task) == (protocol, task)]
-        lines = _average_by_first_cells((row.first_cells, point_name(score), answers_of(score)) for row, score in here)
+        lines = _average_by_first_cells(
+            (row.first_cells, point_name(score), correct_per_item(score)) for row, score in here
+        )
         scores = [score for _, score in here]
         note = (
             f"Mean of {1 + max(score.draw for score in scores)} draws of the labelled images, the same for every row, "
@@ -189,7 +191,7 @@ def point_name(score: Score) -> str:
     return f"{score.per_class} per class" if score.per_class else "no labels"
 
 
-def answers_of(score: Score) -> npt.NDArray[np.float64]:
+def correct_per_item(score: Score) -> npt.NDArray[np.float64]:
     """Return 1.0 for each test item that was answered right, else 0.0; shape (items,)."""
     return np.frombuffer(score.correct.encode(), np.uint8).astype(np.float64) - ord("0")
 
@@ -213,7 +215,7 @@ def _probe_accuracies(rows: Sequence[ScoredRecord]) -> dict[str, ValueAndEnds]:
     for row in rows:
         for score in row.transfer.scores:
             if score.protocol == PROBE and not _is_point(score):
-                found.setdefault(score.task, []).append(answers_of(score))
+                found.setdefault(score.task, []).append(correct_per_item(score))
     return {task: _interval_cell(estimate_mean(answers, accuracy_interval)) for task, answers in found.items()}
 
 
@@ -270,7 +272,7 @@ def nearest_label_table(transfers: Iterable[Transfer]) -> Table:
     columns = [*Column.texts("class", "nearest label"), Column("similarity"), Column("steps")]
     groups: dict[str, list[list[Cell]]] = {}
     for one in nearest_labels(transfers):
-        figures = [Cell.of(one.similarity, ratio), Cell.of(len(one.path) - 1)]
+        figures = [Cell.of(one.similarity, format_ratio), Cell.of(len(one.path) - 1)]
         names = [Cell.of(one.class_name), Cell.of(one.path[-1])]
         groups.setdefault(one.task, []).append([*names, *figures, Cell(" → ".join(one.path))])
     note = (
@@ -299,8 +301,8 @@ def _heads_table(task: str, transfers: Sequence[Transfer]) -> Table:
         heads: dict[str, dict[str, dict[int, npt.NDArray[np.float64]]]] = defaultdict(lambda: defaultdict(dict))
         for score in transfer.scores:
             if score.task == task:
-                heads[score.protocol.removeprefix(f"{INIT_PROTOCOL}, ")][point_name(score)][score.draw] = answers_of(
-                    score
+                heads[score.protocol.removeprefix(f"{INIT_PROTOCOL}, ")][point_name(score)][score.draw] = (
+                    correct_per_item(score)
                 )
         first = {"features": transfer.subject, "images": transfer.images}
         for head, points in heads.items():

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bench.console.console import log
 from bench.console.progress import show_progress
-from bench.environment.seeds import STEP, seed_for
+from bench.environment.seeds import STEP, derive_seed
 from bench.scores import TaskTraining
 from bench.train.loop import cosine_decay
 from bench.train.step import make_gradient_clipper, weight_decay_groups
@@ -50,7 +50,7 @@ class TrainingRecipe:
         return math.ceil(self.epochs * images / self.batch_size)
 
     @property
-    def is_tower_trained(self) -> bool:
+    def updates_tower(self) -> bool:
         """Whether the tower's weights change and its batch norms update their statistics."""
         return self.train_tower and self.layer_decay > 0
 
@@ -61,7 +61,7 @@ class TrainingRecipe:
         return max(1, round(steps * self.warmup_share))
 
     @property
-    def final_rate_share(self) -> float:
+    def final_learning_rate_ratio(self) -> float:
         """The learning rate at the end of a cosine, as a share of the initial one."""
         return 0.1
 
@@ -72,16 +72,16 @@ class TrainingRecipe:
         """
         return None if self.ema_decay is None or steps < round(1 / (1 - self.ema_decay)) else self.ema_decay
 
-    def rate_share(self, step: int, steps: int) -> float:
+    def learning_rate_factor(self, step: int, steps: int) -> float:
         """Return the factor of the learning rate at a step."""
         warmup = self.warmup(steps)
         if step < warmup:
             return (step + 1) / warmup
         if self.milestones:
             return 0.1 ** sum(step >= fall * steps for fall in self.milestones)
-        return cosine_decay(1.0, self.final_rate_share, (step - warmup) / max(1, steps - warmup))
+        return cosine_decay(1.0, self.final_learning_rate_ratio, (step - warmup) / max(1, steps - warmup))
 
-    def training_on(self, images: int, image_size: int, learning_rate: float) -> TaskTraining:
+    def task_training(self, images: int, image_size: int, learning_rate: float) -> TaskTraining:
         """Return the settings of a training on this number of images, for its record."""
         steps = self.steps(images)
         return TaskTraining(
@@ -110,7 +110,7 @@ def prefetch(load: Callable[[int], T], count: int) -> Iterator[T]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def find_best_rate(rates: Sequence[float], quality: Callable[[float], float]) -> tuple[float, float]:
+def find_best_learning_rate(rates: Sequence[float], quality: Callable[[float], float]) -> tuple[float, float]:
     """Return the rate of the highest quality, and this quality; of equal ones the lowest rate.
 
     Rates at which training diverges are skipped. FloatingPointError if it diverges at all rates.
@@ -144,7 +144,7 @@ def train_on_task(
     """
     device = next(model.parameters()).device
     model.train().requires_grad_(requires_grad=True)
-    tower.requires_grad_(recipe.is_tower_trained).train(recipe.is_tower_trained)
+    tower.requires_grad_(recipe.updates_tower).train(recipe.updates_tower)
     for module in tower.modules():
         if isinstance(module, PatchDrop):
             module.eval()
@@ -155,7 +155,7 @@ def train_on_task(
     ema, update_ema = make_ema(model, recipe.ema_decay_for(steps))
     finite = torch.ones((), dtype=torch.bool, device=device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed_for(recipe.seed, STEP))
+        torch.manual_seed(derive_seed(recipe.seed, STEP))
         for step, batch in enumerate(show_progress(batches, steps, f"training at rate {learning_rate:g}", "steps")):
             for micro_batch in batch:
                 loss = loss_of(micro_batch)
@@ -163,7 +163,7 @@ def train_on_task(
                 finite &= loss.isfinite()
             finite &= clip().isfinite()
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate * recipe.rate_share(step, steps) * group["share"]
+                group["lr"] = learning_rate * recipe.learning_rate_factor(step, steps) * group["share"]
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             update_ema()
@@ -182,7 +182,7 @@ def _parameter_groups(
     """
     of_tower = {id(parameter) for parameter in tower.parameters()}
     layers = [[parameter for parameter in model.parameters() if id(parameter) not in of_tower]]
-    if recipe.is_tower_trained:
+    if recipe.updates_tower:
         whole = [list(tower.parameters())]
         layers += whole if recipe.layer_decay == 1 else reversed(parameters_by_depth(tower))
     shares = [recipe.layer_decay**below for below in range(len(layers))]

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from bench.catalog import RANDOM_INIT, describe_known_concepts
+from bench.catalog import RANDOM_INIT, describe_concept_overlap
 from bench.formats import NBSP, join_words
 from bench.record import Transfer
 from bench.sections import Block, Chart, ComparisonRecords, Fold, Group, Heading, Legend, PageContext, Section, Text
 from reports.accuracy import score_tables, scores
-from reports.accuracy.pareto import IMAGES, CostAxis, cost_axes, describe_front, describe_unpriced
+from reports.accuracy.pareto import IMAGES, CostAxis, cost_axes, describe_front, describe_unknown_costs
 from reports.accuracy.training_charts import accuracy_chart
 from reports.render.document import csv_file
 from reports.speed.charts import legend
@@ -44,7 +44,7 @@ ENERGY_NOTE = (
 )
 
 
-def lead_chart(comparison: ComparisonRecords) -> list[Chart]:
+def headline_chart(comparison: ComparisonRecords) -> list[Chart]:
     """Draw the first task against device seconds, beside the answer; nothing without a timed tower."""
     answers, (device, _) = scores.whole_task_scores(comparison), cost_axes(comparison)
     if not answers:
@@ -72,7 +72,7 @@ def _build(page: PageContext) -> Sequence[Block]:
     protocol = join_words(list(dict.fromkeys(scores.main_protocol(answers, task) for task in names)))
     intervals = INTERVALS.get(seeds, "over test images")
     data = {one.input.data for one in comparison.experiments.values()}
-    known = filter(None, [PROTOCOL, RANKING.get(seeds), describe_known_concepts(names, data)])
+    known = filter(None, [PROTOCOL, RANKING.get(seeds), describe_concept_overlap(names, data)])
     return [
         Text(" ".join(known), "protocol"),
         score_tables.overview_table(comparison, answers),
@@ -102,20 +102,20 @@ def _chart_blocks(comparison: ComparisonRecords, answers: Sequence[scores.Subjec
         f"Accuracy is by {protocol}. Marks are towers after cool-down with their 95{NBSP}% interval; {start}dashed "
         "lines are references. The axis of images starts at zero. The tables of the tasks below give the figures."
     )
-    unpriced = describe_unpriced(comparison, trained, energy)
+    unpriced = describe_unknown_costs(comparison, trained, energy)
     return [
         Legend(legend(comparison, trained)),
         Heading("Accuracy against images seen"),
         Text(note, "under"),
         Group(_charts(comparison, answers, IMAGES), "panels"),
         Heading("Accuracy against device seconds"),
-        *_priced_blocks(
+        *_cost_chart_blocks(
             _charts(comparison, answers, device),
-            SECONDS_NOTE + _left_out(describe_unpriced(comparison, trained, device)),
+            SECONDS_NOTE + _left_out(describe_unknown_costs(comparison, trained, device)),
             "No speed was measured, so device seconds are unknown.",
         ),
         Heading("Accuracy against energy"),
-        *_priced_blocks(
+        *_cost_chart_blocks(
             _charts(comparison, answers, energy),
             ENERGY_NOTE + _left_out(unpriced),
             " ".join(["Energy was not measured.", *(f"{reason}." for reason in unpriced)]),
@@ -131,7 +131,7 @@ def _charts(comparison: ComparisonRecords, answers: Sequence[scores.SubjectScore
     return [Chart(accuracy_chart(comparison, answers, task, cost_axis), task) for task in tasks]
 
 
-def _priced_blocks(charts: Sequence[Chart], note: str, unknown: str) -> list[Block]:
+def _cost_chart_blocks(charts: Sequence[Chart], note: str, unknown: str) -> list[Block]:
     return [Text(note, "under"), Group(charts, "panels")] if charts else [Text(unknown, "empty")]
 
 

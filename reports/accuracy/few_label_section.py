@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import chain
 
 from bench.catalog import RANDOM_INIT
-from bench.formats import NBSP, format_interval, join_words, pluralize, write_accuracy, write_gain
+from bench.formats import NBSP, format_accuracy, format_accuracy_gain, format_interval, join_words, pluralize
 from bench.record import Transfer
 from bench.sections import (
     Block,
@@ -187,9 +187,9 @@ def _heads_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> Tabl
     numbers, rows = label_counts(curves), []
     for curve in curves:
         head, base = _initial_head(curve), _random_head(curves, curve)
-        titled = [(head, [Cell.estimate(curve.at(labels), write_accuracy, NOT_SCORED) for labels in numbers])]
+        titled = [(head, [Cell.estimate(curve.at(labels), format_accuracy, NOT_SCORED) for labels in numbers])]
         if base is not None:
-            gains = [Cell.estimate(curve.gain(base, labels), write_gain, NOT_SCORED) for labels in numbers]
+            gains = [Cell.estimate(curve.gain(base, labels), format_accuracy_gain, NOT_SCORED) for labels in numbers]
             titled.append((f"{head}, gain over random", gains))
         subject, images = subject_name_cell(comparison, curve.subject), images_cell(curve.images)
         rows += [[subject, Cell.of(title), images, *cells] for title, cells in titled]
@@ -221,7 +221,7 @@ def _format_verdicts(gains: Mapping[float, JudgedAccuracyDifference]) -> str:
     found: dict[Difference, list[str]] = {}
     for labels, claim in gains.items():
         where, one = f"{format_labels(PER_CLASS, labels)} per class" if labels else "no labels", claim.difference
-        text = f"{where} ({write_gain(one.value)}{format_interval(one, write_gain, ', ')})"
+        text = f"{where} ({format_accuracy_gain(one.value)}{format_interval(one, format_accuracy_gain, ', ')})"
         found.setdefault(claim.verdict, []).append(text)
     return "; ".join(f"{verdict} with {join_words(found[verdict])}" for verdict in VERDICTS if verdict in found)
 

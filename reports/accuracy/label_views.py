@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.transforms import Transform
 
 from bench.catalog import RANDOM_INIT
-from bench.formats import count, write_accuracy
+from bench.formats import format_accuracy, format_count
 from bench.record import Transfer
 from bench.scores import MetricScore
 from bench.sections import ComparisonRecords
@@ -83,7 +83,7 @@ def label_chart(name: str, text: str, lines: Sequence[CurveLine], highest: float
         ends = [(line.name, line.curve.points()[-1][1].value, line.colour) for line in lines]
         training_charts.write_labels(axes, [*ends, (training_charts.CHANCE, chance, MUTED)])
         described = [f"{line.name} {_describe_ends(line.curve)}" for line in lines]
-        described.append(f"{training_charts.CHANCE} {write_accuracy(chance)}")
+        described.append(f"{training_charts.CHANCE} {format_accuracy(chance)}")
         return svg(figure, name, f"{text}: accuracy against the {unit}. {'; '.join(described)}.")
 
 
@@ -118,7 +118,7 @@ def _describe_ends(curve: Curve) -> str:
 
 def _format_points(curve: Curve, points: Sequence[tuple[float, Estimate]]) -> str:
     return ", ".join(
-        f"{write_accuracy(one.value)} at {format_labels(curve.label_unit, labels)}" for labels, one in points
+        f"{format_accuracy(one.value)} at {format_labels(curve.label_unit, labels)}" for labels, one in points
     )
 
 
@@ -128,7 +128,7 @@ def labels_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> Tabl
     columns = [*Column.texts("features"), Column("images seen"), Column("seeds"), *label_count_columns(curves)]
     groups: dict[str, list[list[Cell]]] = {"Towers": [], "References": []}
     for curve in curves:
-        cells = [Cell.estimate(curve.at(labels), write_accuracy, NOT_SCORED) for labels in numbers]
+        cells = [Cell.estimate(curve.at(labels), format_accuracy, NOT_SCORED) for labels in numbers]
         row = [subject_name_cell(comparison, curve.subject), images_cell(curve.images), Cell.of(curve.seeds), *cells]
         groups["References" if curve.is_reference else "Towers"].append(row)
     title = f"{first.task}: accuracy by {first.protocol} against the {first.label_unit}"
@@ -140,7 +140,7 @@ def label_count_columns(curves: Sequence[Curve]) -> list[Column]:
     unit, numbers = curves[0].label_unit, label_counts(curves)
     images = {labels: number for curve in curves for labels, number in curve.labelled_images.items()}
     if unit == SHARE:
-        return [Column(format_labels(unit, labels), f"{count(images[labels])} images") for labels in numbers]
+        return [Column(format_labels(unit, labels), f"{format_count(images[labels])} images") for labels in numbers]
     none = Column("no labels", "initial head")
     return [Column(format_labels(unit, labels), "per class") if labels else none for labels in numbers]
 
@@ -164,7 +164,9 @@ def _metric_table(comparison: ComparisonRecords, found: Sequence[tuple[Transfer,
         by_name.setdefault(metric.name, {}).setdefault(run, {})[metric.draw] = metric.value
     baselines = {metric.name: metric.baseline for _, _, metric in found if metric.baseline is not None}
     last = [Cell("trivial baseline"), Cell.not_applicable(NOT_TRAINED), Cell.not_applicable(NOT_TRAINED)]
-    last += [Cell.figure(baselines.get(name), write_accuracy, "this metric has no trivial baseline") for name in names]
+    last += [
+        Cell.measured(baselines.get(name), format_accuracy, "this metric has no trivial baseline") for name in names
+    ]
     columns = [*Column.texts("features"), Column("images seen"), Column("seeds"), *map(Column, names)]
     title, order = f"{first.task} by {first.protocol}", [*comparison.experiments, RANDOM_INIT]
     rows = []
@@ -175,7 +177,7 @@ def _metric_table(comparison: ComparisonRecords, found: Sequence[tuple[Transfer,
             name = Cell(name.text, f"{per_class} labelled per class", name.value)
         cells = [_metric_cell(values[key].get(metric)) for metric in names]
         rows.append([name, images_cell(images), Cell.of(len(seeds)), *cells])
-    sizes = f"{count(first.num_test)} test images; {count(first.num_train)} for training and validation."
+    sizes = f"{format_count(first.num_test)} test images; {format_count(first.num_train)} for training and validation."
     groups = {"Towers and features": rows, "Without image features": [last]}
     return Table.of_groups(title, columns, groups, sizes)
 
@@ -186,4 +188,4 @@ def _metric_cell(runs: Mapping[Run, Mapping[int, float]] | None) -> Cell:
         return Cell.not_applicable(NO_METRIC)
     found = estimate_over_draws(runs)
     is_single = sum(map(len, runs.values())) == 1
-    return Cell.of(found.value, write_accuracy) if is_single else Cell.estimate(found, write_accuracy)
+    return Cell.of(found.value, format_accuracy) if is_single else Cell.estimate(found, format_accuracy)

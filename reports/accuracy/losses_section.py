@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from bench.formats import count
+from bench.formats import format_count
 from bench.record import Training
 from bench.sections import Block, Chart, ComparisonRecords, Fold, Group, PageContext, Section, Text
 from bench.tables import Cell, Column, Table
@@ -46,7 +46,7 @@ def _loss_curves_table(comparison: ComparisonRecords) -> Table:
         [
             experiment_cell(comparison, name),
             *map(Cell.of, (part, seed)),
-            Cell.of(images, count),
+            Cell.of(images, format_count),
             Cell.of(loss, write_loss),
         ]
         for name, seed, part, images, loss in losses_frame(comparison, max_points=10).itertuples(index=False)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from bench.catalog import RANDOM_INIT, REFERENCES
 from bench.formats import (
     NBSP,
-    bracket_interval,
-    count,
+    format_accuracy,
+    format_bracketed_interval,
+    format_count,
     format_rate,
     format_seconds,
     join_words,
     pluralize,
-    write_accuracy,
 )
 from bench.sections import ComparisonRecords
 from bench.transfer.score_tables import image_costs
@@ -34,7 +34,7 @@ class CostAxis:
     axis: str  # label of the axis
     write: Callable[[float], str]
     per_image: Mapping[str, float] | None  # the cost of an image in training, by experiment; None: images are the cost
-    why_not: Mapping[str, str]  # the reason of an unknown cost, by experiment
+    unknown_reasons: Mapping[str, str]  # the reason of an unknown cost, by experiment
 
     def of(self, point: ScorePoint) -> float | None:
         """Return the cost of a point; None where it was not measured."""
@@ -52,9 +52,9 @@ IMAGES = CostAxis(
     name="images",
     title="images seen",
     axis="images seen",
-    write=lambda images: f"{count(images)} images",
+    write=lambda images: f"{format_count(images)} images",
     per_image=None,
-    why_not={},
+    unknown_reasons={},
 )
 
 
@@ -68,7 +68,7 @@ def cost_axes(comparison: ComparisonRecords) -> tuple[CostAxis, CostAxis]:
         axis="seconds on this device",
         write=format_seconds,
         per_image={name: 1 / cost.rate for name, cost in costs.items()},
-        why_not=untimed,
+        unknown_reasons=untimed,
     )
     energy = CostAxis(
         name="energy",
@@ -76,7 +76,7 @@ def cost_axes(comparison: ComparisonRecords) -> tuple[CostAxis, CostAxis]:
         axis="kilojoules, of all devices",
         write=lambda kilojoules: f"{format_rate(kilojoules)}{NBSP}kJ",
         per_image={name: cost.joules / 1000 for name, cost in costs.items() if cost.joules is not None},
-        why_not=untimed | {name: cost.why_no_joules for name, cost in costs.items() if cost.joules is None},
+        unknown_reasons=untimed | {name: cost.why_no_joules for name, cost in costs.items() if cost.joules is None},
     )
     return device, energy
 
@@ -103,7 +103,7 @@ def describe_front(comparison: ComparisonRecords, points: Sequence[ScorePoint], 
     paid = sum(_cost_if_trained(point, cost_axis) is not None for point in points)
     towers = [
         f"{comparison.label(point.subject)} for {cost_axis.format_cost(point)} with "
-        f"{write_accuracy(point.accuracy.value)}{bracket_interval(point.accuracy, write_accuracy)}"
+        f"{format_accuracy(point.accuracy.value)}{format_bracketed_interval(point.accuracy, format_accuracy)}"
         for point in front
     ]
     best = max((point.accuracy.value for point in front), default=math.inf)
@@ -115,10 +115,10 @@ def describe_front(comparison: ComparisonRecords, points: Sequence[ScorePoint], 
     return f"{len(front)} of {pluralize(paid, 'tower')} {verb} on the front{named}.{beaten}"
 
 
-def describe_unpriced(comparison: ComparisonRecords, subjects: Sequence[str], cost_axis: CostAxis) -> list[str]:
+def describe_unknown_costs(comparison: ComparisonRecords, subjects: Sequence[str], cost_axis: CostAxis) -> list[str]:
     """Return the towers without this cost, grouped by reason."""
     unpriced = [subject for subject in subjects if subject not in (cost_axis.per_image or {})]
-    reasons = group_by(unpriced, lambda subject: cost_axis.why_not.get(subject, UNTIMED))
+    reasons = group_by(unpriced, lambda subject: cost_axis.unknown_reasons.get(subject, UNTIMED))
     return [f"{join_words([*map(comparison.label, names)])}: {reason}" for reason, names in reasons.items()]
 
 

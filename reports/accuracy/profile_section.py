@@ -8,8 +8,8 @@ from statistics import fmean
 
 import numpy as np
 
-from bench.catalog import images_of_task
-from bench.formats import INTERVAL, join_words, percent, pluralize, write_accuracy, write_gain
+from bench.catalog import image_set_of_task
+from bench.formats import INTERVAL, format_accuracy, format_accuracy_gain, format_percent, join_words, pluralize
 from bench.sections import Block, ComparisonRecords, Download, PageContext, Section, Text
 from bench.statistics import (
     CONFIDENCE,
@@ -36,8 +36,8 @@ MEAN_NOTE = (
     "Tasks and seeds are random factors of a mean difference, so that its interval covers other tasks like these and, "
     "from three seeds on, other trainings. Nobody drew these tasks at random: how far they stand for others is for the "
     "reader to judge. Other data, towers and numbers of images are not covered.{shared} A smallest difference is the "
-    f"size from which an interval would leave out 0 with a probability of {percent(POWER, 0)}, for as many tasks and "
-    "seeds with this spread."
+    f"size from which an interval would leave out 0 with a probability of {format_percent(POWER, 0)}, for as many "
+    "tasks and seeds with this spread."
 )
 Pair = tuple[str, str, str, Estimate]  # task, two subjects, and the difference of the second from the first
 
@@ -55,7 +55,7 @@ class _Profile:
         """The tasks by their test images."""
         found: dict[str, list[str]] = {}
         for task in self.towers:
-            found.setdefault(images_of_task(task), []).append(task)
+            found.setdefault(image_set_of_task(task), []).append(task)
         return found
 
     def pairs(self) -> Iterator[Pair]:
@@ -141,17 +141,20 @@ def _mean_table(comparison: ComparisonRecords, profile: _Profile) -> Table:
         Column.text("features"),
         Column("mean accuracy", f"over {len(profile.images)} tasks"),
         Column("mean difference", f"from {comparison.label(base)}, {INTERVAL}"),
-        Column("smallest difference", f"with a power of {percent(POWER, 0)}"),
+        Column("smallest difference", f"with a power of {format_percent(POWER, 0)}"),
     ]
     rows = []
     for subject in profile.subjects:
         found = None if subject == base else profile.mean_difference(base, subject)
         why = "this is the base" if subject == base else "no training seed in common with the base"
-        difference, smallest = Cell.estimate(found.mean if found else None, write_gain, why), Cell.not_applicable(why)
+        difference, smallest = (
+            Cell.estimate(found.mean if found else None, format_accuracy_gain, why),
+            Cell.not_applicable(why),
+        )
         if found and found.smallest is not None:
-            smallest = Cell.of(found.smallest, write_accuracy)
+            smallest = Cell.of(found.smallest, format_accuracy)
             difference = replace(difference, note=f"{difference.note}; {found.mean.over}")
-        accuracy = Cell.of(profile.mean_accuracy(subject), write_accuracy)
+        accuracy = Cell.of(profile.mean_accuracy(subject), format_accuracy)
         rows.append([subject_name_cell(comparison, subject), accuracy, difference, smallest])
     note = MEAN_NOTE.format(
         shared=f" Tasks on the same test images count as one: {'; '.join(shared)}." if shared else ""

@@ -9,13 +9,13 @@ from markupsafe import Markup
 from bench.experiments import HEADLINE
 from bench.formats import (
     INTERVAL,
-    bracket_interval,
+    format_accuracy,
+    format_accuracy_gain,
+    format_bracketed_interval,
     format_interval,
+    format_p_value,
     join_words,
-    p_value,
     pluralize,
-    write_accuracy,
-    write_gain,
 )
 from bench.record import Training, Transfer
 from bench.sections import ComparisonRecords
@@ -51,12 +51,12 @@ def ranking_differences(comparison: ComparisonRecords, answers: Sequence[Subject
 
 def accuracy_answer(comparison: ComparisonRecords, answers: Sequence[SubjectScore], claims: Claims) -> list[Markup]:
     """Compare the first experiment's tower with the base's, or say that it cannot be told; nothing without both."""
-    if (pair := _lead_pair(comparison, answers)) is None:
+    if (pair := _headline_pair(comparison, answers)) is None:
         return []
     budget, base, lead = pair
     if (claim := claims.get((lead.subject, budget))) is not None:
         return _ranking_sentences(comparison, answers, {(lead.subject, budget): claim})
-    intervals = [one for point in (lead, base) if (one := format_interval(point.accuracy, write_accuracy))]
+    intervals = [one for point in (lead, base) if (one := format_interval(point.accuracy, format_accuracy))]
     text = Markup(
         "It cannot be told whose image tower is more accurate {}: on {} {}'s scores {} and {}'s {} "
         "<small>({}over {}; {}, a ranking needs {}).</small>"
@@ -66,9 +66,9 @@ def accuracy_answer(comparison: ComparisonRecords, answers: Sequence[SubjectScor
             _after(budget),
             scores.scored_tasks(answers)[0],
             comparison.label(lead.subject),
-            write_accuracy(lead.accuracy.value),
+            format_accuracy(lead.accuracy.value),
             comparison.label(base.subject),
-            write_accuracy(base.accuracy.value),
+            format_accuracy(base.accuracy.value),
             f"{INTERVAL} intervals {join_words(intervals)} " if intervals else "",
             lead.accuracy.over,
             pluralize(len(lead.by_seed().keys() & base.by_seed().keys()), "paired seed"),
@@ -77,18 +77,18 @@ def accuracy_answer(comparison: ComparisonRecords, answers: Sequence[SubjectScor
     ]
 
 
-def _lead_pair(
+def _headline_pair(
     comparison: ComparisonRecords, answers: Sequence[SubjectScore]
 ) -> tuple[str, ScorePoint, ScorePoint] | None:
     """Return the last budget of the question, with the towers of the base and of the first experiment beside it."""
     for budget in scores.headline_budgets(answers)[-1:]:
         towers = {point.subject: point for point in scores.towers_at_budget(_first_task_points(answers), budget)}
         if comparison.base in towers and len(towers) > 1:
-            return budget, towers.pop(comparison.base), towers[lead_experiment(comparison, [*towers])]
+            return budget, towers.pop(comparison.base), towers[headline_experiment(comparison, [*towers])]
     return None
 
 
-def learned_sentences(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -> list[Markup]:
+def gain_sentences(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -> list[Markup]:
     """Report what training added to the accuracy on the first task, and what features reach without any."""
     if not answers and any(transfer.scores or transfer.metrics for _, transfer in comparison.of(Transfer)):
         return [Markup('Accuracies are listed under <a href="#learned">Few labels, other tasks, other heads</a>.')]
@@ -99,18 +99,18 @@ def learned_sentences(comparison: ComparisonRecords, answers: Sequence[SubjectSc
     trained = [point for point in found if not point.is_reference]
     last = max(point.images for point in trained)
     towers = scores.towers_at_budget(found, budget) or [point for point in trained if point.images == last]
-    first = lead_experiment(comparison, [point.subject for point in towers])
+    first = headline_experiment(comparison, [point.subject for point in towers])
     shown = sorted(towers, key=lambda point: point.subject != first)[:MOST_NAMED]
     gains = {point.subject: point.gain for point in shown if point.gain is not None}
     has_gains = len(gains) == len(shown)
     what = "the gain over the untrained tower is" if has_gains else "accuracies are"
-    write = write_gain if has_gains else write_accuracy
+    write = format_accuracy_gain if has_gains else format_accuracy
     figures = gains if has_gains else {point.subject: point.accuracy for point in shown}
     clauses = [
-        Markup("{} {}{}").format(comparison.label(subject), write(one.value), bracket_interval(one, write))
+        Markup("{} {}{}").format(comparison.label(subject), write(one.value), format_bracketed_interval(one, write))
         for subject, one in figures.items()
     ]
-    clauses += link_to_rest(len(towers) - len(shown), "accuracy")
+    clauses += link_to_omitted(len(towers) - len(shown), "accuracy")
     sentences = [
         Markup("On {} by {}, {}: {}.").format(
             scores.scored_tasks(answers)[0], found[0].runs[0].score.protocol, what, Markup(", ").join(clauses)
@@ -121,7 +121,7 @@ def learned_sentences(comparison: ComparisonRecords, answers: Sequence[SubjectSc
     sentences += _describe_samples(comparison)
     if untrained := [point for point in found if point.is_reference]:
         named = [
-            f"{write_accuracy(point.accuracy.value)} ({UNTRAINED.get(point.subject, point.subject)})"
+            f"{format_accuracy(point.accuracy.value)} ({UNTRAINED.get(point.subject, point.subject)})"
             for point in untrained
         ]
         sentences.append(Markup("Without training, accuracies are {}.").format(join_words(named)))
@@ -172,7 +172,7 @@ def _ranking_sentences(comparison: ComparisonRecords, answers: Sequence[SubjectS
             if (claim := claims.get((subject, budget))) is not None:
                 agreement = _count_agreeing_tasks(comparison, answers, subject, budget)
                 clauses.setdefault(subject, []).append(_versus_base_clause(comparison, budget, claim, agreement))
-    first = lead_experiment(comparison, list(clauses)) if clauses else ""
+    first = headline_experiment(comparison, list(clauses)) if clauses else ""
     return [
         Markup("On {}, {} is {}.").format(
             scores.scored_tasks(answers)[0], comparison.label(subject), Markup("; ").join(clauses[subject])
@@ -205,10 +205,10 @@ def _versus_base_clause(
     else:
         words = Markup("not distinguishable from {}").format(base)
     over = found.over.replace(" seeds", " paired seeds")
-    p = "" if claim.p is None else f"; adjusted p {p_value(claim.p)}"
-    interval = f"{INTERVAL} interval {format_interval(found, write_gain)} over {over}{p}"
+    p = "" if claim.p is None else f"; adjusted p {format_p_value(claim.p)}"
+    interval = f"{INTERVAL} interval {format_interval(found, format_accuracy_gain)} over {over}{p}"
     figures = Markup(" {} <small>({}, {}; {})</small>")
-    return words + figures.format(_after(budget), write_gain(found.value), interval, agreement)
+    return words + figures.format(_after(budget), format_accuracy_gain(found.value), interval, agreement)
 
 
 def _after(budget: str) -> str:
@@ -217,7 +217,7 @@ def _after(budget: str) -> str:
 
 def rank_others(comparison: ComparisonRecords, answers: Sequence[SubjectScore], claims: Claims) -> list[Markup]:
     """Report the rankings beside that of the answer, and their rule."""
-    pair = _lead_pair(comparison, answers)
+    pair = _headline_pair(comparison, answers)
     answered = (pair[2].subject, pair[0]) if pair else None
     rest = _ranking_sentences(comparison, answers, {key: one for key, one in claims.items() if key != answered})
     if answered not in claims and not rest:
@@ -240,12 +240,12 @@ def _first_task_points(answers: Sequence[SubjectScore]) -> list[ScorePoint]:
     return scores.main_points(answers, scores.scored_tasks(answers)[0])
 
 
-def link_to_rest(number: int, section: str) -> list[Markup]:
+def link_to_omitted(number: int, section: str) -> list[Markup]:
     """Link to the section with the experiments that a sentence leaves out."""
     return [Markup('<a href="#{}">{} more below</a>').format(section, number)] if number > 0 else []
 
 
-def lead_experiment(comparison: ComparisonRecords, names: Sequence[str]) -> str:
+def headline_experiment(comparison: ComparisonRecords, names: Sequence[str]) -> str:
     """Return the experiment that the answer begins with: the project's question, or else the first beside the base."""
     asked = [name for name in names if comparison.experiments[name].method == HEADLINE[-1]]
     others = [name for name in names if name != comparison.base]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from bench.catalog import RANDOM_INIT
-from bench.formats import INTERVAL, count, join_words, percent, write_accuracy, write_gain
+from bench.formats import INTERVAL, format_accuracy, format_accuracy_gain, format_count, format_percent, join_words
 from bench.sections import ComparisonRecords
 from bench.tables import Cell, Column, Table
 from bench.transfer.score_tables import PROBE, RETRIEVAL
@@ -74,7 +74,7 @@ def subject_name_cell(comparison: ComparisonRecords, subject: str) -> Cell:
 
 def images_cell(images: int) -> Cell:
     """Return the cell with the number of images seen in pre-training."""
-    return Cell.of(images, count) if images else Cell.not_applicable(NOT_TRAINED)
+    return Cell.of(images, format_count) if images else Cell.not_applicable(NOT_TRAINED)
 
 
 def task_note(answers: Sequence[SubjectScore], task: str) -> str:
@@ -82,12 +82,12 @@ def task_note(answers: Sequence[SubjectScore], task: str) -> str:
     here = [one.score for one in answers if one.score.task == task]
     first = here[0]
     if first.protocol == RETRIEVAL:
-        return f"{len(first.correct):,} test queries; {count(first.num_train)} images in the gallery."
-    train = join_words([count(number) for number in sorted({score.num_train for score in here})])
+        return f"{len(first.correct):,} test queries; {format_count(first.num_train)} images in the gallery."
+    train = join_words([format_count(number) for number in sorted({score.num_train for score in here})])
     unconverged = sum(not score.converged for score in here)
     return (
         f"{first.num_classes} classes; {len(first.correct):,} test images; {train} images for training and validation; "
-        f"the majority class is {percent(first.majority)} of the test images."
+        f"the majority class is {format_percent(first.majority)} of the test images."
         + (f" {unconverged} of {len(here)} fits stopped before they converged (marked †)." if unconverged else "")
     )
 
@@ -117,8 +117,8 @@ def _subject_row_of_task(
     for protocol in protocols:
         scored = row.get(protocol)
         cells += [
-            Cell.estimate(scored.accuracy if scored else None, write_accuracy, NOT_SCORED),
-            Cell.estimate(scored.gain if scored else None, write_gain, no_gain),
+            Cell.estimate(scored.accuracy if scored else None, format_accuracy, NOT_SCORED),
+            Cell.estimate(scored.gain if scored else None, format_accuracy_gain, no_gain),
         ]
         if CHOSEN.get(protocol, "rate"):
             cells.append(_hyperparameter_cell(scored) if scored else Cell.not_applicable(NOT_SCORED))
@@ -135,7 +135,7 @@ def _hyperparameter_cell(point: ScorePoint) -> Cell:
 def _cost_cell(point: ScorePoint, cost: CostAxis) -> Cell:
     if not point.images:
         return Cell.not_applicable(NOT_TRAINED)
-    return Cell.figure(cost.of(point), cost.write, cost.why_not.get(point.subject, UNTIMED))
+    return Cell.measured(cost.of(point), cost.write, cost.unknown_reasons.get(point.subject, UNTIMED))
 
 
 def _fronts_cell(point: ScorePoint, fronts: Sequence[Front]) -> Cell:
@@ -151,6 +151,6 @@ def _subject_rows(comparison: ComparisonRecords, points_by_task: Sequence[Sequen
     rows = []
     for subject in dict.fromkeys(point.subject for points in points_by_task for point in points):
         own = [next((point for point in points if point.subject == subject), None) for points in points_by_task]
-        cells = [Cell.estimate(point.accuracy if point else None, write_accuracy, NOT_SCORED) for point in own]
+        cells = [Cell.estimate(point.accuracy if point else None, format_accuracy, NOT_SCORED) for point in own]
         rows.append([subject_name_cell(comparison, subject), *cells])
     return rows

@@ -13,7 +13,7 @@ from bench.record import Transfer
 from bench.scores import Score
 from bench.sections import ComparisonRecords
 from bench.statistics import Answers, Estimate, accuracy_interval, mean_interval
-from bench.transfer.score_tables import PROBE, answers_of, estimate_mean
+from bench.transfer.score_tables import PROBE, correct_per_item, estimate_mean
 from reports.render.frames import group_by
 
 QUESTION_BUDGETS = ("equal images", "equal device seconds")
@@ -38,7 +38,7 @@ class SubjectScore:
     @property
     def correct(self) -> npt.NDArray[np.float64]:
         """1.0 for each test image that was classified correctly, else 0.0."""
-        return answers_of(self.score)
+        return correct_per_item(self.score)
 
     @property
     def accuracy(self) -> float:

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator, MultipleLocator
 from matplotlib.transforms import ScaledTranslation, Transform
 
 from bench.catalog import RANDOM_INIT
-from bench.formats import format_short, write_accuracy
+from bench.formats import format_accuracy, format_short
 from bench.sections import ComparisonRecords
 from bench.statistics import Estimate
 from bench.transfer.score_tables import RETRIEVAL
@@ -65,7 +65,7 @@ def accuracy_chart(
             _draw_subject(axes, label, style, own, cost_axis, start, front, transform)
             labels.append((label, own[-1].accuracy.value, style[0]))
         write_labels(axes, labels)
-        last = "; ".join(f"{label} {write_accuracy(value)}" for label, value, _ in labels)
+        last = "; ".join(f"{label} {format_accuracy(value)}" for label, value, _ in labels)
         text = f"{task}: accuracy by {protocol} against {cost_axis.title}. At the last point: {last}."
         if front:
             towers = (f"{comparison.label(point.subject)} {_format_costs([point], cost_axis)}" for point in front)
@@ -124,7 +124,7 @@ def scale_accuracy(axes: Axes, highest: float, lowest: float = 0.0) -> float:
 
 
 def _format_costs(points: Sequence[ScorePoint], cost_axis: CostAxis) -> str:
-    return ", ".join(f"{write_accuracy(point.accuracy.value)} for {cost_axis.format_cost(point)}" for point in points)
+    return ", ".join(f"{format_accuracy(point.accuracy.value)} for {cost_axis.format_cost(point)}" for point in points)
 
 
 def _draw_references(axes: Axes, points: Sequence[ScorePoint], chance: float | None) -> list[tuple[str, float, str]]:
@@ -195,5 +195,5 @@ def shifted_transform(axes: Axes, units: float) -> Transform:
 def write_labels(axes: Axes, labels: Sequence[tuple[str, float, str]]) -> None:
     """Write (name, accuracy, colour) at the right of the axes."""
     label_line_ends(
-        axes, [(f"{chart_label(name, 15)} {write_accuracy(value)}", value, colour) for name, value, colour in labels]
+        axes, [(f"{chart_label(name, 15)} {format_accuracy(value)}", value, colour) for name, value, colour in labels]
     )

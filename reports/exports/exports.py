@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from tyro.conf import Positional
 
-from bench.console.console import log_left_out, printable
+from bench.console.console import escape_unprintable, log_damaged_files
 from bench.formats import pluralize
 from bench.measure.observations import BenchmarkId, Observation, read_observations
 from bench.statistics import mean_interval
@@ -39,11 +39,11 @@ class ExportFigures:
         damaged = list[str]()
         if self.format == "tensorboard":
             write_event_files(read_scalars(self.results, damaged), self.out)
-            print(printable(str(self.out)))
+            print(escape_unprintable(str(self.out)))
         else:
             figures = read_observations(self.results, damaged, with_scores=True)
             write_page(self.out, export_figures(figures, self.format))
-        return log_left_out(damaged)
+        return log_damaged_files(damaged)
 
 
 def export_figures(figures: Sequence[Observation], form: Format) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.config import Experiment
 from bench.data.image_sizes import images_before_step
-from bench.environment.files import atomic_write, plain_name, read_intact_files
+from bench.environment.files import atomic_write, read_intact_files, safe_file_name
 from bench.measure.observations import json_files, observations_of_record
 from bench.measure.throughput import steps_per_window, window_rates
 from bench.record import Memory, Record, Speed, Training, Transfer, is_record, read_record
@@ -44,7 +44,7 @@ class Scalars:
     def folder(self) -> Path:
         """The folder COMPARISON/SUBJECT.seedN, with unsafe characters of the names replaced."""
         seed = "" if self.experiment is None else f".seed{self.experiment.seed}"
-        return Path(plain_name(self.comparison)) / f"{plain_name(self.subject.replace(' ', '-'))}{seed}"
+        return Path(safe_file_name(self.comparison)) / f"{safe_file_name(self.subject.replace(' ', '-'))}{seed}"
 
 
 def read_scalars(locations: Sequence[Path], damaged: list[str]) -> list[Scalars]:

@@ -12,10 +12,10 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from bench.console.console import printable
+from bench.console.console import escape_unprintable
 from bench.environment.files import atomic_write
 from bench.sections import Block, Download, Warn
-from bench.tables import defuse
+from bench.tables import escape_spreadsheet_formula
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
@@ -104,12 +104,12 @@ def write_page(path: Path, content: bytes) -> None:
     """Write a file and print its path."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
-    print(printable(str(path)))
+    print(escape_unprintable(str(path)))
 
 
 def encode_csv(frame: pd.DataFrame) -> bytes:
     """Write a table; no text of it is a formula to a spreadsheet."""
-    return frame.map(defuse).to_csv(index=False, lineterminator="\n").encode()
+    return frame.map(escape_spreadsheet_formula).to_csv(index=False, lineterminator="\n").encode()
 
 
 def csv_file(name: str, description: str, frame: pd.DataFrame) -> list[Download]:

@@ -14,7 +14,7 @@ from bench.formats import (
     GIB,
     NBSP,
     UNIT_NAMES,
-    count,
+    format_count,
     format_interval,
     format_memory,
     format_rate,
@@ -142,7 +142,7 @@ def _memory_chart(comparison: ComparisonRecords, sizes: Sequence[BatchSizeRuns],
             for limit, fits in size.fits.items():
                 mark = axes.plot(size.batch_size, limit / unit, "v" if fits else "x", color=colour, markersize=6.5)
                 verdict = "fits" if fits else "does not fit"
-                add_tooltip(mark[0], f"{title}, batch {count(size.batch_size)}: {verdict}")
+                add_tooltip(mark[0], f"{title}, batch {format_count(size.batch_size)}: {verdict}")
         return svg(figure, "memory-by-batch", f"Peak memory against the batch size, axis from zero: {text}.")
 
 
@@ -186,10 +186,10 @@ def _draw_lines(
         title, (colour, marker) = _family_label(comparison, name), series_colour_and_marker(comparison, name)
         axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.25)
         for batch_size, value in points:
-            tooltip = f"{title}, batch {count(batch_size)}: {write(value)}"
+            tooltip = f"{title}, batch {format_count(batch_size)}: {write(value)}"
             draw_marks(axes, batch_size, value, marker, colour, tooltip, clip_on=False)
         ends.append((title, points[-1][1], colour))
-        listed = ", ".join(f"{write(value)} at {count(batch_size)}" for batch_size, value in points)
+        listed = ", ".join(f"{write(value)} at {format_count(batch_size)}" for batch_size, value in points)
         descriptions.append(f"{title} {listed}")
     label_line_ends(axes, ends, longest=13)
     return "; ".join(descriptions)
@@ -225,9 +225,9 @@ def _batch_row(comparison: ComparisonRecords, size: BatchSizeRuns, limits: Seque
     marks = {True: Cell("✓ fits", "", 1), False: Cell("✕ out of memory", "", 0)}
     return [
         Cell.of_name(_family_label(comparison, size.experiment), size.experiment),
-        Cell.of(size.batch_size, count),
+        Cell.of(size.batch_size, format_count),
         Cell.of(median(size.runs), format_rate, note) if size.runs else untimed,
         Cell.of(len(size.runs)),
-        Cell.figure(size.peak, lambda peak: format_memory(peak, unit), "no memory run at this batch"),
+        Cell.measured(size.peak, lambda peak: format_memory(peak, unit), "no memory run at this batch"),
         *(marks[size.fits[limit]] if limit in size.fits else untried for limit in limits),
     ]

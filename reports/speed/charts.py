@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from bench.formats import HasEstimate, format_interval, format_rate, pluralize, ratio
+from bench.formats import HasEstimate, format_interval, format_rate, format_ratio, pluralize
 from bench.measure.summary import Throughput
 from bench.sections import ComparisonRecords
 from bench.statistics import SMALLEST_EFFECT, Ratio
@@ -67,12 +67,12 @@ def ratio_chart(comparison: ComparisonRecords) -> Markup:
         axes.axvline(1, color=MUTED, linewidth=1)
         for at, row in enumerate(compared):
             assert row.ratio is not None
-            write_row_label(axes, at, comparison.label(row.experiment), ratio(row.ratio.value), 0.37)
+            write_row_label(axes, at, comparison.label(row.experiment), format_ratio(row.ratio.value), 0.37)
             _draw_ratio(axes, at - 0.08, row.ratio, "whole step", "o", SERIES[0])
             _draw_ratio(axes, at + 0.13, row.forward_backward, "forward and backward", "s", SERIES[1])
             if row.flop_ratio is not None:
                 predicted = axes.plot([row.flop_ratio], [at + 0.34], "D", color=SERIES[2], markersize=6)
-                add_tooltip(predicted[0], f"FLOP-predicted {ratio(row.flop_ratio)}")
+                add_tooltip(predicted[0], f"FLOP-predicted {format_ratio(row.flop_ratio)}")
         axes.set_xlabel(f"times {chart_label(base)}'s images per second")
         text = "; ".join(_describe_ratios(comparison, row) for row in compared)
         return svg(figure, "ratios", f"Ratios to {base}, the band is plus or minus 2 percent. {text}.")
@@ -118,10 +118,10 @@ def draw_ratio_bar(
     axes: Axes, row: int, label: str, start: float, one: HasEstimate, colour: str, hatch: str = ""
 ) -> list[float]:
     """Draw a ratio as a bar with its interval at its end; return the values that the axis must contain."""
-    write_row_label(axes, row, label, f"{ratio(one.value)}x")
+    write_row_label(axes, row, label, f"{format_ratio(one.value)}x")
     end = start * one.value
     bar = axes.barh(row + 0.06, end - start, 0.3, start, color=colour, edgecolor=PAPER, hatch=hatch, linewidth=1)
-    add_tooltip(bar[0], f"{ratio(one.value)}x{format_interval(one, ratio, ', 95 % ')}")
+    add_tooltip(bar[0], f"{format_ratio(one.value)}x{format_interval(one, format_ratio, ', 95 % ')}")
     if one.low is None or one.high is None:
         return [start, end]
     axes.hlines(row + 0.06, start * one.low, start * one.high, color=INK, linewidth=2)
@@ -148,10 +148,10 @@ def _runs_tooltip(comparison: ComparisonRecords, row: Throughput) -> str:
 def _draw_ratio(axes: Axes, y: float, found: Ratio | None, name: str, marker: str, colour: str) -> None:
     if found is None:
         return
-    text = f"{name}: {ratio(found.value)}"
+    text = f"{name}: {format_ratio(found.value)}"
     if found.low is not None and found.high is not None:
         axes.hlines(y, found.low, found.high, color=colour, linewidth=2)
-        text += f", 95 % {format_interval(found, ratio)}, {found.verdict}"
+        text += f", 95 % {format_interval(found, format_ratio)}, {found.verdict}"
     draw_marks(axes, [found.value], [y], marker, colour, text, size=6)
 
 
@@ -168,6 +168,6 @@ def _ratio_limits(rows: Sequence[Throughput]) -> tuple[float, float]:
 
 def _describe_ratios(comparison: ComparisonRecords, row: Throughput) -> str:
     assert row.ratio is not None
-    separate = f", forward and backward {ratio(row.forward_backward.value)}" if row.forward_backward else ""
-    flops = f", FLOP-predicted {ratio(row.flop_ratio)}" if row.flop_ratio else ""
-    return f"{comparison.label(row.experiment)}: whole step {ratio(row.ratio.value)}{separate}{flops}"
+    separate = f", forward and backward {format_ratio(row.forward_backward.value)}" if row.forward_backward else ""
+    flops = f", FLOP-predicted {format_ratio(row.flop_ratio)}" if row.flop_ratio else ""
+    return f"{comparison.label(row.experiment)}: whole step {format_ratio(row.ratio.value)}{separate}{flops}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bench.formats import count, format_quantity
+from bench.formats import format_count, format_quantity
 from bench.measure.observations import parse_benchmark_file
 from bench.sections import Block, Download, PageContext, Section, Text
 from bench.tables import Cell, Column, Table
@@ -37,6 +37,6 @@ def _components_table(document: bytes) -> Table:
             Cell.of(time, lambda seconds: format_quantity(seconds, "s")) for time in (one.stats.median, one.stats.iqr)
         ]
         groups.setdefault(one.group or "no group", []).append(
-            [Cell.of(one.name), *times, Cell.of(one.stats.rounds, count)]
+            [Cell.of(one.name), *times, Cell.of(one.stats.rounds, format_count)]
         )
     return Table.of_groups("Components, timed by pytest-benchmark", columns, groups)

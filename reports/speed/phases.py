@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from bench.formats import count, format_rate, join_words, percent, ratio
+from bench.formats import format_count, format_percent, format_rate, format_ratio, join_words
 from bench.measure.summary import PHASE, Throughput
 from bench.record import PHASES
 from bench.sections import ComparisonRecords, Key
@@ -50,7 +50,7 @@ def describe_input_bound(comparison: ComparisonRecords) -> str:
     subject = "All experiments are compute-bound:"
     if starved:
         subject = f"Input-bound: {join_words(starved)}. Their ratios compare loading, not methods;"
-    return f"{subject} data takes from {percent(min(shares))} to {percent(max(shares))} of a step."
+    return f"{subject} data takes from {format_percent(min(shares))} to {format_percent(max(shares))} of a step."
 
 
 def phase_chart(comparison: ComparisonRecords) -> Markup:
@@ -64,7 +64,9 @@ def phase_chart(comparison: ComparisonRecords) -> Markup:
                 (series, hatch, _), ms = PHASE_STYLES[phase], _ms_or_zero(row, PHASE + phase)
                 colour = SERIES[series - 1]
                 bar = axes.barh(at + 0.08, ms, 0.3, start, color=colour, edgecolor=PAPER, hatch=hatch, linewidth=1)
-                add_tooltip(bar[0], f"{phase}: {format_rate(ms)} ms, {percent(ms / _ms_or_zero(row, 'phases_ms'))}")
+                add_tooltip(
+                    bar[0], f"{phase}: {format_rate(ms)} ms, {format_percent(ms / _ms_or_zero(row, 'phases_ms'))}"
+                )
                 start += ms
                 durations.append(f"{phase} {format_rate(ms)}")
             whole = _ms_or_zero(row, "step_ms")
@@ -102,19 +104,23 @@ def _phase_row(
     no_phase = Cell.not_applicable(NO_SUCH_PHASE) if total else Cell.unmeasured(NO_PHASES)
     return [
         experiment_cell(comparison, row.experiment),
-        Cell.figure(of["batch_size"], count, ""),
+        Cell.measured(of["batch_size"], format_count, ""),
         *(no_phase if (ms := of.get(PHASE + phase)) is None else Cell.of(ms, format_rate) for phase in phases),
-        Cell.figure(total, format_rate, NO_PHASES),
-        Cell.figure(whole, format_rate, ""),
+        Cell.measured(total, format_rate, NO_PHASES),
+        Cell.measured(whole, format_rate, ""),
         _sum_check_cell(total, whole),
-        Cell.figure(share, percent, NO_PHASES),
-        *([Cell.figure(of["wait_share"], percent, "this run has no record of it")] if has_workers else []),
+        Cell.measured(share, format_percent, NO_PHASES),
+        *(
+            [Cell.measured(of["data_wait_share"], format_percent, "this run has no record of it")]
+            if has_workers
+            else []
+        ),
         Cell.unmeasured(NO_PHASES) if share is None else Cell(_bottleneck(row, share), "", share),
     ]
 
 
 def _bottleneck(row: Throughput, share: float) -> Bottleneck:
-    return bound_by(share, loads_ahead=row.loader_workers > 0)
+    return bound_by(share, prefetches=row.loader_workers > 0)
 
 
 def _sum_check_cell(total: float | None, whole: float | None) -> Cell:
@@ -122,7 +128,7 @@ def _sum_check_cell(total: float | None, whole: float | None) -> Cell:
     if not total or not whole:
         return Cell.unmeasured(NO_PHASES)
     found = total / whole
-    return Cell(ratio(found), "" if phases_add_up(found) else "differs from the whole step", found)
+    return Cell(format_ratio(found), "" if phases_add_up(found) else "differs from the whole step", found)
 
 
 def _ms_or_zero(row: Throughput, column: str) -> float:

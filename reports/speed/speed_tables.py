@@ -9,18 +9,18 @@ from bench.formats import (
     GIB,
     INTERVAL,
     UNIT_NAMES,
-    count,
+    format_count,
     format_interval,
     format_memory,
+    format_p_value,
+    format_percent,
     format_rate,
+    format_ratio,
     memory_unit,
-    p_value,
-    percent,
     pluralize,
-    ratio,
 )
 from bench.measure.summary import UTILISATION, Throughput
-from bench.published import published_mfu
+from bench.published import published_mfu_rows
 from bench.record import Failure, Memory, Speed
 from bench.sections import ComparisonRecords
 from bench.statistics import Ratio
@@ -55,7 +55,7 @@ def throughput_table(comparison: ComparisonRecords, title: str = EQUAL_BATCH) ->
         Column("HFU", "all FLOPs of the step over peak"),
     ]
     shown = [_speed_row(comparison, row) for row in comparison.throughputs]
-    shown += [_untimed_row(comparison, name, len(columns)) for name in failed_to_time(comparison)]
+    shown += [_untimed_row(comparison, name, len(columns)) for name in untimed_experiments(comparison)]
     return Table.of_rows(title, columns, shown)
 
 
@@ -66,7 +66,9 @@ def published_mfu_table(comparison: ComparisonRecords) -> Table | None:
     ):
         return None
     columns = [*Column.texts("training", "GPUs"), Column("MFU", "3 x forward over dense peak"), Column.text("source")]
-    shown = [[*map(Cell, names), Cell.of(mfu, percent), Cell(source)] for *names, mfu, source in published_mfu()]
+    shown = [
+        [*map(Cell, names), Cell.of(mfu, format_percent), Cell(source)] for *names, mfu, source in published_mfu_rows()
+    ]
     return Table.of_rows("MFU of published trainings", columns, shown)
 
 
@@ -99,7 +101,7 @@ def memory_and_size_table(comparison: ComparisonRecords) -> Table:
         peaks = counts.get(name, {})
         why = "this device has no such counter" if peaks else "no memory run is recorded"
         memory = [
-            Cell.figure(peaks.get(column), lambda size: format_memory(size, unit), why) for column in kept or ["none"]
+            Cell.measured(peaks.get(column), lambda size: format_memory(size, unit), why) for column in kept or ["none"]
         ]
         shown.append([experiment_cell(comparison, name), *memory, *_usage_and_size_cells(by_name.get(name), busy)])
     return Table.of_rows("Memory, utilisation, targets and sizes", columns, shown)
@@ -112,7 +114,7 @@ def runs_table(comparison: ComparisonRecords) -> Table:
     shown = [
         [
             experiment_cell(comparison, row.experiment),
-            *(Cell.of(rate, format_rate, _slowed_note(row.slowness[one])) for one, rate in row.rounds.items()),
+            *(Cell.of(rate, format_rate, _slowed_note(row.log_slowdown[one])) for one, rate in row.rounds.items()),
             *[Cell.not_applicable("this experiment has fewer runs")] * (most - len(row.rounds)),
         ]
         for row in comparison.throughputs
@@ -120,7 +122,7 @@ def runs_table(comparison: ComparisonRecords) -> Table:
     return Table.of_rows("Images per second of every run", columns, shown)
 
 
-def failed_to_time(comparison: ComparisonRecords) -> list[str]:
+def untimed_experiments(comparison: ComparisonRecords) -> list[str]:
     """Return the experiments whose timed runs all failed."""
     timed = {row.experiment for row in comparison.throughputs}
     failed = {experiment_name(record) for record, _ in comparison.of(Failure)}
@@ -132,31 +134,33 @@ def _speed_row(comparison: ComparisonRecords, row: Throughput) -> list[Cell]:
     why = IS_BASE if is_base else (comparison.incomparable or "no other experiment was timed")
     p = verdict = Cell.not_applicable(why)
     if row.ratio is not None:
-        p = Cell.optional(row.ratio.p, p_value, ONE_RUN)
+        p = Cell.applicable(row.ratio.p, format_p_value, ONE_RUN)
         verdict = Cell(VERDICTS[row.ratio.verdict], "", row.ratio.verdict)
     return [
         experiment_cell(comparison, row.experiment),
         Cell.of(row.images_per_second, format_rate, format_interval(row.interval, format_rate) or "one run"),
         Cell.of(len(row.rounds)),
-        BASE_CELL if is_base else _with_unwidened(Cell.estimate(row.ratio, ratio, why), row.ratio),
-        BASE_CELL if is_base else Cell.estimate(row.ratio_as_it_was, ratio, why),
+        BASE_CELL if is_base else _add_interval_before_widening(Cell.estimate(row.ratio, format_ratio, why), row.ratio),
+        BASE_CELL if is_base else Cell.estimate(row.unweighted_ratio, format_ratio, why),
         p,
         verdict,
-        BASE_CELL if is_base else Cell.estimate(row.forward_backward, ratio, why),
-        BASE_CELL if is_base else Cell.figure(row.flop_ratio, ratio, why),
-        Cell.figure(row.mfu, percent, row.peak_source),
-        Cell.figure(row.figures["hardware_flops_utilisation"], percent, row.peak_source),
+        BASE_CELL if is_base else Cell.estimate(row.forward_backward, format_ratio, why),
+        BASE_CELL if is_base else Cell.measured(row.flop_ratio, format_ratio, why),
+        Cell.measured(row.mfu, format_percent, row.peak_source),
+        Cell.measured(row.figures["hardware_flops_utilisation"], format_percent, row.peak_source),
     ]
 
 
-def _with_unwidened(cell: Cell, found: Ratio | None) -> Cell:
-    if found is None or found.unwidened is None:
+def _add_interval_before_widening(cell: Cell, found: Ratio | None) -> Cell:
+    if found is None or found.interval_before_widening is None:
         return cell
-    return replace(cell, note=f"{cell.note}; widened, from {' to '.join(map(ratio, found.unwidened))}")
+    return replace(
+        cell, note=f"{cell.note}; widened, from {' to '.join(map(format_ratio, found.interval_before_widening))}"
+    )
 
 
-def _slowed_note(slowness: float) -> str:
-    return f"slowed by {percent(math.expm1(slowness), 0)}" if slowness else ""
+def _slowed_note(log_slowdown: float) -> str:
+    return f"slowed by {format_percent(math.expm1(log_slowdown), 0)}" if log_slowdown else ""
 
 
 def _untimed_row(comparison: ComparisonRecords, name: str, width: int) -> list[Cell]:
@@ -170,7 +174,7 @@ def _usage_and_size_cells(row: Throughput | None, busy: Sequence[str]) -> list[C
     of = row.figures if row else {}
 
     def known(column: str, why: str = "no timed run is recorded") -> Cell:
-        return Cell.figure(of.get(column), count if column.endswith("parameters") else format_rate, why)
+        return Cell.measured(of.get(column), format_count if column.endswith("parameters") else format_rate, why)
 
     reads_text = row is None or of.get("tokens_per_caption") is not None
     return [

@@ -57,7 +57,7 @@ def _speed_blocks(comparison: ComparisonRecords) -> list[Block]:
             )
             charts.append(Chart(ratio_chart(comparison), "Measured and FLOP-predicted ratios", [note], RATIO_KEYS))
         blocks.append(Group(charts, "pair"))
-    if rows or speed_tables.failed_to_time(comparison):
+    if rows or speed_tables.untimed_experiments(comparison):
         sources = dict.fromkeys(row.peak_source for row in rows)
         sentences = [
             speed_tables.describe_intervals(comparison),

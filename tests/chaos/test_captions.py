@@ -51,7 +51,9 @@ def test_odd_caption_is_read_or_skipped_by_class(tries: Tries, tmp_path: Path) -
                 continue
             raise
         assert samples.skipped.keys() <= KNOWN, name
-        assert len(samples) + samples.skipped.total() == samples.num_stored_rows, f"{name}: neither read nor counted"
+        assert len(samples) + samples.skipped.total() == samples.num_stored_label_rows, (
+            f"{name}: neither read nor counted"
+        )
         texts = [samples.caption(row) for row in range(len(samples))]
         targets_of(texts, names)
         assert time.process_time() - start <= MOST_SECONDS, name

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bench.__main__ import main
-from bench.cli.options import add_captions, experiment_from
+from bench.cli.options import add_caption_settings, experiment_from
 from bench.cli.train import Train
 from bench.fields import PACK_DATA
 from bench.record import read_records
@@ -64,5 +64,7 @@ def test_lengths_that_cannot_be_are_refused(
 
 
 def test_option_names_the_experiment() -> None:
-    assert experiment_from("clip-vit-b16", add_captions([], "web")).name == "clip-vit-b16"
-    assert experiment_from("clip-vit-b16", add_captions([], "pack")).name == "clip-vit-b16[caption_lengths=pack]"
+    assert experiment_from("clip-vit-b16", add_caption_settings([], "web")).name == "clip-vit-b16"
+    assert (
+        experiment_from("clip-vit-b16", add_caption_settings([], "pack")).name == "clip-vit-b16[caption_lengths=pack]"
+    )

@@ -58,7 +58,7 @@ def test_links_within_and_between_nodes_are_measured(found: Found) -> None:
 
 def test_shared_and_separate_folders_are_distinguished(found: Found) -> None:
     _, shared, separate = found
-    assert all(one.visible_after_seconds is not None and one.is_locked_out for one in shared.ranks)
+    assert all(one.visible_after_seconds is not None and one.sees_rank0_lock for one in shared.ranks)
     assert [one.verdict for one in judge_ranks(shared.ranks)] == [FINDING_OK] * 7
     assert [one.visible_after_seconds is None for one in separate.ranks] == [False, False, True, True]
     bad, locks = (one for one in judge_ranks(separate.ranks) if one.verdict != FINDING_OK)
@@ -75,9 +75,9 @@ def test_shared_and_separate_folders_are_distinguished(found: Found) -> None:
         ({"commit": "1234"}, "commit", DIFFERS, "abcd; rank 3 (b, node 1): 1234"),
         ({"clock_ahead_seconds": -1.5}, "clocks", DISTURBS, "-1.500 s at most"),
         ({"visible_after_seconds": None}, "results folder", MISSING, "not seen on b, node 1"),
-        ({"is_locked_out": None}, "locks", UNKNOWN, "not tried on b, node 1"),
+        ({"sees_rank0_lock": None}, "locks", UNKNOWN, "not tried on b, node 1"),
         ({"visible_after_seconds": 3.04}, "results folder", FINDING_OK, "after 3.0 s at most"),
-        ({"is_locked_out": False}, "locks", MISSING, "does not hold on b, node 1"),
+        ({"sees_rank0_lock": False}, "locks", MISSING, "does not hold on b, node 1"),
     ],
 )
 def test_what_one_rank_has_otherwise_is_named_with_its_node(
@@ -90,7 +90,7 @@ def test_what_one_rank_has_otherwise_is_named_with_its_node(
         commit="abcd",
         clock_ahead_seconds=0.001,
         visible_after_seconds=0.0,
-        is_locked_out=True,
+        sees_rank0_lock=True,
     )
     other = replace(usual, node="b, node 1")
     assert {one.verdict for one in judge_ranks([usual, usual, other, other])} == {FINDING_OK}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.__main__ import main
-from bench.console.console import BROKEN_PIPE, log, printable
+from bench.console.console import BROKEN_PIPE, escape_unprintable, log
 from bench.console.tables import print_tables
 from bench.environment.circumstances import CHECKOUT
 from bench.tables import Table
@@ -18,7 +18,7 @@ from bench.tables import Table
 
 @given(st.text())
 def test_printable_text_is_printable_and_invertible(text: str) -> None:
-    found = printable(text)
+    found = escape_unprintable(text)
     assert found.isprintable()
     assert text.isprintable() == (found == text)
     if "\\" not in text:
@@ -35,7 +35,7 @@ def test_printable_text_is_printable_and_invertible(text: str) -> None:
     ],
 )
 def test_control_characters_are_escaped(text: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert printable(text) == shown
+    assert escape_unprintable(text) == shown
     log(text)
     assert capsys.readouterr().err == f"{shown}\n"
     print_tables([Table.of_figures("T", [{"what": text}])])

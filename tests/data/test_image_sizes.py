@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.data.image_sizes import first_of_each_size, image_size_at, images_before_step, nearest_step_count
+from bench.data.image_sizes import first_step_of_each_size, image_size_at, images_before_step, nearest_step_count
 from bench.recipes import multi_scale
 from bench.settings import with_batch_size
 from tests.small import small
@@ -84,7 +84,7 @@ def test_the_first_step_of_each_size_is_the_first_and_the_largest_comes_first(
     changes: dict[str, Any], start: int
 ) -> None:
     experiment = small("catlip", **changes)
-    found = first_of_each_size(experiment, start)
+    found = first_step_of_each_size(experiment, start)
     assert [image_size_at(experiment, step) for step in found] == list(experiment.image.all_image_sizes)[::-1]
     for step in found:
         assert step >= start

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.data.released_labels import DenseLabels, UncomputedLabels, make_multi_hot
+from bench.data.released_labels import DenseLabels, LazyLabels, make_multi_hot
 from bench.data.targets import Captions, Labels
 from bench.labels.labeller import get_labeller
 from bench.labels.nltk_labels import NltkLabeller
 from bench.labels.vocabulary import read_vocabulary
-from bench.method_parts.synsets import synset_labels
+from bench.method_parts.synsets import synset_label_function
 from bench.orchestration.preflight import _require_buildable
 from bench.train.build import TrainState, build_train_state, load_data
 from losses.multilabel import dense_multilabel_loss, multilabel_loss
@@ -75,14 +75,16 @@ def test_labels_are_computed_for_each_batch_where_nltk_computes_them(
             return [len(caption) % 7, 3, 3]
 
     monkeypatch.setattr("bench.method_parts.synsets.NltkLabeller", Stub)
-    target = synset_labels(small("catlip", labels="nltk", label_format=label_format))(Captions.from_texts(TEXTS))
+    target = synset_label_function(small("catlip", labels="nltk", label_format=label_format))(
+        Captions.from_texts(TEXTS)
+    )
     assert not asked
     batch = target.select(torch.tensor([2, 0]))
     assert asked == [TEXTS[2], TEXTS[0]]
     labels = batch.labels if isinstance(batch, DenseLabels) else batch
     assert labels.columns.tolist() == [3, 4, 3]  # 24 % 7 is 3, a repeat; 18 % 7
     assert isinstance(batch, DenseLabels) == (label_format == "dense")
-    assert isinstance(target.labels if isinstance(target, DenseLabels) else target, UncomputedLabels)
+    assert isinstance(target.labels if isinstance(target, DenseLabels) else target, LazyLabels)
 
 
 def test_labels_by_nltk_are_refused_without_it_with_the_command_that_installs_it(

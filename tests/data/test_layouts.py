@@ -18,7 +18,7 @@ from PIL import Image
 from bench.config import change
 from bench.data.captions.choice import FOUND_BY_NAME
 from bench.data.decoding import UnusableImageError, decode_image
-from bench.data.parquet.pages import decode_runs, find_fragments
+from bench.data.parquet.pages import decode_rle_bit_packed, find_fragments
 from bench.data.samples import caption_files, data_digest, data_files, get_source, open_samples
 from bench.data.sources import image_tables
 from bench.data.sources.image_files import MISSING_FILE, OUTSIDE
@@ -54,7 +54,7 @@ def test_layout_has_the_images_and_captions_that_were_written(layout: str, tmp_p
     data = LAYOUTS[layout](tmp_path / "data", PHOTOS)
     samples = opened(data, tmp_path / "cache")
     assert contents(samples) == [(one.caption, one.image) for one in PHOTOS]
-    assert len({*samples.keys}) == samples.total == samples.num_stored_rows == len(PHOTOS)
+    assert len({*samples.keys}) == samples.total == samples.num_stored_label_rows == len(PHOTOS)
     assert not samples.skipped
     assert "12 samples" in samples.notes()[0]
 
@@ -208,7 +208,7 @@ def test_changed_data_has_another_digest_and_another_index(source: str, tmp_path
 def test_captions_of_every_source_are_written_for_labels_in_the_order_of_positions(source: str, tmp_path: Path) -> None:
     data = str(SOURCE_LAYOUTS[source](tmp_path / "data", PHOTOS))
     samples = opened(data, tmp_path / "cache")
-    assert [samples.stored_row(row) for row in range(len(samples))] == [*range(12)]
+    assert [samples.stored_label_row(row) for row in range(len(samples))] == [*range(12)]
     files = caption_files(data, None)
     if source != "tars":
         table = pq.read_table(files[0])
@@ -500,7 +500,7 @@ def test_runs_of_numbers_are_decoded_as_parquet_encodes_them(runs: list[tuple[in
         else:
             content += bytes([length << 1, value])
             expected += [value] * length
-    assert decode_runs(bytes(content), 3, len(expected)).tolist() == expected
+    assert decode_rle_bit_packed(bytes(content), 3, len(expected)).tolist() == expected
 
 
 def test_stream_of_snappy_is_cut_at_fragments_that_decompress_alone() -> None:

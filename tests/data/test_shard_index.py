@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from bench.config import Experiment, change
 from bench.data.captions.batches import MAX_CAPTION_BYTES
 from bench.data.captions.choice import parse_caption_choice
-from bench.data.captions.files import digest_file_samples
+from bench.data.captions.files import digest_file_excerpts
 from bench.data.sample_index import read_index
 from bench.data.samples import data_files, open_samples
 from bench.data.shards import facts
 from bench.data.shards.facts import compute_facts, read_manifest, write_manifest
 from bench.data.sources.tar_shards import TarSamples, open_shards, write_index
-from bench.labels.vocabulary import foreign_vocabulary_reason
+from bench.labels.vocabulary import vocabulary_mismatch
 from tests.data.shards import (
     CAPTIONS,
     encode_image,
@@ -235,7 +235,7 @@ def test_method_without_captions_trains_on_images_alone(experiment: Experiment, 
     shards = open_samples(experiment, tmp_path / "cache")
     assert len(shards) == 14
     assert (shards.skipped, shards.empty_captions) == ({"no image": 1}, 0)
-    assert not foreign_vocabulary_reason(experiment)
+    assert not vocabulary_mismatch(experiment)
     with pytest.raises(ValueError, match="no caption: 12"):
         open_samples(small("clip", data=experiment.input.data), tmp_path / "cache")
 
@@ -324,7 +324,7 @@ def test_modified_listed_shard_is_verified_again(tmp_path: Path, monkeypatch: py
     (tmp_path / "data").mkdir()
     path, cache = write_shard(tmp_path / "data" / "0.tar", members), tmp_path / "cache"
     write_manifest(path.parent, {path.name: compute_facts(path)})
-    first, digest = open_shards(str(path), cache), digest_file_samples(path)
+    first, digest = open_shards(str(path), cache), digest_file_excerpts(path)
     read = []
     monkeypatch.setattr(facts, "compute_facts", lambda path: read.append(path) or compute_facts(path))
     assert open_shards(str(path), cache).indexes == first.indexes
@@ -334,7 +334,7 @@ def test_modified_listed_shard_is_verified_again(tmp_path: Path, monkeypatch: py
     place, times = len(content) // 3, path.stat()
     path.write_bytes(content[:place] + b"\1" + content[place + 1 :])
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert digest_file_samples(path) == digest
+    assert digest_file_excerpts(path) == digest
     for _ in range(2):
         with pytest.raises(ValueError, match=r"0\.tar differs from .*manifest\.json: sha256: "):
             open_shards(str(path), cache)

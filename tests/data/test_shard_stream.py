@@ -262,10 +262,10 @@ def test_killed_worker_is_an_error_of_the_run(data: Path, results: Path) -> None
 @pytest.mark.parametrize("method", ["clip", "catlip"])
 def test_speed_runs_on_shards_record_skipped_samples_and_waiting(method: str, data: Path, results: Path) -> None:
     speed = measure_speed(small(method, data=str(data)), CPU, results, 0)
-    assert 0 < speed.wait_share < 1
+    assert 0 < speed.data_wait_share < 1
     assert speed.skipped == {"no caption": 1, "no image": 1, "the caption is null": 1}
     assert speed.num_captions >= 48
-    assert speed.targets_seconds > 0
+    assert speed.target_building_seconds > 0
     assert (speed.loader_workers, speed.workers_reason) == (0, "a training on a CPU uses all cores")
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bench.data.pack import PackImages
 from bench.data.stream import PackStream, augment, composite_and_normalise, eval_transform
 from bench.data.targets import Labels, Tokens
-from bench.data.text_layouts import allowed_lengths, fewest_token_buckets
+from bench.data.text_layouts import allowed_lengths, choose_padding_buckets
 from bench.fields import TextPadding
 from bench.method import methods
 from tests.small import small
@@ -170,7 +170,7 @@ def by_trying_all(widths: Sequence[int], counts: Sequence[int], most: int) -> in
 def test_length_buckets_minimise_computed_tokens(counts: list[int], most: int, data: st.DataObject) -> None:
     size = st.lists(st.integers(1, 80), min_size=len(counts), max_size=len(counts), unique=True)
     widths = sorted(data.draw(size))
-    groups = fewest_token_buckets(widths, counts, most)
+    groups = choose_padding_buckets(widths, counts, most)
     assert sum(width * count for width, count in groups.items()) == by_trying_all(widths, counts, most)
     assert sum(groups.values()) == sum(counts)
     assert len(groups) <= most

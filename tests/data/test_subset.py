@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.data.held_out import left_out_reasons
+from bench.data.held_out import exclusion_reasons
 from bench.data.pack import PackImages
 from bench.data.stream import PackStream
 from bench.data.subset import subset_rows
@@ -89,11 +89,11 @@ def test_pack_and_shards_show_only_the_subset(images: PackImages, results: Path,
 
 def test_every_method_sees_the_pack_without_the_held_out_concepts(images: PackImages, results: Path) -> None:
     streams = [load_data(small(method, subset=SEEN_CONCEPTS), CPU, results) for method in COMPARED]
-    assert {stream.order.num_samples for stream in streams} == {len(images) - len(left_out_reasons())}
+    assert {stream.order.num_samples for stream in streams} == {len(images) - len(exclusion_reasons())}
     (keys,) = {tuple(key for k in range(4) for key in stream.keys(k)) for stream in streams}
     assert len({*keys}) == 4 * 16
     assert {*images.keys} >= {*keys}
-    assert left_out_reasons().keys().isdisjoint(keys)
+    assert exclusion_reasons().keys().isdisjoint(keys)
 
 
 def test_held_out_concepts_are_those_of_the_pack_alone() -> None:

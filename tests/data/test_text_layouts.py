@@ -12,7 +12,7 @@ from bench.config import Experiment
 from bench.data.caption_lengths import WEB
 from bench.data.order import SampleOrder
 from bench.data.targets import Tokens
-from bench.data.text_layouts import pack_into_rows, reserve_rows
+from bench.data.text_layouts import pack_into_rows, required_packed_rows
 from bench.environment.machine import resolve_padding
 from bench.experiments import EXPERIMENTS
 from bench.fields import PACK_DATA
@@ -42,8 +42,8 @@ def test_packed_captions_do_not_overlap_and_lie_in_one_row(lengths: list[int], m
 
 @given(st.lists(st.integers(2, 77), min_size=1, max_size=50), st.integers(1, 64))
 def test_reserved_rows_depend_on_nothing_but_the_lengths(lengths: list[int], batch: int) -> None:
-    rows = reserve_rows(lengths, CONTEXT, batch)
-    assert rows == reserve_rows(lengths, CONTEXT, batch) <= batch
+    rows = required_packed_rows(lengths, CONTEXT, batch)
+    assert rows == required_packed_rows(lengths, CONTEXT, batch) <= batch
 
 
 @pytest.mark.parametrize("lengths", [PACK_DATA, WEB])

@@ -6,7 +6,7 @@ import pytest
 
 from bench.cli.train import Train
 from bench.environment import rank_info
-from bench.environment.rank_info import RankInfo, describe_node, parent_words, program_words
+from bench.environment.rank_info import RankInfo, describe_node, parent_command_line, program_command_line
 
 OPTIONS = ["--nnodes", "4", "--nproc-per-node", "8", "--rdzv-backend", "c10d", "--rdzv-endpoint", "first:29400"]
 TRAIN = ["-m", "bench", "train", "clip-tiny"]
@@ -25,16 +25,16 @@ def test_several_processes_are_started_with_the_options_of_torchrun(
     parent: list[str], words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rank_info, "torchrun_env", lambda: RankInfo(0, 32, 0, 8))
-    assert program_words(parent) == words
+    assert program_command_line(parent) == words
 
 
 def test_process_alone_is_started_as_it_was() -> None:
-    assert program_words(["bash"]) == ["python", "-m", "bench"]
+    assert program_command_line(["bash"]) == ["python", "-m", "bench"]
 
 
 def test_first_process_of_a_container_has_a_resume_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("os.getppid", lambda: 0)
-    assert parent_words() == []
+    assert parent_command_line() == []
     (tmp_path / "checkpoints" / "step-00000005").mkdir(parents=True)
     hint = Train("clip-tiny", out=tmp_path).resume_hint
     assert hint == f"resume with: python -m bench train clip-tiny --out {tmp_path} --resume"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.environment import requirements
-from bench.environment.requirements import unmet_requirements, wheels_to_bring
+from bench.environment.requirements import unmet_requirements, wheels_for_offline_install
 
 ROOT = Path(__file__).parents[2]
 SITE = Path(sysconfig.get_path("purelib"))
@@ -50,6 +50,6 @@ def test_package_outside_its_accepted_range_is_unmet(monkeypatch: pytest.MonkeyP
 
 
 def test_wheels_to_bring_are_all_that_the_requirements_need_but_torch() -> None:
-    brought = {one.partition("==")[0] for one in wheels_to_bring()}
+    brought = {one.partition("==")[0] for one in wheels_for_offline_install()}
     assert {"open-clip-torch", "nvidia-ml-py", "pytest", "huggingface-hub", "tyro"} <= brought
     assert brought.isdisjoint({"torch", "torchvision", "triton", "ruff"})

@@ -15,7 +15,7 @@ from torch import Tensor
 from bench.config import Experiment
 from bench.data.stream import Batch
 from bench.environment.machine import default_device
-from bench.measure.speed import compilation_so_far
+from bench.measure.speed import compilation_counters
 from bench.measure.trace import trace
 from bench.method import methods
 from bench.profilers.device import open_reader, sampled
@@ -190,7 +190,7 @@ def count_graphs(device: torch.device, experiment: Experiment, results: Path) ->
     found = []
     for k in range(12):
         run.step(run.stream.batch(k), RATE)
-        found.append(compilation_so_far(run))
+        found.append(compilation_counters(run))
     return found[1]["graphs"], found[-1]["graphs"], found[-1]["graph breaks"]
 
 

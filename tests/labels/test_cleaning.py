@@ -9,7 +9,7 @@ from ftfy.badness import BADNESS_RE, is_bad
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.labels.cleaning import DUBIOUS, SUSPECT, clean, repair_text
+from bench.labels.cleaning import DUBIOUS, SUSPECT, clean_caption, repair_text
 from bench.labels.nltk_labels import clean_as_released
 from tests.labels.hostile import captions, hostile_captions
 
@@ -21,7 +21,7 @@ dubious = st.lists(st.sampled_from([*MOJIBAKE, *" aA.?1<&;", "&amp;", "\n", "ﬁ
 
 @given(st.one_of(captions, dubious))
 def test_cleaning_equals_the_released_code(text: str) -> None:
-    assert clean(text) == clean_as_released(text)
+    assert clean_caption(text) == clean_as_released(text)
 
 
 @given(st.one_of(captions, dubious))
@@ -31,7 +31,7 @@ def test_repair_equals_ftfy(text: str) -> None:
 
 def test_many_hostile_captions_are_cleaned_as_released() -> None:
     texts = hostile_captions(10_000, seed=5)
-    assert [clean(text) for text in texts] == [clean_as_released(text) for text in texts]
+    assert [clean_caption(text) for text in texts] == [clean_as_released(text) for text in texts]
 
 
 def test_every_single_character_is_repaired_as_ftfy_does() -> None:
@@ -60,4 +60,4 @@ def test_single_dubious_character_is_not_mojibake_unless_suspect() -> None:
 @pytest.mark.parametrize("more", ["", "\x01", "é", "x" * 1_000_001])
 def test_nested_entities_take_bounded_time(more: str) -> None:
     """ftfy takes a pass for each: minutes for so many."""
-    assert clean("a dog &" + "amp;" * 100_000 + f"lt; {more}") == f"a dog & {more}".replace("\x01", "").strip()
+    assert clean_caption("a dog &" + "amp;" * 100_000 + f"lt; {more}") == f"a dog & {more}".replace("\x01", "").strip()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.labels.cleaning import clean
+from bench.labels.cleaning import clean_caption
 from bench.labels.labeller import get_rule
 from bench.labels.pieces import PieceLabels
 from bench.labels.synset_rules import clean_captions
@@ -86,7 +86,7 @@ def test_nltk_38_labels_are_the_sum_of_their_pieces() -> None:
 @given(st.lists(captions, max_size=8))
 def test_column_cleaning_equals_caption_cleaning(texts: list[str]) -> None:
     column = clean_captions(pa.array(texts, pa.string())).to_pylist()
-    assert [" ".join(text.split()) for text in column] == [" ".join(clean(text).split()) for text in texts]
+    assert [" ".join(text.split()) for text in column] == [" ".join(clean_caption(text).split()) for text in texts]
 
 
 @given(st.lists(st.one_of(st.none(), captions), max_size=12), st.integers(0, 12), st.integers(0, 12))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.labels.vocabulary import read_vocabulary
-from bench.labels.wordnet import SynsetCandidates, find_synsets, hypernyms, lexicon
+from bench.labels.wordnet import SynsetCandidates, hypernyms, lexicon, synset_keys_of_class_name
 
 # What NLTK 3.10.4 says of WordNet 3.0: names of two synsets, their path similarity as 1 over this number.
 RECORDED = json.loads(Path(__file__).with_name("path-similarity.json").read_text())
@@ -94,4 +94,4 @@ def test_the_nearest_label_is_the_first_of_the_most_similar() -> None:
     ],
 )
 def test_class_name_is_looked_up_whole_then_by_words(name: str, synsets: list[str]) -> None:
-    assert [hypernyms().names[key] for key in find_synsets(name)] == synsets
+    assert [hypernyms().names[key] for key in synset_keys_of_class_name(name)] == synsets

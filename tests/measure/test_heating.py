@@ -12,7 +12,7 @@ import torch
 
 import bench.measure.speed as speed_module
 from bench.measure.heating import HEATING_SECONDS, READING_SECONDS, Heating, HeatReading, heating, is_steady
-from bench.measure.speed import measure_speed, steps_in_phases
+from bench.measure.speed import measure_speed, phase_timed_steps
 from bench.measure.summary import describe_heating
 from tests.heated import heat_like_a_gpu
 from tests.processes import in_ranks, wait_until
@@ -166,9 +166,9 @@ def test_all_ranks_heat_for_the_same_steps_until_the_last_is_steady(tmp_path: Pa
 def test_speed_record_says_how_a_gpu_was_heated(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heat_like_a_gpu(monkeypatch, 0.3, clock=lambda: STEADY_CLOCK)
     taken = list[int]()
-    plain = speed_module.take_full_rate_steps
+    plain = speed_module.take_steps_at_full_learning_rate
     monkeypatch.setattr(
-        speed_module, "take_full_rate_steps", lambda run, steps: (taken.extend(steps), plain(run, steps))[1]
+        speed_module, "take_steps_at_full_learning_rate", lambda run, steps: (taken.extend(steps), plain(run, steps))[1]
     )
     found = measure_speed(small("catlip", steps_per_window=3), CPU, results, 1)
     assert found.heat_state == "not read"
@@ -185,7 +185,7 @@ def test_speed_record_says_how_a_gpu_was_heated(results: Path, monkeypatch: pyte
 def test_phases_of_a_gpu_are_those_of_one_window(device: str, sizes: tuple[int, ...], expected: int) -> None:
     """Images of several sizes need more steps."""
     experiment = small("catlip", windows=2, steps_per_window=3, image_sizes=sizes)
-    assert steps_in_phases(experiment, torch.device(device), range(10, 16)) == range(16, 16 + expected)
+    assert phase_timed_steps(experiment, torch.device(device), range(10, 16)) == range(16, 16 + expected)
 
 
 def test_page_can_say_that_a_gpu_was_still_warming() -> None:

@@ -14,7 +14,7 @@ from bench.environment.rank_info import MIXED_MACHINES
 from bench.measure.memory import measure_memory
 from bench.measure.ranks import PEAK_MEMORY, find_slow_ranks, rank_table, spreads_over_ranks
 from bench.measure.speed import measure_speed
-from bench.profilers.device import others_busy
+from bench.profilers.device import max_other_cpu_percent
 from bench.record import OTHERS_BUSY, OWN_BUSY, WAIT_FIGURE, Memory, Record, Speed
 from bench.statistics import RUNS_FOR_SLOW_RANK, find_slow_rank
 from bench.train.build import build_train_state
@@ -83,8 +83,8 @@ def test_spreads_are_medians_over_runs_then_extremes_over_ranks() -> None:
     records = [*(record(of_two(number)) for number in range(3)), record(memory)]
     found = {one.figure: one for one in spreads_over_ranks(records, "catlip-tiny")}
     backward, peak = found["backward, ms"], found[PEAK_MEMORY]
-    assert (backward.least, backward.least_rank, backward.median, backward.most) == (28.0, 1, 29.0, 30.0)
-    assert (peak.least, peak.most, peak.most_rank) == (1.0, 3.0, 1)
+    assert (backward.least, backward.rank_of_minimum, backward.median, backward.most) == (28.0, 1, 29.0, 30.0)
+    assert (peak.least, peak.most, peak.rank_of_maximum) == (1.0, 3.0, 1)
     (slow,) = find_slow_ranks(records, ["catlip-tiny"])
     assert (slow.rank, slow.host, slow.factor) == (1, "b, H100", pytest.approx(13 / 11))
     assert not find_slow_ranks([record(of_two(0), sharding="fsdp2")], ["catlip-tiny"])  # its forwards wait for others
@@ -147,9 +147,9 @@ def test_planted_slow_rank_is_named_in_the_table_and_on_the_page(results: Path, 
 def test_processes_of_no_rank_are_the_others_of_a_host() -> None:
     """Two ranks that take 30 % of a host each leave 10 % of its 70 % to others; on the second host there are none."""
     ranks = [("a", {OWN_BUSY: 30.0, OTHERS_BUSY: 40.0})] * 2 + [("b", {OWN_BUSY: 99.0, OTHERS_BUSY: 0.5})]
-    assert others_busy(ranks) == pytest.approx(10)
-    assert others_busy(ranks[2:]) == pytest.approx(0.5)
-    assert others_busy([("a", {OWN_BUSY: 50.0, OTHERS_BUSY: 49.0})] * 2) == 0.0
+    assert max_other_cpu_percent(ranks) == pytest.approx(10)
+    assert max_other_cpu_percent(ranks[2:]) == pytest.approx(0.5)
+    assert max_other_cpu_percent([("a", {OWN_BUSY: 50.0, OTHERS_BUSY: 49.0})] * 2) == 0.0
 
 
 def compared(rank: int, _ranks: int) -> list[str]:

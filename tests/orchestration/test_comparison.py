@@ -118,7 +118,7 @@ def test_estimated_duration_is_the_sum_of_the_jobs(name: str, cores: int, tmp_pa
         write_record(record, record_path(tmp_path, "c", "speed", one.name, round_))
     comparison = Comparison("c", tmp_path, PAIR, cores=cores, on_gpu=False, runner=runner)
     comparison.measure_memory()
-    comparison.measure(Scope(name, scope.rounds + scope.repeats_disturbed * scope.rounds // 5))
+    comparison.measure(Scope(name, scope.rounds + scope.repeats_disturbed_rounds * scope.rounds // 5))
     comparison.train(scope)
     for seed, (place, one) in product(scope.seeds, enumerate(PAIR)):
         budgets = range(1 + scope.half_way + (scope.equal_seconds and place > 0))
@@ -152,9 +152,9 @@ def test_disturbed_rounds_are_repeated_at_most_half_as_often_as_planned(
     runner, expected = BusyMachine(tmp_path, quiet_from), list[float]()
     monkeypatch.setattr(runner.progress, "expect", expected.append)
     comparison = Comparison("c", tmp_path, PAIR, cores=2, on_gpu=False, runner=runner)
-    comparison.measure(Scope("measure", 10, repeats_disturbed=True))
+    comparison.measure(Scope("measure", 10, repeats_disturbed_rounds=True))
     assert runner.rounds == 10 + repeated
-    assert sum(expected) == pytest.approx((repeated - 2) * sum(map(comparison.pace.speed_seconds, PAIR)))
+    assert sum(expected) == pytest.approx((repeated - 2) * sum(map(comparison.pace.speed_run_seconds, PAIR)))
     found = find_disturbance(comparison.records(), [one.name for one in PAIR])
     assert found.disturbed_rounds == {*range(min(quiet_from, 15))}
 
@@ -162,9 +162,9 @@ def test_disturbed_rounds_are_repeated_at_most_half_as_often_as_planned(
 def test_no_round_is_repeated_that_would_end_the_comparison_after_its_deadline(tmp_path: Path) -> None:
     runner = BusyMachine(tmp_path, quiet_from=20)
     comparison = Comparison("c", tmp_path, PAIR, cores=2, on_gpu=False, runner=runner)
-    runner.progress.expect(comparison.expected_seconds(Scope("default", 10, repeats_disturbed=True)))
+    runner.progress.expect(comparison.expected_seconds(Scope("default", 10, repeats_disturbed_rounds=True)))
     runner.deadline = time.monotonic() + comparison.expected_seconds(Scope("default", 10)) + 2
-    comparison.measure(Scope("default", 10, repeats_disturbed=True))
+    comparison.measure(Scope("default", 10, repeats_disturbed_rounds=True))
     assert runner.rounds == 10
 
 
@@ -198,10 +198,10 @@ def test_fewer_rounds_are_run_where_shorter_trainings_do_not_end_a_comparison_in
     missing: int, rounds: int, tmp_path: Path
 ) -> None:
     """With the shortest trainings, the time of so many of the twelve expected rounds is missing."""
-    scope, runner = Scope("default", 10, repeats_disturbed=True), BusyMachine(tmp_path, quiet_from=0)
+    scope, runner = Scope("default", 10, repeats_disturbed_rounds=True), BusyMachine(tmp_path, quiet_from=0)
     comparison = Comparison("c", tmp_path, PAIR, cores=2, on_gpu=False, runner=runner)
     shortest = dataclasses.replace(comparison, experiments=[change(one, images=40_000) for one in PAIR])
-    left = shortest.expected_seconds(scope) - missing * sum(map(comparison.pace.speed_seconds, PAIR))
+    left = shortest.expected_seconds(scope) - missing * sum(map(comparison.pace.speed_run_seconds, PAIR))
     runner.progress.expect(comparison.expected_seconds(scope))
     runner.deadline = time.monotonic() + left + 2
     comparison.measure(scope)
@@ -217,7 +217,7 @@ def test_no_round_is_added_after_a_training(tmp_path: Path) -> None:
         training_record(PAIR[0], {"equal images": 80_000}), record_path(tmp_path, "c", "training", "clip-tiny")
     )
     runner.rounds = 0
-    comparison.measure(Scope("default", 10, repeats_disturbed=True))
+    comparison.measure(Scope("default", 10, repeats_disturbed_rounds=True))
     assert runner.rounds == 7
 
 

@@ -53,7 +53,7 @@ def test_published_trainings_reach_more_than_the_share_that_is_expected() -> Non
 
 @pytest.mark.parametrize("method", ["clip", "catlip"])
 def test_run_of_vit_b16_on_an_h100_is_expected_to_take_about_a_minute(method: str) -> None:
-    assert 45 <= GpuPace(gpu=GPU_SPECS["h100"]).speed_seconds(EXPERIMENTS[f"{method}-vit-b16"]) <= 110
+    assert 45 <= GpuPace(gpu=GPU_SPECS["h100"]).speed_run_seconds(EXPERIMENTS[f"{method}-vit-b16"]) <= 110
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_larger_work_is_never_expected_to_be_faster() -> None:
     ]
     assert all(pace.step_seconds(one) > pace.step_seconds(base) for one in more[:4])
     assert pace.step_seconds(more[4]) / more[4].training.batch_size > pace.step_seconds(base) / base.training.batch_size
-    assert pace.slowed(2).speed_seconds(base) == pytest.approx(2 * pace.speed_seconds(base))
+    assert pace.slowed(2).speed_run_seconds(base) == pytest.approx(2 * pace.speed_run_seconds(base))
     assert pace.few_steps_seconds(base) > pace.startup_seconds(base) + 7 * pace.step_seconds(base)
 
 
@@ -121,6 +121,6 @@ def test_command_line_without_a_gpu_counts_no_flops() -> None:
 def test_trial_is_a_run_of_memory_and_two_of_speed() -> None:
     tried = EXPERIMENTS["clip-tiny"]
     for pace in (TWO_CORES, GpuPace(gpu=GPU_SPECS["h100"])):
-        seconds = pace.few_steps_seconds(tried) + 2 * pace.speed_seconds(tried)
+        seconds = pace.few_steps_seconds(tried) + 2 * pace.speed_run_seconds(tried)
         assert expected_trial_seconds(pace, tried) == seconds
         assert Doctor().expected_seconds(pace) > seconds

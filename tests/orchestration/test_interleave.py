@@ -37,7 +37,7 @@ def start(folder: Path, seat: Slot, name: str, turns: int, dies_in: int = -1) ->
         [sys.executable, "-c", RUN, name, str(turns), str(dies_in)],
         cwd=folder,
         env=os.environ | seat.environment | {"PYTHONPATH": str(Path(__file__).parents[2])},
-        pass_fds=seat.run_ends,
+        pass_fds=seat.child_fds,
         stderr=subprocess.DEVNULL,
     )
     seat.close()

@@ -15,10 +15,18 @@ from bench.console.progress import Progress
 from bench.experiments import COMPARED, EXPERIMENTS
 from bench.orchestration.budgets import set_images
 from bench.orchestration.comparison import Comparison
-from bench.orchestration.pace import IMAGES_STEP, MAX_IMAGES, MAX_SEEDS, MIN_IMAGES, TWO_CORES, Pace, fit_trainings
+from bench.orchestration.pace import (
+    IMAGES_STEP,
+    MAX_IMAGES,
+    MAX_SEEDS,
+    MIN_IMAGES,
+    TWO_CORES,
+    Pace,
+    choose_images_and_seeds,
+)
 from bench.orchestration.runner import Runner
 from bench.orchestration.scope import Scope, scopes
-from bench.orchestration.trial import do_fastest_agree, plan_default
+from bench.orchestration.trial import fastest_two_agree, plan_default
 from bench.record import record_path, write_record
 from tests.orchestration.test_comparison import timed
 
@@ -31,7 +39,7 @@ def test_most_that_fits_is_chosen(fixed: float, per_image: float, seconds: float
     def expected(images: int, seeds: int) -> float:
         return fixed + per_image * images * seeds
 
-    images, seeds = fit_trainings(expected, seconds)
+    images, seeds = choose_images_and_seeds(expected, seconds)
     is_least, is_most = (images, seeds) == (MIN_IMAGES, 1), (images, seeds) == (MAX_IMAGES, MAX_SEEDS)
     assert expected(images, seeds) <= seconds or is_least or (seeds == 1 and images == MAX_IMAGES)
     is_cheap = expected(MAX_IMAGES, 1) <= 1.1 * expected(MIN_IMAGES, 1)
@@ -92,4 +100,4 @@ def test_resumed_comparison_keeps_its_images_and_a_new_one_plans_its_own(
     [([], False), ([1000], False), ([1000, 900], True), ([1000, 800], False), ([400, 1000, 300, 950], True)],
 )
 def test_trial_ends_when_its_two_fastest_runs_agree(rates: list[float], agree: bool) -> None:
-    assert do_fastest_agree([Pace(3.0, 1 / rate) for rate in rates]) is agree
+    assert fastest_two_agree([Pace(3.0, 1 / rate) for rate in rates]) is agree

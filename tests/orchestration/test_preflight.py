@@ -11,7 +11,7 @@ from bench.config import change
 from bench.environment.rank_info import RankInfo
 from bench.experiments import EXPERIMENTS
 from bench.orchestration import preflight
-from bench.orchestration.preflight import begin_comparison, open_comparison
+from bench.orchestration.preflight import open_comparison, reserve_comparison_name
 from bench.orchestration.scope import Scope
 from tests.data.shards import write_shards
 from tests.simulated_gpu import SETTINGS, SimulatedGpu
@@ -44,24 +44,26 @@ def test_rounds_of_another_driver_are_not_continued(
 
 def test_comparisons_begun_at_once_have_names_of_their_own(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        names = [*pool.map(lambda _: begin_comparison(tmp_path, "smoke"), range(8))]
+        names = [*pool.map(lambda _: reserve_comparison_name(tmp_path, "smoke"), range(8))]
     assert len(set(names)) == 8
     assert all(re.fullmatch(r"\d{8}T\d{6}-smoke", name) for name in names)
     first = min(names)
-    assert begin_comparison(tmp_path, "smoke") > max(names) > first
+    assert reserve_comparison_name(tmp_path, "smoke") > max(names) > first
 
 
 def test_reserved_names_of_the_past_are_forgotten(tmp_path: Path) -> None:
     (tmp_path / ".20260101T000000-smoke.begun").touch()
-    first = begin_comparison(tmp_path, "smoke")
-    second = begin_comparison(tmp_path, "smoke")  # the clock of another host may still show the first one's second
+    first = reserve_comparison_name(tmp_path, "smoke")
+    second = reserve_comparison_name(
+        tmp_path, "smoke"
+    )  # the clock of another host may still show the first one's second
     assert {path.name for path in tmp_path.iterdir()} == {f".{first}.begun", f".{second}.begun"}
 
 
 def test_stray_entry_is_never_taken_for_a_reserved_name(tmp_path: Path) -> None:
     (tmp_path / ".1.begun").touch()
     (tmp_path / ".20260101T000000-smoke.begun").mkdir()
-    begin_comparison(tmp_path, "smoke")
+    reserve_comparison_name(tmp_path, "smoke")
     assert len([*tmp_path.iterdir()]) == 3
 
 

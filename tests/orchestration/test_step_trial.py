@@ -12,12 +12,12 @@ from bench.config import change
 from bench.experiments import EXPERIMENTS
 from bench.orchestration import preflight
 from bench.orchestration.pace import TWO_CORES, Pace
-from bench.orchestration.step_trial import TRIAL_BATCHES, measure_pace, pace_of, recorded_pace, uses_default_pace
+from bench.orchestration.step_trial import TRIAL_BATCHES, has_tiny_tower, measure_pace, pace_from_record, recorded_pace
 from bench.record import Speed
 from tests.orchestration.test_comparison import timed
 from tests.small import small
 
-SLOW = Pace(start_seconds=8.0, seconds_per_image=0.6, fixed_step_seconds=1.5)
+SLOW = Pace(process_start_seconds=8.0, seconds_per_image=0.6, fixed_step_seconds=1.5)
 
 
 def test_pace_of_a_small_batch_predicts_a_larger_one() -> None:
@@ -33,10 +33,10 @@ def test_pace_of_a_small_batch_predicts_a_larger_one() -> None:
     seen = {"warmup_seconds": seconds(2), "window_seconds": (seconds(2),), "phase_seconds": phases}
     assert isinstance(record.measured, Speed)
     tried = replace(record, experiment=experiment, measured=replace(record.measured, **seen))
-    pace = pace_of(tried, 3 * seconds(2) + SLOW.start_seconds)
+    pace = pace_from_record(tried, 3 * seconds(2) + SLOW.process_start_seconds)
     for batch in (2, 64):
         assert pace.step_seconds(change(experiment, batch_size=batch)) == pytest.approx(seconds(batch))
-    assert pace.start_seconds == pytest.approx(SLOW.start_seconds)
+    assert pace.process_start_seconds == pytest.approx(SLOW.process_start_seconds)
 
 
 def test_resumed_command_has_the_pace_of_its_records() -> None:
@@ -57,8 +57,8 @@ def test_steps_are_tried_at_a_small_batch_of_any_experiment(results: Path, monke
     pace = measure_pace(experiment, results, cores=1)
     assert pace != TWO_CORES
     assert 0 < pace.step_seconds(change(experiment, batch_size=TRIAL_BATCHES[0])) < pace.step_seconds(experiment)
-    assert uses_default_pace(experiment.image)
-    assert not uses_default_pace(EXPERIMENTS["clip-vit-b16"].image)
+    assert has_tiny_tower(experiment.image)
+    assert not has_tiny_tower(EXPERIMENTS["clip-vit-b16"].image)
 
 
 LONG = (  # commands, and the remedy that each names

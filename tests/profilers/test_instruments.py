@@ -41,7 +41,7 @@ from bench.profilers.counters import TensorBytes
 from bench.profilers.device import open_reader, sampled
 from bench.profilers.nvml import DeviceReader, counter_rate
 from bench.record import HOST_BUSY, OTHERS_BUSY, PHASES, Record, Speed
-from bench.train.build import TrainState, build_train_state, load_data, take_full_rate_steps
+from bench.train.build import TrainState, build_train_state, load_data, take_steps_at_full_learning_rate
 from tests.processes import in_child, wait_until
 from tests.small import circumstances, small, two_blocks
 
@@ -134,10 +134,10 @@ def test_sampler_share_is_its_own_cpu_time() -> None:
     before = time.perf_counter()
     with sampled(DeviceReader(gauges={"slow": slow}), CPU, every_s=0.02) as readings:
         wait_until(lambda: len(asked) > 3)
-    assert 0.02 * 4 / (time.perf_counter() - before) <= readings.sampler_share < 1
+    assert 0.02 * 4 / (time.perf_counter() - before) <= readings.monitor_thread_share < 1
     with sampled(open_reader(CPU), CPU) as readings:
         pass
-    assert readings.sampler_share == 0  # counters are read at the ends: no thread
+    assert readings.monitor_thread_share == 0  # counters are read at the ends: no thread
 
 
 @contextmanager
@@ -334,7 +334,7 @@ def test_a_speed_run_records_every_window_and_phase(method: str, text: list[str]
     assert speed.trained_parameters > speed.tower_parameters > 0
     assert speed.not_measured == {}
     assert speed.skipped == {}
-    assert 0 < speed.wait_share < 1
+    assert 0 < speed.data_wait_share < 1
 
 
 def test_processes_that_are_busy_during_the_phases_alone_disturb_a_run(
@@ -388,7 +388,7 @@ def test_window_in_which_the_gpu_was_slowed_is_discarded(results: Path, monkeypa
     speed = measure_speed(small("catlip"), CPU, results, 1)
     assert len(speed.window_seconds) == 1
     assert speed.not_measured == {"window 2": "the GPU was slowed by heat or by its hardware in 40 % of it"}
-    assert speed.slowed_percent == 0
+    assert speed.throttled_percent == 0
 
 
 def test_windows_that_were_all_slowed_are_kept_and_the_run_counts_as_slowed(
@@ -399,10 +399,10 @@ def test_windows_that_were_all_slowed_are_kept_and_the_run_counts_as_slowed(
     speed = measure_speed(experiment, CPU, results, 0)
     assert len(speed.window_seconds) == 2
     assert speed.not_measured == {}
-    assert speed.slowed_percent == 75
+    assert speed.throttled_percent == 75
     of = {"comparison": "c", "experiment": experiment, "circumstances": circumstances(device="cuda")}
     found = find_disturbance([Record(**of, measured=speed)], [experiment.name])
-    assert found.slowness[experiment.name][0] >= math.log(1.75)
+    assert found.log_slowdown[experiment.name][0] >= math.log(1.75)
     assert found.disturbed_rounds == {0}
     assert "heat or its hardware slowed the GPU in up to 75 % of a run" in describe_disturbance(found)
 
@@ -421,7 +421,7 @@ def test_injected_slowdown_is_a_fraction_of_the_step_time(results: Path, monkeyp
 
     monkeypatch.setattr(PackStream, "batch", timed)
     with clock(CPU) as elapsed:
-        take_full_rate_steps(run, [0, 1])
+        take_steps_at_full_learning_rate(run, [0, 1])
     assert len(slept) == 1
     assert 0 < sum(batches) < slept[0] / 0.1 <= elapsed.seconds
 
@@ -466,7 +466,7 @@ def test_a_gpu_is_measured(results: Path) -> None:
     assert min(speed.window_seconds) > 0.6, "a window has three readings or more"
     assert "GPU" not in speed.not_measured
     assert speed.utilisation["GPU busy percent"] > 0
-    assert speed.sampler_share < 0.1
+    assert speed.monitor_thread_share < 0.1
     assert speed.heat_state in ("steady", "unsteady")
     assert {*map(len, speed.phase_seconds.values())} == {ON_A_GPU.timing.steps_per_window}
     limited = try_batch_size(TOO_LARGE_FOR_A_GPU, device, results, 256 * MIB)

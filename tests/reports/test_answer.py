@@ -136,8 +136,8 @@ def test_note_on_the_machine_says_what_it_does_to_the_interval(make: Make, words
         for one in timed(make)
     ]
     (ratio,) = (row.ratio for row in group_comparison("x", busy).throughputs if row.ratio is not None)
-    assert ratio.unwidened is not None
-    low, high = ratio.unwidened
+    assert ratio.interval_before_widening is not None
+    low, high = ratio.interval_before_widening
     shown = words(first_screen("x", busy))
     assert f"Without that, the interval of CatLIP’s ratio would be {low:.2f} to {high:.2f}." in shown
     assert f"(95 % interval {ratio.low:.2f} to {ratio.high:.2f}, 10 runs each)" in shown
@@ -193,7 +193,7 @@ def test_page_has_the_number_of_samples_and_passes_of_trainings(make: Make, word
 def test_page_of_a_busy_machine_says_so_above_the_figures(make: Make, words: Words) -> None:
     def shown(waits: float) -> str:
         runs = [
-            replace(one, measured=replace(one.measured, window_waits=[waits] * len(one.measured.window_seconds)))
+            replace(one, measured=replace(one.measured, window_core_waits=[waits] * len(one.measured.window_seconds)))
             for one in timed(make)
         ]
         return words(first_screen("x", runs))

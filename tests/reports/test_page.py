@@ -16,7 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from bench.config import change
-from bench.formats import percent
+from bench.formats import format_percent
 from bench.measure.summary import throughputs_of
 from bench.measure.throughput import images_per_second
 from bench.record import Record, Speed, Transfer
@@ -266,7 +266,7 @@ def test_recomputation_raises_the_hfu_and_not_the_mfu(make: Make) -> None:
     table = Document(page("x", [again])).tables["Throughput of each experiment"]
     assert [cell.partition("|")[0] for cell in table[0][-2:]] == ["MFU", "HFU"]
     mfu, hfu = (cell.partition("|")[0] for cell in table[1][-2:])
-    assert (mfu, hfu) == (percent(after.mfu), percent(4 / 3 * after.mfu))
+    assert (mfu, hfu) == (format_percent(after.mfu), format_percent(4 / 3 * after.mfu))
 
 
 def test_mfu_of_a_gpu_stands_beside_that_of_published_trainings(make: Make) -> None:
@@ -277,8 +277,8 @@ def test_mfu_of_a_gpu_stands_beside_that_of_published_trainings(make: Make) -> N
     assert title not in Document(page("x", [cpu])).tables
     assert title not in Document(page("x", [unknown])).tables
     rows = Document(page("x", [gpu])).tables[title]
-    assert ["CLIP B/16", "176 A100 40GB", percent(0.131), "open_clip, from images/s"] in rows
-    assert ["image tower g/14", "8 H100", percent(0.289), "NeMo, from images/s"] in rows
+    assert ["CLIP B/16", "176 A100 40GB", format_percent(0.131), "open_clip, from images/s"] in rows
+    assert ["image tower g/14", "8 H100", format_percent(0.289), "NeMo, from images/s"] in rows
 
 
 def test_other_processes_on_the_machine_are_reported(make: Make) -> None:
@@ -289,7 +289,7 @@ def test_other_processes_on_the_machine_are_reported(make: Make) -> None:
 
 def test_gpu_that_was_slowed_throughout_is_reported(make: Make) -> None:
     one = make["speed"]("clip-tiny", 0)
-    one = replace(one, measured=replace(one.measured, slowed_percent=90.0))
+    one = replace(one, measured=replace(one.measured, throttled_percent=90.0))
     assert "heat or its hardware slowed the GPU in up to 90 % of a run" in Document(page("x", [one])).words()
 
 

@@ -16,7 +16,7 @@ from bench.experiments import METHOD_SETTINGS
 from bench.measure.costs import forward_flops_as_released
 from bench.method_parts.captions import count_subword_rows
 from bench.towers.head_file import save_tower
-from bench.towers.listing import unable_methods
+from bench.towers.listing import unsupported_methods
 from bench.towers.tower_from import LoadedTower, load_tower
 from bench.train.build import build_untrained_tower
 from models.image_tower import ImageTower, build_image_tower
@@ -121,7 +121,7 @@ def test_names_are_of_many_families() -> None:
 @pytest.mark.parametrize("name", TOWERS)
 def test_methods_train_every_tower_unless_the_page_says_why_not(name: str, tmp_path: Path) -> None:
     """One step with finite gradients for each method; the tower of each pooling is loaded by timm alone."""
-    unable, built = unable_methods(name, TOWERS[name]), dict[str, ImageTower]()
+    unable, built = unsupported_methods(name, TOWERS[name]), dict[str, ImageTower]()
     assert row(name, unable) in PAGE.read_text(encoding="utf-8"), "write it: python -m tests.towers.test_any_tower"
     for method in METHOD_SETTINGS:
         experiment = experiment_of(method, name, TOWERS[name])
@@ -150,5 +150,5 @@ if __name__ == "__main__":
     text = PAGE.read_text(encoding="utf-8")
     before = text[: text.index("| tower |")]
     head = ["| tower | side, px | methods that cannot train it |", "|---|---|---|"]
-    rows = [row(name, unable_methods(name, side)) for name, side in TOWERS.items()]
+    rows = [row(name, unsupported_methods(name, side)) for name, side in TOWERS.items()]
     PAGE.write_text(before + "\n".join([*head, *rows, ""]), encoding="utf-8")

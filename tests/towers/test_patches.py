@@ -7,7 +7,7 @@ import pytest
 from bench.__main__ import main
 from bench.cli.verbs import VERBS
 from bench.experiments import EXPERIMENTS
-from bench.towers.patches import patch_and_image_size, require_whole_patches
+from bench.towers.patches import check_whole_patches, patch_and_image_size
 from models.image_tower import build_image_tower
 from models.patch_map import map_channels_and_patch_size
 from tests.small import small
@@ -16,7 +16,7 @@ from tests.small import small
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_patches_cover_the_images_of_every_shipped_experiment(name: str) -> None:
     assert patch_and_image_size(EXPERIMENTS[name].image.tower)[0] is not None
-    assert require_whole_patches(EXPERIMENTS[name]) == []
+    assert check_whole_patches(EXPERIMENTS[name]) == []
 
 
 @pytest.mark.parametrize("name", ["catlip-bench-tiny", "vit_tiny_patch16_224", "corenet-vit-tiny", "ViT-B-32"])
@@ -39,15 +39,15 @@ def test_patches_are_those_of_the_built_tower(name: str) -> None:
 )
 def test_uncovered_pixels_are_refused_with_the_sizes_that_fit(changes: dict[str, object], text: str) -> None:
     with pytest.raises(ValueError, match=text):
-        require_whole_patches(small("distill" if "teacher" in changes else "catlip", **changes))
+        check_whole_patches(small("distill" if "teacher" in changes else "catlip", **changes))
 
 
 def test_uncovered_pixels_of_published_towers_are_a_warning_and_networks_without_patches_have_none() -> None:
     published = small("catlip", tower="ViT-SO400M-14-SigLIP-384", image_size=384)
-    (warning,) = require_whole_patches(published)
+    (warning,) = check_whole_patches(published)
     assert "leave 6 of 384 px uncovered, as in the published tower" in warning
     for changes in ({"tower": "RN50", "image_size": 50}, {"embedding_channels": 8, "data": "shards", "image_size": 5}):
-        assert require_whole_patches(small("catlip", **changes)) == []
+        assert check_whole_patches(small("catlip", **changes)) == []
 
 
 @pytest.mark.parametrize("verb", [verb for verb in ("measure", "train", "plan") if verb in VERBS])

@@ -14,7 +14,7 @@ from bench.measure.speed import measure_speed
 from bench.method import methods
 from bench.train.build import TrainState, build_train_state, load_data
 from bench.train.distributed import full_tensor
-from bench.train.state import collect_state, scored_head_state, scored_tower_state
+from bench.train.state import collect_state, head_state_to_score, tower_state_to_score
 from losses.psnr import psnr_loss, scheduled_error
 from models.range_augment import RangeAugment
 from tests.processes import in_ranks
@@ -78,7 +78,7 @@ def test_accumulated_micro_batches_are_one_step(results: Path) -> None:
 def test_scored_tower_and_head_hold_nothing_of_the_augmentation(results: Path) -> None:
     for ema_decay in (None, 0.9):
         plain, augmented = (assembled(results, augmentation=one, ema_decay=ema_decay) for one in ("none", "range"))
-        for weights in (scored_tower_state, scored_head_state):
+        for weights in (tower_state_to_score, head_state_to_score):
             assert weights(plain).keys() == weights(augmented).keys()
 
 

@@ -18,12 +18,12 @@ import torch._inductor.config
 import torch.distributed as dist
 
 from bench.config import change
-from bench.data.stream import Stream
+from bench.data.stream import BatchStream
 from bench.environment.rank_info import RankInfo
-from bench.measure.speed import compilation_so_far, measure_phases
+from bench.measure.speed import compilation_counters, measure_phases
 from bench.method import methods
 from bench.train import step
-from bench.train.build import TrainState, build_train_state, load_data, take_full_rate_steps
+from bench.train.build import TrainState, build_train_state, load_data, take_steps_at_full_learning_rate
 from tests.processes import in_child
 from tests.small import small
 
@@ -44,7 +44,7 @@ OTHERWISE: dict[str, dict[str, object]] = {
 Found = dict[tuple[str, str], dict[str, Any]]
 
 
-def opened(name: str, results: Path, **changes: object) -> Stream[Any]:
+def opened(name: str, results: Path, **changes: object) -> BatchStream[Any]:
     fewer = {"batch_size": 8, "text_padding": "packed", "subset": "random:64", "compile": "on"}
     return load_data(small(name, **fewer | changes), CPU, results)
 
@@ -88,16 +88,16 @@ def compiled_by(backend: str) -> Iterator[None]:
 
 
 def losses_of(run: TrainState) -> list[float]:
-    return torch.stack(take_full_rate_steps(run, range(STEPS))).tolist()
+    return torch.stack(take_steps_at_full_learning_rate(run, range(STEPS))).tolist()
 
 
-def compiled_steps(stream: Stream[Any]) -> dict[str, Any]:
+def compiled_steps(stream: BatchStream[Any]) -> dict[str, Any]:
     """Return the losses of a few steps, the new graphs in them and in later phases, and the graph breaks."""
     torch._dynamo.utils.counters.clear()
     run = build_train_state(stream)
-    losses, graphs = losses_of(run), compilation_so_far(run)["graphs"]
+    losses, graphs = losses_of(run), compilation_counters(run)["graphs"]
     phases, _ = measure_phases(run, range(STEPS, 2 * STEPS))
-    last = compilation_so_far(run)
+    last = compilation_counters(run)
     return {"losses": losses, "graphs": graphs, "later": last["graphs"] - graphs, "breaks": last["graph breaks"]} | {
         "phases": {*phases}
     }

@@ -109,6 +109,7 @@ def test_speed_on_other_data_is_measured_with_a_vocabulary_of_their_captions_or_
     used = {record.experiment.targets.synset_vocabulary for record in read_records(tmp_path) if record.experiment}
     (counted,) = used - {"pack-synsets"}
     assert [label.name for label in read_vocabulary(counted).labels[:3]] == ["dog.n.01", "bridge.n.01", "beach.n.01"]
+    assert [str(path) for path in (tmp_path / "vocabularies").iterdir()] == [counted]  # no method reads subwords
 
 
 @pytest.mark.parametrize("name", CATLIP)

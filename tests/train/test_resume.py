@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from bench.config import Experiment
 from bench.console.console import record_signals
 from bench.data.decoding import UNKNOWN_FORMAT
-from bench.data.stream import PackStream, Stream
+from bench.data.stream import BatchStream, PackStream
 from bench.record import Training
 from bench.towers.provenance import read_provenance
 from bench.train import loop as training
@@ -37,9 +37,9 @@ SHARE = {"cooldown_share": 0.5, "warmup_images": 16}  # cool-downs of 2 and 3 st
 @pytest.fixture(autouse=True)
 def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Captions become targets once an experiment: its stream is the same whoever asks."""
-    streams: dict[str, Stream[object]] = {}
+    streams: dict[str, BatchStream[object]] = {}
 
-    def load(experiment: Experiment, device: torch.device, results: Path) -> Stream[object]:
+    def load(experiment: Experiment, device: torch.device, results: Path) -> BatchStream[object]:
         if experiment.method not in streams:
             streams[experiment.method] = load_data(experiment, device, results)
         stream = streams[experiment.method]
@@ -52,15 +52,15 @@ def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def interrupt_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Send this process a SIGTERM while the n-th batch from now is made; 0: never."""
-    provenance, plain = {"at": 0, "count": 0}, Stream.batch
+    provenance, plain = {"at": 0, "count": 0}, BatchStream.batch
 
-    def batch(stream: Stream[object], k: int) -> object:
+    def batch(stream: BatchStream[object], k: int) -> object:
         provenance["count"] += 1
         if provenance["count"] == provenance["at"]:
             os.kill(os.getpid(), signal.SIGTERM)
         return plain(stream, k)
 
-    monkeypatch.setattr(Stream, "batch", batch)
+    monkeypatch.setattr(BatchStream, "batch", batch)
     return lambda number: provenance.update(at=number, count=0)
 
 

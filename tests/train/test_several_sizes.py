@@ -26,9 +26,9 @@ from bench.train.build import (
     build_train_state,
     build_untrained_tower,
     check_finite,
-    first_steps_by_size,
     load_data,
-    take_full_rate_steps,
+    steps_with_each_size_first,
+    take_steps_at_full_learning_rate,
 )
 from bench.train.loop import train
 from bench.train.step import make_step
@@ -109,7 +109,7 @@ def test_throughput_counts_the_images_really_seen(speed: Speed, results: Path) -
 
 def test_slow_windows_count_less_where_all_have_equal_images(speed: Speed) -> None:
     experiment = several("clip", windows=3, steps_per_window=3)
-    balanced = replace(speed, window_images=(61, 61, 61), window_seconds=(1.0, 9.0, 2.0), window_waits=())
+    balanced = replace(speed, window_images=(61, 61, 61), window_seconds=(1.0, 9.0, 2.0), window_core_waits=())
     assert images_per_second(experiment, balanced) == pytest.approx(61, rel=0.01)
 
 
@@ -128,11 +128,11 @@ def test_flops_of_a_record_are_the_mean_over_its_steps(speed: Speed, results: Pa
 
 def test_warmup_visits_every_image_size_largest_first() -> None:
     experiment = several("clip")
-    steps = first_steps_by_size(experiment, 4)
+    steps = steps_with_each_size_first(experiment, 4)
     assert [image_size_at(experiment, k) for k in steps[:3]] == [64, 48, 32]
     assert {*steps} >= {*range(4)}
     assert len({*steps}) == len(steps)
-    assert first_steps_by_size(small("clip"), 4) == [0, 1, 2, 3]
+    assert steps_with_each_size_first(small("clip"), 4) == [0, 1, 2, 3]
 
 
 def test_peak_memory_is_of_the_most_demanding_image_size(results: Path) -> None:
@@ -151,7 +151,7 @@ def test_peak_memory_is_of_the_most_demanding_image_size(results: Path) -> None:
 
 def test_memory_runs_and_batch_trials_visit_every_image_size(results: Path) -> None:
     memory = measure_memory(several("catlip"), CPU, results)
-    assert memory.steps == len(first_steps_by_size(several("catlip"), 4))
+    assert memory.steps == len(steps_with_each_size_first(several("catlip"), 4))
     assert try_batch_size(several("catlip"), CPU, results, 2**30).fits
 
 
@@ -170,11 +170,11 @@ def test_single_size_tower_is_refused_before_running(results: Path) -> None:
 
 def test_nan_loss_names_its_step(results: Path) -> None:
     run = build_train_state(load_data(several("catlip"), CPU, results))
-    steps = first_steps_by_size(run.stream.experiment, 1)
+    steps = steps_with_each_size_first(run.stream.experiment, 1)
     with torch.no_grad():
         run.model.head.bias.fill_(float("nan"))
     with pytest.raises(FloatingPointError, match=f"step {steps[0]} is not finite"):
-        check_finite(take_full_rate_steps(run, steps), steps, run.stream)
+        check_finite(take_steps_at_full_learning_rate(run, steps), steps, run.stream)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own modules, as they are imported

@@ -17,7 +17,7 @@ from bench.console.console import UserError
 from bench.data.loader_workers import PrefetchingLoader
 from bench.environment.cores import LoaderWorkers, choose_workers
 from bench.environment.requirements import SHARED_MEMORY
-from bench.train.shared_memory import fit_workers
+from bench.train.shared_memory import limit_workers_to_shared_memory
 from tests.data.shards import write_shards
 from tests.processes import wait_until
 from tests.small import small
@@ -58,7 +58,7 @@ def test_workers_prefetch_what_fits_into_shared_memory_and_are_refused_where_no_
 
     def fitted(workers: int, processes: int, experiment: Experiment = large) -> tuple[int, int, str]:
         asked = change(experiment, workers=workers)
-        found = fit_workers(asked, LoaderWorkers(workers, "asked for"), processes)
+        found = limit_workers_to_shared_memory(asked, LoaderWorkers(workers, "asked for"), processes)
         return found.count, found.prefetched, found.reason
 
     assert fitted(0, 8) == (0, 2, "asked for")
@@ -82,12 +82,12 @@ def test_chosen_workers_are_fewer_where_shared_memory_is_small(monkeypatch: pyte
     chosen = choose_workers(16, 1)
     for batches, (count, prefetched) in {2: (1, 1), 5: (4, 1), 16: (15, 1), 29: (15, 1), 30: (15, 2)}.items():
         free(monkeypatch, batches * 20 * 2**20)  # a little more than so many batches
-        found = fit_workers(automatic, chosen, 1)
+        found = limit_workers_to_shared_memory(automatic, chosen, 1)
         assert (found.count, found.prefetched) == (count, prefetched)
         assert (found == chosen) == (batches == 30)
     free(monkeypatch, 20 * 2**20)
     with pytest.raises(UserError, match="2 batches of 1 x 1 loader workers"):
-        fit_workers(automatic, chosen, 1)
+        limit_workers_to_shared_memory(automatic, chosen, 1)
 
 
 @pytest.mark.skipif(not SHARED_MEMORY.is_dir(), reason="the system has no /dev/shm")

@@ -15,13 +15,13 @@ import pytest
 import torch
 
 from bench.data.order import SampleOrder
-from bench.data.stream import Batch, Stream
+from bench.data.stream import Batch, BatchStream
 from bench.data.targets import Labels
 from bench.train.train_logger import TrainLogger
 from tests.small import small
 
 
-class Resting(Stream[Labels]):
+class Resting(BatchStream[Labels]):
     """Nobody asks it for a batch."""
 
     order = SampleOrder(small("catlip"), 1000)

@@ -6,13 +6,13 @@ import sys
 
 import pytest
 
-from bench.catalog import PROTOCOLS, TASKS, Imported, Protocol, Task
+from bench.catalog import PROTOCOLS, TASKS, LazyFunction, Protocol, Task
 
 
 @pytest.mark.parametrize("one", [*TASKS.values(), *PROTOCOLS.values()], ids=lambda one: one.name)
 def test_task_or_protocol_names_a_function_that_is_there(one: Task | Protocol) -> None:
     function = one.load if isinstance(one, Task) else one.score
-    assert isinstance(function, Imported)
+    assert isinstance(function, LazyFunction)
     assert callable(pkgutil.resolve_name(function.path))
     assert not [*one.flaws()]
 

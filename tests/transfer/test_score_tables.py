@@ -16,8 +16,8 @@ from bench.statistics import accuracy_interval, estimate_over_draws
 from bench.tables import Table
 from bench.transfer.score_tables import (
     all_transfer_tables,
-    answers_of,
     budget_table,
+    correct_per_item,
     curve_tables,
     metric_tables,
     whole_task_tables,
@@ -86,7 +86,7 @@ def test_a_curve_is_a_mean_over_draws_and_its_interval_is_over_them_and_the_item
     points = [score(right, protocol="few-shot", per_class=2, draw=draw) for draw, right in enumerate(rights)]
     (table,) = curve_tables([scored(CLIP.name, 0, score(60)), scored(CLIP.name, 0, *points)])
     assert table.title == "few-shot on rooms"
-    expected = estimate_over_draws({"": {draw: answers_of(point) for draw, point in enumerate(points)}})
+    expected = estimate_over_draws({"": {draw: correct_per_item(point) for draw, point in enumerate(points)}})
     assert table.rows[0]["2 per class"] == pytest.approx((0.3, expected.low, expected.high))
     assert "3 draws" in table.note
     assert "training seed" in table.note

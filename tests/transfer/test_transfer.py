@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from bench.catalog import RANDOM_INIT, RETRIEVAL_TASK, SINGLE_LABEL, TASKS, compatible_pairs, default_protocols
+from bench.catalog import (
+    RANDOM_INIT,
+    RETRIEVAL_TASK,
+    SINGLE_LABEL,
+    TASKS,
+    compatible_tasks_and_protocols,
+    default_protocols,
+)
 from bench.config import Experiment, change
 from bench.data.pack import load_pack_images
 from bench.experiments import EXPERIMENTS
@@ -21,7 +28,7 @@ from bench.transfer.feature_extractor import REFERENCE_FEATURES, FeatureExtracto
 from bench.transfer.score import open_extractor, score_task
 from bench.transfer.tasks.image_sources import ArrayImageSource, on_white
 from bench.transfer.tasks.named_tasks import load_task
-from bench.transfer.tasks.tasks import SingleLabelTask, TaskSplit
+from bench.transfer.tasks.tasks import LabelledImages, SingleLabelTask
 from models.checkpoint import load_tower_weights
 from models.image_tower import build_image_tower
 from tests.transfer.toys import toy_task
@@ -39,12 +46,12 @@ SIZES = {
 }
 
 
-def rgb(part: TaskSplit) -> torch.Tensor:
+def rgb(part: LabelledImages) -> torch.Tensor:
     assert isinstance(part.images, ArrayImageSource)
     return part.images.pixels
 
 
-def images_of(part: TaskSplit) -> set[bytes]:
+def images_of(part: LabelledImages) -> set[bytes]:
     return {image.numpy().tobytes() for image in rgb(part)}
 
 
@@ -123,7 +130,7 @@ def test_retrieval_is_the_share_of_nearest_images_that_show_the_query() -> None:
     labels = np.arange(20) % 12
     gallery, queries = gallery.byte(), (0.15 * gallery[labels] + 0.85 * noise).byte()
     parts = [
-        TaskSplit(ArrayImageSource(images), of)
+        LabelledImages(ArrayImageSource(images), of)
         for images, of in ((gallery, np.arange(12)), (queries[:5], labels[:5]), (queries[5:], labels[5:]))
     ]
     task, flat = SingleLabelTask("a gallery", tuple("abcdefghijkl"), *parts), lambda images: images.flatten(1).double()
@@ -199,7 +206,7 @@ def test_saved_tower_scores_the_same(tmp_path: Path, results: Path) -> None:
     trained = open_extractor(str(saved(tmp_path, experiment, "c")), experiment, CPU)
     untrained = open_extractor(RANDOM_INIT, experiment, CPU)
     assert trained.experiment == experiment
-    for _, protocol in compatible_pairs(RANDOM_INIT, ["rooms"], default_protocols()):
+    for _, protocol in compatible_tasks_and_protocols(RANDOM_INIT, ["rooms"], default_protocols()):
         was, now = (score_task(subject, load_task("rooms", results, ""), protocol) for subject in (untrained, trained))
         assert (now.subject, now.images, now.budgets) == ("catlip-tiny", 512, ("equal images",))
         assert now.scores == was.scores

@@ -5,7 +5,7 @@ import torch
 
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.image_sources import on_white
-from bench.transfer.tasks.tasks import SingleLabelTask, TaskSplit
+from bench.transfer.tasks.tasks import LabelledImages, SingleLabelTask
 from models.image_tower import ImageTower, build_image_tower
 
 
@@ -14,7 +14,7 @@ def toy_tower() -> ImageTower:
     return build_image_tower("test_vit", 32, 0)
 
 
-def toy_part(count: int, seed: int = 0, *, separable: bool = True) -> TaskSplit:
+def toy_part(count: int, seed: int = 0, *, separable: bool = True) -> LabelledImages:
     """Two classes told by the brightness of their images, or by nothing."""
     draw = np.random.default_rng(seed)
     labels = draw.integers(0, 2, count)
@@ -22,7 +22,7 @@ def toy_part(count: int, seed: int = 0, *, separable: bool = True) -> TaskSplit:
     levels = torch.from_numpy((shown * 180 + draw.integers(0, 60, count)).astype(np.uint8))
     pixels = levels.view(-1, 1, 1, 1).repeat(1, 4, 64, 64)
     pixels[:, 3] = 255
-    return TaskSplit(on_white(pixels), labels)
+    return LabelledImages(on_white(pixels), labels)
 
 
 def toy_task(*counts: int, separable: bool = True) -> SingleLabelTask:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from bench.transfer.tasks.tasks import SingleLabelTask, TaskSplit
+from bench.transfer.tasks.tasks import LabelledImages, SingleLabelTask
 from tests.data.shards import write_shard
 
 COLOURS = {"red": (200, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 200)}
@@ -30,7 +30,7 @@ def folders(root: Path, sizes: Mapping[str, int]) -> Path:
     return root
 
 
-def colours(part: TaskSplit) -> list[str]:
+def colours(part: LabelledImages) -> list[str]:
     """What each image shows."""
     return [
         list(COLOURS)[int(part.images.rgb(row).flatten(1).float().mean(1).argmax())] for row in range(len(part.labels))

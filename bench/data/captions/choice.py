@@ -23,14 +23,14 @@ from bench.data.captions.batches import (
     encode_original_bytes,
     find_column,
 )
-from bench.environment.seeds import CAPTION, seed_for
+from bench.environment.seeds import CAPTION, derive_seed
 
 EXPECTED = "expected FIELD[@FILES][:PROBABILITY], several with a semicolon between them, as txt:0.5;json.llava:0.5"
 EMPTY_LIST = "the caption is an empty list"
 NOT_AN_OBJECT = object()  # in place of the content of a JSON member that is no object
 MAX_DEVIATION = 1e-6  # of the sum of probabilities from 1
 MAX_NAMED_DEPTH = 3  # of objects in objects, of whose texts a message has the names
-SEEDS = 2**63  # number of values of `seed_for`
+SEEDS = 2**63  # number of values of `derive_seed`
 
 Texts = tuple[tuple[str, ...], ...]  # of a sample by field: none where it has no such field, several of a list
 
@@ -107,7 +107,7 @@ class CaptionChoice:
         if len(options) < 2:  # noqa: PLR2004
             return options[0][0] if options else ""
         ends = [*accumulate(weight for _, weight in options)]
-        drawn = bisect_right(ends, seed_for(seed, CAPTION, row, epoch) / SEEDS * ends[-1])
+        drawn = bisect_right(ends, derive_seed(seed, CAPTION, row, epoch) / SEEDS * ends[-1])
         return options[min(drawn, len(options) - 1)][0]
 
 
@@ -175,7 +175,7 @@ def _read_field(field: CaptionField, values: Mapping[str, object]) -> tuple[tupl
         return ((value,), "") if not _is_too_long(value) else ((), TOO_LONG)
     inner = MISSING if field.file else values.get("json", MISSING)  # a tar sample's metadata
     if value is MISSING:
-        value = _find_value(inner, name) if isinstance(inner, Mapping) else inner if _is_nothing(inner) else MISSING
+        value = _find_value(inner, name) if isinstance(inner, Mapping) else inner if _is_missing(inner) else MISSING
     texts, flaw = _to_texts(value, name or _known_name(values) or _known_name(inner) or "the caption")
     short = tuple(text for text in texts if not _is_too_long(text))
     return short, TOO_LONG if texts and not short else flaw
@@ -196,7 +196,7 @@ def _find_value(values: Mapping[str, object], name: str) -> object:
         head, rest = ".".join(words[:count]), ".".join(words[count:])
         if head in values:
             inner = values[head]
-            return _find_value(inner, rest) if isinstance(inner, Mapping) else inner if _is_nothing(inner) else MISSING
+            return _find_value(inner, rest) if isinstance(inner, Mapping) else inner if _is_missing(inner) else MISSING
     return MISSING
 
 
@@ -204,7 +204,7 @@ def _to_texts(value: object, name: str) -> tuple[tuple[str, ...], str]:
     """Return the texts of a value, and its flaw or ""."""
     if isinstance(value, str):
         return (value,), ""
-    if _is_nothing(value):
+    if _is_missing(value):
         return (), NO_CAPTION if value is MISSING else NULL if value is None else NOT_JSON
     name = name[:MAX_NAME_LENGTH]
     if not isinstance(value, list | tuple):
@@ -215,7 +215,7 @@ def _to_texts(value: object, name: str) -> tuple[tuple[str, ...], str]:
     return texts, "" if texts else EMPTY_LIST
 
 
-def _is_nothing(value: object) -> bool:
+def _is_missing(value: object) -> bool:
     return value is None or value is MISSING or value is NOT_AN_OBJECT
 
 

@@ -34,7 +34,7 @@ from bench.data.captions.choice import (
     parse_caption_choice,
     text_names,
 )
-from bench.data.captions.key_join import CaptionFieldReader, FoundFields, joined_files
+from bench.data.captions.key_join import CaptionFieldCounts, CaptionFieldReader, joined_files
 from bench.data.shards.tar_samples import CAPTION_SUFFIXES, Member, find_captions, iterate_samples, last_suffix
 from bench.environment.files import prefix_errors
 
@@ -139,7 +139,7 @@ class TarCaptionReader(CaptionFieldReader):
     The first JSON object determines a field that is found by its name.
     """
 
-    def __init__(self, choice: CaptionChoice, found: FoundFields | None = None) -> None:
+    def __init__(self, choice: CaptionChoice, found: CaptionFieldCounts | None = None) -> None:
         super().__init__(choice, found)
         self._known = ""  # name of the field of JSON objects
 
@@ -203,7 +203,7 @@ UNREADABLE = (ValueError, OSError, EOFError, tarfile.TarError, zlib.error, csv.E
 
 
 def read_captions(
-    path: Path, caption: str | None, selection: Selection = "all", found: FoundFields | None = None
+    path: Path, caption: str | None, selection: Selection = "all", found: CaptionFieldCounts | None = None
 ) -> Iterator[CaptionBatch]:
     """Read the selected texts of a file by a choice of captions; count them in `found`.
 
@@ -308,7 +308,7 @@ def select_part(files: Sequence[CaptionFile], part: str) -> list[CaptionFile]:
     return list(files[int(match[1]) - 1 :: int(match[2])])
 
 
-def digest_file_samples(path: Path) -> str:
+def digest_file_excerpts(path: Path) -> str:
     """Return a hash of a file's size and of 64 KiB at its beginning, middle and end.
 
     An edit outside these that keeps the size is not detected.
@@ -329,5 +329,5 @@ def choice_digest(choice: CaptionChoice) -> str:
     """
     if choice == FOUND_BY_NAME:
         return ""
-    content = [*map(str, choice.fields), *map(digest_file_samples, joined_files(choice))]
+    content = [*map(str, choice.fields), *map(digest_file_excerpts, joined_files(choice))]
     return sha256("\n".join(content).encode(errors="surrogateescape")).hexdigest()[:16]

@@ -20,7 +20,7 @@ SHOWN_KEYS = 3  # of samples and of files, in a message
 NAMED_SAMPLES = 1000  # whose names of fields are collected for messages
 
 
-class FoundFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class CaptionFieldCounts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """How many samples have a text in each field of a choice, and what a message on a field that none has needs."""
 
     samples: dict[str, int] = {}  # with a text, by field
@@ -37,7 +37,7 @@ class FoundFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         room = max(0, MAX_LISTED_NAMES - len(self.names))
         self.names |= dict.fromkeys(to_valid_text(name[:MAX_NAME_LENGTH]) for name in islice(names, room))
 
-    def add(self, other: "FoundFields") -> None:
+    def add(self, other: "CaptionFieldCounts") -> None:
         """Add what was found in other files."""
         for field, samples in other.samples.items():
             self.count(field, samples)
@@ -77,8 +77,8 @@ class FoundFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class CaptionFieldReader:
     """Reads the texts of samples by a choice, joined captions included, and counts the fields that there are."""
 
-    def __init__(self, choice: CaptionChoice, found: FoundFields | None = None) -> None:
-        self.choice, self.found = choice, FoundFields() if found is None else found
+    def __init__(self, choice: CaptionChoice, found: CaptionFieldCounts | None = None) -> None:
+        self.choice, self.found = choice, CaptionFieldCounts() if found is None else found
         self._fields = [*map(str, choice.fields)]
         self._joined = {str(one): _read_table(one) for one in choice.fields if one.file}
         self._rows, self._has_any = 0, False

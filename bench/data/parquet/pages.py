@@ -132,11 +132,13 @@ def _iterate_rows(path: Path, file: IO[bytes], chunk: ColumnChunk, max_level: in
             yield PageRows(page if encoding == PLAIN else None, range(count))
             continue
         is_there = (
-            decode_runs(levels, max_level.bit_length(), count) == max_level if has_nulls else np.ones(count, bool)
+            decode_rle_bit_packed(levels, max_level.bit_length(), count) == max_level
+            if has_nulls
+            else np.ones(count, bool)
         )
         numbers, there = np.full(count, -1), int(is_there.sum())
         numbers[is_there] = (
-            decode_runs(content[1:], content[0], there) if is_dictionary and content else np.arange(there)
+            decode_rle_bit_packed(content[1:], content[0], there) if is_dictionary and content else np.arange(there)
         )
         yield PageRows(dictionary if is_dictionary else page if encoding == PLAIN else None, numbers.tolist())
 
@@ -156,7 +158,7 @@ def _read_page_header(file: IO[bytes], at: int) -> tuple[Fields, int]:
     raise ValueError(DAMAGED)
 
 
-def decode_runs(content: bytes, width: int, count: int) -> npt.NDArray[np.int64]:
+def decode_rle_bit_packed(content: bytes, width: int, count: int) -> npt.NDArray[np.int64]:
     """Decode `count` numbers of `width` bits: Parquet's hybrid of run lengths and bit packing."""
     parts, found, reader = list[npt.NDArray[np.int64]](), 0, ThriftReader(content)
     while found < count:

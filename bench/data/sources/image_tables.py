@@ -22,7 +22,7 @@ from bench.data.captions.batches import (
     read_csv,
     read_json_lines,
 )
-from bench.data.captions.files import UNREADABLE, decode_columns, digest_file_samples, open_parquet
+from bench.data.captions.files import UNREADABLE, decode_columns, digest_file_excerpts, open_parquet
 from bench.data.sample_index import IndexBuilder, IndexedSource
 from bench.data.sources.columns import PATH_COLUMNS, image_byte_columns
 from bench.data.sources.image_files import SHOWN_FILES, FileSamples, find_image_file
@@ -57,7 +57,7 @@ class ImagePathTables(IndexedSource):
 
     def identity(self, path: Path) -> str:
         folder = read_table_start(path).find_folder()
-        return f"{digest_file_samples(path)} {folder} {folder.stat().st_mtime_ns}"
+        return f"{digest_file_excerpts(path)} {folder} {folder.stat().st_mtime_ns}"
 
     def fill(self, path: Path, builder: IndexBuilder) -> None:
         start, lost = read_table_start(path), list[str]()

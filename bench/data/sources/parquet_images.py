@@ -83,7 +83,7 @@ class ParquetImages(IndexedSource):
             read = [*dict.fromkeys([*columns, *filter(None, (key,))])]
             batches = decode_columns(path, file, read) if read else ()
             rows: Any = (row for batch in batches for row in iterate_values(batch)) if read else repeat({})
-            level = _max_level(file.schema, leaf)
+            level = _column_index_and_max_level(file.schema, leaf)
             heaviest, number = 0, -1
             places = _iterate_places(path, read_chunks(path, level[0]), level[1], file.metadata)
             for number, ((place, cost), row) in enumerate(zip(places, rows, strict=False)):
@@ -106,7 +106,7 @@ def has_image_bytes(path: Path) -> bool:
         return False
 
 
-def _max_level(schema: Any, leaf: Sequence[str]) -> tuple[int, int]:
+def _column_index_and_max_level(schema: Any, leaf: Sequence[str]) -> tuple[int, int]:
     """Return the number of a column, and the definition level of its values that are no nulls."""
     columns = [schema.column(number) for number in range(len(schema))]
     number = next(number for number, one in enumerate(columns) if one.path == ".".join(leaf))

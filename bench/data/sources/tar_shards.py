@@ -16,7 +16,7 @@ from bench.data.captions.files import (
     UNREADABLE,
     TarCaptionReader,
     compound_suffix,
-    digest_file_samples,
+    digest_file_excerpts,
 )
 from bench.data.sample_index import IMAGES, IndexBuilder, IndexedSamples, SampleKind, index_path
 from bench.data.shards import facts
@@ -60,12 +60,12 @@ class TarSamples(IndexedSamples):
             raise ValueError(f"{path} has become shorter since training began")
         return encoded
 
-    def stored_row(self, row: int) -> int:
+    def stored_label_row(self, row: int) -> int:
         """Return a sample's number among all samples of all files."""
         return self._begins[self._file_of(row)] + int(self._columns["place"][row].as_py())
 
     @property
-    def num_stored_rows(self) -> int:
+    def num_stored_label_rows(self) -> int:
         return self._begins[-1]
 
     @cached_property
@@ -114,7 +114,7 @@ def open_shards(
     """
     paths = find_tar_files(data)
     listed = _read_manifests(paths, data)
-    made_of = {path: (digest_file_samples(path), listed[path].sha256 if path in listed else None) for path in paths}
+    made_of = {path: (digest_file_excerpts(path), listed[path].sha256 if path in listed else None) for path in paths}
     indexes = {path: index_path(cache_folder, kind, choice, *identity) for path, identity in made_of.items()}
     markers = {path: facts.verified_marker_path(path, indexes[path]) for path in listed}
     unread = [path for path in paths if not (indexes[path].is_file() and markers.get(path, indexes[path]).is_file())]

@@ -36,17 +36,17 @@ WORD = re.compile(r"[a-z0-9]+")
 BLOCK = 2048  # images that are compared at once
 
 
-def lemmas(text: str) -> str:
+def lemmatized_text(text: str) -> str:
     """Return the lemmas of a text's words with spaces around each, so that a name is a part of a text that names it."""
     return f" {' '.join(lexicon().lemma(word) for word in WORD.findall(text.lower()))} "
 
 
 def name_of(concept: str) -> str:
     """Return the lemmas of a concept's name; the dog face is a dog."""
-    return lemmas(concept.removesuffix(" face"))
+    return lemmatized_text(concept.removesuffix(" face"))
 
 
-def families_of(concepts: Iterable[str]) -> list[list[str]]:
+def group_overlapping_names(concepts: Iterable[str]) -> list[list[str]]:
     """Return the families of concepts whose names contain one another."""
     names = {concept: name_of(concept) for concept in sorted(concepts)}
     family = {concept: [concept] for concept in names}
@@ -61,7 +61,7 @@ def families_of(concepts: Iterable[str]) -> list[list[str]]:
 def choose_concepts(group_of: Mapping[str, str]) -> set[str]:
     """Return the held-out concepts, given the group of every concept."""
     families = defaultdict[str, list[list[str]]](list)
-    for members in families_of(concept for concept, group in group_of.items() if group in GROUPS):
+    for members in group_overlapping_names(concept for concept, group in group_of.items() if group in GROUPS):
         families[group_of[members[0]]].append(members)
     chosen = set[str]()
     for of_group in families.values():
@@ -73,11 +73,13 @@ def choose_concepts(group_of: Mapping[str, str]) -> set[str]:
     return chosen
 
 
-def find_shown_and_named(pretrain: PackImages, held_out: Iterable[str]) -> dict[int, Reason]:
+def find_rows_of_held_out_concepts(pretrain: PackImages, held_out: Iterable[str]) -> dict[int, Reason]:
     """Return the rows whose image is an emoji of a held-out concept, or whose caption names one."""
     names = {concept: name_of(concept) for concept in sorted(held_out)}
     found = dict[int, Reason]()
-    for row, (caption, classes) in enumerate(zip(map(lemmas, pretrain.captions), pretrain.classes, strict=True)):
+    for row, (caption, classes) in enumerate(
+        zip(map(lemmatized_text, pretrain.captions), pretrain.classes, strict=True)
+    ):
         if classes.get("concept") in names:
             found[row] = SHOWN
         elif any(name in caption for name in names.values()):
@@ -119,7 +121,7 @@ def shown_features(pretrain: PackImages, twemoji: PackImages, held_out: Iterable
 def find_left_out(pretrain: PackImages, twemoji: PackImages) -> dict[str, Reason]:
     """Return the keys of the pairs that are left out, with the reason, in the pack's order."""
     held_out = choose_concepts({one["concept"]: one["group"] for one in twemoji.classes})
-    found = find_shown_and_named(pretrain, held_out)
+    found = find_rows_of_held_out_concepts(pretrain, held_out)
     rest = [row for row in range(len(pretrain)) if row not in found]
     excess = UnitFeatures(pretrain, rest).excess(shown_features(pretrain, twemoji, held_out))
     found |= {row: ALIKE for row, by in zip(rest, excess.tolist(), strict=True) if by > 0}

@@ -65,7 +65,7 @@ class ClaimCard:
     judgement: ClaimJudgement
     clip_costs: Sequence[str]  # sentences on the cheapest code of CLIP; empty for other claims
 
-    def in_unit(self, found: Interval) -> Estimate:
+    def to_display_scale(self, found: Interval) -> Estimate:
         """Return an evidence as the card shows it: a ratio, or points of accuracy; without ends where it has none."""
         shown = (lambda one: one) if self.claim.metric == "accuracy" else math.exp
         low, high = (shown(one) if math.isfinite(one) else None for one in (found.low, found.high))
@@ -97,7 +97,9 @@ def make_card(claim: PaperClaim, records: Iterable[Record]) -> ClaimCard:
         factors=[] if claim.speed_ratio is None else build_factors(claim, prediction, controlled, published),
         counted=counted,
         judgement=_judge(claim, prediction, controlled, published, counted, others),
-        clip_costs=[text for kind in KINDS.values() for text in kind.describe_costs(rows)] if is_on_clip else [],
+        clip_costs=[text for kind in KINDS.values() for text in kind.describe_cheapest_code(rows)]
+        if is_on_clip
+        else [],
     )
 
 

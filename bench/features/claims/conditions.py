@@ -11,7 +11,7 @@ from bench.fields import PACK_DATA
 from bench.formats import GIB
 from bench.labels.vocabulary import vocabulary_field
 from bench.recipes import DATACOMP_SYNSETS, DATACOMP_VOCABULARY
-from bench.record import BatchTrial, Record, RunOfAuthors, Transfer
+from bench.record import AuthorsRun, BatchTrial, Record, Transfer
 from bench.scores import Score
 from bench.statistics import CLAIM_ACCURACY_TOLERANCE
 
@@ -50,15 +50,15 @@ def describe_conditions(claim: PaperClaim) -> list[str]:
     return [text for text, is_needed in texts.items() if is_needed]
 
 
-def missed_conditions(claim: PaperClaim, recipe: Experiment, record: Record) -> list[str]:
+def unmet_conditions(claim: PaperClaim, recipe: Experiment, record: Record) -> list[str]:
     """Return the conditions of a claim that a record of a run of a recipe misses: what it has and what is needed."""
     needs, run = claim.conditions, record.experiment
     assert needs is not None
     assert run is not None
-    return [*_missed_circumstances(needs, run, record), *_missed_settings(claim, recipe, run, record)]
+    return [*_unmet_circumstances(needs, run, record), *_unmet_setting_conditions(claim, recipe, run, record)]
 
 
-def missed_training(
+def unmet_training_conditions(
     claim: PaperClaim, recipe: Experiment, side: int, record: Record, trainings: Sequence[Record]
 ) -> list[str]:
     """Return the conditions that the training of a scored tower misses; `side` is 0 for the baseline, 1 for the other.
@@ -71,17 +71,21 @@ def missed_training(
     assert isinstance(scored, Transfer)
     missed = []
     if abs(scored.images / recipe.training.images - 1) > EQUAL_IMAGES:
-        missed.append(_differs(f"images seen by {recipe.method}", f"{scored.images:,}", f"{recipe.training.images:,}"))
+        missed.append(
+            _describe_difference(f"images seen by {recipe.method}", f"{scored.images:,}", f"{recipe.training.images:,}")
+        )
     if needs.images_per_step is not None:
         own = [one.circumstances.processes for one in trainings if one.experiment == run]
         found = {processes * run.training.batch_size for processes in own}
         if found != {needs.images_per_step[side]}:
             text = " and ".join(f"{one:,}" for one in sorted(found)) or "no record of the training"
-            missed.append(_differs(f"images per step of {recipe.method}", text, f"{needs.images_per_step[side]:,}"))
+            missed.append(
+                _describe_difference(f"images per step of {recipe.method}", text, f"{needs.images_per_step[side]:,}")
+            )
     return missed
 
 
-def missed_task(claim: PaperClaim, scores: Iterable[Score]) -> list[str]:
+def unmet_task_conditions(claim: PaperClaim, scores: Iterable[Score]) -> list[str]:
     """Return the conditions on the task that scores of a tower miss."""
     needs = claim.conditions
     assert needs is not None
@@ -93,62 +97,64 @@ def missed_task(claim: PaperClaim, scores: Iterable[Score]) -> list[str]:
             "test images of the task": (len(one.correct), needs.num_test),
         }
         missed += [
-            _differs(name, f"{found:,}", f"{needed:,}")
+            _describe_difference(name, f"{found:,}", f"{needed:,}")
             for name, (found, needed) in figures.items()
             if needed is not None and found != needed
         ]
     return missed
 
 
-def missed_baseline(claim: PaperClaim, accuracy: float) -> list[str]:
+def unmet_baseline_conditions(claim: PaperClaim, accuracy: float) -> list[str]:
     """Return the condition on the baseline's accuracy, in %, if it is missed."""
     needed = claim.conditions.baseline_accuracy if claim.conditions else None
     if needed is None or abs(accuracy - needed) <= CLAIM_ACCURACY_TOLERANCE:
         return []
-    return [_differs("the baseline's accuracy", f"{accuracy:.1f} %", f"{needed} %")]
+    return [_describe_difference("the baseline's accuracy", f"{accuracy:.1f} %", f"{needed} %")]
 
 
-def _missed_settings(claim: PaperClaim, recipe: Experiment, run: Experiment, record: Record) -> Iterator[str]:
-    if isinstance(record.measured, RunOfAuthors):
+def _unmet_setting_conditions(claim: PaperClaim, recipe: Experiment, run: Experiment, record: Record) -> Iterator[str]:
+    if isinstance(record.measured, AuthorsRun):
         if not re.fullmatch("[0-9a-f]{40}", record.measured.commit):
-            yield _differs("commit of the authors' code", record.measured.commit, "a checkout without changes")
+            yield _describe_difference(
+                "commit of the authors' code", record.measured.commit, "a checkout without changes"
+            )
         for key, text in record.measured.changed.items():
             yield f"{key}: {text}"
         return
     for field in sorted(differing_fields([recipe, run]).keys() - FREE_FIELDS[claim.metric]):
-        yield _differs(f"{field} of {recipe.method}", get_field(run, field), get_field(recipe, field))
+        yield _describe_difference(f"{field} of {recipe.method}", get_field(run, field), get_field(recipe, field))
 
 
-def _missed_circumstances(needs: Conditions, run: Experiment, record: Record) -> Iterator[str]:
+def _unmet_circumstances(needs: Conditions, run: Experiment, record: Record) -> Iterator[str]:
     where, spec = record.circumstances, find_gpu_spec(record.circumstances.machine)
     is_cuda = where.device == "cuda"
     if needs.device == "cuda" and not is_cuda:
-        yield _differs("device", where.device, "a GPU")
+        yield _describe_difference("device", where.device, "a GPU")
     elif needs.device not in ("", "cuda") and not (
         is_cuda and spec is not None and needs.device in spec.name_words.split()
     ):
-        yield _differs("GPU", where.machine.partition(";")[0] if is_cuda else "none", needs.device)
+        yield _describe_difference("GPU", where.machine.partition(";")[0] if is_cuda else "none", needs.device)
     if needs.processes is not None and where.processes != needs.processes:
-        yield _differs("processes", where.processes, needs.processes)
+        yield _describe_difference("processes", where.processes, needs.processes)
     if needs.loading == "disk" and run.input.data == PACK_DATA:
-        yield _differs("images", "from memory", "from shards on disk")
+        yield _describe_difference("images", "from memory", "from shards on disk")
     if needs.data and needs.data not in run.input.data.lower():
-        yield _differs("training data", run.input.data, f"a path with {needs.data!r}")
+        yield _describe_difference("training data", run.input.data, f"a path with {needs.data!r}")
     if needs.head_rows is not None and vocabulary_field(run) == "synset_vocabulary":
         rows = run.targets.head_rows or (
             DATACOMP_SYNSETS if run.targets.synset_vocabulary == DATACOMP_VOCABULARY else None
         )
         if rows != needs.head_rows:
-            yield _differs(
+            yield _describe_difference(
                 "rows of the classifier", rows or f"those of {run.targets.synset_vocabulary}", needs.head_rows
             )
     if needs.memory_gib is not None and isinstance(record.measured, BatchTrial):
         limit = record.measured.limit_bytes / GIB
         if not math.isclose(limit, needs.memory_gib, rel_tol=EQUAL_IMAGES):
-            yield _differs("memory limit", f"{limit:.3g} GiB", f"{needs.memory_gib:g} GiB")
+            yield _describe_difference("memory limit", f"{limit:.3g} GiB", f"{needs.memory_gib:g} GiB")
 
 
-def _differs(name: str, found: object, needed: object) -> str:
+def _describe_difference(name: str, found: object, needed: object) -> str:
     return f"{name}: {found}, needed {needed}"
 
 

@@ -11,17 +11,22 @@ import numpy as np
 
 from bench.environment.circumstances import summarize_machine
 from bench.features.claims.claims import Pair, PaperClaim, get_claim
-from bench.features.claims.conditions import missed_baseline, missed_conditions, missed_task, missed_training
+from bench.features.claims.conditions import (
+    unmet_baseline_conditions,
+    unmet_conditions,
+    unmet_task_conditions,
+    unmet_training_conditions,
+)
 from bench.formats import pluralize
 from bench.hooks import RatioPart, RatioParts, find_hook
 from bench.measure.summary import throughputs_of
 from bench.recipes import AS_RELEASED
-from bench.record import BatchTrial, Record, RunOfAuthors, Speed, Training, Transfer
+from bench.record import AuthorsRun, BatchTrial, Record, Speed, Training, Transfer
 from bench.record_kind import RecordKind
 from bench.scores import Score
 from bench.settings import strip_settings
 from bench.statistics import Answers, Interval, estimate_paired_over_seeds, ratio_of
-from bench.transfer.score_tables import answers_of
+from bench.transfer.score_tables import correct_per_item
 from reports.render.frames import experiment_name, group_by, reason_incomparable
 
 PERCENT = 100
@@ -87,7 +92,7 @@ def records_of_claims(names: Iterable[str], records: Iterable[Record]) -> list[R
         if one.experiment is not None
         and (
             one.experiment.name.startswith(experiments)
-            or (isinstance(one.measured, RecordKind) and one.measured.compares_code)
+            or (isinstance(one.measured, RecordKind) and one.measured.is_code_comparison)
         )
     ]
 
@@ -111,7 +116,7 @@ def _speed_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record]) ->
     if ratio is None:
         return None
     found, runs = _log_interval(ratio.value, ratio.low, ratio.high), f"{pluralize(min(ratio.runs), 'run')} each"
-    missed = [*_missed_by(claim, pair, own), *[DISTURBED] * (ratio.verdict == "disturbed")]
+    missed = [*_unmet_by_records(claim, pair, own), *[DISTURBED] * (ratio.verdict == "disturbed")]
     return _make_evidence(pair, own, found, runs, missed)
 
 
@@ -119,10 +124,10 @@ def _released_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record])
     """Compare runs of the authors' code, each with the file of its experiment, which are of the published pair."""
     if pair != claim.experiments:
         return None
-    own = [one for one in records if isinstance(one.measured, RunOfAuthors) and not one.measured.has_other_tower]
+    own = [one for one in records if isinstance(one.measured, AuthorsRun) and not one.measured.has_other_tower]
     runs: tuple[dict[int, float], dict[int, float]] = ({}, {})
     for record in own:
-        if isinstance(run := record.measured, RunOfAuthors) and _recipe_name(record) in pair:
+        if isinstance(run := record.measured, AuthorsRun) and _recipe_name(record) in pair:
             runs[pair.index(_recipe_name(record))][run.round] = run.images_per_second
     if not all(runs) or reason_incomparable(own):
         return None
@@ -130,8 +135,8 @@ def _released_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record])
     found = _log_interval(ratio.value, ratio.low, ratio.high)
     repetitions = f"{pluralize(min(map(len, runs)), 'run')} each"
     measured = (one.measured for one in own)
-    sources = {f"{one.repository} at {one.commit[:7]}" for one in measured if isinstance(one, RunOfAuthors)}
-    evidence = _make_evidence(pair, own, found, repetitions, _missed_by(claim, pair, own))
+    sources = {f"{one.repository} at {one.commit[:7]}" for one in measured if isinstance(one, AuthorsRun)}
+    evidence = _make_evidence(pair, own, found, repetitions, _unmet_by_records(claim, pair, own))
     return replace(evidence, code=" and ".join(sorted(sources)))
 
 
@@ -143,7 +148,7 @@ def _evidence_in_parts(
         return None
     own = [one for one in records if isinstance(one.measured, Speed)]
     of_ends = [one for one in own if experiment_name(one) in ends]
-    missed = [*_missed_by(claim, pair, of_ends), *[DISTURBED] * found.is_disturbed]
+    missed = [*_unmet_by_records(claim, pair, of_ends), *[DISTURBED] * found.is_disturbed]
     evidence = _make_evidence(pair, of_ends, found.whole, found.repetitions, missed)
     return replace(evidence, digest=digest_of(own), parts=found.parts, method_effect=found.method)
 
@@ -170,7 +175,7 @@ def _batch_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record]) ->
     (base_fits, base_fails), (fits, fails) = bounds
     found = _log_interval(fits / base_fits, fits / base_fails, fails / base_fits)
     compared = [record for record, _, _ in own]
-    missed = _missed_by(claim, pair, compared)
+    missed = _unmet_by_records(claim, pair, compared)
     return _make_evidence(pair, compared, found, "the bounds that trials leave", missed)
 
 
@@ -181,9 +186,13 @@ def _accuracy_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record])
     recipes = dict(zip(pair, claim.experiments_of(pair), strict=True))
     missed = {
         id(one): [
-            *missed_conditions(claim, recipes[_recipe_name(one)], one),
-            *missed_training(claim, recipes[_recipe_name(one)], pair.index(_recipe_name(one)), one, trainings),
-            *missed_task(claim, [score for protocol in claim.protocols for score in _scores_of(claim, protocol, one)]),
+            *unmet_conditions(claim, recipes[_recipe_name(one)], one),
+            *unmet_training_conditions(
+                claim, recipes[_recipe_name(one)], pair.index(_recipe_name(one)), one, trainings
+            ),
+            *unmet_task_conditions(
+                claim, [score for protocol in claim.protocols for score in _scores_of(claim, protocol, one)]
+            ),
         ]
         for one in scored
     }
@@ -213,7 +222,7 @@ def _compare_towers(
     found = Interval(*(PERCENT * one for one in (gain, *bounds)))
     own = [*{id(one): one for rows in scored for seed, _, one in rows if seed in common}.values()]
     reached = PERCENT * fmean(float(np.mean(baseline[seed])) for seed in common)
-    texts = [*(text for one in own for text in missed.get(id(one), ())), *missed_baseline(claim, reached)]
+    texts = [*(text for one in own for text in missed.get(id(one), ())), *unmet_baseline_conditions(claim, reached)]
     return _make_evidence(pair, own, found, pluralize(len(common), "seed"), texts)
 
 
@@ -231,7 +240,7 @@ def _scored_seeds(
         if _recipe_name(record) == name and record.measured.subject == record.experiment.name
     ]
     for _, seed, record in sorted(towers, key=lambda tower: tower[:2]):
-        if draws := [answers_of(one) for one in _scores_of(claim, protocol, record)]:
+        if draws := [correct_per_item(one) for one in _scores_of(claim, protocol, record)]:
             yield seed, np.mean(draws, axis=0), record
 
 
@@ -249,11 +258,11 @@ def _timed_runs(pair: Pair, records: Sequence[Record]) -> list[Record] | None:
     return [one for one in timed if experiment_name(one) in chosen] if all(chosen) else None
 
 
-def _missed_by(claim: PaperClaim, pair: Pair, records: Iterable[Record]) -> list[str]:
+def _unmet_by_records(claim: PaperClaim, pair: Pair, records: Iterable[Record]) -> list[str]:
     """Return the conditions of a claim that any of the records of a pair misses."""
     recipes = dict(zip(pair, claim.experiments_of(pair), strict=True))
     of_pair = [one for one in records if _recipe_name(one) in recipes]
-    return [text for one in of_pair for text in missed_conditions(claim, recipes[_recipe_name(one)], one)]
+    return [text for one in of_pair for text in unmet_conditions(claim, recipes[_recipe_name(one)], one)]
 
 
 def _make_evidence(

@@ -15,7 +15,7 @@ from bench.features.claims.card import REST, Basis, ClaimCard, NamedEvidence
 from bench.features.claims.claims import PaperClaim
 from bench.features.claims.conditions import describe_conditions
 from bench.features.claims.evidence import PairEvidence
-from bench.formats import INTERVAL, NBSP, format_interval, ratio
+from bench.formats import INTERVAL, NBSP, format_interval, format_ratio
 from bench.sections import Block, Chart, Code, Facts, Group, ItemList, Key, Quote, Text
 from bench.statistics import CLAIM_RULE, Estimate, Interval
 from bench.tables import Cell, Column, Table, escape_markdown
@@ -121,13 +121,13 @@ def _evidence_document(card: ClaimCard, named: NamedEvidence) -> dict[str, Any]:
         "pair": named.name,
         "baseline": named.pair[0],
         "experiment": named.pair[1],
-        **{end: getattr(card.in_unit(found.effect), end) for end in ("value", "low", "high")},
+        **{end: getattr(card.to_display_scale(found.effect), end) for end in ("value", "low", "high")},
         "repetition": found.repetitions,
         "machine": found.fingerprint,
         "comparison": found.comparison,
         "records": found.digest,
         "authors_code": found.code,
-        "missed_conditions": list(found.missed),
+        "unmet_conditions": list(found.missed),
         "differs_from_the_paper": _differences(card, found),
     }
 
@@ -146,8 +146,8 @@ def waterfall_chart(card: ClaimCard) -> Markup:
         ends += draw_ratio_bar(axes, len(card.factors), "published", 1.0, whole, SERIES[1])
         scale_ratios(axes, ends)
         axes.set_xlabel("times the baseline's images per GPU-second")
-        factors = "; ".join(f"{one.cause}, {one.basis}, {ratio(one.value)}" for one in card.factors)
-        return svg(figure, "claim", f"Factors of the published ratio {ratio(whole.value)}: {factors}.")
+        factors = "; ".join(f"{one.cause}, {one.basis}, {format_ratio(one.value)}" for one in card.factors)
+        return svg(figure, "claim", f"Factors of the published ratio {format_ratio(whole.value)}: {factors}.")
 
 
 def _facts(card: ClaimCard) -> dict[str, str]:
@@ -179,8 +179,8 @@ def _factors_table(card: ClaimCard) -> Table:
     rows, reached = [], 1.0
     for one in card.factors:
         reached *= one.value
-        found = Cell.of(one.value, ratio, format_interval(one, ratio))
-        rows.append([Cell(one.cause), found, Cell.of(reached, ratio), Cell(one.basis), Cell(one.source)])
+        found = Cell.of(one.value, format_ratio, format_interval(one, format_ratio))
+        rows.append([Cell(one.cause), found, Cell.of(reached, format_ratio), Cell(one.basis), Cell(one.source)])
     return Table.of_rows("Factors of the published ratio", columns, rows)
 
 
@@ -198,8 +198,8 @@ def _others_table(card: ClaimCard) -> Table:
 
 
 def _evidence_cells(card: ClaimCard, named: NamedEvidence) -> list[Cell]:
-    found, estimate = named.evidence, card.in_unit(named.evidence.effect)
-    value = Cell.of(estimate.value, ratio, format_interval(estimate, ratio) or "no interval")
+    found, estimate = named.evidence, card.to_display_scale(named.evidence.effect)
+    value = Cell.of(estimate.value, format_ratio, format_interval(estimate, format_ratio) or "no interval")
     source = Cell(found.comparison or "several comparisons", f"sha256 {found.digest}")
     machine = Cell(found.fingerprint, f"code of {found.code}" if found.code else "")
     return [Cell(named.name, " and ".join(named.pair)), value, Cell(found.repetitions), machine, source]
@@ -238,8 +238,12 @@ def _summarize(card: ClaimCard, *, is_counted: bool) -> list[str]:
     if is_counted and (claim.speed_ratio is not None or claim.metric == "zero-shot accuracy"):
         sizes = ""
         if prediction.released_sizes != prediction.equal_sizes:
-            sizes = f" at one image size and {ratio(prediction.released_sizes)} at the image sizes of each recipe"
-        sentences.append(f"Counted FLOPs give {ratio(prediction.equal_sizes)} times the baseline's images/s{sizes}.")
+            sizes = (
+                f" at one image size and {format_ratio(prediction.released_sizes)} at the image sizes of each recipe"
+            )
+        sentences.append(
+            f"Counted FLOPs give {format_ratio(prediction.equal_sizes)} times the baseline's images/s{sizes}."
+        )
     if card.counted is not None:
         sentences.append(f"Counted here: {card.counted:.3f} {claim.unit}.")
     for one in card.deciding:
@@ -254,7 +258,9 @@ def _summarize(card: ClaimCard, *, is_counted: bool) -> list[str]:
             "of 1,600 to 100 Gbit/s a node and from this project's loss to the released one."
         )
     if is_counted and card.factors:
-        sentences.append(f"A factor of {ratio(card.factors[-1].value)} is {REST} by anything counted or measured here.")
+        sentences.append(
+            f"A factor of {format_ratio(card.factors[-1].value)} is {REST} by anything counted or measured here."
+        )
     return sentences
 
 
@@ -312,7 +318,7 @@ def _describe_speed_ratio(card: ClaimCard) -> str:
     """Return the ratio of speeds that a claim on cost means, as the end of a sentence; else nothing."""
     if card.claim.speed_ratio is None:
         return ""
-    return f", which is {ratio(card.claim.speed_ratio)} times the baseline's images per GPU-hour"
+    return f", which is {format_ratio(card.claim.speed_ratio)} times the baseline's images per GPU-hour"
 
 
 def _short_prediction(card: ClaimCard) -> str:
@@ -320,11 +326,11 @@ def _short_prediction(card: ClaimCard) -> str:
         return f"{card.counted:.3f} %"
     if card.claim.speed_ratio is None:
         return "-"
-    equal, released = map(ratio, (card.prediction.equal_sizes, card.prediction.released_sizes))
+    equal, released = map(format_ratio, (card.prediction.equal_sizes, card.prediction.released_sizes))
     sizes = f", {released} at the recipes' sizes" if released != equal else ""
     return f"{equal} times the images/s{sizes}"
 
 
 def _write(card: ClaimCard, found: Interval) -> str:
-    estimate = card.in_unit(found)
-    return f"{ratio(estimate.value)}{NBSP}({format_interval(estimate, ratio) or 'no interval'})"
+    estimate = card.to_display_scale(found)
+    return f"{format_ratio(estimate.value)}{NBSP}({format_interval(estimate, format_ratio) or 'no interval'})"

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from bench.config import Experiment, get_field
-from bench.console.console import PROGRAM, printable
+from bench.console.console import PROGRAM, escape_unprintable
 from bench.experiments import HEADLINE
 from bench.features.claims.card import ClaimCard, make_card
 from bench.features.claims.claims import get_claim
 from bench.features.claims.evidence import records_of_claims
 from bench.features.claims.page import to_sentence
-from bench.formats import format_interval, join_words, ratio
+from bench.formats import format_interval, format_ratio, join_words
 from bench.record import Record
 from bench.sections import DEFAULT_RESULTS, Block, PageContext, Text
 
@@ -33,7 +33,7 @@ def build(page: PageContext) -> list[Block] | None:
         " ".join([*speed_statement(cards), *card.clip_costs]),
         to_sentence(card.judgement.verdict_clause),
         PROGRAM,
-        printable(shlex.join(["claim", card.claim.name, *records])),
+        escape_unprintable(shlex.join(["claim", card.claim.name, *records])),
     )
     return [Text(line)]
 
@@ -51,8 +51,8 @@ def speed_statement(cards: Mapping[str, ClaimCard]) -> list[str]:
     """
     small, large = CLAIMS.values()
     (padded, unpadded, sizes), of_large = (_counted(card) for card in cards.values())
-    published = " and ".join(ratio(card.claim.speed_ratio or 1) for card in cards.values())
-    rests = " and ".join(ratio(card.factors[-1].value) for card in cards.values())
+    published = " and ".join(format_ratio(card.claim.speed_ratio or 1) for card in cards.values())
+    rests = " and ".join(format_ratio(card.factors[-1].value) for card in cards.values())
     context = _pairs(cards)[0][0].text.context_length
     until = "" if _is_timed(cards) else " until the authors' code has been timed on a GPU with their files"
     counted = (
@@ -73,7 +73,7 @@ def speed_statement(cards: Mapping[str, ClaimCard]) -> list[str]:
 def _counted(card: ClaimCard) -> list[str]:
     """Write the counted ratios: captions padded, not padded, and both at the image sizes of each recipe."""
     found = card.prediction
-    return [ratio(one) for one in (found.equal_sizes, found.unpadded_equal_sizes, found.released_sizes)]
+    return [format_ratio(one) for one in (found.equal_sizes, found.unpadded_equal_sizes, found.released_sizes)]
 
 
 def _pairs(cards: Mapping[str, ClaimCard]) -> list[tuple[Experiment, Experiment]]:
@@ -90,10 +90,10 @@ def _measured(cards: Mapping[str, ClaimCard]) -> list[str]:
     for name, card in cards.items():
         for one in card.deciding:
             if one.name == "published":
-                estimate = card.in_unit(one.evidence.effect)
-                interval = format_interval(estimate, ratio) or "no interval"
+                estimate = card.to_display_scale(one.evidence.effect)
+                interval = format_interval(estimate, format_ratio) or "no interval"
                 code, machine = one.evidence.code or "this project's code", one.evidence.machine
-                value = f"{ratio(estimate.value)} ({interval})"
+                value = f"{format_ratio(estimate.value)} ({interval})"
                 found.append(f"Measured at {CLAIMS[name]} with {code} on {machine}: {value}.")
     return found
 

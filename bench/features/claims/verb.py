@@ -8,9 +8,9 @@ from typing import ClassVar
 from tyro.conf import Positional
 
 from bench.config import choose
-from bench.console.console import log_left_out, printable_lines
+from bench.console.console import escape_unprintable_lines, log_damaged_files
 from bench.console.tables import print_tables
-from bench.environment.files import name_in_errors, read_intact_files
+from bench.environment.files import add_path_to_errors, read_intact_files
 from bench.features.claims.claims import get_claim, read_claims
 from bench.record import Record, read_record, record_files
 
@@ -49,18 +49,18 @@ class Claim:
             if self.out is not None:
                 raise ValueError(f"--out is for one claim: name it (there are {', '.join(read_claims())})")
             print_tables([claims_table([make_card(one, rows) for one in read_claims().values()])], self.json)
-            return log_left_out(damaged)
+            return log_damaged_files(damaged)
         cards = make_speed_cards(rows) if self.name in CLAIMS else {}
         card = cards.get(self.name) or make_card(get_claim(self.name), rows)
         statement = speed_statement(cards) if cards else []
         if self.json is not None:
-            with name_in_errors(self.json):
+            with add_path_to_errors(self.json):
                 self.json.write_text(
                     json.dumps(claim_document(card, statement), indent=1, allow_nan=False), encoding="utf-8"
                 )
         if self.out is None:
-            print(printable_lines(claim_markdown(card, statement)), end="")
+            print(escape_unprintable_lines(claim_markdown(card, statement)), end="")
         else:
             writers = {".html": claim_page, ".md": claim_markdown}
             write_page(self.out, choose(self.out.suffix, writers, "ending of --out")(card, statement).encode())
-        return log_left_out(damaged)
+        return log_damaged_files(damaged)

@@ -48,11 +48,11 @@ class CaptionFacts:
 
 def inspect_captions(samples: Samples, rows: Sequence[int], fields: Sequence[str]) -> list[CaptionFacts]:
     """Read the captions of rows; the facts of each field are in their order."""
-    read = [read_texts(samples, row) for row in show_progress(rows, len(rows), "reading captions", "samples")]
+    read = [read_sample_captions(samples, row) for row in show_progress(rows, len(rows), "reading captions", "samples")]
     return [_describe_field(field, [texts[at] for texts in read]) for at, field in enumerate(fields)]
 
 
-def read_texts(samples: Samples, row: int) -> Texts:
+def read_sample_captions(samples: Samples, row: int) -> Texts:
     """Return the captions of a sample by field; bytes that are not UTF-8 are replaced."""
     return tuple(tuple(map(to_valid_text, texts)) for texts in samples.texts(row))
 

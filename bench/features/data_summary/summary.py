@@ -15,7 +15,7 @@ from bench.data.samples import get_source, max_unusable, name_source_in_errors, 
 from bench.data.subset import write_keys
 from bench.data_source import SampleRequest
 from bench.environment.cores import available_cores
-from bench.features.data_summary.captions import CaptionFacts, inspect_captions, read_texts
+from bench.features.data_summary.captions import CaptionFacts, inspect_captions, read_sample_captions
 from bench.features.data_summary.images import Duplicates, ImageReader, SampledImage, find_duplicates, inspect_images
 from bench.measure.loading import LoadingSpeed, time_loading
 
@@ -138,7 +138,9 @@ def summarize_data(
             caption=caption,
             shown=[
                 ShownSample(
-                    samples.key(one.row), one, [text for texts in read_texts(samples, one.row) for text in texts]
+                    samples.key(one.row),
+                    one,
+                    [text for texts in read_sample_captions(samples, one.row) for text in texts],
                 )
                 for one in images[:NUM_SHOWN]
             ],

@@ -15,7 +15,7 @@ from bench.features.data_summary.captions import CaptionFacts
 from bench.features.data_summary.images import DECODED
 from bench.features.data_summary.summary import LOADED, DataSummary
 from bench.fields import PACK_DATA
-from bench.formats import count, format_quantity, format_rate, format_seconds, pluralize
+from bench.formats import format_count, format_quantity, format_rate, format_seconds, pluralize
 from bench.tables import NO_CELL, Cell, Column, Table
 
 QUANTILES = {"least": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "most": 1.0}
@@ -39,17 +39,17 @@ def summary_tables(summary: DataSummary) -> list[Table]:
 def data_table(summary: DataSummary) -> Table:
     """Return what the data are: one row, with the notes of the source beneath."""
     copies, is_exact = summary.duplicates, len(summary.images) == summary.samples
-    files = Cell.of(summary.files, count, _write_bytes(summary.file_bytes))
+    files = Cell.of(summary.files, format_count, _write_bytes(summary.file_bytes))
     if not summary.files:
         files = Cell("each sample has files of its own")
     cells = {
         "data": Cell(summary.data),
         "read as": Cell(summary.source),
         "files": files,
-        "samples": Cell.of(summary.samples, count),
+        "samples": Cell.of(summary.samples, format_count),
         "images": Cell.of(summary.image_bytes, _write_bytes, "" if is_exact else "expected from the sample"),
-        "left out": Cell.of(summary.total - summary.samples, count),
-        "exact copies": Cell.of(copies.copies, count, f"of {copies.images:,} images"),
+        "left out": Cell.of(summary.total - summary.samples, format_count),
+        "exact copies": Cell.of(copies.copies, format_count, f"of {copies.images:,} images"),
     }
     columns = [Column(name, numeric=cell.value is not None) for name, cell in cells.items()]
     notes = "\n".join([*summary.notes, *summary.refusals])
@@ -66,7 +66,10 @@ def size_table(summary: DataSummary) -> Table:
         "bytes": [one.num_bytes for one in files],
     }
     rows = [
-        [Cell(name), *(Cell.of(value, _write_bytes if name == "bytes" else count) for value in quantiles(values))]
+        [
+            Cell(name),
+            *(Cell.of(value, _write_bytes if name == "bytes" else format_count) for value in quantiles(values)),
+        ]
         for name, values in measured.items()
         if values
     ]
@@ -80,9 +83,9 @@ def format_table(summary: DataSummary) -> Table:
     rows = [
         [
             Cell(kind),
-            Cell.of(number, count),
+            Cell.of(number, format_count),
             Cell.of(number / kinds.total(), _write_share),
-            Cell.of(flawed[kind], count),
+            Cell.of(flawed[kind], format_count),
         ]
         for kind, number in kinds.most_common()
     ]
@@ -122,7 +125,7 @@ def _caption_cells(facts: CaptionFacts, context: int) -> dict[str, Cell]:
     if captions:
         repeated, with_noun = captions - facts.distinct, facts.labels > 0
         for name, value in zip(QUANTILES, quantiles(facts.lengths), strict=True):
-            cells |= {f"tokens, {name}": Cell.of(value, count)}
+            cells |= {f"tokens, {name}": Cell.of(value, format_count)}
         cells |= {
             f"over {context} tokens": Cell.of(float((facts.lengths > context).mean()), _write_share),
             "repeated": Cell.of(repeated / captions, _write_share, f"{repeated:,} captions"),
@@ -145,7 +148,7 @@ def _script_rows(facts: CaptionFacts) -> list[list[Cell]]:
     if others := facts.captions - sum(counts.values()):
         counts[OTHER_SCRIPTS] = others
     return [
-        [Cell(name), Cell.of(number, count), Cell.of(number / facts.captions, _write_share)]
+        [Cell(name), Cell.of(number, format_count), Cell.of(number / facts.captions, _write_share)]
         for name, number in counts.items()
     ]
 
@@ -162,8 +165,8 @@ def unusable_table(summary: DataSummary) -> Table:
     rows = [
         [
             Cell(reason),
-            Cell.of(number, count),
-            Cell.of(of, count),
+            Cell.of(number, format_count),
+            Cell.of(of, format_count),
             Cell.of(number / of, _write_share),
             Cell(consequence),
         ]

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from tyro.conf import Positional, arg
 
 from bench.cli.options import Caption, Json, Results
-from bench.console.console import OK, printable
+from bench.console.console import OK, escape_unprintable
 from bench.console.options import require_range
 from bench.console.tables import print_tables
 
@@ -48,7 +48,7 @@ class SummarizeData:
             self.data, self.caption, self.results, self.sample, self.seed, self.loading_seconds, self.keys
         )
         print_tables(summary_tables(summary), self.json)
-        print("Next commands", *map(printable, next_commands(summary)), sep="\n")
+        print("Next commands", *map(escape_unprintable, next_commands(summary)), sep="\n")
         if self.out is not None:
             write_page(self.out, summary_page(summary).encode())
         return OK

@@ -12,10 +12,21 @@ import torch
 from jaxtyping import Bool
 
 from bench.environment.files import decode_json, prefix_errors, read_limited
-from bench.features.dense_tasks.detection import PUBLISHED, Annotated, DetectionTask, ObjectAnnotations, coco_tool
+from bench.features.dense_tasks.detection import (
+    PUBLISHED,
+    Annotated,
+    DetectionTask,
+    ObjectAnnotations,
+    import_pycocotools,
+)
 from bench.features.dense_tasks.layouts import COCO_LAYOUT, describe_layout_error
-from bench.features.dense_tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, holdout, task_of_files
-from bench.transfer.tasks.image_sources import FileImageSource, format_some, readable_rows
+from bench.features.dense_tasks.multi_label_tasks import (
+    MultiLabelPart,
+    MultiLabelTask,
+    build_task_from_files,
+    split_train_validation,
+)
+from bench.transfer.tasks.image_sources import FileImageSource, join_first_names, readable_rows
 
 MAX_BYTES = 2**31  # of an annotations file; COCO's largest has 0.45 GB
 T = TypeVar("T", bound="Instances")
@@ -57,8 +68,8 @@ def coco_labels(root: Path, cache: Path) -> MultiLabelTask:
     test_classes, test, more = _read_labels(root, "val")
     if test_classes != classes:
         differing = sorted({*classes} ^ {*test_classes}) or ["their order"]
-        raise ValueError(f"{root}: train and val have other categories: they differ in {format_some(differing)}")
-    return task_of_files("COCO", classes, train, None, test, notes + more, cache)
+        raise ValueError(f"{root}: train and val have other categories: they differ in {join_first_names(differing)}")
+    return build_task_from_files("COCO", classes, train, None, test, notes + more, cache)
 
 
 def read_instances(path: Path, kind: type[T]) -> T:
@@ -72,13 +83,13 @@ def read_instances(path: Path, kind: type[T]) -> T:
         if not ids:
             raise ValueError(f"{path}: holds no {what}")
         if twice:
-            raise ValueError(f"{path}: {what} ids occur twice: {format_some(twice)}")
+            raise ValueError(f"{path}: {what} ids occur twice: {join_first_names(twice)}")
     for what, named, listed in (
         ("images", {one.image_id for one in found.annotations}, images),
         ("categories", {one.category_id for one in found.annotations}, categories),
     ):
         if lost := sorted(named.difference(listed)):
-            raise ValueError(f"{path}: annotations name {what} that it does not list: {format_some(lost)}")
+            raise ValueError(f"{path}: annotations name {what} that it does not list: {join_first_names(lost)}")
     return found
 
 
@@ -98,7 +109,7 @@ def image_paths(instances: Instances, file: Path, folder: Path) -> list[Path]:
     """Return the image files; ValueError where some are missing."""
     here = {path.name for path in folder.iterdir()}
     if lost := [image.file_name for image in instances.images if image.file_name not in here]:
-        raise ValueError(f"{file} lists {len(lost)} images that are not in {folder}: {format_some(lost)}")
+        raise ValueError(f"{file} lists {len(lost)} images that are not in {folder}: {join_first_names(lost)}")
     return [folder / image.file_name for image in instances.images]
 
 
@@ -114,7 +125,7 @@ def _read_labels(root: Path, split: str) -> tuple[tuple[str, ...], MultiLabelPar
     without = [path.name for path, row in zip(paths, labels, strict=True) if not row.any()]
     extra = sorted({path.name for path in folder.iterdir()} - {path.name for path in paths})
     notes = [
-        f"{file.name}: {len(names):,} images {what}: {format_some(names)}"
+        f"{file.name}: {len(names):,} images {what}: {join_first_names(names)}"
         for names, what in ((without, "have no annotation and show no class"), (extra, f"of {folder} are not listed"))
         if names
     ]
@@ -178,12 +189,12 @@ def coco_detection(root: Path, cache: Path) -> DetectionTask:
     Unreadable images and polygons of fewer than three corners are left out. Raises ValueError for missing or
     contradictory files.
     """
-    coco_tool("mask")  # a missing pycocotools is reported before the large files are read
+    import_pycocotools("mask")  # a missing pycocotools is reported before the large files are read
     notes = list[str]()
     (train, classes), (test, test_classes) = (_read_objects(root, split, notes) for split in ("train", "val"))
     if classes != test_classes:
         raise ValueError(f"{root}: train and val have other categories")
-    kept, held = map(train.select, holdout("coco", [path.name for path in train.images.files]))
+    kept, held = map(train.select, split_train_validation("coco", [path.name for path in train.images.files]))
     parts = list[CocoFiles]()
     for part, what in ((kept, "train"), (held, "validation"), (test, "test")):
         files = [*part.images.files, part.annotations]
@@ -221,7 +232,7 @@ def _read_objects(root: Path, split: str, notes: list[str]) -> tuple[CocoFiles, 
 def _decode_mask(
     segmentation: list[list[float]] | _RunLengths, height: int, width: int, path: Path
 ) -> Bool[np.ndarray, "height width"]:
-    tool: Any = coco_tool("mask")
+    tool: Any = import_pycocotools("mask")
     if segmentation == []:
         raise ValueError(f"an object in {path} has no mask")
     if isinstance(segmentation, list):

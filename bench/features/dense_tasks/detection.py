@@ -18,11 +18,11 @@ from torchvision.models.detection import MaskRCNN
 
 from bench.data.order import shuffled_rows
 from bench.data.transforms import WHITE
-from bench.environment.seeds import AUGMENTATION, HEAD, seed_for
+from bench.environment.seeds import AUGMENTATION, HEAD, derive_seed
 from bench.features.dense_tasks.dense_training import Examples, TransferTraining, concatenate_datasets
 from bench.scores import MetricScore
 from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.tasks.tasks import SplitTask
+from bench.transfer.tasks.tasks import TaskWithSplits
 from bench.transfer.transfer_training import prefetch, train_on_task
 from models.dense_heads import DetectorHeadSizes, mask_rcnn
 from models.image_tower import ImageTower
@@ -52,7 +52,7 @@ class Detections:
     masks: Bool[Tensor, "objects height width"]
 
 
-def coco_tool(name: str) -> Any:
+def import_pycocotools(name: str) -> Any:
     """Return a module of pycocotools ("coco", "cocoeval", "mask"); ValueError where it is not installed."""
     try:
         return importlib.import_module(f"pycocotools.{name}")
@@ -66,7 +66,7 @@ def average_precision(images: Iterable[tuple[ObjectAnnotations, Detections]]) ->
     AP is the mean over classes and ten IoU thresholds, AP50 is at IoU 0.5; at most 100 detections per image count.
     ValueError without pycocotools, or where no image has an object.
     """
-    coco_tool("mask")
+    import_pycocotools("mask")
     from torchmetrics.detection import MeanAveragePrecision  # whose import takes a second
 
     overlaps, recalls = np.linspace(0.5, 0.95, 10).tolist(), np.linspace(0, 1, 101).tolist()  # COCO's, in float64
@@ -133,7 +133,7 @@ PUBLISHED = DetectionRecipe(
 
 
 @dataclass(frozen=True, slots=True)
-class DetectionTask(SplitTask[Examples[Annotated]]):
+class DetectionTask(TaskWithSplits[Examples[Annotated]]):
     """A task of images and objects; label k is classes[k - 1]."""
 
     recipe: DetectionRecipe
@@ -170,7 +170,7 @@ def score_detection(subject: FeatureExtractor, task: DetectionTask) -> list[Metr
             num_train=len(joint),
             num_test=len(task.test),
             baseline=known[name],
-            training=training.training_on(len(joint), task.recipe.side, rate),
+            training=training.task_training(len(joint), task.recipe.side, rate),
         )
         for name in found
     ]
@@ -180,14 +180,14 @@ def _train_detector(tower: ImageTower, task: DetectionTask, part: Examples[Annot
     """Train a copy of a tower with new heads, by the sum of torchvision's five losses."""
     device, how = next(tower.parameters()).device, task.recipe.training_for(tower.width)
     with torch.random.fork_rng([]):
-        torch.manual_seed(seed_for(how.seed, HEAD))
+        torch.manual_seed(derive_seed(how.seed, HEAD))
         mean_and_std = OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
         own = copy.deepcopy(tower).cpu()
         model = mask_rcnn(own, len(task.classes) + 1, task.recipe.side, mean_and_std, task.recipe.heads).to(device)
 
     def load(k: int) -> list[list[tuple[Tensor, DetectionTarget]]]:
         rows = shuffled_rows(how.seed, len(part), start=k * how.batch_size, size=how.batch_size).tolist()
-        draws = torch.rand(len(rows), generator=torch.Generator().manual_seed(seed_for(how.seed, AUGMENTATION, k)))
+        draws = torch.rand(len(rows), generator=torch.Generator().manual_seed(derive_seed(how.seed, AUGMENTATION, k)))
         mirrored = (draws < 0.5).tolist()  # noqa: PLR2004
         batch = [_image_and_target(*part[row], mirrored=one) for row, one in zip(rows, mirrored, strict=True)]
         return [batch[first : first + how.micro_batch_size] for first in range(0, len(batch), how.micro_batch_size)]

@@ -1,6 +1,6 @@
 """What multi-label classification, segmentation and detection add. No torch here."""
 
-from bench.catalog import Imported, Protocol, Task
+from bench.catalog import LazyFunction, Protocol, Task
 from bench.extensions import Extension
 from bench.features.dense_tasks.layouts import (
     ADE20K_LAYOUT,
@@ -14,31 +14,36 @@ MULTI_LABEL = "several classes per image, or none"
 MASKS, OBJECTS = "a class for every pixel", "boxes and masks of objects"
 
 
-def _imported(function: str) -> Imported:
-    return Imported(f"bench.features.dense_tasks.{function}")
+def _lazy_function(function: str) -> LazyFunction:
+    return LazyFunction(f"bench.features.dense_tasks.{function}")
 
 
 EXTENSION = Extension(
     tasks=[
-        Task("coco-labels", MULTI_LABEL, _imported("coco:coco_labels"), COCO_LAYOUT),
-        Task("coco", OBJECTS, _imported("coco:coco_detection"), COCO_LAYOUT),
-        Task("ade20k", MASKS, _imported("mask_files:ade20k"), ADE20K_LAYOUT),
-        Task("masks", MASKS, _imported("mask_files:mask_folders"), FOLDERS_LAYOUT),
-        Task("scenes-labels", MULTI_LABEL, _imported("scene_tasks:scene_labels")),
-        Task("scenes-segmentation", MASKS, _imported("scene_tasks:scenes_segmentation")),
-        Task("scenes-detection", OBJECTS, _imported("scene_tasks:scenes_detection")),
-        Task("voc-labels", MULTI_LABEL, _imported("voc:voc_labels"), VOC_LABELS_LAYOUT),
-        Task("voc-segmentation", MASKS, _imported("mask_files:voc_masks"), VOC_MASKS_LAYOUT),
+        Task("coco-labels", MULTI_LABEL, _lazy_function("coco:coco_labels"), COCO_LAYOUT),
+        Task("coco", OBJECTS, _lazy_function("coco:coco_detection"), COCO_LAYOUT),
+        Task("ade20k", MASKS, _lazy_function("mask_files:ade20k"), ADE20K_LAYOUT),
+        Task("masks", MASKS, _lazy_function("mask_files:mask_folders"), FOLDERS_LAYOUT),
+        Task("scenes-labels", MULTI_LABEL, _lazy_function("scene_tasks:scene_labels")),
+        Task("scenes-segmentation", MASKS, _lazy_function("scene_tasks:scenes_segmentation")),
+        Task("scenes-detection", OBJECTS, _lazy_function("scene_tasks:scenes_detection")),
+        Task("voc-labels", MULTI_LABEL, _lazy_function("voc:voc_labels"), VOC_LABELS_LAYOUT),
+        Task("voc-segmentation", MASKS, _lazy_function("mask_files:voc_masks"), VOC_MASKS_LAYOUT),
     ],
     protocols=[
-        Protocol("detection", OBJECTS, _imported("detection:score_detection"), needs_tower=True, is_default=True),
-        Protocol("multi-label", MULTI_LABEL, _imported("multi_label:score_linear"), is_default=True),
-        Protocol("multi-label-fine-tune", MULTI_LABEL, _imported("multi_label:score_fine_tuned"), needs_tower=True),
+        Protocol("detection", OBJECTS, _lazy_function("detection:score_detection"), needs_tower=True, is_default=True),
+        Protocol("multi-label", MULTI_LABEL, _lazy_function("multi_label:score_linear"), is_default=True),
         Protocol(
-            "multi-label-fine-tune-paper", MULTI_LABEL, _imported("multi_label:score_as_in_paper"), needs_tower=True
+            "multi-label-fine-tune", MULTI_LABEL, _lazy_function("multi_label:score_fine_tuned"), needs_tower=True
         ),
         Protocol(
-            "segmentation", MASKS, _imported("segmentation:score_segmentation"), needs_tower=True, is_default=True
+            "multi-label-fine-tune-paper",
+            MULTI_LABEL,
+            _lazy_function("multi_label:score_as_in_paper"),
+            needs_tower=True,
+        ),
+        Protocol(
+            "segmentation", MASKS, _lazy_function("segmentation:score_segmentation"), needs_tower=True, is_default=True
         ),
     ],
 )

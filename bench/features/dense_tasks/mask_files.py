@@ -12,14 +12,14 @@ from PIL import Image
 
 from bench.data.decoding import MAX_PIXELS, TOO_LARGE
 from bench.features.dense_tasks.layouts import ADE20K_LAYOUT, FOLDERS_LAYOUT, VOC_MASKS_LAYOUT, describe_layout_error
-from bench.features.dense_tasks.multi_label_tasks import holdout
+from bench.features.dense_tasks.multi_label_tasks import split_train_validation
 from bench.features.dense_tasks.segmentation import IGNORED, PUBLISHED, Pair, SegmentationTask
 from bench.features.dense_tasks.voc import read_image_list, read_text_lines
 from bench.transfer.tasks.image_sources import (
     IMAGE_SUFFIXES,
     FileImageSource,
     UnreadableImageError,
-    format_some,
+    join_first_names,
     read_image_file,
     readable_rows,
 )
@@ -58,7 +58,7 @@ class MaskFiles:
         classes = np.array([self.class_of.get(number, -1) for number in range(256)])[numbers]
         if (classes < 0).any():
             unknown = sorted({*np.unique(numbers).tolist()} - {*self.class_of})
-            raise ValueError(f"{path} has numbers that are no class of the set: {format_some(unknown)}")
+            raise ValueError(f"{path} has numbers that are no class of the set: {join_first_names(unknown)}")
         return rgb, torch.from_numpy(classes.astype(np.uint8))
 
     def select(self, rows: Sequence[int]) -> "MaskFiles":
@@ -110,7 +110,7 @@ def mask_folders(root: Path, cache: Path) -> SegmentationTask:
 
 def _make_task(name: str, classes: tuple[str, ...], train: MaskFiles, test: MaskFiles, cache: Path) -> SegmentationTask:
     """Hold out the validation part from the training part; leave out unreadable pairs."""
-    kept, held = map(train.select, holdout(name, [path.name for path in train.masks]))
+    kept, held = map(train.select, split_train_validation(name, [path.name for path in train.masks]))
     notes, parts, how = list[str](), list[MaskFiles](), f"{sorted(train.class_of.items())}"
     for part, what in ((kept, "train"), (held, "validation"), (test, "test")):
         files = [*part.images.files, *part.masks]
@@ -127,7 +127,9 @@ def _pair_folders(root: Path, layout: str, images: Path, masks: Path, class_of: 
             raise ValueError(describe_layout_error(root, f"{folder} is not there", layout))
     found = sorted(path for path in images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
     if separate := {path.stem for path in masks.glob("*.png")} - {path.stem for path in found}:
-        raise ValueError(f"{len(separate)} masks of {masks} have no image in {images}: {format_some(sorted(separate))}")
+        raise ValueError(
+            f"{len(separate)} masks of {masks} have no image in {images}: {join_first_names(sorted(separate))}"
+        )
     return _pair_files(root, layout, found, [masks / f"{path.stem}.png" for path in found], class_of)
 
 
@@ -138,7 +140,7 @@ def _pair_files(
     if not images:
         raise ValueError(describe_layout_error(root, "a part of it has no image", layout))
     if missing := [path for path in (*images, *masks) if not path.is_file()]:
-        some = format_some(missing)
+        some = join_first_names(missing)
         raise ValueError(f"{len(missing)} files of {len(images)} images and their masks are missing: {some}")
     return MaskFiles(FileImageSource(images), masks, class_of)
 

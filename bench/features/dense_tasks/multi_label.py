@@ -26,13 +26,13 @@ from bench.transfer.classification.fine_tune import (
     compute_logits,
     init_head,
     recipe_for,
-    search_rate,
+    search_learning_rate,
     train_classifier_copy,
 )
+from bench.transfer.classification.hyperparameter_search import INVERSE_L2, INVERSE_L2_LIMITS, HyperparameterSearch
 from bench.transfer.classification.logistic import PrincipalAxes, Projected
-from bench.transfer.classification.setting_search import INVERSE_L2, INVERSE_L2_LIMITS, SettingSearch
 from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.tasks.image_sources import format_some
+from bench.transfer.tasks.image_sources import join_first_names
 from bench.transfer.transfer_training import PUBLISHED_WIDTH
 from losses.chunks import LINEAR_FROM
 from losses.multilabel import multilabel_loss
@@ -68,7 +68,7 @@ def score_linear(subject: FeatureExtractor, task: MultiLabelTask) -> list[Metric
                 log(f"{task.name}: the linear head of {subject.name} at {fit.strength:g} has not converged")
             yield fit.logits(axes.project(scored)).cpu().numpy()
 
-    search = SettingSearch(INVERSE_L2, INVERSE_L2_LIMITS)
+    search = HyperparameterSearch(INVERSE_L2, INVERSE_L2_LIMITS)
     for found in scores(train, task.train, validation, search):
         search.qualities.append(mean_average_precision(found, task.validation)["macro"])
     joint = task.train.concatenate(task.validation)
@@ -101,10 +101,10 @@ def score_fine_tuned(
     def quality(recipe: FineTuning) -> float:
         return mean_average_precision(scores(fit(task.train, recipe), task.validation), task.validation)["macro"]
 
-    recipe, _ = search_rate(recipe_for(published, count), candidate_rates(tower, count, published), quality)
+    recipe, _ = search_learning_rate(recipe_for(published, count), candidate_rates(tower, count, published), quality)
     joint = task.train.concatenate(task.validation)
     model = fit(joint, recipe)
-    training = recipe.training_on(len(joint.images), model.tower.image_size, recipe.learning_rate)
+    training = recipe.task_training(len(joint.images), model.tower.image_size, recipe.learning_rate)
     return task_metrics(task, protocol, scores(model, task.test), joint, training)
 
 
@@ -167,7 +167,7 @@ def task_metrics(
     constant = mean_average_precision(np.broadcast_to(shares, scores.shape), task.test)
     if absent := [task.classes[column] for column in np.flatnonzero(~task.test.labels.any(axis=0))]:
         why = "are left out of the macro and the weighted mean, because no test image shows them"
-        log(f"{task.name}: {len(absent)} classes {why}: {format_some(absent)}")
+        log(f"{task.name}: {len(absent)} classes {why}: {join_first_names(absent)}")
     return [
         MetricScore(
             task=task.name,

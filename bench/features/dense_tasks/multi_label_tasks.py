@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from bench.transfer.tasks.image_sources import ConcatenatedImages, FileImageSource, ImageSource, readable_rows
-from bench.transfer.tasks.tasks import SplitTask
+from bench.transfer.tasks.tasks import TaskWithSplits
 
 VALIDATION_SHARE, MAX_VALIDATION = 0.25, 5000  # share of the training part, and largest number of images
 
@@ -41,7 +41,7 @@ class MultiLabelPart:
 
 
 @dataclass(frozen=True, slots=True)
-class MultiLabelTask(SplitTask[MultiLabelPart]):
+class MultiLabelTask(TaskWithSplits[MultiLabelPart]):
     """A task whose images show several classes at once, or none."""
 
     def __post_init__(self) -> None:
@@ -50,7 +50,7 @@ class MultiLabelTask(SplitTask[MultiLabelPart]):
                 raise ValueError(f"{self.name}: no image of the {part} part shows any class")
 
 
-def task_of_files(
+def build_task_from_files(
     name: str,
     classes: tuple[str, ...],
     train: MultiLabelPart,
@@ -65,7 +65,7 @@ def task_of_files(
     """
     notes, parts = [*notes], list[MultiLabelPart]()
     if validation is None:
-        kept, held = holdout(name, [path.name for path in train.file_images.files])
+        kept, held = split_train_validation(name, [path.name for path in train.file_images.files])
         notes.append(f"{name}: {len(held):,} of {len(train.images):,} images of train are set aside to choose on")
         train, validation = train.select(kept), train.select(held)
     for part, what in ((train, "train"), (validation, "validation"), (test, "test")):
@@ -75,7 +75,7 @@ def task_of_files(
     return MultiLabelTask(name, classes, *parts, notes=tuple(notes))
 
 
-def holdout(name: str, image_names: Sequence[str]) -> tuple[list[int], list[int]]:
+def split_train_validation(name: str, image_names: Sequence[str]) -> tuple[list[int], list[int]]:
     """Return the rows to train on and the rows of a held-out validation part, chosen by a hash of the images' names.
 
     ValueError for too few images.

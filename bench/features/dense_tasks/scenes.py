@@ -21,7 +21,7 @@ from torchvision.ops import masks_to_boxes
 
 from bench.data.manifest import PACK
 from bench.data.pack import load_pack_images
-from bench.environment.seeds import SCENES, seed_for
+from bench.environment.seeds import SCENES, derive_seed
 from bench.transfer.tasks.tasks import group_duplicates
 
 MAX_OBJECTS = 3
@@ -146,7 +146,7 @@ def draw_scene(split: Split, side: int, parts: SceneParts, row: int) -> Scene:
 
     The scene is a pure function of the split, its side in pixels and its row.
     """
-    generator = np.random.default_rng(seed_for(0, SCENES, SPLITS.index(split), row))
+    generator = np.random.default_rng(derive_seed(0, SCENES, SPLITS.index(split), row))
     image = _draw_background(parts, side, generator)
     on_top = np.zeros((side, side), np.int64)  # object number by pixel; 0: the photo
     labels, areas = list[int](), list[int]()

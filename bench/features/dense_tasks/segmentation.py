@@ -15,11 +15,11 @@ from torchvision.transforms.v2 import functional as TF
 
 from bench.data.order import shuffled_rows
 from bench.data.transforms import WHITE, normalise
-from bench.environment.seeds import AUGMENTATION, HEAD, seed_for
+from bench.environment.seeds import AUGMENTATION, HEAD, derive_seed
 from bench.features.dense_tasks.dense_training import Examples, TransferTraining, concatenate_datasets
 from bench.scores import MetricScore, TaskTraining
 from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.tasks.tasks import SplitTask
+from bench.transfer.tasks.tasks import TaskWithSplits
 from bench.transfer.transfer_training import prefetch, train_on_task
 from models.dense_heads import ASPP_CHANNELS, Segmenter, with_deeplab_head, with_linear_head
 from models.image_tower import ImageTower
@@ -63,7 +63,7 @@ PUBLISHED = SegmentationRecipe(
 
 
 @dataclass(frozen=True, slots=True)
-class SegmentationTask(SplitTask[Examples[Pair]]):
+class SegmentationTask(TaskWithSplits[Examples[Pair]]):
     """A task of images and masks."""
 
     recipe: SegmentationRecipe
@@ -99,7 +99,7 @@ def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> lis
 
         rate = training.best_rate(tower.width, quality)
         scores[name] = mean_iou(partial(_predict, fit(joint, rate), side), task.test, num_classes)
-        trainings[name] = training.training_on(len(joint), side, rate)
+        trainings[name] = training.task_training(len(joint), side, rate)
     best = partial(_oracle_patch_classes, side, patch)
     scores["one class a patch at best"] = mean_iou(best, task.test, num_classes)
     return [
@@ -174,12 +174,12 @@ def _train_segmenter(
     """Train a copy of a tower with a new head, by cross-entropy in nats, the mean over pixels with a class."""
     device = next(tower.parameters()).device
     with torch.random.fork_rng([]):
-        torch.manual_seed(seed_for(training.seed, HEAD))
+        torch.manual_seed(derive_seed(training.seed, HEAD))
         model = add_head(copy.deepcopy(tower).cpu(), num_classes).to(device)
 
     def load(k: int) -> list[tuple[Tensor, Tensor]]:
         rows = shuffled_rows(training.seed, len(part), start=k * training.batch_size, size=training.batch_size)
-        generator = torch.Generator().manual_seed(seed_for(training.seed, AUGMENTATION, k))
+        generator = torch.Generator().manual_seed(derive_seed(training.seed, AUGMENTATION, k))
         crops = [random_scale_crop_flip(part[row], side, scales, generator) for row in rows.tolist()]
         rgb, masks = (torch.stack(one) for one in zip(*crops, strict=True))
         micro_batches = (torch.split(one, training.micro_batch_size) for one in (rgb, masks))

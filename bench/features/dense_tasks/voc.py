@@ -10,8 +10,8 @@ import numpy as np
 
 from bench.environment.files import prefix_errors, read_limited
 from bench.features.dense_tasks.layouts import VOC_LABELS_LAYOUT, describe_layout_error
-from bench.features.dense_tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, task_of_files
-from bench.transfer.tasks.image_sources import FileImageSource, format_some
+from bench.features.dense_tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, build_task_from_files
+from bench.transfer.tasks.image_sources import FileImageSource, join_first_names
 
 MAX_ANNOTATION_BYTES = 2**20  # VOC's annotations have some kB
 MAX_LIST_BYTES = 2**26  # of a list of images or classes
@@ -46,7 +46,7 @@ def voc_labels(root: Path, cache: Path) -> MultiLabelTask:
         for split, part in parts.items()
     ]
     validation, test = (parts["val"], parts["test"]) if "test" in parts else (None, parts["val"])
-    return task_of_files("VOC", classes, parts["train"], validation, test, notes, cache)
+    return build_task_from_files("VOC", classes, parts["train"], validation, test, notes, cache)
 
 
 def read_objects(path: Path) -> list[tuple[str, bool]]:
@@ -80,9 +80,9 @@ def _read_class_lists(root: Path, split: str, names: Sequence[str], classes: Seq
             raise ValueError(describe_layout_error(root, f"ImageSets/Main/{path.name} is not there", VOC_LABELS_LAYOUT))
         rows = [line.split() for line in read_image_list(path)]
         if wrong := [" ".join(row) for row in rows if len(row) != 2 or row[1] not in (SHOWN, DIFFICULT, NOT_SHOWN)]:  # noqa: PLR2004
-            raise ValueError(f"{path}: a line is an image and 1, 0 or -1, got {format_some(wrong)}")
+            raise ValueError(f"{path}: a line is an image and 1, 0 or -1, got {join_first_names(wrong)}")
         if differing := sorted({name for name, _ in rows} ^ found.keys()):
-            raise ValueError(f"{path} and {split}.txt name other images: {format_some(differing)}")
+            raise ValueError(f"{path} and {split}.txt name other images: {join_first_names(differing)}")
         for name, value in rows:
             if value != NOT_SHOWN:
                 found[name][one] = value == DIFFICULT
@@ -92,7 +92,7 @@ def _read_class_lists(root: Path, split: str, names: Sequence[str], classes: Seq
 def _read_annotations(root: Path, names: Sequence[str]) -> Judgements:
     files = {name: root / "Annotations" / f"{name}.xml" for name in names}
     if lost := [name for name, file in files.items() if not file.is_file()]:
-        lacks = f"{len(lost)} images have no file in Annotations: {format_some(lost)}"
+        lacks = f"{len(lost)} images have no file in Annotations: {join_first_names(lost)}"
         raise ValueError(describe_layout_error(root, lacks, VOC_LABELS_LAYOUT))
     found: Judgements = {name: {} for name in names}
     for name, file in files.items():
@@ -111,7 +111,7 @@ def _part_of(root: Path, split: str, names: Sequence[str], found: Judgements, cl
             (unjudged if is_difficult else labels)[row, columns[one]] = True
     paths = [root / "JPEGImages" / f"{name}.jpg" for name in names]
     if lost := [path.name for path in paths if not path.is_file()]:
-        lacks = f"{split}.txt names {len(lost)} images that are not in JPEGImages: {format_some(lost)}"
+        lacks = f"{split}.txt names {len(lost)} images that are not in JPEGImages: {join_first_names(lost)}"
         raise ValueError(describe_layout_error(root, lacks, VOC_LABELS_LAYOUT))
     return MultiLabelPart(FileImageSource(paths), labels, unjudged)
 
@@ -129,7 +129,7 @@ def read_image_list(path: Path) -> list[str]:
     lines = read_text_lines(path)
     names = [line.split()[0] for line in lines]
     if bad := [name for name in names if Path(name).name != name]:
-        raise ValueError(f"{path}: an image is named without its folder, got {format_some(bad)}")
+        raise ValueError(f"{path}: an image is named without its folder, got {join_first_names(bad)}")
     if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise ValueError(f"{path}: names images twice: {format_some(twice)}")
+        raise ValueError(f"{path}: names images twice: {join_first_names(twice)}")
     return lines

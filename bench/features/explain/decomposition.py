@@ -12,17 +12,17 @@ from typing import TypeVar
 from scipy.special import stdtrit
 
 from bench.data.caption_lengths import describe_captions
-from bench.disturbance import log_mean_over_rounds
+from bench.disturbance import mean_log_over_rounds
 from bench.features.explain.factors import INPUT_CAUSES
 from bench.features.explain.ladder import HEAD, PADDING, REST, TEXT_TOWER, WAITING, Coordinates, Ladder
 from bench.fields import PACK_DATA
 from bench.hooks import RatioPart, RatioParts
 from bench.measure.disturbance import Disturbance, find_disturbance
-from bench.measure.throughput import forward_backward_rate, images_per_second, images_per_step, waiting_share
+from bench.measure.throughput import data_phase_share, forward_backward_rate, images_per_second, images_per_step
 from bench.record import Record, Speed
 from bench.statistics import (
     CONFIDENCE,
-    MAX_SLOWNESS,
+    MAX_LOG_SLOWDOWN,
     Agreement,
     Interval,
     Prediction,
@@ -43,7 +43,7 @@ class LogRatio:
     error: float | None
     degrees_of_freedom: float  # of the error
     widening: float = 0.0  # of the interval, by what other work may have added to the mean
-    slowness: float = 0.0  # logarithm by which other work still slows the runs
+    log_slowdown: float = 0.0  # logarithm by which other work still slows the runs
 
     @property
     def value(self) -> float:
@@ -69,24 +69,24 @@ class LogRatio:
 
 
 def contrast(
-    logarithms: Mapping[C, Rounds], weights: Mapping[C, float], slowness: Mapping[C, Rounds] = MappingProxyType({})
+    logarithms: Mapping[C, Rounds], weights: Mapping[C, float], log_slowdown: Mapping[C, Rounds] = MappingProxyType({})
 ) -> LogRatio | None:
     """Return a weighted sum of logarithms over the rounds that have all of them; None if there is no such round.
 
     Rounds are independent; configurations within a round may be correlated. A round whose runs other work slowed
-    counts less, as in `log_mean_over_rounds`.
+    counts less, as in `mean_log_over_rounds`.
     """
     weighted = [(logarithms.get(configuration, {}), weight) for configuration, weight in weights.items() if weight]
     rounds = sorted(set.intersection(*({*logs} for logs, _ in weighted))) if weighted else []
     if not rounds:
         return None
     sums = [sum(weight * logs[round_] for logs, weight in weighted) for round_ in rounds]
-    known = [(slowness.get(configuration, {}), weight) for configuration, weight in weights.items() if weight]
+    known = [(log_slowdown.get(configuration, {}), weight) for configuration, weight in weights.items() if weight]
     slowed = [max(of.get(round_, 0.0) for of, _ in known) for round_ in rounds]
     imbalance = [sum(weight * of.get(round_, 0.0) for of, weight in known) for round_ in rounds]
-    mean = log_mean_over_rounds(sums, slowed, imbalance)
+    mean = mean_log_over_rounds(sums, slowed, imbalance)
     error = mean.error if len(sums) > 1 else None
-    return LogRatio(mean.value, error, len(sums) - 1, mean.widening, mean.slowness)
+    return LogRatio(mean.value, error, len(sums) - 1, mean.widening, mean.log_slowdown)
 
 
 def divide(whole: LogRatio, parts: LogRatio) -> LogRatio:
@@ -94,14 +94,14 @@ def divide(whole: LogRatio, parts: LogRatio) -> LogRatio:
 
     Degrees of freedom: Welch 1947, "The generalization of 'Student's' problem", Biometrika 34.
     """
-    slowness = max(whole.slowness, parts.slowness)
+    log_slowdown = max(whole.log_slowdown, parts.log_slowdown)
     if whole.error is None or parts.error is None:
-        return LogRatio(whole.mean - parts.mean, None, 0, slowness=slowness)
+        return LogRatio(whole.mean - parts.mean, None, 0, log_slowdown=log_slowdown)
     squares = [(one.error or 0.0) ** 2 for one in (whole, parts)]
     spread = sum(square**2 / one.degrees_of_freedom for square, one in zip(squares, (whole, parts), strict=True))
-    freedom = sum(squares) ** 2 / spread if spread else whole.degrees_of_freedom + parts.degrees_of_freedom
+    degrees_of_freedom = sum(squares) ** 2 / spread if spread else whole.degrees_of_freedom + parts.degrees_of_freedom
     widening = whole.widening + parts.widening
-    return LogRatio(whole.mean - parts.mean, math.sqrt(sum(squares)), freedom, widening, slowness)
+    return LogRatio(whole.mean - parts.mean, math.sqrt(sum(squares)), degrees_of_freedom, widening, log_slowdown)
 
 
 Logarithms = Mapping[Coordinates, Rounds]
@@ -236,7 +236,7 @@ def decompose(records: Iterable[Record]) -> Decomposition | None:
         unexplained=unexplained,
         step_unexplained=step_unexplained,
         verdict="inconclusive"
-        if unexplained is None or unexplained.slowness > MAX_SLOWNESS
+        if unexplained is None or unexplained.log_slowdown > MAX_LOG_SLOWDOWN
         else judge_agreement(unexplained.mean, unexplained.margin),
         captions=describe_captions(record.experiment for record in records if record.experiment),
         disturbance=disturbance,
@@ -251,11 +251,14 @@ def _find_disturbance(ladder: Ladder, records: Sequence[Record]) -> Disturbance:
     names = {one.experiment for one in ladder.configurations}
     timed = [(record, record.measured.round % 2) for record in records if isinstance(record.measured, Speed)]
     even, odd = (find_disturbance([record for record, kind in timed if kind == parity], names) for parity in (0, 1))
-    slowness, of_phases = (
+    log_slowdown, of_phases = (
         {name: {**of_even.get(name, {}), **of_odd.get(name, {})} for name in names}
-        for of_even, of_odd in ((even.slowness, odd.slowness), (even.phase_slowness, odd.phase_slowness))
+        for of_even, of_odd in (
+            (even.log_slowdown, odd.log_slowdown),
+            (even.forward_backward_log_slowdown, odd.forward_backward_log_slowdown),
+        )
     )
-    return Disturbance(slowness, of_phases, max(even.disturbed_share, odd.disturbed_share))
+    return Disturbance(log_slowdown, of_phases, max(even.disturbed_share, odd.disturbed_share))
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,8 +268,8 @@ class _LogThroughputs:
     forward_backward: Logarithms
     step: Logarithms
     computing: Logarithms  # of the share of a step's time in which it does not wait for data; 0 without shards
-    slowness: Logarithms  # by which other work slowed the runs
-    phase_slowness: Logarithms  # the same of forward and backward, which are timed apart
+    log_slowdown: Logarithms  # by which other work slowed the runs
+    forward_backward_log_slowdown: Logarithms  # the same of forward and backward, which are timed apart
     flops: Logarithms  # of forward and backward, the same in every round: of one round
 
     def select_rounds(self, is_selected: Callable[[int], bool]) -> "_LogThroughputs":
@@ -298,9 +301,9 @@ class _LogThroughputs:
         return Contribution(
             cause=cause,
             change=change,
-            chain=contrast(self.forward_backward, weights, self.phase_slowness),
-            shapley=contrast(self.forward_backward, shapley_weights, self.phase_slowness),
-            step=contrast(steps, weights, self.slowness),
+            chain=contrast(self.forward_backward, weights, self.forward_backward_log_slowdown),
+            shapley=contrast(self.forward_backward, shapley_weights, self.forward_backward_log_slowdown),
+            step=contrast(steps, weights, self.log_slowdown),
             flop_ratio=None if flops is None else flops.value,
             shapley_flop_ratio=None if shapley_flops is None else shapley_flops.value,
             saved_seconds=fmean(saved) if saved else None,
@@ -326,7 +329,7 @@ class _LogThroughputs:
             change=f"{first:,.0f} us/image -> {last:,.0f} us/image",
             chain=None,
             shapley=None,
-            step=contrast(self.computing, weights, self.slowness),
+            step=contrast(self.computing, weights, self.log_slowdown),
             flop_ratio=None,
             saved_seconds=-sum(weight * waited.get(at, math.nan) for at, weight in weights.items() if weight),
         )
@@ -347,16 +350,16 @@ def _log_throughputs(ladder: Ladder, records: Iterable[Record], disturbance: Dis
             continue
         at = coordinates[experiment.name]
         step[at][run.round] = math.log(images_per_second(experiment, run))
-        waiting = waiting_share(run) if experiment.input.data != PACK_DATA else 0.0
+        waiting = data_phase_share(run) if experiment.input.data != PACK_DATA else 0.0
         computing[at][run.round] = math.log1p(-waiting)
         flops[at][0] = -math.log(run.flops.step / images_per_step(experiment, run))
         if (rate := forward_backward_rate(experiment, run)) is not None:
             forward_backward[at][run.round] = math.log(rate)
-    slowness, of_phases = (
+    log_slowdown, of_phases = (
         {at: of.get(name, {}) for name, at in coordinates.items()}
-        for of in (disturbance.slowness, disturbance.phase_slowness)
+        for of in (disturbance.log_slowdown, disturbance.forward_backward_log_slowdown)
     )
-    return _LogThroughputs(forward_backward, step, computing, slowness, of_phases, flops)
+    return _LogThroughputs(forward_backward, step, computing, log_slowdown, of_phases, flops)
 
 
 def shapley_weights(num_causes: int, factors: Sequence[str]) -> list[dict[Coordinates, float]]:
@@ -403,7 +406,7 @@ def ratio_parts(records: Iterable[Record]) -> RatioParts | None:
         ],
         method=_interval_of(found.method.step) if found.method and found.method.step else None,
         repetitions=f"{rounds_of_pair} rounds of the pair, {rounds_of_parts} of its parts",
-        is_disturbed=found.step_unexplained is not None and found.step_unexplained.slowness > MAX_SLOWNESS,
+        is_disturbed=found.step_unexplained is not None and found.step_unexplained.log_slowdown > MAX_LOG_SLOWDOWN,
     )
 
 

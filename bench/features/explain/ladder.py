@@ -146,7 +146,7 @@ def _objective_stages(baseline: Experiment, first: Experiment, padding_reason: s
         raise ValueError(f"a ladder has one tower and one data set, these differ in {format_differences(differing)}")
     if baseline.method == first.method:
         return [Stage("", first)]
-    objectives = ends[0].ladder_end, ends[1].ladder_end
+    objectives = ends[0].ladder_role, ends[1].ladder_role
     if objectives == ("pair", "pair"):
         return [Stage("", baseline), Stage("loss", first)]
     if objectives == ("classifier", "classifier"):
@@ -161,16 +161,16 @@ def _objective_stages(baseline: Experiment, first: Experiment, padding_reason: s
             "a ladder leads from a text tower to none: "
             f"explain {baseline.name} --baseline {first.name}, not the reverse"
         )
-    other = next(method for method in ends if method.ladder_end is None)
+    other = next(method for method in ends if method.ladder_role is None)
     raise ValueError(
         f"no ladder leads from {baseline.method} to {first.method}: {other.name} {other.no_ladder_reason} and replaces "
-        f"nothing (there are ladders between {', '.join(name for name, one in methods().items() if one.ladder_end)})"
+        f"nothing (there are ladders between {', '.join(name for name, one in methods().items() if one.ladder_role)})"
     )
 
 
 def needs_padding_stage(baseline: Experiment, first: Experiment) -> bool:
     """Return whether the ladder leads from a pair of towers to a classifier, and so past the captions' padding."""
-    return [get_method(one.method).ladder_end for one in (baseline, first)] == ["pair", "classifier"]
+    return [get_method(one.method).ladder_role for one in (baseline, first)] == ["pair", "classifier"]
 
 
 def build_chain(num_causes: int, factors: Sequence[str]) -> tuple[Coordinates, ...]:

@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from bench.features.explain.decomposition import Decomposition, decompose
 from bench.features.explain.tables import cause_table, reference_table, summarize
-from bench.formats import NBSP, ratio
+from bench.formats import NBSP, format_ratio
 from bench.sections import Block, Chart, Key, PageContext, Question, Text
 from bench.settings import strip_settings
 from reports.render.svg import INK, MUTED, SERIES, add_tooltip, svg
@@ -46,18 +46,18 @@ def waterfall_chart(found: Decomposition) -> Markup:
             ends += draw_ratio_bar(axes, at, part.cause, reached, one, SERIES[0])
             if (predicted := part.best_flop_ratio) is not None:
                 mark = axes.plot([reached * predicted], [at + 0.3], "D", color=SERIES[2], markersize=6)
-                add_tooltip(mark[0], f"FLOP-predicted {ratio(predicted)}x")
+                add_tooltip(mark[0], f"FLOP-predicted {format_ratio(predicted)}x")
                 ends.append(reached * predicted)
             reached *= one.value
         at = len(parts)
         ends += draw_ratio_bar(axes, at, "unexplained", reached, found.unexplained, SERIES[3], hatch="////")
         ends += draw_ratio_bar(axes, at + 1, "whole ratio, measured", 1.0, whole, SERIES[1])
         for row, line in enumerate(lines, at + 2):
-            write_row_label(axes, row, line.what, f"{ratio(line.ratio)}x")
+            write_row_label(axes, row, line.what, f"{format_ratio(line.ratio)}x")
             axes.plot([line.ratio], [row + 0.06], "D", color=INK, markersize=6)
             ends.append(line.ratio)
         scale_ratios(axes, ends)
         axes.set_xlabel("ratio of images per second")
-        causes = "; ".join(f"{part.cause} {ratio(one.value)}" for part, one in parts)
-        rest = f"unexplained {ratio(found.unexplained.value)}; whole ratio {ratio(whole.value)}"
+        causes = "; ".join(f"{part.cause} {format_ratio(one.value)}" for part, one in parts)
+        rest = f"unexplained {format_ratio(found.unexplained.value)}; whole ratio {format_ratio(whole.value)}"
         return svg(figure, "waterfall", f"Causes of a ratio: {causes}; {rest}.")

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from bench.features.explain.decomposition import Contribution, Decomposition, LogRatio
 from bench.features.explain.factors import UPDATE_CAUSES
 from bench.features.explain.ladder import WAITING
-from bench.formats import INTERVAL, format_interval, format_rate, ratio
+from bench.formats import INTERVAL, format_interval, format_rate, format_ratio
 from bench.measure.disturbance import describe_disturbance
 from bench.settings import strip_settings
 from bench.statistics import FLOPS_TOLERANCE, Agreement, Prediction
@@ -54,13 +54,13 @@ def cause_table(found: Decomposition) -> Table:
         [
             Cell.of(part.cause),
             *([Cell.of(part.change)] if has_changes else []),
-            Cell.estimate(part.chain, ratio, NOT_MEASURED),
-            Cell.optional(part.flop_ratio, ratio, NOT_MEASURED),
+            Cell.estimate(part.chain, format_ratio, NOT_MEASURED),
+            Cell.applicable(part.flop_ratio, format_ratio, NOT_MEASURED),
             *(_shapley_cells(part) if has_shapley else []),
             _deviation_cell(part.flops_deviation),
-            Cell.optional(found.verdict_text if part is rest else part.verdict, str, NOT_MEASURED),
-            Cell.estimate(part.step, ratio, NOT_MEASURED),
-            Cell.optional(part.saved_seconds and 1e6 * part.saved_seconds, format_rate, NOT_MEASURED),
+            Cell.applicable(found.verdict_text if part is rest else part.verdict, str, NOT_MEASURED),
+            Cell.estimate(part.step, format_ratio, NOT_MEASURED),
+            Cell.applicable(part.saved_seconds and 1e6 * part.saved_seconds, format_rate, NOT_MEASURED),
         ]
         for part in shown
     ]
@@ -83,7 +83,7 @@ def explained_table(found: Decomposition) -> Table:
 
 def _shapley_cells(part: Contribution) -> list[Cell]:
     why = NOT_MEASURED if part.chain is None else "only the order of the chain was measured"
-    return [Cell.estimate(part.shapley, ratio, why), Cell.optional(part.shapley_flop_ratio, ratio, why)]
+    return [Cell.estimate(part.shapley, format_ratio, why), Cell.applicable(part.shapley_flop_ratio, format_ratio, why)]
 
 
 def _deviation_cell(found: LogRatio | None) -> Cell:
@@ -105,7 +105,7 @@ def reference_table(found: Decomposition) -> Table:
     return Table.of_figures("Counted and published", [*lines, *rows])
 
 
-def side_by_side(found: Mapping[str, Decomposition]) -> Table:
+def decompositions_table(found: Mapping[str, Decomposition]) -> Table:
     """List decompositions in one column each: factors, wholes, and counted and published ratios."""
     columns = {name: _column(one) for name, one in found.items()}
     rows = [
@@ -157,7 +157,7 @@ def summarize(found: Decomposition) -> str:
     return " ".join(sentences)
 
 
-def describe_twice_the_time(found: Decomposition) -> str:
+def describe_interval_at_double_rounds(found: Decomposition) -> str:
     """Say how wide the interval of the unexplained ratio is, and how wide it would be after twice as many rounds."""
     rest = found.unexplained
     if rest is None or rest.error is None or rest.margin is None:
@@ -185,8 +185,8 @@ def format_log_with_margin(found: LogRatio) -> str:
 
 
 def _format_ratio_value(found: LogRatio | None) -> str:
-    return "?" if found is None else f"{ratio(found.value)}x"
+    return "?" if found is None else f"{format_ratio(found.value)}x"
 
 
 def _format_with_interval(found: LogRatio) -> str:
-    return f"{_format_ratio_value(found)} ({format_interval(found, ratio) or 'no interval'})"
+    return f"{_format_ratio_value(found)} ({format_interval(found, format_ratio) or 'no interval'})"

@@ -18,9 +18,9 @@ from bench.cli.options import (
     Results,
     Settings,
     Yes,
-    add_captions,
-    limit_minutes,
+    add_caption_settings,
     require_confirmed,
+    set_deadline,
 )
 from bench.config import FIELDS, Experiment, change, fields_with
 from bench.console.console import DISAGREEMENT, FAILED_CASE, INCONCLUSIVE, OK, log
@@ -40,7 +40,12 @@ from bench.features.explain.ladder import (
     stages_between,
 )
 from bench.features.explain.requests import LadderRequest
-from bench.features.explain.tables import describe_twice_the_time, explained_table, reference_table, side_by_side
+from bench.features.explain.tables import (
+    decompositions_table,
+    describe_interval_at_double_rounds,
+    explained_table,
+    reference_table,
+)
 from bench.fields import PACK_DATA
 from bench.measure.tables import failure_table
 from bench.orchestration.comparison import Comparison
@@ -105,16 +110,16 @@ class ExplainRatio:
         start, recipes = time.monotonic(), self._recipes
         plans = {recipe: self._plan(recipe, on_gpu=has_gpu()) for recipe in recipes}  # errors come before the first run
         begun = [self._begin(recipe, *plan) for recipe, plan in plans.items()]
-        limit_minutes(begun[0].comparison, self.max_minutes, start)
+        set_deadline(begun[0].comparison, self.max_minutes, start)
         runner = begun[0].comparison.runner
         self._run_rounds(begun)
         records, names = [one.comparison.records() for one in begun], [recipe or self.name for recipe in recipes]
         found = {name: one for name, rows in zip(names, records, strict=True) if (one := decompose(rows))}
-        last = [side_by_side(found)] if len(found) > 1 else [reference_table(one) for one in found.values()]
+        last = [decompositions_table(found)] if len(found) > 1 else [reference_table(one) for one in found.values()]
         failures = failure_table([*chain.from_iterable(records)])
         print_tables([*map(explained_table, found.values()), *last, failures], self.json)
         for one in found.values() if self.rounds is None else ():
-            log(describe_twice_the_time(one))
+            log(describe_interval_at_double_rounds(one))
         if runner.failures or len(found) < len(begun):
             return FAILED_CASE
         return EXIT_CODES[max((one.verdict for one in found.values()), key=[*EXIT_CODES].index)]
@@ -122,7 +127,7 @@ class ExplainRatio:
     def expected_seconds(self, pace: Pace) -> float:
         """Return the expected seconds of all rounds."""
         plans = [self._plan(recipe, on_gpu=pace.on_gpu) for recipe in self._recipes]
-        planned = [plan_runs(Comparison.planned(configurations, pace), ladder) for ladder, configurations in plans]
+        planned = [plan_runs(Comparison.for_planning(configurations, pace), ladder) for ladder, configurations in plans]
         return pace.command_seconds + self._expect(planned).seconds
 
     @property
@@ -137,7 +142,7 @@ class ExplainRatio:
         pair = [get_experiment(name) for name in (self.name, self.baseline)]
         if recipe is not None:
             pair = [get_recipe_experiment(one.name, recipe) for one in pair]
-        settings = add_captions(self.settings, self.caption_lengths, self.caption)
+        settings = add_caption_settings(self.settings, self.caption_lengths, self.caption)
         first, baseline = (with_settings(one, settings) for one in pair)
         chosen = (*PUBLISHED_FACTORS, *self.factors) if recipe == "published" else self.factors
         ladder, configurations = plan_ladder(first, baseline, chosen, factorial=self.factorial, on_gpu=on_gpu)
@@ -160,7 +165,7 @@ class ExplainRatio:
             resume=self.resume,
             trained=False,
             may_differ=FIELDS,
-            measures_pace=True,
+            may_measure_pace=True,
         )
         runs = plan_runs(comparison, ladder)
         if runs.record_ladder.is_done and read_record(runs.record_ladder.request.paths[0]).measured != ladder:
@@ -230,7 +235,7 @@ def plan_runs(comparison: Comparison, ladder: Ladder) -> "DecompositionRuns":
     """Return the runs of a ladder, whose configurations are the experiments of a comparison."""
     configurations = comparison.experiments
     ends = [configurations[0], configurations[len(ladder.chain) - 1]]
-    seconds = comparison.pace.start_seconds
+    seconds = comparison.pace.process_start_seconds
 
     def jobs_of_round(round_: int, rounds: int) -> list[Job]:
         arms = ends if round_ % 2 else configurations
@@ -266,14 +271,16 @@ def plan_ladder(
     padding_reason = why_padding_is_needed(baseline.text.text_tower) if needs_padding_stage(baseline, first) else None
     factors, left_out = select_factors(baseline, first, chosen, on_gpu=on_gpu)
     left_out |= {PADDING: padding_reason} if padding_reason else {}
-    refusals = {one.name: reason for one in factors if (reason := _tower_refusal(first, one)) is not None}
+    refusals = {
+        one.name: reason for one in factors if (reason := _reason_tower_cannot_be_built(first, one)) is not None
+    }
     factors = [factor for factor in factors if factor.name not in refusals]
     stages = stages_between(baseline, first, padding_reason, factors)
     ladder, configurations = build_ladder(stages, factors, factorial=factorial, pace=first)
     return structs.replace(ladder, left_out=left_out | refusals), configurations
 
 
-def _tower_refusal(first: Experiment, factor: Factor) -> str | None:
+def _reason_tower_cannot_be_built(first: Experiment, factor: Factor) -> str | None:
     """Return the reason why a tower cannot be built with a factor's values, or None."""
     from bench.measure.costs import build_on_meta
 

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from bench.environment.requirements import compiler_needs, gpu_needs, install_command, unmet_requirements
+from bench.environment.requirements import compiler_requirements, gpu_requirements, install_command, unmet_requirements
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,7 @@ READING_SECONDS, EVERY_SECONDS = 1.0, 0.1  # NVML's first reading of a busy GPU 
 
 def main(device_type: str) -> None:
     """Check a device; SystemExit with the reason if it cannot be measured, torch's error if it cannot compile."""
-    name_missing(device_type)
+    print_missing_requirements(device_type)
     import torch
 
     from bench.cli.doctor import check_gpus
@@ -46,13 +46,13 @@ def main(device_type: str) -> None:
         compiled = torch.compile(_toy_kernel)(values)
     torch.testing.assert_close(compiled, _toy_kernel(values), rtol=1e-4, atol=1e-4)
     print(f"torch.compile: a kernel in {elapsed.seconds:.1f} s")
-    read_instruments(open_reader(device), values)
+    print_device_readings(open_reader(device), values)
 
 
-def name_missing(device_type: str) -> None:
+def print_missing_requirements(device_type: str) -> None:
     """Print what is missing, and the command that brings it; SystemExit if runs need it."""
     unmet = unmet_requirements()
-    needs = [*compiler_needs(), *(gpu_needs() if device_type == "cuda" else ())]
+    needs = [*compiler_requirements(), *(gpu_requirements() if device_type == "cuda" else ())]
     missing = [f"{need.what} is missing: {need.remedy}" for need in needs if not need.found]
     missing += [f"packages are missing: {install_command(unmet)}"] if unmet else []
     of_tests = [one for one in unmet_requirements("tests") if one not in unmet]
@@ -64,7 +64,7 @@ def name_missing(device_type: str) -> None:
         sys.exit(f"{len(missing)} of the tools that runs need are missing, see above")
 
 
-def read_instruments(reader: "DeviceReader", values: "Tensor") -> None:
+def print_device_readings(reader: "DeviceReader", values: "Tensor") -> None:
     """Print what a device's instruments read while it computes; SystemExit if NVML is there and reads no gauge."""
     import torch
 

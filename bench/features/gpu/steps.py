@@ -27,14 +27,14 @@ class Step:
 
     {resume} becomes --resume where the folder holds records of a run that was cut short, {limit} the --max-minutes that
     are left, {gpus} the number of GPUs, and {batch} the batch size at which the pair of experiments in the folders
-    `batch_from` was fastest.
+    `batch_size_folders` was fastest.
     """
 
     name: str
     command: str
     minutes: float | None = None  # that it takes with its page; None: those that its verb expects at a pace
     folder: str = ""  # name of the folder of its records; default: the step's name
-    batch_from: tuple[str, ...] = ()
+    batch_size_folders: tuple[str, ...] = ()
     min_gpus: int = 1
     accepted: tuple[int, ...] = (OK,)  # exit codes of success
 
@@ -59,18 +59,18 @@ class Pair:
         return f"-m bench measure clip-{self.scale} catlip-{self.scale} {self.settings} {CONTINUED}"
 
     @property
-    def at_other_batches(self) -> list[Step]:
+    def steps_at_other_batch_sizes(self) -> list[Step]:
         """Return a step for each other batch."""
         sized = {f"{self.name}-{size}": f"{self.measure} {ONE} --set batch_size={size}" for size in self.batches}
         return [Step(name, command, accepted=MAY_NOT_FIT) for name, command in sized.items()]
 
-    def at_best_batch(self, rounds: int) -> list[Step]:
+    def steps_at_best_batch_size(self, rounds: int) -> list[Step]:
         """Return the steps at the batch with the most images/s: a round with traces, and the rounds of a verdict."""
-        tried, best = (self.name, *(step.name for step in self.at_other_batches)), f"{self.name}-best"
+        tried, best = (self.name, *(step.name for step in self.steps_at_other_batch_sizes)), f"{self.name}-best"
         command = f"{self.measure} --set batch_size={{batch}}"
         return [
-            Step(best, f"{command} {ONE} --trace", batch_from=tried),
-            Step(f"{best}-verdict", f"{command} --rounds {rounds}", folder=best, batch_from=(best,)),
+            Step(best, f"{command} {ONE} --trace", batch_size_folders=tried),
+            Step(f"{best}-verdict", f"{command} --rounds {rounds}", folder=best, batch_size_folders=(best,)),
         ]
 
 
@@ -119,10 +119,10 @@ def make_steps(of: StepChoices) -> tuple[Step, ...]:
         Step(f"{first.name}-ladder", f"{ladder} {first.settings} --rounds 2 {CONTINUED}", accepted=NO_INTERVAL),
         Step("shards", f"-m bench.measure.generated_shards {{folder}} {of.images}", 2),
         Step(f"{first.name}-shards", f"{first.measure} {ONE} --data {{results}}/shards"),
-        *first.at_other_batches,
-        *second.at_other_batches,
-        *first.at_best_batch(of.rounds),
-        *second.at_best_batch(of.rounds),
+        *first.steps_at_other_batch_sizes,
+        *second.steps_at_other_batch_sizes,
+        *first.steps_at_best_batch_size(of.rounds),
+        *second.steps_at_best_batch_size(of.rounds),
         Step("link", f"{RANKS} -m bench doctor --results {{folder}}", 1, min_gpus=2),
         Step(f"{first.name}-ddp", f"{RANKS} {first.measure} {ONE}", min_gpus=2),
         Step(f"{first.name}-fsdp2", f"{RANKS} {first.measure} {ONE} --set sharding=fsdp2", min_gpus=2),
@@ -207,7 +207,7 @@ def is_resumable(folder: Path) -> bool:
     return bool(list_checkpoints(folder / "checkpoints")) or bool(_newest_records(folder))
 
 
-def begun_batch_size(folder: Path) -> int | None:
+def batch_size_to_resume(folder: Path) -> int | None:
     """Return the batch size of what `--resume` continues in a folder; None where it continues nothing."""
     return next(
         (one.experiment.training.batch_size for one in _newest_records(folder) if one.experiment is not None), None

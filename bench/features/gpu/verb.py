@@ -20,7 +20,7 @@ from bench.cli.main import parse
 from bench.cli.options import EstimatedCommand, Results
 from bench.cli.verbs import VERBS
 from bench.config import choose
-from bench.console.console import FAILED_CASE, OK, REQUEUE, log, printable
+from bench.console.console import FAILED_CASE, OK, REQUEUE, escape_unprintable, log
 from bench.console.options import MINUTES_RANGE, require_range
 from bench.console.tables import print_tables
 from bench.environment.child_processes import die_with_parent, kill_at_end
@@ -33,7 +33,7 @@ from bench.features.gpu.steps import (
     Status,
     Step,
     StepResult,
-    begun_batch_size,
+    batch_size_to_resume,
     fastest_batch_size,
     is_resumable,
     read_step_results,
@@ -100,8 +100,8 @@ class Gpu:
         for step in steps:
             left, batch = (deadline - time.monotonic()) / 60, self._batch_size(step)
             command = self._command(step, num_gpus, batch, left - SPARE_MINUTES - pace.page_seconds / 60)
-            if step.batch_from and batch is None:
-                reason = f"no pair was timed by {' or '.join(step.batch_from)}"
+            if step.batch_size_folders and batch is None:
+                reason = f"no pair was timed by {' or '.join(step.batch_size_folders)}"
             elif not (reason := blocked):
                 minutes = self._expected_minutes(step, num_gpus, batch, pace)
                 needed = min(minutes, FEWEST_MINUTES) if step.can_be_continued else minutes
@@ -125,8 +125,8 @@ class Gpu:
 
     def _batch_size(self, step: Step) -> int | None:
         """Return the batch size of a step that was begun, or else the fastest that was timed before it."""
-        begun = begun_batch_size(self._path(step.folder or step.name)) if step.batch_from else None
-        return begun or fastest_batch_size([*map(self._path, step.batch_from)])
+        begun = batch_size_to_resume(self._path(step.folder or step.name)) if step.batch_size_folders else None
+        return begun or fastest_batch_size([*map(self._path, step.batch_size_folders)])
 
     def _command(self, step: Step, num_gpus: int, batch: int | None, minutes: float) -> list[str]:
         """Return the words of the step's command line, which may take so many minutes."""
@@ -205,7 +205,7 @@ def known_steps(device: Device) -> list[Step]:
 def _result(
     step: Step, status: Status, command: Sequence[str], lines: Sequence[str], seconds: float = 0.0
 ) -> StepResult:
-    last_lines = tuple(map(printable, lines[-LINES_KEPT:]))
+    last_lines = tuple(map(escape_unprintable, lines[-LINES_KEPT:]))
     return StepResult(
         step=step.name, status=status, seconds=round(seconds, 1), command=shlex.join(command), last_lines=last_lines
     )

@@ -116,7 +116,7 @@ class _SuitesRun:
         environment = os.environ | CHILD_ENV | slot.environment | {"PYTHONPATH": path}
         with self.output_path.open("wb") as output, closing(slot):
             self.process = subprocess.Popen(
-                command, cwd=tree, env=environment, pass_fds=slot.run_ends, stdout=output, stderr=output
+                command, cwd=tree, env=environment, pass_fds=slot.child_fds, stdout=output, stderr=output
             )
 
     def failure_reason(self) -> str:

@@ -22,12 +22,12 @@ NEARBY = 2  # commits between an injected and a detected change
 Values = npt.NDArray[np.float64]
 
 
-def iid(generator: np.random.Generator) -> Values:
+def draw_iid(generator: np.random.Generator) -> Values:
     """Return independent logarithms."""
     return generator.normal(0, NOISE, COMMITS)
 
 
-def ar1(generator: np.random.Generator) -> Values:
+def draw_ar1(generator: np.random.Generator) -> Values:
     """Return autocorrelated logarithms of the same standard deviation: AR(1)."""
     found = [generator.normal(0, NOISE)]
     for step in generator.normal(0, NOISE * np.sqrt(1 - AUTOCORRELATION**2), COMMITS)[1:]:
@@ -35,20 +35,20 @@ def ar1(generator: np.random.Generator) -> Values:
     return np.array(found)
 
 
-def with_outliers(generator: np.random.Generator) -> Values:
+def draw_with_outliers(generator: np.random.Generator) -> Values:
     """Return independent logarithms of which one in twenty is an outlier, 1.3 times as long."""
     disturbed = generator.random(COMMITS) < OUTLIERS
-    return iid(generator) + np.where(disturbed, np.log(OUTLIER), 0.0)
+    return draw_iid(generator) + np.where(disturbed, np.log(OUTLIER), 0.0)
 
 
 KINDS: dict[str, Callable[[np.random.Generator], Values]] = {
-    "2 % iid": iid,
-    "2 % AR(1) 0.5": ar1,
-    "2 % iid, 5 % outliers": with_outliers,
+    "2 % iid": draw_iid,
+    "2 % AR(1) 0.5": draw_ar1,
+    "2 % iid, 5 % outliers": draw_with_outliers,
 }
 
 
-def rates_table(count: int) -> tuple[Table, bool]:
+def detection_rates_table(count: int) -> tuple[Table, bool]:
     """Return the rates of `count` series of each kind of noise, and whether they meet the bounds.
 
     A false alarm is any change on a series without one. A change is found if one in the right direction is detected

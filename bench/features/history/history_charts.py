@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from bench.features.history.changes import Change
-from bench.formats import format_quantity, pluralize, ratio, unit_size
+from bench.formats import format_quantity, format_ratio, pluralize, unit_size
 from bench.measure.observations import Commit
 from reports.render.svg import INK, MUTED, chart_label, colour_and_marker, draw_marks, drawing, margin_axes, svg
 from reports.series import CommitHistory, Series
@@ -57,7 +57,7 @@ def _describe_chart(lines: Sequence[Series], changes: Sequence[Change]) -> str:
     first, last = (format_quantity(point.value, measure.unit) for point in (points[0], points[-1]))
     clauses = [f"{lines[0].benchmark.name}, {measure.name} over {len(points)} commits: from {first} to {last}"]
     for change in changes:
-        size = "" if change.size is None else f" {ratio(change.size)} times"
+        size = "" if change.size is None else f" {format_ratio(change.size)} times"
         clauses.append(f"{change.kind}{size} after {change.before.short}, by {change.after.short}")
     return "; ".join(clauses) + "."
 
@@ -68,7 +68,7 @@ def _draw_change(axes: Axes, commits: Sequence[Commit], change: Change, row: int
     sure = change.kind == "confirmed"
     axes.axvline(x, color=INK if sure else MUTED, linewidth=1.25, linestyle="-" if sure else (0, (3, 3)))
     sign = ("▼" if change.is_worse else "▲") if sure else ("▽" if change.is_worse else "△")
-    text = f"{sign} {ratio(change.new / change.old)}x"
+    text = f"{sign} {format_ratio(change.new / change.old)}x"
     above = axes.get_xaxis_transform()
     axes.text(x, 1.03 + 0.1 * row, chart_label(text), transform=above, ha="center", va="bottom", fontsize=11)
 

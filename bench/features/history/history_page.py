@@ -7,7 +7,15 @@ from markupsafe import Markup
 
 from bench.features.history.changes import Change
 from bench.features.history.history_charts import series_chart
-from bench.formats import UNMEASURED, format_quantity, join_words, p_value, percent, pluralize, ratio
+from bench.formats import (
+    UNMEASURED,
+    format_p_value,
+    format_percent,
+    format_quantity,
+    format_ratio,
+    join_words,
+    pluralize,
+)
 from bench.sections import Block, Chart, Facts, Files, Group, Legend, Text
 from bench.statistics import log_std
 from bench.tables import Cell, Column, Table
@@ -155,7 +163,7 @@ def _size_cell(change: Change) -> Cell:
     """Show the size of a change; that of a counter with four digits."""
     if change.size is None:
         return Cell.not_applicable("the old level is 0")
-    return Cell(f"{change.size:.4g}x" if change.kind == "counted" else f"{ratio(change.size)}x", "", change.size)
+    return Cell(f"{change.size:.4g}x" if change.kind == "counted" else f"{format_ratio(change.size)}x", "", change.size)
 
 
 def _machine_letter(history: CommitHistory, machine: str) -> str:
@@ -186,7 +194,7 @@ def _changes_table(history: CommitHistory, changes: Sequence[Change]) -> Table:
             _size_cell(change),
             *(Cell(_format_level(change, level), "", level) for level in (change.old, change.new)),
             Cell(f"{change.before.short} … {change.after.short}"),
-            Cell.optional(change.p, p_value, "a counter has no random variation"),
+            Cell.applicable(change.p, format_p_value, "a counter has no random variation"),
             Cell(f"{change.sides[0]} + {change.sides[1]}"),
             Cell(_machine_letter(history, change.series.machine)),
         ]
@@ -200,7 +208,9 @@ def _series_chart(name: str, history: CommitHistory, lines: Sequence[Series], ch
     subject = lines[0].benchmark
     settings = {line.benchmark.settings for line in history.series if line.benchmark.name == subject.name}
     title = f"{subject.short} (settings {subject.settings})" if len(settings) > 1 else subject.short
-    noise = join_words([percent(found) for line in lines if (found := _noise_about_levels(line, own)) is not None])
+    noise = join_words(
+        [format_percent(found) for line in lines if (found := _noise_about_levels(line, own)) is not None]
+    )
     note = f"{lines[0].metric.name}, {lines[0].metric.better} is better" + (f"; noise {noise}" if noise else "")
     columns = [Column.text("commit"), Column("median"), Column("processes"), Column.text("each")]
     groups = {
@@ -222,14 +232,14 @@ def _series_chart(name: str, history: CommitHistory, lines: Sequence[Series], ch
 def _noise_about_levels(line: Series, changes: Sequence[Change]) -> float | None:
     """Return the relative standard deviation of processes about the levels between changes; None under two."""
     starts = [0, *(change.at for change in changes if change.series == line), len(line.points)]
-    squares, freedom = 0.0, 0
+    squares, degrees_of_freedom = 0.0, 0
     every, points = line.processes()
     for left, right in zip(sorted(starts), sorted(starts)[1:], strict=False):
         values = [value for value, at in zip(every, points, strict=True) if left <= at < right]
         spread = log_std(dict(enumerate(values)))
         if spread is not None:
-            squares, freedom = squares + spread**2 * (len(values) - 1), freedom + len(values) - 1
-    return (squares / freedom) ** 0.5 if freedom else None
+            squares, degrees_of_freedom = squares + spread**2 * (len(values) - 1), degrees_of_freedom + len(values) - 1
+    return (squares / degrees_of_freedom) ** 0.5 if degrees_of_freedom else None
 
 
 def _counters_table(history: CommitHistory, changes: Sequence[Change]) -> Table:

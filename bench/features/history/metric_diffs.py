@@ -72,7 +72,7 @@ def _values_by_key(observations: Sequence[Observation]) -> dict[Key, list[float]
     return values
 
 
-def on_one_side(old: Sequence[Observation], new: Sequence[Observation]) -> list[str]:
+def describe_unmatched_metrics(old: Sequence[Observation], new: Sequence[Observation]) -> list[str]:
     """List benchmarks, and metrics of common benchmarks, that only one side has."""
     before, after = ({(one.benchmark.name, one.metric.name) for one in side} for side in (old, new))
     common = {benchmark for benchmark, _ in before} & {benchmark for benchmark, _ in after}

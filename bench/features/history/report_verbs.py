@@ -6,13 +6,18 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from bench.console.console import DISAGREEMENT, OK, log_left_out, printable, printable_lines
+from bench.console.console import DISAGREEMENT, OK, escape_unprintable, escape_unprintable_lines, log_damaged_files
 from bench.console.options import require_range
 from bench.console.tables import print_tables
 from bench.features.history.changes import find_changes
-from bench.features.history.detection import few_commits_table, rates_table
+from bench.features.history.detection import detection_rates_table, few_commits_table
 from bench.features.history.history_page import history_page
-from bench.features.history.metric_diffs import compare_observations, describe_diffs, diff_table, on_one_side
+from bench.features.history.metric_diffs import (
+    compare_observations,
+    describe_diffs,
+    describe_unmatched_metrics,
+    diff_table,
+)
 from bench.measure.observations import read_observations
 from bench.statistics import fewest_rounds
 from reports.render.document import write_page
@@ -36,7 +41,7 @@ class HistoryPage:
         """Write the page; or simulate, with exit code 1 where the detection misses its bounds."""
         if self.simulate:
             require_range("lines", self.lines, 1, 1e6)
-            table, holds = rates_table(self.lines)
+            table, holds = detection_rates_table(self.lines)
             print_tables([table, few_commits_table(self.lines)])
             return OK if holds else DISAGREEMENT
         damaged = list[str]()
@@ -45,9 +50,13 @@ class HistoryPage:
         text = history_page(history, changes, damaged)
         for change in changes:
             worse, series = "worse" if change.is_worse else "better", change.series
-            print(printable(f"{change.kind}, {worse}: {series.benchmark.name}, {series.metric.name}: {change.text}"))
+            print(
+                escape_unprintable(
+                    f"{change.kind}, {worse}: {series.benchmark.name}, {series.metric.name}: {change.text}"
+                )
+            )
         write_page(self.out or self.results / "charts.html", text.encode())
-        return log_left_out(damaged)
+        return log_damaged_files(damaged)
 
 
 @dataclass(frozen=True)
@@ -70,12 +79,12 @@ class CompareFigures:
                 f"figures of several machines are not comparable, name files of one: {' / '.join(machines)}"
             )
         diffs = compare_observations(old, new, paired=False)
-        notes = [printable(f"not compared: {name}") for name in on_one_side(old, new)]
+        notes = [escape_unprintable(f"not compared: {name}") for name in describe_unmatched_metrics(old, new)]
         varying = [diff for diff in diffs if not diff.metric.is_counter]
         needed = fewest_rounds(len(varying))
         if any(min(len(diff.old), len(diff.new)) < needed for diff in varying):
             notes.append(f"a verdict on {len(varying)} times needs {needed} processes per side")
         print_tables([diff_table(diffs, notes, paired=False)])
-        print(printable_lines(describe_diffs(diffs)))
-        code = log_left_out(damaged)
+        print(escape_unprintable_lines(describe_diffs(diffs)))
+        code = log_damaged_files(damaged)
         return DISAGREEMENT if self.fail == "slower" and any(diff.is_worse for diff in diffs) else code

@@ -10,7 +10,7 @@ from typing import ClassVar
 from tyro.conf import Positional
 
 from bench.cli.options import Json, Results
-from bench.console.console import FAILED_CASE, OK, log, printable_lines
+from bench.console.console import FAILED_CASE, OK, escape_unprintable_lines, log
 from bench.console.options import MAX_ECHOED_CHARACTERS, ROUNDS_RANGE, require_range
 from bench.console.progress import Progress
 from bench.console.tables import print_tables
@@ -27,8 +27,8 @@ from bench.features.history.commit_runs import (
 from bench.features.history.metric_diffs import (
     compare_observations,
     describe_diffs,
+    describe_unmatched_metrics,
     diff_table,
-    on_one_side,
     verdict_exit_code,
 )
 from bench.measure.observations import read_observations
@@ -107,12 +107,12 @@ class Regress:
             return FAILED_CASE
         old, new = (read_observations([out / side]) for side in ("old", "new"))
         judged = compare_observations(old, new, paired=True)
-        notes = [f"not compared: {name}" for name in on_one_side(old, new)]
+        notes = [f"not compared: {name}" for name in describe_unmatched_metrics(old, new)]
         if self.rounds < MIN_ROUNDS:
             notes.append(f"no benchmark can be called slower or faster with fewer than {MIN_ROUNDS} rounds")
         notes += [f"{file} differs: it may time different work on the two sides" for file in changed]
         print_tables([diff_table(judged, notes, paired=True)], self.json)
-        print(printable_lines(describe_diffs(judged)))
+        print(escape_unprintable_lines(describe_diffs(judged)))
         return verdict_exit_code(judged)
 
     def _time_sides(self, base: str, out: Path) -> dict[Path, str]:

@@ -72,7 +72,7 @@ def frequent_label_table(labels: Iterable[VocabularyLabel]) -> Table:
     return Table.of_figures("Most frequent labels", rows, "Of the captions read in this run.")
 
 
-def occurring_by_count(vocabulary: Vocabulary, counts: npt.NDArray[np.int64]) -> list[VocabularyLabel]:
+def labels_by_descending_count(vocabulary: Vocabulary, counts: npt.NDArray[np.int64]) -> list[VocabularyLabel]:
     """Return the labels that occur, by descending count; `counts` has one entry per column."""
     order = np.argsort(-counts, kind="stable").tolist()
     return [replace(vocabulary.labels[column], count=int(counts[column])) for column in order if counts[column]]

@@ -25,8 +25,18 @@ from bench.data.samples import with_caption_files
 from bench.environment.cores import available_cores
 from bench.environment.files import prefix_errors
 from bench.features.label.parallel import count_useful_processes, run_jobs, run_jobs_on_ray
-from bench.features.label.tables import explanation_table, frequent_label_table, occurring_by_count, summary_tables
-from bench.labels.label_files import LabelJob, is_table_without_labels, read_label_file_info, require_one_caption
+from bench.features.label.tables import (
+    explanation_table,
+    frequent_label_table,
+    labels_by_descending_count,
+    summary_tables,
+)
+from bench.labels.label_files import (
+    LabelJob,
+    is_table_without_labels,
+    read_label_file_info,
+    require_single_caption_field,
+)
 from bench.labels.labeller import Tally, get_labeller, get_rule, vocabulary_of_counts
 from bench.labels.vocabulary import (
     Vocabulary,
@@ -133,7 +143,7 @@ class Label:
         path = str(vocabulary_path(self.vocabulary).absolute())
         get_labeller(rule, path)  # an incompatible pair raises one error, not one per file
         folder = out.absolute()
-        require_one_caption(self.caption)
+        require_single_caption_field(self.caption)
         jobs = [LabelJob(one.path, rule, self.caption, path, folder / one.labels_name) for one in self._find_shards()]
         require_utf8(*(str(job.source) for job in jobs))  # the label files have the same names
         _require_safe_outputs(jobs)
@@ -146,7 +156,7 @@ class Label:
         if len(todo) < len(jobs):
             log(f"{len(jobs) - len(todo)} of {len(jobs)} files are already labelled")
         total, failures, seconds = self._run(todo)
-        rate, labels = total.captions / seconds, occurring_by_count(vocabulary, total.counts)
+        rate, labels = total.captions / seconds, labels_by_descending_count(vocabulary, total.counts)
         total.add(finished)
         self._require_fields(total, failures)
         print_tables(summary_tables(total, rate, labels), self.json)

@@ -80,12 +80,12 @@ class UtilisationModel:
 
 
 @cache
-def published_model() -> UtilisationModel:
+def fit_published_utilisations() -> UtilisationModel:
     """Return the model of all published trainings."""
     return UtilisationModel.fit(PUBLISHED_RUNS, fit_utilisations(NCCL, OVERLAP))
 
 
-def leave_group_out(
+def predict_leaving_group_out(
     utilisations: Sequence[float], group_of: Callable[[PublishedRun], Hashable]
 ) -> list[PredictedUtilisation]:
     """Return for each published training what the model of the other groups predicts, given the utilisations of all."""
@@ -132,7 +132,7 @@ def published_errors(left_out: str, latencies: Latencies = NCCL, overlap: float 
     """Predict every published training from those of other groups, and return the errors."""
     group_of, _ = GROUPINGS[left_out]
     utilisations = fit_utilisations(latencies, overlap)
-    predictions = leave_group_out(utilisations, group_of)
+    predictions = predict_leaving_group_out(utilisations, group_of)
     errors, inside = [], []
     for run, found, predicted in zip(PUBLISHED_RUNS, utilisations, predictions, strict=True):
         errors.append(predict_published_rate(run, predicted.value, latencies, overlap)[0] / run.midpoint - 1)

@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from scipy.optimize import brentq
-
 from bench.environment.gpu_specs import GB, GpuSpec
 from bench.features.plan.collectives import LINK_SHARE
 from bench.features.plan.model import NO_STEP_COST, OVERLAP, Cluster, PlanCase, plan_step
@@ -55,6 +53,7 @@ def with_released_losses(pair: CasePair) -> CasePair:
 
 def required_compute_ratio(pair: CasePair, cluster: Cluster, target: float) -> float | None:
     """Return the compute ratio that gives a ratio of speeds; None if communication keeps it below at any."""
+    from scipy.optimize import brentq  # a tenth of a second of the start of `--help`
 
     def shortfall(compute_ratio: float) -> float:
         return target - gpu_speed_ratio(pair, cluster, compute_ratio)
@@ -69,6 +68,8 @@ def required_bandwidth(pair: CasePair, cluster: Cluster, target: float) -> float
 
     Slower networks cost the experiment with more bytes per image and second more. The largest such bandwidth counts.
     """
+    from scipy.optimize import brentq
+
     steps = [MOST ** (step / 64) for step in range(65)]  # shares 1 to 1 / MOST
     for above, below in pairwise(steps):
         ratios = [gpu_speed_ratio(pair, with_network(cluster, 1 / one)) - target for one in (above, below)]
@@ -126,7 +127,7 @@ def factor_range(factors: Sequence[CommunicationFactor]) -> tuple[float, float]:
     return min(values), max(values)
 
 
-def precision_gain() -> float:
+def bf16_over_fp16_speed() -> float:
     """Return bf16's speed over fp16's in LAION's trainings of H/14 on equal GPUs with equal batches."""
     rates = {run.source: run.midpoint for run in PUBLISHED_RUNS if run.model == "H/14"}
     return rates["LAION 2022, bf16"] / rates["LAION 2022, fp16"]
@@ -134,7 +135,7 @@ def precision_gain() -> float:
 
 def solution_table(pair: CasePair, cluster: Cluster, target: float) -> Table:
     """List the compute ratios that give a ratio of speeds with the released losses, by network between nodes."""
-    gain, released, rows = precision_gain(), with_released_losses(pair), list[dict[str, Any]]()
+    gain, released, rows = bf16_over_fp16_speed(), with_released_losses(pair), list[dict[str, Any]]()
     for latency in LATENCY_FACTORS:
         for share in BANDWIDTH_SHARES:
             network = with_network(cluster, share, latency)

@@ -115,12 +115,14 @@ class TrainingCost:
     kwh: float | None  # of the GPUs alone; None if their power is unknown
 
 
-def loss_peak(device: GpuSpec, precision: str) -> float:
+def loss_peak_flops(device: GpuSpec, precision: str) -> float:
     """Return the peak in FLOP/s of a contrastive loss's products."""
     return device.bf16_flops if precision == "autocast" else device.fp32_flops
 
 
-def assumed_compute(work: FlopsPerImage, device: GpuSpec, utilisation: float, precision: str) -> ComputeProfile:
+def compute_profile_from_flops(
+    work: FlopsPerImage, device: GpuSpec, utilisation: float, precision: str
+) -> ComputeProfile:
     """Return the seconds of a device whose dense products reach an assumed share of its bf16 peak.
 
     The backward is twice the forward, three times with activation checkpointing. The share is of whole steps and
@@ -133,7 +135,7 @@ def assumed_compute(work: FlopsPerImage, device: GpuSpec, utilisation: float, pr
         backward=(3 if work.is_recomputed else 2) * work.forward / rate,
         optimizer=0.0,
         captions=0.0,
-        loss_flops=LOSS_SHARE * loss_peak(device, precision),
+        loss_flops=LOSS_SHARE * loss_peak_flops(device, precision),
     )
 
 

@@ -2,10 +2,8 @@
 
 from dataclasses import replace
 
-from scipy.optimize import brentq
-
 from bench.features.plan.collectives import LINK_US, NETWORK_US, ParameterCounts, data_sheet_interconnect
-from bench.features.plan.model import Cluster, FlopsPerImage, PlanCase, assumed_compute, plan_step
+from bench.features.plan.model import Cluster, FlopsPerImage, PlanCase, compute_profile_from_flops, plan_step
 from bench.method import get_method
 from bench.published import MODELS, PUBLISHED_RUNS, PublishedRun
 
@@ -25,6 +23,7 @@ def fit_utilisation(run: PublishedRun, latencies: Latencies, overlap: float) -> 
 
     Without a batch it includes communication. ValueError if communication alone takes longer than the step.
     """
+    from scipy.optimize import brentq  # a tenth of a second of the start of `--help`
 
     def shortfall(utilisation: float) -> float:
         return run.midpoint - predict_published_rate(run, utilisation, latencies, overlap)[0]
@@ -41,7 +40,7 @@ def predict_published_rate(
     """Return the predicted images per second and GPU, and the share of communication if the batch is known."""
     model, device = MODELS[run.model], run.device
     work = FlopsPerImage(1e9 * model.gflops, is_recomputed=run.is_recomputed)
-    compute = assumed_compute(work, device, utilisation, "autocast")  # open_clip's loss runs under autocast
+    compute = compute_profile_from_flops(work, device, utilisation, "autocast")  # open_clip's loss runs under autocast
     if run.batch is None or device.network_bytes_per_second is None:
         return 1 / (compute.forward + compute.backward), None
     weights = ParameterCounts("clip", round(1e6 * model.megaparameters), 0, 0, 0, 0, 1, model.width, 0)

@@ -14,7 +14,7 @@ from bench.console.console import OK, PROGRAM
 from bench.environment.files import prefix_errors, read_limited
 from bench.features.plan.inverse import POINTS_TITLE, SOLUTION_TITLE
 from bench.features.plan.model import SCALING_TITLE
-from bench.formats import UNMEASURED, format_rate, percent, ratio
+from bench.formats import UNMEASURED, format_percent, format_rate, format_ratio
 from bench.sections import Block, Chart, Heading, PageContext, Text
 from bench.tables import Cell, Column, Table
 from reports.render.document import render_page, write_page
@@ -168,15 +168,15 @@ def solution_chart(points: Sequence[SolutionPoint], differences: Sequence[MfuDif
             needed = sorted((point.network, point.needed or 1.0) for point in line)
             axes.plot(*zip(*needed, strict=True), color=colour, linewidth=1.75)
             ends.append((f"{latency:g} µs", needed[-1][1], colour))
-            descriptions.append(f"{latency:g} microseconds {ratio(needed[-1][1])}")
+            descriptions.append(f"{latency:g} microseconds {format_ratio(needed[-1][1])}")
         for one in differences:
-            text = f"{one.difference}: {ratio(one.ratio)}"
+            text = f"{one.difference}: {format_ratio(one.ratio)}"
             if one.network is None:
                 add_tooltip(axes.axhline(one.ratio, color=INK, linewidth=1.5, linestyle="--"), text)
             else:
                 draw_marks(axes, [one.network], [one.ratio], "D", SERIES[3], text)
         label_line_ends(axes, ends, longest=19)
-        described = "; ".join([*descriptions, *(f"{one.difference} {ratio(one.ratio)}" for one in differences)])
+        described = "; ".join([*descriptions, *(f"{one.difference} {format_ratio(one.ratio)}" for one in differences)])
         return svg(figure, "solution", f"Ratio of MFU needed, by network; at the fastest network: {described}.")
 
 
@@ -189,7 +189,7 @@ def curve_chart(curves: Mapping[str, Sequence[PlanPoint]]) -> Markup:
         set_log2_x_axis(axes, 0.8 * numbers[0], 1.25 * numbers[-1], ticks)
         axes.set_ylim(0, TOP_SHARE)
         axes.yaxis.set_major_locator(MultipleLocator(0.2))
-        axes.yaxis.set_major_formatter(lambda value, _: percent(value, 0))
+        axes.yaxis.set_major_formatter(lambda value, _: format_percent(value, 0))
         axes.set_xlabel("GPUs")
         ends, descriptions = [], []
         for index, (name, points) in enumerate(curves.items()):
@@ -197,12 +197,12 @@ def curve_chart(curves: Mapping[str, Sequence[PlanPoint]]) -> Markup:
             axes.plot([point.gpus for point in points], [point.share for point in points], color=colour, linewidth=1.75)
             for point in points:
                 fill = PAPER if point.waiting > 1 / 2 else colour
-                waiting = f"{percent(point.waiting, 0)} of the step is communication"
-                text = f"{name} on {point.gpus:,}: {percent(point.share, 0)} of one alone, {waiting}"
+                waiting = f"{format_percent(point.waiting, 0)} of the step is communication"
+                text = f"{name} on {point.gpus:,}: {format_percent(point.share, 0)} of one alone, {waiting}"
                 x, y = [point.gpus], [point.share]
                 draw_marks(axes, x, y, marker, fill, text, markeredgecolor=colour, markeredgewidth=1, clip_on=False)
             ends.append((name, last.share, colour))
-            descriptions.append(f"{name} {percent(last.share, 0)} on {last.gpus:,}")
+            descriptions.append(f"{name} {format_percent(last.share, 0)} on {last.gpus:,}")
         label_line_ends(axes, ends, longest=19)
         text = "; ".join(descriptions)
         return svg(figure, "plan", f"Images per second per GPU, relative to one GPU alone, by number of GPUs. {text}.")

@@ -10,7 +10,7 @@ from bench.features.plan.calibration import (
     COVERAGE,
     GROUPINGS,
     PredictedUtilisation,
-    leave_group_out,
+    predict_leaving_group_out,
     published_errors,
 )
 from bench.features.plan.collectives import collective_seconds, step_collectives
@@ -219,7 +219,7 @@ def published_table(utilisation: float | None, latencies: Latencies, overlap: fl
     rows, errors = list[dict[str, Any]](), list[float]()
     utilisations = fit_utilisations(latencies, overlap)
     if utilisation is None:
-        predictions = leave_group_out(utilisations, GROUPINGS[CLUSTER][0])
+        predictions = predict_leaving_group_out(utilisations, GROUPINGS[CLUSTER][0])
     else:
         predictions = [PredictedUtilisation.given(utilisation)] * len(PUBLISHED_RUNS)
     for run, fitted, predicted in zip(PUBLISHED_RUNS, utilisations, predictions, strict=True):

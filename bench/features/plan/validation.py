@@ -16,7 +16,7 @@ from bench.features.plan.model import LOSS_SHARE, Cluster, ComputeProfile, PlanC
 from bench.features.plan.records import TimedRuns, measured_compute
 from bench.features.plan.workload import count_communicated_parameters
 from bench.measure.throughput import images_per_second, images_per_step
-from bench.orchestration.preflight import begin_comparison
+from bench.orchestration.preflight import reserve_comparison_name
 from bench.orchestration.runner import pythonpath_with_checkout
 from bench.orchestration.torchrun import Child
 from bench.record import DDP_BUCKET_BYTES, LinkSpeed, Speed, read_record, read_records, record_path
@@ -32,7 +32,7 @@ class RunFailedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Validation:
+class StepValidation:
     """A predicted and a measured step, in seconds."""
 
     experiment: str
@@ -73,12 +73,12 @@ def validate_locally(
     """
     if not hasattr(os, "sched_getaffinity"):
         raise ValueError("--validate-local binds processes to cores, which needs Linux")
-    cores, rows, notes = sorted(os.sched_getaffinity(0))[:processes], list[Validation](), list[str]()
+    cores, rows, notes = sorted(os.sched_getaffinity(0))[:processes], list[StepValidation](), list[str]()
     if len(cores) < processes:
         raise ValueError(f"--validate-local {processes} needs a core for each process, and {len(cores)} are available")
     for name, experiment in experiments.items():
         # the cached images beside it are shared
-        folder = str(results.resolve() / f"{begin_comparison(results, 'plan')}-{name}")
+        folder = str(results.resolve() / f"{reserve_comparison_name(results, 'plan')}-{name}")
         words = ["measure", name, *(word for setting in settings for word in ("--set", setting))]
         with _start_measurement(words, Path(f"{folder}-alone"), cores[:1], ROUNDS) as wait_for_runs:
             alone = wait_for_runs()
@@ -112,7 +112,7 @@ def validate_locally(
     return _validation_table(rows, notes), all(is_plan_validated(rows, one.name) for one in experiments.values())
 
 
-def is_plan_validated(rows: Sequence[Validation], experiment: str) -> bool:
+def is_plan_validated(rows: Sequence[StepValidation], experiment: str) -> bool:
     """Return whether the three rows of one experiment validate the plan.
 
     A repeated single process must be as predicted, and the processes together as predicted from one alone or from
@@ -128,13 +128,15 @@ def describe_communication_check(share: float) -> str:
     return f"Communication is {share:.0%} of the prediction{conclusion}."
 
 
-def _validate_step(case: PlanCase, basis: str, processes: int, links: Interconnect, measured: float) -> Validation:
+def _validate_step(case: PlanCase, basis: str, processes: int, links: Interconnect, measured: float) -> StepValidation:
     """Predict a step without overlap, because every core computes."""
     step = plan_step(case, Cluster(links, overlap=0.0), processes)
-    return Validation(case.name, processes, basis, step.seconds - step.exposed_seconds, step.exposed_seconds, measured)
+    return StepValidation(
+        case.name, processes, basis, step.seconds - step.exposed_seconds, step.exposed_seconds, measured
+    )
 
 
-def _validation_table(rows: Sequence[Validation], notes: Sequence[str]) -> Table:
+def _validation_table(rows: Sequence[StepValidation], notes: Sequence[str]) -> Table:
     columns = [
         {
             "experiment": row.experiment,
@@ -195,7 +197,7 @@ def _start_measurement(
 
 def _record_link(message_bytes: int, cores: Sequence[int], folder: Path) -> Interconnect:
     """Record the link between processes on these cores, for messages of about `message_bytes`."""
-    path = record_path(folder, begin_comparison(folder, "link"), "link", len(cores))
+    path = record_path(folder, reserve_comparison_name(folder, "link"), "link", len(cores))
     with _start_module(["bench.measure.link_speed", str(message_bytes), str(path)], cores) as child:
         child.wait()
     if not path.is_file():

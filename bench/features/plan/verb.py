@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import Caption, CaptionLengths, Json, Results, Settings, add_captions, experiments_from
+from bench.cli.options import Caption, CaptionLengths, Json, Results, Settings, add_caption_settings, experiments_from
 from bench.cli.train import Images, parse_count
 from bench.config import Experiment, choose
 from bench.console.console import DISAGREEMENT, FAILED_CASE, OK, log
@@ -26,7 +26,7 @@ from bench.features.plan.model import (
     OVERLAP,
     Cluster,
     PlanCase,
-    loss_peak,
+    loss_peak_flops,
     plan_step,
     scaling_curve,
     training_cost,
@@ -181,7 +181,7 @@ class Plan:
 
     @property
     def _all_settings(self) -> Sequence[str]:
-        return add_captions(self.settings, self.caption_lengths, self.caption)
+        return add_caption_settings(self.settings, self.caption_lengths, self.caption)
 
     @cached_property
     def _records(self) -> Sequence[Record]:
@@ -241,14 +241,14 @@ class Plan:
         return Cluster(links, self.overlap)
 
     def _plan(self, experiment: Experiment) -> PlanResult:
-        from bench.features.plan.workload import assume_compute, count_communicated_parameters
+        from bench.features.plan.workload import count_communicated_parameters, estimate_compute_profile
 
         weights, runs, device = count_communicated_parameters(experiment), self._timed_runs(experiment), self._device
         bytes_per_parameter, ends = 2, tuple[float, ...]()
         largest: tuple[int | None, str] = (None, "unknown without memory records of one GPU; give --record")
         if runs is not None:
             cpu_peak = runs.runs[0].peak_flops_per_second if runs.where.device == "cpu" else None
-            peak = cpu_peak if device is None else loss_peak(device, experiment.runtime.contrastive_precision)
+            peak = cpu_peak if device is None else loss_peak_flops(device, experiment.runtime.contrastive_precision)
             if peak is None:
                 raise ValueError(f"no fp32 peak is known of {runs.where.machine}")
             compute, watts = measured_compute(runs, LOSS_SHARE * peak), runs.watts
@@ -261,7 +261,10 @@ class Plan:
         else:
             assert device is not None
             utilisation = self._utilisation
-            (compute, tokens), watts = assume_compute(experiment, device, utilisation.value, self.results), device.watts
+            (compute, tokens), watts = (
+                estimate_compute_profile(experiment, device, utilisation.value, self.results),
+                device.watts,
+            )
             ends = (
                 () if self.utilisation else (utilisation.low / utilisation.value, utilisation.high / utilisation.value)
             )

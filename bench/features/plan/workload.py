@@ -11,7 +11,7 @@ from torch import nn
 from bench.config import Experiment, change
 from bench.data.targets import Tokens
 from bench.environment.gpu_specs import GPU_SPECS, GpuSpec
-from bench.features.plan.calibration import PredictedUtilisation, published_model
+from bench.features.plan.calibration import PredictedUtilisation, fit_published_utilisations
 from bench.features.plan.collectives import Interconnect, ParameterCounts, data_sheet_interconnect
 from bench.features.plan.inverse import CaseOnGpus, communication_factors, factor_range
 from bench.features.plan.model import (
@@ -20,7 +20,7 @@ from bench.features.plan.model import (
     ComputeProfile,
     FlopsPerImage,
     PlanCase,
-    assumed_compute,
+    compute_profile_from_flops,
     plan_step,
 )
 from bench.measure.costs import (
@@ -87,7 +87,7 @@ def text_flops(model: nn.Module, captions: Sequence[Tokens]) -> list[int]:
     ]
 
 
-def assume_compute(
+def estimate_compute_profile(
     experiment: Experiment, device: GpuSpec, utilisation: float, results: Path
 ) -> tuple[ComputeProfile, float | None]:
     """Return the seconds of a GPU at an assumed utilisation, and the tokens per caption (None without captions).
@@ -97,17 +97,19 @@ def assume_compute(
     compiled = change(experiment, compile="on") if experiment.runtime.compile == "auto" else experiment  # as on a GPU
     captions = sample_captions(compiled, results)
     work = count_flops_per_image(experiment, captions)
-    return assumed_compute(work, device, utilisation, experiment.runtime.contrastive_precision), mean_tokens(captions)
+    return compute_profile_from_flops(work, device, utilisation, experiment.runtime.contrastive_precision), mean_tokens(
+        captions
+    )
 
 
 def predict_utilisation(experiment: Experiment, device: GpuSpec) -> PredictedUtilisation:
     """Predict the utilisation of a training from its FLOPs with padded captions, as those of published trainings."""
-    return published_model().predict(forward_flops_as_released(experiment) / 1e9, device)
+    return fit_published_utilisations().predict(forward_flops_as_released(experiment) / 1e9, device)
 
 
 def predict_most_images_per_second(experiment: Experiment, device: GpuSpec, results: Path) -> float:
     """Predict the most images/s of a training on one GPU: those at the high end of the predicted utilisation."""
-    compute, _ = assume_compute(experiment, device, predict_utilisation(experiment, device).high, results)
+    compute, _ = estimate_compute_profile(experiment, device, predict_utilisation(experiment, device).high, results)
     case = PlanCase(experiment.name, count_communicated_parameters(experiment), compute, experiment.mean_batch_size)
     alone = Interconnect(1, device.link_bytes_per_second, 0.0, device.link_bytes_per_second, 0.0)
     return plan_step(case, Cluster(alone, OVERLAP), 1).images_per_second
@@ -138,7 +140,7 @@ def plan_as_released(experiment: Experiment, device: GpuSpec, utilisation: float
     work = FlopsPerImage(
         forward_flops_as_released(experiment), is_recomputed=experiment.runtime.activation_checkpointing
     )
-    compute = assumed_compute(work, device, utilisation, experiment.runtime.contrastive_precision)
+    compute = compute_profile_from_flops(work, device, utilisation, experiment.runtime.contrastive_precision)
     return PlanCase(experiment.name, count_communicated_parameters(experiment), compute, experiment.mean_batch_size)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bench.config import Experiment
 from bench.data.stream import Batch
-from bench.environment.machine import resolve_auto
+from bench.environment.machine import resolve_precision_and_compile
 from bench.train.step import Step
 
 
@@ -38,7 +38,7 @@ class _HollowModule(ModuleType):
         return type(name, (), {})
 
 
-def replace_missing(packages: Iterable[str]) -> None:
+def stub_missing_packages(packages: Iterable[str]) -> None:
     """Let packages that are not installed import as empty modules, in which every name is an empty class."""
     sys.meta_path.append(_HollowFinder(packages))  # after the finders of installed packages
 
@@ -76,7 +76,7 @@ def make_reference_step(
     is not finite is not looked for. Raises ValueError for fp16.
     """
     device = next(model.parameters()).device
-    precision = resolve_auto(experiment.runtime, device)[0]
+    precision = resolve_precision_and_compile(experiment.runtime, device)[0]
     if precision == "fp16":
         raise ValueError("precision: code of others runs in fp32 or bf16 here, got fp16")
 

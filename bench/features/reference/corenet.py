@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bench.config import Experiment
 from bench.data.stream import Batch
 from bench.features.reference import CHECKOUTS, RELEASED_FILES
-from bench.features.reference.checkouts import make_reference_step, match_weights, replace_missing
+from bench.features.reference.checkouts import make_reference_step, match_weights, stub_missing_packages
 from bench.train.build import TrainState
 from bench.train.step import Step
 from models.corenet_vit import PREFIX, convert_name
@@ -36,7 +36,7 @@ OUR_NAMES = {
 def import_corenet(checkout: Path) -> None:
     """Make `corenet` importable from a checkout, with empty replacements of what is not installed and no step uses."""
     sys.path.append(str(checkout))
-    replace_missing(CHECKOUTS["corenet"].unused)
+    stub_missing_packages(CHECKOUTS["corenet"].unused)
     for name in ("write_video", "read_video"):  # torchvision has dropped them
         if not hasattr(torchvision.io, name):
             setattr(torchvision.io, name, None)

@@ -83,7 +83,7 @@ def run_as_released(
             keys=keys,
             window_images=tuple(sum(images[k : k + per_window]) for k in range(0, len(images), per_window)),
             image_sizes=tuple((side, side, images) for side, images in sizes),
-            wait_share=sum(loader.wait_seconds[experiment.timing.warmup_steps :]) / sum(windows.seconds),
+            data_wait_share=sum(loader.wait_seconds[experiment.timing.warmup_steps :]) / sum(windows.seconds),
         )
 
     try:

@@ -24,8 +24,8 @@ from bench.config import Experiment, change
 from bench.data.order import SampleOrder, shuffled_rows
 from bench.data.stream import Batch, PackStream
 from bench.data.targets import Tokens, to_device
-from bench.environment.machine import resolve_auto
-from bench.environment.seeds import ORDER, seed_for
+from bench.environment.machine import resolve_precision_and_compile
+from bench.environment.seeds import ORDER, derive_seed
 from bench.features.reference import OPEN_CLIP_BUCKETED, OPEN_CLIP_FUSED, WARMUP_STEPS
 from bench.features.reference.timing import DEFAULT_KERNELS, RAMP_STEPS, WindowTimer, batch_number
 from bench.labels.subwords import SubwordIds
@@ -54,7 +54,7 @@ class _TimedLoader:
             yield self.batches[batch_number(k, len(self.batches))]
 
 
-def run_release(
+def run_installed_open_clip(
     stream: PackStream[Tokens], batches: Sequence[Batch[Tokens]], windows: WindowTimer, side: str
 ) -> tuple[list[Tensor], float]:
     """Run the loop of the installed release; return losses and tokens per caption, which is padded to the context."""
@@ -62,7 +62,7 @@ def run_release(
     from open_clip_train.train import train_one_epoch
 
     experiment, device = stream.experiment, stream.device
-    precision, compiled = resolve_auto(experiment.runtime, device)
+    precision, compiled = resolve_precision_and_compile(experiment.runtime, device)
     model = build_open_clip(experiment.image.tower, *_sizes(experiment), bias=False).to(device)
     model.load_state_dict(_initial_weights(stream))
     kernel = "fused" if side == OPEN_CLIP_FUSED else DEFAULT_KERNELS[device.type]
@@ -91,7 +91,7 @@ def run_release(
     return losses, float(experiment.text.context_length)
 
 
-def run_checkout(
+def run_open_clip_checkout(
     stream: PackStream[Tokens], batches: Sequence[Batch[Tokens]], windows: WindowTimer, side: str, checkout: Path
 ) -> tuple[list[Tensor], float]:
     """Run the loop of a checkout; return losses and mean tokens per caption.
@@ -104,7 +104,7 @@ def run_checkout(
     experiment, device = stream.experiment, stream.device
     weights, config = _initial_weights(stream), copy.deepcopy(open_clip_config(experiment.image.tower))
     assert config is not None, f"open_clip has no model {experiment.image.tower!r}"
-    precision, compiled = resolve_auto(experiment.runtime, device)
+    precision, compiled = resolve_precision_and_compile(experiment.runtime, device)
     is_bucketed = side == OPEN_CLIP_BUCKETED
     words = ["--model", experiment.image.tower, "--device", str(device)]
     words += ["--precision", PRECISIONS.get(precision, "fp32")]
@@ -164,7 +164,7 @@ def choose_images(stream: PackStream[Tokens], steps: int) -> SampleOrder:
     pool = shuffled_rows(seed, len(lengths), start=0, size=max(POOL, timed * size) // size * size)
     in_groups = pool[lengths[pool].argsort(stable=True)].view(-1, size)
     chosen = in_groups[(torch.arange(timed) * len(in_groups) + len(in_groups) // 2) // timed].flatten()
-    order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(seed_for(seed, ORDER, 0)))
+    order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(derive_seed(seed, ORDER, 0)))
     warm_up = shuffled_rows(seed, len(lengths), start=len(pool), size=WARMUP_STEPS * size)
     whole = {field.name: getattr(stream.order, field.name) for field in fields(stream.order)}
     return _ChosenOrder(**whole, rows=torch.cat([warm_up, chosen[order]]).view(steps, size))

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from bench.environment.circumstances import MAX_ENTRIES
-from bench.record import NonNegative, Phases, PositiveCount, Record, RunOfAuthors, Seconds
+from bench.record import AuthorsRun, NonNegative, Phases, PositiveCount, Record, Seconds
 from bench.record_kind import RecordKind
 from bench.scores import Count, Share
 
@@ -14,7 +14,7 @@ from bench.scores import Count, Share
 class ReferenceRun(RecordKind, frozen=True, kw_only=True, tag="reference"):
     """One side of a comparison with other people's training code: a run of theirs or of ours."""
 
-    compares_code = True
+    is_code_comparison = True
     side: str
     round: Count
     window_seconds: Seconds
@@ -25,7 +25,7 @@ class ReferenceRun(RecordKind, frozen=True, kw_only=True, tag="reference"):
     commit: str = ""  # of the checkout beside which it ran; empty: none
 
     @classmethod
-    def describe_costs(cls, records: Sequence[Record]) -> list[str]:
+    def describe_cheapest_code(cls, records: Sequence[Record]) -> list[str]:
         """Say which side trains CLIP at the least cost."""
         from bench.features.reference.speeds import describe_clip_costs
 
@@ -41,7 +41,7 @@ class ReleasedKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     reason: str = ""  # why it is changed or not used
 
 
-class ReleasedRun(RunOfAuthors, frozen=True, kw_only=True, tag="released-run"):
+class ReleasedRun(AuthorsRun, frozen=True, kw_only=True, tag="released-run"):
     """Windows of the authors' training loop with their configuration file, the device idle at both ends of each."""
 
     file: str  # within the checkout
@@ -54,7 +54,9 @@ class ReleasedRun(RunOfAuthors, frozen=True, kw_only=True, tag="released-run"):
     image_sizes: tuple[tuple[PositiveCount, PositiveCount, PositiveCount], ...]  # height, width and images of each step
     losses: tuple[float, ...]  # of every step, warm-up included
     gradient_norms: tuple[float | None, ...] = ()  # of every step; None: not finite; empty: the file computes none
-    wait_share: Share | None = None  # of the windows' time that the loop waited for batches; a GPU may work meanwhile
+    data_wait_share: Share | None = (
+        None  # of the windows' time that the loop waited for batches; a GPU may work meanwhile
+    )
 
     def __post_init__(self) -> None:
         """Raise ValueError for a figure that some windows or some steps lack."""

@@ -16,11 +16,11 @@ from bench.config import Experiment, change
 from bench.data.order import StepSize
 from bench.data.released_labels import DenseLabels
 from bench.data.sample_stream import SampleStream
-from bench.data.stream import Stream
+from bench.data.stream import BatchStream
 from bench.data.transforms import WHITE, denormalise
 from bench.features.reference.timing import WindowTimer
 from bench.fields import PACK_DATA
-from bench.labels.vocabulary import resolve_vocabulary
+from bench.labels.vocabulary import replace_unshipped_vocabulary
 from bench.train.build import load_data
 
 IGNORED_LABEL = -1  # the class of an image-text pair, which CLIP's loss does not read
@@ -84,7 +84,7 @@ def draw_sizes(options: Namespace, epoch: int, steps: int) -> tuple[StepSize, ..
 
 def open_stream(
     options: Namespace, experiment: Experiment, device: torch.device, results: Path, sizes: tuple[StepSize, ...]
-) -> Stream[Any]:
+) -> BatchStream[Any]:
     """Open an experiment's data for steps of the sizes, with the crops, flips, context and rows of labels of options.
 
     A training on the device has as many loader workers as in `load_data`; batches of the pack are made on the CPU.
@@ -97,14 +97,14 @@ def open_stream(
     if experiment.method == "clip":
         fields["context_length"] = chosen["dataset.multi_modal_img_text.context_length"]
     else:
-        fields["synset_vocabulary"] = resolve_vocabulary(experiment.targets.synset_vocabulary)
+        fields["synset_vocabulary"] = replace_unshipped_vocabulary(experiment.targets.synset_vocabulary)
         fields |= {"label_format": "dense", "head_rows": chosen["model.classification.n_classes"]}
     where = torch.device("cpu") if experiment.input.data == PACK_DATA else device
     return load_data(change(experiment, **fields), where, results, sizes)
 
 
 def batch_function(
-    stream: Stream[Any], sizes: Sequence[StepSize], *, is_pinned: bool
+    stream: BatchStream[Any], sizes: Sequence[StepSize], *, is_pinned: bool
 ) -> Callable[[int], ReleasedBatch]:
     """Return a function from the number of a step to its batch.
 
@@ -122,7 +122,7 @@ def batch_function(
     return lambda k: batches[sizes[k % len(sizes)]]
 
 
-def _load_batch(stream: Stream[Any], k: int) -> ReleasedBatch:
+def _load_batch(stream: BatchStream[Any], k: int) -> ReleasedBatch:
     if isinstance(stream, SampleStream):
         loaded = stream.load_batch_parts(k)
         images, target = loaded.images.contiguous() / WHITE, loaded.target

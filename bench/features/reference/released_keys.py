@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.features.reference.records import ReleasedKey
 from bench.fields import PACK_DATA
-from bench.labels.vocabulary import read_vocabulary, resolve_vocabulary
+from bench.labels.vocabulary import read_vocabulary, replace_unshipped_vocabulary
 from bench.recipes import DATACOMP_VOCABULARY
 
 # Keys by the beginning of their names; the longest one counts.
@@ -76,7 +76,7 @@ TINY = TINY_SIZES | {
 
 def tiny_changes(released: Iterable[str]) -> dict[str, Any]:
     """Return the keys of a file that the tiny scale changes, with their values; the head has the pack's labels."""
-    rows = len(read_vocabulary(resolve_vocabulary(DATACOMP_VOCABULARY)).labels)
+    rows = len(read_vocabulary(replace_unshipped_vocabulary(DATACOMP_VOCABULARY)).labels)
     changes = TINY | {"model.classification.n_classes": rows}
     return {key: changes[key] for key in released if key in changes}
 

@@ -52,8 +52,8 @@ class ReleasedPlan(NamedTuple):
     def run_seconds(self, method: str, pace: Pace) -> float:
         """Return the expected seconds of a run; the authors' code is not compiled."""
         if self.is_tiny:
-            return BUILD_SECONDS + pace.start_seconds
-        return BUILD_SECONDS + pace.speed_seconds(change(self.experiments[method], compile="off"))
+            return BUILD_SECONDS + pace.process_start_seconds
+        return BUILD_SECONDS + pace.speed_run_seconds(change(self.experiments[method], compile="off"))
 
     def jobs_by_round(self, comparison: Comparison, rounds: int | None, checkout: str) -> list[list[Job]]:
         """Return the jobs of every round, in reversed order in every other one."""
@@ -102,7 +102,7 @@ def released_speed_table(runs: dict[str, list[ReleasedRun]]) -> Table:
         sizes = [size for run in found for size in run.image_sizes]
         row = {"file": found[0].file, "runs": len(found), "images/s": median(rates[method].values())}
         row |= {"spread": log_std(rates[method])} | ratio_columns(ratios.get(method))
-        waits = [run.wait_share for run in found if run.wait_share is not None]
+        waits = [run.data_wait_share for run in found if run.data_wait_share is not None]
         row |= {"waited": median(waits) if waits else None}
         row |= {"px": _range(height for height, *_ in sizes), "images a step": _range(images for *_, images in sizes)}
         rows.append(row | {"first loss": found[0].losses[0], "last loss": found[0].losses[-1]})

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench.config import Experiment, change
 from bench.data.released_labels import DenseLabels, make_multi_hot
-from bench.data.stream import Batch, PackStream, Stream
+from bench.data.stream import Batch, BatchStream, PackStream
 from bench.data.targets import Labels, Tokens
 from bench.environment.circumstances import current_commit
 from bench.features.reference import (
@@ -23,7 +23,7 @@ from bench.features.reference import (
     WARMUP_STEPS,
 )
 from bench.features.reference.corenet import build_corenet
-from bench.features.reference.open_clip import choose_images, run_checkout, run_release
+from bench.features.reference.open_clip import choose_images, run_installed_open_clip, run_open_clip_checkout
 from bench.features.reference.records import ReferenceRun
 from bench.features.reference.superclass import build_superclass
 from bench.features.reference.timing import WindowTimer, batch_number, reference_learning_rate, time_phases
@@ -63,9 +63,9 @@ def run_side(
             losses = _run_ours(build_train_state(stream), batches, windows)
             tokens = mean(batch.target.tokens_per_caption for batch in batches)
         elif side in (OPEN_CLIP, OPEN_CLIP_FUSED):
-            losses, tokens = run_release(stream, batches, windows, side)
+            losses, tokens = run_installed_open_clip(stream, batches, windows, side)
         else:
-            losses, tokens = run_checkout(stream, batches, windows, side, Path(checkout))
+            losses, tokens = run_open_clip_checkout(stream, batches, windows, side, Path(checkout))
     elif checkout:
         losses, tokens, phases = _run_one_side(stream, side, windows, steps, Path(checkout))
     else:
@@ -114,7 +114,7 @@ def _run_catlip_steps(state: TrainState, windows: WindowTimer) -> tuple[list[Ten
 
 
 def _run_one_side(
-    stream: Stream[Any], side: str, windows: WindowTimer, steps: int, checkout: Path
+    stream: BatchStream[Any], side: str, windows: WindowTimer, steps: int, checkout: Path
 ) -> tuple[list[Tensor], float | None, dict[str, tuple[float, ...]]]:
     """Run our steps, or those of a checkout from our weights; return losses, tokens per caption, seconds by phase.
 
@@ -138,7 +138,7 @@ def _run_one_side(
     return losses, tokens, phases
 
 
-def released_labels(stream: Stream[Labels], k: int) -> DenseLabels | Tokens:
+def released_labels(stream: BatchStream[Labels], k: int) -> DenseLabels | Tokens:
     """Return the labels of batch k in the form of the released code: multi-hot for CatLIP, token ids for SuperClass."""
     experiment, labels = stream.experiment, stream.target(k)
     if experiment.method == "catlip":

@@ -5,7 +5,7 @@ from statistics import fmean, median
 
 from bench.features.reference import OPEN_CLIP, OURS
 from bench.features.reference.records import ReferenceRun
-from bench.formats import bracket_interval, ratio
+from bench.formats import format_bracketed_interval, format_ratio
 from bench.record import Record
 from bench.statistics import ratio_of
 
@@ -50,5 +50,5 @@ def _describe_cheapest_side(name: str, rates: Mapping[str, Mapping[int, float]])
         return text
     best = max(rates.keys() - {OURS}, key=medians.__getitem__)
     found = ratio_of(rates[best], ours)
-    measured = f"{ratio(found.value)}{bracket_interval(found, ratio)}"
+    measured = f"{format_ratio(found.value)}{format_bracketed_interval(found, format_ratio)}"
     return f"{text} {OURS} over the fastest of the others, {best}: {measured}."

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import Data, Json, MaxMinutes, Results, Rounds, Settings, finish, limit_minutes
+from bench.cli.options import Data, Json, MaxMinutes, Results, Rounds, Settings, print_results, set_deadline
 from bench.config import FIELDS, MAY_DIFFER_AT_LARGEST_BATCH, Experiment, change
 from bench.console.console import DISAGREEMENT, OK, log
 from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
@@ -118,9 +118,9 @@ class Reference:
         if self.as_released:
             released = self._released(on_gpu=has_gpu())
             released.require_files(Path(path))
-            comparison = self._open([*released.experiments.values()], FIELDS, measures_pace=not released.is_tiny)
+            comparison = self._open([*released.experiments.values()], FIELDS, may_measure_pace=not released.is_tiny)
             self._run_rounds(comparison, released.jobs_by_round(comparison, self.rounds, path), start)
-            return finish(comparison, released_tables(comparison.records()), self.json)
+            return print_results(comparison, released_tables(comparison.records()), self.json)
         sides, experiments = self._sides, self._plan(on_gpu=has_gpu())
         comparison = self._open(experiments, (*MAY_DIFFER_AT_LARGEST_BATCH, "compile"))
         self._run_rounds(comparison, self._rounds(comparison), start)
@@ -135,20 +135,20 @@ class Reference:
                 tables.append(method_ratio_table(records, sides, *(experiment.name for experiment in experiments)))
             tables.append(phase_table(records, checkout.unused))
         are_equal = all(row["equal"] == "yes" for row in losses)
-        return finish(comparison, tables, self.json) or (OK if are_equal else DISAGREEMENT)
+        return print_results(comparison, tables, self.json) or (OK if are_equal else DISAGREEMENT)
 
     def expected_seconds(self, pace: Pace) -> float:
         """Return the expected seconds of all rounds of all sides."""
         self._require_used_options()
         if self.as_released:
             released = self._released(on_gpu=pace.on_gpu)
-            comparison = Comparison.planned([*released.experiments.values()], pace)
+            comparison = Comparison.for_planning([*released.experiments.values()], pace)
             return pace.command_seconds + expected_job_seconds(released.jobs_by_round(comparison, self.rounds, ""))
-        rounds = self._rounds(Comparison.planned(self._plan(on_gpu=pace.on_gpu), pace))
+        rounds = self._rounds(Comparison.for_planning(self._plan(on_gpu=pace.on_gpu), pace))
         return pace.command_seconds + expected_job_seconds(rounds)
 
     def _open(
-        self, experiments: Sequence[Experiment], may_differ: Iterable[str], *, measures_pace: bool = True
+        self, experiments: Sequence[Experiment], may_differ: Iterable[str], *, may_measure_pace: bool = True
     ) -> Comparison:
         return open_comparison(
             self.results,
@@ -157,13 +157,13 @@ class Reference:
             resume=self.resume,
             trained=False,
             may_differ=may_differ,
-            scored=map(in_first_round, experiments),
-            measures_pace=measures_pace,
+            scored=map(with_first_round_windows, experiments),
+            may_measure_pace=may_measure_pace,
         )
 
     def _run_rounds(self, comparison: Comparison, rounds: Sequence[Sequence[Job]], start: float) -> None:
         comparison.runner.progress.expect(expected_job_seconds(rounds))
-        limit_minutes(comparison, self.max_minutes, start)
+        set_deadline(comparison, self.max_minutes, start)
         for jobs in rounds:
             comparison.run_round(jobs)
 
@@ -193,8 +193,8 @@ class Reference:
         for round_, experiment in product(range(count), comparison.experiments):
             # A checkout of open_clip needs the images of many batches in every run; a GPU's windows have enough.
             is_short = comparison.on_gpu or (round_ and sides != OPEN_CLIP_CHECKOUT_SIDES)
-            longer = experiment if is_short else in_first_round(experiment)
-            seconds, jobs = comparison.pace.speed_seconds(longer, is_first=round_ == 0), list[Job]()
+            longer = experiment if is_short else with_first_round_windows(experiment)
+            seconds, jobs = comparison.pace.speed_run_seconds(longer, is_first=round_ == 0), list[Job]()
             for side in sides[:: -1 if round_ % 2 else 1]:
                 label = f"{experiment.name}, {side}, round {round_ + 1} of {count}"
                 fields = {"side": side, "round": round_, "checkout": path}
@@ -249,7 +249,7 @@ class Reference:
         return [change(with_batch_size(wide, size), steps_per_window=number) for size, number in steps.items()]
 
 
-def in_first_round(experiment: Experiment) -> Experiment:
+def with_first_round_windows(experiment: Experiment) -> Experiment:
     """Return the experiment with the windows of the first round."""
     return change(experiment, windows=experiment.timing.windows * FIRST_ROUND_FACTOR)
 

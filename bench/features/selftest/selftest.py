@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from bench.cli.options import Json, Results, finish
+from bench.cli.options import Json, Results, print_results
 from bench.config import MAY_DIFFER, Experiment, change
 from bench.console.console import DISAGREEMENT, OK
 from bench.console.tables import print_tables
@@ -37,7 +37,7 @@ MAX_MEMORY_DIFFERENCE = 0.08  # of runs at the tiny scale: 116 MiB, in huge page
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class LogThroughputSpread:
     """Standard deviations of the log throughput: of the component that a round's runs share, and of a run's own."""
 
     shared: float
@@ -72,7 +72,7 @@ class SlowdownDetectionCheck:
         comparison.measure(scope)
         comparison.measure_memory(arms[1:3])
         if comparison.runner.failures:
-            return finish(comparison, json_file=self.json)
+            return print_results(comparison, json_file=self.json)
         comparisons = rates_by_comparison(comparison)
         ratios, spread = [compare_arms(rates) for rates in comparisons], fit_spread(comparisons)
         simulated = [simulate_row(spread, rounds) for rounds in ROUNDS_SHOWN]
@@ -104,20 +104,20 @@ def compare_arms(arms: Sequence[Rounds]) -> list[Ratio]:
     return [ratio_of(arms[0], arm) for arm in arms[1:]]
 
 
-def fit_spread(comparisons: Sequence[Sequence[Rounds]]) -> Spread:
+def fit_spread(comparisons: Sequence[Sequence[Rounds]]) -> LogThroughputSpread:
     """Split the variance about arm means into that between rounds and the rest: two-way analysis of variance."""
     own, shared = [], []
     for arms in comparisons:
         logs = np.log([list(arm.values()) for arm in arms])  # [arms, rounds]
         logs -= logs.mean(axis=1, keepdims=True)
         round_means = logs.mean(axis=0)
-        freedom = (len(logs) - 1) * (len(round_means) - 1)
-        own.append(float(((logs - round_means) ** 2).sum() / freedom))
+        degrees_of_freedom = (len(logs) - 1) * (len(round_means) - 1)
+        own.append(float(((logs - round_means) ** 2).sum() / degrees_of_freedom))
         shared.append(float(round_means @ round_means) / (len(round_means) - 1) - own[-1] / len(logs))
-    return Spread(shared=math.sqrt(max(0.0, float(np.mean(shared)))), own=math.sqrt(float(np.mean(own))))
+    return LogThroughputSpread(shared=math.sqrt(max(0.0, float(np.mean(shared)))), own=math.sqrt(float(np.mean(own))))
 
 
-def simulate(spread: Spread, rounds: int, change: float, comparisons: int) -> list[Ratio]:
+def simulate(spread: LogThroughputSpread, rounds: int, change: float, comparisons: int) -> list[Ratio]:
     """Compare simulated runs of two arms, the second slower by `change`, with normal log throughputs."""
     random = np.random.default_rng((rounds, round(1e6 * change)))
     shared = random.normal(0, spread.shared, (comparisons, 1, rounds))
@@ -126,22 +126,27 @@ def simulate(spread: Spread, rounds: int, change: float, comparisons: int) -> li
     return [ratio_of(dict(enumerate(base)), dict(enumerate(other))) for base, other in rates.tolist()]
 
 
-def simulate_row(spread: Spread, rounds: int) -> dict[str, float | int]:
+def simulate_row(spread: LogThroughputSpread, rounds: int) -> dict[str, float | int]:
     """Return false-positive rate, interval coverage and power of simulated comparisons of `rounds` rounds."""
     unchanged = simulate(spread, rounds, 0.0, SIMULATED)
-    row: dict[str, float | int] = {"rounds": rounds, "false alarms": fraction_called(unchanged, "faster", "slower")}
+    row: dict[str, float | int] = {
+        "rounds": rounds,
+        "false alarms": fraction_with_verdict(unchanged, "faster", "slower"),
+    }
     row["interval covers"] = float(np.mean([(r.low or 0) <= 1 <= (r.high or 0) for r in unchanged]))
     for slowdown in CHANGES_SHOWN:
-        row[f"finds {slowdown:.0%}"] = fraction_called(simulate(spread, rounds, slowdown, SIMULATED_CHANGES), "slower")
+        row[f"finds {slowdown:.0%}"] = fraction_with_verdict(
+            simulate(spread, rounds, slowdown, SIMULATED_CHANGES), "slower"
+        )
     return row
 
 
-def fraction_called(ratios: Sequence[Ratio], *verdicts: str) -> float:
+def fraction_with_verdict(ratios: Sequence[Ratio], *verdicts: str) -> float:
     """Return the share of the ratios that have one of the verdicts."""
     return sum(ratio.verdict in verdicts for ratio in ratios) / len(ratios)
 
 
-def check_measured(comparisons: Sequence[Sequence[Ratio]], spread: Spread) -> list[dict[str, str]]:
+def check_measured(comparisons: Sequence[Sequence[Ratio]], spread: LogThroughputSpread) -> list[dict[str, str]]:
     """Check the bounds of the measured comparisons."""
     equal, five, ten = zip(*comparisons, strict=True)
     alarms = sum(ratio.verdict in ("faster", "slower") for ratio in equal)
@@ -161,7 +166,7 @@ def check_simulated(rows: Sequence[Mapping[str, float | int]]) -> list[dict[str,
     """Check the bounds of the simulated comparisons."""
     alarms, coverages = max(row["false alarms"] for row in rows), [row["interval covers"] for row in rows]
     low, high = min(coverages), max(coverages)
-    power = fraction_called(simulate(Spread(0.0, ASSUMED_SPREAD), 10, 0.05, SIMULATED), "slower")
+    power = fraction_with_verdict(simulate(LogThroughputSpread(0.0, ASSUMED_SPREAD), 10, 0.05, SIMULATED), "slower")
     is_covered, bound = low >= MIN_COVERAGE and high <= MAX_COVERAGE, f"{MIN_COVERAGE:.0%} to {MAX_COVERAGE:.0%}"
     detected, at_least = "5 % slower, ten rounds, 2 % spread: detected", f"at least {MIN_POWER:.0%}"
     is_rare, at_most = alarms <= MAX_FALSE_ALARM_RATE, f"at most {MAX_FALSE_ALARM_RATE:.0%}"
@@ -198,7 +203,7 @@ def measured_table(comparisons: Sequence[Sequence[Ratio]]) -> Table:
     )
 
 
-def simulated_table(rows: Sequence[dict[str, float | int]], spread: Spread) -> Table:
+def simulated_table(rows: Sequence[dict[str, float | int]], spread: LogThroughputSpread) -> Table:
     """List false-positive rate, coverage and power by the number of rounds."""
     note = (
         f"{SIMULATED:,} simulated comparisons without a change and {SIMULATED_CHANGES:,} with each change, at the "

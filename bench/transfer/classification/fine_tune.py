@@ -16,13 +16,19 @@ from torch import Tensor, nn
 
 from bench.data.order import shuffled_rows
 from bench.data.transforms import WHITE, crop_and_resize, draw_crop_params, normalise
-from bench.environment.seeds import AUGMENTATION, HEAD, seed_for
+from bench.environment.seeds import AUGMENTATION, HEAD, derive_seed
 from bench.scores import Score
 from bench.transfer.classification.probe import make_score
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.image_sources import ImageSource, eval_batches
-from bench.transfer.tasks.tasks import SingleLabelTask, TaskSplit
-from bench.transfer.transfer_training import PUBLISHED_WIDTH, TrainingRecipe, find_best_rate, prefetch, train_on_task
+from bench.transfer.tasks.tasks import LabelledImages, SingleLabelTask
+from bench.transfer.transfer_training import (
+    PUBLISHED_WIDTH,
+    TrainingRecipe,
+    find_best_learning_rate,
+    prefetch,
+    train_on_task,
+)
 from models.image_tower import ImageTower
 from models.patch_map import resized_tower
 
@@ -68,7 +74,7 @@ class FineTuning(TrainingRecipe):
             raise ValueError(f"layer_decay must be from 0 to 1, got {self.layer_decay}")
 
     @property
-    def final_rate_share(self) -> float:
+    def final_learning_rate_ratio(self) -> float:
         """The ratio of the last to the first learning rate."""
         return self.min_learning_rate / self.learning_rate
 
@@ -97,14 +103,14 @@ class FineTunedClassifier(nn.Module):
 def init_head(width: int, classes: int, seed: int) -> nn.Linear:
     """Return a randomly initialised head, from a generator of its own."""
     head = nn.Linear(width, classes, device="meta").to_empty(device="cpu")
-    generator = torch.Generator().manual_seed(seed_for(seed, HEAD))
+    generator = torch.Generator().manual_seed(derive_seed(seed, HEAD))
     nn.init.trunc_normal_(head.weight, std=INITIAL_SPREAD, generator=generator)
     nn.init.zeros_(head.bias)
     return head
 
 
 def fine_tune_copy(
-    tower: ImageTower, head: nn.Linear, part: TaskSplit, recipe: FineTuning, device: torch.device
+    tower: ImageTower, head: nn.Linear, part: LabelledImages, recipe: FineTuning, device: torch.device
 ) -> FineTunedClassifier:
     """Return trained copies of a tower and a head; the originals are unchanged.
 
@@ -151,7 +157,7 @@ def load_batch(
     The batch is a pure function of the arguments. Batches cross the borders of epochs, so that all are full.
     """
     rows = shuffled_rows(recipe.seed, len(images), start=k * size, size=size)
-    draws = draw_crop_params(size, torch.Generator().manual_seed(seed_for(recipe.seed, AUGMENTATION, k)))
+    draws = draw_crop_params(size, torch.Generator().manual_seed(derive_seed(recipe.seed, AUGMENTATION, k)))
     crops = [
         crop_and_resize(images.rgb(row), drawn, recipe.crop_scale, side, flip=recipe.flip)
         for row, drawn in zip(rows.tolist(), draws, strict=True)
@@ -179,7 +185,7 @@ def score_fine_tuning(
     tower, device = subject.tower, subject.device
     head = init_head(tower.width, len(task.classes), seed=0)
 
-    def predict_correct(model: FineTunedClassifier, part: TaskSplit) -> Bool[Tensor, " images"]:
+    def predict_correct(model: FineTunedClassifier, part: LabelledImages) -> Bool[Tensor, " images"]:
         logits = compute_logits(model, part.images, device, published.resize_over_crop)
         return logits.argmax(dim=1) == torch.from_numpy(part.labels)
 
@@ -188,10 +194,12 @@ def score_fine_tuning(
         return float(predict_correct(model, task.validation).double().mean())
 
     images = len(task.train.labels)
-    recipe, best = search_rate(recipe_for(published, images), candidate_rates(tower, images, published), accuracy)
+    recipe, best = search_learning_rate(
+        recipe_for(published, images), candidate_rates(tower, images, published), accuracy
+    )
     joint = task.train.concatenate(task.validation)
     model, count = fine_tune_copy(tower, head, joint, recipe, device), len(joint.labels)
-    training = recipe.training_on(count, model.tower.image_size, recipe.learning_rate)
+    training = recipe.task_training(count, model.tower.image_size, recipe.learning_rate)
     chosen, is_correct = training.learning_rate, predict_correct(model, task.test)
     return [make_score(task, protocol, chosen, best, is_correct, converged=True, num_train=count, training=training)]
 
@@ -222,14 +230,14 @@ def candidate_rates(tower: ImageTower, images: int, published: FineTuning) -> tu
     return tuple(sorted({published.learning_rate, *RATES}))
 
 
-def search_rate(
+def search_learning_rate(
     recipe: FineTuning, rates: Sequence[float], quality: Callable[[FineTuning], float]
 ) -> tuple[FineTuning, float]:
     """Return the recipe at the rate of the highest quality, and this quality; of equal ones the lowest rate.
 
     The ratio of final to initial rate is kept. FloatingPointError if training diverges at all rates.
     """
-    share = recipe.final_rate_share
+    share = recipe.final_learning_rate_ratio
     recipes = {rate: replace(recipe, learning_rate=rate, min_learning_rate=rate * share) for rate in rates}
-    rate, best = find_best_rate(rates, lambda rate: quality(recipes[rate]))
+    rate, best = find_best_learning_rate(rates, lambda rate: quality(recipes[rate]))
     return recipes[rate], best

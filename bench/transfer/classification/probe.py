@@ -17,12 +17,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bench.scores import Score
+from bench.transfer.classification.hyperparameter_search import INVERSE_L2, INVERSE_L2_LIMITS, HyperparameterSearch
 from bench.transfer.classification.label_subsets import Rows, RowsByClass, class_orders, distinct_shares, first_rows
 from bench.transfer.classification.logistic import PrincipalAxes, fit_path
-from bench.transfer.classification.setting_search import INVERSE_L2, INVERSE_L2_LIMITS, SettingSearch
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.feature_matrix import MAX_IN_MEMORY, stack_rows
-from bench.transfer.tasks.tasks import SingleLabelTask, SplitTask, TaskSplit
+from bench.transfer.tasks.tasks import LabelledImages, SingleLabelTask, TaskWithSplits
 
 KS = (1.0, 3.0, 5.0, 10.0, 20.0)
 Classes = Int[Tensor, " images"]
@@ -57,7 +57,7 @@ class LabelledFeatures:
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddedTask(SplitTask[LabelledFeatures]):
+class EmbeddedTask(TaskWithSplits[LabelledFeatures]):
     """A task whose images are embedded."""
 
     def select(self, train: Rows, validation: Rows) -> "EmbeddedTask":
@@ -138,12 +138,12 @@ FEW_SHOT, LABEL_FRACTIONS = (replace(LINEAR_PROBE, name=name) for name in ("few-
 
 def score_linear_probe(subject: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
     """Score by multinomial logistic regression."""
-    return [score_refitted(LINEAR_PROBE, embed_task(subject, task))]
+    return [score_after_refit(LINEAR_PROBE, embed_task(subject, task))]
 
 
 def score_k_nn(subject: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
     """Score by the majority of the nearest neighbours by cosine."""
-    return [score_refitted(NEAREST_NEIGHBOURS, embed_task(subject, task))]
+    return [score_after_refit(NEAREST_NEIGHBOURS, embed_task(subject, task))]
 
 
 def score_retrieval(subject: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
@@ -151,7 +151,7 @@ def score_retrieval(subject: FeatureExtractor, task: SingleLabelTask) -> list[Sc
 
     The training part is the gallery; nothing is fitted, and nothing is chosen.
     """
-    return [score_not_refitted(RETRIEVAL, embed_task(subject, task))]
+    return [score_without_refit(RETRIEVAL, embed_task(subject, task))]
 
 
 def embed_task(
@@ -166,7 +166,7 @@ def embed_task(
     """
     device = device or subject.device
 
-    def embed_split(part: TaskSplit) -> LabelledFeatures:
+    def embed_split(part: LabelledImages) -> LabelledFeatures:
         features, labels = torch.from_numpy(subject.embed(part.images)), torch.from_numpy(part.labels).to(device)
         return LabelledFeatures(features if features.numel() > MAX_IN_MEMORY else features.to(device, dtype), labels)
 
@@ -183,9 +183,9 @@ def draw_class_orders(task: EmbeddedTask) -> list[tuple[RowsByClass, RowsByClass
     return [(order("train", task.train, draw), order("validation", task.validation, draw)) for draw in range(DRAWS)]
 
 
-def score_refitted(protocol: ProbeProtocol, task: EmbeddedTask, **point: Any) -> Score:
+def score_after_refit(protocol: ProbeProtocol, task: EmbeddedTask, **point: Any) -> Score:
     """Choose the setting on the validation part, refit on both parts, and score on the test part."""
-    search = SettingSearch(protocol.settings, protocol.limits)
+    search = HyperparameterSearch(protocol.settings, protocol.limits)
     tuned = task.train.sample() if protocol.is_tuned_on_sample else task.train
     for answers, _ in protocol.predictions(tuned, task.validation.features, search, len(task.classes)):
         search.qualities.append(_accuracy(answers, task.validation))
@@ -195,10 +195,10 @@ def score_refitted(protocol: ProbeProtocol, task: EmbeddedTask, **point: Any) ->
     return make_score(task, protocol.name, search.best, quality, is_correct, converged, len(both.labels), **point)
 
 
-def score_not_refitted(protocol: ProbeProtocol, task: EmbeddedTask, **point: Any) -> Score:
+def score_without_refit(protocol: ProbeProtocol, task: EmbeddedTask, **point: Any) -> Score:
     """Choose the setting on the validation part, and score on the test part the fit to the training part alone."""
     queries, tried = torch.cat([task.validation.features, task.test.features]), list[tuple[Tensor, bool]]()
-    search = SettingSearch(protocol.settings, protocol.limits)
+    search = HyperparameterSearch(protocol.settings, protocol.limits)
     for answers, converged in protocol.predictions(task.train, queries, search, len(task.classes)):
         on_validation, on_test = torch.tensor_split(answers, [len(task.validation.labels)])
         search.qualities.append(_accuracy(on_validation, task.validation))
@@ -209,7 +209,7 @@ def score_not_refitted(protocol: ProbeProtocol, task: EmbeddedTask, **point: Any
 
 
 def make_score(
-    task: SplitTask[Any],
+    task: TaskWithSplits[Any],
     protocol: str,
     chosen: float,
     validation_accuracy: float,
@@ -247,7 +247,7 @@ def score_few_shot(subject: FeatureExtractor, task: SingleLabelTask) -> list[Sco
     """
     embedded = embed_task(subject, task)
     return [
-        score_not_refitted(
+        score_without_refit(
             FEW_SHOT,
             embedded.select(
                 first_rows(train, shots=shots), first_rows(validation, shots=min(shots, MAX_SHOTS_TO_TUNE))
@@ -270,7 +270,7 @@ def score_label_fractions(subject: FeatureExtractor, task: SingleLabelTask) -> l
     sizes = [size for of in (task.train, task.validation) for size in np.bincount(of.labels).tolist()]
     *shares, whole = distinct_shares(sizes)
     some = [
-        score_refitted(
+        score_after_refit(
             LABEL_FRACTIONS,
             embedded.select(first_rows(train, share=share), first_rows(validation, share=share)),
             label_share=share,
@@ -279,4 +279,4 @@ def score_label_fractions(subject: FeatureExtractor, task: SingleLabelTask) -> l
         for draw, (train, validation) in enumerate(draw_class_orders(embedded))
         for share in shares
     ]
-    return [*some, score_refitted(LABEL_FRACTIONS, embedded, label_share=whole)]
+    return [*some, score_after_refit(LABEL_FRACTIONS, embedded, label_share=whole)]

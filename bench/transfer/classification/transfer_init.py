@@ -16,7 +16,7 @@ from timm.data.imagenet_info import ImageNetInfo
 from torch import Tensor
 
 from bench.labels.vocabulary import read_vocabulary
-from bench.labels.wordnet import NearestSynset, SynsetCandidates, find_synsets, hypernyms
+from bench.labels.wordnet import NearestSynset, SynsetCandidates, hypernyms, synset_keys_of_class_name
 from bench.scores import MetricScore, Score
 from bench.towers.head_file import LabelClassifier, TextEncoder
 from bench.towers.tower_from import LoadedTower
@@ -44,7 +44,7 @@ RECIPE = FineTuning()
 Rows = Int[Tensor, "draws _"]  # of a part
 
 
-class InitialHead(NamedTuple):
+class InitialHeads(NamedTuple):
     """Initial heads, one per draw."""
 
     weight: Float[Tensor, "draws classes width"]
@@ -99,12 +99,12 @@ def score_initial_heads(subject: FeatureExtractor, task: SingleLabelTask) -> lis
 def match_labels(classes: Sequence[str], keys: Sequence[str]) -> list[list[NearestSynset]]:
     """Return for each class the nearest label to each of its synsets; an empty list for a class without synsets."""
     labels = SynsetCandidates(keys, hypernyms())
-    return [[labels.nearest(key) for key in find_synsets(name)] for name in classes]
+    return [[labels.nearest(key) for key in synset_keys_of_class_name(name)] for name in classes]
 
 
 def copy_head(
-    classifier: LabelClassifier, labels_by_class: Sequence[Sequence[NearestSynset]], random: InitialHead
-) -> InitialHead:
+    classifier: LabelClassifier, labels_by_class: Sequence[Sequence[NearestSynset]], random: InitialHeads
+) -> InitialHeads:
     """Copy the classifier's row for each class: the mean row for several synsets, a random row for none.
 
     A bias reflects the frequency of a label; a class without a synset gets the mean bias of the other classes. Source:
@@ -118,7 +118,7 @@ def copy_head(
     if rows_of:
         others = [k for k in range(len(labels_by_class)) if k not in rows_of]
         bias[:, others] = bias[0, list(rows_of)].mean()
-    return InitialHead(weight, bias)
+    return InitialHeads(weight, bias)
 
 
 def class_names_for_prompts(classes: Sequence[str]) -> list[str]:
@@ -129,7 +129,7 @@ def class_names_for_prompts(classes: Sequence[str]) -> list[str]:
 
 def make_text_head(
     texts: TextEncoder, prompts: Sequence[tuple[str, ...]], features: Float[Tensor, "images width"], draws: int
-) -> InitialHead:
+) -> InitialHeads:
     """Build rows from the text embeddings of each class's prompts; logits are those of pre-training up to a scale.
 
     Pre-training divides each logit by the norm of the image's projected feature. A linear head cannot, and divides by
@@ -137,19 +137,19 @@ def make_text_head(
     """
     length = (features @ texts.pair.projection.detach()).norm(dim=1).mean()
     weight = texts.classifier_rows(prompts) / length
-    return InitialHead(weight.expand(draws, -1, -1).clone(), torch.zeros(draws, len(prompts)))
+    return InitialHeads(weight.expand(draws, -1, -1).clone(), torch.zeros(draws, len(prompts)))
 
 
-def make_random_head(width: int, classes: int, count: int) -> InitialHead:
+def make_random_head(width: int, classes: int, count: int) -> InitialHeads:
     """Return randomly initialised heads, one per draw."""
     heads = [init_head(width, classes, draw) for draw in range(count)]
     weight, bias = torch.stack([head.weight for head in heads]), torch.stack([head.bias for head in heads])
-    return InitialHead(weight.detach(), bias.detach())
+    return InitialHeads(weight.detach(), bias.detach())
 
 
 def fit_heads(
-    start: InitialHead, features: Float[Tensor, "draws images width"], labels: Int[Tensor, "draws images"], rate: float
-) -> InitialHead:
+    start: InitialHeads, features: Float[Tensor, "draws images width"], labels: Int[Tensor, "draws images"], rate: float
+) -> InitialHeads:
     """Train the head of each draw on the features of its images, full-batch, with the recipe of fine-tuning.
 
     Heads of different draws are independent: AdamW updates each weight separately, and gradients are not clipped.
@@ -163,14 +163,14 @@ def fit_heads(
         optimizer.zero_grad()
         (losses / labels.shape[1]).backward()  # type: ignore[no-untyped-call]
         for group in optimizer.param_groups:
-            group["lr"] = rate * RECIPE.rate_share(step, STEPS)
+            group["lr"] = rate * RECIPE.learning_rate_factor(step, STEPS)
         optimizer.step()
-    return InitialHead(weight.detach(), bias.detach())
+    return InitialHeads(weight.detach(), bias.detach())
 
 
 def tune_heads(
-    start: InitialHead, task: EmbeddedTask, train_rows: Rows, validation_rows: Rows
-) -> tuple[InitialHead, list[ChosenRate]]:
+    start: InitialHeads, task: EmbeddedTask, train_rows: Rows, validation_rows: Rows
+) -> tuple[InitialHeads, list[ChosenRate]]:
     """Fit a head for each draw to its rows of the training part, at the rate that is best on its validation rows.
 
     Of equally good rates the lowest is chosen. Draws are fitted together in batches that hold no more images than the
@@ -178,17 +178,19 @@ def tune_heads(
     """
     images = train_rows.shape[1]
     draws_at_once = max(1, len(task.train.labels) // images)
-    heads, chosen = list[InitialHead](), list[ChosenRate]()
+    heads, chosen = list[InitialHeads](), list[ChosenRate]()
     for first in range(0, len(train_rows), draws_at_once):
         draws = slice(first, first + draws_at_once)
-        begin = InitialHead(start.weight[draws], start.bias[draws])
+        begin = InitialHeads(start.weight[draws], start.bias[draws])
         train, validation = task.train.select(train_rows[draws]), task.validation.select(validation_rows[draws])
         tried = [fit_heads(begin, train.features, train.labels, rate) for rate in RATES]
         accuracy = torch.stack([head.accuracy(validation) for head in tried])
         for draw, best in enumerate(accuracy.argmax(0).tolist()):
-            heads.append(InitialHead(tried[best].weight[draw], tried[best].bias[draw]))
+            heads.append(InitialHeads(tried[best].weight[draw], tried[best].bias[draw]))
             chosen.append(ChosenRate(RATES[best], float(accuracy[best, draw]), images))
-    return InitialHead(torch.stack([head.weight for head in heads]), torch.stack([head.bias for head in heads])), chosen
+    return InitialHeads(
+        torch.stack([head.weight for head in heads]), torch.stack([head.bias for head in heads])
+    ), chosen
 
 
 def _score_heads(
@@ -211,7 +213,7 @@ def _score_heads(
 
 def _initial_heads(
     loaded: LoadedTower | None, task: EmbeddedTask, templates: Mapping[str, PromptTemplates]
-) -> dict[str, InitialHead]:
+) -> dict[str, InitialHeads]:
     random = make_random_head(task.train.features.shape[1], len(task.classes), DRAWS)
     heads = {RANDOM_HEAD: random}
     classifier, texts = (loaded.label_classifier, loaded.read_text_encoder()) if loaded is not None else (None, None)
@@ -245,7 +247,7 @@ def _label_subsets(
 
 
 def _make_scores(
-    name: str, head: InitialHead, chosen: Sequence[ChosenRate], task: EmbeddedTask, **point: Any
+    name: str, head: InitialHeads, chosen: Sequence[ChosenRate], task: EmbeddedTask, **point: Any
 ) -> Iterator[Score]:
     """Yield one score per draw; each training has run all its steps and counts as converged."""
     is_correct = head.predictions(task.test.features) == task.test.labels

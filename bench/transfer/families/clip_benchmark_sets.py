@@ -8,7 +8,7 @@ the other sets are their authors'. docs/transfer.md says which.
 
 from typing import NamedTuple
 
-from bench.catalog import SINGLE_LABEL, Imported, Task
+from bench.catalog import SINGLE_LABEL, LazyFunction, Task
 from bench.transfer.families.folders import TAR_LAYOUT
 
 
@@ -65,7 +65,7 @@ TASKS = tuple(
     Task(
         name,
         SINGLE_LABEL,
-        Imported("bench.transfer.tasks.tar_tasks:published_task", (name,)),
+        LazyFunction("bench.transfer.tasks.tar_tasks:published_task", (name,)),
         TAR_LAYOUT,
         next((images for images in SHARED_IMAGES if name.startswith(images)), ""),
     )

@@ -1,6 +1,6 @@
 """Data sets in a folder: class folders, tars or parquet files. No torch here."""
 
-from bench.catalog import DEFAULT_ROOT_TASK, SINGLE_LABEL, Imported, Task
+from bench.catalog import DEFAULT_ROOT_TASK, SINGLE_LABEL, LazyFunction, Task
 
 LAYOUT = (
     "train/CLASS/IMAGE.jpg (or .jpeg, .png, .webp) and val/CLASS/IMAGE.jpg (or test; where both are there, val is for "
@@ -16,14 +16,14 @@ PARQUET_LAYOUT = (
 )
 _FOLDERS = "bench.transfer.tasks.file_tasks:folder_task"
 _READERS = {
-    DEFAULT_ROOT_TASK: ("recognised:recognised_task", f"{LAYOUT}; or {TAR_LAYOUT}; or {PARQUET_LAYOUT}"),
+    DEFAULT_ROOT_TASK: ("recognised:load_folder_of_any_layout", f"{LAYOUT}; or {TAR_LAYOUT}; or {PARQUET_LAYOUT}"),
     "webdataset": ("tar_tasks:tar_task", TAR_LAYOUT),
     "parquet": ("parquet_tasks:parquet_task", PARQUET_LAYOUT),
 }
 TASKS = (
     *(
-        Task(name, SINGLE_LABEL, Imported(f"bench.transfer.tasks.{reader}"), layout)
+        Task(name, SINGLE_LABEL, LazyFunction(f"bench.transfer.tasks.{reader}"), layout)
         for name, (reader, layout) in _READERS.items()
     ),
-    *(Task(name, SINGLE_LABEL, Imported(_FOLDERS, (name,)), LAYOUT) for name in ("imagefolder", "imagenet")),
+    *(Task(name, SINGLE_LABEL, LazyFunction(_FOLDERS, (name,)), LAYOUT) for name in ("imagefolder", "imagenet")),
 )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from bench.catalog import SINGLE_LABEL, Imported, Task
+from bench.catalog import SINGLE_LABEL, LazyFunction, Task
 
 FLAGGED: dict[str, dict[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
 ALL_IN_ONE: dict[str, dict[str, Any]] = {"train": {}}
@@ -58,6 +58,6 @@ DATA_SETS: dict[str, DataSet] = {
     ),
 }
 TASKS = tuple(
-    Task(name, SINGLE_LABEL, Imported("bench.transfer.tasks.data_sets:data_set_task", (name,)), data_set.layout)
+    Task(name, SINGLE_LABEL, LazyFunction("bench.transfer.tasks.data_sets:data_set_task", (name,)), data_set.layout)
     for name, data_set in DATA_SETS.items()
 )

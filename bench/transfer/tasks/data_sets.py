@@ -15,8 +15,8 @@ import torch
 from torchvision import datasets
 
 from bench.transfer.families.torchvision_sets import DATA_SETS
-from bench.transfer.tasks.file_tasks import FoundPart, format_classes, make_task
-from bench.transfer.tasks.image_sources import ArrayImageSource, FileImageSource, format_some
+from bench.transfer.tasks.file_tasks import SplitOnDisk, format_classes, make_task
+from bench.transfer.tasks.image_sources import ArrayImageSource, FileImageSource, join_first_names
 from bench.transfer.tasks.tasks import SingleLabelTask
 
 
@@ -56,21 +56,21 @@ def _class_names(data: Any) -> list[str]:
     return [str(label) for label in range(int(max(_raw_images_and_labels(data)[1])) + 1)]
 
 
-def _check_part(title: str, data: Any, classes: list[str]) -> FoundPart:
+def _check_part(title: str, data: Any, classes: list[str]) -> SplitOnDisk:
     raw, labels = _raw_images_and_labels(data)
     if len(raw) != len(labels) or not len(raw):
         raise ValueError(f"{title} has {len(raw):,} images and {len(labels):,} labels")
     numbers = np.asarray(labels, dtype=int)
     if outside := sorted({*numbers.tolist()} - {*range(len(classes))}):
         accepted = f"labels are 0 to {len(classes) - 1}, for {len(classes)} classes"
-        raise ValueError(f"{title} has labels that are no class: {format_some(outside)} ({accepted})")
+        raise ValueError(f"{title} has labels that are no class: {join_first_names(outside)} ({accepted})")
     if twice := [one for one, count in Counter(classes).items() if count > 1]:
         raise ValueError(f"{title} has several labels for {format_classes(twice)}")
     own = [*map(str, getattr(data, "classes", classes))]
     if own != classes:
         differing = sorted({*own} ^ {*classes}) or ["their order"]
-        raise ValueError(f"{title} has other classes than the train part: they differ in {format_some(differing)}")
-    return FoundPart(_image_source(title, raw), numbers, title)
+        raise ValueError(f"{title} has other classes than the train part: they differ in {join_first_names(differing)}")
+    return SplitOnDisk(_image_source(title, raw), numbers, title)
 
 
 def _raw_images_and_labels(data: Any) -> tuple[Any, Any]:
@@ -91,7 +91,7 @@ def _image_source(title: str, raw: Any) -> FileImageSource | ArrayImageSource:
     paths = [*map(Path, raw)]
     if absent := [path for path in paths if not path.is_file()]:
         named = f"{len(absent):,} of the {len(paths):,} images that its labels name"
-        raise ValueError(f"{title}: {named} are not there ({format_some(absent)})")
+        raise ValueError(f"{title}: {named} are not there ({join_first_names(absent)})")
     return FileImageSource(paths)
 
 

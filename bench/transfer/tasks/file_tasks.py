@@ -15,11 +15,11 @@ from bench.transfer.tasks.image_sources import (
     IMAGE_SUFFIXES,
     ArrayImageSource,
     FileImageSource,
-    format_some,
+    join_first_names,
     readable_rows,
 )
 from bench.transfer.tasks.packed_images import PackedImageSource
-from bench.transfer.tasks.tasks import VALIDATION_SHARE, SingleLabelTask, TaskSplit
+from bench.transfer.tasks.tasks import VALIDATION_SHARE, LabelledImages, SingleLabelTask
 
 TEST_SHARE = 0.2
 PART_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
@@ -28,22 +28,22 @@ Files = dict[str, list[Path]]  # by class
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FoundPart(TaskSplit):
+class SplitOnDisk(LabelledImages):
     """A part as it lies on disk."""
 
     images: FileImageSource | PackedImageSource | ArrayImageSource
     title: str  # in messages
 
-    def select(self, rows: Sequence[int], title: str) -> "FoundPart":
-        return FoundPart(self.images.select(rows), self.labels[np.asarray(rows, dtype=int)], title)
+    def select(self, rows: Sequence[int], title: str) -> "SplitOnDisk":
+        return SplitOnDisk(self.images.select(rows), self.labels[np.asarray(rows, dtype=int)], title)
 
 
 def make_task(
     name: str,
     classes: Sequence[str],
-    train: FoundPart,
-    validation: FoundPart | None,
-    test: FoundPart | None,
+    train: SplitOnDisk,
+    validation: SplitOnDisk | None,
+    test: SplitOnDisk | None,
     cache: Path,
 ) -> SingleLabelTask:
     """Build a task; a missing test or validation part is held out from `train`, class by class.
@@ -53,7 +53,7 @@ def make_task(
     """
     if len(classes) == 1:
         raise ValueError(f"{name}: all images are of one class, {classes[0]!r}: there is nothing to tell apart")
-    notes, parts = list[str](), dict[str, FoundPart]()
+    notes, parts = list[str](), dict[str, SplitOnDisk]()
     for what, part in (("train", train), ("validation", validation), ("test", test)):
         if part is None:
             continue
@@ -79,8 +79,8 @@ def make_task(
 
 
 def _hold_out(
-    name: str, classes: Sequence[str], found: FoundPart, what: str, share: float
-) -> tuple[FoundPart, FoundPart]:
+    name: str, classes: Sequence[str], found: SplitOnDisk, what: str, share: float
+) -> tuple[SplitOnDisk, SplitOnDisk]:
     """Return the remaining and the held-out part: a share of each class, at least one image, chosen by a hash."""
     counts = np.bincount(found.labels, minlength=len(classes))
     if small := [one for one, count in zip(classes, counts, strict=True) if count < 2]:  # noqa: PLR2004
@@ -99,7 +99,7 @@ def _hold_out(
 
 def format_classes(classes: Sequence[str]) -> str:
     """Name the first of some classes."""
-    return f"class{'es' if len(classes) > 1 else ''} {format_some([*map(repr, classes)])}"
+    return f"class{'es' if len(classes) > 1 else ''} {join_first_names([*map(repr, classes)])}"
 
 
 def folder_task(name: str, root: Path, cache: Path) -> SingleLabelTask:
@@ -121,7 +121,7 @@ def folder_task(name: str, root: Path, cache: Path) -> SingleLabelTask:
             "any other folder is --task imagefolder"
         )
     parts = {part: _make_part(folder, files[part], classes) for part, folder in folders.items()}
-    return make_task_of_parts(name if name == "imagenet" else root.name, classes, parts, cache)
+    return make_task_from_splits(name if name == "imagenet" else root.name, classes, parts, cache)
 
 
 def find_part_folders(root: Path) -> dict[str, Path]:
@@ -131,8 +131,8 @@ def find_part_folders(root: Path) -> dict[str, Path]:
     return {part: found[0] for part, found in there.items() if found}
 
 
-def make_task_of_parts(
-    name: str, classes: Sequence[str], parts: Mapping[str, FoundPart], cache: Path
+def make_task_from_splits(
+    name: str, classes: Sequence[str], parts: Mapping[str, SplitOnDisk], cache: Path
 ) -> SingleLabelTask:
     """Build a task from the parts `train`, `val` and `test` that are there.
 
@@ -173,7 +173,7 @@ def _require_same_classes(folders: Mapping[str, Path], files: Mapping[str, Files
                 raise ValueError(f"{within} is a class folder without images ({', '.join(IMAGE_SUFFIXES)})")
 
 
-def _make_part(folder: Path, files: Files, classes: Sequence[str]) -> FoundPart:
+def _make_part(folder: Path, files: Files, classes: Sequence[str]) -> SplitOnDisk:
     paths = [path for name in classes for path in files[name]]
     labels = np.repeat(np.arange(len(classes)), [len(files[name]) for name in classes])
-    return FoundPart(FileImageSource(paths), labels, str(folder))
+    return SplitOnDisk(FileImageSource(paths), labels, str(folder))

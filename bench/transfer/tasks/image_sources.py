@@ -12,7 +12,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from bench.console.console import printable
+from bench.console.console import escape_unprintable
 from bench.console.progress import make_bar, show_progress
 from bench.data.decoding import UnusableImageError, decode_image
 from bench.data.transforms import resize_and_crop_centre
@@ -129,7 +129,7 @@ def read_image_file(path: Path) -> bytes:
         raise UnreadableImageError(str(error)) from None
 
 
-def format_some(names: Sequence[object]) -> str:
+def join_first_names(names: Sequence[object]) -> str:
     """Name the first three of many, and how many more there are."""
     more = f" and {len(names) - MAX_NAMES:,} more" if len(names) > MAX_NAMES else ""
     return ", ".join(map(str, names[:MAX_NAMES])) + more
@@ -151,7 +151,7 @@ def readable_rows(
         reasons = _find_unreadable(decode, count, what)
         with atomic_write(file) as temporary:
             temporary.write_bytes(msgspec.json.encode(reasons))
-    note = f"{what}: {len(reasons):,} of {count:,} images cannot be read ({format_some([*reasons.values()])})"
+    note = f"{what}: {len(reasons):,} of {count:,} images cannot be read ({join_first_names([*reasons.values()])})"
     if len(reasons) > MAX_UNREADABLE_SHARE * count:
         raise ValueError(f"{note}: more than one in a hundred, so nothing is scored")
     return [row for row in range(count) if row not in reasons], [f"{note}; they are left out"] if reasons else []
@@ -163,7 +163,7 @@ def _find_unreadable(decode: Callable[[int], object], count: int, what: str) -> 
         try:
             decode(row)
         except UnreadableImageError as error:
-            return printable(str(error))
+            return escape_unprintable(str(error))
         return None
 
     found = dict[int, str]()

@@ -20,8 +20,8 @@ from bench.data.sources.parquet_images import ParquetImages
 from bench.data_source import SampleRequest, Samples
 from bench.environment.files import prefix_errors
 from bench.transfer.families.folders import PARQUET_LAYOUT
-from bench.transfer.tasks.file_tasks import PART_FOLDERS, FoundPart, make_task_of_parts
-from bench.transfer.tasks.image_sources import format_some
+from bench.transfer.tasks.file_tasks import PART_FOLDERS, SplitOnDisk, make_task_from_splits
+from bench.transfer.tasks.image_sources import join_first_names
 from bench.transfer.tasks.packed_images import UNREADABLE_FILES, PackedImageSource
 from bench.transfer.tasks.tasks import SingleLabelTask
 
@@ -72,14 +72,16 @@ def parquet_task(root: Path, cache: Path) -> SingleLabelTask:
     hidden = [part for part, of_part in images.items() if not pc.any(_is_labelled(of_part.labels)).as_py()]
     classes, labels = _number_classes({part: of for part, of in images.items() if part not in hidden}, column)
     parts = {
-        part: FoundPart(PackedImageSource(images[part], np.arange(len(of))), of, f"the {part} part of {root}")
+        part: SplitOnDisk(PackedImageSource(images[part], np.arange(len(of))), of, f"the {part} part of {root}")
         for part, of in labels.items()
     }
-    notes = [f"{root.name}: {format_some(left_out)} has the name of no split and is left out"] if left_out else []
+    notes = [f"{root.name}: {join_first_names(left_out)} has the name of no split and is left out"] if left_out else []
     notes += [f"{root.name}: the {part} part has no labels and is left out" for part in hidden]
     if column.others:
-        notes.append(f"{root.name}: classes are read from the column {column.name}, not {format_some(column.others)}")
-    task = make_task_of_parts(root.name, classes, parts, cache)
+        notes.append(
+            f"{root.name}: classes are read from the column {column.name}, not {join_first_names(column.others)}"
+        )
+    task = make_task_from_splits(root.name, classes, parts, cache)
     return replace(task, notes=(*notes, *task.notes))
 
 
@@ -94,7 +96,9 @@ def _group_by_part(root: Path) -> tuple[dict[str, list[Path]], list[str]]:
     files = {part: [path for path in tables if named[path] == part] for part in PART_FOLDERS}
     for part, of_part in files.items():
         if len(folders := sorted({str(path.parent) for path in of_part})) > 1:
-            raise ValueError(f"{root} has {part} files in several folders, {format_some(folders)}: name one of these")
+            raise ValueError(
+                f"{root} has {part} files in several folders, {join_first_names(folders)}: name one of these"
+            )
     return {part: of for part, of in files.items() if of}, [path.name for path in tables if named[path] is None]
 
 
@@ -114,7 +118,7 @@ def _find_column(path: Path) -> LabelColumn:
         labels = [name for name in schema.names if described.get(name, {}).get("_type") == "ClassLabel"]
         labels = labels or [name for name in LABEL_NAMES if name in schema.names and _may_be_label(schema.field(name))]
         if not labels:
-            there = f"no column of labels ({', '.join(LABEL_NAMES)}) among {format_some(schema.names)}"
+            there = f"no column of labels ({', '.join(LABEL_NAMES)}) among {join_first_names(schema.names)}"
             raise ValueError(f"{there}; expected is {PARQUET_LAYOUT}")
     label = next((name for name in labels if name in LABEL_NAMES), labels[0])
     classes = described.get(label, {}).get("names")
@@ -180,6 +184,6 @@ def _number_classes(
         if len(outside := np.flatnonzero((of < 0) | (of >= len(classes)))):
             row = int(outside[0])
             found = images[part].labels[row].as_py()
-            accepted = f"{len(classes):,} classes, {format_some(classes)}"
+            accepted = f"{len(classes):,} classes, {join_first_names(classes)}"
             raise ValueError(f"{images[part].title(row)} has the label {found!r}, which is none of {accepted}")
     return classes, labels

@@ -8,7 +8,7 @@ from bench.transfer.tasks.tar_tasks import holds_tars, tar_task
 from bench.transfer.tasks.tasks import SingleLabelTask
 
 
-def recognised_task(root: Path, cache: Path) -> SingleLabelTask:
+def load_folder_of_any_layout(root: Path, cache: Path) -> SingleLabelTask:
     """Read tars, tables or class folders; raises ValueError as their readers."""
     if holds_tars(root):
         return tar_task(root, cache)

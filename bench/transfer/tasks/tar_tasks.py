@@ -17,8 +17,8 @@ from bench.data.shards.tar_samples import Member, iterate_samples
 from bench.environment.files import atomic_write, prefix_errors, read_limited
 from bench.transfer.families.clip_benchmark_sets import SIZES
 from bench.transfer.families.folders import TAR_LAYOUT
-from bench.transfer.tasks.file_tasks import FoundPart, find_part_folders, make_task_of_parts
-from bench.transfer.tasks.image_sources import digest_files, format_some
+from bench.transfer.tasks.file_tasks import SplitOnDisk, find_part_folders, make_task_from_splits
+from bench.transfer.tasks.image_sources import digest_files, join_first_names
 from bench.transfer.tasks.packed_images import UNREADABLE_FILES, PackedImageSource
 from bench.transfer.tasks.tasks import SingleLabelTask
 
@@ -93,14 +93,14 @@ def published_task(name: str, root: Path, cache: Path) -> SingleLabelTask:
 
 
 def _make_task(
-    name: str, root: Path, classes: Sequence[str], parts: dict[str, FoundPart], cache: Path
+    name: str, root: Path, classes: Sequence[str], parts: dict[str, SplitOnDisk], cache: Path
 ) -> SingleLabelTask:
     templates = root / TEMPLATES
-    task = make_task_of_parts(name, classes, parts, cache)
+    task = make_task_from_splits(name, classes, parts, cache)
     return replace(task, templates=str(templates) if templates.is_file() else "")
 
 
-def _open_parts(root: Path, cache: Path) -> tuple[list[str], dict[str, FoundPart]]:
+def _open_parts(root: Path, cache: Path) -> tuple[list[str], dict[str, SplitOnDisk]]:
     """Return the classes and the parts that have shards, without decoding an image."""
     shards = {part: shards for part, folder in find_part_folders(root).items() if (shards := _list_shards(folder))}
     if not shards:
@@ -142,11 +142,11 @@ def _list_shards(folder: Path) -> list[Path]:
     if int(text) != len(tars):
         raise ValueError(f"{counted} says {int(text):,} shards, {len(tars):,} .tar files are there: download the rest")
     if absent := sorted({f"{number}.tar" for number in range(len(tars))} - {path.name for path in tars}):
-        raise ValueError(f"{counted} says {len(tars):,} shards, and {format_some(absent)} is missing")
+        raise ValueError(f"{counted} says {len(tars):,} shards, and {join_first_names(absent)} is missing")
     return tars
 
 
-def _open_part(shards: Sequence[Path], classes: Sequence[str], cache: Path) -> FoundPart:
+def _open_part(shards: Sequence[Path], classes: Sequence[str], cache: Path) -> SplitOnDisk:
     folder, file = shards[0].parent, cache / f"labelled{INDEX_FORMAT}-{digest_files(shards)}.arrow"
     if not file.is_file():
         with atomic_write(file) as temporary, pa.ipc.new_file(temporary, SCHEMA) as writer:
@@ -160,7 +160,7 @@ def _open_part(shards: Sequence[Path], classes: Sequence[str], cache: Path) -> F
     if len(outside := np.flatnonzero((labels < 0) | (labels >= len(classes)))):
         first, accepted = int(outside[0]), f"{len(classes):,} classes: numbers are 0 to {len(classes) - 1}"
         raise ValueError(f"{images.title(first)}.cls is {labels[first]}, and {CLASS_NAMES} has {accepted}")
-    return FoundPart(PackedImageSource(images, np.arange(len(labels))), labels, str(folder))
+    return SplitOnDisk(PackedImageSource(images, np.arange(len(labels))), labels, str(folder))
 
 
 def _index_shard(number: int, shard: Path) -> pa.RecordBatch:

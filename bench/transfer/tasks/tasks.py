@@ -30,18 +30,20 @@ Part = TypeVar("Part")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TaskSplit:
+class LabelledImages:
     """Images and their class numbers."""
 
     images: ImageSource
     labels: Int[np.ndarray, " images"]
 
-    def concatenate(self, other: "TaskSplit") -> "TaskSplit":
-        return TaskSplit(ConcatenatedImages(self.images, other.images), np.concatenate([self.labels, other.labels]))
+    def concatenate(self, other: "LabelledImages") -> "LabelledImages":
+        return LabelledImages(
+            ConcatenatedImages(self.images, other.images), np.concatenate([self.labels, other.labels])
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class SplitTask(Generic[Part]):
+class TaskWithSplits(Generic[Part]):
     """A data set with a fixed split: settings are tuned on `validation`, `test` is only reported."""
 
     name: str
@@ -54,7 +56,7 @@ class SplitTask(Generic[Part]):
 
 
 @dataclass(frozen=True, slots=True)
-class SingleLabelTask(SplitTask[TaskSplit]):
+class SingleLabelTask(TaskWithSplits[LabelledImages]):
     """A task with one class per image."""
 
 
@@ -98,10 +100,10 @@ def _retrieval(twemoji: Pack, pretrain: Pack) -> SingleLabelTask:
     order = _sort_by_key_hash(twemoji, number, RETRIEVAL_TASK)
     split = round(len(order) * VALIDATION_SHARE)
 
-    def part(rows: list[int]) -> TaskSplit:
-        return TaskSplit(on_white(twemoji.pixels[rows]), np.array([number[row] for row in rows]))
+    def part(rows: list[int]) -> LabelledImages:
+        return LabelledImages(on_white(twemoji.pixels[rows]), np.array([number[row] for row in rows]))
 
-    shown = TaskSplit(on_white(pretrain.pixels[[*gallery.values()]]), np.arange(len(gallery)))
+    shown = LabelledImages(on_white(pretrain.pixels[[*gallery.values()]]), np.arange(len(gallery)))
     return SingleLabelTask(
         RETRIEVAL_TASK, tuple(gallery), shown, part(sorted(order[:split])), part(sorted(order[split:]))
     )
@@ -132,9 +134,9 @@ def split_task(
     classes = tuple(sorted({images.classes[row][key] for row in train}))
     number = {name: index for index, name in enumerate(classes)}
 
-    def part(rows: list[int]) -> TaskSplit:
+    def part(rows: list[int]) -> LabelledImages:
         labels = np.array([number[images.classes[row][key]] for row in rows])
-        return TaskSplit(on_white(images.pixels[rows]), labels)
+        return LabelledImages(on_white(images.pixels[rows]), labels)
 
     validation = set[int]()  # about the same share of each class; groups stay together
     for members in _group_by_class(images, train, key).values():

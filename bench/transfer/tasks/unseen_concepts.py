@@ -23,7 +23,7 @@ from bench.data.held_out import ALIKE, SHOWN, left_out_concepts
 from bench.data.pack import PackImages, load_pack_images
 from bench.data.transforms import WHITE
 from bench.transfer.tasks.image_sources import on_white
-from bench.transfer.tasks.tasks import SingleLabelTask, TaskSplit, group_duplicates, split_task
+from bench.transfer.tasks.tasks import LabelledImages, SingleLabelTask, group_duplicates, split_task
 
 SUBGROUPS, RETRIEVAL = UNSEEN_TASKS
 MIN_TRAINED, MIN_TESTED = 8, 5  # images of a subgroup
@@ -53,21 +53,21 @@ def _subgroups(images: PackImages, held_out: set[str], alike: set[str]) -> Singl
     trained, tested = (Counter(images.classes[row]["subgroup"] for row in rows) for rows in (train, test))
     kept = {name for name, count in trained.items() if count >= MIN_TRAINED and tested[name] >= MIN_TESTED}
     train, test = ([row for row in rows if images.classes[row]["subgroup"] in kept] for rows in (train, test))
-    return split_task(SUBGROUPS, draw_at_random(images), train, test, "subgroup", group_duplicates(images, train))
+    return split_task(SUBGROUPS, augment_at_random(images), train, test, "subgroup", group_duplicates(images, train))
 
 
 def _retrieval(pretrain: PackImages, twemoji: PackImages, held_out: set[str]) -> SingleLabelTask:
     concepts = sorted(held_out)
     number = {concept: index for index, concept in enumerate(concepts)}
 
-    def part(images: PackImages, *, of_validation: bool = False) -> TaskSplit:
+    def part(images: PackImages, *, of_validation: bool = False) -> LabelledImages:
         rows = [
             row
             for row, (key, of) in enumerate(zip(images.keys, images.classes, strict=True))
             if of.get("concept") in number and key.startswith(VALIDATION_VENDOR) == of_validation
         ]
-        shown = draw_at_random(select_rows(images, rows))
-        return TaskSplit(on_white(shown.pixels), np.array([number[of["concept"]] for of in shown.classes]))
+        shown = augment_at_random(select_rows(images, rows))
+        return LabelledImages(on_white(shown.pixels), np.array([number[of["concept"]] for of in shown.classes]))
 
     parts = part(pretrain), part(pretrain, of_validation=True), part(twemoji)
     return SingleLabelTask(RETRIEVAL, tuple(concepts), *parts)
@@ -83,7 +83,7 @@ def select_rows(images: PackImages, rows: Sequence[int]) -> PackImages:
     )
 
 
-def draw_at_random(images: PackImages) -> PackImages:
+def augment_at_random(images: PackImages) -> PackImages:
     """Return images mirrored or not, cropped and put on a colour at random, by a hash of their keys."""
     maps, colours = torch.zeros(len(images), 2, 3), torch.empty(len(images), 3, 1, 1)
     for index, key in enumerate(images.keys):

@@ -17,7 +17,7 @@ from bench.data.captions.choice import (
     Texts,
     parse_caption_choice,
 )
-from bench.environment.seeds import CAPTION, seed_for
+from bench.environment.seeds import CAPTION, derive_seed
 
 TEXTS = st.lists(st.lists(st.text(st.characters(categories=["L"]), min_size=1), max_size=3).map(tuple), max_size=4)
 JSON = {"llava": "by llava", "captions": ["one", None, "two"], "syn": {"syn_text": "nested"}, "a.b": "with a dot"}
@@ -120,7 +120,7 @@ def drawn_slowly(choice: CaptionChoice, texts: Texts, seed: int, row: int, epoch
         return ""
     total = sum(probability for _, probability in there)
     shares = [(each, probability / total if total else Fraction(not n)) for n, (each, probability) in enumerate(there)]
-    uniform = Fraction(seed_for(seed, CAPTION, row, epoch), 2**63)
+    uniform = Fraction(derive_seed(seed, CAPTION, row, epoch), 2**63)
     for each, share in shares:
         if uniform < share:
             return each[int(uniform / share * len(each))]

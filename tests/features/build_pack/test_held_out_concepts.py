@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.data.held_out import ALIKE, SHOWN, left_out_concepts, left_out_reasons
+from bench.data.held_out import ALIKE, SHOWN, exclusion_reasons, left_out_concepts
 from bench.data.pack import PackImages, load_pack_images
 from bench.features.build_pack.held_out_concepts import (
     GROUPS,
     SHARE,
     UnitFeatures,
     choose_concepts,
-    families_of,
-    find_shown_and_named,
+    find_rows_of_held_out_concepts,
+    group_overlapping_names,
     shown_features,
 )
 
@@ -55,21 +55,21 @@ def test_concepts_whose_names_contain_one_another_are_held_out_together(
     group_of: dict[str, str], held_out: set[str]
 ) -> None:
     of_bears = ["bear", "beard", "dog face", "guide dog", "polar bear"]
-    assert families_of(of_bears) == [["bear", "polar bear"], ["beard"], ["dog face", "guide dog"]]
-    for family in families_of(concept for concept, group in group_of.items() if group in GROUPS):
+    assert group_overlapping_names(of_bears) == [["bear", "polar bear"], ["beard"], ["dog face", "guide dog"]]
+    for family in group_overlapping_names(concept for concept, group in group_of.items() if group in GROUPS):
         assert held_out.isdisjoint(family) or held_out.issuperset(family)
 
 
 def test_pairs_that_show_or_name_a_held_out_concept_are_those_of_the_rule(
     images: PackImages, held_out: set[str]
 ) -> None:
-    found = {images.keys[row]: reason for row, reason in find_shown_and_named(images, held_out).items()}
-    assert found == {key: reason for key, reason in left_out_reasons().items() if reason != ALIKE}
+    found = {images.keys[row]: reason for row, reason in find_rows_of_held_out_concepts(images, held_out).items()}
+    assert found == {key: reason for key, reason in exclusion_reasons().items() if reason != ALIKE}
 
 
 def test_no_pre_trained_pair_shows_or_names_a_held_out_concept(images: PackImages, held_out: set[str]) -> None:
     names = re.compile(rf"\b({'|'.join(re.escape(concept.lower()) for concept in sorted(held_out))})\b")
-    seen = [row for row, key in enumerate(images.keys) if key not in left_out_reasons()]
+    seen = [row for row, key in enumerate(images.keys) if key not in exclusion_reasons()]
     assert not [images.captions[row] for row in seen if names.search(images.captions[row].lower())]
     assert held_out.isdisjoint(images.classes[row].get("concept") for row in seen)
 
@@ -78,8 +78,8 @@ def test_near_duplicates_of_held_out_emoji_are_left_out(
     images: PackImages, twemoji: PackImages, held_out: set[str]
 ) -> None:
     """Of all that are left out, and of a sample of those that are pre-trained."""
-    alike = [row for row, key in enumerate(images.keys) if left_out_reasons().get(key) == ALIKE]
-    seen = [row for row, key in enumerate(images.keys) if key not in left_out_reasons()][::SAMPLED]
+    alike = [row for row, key in enumerate(images.keys) if exclusion_reasons().get(key) == ALIKE]
+    seen = [row for row, key in enumerate(images.keys) if key not in exclusion_reasons()][::SAMPLED]
     excess = UnitFeatures(images, [*alike, *seen]).excess(shown_features(images, twemoji, held_out))
     of_alike, of_seen = torch.tensor_split(excess, [len(alike)])
     assert of_alike.min() > -ROUNDING

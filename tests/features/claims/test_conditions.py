@@ -238,7 +238,7 @@ def test_disturbed_runs_decide_nothing() -> None:
 
     def slower(record: Record) -> Record:
         windows = len(record.measured.window_seconds)  # type: ignore[union-attr]
-        return replace(record, measured=replace(record.measured, window_waits=(5.0,) * windows))
+        return replace(record, measured=replace(record.measured, window_core_waits=(5.0,) * windows))
 
     claim = get_claim("flip-0.50x")
     records = speed_records(claim, (5.0, 5.7), rounds=10)
@@ -289,7 +289,7 @@ def test_towers_of_smaller_budgets_and_without_training_do_not_count() -> None:
 def test_the_largest_batches_are_compared_by_the_bounds_of_their_trials() -> None:
     card = make_card(BATCH, batches())
     assert card.judgement.verdict == "reproduced", card.judgement.verdict_clause
-    found = card.in_unit(card.deciding[0].evidence.effect)
+    found = card.to_display_scale(card.deciding[0].evidence.effect)
     assert (found.value, found.low, found.high) == pytest.approx((2.0, 1000 / 504, 1008 / 500))
     card = make_card(BATCH, trials(BATCH, 0, 500, 504) + trials(BATCH, 1, 560, 568))
     assert card.judgement.verdict == "not reproduced"

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bench.features.dense_tasks.coco import coco_detection
-from bench.features.dense_tasks.detection import coco_tool
+from bench.features.dense_tasks.detection import import_pycocotools
 from bench.transfer.tasks import image_sources
 from tests.transfer.trees import make_image
 
@@ -21,7 +21,7 @@ NAMES = [f"{number:03}" for number in range(6)]
 
 def coco_tree(root: Path, change: Callable[[dict[str, Any]], object] = id) -> Path:
     """Three squares an image: a polygon, runs, compressed runs; the second is a crowd."""
-    tool = coco_tool("mask")
+    tool = import_pycocotools("mask")
     square = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
     square[2:6, 3:9] = 1
     packed = tool.encode(np.asfortranarray(square))

@@ -19,7 +19,7 @@ from bench.features.dense_tasks.detection import (
     _image_and_target,
     _predict_mean_boxes,
     average_precision,
-    coco_tool,
+    import_pycocotools,
     score_detection,
 )
 from bench.features.dense_tasks.scene_tasks import _annotate
@@ -105,8 +105,8 @@ def test_average_precision_equals_pycocotools(tmp_path: Path) -> None:
     content = {"info": {}, "images": [{"id": k} for k in range(1, 21)], "categories": [{"id": k} for k in (1, 2, 3)]}
     (tmp_path / "truth.json").write_text(json.dumps(content | {"annotations": truth}))
     (tmp_path / "answers.json").write_text(json.dumps(answers))
-    coco = coco_tool("coco").COCO(str(tmp_path / "truth.json"))
-    evaluated = coco_tool("cocoeval").COCOeval(coco, coco.loadRes(str(tmp_path / "answers.json")), "bbox")
+    coco = import_pycocotools("coco").COCO(str(tmp_path / "truth.json"))
+    evaluated = import_pycocotools("cocoeval").COCOeval(coco, coco.loadRes(str(tmp_path / "answers.json")), "bbox")
     evaluated.evaluate()
     evaluated.accumulate()
     evaluated.summarize()

@@ -26,7 +26,7 @@ from bench.features.dense_tasks.multi_label import (
     score_linear,
     task_metrics,
 )
-from bench.features.dense_tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, holdout
+from bench.features.dense_tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, split_train_validation
 from bench.transfer.classification import fine_tune as fine_tune_module
 from bench.transfer.classification.logistic import PrincipalAxes
 from bench.transfer.feature_extractor import REFERENCE_FEATURES, FeatureExtractor
@@ -235,6 +235,9 @@ def test_scene_task_parts_show_every_class(results: Path, monkeypatch: pytest.Mo
 @given(st.sets(st.text(min_size=1), min_size=3, max_size=40))
 def test_holdout_is_independent_of_image_order(names: set[str]) -> None:
     forward, backward = sorted(names), sorted(names, reverse=True)
-    (kept_rows, held), (other_kept, other_held) = holdout("a task", forward), holdout("a task", backward)
+    (kept_rows, held), (other_kept, other_held) = (
+        split_train_validation("a task", forward),
+        split_train_validation("a task", backward),
+    )
     assert {forward[row] for row in held} == {backward[row] for row in other_held}
     assert sorted(kept_rows + held) == list(range(len(names))) == sorted(other_kept + other_held)

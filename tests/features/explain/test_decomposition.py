@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from bench.features.explain.decomposition import Decomposition, decompose, ratio_parts
 from bench.features.explain.ladder import HEAD, PADDING, REST, TEXT_TOWER, Coordinates, ExpectedRatio, Ladder
-from bench.features.explain.tables import cause_table, explained_table, reference_table, side_by_side, summarize
+from bench.features.explain.tables import cause_table, decompositions_table, explained_table, reference_table, summarize
 from bench.features.explain.verb import EXIT_CODES
 from bench.record import OTHERS_BUSY, Record, Speed, read_record, record_path, write_record
 from tests.features.explain.ladders import ladder_of, measured
@@ -148,7 +148,7 @@ def test_a_ladder_whose_threads_waited_most_of_the_time_has_no_verdict_and_decid
     assert quiet is not None
     assert not quiet.is_disturbed
     slowed = [
-        replace(row, measured=replace(row.measured, window_waits=(5.0,) * len(row.measured.window_seconds)))
+        replace(row, measured=replace(row.measured, window_core_waits=(5.0,) * len(row.measured.window_seconds)))
         if isinstance(row.measured, Speed)
         else row
         for row in rows
@@ -258,7 +258,7 @@ def test_recipes_are_compared_in_columns() -> None:
         )
         assert one is not None
         found[name] = one
-    table = side_by_side(found)
+    table = decompositions_table(found)
     rows = {row["what"]: (row["published"], row["controlled"]) for row in table.rows}
     assert rows["kernel"] == (pytest.approx(1.1), None)
     assert rows[PADDING] == pytest.approx((1.3, 1.3))

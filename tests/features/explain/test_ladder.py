@@ -278,4 +278,4 @@ def test_unknown_factor_is_refused_with_a_message(chosen: str, text: str) -> Non
 
 def test_only_dual_encoders_use_stored_features() -> None:
     assert all("text_features=stored" in stage.settings for stage in stages_between(TINY["clip"], TINY["catlip"])[2:3])
-    assert [name for name, one in methods().items() if one.ladder_end == "pair"] == ["clip", "siglip"]
+    assert [name for name, one in methods().items() if one.ladder_role == "pair"] == ["clip", "siglip"]

@@ -29,7 +29,7 @@ from bench.features.gpu.steps import (
     Step,
     StepResult,
     StepResults,
-    begun_batch_size,
+    batch_size_to_resume,
     fastest_batch_size,
     is_resumable,
 )
@@ -177,7 +177,7 @@ def write_speeds(folder: Path, method: str, batch_size: int, seconds: float) -> 
 
 
 def test_begun_batch_and_resumption_are_those_of_the_newest_comparison(tmp_path: Path) -> None:
-    assert begun_batch_size(tmp_path / "absent") is None
+    assert batch_size_to_resume(tmp_path / "absent") is None
     for comparison, commit, size in (("1", current_commit(), 16), ("2", "another", 32), ("3", current_commit(), 64)):
         where = circumstances(commit=commit)
         record = Record(
@@ -186,7 +186,7 @@ def test_begun_batch_and_resumption_are_those_of_the_newest_comparison(tmp_path:
         write_record(record, record_path(tmp_path, comparison, "speed", "clip", size))
         is_ours = commit == current_commit()
         assert is_resumable(tmp_path) == is_ours
-        assert begun_batch_size(tmp_path) == (size if is_ours else None)
+        assert batch_size_to_resume(tmp_path) == (size if is_ours else None)
 
 
 def test_fastest_batch_is_that_of_the_pair(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_fastest_batch_is_that_of_the_pair(tmp_path: Path) -> None:
 
 def test_step_without_a_batch_is_skipped_and_with_one_gets_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     command = "-c 'import sys; print(*sys.argv)' batch_size={batch} {resume}"
-    best = Step("best", command, 0.1, batch_from=("pair",))
+    best = Step("best", command, 0.1, batch_size_folders=("pair",))
     assert run(monkeypatch, tmp_path, (FIRST, best)) == 0
     assert found(tmp_path)["best"].last_lines == ("no pair was timed by pair",)
     for method in ("clip", "catlip"):
@@ -223,7 +223,7 @@ def test_every_command_line_of_the_tables_is_accepted(device: str) -> None:
                 require_comparable_experiments(experiment_from(name, command.settings) for name in command.names)
     names = [step.name for step in STEPS[device]]
     assert len({*names}) == len(names)
-    assert {name for step in STEPS[device] for name in step.batch_from} <= {*names}
+    assert {name for step in STEPS[device] for name in step.batch_size_folders} <= {*names}
 
 
 def test_steps_of_both_devices_are_of_the_same_kinds_in_the_same_order() -> None:

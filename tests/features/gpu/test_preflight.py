@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from bench.environment import requirements
-from bench.features.gpu.preflight import name_missing, read_instruments
+from bench.features.gpu.preflight import print_device_readings, print_missing_requirements
 from bench.profilers.nvml import DeviceReader
 from tests.environment.test_requirements import bare_python, run
 
 
 def test_gauges_are_read_however_fast_the_device_computes(capsys: pytest.CaptureFixture[str]) -> None:
-    read_instruments(DeviceReader(gauges={"power W": lambda: 700.0}), torch.ones(2, 2))
+    print_device_readings(DeviceReader(gauges={"power W": lambda: 700.0}), torch.ones(2, 2))
     assert capsys.readouterr().out == "power W: 700\n"
 
 
@@ -23,8 +23,8 @@ def test_nvml_that_reads_no_gauge_is_an_error() -> None:
 
     reader = DeviceReader(gauges={"power W": fail, "SM clock MHz": fail})
     with pytest.raises(SystemExit, match="none of its gauges could be read"):
-        read_instruments(reader, torch.ones(2, 2))
-    read_instruments(DeviceReader(missing={"GPU": "no NVML"}), torch.ones(2, 2))
+        print_device_readings(reader, torch.ones(2, 2))
+    print_device_readings(DeviceReader(missing={"GPU": "no NVML"}), torch.ones(2, 2))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_preflight_of_a_bare_gpu_machine_names_the_driver_and_the_compiler(
     monkeypatch.setattr(requirements, "find_spec", lambda _: None)
     monkeypatch.setattr(requirements.ctypes, "CDLL", lambda _: (_ for _ in ()).throw(OSError))
     with pytest.raises(SystemExit, match="5 of the tools that runs need are missing"):
-        name_missing("cuda")
+        print_missing_requirements("cuda")
     lines = capsys.readouterr().out.splitlines()
     for what, remedy in (
         ("C++ compiler", "apt-get install g++"),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.features.history.changes import Change, find_changes, mann_whitney_p
-from bench.features.history.detection import COMMITS_AFTER, few_commits_table, rates_table
+from bench.features.history.detection import COMMITS_AFTER, detection_rates_table, few_commits_table
 from bench.features.history.history_page import history_page
 from bench.measure.observations import BenchmarkId, Commit, Metric, read_observations
 from reports.__main__ import main
@@ -130,7 +130,7 @@ def test_over_eight_commits_a_25_percent_change_is_found() -> None:
 
 
 def test_detection_rates_match_the_readme() -> None:
-    table, _ = rates_table(40)
+    table, _ = detection_rates_table(40)
     first = table.rows[0]
     assert first["confirmed falsely"] <= 0.05
     assert first[f"found after {COMMITS_AFTER[-1]}"] >= 0.7

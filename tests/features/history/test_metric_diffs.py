@@ -12,9 +12,9 @@ from bench.features.history.commit_runs import save_document
 from bench.features.history.metric_diffs import (
     compare_observations,
     describe_diffs,
+    describe_unmatched_metrics,
     diff_table,
     format_exactly,
-    on_one_side,
     verdict_exit_code,
 )
 from bench.measure.observations import (
@@ -119,8 +119,10 @@ def test_one_process_per_side_is_inconclusive() -> None:
 
 def test_no_common_benchmark_is_an_error() -> None:
     old, new = figures(TIME, 1, name="a"), figures(TIME, 1, name="b")
-    assert on_one_side(old, new) == ["a (only before)", "b (only after)"]
-    assert on_one_side([*old, *figures(TENSORS, 1, name="a")], old) == ["a, peak tensor bytes (only before)"]
+    assert describe_unmatched_metrics(old, new) == ["a (only before)", "b (only after)"]
+    assert describe_unmatched_metrics([*old, *figures(TENSORS, 1, name="a")], old) == [
+        "a, peak tensor bytes (only before)"
+    ]
     with pytest.raises(ValueError, match="nothing was compared"):
         compare_observations(old, new, paired=True)
 

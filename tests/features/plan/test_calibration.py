@@ -10,7 +10,13 @@ import pytest
 
 from bench.__main__ import main
 from bench.environment.gpu_specs import GPU_SPECS
-from bench.features.plan.calibration import COVERAGE, GROUPINGS, UtilisationModel, leave_group_out, published_model
+from bench.features.plan.calibration import (
+    COVERAGE,
+    GROUPINGS,
+    UtilisationModel,
+    fit_published_utilisations,
+    predict_leaving_group_out,
+)
 from bench.features.plan.model import OVERLAP
 from bench.features.plan.published import NCCL, fit_utilisation
 from bench.features.plan.workload import predict_utilisation
@@ -24,10 +30,10 @@ UTILISATIONS = [fit_utilisation(run, NCCL, OVERLAP) for run in PUBLISHED_RUNS]
 def test_predictions_of_a_left_out_group_are_independent_of_its_trainings(left_out: str) -> None:
     group_of, _ = GROUPINGS[left_out]
     groups = [group_of(run) for run in PUBLISHED_RUNS]
-    found = leave_group_out(UTILISATIONS, group_of)
+    found = predict_leaving_group_out(UTILISATIONS, group_of)
     for group in {*groups}:
         changed = [one / 3 if own == group else one for one, own in zip(UTILISATIONS, groups, strict=True)]
-        again = leave_group_out(changed, group_of)
+        again = predict_leaving_group_out(changed, group_of)
         assert all(found[at] == again[at] for at, own in enumerate(groups) if own == group)
 
 
@@ -57,7 +63,7 @@ def test_coefficients_of_trainings_without_scatter_are_found() -> None:
 
 def test_interval_covers_new_trainings_as_often_as_it_says() -> None:
     """Trainings are drawn from the regression with its scatter; the share of 4,000 has an error of 0.6 %."""
-    truth, generator = published_model(), np.random.default_rng(0)
+    truth, generator = fit_published_utilisations(), np.random.default_rng(0)
     kinds = [(MODELS[run.model].gflops, run.device, run.source == "NeMo") for run in PUBLISHED_RUNS]
     centers = np.log([truth.predict(gflops, device, is_nemo=is_nemo).value for gflops, device, is_nemo in kinds])
     covered = []

@@ -13,9 +13,9 @@ from bench.features.plan.inverse import (
     POINTS_TITLE,
     SOLUTION_TITLE,
     CaseOnGpus,
+    bf16_over_fp16_speed,
     gpu_speed_ratio,
     mfu_ratio_table,
-    precision_gain,
     required_bandwidth,
     required_compute_ratio,
     solution_table,
@@ -76,13 +76,13 @@ def test_points_are_ratios_of_published_trainings_and_of_records() -> None:
     assert equal == pytest.approx(run.high / run.low, rel=0.02)  # communication is a little of its step
     assert rows["measured pair"]["MFU ratio"] == 0.9
     assert all(row["MFU ratio"] > 1 for name, row in rows.items() if name != "measured pair")
-    assert precision_gain() == pytest.approx(42 / 30)
+    assert bf16_over_fp16_speed() == pytest.approx(42 / 30)
 
 
 def test_a_gain_of_precision_is_named_an_illustration_with_its_source() -> None:
     table = solution_table(PAIR, ORDINARY, TARGET)
-    name = f"illustration: the same with a precision {precision_gain():.2f} times as fast"
-    assert all(row[name] == pytest.approx(row["MFU ratio needed"] / precision_gain()) for row in table.rows)
+    name = f"illustration: the same with a precision {bf16_over_fp16_speed():.2f} times as fast"
+    assert all(row[name] == pytest.approx(row["MFU ratio needed"] / bf16_over_fp16_speed()) for row in table.rows)
     assert [*table.rows[0]][-1] == name
     assert "an illustration and no prediction: 1.40 is bf16 over fp16 in LAION's trainings of H/14" in table.note
 

@@ -27,7 +27,7 @@ from bench.features.plan.model import (
     ComputeProfile,
     FlopsPerImage,
     PlanCase,
-    assumed_compute,
+    compute_profile_from_flops,
     first_communication_bound,
     first_slower_gpus,
     plan_step,
@@ -36,7 +36,7 @@ from bench.features.plan.model import (
 )
 from bench.features.plan.published import NCCL, fit_utilisation, predict_published_rate
 from bench.features.plan.records import TimedRuns, estimate_max_batch, measured_compute, measured_interconnect
-from bench.features.plan.validation import Validation, describe_communication_check, is_plan_validated
+from bench.features.plan.validation import StepValidation, describe_communication_check, is_plan_validated
 from bench.features.plan.verb import INTERCONNECT
 from bench.measure.throughput import images_per_second
 from bench.orchestration.batch_search import guess_batch_size
@@ -186,16 +186,16 @@ def test_training_cost_has_the_right_units() -> None:
 
 def test_assumed_step_has_its_assumed_utilisation() -> None:
     h100, work = GPU_SPECS["h100"], FlopsPerImage(forward=41e9)
-    compute = assumed_compute(work, h100, 0.25, "fp32")
+    compute = compute_profile_from_flops(work, h100, 0.25, "fp32")
     assert 3 * 41e9 / (compute.forward + compute.backward) == pytest.approx(0.25 * 989.4e12)
-    again = assumed_compute(replace(work, is_recomputed=True), h100, 0.25, "fp32")
+    again = compute_profile_from_flops(replace(work, is_recomputed=True), h100, 0.25, "fp32")
     assert again.forward + again.backward == pytest.approx(4 / 3 * (compute.forward + compute.backward))
 
 
 def test_contrastive_loss_in_autocast_has_the_peak_of_half_precision() -> None:
     work, seconds = FlopsPerImage(forward=41e9), []
     for precision in ("fp32", "autocast"):
-        compute = assumed_compute(work, GPU_SPECS["a100"], 0.15, precision)
+        compute = compute_profile_from_flops(work, GPU_SPECS["a100"], 0.15, precision)
         seconds.append(plan_step(case(compute=compute), ORDINARY, 256).extra_negatives_seconds)
     assert seconds[0] / seconds[1] == pytest.approx(312 / 19.5)
 
@@ -493,7 +493,7 @@ def test_published_runs_are_predicted_at_a_given_utilisation(tmp_path: Path) -> 
 def test_validation_agrees_with_one_or_parallel_processes(measured: tuple[float, float, float], agrees: bool) -> None:
     """Planned 1.0 alone, 1.2 together from one alone, 2.0 from two side by side."""
     planned = ((1, "one alone", 1.0, 0.0), (2, "one alone", 1.0, 0.2), (2, "2 side by side", 1.8, 0.2))
-    rows = [Validation("x", *row, found) for row, found in zip(planned, measured, strict=True)]
+    rows = [StepValidation("x", *row, found) for row, found in zip(planned, measured, strict=True)]
     assert is_plan_validated(rows, "x") == agrees
 
 
@@ -536,6 +536,6 @@ def test_terminated_validation_leaves_no_process_even_if_ranks_stall() -> None:
 
 @pytest.mark.parametrize(("share", "text"), [(0.02, "too little to test its model"), (0.4, "so its model is tested")])
 def test_validation_says_whether_the_communication_model_could_fail(share: float, text: str) -> None:
-    row = Validation("x", 2, "one alone", 1 - share, share, 1.0)
+    row = StepValidation("x", 2, "one alone", 1 - share, share, 1.0)
     assert row.comm_share == pytest.approx(share)
     assert text in describe_communication_check(row.comm_share)

@@ -31,7 +31,7 @@ from bench.features.reference import (
     ReferenceName,
     corenet,
 )
-from bench.features.reference.checkouts import add_package, match_weights, replace_missing
+from bench.features.reference.checkouts import add_package, match_weights, stub_missing_packages
 from bench.features.reference.records import ReferenceRun
 from bench.features.reference.runs import released_labels, run_side
 from bench.features.reference.verb import Reference, compare_early_losses, method_ratio_table, phase_table
@@ -125,7 +125,7 @@ def test_weights_without_a_counterpart_are_refused(change: str) -> None:
 def test_only_packages_that_are_not_installed_become_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
     absent = "absent_package"
-    replace_missing([absent, "torch"])
+    stub_missing_packages([absent, "torch"])
     assert find_spec("torch").origin == torch.__spec__.origin  # type: ignore[union-attr]
     monkeypatch.setattr(sys, "modules", {**sys.modules})
     module = importlib.import_module(f"{absent}.part")

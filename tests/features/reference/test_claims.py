@@ -57,7 +57,7 @@ def test_the_authors_code_is_the_strongest_evidence_on_the_published_pair() -> N
     card = make_card(SPEED, speed_of_the_pair(1.5) + released(1.9))
     (found,) = [one for one in card.deciding if one.name == "published"]
     assert found.evidence.code == "apple/corenet at 1aa3acd"
-    assert card.in_unit(found.evidence.effect).value == pytest.approx(1.9)
+    assert card.to_display_scale(found.evidence.effect).value == pytest.approx(1.9)
     factors = {one.cause: one.value for one in card.factors}
     assert factors[REST] == pytest.approx(1 / 0.37 / 1.9)
     assert card.judgement.verdict == "not reproduced"

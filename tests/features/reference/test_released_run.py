@@ -23,7 +23,7 @@ from torch import nn
 from bench.__main__ import main
 from bench.config import Experiment, change, differing_fields
 from bench.data.order import StepSize
-from bench.data.stream import Stream
+from bench.data.stream import BatchStream
 from bench.environment.circumstances import current_commit
 from bench.experiments import EXPERIMENTS
 from bench.features.reference import RELEASED_FILES
@@ -88,7 +88,7 @@ def released_recipe(method: str, data: str = PACK_DATA, **fields: Any) -> Experi
 
 def open_batches(
     options: Namespace, experiment: Experiment, results: Path, round_: int, steps: int
-) -> tuple[tuple[StepSize, ...], Stream[Any], Callable[[int], ReleasedBatch]]:
+) -> tuple[tuple[StepSize, ...], BatchStream[Any], Callable[[int], ReleasedBatch]]:
     sizes = draw_sizes(options, round_, steps)
     stream = open_stream(options, experiment, CPU, results, sizes)
     return sizes, stream, batch_function(stream, sizes, is_pinned=False)
@@ -181,7 +181,7 @@ def test_losses_from_shards_are_finite_and_equal_those_of_the_loop(
     assert len(losses) == 5
     assert all(map(math.isfinite, losses))
     assert measured.losses == pytest.approx(losses, rel=1e-5)
-    assert measured.wait_share is not None
+    assert measured.data_wait_share is not None
     assert measured.loader_workers == workers
     assert measured.unverified
     assert measured.keys["dataset.workers"].reason == SHARDS

@@ -9,12 +9,12 @@ from bench.config import differing_fields
 from bench.features.selftest.selftest import (
     COMPARISONS,
     ROUNDS,
-    Spread,
+    LogThroughputSpread,
     check_measured,
     check_simulated,
     compare_arms,
     fit_spread,
-    fraction_called,
+    fraction_with_verdict,
     injected_slowdown_arms,
     simulate,
 )
@@ -50,10 +50,10 @@ def test_fit_spread_recovers_the_simulated_spread(shared: float, own: float) -> 
 
 
 def test_simulated_runs_have_the_requested_change_and_spread() -> None:
-    ratios = simulate(Spread(0.02, 0.01), 20, 0.05, 400)
+    ratios = simulate(LogThroughputSpread(0.02, 0.01), 20, 0.05, 400)
     assert sum(ratio.value for ratio in ratios) / 400 == pytest.approx(1 / 1.05, rel=2e-3)
-    assert fraction_called(ratios, "slower") == 1
-    assert fraction_called(simulate(Spread(0.0, 0.02), 8, 0.0, 400), "faster", "slower") <= 0.03
+    assert fraction_with_verdict(ratios, "slower") == 1
+    assert fraction_with_verdict(simulate(LogThroughputSpread(0.0, 0.02), 8, 0.0, 400), "faster", "slower") <= 0.03
 
 
 def verdicts(changes: tuple[float, ...], own: float = 0.01, shared: float = 0.0) -> list[str]:

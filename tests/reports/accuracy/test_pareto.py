@@ -20,7 +20,12 @@ from tests.reports.test_page import Document
 Make = dict[str, Callable[..., Any]]
 Words = Callable[[str], str]
 DEVICE = CostAxis(
-    name="seconds", title="", axis="", write=str, per_image={"fast": 0.5, "slow": 1.0}, why_not={"untimed": "no speed"}
+    name="seconds",
+    title="",
+    axis="",
+    write=str,
+    per_image={"fast": 0.5, "slow": 1.0},
+    unknown_reasons={"untimed": "no speed"},
 )
 POINTS = st.lists(
     st.tuples(st.sampled_from(["fast", "slow", "untimed", "random init"]), st.integers(1, 6), st.integers(0, 6)),

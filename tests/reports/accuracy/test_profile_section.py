@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from bench.catalog import images_of_task
+from bench.catalog import image_set_of_task
 from bench.record import Record
 from bench.sections import Block, Download, PageContext, Text
 from bench.statistics import estimate_over_tasks
@@ -106,7 +106,7 @@ def test_mean_difference_is_over_tasks_and_from_three_seeds_on_over_seeds(make: 
 def test_tasks_on_the_same_images_count_as_one(make: Make) -> None:
     """The task that is added shares the images of silhouettes, and has the mean of both."""
     silhouettes = ("silhouettes 20 per class", "silhouettes 100 per class")
-    assert len({images_of_task(task) for task in silhouettes}) == 1
+    assert len({image_set_of_task(task) for task in silhouettes}) == 1
     gains = {"rooms": 0.1, "dtd": 0.2, silhouettes[0]: 0.0, silhouettes[1]: 0.1}
     accuracies: Accuracies = {CLIP: equal, CATLIP: lambda task, _: 0.5 + gains[task]}
     found = table(records(make, accuracies, 1, [*gains]), "Mean over all tasks")["CatLIP"]

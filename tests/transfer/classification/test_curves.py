@@ -27,7 +27,7 @@ from bench.transfer.classification.probe import (
 from bench.transfer.feature_extractor import Embed, FeatureExtractor
 from bench.transfer.score_tables import curve_tables
 from bench.transfer.tasks.image_sources import ArrayImageSource, ImageSource
-from bench.transfer.tasks.tasks import SingleLabelTask, TaskSplit
+from bench.transfer.tasks.tasks import LabelledImages, SingleLabelTask
 from tests.small import circumstances
 
 CPU = torch.device("cpu")
@@ -35,12 +35,12 @@ HERE = circumstances(threads=1)
 CLASSES, COUNTS = 4, {"train": 24, "validation": 6, "test": 50}  # of each class
 
 
-def part(count: int, first: int) -> TaskSplit:
+def part(count: int, first: int) -> LabelledImages:
     """Images whose first pixel is their number, unlike any other part's."""
     numbers = torch.arange(first, first + count * CLASSES)
     pixels = torch.zeros(len(numbers), 3, 1, 2, dtype=torch.uint8)
     pixels[:, 0, 0, 0], pixels[:, 1, 0, 0] = numbers % 256, numbers // 256
-    return TaskSplit(ArrayImageSource(pixels), np.arange(len(numbers)) % CLASSES)
+    return LabelledImages(ArrayImageSource(pixels), np.arange(len(numbers)) % CLASSES)
 
 
 def task() -> SingleLabelTask:
@@ -103,7 +103,7 @@ def one_thread(torch_state: None) -> None:  # noqa: ARG001 - which this one come
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[frozenset[float], frozenset[float]]]:
     """Which images each fit was given, to fit and to choose the penalty on: by a feature that is their number."""
     given: list[tuple[frozenset[float], frozenset[float]]] = []
-    for name in ("score_not_refitted", "score_refitted"):
+    for name in ("score_without_refit", "score_after_refit"):
 
         def noting(original: Callable[..., Score], protocol: Any, task: EmbeddedTask, **point: Any) -> Score:
             given.append(tuple(frozenset(of.features[:, -1].tolist()) for of in (task.train, task.validation)))

@@ -32,10 +32,10 @@ from bench.transfer.classification.fine_tune import (
     score_as_in_paper,
     score_at_512_px,
     score_fine_tuning,
-    search_rate,
+    search_learning_rate,
 )
 from bench.transfer.tasks.image_sources import on_white
-from bench.transfer.tasks.tasks import TaskSplit
+from bench.transfer.tasks.tasks import LabelledImages
 from bench.transfer.transfer_training import prefetch
 from models.image_tower import ImageTower, build_image_tower
 from models.tower_blocks import parameters_by_depth
@@ -61,7 +61,7 @@ def test_fine_tuning_memorises_32_images() -> None:
     draw = np.random.default_rng(0)
     pixels = torch.from_numpy(draw.integers(0, 256, (32, 4, 64, 64), dtype=np.uint8))
     pixels[:, 3] = 255
-    part = TaskSplit(on_white(pixels), np.arange(32) % 4)
+    part = LabelledImages(on_white(pixels), np.arange(32) % 4)
     tower = build_image_tower("catlip-bench-tiny", 48, 0)
     head = init_head(tower.width, 4, 0)
 
@@ -132,7 +132,7 @@ def test_published_probe_has_the_values_of_the_paper() -> None:
     recipe = recipe_for(LINEAR_PROBE, 1_281_167)
     assert (recipe.epochs, recipe.batch_size, recipe.weight_decay) == (30, 256, 0.0)
     assert (recipe.learning_rate, recipe.min_learning_rate) == (3e-5, 1e-6)
-    assert not recipe.is_tower_trained
+    assert not recipe.updates_tower
     assert recipe.flip
     assert recipe.crop_scale == (0.08, 1.0)
 
@@ -154,7 +154,7 @@ def test_published_probe_takes_the_steps_of_a_loop_over_frozen_features() -> Non
         wrong = ((x @ values[0].T + values[1]).softmax(1) - targets) / len(x)
         gradients = [wrong.T @ x, wrong.sum(0)]
         norm = sum(float(gradient.square().sum()) for gradient in gradients) ** 0.5
-        rate = recipe.learning_rate * recipe.rate_share(step, steps)
+        rate = recipe.learning_rate * recipe.learning_rate_factor(step, steps)
         for value, slope, mean, square in zip(values, gradients, first, second, strict=True):
             clipped = slope * min(1.0, 1 / norm)
             mean.mul_(0.9).add_(clipped, alpha=0.1)
@@ -188,7 +188,7 @@ def test_ema_with_zero_decay_is_the_last_weights() -> None:
 @given(st.integers(1, 3000))
 def test_learning_rate_rises_then_falls_to_its_minimum(steps: int) -> None:
     recipe = FineTuning()
-    rates = [recipe.learning_rate * recipe.rate_share(step, steps) for step in range(steps)]
+    rates = [recipe.learning_rate * recipe.learning_rate_factor(step, steps) for step in range(steps)]
     top = rates.index(max(rates))
     assert rates[top] == pytest.approx(recipe.learning_rate)
     assert rates[: top + 1] == sorted(rates[: top + 1])
@@ -224,17 +224,17 @@ def test_diverging_rate_is_reported_and_not_chosen() -> None:
         trained_from(recipe)
         return 1.0
 
-    assert search_rate(WHOLE, (1e-3, 1e38), quality)[0].learning_rate == 1e-3
+    assert search_learning_rate(WHOLE, (1e-3, 1e38), quality)[0].learning_rate == 1e-3
     with pytest.raises(FloatingPointError, match="no learning rate of 1e\\+38 can be trained at"):
-        search_rate(WHOLE, (1e38,), quality)
+        search_learning_rate(WHOLE, (1e38,), quality)
 
 
 def test_the_best_rate_is_chosen_and_of_equal_ones_the_lowest() -> None:
     rates = (1e-5, 1e-4, 1e-3)
-    best, quality = search_rate(FineTuning(), rates, lambda recipe: -abs(recipe.learning_rate - 2e-4))
+    best, quality = search_learning_rate(FineTuning(), rates, lambda recipe: -abs(recipe.learning_rate - 2e-4))
     assert (best.learning_rate, quality) == (1e-4, pytest.approx(-1e-4))
     assert best.min_learning_rate == pytest.approx(1e-5)
-    assert search_rate(FineTuning(), rates, lambda _: 0.5)[0].learning_rate == 1e-5
+    assert search_learning_rate(FineTuning(), rates, lambda _: 0.5)[0].learning_rate == 1e-5
 
 
 @settings(derandomize=True, deadline=None)
@@ -260,7 +260,7 @@ def test_fine_tuning_on_imagenet_has_the_released_batch_and_warm_up() -> None:
     scorers = {"fine-tune-paper": score_as_in_paper, "fine-tune-512px": score_at_512_px}
     for name in ("fine-tune", "fine-tune-paper", "fine-tune-512px"):
         published = scorers[name].keywords["published"] if name in scorers else FineTuning()
-        training = recipe_for(published, images).training_on(images, published.image_size or 224, 3e-5)
+        training = recipe_for(published, images).task_training(images, published.image_size or 224, 3e-5)
         found[name] = training.batch_size, training.steps, training.warmup_steps, training.image_size
     assert found == {
         "fine-tune": (512, 25_023, 500, 224),

@@ -9,8 +9,8 @@ from sklearn.linear_model import LogisticRegression
 
 from bench.transfer import feature_matrix
 from bench.transfer.classification import logistic
+from bench.transfer.classification.hyperparameter_search import INVERSE_L2
 from bench.transfer.classification.logistic import MAX_EXCESS, TOLERANCE, PrincipalAxes, fit_path
-from bench.transfer.classification.setting_search import INVERSE_L2
 from bench.transfer.feature_matrix import stack_rows
 
 SHAPES = {"more images than features": (400, 30, 5), "fewer": (40, 120, 3), "two classes": (150, 20, 2)}

@@ -16,25 +16,25 @@ from sklearn.preprocessing import StandardScaler
 
 from bench.transfer import feature_matrix
 from bench.transfer.classification import probe
+from bench.transfer.classification.hyperparameter_search import INVERSE_L2, INVERSE_L2_LIMITS, HyperparameterSearch
 from bench.transfer.classification.probe import (
     LINEAR_PROBE,
     EmbeddedTask,
     LabelledFeatures,
+    score_after_refit,
     score_linear_probe,
-    score_refitted,
 )
-from bench.transfer.classification.setting_search import INVERSE_L2, INVERSE_L2_LIMITS, SettingSearch
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.feature_matrix import stack_rows
 from bench.transfer.tasks.image_sources import ArrayImageSource, ImageSource
-from bench.transfer.tasks.tasks import SingleLabelTask, TaskSplit
+from bench.transfer.tasks.tasks import LabelledImages, SingleLabelTask
 
 CPU = torch.device("cpu")
 
 
 @given(st.floats(-7, 5))
 def test_best_setting_is_found_inside_of_the_tried_ones(peak: float) -> None:
-    search = SettingSearch(INVERSE_L2, INVERSE_L2_LIMITS)
+    search = HyperparameterSearch(INVERSE_L2, INVERSE_L2_LIMITS)
     for strength in search:
         search.qualities.append(-abs(math.log10(strength) - peak))
     assert abs(math.log10(search.best) - peak) <= 0.25 + 1e-9  # half of the grid's step
@@ -42,7 +42,7 @@ def test_best_setting_is_found_inside_of_the_tried_ones(peak: float) -> None:
 
 
 def test_equally_good_settings_end_the_search_with_the_strongest_penalty_of_the_grid() -> None:
-    search = SettingSearch(INVERSE_L2, INVERSE_L2_LIMITS)
+    search = HyperparameterSearch(INVERSE_L2, INVERSE_L2_LIMITS)
     for _ in search:
         search.qualities.append(0.5)
     assert search.best == INVERSE_L2[0]
@@ -50,7 +50,7 @@ def test_equally_good_settings_end_the_search_with_the_strongest_penalty_of_the_
 
 
 def test_search_ends_at_its_limits_and_without_limits_at_the_grid() -> None:
-    rising, fixed = SettingSearch(INVERSE_L2, INVERSE_L2_LIMITS), SettingSearch((1.0, 3.0))
+    rising, fixed = HyperparameterSearch(INVERSE_L2, INVERSE_L2_LIMITS), HyperparameterSearch((1.0, 3.0))
     for search in (rising, fixed):
         for strength in search:
             search.qualities.append(strength)
@@ -74,7 +74,7 @@ def test_linear_probe_beyond_the_grid_scores_as_scikit_learn() -> None:
         LabelledFeatures(features[rows], classes[rows]) for rows in (slice(600), slice(600, 900), slice(900, None))
     ]
     task = EmbeddedTask("digits", tuple("0123456789"), *parts)
-    score = score_refitted(LINEAR_PROBE, task)
+    score = score_after_refit(LINEAR_PROBE, task)
     assert INVERSE_L2[-1] < score.chosen < INVERSE_L2_LIMITS[1]
     assert abs(count_right(score.chosen, x, labels, 900) - score.correct.count("1")) <= 1
 
@@ -88,7 +88,7 @@ def test_features_beyond_memory_score_as_scikit_learn_with_the_penalty_chosen_on
     x = pixels + np.random.default_rng(0).normal(size=pixels.shape) * 6
     bounds = ((0, 900), (900, 1200), (1200, 1797))
     parts = [
-        TaskSplit(ArrayImageSource(torch.zeros(b - a, 3, 1, 1, dtype=torch.uint8)), labels[a:b]) for a, b in bounds
+        LabelledImages(ArrayImageSource(torch.zeros(b - a, 3, 1, 1, dtype=torch.uint8)), labels[a:b]) for a, b in bounds
     ]
     features = {part.images: x[a:b] for part, (a, b) in zip(parts, bounds, strict=True)}
 

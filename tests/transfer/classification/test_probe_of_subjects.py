@@ -22,8 +22,8 @@ from bench.catalog import RANDOM_INIT, REFERENCES, SINGLE_LABEL, TASKS
 from bench.data.manifest import pack_cache
 from bench.experiments import EXPERIMENTS
 from bench.settings import with_settings
+from bench.transfer.classification.hyperparameter_search import INVERSE_L2, INVERSE_L2_LIMITS
 from bench.transfer.classification.probe import EmbeddedTask, LabelledFeatures, embed_task, score_linear_probe
-from bench.transfer.classification.setting_search import INVERSE_L2, INVERSE_L2_LIMITS
 from bench.transfer.families.pack_tasks import TASKS as PACK_TASKS
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.score import open_extractor

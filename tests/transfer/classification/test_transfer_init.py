@@ -26,7 +26,7 @@ from bench.transfer.classification.probe import EmbeddedTask, LabelledFeatures
 from bench.transfer.classification.transfer_init import (
     DRAWS,
     STEPS,
-    InitialHead,
+    InitialHeads,
     _initial_heads,
     class_names_for_prompts,
     copy_head,
@@ -192,7 +192,7 @@ def test_batched_head_training_equals_torch_per_draw() -> None:
         optimizer = torch.optim.AdamW(groups, lr=rate)
         for step in range(STEPS):
             for group in optimizer.param_groups:
-                group["lr"] = rate * descent.rate_share(step, STEPS)
+                group["lr"] = rate * descent.learning_rate_factor(step, STEPS)
             optimizer.zero_grad()
             F.cross_entropy(layer(features[one]), labels[one], label_smoothing=0.1).backward()
             optimizer.step()
@@ -216,7 +216,7 @@ def test_each_draw_is_tuned_on_its_own_images(monkeypatch: pytest.MonkeyPatch) -
     )
     start, gathered = make_random_head(width, classes, draws), list[int]()
 
-    def noting(begin: InitialHead, features: torch.Tensor, labels: torch.Tensor, rate: float) -> InitialHead:
+    def noting(begin: InitialHeads, features: torch.Tensor, labels: torch.Tensor, rate: float) -> InitialHeads:
         gathered.append(labels.numel())
         return fit_heads(begin, features, labels, rate)
 
@@ -226,7 +226,7 @@ def test_each_draw_is_tuned_on_its_own_images(monkeypatch: pytest.MonkeyPatch) -
     assert len({one.rate for one in chosen}) > 1  # what is pooled has one rate
     for one in range(draws):
         own = slice(one, one + 1)
-        separate, (best,) = tune_heads(InitialHead(start.weight[own], start.bias[own]), toy, rows[own], others[own])
+        separate, (best,) = tune_heads(InitialHeads(start.weight[own], start.bias[own]), toy, rows[own], others[own])
         assert best == chosen[one]
         torch.testing.assert_close(separate.weight[0], joint.weight[one])
 

@@ -7,19 +7,19 @@ import pytest
 import torch
 
 from bench.catalog import REFERENCES, TASKS, UNSEEN_TASKS
-from bench.data.held_out import ALIKE, SHOWN, left_out_concepts, left_out_reasons
+from bench.data.held_out import ALIKE, SHOWN, exclusion_reasons, left_out_concepts
 from bench.data.pack import PackImages, load_pack_images
 from bench.environment.circumstances import CHECKOUT
 from bench.experiments import EXPERIMENTS
 from bench.transfer.classification.probe import score_k_nn, score_linear_probe, score_retrieval
 from bench.transfer.score import open_extractor
 from bench.transfer.tasks.image_sources import ArrayImageSource, on_white
-from bench.transfer.tasks.tasks import SingleLabelTask, TaskSplit
+from bench.transfer.tasks.tasks import LabelledImages, SingleLabelTask
 from bench.transfer.tasks.unseen_concepts import (
     MIN_TESTED,
     MIN_TRAINED,
     VALIDATION_VENDOR,
-    draw_at_random,
+    augment_at_random,
     select_rows,
 )
 
@@ -42,7 +42,7 @@ def emoji_of(task: SingleLabelTask, *sources: PackImages) -> dict[str, list[tupl
     drawn = {
         image.numpy().tobytes(): (source.keys[row], source.classes[row])
         for source in sources
-        for row, image in enumerate(on_white(draw_at_random(source).pixels).pixels)
+        for row, image in enumerate(on_white(augment_at_random(source).pixels).pixels)
     }
     found = {}
     for name, part in (("train", task.train), ("validation", task.validation), ("test", task.test)):
@@ -57,7 +57,7 @@ def test_subgroups_are_learned_from_concepts_that_are_neither_held_out_nor_drawn
     held_out, alike = (left_out_concepts(reason, images.keys, images.classes) for reason in (SHOWN, ALIKE))
     task, concepts = tasks[SUBGROUPS], dict[str, set[str]]()
     for name, emoji in emoji_of(task, twemoji).items():
-        part: TaskSplit = getattr(task, name)
+        part: LabelledImages = getattr(task, name)
         assert [task.classes[label] for label in part.labels] == [of["subgroup"] for _, of in emoji]
         concepts[name] = {of["concept"] for _, of in emoji}
         assert len(concepts[name]) == len(emoji)
@@ -73,10 +73,12 @@ def test_queries_and_gallery_show_the_held_out_concepts_as_different_vendors_dra
     images: PackImages, twemoji: PackImages, tasks: dict[str, SingleLabelTask]
 ) -> None:
     """None of their images is pre-trained."""
-    left_out = select_rows(images, [row for row, key in enumerate(images.keys) if left_out_reasons().get(key) == SHOWN])
+    left_out = select_rows(
+        images, [row for row, key in enumerate(images.keys) if exclusion_reasons().get(key) == SHOWN]
+    )
     task, keys = tasks[RETRIEVAL], dict[str, list[str]]()
     for name, emoji in emoji_of(task, left_out, twemoji).items():
-        part: TaskSplit = getattr(task, name)
+        part: LabelledImages = getattr(task, name)
         assert [task.classes[label] for label in part.labels] == [of["concept"] for _, of in emoji]
         keys[name] = [key for key, _ in emoji]
     assert {*task.classes} == {of["concept"] for of in left_out.classes}
@@ -88,11 +90,13 @@ def test_queries_and_gallery_show_the_held_out_concepts_as_different_vendors_dra
 
 def test_an_image_is_drawn_by_its_key_alone(twemoji: PackImages) -> None:
     some = select_rows(twemoji, range(40, 60))
-    drawn, alone = draw_at_random(some).pixels, draw_at_random(select_rows(twemoji, [47])).pixels
+    drawn, alone = augment_at_random(some).pixels, augment_at_random(select_rows(twemoji, [47])).pixels
     assert drawn[7].equal(alone[0])
     assert len({image.numpy().tobytes() for image in drawn}) == 20
     assert (drawn[:, 3] == 255).all()
-    other = draw_at_random(PackImages(some.pixels, some.captions, some.classes, tuple(f"{key}x" for key in some.keys)))
+    other = augment_at_random(
+        PackImages(some.pixels, some.captions, some.classes, tuple(f"{key}x" for key in some.keys))
+    )
     assert not any(one.equal(two) for one, two in zip(drawn, other.pixels, strict=True))
 
 

@@ -8,7 +8,7 @@ INVERSE_L2 = tuple(float(strength) for strength in np.logspace(-5, 0, 11))  # C,
 INVERSE_L2_LIMITS = 1e-8, 1e6  # within which the grid is extended
 
 
-class SettingSearch:
+class HyperparameterSearch:
     """The settings to try, one after another: the quality of each is appended before the next is drawn.
 
     With `limits` the grid of settings is extended at its own ratio beyond an end that is the best, so that the best
