@@ -164,12 +164,6 @@ def test_chart_has_a_description_and_a_table(text: str) -> None:
     assert len(page.tables["test_a"]) == 1 + 1 + 8  # a heading, the machine, the commits
 
 
-def test_equal_figures_give_equal_bytes(tmp_path: Path) -> None:
-    documents = commits(1, 1, 2)
-    found = [page_of(history(tmp_path / name, *documents)) for name in ("a", "b")]
-    assert found[0] == found[1]
-
-
 def test_page_loads_nothing_and_its_anchors_resolve(text: str) -> None:
     require_self_contained(text)
     assert text.count("<script") == 1

@@ -219,10 +219,8 @@ def test_merged_counts_of_parts_equal_the_count_of_the_whole(
     assert main(["label", "--merge", *files, "--min-count", "10", "--out", str(merged)]) == 0
     assert merged.read_bytes() == whole.read_bytes()
     capsys.readouterr()
-    missing, twice = [files[0], files[2]], [*files, files[1]]
-    for some, text in ((missing, "missing: 2/3"), (twice, "twice: 2/3"), ([files[0]], "missing: 2/3, 3/3")):
-        assert main(["label", "--merge", *some, "--out", str(tmp_path / "none.json")]) == 2
-        assert f"all parts must be given once; {text}" in capsys.readouterr().err
+    assert main(["label", "--merge", files[0], files[2], "--out", str(tmp_path / "none.json")]) == 2
+    assert "all parts must be given once; missing: 2/3" in capsys.readouterr().err
     (tmp_path / "half.json").write_bytes(Path(files[0]).read_bytes().replace(b'"1/3"', b'"1/2"'))
     for other, text in (("half.json", "3/3, 1/2"), ("whole.json", "3/3, all files")):
         assert main(["label", "--merge", files[2], str(tmp_path / other), "--out", str(tmp_path / "none.json")]) == 2
