@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bench.registry import Registry, import_object
 
 if TYPE_CHECKING:
-    from bench.statistics import Interval
+    from bench.statistics.intervals import Interval
 
 HOOKS = Registry[str]("hook")  # where each function lies, as "package.module:function"
 

@@ -298,6 +298,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if self.experiment is None and isinstance(kind := self.measured, RecordKind) and kind.needs_experiment:
             raise ValueError(f"a {tag_of(type(kind))} record has no experiment")
 
+    @property
+    def experiment_name(self) -> str:
+        """The name of the experiment; empty without one."""
+        return self.experiment.name if self.experiment is not None else ""
+
 
 def write_record(record: Record, path: Path) -> None:
     """Write atomically: a file at `path` is whole or not there. Floats keep every digit.

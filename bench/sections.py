@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from bench.registry import Registry, import_object
-from bench.tables import Table
+from bench.tables import Cell, Table
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bench.measure.summary import Throughput
     from bench.record import Record
     from bench.record_kind import RecordContent
-    from bench.statistics import JudgedAccuracyDifference
+    from bench.statistics.accuracies import JudgedAccuracyDifference
 
 M = TypeVar("M", bound="RecordContent")
 DEFAULT_RESULTS = "results"  # the folder of records that commands name by default
@@ -58,6 +58,10 @@ class ComparisonRecords:
     def label(self, subject: str) -> str:
         """Return the name of a subject in sentences and charts; references keep their own."""
         return self.labels.get(subject, subject)
+
+    def name_cell(self, name: str) -> Cell:
+        """Return the cell that names a row by its experiment."""
+        return Cell.of_name(self.label(name), name)
 
 
 @dataclass(frozen=True, slots=True)

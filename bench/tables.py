@@ -104,6 +104,10 @@ class Column:
     note: str = ""
     numeric: bool = True
 
+    @property
+    def title_with_note(self) -> str:
+        return f"{self.title}, {self.note}" if self.note else self.title
+
     @staticmethod
     def text(title: str, note: str = "") -> "Column":
         """Return a left-aligned column."""
@@ -163,16 +167,17 @@ class Table:
             for row in cells
         ]
 
-    def flat(self) -> tuple[list[str], list[list[Cell]]]:
-        """Return names of columns, of which no two are equal, and rows; headings are a column of their own."""
+    @property
+    def names(self) -> list[str]:
+        """The names of columns, of which no two are equal."""
         titles = [column.title for column in self.columns]
-        names = [
-            f"{column.title}, {column.note}" if titles.count(column.title) > 1 else column.title
-            for column in self.columns
-        ]
+        return [one.title_with_note if titles.count(one.title) > 1 else one.title for one in self.columns]
+
+    def flat(self) -> tuple[list[str], list[list[Cell]]]:
+        """Return names of columns and rows; headings are a column of their own."""
         if not any(self.groups):
-            return names, [list(row) for row in self.cells]
-        return ["group", *names], [[Cell.of(title), *row] for title, rows in self.groups.items() for row in rows]
+            return self.names, [list(row) for row in self.cells]
+        return ["group", *self.names], [[Cell.of(title), *row] for title, rows in self.groups.items() for row in rows]
 
     def to_csv(self) -> bytes:
         """Write values at full precision and an empty cell as nothing, then ends of intervals and other notes."""

@@ -1,7 +1,5 @@
 """The sentences that answer the page's question, and the one that says what they do not show."""
 
-from collections.abc import Sequence
-
 from markupsafe import Markup
 
 from bench.experiments import SCALES, TEXT_SHARE_AT_VIT_B16
@@ -20,10 +18,9 @@ from bench.measure.summary import Throughput
 from bench.orchestration.scope import scopes
 from bench.record import BatchTrial, Failure, Training, Transfer
 from bench.sections import ComparisonRecords, PageContext
-from bench.statistics import SMALLEST_EFFECT, Ratio
-from reports.accuracy import scores
+from bench.statistics.ratios import SMALLEST_EFFECT, Ratio
+from bench.transfer.subject_scores import WholeTaskScores
 from reports.accuracy.ranking import MOST_NAMED, accuracy_answer, headline_experiment, link_to_omitted
-from reports.accuracy.scores import SubjectScore
 from reports.circumstances import head_flops_shares
 
 ANSWERS = {  # by verdict; any other leaves the answer open
@@ -38,7 +35,7 @@ OPEN = Markup(
 )
 
 
-def answer_sentences(page: PageContext, answers: Sequence[SubjectScore]) -> list[Markup]:
+def answer_sentences(page: PageContext, answers: WholeTaskScores) -> list[Markup]:
     """Say which of two experiments is faster, and whose tower is more accurate, or that it cannot be told."""
     missing = missing_runs(page.comparison)
     ended = [Markup("This comparison ended early: {}.").format(missing)] if missing else []
@@ -77,7 +74,7 @@ def headline_row(comparison: ComparisonRecords) -> Throughput | None:
     return compared[headline_experiment(comparison, list(compared))] if compared else None
 
 
-def limits_sentence(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -> str:
+def limits_sentence(comparison: ComparisonRecords, answers: WholeTaskScores) -> str:
     """Say what the answer does not show: other machines, sizes, trainings and tasks than those of the records."""
     circumstances = [record.circumstances for record in comparison.records]
     machines = {one.machine_and_gpu: one.machine for one in circumstances}
@@ -85,8 +82,8 @@ def limits_sentence(comparison: ComparisonRecords, answers: Sequence[SubjectScor
     limits = [f"other machines than {here}"]
     if comparison.experiments:
         limits.append(f"other sizes than {_describe_size(comparison)}")
-    if seeds := scores.fewest_seeds(answers):
-        tasks = pluralize(len(scores.scored_tasks(answers)), "transfer task")
+    if seeds := answers.fewest_seeds:
+        tasks = pluralize(len(answers.tasks), "transfer task")
         limits.append(f"more than {pluralize(seeds, 'training seed')} on {tasks}")
     else:
         limits.append("what the towers learn")

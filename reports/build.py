@@ -9,12 +9,13 @@ from tyro.conf import Positional
 from bench.config import choose
 from bench.console.console import FAILED_CASE, OK, PROGRAM, log, log_damaged_files
 from bench.environment.files import read_intact_files, read_limited
+from bench.measure.comparison_records import group_comparison
 from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.record import read_record
 from reports.joined import comparison_files, join_comparisons
 from reports.page import page, page_sections
 from reports.render.document import write_page
-from reports.render.frames import group_comparison, select_equal_and_largest_batch
+from reports.render.frames import select_equal_and_largest_batch
 
 
 @dataclass(frozen=True)

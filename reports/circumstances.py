@@ -7,11 +7,12 @@ from bench.environment.circumstances import Circumstances
 from bench.experiments import tuning_of
 from bench.fields import PACK_DATA
 from bench.formats import format_count, format_percent, join_words
+from bench.measure.comparison_records import UNTIMED
 from bench.measure.tables import failure_table
 from bench.method import find_method
 from bench.sections import Block, ComparisonRecords, Facts, Fold, Heading, PageContext, Section, Text
 from bench.tables import Cell, Column, Table
-from reports.render.frames import UNTIMED, experiment_cell, experiment_name, group_by
+from reports.render.frames import group_by
 
 FactValues = dict[str, list[str]]  # circumstances by name, each with several values where the records differ in it
 UNKNOWN = "not known here: the method is of an extension"
@@ -106,7 +107,7 @@ def environment_facts(comparison: ComparisonRecords) -> FactValues:
 
 def environment_differences(comparison: ComparisonRecords) -> Table | None:
     """Show the circumstances that differ from those of the base; None where none does."""
-    by_name = group_by(comparison.records, experiment_name)
+    by_name = group_by(comparison.records, lambda one: one.experiment_name)
     found = {name: [record.circumstances for record in by_name.get(name, [])] for name in comparison.experiments}
     base = found.get(comparison.base or "", [])
     packages = dict.fromkeys(name for of in found.values() for one in of for name in _versions_and_gpu(one))
@@ -152,7 +153,7 @@ def _method_row(
     trained, tower = figures.get("trained_parameters"), figures.get("tower_parameters")
     outside = trained - tower if trained is not None and tower is not None else None
     return [
-        experiment_cell(comparison, experiment.name),
+        comparison.name_cell(experiment.name),
         *map(Cell, (method.targets_description, method.loss_description) if method is not None else (UNKNOWN, UNKNOWN)),
         Cell("none", "", 0) if text == 0 else Cell.measured(text, format_percent, UNTIMED),
         Cell.measured(rest, format_percent, UNTIMED),

@@ -20,9 +20,8 @@ from bench.orchestration.scope import required_rounds
 from bench.record import Failure, Training, Transfer
 from bench.sections import DEFAULT_RESULTS, ComparisonRecords, PageContext
 from bench.settings import split_name, with_settings
-from bench.statistics import SEEDS_FOR_INTERVAL, SEEDS_FOR_RANKING
-from reports.accuracy import scores
-from reports.accuracy.scores import SubjectScore
+from bench.statistics.accuracies import SEEDS_FOR_INTERVAL, SEEDS_FOR_RANKING
+from bench.transfer.subject_scores import WholeTaskScores
 from reports.answer import ANSWERS, DEFAULT_SCOPES, headline_row, missing_runs
 from reports.render.frames import group_by
 
@@ -31,7 +30,7 @@ LARGER_SCALES = ("vit-b16", "vit-l14")  # the first that is not the page's own
 Command = tuple[list[str], str]  # the words after the program's name, and the reason
 
 
-def next_command(page: PageContext, answers: Sequence[SubjectScore]) -> list[Markup]:
+def next_command(page: PageContext, answers: WholeTaskScores) -> list[Markup]:
     """Return the command that adds what the records lack most, and the reason; empty where none is known."""
     found = next(_proposals(page, answers), None)
     return [] if found is None else [format_command(found[0]), Markup("{}").format(found[1])]
@@ -85,10 +84,10 @@ def _scoring_options(comparison: ComparisonRecords) -> tuple[list[str], str]:
     return ["--root", ROOT, *options], f" {ROOT} is where {join_words(of_root)} lies: the records do not name it."
 
 
-def _proposals(page: PageContext, answers: Sequence[SubjectScore]) -> Iterator[Command]:
+def _proposals(page: PageContext, answers: WholeTaskScores) -> Iterator[Command]:
     """Yield what can be done, the most urgent first."""
     comparison = page.comparison
-    lead, seeds, scope = headline_row(comparison), scores.fewest_seeds(answers), comparison.scope
+    lead, seeds, scope = headline_row(comparison), answers.fewest_seeds, comparison.scope
     data, results = own_data_options(comparison), results_options(page)
     scoring, of_root = _scoring_options(comparison)
     same = [*data, *scoring, *results]  # options of the default comparison

@@ -7,6 +7,7 @@ from typing import get_args
 from markupsafe import Markup
 
 from bench.console.console import describe_error
+from bench.measure.comparison_records import group_comparison
 from bench.record import Record
 from bench.sections import (
     DEFAULT_RESULTS,
@@ -19,13 +20,14 @@ from bench.sections import (
     added_sections,
     flatten,
 )
-from bench.statistics import JudgedAccuracyDifference, judge_accuracy_differences
+from bench.statistics.accuracies import JudgedAccuracyDifference, judge_accuracy_differences
+from bench.transfer.subject_scores import whole_task_scores
 from reports import circumstances, page_data
-from reports.accuracy import accuracy_section, few_label_section, losses_section, profile_section, scores
+from reports.accuracy import accuracy_section, few_label_section, losses_section, profile_section
 from reports.accuracy.ranking import Key, ranking_differences
 from reports.answer import SMOKE, answer_sentences
-from reports.render import frames
 from reports.render.document import BuiltSection, render_blocks, render_page
+from reports.render.frames import select_equal_and_largest_batch
 from reports.speed import components_section, figures_section, throughput_section
 from reports.summary import answer_blocks, headline_table
 
@@ -77,11 +79,11 @@ def page(
 
     A section that raises becomes one line in its place, which is added to `failed`; without a list the error is raised.
     """
-    at_equal_batch, at_largest_batch = frames.select_equal_and_largest_batch(records)
-    comparison = frames.group_comparison(name, at_equal_batch)
+    at_equal_batch, at_largest_batch = select_equal_and_largest_batch(records)
+    comparison = group_comparison(name, at_equal_batch)
     context = PageContext(
         comparison=comparison,
-        largest=frames.group_comparison(name, at_largest_batch) if at_largest_batch else None,
+        largest=group_comparison(name, at_largest_batch) if at_largest_batch else None,
         records=records,
         documents=documents,
         differences=judge_differences(comparison),
@@ -90,7 +92,7 @@ def page(
         folder=folder,
         results=results,
     )
-    answers = scores.whole_task_scores(comparison)
+    answers = whole_task_scores(comparison)
     figures = headline_table(comparison, context.largest, answers)
     _, in_answer = build_sections(context, failed, in_answer=True)
     sections, built = build_sections(replace(context, built=[figures]), failed)
@@ -143,5 +145,5 @@ def _require_blocks(found: Sequence[Block]) -> list[Block]:
 
 def judge_differences(comparison: ComparisonRecords) -> dict[Key, JudgedAccuracyDifference]:
     """Judge all differences of accuracies of the page as one family: of towers, and of heads with few labels."""
-    differences = ranking_differences(comparison, scores.whole_task_scores(comparison))
+    differences = ranking_differences(comparison, whole_task_scores(comparison))
     return judge_accuracy_differences(differences | few_label_section.head_differences(comparison))

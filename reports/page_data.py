@@ -12,7 +12,7 @@ from bench.record import Memory, Speed, Training, Transfer
 from bench.record_kind import RecordContent
 from bench.sections import Block, Download, Facts, Files, Heading, ItemList, PageContext, Section, Text, flatten
 from bench.tables import NOT_MEASURED, Cell, Column, Table
-from reports.accuracy.pareto import cost_axes
+from bench.transfer.pareto import cost_axes
 from reports.next_command import format_command
 
 KINDS: dict[str, type[RecordContent]] = {

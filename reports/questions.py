@@ -9,15 +9,15 @@ from markupsafe import Markup
 from bench.formats import format_p_value, format_percent, format_ratio, format_seconds, pluralize
 from bench.record import Record, Speed, Training
 from bench.sections import ComparisonRecords, Facts, PageContext
-from bench.statistics import ALPHA, SMALLEST_EFFECT, fewest_rounds
+from bench.statistics.ratios import ALPHA, SMALLEST_EFFECT, fewest_rounds
+from bench.transfer.subject_scores import WholeTaskScores
 from reports.accuracy.ranking import MOST_NAMED, gain_sentences, link_to_omitted
-from reports.accuracy.scores import SubjectScore
 from reports.answer import headline_row, largest_batch_sentences
 from reports.next_command import larger_scale_commands, next_command
 from reports.render.frames import group_by
 
 
-def reader_questions(page: PageContext, answers: Sequence[SubjectScore]) -> Facts:
+def reader_questions(page: PageContext, answers: WholeTaskScores) -> Facts:
     """Answer each question from the records; one that they do not answer is left out."""
     comparison = page.comparison
     questions: dict[str, Sequence[str]] = {

@@ -8,28 +8,22 @@ from markupsafe import Markup
 
 from bench.catalog import describe_out_of_domain_scoring
 from bench.formats import INTERVAL, format_accuracy, format_percent, format_ratio, format_seconds, join_words, pluralize
+from bench.measure.comparison_records import UNTIMED
 from bench.measure.disturbance import Disturbance, describe_disturbance, find_disturbance
+from bench.measure.speed_tables import BASE_CELL, IS_BASE
 from bench.measure.summary import Throughput, extreme_mfu_rows
 from bench.measure.tables import sample_table
 from bench.record import Failure, Speed
 from bench.sections import Block, ComparisonRecords, Group, PageContext, Text, Warn
 from bench.tables import Cell, Column, Table
-from reports.accuracy import scores
+from bench.transfer.subject_scores import ScorePoint, WholeTaskScores, towers_at_budget, whole_task_scores
 from reports.accuracy.accuracy_section import headline_chart
 from reports.accuracy.ranking import MOST_NAMED, link_to_omitted, rank_others
-from reports.accuracy.scores import ScorePoint, SubjectScore
 from reports.answer import headline_row, limits_sentence
 from reports.next_command import ROOT, format_command, own_data_options, results_options
 from reports.questions import reader_questions
 from reports.render.document import left_out
-from reports.render.frames import (
-    BASE_CELL,
-    IS_BASE,
-    UNTIMED,
-    batch_independent_settings,
-    conflicting_settings,
-    experiment_cell,
-)
+from reports.render.frames import batch_independent_settings, conflicting_settings
 
 OTHERS_NOTE = Markup(
     'The folder holds other comparisons that are not on this page: <a href="#data">see which and why</a>.'
@@ -45,7 +39,7 @@ def answer_blocks(
     `added` are blocks of sections that stand here, `damaged` are the errors of files that are left out.
     """
     comparison = page.comparison
-    answers = scores.whole_task_scores(comparison)
+    answers = whole_task_scores(comparison)
     found = find_disturbance(comparison.records, comparison.experiments)
     disturbance, is_busy = _disturbance_notes(comparison, found), found.is_nearly_all
     notes = [
@@ -56,7 +50,7 @@ def answer_blocks(
     ]
     first: list[Block] = [*headline_chart(comparison)]
     if figures is not None and figures.cells:
-        over = "over training seeds" if scores.fewest_seeds(answers) > 2 else "over test images"  # noqa: PLR2004
+        over = "over training seeds" if answers.fewest_seeds > 2 else "over test images"  # noqa: PLR2004
         note = f"Intervals of ratios are over runs{f', those of accuracies {over}' if answers else ''}."
         first.append(Group([figures, Text(note, "under")]))
     return [
@@ -72,13 +66,11 @@ def answer_blocks(
     ]
 
 
-def headline_table(
-    comparison: ComparisonRecords, largest: ComparisonRecords | None, answers: Sequence[SubjectScore]
-) -> Table:
+def headline_table(comparison: ComparisonRecords, largest: ComparisonRecords | None, answers: WholeTaskScores) -> Table:
     """Show speeds, FLOP-predicted ratios and MFU of each experiment, and the accuracy of its tower."""
-    task = scores.scored_tasks(answers)[0] if answers else ""
-    found = scores.main_points(answers, task) if answers else []
-    budgets = [budget for budget in scores.headline_budgets(answers) if scores.towers_at_budget(found, budget)]
+    task = answers.tasks[0] if answers else ""
+    found = answers.main_points(task) if answers else []
+    budgets = [budget for budget in answers.headline_budgets if towers_at_budget(found, budget)]
     base = comparison.label(comparison.base or "") if comparison.throughputs else "the base"
     columns = [
         Column.text("experiment"),
@@ -95,10 +87,10 @@ def headline_table(
         measured, predicted = _ratio_cells(comparison, row)
         shown.append(
             [
-                experiment_cell(comparison, name),
+                comparison.name_cell(name),
                 measured,
                 *_largest_batch_cells(comparison, name, largest),
-                *(_accuracy_cell(scores.towers_at_budget(found, budget), name, row) for budget in budgets),
+                *(_accuracy_cell(towers_at_budget(found, budget), name, row) for budget in budgets),
                 predicted,
                 Cell.measured(row.mfu if row else None, format_percent, row.peak_source if row else UNTIMED),
             ]
@@ -106,14 +98,10 @@ def headline_table(
     return Table.of_rows("The answer in figures", columns, shown)
 
 
-def _own_data_notes(page: PageContext, answers: Sequence[SubjectScore]) -> list[Markup]:
+def _own_data_notes(page: PageContext, answers: WholeTaskScores) -> list[Markup]:
     """Say that towers of other data were scored on the pack's drawings, and which command scores them on others."""
     options = own_data_options(page.comparison)
-    if (
-        not options
-        or not answers
-        or not (drawings := describe_out_of_domain_scoring(scores.scored_tasks(answers), options[1:2]))
-    ):
+    if not options or not answers or not (drawings := describe_out_of_domain_scoring(answers.tasks, options[1:2])):
         return []
     text = Markup("{}: {} scores them on classes of your own, with a folder of images for each.")
     return [text.format(drawings, format_command([*options, "--root", ROOT, *results_options(page)]))]

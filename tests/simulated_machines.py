@@ -13,8 +13,8 @@ from statistics import median
 import numpy as np
 import numpy.typing as npt
 
-from bench.disturbance import log_slowdown_of_runs, weigh_windows
-from bench.statistics import Ratio, ratios_of
+from bench.statistics.disturbance import log_slowdown_of_runs, weigh_windows
+from bench.statistics.ratios import Ratio, ratios_of
 
 ROUNDS, WINDOWS = 10, 20  # as of the default comparison, as are the seconds below
 NAMES = ("a", "b", "c", "d")

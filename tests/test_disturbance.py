@@ -6,9 +6,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from bench.disturbance import log_slowdown_of_runs, mean_log_over_rounds, weigh_windows
 from bench.measure.disturbance import Disturbance, describe_disturbance
-from bench.statistics import ratios_of
+from bench.statistics.disturbance import log_slowdown_of_runs, mean_log_over_rounds, weigh_windows
+from bench.statistics.ratios import ratios_of
 from tests.simulated_machines import MACHINES, coverage
 
 WINDOWS = 20

@@ -13,8 +13,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bench.p_values import MAX_PERMUTATIONS, holm, permutation_p, sign_flip_p, student_t_p
-from bench.statistics import ALPHA
+from bench.statistics.p_values import MAX_PERMUTATIONS, holm, permutation_p, sign_flip_p, student_t_p
+from bench.statistics.ratios import ALPHA
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 
@@ -71,7 +71,7 @@ def test_sampled_permutation_p_agrees_with_enumeration(
     a, b = ([draw.gauss(centre, 1) for _ in range(size)] for centre, size in zip((0, effect), sizes, strict=True))
     exact = permutation_p(a, b)
     error = math.sqrt(exact * (1 - exact) / deals)
-    monkeypatch.setattr("bench.p_values.MAX_PERMUTATIONS", deals)
+    monkeypatch.setattr("bench.statistics.p_values.MAX_PERMUTATIONS", deals)
     for drawn, again in ((permutation_p(a, b), permutation_p(a, b)), (permutation_p(b, a), permutation_p(b, a))):
         assert drawn == again  # seeded
         assert drawn >= 1 / (1 + deals)
@@ -103,7 +103,7 @@ def test_sampled_sign_flips_agree_with_enumeration(monkeypatch: pytest.MonkeyPat
         differences = [draw.gauss(shift, 1) for _ in range(13)]
         exact = sign_flip_p(differences)
         with monkeypatch.context() as patched:
-            patched.setattr("bench.p_values.MAX_PERMUTATIONS", flips)
+            patched.setattr("bench.statistics.p_values.MAX_PERMUTATIONS", flips)
             drawn = sign_flip_p(differences)
         assert drawn == pytest.approx(exact, abs=4 * math.sqrt(exact / flips) + 1 / flips)
 

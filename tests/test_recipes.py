@@ -1,16 +1,17 @@
 """Recipes have the released values; a published pair is compared only knowingly, and the table says what differs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean
 
 import pytest
 from msgspec.structs import replace
 
-from bench.config import MAY_DIFFER, Experiment, change, differing_fields, require_comparable_experiments
+from bench.config import FIELDS, MAY_DIFFER, Experiment, change, differing_fields, require_comparable_experiments
 from bench.data.caption_lengths import WEB, caption_length_quantiles
 from bench.experiments import EXPERIMENTS, METHOD_SETTINGS, SCALES
+from bench.measure.comparison_records import group_named
 from bench.measure.costs import count_costs, forward_flops_as_released
-from bench.measure.tables import speed_table
+from bench.measure.speed_tables import throughput_table, with_differences
 from bench.recipes import PUBLISHED_HOURS, RECIPES
 from bench.record import Record
 from tests.small import circumstances
@@ -146,23 +147,22 @@ def timed(experiment: Experiment, round_: int) -> Record:
 
 
 def test_the_table_of_a_published_pair_lists_what_differs_beside_the_method() -> None:
-    records, names = [timed(one, k) for one in PUBLISHED for k in range(2)], [one.name for one in PUBLISHED]
+    def note_of(pair: Sequence[Experiment], may_differ: Iterable[str]) -> str:
+        records = [timed(one, k) for one in pair for k in range(2)]
+        found = group_named(records, [one.name for one in pair], may_differ)
+        return with_differences(throughput_table(found), found).note
+
     with pytest.raises(ValueError, match="cannot be compared"):
-        speed_table("t", records, names)
-    note = speed_table("t", records, names, allow_differences=True).note
+        note_of(PUBLISHED, MAY_DIFFER)
+    note = note_of(PUBLISHED, FIELDS)
     for field, values in differing_fields(PUBLISHED).items():
         listed = f"\n  {field}: {' / '.join(map(str, values))}" in note
         assert listed == (field not in MAY_DIFFER)
-    separate = [timed(one, k) for one in CONTROLLED for k in range(2)]
-    for published in (True, False):
-        assert (
-            "also differ"
-            not in speed_table("t", separate, [one.name for one in CONTROLLED], allow_differences=published).note
-        )
+    assert "also differ" not in note_of(CONTROLLED, FIELDS)
 
 
 def test_records_of_other_machines_are_refused_even_with_allowed_differences() -> None:
     records = [timed(PUBLISHED[0], 0), timed(PUBLISHED[1], 0)]
     elsewhere = replace(records[1], circumstances=replace(records[1].circumstances, machine="other"))
     with pytest.raises(ValueError, match="they differ in machine"):
-        speed_table("t", [records[0], elsewhere], [one.name for one in PUBLISHED], allow_differences=True)
+        group_named([records[0], elsewhere], [one.name for one in PUBLISHED], FIELDS)

@@ -13,34 +13,30 @@ from numpy import float64, ones, zeros
 from numpy.random import Generator, default_rng
 from scipy import stats
 
-import bench.statistics as judged
-from bench.p_values import holm, permutation_p, sign_flip_p
-from bench.statistics import (
+from bench.statistics import ratios as judged
+from bench.statistics import verdicts
+from bench.statistics.accuracies import (
+    Estimate,
+    estimate_over_seeds,
+    estimate_over_tasks,
+    estimate_paired_over_seeds,
+    judge_accuracy_differences,
+)
+from bench.statistics.intervals import Interval, accuracy_interval, mean_interval
+from bench.statistics.p_values import holm, permutation_p, sign_flip_p
+from bench.statistics.ratios import (
     ALPHA,
-    FLOPS_TOLERANCE,
     MAX_FIGURE,
     MIN_FIGURE,
     MIN_PAIRED_ROUNDS,
     MIN_ROUNDS,
     SMALLEST_EFFECT,
-    ChangeKind,
-    Estimate,
-    Interval,
     Ratio,
     Verdict,
-    accuracy_interval,
-    estimate_over_seeds,
-    estimate_over_tasks,
-    estimate_paired_over_seeds,
     fewest_rounds,
-    is_change,
-    judge_accuracy_differences,
-    judge_agreement,
-    judge_flops_prediction,
     log_std,
-    max_relative_difference,
-    mean_interval,
 )
+from bench.statistics.verdicts import FLOPS_TOLERANCE, judge_agreement, judge_flops_prediction, max_relative_difference
 
 Floats = npt.NDArray[float64]
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
@@ -548,14 +544,14 @@ def test_relative_spread_is_the_deviation_of_logarithms() -> None:
 
 def test_step_is_bound_by_its_longer_part() -> None:
     shares = (0.0, 0.05, 0.06, 0.5, 0.51, 1.0)
-    separate, ahead = ([judged.bound_by(share, prefetches=ahead) for share in shares] for ahead in (False, True))
+    separate, ahead = ([verdicts.bound_by(share, prefetches=ahead) for share in shares] for ahead in (False, True))
     assert separate == [*["compute-bound"] * 4, *["input-bound"] * 2]
     assert ahead == [*["compute-bound"] * 2, *["input-bound"] * 4]
 
 
 def test_cores_suffice_where_the_whole_interval_says_so() -> None:
     needed = ((2.0, 4.0), (3.9, 4.1), (4.1, 6.0))
-    assert [judged.judge_loader_cores(*ends, 4) for ends in needed] == ["enough", "too close to tell", "too few"]
+    assert [verdicts.judge_loader_cores(*ends, 4) for ends in needed] == ["enough", "too close to tell", "too few"]
 
 
 # Parts and whole, measured and predicted
@@ -637,22 +633,3 @@ def test_seeds_are_ranked_from_five_common_ones_on() -> None:
     found = estimate_paired_over_seeds(base, {seed: 0.6 + seed / 1000 for seed in range(1, 9)})
     assert found is not None
     assert (found.over, judge_accuracy_differences({0: found})[0].verdict) == ("5 seeds", "better")
-
-
-@pytest.mark.parametrize(
-    ("kind", "new", "processes", "p", "expected"),
-    [
-        ("confirmed", 1.021, (2, 2), 1.0, True),
-        ("confirmed", 1.019, (9, 9), 0.0, False),
-        ("confirmed", 2.0, (1, 9), 0.0, False),
-        ("suspected", 1.031, (3, 3), 0.0009, True),
-        ("suspected", 1.031, (3, 3), 0.001, False),
-        ("suspected", 1.029, (3, 3), 0.0, False),
-        ("suspected", 2.0, (2, 9), 0.0, False),
-    ],
-)
-def test_a_change_needs_processes_size_and_p(
-    kind: ChangeKind, new: float, processes: tuple[int, int], p: float, expected: bool
-) -> None:
-    assert is_change(kind, 1.0, new, processes, p) is expected
-    assert is_change(kind, new, 1.0, processes, p) is expected

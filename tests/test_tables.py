@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from bench.console.tables import print_tables
-from bench.formats import UNMEASURED, format_quantity, format_ratio
-from bench.statistics import Estimate
+from bench.formats import UNMEASURED, format_percent, format_quantity, format_ratio
+from bench.statistics.accuracies import Estimate
 from bench.tables import Cell, Column, Table
 
 EXACT = 1 / 3
@@ -54,9 +54,27 @@ def test_json_has_the_values_behind_the_texts(tmp_path: Path, capsys: pytest.Cap
     assert UNMEASURED not in shown
 
 
+def test_terminal_says_beside_each_row_of_a_transposed_table_what_its_figures_mean(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = [[Cell.of(name), Cell.of(share, format_percent)] for name, share in (("clip", 0.5), ("catlip", 0.0625))]
+    columns, note = [Column.text("experiment"), Column("MFU", "over peak")], "words of a long note " * 9
+    print_tables([Table("T", columns, {"": rows}, note, is_transposed=True)])
+    title, *shown, first, second = capsys.readouterr().out.rstrip().splitlines()
+    assert (title, shown) == ("T", ["                 clip catlip", "MFU, over peak 50.0 %  6.2 %"])
+    assert max(len(first), len(second)) <= 120
+    assert f"{first} {second}" == note.strip()
+
+
 def test_markdown_has_the_texts_escaped() -> None:
     table = Table.of_rows("T", Column.texts("a|b", "c"), [[Cell("x|y", "z"), Cell("<b>")]])
     assert table.to_markdown().splitlines() == ["| a\\|b | c |", "| --- | --- |", "| x\\|y (z) | \\<b\\> |"]
+
+
+def test_headings_of_groups_are_rows_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    columns = [Column.text("task"), Column("time")]
+    print_tables([Table.of_groups("T", columns, {"Towers": [[Cell("a"), Cell("9\N{NO-BREAK SPACE}s")]]}, "a note")])
+    assert capsys.readouterr().out.splitlines() == ["T", "task time", "Towers", "  a  9 s", "a note", ""]
 
 
 def test_headings_of_groups_are_a_column_where_there_is_no_heading() -> None:

@@ -52,10 +52,18 @@ from bench.experiments import COMPARED, EXPERIMENTS, HEADLINE
 from bench.fields import PACK_DATA, SEEN_CONCEPTS
 from bench.formats import GIB
 from bench.labels.vocabulary import vocabulary_field, vocabulary_mismatch
+from bench.measure.comparison_records import group_named
 from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.measure.figures import figure_tables
 from bench.measure.ranks import find_slow_ranks, rank_table
-from bench.measure.tables import batch_trial_table, experiment_table, speed_table, time_and_memory_table
+from bench.measure.speed_tables import (
+    largest_batch_table,
+    memory_and_size_table,
+    phase_table,
+    throughput_table,
+    with_differences,
+)
+from bench.measure.tables import batch_trial_table, experiment_table
 from bench.measure.throughput import throughputs_by_round, timed_runs
 from bench.measurement import get_measurement
 from bench.orchestration.budgets import set_images
@@ -74,7 +82,7 @@ from bench.orchestration.trial import DEFAULT_MINUTES, MAX_PACE_RATIO, plan_defa
 from bench.record import read_records
 from bench.settings import with_settings
 from bench.tables import Table
-from bench.transfer.score_tables import all_transfer_tables
+from bench.transfer.terminal_tables import transfer_tables
 
 FULL_IMAGES, SMOKE_IMAGES = 320_000, 2_048
 LONGEST = 1.25  # times the planned time, by which the comparison should end on a machine that became slower
@@ -344,10 +352,10 @@ class Measure:
         comparison.measure(scope, arms)
         tables = _cost_tables(comparison, allow_differences=self.allow_differences)
         if self.memory_gib is not None:
-            title, records = f"Each at its largest batch under {self.memory_gib:g} GiB", comparison.records()
-            names, allowed = [one.name for one in largest], MAY_DIFFER_AT_LARGEST_BATCH
-            tables.append(speed_table(title, records, names, allowed, allow_differences=self.allow_differences))
-            tables.append(batch_trial_table(records))
+            records, allowed = comparison.records(), MAY_DIFFER_AT_LARGEST_BATCH
+            names, accepted = [one.name for one in largest], FIELDS if self.allow_differences else allowed
+            found = group_named(records, names, accepted)
+            tables += [with_differences(largest_batch_table(found), found, allowed), batch_trial_table(records)]
         for path in comparison.trace() if self.trace else []:
             log(f"trace: {path} (open it at https://ui.perfetto.dev)")
         return _finish_timed(comparison, tables, self.json)
@@ -361,7 +369,7 @@ def _slowdown_since(trial: Pace, comparison: Comparison, tried: Experiment) -> f
 
 def _finish(comparison: Comparison) -> int:
     """Finish a comparison of speed, memory and accuracy."""
-    return _finish_timed(comparison, [*_cost_tables(comparison), *all_transfer_tables(comparison.records())])
+    return _finish_timed(comparison, [*_cost_tables(comparison), *transfer_tables(comparison.records())])
 
 
 def _finish_timed(comparison: Comparison, tables: Sequence[Table], json_file: Path | None = None) -> int:
@@ -378,6 +386,6 @@ def _finish_timed(comparison: Comparison, tables: Sequence[Table], json_file: Pa
 
 def _cost_tables(comparison: Comparison, *, allow_differences: bool = False) -> list[Table]:
     names, records = [experiment.name for experiment in comparison.experiments], comparison.records()
-    title = "Throughput as published" if allow_differences else "Throughput at equal batch"
-    speeds = speed_table(title, records, names, allow_differences=allow_differences)
-    return [speeds, time_and_memory_table(records, names), rank_table(records, names)]
+    found = group_named(records, names, FIELDS if allow_differences else MAY_DIFFER)
+    speeds = with_differences(throughput_table(found), found)
+    return [speeds, phase_table(found), memory_and_size_table(found), rank_table(records, names)]

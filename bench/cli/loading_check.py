@@ -9,7 +9,7 @@ from bench.environment.cores import available_cores, loader_cores_per_rank
 from bench.environment.gpu_specs import GPU_SPECS, GpuSpec
 from bench.hooks import find_hook
 from bench.orchestration.preflight import count_gpus, find_machine_gpu
-from bench.statistics import judge_loader_cores
+from bench.statistics.verdicts import judge_loader_cores
 from bench.tables import Table
 
 LOADING = "Loading"

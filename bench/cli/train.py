@@ -54,7 +54,7 @@ from bench.train.checkpoints import (
     log_differences,
     require_same_experiment,
 )
-from bench.transfer.score_tables import all_transfer_tables
+from bench.transfer.terminal_tables import transfer_tables
 
 CHECKPOINT_MINUTES = 15.0
 VOCABULARY = "vocabulary.json"  # in OUT
@@ -189,7 +189,7 @@ class Train:
             log("not scored: the tasks hold images, and this tower reads embeddings")
         elif tasks and not comparison.runner.failures:
             comparison.score(scope)
-        code = print_results(comparison, all_transfer_tables(comparison.records()), self.json)
+        code = print_results(comparison, transfer_tables(comparison.records()), self.json)
         for path in sorted(comparison.results.glob(f"{comparison.name}.tower.*.safetensors")):
             log(f"tower: {path}")
         if comparison.runner.failures:

@@ -29,8 +29,9 @@ from bench.orchestration.pace import Pace
 from bench.orchestration.preflight import open_comparison
 from bench.orchestration.scope import Scope
 from bench.towers.provenance import is_trained_here, latest_towers, read_provenance
+from bench.transfer.label_curves import INIT_PROTOCOL
 from bench.transfer.prompt_templates import read_templates
-from bench.transfer.score_tables import INIT_PROTOCOL, all_transfer_tables, drop_init_records, init_tables
+from bench.transfer.terminal_tables import transfer_tables
 
 TOWERS_EXPECTED = 4  # of an experiment: three budgets, and an untrained one
 STAND_IN = "catlip-tiny"  # experiment of the records of a tower that no experiment trained
@@ -97,10 +98,7 @@ class Transfer:
         subjects = [*map(ScoringSubject, towers), *(ScoringSubject(tower, "reference") for tower in references)]
         subjects += _random_init_subjects(every, trained_by)
         comparison.score_towers(subjects, tuple(protocols), tuple(tasks), root=root, templates=templates)
-        records = comparison.records()
-        return print_results(
-            comparison, [*all_transfer_tables(drop_init_records(records)), *init_tables(records)], self.json
-        )
+        return print_results(comparison, transfer_tables(comparison.records()), self.json)
 
 
 def _resolve_tower_arguments(tower: str, results: Path) -> list[str]:

@@ -2,43 +2,28 @@
 
 import json
 import re
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from textwrap import wrap
 
-from bench.console.console import escape_unprintable, escape_unprintable_lines
+from bench.console.console import escape_unprintable
 from bench.environment.files import add_path_to_errors
-from bench.formats import UNMEASURED
+from bench.formats import NBSP, UNMEASURED
 from bench.settings import split_name
 from bench.tables import Table
 
-if TYPE_CHECKING:
-    import pandas as pd
+UNKNOWN = "-"  # in place of a figure that is not there
+WIDTH = 120  # letters of a line of a note
 
 
 def print_tables(tables: Sequence[Table], json_file: Path | None = None) -> None:
     """Print the tables that have rows to standard output; write all tables by title to a JSON file if given."""
-    import pandas as pd  # which takes half a second
-
     if json_file is not None:
         write_tables(tables, json_file)
     for table in tables:
         if table.cells:
-            title, shown, note = table.title, _texts(table), table.note
-            for column in shown:
-                shared, short = _shared_settings(shown[column])
-                if shared:
-                    title = f"{title}\nall rows: {', '.join(sorted(shared))}"
-                    shown[column] = [short[name] for name in shown[column]]
-                    for name in sorted(short, key=len, reverse=True):  # a name may begin with another one
-                        note = note.replace(name, short[name])
-                    break
-            frame = pd.DataFrame(shown, dtype=object)
-            if table.is_transposed:
-                frame = frame.set_index(frame.columns[0]).T.rename_axis(index=None, columns=None).reset_index(names="")
-            text = f"{title}\n{frame.apply(_left_align_words).to_string(index=False)}\n{note}"
-            print(escape_unprintable_lines(text), end="\n\n" if note else "\n")
+            print("\n".join(_draw(table)), end="\n\n")
 
 
 def write_tables(tables: Sequence[Table], file: Path) -> None:
@@ -48,12 +33,44 @@ def write_tables(tables: Sequence[Table], file: Path) -> None:
         file.write_text(json.dumps(figures, indent=1, allow_nan=False))
 
 
-def _texts(table: Table) -> dict[str, list[str]]:
-    names, cells = table.flat()
-    return {
-        name: ["-" if row[at].text == UNMEASURED else escape_unprintable(row[at].text_with_note) for row in cells]
-        for at, name in enumerate(names)
-    }
+def _draw(table: Table) -> Iterator[str]:
+    """Yield the lines of a table; settings that the experiments of a column share stand once below the title."""
+    names = table.names
+    if table.is_transposed:  # there is room for what the figures of a row mean
+        names = [column.title_with_note for column in table.columns]
+    texts = [[UNKNOWN if cell.text == UNMEASURED else cell.text_with_note for cell in row] for row in table.cells]
+    columns = [[*map(_plain, column)] for column in zip(names, *texts, strict=True)]
+    found = (_shared_settings(column) for _, *column in columns)
+    shared, short = next((one for one in found if one[0]), (set[str](), dict[str, str]()))
+
+    def shorten(text: str) -> str:
+        for name in sorted(short, key=len, reverse=True):  # a name may begin with another one
+            text = text.replace(name, short[name])
+        return text
+
+    columns = [[*map(shorten, column)] for column in columns]
+    if any(table.groups):
+        columns[0][1:] = [f"  {text}" for text in columns[0][1:]]
+    if table.is_transposed:
+        columns[0][0] = ""
+        columns = [[*row] for row in zip(*columns, strict=True)]
+    yield from map(_plain, table.title.split("\n"))
+    if shared:
+        yield f"all rows: {', '.join(sorted(shared))}"
+    lines = (" ".join(row).rstrip() for row in zip(*map(_align, columns), strict=True))
+    yield next(lines)
+    for heading, rows in ({} if table.is_transposed else table.groups).items():
+        if heading:
+            yield _plain(heading)
+        yield from islice(lines, len(rows))
+    yield from lines
+    for line in table.note.split("\n"):
+        yield from wrap(shorten(_plain(line)), WIDTH, break_long_words=False)
+
+
+def _plain(text: str) -> str:
+    """Return a text on one line, escaped; spaces that bind words are plain ones."""
+    return escape_unprintable(text.replace(NBSP, " "))
 
 
 def _shared_settings(names: Sequence[str]) -> tuple[set[str], dict[str, str]]:
@@ -69,9 +86,8 @@ def _shared_settings(names: Sequence[str]) -> tuple[set[str], dict[str, str]]:
     return shared, short
 
 
-def _left_align_words(column: "pd.Series[str]") -> "pd.Series[str]":
-    """Left-align columns with words; numbers stay right-aligned."""
-    if not all(re.fullmatch(r"[-+\d.,%]*", text) for text in column):
-        width = max(map(len, (*column, str(column.name))))
-        return column.str.ljust(width).rename(str(column.name).ljust(width))
-    return column
+def _align(column: Sequence[str]) -> list[str]:
+    """Pad the head and the cells of a column to one width: numbers on the left, words on the right."""
+    is_numeric = all(re.fullmatch(r"[-+\d.,% ]*", text) for text in column[1:])
+    width = max(map(len, column))
+    return [text.rjust(width) if is_numeric else text.ljust(width) for text in column]

@@ -5,13 +5,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from bench.disturbance import (
-    HALF_RUN_WEIGHT,
-    log_slowdown_from_waits,
-    log_slowdown_of_runs,
-    mean_log_over_rounds,
-    weigh_windows,
-)
 from bench.measure.throughput import (
     Run,
     forward_backward_rate,
@@ -21,7 +14,14 @@ from bench.measure.throughput import (
     window_weights,
 )
 from bench.record import HOST_BUSY, OTHERS_BUSY, Record, Speed
-from bench.statistics import Rounds
+from bench.statistics.disturbance import (
+    HALF_RUN_WEIGHT,
+    log_slowdown_from_waits,
+    log_slowdown_of_runs,
+    mean_log_over_rounds,
+    weigh_windows,
+)
+from bench.statistics.ratios import Rounds
 
 USUAL_PERCENT = 5.0  # of the CPU time of a run's cores that others use without disturbing it
 HARDLY_DISTURBED, NEARLY_ALL = 0.1, 0.9  # shares of the windows

@@ -7,7 +7,7 @@ from statistics import median
 from bench.measure.tables import ratio_columns
 from bench.measurement import Figure
 from bench.record import Figures, Record
-from bench.statistics import Ratio, ratios_of_pairs
+from bench.statistics.ratios import Ratio, ratios_of_pairs
 from bench.tables import Table
 
 # Verdicts on a ratio where larger values are better, smaller ones, or neither; other verdicts stay as they are.

@@ -9,7 +9,7 @@ import torch
 from bench.config import Experiment, change
 from bench.data.sample_stream import SampleStream
 from bench.settings import with_batch_size
-from bench.statistics import Interval, geometric_mean_interval
+from bench.statistics.intervals import Interval, geometric_mean_interval
 from bench.train.build import load_data
 
 TIMED_BATCH = 32  # images of a timed batch

@@ -18,7 +18,7 @@ from bench.environment.circumstances import summarize_machine
 from bench.environment.files import decode_json, prefix_errors, read_intact_files, read_limited
 from bench.measure.throughput import images_per_second
 from bench.record import Memory, Record, Speed, Training, Transfer, is_record, read_record
-from bench.statistics import Interval, accuracy_interval
+from bench.statistics.intervals import Interval, accuracy_interval
 
 FINGERPRINT = "fingerprint"  # entry of `machine_info`, of this project's documents; see `summarize_machine`
 LOSS_STEP = 10  # step of a training, counted from 1

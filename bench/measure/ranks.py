@@ -8,7 +8,7 @@ from bench.fields import RuntimeSettings
 from bench.formats import format_rate
 from bench.measure.throughput import Run, timed_runs
 from bench.record import PHASE_FIGURE, Memory, Record, Speed
-from bench.statistics import find_slow_rank
+from bench.statistics.verdicts import find_slow_rank
 from bench.tables import Cell, Column, Table
 
 # Phases in which a rank of `ddp` waits for no other. Sharded weights are gathered in the forward, too.

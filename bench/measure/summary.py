@@ -18,15 +18,9 @@ from bench.measure.throughput import (
     unweighted_images_per_second,
 )
 from bench.record import PHASES, Record, Speed
-from bench.statistics import (
-    Interval,
-    Ratio,
-    Rounds,
-    geometric_mean_interval,
-    is_engineering_gap,
-    ratios_of,
-    unexplained_factor,
-)
+from bench.statistics.intervals import Interval, geometric_mean_interval
+from bench.statistics.ratios import Ratio, Rounds, ratios_of
+from bench.statistics.verdicts import is_engineering_gap, unexplained_factor
 
 PHASE = "phase, ms: "  # prefix of a figure from `Speed.phase_seconds`
 UTILISATION = "utilisation: "  # prefix of a figure from `Speed.utilisation`

@@ -1,24 +1,20 @@
-"""Tables of experiments and of what was measured of them: speed, costs, memory, failures. No torch here."""
+"""Tables of experiments, of the batches that were tried, and of what runs skipped or why they failed. No torch here."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.config import FIELDS, MAY_DIFFER, Experiment, differing_fields, format_differences, unexpected_differences
-from bench.data.caption_lengths import describe_captions
-from bench.experiments import TUNED_FIELDS, tuning_of
-from bench.formats import GIB, MIB, format_count
-from bench.measure.summary import PHASE, UTILISATION, Throughput, throughputs_of
-from bench.measure.throughput import require_comparable, timed_runs
-from bench.record import PHASES, BatchTrial, Failure, Memory, Record, RunOnSamples, Speed
+from bench.config import Experiment
+from bench.experiments import tuning_of
+from bench.formats import GIB, format_count
+from bench.record import BatchTrial, Failure, Record, RunOnSamples
 from bench.settings import strip_settings
-from bench.statistics import Ratio, bound_by, log_std
+from bench.statistics.ratios import Ratio
 from bench.tables import Cell, Column, Table
 
 if TYPE_CHECKING:
     from bench.measure.costs import Costs
 
 EMPTY_CAPTION = "empty caption (used)"
-CONFOUNDED_NOTE = "The ratio is not the method's alone, for the experiments also differ in"
 
 
 def experiment_table(experiments: Mapping[str, Experiment], costs: Mapping[str, "Costs"]) -> Table:
@@ -54,128 +50,10 @@ def experiment_table(experiments: Mapping[str, Experiment], costs: Mapping[str, 
     return Table.of_figures("Experiments", rows, note)
 
 
-def speed_table(
-    title: str,
-    records: Sequence[Record],
-    names: Sequence[str],
-    may_differ: Iterable[str] = MAY_DIFFER,
-    *,
-    allow_differences: bool = False,
-) -> Table:
-    """Compare the throughput of experiments to that of the first name that was timed.
-
-    Those that are `allow_differences` as they are may differ in all fields, and the note tells which.
-    """
-    kept = [r for r in records if isinstance(r.measured, Speed) and r.experiment and r.experiment.name in names]
-    require_comparable(kept, may_differ=FIELDS if allow_differences else may_differ)
-    timed = timed_runs(records, names)
-    if not timed:
-        return Table.of_figures(title, [])
-    base = next(iter(timed))
-    found = throughputs_of(records, names, base)
-    rows = [
-        {
-            "experiment": one.experiment,
-            "batch": timed[one.experiment][0][0].training.batch_size,
-            "runs": len(one.rounds),
-            "tokens": one.figures["tokens_per_caption"],
-            "images/s": round(one.images_per_second, 1),
-            "spread": log_std(one.rounds),
-            "ratio": one.ratio and one.ratio.value,
-            "low": one.ratio and one.ratio.low,
-            "high": one.ratio and one.ratio.high,
-            "all windows": one.unweighted_ratio and one.unweighted_ratio.value,
-            "p": one.ratio and one.ratio.p,
-            "verdict": one.ratio and one.ratio.verdict,
-            "FLOP-predicted": one.flop_ratio,
-            "MFU": one.mfu,
-        }
-        for one in found
-    ]
-    processes = timed[base][0][1].processes
-    joint = f"\nimages/s: of {processes} processes together; batch: images a step of each." if processes > 1 else ""
-    ratios = [one.ratio for one in found if one.ratio]
-    tested = "signs of rounds flipped" if any(one.is_paired for one in ratios) else "runs permuted"
-    if any(one.log_slowdown for one in ratios):
-        tested += ", Student's of a difference beyond what other work may add"
-    captions = describe_captions(runs[0][0] for runs in timed.values())
-    shown = [runs[0][0] for runs in timed.values()]
-    beyond = unexpected_differences(shown, may_differ)
-    also = [format_differences({field: values}) for field, values in beyond.items()]
-    own = format_differences(
-        {
-            field: values
-            for field, values in differing_fields(shown).items()
-            if field not in beyond and (field in TUNED_FIELDS or field not in FIELDS)
-        }
-    )
-    return Table.of_figures(
-        title,
-        rows,
-        f"ratio: images/s over those of {base}, with its 95 % interval over runs (fresh processes, this machine, this "
-        f"hour). all windows: the ratio with windows that other work slowed. p: {tested}, adjusted by Holm. "
-        "spread: standard deviation over runs, relative.\nFLOP-predicted: from the matrix products. MFU: 3 x forward "
-        f"FLOPs, over the device's peak: {found[0].peak_source}.{joint}\ntokens: per caption, with padding. "
-        f"captions: {captions}."
-        + (f"\nThe methods' own settings: {own}." if own else "")
-        + ("\n  ".join([f"\n{CONFOUNDED_NOTE}", *also]) if also else ""),
-    )
-
-
 def ratio_columns(ratio: Ratio | None) -> dict[str, Any]:
     """Return the cells of a table that show a ratio, its 95 % interval, p and verdict."""
     names = {"ratio": "value", "low": "low", "high": "high", "p": "p", "verdict": "verdict"}
     return {column: ratio and getattr(ratio, name) for column, name in names.items()}
-
-
-def time_and_memory_table(records: Sequence[Record], names: Sequence[str]) -> Table:
-    """Say where a step's time goes, what disturbed it, what its targets cost and how much memory it takes."""
-    timed = {row.experiment: row for row in throughputs_of(records, names, None)}
-    memories = {r.experiment.name: r.measured for r in records if isinstance(r.measured, Memory) and r.experiment}
-    rows = [
-        {"experiment": name}
-        | (_time_costs(timed[name]) if name in timed else {})
-        | (_memory_costs(memories[name]) if name in memories else {})
-        for name in names
-        if name in timed or name in memories
-    ]
-    return Table.of_figures(
-        "Where the time and the memory go",
-        rows,
-        "Phases come from a pass of their own that waits for the device between them; their sum over the unsplit step "
-        "is a check.\ninput-bound: data takes longer than all the rest, or with workers over 5 % is spent waiting "
-        "for them.\nHFU: FLOPs of the step, recomputed ones included, over the device's peak; below MFU where the "
-        "backward leaves products out, as those for a gradient of the images.\n"
-        "Memory is above imports and data; tensors are counted one by one and do not vary.",
-        is_transposed=True,
-    )
-
-
-def _time_costs(row: Throughput) -> dict[str, Any]:
-    figures, share = row.figures, row.data_share
-    captions, total, step = figures["captions_per_second"], figures["phases_ms"], figures["step_ms"]
-    return {
-        **{f"{phase}, ms": one for phase in PHASES if (one := figures.get(PHASE + phase)) is not None},
-        "sum of phases / step": total / step if total and step else None,
-        "data, share of the phases": share,
-        "bound": None if share is None else bound_by(share, prefetches=row.loader_workers > 0),
-        **({"loader workers": row.loader_workers} if row.loader_workers else {}),
-        "share of windows waited for batches": figures["data_wait_share"],
-        "HFU": figures["hardware_flops_utilisation"],
-        "targets, s per million captions": 1e6 / captions if captions else None,
-        **{name.removeprefix(UTILISATION): one for name, one in figures.items() if name.startswith(UTILISATION)},
-    }
-
-
-def _memory_costs(memory: Memory) -> dict[str, Any]:
-    sizes = {
-        "tensors, MiB": memory.peak_tensor_bytes,
-        "peak resident, MiB": memory.peak_rss_bytes,
-        "peak allocated, MiB": memory.peak_allocated_bytes,
-        "peak reserved, MiB": memory.peak_reserved_bytes,
-        "process on the device, MiB": memory.process_bytes,
-    }
-    return {name: round(size / MIB, 1) for name, size in sizes.items() if size is not None}
 
 
 def batch_trial_table(records: Sequence[Record], label: Callable[[str], str] = str) -> Table:

@@ -6,8 +6,8 @@ from statistics import fmean
 import msgspec
 
 from bench.config import Experiment, format_differences, unexpected_differences
-from bench.disturbance import WindowWeights, weigh_windows
 from bench.record import Record, Speed
+from bench.statistics.disturbance import WindowWeights, weigh_windows
 
 Run = tuple[Experiment, Speed]
 # What must be equal where speeds are compared, and the experiment's field that may explain a difference.

@@ -9,7 +9,7 @@ from bench.data.image_sizes import images_before_step, nearest_step_count
 from bench.measure.disturbance import find_disturbance
 from bench.measure.throughput import throughputs_by_round
 from bench.record import Record, Training
-from bench.statistics import ratios_of
+from bench.statistics.ratios import ratios_of
 
 EQUAL_IMAGES, EQUAL_SECONDS, HALF_WAY = "equal images", "equal device seconds", "half of equal images"
 MAX_INTERVAL_RATIO = 1.5  # maximum ratio of an interval's ends to derive a budget from it

@@ -33,7 +33,7 @@ from bench.orchestration.runner import Job, Runner
 from bench.orchestration.scope import Scope
 from bench.record import BatchTrial, Memory, Record, Speed, Training, read_record, read_records
 from bench.settings import with_batch_size
-from bench.statistics import MIN_ROUNDS
+from bench.statistics.ratios import MIN_ROUNDS
 from bench.train.checkpoints import CheckpointConfig
 
 EXPECTED_TRIALS = 5  # expected attempts until the largest batch is known

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from bench.catalog import DEFAULT_TASKS, SINGLE_LABEL, SMOKE_TASKS, TASKS
-from bench.statistics import MIN_PAIRED_ROUNDS, fewest_rounds
+from bench.statistics.ratios import MIN_PAIRED_ROUNDS, fewest_rounds
 
 
 @dataclass(frozen=True, slots=True)

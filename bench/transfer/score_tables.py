@@ -1,320 +1,199 @@
-"""Tables of transfer accuracy, and of heads that are initialised from pre-training. No torch here.
+"""The tables of accuracy on whole tasks. No torch here."""
 
-A figure with its interval is (value, low, high).
-"""
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from typing import TypeVar
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from statistics import fmean, median
-from typing import Any, NamedTuple, TypeGuard
-
-import numpy as np
-import numpy.typing as npt
-
-from bench.catalog import describe_concept_overlap, describe_out_of_domain_scoring
-from bench.formats import format_ratio
-from bench.measure.throughput import throughputs_by_round
-from bench.record import Record, Speed, Transfer
-from bench.scores import Score, describe_task_trainings
-from bench.statistics import Answers, Estimate, Interval, accuracy_interval, estimate_over_draws, estimate_over_seeds
+from bench.catalog import RANDOM_INIT
+from bench.formats import (
+    INTERVAL,
+    HasEstimate,
+    format_accuracy,
+    format_accuracy_gain,
+    format_count,
+    format_percent,
+    join_words,
+)
+from bench.measure.comparison_records import UNTIMED
+from bench.sections import ComparisonRecords
+from bench.statistics.intervals import accuracy_interval
 from bench.tables import Cell, Column, Table
-from bench.transfer.classification.label_subsets import describe_omitted_shares, describe_small_classes
-
-PROBE, RETRIEVAL = "linear probe", "retrieval"
-POWERS = ("power W, by the energy counter", "power W")  # the more accurate first
-WHOLE_READER = "GPU"  # key of the reason where the device could not be opened
-ValueAndEnds = tuple[float, float | None, float | None]
-SAME_STEPS = "All batches have the same size, so that equal steps are equal images and no budget of their own. "
-SEED_UNIT = "A claim about a method needs several training seeds; one tower does not rank methods."
-INIT_PROTOCOL = "transfer-init"
-RANDOM_HEAD, COPIED_ROWS = "random head", "copied rows"  # heads
-CLASS_NAMES, PROMPTS = "class names", "prompt templates"  # heads of a text tower
-INIT_NOTE = (
-    "Accuracy on the test images of a head on the frozen tower: the mean over draws of labelled images, the same for "
-    "every head, with a 95 % interval over these draws and the test images. A row with a plus: the difference from the "
-    "random head on the same draw.\nNo labels: the initial head. A draw's rate is chosen on validation images of its "
-    "own, no more than are fitted; all labels are one draw. One training of the tower is no evidence on other "
-    "trainings."
+from bench.transfer.pareto import CostAxis, cost_axes, pareto_front
+from bench.transfer.subject_scores import (
+    PROBE,
+    RETRIEVAL,
+    ScorePoint,
+    WholeTaskScores,
+    is_random_init,
+    towers_at_budget,
 )
 
-
-@dataclass(frozen=True, slots=True)
-class ScoredRecord:
-    """The scores of one feature extractor in one record."""
-
-    record: Record
-    transfer: Transfer
-
-    @property
-    def key(self) -> tuple[int, str, int]:
-        """The sort key of rows: images seen, feature extractor, seed."""
-        experiment = self.record.experiment
-        return self.transfer.images, self.transfer.subject, experiment.seed if experiment else -1
-
-    @property
-    def first_cells(self) -> dict[str, Any]:
-        """The first cells of the row in a table."""
-        images, subject, seed = self.key
-        return {"features": subject, "images": images, "seed": None if seed < 0 else seed}
+RANDOM_INIT_TITLE = "random-init baseline"
+NOT_SCORED = "not scored"
+NOT_TRAINED = "it was not trained"
+TASKS_NOTE = (
+    "With one seed, intervals of accuracy are Wilson’s over test images, and those of gain are paired over the same "
+    "test images. With three seeds or more, both are over seeds and test images."
+)
+NO_SEED = "it has no random weights, or was not trained here"
+K = TypeVar("K")
+Front = tuple[CostAxis, Sequence[ScorePoint]]  # a cost, and the Pareto-optimal towers against it
+# The hyperparameter chosen on validation; retrieval has none, other protocols choose the learning rate.
+CHOSEN = {PROBE: "C", "k-NN": "k", RETRIEVAL: ""}
 
 
-def all_transfer_tables(records: Sequence[Record]) -> list[Table]:
-    """Return all tables of accuracy."""
-    return [*whole_task_tables(records), *curve_tables(records), *metric_tables(records), budget_table(records)]
-
-
-def whole_task_tables(records: Sequence[Record]) -> list[Table]:
-    """Return accuracies on whole tasks, one table per protocol, each with its interval over test images."""
-    scores = [(row, score) for row in _scored_records(records) for score in row.transfer.scores if not _is_point(score)]
-    data = dict.fromkeys(row.record.experiment.input.data for row, _ in scores if row.record.experiment is not None)
-    drawings = describe_out_of_domain_scoring((score.task for _, score in scores), data)
-    tables = list[Table]()
-    for protocol in sorted({score.protocol for _, score in scores}, key=lambda name: (name != PROBE, name)):
-        lines: dict[tuple[int, str, int], dict[str, Any]] = {}
-        for row, score in scores:
-            if score.protocol == protocol:
-                interval = accuracy_interval(correct_per_item(score).tolist())
-                lines.setdefault(row.key, row.first_cells)[score.task] = _interval_cell(interval)
-        of_protocol = [score for _, score in scores if score.protocol == protocol]
-        note = f"Accuracy on the test images, with a 95 % interval over these images for this one tower. {SEED_UNIT}"
-        note += describe_task_trainings(of_protocol)
-        if known := describe_concept_overlap((score.task for score in of_protocol), data):
-            note += f"\n{known}"
-        if drawings and not tables:
-            note += f"\n{drawings}: --root FOLDER scores them on classes of your own, with a folder of images for each."
-        tables.append(Table.of_figures(f"Transfer: {protocol}", [*lines.values()], note))
-    return tables
-
-
-def curve_tables(records: Sequence[Record]) -> list[Table]:
-    """Return few-shot and label-fraction curves, one table per protocol and task."""
-    points = [(row, score) for row in _scored_records(records) for score in row.transfer.scores if _is_point(score)]
-    tables = []
-    for protocol, task in dict.fromkeys((score.protocol, score.task) for _, score in points):
-        here = [(row, score) for row, score in points if (score.protocol, score.task) == (protocol, task)]
-        lines = _average_by_first_cells(
-            (row.first_cells, point_name(score), correct_per_item(score)) for row, score in here
-        )
-        scores = [score for _, score in here]
-        note = (
-            f"Mean of {1 + max(score.draw for score in scores)} draws of the labelled images, the same for every row, "
-            "with a 95 % interval over these draws and the test images, which is no evidence on other trainings. "
-            f"{SEED_UNIT}{describe_omitted_shares(scores)}{describe_small_classes(scores)}"
-        )
-        tables.append(Table.of_figures(f"{protocol} on {task}", lines, note))
-    return tables
-
-
-def metric_tables(records: Sequence[Record]) -> list[Table]:
-    """Return the other metrics, one table per task and protocol, trivial baselines last."""
-    metrics = [(row, metric) for row in _scored_records(records) for metric in row.transfer.metrics]
-    tables = []
-    for task, protocol in dict.fromkeys((one.task, one.protocol) for _, one in metrics):
-        here = [(row, one) for row, one in metrics if (one.task, one.protocol) == (task, protocol)]
-        lines = _average_by_first_cells(
-            (row.first_cells | ({} if one.per_class is None else {"per class": one.per_class}), one.name, one.value)
-            for row, one in here
-        )
-        if baselines := {one.name: one.baseline for _, one in here if one.baseline is not None}:
-            lines.append({"features": "trivial baseline"} | baselines)
-        note = f"Several draws: mean and 95 % interval. {SEED_UNIT}{describe_task_trainings(one for _, one in here)}"
-        tables.append(Table.of_figures(f"{protocol} on {task}", lines, note))
-    return tables
-
-
-def _average_by_first_cells(values: Iterable[tuple[dict[str, Any], str, Answers]]) -> list[dict[str, Any]]:
-    """Return a line for all values with the same first cells, with the mean of each column."""
-    grouped: dict[tuple[Any, ...], dict[str, list[Answers]]] = defaultdict(lambda: defaultdict(list))
-    for first_cells, column, value in values:
-        grouped[(*first_cells.items(),)][column].append(value)
-    return [
-        dict(first) | {name: mean_over_draws(of) for name, of in columns.items()} for first, columns in grouped.items()
+def overview_table(comparison: ComparisonRecords, answers: WholeTaskScores) -> Table:
+    """Show the main protocol of every task at the first budget, then references."""
+    found = {task: answers.main_points(task) for task in answers.tasks}
+    sizes = {one.score.task: len(one.score.correct) for one in reversed(answers)}
+    columns = [
+        Column.text("features"),
+        *(Column(task, f"{answers.main_protocol(task)}, {sizes[task]:,} test images") for task in found),
     ]
-
-
-def budget_table(records: Sequence[Record]) -> Table:
-    """Return accuracy against images seen, device seconds and energy, for every budget; references last."""
-    groups: dict[tuple[str, str, int], list[ScoredRecord]] = {}
-    for row in _scored_records(records):
-        for budget in row.transfer.budgets or ("reference",):
-            groups.setdefault((budget, row.transfer.subject, row.transfer.images), []).append(row)
-    costs, lines = image_costs(records), list[dict[str, Any]]()
-    for (budget, subject, images), rows in sorted(groups.items(), key=lambda group: group[0][0] == "reference"):
-        cost = costs.get(subject)
-        line = {
-            "budget": budget,
-            "features": subject,
-            "images": images,
-            "device s": images / cost.rate if cost and images else None,
-            "energy kJ": images * cost.joules / 1000 if cost and cost.joules and images else None,
-            "seeds": len({row.key for row in rows}),
-        }
-        if accuracies := _probe_accuracies(rows):
-            lines.append(line | accuracies)
-    reasons = dict.fromkeys(cost.why_no_joules for cost in costs.values() if cost.joules is None)
-    energy = f"\nEnergy was not measured: {'; '.join(reasons)}." if reasons else ""
-    timed = "" if costs else "\nDevice seconds and energy need speed records, and this comparison has none."
-    batches = {row.record.experiment.training.batch_size for row in _scored_records(records) if row.record.experiment}
-    return Table.of_figures(
-        "Accuracy against images seen, device seconds and energy, linear probe",
-        lines,
-        "device s: images over the median images/s of the speed records; energy: at their mean power, of all devices."
-        f"{timed}{energy}\n{SAME_STEPS if len(batches) == 1 else ''}95 % intervals: of one seed over the test "
-        f"images alone, from three seeds on over them and the test images; two seeds have none. {SEED_UNIT}",
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class ImageCost:
-    """The cost of a training image."""
-
-    rate: float  # images/s
-    joules: float | None  # per image
-    why_no_joules: str
-
-
-def image_costs(records: Iterable[Record]) -> dict[str, ImageCost]:
-    """Return the cost of a training image for each experiment, from its speed records."""
-    rows = list(records)
-    speeds = [(row.experiment.name, row.measured) for row in rows if isinstance(row.measured, Speed) and row.experiment]
-    return {
-        name: _cost_per_image(median(rates.values()), [speed for of, speed in speeds if of == name])
-        for name, rates in throughputs_by_round(rows).items()
+    groups = {
+        f"Towers at {budget}": [towers_at_budget(points, budget) for points in found.values()]
+        for budget in answers.budgets[:1]
     }
+    groups["References"] = [[point for point in points if point.is_reference] for points in found.values()]
+    rows = {heading: _rows_of_subjects(comparison, by_task) for heading, by_task in groups.items()}
+    return Table.of_groups("Accuracy on every task", columns, rows)
 
 
-def point_name(score: Score) -> str:
-    """Return the column of a point of a curve."""
-    if score.per_class is None:
-        return f"{score.label_share:.0%}, {score.num_train:,} images"
-    return f"{score.per_class} per class" if score.per_class else "no labels"
-
-
-def correct_per_item(score: Score) -> npt.NDArray[np.float64]:
-    """Return 1.0 for each test item that was answered right, else 0.0; shape (items,)."""
-    return np.frombuffer(score.correct.encode(), np.uint8).astype(np.float64) - ord("0")
-
-
-def mean_over_draws(values: Sequence[Answers]) -> ValueAndEnds:
-    """Return the mean over draws of the labelled images, with its interval over draws and test items."""
-    return _interval_cell(estimate_over_draws({"": dict(enumerate(values))}))
-
-
-def _cost_per_image(rate: float, runs: Sequence[Speed]) -> ImageCost:
-    for power in POWERS:
-        if all(power in run.utilisation for run in runs):
-            return ImageCost(rate, fmean(run.utilisation[power] * run.processes for run in runs) / rate, "")
-    names = (*POWERS, WHOLE_READER)
-    reasons = dict.fromkeys(run.not_measured[name] for run in runs for name in names if name in run.not_measured)
-    return ImageCost(rate, None, "; ".join(reasons) or "this device has no counter of power or energy")
-
-
-def _probe_accuracies(rows: Sequence[ScoredRecord]) -> dict[str, ValueAndEnds]:
-    found: dict[str, list[npt.NDArray[np.float64]]] = {}
-    for row in rows:
-        for score in row.transfer.scores:
-            if score.protocol == PROBE and not _is_point(score):
-                found.setdefault(score.task, []).append(correct_per_item(score))
-    return {task: _interval_cell(estimate_mean(answers, accuracy_interval)) for task, answers in found.items()}
-
-
-def estimate_mean(
-    rows: Sequence[npt.NDArray[np.float64]], interval_over_items: Callable[[Sequence[float]], Interval]
-) -> Estimate:
-    """Estimate a mean over seeds and test items; for one seed over the test items."""
-    if len(rows) > 1 or len(rows[0]) == 1:
-        return estimate_over_seeds(rows)
-    found = interval_over_items(rows[0].tolist())
-    return Estimate(found.value, found.low, found.high, f"{len(rows[0]):,} test images")
-
-
-def _is_point(score: Score) -> bool:
-    return score.per_class is not None or score.label_share is not None
-
-
-def _scored_records(records: Iterable[Record]) -> list[ScoredRecord]:
-    rows = [ScoredRecord(record, record.measured) for record in records if isinstance(record.measured, Transfer)]
-    return sorted(rows, key=lambda row: row.key)
-
-
-def _interval_cell(interval: Interval | Estimate) -> ValueAndEnds:
-    return interval.value, interval.low, interval.high
-
-
-class NearestLabel(NamedTuple):
-    """The label nearest in WordNet to a synset of a task's class."""
-
-    task: str
-    class_name: str
-    path: tuple[str, ...]  # from the class's synset over the common ancestor to the label
-    similarity: float
-
-
-def drop_init_records(records: Iterable[Record]) -> list[Record]:
-    """Return the records of other protocols."""
-    return [record for record in records if not _is_init(record.measured)]
-
-
-def _is_init(measured: object) -> TypeGuard[Transfer]:
-    return isinstance(measured, Transfer) and any(score.protocol.startswith(INIT_PROTOCOL) for score in measured.scores)
-
-
-def init_tables(records: Iterable[Record]) -> list[Table]:
-    """Show the label that each class took, and every head's accuracy against the number of labels."""
-    transfers = [record.measured for record in records if _is_init(record.measured)]
-    tasks = dict.fromkeys(score.task for transfer in transfers for score in transfer.scores)
-    return [nearest_label_table(transfers), *(_heads_table(task, transfers) for task in tasks)]
-
-
-def nearest_label_table(transfers: Iterable[Transfer]) -> Table:
-    """Show the nearest label of each class with the path to it, by task."""
-    columns = [*Column.texts("class", "nearest label"), Column("similarity"), Column("steps")]
-    groups: dict[str, list[list[Cell]]] = {}
-    for one in nearest_labels(transfers):
-        figures = [Cell.of(one.similarity, format_ratio), Cell.of(len(one.path) - 1)]
-        names = [Cell.of(one.class_name), Cell.of(one.path[-1])]
-        groups.setdefault(one.task, []).append([*names, *figures, Cell(" → ".join(one.path))])
-    note = (
-        "Similarity is 1 / (1 + steps) along the path. A class of several synsets is initialised with the mean of "
-        "their rows. A tower without a classifier has no rows to copy."
-    )
-    title, columns = "The nearest label of each class", [*columns, Column.text("path in WordNet")]
-    return Table.of_groups(title, columns, groups, note)
-
-
-def nearest_labels(transfers: Iterable[Transfer]) -> list[NearestLabel]:
-    """Return the recorded nearest labels of each class, one per synset; none for a class without a synset."""
-    found = dict.fromkeys(
-        (metric.task, metric.name, metric.value)
-        for transfer in transfers
-        for metric in transfer.metrics
-        if metric.protocol == INIT_PROTOCOL
-    )
-    parts = ((task, name.rpartition(": "), similarity) for task, name, similarity in found)
-    return [NearestLabel(task, of, tuple(way.split(" > ")), similarity) for task, (of, _, way), similarity in parts]
-
-
-def _heads_table(task: str, transfers: Sequence[Transfer]) -> Table:
+def protocol_table(comparison: ComparisonRecords, answers: WholeTaskScores, protocol: str) -> Table:
+    """Show the tower of each seed on every task of a protocol, with intervals over the test images."""
+    tasks = [task for task in answers.tasks if answers.points(task, protocol)]
+    towers: list[dict[tuple[str, int, int | None], HasEstimate]] = [
+        {
+            (run.subject, run.images, run.seed): accuracy_interval(run.correct.tolist())
+            for point in answers.points(task, protocol)
+            for run in point.runs
+        }
+        for task in tasks
+    ]
     rows = []
-    for transfer in transfers:
-        heads: dict[str, dict[str, dict[int, npt.NDArray[np.float64]]]] = defaultdict(lambda: defaultdict(dict))
-        for score in transfer.scores:
-            if score.task == task:
-                heads[score.protocol.removeprefix(f"{INIT_PROTOCOL}, ")][point_name(score)][score.draw] = (
-                    correct_per_item(score)
-                )
-        first = {"features": transfer.subject, "images": transfer.images}
-        for head, points in heads.items():
-            rows.append(
-                first | {"head": head} | {point: mean_over_draws([*draws.values()]) for point, draws in points.items()}
-            )
-            if head != RANDOM_HEAD:
-                random = heads[RANDOM_HEAD]
-                gains = {
-                    point: mean_over_draws([answers - random[point][draw] for draw, answers in draws.items()])
-                    for point, draws in points.items()
-                }
-                rows.append(first | {"head": f"+ {head}"} | gains)
-    scores = [score for transfer in transfers for score in transfer.scores if score.task == task]
-    return Table.of_figures(f"{INIT_PROTOCOL} on {task}", rows, f"{INIT_NOTE}{describe_omitted_shares(scores)}")
+    for tower in dict.fromkeys(chain.from_iterable(towers)):
+        subject, images, seed = tower
+        first = [subject_name_cell(comparison, subject), images_cell(images), Cell.applicable(seed, str, NO_SEED)]
+        rows.append([*first, *_accuracy_cells(towers, tower)])
+    columns = [Column.text("features"), *map(Column, ("images seen", "seed", *tasks))]
+    return Table(f"Transfer: {protocol}", columns, {"": rows}, is_transposed=len(tasks) > len(rows))
+
+
+def task_table(comparison: ComparisonRecords, answers: WholeTaskScores, task: str, protocols: Sequence[str]) -> Table:
+    """Show the accuracies on a task at each budget, with gains over the random-init baseline, costs and Pareto fronts.
+
+    The fronts are those of the charts, by the first protocol; energy is there where it was measured for any tower.
+    """
+    shown = {protocol: answers.points(task, protocol) for protocol in protocols}
+    device, energy = cost_axes(comparison)
+    costs = [device, *([energy] if energy.per_image else [])]
+    fronts = [(cost, pareto_front(shown[protocols[0]], cost)) for cost in costs]
+    columns = [Column.text("features"), Column("images seen"), Column("device time", "at its measured speed")]
+    columns += [Column("energy", "of all devices") for _ in costs[1:]]
+    for protocol in shown:
+        columns += [Column(protocol, f"accuracy, {INTERVAL}"), Column("gain", f"over random init, {INTERVAL}")]
+        if chosen := CHOSEN.get(protocol, "rate"):
+            columns.append(Column(chosen, "chosen on validation"))
+    columns += [Column("seeds"), Column.text("on the Pareto front", "against")]
+    rows: dict[tuple[str, int], dict[str, ScorePoint]] = {}
+    for protocol, of in shown.items():
+        for point in of:
+            rows.setdefault((point.subject, point.images), {}).setdefault(protocol, point)
+    groups = {
+        title: [_subject_row_of_task(comparison, row, shown, fronts) for row in group]
+        for title, group in _group_by_budget(answers.budgets, list(rows.values())).items()
+    }
+    return Table.of_groups(f"Accuracy on {task}", columns, groups)
+
+
+def subject_name_cell(comparison: ComparisonRecords, subject: str) -> Cell:
+    """Return the cell that names a scored subject."""
+    title = RANDOM_INIT_TITLE if subject == RANDOM_INIT else subject
+    return Cell.of_name(comparison.labels.get(subject, title), subject)
+
+
+def images_cell(images: int) -> Cell:
+    """Return the cell with the number of images seen in pre-training."""
+    return Cell.of(images, format_count) if images else Cell.not_applicable(NOT_TRAINED)
+
+
+def task_note(answers: WholeTaskScores, task: str) -> str:
+    """Return the sizes of a task, and its fits that did not converge."""
+    here = [one.score for one in answers if one.score.task == task]
+    first = here[0]
+    if first.protocol == RETRIEVAL:
+        return f"{len(first.correct):,} test queries; {format_count(first.num_train)} images in the gallery."
+    train = join_words([format_count(number) for number in sorted({score.num_train for score in here})])
+    unconverged = sum(not score.converged for score in here)
+    return (
+        f"{first.num_classes} classes; {len(first.correct):,} test images; {train} images for training and validation; "
+        f"the majority class is {format_percent(first.majority)} of the test images."
+        + (f" {unconverged} of {len(here)} fits stopped before they converged (marked †)." if unconverged else "")
+    )
+
+
+def _group_by_budget(
+    budgets: Iterable[str], rows: Sequence[dict[str, ScorePoint]]
+) -> dict[str, list[dict[str, ScorePoint]]]:
+    """Group the rows of a task by budget; a tower of two budgets is in both groups."""
+    groups = {
+        budget[:1].upper() + budget[1:]: [row for row in rows if towers_at_budget([*row.values()], budget)]
+        for budget in budgets
+    }
+    trained = [row for row in rows if not next(iter(row.values())).is_reference]
+    groups["Other numbers of images"] = [row for row in trained if not any(one.budgets for one in row.values())]
+    groups["References"] = [row for row in rows if next(iter(row.values())).is_reference]
+    return groups
+
+
+def _subject_row_of_task(
+    comparison: ComparisonRecords, row: dict[str, ScorePoint], protocols: Iterable[str], fronts: Sequence[Front]
+) -> list[Cell]:
+    point = next(iter(row.values()))
+    cells = [subject_name_cell(comparison, point.subject), images_cell(point.images)]
+    cells += [_cost_cell(point, cost) for cost, _ in fronts]
+    is_baseline = is_random_init(point.subject)
+    no_gain = "this is the random-init baseline" if is_baseline else "its random-init baseline was not scored"
+    for protocol in protocols:
+        scored = row.get(protocol)
+        cells += [
+            Cell.estimate(scored.accuracy if scored else None, format_accuracy, NOT_SCORED),
+            Cell.estimate(scored.gain if scored else None, format_accuracy_gain, no_gain),
+        ]
+        if CHOSEN.get(protocol, "rate"):
+            cells.append(_hyperparameter_cell(scored) if scored else Cell.not_applicable(NOT_SCORED))
+    return [*cells, Cell.of(len(point.runs)), _fronts_cell(point, fronts)]
+
+
+def _hyperparameter_cell(point: ScorePoint) -> Cell:
+    """Show the hyperparameter chosen on validation; a dagger marks a fit that did not converge."""
+    values = [f"{value:.4g}" for value in dict.fromkeys(run.score.chosen for run in point.runs)]
+    mark = "" if all(run.score.converged for run in point.runs) else " †"
+    return Cell(", ".join(values) + mark, "", point.runs[0].score.chosen)
+
+
+def _cost_cell(point: ScorePoint, cost: CostAxis) -> Cell:
+    if not point.images:
+        return Cell.not_applicable(NOT_TRAINED)
+    return Cell.measured(cost.of(point), cost.write, cost.unknown_reasons.get(point.subject, UNTIMED))
+
+
+def _fronts_cell(point: ScorePoint, fronts: Sequence[Front]) -> Cell:
+    if point.is_reference:
+        return Cell.not_applicable(NOT_TRAINED)
+    if all(cost.of(point) is None for cost, _ in fronts):
+        return Cell.not_applicable(UNTIMED)
+    return Cell.of(" and ".join(cost.title for cost, front in fronts if point in front) or "no")
+
+
+def _rows_of_subjects(
+    comparison: ComparisonRecords, points_by_task: Sequence[Sequence[ScorePoint]]
+) -> list[list[Cell]]:
+    """Return a row of accuracies on all tasks for each subject of these points."""
+    accuracies = [{point.subject: point.accuracy for point in reversed(points)} for points in points_by_task]
+    subjects = dict.fromkeys(point.subject for points in points_by_task for point in points)
+    return [[subject_name_cell(comparison, one), *_accuracy_cells(accuracies, one)] for one in subjects]
+
+
+def _accuracy_cells(by_task: Iterable[Mapping[K, HasEstimate]], key: K) -> list[Cell]:
+    return [Cell.estimate(of.get(key), format_accuracy, NOT_SCORED) for of in by_task]

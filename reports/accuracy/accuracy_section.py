@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 
+import pandas as pd
 from markupsafe import Markup
 
 from bench.catalog import RANDOM_INIT, describe_concept_overlap
 from bench.formats import NBSP, join_words
 from bench.record import Transfer
 from bench.sections import Block, Chart, ComparisonRecords, Fold, Group, Heading, Legend, PageContext, Section, Text
-from reports.accuracy import score_tables, scores
-from reports.accuracy.pareto import IMAGES, CostAxis, cost_axes, describe_front, describe_unknown_costs
+from bench.statistics.intervals import accuracy_interval
+from bench.transfer import score_tables
+from bench.transfer.pareto import IMAGES, CostAxis, cost_axes, describe_front, describe_unknown_costs
+from bench.transfer.subject_scores import WholeTaskScores, whole_task_scores
 from reports.accuracy.training_charts import accuracy_chart
 from reports.render.document import csv_file
 from reports.speed.charts import legend
@@ -29,10 +32,6 @@ INTERVALS = {
     2: "none for towers of two seeds",
     3: "over training seeds for towers, over test images for the other features",
 }
-TASKS_NOTE = (
-    "With one seed, intervals of accuracy are Wilson’s over test images, and those of gain are paired over the same "
-    "test images. With three seeds or more, both are over seeds and test images."
-)
 SECONDS_NOTE = (
     "Device seconds are images seen over the experiment’s measured images per second. The charts show the towers of "
     "all budgets and seeds; short dashes are single seeds. The steps are the Pareto front: the highest accuracy up to "
@@ -46,11 +45,11 @@ ENERGY_NOTE = (
 
 def headline_chart(comparison: ComparisonRecords) -> list[Chart]:
     """Draw the first task against device seconds, beside the answer; nothing without a timed tower."""
-    answers, (device, _) = scores.whole_task_scores(comparison), cost_axes(comparison)
+    answers, (device, _) = whole_task_scores(comparison), cost_axes(comparison)
     if not answers:
         return []
-    task = scores.scored_tasks(answers)[0]
-    found = scores.main_points(answers, task)
+    task = answers.tasks[0]
+    found = answers.main_points(task)
     if not any(not point.is_reference and device.of(point) is not None for point in found):
         return []
     front = f"{describe_front(comparison, found, device)} The steps are the Pareto front; its towers are ringed."
@@ -61,15 +60,15 @@ def headline_chart(comparison: ComparisonRecords) -> list[Chart]:
 
 def _build(page: PageContext) -> Sequence[Block]:
     comparison = page.comparison
-    answers = scores.whole_task_scores(comparison)
+    answers = whole_task_scores(comparison)
     if not answers:
         where: str = "in this comparison"
         if any(transfer.scores or transfer.metrics for _, transfer in comparison.of(Transfer)):
             link = '<a href="#learned">Few labels, other tasks, other heads</a>'
             where = Markup(f"on a whole task by one probe; see {link}")  # noqa: S704 - our own text
         return [Text(Markup("No tower was scored {}.").format(where), "empty")]
-    names, seeds = scores.scored_tasks(answers), min(scores.fewest_seeds(answers), 3)
-    protocol = join_words(list(dict.fromkeys(scores.main_protocol(answers, task) for task in names)))
+    names, seeds = answers.tasks, min(answers.fewest_seeds, 3)
+    protocol = join_words(list(dict.fromkeys(answers.main_protocol(task) for task in names)))
     intervals = INTERVALS.get(seeds, "over test images")
     data = {one.input.data for one in comparison.experiments.values()}
     known = filter(None, [PROTOCOL, RANKING.get(seeds), describe_concept_overlap(names, data)])
@@ -80,18 +79,18 @@ def _build(page: PageContext) -> Sequence[Block]:
         *_chart_blocks(comparison, answers, protocol),
         Heading("Every task"),
         *(_task_fold(comparison, answers, task) for task in names),
-        Text(TASKS_NOTE, "under"),
-        *csv_file("scores.csv", "every tower, task and protocol", scores.scores_frame(comparison)),
+        Text(score_tables.TASKS_NOTE, "under"),
+        *csv_file("scores.csv", "every tower, task and protocol", _scores_frame(answers)),
     ]
 
 
-def _task_fold(comparison: ComparisonRecords, answers: Sequence[scores.SubjectScore], task: str) -> Fold:
+def _task_fold(comparison: ComparisonRecords, answers: WholeTaskScores, task: str) -> Fold:
     note = Text(score_tables.task_note(answers, task), "under")
-    table = score_tables.task_table(comparison, answers, task)
-    return Fold(task, [note, table], "task", is_open=task == scores.scored_tasks(answers)[0])
+    table = score_tables.task_table(comparison, answers, task, answers.protocols(task))
+    return Fold(task, [note, table], "task", is_open=task == answers.tasks[0])
 
 
-def _chart_blocks(comparison: ComparisonRecords, answers: Sequence[scores.SubjectScore], protocol: str) -> list[Block]:
+def _chart_blocks(comparison: ComparisonRecords, answers: WholeTaskScores, protocol: str) -> list[Block]:
     """Return the charts against images seen, device seconds and energy; none without a trained tower."""
     trained = list(dict.fromkeys(one.subject for one in answers if not one.is_reference))
     if not trained:
@@ -118,16 +117,16 @@ def _chart_blocks(comparison: ComparisonRecords, answers: Sequence[scores.Subjec
         *_cost_chart_blocks(
             _charts(comparison, answers, energy),
             ENERGY_NOTE + _left_out(unpriced),
-            " ".join(["Energy was not measured.", *(f"{reason}." for reason in unpriced)]),
+            f"Energy was not measured. {' '.join(f'{reason}.' for reason in unpriced)}",
         ),
     ]
 
 
-def _charts(comparison: ComparisonRecords, answers: Sequence[scores.SubjectScore], cost_axis: CostAxis) -> list[Chart]:
+def _charts(comparison: ComparisonRecords, answers: WholeTaskScores, cost_axis: CostAxis) -> list[Chart]:
     trained = {one.subject for one in answers if not one.is_reference}
     if cost_axis.per_image is not None and trained.isdisjoint(cost_axis.per_image):
         return []
-    tasks = scores.scored_tasks(answers)
+    tasks = answers.tasks
     return [Chart(accuracy_chart(comparison, answers, task, cost_axis), task) for task in tasks]
 
 
@@ -137,6 +136,34 @@ def _cost_chart_blocks(charts: Sequence[Chart], note: str, unknown: str) -> list
 
 def _left_out(reasons: Sequence[str]) -> str:
     return "".join(f" Left out, {reason}." for reason in reasons)
+
+
+def _scores_frame(answers: WholeTaskScores) -> pd.DataFrame:
+    """Return one row per tower, task and protocol."""
+    rows = [
+        {
+            "subject": one.subject,
+            "seed": one.seed if not one.is_reference or one.subject == RANDOM_INIT else None,
+            "images": one.images,
+            "budgets": "; ".join(one.budgets),
+            "task": one.score.task,
+            "protocol": one.score.protocol,
+            "accuracy": interval.value,
+            "low": interval.low,
+            "high": interval.high,
+            "num_test": len(one.score.correct),
+            "num_train": one.score.num_train,
+            "num_classes": one.score.num_classes,
+            "majority": one.score.majority,
+            "chosen": one.score.chosen,
+            "validation_accuracy": one.score.validation_accuracy,
+            "converged": one.score.converged,
+        }
+        for one in answers
+        for interval in [accuracy_interval(one.correct.tolist())]
+    ]
+    frame = pd.DataFrame(rows)
+    return frame.astype({"seed": "Int64"}) if rows else frame
 
 
 SECTION = Section("accuracy", "Accuracy", "Accuracy", _build)

@@ -5,8 +5,7 @@ from dataclasses import replace
 from itertools import chain
 
 from bench.catalog import RANDOM_INIT
-from bench.formats import NBSP, format_accuracy, format_accuracy_gain, format_interval, join_words, pluralize
-from bench.record import Transfer
+from bench.formats import NBSP, format_accuracy_gain, format_interval, join_words, pluralize
 from bench.sections import (
     Block,
     Chart,
@@ -21,21 +20,32 @@ from bench.sections import (
     Text,
     flatten,
 )
-from bench.statistics import Difference, Estimate, JudgedAccuracyDifference
-from bench.tables import Cell, Column, Table
-from bench.transfer.score_tables import (
+from bench.statistics.accuracies import Difference, Estimate, JudgedAccuracyDifference
+from bench.tables import Table
+from bench.transfer.label_curves import (
     CLASS_NAMES,
     COPIED_ROWS,
-    INIT_PROTOCOL,
+    PER_CLASS,
     PROMPTS,
     RANDOM_HEAD,
-    nearest_label_table,
+    Curve,
+    choose_curve_per_subject,
+    describe_repetition,
+    describe_shares_left_out,
+    few_label_curves,
+    format_labels,
 )
-from reports.accuracy import label_curves, label_views
-from reports.accuracy.label_curves import PER_CLASS, Curve, choose_curve_per_subject, format_labels, label_counts
-from reports.accuracy.label_views import NOT_SCORED, CurveLine
+from bench.transfer.label_tables import (
+    METRICS_NOTE,
+    heads_table,
+    labels_table,
+    metric_tables,
+    nearest_label_table,
+    random_head,
+)
+from reports.accuracy import label_charts
+from reports.accuracy.label_charts import CurveLine
 from reports.accuracy.ranking import Claims, Key, describe_adjustment
-from reports.accuracy.score_tables import images_cell, subject_name_cell
 from reports.render.frames import group_by
 from reports.render.svg import SERIES
 from reports.speed.charts import legend
@@ -54,11 +64,11 @@ VERDICTS: Sequence[Difference] = ("better", "not distinguishable", "worse", "no 
 
 def head_differences(comparison: ComparisonRecords) -> dict[Key, Estimate]:
     """Return the difference of each initialised head from the random head, by the curve's key and number of labels."""
-    heads = [curve for curve in label_curves.few_label_curves(comparison) if curve.protocol.startswith(INIT_PROTOCOL)]
+    heads = [curve for curve in few_label_curves(comparison) if curve.head]
     return {
         (*curve.key, labels): gain
         for curve in heads
-        if curve.label_unit == PER_CLASS and (base := _random_head(heads, curve)) is not None
+        if curve.label_unit == PER_CLASS and (base := random_head(heads, curve)) is not None
         for labels in curve.answers
         if (gain := curve.gain(base, labels)) is not None
     }
@@ -66,10 +76,10 @@ def head_differences(comparison: ComparisonRecords) -> dict[Key, Estimate]:
 
 def _build(page: PageContext) -> Sequence[Block] | None:
     comparison = page.comparison
-    found = label_curves.few_label_curves(comparison)
-    heads = [curve for curve in found if curve.protocol.startswith(INIT_PROTOCOL)]
-    curves = [curve for curve in found if not curve.protocol.startswith(INIT_PROTOCOL)]
-    metrics = label_views.metric_tables(comparison)
+    found = few_label_curves(comparison)
+    heads = [curve for curve in found if curve.head]
+    curves = [curve for curve in found if not curve.head]
+    metrics = metric_tables(comparison)
     if not found and not metrics:
         return None
     towers = [curve.subject for curve in curves if not curve.is_reference]
@@ -90,12 +100,12 @@ def _curve_blocks(comparison: ComparisonRecords, number: int, curves: Sequence[C
     panels = []
     for index, (task, own) in enumerate(group_by(curves, lambda curve: curve.task).items()):
         shown = choose_curve_per_subject(own)
-        lines, title = label_views.curve_lines(comparison, shown), f"{task}, {curves[0].protocol}"
-        chart = label_views.label_chart(f"labels-{number}-{index}", title, lines, label_views.highest_bound(shown))
-        panels.append(Chart(chart, task, _shares_left_out(own), table=label_views.labels_table(comparison, own)))
+        lines, title = label_charts.curve_lines(comparison, shown), f"{task}, {curves[0].protocol}"
+        chart = label_charts.label_chart(f"labels-{number}-{index}", title, lines, label_charts.highest_bound(shown))
+        panels.append(Chart(chart, task, _shares_left_out(own), table=labels_table(comparison, own)))
     labels = "few labels per class" if curves[0].label_unit == PER_CLASS else "the share of the labels"
     note = (
-        f"Linear probe on frozen features. {label_curves.describe_repetition(curves)} Each experiment has one line: "
+        f"Linear probe on frozen features. {describe_repetition(curves)} Each experiment has one line: "
         "its tower at equal images, else that of the most images; the tables list all towers. Dashed lines are the "
         "random-init baseline and other features on the same labels, and the majority class."
     )
@@ -105,11 +115,7 @@ def _curve_blocks(comparison: ComparisonRecords, number: int, curves: Sequence[C
 def _metric_blocks(metrics: Sequence[Table]) -> list[Block]:
     if not metrics:
         return []
-    note = (
-        "Metrics other than accuracy, with a trivial baseline that ignores the images. With several draws, or three or "
-        f"more seeds, a cell is their mean with its 95{NBSP}% interval. One seed gives no ranking."
-    )
-    blocks: list[Block] = [Heading("Several labels, masks and boxes"), Text(note, "under")]
+    blocks: list[Block] = [Heading("Several labels, masks and boxes"), Text(METRICS_NOTE, "under")]
     for table in metrics:
         blocks += [Heading(table.title, 4), table]
     return blocks
@@ -129,7 +135,7 @@ def _head_blocks(comparison: ComparisonRecords, heads: Sequence[Curve], claims: 
 
 
 def _shares_left_out(curves: Sequence[Curve]) -> list[str]:
-    return [note] if (note := label_curves.describe_shares_left_out(curves)) else []
+    return [note] if (note := describe_shares_left_out(curves)) else []
 
 
 def _head_panels(comparison: ComparisonRecords, number: int, curves: Sequence[Curve]) -> list[Block]:
@@ -139,18 +145,18 @@ def _head_panels(comparison: ComparisonRecords, number: int, curves: Sequence[Cu
     """
     panels, tables = [], []
     for task_index, (task, own) in enumerate(group_by(curves, lambda curve: curve.task).items()):
-        tables.append(_heads_table(comparison, own))
+        tables.append(heads_table(comparison, own))
         subjects = list(dict.fromkeys(curve.subject for curve in own))
         subjects = [subject for subject in subjects if not subject.startswith(RANDOM_INIT)] or subjects
         lines = {subject: _head_and_baseline_lines(own, subject) for subject in subjects}
-        highest = label_views.highest_bound([line.curve for of_subject in lines.values() for line in of_subject])
+        highest = label_charts.highest_bound([line.curve for of_subject in lines.values() for line in of_subject])
         for index, subject in enumerate(subjects):
             title = f"{comparison.label(subject)} on {task}"
             name = f"heads-{number}-{task_index}-{index}"
-            chart = label_views.label_chart(name, f"{title}, heads", lines[subject], highest)
+            chart = label_charts.label_chart(name, f"{title}, heads", lines[subject], highest)
             panels.append(Chart(chart, title, _shares_left_out(own)))
     note = (
-        f"{label_curves.describe_repetition(curves)} Circles are copied rows, triangles class names, inverted "
+        f"{describe_repetition(curves)} Circles are copied rows, triangles class names, inverted "
         "triangles prompt templates, squares on dashed lines a random head. Grey dashed lines are a random head on the "
         "random-init baseline, and the majority class. The charts of one task have equal axes."
     )
@@ -162,46 +168,20 @@ def _head_panels(comparison: ComparisonRecords, number: int, curves: Sequence[Cu
     ]
 
 
-def _initial_head(curve: Curve) -> str:
-    return curve.protocol.removeprefix(f"{INIT_PROTOCOL}, ")
-
-
 def _head_and_baseline_lines(curves: Sequence[Curve], subject: str) -> list[CurveLine]:
     """Return the lines of a tower's heads, and of the random head on the random-init baseline as their reference."""
     own = [curve for curve in curves if curve.subject == subject]
     images = choose_curve_per_subject(own)[0].images
-    heads = sorted((c for c in own if c.images == images), key=lambda curve: _initial_head(curve) == RANDOM_HEAD)
+    heads = sorted((c for c in own if c.images == images), key=lambda curve: curve.head == RANDOM_HEAD)
     random_inits = {RANDOM_INIT, f"{RANDOM_INIT} of {subject}"} - {subject}
-    baselines = [curve for curve in curves if curve.subject in random_inits and _initial_head(curve) == RANDOM_HEAD]
-    return [*map(_head_line, heads), *label_views.reference_lines(choose_curve_per_subject(baselines))]
+    baselines = [curve for curve in curves if curve.subject in random_inits and curve.head == RANDOM_HEAD]
+    return [*map(_head_line, heads), *label_charts.reference_lines(choose_curve_per_subject(baselines))]
 
 
 def _head_line(curve: Curve) -> CurveLine:
-    head = _initial_head(curve)
+    head = curve.head
     series, marker = STYLES.get(head, (4, "D"))
     return CurveLine(head, curve, SERIES[series], marker, RANDOM_DASHES if head == RANDOM_HEAD else ())
-
-
-def _heads_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> Table:
-    """Show every head of one task, and its gain over the random head on the same draws."""
-    numbers, rows = label_counts(curves), []
-    for curve in curves:
-        head, base = _initial_head(curve), _random_head(curves, curve)
-        titled = [(head, [Cell.estimate(curve.at(labels), format_accuracy, NOT_SCORED) for labels in numbers])]
-        if base is not None:
-            gains = [Cell.estimate(curve.gain(base, labels), format_accuracy_gain, NOT_SCORED) for labels in numbers]
-            titled.append((f"{head}, gain over random", gains))
-        subject, images = subject_name_cell(comparison, curve.subject), images_cell(curve.images)
-        rows += [[subject, Cell.of(title), images, *cells] for title, cells in titled]
-    columns = [*Column.texts("features", "head"), Column("images seen"), *label_views.label_count_columns(curves)]
-    return Table.of_rows(f"{curves[0].task}: heads against the {curves[0].label_unit}", columns, rows)
-
-
-def _random_head(curves: Sequence[Curve], curve: Curve) -> Curve | None:
-    """Return the random head of the same tower on the same task; None for itself."""
-    random_head = replace(curve, protocol=f"{INIT_PROTOCOL}, {RANDOM_HEAD}")
-    same = (other for other in curves if other.key == random_head.key)
-    return None if curve.key == random_head.key else next(same, None)
 
 
 def _verdict_sentences(comparison: ComparisonRecords, curves: Sequence[Curve], claims: Claims) -> list[str]:
@@ -212,7 +192,7 @@ def _verdict_sentences(comparison: ComparisonRecords, curves: Sequence[Curve], c
         if gains:
             tower = f"{comparison.label(curve.subject)} of {pluralize(curve.images, 'image')}"
             verdicts = _format_verdicts(gains)
-            sentences.append(f"{curve.task}, {tower}: {_initial_head(curve)} against a random head: {verdicts}.")
+            sentences.append(f"{curve.task}, {tower}: {curve.head} against a random head: {verdicts}.")
     return sentences
 
 
@@ -228,7 +208,7 @@ def _format_verdicts(gains: Mapping[float, JudgedAccuracyDifference]) -> str:
 
 def _wordnet_label_blocks(comparison: ComparisonRecords, curves: Sequence[Curve]) -> list[Block]:
     """Show the nearest label of each class with the path to it, and the number of classes without one."""
-    table = nearest_label_table(transfer for _, transfer in comparison.of(Transfer))
+    table = nearest_label_table(comparison)
     if not table.cells:
         return []
     sizes = {curve.task: curve.num_classes for curve in curves}

@@ -10,7 +10,7 @@ from bench.sections import Block, Chart, ComparisonRecords, Fold, Group, PageCon
 from bench.tables import Cell, Column, Table
 from reports.accuracy.training_charts import loss_chart
 from reports.render.document import csv_file
-from reports.render.frames import experiment_cell, losses_frame
+from reports.render.frames import losses_frame
 
 LOSSES_NOTE = Markup(
     "Each method minimises a different loss, so heights are not comparable across charts. Coloured lines are trunks at "
@@ -44,7 +44,7 @@ def _loss_curves_table(comparison: ComparisonRecords) -> Table:
     write_loss = "{:.4g}".format
     rows = [
         [
-            experiment_cell(comparison, name),
+            comparison.name_cell(name),
             *map(Cell.of, (part, seed)),
             Cell.of(images, format_count),
             Cell.of(loss, write_loss),

@@ -11,8 +11,7 @@ import numpy as np
 from bench.catalog import image_set_of_task
 from bench.formats import INTERVAL, format_accuracy, format_accuracy_gain, format_percent, join_words, pluralize
 from bench.sections import Block, ComparisonRecords, Download, PageContext, Section, Text
-from bench.statistics import (
-    CONFIDENCE,
+from bench.statistics.accuracies import (
     POWER,
     SEEDS_FOR_RANKING,
     TASKS_FOR_INTERVAL,
@@ -21,10 +20,10 @@ from bench.statistics import (
     estimate_over_tasks,
     estimate_paired_over_seeds,
 )
+from bench.statistics.intervals import CONFIDENCE
 from bench.tables import Cell, Column, Table
-from reports.accuracy import scores
-from reports.accuracy.score_tables import subject_name_cell
-from reports.accuracy.scores import ScorePoint, SubjectScore
+from bench.transfer.score_tables import subject_name_cell
+from bench.transfer.subject_scores import ScorePoint, WholeTaskScores, towers_at_budget, whole_task_scores
 
 OUTCOMES, COUNTED = ("above", "not apart", "below"), "intervals against others"
 RANK_NOTE = (
@@ -90,8 +89,8 @@ class _Profile:
 
 def _build(page: PageContext) -> Sequence[Block] | None:
     comparison = page.comparison
-    answers = scores.whole_task_scores(comparison)
-    budget = next(iter(scores.headline_budgets(answers)), "")
+    answers = whole_task_scores(comparison)
+    budget = next(iter(answers.headline_budgets), "")
     profile = _collect(answers, budget)
     if len(profile.subjects) < 2 or len(profile.towers) < 2:  # noqa: PLR2004 - nothing to rank, or a single task
         return None
@@ -109,11 +108,11 @@ def _build(page: PageContext) -> Sequence[Block] | None:
 SECTION = Section("tasks", "All tasks together", "All tasks", _build)
 
 
-def _collect(answers: Sequence[SubjectScore], budget: str) -> _Profile:
+def _collect(answers: WholeTaskScores, budget: str) -> _Profile:
     """Return the towers of a budget on the tasks on which all of them were scored, by each task's main protocol."""
     towers = {
-        task: {point.subject: point for point in scores.towers_at_budget(scores.main_points(answers, task), budget)}
-        for task in scores.scored_tasks(answers)
+        task: {point.subject: point for point in towers_at_budget(answers.main_points(task), budget)}
+        for task in answers.tasks
     }
     subjects = list(dict.fromkeys(subject for points in towers.values() for subject in points))
     whole = {task: points for task, points in towers.items() if len(points) == len(subjects)}

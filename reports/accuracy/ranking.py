@@ -19,10 +19,15 @@ from bench.formats import (
 )
 from bench.record import Training, Transfer
 from bench.sections import ComparisonRecords
-from bench.statistics import ALPHA, SEEDS_FOR_RANKING, Estimate, JudgedAccuracyDifference, estimate_paired_over_seeds
-from reports.accuracy import scores
-from reports.accuracy.pareto import UNTRAINED
-from reports.accuracy.scores import ScorePoint, SubjectScore
+from bench.statistics.accuracies import (
+    SEEDS_FOR_RANKING,
+    Estimate,
+    JudgedAccuracyDifference,
+    estimate_paired_over_seeds,
+)
+from bench.statistics.ratios import ALPHA
+from bench.transfer.pareto import UNTRAINED
+from bench.transfer.subject_scores import ScorePoint, WholeTaskScores, towers_at_budget
 from reports.render.frames import group_by
 
 MOST_NAMED = 4  # experiments that a sentence names
@@ -31,15 +36,15 @@ Key = tuple[object, ...]  # of a claim
 Claims = Mapping[Key, JudgedAccuracyDifference]  # all of the page
 
 
-def ranking_differences(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -> dict[Key, Estimate]:
+def ranking_differences(comparison: ComparisonRecords, answers: WholeTaskScores) -> dict[Key, Estimate]:
     """Return each tower's difference from the base on the first task, by experiment and budget of the question.
 
     Both towers have five training seeds or more in common.
     """
     found = _first_task_points(answers) if answers else []
     differences: dict[Key, Estimate] = {}
-    for budget in scores.headline_budgets(answers):
-        towers = scores.towers_at_budget(found, budget)
+    for budget in answers.headline_budgets:
+        towers = towers_at_budget(found, budget)
         base = next((point for point in towers if point.subject == comparison.base), None)
         for other in towers:
             if base is not None and other is not base:
@@ -49,7 +54,7 @@ def ranking_differences(comparison: ComparisonRecords, answers: Sequence[Subject
     return differences
 
 
-def accuracy_answer(comparison: ComparisonRecords, answers: Sequence[SubjectScore], claims: Claims) -> list[Markup]:
+def accuracy_answer(comparison: ComparisonRecords, answers: WholeTaskScores, claims: Claims) -> list[Markup]:
     """Compare the first experiment's tower with the base's, or say that it cannot be told; nothing without both."""
     if (pair := _headline_pair(comparison, answers)) is None:
         return []
@@ -64,7 +69,7 @@ def accuracy_answer(comparison: ComparisonRecords, answers: Sequence[SubjectScor
     return [
         text.format(
             _after(budget),
-            scores.scored_tasks(answers)[0],
+            answers.tasks[0],
             comparison.label(lead.subject),
             format_accuracy(lead.accuracy.value),
             comparison.label(base.subject),
@@ -78,27 +83,27 @@ def accuracy_answer(comparison: ComparisonRecords, answers: Sequence[SubjectScor
 
 
 def _headline_pair(
-    comparison: ComparisonRecords, answers: Sequence[SubjectScore]
+    comparison: ComparisonRecords, answers: WholeTaskScores
 ) -> tuple[str, ScorePoint, ScorePoint] | None:
     """Return the last budget of the question, with the towers of the base and of the first experiment beside it."""
-    for budget in scores.headline_budgets(answers)[-1:]:
-        towers = {point.subject: point for point in scores.towers_at_budget(_first_task_points(answers), budget)}
+    for budget in answers.headline_budgets[-1:]:
+        towers = {point.subject: point for point in towers_at_budget(_first_task_points(answers), budget)}
         if comparison.base in towers and len(towers) > 1:
             return budget, towers.pop(comparison.base), towers[headline_experiment(comparison, [*towers])]
     return None
 
 
-def gain_sentences(comparison: ComparisonRecords, answers: Sequence[SubjectScore]) -> list[Markup]:
+def gain_sentences(comparison: ComparisonRecords, answers: WholeTaskScores) -> list[Markup]:
     """Report what training added to the accuracy on the first task, and what features reach without any."""
     if not answers and any(transfer.scores or transfer.metrics for _, transfer in comparison.of(Transfer)):
         return [Markup('Accuracies are listed under <a href="#learned">Few labels, other tasks, other heads</a>.')]
     if all(one.is_reference for one in answers):
         return [Markup("No tower was scored in this comparison, so it gives no accuracy.")]
     found = _first_task_points(answers)
-    budget = next(iter(scores.headline_budgets(answers)), "")
+    budget = next(iter(answers.headline_budgets), "")
     trained = [point for point in found if not point.is_reference]
     last = max(point.images for point in trained)
-    towers = scores.towers_at_budget(found, budget) or [point for point in trained if point.images == last]
+    towers = towers_at_budget(found, budget) or [point for point in trained if point.images == last]
     first = headline_experiment(comparison, [point.subject for point in towers])
     shown = sorted(towers, key=lambda point: point.subject != first)[:MOST_NAMED]
     gains = {point.subject: point.gain for point in shown if point.gain is not None}
@@ -113,7 +118,7 @@ def gain_sentences(comparison: ComparisonRecords, answers: Sequence[SubjectScore
     clauses += link_to_omitted(len(towers) - len(shown), "accuracy")
     sentences = [
         Markup("On {} by {}, {}: {}.").format(
-            scores.scored_tasks(answers)[0], found[0].runs[0].score.protocol, what, Markup(", ").join(clauses)
+            answers.tasks[0], found[0].runs[0].score.protocol, what, Markup(", ").join(clauses)
         )
     ]
     if has_gains:
@@ -164,10 +169,10 @@ def _describe_samples(comparison: ComparisonRecords) -> list[Markup]:
     return [Markup("The trainings saw {}.").format(join_words(clauses[:MOST_NAMED]))] if clauses else []
 
 
-def _ranking_sentences(comparison: ComparisonRecords, answers: Sequence[SubjectScore], claims: Claims) -> list[Markup]:
+def _ranking_sentences(comparison: ComparisonRecords, answers: WholeTaskScores, claims: Claims) -> list[Markup]:
     """Compare each tower with the base on the first task over their common seeds, at every budget of the question."""
     clauses: dict[str, list[Markup]] = {}
-    for budget in scores.headline_budgets(answers):
+    for budget in answers.headline_budgets:
         for subject in comparison.experiments:
             if (claim := claims.get((subject, budget))) is not None:
                 agreement = _count_agreeing_tasks(comparison, answers, subject, budget)
@@ -175,21 +180,17 @@ def _ranking_sentences(comparison: ComparisonRecords, answers: Sequence[SubjectS
     first = headline_experiment(comparison, list(clauses)) if clauses else ""
     return [
         Markup("On {}, {} is {}.").format(
-            scores.scored_tasks(answers)[0], comparison.label(subject), Markup("; ").join(clauses[subject])
+            answers.tasks[0], comparison.label(subject), Markup("; ").join(clauses[subject])
         )
         for subject in sorted(clauses, key=lambda subject: subject != first)
     ]
 
 
-def _count_agreeing_tasks(
-    comparison: ComparisonRecords, answers: Sequence[SubjectScore], subject: str, budget: str
-) -> str:
+def _count_agreeing_tasks(comparison: ComparisonRecords, answers: WholeTaskScores, subject: str, budget: str) -> str:
     """Return on how many tasks the difference from the base has the sign of that on the first task."""
     signs = []
-    for task in scores.scored_tasks(answers):
-        towers = {
-            one.subject: one.by_seed() for one in scores.towers_at_budget(scores.main_points(answers, task), budget)
-        }
+    for task in answers.tasks:
+        towers = {one.subject: one.by_seed() for one in towers_at_budget(answers.main_points(task), budget)}
         base, other = towers.get(comparison.base or "", {}), towers.get(subject, {})
         if gains := [np.mean(other[seed]) - np.mean(base[seed]) for seed in base if seed in other]:
             signs.append(np.sign(fmean(gains)))
@@ -215,7 +216,7 @@ def _after(budget: str) -> str:
     return AFTER.get(budget, f"at {budget}")
 
 
-def rank_others(comparison: ComparisonRecords, answers: Sequence[SubjectScore], claims: Claims) -> list[Markup]:
+def rank_others(comparison: ComparisonRecords, answers: WholeTaskScores, claims: Claims) -> list[Markup]:
     """Report the rankings beside that of the answer, and their rule."""
     pair = _headline_pair(comparison, answers)
     answered = (pair[2].subject, pair[0]) if pair else None
@@ -235,9 +236,9 @@ def describe_adjustment(claims: Claims) -> str:
     )
 
 
-def _first_task_points(answers: Sequence[SubjectScore]) -> list[ScorePoint]:
+def _first_task_points(answers: WholeTaskScores) -> list[ScorePoint]:
     """Return the points of the first task by its main protocol."""
-    return scores.main_points(answers, scores.scored_tasks(answers)[0])
+    return answers.main_points(answers.tasks[0])
 
 
 def link_to_omitted(number: int, section: str) -> list[Markup]:

@@ -13,10 +13,9 @@ from matplotlib.transforms import ScaledTranslation, Transform
 from bench.catalog import RANDOM_INIT
 from bench.formats import format_accuracy, format_short
 from bench.sections import ComparisonRecords
-from bench.statistics import Estimate
-from bench.transfer.score_tables import RETRIEVAL
-from reports.accuracy.pareto import IMAGES, CostAxis, pareto_front
-from reports.accuracy.scores import ScorePoint, SubjectScore, group_scores_over_seeds, main_protocol, scored_tasks
+from bench.statistics.accuracies import Estimate
+from bench.transfer.pareto import IMAGES, CostAxis, pareto_front
+from bench.transfer.subject_scores import RETRIEVAL, ScorePoint, WholeTaskScores
 from reports.render.frames import losses_frame
 from reports.render.svg import INK, MUTED, chart_label, draw_marks, drawing, label_line_ends, margin_axes, svg
 from reports.speed.charts import series_colour_and_marker, series_index
@@ -32,7 +31,7 @@ CHANCE = "majority class"
 
 def accuracy_chart(
     comparison: ComparisonRecords,
-    answers: Sequence[SubjectScore],
+    answers: WholeTaskScores,
     task: str,
     cost_axis: CostAxis,
     name: str = "accuracy",
@@ -42,8 +41,8 @@ def accuracy_chart(
     `name` is the prefix of the chart's ids. There is no front against images seen, because an image takes a different
     time with each method.
     """
-    protocol = main_protocol(answers, task)
-    points = group_scores_over_seeds(answers, task, protocol)
+    protocol = answers.main_protocol(task)
+    points = answers.points(task, protocol)
     found = [point for point in points if point.is_reference or cost_axis.of(point) is not None]
     majority = next(one.score.majority for one in answers if one.score.task == task)
     front = [] if cost_axis is IMAGES else pareto_front(found, cost_axis)
@@ -70,7 +69,7 @@ def accuracy_chart(
         if front:
             towers = (f"{comparison.label(point.subject)} {_format_costs([point], cost_axis)}" for point in front)
             text += f" On the Pareto front: {'; '.join(towers)}."
-        return svg(figure, f"{name}-{cost_axis.name}-{scored_tasks(answers).index(task)}", text)
+        return svg(figure, f"{name}-{cost_axis.name}-{answers.tasks.index(task)}", text)
 
 
 def loss_chart(comparison: ComparisonRecords, experiment: str) -> Markup:
@@ -163,7 +162,7 @@ def _draw_subject(
     draw_intervals(axes, costs, [point.accuracy for point in points], colour, transform)
     for point, cost in zip(points, costs, strict=True):
         if len(point.runs) > 1:
-            seeds = [run.accuracy for run in point.runs]
+            seeds = [run.score.accuracy for run in point.runs]
             axes.plot([cost] * len(seeds), seeds, "_", color=colour, markersize=5, transform=transform, clip_on=False)
     tooltip = f"{label}: {_format_costs(points, cost_axis)}"
     draw_marks(axes, costs, values, marker, colour, tooltip, transform=transform, clip_on=False)

@@ -15,7 +15,7 @@ from bench.environment.files import atomic_write, read_intact_files, safe_file_n
 from bench.measure.observations import json_files, observations_of_record
 from bench.measure.throughput import steps_per_window, window_rates
 from bench.record import Memory, Record, Speed, Training, Transfer, is_record, read_record
-from reports.render.frames import experiment_name, loss_curve_parts
+from reports.render.frames import loss_curve_parts
 
 EVENTS = "events.out.tfevents.0"  # the file name by which TensorBoard finds a run
 VERSION = "brain.Event:2"  # of the file's format
@@ -66,7 +66,7 @@ def scalars_of(records: Iterable[Record]) -> list[Scalars]:
     groups: dict[tuple[str, str, int], list[Record]] = defaultdict(list)
     for record in records:
         if isinstance(record.measured, (Transfer, Training, Speed, Memory)):
-            subject = getattr(record.measured, "subject", experiment_name(record))
+            subject = getattr(record.measured, "subject", record.experiment_name)
             seed = -1 if record.experiment is None else record.experiment.seed
             groups[record.comparison, subject, seed].append(record)
     return [

@@ -1,7 +1,6 @@
-"""Records -> a comparison with its experiments, labels and speeds, and frames of its runs."""
+"""Frames of the runs of a comparison, and which of its records and settings belong together."""
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 from typing import TypeVar
@@ -10,7 +9,6 @@ import msgspec
 import pandas as pd
 
 from bench.config import (
-    FIELDS,
     FIELDS_IGNORED_IN_ROWS,
     Experiment,
     differing_fields,
@@ -21,33 +19,15 @@ from bench.config import (
 )
 from bench.data.image_sizes import images_before_step, nearest_step_count
 from bench.labels.vocabulary import vocabulary_field
-from bench.measure.summary import device_peak, missing_readings, run_figures, throughputs_of
-from bench.measure.throughput import require_comparable
-from bench.method import find_method, methods
+from bench.measure.speed_tables import MEMORY_COUNTS
+from bench.measure.summary import device_peak, missing_readings, run_figures
 from bench.record import BatchTrial, Memory, Record, Speed, Training
 from bench.sections import ComparisonRecords
-from bench.tables import Cell
 
 K = TypeVar("K")
 V = TypeVar("V")
-MEMORY_COUNTS = {  # title and note of the column of each count of peak memory; two kinds are never in one column
-    "peak_allocated_bytes": ("peak allocated", "tensors on the device"),
-    "peak_reserved_bytes": ("peak reserved", "the allocator's share of the device"),
-    "process_bytes": ("process", "on the device, from NVML"),
-    "peak_rss_bytes": ("peak resident", "above imports and data"),
-    "peak_tensor_bytes": ("tensors", "counted, equal on every run"),
-}
-VARIANTS = {"flip": "FLIP", "clipa": "CLIPA"}  # CLIP with other settings, by the first word of the experiment's name
-UNTIMED = "its speed was not measured"
-IS_BASE = "it is the base of the ratios"
-BASE_CELL = Cell("1", "base", 1)  # the ratio of the base to itself
 # Fields in which an experiment may differ from itself at another batch size; its speed is independent of the seed.
 BY_BATCH = {"name", "seed", *fields_with("by batch", "budget")}
-
-
-def experiment_name(record: Record) -> str:
-    """Return the name of a record's experiment; empty without one."""
-    return record.experiment.name if record.experiment is not None else ""
 
 
 def group_by(items: Iterable[V], key: Callable[[V], K]) -> dict[K, list[V]]:
@@ -58,48 +38,15 @@ def group_by(items: Iterable[V], key: Callable[[V], K]) -> dict[K, list[V]]:
     return groups
 
 
-def group_comparison(name: str, records: Sequence[Record]) -> ComparisonRecords:
-    """Collect the experiments of one comparison and choose their labels and base."""
-    found = [
-        one
-        for record in records
-        if (one := record.experiment) is not None
-        and getattr(record.measured, "subject", one.name) == one.name  # not the random-init baseline of its tower
-    ]
-    experiments: dict[str, Experiment] = {}
-    order = [*methods(), *sorted({one.method for one in found} - methods().keys())]
-    for experiment in sorted(found, key=lambda one: (order.index(one.method), one.name, one.seed)):
-        experiments.setdefault(experiment.name, experiment)
-    timed = [record for record in records if isinstance(record.measured, Speed)]
-    names = {experiment_name(record) for record in timed}
-    base = next((one for one in experiments if one in names), next(iter(experiments), None))
-    incomparable = reason_incomparable(timed)
-    throughputs = throughputs_of(records, experiments, base if incomparable is None else None)
-    return ComparisonRecords(
-        name, tuple(records), experiments, _unique_labels(experiments), base, incomparable, tuple(throughputs)
-    )
-
-
-def method_title(experiment: Experiment) -> str:
-    """Return the name of an experiment's method in its paper."""
-    variant, method = VARIANTS.get(experiment.name.partition("-")[0]), find_method(experiment.method)
-    return variant or (method.title if method is not None else experiment.method)
-
-
-def experiment_cell(comparison: ComparisonRecords, name: str) -> Cell:
-    """Return the cell that names a row by its experiment."""
-    return Cell.of_name(comparison.label(name), name)
-
-
 def select_equal_and_largest_batch(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
     """Split records into those at equal batch size, and those at the largest batch under a memory limit, with trials.
 
     An experiment whose own batch size is the largest is in both.
     """
-    tried = {experiment_name(one) for one in records if isinstance(one.measured, BatchTrial)}
-    own = {experiment_name(one) for one in records if isinstance(one.measured, Memory)}
-    others = [one for one in records if experiment_name(one) not in tried - own]
-    largest = [one for one in records if experiment_name(one) in tried]
+    tried = {one.experiment_name for one in records if isinstance(one.measured, BatchTrial)}
+    own = {one.experiment_name for one in records if isinstance(one.measured, Memory)}
+    others = [one for one in records if one.experiment_name not in tried - own]
+    largest = [one for one in records if one.experiment_name in tried]
     return (
         [one for one in others if not isinstance(one.measured, BatchTrial)],
         [one for one in largest if isinstance(one.measured, (Speed, BatchTrial))],
@@ -186,37 +133,3 @@ def conflicting_settings(comparison: ComparisonRecords) -> dict[str, str]:
 def batch_independent_settings(experiment: Experiment) -> tuple[object, ...]:
     """Return the settings that are equal for an experiment at all batch sizes."""
     return tuple(get_field(experiment, field) for field in fields_of(experiment) if field not in BY_BATCH)
-
-
-def _unique_labels(experiments: dict[str, Experiment]) -> dict[str, str]:
-    """Name an experiment by its method, and where others share it, also by its batch size or its own settings."""
-    labels = {}
-    for title, same in group_by(experiments.values(), method_title).items():
-        for experiment in same:
-            if len(same) == 1:
-                labels[experiment.name] = title
-            elif {*differing_fields(same)} <= {*fields_with("by batch")}:
-                labels[experiment.name] = f"{title} at batch {experiment.training.batch_size}"
-            else:
-                labels[experiment.name] = ", ".join([title, *_distinguishing_settings(experiment, same)])
-    counted = Counter(labels.values())
-    return {name: label if counted[label] == 1 else name for name, label in labels.items()}
-
-
-def _distinguishing_settings(experiment: Experiment, alternatives: Sequence[Experiment]) -> list[str]:
-    """Return the settings in which an experiment differs from most of the alternatives."""
-    fields = [field for field in differing_fields(alternatives) if field != "name"]
-    usual = {
-        field: Counter(str(get_field(one, field)) for one in alternatives).most_common(1)[0][0] for field in fields
-    }
-    own = {field: str(get_field(experiment, field)) for field in fields}
-    return [f"{field}={value}" for field, value in own.items() if value != usual[field]]
-
-
-def reason_incomparable(records: Sequence[Record]) -> str | None:
-    """Return the reason why these runs are not comparable: other machines or versions; settings may differ."""
-    try:
-        require_comparable(records, may_differ=FIELDS)
-    except ValueError as error:
-        return str(error)
-    return None

@@ -21,12 +21,14 @@ from bench.formats import (
     memory_unit,
     pluralize,
 )
+from bench.measure.comparison_records import method_title
+from bench.measure.speed_tables import MEMORY_COUNTS
 from bench.measure.throughput import images_per_second
 from bench.record import BatchTrial, Memory, Record, Speed
 from bench.sections import Block, Chart, ComparisonRecords, Fold, Group, Heading, Key
-from bench.statistics import geometric_mean_interval
+from bench.statistics.intervals import geometric_mean_interval
 from bench.tables import Cell, Column, Table
-from reports.render.frames import MEMORY_COUNTS, batch_independent_settings, method_title
+from reports.render.frames import batch_independent_settings
 from reports.render.svg import (
     MUTED,
     add_tooltip,

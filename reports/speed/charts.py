@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from bench.formats import HasEstimate, format_interval, format_rate, format_ratio, pluralize
 from bench.measure.summary import Throughput
 from bench.sections import ComparisonRecords
-from bench.statistics import SMALLEST_EFFECT, Ratio
+from bench.statistics.ratios import SMALLEST_EFFECT, Ratio
 from reports.render.svg import (
     INK,
     LINE,

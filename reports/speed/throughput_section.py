@@ -1,30 +1,26 @@
 """The section on throughput: speeds, largest batches, batch sizes, phases of a step, memory and sizes."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from markupsafe import Markup
 
-from bench.formats import GIB, NBSP
+from bench.formats import GIB, NBSP, format_percent, format_rate
 from bench.measure.ranks import find_slow_ranks, rank_table
+from bench.measure.speed_tables import largest_batch_table, memory_and_size_table, phase_table, throughput_table
 from bench.measure.tables import batch_trial_table
-from bench.record import BatchTrial
+from bench.published import published_mfu_rows
+from bench.record import BatchTrial, Speed
 from bench.sections import Block, Chart, ComparisonRecords, Fold, Group, Heading, Key, PageContext, Section, Text
+from bench.tables import Cell, Column, Table
 from reports.render.document import csv_file
 from reports.render.frames import memory_frame, speeds_frame
-from reports.speed import phases, speed_tables
+from reports.speed import phases
 from reports.speed.batches import batch_size_blocks
 from reports.speed.charts import ratio_chart, throughput_chart
 
 RATIO_KEYS = (Key("● whole step", 1), Key("■ forward and backward alone", 2), Key("◆ FLOP-predicted", 3))
-HFU_NOTE = (
-    "HFU counts every matrix product of the step, recomputed ones included; it is below MFU where the backward leaves "
-    "some out, as those for a gradient of the images."
-)
-FORWARD_BACKWARD_NOTE = (
-    "Forward + backward is of the steps that are timed in phases, without data and optimizer. Here steps that other "
-    "work slowed count less, but the table of phases has medians over all steps: on a busy machine the ratios differ."
-)
 
 
 def _build(page: PageContext) -> Sequence[Block]:
@@ -48,7 +44,7 @@ def _speed_blocks(comparison: ComparisonRecords) -> list[Block]:
     has_ratios = any(row.ratio is not None for row in rows)
     if rows:
         note = f"Dots are runs, the bar is their median, the line below is the 95{NBSP}% interval of their mean."
-        table = speed_tables.runs_table(comparison)
+        table = _runs_table(comparison)
         charts = [Chart(throughput_chart(comparison), "Images per second", [note], table=table)]
         if has_ratios:
             note = (
@@ -57,28 +53,18 @@ def _speed_blocks(comparison: ComparisonRecords) -> list[Block]:
             )
             charts.append(Chart(ratio_chart(comparison), "Measured and FLOP-predicted ratios", [note], RATIO_KEYS))
         blocks.append(Group(charts, "pair"))
-    if rows or speed_tables.untimed_experiments(comparison):
-        sources = dict.fromkeys(row.peak_source for row in rows)
-        sentences = [
-            speed_tables.describe_intervals(comparison),
-            *(f"MFU is 3 x forward FLOPs per image x images/s over the peak: {source}." for source in sources),
-            HFU_NOTE,
-            FORWARD_BACKWARD_NOTE,
-            f"“Faster” and “slower” require p ≤ 0.01 and an effect of 2{NBSP}% or more." if has_ratios else "",
-        ]
-        blocks += [speed_tables.throughput_table(comparison), Text(" ".join(filter(None, sentences)), "under")]
-        if (published := speed_tables.published_mfu_table(comparison)) is not None:
+    if (speeds := throughput_table(comparison)).cells:
+        blocks.append(speeds)
+        if (published := _published_mfu_table(comparison)) is not None:
             blocks.append(Fold(published.title, [published], "behind"))
     return blocks
 
 
 def _largest_batch_blocks(largest: ComparisonRecords) -> list[Block]:
     limits = sorted({trial.limit_bytes / GIB for _, trial in largest.of(BatchTrial)})
-    note = f"{speed_tables.describe_intervals(largest)} The limit excludes imports and data."
     return [
         Heading(f"Largest batch size of each experiment under {' and '.join(map(str, limits))}{NBSP}GiB"),
-        speed_tables.throughput_table(largest, speed_tables.LARGEST_BATCH),
-        Text(f"{note} Each trial runs in its own process.", "under"),
+        largest_batch_table(largest),
         Fold("Trials", [batch_trial_table(largest.records, largest.label)], "behind"),
     ]
 
@@ -91,16 +77,7 @@ def _step_blocks(comparison: ComparisonRecords) -> list[Block]:
         keys = [*phases.phase_keys(comparison.throughputs), Key("┃ whole step, from the windows")]
         note, chart = "The table below gives the figures.", phases.phase_chart(comparison)
         blocks.append(Chart(chart, "Phases of a step", [note], keys, width="narrow"))
-    note = (
-        "Phases are timed in a separate pass with a device synchronisation between them; figures are medians over "
-        "steps, then over runs. The ratio of their sum to the whole step is a check: well above 1, phases overlap "
-        "without synchronisation; well below 1, some time belongs to no phase. A step is input-bound if data takes "
-        "longer than all other phases, so that a background loader would also be waited for."
-    )
-    blocks += [
-        phases.phase_table(comparison),
-        Text(f"{phases.describe_input_bound(comparison)} {note}".lstrip(), "under"),
-    ]
+    blocks.append(phase_table(comparison))
     if (ranks := rank_table(comparison.records, comparison.experiments, comparison.label)).cells:
         slow = find_slow_ranks(comparison.records, comparison.experiments)
         blocks += [Text(Markup("<strong>{}</strong>").format(str(one))) for one in slow]
@@ -109,14 +86,37 @@ def _step_blocks(comparison: ComparisonRecords) -> list[Block]:
 
 
 def _memory_and_size_blocks(comparison: ComparisonRecords) -> list[Block]:
-    if not (table := speed_tables.memory_and_size_table(comparison)).cells:
-        return []
-    reasons = dict.fromkeys(reason for row in comparison.throughputs for reason in row.not_measured)
-    note = (
-        "Memory is the peak of one run in its own process, without imports and data; “tensors” sums the tensors of one "
-        "step, independently of the allocator. Utilisation is a mean over the timed windows, then a median over runs. "
-        "Captions/s is the rate of converting captions to targets, once per data set. An en dash means not measured "
-        "and differs from zero."
-    )
-    missing = "".join(f" Not measured, or only in part: {reason}." for reason in reasons)
-    return [Heading("Memory, utilisation, targets, sizes"), table, Text(note + missing, "under")]
+    table = memory_and_size_table(comparison)
+    return [Heading("Memory, utilisation, targets, sizes"), table] if table.cells else []
+
+
+def _runs_table(comparison: ComparisonRecords) -> Table:
+    """Show the images per second of every run, and by how much other work slowed it."""
+    most = max((len(row.rounds) for row in comparison.throughputs), default=0)
+    columns = [Column.text("experiment"), *(Column(f"run {number + 1}", "images/s") for number in range(most))]
+    shown = [
+        [
+            comparison.name_cell(row.experiment),
+            *(Cell.of(rate, format_rate, _slowed_note(row.log_slowdown[one])) for one, rate in row.rounds.items()),
+            *[Cell.not_applicable("this experiment has fewer runs")] * (most - len(row.rounds)),
+        ]
+        for row in comparison.throughputs
+    ]
+    return Table.of_rows("Images per second of every run", columns, shown)
+
+
+def _slowed_note(log_slowdown: float) -> str:
+    return f"slowed by {format_percent(math.expm1(log_slowdown), 0)}" if log_slowdown else ""
+
+
+def _published_mfu_table(comparison: ComparisonRecords) -> Table | None:
+    """Show the MFU of published trainings; None where none was measured on a GPU."""
+    if not any(row.mfu for row in comparison.throughputs) or all(
+        one.circumstances.device == "cpu" for one, _ in comparison.of(Speed)
+    ):
+        return None
+    columns = [*Column.texts("training", "GPUs"), Column("MFU", "3 x forward over dense peak"), Column.text("source")]
+    shown = [
+        [*map(Cell, names), Cell.of(mfu, format_percent), Cell(source)] for *names, mfu, source in published_mfu_rows()
+    ]
+    return Table.of_rows("MFU of published trainings", columns, shown)

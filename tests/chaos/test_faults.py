@@ -117,19 +117,21 @@ def test_largest_batch_under_a_memory_limit_gives_a_second_ratio(
     arguments += ["--set", "text_padding=max_length"]  # so that the text tower takes more than the search's grain
     assert main([*arguments, "--results", str(own_results)]) == 0
     fits = [record for record in read_records(own_results) if isinstance(record.measured, BatchTrial)]
-    titles = ["Throughput at equal batch", "Each at its largest batch under 0.04 GiB"]
+    titles = ["Throughput of each experiment", "Throughput of each at its largest batch"]
     equal, largest = (json.loads(figures.read_text())[title]["rows"] for title in titles)
-    assert [row["batch"] for row in equal] == [16, 16]
+    sizes = {one.name: one.training.batch_size for record in read_records(own_results) if (one := record.experiment)}
+    assert [sizes[row["experiment"]] for row in equal] == [16, 16]
     assert {row["verdict"] for row in (equal[1], largest[1])} == {"inconclusive"}  # one round
     for method, row in zip(("clip", "catlip"), largest, strict=True):
         tries = {
             r.experiment.training.batch_size: r.measured for r in fits if r.experiment and r.experiment.method == method
         }
-        assert tries[row["batch"]].fits
-        beyond = [size for size, fit in tries.items() if size > row["batch"] and not fit.fits]
-        assert min(beyond) <= 1.1 * row["batch"] + 1
+        batch = sizes[row["experiment"]]
+        assert tries[batch].fits
+        beyond = [size for size, fit in tries.items() if size > batch and not fit.fits]
+        assert min(beyond) <= 1.1 * batch + 1
         assert all(is_out_of_memory(RuntimeError(tries[size].reason)) for size in beyond)
-    assert largest[1]["batch"] > largest[0]["batch"]  # no text tower takes its share
+    assert sizes[largest[1]["experiment"]] > sizes[largest[0]["experiment"]]  # no text tower takes its share
     assert "no: " in capsys.readouterr().out
 
 

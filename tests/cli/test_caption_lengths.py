@@ -28,8 +28,8 @@ def test_measure_prints_the_lengths_and_the_tokens_and_records_both(
     arguments = ["clip-tiny", "catlip-tiny", "--caption-lengths", "web", *SHORT, "--rounds", "1"]
     out = own_results / "measure.json"
     assert main(["measure", *arguments, "--results", str(own_results), "--json", str(out)]) == 0
-    assert f"captions: {WEB}." in " ".join(capsys.readouterr().out.split())
-    clip, catlip = tables(out)["Throughput at equal batch"]["rows"]
+    assert f"Captions: {WEB}." in " ".join(capsys.readouterr().out.split())
+    clip, catlip = tables(out)["Memory, utilisation, targets and sizes"]["rows"]
     assert 15 < clip["tokens"] <= 24
     assert catlip["tokens"] is None
     recorded = [record.experiment for record in read_records(own_results)]

@@ -24,7 +24,7 @@ from bench.data_source import SampleRequest
 from bench.experiments import EXPERIMENTS
 from bench.measure.generated_shards import make_jpeg
 from bench.method import methods
-from bench.statistics import geometric_mean_interval
+from bench.statistics.intervals import geometric_mean_interval
 from tests.data.layouts import LAYOUTS, Sample, write_parquet
 
 IMAGES, COPIES, BATCH = 200, 5, 20  # different images, how often each is written, and images of a batch

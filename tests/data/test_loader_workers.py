@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from bench.environment import cores
 from bench.environment.cores import MAX_WORKERS, LoaderWorkers, available_cores, choose_workers
-from bench.measure.tables import time_and_memory_table
+from bench.measure.comparison_records import group_named
+from bench.measure.speed_tables import phase_table
 from bench.record import Record
 from bench.train.build import load_data, log_workers, resolve_workers, sample_counts
 from tests.data.shards import write_shards
@@ -51,6 +52,7 @@ def test_asked_number_wins_and_a_training_on_a_cpu_has_no_workers(monkeypatch: p
     assert resolve_workers(small("clip", data="shards").input, CPU).count == 0
 
 
+@pytest.mark.usefixtures("decoded")
 def test_record_log_and_table_have_the_workers_and_the_reason(
     tmp_path: Path, results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -64,7 +66,7 @@ def test_record_log_and_table_have_the_workers_and_the_reason(
         assert (counts["loader_workers"], counts["workers_reason"]) == (count, reason)
         fields = {"experiment": stream.experiment, "circumstances": circumstances(), "measured": speed(**counts)}
         timed = Record(comparison="c", **fields)
-        (row,) = time_and_memory_table([timed], ["catlip-tiny"]).rows
+        (row,) = phase_table(group_named([timed], ["catlip-tiny"])).rows
         assert row.get("loader workers", 0) == count
     log_workers(pack := load_data(small("clip"), CPU, results))
     assert pack.workers == LoaderWorkers(0, "the pack is in memory")

@@ -14,7 +14,7 @@ from bench.experiments import EXPERIMENTS
 from bench.measure.figures import FigureSummary, figure_tables, summarize_figures
 from bench.measurement import MEASUREMENTS, Better, Figure, Measurement, get_measurement
 from bench.record import Figures, Record, read_record, record_path, write_record
-from bench.statistics import ratios_of_pairs
+from bench.statistics.ratios import ratios_of_pairs
 from tests.reports.conftest import HERE
 
 NAMES = ("clip-tiny", "catlip-tiny", "siglip-tiny")

@@ -1,10 +1,8 @@
 """What a person reads at the end of a measurement or a training."""
 
-import pytest
 from msgspec.structs import replace
 
-from bench.experiments import EXPERIMENTS
-from bench.measure.tables import failure_table, sample_table, speed_table
+from bench.measure.tables import failure_table, sample_table
 from bench.record import Failure, Record
 from tests.small import circumstances, small
 from tests.speeds import speed
@@ -40,31 +38,3 @@ def test_failed_runs_are_listed_in_the_order_of_their_starts_by_their_labels() -
         ["none", "scoring", "no memory left", "2026-11-29"],
         ["LATE (late)", "speed", "no memory left", "2026-11-30"],
     ]
-
-
-CLIP_AND_CATLIP = """
-learning_rate: 0.0005 / 0.001
-head_initialisation: uniform / trunc_normal
-crop_scale: (0.9, 1.0) / (0.08, 1.0)
-flip: False / True
-"""
-
-
-@pytest.mark.parametrize(
-    ("names", "own"),
-    [(("clip-vit-b16", "catlip-vit-b16"), CLIP_AND_CATLIP), (("clip-vit-b16", "siglip-vit-b16"), "")],
-)
-def test_the_speed_table_says_which_settings_the_methods_have_of_their_own(names: tuple[str, ...], own: str) -> None:
-    records = [
-        Record(
-            comparison="c",
-            experiment=EXPERIMENTS[name],
-            circumstances=circumstances(),
-            measured=speed(round=round_, window_seconds=(1.0 + round_,)),
-        )
-        for name in names
-        for round_ in range(2)
-    ]
-    note = speed_table("t", records, names).note
-    _, _, found = note.partition("The methods' own settings: ")
-    assert sorted(found.removesuffix(".").split("; ")) == sorted(own.strip().split("\n"))

@@ -8,10 +8,10 @@ from msgspec.structs import replace
 
 from bench.config import change
 from bench.console.console import PROGRAM
+from bench.measure.comparison_records import group_comparison
 from bench.record import Record, Training, Transfer
-from reports.accuracy.scores import main_points, whole_task_scores
+from bench.transfer.subject_scores import whole_task_scores
 from reports.page import page
-from reports.render.frames import group_comparison
 from tests.reports.conftest import first_screen, short
 from tests.reports.test_page import Document
 
@@ -163,7 +163,7 @@ def test_towers_are_compared_with_their_untrained_ones(whole: list[Record], whol
     gain = "On Twemoji group by linear probe, the gain over the untrained tower is: CatLIP +0."
     assert gain in shown
     assert "By these intervals, all are better." in shown
-    points = {one.subject: one for one in main_points(whole_task_scores(group_comparison("x", whole)), "Twemoji group")}
+    points = {one.subject: one for one in whole_task_scores(group_comparison("x", whole)).main_points("Twemoji group")}
     untrained = [f"{points[name].accuracy.value:.3f}" for name in ("random init", "HOG and colour", "raw pixels")]
     text = "Without training, accuracies are {} (the random-init baseline), {} (HOG and colour) and {} (raw pixels)."
     assert text.format(*untrained) in shown

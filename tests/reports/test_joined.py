@@ -8,15 +8,15 @@ import pytest
 from msgspec.structs import replace
 
 from bench.config import change
+from bench.measure.comparison_records import group_comparison
 from bench.measurement import Figure
 from bench.record import Figures, Memory, Record, Speed, Training, Transfer
 from bench.record_kind import RecordContent, UnknownKind
 from bench.scores import Score
+from bench.transfer.subject_scores import whole_task_scores
 from reports.__main__ import main
-from reports.accuracy.scores import main_points, whole_task_scores
 from reports.joined import join_comparisons
 from reports.page import page
-from reports.render.frames import group_comparison
 from tests.reports.conftest import first_screen, written
 from tests.reports.test_page import Document
 
@@ -99,7 +99,7 @@ def test_random_init_baselines_of_two_poolings_stand_apart_and_each_tower_gains_
     tower = next(one for one in records if one.measured.subject == "superclass-tiny" and one.measured.images == 80_000)
     own_pooling = next(one for one in records if one.measured.subject == "clip-tiny" and one.measured.images == 80_000)
     comparison = group_comparison("x", [baseline, pooled, tower, own_pooling])
-    points = main_points(whole_task_scores(comparison), "rooms")
+    points = whole_task_scores(comparison).main_points("rooms")
     by_subject = {point.subject: point for point in points if point.gain is not None}
     assert by_subject["superclass-tiny"].gain.value == by_subject["superclass-tiny"].accuracy.value
     assert by_subject["clip-tiny"].gain.value < by_subject["clip-tiny"].accuracy.value

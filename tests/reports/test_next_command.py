@@ -14,13 +14,13 @@ from bench.cli.main import parse
 from bench.cli.verbs import VERBS
 from bench.config import change
 from bench.console.console import PROGRAM
+from bench.measure.comparison_records import group_comparison
 from bench.record import Record, Transfer
 from bench.sections import PageContext
 from bench.settings import with_settings
-from reports.accuracy.scores import whole_task_scores
+from bench.transfer.subject_scores import whole_task_scores
 from reports.page import page
 from reports.questions import reader_questions
-from reports.render.frames import group_comparison
 from tests.reports.conftest import first_screen, short
 from tests.reports.test_answer import timed
 

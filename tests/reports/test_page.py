@@ -22,7 +22,8 @@ from bench.measure.throughput import images_per_second
 from bench.record import Record, Speed, Transfer
 from bench.sections import Block, PageContext, Section, Text
 from bench.settings import with_settings
-from bench.statistics import accuracy_interval, mean_interval, ratio_of, ratios_of
+from bench.statistics.intervals import accuracy_interval, mean_interval
+from bench.statistics.ratios import ratio_of, ratios_of
 from reports.page import page
 from tests.reports.conftest import first_screen, short
 

@@ -394,7 +394,7 @@ def test_measurement_records_windows_of_all_ranks_and_survives_a_killed_rank(own
     run_of(running.pid, 1).kill()  # in the midst of the first run: the memory
     printed, text = running.communicate(timeout=LONGEST_SECONDS)
     assert running.returncode == 1, text  # torchrun's own: of rank 0's 3
-    assert printed.count("Throughput at equal batch") == printed.count("Runs that failed\n") == 1
+    assert printed.count("Throughput of each experiment") == printed.count("Runs that failed\n") == 1
     assert "of 2 processes together" in printed
     records = read_records(own_results)
     assert {record.comparison for record in records} == {records[0].comparison}

@@ -11,17 +11,17 @@ from typing import Literal
 from bench.experiments import HEADLINE
 from bench.features.claims.claims import Pair, PaperClaim, PredictedRatios, read_predictions
 from bench.features.claims.evidence import PERCENT, PairEvidence, find_evidence
-from bench.record import Record
-from bench.record_kind import KINDS
-from bench.statistics import (
+from bench.features.claims.judgement import (
     CLAIM_ACCURACY_TOLERANCE,
     CLAIM_TOLERANCE,
     ClaimJudgement,
-    Estimate,
-    Interval,
     PublishedFigure,
     judge_claim,
 )
+from bench.record import Record
+from bench.record_kind import KINDS
+from bench.statistics.accuracies import Estimate
+from bench.statistics.intervals import Interval
 
 PairName = Literal["published", "controlled"]
 Basis = Literal["measured", "counted", "unexplained"]

@@ -19,15 +19,18 @@ from bench.features.claims.conditions import (
 )
 from bench.formats import pluralize
 from bench.hooks import RatioPart, RatioParts, find_hook
+from bench.measure.comparison_records import reason_incomparable
 from bench.measure.summary import throughputs_of
 from bench.recipes import AS_RELEASED
 from bench.record import AuthorsRun, BatchTrial, Record, Speed, Training, Transfer
 from bench.record_kind import RecordKind
 from bench.scores import Score
 from bench.settings import strip_settings
-from bench.statistics import Answers, Interval, estimate_paired_over_seeds, ratio_of
-from bench.transfer.score_tables import correct_per_item
-from reports.render.frames import experiment_name, group_by, reason_incomparable
+from bench.statistics.accuracies import Answers, estimate_paired_over_seeds
+from bench.statistics.intervals import Interval
+from bench.statistics.ratios import ratio_of
+from bench.transfer.subject_scores import correct_per_item
+from reports.render.frames import group_by
 
 PERCENT = 100
 DISTURBED = "other work on the machine disturbed the runs"
@@ -110,7 +113,7 @@ def _speed_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record]) ->
     own = _timed_runs(pair, records)
     if own is None or reason_incomparable(own):
         return None
-    by_name = {_recipe_name(one): experiment_name(one) for one in own}
+    by_name = {_recipe_name(one): one.experiment_name for one in own}
     baseline, experiment = by_name[pair[0]], by_name[pair[1]]
     ratio = throughputs_of(own, [baseline, experiment], baseline)[1].ratio
     if ratio is None:
@@ -147,7 +150,7 @@ def _evidence_in_parts(
     if found.whole is None or tuple(map(strip_settings, ends)) != pair:
         return None
     own = [one for one in records if isinstance(one.measured, Speed)]
-    of_ends = [one for one in own if experiment_name(one) in ends]
+    of_ends = [one for one in own if one.experiment_name in ends]
     missed = [*_unmet_by_records(claim, pair, of_ends), *[DISTURBED] * found.is_disturbed]
     evidence = _make_evidence(pair, of_ends, found.whole, found.repetitions, missed)
     return replace(evidence, digest=digest_of(own), parts=found.parts, method_effect=found.method)
@@ -253,9 +256,9 @@ def _scores_of(claim: PaperClaim, protocol: str, record: Record) -> list[Score]:
 def _timed_runs(pair: Pair, records: Sequence[Record]) -> list[Record] | None:
     """Return the timed runs of both experiments, of each with its own settings if there are any; None without both."""
     timed = [one for one in records if isinstance(one.measured, Speed)]
-    names = [[experiment_name(one) for one in timed if _recipe_name(one) == name] for name in pair]
+    names = [[one.experiment_name for one in timed if _recipe_name(one) == name] for name in pair]
     chosen = [min(of, key=len, default="") for of in names]
-    return [one for one in timed if experiment_name(one) in chosen] if all(chosen) else None
+    return [one for one in timed if one.experiment_name in chosen] if all(chosen) else None
 
 
 def _unmet_by_records(claim: PaperClaim, pair: Pair, records: Iterable[Record]) -> list[str]:
@@ -286,7 +289,7 @@ def _make_evidence(
 
 
 def _recipe_name(record: Record) -> str:
-    return strip_settings(experiment_name(record)).removesuffix(AS_RELEASED)
+    return strip_settings(record.experiment_name).removesuffix(AS_RELEASED)
 
 
 def _log_interval(value: float, low: float | None, high: float | None) -> Interval:

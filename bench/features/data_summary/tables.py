@@ -15,7 +15,7 @@ from bench.features.data_summary.captions import CaptionFacts
 from bench.features.data_summary.images import DECODED
 from bench.features.data_summary.summary import LOADED, DataSummary
 from bench.fields import PACK_DATA
-from bench.formats import format_count, format_quantity, format_rate, format_seconds, pluralize
+from bench.formats import format_count, format_percent, format_quantity, format_rate, format_seconds, pluralize
 from bench.tables import NO_CELL, Cell, Column, Table
 
 QUANTILES = {"least": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "most": 1.0}
@@ -84,7 +84,7 @@ def format_table(summary: DataSummary) -> Table:
         [
             Cell(kind),
             Cell.of(number, format_count),
-            Cell.of(number / kinds.total(), _write_share),
+            Cell.of(number / kinds.total(), format_percent),
             Cell.of(flawed[kind], format_count),
         ]
         for kind, number in kinds.most_common()
@@ -119,7 +119,7 @@ def _caption_cells(facts: CaptionFacts, context: int) -> dict[str, Cell]:
     samples, captions = len(facts.numbers), facts.captions
     cells = {
         "field": Cell(facts.field),
-        "without a caption": Cell.of(facts.empty / samples, _write_share, pluralize(facts.empty, "sample")),
+        "without a caption": Cell.of(facts.empty / samples, format_percent, pluralize(facts.empty, "sample")),
         "captions per sample": Cell.of(float(facts.numbers.mean()), _write_mean, f"{facts.numbers.max():,} at most"),
     }
     if captions:
@@ -127,9 +127,9 @@ def _caption_cells(facts: CaptionFacts, context: int) -> dict[str, Cell]:
         for name, value in zip(QUANTILES, quantiles(facts.lengths), strict=True):
             cells |= {f"tokens, {name}": Cell.of(value, format_count)}
         cells |= {
-            f"over {context} tokens": Cell.of(float((facts.lengths > context).mean()), _write_share),
-            "repeated": Cell.of(repeated / captions, _write_share, f"{repeated:,} captions"),
-            "with a noun": Cell.of(float(with_noun.mean()), _write_share),
+            f"over {context} tokens": Cell.of(float((facts.lengths > context).mean()), format_percent),
+            "repeated": Cell.of(repeated / captions, format_percent, f"{repeated:,} captions"),
+            "with a noun": Cell.of(float(with_noun.mean()), format_percent),
             "nouns per caption": Cell.of(float(facts.labels.mean()), _write_mean),
         }
     return cells
@@ -148,7 +148,7 @@ def _script_rows(facts: CaptionFacts) -> list[list[Cell]]:
     if others := facts.captions - sum(counts.values()):
         counts[OTHER_SCRIPTS] = others
     return [
-        [Cell(name), Cell.of(number, format_count), Cell.of(number / facts.captions, _write_share)]
+        [Cell(name), Cell.of(number, format_count), Cell.of(number / facts.captions, format_percent)]
         for name, number in counts.items()
     ]
 
@@ -167,7 +167,7 @@ def unusable_table(summary: DataSummary) -> Table:
             Cell(reason),
             Cell.of(number, format_count),
             Cell.of(of, format_count),
-            Cell.of(number / of, _write_share),
+            Cell.of(number / of, format_percent),
             Cell(consequence),
         ]
         for reason, number, of, consequence in found
@@ -189,8 +189,8 @@ def loading_table(summary: DataSummary) -> Table:
         row = [
             Cell(what),
             Cell(format_rate(rate.value), "", rate.value, interval=(rate.low, rate.high)),
-            Cell.of(loading.cpu_share, _write_share),
-            *(Cell.of(seconds / number, _write_seconds) for number in cores),
+            Cell.of(loading.cpu_share, format_percent),
+            *(Cell.of(seconds / number, format_seconds) for number in cores),
         ]
         note = (
             f"Measured on {loading.images:,} images in one thread: reading, decoding, cropping and tokenising. The "
@@ -239,18 +239,9 @@ def _describe_sample(number: int, total: int) -> str:
     return f"all {total:,} samples" if number == total else f"{number:,} of {total:,} samples, drawn at random"
 
 
-def _write_share(share: float) -> str:
-    """Write a share in percent."""
-    return f"{100 * share:.1f} %"
-
-
 def _write_bytes(number: float) -> str:
     return format_quantity(number, "B")
 
 
 def _write_mean(number: float) -> str:
     return f"{number:.2f}"
-
-
-def _write_seconds(seconds: float) -> str:
-    return format_seconds(seconds).replace("\N{NO-BREAK SPACE}", " ")

@@ -12,7 +12,6 @@ from typing import TypeVar
 from scipy.special import stdtrit
 
 from bench.data.caption_lengths import describe_captions
-from bench.disturbance import mean_log_over_rounds
 from bench.features.explain.factors import INPUT_CAUSES
 from bench.features.explain.ladder import HEAD, PADDING, REST, TEXT_TOWER, WAITING, Coordinates, Ladder
 from bench.fields import PACK_DATA
@@ -20,13 +19,12 @@ from bench.hooks import RatioPart, RatioParts
 from bench.measure.disturbance import Disturbance, find_disturbance
 from bench.measure.throughput import data_phase_share, forward_backward_rate, images_per_second, images_per_step
 from bench.record import Record, Speed
-from bench.statistics import (
-    CONFIDENCE,
-    MAX_LOG_SLOWDOWN,
+from bench.statistics.disturbance import mean_log_over_rounds
+from bench.statistics.intervals import CONFIDENCE, Interval
+from bench.statistics.ratios import MAX_LOG_SLOWDOWN, Rounds
+from bench.statistics.verdicts import (
     Agreement,
-    Interval,
     Prediction,
-    Rounds,
     judge_agreement,
     judge_flops_prediction,
     max_relative_difference,

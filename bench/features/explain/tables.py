@@ -12,7 +12,7 @@ from bench.features.explain.ladder import WAITING
 from bench.formats import INTERVAL, format_interval, format_rate, format_ratio
 from bench.measure.disturbance import describe_disturbance
 from bench.settings import strip_settings
-from bench.statistics import FLOPS_TOLERANCE, Agreement, Prediction
+from bench.statistics.verdicts import FLOPS_TOLERANCE, Agreement, Prediction
 from bench.tables import Cell, Column, Table
 
 VERDICTS: dict[Agreement, str] = {

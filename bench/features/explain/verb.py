@@ -56,7 +56,7 @@ from bench.orchestration.scope import Scope
 from bench.recipes import PUBLISHED_HOURS, PUBLISHED_SOURCE
 from bench.record import read_record
 from bench.settings import with_settings
-from bench.statistics import Agreement
+from bench.statistics.verdicts import Agreement
 
 Recipe = Literal["published", "controlled"]
 ENDINGS: dict[Recipe, str] = {"published": "datacomp", "controlled": "controlled"}

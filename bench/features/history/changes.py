@@ -5,22 +5,36 @@ A counter needs neither: it is equal on every run of the same code, so any diffe
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
+from typing import Literal
 
 import numpy as np
 from scipy import stats
 
 from bench.formats import format_quantity
 from bench.measure.observations import Commit
-from bench.statistics import FEWEST_SUSPECTED, ChangeKind, is_change
+from bench.statistics.ratios import SMALLEST_EFFECT
 from reports.series import Series
 
+ChangeKind = Literal["confirmed", "suspected", "counted"]
+FEWEST_SUSPECTED = 3  # processes on each side of a suspected change
+# Of a change between commits: processes on each side, relative size, upper bound of p (Mann-Whitney).
+CHANGE_LIMITS: Mapping[ChangeKind, tuple[int, float, float]] = {
+    "confirmed": (2, SMALLEST_EFFECT, math.inf),  # one process alone may be an accident; step detection replaces p
+    "suspected": (FEWEST_SUSPECTED, 0.03, 0.001),
+}
 PENALTY = 3.0  # per change point, in units of the variance of the noise x ln(n)
 NEARBY = 2  # points; a suspected change so near to a confirmed one is the same change
 MISSING = "charts over commits need asv and ruptures: python -m pip install -e '.[history]'"
+
+
+def is_change(kind: ChangeKind, old: float, new: float, processes: tuple[int, int], p: float) -> bool:
+    """Judge a jump of a series between two commits; `processes` are those before and after it."""
+    fewest, smallest, below_p = CHANGE_LIMITS[kind]
+    return min(processes) >= fewest and abs(math.log(new / old)) >= math.log1p(smallest) and p < below_p
 
 
 @dataclass(frozen=True, slots=True)

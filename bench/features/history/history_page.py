@@ -17,7 +17,7 @@ from bench.formats import (
     pluralize,
 )
 from bench.sections import Block, Chart, Facts, Files, Group, Legend, Text
-from bench.statistics import log_std
+from bench.statistics.ratios import log_std
 from bench.tables import Cell, Column, Table
 from reports.render.document import BuiltSection, csv_file, left_out, render_blocks, render_page
 from reports.render.frames import group_by

@@ -8,7 +8,7 @@ from statistics import median
 from bench.console.console import DISAGREEMENT, INCONCLUSIVE, OK
 from bench.formats import format_quantity
 from bench.measure.observations import BenchmarkId, Metric, Observation
-from bench.statistics import Ratio, ratios_of_pairs
+from bench.statistics.ratios import Ratio, ratios_of_pairs
 from bench.tables import Table
 
 Key = tuple[BenchmarkId, Metric]

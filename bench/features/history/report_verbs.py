@@ -19,7 +19,7 @@ from bench.features.history.metric_diffs import (
     diff_table,
 )
 from bench.measure.observations import read_observations
-from bench.statistics import fewest_rounds
+from bench.statistics.ratios import fewest_rounds
 from reports.render.document import write_page
 from reports.series import build_history
 

@@ -32,7 +32,7 @@ from bench.features.history.metric_diffs import (
     verdict_exit_code,
 )
 from bench.measure.observations import read_observations
-from bench.statistics import MIN_ROUNDS
+from bench.statistics.ratios import MIN_ROUNDS
 
 MAX_COMMITS = 10_000
 MAX_INTERLEAVED = 8  # commits interleaved at a time, in processes of about 1 GiB each

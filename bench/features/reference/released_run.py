@@ -19,7 +19,7 @@ from bench.orchestration.scope import required_rounds
 from bench.recipes import AS_RELEASED
 from bench.record import Record
 from bench.settings import with_settings
-from bench.statistics import log_std, ratios_of
+from bench.statistics.ratios import log_std, ratios_of
 from bench.tables import Table
 
 BUILD_SECONDS = 20.0  # of a run, beside ours: CoreNet's modules are imported, and its pipeline is built

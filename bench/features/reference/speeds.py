@@ -7,7 +7,7 @@ from bench.features.reference import OPEN_CLIP, OURS
 from bench.features.reference.records import ReferenceRun
 from bench.formats import format_bracketed_interval, format_ratio
 from bench.record import Record
-from bench.statistics import ratio_of
+from bench.statistics.ratios import ratio_of
 
 
 def runs_by_experiment(records: Sequence[Record]) -> dict[str, dict[str, dict[int, tuple[float, ReferenceRun]]]]:

@@ -38,7 +38,7 @@ from bench.orchestration.scope import Scope, required_rounds
 from bench.recipes import DATACOMP_SYNSETS
 from bench.record import Record
 from bench.settings import with_batch_size, with_settings
-from bench.statistics import log_std, ratios_of
+from bench.statistics.ratios import log_std, ratios_of
 from bench.tables import Table
 
 # Relative difference of losses over the first steps, by precision: rounding grows with training.

@@ -20,7 +20,7 @@ from bench.orchestration.preflight import open_comparison
 from bench.orchestration.scope import Scope
 from bench.record import Memory
 from bench.settings import with_settings
-from bench.statistics import Ratio, Rounds, ratio_of
+from bench.statistics.ratios import Ratio, Rounds, ratio_of
 from bench.tables import Table
 
 COMPARISONS, ROUNDS = 6, 10

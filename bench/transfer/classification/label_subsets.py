@@ -1,12 +1,10 @@
-"""Subsets of the labelled images that accuracy is measured against, and the notes of tables on them. No torch here."""
+"""Subsets of the labelled images that accuracy is measured against. No torch here."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int
-
-from bench.scores import Score
 
 SHARES = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
 Rows = Int[np.ndarray, " _"]
@@ -35,18 +33,3 @@ def distinct_shares(sizes: Sequence[int]) -> list[float]:
     for share in SHARES:
         first.setdefault(tuple(images_for_share(size, share) for size in sizes), share)
     return sorted(first.values())
-
-
-def describe_omitted_shares(scores: Iterable[Score]) -> str:
-    """Return a note on the shares that have no score because they equal another share."""
-    scored = {score.label_share for score in scores} - {None}
-    absent = ", ".join(f"{share:.0%}" for share in SHARES if share not in scored)
-    note = f"\n{absent}: the same images as another share, because each class keeps at least one image."
-    return note if scored and absent else ""
-
-
-def describe_small_classes(scores: Iterable[Score]) -> str:
-    """Return a note on the numbers of shots that exceed the size of some class."""
-    short = {one.per_class for one in scores if one.per_class and one.num_train < one.per_class * one.num_classes}
-    numbers = ", ".join(map(str, sorted(short, key=int)))
-    return f"\n{numbers} per class: classes with fewer images contribute all of theirs." if short else ""

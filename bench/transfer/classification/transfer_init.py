@@ -32,8 +32,8 @@ from bench.transfer.classification.probe import (
     make_score,
 )
 from bench.transfer.feature_extractor import FeatureExtractor
+from bench.transfer.label_curves import CLASS_NAMES, COPIED_ROWS, INIT_PROTOCOL, PROMPTS, RANDOM_HEAD
 from bench.transfer.prompt_templates import BARE_NAME, PromptTemplates, read_templates
-from bench.transfer.score_tables import CLASS_NAMES, COPIED_ROWS, INIT_PROTOCOL, PROMPTS, RANDOM_HEAD
 from bench.transfer.tasks.tasks import SingleLabelTask
 from bench.transfer.transfer_training import BETAS
 

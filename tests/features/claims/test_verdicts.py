@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from bench.statistics import ClaimVerdict, Interval, PublishedFigure, judge_claim, ratio_of
+from bench.features.claims.judgement import ClaimVerdict, PublishedFigure, judge_claim
+from bench.statistics.intervals import Interval
+from bench.statistics.ratios import ratio_of
 
 CASES, MOST_ERRORS = 100, 2
 PUBLISHED = PublishedFigure(math.log(2.7))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bench.features.explain.decomposition import LogRatio, contrast, divide, shapley_weights
 from bench.features.explain.ladder import Coordinates, all_configurations, build_chain
-from bench.statistics import Agreement, judge_agreement
+from bench.statistics.verdicts import Agreement, judge_agreement
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 FACTORS = ("a", "b", "c", "d")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.features.history.changes import Change, find_changes, mann_whitney_p
+from bench.features.history.changes import Change, ChangeKind, find_changes, is_change, mann_whitney_p
 from bench.features.history.detection import COMMITS_AFTER, detection_rates_table, few_commits_table
 from bench.features.history.history_page import history_page
 from bench.measure.observations import BenchmarkId, Commit, Metric, read_observations
@@ -262,3 +262,22 @@ def test_names_in_foreign_documents_are_escaped(tmp_path: Path, capsys: pytest.C
     assert f"{SPELLED_OUT}: parameters went from 1 to 2" in out
     assert f"{SPELLED_OUT}1 (only before)" in out
     assert out.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize(
+    ("kind", "new", "processes", "p", "expected"),
+    [
+        ("confirmed", 1.021, (2, 2), 1.0, True),
+        ("confirmed", 1.019, (9, 9), 0.0, False),
+        ("confirmed", 2.0, (1, 9), 0.0, False),
+        ("suspected", 1.031, (3, 3), 0.0009, True),
+        ("suspected", 1.031, (3, 3), 0.001, False),
+        ("suspected", 1.029, (3, 3), 0.0, False),
+        ("suspected", 2.0, (2, 9), 0.0, False),
+    ],
+)
+def test_a_change_needs_processes_size_and_p(
+    kind: ChangeKind, new: float, processes: tuple[int, int], p: float, expected: bool
+) -> None:
+    assert is_change(kind, 1.0, new, processes, p) is expected
+    assert is_change(kind, new, 1.0, processes, p) is expected

@@ -18,7 +18,7 @@ from bench.features.selftest.selftest import (
     injected_slowdown_arms,
     simulate,
 )
-from bench.statistics import Rounds
+from bench.statistics.ratios import Rounds
 
 Arms = list[Rounds]
 

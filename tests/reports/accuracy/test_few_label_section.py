@@ -13,13 +13,14 @@ from msgspec.structs import replace
 
 from bench.config import change
 from bench.experiments import get_experiment
-from bench.p_values import holm
+from bench.measure.comparison_records import group_comparison
 from bench.record import Record, Transfer
 from bench.scores import MetricScore, Score
-from bench.statistics import Estimate, estimate_over_draws, mean_interval
-from reports.accuracy.label_curves import PER_CLASS, SHARE, choose_curve_per_subject, few_label_curves
+from bench.statistics.accuracies import Estimate, estimate_over_draws
+from bench.statistics.intervals import mean_interval
+from bench.statistics.p_values import holm
+from bench.transfer.label_curves import PER_CLASS, SHARE, choose_curve_per_subject, few_label_curves
 from reports.page import judge_differences, page
-from reports.render.frames import group_comparison
 from tests.reports.test_page import Document, require_self_contained
 
 Make = dict[str, Callable[..., Any]]

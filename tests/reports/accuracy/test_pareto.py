@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from bench.measure.comparison_records import group_comparison
 from bench.record import Record
-from bench.statistics import Estimate
-from reports.accuracy.pareto import IMAGES, UNTRAINED, CostAxis, cost_axes, describe_front, pareto_front
-from reports.accuracy.scores import ScorePoint, group_scores_over_seeds, whole_task_scores
+from bench.statistics.accuracies import Estimate
+from bench.transfer.pareto import IMAGES, UNTRAINED, CostAxis, cost_axes, describe_front, pareto_front
+from bench.transfer.subject_scores import ScorePoint, whole_task_scores
 from reports.page import page
-from reports.render.frames import group_comparison
 from tests.reports.conftest import short
 from tests.reports.test_page import Document
 
@@ -81,7 +81,7 @@ def test_untrained_features_above_all_towers_are_named_in_their_number(
 def test_the_page_marks_the_front(whole: list[Record], whole_page: str, words: Words) -> None:
     comparison = group_comparison("x", whole)
     device, energy = cost_axes(comparison)
-    found = group_scores_over_seeds(whole_task_scores(comparison), "Twemoji group", "linear probe")
+    found = whole_task_scores(comparison).main_points("Twemoji group")
     front = pareto_front(found, device)
     assert 0 < len(front) < len([one for one in found if not one.is_reference])
     text = words(whole_page)
@@ -107,7 +107,7 @@ def test_energy_is_power_times_time_and_what_has_none_says_why(make: Make, words
     towers = [one for one in make["transfers"](0) if one.measured.subject in ("clip-tiny", "catlip-tiny")]
     comparison = group_comparison("x", [*speeds, *towers])
     device, energy = cost_axes(comparison)
-    found = group_scores_over_seeds(whole_task_scores(comparison), "Twemoji group", "linear probe")
+    found = whole_task_scores(comparison).main_points("Twemoji group")
     clip = next(one for one in found if one.subject == "clip-tiny")
     catlip = next(one for one in found if one.subject == "catlip-tiny")
     assert energy.of(clip) == pytest.approx(250.0 * (device.of(clip) or 0) / 1000)

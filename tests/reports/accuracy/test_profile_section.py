@@ -10,12 +10,12 @@ import pytest
 from msgspec.structs import replace
 
 from bench.catalog import image_set_of_task
+from bench.measure.comparison_records import group_comparison
 from bench.record import Record
 from bench.sections import Block, Download, PageContext, Text
-from bench.statistics import estimate_over_tasks
+from bench.statistics.accuracies import estimate_over_tasks
 from bench.tables import Table
 from reports.accuracy.profile_section import SECTION
-from reports.render.frames import group_comparison
 
 Make = dict[str, Callable[..., Any]]
 CLIP, CATLIP, SIGLIP, SUPERCLASS = NAMES = ("clip-tiny", "catlip-tiny", "siglip-tiny", "superclass-tiny")

@@ -6,13 +6,13 @@ from typing import Any
 from msgspec.structs import replace
 
 from bench.catalog import RETRIEVAL_TASK
+from bench.measure.comparison_records import group_comparison
 from bench.record import Record
-from reports.accuracy.pareto import cost_axes
-from reports.accuracy.score_tables import overview_table, task_table
-from reports.accuracy.scores import main_protocol, whole_task_scores
+from bench.transfer.pareto import cost_axes
+from bench.transfer.score_tables import overview_table, task_table
+from bench.transfer.subject_scores import whole_task_scores
 from reports.accuracy.training_charts import CHANCE, accuracy_chart
 from reports.page import page
-from reports.render.frames import group_comparison
 
 Make = dict[str, Callable[..., Any]]
 QUERIES, GALLERY = 40, 60
@@ -41,9 +41,9 @@ def with_retrieval(make: Make) -> list[Record]:
 def test_retrieval_has_columns_and_a_note_of_its_own(make: Make, words: Callable[[str], str]) -> None:
     comparison = group_comparison("x", with_retrieval(make))
     answers = whole_task_scores(comparison)
-    assert main_protocol(answers, RETRIEVAL_TASK) == "retrieval"
-    assert main_protocol(answers, "Twemoji group") == "linear probe"
-    table = task_table(comparison, answers, RETRIEVAL_TASK)
+    assert answers.main_protocol(RETRIEVAL_TASK) == "retrieval"
+    assert answers.main_protocol("Twemoji group") == "linear probe"
+    table = task_table(comparison, answers, RETRIEVAL_TASK, answers.protocols(RETRIEVAL_TASK))
     assert [column.title for column in table.columns][3:] == [
         "retrieval",
         "gain",
@@ -51,7 +51,7 @@ def test_retrieval_has_columns_and_a_note_of_its_own(make: Make, words: Callable
         "on the Pareto front",
     ]
     assert {len(row) for row in table.cells} == {len(table.columns)}
-    probed = task_table(comparison, answers, "Twemoji group")
+    probed = task_table(comparison, answers, "Twemoji group", answers.protocols("Twemoji group"))
     assert [column.title for column in probed.columns].count("C") == 1
     notes = {column.title: column.note for column in overview_table(comparison, answers).columns}
     assert notes[RETRIEVAL_TASK] == f"retrieval, {QUERIES} test images"

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.formats import NBSP
 from bench.record import Record, Transfer
 from bench.scores import Score
 from bench.transfer.classification import probe
@@ -25,9 +26,9 @@ from bench.transfer.classification.probe import (
     score_linear_probe,
 )
 from bench.transfer.feature_extractor import Embed, FeatureExtractor
-from bench.transfer.score_tables import curve_tables
 from bench.transfer.tasks.image_sources import ArrayImageSource, ImageSource
 from bench.transfer.tasks.tasks import LabelledImages, SingleLabelTask
+from bench.transfer.terminal_tables import transfer_tables
 from tests.small import circumstances
 
 CPU = torch.device("cpu")
@@ -126,10 +127,10 @@ def test_label_shares_are_distinct_and_include_all_labels(sizes: list[int]) -> N
 def test_table_lists_images_per_share_and_omitted_shares() -> None:
     scores = score_label_fractions(subject(noisy(1.0, 0)), task())
     measured = Transfer(subject="features", images=0, budgets=(), scores=tuple(scores))
-    (table,) = curve_tables([Record(comparison="c", experiment=None, circumstances=HERE, measured=measured)])
-    heads = [head for head in table.rows[0] if "%" in head]
-    assert heads == ["1%, 8 images", "10%, 12 images", "25%, 32 images", "50%, 60 images", "100%, 120 images"]
-    assert "\n5%: the same images as another share" in table.note
+    tables = transfer_tables([Record(comparison="c", experiment=None, circumstances=HERE, measured=measured)])
+    (note,) = [table.note.replace(NBSP, " ") for table in tables if table.cells]
+    assert "1 %: 8 images; 10 %: 12 images; 25 %: 32 images; 50 %: 60 images; 100 %: 120 images" in note
+    assert "5 %: the same images as another share" in note
 
 
 def numbered(noise: float, seed: int) -> Embed:

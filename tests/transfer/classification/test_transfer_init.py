@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from bench.formats import NBSP
 from bench.labels.subwords import SubwordIds
 from bench.labels.vocabulary import read_vocabulary
 from bench.labels.wordnet import hypernyms
@@ -39,10 +40,11 @@ from bench.transfer.classification.transfer_init import (
 )
 from bench.transfer.families.pack_tasks import SILHOUETTES
 from bench.transfer.feature_extractor import FeatureExtractor
+from bench.transfer.label_curves import CLASS_NAMES
 from bench.transfer.prompt_templates import BARE_NAME, read_templates
 from bench.transfer.score import score_task
-from bench.transfer.score_tables import CLASS_NAMES, drop_init_records, init_tables
 from bench.transfer.tasks.tasks import SingleLabelTask, pack_task
+from bench.transfer.terminal_tables import transfer_tables
 from tests.small import circumstances, small
 
 ANIMALS = ("bear", "bird", "cat", "cow", "dog", "elephant", "giraffe", "horse", "sheep", "zebra")
@@ -268,15 +270,14 @@ def test_copied_rows_classify_before_training(task: SingleLabelTask, monkeypatch
     assert min(accuracy["transfer-init, random head", 5]) > 0.99
     assert {(point == "100%", len(shares)) for (_, point), shares in accuracy.items()} == {(False, DRAWS), (True, 1)}
     assert {one.task for one in scored} == {task.name, f"{task.name}, 7 in the vocabulary"}
-    labels_table, heads, seven = init_tables([recorded(scored)])
+    heads, whole, *others, labels_table = transfer_tables([recorded(scored)])
     assert [row["similarity"] for row in labels_table.rows] == [one.value for one in text]
-    assert [row["head"] for row in heads.rows] == ["random head", "copied rows", "+ copied rows"]
-    value, low, high = heads.rows[0]["1 per class"]
+    assert [row["head"] for row in heads.rows] == ["random head", "copied rows", "copied rows, gain over random"]
+    value, low, high = heads.rows[0]["1"]
     assert low <= value <= high
-    assert heads.rows[0]["100%, 750 images"] == (1.0, None, None)
+    assert whole.rows[0][f"100{NBSP}%"] == (1.0, None, None)
     assert heads.rows[2]["no labels"][0] == pytest.approx(copied[0] - fmean(accuracy["transfer-init, random head", 0]))
-    assert list(seven.rows[0]) == ["features", "images", "head", "no labels", "1 per class", "5 per class"]
-    assert drop_init_records([recorded(scored)]) == []
+    assert [list(table.rows[0])[3:] for table in others] == [["no labels", "1", "5"]]
 
 
 def recorded(scored: list[Score | MetricScore]) -> Record:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean, median
 
 from bench.catalog import RANDOM_INIT, REFERENCES
 from bench.formats import (
@@ -15,11 +16,14 @@ from bench.formats import (
     join_words,
     pluralize,
 )
+from bench.measure.comparison_records import UNTIMED
+from bench.measure.throughput import images_per_second, timed_runs
+from bench.record import Speed
 from bench.sections import ComparisonRecords
-from bench.transfer.score_tables import image_costs
-from reports.accuracy.scores import ScorePoint
-from reports.render.frames import UNTIMED, group_by
+from bench.transfer.subject_scores import ScorePoint
 
+POWERS = ("power W, by the energy counter", "power W")  # the more accurate first
+WHOLE_READER = "GPU"  # key of the reason where the device could not be opened
 MOST_NAMED = 3  # towers named in a sentence
 NO_TRAINING = {1: "which needs no training", 2: "neither of which needs training"}  # by the number of references
 UNTRAINED = {RANDOM_INIT: "the random-init baseline", **dict(zip(REFERENCES, REFERENCES, strict=True))}
@@ -59,15 +63,25 @@ IMAGES = CostAxis(
 
 
 def cost_axes(comparison: ComparisonRecords) -> tuple[CostAxis, CostAxis]:
-    """Return device seconds and energy, as far as speed records hold them."""
-    costs = image_costs(comparison.records)
-    untimed = dict.fromkeys((name for name in comparison.experiments if name not in costs), UNTIMED)
+    """Return device seconds and energy, as far as speed records hold them.
+
+    An image costs the seconds of the median images/s of the runs, and energy at the runs' mean power.
+    """
+    seconds, kilojoules, no_energy = dict[str, float](), dict[str, float](), dict[str, str]()
+    for name, runs in timed_runs(comparison.records).items():
+        rate = median({speed.round: images_per_second(one, speed) for one, speed in runs}.values())
+        seconds[name], watts = 1 / rate, _mean_power([speed for _, speed in runs])
+        if isinstance(watts, str):
+            no_energy[name] = watts
+        else:
+            kilojoules[name] = watts / rate / 1000
+    untimed = dict.fromkeys((name for name in comparison.experiments if name not in seconds), UNTIMED)
     device = CostAxis(
         name="seconds",
         title="device seconds",
         axis="seconds on this device",
         write=format_seconds,
-        per_image={name: 1 / cost.rate for name, cost in costs.items()},
+        per_image=seconds,
         unknown_reasons=untimed,
     )
     energy = CostAxis(
@@ -75,10 +89,20 @@ def cost_axes(comparison: ComparisonRecords) -> tuple[CostAxis, CostAxis]:
         title="energy",
         axis="kilojoules, of all devices",
         write=lambda kilojoules: f"{format_rate(kilojoules)}{NBSP}kJ",
-        per_image={name: cost.joules / 1000 for name, cost in costs.items() if cost.joules is not None},
-        unknown_reasons=untimed | {name: cost.why_no_joules for name, cost in costs.items() if cost.joules is None},
+        per_image=kilojoules,
+        unknown_reasons=untimed | no_energy,
     )
     return device, energy
+
+
+def _mean_power(runs: Sequence[Speed]) -> float | str:
+    """Return the mean power of all devices in watts, or the reason why it is unknown."""
+    for power in POWERS:
+        if all(power in run.utilisation for run in runs):
+            return fmean(run.utilisation[power] * run.processes for run in runs)
+    names = (*POWERS, WHOLE_READER)
+    reasons = dict.fromkeys(run.not_measured[name] for run in runs for name in names if name in run.not_measured)
+    return "; ".join(reasons) or "this device has no counter of power or energy"
 
 
 def pareto_front(points: Sequence[ScorePoint], cost_axis: CostAxis) -> list[ScorePoint]:
@@ -118,7 +142,9 @@ def describe_front(comparison: ComparisonRecords, points: Sequence[ScorePoint], 
 def describe_unknown_costs(comparison: ComparisonRecords, subjects: Sequence[str], cost_axis: CostAxis) -> list[str]:
     """Return the towers without this cost, grouped by reason."""
     unpriced = [subject for subject in subjects if subject not in (cost_axis.per_image or {})]
-    reasons = group_by(unpriced, lambda subject: cost_axis.unknown_reasons.get(subject, UNTIMED))
+    reasons = dict[str, list[str]]()
+    for subject in unpriced:
+        reasons.setdefault(cost_axis.unknown_reasons.get(subject, UNTIMED), []).append(subject)
     return [f"{join_words([*map(comparison.label, names)])}: {reason}" for reason, names in reasons.items()]
 
 

@@ -12,10 +12,13 @@ import numpy.typing as npt
 
 from bench.formats import INTERVAL, NBSP, join_words, pluralize
 from bench.sections import ComparisonRecords
-from bench.statistics import SEEDS_FOR_INTERVAL, Estimate, estimate_over_draws
-from bench.transfer.classification.label_subsets import SHARES
-from reports.accuracy.scores import QUESTION_BUDGETS, SubjectScore, all_scores
+from bench.statistics.accuracies import SEEDS_FOR_INTERVAL, Estimate, estimate_over_draws
+from bench.transfer.classification import label_subsets
+from bench.transfer.subject_scores import QUESTION_BUDGETS, SubjectScore, all_scores
 
+INIT_PROTOCOL = "transfer-init"
+RANDOM_HEAD, COPIED_ROWS = "random head", "copied rows"  # heads
+CLASS_NAMES, PROMPTS = "class names", "prompt templates"  # heads of a text tower
 PER_CLASS, SHARE = "labelled images per class", "share of the labelled images"
 PERCENT = f"{NBSP}%"
 Run = tuple[str, int | None]  # name and seed of an experiment
@@ -42,6 +45,11 @@ class Curve:
     def key(self) -> tuple[object, ...]:
         """Return the values that distinguish the curve from all others of its page."""
         return self.task, self.protocol, self.label_unit, self.subject, self.images
+
+    @property
+    def head(self) -> str:
+        """The name of the initialised head; empty for a probe."""
+        return self.protocol.partition(f"{INIT_PROTOCOL}, ")[2]
 
     @property
     def seeds(self) -> int:
@@ -103,10 +111,22 @@ def format_labels(unit: str, labels: float) -> str:
 def describe_shares_left_out(curves: Sequence[Curve]) -> str:
     """Return the shares of the labels that were not scored, and why; empty where all or none were."""
     scored = {labels for curve in curves if curve.label_unit == SHARE for labels in curve.answers}
-    absent = [format_labels(SHARE, share) for share in SHARES if share not in scored]
+    absent = [format_labels(SHARE, share) for share in label_subsets.SHARES if share not in scored]
     if not scored or not absent:
         return ""
     return f"{join_words(absent)}: the same images as another share, because each class has at least one."
+
+
+def describe_small_classes(curves: Sequence[Curve]) -> str:
+    """Return the numbers of labelled images per class that exceed the size of some class; empty where none does."""
+    short = {
+        labels
+        for curve in curves
+        for labels, images in curve.labelled_images.items()
+        if curve.label_unit == PER_CLASS and images < labels * curve.num_classes
+    }
+    numbers = join_words([f"{labels:g}" for labels in sorted(short)])
+    return f"{numbers} per class: classes with fewer images contribute all of theirs." if short else ""
 
 
 def describe_repetition(curves: Sequence[Curve]) -> str:

@@ -1,0 +1,327 @@
+"""Tables of speed, phases and memory, for terminals and pages, with what their figures mean beneath. No torch here."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from bench.config import FIELDS, MAY_DIFFER, differing_fields, format_differences, unexpected_differences
+from bench.data.caption_lengths import describe_captions
+from bench.experiments import TUNED_FIELDS
+from bench.formats import (
+    GIB,
+    INTERVAL,
+    NBSP,
+    UNIT_NAMES,
+    format_count,
+    format_interval,
+    format_memory,
+    format_p_value,
+    format_percent,
+    format_rate,
+    format_ratio,
+    join_words,
+    memory_unit,
+    pluralize,
+)
+from bench.measure.summary import PHASE, UTILISATION, Throughput
+from bench.measure.throughput import timed_runs
+from bench.record import PHASES, Failure, Memory
+from bench.sections import ComparisonRecords
+from bench.statistics.ratios import Ratio
+from bench.statistics.verdicts import MAX_WAIT_SHARE, Bottleneck, bound_by, phases_add_up
+from bench.tables import Cell, Column, Table
+
+MEMORY_COUNTS = {  # title and note of the column of each count of peak memory; two kinds are never in one column
+    "peak_allocated_bytes": ("peak allocated", "tensors on the device"),
+    "peak_reserved_bytes": ("peak reserved", "the allocator's share of the device"),
+    "process_bytes": ("process", "on the device, from NVML"),
+    "peak_rss_bytes": ("peak resident", "above imports and data"),
+    "peak_tensor_bytes": ("tensors", "counted, equal on every run"),
+}
+VERDICTS: dict[str, str] = {
+    "faster": f"▲{NBSP}faster",
+    "slower": f"▼{NBSP}slower",
+    "no difference": f"={NBSP}no{NBSP}difference",
+    "inconclusive": f"?{NBSP}inconclusive",
+    "disturbed": f"?{NBSP}inconclusive: disturbed",
+}
+IS_BASE = "it is the base of the ratios"
+BASE_CELL = Cell("1", "base", 1)  # the ratio of the base to itself
+ONE_RUN = "one run: an interval needs two"
+NO_PHASES = "this run was not split into phases"
+NO_SUCH_PHASE = "no such phase: the method reads no text"
+HFU_NOTE = (
+    "HFU counts every matrix product of the step, recomputed ones included; it is below MFU where the backward leaves "
+    "some out, as those for a gradient of the images."
+)
+FORWARD_BACKWARD_NOTE = (
+    "Forward + backward is of the steps that are timed in phases, without data and optimizer. Here steps that other "
+    "work slowed count less, but the table of phases has medians over all steps: on a busy machine the ratios differ."
+)
+
+
+def throughput_table(comparison: ComparisonRecords) -> Table:
+    """Show speed, measured and FLOP-predicted ratios, verdicts and MFU at equal batch size."""
+    sources = dict.fromkeys(row.peak_source for row in comparison.throughputs)
+    sentences = [
+        _describe_intervals(comparison),
+        *(f"MFU is 3 x forward FLOPs per image x images/s over the peak: {source}." for source in sources),
+        HFU_NOTE,
+        FORWARD_BACKWARD_NOTE,
+    ]
+    if any(row.ratio is not None for row in comparison.throughputs):
+        sentences.append(f"“Faster” and “slower” require p ≤ 0.01 and an effect of 2{NBSP}% or more.")
+    return _speed_table("Throughput of each experiment", comparison, " ".join(filter(None, sentences)))
+
+
+def largest_batch_table(comparison: ComparisonRecords) -> Table:
+    """Show the same of each experiment at its largest batch under a memory limit."""
+    note = f"{_describe_intervals(comparison)} The limit excludes imports and data. Each trial runs in its own process."
+    return _speed_table("Throughput of each at its largest batch", comparison, note)
+
+
+def with_differences(table: Table, comparison: ComparisonRecords, may_differ: Iterable[str] = MAY_DIFFER) -> Table:
+    """Add to a table of speeds, for a terminal, how p was found, of what the runs were, and how they differ.
+
+    `may_differ` are the fields in which experiments that are compared by method may differ.
+    """
+    runs = [runs[0] for runs in timed_runs(comparison.records, comparison.experiments).values()]
+    experiments = [one for one, _ in runs]
+    ratios = [found for row in comparison.throughputs if (found := row.ratio) and found.p is not None]
+    tested = "signs of rounds flipped" if any(one.is_paired for one in ratios) else "runs permuted"
+    if any(one.log_slowdown for one in ratios):
+        tested += ", Student's of a difference beyond what other work may add"
+    beyond = unexpected_differences(experiments, may_differ)
+    own = {
+        field: values
+        for field, values in differing_fields(experiments).items()
+        if field not in beyond and (field in TUNED_FIELDS or field not in FIELDS)
+    }
+    lines = [table.note]
+    if ratios:
+        lines.append(f"p: {tested}, adjusted by Holm.")
+    if runs and (processes := runs[0][1].processes) > 1:
+        lines.append(f"images/s: of {processes} processes together; the batch is that of each.")
+    if own:
+        lines.append(f"The methods' own settings: {format_differences(own)}.")
+    if beyond:
+        lines.append("The ratio is not the method's alone, for the experiments also differ in")
+        lines += [f"  {format_differences({field: values})}" for field, values in beyond.items()]
+    return replace(table, note="\n".join(lines))
+
+
+def _describe_intervals(comparison: ComparisonRecords) -> str:
+    """Return sentences on the number of runs, the unit of repetition of the intervals, and the captions."""
+    numbers = sorted({len(row.rounds) for row in comparison.throughputs})
+    if not numbers:
+        return ""
+    text = pluralize(numbers[0], "run") if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} runs"
+    captions = f"Captions: {describe_captions(comparison.experiments.values())}."
+    if numbers == [1]:
+        return f"n: {text} each, in a fresh process. One run gives neither an interval nor a verdict. {captions}"
+    return (
+        f"n: {text} each, every run in a fresh process. Intervals are over these runs on this machine at this time and "
+        "do not cover other machines, seeds or data. A ratio is one of geometric means over runs, so it may differ in "
+        f"its last digit from the ratio of the medians shown. {captions}"
+    )
+
+
+def _untimed_experiments(comparison: ComparisonRecords) -> list[str]:
+    """Return the experiments whose timed runs all failed."""
+    timed = {row.experiment for row in comparison.throughputs}
+    failed = {record.experiment_name for record, _ in comparison.of(Failure)}
+    return [name for name in comparison.experiments if name in failed and name not in timed]
+
+
+def phase_table(comparison: ComparisonRecords) -> Table:
+    """Show the phases of a step, the check of their sum, and whether data or compute limits it."""
+    rows = comparison.throughputs
+    phases, has_workers = measured_phases(rows), any(row.loader_workers for row in rows)
+    columns = [
+        Column.text("experiment"),
+        Column("batch", "images per step"),
+        *(Column(phase, "ms per step") for phase in phases),
+        Column("sum of phases", "ms per step"),
+        Column("whole step", "ms, from the windows"),
+        Column("sum over whole", "check: near 1"),
+        Column("data", "share of the phases"),
+        *([Column("waited for batches", "share of the windows"), Column("loader workers")] if has_workers else []),
+        Column.text("bound"),
+    ]
+    note = (
+        "Phases are timed in a separate pass with a device synchronisation between them; figures are medians over "
+        "steps, then over runs. The ratio of their sum to the whole step is a check: well above 1, phases overlap "
+        "without synchronisation; well below 1, some time belongs to no phase. A step is input-bound if data takes "
+        "longer than all other phases, so that a background loader would also be waited for."
+    )
+    shown = [_phase_row(comparison, row, phases, has_workers=has_workers) for row in rows]
+    if has_workers:
+        note += f" With loader workers it is, if over {MAX_WAIT_SHARE:.0%} of it is spent waiting for them."
+    note = f"{_describe_input_bound(comparison)} {note}".lstrip()
+    return Table("Where a step's time goes", columns, {"": shown}, note, is_transposed=True)
+
+
+def measured_phases(rows: Sequence[Throughput]) -> list[str]:
+    """Return the phases that any row has, in the order of the step."""
+    return [phase for phase in PHASES if any(row.figures.get(PHASE + phase) is not None for row in rows)]
+
+
+def memory_and_size_table(comparison: ComparisonRecords) -> Table:
+    """Show memory, utilisation, the cost of targets, and numbers of parameters."""
+    counts = {
+        one.name: {name: getattr(found, name) for name in MEMORY_COUNTS} for one, found in comparison.runs(Memory)
+    }
+    sizes = [size for peaks in counts.values() for size in peaks.values() if size is not None]
+    unit = memory_unit(max(sizes, default=GIB))
+    kept = [name for name in MEMORY_COUNTS if any(found.get(name) is not None for found in counts.values())]
+    busy = list(
+        dict.fromkeys(name for row in comparison.throughputs for name in row.figures if name.startswith(UTILISATION))
+    )
+    by_name = {row.experiment: row for row in comparison.throughputs}
+    columns = [
+        Column.text("experiment"),
+        *(Column(title, f"{UNIT_NAMES[unit]}, {note}") for title, note in map(MEMORY_COUNTS.__getitem__, kept)),
+        *([] if kept else [Column("peak memory", "GiB")]),
+        *(Column(name.removeprefix(UTILISATION), "mean over the windows") for name in busy),
+        Column("captions/s", "converted to targets, once"),
+        Column("tokens", "per caption, with padding"),
+        Column("trained", "parameters"),
+        Column("tower", "parameters"),
+        Column("warm-up", "s, not timed"),
+    ]
+    names = [name for name in comparison.experiments if name in by_name or name in counts]
+    shown = []
+    for name in names:
+        peaks = counts.get(name, {})
+        why = "this device has no such counter" if peaks else "no memory run is recorded"
+        memory = [
+            Cell.measured(peaks.get(column), lambda size: format_memory(size, unit), why) for column in kept or ["none"]
+        ]
+        shown.append([comparison.name_cell(name), *memory, *_usage_and_size_cells(by_name.get(name), busy)])
+    note = (
+        "Memory is the peak of one run in its own process, without imports and data; “tensors” sums the tensors of one "
+        "step, independently of the allocator. Utilisation is a mean over the timed windows, then a median over runs. "
+        "Captions/s is the rate of converting captions to targets, once per data set. A dash means not measured "
+        "and differs from zero."
+    )
+    reasons = dict.fromkeys(reason for row in comparison.throughputs for reason in row.not_measured)
+    note += "".join(f" Not measured, or only in part: {reason}." for reason in reasons)
+    return Table("Memory, utilisation, targets and sizes", columns, {"": shown}, note, is_transposed=True)
+
+
+def _speed_table(title: str, comparison: ComparisonRecords, note: str) -> Table:
+    base = comparison.label(comparison.base or "") if comparison.throughputs else "the base"
+    columns = [
+        Column.text("experiment"),
+        Column("images/s", f"median of runs, {INTERVAL}"),
+        Column("runs"),
+        Column("ratio", f"to {base}, {INTERVAL}"),
+        Column("of all windows", "ratio, with those that other work slowed"),
+        Column("p", "Holm"),
+        Column.text("verdict"),
+        Column("forward + backward", f"ratio, {INTERVAL}"),
+        Column("FLOP ratio", "predicted from FLOPs alone"),
+        Column("MFU", "3 x forward over peak"),
+        Column("HFU", "all FLOPs of the step over peak"),
+    ]
+    shown = [_speed_row(comparison, row) for row in comparison.throughputs]
+    shown += [_untimed_row(comparison, name, len(columns)) for name in _untimed_experiments(comparison)]
+    return Table(title, columns, {"": shown}, note, is_transposed=True)
+
+
+def _speed_row(comparison: ComparisonRecords, row: Throughput) -> list[Cell]:
+    is_base = row.experiment == comparison.base
+    why = IS_BASE if is_base else (comparison.incomparable or "no other experiment was timed")
+    p = verdict = Cell.not_applicable(why)
+    if row.ratio is not None:
+        p = Cell.applicable(row.ratio.p, format_p_value, ONE_RUN)
+        verdict = Cell(VERDICTS[row.ratio.verdict], "", row.ratio.verdict)
+    return [
+        comparison.name_cell(row.experiment),
+        Cell.of(row.images_per_second, format_rate, format_interval(row.interval, format_rate) or "one run"),
+        Cell.of(len(row.rounds)),
+        BASE_CELL if is_base else _add_interval_before_widening(Cell.estimate(row.ratio, format_ratio, why), row.ratio),
+        BASE_CELL if is_base else Cell.estimate(row.unweighted_ratio, format_ratio, why),
+        p,
+        verdict,
+        BASE_CELL if is_base else Cell.estimate(row.forward_backward, format_ratio, why),
+        BASE_CELL if is_base else Cell.measured(row.flop_ratio, format_ratio, why),
+        Cell.measured(row.mfu, format_percent, row.peak_source),
+        Cell.measured(row.figures["hardware_flops_utilisation"], format_percent, row.peak_source),
+    ]
+
+
+def _add_interval_before_widening(cell: Cell, found: Ratio | None) -> Cell:
+    if found is None or found.interval_before_widening is None:
+        return cell
+    return replace(
+        cell, note=f"{cell.note}; widened, from {' to '.join(map(format_ratio, found.interval_before_widening))}"
+    )
+
+
+def _untimed_row(comparison: ComparisonRecords, name: str, width: int) -> list[Cell]:
+    empty = Cell.unmeasured("every timed run of this experiment failed")
+    row = [comparison.name_cell(name), *[empty] * (width - 1)]
+    row[6] = Cell("✕ failed", "see failures", "failed", anchor="failures")
+    return row
+
+
+def _describe_input_bound(comparison: ComparisonRecords) -> str:
+    """Return a sentence on the experiments that are input-bound."""
+    known = [(row, share) for row in comparison.throughputs if (share := row.data_share) is not None]
+    if not known:
+        return ""
+    starved = [comparison.label(row.experiment) for row, share in known if _bottleneck(row, share) == "input-bound"]
+    shares = [share for _, share in known]
+    subject = "All experiments are compute-bound:"
+    if starved:
+        subject = f"Input-bound: {join_words(starved)}. Their ratios compare loading, not methods;"
+    return f"{subject} data takes from {format_percent(min(shares))} to {format_percent(max(shares))} of a step."
+
+
+def _phase_row(
+    comparison: ComparisonRecords, row: Throughput, phases: Sequence[str], *, has_workers: bool
+) -> list[Cell]:
+    of = row.figures
+    total, whole, share = of["phases_ms"], of["step_ms"], row.data_share
+    no_phase = Cell.not_applicable(NO_SUCH_PHASE) if total else Cell.unmeasured(NO_PHASES)
+    waited = Cell.measured(of["data_wait_share"], format_percent, "this run has no record of it")
+    return [
+        comparison.name_cell(row.experiment),
+        Cell.measured(of["batch_size"], format_count, ""),
+        *(no_phase if (ms := of.get(PHASE + phase)) is None else Cell.of(ms, format_rate) for phase in phases),
+        Cell.measured(total, format_rate, NO_PHASES),
+        Cell.measured(whole, format_rate, ""),
+        _sum_check_cell(total, whole),
+        Cell.measured(share, format_percent, NO_PHASES),
+        *([waited, Cell.of(row.loader_workers)] if has_workers else []),
+        Cell.unmeasured(NO_PHASES) if share is None else Cell.of(_bottleneck(row, share)),
+    ]
+
+
+def _bottleneck(row: Throughput, share: float) -> Bottleneck:
+    return bound_by(share, prefetches=row.loader_workers > 0)
+
+
+def _sum_check_cell(total: float | None, whole: float | None) -> Cell:
+    """Compare the sum of the phases with the whole step; mark a difference of more than 10 %."""
+    if not total or not whole:
+        return Cell.unmeasured(NO_PHASES)
+    found = total / whole
+    return Cell(format_ratio(found), "" if phases_add_up(found) else "differs from the whole step", found)
+
+
+def _usage_and_size_cells(row: Throughput | None, busy: Sequence[str]) -> list[Cell]:
+    of = row.figures if row else {}
+
+    def known(column: str, why: str = "no timed run is recorded") -> Cell:
+        return Cell.measured(of.get(column), format_count if column.endswith("parameters") else format_rate, why)
+
+    reads_text = row is None or of.get("tokens_per_caption") is not None
+    return [
+        *(known(column, "not read on this device") for column in busy),
+        known("captions_per_second"),
+        known("tokens_per_caption") if reads_text else Cell.not_applicable("the method reads no text"),
+        known("trained_parameters"),
+        known("tower_parameters"),
+        replace(known("warmup_seconds"), note=row.heating if row else ""),
+    ]

@@ -1,0 +1,1 @@
+"""Intervals, p values and verdicts of what was measured."""

@@ -1,0 +1,177 @@
+"""Accuracies over training runs, test items and tasks, with their intervals; verdicts on their differences."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import nctdtrinc, stdtr, stdtrit
+
+from bench.statistics.intervals import CONFIDENCE
+from bench.statistics.p_values import ROUNDING, holm
+from bench.statistics.ratios import ALPHA
+
+K = TypeVar("K")
+Difference = Literal["better", "not distinguishable", "worse", "no interval"]
+Answers = npt.NDArray[np.float64] | float  # by test item, or one figure for all
+SEEDS_FOR_INTERVAL = 3  # training seeds; fewer give a mean without an interval
+SEEDS_FOR_RANKING = 5  # training seeds that two methods have in common
+TASKS_FOR_INTERVAL = 3  # tasks on different images; fewer give a mean without an interval
+POWER = 0.8  # the probability with which the smallest difference that could have been shown is shown
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean with its 95 % interval, None where there is none; `over` names the unit of repetition."""
+
+    value: float
+    low: float | None
+    high: float | None
+    over: str
+    p: float | None = None  # of the mean being 0, not adjusted for the number of estimates
+
+
+def estimate_over_seeds(rows: Sequence[Answers]) -> Estimate:
+    """Estimate a mean over training seeds, with an interval from three seeds on.
+
+    A row is what one training's tower answered: a figure for each test item (1 where it is right, or a difference of
+    two towers), or one figure for all. Rows and items are both taken as drawn at random, so that the interval covers
+    other trainings and other test items. Trainings with different numbers of items have no interval.
+    """
+    if len({np.size(row) for row in rows}) > 1:
+        return Estimate(fmean(map(np.mean, rows)), None, None, f"{len(rows)} seeds, different test images, no interval")
+    if len(rows) < SEEDS_FOR_INTERVAL:
+        return Estimate(fmean(map(np.mean, rows)), None, None, f"{len(rows)} seeds, no interval")
+    return _estimate_two_levels(rows, "seeds")
+
+
+def estimate_over_draws(runs: Mapping[K, Mapping[int, Answers]]) -> Estimate:
+    """Estimate a mean over draws of the labelled images (one training), or over the trainings' means (several)."""
+    if len(runs) > 1:
+        return estimate_over_seeds([sum(draws.values()) / len(draws) for draws in runs.values()])
+    (draws,) = runs.values()
+    if len(draws) == 1:
+        return Estimate(fmean(map(np.mean, draws.values())), None, None, "one draw, no interval")
+    return _estimate_two_levels([*draws.values()], "draws")
+
+
+def estimate_paired_over_seeds(base: Mapping[K, Answers], other: Mapping[K, Answers]) -> Estimate | None:
+    """Estimate other - base over the seeds and items that both have; None under five seeds, which rank nothing."""
+    differences = [np.subtract(other[seed], base[seed]) for seed in base if seed in other]
+    return estimate_over_seeds(differences) if len(differences) >= SEEDS_FOR_RANKING else None
+
+
+@dataclass(frozen=True, slots=True)
+class MeanOverTasks:
+    """A mean over tasks; `smallest` is the size from which its interval leaves out 0 with the probability `POWER`.
+
+    That is for as many tasks and trainings with the spread of these; None without an interval.
+    """
+
+    mean: Estimate
+    smallest: float | None
+
+
+def estimate_over_tasks(rows: Sequence[Sequence[float]]) -> MeanOverTasks:
+    """Estimate a mean over tasks and training seeds, which are both taken as drawn at random, independently.
+
+    A row has a figure for each task, of the tower of one training. From three seeds on the interval covers other tasks
+    and other trainings; with fewer it covers other tasks for these trainings. Under three tasks there is none.
+    Source: Cohen 1988, "Statistical Power Analysis for the Behavioral Sciences": power by the non-central t; for the
+    variance see `_mean_of_two_levels`.
+    """
+    table = np.array(rows, np.float64)
+    seeds, tasks = table.shape
+    if tasks < TASKS_FOR_INTERVAL:
+        return MeanOverTasks(Estimate(float(table.mean()), None, None, f"{tasks} tasks, no interval"), None)
+    over = f"{tasks} tasks and {seeds} seeds"
+    if seeds < SEEDS_FOR_INTERVAL:
+        table, over = table.mean(axis=0)[:, None], f"{tasks} tasks, of these trainings"
+    mean, variance, degrees_of_freedom = _mean_of_two_levels(table)
+    estimate = _to_estimate(mean, variance, degrees_of_freedom, over)
+    end = float(stdtrit(degrees_of_freedom, (1 + CONFIDENCE) / 2))
+    return MeanOverTasks(estimate, float(nctdtrinc(degrees_of_freedom, 1 - POWER, end)) * math.sqrt(variance))
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedAccuracyDifference:
+    """A difference of accuracies with its verdict; `p` is adjusted for all claims of its page."""
+
+    difference: Estimate
+    p: float | None
+    verdict: Difference
+
+
+def judge_accuracy_differences(found: Mapping[K, Estimate]) -> dict[K, JudgedAccuracyDifference]:
+    """Judge all differences of accuracies of a page as one family.
+
+    One is better or worse where p, adjusted by Holm's step-down for the number of differences, is at most `ALPHA`.
+    """
+    known = {name: estimate.p for name, estimate in found.items() if estimate.p is not None}
+    adjusted = dict(zip(known, holm([*known.values()]), strict=True))
+    return {name: _judge_difference(estimate, adjusted.get(name)) for name, estimate in found.items()}
+
+
+def _judge_difference(difference: Estimate, p: float | None) -> JudgedAccuracyDifference:
+    if p is None:
+        return JudgedAccuracyDifference(difference, p, "no interval")
+    called: Difference = "better" if difference.value > 0 else "worse"
+    return JudgedAccuracyDifference(difference, p, called if p <= ALPHA else "not distinguishable")
+
+
+def _estimate_two_levels(rows: Sequence[Answers], unit: str) -> Estimate:
+    """Estimate the mean of a table with a row for each run, whose runs and items are both drawn at random."""
+    table = np.array([np.atleast_1d(row) for row in rows], np.float64)
+    runs, items = table.shape
+    over = f"{runs} {unit}" + (f" and {items:,} test images" if items > 1 else "")
+    return _to_estimate(*_mean_of_two_levels(table), over)
+
+
+def _to_estimate(mean: float, variance: float, degrees_of_freedom: float, over: str) -> Estimate:
+    """Return a mean with Student's t interval and p, by the mean's variance and its degrees of freedom."""
+    if variance <= (ROUNDING * mean) ** 2:  # of equal figures: rounding
+        return Estimate(mean, mean, mean, over, float(not mean))
+    margin = float(stdtrit(degrees_of_freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(variance)
+    p = 2 * float(stdtr(degrees_of_freedom, -abs(mean) / math.sqrt(variance)))
+    return Estimate(mean, mean - margin, mean + margin, over, p)
+
+
+def _mean_of_two_levels(table: npt.NDArray[np.float64]) -> tuple[float, float, float]:
+    """Return the mean of a (runs, items) table, the mean's variance and its degrees of freedom.
+
+    Runs and items are both drawn at random. The variance of the mean is the sum of that of the runs, of the items and
+    of the rest, of which a negative estimate counts as 0; the degrees of freedom are Satterthwaite's. One item gives
+    Student's t over the runs.
+    Source: Satterthwaite 1946, "An approximate distribution of estimates of variance components", Biometrics 2; the
+    crossed random effects are those of Owen 2007, "The pigeonhole bootstrap", Ann. Appl. Stat. 1.
+    """
+    runs, items = table.shape
+    mean, of_runs = float(table.mean()), table.mean(axis=1)
+    variance, degrees_of_freedom = float(of_runs.var(ddof=1)) / runs, runs - 1.0
+    if items > 1:
+        of_items = table.mean(axis=0)
+        rest = float(((table - of_runs[:, None] - of_items + mean) ** 2).sum())
+        variance, degrees_of_freedom = _variance_of_mean(
+            (variance, runs - 1),
+            (float(of_items.var(ddof=1)) / items, items - 1),
+            (rest / ((runs - 1) * (items - 1) * runs * items), (runs - 1) * (items - 1)),
+        )
+    return mean, variance, degrees_of_freedom
+
+
+def _variance_of_mean(
+    runs: tuple[float, int], items: tuple[float, int], rest: tuple[float, int]
+) -> tuple[float, float]:
+    """Return the variance of a mean and its degrees of freedom.
+
+    The arguments are (variance, degrees of freedom) of the mean as the runs alone show it, as the items alone show it,
+    and as what neither explains shows it, which is part of both.
+    """
+    above = [one for one in (runs, items) if one[0] > rest[0]]
+    parts = above if len(above) == 1 else [*above, rest]
+    variance = sum(part for part, _ in above) - rest[0] * (len(above) - 1)
+    spread = sum(part**2 / degrees_of_freedom for part, degrees_of_freedom in parts)
+    return variance, variance**2 / spread if spread else 1.0

@@ -1,0 +1,204 @@
+"""Transfer records -> the accuracy of each tower on a task, over test images (one seed) or over training seeds."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.catalog import RANDOM_INIT
+from bench.config import Experiment
+from bench.record import Transfer
+from bench.scores import Score
+from bench.sections import ComparisonRecords
+from bench.statistics.accuracies import Answers, Estimate, estimate_over_seeds
+from bench.statistics.intervals import Interval, accuracy_interval, mean_interval
+
+PROBE, RETRIEVAL = "linear probe", "retrieval"
+QUESTION_BUDGETS = ("equal images", "equal device seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectScore:
+    """The score of one tower, or of one kind of reference features, on one task by one protocol."""
+
+    subject: str
+    is_reference: bool
+    experiment: Experiment | None
+    images: int
+    budgets: tuple[str, ...]
+    score: Score
+
+    @property
+    def seed(self) -> int | None:
+        """The training seed; None for features without random weights."""
+        return self.experiment.seed if self.experiment else None
+
+    @property
+    def correct(self) -> npt.NDArray[np.float64]:
+        """1.0 for each test image that was classified correctly, else 0.0."""
+        return correct_per_item(self.score)
+
+
+@dataclass(frozen=True, slots=True)
+class ScorePoint:
+    """The accuracy of a subject after a number of images, on one task by one protocol, over its seeds."""
+
+    subject: str
+    is_reference: bool
+    images: int
+    budgets: tuple[str, ...]
+    runs: tuple[SubjectScore, ...]  # one per seed
+    accuracy: Estimate
+    gain: Estimate | None  # over the random-init baseline; None for the baseline itself, or without one
+
+    def by_seed(self) -> dict[int | None, Answers]:
+        """Return what the tower of each seed answered."""
+        return {run.seed: run.correct for run in self.runs}
+
+
+class WholeTaskScores(tuple[SubjectScore, ...]):  # noqa: SLOT001 - cached properties need a dictionary
+    """The scores on whole tasks: experiments in the comparison's order, then the random-init baseline, then others."""
+
+    @cached_property
+    def tasks(self) -> list[str]:
+        """The tasks in the order of the records."""
+        return list(dict.fromkeys(one.score.task for one in self))
+
+    @cached_property
+    def budgets(self) -> list[str]:
+        """The budgets at which towers were scored, those of the page's question first."""
+        found = dict.fromkeys(budget for one in self if not one.is_reference for budget in one.budgets)
+        return sorted(found, key=lambda budget: index_or_end(QUESTION_BUDGETS, budget))
+
+    @property
+    def headline_budgets(self) -> list[str]:
+        """The budgets of the page's question, or the first budget where none of these was scored."""
+        return [budget for budget in self.budgets if budget in QUESTION_BUDGETS] or self.budgets[:1]
+
+    @property
+    def fewest_seeds(self) -> int:
+        """The number of training seeds of the trained subject that has the fewest."""
+        seeds = dict[str, set[int | None]]()
+        for one in self:
+            if not one.is_reference:
+                seeds.setdefault(one.subject, set()).add(one.seed)
+        return min(map(len, seeds.values()), default=0)
+
+    def protocols(self, task: str) -> list[str]:
+        """Return the protocols of a task, the linear probe first."""
+        return sorted((protocol for of, protocol in self._points if of == task), key=lambda protocol: protocol != PROBE)
+
+    def main_protocol(self, task: str) -> str:
+        """Return the linear probe, or the first protocol of a task that no probe scores."""
+        return self.protocols(task)[0]
+
+    def points(self, task: str, protocol: str) -> list[ScorePoint]:
+        """Return the scores on a task by subject and images, over seeds."""
+        return self._points.get((task, protocol), [])
+
+    def main_points(self, task: str) -> list[ScorePoint]:
+        """Return the points of a task by its main protocol."""
+        return self.points(task, self.main_protocol(task))
+
+    @cached_property
+    def _points(self) -> dict[tuple[str, str], list[ScorePoint]]:
+        groups: dict[tuple[str, str], dict[object, list[SubjectScore]]] = {}
+        for one in self:
+            of_task = groups.setdefault((one.score.task, one.score.protocol), {})
+            of_task.setdefault((one.subject, one.images, _random_init_kind(one)), []).append(one)
+        random_inits = {
+            key: [one for runs in of_task.values() for one in runs if is_random_init(one.subject)]
+            for key, of_task in groups.items()
+        }
+        return {
+            key: [_score_point(runs, random_inits[key]) for runs in of_task.values()] for key, of_task in groups.items()
+        }
+
+
+def whole_task_scores(comparison: ComparisonRecords) -> WholeTaskScores:
+    """Return the scores on whole tasks; `label_curves.py` has those of few labels."""
+    found = all_scores(comparison)
+    return WholeTaskScores(one for one in found if one.score.per_class is None and one.score.label_share is None)
+
+
+def all_scores(comparison: ComparisonRecords) -> list[SubjectScore]:
+    """Return all scores: experiments in the page's order, then the random-init baseline, then reference features."""
+    found = [
+        SubjectScore(
+            transfer.subject,
+            record.experiment is None or transfer.subject != record.experiment.name,
+            record.experiment,
+            transfer.images,
+            transfer.budgets,
+            score,
+        )
+        for record, transfer in comparison.of(Transfer)
+        for score in transfer.scores
+    ]
+    order = [*comparison.experiments, RANDOM_INIT]
+    return sorted(found, key=lambda one: (index_or_end(order, one.subject), one.subject, one.images, one.seed or 0))
+
+
+def towers_at_budget(found: Sequence[ScorePoint], budget: str) -> list[ScorePoint]:
+    """Return the trained towers at a budget."""
+    return [point for point in found if not point.is_reference and budget in point.budgets]
+
+
+def correct_per_item(score: Score) -> npt.NDArray[np.float64]:
+    """Return 1.0 for each test item that was answered right, else 0.0; shape (items,)."""
+    return np.frombuffer(score.correct.encode(), np.uint8).astype(np.float64) - ord("0")
+
+
+def is_random_init(subject: str) -> bool:
+    """Return whether a subject is a random-init baseline: the comparison's, or that of one tower."""
+    return subject == RANDOM_INIT or subject.startswith(f"{RANDOM_INIT} of ")
+
+
+def index_or_end(order: Sequence[str], name: str) -> int:
+    """Return the index of a name in an order; the length of the order for one that is not in it."""
+    return order.index(name) if name in order else len(order)
+
+
+def _random_init_kind(scored: SubjectScore) -> object:
+    """Return what the features of a random-init baseline depend on beside its seed; None for other features."""
+    return scored.experiment.image.random_init_kind if scored.subject == RANDOM_INIT and scored.experiment else None
+
+
+def _score_point(runs: Sequence[SubjectScore], random_inits: Sequence[SubjectScore]) -> ScorePoint:
+    first = runs[0]
+    gains = [run.correct - other.correct for run in runs for other in _random_inits_for(run, random_inits)]
+    gain = _estimate_mean(gains, mean_interval) if gains and not is_random_init(first.subject) else None
+    budgets = tuple(dict.fromkeys(budget for run in runs for budget in run.budgets))
+    accuracy = _estimate_mean([run.correct for run in runs], accuracy_interval)
+    return ScorePoint(first.subject, first.is_reference, first.images, budgets, tuple(runs), accuracy, gain)
+
+
+def _estimate_mean(
+    rows: Sequence[npt.NDArray[np.float64]], interval_over_items: Callable[[Sequence[float]], Interval]
+) -> Estimate:
+    """Estimate a mean over seeds and test items; for one seed over the test items."""
+    if len(rows) > 1 or len(rows[0]) == 1:
+        return estimate_over_seeds(rows)
+    found = interval_over_items(rows[0].tolist())
+    return Estimate(found.value, found.low, found.high, f"{len(rows[0]):,} test images")
+
+
+def _random_inits_for(scored: SubjectScore, random_inits: Sequence[SubjectScore]) -> list[SubjectScore]:
+    """Return the random-init baseline of the same tower, with the same pooling and seed where there is one.
+
+    Of features without a training seed these are the baselines of all seeds.
+    """
+    same = [other for other in random_inits if len(other.score.correct) == len(scored.score.correct)]
+    own_name = f"{RANDOM_INIT} of {scored.subject}"  # of another kind, or of a tower that was trained elsewhere
+    own_inits = [other for other in same if other.subject == own_name]
+    same = own_inits or [other for other in same if other.subject == RANDOM_INIT]
+    if scored.is_reference or (own := scored.experiment) is None:
+        return [other for other in same if _random_init_kind(other) == _random_init_kind(same[0])]
+    shape = own.image.tower, own.image.image_size
+    same = [
+        o for o in same if o.experiment is None or (o.experiment.image.tower, o.experiment.image.image_size) == shape
+    ]
+    same = [other for other in same if _random_init_kind(other) == own.image.random_init_kind] or same
+    return [other for other in same if other.seed == scored.seed][:1] or same[:1]

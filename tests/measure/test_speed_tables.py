@@ -1,0 +1,54 @@
+"""The tables of speed, phases and memory: equal on a terminal and on a page, but for names and what is beneath."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.experiments import EXPERIMENTS
+from bench.measure.comparison_records import group_comparison, group_named
+from bench.measure.speed_tables import memory_and_size_table, phase_table, throughput_table, with_differences
+from bench.record import Record, read_record
+from tests.small import circumstances
+from tests.speeds import speed
+
+RECORDS = [read_record(path) for path in sorted((Path(__file__).parents[1] / "records").glob("*-smoke.*.json"))]
+
+
+def timed(name: str, round_: int = 0) -> Record:
+    measured = speed(round=round_, window_seconds=(1.0 + round_,))
+    return Record(comparison="c", experiment=EXPERIMENTS[name], circumstances=circumstances(), measured=measured)
+
+
+def test_experiments_stand_in_the_given_order_and_the_first_that_was_timed_is_the_base() -> None:
+    names = ["superclass-tiny", "catlip-tiny", "clip-tiny"]
+    found = group_named([timed("clip-tiny"), timed("siglip-tiny"), timed("catlip-tiny")], names)
+    assert found.base == "catlip-tiny"
+    assert [row["experiment"] for row in throughput_table(found).rows] == ["catlip-tiny", "clip-tiny"]
+
+
+def test_page_and_terminal_have_the_same_figures() -> None:
+    on_page = group_comparison("c", RECORDS)
+    in_terminal = group_named(RECORDS, [*on_page.experiments])
+    for make in (throughput_table, phase_table, memory_and_size_table):
+        page, terminal = make(on_page), make(in_terminal)
+        assert [row[1:] for row in page.cells] == [row[1:] for row in terminal.cells] != []
+    assert {row["bound"] for row in phase_table(in_terminal).rows} == {"compute-bound"}
+
+
+CLIP_AND_CATLIP = """
+learning_rate: 0.0005 / 0.001
+head_initialisation: uniform / trunc_normal
+crop_scale: (0.9, 1.0) / (0.08, 1.0)
+flip: False / True
+"""
+
+
+@pytest.mark.parametrize(
+    ("names", "own"),
+    [(("clip-vit-b16", "catlip-vit-b16"), CLIP_AND_CATLIP), (("clip-vit-b16", "siglip-vit-b16"), "")],
+)
+def test_the_speed_table_says_which_settings_the_methods_have_of_their_own(names: tuple[str, ...], own: str) -> None:
+    found = group_named([timed(name, round_) for name in names for round_ in range(2)], names)
+    note = with_differences(throughput_table(found), found).note
+    settings = note.partition("The methods' own settings: ")[2]
+    assert sorted(settings.removesuffix(".").split("; ")) == sorted(own.strip().split("\n"))
