@@ -30,9 +30,9 @@ def file_order(state: Mapping[str, Tensor]) -> list[str]:
 
 
 def write_tensors(
-    file: BinaryIO, state: Mapping[str, Tensor], tensors: Iterable[Tensor], metadata: Mapping[str, str]
+    file: BinaryIO, state: Mapping[str, Tensor], ordered_tensors: Iterable[Tensor], metadata: Mapping[str, str]
 ) -> None:
-    """Write a safetensors file: names, shapes and dtypes from `state`, contents from `tensors` in `file_order`.
+    """Write a safetensors file: names, shapes and dtypes from `state`, contents from `ordered_tensors`.
 
     Each tensor is copied to the CPU when its turn comes. Source: the format's description in the README of
     huggingface/safetensors.
@@ -49,4 +49,6 @@ def write_tensors(
     encoded = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     encoded += b" " * (-len(encoded) % ALIGNMENT)
     file.write(struct.pack("<Q", len(encoded)) + encoded)
-    file.writelines(one.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data for one in tensors)
+    file.writelines(
+        one.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data for one in ordered_tensors
+    )

@@ -22,7 +22,7 @@ from bench.environment.rank_info import torchrun_env
 from bench.environment.variables import require_valid_variables
 from bench.extensions import load_extensions
 from bench.orchestration.runner import OutOfTimeError, follow_rank0
-from bench.orchestration.torchrun import Coordinator, connect_coordinator
+from bench.orchestration.torchrun import RunCoordinator, connect_coordinator
 
 
 def dispatch(arguments: Sequence[str]) -> int:
@@ -55,7 +55,7 @@ def dispatch(arguments: Sequence[str]) -> int:
     return code
 
 
-def _run_verb(arguments: Sequence[str], coordinator: Coordinator | None = None) -> int:
+def _run_verb(arguments: Sequence[str], coordinator: RunCoordinator | None = None) -> int:
     try:
         require_utf8(*arguments)
         command = parse(arguments)

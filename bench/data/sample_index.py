@@ -48,7 +48,7 @@ class SampleKind:
     is_caption_required: bool = True
     unread: tuple[str, ...] = ()  # suffixes of formats that are not read
 
-    def flaw(self, suffixes: Iterable[str]) -> str | None:
+    def unread_format_flaw(self, suffixes: Iterable[str]) -> str | None:
         """Return the flaw of a sample with an image of a format that is not read, by its files' suffixes; else None."""
         found = {suffix.rpartition(".")[2] for suffix in suffixes}
         return next((UNREAD.format(suffix) for suffix in self.unread if suffix in found), None)

@@ -25,7 +25,7 @@ from bench.environment.files import remove_abandoned_writes
 from bench.environment.slots import SLOT_VARIABLE
 from bench.orchestration.request_base import Request
 from bench.orchestration.requests import FailureRequest
-from bench.orchestration.torchrun import Announcement, Child, Coordinator
+from bench.orchestration.torchrun import Announcement, Child, RunCoordinator
 from bench.orchestration.worker import PARENT
 
 # numpy's BLAS threads compete with torch's and are many times slower than one thread. OpenMP's threads spin while they
@@ -117,7 +117,7 @@ class Runner:
     """Starts jobs and lists failures. Under torchrun, all ranks start distributed jobs together."""
 
     progress: Progress
-    coordinator: Coordinator | None = None
+    coordinator: RunCoordinator | None = None
     deadline: float = math.inf  # time by which the jobs should end, of time.monotonic()
     skips_late_jobs: bool = False  # whether a job that is expected to end later is not started, nor any after it
     failures: list[str] = field(default_factory=list)
@@ -176,7 +176,7 @@ class Runner:
             self._has_skipped_jobs |= end > self.deadline
         return bool(seconds) and self._has_skipped_jobs
 
-    def run_announced(self, start: Announcement, coordinator: Coordinator) -> None:
+    def run_announced(self, start: Announcement, coordinator: RunCoordinator) -> None:
         """Run this rank's part of a distributed run, and publish how it ended."""
         reason = self._start(start.request, start.settings, lambda child: coordinator.supervise(child, start))
         coordinator.publish_exit(start, reason)
@@ -284,7 +284,7 @@ def _failure_reason(returncode: int, output: bytes) -> str:
         return f"ended with exit code {returncode}"
 
 
-def follow_rank0(coordinator: Coordinator) -> None:
+def follow_rank0(coordinator: RunCoordinator) -> None:
     """Execute the runs that rank 0 announces, until it is done."""
     runner = Runner(Progress(0.0), coordinator)
     try:

@@ -57,7 +57,7 @@ class RankCommand(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(slots=True)
-class Coordinator:
+class RunCoordinator:
     """The view of one command line on its torchrun."""
 
     rank_info: RankInfo
@@ -192,7 +192,7 @@ def _describe_differences(first: RankCommand, other: RankCommand) -> Iterator[st
 
 
 @cache
-def connect_coordinator() -> Coordinator | None:
+def connect_coordinator() -> RunCoordinator | None:
     """Connect to the other command lines of this torchrun; None for a single process."""
     rank_info = torchrun_env()
     if rank_info.world_size == 1:
@@ -203,7 +203,7 @@ def connect_coordinator() -> Coordinator | None:
     agent_shares = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = TCPStore(address, port, is_master=rank_info.rank == 0 and not agent_shares, timeout=CONNECT_TIMEOUT)
-    return Coordinator(rank_info, PrefixStore(_store_prefix(), store))
+    return RunCoordinator(rank_info, PrefixStore(_store_prefix(), store))
 
 
 def _store_prefix() -> str:

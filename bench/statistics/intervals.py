@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from statistics import fmean, stdev
+from statistics import fmean
 
 from scipy.special import ndtri, stdtrit
 
@@ -42,8 +42,9 @@ def mean_interval(values: Sequence[float]) -> Interval:
         raise ValueError("an interval needs two values or more")
     if not all(map(math.isfinite, values)):
         raise ValueError(f"an interval is made of finite figures, got {list(values)}")
-    mean, error = fmean(values), stdev(values) / math.sqrt(len(values))
-    margin = _student_t_quantile(len(values) - 1) * error
+    mean, degrees = fmean(values), len(values) - 1
+    error = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / degrees / len(values))
+    margin = _student_t_quantile(degrees) * error
     return Interval(mean, mean - margin, mean + margin)
 
 

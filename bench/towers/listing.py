@@ -64,17 +64,17 @@ def _row(name: str, examples: dict[str, str]) -> list[Cell]:
 def unsupported_methods(tower: str, side: int) -> dict[str, str]:
     """Return the methods whose settings a tower does not accept at an image side, each with the reason."""
     reasons: dict[tuple[float, Pooling], str] = {}
-    for image in (_image_settings(method) for method in METHOD_SETTINGS):
+    for image in (_patch_drop_and_pooling(method) for method in METHOD_SETTINGS):
         if image not in reasons:
             try:
                 _build(tower, side, *image)
                 reasons[image] = ""
             except ValueError as error:
                 reasons[image] = str(error)
-    return {method: reason for method in METHOD_SETTINGS if (reason := reasons[_image_settings(method)])}
+    return {method: reason for method in METHOD_SETTINGS if (reason := reasons[_patch_drop_and_pooling(method)])}
 
 
-def _image_settings(method: str) -> tuple[float, Pooling]:
+def _patch_drop_and_pooling(method: str) -> tuple[float, Pooling]:
     image = EXPERIMENTS[f"{method}-{next(iter(SCALES))}"].image
     return image.patch_drop, image.pooling
 

@@ -88,7 +88,7 @@ def _build(page: PageContext) -> Sequence[Block] | None:
     return [
         *([Legend(legend(comparison, towers), "Legend of the towers")] if towers and not has_legend else []),
         *chain.from_iterable(_curve_blocks(comparison, number, group) for number, group in enumerate(protocols)),
-        *_metric_blocks(metrics),
+        *_other_task_blocks(metrics),
         *(_head_blocks(comparison, heads, page.differences) if heads else []),
     ]
 
@@ -112,7 +112,7 @@ def _curve_blocks(comparison: ComparisonRecords, number: int, curves: Sequence[C
     return [Heading(f"Accuracy against {labels}"), Text(note, "under"), Group(panels, "panels")]
 
 
-def _metric_blocks(metrics: Sequence[Table]) -> list[Block]:
+def _other_task_blocks(metrics: Sequence[Table]) -> list[Block]:
     if not metrics:
         return []
     blocks: list[Block] = [Heading("Several labels, masks and boxes"), Text(METRICS_NOTE, "under")]

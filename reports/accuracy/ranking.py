@@ -122,7 +122,7 @@ def gain_sentences(comparison: ComparisonRecords, answers: WholeTaskScores) -> l
         )
     ]
     if has_gains:
-        sentences.append(_gain_verdicts(comparison, gains))
+        sentences.append(_describe_gains_over_random_init(comparison, gains))
     sentences += _describe_samples(comparison)
     if untrained := [point for point in found if point.is_reference]:
         named = [
@@ -133,7 +133,7 @@ def gain_sentences(comparison: ComparisonRecords, answers: WholeTaskScores) -> l
     return sentences
 
 
-def _gain_verdicts(comparison: ComparisonRecords, gains: Mapping[str, Estimate]) -> Markup:
+def _describe_gains_over_random_init(comparison: ComparisonRecords, gains: Mapping[str, Estimate]) -> Markup:
     """Say whether the intervals of gains tell trained towers from untrained ones."""
     by_verdict = group_by(gains, lambda subject: _gain_verdict(gains[subject]))
     clauses = []

@@ -7,6 +7,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -180,6 +181,7 @@ def colour_and_marker(index: int) -> tuple[str, str]:
     return SERIES[index % len(SERIES)], MARKERS[(index + index // len(SERIES)) % len(MARKERS)]
 
 
+@cache
 def swatch(index: int) -> Markup:
     """Return the marker of a series for a legend."""
     with drawing(16, 16) as figure:

@@ -141,6 +141,8 @@ def test_trace_holds_the_work_of_the_device(device: torch.device, results: Path,
     events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
     assert {"step 1", "step 2", "step 3"} <= {event.get("name") for event in events}
     assert any(event.get("cat") == ("kernel" if device.type == "cuda" else "cpu_op") for event in events)
+    assert any("attention" in str(event.get("name")) for event in events)
+    assert [*tmp_path.iterdir()] == [path]
 
 
 @pytest.mark.parametrize("experiment", [small(method) for method in methods()], ids=methods())

@@ -103,39 +103,39 @@ def test_splitting_a_column_does_not_change_labels(texts: list[str | None], star
 
 
 def test_null_is_an_empty_caption_and_long_columns_work() -> None:
-    rows = [None, "", "a dog", "a dog's' tail."] * 40_000
+    rows = [None, "", "a dog", "a dog's' tail."] * 10_000
     _, offsets = get_rule("corenet").label(pa.array(rows, pa.string()))
     assert np.diff(offsets)[:4].tolist() == [0, 0, 1, 2]
-    np.testing.assert_array_equal(np.diff(offsets), np.tile(np.diff(offsets)[:4], 40_000))
+    np.testing.assert_array_equal(np.diff(offsets), np.tile(np.diff(offsets)[:4], 10_000))
 
 
-@pytest.mark.parametrize(
-    "part",
-    [
-        "<",
-        "a<",
-        "dog ",
-        "dog",
-        "dog. ",
-        "!",
-        "! ",
-        ".",
-        ". ",
-        "a.",
-        "'",
-        '"',
-        "' ",
-        "-",
-        ",",
-        "\n",
-        "\t",
-        "é",
-        "ÿÀ",
-        "&",
-    ],
+ENDLESS = (
+    "<",
+    "a<",
+    "dog ",
+    "dog",
+    "dog. ",
+    "!",
+    "! ",
+    ".",
+    ". ",
+    "a.",
+    "'",
+    '"',
+    "' ",
+    "-",
+    ",",
+    "\n",
+    "\t",
+    "é",
+    "ÿÀ",
+    "&",
 )
-def test_a_million_characters_are_labelled(part: str) -> None:
-    text = (part * 1_000_000)[:1_000_000]
+
+
+@pytest.mark.parametrize("part", ENDLESS)
+def test_a_quarter_of_a_million_characters_are_labelled(part: str) -> None:
+    text = (part * 250_000)[:250_000]
     assert synsets(get_rule("corenet"), [text, f"cat {text}"])[1][:1] == [lexicon().synset_of("cat")]
 
 

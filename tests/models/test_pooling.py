@@ -15,7 +15,6 @@ from bench.measure.costs import count_costs
 from bench.method import methods
 from bench.train.build import build_untrained_tower
 from models.image_tower import build_image_tower
-from models.patch_map import patch_map
 from models.tower_blocks import checkpoint_activations
 from tests.models.superclass_checkouts import RELEASED, label_rows, released_model_and_loss, their_name
 from tests.small import small
@@ -141,21 +140,6 @@ def test_token_head_starts_with_the_released_weights(method: str) -> None:
     assert (norm.weight == 1).all()
     assert not torch.cat([norm.bias, linear.bias]).any()
     assert linear.weight.std().item() == pytest.approx(128**-0.5, rel=0.01)
-
-
-@pytest.mark.parametrize(("name", "size"), VITS)
-def test_pooled_mean_is_the_mean_of_the_patch_map_with_the_same_weights(name: str, size: int) -> None:
-    own, mean, both = (build_image_tower(name, size, 3, pooling=pooling).eval() for pooling in ("own", "mean", "both"))
-    for tower in (mean, both):
-        assert all(torch.equal(value, tower.state_dict()[name]) for name, value in own.state_dict().items())
-    images = torch.randn(2, 3, size, size)
-    expected = patch_map(own, images).mean((2, 3))
-    feature, patch_mean = both(images, with_patch_mean=True)
-    for found in (mean(images), patch_mean):
-        torch.testing.assert_close(found, expected)
-    for found in (both(images), feature):
-        torch.testing.assert_close(found, own(images))
-    torch.testing.assert_close(patch_map(mean, images), patch_map(own, images))
 
 
 def test_class_token_that_a_tower_does_not_pool_itself_is_pooled_where_both_are_asked_for() -> None:

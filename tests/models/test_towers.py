@@ -76,17 +76,18 @@ def test_padded_text_tower_equals_open_clips(name: str, monkeypatch: pytest.Monk
 
 
 def test_every_open_clip_text_tower_is_bucketed_padded_or_refused() -> None:
-    """The three together are all, and none fails when it is built."""
+    """The three together are all, and none fails when it is built; many models share a text tower."""
     kinds: Counter[str] = Counter()
-    for name in open_clip.list_models():
+    configs = {name: open_clip.get_model_config(name)["text_cfg"] for name in open_clip.list_models()}
+    for name in {json.dumps(config, sort_keys=True): name for name, config in configs.items()}.values():
         with torch.device("meta"):
-            if "hf_model_name" in open_clip.get_model_config(name)["text_cfg"]:
+            if "hf_model_name" in configs[name]:
                 with pytest.raises(ValueError, match="which open_clip does not build itself"):
                     build_text_tower(name, 77, 100, 0)
                 kinds["refused"] += 1
             else:
                 kinds["padded" if build_text_tower(name, 77, 100, 0).padding_reason else "cut"] += 1
-    assert kinds["cut"] > kinds["padded"] > kinds["refused"] > 0
+    assert kinds.keys() == {"cut", "padded", "refused"}
 
 
 def test_unknown_text_towers_are_refused() -> None:

@@ -12,15 +12,15 @@ from bench.environment.variables import WATCHDOG_SECONDS
 from bench.orchestration import torchrun
 from bench.orchestration.requests import SpeedRequest
 from bench.orchestration.runner import Job, Runner
-from bench.orchestration.torchrun import Coordinator
+from bench.orchestration.torchrun import RunCoordinator
 from tests.small import small
 
 TRAIN = ["train", "clip-tiny", "--set", "seed=0"]
 
 
-def coordinators(count: int) -> list[Coordinator]:
+def coordinators(count: int) -> list[RunCoordinator]:
     store = HashStore()
-    return [Coordinator(RankInfo(rank, count, rank, count), store) for rank in range(count)]
+    return [RunCoordinator(RankInfo(rank, count, rank, count), store) for rank in range(count)]
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """Instruments measure at the edges of a block, and a missing measurement is not zero."""
 
 import gc
-import gzip
-import json
 import math
 import os
 import subprocess
@@ -36,7 +34,6 @@ from bench.measure.memory import (
     try_batch_size,
 )
 from bench.measure.speed import measure_speed, peak_flops
-from bench.measure.trace import trace
 from bench.method import methods
 from bench.profilers.clock import Elapsed, clock, forward_clocks
 from bench.profilers.core_waits import core_wait_seconds
@@ -46,7 +43,7 @@ from bench.profilers.nvml import DeviceReader, counter_rate
 from bench.record import HOST_BUSY, OTHERS_BUSY, PHASES, Record, Speed
 from bench.train.build import TrainState, build_train_state, load_data, take_steps_at_full_learning_rate
 from tests.processes import in_child, wait_until
-from tests.small import circumstances, small
+from tests.small import circumstances, small, two_blocks
 
 MIB = 2**20
 CPU = torch.device("cpu")
@@ -220,7 +217,7 @@ def test_memory_record_is_kept_if_the_uncompiled_step_does_not_fit(
 
 
 def test_compiled_model_is_freed_before_the_uncompiled_step_is_counted(results: Path) -> None:
-    assert in_child(count_weights_alive, small("catlip", compile="on"), results) == 0
+    assert in_child(count_weights_alive, two_blocks("catlip", compile="on"), results) == 0
 
 
 def count_weights_alive(experiment: Experiment, results: Path) -> int:
@@ -361,7 +358,7 @@ def compiled(experiment: Experiment, results: Path) -> Speed:
 
 def test_window_with_a_compilation_is_discarded(results: Path) -> None:
     """Captions of new widths are new graphs."""
-    experiment = small("clip", compile="on", warmup_steps=1, windows=5, steps_per_window=1)
+    experiment = two_blocks("clip", compile="on", warmup_steps=1, windows=5, steps_per_window=1)
     speed = in_child(compiled, experiment, results)  # whose shapes are not checked
     void = [name for name in speed.not_measured if name.startswith("window ")]
     assert 0 < len(speed.window_seconds) == experiment.timing.windows - len(void) < experiment.timing.windows
@@ -370,7 +367,7 @@ def test_window_with_a_compilation_is_discarded(results: Path) -> None:
 
 
 def test_run_with_compilation_in_every_window_fails_with_the_reason(results: Path) -> None:
-    experiment = small("clip", compile="on", warmup_steps=1, windows=1, steps_per_window=2)
+    experiment = two_blocks("clip", compile="on", warmup_steps=1, windows=1, steps_per_window=2)
     with pytest.raises(RuntimeError) as error:
         in_child(compiled, experiment, results)
     assert "no window can be used (" in str(error.value)
@@ -454,15 +451,6 @@ def test_batch_trial_records_whether_it_fits(results: Path) -> None:
     assert (fits.fits, fits.reason) == (True, "")
     assert not does_not.fits
     assert is_out_of_memory(RuntimeError(does_not.reason))
-
-
-def test_trace_is_readable_by_perfetto(results: Path, tmp_path: Path) -> None:
-    path = tmp_path / "trace.json.gz"
-    trace(small("clip"), CPU, results, path)
-    names = {event.get("name") for event in json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]}
-    assert {"step 1", "step 2", "step 3"} <= names
-    assert any("attention" in str(name) for name in names)
-    assert [*tmp_path.iterdir()] == [path]
 
 
 @pytest.mark.gpu

@@ -8,6 +8,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -135,7 +136,8 @@ def answers(num_test: int, accuracy: float, key: str) -> str:
     """Right or wrong for each image: hard images are hard for everyone, as in life."""
     hardness = np.random.default_rng(0).random(num_test)
     luck = np.random.default_rng(zlib.crc32(key.encode())).random(num_test)
-    return "".join("1" if right else "0" for right in 0.8 * hardness + 0.2 * luck < accuracy)
+    right = 0.8 * hardness + 0.2 * luck < accuracy
+    return (right + np.uint8(ord("0"))).tobytes().decode()
 
 
 def scores(accuracies: dict[str, float], key: str) -> tuple[Score, ...]:
@@ -234,6 +236,21 @@ def written(records: Iterable[Record], results: Path) -> Path:
         name = one.experiment.name if one.experiment else getattr(one.measured, "subject", "none")
         write_record(one, record_path(results, one.comparison, kind, name, f"{number:03}"))
     return results
+
+
+def first_screen(*arguments: Any, **options: Any) -> str:
+    """Return a page without the sections below its answer."""
+    with pytest.MonkeyPatch.context() as without:
+        for sections in ("RESULTS", "BACKGROUND"):
+            without.setattr(f"reports.page.{sections}", ())
+        return page(*arguments, **options)
+
+
+def short(record: Record) -> Record:
+    """Return the record with its first score alone: one task, one protocol."""
+    if not isinstance(record.measured, Transfer):
+        return record
+    return replace(record, measured=replace(record.measured, scores=record.measured.scores[:1]))
 
 
 def suites_document() -> bytes:

@@ -7,6 +7,7 @@ from typing import Any
 from bench.record import Record
 from reports.page import page
 from tests.reports.accuracy.test_few_label_section import curve_record, head_record, metric_record
+from tests.reports.conftest import short
 from tests.reports.hostile import PAYLOAD, hostile
 from tests.reports.test_page import Document
 
@@ -25,7 +26,7 @@ def few_labels(make: Make) -> list[Record]:
 
 def hostile_page(make: Make, whole: list[Record]) -> str:
     """A page of every kind of record, each string a payload."""
-    records = [*whole, *make["largest"](2), *few_labels(make), make["failure"]()]
+    records = [*map(short, whole), *make["largest"](2), *few_labels(make), make["failure"]()]
     return page(PAYLOAD, list(map(hostile, records)), others={PAYLOAD: ""})
 
 

@@ -17,7 +17,7 @@ from bench.transfer.subject_scores import whole_task_scores
 from reports.__main__ import main
 from reports.joined import join_comparisons
 from reports.page import page
-from tests.reports.conftest import written
+from tests.reports.conftest import first_screen, written
 from tests.reports.test_page import Document
 
 Make = dict[str, Callable[..., Any]]
@@ -69,7 +69,7 @@ def test_joined_parts_show_the_figures_of_the_whole(whole: list[Record], whole_p
 
 def test_towers_of_another_name_and_vocabulary_stand_in_the_rows_of_their_speeds(whole: list[Record]) -> None:
     joined = join_comparisons(split(whole, trained_as=own))
-    document = Document(page("one", joined.records))
+    document = Document(first_screen("one", joined.records))
     rows = document.tables["The answer in figures"]
     assert len(rows) == 5
     assert all("–" not in row[1] for row in rows[1:])
@@ -178,23 +178,24 @@ def test_page_of_a_folder_joins_the_folders_of_its_trainings(
 
 @pytest.mark.parametrize("is_known", [True, False])
 def test_figures_of_measurements_join_a_page_and_newer_ones_of_a_measurement_replace_older(
-    is_known: bool, whole: list[Record], whole_page: str
+    is_known: bool, whole: list[Record]
 ) -> None:
     """Also where their kind is not known: then nothing shows them. The rest is shown as without them."""
+    timed = [one for one in whole if isinstance(one.measured, Speed | Memory)]
 
     def measured(value: float) -> list[Record]:
         of = Figures(measurement="mine", title="Mine", round=0, figures=(Figure("a", "ms"),), values={"a": (value,)})
         one: RecordContent = of if is_known else UnknownKind(kind="mine", value=value)
         return [replace(whole[0], measured=one)]
 
-    found = {"a": measured(1.0), "b": whole, "c": measured(2.0)}
+    found = {"a": measured(1.0), "b": timed, "c": measured(2.0)}
     joined = join_comparisons(found)
     assert joined.comparisons == ["c", "b"]
-    assert joined.records == [*measured(2.0), *join_comparisons({"b": whole}).records]
+    assert joined.records == [*measured(2.0), *join_comparisons({"b": timed}).records]
     assert {*joined.left_out} == {"a"}
     shown = figures(page("one", joined.records))
     assert (shown.pop("Mine", None) is not None) == is_known
-    assert shown == figures(whole_page)
+    assert shown == figures(page("one", timed))
 
 
 def test_folder_in_which_every_run_failed_has_a_page(make: Make, tmp_path: Path) -> None:

@@ -14,11 +14,15 @@ from bench.cli.main import parse
 from bench.cli.verbs import VERBS
 from bench.config import change
 from bench.console.console import PROGRAM
+from bench.measure.comparison_records import group_comparison
 from bench.record import Record, Transfer
+from bench.sections import PageContext
 from bench.settings import with_settings
+from bench.transfer.subject_scores import whole_task_scores
 from reports.page import page
+from reports.questions import reader_questions
+from tests.reports.conftest import first_screen, short
 from tests.reports.test_answer import timed
-from tests.reports.test_page import short
 
 Make = dict[str, Callable[..., Any]]
 NEXT = "What do I do next?"
@@ -26,12 +30,21 @@ EXPLAIN = "explain catlip-tiny --baseline clip-tiny"
 pytestmark = pytest.mark.skipif("explain" not in VERBS, reason="the feature explain is not here")
 
 
-def commands(text: str, question: str = NEXT) -> list[str]:
-    """The command lines in the answer to a question, without the program's name."""
-    answer = text.partition(f"<dt>{question}</dt>")[2].partition("</dd>")[0]
-    found = [html.unescape(one) for one in re.findall("<code>(.*?)</code>", answer)]
-    assert all(one.startswith(PROGRAM) for one in found)
-    return [one.removeprefix(PROGRAM).strip() for one in found]
+def answer(name: str, records: list[Record], question: str = NEXT, **options: str) -> str:
+    """What the page of the records answers to a question."""
+    comparison = group_comparison(name, records)
+    context = PageContext(comparison=comparison, largest=None, records=records, **options)
+    return " ".join(reader_questions(context, whole_task_scores(comparison)).facts.get(question, ()))
+
+
+def commands_in(text: str) -> list[str]:
+    """The command lines in a text, without the program's name."""
+    found = [html.unescape(one) for one in re.findall("<code>(.*?)</code>", text)]
+    return [one.removeprefix(PROGRAM).strip() for one in found if one.startswith(PROGRAM)]
+
+
+def commands(*of: Any, **options: str) -> list[str]:
+    return commands_in(answer(*of, **options))
 
 
 def renamed(records: list[Record], *settings: str) -> list[Record]:
@@ -45,7 +58,7 @@ def renamed(records: list[Record], *settings: str) -> list[Record]:
 def scored(make: Make, seeds: int) -> list[Record]:
     """A whole comparison of ten rounds, with one score of each tower."""
     records = make["whole"](rounds=10, seeds=seeds)
-    return [short(one) if isinstance(one.measured, Transfer) else one for one in records]
+    return [*map(short, records)]
 
 
 @pytest.mark.parametrize(
@@ -71,13 +84,12 @@ def scored(make: Make, seeds: int) -> list[Record]:
 def test_next_command_adds_what_the_records_lack(
     make: Make, name: str, build: Callable[[Make], list[Record]], command: str
 ) -> None:
-    text = page(name, build(make))
-    assert commands(text) == [command]
+    assert commands(name, build(make)) == [command]
     parse(shlex.split(command))
 
 
 def test_ratio_at_a_larger_size_has_its_commands(make: Make) -> None:
-    plan, measure = commands(page("x", timed(make)), "Does it hold at my size?")
+    plan, measure = commands("x", timed(make), "Does it hold at my size?")
     assert plan == "plan clip-vit-b16 catlip-vit-b16 --device h100"
     assert measure == "measure clip-vit-b16 catlip-vit-b16"
     for command in (plan, measure):
@@ -86,7 +98,7 @@ def test_ratio_at_a_larger_size_has_its_commands(make: Make) -> None:
 
 def test_commands_for_a_larger_size_are_on_the_data_of_the_comparison(make: Make) -> None:
     runs = renamed(timed(make), "data=my shards", "caption=txt")
-    plan, measure = commands(page("x", runs), "Does it hold at my size?")
+    plan, measure = commands("x", runs, "Does it hold at my size?")
     assert plan == "plan clip-vit-b16 catlip-vit-b16 --device h100"
     assert measure == "measure clip-vit-b16 catlip-vit-b16 --data 'my shards' --caption txt --count-vocabulary"
     parse(shlex.split(measure))
@@ -95,23 +107,23 @@ def test_commands_for_a_larger_size_are_on_the_data_of_the_comparison(make: Make
 def test_experiments_that_no_command_makes_have_none(make: Make) -> None:
     """A record that others wrote cannot name a command of its own."""
     runs = [replace(one, experiment=change(one.experiment, name=f"{one.experiment.name};x")) for one in timed(make)]
-    assert commands(page("x", runs)) == commands(page("x", runs), "Does it hold at my size?") == []
+    assert commands("x", runs) == commands("x", runs, "Does it hold at my size?") == []
 
 
 def test_explained_ratio_is_not_explained_again(make: Make) -> None:
-    assert commands(page("1-explain", timed(make))) == [""]
-    assert commands(page("1-explain", renamed(timed(make), "batch_size=64"))) == []
+    assert commands("1-explain", timed(make)) == [""]
+    assert commands("1-explain", renamed(timed(make), "batch_size=64")) == []
 
 
 def test_data_of_the_default_comparison_is_in_its_command(make: Make) -> None:
     runs = renamed(timed(make, 1), "data=my shards")
-    assert commands(page("1-smoke", runs)) == ["--data 'my shards'"]
+    assert commands("1-smoke", runs) == ["--data 'my shards'"]
 
 
 def test_command_makes_the_settings_of_own_data_that_no_name_lists(make: Make) -> None:
     of_own_data = {"jpeg_decoding": "reduced", "synset_vocabulary": "my v.json"}
     runs = [replace(one, experiment=change(one.experiment, **of_own_data)) for one in renamed(timed(make, 3), "data=d")]
-    command = parse(shlex.split(commands(page("1-measure", runs))[0]))
+    command = parse(shlex.split(commands("1-measure", runs)[0]))
     assert isinstance(command, Measure)
     made, _ = command._experiments_and_scope(on_gpu=False)
     assert {(one.input, one.targets.synset_vocabulary) for one in made} == {
@@ -143,29 +155,34 @@ def on_task(records: list[Record], task: str) -> list[Record]:
     ],
 )
 def test_commands_keep_the_folder_of_the_records(make: Make, name: str, build: Callable[[Make], list[Record]]) -> None:
+    records = build(make)
+
     def found(**options: str) -> list[str]:
-        text = page(name, build(make), others={"older": "why"}, **options)
-        lines = [html.unescape(one) for one in re.findall(f"<code>{PROGRAM} ?(.*?)</code>", text)]
+        lines = commands_in(first_screen(name, records, **options))
         return [one for one in lines if not one.startswith("plan ")]
 
-    other = found(results="my runs")
-    assert all("'my runs'" in line for line in other)
-    assert len(other) == len(found()) > 1
-    assert not any("--results" in line for line in found())
+    own, other = found(), found(results="my runs")
+    assert len(other) == len(own) > 0
+    assert not any("--results" in line for line in own)
     for command in other:
-        if not command.startswith("report "):  # the reports have a parser of their own
-            parse(shlex.split(command))
+        assert "'my runs'" in command
+        parse(shlex.split(command))
+
+
+def test_command_that_draws_another_comparison_keeps_the_folder(make: Make) -> None:
+    text = page("1-measure", timed(make, 1), others={"older": "why"}, results="my runs")
+    (command,) = [one for one in commands_in(text) if one.startswith("report ")]
+    assert "'my runs'" in command
 
 
 def test_next_training_lies_beside_the_records(make: Make) -> None:
-    text = page("1-train", scored(make, 2), results="mine")
-    assert commands(text)[0].endswith("--out mine/clip-tiny-2")
+    assert commands("1-train", scored(make, 2), results="mine")[0].endswith("--out mine/clip-tiny-2")
 
 
 def test_comparison_that_ended_early_is_resumed_with_its_data(make: Make) -> None:
     runs = renamed(timed(make, 1), "data=my shards")
-    assert commands(page("1-default", runs)) == ["--resume --data 'my shards'"]
-    assert commands(page("1-full", runs)) == ["--full --resume --data 'my shards'"]
+    assert commands("1-default", runs) == ["--resume --data 'my shards'"]
+    assert commands("1-full", runs) == ["--full --resume --data 'my shards'"]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +192,7 @@ def test_comparison_that_ended_early_is_resumed_with_its_data(make: Make) -> Non
 def test_command_keeps_the_tasks_and_asks_for_a_folder_that_no_record_names(
     make: Make, task: str, command: str, *, is_root_unknown: bool
 ) -> None:
-    text = page("1-smoke", on_task(scored(make, 1), task))
-    assert commands(text) == [command]
+    text = answer("1-smoke", on_task(scored(make, 1), task))
+    assert commands_in(text) == [command]
     parse(shlex.split(command))
     assert (f"FOLDER is where {task} lies: the records do not name it." in text) == is_root_unknown

@@ -5,8 +5,10 @@ import bz2
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from html.parser import HTMLParser
+from itertools import chain
 from statistics import median
 from typing import Any
 
@@ -23,6 +25,7 @@ from bench.settings import with_settings
 from bench.statistics.intervals import accuracy_interval, mean_interval
 from bench.statistics.ratios import ratio_of, ratios_of
 from reports.page import page
+from tests.reports.conftest import first_screen, short
 
 Make = dict[str, Callable[..., Any]]
 DASH = "\N{EN DASH}"
@@ -82,12 +85,6 @@ def rates(records: list[Record], name: str) -> dict[int, float]:
     }
 
 
-def short(record: Record) -> Record:
-    """One task, one protocol."""
-    assert isinstance(record.measured, Transfer)
-    return replace(record, measured=replace(record.measured, scores=record.measured.scores[:1]))
-
-
 @pytest.fixture(scope="module")
 def text(whole: list[Record], make: Make) -> str:
     return page("one", whole, others={"older": ""}, documents={"suites.json": make["suites"]()})
@@ -97,20 +94,20 @@ def test_equal_records_give_equal_bytes(whole: list[Record], make: Make, text: s
     assert page("one", whole, others={"older": ""}, documents={"suites.json": make["suites"]()}) == text
 
 
-def test_nothing_is_loaded_from_elsewhere(text: str) -> None:
-    for _, name, value in Document(text).attributes:
+def require_self_contained(text: str) -> None:
+    """Require that a page loads nothing, and that its ids are unique and every anchor has one."""
+    attributes = Document(text).attributes
+    for _, name, value in attributes:
         if name in {"src", "href", "srcset", "action", "data", "xlink:href"}:
             assert value.startswith(("#", "data:")), value
-    assert "http://" not in text
-    assert "https://" not in text
-    assert "@import" not in text
-
-
-def test_ids_are_unique_and_every_anchor_has_one(text: str) -> None:
-    attributes = Document(text).attributes
+    assert not re.search("https?://|@import", text)
     ids = [value for _, name, value in attributes if name == "id"]
     assert len(ids) == len(set(ids))
     assert {value[1:] for _, name, value in attributes if name == "href" and value.startswith("#")} <= set(ids)
+
+
+def test_page_loads_nothing_and_its_anchors_resolve(text: str) -> None:
+    require_self_contained(text)
 
 
 def test_summary_equals_the_statistics(whole: list[Record], text: str) -> None:
@@ -313,8 +310,8 @@ def test_phases_that_do_not_sum_to_the_step_are_marked(make: Make) -> None:
 
 
 def test_five_seeds_allow_a_ranking_and_fewer_do_not(make: Make) -> None:
-    few = Document(page("x", [short(one) for seed in range(4) for one in make["transfers"](seed)])).words()
-    many = Document(page("x", [short(one) for seed in range(5) for one in make["transfers"](seed)])).words()
+    by_seed = [[short(one) for one in make["transfers"](seed)] for seed in range(5)]
+    few, many = (Document(first_screen("x", [*chain(*by_seed[:count])])).words() for count in (4, 5))
     assert "4 paired seeds, a ranking needs 5" in few
     assert "over 5 paired seeds" not in few
     assert "over 5 paired seeds and 822 test images; adjusted p" in many
@@ -337,7 +334,7 @@ def test_ranking_says_on_how_many_tasks_the_direction_is_that_of_the_first(make:
         return replace(record, measured=replace(record.measured, scores=tuple(scores)))
 
     records = [rewritten(one) for seed in range(5) for one in make["transfers"](seed)]
-    words = Document(page("x", records)).words()
+    words = Document(first_screen("x", records)).words()
     assert f"same direction on {agreeing} of 3 tasks" in words
 
 

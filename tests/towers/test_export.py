@@ -31,7 +31,7 @@ from models.image_tower import PIXEL_STATISTICS
 from models.patch_map import resized_tower
 from tests.chaos.disks import limit_file_size
 from tests.data.shards import encode_image, make_image, write_shard
-from tests.small import small
+from tests.small import small, two_blocks
 
 CPU = torch.device("cpu")
 Trained = Callable[[Experiment], Path]
@@ -74,7 +74,7 @@ def test_open_clip_loads_an_exported_dual_encoder_with_its_tokenizer(
     method: str, trained: Trained, images: PackImages, tmp_path: Path
 ) -> None:
     """Features of images and captions, scale and bias; open_clip's ids are not the vocabulary's."""
-    path = trained(small(method))
+    path = trained(two_blocks(method))
     name = exported(path, tmp_path / "out")
     model: Any = open_clip.create_model(name).eval()
     known, captions = load_tower(str(path)), tuple(images.captions[:20])
@@ -95,7 +95,7 @@ def test_open_clip_loads_an_exported_dual_encoder_with_its_tokenizer(
 
 def test_prompt_ensemble_equals_open_clips_zero_shot_classifier(trained: Trained, tmp_path: Path) -> None:
     """With all subwords, because open_clip's tokenizer leaves none out."""
-    path, names = trained(small("clip", subword_vocabulary="all")), ["dog", "tree frog", "kitchen"]
+    path, names = trained(two_blocks("clip", subword_vocabulary="all")), ["dog", "tree frog", "kitchen"]
     name = exported(path, tmp_path / "out")
     model: Any = open_clip.create_model(name).eval()
     encoder = load_tower(str(path)).read_text_encoder()
@@ -115,7 +115,7 @@ def test_open_clip_loads_an_exported_image_tower(
     method: str, normalisation: str, trained: Trained, images: PackImages, tmp_path: Path
 ) -> None:
     """With the pooling of its training, and the mean and deviation that its configuration names."""
-    path = trained(small(method, pixel_normalisation=normalisation))
+    path = trained(two_blocks(method, pixel_normalisation=normalisation))
     model: Any = open_clip.create_model(exported(path, tmp_path / "out")).eval()
     ours, theirs = (
         torch.tensor(values).view(2, 3, 1, 1)
@@ -143,7 +143,7 @@ def test_open_clip_loads_its_timm_towers_and_resnets(
     method: str, tower: str, side: int, trained: Trained, images: PackImages, tmp_path: Path
 ) -> None:
     """The projection of a pair is where the class of the tower has one."""
-    path = trained(small(method, tower=tower, image_size=side))
+    path = trained(two_blocks(method, tower=tower, image_size=side))
     known = load_tower(str(path))
     expected, encoder = features(known, transformed(images, side)), known.read_text_encoder()
     model: Any = open_clip.create_model(exported(path, tmp_path / "out")).eval()
@@ -157,7 +157,7 @@ def test_open_clip_loads_its_timm_towers_and_resnets(
 def test_open_clip_resnet_that_pools_the_mean_is_not_exported(
     trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = trained(small("superclass", tower="small-resnet", image_size=64))
+    path = trained(two_blocks("superclass", tower="small-resnet", image_size=64))
     assert main(["export", str(path), "--out", str(tmp_path / "out")]) == 2
     text = "pools the mean, which no configuration of open_clip describes: train a tower of timm by its name"
     assert text in capsys.readouterr().err.splitlines()[-1]
@@ -175,7 +175,7 @@ def test_open_clip_resnet_that_pools_the_mean_is_not_exported(
 def test_timm_loads_an_exported_timm_tower(
     method: str, tower: str, trained: Trained, images: PackImages, tmp_path: Path
 ) -> None:
-    path = trained(small(method, tower=tower))
+    path = trained(two_blocks(method, tower=tower))
     model = timm.create_model(exported(path, tmp_path / "out"), pretrained=True).eval()
     with torch.no_grad():
         found = model(transformed(images))
@@ -187,7 +187,7 @@ def test_scoring_embedding_and_an_exported_tower_show_an_image_alike(
     tower: str, trained: Trained, results: Path, tmp_path: Path
 ) -> None:
     """The images are not square. Pillow, which both libraries resize with, rounds otherwise than torchvision."""
-    path = trained(small("catlip", tower=tower))
+    path = trained(two_blocks("catlip", tower=tower))
     files, members = list[Path](), dict[str, bytes]()
     for number in range(8):
         image = make_image(number, *((90, 60) if number % 2 else (56, 120)))
@@ -195,7 +195,7 @@ def test_scoring_embedding_and_an_exported_tower_show_an_image_alike(
         files[-1].write_bytes(encode_image(image, "PNG"))
         members |= {f"{number}.png": files[-1].read_bytes()}
     write_teacher_features(
-        small("distill", data=str(write_shard(tmp_path / "0.tar", members)), teacher=str(path)),
+        two_blocks("distill", data=str(write_shard(tmp_path / "0.tar", members)), teacher=str(path)),
         CPU,
         results,
         tmp_path / "features.safetensors",
@@ -220,7 +220,7 @@ def test_scoring_embedding_and_an_exported_tower_show_an_image_alike(
 def test_tower_that_neither_library_builds_is_refused(
     trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = trained(small("catlip", tower="corenet-vit-tiny"))
+    path = trained(two_blocks("catlip", tower="corenet-vit-tiny"))
     assert main(["export", str(path), "--out", str(tmp_path / "out")]) == 2
     assert "has a CorenetViT, which neither open_clip nor timm builds" in capsys.readouterr().err
     (tmp_path / "full").mkdir()
@@ -230,7 +230,7 @@ def test_tower_that_neither_library_builds_is_refused(
 
 
 def test_classifier_rows_are_saved_beside_the_tower_with_their_labels(trained: Trained) -> None:
-    known = load_tower(str(trained(small("catlip", head_rows=1_000))))
+    known = load_tower(str(trained(two_blocks("catlip", head_rows=1_000))))
     assert known.label_classifier is not None
     keys = read_vocabulary("pack-synsets").keys
     assert known.label_classifier.keys == keys
@@ -240,7 +240,7 @@ def test_classifier_rows_are_saved_beside_the_tower_with_their_labels(trained: T
 
 def test_tower_without_a_head_file_still_loads(trained: Trained, tmp_path: Path) -> None:
     for method in ("catlip", "clip"):
-        path = trained(small(method))
+        path = trained(two_blocks(method))
         separate = tmp_path / path.name
         separate.write_bytes(path.read_bytes())
         known = load_tower(str(separate))

@@ -175,7 +175,7 @@ def _read_field(field: CaptionField, values: Mapping[str, object]) -> tuple[tupl
         return ((value,), "") if not _is_too_long(value) else ((), TOO_LONG)
     inner = MISSING if field.file else values.get("json", MISSING)  # a tar sample's metadata
     if value is MISSING:
-        value = _find_value(inner, name) if isinstance(inner, Mapping) else inner if _is_missing(inner) else MISSING
+        value = _find_value(inner, name) if isinstance(inner, Mapping) else inner if _is_null_value(inner) else MISSING
     texts, flaw = _to_texts(value, name or _known_name(values) or _known_name(inner) or "the caption")
     short = tuple(text for text in texts if not _is_too_long(text))
     return short, TOO_LONG if texts and not short else flaw
@@ -196,7 +196,9 @@ def _find_value(values: Mapping[str, object], name: str) -> object:
         head, rest = ".".join(words[:count]), ".".join(words[count:])
         if head in values:
             inner = values[head]
-            return _find_value(inner, rest) if isinstance(inner, Mapping) else inner if _is_missing(inner) else MISSING
+            return (
+                _find_value(inner, rest) if isinstance(inner, Mapping) else inner if _is_null_value(inner) else MISSING
+            )
     return MISSING
 
 
@@ -204,7 +206,7 @@ def _to_texts(value: object, name: str) -> tuple[tuple[str, ...], str]:
     """Return the texts of a value, and its flaw or ""."""
     if isinstance(value, str):
         return (value,), ""
-    if _is_missing(value):
+    if _is_null_value(value):
         return (), NO_CAPTION if value is MISSING else NULL if value is None else NOT_JSON
     name = name[:MAX_NAME_LENGTH]
     if not isinstance(value, list | tuple):
@@ -215,7 +217,7 @@ def _to_texts(value: object, name: str) -> tuple[tuple[str, ...], str]:
     return texts, "" if texts else EMPTY_LIST
 
 
-def _is_missing(value: object) -> bool:
+def _is_null_value(value: object) -> bool:
     return value is None or value is MISSING or value is NOT_AN_OBJECT
 
 

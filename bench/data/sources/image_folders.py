@@ -72,7 +72,7 @@ class ImageFolders(IndexedSource):
             members = {}
             for suffix, (name, length) in captions.get(key, {}).items() if builder.kind.is_caption_required else ():
                 members[suffix] = Member(0, length, _read_caption(path / name, length))
-            place = builder.kind.flaw([image.lower()]) or (str(path / image),)
+            place = builder.kind.unread_format_flaw([image.lower()]) or (str(path / image),)
             builder.add(key, builder.reader.values(members), place, size)
         if lone:
             there = f"{pluralize(len(lone), 'text file')}, such as {list_names(sorted(lone)[:SHOWN_FILES])}"

@@ -73,7 +73,7 @@ class ImagePathTables(IndexedSource):
                 found = find_image_file(folder, name)
                 place: tuple[str] | str
                 if isinstance(found, tuple):
-                    place, size = builder.kind.flaw([name.lower()]) or (found[0],), found[1]
+                    place, size = builder.kind.unread_format_flaw([name.lower()]) or (found[0],), found[1]
                 else:
                     place, size = found, 0
                     lost.append(name)

@@ -143,7 +143,7 @@ def write_index(shard: Path, path: Path, kind: SampleKind = IMAGES, choice: Capt
         for key, members in iterate_samples(file):
             suffix = find_image(members, kind.suffixes)
             image = None if suffix is None else members[suffix]
-            place = kind.flaw(members) if image is None else (image.offset, image.size)
+            place = kind.unread_format_flaw(members) if image is None else (image.offset, image.size)
             values = reader.values(members) if kind.is_caption_required else {}
             has_caption = builder.add(key, values, place, 0 if image is None else image.size)
             layout.add(key, members, suffix, is_complete=image is not None and has_caption)

@@ -192,7 +192,7 @@ def decompose(records: Iterable[Record]) -> Decomposition | None:
     unpadded = chain[ladder.steps.index(PADDING) + 1] if PADDING in ladder.steps else before
     begin, end = chain[0], chain[-1]
     methods = unpadded, chain[ladder.steps.index(HEAD) + 1] if HEAD in ladder.steps else end
-    disturbance = _find_disturbance(ladder, records)
+    disturbance = _disturbance_of_alternate_rounds(ladder, records)
     measured = _log_throughputs(ladder, records, disturbance)
     even_rounds = measured.select_rounds(lambda round_: round_ % 2 == 0)
     odd_rounds = measured.select_rounds(lambda round_: round_ % 2 == 1)
@@ -241,7 +241,7 @@ def decompose(records: Iterable[Record]) -> Decomposition | None:
     )
 
 
-def _find_disturbance(ladder: Ladder, records: Sequence[Record]) -> Disturbance:
+def _disturbance_of_alternate_rounds(ladder: Ladder, records: Sequence[Record]) -> Disturbance:
     """Return how much the runs of both kinds of rounds are slowed; a round is compared with those of its kind.
 
     The ends may have another speed where they run alone, which is what the two kinds are compared for.

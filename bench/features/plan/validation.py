@@ -93,12 +93,12 @@ def validate_locally(
         message_bytes = min(FP32_BYTES * weights.trained, DDP_BUCKET_BYTES)
         links = _record_link(message_bytes, cores, Path(f"{folder}-link"))
         with _start_measurement(words, Path(f"{folder}-together"), cores, 1) as wait_for_runs:
-            joint_seconds = _first_run_step_seconds(wait_for_runs())
+            joint_seconds = _measured_step_seconds(wait_for_runs())
         compute = _mean_compute_seconds([first])
         case = PlanCase(experiment.name, weights, compute, experiment.mean_batch_size, experiment.runtime.sharding)
         shared = replace(case, compute=_mean_compute_seconds(side_by_side))
         rows += [
-            _validate_step(case, "one alone", 1, links, _first_run_step_seconds(repeated)),
+            _validate_step(case, "one alone", 1, links, _measured_step_seconds(repeated)),
             _validate_step(case, "one alone", processes, links, joint_seconds),
             _validate_step(shared, f"{processes} side by side", processes, links, joint_seconds),
         ]
@@ -171,7 +171,7 @@ def _mean_compute_seconds(timed: Sequence[TimedRuns]) -> ComputeProfile:
     return ComputeProfile(*map(fmean, zip(*seconds, strict=True)))
 
 
-def _first_run_step_seconds(timed: TimedRuns) -> float:
+def _measured_step_seconds(timed: TimedRuns) -> float:
     run = timed.runs[0]
     return run.processes * images_per_step(timed.experiment, run) / images_per_second(timed.experiment, run)
 

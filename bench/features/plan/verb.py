@@ -130,12 +130,12 @@ class Plan:
 
     def _solve(self, target: float) -> int:
         """Print which ratios of MFU, networks and gains of precision would give a ratio of speeds."""
-        from bench.features.plan.workload import plan_as_released
+        from bench.features.plan.workload import case_with_released_flops
 
         if len(self._experiments) != 2 or self._device is None:  # noqa: PLR2004
             raise ValueError("--solve needs a baseline, an experiment and --device NAME")
         utilisation = self._utilisation.value
-        baseline, experiment = (plan_as_released(one, self._device, utilisation) for one in self._experiments)
+        baseline, experiment = (case_with_released_flops(one, self._device, utilisation) for one in self._experiments)
         first, second = self._experiments
         gpus = max(1, round(self.gpus * first.training.batch_size / second.training.batch_size))
         pair = CaseOnGpus(baseline, self.gpus), CaseOnGpus(experiment, gpus)

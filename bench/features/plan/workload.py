@@ -135,7 +135,7 @@ def count_communicated_parameters(experiment: Experiment) -> ParameterCounts:
     )
 
 
-def plan_as_released(experiment: Experiment, device: GpuSpec, utilisation: float) -> PlanCase:
+def case_with_released_flops(experiment: Experiment, device: GpuSpec, utilisation: float) -> PlanCase:
     """Return the case of a plan with the FLOPs of the released code, at an assumed utilisation of a device."""
     work = FlopsPerImage(
         forward_flops_as_released(experiment), is_recomputed=experiment.runtime.activation_checkpointing
@@ -152,7 +152,8 @@ def communication_range(pair: tuple[Experiment, Experiment], gpus: tuple[int, in
     device = GPU_SPECS[gpu]
     utilisation = predict_utilisation(pair[0], device).value
     baseline, experiment = (
-        CaseOnGpus(plan_as_released(one, device, utilisation), number) for one, number in zip(pair, gpus, strict=True)
+        CaseOnGpus(case_with_released_flops(one, device, utilisation), number)
+        for one, number in zip(pair, gpus, strict=True)
     )
     cluster = Cluster(data_sheet_interconnect(device), OVERLAP)
     return factor_range(communication_factors((baseline, experiment), cluster))

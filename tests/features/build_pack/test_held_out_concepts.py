@@ -20,7 +20,7 @@ from bench.features.build_pack.held_out_concepts import (
     shown_features,
 )
 
-SAMPLED = 12  # one in so many of the pre-trained images
+SAMPLED = 60  # one in so many of the pre-trained images
 ROUNDING = 1e-4  # of products of float32
 
 

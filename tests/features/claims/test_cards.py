@@ -13,7 +13,7 @@ from bench.features.claims.claims import get_claim, read_claims
 from bench.features.claims.evidence import PairEvidence
 from bench.features.claims.page import claim_document, claim_markdown, claim_page
 from bench.features.claims.statement import make_speed_cards, speed_statement
-from bench.record import Record, Transfer, read_records, record_path, write_record
+from bench.record import Record, Speed, read_records, record_path, write_record
 from bench.settings import with_settings
 from reports.page import page
 from tests.features.claims.evidence import A100, on_a100
@@ -217,7 +217,7 @@ def test_text_of_records_is_escaped() -> None:
 
 
 def test_the_default_page_has_the_statement_and_the_verdict_under_its_result() -> None:
-    whole = [one for one in whole_comparison() if not isinstance(one.measured, Transfer)]
+    whole = [one for one in whole_comparison() if isinstance(one.measured, Speed)]
     without = Document(page("x", whole)).words()
     assert " ".join(speed_statement(make_speed_cards([]))) in without
     assert "neither pair was measured" in without

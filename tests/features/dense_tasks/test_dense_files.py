@@ -3,6 +3,7 @@
 import io
 import zlib
 from collections.abc import Callable
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -10,18 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.features.dense_tasks import mask_files
 from bench.features.dense_tasks.mask_files import VOC_CLASSES, ade20k, mask_folders, voc_masks
 from bench.features.dense_tasks.segmentation import IGNORED, SegmentationTask
 from bench.transfer.tasks import image_sources
+from tests.transfer import trees
 
 HEIGHT, WIDTH = 10, 20
 NAMES = [f"{number:03}" for number in range(6)]
-
-
-def make_image(path: Path, size: tuple[int, int] = (WIDTH, HEIGHT)) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, "red").save(path)
+make_image = partial(trees.make_image, size=(WIDTH, HEIGHT))
 
 
 def mask(path: Path, numbers: np.ndarray, *, palette: bool = False) -> None:
@@ -181,15 +178,6 @@ def png(side: int = HEIGHT, second: bytes = b"IDAT") -> bytes:
 SYNTAX, BOMB = png(second=b"ID T"), png(20_000)
 
 
-def test_pillow_raises_non_os_errors_for_broken_images() -> None:
-    with Image.open(io.BytesIO(png())) as image:
-        assert not np.asarray(image).any()
-    with pytest.raises(SyntaxError), Image.open(io.BytesIO(SYNTAX)) as image:
-        image.load()
-    with pytest.raises(Image.DecompressionBombError):
-        Image.open(io.BytesIO(BOMB))
-
-
 def encoded(kind: str) -> bytes:
     content = io.BytesIO()
     Image.new("L", (8, 8)).save(content, kind)
@@ -238,7 +226,3 @@ def read_all(task: SegmentationTask) -> None:
     for part in (task.train, task.validation, task.test):
         for row in range(len(part)):
             part[row]
-
-
-def test_class_counts_match_the_published_data_sets() -> None:
-    assert (mask_files.ADE20K_CLASSES, len(VOC_CLASSES)) == (150, 21)

@@ -1,29 +1,26 @@
 """An explanation's page: the waterfall, the table and the words say what the records say."""
 
 import math
-from pathlib import Path
 
 from msgspec.structs import replace
 
 from bench.features.explain.decomposition import decompose
 from bench.features.explain.ladder import HEAD, PADDING, TEXT_TOWER, Coordinates, ExpectedRatio
 from bench.features.explain.tables import cause_table, summarize
-from bench.record import Record, read_records
+from bench.record import Record, Speed
 from reports.page import page
 from tests.features.explain.ladders import ladder_of, measured
 from tests.reports.hostile import hostile
 from tests.reports.test_hostile import require_text
 from tests.reports.test_page import Document
 
-KEPT = Path(__file__).parents[2] / "records" / "explain-tiny"
-
 
 def log(at: Coordinates) -> float:
     return 5 + (0.0, math.log(1.3), math.log(1.56), math.log(1.5))[at[0]] + 0.1 * len(at[1])
 
 
-def records(*, whole: bool = True) -> list[Record]:
-    ladder, cells = ladder_of(chosen=["kernel"], whole=whole)
+def records() -> list[Record]:
+    ladder, cells = ladder_of(chosen=["kernel"], whole=True)
     lines = (ExpectedRatio(what="published", ratio=2.7, source="figure 1c"),)
     ladder = replace(ladder, left_out={"precision": "no units"}, references=lines)
     return measured(ladder, cells, log, spread=0.002, flops=log)
@@ -57,22 +54,8 @@ def test_explanation_page_lists_the_causes() -> None:
     assert all(f"{part.cause} {part.best.value:.2f}" in label for part in found.parts if part.best is not None)
 
 
-def test_a_kept_explanation_is_still_read() -> None:
-    """Ten rounds on two shared cores, some of them disturbed: they can tell of one cause, and of the product."""
-    records = read_records(KEPT)
-    found = decompose(records)
-    assert found is not None
-    document = Document(page("x", records))
-    rows = {row[0]: row[1:] for row in document.tables[cause_table(found).title][1:]}
-    assert rows["whole, measured apart"][:2] == ["1.45|1.36 to 1.54", "1.38"]
-    assert rows[PADDING][2:4] == ["+0.00 ± 0.13", "cannot be told"]
-    assert rows["unexplained"][3] == "agree within 10.0 %"
-    assert "consistent with FLOPs: the text tower (+0.04 ± 0.02); cannot be told: captions' padding" in document.words()
-
-
-def test_the_same_records_give_the_same_bytes_and_others_have_no_such_section() -> None:
-    assert page("x", records(whole=False)) == page("x", records(whole=False))
-    rest = [one for one in records() if type(one.measured).__name__ == "Speed"]
+def test_records_without_a_ladder_have_no_such_section() -> None:
+    rest = [one for one in records() if isinstance(one.measured, Speed)]
     assert "#explanation" not in page("x", rest)
 
 

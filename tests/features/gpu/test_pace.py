@@ -2,7 +2,7 @@
 
 import shlex
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from bench.features.gpu.verb import known_steps
 from bench.orchestration.pace import GpuPace
 from tests.orchestration.test_gpu_pace import FIRST_COMPILED, LARGE, START, run_seconds, step_seconds
 
-PRICED = ("measure", "explain", "doctor")  # verbs
+PRICED = ("measure", "doctor")  # verbs; the test of a feature prices its own
 
 
 def commands() -> Iterator[tuple[str, str, EstimatedCommand]]:
@@ -40,11 +40,6 @@ def plain_seconds(verb: str, command: Any, gpu: GpuSpec) -> float:
         seconds += sum(memory_seconds(arm, gpu) for arm in arms) * (2 if command.trace else 1)
         for _ in range(command.rounds or 5):
             seconds += sum(run_seconds(arm, gpu) for arm in arms)
-    elif verb == "explain":
-        _, arms = command._plan(None, on_gpu=True)
-        for round_ in range(command.rounds or 4):
-            timed: Sequence[Experiment] = [arms[0], arms[-1]] if round_ % 2 else arms
-            seconds += sum(run_seconds(arm, gpu, is_first=round_ == 0) for arm in timed)
     else:
         tried = EXPERIMENTS["clip-tiny"]
         seconds += memory_seconds(tried, gpu) + 2 * run_seconds(tried, gpu)

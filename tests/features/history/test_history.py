@@ -21,12 +21,11 @@ from tests.reports.conftest import speed_record
 from tests.reports.conftest import written as write_records
 from tests.reports.test_command_line import HOSTILE as CONTROLS
 from tests.reports.test_command_line import SPELLED_OUT
-from tests.reports.test_page import HOSTILE, Document
+from tests.reports.test_page import HOSTILE, Document, require_self_contained
 
 pytest.importorskip("asv", reason="the extra `history` is not installed")
 pytest.importorskip("ruptures", reason="the extra `history` is not installed")
 
-ROOT = Path(__file__).parents[3]
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 TIME = Metric("time", "s", "less", is_counter=False)
 PARAMETERS = Metric("parameters", "", "same", is_counter=True)
@@ -84,8 +83,8 @@ def test_constant_series_has_no_change(count: int, level: float) -> None:
 @given(st.floats(0.01, 100))
 def test_unit_does_not_affect_detection(scale: float) -> None:
     levels = [1.0] * 12 + [1.2] * 12
-    places = [(change.kind, change.at) for change in find_changes(line(levels))]
-    assert [(change.kind, change.at) for change in find_changes(line([scale * level for level in levels]))] == places
+    (change,) = find_changes(line([scale * level for level in levels]))
+    assert (change.kind, change.at) == ("confirmed", 12)
 
 
 @pytest.mark.parametrize(("measure", "values", "worse"), [(PARAMETERS, (5, 5, 4), [True]), (FLOPS, (5, 5, 4), [False])])
@@ -165,22 +164,8 @@ def test_chart_has_a_description_and_a_table(text: str) -> None:
     assert len(page.tables["test_a"]) == 1 + 1 + 8  # a heading, the machine, the commits
 
 
-def test_equal_figures_give_equal_bytes(tmp_path: Path) -> None:
-    documents = commits(1, 1, 2)
-    found = [page_of(history(tmp_path / name, *documents)) for name in ("a", "b")]
-    assert found[0] == found[1]
-
-
-def test_page_loads_nothing_and_anchors_resolve(text: str) -> None:
-    attributes = Document(text).attributes
-    for _, name, value in attributes:
-        if name in {"src", "href", "srcset", "action", "data", "xlink:href"}:
-            assert value.startswith(("#", "data:")), value
-    assert "http://" not in text
-    assert "https://" not in text
-    ids = [value for _, name, value in attributes if name == "id"]
-    assert len(ids) == len(set(ids))
-    assert {value[1:] for _, name, value in attributes if name == "href" and value.startswith("#")} <= set(ids)
+def test_page_loads_nothing_and_its_anchors_resolve(text: str) -> None:
+    require_self_contained(text)
     assert text.count("<script") == 1
 
 
@@ -238,15 +223,6 @@ def test_compare_fails_only_on_request(tmp_path: Path, capsys: pytest.CaptureFix
 def test_simulated_detection_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("history", "--simulate", "--lines", "10") in (0, 1)
     assert "Detection of changes over commits" in capsys.readouterr().out
-
-
-def test_kept_records_are_still_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("build", ROOT / "tests/records", "--out", tmp_path / "index.html") == 0
-    assert run("history", ROOT / "tests/records", "--out", tmp_path / "charts.html") == 0
-    capsys.readouterr()
-    page = Document((tmp_path / "charts.html").read_text(encoding="utf-8"))
-    assert len(page.tables["Commits"]) > 3
-    assert {"clip-tiny", "catlip-tiny"} <= {row[0] for row in page.tables["Counters"]}
 
 
 def test_change_has_the_level_before_it() -> None:

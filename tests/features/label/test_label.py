@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from functools import cache
@@ -206,25 +207,27 @@ def test_parts_partition_the_shards(count: int, parts: int) -> None:
 def test_merged_counts_of_parts_equal_the_count_of_the_whole(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    for number in range(4):
+        write_captions(shards / f"{number}.jsonl", ["a dog", f"{number} cats"] * 10)
     files = [str(tmp_path / f"{part}.json") for part in (1, 2, 3)]
     for part, file in enumerate(files, start=1):
-        assert main(["label", *PACK, "--count-only", "--shards", f"{part}/3", "--out", file]) == 0
+        assert main(["label", str(shards), "--count-only", "--shards", f"{part}/3", "--out", file]) == 0
     whole, merged = tmp_path / "whole.json", tmp_path / "merged.json"
-    assert main(["label", *PACK, "--count-only", "--min-count", "10", "--out", str(whole)]) == 0
+    assert main(["label", str(shards), "--count-only", "--min-count", "10", "--out", str(whole)]) == 0
     assert main(["label", "--merge", *files, "--min-count", "10", "--out", str(merged)]) == 0
     assert merged.read_bytes() == whole.read_bytes()
     capsys.readouterr()
-    missing, twice = [files[0], files[2]], [*files, files[1]]
-    for some, text in ((missing, "missing: 2/3"), (twice, "twice: 2/3"), ([files[0]], "missing: 2/3, 3/3")):
-        assert main(["label", "--merge", *some, "--out", str(tmp_path / "none.json")]) == 2
-        assert f"all parts must be given once; {text}" in capsys.readouterr().err
+    assert main(["label", "--merge", files[0], files[2], "--out", str(tmp_path / "none.json")]) == 2
+    assert "all parts must be given once; missing: 2/3" in capsys.readouterr().err
     (tmp_path / "half.json").write_bytes(Path(files[0]).read_bytes().replace(b'"1/3"', b'"1/2"'))
     for other, text in (("half.json", "3/3, 1/2"), ("whole.json", "3/3, all files")):
         assert main(["label", "--merge", files[2], str(tmp_path / other), "--out", str(tmp_path / "none.json")]) == 2
         assert f"these are parts of different divisions: {text}" in capsys.readouterr().err
-    assert main(["label", *PACK, "--count-only", "--shards", "1/2", "--size", "9", "--out", files[0]]) == 2
+    assert main(["label", str(shards), "--count-only", "--shards", "1/2", "--size", "9", "--out", files[0]]) == 2
     assert "--shards counts a part, which --min-count and --size may not cut" in capsys.readouterr().err
-    assert main(["label", *PACK, "--vocabulary", files[0], "--out", str(tmp_path / "labels")]) == 2
+    assert main(["label", str(shards), "--vocabulary", files[0], "--out", str(tmp_path / "labels")]) == 2
     assert "counts part 1/3 of the files: add all parts up with" in capsys.readouterr().err
 
 
@@ -283,11 +286,8 @@ def test_tables_of_img2dataset_are_not_labelled_beside_their_shards(
             ["label", *PACK, "--count-only", "--out", "v.json", "--min-count", "0"],
             "--min-count must be from 1 to",
         ),
-        (
-            ["label", *PACK, "--count-only", "--out", "v.json", "--workers", "9" * 400],
-            "--workers must be from 1 to",
-        ),
-        (["label", *PACK, "--count-only", "--out", "v.json", "--size", "9" * 400], "--size must be from 1 to 1e+12"),
+        (["label", *PACK, "--count-only", "--out", "v.json", "--workers", "0"], "--workers must be from 1 to"),
+        (["label", *PACK, "--count-only", "--out", "v.json", "--size", "0"], "--size must be from 1 to 1e+12"),
     ],
 )
 def test_typo_is_answered_with_the_nearest_name(
@@ -339,35 +339,38 @@ def test_ray_gives_the_same_labels(tmp_path: Path) -> None:
     assert content(tmp_path / "ray") == content(tmp_path / "local")
 
 
-def test_training_on_stored_labels_sees_the_batches_of_computed_ones(
-    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture(scope="module")
+def pack_labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pack-labels")
+    assert main(["label", *PACK, "--vocabulary", "pack-synsets", "--out", str(folder)]) == 0
+    return folder
+
+
+def test_training_on_stored_labels_sees_the_batches_of_computed_ones(results: Path, pack_labels: Path) -> None:
     from bench.train.build import load_data
     from tests.data.test_stream import CPU
 
-    assert main(["label", *PACK, "--vocabulary", "pack-synsets", "--out", str(tmp_path / "labels")]) == 0
     computed = load_data(small("catlip"), CPU, results)
-    stored = load_data(small("catlip", labels=str(tmp_path / "labels")), CPU, results)
+    stored = load_data(small("catlip", labels=str(pack_labels)), CPU, results)
     for k in (0, 1, 700):
         one, other = computed.batch(k), stored.batch(k)
         assert len(one.target.columns)
         for name in ("rows", "columns", "starts"):
             assert getattr(one.target, name).equal(getattr(other.target, name)), name
         assert one.images.equal(other.images)
-    capsys.readouterr()
 
 
 def test_stored_labels_that_do_not_fit_are_refused(
-    images: PackImages, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    images: PackImages, pack_labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "labels"
     stored = small("catlip", labels=str(folder))
     with pytest.raises(ValueError, match="no complete file of labels; create it with: python -m bench label"):
         methods()["catlip"].targets(stored)
-    assert main(["label", *PACK, "--vocabulary", "pack-synsets", "--out", str(folder)]) == 0
+    shutil.copytree(pack_labels, folder)
     with pytest.raises(ValueError, match=r"has labels of 11979 captions, there are 7"):
         methods()["catlip"].targets(stored)(Captions.from_texts(images.captions[:7]))
-    assert main(["label", *PACK, "--count-only", "--out", str(tmp_path / "v.json")]) == 0
+    assert main(["label", PACK[0], "--count-only", "--out", str(tmp_path / "v.json")]) == 0
     shipped = r"\S*pack-synsets.json"
     text = rf"was made with the vocabulary {shipped}, not with \S*v.json: add --vocabulary {shipped}"
     with pytest.raises(ValueError, match=text):
@@ -379,7 +382,6 @@ def test_stored_labels_that_do_not_fit_are_refused(
     (folder / "noto.parquet").replace(folder / "emojione.parquet")
     with pytest.raises(ValueError, match=r"emojione\.parquet was not created from"):
         methods()["catlip"].targets(stored)
-    capsys.readouterr()
 
 
 def test_odd_caption_is_explained_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:

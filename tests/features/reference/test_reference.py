@@ -28,7 +28,7 @@ from bench.features.reference.verb import STEPS_COMPARED, Reference, compare_ear
 from bench.record import Record
 from tests.heated import heat_like_a_gpu
 from tests.reports.conftest import HERE
-from tests.small import small
+from tests.small import small, two_blocks
 
 CPU = torch.device("cpu")
 
@@ -40,7 +40,7 @@ def of(run: ReferenceRun, experiment: Experiment, precision: str = "fp32") -> Re
 
 @pytest.mark.parametrize(("reference", "method"), [("open-clip", "clip"), ("dense-bce", "catlip")])
 def test_all_sides_have_equal_losses(reference: str, method: str, results: Path) -> None:
-    experiment = small(method, clip_norm=None, steps_per_window=2)
+    experiment = two_blocks(method, clip_norm=None, steps_per_window=2)
     runs = [run_side(experiment, CPU, results, side, 0) for side in SIDES[reference]]
     for run in runs:
         assert len(run.window_seconds) == experiment.timing.windows
@@ -61,7 +61,7 @@ def test_heated_sides_have_the_losses_of_one_step_with_each_batch(
 ) -> None:
     """They take other numbers of steps until they are heated."""
     heat_like_a_gpu(monkeypatch, 0.5)
-    experiment = small("clip", clip_norm=None, steps_per_window=2)
+    experiment = two_blocks("clip", clip_norm=None, steps_per_window=2)
     runs = [run_side(experiment, CPU, results, side, 0) for side in SIDES["open-clip"]]
     for run in runs:
         assert len(run.window_seconds) == experiment.timing.windows
@@ -112,6 +112,7 @@ from bench.config import Experiment
 from bench.features.reference import SIDES
 from bench.features.reference.runs import run_side
 from bench.profilers.counters import count_graphs
+from tests import small  # and its towers
 
 torch.compile = partial(torch.compile, backend="eager")
 experiment = msgspec.json.decode(sys.argv[1], type=Experiment)
@@ -125,7 +126,7 @@ for side in SIDES["open-clip"]:
 
 def test_step_is_compiled_on_all_sides_or_on_none(results: Path) -> None:
     """In a process whose shapes are not checked; dynamo hands its graphs to nobody."""
-    experiment = small("clip", clip_norm=None, compile="on", text_padding="packed")
+    experiment = two_blocks("clip", clip_norm=None, compile="on", text_padding="packed")
     command = [sys.executable, "-c", COMPILED, msgspec.json.encode(experiment).decode(), str(results)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CHECKOUT)
     found = [msgspec.json.decode(line, type=tuple[int, ReferenceRun]) for line in done.stdout.splitlines()]
@@ -168,7 +169,7 @@ def test_warm_up_lasts_until_no_new_graph_appears(monkeypatch: pytest.MonkeyPatc
 
 
 def test_all_sides_have_losses_of_half_precision_that_differ_by_its_rounding(results: Path) -> None:
-    experiment = small("clip", clip_norm=None, precision="bf16", windows=9, steps_per_window=2)
+    experiment = two_blocks("clip", clip_norm=None, precision="bf16", windows=9, steps_per_window=2)
     runs = [run_side(experiment, CPU, results, side, 0) for side in SIDES["open-clip"]]
     rows = compare_early_losses([of(run, experiment, "bf16") for run in runs])
     assert {row["equal"] for row in rows} == {"yes"}, rows

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from bench.measure.comparison_records import group_comparison
-from bench.record import Record, Transfer
+from bench.record import Record
 from bench.statistics.accuracies import Estimate
 from bench.transfer.pareto import IMAGES, UNTRAINED, CostAxis, cost_axes, describe_front, pareto_front
 from bench.transfer.subject_scores import ScorePoint, whole_task_scores
 from reports.page import page
+from tests.reports.conftest import short
 from tests.reports.test_page import Document
 
 Make = dict[str, Callable[..., Any]]
@@ -86,7 +87,7 @@ def test_the_page_marks_the_front(whole: list[Record], whole_page: str, words: W
     text = words(whole_page)
     trained = sum(not one.is_reference for one in found)
     assert f"{len(front)} of {trained} towers are on the front" in text
-    rows = Document(page("x", whole)).tables["Accuracy on Twemoji group"]
+    rows = Document(whole_page).tables["Accuracy on Twemoji group"]
     marked = {(row[0].split("|")[-1], row[1]) for row in rows if row[-1] == "device seconds"}
     assert marked == {(one.subject, f"{one.images:,}") for one in front}
     assert energy.per_image == {}
@@ -118,6 +119,6 @@ def test_energy_is_power_times_time_and_what_has_none_says_why(make: Make, words
 
 
 def test_tower_without_timing_is_named(make: Make, words: Words) -> None:
-    towers = [one for one in make["transfers"](0) if isinstance(one.measured, Transfer)]
+    towers = [short(one) for one in make["transfers"](0)]
     text = words(page("x", [make["speed"]("clip-tiny", 0), *towers]))
     assert "Left out, SigLIP, CatLIP and SuperClass: its speed was not measured" in text

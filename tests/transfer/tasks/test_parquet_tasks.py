@@ -101,26 +101,9 @@ def test_unreadable_images_are_counted_named_and_left_out(tmp_path: Path) -> Non
     assert f"1 of 180 images cannot be read ({root}/train.parquet: row 7: no bytes)" in task.notes[0]
 
 
-def no_image(root: Path) -> None:
-    save(root / "data/train-0.parquet", pa.table({"label": [0, 1]}))
-
-
-def no_label(root: Path) -> None:
-    save(root / "data/train-0.parquet", pa.table({"image": [encode("red")], "text": ["red"]}))
-
-
-def label_outside(root: Path) -> None:
-    for part in ("train", "test"):
-        save(root / f"data/{part}-0.parquet", hub_table(NAMES * 8, [0, 1, 3] * 8))
-
-
-def some_without_label(root: Path) -> None:
-    for part in ("train", "test"):
-        save(root / f"data/{part}-0.parquet", hub_table(NAMES * 8, [0, 1, None] * 8))
-
-
-def nothing_labelled(root: Path) -> None:
-    save(root / "data/train-0.parquet", hub_table(NAMES, [-1, -1, -1]))
+def of_parts(table: pa.Table, *parts: str) -> Callable[[Path], object]:
+    """Write a table as each of the parts."""
+    return lambda root: [save(root / f"{part}-0.parquet", table) for part in parts]
 
 
 def other_classes(root: Path) -> None:
@@ -128,44 +111,43 @@ def other_classes(root: Path) -> None:
     save(root / "data/test-0.parquet", hub_table(NAMES, [0, 1, 2], ["blue", "green", "red"]))
 
 
-def two_configurations(root: Path) -> None:
-    for name in ("one", "two"):
-        save(root / f"{name}/train-0.parquet", hub_table(NAMES, [0, 1, 2]))
-
-
 def truncated(root: Path) -> None:
     path = save(root / "data/train-0.parquet", hub_table(NAMES, [0, 1, 2]))
     path.write_bytes(path.read_bytes()[:-20])
 
 
-def undescribed(root: Path) -> None:
-    table = hub_table(NAMES, [0, 1, 2]).replace_schema_metadata({b"huggingface": b"[]"})
-    save(root / "data/train-0.parquet", table)
-
-
-def nothing(root: Path) -> None:
-    root.mkdir()
+TRAIN, TEST, LABELLED = "data/train", "data/test", hub_table(NAMES, [0, 1, 2])
+OUTSIDE = r"train-0.parquet: row 2 has the label {}, which is none of 3 classes, red, green, blue"
 
 
 @pytest.mark.parametrize(
     ("spoil", "text"),
     [
-        (no_image, r"train-0.parquet: no column holds images as bytes \(there are label\)"),
-        (no_label, r"train-0.parquet: no column of labels \(label, .*\) among image, text; expected is SPLIT-"),
-        (label_outside, r"train-0.parquet: row 2 has the label 3, which is none of 3 classes, red, green, blue"),
         (
-            some_without_label,
-            r"train-0.parquet: row 2 has the label None, which is none of 3 classes, red, green, blue",
+            of_parts(pa.table({"label": [0, 1]}), TRAIN),
+            r"train-0.parquet: no column holds images as bytes \(there are label\)",
         ),
-        (nothing_labelled, r"the column label has no label in any part"),
+        (
+            of_parts(pa.table({"image": [encode("red")], "text": ["red"]}), TRAIN),
+            r"train-0.parquet: no column of labels \(label, .*\) among image, text; expected is SPLIT-",
+        ),
+        (of_parts(hub_table(NAMES * 8, [0, 1, 3] * 8), TRAIN, TEST), OUTSIDE.format(3)),
+        (of_parts(hub_table(NAMES * 8, [0, 1, None] * 8), TRAIN, TEST), OUTSIDE.format(None)),
+        (of_parts(hub_table(NAMES, [-1, -1, -1]), TRAIN), r"the column label has no label in any part"),
         (other_classes, r"test-0.parquet has other labels or classes than .*train-0.parquet"),
-        (two_configurations, r"set has train files in several folders, .*one, .*two: name one of these"),
+        (
+            of_parts(LABELLED, "one/train", "two/train"),
+            r"set has train files in several folders, .*one, .*two: name one of these",
+        ),
         (truncated, r"train-0.parquet: "),
-        (undescribed, r"train-0.parquet: the metadata huggingface describes no columns: write the file anew"),
-        (nothing, r"set has no parquet file; expected is SPLIT-"),
+        (
+            of_parts(LABELLED.replace_schema_metadata({b"huggingface": b"[]"}), TRAIN),
+            r"train-0.parquet: the metadata huggingface describes no columns: write the file anew",
+        ),
+        (Path.mkdir, r"set has no parquet file; expected is SPLIT-"),
     ],
 )
-def test_invalid_tables_are_refused_with_the_reason(spoil: Callable[[Path], None], text: str, tmp_path: Path) -> None:
+def test_invalid_tables_are_refused_with_the_reason(spoil: Callable[[Path], object], text: str, tmp_path: Path) -> None:
     spoil(tmp_path / "set")
     with pytest.raises(ValueError, match=text) as error:
         parquet_task(tmp_path / "set", tmp_path)

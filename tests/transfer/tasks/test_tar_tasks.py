@@ -122,85 +122,64 @@ def read_members(file) -> list[tuple[str, bytes, bytes]]:  # type: ignore[no-unt
     return [(name[:-4], label, content[f"{name[:-4]}.webp"]) for name, label in content.items() if name.endswith("cls")]
 
 
-def without_class_names(root: Path) -> None:
-    (root / "classnames.txt").unlink()
+def truncate(shard: Path) -> None:
+    content = shard.read_bytes()
+    shard.write_bytes(content[: len(content) // 2 // 512 * 512])
 
 
-def two_class_names(root: Path) -> None:
-    (root / "classnames.txt").write_text("red\ngreen\n")
+def shard_of(**members: bytes) -> Callable[[Path], object]:
+    """Replace a shard by one with these members of a sample."""
+    named = {f"s1.{suffix}": content for suffix, content in members.items()}
+    return lambda root: write_shard(root / "train/1.tar", named)
 
 
-def empty_class_name(root: Path) -> None:
-    (root / "classnames.txt").write_text("red\n\nblue\n")
-
-
-def no_parts(root: Path) -> None:
-    shutil.rmtree(root / "train")
-    shutil.rmtree(root / "test")
-
-
-def one_shard_too_few(root: Path) -> None:
-    (root / "train/2.tar").unlink()
-
-
-def another_shard(root: Path) -> None:
-    (root / "train/1.tar").rename(root / "train/3.tar")
-
-
-def no_number_of_shards(root: Path) -> None:
-    (root / "train/nshards.txt").write_text("many")
-
-
-def truncated_shard(root: Path) -> None:
-    content = (root / "train/1.tar").read_bytes()
-    (root / "train/1.tar").write_bytes(content[: len(content) // 2 // 512 * 512])
-
-
-def without_label(root: Path) -> None:
-    write_shard(root / "train/1.tar", {"s1.webp": encode("red", "webp")})
-
-
-def without_image(root: Path) -> None:
-    write_shard(root / "train/1.tar", {"s1.cls": b"1", "s1.txt": b"a caption"})
-
-
-def a_word_as_label(root: Path) -> None:
-    write_shard(root / "train/1.tar", {"s1.cls": b"red", "s1.webp": encode("red", "webp")})
-
-
-def negative_label(root: Path) -> None:
-    write_shard(root / "train/1.tar", {"s1.cls": b"-1", "s1.webp": encode("red", "webp")})
-
-
-def no_train(root: Path) -> None:
-    (root / "train").rename(root / "val")
-
-
-def retrieval(root: Path) -> None:
-    (root / "dataset_type.txt").write_text("retrieval\n")
+RED = encode("red", "webp")
+NO_NAMES = r"set/classnames.txt is missing; expected is classnames.txt, one class per line"
+NEGATIVE = r"train/1.tar: s1.cls is -1, and classnames.txt has 3 classes: numbers are 0 to 2"
 
 
 @pytest.mark.parametrize(
     ("spoil", "text"),
     [
-        (without_class_names, r"set/classnames.txt is missing; expected is classnames.txt, one class per line"),
-        (two_class_names, r"train/0.tar: s0000002.cls is 2, and classnames.txt has 2 classes: numbers are 0 to 1"),
-        (empty_class_name, r"set/classnames.txt: line 2 is empty"),
-        (no_parts, r"set has no shards; expected is classnames.txt"),
-        (one_shard_too_few, r"train/nshards.txt says 3 shards, 2 .tar files are there: download the rest"),
-        (another_shard, r"train/nshards.txt says 3 shards, and 1.tar is missing"),
-        (no_number_of_shards, r"train/nshards.txt says 'many', expected is the number of shards"),
-        (truncated_shard, r"train/1.tar: the archive is truncated"),
-        (without_label, r"train/1.tar: sample s1 has no .cls member"),
-        (without_image, r"train/1.tar: sample s1 has no image \(webp, png, jpg, jpeg\)"),
-        (a_word_as_label, r"train/1.tar: s1.cls is 'red', expected is the number of a class"),
-        (negative_label, r"train/1.tar: s1.cls is -1, and classnames.txt has 3 classes: numbers are 0 to 2"),
-        (no_train, r"set has the parts val and test and no train part to learn from"),
-        (retrieval, r"set/dataset_type.txt says retrieval, expected is classification: one class per image"),
+        (lambda root: (root / "classnames.txt").unlink(), NO_NAMES),
+        (
+            lambda root: (root / "classnames.txt").write_text("red\ngreen\n"),
+            r"train/0.tar: s0000002.cls is 2, and classnames.txt has 2 classes: numbers are 0 to 1",
+        ),
+        (lambda root: (root / "classnames.txt").write_text("red\n\nblue\n"), r"set/classnames.txt: line 2 is empty"),
+        (
+            lambda root: [shutil.rmtree(root / part) for part in ("train", "test")],
+            r"set has no shards; expected is classnames.txt",
+        ),
+        (
+            lambda root: (root / "train/2.tar").unlink(),
+            r"train/nshards.txt says 3 shards, 2 .tar files are there: download the rest",
+        ),
+        (
+            lambda root: (root / "train/1.tar").rename(root / "train/3.tar"),
+            r"train/nshards.txt says 3 shards, and 1.tar is missing",
+        ),
+        (
+            lambda root: (root / "train/nshards.txt").write_text("many"),
+            r"train/nshards.txt says 'many', expected is the number of shards",
+        ),
+        (lambda root: truncate(root / "train/1.tar"), r"train/1.tar: the archive is truncated"),
+        (shard_of(webp=RED), r"train/1.tar: sample s1 has no .cls member"),
+        (shard_of(cls=b"1", txt=b"a"), r"train/1.tar: sample s1 has no image \(webp, png, jpg, jpeg\)"),
+        (shard_of(cls=b"red", webp=RED), r"train/1.tar: s1.cls is 'red', expected is the number of a class"),
+        (shard_of(cls=b"-1", webp=RED), NEGATIVE),
+        (
+            lambda root: (root / "train").rename(root / "val"),
+            r"set has the parts val and test and no train part to learn from",
+        ),
+        (
+            lambda root: (root / "dataset_type.txt").write_text("retrieval\n"),
+            r"set/dataset_type.txt says retrieval, expected is classification: one class per image",
+        ),
     ],
 )
 def test_invalid_shards_are_refused_with_the_reason(
-    spoil: Callable[[Path], None], text: str, root: Path, tmp_path: Path
+    spoil: Callable[[Path], object], text: str, root: Path, tmp_path: Path
 ) -> None:
     spoil(root)
     with pytest.raises(ValueError, match=text) as error:
