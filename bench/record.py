@@ -384,10 +384,10 @@ def decode_record(content: bytes, path: Path) -> Record:
 
 def _measured_as(kind: type, content: bytes) -> Any:
     """Return what the run of a record's document left, as an object of this type."""
-    document: Any = decode_json(content, _document_type(kind))
+    document: Any = decode_json(content, _measured_only_type(kind))
     return document.measured
 
 
 @cache
-def _document_type(kind: type) -> type[msgspec.Struct]:
+def _measured_only_type(kind: type) -> type[msgspec.Struct]:
     return msgspec.defstruct("Document", [("measured", kind)])

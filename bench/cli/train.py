@@ -125,7 +125,7 @@ class Train:
             with exclusive_lock(self._out):
                 (self._out / REQUEUE_FILE).unlink(missing_ok=True)
                 if self.count_vocabulary and not resume_from:
-                    self._count_vocabulary(experiment)
+                    self._write_counted_vocabulary(experiment)
                 return self._run(experiment, tasks, root, resume_from, name)
 
     def _tasks_and_root(self) -> tuple[tuple[str, ...], str]:
@@ -157,7 +157,7 @@ class Train:
                 (self._out / REQUEUE_FILE).touch()
             raise
 
-    def _count_vocabulary(self, experiment: Experiment) -> None:
+    def _write_counted_vocabulary(self, experiment: Experiment) -> None:
         """Count the captions' labels into OUT/vocabulary.json and print their tables.
 
         The count may take hours, so that the training, with its default vocabulary, is checked before.

@@ -96,7 +96,7 @@ class Transfer:
         )
         require_openable_tasks(comparison.results, root, tasks, every)
         subjects = [*map(ScoringSubject, towers), *(ScoringSubject(tower, "reference") for tower in references)]
-        subjects += _random_init_subjects(every, trained_by)
+        subjects += _distinct_random_inits(every, trained_by)
         comparison.score_towers(subjects, tuple(protocols), tuple(tasks), root=root, templates=templates)
         return print_results(comparison, transfer_tables(comparison.records()), self.json)
 
@@ -113,7 +113,7 @@ def _resolve_tower_arguments(tower: str, results: Path) -> list[str]:
     return [f"{name}{equals}{Path(file).resolve()}"]
 
 
-def _random_init_subjects(towers: Sequence[str], trained_by: Mapping[str, Experiment]) -> list[ScoringSubject]:
+def _distinct_random_inits(towers: Sequence[str], trained_by: Mapping[str, Experiment]) -> list[ScoringSubject]:
     """Return random-init baselines: one per kind and seed of the towers made here, one per external tower."""
     kinds = {tower: (*one.image.random_init_kind, one.seed) for tower, one in trained_by.items()}
     first_of_kind = {kinds.get(tower, tower): tower for tower in reversed(towers)}

@@ -74,13 +74,13 @@ def forward_flops_as_released(experiment: Experiment, caption_lengths: Sequence[
     if isinstance(model, ImageProjection):
         tower, context = experiment.text.text_tower, experiment.text.context_length
         counts = Counter(min(length, context) for length in caption_lengths or (context,))
-        counted = {length: _released_text_flops(tower, length) for length in _widths_to_count(sorted(counts))}
+        counted = {length: _text_flops_as_released(tower, length) for length in _widths_to_count(sorted(counts))}
         flops += sum(count * _interpolate(counted, length) for length, count in counts.items()) // counts.total()
     return flops
 
 
 @cache
-def _released_text_flops(text_tower: str, length: int) -> int:
+def _text_flops_as_released(text_tower: str, length: int) -> int:
     with META:
         return count_forward_flops(
             open_clip_text_tower(text_tower, length, 2), torch.zeros(1, length, dtype=torch.int64)

@@ -75,15 +75,15 @@ class MeanOverTasks:
     smallest: float | None
 
 
-def estimate_over_tasks(rows: Sequence[Sequence[float]]) -> MeanOverTasks:
+def estimate_over_tasks(figures_by_training: Sequence[Sequence[float]]) -> MeanOverTasks:
     """Estimate a mean over tasks and training seeds, which are both taken as drawn at random, independently.
 
-    A row has a figure for each task, of the tower of one training. From three seeds on the interval covers other tasks
-    and other trainings; with fewer it covers other tasks for these trainings. Under three tasks there is none.
+    There is a figure for each task of each training's tower. From three seeds on the interval covers other tasks and
+    other trainings; with fewer it covers other tasks for these trainings. Under three tasks there is none.
     Source: Cohen 1988, "Statistical Power Analysis for the Behavioral Sciences": power by the non-central t; for the
     variance see `_mean_of_two_levels`.
     """
-    table = np.array(rows, np.float64)
+    table = np.array(figures_by_training, np.float64)
     seeds, tasks = table.shape
     if tasks < TASKS_FOR_INTERVAL:
         return MeanOverTasks(Estimate(float(table.mean()), None, None, f"{tasks} tasks, no interval"), None)

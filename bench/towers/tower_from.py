@@ -92,7 +92,7 @@ def load_tower(subject: str, results: Path = Path("results")) -> LoadedTower:
         )
     name, equals, file = subject.partition("=")
     if equals and "[" not in name:  # "[" begins the settings of an experiment
-        return _load_named_model(name, Path(file))
+        return _load_weights_as_architecture(name, Path(file))
     if path.suffix in SUFFIXES:
         raise ValueError(f"no file {subject!r}")
     if subject not in EXPERIMENTS and "[" not in subject:
@@ -159,7 +159,7 @@ def _load_open_clip_folder(path: Path) -> LoadedTower:
     return LoadedTower(tower, path.name, path.name, build=build)
 
 
-def _load_named_model(name: str, file: Path) -> LoadedTower:
+def _load_weights_as_architecture(name: str, file: Path) -> LoadedTower:
     config = open_clip_config(name)
     if config is None and not timm.is_model(name) and not name.startswith(corenet_vit.PREFIX):
         build_image_tower(name, CORENET_SIZE, 0)  # raises an error that suggests a name

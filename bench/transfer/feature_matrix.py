@@ -15,7 +15,7 @@ MAX_IN_MEMORY = 2**27  # numbers of a matrix in memory; 175,000 images of 768 fe
 BLOCK_ROWS = 2**13  # rows that are computed at once
 
 
-def allocate_matrix(rows: int, columns: int, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
+def matrix_in_memory_or_file(rows: int, columns: int, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
     """Return a matrix to fill; one of over `MAX_IN_MEMORY` numbers is float32 and on the CPU, mapped to a file.
 
     The file lies in the user's cache, has no name, and its space is free again when the matrix is. OSError if the disk
@@ -30,11 +30,11 @@ def allocate_matrix(rows: int, columns: int, dtype: torch.dtype, device: torch.d
 
 
 def stack_rows(batches: Iterable[Float[Tensor, "_ columns"]], rows: int) -> Float[Tensor, "images columns"]:
-    """Return the rows of all batches as one matrix (see `allocate_matrix`)."""
+    """Return the rows of all batches as one matrix (see `matrix_in_memory_or_file`)."""
     matrix, first = torch.empty(0), 0
     for batch in batches:
         if not first:
-            matrix = allocate_matrix(rows, batch.shape[1], batch.dtype, batch.device)
+            matrix = matrix_in_memory_or_file(rows, batch.shape[1], batch.dtype, batch.device)
         matrix[first : first + len(batch)] = batch
         first += len(batch)
     return matrix

@@ -65,7 +65,7 @@ class _Profile:
                 if found is not None and found.low is not None:
                     yield task, base, other, found
 
-    def mean_difference(self, base: str, other: str) -> MeanOverTasks | None:
+    def mean_gain_over_paired_seeds(self, base: str, other: str) -> MeanOverTasks | None:
         """Estimate other - base over test images and common seeds; None without a common seed."""
         answers = {
             (task, subject): self.towers[task][subject].by_seed() for task in self.towers for subject in (base, other)
@@ -144,7 +144,7 @@ def _mean_table(comparison: ComparisonRecords, profile: _Profile) -> Table:
     ]
     rows = []
     for subject in profile.subjects:
-        found = None if subject == base else profile.mean_difference(base, subject)
+        found = None if subject == base else profile.mean_gain_over_paired_seeds(base, subject)
         why = "this is the base" if subject == base else "no training seed in common with the base"
         difference, smallest = (
             Cell.estimate(found.mean if found else None, format_accuracy_gain, why),

@@ -36,7 +36,7 @@ def last_suffix(suffix: str) -> str:
     return suffix.rpartition(".")[2]
 
 
-def find_image(members: Mapping[str, Member], suffixes: Sequence[str]) -> str | None:
+def find_image_suffix(members: Mapping[str, Member], suffixes: Sequence[str]) -> str | None:
     """Return the suffix of a sample's image: the first plain one, else a compound one.
 
     Of compound ones it is the first that has a caption of its own, then the first that is named as an image.
@@ -55,7 +55,7 @@ def find_image(members: Mapping[str, Member], suffixes: Sequence[str]) -> str | 
 def find_captions(members: Mapping[str, Member]) -> Mapping[str, Member]:
     """Return a sample's members, and where none is plain `txt` or `json`, its compound captions under these suffixes.
 
-    Of several it is the one whose image `find_image` returns.
+    Of several it is the one whose image `find_image_suffix` returns.
     """
     if members.keys() & {*CAPTION_SUFFIXES}:
         return members

@@ -22,7 +22,7 @@ from bench.data.sample_index import IMAGES, IndexBuilder, IndexedSamples, Sample
 from bench.data.shards import facts
 from bench.data.shards.facts import MANIFEST_NAME, ShardFacts
 from bench.data.shards.layout import DOTTED_NAMES, KEPT_SUFFIXES, LayoutCheck, format_suffixes, layout_advice
-from bench.data.shards.tar_samples import find_image, iterate_samples
+from bench.data.shards.tar_samples import find_image_suffix, iterate_samples
 from bench.data.sources.listing import iterate_files
 from bench.data_source import DataSource, SampleRequest
 from bench.environment.files import prefix_errors
@@ -141,7 +141,7 @@ def write_index(shard: Path, path: Path, kind: SampleKind = IMAGES, choice: Capt
     builder = IndexBuilder(kind, reader, TarSamples.places)
     with prefix_errors(shard, UNREADABLE), shard.open("rb") as file:
         for key, members in iterate_samples(file):
-            suffix = find_image(members, kind.suffixes)
+            suffix = find_image_suffix(members, kind.suffixes)
             image = None if suffix is None else members[suffix]
             place = kind.unread_format_flaw(members) if image is None else (image.offset, image.size)
             values = reader.values(members) if kind.is_caption_required else {}

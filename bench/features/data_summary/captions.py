@@ -25,7 +25,7 @@ NAMES = {"CJK": HAN, "HIRAGANA": KANA, "KATAKANA": KANA, "KATAKANA-HIRAGANA": KA
 
 
 @dataclass(frozen=True, slots=True)
-class CaptionFacts:
+class FieldCaptionFacts:
     """The captions of one field; a text without a visible character is no caption."""
 
     field: str
@@ -36,7 +36,7 @@ class CaptionFacts:
     scripts: Counter[str]
 
     @property
-    def captions(self) -> int:
+    def num_captions(self) -> int:
         """Number of captions."""
         return len(self.lengths)
 
@@ -46,7 +46,7 @@ class CaptionFacts:
         return int((self.numbers == 0).sum())
 
 
-def inspect_captions(samples: Samples, rows: Sequence[int], fields: Sequence[str]) -> list[CaptionFacts]:
+def inspect_captions(samples: Samples, rows: Sequence[int], fields: Sequence[str]) -> list[FieldCaptionFacts]:
     """Read the captions of rows; the facts of each field are in their order."""
     read = [read_sample_captions(samples, row) for row in show_progress(rows, len(rows), "reading captions", "samples")]
     return [_describe_field(field, [texts[at] for texts in read]) for at, field in enumerate(fields)]
@@ -57,12 +57,12 @@ def read_sample_captions(samples: Samples, row: int) -> Texts:
     return tuple(tuple(map(to_valid_text, texts)) for texts in samples.texts(row))
 
 
-def _describe_field(field: str, texts_of_samples: Sequence[Sequence[str]]) -> CaptionFacts:
+def _describe_field(field: str, texts_of_samples: Sequence[Sequence[str]]) -> FieldCaptionFacts:
     captions = [[text for text in texts if text.strip()] for texts in texts_of_samples]
     texts = [text for own in captions for text in own]
     lengths = [EDGE_TOKENS + len(encode_caption(text)) for text in texts]
     _, offsets = get_rule(NOUNS).label(pa.array(texts, pa.string()))
-    return CaptionFacts(
+    return FieldCaptionFacts(
         field,
         np.array([len(own) for own in captions], np.int64),
         len(set(texts)),

@@ -10,18 +10,18 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from bench.data.captions.batches import UTF8_REMEDY
-from bench.features.data_summary.captions import CaptionFacts
+from bench.features.data_summary.captions import FieldCaptionFacts
 from bench.features.data_summary.images import SampledImage
 from bench.features.data_summary.summary import LOADED, DataSummary, ShownSample
 from bench.features.data_summary.tables import (
     caption_table,
-    data_table,
     format_table,
     loading_table,
     next_commands,
     quantiles,
     script_table,
     size_table,
+    source_table,
     unusable_table,
 )
 from bench.formats import format_quantity, format_short, pluralize
@@ -40,7 +40,7 @@ SHOWN_NOTE = "drawn at random, the same for the same data and --seed; captions a
 def summary_page(summary: DataSummary) -> str:
     """Return the page."""
     sections: dict[tuple[str, str], list[Block]] = {
-        ("data", "Data"): _row_as_facts(data_table(summary)),
+        ("data", "Data"): _row_as_facts(source_table(summary)),
         ("images", "Images"): [size_table(summary), format_table(summary)],
         ("captions", "Captions"): [*_row_as_facts(caption_table(summary)), script_table(summary)],
         ("unusable", "Samples that cannot be used"): [
@@ -73,7 +73,7 @@ def _answer(summary: DataSummary) -> list[Block]:
         note = f"Images of the sample by their shorter side. The line is {side} px, which {LOADED} reads."
         charts.append(Chart(size_chart(images, side), "Shorter side of the images", [note]))
     for number, captions in enumerate(summary.captions):
-        if captions.captions:
+        if captions.num_captions:
             note = f"Captions by their tokens. The line is {context}, after which {LOADED} cuts them."
             field = f": {captions.field}" if len(summary.captions) > 1 else ""
             chart = length_chart(f"lengths-{number}", captions, context)
@@ -98,7 +98,7 @@ def _lead(summary: DataSummary) -> tuple[str, str]:
             quantiles(sides)[2] for sides in zip(*((one.width, one.height) for one in images), strict=True)
         )
         found.append(f"the median image has {width:,} x {height:,} px")
-    if (captions := summary.captions[0]).captions:
+    if (captions := summary.captions[0]).num_captions:
         found.append(f"the median caption has {quantiles(captions.lengths)[2]:,} tokens")
     return counted, f"{', '.join(found)}.".capitalize() if found else ""
 
@@ -134,7 +134,7 @@ def size_chart(images: Sequence[SampledImage], side: int) -> Markup:
     return _histogram("sizes", sides, edges, side, "shorter side in pixels", "images", _scale_log)
 
 
-def length_chart(name: str, captions: CaptionFacts, context: int) -> Markup:
+def length_chart(name: str, captions: FieldCaptionFacts, context: int) -> Markup:
     """Draw how many captions have which number of tokens, with a line at the context; the last bar has all longer."""
     lengths, last = captions.lengths, max(context + 3, int(np.quantile(captions.lengths, 0.995)))
     step = math.ceil(last / MAX_BARS / 2)

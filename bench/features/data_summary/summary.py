@@ -15,7 +15,7 @@ from bench.data.samples import get_source, max_unusable, name_source_in_errors, 
 from bench.data.subset import write_keys
 from bench.data_source import SampleRequest
 from bench.environment.cores import available_cores
-from bench.features.data_summary.captions import CaptionFacts, inspect_captions, read_sample_captions
+from bench.features.data_summary.captions import FieldCaptionFacts, inspect_captions, read_sample_captions
 from bench.features.data_summary.images import Duplicates, ImageReader, SampledImage, find_duplicates, inspect_images
 from bench.measure.loading import LoadingSpeed, time_loading
 
@@ -48,7 +48,7 @@ class DataSummary:
     notes: Sequence[str]  # of the source
     images: Sequence[SampledImage]
     duplicates: Duplicates
-    captions: Sequence[CaptionFacts]  # by field
+    captions: Sequence[FieldCaptionFacts]  # by field
     loading: LoadingSpeed | str  # or why it was not timed
     cores: int
     experiment: Experiment  # whose loading was timed

@@ -11,7 +11,7 @@ from bench.cli.verbs import VERBS
 from bench.console.console import PROGRAM
 from bench.data.shards.facts import MANIFEST_NAME
 from bench.data.sources.tar_shards import TarShards
-from bench.features.data_summary.captions import CaptionFacts
+from bench.features.data_summary.captions import FieldCaptionFacts
 from bench.features.data_summary.images import DECODED
 from bench.features.data_summary.summary import LOADED, DataSummary
 from bench.fields import PACK_DATA
@@ -26,7 +26,7 @@ OTHER_SCRIPTS = "others"
 def summary_tables(summary: DataSummary) -> list[Table]:
     """Return all tables, in the order of the terminal."""
     return [
-        data_table(summary),
+        source_table(summary),
         size_table(summary),
         format_table(summary),
         caption_table(summary),
@@ -36,7 +36,7 @@ def summary_tables(summary: DataSummary) -> list[Table]:
     ]
 
 
-def data_table(summary: DataSummary) -> Table:
+def source_table(summary: DataSummary) -> Table:
     """Return what the data are: one row, with the notes of the source beneath."""
     copies, is_exact = summary.duplicates, len(summary.images) == summary.samples
     files = Cell.of(summary.files, format_count, _write_bytes(summary.file_bytes))
@@ -104,7 +104,7 @@ def caption_table(summary: DataSummary) -> Table:
         "CLIP's tokenizer, start and end token included.\n"
         "repeated: captions that are equal to an earlier one. nouns: of WordNet, as CatLIP labels captions."
     )
-    if any(facts.captions > 2 * facts.distinct for facts in summary.captions):
+    if any(facts.num_captions > 2 * facts.distinct for facts in summary.captions):
         note += "\nMost of these captions are repeated and teach little: --caption FIELD reads another field."
     return Table(
         "Captions",
@@ -115,8 +115,8 @@ def caption_table(summary: DataSummary) -> Table:
     )
 
 
-def _caption_cells(facts: CaptionFacts, context: int) -> dict[str, Cell]:
-    samples, captions = len(facts.numbers), facts.captions
+def _caption_cells(facts: FieldCaptionFacts, context: int) -> dict[str, Cell]:
+    samples, captions = len(facts.numbers), facts.num_captions
     cells = {
         "field": Cell(facts.field),
         "without a caption": Cell.of(facts.empty / samples, format_percent, pluralize(facts.empty, "sample")),
@@ -143,12 +143,12 @@ def script_table(summary: DataSummary) -> Table:
     return Table.of_groups("Scripts of captions", columns, fields, note)
 
 
-def _script_rows(facts: CaptionFacts) -> list[list[Cell]]:
+def _script_rows(facts: FieldCaptionFacts) -> list[list[Cell]]:
     counts = dict(facts.scripts.most_common(MAX_SCRIPTS))
-    if others := facts.captions - sum(counts.values()):
+    if others := facts.num_captions - sum(counts.values()):
         counts[OTHER_SCRIPTS] = others
     return [
-        [Cell(name), Cell.of(number, format_count), Cell.of(number / facts.captions, format_percent)]
+        [Cell(name), Cell.of(number, format_count), Cell.of(number / facts.num_captions, format_percent)]
         for name, number in counts.items()
     ]
 

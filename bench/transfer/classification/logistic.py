@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bench.console.console import log
-from bench.transfer.feature_matrix import BLOCK_ROWS, allocate_matrix
+from bench.transfer.feature_matrix import BLOCK_ROWS, matrix_in_memory_or_file
 
 TOLERANCE = 1e-7  # of the gradient norm
 MAX_EXCESS = 1e-4  # of the objective over its minimum, relative, for features in float32
@@ -73,7 +73,7 @@ class PrincipalAxes:
 
     def project(self, features: Features) -> Projected:
         """Return a column per axis, and a column of ones for the intercepts, in the precision of the features."""
-        projected = allocate_matrix(len(features), self.axes.shape[1] + 1, features.dtype, self.mean.device)
+        projected = matrix_in_memory_or_file(len(features), self.axes.shape[1] + 1, features.dtype, self.mean.device)
         for block, out in zip(torch.split(features, BLOCK_ROWS), torch.split(projected, BLOCK_ROWS), strict=True):
             out[:, :-1] = (block.to(self.mean) - self.mean) / self.deviation @ self.axes
             out[:, -1] = 1

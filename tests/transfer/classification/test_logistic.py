@@ -152,4 +152,4 @@ def test_disk_that_is_too_small_is_an_error_before_anything_is_written(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(OSError, match=r"space|large"):
-        feature_matrix.allocate_matrix(2**31, 2**20, torch.float32)
+        feature_matrix.matrix_in_memory_or_file(2**31, 2**20, torch.float32)
