@@ -56,7 +56,7 @@ def _draw(table: Table) -> Iterator[str]:
         columns = [[*row] for row in zip(*columns, strict=True)]
     yield from map(_plain, table.title.split("\n"))
     if shared:
-        yield f"all rows: {', '.join(sorted(shared))}"
+        yield f"all experiments: {', '.join(sorted(shared))}"
     lines = (" ".join(row).rstrip() for row in zip(*map(_align, columns), strict=True))
     yield next(lines)
     for heading, rows in ({} if table.is_transposed else table.groups).items():

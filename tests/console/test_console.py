@@ -68,7 +68,7 @@ def test_settings_that_all_rows_share_are_printed_once(tmp_path: Path, capsys: p
     )
     print_tables([table], tmp_path / "figures.json")
     out = capsys.readouterr().out
-    assert out.splitlines()[1] == "all rows: batch_size=16, image_sizes=[32,48]"
+    assert out.splitlines()[1] == "all experiments: batch_size=16, image_sizes=[32,48]"
     assert out.count("batch_size") == 1
     assert "catlip-tiny[seed=1]" in out
     assert out.rstrip().endswith("ratio: over those of clip-tiny.")
