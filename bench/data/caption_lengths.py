@@ -48,7 +48,7 @@ def match_lengths(
 
     Each caption keeps its words that fit, in order, and is extended by words of randomly drawn captions, so that labels
     and tokens are those of real words. The seed assigns lengths and draws words; equal seeds give equal captions.
-    `count_tokens` returns the tokens of a text without start and end token. Raises ValueError as `read_file_captions`.
+    `count_tokens` returns the tokens of a text without start and end token. Raises ValueError as `read_first_captions`.
     """
     draw, word_tokens = random.Random(seed), cache(count_tokens)  # noqa: S311
     # Control characters are remains of a wrong decoding, which the tokenizer mends by the words beside them.
@@ -76,11 +76,11 @@ def caption_length_quantiles(
     if distribution == WEB:
         normal = NormalDist(math.log(MEDIAN), math.log(PERCENTILE_95 / MEDIAN) / NormalDist().inv_cdf(0.95))
         return [max(MIN_WEB_LENGTH, round(math.exp(normal.inv_cdf(share)))) for share in shares]
-    lengths = sorted(EDGE_TOKENS + count_tokens(text) for text in read_file_captions(distribution, caption))
+    lengths = sorted(EDGE_TOKENS + count_tokens(text) for text in read_first_captions(distribution, caption))
     return [lengths[int(share * len(lengths))] for share in shares]
 
 
-def read_file_captions(file: str, caption: str | None = None) -> list[str]:
+def read_first_captions(file: str, caption: str | None = None) -> list[str]:
     """Return a file's first captions, of several texts one drawn; ValueError if it is no file that `label` reads."""
     if not Path(file).is_file():
         raise ValueError(f"caption lengths are {PACK_DATA}, {WEB} or those of a file of captions, got {file!r}")

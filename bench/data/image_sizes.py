@@ -25,7 +25,7 @@ def image_size_at(experiment: Experiment, step: int) -> int:
     """Return the side in pixels of a step's images."""
     if not experiment.image.image_sizes:
         return experiment.image.image_size
-    places, _ = _draw_sizes(experiment, _drawn_length(step))
+    places, _ = _draw_sizes(experiment, _num_steps_to_draw(step))
     return experiment.image.image_sizes[int(places[step])]
 
 
@@ -33,14 +33,14 @@ def images_before_step(experiment: Experiment, step: int) -> int:
     """Return the number of images on one device before a step, counted from step 0."""
     if not experiment.image.image_sizes:
         return step * experiment.training.batch_size
-    return int(_draw_sizes(experiment, _drawn_length(step))[1][step])
+    return int(_draw_sizes(experiment, _num_steps_to_draw(step))[1][step])
 
 
 def nearest_step_count(experiment: Experiment, images: int) -> int:
     """Return the number of steps whose images on one device are nearest to a number."""
     if not experiment.image.image_sizes:
         return round(images / experiment.training.batch_size)
-    length = _drawn_length(int(images / experiment.mean_batch_size))
+    length = _num_steps_to_draw(int(images / experiment.mean_batch_size))
     while (before := _draw_sizes(experiment, length)[1])[-1] < images:
         length *= 2
     step = int(np.searchsorted(before, images))
@@ -56,7 +56,7 @@ def first_step_of_each_size(experiment: Experiment, first: int) -> list[int]:
     return [found[side] for side in sorted(found, reverse=True)]
 
 
-def _drawn_length(step: int) -> int:
+def _num_steps_to_draw(step: int) -> int:
     """Return the number of steps to draw to reach this one, one of few lengths for the cache."""
     return max(MIN_DRAWN, 1 << step.bit_length())
 

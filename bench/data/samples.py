@@ -14,7 +14,7 @@ from bench.config import Experiment
 from bench.console.console import describe_error
 from bench.data.captions.batches import CAPTION_COLUMNS, MAX_BATCH_ROWS
 from bench.data.captions.choice import parse_caption_choice
-from bench.data.captions.files import choice_digest, digest_file_excerpts, list_files
+from bench.data.captions.files import choice_digest, digest_file_excerpts, expand_path_or_glob
 from bench.data.captions.key_join import joined_files
 from bench.data.held_out import HELD_OUT_FILE
 from bench.data.manifest import pack_cache
@@ -58,7 +58,7 @@ def _get_sources(data: str) -> list[DataSource]:
     if advice := advise_on_layout(data):
         raise ValueError(f"data={data}: {advice}")
     try:
-        files = list_files(data)
+        files = expand_path_or_glob(data)
     except ValueError as error:
         there = str(error)
     else:

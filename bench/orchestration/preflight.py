@@ -16,7 +16,7 @@ from bench.catalog import TASKS
 from bench.config import MAY_DIFFER, Experiment, change, dotted_field_name, fields_with, require_comparable_experiments
 from bench.console.console import log, require_utf8
 from bench.console.progress import Progress
-from bench.data.caption_lengths import WEB, read_file_captions
+from bench.data.caption_lengths import WEB, read_first_captions
 from bench.data.manifest import CACHE, pack_cache, verify_pack
 from bench.data.samples import open_samples
 from bench.data.sources.shipped_pack import decode_pack
@@ -202,7 +202,7 @@ def _require_buildable(experiments: Sequence[Experiment]) -> None:
         read_keys(Path(subset))
     for file, caption in {(one.input.caption_lengths, one.input.caption) for one in experiments}:
         if file not in (PACK_DATA, WEB):
-            read_file_captions(file, caption)
+            read_first_captions(file, caption)
 
 
 def _require_buildable_model(experiment: Experiment) -> None:

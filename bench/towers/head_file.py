@@ -88,7 +88,7 @@ def save_tower(
         write_tensors(file, state, map(state.__getitem__, file_order(state)) if tensors is None else tensors, facts)
 
 
-def save_head(
+def save_head_beside_tower(
     state: Mapping[str, Tensor],
     tower: Path,
     provenance: Provenance,

@@ -18,7 +18,7 @@ from bench.config import Experiment
 from bench.data.image_sizes import images_before_step, nearest_step_count
 from bench.profilers.clock import clock
 from bench.record import Branch, Training
-from bench.towers.head_file import save_head, save_tower
+from bench.towers.head_file import save_head_beside_tower, save_tower
 from bench.towers.provenance import Provenance
 from bench.train.build import (
     TrainState,
@@ -189,7 +189,7 @@ def _save_tower(run: TrainState, images: int, budgets: tuple[str, ...], path: Pa
     head, tower = head_state_to_score(run), tower_state_to_score(run)
     with gathered_for_rank0(head, tower) as (head_tensors, tower_tensors):
         if world_rank() == 0:
-            save_head(head, path, provenance, run.method.row_labels(run.stream.experiment), head_tensors)
+            save_head_beside_tower(head, path, provenance, run.method.row_labels(run.stream.experiment), head_tensors)
             save_tower(tower, path, provenance.to_facts(), tower_tensors)
 
 

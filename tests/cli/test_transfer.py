@@ -14,7 +14,7 @@ from bench.cli.transfer import choose_tasks_and_protocols
 from bench.config import Experiment, change
 from bench.experiments import EXPERIMENTS
 from bench.record import Transfer, read_records
-from bench.towers.head_file import save_head, save_tower
+from bench.towers.head_file import save_head_beside_tower, save_tower
 from bench.towers.provenance import Provenance, read_provenance
 from bench.train.build import build_untrained_tower
 from tests.transfer.trees import folders, tars
@@ -139,7 +139,7 @@ def test_tower_is_scored_from_its_file_and_the_task_alone(tmp_path: Path, monkey
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     gone = {"data": str(tmp_path / "shards"), "subword_vocabulary": str(tmp_path / "words.json")}
     tower = saved(tmp_path, change(EXPERIMENTS["clip-tiny"], **gone))
-    save_head({"text.token_embedding.weight": torch.zeros(2, 2)}, tower, read_provenance(tower), ())
+    save_head_beside_tower({"text.token_embedding.weight": torch.zeros(2, 2)}, tower, read_provenance(tower), ())
     root = folders(tmp_path / "task", {"train": 8, "test": 4})
     arguments = ["transfer", str(tower), "--task", "imagefolder", "--root", str(root), "--protocol", "linear-probe"]
     assert main([*arguments, "--results", str(tmp_path / "results")]) == 0

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench.config import Experiment
-from bench.data.caption_lengths import WEB, describe_captions, match_lengths, read_file_captions
+from bench.data.caption_lengths import WEB, describe_captions, match_lengths, read_first_captions
 from bench.data.pack import PackImages
 from bench.data.targets import Tokens
 from bench.experiments import EXPERIMENTS
@@ -126,14 +126,14 @@ def test_file_without_a_caption_column_is_refused_with_the_option_that_names_it(
     (tmp_path / "c.csv").write_text("beschreibung,url\na dog,u\ntwo cats,v\n")
     text = r"c\.csv: no column has a name known for captions \(there are beschreibung, url\): name it with --caption$"
     with pytest.raises(ValueError, match=text):
-        read_file_captions(str(tmp_path / "c.csv"))
-    assert read_file_captions(str(tmp_path / "c.csv"), "beschreibung") == ["a dog", "two cats"]
+        read_first_captions(str(tmp_path / "c.csv"))
+    assert read_first_captions(str(tmp_path / "c.csv"), "beschreibung") == ["a dog", "two cats"]
 
 
 def test_lengths_of_a_file_are_those_of_captions_drawn_by_the_choice(tmp_path: Path) -> None:
     rows = "".join(f'{{"short": "dog {row}", "long": ["a dog {row}", "a long dog {row}"]}}\n' for row in range(400))
     (tmp_path / "c.jsonl").write_text(rows)
-    texts = read_file_captions(str(tmp_path / "c.jsonl"), "short:0.8;long:0.2")
+    texts = read_first_captions(str(tmp_path / "c.jsonl"), "short:0.8;long:0.2")
     assert [text.rpartition(" ")[2] for text in texts] == [str(row) for row in range(400)]
     assert 280 <= sum(text.startswith("dog") for text in texts) <= 360
-    assert texts == read_file_captions(str(tmp_path / "c.jsonl"), "short:0.8;long:0.2")
+    assert texts == read_first_captions(str(tmp_path / "c.jsonl"), "short:0.8;long:0.2")

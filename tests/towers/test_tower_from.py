@@ -20,7 +20,7 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 from bench.cli.transfer import _resolve_tower_arguments
 from bench.experiments import EXPERIMENTS
 from bench.settings import with_settings
-from bench.towers.head_file import read_label_classifier, save_head, save_tower
+from bench.towers.head_file import read_label_classifier, save_head_beside_tower, save_tower
 from bench.towers.provenance import Provenance
 from bench.towers.tower_from import build_untrained_copy, load_tower, load_trained_tower
 from bench.train.build import build_untrained_tower
@@ -314,7 +314,7 @@ def test_classifier_that_does_not_fit_its_labels_is_refused(
     weight: torch.Tensor, bias: torch.Tensor, text: str, tmp_path: Path
 ) -> None:
     made = Provenance(experiment=EXPERIMENTS["catlip-tiny"], images=1, budgets=())
-    save_head({"head.weight": weight, "head.bias": bias}, tmp_path / "x.safetensors", made, ["n1", "n2"])
+    save_head_beside_tower({"head.weight": weight, "head.bias": bias}, tmp_path / "x.safetensors", made, ["n1", "n2"])
     with pytest.raises(ValueError, match=rf"x\.head holds no classifier: .*{text}"):
         read_label_classifier(tmp_path / "x.safetensors")
 

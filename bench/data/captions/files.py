@@ -60,7 +60,7 @@ def read_parquet(path: Path, reader: CaptionFieldReader, read: ReadTexts) -> Ite
         def tables() -> Iterator[pa.Table]:
             nonlocal before
             there = [*dict.fromkeys([*columns, *filter(None, [key])])]
-            for table in _join_batches(decode_columns(path, file, there)):
+            for table in _join_batches(iterate_decoded_batches(path, file, there)):
                 keys = pa.array(np.arange(before, before + len(table))) if key is None else table[key].combine_chunks()
                 before += len(table)
                 yield table.select(columns).append_column("", keys.cast(pa.string()))
@@ -87,7 +87,7 @@ def _require_text(name: str, kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def decode_columns(path: Path, file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def iterate_decoded_batches(path: Path, file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """Yield decoded rows, few at once if one can be long: a value of a dictionary is stored once for all its rows."""
     are_dictionaries = all(pa.types.is_dictionary(file.schema_arrow.field(column).type) for column in columns)
     size = path.stat().st_size
@@ -278,7 +278,7 @@ def find_caption_files(inputs: Iterable[str], out: Path | None = None) -> list[C
 
 
 def _find_paths(name: str, out: Path | None) -> list[Path]:
-    found, folder = list_files(name), Path(name).absolute()
+    found, folder = expand_path_or_glob(name), Path(name).absolute()
     if folder.is_dir():
         found = [path for path in found if compound_suffix(path) in SUFFIXES]
         if out is not None and folder in out.absolute().parents:
@@ -288,7 +288,7 @@ def _find_paths(name: str, out: Path | None) -> list[Path]:
     return found
 
 
-def list_files(name: str) -> list[Path]:
+def expand_path_or_glob(name: str) -> list[Path]:
     """Return a file, the visible files below a folder, or those of a glob; ValueError for another name."""
     path = Path(name).absolute()
     if path.is_file():

@@ -22,7 +22,7 @@ from bench.data.captions.batches import (
     read_csv,
     read_json_lines,
 )
-from bench.data.captions.files import UNREADABLE, decode_columns, digest_file_excerpts, open_parquet
+from bench.data.captions.files import UNREADABLE, digest_file_excerpts, iterate_decoded_batches, open_parquet
 from bench.data.sample_index import IndexBuilder, IndexedSource
 from bench.data.sources.columns import PATH_COLUMNS, image_byte_columns
 from bench.data.sources.image_files import SHOWN_FILES, FileSamples, find_image_file
@@ -164,7 +164,7 @@ def iterate_rows(path: Path, columns: list[str]) -> Iterator[Row]:
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         with open_parquet(path) as parquet:
-            for batch in decode_columns(path, parquet, columns):
+            for batch in iterate_decoded_batches(path, parquet, columns):
                 yield from iterate_values(batch)
     elif suffix == ".json":
         found = path.stat()

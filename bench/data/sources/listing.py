@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from glob import has_magic
 from pathlib import Path
 
-from bench.data.captions.files import list_files
+from bench.data.captions.files import expand_path_or_glob
 
 
 def iterate_files(data: str, suffixes: Sequence[str]) -> Iterator[Path]:
@@ -14,7 +14,7 @@ def iterate_files(data: str, suffixes: Sequence[str]) -> Iterator[Path]:
         for folder, _, names in os.walk(data):
             yield from (Path(folder, name).absolute() for name in names if is_visible(name, suffixes))
     elif Path(data).is_file() or has_magic(data):
-        yield from (path for path in list_files(data) if is_visible(path.name, suffixes))
+        yield from (path for path in expand_path_or_glob(data) if is_visible(path.name, suffixes))
 
 
 def is_visible(name: str, suffixes: Sequence[str]) -> bool:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from bench.config import list_names
 from bench.data.captions.batches import iterate_values
-from bench.data.captions.files import UNREADABLE, decode_columns, open_parquet
+from bench.data.captions.files import UNREADABLE, iterate_decoded_batches, open_parquet
 from bench.data.parquet.pages import ColumnChunk, Page, iterate_rows, read_chunks, read_value
 from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexedSource
 from bench.data.sources.columns import find_image_bytes, image_byte_columns, text_columns
@@ -81,7 +81,7 @@ class ParquetImages(IndexedSource):
             columns = builder.caption_columns(names, text_columns(file.schema_arrow))
             key = builder.key_column(names)
             read = [*dict.fromkeys([*columns, *filter(None, (key,))])]
-            batches = decode_columns(path, file, read) if read else ()
+            batches = iterate_decoded_batches(path, file, read) if read else ()
             rows: Any = (row for batch in batches for row in iterate_values(batch)) if read else repeat({})
             level = _column_index_and_max_level(file.schema, leaf)
             heaviest, number = 0, -1
