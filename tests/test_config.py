@@ -69,6 +69,8 @@ FITTING: dict[str, st.SearchStrategy[Any]] = {
     "gather": st.just("captions"),
     "caption_lengths": st.just("pack"),
     "jpeg_decoding": st.just("full"),
+    "subset": values_of(FIELDS["subset"]).filter(lambda subset: subset is None or not subset.startswith("random:"))
+    | st.integers(1, 10**11).map("random:{}".format),
     "batch_size": st.integers(2, 4096),
     "accumulation": st.just(1),
     "crop_scale": st.tuples(st.floats(1e-3, 0.5), st.floats(0.5, 1)),
