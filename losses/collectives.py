@@ -64,7 +64,7 @@ def reduce_scatter(rows: Float[Tensor, "all_rows dim"], group: ProcessGroupLike)
 
 def all_gather_with_gradient(own: Float[Tensor, "rows dim"], group: ProcessGroupLike) -> Float[Tensor, "all_rows dim"]:
     """Return the rows of all ranks, in order; the gradient of own rows is the sum of all ranks' for them."""
-    rows: Tensor = _AllGather.apply(own, group)  # type: ignore[no-untyped-call]
+    rows: Tensor = _AllGather.apply(own, group)  # type: ignore[no-untyped-call, unused-ignore]
     return rows
 
 

@@ -56,7 +56,7 @@ def contrastive_loss(
         product_dtype = torch.get_autocast_dtype(device)
     if gathers_images:
         return _loss_of_both_gathered(image, text, scale, group, product_dtype)
-    loss: Tensor = _Contrastive.apply(image, text, scale, group, product_dtype)  # type: ignore[no-untyped-call]
+    loss: Tensor = _Contrastive.apply(image, text, scale, group, product_dtype)  # type: ignore[no-untyped-call, unused-ignore]
     return loss
 
 

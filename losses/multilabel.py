@@ -23,7 +23,7 @@ def multilabel_loss(
 
     Only the logits are stored for the backward; the gradient is the sigmoid, minus 1 at the positives.
     """
-    loss: Tensor = _Multilabel.apply(logits, rows, columns)  # type: ignore[no-untyped-call]
+    loss: Tensor = _Multilabel.apply(logits, rows, columns)  # type: ignore[no-untyped-call, unused-ignore]
     return loss
 
 

@@ -31,7 +31,7 @@ def sigmoid_loss(
     With a `group`, the batch is the global batch of its ranks, with value and gradients as in `contrastive_loss`.
     """
     needs_grad = torch.is_grad_enabled() and any(value.requires_grad for value in (image, text, scale, bias))
-    loss: Tensor = _Sigmoid.apply(image, text, scale, bias, group, needs_grad)  # type: ignore[no-untyped-call]
+    loss: Tensor = _Sigmoid.apply(image, text, scale, bias, group, needs_grad)  # type: ignore[no-untyped-call, unused-ignore]
     return loss
 
 

@@ -29,7 +29,7 @@ def token_softmax_loss(
     weight = weights[columns].to(dtype)
     total = torch.zeros(len(logits), dtype=dtype, device=logits.device).index_add(0, rows, weight)
     share = weight / total[rows].clamp_min(torch.finfo(dtype).tiny)
-    loss: Tensor = _Softmax.apply(logits, rows, columns, share)  # type: ignore[no-untyped-call]
+    loss: Tensor = _Softmax.apply(logits, rows, columns, share)  # type: ignore[no-untyped-call, unused-ignore]
     return loss
 
 

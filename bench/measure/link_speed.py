@@ -5,6 +5,7 @@ import sys
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.distributed as dist
@@ -15,6 +16,9 @@ from bench.profilers.clock import clock
 from bench.record import LinkSpeed, Record, comparison_from_filename, write_record
 from bench.train.distributed import WATCHDOG_TIMEOUT, all_gather_objects, barrier
 from losses.collectives import Group
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 WARMUPS, REPETITIONS = 3, 15
 WORK, WIDTH = 20, 256  # number and width of matrix products before each collective: on a CPU some milliseconds
@@ -32,7 +36,8 @@ def measure_links(size: int, device: torch.device) -> LinkSpeed:
     if {*all_gather_objects(local)} != {local}:
         raise ValueError("the nodes have different numbers of processes: start equally many on each")
     nodes, (node, local_rank) = ranks // local, divmod(dist.get_rank(), local)
-    new_group = partial(dist.new_group, timeout=WATCHDOG_TIMEOUT)
+    # Each rank makes all groups, and is a member of its own ones.
+    new_group = cast("Callable[[list[int]], Group]", partial(dist.new_group, timeout=WATCHDOG_TIMEOUT))
     within = [new_group([*range(first, first + local)]) for first in range(0, ranks, local)][node]
     between = [new_group([*range(first, ranks, local)]) for first in range(local)][local_rank]
     speed = latency = network_speed = network_latency = None

@@ -139,7 +139,7 @@ def mean_average_precision(scores: Scores, part: MultiLabelPart) -> dict[str, fl
         raise ValueError("no image shows any class")
     # Ranks, because torchmetrics applies a sigmoid to scores outside [0, 1], which makes large scores equal.
     ranks = np.unique(scores, return_inverse=True)[1].reshape(scores.shape)
-    predicted = torch.from_numpy(ranks / max(1, ranks.max()))
+    predicted = torch.from_numpy(ranks / max(1, int(ranks.max())))
     target = torch.from_numpy(np.where(part.unjudged, UNJUDGED_TARGET, part.labels))
 
     def mean(average: Literal["macro", "weighted", "micro"], columns: np.ndarray) -> float:
