@@ -51,7 +51,7 @@ from bench.console.tables import print_tables
 from bench.experiments import COMPARED, EXPERIMENTS, HEADLINE
 from bench.fields import PACK_DATA, SEEN_CONCEPTS
 from bench.formats import GIB
-from bench.labels.vocabulary import vocabulary_field, vocabulary_mismatch
+from bench.labels.vocabulary import vocabulary_mismatch
 from bench.measure.comparison_records import group_named
 from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.measure.figures import figure_tables
@@ -305,8 +305,6 @@ class Measure:
         settings = add_caption_settings(self.settings, self.caption_lengths, self.caption)
         options = settings, self.data, self.vocabulary, self.labels
         experiments = experiments_from(self.names, *options)
-        if self.count_vocabulary and not any(map(vocabulary_field, experiments)):
-            raise ValueError("--count-vocabulary needs captions, and these methods read none: leave it out")
         num_figures = max((len(get_measurement(name).figures) for name in self.measurements), default=1)
         rounds = self.rounds or required_rounds(num_figures * (len(experiments) - 1), on_gpu=on_gpu)
         return experiments, Scope("measure", rounds, repeats_disturbed_rounds=self.rounds is None)

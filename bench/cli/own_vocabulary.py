@@ -24,6 +24,15 @@ def require_no_other_vocabulary(vocabulary: str | None, labels: str | None) -> N
         raise ValueError("--count-vocabulary counts what --vocabulary and --labels name: leave out one of them")
 
 
+def fields_to_count(experiments: Sequence[Experiment]) -> list[str]:
+    """Return the fields that name the vocabularies of experiments; ValueError if none of them reads captions."""
+    found = sorted({field for one in experiments if (field := vocabulary_field(one)) is not None})
+    if not found:
+        methods = ", ".join(dict.fromkeys(one.method for one in experiments))
+        raise ValueError(f"--count-vocabulary needs captions, {methods} reads none: leave it out")
+    return found
+
+
 def count_own_vocabulary(data: str, field: str, min_count: int | None = None, caption: str | None = None) -> Vocabulary:
     """Count the vocabulary of a field over the captions of data, over all texts where one of several is drawn.
 
@@ -42,10 +51,10 @@ def with_counted_vocabularies(experiments: Sequence[Experiment], results: Path) 
     """Count the vocabularies that experiments on the same data need, into files of the results folder, and name these.
 
     A file is named by its content, so that counting equal captions again gives the same file. Raises ValueError as
-    `count_own_vocabulary`.
+    `count_own_vocabulary` and `fields_to_count`.
     """
     files, inputs = dict[str, str](), experiments[0].input
-    for field in sorted({field for one in experiments if (field := vocabulary_field(one)) is not None}):
+    for field in fields_to_count(experiments):
         vocabulary = count_own_vocabulary(inputs.data, field, caption=inputs.caption)
         digest = hashlib.sha256(msgspec.json.encode(vocabulary)).hexdigest()[:8]
         path = results / FOLDER / f"{field.partition('_')[0]}s-{digest}.json"

@@ -28,7 +28,7 @@ from bench.cli.options import (
     print_results,
     require_confirmed,
 )
-from bench.cli.own_vocabulary import count_own_vocabulary, require_no_other_vocabulary, save_vocabulary
+from bench.cli.own_vocabulary import count_own_vocabulary, fields_to_count, require_no_other_vocabulary, save_vocabulary
 from bench.cli.transfer import choose_tasks_root_and_protocols, require_openable_tasks
 from bench.config import Experiment, change, differing_fields, format_differences
 from bench.console.console import INTERRUPTED, OK, Stopped, log
@@ -37,7 +37,6 @@ from bench.environment.circumstances import current_commit
 from bench.environment.files import make_folders, safe_file_name
 from bench.environment.rank_info import parent_command_line, program_command_line, restart_count, torchrun_env
 from bench.fields import PACK_DATA
-from bench.labels.vocabulary import vocabulary_field
 from bench.method import get_method, methods
 from bench.orchestration.budgets import set_images
 from bench.orchestration.comparison import Comparison
@@ -165,9 +164,7 @@ class Train:
         unlabelled = change(self._named_experiment(), caption_lengths=PACK_DATA)
         require_runnable(self._out.resolve(), [unlabelled])
         prepare_data(self._out.resolve(), [unlabelled])
-        field = vocabulary_field(experiment)
-        assert field is not None
-        inputs = experiment.input
+        (field,), inputs = fields_to_count([experiment]), experiment.input
         counted = count_own_vocabulary(inputs.data, field, self.min_count, inputs.caption)
         save_vocabulary(counted, self._out / VOCABULARY)
 
@@ -227,8 +224,7 @@ class Train:
         require_range("min-count", self.min_count, 1, 1e12)
         if self.count_vocabulary:
             require_no_other_vocabulary(self.vocabulary, self.labels)
-            if (field := vocabulary_field(experiment)) is None:
-                raise ValueError(f"--count-vocabulary needs captions, {experiment.method} reads none: leave it out")
+            (field,) = fields_to_count([experiment])
             experiment = change(experiment, **{field: str(self._out / VOCABULARY)})
         experiment = change(experiment, caption_lengths=PACK_DATA)
         if self.images is None:

@@ -108,6 +108,8 @@ def test_speed_on_other_data_is_measured_with_a_vocabulary_of_their_captions_or_
     (counted,) = used - {"pack-synsets"}
     assert [label.name for label in read_vocabulary(counted).labels[:3]] == ["dog.n.01", "bridge.n.01", "beach.n.01"]
     assert [str(path) for path in (tmp_path / "vocabularies").iterdir()] == [counted]  # no method reads subwords
+    assert main(["measure", "distill-tiny", "--count-vocabulary", "--results", str(tmp_path / "none")]) == 2
+    assert "--count-vocabulary needs captions, distill reads none" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["catlip-tiny", "catlip-vit-b16-datacomp"])
