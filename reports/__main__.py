@@ -14,7 +14,7 @@ from bench.console.console import (
     split_extension_arguments,
 )
 from bench.console.options import parse_options
-from bench.extensions import load_extensions
+from bench.interfaces.extensions import load_extensions
 
 
 def main(arguments: Sequence[str], program: str = "python -m reports") -> int:

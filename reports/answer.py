@@ -2,8 +2,13 @@
 
 from markupsafe import Markup
 
-from bench.experiments import SCALES, TEXT_SHARE_AT_VIT_B16
-from bench.formats import (
+from bench.experiment.experiments import SCALES, TEXT_SHARE_AT_VIT_B16
+from bench.interfaces.sections import ComparisonRecords, PageContext
+from bench.measure.summary import Throughput
+from bench.orchestration.scope import scopes
+from bench.records.record import BatchTrial, Failure, Training, Transfer
+from bench.statistics.ratios import SMALLEST_EFFECT, Ratio
+from bench.tables.formats import (
     GIB,
     INTERVAL,
     NBSP,
@@ -14,11 +19,6 @@ from bench.formats import (
     join_words,
     pluralize,
 )
-from bench.measure.summary import Throughput
-from bench.orchestration.scope import scopes
-from bench.record import BatchTrial, Failure, Training, Transfer
-from bench.sections import ComparisonRecords, PageContext
-from bench.statistics.ratios import SMALLEST_EFFECT, Ratio
 from bench.transfer.subject_scores import WholeTaskScores
 from reports.accuracy.ranking import MOST_NAMED, accuracy_answer, headline_experiment, link_to_omitted
 from reports.circumstances import head_flops_shares

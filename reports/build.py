@@ -6,12 +6,12 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from bench.config import choose
 from bench.console.console import FAILED_CASE, OK, PROGRAM, log, log_damaged_files
 from bench.environment.files import read_intact_files, read_limited
+from bench.experiment.config import choose
 from bench.measure.comparison_records import group_comparison
 from bench.measure.disturbance import describe_disturbance, find_disturbance
-from bench.record import read_record
+from bench.records.record import read_record
 from reports.joined import comparison_files, join_comparisons
 from reports.page import page, page_sections
 from reports.render.document import write_page

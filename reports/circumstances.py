@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 
-from bench.config import Experiment, differing_fields, fields_of, get_field
 from bench.environment.circumstances import Circumstances
-from bench.experiments import tuning_of
-from bench.fields import PACK_DATA
-from bench.formats import format_count, format_percent, join_words
+from bench.experiment.config import Experiment, differing_fields, fields_of, get_field
+from bench.experiment.experiments import tuning_of
+from bench.experiment.fields import PACK_DATA
+from bench.interfaces.method import find_method
+from bench.interfaces.sections import Block, ComparisonRecords, Facts, Fold, Heading, PageContext, Section, Text
 from bench.measure.comparison_records import UNTIMED
 from bench.measure.tables import failure_table
-from bench.method import find_method
-from bench.sections import Block, ComparisonRecords, Facts, Fold, Heading, PageContext, Section, Text
-from bench.tables import Cell, Column, Table
+from bench.tables.formats import format_count, format_percent, join_words
+from bench.tables.tables import Cell, Column, Table
 from reports.render.frames import group_by
 
 FactValues = dict[str, list[str]]  # circumstances by name, each with several values where the records differ in it

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from bench.catalog import RANDOM_INIT, REFERENCES
-from bench.config import (
+from bench.experiment.config import (
     FIELDS_IGNORED_IN_ROWS,
     MAY_DIFFER,
     Experiment,
@@ -19,7 +18,8 @@ from bench.config import (
     get_field,
     unexpected_differences,
 )
-from bench.record import (
+from bench.interfaces.catalog import RANDOM_INIT, REFERENCES
+from bench.records.record import (
     BatchTrial,
     Failure,
     Figures,
@@ -31,8 +31,8 @@ from bench.record import (
     comparison_from_filename,
     record_files,
 )
-from bench.record_kind import UnknownKind
-from bench.scores import MetricScore, Score
+from bench.records.record_kind import UnknownKind
+from bench.records.scores import MetricScore, Score
 
 SPEED_AND_MEMORY = (
     Speed,

@@ -7,20 +7,20 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from bench.catalog import DEFAULT_ROOT_TASK, DEFAULT_TASKS, TASKS
 from bench.cli.verbs import VERBS
-from bench.config import Experiment, differing_fields, dotted_field_name, get_field
 from bench.console.console import PROGRAM, escape_unprintable
-from bench.experiments import COMPARED, EXPERIMENTS, HEADLINE, SCALES
-from bench.fields import PACK_DATA
-from bench.formats import join_words, pluralize
+from bench.experiment.config import Experiment, differing_fields, dotted_field_name, get_field
+from bench.experiment.experiments import COMPARED, EXPERIMENTS, HEADLINE, SCALES
+from bench.experiment.fields import PACK_DATA
+from bench.experiment.settings import split_name, with_settings
+from bench.interfaces.catalog import DEFAULT_ROOT_TASK, DEFAULT_TASKS, TASKS
+from bench.interfaces.method import find_method
+from bench.interfaces.sections import DEFAULT_RESULTS, ComparisonRecords, PageContext
 from bench.measure.summary import Throughput
-from bench.method import find_method
 from bench.orchestration.scope import required_rounds
-from bench.record import Failure, Training, Transfer
-from bench.sections import DEFAULT_RESULTS, ComparisonRecords, PageContext
-from bench.settings import split_name, with_settings
+from bench.records.record import Failure, Training, Transfer
 from bench.statistics.accuracies import SEEDS_FOR_INTERVAL, SEEDS_FOR_RANKING
+from bench.tables.formats import join_words, pluralize
 from bench.transfer.subject_scores import WholeTaskScores
 from reports.answer import ANSWERS, DEFAULT_SCOPES, headline_row, missing_runs
 from reports.render.frames import group_by

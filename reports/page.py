@@ -7,9 +7,7 @@ from typing import get_args
 from markupsafe import Markup
 
 from bench.console.console import describe_error
-from bench.measure.comparison_records import group_comparison
-from bench.record import Record
-from bench.sections import (
+from bench.interfaces.sections import (
     DEFAULT_RESULTS,
     Block,
     ComparisonRecords,
@@ -20,6 +18,8 @@ from bench.sections import (
     added_sections,
     flatten,
 )
+from bench.measure.comparison_records import group_comparison
+from bench.records.record import Record
 from bench.statistics.accuracies import JudgedAccuracyDifference, judge_accuracy_differences
 from bench.transfer.subject_scores import whole_task_scores
 from reports import circumstances, page_data
@@ -139,7 +139,7 @@ def _require_blocks(found: Sequence[Block]) -> list[Block]:
     blocks = list(found)
     for block in flatten(blocks):
         if not isinstance(block, get_args(Block)):
-            raise TypeError(f"build must return blocks of bench.sections, got {block!r}")
+            raise TypeError(f"build must return blocks of bench.interfaces.sections, got {block!r}")
     return blocks
 
 

@@ -6,12 +6,23 @@ from itertools import chain
 import msgspec
 from markupsafe import Markup
 
-from bench.formats import join_words
+from bench.interfaces.sections import (
+    Block,
+    Download,
+    Facts,
+    Files,
+    Heading,
+    ItemList,
+    PageContext,
+    Section,
+    Text,
+    flatten,
+)
 from bench.measure.tables import sample_table
-from bench.record import Memory, Speed, Training, Transfer
-from bench.record_kind import RecordContent
-from bench.sections import Block, Download, Facts, Files, Heading, ItemList, PageContext, Section, Text, flatten
-from bench.tables import NOT_MEASURED, Cell, Column, Table
+from bench.records.record import Memory, Speed, Training, Transfer
+from bench.records.record_kind import RecordContent
+from bench.tables.formats import join_words
+from bench.tables.tables import NOT_MEASURED, Cell, Column, Table
 from bench.transfer.pareto import cost_axes
 from reports.next_command import format_command
 

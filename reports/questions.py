@@ -6,10 +6,10 @@ from math import fsum
 
 from markupsafe import Markup
 
-from bench.formats import format_p_value, format_percent, format_ratio, format_seconds, pluralize
-from bench.record import Record, Speed, Training
-from bench.sections import ComparisonRecords, Facts, PageContext
+from bench.interfaces.sections import ComparisonRecords, Facts, PageContext
+from bench.records.record import Record, Speed, Training
 from bench.statistics.ratios import ALPHA, SMALLEST_EFFECT, fewest_rounds
+from bench.tables.formats import format_p_value, format_percent, format_ratio, format_seconds, pluralize
 from bench.transfer.subject_scores import WholeTaskScores
 from reports.accuracy.ranking import MOST_NAMED, gain_sentences, link_to_omitted
 from reports.answer import headline_row, largest_batch_sentences

@@ -8,10 +8,10 @@ from statistics import median
 
 import pandas as pd
 
-from bench.config import Experiment, differing_fields, get_field
-from bench.experiments import EXPERIMENTS, SCALES
+from bench.experiment.config import Experiment, differing_fields, get_field
+from bench.experiment.experiments import EXPERIMENTS, SCALES
+from bench.experiment.settings import split_name
 from bench.measure.observations import BenchmarkId, Commit, Metric, Observation
-from bench.settings import split_name
 
 NEVER = datetime.min.replace(tzinfo=UTC)
 MIN_IN_SLOT = 3  # commits for an estimate of the common factor of a turn

@@ -6,16 +6,24 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from bench.catalog import describe_out_of_domain_scoring
-from bench.formats import INTERVAL, format_accuracy, format_percent, format_ratio, format_seconds, join_words, pluralize
+from bench.interfaces.catalog import describe_out_of_domain_scoring
+from bench.interfaces.sections import Block, ComparisonRecords, Group, PageContext, Text, Warn
 from bench.measure.comparison_records import UNTIMED
 from bench.measure.disturbance import Disturbance, describe_disturbance, find_disturbance
 from bench.measure.speed_tables import BASE_CELL, IS_BASE
 from bench.measure.summary import Throughput, extreme_mfu_rows
 from bench.measure.tables import sample_table
-from bench.record import Failure, Speed
-from bench.sections import Block, ComparisonRecords, Group, PageContext, Text, Warn
-from bench.tables import Cell, Column, Table
+from bench.records.record import Failure, Speed
+from bench.tables.formats import (
+    INTERVAL,
+    format_accuracy,
+    format_percent,
+    format_ratio,
+    format_seconds,
+    join_words,
+    pluralize,
+)
+from bench.tables.tables import Cell, Column, Table
 from bench.transfer.subject_scores import ScorePoint, WholeTaskScores, towers_at_budget, whole_task_scores
 from reports.accuracy.accuracy_section import headline_chart
 from reports.accuracy.ranking import MOST_NAMED, link_to_omitted, rank_others

@@ -23,7 +23,7 @@ with install_import_hook(["bench", "models", "losses"], "beartype.beartype"):
     import bench.train.loop
     import bench.transfer.score  # noqa: F401
     import tests.computed_once  # noqa: F401
-    from bench.extensions import load_extensions
+    from bench.interfaces.extensions import load_extensions
 
     load_extensions()
 

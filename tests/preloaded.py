@@ -3,7 +3,7 @@
 from importlib import import_module
 
 from bench.environment.imports import imports_without_gc
-from bench.extensions import load_extensions
+from bench.interfaces.extensions import load_extensions
 
 MODULES = (
     *("open_clip.loss", "torch.nn.parallel", "bench.train.loop", "bench.transfer.score", "bench.cli.main", "tyro"),

@@ -10,17 +10,17 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from bench.config import Experiment
 from bench.environment.circumstances import current_commit
 from bench.environment.gpu_specs import GPU_SPECS
-from bench.fields import PACK_DATA
+from bench.experiment.config import Experiment
+from bench.experiment.fields import PACK_DATA
 from bench.orchestration import preflight
 from bench.orchestration.pace import GpuPace
 from bench.orchestration.request_base import Request
 from bench.orchestration.requests import MemoryRequest, SpeedRequest
 from bench.orchestration.runner import Runner
-from bench.record import Flops, Memory, Record, write_record
-from bench.record_kind import KINDS, RecordContent
+from bench.records.record import Flops, Memory, Record, write_record
+from bench.records.record_kind import KINDS, RecordContent
 from tests.small import circumstances
 from tests.speeds import speed
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import open_clip
 
-from bench.config import Experiment, change
 from bench.environment.circumstances import Circumstances
-from bench.experiments import EXPERIMENTS
+from bench.experiment.config import Experiment, change
+from bench.experiment.experiments import EXPERIMENTS
 
 open_clip.add_model_config(Path(__file__).parent / "configs")
 TWO_BLOCKS: dict[str, object] = dict.fromkeys(("tower", "text_tower", "teacher"), "two-blocks")

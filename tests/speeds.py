@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bench.record import Flops, Speed
+from bench.records.record import Flops, Speed
 
 PLAIN: dict[str, Any] = {
     "round": 0,

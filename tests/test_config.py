@@ -12,7 +12,8 @@ from open_clip.transform import AugmentationCfg
 
 from bench.__main__ import main
 from bench.cli.field_table import describe_type
-from bench.config import (
+from bench.console.console import OK, USAGE
+from bench.experiment.config import (
     FIELD_FACTS,
     FIELDS,
     Experiment,
@@ -23,12 +24,11 @@ from bench.config import (
     get_field,
     require_comparable_experiments,
 )
-from bench.console.console import OK, USAGE
-from bench.experiments import EXPERIMENTS, METHOD_SETTINGS, SCALES, TUNED_FIELDS, get_experiment, tuning_of
-from bench.fields import NonEmptyStr, Role
-from bench.method import methods
-from bench.recipes import RECIPES
-from bench.settings import with_batch_size, with_settings
+from bench.experiment.experiments import EXPERIMENTS, METHOD_SETTINGS, SCALES, TUNED_FIELDS, get_experiment, tuning_of
+from bench.experiment.fields import NonEmptyStr, Role
+from bench.experiment.recipes import RECIPES
+from bench.experiment.settings import with_batch_size, with_settings
+from bench.interfaces.method import methods
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 

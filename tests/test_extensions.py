@@ -14,14 +14,14 @@ import pytest
 
 from bench.cli.verbs import VERBS
 from bench.console.console import FAILED_CASE, INCONCLUSIVE, OK, USAGE, split_extension_arguments
-from bench.experiments import EXPERIMENTS
-from bench.extensions import ENTRY_POINT_GROUP, load_extensions
-from bench.formats import format_rate
+from bench.experiment.experiments import EXPERIMENTS
+from bench.interfaces.extensions import ENTRY_POINT_GROUP, load_extensions
+from bench.interfaces.method import is_built_in, methods
 from bench.measure import costs
 from bench.measure.figures import summarize_figures
-from bench.method import is_built_in, methods
-from bench.record import Record, Speed, Training, Transfer, read_record, record_files, write_record
-from bench.record_kind import UnknownKind
+from bench.records.record import Record, Speed, Training, Transfer, read_record, record_files, write_record
+from bench.records.record_kind import UnknownKind
+from bench.tables.formats import format_rate
 from tests.data.shards import CAPTIONS, encode_image, make_image, write_shard
 from tests.processes import LONGEST_SECONDS, answer, answered, in_child
 from tests.reports.test_page import Document
@@ -30,9 +30,9 @@ ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "tests" / "records"
 SETTINGS = ("batch_size=16", "warmup_steps=1", "windows=1", "steps_per_window=1")
 SMALL = [word for setting in SETTINGS for word in ("--set", setting)]
-IMPORTS = "from bench.extensions import Extension\nfrom bench.experiments import MethodSettings\n"
-IMPORTS += "from bench.record_kind import RecordKind\n"
-METHOD = "from bench.method import Method\n"
+IMPORTS = "from bench.interfaces.extensions import Extension\nfrom bench.experiment.experiments import MethodSettings\n"
+IMPORTS += "from bench.records.record_kind import RecordKind\n"
+METHOD = "from bench.interfaces.method import Method\n"
 VERB = f"""{IMPORTS}
 from dataclasses import dataclass
 
@@ -47,12 +47,12 @@ class Mine:
 
 """
 OF_KIND = "frozen=True, kw_only=True"
-SECTION = "from bench.sections import Section\n"
-SOURCE = "from bench.data_source import DataSource\n"
-TASK = "from bench.catalog import Task\n"
+SECTION = "from bench.interfaces.sections import Section\n"
+SOURCE = "from bench.interfaces.data_source import DataSource\n"
+TASK = "from bench.interfaces.catalog import Task\n"
 OURS = "from bench.methods.clip import Clip\n"
 OWN = f"""{IMPORTS}{OURS}from typing import Annotated
-from bench.fields import Settings, field_metadata
+from bench.experiment.fields import Settings, field_metadata
 class Own(Settings, frozen=True): {{}}
 class Mine(Clip): name, settings = 'mine', Own
 EXTENSION = Extension([Mine()])
@@ -114,7 +114,7 @@ def test_options_are_taken_from_anywhere_in_a_command_line() -> None:
         ("import absent_module", "cannot be loaded: ModuleNotFoundError: No module named 'absent_module'"),
         ("def", "cannot be loaded: SyntaxError: invalid syntax"),
         ("import sys; sys.exit(7)", "cannot be loaded: SystemExit: 7"),
-        ("EXTENSION = 3", "has no EXTENSION: it must be a bench.extensions.Extension"),
+        ("EXTENSION = 3", "has no EXTENSION: it must be a bench.interfaces.extensions.Extension"),
         (f"{IMPORTS}{OURS}EXTENSION = Extension([Clip()])", "adds the method clip, which this program has already"),
         (f"{IMPORTS}{OURS}EXTENSION = Extension([Clip])", "it must be an instance of a subclass of Method"),
         (
@@ -163,7 +163,10 @@ def test_options_are_taken_from_anywhere_in_a_command_line() -> None:
         ),
         (f"{VERB}EXTENSION = Extension(verbs={{'Mine': Mine}})", "its name must be small letters, digits and hyphens"),
         (f"{VERB}del Mine.run\nEXTENSION = Extension(verbs={{'mine': Mine}})", "adds the verb mine without run: see "),
-        (f"{IMPORTS}EXTENSION = Extension(sections=[3])", "adds the section 3: it must be a bench.sections.Section"),
+        (
+            f"{IMPORTS}EXTENSION = Extension(sections=[3])",
+            "adds the section 3: it must be a bench.interfaces.sections.Section",
+        ),
         (
             f"{IMPORTS}{SECTION}EXTENSION = Extension(sections=[Section('My Own', 'a', 'a', print)])",
             "adds the section 'My Own': its name must be lower-case letters, digits and hyphens",
@@ -175,7 +178,7 @@ def test_options_are_taken_from_anywhere_in_a_command_line() -> None:
         ),
         (
             f"{IMPORTS}{TASK}EXTENSION = Extension(tasks=[Task])",
-            "must be an object of the class Task of bench.catalog",
+            "must be an object of the class Task of bench.interfaces.catalog",
         ),
         (f"{IMPORTS}{TASK}EXTENSION = Extension(tasks=[Task('mine')])", "cannot be loaded: TypeError: "),
         (
@@ -265,7 +268,7 @@ def test_measurement_is_compared_and_shown_without_its_extension(folder: Path, t
 
 def test_measurement_that_fails_is_one_line_and_a_failure(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
-        f"{IMPORTS}from bench.measurement import Figure, Measurement\nclass Mine(Measurement):\n"
+        f"{IMPORTS}from bench.interfaces.measurement import Figure, Measurement\nclass Mine(Measurement):\n"
         "    name, title, figures = 'mine', 'Mine', (Figure('a', ''),)\n"
         "    def measure(self, *_): return {'b': 1.0}\nEXTENSION = Extension(measurements=[Mine()])"
     )
@@ -378,8 +381,8 @@ def test_section_of_an_extension_has_its_chart_its_table_and_a_csv_of_it(folder:
     assert [row["experiment"] for row in rows] == [row[0] for row in table[1:]]
 
 
-SECTIONS = """from bench.extensions import Extension
-from bench.sections import Group, Section, Text
+SECTIONS = """from bench.interfaces.extensions import Extension
+from bench.interfaces.sections import Group, Section, Text
 def failing(page):
     raise RuntimeError("<b>no such\\nfigure</b>")
 EXTENSION = Extension(sections=[
@@ -397,7 +400,7 @@ def test_section_that_fails_is_one_line_on_a_page_with_all_others(tmp_path: Path
     returned, text = built(tmp_path, tmp_path / "page.html", str(source))
     assert returned == FAILED_CASE
     told = [line for line in text.splitlines() if line.startswith("section ")]
-    refused = "TypeError: build must return blocks of bench.sections, got 'no block'"
+    refused = "TypeError: build must return blocks of bench.interfaces.sections, got 'no block'"
     assert told == [
         f"section broken of --extension {source} failed: RuntimeError: <b>no such figure</b>",
         f"section wrong of --extension {source} failed: {refused}",

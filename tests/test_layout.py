@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.config import FIELDS
-from bench.method import methods
+from bench.experiment.config import FIELDS
+from bench.interfaces.method import methods
 
 ROOT = Path(__file__).parent.parent
 
@@ -84,7 +84,7 @@ def test_no_method_is_named_outside_its_file_and_the_experiments_that_use_it(tre
 
 
 def test_no_list_of_fields_is_kept_beside_the_fields(trees: dict[str, ast.Module]) -> None:
-    """Three fields of an experiment or more, as constants: what they share is a role in `bench.config`."""
+    """Three fields of an experiment or more, as constants: what they share is a role in `bench.experiment.config`."""
     found = []
     for path, tree in trees.items():
         for node in ast.walk(tree):

@@ -12,14 +12,14 @@ from msgspec.structs import replace as with_fields
 from bench.data.pack import PackImages
 from bench.data.stream import Batch, eval_transform
 from bench.data.targets import Captions, Features
-from bench.experiments import COMPARED, EXPERIMENTS, TEXT_SHARE_AT_VIT_B16
+from bench.experiment.experiments import COMPARED, EXPERIMENTS, TEXT_SHARE_AT_VIT_B16
+from bench.interfaces.method import methods
 from bench.labels.subwords import SubwordIds, tokenizer
 from bench.labels.vocabulary import read_vocabulary
 from bench.measure.costs import META, build_on_meta, count_flops, meta_images, text_forward_flops
-from bench.method import methods
 from bench.method_parts.synsets import label_log_odds
 from bench.profilers.counters import count_forward_flops
-from bench.record import Flops
+from bench.records.record import Flops
 from bench.towers.head_file import save_tower
 from bench.towers.provenance import Provenance
 from bench.towers.tower_from import load_trained_tower

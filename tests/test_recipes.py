@@ -6,14 +6,21 @@ from statistics import fmean
 import pytest
 from msgspec.structs import replace
 
-from bench.config import FIELDS, MAY_DIFFER, Experiment, change, differing_fields, require_comparable_experiments
 from bench.data.caption_lengths import WEB, caption_length_quantiles
-from bench.experiments import EXPERIMENTS, METHOD_SETTINGS, SCALES
+from bench.experiment.config import (
+    FIELDS,
+    MAY_DIFFER,
+    Experiment,
+    change,
+    differing_fields,
+    require_comparable_experiments,
+)
+from bench.experiment.experiments import EXPERIMENTS, METHOD_SETTINGS, SCALES
+from bench.experiment.recipes import PUBLISHED_HOURS, RECIPES
 from bench.measure.comparison_records import group_named
 from bench.measure.costs import count_costs, forward_flops_as_released
 from bench.measure.speed_tables import throughput_table, with_differences
-from bench.recipes import PUBLISHED_HOURS, RECIPES
-from bench.record import Record
+from bench.records.record import Record
 from tests.small import circumstances
 from tests.speeds import speed
 

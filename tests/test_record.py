@@ -16,15 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-import bench.record
-import bench.record_kind
-from bench.config import FIELDS, Experiment, change, get_field
+import bench.records.record
+import bench.records.record_kind
 from bench.environment.circumstances import Circumstances
-from bench.experiments import EXPERIMENTS
+from bench.experiment.config import FIELDS, Experiment, change, get_field
+from bench.experiment.experiments import EXPERIMENTS
+from bench.interfaces.measurement import Figure
 from bench.labels.vocabulary import read_vocabulary
 from bench.measure.throughput import require_comparable
-from bench.measurement import Figure
-from bench.record import (
+from bench.records.record import (
     FORMAT,
     Branch,
     Failure,
@@ -40,14 +40,14 @@ from bench.record import (
     record_path,
     write_record,
 )
-from bench.record_kind import RecordKind, UnknownKind, tag_of
+from bench.records.record_kind import RecordKind, UnknownKind, tag_of
 from tests.small import circumstances
 from tests.speeds import speed as plain_speed
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=40)
 
-ROOT = Path(bench.record.__file__).parents[1]
-KINDS = [*bench.record_kind.KINDS.values()]
+ROOT = Path(bench.records.record.__file__).parents[2]
+KINDS = [*bench.records.record_kind.KINDS.values()]
 TINY = EXPERIMENTS["clip-tiny"]
 HERE = circumstances(machine="two cores", packages={"torch": "2.6.0"})
 
@@ -280,7 +280,7 @@ def test_write_becomes_visible_after_fsync_and_concurrent_writes_do_not_interfer
 WRITER = """
 import sys
 from pathlib import Path
-from bench.record import decode_record, write_record
+from bench.records.record import decode_record, write_record
 path = Path(sys.argv[1])
 record = decode_record(sys.stdin.buffer.read(), path)
 for _ in range(40):

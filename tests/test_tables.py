@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from bench.console.tables import print_tables
-from bench.formats import UNMEASURED, format_percent, format_quantity, format_ratio
 from bench.statistics.accuracies import Estimate
-from bench.tables import Cell, Column, Table
+from bench.tables.formats import UNMEASURED, format_percent, format_quantity, format_ratio
+from bench.tables.tables import Cell, Column, Table
 
 EXACT = 1 / 3
 COLUMNS = [

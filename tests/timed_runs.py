@@ -2,8 +2,8 @@
 
 import math
 
-from bench.config import Experiment
-from bench.record import Flops, Record
+from bench.experiment.config import Experiment
+from bench.records.record import Flops, Record
 from tests import speeds
 from tests.reports.conftest import COMPARISON, HERE
 

@@ -43,14 +43,15 @@ from bench.cli.options import (
 from bench.cli.own_vocabulary import require_no_other_vocabulary, with_counted_vocabularies
 from bench.cli.released_recipes import released_table
 from bench.cli.transfer import choose_tasks_root_and_protocols, require_openable_tasks
-from bench.config import FIELDS, MAY_DIFFER, MAY_DIFFER_AT_LARGEST_BATCH, Experiment, change
 from bench.console.console import OK, PROGRAM, log
 from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
 from bench.console.progress import Progress
 from bench.console.tables import print_tables
-from bench.experiments import COMPARED, EXPERIMENTS, HEADLINE
-from bench.fields import PACK_DATA, SEEN_CONCEPTS
-from bench.formats import GIB
+from bench.experiment.config import FIELDS, MAY_DIFFER, MAY_DIFFER_AT_LARGEST_BATCH, Experiment, change
+from bench.experiment.experiments import COMPARED, EXPERIMENTS, HEADLINE
+from bench.experiment.fields import PACK_DATA, SEEN_CONCEPTS
+from bench.experiment.settings import with_settings
+from bench.interfaces.measurement import get_measurement
 from bench.labels.vocabulary import vocabulary_mismatch
 from bench.measure.comparison_records import group_named
 from bench.measure.disturbance import describe_disturbance, find_disturbance
@@ -65,7 +66,6 @@ from bench.measure.speed_tables import (
 )
 from bench.measure.tables import batch_trial_table, experiment_table
 from bench.measure.throughput import throughputs_by_round, timed_runs
-from bench.measurement import get_measurement
 from bench.orchestration.budgets import set_images
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import Pace
@@ -79,9 +79,9 @@ from bench.orchestration.preflight import (
 from bench.orchestration.runner import expected_job_seconds
 from bench.orchestration.scope import Scope, required_rounds, scopes
 from bench.orchestration.trial import DEFAULT_MINUTES, MAX_PACE_RATIO, plan_default, run_trial
-from bench.record import read_records
-from bench.settings import with_settings
-from bench.tables import Table
+from bench.records.record import read_records
+from bench.tables.formats import GIB
+from bench.tables.tables import Table
 from bench.transfer.terminal_tables import transfer_tables
 
 FULL_IMAGES, SMOKE_IMAGES = 320_000, 2_048

@@ -31,16 +31,16 @@ from bench.environment.cores import CGROUP_QUOTA, available_cores
 from bench.environment.gpu_settings import format_gpu_settings, read_gpu_settings
 from bench.environment.rank_info import torchrun_env
 from bench.environment.requirements import MIN_SHARED_BYTES, SHARED_MEMORY, compiler_requirements, gpu_requirements
-from bench.experiments import COMPARED, EXPERIMENTS
-from bench.formats import GIB
+from bench.experiment.experiments import COMPARED, EXPERIMENTS
 from bench.measure.throughput import images_per_second, window_weights
 from bench.orchestration.pace import Pace
 from bench.orchestration.preflight import has_gpu
 from bench.orchestration.scope import scopes
 from bench.orchestration.trial import DEFAULT_MINUTES, expected_trial_seconds, plan_default, run_trial
 from bench.profilers.nvml import SLOWDOWNS, throttle_bits
-from bench.record import Record, Speed
-from bench.tables import Table
+from bench.records.record import Record, Speed
+from bench.tables.formats import GIB
+from bench.tables.tables import Table
 from bench.train.shared_memory import SHARED_MEMORY_REMEDY
 
 TRIED = "clip-tiny"  # experiment that shows how fast the machine is

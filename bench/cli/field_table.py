@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from msgspec import NODEFAULT
 
-from bench.config import FIELD_FACTS, dotted_field_name, fields_of_method
-from bench.method import methods
-from bench.tables import Table
+from bench.experiment.config import FIELD_FACTS, dotted_field_name, fields_of_method
+from bench.interfaces.method import methods
+from bench.tables.tables import Table
 
 BOUNDS = {"ge": "from {}", "gt": "over {}", "le": "to {}", "lt": "under {}"}
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bench.tables import Table
+from bench.tables.tables import Table
 
 FINDING_OK, DISTURBS, MISSING, DIFFERS, UNKNOWN = "ok", "disturbs", "missing", "differs", "not known"
 

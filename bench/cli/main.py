@@ -20,7 +20,7 @@ from bench.console.console import (
 from bench.console.options import parse_options
 from bench.environment.rank_info import torchrun_env
 from bench.environment.variables import require_valid_variables
-from bench.extensions import load_extensions
+from bench.interfaces.extensions import load_extensions
 from bench.orchestration.runner import OutOfTimeError, follow_rank0
 from bench.orchestration.torchrun import RunCoordinator, connect_coordinator
 

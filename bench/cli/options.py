@@ -7,18 +7,18 @@ from typing import Annotated, ClassVar, Protocol, runtime_checkable
 
 from tyro.conf import UseAppendAction, arg
 
-from bench.config import Experiment, fields_of_method
 from bench.console.console import FAILED_CASE, OK
 from bench.console.progress import format_duration
 from bench.console.tables import print_tables
 from bench.data.captions.choice import parse_caption_choice
-from bench.experiments import get_experiment
+from bench.experiment.config import Experiment, fields_of_method
+from bench.experiment.experiments import get_experiment
+from bench.experiment.settings import with_settings
 from bench.labels.vocabulary import SUBWORD, read_vocabulary
 from bench.measure.tables import failure_table, sample_table
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import Pace
-from bench.settings import with_settings
-from bench.tables import Table
+from bench.tables.tables import Table
 
 Repeated = Annotated[tuple[str, ...], UseAppendAction]
 Settings = Annotated[

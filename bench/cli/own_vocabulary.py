@@ -6,13 +6,13 @@ from pathlib import Path
 
 import msgspec
 
-from bench.config import Experiment, change
 from bench.console.console import log
 from bench.data.samples import caption_files
-from bench.hooks import find_hook
+from bench.experiment.config import Experiment, change
+from bench.experiment.recipes import DATACOMP_SYNSETS
+from bench.interfaces.hooks import find_hook
 from bench.labels.label_files import count_file_labels
 from bench.labels.vocabulary import SUBWORD, Vocabulary, min_count_for, vocabulary_field, write_vocabulary
-from bench.recipes import DATACOMP_SYNSETS
 
 FOLDER = "vocabularies"  # in the results folder
 RULES = {"synset_vocabulary": "corenet", "subword_vocabulary": SUBWORD}  # by field of an experiment

@@ -15,8 +15,8 @@ from bench.orchestration.preflight import reserve_comparison_name
 from bench.orchestration.requests import LinkRequest, RankStatesRequest
 from bench.orchestration.runner import Job, Runner
 from bench.orchestration.torchrun import connect_coordinator
-from bench.record import DDP_BUCKET_BYTES, LinkSpeed, RankState, RankStates, read_record
-from bench.tables import Table
+from bench.records.record import DDP_BUCKET_BYTES, LinkSpeed, RankState, RankStates, read_record
+from bench.tables.tables import Table
 
 LINKS = "links"  # folder of the records in a results folder
 EXPECTED_SECONDS = 15.0

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from bench.experiments import EXPERIMENTS
-from bench.tables import Table
+from bench.experiment.experiments import EXPERIMENTS
+from bench.tables.tables import Table
 
 FILE = Path(__file__).with_name("released_recipes.toml")
 

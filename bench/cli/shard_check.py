@@ -14,8 +14,8 @@ from bench.data.shards.facts import (
     write_manifest,
 )
 from bench.data.sources.tar_shards import find_tar_files
-from bench.formats import GIB
-from bench.tables import Table
+from bench.tables.formats import GIB
+from bench.tables.tables import Table
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,21 +30,21 @@ from bench.cli.options import (
 )
 from bench.cli.own_vocabulary import count_own_vocabulary, fields_to_count, require_no_other_vocabulary, save_vocabulary
 from bench.cli.transfer import choose_tasks_root_and_protocols, require_openable_tasks
-from bench.config import Experiment, change, differing_fields, format_differences
 from bench.console.console import INTERRUPTED, OK, Stopped, log
 from bench.console.options import MAX_ECHOED_CHARACTERS, MINUTES_RANGE, require_range
 from bench.environment.circumstances import current_commit
 from bench.environment.files import make_folders, safe_file_name
 from bench.environment.rank_info import parent_command_line, program_command_line, restart_count, torchrun_env
-from bench.fields import PACK_DATA
-from bench.method import get_method, methods
+from bench.experiment.config import Experiment, change, differing_fields, format_differences
+from bench.experiment.fields import PACK_DATA
+from bench.interfaces.method import get_method, methods
 from bench.orchestration.budgets import set_images
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import Pace
 from bench.orchestration.preflight import open_comparison, prepare_data, require_runnable
 from bench.orchestration.requests import TeacherFeaturesRequest
 from bench.orchestration.scope import Scope
-from bench.record import Training, read_records
+from bench.records.record import Training, read_records
 from bench.train.checkpoints import (
     CheckpointConfig,
     exclusive_lock,

@@ -9,7 +9,12 @@ from typing import Annotated, ClassVar
 
 from tyro.conf import Positional, arg
 
-from bench.catalog import (
+from bench.cli.options import Json, Protocols, Results, Root, Tasks, print_results
+from bench.console.console import PROGRAM
+from bench.environment.imports import imports_without_gc
+from bench.experiment.config import Experiment, choose
+from bench.experiment.experiments import EXPERIMENTS
+from bench.interfaces.catalog import (
     DEFAULT_ROOT_TASK,
     DEFAULT_TASKS,
     PROTOCOLS,
@@ -19,11 +24,6 @@ from bench.catalog import (
     compatible_tasks_and_protocols,
     default_protocols,
 )
-from bench.cli.options import Json, Protocols, Results, Root, Tasks, print_results
-from bench.config import Experiment, choose
-from bench.console.console import PROGRAM
-from bench.environment.imports import imports_without_gc
-from bench.experiments import EXPERIMENTS
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import Pace
 from bench.orchestration.preflight import open_comparison

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.config import choose
 from bench.console.console import describe_error
-from bench.registry import Registry, import_object
+from bench.experiment.config import choose
+from bench.interfaces.registry import Registry, import_object
 
 if TYPE_CHECKING:
     from bench.cli.options import Command

@@ -9,9 +9,9 @@ from textwrap import wrap
 
 from bench.console.console import escape_unprintable
 from bench.environment.files import add_path_to_errors
-from bench.formats import NBSP, UNMEASURED
-from bench.settings import split_name
-from bench.tables import Table
+from bench.experiment.settings import split_name
+from bench.tables.formats import NBSP, UNMEASURED
+from bench.tables.tables import Table
 
 UNKNOWN = "-"  # in place of a figure that is not there
 WIDTH = 120  # letters of a line of a note

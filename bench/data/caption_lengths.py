@@ -11,9 +11,9 @@ from itertools import chain, islice
 from pathlib import Path
 from statistics import NormalDist
 
-from bench.config import Experiment
 from bench.data.captions.files import read_captions
-from bench.fields import PACK_DATA, InputSettings
+from bench.experiment.config import Experiment
+from bench.experiment.fields import PACK_DATA, InputSettings
 
 WEB = "web"
 MEDIAN, PERCENTILE_95 = 15, 40  # tokens of a web caption

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.config import Experiment
 from bench.environment.seeds import IMAGE_SIZE, derive_seed
+from bench.experiment.config import Experiment
 
 MIN_DRAWN = 1024  # steps of the first draw; it is doubled as needed
 Integers = npt.NDArray[np.integer[Any]]

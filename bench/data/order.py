@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from bench.config import Experiment
 from bench.data.image_sizes import image_size_at, images_before_step
 from bench.environment.seeds import ORDER, derive_seed
+from bench.experiment.config import Experiment
 
 StepSize = tuple[int, int]  # side of a step's images in pixels, and their number on one device
 

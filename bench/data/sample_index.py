@@ -18,14 +18,14 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bench.config import list_names
 from bench.console.progress import show_progress
 from bench.data.captions.batches import KEY_COLUMNS, MAX_BATCH_ROWS, UTF8_REMEDY, find_column, find_columns
 from bench.data.captions.choice import CaptionChoice, Texts, to_valid_text
 from bench.data.captions.files import UNREADABLE, choice_digest, digest_file_excerpts
 from bench.data.captions.key_join import CaptionFieldCounts, CaptionFieldReader
-from bench.data_source import DataSource, SampleRequest, Samples
 from bench.environment.files import MAX_BYTES, atomic_write, decode_json, prefix_errors
+from bench.experiment.config import list_names
+from bench.interfaces.data_source import DataSource, SampleRequest, Samples
 
 INDEX_FORMAT = 5  # raise it when the same file gives another index
 METADATA_KEY = b"catlip-bench.index"

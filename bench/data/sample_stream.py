@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from bench.config import Experiment
 from bench.data.captions.choice import parse_caption_choice
 from bench.data.decoding import UnusableImageError, decode_embedding_grid, decode_for_crop, decode_image
 from bench.data.loader_workers import BatchLoader, PinningLoader, PrefetchingLoader
@@ -27,11 +26,12 @@ from bench.data.subset import subset_rows
 from bench.data.targets import Captions, Target, to_device
 from bench.data.text_layouts import required_packed_rows
 from bench.data.transforms import WHITE, CropParams, crop_and_resize, crop_box, draw_crop_params, normalise, resize_crop
-from bench.data_source import Samples, format_counts
 from bench.environment.cores import LoaderWorkers
 from bench.environment.machine import with_resolved_padding
 from bench.environment.seeds import AUGMENTATION, REPLACEMENT, derive_seed
-from bench.method import get_method
+from bench.experiment.config import Experiment
+from bench.interfaces.data_source import Samples, format_counts
+from bench.interfaces.method import get_method
 
 T = TypeVar("T", bound=Target)
 MakeTargets = Callable[[Experiment], Callable[[Captions], T]]  # the result turns an experiment's captions into targets

@@ -10,7 +10,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.config import Experiment
 from bench.console.console import describe_error
 from bench.data.captions.batches import CAPTION_COLUMNS, MAX_BATCH_ROWS
 from bench.data.captions.choice import parse_caption_choice
@@ -20,10 +19,11 @@ from bench.data.held_out import HELD_OUT_FILE
 from bench.data.manifest import pack_cache
 from bench.data.shards.layout import format_suffixes
 from bench.data.subset import is_key_file
-from bench.data_source import SOURCES, DataSource, SampleRequest, Samples
 from bench.environment.circumstances import LOADED_EXTENSIONS
 from bench.environment.files import atomic_write
-from bench.fields import SEEN_CONCEPTS
+from bench.experiment.config import Experiment
+from bench.experiment.fields import SEEN_CONCEPTS
+from bench.interfaces.data_source import SOURCES, DataSource, SampleRequest, Samples
 
 MAX_UNUSABLE_FRACTION, MIN_TOLERATED = 0.1, 10  # largest fraction of unusable samples; this many are always tolerated
 KEYS_REMEDY = "list the keys to use: --set subset=FILE.csv"

@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from bench.config import Experiment
 from bench.data.order import SampleOrder, StepSize
 from bench.data.pack import PackImages
 from bench.data.subset import subset_rows
@@ -24,7 +23,8 @@ from bench.data.targets import Captions, Target, pin, to_device
 from bench.data.transforms import ASPECT_RATIOS, WHITE, normalise
 from bench.environment.cores import LoaderWorkers
 from bench.environment.seeds import AUGMENTATION, derive_seed
-from bench.fields import InputSettings
+from bench.experiment.config import Experiment
+from bench.experiment.fields import InputSettings
 
 T = TypeVar("T", bound=Target)
 

@@ -15,13 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from bench.config import Experiment, list_names
 from bench.data.captions.batches import KEY_COLUMNS, find_column
 from bench.data.captions.files import UNREADABLE
 from bench.data.held_out import exclusion_reasons
 from bench.environment.files import atomic_write, prefix_errors
 from bench.environment.seeds import SUBSET, derive_seed
-from bench.fields import RANDOM_SUBSET, SEEN_CONCEPTS
+from bench.experiment.config import Experiment, list_names
+from bench.experiment.fields import RANDOM_SUBSET, SEEN_CONCEPTS
 
 
 def is_key_file(subset: str | None) -> TypeGuard[str]:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bench.data.text_layouts import allowed_lengths, choose_padding_buckets, pack_into_rows, required_packed_rows
-from bench.fields import TextPadding
+from bench.experiment.fields import TextPadding
 
 MAX_BUCKETS = 4
 TargetType = TypeVar("TargetType", bound="Target")

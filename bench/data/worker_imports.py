@@ -1,7 +1,7 @@
 """What loader workers share: the process from which they fork imports this once."""
 
 from bench.environment.imports import imports_without_gc
-from bench.extensions import load_extensions
+from bench.interfaces.extensions import load_extensions
 
 with imports_without_gc():
     import bench.data.sample_stream

@@ -16,7 +16,7 @@ from bench.environment.variables import COMMIT
 CHECKOUT = Path(__file__).parents[2]
 PACKAGES = ("bench", "losses", "models")
 MAX_ENTRIES = 1000  # of a mapping in a record
-# Version and digest of the source of each extension of this process, by its name; `bench.extensions` fills it.
+# Version and digest of each loaded extension's source, by its name; filled by `bench.interfaces.extensions`.
 LOADED_EXTENSIONS: dict[str, str] = {}
 Texts = Annotated[dict[str, str], msgspec.Meta(max_length=MAX_ENTRIES)]
 

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.formats import pluralize
+from bench.tables.formats import pluralize
 
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 PREFETCHED = 2  # batches of each worker, where they fit into shared memory: torch's default

@@ -13,13 +13,13 @@ import pynvml
 import torch
 from torch.distributed import is_nccl_available
 
-from bench.config import Experiment, change
 from bench.environment.circumstances import LOADED_EXTENSIONS, Circumstances, current_commit, summarize_machine
 from bench.environment.gpu_settings import device_handle, read_gpu_settings
 from bench.environment.rank_info import torchrun_env
 from bench.environment.tf32 import describe_tf32
-from bench.fields import RuntimeSettings, TextPadding
-from bench.formats import GIB
+from bench.experiment.config import Experiment, change
+from bench.experiment.fields import RuntimeSettings, TextPadding
+from bench.tables.formats import GIB
 
 PACKAGES = ("torch", "open_clip_torch", "timm", "numpy")
 

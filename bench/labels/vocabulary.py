@@ -15,12 +15,12 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
-from bench.config import Experiment, choose, format_differences, get_field
 from bench.console.console import PROGRAM
 from bench.environment.files import atomic_write, decode_json, prefix_errors, read_limited
-from bench.fields import PACK_DATA
-from bench.method import get_method
-from bench.recipes import DATACOMP_SYNSETS, DATACOMP_VOCABULARY
+from bench.experiment.config import Experiment, choose, format_differences, get_field
+from bench.experiment.fields import PACK_DATA
+from bench.experiment.recipes import DATACOMP_SYNSETS, DATACOMP_VOCABULARY
+from bench.interfaces.method import get_method
 
 SHIPPED_FOLDER = Path(__file__).resolve().parent / "vocabularies"
 PACK_SYNSETS, PACK_SUBWORDS = "pack-synsets", "pack-subwords"  # the shipped ones, counted over the pack's captions

@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
-from bench.config import FIELDS, MAY_DIFFER, Experiment, differing_fields, fields_with, get_field
+from bench.experiment.config import FIELDS, MAY_DIFFER, Experiment, differing_fields, fields_with, get_field
+from bench.interfaces.method import find_method, methods
+from bench.interfaces.sections import ComparisonRecords
 from bench.measure.summary import throughputs_of
 from bench.measure.throughput import require_comparable
-from bench.method import find_method, methods
-from bench.record import Record, Speed
-from bench.sections import ComparisonRecords
+from bench.records.record import Record, Speed
 
 UNTIMED = "its speed was not measured"  # the reason of an absent figure
 VARIANTS = {"flip": "FLIP", "clipa": "CLIPA"}  # CLIP with other settings, by the first word of the experiment's name

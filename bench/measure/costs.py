@@ -10,11 +10,11 @@ from math import prod
 import torch
 from torch import nn
 
-from bench.config import Experiment, change
 from bench.data.targets import Target, Tokens
-from bench.fields import ImageSettings
+from bench.experiment.config import Experiment, change
+from bench.experiment.fields import ImageSettings
 from bench.profilers.counters import count_forward_flops, count_image_flops, count_matmul_flops
-from bench.record import Flops
+from bench.records.record import Flops
 from bench.train.augmentation import get_augmented_method
 from bench.train.build import apply_block_settings, build_tower, build_untrained_tower, count_trained_parameters
 from bench.train.step import simulated_group

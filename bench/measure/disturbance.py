@@ -13,7 +13,7 @@ from bench.measure.throughput import (
     timed_runs,
     window_weights,
 )
-from bench.record import HOST_BUSY, OTHERS_BUSY, Record, Speed
+from bench.records.record import HOST_BUSY, OTHERS_BUSY, Record, Speed
 from bench.statistics.disturbance import (
     HALF_RUN_WEIGHT,
     log_slowdown_from_waits,

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from bench.interfaces.measurement import Figure
 from bench.measure.tables import ratio_columns
-from bench.measurement import Figure
-from bench.record import Figures, Record
+from bench.records.record import Figures, Record
 from bench.statistics.ratios import Ratio, ratios_of_pairs
-from bench.tables import Table
+from bench.tables.tables import Table
 
 # Verdicts on a ratio where larger values are better, smaller ones, or neither; other verdicts stay as they are.
 WORDS = {

@@ -11,7 +11,7 @@ import torch
 from bench.profilers.clock import synchronize
 from bench.profilers.device import open_reader, sampled
 from bench.profilers.nvml import SM_CLOCK, TEMPERATURE, DeviceReader, Gauge
-from bench.record import HeatState
+from bench.records.record import HeatState
 from bench.train.distributed import all_reduce_max
 
 HEATING_SECONDS = {"cuda": 20.0}  # longest: a cold GPU has clocks that it does not keep

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from bench.environment.machine import current_circumstances
 from bench.environment.rank_info import describe_node, torchrun_env
 from bench.profilers.clock import clock
-from bench.record import LinkSpeed, Record, comparison_from_filename, write_record
+from bench.records.record import LinkSpeed, Record, comparison_from_filename, write_record
 from bench.train.distributed import WATCHDOG_TIMEOUT, all_gather_objects, barrier
 from losses.collectives import Group
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from bench.config import Experiment, change
 from bench.data.sample_stream import SampleStream
-from bench.settings import with_batch_size
+from bench.experiment.config import Experiment, change
+from bench.experiment.settings import with_batch_size
 from bench.statistics.intervals import Interval, geometric_mean_interval
 from bench.train.build import load_data
 

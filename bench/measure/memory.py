@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.config import Experiment
 from bench.data.image_sizes import first_step_of_each_size
 from bench.data.stream import BatchStream
+from bench.experiment.config import Experiment
 from bench.profilers.counters import TensorBytes
 from bench.profilers.memory import PeakMemory, Peaks, read_status_bytes
-from bench.record import BatchTrial, Memory
+from bench.records.record import BatchTrial, Memory
 from bench.train.build import (
     build_train_state,
     check_finite,

@@ -13,11 +13,11 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from bench.config import Experiment
 from bench.environment.circumstances import summarize_machine
 from bench.environment.files import decode_json, prefix_errors, read_intact_files, read_limited
+from bench.experiment.config import Experiment
 from bench.measure.throughput import images_per_second
-from bench.record import Memory, Record, Speed, Training, Transfer, is_record, read_record
+from bench.records.record import Memory, Record, Speed, Training, Transfer, is_record, read_record
 from bench.statistics.intervals import Interval, accuracy_interval
 
 FINGERPRINT = "fingerprint"  # entry of `machine_info`, of this project's documents; see `summarize_machine`

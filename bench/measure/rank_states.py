@@ -9,7 +9,7 @@ from bench.environment.circumstances import current_commit
 from bench.environment.files import LISTING_SECONDS, hold_lock, make_folders
 from bench.environment.machine import default_device, describe_processors, package_versions
 from bench.environment.rank_info import describe_node, torchrun_env
-from bench.record import RankState, RankStates
+from bench.records.record import RankState, RankStates
 from bench.train.distributed import all_gather_objects, barrier
 
 

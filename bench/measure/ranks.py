@@ -4,12 +4,12 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from bench.fields import RuntimeSettings
-from bench.formats import format_rate
+from bench.experiment.fields import RuntimeSettings
 from bench.measure.throughput import Run, timed_runs
-from bench.record import PHASE_FIGURE, Memory, Record, Speed
+from bench.records.record import PHASE_FIGURE, Memory, Record, Speed
 from bench.statistics.verdicts import find_slow_rank
-from bench.tables import Cell, Column, Table
+from bench.tables.formats import format_rate
+from bench.tables.tables import Cell, Column, Table
 
 # Phases in which a rank of `ddp` waits for no other. Sharded weights are gathered in the forward, too.
 OWN_WORK = ("data", "augmentation", "image forward", "text forward")

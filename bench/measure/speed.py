@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.config import Experiment
 from bench.data.image_sizes import images_before_step
 from bench.environment.gpu_specs import datasheet_peak
 from bench.environment.machine import resolve_precision_and_compile
 from bench.environment.slots import is_interleaved, yield_slot
+from bench.experiment.config import Experiment
 from bench.measure.costs import count_flops
 from bench.measure.heating import heating
 from bench.profilers.clock import clock, forward_clocks
@@ -24,7 +24,7 @@ from bench.profilers.core_waits import core_wait_seconds
 from bench.profilers.counters import count_graphs
 from bench.profilers.device import Readings, cpu_busy_spans, max_other_cpu_percent, open_reader, sampled
 from bench.profilers.nvml import VOIDING_SLOWDOWNS, DeviceReader
-from bench.record import HOST_BUSY, OTHERS_BUSY, PHASE_FIGURE, WAIT_FIGURE, Flops, Speed
+from bench.records.record import HOST_BUSY, OTHERS_BUSY, PHASE_FIGURE, WAIT_FIGURE, Flops, Speed
 from bench.train.build import (
     TrainState,
     build_train_state,

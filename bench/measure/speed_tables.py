@@ -3,10 +3,16 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from bench.config import FIELDS, MAY_DIFFER, differing_fields, format_differences, unexpected_differences
 from bench.data.caption_lengths import describe_captions
-from bench.experiments import TUNED_FIELDS
-from bench.formats import (
+from bench.experiment.config import FIELDS, MAY_DIFFER, differing_fields, format_differences, unexpected_differences
+from bench.experiment.experiments import TUNED_FIELDS
+from bench.interfaces.sections import ComparisonRecords
+from bench.measure.summary import PHASE, UTILISATION, Throughput
+from bench.measure.throughput import timed_runs
+from bench.records.record import PHASES, Failure, Memory
+from bench.statistics.ratios import Ratio
+from bench.statistics.verdicts import MAX_WAIT_SHARE, Bottleneck, bound_by, phases_add_up
+from bench.tables.formats import (
     GIB,
     INTERVAL,
     NBSP,
@@ -22,13 +28,7 @@ from bench.formats import (
     memory_unit,
     pluralize,
 )
-from bench.measure.summary import PHASE, UTILISATION, Throughput
-from bench.measure.throughput import timed_runs
-from bench.record import PHASES, Failure, Memory
-from bench.sections import ComparisonRecords
-from bench.statistics.ratios import Ratio
-from bench.statistics.verdicts import MAX_WAIT_SHARE, Bottleneck, bound_by, phases_add_up
-from bench.tables import Cell, Column, Table
+from bench.tables.tables import Cell, Column, Table
 
 MEMORY_COUNTS = {  # title and note of the column of each count of peak memory; two kinds are never in one column
     "peak_allocated_bytes": ("peak allocated", "tensors on the device"),

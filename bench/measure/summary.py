@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from bench.config import Experiment
+from bench.experiment.config import Experiment
 from bench.measure.disturbance import find_disturbance
 from bench.measure.throughput import (
     forward_backward_rate,
@@ -17,7 +17,7 @@ from bench.measure.throughput import (
     timed_runs,
     unweighted_images_per_second,
 )
-from bench.record import PHASES, Record, Speed
+from bench.records.record import PHASES, Record, Speed
 from bench.statistics.intervals import Interval, geometric_mean_interval
 from bench.statistics.ratios import Ratio, Rounds, ratios_of
 from bench.statistics.verdicts import is_engineering_gap, unexplained_factor

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.config import Experiment
-from bench.experiments import tuning_of
-from bench.formats import GIB, format_count
-from bench.record import BatchTrial, Failure, Record, RunOnSamples
-from bench.settings import strip_settings
+from bench.experiment.config import Experiment
+from bench.experiment.experiments import tuning_of
+from bench.experiment.settings import strip_settings
+from bench.records.record import BatchTrial, Failure, Record, RunOnSamples
 from bench.statistics.ratios import Ratio
-from bench.tables import Cell, Column, Table
+from bench.tables.formats import GIB, format_count
+from bench.tables.tables import Cell, Column, Table
 
 if TYPE_CHECKING:
     from bench.measure.costs import Costs

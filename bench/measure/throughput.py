@@ -5,8 +5,8 @@ from statistics import fmean
 
 import msgspec
 
-from bench.config import Experiment, format_differences, unexpected_differences
-from bench.record import Record, Speed
+from bench.experiment.config import Experiment, format_differences, unexpected_differences
+from bench.records.record import Record, Speed
 from bench.statistics.disturbance import WindowWeights, weigh_windows
 
 Run = tuple[Experiment, Speed]

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from bench.config import Experiment
+from bench.experiment.config import Experiment
 from bench.train.build import (
     build_train_state,
     check_finite,

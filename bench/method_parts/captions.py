@@ -6,10 +6,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from bench.config import Experiment
 from bench.data.targets import Captions, Features, Labels, Tokens
 from bench.environment.seeds import TEXT, derive_seed
-from bench.fields import RuntimeSettings
+from bench.experiment.config import Experiment
+from bench.experiment.fields import RuntimeSettings
 from bench.labels.subwords import SubwordIds
 from bench.labels.vocabulary import resolve_head_rows
 from losses.collectives import ProcessGroupLike, SimulatedGroup

@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bench.config import Experiment
 from bench.console.console import PROGRAM
 from bench.data.released_labels import DenseLabels, LazyLabels
 from bench.data.samples import caption_files
 from bench.data.targets import Captions, Labels
-from bench.fields import COMPUTED, NLTK
+from bench.experiment.config import Experiment
+from bench.experiment.fields import COMPUTED, NLTK
 from bench.labels.label_files import load_stored_labels
 from bench.labels.labeller import get_labeller
 from bench.labels.nltk_labels import NltkLabeller

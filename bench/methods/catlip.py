@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from bench.config import Experiment
-from bench.fields import COMPUTED, NLTK
+from bench.experiment.config import Experiment
+from bench.experiment.fields import COMPUTED, NLTK
+from bench.interfaces.method import Method
 from bench.labels.label_files import find_label_files
 from bench.labels.labeller import get_labeller
 from bench.labels.nltk_labels import NltkLabeller
 from bench.labels.vocabulary import count_synset_rows, read_vocabulary, replace_unshipped_vocabulary
-from bench.method import Method
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from bench.config import Experiment
+from bench.experiment.config import Experiment
 from bench.methods.contrastive import SoftmaxContrastiveMethod
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from bench.config import Experiment
-from bench.method import Method
+from bench.experiment.config import Experiment
+from bench.interfaces.method import Method
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
-from bench.config import Experiment
+from bench.experiment.config import Experiment
 from bench.methods.contrastive import ContrastiveMethod
 
 if TYPE_CHECKING:

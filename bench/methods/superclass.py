@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from bench.config import Experiment
-from bench.method import Method
+from bench.experiment.config import Experiment
+from bench.interfaces.method import Method
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from bench.config import Experiment
+from bench.experiment.config import Experiment
 from bench.methods.clip import SCALE
 from bench.methods.contrastive import SoftmaxContrastiveMethod
 

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Callable
 
-from bench.config import Experiment
-from bench.record import BYTES_PER_PARAMETER, Memory
+from bench.experiment.config import Experiment
+from bench.records.record import BYTES_PER_PARAMETER, Memory
 
 MIN_BATCH_SIZE, MAX_BATCH_SIZE = 2, 2**20  # images per step
 

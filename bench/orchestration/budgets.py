@@ -3,12 +3,12 @@
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from bench.config import Experiment, change
 from bench.console.console import log
 from bench.data.image_sizes import images_before_step, nearest_step_count
+from bench.experiment.config import Experiment, change
 from bench.measure.disturbance import find_disturbance
 from bench.measure.throughput import throughputs_by_round
-from bench.record import Record, Training
+from bench.records.record import Record, Training
 from bench.statistics.ratios import ratios_of
 
 EQUAL_IMAGES, EQUAL_SECONDS, HALF_WAY = "equal images", "equal device seconds", "half of equal images"

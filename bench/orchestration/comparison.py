@@ -8,13 +8,13 @@ from math import fsum
 from pathlib import Path
 from typing import Any
 
-from bench.catalog import RANDOM_INIT, REFERENCES, ScoringSubject, default_protocols
-from bench.config import Experiment, change
 from bench.console.console import log
 from bench.console.progress import Progress
 from bench.environment.cores import available_cores
 from bench.environment.rank_info import torchrun_env
-from bench.formats import GIB
+from bench.experiment.config import Experiment, change
+from bench.experiment.settings import with_batch_size
+from bench.interfaces.catalog import RANDOM_INIT, REFERENCES, ScoringSubject, default_protocols
 from bench.measure.disturbance import find_disturbance
 from bench.orchestration.batch_search import find_largest_fitting, guess_batch_size, smallest_batch_to_try
 from bench.orchestration.budgets import EQUAL_IMAGES, expected_speeds, image_budgets, measured_speeds, trained_images
@@ -31,9 +31,9 @@ from bench.orchestration.requests import (
 )
 from bench.orchestration.runner import Job, Runner
 from bench.orchestration.scope import Scope
-from bench.record import BatchTrial, Memory, Record, Speed, Training, read_record, read_records
-from bench.settings import with_batch_size
+from bench.records.record import BatchTrial, Memory, Record, Speed, Training, read_record, read_records
 from bench.statistics.ratios import MIN_ROUNDS
+from bench.tables.formats import GIB
 from bench.train.checkpoints import CheckpointConfig
 
 EXPECTED_TRIALS = 5  # expected attempts until the largest batch is known

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from typing import Any
 
-from bench.config import Experiment
 from bench.environment.gpu_specs import GpuSpec
-from bench.fields import RuntimeSettings
-from bench.method import get_method
+from bench.experiment.config import Experiment
+from bench.experiment.fields import RuntimeSettings
+from bench.interfaces.method import get_method
 
 CURVE_SECONDS = {"few-shot": 4.0, "label-fractions": 7.0}  # per subject on one task; others take SCORING_SECONDS
 SCORING_SECONDS = 1.5  # per subject and task, where an image takes 1 / 900 s
@@ -20,7 +20,7 @@ CHEAP_SHARE = 0.1  # of a comparison's time, which training on MAX_IMAGES in pla
 FEW_STEPS_EQUIVALENT = 7  # time of a memory run, or of an attempt to fit a batch, in ordinary steps
 START_SECONDS = 4.0  # from the start of a process to its first step, on two cores
 
-# Shares of a GPU's peak that the FLOPs of a step are expected to reach at least (published: `bench.published`).
+# Shares of a GPU's peak that the FLOPs of a step are expected to reach at least (`bench.experiment.published`).
 # Eager: under that of DataComp's B/32 on one A100. Compiled: under NeMo's g/14 on 8 H100. fp32: assumed, of its peak.
 EAGER_SHARE, COMPILED_SHARE, FP32_SHARE = 0.12, 0.18, 0.35
 COMPILE_SECONDS = {"on": (10.0, 40.0), "max-autotune": (10.0, 180.0)}  # from the cache on disk, and the first time

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pynvml
 
-from bench.catalog import TASKS
-from bench.config import MAY_DIFFER, Experiment, change, dotted_field_name, fields_with, require_comparable_experiments
 from bench.console.console import log, require_utf8
 from bench.console.progress import Progress
 from bench.data.caption_lengths import WEB, read_first_captions
@@ -27,18 +25,27 @@ from bench.environment.files import atomic_write
 from bench.environment.gpu_settings import read_gpu_settings
 from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec, find_gpu_spec
 from bench.environment.rank_info import torchrun_env
-from bench.experiments import EXPERIMENTS
-from bench.fields import PACK_DATA
+from bench.experiment.config import (
+    MAY_DIFFER,
+    Experiment,
+    change,
+    dotted_field_name,
+    fields_with,
+    require_comparable_experiments,
+)
+from bench.experiment.experiments import EXPERIMENTS
+from bench.experiment.fields import PACK_DATA
+from bench.experiment.settings import with_batch_size
+from bench.interfaces.catalog import TASKS
+from bench.interfaces.method import get_method, is_built_in
 from bench.labels.vocabulary import vocabulary_mismatch
-from bench.method import get_method, is_built_in
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import TWO_CORES, GpuPace, Pace
 from bench.orchestration.runner import Runner
 from bench.orchestration.scope import Scope
 from bench.orchestration.step_trial import has_tiny_tower, measure_pace, recorded_pace
 from bench.orchestration.torchrun import connect_coordinator
-from bench.record import Failure, Record, Speed, comparisons
-from bench.settings import with_batch_size
+from bench.records.record import Failure, Record, Speed, comparisons
 from bench.towers.patches import check_whole_patches
 from bench.train.shared_memory import limit_workers_to_shared_memory
 

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
-from bench.config import Experiment, choose
 from bench.console.console import StopRequest
 from bench.environment.rank_info import torchrun_env
-from bench.record import Record, record_path, write_record
-from bench.record_kind import RecordContent, Tag, add_kind, tag_of
-from bench.registry import Registry
+from bench.experiment.config import Experiment, choose
+from bench.interfaces.registry import Registry
+from bench.records.record import Record, record_path, write_record
+from bench.records.record_kind import RecordContent, Tag, add_kind, tag_of
 
 if TYPE_CHECKING:
     import torch

@@ -9,20 +9,26 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from bench.catalog import DEFAULT_TASKS, RANDOM_INIT, ScoringSubject, compatible_tasks_and_protocols, default_protocols
 from bench.console.console import StopRequest
 from bench.environment.rank_info import torchrun_env
-from bench.measurement import get_measurement
+from bench.interfaces.catalog import (
+    DEFAULT_TASKS,
+    RANDOM_INIT,
+    ScoringSubject,
+    compatible_tasks_and_protocols,
+    default_protocols,
+)
+from bench.interfaces.measurement import get_measurement
 from bench.orchestration.request_base import ExperimentRequest, Request
-from bench.record import Failure, Figures, Record, Speed, read_record, write_record
-from bench.record_kind import RecordContent, tag_of
+from bench.records.record import Failure, Figures, Record, Speed, read_record, write_record
+from bench.records.record_kind import RecordContent, tag_of
 from bench.train.checkpoints import CheckpointConfig, exclusive_lock
 
 if TYPE_CHECKING:
     import torch
 
     from bench.environment.circumstances import Circumstances
-    from bench.record import Flops
+    from bench.records.record import Flops
 
 
 class SpeedRequest(ExperimentRequest, frozen=True, kw_only=True, tag="speed"):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bench.catalog import DEFAULT_TASKS, SINGLE_LABEL, SMOKE_TASKS, TASKS
+from bench.interfaces.catalog import DEFAULT_TASKS, SINGLE_LABEL, SMOKE_TASKS, TASKS
 from bench.statistics.ratios import MIN_PAIRED_ROUNDS, fewest_rounds
 
 

@@ -6,17 +6,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 
-from bench.config import Experiment, change
 from bench.console.progress import Progress
 from bench.data.manifest import CACHE
-from bench.experiments import SCALES
-from bench.fields import PACK_DATA, ImageSettings, InputSettings
+from bench.experiment.config import Experiment, change
+from bench.experiment.experiments import SCALES
+from bench.experiment.fields import PACK_DATA, ImageSettings, InputSettings
 from bench.measure.throughput import images_per_second
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import START_SECONDS, TWO_CORES, Pace
 from bench.orchestration.requests import SpeedRequest
 from bench.orchestration.runner import Runner
-from bench.record import Record, Speed, read_record
+from bench.records.record import Record, Speed, read_record
 
 TRIAL_BATCHES, TRIAL_STEPS = (2, 32), 1
 TRIAL_SECONDS = 15.0  # expected; those of ViT-B/16 on two cores

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.config import Experiment
-from bench.formats import pluralize
+from bench.experiment.config import Experiment
 from bench.orchestration.budgets import set_images
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import MAX_SEEDS, Pace, choose_images_and_seeds
 from bench.orchestration.preflight import open_comparison
 from bench.orchestration.scope import Scope
 from bench.orchestration.step_trial import link_cache, pace_from_record
-from bench.record import read_record
+from bench.records.record import read_record
+from bench.tables.formats import pluralize
 
 DEFAULT_MINUTES = 12.0
 MOST_TRIALS, MAX_PACE_RATIO = 4, 1.2

@@ -24,7 +24,7 @@ from bench.environment.files import atomic_write
 from bench.environment.imports import imports_without_gc
 from bench.environment.rank_info import torchrun_env
 from bench.environment.slots import wait_for_slot
-from bench.extensions import load_extensions
+from bench.interfaces.extensions import load_extensions
 from bench.orchestration.request_base import Request, decode_request
 from bench.train.not_finite import NotFiniteError
 

@@ -14,7 +14,7 @@ import torch
 from bench.profilers.clock import synchronize
 from bench.profilers.core_waits import times_of_own_cores
 from bench.profilers.nvml import DeviceReader, Span, counter_rate, nvml_reader
-from bench.record import HOST_BUSY, OTHERS_BUSY, OWN_BUSY
+from bench.records.record import HOST_BUSY, OTHERS_BUSY, OWN_BUSY
 
 T = TypeVar("T")
 

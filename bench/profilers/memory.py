@@ -17,7 +17,7 @@ MIN_READINGS = 8  # that a slope needs
 
 @dataclass(frozen=True, slots=True)
 class Peaks:
-    """Peaks in bytes; None if this device has no such counter. `bench.record.Memory` documents each."""
+    """Peaks in bytes; None if this device has no such counter. `bench.records.record.Memory` documents each."""
 
     rss: int | None
     allocated: int | None

@@ -17,11 +17,11 @@ from open_clip.loss import ClipLoss, SigLipLoss
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
-from bench.config import change
 from bench.data.caption_lengths import WEB, match_lengths
 from bench.data.pack import PackImages
 from bench.data.targets import Labels, Tokens
-from bench.experiments import EXPERIMENTS
+from bench.experiment.config import change
+from bench.experiment.experiments import EXPERIMENTS
 from bench.labels.subwords import SubwordIds, encode_caption
 from bench.suites.device import peak_bytes
 from losses.contrastive import contrastive_loss

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.config import Experiment, change
 from bench.data.order import SampleOrder
 from bench.data.sample_stream import LoadedBatch, SampleLoader
 from bench.data.sources.tar_shards import TarSamples, open_shards
-from bench.experiments import EXPERIMENTS
+from bench.experiment.config import Experiment, change
+from bench.experiment.experiments import EXPERIMENTS
+from bench.interfaces.method import methods
 from bench.measure.generated_shards import write_shard
-from bench.method import methods
 
 IMAGES, BATCH, LARGE_IMAGES, LARGE_BATCH = 100, 50, 20, 10
 SMALLEST, LARGEST, LARGE = 256, 512, 1024

@@ -8,16 +8,16 @@ from open_clip.transformer import ResidualAttentionBlock
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
-from bench.config import Experiment, change
 from bench.data.pack import PackImages
 from bench.data.stream import PackStream, augment
 from bench.data.targets import Captions
-from bench.experiments import EXPERIMENTS
-from bench.fields import TextPadding
+from bench.experiment.config import Experiment, change
+from bench.experiment.experiments import EXPERIMENTS
+from bench.experiment.fields import TextPadding
+from bench.interfaces.method import methods
 from bench.labels.subwords import SubwordIds
 from bench.measure.costs import count_flops
 from bench.measure.memory import step_tensor_bytes
-from bench.method import methods
 from bench.suites.device import DEVICE, rate, seconds
 from bench.train.build import build_train_state, build_untrained_tower, take_steps_at_full_learning_rate
 from bench.train.step import make_optimizer

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.record import Speed, comparisons, read_records, record_path, write_record
+from bench.records.record import Speed, comparisons, read_records, record_path, write_record
 from reports.page import page
 
 ROOT = Path(__file__).parents[2]

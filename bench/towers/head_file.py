@@ -28,7 +28,7 @@ from models.tensor_file import file_order, write_tensors
 from models.text_tower import build_text_tower
 
 if TYPE_CHECKING:
-    from bench.fields import TextPadding
+    from bench.experiment.fields import TextPadding
 
 MATRIX = 2  # dimensions of a classifier's weight
 

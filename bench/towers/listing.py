@@ -7,9 +7,9 @@ import timm
 import torch
 
 from bench.console.progress import show_progress
-from bench.experiments import EXPERIMENTS, METHOD_SETTINGS, SCALES
+from bench.experiment.experiments import EXPERIMENTS, METHOD_SETTINGS, SCALES
 from bench.profilers.counters import count_image_flops
-from bench.tables import Cell, Column, Table
+from bench.tables.tables import Cell, Column, Table
 from models import similar_names
 from models.image_tower import ImageTower, build_image_tower, published_image_size
 from models.token_subsets import Pooling

@@ -7,9 +7,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
-from bench.config import Experiment
 from bench.environment.circumstances import CHECKOUT
-from bench.method import get_method
+from bench.experiment.config import Experiment
+from bench.interfaces.method import get_method
 
 CORENET_PATCH = 16  # px; its three convolutions have strides 4, 2 and 2
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import msgspec
 from safetensors import SafetensorError, safe_open
 
-from bench.config import Experiment, are_replicates
 from bench.console.console import PROGRAM
 from bench.environment.files import decode_json, prefix_errors, require_regular
-from bench.record import comparison_from_filename
-from bench.settings import split_name
+from bench.experiment.config import Experiment, are_replicates
+from bench.experiment.settings import split_name
+from bench.records.record import comparison_from_filename
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,6 @@ from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor
 
-from bench.config import Experiment
 from bench.console.console import PROGRAM
 from bench.console.progress import show_progress
 from bench.data.decoding import UnusableImageError, decode_image
@@ -18,9 +17,10 @@ from bench.data.manifest import CACHE
 from bench.data.samples import data_digest, open_samples
 from bench.data.stream import eval_transform
 from bench.data.transforms import WHITE, normalise, resize_and_crop_centre
-from bench.data_source import Samples
 from bench.environment.files import decode_json, prefix_errors
 from bench.environment.seeds import TEACHER, derive_seed
+from bench.experiment.config import Experiment
+from bench.interfaces.data_source import Samples
 from bench.towers.head_file import save_tower
 from bench.towers.provenance import read_metadata
 from bench.towers.tower_from import load_trained_tower

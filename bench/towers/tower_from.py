@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bench.console.console import PROGRAM
 from bench.environment.files import decode_json, prefix_errors, read_limited
 from bench.environment.seeds import TOWER, derive_seed
-from bench.experiments import EXPERIMENTS
+from bench.experiment.experiments import EXPERIMENTS
 from bench.labels.vocabulary import read_vocabulary
 from bench.towers.head_file import (
     LabelClassifier,

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.backends import cuda
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from bench.fields import Attention
+from bench.experiment.fields import Attention
 
 Mask = Bool[Tensor, "*_ queries keys"] | Float[Tensor, "*_ queries keys"]
 

@@ -4,9 +4,9 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from bench.config import Experiment
 from bench.data.transforms import denormalise, normalise
-from bench.method import Method, get_method
+from bench.experiment.config import Experiment
+from bench.interfaces.method import Method, get_method
 from bench.train.distributed import world_size
 from losses.chunks import loss_dtype
 from losses.collectives import ProcessGroupLike

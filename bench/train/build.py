@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.config import Experiment, get_field
 from bench.console.console import log
 from bench.data.caption_lengths import match_lengths
 from bench.data.image_sizes import first_step_of_each_size
@@ -24,10 +23,11 @@ from bench.environment.cores import LoaderWorkers, available_cores, choose_worke
 from bench.environment.machine import resolve_precision_and_compile, with_resolved_padding
 from bench.environment.rank_info import torchrun_env
 from bench.environment.seeds import CAPTIONS, HEAD, STEP, TOWER, derive_seed
-from bench.fields import PACK_DATA, ImageSettings, InputSettings, RuntimeSettings
+from bench.experiment.config import Experiment, get_field
+from bench.experiment.fields import PACK_DATA, ImageSettings, InputSettings, RuntimeSettings
+from bench.interfaces.method import Method, get_method
 from bench.labels.subwords import encode_caption
 from bench.labels.vocabulary import replace_unshipped_vocabulary, vocabulary_field
-from bench.method import Method, get_method
 from bench.profilers.clock import clock
 from bench.towers.patches import check_whole_patches
 from bench.train.augmentation import get_augmented_method

@@ -16,7 +16,6 @@ from uuid import uuid4
 import msgspec
 from msgspec import Meta
 
-from bench.config import Experiment, change, differing_fields, format_differences
 from bench.console.console import log
 from bench.data.samples import inputs_digest
 from bench.environment.files import (
@@ -31,6 +30,7 @@ from bench.environment.files import (
     require_format,
     require_regular,
 )
+from bench.experiment.config import Experiment, change, differing_fields, format_differences
 
 FORMAT = 2  # raise it when a file changes its meaning
 OTHER_FORMAT_REMEDY = "train anew in another folder, or resume at the commit that it names"

@@ -3,12 +3,12 @@
 from hashlib import sha256
 from pathlib import Path
 
-from bench.config import Experiment
 from bench.console.console import UserError
 from bench.data.samples import caption_files, data_files, files_digest, inputs_digest
 from bench.data.shards.facts import MANIFEST_NAME
 from bench.environment.rank_info import describe_node
-from bench.method import get_method
+from bench.experiment.config import Experiment
+from bench.interfaces.method import get_method
 from bench.train.distributed import all_gather_objects
 
 

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.config import Experiment
 from bench.data.image_sizes import images_before_step, nearest_step_count
+from bench.experiment.config import Experiment
 from bench.profilers.clock import clock
-from bench.record import Branch, Training
+from bench.records.record import Branch, Training
 from bench.towers.head_file import save_head_beside_tower, save_tower
 from bench.towers.provenance import Provenance
 from bench.train.build import (

@@ -2,12 +2,12 @@
 
 import os
 
-from bench.config import Experiment
 from bench.console.console import UserError
 from bench.environment.cores import LoaderWorkers
 from bench.environment.requirements import SHARED_MEMORY
-from bench.formats import MIB
-from bench.method import get_method
+from bench.experiment.config import Experiment
+from bench.interfaces.method import get_method
+from bench.tables.formats import MIB
 
 SHARED_MEMORY_REMEDY = (
     "enlarge it (docker run --shm-size), or use fewer workers (--set workers=N) or none (--set workers=0)"

@@ -12,14 +12,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from bench.config import Experiment
 from bench.data.stream import Batch
 from bench.data.targets import Target
 from bench.environment.cores import available_cores
 from bench.environment.machine import resolve_padding
 from bench.environment.rank_info import torchrun_env
-from bench.fields import OptimizerSettings, RuntimeSettings
-from bench.method import Method, get_method
+from bench.experiment.config import Experiment
+from bench.experiment.fields import OptimizerSettings, RuntimeSettings
+from bench.interfaces.method import Method, get_method
 from bench.train.attention import use_attention_kernel
 from bench.train.distributed import (
     AUTOCAST_DTYPES,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from bench.fields import EmaKernel
+from bench.experiment.fields import EmaKernel
 
 
 def make_ema(

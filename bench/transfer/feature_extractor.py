@@ -9,9 +9,9 @@ from jaxtyping import Float
 from skimage.feature import hog
 from torch import Tensor
 
-from bench.catalog import REFERENCES
-from bench.config import Experiment
 from bench.data.transforms import WHITE, normalise
+from bench.experiment.config import Experiment
+from bench.interfaces.catalog import REFERENCES
 from bench.towers.tower_from import LoadedTower
 from bench.transfer.feature_matrix import stack_rows
 from bench.transfer.tasks.image_sources import ImageSource, eval_batches

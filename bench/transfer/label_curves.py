@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bench.formats import INTERVAL, NBSP, join_words, pluralize
-from bench.sections import ComparisonRecords
+from bench.interfaces.sections import ComparisonRecords
 from bench.statistics.accuracies import SEEDS_FOR_INTERVAL, Estimate, estimate_over_draws
+from bench.tables.formats import INTERVAL, NBSP, join_words, pluralize
 from bench.transfer.classification import label_subsets
 from bench.transfer.subject_scores import QUESTION_BUDGETS, SubjectScore, all_scores
 

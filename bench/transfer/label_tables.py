@@ -6,13 +6,13 @@ These metrics are mAP, mIoU and AP. No torch here.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from bench.catalog import RANDOM_INIT
-from bench.formats import INTERVAL, format_accuracy, format_accuracy_gain, format_count, format_ratio
-from bench.record import Transfer
-from bench.scores import MetricScore, describe_task_trainings
-from bench.sections import ComparisonRecords
+from bench.interfaces.catalog import RANDOM_INIT
+from bench.interfaces.sections import ComparisonRecords
+from bench.records.record import Transfer
+from bench.records.scores import MetricScore, describe_task_trainings
 from bench.statistics.accuracies import estimate_over_draws
-from bench.tables import Cell, Column, Table
+from bench.tables.formats import INTERVAL, format_accuracy, format_accuracy_gain, format_count, format_ratio
+from bench.tables.tables import Cell, Column, Table
 from bench.transfer.label_curves import INIT_PROTOCOL, RANDOM_HEAD, SHARE, Curve, Run, format_labels, label_counts
 from bench.transfer.score_tables import NOT_SCORED as NO_METRIC
 from bench.transfer.score_tables import NOT_TRAINED, images_cell, subject_name_cell

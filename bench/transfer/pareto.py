@@ -5,8 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from bench.catalog import RANDOM_INIT, REFERENCES
-from bench.formats import (
+from bench.interfaces.catalog import RANDOM_INIT, REFERENCES
+from bench.interfaces.sections import ComparisonRecords
+from bench.measure.comparison_records import UNTIMED
+from bench.measure.throughput import images_per_second, timed_runs
+from bench.records.record import Speed
+from bench.tables.formats import (
     NBSP,
     format_accuracy,
     format_bracketed_interval,
@@ -16,10 +20,6 @@ from bench.formats import (
     join_words,
     pluralize,
 )
-from bench.measure.comparison_records import UNTIMED
-from bench.measure.throughput import images_per_second, timed_runs
-from bench.record import Speed
-from bench.sections import ComparisonRecords
 from bench.transfer.subject_scores import ScorePoint
 
 POWERS = ("power W, by the energy counter", "power W")  # the more accurate first

@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import torch
 
-from bench.catalog import PROTOCOLS, RANDOM_INIT, Role
-from bench.config import Experiment
+from bench.experiment.config import Experiment
+from bench.interfaces.catalog import PROTOCOLS, RANDOM_INIT, Role
 from bench.measure.memory import is_out_of_memory
-from bench.record import Transfer
-from bench.scores import MetricScore, Score
+from bench.records.record import Transfer
+from bench.records.scores import MetricScore, Score
 from bench.towers.tower_from import LoadedTower, build_untrained_copy, load_tower
 from bench.train.build import build_untrained_tower
 from bench.transfer.feature_extractor import REFERENCE_FEATURES, Embed, FeatureExtractor, tower_embedder

@@ -4,8 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import TypeVar
 
-from bench.catalog import RANDOM_INIT
-from bench.formats import (
+from bench.interfaces.catalog import RANDOM_INIT
+from bench.interfaces.sections import ComparisonRecords
+from bench.measure.comparison_records import UNTIMED
+from bench.statistics.intervals import accuracy_interval
+from bench.tables.formats import (
     INTERVAL,
     HasEstimate,
     format_accuracy,
@@ -14,10 +17,7 @@ from bench.formats import (
     format_percent,
     join_words,
 )
-from bench.measure.comparison_records import UNTIMED
-from bench.sections import ComparisonRecords
-from bench.statistics.intervals import accuracy_interval
-from bench.tables import Cell, Column, Table
+from bench.tables.tables import Cell, Column, Table
 from bench.transfer.pareto import CostAxis, cost_axes, pareto_front
 from bench.transfer.subject_scores import (
     PROBE,

@@ -7,11 +7,11 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from bench.catalog import RANDOM_INIT
-from bench.config import Experiment
-from bench.record import Transfer
-from bench.scores import Score
-from bench.sections import ComparisonRecords
+from bench.experiment.config import Experiment
+from bench.interfaces.catalog import RANDOM_INIT
+from bench.interfaces.sections import ComparisonRecords
+from bench.records.record import Transfer
+from bench.records.scores import Score
 from bench.statistics.accuracies import Answers, Estimate, estimate_over_seeds
 from bench.statistics.intervals import Interval, accuracy_interval, mean_interval
 

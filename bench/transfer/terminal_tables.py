@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bench.catalog import RANDOM_INIT, describe_concept_overlap, describe_out_of_domain_scoring
-from bench.formats import format_accuracy
+from bench.interfaces.catalog import RANDOM_INIT, describe_concept_overlap, describe_out_of_domain_scoring
+from bench.interfaces.sections import ComparisonRecords
 from bench.measure.comparison_records import group_comparison
-from bench.record import Record
-from bench.scores import describe_task_trainings
-from bench.sections import ComparisonRecords
-from bench.tables import Cell, Table
+from bench.records.record import Record
+from bench.records.scores import describe_task_trainings
+from bench.tables.formats import format_accuracy
+from bench.tables.tables import Cell, Table
 from bench.transfer.label_curves import (
     SHARE,
     Curve,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bench.console.console import log
 from bench.console.progress import show_progress
 from bench.environment.seeds import STEP, derive_seed
-from bench.scores import TaskTraining
+from bench.records.scores import TaskTraining
 from bench.train.loop import cosine_decay
 from bench.train.step import make_gradient_clipper, weight_decay_groups
 from bench.train.weight_average import make_ema

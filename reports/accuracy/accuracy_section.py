@@ -5,11 +5,22 @@ from collections.abc import Sequence
 import pandas as pd
 from markupsafe import Markup
 
-from bench.catalog import RANDOM_INIT, describe_concept_overlap
-from bench.formats import NBSP, join_words
-from bench.record import Transfer
-from bench.sections import Block, Chart, ComparisonRecords, Fold, Group, Heading, Legend, PageContext, Section, Text
+from bench.interfaces.catalog import RANDOM_INIT, describe_concept_overlap
+from bench.interfaces.sections import (
+    Block,
+    Chart,
+    ComparisonRecords,
+    Fold,
+    Group,
+    Heading,
+    Legend,
+    PageContext,
+    Section,
+    Text,
+)
+from bench.records.record import Transfer
 from bench.statistics.intervals import accuracy_interval
+from bench.tables.formats import NBSP, join_words
 from bench.transfer import score_tables
 from bench.transfer.pareto import IMAGES, CostAxis, cost_axes, describe_front, describe_unknown_costs
 from bench.transfer.subject_scores import WholeTaskScores, whole_task_scores

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
-from bench.catalog import RANDOM_INIT
-from bench.formats import NBSP, format_accuracy_gain, format_interval, join_words, pluralize
-from bench.sections import (
+from bench.interfaces.catalog import RANDOM_INIT
+from bench.interfaces.sections import (
     Block,
     Chart,
     ComparisonRecords,
@@ -21,7 +20,8 @@ from bench.sections import (
     flatten,
 )
 from bench.statistics.accuracies import Difference, Estimate, JudgedAccuracyDifference
-from bench.tables import Table
+from bench.tables.formats import NBSP, format_accuracy_gain, format_interval, join_words, pluralize
+from bench.tables.tables import Table
 from bench.transfer.label_curves import (
     CLASS_NAMES,
     COPIED_ROWS,

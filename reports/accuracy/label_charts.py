@@ -11,10 +11,10 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.transforms import Transform
 
-from bench.catalog import RANDOM_INIT
-from bench.formats import format_accuracy
-from bench.sections import ComparisonRecords
+from bench.interfaces.catalog import RANDOM_INIT
+from bench.interfaces.sections import ComparisonRecords
 from bench.statistics.accuracies import Estimate
+from bench.tables.formats import format_accuracy
 from bench.transfer.label_curves import PERCENT, SHARE, Curve, format_labels, label_counts
 from bench.transfer.score_tables import RANDOM_INIT_TITLE
 from reports.accuracy import training_charts

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from bench.formats import format_count
-from bench.record import Training
-from bench.sections import Block, Chart, ComparisonRecords, Fold, Group, PageContext, Section, Text
-from bench.tables import Cell, Column, Table
+from bench.interfaces.sections import Block, Chart, ComparisonRecords, Fold, Group, PageContext, Section, Text
+from bench.records.record import Training
+from bench.tables.formats import format_count
+from bench.tables.tables import Cell, Column, Table
 from reports.accuracy.training_charts import loss_chart
 from reports.render.document import csv_file
 from reports.render.frames import losses_frame

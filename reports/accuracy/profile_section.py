@@ -8,9 +8,8 @@ from statistics import fmean
 
 import numpy as np
 
-from bench.catalog import image_set_of_task
-from bench.formats import INTERVAL, format_accuracy, format_accuracy_gain, format_percent, join_words, pluralize
-from bench.sections import Block, ComparisonRecords, Download, PageContext, Section, Text
+from bench.interfaces.catalog import image_set_of_task
+from bench.interfaces.sections import Block, ComparisonRecords, Download, PageContext, Section, Text
 from bench.statistics.accuracies import (
     POWER,
     SEEDS_FOR_RANKING,
@@ -21,7 +20,8 @@ from bench.statistics.accuracies import (
     estimate_paired_over_seeds,
 )
 from bench.statistics.intervals import CONFIDENCE
-from bench.tables import Cell, Column, Table
+from bench.tables.formats import INTERVAL, format_accuracy, format_accuracy_gain, format_percent, join_words, pluralize
+from bench.tables.tables import Cell, Column, Table
 from bench.transfer.score_tables import subject_name_cell
 from bench.transfer.subject_scores import ScorePoint, WholeTaskScores, towers_at_budget, whole_task_scores
 

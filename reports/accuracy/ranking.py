@@ -6,8 +6,17 @@ from statistics import fmean
 import numpy as np
 from markupsafe import Markup
 
-from bench.experiments import HEADLINE
-from bench.formats import (
+from bench.experiment.experiments import HEADLINE
+from bench.interfaces.sections import ComparisonRecords
+from bench.records.record import Training, Transfer
+from bench.statistics.accuracies import (
+    SEEDS_FOR_RANKING,
+    Estimate,
+    JudgedAccuracyDifference,
+    estimate_paired_over_seeds,
+)
+from bench.statistics.ratios import ALPHA
+from bench.tables.formats import (
     INTERVAL,
     format_accuracy,
     format_accuracy_gain,
@@ -17,15 +26,6 @@ from bench.formats import (
     join_words,
     pluralize,
 )
-from bench.record import Training, Transfer
-from bench.sections import ComparisonRecords
-from bench.statistics.accuracies import (
-    SEEDS_FOR_RANKING,
-    Estimate,
-    JudgedAccuracyDifference,
-    estimate_paired_over_seeds,
-)
-from bench.statistics.ratios import ALPHA
 from bench.transfer.pareto import UNTRAINED
 from bench.transfer.subject_scores import ScorePoint, WholeTaskScores, towers_at_budget
 from reports.render.frames import group_by

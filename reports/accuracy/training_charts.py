@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 from matplotlib.transforms import ScaledTranslation, Transform
 
-from bench.catalog import RANDOM_INIT
-from bench.formats import format_accuracy, format_short
-from bench.sections import ComparisonRecords
+from bench.interfaces.catalog import RANDOM_INIT
+from bench.interfaces.sections import ComparisonRecords
 from bench.statistics.accuracies import Estimate
+from bench.tables.formats import format_accuracy, format_short
 from bench.transfer.pareto import IMAGES, CostAxis, pareto_front
 from bench.transfer.subject_scores import RETRIEVAL, ScorePoint, WholeTaskScores
 from reports.render.frames import losses_frame

@@ -13,9 +13,9 @@ import numpy as np
 from tyro.conf import Positional
 
 from bench.console.console import escape_unprintable, log_damaged_files
-from bench.formats import pluralize
 from bench.measure.observations import BenchmarkId, Observation, read_observations
 from bench.statistics.intervals import mean_interval
+from bench.tables.formats import pluralize
 from reports.exports.scalars import read_scalars, write_event_files
 from reports.render.document import encode_csv, write_page
 from reports.series import Series, build_history, figures_frame

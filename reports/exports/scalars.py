@@ -9,12 +9,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from bench.config import Experiment
 from bench.data.image_sizes import images_before_step
 from bench.environment.files import atomic_write, read_intact_files, safe_file_name
+from bench.experiment.config import Experiment
 from bench.measure.observations import json_files, observations_of_record
 from bench.measure.throughput import steps_per_window, window_rates
-from bench.record import Memory, Record, Speed, Training, Transfer, is_record, read_record
+from bench.records.record import Memory, Record, Speed, Training, Transfer, is_record, read_record
 from reports.render.frames import loss_curve_parts
 
 EVENTS = "events.out.tfevents.0"  # the file name by which TensorBoard finds a run

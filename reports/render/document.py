@@ -14,8 +14,8 @@ from markupsafe import Markup
 
 from bench.console.console import escape_unprintable
 from bench.environment.files import atomic_write
-from bench.sections import Block, Download, Warn
-from bench.tables import escape_spreadsheet_formula
+from bench.interfaces.sections import Block, Download, Warn
+from bench.tables.tables import escape_spreadsheet_formula
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 

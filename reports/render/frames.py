@@ -8,7 +8,8 @@ from typing import TypeVar
 import msgspec
 import pandas as pd
 
-from bench.config import (
+from bench.data.image_sizes import images_before_step, nearest_step_count
+from bench.experiment.config import (
     FIELDS_IGNORED_IN_ROWS,
     Experiment,
     differing_fields,
@@ -17,12 +18,11 @@ from bench.config import (
     format_differences,
     get_field,
 )
-from bench.data.image_sizes import images_before_step, nearest_step_count
+from bench.interfaces.sections import ComparisonRecords
 from bench.labels.vocabulary import vocabulary_field
 from bench.measure.speed_tables import MEMORY_COUNTS
 from bench.measure.summary import device_peak, missing_readings, run_figures
-from bench.record import BatchTrial, Memory, Record, Speed, Training
-from bench.sections import ComparisonRecords
+from bench.records.record import BatchTrial, Memory, Record, Speed, Training
 
 K = TypeVar("K")
 V = TypeVar("V")

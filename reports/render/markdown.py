@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from bench.sections import Block, Code, Facts, Group, ItemList, Quote, Text
-from bench.tables import Table, escape_markdown
+from bench.interfaces.sections import Block, Code, Facts, Group, ItemList, Quote, Text
+from bench.tables.tables import Table, escape_markdown
 
 
 def blocks_to_markdown(blocks: Sequence[Block]) -> list[str]:

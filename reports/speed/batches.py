@@ -10,7 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.formats import (
+from bench.interfaces.sections import Block, Chart, ComparisonRecords, Fold, Group, Heading, Key
+from bench.measure.comparison_records import method_title
+from bench.measure.speed_tables import MEMORY_COUNTS
+from bench.measure.throughput import images_per_second
+from bench.records.record import BatchTrial, Memory, Record, Speed
+from bench.statistics.intervals import geometric_mean_interval
+from bench.tables.formats import (
     GIB,
     NBSP,
     UNIT_NAMES,
@@ -21,13 +27,7 @@ from bench.formats import (
     memory_unit,
     pluralize,
 )
-from bench.measure.comparison_records import method_title
-from bench.measure.speed_tables import MEMORY_COUNTS
-from bench.measure.throughput import images_per_second
-from bench.record import BatchTrial, Memory, Record, Speed
-from bench.sections import Block, Chart, ComparisonRecords, Fold, Group, Heading, Key
-from bench.statistics.intervals import geometric_mean_interval
-from bench.tables import Cell, Column, Table
+from bench.tables.tables import Cell, Column, Table
 from reports.render.frames import batch_independent_settings
 from reports.render.svg import (
     MUTED,

@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from bench.formats import HasEstimate, format_interval, format_rate, format_ratio, pluralize
+from bench.interfaces.sections import ComparisonRecords
 from bench.measure.summary import Throughput
-from bench.sections import ComparisonRecords
 from bench.statistics.ratios import SMALLEST_EFFECT, Ratio
+from bench.tables.formats import HasEstimate, format_interval, format_rate, format_ratio, pluralize
 from reports.render.svg import (
     INK,
     LINE,

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from bench.formats import format_count, format_quantity
+from bench.interfaces.sections import Block, Download, PageContext, Section, Text
 from bench.measure.observations import parse_benchmark_file
-from bench.sections import Block, Download, PageContext, Section, Text
-from bench.tables import Cell, Column, Table
+from bench.tables.formats import format_count, format_quantity
+from bench.tables.tables import Cell, Column, Table
 
 SUITES_FILE = "suites.json"
 NOTE = (

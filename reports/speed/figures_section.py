@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from bench.interfaces.sections import Block, Download, Heading, PageContext, Section
 from bench.measure.figures import figure_tables, summarize_figures
-from bench.sections import Block, Download, Heading, PageContext, Section
-from bench.tables import Table
+from bench.tables.tables import Table
 
 
 def _build(page: PageContext) -> Sequence[Block] | None:

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from bench.formats import format_percent, format_rate
+from bench.interfaces.sections import ComparisonRecords, Key
 from bench.measure.speed_tables import measured_phases
 from bench.measure.summary import PHASE, Throughput
-from bench.sections import ComparisonRecords, Key
+from bench.tables.formats import format_percent, format_rate
 from reports.render.svg import INK, PAPER, SERIES, add_tooltip, svg
 from reports.speed.charts import row_chart, write_row_label
 

@@ -6,14 +6,25 @@ from dataclasses import replace
 
 from markupsafe import Markup
 
-from bench.formats import GIB, NBSP, format_percent, format_rate
+from bench.experiment.published import published_mfu_rows
+from bench.interfaces.sections import (
+    Block,
+    Chart,
+    ComparisonRecords,
+    Fold,
+    Group,
+    Heading,
+    Key,
+    PageContext,
+    Section,
+    Text,
+)
 from bench.measure.ranks import find_slow_ranks, rank_table
 from bench.measure.speed_tables import largest_batch_table, memory_and_size_table, phase_table, throughput_table
 from bench.measure.tables import batch_trial_table
-from bench.published import published_mfu_rows
-from bench.record import BatchTrial, Speed
-from bench.sections import Block, Chart, ComparisonRecords, Fold, Group, Heading, Key, PageContext, Section, Text
-from bench.tables import Cell, Column, Table
+from bench.records.record import BatchTrial, Speed
+from bench.tables.formats import GIB, NBSP, format_percent, format_rate
+from bench.tables.tables import Cell, Column, Table
 from reports.render.document import csv_file
 from reports.render.frames import memory_frame, speeds_frame
 from reports.speed import phases

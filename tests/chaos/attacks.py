@@ -15,8 +15,8 @@ from bench.console.tables import print_tables
 from bench.data.decoding import UnusableImageError, decode_embedding_grid
 from bench.data.shards.facts import read_manifest
 from bench.labels.vocabulary import read_vocabulary
-from bench.record import read_record
-from bench.tables import Table
+from bench.records.record import read_record
+from bench.tables.tables import Table
 from bench.towers.tower_from import load_trained_tower
 from bench.train.checkpoints import latest_valid
 from tests.chaos.case import EXECUTED

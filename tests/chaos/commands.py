@@ -12,8 +12,8 @@ import psutil
 
 from bench.environment.circumstances import CHECKOUT
 from bench.orchestration.worker import PARENT
-from bench.record import Failure, Training, read_record
-from bench.record_kind import RecordContent
+from bench.records.record import Failure, Training, read_record
+from bench.records.record_kind import RecordContent
 from bench.train.checkpoints import list_checkpoints, read_checkpoint
 
 EXIT_SECONDS = 120.0  # seconds that a process is given to end, on a busy machine

@@ -25,7 +25,7 @@ from bench.data.subset import subset_rows
 from bench.labels.label_files import read_label_file_info
 from bench.labels.vocabulary import read_vocabulary
 from bench.measure.observations import read_observations
-from bench.record import read_record, read_records
+from bench.records.record import read_record, read_records
 from bench.towers.provenance import latest_towers
 from bench.train.checkpoints import latest_valid
 from bench.transfer.tasks.image_sources import FileImageSource

@@ -20,7 +20,7 @@ from safetensors.torch import load, save
 
 from bench.__main__ import main
 from bench.environment.rank_info import torchrun_env
-from bench.experiments import EXPERIMENTS
+from bench.experiment.experiments import EXPERIMENTS
 from bench.towers.head_file import save_tower
 from bench.towers.provenance import Provenance
 from bench.train.build import build_untrained_tower

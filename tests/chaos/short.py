@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from bench.config import Experiment, change
-from bench.experiments import EXPERIMENTS
-from bench.record import Training
+from bench.experiment.config import Experiment, change
+from bench.experiment.experiments import EXPERIMENTS
+from bench.records.record import Training
 from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.loop import train
 

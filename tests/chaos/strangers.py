@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.experiments import EXPERIMENTS
+from bench.experiment.experiments import EXPERIMENTS
 from bench.towers.tower_from import FOLDER_CONFIG, FOLDER_WEIGHTS, load_tower
 from bench.train.checkpoints import (
     TENSORS,

@@ -13,7 +13,7 @@ from bench.data.captions.choice import EMPTY_LIST
 from bench.data.manifest import CACHE
 from bench.data.sources.tar_shards import open_shards
 from bench.data.targets import Captions
-from bench.method import methods
+from bench.interfaces.method import methods
 from tests.chaos.conftest import Tries
 from tests.chaos.odd_captions import of_json, of_text
 from tests.chaos.short import short_experiment, train_in_process

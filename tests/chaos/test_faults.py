@@ -19,11 +19,11 @@ import pytest
 
 from bench.__main__ import main
 from bench.cli.doctor import TRIED
-from bench.config import change
-from bench.experiments import EXPERIMENTS
+from bench.experiment.config import change
+from bench.experiment.experiments import EXPERIMENTS
 from bench.measure.memory import is_out_of_memory
 from bench.profilers.memory import read_status_bytes
-from bench.record import BatchTrial, Failure, Speed, read_records
+from bench.records.record import BatchTrial, Failure, Speed, read_records
 from tests.chaos.commands import child_runs
 from tests.processes import answered, have_ended, in_child, wait_until
 

@@ -7,7 +7,7 @@ import torch
 
 from bench.console.console import StopRequest
 from bench.environment.machine import current_circumstances
-from bench.record import Failure, Record, read_record, write_record
+from bench.records.record import Failure, Record, read_record, write_record
 from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.checkpoints import CheckpointConfig, list_checkpoints, read_checkpoint
 from tests.chaos.disks import fill_disk, mount_small_disk

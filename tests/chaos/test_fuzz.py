@@ -16,10 +16,10 @@ import torch
 from safetensors.torch import save
 
 from bench.data.captions.files import read_captions
-from bench.experiments import EXPERIMENTS
+from bench.experiment.experiments import EXPERIMENTS
 from bench.labels.vocabulary import read_vocabulary
 from bench.profilers.memory import PeakMemory
-from bench.record import read_record
+from bench.records.record import read_record
 from bench.towers.provenance import read_provenance
 from models.checkpoint import read_weights
 from tests.chaos.conftest import Tries

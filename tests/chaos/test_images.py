@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bench.data.decoding import ERROR_CLASSES, UnusableImageError, decode_image
 from bench.data.transforms import crop_and_resize, draw_crop_params
-from bench.experiments import EXPERIMENTS
+from bench.experiment.experiments import EXPERIMENTS
 from bench.profilers.memory import PeakMemory
 from tests.chaos.broken_images import SIGNATURE, broken_images, largest_images
 from tests.chaos.conftest import Tries

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.record import Transfer
+from bench.records.record import Transfer
 from bench.train.checkpoints import list_checkpoints
 from tests.chaos.commands import (
     LONGEST,

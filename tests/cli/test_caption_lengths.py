@@ -9,8 +9,8 @@ import pytest
 from bench.__main__ import main
 from bench.cli.options import add_caption_settings, experiment_from
 from bench.cli.train import Train
-from bench.fields import PACK_DATA
-from bench.record import read_records
+from bench.experiment.fields import PACK_DATA
+from bench.records.record import read_records
 
 WEB = "words of the pack at the lengths of web captions (median 15, 95th percentile 40 tokens)"
 SHORT = ["--set", "batch_size=16", "--set", "warmup_steps=1", "--set", "windows=1", "--set", "steps_per_window=1"]

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from bench.cli.compare import Bench
-from bench.config import change
 from bench.console.console import PROGRAM
-from bench.experiments import COMPARED, EXPERIMENTS
-from bench.fields import SEEN_CONCEPTS
+from bench.experiment.config import change
+from bench.experiment.experiments import COMPARED, EXPERIMENTS
+from bench.experiment.fields import SEEN_CONCEPTS
 
 KEPT = Path(__file__).parents[1] / "records"
 

@@ -9,7 +9,7 @@ import pytest
 
 from bench.__main__ import main
 from bench.environment.circumstances import CHECKOUT
-from bench.record import Transfer, read_records
+from bench.records.record import Transfer, read_records
 from tests import photographs
 from tests.reports.test_page import Document
 

@@ -16,7 +16,7 @@ from bench.console.console import OK
 from bench.environment.rank_info import RankInfo
 from bench.measure.link_speed import measure_links
 from bench.measure.rank_states import read_rank_states
-from bench.record import LinkSpeed, RankState, RankStates, read_records
+from bench.records.record import LinkSpeed, RankState, RankStates, read_records
 from tests.processes import LONGEST_SECONDS, InProcess, in_ranks, start_ranks
 
 NODES, ON_NODE = 2, 2

@@ -17,10 +17,10 @@ import yaml
 
 from bench.__main__ import main
 from bench.cli.released_recipes import released_recipes, released_settings
-from bench.config import get_field
-from bench.experiments import EXPERIMENTS
-from bench.recipes import RECIPES
-from bench.settings import with_settings
+from bench.experiment.config import get_field
+from bench.experiment.experiments import EXPERIMENTS
+from bench.experiment.recipes import RECIPES
+from bench.experiment.settings import with_settings
 from models import open_clip_config
 
 GPUS_PER_NODE = 8

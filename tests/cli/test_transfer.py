@@ -9,11 +9,11 @@ import timm
 import torch
 
 from bench.__main__ import main
-from bench.catalog import DEFAULT_TASKS, PROTOCOLS, REFERENCES, RETRIEVAL_TASK, Protocol
 from bench.cli.transfer import choose_tasks_and_protocols
-from bench.config import Experiment, change
-from bench.experiments import EXPERIMENTS
-from bench.record import Transfer, read_records
+from bench.experiment.config import Experiment, change
+from bench.experiment.experiments import EXPERIMENTS
+from bench.interfaces.catalog import DEFAULT_TASKS, PROTOCOLS, REFERENCES, RETRIEVAL_TASK, Protocol
+from bench.records.record import Transfer, read_records
 from bench.towers.head_file import save_head_beside_tower, save_tower
 from bench.towers.provenance import Provenance, read_provenance
 from bench.train.build import build_untrained_tower

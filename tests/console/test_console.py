@@ -13,7 +13,7 @@ from bench.__main__ import main
 from bench.console.console import BROKEN_PIPE, escape_unprintable, log
 from bench.console.tables import print_tables
 from bench.environment.circumstances import CHECKOUT
-from bench.tables import Table
+from bench.tables.tables import Table
 
 
 @given(st.text())

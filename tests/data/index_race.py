@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.data.captions.choice import FOUND_BY_NAME
 from bench.data.samples import open_all_samples
-from bench.data_source import SampleRequest
+from bench.interfaces.data_source import SampleRequest
 from bench.measure.generated_shards import make_jpeg
 from tests.data.layouts import SOURCE_LAYOUTS, Sample
 

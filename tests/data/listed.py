@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.data_source import DataSource, SampleRequest, Samples
+from bench.interfaces.data_source import DataSource, SampleRequest, Samples
 
 
 class Listed(Samples):

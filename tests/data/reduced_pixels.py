@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import functional as F
 from bench.console.tables import print_tables
 from bench.data.decoding import JPEG_REDUCTIONS, decode_for_crop, decode_image, reduce_box
 from bench.data.transforms import crop_and_resize, crop_box, draw_crop_params, resize_crop
-from bench.tables import Table
+from bench.tables.tables import Table
 from tests.data.shards import encode_image
 
 SIDE, DRAWS, QUALITY, WHITE = 224, 50, 90, 255.0

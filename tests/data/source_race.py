@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.config import Experiment, change
 from bench.data.captions.choice import FOUND_BY_NAME
 from bench.data.order import SampleOrder
 from bench.data.sample_stream import LoadedBatch, SampleLoader
 from bench.data.samples import get_source
-from bench.data_source import SampleRequest
-from bench.experiments import EXPERIMENTS
+from bench.experiment.config import Experiment, change
+from bench.experiment.experiments import EXPERIMENTS
+from bench.interfaces.data_source import SampleRequest
+from bench.interfaces.method import methods
 from bench.measure.generated_shards import make_jpeg
-from bench.method import methods
 from bench.statistics.intervals import geometric_mean_interval
 from tests.data.layouts import LAYOUTS, Sample, write_parquet
 

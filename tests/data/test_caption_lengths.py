@@ -6,14 +6,14 @@ from statistics import median, quantiles
 import pytest
 import torch
 
-from bench.config import Experiment
 from bench.data.caption_lengths import WEB, describe_captions, match_lengths, read_first_captions
 from bench.data.pack import PackImages
 from bench.data.targets import Tokens
-from bench.experiments import EXPERIMENTS
-from bench.fields import PACK_DATA
+from bench.experiment.config import Experiment
+from bench.experiment.experiments import EXPERIMENTS
+from bench.experiment.fields import PACK_DATA
+from bench.experiment.settings import with_settings
 from bench.labels.subwords import SubwordIds, encode_caption
-from bench.settings import with_settings
 from bench.train.build import load_data
 from tests.small import small
 

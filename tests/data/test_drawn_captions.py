@@ -13,14 +13,14 @@ import torch
 
 from bench.__main__ import main
 from bench.cli.own_vocabulary import count_own_vocabulary
-from bench.config import Experiment, require_comparable_experiments
 from bench.data.captions.choice import parse_caption_choice
 from bench.data.sample_stream import SampleStream
 from bench.data.samples import inputs_digest, open_samples
 from bench.data.targets import Captions, NoTextMixin
 from bench.environment.cores import LoaderWorkers
+from bench.experiment.config import Experiment, require_comparable_experiments
+from bench.interfaces.method import methods
 from bench.labels.vocabulary import read_vocabulary
-from bench.method import methods
 from bench.train.build import load_data
 from tests.data.captions.test_choice import drawn_slowly
 from tests.data.shards import encode_image, make_image, write_shard

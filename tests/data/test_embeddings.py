@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from bench.config import change
 from bench.data.decoding import EMPTY, NOT_AN_ARRAY, NOT_FINITE, TOO_SHORT, UnusableImageError, decode_embedding_grid
 from bench.data.sample_stream import SampleStream
+from bench.experiment.config import change
 from bench.measure.costs import count_costs
 from bench.measure.speed import measure_speed
 from bench.towers.tower_from import load_trained_tower

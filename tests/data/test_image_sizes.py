@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.data.image_sizes import first_step_of_each_size, image_size_at, images_before_step, nearest_step_count
-from bench.recipes import multi_scale
-from bench.settings import with_batch_size
+from bench.experiment.recipes import multi_scale
+from bench.experiment.settings import with_batch_size
 from tests.small import small
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)

@@ -15,14 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bench.config import change
 from bench.data.captions.choice import FOUND_BY_NAME
 from bench.data.decoding import UnusableImageError, decode_image
 from bench.data.parquet.pages import decode_rle_bit_packed, find_fragments
 from bench.data.samples import caption_files, data_digest, data_files, get_source, open_samples
 from bench.data.sources import image_tables
 from bench.data.sources.image_files import MISSING_FILE, OUTSIDE
-from bench.data_source import SampleRequest, Samples
+from bench.experiment.config import change
+from bench.interfaces.data_source import SampleRequest, Samples
 from tests.chaos.broken_images import png
 from tests.data.layouts import (
     HF_IMAGE,

@@ -11,7 +11,7 @@ from bench.environment import cores
 from bench.environment.cores import MAX_WORKERS, LoaderWorkers, available_cores, choose_workers
 from bench.measure.comparison_records import group_named
 from bench.measure.speed_tables import phase_table
-from bench.record import Record
+from bench.records.record import Record
 from bench.train.build import load_data, log_workers, resolve_workers, sample_counts
 from tests.data.shards import write_shards
 from tests.small import circumstances, small

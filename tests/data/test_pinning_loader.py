@@ -15,7 +15,7 @@ from bench.console.console import UserError
 from bench.data.loader_workers import PinningLoader
 from bench.data.sample_stream import SampleStream
 from bench.data.targets import pin
-from bench.method import methods
+from bench.interfaces.method import methods
 from bench.train.build import load_data
 from tests.data.shards import write_shards
 from tests.data.test_shard_stream import are_equal, stream

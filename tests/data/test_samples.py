@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.config import change
 from bench.data.sample_stream import SampleStream
 from bench.data.samples import open_samples
-from bench.data_source import SOURCES
-from bench.method import methods
+from bench.experiment.config import change
+from bench.interfaces.data_source import SOURCES
+from bench.interfaces.method import methods
 from bench.train.build import load_data
 from tests.data.layouts import SOURCE_LAYOUTS, Sample
 from tests.data.listed import Listed, Lists

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.config import Experiment, change
 from bench.data.captions.batches import MAX_CAPTION_BYTES
 from bench.data.captions.choice import parse_caption_choice
 from bench.data.captions.files import digest_file_excerpts
@@ -19,6 +18,7 @@ from bench.data.samples import data_files, open_samples
 from bench.data.shards import facts
 from bench.data.shards.facts import compute_facts, read_manifest, write_manifest
 from bench.data.sources.tar_shards import TarSamples, open_shards, write_index
+from bench.experiment.config import Experiment, change
 from bench.labels.vocabulary import vocabulary_mismatch
 from tests.data.shards import (
     CAPTIONS,

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from bench.__main__ import main
-from bench.config import Experiment
 from bench.console.console import EXIT_CODE_BY_SIGNAL, UserError
 from bench.data import loader_workers
 from bench.data.decoding import CORRUPTED, UNKNOWN_FORMAT
@@ -23,8 +22,9 @@ from bench.data.sources.tar_shards import open_shards
 from bench.data.stream import Batch
 from bench.data.targets import Captions, Tokens
 from bench.environment.cores import LoaderWorkers
+from bench.experiment.config import Experiment
+from bench.interfaces.method import methods
 from bench.measure.speed import measure_speed
-from bench.method import methods
 from bench.train.build import load_data
 from bench.train.loop import train
 from tests.data.shards import CAPTIONS, encode_image, make_image, webdataset_members, write_shard, write_shards

@@ -14,8 +14,8 @@ from bench.data.pack import PackImages
 from bench.data.stream import PackStream, augment, composite_and_normalise, eval_transform
 from bench.data.targets import Labels, Tokens
 from bench.data.text_layouts import allowed_lengths, choose_padding_buckets
-from bench.fields import TextPadding
-from bench.method import methods
+from bench.experiment.fields import TextPadding
+from bench.interfaces.method import methods
 from tests.small import small
 
 CPU = torch.device("cpu")

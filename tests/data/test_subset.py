@@ -11,9 +11,9 @@ from bench.data.held_out import exclusion_reasons
 from bench.data.pack import PackImages
 from bench.data.stream import PackStream
 from bench.data.subset import subset_rows
-from bench.experiments import COMPARED
-from bench.fields import SEEN_CONCEPTS
-from bench.method import methods
+from bench.experiment.experiments import COMPARED
+from bench.experiment.fields import SEEN_CONCEPTS
+from bench.interfaces.method import methods
 from bench.train.build import load_data
 from tests.data.shards import write_shards
 from tests.data.test_stream import CPU

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bench.data.released_labels import DenseLabels
 from bench.data.sample_stream import LoadedBatch, SampleStream
 from bench.data.targets import Features, Labels, Target
-from bench.method import methods
+from bench.interfaces.method import methods
 from bench.train.build import load_data
 from tests.data.shards import write_shards
 from tests.small import small

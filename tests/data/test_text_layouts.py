@@ -8,14 +8,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.config import Experiment
 from bench.data.caption_lengths import WEB
 from bench.data.order import SampleOrder
 from bench.data.targets import Tokens
 from bench.data.text_layouts import pack_into_rows, required_packed_rows
 from bench.environment.machine import resolve_padding
-from bench.experiments import EXPERIMENTS
-from bench.fields import PACK_DATA
+from bench.experiment.config import Experiment
+from bench.experiment.experiments import EXPERIMENTS
+from bench.experiment.fields import PACK_DATA
 from bench.measure.costs import META, build_on_meta, count_flops, text_forward_flops
 from bench.train.build import load_data
 from tests.data.shards import write_shards

@@ -10,7 +10,7 @@ from bench.data.sample_index import read_index
 from bench.data.shards.facts import MANIFEST_NAME, read_manifest
 from bench.environment.files import decode_json, read_limited
 from bench.labels.vocabulary import read_vocabulary
-from bench.record import read_record
+from bench.records.record import read_record
 from bench.towers.head_file import read_label_classifier
 from bench.towers.provenance import Provenance, read_provenance
 from bench.train.checkpoints import read_metadata

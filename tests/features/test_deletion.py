@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.environment.circumstances import CHECKOUT
-from bench.extensions import FEATURES
+from bench.interfaces.extensions import FEATURES
 
 IMPORT_ALL = """
 import importlib, pathlib, sys

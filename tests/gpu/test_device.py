@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.config import Experiment
 from bench.data.stream import Batch
 from bench.environment.machine import default_device
+from bench.experiment.config import Experiment
+from bench.interfaces.method import methods
 from bench.measure.speed import compilation_counters
 from bench.measure.trace import trace
-from bench.method import methods
 from bench.profilers.device import open_reader, sampled
 from bench.train.build import TrainState, build_train_state, load_data
 from bench.train.state import collect_state, copy_state, load_state

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.config import change
 from bench.data.targets import Captions
-from bench.experiments import EXPERIMENTS, get_experiment
+from bench.experiment.config import change
+from bench.experiment.experiments import EXPERIMENTS, get_experiment
+from bench.interfaces.method import methods
 from bench.measure.costs import META, build_on_meta, count_costs, count_flops, forward_flops_as_released, meta_images
-from bench.method import methods
-from bench.record import Flops
+from bench.records.record import Flops
 from bench.train.build import build_train_state, load_data
 from models.heads import DualEncoder
 from tests.small import small

@@ -10,10 +10,10 @@ import torch
 from msgspec.structs import replace
 
 from bench.console.console import UserError
-from bench.experiments import EXPERIMENTS
+from bench.experiment.experiments import EXPERIMENTS
+from bench.interfaces.measurement import MEASUREMENTS, Better, Figure, Measurement, get_measurement
 from bench.measure.figures import FigureSummary, figure_tables, summarize_figures
-from bench.measurement import MEASUREMENTS, Better, Figure, Measurement, get_measurement
-from bench.record import Figures, Record, read_record, record_path, write_record
+from bench.records.record import Figures, Record, read_record, record_path, write_record
 from bench.statistics.ratios import ratios_of_pairs
 from tests.reports.conftest import HERE
 
@@ -154,7 +154,7 @@ def changed(**attributes: Any) -> Measurement:
 @pytest.mark.parametrize(
     ("one", "reason"),
     [
-        (Mine, "it must be an object of the class Measurement of bench.measurement"),
+        (Mine, "it must be an object of the class Measurement of bench.interfaces.measurement"),
         (changed(title=None), "mine: its title must be a text"),
         (changed(name="A b"), "A b: its name must be small letters, digits and hyphens"),
         (changed(figures=()), "its figures must be objects of the class Figure"),

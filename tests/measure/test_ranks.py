@@ -15,7 +15,7 @@ from bench.measure.memory import measure_memory
 from bench.measure.ranks import PEAK_MEMORY, find_slow_ranks, rank_table, spreads_over_ranks
 from bench.measure.speed import measure_speed
 from bench.profilers.device import max_other_cpu_percent
-from bench.record import OTHERS_BUSY, OWN_BUSY, WAIT_FIGURE, Memory, Record, Speed
+from bench.records.record import OTHERS_BUSY, OWN_BUSY, WAIT_FIGURE, Memory, Record, Speed
 from bench.statistics.verdicts import RUNS_FOR_SLOW_RANK, find_slow_rank
 from bench.train.build import build_train_state
 from bench.train.distributed import require_equal_nodes

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.experiments import EXPERIMENTS
+from bench.experiment.experiments import EXPERIMENTS
 from bench.measure.comparison_records import group_comparison, group_named
 from bench.measure.speed_tables import memory_and_size_table, phase_table, throughput_table, with_differences
-from bench.record import Record, read_record
+from bench.records.record import Record, read_record
 from tests.small import circumstances
 from tests.speeds import speed
 

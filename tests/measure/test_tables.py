@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from bench.measure.tables import failure_table, sample_table
-from bench.record import Failure, Record
+from bench.records.record import Failure, Record
 from tests.small import circumstances, small
 from tests.speeds import speed
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.fields import Attention
+from bench.experiment.fields import Attention
 from bench.labels.vocabulary import read_vocabulary, vocabulary_path
 from bench.towers.tower_from import build_untrained_copy, load_tower
 from bench.train.attention import use_attention_kernel

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from bench.data.targets import Captions
-from bench.experiments import EXPERIMENTS
+from bench.experiment.experiments import EXPERIMENTS
+from bench.interfaces.method import methods
 from bench.measure.costs import count_costs
-from bench.method import methods
 from bench.train.build import build_untrained_tower
 from models.image_tower import build_image_tower
 from models.tower_blocks import checkpoint_activations

@@ -14,7 +14,7 @@ from open_clip.model import _build_text_tower
 from open_clip.transformer import VisionTransformer
 
 from bench.data.targets import Tokens
-from bench.fields import TextPadding
+from bench.experiment.fields import TextPadding
 from models import open_clip_config, text_tower
 from models.image_tower import build_image_tower
 from models.open_clip_blocks import ClassTokenOnlyBlock, ImageBlock, replace_image_blocks, uses_class_token_only

@@ -3,10 +3,10 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.experiments import EXPERIMENTS
+from bench.experiment.experiments import EXPERIMENTS
+from bench.experiment.settings import with_batch_size
 from bench.orchestration.batch_search import find_largest_fitting, guess_batch_size
-from bench.record import Memory
-from bench.settings import with_batch_size
+from bench.records.record import Memory
 
 MANY = settings(max_examples=300, derandomize=True, deadline=None, database=None)
 

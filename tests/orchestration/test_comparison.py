@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from bench.config import Experiment, change
 from bench.console.progress import Progress
-from bench.experiments import EXPERIMENTS
+from bench.experiment.config import Experiment, change
+from bench.experiment.experiments import EXPERIMENTS
 from bench.measure.disturbance import find_disturbance
 from bench.orchestration.budgets import expected_speeds
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.request_base import Request
 from bench.orchestration.runner import Job, Runner
 from bench.orchestration.scope import Scope, scopes
-from bench.record import OTHERS_BUSY, Branch, Record, Training, record_path, write_record
+from bench.records.record import OTHERS_BUSY, Branch, Record, Training, record_path, write_record
 from tests.small import circumstances
 from tests.speeds import speed
 

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from bench.measure.heating import HEATING_SECONDS
 from bench.orchestration.requests import SpeedRequest
-from bench.record import Flops, Speed, read_record
+from bench.records.record import Flops, Speed, read_record
 from tests.small import small
 
 CPU = torch.device("cpu")

@@ -8,14 +8,14 @@ import pynvml
 import pytest
 
 from bench.cli.doctor import Doctor
-from bench.config import Experiment, change
 from bench.environment.gpu_specs import GPU_SPECS, GpuSpec
-from bench.experiments import EXPERIMENTS
+from bench.experiment.config import Experiment, change
+from bench.experiment.experiments import EXPERIMENTS
+from bench.experiment.published import NEMO, PUBLISHED_RUNS
 from bench.orchestration import preflight
 from bench.orchestration.pace import COMPILED_SHARE, EAGER_SHARE, TWO_CORES, GpuPace
 from bench.orchestration.preflight import machine_pace
 from bench.orchestration.trial import expected_trial_seconds
-from bench.published import NEMO, PUBLISHED_RUNS
 
 LARGE = {name: spec for name, spec in GPU_SPECS.items() if spec.memory_bytes >= 40e9}
 # Layers, width and tokens of image towers; seconds and shares that real runs exceed.

@@ -11,7 +11,7 @@ from bench.console.progress import Progress
 from bench.orchestration.request_base import Request
 from bench.orchestration.requests import SpeedRequest
 from bench.orchestration.runner import Job, Runner, Slot, round_robin
-from bench.record import Speed, read_record
+from bench.records.record import Speed, read_record
 from tests.processes import Parting
 from tests.small import small
 

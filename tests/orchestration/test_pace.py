@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 import bench.cli.compare as compare_module
 from bench.cli.compare import Bench
-from bench.config import change
 from bench.console.console import OK
 from bench.console.progress import Progress
-from bench.experiments import COMPARED, EXPERIMENTS
+from bench.experiment.config import change
+from bench.experiment.experiments import COMPARED, EXPERIMENTS
 from bench.orchestration.budgets import set_images
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import (
@@ -27,7 +27,7 @@ from bench.orchestration.pace import (
 from bench.orchestration.runner import Runner
 from bench.orchestration.scope import Scope, scopes
 from bench.orchestration.trial import fastest_two_agree, plan_default
-from bench.record import record_path, write_record
+from bench.records.record import record_path, write_record
 from tests.orchestration.test_comparison import timed
 
 DEFAULT = [EXPERIMENTS[f"{name}-tiny"] for name in COMPARED], scopes(len(COMPARED), on_gpu=False)["default"]

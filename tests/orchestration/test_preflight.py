@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
-from bench.config import change
 from bench.environment.rank_info import RankInfo
-from bench.experiments import EXPERIMENTS
+from bench.experiment.config import change
+from bench.experiment.experiments import EXPERIMENTS
 from bench.orchestration import preflight
 from bench.orchestration.preflight import open_comparison, reserve_comparison_name
 from bench.orchestration.scope import Scope

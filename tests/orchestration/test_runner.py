@@ -12,14 +12,14 @@ import pytest
 
 from bench.__main__ import main
 from bench.console.progress import Progress
-from bench.experiments import EXPERIMENTS
+from bench.experiment.experiments import EXPERIMENTS
 from bench.measure import costs
 from bench.orchestration.budgets import image_budgets, set_images
 from bench.orchestration.request_base import Request
 from bench.orchestration.requests import MemoryRequest, SpeedRequest
 from bench.orchestration.runner import Job, Runner
 from bench.orchestration.scope import scopes
-from bench.record import Failure, Memory, Speed, read_record, read_records
+from bench.records.record import Failure, Memory, Speed, read_record, read_records
 from bench.transfer.score import collect_error
 from tests.processes import LONGEST_SECONDS, Parting, have_ended, run_of, wait_until
 from tests.small import small

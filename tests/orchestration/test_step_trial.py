@@ -8,12 +8,12 @@ from msgspec.structs import replace
 
 from bench.__main__ import main
 from bench.cli.verbs import VERBS
-from bench.config import change
-from bench.experiments import EXPERIMENTS
+from bench.experiment.config import change
+from bench.experiment.experiments import EXPERIMENTS
 from bench.orchestration import preflight
 from bench.orchestration.pace import TWO_CORES, Pace
 from bench.orchestration.step_trial import TRIAL_BATCHES, has_tiny_tower, measure_pace, pace_from_record, recorded_pace
-from bench.record import Speed
+from bench.records.record import Speed
 from tests.orchestration.test_comparison import timed
 from tests.small import small
 

@@ -19,11 +19,12 @@ import torch
 from torch import nn
 from torch.distributed._tools.mem_tracker import MemTracker
 
-from bench.config import Experiment, change
 from bench.data.stream import PackStream
 from bench.data.targets import Captions
 from bench.environment.machine import default_device
-from bench.experiments import EXPERIMENTS
+from bench.experiment.config import Experiment, change
+from bench.experiment.experiments import EXPERIMENTS
+from bench.interfaces.method import methods
 from bench.measure.costs import count_flops
 from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.measure.memory import (
@@ -34,13 +35,12 @@ from bench.measure.memory import (
     try_batch_size,
 )
 from bench.measure.speed import measure_speed, peak_flops
-from bench.method import methods
 from bench.profilers.clock import Elapsed, clock, forward_clocks
 from bench.profilers.core_waits import core_wait_seconds
 from bench.profilers.counters import TensorBytes
 from bench.profilers.device import open_reader, sampled
 from bench.profilers.nvml import DeviceReader, counter_rate
-from bench.record import HOST_BUSY, OTHERS_BUSY, PHASES, Record, Speed
+from bench.records.record import HOST_BUSY, OTHERS_BUSY, PHASES, Record, Speed
 from bench.train.build import TrainState, build_train_state, load_data, take_steps_at_full_learning_rate
 from tests.processes import in_child, wait_until
 from tests.small import circumstances, small, two_blocks

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from bench.config import Experiment, change
 from bench.environment.circumstances import Circumstances
-from bench.experiments import get_experiment
-from bench.record import (
+from bench.experiment.config import Experiment, change
+from bench.experiment.experiments import get_experiment
+from bench.experiment.settings import with_batch_size
+from bench.records.record import (
     BatchTrial,
     Branch,
     Failure,
@@ -30,9 +31,8 @@ from bench.record import (
     record_path,
     write_record,
 )
-from bench.record_kind import RecordContent
-from bench.scores import Score
-from bench.settings import with_batch_size
+from bench.records.record_kind import RecordContent
+from bench.records.scores import Score
 from reports.page import page
 
 COMPARISON = "2026-11-25-tiny"

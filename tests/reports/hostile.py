@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from bench.record import Record, decode_record
+from bench.records.record import Record, decode_record
 
 PAYLOAD = (
     "<script>window.hit=1</script><img src=x onerror=window.hit=1><svg onload=window.hit=1>"

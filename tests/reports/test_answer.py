@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from bench.config import change
 from bench.console.console import PROGRAM
+from bench.experiment.config import change
 from bench.measure.comparison_records import group_comparison
-from bench.record import Record, Training, Transfer
+from bench.records.record import Record, Training, Transfer
 from bench.transfer.subject_scores import whole_task_scores
 from reports.page import page
 from tests.reports.conftest import first_screen, short

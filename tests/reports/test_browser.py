@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from bench.__main__ import main
 from bench.cli.verbs import REPORT_VERBS, VERBS
-from bench.record import Record, Transfer, read_records
+from bench.records.record import Record, Transfer, read_records
 from reports.__main__ import main as report
 from reports.page import page
 from tests.data.shards import write_shards

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from bench.record import Record
+from bench.records.record import Record
 from reports.page import page
 from tests.reports.accuracy.test_few_label_section import curve_record, head_record, metric_record
 from tests.reports.conftest import short

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from bench.config import change
+from bench.experiment.config import change
+from bench.interfaces.measurement import Figure
 from bench.measure.comparison_records import group_comparison
-from bench.measurement import Figure
-from bench.record import Figures, Memory, Record, Speed, Training, Transfer
-from bench.record_kind import RecordContent, UnknownKind
-from bench.scores import Score
+from bench.records.record import Figures, Memory, Record, Speed, Training, Transfer
+from bench.records.record_kind import RecordContent, UnknownKind
+from bench.records.scores import Score
 from bench.transfer.subject_scores import whole_task_scores
 from reports.__main__ import main
 from reports.joined import join_comparisons

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.record import Record
+from bench.records.record import Record
 from reports.page import page
 from reports.render.document import TEMPLATES
 from reports.render.svg import CSS, SERIES, chart_label, colour_and_marker, drawing, spread_labels, svg

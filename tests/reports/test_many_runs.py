@@ -8,9 +8,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bench.config import change
 from bench.environment.circumstances import CHECKOUT
-from bench.record import Record
+from bench.experiment.config import change
+from bench.records.record import Record
 from reports.page import page
 
 Make = dict[str, Callable[..., Any]]

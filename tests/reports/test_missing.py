@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bench.record import Failure, Record
+from bench.records.record import Failure, Record
 from reports.page import page
 from tests.reports.conftest import short
 

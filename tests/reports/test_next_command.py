@@ -12,12 +12,12 @@ from msgspec.structs import replace
 from bench.cli.compare import Measure
 from bench.cli.main import parse
 from bench.cli.verbs import VERBS
-from bench.config import change
 from bench.console.console import PROGRAM
+from bench.experiment.config import change
+from bench.experiment.settings import with_settings
+from bench.interfaces.sections import PageContext
 from bench.measure.comparison_records import group_comparison
-from bench.record import Record, Transfer
-from bench.sections import PageContext
-from bench.settings import with_settings
+from bench.records.record import Record, Transfer
 from bench.transfer.subject_scores import whole_task_scores
 from reports.page import page
 from reports.questions import reader_questions

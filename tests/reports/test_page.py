@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from bench.config import change
-from bench.formats import format_percent
+from bench.experiment.config import change
+from bench.experiment.settings import with_settings
+from bench.interfaces.sections import Block, PageContext, Section, Text
 from bench.measure.summary import throughputs_of
 from bench.measure.throughput import images_per_second
-from bench.record import Record, Speed, Transfer
-from bench.sections import Block, PageContext, Section, Text
-from bench.settings import with_settings
+from bench.records.record import Record, Speed, Transfer
 from bench.statistics.intervals import accuracy_interval, mean_interval
 from bench.statistics.ratios import ratio_of, ratios_of
+from bench.tables.formats import format_percent
 from reports.page import page
 from tests.reports.conftest import first_screen, short
 

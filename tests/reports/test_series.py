@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bench.config import change
+from bench.experiment.config import change
 from bench.measure.observations import SECONDS, observations_of_record, read_observations
 from reports.series import build_history
 from tests.documents import commits, written

@@ -7,11 +7,11 @@ import open_clip
 import timm
 import torch
 
-from bench.config import Experiment, change
 from bench.data.stream import Batch
 from bench.data.targets import Captions
-from bench.experiments import EXPERIMENTS
-from bench.method import methods
+from bench.experiment.config import Experiment, change
+from bench.experiment.experiments import EXPERIMENTS
+from bench.interfaces.method import methods
 from bench.towers.export import export_tower
 from bench.towers.provenance import Provenance
 from bench.towers.tower_from import LoadedTower

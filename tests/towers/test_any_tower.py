@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from bench.config import change
-from bench.experiments import METHOD_SETTINGS
+from bench.experiment.config import change
+from bench.experiment.experiments import METHOD_SETTINGS
 from bench.measure.costs import forward_flops_as_released
 from bench.method_parts.captions import count_subword_rows
 from bench.towers.head_file import save_tower

@@ -13,11 +13,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from bench.__main__ import main
-from bench.config import Experiment, change
 from bench.data.pack import PackImages
 from bench.data.stream import eval_transform
+from bench.experiment.config import Experiment, change
+from bench.interfaces.method import methods
 from bench.labels.vocabulary import read_vocabulary
-from bench.method import methods
 from bench.towers.head_file import save_tower
 from bench.towers.provenance import Provenance, head_path
 from bench.towers.teacher import write_teacher_features

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.__main__ import main
-from bench.experiments import METHOD_SETTINGS
+from bench.experiment.experiments import METHOD_SETTINGS
 from bench.profilers.counters import count_image_flops
 from bench.towers.listing import MAX_TOWERS, tower_table
 from models.image_tower import build_image_tower

@@ -6,7 +6,7 @@ import pytest
 
 from bench.__main__ import main
 from bench.cli.verbs import VERBS
-from bench.experiments import EXPERIMENTS
+from bench.experiment.experiments import EXPERIMENTS
 from bench.towers.patches import check_whole_patches, patch_and_image_size
 from models.image_tower import build_image_tower
 from models.patch_map import map_channels_and_patch_size

@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from timm.models.vision_transformer import checkpoint_filter_fn
 
 from bench.cli.transfer import _resolve_tower_arguments
-from bench.experiments import EXPERIMENTS
-from bench.settings import with_settings
+from bench.experiment.experiments import EXPERIMENTS
+from bench.experiment.settings import with_settings
 from bench.towers.head_file import read_label_classifier, save_head_beside_tower, save_tower
 from bench.towers.provenance import Provenance
 from bench.towers.tower_from import build_untrained_copy, load_tower, load_trained_tower

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import torch
 
-from bench.config import Experiment, change
 from bench.console.console import StopRequest
 from bench.data.pack import load_pack_images
 from bench.data.stream import PackStream
-from bench.experiments import EXPERIMENTS
-from bench.method import methods
+from bench.experiment.config import Experiment, change
+from bench.experiment.experiments import EXPERIMENTS
+from bench.interfaces.method import methods
 from bench.train.build import TrainState, build_train_state
 from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.checkpoints import TENSORS, TOWER, CheckpointConfig, latest_valid

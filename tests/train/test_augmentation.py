@@ -9,9 +9,9 @@ import torch.distributed as dist
 
 from bench.data import transforms
 from bench.data.transforms import denormalise, normalise
+from bench.interfaces.method import methods
 from bench.measure.costs import count_costs, count_flops
 from bench.measure.speed import measure_speed
-from bench.method import methods
 from bench.train.build import TrainState, build_train_state, load_data
 from bench.train.distributed import full_tensor
 from bench.train.state import collect_state, head_state_to_score, tower_state_to_score

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from bench.data.targets import Labels, TokensAndLabels
+from bench.interfaces.method import methods
 from bench.labels.labeller import get_labeller
 from bench.measure.speed import measure_speed
-from bench.method import methods
 from bench.train.build import load_data, log_labels
 from bench.train.loop import train
 from tests.data.shards import encode_image, make_image, write_shard

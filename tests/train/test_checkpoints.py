@@ -14,10 +14,10 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from bench.config import change
 from bench.console.console import StopRequest
 from bench.data.samples import inputs_digest
 from bench.environment.rank_info import RankInfo
+from bench.experiment.config import change
 from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.checkpoints import (
     MANIFEST,

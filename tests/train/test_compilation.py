@@ -17,11 +17,11 @@ import torch._dynamo
 import torch._inductor.config
 import torch.distributed as dist
 
-from bench.config import change
 from bench.data.stream import BatchStream
 from bench.environment.rank_info import RankInfo
+from bench.experiment.config import change
+from bench.interfaces.method import methods
 from bench.measure.speed import compilation_counters, measure_phases
-from bench.method import methods
 from bench.train import step
 from bench.train.build import TrainState, build_train_state, load_data, take_steps_at_full_learning_rate
 from tests.processes import in_child

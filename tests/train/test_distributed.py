@@ -29,11 +29,11 @@ from bench.console.console import FAILED_CASE, OK, TERMINATED, StopRequest
 from bench.data.pack import PackImages, load_pack_images
 from bench.data.stream import Batch, PackStream
 from bench.environment.rank_info import RankInfo
+from bench.interfaces.method import methods
 from bench.measure.memory import max_over_ranks
 from bench.measure.throughput import unweighted_images_per_second
-from bench.method import methods
 from bench.profilers.memory import Peaks
-from bench.record import Failure, Memory, Speed, read_records
+from bench.records.record import Failure, Memory, Speed, read_records
 from bench.train import checkpoint_manager
 from bench.train.build import TrainState, build_train_state, build_untrained_tower
 from bench.train.checkpoint_manager import CheckpointManager

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from bench.data.stream import PackStream
-from bench.record import Training
+from bench.records.record import Training
 from bench.towers.provenance import read_provenance
 from bench.train import loop as training
 from bench.train.loop import cooldown_learning_rate, train, trunk_learning_rate

@@ -11,15 +11,15 @@ from torch import nn
 from bench.__main__ import main
 from bench.cli.options import experiment_from
 from bench.cli.own_vocabulary import count_own_vocabulary
-from bench.config import Experiment, get_field
 from bench.data.samples import inputs_digest
-from bench.experiments import EXPERIMENTS
+from bench.experiment.config import Experiment, get_field
+from bench.experiment.experiments import EXPERIMENTS
+from bench.experiment.recipes import DATACOMP_SYNSETS
 from bench.labels.vocabulary import SHIPPED_FOLDER, read_vocabulary
 from bench.measure.costs import build_on_meta
 from bench.orchestration.preflight import open_comparison
 from bench.orchestration.scope import Scope
-from bench.recipes import DATACOMP_SYNSETS
-from bench.record import Training, read_records
+from bench.records.record import Training, read_records
 from bench.towers.tower_from import load_tower
 from bench.train.build import load_data, log_labels
 from tests.data.shards import encode_image, make_image, write_shard

@@ -14,15 +14,15 @@ import pytest
 from bench.__main__ import main
 from bench.cli.options import experiment_from
 from bench.cli.train import Train, parse_count
-from bench.config import change, get_field
 from bench.console.progress import Progress
 from bench.environment.cores import available_cores
-from bench.experiments import EXPERIMENTS
+from bench.experiment.config import change, get_field
+from bench.experiment.experiments import EXPERIMENTS
+from bench.experiment.settings import with_settings
 from bench.orchestration.budgets import image_budgets, set_images
 from bench.orchestration.requests import TrainingRequest
 from bench.orchestration.runner import Job
-from bench.record import Record, Training, Transfer, read_records, write_record
-from bench.settings import with_settings
+from bench.records.record import Record, Training, Transfer, read_records, write_record
 from bench.train.checkpoints import exclusive_lock, latest_valid, list_checkpoints
 from bench.transfer.families.pack_tasks import TASKS as PACK_TASKS
 from tests.processes import LONGEST_SECONDS, Parting, run_of, wait_until

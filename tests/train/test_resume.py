@@ -12,11 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench.config import Experiment
 from bench.console.console import record_signals
 from bench.data.decoding import UNKNOWN_FORMAT
 from bench.data.stream import BatchStream, PackStream
-from bench.record import Training
+from bench.experiment.config import Experiment
+from bench.records.record import Training
 from bench.towers.provenance import read_provenance
 from bench.train import loop as training
 from bench.train.build import build_train_state, load_data

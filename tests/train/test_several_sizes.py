@@ -11,16 +11,16 @@ from msgspec.structs import asdict, replace
 from safetensors.torch import load_file
 from torch._dynamo import config as dynamo
 
-from bench.config import Experiment, change
 from bench.data.image_sizes import image_size_at, images_before_step, nearest_step_count
+from bench.experiment.config import Experiment, change
+from bench.experiment.settings import with_batch_size
 from bench.measure.costs import count_flops
 from bench.measure.memory import measure_memory, step_tensor_bytes, try_batch_size
 from bench.measure.speed import measure_speed
 from bench.measure.throughput import images_per_second, images_per_step, unweighted_images_per_second
 from bench.orchestration.batch_search import smallest_batch_to_try
 from bench.orchestration.budgets import image_budgets
-from bench.record import Branch, Speed, Training
-from bench.settings import with_batch_size
+from bench.records.record import Branch, Speed, Training
 from bench.towers.provenance import read_provenance
 from bench.train.build import (
     build_train_state,

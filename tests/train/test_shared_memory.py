@@ -11,7 +11,6 @@ import pytest
 from bench.__main__ import main
 from bench.cli import doctor
 from bench.cli.findings import DISTURBS, FINDING_OK
-from bench.config import Experiment, change
 from bench.console.console import UserError
 from bench.data import loader_workers
 from bench.data.loader_workers import PrefetchingLoader
@@ -19,7 +18,8 @@ from bench.data.sample_stream import SampleStream
 from bench.data.sources.tar_shards import open_shards
 from bench.environment.cores import LoaderWorkers, choose_workers
 from bench.environment.requirements import SHARED_MEMORY
-from bench.method import methods
+from bench.experiment.config import Experiment, change
+from bench.interfaces.method import methods
 from bench.train.shared_memory import limit_workers_to_shared_memory
 from tests.data.shards import write_shards
 from tests.data.test_stream import CPU

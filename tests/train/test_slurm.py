@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.record import Training, read_records
+from bench.records.record import Training, read_records
 from bench.train.checkpoints import latest_valid
 from tests.data.shards import write_shards
 from tests.processes import LONGEST_SECONDS

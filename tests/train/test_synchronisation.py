@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bench.method import methods
+from bench.interfaces.method import methods
 from bench.train.build import TrainState, build_train_state, load_data
 from tests.small import FP16, small
 from tests.tensors import tensors_of

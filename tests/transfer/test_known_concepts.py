@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bench.catalog import RETRIEVAL_TASK
 from bench.data.pack import PackImages, load_pack_images
 from bench.environment.circumstances import CHECKOUT
+from bench.interfaces.catalog import RETRIEVAL_TASK
 from bench.transfer.tasks.image_sources import ImageSource, eval_batches
 from bench.transfer.tasks.tasks import pack_task
 

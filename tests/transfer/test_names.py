@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from bench.catalog import PROTOCOLS, TASKS, LazyFunction, Protocol, Task
+from bench.interfaces.catalog import PROTOCOLS, TASKS, LazyFunction, Protocol, Task
 
 
 @pytest.mark.parametrize("one", [*TASKS.values(), *PROTOCOLS.values()], ids=lambda one: one.name)
@@ -23,5 +23,5 @@ def test_every_task_has_a_default_protocol() -> None:
 
 
 def test_tasks_and_protocols_are_known_without_torch() -> None:
-    code = "import sys, bench.catalog as c; c.TASKS, c.PROTOCOLS; sys.exit('torch' in sys.modules)"
+    code = "import sys, bench.interfaces.catalog as c; c.TASKS, c.PROTOCOLS; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

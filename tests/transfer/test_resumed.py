@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
-from bench.record import read_record
+from bench.records.record import read_record
 from tests.chaos.short import short_experiment, train_in_process
 
 

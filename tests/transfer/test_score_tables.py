@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from bench.config import Experiment, change
 from bench.console.tables import print_tables
-from bench.experiments import get_experiment
+from bench.experiment.config import Experiment, change
+from bench.experiment.experiments import get_experiment
 from bench.measure.throughput import images_per_second
-from bench.record import Flops, Record, Transfer
-from bench.scores import Score, TaskTraining
+from bench.records.record import Flops, Record, Transfer
+from bench.records.scores import Score, TaskTraining
 from bench.statistics.intervals import accuracy_interval
-from bench.tables import Table
+from bench.tables.tables import Table
 from bench.transfer.terminal_tables import transfer_tables
 from tests.small import circumstances
 from tests.speeds import speed

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from bench.catalog import (
+from bench.data.pack import load_pack_images
+from bench.experiment.config import Experiment, change
+from bench.experiment.experiments import EXPERIMENTS
+from bench.experiment.settings import with_settings
+from bench.interfaces.catalog import (
     RANDOM_INIT,
     RETRIEVAL_TASK,
     SINGLE_LABEL,
@@ -14,10 +18,6 @@ from bench.catalog import (
     compatible_tasks_and_protocols,
     default_protocols,
 )
-from bench.config import Experiment, change
-from bench.data.pack import load_pack_images
-from bench.experiments import EXPERIMENTS
-from bench.settings import with_settings
 from bench.towers.head_file import save_tower
 from bench.towers.provenance import Provenance, latest_towers, read_provenance
 from bench.train.build import build_untrained_tower

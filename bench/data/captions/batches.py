@@ -20,7 +20,7 @@ from typing import cast
 import msgspec
 import pyarrow as pa
 
-from bench.config import MAX_COMPARED_NAMES, choose, list_names
+from bench.experiment.config import MAX_COMPARED_NAMES, choose, list_names
 
 MAX_BATCH_ROWS, MAX_BATCH_BYTES = 65_536, 16 * 2**20  # a batch is also a row group of the labels
 MAX_CAPTION_BYTES = 4 * 2**20  # bytes; a longer caption is skipped and counted

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import cast
 
-from bench.config import MAX_NAME_LENGTH
 from bench.data.captions.batches import (
     CAPTION_COLUMNS,
     JSON_KINDS,
@@ -24,6 +23,7 @@ from bench.data.captions.batches import (
     find_column,
 )
 from bench.environment.seeds import CAPTION, derive_seed
+from bench.experiment.config import MAX_NAME_LENGTH
 
 EXPECTED = "expected FIELD[@FILES][:PROBABILITY], several with a semicolon between them, as txt:0.5;json.llava:0.5"
 EMPTY_LIST = "the caption is an empty list"

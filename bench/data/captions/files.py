@@ -23,7 +23,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bench.config import choose
 from bench.data.captions import batches
 from bench.data.captions.batches import MAX_BATCH_BYTES, MAX_BATCH_ROWS, CaptionBatch, CaptionRow, ReadTexts
 from bench.data.captions.choice import (
@@ -37,6 +36,7 @@ from bench.data.captions.choice import (
 from bench.data.captions.key_join import CaptionFieldCounts, CaptionFieldReader, joined_files
 from bench.data.shards.tar_samples import CAPTION_SUFFIXES, Member, find_captions, iterate_samples, last_suffix
 from bench.environment.files import prefix_errors
+from bench.experiment.config import choose
 
 BUFFER_BYTES = 2**20  # of a column chunk in memory at once: a row group may be the whole file
 PAGE_BYTES = 2**20  # of a column chunk's page, as all writers make them

@@ -11,10 +11,10 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.config import MAX_LISTED_NAMES, MAX_NAME_LENGTH, list_names
 from bench.data.captions.batches import CAPTION_COLUMNS, KEY_COLUMNS, NULL, TEXT_TYPES, find_column, find_columns
 from bench.data.captions.choice import FOUND_BY_NAME, CaptionChoice, CaptionField, Texts, text_names, to_valid_text
 from bench.environment.files import prefix_errors
+from bench.experiment.config import MAX_LISTED_NAMES, MAX_NAME_LENGTH, list_names
 
 SHOWN_KEYS = 3  # of samples and of files, in a message
 NAMED_SAMPLES = 1000  # whose names of fields are collected for messages

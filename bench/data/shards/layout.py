@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from bench.data.shards.tar_samples import CAPTION_SUFFIXES
-from bench.formats import join_words, pluralize
+from bench.tables.formats import join_words, pluralize
 
 NOT_ADJACENT, DIFFERENT_FOLDERS = "apart", "in different folders"  # arrangements of members that lose samples
 DOTTED_NAMES = "a name with several dots"  # another one, and a reason why samples cannot be used

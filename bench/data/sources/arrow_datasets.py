@@ -7,11 +7,11 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bench.config import list_names
 from bench.data.captions.batches import iterate_values
 from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexedSource
 from bench.data.sources.columns import find_image_bytes, text_columns
 from bench.environment.files import decode_json, prefix_errors, read_limited
+from bench.experiment.config import list_names
 
 STATE, SPLITS = "state.json", "dataset_dict.json"
 FILE_MAGIC = b"ARROW1"

@@ -2,8 +2,8 @@
 
 import pyarrow as pa
 
-from bench.config import list_names
 from bench.data.captions.batches import BINARY_TYPES, CAPTION_COLUMNS, KEY_COLUMNS, TEXT_TYPES, find_column
+from bench.experiment.config import list_names
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "gif", "npy", "image_bytes", "bytes", "content")
 PATH_COLUMNS = (

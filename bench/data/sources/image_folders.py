@@ -5,14 +5,14 @@ from collections.abc import Container, Iterator
 from hashlib import sha256
 from pathlib import Path
 
-from bench.config import list_names
 from bench.data.captions.batches import MAX_LINE_BYTES
 from bench.data.captions.files import TarCaptionReader
 from bench.data.sample_index import EMBEDDINGS, IMAGES, IndexBuilder, IndexedSource
 from bench.data.shards.tar_samples import CAPTION_SUFFIXES, Member
 from bench.data.sources.image_files import SHOWN_FILES, FileSamples
 from bench.data.sources.listing import is_visible
-from bench.formats import pluralize
+from bench.experiment.config import list_names
+from bench.tables.formats import pluralize
 
 IMAGE_SUFFIXES = (*IMAGES.suffixes, *EMBEDDINGS.suffixes, *IMAGES.unread)
 READ = tuple(f".{suffix}" for suffix in (*IMAGE_SUFFIXES, *CAPTION_SUFFIXES))

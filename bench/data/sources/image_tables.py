@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 import pyarrow.parquet as pq
 
-from bench.config import list_names
 from bench.data.captions.batches import (
     MISCOUNTED,
     NO_CAPTION,
@@ -28,6 +27,7 @@ from bench.data.sources.columns import PATH_COLUMNS, image_byte_columns
 from bench.data.sources.image_files import SHOWN_FILES, FileSamples, find_image_file
 from bench.data.sources.listing import is_visible, iterate_files
 from bench.environment.files import read_limited
+from bench.experiment.config import list_names
 
 Row = Mapping[str, Any] | str  # the columns of a row, or what is wrong with it
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import msgspec
 
-from bench.config import list_names
 from bench.console.console import describe_error
 from bench.data.captions.batches import CAPTION_COLUMNS, find_column
 from bench.data.captions.files import UNREADABLE
@@ -20,6 +19,7 @@ from bench.data.sources.image_tables import (
 )
 from bench.data.sources.listing import iterate_files
 from bench.environment.files import read_limited
+from bench.experiment.config import list_names
 
 URL = re.compile(r"(?:pipe:|([a-z][a-z0-9+]*)://)", re.IGNORECASE)
 DOWNLOADS = {

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bench.config import list_names
 from bench.data.captions.batches import iterate_values
 from bench.data.captions.files import UNREADABLE, iterate_decoded_batches, open_parquet
 from bench.data.parquet.pages import ColumnChunk, Page, iterate_rows, read_chunks, read_value
@@ -19,6 +18,7 @@ from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexedSource
 from bench.data.sources.columns import find_image_bytes, image_byte_columns, text_columns
 from bench.data.sources.listing import iterate_files
 from bench.environment.files import prefix_errors
+from bench.experiment.config import list_names
 
 SUFFIXES = (".parquet",)
 KEPT_GROUPS = 2  # row groups that a process keeps in memory, of encodings of which no single value is read

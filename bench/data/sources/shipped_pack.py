@@ -12,9 +12,9 @@ from safetensors import safe_open
 
 from bench.console.console import log
 from bench.data.manifest import PARTS, cache_path, pack_cache, pretrain_shards
-from bench.data_source import DataSource, SampleRequest, Samples
 from bench.environment.circumstances import CHECKOUT
-from bench.fields import PACK_DATA
+from bench.experiment.fields import PACK_DATA
+from bench.interfaces.data_source import DataSource, SampleRequest, Samples
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8

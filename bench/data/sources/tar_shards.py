@@ -24,9 +24,9 @@ from bench.data.shards.facts import MANIFEST_NAME, ShardFacts
 from bench.data.shards.layout import DOTTED_NAMES, KEPT_SUFFIXES, LayoutCheck, format_suffixes, layout_advice
 from bench.data.shards.tar_samples import find_image_suffix, iterate_samples
 from bench.data.sources.listing import iterate_files
-from bench.data_source import DataSource, SampleRequest
 from bench.environment.files import prefix_errors
-from bench.formats import pluralize
+from bench.interfaces.data_source import DataSource, SampleRequest
+from bench.tables.formats import pluralize
 
 
 class TarShards(DataSource):

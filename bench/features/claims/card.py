@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.experiments import HEADLINE
+from bench.experiment.experiments import HEADLINE
 from bench.features.claims.claims import Pair, PaperClaim, PredictedRatios, read_predictions
 from bench.features.claims.evidence import PERCENT, PairEvidence, find_evidence
 from bench.features.claims.judgement import (
@@ -18,8 +18,8 @@ from bench.features.claims.judgement import (
     PublishedFigure,
     judge_claim,
 )
-from bench.record import Record
-from bench.record_kind import KINDS
+from bench.records.record import Record
+from bench.records.record_kind import KINDS
 from bench.statistics.accuracies import Estimate
 from bench.statistics.intervals import Interval
 

@@ -11,10 +11,10 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from bench.config import Experiment, choose
 from bench.environment.files import prefix_errors
-from bench.experiments import get_experiment
-from bench.settings import with_settings
+from bench.experiment.config import Experiment, choose
+from bench.experiment.experiments import get_experiment
+from bench.experiment.settings import with_settings
 
 FOLDER = Path(__file__).parent
 PREDICTIONS = FOLDER / "predictions.json"

@@ -4,16 +4,16 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from bench.config import Experiment, differing_fields, fields_with, get_field
 from bench.environment.gpu_specs import find_gpu_spec
+from bench.experiment.config import Experiment, differing_fields, fields_with, get_field
+from bench.experiment.fields import PACK_DATA
+from bench.experiment.recipes import DATACOMP_SYNSETS, DATACOMP_VOCABULARY
 from bench.features.claims.claims import Conditions, Metric, PaperClaim
 from bench.features.claims.judgement import CLAIM_ACCURACY_TOLERANCE
-from bench.fields import PACK_DATA
-from bench.formats import GIB
 from bench.labels.vocabulary import vocabulary_field
-from bench.recipes import DATACOMP_SYNSETS, DATACOMP_VOCABULARY
-from bench.record import AuthorsRun, BatchTrial, Record, Transfer
-from bench.scores import Score
+from bench.records.record import AuthorsRun, BatchTrial, Record, Transfer
+from bench.records.scores import Score
+from bench.tables.formats import GIB
 
 EQUAL_IMAGES = 0.01  # largest relative difference of images seen from the recipe's, of steps that are no whole number
 # Fields in which a run may differ from the recipe, as they do not change what the metric measures.

@@ -10,6 +10,8 @@ import msgspec
 import numpy as np
 
 from bench.environment.circumstances import summarize_machine
+from bench.experiment.recipes import AS_RELEASED
+from bench.experiment.settings import strip_settings
 from bench.features.claims.claims import Pair, PaperClaim, get_claim
 from bench.features.claims.conditions import (
     unmet_baseline_conditions,
@@ -17,18 +19,16 @@ from bench.features.claims.conditions import (
     unmet_task_conditions,
     unmet_training_conditions,
 )
-from bench.formats import pluralize
-from bench.hooks import RatioPart, RatioParts, find_hook
+from bench.interfaces.hooks import RatioPart, RatioParts, find_hook
 from bench.measure.comparison_records import reason_incomparable
 from bench.measure.summary import throughputs_of
-from bench.recipes import AS_RELEASED
-from bench.record import AuthorsRun, BatchTrial, Record, Speed, Training, Transfer
-from bench.record_kind import RecordKind
-from bench.scores import Score
-from bench.settings import strip_settings
+from bench.records.record import AuthorsRun, BatchTrial, Record, Speed, Training, Transfer
+from bench.records.record_kind import RecordKind
+from bench.records.scores import Score
 from bench.statistics.accuracies import Answers, estimate_paired_over_seeds
 from bench.statistics.intervals import Interval
 from bench.statistics.ratios import ratio_of
+from bench.tables.formats import pluralize
 from bench.transfer.subject_scores import correct_per_item
 from reports.render.frames import group_by
 

@@ -1,7 +1,7 @@
 """What claims of papers add: a verb, and a line in the answer of the page."""
 
-from bench.extensions import Extension
-from bench.sections import Section
+from bench.interfaces.extensions import Extension
+from bench.interfaces.sections import Section
 
 EXTENSION = Extension(
     verbs={"claim": "bench.features.claims.verb:Claim"},

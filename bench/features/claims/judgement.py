@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.formats import join_words
 from bench.statistics.intervals import Interval
+from bench.tables.formats import join_words
 
 ClaimVerdict = Literal["reproduced", "reproduced only with", "not reproduced", "not testable here because"]
 CLAIM_TOLERANCE = math.log(1.1)  # of the logarithm of a published ratio, which has two digits

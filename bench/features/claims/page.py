@@ -16,11 +16,11 @@ from bench.features.claims.claims import PaperClaim
 from bench.features.claims.conditions import describe_conditions
 from bench.features.claims.evidence import PairEvidence
 from bench.features.claims.judgement import CLAIM_RULE
-from bench.formats import INTERVAL, NBSP, format_interval, format_ratio
-from bench.sections import Block, Chart, Code, Facts, Group, ItemList, Key, Quote, Text
+from bench.interfaces.sections import Block, Chart, Code, Facts, Group, ItemList, Key, Quote, Text
 from bench.statistics.accuracies import Estimate
 from bench.statistics.intervals import Interval
-from bench.tables import Cell, Column, Table, escape_markdown
+from bench.tables.formats import INTERVAL, NBSP, format_interval, format_ratio
+from bench.tables.tables import Cell, Column, Table, escape_markdown
 from reports.render.document import BuiltSection, render_blocks, render_page
 from reports.render.markdown import blocks_to_markdown
 from reports.render.svg import MUTED, SERIES, svg

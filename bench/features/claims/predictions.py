@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 import msgspec
 
-from bench.config import Experiment, change
 from bench.data.caption_lengths import WEB, caption_length_quantiles
 from bench.environment.files import atomic_write
-from bench.extensions import load_extensions
+from bench.experiment.config import Experiment, change
 from bench.features.claims.claims import PREDICTIONS, PaperClaim, PredictedRatios, read_claims
-from bench.hooks import find_hook
+from bench.interfaces.extensions import load_extensions
+from bench.interfaces.hooks import find_hook
 from bench.measure.costs import forward_flops_as_released
 
 DIGITS = 6  # of a written ratio

@@ -5,16 +5,16 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from bench.config import Experiment, get_field
 from bench.console.console import PROGRAM, escape_unprintable
-from bench.experiments import HEADLINE
+from bench.experiment.config import Experiment, get_field
+from bench.experiment.experiments import HEADLINE
 from bench.features.claims.card import ClaimCard, make_card
 from bench.features.claims.claims import get_claim
 from bench.features.claims.evidence import records_of_claims
 from bench.features.claims.page import to_sentence
-from bench.formats import format_interval, format_ratio, join_words
-from bench.record import Record
-from bench.sections import DEFAULT_RESULTS, Block, PageContext, Text
+from bench.interfaces.sections import DEFAULT_RESULTS, Block, PageContext, Text
+from bench.records.record import Record
+from bench.tables.formats import format_interval, format_ratio, join_words
 
 CLAIMS = {"catlip-2.7x": "ViT-B/16", "catlip-h16": "ViT-H/16"}  # with the size of the tower, the smaller first
 # Settings that may cause a difference of speed at one size, and cannot where both released files agree.

@@ -7,12 +7,12 @@ from typing import ClassVar
 
 from tyro.conf import Positional
 
-from bench.config import choose
 from bench.console.console import escape_unprintable_lines, log_damaged_files
 from bench.console.tables import print_tables
 from bench.environment.files import add_path_to_errors, read_intact_files
+from bench.experiment.config import choose
 from bench.features.claims.claims import get_claim, read_claims
-from bench.record import Record, read_record, record_files
+from bench.records.record import Record, read_record, record_files
 
 
 @dataclass(frozen=True)

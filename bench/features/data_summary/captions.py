@@ -13,7 +13,7 @@ import pyarrow as pa
 from bench.console.progress import show_progress
 from bench.data.caption_lengths import EDGE_TOKENS
 from bench.data.captions.choice import Texts, to_valid_text
-from bench.data_source import Samples
+from bench.interfaces.data_source import Samples
 from bench.labels.labeller import get_rule
 from bench.labels.subwords import encode_caption
 

@@ -1,5 +1,5 @@
 """What the summary of data adds: a verb."""
 
-from bench.extensions import Extension
+from bench.interfaces.extensions import Extension
 
 EXTENSION = Extension(verbs={"data": "bench.features.data_summary.verb:SummarizeData"})

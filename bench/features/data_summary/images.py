@@ -11,7 +11,7 @@ from PIL import Image
 
 from bench.console.progress import show_progress
 from bench.data.decoding import UnusableImageError, decode_image
-from bench.data_source import Samples
+from bench.interfaces.data_source import Samples
 
 THUMBNAIL_SIDE = 192  # pixels
 MAX_COMPARED, MAX_COMPARED_BYTES = 100_000, 2**30  # images, and their bytes: more are not all read to find copies

@@ -24,9 +24,9 @@ from bench.features.data_summary.tables import (
     source_table,
     unusable_table,
 )
-from bench.formats import format_quantity, format_short, pluralize
-from bench.sections import Block, Chart, Code, Facts, Group, Picture, Pictures, Text, Warn
-from bench.tables import Table
+from bench.interfaces.sections import Block, Chart, Code, Facts, Group, Picture, Pictures, Text, Warn
+from bench.tables.formats import format_quantity, format_short, pluralize
+from bench.tables.tables import Table
 from reports.render.document import BuiltSection, render_blocks, render_page
 from reports.render.svg import MUTED, PAPER, SERIES, add_tooltip, drawing, margin_axes, svg
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.cli.options import experiment_from
-from bench.config import Experiment
 from bench.data.captions.choice import parse_caption_choice
 from bench.data.manifest import CACHE
 from bench.data.sample_stream import MAX_UNDECODABLE_FRACTION
 from bench.data.samples import get_source, max_unusable, name_source_in_errors, open_all_samples
 from bench.data.subset import write_keys
-from bench.data_source import SampleRequest
 from bench.environment.cores import available_cores
+from bench.experiment.config import Experiment
 from bench.features.data_summary.captions import FieldCaptionFacts, inspect_captions, read_sample_captions
 from bench.features.data_summary.images import Duplicates, ImageReader, SampledImage, find_duplicates, inspect_images
+from bench.interfaces.data_source import SampleRequest
 from bench.measure.loading import LoadingSpeed, time_loading
 
 LOADED = "clip-vit-b16"  # the experiment whose loading is timed, and whose sizes are drawn beside those of the data

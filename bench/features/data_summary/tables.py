@@ -11,12 +11,12 @@ from bench.cli.verbs import VERBS
 from bench.console.console import PROGRAM
 from bench.data.shards.facts import MANIFEST_NAME
 from bench.data.sources.tar_shards import TarShards
+from bench.experiment.fields import PACK_DATA
 from bench.features.data_summary.captions import FieldCaptionFacts
 from bench.features.data_summary.images import DECODED
 from bench.features.data_summary.summary import LOADED, DataSummary
-from bench.fields import PACK_DATA
-from bench.formats import format_count, format_percent, format_quantity, format_rate, format_seconds, pluralize
-from bench.tables import NO_CELL, Cell, Column, Table
+from bench.tables.formats import format_count, format_percent, format_quantity, format_rate, format_seconds, pluralize
+from bench.tables.tables import NO_CELL, Cell, Column, Table
 
 QUANTILES = {"least": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "most": 1.0}
 MAX_SCRIPTS = 8  # in the table; the others are added up

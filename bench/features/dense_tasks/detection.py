@@ -20,7 +20,7 @@ from bench.data.order import shuffled_rows
 from bench.data.transforms import WHITE
 from bench.environment.seeds import AUGMENTATION, HEAD, derive_seed
 from bench.features.dense_tasks.dense_training import Examples, TransferTraining, concatenate_datasets
-from bench.scores import MetricScore
+from bench.records.scores import MetricScore
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.tasks import TaskWithSplits
 from bench.transfer.transfer_training import prefetch, train_on_task

@@ -1,7 +1,5 @@
 """What multi-label classification, segmentation and detection add. No torch here."""
 
-from bench.catalog import LazyFunction, Protocol, Task
-from bench.extensions import Extension
 from bench.features.dense_tasks.layouts import (
     ADE20K_LAYOUT,
     COCO_LAYOUT,
@@ -9,6 +7,8 @@ from bench.features.dense_tasks.layouts import (
     VOC_LABELS_LAYOUT,
     VOC_MASKS_LAYOUT,
 )
+from bench.interfaces.catalog import LazyFunction, Protocol, Task
+from bench.interfaces.extensions import Extension
 
 MULTI_LABEL = "several classes per image, or none"
 MASKS, OBJECTS = "a class for every pixel", "boxes and masks of objects"

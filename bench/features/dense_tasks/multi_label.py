@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bench.console.console import log
 from bench.features.dense_tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask
-from bench.scores import MetricScore, TaskTraining
+from bench.records.scores import MetricScore, TaskTraining
 from bench.transfer.classification.fine_tune import (
     FineTunedClassifier,
     FineTuning,

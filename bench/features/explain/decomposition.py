@@ -12,13 +12,13 @@ from typing import TypeVar
 from scipy.special import stdtrit
 
 from bench.data.caption_lengths import describe_captions
+from bench.experiment.fields import PACK_DATA
 from bench.features.explain.factors import INPUT_CAUSES
 from bench.features.explain.ladder import HEAD, PADDING, REST, TEXT_TOWER, WAITING, Coordinates, Ladder
-from bench.fields import PACK_DATA
-from bench.hooks import RatioPart, RatioParts
+from bench.interfaces.hooks import RatioPart, RatioParts
 from bench.measure.disturbance import Disturbance, find_disturbance
 from bench.measure.throughput import data_phase_share, forward_backward_rate, images_per_second, images_per_step
-from bench.record import Record, Speed
+from bench.records.record import Record, Speed
 from bench.statistics.disturbance import mean_log_over_rounds
 from bench.statistics.intervals import CONFIDENCE, Interval
 from bench.statistics.ratios import MAX_LOG_SLOWDOWN, Rounds

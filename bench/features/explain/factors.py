@@ -2,7 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
-from bench.config import FIELDS, Experiment, choose, differing_fields, get_field
+from bench.experiment.config import FIELDS, Experiment, choose, differing_fields, get_field
+from bench.experiment.fields import NLTK
+from bench.experiment.recipes import multi_scale
+from bench.experiment.settings import with_settings
 from bench.features.explain.ladder import (
     FIELDS_WITHOUT_WORK,
     INPUT_FIELDS,
@@ -14,10 +17,7 @@ from bench.features.explain.ladder import (
     Factor,
     setting_text,
 )
-from bench.fields import NLTK
-from bench.method import get_method
-from bench.recipes import multi_scale
-from bench.settings import with_settings
+from bench.interfaces.method import get_method
 
 PUBLISHED_GLOBAL_BATCH = 65_536  # images per step of all GPUs, in CatLIP's and CLIP's released recipes
 BATCH_DIVISOR = 4  # divisor: 256 images per GPU in CLIP's recipe, 1,024 in CatLIP's

@@ -1,9 +1,9 @@
 """What the decomposition of a ratio adds."""
 
-from bench.extensions import Extension
 from bench.features.explain.ladder import Ladder
 from bench.features.explain.requests import LadderRequest
-from bench.sections import Section
+from bench.interfaces.extensions import Extension
+from bench.interfaces.sections import Section
 
 EXTENSION = Extension(
     record_kinds=[Ladder],

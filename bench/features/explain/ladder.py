@@ -13,10 +13,10 @@ from itertools import combinations
 
 import msgspec
 
-from bench.config import Experiment, change, differing_fields, fields_with, format_differences, get_field
-from bench.method import get_method, methods
-from bench.record_kind import RecordKind
-from bench.settings import with_settings
+from bench.experiment.config import Experiment, change, differing_fields, fields_with, format_differences, get_field
+from bench.experiment.settings import with_settings
+from bench.interfaces.method import get_method, methods
+from bench.records.record_kind import RecordKind
 
 PADDING, TEXT_TOWER, HEAD = "captions' padding", "the text tower", "head and loss"
 REST = "the recipe's rest"

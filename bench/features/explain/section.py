@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from bench.experiment.settings import strip_settings
 from bench.features.explain.decomposition import Decomposition, decompose
 from bench.features.explain.tables import cause_table, reference_table, summarize
-from bench.formats import NBSP, format_ratio
-from bench.sections import Block, Chart, Key, PageContext, Question, Text
-from bench.settings import strip_settings
+from bench.interfaces.sections import Block, Chart, Key, PageContext, Question, Text
+from bench.tables.formats import NBSP, format_ratio
 from reports.render.svg import INK, MUTED, SERIES, add_tooltip, svg
 from reports.speed.charts import NARROWEST, draw_ratio_bar, row_chart, scale_ratios, write_row_label
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any, get_args
 
+from bench.experiment.settings import strip_settings
 from bench.features.explain.decomposition import Contribution, Decomposition, LogRatio
 from bench.features.explain.factors import UPDATE_CAUSES
 from bench.features.explain.ladder import WAITING
-from bench.formats import INTERVAL, format_interval, format_rate, format_ratio
 from bench.measure.disturbance import describe_disturbance
-from bench.settings import strip_settings
 from bench.statistics.verdicts import FLOPS_TOLERANCE, Agreement, Prediction
-from bench.tables import Cell, Column, Table
+from bench.tables.formats import INTERVAL, format_interval, format_rate, format_ratio
+from bench.tables.tables import Cell, Column, Table
 
 VERDICTS: dict[Agreement, str] = {
     "agree": "product and whole ratio ",

@@ -22,11 +22,14 @@ from bench.cli.options import (
     require_confirmed,
     set_deadline,
 )
-from bench.config import FIELDS, Experiment, change, fields_with
 from bench.console.console import DISAGREEMENT, FAILED_CASE, INCONCLUSIVE, OK, log
 from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
 from bench.console.tables import print_tables
-from bench.experiments import EXPERIMENTS, HEADLINE, get_experiment
+from bench.experiment.config import FIELDS, Experiment, change, fields_with
+from bench.experiment.experiments import EXPERIMENTS, HEADLINE, get_experiment
+from bench.experiment.fields import PACK_DATA
+from bench.experiment.recipes import PUBLISHED_HOURS, PUBLISHED_SOURCE
+from bench.experiment.settings import with_settings
 from bench.features.explain.decomposition import decompose
 from bench.features.explain.factors import select_factors
 from bench.features.explain.ladder import (
@@ -46,16 +49,13 @@ from bench.features.explain.tables import (
     explained_table,
     reference_table,
 )
-from bench.fields import PACK_DATA
 from bench.measure.tables import failure_table
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import Pace
 from bench.orchestration.preflight import has_gpu, open_comparison
 from bench.orchestration.runner import Job
 from bench.orchestration.scope import Scope
-from bench.recipes import PUBLISHED_HOURS, PUBLISHED_SOURCE
-from bench.record import read_record
-from bench.settings import with_settings
+from bench.records.record import read_record
 from bench.statistics.verdicts import Agreement
 
 Recipe = Literal["published", "controlled"]

@@ -1,5 +1,5 @@
 """What the first hour on a GPU adds."""
 
-from bench.extensions import Extension
+from bench.interfaces.extensions import Extension
 
 EXTENSION = Extension(verbs={"gpu": "bench.features.gpu.verb:Gpu"})

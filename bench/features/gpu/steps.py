@@ -13,7 +13,7 @@ from bench.console.console import FAILED_CASE, INCONCLUSIVE, OK
 from bench.environment.circumstances import current_commit
 from bench.environment.files import atomic_write, decode_json, prefix_errors, read_intact_files, read_limited
 from bench.measure.throughput import images_per_second
-from bench.record import Record, Speed, read_record, record_files
+from bench.records.record import Record, Speed, read_record, record_files
 from bench.train.checkpoints import list_checkpoints
 
 STEPS_FILE = "gpu.json"

@@ -19,13 +19,13 @@ from tyro.conf import UseAppendAction, arg
 from bench.cli.main import parse
 from bench.cli.options import EstimatedCommand, Results
 from bench.cli.verbs import VERBS
-from bench.config import choose
 from bench.console.console import FAILED_CASE, OK, REQUEUE, escape_unprintable, log
 from bench.console.options import MINUTES_RANGE, require_range
 from bench.console.tables import print_tables
 from bench.environment.child_processes import die_with_parent, kill_at_end
 from bench.environment.circumstances import CHECKOUT
 from bench.environment.files import atomic_write, make_folders
+from bench.experiment.config import choose
 from bench.features.gpu.steps import (
     STEPS,
     STEPS_FILE,
@@ -41,8 +41,8 @@ from bench.features.gpu.steps import (
 )
 from bench.orchestration.pace import TWO_CORES, Pace
 from bench.orchestration.preflight import count_gpus, machine_pace
-from bench.record import comparisons
-from bench.tables import Table
+from bench.records.record import comparisons
+from bench.tables.tables import Table
 
 LINES_KEPT = 15  # of the output of a step
 DEADLINE_FACTOR = 3  # a step is ended after so many times its minutes, which are estimates

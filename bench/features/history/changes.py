@@ -14,9 +14,9 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from bench.formats import format_quantity
 from bench.measure.observations import Commit
 from bench.statistics.ratios import SMALLEST_EFFECT
+from bench.tables.formats import format_quantity
 from reports.series import Series
 
 ChangeKind = Literal["confirmed", "suspected", "counted"]

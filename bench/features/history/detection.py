@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from bench.features.history.changes import Change, find_changes
 from bench.measure.observations import SECONDS, BenchmarkId, Commit
-from bench.tables import Table
+from bench.tables.tables import Table
 from reports.series import CommitPoint, Series
 
 COMMITS, INJECTED_AT = 60, 40  # of a series; index of the first commit with the injected change

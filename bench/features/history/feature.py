@@ -1,6 +1,6 @@
 """What timings of this project's commits add."""
 
-from bench.extensions import Extension
+from bench.interfaces.extensions import Extension
 
 EXTENSION = Extension(
     verbs={"regress": "bench.features.history.verbs:Regress", "history": "bench.features.history.verbs:History"},

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from bench.features.history.changes import Change
-from bench.formats import format_quantity, format_ratio, pluralize, unit_size
 from bench.measure.observations import Commit
+from bench.tables.formats import format_quantity, format_ratio, pluralize, unit_size
 from reports.render.svg import INK, MUTED, chart_label, colour_and_marker, draw_marks, drawing, margin_axes, svg
 from reports.series import CommitHistory, Series
 

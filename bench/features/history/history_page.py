@@ -7,7 +7,9 @@ from markupsafe import Markup
 
 from bench.features.history.changes import Change
 from bench.features.history.history_charts import series_chart
-from bench.formats import (
+from bench.interfaces.sections import Block, Chart, Facts, Files, Group, Legend, Text
+from bench.statistics.ratios import log_std
+from bench.tables.formats import (
     UNMEASURED,
     format_p_value,
     format_percent,
@@ -16,9 +18,7 @@ from bench.formats import (
     join_words,
     pluralize,
 )
-from bench.sections import Block, Chart, Facts, Files, Group, Legend, Text
-from bench.statistics.ratios import log_std
-from bench.tables import Cell, Column, Table
+from bench.tables.tables import Cell, Column, Table
 from reports.render.document import BuiltSection, csv_file, left_out, render_blocks, render_page
 from reports.render.frames import group_by
 from reports.render.svg import swatch

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from statistics import median
 
 from bench.console.console import DISAGREEMENT, INCONCLUSIVE, OK
-from bench.formats import format_quantity
 from bench.measure.observations import BenchmarkId, Metric, Observation
 from bench.statistics.ratios import Ratio, ratios_of_pairs
-from bench.tables import Table
+from bench.tables.formats import format_quantity
+from bench.tables.tables import Table
 
 Key = tuple[BenchmarkId, Metric]
 OF_BYTES = {"faster": "smaller", "slower": "larger"}  # verdicts on memory

@@ -1,6 +1,6 @@
 """What labelling jobs add."""
 
-from bench.extensions import Extension
+from bench.interfaces.extensions import Extension
 
 EXTENSION = Extension(
     verbs={"label": "bench.features.label.verb:Label"},

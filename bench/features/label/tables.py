@@ -14,7 +14,7 @@ from bench.data.captions.batches import UTF8_REMEDY
 from bench.labels.labeller import NOT_UTF8, LabelRule, Tally
 from bench.labels.synset_rules import CorenetRule
 from bench.labels.vocabulary import Vocabulary, VocabularyLabel
-from bench.tables import Table
+from bench.tables.tables import Table
 
 MAX_FREQUENT_LABELS = 10
 CAPTIONS_NOTE = (

@@ -14,7 +14,6 @@ from tyro.conf import Positional, arg
 
 from bench.cli.options import Caption, Json
 from bench.cli.own_vocabulary import cut_vocabulary, save_vocabulary
-from bench.config import format_differences
 from bench.console.console import FAILED_CASE, OK, PROGRAM, USAGE, describe_error, log, require_utf8
 from bench.console.options import require_range
 from bench.console.progress import make_bar
@@ -24,6 +23,7 @@ from bench.data.captions.files import TAR_SUFFIXES, CaptionFile, compound_suffix
 from bench.data.samples import with_caption_files
 from bench.environment.cores import available_cores
 from bench.environment.files import prefix_errors
+from bench.experiment.config import format_differences
 from bench.features.label.parallel import count_useful_processes, run_jobs, run_jobs_on_ray
 from bench.features.label.tables import (
     explanation_table,
@@ -204,7 +204,7 @@ class Label:
 def count_labels(files: Iterable[Path], rule: str, caption: str | None) -> Vocabulary:
     """Count the labels of files on all cores, and print their tables; ValueError, after their errors, if files failed.
 
-    It is the hook `count_labels` (bench/hooks.py).
+    It is the hook `count_labels` (bench/interfaces/hooks.py).
     """
     return Label(tuple(map(str, files)), count_only=True, rule=rule, caption=caption).count_labels()
 

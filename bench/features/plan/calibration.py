@@ -21,9 +21,9 @@ from jaxtyping import Float
 from scipy.special import stdtrit
 
 from bench.environment.gpu_specs import GpuSpec
+from bench.experiment.published import MODELS, NEMO, PUBLISHED_RUNS, PublishedRun
 from bench.features.plan.model import OVERLAP
 from bench.features.plan.published import NCCL, Latencies, fit_utilisations, predict_published_rate
-from bench.published import MODELS, NEMO, PUBLISHED_RUNS, PublishedRun
 
 COVERAGE = 0.8  # of the intervals
 HOPPER = ("H100", "H200", "GH200")

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.environment.gpu_specs import GpuSpec
-from bench.fields import Sharding
-from bench.method import get_method
-from bench.record import DDP_BUCKET_BYTES
+from bench.experiment.fields import Sharding
+from bench.interfaces.method import get_method
+from bench.records.record import DDP_BUCKET_BYTES
 
 Kind = Literal["all-reduce", "reduce-scatter", "all-gather"]
 Phase = Literal["forward", "backward"]

@@ -1,7 +1,7 @@
 """What the plan of a training on many GPUs adds."""
 
-from bench.extensions import Extension
-from bench.sections import Section
+from bench.interfaces.extensions import Extension
+from bench.interfaces.sections import Section
 
 EXTENSION = Extension(
     verbs={"plan": "bench.features.plan.verb:Plan"},

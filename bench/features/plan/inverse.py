@@ -7,11 +7,11 @@ from itertools import pairwise
 from typing import Any
 
 from bench.environment.gpu_specs import GB, GpuSpec
+from bench.experiment.published import PUBLISHED_RUNS, PublishedRun
 from bench.features.plan.collectives import LINK_SHARE
 from bench.features.plan.model import NO_STEP_COST, OVERLAP, Cluster, PlanCase, plan_step
 from bench.features.plan.published import NCCL, fit_utilisation, with_released_loss
-from bench.published import PUBLISHED_RUNS, PublishedRun
-from bench.tables import Table
+from bench.tables.tables import Table
 
 SOLUTION_TITLE, POINTS_TITLE = "Combinations that give the ratio", "Published and measured differences"
 BANDWIDTH_SHARES = (2.0, 1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64)  # of the cluster's network

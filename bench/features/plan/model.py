@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bench.environment.gpu_specs import GpuSpec
+from bench.experiment.fields import Sharding
 from bench.features.plan.collectives import Interconnect, ParameterCounts, shard_count, step_collectives, total_seconds
-from bench.fields import Sharding
-from bench.method import get_method
+from bench.interfaces.method import get_method
 
 MAX_GPUS = 4096  # devices at the end of a curve
 SCALING_TITLE = "As GPUs grow"  # title of the curve's table, by which `python -m reports plan` finds it

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
+from bench.experiment.published import MODELS, PUBLISHED_RUNS, PublishedRun
 from bench.features.plan.collectives import LINK_US, NETWORK_US, ParameterCounts, data_sheet_interconnect
 from bench.features.plan.model import Cluster, FlopsPerImage, PlanCase, compute_profile_from_flops, plan_step
-from bench.method import get_method
-from bench.published import MODELS, PUBLISHED_RUNS, PublishedRun
+from bench.interfaces.method import get_method
 
 MODALITIES = 2  # whose features open_clip, NeMo and CoreNet gather, with gradient
 RELEASED_PRODUCTS = 6  # matrix products of their loss, one step: two of logits, and two gradients of each

@@ -6,16 +6,15 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import NamedTuple, TypeVar
 
-from bench.config import Experiment, differing_fields, fields_with, format_differences
 from bench.console.console import PROGRAM, log
 from bench.environment.circumstances import Circumstances
 from bench.environment.files import read_intact_files
 from bench.environment.gpu_specs import GB, GpuSpec, find_gpu_spec
+from bench.experiment.config import Experiment, differing_fields, fields_with, format_differences
 from bench.features.plan.collectives import FP32_BYTES, ParameterCounts, shard_count
 from bench.features.plan.model import ComputeProfile
-from bench.formats import GIB
 from bench.measure.throughput import images_per_second, images_per_step, timed_runs
-from bench.record import (
+from bench.records.record import (
     BYTES_PER_PARAMETER,
     BatchTrial,
     LinkSpeed,
@@ -26,6 +25,7 @@ from bench.record import (
     read_records,
     record_files,
 )
+from bench.tables.formats import GIB
 
 M = TypeVar("M", Speed, Memory, BatchTrial)
 # Fields that do not change the time per image.

@@ -14,9 +14,9 @@ from bench.console.console import OK, PROGRAM
 from bench.environment.files import prefix_errors, read_limited
 from bench.features.plan.inverse import POINTS_TITLE, SOLUTION_TITLE
 from bench.features.plan.model import SCALING_TITLE
-from bench.formats import UNMEASURED, format_percent, format_rate, format_ratio
-from bench.sections import Block, Chart, Heading, PageContext, Text
-from bench.tables import Cell, Column, Table
+from bench.interfaces.sections import Block, Chart, Heading, PageContext, Text
+from bench.tables.formats import UNMEASURED, format_percent, format_rate, format_ratio
+from bench.tables.tables import Cell, Column, Table
 from reports.render.document import render_page, write_page
 from reports.render.frames import group_by
 from reports.render.svg import (

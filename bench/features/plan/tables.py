@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
+from bench.experiment.published import PUBLISHED_RUNS
 from bench.features.plan.calibration import (
     CLUSTER,
     COVERAGE,
@@ -27,8 +28,7 @@ from bench.features.plan.model import (
     first_slower_gpus,
 )
 from bench.features.plan.published import Latencies, fit_utilisations, predict_published_rate
-from bench.published import PUBLISHED_RUNS
-from bench.tables import Table
+from bench.tables.tables import Table
 
 SLOWER = 0.1  # relative loss of throughput per GPU
 MS = 1000

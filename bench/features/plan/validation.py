@@ -9,8 +9,8 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
-from bench.config import Experiment
 from bench.environment.child_processes import kill_at_end
+from bench.experiment.config import Experiment
 from bench.features.plan.collectives import FP32_BYTES, Interconnect
 from bench.features.plan.model import LOSS_SHARE, Cluster, ComputeProfile, PlanCase, plan_step
 from bench.features.plan.records import TimedRuns, measured_compute
@@ -19,8 +19,8 @@ from bench.measure.throughput import images_per_second, images_per_step
 from bench.orchestration.preflight import reserve_comparison_name
 from bench.orchestration.runner import pythonpath_with_checkout
 from bench.orchestration.torchrun import Child
-from bench.record import DDP_BUCKET_BYTES, LinkSpeed, Speed, read_record, read_records, record_path
-from bench.tables import Table
+from bench.records.record import DDP_BUCKET_BYTES, LinkSpeed, Speed, read_record, read_records, record_path
+from bench.tables.tables import Table
 
 TOLERANCE = 0.25  # largest relative error of a valid prediction
 ROUNDS = 2  # of the single process: one is the basis of the plan, the other is predicted

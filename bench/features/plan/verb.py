@@ -11,13 +11,13 @@ from tyro.conf import Positional, arg
 
 from bench.cli.options import Caption, CaptionLengths, Json, Results, Settings, add_caption_settings, experiments_from
 from bench.cli.train import Images, parse_count
-from bench.config import Experiment, choose
 from bench.console.console import DISAGREEMENT, FAILED_CASE, OK, log
 from bench.console.options import require_range
 from bench.console.tables import print_tables
 from bench.data.caption_lengths import describe_captions
 from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec, find_gpu_spec
-from bench.experiments import EXPERIMENTS
+from bench.experiment.config import Experiment, choose
+from bench.experiment.experiments import EXPERIMENTS
 from bench.features.plan.calibration import PredictedUtilisation
 from bench.features.plan.collectives import FP32_BYTES, LINK_SHARE, LINK_US, NETWORK_US, Interconnect
 from bench.features.plan.inverse import CaseOnGpus, mfu_ratio_table, solution_table
@@ -51,7 +51,7 @@ from bench.features.plan.tables import (
     published_table,
 )
 from bench.measure.throughput import model_flops_utilisation
-from bench.record import Record
+from bench.records.record import Record
 
 MICRO = 1e-6
 LEAST, MOST = 1e-9, 1e12  # of an option that is a number: beyond, figures have no meaning, or no finite value

@@ -8,9 +8,9 @@ from statistics import fmean
 import torch
 from torch import nn
 
-from bench.config import Experiment, change
 from bench.data.targets import Tokens
 from bench.environment.gpu_specs import GPU_SPECS, GpuSpec
+from bench.experiment.config import Experiment, change
 from bench.features.plan.calibration import PredictedUtilisation, fit_published_utilisations
 from bench.features.plan.collectives import Interconnect, ParameterCounts, data_sheet_interconnect
 from bench.features.plan.inverse import CaseOnGpus, communication_factors, factor_range
@@ -23,6 +23,7 @@ from bench.features.plan.model import (
     compute_profile_from_flops,
     plan_step,
 )
+from bench.interfaces.method import get_method
 from bench.measure.costs import (
     META,
     build_on_meta,
@@ -31,7 +32,6 @@ from bench.measure.costs import (
     meta_captions,
     text_forward_flops,
 )
-from bench.method import get_method
 from bench.train.build import count_trained_parameters, load_data
 from models.heads import DualEncoder, TokenCounts
 from models.tower_blocks import all_blocks

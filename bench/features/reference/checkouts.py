@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.config import Experiment
 from bench.data.stream import Batch
 from bench.environment.machine import resolve_precision_and_compile
+from bench.experiment.config import Experiment
 from bench.train.step import Step
 
 

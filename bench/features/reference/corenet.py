@@ -11,8 +11,8 @@ from typing import Any
 import torchvision.io
 from torch import Tensor, nn
 
-from bench.config import Experiment
 from bench.data.stream import Batch
+from bench.experiment.config import Experiment
 from bench.features.reference import CHECKOUTS, RELEASED_FILES
 from bench.features.reference.checkouts import make_reference_step, match_weights, stub_missing_packages
 from bench.train.build import TrainState

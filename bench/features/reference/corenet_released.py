@@ -17,8 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from bench.config import Experiment
 from bench.environment.circumstances import current_commit
+from bench.experiment.config import Experiment
 from bench.features.reference import CORENET
 from bench.features.reference.corenet import import_corenet
 from bench.features.reference.records import ReleasedRun

@@ -1,8 +1,8 @@
 """What comparisons with other people's training code add."""
 
-from bench.extensions import Extension
 from bench.features.reference.records import ReferenceRun, ReleasedRun
 from bench.features.reference.requests import ReferenceRequest, ReleasedRunRequest
+from bench.interfaces.extensions import Extension
 
 EXTENSION = Extension(
     record_kinds=[ReferenceRun, ReleasedRun],

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 import msgspec
 
 from bench.environment.circumstances import MAX_ENTRIES
-from bench.record import AuthorsRun, NonNegative, Phases, PositiveCount, Record, Seconds
-from bench.record_kind import RecordKind
-from bench.scores import Count, Share
+from bench.records.record import AuthorsRun, NonNegative, Phases, PositiveCount, Record, Seconds
+from bench.records.record_kind import RecordKind
+from bench.records.scores import Count, Share
 
 
 class ReferenceRun(RecordKind, frozen=True, kw_only=True, tag="reference"):

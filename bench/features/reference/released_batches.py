@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.config import Experiment, change
 from bench.data.order import StepSize
 from bench.data.released_labels import DenseLabels
 from bench.data.sample_stream import SampleStream
 from bench.data.stream import BatchStream
 from bench.data.transforms import WHITE, denormalise
+from bench.experiment.config import Experiment, change
+from bench.experiment.fields import PACK_DATA
 from bench.features.reference.timing import WindowTimer
-from bench.fields import PACK_DATA
 from bench.labels.vocabulary import replace_unshipped_vocabulary
 from bench.train.build import load_data
 

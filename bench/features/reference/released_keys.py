@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from bench.experiment.fields import PACK_DATA
+from bench.experiment.recipes import DATACOMP_VOCABULARY
 from bench.features.reference.records import ReleasedKey
-from bench.fields import PACK_DATA
 from bench.labels.vocabulary import read_vocabulary, replace_unshipped_vocabulary
-from bench.recipes import DATACOMP_VOCABULARY
 
 # Keys by the beginning of their names; the longest one counts.
 USED = (

@@ -6,8 +6,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from bench.config import Experiment, change
-from bench.experiments import get_experiment
+from bench.experiment.config import Experiment, change
+from bench.experiment.experiments import get_experiment
+from bench.experiment.recipes import AS_RELEASED
+from bench.experiment.settings import with_settings
 from bench.features.reference import RELEASED_FILES
 from bench.features.reference.records import ReleasedRun
 from bench.features.reference.requests import ReleasedRunRequest
@@ -16,11 +18,9 @@ from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import Pace
 from bench.orchestration.runner import Job
 from bench.orchestration.scope import required_rounds
-from bench.recipes import AS_RELEASED
-from bench.record import Record
-from bench.settings import with_settings
+from bench.records.record import Record
 from bench.statistics.ratios import log_std, ratios_of
-from bench.tables import Table
+from bench.tables.tables import Table
 
 BUILD_SECONDS = 20.0  # of a run, beside ours: CoreNet's modules are imported, and its pipeline is built
 TINY_WINDOWS = {"windows": 3, "steps_per_window": 4, "warmup_steps": 2}

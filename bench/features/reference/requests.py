@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from bench.console.console import StopRequest
 from bench.orchestration.request_base import ExperimentRequest
-from bench.record_kind import RecordContent
+from bench.records.record_kind import RecordContent
 
 if TYPE_CHECKING:
     import torch

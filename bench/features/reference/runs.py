@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.config import Experiment, change
 from bench.data.released_labels import DenseLabels, make_multi_hot
 from bench.data.stream import Batch, BatchStream, PackStream
 from bench.data.targets import Labels, Tokens
 from bench.environment.circumstances import current_commit
+from bench.experiment.config import Experiment, change
 from bench.features.reference import (
     DENSE,
     OPEN_CLIP,

@@ -5,9 +5,9 @@ from statistics import fmean, median
 
 from bench.features.reference import OPEN_CLIP, OURS
 from bench.features.reference.records import ReferenceRun
-from bench.formats import format_bracketed_interval, format_ratio
-from bench.record import Record
+from bench.records.record import Record
 from bench.statistics.ratios import ratio_of
+from bench.tables.formats import format_bracketed_interval, format_ratio
 
 
 def runs_by_experiment(records: Sequence[Record]) -> dict[str, dict[str, dict[int, tuple[float, ReferenceRun]]]]:

@@ -12,8 +12,8 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from bench.config import change
 from bench.data.stream import Batch
+from bench.experiment.config import change
 from bench.features.reference.checkouts import add_package, make_reference_step, match_weights
 from bench.features.reference.timing import DEFAULT_KERNELS
 from bench.train.build import TrainState

@@ -12,8 +12,8 @@ from torch import nn
 
 from bench.data.stream import Batch
 from bench.environment.slots import yield_slot
+from bench.experiment.fields import OptimizerKernel, OptimizerSettings
 from bench.features.reference import WARMUP_STEPS
-from bench.fields import OptimizerKernel, OptimizerSettings
 from bench.measure.heating import heating
 from bench.profilers.clock import clock, forward_clocks, synchronize
 from bench.profilers.counters import count_graphs

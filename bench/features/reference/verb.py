@@ -12,11 +12,13 @@ from typing import Annotated, Any, ClassVar, Literal
 from tyro.conf import Positional, arg
 
 from bench.cli.options import Data, Json, MaxMinutes, Results, Rounds, Settings, print_results, set_deadline
-from bench.config import FIELDS, MAY_DIFFER_AT_LARGEST_BATCH, Experiment, change
 from bench.console.console import DISAGREEMENT, OK, log
 from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
 from bench.data.caption_lengths import WEB
-from bench.experiments import EXPERIMENTS, get_experiment
+from bench.experiment.config import FIELDS, MAY_DIFFER_AT_LARGEST_BATCH, Experiment, change
+from bench.experiment.experiments import EXPERIMENTS, get_experiment
+from bench.experiment.recipes import DATACOMP_SYNSETS
+from bench.experiment.settings import with_batch_size, with_settings
 from bench.features.reference import (
     CHECKOUTS,
     EQUAL_STEPS,
@@ -35,11 +37,9 @@ from bench.orchestration.pace import Pace
 from bench.orchestration.preflight import has_gpu, open_comparison
 from bench.orchestration.runner import Job, expected_job_seconds
 from bench.orchestration.scope import Scope, required_rounds
-from bench.recipes import DATACOMP_SYNSETS
-from bench.record import Record
-from bench.settings import with_batch_size, with_settings
+from bench.records.record import Record
 from bench.statistics.ratios import log_std, ratios_of
-from bench.tables import Table
+from bench.tables.tables import Table
 
 # Relative difference of losses over the first steps, by precision: rounding grows with training.
 EQUAL_LOSSES, STEPS_COMPARED = {"fp32": 1e-4, "bf16": 1e-2, "fp16": 1e-2}, 20

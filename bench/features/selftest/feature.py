@@ -1,5 +1,5 @@
 """What the self-test adds."""
 
-from bench.extensions import Extension
+from bench.interfaces.extensions import Extension
 
 EXTENSION = Extension(verbs={"selftest": "bench.features.selftest.selftest:SlowdownDetectionCheck"})

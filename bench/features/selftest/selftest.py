@@ -9,19 +9,19 @@ from typing import ClassVar
 import numpy as np
 
 from bench.cli.options import Json, Results, print_results
-from bench.config import MAY_DIFFER, Experiment, change
 from bench.console.console import DISAGREEMENT, OK
 from bench.console.tables import print_tables
-from bench.experiments import EXPERIMENTS
+from bench.experiment.config import MAY_DIFFER, Experiment, change
+from bench.experiment.experiments import EXPERIMENTS
+from bench.experiment.settings import with_settings
 from bench.measure.tables import ratio_columns
 from bench.measure.throughput import throughputs_by_round
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.preflight import open_comparison
 from bench.orchestration.scope import Scope
-from bench.record import Memory
-from bench.settings import with_settings
+from bench.records.record import Memory
 from bench.statistics.ratios import Ratio, Rounds, ratio_of
-from bench.tables import Table
+from bench.tables.tables import Table
 
 COMPARISONS, ROUNDS = 6, 10
 WARMUP_STEPS, STEPS_PER_WINDOW = 4, 3  # fewer than in the tiny experiments, for 240 processes in half an hour

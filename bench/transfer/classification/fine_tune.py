@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from bench.data.order import shuffled_rows
 from bench.data.transforms import WHITE, crop_and_resize, draw_crop_params, normalise
 from bench.environment.seeds import AUGMENTATION, HEAD, derive_seed
-from bench.scores import Score
+from bench.records.scores import Score
 from bench.transfer.classification.probe import make_score
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.image_sources import ImageSource, eval_batches

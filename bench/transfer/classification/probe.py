@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from bench.scores import Score
+from bench.records.scores import Score
 from bench.transfer.classification.hyperparameter_search import INVERSE_L2, INVERSE_L2_LIMITS, HyperparameterSearch
 from bench.transfer.classification.label_subsets import Rows, RowsByClass, class_orders, distinct_shares, first_rows
 from bench.transfer.classification.logistic import PrincipalAxes, fit_path

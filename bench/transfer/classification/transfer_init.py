@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bench.labels.vocabulary import read_vocabulary
 from bench.labels.wordnet import NearestSynset, SynsetCandidates, hypernyms, synset_keys_of_class_name
-from bench.scores import MetricScore, Score
+from bench.records.scores import MetricScore, Score
 from bench.towers.head_file import LabelClassifier, TextEncoder
 from bench.towers.tower_from import LoadedTower
 from bench.transfer.classification.fine_tune import FineTuning, init_head

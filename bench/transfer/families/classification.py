@@ -1,6 +1,6 @@
 """Protocols for images of one class. No torch here."""
 
-from bench.catalog import GALLERY, SINGLE_LABEL, LazyFunction, Protocol
+from bench.interfaces.catalog import GALLERY, SINGLE_LABEL, LazyFunction, Protocol
 
 PROBE, FINE_TUNE = "bench.transfer.classification.probe", "bench.transfer.classification.fine_tune"
 INIT = "bench.transfer.classification.transfer_init"

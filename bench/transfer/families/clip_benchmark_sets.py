@@ -8,7 +8,7 @@ the other sets are their authors'. docs/transfer.md says which.
 
 from typing import NamedTuple
 
-from bench.catalog import SINGLE_LABEL, LazyFunction, Task
+from bench.interfaces.catalog import SINGLE_LABEL, LazyFunction, Task
 from bench.transfer.families.folders import TAR_LAYOUT
 
 

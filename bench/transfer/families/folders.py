@@ -1,6 +1,6 @@
 """Data sets in a folder: class folders, tars or parquet files. No torch here."""
 
-from bench.catalog import DEFAULT_ROOT_TASK, SINGLE_LABEL, LazyFunction, Task
+from bench.interfaces.catalog import DEFAULT_ROOT_TASK, SINGLE_LABEL, LazyFunction, Task
 
 LAYOUT = (
     "train/CLASS/IMAGE.jpg (or .jpeg, .png, .webp) and val/CLASS/IMAGE.jpg (or test; where both are there, val is for "

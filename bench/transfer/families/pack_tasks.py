@@ -1,6 +1,14 @@
 """Single images of the pack. No torch here."""
 
-from bench.catalog import EMOJI_TASKS, GALLERY, RETRIEVAL_TASK, SINGLE_LABEL, UNSEEN_TASKS, LazyFunction, Task
+from bench.interfaces.catalog import (
+    EMOJI_TASKS,
+    GALLERY,
+    RETRIEVAL_TASK,
+    SINGLE_LABEL,
+    UNSEEN_TASKS,
+    LazyFunction,
+    Task,
+)
 
 SILHOUETTES = ("silhouettes 20 per class", "silhouettes 100 per class")  # grey shapes, which HOG classifies best
 TWEMOJI = "Twemoji"  # the test images of all tasks on emoji

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from bench.catalog import SINGLE_LABEL, LazyFunction, Task
+from bench.interfaces.catalog import SINGLE_LABEL, LazyFunction, Task
 
 FLAGGED: dict[str, dict[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
 ALL_IN_ONE: dict[str, dict[str, Any]] = {"train": {}}

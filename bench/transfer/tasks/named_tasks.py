@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from bench.catalog import TASKS
 from bench.console.console import log
 from bench.data.manifest import CACHE, pack_cache
+from bench.interfaces.catalog import TASKS
 from bench.towers.tower_from import load_tower
 from bench.transfer.feature_extractor import tower_embedder
 

@@ -17,8 +17,8 @@ from bench.data.captions.choice import FOUND_BY_NAME
 from bench.data.captions.files import open_parquet
 from bench.data.sample_index import read_index
 from bench.data.sources.parquet_images import ParquetImages
-from bench.data_source import SampleRequest, Samples
 from bench.environment.files import prefix_errors
+from bench.interfaces.data_source import SampleRequest, Samples
 from bench.transfer.families.folders import PARQUET_LAYOUT
 from bench.transfer.tasks.file_tasks import PART_FOLDERS, SplitOnDisk, make_task_from_splits
 from bench.transfer.tasks.image_sources import join_first_names

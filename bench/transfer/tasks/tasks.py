@@ -16,9 +16,9 @@ from typing import Generic, TypeVar
 import numpy as np
 from jaxtyping import Int
 
-from bench.catalog import RETRIEVAL_TASK
 from bench.data.pack import PackImages as Pack
 from bench.data.pack import load_pack_images
+from bench.interfaces.catalog import RETRIEVAL_TASK
 from bench.transfer.families.pack_tasks import SILHOUETTES
 from bench.transfer.tasks.image_sources import ConcatenatedImages, ImageSource, on_white
 

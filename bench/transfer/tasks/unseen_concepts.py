@@ -18,10 +18,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from bench.catalog import UNSEEN_TASKS
 from bench.data.held_out import ALIKE, SHOWN, left_out_concepts
 from bench.data.pack import PackImages, load_pack_images
 from bench.data.transforms import WHITE
+from bench.interfaces.catalog import UNSEEN_TASKS
 from bench.transfer.tasks.image_sources import on_white
 from bench.transfer.tasks.tasks import LabelledImages, SingleLabelTask, group_duplicates, split_task
 

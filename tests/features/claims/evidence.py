@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
-from bench.config import Experiment, change
 from bench.environment.circumstances import Circumstances
+from bench.experiment.config import Experiment, change
 from bench.features.claims.claims import PaperClaim
-from bench.record import BatchTrial, Branch, Record, Training, Transfer
-from bench.scores import Score
+from bench.records.record import BatchTrial, Branch, Record, Training, Transfer
+from bench.records.scores import Score
 from tests.reports.conftest import HERE
 from tests.timed_runs import speed
 

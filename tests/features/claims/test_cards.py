@@ -8,13 +8,13 @@ import pytest
 from msgspec.structs import replace
 
 from bench.__main__ import main
+from bench.experiment.settings import with_settings
 from bench.features.claims.card import METHOD, PADDING, REST, SIZES, ClaimCard, make_card
 from bench.features.claims.claims import get_claim, read_claims
 from bench.features.claims.evidence import PairEvidence
 from bench.features.claims.page import claim_document, claim_markdown, claim_page
 from bench.features.claims.statement import make_speed_cards, speed_statement
-from bench.record import Record, Speed, read_records, record_path, write_record
-from bench.settings import with_settings
+from bench.records.record import Record, Speed, read_records, record_path, write_record
 from reports.page import page
 from tests.features.claims.evidence import A100, on_a100
 from tests.reports.conftest import HERE, whole_comparison

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.experiment.recipes import PUBLISHED_HOURS
 from bench.features.claims.claims import Conditions, PaperClaim, get_claim, read_claims, read_predictions
 from bench.features.claims.predictions import predict_claim
-from bench.hooks import find_hook
-from bench.recipes import PUBLISHED_HOURS
+from bench.interfaces.hooks import find_hook
 
 DOCS = Path(__file__).parents[3] / "docs"
 SOURCES = DOCS / "sources.md"

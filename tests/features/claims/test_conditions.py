@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 import pytest
 from msgspec.structs import replace
 
-from bench.config import change
+from bench.experiment.config import change
 from bench.features.claims.card import ClaimCard, make_card
 from bench.features.claims.claims import PaperClaim, get_claim, read_claims
 from bench.features.claims.conditions import describe_conditions
-from bench.record import BatchTrial, Record, Training, Transfer
+from bench.records.record import BatchTrial, Record, Training, Transfer
 from tests.features.claims.evidence import GIB, SHARDS, speed_records, tower_records, trials
 from tests.reports.conftest import HERE
 

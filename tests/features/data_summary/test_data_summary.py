@@ -19,13 +19,13 @@ from bench.cli.train import Train
 from bench.console.console import OK, PROGRAM
 from bench.data.samples import open_samples
 from bench.data.subset import subset_rows
-from bench.data_source import SOURCES
 from bench.features.data_summary.captions import NO_LETTERS, find_script
 from bench.features.data_summary.images import find_format
 from bench.features.data_summary.page import summary_page
 from bench.features.data_summary.summary import MAX_CAPTION_ROWS, NUM_SHOWN, summarize_data
 from bench.features.data_summary.tables import next_commands
 from bench.features.data_summary.verb import SummarizeData
+from bench.interfaces.data_source import SOURCES
 from bench.labels.subwords import tokenizer
 from tests.data.listed import Listed, Lists
 from tests.data.shards import encode_image, make_image, write_shard

@@ -24,7 +24,7 @@ from bench.features.dense_tasks.detection import (
 )
 from bench.features.dense_tasks.scene_tasks import _annotate
 from bench.features.dense_tasks.scenes import CLASSES, draw_scene, load_cutouts_and_photos
-from bench.scores import MetricScore
+from bench.records.scores import MetricScore
 from bench.transfer.feature_extractor import FeatureExtractor
 from models.dense_heads import DetectorHeadSizes
 from models.image_tower import build_image_tower

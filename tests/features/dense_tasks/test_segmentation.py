@@ -22,7 +22,7 @@ from bench.features.dense_tasks.segmentation import (
     random_scale_crop_flip,
     score_segmentation,
 )
-from bench.scores import MetricScore
+from bench.records.scores import MetricScore
 from bench.transfer.feature_extractor import FeatureExtractor
 from models.image_tower import ImageTower, build_image_tower
 from tests.transfer.toys import toy_tower

@@ -3,12 +3,12 @@
 import random
 from collections.abc import Callable, Sequence
 
-from bench.config import Experiment
-from bench.experiments import EXPERIMENTS
+from bench.experiment.config import Experiment
+from bench.experiment.experiments import EXPERIMENTS
+from bench.experiment.settings import with_settings
 from bench.features.explain.factors import select_factors
 from bench.features.explain.ladder import Coordinates, Ladder, build_ladder, stages_between
-from bench.record import Record
-from bench.settings import with_settings
+from bench.records.record import Record
 from tests.reports.conftest import COMPARISON, HERE
 from tests.timed_runs import speed
 

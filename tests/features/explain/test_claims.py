@@ -9,7 +9,7 @@ pytest.importorskip("bench.features.claims", reason="claims are another feature"
 from bench.features.claims.card import REST, make_card
 from bench.features.claims.claims import get_claim
 from bench.features.explain.ladder import Coordinates
-from bench.record import Record
+from bench.records.record import Record
 from tests.features.claims.evidence import on_a100
 from tests.features.claims.test_cards import NAME, PAIR, factors
 from tests.features.explain.ladders import ladder_of, measured

@@ -12,7 +12,7 @@ from bench.features.explain.decomposition import Decomposition, decompose, ratio
 from bench.features.explain.ladder import HEAD, PADDING, REST, TEXT_TOWER, Coordinates, ExpectedRatio, Ladder
 from bench.features.explain.tables import cause_table, decompositions_table, explained_table, reference_table, summarize
 from bench.features.explain.verb import EXIT_CODES
-from bench.record import OTHERS_BUSY, Record, Speed, read_record, record_path, write_record
+from bench.records.record import OTHERS_BUSY, Record, Speed, read_record, record_path, write_record
 from tests.features.explain.ladders import ladder_of, measured
 
 STAGES = (0.0, math.log(1.3), math.log(1.3 * 1.2), math.log(1.3 * 1.2 * 1.01))

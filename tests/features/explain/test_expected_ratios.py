@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.experiments import get_experiment
+from bench.experiment.experiments import get_experiment
 from bench.features.explain.verb import expected_ratios
 
 PUBLISHED = ("catlip-vit-b16-datacomp", "clip-vit-b16-datacomp")

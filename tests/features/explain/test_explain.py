@@ -8,10 +8,10 @@ import pytest
 
 from bench.__main__ import main
 from bench.console.console import INCONCLUSIVE
-from bench.experiments import EXPERIMENTS
+from bench.experiment.experiments import EXPERIMENTS
 from bench.features.explain.ladder import PADDING, REST, TEXT_TOWER, Ladder
 from bench.features.explain.verb import plan_ladder, rounds_that_fit
-from bench.record import Speed, read_records
+from bench.records.record import Speed, read_records
 from tests.processes import InProcess
 
 SHORT = ("batch_size=8", "images=96", "warmup_images=0", "warmup_steps=1", "windows=2", "steps_per_window=1")

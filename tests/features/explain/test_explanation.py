@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from bench.features.explain.decomposition import decompose
 from bench.features.explain.ladder import HEAD, PADDING, TEXT_TOWER, Coordinates, ExpectedRatio
 from bench.features.explain.tables import cause_table, summarize
-from bench.record import Record, Speed
+from bench.records.record import Record, Speed
 from reports.page import page
 from tests.features.explain.ladders import ladder_of, measured
 from tests.reports.hostile import hostile

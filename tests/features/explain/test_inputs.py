@@ -1,7 +1,7 @@
 """Labels and lengths of captions on a ladder: labels change after the objective, lengths are those of all."""
 
-from bench.config import Experiment, differing_fields
-from bench.experiments import EXPERIMENTS
+from bench.experiment.config import Experiment, differing_fields
+from bench.experiment.experiments import EXPERIMENTS
 from bench.features.explain.ladder import HEAD, PADDING, TEXT_TOWER
 from bench.features.explain.verb import ExplainRatio, plan_ladder
 

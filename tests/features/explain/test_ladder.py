@@ -5,8 +5,9 @@ from itertools import pairwise
 
 import pytest
 
-from bench.config import change, differing_fields, get_field
-from bench.experiments import EXPERIMENTS, get_experiment
+from bench.experiment.config import change, differing_fields, get_field
+from bench.experiment.experiments import EXPERIMENTS, get_experiment
+from bench.experiment.recipes import multi_scale
 from bench.features.explain.factors import FACTORS, catlip_sizes, select_factors
 from bench.features.explain.ladder import (
     HEAD,
@@ -19,8 +20,7 @@ from bench.features.explain.ladder import (
     build_ladder,
     stages_between,
 )
-from bench.method import methods
-from bench.recipes import multi_scale
+from bench.interfaces.method import methods
 from tests.features.explain.ladders import ladder_of
 
 TINY = {name.removesuffix("-tiny"): one for name, one in EXPERIMENTS.items() if name.endswith("-tiny")}

@@ -18,13 +18,13 @@ import bench.train.attention
 import bench.train.step
 import bench.train.weight_average
 import losses.contrastive
-from bench.config import Experiment
 from bench.data.sample_stream import SampleLoader
+from bench.experiment.config import Experiment
 from bench.features.explain.decomposition import Decomposition, decompose
 from bench.features.explain.ladder import HEAD, PADDING, TEXT_TOWER, WAITING
 from bench.features.explain.verb import plan_ladder
 from bench.measure.speed import measure_speed
-from bench.record import Flops, Record
+from bench.records.record import Flops, Record
 from tests.data.shards import write_shards
 from tests.reports.conftest import COMPARISON, HERE
 from tests.small import two_blocks

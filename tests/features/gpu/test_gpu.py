@@ -20,9 +20,10 @@ from bench.__main__ import main
 from bench.cli.compare import Measure
 from bench.cli.main import parse
 from bench.cli.options import experiment_from
-from bench.config import require_comparable_experiments
 from bench.environment.child_processes import kill_at_end
 from bench.environment.circumstances import current_commit
+from bench.experiment.config import require_comparable_experiments
+from bench.experiment.settings import FEWEST_STEPS
 from bench.features.gpu.steps import (
     STEPS,
     STEPS_FILE,
@@ -35,8 +36,7 @@ from bench.features.gpu.steps import (
 )
 from bench.features.gpu.verb import DEADLINE_FACTOR, SPARE_MINUTES, known_steps
 from bench.orchestration.pace import TWO_CORES
-from bench.record import Record, read_record, record_files, record_path, write_record
-from bench.settings import FEWEST_STEPS
+from bench.records.record import Record, read_record, record_files, record_path, write_record
 from tests.processes import LONGEST_SECONDS, wait_until
 from tests.small import circumstances, small
 from tests.speeds import speed

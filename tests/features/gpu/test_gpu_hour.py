@@ -10,7 +10,7 @@ from bench.cli.main import dispatch
 from bench.console.console import REQUEUE
 from bench.features.gpu.steps import STEPS, STEPS_FILE, StepResult, StepResults
 from bench.features.gpu.verb import GRACE_MINUTES
-from bench.record import comparisons, read_records
+from bench.records.record import comparisons, read_records
 from tests.features.gpu.simulated_hour import SimulatedHour
 
 ON_ONE_GPU = [step for step in STEPS["cuda"] if step.min_gpus == 1]

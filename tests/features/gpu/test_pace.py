@@ -10,9 +10,9 @@ import pytest
 from bench.cli.main import parse
 from bench.cli.options import EstimatedCommand, experiment_from
 from bench.cli.verbs import VERBS
-from bench.config import Experiment
 from bench.environment.gpu_specs import GpuSpec
-from bench.experiments import EXPERIMENTS
+from bench.experiment.config import Experiment
+from bench.experiment.experiments import EXPERIMENTS
 from bench.features.gpu.verb import known_steps
 from bench.orchestration.pace import GpuPace
 from tests.orchestration.test_gpu_pace import FIRST_COMPILED, LARGE, START, run_seconds, step_seconds

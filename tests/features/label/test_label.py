@@ -23,9 +23,9 @@ from bench.data.manifest import pretrain_shards
 from bench.data.pack import PackImages
 from bench.data.targets import Captions
 from bench.features.label.tables import explanation_table
+from bench.interfaces.method import methods
 from bench.labels.labeller import Labeller, Tally, get_labeller, get_rule
 from bench.labels.vocabulary import read_vocabulary
-from bench.method import methods
 from tests.chaos.odd_captions import of_text
 from tests.cli.test_names_that_are_not_utf8 import LATIN1, require_one_line
 from tests.data.shards import webdataset_members, write_shard

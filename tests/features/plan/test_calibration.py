@@ -10,6 +10,7 @@ import pytest
 
 from bench.__main__ import main
 from bench.environment.gpu_specs import GPU_SPECS
+from bench.experiment.published import MODELS, NEMO, PUBLISHED_RUNS
 from bench.features.plan.calibration import (
     COVERAGE,
     GROUPINGS,
@@ -20,7 +21,6 @@ from bench.features.plan.calibration import (
 from bench.features.plan.model import OVERLAP
 from bench.features.plan.published import NCCL, fit_utilisation
 from bench.features.plan.workload import predict_utilisation
-from bench.published import MODELS, NEMO, PUBLISHED_RUNS
 from tests.small import small
 
 UTILISATIONS = [fit_utilisation(run, NCCL, OVERLAP) for run in PUBLISHED_RUNS]

@@ -11,9 +11,10 @@ import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.config import Experiment
 from bench.data.pack import load_pack_images
 from bench.data.targets import Captions
+from bench.experiment.config import Experiment
+from bench.experiment.fields import Sharding, TextPadding
 from bench.features.plan.collectives import (
     FP32_BYTES,
     Collective,
@@ -30,10 +31,9 @@ from bench.features.plan.workload import (
     sample_captions,
     text_flops,
 )
-from bench.fields import Sharding, TextPadding
+from bench.interfaces.method import methods
 from bench.measure.costs import META, build_on_meta, count_flops, text_forward_flops
 from bench.measure.link_speed import _measure
-from bench.method import methods
 from bench.train.build import build_train_state, build_untrained_tower, load_data
 from bench.train.distributed import ModelWithLoss, parallelize, world_group
 from losses import collectives

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
+from bench.experiment.published import PUBLISHED_RUNS
 from bench.features.plan.collectives import Interconnect, ParameterCounts
 from bench.features.plan.inverse import (
     POINTS_TITLE,
@@ -23,8 +24,7 @@ from bench.features.plan.inverse import (
 )
 from bench.features.plan.model import Cluster, ComputeProfile, PlanCase
 from bench.features.plan.section import plan_blocks
-from bench.published import PUBLISHED_RUNS
-from bench.sections import Chart, Heading
+from bench.interfaces.sections import Chart, Heading
 
 FREE = Cluster(Interconnect(8, math.inf, 0.0, math.inf, 0.0), overlap=0.5)
 ORDINARY = Cluster(Interconnect(8, 240e9, 2e-6, 20e9, 4e-6), overlap=0.5)

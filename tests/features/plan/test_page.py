@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench.experiments import EXPERIMENTS
+from bench.experiment.experiments import EXPERIMENTS
 from bench.features.plan.section import plan_page
 from reports.__main__ import main
 from reports.page import page

@@ -17,10 +17,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace as with_fields
 
 from bench.__main__ import main
-from bench.config import Experiment, change
 from bench.environment.circumstances import CHECKOUT
 from bench.environment.gpu_specs import GPU_SPECS, find_gpu_spec
-from bench.experiments import EXPERIMENTS
+from bench.experiment.config import Experiment, change
+from bench.experiment.experiments import EXPERIMENTS
+from bench.experiment.published import MODELS, PUBLISHED_RUNS, PUBLISHED_TOWERS
+from bench.experiment.settings import with_batch_size
 from bench.features.plan.collectives import Interconnect, ParameterCounts
 from bench.features.plan.model import (
     Cluster,
@@ -40,9 +42,7 @@ from bench.features.plan.validation import StepValidation, describe_communicatio
 from bench.features.plan.verb import INTERCONNECT
 from bench.measure.throughput import images_per_second
 from bench.orchestration.batch_search import guess_batch_size
-from bench.published import MODELS, PUBLISHED_RUNS, PUBLISHED_TOWERS
-from bench.record import BatchTrial, LinkSpeed, Memory, Record, Speed, record_path, write_record
-from bench.settings import with_batch_size
+from bench.records.record import BatchTrial, LinkSpeed, Memory, Record, Speed, record_path, write_record
 from tests.processes import LONGEST_SECONDS, wait_until
 from tests.small import circumstances
 from tests.speeds import speed as plain_speed

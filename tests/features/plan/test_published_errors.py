@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
+from bench.experiment.published import PUBLISHED_RUNS
 from bench.features.plan.calibration import CLUSTER, GROUPINGS, published_errors
-from bench.published import PUBLISHED_RUNS
 
 
 @pytest.mark.parametrize("left_out", GROUPINGS)

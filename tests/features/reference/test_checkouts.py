@@ -18,9 +18,9 @@ import torch
 from torch import nn
 
 from bench.__main__ import main
-from bench.config import Experiment, change
 from bench.data.targets import Labels
-from bench.experiments import EXPERIMENTS
+from bench.experiment.config import Experiment, change
+from bench.experiment.experiments import EXPERIMENTS
 from bench.features.reference import (
     CHECKOUTS,
     CORENET,
@@ -35,9 +35,9 @@ from bench.features.reference.checkouts import add_package, match_weights, stub_
 from bench.features.reference.records import ReferenceRun
 from bench.features.reference.runs import released_labels, run_side
 from bench.features.reference.verb import Reference, compare_early_losses, method_ratio_table, phase_table
+from bench.interfaces.method import methods
 from bench.labels.subwords import SubwordIds
-from bench.method import methods
-from bench.record import Record
+from bench.records.record import Record
 from models.corenet_vit import convert_corenet_state
 from models.heads import DualEncoder
 from models.image_tower import build_image_tower

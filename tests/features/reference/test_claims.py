@@ -4,8 +4,8 @@ import pytest
 
 pytest.importorskip("bench.features.claims", reason="claims are another feature")
 
-from bench.config import change
-from bench.experiments import get_experiment
+from bench.experiment.config import change
+from bench.experiment.experiments import get_experiment
 from bench.features.claims.card import REST, make_card
 from bench.features.claims.claims import get_claim
 from bench.features.claims.evidence import find_evidence
@@ -13,7 +13,7 @@ from bench.features.claims.page import claim_document, claim_page
 from bench.features.reference import OPEN_CLIP, OURS
 from bench.features.reference.records import ReferenceRun, ReleasedKey, ReleasedRun
 from bench.features.reference.released_run import recipe_of_run
-from bench.record import Record, Speed
+from bench.records.record import Record, Speed
 from reports.page import page
 from tests.features.claims.evidence import A100, from_disk
 from tests.features.claims.test_cards import NAME

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from bench.__main__ import main
-from bench.config import Experiment
 from bench.data.order import SampleOrder
 from bench.data.stream import PackStream
+from bench.experiment.config import Experiment
 from bench.features.reference import (
     OPEN_CLIP,
     OPEN_CLIP_BUCKETED,
@@ -31,7 +31,7 @@ from bench.features.reference.open_clip import PACKAGES, POOL, choose_images
 from bench.features.reference.records import ReferenceRun
 from bench.features.reference.runs import run_side
 from bench.features.reference.verb import compare_early_losses, reference_speed_table
-from bench.record import Record
+from bench.records.record import Record
 from bench.train.build import load_data
 from tests.reports.conftest import HERE
 from tests.small import small

@@ -5,9 +5,9 @@ from statistics import fmean
 
 import torch
 
-from bench.config import change
 from bench.environment.circumstances import CHECKOUT
-from bench.experiments import get_experiment
+from bench.experiment.config import change
+from bench.experiment.experiments import get_experiment
 from bench.features.reference.verb import PLAIN, STEPS_COMPARED
 from bench.measure.costs import count_flops, forward_flops_as_released
 from bench.train.build import load_data

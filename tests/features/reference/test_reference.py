@@ -9,11 +9,11 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from bench.config import Experiment, change
 from bench.data.released_labels import make_multi_hot
 from bench.data.targets import Labels
 from bench.environment.circumstances import CHECKOUT
-from bench.experiments import EXPERIMENTS
+from bench.experiment.config import Experiment, change
+from bench.experiment.experiments import EXPERIMENTS
 from bench.features.reference import DENSE, OPEN_CLIP, OURS, SIDES, WARMUP_STEPS
 from bench.features.reference.records import ReferenceRun
 from bench.features.reference.runs import run_side
@@ -25,7 +25,7 @@ from bench.features.reference.timing import (
     reference_learning_rate,
 )
 from bench.features.reference.verb import STEPS_COMPARED, Reference, compare_early_losses, reference_speed_table
-from bench.record import Record
+from bench.records.record import Record
 from tests.heated import heat_like_a_gpu
 from tests.reports.conftest import HERE
 from tests.small import small, two_blocks
@@ -108,7 +108,7 @@ from pathlib import Path
 import msgspec
 import torch
 
-from bench.config import Experiment
+from bench.experiment.config import Experiment
 from bench.features.reference import SIDES
 from bench.features.reference.runs import run_side
 from bench.profilers.counters import count_graphs

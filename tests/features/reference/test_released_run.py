@@ -21,11 +21,12 @@ import yaml
 from torch import nn
 
 from bench.__main__ import main
-from bench.config import Experiment, change, differing_fields
 from bench.data.order import StepSize
 from bench.data.stream import BatchStream
 from bench.environment.circumstances import current_commit
-from bench.experiments import EXPERIMENTS
+from bench.experiment.config import Experiment, change, differing_fields
+from bench.experiment.experiments import EXPERIMENTS
+from bench.experiment.fields import PACK_DATA
 from bench.features.reference import RELEASED_FILES
 from bench.features.reference.corenet import import_corenet
 from bench.features.reference.corenet_released import open_pipeline, run_as_released
@@ -46,10 +47,9 @@ from bench.features.reference.released_run import (
     runs_by_method,
 )
 from bench.features.reference.timing import WindowTimer
-from bench.fields import PACK_DATA
 from bench.labels.labeller import get_labeller
 from bench.labels.subwords import SubwordIds
-from bench.record import Record, read_record, write_record
+from bench.records.record import Record, read_record, write_record
 from tests.cli.test_released_recipes import flattened
 from tests.photographs import PHOTOGRAPHS, write_shards
 from tests.reports.conftest import HERE

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from bench.config import differing_fields
+from bench.experiment.config import differing_fields
 from bench.features.selftest.selftest import (
     COMPARISONS,
     ROUNDS,

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bench.config import change
-from bench.experiments import get_experiment
+from bench.experiment.config import change
+from bench.experiment.experiments import get_experiment
 from bench.measure.comparison_records import group_comparison
-from bench.record import Record, Transfer
-from bench.scores import MetricScore, Score
+from bench.records.record import Record, Transfer
+from bench.records.scores import MetricScore, Score
 from bench.statistics.accuracies import Estimate, estimate_over_draws
 from bench.statistics.intervals import mean_interval
 from bench.statistics.p_values import holm

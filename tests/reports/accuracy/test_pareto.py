@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from bench.measure.comparison_records import group_comparison
-from bench.record import Record
+from bench.records.record import Record
 from bench.statistics.accuracies import Estimate
 from bench.transfer.pareto import IMAGES, UNTRAINED, CostAxis, cost_axes, describe_front, pareto_front
 from bench.transfer.subject_scores import ScorePoint, whole_task_scores

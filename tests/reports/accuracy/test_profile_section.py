@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from bench.catalog import image_set_of_task
+from bench.interfaces.catalog import image_set_of_task
+from bench.interfaces.sections import Block, Download, PageContext, Text
 from bench.measure.comparison_records import group_comparison
-from bench.record import Record
-from bench.sections import Block, Download, PageContext, Text
+from bench.records.record import Record
 from bench.statistics.accuracies import estimate_over_tasks
-from bench.tables import Table
+from bench.tables.tables import Table
 from reports.accuracy.profile_section import SECTION
 
 Make = dict[str, Callable[..., Any]]

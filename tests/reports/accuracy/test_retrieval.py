@@ -5,9 +5,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bench.catalog import RETRIEVAL_TASK
+from bench.interfaces.catalog import RETRIEVAL_TASK
 from bench.measure.comparison_records import group_comparison
-from bench.record import Record
+from bench.records.record import Record
 from bench.transfer.pareto import cost_axes
 from bench.transfer.score_tables import overview_table, task_table
 from bench.transfer.subject_scores import whole_task_scores

@@ -20,9 +20,9 @@ from msgspec.structs import replace
 from pytest_benchmark.logger import Logger
 from pytest_benchmark.storage.file import FileStorage
 
+from bench.experiment.settings import with_settings
 from bench.measure.observations import read_observations
-from bench.record import Record, Transfer
-from bench.settings import with_settings
+from bench.records.record import Record, Transfer
 from reports.__main__ import main
 from reports.exports.exports import WRITERS, Format, export_figures
 from tests.documents import document, written

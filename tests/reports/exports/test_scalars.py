@@ -12,8 +12,8 @@ import pytest
 from msgspec.structs import replace
 
 from bench.measure.throughput import window_rates
-from bench.record import Memory, Record, Speed, Training, Transfer
-from bench.scores import MetricScore, Score
+from bench.records.record import Memory, Record, Speed, Training, Transfer
+from bench.records.scores import MetricScore, Score
 from reports.__main__ import main
 from reports.exports.scalars import Scalar, Scalars, read_scalars, scalars_of
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bench.experiments import get_experiment
-from bench.record import BatchTrial, Record
-from bench.settings import with_batch_size
+from bench.experiment.experiments import get_experiment
+from bench.experiment.settings import with_batch_size
+from bench.records.record import BatchTrial, Record
 from reports.page import page
 from tests.reports.test_page import DASH, Document, rates
 

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from bench.measure.figures import figure_tables, summarize_figures
-from bench.record import read_records
+from bench.records.record import read_records
 from reports.page import page
 from tests.measure.test_figures import NAMES, records_of
 from tests.reports.test_page import Document

@@ -11,9 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.formats import NBSP
-from bench.record import Record, Transfer
-from bench.scores import Score
+from bench.records.record import Record, Transfer
+from bench.records.scores import Score
+from bench.tables.formats import NBSP
 from bench.transfer.classification import probe
 from bench.transfer.classification.label_subsets import SHARES, distinct_shares, images_for_share
 from bench.transfer.classification.probe import (

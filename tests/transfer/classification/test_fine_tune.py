@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from bench.catalog import PROTOCOLS
 from bench.data.transforms import WHITE, normalise
-from bench.scores import TaskTraining
+from bench.interfaces.catalog import PROTOCOLS
+from bench.records.scores import TaskTraining
 from bench.transfer.classification import fine_tune as fine_tune_module
 from bench.transfer.classification.fine_tune import (
     AT_512_PX,

@@ -18,10 +18,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from bench.catalog import RANDOM_INIT, REFERENCES, SINGLE_LABEL, TASKS
 from bench.data.manifest import pack_cache
-from bench.experiments import EXPERIMENTS
-from bench.settings import with_settings
+from bench.experiment.experiments import EXPERIMENTS
+from bench.experiment.settings import with_settings
+from bench.interfaces.catalog import RANDOM_INIT, REFERENCES, SINGLE_LABEL, TASKS
 from bench.transfer.classification.hyperparameter_search import INVERSE_L2, INVERSE_L2_LIMITS
 from bench.transfer.classification.probe import EmbeddedTask, LabelledFeatures, embed_task, score_linear_probe
 from bench.transfer.families.pack_tasks import TASKS as PACK_TASKS

@@ -12,13 +12,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.formats import NBSP
+from bench.interfaces.method import methods
 from bench.labels.subwords import SubwordIds
 from bench.labels.vocabulary import read_vocabulary
 from bench.labels.wordnet import hypernyms
-from bench.method import methods
-from bench.record import Record, Transfer
-from bench.scores import MetricScore, Score
+from bench.records.record import Record, Transfer
+from bench.records.scores import MetricScore, Score
+from bench.tables.formats import NBSP
 from bench.towers.head_file import LabelClassifier, TextEncoder
 from bench.towers.tower_from import LoadedTower
 from bench.train.build import build_untrained_tower

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.catalog import DEFAULT_ROOT_TASK, TASKS
+from bench.interfaces.catalog import DEFAULT_ROOT_TASK, TASKS
 from bench.transfer.tasks.parquet_tasks import parquet_task
 from tests.transfer.trees import COLOURS, colours, encode, hub_table, sizes
 

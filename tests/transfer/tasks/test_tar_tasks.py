@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.catalog import DEFAULT_ROOT_TASK, TASKS
 from bench.data.decoding import decode_image
 from bench.data.manifest import PACK
+from bench.interfaces.catalog import DEFAULT_ROOT_TASK, TASKS
 from bench.transfer.families.clip_benchmark_sets import SIZES, PublishedSize
 from bench.transfer.tasks import tar_tasks
 from bench.transfer.tasks.image_sources import UnreadableImageError

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from bench.catalog import REFERENCES, TASKS, UNSEEN_TASKS
 from bench.data.held_out import ALIKE, SHOWN, exclusion_reasons, left_out_concepts
 from bench.data.pack import PackImages, load_pack_images
 from bench.environment.circumstances import CHECKOUT
-from bench.experiments import EXPERIMENTS
+from bench.experiment.experiments import EXPERIMENTS
+from bench.interfaces.catalog import REFERENCES, TASKS, UNSEEN_TASKS
 from bench.transfer.classification.probe import score_k_nn, score_linear_probe, score_retrieval
 from bench.transfer.score import open_extractor
 from bench.transfer.tasks.image_sources import ArrayImageSource, on_white

@@ -13,8 +13,8 @@ Windows are this project's: each draws every image size equally often.
 
 import numpy as np
 
-from bench.config import Experiment, change
-from bench.fields import (
+from bench.experiment.config import Experiment, change
+from bench.experiment.fields import (
     ImageSettings,
     InputSettings,
     OptimizerSettings,

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from bench.config import Experiment
 from bench.environment.circumstances import MAX_ENTRIES, Circumstances, Texts
 from bench.environment.files import (
     PLAIN,
@@ -23,9 +22,10 @@ from bench.environment.files import (
     require_unique_keys,
     safe_file_name,
 )
-from bench.measurement import Figure
-from bench.record_kind import KINDS, RecordContent, RecordKind, Tag, UnknownKind, tag_of
-from bench.scores import Count, MetricScore, Score, Share
+from bench.experiment.config import Experiment
+from bench.interfaces.measurement import Figure
+from bench.records.record_kind import KINDS, RecordContent, RecordKind, Tag, UnknownKind, tag_of
+from bench.records.scores import Count, MetricScore, Score, Share
 
 FORMAT = 5  # raise it when a field changes its name or its meaning
 OTHER_FORMAT_REMEDY = "measure again, or read it at the commit that it names"

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from bench.fields import Settings
-from bench.registry import Registry
+from bench.experiment.fields import Settings
+from bench.interfaces.registry import Registry
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from bench.config import Experiment
     from bench.data.targets import Captions
+    from bench.experiment.config import Experiment
     from losses.collectives import ProcessGroupLike
     from models.image_tower import ImageTower
 
@@ -52,7 +52,7 @@ class Method:
     has_labels: ClassVar[bool] = False  # whether captions become labels of that vocabulary
     label_fields: ClassVar[tuple[str, ...]] = ()  # fields of the experiment that only this method's labels depend on
     has_teacher: ClassVar[bool] = False  # whether it learns from the experiment's teacher
-    # Fields of experiments that the method itself declares, each with a default and what `about` of bench.fields says.
+    # Fields of experiments that the method declares, each with a default and metadata (bench/experiment/fields.py).
     settings: ClassVar[type[Settings]] = Settings
 
     def own_settings(self, experiment: "Experiment") -> Any:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeVar
 
-from bench.formats import UNMEASURED, HasEstimate, Number, format_interval
+from bench.tables.formats import UNMEASURED, HasEstimate, Number, format_interval
 
 V = TypeVar("V", float, int, str)
 NOT_MEASURED = "not measured: "  # prefix of the reason of a cell that could have a figure

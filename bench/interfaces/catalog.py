@@ -8,11 +8,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from bench.fields import PACK_DATA, SEEN_CONCEPTS
-from bench.registry import Named, NamedRegistry, import_object
+from bench.experiment.fields import PACK_DATA, SEEN_CONCEPTS
+from bench.interfaces.registry import Named, NamedRegistry, import_object
 
 if TYPE_CHECKING:
-    from bench.scores import MetricScore, Score
+    from bench.records.scores import MetricScore, Score
 
 Role = Literal["", "reference", "untrained"]  # as it is; the upper bound; its architecture with random weights
 RANDOM_INIT = "random init"  # the random-init baseline: the experiment's tower before training
@@ -76,7 +76,7 @@ def _flaws_of(name: object, labels: object, function: object, what: str) -> Iter
     if not isinstance(name, str) or not re.fullmatch(NAME, name):
         yield "its name must be letters, digits, spaces and . + -"
     if not isinstance(labels, str) or not labels:
-        yield "labels must be a text, such as bench.catalog.SINGLE_LABEL"
+        yield "labels must be a text, such as bench.interfaces.catalog.SINGLE_LABEL"
     if not callable(function):
         yield f"{what} must be a function"
 

@@ -19,17 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bench.catalog import PROTOCOLS, TASKS, Protocol, Task
-from bench.config import FIELD_FACTS
 from bench.console.console import EXTENSION_OPTION, describe_error
-from bench.data_source import SOURCES, DataSource
 from bench.environment.circumstances import LOADED_EXTENSIONS
-from bench.experiments import MethodSettings, add_experiments
-from bench.measurement import MEASUREMENTS, Measurement
-from bench.method import Method, add_method
-from bench.record_kind import KINDS, RecordKind, add_kind
-from bench.registry import import_object
-from bench.sections import Section, add_section
+from bench.experiment.config import FIELD_FACTS
+from bench.experiment.experiments import MethodSettings, add_experiments
+from bench.interfaces.catalog import PROTOCOLS, TASKS, Protocol, Task
+from bench.interfaces.data_source import SOURCES, DataSource
+from bench.interfaces.measurement import MEASUREMENTS, Measurement
+from bench.interfaces.method import Method, add_method
+from bench.interfaces.registry import import_object
+from bench.interfaces.sections import Section, add_section
+from bench.records.record_kind import KINDS, RecordKind, add_kind
 
 if TYPE_CHECKING:
     from bench.cli.options import Command
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 ENTRY_POINT_GROUP = "catlip_bench"
 EXTENSIONS_ENV = "CATLIP_BENCH_EXTENSIONS"  # environment variable with those that a command names, for its processes
-FEATURES = Path(__file__).parent / "features"  # folders with what this program adds to its core
+FEATURES = Path(__file__).parents[1] / "features"  # folders with what this program adds to its core
 MODULE_PREFIX = "catlip_bench_extension_"  # of the module of a file
 _sources = set[str]()  # files and modules that are loaded
 
@@ -58,7 +58,7 @@ class Extension:
     report_verbs: Mapping[str, "type[Any] | str"] = field(default_factory=dict)
     measurements: Sequence[Measurement] = ()
     sections: Sequence[Section] = ()  # of the page of a comparison
-    hooks: Mapping[str, str] = field(default_factory=dict)  # functions of bench/hooks.py, as "package.module:function"
+    hooks: Mapping[str, str] = field(default_factory=dict)  # of bench/interfaces/hooks.py, as "package.module:function"
     sources: Sequence[DataSource] = ()
     tasks: Sequence[Task] = ()
     protocols: Sequence[Protocol] = ()
@@ -107,7 +107,7 @@ def _load(name: str, source: str, origin: str, version: str = "") -> None:
         raise ValueError(f"{origin} cannot be loaded: {describe_error(f'{type(error).__name__}: {error}')}") from None
     extension = getattr(module, "EXTENSION", None)
     if not isinstance(extension, Extension):
-        reason = "it must be a bench.extensions.Extension that says what it adds"
+        reason = "it must be a bench.interfaces.extensions.Extension that says what it adds"
         raise ValueError(f"{origin} has no EXTENSION: {reason}")  # noqa: TRY004 - a usage error
     _add(extension, origin)
     _sources.add(source)
@@ -130,7 +130,7 @@ def _add(extension: Extension, origin: str) -> None:
     by_name = {
         "bench.cli.verbs:VERBS": extension.verbs,
         "bench.cli.verbs:REPORT_VERBS": extension.report_verbs,
-        "bench.hooks:HOOKS": extension.hooks,
+        "bench.interfaces.hooks:HOOKS": extension.hooks,
     }
     for registry, named in by_name.items():
         for name, one in named.items():
@@ -154,7 +154,8 @@ def _add_method(method: Method, origin: str) -> None:
             raise ValueError(f"{name}, which experiments have: give it another name")
         if not getattr(getattr(field_.type, "__metadata__", (None,))[-1], "description", None):
             raise ValueError(
-                f"{name} without a description: declare it as Annotated[KIND, field_metadata(...)] of bench.fields"
+                f"{name} without a description: declare it as Annotated[KIND, field_metadata(...)] of "
+                "bench.experiment.fields"
             )
         if field_.required:
             raise ValueError(f"{name} without a default: give it one")

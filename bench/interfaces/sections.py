@@ -8,16 +8,16 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from bench.registry import Registry, import_object
-from bench.tables import Cell, Table
+from bench.interfaces.registry import Registry, import_object
+from bench.tables.tables import Cell, Table
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from bench.config import Experiment
+    from bench.experiment.config import Experiment
     from bench.measure.summary import Throughput
-    from bench.record import Record
-    from bench.record_kind import RecordContent
+    from bench.records.record import Record
+    from bench.records.record_kind import RecordContent
     from bench.statistics.accuracies import JudgedAccuracyDifference
 
 M = TypeVar("M", bound="RecordContent")
@@ -267,7 +267,7 @@ _added = Registry[Section]("section")
 def add_section(section: Section, origin: str) -> None:
     """Add a section; ValueError if it is none, or has a name that is no anchor or is taken."""
     if not isinstance(section, Section):
-        raise ValueError(f"{origin} adds the section {section!r}: it must be a bench.sections.Section")  # noqa: TRY004
+        raise ValueError(f"{origin} adds the section {section!r}: it must be a bench.interfaces.sections.Section")  # noqa: TRY004
     if not NAME.fullmatch(section.name):
         accepted = "its name must be lower-case letters, digits and hyphens"
         raise ValueError(f"{origin} adds the section {section.name!r}: {accepted}")

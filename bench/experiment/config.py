@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import fields, replace
 
-from bench.fields import (
+from bench.experiment.fields import (
     PACK_DATA,
     RANDOM_SUBSET,
     SEEN_CONCEPTS,
@@ -29,7 +29,7 @@ from bench.fields import (
     TrainingSettings,
     field_metadata,
 )
-from bench.method import find_method
+from bench.interfaces.method import find_method
 
 T = TypeVar("T")
 MAX_COMPARED_NAMES, MAX_LISTED_NAMES, MAX_NAME_LENGTH = 1000, 100, 200  # in a message on names that others chose

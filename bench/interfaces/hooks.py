@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.registry import Registry, import_object
+from bench.interfaces.registry import Registry, import_object
 
 if TYPE_CHECKING:
     from bench.statistics.intervals import Interval

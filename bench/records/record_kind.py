@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeVar
 import msgspec
 
 from bench.environment.files import PLAIN
-from bench.registry import Registry
+from bench.interfaces.registry import Registry
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -38,7 +38,7 @@ class UnknownKind(dict[str, Any], RecordContent):
     __slots__ = ()
 
 
-KINDS = Registry[type[RecordKind]]("kind of record", "bench.record:BUILT_IN_KINDS")
+KINDS = Registry[type[RecordKind]]("kind of record", "bench.records.record:BUILT_IN_KINDS")
 
 
 class Tag(msgspec.Struct):

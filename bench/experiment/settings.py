@@ -7,9 +7,17 @@ from typing import Any, get_args
 
 import msgspec
 
-from bench.config import FIELD_FACTS, Experiment, change, choose, dotted_field_name, fields_of_method, get_field
-from bench.fields import PACK_DATA, NonEmptyStr
-from bench.method import get_method
+from bench.experiment.config import (
+    FIELD_FACTS,
+    Experiment,
+    change,
+    choose,
+    dotted_field_name,
+    fields_of_method,
+    get_field,
+)
+from bench.experiment.fields import PACK_DATA, NonEmptyStr
+from bench.interfaces.method import get_method
 
 FEWEST_STEPS = 4  # of a warm-up and of a window at another batch size
 

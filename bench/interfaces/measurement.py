@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import msgspec
 
-from bench.config import choose
 from bench.console.console import EXTENSION_OPTION, UserError
-from bench.registry import Named, NamedRegistry
+from bench.experiment.config import choose
+from bench.interfaces.registry import Named, NamedRegistry
 
 if TYPE_CHECKING:
     import torch
 
-    from bench.config import Experiment
+    from bench.experiment.config import Experiment
 
 Better = Literal["higher", "lower"]
 
@@ -58,7 +58,7 @@ class Measurement(Named):
             yield "its title must be a text"
         figures = [*getattr(self, "figures", ())]
         if not figures or not all(isinstance(figure, Figure) for figure in figures):
-            yield "its figures must be objects of the class Figure of bench.measurement"
+            yield "its figures must be objects of the class Figure of bench.interfaces.measurement"
         elif len({figure.name for figure in figures}) < len(figures):
             yield "its figures must have different names"
         elif wrong := [figure.name for figure in figures if figure.better not in (None, *get_args(Better))]:

@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from bench.formats import pluralize
-from bench.registry import Named, NamedRegistry
+from bench.interfaces.registry import Named, NamedRegistry
+from bench.tables.formats import pluralize
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8

@@ -1,7 +1,7 @@
 """Every named experiment: a method at a scale, or a recipe.
 
 The experiments of a comparison are made from one another by `replace`, so that they differ only in the method and its
-own settings (`MAY_DIFFER` of `bench.config`).
+own settings (`MAY_DIFFER` of `bench.experiment.config`).
 """
 
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Literal
 
-from bench.config import Experiment, change, choose, differing_fields, fields_with
-from bench.fields import (
+from bench.experiment.config import Experiment, change, choose, differing_fields, fields_with
+from bench.experiment.fields import (
     ImageSettings,
     InputSettings,
     OptimizerSettings,
@@ -20,9 +20,9 @@ from bench.fields import (
     TimingSettings,
     TrainingSettings,
 )
-from bench.method import get_method
-from bench.recipes import DATACOMP_VOCABULARY, RECIPES, clip_vit_b16_controlled
-from bench.settings import strip_settings
+from bench.experiment.recipes import DATACOMP_VOCABULARY, RECIPES, clip_vit_b16_controlled
+from bench.experiment.settings import strip_settings
+from bench.interfaces.method import get_method
 
 
 def tiny() -> Experiment:

@@ -1,0 +1,1 @@
+"""What is run: experiments, their fields in groups, and published recipes."""

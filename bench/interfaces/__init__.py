@@ -1,0 +1,1 @@
+"""What can be added to the project, and how it is loaded."""
