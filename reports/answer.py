@@ -5,6 +5,7 @@ from markupsafe import Markup
 from bench.experiment.experiments import SCALES, TEXT_SHARE_AT_VIT_B16
 from bench.interfaces.sections import ComparisonRecords, PageContext
 from bench.measure.summary import Throughput
+from bench.measure.windows import describe_busy_processes
 from bench.orchestration.scope import scopes
 from bench.records.record import BatchTrial, Failure, Training, Transfer
 from bench.statistics.ratios import SMALLEST_EFFECT, Ratio
@@ -39,7 +40,13 @@ def answer_sentences(page: PageContext, answers: WholeTaskScores) -> list[Markup
     """Say which of two experiments is faster, and whose tower is more accurate, or that it cannot be told."""
     missing = missing_runs(page.comparison)
     ended = [Markup("This comparison ended early: {}.").format(missing)] if missing else []
-    found = [*ended, *_speed_answer(page.comparison), *accuracy_answer(page.comparison, answers, page.differences)]
+    busy = describe_busy_processes(page.comparison.records)
+    found = [
+        *([Markup("{}").format(busy)] if busy else []),
+        *ended,
+        *_speed_answer(page.comparison),
+        *accuracy_answer(page.comparison, answers, page.differences),
+    ]
     return found or [Markup("No speed was measured in this comparison.")]
 
 
@@ -53,7 +60,7 @@ def missing_runs(comparison: ComparisonRecords) -> str:
     if names <= trained & scored:
         return ""
     on_gpu = comparison.records[0].circumstances.device != "cpu"
-    planned = scopes(len(names), on_gpu=on_gpu)[comparison.scope].rounds
+    planned = scopes(on_gpu=on_gpu)[comparison.scope].rounds
     by_name = {row.experiment: len(row.rounds) for row in comparison.throughputs}
     timed, of = min(by_name.get(name, 0) for name in names), pluralize(len(names), "experiment")
     return f"{timed} of {pluralize(planned, 'round')} timed; of {of}, {len(trained)} trained and {len(scored)} scored"
@@ -78,7 +85,12 @@ def limits_sentence(comparison: ComparisonRecords, answers: WholeTaskScores) -> 
     """Say what the answer does not show: other machines, sizes, trainings and tasks than those of the records."""
     circumstances = [record.circumstances for record in comparison.records]
     machines = {one.machine_and_gpu: one.machine for one in circumstances}
-    here = f"this one ({circumstances[0].machine})" if len(machines) == 1 else f"these ({join_words([*machines])})"
+    threads = pluralize(circumstances[0].threads, "thread")
+    here = (
+        f"this one ({circumstances[0].machine}; {threads})"
+        if len(machines) == 1
+        else f"these ({join_words([*machines])})"
+    )
     limits = [f"other machines than {here}"]
     if comparison.experiments:
         limits.append(f"other sizes than {_describe_size(comparison)}")
@@ -118,7 +130,8 @@ def _ratio_sentence(comparison: ComparisonRecords, row: Throughput) -> Markup:
 
 def _format_runs_interval(found: Ratio) -> str:
     if found.low is None or found.high is None:
-        return "one run each: no interval" if found.runs == (1, 1) else "too few runs: no interval"
+        is_disturbed = min(found.runs) > 1
+        return "no interval: other work disturbed nearly all runs" if is_disturbed else "one run each: no interval"
     runs = f"{found.runs[0]} runs each" if len(set(found.runs)) == 1 else f"{found.runs[1]} and {found.runs[0]} runs"
     return f"{INTERVAL} interval {format_interval(found, format_ratio)}, {runs}"
 

@@ -10,7 +10,7 @@ from bench.console.console import FAILED_CASE, OK, PROGRAM, log, log_damaged_fil
 from bench.environment.files import read_intact_files, read_limited
 from bench.experiment.config import choose
 from bench.measure.comparison_records import group_comparison
-from bench.measure.disturbance import describe_disturbance, find_disturbance
+from bench.measure.windows import describe_waits
 from bench.records.record import read_record
 from reports.joined import comparison_files, join_comparisons
 from reports.page import page, page_sections
@@ -65,9 +65,8 @@ class ComparisonPage:
         )
         write_page(self.out or self.results / "index.html", text.encode())
         comparison = group_comparison("", select_equal_and_largest_batch(joined.records)[0])
-        disturbance = find_disturbance(comparison.records, comparison.experiments)
-        if disturbance.log_slowdown:
-            log(describe_disturbance(disturbance))
+        if waits := describe_waits(comparison.records, comparison.experiments):
+            log(waits)
         for error in failed:
             log(error)
         return log_damaged_files(damaged) or (FAILED_CASE if failed else OK)

@@ -17,7 +17,7 @@ from bench.interfaces.catalog import DEFAULT_ROOT_TASK, DEFAULT_TASKS, TASKS
 from bench.interfaces.method import find_method
 from bench.interfaces.sections import DEFAULT_RESULTS, ComparisonRecords, PageContext
 from bench.measure.summary import Throughput
-from bench.orchestration.scope import required_rounds
+from bench.orchestration.scope import default_rounds
 from bench.records.record import Failure, Training, Transfer
 from bench.statistics.accuracies import SEEDS_FOR_INTERVAL, SEEDS_FOR_RANKING
 from bench.tables.formats import join_words, pluralize
@@ -113,7 +113,7 @@ def _proposals(page: PageContext, answers: WholeTaskScores) -> Iterator[Command]
     pair, pair_options = _split_names(comparison, [comparison.base or "", lead.experiment] if lead else [])
     if lead is not None and lead.ratio is not None and pair and lead.ratio.verdict not in ANSWERS:
         on_gpu = comparison.records[0].circumstances.device != "cpu"
-        rounds = max(2 * min(lead.ratio.runs), required_rounds(1, on_gpu=on_gpu))
+        rounds = max(2 * min(lead.ratio.runs), default_rounds(on_gpu=on_gpu))
         yield (
             ["measure", *pair, "--rounds", str(rounds), *pair_options, *results],
             f"The verdict is “{lead.ratio.verdict}”: this times the two in more rounds. Leave the machine to it.",

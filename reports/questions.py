@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from bench.interfaces.sections import ComparisonRecords, Facts, PageContext
 from bench.records.record import Record, Speed, Training
-from bench.statistics.ratios import ALPHA, SMALLEST_EFFECT, fewest_rounds
+from bench.statistics.ratios import ALPHA, MIN_ROUNDS, SMALLEST_EFFECT
 from bench.tables.formats import format_p_value, format_percent, format_ratio, format_seconds, pluralize
 from bench.transfer.subject_scores import WholeTaskScores
 from reports.accuracy.ranking import MOST_NAMED, gain_sentences, link_to_omitted
@@ -44,14 +44,10 @@ def _verdicts(comparison: ComparisonRecords) -> list[Markup]:
         for row, found in compared[:MOST_NAMED]
     ]
     verdicts += link_to_omitted(len(compared) - MOST_NAMED, "throughput")
-    needed, fewest = fewest_rounds(len(compared)), min(min(found.runs) for _, found in compared)
+    fewest = min(min(found.runs) for _, found in compared)
     rule = f"“Faster” and “slower” need p ≤ {ALPHA} and a difference of {format_percent(SMALLEST_EFFECT, 0)}."
-    if fewest < needed and not any(found.verdict in ("faster", "slower") for _, found in compared):
-        these = "this ratio" if len(compared) == 1 else f"these {len(compared)} ratios"
-        rule = (
-            f"{pluralize(fewest, 'run')} per experiment cannot reach p ≤ {ALPHA}: {needed} rounds are needed before "
-            f"{these} can be called faster or slower."
-        )
+    if fewest < MIN_ROUNDS and not any(found.verdict in ("faster", "slower") for _, found in compared):
+        rule = f"{pluralize(fewest, 'run')} per experiment are few for p ≤ {ALPHA}: time {MIN_ROUNDS} rounds or more."
     text = Markup("Verdicts on images per second, against {}: {}. {}")
     return [text.format(comparison.label(comparison.base or ""), Markup(", ").join(verdicts), rule)]
 

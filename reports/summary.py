@@ -9,10 +9,10 @@ from markupsafe import Markup
 from bench.interfaces.catalog import describe_out_of_domain_scoring
 from bench.interfaces.sections import Block, ComparisonRecords, Group, PageContext, Text, Warn
 from bench.measure.comparison_records import UNTIMED
-from bench.measure.disturbance import Disturbance, describe_disturbance, find_disturbance
 from bench.measure.speed_tables import BASE_CELL, IS_BASE
 from bench.measure.summary import Throughput, extreme_mfu_rows
 from bench.measure.tables import sample_table
+from bench.measure.windows import describe_waits
 from bench.records.record import Failure, Speed
 from bench.tables.formats import (
     INTERVAL,
@@ -27,7 +27,7 @@ from bench.tables.tables import Cell, Column, Table
 from bench.transfer.subject_scores import ScorePoint, WholeTaskScores, towers_at_budget, whole_task_scores
 from reports.accuracy.accuracy_section import headline_chart
 from reports.accuracy.ranking import MOST_NAMED, link_to_omitted, rank_others
-from reports.answer import headline_row, limits_sentence
+from reports.answer import limits_sentence
 from reports.next_command import ROOT, format_command, own_data_options, results_options
 from reports.questions import reader_questions
 from reports.render.document import left_out
@@ -48,10 +48,8 @@ def answer_blocks(
     """
     comparison = page.comparison
     answers = whole_task_scores(comparison)
-    found = find_disturbance(comparison.records, comparison.experiments)
-    disturbance, is_busy = _disturbance_notes(comparison, found), found.is_nearly_all
+    waits = describe_waits(comparison.records, comparison.experiments)
     notes = [
-        *([] if is_busy else disturbance),
         *([OTHERS_NOTE] if any(page.others.values()) else []),
         *rank_others(comparison, answers, page.differences),
         *_flops_mismatch_notes(comparison),
@@ -63,9 +61,10 @@ def answer_blocks(
         first.append(Group([figures, Text(note, "under")]))
     return [
         *(Text(sentence, "lead") for sentence in sentences),
+        *([Text(waits)] if waits else []),
         Text(limits_sentence(comparison, answers)),
         *map(Text, [*_own_data_notes(page, answers), *_sample_notes(comparison)]),
-        *map(Warn, [*(disturbance if is_busy else []), *_warnings(comparison)]),
+        *map(Warn, _warnings(comparison)),
         *left_out(damaged),
         Group(first, "first"),
         reader_questions(page, answers),
@@ -127,18 +126,6 @@ def _sample_notes(comparison: ComparisonRecords) -> list[Markup]:
         '<a href="#data">see each run</a>.'
     )
     return [text.format(", ".join(f"{what} {number:,}" for what, number in most.items()))]
-
-
-def _disturbance_notes(comparison: ComparisonRecords, found: Disturbance) -> list[str]:
-    """Say how other work slowed the machine, and what that does to the interval of the answer."""
-    lead = headline_row(comparison)
-    if not found.log_slowdown:
-        return []
-    text = describe_disturbance(found)
-    if lead is not None and lead.ratio is not None and lead.ratio.interval_before_widening is not None:
-        ends = " to ".join(map(format_ratio, lead.ratio.interval_before_widening))
-        text += f" Without that, the interval of {comparison.label(lead.experiment)}’s ratio would be {ends}."
-    return [text]
 
 
 def _flops_mismatch_notes(comparison: ComparisonRecords) -> list[Markup]:

@@ -1,66 +1,87 @@
 """Simulated comparisons on disturbed machines: `python -m tests.simulated_machines` prints how the intervals do.
 
-Four equally fast experiments are interleaved window by window, while other work slows the machine: at random times,
-always, or one experiment more than the others. The true ratio is 1, so that an interval without 1 is wrong.
+Four experiments are interleaved window by window, as in a comparison on a CPU, while other work takes cores from them.
+Their own window times differ in spread, or have slow steps that are a cost of the experiment. The true ratios follow
+from the settings of the simulation.
 """
 
 import argparse
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from statistics import median
 
 import numpy as np
 import numpy.typing as npt
 
-from bench.statistics.disturbance import log_slowdown_of_runs, weigh_windows
-from bench.statistics.ratios import Ratio, ratios_of
+from bench.measure.windows import MAX_WINDOWS_FACTOR, Windows
+from bench.statistics.ratios import Ratio, ratio_without_interval, ratios_of
 
-ROUNDS, WINDOWS = 10, 20  # as of the default comparison, as are the seconds below
+ROUNDS, WINDOWS = 10, 20  # as in the default comparison
 NAMES = ("a", "b", "c", "d")
-WINDOW_SECONDS, BETWEEN_ROUNDS_SECONDS, TICK_SECONDS = 0.1, 15.0, 0.01
+WINDOW_SECONDS = 0.08  # of a step of the tiny experiments on two cores
+BETWEEN_ROUNDS_SECONDS = 15.0  # for the processes to start and warm up
+TICK_SECONDS = 0.01
 ALWAYS = math.inf
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Standard deviations of logarithms, and how other work slows the machine."""
+    """Standard deviations of logarithms, the experiments' own slow windows, and how other work slows the machine."""
 
-    shared_spread: float = 0.04  # of a round
-    run_spread: float = 0.02
-    window_spread: float = 0.04
+    round_spread: float = 0.04  # shared by all runs of a round
+    run_spread: float = 0.01
+    window_spreads: tuple[float, ...] = (0.04, 0.04, 0.04, 0.04)  # by experiment
+    slow_every: int = 0  # windows: each such window of the last experiment is slow by itself
+    slow_by: float = 0.0  # relative, of these windows
+    pause_share: float = 0.0  # of the windows of every experiment, at random: a garbage collection
+    pause_by: float = 0.0  # relative, of these windows
     slowdown: float = 1.0  # while there is other work
-    dwell_seconds: float = 20.0  # mean time with other work, or without where both have equal shares
+    dwell_seconds: float = 20.0  # mean time with other work, and without it where both have equal shares
     busy_share: float = 0.5  # of the time
-    inequality: float = 0.0  # share of the slowdown's logarithm that the last experiment is spared; 0: all are equal
-    only_last: bool = False  # whether the last experiment alone is slowed
-    has_counters: bool = True  # whether the threads' waits for cores are read
+    inequality: float = 0.0  # share of the slowdown's logarithm that the last experiment is spared
+    only_last: bool = False  # whether other work slows the last experiment alone
+    hidden_slowdown: float = 0.0  # share of a slowdown that waits do not show: caches and memory are shared too
+    waits_slope: float = 1.0  # by how much the logarithm of the seconds grows with waits
+    has_waits: bool = True  # whether waits are reported
     drift: float = 0.0  # relative rise of all times from the first round to the last
 
+    def true_ratio(self, index: int) -> float:
+        """Return the quotient of the mean undisturbed seconds of a window: of the first experiment over another."""
+        return self._mean_seconds(0) / self._mean_seconds(index)
 
-def _by_time(name: str, dwells: Sequence[float], slowdowns: Sequence[float], **fields: float) -> dict[str, Machine]:
-    return {
-        f"{name} {slowdown:g} times, {dwell:g} s": Machine(slowdown=slowdown, dwell_seconds=dwell, **fields)
-        for slowdown in slowdowns
-        for dwell in dwells
-    }
+    def _mean_seconds(self, index: int) -> float:
+        seconds = math.exp(self.window_spreads[index] ** 2 / 2) * (1 + self.pause_share * self.pause_by)
+        if self.slow_every and index == len(NAMES) - 1:
+            seconds *= 1 + self.slow_by / self.slow_every
+        return seconds
 
 
+UNEQUAL = (0.04, 0.06, 0.08, 0.12)
 MACHINES = {
     "quiet": Machine(),
-    "quiet, spread 8 %": Machine(shared_spread=0.07, run_spread=0.04, window_spread=0.08),
+    "unequal spread": Machine(window_spreads=UNEQUAL),
+    "every fifth step 25 % longer": Machine(slow_every=5, slow_by=0.25),
+    "garbage collection": Machine(pause_share=0.1, pause_by=0.5),
     "drifts by 30 %": Machine(drift=0.3),
     "drifts by 100 %": Machine(drift=1.0),
-    **_by_time("two speeds,", (2, 20, 200), (1.3, 2, 5)),
-    **_by_time("bursts 30 % of the time,", (1, 10), (2.5,), busy_share=0.3),
-    **_by_time("bursts 70 % of the time,", (1, 10), (2.5,), busy_share=0.7),
-    **_by_time("a tenth unequal,", (2, 20, 200), (1.3, 2, 5), inequality=0.1),
-    **_by_time("very unequal,", (2, 20, 200), (1.3, 2, 5), inequality=0.6),
-    **_by_time("the last alone,", (2, 20, 200), (1.3, 2), only_last=True),
+    "light load": Machine(window_spreads=UNEQUAL, slowdown=1.6, dwell_seconds=0.3, busy_share=0.3),
+    "bursts 30 % of the time, 10 s": Machine(window_spreads=UNEQUAL, slowdown=2.5, dwell_seconds=10, busy_share=0.3),
+    "bursts 70 % of the time, 1 s": Machine(window_spreads=UNEQUAL, slowdown=2.5, dwell_seconds=1, busy_share=0.7),
+    "bursts 70 % of the time, 10 s": Machine(window_spreads=UNEQUAL, slowdown=2.5, dwell_seconds=10, busy_share=0.7),
+    "two speeds, 5 times, 2 s": Machine(window_spreads=UNEQUAL, slowdown=5, dwell_seconds=2),
+    "two speeds, 5 times, 20 s": Machine(window_spreads=UNEQUAL, slowdown=5, dwell_seconds=20),
+    "two speeds, 2 times, 200 s": Machine(window_spreads=UNEQUAL, slowdown=2, dwell_seconds=200),
+    "very unequal, 2 times, 2 s": Machine(window_spreads=UNEQUAL, slowdown=2, dwell_seconds=2, inequality=0.6),
+    "very unequal, 5 times, 20 s": Machine(window_spreads=UNEQUAL, slowdown=5, dwell_seconds=20, inequality=0.6),
+    "the last alone, 2 times, 2 s": Machine(slowdown=2, dwell_seconds=2, only_last=True),
+    "the last alone, 1.3 times, 20 s": Machine(slowdown=1.3, dwell_seconds=20, only_last=True),
+    "bursts, slow steps, pauses": Machine(
+        window_spreads=UNEQUAL, slow_every=5, slow_by=0.25, pause_share=0.1, pause_by=0.5, slowdown=2.5, dwell_seconds=3
+    ),
+    "bursts, waits grow by 1.2": Machine(window_spreads=UNEQUAL, slowdown=2.5, dwell_seconds=3, waits_slope=1.2),
+    "bursts, a tenth not in the waits": Machine(slowdown=2.5, dwell_seconds=3, hidden_slowdown=0.1),
     "one core busy throughout": Machine(slowdown=1.6, dwell_seconds=ALWAYS),
-    "one core busy throughout, a tenth unequal": Machine(slowdown=1.6, dwell_seconds=ALWAYS, inequality=0.1),
-    "all cores busy throughout, a tenth unequal": Machine(slowdown=2.2, dwell_seconds=ALWAYS, inequality=0.1),
-    "throughout, the last alone, 2 times": Machine(slowdown=2, dwell_seconds=ALWAYS, only_last=True),
+    "all cores busy throughout, unequal": Machine(slowdown=2.2, dwell_seconds=ALWAYS, inequality=0.3),
 }
 
 
@@ -71,47 +92,68 @@ class SimulatedRounds:
         self._machine = machine
         self._random = np.random.default_rng(seed)
         self._seconds = 0.0
-        self._busy = self._busy_times()
+        self._busy = self._busy_ticks()
 
-    def _busy_times(self) -> npt.NDArray[np.bool_]:
+    def _busy_ticks(self) -> npt.NDArray[np.bool_]:
         """Return whether there is other work, by the tick, for longer than any comparison takes."""
-        one, random = self._machine, self._random
-        ticks = round(4 * ROUNDS * (BETWEEN_ROUNDS_SECONDS + len(NAMES) * WINDOWS * WINDOW_SECONDS) / TICK_SECONDS)
-        if one.slowdown == 1 or one.dwell_seconds == ALWAYS:
-            return np.full(ticks, one.slowdown > 1)
-        busy, is_busy, first = np.empty(ticks, bool), random.random() < one.busy_share, 0
+        machine = self._machine
+        windows = ROUNDS * len(NAMES) * WINDOWS * MAX_WINDOWS_FACTOR
+        seconds = ROUNDS * BETWEEN_ROUNDS_SECONDS + windows * WINDOW_SECONDS * machine.slowdown * (1 + machine.drift)
+        ticks = round(2 * seconds / TICK_SECONDS)
+        if machine.slowdown == 1 or machine.dwell_seconds == ALWAYS:
+            return np.full(ticks, machine.slowdown > 1)
+        busy = np.empty(ticks, bool)
+        is_busy = self._random.random() < machine.busy_share
+        first = 0
         while first < ticks:
-            mean = 2 * one.dwell_seconds * (one.busy_share if is_busy else 1 - one.busy_share)
-            last = first + 1 + round(random.exponential(mean) / TICK_SECONDS)
+            share = machine.busy_share if is_busy else 1 - machine.busy_share
+            last = first + 1 + round(self._random.exponential(2 * machine.dwell_seconds * share) / TICK_SECONDS)
             busy[first:last] = is_busy
-            first, is_busy = last, not is_busy
+            first = last
+            is_busy = not is_busy
         return busy
 
-    def measure(self, round_: int) -> dict[str, list[tuple[float, float]]]:
-        """Return the speed of each window of a round, and its waits for two cores, by experiment."""
-        one, random = self._machine, self._random
-        luck = random.normal(0, one.shared_spread) + random.normal(0, one.run_spread, len(NAMES))
-        order = [*range(len(NAMES))]
-        order = [*order[round_ % 4 :], *order[: round_ % 4]][:: -1 if round_ % 2 else 1]
+    def measure(self, round_: int) -> dict[str, Windows]:
+        """Return the windows of a round by experiment; each run ends by the rule for windows."""
+        machine = self._machine
+        luck = self._random.normal(0, machine.round_spread)
+        luck_of_runs = luck + self._random.normal(0, machine.run_spread, len(NAMES))
+        order = list(range(len(NAMES)))
+        order = order[round_ % len(NAMES) :] + order[: round_ % len(NAMES)]
         self._seconds += BETWEEN_ROUNDS_SECONDS
-        windows: dict[str, list[tuple[float, float]]] = {name: [] for name in NAMES}
-        for _ in range(WINDOWS):
-            for which in order:
-                work = WINDOW_SECONDS * math.exp(luck[which] + random.normal(0, one.window_spread))
-                work *= 1 + one.drift * round_ / (ROUNDS - 1)
-                seconds, waited = self._take(work, self._slowdown_of(which))
-                windows[NAMES[which]].append((1 / seconds, waited / seconds))
-        return windows
+        runs = {name: Windows(WINDOWS, [], [], []) for name in NAMES}
+        while unfinished := [index for index in order if not runs[NAMES[index]].is_finished()]:
+            for index in unfinished:
+                run = runs[NAMES[index]]
+                work = self._work(index, len(run.seconds)) * math.exp(luck_of_runs[index])
+                work *= 1 + machine.drift * round_ / (ROUNDS - 1)
+                seconds, waited = self._take(work, self._slowdown_of(index))
+                waits = [*run.waits, waited / seconds] if machine.has_waits else []
+                runs[NAMES[index]] = replace(run, images=[*run.images, 1], seconds=[*run.seconds, seconds], waits=waits)
+        return runs
 
-    def _slowdown_of(self, which: int) -> float:
-        one, last = self._machine, len(NAMES) - 1
-        if one.only_last:
-            return one.slowdown if which == last else 1.0
-        return one.slowdown ** (1 - one.inequality * which / last)
+    def _work(self, index: int, number: int) -> float:
+        """Return the undisturbed seconds of a window of an experiment."""
+        machine = self._machine
+        seconds = WINDOW_SECONDS * math.exp(self._random.normal(0, machine.window_spreads[index]))
+        if self._random.random() < machine.pause_share:
+            seconds *= 1 + machine.pause_by
+        if machine.slow_every and index == len(NAMES) - 1 and number % machine.slow_every == 0:
+            seconds *= 1 + machine.slow_by
+        return seconds
+
+    def _slowdown_of(self, index: int) -> float:
+        machine = self._machine
+        last = len(NAMES) - 1
+        if machine.only_last:
+            return machine.slowdown if index == last else 1.0
+        return machine.slowdown ** (1 - machine.inequality * index / last)
 
     def _take(self, work: float, slowdown: float) -> tuple[float, float]:
-        """Return the seconds that so much work takes from now on, and those that it waits."""
-        start, waited = self._seconds, 0.0
+        """Return the seconds that so much work takes from now on, and the seconds that are reported as waits."""
+        machine = self._machine
+        start = self._seconds
+        waited = 0.0
         while work > 1e-9:
             tick = int(self._seconds / TICK_SECONDS + 1e-9)
             factor = slowdown if self._busy[min(tick, len(self._busy) - 1)] else 1.0
@@ -119,78 +161,92 @@ class SimulatedRounds:
             self._seconds += step
             work -= step / factor
             waited += step * (1 - 1 / factor)
-        return self._seconds - start, waited
+        return self._seconds - start, waited * (1 - machine.hidden_slowdown) / machine.waits_slope
+
+
+def simulate(machine: Machine, seed: int) -> list[dict[str, Windows]]:
+    """Return the windows of each round of a comparison, by experiment."""
+    rounds = SimulatedRounds(machine, seed)
+    return [rounds.measure(round_) for round_ in range(ROUNDS)]
+
+
+def compare(measured: Sequence[dict[str, Windows]]) -> dict[str, Ratio]:
+    """Return the ratios to the first experiment as the harness does; without an answer they have no interval."""
+    rates: dict[str, dict[int, float]] = {name: {} for name in NAMES}
+    for round_, runs in enumerate(measured):
+        for name, windows in runs.items():
+            rate = windows.undisturbed_rate()
+            if rate is not None:
+                rates[name][round_] = rate
+    base, *others = NAMES
+    ratios = {}
+    for name in others:
+        if len(rates[base].keys() & rates[name].keys()) < 2:
+            everything = [dict(enumerate(runs[side].rate_of_all() for runs in measured)) for side in (base, name)]
+            ratios[name] = ratio_without_interval(*everything)
+    answered = {name: rates[name] for name in others if name not in ratios}
+    return ratios | ratios_of(rates[base], answered)
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """The ratios of one simulated comparison to its first experiment."""
+class Summary:
+    """What became of the ratios of many comparisons; shares from 0 to 1."""
 
-    by_medians: dict[str, Ratio]  # of each run's median window, over all rounds as if undisturbed
-    weighted: dict[str, Ratio]
+    bias: float  # mean logarithm of estimated over true ratio, the largest of the three experiments
+    coverage: float  # of the intervals that there are
+    wrong_verdicts: float  # "faster" or "slower" where the truth is within the smallest effect, or on the other side
+    answered: float  # ratios with an interval
+    half_width: float  # median, of the logarithm
 
 
-def compare(machine: Machine, seed: int, rounds: int = ROUNDS) -> Comparison:
-    """Simulate a comparison, and compare its experiments as the harness does."""
-    simulated = SimulatedRounds(machine, seed)
-    measured = [simulated.measure(round_) for round_ in range(rounds)]
-    medians, rates, log_slowdown = (dict[str, dict[int, float]]() for _ in range(3))
-    for name in NAMES:
-        runs = [[*zip(*of_round[name], strict=True)] for of_round in measured]
-        weights = [weigh_windows(speeds, waits if machine.has_counters else ()) for speeds, waits in runs]
-        of = [one.rate([1] * WINDOWS, [1 / rate for rate in run[0]]) for one, run in zip(weights, runs, strict=True)]
-        rates[name] = dict(enumerate(of))
-        log_slowdown[name] = dict(enumerate(log_slowdown_of_runs(of, [one.log_slowdown for one in weights])))
-        medians[name] = {number: median(run[0]) for number, run in enumerate(runs)}
-    base, *others = NAMES
-    slowed = {name: (log_slowdown[base], log_slowdown[name]) for name in others}
-    return Comparison(
-        ratios_of(medians[base], {name: medians[name] for name in others}),
-        ratios_of(rates[base], {name: rates[name] for name in others}, slowed),
+def summarize(machine: Machine, comparisons: Sequence[dict[str, Ratio]]) -> Summary:
+    """Compare the ratios with the truth."""
+    errors: dict[str, list[float]] = {name: [] for name in NAMES[1:]}
+    covered = []
+    half_widths = []
+    wrong = 0
+    for ratios in comparisons:
+        for index, name in enumerate(NAMES[1:], 1):
+            ratio = ratios[name]
+            truth = machine.true_ratio(index)
+            is_wrong = (ratio.verdict == "faster" and truth < 1.005) or (ratio.verdict == "slower" and truth > 0.995)
+            wrong += is_wrong
+            if ratio.low is not None and ratio.high is not None:
+                errors[name].append(math.log(ratio.value / truth))
+                covered.append(ratio.low <= truth <= ratio.high)
+                half_widths.append(math.log(ratio.high / ratio.low) / 2)
+    number = len(comparisons) * (len(NAMES) - 1)
+    if not covered:
+        return Summary(math.nan, math.nan, wrong / number, 0.0, math.nan)
+    return Summary(
+        bias=max((float(np.mean(values)) for values in errors.values() if values), key=abs),
+        coverage=float(np.mean(covered)),
+        wrong_verdicts=wrong / number,
+        answered=len(covered) / number,
+        half_width=float(np.median(half_widths)),
     )
-
-
-def coverage(machine: Machine, comparisons: int, first_seed: int = 0) -> dict[str, float]:
-    """Return shares of simulated ratios, and widths of intervals."""
-    found = [compare(machine, first_seed + number) for number in range(comparisons)]
-    plain = [ratio for one in found for ratio in one.by_medians.values()]
-    ratios = [ratio for one in found for ratio in one.weighted.values()]
-    interval_before_widening = [
-        ratio.interval_before_widening or (ratio.low or 0.0, ratio.high or math.inf) for ratio in ratios
-    ]
-    withheld = np.array([ratio.verdict == "disturbed" for ratio in ratios])
-    return {
-        "medians cover": float(np.mean(covers(plain))),
-        "interval_before_widening cover": float(np.mean([low <= 1 <= high for low, high in interval_before_widening])),
-        "covers": float(np.mean(np.array(covers(ratios)) | withheld)),
-        "wrong verdicts": float(np.mean([ratio.verdict in ("faster", "slower") for ratio in ratios])),
-        "withheld": float(withheld.mean()),
-        "medians' margin": float(np.median([math.log((ratio.high or 1) / (ratio.low or 1)) / 2 for ratio in plain])),
-        "margin": float(np.median([math.log((ratio.high or 1) / (ratio.low or 1)) / 2 for ratio in ratios])),
-    }
-
-
-def covers(ratios: Sequence[Ratio]) -> list[bool]:
-    """Return which intervals contain 1."""
-    return [ratio.low is not None and ratio.high is not None and ratio.low <= 1 <= ratio.high for ratio in ratios]
 
 
 def main() -> None:
-    """Print a row for each machine."""
+    """Print a row of a table for each machine."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--comparisons", type=int, default=170, help="per machine, of three ratios each (170)")
-    parser.add_argument(
-        "--first-seed", type=int, default=0, help="of the comparisons; 0 to 169 tuned the constants (0)"
-    )
-    parser.add_argument("--machine", default="", help="of the machines with this text in their names")
-    parser.add_argument("--without-waits", action="store_true", help="on a system that does not count threads' waits")
+    parser.add_argument("--comparisons", type=int, default=200, help="per machine, of three ratios each (200)")
+    parser.add_argument("--first-seed", type=int, default=0, help="seed of the first comparison (0)")
+    parser.add_argument("--machine", default="", help="only machines with this text in their names")
     options = parser.parse_args()
-    for name in (one for one in MACHINES if options.machine in one):
-        machine = replace(MACHINES[name], has_counters=not options.without_waits)
-        row = " | ".join(
-            f"{value:.3g}" for value in coverage(machine, options.comparisons, options.first_seed).values()
-        )
-        print(f"| {name} | {row} |", flush=True)
+    print("| machine | bias | coverage | wrong verdicts | answered | half width |\n|---|---|---|---|---|---|")
+    for name, machine in MACHINES.items():
+        if options.machine in name:
+            seeds = range(options.first_seed, options.first_seed + options.comparisons)
+            result = summarize(machine, [compare(simulate(machine, seed)) for seed in seeds])
+            cells = [
+                f"{100 * result.bias:+.2f} %",
+                f"{100 * result.coverage:.1f} %",
+                f"{100 * result.wrong_verdicts:.2f} %",
+                f"{100 * result.answered:.0f} %",
+                f"{100 * result.half_width:.1f} %",
+            ]
+            print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

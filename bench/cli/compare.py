@@ -51,10 +51,8 @@ from bench.experiment.config import FIELDS, MAY_DIFFER, MAY_DIFFER_AT_LARGEST_BA
 from bench.experiment.experiments import COMPARED, EXPERIMENTS, HEADLINE
 from bench.experiment.fields import PACK_DATA, SEEN_CONCEPTS
 from bench.experiment.settings import with_settings
-from bench.interfaces.measurement import get_measurement
 from bench.labels.vocabulary import vocabulary_mismatch
 from bench.measure.comparison_records import group_named
-from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.measure.figures import figure_tables
 from bench.measure.ranks import find_slow_ranks, rank_table
 from bench.measure.speed_tables import (
@@ -65,7 +63,8 @@ from bench.measure.speed_tables import (
     with_differences,
 )
 from bench.measure.tables import batch_trial_table, experiment_table
-from bench.measure.throughput import throughputs_by_round, timed_runs
+from bench.measure.throughput import throughputs_by_round
+from bench.measure.windows import describe_busy_processes, describe_waits
 from bench.orchestration.budgets import set_images
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import Pace
@@ -77,7 +76,7 @@ from bench.orchestration.preflight import (
     require_writable,
 )
 from bench.orchestration.runner import expected_job_seconds
-from bench.orchestration.scope import Scope, required_rounds, scopes
+from bench.orchestration.scope import Scope, default_rounds, scopes
 from bench.orchestration.trial import DEFAULT_MINUTES, MAX_PACE_RATIO, plan_default, run_trial
 from bench.records.record import read_records
 from bench.tables.formats import GIB
@@ -134,7 +133,7 @@ class Bench:
         require_writable(self.results.resolve())
         recorded = self._recorded_images_and_num_seeds() if self.resume and self._scope_name == "default" else (None, 1)
         methods = HEADLINE if self.smoke else COMPARED
-        scope = self._with_tasks(scopes(len(methods), on_gpu=has_gpu())[self._scope_name])
+        scope = self._with_tasks(scopes(on_gpu=has_gpu())[self._scope_name])
         experiments = self._on_data([EXPERIMENTS[f"{method}-tiny"] for method in methods])
         if self._scope_name == "default":
             return self._run_planned(experiments, scope, *recorded)
@@ -305,9 +304,7 @@ class Measure:
         settings = add_caption_settings(self.settings, self.caption_lengths, self.caption)
         options = settings, self.data, self.vocabulary, self.labels
         experiments = experiments_from(self.names, *options)
-        num_figures = max((len(get_measurement(name).figures) for name in self.measurements), default=1)
-        rounds = self.rounds or required_rounds(num_figures * (len(experiments) - 1), on_gpu=on_gpu)
-        return experiments, Scope("measure", rounds, repeats_disturbed_rounds=self.rounds is None)
+        return experiments, Scope("measure", self.rounds or default_rounds(on_gpu=on_gpu))
 
     @property
     def _measurements(self) -> list[str]:
@@ -371,14 +368,15 @@ def _finish(comparison: Comparison) -> int:
 
 
 def _finish_timed(comparison: Comparison, tables: Sequence[Table], json_file: Path | None = None) -> int:
-    """Finish, and log as the last lines which ranks are slow and how disturbed the machine was."""
+    """Finish, and log as the last lines which ranks are slow and which steps were left out."""
     code = print_results(comparison, tables, json_file)
     log(f"draw the page with: {PROGRAM} report build {shlex.quote(os.path.relpath(comparison.results))}")
     records, names = comparison.records(), [one.name for one in comparison.experiments]
     for slow in find_slow_ranks(records, names):
         log(str(slow))
-    if timed_runs(records, names):
-        log(describe_disturbance(find_disturbance(records, names)))
+    for text in (describe_busy_processes(records), describe_waits(records, names)):
+        if text:
+            log(text)
     return code
 
 

@@ -32,7 +32,8 @@ from bench.environment.gpu_settings import format_gpu_settings, read_gpu_setting
 from bench.environment.rank_info import torchrun_env
 from bench.environment.requirements import MIN_SHARED_BYTES, SHARED_MEMORY, compiler_requirements, gpu_requirements
 from bench.experiment.experiments import COMPARED, EXPERIMENTS
-from bench.measure.throughput import images_per_second, window_weights
+from bench.measure.throughput import images_per_second
+from bench.measure.windows import timed_windows
 from bench.orchestration.pace import Pace
 from bench.orchestration.preflight import has_gpu
 from bench.orchestration.scope import scopes
@@ -240,13 +241,13 @@ def trial_run_checks(records: list[Record], pace: Pace) -> Iterator[Finding]:
         one, speed, where = runs[rates.index(max(rates))]
         assert one is not None
         yield Finding("device", f"{summarize_machine(where)}; {where.precision}")
-        share = window_weights(one, speed).disturbed_share
-        found = f"{max(rates):,.0f} images/s, the fastest of {len(rates)}; {share:.0%} of its windows were slow"
+        share = 1 - float(timed_windows(one, speed).is_counted().mean())
+        found = f"{max(rates):,.0f} images/s, the fastest of {len(rates)}; {share:.0%} of its steps waited for a core"
         yield make_finding(
             "trial of clip-tiny", found, "end other work, or measure longer", is_bad=share > MAX_SLOW_WINDOWS
         )
         experiments = [EXPERIMENTS[f"{name}-tiny"] for name in COMPARED]
-        scope = scopes(len(experiments), on_gpu=has_gpu())["default"]
+        scope = scopes(on_gpu=has_gpu())["default"]
         yield Finding("default comparison", str(plan_default(experiments, scope, pace, DEFAULT_MINUTES)))
 
 

@@ -38,6 +38,7 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     gpu: Annotated[dict[str, str | None], msgspec.Meta(max_length=MAX_ENTRIES)] = {}
     gpu_uuid: str = ""  # of rank 0's card; the speeds of two cards of one model differ by some percent
     extensions: Texts = {}  # version and digest of the source, by name
+    busy_processes: str = ""  # other processes that kept a core busy before the comparison, for which it left one free
 
     def __post_init__(self) -> None:
         """Raise ValueError for a start that is no date."""

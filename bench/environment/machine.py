@@ -1,5 +1,6 @@
 """The machine and software that a speed depends on: device, threads, versions, commit."""
 
+import os
 import platform
 import re
 from contextlib import suppress
@@ -13,6 +14,7 @@ import pynvml
 import torch
 from torch.distributed import is_nccl_available
 
+from bench.environment.busy_processes import BUSY_PROCESSES
 from bench.environment.circumstances import LOADED_EXTENSIONS, Circumstances, current_commit, summarize_machine
 from bench.environment.gpu_settings import device_handle, read_gpu_settings
 from bench.environment.rank_info import torchrun_env
@@ -47,6 +49,7 @@ def current_circumstances(experiment: Experiment | None, device: torch.device, p
         gpu=gpu_settings(device) | ({"TF32": describe_tf32()} if device.type == "cuda" else {}),
         extensions=dict(LOADED_EXTENSIONS),
         gpu_uuid=gpu_uuid(device),
+        busy_processes=os.environ.get(BUSY_PROCESSES, ""),
     )
 
 

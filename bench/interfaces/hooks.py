@@ -42,4 +42,3 @@ class RatioParts:
     parts: Sequence[RatioPart]
     method: "Interval | None"  # the methods alone, all else as at the end; None: the parts before it are none
     repetitions: str  # in words
-    is_disturbed: bool

@@ -89,11 +89,9 @@ def figure_tables(records: Sequence[Record], names: Sequence[str]) -> list[Table
             | {"verdict": row.verdict or None}
             for row in of
         ]
-        is_flipped = any(row.ratio.is_paired for row in of if row.ratio)
         note = (
             f"value: median over runs (fresh processes). ratio: over that of {of[0].experiment}, with its 95 % "
-            f"interval. p: {'signs of rounds flipped' if is_flipped else 'runs permuted'}, adjusted by Holm for the "
-            "ratios of this table."
+            "interval. p: Student's t on the differences of rounds, adjusted by Holm for the ratios of this table."
         )
         tables.append(Table.of_figures(of[0].title, rows, note))
     return tables

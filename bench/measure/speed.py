@@ -5,8 +5,9 @@ import platform
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 from typing import Any
 
 import torch
@@ -15,16 +16,24 @@ from torch import nn
 from bench.data.image_sizes import images_before_step
 from bench.environment.gpu_specs import datasheet_peak
 from bench.environment.machine import resolve_precision_and_compile
-from bench.environment.slots import is_interleaved, yield_slot
+from bench.environment.slots import yield_slot
 from bench.experiment.config import Experiment
 from bench.measure.costs import count_flops
 from bench.measure.heating import heating
+from bench.measure.windows import MAX_WINDOWS_FACTOR, Windows
 from bench.profilers.clock import clock, forward_clocks
-from bench.profilers.core_waits import core_wait_seconds
+from bench.profilers.core_waits import thread_wait_seconds
 from bench.profilers.counters import count_graphs
-from bench.profilers.device import Readings, cpu_busy_spans, max_other_cpu_percent, open_reader, sampled
+from bench.profilers.device import (
+    Readings,
+    cpu_busy_spans,
+    max_lacking_cores,
+    max_other_cpu_percent,
+    open_reader,
+    sampled,
+)
 from bench.profilers.nvml import VOIDING_SLOWDOWNS, DeviceReader
-from bench.records.record import HOST_BUSY, OTHERS_BUSY, PHASE_FIGURE, WAIT_FIGURE, Flops, Speed
+from bench.records.record import HOST_BUSY, OTHERS_BUSY, PHASE_FIGURE, WAIT_FIGURE, Flops, Speed, WaitsSource
 from bench.train.build import (
     TrainState,
     build_train_state,
@@ -54,55 +63,57 @@ def measure_speed(
     """Time a run: warm-up (recorded, not counted), windows, then the phases in a separate pass.
 
     `flops` are those of the timed steps; None: they are counted. Every rank times its own windows, which begin at a
-    barrier, and its phases; the other figures are of this rank. A window in which a graph was compiled is recorded as
-    not measured, as is one in which a GPU was slowed by heat or by its hardware, unless all were: then they are kept,
-    and the round counts as disturbed. Raises RuntimeError if no window is left.
+    barrier, and its phases; the other figures are of this rank. Windows are timed until enough of them count
+    (bench/measure/windows.py). A window in which a graph was compiled is recorded as not measured. Raises RuntimeError
+    if graphs were compiled in all windows.
     """
     run = build_train_state(load_data(experiment, device, results))
     if round_ == 0:
         log_labels(run.stream)
         log_workers(run.stream)
     warmup_steps = steps_with_each_size_first(experiment, experiment.timing.warmup_steps)
-    first_step, count = experiment.timing.warmup_steps, experiment.timing.steps_per_window
+    first_step = experiment.timing.warmup_steps
+    steps_per_window = experiment.timing.steps_per_window
     with clock(device) as warmup:
         check_finite(take_steps_at_full_learning_rate(run, warmup_steps), warmup_steps, run.stream)
         with heating(device) as heat:
             while not heat.is_over():
-                take_steps_at_full_learning_rate(run, range(first_step, first_step + count))
-                first_step += count
+                take_steps_at_full_learning_rate(run, range(first_step, first_step + steps_per_window))
+                first_step += steps_per_window
 
+    planned_steps = range(first_step, first_step + experiment.timing.windows * steps_per_window)
+    if device.type == "cpu":  # nothing is launched ahead, and other work disturbs fewer of short windows
+        steps_per_window = 1
     wait_before = run.stream.wait_seconds
-    timed_steps = range(first_step, first_step + experiment.timing.windows * count)
-    if device.type == "cpu":  # nothing is launched ahead, and what disturbs short windows leaves others alone
-        count = 1
-    windows = [timed_steps[first : first + count] for first in range(0, len(timed_steps), count)]
-    (seconds, graphs, waits, slowed), readings = time_all_windows(run, windows)
-    graphs, slowed = (all_reduce_max(figures, device) for figures in (graphs, slowed))
-    void = describe_void_windows(graphs, slowed)
-    kept = [index for index in range(len(windows)) if f"window {index + 1}" not in void]
-    if not kept:
-        reasons = "; ".join(dict.fromkeys(void.values()))
-        raise RuntimeError(f"no window can be used ({reasons}): give the experiment more warmup_steps")
-    window_seconds, windows = [seconds[index] for index in kept], [windows[index] for index in kept]
-    data_wait_share = (run.stream.wait_seconds - wait_before) / sum(seconds)
+    windows, compiled, readings = time_windows(run, planned_steps, steps_per_window)
+    if not windows:
+        raise RuntimeError("no window can be used (graphs were compiled in all): give the experiment more warmup_steps")
+    next_step = windows[-1].steps.stop
+    data_wait_share = (run.stream.wait_seconds - wait_before) / sum(window.seconds for window in windows)
 
-    phases, phase_readings = measure_phases(run, phase_steps := phase_timed_steps(experiment, device, timed_steps))
+    phase_steps = planned_phase_steps(experiment, device, next_step)
+    are_disturbed = as_windows(windows, len(planned_steps) // steps_per_window).undisturbed_rate() is None
+    phases, phase_readings = measure_phases(run, phase_steps, may_prolong=not are_disturbed)
     if world_group() is None:  # to a rank, the others are among the other processes
         readings.replace_if_larger(phase_readings, (OTHERS_BUSY, HOST_BUSY))
-    batches = [run.stream.target(k) for k in timed_steps]
+    batches = [run.stream.target(k) for k in planned_steps]
     tokens = [batch.captions.tokens_per_caption for batch in batches if batch.captions]
     peak, peak_source = peak_flops(device, resolve_precision_and_compile(experiment.runtime, device)[0])
-    of_ranks = _rank_figures(device, window_seconds, phases, readings, data_wait_share)  # which corrects the readings
+    window_seconds = [window.seconds for window in windows]
+    rank_figures = _rank_figures(device, window_seconds, phases.seconds, readings, data_wait_share)  # corrects readings
     return Speed(
         round=round_,
         warmup_seconds=warmup.seconds,
         window_seconds=tuple(window_seconds),
-        steps_per_window=count,
-        window_core_waits=_core_waits_by_others(run, [waits[index] for index in kept]),
-        window_images=window_images(experiment, windows),
-        phase_seconds=phases,
-        phase_images=window_images(experiment, [range(k, k + 1) for k in phase_steps]),
-        flops=flops or count_flops(experiment, batches, [run.stream.order.image_size(k) for k in timed_steps]),
+        steps_per_window=steps_per_window,
+        waits_source=_waits_source(run),
+        window_core_waits=_known_waits([window.waits for window in windows]),
+        window_throttled_percent=tuple(window.throttled_percent for window in windows) if device.type == "cuda" else (),
+        window_images=window_images(experiment, [window.steps for window in windows]),
+        phase_seconds={name: tuple(seconds) for name, seconds in phases.seconds.items()},
+        phase_core_waits=_known_waits(phases.waits),
+        phase_images=window_images(experiment, [range(k, k + 1) for k in phases.steps]),
+        flops=flops or count_flops(experiment, batches, [run.stream.order.image_size(k) for k in planned_steps]),
         tokens_per_caption=sum(tokens) / len(tokens) if tokens else None,
         trained_parameters=count_trained_parameters(run.model),
         tower_parameters=sum(parameter.numel() for parameter in run.tower.parameters()),
@@ -111,14 +122,13 @@ def measure_speed(
         target_building_seconds=run.stream.target_building_seconds,
         num_captions=run.stream.num_captions,
         utilisation=readings.figures,
-        not_measured=readings.not_measured | why_padded(run.model) | void,
+        not_measured=readings.not_measured | why_padded(run.model) | compiled,
         heating_seconds=heat.seconds,
         heat_state=heat.state,
-        throttled_percent=fmean(slowed[index] for index in kept),
         monitor_thread_share=readings.monitor_thread_share,
         data_wait_share=data_wait_share,
         **sample_counts(run.stream),
-        **of_ranks,
+        **rank_figures,
         compilation=compilation_counters(run),
     )
 
@@ -151,60 +161,103 @@ def _rank_figures(
     }
 
 
-def time_all_windows(run: TrainState, windows: Sequence[range]) -> tuple[tuple[tuple[float, ...], ...], Readings]:
-    """Return the results of `time_one_window` with the percentage of slowed readings, and the device's readings.
+@dataclass(frozen=True, slots=True)
+class TimedSteps:
+    """Steps that were timed together."""
 
-    The device is read only in this run's own slots, and a GPU window by window.
+    steps: range
+    seconds: float  # of this rank
+    waits: float  # core-seconds per second that threads waited for a core; NaN: not reported
+    throttled_percent: float  # of the time, by heat or by the GPU's hardware
+
+
+def time_windows(
+    run: TrainState, planned_steps: range, steps_per_window: int
+) -> tuple[list[TimedSteps], dict[str, str], Readings]:
+    """Time windows until as many count as the steps that are planned, or five times as many were timed.
+
+    Returns the windows, the reasons why others are left out, by their number, and the device's mean readings. All ranks
+    time the same windows. An interleaved run yields its slot before each window.
     """
-    timed, readings, device = list[tuple[float, ...]](), list[Readings](), run.stream.device
-    reader, one_by_one = open_reader(device), is_interleaved() or device.type == "cuda"
-    for slot_windows in [[window] for window in windows] if one_by_one else [windows]:
+    device = run.stream.device
+    reader = open_reader(device)
+    planned = len(planned_steps) // steps_per_window
+    timed: list[TimedSteps] = []
+    compiled: dict[str, str] = {}
+    all_readings: list[Readings] = []
+    first_step = planned_steps.start
+    while not as_windows(timed, planned).is_finished() and len(all_readings) < MAX_WINDOWS_FACTOR * planned:
+        steps = range(first_step, first_step + steps_per_window)
         yield_slot()
-        with sampled(reader, device) as slot_readings:
-            slot_results = [time_one_window(run, window) for window in slot_windows]
-        throttled_percent = max(slot_readings.figures.get(name, 0.0) for name in VOIDING_SLOWDOWNS)
-        timed += [(*results, throttled_percent) for results in slot_results]
-        readings.append(slot_readings)
-    return tuple(zip(*timed, strict=True)), Readings.mean(readings)
+        barrier()
+        graphs_before = count_graphs()
+        waited_before = thread_wait_seconds()
+        with sampled(reader, device) as readings, clock(device) as elapsed:
+            losses = take_steps_at_full_learning_rate(run, steps)
+        waits = core_waits(run, readings, waited_before, elapsed.seconds)
+        check_finite(losses, steps, run.stream)
+        throttled_percent = max(readings.figures.get(name, 0.0) for name in VOIDING_SLOWDOWNS)
+        new_graphs, throttled_percent = all_reduce_max([count_graphs() - graphs_before, throttled_percent], device)
+        if new_graphs:
+            compiled[f"window {len(all_readings) + 1}"] = f"{new_graphs:.0f} graphs were compiled in it"
+        else:
+            timed.append(TimedSteps(steps, elapsed.seconds, waits, throttled_percent))
+        all_readings.append(readings)
+        first_step = steps.stop
+    return timed, compiled, Readings.mean(all_readings)
 
 
-def describe_void_windows(graphs: Sequence[float], slowed: Sequence[float]) -> dict[str, str]:
-    """Return the reason why a window is void, by the name of the window; if every other one was slowed, none is."""
-    names = [f"window {number + 1}" for number in range(len(graphs))]
-    void = {name: f"{count:.0f} graphs were compiled in it" for name, count in zip(names, graphs, strict=True) if count}
-    rest = {name: percent for name, percent in zip(names, slowed, strict=True) if name not in void}
-    if not all(rest.values()):
-        reason = "the GPU was slowed by heat or by its hardware in {:.0f} % of it"
-        void |= {name: reason.format(percent) for name, percent in rest.items() if percent}
-    return void
+def as_windows(timed: Sequence[TimedSteps], planned: int) -> Windows:
+    """Return what the rule for windows needs of timed steps, whatever their images."""
+    return Windows(
+        planned=planned,
+        images=[1] * len(timed),
+        seconds=[window.seconds for window in timed],
+        waits=_known_waits([window.waits for window in timed]),
+        throttled_percent=[window.throttled_percent for window in timed],
+    )
 
 
-def phase_timed_steps(experiment: Experiment, device: torch.device, timed_steps: range) -> range:
-    """Return the steps after the timed ones that are split into phases.
+def _known_waits(waits: Sequence[float]) -> tuple[float, ...]:
+    """Return the waits, or nothing if this system does not report them."""
+    return () if any(map(math.isnan, waits)) else tuple(waits)
 
-    They are as many; on a GPU, to keep the run short, those of one window, unless their images have several sizes.
+
+def _waits_source(run: TrainState) -> WaitsSource:
+    """Return which counter tells that other work kept this run's threads from a core.
+
+    Threads of loader workers and of other ranks wait for each other, so that their waits say nothing of other work.
     """
-    is_one_window = device.type == "cuda" and not experiment.image.image_sizes
-    count = experiment.timing.steps_per_window if is_one_window else len(timed_steps)
-    return range(timed_steps.stop, timed_steps.stop + count)
-
-
-def time_one_window(run: TrainState, window: range) -> tuple[float, float, float]:
-    """Take steps after a barrier; return this rank's seconds, the graphs compiled in them, and its waits for cores."""
-    graphs = count_graphs()
-    barrier()
-    waited = core_wait_seconds()
-    with clock(run.stream.device) as elapsed:
-        losses = take_steps_at_full_learning_rate(run, window)
-    waits = math.nan if waited is None else ((core_wait_seconds() or 0.0) - waited) / elapsed.seconds
-    check_finite(losses, window, run.stream)
-    return elapsed.seconds, float(count_graphs() - graphs), waits
-
-
-def _core_waits_by_others(run: TrainState, waits: Sequence[float]) -> tuple[float, ...]:
-    """Return the waits for cores where they are all others' doing: of one process without loader workers on a CPU."""
     is_alone = run.stream.device.type == "cpu" and world_group() is None and not run.stream.workers.count
-    return tuple(waits) if is_alone and not any(map(math.isnan, waits)) else ()
+    if is_alone and thread_wait_seconds() is not None:
+        return "threads"
+    return "other processes"
+
+
+def core_waits(run: TrainState, readings: Readings, waited_before: float | None, seconds: float) -> float:
+    """Return the core-seconds per second for which other work kept this run from a core; NaN if nothing reports it.
+
+    `waited_before` is `thread_wait_seconds` before the block that the readings are of, and `seconds` its duration.
+    """
+    waited = thread_wait_seconds()
+    if _waits_source(run) == "threads" and waited is not None and waited_before is not None:
+        return (waited - waited_before) / seconds
+    figures = readings.figures
+    ranks = [(platform.node(), figures)]
+    if world_group() is not None:
+        ranks = all_gather_objects(ranks[0])
+    return max_lacking_cores(ranks)
+
+
+def planned_phase_steps(experiment: Experiment, device: torch.device, first_step: int) -> range:
+    """Return the steps to split into phases: as many as in all windows.
+
+    On a GPU, to keep the run short, they are those of one window, unless the images have several sizes.
+    """
+    count = experiment.timing.steps_per_window
+    if device.type != "cuda" or experiment.image.image_sizes:
+        count *= experiment.timing.windows
+    return range(first_step, first_step + count)
 
 
 def compilation_counters(run: TrainState) -> dict[str, float]:
@@ -256,32 +309,51 @@ def why_padded(model: nn.Module) -> dict[str, str]:
     return {"captions without padding": reason} if reason else {}
 
 
-def measure_phases(run: TrainState, steps: range) -> tuple[dict[str, tuple[float, ...]], Readings]:
+@dataclass(slots=True)
+class PhaseTimes:
+    """The steps that were split into phases."""
+
+    steps: list[int] = field(default_factory=list)
+    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # of each step, by phase
+    waits: list[float] = field(default_factory=list)  # as in `TimedSteps`
+
+
+def measure_phases(run: TrainState, planned_steps: range, *, may_prolong: bool = True) -> tuple[PhaseTimes, Readings]:
     """Time the phases of each step with a device synchronisation between them, which a timed window must not have.
 
-    A step in which a graph was compiled is taken again. The readings are of CPU time, in this run's own slots.
+    If it `may_prolong` the pass, steps follow until as many count as planned, as in `time_windows`. A step in which a
+    graph was compiled is taken again. The readings are of CPU time, in this run's own slots.
     """
-    experiment, device = run.stream.experiment, run.stream.device
+    device = run.stream.device
     modules: dict[str, nn.Module] = {"image forward": run.tower}
     if isinstance(augmentor := getattr(run.model, "augmentor", None), nn.Module):
         modules["augmentation"] = augmentor
     if isinstance(run.model, DualEncoder):
         modules["text forward"] = run.model.text
-    seconds: dict[str, list[float]] = defaultdict(list)
-    reader, readings, count = DeviceReader(spans=cpu_busy_spans()), list[Readings](), experiment.timing.steps_per_window
-    for slot in (steps[first : first + count] for first in range(0, len(steps), count)):
-        yield_slot()
-        with sampled(reader, device) as slot_readings:
-            for k in slot:
-                has_new_graphs = True
-                while has_new_graphs:
-                    before = count_graphs()
-                    step_seconds = _time_step(run, k, modules)
-                    has_new_graphs = any(all_reduce_max([float(count_graphs() - before)], device))
-                for name, elapsed in step_seconds.items():
-                    seconds[name].append(elapsed)
-        readings.append(slot_readings)
-    return {name: tuple(values) for name, values in seconds.items()}, Readings.mean(readings)
+    reader = DeviceReader(spans=cpu_busy_spans())
+    phases = PhaseTimes()
+    timed: list[TimedSteps] = []
+    all_readings: list[Readings] = []
+    k = planned_steps.start
+    while len(timed) < len(planned_steps) or (may_prolong and not as_windows(timed, len(planned_steps)).is_finished()):
+        if len(timed) % run.stream.experiment.timing.steps_per_window == 0:
+            yield_slot()
+        new_graphs = 1.0
+        while new_graphs:
+            graphs_before = count_graphs()
+            waited_before = thread_wait_seconds()
+            with sampled(reader, device) as readings, clock(device) as elapsed:
+                step_seconds = _time_step(run, k, modules)
+            waits = core_waits(run, readings, waited_before, elapsed.seconds)
+            (new_graphs,) = all_reduce_max([count_graphs() - graphs_before], device)
+        timed.append(TimedSteps(range(k, k + 1), elapsed.seconds, waits, throttled_percent=0.0))
+        all_readings.append(readings)
+        phases.steps.append(k)
+        phases.waits.append(waits)
+        for name, seconds in step_seconds.items():
+            phases.seconds[name].append(seconds)
+        k += 1
+    return phases, Readings.mean(all_readings)
 
 
 def _time_step(run: TrainState, k: int, modules: dict[str, nn.Module]) -> dict[str, float]:

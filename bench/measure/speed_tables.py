@@ -10,7 +10,6 @@ from bench.interfaces.sections import ComparisonRecords
 from bench.measure.summary import PHASE, UTILISATION, Throughput
 from bench.measure.throughput import timed_runs
 from bench.records.record import PHASES, Failure, Memory
-from bench.statistics.ratios import Ratio
 from bench.statistics.verdicts import MAX_WAIT_SHARE, Bottleneck, bound_by, phases_add_up
 from bench.tables.formats import (
     GIB,
@@ -42,11 +41,11 @@ VERDICTS: dict[str, str] = {
     "slower": f"▼{NBSP}slower",
     "no difference": f"={NBSP}no{NBSP}difference",
     "inconclusive": f"?{NBSP}inconclusive",
-    "disturbed": f"?{NBSP}inconclusive: disturbed",
 }
 IS_BASE = "it is the base of the ratios"
 BASE_CELL = Cell("1", "base", 1)  # the ratio of the base to itself
 ONE_RUN = "one run: an interval needs two"
+DISTURBED = "other work disturbed nearly all runs: the ratio is of all steps and is not judged"
 NO_PHASES = "this run was not split into phases"
 NO_SUCH_PHASE = "no such phase: the method reads no text"
 HFU_NOTE = (
@@ -54,8 +53,8 @@ HFU_NOTE = (
     "some out, as those for a gradient of the images."
 )
 FORWARD_BACKWARD_NOTE = (
-    "Forward + backward is of the steps that are timed in phases, without data and optimizer. Here steps that other "
-    "work slowed count less, but the table of phases has medians over all steps: on a busy machine the ratios differ."
+    "Forward + backward is of the steps that are timed in phases, without data and optimizer. Steps that other work "
+    "disturbed are left out of it; the table of phases has medians over all steps."
 )
 
 
@@ -87,9 +86,6 @@ def with_differences(table: Table, comparison: ComparisonRecords, may_differ: It
     runs = [runs[0] for runs in timed_runs(comparison.records, comparison.experiments).values()]
     experiments = [one for one, _ in runs]
     ratios = [found for row in comparison.throughputs if (found := row.ratio) and found.p is not None]
-    tested = "signs of rounds flipped" if any(one.is_paired for one in ratios) else "runs permuted"
-    if any(one.log_slowdown for one in ratios):
-        tested += ", Student's of a difference beyond what other work may add"
     beyond = unexpected_differences(experiments, may_differ)
     own = {
         field: values
@@ -98,7 +94,7 @@ def with_differences(table: Table, comparison: ComparisonRecords, may_differ: It
     }
     lines = [table.note]
     if ratios:
-        lines.append(f"p: {tested}, adjusted by Holm.")
+        lines.append("p: Student's t on the differences of rounds, adjusted by Holm.")
     if runs and (processes := runs[0][1].processes) > 1:
         lines.append(f"images/s: of {processes} processes together; the batch is that of each.")
     if own:
@@ -215,7 +211,7 @@ def _speed_table(title: str, comparison: ComparisonRecords, note: str) -> Table:
         Column("images/s", f"median of runs, {INTERVAL}"),
         Column("runs"),
         Column("ratio", f"to {base}, {INTERVAL}"),
-        Column("of all windows", "ratio, with those that other work slowed"),
+        Column("of all steps", "ratio, with those that other work disturbed"),
         Column("p", "Holm"),
         Column.text("verdict"),
         Column("forward + backward", f"ratio, {INTERVAL}"),
@@ -233,14 +229,14 @@ def _speed_row(comparison: ComparisonRecords, row: Throughput) -> list[Cell]:
     why = IS_BASE if is_base else (comparison.incomparable or "no other experiment was timed")
     p = verdict = Cell.not_applicable(why)
     if row.ratio is not None:
-        p = Cell.applicable(row.ratio.p, format_p_value, ONE_RUN)
+        p = Cell.applicable(row.ratio.p, format_p_value, ONE_RUN if len(row.rounds) == 1 else DISTURBED)
         verdict = Cell(VERDICTS[row.ratio.verdict], "", row.ratio.verdict)
     return [
         comparison.name_cell(row.experiment),
         Cell.of(row.images_per_second, format_rate, format_interval(row.interval, format_rate) or "one run"),
         Cell.of(len(row.rounds)),
-        BASE_CELL if is_base else _add_interval_before_widening(Cell.estimate(row.ratio, format_ratio, why), row.ratio),
-        BASE_CELL if is_base else Cell.estimate(row.unweighted_ratio, format_ratio, why),
+        BASE_CELL if is_base else Cell.estimate(row.ratio, format_ratio, why),
+        BASE_CELL if is_base else Cell.estimate(row.ratio_of_all, format_ratio, why),
         p,
         verdict,
         BASE_CELL if is_base else Cell.estimate(row.forward_backward, format_ratio, why),
@@ -248,14 +244,6 @@ def _speed_row(comparison: ComparisonRecords, row: Throughput) -> list[Cell]:
         Cell.measured(row.mfu, format_percent, row.peak_source),
         Cell.measured(row.figures["hardware_flops_utilisation"], format_percent, row.peak_source),
     ]
-
-
-def _add_interval_before_widening(cell: Cell, found: Ratio | None) -> Cell:
-    if found is None or found.interval_before_widening is None:
-        return cell
-    return replace(
-        cell, note=f"{cell.note}; widened, from {' to '.join(map(format_ratio, found.interval_before_widening))}"
-    )
 
 
 def _untimed_row(comparison: ComparisonRecords, name: str, width: int) -> list[Cell]:

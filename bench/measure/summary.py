@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from statistics import median
 
 from bench.experiment.config import Experiment
-from bench.measure.disturbance import find_disturbance
 from bench.measure.throughput import (
     forward_backward_rate,
     hardware_flops_utilisation,
     images_per_second,
+    images_per_second_of_all,
     images_per_step,
     model_flops_utilisation,
     steps_per_window,
     timed_runs,
-    unweighted_images_per_second,
+    undisturbed_images_per_second,
 )
 from bench.records.record import PHASES, Record, Speed
 from bench.statistics.intervals import Interval, geometric_mean_interval
-from bench.statistics.ratios import Ratio, Rounds, ratios_of
+from bench.statistics.ratios import Ratio, Rounds, ratio_without_interval, ratios_of_pairs
 from bench.statistics.verdicts import is_engineering_gap, unexplained_factor
 
 PHASE = "phase, ms: "  # prefix of a figure from `Speed.phase_seconds`
@@ -32,11 +32,10 @@ class Throughput:
 
     experiment: str
     rounds: dict[int, float]  # images per second by round
-    log_slowdown: dict[int, float]  # by round, the logarithm by which other work slowed these
     images_per_second: float  # the median of the rounds
     interval: Interval | None  # of the geometric mean of the runs; None under two runs
     ratio: Ratio | None  # of images per second to the base; None for the base itself
-    unweighted_ratio: Ratio | None  # the same of all windows, with those that other work slowed
+    ratio_of_all: Ratio | None  # the same over all windows, also those that other work disturbed
     forward_backward: Ratio | None  # the same of forward and backward alone
     flop_ratio: float | None  # the FLOP-predicted ratio
     figures: dict[str, float | None]  # medians over the runs of `run_figures`
@@ -66,24 +65,25 @@ def throughputs_of(records: Sequence[Record], names: Collection[str], base: str 
 
     p and verdict are adjusted for the number of ratios.
     """
-    timed, disturbance = timed_runs(records, names), find_disturbance(records, names)
+    timed = timed_runs(records, names)
     peak = device_peak(speed for runs in timed.values() for _, speed in runs)
-    figures = {name: [run_figures(one, speed, peak) for one, speed in runs] for name, runs in timed.items()}
+    figures = {
+        name: [run_figures(experiment, speed, peak) for experiment, speed in runs] for name, runs in timed.items()
+    }
     medians = {name: _medians(rows) for name, rows in figures.items()}
-    step_ratios = _ratios(figures, base, "images_per_second", disturbance.log_slowdown)
-    forward_backward_ratios = _ratios(
-        figures, base, "forward_backward_images_per_second", disturbance.forward_backward_log_slowdown
-    )
-    unweighted_ratios = _ratios(figures, base, "unweighted_images_per_second", {})
+    all_windows = _rounds_of(figures, "images_per_second_of_all")
+    ratios = _ratios(base, _rounds_of(figures, "undisturbed_images_per_second"), all_windows)
+    ratios_of_all = _ratios(base, all_windows, all_windows)
+    forward_backward = _rounds_of(figures, "forward_backward_images_per_second")
+    forward_backward_ratios = _ratios(base, forward_backward, forward_backward)
     return [
         Throughput(
             experiment=name,
             rounds=(rounds := {int(row["round"]): row["images_per_second"] for row in figures[name]}),
-            log_slowdown={**disturbance.log_slowdown[name]},
             images_per_second=median(rounds.values()),
             interval=geometric_mean_interval([*rounds.values()]),
-            ratio=step_ratios.get(name),
-            unweighted_ratio=unweighted_ratios.get(name),
+            ratio=ratios.get(name),
+            ratio_of_all=ratios_of_all.get(name),
             forward_backward=forward_backward_ratios.get(name),
             flop_ratio=_flops_speed_ratio(medians, base, name),
             figures=medians[name],
@@ -104,12 +104,14 @@ def device_peak(speeds: Iterable[Speed]) -> float:
 def run_figures(experiment: Experiment, speed: Speed, peak: float) -> dict[str, float]:
     """Derive the figures of one timed run; NaN is not measured."""
     images = images_per_step(experiment, speed)
+    undisturbed = undisturbed_images_per_second(experiment, speed)
     phases = {name: 1000 * median(seconds) for name in PHASES if (seconds := speed.phase_seconds.get(name))}
     return {
         "round": speed.round,
         "batch_size": experiment.training.batch_size,  # of one process, as the FLOPs are
         "images_per_second": images_per_second(experiment, speed),
-        "unweighted_images_per_second": unweighted_images_per_second(experiment, speed),
+        "undisturbed_images_per_second": math.nan if undisturbed is None else undisturbed,
+        "images_per_second_of_all": images_per_second_of_all(experiment, speed),
         "forward_backward_images_per_second": forward_backward_rate(experiment, speed) or math.nan,
         "step_ms": 1000 * median(speed.window_seconds) / steps_per_window(experiment, speed),
         "phases_ms": sum(phases.values()) if phases else math.nan,
@@ -167,23 +169,33 @@ def _count_workers(experiment: Experiment, speed: Speed) -> int:
     return 0 if experiment.input.workers == "auto" else experiment.input.workers
 
 
-def _ratios(
-    figures: Mapping[str, Sequence[Mapping[str, float]]],
-    base: str | None,
-    column: str,
-    log_slowdown: Mapping[str, Rounds],
-) -> dict[str, Ratio]:
-    """Return the ratios to `base`; without `log_slowdown` every round counts as undisturbed."""
-    measured: dict[str, dict[int, float]] = {}
-    for name, rows in figures.items():
-        for row in rows:
-            if not math.isnan(row[column]):
-                measured.setdefault(name, {})[int(row["round"])] = row[column]
-    if base not in measured:
+def _rounds_of(figures: Mapping[str, Sequence[Mapping[str, float]]], column: str) -> dict[str, dict[int, float]]:
+    """Return a figure by experiment and round, without runs that do not have it."""
+    return {
+        name: {int(row["round"]): row[column] for row in rows if not math.isnan(row[column])}
+        for name, rows in figures.items()
+    }
+
+
+def _ratios(base: str | None, undisturbed: Mapping[str, Rounds], all_windows: Mapping[str, Rounds]) -> dict[str, Ratio]:
+    """Return the ratios to `base`.
+
+    Where other work left fewer than two rounds undisturbed, a ratio is of all windows and has neither interval nor
+    verdict.
+    """
+    if base is None or not all_windows.get(base):
         return {}
-    others = {name: runs for name, runs in measured.items() if name != base}
-    slowed = {name: (log_slowdown[base], log_slowdown[name]) for name in others} if log_slowdown else {}
-    return ratios_of(measured[base], others, slowed)
+    pairs = {}
+    ratios = {}
+    for name, rounds in all_windows.items():
+        if name == base or not rounds:
+            continue
+        common = undisturbed[base].keys() & undisturbed[name].keys()
+        if len(common) >= min(2, len(rounds)):
+            pairs[name] = (undisturbed[base], undisturbed[name])
+        else:
+            ratios[name] = ratio_without_interval(all_windows[base], rounds)
+    return ratios | ratios_of_pairs(pairs)
 
 
 def _flops_speed_ratio(medians: Mapping[str, Mapping[str, float | None]], base: str | None, name: str) -> float | None:

@@ -1,13 +1,13 @@
 """Images per second, how much of the device that uses, and which records may be compared in it. No torch here."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from statistics import fmean
 
 import msgspec
 
 from bench.experiment.config import Experiment, format_differences, unexpected_differences
+from bench.measure.windows import forward_backward_steps, timed_windows
 from bench.records.record import Record, Speed
-from bench.statistics.disturbance import WindowWeights, weigh_windows
 
 Run = tuple[Experiment, Speed]
 # What must be equal where speeds are compared, and the experiment's field that may explain a difference.
@@ -16,30 +16,26 @@ CIRCUMSTANCES |= {"precision": "precision", "compiled": "compile"}
 
 
 def images_per_second(experiment: Experiment, speed: Speed) -> float:
-    """Return the rate of a timed run, all processes together, a window being as long as its last rank's.
-
-    Windows that other work slowed count less.
-    """
-    weights = window_weights(experiment, speed)
-    return speed.processes * weights.rate(_window_images(experiment, speed), _window_seconds(speed))
+    """Return the rate of a timed run, all processes together, in the windows that count; in all if too few do."""
+    undisturbed = undisturbed_images_per_second(experiment, speed)
+    return images_per_second_of_all(experiment, speed) if undisturbed is None else undisturbed
 
 
-def unweighted_images_per_second(experiment: Experiment, speed: Speed) -> float:
-    """Return the rate of a timed run over all its windows, with those that other work slowed."""
-    return speed.processes * sum(_window_images(experiment, speed)) / sum(_window_seconds(speed))
+def undisturbed_images_per_second(experiment: Experiment, speed: Speed) -> float | None:
+    """Return the rate of a timed run, all processes together, in the windows that count; None if too few do."""
+    rate = timed_windows(experiment, speed).undisturbed_rate()
+    return None if rate is None else speed.processes * rate
+
+
+def images_per_second_of_all(experiment: Experiment, speed: Speed) -> float:
+    """Return the rate of a timed run, all processes together, over all its windows."""
+    return speed.processes * timed_windows(experiment, speed).rate_of_all()
 
 
 def window_rates(experiment: Experiment, speed: Speed) -> list[float]:
     """Return the images per second of every window, over all processes."""
-    images, seconds = _window_images(experiment, speed), _window_seconds(speed)
-    return [speed.processes * many / taken for many, taken in zip(images, seconds, strict=True)]
-
-
-def window_weights(experiment: Experiment, speed: Speed) -> WindowWeights:
-    """Return how much each window of a timed run counts; windows of different images by their waits for cores alone."""
-    is_comparable = len({*speed.window_images}) < 2  # noqa: PLR2004
-    rates = window_rates(experiment, speed) if is_comparable else [1.0] * len(speed.window_seconds)
-    return weigh_windows(rates, speed.window_core_waits)
+    windows = timed_windows(experiment, speed)
+    return [speed.processes * images / seconds for images, seconds in zip(windows.images, windows.seconds, strict=True)]
 
 
 def steps_per_window(experiment: Experiment, speed: Speed) -> int:
@@ -73,23 +69,10 @@ def hardware_flops_utilisation(experiment: Experiment, speed: Speed, peak_flops_
 
 
 def forward_backward_rate(experiment: Experiment, speed: Speed) -> float | None:
-    """Return forward and backward's images/s, with steps that other work slowed counting less; None without phases."""
-    if not (seconds := _forward_backward_seconds(speed)):
-        return None
-    images = speed.phase_images or [experiment.training.batch_size] * len(seconds)
-    return speed.processes * phase_weights(speed).rate(images, seconds)
-
-
-def phase_weights(speed: Speed) -> WindowWeights:
-    """Return how much each step that is timed in phases counts; all alike if they have images of several sizes."""
-    seconds = _forward_backward_seconds(speed)
-    is_comparable = len({*speed.phase_images}) < 2  # noqa: PLR2004
-    return weigh_windows([1 / one for one in seconds] if is_comparable else [1.0] * len(seconds))
-
-
-def _forward_backward_seconds(speed: Speed) -> list[float]:
-    parts = [times for name, times in speed.phase_seconds.items() if times and name not in ("data", "optimizer")]
-    return [sum(of_step) for of_step in zip(*parts, strict=True)]
+    """Return forward and backward's images/s in the steps that count; None if too few do, or without phases."""
+    steps = forward_backward_steps(experiment, speed)
+    rate = None if steps is None else steps.undisturbed_rate()
+    return None if rate is None else speed.processes * rate
 
 
 def data_phase_share(speed: Speed) -> float:
@@ -137,14 +120,3 @@ def _flops_utilisation(flops: int, experiment: Experiment, speed: Speed, peak_fl
     """Return the share of the peak that steps of so many FLOPs on one device make."""
     an_image = flops / images_per_step(experiment, speed)
     return an_image * images_per_second(experiment, speed) / (speed.processes * peak_flops_per_second)
-
-
-def _window_images(experiment: Experiment, speed: Speed) -> Sequence[int]:
-    """Return the images of each window, on one device."""
-    images = experiment.training.batch_size * steps_per_window(experiment, speed)
-    return speed.window_images or [images] * len(speed.window_seconds)
-
-
-def _window_seconds(speed: Speed) -> list[float]:
-    """Return the seconds of each window, the maximum over the ranks."""
-    return [max(of_ranks) for of_ranks in zip(*(speed.rank_window_seconds or (speed.window_seconds,)), strict=True)]

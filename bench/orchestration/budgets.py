@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from bench.console.console import log
 from bench.data.image_sizes import images_before_step, nearest_step_count
 from bench.experiment.config import Experiment, change
-from bench.measure.disturbance import find_disturbance
 from bench.measure.throughput import throughputs_by_round
 from bench.records.record import Record, Training
 from bench.statistics.ratios import ratios_of
@@ -56,9 +55,7 @@ def measured_speeds(records: Collection[Record], names: Collection[str]) -> dict
     if not rates:
         return {}
     base, *others = rates
-    disturbance = find_disturbance(records, names)
-    log_slowdown = {name: (disturbance.log_slowdown[base], disturbance.log_slowdown[name]) for name in others}
-    ratios = ratios_of(rates[base], {name: rates[name] for name in others}, log_slowdown)
+    ratios = ratios_of(rates[base], {name: rates[name] for name in others})
     uncertain = [
         name for name, one in ratios.items() if not one.low or (one.high or math.inf) > MAX_INTERVAL_RATIO * one.low
     ]

@@ -1,5 +1,6 @@
 """A comparison: rounds of speed runs, memory runs, trainings at equal budgets, scoring. No torch here."""
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,12 +11,12 @@ from typing import Any
 
 from bench.console.console import log
 from bench.console.progress import Progress
+from bench.environment.busy_processes import BUSY_PROCESSES, find_busy_processes, undisturbed_threads
 from bench.environment.cores import available_cores
 from bench.environment.rank_info import torchrun_env
 from bench.experiment.config import Experiment, change
 from bench.experiment.settings import with_batch_size
 from bench.interfaces.catalog import RANDOM_INIT, REFERENCES, ScoringSubject, default_protocols
-from bench.measure.disturbance import find_disturbance
 from bench.orchestration.batch_search import find_largest_fitting, guess_batch_size, smallest_batch_to_try
 from bench.orchestration.budgets import EQUAL_IMAGES, expected_speeds, image_budgets, measured_speeds, trained_images
 from bench.orchestration.pace import TWO_CORES, Pace
@@ -33,7 +34,7 @@ from bench.orchestration.runner import Job, Runner
 from bench.orchestration.scope import Scope
 from bench.records.record import BatchTrial, Memory, Record, Speed, Training, read_record, read_records
 from bench.statistics.ratios import MIN_ROUNDS
-from bench.tables.formats import GIB
+from bench.tables.formats import GIB, join_words, pluralize
 from bench.train.checkpoints import CheckpointConfig
 
 EXPECTED_TRIALS = 5  # expected attempts until the largest batch is known
@@ -70,12 +71,10 @@ class Comparison:
     def measure(self, scope: Scope, experiments: Sequence[Experiment] | None = None) -> None:
         """Time every experiment once per round, each in a fresh process with all cores.
 
-        If the scope says so, a round is added for each disturbed one. To meet the deadline none is added, and then, if
-        shorter trainings do not help, fewer than planned are run, at least five. After a training no round is added,
-        because budgets come from the rounds.
+        To meet the deadline, if shorter trainings do not help, fewer rounds than planned are run, at least five.
         """
         arms = experiments or self.experiments
-        names, progress = {arm.name for arm in arms}, self.runner.progress
+        progress = self.runner.progress
         seconds, expected = fsum(map(self.pace.speed_run_seconds, arms)), self._expected_rounds(scope)
         progress.expect(
             expected * fsum(self.pace.speed_run_seconds(arm) for arm in arms if arm not in self.experiments)
@@ -92,9 +91,6 @@ class Comparison:
                 break
             self.run_round(self.jobs_of_round(arms, round_, total))
             round_ += 1
-            if round_ >= scope.rounds and not is_trained:
-                disturbed = len(find_disturbance(self.records(), names).disturbed_rounds)
-                total = scope.rounds + min(disturbed, scope.max_repeated_rounds)
         progress.expect(seconds * (round_ - expected))
 
     def _is_late(self, saved_seconds: float = 0.0) -> bool:
@@ -103,15 +99,35 @@ class Comparison:
         return not self.runner.skips_late_jobs and end > self.runner.deadline
 
     def _expected_rounds(self, scope: Scope) -> int:
-        """Return the rounds with those that are expected to be repeated: a fifth on a CPU, whose cores are shared."""
-        return scope.rounds + (0 if self.on_gpu else min(scope.rounds // 5, scope.max_repeated_rounds))
+        """Return the rounds."""
+        return scope.rounds
 
     def run_round(self, jobs: Sequence[Job]) -> None:
         """Run a round: one run after the other on a GPU, interleaved by window on a CPU.
 
         A CPU's cores are often shared with other guests of its host; a GPU's memory holds only one run.
         """
-        (self.runner.run if self.on_gpu else self.runner.run_interleaved)(jobs, threads=self.cores)
+        if self.on_gpu:
+            self.runner.run(jobs, threads=self.cores)
+        else:
+            self.runner.run_interleaved(jobs, threads=self.timing_threads())
+
+    def timing_threads(self) -> int:
+        """Return the threads of timed runs on a CPU: as many as before, else one for each core that is not busy.
+
+        Other processes that keep a core busy all the time would slow most steps of a run on all cores.
+        """
+        recorded = [record for record in self.records() if isinstance(record.measured, Speed)]
+        if recorded:
+            os.environ[BUSY_PROCESSES] = recorded[0].circumstances.busy_processes
+            return recorded[0].circumstances.threads
+        processes = find_busy_processes()
+        threads = undisturbed_threads(self.cores, processes)
+        if threads < self.cores:
+            names = join_words([str(process) for process in processes])
+            os.environ[BUSY_PROCESSES] = names
+            log(f"timed with {pluralize(threads, 'thread')} in place of {self.cores}, because {names} kept a core busy")
+        return threads
 
     def jobs_of_round(
         self,

@@ -30,8 +30,7 @@ class DefaultPlan:
     def __str__(self) -> str:
         images = self.experiments[0].training.images
         trainings = f"{pluralize(len(self.scope.seeds), 'seed')} of {images:,} images for each method"
-        rounds = f"{self.scope.rounds} rounds of speed and up to {self.scope.max_repeated_rounds} repeated"
-        return f"{rounds}, {trainings}: about {self.expected_seconds / 60:.0f} min"
+        return f"{self.scope.rounds} rounds of speed, {trainings}: about {self.expected_seconds / 60:.0f} min"
 
 
 def run_trial(folder: Path, experiment: Experiment, results: Path) -> tuple[Comparison, Pace]:

@@ -10,7 +10,7 @@ import psutil
 TASKS = Path("/proc/self/task")
 
 
-def core_wait_seconds() -> float | None:
+def thread_wait_seconds() -> float | None:
     """Return the seconds for which threads of this process waited for a core, and a host took their cores, in total.
 
     The first sum is exact: each thread's time on a run queue, in nanoseconds. The second is that of the cores that this

@@ -1,5 +1,6 @@
 """Utilisation of the device and of the CPU while a block runs."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -147,8 +148,39 @@ def max_other_cpu_percent(ranks: Sequence[tuple[str, Mapping[str, float]]]) -> f
 
     `ranks` has the host and the figures of every rank. To a rank, the other ranks of its host are among the others.
     """
-    found = []
-    for host in dict.fromkeys(host for host, _ in ranks):
-        first, *rest = (figures for other_host, figures in ranks if other_host == host)
-        found.append(first[OTHERS_BUSY] - sum(figures[OWN_BUSY] for figures in rest))
-    return max(0.0, *found)
+    return max(0.0, *(host.others for host in _cpu_percents_by_host(ranks)))
+
+
+def max_lacking_cores(ranks: Sequence[tuple[str, Mapping[str, float]]]) -> float:
+    """Return the cores that other work took while none was idle, on the host where this run lacked most.
+
+    Other work on cores that this run leaves idle does not slow it. The unit is core-seconds per second. NaN: the system
+    does not report CPU time. See `max_other_cpu_percent` for `ranks`.
+    """
+    if not all(OWN_BUSY in figures and OTHERS_BUSY in figures for _, figures in ranks):
+        return math.nan
+    percents = [0.0]
+    for host in _cpu_percents_by_host(ranks):
+        other_work = host.others + host.other_guests
+        idle = max(0.0, 100 - host.own - other_work)
+        percents.append(other_work - idle)
+    return max(percents) / 100 * len(times_of_own_cores())
+
+
+@dataclass(frozen=True, slots=True)
+class _HostCpu:
+    """CPU time of a host in percent of its cores."""
+
+    own: float  # of all ranks
+    others: float  # of other processes
+    other_guests: float  # taken from this virtual machine
+
+
+def _cpu_percents_by_host(ranks: Sequence[tuple[str, Mapping[str, float]]]) -> list[_HostCpu]:
+    hosts = []
+    for name in dict.fromkeys(host for host, _ in ranks):
+        figures = [rank_figures for host, rank_figures in ranks if host == name]
+        own = sum(rank[OWN_BUSY] for rank in figures)
+        others = figures[0][OTHERS_BUSY] - (own - figures[0][OWN_BUSY])
+        hosts.append(_HostCpu(own, others, figures[0].get(HOST_BUSY, 0.0)))
+    return hosts

@@ -5,6 +5,7 @@ import re
 from functools import cache
 from itertools import groupby
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -42,6 +43,9 @@ Readings = Annotated[dict[str, float], msgspec.Meta(max_length=MAX_ENTRIES)]
 Counts = Annotated[dict[str, Count], msgspec.Meta(max_length=MAX_ENTRIES)]
 RankFigures = Annotated[dict[str, tuple[float, ...]], msgspec.Meta(max_length=MAX_ENTRIES)]
 HeatState = Literal["steady", "unsteady", "not read"]  # of a GPU's clock and temperature
+# What tells that other work kept a run from a core: its threads' waits. Where its threads wait for each other, or the
+# kernel reports no waits: the CPU time of other processes while no core was idle.
+WaitsSource = Literal["threads", "other processes"]
 # Names of `Readings`.
 OWN_BUSY, OTHERS_BUSY = "process CPU busy percent", "other processes CPU busy percent"
 HOST_BUSY = "taken by the host CPU percent"
@@ -78,9 +82,12 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
     window_seconds: Seconds
     steps_per_window: PositiveCount | None = None  # None: as many as the experiment's; on a CPU one
     window_images: tuple[PositiveCount, ...] = ()  # of each; empty: all steps have the experiment's batch_size
-    # Core-seconds per second of each window that its threads waited for a core, or the host took. Empty: not read.
+    # Core-seconds per second of each window for which other work kept the run from a core. Empty: not reported.
     window_core_waits: tuple[NonNegative, ...] = ()
+    waits_source: WaitsSource = "threads"
+    window_throttled_percent: tuple[NonNegative, ...] = ()  # of each window's time, by heat or hardware; empty: a CPU
     phase_seconds: Phases  # by name of PHASES, one entry a step, from a pass that waits for the device between them
+    phase_core_waits: tuple[NonNegative, ...] = ()  # of each of that pass's steps, as `window_core_waits`
     phase_images: tuple[PositiveCount, ...] = ()  # of each of that pass's steps; empty: the experiment's batch_size
     flops: Flops
     tokens_per_caption: NonNegative | None  # computed, padding included; None: the method reads no text
@@ -99,8 +106,6 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
     rank_hosts: tuple[str, ...] = ()  # host name and GPU of every rank, where there are several
     heating_seconds: NonNegative = 0.0  # of steps by which a GPU was heated; 0 on a CPU
     heat_state: HeatState | None = None  # at the end of that; None: on a CPU
-    # Of the windows' time in which heat or the GPU's hardware slowed it, where that was so in every window; else 0.
-    throttled_percent: NonNegative = 0.0
     compilation: Readings = {}  # graphs, breaks between them, seconds of it; empty: nothing was to be compiled
 
     def __post_init__(self) -> None:
@@ -108,18 +113,22 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
         of_ranks = {self.processes, *map(len, self.rank_figures.values()), len(self.rank_hosts) or self.processes}
         if len(of_ranks) > 1 or (self.rank_figures and not self.rank_hosts):
             raise ValueError(f"rank_figures and rank_hosts must be of all {self.processes} ranks")
-        optional = (one for one in (self.window_images, self.window_core_waits) if one)
-        of_windows = (self.window_seconds, *optional, *self.rank_window_seconds)
-        if len(set(map(len, of_windows))) > 1:
-            number = len(self.window_seconds)
-            raise ValueError(
-                f"window_images, window_core_waits and rank_window_seconds must be of all {number} windows"
-            )
+        number = len(self.window_seconds)
+        for name in ("window_images", "window_core_waits", "window_throttled_percent"):
+            if len(getattr(self, name)) not in (0, number):
+                raise ValueError(f"{name} must be of all {number} windows")
+        if any(len(seconds) != number for seconds in self.rank_window_seconds):
+            raise ValueError(f"rank_window_seconds must be of all {number} windows")
 
     @property
     def processes(self) -> int:
         """How many processes the run had."""
         return max(1, len(self.rank_window_seconds))
+
+    @property
+    def throttled_percent(self) -> float:
+        """The share of the windows' time, in percent, in which heat or its hardware slowed a GPU."""
+        return fmean(self.window_throttled_percent) if self.window_throttled_percent else 0.0
 
 
 class Memory(RecordKind, frozen=True, kw_only=True, tag="memory"):

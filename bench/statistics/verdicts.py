@@ -67,12 +67,9 @@ def judge_flops_prediction(log_difference: float, margin: float | None) -> Predi
 def unexplained_factor(measured: Ratio | None, predicted: float | None) -> float | None:
     """Return measured ratio / FLOP-predicted ratio where they differ by more than 8 %.
 
-    None where they differ less, where the measured interval contains the prediction, without an interval, or where the
-    machine was disturbed.
+    None where they differ less, where the measured interval contains the prediction, or without an interval.
     """
     if measured is None or not predicted or measured.low is None or measured.high is None:
-        return None
-    if measured.verdict == "disturbed":
         return None
     factor = measured.value / predicted
     is_within = measured.low <= predicted <= measured.high

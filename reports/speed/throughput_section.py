@@ -1,6 +1,5 @@
 """The section on throughput: speeds, largest batches, batch sizes, phases of a step, memory and sizes."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -102,22 +101,18 @@ def _memory_and_size_blocks(comparison: ComparisonRecords) -> list[Block]:
 
 
 def _runs_table(comparison: ComparisonRecords) -> Table:
-    """Show the images per second of every run, and by how much other work slowed it."""
+    """Show the images per second of every run."""
     most = max((len(row.rounds) for row in comparison.throughputs), default=0)
     columns = [Column.text("experiment"), *(Column(f"run {number + 1}", "images/s") for number in range(most))]
     shown = [
         [
             comparison.name_cell(row.experiment),
-            *(Cell.of(rate, format_rate, _slowed_note(row.log_slowdown[one])) for one, rate in row.rounds.items()),
+            *(Cell.of(rate, format_rate) for rate in row.rounds.values()),
             *[Cell.not_applicable("this experiment has fewer runs")] * (most - len(row.rounds)),
         ]
         for row in comparison.throughputs
     ]
     return Table.of_rows("Images per second of every run", columns, shown)
-
-
-def _slowed_note(log_slowdown: float) -> str:
-    return f"slowed by {format_percent(math.expm1(log_slowdown), 0)}" if log_slowdown else ""
 
 
 def _published_mfu_table(comparison: ComparisonRecords) -> Table | None:

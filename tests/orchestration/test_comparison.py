@@ -111,7 +111,7 @@ def test_estimated_duration_is_the_sum_of_the_jobs(name: str, cores: int, tmp_pa
 
     The slowest's tower of equal images is that of equal seconds.
     """
-    scope, runner = scopes(2, on_gpu=False)[name], Adding(Progress(1.0))
+    scope, runner = scopes(on_gpu=False)[name], Adding(Progress(1.0))
     for one, (round_, rate) in product(PAIR, enumerate([1000.0] * 10)):
         record = timed(one, rate * expected_speeds(PAIR)[one.name], round_)
         write_record(record, record_path(tmp_path, "c", "speed", one.name, round_))

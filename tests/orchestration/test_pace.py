@@ -30,7 +30,7 @@ from bench.orchestration.trial import fastest_two_agree, plan_default
 from bench.records.record import record_path, write_record
 from tests.orchestration.test_comparison import timed
 
-DEFAULT = [EXPERIMENTS[f"{name}-tiny"] for name in COMPARED], scopes(len(COMPARED), on_gpu=False)["default"]
+DEFAULT = [EXPERIMENTS[f"{name}-tiny"] for name in COMPARED], scopes(on_gpu=False)["default"]
 paces = st.builds(Pace, st.floats(0.5, 60), st.floats(1e-5, 1e-2))
 
 

@@ -33,7 +33,6 @@ from bench.transfer.subject_scores import correct_per_item
 from reports.render.frames import group_by
 
 PERCENT = 100
-DISTURBED = "other work on the machine disturbed the runs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +118,7 @@ def _speed_evidence(claim: PaperClaim, pair: Pair, records: Sequence[Record]) ->
     if ratio is None:
         return None
     found, runs = _log_interval(ratio.value, ratio.low, ratio.high), f"{pluralize(min(ratio.runs), 'run')} each"
-    missed = [*_unmet_by_records(claim, pair, own), *[DISTURBED] * (ratio.verdict == "disturbed")]
+    missed = _unmet_by_records(claim, pair, own)
     return _make_evidence(pair, own, found, runs, missed)
 
 
@@ -151,7 +150,7 @@ def _evidence_in_parts(
         return None
     own = [one for one in records if isinstance(one.measured, Speed)]
     of_ends = [one for one in own if one.experiment_name in ends]
-    missed = [*_unmet_by_records(claim, pair, of_ends), *[DISTURBED] * found.is_disturbed]
+    missed = _unmet_by_records(claim, pair, of_ends)
     evidence = _make_evidence(pair, of_ends, found.whole, found.repetitions, missed)
     return replace(evidence, digest=digest_of(own), parts=found.parts, method_effect=found.method)
 

@@ -5,8 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
-from statistics import fmean
-from types import MappingProxyType
+from statistics import fmean, stdev
 from typing import TypeVar
 
 from scipy.special import stdtrit
@@ -16,12 +15,16 @@ from bench.experiment.fields import PACK_DATA
 from bench.features.explain.factors import INPUT_CAUSES
 from bench.features.explain.ladder import HEAD, PADDING, REST, TEXT_TOWER, WAITING, Coordinates, Ladder
 from bench.interfaces.hooks import RatioPart, RatioParts
-from bench.measure.disturbance import Disturbance, find_disturbance
-from bench.measure.throughput import data_phase_share, forward_backward_rate, images_per_second, images_per_step
+from bench.measure.throughput import (
+    data_phase_share,
+    forward_backward_rate,
+    images_per_step,
+    undisturbed_images_per_second,
+)
+from bench.measure.windows import describe_waits
 from bench.records.record import Record, Speed
-from bench.statistics.disturbance import mean_log_over_rounds
 from bench.statistics.intervals import CONFIDENCE, Interval
-from bench.statistics.ratios import MAX_LOG_SLOWDOWN, Rounds
+from bench.statistics.ratios import Rounds
 from bench.statistics.verdicts import (
     Agreement,
     Prediction,
@@ -40,8 +43,6 @@ class LogRatio:
     mean: float
     error: float | None
     degrees_of_freedom: float  # of the error
-    widening: float = 0.0  # of the interval, by what other work may have added to the mean
-    log_slowdown: float = 0.0  # logarithm by which other work still slows the runs
 
     @property
     def value(self) -> float:
@@ -53,7 +54,7 @@ class LogRatio:
         """Half the width of the logarithm's 95 % interval, by Student's t."""
         if self.error is None:
             return None
-        return self.error * float(stdtrit(self.degrees_of_freedom, (1 + CONFIDENCE) / 2)) + self.widening
+        return self.error * float(stdtrit(self.degrees_of_freedom, (1 + CONFIDENCE) / 2))
 
     @property
     def low(self) -> float | None:
@@ -66,25 +67,18 @@ class LogRatio:
         return None if self.margin is None else math.exp(self.mean + self.margin)
 
 
-def contrast(
-    logarithms: Mapping[C, Rounds], weights: Mapping[C, float], log_slowdown: Mapping[C, Rounds] = MappingProxyType({})
-) -> LogRatio | None:
+def contrast(logarithms: Mapping[C, Rounds], weights: Mapping[C, float]) -> LogRatio | None:
     """Return a weighted sum of logarithms over the rounds that have all of them; None if there is no such round.
 
-    Rounds are independent; configurations within a round may be correlated. A round whose runs other work slowed
-    counts less, as in `mean_log_over_rounds`.
+    Rounds are independent; configurations within a round may be correlated.
     """
     weighted = [(logarithms.get(configuration, {}), weight) for configuration, weight in weights.items() if weight]
-    rounds = sorted(set.intersection(*({*logs} for logs, _ in weighted))) if weighted else []
+    rounds = sorted(set.intersection(*(set(logs) for logs, _ in weighted))) if weighted else []
     if not rounds:
         return None
     sums = [sum(weight * logs[round_] for logs, weight in weighted) for round_ in rounds]
-    known = [(log_slowdown.get(configuration, {}), weight) for configuration, weight in weights.items() if weight]
-    slowed = [max(of.get(round_, 0.0) for of, _ in known) for round_ in rounds]
-    imbalance = [sum(weight * of.get(round_, 0.0) for of, weight in known) for round_ in rounds]
-    mean = mean_log_over_rounds(sums, slowed, imbalance)
-    error = mean.error if len(sums) > 1 else None
-    return LogRatio(mean.value, error, len(sums) - 1, mean.widening, mean.log_slowdown)
+    error = stdev(sums) / math.sqrt(len(sums)) if len(sums) > 1 else None
+    return LogRatio(fmean(sums), error, len(sums) - 1)
 
 
 def divide(whole: LogRatio, parts: LogRatio) -> LogRatio:
@@ -92,14 +86,12 @@ def divide(whole: LogRatio, parts: LogRatio) -> LogRatio:
 
     Degrees of freedom: Welch 1947, "The generalization of 'Student's' problem", Biometrika 34.
     """
-    log_slowdown = max(whole.log_slowdown, parts.log_slowdown)
     if whole.error is None or parts.error is None:
-        return LogRatio(whole.mean - parts.mean, None, 0, log_slowdown=log_slowdown)
-    squares = [(one.error or 0.0) ** 2 for one in (whole, parts)]
-    spread = sum(square**2 / one.degrees_of_freedom for square, one in zip(squares, (whole, parts), strict=True))
-    degrees_of_freedom = sum(squares) ** 2 / spread if spread else whole.degrees_of_freedom + parts.degrees_of_freedom
-    widening = whole.widening + parts.widening
-    return LogRatio(whole.mean - parts.mean, math.sqrt(sum(squares)), degrees_of_freedom, widening, log_slowdown)
+        return LogRatio(whole.mean - parts.mean, None, 0)
+    variance = whole.error**2 + parts.error**2
+    spread = whole.error**4 / whole.degrees_of_freedom + parts.error**4 / parts.degrees_of_freedom
+    degrees_of_freedom = variance**2 / spread if spread else whole.degrees_of_freedom + parts.degrees_of_freedom
+    return LogRatio(whole.mean - parts.mean, math.sqrt(variance), degrees_of_freedom)
 
 
 Logarithms = Mapping[Coordinates, Rounds]
@@ -163,7 +155,7 @@ class Decomposition:
     step_unexplained: LogRatio | None
     verdict: Agreement
     captions: str  # that the runs read
-    disturbance: Disturbance
+    waits: str  # a sentence on the steps that other work kept from a core
 
     @property
     def rounds(self) -> tuple[int, int]:
@@ -192,8 +184,7 @@ def decompose(records: Iterable[Record]) -> Decomposition | None:
     unpadded = chain[ladder.steps.index(PADDING) + 1] if PADDING in ladder.steps else before
     begin, end = chain[0], chain[-1]
     methods = unpadded, chain[ladder.steps.index(HEAD) + 1] if HEAD in ladder.steps else end
-    disturbance = _disturbance_of_alternate_rounds(ladder, records)
-    measured = _log_throughputs(ladder, records, disturbance)
+    measured = _log_throughputs(ladder, records)
     even_rounds = measured.select_rounds(lambda round_: round_ % 2 == 0)
     odd_rounds = measured.select_rounds(lambda round_: round_ % 2 == 1)
     factors = [factor.name for factor in ladder.factors]
@@ -233,30 +224,10 @@ def decompose(records: Iterable[Record]) -> Decomposition | None:
         whole=whole,
         unexplained=unexplained,
         step_unexplained=step_unexplained,
-        verdict="inconclusive"
-        if unexplained is None or unexplained.log_slowdown > MAX_LOG_SLOWDOWN
-        else judge_agreement(unexplained.mean, unexplained.margin),
+        verdict="inconclusive" if unexplained is None else judge_agreement(unexplained.mean, unexplained.margin),
         captions=describe_captions(record.experiment for record in records if record.experiment),
-        disturbance=disturbance,
+        waits=describe_waits(records, {configuration.experiment for configuration in ladder.configurations}),
     )
-
-
-def _disturbance_of_alternate_rounds(ladder: Ladder, records: Sequence[Record]) -> Disturbance:
-    """Return how much the runs of both kinds of rounds are slowed; a round is compared with those of its kind.
-
-    The ends may have another speed where they run alone, which is what the two kinds are compared for.
-    """
-    names = {one.experiment for one in ladder.configurations}
-    timed = [(record, record.measured.round % 2) for record in records if isinstance(record.measured, Speed)]
-    even, odd = (find_disturbance([record for record, kind in timed if kind == parity], names) for parity in (0, 1))
-    log_slowdown, of_phases = (
-        {name: {**of_even.get(name, {}), **of_odd.get(name, {})} for name in names}
-        for of_even, of_odd in (
-            (even.log_slowdown, odd.log_slowdown),
-            (even.forward_backward_log_slowdown, odd.forward_backward_log_slowdown),
-        )
-    )
-    return Disturbance(log_slowdown, of_phases, max(even.disturbed_share, odd.disturbed_share))
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,8 +237,6 @@ class _LogThroughputs:
     forward_backward: Logarithms
     step: Logarithms
     computing: Logarithms  # of the share of a step's time in which it does not wait for data; 0 without shards
-    log_slowdown: Logarithms  # by which other work slowed the runs
-    forward_backward_log_slowdown: Logarithms  # the same of forward and backward, which are timed apart
     flops: Logarithms  # of forward and backward, the same in every round: of one round
 
     def select_rounds(self, is_selected: Callable[[int], bool]) -> "_LogThroughputs":
@@ -299,9 +268,9 @@ class _LogThroughputs:
         return Contribution(
             cause=cause,
             change=change,
-            chain=contrast(self.forward_backward, weights, self.forward_backward_log_slowdown),
-            shapley=contrast(self.forward_backward, shapley_weights, self.forward_backward_log_slowdown),
-            step=contrast(steps, weights, self.log_slowdown),
+            chain=contrast(self.forward_backward, weights),
+            shapley=contrast(self.forward_backward, shapley_weights),
+            step=contrast(steps, weights),
             flop_ratio=None if flops is None else flops.value,
             shapley_flop_ratio=None if shapley_flops is None else shapley_flops.value,
             saved_seconds=fmean(saved) if saved else None,
@@ -327,7 +296,7 @@ class _LogThroughputs:
             change=f"{first:,.0f} us/image -> {last:,.0f} us/image",
             chain=None,
             shapley=None,
-            step=contrast(self.computing, weights, self.log_slowdown),
+            step=contrast(self.computing, weights),
             flop_ratio=None,
             saved_seconds=-sum(weight * waited.get(at, math.nan) for at, weight in weights.items() if weight),
         )
@@ -339,7 +308,7 @@ class _LogThroughputs:
         }
 
 
-def _log_throughputs(ladder: Ladder, records: Iterable[Record], disturbance: Disturbance) -> _LogThroughputs:
+def _log_throughputs(ladder: Ladder, records: Iterable[Record]) -> _LogThroughputs:
     coordinates = {configuration.experiment: configuration.coordinates for configuration in ladder.configurations}
     forward_backward, step, computing, flops = (defaultdict[Coordinates, dict[int, float]](dict) for _ in range(4))
     for record in records:
@@ -347,17 +316,15 @@ def _log_throughputs(ladder: Ladder, records: Iterable[Record], disturbance: Dis
         if experiment is None or not isinstance(run, Speed) or experiment.name not in coordinates:
             continue
         at = coordinates[experiment.name]
-        step[at][run.round] = math.log(images_per_second(experiment, run))
+        rate = undisturbed_images_per_second(experiment, run)
+        if rate is not None:
+            step[at][run.round] = math.log(rate)
         waiting = data_phase_share(run) if experiment.input.data != PACK_DATA else 0.0
         computing[at][run.round] = math.log1p(-waiting)
         flops[at][0] = -math.log(run.flops.step / images_per_step(experiment, run))
         if (rate := forward_backward_rate(experiment, run)) is not None:
             forward_backward[at][run.round] = math.log(rate)
-    log_slowdown, of_phases = (
-        {at: of.get(name, {}) for name, at in coordinates.items()}
-        for of in (disturbance.log_slowdown, disturbance.forward_backward_log_slowdown)
-    )
-    return _LogThroughputs(forward_backward, step, computing, log_slowdown, of_phases, flops)
+    return _LogThroughputs(forward_backward, step, computing, flops)
 
 
 def shapley_weights(num_causes: int, factors: Sequence[str]) -> list[dict[Coordinates, float]]:
@@ -404,7 +371,6 @@ def ratio_parts(records: Iterable[Record]) -> RatioParts | None:
         ],
         method=_interval_of(found.method.step) if found.method and found.method.step else None,
         repetitions=f"{rounds_of_pair} rounds of the pair, {rounds_of_parts} of its parts",
-        is_disturbed=found.step_unexplained is not None and found.step_unexplained.log_slowdown > MAX_LOG_SLOWDOWN,
     )
 
 

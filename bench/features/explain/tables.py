@@ -10,7 +10,6 @@ from bench.experiment.settings import strip_settings
 from bench.features.explain.decomposition import Contribution, Decomposition, LogRatio
 from bench.features.explain.factors import UPDATE_CAUSES
 from bench.features.explain.ladder import WAITING
-from bench.measure.disturbance import describe_disturbance
 from bench.statistics.verdicts import FLOPS_TOLERANCE, Agreement, Prediction
 from bench.tables.formats import INTERVAL, format_interval, format_rate, format_ratio
 from bench.tables.tables import Cell, Column, Table
@@ -76,9 +75,9 @@ def cause_table(found: Decomposition) -> Table:
 
 
 def explained_table(found: Decomposition) -> Table:
-    """List the factors, with what disturbed the runs and a summary beneath."""
+    """List the factors, with the steps that were left out and a summary beneath."""
     table = cause_table(found)
-    return replace(table, note=f"{table.note}\n{describe_disturbance(found.disturbance)}\n\n{summarize(found)}")
+    return replace(table, note=f"{table.note}\n{found.waits}\n\n{summarize(found)}")
 
 
 def _shapley_cells(part: Contribution) -> list[Cell]:

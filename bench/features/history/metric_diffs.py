@@ -59,7 +59,7 @@ def compare_observations(old: Sequence[Observation], new: Sequence[Observation],
         raise ValueError("nothing was compared: the two sides have no metric in common")
     varying = [key for key in common if not key[1].is_counter]
     rates = {str(at): _rates(key, before, after, paired) for at, key in enumerate(varying)}
-    ratios = ratios_of_pairs(rates, exact=not paired)
+    ratios = ratios_of_pairs(rates)
     diffs = [_diff(key, before[key], after[key], ratio) for key, ratio in zip(varying, ratios.values(), strict=True)]
     return diffs + [_diff_counter(key, before[key], after[key]) for key in common if key[1].is_counter]
 

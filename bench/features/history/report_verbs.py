@@ -19,7 +19,7 @@ from bench.features.history.metric_diffs import (
     diff_table,
 )
 from bench.measure.observations import read_observations
-from bench.statistics.ratios import fewest_rounds
+from bench.statistics.ratios import MIN_ROUNDS
 from reports.render.document import write_page
 from reports.series import build_history
 
@@ -81,9 +81,8 @@ class CompareFigures:
         diffs = compare_observations(old, new, paired=False)
         notes = [escape_unprintable(f"not compared: {name}") for name in describe_unmatched_metrics(old, new)]
         varying = [diff for diff in diffs if not diff.metric.is_counter]
-        needed = fewest_rounds(len(varying))
-        if any(min(len(diff.old), len(diff.new)) < needed for diff in varying):
-            notes.append(f"a verdict on {len(varying)} times needs {needed} processes per side")
+        if any(min(len(diff.old), len(diff.new)) < MIN_ROUNDS for diff in varying):
+            notes.append(f"with fewer than {MIN_ROUNDS} processes per side most changes stay inconclusive")
         print_tables([diff_table(diffs, notes, paired=False)])
         print(escape_unprintable_lines(describe_diffs(diffs)))
         code = log_damaged_files(damaged)

@@ -17,7 +17,7 @@ from bench.measure.tables import ratio_columns
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import Pace
 from bench.orchestration.runner import Job
-from bench.orchestration.scope import required_rounds
+from bench.orchestration.scope import default_rounds
 from bench.records.record import Record
 from bench.statistics.ratios import log_std, ratios_of
 from bench.tables.tables import Table
@@ -57,7 +57,7 @@ class ReleasedPlan(NamedTuple):
 
     def jobs_by_round(self, comparison: Comparison, rounds: int | None, checkout: str) -> list[list[Job]]:
         """Return the jobs of every round, in reversed order in every other one."""
-        count, found = rounds or required_rounds(1, on_gpu=comparison.on_gpu), list[list[Job]]()
+        count, found = rounds or default_rounds(on_gpu=comparison.on_gpu), list[list[Job]]()
         for round_ in range(count):
             jobs = list[Job]()
             for method, file in [*self.files.items()][:: -1 if round_ % 2 else 1]:

@@ -36,7 +36,7 @@ from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import Pace
 from bench.orchestration.preflight import has_gpu, open_comparison
 from bench.orchestration.runner import Job, expected_job_seconds
-from bench.orchestration.scope import Scope, required_rounds
+from bench.orchestration.scope import Scope, default_rounds
 from bench.records.record import Record
 from bench.statistics.ratios import log_std, ratios_of
 from bench.tables.tables import Table
@@ -189,7 +189,7 @@ class Reference:
         """Return the jobs of every round of each experiment; the first round is longer, for the losses."""
         sides, rounds = self._sides, list[list[Job]]()
         path = str(self.checkout.resolve()) if self.checkout else ""
-        count = self.rounds or required_rounds(len(sides) - 1, on_gpu=comparison.on_gpu)
+        count = self.rounds or default_rounds(on_gpu=comparison.on_gpu)
         for round_, experiment in product(range(count), comparison.experiments):
             # A checkout of open_clip needs the images of many batches in every run; a GPU's windows have enough.
             is_short = comparison.on_gpu or (round_ and sides != OPEN_CLIP_CHECKOUT_SIDES)

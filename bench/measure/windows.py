@@ -1,0 +1,151 @@
+"""Which timed windows count, and the speed that they give. No torch here.
+
+Other work on a machine makes the threads of a run wait for a core. The kernel reports how long they waited, and that is
+all this rule looks at: a window counts if its threads hardly waited, and the seconds that they waited are subtracted.
+How long a window took plays no part, because slow steps of an experiment's own are a cost of that experiment.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.experiment.config import Experiment
+from bench.records.record import Record, Speed
+from bench.tables.formats import pluralize
+
+# Core-seconds of waiting per second. Undisturbed windows stay below it; a window at the limit is corrected by 10 %.
+MAX_WAITS = 0.1
+# A run ends when as many windows count as were planned, or after this many times as many windows.
+MAX_WINDOWS_FACTOR = 5
+# A run whose counted windows are fewer than this share of the planned ones has no undisturbed speed: luck decides it.
+MIN_COUNTED_SHARE = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """The timed windows of one process, or its steps that were timed in phases, in the order of time."""
+
+    planned: int
+    images: Sequence[int]  # per window, of one process
+    seconds: Sequence[float]  # per window, of the slowest process
+    waits: Sequence[float] = ()  # core-seconds per second that the threads waited for a core; empty: not reported
+    throttled_percent: Sequence[float] = ()  # of a window's time; empty: no GPU
+
+    def is_counted(self) -> npt.NDArray[np.bool_]:
+        """Return for each window whether it counts."""
+        counted = np.ones(len(self.seconds), bool)
+        if len(self.waits):
+            counted &= np.array(self.waits) <= MAX_WAITS
+        if len(self.throttled_percent):
+            counted &= np.array(self.throttled_percent) == 0
+        return counted
+
+    def is_finished(self) -> bool:
+        """Return whether as many windows count as were planned, or the run has timed as many as it may."""
+        is_at_limit = len(self.seconds) >= MAX_WINDOWS_FACTOR * self.planned
+        return is_at_limit or self.count() >= self.planned
+
+    def count(self) -> int:
+        """Return the number of windows that count."""
+        return int(self.is_counted().sum())
+
+    def undisturbed_rate(self) -> float | None:
+        """Return the images per second of one process in the windows that count; None if too few do.
+
+        The figure is a mean over windows and not a median. Where windows have different numbers of images, as with
+        several image sizes, each number is weighted by how often it was timed, so that it does not matter which of them
+        were left out.
+        """
+        if self.count() < MIN_COUNTED_SHARE * self.planned:
+            return None
+        counted = self.is_counted()
+        images = np.array(self.images)
+        seconds = np.array(self.seconds)
+        if len(self.waits):
+            seconds = seconds * (1 - np.array(self.waits))
+        total_seconds = 0.0
+        for size in np.unique(images):
+            is_size = images == size
+            if not (is_size & counted).any():
+                return None
+            total_seconds += seconds[is_size & counted].mean() * is_size.sum()
+        return float(images.sum() / total_seconds)
+
+    def rate_of_all(self) -> float:
+        """Return the images per second of one process over all windows, other work included."""
+        return float(np.sum(self.images) / np.sum(self.seconds))
+
+
+def timed_windows(experiment: Experiment, speed: Speed) -> Windows:
+    """Return the windows of a timed run; a window is as long as that of its slowest process."""
+    steps_per_window = speed.steps_per_window or experiment.timing.steps_per_window
+    planned_steps = experiment.timing.windows * experiment.timing.steps_per_window
+    seconds = speed.window_seconds
+    if speed.rank_window_seconds:
+        seconds = tuple(max(ranks) for ranks in zip(*speed.rank_window_seconds, strict=True))
+    images = speed.window_images or [experiment.training.batch_size * steps_per_window] * len(seconds)
+    planned = max(1, planned_steps // steps_per_window)
+    return Windows(planned, images, seconds, speed.window_core_waits, speed.window_throttled_percent)
+
+
+def forward_backward_steps(experiment: Experiment, speed: Speed) -> Windows | None:
+    """Return the steps that were timed in phases, each without its data and its optimizer; None without phases."""
+    phases = [seconds for name, seconds in speed.phase_seconds.items() if name not in ("data", "optimizer")]
+    if not phases:
+        return None
+    seconds = np.sum(phases, axis=0)
+    images = speed.phase_images or [experiment.training.batch_size] * len(seconds)
+    planned = min(len(seconds), experiment.timing.windows * experiment.timing.steps_per_window)
+    return Windows(planned, images, seconds, speed.phase_core_waits)
+
+
+def describe_busy_processes(records: Sequence[Record]) -> str:
+    """Say why the runs had fewer threads than this machine has cores; empty if they had as many."""
+    for record in records:
+        circumstances = record.circumstances
+        if circumstances.busy_processes and isinstance(record.measured, Speed):
+            threads = pluralize(circumstances.threads, "thread")
+            return f"Timed with {threads}, because {circumstances.busy_processes} kept a core busy."
+    return ""
+
+
+def describe_waits(records: Iterable[Record], names: Collection[str]) -> str:
+    """Say in a line which steps other work kept from a core, and how long that prolonged the runs of `names`.
+
+    Empty if none of them was timed.
+    """
+    timed = [
+        (record, timed_windows(record.experiment, record.measured))
+        for record in records
+        if isinstance(record.measured, Speed) and record.experiment is not None and record.experiment_name in names
+    ]
+    if not timed:
+        return ""
+    record, _ = timed[0]
+    assert isinstance(record.measured, Speed)
+    sentences = []
+    steps = "steps" if record.measured.steps_per_window == 1 else "windows"
+    number = sum(len(windows.seconds) for _, windows in timed)
+    left_out = number - sum(windows.count() for _, windows in timed)
+    throttled = sum(int(np.count_nonzero(windows.throttled_percent)) for _, windows in timed)
+    added_seconds = sum(sum(windows.seconds[windows.planned :]) for _, windows in timed)
+    share = f"{100 * left_out / number:.0f} %"
+    if not left_out:
+        sentences.append(f"No other work disturbed the runs: all {steps} count.")
+    elif throttled:
+        sentences.append(f"{share} of the {steps}, in which the GPU was throttled or waited for a core, were left out.")
+    else:
+        sentences.append(
+            f"{share} of the {steps} waited for a core and were left out; "
+            f"{added_seconds:.0f} s were added to make up for them."
+        )
+    if record.circumstances.device == "cpu" and not record.measured.window_core_waits:
+        sentences.append("This system does not report whether other work kept the runs from a core.")
+    elif record.circumstances.device == "cpu" and record.measured.waits_source == "other processes":
+        sentences.append("The CPU time of other processes was read in place of the waits of the run's threads.")
+    disturbed = sum(windows.undisturbed_rate() is None for _, windows in timed)
+    if disturbed:
+        sentences.append(f"{disturbed} of {len(timed)} runs were disturbed nearly throughout and are left out.")
+    return " ".join(sentences)

@@ -1,0 +1,195 @@
+"""Ratios of rates: Student's t on the logarithms of rounds, adjusted by Holm."""
+
+import math
+import random
+import re
+from collections.abc import Callable, Sequence
+
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from bench.statistics.p_values import holm
+from bench.statistics.ratios import (
+    ALPHA,
+    MAX_FIGURE,
+    MIN_FIGURE,
+    SMALLEST_EFFECT,
+    Ratio,
+    Rounds,
+    Verdict,
+    log_std,
+    ratio_of,
+    ratio_without_interval,
+    ratios_of,
+)
+
+laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
+FIGURES = st.integers(1, 1_000_000).map(lambda hundredths: hundredths / 100)
+PAIRS = st.lists(st.tuples(FIGURES, FIGURES), min_size=2, max_size=14)
+
+
+def rounds(rates: Sequence[float], first: int = 0) -> Rounds:
+    return dict(enumerate(rates, first))
+
+
+def unpaired(rates: Sequence[float]) -> Rounds:
+    """Return runs of rounds that no other group has."""
+    return rounds(rates, first=1000)
+
+
+def lognormal(draw: random.Random, count: int, centre: float, spread: float) -> list[float]:
+    return [centre * math.exp(draw.gauss(0, spread)) for _ in range(count)]
+
+
+def share(ratios: Sequence[Ratio], holds: Callable[[Ratio], bool]) -> float:
+    return sum(map(holds, ratios)) / len(ratios)
+
+
+def ends(ratio: Ratio) -> tuple[float, float]:
+    assert ratio.low is not None
+    assert ratio.high is not None
+    return ratio.low, ratio.high
+
+
+def covers(ratio: Ratio, truth: float) -> bool:
+    low, high = ends(ratio)
+    return low <= truth <= high
+
+
+@laws
+@given(PAIRS, st.randoms(use_true_random=False), st.floats(1e-6, 1e6))
+def test_interval_and_p_are_students_t_on_the_rounds_whatever_their_order_and_unit(
+    pairs: list[tuple[float, float]], draw: random.Random, unit: float
+) -> None:
+    base, other = zip(*pairs, strict=True)
+    differences = [math.log(b) - math.log(a) for a, b in pairs]
+    assume(len(set(differences)) > 1)
+    ratio = ratio_of(rounds(base), rounds(other))
+    expected = stats.ttest_1samp(differences, 0)
+    interval = expected.confidence_interval(0.95)
+    assert ends(ratio) == pytest.approx((math.exp(interval.low), math.exp(interval.high)), rel=1e-7)
+    assert ratio.p == pytest.approx(expected.pvalue, rel=1e-7)
+    base, other = zip(*draw.sample(pairs, len(pairs)), strict=True)
+    again = ratio_of(rounds([unit * rate for rate in base]), rounds([unit * rate for rate in other]))
+    assert ends(again) == pytest.approx(ends(ratio), rel=1e-7)
+    swapped = ratio_of(rounds(other), rounds(base))
+    assert ends(swapped) == pytest.approx((1 / ends(ratio)[1], 1 / ends(ratio)[0]), rel=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore:Precision loss occurred")  # scipy warns where one group is all equal
+@laws
+@given(*[st.lists(FIGURES, min_size=2, max_size=6)] * 2)
+def test_groups_without_common_rounds_are_compared_by_students_t_of_all_runs(
+    base: list[float], other: list[float]
+) -> None:
+    assume(len(set(base)) > 1 or len(set(other)) > 1)
+    ratio = ratio_of(rounds(base), unpaired(other))
+    expected = stats.ttest_ind([math.log(rate) for rate in other], [math.log(rate) for rate in base])
+    interval = expected.confidence_interval(0.95)
+    assert ends(ratio) == pytest.approx((math.exp(interval.low), math.exp(interval.high)), rel=1e-7)
+    assert ratio.p == pytest.approx(expected.pvalue, rel=1e-7)
+    assert ratio.runs == (len(base), len(other))
+
+
+def test_interval_has_nominal_coverage_though_rounds_share_their_luck() -> None:
+    draw = random.Random(9)
+    pairs = []
+    for _ in range(1500):
+        luck = [draw.gauss(0, 0.05) for _ in range(8)]
+        base, other = (rounds([100 * math.exp(shared + draw.gauss(0, 0.02)) for shared in luck]) for _ in range(2))
+        pairs.append(ratio_of(base, other))
+    assert 0.93 <= share(pairs, lambda ratio: covers(ratio, 1.0)) <= 0.97
+    assert share(pairs, lambda ratio: ratio.verdict in ("faster", "slower")) <= ALPHA + 0.005
+
+
+@pytest.mark.parametrize("runs", [5, 10])
+def test_ten_percent_are_found_and_four_are_not_called_no_difference(runs: int) -> None:
+    draw = random.Random(15653)
+    found = []
+    small = []
+    for _ in range(300):
+        base = rounds(lognormal(draw, runs, 100, 0.01))
+        found.append(ratio_of(base, rounds(lognormal(draw, runs, 110, 0.01))))
+        small.append(ratio_of(base, rounds(lognormal(draw, runs, 104, 0.01))))
+    assert share(found, lambda ratio: ratio.verdict == "faster") >= 0.9
+    assert share(found, lambda ratio: ratio.verdict in ("slower", "no difference")) == 0
+    assert share(small, lambda ratio: ratio.verdict == "no difference") <= 0.01
+
+
+def by_definition(ratio: Ratio) -> Verdict:
+    if ratio.p is None:
+        return "inconclusive"
+    low, high = ends(ratio)
+    if ratio.p <= ALPHA and abs(math.log(ratio.value)) >= math.log1p(SMALLEST_EFFECT) - 1e-9:
+        return "faster" if ratio.value > 1 else "slower"
+    smallest = 1 + SMALLEST_EFFECT
+    return "no difference" if low > 1 / smallest and high < smallest else "inconclusive"
+
+
+@laws
+@given(st.lists(PAIRS, min_size=1, max_size=4))
+def test_several_ratios_are_single_ratios_with_adjusted_p(groups: list[list[tuple[float, float]]]) -> None:
+    base = rounds([first for first, _ in groups[0]])
+    others = {str(number): rounds([second for _, second in pairs]) for number, pairs in enumerate(groups)}
+    single = {name: ratio_of(base, other) for name, other in others.items()}
+    several = ratios_of(base, others)
+    assert list(several) == list(single)
+    known = [name for name, ratio in single.items() if ratio.p is not None]
+    adjusted = holm([single[name].p or 0.0 for name in known])
+    assert [several[name].p for name in known] == adjusted
+    for ratio in several.values():
+        assert ratio.verdict == by_definition(ratio)
+        assert ratio.verdict != "faster" or ends(ratio)[0] > 1
+
+
+def test_verdict_needs_an_effect_of_two_percent() -> None:
+    for number in range(1, 200):
+        pair = rounds([50.0 * number] * 5), rounds([51.0 * number] * 5)
+        assert ratio_of(*pair).verdict == "faster"
+        assert ratio_of(*pair[::-1]).verdict == "slower"
+    assert ratio_of(rounds([100.0] * 5), rounds([101.9] * 5)).verdict == "no difference"
+
+
+def test_one_run_and_equal_runs_have_a_ratio() -> None:
+    for base, other in (([10.0], [30.0]), ([10.0], [30.0] * 5), ([10.0] * 5, [30.0])):
+        ratio = ratio_of(rounds(base), rounds(other))
+        assert ratio == Ratio(ratio.value, None, None, None, (len(base), len(other)), "inconclusive")
+        assert ratio.value == pytest.approx(3)
+    assert ratio_of(rounds([7.0] * 5), rounds([7.0] * 5)) == Ratio(1.0, 1.0, 1.0, 1.0, (5, 5), "no difference")
+
+
+def test_round_that_one_side_lacks_is_left_out() -> None:
+    base = rounds([100.0 + number for number in range(12)])
+    other = {number: 110.0 + number for number in range(12) if number != 4}
+    assert ratio_of(base, other).runs == (11, 11)
+    assert ratio_of(base, {0: 110.0, 20: 111.0}).runs == (12, 2)  # one common round: all runs
+
+
+def test_ratio_of_disturbed_runs_has_neither_interval_nor_verdict() -> None:
+    ratio = ratio_without_interval(rounds([100.0] * 5), rounds([200.0] * 5))
+    assert ratio == Ratio(ratio.value, None, None, None, (5, 5), "inconclusive")
+    assert ratio.value == pytest.approx(2)
+
+
+@pytest.mark.parametrize("bad", [0.0, -0.0, -1.0, math.inf, -math.inf, math.nan, 1e-300, 1e300])
+def test_figures_must_be_positive_and_finite(bad: float) -> None:
+    words = f"positive finite figures, got {re.escape(str(bad))}$"
+    for base, other in (([1.0, 2.0], [1.0, bad]), ([bad, 2.0], [1.0, 2.0])):
+        with pytest.raises(ValueError, match=words):
+            ratio_of(rounds(base), rounds(other))
+
+
+@laws
+@given(*[st.lists(st.floats(MIN_FIGURE, MAX_FIGURE), min_size=1, max_size=3)] * 2)
+@example([MIN_FIGURE, MAX_FIGURE], [MIN_FIGURE, MAX_FIGURE])
+@example([MIN_FIGURE] * 2, [MAX_FIGURE] * 2)
+def test_any_figures_within_the_bounds_have_a_ratio(base: list[float], other: list[float]) -> None:
+    ratio = ratio_of(rounds(base), unpaired(other))
+    assert 0 < ratio.value < math.inf
+
+
+def test_relative_spread_is_the_deviation_of_logarithms() -> None:
+    assert log_std({0: 100.0, 1: 110.0, 5: 121.0}) == pytest.approx(math.log(1.1))
+    assert log_std({0: 5.0}) is None
