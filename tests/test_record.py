@@ -119,6 +119,7 @@ def of_each(kind: type, count: int) -> dict[str, st.SearchStrategy[Any]]:
     return {
         "window_seconds": windows,
         "window_core_waits": entries(hints["window_core_waits"]) | st.just(()),
+        "window_throttled_percent": entries(hints["window_throttled_percent"]) | st.just(()),
         "window_images": st.just(()) | entries(hints["window_images"]),
         "rank_window_seconds": of_ranks(windows),
         "rank_figures": st.dictionaries(values_of(str), of_ranks(values_of(float)), max_size=3),

@@ -197,7 +197,9 @@ def time_windows(
         waits = core_waits(run, readings, waited_before, elapsed.seconds)
         check_finite(losses, steps, run.stream)
         throttled_percent = max(readings.figures.get(name, 0.0) for name in VOIDING_SLOWDOWNS)
-        new_graphs, throttled_percent = all_reduce_max([count_graphs() - graphs_before, throttled_percent], device)
+        new_graphs, throttled_percent = all_reduce_max(
+            [float(count_graphs() - graphs_before), throttled_percent], device
+        )
         if new_graphs:
             compiled[f"window {len(all_readings) + 1}"] = f"{new_graphs:.0f} graphs were compiled in it"
         else:
@@ -345,7 +347,7 @@ def measure_phases(run: TrainState, planned_steps: range, *, may_prolong: bool =
             with sampled(reader, device) as readings, clock(device) as elapsed:
                 step_seconds = _time_step(run, k, modules)
             waits = core_waits(run, readings, waited_before, elapsed.seconds)
-            (new_graphs,) = all_reduce_max([count_graphs() - graphs_before], device)
+            (new_graphs,) = all_reduce_max([float(count_graphs() - graphs_before)], device)
         timed.append(TimedSteps(range(k, k + 1), elapsed.seconds, waits, throttled_percent=0.0))
         all_readings.append(readings)
         phases.steps.append(k)

@@ -95,11 +95,15 @@ def timed_runs(records: Iterable[Record], names: Iterable[str] | None = None) ->
 
 
 def throughputs_by_round(records: Iterable[Record]) -> dict[str, dict[int, float]]:
-    """Return the images per second of every timed run, by the experiment's name and the round."""
-    return {
-        name: {speed.round: images_per_second(experiment, speed) for experiment, speed in runs}
-        for name, runs in timed_runs(records).items()
-    }
+    """Return the images per second of the runs that other work did not disturb, by experiment and round."""
+    rates: dict[str, dict[int, float]] = {}
+    for name, runs in timed_runs(records).items():
+        rates[name] = {}
+        for experiment, speed in runs:
+            rate = undisturbed_images_per_second(experiment, speed)
+            if rate is not None:
+                rates[name][speed.round] = rate
+    return rates
 
 
 def require_comparable(records: Iterable[Record], *, may_differ: Iterable[str]) -> None:

@@ -95,7 +95,7 @@ def forward_backward_steps(experiment: Experiment, speed: Speed) -> Windows | No
     phases = [seconds for name, seconds in speed.phase_seconds.items() if name not in ("data", "optimizer")]
     if not phases:
         return None
-    seconds = np.sum(phases, axis=0)
+    seconds = [sum(step) for step in zip(*phases, strict=True)]
     images = speed.phase_images or [experiment.training.batch_size] * len(seconds)
     planned = min(len(seconds), experiment.timing.windows * experiment.timing.steps_per_window)
     return Windows(planned, images, seconds, speed.phase_core_waits)

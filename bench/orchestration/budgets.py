@@ -52,6 +52,9 @@ def expected_speeds(experiments: Sequence[Experiment]) -> dict[str, float]:
 def measured_speeds(records: Collection[Record], names: Collection[str]) -> dict[str, float]:
     """Return the relative speed of each experiment; nothing if one is too uncertain to derive a budget."""
     rates = {name: runs for name, runs in throughputs_by_round(records).items() if name in names}
+    if not all(rates.values()):
+        log("no budget of equal device seconds: other work disturbed all runs of an experiment")
+        return {}
     if not rates:
         return {}
     base, *others = rates

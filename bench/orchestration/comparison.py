@@ -113,14 +113,17 @@ class Comparison:
             self.runner.run_interleaved(jobs, threads=self.timing_threads())
 
     def timing_threads(self) -> int:
-        """Return the threads of timed runs on a CPU: as many as before, else one for each core that is not busy.
+        """Return the threads of timed runs on a CPU: as many as before, or as OMP_NUM_THREADS says, else of all cores.
 
-        Other processes that keep a core busy all the time would slow most steps of a run on all cores.
+        Cores that other processes keep busy all the time are left to them, because they would slow most steps.
         """
         recorded = [record for record in self.records() if isinstance(record.measured, Speed)]
         if recorded:
             os.environ[BUSY_PROCESSES] = recorded[0].circumstances.busy_processes
             return recorded[0].circumstances.threads
+        chosen = os.environ.get("OMP_NUM_THREADS", "")
+        if chosen.isdecimal() and int(chosen) > 0:
+            return int(chosen)
         processes = find_busy_processes()
         threads = undisturbed_threads(self.cores, processes)
         if threads < self.cores:

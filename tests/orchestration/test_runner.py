@@ -43,7 +43,7 @@ def test_a_run_leaves_its_record_and_is_not_run_again(results: Path, capfd: pyte
     record = read_record(job.request.paths[0])
     assert isinstance(record.measured, Speed)
     assert record.experiment == job.request.experiment
-    assert len(record.measured.window_seconds) == 2
+    assert len(record.measured.window_seconds) >= 2
     written = job.request.paths[0].stat().st_mtime_ns
     capfd.readouterr()
     run(job)
@@ -215,8 +215,8 @@ def test_a_short_training_has_a_short_warmup() -> None:
 
 
 def test_four_methods_get_enough_rounds_for_three_ratios() -> None:
-    assert [scopes(many, on_gpu=True)["default"].rounds for many in (2, 4)] == [5, 6]
-    assert [scopes(many, on_gpu=False)["default"].rounds for many in (2, 4)] == [10, 10]
+    assert scopes(on_gpu=True)["default"].rounds == 6
+    assert scopes(on_gpu=False)["default"].rounds == 10
 
 
 def test_out_of_memory_within_a_tower_is_given_once() -> None:

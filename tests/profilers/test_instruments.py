@@ -1,6 +1,7 @@
 """Instruments measure at the edges of a block, and a missing measurement is not zero."""
 
 import gc
+import itertools
 import math
 import os
 import subprocess
@@ -26,7 +27,6 @@ from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.interfaces.method import methods
 from bench.measure.costs import count_flops
-from bench.measure.disturbance import describe_disturbance, find_disturbance
 from bench.measure.memory import (
     is_out_of_memory,
     limit_additional_memory,
@@ -34,16 +34,17 @@ from bench.measure.memory import (
     step_tensor_bytes,
     try_batch_size,
 )
-from bench.measure.speed import measure_speed, peak_flops
+from bench.measure.speed import as_windows, measure_speed, peak_flops, time_windows
+from bench.measure.windows import MAX_WINDOWS_FACTOR, timed_windows
 from bench.profilers.clock import Elapsed, clock, forward_clocks
-from bench.profilers.core_waits import core_wait_seconds
+from bench.profilers.core_waits import thread_wait_seconds, times_of_own_cores
 from bench.profilers.counters import TensorBytes
-from bench.profilers.device import open_reader, sampled
+from bench.profilers.device import max_lacking_cores, open_reader, sampled
 from bench.profilers.nvml import DeviceReader, counter_rate
-from bench.records.record import HOST_BUSY, OTHERS_BUSY, PHASES, Record, Speed
+from bench.records.record import HOST_BUSY, OTHERS_BUSY, OWN_BUSY, PHASES, Speed
 from bench.train.build import TrainState, build_train_state, load_data, take_steps_at_full_learning_rate
 from tests.processes import in_child, wait_until
-from tests.small import circumstances, small, two_blocks
+from tests.small import small, two_blocks
 
 MIB = 2**20
 CPU = torch.device("cpu")
@@ -175,17 +176,17 @@ def test_the_cpu_reader_tells_this_process_from_the_others() -> None:
     assert readings.figures["process CPU busy percent"] < 50 / os.cpu_count()  # of this process without the other
 
 
-@pytest.mark.skipif(core_wait_seconds() is None, reason="this kernel does not say how long threads wait for a core")
+@pytest.mark.skipif(thread_wait_seconds() is None, reason="this kernel does not say how long threads wait for a core")
 def test_a_thread_that_shares_its_core_waits_about_as_long_as_it_runs() -> None:
     cores, core = os.sched_getaffinity(0), min(os.sched_getaffinity(0))
     with busy_process(is_own=True) as process:
         try:
             os.sched_setaffinity(0, {core})
             os.sched_setaffinity(process.pid, {core})
-            waited, ran = core_wait_seconds() or 0.0, time.thread_time()
+            waited, ran = thread_wait_seconds() or 0.0, time.thread_time()
             while time.thread_time() < ran + 0.2:
                 pass
-            waits = (core_wait_seconds() or 0.0) - waited
+            waits = (thread_wait_seconds() or 0.0) - waited
         finally:
             os.sched_setaffinity(0, cores)
     assert waits > 0.1
@@ -324,11 +325,14 @@ def test_text_flops_count_computed_tokens() -> None:
 def test_a_speed_run_records_every_window_and_phase(method: str, text: list[str], results: Path) -> None:
     speed = measure_speed(small(method), CPU, results, 3)
     assert speed.round == 3
-    assert len(speed.window_seconds) == 2
+    windows = timed_windows(small(method), speed)
+    assert windows.planned == 2
+    assert windows.is_finished()
     phases = ["data", "image forward", *text, "head and loss", "backward", "optimizer"]
     assert [phase for phase in PHASES if phase in speed.phase_seconds] == phases
     assert {*phases} == {*speed.phase_seconds}
-    assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in speed.phase_seconds.values())
+    assert {len(seconds) for seconds in speed.phase_seconds.values()} == {len(speed.phase_core_waits)}
+    assert all(min(seconds) > 0 for seconds in speed.phase_seconds.values())
     assert speed.flops.step > 2 * speed.flops.forward
     assert (speed.tokens_per_caption is not None) == bool(text)
     assert speed.trained_parameters > speed.tower_parameters > 0
@@ -360,51 +364,54 @@ def test_window_with_a_compilation_is_discarded(results: Path) -> None:
     """Captions of new widths are new graphs."""
     experiment = two_blocks("clip", compile="on", warmup_steps=1, windows=5, steps_per_window=1)
     speed = in_child(compiled, experiment, results)  # whose shapes are not checked
-    void = [name for name in speed.not_measured if name.startswith("window ")]
-    assert 0 < len(speed.window_seconds) == experiment.timing.windows - len(void) < experiment.timing.windows
-    assert speed.compilation["graphs"] > len(void)
+    compiled_windows = [name for name in speed.not_measured if name.startswith("window ")]
+    assert compiled_windows
+    assert speed.window_seconds
+    assert speed.compilation["graphs"] > len(compiled_windows)
     assert speed.compilation["seconds"] > 0
 
 
-def test_run_with_compilation_in_every_window_fails_with_the_reason(results: Path) -> None:
-    experiment = two_blocks("clip", compile="on", warmup_steps=1, windows=1, steps_per_window=2)
-    with pytest.raises(RuntimeError) as error:
-        in_child(compiled, experiment, results)
-    assert "no window can be used (" in str(error.value)
-    assert " graphs were compiled in it): give the experiment more warmup_steps" in str(error.value)
-
-
-def read_as_slowed(monkeypatch: pytest.MonkeyPatch, *percent: float) -> None:
-    """Give the windows these readings: an interleaved run is read window by window, as one on a GPU is."""
-    readings = iter(percent)
-    reader = DeviceReader(spans={"slowed by heat percent": lambda: lambda: next(readings)})
-    monkeypatch.setattr("bench.measure.speed.open_reader", lambda _: reader)
-    monkeypatch.setattr("bench.measure.speed.is_interleaved", lambda: True)
-    monkeypatch.setattr("bench.measure.speed.yield_slot", lambda: None)
-
-
-def test_window_in_which_the_gpu_was_slowed_is_discarded(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read_as_slowed(monkeypatch, 0.0, 40.0)
-    speed = measure_speed(small("catlip"), CPU, results, 1)
-    assert len(speed.window_seconds) == 1
-    assert speed.not_measured == {"window 2": "the GPU was slowed by heat or by its hardware in 40 % of it"}
-    assert speed.throttled_percent == 0
-
-
-def test_windows_that_were_all_slowed_are_kept_and_the_run_counts_as_slowed(
+def test_run_with_compilation_in_every_window_fails_with_the_reason(
     results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read_as_slowed(monkeypatch, 100.0, 50.0)
-    experiment = small("catlip")
-    speed = measure_speed(experiment, CPU, results, 0)
-    assert len(speed.window_seconds) == 2
-    assert speed.not_measured == {}
-    assert speed.throttled_percent == 75
-    of = {"comparison": "c", "experiment": experiment, "circumstances": circumstances(device="cuda")}
-    found = find_disturbance([Record(**of, measured=speed)], [experiment.name])
-    assert found.log_slowdown[experiment.name][0] >= math.log(1.75)
-    assert found.disturbed_rounds == {0}
-    assert "heat or its hardware slowed the GPU in up to 75 % of a run" in describe_disturbance(found)
+    number = itertools.count()
+    monkeypatch.setattr("bench.measure.speed.count_graphs", lambda: next(number))
+    with pytest.raises(RuntimeError, match=r"graphs were compiled in all.*: give the experiment more warmup_steps"):
+        measure_speed(small("clip"), CPU, results, 0)
+
+
+def test_window_in_which_the_gpu_was_throttled_is_made_up_for(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([0.0, 40.0, 0.0])
+    reader = DeviceReader(spans={"slowed by heat percent": lambda: lambda: next(readings)})
+    monkeypatch.setattr("bench.measure.speed.open_reader", lambda _: reader)
+    monkeypatch.setattr("bench.measure.speed.core_waits", lambda *_: 0.0)
+    run = build_train_state(load_data(small("catlip"), CPU, results))
+    windows, compiled, _ = time_windows(run, range(2), steps_per_window=1)
+    assert [window.throttled_percent for window in windows] == [0.0, 40.0, 0.0]
+    assert compiled == {}
+    assert as_windows(windows, 2).count() == 2
+
+
+def test_run_whose_every_window_was_throttled_has_no_undisturbed_speed(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = DeviceReader(spans={"slowed by heat percent": lambda: lambda: 50.0})
+    monkeypatch.setattr("bench.measure.speed.open_reader", lambda _: reader)
+    run = build_train_state(load_data(small("catlip"), CPU, results))
+    windows, _, _ = time_windows(run, range(2), steps_per_window=1)
+    assert len(windows) == 2 * MAX_WINDOWS_FACTOR
+    assert as_windows(windows, 2).undisturbed_rate() is None
+
+
+def test_other_work_counts_only_beyond_the_cores_that_are_idle() -> None:
+    def lacking(*percents: tuple[float, float]) -> float:
+        ranks = [("host", {OWN_BUSY: own, OTHERS_BUSY: others}) for own, others in percents]
+        return max_lacking_cores(ranks) / len(times_of_own_cores())
+
+    assert lacking((50.0, 20.0)) == 0
+    assert lacking((70.0, 30.0)) == pytest.approx(0.3)
+    assert lacking((40.0, 60.0), (40.0, 60.0)) == pytest.approx(0.2)  # the other rank is among the others
+    assert math.isnan(max_lacking_cores([("host", {})]))
 
 
 def test_injected_slowdown_is_a_fraction_of_the_step_time(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,22 +125,9 @@ def test_skipped_samples_are_counted_below_the_answer_and_listed_by_run(make: Ma
     assert "have no text" not in words(page("x", timed(make, 1)))
 
 
-def test_state_of_the_machine_is_below_the_figures(whole_page: str, words: Words) -> None:
+def test_line_on_steps_that_waited_stands_below_the_answer(whole_page: str, words: Words) -> None:
     shown = words(whole_page)
-    assert shown.index("CatLIP trains") < shown.index("SuperClass superclass-tiny") < shown.index("The machine was")
-
-
-def test_note_on_the_machine_says_what_it_does_to_the_interval(make: Make, words: Words) -> None:
-    busy = [
-        replace(one, measured=replace(one.measured, utilisation={"other processes CPU busy percent": 20.0}))
-        for one in timed(make)
-    ]
-    (ratio,) = (row.ratio for row in group_comparison("x", busy).throughputs if row.ratio is not None)
-    assert ratio.interval_before_widening is not None
-    low, high = ratio.interval_before_widening
-    shown = words(first_screen("x", busy))
-    assert f"Without that, the interval of CatLIP’s ratio would be {low:.2f} to {high:.2f}." in shown
-    assert f"(95 % interval {ratio.low:.2f} to {ratio.high:.2f}, 10 runs each)" in shown
+    assert shown.index("CatLIP trains") < shown.index("of the steps waited for a core") < shown.index("This does not")
 
 
 def test_warnings_stand_directly_below_the_answer(make: Make, words: Words) -> None:
@@ -190,18 +177,27 @@ def test_page_has_the_number_of_samples_and_passes_of_trainings(make: Make, word
     assert "The trainings saw" not in words(first_screen("x", [training, *scored]))
 
 
-def test_page_of_a_busy_machine_says_so_above_the_figures(make: Make, words: Words) -> None:
+def test_page_of_a_busy_machine_shows_ratios_of_all_steps_without_a_verdict(make: Make, words: Words) -> None:
     def shown(waits: float) -> str:
         runs = [
-            replace(one, measured=replace(one.measured, window_core_waits=[waits] * len(one.measured.window_seconds)))
-            for one in timed(make)
+            replace(run, measured=replace(run.measured, window_core_waits=[waits] * len(run.measured.window_seconds)))
+            for run in timed(make)
         ]
         return words(first_screen("x", runs))
 
-    busy, note = shown(1.0), "Nearly all speeds are those of a busy machine: 100 % of the windows were slow and count"
-    assert busy.index(note) < busy.index("The answer in figures")
-    assert "do not count" not in busy
+    note = "20 of 20 runs were disturbed nearly throughout and are left out."
+    assert note in shown(1.0)
+    assert "no interval: other work disturbed nearly all runs" in shown(1.0)
     assert note not in shown(0.0)
+
+
+def test_page_says_first_that_a_core_was_left_to_a_busy_process(make: Make, words: Words) -> None:
+    runs = [
+        replace(run, circumstances=replace(run.circumstances, threads=1, busy_processes="loop (99 % of a core)"))
+        for run in timed(make)
+    ]
+    shown = words(heading(first_screen("x", runs)))
+    assert shown.startswith("Timed with 1 thread, because loop (99 % of a core) kept a core busy. CatLIP trains")
 
 
 def test_comparison_that_ended_early_says_first_how_much_of_it_there_is(make: Make, words: Words) -> None:

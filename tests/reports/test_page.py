@@ -282,16 +282,11 @@ def test_mfu_of_a_gpu_stands_beside_that_of_published_trainings(make: Make) -> N
     assert ["image tower g/14", "8 H100", format_percent(0.289), "NeMo, from images/s"] in rows
 
 
-def test_other_processes_on_the_machine_are_reported(make: Make) -> None:
-    one = make["speed"]("clip-tiny", 0)
-    one = replace(one, measured=replace(one.measured, utilisation={"other processes CPU busy percent": 41.0}))
-    assert "1 of 1 rounds were slow throughout" in Document(page("x", [one])).words()
-
-
-def test_gpu_that_was_slowed_throughout_is_reported(make: Make) -> None:
-    one = make["speed"]("clip-tiny", 0)
-    one = replace(one, measured=replace(one.measured, throttled_percent=90.0))
-    assert "heat or its hardware slowed the GPU in up to 90 % of a run" in Document(page("x", [one])).words()
+def test_gpu_that_was_throttled_throughout_is_reported(make: Make) -> None:
+    run = make["speed"]("clip-tiny", 0)
+    throttled = tuple(90.0 for _ in run.measured.window_seconds)
+    run = replace(run, measured=replace(run.measured, window_throttled_percent=throttled))
+    assert "in which the GPU was throttled" in Document(page("x", [run])).words()
 
 
 def test_gpu_that_was_still_warming_is_reported_beneath_the_warm_up(make: Make) -> None:

@@ -101,7 +101,7 @@ def compiled_steps(stream: BatchStream[Any]) -> dict[str, Any]:
     phases, _ = measure_phases(run, range(STEPS, 2 * STEPS))
     last = compilation_counters(run)
     return {"losses": losses, "graphs": graphs, "later": last["graphs"] - graphs, "breaks": last["graph breaks"]} | {
-        "phases": {*phases}
+        "phases": set(phases.seconds)
     }
 
 

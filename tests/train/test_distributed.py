@@ -31,7 +31,7 @@ from bench.data.stream import Batch, PackStream
 from bench.environment.rank_info import RankInfo
 from bench.interfaces.method import methods
 from bench.measure.memory import max_over_ranks
-from bench.measure.throughput import unweighted_images_per_second
+from bench.measure.throughput import images_per_second_of_all
 from bench.profilers.memory import Peaks
 from bench.records.record import Failure, Memory, Speed, read_records
 from bench.train import checkpoint_manager
@@ -387,7 +387,7 @@ def test_measurement_records_windows_of_all_ranks_and_survives_a_killed_rank(own
     assert speed.rank_window_seconds[0] == speed.window_seconds
     assert record.experiment is not None
     slowest = [max(of_ranks) for of_ranks in zip(*speed.rank_window_seconds, strict=True)]
-    assert unweighted_images_per_second(record.experiment, speed) == pytest.approx(2 * 8 / (sum(slowest) / 2))
+    assert images_per_second_of_all(record.experiment, speed) == pytest.approx(2 * 8 / (sum(slowest) / 2))
 
 
 def ranks_of(agent: int) -> dict[int, psutil.Process]:
