@@ -47,7 +47,7 @@ def _verdicts(comparison: ComparisonRecords) -> list[Markup]:
     fewest = min(min(found.runs) for _, found in compared)
     rule = f"“Faster” and “slower” need p ≤ {ALPHA} and a difference of {format_percent(SMALLEST_EFFECT, 0)}."
     if fewest < MIN_ROUNDS and not any(found.verdict in ("faster", "slower") for _, found in compared):
-        rule = f"{pluralize(fewest, 'run')} per experiment are few for p ≤ {ALPHA}: time {MIN_ROUNDS} rounds or more."
+        rule = f"{pluralize(fewest, 'run')} per experiment are too few for a verdict: it needs {MIN_ROUNDS} rounds."
     text = Markup("Verdicts on images per second, against {}: {}. {}")
     return [text.format(comparison.label(comparison.base or ""), Markup(", ").join(verdicts), rule)]
 

@@ -15,6 +15,7 @@ from bench.statistics.ratios import (
     ALPHA,
     MAX_FIGURE,
     MIN_FIGURE,
+    MIN_ROUNDS,
     SMALLEST_EFFECT,
     Ratio,
     Rounds,
@@ -119,7 +120,7 @@ def test_ten_percent_are_found_and_four_are_not_called_no_difference(runs: int) 
 
 
 def by_definition(ratio: Ratio) -> Verdict:
-    if ratio.p is None:
+    if ratio.p is None or min(ratio.runs) < MIN_ROUNDS:
         return "inconclusive"
     low, high = ends(ratio)
     if ratio.p <= ALPHA and abs(math.log(ratio.value)) >= math.log1p(SMALLEST_EFFECT) - 1e-9:

@@ -132,7 +132,12 @@ def describe_waits(records: Iterable[Record], names: Collection[str]) -> str:
     throttled = sum(int(np.count_nonzero(windows.throttled_percent)) for _, windows in timed)
     added_seconds = sum(sum(windows.seconds[windows.planned :]) for _, windows in timed)
     share = f"{100 * left_out / number:.0f} %"
-    if not left_out:
+    is_cpu = record.circumstances.device == "cpu"
+    if is_cpu and not record.measured.window_core_waits:
+        sentences.append(
+            f"All {steps} count: this system does not report whether other work kept the runs from a core."
+        )
+    elif not left_out:
         sentences.append(f"No other work disturbed the runs: all {steps} count.")
     elif throttled:
         sentences.append(f"{share} of the {steps}, in which the GPU was throttled or waited for a core, were left out.")
@@ -141,9 +146,7 @@ def describe_waits(records: Iterable[Record], names: Collection[str]) -> str:
             f"{share} of the {steps} waited for a core and were left out; "
             f"{added_seconds:.0f} s were added to make up for them."
         )
-    if record.circumstances.device == "cpu" and not record.measured.window_core_waits:
-        sentences.append("This system does not report whether other work kept the runs from a core.")
-    elif record.circumstances.device == "cpu" and record.measured.waits_source == "other processes":
+    if is_cpu and record.measured.waits_source == "other processes":
         sentences.append("The CPU time of other processes was read in place of the waits of the run's threads.")
     disturbed = sum(windows.undisturbed_rate() is None for _, windows in timed)
     if disturbed:

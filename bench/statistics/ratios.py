@@ -18,7 +18,7 @@ Rounds = Mapping[int, float]  # the figure of one run a round, by the round's nu
 ALPHA = 0.01  # a verdict of "faster", "slower", "better" or "worse" needs an adjusted p at or under this
 SMALLEST_EFFECT = 0.02  # and one on speed a ratio at least this far from 1
 MIN_FIGURE, MAX_FIGURE = 1e-40, 1e40  # beyond these a figure is a fault, not a measurement
-MIN_ROUNDS = 5  # with fewer, Student's t makes the interval of a ratio wide
+MIN_ROUNDS = 5  # runs a side that a verdict needs: Student's t of fewer depends on their being normal
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,8 @@ def _to_ratio(difference: float, error: float, degrees_of_freedom: int, runs: tu
 
 def _judge_ratio(ratio: Ratio, p: float) -> Ratio:
     """Return the ratio with its adjusted p and its verdict."""
+    if min(ratio.runs) < MIN_ROUNDS:
+        return replace(ratio, p=p)
     assert ratio.low is not None
     assert ratio.high is not None
     difference = math.log(ratio.value)

@@ -23,7 +23,7 @@ from bench.measure.throughput import images_per_second
 from bench.records.record import Record, Speed, Transfer
 from bench.statistics.intervals import accuracy_interval, mean_interval
 from bench.statistics.ratios import ratio_of, ratios_of
-from bench.tables.formats import format_percent
+from bench.tables.formats import format_p_value, format_percent
 from reports.page import page
 from tests.reports.conftest import first_screen, short
 
@@ -143,7 +143,7 @@ def test_throughput_table_equals_the_statistics(whole: list[Record], text: str) 
         assert row[2] == "6"
         assert row[3] == f"{ratio.value:.2f}|{ratio.low:.2f} to {ratio.high:.2f}"
         assert row[4].startswith(f"{ratio.value:.2f}|")  # of windows of which none was slow
-        assert row[5] == f"{ratio.p:.3f}"
+        assert row[5] == format_p_value(ratio.p)
         assert ratio.verdict in row[6].replace("\N{NO-BREAK SPACE}", " ")
 
 
