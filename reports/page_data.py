@@ -1,5 +1,6 @@
 """The sections on the page itself: what was not measured, its files, and its words."""
 
+import shlex
 from collections.abc import Sequence
 from itertools import chain
 
@@ -24,7 +25,6 @@ from bench.records.record_kind import RecordContent
 from bench.tables.formats import join_words
 from bench.tables.tables import NOT_MEASURED, Cell, Column, Table
 from bench.transfer.pareto import cost_axes
-from reports.next_command import format_command
 
 KINDS: dict[str, type[RecordContent]] = {
     "speed": Speed,
@@ -43,7 +43,7 @@ GLOSSARY: dict[str, str] = {
     "text tower": "the encoder of captions; only contrastive methods have one",
     "experiment": "all settings that can change a figure, under one name",
     "run": "one process that runs one experiment; the unit of repetition of speeds",
-    "window": "one timed sample of a run, several steps long; the figure of a run is the median of its windows",
+    "window": "one timed sample of a run; the figure of a run is the mean over windows that other work did not disturb",
     "round": "one run of every experiment, each in a fresh process, in rotating order; on a CPU interleaved by window",
     "comparison": "runs started together, of experiments that differ only in named fields",
     "record": "the document of a run; all figures of this page come from records",
@@ -80,8 +80,8 @@ def _build_data(page: PageContext) -> Sequence[Block]:
         blocks += [Heading("Comparisons on this page"), ItemList(page.joined, "others")]
     if page.others:
         others = [f"{name}: {reason}" if reason else name for name, reason in page.others.items()]
-        build = format_command(["report", "build", page.results, "--comparison", "NAME"])
-        command = Markup("Show one with {}.").format(build)
+        command = Markup("Show one with <code>catlip-bench report build {} --comparison NAME</code>.")
+        command = command.format(shlex.quote(page.results))
         blocks += [Heading("Other comparisons in the same folder"), Text(command, "under"), ItemList(others, "others")]
     return blocks
 

@@ -1,11 +1,13 @@
-"""The answer of the page: its sentences with warnings, one table of figures, the reader's questions, and notes."""
+"""The answer of the page: its sentences with warnings, one table of figures, and notes."""
 
 import math
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from markupsafe import Markup
 
+from bench.experiment.fields import PACK_DATA
 from bench.interfaces.catalog import describe_out_of_domain_scoring
 from bench.interfaces.sections import Block, ComparisonRecords, Group, PageContext, Text, Warn
 from bench.measure.comparison_records import UNTIMED
@@ -13,7 +15,7 @@ from bench.measure.speed_tables import BASE_CELL, IS_BASE
 from bench.measure.summary import Throughput, extreme_mfu_rows
 from bench.measure.tables import sample_table
 from bench.measure.windows import describe_waits
-from bench.records.record import Failure, Speed
+from bench.records.record import Failure, Record, Speed, Training
 from bench.tables.formats import (
     INTERVAL,
     format_accuracy,
@@ -26,23 +28,22 @@ from bench.tables.formats import (
 from bench.tables.tables import Cell, Column, Table
 from bench.transfer.subject_scores import ScorePoint, WholeTaskScores, towers_at_budget, whole_task_scores
 from reports.accuracy.accuracy_section import headline_chart
-from reports.accuracy.ranking import MOST_NAMED, link_to_omitted, rank_others
-from reports.answer import limits_sentence
-from reports.next_command import ROOT, format_command, own_data_options, results_options
-from reports.questions import reader_questions
+from reports.accuracy.ranking import MOST_NAMED, gain_sentences, link_to_omitted, rank_others
+from reports.answer import largest_batch_sentences, limits_sentence
 from reports.render.document import left_out
 from reports.render.frames import batch_independent_settings, conflicting_settings
 
 OTHERS_NOTE = Markup(
     'The folder holds other comparisons that are not on this page: <a href="#data">see which and why</a>.'
 )
+MORE = Markup("More seeds: <code>catlip-bench --full</code>. On your own data: docs/quickstart.md.")
 NOT_SCORED = "its tower was not scored at this budget"
 
 
 def answer_blocks(
     page: PageContext, sentences: Sequence[str], figures: Table | None, added: Sequence[Block], damaged: Sequence[str]
 ) -> list[Block]:
-    """Return the sentences that answer, what limits them, a chart, the table of figures, and the reader's questions.
+    """Return the sentences that answer, what limits them, a chart, the table of figures, and notes.
 
     `added` are blocks of sections that stand here, `damaged` are the errors of files that are left out.
     """
@@ -63,12 +64,14 @@ def answer_blocks(
         *(Text(sentence, "lead") for sentence in sentences),
         *([Text(waits)] if waits else []),
         Text(limits_sentence(comparison, answers)),
-        *map(Text, [*_own_data_notes(page, answers), *_sample_notes(comparison)]),
+        *map(Text, [*_own_data_notes(comparison, answers), *_sample_notes(comparison)]),
         *map(Warn, _warnings(comparison)),
         *left_out(damaged),
         Group(first, "first"),
-        reader_questions(page, answers),
         *added,
+        *map(Text, [*gain_sentences(comparison, answers), *largest_batch_sentences(page.largest)]),
+        Text(_describe_durations(page.records)),
+        Text(MORE),
         *map(Text, notes),
     ]
 
@@ -105,13 +108,35 @@ def headline_table(comparison: ComparisonRecords, largest: ComparisonRecords | N
     return Table.of_rows("The answer in figures", columns, shown)
 
 
-def _own_data_notes(page: PageContext, answers: WholeTaskScores) -> list[Markup]:
-    """Say that towers of other data were scored on the pack's drawings, and which command scores them on others."""
-    options = own_data_options(page.comparison)
-    if not options or not answers or not (drawings := describe_out_of_domain_scoring(answers.tasks, options[1:2])):
+def _own_data_notes(comparison: ComparisonRecords, answers: WholeTaskScores) -> list[str]:
+    """Say that towers of other data were scored on the pack's drawings, and which option scores them on others."""
+    data = {experiment.input.data for experiment in comparison.experiments.values()} - {PACK_DATA}
+    drawings = describe_out_of_domain_scoring(answers.tasks, sorted(data)) if data and answers else ""
+    if not drawings:
         return []
-    text = Markup("{}: {} scores them on classes of your own, with a folder of images for each.")
-    return [text.format(drawings, format_command([*options, "--root", ROOT, *results_options(page)]))]
+    return [f"{drawings}: --root FOLDER scores them on classes of your own, with a folder of images for each."]
+
+
+def _describe_durations(records: Sequence[Record]) -> str:
+    """Say how long all runs took, from the first start to the last known end of each comparison."""
+    ends: dict[str, tuple[float, float]] = {}
+    for record in records:
+        start = datetime.fromisoformat(record.circumstances.started_at)
+        start = start if start.tzinfo else start.replace(tzinfo=UTC)
+        first = start.timestamp()
+        last = first + _known_seconds(record)
+        earliest, latest = ends.get(record.comparison, (first, last))
+        ends[record.comparison] = (min(earliest, first), max(latest, last))
+    seconds = sum(last - first for first, last in ends.values())
+    return f"All runs took {format_seconds(seconds)}, from the first start to the last known end."
+
+
+def _known_seconds(record: Record) -> float:
+    """Return how long the run took at least; 0 for kinds of runs that do not record it."""
+    measured = record.measured
+    if isinstance(measured, Training):
+        return measured.seconds
+    return measured.warmup_seconds + sum(measured.window_seconds) if isinstance(measured, Speed) else 0.0
 
 
 def _sample_notes(comparison: ComparisonRecords) -> list[Markup]:

@@ -1,6 +1,6 @@
 """The figures of measurements over runs, with their ratios to the baseline. No torch here."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -16,6 +16,7 @@ WORDS = {
     "lower": {"faster": "worse", "slower": "better"},
     None: {"faster": "higher", "slower": "lower"},
 }
+RunsByRound = dict[int, Figures]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,8 @@ class FigureSummary:
     experiment: str
     rounds: dict[int, float]  # by round: the median of the values of its run
     value: float  # the median over the rounds
-    ratio: Ratio | None  # to the baseline; None: of the baseline itself, or of figures that are not all above 0
-    verdict: str  # "better", "worse", "higher", "lower", or as that of the ratio; empty without one
+    ratio: Ratio | None  # to the baseline; None for the baseline itself, and where a value is not above 0
+    verdict: str  # "better", "worse", "higher", "lower", or the ratio's own; empty without a ratio
 
 
 def summarize_figures(records: Sequence[Record], names: Sequence[str]) -> list[FigureSummary]:
@@ -38,60 +39,77 @@ def summarize_figures(records: Sequence[Record], names: Sequence[str]) -> list[F
     p and verdict are adjusted for the number of ratios of a measurement. The records alone are read: the extension that
     added a measurement need not be here. Raises ValueError if two records of a measurement declare other figures.
     """
-    runs = dict[str, dict[str, dict[int, Figures]]]()
+    measurements: dict[str, dict[str, RunsByRound]] = {}
     for record in records:
-        one, found = record.experiment, record.measured
-        if isinstance(found, Figures) and one is not None and one.name in names:
-            runs.setdefault(found.measurement, {}).setdefault(one.name, {})[found.round] = found
-    return [row for of in runs.values() for row in _summarize({name: of[name] for name in names if name in of})]
+        figures = record.measured
+        if isinstance(figures, Figures) and record.experiment_name in names:
+            experiments = measurements.setdefault(figures.measurement, {})
+            experiments.setdefault(record.experiment_name, {})[figures.round] = figures
+    summaries = []
+    for experiments in measurements.values():
+        in_order = {name: experiments[name] for name in names if name in experiments}
+        summaries += _summarize_measurement(in_order)
+    return summaries
 
 
-def _summarize(runs: dict[str, dict[int, Figures]]) -> list[FigureSummary]:
+def _summarize_measurement(experiments: Mapping[str, RunsByRound]) -> list[FigureSummary]:
     """Summarise the runs of one measurement, by experiment and round."""
-    every = [run for rounds in runs.values() for run in rounds.values()]
-    first, base = every[0], next(iter(runs))
-    if any(run.figures != first.figures for run in every):
+    runs = [run for rounds in experiments.values() for run in rounds.values()]
+    first = runs[0]
+    if any(run.figures != first.figures for run in runs):
         raise ValueError(f"records of the measurement {first.measurement} have other figures: measure all again")
-    values = {
-        (figure.name, name): {round_: median(run.values[figure.name]) for round_, run in rounds.items()}
-        for figure in first.figures
-        for name, rounds in runs.items()
-    }
-    pairs = {
-        "\n".join(key): (values[key[0], base], of)
-        for key, of in values.items()
-        if key[1] != base and min(*values[key[0], base].values(), *of.values()) > 0
-    }
-    ratios = ratios_of_pairs(pairs)
-    rows = []
+    values: dict[tuple[str, str], dict[int, float]] = {}
     for figure in first.figures:
-        for name in runs:
-            rounds, ratio = values[figure.name, name], ratios.get(f"{figure.name}\n{name}")
-            verdict = WORDS[figure.better].get(ratio.verdict, ratio.verdict) if ratio else ""
-            of = (first.measurement, first.title, figure, name, rounds, median(rounds.values()))
-            rows.append(FigureSummary(*of, ratio, verdict))
-    return rows
+        for name, by_round in experiments.items():
+            values[figure.name, name] = {number: median(run.values[figure.name]) for number, run in by_round.items()}
+    ratios = _ratios_to_first(values, list(experiments))
+    summaries = []
+    for figure in first.figures:
+        for name in experiments:
+            rounds = values[figure.name, name]
+            ratio = ratios.get(_pair_key(figure.name, name))
+            verdict = "" if ratio is None else WORDS[figure.better].get(ratio.verdict, ratio.verdict)
+            value = median(rounds.values())
+            summary = FigureSummary(first.measurement, first.title, figure, name, rounds, value, ratio, verdict)
+            summaries.append(summary)
+    return summaries
+
+
+def _ratios_to_first(values: Mapping[tuple[str, str], dict[int, float]], names: Sequence[str]) -> dict[str, Ratio]:
+    """Return the ratio of each figure of each experiment to the first experiment's, where all values are above 0."""
+    pairs = {}
+    for (figure, name), rounds in values.items():
+        base = values[figure, names[0]]
+        if name != names[0] and min(*base.values(), *rounds.values()) > 0:
+            pairs[_pair_key(figure, name)] = (base, rounds)
+    return ratios_of_pairs(pairs)
+
+
+def _pair_key(figure: str, experiment: str) -> str:
+    return f"{figure}\n{experiment}"
 
 
 def figure_tables(records: Sequence[Record], names: Sequence[str]) -> list[Table]:
     """List the figures of each measurement, with their ratios to the baseline."""
-    found, tables = summarize_figures(records, names), []
-    for measurement in dict.fromkeys(row.measurement for row in found):
-        of = [row for row in found if row.measurement == measurement]
-        rows = [
-            {
-                "figure": f"{row.figure.name}, {row.figure.unit}" if row.figure.unit else row.figure.name,
-                "experiment": row.experiment,
-                "runs": len(row.rounds),
-                "value": row.value,
-            }
-            | ratio_columns(row.ratio)
-            | {"verdict": row.verdict or None}
-            for row in of
-        ]
+    summaries = summarize_figures(records, names)
+    tables = []
+    for measurement in dict.fromkeys(summary.measurement for summary in summaries):
+        group = [summary for summary in summaries if summary.measurement == measurement]
         note = (
-            f"value: median over runs (fresh processes). ratio: over that of {of[0].experiment}, with its 95 % "
+            f"value: median over runs (fresh processes). ratio: over that of {group[0].experiment}, with its 95 % "
             "interval. p: Student's t on the differences of rounds, adjusted by Holm for the ratios of this table."
         )
-        tables.append(Table.of_figures(of[0].title, rows, note))
+        rows = [_table_row(summary) for summary in group]
+        tables.append(Table.of_figures(group[0].title, rows, note))
     return tables
+
+
+def _table_row(summary: FigureSummary) -> dict[str, object]:
+    figure = summary.figure
+    row: dict[str, object] = {
+        "figure": f"{figure.name}, {figure.unit}" if figure.unit else figure.name,
+        "experiment": summary.experiment,
+        "runs": len(summary.rounds),
+        "value": summary.value,
+    }
+    return row | ratio_columns(summary.ratio) | {"verdict": summary.verdict or None}

@@ -133,14 +133,14 @@ def describe_waits(records: Iterable[Record], names: Collection[str]) -> str:
     added_seconds = sum(sum(windows.seconds[windows.planned :]) for _, windows in timed)
     share = f"{100 * left_out / number:.0f} %"
     is_cpu = record.circumstances.device == "cpu"
-    if is_cpu and not record.measured.window_core_waits:
+    if throttled:
+        sentences.append(f"{share} of the {steps}, in which the GPU was throttled or waited for a core, were left out.")
+    elif is_cpu and not record.measured.window_core_waits:
         sentences.append(
             f"All {steps} count: this system does not report whether other work kept the runs from a core."
         )
     elif not left_out:
         sentences.append(f"No other work disturbed the runs: all {steps} count.")
-    elif throttled:
-        sentences.append(f"{share} of the {steps}, in which the GPU was throttled or waited for a core, were left out.")
     else:
         sentences.append(
             f"{share} of the {steps} waited for a core and were left out; "

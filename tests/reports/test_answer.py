@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from bench.console.console import PROGRAM
 from bench.experiment.config import change
 from bench.measure.comparison_records import group_comparison
 from bench.records.record import Record, Training, Transfer
@@ -96,7 +95,7 @@ def test_towers_of_own_data_are_said_to_be_scored_on_drawings(
     note = "The towers were trained on my shards and scored on drawings of the shipped pack"
     own = on_own_data([short(one) for one in whole if not isinstance(one.measured, Training)])
     shown = words(page("x", own))
-    assert f"{note}, such as emoji: {PROGRAM} --data 'my shards' --root FOLDER scores them on" in shown
+    assert f"{note}, such as emoji: --root FOLDER scores them on" in shown
     assert "scored on drawings" not in words(whole_page)
     assert "a known concept is found in another style" in words(whole_page)
     assert "a known concept" not in shown
@@ -142,9 +141,7 @@ def test_durations_are_from_the_first_start_to_the_last_end(make: Make, words: W
     late = replace(late, circumstances=replace(late.circumstances, started_at="2026-11-25T03:20:00+02:00"))
     late = replace(late, measured=replace(late.measured, seconds=600.0))
     shown = words(first_screen("x", [*early, late]))
-    assert (
-        "All runs took 30.0 min, from the first start to the last known end. 1 training took 10.0 min in all." in shown
-    )
+    assert "All runs took 30.0 min, from the first start to the last known end." in shown
 
 
 def test_towers_are_compared_with_their_untrained_ones(whole: list[Record], whole_page: str, words: Words) -> None:

@@ -137,16 +137,6 @@ def column(found: Any, number: int) -> list[str]:
 ROWS = (By.CSS_SELECTOR, "tbody tr:not([hidden])")
 
 
-def test_phone_shows_the_next_command_on_its_first_two_screens(at: Callable[..., Any]) -> None:
-    """And the chart below it; a wide window shows the chart beside the table."""
-    script = "return document.querySelector(arguments[0]).getBoundingClientRect().top + scrollY"
-    for width, is_below in ((400, True), (1400, False)):
-        browser = at("page", width)
-        command = browser.execute_script(script, "#answer .glossary > div:last-child code")
-        assert command < 2.5 * 900
-        assert (browser.execute_script(script, "#answer figure") > command) == is_below
-
-
 def test_columns_sort_both_ways_by_value(at: Callable[..., Any]) -> None:
     found = table(at("page"), "Throughput of each experiment")
     button = found.find_elements(By.CSS_SELECTOR, "thead button")[1]

@@ -16,7 +16,7 @@ Words = Callable[[str], str]
 def test_page_with_speed_records_only(make: Make, words: Words) -> None:
     names = ("clip-tiny", "catlip-tiny")
     text = words(page("speeds", [make["speed"](name, number) for name in names for number in range(5)]))
-    assert "CatLIP faster (p " in text
+    assert "CatLIP trains 1.2" in text
     assert "No tower was scored in this comparison" in text
     assert "This comparison has no record of a training." in text
     assert "No run failed." in text
@@ -26,7 +26,6 @@ def test_single_run_has_no_interval_and_says_so(make: Make, words: Words) -> Non
     text = words(page("smoke", [make["speed"](name, 0) for name in ("clip-tiny", "catlip-tiny")]))
     assert "It cannot be told yet whether CatLIP or CLIP is faster" in text
     assert "(one run each: no interval)" in text
-    assert "1 run per experiment are too few for a verdict: it needs 5 rounds." in text
     assert "95 % interval" not in text.split("Throughput", maxsplit=1)[0]
 
 
