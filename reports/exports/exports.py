@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +12,12 @@ from typing import Any, Literal
 import numpy as np
 from tyro.conf import Positional
 
-from bench.console.console import escape_unprintable, log_damaged_files
-from bench.measure.observations import BenchmarkId, Observation, read_observations
-from bench.statistics.intervals import mean_interval
-from bench.tables.formats import pluralize
-from reports.exports.scalars import read_scalars, write_event_files
+from bench.console.console import log_damaged_files
+from bench.measure.observations import Observation, read_observations
 from reports.render.document import encode_csv, write_page
 from reports.series import Series, build_history, figures_frame
 
-Format = Literal["pytest-benchmark", "github-action-bigger", "github-action-smaller", "bencher", "csv", "parquet"]
-LONGEST_BENCHMARK, LONGEST_MEASURE = 1024, 64  # characters of a name that Bencher accepts
+Format = Literal["csv", "parquet", "pytest-benchmark"]
 
 
 @dataclass(frozen=True)
@@ -30,19 +26,15 @@ class ExportFigures:
 
     results: Positional[tuple[Path, ...]]
     """Files or folders of documents and records."""
-    format: Literal[Format, "tensorboard"]
+    format: Format
     out: Path
-    """Path of the file; for tensorboard of the folder."""
+    """Path of the file."""
 
     def run(self) -> int:
         """Read the figures and write the file."""
         damaged = list[str]()
-        if self.format == "tensorboard":
-            write_event_files(read_scalars(self.results, damaged), self.out)
-            print(escape_unprintable(str(self.out)))
-        else:
-            figures = read_observations(self.results, damaged, with_scores=True)
-            write_page(self.out, export_figures(figures, self.format))
+        figures = read_observations(self.results, damaged, with_scores=True)
+        write_page(self.out, export_figures(figures, self.format))
         return log_damaged_files(damaged)
 
 
@@ -75,7 +67,7 @@ def _write_pytest_benchmark(figures: Sequence[Observation]) -> bytes:
         if line not in timed:
             counters[line.benchmark][line.metric.name] = line.points[0].value
     if not timed:
-        raise ValueError("pytest-benchmark's format needs times, and there are none; choose csv or bencher")
+        raise ValueError("pytest-benchmark's format needs times, and there are none; choose csv")
     first = next(figure for figure in figures if figure.commit == timed[0].points[0].commit)
     document = {
         "machine_info": {"fingerprint": timed[0].machine, "cpu": {}},
@@ -131,58 +123,12 @@ def _round_stats(seconds: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def _write_github_action(figures: Sequence[Observation], *, bigger: bool) -> bytes:
-    """Write the figures with one direction: the action reads a file as bigger-is-better or smaller-is-better."""
-    lines = newest_series(figures)
-    names = _unique_names(lines)
-    rows = [
-        {
-            "name": f"{names[line.benchmark]}, {line.metric.name}",
-            "unit": line.metric.unit or "1",
-            "value": line.points[0].value,
-            **({"range": f"± {stdev(values):.3g}"} if len(values := line.points[0].runs) > 1 else {}),
-            "extra": f"{pluralize(len(values), 'process', 'processes')}; {line.machine}",
-        }
-        for line in lines
-        if line.metric.better == ("more" if bigger else "less")
-    ]
-    if not rows:
-        raise ValueError(f"no figure is {'bigger' if bigger else 'smaller'}-is-better; choose the other format")
-    return _encode_json(rows)
-
-
-def _write_bencher(figures: Sequence[Observation]) -> bytes:
-    """Write Bencher Metric Format: all metrics of a benchmark, with the interval of their mean."""
-    lines = newest_series(figures)
-    names, found = _unique_names(lines), defaultdict[str, dict[str, dict[str, float]]](dict)
-    for line in lines:
-        values = line.points[0].runs
-        metric = {"value": line.points[0].value}
-        if len(values) > 1 and not line.metric.is_counter:
-            interval = mean_interval(values)
-            lower, upper = min(interval.low, metric["value"]), max(interval.high, metric["value"])
-            metric |= {"lower_value": lower, "upper_value": upper}
-        measure = f"{line.metric.name} ({line.metric.unit})" if line.metric.unit else line.metric.name
-        found[names[line.benchmark][-LONGEST_BENCHMARK:]][measure[:LONGEST_MEASURE]] = metric
-    return _encode_json(found)
-
-
-def _unique_names(lines: Sequence[Series]) -> dict[BenchmarkId, str]:
-    """Return the names of subjects, with the settings where several subjects share a name."""
-    subjects = list(dict.fromkeys(line.benchmark for line in lines))
-    counts = Counter(subject.name for subject in subjects)
-    return {one: f"{one.name} ({one.settings})" if counts[one.name] > 1 else one.name for one in subjects}
-
-
 def _encode_json(content: object) -> bytes:
     return json.dumps(content, indent=1, allow_nan=False).encode()
 
 
 WRITERS: dict[Format, Callable[[Sequence[Observation]], bytes]] = {
     "pytest-benchmark": _write_pytest_benchmark,
-    "github-action-bigger": lambda figures: _write_github_action(figures, bigger=True),
-    "github-action-smaller": lambda figures: _write_github_action(figures, bigger=False),
-    "bencher": _write_bencher,
     "csv": lambda figures: encode_csv(figures_frame(build_history(figures))),
     "parquet": lambda figures: figures_frame(build_history(figures)).to_parquet(index=False),
 }

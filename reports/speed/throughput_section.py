@@ -27,7 +27,6 @@ from bench.tables.tables import Cell, Column, Table
 from reports.render.document import csv_file
 from reports.render.frames import memory_frame, speeds_frame
 from reports.speed import phases
-from reports.speed.batches import batch_size_blocks
 from reports.speed.charts import ratio_chart, throughput_chart
 
 RATIO_KEYS = (Key("● whole step", 1), Key("■ forward and backward alone", 2), Key("◆ FLOP-predicted", 3))
@@ -38,7 +37,6 @@ def _build(page: PageContext) -> Sequence[Block]:
     return [
         *_speed_blocks(comparison),
         *(_largest_batch_blocks(page.largest) if page.largest is not None else []),
-        *batch_size_blocks(comparison, page.records),
         *_step_blocks(comparison),
         *_memory_and_size_blocks(comparison),
         *csv_file("speeds.csv", "every timed run, derived figures", speeds_frame(comparison)),

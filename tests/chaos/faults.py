@@ -294,12 +294,6 @@ def records() -> dict[str, Case]:
         "an experiment that is a formula": page(
             changed("experiment", name="=1+1"), ".", 0, "export FOLDER --format csv --out FOLDER/a.csv"
         ),
-        "a cpu that is a formula, for bencher": page(
-            changed("circumstances", machine=ODD), ".", 0, "export FOLDER --format bencher --out FOLDER/a.json"
-        ),
-        "names that are paths, for tensorboard": page(
-            changed("experiment", name="../../x"), ".", 0, "export FOLDER --format tensorboard --out FOLDER/tb"
-        ),
         "a folder that is not there": command("report build FOLDER/none", "none"),
         "a file in place of a folder": command("report build FOLDER/a.json", "a.json", content("a.json", b"{}")),
         "a page where a folder is": page(text.encode(), "not a regular file", verb="build FOLDER --out FOLDER"),

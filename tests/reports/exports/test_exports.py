@@ -10,12 +10,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
 import pandas as pd
 import pytest
-from msgspec import Meta
 from msgspec.structs import replace
 from pytest_benchmark.logger import Logger
 from pytest_benchmark.storage.file import FileStorage
@@ -28,28 +26,6 @@ from reports.exports.exports import WRITERS, Format, export_figures
 from tests.documents import document, written
 
 Make = dict[str, Callable[..., Any]]
-
-
-class Bench(msgspec.Struct, forbid_unknown_fields=True):
-    """One result that github-action-benchmark takes (`BenchmarkResult` in its src/extract.ts)."""
-
-    name: str
-    value: float
-    unit: str
-    range: str | msgspec.UnsetType = msgspec.UNSET
-    extra: str | msgspec.UnsetType = msgspec.UNSET
-
-
-class Metric(msgspec.Struct, forbid_unknown_fields=True):
-    """One metric of bencher (https://bencher.dev/bmf.json)."""
-
-    value: float
-    lower_value: float | msgspec.UnsetType = msgspec.UNSET
-    upper_value: float | msgspec.UnsetType = msgspec.UNSET
-
-
-Name = Annotated[str, Meta(min_length=1, max_length=1024)]
-MeasureName = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
 @pytest.fixture
@@ -88,24 +64,6 @@ def test_pytest_benchmark_reads_and_compares_its_own_format(results: Path, tmp_p
     assert "test_a" in done.stdout
     assert not done.stderr
     assert read_observations([out])[0].machine == read_observations([results])[0].machine
-
-
-@pytest.mark.parametrize("form", ["github-action-bigger", "github-action-smaller"])
-def test_github_action_benchmark_gets_one_direction_per_file(tmp_path: Path, make: Make, form: Format) -> None:
-    records = [make["speed"]("clip-tiny", number) for number in range(3)] + [make["memory"]("clip-tiny")]
-    found = msgspec.json.decode(of(make["written"](records, tmp_path), form), type=list[Bench])
-    names = {one.name for one in found}
-    assert ("clip-tiny, images per second" in names) == (form == "github-action-bigger")
-    assert ("clip-tiny, peak tensor bytes" in names) == (form == "github-action-smaller")
-    assert not any("parameters" in name for name in names)
-    assert all(one.value > 0 and one.unit for one in found)
-
-
-def test_bencher_gets_every_metric_with_its_interval(results: Path) -> None:
-    found = msgspec.json.decode(of(results, "bencher"), type=dict[Name, dict[MeasureName, Metric]])
-    time = found["bench/suites/test_losses.py::test_a"]["time (s)"]
-    assert time.lower_value <= time.value <= time.upper_value  # type: ignore[operator]
-    assert found["bench/suites/test_losses.py::test_a"]["parameters"] == Metric(7)
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
@@ -172,21 +130,17 @@ def test_no_cell_of_a_csv_is_a_formula_and_numbers_are_unchanged(results: Path, 
         assert not row["value"].startswith("'")
 
 
-def test_unsupported_export_is_refused_with_the_reason(results: Path, tmp_path: Path, make: Make) -> None:
-    with pytest.raises(ValueError, match="no figure is bigger-is-better"):
-        of(results, "github-action-bigger")
+def test_unsupported_export_is_refused_with_the_reason(tmp_path: Path, make: Make) -> None:
     memory = make["written"]([make["memory"]("clip-tiny")], tmp_path / "memory")
     with pytest.raises(ValueError, match="needs times, and there are none"):
         of(memory, "pytest-benchmark")
     written(tmp_path / "two", document({"test_a": 1}), document({"test_a": 1}, machine="there"))
     with pytest.raises(ValueError, match="measured on several machines"):
-        of(tmp_path / "two", "bencher")
+        of(tmp_path / "two", "pytest-benchmark")
     assert len(pd.read_csv(io.BytesIO(of(tmp_path / "two", "csv")))) == 2
 
 
 def test_exports_are_reproducible_without_nan(results: Path) -> None:
     for form in WRITERS:
-        if form != "github-action-bigger":
-            assert of(results, form) == of(results, form)
-            if form not in ("csv", "parquet"):
-                json.loads(of(results, form), parse_constant=pytest.fail)
+        assert of(results, form) == of(results, form)
+    json.loads(of(results, "pytest-benchmark"), parse_constant=pytest.fail)
