@@ -17,7 +17,6 @@ from typing import ClassVar
 import psutil
 from tyro.conf import Positional
 
-from bench.cli.field_table import field_table
 from bench.cli.options import (
     Caption,
     CaptionLengths,
@@ -41,12 +40,10 @@ from bench.cli.options import (
     set_deadline,
 )
 from bench.cli.own_vocabulary import require_no_other_vocabulary, with_counted_vocabularies
-from bench.cli.released_recipes import released_table
 from bench.cli.transfer import choose_tasks_root_and_protocols, require_openable_tasks
-from bench.console.console import OK, PROGRAM, log
+from bench.console.console import PROGRAM, log
 from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
 from bench.console.progress import Progress
-from bench.console.tables import print_tables
 from bench.experiment.config import FIELDS, MAY_DIFFER, MAY_DIFFER_AT_LARGEST_BATCH, Experiment, change
 from bench.experiment.experiments import COMPARED, EXPERIMENTS, HEADLINE
 from bench.experiment.fields import PACK_DATA, SEEN_CONCEPTS
@@ -62,7 +59,7 @@ from bench.measure.speed_tables import (
     throughput_table,
     with_differences,
 )
-from bench.measure.tables import batch_trial_table, experiment_table
+from bench.measure.tables import batch_trial_table
 from bench.measure.throughput import throughputs_by_round
 from bench.measure.windows import describe_busy_processes, describe_waits
 from bench.orchestration.budgets import set_images
@@ -212,39 +209,6 @@ class Bench:
         if self.smoke and self.full:
             raise ValueError("--smoke and --full exclude each other")
         return "smoke" if self.smoke else "full" if self.full else "default"
-
-
-@dataclass(frozen=True, slots=True)
-class List:
-    """List all named experiments with their parameters and FLOPs."""
-
-    recipe: str | None = None  # name of a recipe: list the released settings beside ours instead
-    fields: bool = False  # list the fields of an experiment, which --set changes, instead
-    # pattern of names, such as 'vit_base*': list these towers of open_clip and timm with the methods that train them
-    towers: str | None = None
-    json: Json = None
-    purpose: ClassVar[str] = "compare"
-    resume_hint = "there is nothing to resume"
-
-    def run(self) -> int:
-        """Count parameters and FLOPs, and print the table; or print a recipe, or the fields."""
-        if sum((self.recipe is not None, self.fields, self.towers is not None)) > 1:
-            raise ValueError("--recipe, --fields and --towers list different things: name one of them")
-        print_tables([self._table()], self.json)
-        return OK
-
-    def _table(self) -> Table:
-        if self.towers is not None:
-            from bench.towers.listing import tower_table
-
-            return tower_table(self.towers)
-        if self.fields:
-            return field_table()
-        if self.recipe is not None:
-            return released_table(self.recipe)
-        from bench.measure.costs import count_costs
-
-        return experiment_table(EXPERIMENTS, {name: count_costs(one) for name, one in EXPERIMENTS.items()})
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ from bench.experiment.config import choose
 from bench.interfaces.registry import Registry, import_object
 
 if TYPE_CHECKING:
-    from bench.cli.options import Command
+    from bench.interfaces.verb import Command
 
 BUILT_IN = {  # where each verb lies, in the order of the help
-    "list": "bench.cli.compare:List",
+    "list": "bench.cli.listing:List",
     "measure": "bench.cli.compare:Measure",
     "train": "bench.cli.train:Train",
     "embed": "bench.cli.train:Embed",
@@ -30,7 +30,7 @@ class VerbRegistry(Registry["type[Any] | str"]):
 
     def __init__(self, noun: str, built_in: str, needed: Sequence[str]) -> None:
         """`needed` are the attributes of a verb, in addition to its docstring; see `Registry`."""
-        super().__init__(noun, built_in)
+        super().__init__(noun, built_in=built_in)
         self._needed = needed
 
     def add(self, name: str, one: "type[Any] | str", origin: str) -> None:
@@ -65,7 +65,7 @@ class VerbRegistry(Registry["type[Any] | str"]):
         missing = [attribute for attribute in self._needed if not hasattr(verb, attribute)]
         if missing or not is_dataclass(verb) or not isinstance(verb, type) or verb.__doc__ is None:
             text = f"without {', '.join(missing)}" if missing else "that is no dataclass with a docstring"
-            raise ValueError(f"{origin} adds the {self.noun} {name} {text}: see Command in bench/cli/options.py")
+            raise ValueError(f"{origin} adds the {self.noun} {name} {text}: see Command in bench/interfaces/verb.py")
 
 
 VERBS = VerbRegistry("verb", "bench.cli.verbs:BUILT_IN", ("purpose", "resume_hint", "run"))

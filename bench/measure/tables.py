@@ -1,53 +1,15 @@
 """Tables of experiments, of the batches that were tried, and of what runs skipped or why they failed. No torch here."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-from bench.experiment.config import Experiment
-from bench.experiment.experiments import tuning_of
 from bench.experiment.settings import strip_settings
 from bench.records.record import BatchTrial, Failure, Record, RunOnSamples
 from bench.statistics.ratios import Ratio
 from bench.tables.formats import GIB, format_count
 from bench.tables.tables import Cell, Column, Table
 
-if TYPE_CHECKING:
-    from bench.measure.costs import Costs
-
 EMPTY_CAPTION = "empty caption (used)"
-
-
-def experiment_table(experiments: Mapping[str, Experiment], costs: Mapping[str, "Costs"]) -> Table:
-    """List experiments with what they cost by count."""
-    rows = [
-        {
-            "experiment": name,
-            "method": experiment.method,
-            "tower": experiment.image.tower,
-            "px": "-".join(
-                dict.fromkeys(map(str, (min(experiment.image.all_image_sizes), max(experiment.image.all_image_sizes))))
-            ),
-            "batch": experiment.training.batch_size,
-            "trained, M": costs[name].parameters / 1e6,
-            "tower, M": costs[name].tower_parameters / 1e6,
-            "image GFLOP": costs[name].image_flops / 1e9,
-            "text GFLOP": costs[name].text_flops / 1e9 or None,
-            "text share": costs[name].text_share or None,
-            "teacher GFLOP": costs[name].teacher_flops / 1e9 or None,
-            "tuning": tuning_of(experiment).state,
-        }
-        for name, experiment in experiments.items()
-    ]
-    note = (
-        "trained, tower: parameters in millions, of all that is trained and of the image tower that is kept.\n"
-        "GFLOP: one forward of an image, and of a caption at its full context; a step costs three, of a teacher one.\n"
-        "Recipes that draw image sizes: px is the range, batch that of 224 px, image GFLOP the mean over the sizes.\n"
-        "Measurements print the tokens that are computed per caption. The last block computes only the tokens that\n"
-        "are read: if that is one, ViT-B-16 and its text tower take 7 % fewer FLOPs than open_clip publishes.\n"
-        "tuning: of rate, crops, flips and initial head: released by the method's authors,\n"
-        "default of open_clip's training program for all ViTs, searched here, or untuned."
-    )
-    return Table.of_figures("Experiments", rows, note)
 
 
 def ratio_columns(ratio: Ratio | None) -> dict[str, Any]:

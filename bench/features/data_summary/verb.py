@@ -10,6 +10,8 @@ from bench.cli.options import Caption, Json, Results
 from bench.console.console import OK, escape_unprintable
 from bench.console.options import require_range
 from bench.console.tables import print_tables
+from bench.data.samples import get_source
+from bench.experiment.fields import PACK_DATA
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +38,21 @@ class SummarizeData:
 
     def run(self) -> int:
         """Read the samples, print the tables and the next commands, and write the page."""
-        # These import PyTorch and what draws charts, which the help of the program does not need.
-        from bench.features.data_summary.page import summary_page
-        from bench.features.data_summary.summary import summarize_data
-        from bench.features.data_summary.tables import next_commands, summary_tables
-        from reports.render.document import write_page
-
         require_range("sample", self.sample, 1, 1e6)
         require_range("loading-seconds", self.loading_seconds, 0, 1e6)
+        if self.data != PACK_DATA:
+            get_source(self.data)  # refuses what no source reads, before PyTorch is imported
+        from bench.features.data_summary.summary import summarize_data
+        from bench.features.data_summary.tables import next_commands, summary_tables
+
         summary = summarize_data(
             self.data, self.caption, self.results, self.sample, self.seed, self.loading_seconds, self.keys
         )
         print_tables(summary_tables(summary), self.json)
         print("Next commands", *map(escape_unprintable, next_commands(summary)), sep="\n")
         if self.out is not None:
+            from bench.features.data_summary.page import summary_page
+            from reports.render.document import write_page
+
             write_page(self.out, summary_page(summary).encode())
         return OK

@@ -1,0 +1,98 @@
+"""The verb `list`: experiments, their fields, recipes and towers. No torch here, except for costs and towers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from bench.cli.field_table import field_table
+from bench.cli.options import Json
+from bench.cli.released_recipes import released_table
+from bench.console.console import OK
+from bench.console.tables import print_tables
+from bench.experiment.config import Experiment
+from bench.experiment.experiments import EXPERIMENTS, tuning_of
+from bench.tables.tables import Table
+
+if TYPE_CHECKING:
+    from bench.measure.costs import Costs
+
+NOTE = (
+    "px, batch: of recipes that draw image sizes, px is the range and batch that of 224 px.\n"
+    "tuning: of rate, crops, flips and initial head: released by the method's authors,\n"
+    "default of open_clip's training program for all ViTs, searched here, or untuned."
+)
+COSTS_NOTE = (
+    "trained, tower: parameters in millions, of all that is trained and of the image tower that is kept.\n"
+    "GFLOP: one forward of an image (the mean over the sizes of recipes that draw them), and of a caption at its full\n"
+    "context; a step costs three, of a teacher one. Measurements print the tokens that are computed per caption.\n"
+    "The last block computes only the tokens that are read: if that is one, ViT-B-16 and its text tower take 7 %\n"
+    "fewer FLOPs than open_clip publishes."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class List:
+    """List all named experiments, or what the options name."""
+
+    costs: bool = False  # also count the parameters and FLOPs of each experiment
+    recipe: str | None = None  # name of a recipe: list the released settings beside ours instead
+    fields: bool = False  # list the fields of an experiment, which --set changes, instead
+    # pattern of names, such as 'vit_base*': list these towers of open_clip and timm with the methods that train them
+    towers: str | None = None
+    json: Json = None
+    purpose: ClassVar[str] = "compare"
+    resume_hint = "there is nothing to resume"
+
+    def run(self) -> int:
+        """Print the table; ValueError for options that exclude each other."""
+        if sum((self.costs, self.recipe is not None, self.fields, self.towers is not None)) > 1:
+            raise ValueError("--costs, --recipe, --fields and --towers list different things: name one of them")
+        print_tables([self._table()], self.json)
+        return OK
+
+    def _table(self) -> Table:
+        if self.towers is not None:
+            from bench.towers.listing import tower_table
+
+            return tower_table(self.towers)
+        if self.fields:
+            return field_table()
+        if self.recipe is not None:
+            return released_table(self.recipe)
+        if not self.costs:
+            return Table.of_figures("Experiments", [_describe(experiment) for experiment in EXPERIMENTS.values()], NOTE)
+        from bench.measure.costs import count_costs
+
+        return experiment_table(EXPERIMENTS, {name: count_costs(one) for name, one in EXPERIMENTS.items()})
+
+
+def experiment_table(experiments: Mapping[str, Experiment], costs: Mapping[str, "Costs"]) -> Table:
+    """List experiments with what they cost by count."""
+    rows = []
+    for name, experiment in experiments.items():
+        cost = costs[name]
+        rows.append(
+            _describe(experiment)
+            | {
+                "trained, M": cost.parameters / 1e6,
+                "tower, M": cost.tower_parameters / 1e6,
+                "image GFLOP": cost.image_flops / 1e9,
+                "text GFLOP": cost.text_flops / 1e9 or None,
+                "text share": cost.text_share or None,
+                "teacher GFLOP": cost.teacher_flops / 1e9 or None,
+            }
+        )
+    return Table.of_figures("Experiments", rows, f"{NOTE}\n{COSTS_NOTE}")
+
+
+def _describe(experiment: Experiment) -> dict[str, Any]:
+    smallest = min(experiment.image.all_image_sizes)
+    largest = max(experiment.image.all_image_sizes)
+    return {
+        "experiment": experiment.name,
+        "method": experiment.method,
+        "tower": experiment.image.tower,
+        "px": str(largest) if smallest == largest else f"{smallest}-{largest}",
+        "batch": experiment.training.batch_size,
+        "tuning": tuning_of(experiment).state,
+    }
