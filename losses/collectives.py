@@ -40,14 +40,14 @@ def rank_and_world_size(group: ProcessGroupLike) -> tuple[int, int]:
     return (0, 1) if group is None else (dist.get_rank(group), dist.get_world_size(group))
 
 
-def all_gather(own: Float[Tensor, "rows dim"], group: ProcessGroupLike) -> Float[Tensor, "all_rows dim"]:
+def all_gather(local_rows: Float[Tensor, "rows dim"], group: ProcessGroupLike) -> Float[Tensor, "all_rows dim"]:
     """Return the rows of all ranks, in order (all-gather)."""
     if group is None:
-        return own
+        return local_rows
     if isinstance(group, SimulatedGroup):
-        return own.repeat(group.world_size, 1)
-    rows = own.new_empty(dist.get_world_size(group) * len(own), own.shape[1])
-    _all_gather(rows, own.contiguous(), group)
+        return local_rows.repeat(group.world_size, 1)
+    rows = local_rows.new_empty(dist.get_world_size(group) * len(local_rows), local_rows.shape[1])
+    _all_gather(rows, local_rows.contiguous(), group)
     return rows
 
 
@@ -57,22 +57,24 @@ def reduce_scatter(rows: Float[Tensor, "all_rows dim"], group: ProcessGroupLike)
         return rows
     if isinstance(group, SimulatedGroup):  # by symmetry, this rank's values for other rows are the others' for its own
         return rows.view(group.world_size, -1, rows.shape[1]).sum(0)
-    own = rows.new_empty(len(rows) // dist.get_world_size(group), rows.shape[1])
-    _reduce_scatter(own, rows.contiguous(), group=group)
-    return own
+    local_rows = rows.new_empty(len(rows) // dist.get_world_size(group), rows.shape[1])
+    _reduce_scatter(local_rows, rows.contiguous(), group=group)
+    return local_rows
 
 
-def all_gather_with_gradient(own: Float[Tensor, "rows dim"], group: ProcessGroupLike) -> Float[Tensor, "all_rows dim"]:
+def all_gather_with_gradient(
+    local_rows: Float[Tensor, "rows dim"], group: ProcessGroupLike
+) -> Float[Tensor, "all_rows dim"]:
     """Return the rows of all ranks, in order; the gradient of own rows is the sum of all ranks' for them."""
-    rows: Tensor = _AllGather.apply(own, group)  # type: ignore[no-untyped-call, unused-ignore]
+    rows: Tensor = _AllGather.apply(local_rows, group)  # type: ignore[no-untyped-call, unused-ignore]
     return rows
 
 
 class _AllGather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, own: Tensor, group: ProcessGroupLike) -> Tensor:
+    def forward(ctx: Any, local_rows: Tensor, group: ProcessGroupLike) -> Tensor:
         ctx.group = group
-        return all_gather(own, group)
+        return all_gather(local_rows, group)
 
     @staticmethod
     @once_differentiable

@@ -65,11 +65,14 @@ def _loss_of_both_gathered(
 ) -> Tensor:
     rank, ranks = rank_and_world_size(group)
     with without_autocast(image.device):
-        all_images, all_texts = (all_gather_with_gradient(own, group).to(product_dtype) for own in (image, text))
-        own = torch.arange(rank * len(image), (rank + 1) * len(image), device=image.device)
-        sides = (image, all_texts), (text, all_images)
-        logits = (scale * (rows.to(product_dtype) @ columns.T) for rows, columns in sides)
-        by_image, by_text = (F.cross_entropy(one.to(loss_dtype(image.dtype)), own) for one in logits)
+        all_images = all_gather_with_gradient(image, group).to(product_dtype)
+        all_texts = all_gather_with_gradient(text, group).to(product_dtype)
+        labels = torch.arange(rank * len(image), (rank + 1) * len(image), device=image.device)
+        logits_per_image = scale * (image.to(product_dtype) @ all_texts.T)
+        logits_per_text = scale * (text.to(product_dtype) @ all_images.T)
+        dtype = loss_dtype(image.dtype)
+        by_image = F.cross_entropy(logits_per_image.to(dtype), labels)
+        by_text = F.cross_entropy(logits_per_text.to(dtype), labels)
         loss = (by_image + by_text) / 2
         mean = all_reduce_sum_(loss.detach().clone(), group) / ranks
     return loss + (mean - loss.detach())  # the value of the global batch, the gradient of these rows
@@ -81,13 +84,14 @@ class _Contrastive(torch.autograd.Function):
         ctx: Any, image: Tensor, text: Tensor, scale: Tensor, group: ProcessGroupLike, product_dtype: torch.dtype
     ) -> Tensor:
         rank, ranks = rank_and_world_size(group)
-        dtype, num_rows = loss_dtype(image.dtype), len(image)
+        dtype = loss_dtype(image.dtype)
+        num_rows = len(image)
+        first = rank * num_rows
         with without_autocast(image.device):
             columns = all_gather(text, group).to(product_dtype)
-            first, batch = rank * num_rows, len(columns)
-            row_logsumexp, column_logsumexp = (
-                columns.new_full((size,), -torch.inf, dtype=dtype) for size in (num_rows, batch)
-            )
+            batch = len(columns)
+            row_logsumexp = columns.new_full((num_rows,), -torch.inf, dtype=dtype)
+            column_logsumexp = columns.new_full((batch,), -torch.inf, dtype=dtype)
             pairs = columns.new_zeros((), dtype=dtype)
             for i in slice_into_tiles(num_rows):
                 rows = (image[i].to(dtype) * scale).to(product_dtype)
@@ -100,7 +104,10 @@ class _Contrastive(torch.autograd.Function):
             column_logsumexp = all_reduce_logsumexp(column_logsumexp, group)
             loss = (row_logsumexp + column_logsumexp[first : first + num_rows]).sum() / 2 - pairs
         ctx.save_for_backward(image, text if group is None else columns, scale, row_logsumexp, column_logsumexp)
-        ctx.group, ctx.first, ctx.factor, ctx.text_dtype = group, first, ranks / (2 * batch), text.dtype
+        ctx.group = group
+        ctx.first = first
+        ctx.factor = ranks / (2 * batch)
+        ctx.text_dtype = text.dtype
         ctx.product_dtype = product_dtype
         return all_reduce_sum_(loss, group) / batch
 
@@ -108,11 +115,14 @@ class _Contrastive(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         image, columns, scale, row_logsumexp, column_logsumexp = ctx.saved_tensors
-        dtype, product_dtype = loss_dtype(image.dtype), ctx.product_dtype
-        factor, is_narrow = gradient.to(dtype) * ctx.factor, product_dtype != dtype
+        dtype = loss_dtype(image.dtype)
+        product_dtype = ctx.product_dtype
+        is_narrow = product_dtype != dtype
+        factor = gradient.to(dtype) * ctx.factor
         with without_autocast(image.device):
             columns = columns.to(product_dtype)
-            grad_rows, grad_columns = (torch.zeros_like(value, dtype=dtype) for value in (image, columns))
+            grad_rows = torch.zeros_like(image, dtype=dtype)
+            grad_columns = torch.zeros_like(columns, dtype=dtype)
             grad_scale = columns.new_zeros((), dtype=dtype)
             for i in slice_into_tiles(len(image)):
                 unscaled = image[i].to(dtype)

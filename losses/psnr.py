@@ -13,7 +13,8 @@ from torch import Tensor
 
 from losses.chunks import loss_dtype
 
-FIRST_PSNR, LAST_PSNR = 40.0, 20.0  # decibels
+FIRST_PSNR = 40.0  # decibels
+LAST_PSNR = 20.0  # decibels
 WHITE = 255.0  # the largest value of a channel, in which errors are measured
 ALPHA = 100.0  # weight of the loss, in units of the largest error
 
@@ -38,6 +39,7 @@ def scheduled_error(steps_taken: Float[Tensor, ""], num_steps: int) -> Float[Ten
 
     The cosine is of the mean squared error and not of the PSNR, so that the PSNR falls fastest at the beginning.
     """
-    first, last = (WHITE**2 / 10 ** (psnr / 10) for psnr in (FIRST_PSNR, LAST_PSNR))
+    first = WHITE**2 / 10 ** (FIRST_PSNR / 10)
+    last = WHITE**2 / 10 ** (LAST_PSNR / 10)
     done = steps_taken.clamp(max=num_steps) / (num_steps + 1)
     return last + (first - last) * (1 + torch.cos(math.pi * done)) / 2

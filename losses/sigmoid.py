@@ -41,13 +41,18 @@ class _Sigmoid(torch.autograd.Function):
         ctx: Any, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, group: ProcessGroupLike, needs_grad: bool
     ) -> Tensor:
         rank, ranks = rank_and_world_size(group)
-        dtype, num_rows = loss_dtype(image.dtype), len(image)
+        dtype = loss_dtype(image.dtype)
+        num_rows = len(image)
+        first = rank * num_rows
         with without_autocast(image.device):
             columns = all_gather(text, group).to(dtype)
-            first, batch = rank * num_rows, len(columns)
-            loss, grad_scale, grad_bias = (columns.new_zeros(()) for _ in range(3))
+            batch = len(columns)
+            loss = columns.new_zeros(())
+            grad_scale = columns.new_zeros(())
+            grad_bias = columns.new_zeros(())
             if needs_grad:
-                grad_rows, grad_columns = (torch.zeros_like(value, dtype=dtype) for value in (image, columns))
+                grad_rows = torch.zeros_like(image, dtype=dtype)
+                grad_columns = torch.zeros_like(columns)
             for i in slice_into_tiles(num_rows):
                 unscaled = image[i].to(dtype)
                 rows = unscaled * scale

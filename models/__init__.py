@@ -25,6 +25,6 @@ def open_clip_config(name: str) -> dict[str, Any] | None:
 
 def similar_names(name: str, names: Sequence[str]) -> list[str]:
     """Return at most two of the names, which begin almost as this one."""
-    starts = dict.fromkeys(one[: len(name)] for one in names)
-    near = get_close_matches(name, starts, n=2, cutoff=0.75)
-    return [one for start in near for one in names if one.startswith(start)][:2]
+    prefixes = dict.fromkeys(candidate[: len(name)] for candidate in names)
+    near = get_close_matches(name, prefixes, n=2, cutoff=0.75)
+    return [candidate for prefix in near for candidate in names if candidate.startswith(prefix)][:2]

@@ -64,7 +64,8 @@ class CorenetViT(nn.Module):
         )
         self.class_token = nn.Parameter(torch.empty(width))
         self.positions = nn.Parameter(torch.empty(POSITIONS, width))
-        norm, heads = partial(LayerNormFp32, eps=1e-6), width // HEAD_WIDTH
+        norm = partial(LayerNormFp32, eps=1e-6)
+        heads = width // HEAD_WIDTH
         self.transformer = Transformer(width, layers, heads, mlp_width / width, norm_layer=norm)
         self.norm = norm(width)
         self._initialise()
@@ -124,9 +125,19 @@ class VitSizes(NamedTuple):
 
 def infer_sizes(state: Mapping[str, Tensor]) -> VitSizes:
     """Return the sizes of a file of CoreNet; missing weights are given the defaults."""
-    width, layers = state[STEM].shape[0], {name.split(".")[1] for name in state if name.startswith("transformer.")}
-    mlp = state.get("transformer.0.pre_norm_ffn.1.weight")
-    return VitSizes(width, max(1, len(layers)), 4 * width if mlp is None else mlp.shape[0])
+    width = state[STEM].shape[0]
+    blocks = {name.split(".")[1] for name in state if name.startswith("transformer.")}
+    mlp_weight = state.get("transformer.0.pre_norm_ffn.1.weight")
+    mlp_width = 4 * width if mlp_weight is None else mlp_weight.shape[0]
+    return VitSizes(width, max(1, len(blocks)), mlp_width)
+
+
+def describe_sizes(sizes: VitSizes) -> str:
+    """Return the name of a tower of these sizes, or its width and its number of blocks."""
+    for size, width_and_layers in SIZES.items():
+        if width_and_layers == (sizes.width, sizes.layers):
+            return PREFIX + size
+    return f"a CoreNet ViT {sizes.width} wide with {sizes.layers} blocks"
 
 
 def convert_corenet_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -134,10 +145,14 @@ def convert_corenet_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Weights that have no name here keep their own.
     """
-    kept = {name: value for name, value in state.items() if not name.startswith(("classifier.", "neural_augmentor."))}
-    ours = {convert_name(name): value for name, value in kept.items()}
-    dims = {"class_token": 1, "positions": 2}
-    return ours | {name: ours[name].reshape(ours[name].shape[-dims[name] :]) for name in dims if name in ours}
+    weights = {}
+    for name, value in state.items():
+        if not name.startswith(("classifier.", "neural_augmentor.")):
+            weights[convert_name(name)] = value
+    for name, num_dims in (("class_token", 1), ("positions", 2)):  # CoreNet has leading dimensions of 1
+        if name in weights:
+            weights[name] = weights[name].reshape(weights[name].shape[-num_dims:])
+    return weights
 
 
 def convert_name(name: str) -> str:

@@ -20,15 +20,19 @@ from torchvision.ops.poolers import LevelMapper
 from models.image_tower import ImageTower
 from models.patch_map import map_channels_and_patch_size, patch_map
 
-ASPP_CHANNELS, ASPP_RATES, ASPP_DROPOUT = 512, (12, 24, 36), 0.1
+ASPP_CHANNELS = 512
+ASPP_RATES = (12, 24, 36)
+ASPP_DROPOUT = 0.1
 OUTPUT_STRIDE = 8  # pixels
 LEVEL_SCALES = (4.0, 2.0, 1.0, 0.5)  # of the levels, relative to the patch map
 COARSEST_SCALE = LEVEL_SCALES[-1] / 2  # of the level that only proposals use
 ANCHOR_RATIOS = (0.5, 1.0, 2.0)  # of the anchors' sides
 ANCHOR_SIDE = 8  # side of a level's anchors, in positions of the level: 32 px at a stride of 4
 CANONICAL_SIDE = 14  # side, in patches, of a region that is pooled from the level of the patch map
-FINEST_LEVEL, OWN_LEVEL = 2, 4  # the pooling's numbers of the finest level and the patch map's: log2 of strides 4, 16
-BOX_POOL_SIDE, MASK_POOL_SIDE = 7, 14  # side of a pooled region
+FINEST_LEVEL = 2  # the pooling's number of the finest level: log2 of its stride
+OWN_LEVEL = 4  # the pooling's number of the patch map's level
+BOX_POOL_SIDE = 7  # side of a pooled region
+MASK_POOL_SIDE = 14
 
 
 class Segmenter(nn.Module):
@@ -40,10 +44,13 @@ class Segmenter(nn.Module):
 
     def __init__(self, tower: ImageTower, head: nn.Module, stride: int | None = None) -> None:
         super().__init__()
-        self.tower, self.head, self.stride = tower, head, stride
+        self.tower = tower
+        self.head = head
+        self.stride = stride
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch classes height width"]:
-        features, sides = patch_map(self.tower, images), images.shape[-2:]
+        features = patch_map(self.tower, images)
+        sides = images.shape[-2:]
         if self.stride is not None:
             size = [side // self.stride for side in sides]
             features = F.interpolate(features, size, mode="bilinear", antialias=True)
@@ -89,7 +96,8 @@ class SimplePyramid(nn.Module):
 
     def __init__(self, tower: ImageTower, channels: int) -> None:
         super().__init__()
-        self.tower, self.out_channels = tower, channels
+        self.tower = tower
+        self.out_channels = channels
         width = map_channels_and_patch_size(tower)[0]
         self.levels = nn.ModuleList()
         for scale in LEVEL_SCALES:
@@ -116,12 +124,13 @@ class FractionalStrideAnchors(AnchorGenerator):  # type: ignore[misc] # torchvis
 
     def forward(self, image_list: Any, feature_maps: list[Tensor]) -> list[Tensor]:
         """Return each image's anchors."""
-        sides, device = image_list.tensors.shape[-2:], feature_maps[0].device
+        height, width = image_list.tensors.shape[-2:]
+        device = feature_maps[0].device
         grids = [feature_map.shape[-2:] for feature_map in feature_maps]
-        strides = [
-            [torch.tensor(side / count, device=device) for side, count in zip(sides, grid, strict=True)]
-            for grid in grids
-        ]
+        strides = []
+        for rows, columns in grids:
+            sides = (height / rows, width / columns)
+            strides.append([torch.tensor(side, device=device) for side in sides])
         self.set_cell_anchors(feature_maps[0].dtype, device)
         anchors = torch.cat(self.grid_anchors(grids, strides))
         return [anchors for _ in image_list.image_sizes]
@@ -179,10 +188,15 @@ def _scaling_layers(width: int, scale: float) -> list[nn.Module]:
     while scale > 1:
         layers += [ChannelNorm(width), nn.GELU()] if layers else []
         layers.append(nn.ConvTranspose2d(width, width // 2, 2, 2))
-        width, scale = width // 2, scale / 2
+        width //= 2
+        scale /= 2
     return [nn.MaxPool2d(2)] if scale < 1 else layers
 
 
 def _conv_norms(width: int, channels: int) -> list[nn.Module]:
-    convolutions = nn.Conv2d(width, channels, 1, bias=False), nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-    return [layer for convolution in convolutions for layer in (convolution, ChannelNorm(channels))]
+    return [
+        nn.Conv2d(width, channels, 1, bias=False),
+        ChannelNorm(channels),
+        nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+        ChannelNorm(channels),
+    ]

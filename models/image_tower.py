@@ -113,7 +113,8 @@ def build_image_tower(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        config, several = open_clip_config(name), len(image_sizes) > 0
+        config = open_clip_config(name)
+        several = len(image_sizes) > 0
         if embedding_channels is not None:
             trunk = _build_for_embeddings(name, config, image_size, embedding_channels, pooling)
         elif name.startswith(corenet_vit.PREFIX):
@@ -152,12 +153,14 @@ def build_trunk(config: dict[str, Any], image_size: int, pooling: Pooling = "own
 
     ValueError for a timm tower that the installed timm does not have, instead of a download from a hub.
     """
-    if (timm_name := config["vision_cfg"].get("timm_model_name")) is not None:
+    timm_name = config["vision_cfg"].get("timm_model_name")
+    if timm_name is not None:
         _require_timm_model(timm_name)
     vision = copy.deepcopy(config["vision_cfg"]) | {"image_size": image_size, "timm_model_pretrained": False}
     trunk: nn.Module = _build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
     if isinstance(trunk, open_clip.transformer.VisionTransformer):
-        trunk.proj, trunk.output_tokens = None, False
+        trunk.proj = None
+        trunk.output_tokens = False
         class_token_only = pooling == "own" and uses_class_token_only(trunk)
         replace_image_blocks(trunk.transformer, class_token_only=class_token_only)
     elif isinstance(trunk, open_clip.timm_model.TimmModel):

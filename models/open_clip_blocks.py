@@ -14,8 +14,12 @@ class OpenClipBlock(nn.Module):
 
     def __init__(self, block: ResidualAttentionBlock) -> None:
         super().__init__()
-        self.ln_1, self.attn, self.ls_1 = block.ln_1, block.attn, block.ls_1
-        self.ln_2, self.mlp, self.ls_2 = block.ln_2, block.mlp, block.ls_2
+        self.ln_1 = block.ln_1
+        self.attn = block.attn
+        self.ls_1 = block.ls_1
+        self.ln_2 = block.ln_2
+        self.mlp = block.mlp
+        self.ls_2 = block.ls_2
 
     def project_qkv(self, x: Float[Tensor, "*tokens dim"], rows: slice = slice(None)) -> Float[Tensor, "*tokens _"]:
         """Return queries, keys and values of tokens, or those of some rows of the weight."""
@@ -59,7 +63,8 @@ class ClassTokenOnlyBlock(ImageBlock):
 
     def forward(self, x: Float[Tensor, "batch tokens dim"], *_: Any, **__: Any) -> Float[Tensor, "batch 1 dim"]:
         """Return the class token after the block."""
-        normed, (count, tokens, dim) = self.ln_1(x), x.shape
+        count, tokens, dim = x.shape
+        normed = self.ln_1(x)
         (query,) = self.split_heads(self.project_qkv(normed[:, :1], slice(dim)), count, 1)
         key, value = self.split_heads(self.project_qkv(normed, slice(dim, None)), count, tokens)
         attended = F.scaled_dot_product_attention(query, key, value)

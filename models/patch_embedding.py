@@ -21,12 +21,13 @@ class LinearPatchEmbedding(nn.Conv2d):
     def forward(self, images: Images) -> Float[Tensor, "batch features rows columns"]:
         """Return the embedding of each patch."""
         height, width = self.kernel_size
-        rows, columns = images.shape[2] // height, images.shape[3] // width
+        rows = images.shape[2] // height
+        columns = images.shape[3] // width
         if rows * columns == 0:
             embedded: Tensor = super().forward(images)  # raises RuntimeError
             return embedded
-        whole = images[:, :, : rows * height, : columns * width]
-        patches = whole.reshape(*images.shape[:2], rows, height, columns, width).permute(0, 2, 4, 1, 3, 5)
+        covered = images[:, :, : rows * height, : columns * width]
+        patches = covered.reshape(*images.shape[:2], rows, height, columns, width).permute(0, 2, 4, 1, 3, 5)
         return F.linear(patches.flatten(3), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 

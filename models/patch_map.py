@@ -37,8 +37,8 @@ def patch_map(
     if isinstance(trunk, CorenetViT):
         return _corenet_map(trunk, images)
     if isinstance(trunk, ModifiedResNet):
-        found: dict[str, list[Tensor]] = trunk.forward_intermediates(images, indices=1, intermediates_only=True)
-        return found["image_intermediates"][-1]
+        outputs: dict[str, list[Tensor]] = trunk.forward_intermediates(images, indices=1, intermediates_only=True)
+        return outputs["image_intermediates"][-1]
     if type(trunk) is TimmViT and type(trunk.patch_embed) is PatchEmbed:
         return _timm_map(trunk, images)
     if not isinstance(getattr(trunk, "feature_info", None), list):  # timm's multi-stage models have it
@@ -67,16 +67,17 @@ def resized_tower(tower: ImageTower, side: int) -> ImageTower:
     """
     patch = map_channels_and_patch_size(tower)[1]
     size = max(1, round(side / patch)) * patch
-    whole = copy.deepcopy(tower.trunk)
-    trunk = unwrap_timm_trunk(whole)
+    wrapped_trunk = copy.deepcopy(tower.trunk)
+    trunk = unwrap_timm_trunk(wrapped_trunk)
     if isinstance(trunk, OpenClipViT):
-        trunk.image_size, trunk.grid_size = (size, size), (size // patch, size // patch)
+        trunk.image_size = (size, size)
+        trunk.grid_size = (size // patch, size // patch)
         positions = adapt_to_image_size(trunk.state_dict(), trunk)["positional_embedding"]
         trunk.positional_embedding = nn.Parameter(positions)
     elif hasattr(trunk, "set_input_size"):  # of timm's models with position embeddings or windows
         trunk.set_input_size(img_size=(size, size))
     try:
-        resized = ImageTower(whole, size, channels=tower.channels)
+        resized = ImageTower(wrapped_trunk, size, channels=tower.channels)
     except (AssertionError, RuntimeError) as error:
         raise ValueError(f"a {type(trunk).__name__} cannot be resized to {size} px: {error}") from None
     resized.pixels = copy.deepcopy(tower.pixels)

@@ -76,7 +76,8 @@ class RangeAugment(nn.Module):
 
         Draws come from torch's generators of the CPU (order) and of the device, which checkpoints hold.
         """
-        count, device = len(images), images.device
+        count = len(images)
+        device = images.device
         for number in torch.randperm(len(OPERATIONS), device="cpu").tolist():
             name = [*OPERATIONS][number]
             rows = torch.randperm(count, device=device)[: max(1, count // 2)]

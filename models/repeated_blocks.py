@@ -48,14 +48,15 @@ def skip_repeated_blocks(tower: nn.Module, count: Callable[[], int] = int) -> It
 
     `count` returns a running count of the work that is done. A tower with many blocks takes a fraction of the time.
     """
-    cache, blocks = BlockOutputCache(count), [*transformer_blocks(tower)]
-    own = [block.__dict__.get("forward") for block in blocks]
+    cache = BlockOutputCache(count)
+    blocks = list(transformer_blocks(tower))
+    replaced_forwards = [block.__dict__.get("forward") for block in blocks]
     for block in blocks:
         block.forward = partial(cache.forward, block, block.forward)
     try:
         yield cache
     finally:
-        for block, forward in zip(blocks, own, strict=True):
+        for block, forward in zip(blocks, replaced_forwards, strict=True):
             if forward is None:
                 del block.forward
             else:

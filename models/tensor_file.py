@@ -37,7 +37,8 @@ def write_tensors(
     Each tensor is copied to the CPU when its turn comes. Source: the format's description in the README of
     huggingface/safetensors.
     """
-    header, offset = dict[str, object]({"__metadata__": metadata} if metadata else {}), 0
+    header: dict[str, object] = {"__metadata__": metadata} if metadata else {}
+    offset = 0
     for name in file_order(state):
         end = offset + state[name].numel() * state[name].element_size()
         header[name] = {
@@ -49,6 +50,6 @@ def write_tensors(
     encoded = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     encoded += b" " * (-len(encoded) % ALIGNMENT)
     file.write(struct.pack("<Q", len(encoded)) + encoded)
-    file.writelines(
-        one.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data for one in ordered_tensors
-    )
+    for tensor in ordered_tensors:
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        file.write(flat.view(torch.uint8).numpy().data)

@@ -36,8 +36,8 @@ class PackedBlock(OpenClipBlock):
         attended = []
         for group, shape in zip(_split_by_group(self.project_qkv(self.ln_1(x)), shapes), shapes, strict=True):
             query, key, value = self.split_heads(group, *shape)
-            found = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None)
-            attended.append(found.transpose(1, 2).reshape(len(group), -1))
+            attention = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None)
+            attended.append(attention.transpose(1, 2).reshape(len(group), -1))
         return self.residual_and_mlp(x, torch.cat(attended))
 
 
@@ -45,7 +45,8 @@ class EndTokenBlock(PackedBlock):
     """The last block, which computes only each caption's end token; no other token is used after it."""
 
     def forward(self, x: Tokens, shapes: Shapes, mask: Mask | None, ends: Ends) -> EndTokens:
-        normed, dim = self.ln_1(x), x.shape[1]
+        normed = self.ln_1(x)
+        dim = x.shape[1]
         queries = self.project_qkv(normed.index_select(0, ends), slice(dim))
         keys_and_values = self.project_qkv(normed, slice(dim, None))
         if mask is None:
@@ -53,15 +54,17 @@ class EndTokenBlock(PackedBlock):
         else:  # rows have different numbers of captions: other tokens' queries are 0, and what they find is not used
             (query,) = self.split_heads(queries.new_zeros(x.shape).index_copy(0, ends, queries), *shapes[0])
             key, value = self.split_heads(keys_and_values, *shapes[0])
-            found = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-            attended = found.transpose(1, 2).reshape(x.shape).index_select(0, ends)
+            attention = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+            attended = attention.transpose(1, 2).reshape(x.shape).index_select(0, ends)
         return self.residual_and_mlp(x.index_select(0, ends), attended)
 
     def _attend_to_own_row(
         self, queries: EndTokens, keys_and_values: Float[Tensor, "tokens _"], shapes: Shapes, ends: Ends
     ) -> EndTokens:
         """Return attention's result where each row of a group has one caption."""
-        counts, attended, before = [count for count, _ in shapes], [], 0
+        counts = [count for count, _ in shapes]
+        attended = []
+        before = 0  # tokens of the groups before
         for group_queries, group_keys_and_values, group_ends, (count, width) in zip(
             torch.split(queries, counts),
             _split_by_group(keys_and_values, shapes),
@@ -73,8 +76,8 @@ class EndTokenBlock(PackedBlock):
             key, value = self.split_heads(group_keys_and_values, count, width)
             columns = (group_ends - before) % width
             is_not_after = torch.arange(width, device=ends.device) <= columns.view(count, 1, 1, 1)
-            found = F.scaled_dot_product_attention(query, key, value, attn_mask=is_not_after)
-            attended.append(found.reshape(count, -1))
+            attention = F.scaled_dot_product_attention(query, key, value, attn_mask=is_not_after)
+            attended.append(attention.reshape(count, -1))
             before += count * width
         return torch.cat(attended)
 
@@ -111,10 +114,11 @@ class TextTower(nn.Module):
         caption, unless `positions` has the place of each token in its caption: then the rows of the one group have
         several captions one after the other, which attend to themselves alone; padding has position 0.
         """
-        text, mask = self.text, None
+        text = self.text
         if self.padding_reason:
-            whole: Tensor = text(torch.cat(groups))
-            return whole.index_select(0, inverse_permutation)
+            in_order: Tensor = text(torch.cat(groups))
+            return in_order.index_select(0, inverse_permutation)
+        mask = None
         shapes = [(ids.shape[0], ids.shape[1]) for ids in groups]
         if positions is None:
             embedded = torch.cat([text.positional_embedding[:width].repeat(count, 1) for count, width in shapes])
@@ -151,7 +155,8 @@ def why_padding_is_needed(name: str) -> str | None:
         return f"in {name}'s text tower every token attends to later tokens, including padding"
     if text.get("embed_cls"):
         return f"{name}'s text tower pools a class token, which is after the padding"
-    if (pooling := text.get("pool_type", "argmax")) not in ("argmax", "eos"):
+    pooling = text.get("pool_type", "argmax")
+    if pooling not in ("argmax", "eos"):
         return f"{name}'s text tower pools {pooling!r} and not the end token"
     if CUSTOM & text.keys():
         return f"{name}'s text tower has blocks of another kind: {', '.join(sorted(CUSTOM & text.keys()))}"

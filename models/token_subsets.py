@@ -36,8 +36,8 @@ class PatchDrop(nn.Module):
         patches = x.shape[1] - first
         kept = max(1, int(patches * (1 - self.share)))
         drawn = torch.rand(len(x), patches, device=x.device).topk(kept, sorted=False).indices.sort().values
-        some = x[:, first:].gather(1, drawn[..., None].expand(-1, -1, x.shape[2]))
-        return torch.cat([x[:, :first], some], dim=1)
+        kept_patches = x[:, first:].gather(1, drawn[..., None].expand(-1, -1, x.shape[2]))
+        return torch.cat([x[:, :first], kept_patches], dim=1)
 
 
 def unwrap_timm_trunk(trunk: nn.Module) -> Any:
@@ -55,7 +55,8 @@ def add_patch_drop(trunk: nn.Module, share: float) -> None:
     vit = unwrap_timm_trunk(trunk)
     convolutions = [module for module in trunk.modules() if isinstance(module, nn.Conv2d)]
     reason = ""
-    if any(one.kernel_size != one.stride for one in convolutions) or len(convolutions) > 1:
+    overlaps = any(convolution.kernel_size != convolution.stride for convolution in convolutions)
+    if overlaps or len(convolutions) > 1:
         reason = " with a convolutional stem: the stem computes dropped patches and mixes them into their neighbours"
     elif isinstance(vit, OpenClipViT):
         vit.patch_dropout = PatchDrop(share, prefix_tokens=1)
@@ -130,8 +131,8 @@ def feature_and_patch_mean(trunk: nn.Module, images: Images) -> tuple[Features, 
         mean = patches.mean(dim=1)
         return feature, vit.ln_post(mean) if vit.final_ln_after_pool else mean
     if isinstance(vit, ModifiedResNet):
-        found = vit.forward_intermediates(images, indices=1)
-        return found["image_features"], found["image_intermediates"][-1].mean(dim=(2, 3))
+        outputs = vit.forward_intermediates(images, indices=1)
+        return outputs["image_features"], outputs["image_intermediates"][-1].mean(dim=(2, 3))
     tokens = vit.forward_features(images)
     feature = vit.forward_head(tokens, pre_logits=True)
     if isinstance(trunk, TimmModel):

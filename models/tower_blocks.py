@@ -36,14 +36,16 @@ def parameters_by_depth(tower: ImageTower) -> list[list[nn.Parameter]]:
     trunk = unwrap_timm_trunk(tower.trunk)
     kind = type(trunk)
     if kind not in MODULES_AFTER_BLOCKS:
-        known = " and ".join(f"{one.__module__}.{one.__name__}" for one in MODULES_AFTER_BLOCKS)
+        known = " and ".join(f"{known_kind.__module__}.{known_kind.__name__}" for known_kind in MODULES_AFTER_BLOCKS)
         raise ValueError(
             f"a tower of kind {kind.__name__} has no known order of blocks; known are the blocks of {known}"
         )
     blocks: Any = trunk.blocks if kind is TimmViT else trunk.transformer.resblocks
     layers = [list(block.parameters()) for block in blocks]
-    modules = [module for name in MODULES_AFTER_BLOCKS[kind] if (module := getattr(trunk, name, None)) is not None]
-    layers[-1] += [parameter for module in modules for parameter in module.parameters()]
+    for name in MODULES_AFTER_BLOCKS[kind]:
+        module = getattr(trunk, name, None)
+        if module is not None:
+            layers[-1] += module.parameters()
     in_layers = {id(parameter) for layer in layers for parameter in layer}
     return [[parameter for parameter in tower.parameters() if id(parameter) not in in_layers], *layers]
 
@@ -85,8 +87,8 @@ def cast_residual_stream(model: nn.Module) -> None:
         blocks = [*transformer_blocks(trunk)]
         scales = [name for block in blocks for name, _ in block.named_parameters() if name.endswith("gamma")]
         if not isinstance(trunk, TimmViT | CorenetViT) or scales:
-            what = "blocks that scale their outputs" if scales else "no fp32 sums between its blocks"
-            raise ValueError(f"residual_precision must be tower for a {type(trunk).__name__}, which has {what}")
+            reason = "blocks that scale their outputs" if scales else "no fp32 sums between its blocks"
+            raise ValueError(f"residual_precision must be tower for a {type(trunk).__name__}, which has {reason}")
         blocks[0].register_forward_pre_hook(_cast_to_autocast)
 
 

@@ -35,16 +35,20 @@ def export_tower(loaded: LoadedTower, out: Path) -> str:
     """
     if loaded.provenance is None:
         raise ValueError(f"{loaded.name} was not trained here: export accepts the towers of `{PROGRAM} train`")
-    trunk, config = loaded.tower.trunk, open_clip_config(loaded.architecture)
+    trunk = loaded.tower.trunk
+    config = open_clip_config(loaded.architecture)
     if config is not None:
-        config = _described_tower(loaded, config)
+        image_config = _image_tower_config(loaded, config)
         texts = loaded.read_text_encoder()
-        described, weights = (
-            _dual_encoder_weights(loaded, config, texts) if texts else _image_tower_weights(loaded, config)
-        )
-        made = msgspec.to_builtins(loaded.provenance)
-        preprocessing = _preprocessing(loaded) | {"resize_mode": "shortest"}
-        facts = {"model_cfg": described, "preprocess_cfg": preprocessing, "made": made}
+        if texts is None:
+            model_config, weights = _image_tower_weights(loaded, image_config)
+        else:
+            model_config, weights = _dual_encoder_weights(loaded, image_config, texts)
+        facts = {
+            "model_cfg": model_config,
+            "preprocess_cfg": _preprocessing(loaded) | {"resize_mode": "shortest"},
+            "made": msgspec.to_builtins(loaded.provenance),
+        }
         _write_folder(out, FOLDER_WEIGHTS[0], weights, FOLDER_CONFIG, facts)
         return f"open_clip.create_model({f'local-dir:{out}'!r})"
     if type(trunk).__module__.startswith("timm."):
@@ -53,69 +57,82 @@ def export_tower(loaded: LoadedTower, out: Path) -> str:
     raise ValueError(f"{loaded.name} has a {type(trunk).__name__}, which neither open_clip nor timm builds from a file")
 
 
-def _described_tower(loaded: LoadedTower, config: dict[str, Any]) -> dict[str, Any]:
-    """Return open_clip's configuration without a text tower, changed to the tower; ValueError if it has no words."""
-    trunk, side = loaded.tower.trunk, loaded.tower.image_size
-    described: dict[str, Any] = {
-        name: copy.deepcopy(config[name]) for name in ("vision_cfg", "quick_gelu") if name in config
-    }
-    reason = "reads grids of embeddings" if loaded.tower.channels != PIXEL_CHANNELS else ""
-    if isinstance(trunk, VisionTransformer):
-        changes: dict[str, Any] = {"pool_type": trunk.pool_type, "output_tokens": False}
+def _image_tower_config(loaded: LoadedTower, config: dict[str, Any]) -> dict[str, Any]:
+    """Return open_clip's configuration of the tower, without a text tower; ValueError if it cannot describe it."""
+    trunk = loaded.tower.trunk
+    reason = ""
+    changes: dict[str, Any] = {"image_size": loaded.tower.image_size}
+    if loaded.tower.channels != PIXEL_CHANNELS:
+        reason = "reads grids of embeddings"
+    elif isinstance(trunk, VisionTransformer):
+        changes |= {"pool_type": trunk.pool_type, "output_tokens": False}
     elif isinstance(trunk, TimmModel):
         pool = get_model_args(trunk.trunk)["global_pool"]
-        changes = {"timm_pool": pool, "timm_proj": "linear", "timm_proj_bias": False, "timm_model_pretrained": False}
-    else:
-        changes, reason = {}, reason or ("pools the mean" if isinstance(trunk.attnpool, nn.Sequential) else "")
+        changes |= {"timm_pool": pool, "timm_proj": "linear", "timm_proj_bias": False, "timm_model_pretrained": False}
+    elif isinstance(trunk.attnpool, nn.Sequential):
+        reason = "pools the mean"
     if reason:
-        other = "train a tower of timm by its name, which is exported with it"
-        raise ValueError(f"{loaded.name} {reason}, which no configuration of open_clip describes: {other}")
-    described["vision_cfg"] |= changes | {"image_size": side}
-    return described
+        advice = "train a tower of timm by its name, which is exported with it"
+        raise ValueError(f"{loaded.name} {reason}, which no configuration of open_clip describes: {advice}")
+    image_config = {name: copy.deepcopy(config[name]) for name in ("vision_cfg", "quick_gelu") if name in config}
+    image_config["vision_cfg"] |= changes
+    return image_config
 
 
 def _dual_encoder_weights(
-    loaded: LoadedTower, described: dict[str, Any], texts: TextEncoder
+    loaded: LoadedTower, image_config: dict[str, Any], texts: TextEncoder
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the configuration and the weights of a tower with its text tower, for open_clip's own tokenizer."""
     assert loaded.provenance is not None
-    pair, trained = texts.pair, loaded.provenance.experiment
-    text = open_clip_config(trained.text.text_tower)
-    assert text is not None
-    if pair.text.padding_reason or text.get("quick_gelu", False) != described.get("quick_gelu", False):
-        why = pair.text.padding_reason or f"{trained.text.text_tower} has a different GELU from {loaded.architecture}"
-        raise ValueError(f"{loaded.name} is not exported: {why}")
-    described |= {
+    pair = texts.pair
+    settings = loaded.provenance.experiment.text
+    config = open_clip_config(settings.text_tower)
+    assert config is not None
+    reason = pair.text.padding_reason
+    if not reason and config.get("quick_gelu", False) != image_config.get("quick_gelu", False):
+        reason = f"{settings.text_tower} has a different GELU from {loaded.architecture}"
+    if reason:
+        raise ValueError(f"{loaded.name} is not exported: {reason}")
+    model_config = image_config | {
         "embed_dim": pair.text.width,
-        "text_cfg": text["text_cfg"] | {"context_length": trained.text.context_length, "vocab_size": ALL_IDS},
+        "text_cfg": config["text_cfg"] | {"context_length": settings.context_length, "vocab_size": ALL_IDS},
     }
     if pair.bias is not None:
-        described["init_logit_bias"] = 0.0  # makes open_clip build a bias; its value is loaded
+        model_config["init_logit_bias"] = 0.0  # makes open_clip build a bias; its value is loaded
     weights = open_clip_state(pair)
-    rows, numbers = weights["token_embedding.weight"], torch.from_numpy(texts.subwords.id_map)
-    table = rows.new_zeros(len(numbers), rows.shape[1])  # by the tokenizer's ids; 0 for those outside the vocabulary
-    table[numbers >= 0] = rows[numbers[numbers >= 0]]
-    return described, weights | {"token_embedding.weight": table}
+    rows = weights["token_embedding.weight"]
+    row_by_id = torch.from_numpy(texts.subwords.id_map)  # below 0: outside the vocabulary
+    table = rows.new_zeros(len(row_by_id), rows.shape[1])
+    table[row_by_id >= 0] = rows[row_by_id[row_by_id >= 0]]
+    return model_config, weights | {"token_embedding.weight": table}
 
 
-def _image_tower_weights(loaded: LoadedTower, described: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _image_tower_weights(loaded: LoadedTower, image_config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the configuration and the weights of a tower with an untrained text tower."""
     width = loaded.tower.width
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        weights = open_clip.CLIP(width, described["vision_cfg"], NO_TEXT).state_dict()
-    described |= {"embed_dim": width, "text_cfg": NO_TEXT}
-    return described, weights | open_clip_visual_state(loaded.tower, torch.eye(width))
+        weights = open_clip.CLIP(width, image_config["vision_cfg"], NO_TEXT).state_dict()
+    model_config = image_config | {"embed_dim": width, "text_cfg": NO_TEXT}
+    return model_config, weights | open_clip_visual_state(loaded.tower, torch.eye(width))
 
 
 def _timm_config(loaded: LoadedTower) -> dict[str, Any]:
     """Return the configuration that timm reads beside weights: `timm/models/_hub.py`, `save_config_for_hf`."""
-    side, trunk = loaded.tower.image_size, loaded.tower.trunk
-    shown = {"input_size": (loaded.tower.channels, side, side), "num_classes": 0}
-    shown["fixed_input_size"] = get_model_input_config(trunk)["fixed_input_size"]
+    trunk = loaded.tower.trunk
+    side = loaded.tower.image_size
+    pretrained_config = {
+        "input_size": (loaded.tower.channels, side, side),
+        "num_classes": 0,
+        "fixed_input_size": get_model_input_config(trunk)["fixed_input_size"],
+        "crop_pct": 1.0,
+        "crop_mode": "center",
+    }
     return {
         "architecture": loaded.architecture,
         "num_classes": 0,
         "num_features": loaded.tower.width,
-        "pretrained_cfg": shown | {"crop_pct": 1.0, "crop_mode": "center"} | _preprocessing(loaded),
+        "pretrained_cfg": pretrained_config | _preprocessing(loaded),
         "model_args": get_model_args(trunk),
         "made": msgspec.to_builtins(loaded.provenance),
     }

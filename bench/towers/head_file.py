@@ -65,7 +65,8 @@ class TextEncoder:
 
         Source: open_clip, `zero_shot_classifier.py`, `build_zero_shot_classifier`, whose columns these are.
         """
-        return F.normalize(torch.stack([self.encode(of_class).mean(0) for of_class in prompts]), dim=-1)
+        means = [self.encode(class_prompts).mean(0) for class_prompts in prompts]
+        return F.normalize(torch.stack(means), dim=-1)
 
     @torch.no_grad()
     def classifier_rows(self, prompts: Sequence[tuple[str, ...]]) -> Float[Tensor, "classes width"]:
@@ -84,8 +85,10 @@ def save_tower(
 
     `tensors` are the contents in `file_order`; None: those of `state`, which may else hold shards.
     """
+    if tensors is None:
+        tensors = [state[name] for name in file_order(state)]
     with atomic_write(path) as temporary, temporary.open("wb") as file:
-        write_tensors(file, state, map(state.__getitem__, file_order(state)) if tensors is None else tensors, facts)
+        write_tensors(file, state, tensors, facts)
 
 
 def save_head_beside_tower(
@@ -133,15 +136,16 @@ def read_text_encoder(tower: ImageTower, path: Path, provenance: Provenance) -> 
     if not head_path(path).is_file():
         return None
     with prefix_errors(head_path(path), (SafetensorError,)):
-        saved, trained = load_file(head_path(path)), provenance.experiment
+        saved = load_file(head_path(path))
     if not any(name.startswith("text.") for name in saved):
         return None
+    trained = provenance.experiment
     subwords = SubwordIds(trained.targets.subword_vocabulary)
-    text = build_text_tower(
-        trained.text.text_tower, trained.text.context_length, subwords.size, derive_seed(trained.seed, TEXT)
-    )
+    seed = derive_seed(trained.seed, TEXT)
+    text = build_text_tower(trained.text.text_tower, trained.text.context_length, subwords.size, seed)
     pair = DualEncoder(tower, text, initial_scale=1.0, initial_bias=0.0 if "bias" in saved else None)
-    own = {f"tower.{name}": value for name, value in tower.state_dict().items()}
-    weights = own | {name: value for name, value in saved.items() if name in pair.state_dict()}
+    expected = pair.state_dict()
+    weights = {name: value for name, value in expected.items() if name.startswith("tower.")}
+    weights |= {name: value for name, value in saved.items() if name in expected}
     load_strictly(pair, weights, f"{head_path(path)} does not hold what {trained.method} puts around this tower")
     return TextEncoder(pair.eval(), subwords, trained.text.context_length)

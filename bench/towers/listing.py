@@ -31,31 +31,35 @@ NOTE = (
 
 def tower_table(pattern: str, limit: int = MAX_TOWERS) -> Table:
     """List the towers whose names match a pattern of the shell, built without weights; ValueError if none does."""
-    names = [*dict.fromkeys([*open_clip.list_models(), *timm.list_models()])]
-    found = [name for name in names if fnmatchcase(name, pattern)]
-    if not found:
+    names = list(dict.fromkeys([*open_clip.list_models(), *timm.list_models()]))
+    matching = [name for name in names if fnmatchcase(name, pattern)]
+    if not matching:
         near = similar_names(pattern.strip("*"), names)
         advice = f"did you mean {' or '.join(near)}?" if near else "'vit_*' and 'ViT-*' match some"
         raise ValueError(f"no tower of open_clip or timm is named {pattern!r}; {advice}")
-    shown, examples = found[:limit], dict[str, str]()
-    rows = [_row(name, examples) for name in show_progress(shown, len(shown), "building towers", "towers")]
-    lines = [NOTE, *(f"{name}: {reason}." for name, reason in examples.items())]
-    if more := len(found) - len(shown):
-        lines.append(f"{more:,} more towers match {pattern!r}; a narrower pattern lists them.")
+    shown = matching[:limit]
+    reasons = dict[str, str]()  # why a tower or a method is not there: the first example
+    rows = [_row(name, reasons) for name in show_progress(shown, len(shown), "building towers", "towers")]
+    lines = [NOTE, *(f"{name}: {reason}." for name, reason in reasons.items())]
+    if len(matching) > len(shown):
+        num_others = len(matching) - len(shown)
+        lines.append(f"{num_others:,} more towers match {pattern!r}; a narrower pattern lists them.")
     return Table.of_rows("Towers", COLUMNS, rows, "\n".join(lines))
 
 
-def _row(name: str, examples: dict[str, str]) -> list[Cell]:
-    """Return the cells of a tower; the first reason that a method cannot train one is added to the examples."""
+def _row(name: str, reasons: dict[str, str]) -> list[Cell]:
+    """Return the cells of a tower, and add the reasons why methods cannot train it to `reasons`."""
     try:
-        tower = _build(name, side := published_image_size(name))
+        side = published_image_size(name)
+        tower = _build(name, side)
         flops = count_image_flops(tower, tower.channels, side)
     except Exception as error:  # noqa: BLE001 - neither library documents the exceptions of its towers
-        examples[name] = f"{type(error).__name__}: {error}".splitlines()[0]
-        return [Cell.plain(name), *[Cell.unmeasured(examples[name])] * 4, Cell("none", value=[])]
+        reasons[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+        return [Cell.plain(name), *[Cell.unmeasured(reasons[name])] * 4, Cell("none", value=[])]
     parameters = sum(parameter.numel() for parameter in tower.parameters())
     unable = unsupported_methods(name, side)
-    examples.update({method: reason for method, reason in unable.items() if method not in examples})
+    for method, reason in unable.items():
+        reasons.setdefault(method, reason)
     able = [method for method in METHOD_SETTINGS if method not in unable]
     figures = [Cell.plain(value) for value in (name, side, tower.width, parameters / 1e6, flops / 1e9)]
     return [*figures, Cell(f"all but {', '.join(unable)}" if unable else "all", value=able)]
@@ -63,15 +67,23 @@ def _row(name: str, examples: dict[str, str]) -> list[Cell]:
 
 def unsupported_methods(tower: str, side: int) -> dict[str, str]:
     """Return the methods whose settings a tower does not accept at an image side, each with the reason."""
-    reasons: dict[tuple[float, Pooling], str] = {}
-    for image in (_patch_drop_and_pooling(method) for method in METHOD_SETTINGS):
-        if image not in reasons:
-            try:
-                _build(tower, side, *image)
-                reasons[image] = ""
-            except ValueError as error:
-                reasons[image] = str(error)
-    return {method: reason for method in METHOD_SETTINGS if (reason := reasons[_patch_drop_and_pooling(method)])}
+    reasons = dict[str, str]()
+    reason_by_settings = dict[tuple[float, Pooling], str]()
+    for method in METHOD_SETTINGS:
+        settings = _patch_drop_and_pooling(method)
+        if settings not in reason_by_settings:
+            reason_by_settings[settings] = _reason_not_built(tower, side, *settings)
+        if reason_by_settings[settings]:
+            reasons[method] = reason_by_settings[settings]
+    return reasons
+
+
+def _reason_not_built(tower: str, side: int, patch_drop: float, pooling: Pooling) -> str:
+    try:
+        _build(tower, side, patch_drop, pooling)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _patch_drop_and_pooling(method: str) -> tuple[float, Pooling]:

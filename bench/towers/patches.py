@@ -20,17 +20,17 @@ def check_whole_patches(experiment: Experiment) -> list[str]:
     Raises ValueError for other images with such pixels, with the sizes that fit. A teacher that is named and no file
     reads the same images.
     """
-    warnings, towers = list[str](), [experiment.image.tower]
+    image = experiment.image
+    if image.embedding_channels is not None:
+        return []
+    towers = [image.tower]
     if get_method(experiment.method).has_teacher and Path(experiment.targets.teacher).suffix != ".safetensors":
         towers.append(experiment.targets.teacher)
-    sides = (
-        {experiment.image.image_size, *experiment.image.image_sizes}
-        if experiment.image.embedding_channels is None
-        else ()
-    )
-    for tower, side in product(towers, sorted(sides)):
+    warnings = list[str]()
+    for tower, side in product(towers, sorted({image.image_size, *image.image_sizes})):
         patch, published = patch_and_image_size(tower)
-        if patch is None or not (rest := side % patch):
+        rest = 0 if patch is None else side % patch
+        if patch is None or rest == 0:
             continue
         text = f"{experiment.name}: patches of {patch} px of the tower {tower} leave {rest} of {side} px uncovered"
         if side != published:
@@ -48,11 +48,21 @@ def patch_and_image_size(tower: str) -> tuple[int | None, int | None]:
     """
     if tower.startswith("corenet-vit-"):
         return CORENET_PATCH, None
-    library = cast("Any", find_spec("open_clip")).origin
-    folders = CHECKOUT / "models" / "configs", Path(library).parent / "model_configs"
-    files = (folder / f"{tower}.json" for folder in folders if Path(tower).name == tower)
-    file = next((file for file in files if file.is_file()), None)
-    vision = {} if file is None else json.loads(file.read_bytes())["vision_cfg"]
-    found = re.search(r"patch(\d+)(?:.*?_(\d+)(?=\.|$))?", vision.get("timm_model_name", tower))
-    patch, size = (text and int(text) for text in found.groups()) if found else (None, None)
+    vision = _open_clip_vision_config(tower)
+    match = re.search(r"patch(\d+)(?:.*?_(\d+)(?=\.|$))?", vision.get("timm_model_name", tower))
+    patch = int(match[1]) if match else None
+    size = int(match[2]) if match and match[2] else None
     return vision.get("patch_size", patch), vision.get("image_size", size)
+
+
+def _open_clip_vision_config(tower: str) -> dict[str, Any]:
+    """Return the configuration of a vision tower of open_clip or of this project; empty for other names."""
+    if Path(tower).name != tower:
+        return {}
+    library = Path(cast("Any", find_spec("open_clip")).origin).parent
+    for folder in (CHECKOUT / "models" / "configs", library / "model_configs"):
+        file = folder / f"{tower}.json"
+        if file.is_file():
+            vision: dict[str, Any] = json.loads(file.read_bytes())["vision_cfg"]
+            return vision
+    return {}

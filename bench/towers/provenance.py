@@ -9,6 +9,7 @@ from bench.console.console import PROGRAM
 from bench.environment.files import decode_json, prefix_errors, require_regular
 from bench.experiment.config import Experiment, are_replicates
 from bench.experiment.settings import split_name
+from bench.records.method_text import MethodText
 from bench.records.record import comparison_from_filename
 
 
@@ -18,6 +19,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     experiment: Experiment
     images: int  # seen
     budgets: tuple[str, ...]  # for which it was cooled down
+    method: MethodText | msgspec.UnsetType = msgspec.UNSET  # of an extension; a method of this program has none
 
     def to_facts(self) -> dict[str, str]:
         """Return the metadata of a safetensors header."""
@@ -56,17 +58,20 @@ def latest_towers(results: Path, name: str) -> list[Path]:
     `name` is an experiment with its settings as they were trained, or without them where the folder holds towers with
     one choice of settings. ValueError for no such experiment, or for several.
     """
-    found = [path for folder in (".", "*") for path in results.glob(f"{folder}/*.tower.*.safetensors")]
-    found.sort(key=lambda path: path.name)
-    trained = {path: read_provenance(path).experiment for path in found}
-    names = dict.fromkeys(one.name for one in trained.values())
-    matching = [name] if name in names else [one for one in names if split_name(one)[0] == name]
+    paths = [*results.glob("*.tower.*.safetensors"), *results.glob("*/*.tower.*.safetensors")]
+    trained = {path: read_provenance(path).experiment for path in sorted(paths, key=lambda path: path.name)}
+    names = dict.fromkeys(experiment.name for experiment in trained.values())
+    matching = [name] if name in names else [full_name for full_name in names if split_name(full_name)[0] == name]
     if len(matching) > 1:
         raise ValueError(f"{results} holds towers of several experiments {name!r}: name {' or '.join(matching)}")
     if not matching:
         others = f"it holds towers of {', '.join(names)}: name one of them, or " if names else ""
         raise ValueError(f"{results} holds no tower of {name!r}; {others}make one with: {PROGRAM} train {name}")
-    towers = {path: one for path, one in trained.items() if one.name in matching}
+    towers = {path: experiment for path, experiment in trained.items() if experiment.name in matching}
     last = [*towers.values()][-1]
-    newest = {one.seed: comparison_from_filename(path) for path, one in towers.items() if are_replicates(one, last)}
-    return [path for path, one in towers.items() if newest.get(one.seed) == comparison_from_filename(path)]
+    comparisons = {path: comparison_from_filename(path) for path in towers}
+    newest = dict[int, str]()  # comparison by seed
+    for path, experiment in towers.items():
+        if are_replicates(experiment, last):
+            newest[experiment.seed] = comparisons[path]
+    return [path for path, experiment in towers.items() if newest.get(experiment.seed) == comparisons[path]]

@@ -59,13 +59,10 @@ def write_teacher_features(experiment: Experiment, device: torch.device, results
     """
     teacher = build_teacher(experiment).to(device).eval()
     samples = open_samples(experiment, results / CACHE)
-    rows, found = list[int](), list[Tensor]()
-    with torch.inference_mode():
-        for indices, images in _iter_image_batches(samples, teacher.image_size):
-            rows += indices
-            found.append(teacher(images.to(device)).float().cpu())
     features = torch.zeros(samples.num_stored_label_rows, teacher.width)
-    features[torch.tensor(rows)] = torch.cat(found)
+    with torch.inference_mode():
+        for rows, images in _iter_image_batches(samples, teacher.image_size):
+            features[torch.tensor(rows)] = teacher(images.to(device)).float().cpu()
     require_finite(features, f"features of the teacher {experiment.targets.teacher}")
     digest = data_digest(experiment.input.data)
     facts = FeatureFacts(teacher=experiment.targets.teacher, data=experiment.input.data, digest=digest)
@@ -79,8 +76,10 @@ def stored_features(experiment: Experiment) -> Float[Tensor, "samples dim"] | No
     ValueError for features of other data, or that are not finite.
     """
     path = Path(experiment.targets.teacher)
-    is_file = experiment.targets.teacher.endswith(SUFFIX) and path.is_file()
-    if not is_file or (metadata := read_metadata(path).get("features")) is None:
+    if path.suffix != SUFFIX or not path.is_file():
+        return None
+    metadata = read_metadata(path).get("features")
+    if metadata is None:
         return None
     with prefix_errors(path):
         facts = decode_json(metadata, FeatureFacts)
@@ -94,7 +93,7 @@ def stored_features(experiment: Experiment) -> Float[Tensor, "samples dim"] | No
 
 
 def _iter_image_batches(samples: Samples, side: int) -> Iterator[tuple[list[int], Tensor]]:
-    """Yield the positions of samples, with their images."""
+    """Yield the rows of samples, and their images; samples whose image cannot be decoded are left out."""
     if samples.is_decoded:
         pixels = samples.pixels
         for first in _iter_batch_starts(len(pixels)):
@@ -102,16 +101,17 @@ def _iter_image_batches(samples: Samples, side: int) -> Iterator[tuple[list[int]
             yield list(range(first, first + len(batch))), eval_transform(batch, side)
         return
     for first in _iter_batch_starts(len(samples)):
-        indices, images = list[int](), list[Tensor]()
+        rows = list[int]()
+        images = list[Tensor]()
         for row in range(first, min(first + EMBED_BATCH_SIZE, len(samples))):
             try:
                 image = decode_image(samples.image(row))
             except UnusableImageError:
                 continue
-            indices.append(samples.stored_label_row(row))
+            rows.append(samples.stored_label_row(row))
             images.append(resize_and_crop_centre(image, side))
         if images:
-            yield indices, normalise(torch.stack(images) / WHITE)
+            yield rows, normalise(torch.stack(images) / WHITE)
 
 
 def _iter_batch_starts(count: int) -> Iterator[int]:

@@ -25,7 +25,14 @@ from bench.towers.head_file import (
 )
 from bench.towers.provenance import Provenance, is_trained_here, latest_towers, read_provenance
 from models import corenet_vit, open_clip_config
-from models.checkpoint import SUFFIXES, adapt_to_trunk, identify, load_strictly, load_tower_weights, read_weights
+from models.checkpoint import (
+    SUFFIXES,
+    adapt_to_trunk,
+    describe_weights,
+    load_strictly,
+    load_tower_weights,
+    read_weights,
+)
 from models.image_tower import (
     PIXEL_STATISTICS,
     ImageTower,
@@ -88,7 +95,7 @@ def load_tower(subject: str, results: Path = Path("results")) -> LoadedTower:
         if corenet_vit.STEM in state:
             return _load_corenet(path, state)
         raise ValueError(
-            f"{path} does not name its architecture; name its model: NAME={path}. It looks like {identify(state)}"
+            f"{path} does not name its architecture; name its model: NAME={path}. It has {describe_weights(state)}"
         )
     name, equals, file = subject.partition("=")
     if equals and "[" not in name:  # "[" begins the settings of an experiment
@@ -104,7 +111,8 @@ def load_tower(subject: str, results: Path = Path("results")) -> LoadedTower:
 def load_trained_tower(path: Path) -> tuple[ImageTower, Provenance]:
     """Return a tower that was trained here, and its metadata; ValueError for a file without it."""
     provenance = read_provenance(path)
-    image, seed = provenance.experiment.image, derive_seed(provenance.experiment.seed, TOWER)
+    image = provenance.experiment.image
+    seed = derive_seed(provenance.experiment.seed, TOWER)
     build = partial(
         build_image_tower,
         image.tower,
@@ -133,69 +141,93 @@ def build_untrained_copy(loaded: LoadedTower) -> ImageTower:
 
 def _load_own_file(path: Path) -> LoadedTower:
     tower, provenance = load_trained_tower(path)
-    trained = provenance.experiment
-    return LoadedTower(tower, trained.name, trained.image.tower, provenance, read_label_classifier(path), file=path)
+    return LoadedTower(
+        tower,
+        name=provenance.experiment.name,
+        architecture=provenance.experiment.image.tower,
+        provenance=provenance,
+        label_classifier=read_label_classifier(path),
+        file=path,
+    )
 
 
-def _load_open_clip_folder(path: Path) -> LoadedTower:
+def _load_open_clip_folder(folder: Path) -> LoadedTower:
     try:
-        described = decode_json(read_limited(path / FOLDER_CONFIG), dict)
-        config, shown = described["model_cfg"], described.get("preprocess_cfg", {})
-        size = _require_few_layers(config["vision_cfg"])["image_size"]
+        description = decode_json(read_limited(folder / FOLDER_CONFIG), dict)
+        config = description["model_cfg"]
+        preprocessing = description.get("preprocess_cfg", {})
+        _require_few_layers(config["vision_cfg"])
+        size = config["vision_cfg"]["image_size"]
         build = partial(_build_tower, partial(build_trunk, config, size), size)
         num_weights = _count_weights(build)
     except Exception as error:  # noqa: BLE001 - open_clip documents no exceptions for invalid configurations
-        why = f"it has no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
-        raise ValueError(f"{path} is no folder of open_clip's: {FOLDER_CONFIG}: {why}") from None
-    file = next((path / name for name in FOLDER_WEIGHTS if (path / name).is_file()), None)
+        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+        raise ValueError(f"{folder} is no folder of open_clip's: {FOLDER_CONFIG}: {reason}") from None
+    file = next((folder / name for name in FOLDER_WEIGHTS if (folder / name).is_file()), None)
     if file is None:
-        raise ValueError(f"{path} holds none of {', '.join(FOLDER_WEIGHTS)}")
+        raise ValueError(f"{folder} holds none of {', '.join(FOLDER_WEIGHTS)}")
     _require_file_can_hold(file, num_weights)
     tower = build()
-    _load_trunk(tower, read_weights(file), file, path.name)
-    tower.pixels = make_renormalisation(
-        shown.get("mean", open_clip.OPENAI_DATASET_MEAN), shown.get("std", open_clip.OPENAI_DATASET_STD)
-    )
-    return LoadedTower(tower, path.name, path.name, build=build)
+    _load_trunk(tower, read_weights(file), file, folder.name)
+    mean = preprocessing.get("mean", open_clip.OPENAI_DATASET_MEAN)
+    std = preprocessing.get("std", open_clip.OPENAI_DATASET_STD)
+    tower.pixels = make_renormalisation(mean, std)
+    return LoadedTower(tower, folder.name, architecture=folder.name, build=build)
 
 
 def _load_weights_as_architecture(name: str, file: Path) -> LoadedTower:
+    is_corenet = name.startswith(corenet_vit.PREFIX)
     config = open_clip_config(name)
-    if config is None and not timm.is_model(name) and not name.startswith(corenet_vit.PREFIX):
+    if config is None and not is_corenet and not timm.is_model(name):
         build_image_tower(name, CORENET_SIZE, 0)  # raises an error that suggests a name
     if not file.is_file():
         raise ValueError(f"no file {str(file)!r} with weights of {name}")
     state = read_weights(file)
-    if name.startswith(corenet_vit.PREFIX):
+    if is_corenet:
         return _load_corenet(file, state, name)
-    described: Any = timm.get_pretrained_cfg(name) if config is None else None
-    pixels = _published_mean_and_std(name) if described is None else (described.mean, described.std)
     build = partial(build_image_tower, name, published_image_size(name), derive_seed(0, TOWER))
     tower = build()
     _load_trunk(tower, state, file, name)
-    tower.pixels = make_renormalisation(*pixels)
-    return LoadedTower(tower, f"{name}={file.name}", name, build=build)
+    if config is None:
+        timm_config: Any = timm.get_pretrained_cfg(name)
+        tower.pixels = make_renormalisation(timm_config.mean, timm_config.std)
+    else:
+        tower.pixels = make_renormalisation(*_published_mean_and_std(name))
+    return LoadedTower(tower, f"{name}={file.name}", architecture=name, build=build)
 
 
-def _load_corenet(path: Path, state: Mapping[str, Tensor], name: str = "") -> LoadedTower:
+def _load_corenet(file: Path, state: Mapping[str, Tensor], name: str = "") -> LoadedTower:
     """Read a file of CoreNet, whose images have pixels from 0 to 1 without normalisation."""
-    of_file = partial(corenet_vit.CorenetViT, *corenet_vit.infer_sizes(state)) if not name else None
-    build = partial(_build_tower, of_file or partial(corenet_vit.corenet_vit, name), CORENET_SIZE)
-    _require_file_can_hold(path, _count_weights(build))
-    tower, weights = build(), corenet_vit.convert_corenet_state(state)
-    load_strictly(tower.trunk, weights, f"{path} does not fit {name or 'a ViT of CoreNet'}", given=state)
+    if name:
+        build_corenet = partial(corenet_vit.corenet_vit, name)
+    else:
+        build_corenet = partial(corenet_vit.CorenetViT, *corenet_vit.infer_sizes(state))
+    build = partial(_build_tower, build_corenet, CORENET_SIZE)
+    _require_file_can_hold(file, _count_weights(build))
+    tower = build()
+    weights = corenet_vit.convert_corenet_state(state)
+    load_strictly(tower.trunk, weights, f"{file} does not fit {name or 'a ViT of CoreNet'}")
     tower.pixels = make_renormalisation(*PIXEL_STATISTICS["none"])
-    classifier = None
-    beside = (path.with_suffix(suffix) for suffix in VOCABULARY_SUFFIXES)
-    vocabulary = next((str(file) for file in beside if file.is_file()), None)
-    if "classifier.weight" in state:
-        keys = read_vocabulary(vocabulary).keys if vocabulary else ()
-        if "classifier.bias" not in state:
-            raise ValueError(f"{path} has classifier.weight and no classifier.bias")
-        with prefix_errors(f"{path} with the vocabulary {vocabulary}" if vocabulary else path):
-            classifier = make_label_classifier(state["classifier.weight"], state["classifier.bias"], keys)
-    architecture = name or identify(state).split(",")[0]
-    return LoadedTower(tower, path.name, architecture, label_classifier=classifier, build=build)
+    return LoadedTower(
+        tower,
+        name=file.name,
+        architecture=name or corenet_vit.describe_sizes(corenet_vit.infer_sizes(state)),
+        label_classifier=_corenet_classifier(file, state),
+        build=build,
+    )
+
+
+def _corenet_classifier(file: Path, state: Mapping[str, Tensor]) -> LabelClassifier | None:
+    """Return the classifier in a file of CoreNet, with the labels of the vocabulary beside it."""
+    if "classifier.weight" not in state:
+        return None
+    if "classifier.bias" not in state:
+        raise ValueError(f"{file} has classifier.weight and no classifier.bias")
+    candidates = [file.with_suffix(suffix) for suffix in VOCABULARY_SUFFIXES]
+    vocabulary = next((path for path in candidates if path.is_file()), None)
+    with prefix_errors(f"{file} with the vocabulary {vocabulary}" if vocabulary else file):
+        keys = read_vocabulary(str(vocabulary)).keys if vocabulary else ()
+        return make_label_classifier(state["classifier.weight"], state["classifier.bias"], keys)
 
 
 def _count_weights(build: Callable[[], nn.Module]) -> int:
@@ -206,16 +238,17 @@ def _count_weights(build: Callable[[], nn.Module]) -> int:
 
 def _require_file_can_hold(file: Path, num_weights: int) -> None:
     """Raise ValueError if a file is too small for a large architecture; loading names what a small one lacks."""
-    if (size := file.stat().st_size) < num_weights > MAX_UNCHECKED_WEIGHTS:
-        raise ValueError(f"{file} has {size:,} bytes, too few for the {num_weights:,} weights that it describes")
+    file_bytes = file.stat().st_size
+    if file_bytes < num_weights and num_weights > MAX_UNCHECKED_WEIGHTS:
+        raise ValueError(f"{file} has {file_bytes:,} bytes, too few for the {num_weights:,} weights that it describes")
 
 
-def _require_few_layers(vision: dict[str, Any]) -> dict[str, Any]:
-    """Return the configuration of a vision tower; ValueError for numbers of layers that no tower has."""
+def _require_few_layers(vision: dict[str, Any]) -> None:
+    """Raise ValueError for a configuration with a number of layers that no tower has."""
     layers = vision.get("layers", 0)
-    if sum(layers if isinstance(layers, list) else [layers]) > MAX_LAYERS:
+    num_layers = sum(layers) if isinstance(layers, list) else layers
+    if num_layers > MAX_LAYERS:
         raise ValueError(f"layers must be {MAX_LAYERS} at most, got {layers}")
-    return vision
 
 
 def _build_tower(build_trunk: Callable[[], nn.Module], image_size: int) -> ImageTower:
@@ -223,12 +256,11 @@ def _build_tower(build_trunk: Callable[[], nn.Module], image_size: int) -> Image
 
 
 def _load_trunk(tower: ImageTower, state: Mapping[str, Tensor], file: Path, name: str) -> None:
-    weights = adapt_to_trunk(state, tower.trunk)
-    load_strictly(tower.trunk, weights, f"{file} does not fit {name}", given=state)
+    load_strictly(tower.trunk, adapt_to_trunk(state, tower.trunk), f"{file} does not fit {name}")
 
 
 def _published_mean_and_std(name: str) -> tuple[Any, Any]:
     """Return the mean and deviation that all published weights of an open_clip model share, or else the defaults."""
     configs = [open_clip.get_pretrained_cfg(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name)]
-    found = {(tuple(config["mean"]), tuple(config["std"])) for config in configs if "mean" in config}
-    return found.pop() if len(found) == 1 else (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
+    statistics = {(tuple(config["mean"]), tuple(config["std"])) for config in configs if "mean" in config}
+    return statistics.pop() if len(statistics) == 1 else (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)

@@ -14,9 +14,8 @@ from bench.experiment.fields import Attention
 from bench.labels.vocabulary import read_vocabulary, vocabulary_path
 from bench.towers.tower_from import build_untrained_copy, load_tower
 from bench.train.attention import use_attention_kernel
-from models.corenet_vit import SIZES, CorenetViT, convert_corenet_state
+from models.corenet_vit import convert_corenet_state
 from models.image_tower import build_image_tower
-from models.open_clip_blocks import ClassTokenOnlyBlock
 from tests.models.corenet_checkout import CLASSES, RECORDED, SIDES, answers, corenet_vit, drawn, images
 
 CHECKOUT = os.environ.get("CATLIP_BENCH_CORENET", "")
@@ -140,38 +139,6 @@ def test_the_classifier_is_kept_with_its_vocabulary(recorded: tuple[str, State],
     read_vocabulary.cache_clear()
     with pytest.raises(ValueError, match=r"with the vocabulary .*vit\.json: a classifier of 12 rows for \d+ labels"):
         load_tower(str(path))
-
-
-def test_untrained_corenet_vit_is_built_by_name() -> None:
-    """Of any size, for several image sizes, the same twice."""
-    for name, (width, layers) in SIZES.items():
-        with torch.device("meta"):
-            tower = build_image_tower(f"corenet-vit-{name}", 224, 0, (128, 224))
-        assert isinstance(tower.trunk, CorenetViT)
-        assert (tower.width, len(tower.trunk.transformer.resblocks)) == (width, layers)
-    one, two = (build_image_tower("corenet-vit-tiny", 64, 3) for _ in range(2))
-    assert all(torch.equal(*pair) for pair in zip(one.parameters(), two.parameters(), strict=True))
-    assert isinstance(one.trunk.transformer.resblocks[-1], ClassTokenOnlyBlock)
-    with pytest.raises(ValueError, match="CoreNet's are corenet-vit-tiny, corenet-vit-small"):
-        build_image_tower("corenet-vit-giant", 224, 0)
-
-
-def test_corenet_vit_trains_with_activation_checkpointing() -> None:
-    """The same gradients either way."""
-    gradients = []
-    for again in (False, True):
-        tower = build_image_tower("corenet-vit-tiny", 32, 0)
-        tower.trunk.set_grad_checkpointing(again)
-        tower(torch.ones(2, 3, 32, 32)).square().sum().backward()
-        gradients.append([parameter.grad for parameter in tower.parameters()])
-    for plain, computed_again in zip(*gradients, strict=True):
-        torch.testing.assert_close(plain, computed_again)
-
-
-def test_a_classifier_without_its_bias_is_refused(recorded: tuple[str, State], tmp_path: Path) -> None:
-    state = {name: value for name, value in recorded[1].items() if name != "classifier.bias"}
-    with pytest.raises(ValueError, match=r"vit.pt has classifier.weight and no classifier.bias"):
-        load_tower(str(saved(state, tmp_path / "vit.pt")))
 
 
 def test_initialisation_follows_the_released_recipe(recorded: tuple[str, State], tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from bench.experiment.fields import TextPadding
 from models import open_clip_config, text_tower
 from models.image_tower import build_image_tower
 from models.open_clip_blocks import ClassTokenOnlyBlock, ImageBlock, replace_image_blocks, uses_class_token_only
-from models.text_tower import TextTower, build_text_tower, why_padding_is_needed
+from models.text_tower import TextTower, build_text_tower
 from tests.tensors import assert_equal_with_gradients
 
 CAPTIONS = [[1, 2, 3], [4], [5, 6, 7, 8, 9, 10], [11] * 22, [12] * 13, [13], [14] * 30]
@@ -46,19 +46,6 @@ def test_bucketed_batch_equals_open_clips_padded_batch(padding: TextPadding, var
     found, expected = ours(*cut.inputs), theirs(tokens.groups[0][rows])
     assert found.shape == (len(rows), ours.width)
     assert_equal_with_gradients((found, ours.text.parameters()), (expected, theirs.parameters()))
-
-
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("ViT-B-16-SigLIP", "every token attends to later tokens"),
-        ("coca_ViT-B-32", "pools a class token"),
-        ("ViT-B-32", None),
-        ("catlip-bench-tiny", None),
-    ],
-)
-def test_text_tower_that_needs_padding_gives_the_reason(name: str, reason: str | None) -> None:
-    assert (why_padding_is_needed(name) or "None").count(str(reason)) == 1
 
 
 @pytest.mark.parametrize("name", ["ViT-B-16-SigLIP", "coca_ViT-B-32"])
@@ -95,17 +82,6 @@ def test_unknown_text_towers_are_refused() -> None:
         build_text_tower("ViT-B32", 77, 100, 0)
 
 
-@pytest.mark.parametrize(
-    ("name", "size", "width"),
-    [("ViT-B-32", 64, 768), ("vit_tiny_patch16_224", 48, 192), ("resnet18", 64, 512), ("ViTamin-S", 224, 384)],
-)
-def test_a_tower_of_either_library_gives_one_feature_before_any_projection(name: str, size: int, width: int) -> None:
-    with torch.device("meta"):
-        tower = build_image_tower(name, size, 0)
-        assert tower.width == width
-        assert tower.eval()(torch.empty(2, 3, size, size)).shape == (2, width)
-
-
 @pytest.mark.parametrize("pool", ["tok", "avg"])
 @pytest.mark.parametrize("scaled", [None, 0.1])
 def test_our_blocks_change_neither_feature_nor_gradient(pool: str, scaled: float | None) -> None:
@@ -129,34 +105,6 @@ def test_multi_size_tower_has_the_weights_and_features_of_one_size(name: str) ->
     images = torch.randn(2, 3, 48, 48)
     assert torch.equal(one(images), several(images))
     assert several(torch.randn(2, 3, 64, 64)).shape == (2, several.width)
-
-
-@pytest.mark.parametrize(
-    ("name", "sizes", "text"),
-    [
-        ("ViT-B-16", (192, 224), "for one size; timm's vit_base_patch16_clip_224 takes any"),
-        ("ViT-L-14", (196, 224), "for one size; timm's vit_large_patch14_clip_224 takes any"),
-        ("ViT-B-16-SigLIP", (192, 224), "for one size; timm's vit_base_patch16_siglip_224 takes any"),
-        ("RN50", (192, 224), "for one size; timm's vit_tiny_patch16_224 takes any"),
-        ("beit_base_patch16_224", (192, 224), "'beit_base_patch16_224' does not take images of 192, 224 px"),
-        ("vit_tiny_patch16_224", (190, 224), "does not take images of 190, 224 px: .*divisible by patch size"),
-    ],
-)
-def test_single_size_tower_is_refused_for_several_image_sizes(name: str, sizes: tuple[int, ...], text: str) -> None:
-    with pytest.raises(ValueError, match=text), torch.device("meta"):
-        build_image_tower(name, 224, 0, sizes)
-
-
-def test_a_tower_is_open_clips_own_without_its_projection() -> None:
-    tower = build_image_tower("catlip-bench-tiny", 48, 5)
-    torch.manual_seed(0)
-    model = open_clip.create_model("catlip-bench-tiny")
-    visual = model.visual
-    state = tower.trunk.state_dict()
-    visual.load_state_dict(state | {"proj": visual.proj})
-    visual.proj = None
-    images = torch.randn(2, 3, 48, 48)
-    torch.testing.assert_close(tower(images), visual(images))
 
 
 def test_an_unknown_tower_is_refused_with_a_near_one() -> None:

@@ -11,7 +11,7 @@ from bench.data.stream import Batch
 from bench.data.targets import Captions
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
-from bench.interfaces.method import methods
+from bench.interfaces.method import METHODS
 from bench.towers.export import export_tower
 from bench.towers.provenance import Provenance
 from bench.towers.tower_from import LoadedTower
@@ -56,7 +56,7 @@ def experiment_of(name: str, tower: str, side: int) -> Experiment:
 
 def take_step(experiment: Experiment, tower: ImageTower) -> None:
     """Train a tower for one step; the loss is finite, and each trained weight gets a finite gradient."""
-    method = methods()[experiment.method]
+    method = METHODS[experiment.method]
     torch.manual_seed(0)
     model: Any = method.build_model(tower, experiment)
     step: Any = make_step(experiment, model, method, "fp32", compiled=False)

@@ -11,10 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.experiment.config import change
 from bench.experiment.experiments import METHOD_SETTINGS
-from bench.measure.costs import forward_flops_as_released
-from bench.method_parts.captions import count_subword_rows
 from bench.towers.head_file import save_tower
 from bench.towers.listing import unsupported_methods
 from bench.towers.tower_from import LoadedTower, load_tower
@@ -100,17 +97,6 @@ def test_pooling_that_a_tower_does_not_have_is_refused_with_the_reason(
         build_image_tower(name, side, 0, pooling=pooling)
     assert str(refused.value).startswith(f"pooling={pooling} ")
     assert str(refused.value).endswith("choose another, or set pooling=own")
-
-
-def test_classifier_reads_a_mean_that_is_longer_than_the_feature() -> None:
-    """open_clip's ResNet pools by attention into 32 numbers, and its map has 512 channels."""
-    experiment = experiment_of("superclip", "small-resnet", 64)
-    take_step(experiment, tower := build_untrained_tower(experiment))
-    assert (tower.width, tower.patch_mean_width) == (32, 512)
-    flops = forward_flops_as_released(experiment) - forward_flops_as_released(
-        change(experiment, method="clip", pooling="own")
-    )
-    assert flops == 2 * 512 * count_subword_rows(experiment)
 
 
 def test_names_are_of_many_families() -> None:

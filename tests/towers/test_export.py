@@ -16,20 +16,16 @@ from bench.__main__ import main
 from bench.data.pack import PackImages
 from bench.data.stream import eval_transform
 from bench.experiment.config import Experiment, change
-from bench.interfaces.method import methods
-from bench.labels.vocabulary import read_vocabulary
-from bench.towers.head_file import save_tower
-from bench.towers.provenance import Provenance, head_path
+from bench.interfaces.method import METHODS
+from bench.towers.provenance import head_path
 from bench.towers.teacher import write_teacher_features
 from bench.towers.tower_from import LoadedTower, load_tower
-from bench.train.build import build_untrained_tower
 from bench.train.loop import train
 from bench.transfer.feature_extractor import tower_embedder
 from bench.transfer.prompt_templates import read_templates
 from bench.transfer.tasks.image_sources import FileImageSource
 from models.image_tower import PIXEL_STATISTICS
 from models.patch_map import resized_tower
-from tests.chaos.disks import limit_file_size
 from tests.data.shards import encode_image, make_image, write_shard
 from tests.small import small, two_blocks
 
@@ -69,7 +65,7 @@ def features(known: LoadedTower, shown: torch.Tensor) -> torch.Tensor:
     return found
 
 
-@pytest.mark.parametrize("method", [name for name, one in methods().items() if one.compares_batch])
+@pytest.mark.parametrize("method", [name for name, one in METHODS.items() if one.compares_batch])
 def test_open_clip_loads_an_exported_dual_encoder_with_its_tokenizer(
     method: str, trained: Trained, images: PackImages, tmp_path: Path
 ) -> None:
@@ -154,15 +150,6 @@ def test_open_clip_loads_its_timm_towers_and_resnets(
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_open_clip_resnet_that_pools_the_mean_is_not_exported(
-    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = trained(two_blocks("superclass", tower="small-resnet", image_size=64))
-    assert main(["export", str(path), "--out", str(tmp_path / "out")]) == 2
-    text = "pools the mean, which no configuration of open_clip describes: train a tower of timm by its name"
-    assert text in capsys.readouterr().err.splitlines()[-1]
-
-
 @pytest.mark.parametrize(
     ("method", "tower"),
     [
@@ -229,36 +216,6 @@ def test_tower_that_neither_library_builds_is_refused(
     assert "exists and is not an empty folder; remove it" in capsys.readouterr().err
 
 
-def test_classifier_rows_are_saved_beside_the_tower_with_their_labels(trained: Trained) -> None:
-    known = load_tower(str(trained(two_blocks("catlip", head_rows=1_000))))
-    assert known.label_classifier is not None
-    keys = read_vocabulary("pack-synsets").keys
-    assert known.label_classifier.keys == keys
-    assert known.label_classifier.weight.shape == (1_000, known.tower.width)
-    assert known.read_text_encoder() is None
-
-
-def test_tower_without_a_head_file_still_loads(trained: Trained, tmp_path: Path) -> None:
-    for method in ("catlip", "clip"):
-        path = trained(two_blocks(method))
-        separate = tmp_path / path.name
-        separate.write_bytes(path.read_bytes())
-        known = load_tower(str(separate))
-        assert (known.label_classifier, known.read_text_encoder()) == (None, None)
-    assert head_path(path).is_file()
-
-
 def test_a_teacher_is_not_kept_beside_its_student(trained: Trained) -> None:
     path = trained(small("distill"))
     assert head_path(path).stat().st_size < path.stat().st_size / 4
-
-
-def test_full_disk_is_one_line_and_leaves_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A limit on the size of files ends the writing as a full disk does."""
-    experiment, out = small("catlip"), tmp_path / "out"
-    facts = Provenance(experiment=experiment, images=1, budgets=()).to_facts()
-    save_tower(build_untrained_tower(experiment).state_dict(), tmp_path / "x.safetensors", facts)
-    with limit_file_size(2**20):
-        assert main(["export", str(tmp_path / "x.safetensors"), "--out", str(out)]) == 2
-    assert capsys.readouterr().err == f"error: [Errno 27] File too large: '{out}/open_clip_model.safetensors'\n"
-    assert not list(out.iterdir())

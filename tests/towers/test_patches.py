@@ -1,11 +1,7 @@
 """Images that patches do not cover are refused before a run, unless a published tower reads such images itself."""
 
-from pathlib import Path
-
 import pytest
 
-from bench.__main__ import main
-from bench.cli.verbs import VERBS
 from bench.experiment.experiments import EXPERIMENTS
 from bench.towers.patches import check_whole_patches, patch_and_image_size
 from models.image_tower import build_image_tower
@@ -48,15 +44,3 @@ def test_uncovered_pixels_of_published_towers_are_a_warning_and_networks_without
     assert "leave 6 of 384 px uncovered, as in the published tower" in warning
     for changes in ({"tower": "RN50", "image_size": 50}, {"embedding_channels": 8, "data": "shards", "image_size": 5}):
         assert check_whole_patches(small("catlip", **changes)) == []
-
-
-@pytest.mark.parametrize("verb", [verb for verb in ("measure", "train", "plan") if verb in VERBS])
-def test_a_command_refuses_uncovered_pixels_before_any_run(
-    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = [f"--{'out' if verb == 'train' else 'results'}", str(tmp_path / "results")]
-    more = ["--gpus", "8", "--images", "1M", "--device", "h100"] if verb == "plan" else []
-    assert main([verb, "catlip-tiny", "--set", "image_size=50", *out, *more]) == 2
-    text = capsys.readouterr().err
-    assert "leave 2 of 50 px uncovered; sizes that fit: 48 or 60" in text.splitlines()[-1]
-    assert not [*(tmp_path / "results").rglob("*.json")]

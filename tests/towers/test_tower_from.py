@@ -4,7 +4,6 @@ import copy
 import json
 import os
 import pickle
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,18 +16,12 @@ from open_clip.model import resize_pos_embed
 from safetensors.torch import save_file
 from timm.models.vision_transformer import checkpoint_filter_fn
 
-from bench.cli.transfer import _resolve_tower_arguments
 from bench.experiment.experiments import EXPERIMENTS
-from bench.experiment.settings import with_settings
 from bench.towers.head_file import read_label_classifier, save_head_beside_tower, save_tower
 from bench.towers.provenance import Provenance
 from bench.towers.tower_from import build_untrained_copy, load_tower, load_trained_tower
 from bench.train.build import build_untrained_tower
-from bench.transfer.score import open_extractor
-from bench.transfer.tasks.image_sources import on_white
 from models.checkpoint import read_weights
-from models.corenet_vit import CorenetViT
-from models.image_tower import build_image_tower
 
 TINY = "catlip-bench-tiny"  # one of open_clip's models here
 State = dict[str, torch.Tensor]
@@ -127,14 +120,6 @@ def test_a_hostile_pickle_is_refused_and_not_executed(way: str, tmp_path: Path) 
     assert mark.exists()
 
 
-def test_a_torchscript_archive_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "x.pt"
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-        torch.jit.script(torch.nn.Linear(2, 2)).save(str(path))
-    with pytest.raises(ValueError, match="is a TorchScript archive, which is a program"):
-        load_tower(f"{TINY}={path}")
-
-
 @pytest.mark.parametrize("content", [b"", b"nothing", b"PK\x03\x04broken"])
 def test_a_damaged_file_is_refused_in_one_line(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.pt"
@@ -144,48 +129,25 @@ def test_a_damaged_file_is_refused_in_one_line(content: bytes, tmp_path: Path) -
     assert "\n" not in str(refused.value)
 
 
-def test_weights_of_another_architecture_are_identified(model: Any, tmp_path: Path) -> None:
-    """What is missing, what is left over, what has another shape, and which tower it is."""
+def test_weights_of_another_architecture_are_refused_with_what_differs(model: Any, tmp_path: Path) -> None:
     tiny = written(model.state_dict(), tmp_path / "tiny.pt", "state dict")
-    with pytest.raises(
-        ValueError, match=r"does not fit vit_tiny_patch16_224: 97 missing \(.*like open_clip's catlip-bench-tiny"
-    ):
+    with pytest.raises(ValueError, match=r"does not fit vit_tiny_patch16_224: 97 missing \("):
         load_tower(f"vit_tiny_patch16_224={tiny}")
-    with pytest.raises(
-        ValueError, match=r"of another shape \(class_embedding 128 for 768.*like open_clip's catlip-bench-tiny"
-    ):
+    with pytest.raises(ValueError, match=r"of another shape \(class_embedding 128 for 768"):
         load_tower(f"ViT-B-32={tiny}")
-    vit = written(timm.create_model("vit_tiny_patch16_224").state_dict(), tmp_path / "vit.pt", "state dict")
-    with pytest.raises(ValueError, match="look like timm's vit_tiny_patch16 with 12 blocks"):
-        load_tower(f"{TINY}={vit}")
-    corenet = tmp_path / "corenet.pt"
-    torch.save(
-        {"patch_emb.2.block.conv.weight": torch.zeros(768, 192, 2, 2), "classifier.weight": torch.zeros(9, 768)},
-        corenet,
-    )
-    with pytest.raises(ValueError, match="look like a CoreNet ViT 768 wide with 0 blocks, 9 classes"):
-        load_tower(f"{TINY}={corenet}")
-    ours = build_image_tower("corenet-vit-tiny", 32, 0)
-    assert isinstance(ours.trunk, CorenetViT)
 
 
-@pytest.mark.parametrize(
-    ("changes", "text"),
-    [
-        ({}, r"x.pt does not fit a ViT of CoreNet: \d+ missing .*They look like a CoreNet ViT 768 wide with 0 blocks"),
-        ({"transformer.3.pre_norm_ffn.0.weight": 768}, r"does not fit a ViT of CoreNet: \d+ missing .*with 1 blocks"),
-    ],
-)
-def test_incomplete_corenet_file_names_the_missing_weights(changes: dict[str, int], text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("others", [{}, {"transformer.3.pre_norm_ffn.0.weight": 768}])
+def test_incomplete_corenet_file_names_the_missing_weights(others: dict[str, int], tmp_path: Path) -> None:
     state = {"patch_emb.2.block.conv.weight": torch.zeros(768, 192, 2, 2)}
-    path = written(state | {name: torch.zeros(size) for name, size in changes.items()}, tmp_path / "x.pt", "state dict")
-    with pytest.raises(ValueError, match=text):
+    path = written(state | {name: torch.zeros(size) for name, size in others.items()}, tmp_path / "x.pt", "state dict")
+    with pytest.raises(ValueError, match=r"x.pt does not fit a ViT of CoreNet: \d+ missing"):
         load_tower(str(path))
 
 
-def test_file_without_a_model_name_is_refused_with_the_likely_architecture(model: Any, tmp_path: Path) -> None:
+def test_file_without_a_model_name_is_refused_with_its_first_names(model: Any, tmp_path: Path) -> None:
     path = written(model.state_dict(), tmp_path / "x.pt", "state dict")
-    with pytest.raises(ValueError, match=r"name its model: NAME=\S*x.pt. It looks like open_clip's catlip-bench-tiny"):
+    with pytest.raises(ValueError, match=r"name its model: NAME=\S*x.pt. It has \d+ weights, the first are positional"):
         load_tower(str(path))
 
 
@@ -202,14 +164,6 @@ def test_file_without_a_model_name_is_refused_with_the_likely_architecture(model
 def test_file_that_is_no_tower_is_refused(subject: str, text: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=text):
         load_tower(subject, tmp_path)
-
-
-def test_missing_tower_is_refused_with_the_one_that_is_there(tmp_path: Path) -> None:
-    path, trained = tmp_path / "c.tower.x.safetensors", with_settings(EXPERIMENTS["catlip-tiny"], ["batch_size=32"])
-    facts = Provenance(experiment=trained, images=64, budgets=()).to_facts()
-    save_tower({"weight": torch.zeros(1)}, path, facts)
-    with pytest.raises(ValueError, match=r"holds towers of catlip-tiny\[batch_size=32\]: name one of them, or"):
-        load_tower("clip-tiny", tmp_path)
 
 
 def test_incomplete_folder_is_refused(tmp_path: Path) -> None:
@@ -230,18 +184,6 @@ def test_incomplete_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": described}))
     with pytest.raises(ValueError, match=r"open_clip_config.json: .*widht"):
         load_tower(str(tmp_path))
-
-
-def test_external_tower_is_a_feature_extractor_without_an_experiment(model: Any, tmp_path: Path) -> None:
-    """The verb hands on what it was given, with paths that hold in another folder."""
-    path = written(model.state_dict(), tmp_path / "x.pt", "state dict")
-    (given,) = _resolve_tower_arguments(f"{TINY}={os.path.relpath(path)}", tmp_path)
-    assert given == f"{TINY}={path}"
-    assert _resolve_tower_arguments(str(path), tmp_path) == [str(path)]
-    subject = open_extractor(given, EXPERIMENTS["catlip-tiny"], torch.device("cpu"), "reference")
-    assert (subject.name, subject.experiment, subject.images) == (f"reference {TINY}=x.pt", None, 0)
-    assert subject.loaded is not None
-    assert subject.embed(on_white(torch.zeros(3, 4, 64, 64, dtype=torch.uint8))).shape == (3, 128)
 
 
 def given(kind: str, model: Any, folder: Path) -> str:
@@ -271,14 +213,6 @@ def test_untrained_copy_has_other_weights_in_the_same_architecture(kind: str, mo
     matrices = [name for name, value in trained.items() if value.ndim > 1]
     assert all(not torch.equal(trained[name], again[name]) for name in matrices)
     assert first.pixels is known.tower.pixels
-
-
-def test_random_init_of_a_tower_is_a_feature_extractor(model: Any, tmp_path: Path) -> None:
-    random_init = open_extractor(
-        given("name", model, tmp_path), EXPERIMENTS["clip-tiny"], torch.device("cpu"), "untrained"
-    )
-    assert (random_init.name, random_init.experiment, random_init.images) == (f"random init of {TINY}=x.pt", None, 0)
-    assert random_init.embed(on_white(torch.zeros(3, 4, 64, 64, dtype=torch.uint8))).shape == (3, 128)
 
 
 @pytest.mark.parametrize(
