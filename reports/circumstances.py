@@ -6,7 +6,7 @@ from bench.environment.circumstances import Circumstances
 from bench.experiment.config import Experiment, differing_fields, fields_of, get_field
 from bench.experiment.experiments import tuning_of
 from bench.experiment.fields import PACK_DATA
-from bench.interfaces.method import find_method
+from bench.interfaces.method import method_text
 from bench.interfaces.sections import Block, ComparisonRecords, Facts, Fold, Heading, PageContext, Section, Text
 from bench.measure.comparison_records import UNTIMED
 from bench.measure.tables import failure_table
@@ -15,7 +15,7 @@ from bench.tables.tables import Cell, Column, Table
 from reports.render.frames import group_by
 
 FactValues = dict[str, list[str]]  # circumstances by name, each with several values where the records differ in it
-UNKNOWN = "not known here: the method is of an extension"
+UNKNOWN = "unknown: the extension that adds the method is not loaded"
 COMPARED = ("machine", "device", "threads", "processes", "precision", "compiled", "commit")
 
 
@@ -147,14 +147,14 @@ def format_setting(value: object) -> str:
 def _method_row(
     comparison: ComparisonRecords, experiment: Experiment, figures: Mapping[str, float | None]
 ) -> list[Cell]:
-    method = find_method(experiment.method)
+    method = method_text(experiment, comparison.records)
     text, rest = head_flops_shares(figures)
     tuning = tuning_of(experiment)
     trained, tower = figures.get("trained_parameters"), figures.get("tower_parameters")
     outside = trained - tower if trained is not None and tower is not None else None
     return [
         comparison.name_cell(experiment.name),
-        *map(Cell, (method.targets_description, method.loss_description) if method is not None else (UNKNOWN, UNKNOWN)),
+        *map(Cell, (method.targets, method.loss) if method is not None else (UNKNOWN, UNKNOWN)),
         Cell("none", "", 0) if text == 0 else Cell.measured(text, format_percent, UNTIMED),
         Cell.measured(rest, format_percent, UNTIMED),
         Cell.measured(trained, format_count, UNTIMED),

@@ -19,8 +19,8 @@ from bench.orchestration.pace import GpuPace
 from bench.orchestration.request_base import Request
 from bench.orchestration.requests import MemoryRequest, SpeedRequest
 from bench.orchestration.runner import Runner
-from bench.records.record import Flops, Memory, Record, write_record
-from bench.records.record_kind import KINDS, RecordContent
+from bench.records.record import KINDS, Flops, Memory, Record, write_record
+from bench.records.record_kind import RecordContent
 from tests.small import circumstances
 from tests.speeds import speed
 

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 
 import pytest
-from msgspec.structs import replace
 
 from bench.data.caption_lengths import WEB, caption_length_quantiles
 from bench.experiment.config import (
@@ -15,7 +14,7 @@ from bench.experiment.config import (
     differing_fields,
     require_comparable_experiments,
 )
-from bench.experiment.experiments import EXPERIMENTS, METHOD_SETTINGS, SCALES
+from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.recipes import PUBLISHED_HOURS, RECIPES
 from bench.measure.comparison_records import group_named
 from bench.measure.costs import count_costs, forward_flops_as_released
@@ -27,13 +26,6 @@ from tests.speeds import speed
 PUBLISHED_H16 = [EXPERIMENTS["clip-vit-h16-datacomp"], EXPERIMENTS["catlip-vit-h16-datacomp"]]
 PUBLISHED = [EXPERIMENTS["clip-vit-b16-datacomp"], EXPERIMENTS["catlip-vit-b16-datacomp"]]
 CONTROLLED = [EXPERIMENTS["clip-vit-b16-controlled"], EXPERIMENTS["catlip-vit-b16-controlled"]]
-
-
-def test_recipe_names_are_distinct_from_scale_names() -> None:
-    names = [recipe().name for recipe in RECIPES]
-    assert len(names) == len({*names}) == len(RECIPES)
-    assert len(EXPERIMENTS) == len(names) + len(METHOD_SETTINGS) * len(SCALES)
-    assert all(recipe.__name__ == recipe().name.replace("-", "_") and recipe.__doc__ for recipe in RECIPES)
 
 
 @pytest.mark.parametrize(
@@ -54,13 +46,6 @@ def test_multi_scale_sampler_has_the_released_flops(
     assert experiment.training.images == pytest.approx(images, rel=0.01)
     assert experiment.training.images / devices / experiment.mean_batch_size == pytest.approx(200_000)
     assert experiment.training.warmup_images == pytest.approx(experiment.training.images / 20, abs=1)
-
-
-def test_flops_explain_only_part_of_the_published_ratio() -> None:
-    """By FLOPs with its sampler CatLIP is 1.45 times as cheap; 1.86 of the published 2.7 remains."""
-    clip, catlip = map(forward_flops_as_released, PUBLISHED)
-    assert clip / catlip == pytest.approx(1.45, abs=0.005)
-    assert 1 / PUBLISHED_HOURS[PUBLISHED[0].image.tower] / (clip / catlip) == pytest.approx(1.86, abs=0.005)
 
 
 SIDES_BY_METHOD = {"clip": range(160, 321, 32), "catlip": range(128, 321, 16)}
@@ -118,18 +103,6 @@ def test_flops_leave_more_of_the_published_ratio_at_the_larger_tower() -> None:
     assert 1 / PUBLISHED_HOURS[PUBLISHED_H16[0].image.tower] / (clip / catlip) == pytest.approx(2.13, abs=0.005)
 
 
-def test_flops_as_released_are_of_all_tokens() -> None:
-    """CoreNet computes the last block of every patch; here only the class token's is computed."""
-    catlip = PUBLISHED[1]
-    head = 2 * 768 * 24_320
-    patches, width = 196, 768
-    left_out = patches * width * width * 2 * (1 + 1 + 8)  # their queries, output projection and MLP
-    one_size = change(catlip, image_sizes=())
-    attention = 4 * patches * (patches + 1) * width  # their queries with all keys, and the sums of values
-    computed = forward_flops_as_released(one_size) - head - count_costs(one_size).image_flops
-    assert computed == pytest.approx(left_out + attention, rel=1e-6)
-
-
 def test_recipe_windows_have_balanced_image_sizes() -> None:
     for recipe in RECIPES:
         experiment = recipe()
@@ -166,10 +139,3 @@ def test_the_table_of_a_published_pair_lists_what_differs_beside_the_method() ->
         listed = f"\n  {field}: {' / '.join(map(str, values))}" in note
         assert listed == (field not in MAY_DIFFER)
     assert "also differ" not in note_of(CONTROLLED, FIELDS)
-
-
-def test_records_of_other_machines_are_refused_even_with_allowed_differences() -> None:
-    records = [timed(PUBLISHED[0], 0), timed(PUBLISHED[1], 0)]
-    elsewhere = replace(records[1], circumstances=replace(records[1].circumstances, machine="other"))
-    with pytest.raises(ValueError, match="they differ in machine"):
-        group_named([records[0], elsewhere], [one.name for one in PUBLISHED], FIELDS)

@@ -6,14 +6,17 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from msgspec import NODEFAULT
 
 from bench.experiment.config import FIELD_FACTS, dotted_field_name, fields_of_method
-from bench.interfaces.method import methods
+from bench.interfaces.method import METHODS
 from bench.tables.tables import Table
 
 BOUNDS = {"ge": "from {}", "gt": "over {}", "le": "to {}", "lt": "under {}"}
 
 
 def field_table() -> Table:
-    own = {name: facts for method in methods() for name, facts in fields_of_method(method).items()}
+    """Return the fields of experiments, with those that methods of extensions declare."""
+    all_facts = dict(FIELD_FACTS)
+    for method in METHODS:
+        all_facts |= fields_of_method(method)
     rows = [
         {
             "field": dotted_field_name(name),
@@ -22,7 +25,7 @@ def field_table() -> Table:
             "what it is": facts.description,
             "roles": ", ".join(facts.roles),
         }
-        for name, facts in (FIELD_FACTS | own).items()
+        for name, facts in all_facts.items()
     ]
     note = (
         "--set FIELD=VALUE changes a field; its group can be left out.\n"
@@ -33,7 +36,8 @@ def field_table() -> Table:
 
 def describe_type(kind: Any) -> str:
     """Describe in words the values that a type accepts."""
-    origin, arguments = get_origin(kind), get_args(kind)
+    origin = get_origin(kind)
+    arguments = get_args(kind)
     if origin is Literal:
         return ", ".join(map(str, arguments))
     if origin in (Union, UnionType):
@@ -41,11 +45,11 @@ def describe_type(kind: Any) -> str:
     if origin is tuple:
         return f"list of {describe_type(arguments[0])}"
     if origin is Annotated:
-        bounds = [
-            text.format(value)
-            for limits in arguments[1:]
-            for name, text in BOUNDS.items()
-            if (value := getattr(limits, name)) is not None
-        ]
-        return " ".join([describe_type(arguments[0]), *bounds])
+        words = [describe_type(arguments[0])]
+        for limits in arguments[1:]:
+            for name, text in BOUNDS.items():
+                limit = getattr(limits, name)
+                if limit is not None:
+                    words.append(text.format(limit))
+        return " ".join(words)
     return {int: "number", float: "number", str: "text", bool: "true, false", type(None): "null"}[kind]

@@ -4,7 +4,6 @@ import shlex
 from collections.abc import Sequence
 
 from bench.cli.compare import Bench
-from bench.cli.options import Command
 from bench.cli.verbs import REPORT, VERBS, verbs_by_purpose
 from bench.console.console import (
     FAILED_CASE,
@@ -21,6 +20,7 @@ from bench.console.options import parse_options
 from bench.environment.rank_info import torchrun_env
 from bench.environment.variables import require_valid_variables
 from bench.interfaces.extensions import load_extensions
+from bench.interfaces.verb import Command
 from bench.orchestration.runner import OutOfTimeError, follow_rank0
 from bench.orchestration.torchrun import RunCoordinator, connect_coordinator
 

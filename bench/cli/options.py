@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, Protocol, runtime_checkable
+from typing import Annotated, Protocol, runtime_checkable
 
 from tyro.conf import UseAppendAction, arg
 
@@ -14,6 +14,8 @@ from bench.data.captions.choice import parse_caption_choice
 from bench.experiment.config import Experiment, fields_of_method
 from bench.experiment.experiments import get_experiment
 from bench.experiment.settings import with_settings
+from bench.interfaces.method import check_experiment
+from bench.interfaces.verb import Command
 from bench.labels.vocabulary import SUBWORD, read_vocabulary
 from bench.measure.tables import failure_table, sample_table
 from bench.orchestration.comparison import Comparison
@@ -72,24 +74,6 @@ OPTION_NAMES = {"settings": "set", "tasks": "task", "protocols": "protocol", "me
 MAX_UNCONFIRMED_SECONDS = 3600.0  # of a run on a CPU that starts without --yes
 
 
-class Command(Protocol):
-    """A parsed verb: a dataclass, whose fields are its options and whose docstring is its help.
-
-    torchrun may start it if it also has `runs_on_all_ranks = True`.
-    """
-
-    purpose: ClassVar[str]  # under which the help lists it: "compare", "train", "score", "explain", "check" or another
-
-    @property
-    def resume_hint(self) -> str:
-        """The message for a person who interrupted the verb: what is kept and how to resume."""
-        ...
-
-    def run(self) -> int:
-        """Run the verb and return its exit code; ValueError or OSError for errors that the person can correct."""
-        ...
-
-
 @runtime_checkable
 class EstimatedCommand(Command, Protocol):
     """A verb whose duration is known before it runs."""
@@ -116,7 +100,9 @@ def experiment_from(
     if vocabulary is not None:
         options[f"{'subword' if read_vocabulary(vocabulary).rule == SUBWORD else 'synset'}_vocabulary"] = vocabulary
     given = [f"{field}={value}" for field, value in options.items() if value is not None]
-    return with_settings(get_experiment(name), [*settings, *given])
+    experiment = with_settings(get_experiment(name), [*settings, *given])
+    check_experiment(experiment)
+    return experiment
 
 
 def experiments_from(names: Iterable[str], settings: Sequence[str], *options: str | None) -> list[Experiment]:

@@ -56,13 +56,13 @@ def released_table(name: str) -> Table:
     rows = [
         {
             "released setting": key,
-            "value": str(one.released),
-            "here": one.ours,
-            "state": one.state,
-            "reason": one.reason,
+            "value": str(setting.released),
+            "here": setting.ours,
+            "state": setting.state,
+            "reason": setting.reason,
         }
-        for key, one in settings
+        for key, setting in settings
     ]
-    counts = Counter(one.state for _, one in settings)
+    counts = Counter(setting.state for _, setting in settings)
     note = ", ".join(f"{number} {state}" for state, number in counts.items())
     return Table.of_figures(f"{name} beside {_read_tables()[name].source}", rows, note)

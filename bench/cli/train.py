@@ -30,14 +30,15 @@ from bench.cli.options import (
 )
 from bench.cli.own_vocabulary import count_own_vocabulary, fields_to_count, require_no_other_vocabulary, save_vocabulary
 from bench.cli.transfer import choose_tasks_root_and_protocols, require_openable_tasks
+from bench.console.command_line import parent_command_line, program_command_line
 from bench.console.console import INTERRUPTED, OK, Stopped, log
 from bench.console.options import MAX_ECHOED_CHARACTERS, MINUTES_RANGE, require_range
 from bench.environment.circumstances import current_commit
 from bench.environment.files import make_folders, safe_file_name
-from bench.environment.rank_info import parent_command_line, program_command_line, restart_count, torchrun_env
+from bench.environment.rank_info import restart_count, torchrun_env
 from bench.experiment.config import Experiment, change, differing_fields, format_differences
 from bench.experiment.fields import PACK_DATA
-from bench.interfaces.method import get_method, methods
+from bench.interfaces.method import METHODS, get_method
 from bench.orchestration.budgets import set_images
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import Pace
@@ -294,7 +295,7 @@ class Embed:
         """Compute the features in a separate process."""
         experiment = experiment_from(self.name, self.settings)
         if not get_method(experiment.method).has_teacher:
-            accepted = ", ".join(name for name, one in methods().items() if one.has_teacher)
+            accepted = ", ".join(name for name, one in METHODS.items() if one.has_teacher)
             raise ValueError(
                 f"{self.name} has the method {experiment.method}; name an experiment of a method with a teacher "
                 f"({accepted})"

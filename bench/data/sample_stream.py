@@ -27,8 +27,8 @@ from bench.data.targets import Captions, Target, to_device
 from bench.data.text_layouts import required_packed_rows
 from bench.data.transforms import WHITE, CropParams, crop_and_resize, crop_box, draw_crop_params, normalise, resize_crop
 from bench.environment.cores import LoaderWorkers
-from bench.environment.machine import with_resolved_padding
 from bench.environment.seeds import AUGMENTATION, REPLACEMENT, derive_seed
+from bench.experiment.auto_fields import with_resolved_padding
 from bench.experiment.config import Experiment
 from bench.interfaces.data_source import Samples, format_counts
 from bench.interfaces.method import get_method

@@ -24,6 +24,7 @@ from bench.environment.files import atomic_write
 from bench.experiment.config import Experiment
 from bench.experiment.fields import SEEN_CONCEPTS
 from bench.interfaces.data_source import SOURCES, DataSource, SampleRequest, Samples
+from bench.interfaces.method import reads_captions
 
 MAX_UNUSABLE_FRACTION, MIN_TOLERATED = 0.1, 10  # largest fraction of unusable samples; this many are always tolerated
 KEYS_REMEDY = "list the keys to use: --set subset=FILE.csv"
@@ -96,7 +97,7 @@ def open_samples(experiment: Experiment, cache: Path) -> Samples:
         has_embeddings=experiment.image.embedding_channels is not None,
         lists_keys=is_key_file(experiment.input.subset),
     )
-    if not experiment.reads_captions:
+    if not reads_captions(experiment):
         with suppress(ValueError):
             return _open_usable_samples(experiment.input.data, request)
         request = replace(request, needs_captions=False)

@@ -235,17 +235,6 @@ class TokensAndLabels:
 
 
 @dataclass(frozen=True, slots=True)
-class NoTarget(NoTextMixin):
-    """Target of a method that uses images alone."""
-
-    def select(self, _: Int[Tensor, " batch"]) -> "NoTarget":
-        return self
-
-    def to(self, _: torch.device) -> "NoTarget":
-        return self
-
-
-@dataclass(frozen=True, slots=True)
 class Features(NoTextMixin):
     """A teacher's features, one row per image."""
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,8 +15,6 @@ from typing import IO, Any, TypeVar
 from uuid import uuid4
 
 import msgspec
-
-from bench.console.console import log
 
 WITHOUT_FLOCK = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 REPORTED = "CATLIP_BENCH_SOFT_LOCKS"  # environment variable of a process, or its parent, that reported soft locks
@@ -67,7 +66,8 @@ def hold_lock(file: IO[Any], *, wait: bool = False) -> Iterator[None]:
 
             if REPORTED not in os.environ:
                 os.environ[REPORTED] = "1"
-                log(f"no flock in {Path(file.name).parent} ({error.strerror}): files *.held are the locks there")
+                folder = Path(file.name).parent
+                print(f"no flock in {folder} ({error.strerror}): files *.held are the locks there", file=sys.stderr)
             try:
                 stack.enter_context(SoftFileLock(f"{file.name}.held", timeout=-1 if wait else 0))
             except Timeout:

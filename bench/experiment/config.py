@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from itertools import chain
 from operator import attrgetter
 from statistics import fmean
 from typing import Annotated, Any, NamedTuple, TypeVar
@@ -29,10 +28,12 @@ from bench.experiment.fields import (
     TrainingSettings,
     field_metadata,
 )
-from bench.interfaces.method import find_method
 
 T = TypeVar("T")
-MAX_COMPARED_NAMES, MAX_LISTED_NAMES, MAX_NAME_LENGTH = 1000, 100, 200  # in a message on names that others chose
+# In a message on names that others chose.
+MAX_COMPARED_NAMES = 1000
+MAX_LISTED_NAMES = 100
+MAX_NAME_LENGTH = 200
 
 
 class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,14 +46,12 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """
 
     name: Annotated[NonEmptyStr, field_metadata("Unique name of the experiment.")]
-    method: Annotated[
-        NonEmptyStr, field_metadata("Name of a method of `bench.methods`.", roles=["tuned", "model", "objective"])
-    ]
+    method: Annotated[NonEmptyStr, field_metadata("Name of a method of `bench.methods`.", roles=["tuned", "model"])]
     seed: Annotated[
         Annotated[int, Meta(ge=0, lt=2**62)],
         field_metadata(
             "Seed of the weights, the image order and the augmentation.",
-            roles=["tuned", "replicate", "as needed", "no time", "no work"],
+            roles=["tuned", "replicate", "as needed"],
         ),
     ] = 0
 
@@ -68,8 +67,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     def __hash__(self) -> int:
         """Hash a value that holds a dict."""
-        values = (getattr(self, one.name) for one in fields(self) if one.name != OWN)
-        return hash((*values, tuple(sorted(self.own.items()))))
+        values = [getattr(self, field.name) for field in fields(self) if field.name != OWN]
+        return hash((*values, *sorted(self.own.items())))
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value that cannot be run, naming the field."""
@@ -78,31 +77,19 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 msgspec.convert(getattr(self, name), FIELDS[name])
             except msgspec.ValidationError as error:
                 raise ValueError(f"{self.name}: {name}={getattr(self, name)!r}: {error}") from None
-        errors = self._method_errors(), self._caption_errors(), self._data_errors(), self._training_errors()
-        for reason in chain.from_iterable(errors):
-            raise ValueError(f"{self.name}: {reason}")
+        for check in (self._image_errors, self._caption_errors, self._data_errors, self._training_errors):
+            for reason in check():
+                raise ValueError(f"{self.name}: {reason}")
 
-    def _method_errors(self) -> Iterator[str]:
-        image, training = self.image, self.training
-        if list(image.image_sizes) != sorted({*image.image_sizes}):
-            yield f"image_sizes must rise, got {image.image_sizes}"
-        largest, parts = max(image.all_image_sizes), training.accumulation
-        method = find_method(self.method)  # None: a record's, which can be shown but not run
-        if method is not None and method.compares_batch and self.batch_size_for(largest) < 2:  # noqa: PLR2004
-            at = f" at {largest} px" if image.image_sizes else ""
-            yield f"batch_size must be 2 or more{at}, for {self.method} needs a negative"
-        if method is not None and method.compares_batch and parts > 1:
-            yield f"accumulation must be 1, for {self.method} compares all images of a batch, got {parts}"
-        if method is not None:
-            if unknown := [*self.own.keys() - fields_of_method(self.method).keys()]:
-                yield f"{self.method} declares no field {unknown[0]}"
-            else:
-                method.own_settings(self)
-            yield from method.config_errors(self)
-        if image.image_sizes and parts > 1:
+    def _image_errors(self) -> Iterator[str]:
+        sizes = self.image.image_sizes
+        parts = self.training.accumulation
+        if list(sizes) != sorted({*sizes}):
+            yield f"image_sizes must rise, got {sizes}"
+        if sizes and parts > 1:
             yield f"accumulation must be 1 with image_sizes, whose batches have no equal parts, got {parts}"
-        if training.batch_size % parts:
-            yield f"accumulation must divide batch_size ({training.batch_size}), got {parts}"
+        if self.training.batch_size % parts:
+            yield f"accumulation must divide batch_size ({self.training.batch_size}), got {parts}"
 
     def _caption_errors(self) -> Iterator[str]:
         inputs = self.input
@@ -113,7 +100,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             yield f"caption={inputs.caption!r} is for other data: the shipped pack has one caption, leave it out"
 
     def _data_errors(self) -> Iterator[str]:
-        image, samples = self.image, self.input
+        image = self.image
+        samples = self.input
         subset = samples.subset or ""
         if subset.startswith(RANDOM_SUBSET) and not re.fullmatch(rf"{RANDOM_SUBSET}[1-9][0-9]{{0,11}}", subset):
             yield f"subset={subset}: expected a csv file of keys, or {RANDOM_SUBSET}N with N from 1"
@@ -146,12 +134,6 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if self.input.crop_scale[0] > self.input.crop_scale[1]:
             yield f"crop_scale must rise, got {self.input.crop_scale}"
 
-    @property
-    def reads_captions(self) -> bool:
-        """Return whether the method reads captions: it may read stored features or those of a teacher instead."""
-        method = find_method(self.method)
-        return method is not None and method.reads_captions(self)
-
     def batch_size_for(self, image_size: int) -> int:
         """Return the images of a step at a side in pixels: about as many pixels as `batch_size` images of `image_size`.
 
@@ -182,14 +164,16 @@ class FieldFacts(NamedTuple):
 
 def _facts(group: str, field: Any) -> FieldFacts:
     """Split a field's type from what `field_metadata` says of it, which comes last."""
-    *others, told = field.type.__metadata__
-    kind = Annotated[field.type.__origin__, *others] if others else field.type.__origin__
-    return FieldFacts(group, kind, field.default, told.description, told.extra["roles"])
+    *bounds, metadata = field.type.__metadata__
+    kind = Annotated[field.type.__origin__, *bounds] if bounds else field.type.__origin__
+    return FieldFacts(group, kind, field.default, metadata.description, metadata.extra["roles"])
 
 
 OWN = "own"  # field of `Experiment` that holds the method's own fields
 GROUPS: dict[str, type[Settings]] = {
-    one.name: one.type for one in fields(Experiment) if isinstance(one.type, type) and issubclass(one.type, Settings)
+    field.name: field.type
+    for field in fields(Experiment)
+    if isinstance(field.type, type) and issubclass(field.type, Settings)
 }
 _OWNERS: dict[str, type[Experiment | Settings]] = {"": Experiment, **GROUPS}
 FIELD_FACTS = {
@@ -202,16 +186,39 @@ FIELDS = {name: facts.kind for name, facts in FIELD_FACTS.items()}
 UNGROUPED_FIELDS = tuple(name for name, facts in FIELD_FACTS.items() if not facts.group)
 
 
-def fields_of_method(method: str) -> dict[str, FieldFacts]:
-    """Return the fields that a method itself declares; none of one that is not here."""
-    found = find_method(method)
-    return {} if found is None else {one.name: _facts(OWN, one) for one in fields(found.settings)}
+_METHOD_FIELDS: dict[str, dict[str, FieldFacts]] = {}  # by method, of those that declare any
+
+
+def declare_fields(method: str, settings: type[Settings]) -> None:
+    """Let experiments of a method have the fields of `settings`, which the method itself declares.
+
+    Raises ValueError for a field without a description or a default, or with the name of another field.
+    """
+    for field in fields(settings):
+        name = f"the method {method} declares {field.name}"
+        if field.name in FIELD_FACTS:
+            raise ValueError(f"{name}, which experiments have: give it another name")
+        if not getattr(getattr(field.type, "__metadata__", (None,))[-1], "description", None):
+            raise ValueError(
+                f"{name} without a description: declare it as Annotated[KIND, field_metadata(...)] of "
+                "bench.experiment.fields"
+            )
+        if field.required:
+            raise ValueError(f"{name} without a default: give it one")
+    _METHOD_FIELDS[method] = {field.name: _facts(OWN, field) for field in fields(settings)}
+
+
+def fields_of_method(method: str) -> Mapping[str, FieldFacts]:
+    """Return the fields that a method itself declares; none of a method that is not loaded."""
+    return _METHOD_FIELDS.get(method, {})
 
 
 def fields_of(*experiments: Experiment) -> list[str]:
     """Return the fields of experiments, with those that their methods declare."""
-    own = (name for one in experiments for name in (*fields_of_method(one.method), *one.own))
-    return list(dict.fromkeys([*FIELDS, *own]))
+    names = dict.fromkeys(FIELDS)
+    for experiment in experiments:
+        names |= dict.fromkeys((*fields_of_method(experiment.method), *experiment.own))
+    return list(names)
 
 
 def dotted_field_name(field: str) -> str:
@@ -233,17 +240,21 @@ def change(experiment: Experiment, **changes: Any) -> Experiment:
 
     Raises ValueError for a value that cannot be run, and for a field that there is not.
     """
-    known = FIELD_FACTS | fields_of_method(str(changes.get("method", experiment.method)))
+    method = str(changes.get("method", experiment.method))
+    known = {**FIELD_FACTS, **fields_of_method(method)}
     by_group = dict[str, dict[str, Any]]()
     for name, value in changes.items():
-        by_group.setdefault(choose(name, known, "field of an experiment").group, {})[name] = value
-    values, own = by_group.pop("", {}), by_group.pop(OWN, {})
+        group = choose(name, known, "field of an experiment").group
+        by_group.setdefault(group, {})[name] = value
+    values = by_group.pop("", {})
+    method_values = by_group.pop(OWN, {})
     try:
         groups = {group: replace(getattr(experiment, group), **changed) for group, changed in by_group.items()}
     except ValueError as error:
         raise ValueError(f"{values.get('name', experiment.name)}: {error}") from None
-    kept = experiment.own if values.get("method", experiment.method) == experiment.method else {}
-    return replace(experiment, **values, **groups, own=kept | own)
+    if method == experiment.method:
+        method_values = experiment.own | method_values
+    return replace(experiment, **values, **groups, own=method_values)
 
 
 def fields_with(*roles: Role) -> tuple[str, ...]:
@@ -266,9 +277,9 @@ def differing_fields(experiments: Iterable[Experiment]) -> dict[str, tuple[Any, 
     return {field: distinct for field, distinct in values.items() if len(distinct) > 1}
 
 
-def are_replicates(one: Experiment, other: Experiment) -> bool:
+def are_replicates(first: Experiment, second: Experiment) -> bool:
     """Return whether two trainings differ in nothing but names, seeds and the files of their vocabularies."""
-    return {*differing_fields([one, other])} <= {*REPLICATE_FIELDS}
+    return {*differing_fields([first, second])} <= {*REPLICATE_FIELDS}
 
 
 def unexpected_differences(experiments: Iterable[Experiment], may_differ: Iterable[str]) -> dict[str, tuple[Any, ...]]:
@@ -279,7 +290,8 @@ def unexpected_differences(experiments: Iterable[Experiment], may_differ: Iterab
 
 def require_comparable_experiments(experiments: Iterable[Experiment], may_differ: Iterable[str] = MAY_DIFFER) -> None:
     """Raise ValueError listing the fields in which experiments of a comparison differ and may not."""
-    if extra := unexpected_differences(experiments, may_differ):
+    extra = unexpected_differences(experiments, may_differ)
+    if extra:
         raise ValueError(
             f"these experiments cannot be compared, they differ in {format_differences(extra)} "
             "(recipes as they are: --allow-differences)"
@@ -291,13 +303,13 @@ def format_differences(differences: Mapping[str, tuple[Any, ...]]) -> str:
     return "; ".join(f"{field}: {' / '.join(map(str, values))}" for field, values in differences.items())
 
 
-def choose(name: str, options: Mapping[str, T], what: str) -> T:
+def choose(name: str, options: Mapping[str, T], noun: str) -> T:
     """Return `options[name]`; ValueError suggests the nearest name."""
     if name in options:
         return options[name]
     near = get_close_matches(name, [*options][:MAX_COMPARED_NAMES], n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"no {what} named {name!r}{hint} (there are {list_names(sorted(options))})")
+    raise ValueError(f"no {noun} named {name!r}{hint} (there are {list_names(sorted(options))})")
 
 
 def list_names(names: Sequence[str]) -> str:

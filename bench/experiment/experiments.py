@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Literal
 
-from bench.experiment.config import Experiment, change, choose, differing_fields, fields_with
+from bench.experiment.config import Experiment, change, choose, differing_fields
 from bench.experiment.fields import (
     ImageSettings,
     InputSettings,
@@ -22,7 +22,6 @@ from bench.experiment.fields import (
 )
 from bench.experiment.recipes import DATACOMP_VOCABULARY, RECIPES, clip_vit_b16_controlled
 from bench.experiment.settings import strip_settings
-from bench.interfaces.method import get_method
 
 
 def tiny() -> Experiment:
@@ -196,11 +195,10 @@ EXPERIMENTS: dict[str, Experiment] = {
 }
 
 
-def add_experiments(name: str, settings: MethodSettings, origin: str) -> None:
-    """Add the experiments of these settings at every scale; ValueError if their name is taken."""
+def add_experiments(name: str, settings: MethodSettings, origin: str) -> list[Experiment]:
+    """Add the experiments of these settings at every scale, and return them; ValueError if their name is taken."""
     if name in METHOD_SETTINGS:
         raise ValueError(f"{origin} adds the experiments {name}-{next(iter(SCALES))}, …, but others have this name")
-    get_method(settings.method)
     for scale in (*settings.by_scale, *settings.tuning):
         choose(scale, SCALES, "scale")
     METHOD_SETTINGS[name] = settings
@@ -210,9 +208,11 @@ def add_experiments(name: str, settings: MethodSettings, origin: str) -> None:
         except (TypeError, ValueError) as error:  # of an unknown field, or a value
             raise ValueError(f"{origin}: the experiment {name}-{scale} cannot be made: {error}") from None
         TUNING[f"{name}-{scale}"] = settings.tuning.get(scale, UNTUNED)
+    return [EXPERIMENTS[f"{name}-{scale}"] for scale in SCALES]
 
 
-TUNED_FIELDS = fields_with("tuned by authors")
+# Authors choose these for a scale.
+TUNED_FIELDS = ("tower", "head_initialisation", "crop_scale", "flip", "learning_rate")
 UNTUNED = Tuning("untuned")
 TUNING: dict[str, Tuning] = {
     **{

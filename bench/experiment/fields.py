@@ -8,8 +8,11 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import fields, force_setattr
 
-COMPUTED, NLTK, PACK_DATA = "computed", "nltk", "pack"
-RANDOM_SUBSET, SEEN_CONCEPTS = "random:", "seen-concepts"
+COMPUTED = "computed"
+NLTK = "nltk"
+PACK_DATA = "pack"
+RANDOM_SUBSET = "random:"
+SEEN_CONCEPTS = "seen-concepts"
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 TextPadding = Literal["bucketed", "packed", "longest", "max_length"]
 Attention = Literal["fused", "plain", "fp32_softmax"]
@@ -32,23 +35,13 @@ Fraction = Annotated[float, Meta(gt=0, le=1)]
 
 Role = Literal[
     "tuned",  # may differ between the experiments of one comparison: the method and its own values
-    "tuned by authors",  # chosen by a method's authors for a scale
     "by batch",  # changed by `with_batch_size`
     "replicate",  # differs between the trainings of one experiment: the seed, and the file of a vocabulary
     "pace",  # how much a run times
     "budget",  # how long a training is
     "as needed",  # a run of a published recipe sets it as it needs
     "same values",  # changes how the same losses and gradients are computed
-    "no time",  # changes no time per image, beside those by batch
     "model",  # of the model and its targets, which libraries and files may refuse
-    "tower",  # that some towers refuse
-    "objective",  # changed by the stages of a ladder
-    "labels",  # of CatLIP's labels alone
-    "shared",  # equal in all configurations of a ladder
-    "input",  # that a loader of shards reads
-    "update",  # that the update after a backward reads
-    "recipe",  # work of a step outside its forward and backward
-    "no work",  # no work of a forward or backward
 ]
 
 
@@ -79,25 +72,25 @@ class ImageSettings(Settings, frozen=True, kw_only=True):
         NonEmptyStr,
         field_metadata(
             "Shared image tower: of an open_clip model, a timm model, or CoreNet's `corenet-vit-base`.",
-            roles=["tuned by authors", "model", "shared"],
+            roles=["model"],
         ),
     ]
     image_size: Annotated[
         ImageSize,
         field_metadata(
             "Side of the images in pixels; with `image_sizes` that of `batch_size` and of scoring.",
-            roles=["tuned", "model", "tower"],
+            roles=["tuned", "model"],
         ),
     ]
     image_sizes: Annotated[
         tuple[ImageSize, ...],
-        field_metadata("Sides in pixels; each step draws one. Empty: `image_size` alone.", roles=["model", "tower"]),
+        field_metadata("Sides in pixels; each step draws one. Empty: `image_size` alone.", roles=["model"]),
     ] = ()
     patch_drop: Annotated[
         BelowOne,
         field_metadata(
             "Fraction of the patches that a training step drops (FLIP); scoring drops none.",
-            roles=["tuned", "model", "tower"],
+            roles=["tuned", "model"],
         ),
     ] = 0.0
     pooling: Annotated[
@@ -106,14 +99,13 @@ class ImageSettings(Settings, frozen=True, kw_only=True):
             'Feature of an image: the tower\'s "own" pooling, or the "mean" of its patch tokens after the last '
             "norm. \"both\" is the mean for superclip's classifier, and the tower's own pooling for its "
             "contrastive loss and for scoring.",
-            roles=["tuned", "model", "tower"],
+            roles=["tuned", "model"],
         ),
     ] = "own"
     pixel_normalisation: Annotated[
         Literal["openai", "none"],
         field_metadata(
             'Normalisation of pixels: open_clip\'s mean and deviation, or "none": they stay in 0 to 1.',
-            roles=["no work"],
         ),
     ] = "openai"
     embedding_channels: Annotated[
@@ -136,7 +128,7 @@ class TextSettings(Settings, frozen=True, kw_only=True):
 
     text_tower: Annotated[
         NonEmptyStr,
-        field_metadata("open_clip model whose text tower contrastive methods use.", roles=["model", "shared"]),
+        field_metadata("open_clip model whose text tower contrastive methods use.", roles=["model"]),
     ]
     context_length: Annotated[
         ContextLength,
@@ -148,7 +140,6 @@ class TextSettings(Settings, frozen=True, kw_only=True):
             'Padding of captions: "bucketed" in groups of similar length, "packed" several to a row, '
             '"longest", "max_length" to `context_length`; "auto" is "packed" if compiled, so that all batches '
             'have one shape, else "bucketed".',
-            roles=["objective"],
         ),
     ] = "bucketed"
     text_features: Annotated[
@@ -156,7 +147,7 @@ class TextSettings(Settings, frozen=True, kw_only=True):
         field_metadata(
             'Features of captions: of the text tower, or "stored", which replaces it by random features from '
             "memory, to measure its cost (clip and siglip).",
-            roles=["model", "objective"],
+            roles=["model"],
         ),
     ] = "computed"
 
@@ -169,14 +160,14 @@ class TargetSettings(Settings, frozen=True, kw_only=True):
         field_metadata(
             'CatLIP\'s labels: "computed", "nltk" with NLTK for each image that is loaded, or a folder made by '
             "`bench label`.",
-            roles=["model", "labels", "input", "no work"],
+            roles=["model"],
         ),
     ] = COMPUTED
     label_format: Annotated[
         LabelFormat,
         field_metadata(
             'CatLIP\'s targets: indices, or "dense" rows of int64 as in its released code.',
-            roles=["same values", "labels", "input"],
+            roles=["same values"],
         ),
     ] = "sparse"
     synset_vocabulary: Annotated[
@@ -185,7 +176,7 @@ class TargetSettings(Settings, frozen=True, kw_only=True):
             "Vocabulary of CatLIP: a file of bench/labels/vocabularies, or a path; only the pack is trained "
             'on the shipped ones. "datacomp-synsets" has the 24,320 synsets of CatLIP\'s release, which are '
             "not shipped: nothing trains on them.",
-            roles=["replicate", "as needed", "model", "no work"],
+            roles=["replicate", "as needed", "model"],
         ),
     ] = "pack-synsets"
     subword_vocabulary: Annotated[
@@ -200,7 +191,7 @@ class TargetSettings(Settings, frozen=True, kw_only=True):
         PositiveInt | None,
         field_metadata(
             "Number of rows of the classification head; None: one per label.",
-            roles=["tuned", "as needed", "model", "objective"],
+            roles=["tuned", "as needed", "model"],
         ),
     ] = None
     head_initialisation: Annotated[
@@ -208,7 +199,7 @@ class TargetSettings(Settings, frozen=True, kw_only=True):
         field_metadata(
             "Initial head of CatLIP: torch's; CoreNet's (\"trunc_normal\"); or torch's weights, and biases that "
             'predict how often each label occurs ("log_odds").',
-            roles=["tuned", "tuned by authors", "no time", "no work"],
+            roles=["tuned"],
         ),
     ] = "uniform"
     teacher: Annotated[
@@ -216,7 +207,7 @@ class TargetSettings(Settings, frozen=True, kw_only=True):
         field_metadata(
             "Teacher of distillation: a tower file of `bench train`, or a tower's name for random weights of "
             "equal cost.",
-            roles=["model", "no work"],
+            roles=["model"],
         ),
     ] = "ViT-L-14"
 
@@ -228,7 +219,7 @@ class InputSettings(Settings, frozen=True, kw_only=True):
         NonEmptyStr,
         field_metadata(
             "Training data: the shipped pack, or a folder, file or glob of captioned images (docs/data.md).",
-            roles=["as needed", "shared"],
+            roles=["as needed"],
         ),
     ] = PACK_DATA
     caption_lengths: Annotated[
@@ -244,7 +235,7 @@ class InputSettings(Settings, frozen=True, kw_only=True):
         field_metadata(
             "Captions that are read: fields of the samples, of which one with a text is drawn for each image and epoch "
             '("txt:0.5;json.llava:0.5"), or of parquet files joined by key ("llava@FILES"); None: found by its name.',
-            roles=["as needed", "shared"],
+            roles=["as needed"],
         ),
     ] = None
     subset: Annotated[
@@ -252,7 +243,6 @@ class InputSettings(Settings, frozen=True, kw_only=True):
         field_metadata(
             'Samples used: a csv of keys, "random:N" for N drawn at random, or "seen-concepts", the pack without its '
             "held-out concepts; None: all.",
-            roles=["shared"],
         ),
     ] = None
     workers: Annotated[
@@ -260,7 +250,7 @@ class InputSettings(Settings, frozen=True, kw_only=True):
         field_metadata(
             "Number of processes that load shards for each training process; 0: the training process itself. "
             '"auto": on a GPU all cores but one for each training process, on a CPU 0.',
-            roles=["as needed", "input", "recipe", "no work"],
+            roles=["as needed"],
         ),
     ] = "auto"
     jpeg_decoding: Annotated[
@@ -268,21 +258,20 @@ class InputSettings(Settings, frozen=True, kw_only=True):
         field_metadata(
             'Decoding of JPEGs of shards: "full", or "reduced": at 1/2, 1/4 or 1/8 of the size where the crop '
             "stays as large as it is needed.",
-            roles=["input", "recipe", "no work"],
         ),
     ] = "full"
     crop_scale: Annotated[
         tuple[Fraction, Fraction],
         field_metadata(
             "Range of the fraction of the image's area in a random crop.",
-            roles=["tuned", "tuned by authors", "input", "recipe", "no work"],
+            roles=["tuned"],
         ),
     ] = (0.5, 1.0)
     flip: Annotated[
         bool,
         field_metadata(
             "Whether images are flipped horizontally at random.",
-            roles=["tuned", "tuned by authors", "input", "recipe", "no work"],
+            roles=["tuned"],
         ),
     ] = True
     augmentation: Annotated[
@@ -312,28 +301,25 @@ class TrainingSettings(Settings, frozen=True, kw_only=True):
         PositiveInt,
         field_metadata(
             "Number of training images in the largest budget that all methods share.",
-            roles=["budget", "no time", "no work"],
+            roles=["budget"],
         ),
     ]
     warmup_images: Annotated[
         Annotated[int, Meta(ge=0)],
-        field_metadata("Number of training images in the warm-up.", roles=["budget", "no time", "no work"]),
+        field_metadata("Number of training images in the warm-up.", roles=["budget"]),
     ]
     schedule: Annotated[
         Literal["wsd", "cosine"],
         field_metadata(
             'Learning rate after a linear warm-up: "wsd" keeps it constant and branches off a linear '
             'cool-down for each budget; "cosine" is a separate run from the start for each budget.',
-            roles=["no work"],
         ),
     ] = "wsd"
     cooldown_share: Annotated[
         Annotated[float, Meta(gt=0, lt=1)],
-        field_metadata("Fraction of a budget's images in the cool-down.", roles=["no work"]),
+        field_metadata("Fraction of a budget's images in the cool-down."),
     ] = 0.2
-    min_learning_rate: Annotated[
-        NonNegativeFloat, field_metadata("Learning rate at the end of a cosine.", roles=["no work"])
-    ] = 0.0
+    min_learning_rate: Annotated[NonNegativeFloat, field_metadata("Learning rate at the end of a cosine.")] = 0.0
 
 
 class OptimizerSettings(Settings, frozen=True, kw_only=True):
@@ -341,48 +327,44 @@ class OptimizerSettings(Settings, frozen=True, kw_only=True):
 
     learning_rate: Annotated[
         PositiveFloat,
-        field_metadata("Highest learning rate of AdamW.", roles=["tuned", "tuned by authors", "no time", "no work"]),
+        field_metadata("Highest learning rate of AdamW.", roles=["tuned"]),
     ]
-    betas: Annotated[tuple[BelowOne, BelowOne], field_metadata("Decays of AdamW's moments.", roles=["no work"])] = (
+    betas: Annotated[tuple[BelowOne, BelowOne], field_metadata("Decays of AdamW's moments.")] = (
         0.9,
         0.98,
     )
     eps: Annotated[
         NonNegativeFloat,
-        field_metadata("Constant that AdamW adds to the root of the second moment.", roles=["no work"]),
+        field_metadata("Constant that AdamW adds to the root of the second moment."),
     ] = 1e-6
     weight_decay: Annotated[
         NonNegativeFloat,
-        field_metadata("Weight decay of AdamW on matrices; vectors and scalars have none.", roles=["no work"]),
+        field_metadata("Weight decay of AdamW on matrices; vectors and scalars have none."),
     ] = 0.2
     optimizer_kernel: Annotated[
         OptimizerKernel,
-        field_metadata(
-            "AdamW's form in torch; on a GPU torch's default is \"foreach\".", roles=["same values", "update"]
-        ),
+        field_metadata("AdamW's form in torch; on a GPU torch's default is \"foreach\".", roles=["same values"]),
     ] = "fused"
     clip_norm: Annotated[
         PositiveFloat | None,
-        field_metadata("Maximum norm of the whole gradient; None: no clipping.", roles=["recipe", "no work"]),
+        field_metadata("Maximum norm of the whole gradient; None: no clipping."),
     ] = 1.0
     log_grad_norm: Annotated[
         bool,
         field_metadata(
             "Whether each step computes the gradient's norm again, parameter by parameter, and reads it on "
             "the host, to log it.",
-            roles=["same values", "update"],
+            roles=["same values"],
         ),
     ] = False
     ema_decay: Annotated[
         BelowOne | None,
-        field_metadata(
-            "Decay per step of the weights' average, which is scored; None: no average.", roles=["recipe", "no work"]
-        ),
+        field_metadata("Decay per step of the weights' average, which is scored; None: no average."),
     ] = None
     ema_kernel: Annotated[
         EmaKernel,
         field_metadata(
-            'Update of that average: of all weights at once, or "for_loop" one by one.', roles=["same values", "update"]
+            'Update of that average: of all weights at once, or "for_loop" one by one.', roles=["same values"]
         ),
     ] = "foreach"
 
@@ -402,7 +384,7 @@ class RuntimeSettings(Settings, frozen=True, kw_only=True):
             "Precision of the sums between the image tower's blocks: that of the \"tower\" (fp32 for timm's and "
             "CoreNet's, unless FSDP2 casts them; as `precision` for open_clip's), or \"autocast\": as "
             "`precision`.",
-            roles=["model", "tower"],
+            roles=["model"],
         ),
     ] = "tower"
     compile: Annotated[
@@ -425,7 +407,7 @@ class RuntimeSettings(Settings, frozen=True, kw_only=True):
         bool,
         field_metadata(
             "Whether each block's forward is computed again in the backward, to save memory.",
-            roles=["same values", "model", "tower"],
+            roles=["same values", "model"],
         ),
     ] = False
     sharding: Annotated[
@@ -434,7 +416,7 @@ class RuntimeSettings(Settings, frozen=True, kw_only=True):
             'Over several processes, "ddp" replicates the weights, "fsdp2" shards them, "zero2" does so and '
             "keeps the gathered blocks from the forward to the backward (`reshard_after_forward=False`), and "
             '"hsdp" shards them within a node.',
-            roles=["same values", "no time", "no work"],
+            roles=["same values"],
         ),
     ] = "ddp"
     gather: Annotated[
@@ -462,15 +444,15 @@ class TimingSettings(Settings, frozen=True, kw_only=True):
         PositiveInt,
         field_metadata(
             "Number of steps before the first window, which are recorded and not counted.",
-            roles=["by batch", "pace", "no work"],
+            roles=["by batch", "pace"],
         ),
     ]
-    windows: Annotated[PositiveInt, field_metadata("Number of timed windows.", roles=["pace", "no time", "no work"])]
+    windows: Annotated[PositiveInt, field_metadata("Number of timed windows.", roles=["pace"])]
     steps_per_window: Annotated[
         PositiveInt,
         field_metadata(
             "Number of steps in a window; on a CPU each of them is a window of its own.",
-            roles=["by batch", "pace", "no work"],
+            roles=["by batch", "pace"],
         ),
     ]
     injected_slowdown: Annotated[

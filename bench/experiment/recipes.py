@@ -28,12 +28,14 @@ from bench.experiment.fields import (
 DATACOMP_VOCABULARY = "datacomp-synsets"  # vocabulary of the released head; its labels are not shipped
 DATACOMP_SYNSETS = 24_320  # number of its labels: `_anchor_vocab_size` in the yaml
 AS_RELEASED = "-as-released"  # end of the name of a recipe whose run a CPU or the tiny scale changes
-STEPS, WARMUP_STEPS = 200_000, 10_000  # `scheduler.max_iterations`, `scheduler.warmup_iterations`
+STEPS = 200_000  # `scheduler.max_iterations`
+WARMUP_STEPS = 10_000  # `scheduler.warmup_iterations`
 H16_TEXT_TOWER = "ViT-H-16-text-768"  # models/configs: no text tower of open_clip is 768 wide and projects to 512
 # CatLIP's pre-training GPU hours over CLIP's, by tower.
 PUBLISHED_HOURS = {"corenet-vit-base": 0.37, "corenet-vit-huge": 0.36}
 PUBLISHED_SOURCE = "CatLIP, arXiv 2404.15653, figure 1c: GPU hours of an epoch of DataComp-1.3B"
-CC3M_PAIRS, CC3M_EPOCHS = 2_900_000, 100
+CC3M_PAIRS = 2_900_000
+CC3M_EPOCHS = 100
 
 
 def clip_vit_b16_datacomp() -> Experiment:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
 import msgspec
@@ -10,6 +10,7 @@ import msgspec
 from bench.experiment.config import (
     FIELD_FACTS,
     Experiment,
+    FieldFacts,
     change,
     choose,
     dotted_field_name,
@@ -17,7 +18,6 @@ from bench.experiment.config import (
     get_field,
 )
 from bench.experiment.fields import PACK_DATA, NonEmptyStr
-from bench.interfaces.method import get_method
 
 FEWEST_STEPS = 4  # of a warm-up and of a window at another batch size
 
@@ -29,38 +29,49 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
     not list the seed, so that trainings with several seeds are of one experiment. Lists are written as JSON, `null` is
     None. Raises ValueError with the given setting, the fields that exist and the nearest one.
     """
-    texts: dict[str, str] = {}
-    changed: dict[str, Any] = {}
     settings = list(settings)
-    method = next((one.partition("=")[2] for one in reversed(settings) if one.startswith("method=")), experiment.method)
-    known = {name: facts for name, facts in (FIELD_FACTS | fields_of_method(method)).items() if name != "name"}
+    method = experiment.method
     for setting in settings:
-        field, equals, text = setting.partition("=")
-        if not equals or not setting.isprintable():
-            raise ValueError(f"a setting is field=value, got {setting!r}")
-        group, _, field = field.rpartition(".")
-        kind = choose(field, known, "field of an experiment").kind
-        if group and dotted_field_name(field) != f"{group}.{field}":
-            raise ValueError(f"--set {setting}: the field is {dotted_field_name(field)}")
-        try:
-            value = _normalise_setting(text, kind)
-            changed[field], texts[field] = msgspec.convert(value, kind, strict=False), text
-        except (msgspec.DecodeError, RecursionError) as error:
-            names = [name for name in get_args(kind) if isinstance(name, str)]
-            accepted = f" (accepted: {', '.join(names)})" if names else ""
-            raise ValueError(f"--set {setting}: {error}{accepted}") from None
-    if changed.get("data", PACK_DATA) != PACK_DATA:  # the captions of shards have their own lengths
-        changed.setdefault("caption_lengths", PACK_DATA)
-    if "method" in changed:
-        get_method(changed["method"])
-    sized = _fields_at_batch_size(experiment, changed.get("batch_size", experiment.training.batch_size))
-    usual = {field: {get_field(experiment, field), sized.get(field, get_field(experiment, field))} for field in changed}
-    changed = {field: value for field, value in changed.items() if usual[field] != {value}}
-    if not changed:
+        if setting.startswith("method="):
+            method = setting.removeprefix("method=")
+    known = {**FIELD_FACTS, **fields_of_method(method)}
+    known.pop("name")
+    texts = dict[str, str]()
+    values = dict[str, Any]()
+    for setting in settings:
+        field, text, value = _parse_setting(setting, known)
+        texts[field] = text
+        values[field] = value
+    if values.get("data", PACK_DATA) != PACK_DATA:  # the captions of shards have their own lengths
+        values.setdefault("caption_lengths", PACK_DATA)
+    sized = _fields_at_batch_size(experiment, values.get("batch_size", experiment.training.batch_size))
+    changes = {}
+    for field, value in values.items():
+        before = get_field(experiment, field)
+        if value != before or value != sized.get(field, before):
+            changes[field] = value
+    if not changes:
         return experiment
-    named = [f"{field}={texts[field]}" for field in sorted(changed) if field in texts and field != "seed"]
+    named = [f"{field}={texts[field]}" for field in sorted(changes) if field in texts and field != "seed"]
     name = f"{experiment.name}[{','.join(named)}]" if named else experiment.name
-    return change(experiment, name=name, **sized | changed)
+    return change(experiment, name=name, **sized | changes)
+
+
+def _parse_setting(setting: str, known: Mapping[str, FieldFacts]) -> tuple[str, str, Any]:
+    """Return the field of a setting, its text and its value; ValueError says what is accepted."""
+    dotted, equals, text = setting.partition("=")
+    if not equals or not setting.isprintable():
+        raise ValueError(f"a setting is field=value, got {setting!r}")
+    group, _, field = dotted.rpartition(".")
+    kind = choose(field, known, "field of an experiment").kind
+    if group and dotted_field_name(field) != dotted:
+        raise ValueError(f"--set {setting}: the field is {dotted_field_name(field)}")
+    try:
+        return field, text, msgspec.convert(_normalise_setting(text, kind), kind, strict=False)
+    except (msgspec.DecodeError, RecursionError) as error:
+        names = [name for name in get_args(kind) if isinstance(name, str)]
+        accepted = f" (accepted: {', '.join(names)})" if names else ""
+        raise ValueError(f"--set {setting}: {error}{accepted}") from None
 
 
 def split_name(name: str) -> tuple[str, list[list[str]]]:
@@ -83,13 +94,16 @@ def _fields_at_batch_size(experiment: Experiment, size: int) -> dict[str, int]:
     """Return the fields that another batch size changes; none at the experiment's own."""
     if size == experiment.training.batch_size:
         return {}
-    sizes = len(experiment.image.all_image_sizes)
-    warmup, fewest = experiment.timing.warmup_steps * experiment.training.batch_size, math.ceil(FEWEST_STEPS / sizes)
+    num_sizes = len(experiment.image.all_image_sizes)
+    fewest = math.ceil(FEWEST_STEPS / num_sizes)
+    warmup_images = experiment.timing.warmup_steps * experiment.training.batch_size
+    warmup = math.ceil(warmup_images / size / num_sizes)
+    window = round(experiment.images_per_window / size / num_sizes)
     return {
         "batch_size": size,
         "images": max(experiment.training.images, size),
-        "warmup_steps": sizes * max(fewest, math.ceil(warmup / size / sizes)),
-        "steps_per_window": sizes * max(fewest, round(experiment.images_per_window / size / sizes)),
+        "warmup_steps": num_sizes * max(fewest, warmup),
+        "steps_per_window": num_sizes * max(fewest, window),
     }
 
 

@@ -6,10 +6,11 @@ Families of them are files of `bench.transfer.families`; extensions add others.
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bench.experiment.fields import PACK_DATA, SEEN_CONCEPTS
-from bench.interfaces.registry import Named, NamedRegistry, import_object
+from bench.interfaces.registry import Named, Registry, import_object
 
 if TYPE_CHECKING:
     from bench.records.scores import MetricScore, Score
@@ -72,17 +73,17 @@ class Protocol(Named):
         yield from _flaws_of(self.name, self.labels, self.score, "score")
 
 
-def _flaws_of(name: object, labels: object, function: object, what: str) -> Iterator[str]:
+def _flaws_of(name: object, labels: object, function: object, function_name: str) -> Iterator[str]:
     if not isinstance(name, str) or not re.fullmatch(NAME, name):
         yield "its name must be letters, digits, spaces and . + -"
     if not isinstance(labels, str) or not labels:
         yield "labels must be a text, such as bench.interfaces.catalog.SINGLE_LABEL"
     if not callable(function):
-        yield f"{what} must be a function"
+        yield f"{function_name} must be a function"
 
 
-TASKS = NamedRegistry("task", Task, "bench.transfer.families:TASKS")
-PROTOCOLS = NamedRegistry("protocol", Protocol, "bench.transfer.families:PROTOCOLS")
+TASKS = Registry[Task]("task", Task, "bench.transfer.families:TASKS")
+PROTOCOLS = Registry[Protocol]("protocol", Protocol, "bench.transfer.families:PROTOCOLS")
 
 
 def default_protocols() -> tuple[str, ...]:
@@ -108,7 +109,7 @@ def image_set_of_task(task: str) -> str:
 
 def describe_out_of_domain_scoring(tasks: Iterable[str], data: Collection[str]) -> str:
     """Return a clause on towers of the user's data that only the pack's drawings score; empty for others."""
-    if not data or PACK_DATA in data or not all(TASKS.is_built_in(one) and not TASKS[one].layout for one in tasks):
+    if not data or PACK_DATA in data or not all(TASKS.is_built_in(task) and not TASKS[task].layout for task in tasks):
         return ""
     where = " and ".join(data)
     return f"The towers were trained on {where} and scored on drawings of the shipped pack, such as emoji"
@@ -119,29 +120,33 @@ def describe_concept_overlap(tasks: Iterable[str], data: Collection[str]) -> str
 
     They are empty without one of these tasks, and where the `data` that the towers were trained on is not the pack.
     """
-    named, found = {*tasks} if PACK_DATA in data or not data else set[str](), list[str]()
+    if data and PACK_DATA not in data:
+        return ""
+    named = {*tasks}
+    sentences = list[str]()
     if named & {*EMOJI_TASKS}:
-        found.append(
+        sentences.append(
             "The tasks on all emoji measure whether a known concept is found in another style: the pack's pre-training "
             "shows their emoji as other vendors draw them, with their names in the captions; with "
             f"subset={SEEN_CONCEPTS} it leaves out a quarter of them."
         )
-    if unseen := " and ".join(name for name in UNSEEN_TASKS if name in named):
-        found.append(
-            f"The concepts of {unseen} are new to a tower that was pre-trained with subset={SEEN_CONCEPTS}, and known "
-            "to one that was pre-trained on the whole pack."
+    unseen = [name for name in UNSEEN_TASKS if name in named]
+    if unseen:
+        sentences.append(
+            f"The concepts of {' and '.join(unseen)} are new to a tower that was pre-trained with "
+            f"subset={SEEN_CONCEPTS}, and known to one that was pre-trained on the whole pack."
         )
-    return " ".join(found)
+    return " ".join(sentences)
 
 
 def compatible_tasks_and_protocols(
     subject: str, tasks: Iterable[str], protocols: Sequence[str]
 ) -> list[tuple[str, str]]:
     """Return the pairs of a task and a protocol that are compatible with each other and with the subject."""
-    has_tower, known = subject not in REFERENCES, PROTOCOLS
-    return [
-        (task, protocol)
-        for task in tasks
-        for protocol in protocols
-        if known[protocol].labels == TASKS[task].labels and (has_tower or not known[protocol].needs_tower)
-    ]
+    pairs = list[tuple[str, str]]()
+    for task, name in product(tasks, protocols):
+        protocol = PROTOCOLS[name]
+        fits_subject = subject not in REFERENCES or not protocol.needs_tower
+        if fits_subject and protocol.labels == TASKS[task].labels:
+            pairs.append((task, name))
+    return pairs

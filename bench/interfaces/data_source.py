@@ -7,16 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from bench.interfaces.registry import Named, NamedRegistry
+from bench.interfaces.registry import Named, Registry
 from bench.tables.formats import pluralize
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
     from torch import Tensor
-
-    from bench.data.captions.choice import CaptionChoice, Texts
 
 SOURCE_TEXTS = ("name", "accepted")  # that every source has
 SOURCE_FUNCTIONS = ("recognises", "files", "open")
@@ -27,7 +25,7 @@ class SampleRequest:
     """What a run reads of the samples."""
 
     cache: Path  # folder for what a source computes once, such as an index
-    captions: "CaptionChoice"  # which fields of a sample are read
+    captions: Any  # `CaptionChoice` of bench.data.captions.choice: which fields of a sample are read
     has_embeddings: bool = False  # grids of embeddings in place of images
     needs_captions: bool = True  # a sample without a caption cannot be used
     lists_keys: bool = False  # a file lists the samples to use, so that losing others is no error
@@ -76,7 +74,7 @@ class Samples:
         """Return the caption of a sample; empty if it has none and none is needed."""
         raise NotImplementedError
 
-    def texts(self, row: int) -> "Texts":
+    def texts(self, row: int) -> tuple[tuple[str, ...], ...]:
         """Return the captions of a sample by field of the request's choice; one of them is drawn for each epoch."""
         return ((self.caption(row),),)
 
@@ -115,9 +113,10 @@ class Samples:
 
     def notes(self) -> list[str]:
         """Return remarks for the user: the number of samples, skipped ones, and empty captions."""
-        lacking, notes = sum(self.skipped.values()), [pluralize(len(self), "sample")]
-        if lacking:
-            notes.append(f"{lacking:,} of {self.total:,} samples are skipped ({format_counts(self.skipped)})")
+        notes = [pluralize(len(self), "sample")]
+        num_skipped = sum(self.skipped.values())
+        if num_skipped:
+            notes.append(f"{num_skipped:,} of {self.total:,} samples are skipped ({format_counts(self.skipped)})")
         if self.empty_captions:
             notes.append(f"{self.empty_captions:,} of {self.total:,} samples have an empty caption; they are used")
         return [*notes, *self.remarks]
@@ -163,7 +162,7 @@ class DataSource(Named):
                 yield f"the function {function} is missing"
 
 
-SOURCES = NamedRegistry("data source", DataSource, "bench.data.sources:SOURCES")
+SOURCES = Registry[DataSource]("data source", DataSource, "bench.data.sources:SOURCES")
 
 
 def format_counts(counts: Mapping[str, int]) -> str:

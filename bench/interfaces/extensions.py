@@ -15,25 +15,19 @@ from hashlib import sha256
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import Any
 
 from bench.console.console import EXTENSION_OPTION, describe_error
 from bench.environment.circumstances import LOADED_EXTENSIONS
-from bench.experiment.config import FIELD_FACTS
 from bench.experiment.experiments import MethodSettings, add_experiments
 from bench.interfaces.catalog import PROTOCOLS, TASKS, Protocol, Task
 from bench.interfaces.data_source import SOURCES, DataSource
 from bench.interfaces.measurement import MEASUREMENTS, Measurement
-from bench.interfaces.method import Method, add_method
-from bench.interfaces.registry import import_object
-from bench.interfaces.sections import Section, add_section
-from bench.records.record_kind import KINDS, RecordKind, add_kind
-
-if TYPE_CHECKING:
-    from bench.cli.options import Command
-    from bench.orchestration.request_base import Request
+from bench.interfaces.method import Method, add_method, check_experiment, get_method
+from bench.interfaces.registry import Registry, import_object
+from bench.interfaces.sections import SECTIONS, Section
+from bench.records.record import add_kind
+from bench.records.record_kind import RecordKind
 
 ENTRY_POINT_GROUP = "catlip_bench"
 EXTENSIONS_ENV = "CATLIP_BENCH_EXTENSIONS"  # environment variable with those that a command names, for its processes
@@ -51,11 +45,12 @@ class Extension:
     # of its own name.
     experiments: Mapping[str, MethodSettings] = field(default_factory=dict)
     record_kinds: Sequence[type[RecordKind]] = ()
-    runs: Sequence[type["Request"]] = ()  # that leave such records, or files of their own
-    # Classes of verbs by name, or where they lie as "package.module:Class", which is imported when it is needed.
-    verbs: Mapping[str, "type[Command] | str"] = field(default_factory=dict)
+    runs: Sequence[type[Any]] = ()  # subclasses of `bench.orchestration.request_base.Request`
+    # Classes of verbs (`bench.interfaces.verb.Command`) by name, or where they lie as "package.module:Class", which is
+    # imported when it is needed.
+    verbs: Mapping[str, type[Any] | str] = field(default_factory=dict)
     # The same for verbs of `report`, which make files of records.
-    report_verbs: Mapping[str, "type[Any] | str"] = field(default_factory=dict)
+    report_verbs: Mapping[str, type[Any] | str] = field(default_factory=dict)
     measurements: Sequence[Measurement] = ()
     sections: Sequence[Section] = ()  # of the page of a comparison
     hooks: Mapping[str, str] = field(default_factory=dict)  # of bench/interfaces/hooks.py, as "package.module:function"
@@ -115,67 +110,69 @@ def _load(name: str, source: str, origin: str, version: str = "") -> None:
 
 
 def _add(extension: Extension, origin: str) -> None:
-    """Add all that an extension adds; what higher layers hold is added by functions that are imported when needed."""
+    """Add all that an extension adds; registries of higher layers are imported when they are needed."""
     for method in extension.methods:
-        _add_method(method, origin)
-    for section in extension.sections:
-        add_section(section, origin)
-    own = {method.name: MethodSettings(method.name) for method in extension.methods}
-    for experiment, settings in (own | dict(extension.experiments)).items():
-        add_experiments(experiment, settings, origin)
-    for kind in extension.record_kinds:
-        add_kind(KINDS, kind, RecordKind, origin)
+        add_method(method, origin)
+    own_experiments = {method.name: MethodSettings(method.name) for method in extension.methods}
+    for name, settings in {**own_experiments, **extension.experiments}.items():
+        _add_experiments(name, settings, origin)
+    for record_kind in extension.record_kinds:
+        add_kind(record_kind, origin)
     for run in extension.runs:
         import_object("bench.orchestration.request_base:add_request_kind")(run, origin)
-    by_name = {
+    named_members: dict[str, tuple[Registry[Any], Sequence[Any]]] = {
+        "sections": (SECTIONS, extension.sections),
+        "measurements": (MEASUREMENTS, extension.measurements),
+        "sources": (SOURCES, extension.sources),
+        "tasks": (TASKS, extension.tasks),
+        "protocols": (PROTOCOLS, extension.protocols),
+    }
+    for registry, members in named_members.values():
+        for member in members:
+            registry.add_named(member, origin)
+    members_by_name: dict[str, Mapping[str, Any]] = {
         "bench.cli.verbs:VERBS": extension.verbs,
         "bench.cli.verbs:REPORT_VERBS": extension.report_verbs,
         "bench.interfaces.hooks:HOOKS": extension.hooks,
     }
-    for registry, named in by_name.items():
-        for name, one in named.items():
-            import_object(registry).add(name, one, origin)
-    checked = (
-        (MEASUREMENTS, extension.measurements),
-        (SOURCES, extension.sources),
-        (TASKS, extension.tasks),
-        (PROTOCOLS, extension.protocols),
-    )
-    for objects, added in checked:
-        for thing in added:
-            objects.add_checked(thing, origin)
+    for place, by_name in members_by_name.items():
+        for name, member in by_name.items():
+            import_object(place).add(name, member, origin)
 
 
-def _add_method(method: Method, origin: str) -> None:
-    add_method(method, origin)
-    for field_ in msgspec.structs.fields(method.settings):
-        name = f"{origin}: the method {method.name} declares {field_.name}"
-        if field_.name in FIELD_FACTS:
-            raise ValueError(f"{name}, which experiments have: give it another name")
-        if not getattr(getattr(field_.type, "__metadata__", (None,))[-1], "description", None):
-            raise ValueError(
-                f"{name} without a description: declare it as Annotated[KIND, field_metadata(...)] of "
-                "bench.experiment.fields"
-            )
-        if field_.required:
-            raise ValueError(f"{name} without a default: give it one")
+def _add_experiments(name: str, settings: MethodSettings, origin: str) -> None:
+    get_method(settings.method)
+    for experiment in add_experiments(name, settings, origin):
+        try:
+            check_experiment(experiment)
+        except ValueError as error:
+            raise ValueError(f"{origin}: the experiment {experiment.name} cannot be made: {error}") from None
 
 
 def _digest(module: ModuleType) -> str:
-    """Return a digest of a module's file, or of all modules of the package that it is in."""
+    """Return a digest of the package that a module is in, or of a module's file and the neighbours that it imports."""
     file = Path(str(module.__file__))
-    root = sys.modules.get(module.__name__.partition(".")[0])
-    folders = getattr(root, "__path__", ())
-    files = sorted(path for folder in folders for path in Path(folder).rglob("*.py")) or [file]
-    return sha256(b"".join(sha256(path.read_bytes()).digest() for path in files)).hexdigest()[:16]
+    package = sys.modules.get(module.__name__.partition(".")[0])
+    folders = getattr(package, "__path__", ())
+    files = [path for folder in folders for path in Path(folder).rglob("*.py")]
+    if not files:
+        loaded = [Path(str(getattr(other, "__file__", None) or "")) for other in [*sys.modules.values()]]
+        files = [path for path in loaded if path.parent == file.parent and path.suffix == ".py"]
+    digests = [sha256(path.read_bytes()).digest() for path in sorted({*files})]
+    return sha256(b"".join(digests)).hexdigest()[:16]
 
 
 def _import_file(path: Path) -> ModuleType:
-    """Import a file under a name that every process gives it, so that objects of it can be handed over."""
+    """Import a file under a name that every process gives it, so that objects of it can be sent to other processes.
+
+    The file can import its neighbours, whose folder stays on the path of modules.
+    """
     name = MODULE_PREFIX + path.stem
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

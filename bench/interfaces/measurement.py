@@ -2,31 +2,20 @@
 
 import re
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
-
-import msgspec
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 from bench.console.console import EXTENSION_OPTION, UserError
 from bench.experiment.config import choose
-from bench.interfaces.registry import Named, NamedRegistry
+from bench.interfaces.registry import Named, Registry
+from bench.records.record import Better, Figure
 
 if TYPE_CHECKING:
     import torch
 
     from bench.experiment.config import Experiment
-
-Better = Literal["higher", "lower"]
-
-
-class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A figure that a measurement returns; a ratio to the baseline needs figures above 0."""
-
-    name: str
-    unit: str  # "" for a number without one
-    better: Better | None = None  # which values are better; None: neither
 
 
 class Measurement(Named):
@@ -58,45 +47,43 @@ class Measurement(Named):
             yield "its title must be a text"
         figures = [*getattr(self, "figures", ())]
         if not figures or not all(isinstance(figure, Figure) for figure in figures):
-            yield "its figures must be objects of the class Figure of bench.interfaces.measurement"
+            yield "its figures must be objects of the class Figure of bench.records.record"
         elif len({figure.name for figure in figures}) < len(figures):
             yield "its figures must have different names"
-        elif wrong := [figure.name for figure in figures if figure.better not in (None, *get_args(Better))]:
-            yield f"of its figure {wrong[0]} higher or lower values must be better, or None"
+        for figure in figures:
+            if isinstance(figure, Figure) and figure.better not in (None, *get_args(Better)):
+                yield f"of its figure {figure.name} higher or lower values must be better, or None"
 
     def run(self, experiment: "Experiment", device: "torch.device", results: Path) -> dict[str, tuple[float, ...]]:
         """Measure, and return the values in the order of the figures; UserError names what is wrong in one line."""
         try:
-            found = self.measure(experiment, device, results)
+            returned = self.measure(experiment, device, results)
         except UserError:
             raise
         except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{Path(place.filename).name}, line {place.lineno}"
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(frame.filename).name}, line {frame.lineno}"
             raise UserError(f"the measurement {self.name} fails: {type(error).__name__}: {error} ({where})") from error
         declared = [figure.name for figure in self.figures]
-        if not isinstance(found, Mapping) or {*found} != {*declared}:
-            returned = (", ".join(map(str, found)) or "nothing") if isinstance(found, Mapping) else repr(found)
+        if not isinstance(returned, Mapping) or {*returned} != {*declared}:
+            names = (", ".join(map(str, returned)) or "nothing") if isinstance(returned, Mapping) else repr(returned)
             needed = f"return its figures, {', '.join(declared)}"
-            raise UserError(f"the measurement {self.name} returns {returned}: {needed}")
-        return {name: self._values(name, found[name]) for name in declared}
+            raise UserError(f"the measurement {self.name} returns {names}: {needed}")
+        return {name: self._to_values(name, returned[name]) for name in declared}
 
-    def _values(self, name: str, found: Any) -> tuple[float, ...]:
+    def _to_values(self, name: str, returned: Any) -> tuple[float, ...]:
+        """Return the values of a figure, of which a measurement returns one or several."""
         try:
-            several = list(found)
-        except TypeError:  # it is one
-            several = [found]
-        try:
-            values = tuple(map(float, several))
+            values = tuple(map(float, returned if isinstance(returned, Iterable) else [returned]))
         except (TypeError, ValueError):
             values = ()
         if not values or not all(map(isfinite, values)):
             needed = "return a finite number, or several"
-            raise UserError(f"the measurement {self.name} returns {found!r} for the figure {name}: {needed}")
+            raise UserError(f"the measurement {self.name} returns {returned!r} for the figure {name}: {needed}")
         return values
 
 
-MEASUREMENTS = NamedRegistry("measurement", Measurement)
+MEASUREMENTS = Registry[Measurement]("measurement", Measurement)
 
 
 def get_measurement(name: str) -> Measurement:

@@ -18,9 +18,6 @@ class Named:
         raise NotImplementedError
 
 
-N = TypeVar("N", bound=Named)
-
-
 def import_object(place: str) -> Any:
     """Return what a place "package.module:NAME" names."""
     module, _, name = place.partition(":")
@@ -30,15 +27,20 @@ def import_object(place: str) -> Any:
 class Registry(Mapping[str, T], Generic[T]):
     """A mapping from names to objects; those of this program are imported when the first one is asked for."""
 
-    def __init__(self, noun: str, built_in: str = "") -> None:
-        """`built_in` is where their mapping lies, as "package.module:NAME"; empty: this program has none."""
+    def __init__(self, noun: str, kind: type[T] | None = None, built_in: str = "") -> None:
+        """`kind` is the class of objects that hold their names; None for others, which are added under a name.
+
+        `built_in` is where the mapping or the list of this program's objects lies, as "package.module:NAME".
+        """
         self.noun = noun
+        self._kind = kind
         self._built_in = built_in
         self._origins: dict[str, str] = {}
 
     @cached_property
     def _objects(self) -> dict[str, T]:
-        return dict(import_object(self._built_in)) if self._built_in else {}
+        built_in = import_object(self._built_in) if self._built_in else {}
+        return dict(built_in) if isinstance(built_in, Mapping) else {member.name: member for member in built_in}
 
     def __getitem__(self, name: str) -> T:
         return self._objects[name]
@@ -50,11 +52,24 @@ class Registry(Mapping[str, T], Generic[T]):
     def __len__(self) -> int:
         return len(self._objects)
 
-    def add(self, name: str, one: T, origin: str) -> None:
+    def add(self, name: str, member: T, origin: str) -> None:
         """Add an object of an extension; ValueError names both origins if its name is taken."""
         if name in self._objects:
             raise self.clash(name, origin, self.origin(name))
-        self._objects[name], self._origins[name] = one, origin
+        self._objects[name] = member
+        self._origins[name] = origin
+
+    def add_named(self, member: T, origin: str) -> None:
+        """Add an object under the name that it holds; ValueError if it is of another kind or incomplete."""
+        assert self._kind is not None
+        if not isinstance(member, self._kind) or not isinstance(member, Named):
+            expected = f"it must be an object of the class {self._kind.__name__} of {self._kind.__module__}"
+            raise ValueError(f"{origin} adds the {self.noun} {member!r}: {expected}")  # noqa: TRY004 - a usage error
+        name = getattr(member, "name", type(member).__name__)
+        flaws = "; ".join(member.flaws())
+        if flaws:
+            raise ValueError(f"{origin} adds the {self.noun} {name}: {flaws}")
+        self.add(name, member, origin)
 
     def clash(self, name: str, origin: str, other: str = "this program") -> ValueError:
         """Return the error of a name that another origin has."""
@@ -67,25 +82,3 @@ class Registry(Mapping[str, T], Generic[T]):
     def is_built_in(self, name: str) -> bool:
         """Return whether an object is of this program."""
         return name in self._objects and name not in self._origins
-
-
-class NamedRegistry(Registry[N]):
-    """Objects that hold their names and are checked; a list of this program holds its own."""
-
-    def __init__(self, noun: str, kind: type[N], built_in: str = "") -> None:
-        """`kind` is the class of the objects, and `built_in` where the list of this program lies."""
-        super().__init__(noun, built_in)
-        self._kind = kind
-
-    @cached_property
-    def _objects(self) -> dict[str, N]:
-        return {one.name: one for one in import_object(self._built_in)} if self._built_in else {}
-
-    def add_checked(self, one: object, origin: str) -> None:
-        """Add an object; ValueError if it is none of the kind, is incomplete, or has a name that is taken."""
-        if not isinstance(one, self._kind):
-            expected = f"it must be an object of the class {self._kind.__name__} of {self._kind.__module__}"
-            raise ValueError(f"{origin} adds the {self.noun} {one!r}: {expected}")  # noqa: TRY004 - a usage error
-        if flaws := "; ".join(one.flaws()):
-            raise ValueError(f"{origin} adds the {self.noun} {getattr(one, 'name', type(one).__name__)}: {flaws}")
-        self.add(one.name, one, origin)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from bench.interfaces.registry import Registry, import_object
+from bench.interfaces.registry import Named, Registry, import_object
 from bench.tables.tables import Cell, Table
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class ComparisonRecords:
 
     def runs(self, kind: type[M]) -> list[tuple["Experiment", M]]:
         """Return the experiment and the figures of each run of one kind."""
-        return [(record.experiment, found) for record, found in self.of(kind) if record.experiment is not None]
+        return [(record.experiment, run) for record, run in self.of(kind) if record.experiment is not None]
 
     def label(self, subject: str) -> str:
         """Return the name of a subject in sentences and charts; references keep their own."""
@@ -243,8 +243,8 @@ class PageContext:
     built: Sequence[Block] = ()  # blocks above the section on the page
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+@dataclass(frozen=True)
+class Section(Named):
     """A section of the page of a comparison."""
 
     name: str  # its anchor
@@ -256,30 +256,25 @@ class Section:
     # Where its blocks stand: above this program's results, below them, or without a heading in the answer of the page.
     place: Literal["above", "below", "answer"] = "below"
 
+    def flaws(self) -> Iterator[str]:
+        if not NAME.fullmatch(self.name):
+            yield "its name must be lower-case letters, digits and hyphens"
+
     def blocks(self, page: PageContext) -> Sequence[Block] | None:
+        """Return the blocks; None where the page has no such section."""
         build = import_object(self.build) if isinstance(self.build, str) else self.build
         return build(page)
 
 
-_added = Registry[Section]("section")
-
-
-def add_section(section: Section, origin: str) -> None:
-    """Add a section; ValueError if it is none, or has a name that is no anchor or is taken."""
-    if not isinstance(section, Section):
-        raise ValueError(f"{origin} adds the section {section!r}: it must be a bench.interfaces.sections.Section")  # noqa: TRY004
-    if not NAME.fullmatch(section.name):
-        accepted = "its name must be lower-case letters, digits and hyphens"
-        raise ValueError(f"{origin} adds the section {section.name!r}: {accepted}")
-    _added.add(section.name, section, origin)
+SECTIONS = Registry[Section]("section", Section)  # of extensions
 
 
 def added_sections(built_in: Container[str]) -> list[tuple[Section, str]]:
     """Return the sections of extensions with their origins; ValueError for a name that is built in."""
-    for name in _added:
+    for name in SECTIONS:
         if name in built_in:
-            raise _added.clash(name, _added.origin(name))
-    return [(section, _added.origin(name)) for name, section in _added.items()]
+            raise SECTIONS.clash(name, SECTIONS.origin(name))
+    return [(section, SECTIONS.origin(name)) for name, section in SECTIONS.items()]
 
 
 def flatten(blocks: Sequence[Block]) -> Iterator[Block]:

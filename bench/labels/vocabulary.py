@@ -20,7 +20,7 @@ from bench.environment.files import atomic_write, decode_json, prefix_errors, re
 from bench.experiment.config import Experiment, choose, format_differences, get_field
 from bench.experiment.fields import PACK_DATA
 from bench.experiment.recipes import DATACOMP_SYNSETS, DATACOMP_VOCABULARY
-from bench.interfaces.method import get_method
+from bench.interfaces.method import get_method, reads_captions
 
 SHIPPED_FOLDER = Path(__file__).resolve().parent / "vocabularies"
 PACK_SYNSETS, PACK_SUBWORDS = "pack-synsets", "pack-subwords"  # the shipped ones, counted over the pack's captions
@@ -128,7 +128,7 @@ def _list_parts(part_numbers: Sequence[int], total: int) -> str:
 
 def vocabulary_field(experiment: Experiment) -> str | None:
     """Return the field that names the vocabulary of the method's captions; None if it reads no captions."""
-    return get_method(experiment.method).vocabulary_field if experiment.reads_captions else None
+    return get_method(experiment.method).vocabulary_field if reads_captions(experiment) else None
 
 
 def count_synset_rows(experiment: Experiment) -> int:

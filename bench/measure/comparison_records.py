@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 from bench.experiment.config import FIELDS, MAY_DIFFER, Experiment, differing_fields, fields_with, get_field
-from bench.interfaces.method import find_method, methods
+from bench.interfaces.method import METHODS, method_text
 from bench.interfaces.sections import ComparisonRecords
 from bench.measure.summary import throughputs_of
 from bench.measure.throughput import require_comparable
@@ -22,9 +22,9 @@ def group_comparison(name: str, records: Sequence[Record]) -> ComparisonRecords:
         if (one := record.experiment) is not None
         and getattr(record.measured, "subject", one.name) == one.name  # not the random-init baseline of its tower
     ]
-    order = [*methods(), *sorted({one.method for one in found} - methods().keys())]
+    order = [*METHODS, *sorted({one.method for one in found} - METHODS.keys())]
     experiments = _first_by_name(sorted(found, key=lambda one: (order.index(one.method), one.name, one.seed)))
-    return _compare(name, records, experiments, _unique_labels(experiments))
+    return _compare(name, records, experiments, _unique_labels(experiments, records))
 
 
 def group_named(
@@ -40,10 +40,13 @@ def group_named(
     return _compare("", kept, {name: found[name] for name in names if name in found}, {})
 
 
-def method_title(experiment: Experiment) -> str:
-    """Return the name of an experiment's method in its paper."""
-    variant, method = VARIANTS.get(experiment.name.partition("-")[0]), find_method(experiment.method)
-    return variant or (method.title if method is not None else experiment.method)
+def method_title(experiment: Experiment, records: Sequence[Record]) -> str:
+    """Return the name of an experiment's method in its paper, which records hold of a method that is not loaded."""
+    variant = VARIANTS.get(experiment.name.partition("-")[0])
+    if variant:
+        return variant
+    text = method_text(experiment, records)
+    return experiment.method if text is None else text.title
 
 
 def reason_incomparable(records: Sequence[Record]) -> str | None:
@@ -73,11 +76,11 @@ def _compare(
     return ComparisonRecords(name, tuple(records), experiments, labels, base, incomparable, tuple(throughputs))
 
 
-def _unique_labels(experiments: dict[str, Experiment]) -> dict[str, str]:
+def _unique_labels(experiments: dict[str, Experiment], records: Sequence[Record]) -> dict[str, str]:
     """Name an experiment by its method, and where others share it, also by its batch size or its own settings."""
     labels, by_title = dict[str, str](), dict[str, list[Experiment]]()
     for experiment in experiments.values():
-        by_title.setdefault(method_title(experiment), []).append(experiment)
+        by_title.setdefault(method_title(experiment, records), []).append(experiment)
     for title, same in by_title.items():
         for experiment in same:
             if len(same) == 1:

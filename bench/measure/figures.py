@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from bench.interfaces.measurement import Figure
 from bench.measure.tables import ratio_columns
-from bench.records.record import Figures, Record
+from bench.records.record import Figure, Figures, Record
 from bench.statistics.ratios import Ratio, ratios_of_pairs
 from bench.tables.tables import Table
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, cast
 import torch
 import torch.distributed as dist
 
-from bench.environment.machine import current_circumstances
 from bench.environment.rank_info import describe_node, torchrun_env
 from bench.profilers.clock import clock
+from bench.records.current import current_circumstances
 from bench.records.record import LinkSpeed, Record, comparison_from_filename, write_record
 from bench.train.distributed import WATCHDOG_TIMEOUT, all_gather_objects, barrier
 from losses.collectives import Group

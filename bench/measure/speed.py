@@ -15,8 +15,8 @@ from torch import nn
 
 from bench.data.image_sizes import images_before_step
 from bench.environment.gpu_specs import datasheet_peak
-from bench.environment.machine import resolve_precision_and_compile
 from bench.environment.slots import yield_slot
+from bench.experiment.auto_fields import resolve_precision_and_compile
 from bench.experiment.config import Experiment
 from bench.measure.costs import count_flops
 from bench.measure.heating import heating

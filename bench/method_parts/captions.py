@@ -48,8 +48,9 @@ def clamp_scale(pair: ImageProjection) -> None:
 
 def build_text_tower_of(experiment: Experiment) -> TextTower:
     """Return an experiment's text tower with its initial weights."""
-    size, seed = SubwordIds(experiment.targets.subword_vocabulary).size, derive_seed(experiment.seed, TEXT)
-    return build_text_tower(experiment.text.text_tower, experiment.text.context_length, size, seed)
+    vocabulary_size = SubwordIds(experiment.targets.subword_vocabulary).size
+    seed = derive_seed(experiment.seed, TEXT)
+    return build_text_tower(experiment.text.text_tower, experiment.text.context_length, vocabulary_size, seed)
 
 
 def count_subword_rows(experiment: Experiment) -> int:
@@ -82,7 +83,8 @@ def token_or_feature_function(experiment: Experiment) -> Callable[[Captions], To
 
 def subword_label_function(experiment: Experiment) -> Callable[[Captions], Labels]:
     """Return a function to the subwords of captions, as many as a text tower reads."""
-    subwords, longest = SubwordIds(experiment.targets.subword_vocabulary), experiment.text.context_length - 2
+    subwords = SubwordIds(experiment.targets.subword_vocabulary)
+    longest = experiment.text.context_length - 2  # without start and end
     return lambda captions: Labels.from_lists([ids[:longest] for ids in subwords.encode(captions.texts)])
 
 
@@ -96,8 +98,14 @@ def encode_pair(pair: ImageProjection, images: Images, target: Tokens | Features
 
 def clip_loss(pair: ImageProjection, image: Tensor, text: Tensor, group: ProcessGroupLike) -> Tensor:
     """Return CLIP's loss of normalised features."""
-    how = {"in_autocast": pair.loss_in_autocast, "gathers_images": pair.loss_gathers_images}
-    return contrastive_loss(image, text, pair.log_scale.exp(), group, **how)
+    return contrastive_loss(
+        image,
+        text,
+        pair.log_scale.exp(),
+        group,
+        in_autocast=pair.loss_in_autocast,
+        gathers_images=pair.loss_gathers_images,
+    )
 
 
 def idf_weighted_softmax_loss(logits: Tensor, target: Labels, counts: TokenCounts, group: ProcessGroupLike) -> Tensor:

@@ -1,4 +1,4 @@
-"""The built-in methods. Each is a file of one screen: the whole difference between two is that of their files."""
+"""The built-in methods, in the order of pages; each is a file of one screen."""
 
 from bench.methods.catlip import CatLip
 from bench.methods.clip import Clip
@@ -7,5 +7,4 @@ from bench.methods.siglip import SigLip
 from bench.methods.superclass import SuperClass
 from bench.methods.superclip import SuperClip
 
-# In the order of pages.
-METHODS = {one.name: one for one in (Clip(), SigLip(), CatLip(), SuperClass(), SuperClip(), Distillation())}
+METHODS = (Clip(), SigLip(), CatLip(), SuperClass(), SuperClip(), Distillation())

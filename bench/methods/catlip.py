@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from bench.experiment.config import Experiment
 from bench.experiment.fields import COMPUTED, NLTK
-from bench.interfaces.method import Method
+from bench.interfaces.method import Communication, LabelMethod
 from bench.labels.label_files import find_label_files
 from bench.labels.labeller import get_labeller
 from bench.labels.nltk_labels import NltkLabeller
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 LABEL_BYTES = 8  # of a dense row, in int64
 
 
-class CatLip(Method):
+class CatLip(LabelMethod):
     """Mehta et al. 2024, "CatLIP: CLIP-level Visual Recognition Accuracy with 2.7x Faster Pre-training", 2404.15653."""
 
     name = "catlip"
     title = "CatLIP"
     targets_description = "labels: the WordNet nouns in the caption"
     loss_description = "binary cross-entropy over the vocabulary of synsets"
+    communication = Communication()
     ladder_role = "classifier"
     vocabulary_field = "synset_vocabulary"
-    has_labels = True
     label_fields = ("label_format", "labels")
 
     def dense_label_bytes(self, experiment: Experiment) -> int:
@@ -44,8 +44,8 @@ class CatLip(Method):
         if experiment.targets.labels in (COMPUTED, NLTK):
             return []
         vocabulary = replace_unshipped_vocabulary(experiment.targets.synset_vocabulary)
-        folder, caption = Path(experiment.targets.labels), experiment.input.caption
-        return [*find_label_files(folder, shards, vocabulary, caption)]
+        folder = Path(experiment.targets.labels)
+        return find_label_files(folder, shards, vocabulary, experiment.input.caption)
 
     def check_inputs(self, experiment: Experiment) -> None:
         from bench.data.samples import caption_files

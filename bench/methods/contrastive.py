@@ -1,9 +1,9 @@
-"""What methods share whose loss compares the images of a batch with its captions."""
+"""The base classes of methods whose loss compares the images of a batch with its captions."""
 
 from typing import TYPE_CHECKING, Any
 
 from bench.experiment.config import Experiment
-from bench.interfaces.method import Method
+from bench.interfaces.method import Communication, Method
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,9 +33,8 @@ class ContrastiveMethod(Method):
 class SoftmaxContrastiveMethod(ContrastiveMethod):
     """CLIP's loss is the method's, or a part of it."""
 
-    loss_products = 4  # the logits twice, and two gradients
-    normaliser_all_reduces = 2
-    gathers_images_as_released = True
+    # The products are the logits twice, and two gradients.
+    communication = Communication(loss_products=4, normaliser_all_reduces=2, gathers_images_as_released=True)
 
     def after_update(self, model: "ImageProjection") -> None:
         from bench.method_parts.captions import clamp_scale

@@ -1,15 +1,15 @@
 """Distillation predicts a teacher's features of the augmented image, or stored ones of the whole image; no caption."""
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.experiment.config import Experiment
-from bench.interfaces.method import Method
+from bench.interfaces.method import Communication, Method, NoTarget
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bench.data.targets import Captions, Features, NoTarget
+    from bench.data.targets import Captions, Features
     from losses.collectives import ProcessGroupLike
     from models import Images
     from models.heads import Student
@@ -23,6 +23,7 @@ class Distillation(Method):
     title = "Distillation"
     targets_description = "features of the same images from a teacher; no caption"
     loss_description = "cosine distance to the teacher's features"
+    communication = Communication()
     no_ladder_reason = "learns from another tower"
     has_teacher = True
 
@@ -36,20 +37,22 @@ class Distillation(Method):
         from bench.towers.teacher import build_teacher, stored_features
         from models.heads import Student
 
-        if (stored := stored_features(experiment)) is not None:
+        stored = stored_features(experiment)
+        if stored is not None:
             return Student(tower, None, stored.shape[1])
         teacher = build_teacher(experiment)
         return Student(tower, teacher, teacher.width)
 
-    def targets(self, experiment: Experiment) -> "Callable[[Captions], Features | NoTarget]":
+    def targets(self, experiment: Experiment) -> "Callable[[Captions], Any]":
         import torch
 
-        from bench.data.targets import Features, NoTarget
+        from bench.data.targets import Features
         from bench.towers.teacher import stored_features
 
-        if (stored := stored_features(experiment)) is not None:
+        stored = stored_features(experiment)
+        if stored is not None:
             return lambda captions: Features(stored[torch.tensor(captions.rows)])
-        return lambda _: NoTarget()
+        return super().targets(experiment)
 
     def loss(
         self, model: "Student", images: "Images", target: "Features | NoTarget", _: "ProcessGroupLike"

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
 from bench.experiment.config import Experiment
+from bench.interfaces.method import Communication
 from bench.methods.contrastive import ContrastiveMethod
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from models.heads import ImageProjection
     from models.image_tower import ImageTower
 
-SCALE, BIAS = 10.0, -10.0  # of the logits, initially
+SCALE = 10.0  # of the logits, initially
+BIAS = -10.0  # of the logits, initially
 
 
 class SigLip(ContrastiveMethod):
@@ -25,8 +27,8 @@ class SigLip(ContrastiveMethod):
     title = "SigLIP"
     targets_description = "the caption's token ids, through a text tower"
     loss_description = "sigmoid: for every image and caption of the batch, whether they are a pair"
-    loss_products = 3  # the logits once, for the forward computes the gradients
     ladder_role = "pair"
+    communication = Communication(loss_products=3)  # the logits once, because the forward computes the gradients
 
     def config_errors(self, experiment: Experiment) -> Iterator[str]:
         yield from super().config_errors(experiment)

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from bench.experiment.config import Experiment
-from bench.interfaces.method import Method
+from bench.interfaces.method import Communication, LabelMethod
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from models.image_tower import ImageTower
 
 
-class SuperClass(Method):
+class SuperClass(LabelMethod):
     """Huang et al. 2024, "Classification Done Right for Vision-Language Pre-Training", arXiv:2411.03313."""
 
     name = "superclass"
     title = "SuperClass"
     targets_description = "labels: the subword tokens of the caption"
     loss_description = "softmax cross-entropy over the subwords, weighted by inverse document frequency"
+    communication = Communication()
     ladder_role = "classifier"
     vocabulary_field = "subword_vocabulary"
-    has_labels = True
 
     def build_model(self, tower: "ImageTower", experiment: Experiment) -> "TokenClassifier":
         from bench.method_parts.captions import count_subword_rows

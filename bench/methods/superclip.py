@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from bench.experiment.config import Experiment
+from bench.interfaces.method import LabelMethod
 from bench.methods.clip import SCALE
 from bench.methods.contrastive import SoftmaxContrastiveMethod
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from models.image_tower import ImageTower
 
 
-class SuperClip(SoftmaxContrastiveMethod):
+class SuperClip(SoftmaxContrastiveMethod, LabelMethod):
     """Zhao et al. 2025, "SuperCLIP: CLIP with Simple Classification Supervision"; code: hustvl/SuperCLIP at fb59c6d."""
 
     name = "superclip"
@@ -25,7 +26,6 @@ class SuperClip(SoftmaxContrastiveMethod):
     targets_description = "the caption's token ids, through a text tower, and its subword tokens as labels"
     loss_description = "the sum of CLIP's contrastive loss and SuperClass's softmax cross-entropy, with equal weights"
     no_ladder_reason = "adds to a pair of towers"
-    has_labels = True
 
     def config_errors(self, experiment: Experiment) -> Iterator[str]:
         if experiment.text.text_features == "stored":
@@ -35,9 +35,12 @@ class SuperClip(SoftmaxContrastiveMethod):
         from bench.method_parts.captions import build_text_tower_of, count_subword_rows, set_loss_options
         from models.heads import DualEncoderClassifier
 
-        rows, text = count_subword_rows(experiment), build_text_tower_of(experiment)
         pair = DualEncoderClassifier(
-            tower, text, rows, initial_scale=SCALE, has_patch_mean=experiment.image.pooling == "both"
+            tower,
+            build_text_tower_of(experiment),
+            count_subword_rows(experiment),
+            initial_scale=SCALE,
+            has_patch_mean=experiment.image.pooling == "both",
         )
         set_loss_options(pair, experiment.runtime)
         return pair
@@ -46,7 +49,8 @@ class SuperClip(SoftmaxContrastiveMethod):
         from bench.data.targets import TokensAndLabels
         from bench.method_parts.captions import subword_label_function, token_function
 
-        to_tokens, to_labels = token_function(experiment), subword_label_function(experiment)
+        to_tokens = token_function(experiment)
+        to_labels = subword_label_function(experiment)
         return lambda captions: TokensAndLabels(to_tokens(captions), to_labels(captions))
 
     def loss(

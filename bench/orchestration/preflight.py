@@ -37,7 +37,7 @@ from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.fields import PACK_DATA
 from bench.experiment.settings import with_batch_size
 from bench.interfaces.catalog import TASKS
-from bench.interfaces.method import get_method, is_built_in
+from bench.interfaces.method import METHODS, check_experiment, get_method, reads_captions
 from bench.labels.vocabulary import vocabulary_mismatch
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.pace import TWO_CORES, GpuPace, Pace
@@ -111,6 +111,8 @@ def open_comparison(
 
 def require_runnable(results: Path, experiments: Sequence[Experiment], *, reads_data: bool = True) -> None:
     """Raise ValueError or OSError for experiments or a results folder that every run would refuse."""
+    for experiment in experiments:
+        check_experiment(experiment)
     _require_multi_process_support(experiments)
     if reads_data:
         _require_buildable(experiments)
@@ -125,7 +127,7 @@ def prepare_data(results: Path, experiments: Sequence[Experiment]) -> list[str]:
     Raises ValueError or OSError for data that every run would refuse.
     """
     by_data = {
-        (one.input.data, one.input.caption, one.image.embedding_channels is None, one.reads_captions): one
+        (one.input.data, one.input.caption, one.image.embedding_channels is None, reads_captions(one)): one
         for one in experiments
     }
     notes = dict[str, None]()
@@ -199,7 +201,7 @@ def _require_buildable(experiments: Sequence[Experiment]) -> None:
 
     torch is imported to build models without weights, but not for the models of the named experiments.
     """
-    named = {model_settings(one) for one in EXPERIMENTS.values() if is_built_in(one.method)}
+    named = {model_settings(one) for one in EXPERIMENTS.values() if METHODS.is_built_in(one.method)}
     for one in {model_settings(one): one for one in experiments if model_settings(one) not in named}.values():
         try:
             _require_buildable_model(one)

@@ -8,9 +8,10 @@ import msgspec
 from bench.console.console import StopRequest
 from bench.environment.rank_info import torchrun_env
 from bench.experiment.config import Experiment, choose
+from bench.interfaces.method import added_method_text
 from bench.interfaces.registry import Registry
 from bench.records.record import Record, record_path, write_record
-from bench.records.record_kind import RecordContent, Tag, add_kind, tag_of
+from bench.records.record_kind import RecordContent, Tag, require_tagged, tag_of
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +73,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def _write(self, measured: RecordContent, circumstances: "Circumstances", *, by_any_rank: bool = False) -> None:
         if by_any_rank or not self.rendezvous_id or torchrun_env().rank == 0:
             record = Record(
-                comparison=self.comparison, experiment=self.experiment, circumstances=circumstances, measured=measured
+                comparison=self.comparison,
+                experiment=self.experiment,
+                circumstances=circumstances,
+                measured=measured,
+                method=added_method_text(self.experiment),
             )
             write_record(record, self.paths[0])
 
@@ -84,12 +89,12 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return record_path(Path(self.results), self.comparison, *map(str, names))
 
 
-RUNS = Registry[type[Request]]("kind of run", "bench.orchestration.requests:BUILT_IN_RUNS")
+RUNS = Registry[type[Request]]("kind of run", built_in="bench.orchestration.requests:BUILT_IN_RUNS")
 
 
 def add_request_kind(kind: type[Request], origin: str) -> None:
     """Add a kind of run; ValueError if it is none, or its tag is taken."""
-    add_kind(RUNS, kind, Request, origin)
+    RUNS.add(require_tagged(kind, Request, RUNS.noun, origin), kind, origin)
 
 
 def decode_request(content: bytes) -> Request:

@@ -19,6 +19,7 @@ from bench.interfaces.catalog import (
     default_protocols,
 )
 from bench.interfaces.measurement import get_measurement
+from bench.interfaces.method import added_method_text
 from bench.orchestration.request_base import ExperimentRequest, Request
 from bench.records.record import Failure, Figures, Record, Speed, read_record, write_record
 from bench.records.record_kind import RecordContent, tag_of
@@ -96,7 +97,7 @@ class AllRanksRequest(Request, frozen=True, kw_only=True):
         return (str(torchrun_env().world_size),)
 
     def _circumstances(self, device: "torch.device") -> "Circumstances":
-        from bench.environment.machine import current_circumstances
+        from bench.records.current import current_circumstances
 
         return current_circumstances(None, device, torchrun_env().world_size)
 
@@ -192,7 +193,7 @@ class ScoringRequest(ExperimentRequest, frozen=True, kw_only=True, tag="scoring"
         return tuple(path for subject in self.subjects for *_, path in self._scorings(subject))
 
     def measure(self, device: "torch.device", _stop: StopRequest | None) -> None:
-        from bench.environment.machine import current_circumstances
+        from bench.records.current import current_circumstances
         from bench.transfer.score import collect_error, open_extractor, score_task
         from bench.transfer.tasks.named_tasks import load_task
 
@@ -207,7 +208,13 @@ class ScoringRequest(ExperimentRequest, frozen=True, kw_only=True, tag="scoring"
                     with collect_error(errors, f"{subject.title}, {protocol} on {task}"):
                         now = current_circumstances(None, device)
                         score = score_task(extractor, load_task(task, results, self.root), protocol, self.templates)
-                        record = Record(comparison=comparison, experiment=experiment, circumstances=now, measured=score)
+                        record = Record(
+                            comparison=comparison,
+                            experiment=experiment,
+                            circumstances=now,
+                            measured=score,
+                            method=added_method_text(experiment),
+                        )
                         write_record(record, path)
         if errors:
             raise RuntimeError("; ".join(errors))

@@ -3,7 +3,6 @@
 import hashlib
 import re
 from functools import cache
-from itertools import groupby
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any, Literal
@@ -24,8 +23,8 @@ from bench.environment.files import (
     safe_file_name,
 )
 from bench.experiment.config import Experiment
-from bench.interfaces.measurement import Figure
-from bench.records.record_kind import KINDS, RecordContent, RecordKind, Tag, UnknownKind, tag_of
+from bench.records.method_text import MethodText
+from bench.records.record_kind import RecordContent, RecordKind, Tag, UnknownKind, require_tagged, tag_of
 from bench.records.scores import Count, MetricScore, Score, Share
 
 FORMAT = 5  # raise it when a field changes its name or its meaning
@@ -42,14 +41,18 @@ Phases = Annotated[dict[str, Seconds], msgspec.Meta(max_length=MAX_ENTRIES)]
 Readings = Annotated[dict[str, float], msgspec.Meta(max_length=MAX_ENTRIES)]
 Counts = Annotated[dict[str, Count], msgspec.Meta(max_length=MAX_ENTRIES)]
 RankFigures = Annotated[dict[str, tuple[float, ...]], msgspec.Meta(max_length=MAX_ENTRIES)]
+Better = Literal["higher", "lower"]
 HeatState = Literal["steady", "unsteady", "not read"]  # of a GPU's clock and temperature
 # What tells that other work kept a run from a core: its threads' waits. Where its threads wait for each other, or the
 # kernel reports no waits: the CPU time of other processes while no core was idle.
 WaitsSource = Literal["threads", "other processes"]
 # Names of `Readings`.
-OWN_BUSY, OTHERS_BUSY = "process CPU busy percent", "other processes CPU busy percent"
+OWN_BUSY = "process CPU busy percent"
+OTHERS_BUSY = "other processes CPU busy percent"
 HOST_BUSY = "taken by the host CPU percent"
-PHASE_FIGURE, WAIT_FIGURE = "{}, ms", "waited for batches, share"  # names of `RankFigures`, beside those of `Readings`
+# Names of `RankFigures`, besides the names of `Readings`.
+PHASE_FIGURE = "{}, ms"
+WAIT_FIGURE = "waited for batches, share"
 # A step's phases, in its order.
 PHASES = ("data", "augmentation", "image forward", "text forward", "head and loss", "backward", "optimizer")
 
@@ -110,8 +113,8 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
 
     def __post_init__(self) -> None:
         """Raise ValueError for a figure that some windows or some ranks lack."""
-        of_ranks = {self.processes, *map(len, self.rank_figures.values()), len(self.rank_hosts) or self.processes}
-        if len(of_ranks) > 1 or (self.rank_figures and not self.rank_hosts):
+        by_rank = [*self.rank_figures.values()] + ([self.rank_hosts] if self.rank_hosts or self.rank_figures else [])
+        if any(len(values) != self.processes for values in by_rank):
             raise ValueError(f"rank_figures and rank_hosts must be of all {self.processes} ranks")
         number = len(self.window_seconds)
         for name in ("window_images", "window_core_waits", "window_throttled_percent"):
@@ -263,6 +266,14 @@ class LinkSpeed(RecordKind, frozen=True, kw_only=True, tag="link"):
     processes_per_node: PositiveCount | None = None  # None: all processes were on one machine
 
 
+class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A figure that a measurement returns; a ratio to the baseline needs figures above 0."""
+
+    name: str
+    unit: str  # "" for a number without one
+    better: Better | None = None  # which values are better; None: neither
+
+
 class Figures(RecordKind, frozen=True, kw_only=True, tag="figures"):
     """What a measurement of an extension found, with all that is needed to show it without the extension."""
 
@@ -289,8 +300,16 @@ class Failure(RecordKind, frozen=True, kw_only=True, tag="failure"):
     reason: str
 
 
-_KINDS = (Speed, Memory, BatchTrial, RankStates, LinkSpeed, Training, Transfer, Figures, Failure)
-BUILT_IN_KINDS: dict[str, type[RecordKind]] = {tag_of(kind): kind for kind in _KINDS}
+_BUILT_IN = (Speed, Memory, BatchTrial, RankStates, LinkSpeed, Training, Transfer, Figures, Failure)
+KINDS: dict[str, type[RecordKind]] = {tag_of(kind): kind for kind in _BUILT_IN}  # by tag, with those of extensions
+
+
+def add_kind(kind: type[RecordKind], origin: str) -> None:
+    """Add a kind of record; ValueError if it is none, or its tag is taken."""
+    tag = require_tagged(kind, RecordKind, "kind of record", origin)
+    if tag in KINDS:
+        raise ValueError(f"{origin} adds the kind of record {tag}, which is taken: give it another name")
+    KINDS[tag] = kind
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -301,11 +320,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     experiment: Experiment | None  # None: the subject was not trained (reference features), or a link
     circumstances: Circumstances
     measured: RecordContent
+    method: MethodText | msgspec.UnsetType = msgspec.UNSET  # of an extension; a method of this program has none
 
     def __post_init__(self) -> None:
         """Raise ValueError for a run without an experiment: features that were not trained and jobs have none."""
-        if self.experiment is None and isinstance(kind := self.measured, RecordKind) and kind.needs_experiment:
-            raise ValueError(f"a {tag_of(type(kind))} record has no experiment")
+        measured = self.measured
+        if self.experiment is None and isinstance(measured, RecordKind) and measured.needs_experiment:
+            raise ValueError(f"a {tag_of(type(measured))} record has no experiment")
 
     @property
     def experiment_name(self) -> str:
@@ -347,8 +368,12 @@ def record_path(results: Path, comparison: str, kind: str, *names: object) -> Pa
 
 def comparisons(results: Path) -> list[str]:
     """Return the comparisons of which a folder holds an intact record, oldest first."""
-    files = groupby(record_files(results), comparison_from_filename)
-    return sorted(name for name, paths in files if any(read_intact_files([path], read_record)[0] for path in paths))
+    names = set[str]()
+    for path in record_files(results):
+        name = comparison_from_filename(path)
+        if name not in names and read_intact_files([path], read_record)[0]:
+            names.add(name)
+    return sorted(names)
 
 
 def comparison_from_filename(path: Path) -> str:
@@ -363,8 +388,10 @@ def kind_from_filename(path: Path) -> str:
 
 def is_record(path: Path) -> bool:
     """Tell a record by the name that `record_path` gives it; where no kind has this name, by its content as well."""
-    records = [] if kind_from_filename(path) in KINDS else read_intact_files([path], read_record)[0]
-    return kind_from_filename(path) in KINDS or any(isinstance(record.measured, UnknownKind) for record in records)
+    if kind_from_filename(path) in KINDS:
+        return True
+    records, _ = read_intact_files([path], read_record)
+    return any(isinstance(record.measured, UnknownKind) for record in records)
 
 
 def record_files(results: Path) -> list[Path]:

@@ -2,14 +2,11 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import msgspec
 
 from bench.environment.files import PLAIN
-from bench.interfaces.registry import Registry
-
-S = TypeVar("S", bound=msgspec.Struct)
 
 
 class RecordContent:
@@ -38,9 +35,6 @@ class UnknownKind(dict[str, Any], RecordContent):
     __slots__ = ()
 
 
-KINDS = Registry[type[RecordKind]]("kind of record", "bench.records.record:BUILT_IN_KINDS")
-
-
 class Tag(msgspec.Struct):
     """The kind that a document names."""
 
@@ -52,13 +46,14 @@ def tag_of(kind: type[msgspec.Struct]) -> str:
     return str(kind.__struct_config__.tag)
 
 
-def add_kind(kinds: Registry[type[S]], kind: type[S], base: type[S], origin: str) -> None:
-    """Add a tagged struct to its registry; ValueError if it is no kind, has no tag for file names, or one is taken."""
+def require_tagged(kind: type[msgspec.Struct], base: type[msgspec.Struct], noun: str, origin: str) -> str:
+    """Return the tag of a kind that an extension adds; ValueError if it has another base, or no tag for file names."""
     if not (isinstance(kind, type) and issubclass(kind, base)):
-        raise ValueError(f"{origin} adds the {kinds.noun} {kind!r}: it must be a subclass of {base.__name__}")  # noqa: TRY004
-    if tag_of(kind) == kind.__name__ or not re.fullmatch(PLAIN, tag_of(kind)):
+        raise ValueError(f"{origin} adds the {noun} {kind!r}: it must be a subclass of {base.__name__}")  # noqa: TRY004
+    tag = tag_of(kind)
+    if tag == kind.__name__ or not re.fullmatch(PLAIN, tag):
         raise ValueError(
-            f"{origin} adds the {kinds.noun} {kind.__name__} with the tag {tag_of(kind)!r}: give its class a tag of "
-            "letters, digits and =+,_- that is not its name"
+            f"{origin} adds the {noun} {kind.__name__} with the tag {tag!r}: give its class a tag of letters, digits "
+            "and =+,_- that is not its name"
         )
-    kinds.add(tag_of(kind), kind, origin)
+    return tag

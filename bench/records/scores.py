@@ -63,9 +63,11 @@ class MetricScore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 def describe_task_trainings(scores: Iterable[Score | MetricScore]) -> str:
     """Return a line with the image sizes, batches and steps of the trainings on the tasks; empty if there are none."""
-    trainings = dict.fromkeys(
-        f"{one.image_size} px, batches of {one.batch_size}, {one.steps:,} steps with {one.warmup_steps} of warm-up"
-        for one in (score.training for score in scores)
-        if one is not None
-    )
+    trainings = dict[str, None]()
+    for score in scores:
+        training = score.training
+        if training is not None:
+            batches = f"{training.image_size} px, batches of {training.batch_size}"
+            steps = f"{training.steps:,} steps with {training.warmup_steps} of warm-up"
+            trainings[f"{batches}, {steps}"] = None
     return f"\nTrained with {'; '.join(trainings)}." if trainings else ""

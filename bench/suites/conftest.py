@@ -8,8 +8,8 @@ import torch
 from bench.data.manifest import pack_cache
 from bench.data.pack import PackImages, load_pack_images
 from bench.environment.circumstances import summarize_machine
-from bench.environment.machine import current_circumstances
 from bench.measure.observations import FINGERPRINT
+from bench.records.current import current_circumstances
 from bench.suites.device import DEVICE
 
 

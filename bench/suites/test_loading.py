@@ -16,7 +16,7 @@ from bench.data.sample_stream import LoadedBatch, SampleLoader
 from bench.data.sources.tar_shards import TarSamples, open_shards
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
-from bench.interfaces.method import methods
+from bench.interfaces.method import METHODS
 from bench.measure.generated_shards import write_shard
 
 IMAGES, BATCH, LARGE_IMAGES, LARGE_BATCH = 100, 50, 20, 10
@@ -77,7 +77,7 @@ def _time_decoding(benchmark: BenchmarkFixture, shards: TarSamples, decoding: An
 def _time_batches(benchmark: BenchmarkFixture, experiment: Experiment, shards: TarSamples, images: int) -> None:
     """Time batches in CPU seconds, so that other processes do not count."""
     loader: SampleLoader[Any] = SampleLoader(
-        experiment, methods()[experiment.method].targets, shards, range(images), SampleOrder(experiment, images)
+        experiment, METHODS[experiment.method].targets, shards, range(images), SampleOrder(experiment, images)
     )
     numbers = count()
 

@@ -14,7 +14,7 @@ from bench.data.targets import Captions
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.fields import TextPadding
-from bench.interfaces.method import methods
+from bench.interfaces.method import METHODS
 from bench.labels.subwords import SubwordIds
 from bench.measure.costs import count_flops
 from bench.measure.memory import step_tensor_bytes
@@ -31,15 +31,15 @@ CLIP = EXPERIMENTS["clip-tiny"]
 BATCH, STEPS, NUM_IMAGES = 32, 3, 128  # of the counters
 ON_GPU, SIDE = DEVICE.type == "cuda", 224
 WIDTH, HEADS, PATCH, IMAGES = (768, 12, 16, 128) if ON_GPU else (384, 6, 32, 8)  # of ViT-B/16 and ViT-S/32
-READING = [name for name, one in methods().items() if not one.has_teacher]  # which has no targets to make
+READING = [name for name, one in METHODS.items() if not one.has_teacher]  # which has no targets to make
 
 
 @pytest.mark.benchmark(group="optimizer", timer=seconds)
-@pytest.mark.parametrize("method", [*methods()])
+@pytest.mark.parametrize("method", [*METHODS])
 def test_adamw(benchmark: BenchmarkFixture, images: PackImages, method: str) -> None:
     """The update alone; what three whole steps count stands beside it."""
     experiment = EXPERIMENTS[f"{method}-tiny"]
-    model = methods()[method].build_model(build_untrained_tower(experiment), experiment).to(DEVICE)
+    model = METHODS[method].build_model(build_untrained_tower(experiment), experiment).to(DEVICE)
     optimizer = make_optimizer(experiment.optimizer, model)
     for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)
@@ -53,7 +53,7 @@ def test_adamw(benchmark: BenchmarkFixture, images: PackImages, method: str) -> 
 def test_text_tower(
     benchmark: BenchmarkFixture, images: PackImages, generator: torch.Generator, padding: TextPadding
 ) -> None:
-    targets = methods()["clip"].targets(change(CLIP, text_padding=padding))(Captions.from_texts(images.captions))
+    targets = METHODS["clip"].targets(change(CLIP, text_padding=padding))(Captions.from_texts(images.captions))
     batch = targets.select(torch.randperm(len(images), generator=generator)[: CLIP.training.batch_size]).to(DEVICE)
     size = SubwordIds(CLIP.targets.subword_vocabulary).size
     text = build_text_tower(CLIP.text.text_tower, CLIP.text.context_length, size, 0).to(DEVICE)
@@ -123,7 +123,7 @@ def test_targets_of_a_thousand_captions_seen_before(
     benchmark: BenchmarkFixture, images: PackImages, method: str
 ) -> None:
     captions = Captions.from_texts(images.captions[:1000])
-    make = methods()[method].targets(EXPERIMENTS[f"{method}-tiny"])
+    make = METHODS[method].targets(EXPERIMENTS[f"{method}-tiny"])
     benchmark(make, captions)
     rate(benchmark, "captions", len(captions.texts))
 
@@ -134,7 +134,7 @@ def step_counters(experiment: Experiment, images: PackImages) -> dict[str, float
         images.pixels[:NUM_IMAGES], images.captions[:NUM_IMAGES], images.classes[:NUM_IMAGES], images.keys[:NUM_IMAGES]
     )
     small = change(experiment, batch_size=BATCH, images=NUM_IMAGES, warmup_images=BATCH)
-    stream = PackStream(small, few, methods()[small.method].targets(small), DEVICE)
+    stream = PackStream(small, few, METHODS[small.method].targets(small), DEVICE)
     counted: dict[str, float] = {
         "peak tensor bytes": step_tensor_bytes(stream),
         "FLOPs of a step": count_flops(small, [stream.target(0)]).step,

@@ -31,9 +31,6 @@ class AugmentedMethod(Method):
         model.augmentor = RangeAugment()
         return model
 
-    def row_labels(self, experiment: Experiment) -> tuple[str, ...]:
-        return self._method.row_labels(experiment)
-
     def loss(self, model: nn.Module, images: Images, target: Any, group: ProcessGroupLike) -> Tensor:
         augmented, range_loss = _augment(cast("RangeAugment", model.augmentor), images, self._num_steps)
         return self._method.loss(model, augmented, target, group) + range_loss

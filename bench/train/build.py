@@ -20,12 +20,12 @@ from bench.data.sample_stream import SampleStream
 from bench.data.samples import open_samples
 from bench.data.stream import BatchStream, PackStream
 from bench.environment.cores import LoaderWorkers, available_cores, choose_workers
-from bench.environment.machine import resolve_precision_and_compile, with_resolved_padding
 from bench.environment.rank_info import torchrun_env
 from bench.environment.seeds import CAPTIONS, HEAD, STEP, TOWER, derive_seed
+from bench.experiment.auto_fields import resolve_precision_and_compile, with_resolved_padding
 from bench.experiment.config import Experiment, get_field
 from bench.experiment.fields import PACK_DATA, ImageSettings, InputSettings, RuntimeSettings
-from bench.interfaces.method import Method, get_method
+from bench.interfaces.method import Method, get_label_method, get_method
 from bench.labels.subwords import encode_caption
 from bench.labels.vocabulary import replace_unshipped_vocabulary, vocabulary_field
 from bench.profilers.clock import clock
@@ -111,7 +111,7 @@ def log_workers(stream: BatchStream[Any]) -> None:
 def log_labels(stream: BatchStream[Any]) -> None:
     """Log on rank 0 what labels a method reads: their vocabulary, and their number in the first captions of the run."""
     experiment = stream.experiment
-    if stream.order.rank > 0 or not get_method(experiment.method).has_labels:
+    if stream.order.rank > 0 or get_label_method(experiment.method) is None:
         return
     vocabulary = get_field(experiment, str(vocabulary_field(experiment)))
     if (measured := replace_unshipped_vocabulary(vocabulary)) != vocabulary:

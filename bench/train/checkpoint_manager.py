@@ -18,6 +18,7 @@ from bench.data.stream import DecodeStats
 from bench.environment.circumstances import current_commit
 from bench.environment.files import LISTING_SECONDS
 from bench.environment.rank_info import describe_node
+from bench.interfaces.method import added_method_text
 from bench.towers.head_file import save_tower
 from bench.towers.provenance import Provenance
 from bench.train.build import TrainState
@@ -167,7 +168,8 @@ class CheckpointManager:
         with gathered_for_rank0(tower, state) as (tower_tensors, state_tensors):
 
             def write(folder: Path) -> None:
-                provenance = Provenance(experiment=saved.experiment, images=saved.images, budgets=())
+                text = added_method_text(saved.experiment)
+                provenance = Provenance(experiment=saved.experiment, images=saved.images, budgets=(), method=text)
                 save_tower(tower, folder / TOWER, provenance.to_facts(), tower_tensors)
                 with (folder / TENSORS).open("wb") as file:
                     write_tensors(file, state, state_tensors, {})

@@ -22,11 +22,12 @@ from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined
 from torch.nn.parallel import DistributedDataParallel
 
 from bench.environment.circumstances import Circumstances
-from bench.environment.machine import current_circumstances, describe_processors
+from bench.environment.machine import describe_processors
 from bench.environment.rank_info import MIXED_MACHINES, torchrun_env
 from bench.environment.variables import DEFAULT_WATCHDOG_SECONDS, WATCHDOG_SECONDS, read_seconds_variable
 from bench.experiment.config import Experiment
 from bench.experiment.fields import RuntimeSettings, Sharding
+from bench.records.current import current_circumstances
 from losses.collectives import Group, ProcessGroupLike, SimulatedGroup, all_reduce_sum_, rank_and_world_size
 from models import Images
 from models.tower_blocks import all_blocks

@@ -8,7 +8,7 @@ from bench.data.samples import caption_files, data_files, files_digest, inputs_d
 from bench.data.shards.facts import MANIFEST_NAME
 from bench.environment.rank_info import describe_node
 from bench.experiment.config import Experiment
-from bench.interfaces.method import get_method
+from bench.interfaces.method import get_label_method
 from bench.train.distributed import all_gather_objects
 
 
@@ -34,6 +34,8 @@ def _data_digest(experiment: Experiment) -> str:
     files = [folder / MANIFEST_NAME for folder in sorted({path.parent for path in data_files(experiment.input.data)})]
     files += [Path(experiment.input.caption_lengths)]
     captions = caption_files(experiment.input.data, experiment.input.caption)
-    files += get_method(experiment.method).label_files(experiment, captions)
+    method = get_label_method(experiment.method)
+    if method is not None:
+        files += method.label_files(experiment, captions)
     digests = inputs_digest(experiment), files_digest(path for path in files if path.is_file())
     return sha256("".join(digests).encode()).hexdigest()[:16]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bench.data.image_sizes import images_before_step, nearest_step_count
 from bench.experiment.config import Experiment
+from bench.interfaces.method import added_method_text, get_label_method
 from bench.profilers.clock import clock
 from bench.records.record import Branch, Training
 from bench.towers.head_file import save_head_beside_tower, save_tower
@@ -185,11 +186,15 @@ def _take_steps(
 
 
 def _save_tower(run: TrainState, images: int, budgets: tuple[str, ...], path: Path) -> None:
-    provenance = Provenance(experiment=run.stream.experiment, images=images, budgets=budgets)
+    experiment = run.stream.experiment
+    text = added_method_text(experiment)
+    provenance = Provenance(experiment=experiment, images=images, budgets=budgets, method=text)
+    method = get_label_method(experiment.method)
+    row_labels = () if method is None else method.row_labels(experiment)
     head, tower = head_state_to_score(run), tower_state_to_score(run)
     with gathered_for_rank0(head, tower) as (head_tensors, tower_tensors):
         if world_rank() == 0:
-            save_head_beside_tower(head, path, provenance, run.method.row_labels(run.stream.experiment), head_tensors)
+            save_head_beside_tower(head, path, provenance, row_labels, head_tensors)
             save_tower(tower, path, provenance.to_facts(), tower_tensors)
 
 

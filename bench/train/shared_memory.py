@@ -6,7 +6,7 @@ from bench.console.console import UserError
 from bench.environment.cores import LoaderWorkers
 from bench.environment.requirements import SHARED_MEMORY
 from bench.experiment.config import Experiment
-from bench.interfaces.method import get_method
+from bench.interfaces.method import LabelMethod, get_method
 from bench.tables.formats import MIB
 
 SHARED_MEMORY_REMEDY = (
@@ -48,4 +48,5 @@ def _batch_bytes(experiment: Experiment, side: int) -> int:
     image = 3 * side**2 if channels is None else 4 * channels * side**2
     method = get_method(experiment.method)
     tokens = TOKEN_BYTES * experiment.text.context_length if method.embeds_captions(experiment) else 0
-    return experiment.batch_size_for(side) * (image + tokens + method.dense_label_bytes(experiment))
+    labels = method.dense_label_bytes(experiment) if isinstance(method, LabelMethod) else 0
+    return experiment.batch_size_for(side) * (image + tokens + labels)

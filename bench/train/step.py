@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from bench.data.stream import Batch
 from bench.data.targets import Target
 from bench.environment.cores import available_cores
-from bench.environment.machine import resolve_padding
 from bench.environment.rank_info import torchrun_env
+from bench.experiment.auto_fields import resolve_padding
 from bench.experiment.config import Experiment
 from bench.experiment.fields import OptimizerSettings, RuntimeSettings
 from bench.interfaces.method import Method, get_method

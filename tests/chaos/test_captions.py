@@ -13,7 +13,7 @@ from bench.data.captions.choice import EMPTY_LIST
 from bench.data.manifest import CACHE
 from bench.data.sources.tar_shards import open_shards
 from bench.data.targets import Captions
-from bench.interfaces.method import methods
+from bench.interfaces.method import METHODS
 from tests.chaos.conftest import Tries
 from tests.chaos.odd_captions import of_json, of_text
 from tests.chaos.short import short_experiment, train_in_process
@@ -33,11 +33,11 @@ def odd_captions(tries: Tries) -> dict[str, dict[str, bytes]]:
 
 def targets_of(texts: list[str], names: list[str]) -> None:
     for name in names:
-        methods()[name].targets(short_experiment(name))(Captions.from_texts(texts))
+        METHODS[name].targets(short_experiment(name))(Captions.from_texts(texts))
 
 
 def test_odd_caption_is_read_or_skipped_by_class(tries: Tries, tmp_path: Path) -> None:
-    names = [*methods()] if tries.share else ["clip", "catlip"]
+    names = [*METHODS] if tries.share else ["clip", "catlip"]
     image = encode_image(make_image(0))
     for number, (name, members) in enumerate(odd_captions(tries).items()):
         start = time.process_time()
@@ -82,6 +82,6 @@ def test_no_caption_crashes_a_method(tries: Tries) -> None:
     @hypothesis.settings(max_examples=tries(few=10, full=500), deadline=None, database=None, derandomize=False)
     @hypothesis.given(st.lists(texts, min_size=1, max_size=4))
     def law(texts: list[str]) -> None:
-        targets_of(texts, [*methods()])
+        targets_of(texts, [*METHODS])
 
     law()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench.console.console import StopRequest
-from bench.environment.machine import current_circumstances
+from bench.records.current import current_circumstances
 from bench.records.record import Failure, Record, read_record, write_record
 from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.checkpoints import CheckpointConfig, list_checkpoints, read_checkpoint

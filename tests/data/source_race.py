@@ -22,7 +22,7 @@ from bench.data.samples import get_source
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.interfaces.data_source import SampleRequest
-from bench.interfaces.method import methods
+from bench.interfaces.method import METHODS
 from bench.measure.generated_shards import make_jpeg
 from bench.statistics.intervals import geometric_mean_interval
 from tests.data.layouts import LAYOUTS, Sample, write_parquet
@@ -73,7 +73,7 @@ def main(rounds: int = 8) -> None:
 
 def open_loader(experiment: Experiment, data: Path, cache: Path) -> SampleLoader[Any]:
     samples = get_source(str(data)).open(str(data), SampleRequest(cache=cache, captions=FOUND_BY_NAME))
-    targets = methods()[experiment.method].targets
+    targets = METHODS[experiment.method].targets
     return SampleLoader(experiment, targets, samples, range(len(samples)), SampleOrder(experiment, len(samples)))
 
 

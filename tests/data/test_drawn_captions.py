@@ -19,7 +19,7 @@ from bench.data.samples import inputs_digest, open_samples
 from bench.data.targets import Captions, NoTextMixin
 from bench.environment.cores import LoaderWorkers
 from bench.experiment.config import Experiment, require_comparable_experiments
-from bench.interfaces.method import methods
+from bench.interfaces.method import METHODS
 from bench.labels.vocabulary import read_vocabulary
 from bench.train.build import load_data
 from tests.data.captions.test_choice import drawn_slowly
@@ -209,7 +209,7 @@ def test_stored_labels_of_drawn_captions_are_refused_with_what_to_do(
     assert not [*tmp_path.rglob("*.parquet")]
     stored = small("catlip", data=str(data), caption=caption, labels=str(tmp_path / "labels"))
     with pytest.raises(ValueError, match="leave out --labels" if caption == MIXED else "no complete file of labels"):
-        methods()["catlip"].check_inputs(stored)
+        METHODS["catlip"].check_inputs(stored)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from bench.console.console import UserError
 from bench.data.loader_workers import PinningLoader
 from bench.data.sample_stream import SampleStream
 from bench.data.targets import pin
-from bench.interfaces.method import methods
+from bench.interfaces.method import METHODS
 from bench.train.build import load_data
 from tests.data.shards import write_shards
 from tests.data.test_shard_stream import are_equal, stream
@@ -82,7 +82,7 @@ def test_stream_for_a_gpu_pins_what_its_workers_load(data: Path, results: Path) 
     assert not isinstance(on_cpu._batches, PinningLoader)
 
 
-@pytest.mark.parametrize("method", [*methods()])
+@pytest.mark.parametrize("method", [*METHODS])
 def test_all_tensors_of_a_batch_are_pinned_in_the_thread(
     method: str, data: Path, results: Path, pinned: dict[int, str]
 ) -> None:

@@ -9,7 +9,7 @@ from bench.data.sample_stream import SampleStream
 from bench.data.samples import open_samples
 from bench.experiment.config import change
 from bench.interfaces.data_source import SOURCES
-from bench.interfaces.method import methods
+from bench.interfaces.method import METHODS
 from bench.train.build import load_data
 from tests.data.layouts import SOURCE_LAYOUTS, Sample
 from tests.data.listed import Listed, Lists
@@ -56,9 +56,7 @@ def test_two_ranks_read_equal_batches_from_every_source(source: str, tmp_path: P
     for name in {"tars", source}:
         data = str(SOURCE_LAYOUTS[name](tmp_path / f"{name} of two", SAMPLES))
         samples = open_samples(change(experiment, data=data), results / "cache")
-        ranks = [
-            SampleStream(experiment, samples, methods()["clip"].targets, CPU, rank=rank, ranks=2) for rank in (0, 1)
-        ]
+        ranks = [SampleStream(experiment, samples, METHODS["clip"].targets, CPU, rank=rank, ranks=2) for rank in (0, 1)]
         found[name] = [rank.batch(k).images for rank in ranks for k in (0, 2)]
     assert all(map(torch.equal, found["tars"], found[source]))
     assert not torch.equal(found[source][0], found[source][2])

@@ -23,7 +23,7 @@ from bench.data.stream import Batch
 from bench.data.targets import Captions, Tokens
 from bench.environment.cores import LoaderWorkers
 from bench.experiment.config import Experiment
-from bench.interfaces.method import methods
+from bench.interfaces.method import METHODS
 from bench.measure.speed import measure_speed
 from bench.train.build import load_data
 from bench.train.loop import train
@@ -110,7 +110,7 @@ def test_what_workers_fork_from_imports_modules_that_exist() -> None:
 
 
 def test_all_methods_see_the_same_images(data: Path, results: Path) -> None:
-    first, *others = [stream(data, results, method).batch(3).images for method in [*methods()]]
+    first, *others = [stream(data, results, method).batch(3).images for method in [*METHODS]]
     assert all(first.equal(other) for other in others)
     assert first.shape == (16, 3, 48, 48)
     assert first.mean().abs() < 1.5
@@ -128,7 +128,7 @@ def test_image_is_paired_with_its_caption(data: Path, results: Path) -> None:
     shown = stream(data, results, crop_scale=(1.0, 1.0), flip=False)
     batch, keys = shown.batch(2), shown.keys(2)
     texts = [CAPTIONS[int(key.removeprefix("train/")) % 6] for key in keys]
-    captions = methods()["clip"].targets(shown.experiment)(Captions.from_texts(texts)).select(torch.arange(len(keys)))
+    captions = METHODS["clip"].targets(shown.experiment)(Captions.from_texts(texts)).select(torch.arange(len(keys)))
     assert are_equal(Batch(batch.images, captions), batch)
     blue = batch.images[:, 2].mean(dim=(1, 2))  # `make_image` draws it by the number, as captions are chosen
     order = torch.tensor([CAPTIONS.index(text) for text in texts]).argsort(stable=True)
@@ -149,7 +149,7 @@ def test_broken_image_is_replaced_without_shifting_others(tmp_path: Path, result
         assert (taken != key) == is_broken
         assert image.equal(shown) != is_broken
     texts = [CAPTIONS[int(key.removeprefix("train/")) % 6] for key in other.keys(0)]
-    captions = methods()["clip"].targets(other.experiment)(Captions.from_texts(texts)).select(torch.arange(16))
+    captions = METHODS["clip"].targets(other.experiment)(Captions.from_texts(texts)).select(torch.arange(16))
     assert are_equal(other.batch(0), Batch(other.batch(0).images, captions))
     assert other.target(0).lengths.equal(captions.lengths)
 
@@ -296,7 +296,7 @@ def test_ranks_take_equal_steps_for_any_shard_lengths(tmp_path: Path, results: P
         write_shard(tmp_path / f"{number}.tar", webdataset_members(first, count))
     shards = open_shards(str(tmp_path), results / "cache")
     ranks = [
-        SampleStream(small("clip", batch_size=4), shards, methods()["clip"].targets, CPU, rank=rank, ranks=3)
+        SampleStream(small("clip", batch_size=4), shards, METHODS["clip"].targets, CPU, rank=rank, ranks=3)
         for rank in range(3)
     ]
     keys = [[each.keys(k) for each in ranks] for k in range(11)]

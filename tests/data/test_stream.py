@@ -15,7 +15,7 @@ from bench.data.stream import PackStream, augment, composite_and_normalise, eval
 from bench.data.targets import Labels, Tokens
 from bench.data.text_layouts import allowed_lengths, choose_padding_buckets
 from bench.experiment.fields import TextPadding
-from bench.interfaces.method import methods
+from bench.interfaces.method import METHODS
 from tests.small import small
 
 CPU = torch.device("cpu")
@@ -25,11 +25,11 @@ def stream(
     pack_images: PackImages, method: str = "catlip", *, rank: int = 0, ranks: int = 1, **changes: object
 ) -> PackStream:
     experiment = small(method, **changes)
-    return PackStream(experiment, pack_images, methods()[method].targets(experiment), CPU, rank=rank, ranks=ranks)
+    return PackStream(experiment, pack_images, METHODS[method].targets(experiment), CPU, rank=rank, ranks=ranks)
 
 
 def test_all_methods_see_bit_equal_images(images: PackImages) -> None:
-    streams = [stream(images, method) for method in [*methods()]]
+    streams = [stream(images, method) for method in [*METHODS]]
     for k in (0, 5, 900):
         first, *others = [each.batch(k).images for each in streams]
         assert all(torch.equal(first, other) for other in others)

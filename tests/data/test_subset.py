@@ -13,7 +13,7 @@ from bench.data.stream import PackStream
 from bench.data.subset import subset_rows
 from bench.experiment.experiments import COMPARED
 from bench.experiment.fields import SEEN_CONCEPTS
-from bench.interfaces.method import methods
+from bench.interfaces.method import METHODS
 from bench.train.build import load_data
 from tests.data.shards import write_shards
 from tests.data.test_stream import CPU
@@ -72,8 +72,8 @@ def test_invalid_subset_is_refused(subset: str) -> None:
 def test_pack_and_shards_show_only_the_subset(images: PackImages, results: Path, tmp_path: Path) -> None:
     (tmp_path / "ids.csv").write_text("\n".join(["key", *images.keys[5:500:5]]))
     experiment = small("clip", subset=str(tmp_path / "ids.csv"))
-    part = PackStream(experiment, images, methods()["clip"].targets(experiment), CPU)
-    whole = PackStream(small("clip"), images, methods()["clip"].targets(small("clip")), CPU)
+    part = PackStream(experiment, images, METHODS["clip"].targets(experiment), CPU)
+    whole = PackStream(small("clip"), images, METHODS["clip"].targets(small("clip")), CPU)
     assert part.order.num_samples == 99
     seen = [key for k in range(7) for key in part.keys(k)]
     assert {*seen} == {*images.keys[5:500:5]}

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bench.data.released_labels import DenseLabels
 from bench.data.sample_stream import LoadedBatch, SampleStream
 from bench.data.targets import Features, Labels, Target
-from bench.interfaces.method import methods
+from bench.interfaces.method import METHODS
 from bench.train.build import load_data
 from tests.data.shards import write_shards
 from tests.small import small
@@ -52,7 +52,7 @@ def test_rows_of_a_target_are_selected_by_indexes_on_its_device(kind: str) -> No
     assert all(values == index for values, index in recorded.devices)
 
 
-@pytest.mark.parametrize("method", [*methods()])
+@pytest.mark.parametrize("method", [*METHODS])
 def test_targets_of_a_worker_never_ask_for_a_device(
     method: str, tmp_path: Path, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,5 +69,5 @@ def test_targets_of_a_worker_never_ask_for_a_device(
     loaded = pickle.loads(pickle.dumps(stream._loader))[0]
     assert isinstance(loaded, LoadedBatch)
     captions = loaded.target.captions
-    assert (captions is not None) == methods()[method].compares_batch
+    assert (captions is not None) == METHODS[method].compares_batch
     assert captions is None or captions.padding == "packed"  # as on the GPU, which compiles

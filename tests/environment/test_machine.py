@@ -12,12 +12,13 @@ from torch._utils import _get_device_index
 
 from bench.data.targets import Labels
 from bench.environment.circumstances import summarize_machine
-from bench.environment.machine import current_circumstances, default_device, package_versions
+from bench.environment.machine import default_device, package_versions
 from bench.environment.rank_info import TORCHRUN_VARIABLES, torchrun_env
 from bench.environment.tf32 import allow_tf32
 from bench.measure.memory import limit_additional_memory
 from bench.orchestration.preflight import count_gpus, has_gpu
 from bench.orchestration.request_base import Request
+from bench.records.current import current_circumstances
 from tests.small import circumstances
 
 
@@ -105,9 +106,9 @@ def test_runs_in_fp32_round_neither_products_nor_convolutions_to_tf32() -> None:
 
 def test_record_of_a_gpu_says_what_is_rounded_to_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("describe_processors", "package_versions", "gpu_uuid"):
-        monkeypatch.setattr(f"bench.environment.machine.{name}", lambda _: {})
+        monkeypatch.setattr(f"bench.records.current.{name}", lambda _: {})
     found, cuda = [], torch.device("cuda", 0)
-    monkeypatch.setattr("bench.environment.machine.gpu_settings", lambda _: {"driver": "580"})
+    monkeypatch.setattr("bench.records.current.gpu_settings", lambda _: {"driver": "580"})
     for allowed in (False, True):
         allow_tf32(allowed=allowed)
         found.append(current_circumstances(None, cuda).gpu)

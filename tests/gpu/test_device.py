@@ -15,7 +15,7 @@ from torch import Tensor
 from bench.data.stream import Batch
 from bench.environment.machine import default_device
 from bench.experiment.config import Experiment
-from bench.interfaces.method import methods
+from bench.interfaces.method import METHODS
 from bench.measure.speed import compilation_counters
 from bench.measure.trace import trace
 from bench.profilers.device import open_reader, sampled
@@ -145,7 +145,7 @@ def test_trace_holds_the_work_of_the_device(device: torch.device, results: Path,
     assert [*tmp_path.iterdir()] == [path]
 
 
-@pytest.mark.parametrize("experiment", [small(method) for method in methods()], ids=methods())
+@pytest.mark.parametrize("experiment", [small(method) for method in METHODS], ids=METHODS)
 def test_batch_is_that_of_the_cpu(cuda: torch.device, experiment: Experiment, results: Path) -> None:
     batch, expected = (load_data(experiment, where, results).batch(1) for where in (cuda, CPU))
     torch.testing.assert_close(batch.images.cpu(), expected.images, rtol=0, atol=1e-3)
@@ -154,7 +154,7 @@ def test_batch_is_that_of_the_cpu(cuda: torch.device, experiment: Experiment, re
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
-@pytest.mark.parametrize("experiment", [small(method, precision="bf16") for method in methods()], ids=methods())
+@pytest.mark.parametrize("experiment", [small(method, precision="bf16") for method in METHODS], ids=METHODS)
 def test_five_steps_do_not_wait_for_the_device(cuda: torch.device, experiment: Experiment, results: Path) -> None:
     run = build_train_state(load_data(experiment, cuda, results))
     run.step(run.stream.batch(0), RATE)  # allocates

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.data.targets import Captions
 from bench.experiment.config import change
 from bench.experiment.experiments import EXPERIMENTS, get_experiment
-from bench.interfaces.method import methods
+from bench.interfaces.method import METHODS
 from bench.measure.costs import META, build_on_meta, count_costs, count_flops, forward_flops_as_released, meta_images
 from bench.records.record import Flops
 from bench.train.build import build_train_state, load_data
@@ -17,11 +17,11 @@ from models.heads import DualEncoder
 from tests.small import small
 
 
-@pytest.mark.parametrize("method", [*methods()])
+@pytest.mark.parametrize("method", [*METHODS])
 def test_counted_costs_equal_those_of_the_built_model(method: str, results: Path) -> None:
     experiment = small(method)
     model = build_train_state(load_data(experiment, torch.device("cpu"), results)).model
-    uncut = methods()[method].targets(experiment)(Captions.from_texts(["a dog"] * experiment.training.batch_size))
+    uncut = METHODS[method].targets(experiment)(Captions.from_texts(["a dog"] * experiment.training.batch_size))
     costs, whole = count_costs(experiment), count_flops(experiment, [uncut])
     assert costs.parameters == sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     assert costs.image_flops * experiment.training.batch_size == whole.image_forward
@@ -31,7 +31,7 @@ def test_counted_costs_equal_those_of_the_built_model(method: str, results: Path
 def test_flops_of_a_step_do_not_depend_on_the_precision_of_the_contrastive_loss() -> None:
     """They are counted on the `meta` device, which has no autocast."""
     experiment = small("clip")
-    captions = methods()["clip"].targets(experiment)(Captions.from_texts(["a dog"] * experiment.training.batch_size))
+    captions = METHODS["clip"].targets(experiment)(Captions.from_texts(["a dog"] * experiment.training.batch_size))
     in_autocast = change(experiment, contrastive_precision="autocast")
     assert count_flops(in_autocast, [captions]) == count_flops(experiment, [captions])
 
@@ -39,7 +39,7 @@ def test_flops_of_a_step_do_not_depend_on_the_precision_of_the_contrastive_loss(
 def test_gathered_images_cost_two_more_products() -> None:
     """Of each process's rows with all of the other modality: six where captions alone need four."""
     experiment = small("clip", simulated_global_batch=64)
-    captions = methods()["clip"].targets(experiment)(Captions.from_texts(["a dog"] * experiment.training.batch_size))
+    captions = METHODS["clip"].targets(experiment)(Captions.from_texts(["a dog"] * experiment.training.batch_size))
     alone, both = (count_flops(change(experiment, gather=one), [captions]).step for one in ("captions", "both"))
     _, model = build_on_meta(experiment)
     assert isinstance(model, DualEncoder)
@@ -58,11 +58,11 @@ def test_parameter_counts_equal_open_clips_published_counts(name: str, millions:
 @pytest.mark.parametrize("tower", ["vit_pe_core_tiny_patch16_384", "mobilenetv4_conv_small_035"])
 def test_tower_with_attention_pooling_or_batch_norm_is_counted_as_torch_counts_a_step(tower: str, method: str) -> None:
     experiment = small(method, tower=tower, image_size=32, batch_size=2)
-    target = methods()[method].targets(experiment)(Captions.from_texts(["a dog"] * 2))
+    target = METHODS[method].targets(experiment)(Captions.from_texts(["a dog"] * 2))
     _, model = build_on_meta(experiment)
     products = {torch.ops.aten.addmm_: lambda _, a, b, **__: 2 * a[0] * a[1] * b[1]}
     with FlopCounterMode(display=False, custom_mapping=products) as counter:
-        methods()[method].loss(model, meta_images(2, 32, 3), target.to(META), None).backward()
+        METHODS[method].loss(model, meta_images(2, 32, 3), target.to(META), None).backward()
     counted = count_flops(experiment, [target])
     assert counted.step == counter.get_total_flops()
     assert counted.image_forward == 2 * count_costs(experiment).image_flops
@@ -98,7 +98,7 @@ def of_one_token_alone(tokens: int, width: int) -> int:
 def test_flops_at_widths_between_the_counted_ones_are_exact(method: str) -> None:
     """A batch with captions of many widths is the mean of batches whose captions all have one of them."""
     experiment, widths = small(method, batch_size=6), (3, 4, 6, 9, 13, 14)
-    uncut = methods()[method].targets(experiment)
+    uncut = METHODS[method].targets(experiment)
     text = [" ".join(["dog"] * (width - 2)) for width in widths]  # start and end are tokens, too
     counted = count_flops(experiment, [uncut(Captions.from_texts(text))])
     alone = [count_flops(experiment, [uncut(Captions.from_texts([one] * 6))]) for one in text]

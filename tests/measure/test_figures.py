@@ -11,9 +11,9 @@ from msgspec.structs import replace
 
 from bench.console.console import UserError
 from bench.experiment.experiments import EXPERIMENTS
-from bench.interfaces.measurement import MEASUREMENTS, Better, Figure, Measurement, get_measurement
+from bench.interfaces.measurement import MEASUREMENTS, Measurement, get_measurement
 from bench.measure.figures import FigureSummary, figure_tables, summarize_figures
-from bench.records.record import Figures, Record, read_record, record_path, write_record
+from bench.records.record import Better, Figure, Figures, Record, read_record, record_path, write_record
 from bench.statistics.ratios import ratios_of_pairs
 from tests.reports.conftest import HERE
 
@@ -165,7 +165,7 @@ def changed(**attributes: Any) -> Measurement:
 )
 def test_incomplete_measurement_is_refused(one: Any, reason: str) -> None:
     with pytest.raises(ValueError, match=f"^mine.py adds the measurement .*{reason}"):
-        MEASUREMENTS.add_checked(one, "mine.py")
+        MEASUREMENTS.add_named(one, "mine.py")
 
 
 def test_unknown_measurement_names_the_option_that_adds_one() -> None:

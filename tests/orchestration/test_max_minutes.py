@@ -17,8 +17,7 @@ from bench.orchestration import preflight
 from bench.orchestration.request_base import Request
 from bench.orchestration.requests import MemoryRequest
 from bench.orchestration.runner import Job, Runner
-from bench.records.record import Memory, Record, write_record
-from bench.records.record_kind import KINDS
+from bench.records.record import KINDS, Memory, Record, write_record
 from tests.small import circumstances
 from tests.speeds import speed
 

@@ -25,7 +25,7 @@ from bench.data.targets import Captions
 from bench.environment.machine import default_device
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
-from bench.interfaces.method import methods
+from bench.interfaces.method import METHODS
 from bench.measure.costs import count_flops
 from bench.measure.memory import (
     is_out_of_memory,
@@ -311,7 +311,7 @@ def test_forward_clocks_add_up_and_remove_their_hooks() -> None:
 
 def test_text_flops_count_computed_tokens() -> None:
     experiment = change(EXPERIMENTS["clip-tiny"], batch_size=2)
-    targets = methods()["clip"].targets(experiment)(
+    targets = METHODS["clip"].targets(experiment)(
         Captions.from_texts(["dog", "a dog and a cat and a bird and a horse and a cow and a sheep"])
     )
     short, long = targets.select(torch.tensor([0, 0])), targets.select(torch.tensor([1, 0]))

@@ -8,9 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from bench.experiment.config import change
-from bench.interfaces.measurement import Figure
 from bench.measure.comparison_records import group_comparison
-from bench.records.record import Figures, Memory, Record, Speed, Training, Transfer
+from bench.records.record import Figure, Figures, Memory, Record, Speed, Training, Transfer
 from bench.records.record_kind import RecordContent, UnknownKind
 from bench.records.scores import Score
 from bench.transfer.subject_scores import whole_task_scores

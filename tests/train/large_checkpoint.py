@@ -20,7 +20,7 @@ from bench.data.pack import load_pack_images
 from bench.data.stream import PackStream
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
-from bench.interfaces.method import methods
+from bench.interfaces.method import METHODS
 from bench.train.build import TrainState, build_train_state
 from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.checkpoints import TENSORS, TOWER, CheckpointConfig, latest_valid
@@ -36,7 +36,7 @@ COMPARISON, BUDGETS = "20260101T000000-train", {"equal images": 96}
 def build(experiment: Experiment, cache: Path, rank: int, ranks: int) -> TrainState:
     """Return a run whose optimizer has moments, as after a step."""
     images = load_pack_images("pretrain", cache)
-    stream = PackStream(experiment, images, methods()["catlip"].targets(experiment), CPU, rank=rank, ranks=ranks)
+    stream = PackStream(experiment, images, METHODS["catlip"].targets(experiment), CPU, rank=rank, ranks=ranks)
     run = build_train_state(stream)
     for group in run.step.optimizer.param_groups:
         for parameter in group["params"]:

@@ -9,7 +9,7 @@ import torch.distributed as dist
 
 from bench.data import transforms
 from bench.data.transforms import denormalise, normalise
-from bench.interfaces.method import methods
+from bench.interfaces.method import METHODS
 from bench.measure.costs import count_costs, count_flops
 from bench.measure.speed import measure_speed
 from bench.train.build import TrainState, build_train_state, load_data
@@ -33,7 +33,7 @@ def augmentor_of(run: TrainState) -> RangeAugment:
     return run.model.augmentor
 
 
-@pytest.mark.parametrize("method", [*methods()])
+@pytest.mark.parametrize("method", [*METHODS])
 def test_loss_is_the_methods_on_augmented_images_and_that_of_their_psnr(method: str, results: Path) -> None:
     run, batch = assembled(results, method), None
     batch = run.stream.batch(0)
@@ -45,7 +45,7 @@ def test_loss_is_the_methods_on_augmented_images_and_that_of_their_psnr(method: 
     if method in ("superclass", "superclip"):
         run.model.counts.images_with_token.zero_()
         run.model.counts.images_seen.zero_()
-    expected = methods()[method].loss(run.model, normalise(augmented), batch.target, None)
+    expected = METHODS[method].loss(run.model, normalise(augmented), batch.target, None)
     target = scheduled_error(torch.zeros((), dtype=torch.float64), 6)  # 96 images in steps of 16
     torch.testing.assert_close(found, expected + psnr_loss(pixels, augmented, target))
     assert not torch.allclose(augmented, pixels, atol=0.1)

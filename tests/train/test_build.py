@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench.data.targets import Labels, TokensAndLabels
-from bench.interfaces.method import methods
+from bench.interfaces.method import METHODS
 from bench.labels.labeller import get_labeller
 from bench.measure.speed import measure_speed
 from bench.train.build import load_data, log_labels
@@ -20,7 +20,7 @@ IMAGE = encode_image(make_image(0))
 LINE = r"\S+: vocabulary (?P<vocabulary>\S+), [\d.]+ labels per image, [\d.]+% of captions without a label"
 
 
-@pytest.mark.parametrize("method", [*methods()])
+@pytest.mark.parametrize("method", [*METHODS])
 def test_methods_with_labels_name_them_and_no_others(
     method: str, results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

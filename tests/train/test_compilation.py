@@ -20,7 +20,7 @@ import torch.distributed as dist
 from bench.data.stream import BatchStream
 from bench.environment.rank_info import RankInfo
 from bench.experiment.config import change
-from bench.interfaces.method import methods
+from bench.interfaces.method import METHODS
 from bench.measure.speed import compilation_counters, measure_phases
 from bench.train import step
 from bench.train.build import TrainState, build_train_state, load_data, take_steps_at_full_learning_rate
@@ -28,7 +28,7 @@ from tests.processes import in_child
 from tests.small import small
 
 CPU, STEPS = torch.device("cpu"), 2
-METHODS = (*methods(), "flip")
+METHODS = (*METHODS, "flip")
 GROUPS = ("ddp", "fsdp2")
 GROUPED = ("clip", "catlip", "distill")  # two towers, one, and one with a teacher
 TEXTS = ("clip", "siglip", "superclip", "flip")

@@ -29,7 +29,7 @@ from bench.console.console import FAILED_CASE, OK, TERMINATED, StopRequest
 from bench.data.pack import PackImages, load_pack_images
 from bench.data.stream import Batch, PackStream
 from bench.environment.rank_info import RankInfo
-from bench.interfaces.method import methods
+from bench.interfaces.method import METHODS
 from bench.measure.memory import max_over_ranks
 from bench.measure.throughput import images_per_second_of_all
 from bench.profilers.memory import Peaks
@@ -77,7 +77,7 @@ def few(results: Path) -> PackImages:
 
 def stream(method: str, images: PackImages, rank: int, ranks: int, **changes: object) -> PackStream[Any]:
     experiment = two_blocks(method, batch_size=GLOBAL_BATCH // ranks, **changes)
-    return PackStream(experiment, images, methods()[method].targets(experiment), CPU, rank=rank, ranks=ranks)
+    return PackStream(experiment, images, METHODS[method].targets(experiment), CPU, rank=rank, ranks=ranks)
 
 
 def share(run: TrainState, whole: PackStream[Any], k: int, dtype: torch.dtype) -> Batch[Any]:

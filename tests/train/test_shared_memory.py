@@ -19,7 +19,7 @@ from bench.data.sources.tar_shards import open_shards
 from bench.environment.cores import LoaderWorkers, choose_workers
 from bench.environment.requirements import SHARED_MEMORY
 from bench.experiment.config import Experiment, change
-from bench.interfaces.method import methods
+from bench.interfaces.method import METHODS
 from bench.train.shared_memory import limit_workers_to_shared_memory
 from tests.data.shards import write_shards
 from tests.data.test_stream import CPU
@@ -129,7 +129,7 @@ def load_in_64_kib(data: Path) -> str:
     loader_workers.FORKSERVER_PRELOAD = PRELOAD
     workers, shards = LoaderWorkers(1, "a test"), open_shards(str(data), data / "cache")
     with pytest.raises(UserError) as error:
-        SampleStream(small("clip"), shards, methods()["clip"].targets, CPU, workers=workers).load_batch_parts(0)
+        SampleStream(small("clip"), shards, METHODS["clip"].targets, CPU, workers=workers).load_batch_parts(0)
     return str(error.value)
 
 

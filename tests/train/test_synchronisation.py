@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bench.interfaces.method import methods
+from bench.interfaces.method import METHODS
 from bench.train.build import TrainState, build_train_state, load_data
 from tests.small import FP16, small
 from tests.tensors import tensors_of
 
 CPU, META, RATE = torch.device("cpu"), torch.device("meta"), 1e-3
-CASES: dict[str, tuple[str, dict[str, object]]] = {name: (name, {}) for name in (*[*methods()], "flip", "clipa")} | {
+CASES: dict[str, tuple[str, dict[str, object]]] = {name: (name, {}) for name in (*[*METHODS], "flip", "clipa")} | {
     "micro-batches": ("superclass", {"accumulation": 2}),
     "dense labels": ("catlip", {"accumulation": 2, "label_format": "dense"}),
     "packed captions": ("superclip", {"text_padding": "packed"}),

@@ -18,8 +18,7 @@ from bench.features.claims.judgement import (
     PublishedFigure,
     judge_claim,
 )
-from bench.records.record import Record
-from bench.records.record_kind import KINDS
+from bench.records.record import KINDS, Record
 from bench.statistics.accuracies import Estimate
 from bench.statistics.intervals import Interval
 

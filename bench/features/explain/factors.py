@@ -17,7 +17,7 @@ from bench.features.explain.ladder import (
     Factor,
     setting_text,
 )
-from bench.interfaces.method import get_method
+from bench.interfaces.method import get_label_method, get_method
 
 PUBLISHED_GLOBAL_BATCH = 65_536  # images per step of all GPUs, in CatLIP's and CLIP's released recipes
 BATCH_DIVISOR = 4  # divisor: 256 images per GPU in CLIP's recipe, 1,024 in CatLIP's
@@ -62,7 +62,9 @@ def select_factors(
     A factor is chosen by name, or as FIELD=VALUE with its value at the beginning; ValueError for unknown ones.
     """
     differing, no_factors = differing_fields([baseline, first]), {*NEVER_FACTORS, *FIELDS_WITHOUT_WORK}
-    no_factors |= {*LABEL_FIELDS} - {*get_method(first.method).label_fields}
+    label_method = get_label_method(first.method)
+    unread_labels = {*LABEL_FIELDS} - {*(label_method.label_fields if label_method else ())}
+    no_factors |= unread_labels
     no_factors |= {*differing} - {*FIELDS}  # fields that the methods declare belong to their objectives
     by_field = {field: _make_factor(field, *values) for field, values in differing.items() if field not in no_factors}
     left_out = {} if on_gpu else dict(NOT_ON_A_CPU)
@@ -70,9 +72,9 @@ def select_factors(
         field, equals, _ = one.partition("=")
         field = field if equals else choose(one, FACTORS, "factor (or FIELD=VALUE)")[0]
         factor = _factor_by_start(field, one, first) if equals else _factor_by_name(one, first)
-        if factor.field in {*LABEL_FIELDS} - {*get_method(first.method).label_fields}:
+        if factor.field in unread_labels:
             left_out[factor.name] = f"{first.method} does not read {factor.field}"
-        elif factor.field == "gather" and not get_method(baseline.method).gathers_images_as_released:
+        elif factor.field == "gather" and not _gathers_images(baseline):
             left_out[factor.name] = f"{baseline.method} does not gather images"
         elif factor.field == "ema_kernel" and baseline.optimizer.ema_decay is None:
             left_out[factor.name] = f"{baseline.name} has no moving average (--set ema_decay=0.9995)"
@@ -87,6 +89,12 @@ def select_factors(
             by_field.setdefault(field, factor)
             left_out.pop(factor.name, None)
     return list(by_field.values()), left_out
+
+
+def _gathers_images(experiment: Experiment) -> bool:
+    """Return whether the authors' loss of an experiment's method gathers images."""
+    communication = get_method(experiment.method).communication
+    return communication is not None and communication.gathers_images_as_released
 
 
 def _make_factor(field: str, before: object, after: object) -> Factor:

@@ -15,18 +15,34 @@ import msgspec
 
 from bench.experiment.config import Experiment, change, differing_fields, fields_with, format_differences, get_field
 from bench.experiment.settings import with_settings
-from bench.interfaces.method import get_method, methods
+from bench.interfaces.method import METHODS, get_label_method, get_method
 from bench.records.record_kind import RecordKind
 
 PADDING, TEXT_TOWER, HEAD = "captions' padding", "the text tower", "head and loss"
 REST = "the recipe's rest"
 WAITING = "waiting for data"  # a cause without a configuration of its own: what steps of shards wait for their batches
-OBJECTIVE_FIELDS, LABEL_FIELDS, SHARED_FIELDS = fields_with("objective"), fields_with("labels"), fields_with("shared")
-PACE_FIELDS, INPUT_FIELDS, UPDATE_FIELDS = fields_with("pace"), fields_with("input"), fields_with("update")
+PACE_FIELDS = fields_with("pace")
+OBJECTIVE_FIELDS = ("method", "text_padding", "text_features", "head_rows")  # stages of a ladder change them
+LABEL_FIELDS = ("labels", "label_format")  # only CatLIP's labels depend on them
+SHARED_FIELDS = ("tower", "text_tower", "data", "caption", "subset")  # equal in all configurations of a ladder
+TOWER_FIELDS = (  # some towers refuse values of these
+    *("image_size", "image_sizes", "patch_drop", "pooling"),
+    *("residual_precision", "activation_checkpointing"),
+)
+SAMPLE_FIELDS = ("workers", "jpeg_decoding", "crop_scale", "flip")
+INPUT_FIELDS = (*LABEL_FIELDS, *SAMPLE_FIELDS)  # a loader of shards reads them
+UPDATE_FIELDS = ("optimizer_kernel", "log_grad_norm", "ema_kernel")  # the update after a backward reads them
 # Work of a step outside its forward and backward: differences are one stage before the objective.
-RECIPE_FIELDS = fields_with("recipe")
-# No work of a forward or backward: each experiment keeps its own. Those not of the recipe change with the method.
-FIELDS_WITHOUT_WORK = fields_with("no work")
+RECIPE_FIELDS = (*SAMPLE_FIELDS, "clip_norm", "ema_decay")
+# No work of a forward or backward: each experiment keeps its own. Fields that the recipe does not have change with the
+# method.
+FIELDS_WITHOUT_WORK = (
+    *RECIPE_FIELDS,
+    *("seed", "pixel_normalisation", "labels", "synset_vocabulary", "head_initialisation", "teacher", "sharding"),
+    *("images", "warmup_images", "schedule", "cooldown_share"),
+    *("learning_rate", "min_learning_rate", "betas", "eps", "weight_decay"),
+    *PACE_FIELDS,
+)
 MAX_FACTORS = 4  # factors; with a text tower that is 64 configurations
 Coordinates = tuple[int, frozenset[str]]  # stages before a configuration, and its changed factors
 
@@ -126,8 +142,8 @@ def _with_label_stages(stages: Sequence[Stage], factors: Sequence[Factor]) -> li
     """Begin with the labels of the factors' beginning where they are read, and add a stage for each change."""
     found = list[Stage]()
     for stage in stages:
-        own = get_method(stage.base.method).label_fields
-        before = [factor.before for factor in factors if factor.field in own]
+        method = get_label_method(stage.base.method)
+        before = [factor.before for factor in factors if method and factor.field in method.label_fields]
         found.append(Stage(stage.cause, stage.base, (*stage.settings, *before)))
     for factor in factors:
         found.append(Stage(factor.name, found[-1].base, (*found[-1].settings, factor.after)))
@@ -164,7 +180,7 @@ def _objective_stages(baseline: Experiment, first: Experiment, padding_reason: s
     other = next(method for method in ends if method.ladder_role is None)
     raise ValueError(
         f"no ladder leads from {baseline.method} to {first.method}: {other.name} {other.no_ladder_reason} and replaces "
-        f"nothing (there are ladders between {', '.join(name for name, one in methods().items() if one.ladder_role)})"
+        f"nothing (there are ladders between {', '.join(name for name, one in METHODS.items() if one.ladder_role)})"
     )
 
 

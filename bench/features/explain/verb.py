@@ -25,7 +25,7 @@ from bench.cli.options import (
 from bench.console.console import DISAGREEMENT, FAILED_CASE, INCONCLUSIVE, OK, log
 from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
 from bench.console.tables import print_tables
-from bench.experiment.config import FIELDS, Experiment, change, fields_with
+from bench.experiment.config import FIELDS, Experiment, change
 from bench.experiment.experiments import EXPERIMENTS, HEADLINE, get_experiment
 from bench.experiment.fields import PACK_DATA
 from bench.experiment.recipes import PUBLISHED_HOURS, PUBLISHED_SOURCE
@@ -34,6 +34,7 @@ from bench.features.explain.decomposition import decompose
 from bench.features.explain.factors import select_factors
 from bench.features.explain.ladder import (
     PADDING,
+    TOWER_FIELDS,
     WAITING,
     ExpectedRatio,
     Factor,
@@ -68,7 +69,6 @@ PACK_IN_MEMORY = "the pack is in memory; --set data=SHARDS measures it"
 MIN_ROUNDS = 2  # one for the parts, one for the whole
 PAIRS = (0, 1), (2, 3)  # the first rounds, and later ones, whose kernels are compiled
 FIRST_ROUNDS = 4  # that are run whatever the time: an interval needs two of each kind
-TOWER_FIELDS = fields_with("tower")
 # From best to worst: the worst of several decompositions counts.
 EXIT_CODES: dict[Agreement, int] = {"agree": OK, "inconclusive": INCONCLUSIVE, "disagree": DISAGREEMENT}
 

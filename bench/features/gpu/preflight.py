@@ -28,9 +28,10 @@ def main(device_type: str) -> None:
     from bench.cli.doctor import check_gpus
     from bench.cli.findings import FINDING_OK
     from bench.environment.circumstances import summarize_machine
-    from bench.environment.machine import current_circumstances, default_device
+    from bench.environment.machine import default_device
     from bench.profilers.clock import clock
     from bench.profilers.device import open_reader
+    from bench.records.current import current_circumstances
 
     if device_type == "cuda" and not torch.cuda.is_available():
         built = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "is built without CUDA"

@@ -130,6 +130,6 @@ class _SuitesRun:
 @cache
 def current_fingerprint() -> str:
     """Return the fingerprint of this machine, from a separate process because it imports torch."""
-    command = [sys.executable, "-m", "bench.environment.machine"]
+    command = [sys.executable, "-m", "bench.records.current"]
     done = subprocess.run(command, cwd=CHECKOUT, env=os.environ | CHILD_ENV, capture_output=True, text=True, check=True)
     return done.stdout.strip()

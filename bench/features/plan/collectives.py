@@ -107,14 +107,16 @@ def step_collectives(
             name = "shards of gradients"
             collectives += [Collective(name, "all-reduce", gradients, scatters, "backward", "between nodes")]
         sums += 1 + weights.scalars  # the gradient's norm
-    if (method := get_method(weights.method)).compares_batch:
+    method = get_method(weights.method)
+    if method.compares_batch:
         features = FP32_BYTES * rows * weights.feature_width
         collectives += [
             Collective("caption features", "all-gather", features),
             Collective("gradients of caption features", "reduce-scatter", features),
         ]
         sums += 1  # the sum of the loss over processes
-        if calls := method.normaliser_all_reduces:
+        calls = method.communication.normaliser_all_reduces if method.communication else 0
+        if calls:
             size = calls * FP32_BYTES * rows
             collectives.append(Collective("softmax normalisers of columns", "all-reduce", size, calls))
     if weights.counted_tokens:

@@ -4,13 +4,14 @@ A step consists of computation (data, forward and backward in proportion to imag
 products of a contrastive loss with additional captions, and the exposed communication.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bench.environment.gpu_specs import GpuSpec
 from bench.experiment.fields import Sharding
 from bench.features.plan.collectives import Interconnect, ParameterCounts, shard_count, step_collectives, total_seconds
-from bench.interfaces.method import get_method
+from bench.interfaces.method import Communication, get_method
 
 MAX_GPUS = 4096  # devices at the end of a curve
 SCALING_TITLE = "As GPUs grow"  # title of the curve's table, by which `python -m reports plan` finds it
@@ -80,7 +81,7 @@ class PlannedStep:
     backward: float
     extra_negatives_seconds: float  # products of a contrastive loss with additional captions
     optimizer: float
-    comm_seconds: float  # all communication
+    comm_seconds: float  # all communication; NaN: the method does not say what its loss communicates
     hidden_seconds: float  # communication hidden by forward and backward
 
     @property
@@ -148,7 +149,9 @@ def plan_step(case: PlanCase, cluster: Cluster, gpus: int, global_batch: int | N
     compute, weights = case.compute, case.weights
     forward, backward = batch * compute.forward, batch * compute.backward
     pairs = batch * max(0.0, batch * gpus - compute.captions)
-    products = 2 * get_method(weights.method).loss_products * weights.feature_width * pairs
+    communication = get_method(weights.method).communication
+    is_unknown = communication is None and gpus > 1
+    products = 2 * (communication or Communication()).loss_products * weights.feature_width * pairs
     collectives = step_collectives(weights, case.sharding, case.bytes_per_parameter, batch, gpus)
     in_forward, in_backward, exposed = (
         total_seconds(collectives, gpus, cluster.links, phase) for phase in ("forward", "backward", None)
@@ -161,7 +164,7 @@ def plan_step(case: PlanCase, cluster: Cluster, gpus: int, global_batch: int | N
         backward=backward,
         extra_negatives_seconds=products / compute.loss_flops,
         optimizer=compute.optimizer / shard_count(case.sharding, gpus, cluster.links.gpus_per_node),
-        comm_seconds=in_forward + in_backward + exposed,
+        comm_seconds=math.nan if is_unknown else in_forward + in_backward + exposed,
         hidden_seconds=min(in_forward, cluster.overlap * forward) + min(in_backward, cluster.overlap * backward),
     )
 

@@ -57,9 +57,9 @@ def with_released_loss(case: PlanCase) -> PlanCase:
     differ from ours. Source: `gather_features` and `ClipLoss` of open_clip's src/open_clip/loss.py (89fb801), and
     CoreNet's corenet/loss_fn/multi_modal_img_text/contrastive_loss_clip.py (1aa3acd).
     """
-    method = get_method(case.weights.method)
-    if not method.gathers_images_as_released:
+    communication = get_method(case.weights.method).communication
+    if communication is None or not communication.gathers_images_as_released:
         return case
     weights = replace(case.weights, feature_width=MODALITIES * case.weights.feature_width)
-    loss_flops = case.compute.loss_flops * MODALITIES * method.loss_products / RELEASED_PRODUCTS
+    loss_flops = case.compute.loss_flops * MODALITIES * communication.loss_products / RELEASED_PRODUCTS
     return replace(case, weights=weights, compute=replace(case.compute, loss_flops=loss_flops))

@@ -29,7 +29,10 @@ from bench.tables.formats import GIB
 
 M = TypeVar("M", Speed, Memory, BatchTrial)
 # Fields that do not change the time per image.
-FIELDS_WITHOUT_TIME = {*fields_with("by batch", "no time")}
+FIELDS_WITHOUT_TIME = {
+    *fields_with("by batch"),
+    *("seed", "head_initialisation", "images", "warmup_images", "learning_rate", "sharding", "windows"),
+}
 FORWARD = ("augmentation", "image forward", "text forward", "head and loss")
 POWER = "power W, by the energy counter"
 

@@ -1,5 +1,6 @@
 """Tables of a plan. No torch here."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
@@ -54,6 +55,11 @@ class PlanResult:
         return CaseOnGpus(replace(self.case, batch=self.step.images / self.step.gpus), self.step.gpus)
 
 
+def _without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row in which unknown figures, which are NaN, are None."""
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
+
+
 def plan_table(plans: Sequence[PlanResult], gpus: int) -> Table:
     """List the step and the cost of each experiment."""
     base, slower = plans[0], f"GPUs from which each is over {SLOWER:.0%} slower"
@@ -96,10 +102,12 @@ def plan_table(plans: Sequence[PlanResult], gpus: int) -> Table:
         largest, how = one.largest
         is_too_large = largest is not None and one.step.images / gpus > largest
         note += f"\nLargest batch of {one.case.name}: {how}.{' The planned batch is larger.' if is_too_large else ''}"
+    if any(math.isnan(one.step.comm_seconds) for one in plans):
+        note += "\nCommunication is unknown for a method that does not set `communication` (docs/extending.md)."
     if any(one.basis == "assumed" for one in plans):
         note += "\nThe step time is from an assumed utilisation, data and optimizer included: it is not a measurement."
         note += f"\n{NO_STEP_COST}"
-    return Table.of_figures(f"Plan for {gpus:,} GPUs", rows, note, is_transposed=True)
+    return Table.of_figures(f"Plan for {gpus:,} GPUs", [*map(_without_nan, rows)], note, is_transposed=True)
 
 
 def _describe_cluster_error() -> str:
@@ -183,7 +191,7 @@ def curve_table(plans: Sequence[PlanResult]) -> Table:
         for step in one.steps
     ]
     note = "of one alone: images/s per GPU over those of a single GPU. communication, share: exposed, of the step."
-    return Table.of_figures(SCALING_TITLE, rows, note)
+    return Table.of_figures(SCALING_TITLE, [*map(_without_nan, rows)], note)
 
 
 def communication_table(plans: Sequence[PlanResult], cluster: Cluster) -> Table:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.data.stream import Batch
-from bench.environment.machine import resolve_precision_and_compile
+from bench.experiment.auto_fields import resolve_precision_and_compile
 from bench.experiment.config import Experiment
 from bench.train.step import Step
 

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from bench.data.order import SampleOrder, shuffled_rows
 from bench.data.stream import Batch, PackStream
 from bench.data.targets import Tokens, to_device
-from bench.environment.machine import resolve_precision_and_compile
 from bench.environment.seeds import ORDER, derive_seed
+from bench.experiment.auto_fields import resolve_precision_and_compile
 from bench.experiment.config import Experiment, change
 from bench.features.reference import OPEN_CLIP_BUCKETED, OPEN_CLIP_FUSED, WARMUP_STEPS
 from bench.features.reference.timing import DEFAULT_KERNELS, RAMP_STEPS, WindowTimer, batch_number

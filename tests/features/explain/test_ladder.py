@@ -20,7 +20,7 @@ from bench.features.explain.ladder import (
     build_ladder,
     stages_between,
 )
-from bench.interfaces.method import methods
+from bench.interfaces.method import METHODS
 from tests.features.explain.ladders import ladder_of
 
 TINY = {name.removesuffix("-tiny"): one for name, one in EXPERIMENTS.items() if name.endswith("-tiny")}
@@ -278,4 +278,4 @@ def test_unknown_factor_is_refused_with_a_message(chosen: str, text: str) -> Non
 
 def test_only_dual_encoders_use_stored_features() -> None:
     assert all("text_features=stored" in stage.settings for stage in stages_between(TINY["clip"], TINY["catlip"])[2:3])
-    assert [name for name, one in methods().items() if one.ladder_role == "pair"] == ["clip", "siglip"]
+    assert [name for name, one in METHODS.items() if one.ladder_role == "pair"] == ["clip", "siglip"]

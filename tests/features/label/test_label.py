@@ -23,7 +23,7 @@ from bench.data.manifest import pretrain_shards
 from bench.data.pack import PackImages
 from bench.data.targets import Captions
 from bench.features.label.tables import explanation_table
-from bench.interfaces.method import methods
+from bench.interfaces.method import METHODS
 from bench.labels.labeller import Labeller, Tally, get_labeller, get_rule
 from bench.labels.vocabulary import read_vocabulary
 from tests.chaos.odd_captions import of_text
@@ -366,22 +366,22 @@ def test_stored_labels_that_do_not_fit_are_refused(
     folder = tmp_path / "labels"
     stored = small("catlip", labels=str(folder))
     with pytest.raises(ValueError, match="no complete file of labels; create it with: python -m bench label"):
-        methods()["catlip"].targets(stored)
+        METHODS["catlip"].targets(stored)
     shutil.copytree(pack_labels, folder)
     with pytest.raises(ValueError, match=r"has labels of 11979 captions, there are 7"):
-        methods()["catlip"].targets(stored)(Captions.from_texts(images.captions[:7]))
+        METHODS["catlip"].targets(stored)(Captions.from_texts(images.captions[:7]))
     assert main(["label", PACK[0], "--count-only", "--out", str(tmp_path / "v.json")]) == 0
     shipped = r"\S*pack-synsets.json"
     text = rf"was made with the vocabulary {shipped}, not with \S*v.json: add --vocabulary {shipped}"
     with pytest.raises(ValueError, match=text):
-        methods()["catlip"].targets(small("catlip", labels=str(folder), synset_vocabulary=str(tmp_path / "v.json")))
+        METHODS["catlip"].targets(small("catlip", labels=str(folder), synset_vocabulary=str(tmp_path / "v.json")))
     with monkeypatch.context() as later:
         later.setattr("bench.labels.label_files.FORMAT", 2)
         with pytest.raises(ValueError, match=r"has format 1, this version reads format 2: label the shards again"):
-            methods()["catlip"].targets(stored)
+            METHODS["catlip"].targets(stored)
     (folder / "noto.parquet").replace(folder / "emojione.parquet")
     with pytest.raises(ValueError, match=r"emojione\.parquet was not created from"):
-        methods()["catlip"].targets(stored)
+        METHODS["catlip"].targets(stored)
 
 
 def test_odd_caption_is_explained_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:

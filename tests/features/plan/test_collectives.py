@@ -31,7 +31,7 @@ from bench.features.plan.workload import (
     sample_captions,
     text_flops,
 )
-from bench.interfaces.method import methods
+from bench.interfaces.method import METHODS
 from bench.measure.costs import META, build_on_meta, count_flops, text_forward_flops
 from bench.measure.link_speed import _measure
 from bench.train.build import build_train_state, build_untrained_tower, load_data
@@ -170,7 +170,7 @@ SCATTERS = ("reduce_scatter_tensor", "reduce_scatter_single")
 SHARDED: list[tuple[str, Sharding]] = [  # two towers, one, and one that is frozen
     *(("clip", "fsdp2"), ("catlip", "fsdp2"), ("distill", "fsdp2"), ("clip", "zero2"), ("distill", "zero2")),
 ]
-SENT_CASES = [*((method, "ddp") for method in methods()), *SHARDED]
+SENT_CASES = [*((method, "ddp") for method in METHODS), *SHARDED]
 SENT = [name for name in ("all_reduce", "all_gather", "reduce_scatter", *GATHERS, *SCATTERS) if hasattr(dist, name)]
 
 
@@ -211,10 +211,8 @@ def sent(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
             run.step(run.stream.batch(k), 1e-3)
         found[f"{method} {sharding}"] = list(log)
     experiment = small("clip", batch_size=BATCH)
-    model = methods()["clip"].build_model(build_untrained_tower(experiment), experiment)
-    spread_out: Any = parallelize(
-        ModelWithLoss(model, methods()["clip"].loss, world_group()), experiment.runtime, "fp32"
-    )
+    model = METHODS["clip"].build_model(build_untrained_tower(experiment), experiment)
+    spread_out: Any = parallelize(ModelWithLoss(model, METHODS["clip"].loss, world_group()), experiment.runtime, "fp32")
     stream = load_data(experiment, CPU, results)
     for k in range(3):
         batch = stream.batch(k)
@@ -235,7 +233,7 @@ def by_kind(sizes: list[tuple[str, float]]) -> dict[str, float]:
     return {kind: sum(size for one, size in sizes if one == kind) for kind in kinds}
 
 
-@pytest.mark.parametrize("method", [*methods()])
+@pytest.mark.parametrize("method", [*METHODS])
 def test_losses_communicate_what_the_model_predicts(of_ranks: list[dict[str, Any]], method: str) -> None:
     """To the byte, beside the gradients, which DDP sends itself."""
     traced = step_collectives(count_communicated_parameters(sending(method, "ddp")), "ddp", FP32_BYTES, BATCH, RANKS)
@@ -269,7 +267,7 @@ def test_fsdp2_gathers_blocks_twice_and_zero2_once(
         assert found[kind] == pytest.approx(expected[kind], rel=0.1 if method == "distill" else 0.02)
 
 
-@pytest.mark.parametrize("method", [*methods()])
+@pytest.mark.parametrize("method", [*METHODS])
 def test_workload_equals_the_built_model(method: str, results: Path) -> None:
     """FLOPs of the forward are counted whole, but for the products of images with captions."""
     experiment = two_blocks(method)
@@ -281,9 +279,9 @@ def test_workload_equals_the_built_model(method: str, results: Path) -> None:
     assert weights.trained + weights.frozen == sum(one.numel() for one in parameters)
     assert weights.scalars == sum(one.ndim == 0 for one in parameters)
     assert 0 < weights.in_blocks < weights.trained + weights.frozen
-    batch, uncut = experiment.training.batch_size, methods()[method].targets(experiment)
+    batch, uncut = experiment.training.batch_size, METHODS[method].targets(experiment)
     whole = count_flops(experiment, [uncut(Captions.from_texts(["a dog"] * batch))])
-    captions = [uncut(Captions.from_texts(["a dog"] * batch)).captions] if methods()[method].compares_batch else []
+    captions = [uncut(Captions.from_texts(["a dog"] * batch)).captions] if METHODS[method].compares_batch else []
     work = count_flops_per_image(experiment, captions)
     assert whole.forward == batch * (work.forward + work.teacher) + 2 * batch * batch * weights.feature_width
 

@@ -35,7 +35,7 @@ from bench.features.reference.checkouts import add_package, match_weights, stub_
 from bench.features.reference.records import ReferenceRun
 from bench.features.reference.runs import released_labels, run_side
 from bench.features.reference.verb import Reference, compare_early_losses, method_ratio_table, phase_table
-from bench.interfaces.method import methods
+from bench.interfaces.method import METHODS
 from bench.labels.subwords import SubwordIds
 from bench.records.record import Record
 from models.corenet_vit import convert_corenet_state
@@ -83,7 +83,7 @@ def assert_equal(ours: dict[str, torch.Tensor], others: dict[str, torch.Tensor])
 def test_our_catlip_comes_back_from_corenets_names(kind: str) -> None:
     """The way back is the reader of CoreNet's released files."""
     theirs = recorded_vit(kind)
-    model = methods()["catlip"].build_model(build_image_tower("corenet-vit-tiny", 224, 0), EXPERIMENTS["catlip-tiny"])
+    model = METHODS["catlip"].build_model(build_image_tower("corenet-vit-tiny", 224, 0), EXPERIMENTS["catlip-tiny"])
     model.head = nn.Linear(model.tower.width, CLASSES)
     ours = scrambled(model)
     given = match_weights(ours, theirs, corenet.our_name)

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.interfaces.method import methods
+from bench.interfaces.method import METHODS
 from bench.labels.subwords import SubwordIds
 from bench.labels.vocabulary import read_vocabulary
 from bench.labels.wordnet import hypernyms
@@ -63,7 +63,7 @@ def rows(width: int = 8) -> LabelClassifier:
 
 def texts() -> TextEncoder:
     experiment = small("clip")
-    pair = methods()["clip"].build_model(build_untrained_tower(experiment), experiment)
+    pair = METHODS["clip"].build_model(build_untrained_tower(experiment), experiment)
     return TextEncoder(pair.eval(), SubwordIds(experiment.targets.subword_vocabulary), experiment.text.context_length)
 
 

@@ -1,0 +1,26 @@
+"""The values of fields that are "auto", on a device."""
+
+import torch
+
+from bench.experiment.config import Experiment, change
+from bench.experiment.fields import RuntimeSettings, TextPadding
+
+
+def resolve_precision_and_compile(runtime: RuntimeSettings, device: torch.device) -> tuple[str, bool]:
+    """Return the precision and whether to compile: on CUDA bf16 and compiled, on a CPU fp32 and eager by default."""
+    cuda = device.type == "cuda"
+    precision = runtime.precision if runtime.precision != "auto" else ("bf16" if cuda else "fp32")
+    compiled = cuda if runtime.compile == "auto" else runtime.compile != "off"
+    return precision, compiled
+
+
+def resolve_padding(experiment: Experiment, device: torch.device) -> TextPadding:
+    """Return the padding of captions: by default packed if compiled, because every new shape is compiled anew."""
+    if experiment.text.text_padding != "auto":
+        return experiment.text.text_padding
+    return "packed" if resolve_precision_and_compile(experiment.runtime, device)[1] else "bucketed"
+
+
+def with_resolved_padding(experiment: Experiment, device: torch.device) -> Experiment:
+    """Return the experiment with the padding of its captions on a device, for processes that know no device."""
+    return change(experiment, text_padding=resolve_padding(experiment, device))

@@ -1,0 +1,42 @@
+"""The circumstances of a run that begins now."""
+
+import os
+import platform
+from datetime import UTC, datetime
+
+import psutil
+import torch
+
+from bench.environment.busy_processes import BUSY_PROCESSES
+from bench.environment.circumstances import LOADED_EXTENSIONS, Circumstances, current_commit, summarize_machine
+from bench.environment.machine import default_device, describe_processors, gpu_settings, gpu_uuid, package_versions
+from bench.environment.tf32 import describe_tf32
+from bench.experiment.auto_fields import resolve_precision_and_compile
+from bench.experiment.config import Experiment
+from bench.tables.formats import GIB
+
+
+def current_circumstances(experiment: Experiment | None, device: torch.device, processes: int = 1) -> Circumstances:
+    """Return the circumstances of a run whose batches `processes` share, with "auto" fields resolved."""
+    precision, compiled = resolve_precision_and_compile(experiment.runtime, device) if experiment else ("fp32", False)
+    memory = psutil.virtual_memory().total / GIB
+    return Circumstances(
+        # Records of different machines are never compared.
+        machine=f"{describe_processors(device)}, {memory:.0f} GiB, {platform.system()}",
+        device=device.type,
+        threads=torch.get_num_threads(),
+        precision=precision,
+        compiled=compiled,
+        packages=package_versions(device),
+        commit=current_commit(),
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        processes=processes,
+        gpu=gpu_settings(device) | ({"TF32": describe_tf32()} if device.type == "cuda" else {}),
+        extensions=dict(LOADED_EXTENSIONS),
+        gpu_uuid=gpu_uuid(device),
+        busy_processes=os.environ.get(BUSY_PROCESSES, ""),
+    )
+
+
+if __name__ == "__main__":  # print the fingerprint of this machine for one process
+    print(summarize_machine(current_circumstances(None, default_device())))

@@ -1,0 +1,11 @@
+"""What pages say of a method. Records and towers hold it, so that a page needs no extension to show them."""
+
+import msgspec
+
+
+class MethodText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The texts of a method."""
+
+    title: str  # its name in its paper
+    targets: str  # what it learns from
+    loss: str

@@ -1,0 +1,42 @@
+"""A section on how long each experiment warms up before it is timed."""
+
+from statistics import median
+
+from bench.interfaces.extensions import Extension
+from bench.interfaces.sections import Chart, Download, Section, Text
+from bench.records.record import Speed
+from bench.tables.formats import format_rate
+from bench.tables.tables import Cell, Column, Table
+
+
+def build(page):
+    seconds = {}
+    for experiment, speed in page.comparison.runs(Speed):
+        seconds.setdefault(page.comparison.label(experiment.name), []).append(speed.warmup_seconds)
+    if not seconds:
+        return None  # the page has no such section
+    columns = [Column.text("experiment"), Column("warm-up", "s, median of runs"), Column("runs")]
+    rows = [[Cell.of(name), Cell.of(median(runs), format_rate), Cell.of(len(runs))] for name, runs in seconds.items()]
+    table = Table.of_rows("Warm-up of each experiment", columns, rows)
+    return [
+        Text("Warm-up includes compilation, and is not part of any window."),
+        Chart(draw(seconds), "Warm-up", ["Dots are runs."], width="narrow"),
+        table,
+        Download("warmup.csv", "the warm-up of each experiment", table.to_csv()),
+    ]
+
+
+def draw(seconds):
+    from reports.render.svg import SERIES, svg  # here, because matplotlib would slow down every command
+    from reports.speed.charts import row_chart, write_row_label
+
+    with row_chart(len(seconds)) as (figure, axes):
+        for row, (name, runs) in enumerate(seconds.items()):
+            axes.plot(runs, [row] * len(runs), "o", color=SERIES[row % len(SERIES)])
+            write_row_label(axes, row, name, f"{format_rate(median(runs))} s")
+        axes.set_xlim(left=0)
+        axes.set_xlabel("seconds")
+        return svg(figure, "warmup", "Seconds of warm-up of each run.")
+
+
+EXTENSION = Extension(sections=[Section(name="warmup", title="Warm-up", label="Warm-up", build=build)])
