@@ -4,7 +4,7 @@ from markupsafe import Markup
 
 from bench.experiment.experiments import SCALES, TEXT_SHARE_AT_VIT_B16
 from bench.interfaces.sections import ComparisonRecords, PageContext
-from bench.measure.summary import Throughput
+from bench.interfaces.throughput import Throughput
 from bench.measure.windows import describe_busy_processes
 from bench.orchestration.scope import scopes
 from bench.records.record import BatchTrial, Failure, Training, Transfer

@@ -10,9 +10,10 @@ from markupsafe import Markup
 from bench.experiment.fields import PACK_DATA
 from bench.interfaces.catalog import describe_out_of_domain_scoring
 from bench.interfaces.sections import Block, ComparisonRecords, Group, PageContext, Text, Warn
+from bench.interfaces.throughput import Throughput
 from bench.measure.comparison_records import UNTIMED
 from bench.measure.speed_tables import BASE_CELL, IS_BASE
-from bench.measure.summary import Throughput, extreme_mfu_rows
+from bench.measure.summary import extreme_mfu_rows
 from bench.measure.tables import sample_table
 from bench.measure.windows import describe_waits
 from bench.records.record import Failure, Record, Speed, Training

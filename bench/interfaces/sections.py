@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from bench.experiment.config import Experiment
-    from bench.measure.summary import Throughput
+    from bench.interfaces.throughput import Throughput
     from bench.records.record import Record
     from bench.records.record_kind import RecordContent
     from bench.statistics.accuracies import JudgedAccuracyDifference

@@ -7,7 +7,8 @@ from bench.data.caption_lengths import describe_captions
 from bench.experiment.config import FIELDS, MAY_DIFFER, differing_fields, format_differences, unexpected_differences
 from bench.experiment.experiments import TUNED_FIELDS
 from bench.interfaces.sections import ComparisonRecords
-from bench.measure.summary import PHASE, UTILISATION, Throughput
+from bench.interfaces.throughput import PHASE, Throughput
+from bench.measure.summary import UTILISATION
 from bench.measure.throughput import timed_runs
 from bench.records.record import PHASES, Failure, Memory
 from bench.statistics.verdicts import MAX_WAIT_SHARE, Bottleneck, bound_by, phases_add_up

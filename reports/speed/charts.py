@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from bench.interfaces.sections import ComparisonRecords
-from bench.measure.summary import Throughput
+from bench.interfaces.throughput import Throughput
 from bench.statistics.ratios import SMALLEST_EFFECT, Ratio
 from bench.tables.formats import HasEstimate, format_interval, format_rate, format_ratio, pluralize
 from reports.render.svg import (

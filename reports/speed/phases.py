@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from bench.interfaces.sections import ComparisonRecords, Key
+from bench.interfaces.throughput import PHASE, Throughput
 from bench.measure.speed_tables import measured_phases
-from bench.measure.summary import PHASE, Throughput
 from bench.tables.formats import format_percent, format_rate
 from reports.render.svg import INK, PAPER, SERIES, add_tooltip, svg
 from reports.speed.charts import row_chart, write_row_label

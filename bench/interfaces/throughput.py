@@ -1,0 +1,43 @@
+"""The speed of an experiment, as sections of pages read it. No torch here."""
+
+from dataclasses import dataclass
+
+from bench.statistics.intervals import Interval
+from bench.statistics.ratios import Ratio
+from bench.statistics.verdicts import unexplained_factor
+
+PHASE = "phase, ms: "  # prefix of a figure from `Speed.phase_seconds`
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """The speed of an experiment over its runs. None: not measured, or not comparable with a base."""
+
+    experiment: str
+    rounds: dict[int, float]  # images per second by round
+    images_per_second: float  # the median of the rounds
+    interval: Interval | None  # of the geometric mean of the runs; None under two runs
+    ratio: Ratio | None  # of images per second to the base; None for the base itself
+    ratio_of_all: Ratio | None  # the same over all windows, also those that other work disturbed
+    forward_backward: Ratio | None  # the same of forward and backward alone
+    flop_ratio: float | None  # the FLOP-predicted ratio
+    figures: dict[str, float | None]  # medians over the runs of `run_figures`
+    peak_source: str
+    loader_workers: int  # processes that load batches ahead, the most of any run
+    not_measured: tuple[str, ...]  # readings that the device did not give, with the reason
+    heating: str  # how a GPU was heated before the windows; empty: a CPU
+
+    @property
+    def mfu(self) -> float | None:
+        """The model FLOPs utilisation; None without a peak."""
+        return self.figures["model_flops_utilisation"]
+
+    @property
+    def data_share(self) -> float | None:
+        """The share of the phases that is spent on data; None where no run was split into phases."""
+        total = self.figures["phases_ms"]
+        return (self.figures.get(f"{PHASE}data") or 0.0) / total if total else None
+
+    def unexplained(self) -> float | None:
+        """Return forward and backward's measured ratio over the predicted one; see `unexplained_factor`."""
+        return unexplained_factor(self.forward_backward, self.flop_ratio)
