@@ -418,13 +418,6 @@ def test_every_named_experiment_can_be_run() -> None:
         check_experiment(experiment)
 
 
-@pytest.mark.parametrize("field", ["betas", "crop_scale"])
-def test_a_list_for_a_pair_becomes_one_and_a_whole_number_a_float(field: str) -> None:
-    experiment = change(TINY, **{field: [*get_field(TINY, field)]}, clip_norm=1)
-    assert hash(experiment) == hash(TINY)
-    assert repr(experiment) == repr(TINY)
-
-
 def test_every_field_has_a_description_and_roles_that_exist() -> None:
     for name, facts in FIELD_FACTS.items():
         assert re.fullmatch(r"[A-Zo].*[.)]", facts.description), name

@@ -18,17 +18,14 @@ from bench.measure.costs import META, build_on_meta, count_flops, meta_images, t
 from bench.method_parts.synsets import label_log_odds
 from bench.profilers.counters import count_forward_flops
 from bench.records.record import Flops
-from bench.towers.head_file import save_tower
-from bench.towers.provenance import Provenance
 from bench.train.build import (
     TrainState,
     build_train_state,
-    build_untrained_tower,
     load_data,
     take_steps_at_full_learning_rate,
 )
 from losses.contrastive import contrastive_loss
-from models.heads import DualEncoder, Student, TokenClassifier
+from models.heads import DualEncoder, TokenClassifier
 from models.image_tower import PIXEL_CHANNELS
 from tests.small import small
 
@@ -119,39 +116,6 @@ def test_recomputed_activations_are_counted(results: Path) -> None:
     )
     assert again.forward == plain.forward
     assert 0.6 * plain.forward < again.step - plain.step < 0.7 * plain.forward
-
-
-def test_superclip_loss_is_the_sum_of_clip_and_superclass(results: Path) -> None:
-    """Value and the tower's gradient, from the same weights."""
-    both, clip, superclass = (assembled(method, results) for method in ("superclip", "clip", "superclass"))
-    clip.model.load_state_dict(both.model.state_dict(), strict=False)
-    superclass.model.load_state_dict(both.model.state_dict(), strict=False)
-    losses = [run.step.forward(run.stream.batch(0)) for run in (both, clip, superclass)]
-    torch.testing.assert_close(losses[0], losses[1] + losses[2])
-    gradients = [
-        torch.autograd.grad(loss, list(run.tower.parameters()))
-        for loss, run in zip(losses, (both, clip, superclass), strict=True)
-    ]
-    for whole, one, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(whole, one + other, rtol=1e-4, atol=1e-6)
-
-
-def test_student_approaches_its_unchanged_teacher(results: Path, tmp_path: Path) -> None:
-    """The teacher is a tower file, of another size than the student."""
-    experiment = small("catlip", image_size=36, seed=3)
-    tower = build_untrained_tower(experiment)
-    path = tmp_path / "teacher.safetensors"
-    save_tower(tower.state_dict(), path, Provenance(experiment=experiment, images=0, budgets=()).to_facts())
-    run = assembled("distill", results, teacher=str(path), ema_decay=0.9)
-    assert isinstance(run.model, Student)
-    teacher = run.model.teacher.state_dict()
-    assert all(torch.equal(teacher[name], value) for name, value in tower.state_dict().items())
-    batch = run.stream.batch(0)
-    losses = [float(run.step(batch, 3e-3)) for _ in range(20)]
-    assert losses[-1] < 0.5 * losses[0] < 1
-    assert all(torch.equal(run.model.teacher.state_dict()[name], value) for name, value in tower.state_dict().items())
-    assert run.step.ema is not None
-    assert run.step.ema.teacher.trunk.conv1.weight is run.model.teacher.trunk.conv1.weight  # is not kept twice
 
 
 def test_head_at_the_log_odds_predicts_how_often_each_label_occurs(results: Path) -> None:

@@ -2,7 +2,7 @@
 
 import re
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
@@ -74,7 +74,11 @@ class Measurement(Named):
     def _to_values(self, name: str, returned: Any) -> tuple[float, ...]:
         """Return the values of a figure, of which a measurement returns one or several."""
         try:
-            values = tuple(map(float, returned if isinstance(returned, Iterable) else [returned]))
+            members = list(returned)
+        except TypeError:  # a single value
+            members = [returned]
+        try:
+            values = tuple(map(float, members))
         except (TypeError, ValueError):
             values = ()
         if not values or not all(map(isfinite, values)):

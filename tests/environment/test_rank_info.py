@@ -7,6 +7,7 @@ import pytest
 from bench.cli.train import Train
 from bench.console import command_line
 from bench.console.command_line import parent_command_line, program_command_line
+from bench.environment import rank_info
 from bench.environment.rank_info import RankInfo, describe_node
 
 OPTIONS = ["--nnodes", "4", "--nproc-per-node", "8", "--rdzv-backend", "c10d", "--rdzv-endpoint", "first:29400"]
@@ -45,7 +46,7 @@ def test_node_has_torchruns_number_where_nodes_have_unequal_numbers_of_processes
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("GROUP_RANK", raising=False)
-    monkeypatch.setattr(command_line, "torchrun_env", lambda: RankInfo(3, 6, 1, 2))
+    monkeypatch.setattr(rank_info, "torchrun_env", lambda: RankInfo(3, 6, 1, 2))
     assert describe_node().endswith(", node 1")
     monkeypatch.setenv("GROUP_RANK", "2")  # after nodes of one process each
     assert describe_node().endswith(", node 2")

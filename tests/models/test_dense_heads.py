@@ -64,16 +64,3 @@ def test_anchors_are_centred_on_map_positions(patch: int) -> None:
         stride = 8 * patch / level.shape[3]
         middles = (of_level[:, :2] + of_level[:, 2:]) / 2
         assert (middles[::3, 0].view(level.shape[2:])[0] / stride).tolist() == list(range(level.shape[3]))
-
-
-def test_images_and_boxes_are_resized_to_a_square_and_back() -> None:
-    """Source: apple/corenet, corenet/data/datasets/detection/coco_mask_rcnn.py, which resizes to (height, width)."""
-    model = mask_rcnn(build_image_tower("catlip-bench-tiny", 48, 0), 2, 96, UNIT, SMALL)
-    boxes = torch.tensor([[14.0, 10.0, 35.0, 50.0]])
-    target = {"boxes": boxes, "labels": torch.ones(1, dtype=torch.int64), "masks": torch.ones(1, 50, 70).byte()}
-    images, (resized,) = model.transform([torch.rand(3, 50, 70)], [target])
-    assert (images.tensors.shape[2:], images.image_sizes) == ((96, 96), [(96, 96)])
-    torch.testing.assert_close(resized["boxes"], boxes * torch.tensor([96 / 70, 96 / 50] * 2))
-    assert resized["masks"].shape == (1, 96, 96)
-    (found,) = model.transform.eval().postprocess([{"boxes": resized["boxes"]}], images.image_sizes, [(50, 70)])
-    torch.testing.assert_close(found["boxes"], boxes)

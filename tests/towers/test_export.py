@@ -17,15 +17,18 @@ from bench.data.pack import PackImages
 from bench.data.stream import eval_transform
 from bench.experiment.config import Experiment, change
 from bench.interfaces.method import METHODS
-from bench.towers.provenance import head_path
+from bench.towers.head_file import save_tower
+from bench.towers.provenance import Provenance, head_path
 from bench.towers.teacher import write_teacher_features
 from bench.towers.tower_from import LoadedTower, load_tower
+from bench.train.build import build_untrained_tower
 from bench.train.loop import train
 from bench.transfer.feature_extractor import tower_embedder
 from bench.transfer.prompt_templates import read_templates
 from bench.transfer.tasks.image_sources import FileImageSource
 from models.image_tower import PIXEL_STATISTICS
 from models.patch_map import resized_tower
+from tests.chaos.disks import limit_file_size
 from tests.data.shards import encode_image, make_image, write_shard
 from tests.small import small, two_blocks
 
@@ -219,3 +222,14 @@ def test_tower_that_neither_library_builds_is_refused(
 def test_a_teacher_is_not_kept_beside_its_student(trained: Trained) -> None:
     path = trained(small("distill"))
     assert head_path(path).stat().st_size < path.stat().st_size / 4
+
+
+def test_full_disk_is_one_line_and_leaves_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A limit on the size of files ends the writing as a full disk does."""
+    experiment, out = small("catlip"), tmp_path / "out"
+    facts = Provenance(experiment=experiment, images=1, budgets=()).to_facts()
+    save_tower(build_untrained_tower(experiment).state_dict(), tmp_path / "x.safetensors", facts)
+    with limit_file_size(2**20):
+        assert main(["export", str(tmp_path / "x.safetensors"), "--out", str(out)]) == 2
+    assert capsys.readouterr().err == f"error: [Errno 27] File too large: '{out}/open_clip_model.safetensors'\n"
+    assert not list(out.iterdir())
