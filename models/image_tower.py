@@ -25,7 +25,6 @@ PIXEL_STATISTICS: dict[str, tuple[Any, Any]] = {  # mean and deviation that a to
     "openai": (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD),
     "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
-TIMM_SIZES = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge"}  # timm's names of ViTs, by width
 
 
 class Renormalise(nn.Module):
@@ -114,15 +113,14 @@ def build_image_tower(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = open_clip_config(name)
-        several = len(image_sizes) > 0
         if embedding_channels is not None:
             trunk = _build_for_embeddings(name, config, image_size, embedding_channels, pooling)
         elif name.startswith(corenet_vit.PREFIX):
             trunk = corenet_vit.corenet_vit(name)
-        elif config:
+        elif config is not None:
             trunk = build_trunk(config, image_size, pooling)
         else:
-            trunk = _build_timm(name, image_size, several=several)
+            trunk = _build_timm(name, image_size, has_several_sizes=len(image_sizes) > 0)
         if pooling != "own":
             set_pooling(trunk, name, pooling)
         if patch_drop:
@@ -132,9 +130,9 @@ def build_image_tower(
             tower = ImageTower(trunk, image_size, image_sizes, embedding_channels or PIXEL_CHANNELS)
         except (AssertionError, RuntimeError) as error:
             text = f"tower {name!r} does not take images of {', '.join(map(str, image_sizes or [image_size]))} px"
-            one_size = "open_clip builds it for one size; {} takes any"
-            reason = one_size.format(_suggest_timm_tower(config)) if config and several else error
-            raise ValueError(f"{text}: {reason}") from None
+            is_built_for_one_size = config is not None and len(image_sizes) > 0
+            one_size = "open_clip builds it for one size, and a vision transformer of timm takes any"
+            raise ValueError(f"{text}: {one_size if is_built_for_one_size else error}") from None
         if pooling == "both":
             assert tower.patch_mean_width  # raises ValueError for a tower without one
         tower.pixels = make_renormalisation(*PIXEL_STATISTICS[pixel_normalisation])
@@ -144,8 +142,10 @@ def build_image_tower(
 def published_image_size(name: str) -> int:
     """Return the side in pixels of the images that a tower of open_clip or timm was published for."""
     config = open_clip_config(name)
-    described: Any = config["vision_cfg"] if config else timm.get_pretrained_cfg(name)
-    return int(described["image_size"] if config else described.input_size[-1])
+    if config is not None:
+        return int(config["vision_cfg"]["image_size"])
+    timm_config: Any = timm.get_pretrained_cfg(name)
+    return int(timm_config.input_size[-1])
 
 
 def build_trunk(config: dict[str, Any], image_size: int, pooling: Pooling = "own") -> nn.Module:
@@ -172,36 +172,46 @@ def build_trunk(config: dict[str, Any], image_size: int, pooling: Pooling = "own
 def _build_for_embeddings(
     name: str, config: dict[str, Any] | None, side: int, channels: int, pooling: Pooling
 ) -> nn.Module:
-    """Build a tower whose patches are single embeddings."""
+    """Build a tower whose patches are single embeddings; ValueError for a tower that cannot read them."""
     vision = {"timm_model_name": name} if config is None else config["vision_cfg"]
-    if "timm_model_name" in vision and not name.startswith(corenet_vit.PREFIX):
-        _require_timm_model(vision["timm_model_name"])
-        with suppress(TypeError, AssertionError, RuntimeError, ValueError):  # of stems that read no single embeddings
-            vit: Any = _create_timm_model(vision["timm_model_name"], img_size=side, patch_size=1, in_chans=channels)
-            stem: Any = getattr(vit, "patch_embed", getattr(vit, "embeds", nn.Identity()))  # the second is NaFlexViT's
-            layers = [layer for layer in stem.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
-            if len(layers) == 1 and layers[0].weight[0].numel() == channels:
-                trunk: Any = vit if config is None else build_trunk(config, side, pooling)
-                if config is not None:
-                    vit.reset_classifier(0, vision.get("timm_pool") or None)
-                    trunk.trunk = vit
-                return cast("nn.Module", trunk)
-    elif isinstance(vision.get("layers"), int):
-        trunk = build_trunk((config or {}) | {"vision_cfg": vision | {"patch_size": 1}}, side, pooling)
+    if config is not None and isinstance(vision.get("layers"), int):
+        trunk: Any = build_trunk(config | {"vision_cfg": vision | {"patch_size": 1}}, side, pooling)
         trunk.conv1 = nn.Conv2d(channels, trunk.conv1.out_channels, kernel_size=1, bias=False)
         return cast("nn.Module", trunk)
+    if "timm_model_name" in vision and not name.startswith(corenet_vit.PREFIX):
+        vit = _build_timm_for_embeddings(vision["timm_model_name"], side, channels)
+        if vit is not None and config is None:
+            return cast("nn.Module", vit)
+        if vit is not None and config is not None:
+            trunk = build_trunk(config, side, pooling)
+            vit.reset_classifier(0, vision.get("timm_pool") or None)
+            trunk.trunk = vit
+            return cast("nn.Module", trunk)
     raise ValueError(
         f"tower {name!r} cannot read embeddings: its stem reads overlapping patches of pixels; accepted are towers of "
         "open_clip and timm with a patch embedding of one layer, such as ViTs, Eva, NaFlexViT and Swin"
     )
 
 
-def _build_timm(name: str, image_size: int, *, several: bool) -> nn.Module:
-    size: dict[str, Any] = {"img_size": image_size}
-    # A convolutional network accepts any size and has no such arguments; some other models lack only the second.
-    for arguments in ([size | {"dynamic_img_size": True}] if several else []) + [size]:
+def _build_timm_for_embeddings(name: str, side: int, channels: int) -> Any:
+    """Build a timm model with patches of one embedding; None for a stem that reads no single embeddings."""
+    _require_timm_model(name)
+    with suppress(TypeError, AssertionError, RuntimeError, ValueError):
+        vit: Any = _create_timm_model(name, img_size=side, patch_size=1, in_chans=channels)
+        stem: Any = getattr(vit, "patch_embed", getattr(vit, "embeds", nn.Identity()))  # the second is NaFlexViT's
+        layers = [layer for layer in stem.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+        if len(layers) == 1 and layers[0].weight[0].numel() == channels:
+            return vit
+    return None
+
+
+def _build_timm(name: str, image_size: int, *, has_several_sizes: bool) -> nn.Module:
+    """Build a timm model; a convolutional network has no image size, and some other models have no dynamic one."""
+    if has_several_sizes:
         with suppress(TypeError):
-            return _create_timm_model(name, **arguments)
+            return _create_timm_model(name, img_size=image_size, dynamic_img_size=True)
+    with suppress(TypeError):
+        return _create_timm_model(name, img_size=image_size)
     return _create_timm_model(name)
 
 
@@ -218,21 +228,13 @@ def _require_timm_model(name: str) -> None:
         raise ValueError(f"no tower named {name!r} in open_clip or timm; {advice}")
 
 
-def _suggest_timm_tower(config: dict[str, Any]) -> str:
-    """Return the name of timm's tower that is most similar to one of open_clip."""
-    vision = config["vision_cfg"]
-    if "timm_model_name" in vision:
-        return f"timm's {vision['timm_model_name']}"
-    name = f"vit_{TIMM_SIZES.get(vision.get('width'))}_patch{vision.get('patch_size')}_clip_224"
-    return f"timm's {name if timm.is_model(name) else 'vit_tiny_patch16_224'}"
-
-
 def _feature_width(
     trunk: nn.Module,
     image_sizes: Sequence[int],
     channels: int,
     embed: Callable[[nn.Module, Tensor], Tensor] = lambda trunk, images: trunk(images),
 ) -> int:
+    """Return the length of a trunk's feature from a forward without values; AssertionError if it gives no features."""
     tensors = [*trunk.parameters(), *trunk.buffers()]
     probe = copy.deepcopy(trunk, {id(tensor): tensor.detach().to("meta") for tensor in tensors}).eval()
     with torch.no_grad(), torch.device("meta"), skip_repeated_blocks(probe):
