@@ -5,7 +5,7 @@ import re
 import sys
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -75,7 +75,7 @@ def require_finite(values: Tensor, noun: str) -> None:
 
 def _count_not_finite(values: Tensor) -> int:
     """Count block by block, because a mask of all values would take a quarter of their memory."""
-    blocks = values.flatten().split(BLOCK_ELEMENTS)
+    blocks: Sequence[Tensor] = torch.split(values.flatten(), BLOCK_ELEMENTS)
     return sum(block.numel() - int(block.isfinite().sum()) for block in blocks)
 
 

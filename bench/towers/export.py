@@ -74,7 +74,9 @@ def _image_tower_config(loaded: LoadedTower, config: dict[str, Any]) -> dict[str
     if reason:
         advice = "train a tower of timm by its name, which is exported with it"
         raise ValueError(f"{loaded.name} {reason}, which no configuration of open_clip describes: {advice}")
-    image_config = {name: copy.deepcopy(config[name]) for name in ("vision_cfg", "quick_gelu") if name in config}
+    image_config: dict[str, Any] = {
+        name: copy.deepcopy(config[name]) for name in ("vision_cfg", "quick_gelu") if name in config
+    }
     image_config["vision_cfg"] |= changes
     return image_config
 
