@@ -11,6 +11,7 @@ import torch
 from bench.data.decoding import EMPTY, NOT_AN_ARRAY, NOT_FINITE, TOO_SHORT, UnusableImageError, decode_embedding_grid
 from bench.data.sample_stream import SampleStream
 from bench.experiment.config import change
+from bench.interfaces.method import check_experiment
 from bench.measure.costs import count_costs
 from bench.measure.speed import measure_speed
 from bench.towers.tower_from import load_trained_tower
@@ -182,4 +183,4 @@ def test_invalid_combination_is_refused(data: Path) -> None:
         ({"method": "distill"}, "is not for distill"),
     ):
         with pytest.raises(ValueError, match=f"embedding_channels=5 {text}"):
-            change(experiment(data), **changes)
+            check_experiment(change(experiment(data), **changes))
