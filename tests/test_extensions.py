@@ -221,7 +221,7 @@ def test_measurement_is_compared_and_shown_without_its_extension(folder: Path, t
         (name, experiment, 2) for name in ("one image", "parameters") for experiment in ("clip-tiny", "catlip-tiny")
     ]
     assert rows[2].value == pytest.approx(0.85, rel=0.01)
-    returned, text = answer(folder, *words, "--resume")
+    returned, text = answer(folder, *words)
     assert returned == 2
     assert "no measurement named 'latency': name the extension that adds it with --extension" in text
 
