@@ -48,6 +48,7 @@ from bench.experiment.config import FIELDS, MAY_DIFFER, MAY_DIFFER_AT_LARGEST_BA
 from bench.experiment.experiments import COMPARED, EXPERIMENTS, HEADLINE
 from bench.experiment.fields import PACK_DATA, SEEN_CONCEPTS
 from bench.experiment.settings import with_settings
+from bench.interfaces.measurement import get_measurement
 from bench.labels.vocabulary import vocabulary_mismatch
 from bench.measure.comparison_records import group_named
 from bench.measure.figures import figure_tables
@@ -263,6 +264,8 @@ class Measure:
         require_range("max-minutes", self.max_minutes, *MINUTES_RANGE)
         if self.count_vocabulary:
             require_no_other_vocabulary(self.vocabulary, self.labels)
+        for name in self.measurements:
+            get_measurement(name)  # refuses a name that no extension adds
         if self.measurements and (self.trace or self.memory_gib is not None):
             raise ValueError("--measurement measures neither speed nor memory: leave out --trace and --memory-gib")
         settings = add_caption_settings(self.settings, self.caption_lengths, self.caption)
