@@ -1,4 +1,4 @@
-"""Feature extractors: a tower, or one of two untrained references."""
+"""Feature extractors: a tower, or features that are scored beside towers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bench.data.transforms import WHITE, normalise
 from bench.experiment.config import Experiment
-from bench.interfaces.catalog import REFERENCES
+from bench.interfaces.catalog import LOWER_BOUNDS
 from bench.towers.tower_from import LoadedTower
 from bench.transfer.feature_matrix import stack_rows
 from bench.transfer.tasks.image_sources import ImageSource, eval_batches
@@ -75,4 +75,4 @@ def _hog_and_colour(batch: Tensor) -> Tensor:
     return torch.from_numpy(np.hstack([np.stack(gradients), np.sqrt(np.stack(colours) / HOG_SIDE**2)]))
 
 
-REFERENCE_FEATURES: dict[str, Embed] = dict(zip(REFERENCES, (embed_raw_pixels, embed_hog_and_colour), strict=True))
+UNTRAINED_FEATURES: dict[str, Embed] = dict(zip(LOWER_BOUNDS, (embed_raw_pixels, embed_hog_and_colour), strict=True))

@@ -14,8 +14,15 @@ from bench.statistics.accuracies import estimate_over_draws
 from bench.tables.formats import INTERVAL, format_accuracy, format_accuracy_gain, format_count, format_ratio
 from bench.tables.tables import Cell, Column, Table
 from bench.transfer.label_curves import INIT_PROTOCOL, RANDOM_HEAD, SHARE, Curve, Run, format_labels, label_counts
+from bench.transfer.score_tables import (
+    LOWER_BOUNDS_HEADING,
+    NOT_TRAINED,
+    UPPER_BOUNDS_HEADING,
+    bound_heading,
+    images_cell,
+    subject_name_cell,
+)
 from bench.transfer.score_tables import NOT_SCORED as NO_METRIC
-from bench.transfer.score_tables import NOT_TRAINED, images_cell, subject_name_cell
 from bench.transfer.subject_scores import index_or_end
 
 METRICS_NOTE = (
@@ -30,11 +37,11 @@ def labels_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> Tabl
     """Show the accuracy of all towers by one protocol on one task at each number of labels, then of references."""
     first, numbers = curves[0], label_counts(curves)
     columns = [*Column.texts("features"), Column("images seen"), Column("seeds"), *label_count_columns(curves)]
-    groups: dict[str, list[list[Cell]]] = {"Towers": [], "References": []}
+    groups: dict[str, list[list[Cell]]] = {"Towers": [], LOWER_BOUNDS_HEADING: [], UPPER_BOUNDS_HEADING: []}
     for curve in curves:
         cells = [Cell.estimate(curve.at(labels), format_accuracy, NOT_SCORED) for labels in numbers]
         row = [subject_name_cell(comparison, curve.subject), images_cell(curve.images), Cell.of(curve.seeds), *cells]
-        groups["References" if curve.is_reference else "Towers"].append(row)
+        groups[bound_heading(curve) or "Towers"].append(row)
     title = f"{first.task}: accuracy by {first.protocol} against the {first.label_unit}"
     return Table.of_groups(title, columns, groups)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from bench.interfaces.catalog import RANDOM_INIT, REFERENCES
+from bench.interfaces.catalog import LOWER_BOUNDS, RANDOM_INIT
 from bench.interfaces.sections import ComparisonRecords
 from bench.measure.comparison_records import UNTIMED
 from bench.measure.throughput import images_per_second, timed_runs
@@ -26,7 +26,7 @@ POWERS = ("power W, by the energy counter", "power W")  # the more accurate firs
 WHOLE_READER = "GPU"  # key of the reason where the device could not be opened
 MOST_NAMED = 3  # towers named in a sentence
 NO_TRAINING = {1: "which needs no training", 2: "neither of which needs training"}  # by the number of references
-UNTRAINED = {RANDOM_INIT: "the random-init baseline", **dict(zip(REFERENCES, REFERENCES, strict=True))}
+UNTRAINED = {RANDOM_INIT: "the random-init baseline", **dict(zip(LOWER_BOUNDS, LOWER_BOUNDS, strict=True))}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

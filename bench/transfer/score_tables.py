@@ -18,6 +18,7 @@ from bench.tables.formats import (
     join_words,
 )
 from bench.tables.tables import Cell, Column, Table
+from bench.transfer.label_curves import Curve
 from bench.transfer.pareto import CostAxis, cost_axes, pareto_front
 from bench.transfer.subject_scores import (
     PROBE,
@@ -25,10 +26,13 @@ from bench.transfer.subject_scores import (
     ScorePoint,
     WholeTaskScores,
     is_random_init,
+    is_upper_bound,
     towers_at_budget,
 )
 
 RANDOM_INIT_TITLE = "random-init baseline"
+LOWER_BOUNDS_HEADING = "Lower bounds, without training"
+UPPER_BOUNDS_HEADING = "Upper bounds"
 NOT_SCORED = "not scored"
 NOT_TRAINED = "it was not trained"
 TASKS_NOTE = (
@@ -43,7 +47,7 @@ CHOSEN = {PROBE: "C", "k-NN": "k", RETRIEVAL: ""}
 
 
 def overview_table(comparison: ComparisonRecords, answers: WholeTaskScores) -> Table:
-    """Show the main protocol of every task at the first budget, then references."""
+    """Show the main protocol of every task at the first budget, then the bounds."""
     found = {task: answers.main_points(task) for task in answers.tasks}
     sizes = {one.score.task: len(one.score.correct) for one in reversed(answers)}
     columns = [
@@ -54,7 +58,8 @@ def overview_table(comparison: ComparisonRecords, answers: WholeTaskScores) -> T
         f"Towers at {budget}": [towers_at_budget(points, budget) for points in found.values()]
         for budget in answers.budgets[:1]
     }
-    groups["References"] = [[point for point in points if point.is_reference] for points in found.values()]
+    for heading in (LOWER_BOUNDS_HEADING, UPPER_BOUNDS_HEADING):
+        groups[heading] = [[point for point in points if bound_heading(point) == heading] for points in found.values()]
     rows = {heading: _rows_of_subjects(comparison, by_task) for heading, by_task in groups.items()}
     return Table.of_groups("Accuracy on every task", columns, rows)
 
@@ -106,6 +111,13 @@ def task_table(comparison: ComparisonRecords, answers: WholeTaskScores, task: st
     return Table.of_groups(f"Accuracy on {task}", columns, groups)
 
 
+def bound_heading(point: ScorePoint | Curve) -> str:
+    """Return the heading of a reference in tables; empty for a trained tower."""
+    if not point.is_reference:
+        return ""
+    return UPPER_BOUNDS_HEADING if is_upper_bound(point.subject) else LOWER_BOUNDS_HEADING
+
+
 def subject_name_cell(comparison: ComparisonRecords, subject: str) -> Cell:
     """Return the cell that names a scored subject."""
     title = RANDOM_INIT_TITLE if subject == RANDOM_INIT else subject
@@ -142,7 +154,8 @@ def _group_by_budget(
     }
     trained = [row for row in rows if not next(iter(row.values())).is_reference]
     groups["Other numbers of images"] = [row for row in trained if not any(one.budgets for one in row.values())]
-    groups["References"] = [row for row in rows if next(iter(row.values())).is_reference]
+    for heading in (LOWER_BOUNDS_HEADING, UPPER_BOUNDS_HEADING):
+        groups[heading] = [row for row in rows if bound_heading(next(iter(row.values()))) == heading]
     return groups
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.experiment.config import Experiment
-from bench.interfaces.catalog import RANDOM_INIT
+from bench.interfaces.catalog import DEFAULT_TASKS, RANDOM_INIT, REFERENCE_TOWER, REFERENCES
 from bench.interfaces.sections import ComparisonRecords
 from bench.records.record import Transfer
 from bench.records.scores import Score
@@ -63,8 +63,9 @@ class WholeTaskScores(tuple[SubjectScore, ...]):  # noqa: SLOT001 - cached prope
 
     @cached_property
     def tasks(self) -> list[str]:
-        """The tasks in the order of the records."""
-        return list(dict.fromkeys(one.score.task for one in self))
+        """The default tasks, those with the most headroom first, then others in the order of the records."""
+        names = dict.fromkeys(scored.score.task for scored in self)
+        return sorted(names, key=lambda name: index_or_end(DEFAULT_TASKS, name))
 
     @cached_property
     def budgets(self) -> list[str]:
@@ -137,7 +138,7 @@ def all_scores(comparison: ComparisonRecords) -> list[SubjectScore]:
         for record, transfer in comparison.of(Transfer)
         for score in transfer.scores
     ]
-    order = [*comparison.experiments, RANDOM_INIT]
+    order = [*comparison.experiments, RANDOM_INIT, *REFERENCES]
     return sorted(found, key=lambda one: (index_or_end(order, one.subject), one.subject, one.images, one.seed or 0))
 
 
@@ -154,6 +155,11 @@ def correct_per_item(score: Score) -> npt.NDArray[np.float64]:
 def is_random_init(subject: str) -> bool:
     """Return whether a subject is a random-init baseline: the comparison's, or that of one tower."""
     return subject == RANDOM_INIT or subject.startswith(f"{RANDOM_INIT} of ")
+
+
+def is_upper_bound(subject: str) -> bool:
+    """Return whether a subject is a tower that is known to be good: the reference tower, or one named as reference."""
+    return subject == REFERENCE_TOWER or subject.startswith("reference ")
 
 
 def index_or_end(order: Sequence[str], name: str) -> int:

@@ -3,7 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bench.interfaces.catalog import RANDOM_INIT, describe_concept_overlap, describe_out_of_domain_scoring
+from bench.interfaces.catalog import (
+    RANDOM_INIT,
+    describe_concept_overlap,
+    describe_default_tasks,
+    describe_out_of_domain_scoring,
+)
 from bench.interfaces.sections import ComparisonRecords
 from bench.measure.comparison_records import group_comparison
 from bench.records.record import Record
@@ -59,8 +64,9 @@ def _protocol_tables(comparison: ComparisonRecords, answers: WholeTaskScores) ->
     for protocol in sorted(protocols, key=lambda name: (name != PROBE, name)):
         scores = [one.score for one in answers if one.score.protocol == protocol]
         note = TOWER_NOTE + describe_task_trainings(scores)
-        if known := describe_concept_overlap((score.task for score in scores), data):
-            note += f"\n{known}"
+        names = [score.task for score in scores]
+        remarks = [describe_default_tasks(names) if not tables else "", describe_concept_overlap(names, data)]
+        note = "\n".join([note, *filter(None, remarks)])
         if drawings and not tables:
             note += f"\n{drawings}: --root FOLDER scores them on classes of your own, with a folder of images for each."
         tables.append(replace(protocol_table(comparison, answers, protocol), note=note))

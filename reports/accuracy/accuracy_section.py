@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 from markupsafe import Markup
 
-from bench.interfaces.catalog import RANDOM_INIT, describe_concept_overlap
+from bench.interfaces.catalog import RANDOM_INIT, describe_concept_overlap, describe_default_tasks
 from bench.interfaces.sections import (
     Block,
     Chart,
@@ -82,7 +82,9 @@ def _build(page: PageContext) -> Sequence[Block]:
     protocol = join_words(list(dict.fromkeys(answers.main_protocol(task) for task in names)))
     intervals = INTERVALS.get(seeds, "over test images")
     data = {one.input.data for one in comparison.experiments.values()}
-    known = filter(None, [PROTOCOL, RANKING.get(seeds), describe_concept_overlap(names, data)])
+    known = filter(
+        None, [describe_default_tasks(names), PROTOCOL, RANKING.get(seeds), describe_concept_overlap(names, data)]
+    )
     return [
         Text(" ".join(known), "protocol"),
         score_tables.overview_table(comparison, answers),

@@ -27,7 +27,7 @@ from bench.tables.formats import (
     pluralize,
 )
 from bench.transfer.pareto import UNTRAINED
-from bench.transfer.subject_scores import ScorePoint, WholeTaskScores, towers_at_budget
+from bench.transfer.subject_scores import ScorePoint, WholeTaskScores, is_upper_bound, towers_at_budget
 from reports.render.frames import group_by
 
 MOST_NAMED = 4  # experiments that a sentence names
@@ -124,12 +124,23 @@ def gain_sentences(comparison: ComparisonRecords, answers: WholeTaskScores) -> l
     if has_gains:
         sentences.append(_describe_gains_over_random_init(comparison, gains))
     sentences += _describe_samples(comparison)
-    if untrained := [point for point in found if point.is_reference]:
-        named = [
-            f"{format_accuracy(point.accuracy.value)} ({UNTRAINED.get(point.subject, point.subject)})"
-            for point in untrained
-        ]
-        sentences.append(Markup("Without training, accuracies are {}.").format(join_words(named)))
+    return [*sentences, *_describe_bounds(found)]
+
+
+def _describe_bounds(points: Sequence[ScorePoint]) -> list[Markup]:
+    """Return a sentence on the lower bounds of a task and one on its upper bounds, where they were scored."""
+    lower_bounds = []
+    upper_bounds = []
+    for point in points:
+        if point.is_reference:
+            text = f"{format_accuracy(point.accuracy.value)} ({UNTRAINED.get(point.subject, point.subject)})"
+            bounds = upper_bounds if is_upper_bound(point.subject) else lower_bounds
+            bounds.append(text)
+    sentences = []
+    if lower_bounds:
+        sentences.append(Markup("Lower bounds, without training, are {}.").format(join_words(lower_bounds)))
+    if upper_bounds:
+        sentences.append(Markup("Towers that are known to be good reach {}.").format(join_words(upper_bounds)))
     return sentences
 
 

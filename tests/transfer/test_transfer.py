@@ -24,7 +24,7 @@ from bench.train.build import build_untrained_tower
 from bench.transfer.classification.probe import score_k_nn, score_linear_probe
 from bench.transfer.families.pack_tasks import SILHOUETTES
 from bench.transfer.families.pack_tasks import TASKS as PACK_TASKS
-from bench.transfer.feature_extractor import REFERENCE_FEATURES, FeatureExtractor, tower_embedder
+from bench.transfer.feature_extractor import UNTRAINED_FEATURES, FeatureExtractor, tower_embedder
 from bench.transfer.score import open_extractor, score_task
 from bench.transfer.tasks.image_sources import ArrayImageSource, on_white
 from bench.transfer.tasks.named_tasks import load_task
@@ -184,9 +184,9 @@ def test_features_that_are_not_finite_are_refused_with_their_number(tmp_path: Pa
         score_task(subject, load_task("rooms", results, ""), "linear-probe")
 
 
-@pytest.mark.parametrize("name", list(REFERENCE_FEATURES))
+@pytest.mark.parametrize("name", list(UNTRAINED_FEATURES))
 def test_reference_features_are_one_finite_row_per_image(name: str, results: Path) -> None:
-    features = REFERENCE_FEATURES[name](on_white(load_pack_images("twemoji", results / "cache").pixels[:4]))
+    features = UNTRAINED_FEATURES[name](on_white(load_pack_images("twemoji", results / "cache").pixels[:4]))
     assert features.shape[0] == 4
     assert np.isfinite(features).all()
 
