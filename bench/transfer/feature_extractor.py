@@ -18,7 +18,8 @@ from bench.transfer.tasks.image_sources import ImageSource, eval_batches
 from models.checkpoint import require_finite
 from models.image_tower import PIXEL_CHANNELS, ImageTower
 
-PIXELS_SIDE, HOG_SIDE = 32, 64  # in pixels
+PIXELS_SIDE = 32  # pixels
+HOG_SIDE = 64  # pixels
 Embed = Callable[[ImageSource], Float[np.ndarray, "images features"]]
 
 

@@ -44,8 +44,8 @@ class CostAxis:
         """Return the cost of a point; None where it was not measured."""
         if self.per_image is None:
             return float(point.images)
-        each = self.per_image.get(point.subject)
-        return None if each is None else each * point.images
+        cost_per_image = self.per_image.get(point.subject)
+        return None if cost_per_image is None else cost_per_image * point.images
 
     def format_cost(self, point: ScorePoint) -> str:
         """Write the cost of a point."""
@@ -67,10 +67,13 @@ def cost_axes(comparison: ComparisonRecords) -> tuple[CostAxis, CostAxis]:
 
     An image costs the seconds of the median images/s of the runs, and energy at the runs' mean power.
     """
-    seconds, kilojoules, no_energy = dict[str, float](), dict[str, float](), dict[str, str]()
+    seconds = dict[str, float]()
+    kilojoules = dict[str, float]()
+    no_energy = dict[str, str]()
     for name, runs in timed_runs(comparison.records).items():
-        rate = median({speed.round: images_per_second(one, speed) for one, speed in runs}.values())
-        seconds[name], watts = 1 / rate, _mean_power([speed for _, speed in runs])
+        rate = median({speed.round: images_per_second(experiment, speed) for experiment, speed in runs}.values())
+        seconds[name] = 1 / rate
+        watts = _mean_power([speed for _, speed in runs])
         if isinstance(watts, str):
             no_energy[name] = watts
         else:
@@ -110,14 +113,16 @@ def pareto_front(points: Sequence[ScorePoint], cost_axis: CostAxis) -> list[Scor
 
     No other tower is at least as accurate and at least as cheap, and strictly better in one of the two.
     """
-    costs = [(_cost_if_trained(point, cost_axis), -point.accuracy.value, point) for point in points]
-    paid = [(cost, below, point) for cost, below, point in costs if cost is not None]
-    front: list[ScorePoint] = []
-    last, best = math.nan, -math.inf
-    for cost, below, point in sorted(paid, key=lambda one: one[:2]):
-        if -below > best or (cost, -below) == (last, best):
-            front.append(point)
-            last, best = cost, -below
+
+    def position(tower: ScorePoint) -> tuple[float, float]:
+        return cost_axis.of(tower) or 0.0, -tower.accuracy.value
+
+    towers = [point for point in points if _cost_if_trained(point, cost_axis) is not None]
+    front = list[ScorePoint]()
+    for tower in sorted(towers, key=position):
+        is_better = not front or tower.accuracy.value > front[-1].accuracy.value
+        if is_better or position(tower) == position(front[-1]):
+            front.append(tower)
     return front
 
 

@@ -6,6 +6,7 @@ PyTorch. timm has the same architecture under the name `tf_efficientnet_lite0`. 
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -30,7 +31,7 @@ def load_reference_tower() -> ImageTower:
     # The file has the names of the package EfficientNet-PyTorch, and its tensors are in the order of timm's.
     weights = dict(zip(tower.trunk.state_dict(), tensors, strict=True))
     load_strictly(tower.trunk, weights, f"{file} does not hold the weights of {TIMM_NAME}")
-    statistics = timm.get_pretrained_cfg(TIMM_NAME)
+    statistics: Any = timm.get_pretrained_cfg(TIMM_NAME)
     tower.pixels = make_renormalisation(statistics.mean, statistics.std)
-    tower.to(memory_format=torch.channels_last)  # a third faster on a CPU
+    tower.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # a third faster on a CPU
     return tower

@@ -69,13 +69,13 @@ def _tower_extractor(
 
 def score_task(subject: FeatureExtractor, task: Any, protocol: str, templates: str = "") -> Transfer:
     """Score a subject on a task by a protocol's name, a text tower with the prompt templates of a file."""
-    found = PROTOCOLS[protocol].score(replace(subject, templates=templates), task)
+    scores = PROTOCOLS[protocol].score(replace(subject, templates=templates), task)
     return Transfer(
         subject=subject.name,
         images=subject.images,
         budgets=subject.budgets,
-        scores=tuple(one for one in found if isinstance(one, Score)),
-        metrics=tuple(one for one in found if isinstance(one, MetricScore)),
+        scores=tuple(score for score in scores if isinstance(score, Score)),
+        metrics=tuple(score for score in scores if isinstance(score, MetricScore)),
     )
 
 

@@ -24,7 +24,7 @@ from bench.transfer.tasks.unseen_concepts import (
 )
 
 SUBGROUPS, RETRIEVAL = UNSEEN_TASKS
-PAGE = (CHECKOUT / "docs" / "transfer.md").read_text(encoding="utf-8")
+PAGE = (CHECKOUT / "docs" / "results" / "transfer.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
