@@ -25,7 +25,6 @@ from bench.transfer.subject_scores import ScorePoint
 POWERS = ("power W, by the energy counter", "power W")  # the more accurate first
 WHOLE_READER = "GPU"  # key of the reason where the device could not be opened
 MOST_NAMED = 3  # towers named in a sentence
-NO_TRAINING = {1: "which needs no training", 2: "neither of which needs training"}  # by the number of references
 UNTRAINED = {RANDOM_INIT: "the random-init baseline", **dict(zip(LOWER_BOUNDS, LOWER_BOUNDS, strict=True))}
 
 
@@ -137,8 +136,8 @@ def describe_front(comparison: ComparisonRecords, points: Sequence[ScorePoint], 
     ]
     best = max((point.accuracy.value for point in front), default=math.inf)
     free = [UNTRAINED[p.subject] for p in points if p.subject in UNTRAINED and p.accuracy.value >= best]
-    without = NO_TRAINING.get(len(free), "none of which needs training")
-    beaten = f" No tower is above {' or '.join(free)}, {without}." if free else ""
+    verb_of_free = "needs" if len(free) == 1 else "need"
+    beaten = f" No tower is above {join_words(free)}, which {verb_of_free} no training." if free else ""
     named = f": {join_words(towers)}" if len(towers) <= MOST_NAMED else f", from {towers[0]} to {towers[-1]}"
     verb = "is" if len(front) == 1 else "are"
     return f"{len(front)} of {pluralize(paid, 'tower')} {verb} on the front{named}.{beaten}"

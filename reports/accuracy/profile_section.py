@@ -150,7 +150,9 @@ def _describe(profile: TaskProfile, budget: str, *, has_ranks: bool) -> str:
 
 
 def _mean_table(comparison: ComparisonRecords, profile: TaskProfile) -> Table:
-    base = comparison.base if comparison.base in profile.subjects else profile.subjects[0]
+    base = profile.subjects[0]
+    if comparison.base is not None and comparison.base in profile.subjects:
+        base = comparison.base
     columns = [
         Column.text("features"),
         Column("mean accuracy", f"over {len(profile.image_sets)} tasks"),

@@ -1,6 +1,6 @@
 """The page's answer on accuracy, and what the towers learned; methods are ranked only from five training seeds on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -117,14 +117,10 @@ def gain_sentences(comparison: ComparisonRecords, answers: WholeTaskScores) -> l
     first = headline_experiment(comparison, [point.subject for point in towers])
     shown = sorted(towers, key=lambda point: point.subject != first)[:MOST_NAMED]
     gains = {point.subject: point.gain for point in shown if point.gain is not None}
-    if len(gains) == len(shown):
-        title = "the gain over the untrained tower is"
-        write = format_accuracy_gain
-        figures = gains
-    else:
-        title = "accuracies are"
-        write = format_accuracy
-        figures = {point.subject: point.accuracy for point in shown}
+    has_gains = len(gains) == len(shown)
+    title = "the gain over the untrained tower is" if has_gains else "accuracies are"
+    write: Callable[[float], str] = format_accuracy_gain if has_gains else format_accuracy
+    figures = gains if has_gains else {point.subject: point.accuracy for point in shown}
     clauses = []
     for subject, estimate in figures.items():
         interval = format_bracketed_interval(estimate, write)
@@ -132,7 +128,7 @@ def gain_sentences(comparison: ComparisonRecords, answers: WholeTaskScores) -> l
     clauses += link_to_omitted(len(towers) - len(shown), "accuracy")
     protocol = answers.main_protocol(answers.tasks[0])
     sentence = Markup("On {} by {}, {}: {}.").format(answers.tasks[0], protocol, title, Markup(", ").join(clauses))
-    verdicts = [_describe_gains_over_random_init(comparison, gains)] if figures is gains else []
+    verdicts = [_describe_gains_over_random_init(comparison, gains)] if has_gains else []
     return [sentence, *verdicts, *_describe_samples(comparison), *_describe_bounds(points)]
 
 

@@ -198,7 +198,9 @@ def _open_images(files: Sequence[Path], column: str, cache: Path) -> PackedImage
 
 def _copy_images(files: Sequence[Path], column: str, output: BinaryIO) -> Iterator[pa.RecordBatch]:
     """Append all images to a file and yield their places, a batch of rows at a time."""
-    for path in show_progress(files, len(files), f"copying images of {files[0].parent}", "files"):
+    gigabytes = sum(path.stat().st_size for path in files) / 1e9
+    title = f"copying images of {files[0].parent} ({gigabytes:.1f} GB) to the cache"
+    for path in show_progress(files, len(files), title, "files"):
         first_row = 0
         with prefix_errors(path, UNREADABLE_FILES):
             for batch in pq.ParquetFile(path).iter_batches(ROWS_AT_ONCE, columns=[column]):
@@ -233,7 +235,7 @@ def _list_classes(columns: TableColumns, labels: Mapping[str, pa.ChunkedArray]) 
 def _number_labels(images: PackedImageSource, labels: pa.ChunkedArray, classes: Sequence[str]) -> np.ndarray:
     """Return the class numbers of a part; ValueError names the first row without a class."""
     numbers = pc.index_in(labels, pa.array(classes, labels.type)) if _is_text(labels.type) else labels
-    numbers = pc.fill_null(numbers, NO_LABEL).to_numpy().astype(np.int64)
+    numbers = np.asarray(pc.fill_null(numbers, NO_LABEL).to_numpy(), dtype=np.int64)
     invalid = np.flatnonzero((numbers < 0) | (numbers >= len(classes)))
     if len(invalid):
         row = int(invalid[0])

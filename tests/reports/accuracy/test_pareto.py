@@ -64,11 +64,7 @@ def test_images_seen_are_a_cost_axis() -> None:
     ("above", "text"),
     [
         (("raw pixels",), "raw pixels, which needs no training."),
-        (("raw pixels", "HOG and colour"), "raw pixels or HOG and colour, neither of which needs training."),
-        (
-            ("random init", "raw pixels", "HOG and colour"),
-            "the random-init baseline or raw pixels or HOG and colour, none of which needs training.",
-        ),
+        (("raw pixels", "HOG and colour"), "raw pixels and HOG and colour, which need no training."),
     ],
 )
 def test_untrained_features_above_all_towers_are_named_in_their_number(

@@ -10,7 +10,7 @@ from torchvision import datasets
 
 from bench.transfer.families.torchvision_sets import DATA_SETS
 from bench.transfer.tasks.data_sets import data_set_task
-from bench.transfer.tasks.file_tasks import SplitOnDisk, folder_task, make_task
+from bench.transfer.tasks.file_tasks import folder_task
 from bench.transfer.tasks.image_sources import FileImageSource, UnreadableImageError
 from bench.transfer.tasks.named_tasks import require_openable
 from tests.transfer.trees import colours, folders, make_image, sizes
@@ -116,16 +116,6 @@ def test_invalid_data_is_refused_with_the_reason(spoil: Callable[[Path], None], 
     spoil(root)
     with pytest.raises(ValueError, match=text):
         folder_task("imagefolder", root, tmp_path)
-
-
-def test_every_part_needs_every_class(tmp_path: Path) -> None:
-    root = folders(tmp_path / "set", {"train": 1})
-    paths = sorted(root.rglob("*.png"))
-    whole = SplitOnDisk(FileImageSource(paths), np.arange(3), "train")
-    few = SplitOnDisk(FileImageSource(paths[:2]), np.arange(2), "val")
-    text = r"set: val has 2 readable images of 3 classes, and none of class 'red'; every part needs every class"
-    with pytest.raises(ValueError, match=text):
-        make_task("set", ["blue", "green", "red"], {"train": whole, "validation": few, "test": whole}, tmp_path)
 
 
 def test_imagenet_has_a_thousand_classes(tmp_path: Path) -> None:

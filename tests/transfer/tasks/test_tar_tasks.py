@@ -5,7 +5,6 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from bench.data.decoding import decode_image
@@ -69,23 +68,6 @@ def test_parts_that_are_not_there_are_held_out(
     for part in (task.train, task.validation, task.test):
         assert [task.classes[label] for label in part.labels] == colours(part)
     assert any("there is no train part" in note for note in task.notes) == ("train" not in there)
-
-
-def test_shards_are_read_once_until_they_change(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = tar_task(root, tmp_path)
-    monkeypatch.setattr(tar_tasks, "_index_shard", None)
-    again = tar_task(root, tmp_path)
-    assert np.array_equal(first.train.labels, again.train.labels)
-    monkeypatch.undo()
-    write_shard(root / "test/0.tar", {"s0.cls": b"0", "s0.png": encode("red")})
-    with pytest.raises(ValueError, match="and none of classes 'green', 'blue'"):
-        tar_task(shrink(root), tmp_path)
-
-
-def shrink(root: Path) -> Path:
-    (root / "test/1.tar").unlink()
-    (root / "test/nshards.txt").write_text("1")
-    return root
 
 
 def test_class_names_may_repeat_and_templates_lie_beside_the_data(root: Path, tmp_path: Path) -> None:
@@ -200,11 +182,6 @@ def test_named_set_has_its_published_size(root: Path, tmp_path: Path, monkeypatc
         of_size(root, tmp_path, PublishedSize(1000, 24, 12), monkeypatch)
     with pytest.raises(ValueError, match="has 24 training images, wds_mnist is published with 0"):
         of_size(root, tmp_path, PublishedSize(3, 0, 12), monkeypatch)
-
-
-def test_one_root_may_hold_several_named_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tars(tmp_path / "wds_mnist", {"train": 8, "test": 4})
-    assert of_size(tmp_path, tmp_path, PublishedSize(3, 24, 12), monkeypatch).classes == tuple(COLOURS)
 
 
 def test_root_without_a_named_set_is_reported_with_both_folders(tmp_path: Path) -> None:
