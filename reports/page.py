@@ -144,6 +144,5 @@ def _require_blocks(found: Sequence[Block]) -> list[Block]:
 
 
 def judge_differences(comparison: ComparisonRecords) -> dict[Key, JudgedAccuracyDifference]:
-    """Judge all differences of accuracies of the page as one family: of towers, and of heads with few labels."""
-    differences = ranking_differences(comparison, whole_task_scores(comparison))
-    return judge_accuracy_differences(differences | few_label_section.head_differences(comparison))
+    """Judge all differences of the towers' accuracies from the base's as one family."""
+    return judge_accuracy_differences(ranking_differences(comparison, whole_task_scores(comparison)))

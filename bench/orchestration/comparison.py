@@ -16,7 +16,7 @@ from bench.environment.cores import available_cores
 from bench.environment.rank_info import torchrun_env
 from bench.experiment.config import Experiment, change
 from bench.experiment.settings import with_batch_size
-from bench.interfaces.catalog import RANDOM_INIT, REFERENCES, ScoringSubject, default_protocols
+from bench.interfaces.catalog import RANDOM_INIT, ScoringSubject, default_protocols, installed_references
 from bench.orchestration.batch_search import find_largest_fitting, guess_batch_size, smallest_batch_to_try
 from bench.orchestration.budgets import EQUAL_IMAGES, expected_speeds, image_budgets, measured_speeds, trained_images
 from bench.orchestration.pace import TWO_CORES, Pace
@@ -325,7 +325,7 @@ class Comparison:
     ) -> list[Job]:
         """Return runs that share the subjects and the first seed's baseline, and one for each further baseline."""
         baseline, max_parallel = [ScoringSubject(RANDOM_INIT)], self.max_parallel
-        subjects = [*towers, *map(ScoringSubject, REFERENCES), *(baseline if seeds else [])]
+        subjects = [*towers, *map(ScoringSubject, installed_references()), *(baseline if seeds else [])]
         groups = [(subjects[first::max_parallel], seeds[0] if seeds else 0) for first in range(max_parallel)]
         jobs, fields = [], fields | {"protocols": protocols, "tasks": tasks}
         for group, seed in [*groups, *((baseline, seed) for seed in seeds[1:])]:

@@ -52,6 +52,8 @@ class MetricScore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     task: str
     protocol: str
     name: str  # "macro mAP", "mIoU", "box AP", ...
+    class_name: str = ""  # class of the task that the figure is of; empty: the whole task
+    wordnet_path: tuple[str, ...] = ()  # synsets from the class to the label that its row of a head is copied from
     value: float
     num_train: Count  # training and validation part together
     num_test: Count

@@ -1,4 +1,4 @@
-"""Feature extractors: a tower, or one of two untrained references."""
+"""Feature extractors: a tower, or features that are scored beside towers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,14 +11,15 @@ from torch import Tensor
 
 from bench.data.transforms import WHITE, normalise
 from bench.experiment.config import Experiment
-from bench.interfaces.catalog import REFERENCES
+from bench.interfaces.catalog import LOWER_BOUNDS
 from bench.towers.tower_from import LoadedTower
 from bench.transfer.feature_matrix import stack_rows
 from bench.transfer.tasks.image_sources import ImageSource, eval_batches
 from models.checkpoint import require_finite
 from models.image_tower import PIXEL_CHANNELS, ImageTower
 
-PIXELS_SIDE, HOG_SIDE = 32, 64  # in pixels
+PIXELS_SIDE = 32  # pixels
+HOG_SIDE = 64  # pixels
 Embed = Callable[[ImageSource], Float[np.ndarray, "images features"]]
 
 
@@ -75,4 +76,4 @@ def _hog_and_colour(batch: Tensor) -> Tensor:
     return torch.from_numpy(np.hstack([np.stack(gradients), np.sqrt(np.stack(colours) / HOG_SIDE**2)]))
 
 
-REFERENCE_FEATURES: dict[str, Embed] = dict(zip(REFERENCES, (embed_raw_pixels, embed_hog_and_colour), strict=True))
+UNTRAINED_FEATURES: dict[str, Embed] = dict(zip(LOWER_BOUNDS, (embed_raw_pixels, embed_hog_and_colour), strict=True))

@@ -31,7 +31,8 @@ def matrix_in_memory_or_file(rows: int, columns: int, dtype: torch.dtype, device
 
 def stack_rows(batches: Iterable[Float[Tensor, "_ columns"]], rows: int) -> Float[Tensor, "images columns"]:
     """Return the rows of all batches as one matrix (see `matrix_in_memory_or_file`)."""
-    matrix, first = torch.empty(0), 0
+    matrix = torch.empty(0)
+    first = 0
     for batch in batches:
         if not first:
             matrix = matrix_in_memory_or_file(rows, batch.shape[1], batch.dtype, batch.device)

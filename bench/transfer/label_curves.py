@@ -11,15 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.interfaces.sections import ComparisonRecords
+from bench.records.scores import Score
 from bench.statistics.accuracies import SEEDS_FOR_INTERVAL, Estimate, estimate_over_draws
 from bench.tables.formats import INTERVAL, NBSP, join_words, pluralize
 from bench.transfer.classification import label_subsets
 from bench.transfer.subject_scores import QUESTION_BUDGETS, SubjectScore, all_scores
 
 INIT_PROTOCOL = "transfer-init"
-RANDOM_HEAD, COPIED_ROWS = "random head", "copied rows"  # heads
-CLASS_NAMES, PROMPTS = "class names", "prompt templates"  # heads of a text tower
-PER_CLASS, SHARE = "labelled images per class", "share of the labelled images"
+RANDOM_HEAD = "random head"
+COPIED_ROWS = "copied rows"  # head that starts with the rows of a classifier
+CLASS_NAMES = "class names"  # head of a text tower
+PROMPTS = "prompt templates"  # head of a text tower
+PER_CLASS = "labelled images per class"
+SHARE = "share of the labelled images"
 PERCENT = f"{NBSP}%"
 Run = tuple[str, int | None]  # name and seed of an experiment
 Draws = Mapping[int, npt.NDArray[np.float64]]  # answers by draw
@@ -63,13 +67,12 @@ class Curve:
 
     def gain(self, base: "Curve", labels: float) -> Estimate | None:
         """Return the gain over another curve at a number of labels, on the same draws of the same trainings."""
-        ours, theirs = self.answers.get(labels, {}), base.answers.get(labels, {})
-        pairs = {run: (draws, theirs[run]) for run, draws in ours.items() if run in theirs}
-        gains = {
-            run: {draw: draws[draw] - base_draws[draw] for draw in draws if draw in base_draws}
-            for run, (draws, base_draws) in pairs.items()
-            if draws.keys() & base_draws.keys()
-        }
+        gains = dict[Run, dict[int, npt.NDArray[np.float64]]]()
+        for run, draws in self.answers.get(labels, {}).items():
+            base_draws = base.answers.get(labels, {}).get(run, {})
+            common = {draw: answers - base_draws[draw] for draw, answers in draws.items() if draw in base_draws}
+            if common:
+                gains[run] = common
         return estimate_over_draws(gains) if gains else None
 
     def points(self) -> list[tuple[float, Estimate]]:
@@ -79,14 +82,22 @@ class Curve:
 
 def few_label_curves(comparison: ComparisonRecords) -> list[Curve]:
     """Return all curves: towers in the page's order, then the random-init baseline, then reference features."""
-    groups: dict[tuple[str, str, str, str, int], list[tuple[float, SubjectScore]]] = {}
-    for one in all_scores(comparison):
-        score = one.score
-        labels = score.label_share if score.per_class is None else float(score.per_class)
-        if labels is not None:
-            unit = SHARE if score.per_class is None else PER_CLASS
-            groups.setdefault((score.protocol, score.task, unit, one.subject, one.images), []).append((labels, one))
-    return [_make_curve(unit, group) for (_, _, unit, _, _), group in groups.items()]
+    groups: dict[tuple[str, str, str, str, int], list[SubjectScore]] = {}
+    for scored in all_scores(comparison):
+        score = scored.score
+        if score.per_class is not None or score.label_share is not None:
+            key = (score.protocol, score.task, _label_unit(score), scored.subject, scored.images)
+            groups.setdefault(key, []).append(scored)
+    return [_make_curve(scores) for scores in groups.values()]
+
+
+def _label_unit(score: Score) -> str:
+    return SHARE if score.per_class is None else PER_CLASS
+
+
+def _label_count(score: Score) -> float:
+    """Return the number of labelled images per class, or the share of the labels."""
+    return float(score.label_share or 0.0) if score.per_class is None else float(score.per_class)
 
 
 def choose_curve_per_subject(curves: Sequence[Curve]) -> list[Curve]:
@@ -131,38 +142,42 @@ def describe_small_classes(curves: Sequence[Curve]) -> str:
 
 def describe_repetition(curves: Sequence[Curve]) -> str:
     """Return a sentence on the unit of repetition of the curves' intervals."""
-    trained = [curve.seeds for curve in curves if not curve.is_reference]
-    draws = sorted({len(of) for curve in curves for runs in curve.answers.values() for of in runs.values()} - {1})
-    over = f"{join_words([f'{number:,}' for number in draws])} draws of the labelled images" if draws else "one draw"
+    most_seeds = max((curve.seeds for curve in curves if not curve.is_reference), default=1)
+    numbers = {len(draws) for curve in curves for runs in curve.answers.values() for draws in runs.values()}
+    several = [f"{number:,}" for number in sorted(numbers - {1})]
+    over = f"{join_words(several)} draws of the labelled images" if several else "one draw"
     sentence = f"Each point is the mean of {over}, the same for every row."
-    if max(trained, default=1) >= SEEDS_FOR_INTERVAL:
+    if most_seeds >= SEEDS_FOR_INTERVAL:
         return (
             f"{sentence} Intervals of {INTERVAL} are over the test images, and of towers with {SEEDS_FOR_INTERVAL} "
             "training seeds or more over these seeds, all others over the draws."
         )
-    if max(trained, default=1) > 1:
-        return f"{sentence} {pluralize(max(trained), 'training seed')}: means over both, no interval."
+    if most_seeds > 1:
+        return f"{sentence} {pluralize(most_seeds, 'training seed')}: means over both, no interval."
     return (
         f"{sentence} Intervals of {INTERVAL} are over these draws and the test images, for one training each; they do "
         "not cover another training, so methods are not ranked."
     )
 
 
-def _make_curve(label_unit: str, group: Sequence[tuple[float, SubjectScore]]) -> Curve:
-    first, answers = group[0][1], dict[float, dict[Run, dict[int, npt.NDArray[np.float64]]]]()
-    for labels, one in group:
-        run = (one.experiment.name if one.experiment else "", one.seed)
-        answers.setdefault(labels, {}).setdefault(run, {})[one.score.draw] = one.correct
+def _make_curve(scores: Sequence[SubjectScore]) -> Curve:
+    """Return the curve of the scores of one subject on one task by one protocol."""
+    answers = dict[float, dict[Run, dict[int, npt.NDArray[np.float64]]]]()
+    for scored in scores:
+        run = (scored.experiment.name if scored.experiment else "", scored.seed)
+        runs = answers.setdefault(_label_count(scored.score), {})
+        runs.setdefault(run, {})[scored.score.draw] = scored.correct
+    first = scores[0]
     return Curve(
         task=first.score.task,
         protocol=first.score.protocol,
-        label_unit=label_unit,
+        label_unit=_label_unit(first.score),
         subject=first.subject,
         is_reference=first.is_reference,
         images=first.images,
-        budgets=tuple(dict.fromkeys(budget for _, one in group for budget in one.budgets)),
+        budgets=tuple(dict.fromkeys(budget for scored in scores for budget in scored.budgets)),
         majority=first.score.majority,
         num_classes=first.score.num_classes,
-        labelled_images={labels: one.score.num_train for labels, one in group},
+        labelled_images={_label_count(scored.score): scored.score.num_train for scored in scores},
         answers=dict(sorted(answers.items())),
     )

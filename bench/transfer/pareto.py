@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from bench.interfaces.catalog import RANDOM_INIT, REFERENCES
+from bench.interfaces.catalog import LOWER_BOUNDS, RANDOM_INIT
 from bench.interfaces.sections import ComparisonRecords
 from bench.measure.comparison_records import UNTIMED
 from bench.measure.throughput import images_per_second, timed_runs
@@ -25,8 +25,7 @@ from bench.transfer.subject_scores import ScorePoint
 POWERS = ("power W, by the energy counter", "power W")  # the more accurate first
 WHOLE_READER = "GPU"  # key of the reason where the device could not be opened
 MOST_NAMED = 3  # towers named in a sentence
-NO_TRAINING = {1: "which needs no training", 2: "neither of which needs training"}  # by the number of references
-UNTRAINED = {RANDOM_INIT: "the random-init baseline", **dict(zip(REFERENCES, REFERENCES, strict=True))}
+UNTRAINED = {RANDOM_INIT: "the random-init baseline", **dict(zip(LOWER_BOUNDS, LOWER_BOUNDS, strict=True))}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +43,8 @@ class CostAxis:
         """Return the cost of a point; None where it was not measured."""
         if self.per_image is None:
             return float(point.images)
-        each = self.per_image.get(point.subject)
-        return None if each is None else each * point.images
+        cost_per_image = self.per_image.get(point.subject)
+        return None if cost_per_image is None else cost_per_image * point.images
 
     def format_cost(self, point: ScorePoint) -> str:
         """Write the cost of a point."""
@@ -67,10 +66,13 @@ def cost_axes(comparison: ComparisonRecords) -> tuple[CostAxis, CostAxis]:
 
     An image costs the seconds of the median images/s of the runs, and energy at the runs' mean power.
     """
-    seconds, kilojoules, no_energy = dict[str, float](), dict[str, float](), dict[str, str]()
+    seconds = dict[str, float]()
+    kilojoules = dict[str, float]()
+    no_energy = dict[str, str]()
     for name, runs in timed_runs(comparison.records).items():
-        rate = median({speed.round: images_per_second(one, speed) for one, speed in runs}.values())
-        seconds[name], watts = 1 / rate, _mean_power([speed for _, speed in runs])
+        rate = median({speed.round: images_per_second(experiment, speed) for experiment, speed in runs}.values())
+        seconds[name] = 1 / rate
+        watts = _mean_power([speed for _, speed in runs])
         if isinstance(watts, str):
             no_energy[name] = watts
         else:
@@ -110,14 +112,16 @@ def pareto_front(points: Sequence[ScorePoint], cost_axis: CostAxis) -> list[Scor
 
     No other tower is at least as accurate and at least as cheap, and strictly better in one of the two.
     """
-    costs = [(_cost_if_trained(point, cost_axis), -point.accuracy.value, point) for point in points]
-    paid = [(cost, below, point) for cost, below, point in costs if cost is not None]
-    front: list[ScorePoint] = []
-    last, best = math.nan, -math.inf
-    for cost, below, point in sorted(paid, key=lambda one: one[:2]):
-        if -below > best or (cost, -below) == (last, best):
-            front.append(point)
-            last, best = cost, -below
+
+    def position(tower: ScorePoint) -> tuple[float, float]:
+        return cost_axis.of(tower) or 0.0, -tower.accuracy.value
+
+    towers = [point for point in points if _cost_if_trained(point, cost_axis) is not None]
+    front = list[ScorePoint]()
+    for tower in sorted(towers, key=position):
+        is_better = not front or tower.accuracy.value > front[-1].accuracy.value
+        if is_better or position(tower) == position(front[-1]):
+            front.append(tower)
     return front
 
 
@@ -132,8 +136,8 @@ def describe_front(comparison: ComparisonRecords, points: Sequence[ScorePoint], 
     ]
     best = max((point.accuracy.value for point in front), default=math.inf)
     free = [UNTRAINED[p.subject] for p in points if p.subject in UNTRAINED and p.accuracy.value >= best]
-    without = NO_TRAINING.get(len(free), "none of which needs training")
-    beaten = f" No tower is above {' or '.join(free)}, {without}." if free else ""
+    verb_of_free = "needs" if len(free) == 1 else "need"
+    beaten = f" No tower is above {join_words(free)}, which {verb_of_free} no training." if free else ""
     named = f": {join_words(towers)}" if len(towers) <= MOST_NAMED else f", from {towers[0]} to {towers[-1]}"
     verb = "is" if len(front) == 1 else "are"
     return f"{len(front)} of {pluralize(paid, 'tower')} {verb} on the front{named}.{beaten}"

@@ -9,13 +9,14 @@ from typing import Any, cast
 import torch
 
 from bench.experiment.config import Experiment
-from bench.interfaces.catalog import PROTOCOLS, RANDOM_INIT, Role
+from bench.interfaces.catalog import PROTOCOLS, RANDOM_INIT, REFERENCE_TOWER, Role
 from bench.measure.memory import is_out_of_memory
 from bench.records.record import Transfer
 from bench.records.scores import MetricScore, Score
 from bench.towers.tower_from import LoadedTower, build_untrained_copy, load_tower
 from bench.train.build import build_untrained_tower
-from bench.transfer.feature_extractor import REFERENCE_FEATURES, Embed, FeatureExtractor, tower_embedder
+from bench.transfer.feature_extractor import UNTRAINED_FEATURES, Embed, FeatureExtractor, tower_embedder
+from bench.transfer.reference_tower import load_reference_tower
 from models.image_tower import ImageTower
 
 
@@ -26,19 +27,26 @@ def open_extractor(name: str, experiment: Experiment, device: torch.device, role
     baseline of a tower: the initial weights of a tower that was trained here, else random weights. It is named "random
     init" only where it is of the same kind as that of `experiment`.
     """
-    if role == "reference":
-        bound = open_extractor(name, experiment, device)
-        return replace(bound, name=f"reference {bound.name}", budgets=())
     if role == "untrained":
         return _open_random_init(load_tower(name), experiment, device)
-    if name in REFERENCE_FEATURES:
-        embed = cast("Embed", cache(REFERENCE_FEATURES[name]))
+    if name in UNTRAINED_FEATURES:
+        embed = cast("Embed", cache(UNTRAINED_FEATURES[name]))
         return FeatureExtractor(name=name, embed=embed, tower=None, device=device, experiment=None)
+    extractor = _open_tower(name, experiment, device)
+    if role == "reference":
+        return replace(extractor, name=f"reference {extractor.name}", budgets=())
+    return extractor
+
+
+def _open_tower(name: str, experiment: Experiment, device: torch.device) -> FeatureExtractor:
+    if name == REFERENCE_TOWER:
+        return _tower_extractor(name, load_reference_tower(), device)
     if name == RANDOM_INIT:
         return _tower_extractor(name, build_untrained_tower(experiment), device, experiment)
     loaded = load_tower(name)
     extractor = replace(_tower_extractor(loaded.name, loaded.tower, device), loaded=loaded)
-    if (trained := loaded.provenance) is None:
+    trained = loaded.provenance
+    if trained is None:
         return extractor
     return replace(extractor, experiment=trained.experiment, images=trained.images, budgets=trained.budgets)
 
@@ -61,13 +69,13 @@ def _tower_extractor(
 
 def score_task(subject: FeatureExtractor, task: Any, protocol: str, templates: str = "") -> Transfer:
     """Score a subject on a task by a protocol's name, a text tower with the prompt templates of a file."""
-    found = PROTOCOLS[protocol].score(replace(subject, templates=templates), task)
+    scores = PROTOCOLS[protocol].score(replace(subject, templates=templates), task)
     return Transfer(
         subject=subject.name,
         images=subject.images,
         budgets=subject.budgets,
-        scores=tuple(one for one in found if isinstance(one, Score)),
-        metrics=tuple(one for one in found if isinstance(one, MetricScore)),
+        scores=tuple(score for score in scores if isinstance(score, Score)),
+        metrics=tuple(score for score in scores if isinstance(score, MetricScore)),
     )
 
 

@@ -1,12 +1,11 @@
 """The tables of accuracy on whole tasks. No torch here."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
 
 from bench.interfaces.catalog import RANDOM_INIT
 from bench.interfaces.sections import ComparisonRecords
 from bench.measure.comparison_records import UNTIMED
+from bench.statistics.accuracies import Estimate
 from bench.statistics.intervals import accuracy_interval
 from bench.tables.formats import (
     INTERVAL,
@@ -18,6 +17,7 @@ from bench.tables.formats import (
     join_words,
 )
 from bench.tables.tables import Cell, Column, Table
+from bench.transfer.label_curves import Curve
 from bench.transfer.pareto import CostAxis, cost_axes, pareto_front
 from bench.transfer.subject_scores import (
     PROBE,
@@ -25,10 +25,13 @@ from bench.transfer.subject_scores import (
     ScorePoint,
     WholeTaskScores,
     is_random_init,
+    is_upper_bound,
     towers_at_budget,
 )
 
 RANDOM_INIT_TITLE = "random-init baseline"
+LOWER_BOUNDS_HEADING = "Lower bounds, without training"
+UPPER_BOUNDS_HEADING = "Upper bounds"
 NOT_SCORED = "not scored"
 NOT_TRAINED = "it was not trained"
 TASKS_NOTE = (
@@ -36,45 +39,43 @@ TASKS_NOTE = (
     "test images. With three seeds or more, both are over seeds and test images."
 )
 NO_SEED = "it has no random weights, or was not trained here"
-K = TypeVar("K")
+TowerKey = tuple[str, int, int | None]  # subject, images seen in pre-training, seed
 Front = tuple[CostAxis, Sequence[ScorePoint]]  # a cost, and the Pareto-optimal towers against it
 # The hyperparameter chosen on validation; retrieval has none, other protocols choose the learning rate.
 CHOSEN = {PROBE: "C", "k-NN": "k", RETRIEVAL: ""}
 
 
 def overview_table(comparison: ComparisonRecords, answers: WholeTaskScores) -> Table:
-    """Show the main protocol of every task at the first budget, then references."""
-    found = {task: answers.main_points(task) for task in answers.tasks}
-    sizes = {one.score.task: len(one.score.correct) for one in reversed(answers)}
-    columns = [
-        Column.text("features"),
-        *(Column(task, f"{answers.main_protocol(task)}, {sizes[task]:,} test images") for task in found),
-    ]
-    groups = {
-        f"Towers at {budget}": [towers_at_budget(points, budget) for points in found.values()]
-        for budget in answers.budgets[:1]
-    }
-    groups["References"] = [[point for point in points if point.is_reference] for points in found.values()]
-    rows = {heading: _rows_of_subjects(comparison, by_task) for heading, by_task in groups.items()}
-    return Table.of_groups("Accuracy on every task", columns, rows)
+    """Show the main protocol of every task at the first budget, then the bounds."""
+    points_by_task = {task: answers.main_points(task) for task in answers.tasks}
+    columns = [Column.text("features")]
+    for task, points in points_by_task.items():
+        num_test = len(points[0].runs[0].score.correct)
+        columns.append(Column(task, f"{answers.main_protocol(task)}, {num_test:,} test images"))
+    groups = {}
+    for budget in answers.budgets[:1]:
+        towers = [towers_at_budget(points, budget) for points in points_by_task.values()]
+        groups[f"Towers at {budget}"] = _rows_of_subjects(comparison, towers)
+    for heading in (LOWER_BOUNDS_HEADING, UPPER_BOUNDS_HEADING):
+        bounds = [[point for point in points if bound_heading(point) == heading] for points in points_by_task.values()]
+        groups[heading] = _rows_of_subjects(comparison, bounds)
+    return Table.of_groups("Accuracy on every task", columns, groups)
 
 
 def protocol_table(comparison: ComparisonRecords, answers: WholeTaskScores, protocol: str) -> Table:
     """Show the tower of each seed on every task of a protocol, with intervals over the test images."""
     tasks = [task for task in answers.tasks if answers.points(task, protocol)]
-    towers: list[dict[tuple[str, int, int | None], HasEstimate]] = [
-        {
-            (run.subject, run.images, run.seed): accuracy_interval(run.correct.tolist())
-            for point in answers.points(task, protocol)
-            for run in point.runs
-        }
-        for task in tasks
-    ]
+    accuracies = dict[TowerKey, dict[str, HasEstimate]]()  # by tower and task
+    for task in tasks:
+        for point in answers.points(task, protocol):
+            for run in point.runs:
+                accuracies_of_tower = accuracies.setdefault((run.subject, run.images, run.seed), {})
+                accuracies_of_tower[task] = accuracy_interval(run.correct.tolist())
     rows = []
-    for tower in dict.fromkeys(chain.from_iterable(towers)):
-        subject, images, seed = tower
-        first = [subject_name_cell(comparison, subject), images_cell(images), Cell.applicable(seed, str, NO_SEED)]
-        rows.append([*first, *_accuracy_cells(towers, tower)])
+    for (subject, images, seed), accuracies_of_tower in accuracies.items():
+        name = subject_name_cell(comparison, subject)
+        cells = [Cell.estimate(accuracies_of_tower.get(task), format_accuracy, NOT_SCORED) for task in tasks]
+        rows.append([name, images_cell(images), Cell.applicable(seed, str, NO_SEED), *cells])
     columns = [Column.text("features"), *map(Column, ("images seen", "seed", *tasks))]
     return Table(f"Transfer: {protocol}", columns, {"": rows}, is_transposed=len(tasks) > len(rows))
 
@@ -82,28 +83,33 @@ def protocol_table(comparison: ComparisonRecords, answers: WholeTaskScores, prot
 def task_table(comparison: ComparisonRecords, answers: WholeTaskScores, task: str, protocols: Sequence[str]) -> Table:
     """Show the accuracies on a task at each budget, with gains over the random-init baseline, costs and Pareto fronts.
 
-    The fronts are those of the charts, by the first protocol; energy is there where it was measured for any tower.
+    The fronts are those of the charts, by the first protocol. Energy is shown if it was measured for any tower.
     """
-    shown = {protocol: answers.points(task, protocol) for protocol in protocols}
     device, energy = cost_axes(comparison)
-    costs = [device, *([energy] if energy.per_image else [])]
-    fronts = [(cost, pareto_front(shown[protocols[0]], cost)) for cost in costs]
+    costs = [device, energy] if energy.per_image else [device]
+    fronts = [(cost, pareto_front(answers.points(task, protocols[0]), cost)) for cost in costs]
     columns = [Column.text("features"), Column("images seen"), Column("device time", "at its measured speed")]
     columns += [Column("energy", "of all devices") for _ in costs[1:]]
-    for protocol in shown:
+    rows = dict[tuple[str, int], dict[str, ScorePoint]]()  # points by subject and images, and protocol
+    for protocol in protocols:
         columns += [Column(protocol, f"accuracy, {INTERVAL}"), Column("gain", f"over random init, {INTERVAL}")]
-        if chosen := CHOSEN.get(protocol, "rate"):
-            columns.append(Column(chosen, "chosen on validation"))
-    columns += [Column("seeds"), Column.text("on the Pareto front", "against")]
-    rows: dict[tuple[str, int], dict[str, ScorePoint]] = {}
-    for protocol, of in shown.items():
-        for point in of:
+        hyperparameter = CHOSEN.get(protocol, "rate")
+        if hyperparameter:
+            columns.append(Column(hyperparameter, "chosen on validation"))
+        for point in answers.points(task, protocol):
             rows.setdefault((point.subject, point.images), {}).setdefault(protocol, point)
-    groups = {
-        title: [_subject_row_of_task(comparison, row, shown, fronts) for row in group]
-        for title, group in _group_by_budget(answers.budgets, list(rows.values())).items()
-    }
+    columns += [Column("seeds"), Column.text("on the Pareto front", "against")]
+    groups = {}
+    for title, rows_of_group in _group_by_budget(answers.budgets, list(rows.values())).items():
+        groups[title] = [_subject_row_of_task(comparison, row, protocols, fronts) for row in rows_of_group]
     return Table.of_groups(f"Accuracy on {task}", columns, groups)
+
+
+def bound_heading(point: ScorePoint | Curve) -> str:
+    """Return the heading of a reference in tables; empty for a trained tower."""
+    if not point.is_reference:
+        return ""
+    return UPPER_BOUNDS_HEADING if is_upper_bound(point.subject) else LOWER_BOUNDS_HEADING
 
 
 def subject_name_cell(comparison: ComparisonRecords, subject: str) -> Cell:
@@ -119,7 +125,7 @@ def images_cell(images: int) -> Cell:
 
 def task_note(answers: WholeTaskScores, task: str) -> str:
     """Return the sizes of a task, and its fits that did not converge."""
-    here = [one.score for one in answers if one.score.task == task]
+    here = [scored.score for scored in answers if scored.score.task == task]
     first = here[0]
     if first.protocol == RETRIEVAL:
         return f"{len(first.correct):,} test queries; {format_count(first.num_train)} images in the gallery."
@@ -136,13 +142,19 @@ def _group_by_budget(
     budgets: Iterable[str], rows: Sequence[dict[str, ScorePoint]]
 ) -> dict[str, list[dict[str, ScorePoint]]]:
     """Group the rows of a task by budget; a tower of two budgets is in both groups."""
-    groups = {
-        budget[:1].upper() + budget[1:]: [row for row in rows if towers_at_budget([*row.values()], budget)]
-        for budget in budgets
-    }
-    trained = [row for row in rows if not next(iter(row.values())).is_reference]
-    groups["Other numbers of images"] = [row for row in trained if not any(one.budgets for one in row.values())]
-    groups["References"] = [row for row in rows if next(iter(row.values())).is_reference]
+    groups = {}
+    for budget in budgets:
+        title = budget[:1].upper() + budget[1:]
+        groups[title] = [row for row in rows if towers_at_budget(list(row.values()), budget)]
+    without_budget = "Other numbers of images"
+    for heading in (without_budget, LOWER_BOUNDS_HEADING, UPPER_BOUNDS_HEADING):
+        groups[heading] = []
+    for row in rows:
+        heading = bound_heading(next(iter(row.values())))
+        if heading:
+            groups[heading].append(row)
+        elif not any(point.budgets for point in row.values()):
+            groups[without_budget].append(row)
     return groups
 
 
@@ -190,10 +202,15 @@ def _rows_of_subjects(
     comparison: ComparisonRecords, points_by_task: Sequence[Sequence[ScorePoint]]
 ) -> list[list[Cell]]:
     """Return a row of accuracies on all tasks for each subject of these points."""
-    accuracies = [{point.subject: point.accuracy for point in reversed(points)} for points in points_by_task]
-    subjects = dict.fromkeys(point.subject for points in points_by_task for point in points)
-    return [[subject_name_cell(comparison, one), *_accuracy_cells(accuracies, one)] for one in subjects]
-
-
-def _accuracy_cells(by_task: Iterable[Mapping[K, HasEstimate]], key: K) -> list[Cell]:
-    return [Cell.estimate(of.get(key), format_accuracy, NOT_SCORED) for of in by_task]
+    accuracies = dict[str, dict[int, Estimate]]()  # by subject and number of the task
+    for task, points in enumerate(points_by_task):
+        for point in points:
+            accuracies.setdefault(point.subject, {}).setdefault(task, point.accuracy)
+    rows = []
+    for subject, accuracies_of_subject in accuracies.items():
+        cells = [
+            Cell.estimate(accuracies_of_subject.get(task), format_accuracy, NOT_SCORED)
+            for task in range(len(points_by_task))
+        ]
+        rows.append([subject_name_cell(comparison, subject), *cells])
+    return rows

@@ -8,14 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.experiment.config import Experiment
-from bench.interfaces.catalog import RANDOM_INIT
+from bench.interfaces.catalog import DEFAULT_TASKS, RANDOM_INIT, REFERENCE_TOWER, REFERENCES
 from bench.interfaces.sections import ComparisonRecords
 from bench.records.record import Transfer
 from bench.records.scores import Score
 from bench.statistics.accuracies import Answers, Estimate, estimate_over_seeds
 from bench.statistics.intervals import Interval, accuracy_interval, mean_interval
 
-PROBE, RETRIEVAL = "linear probe", "retrieval"
+PROBE = "linear probe"
+RETRIEVAL = "retrieval"
 QUESTION_BUDGETS = ("equal images", "equal device seconds")
 
 
@@ -59,18 +60,19 @@ class ScorePoint:
 
 
 class WholeTaskScores(tuple[SubjectScore, ...]):  # noqa: SLOT001 - cached properties need a dictionary
-    """The scores on whole tasks: experiments in the comparison's order, then the random-init baseline, then others."""
+    """The scores on whole tasks: experiments in the comparison's order, then the references."""
 
     @cached_property
     def tasks(self) -> list[str]:
-        """The tasks in the order of the records."""
-        return list(dict.fromkeys(one.score.task for one in self))
+        """The default tasks, those with the most headroom first, then others in the order of the records."""
+        names = dict.fromkeys(scored.score.task for scored in self)
+        return sorted(names, key=lambda name: index_or_end(DEFAULT_TASKS, name))
 
     @cached_property
     def budgets(self) -> list[str]:
         """The budgets at which towers were scored, those of the page's question first."""
-        found = dict.fromkeys(budget for one in self if not one.is_reference for budget in one.budgets)
-        return sorted(found, key=lambda budget: index_or_end(QUESTION_BUDGETS, budget))
+        names = dict.fromkeys(budget for scored in self if not scored.is_reference for budget in scored.budgets)
+        return sorted(names, key=lambda name: index_or_end(QUESTION_BUDGETS, name))
 
     @property
     def headline_budgets(self) -> list[str]:
@@ -81,14 +83,15 @@ class WholeTaskScores(tuple[SubjectScore, ...]):  # noqa: SLOT001 - cached prope
     def fewest_seeds(self) -> int:
         """The number of training seeds of the trained subject that has the fewest."""
         seeds = dict[str, set[int | None]]()
-        for one in self:
-            if not one.is_reference:
-                seeds.setdefault(one.subject, set()).add(one.seed)
+        for scored in self:
+            if not scored.is_reference:
+                seeds.setdefault(scored.subject, set()).add(scored.seed)
         return min(map(len, seeds.values()), default=0)
 
     def protocols(self, task: str) -> list[str]:
         """Return the protocols of a task, the linear probe first."""
-        return sorted((protocol for of, protocol in self._points if of == task), key=lambda protocol: protocol != PROBE)
+        protocols = [protocol for scored_task, protocol in self._points if scored_task == task]
+        return sorted(protocols, key=lambda protocol: protocol != PROBE)
 
     def main_protocol(self, task: str) -> str:
         """Return the linear probe, or the first protocol of a task that no probe scores."""
@@ -104,46 +107,36 @@ class WholeTaskScores(tuple[SubjectScore, ...]):  # noqa: SLOT001 - cached prope
 
     @cached_property
     def _points(self) -> dict[tuple[str, str], list[ScorePoint]]:
-        groups: dict[tuple[str, str], dict[object, list[SubjectScore]]] = {}
-        for one in self:
-            of_task = groups.setdefault((one.score.task, one.score.protocol), {})
-            of_task.setdefault((one.subject, one.images, _random_init_kind(one)), []).append(one)
-        random_inits = {
-            key: [one for runs in of_task.values() for one in runs if is_random_init(one.subject)]
-            for key, of_task in groups.items()
-        }
-        return {
-            key: [_score_point(runs, random_inits[key]) for runs in of_task.values()] for key, of_task in groups.items()
-        }
+        """The points by task and protocol."""
+        scores = dict[tuple[str, str], list[SubjectScore]]()
+        for scored in self:
+            scores.setdefault((scored.score.task, scored.score.protocol), []).append(scored)
+        return {key: _score_points(scores_of_task) for key, scores_of_task in scores.items()}
 
 
 def whole_task_scores(comparison: ComparisonRecords) -> WholeTaskScores:
-    """Return the scores on whole tasks; `label_curves.py` has those of few labels."""
-    found = all_scores(comparison)
-    return WholeTaskScores(one for one in found if one.score.per_class is None and one.score.label_share is None)
+    """Return the scores on whole tasks; `label_curves.py` has the scores with few labels."""
+    scores = all_scores(comparison)
+    return WholeTaskScores(s for s in scores if s.score.per_class is None and s.score.label_share is None)
 
 
 def all_scores(comparison: ComparisonRecords) -> list[SubjectScore]:
     """Return all scores: experiments in the page's order, then the random-init baseline, then reference features."""
-    found = [
-        SubjectScore(
-            transfer.subject,
-            record.experiment is None or transfer.subject != record.experiment.name,
-            record.experiment,
-            transfer.images,
-            transfer.budgets,
-            score,
-        )
-        for record, transfer in comparison.of(Transfer)
-        for score in transfer.scores
-    ]
-    order = [*comparison.experiments, RANDOM_INIT]
-    return sorted(found, key=lambda one: (index_or_end(order, one.subject), one.subject, one.images, one.seed or 0))
+    scores = list[SubjectScore]()
+    for record, transfer in comparison.of(Transfer):
+        subject = transfer.subject
+        is_reference = record.experiment is None or subject != record.experiment.name
+        scores += [
+            SubjectScore(subject, is_reference, record.experiment, transfer.images, transfer.budgets, score)
+            for score in transfer.scores
+        ]
+    order = [*comparison.experiments, RANDOM_INIT, *REFERENCES]
+    return sorted(scores, key=lambda s: (index_or_end(order, s.subject), s.subject, s.images, s.seed or 0))
 
 
-def towers_at_budget(found: Sequence[ScorePoint], budget: str) -> list[ScorePoint]:
+def towers_at_budget(points: Sequence[ScorePoint], budget: str) -> list[ScorePoint]:
     """Return the trained towers at a budget."""
-    return [point for point in found if not point.is_reference and budget in point.budgets]
+    return [point for point in points if not point.is_reference and budget in point.budgets]
 
 
 def correct_per_item(score: Score) -> npt.NDArray[np.float64]:
@@ -152,13 +145,27 @@ def correct_per_item(score: Score) -> npt.NDArray[np.float64]:
 
 
 def is_random_init(subject: str) -> bool:
-    """Return whether a subject is a random-init baseline: the comparison's, or that of one tower."""
+    """Return whether a subject is a random-init baseline: that of the comparison, or that of one tower."""
     return subject == RANDOM_INIT or subject.startswith(f"{RANDOM_INIT} of ")
+
+
+def is_upper_bound(subject: str) -> bool:
+    """Return whether a subject is a tower that is known to be good: the reference tower, or one named as reference."""
+    return subject == REFERENCE_TOWER or subject.startswith("reference ")
 
 
 def index_or_end(order: Sequence[str], name: str) -> int:
     """Return the index of a name in an order; the length of the order for one that is not in it."""
     return order.index(name) if name in order else len(order)
+
+
+def _score_points(scores: Sequence[SubjectScore]) -> list[ScorePoint]:
+    """Return a point for each subject and number of images on one task by one protocol."""
+    runs_by_point = dict[tuple[str, int, object], list[SubjectScore]]()
+    for scored in scores:
+        runs_by_point.setdefault((scored.subject, scored.images, _random_init_kind(scored)), []).append(scored)
+    random_inits = [scored for scored in scores if is_random_init(scored.subject)]
+    return [_score_point(runs, random_inits) for runs in runs_by_point.values()]
 
 
 def _random_init_kind(scored: SubjectScore) -> object:
@@ -168,11 +175,19 @@ def _random_init_kind(scored: SubjectScore) -> object:
 
 def _score_point(runs: Sequence[SubjectScore], random_inits: Sequence[SubjectScore]) -> ScorePoint:
     first = runs[0]
-    gains = [run.correct - other.correct for run in runs for other in _random_inits_for(run, random_inits)]
-    gain = _estimate_mean(gains, mean_interval) if gains and not is_random_init(first.subject) else None
-    budgets = tuple(dict.fromkeys(budget for run in runs for budget in run.budgets))
-    accuracy = _estimate_mean([run.correct for run in runs], accuracy_interval)
-    return ScorePoint(first.subject, first.is_reference, first.images, budgets, tuple(runs), accuracy, gain)
+    gain = None
+    if not is_random_init(first.subject):
+        gains = [run.correct - other.correct for run in runs for other in _random_inits_for(run, random_inits)]
+        gain = _estimate_mean(gains, mean_interval) if gains else None
+    return ScorePoint(
+        subject=first.subject,
+        is_reference=first.is_reference,
+        images=first.images,
+        budgets=tuple(dict.fromkeys(budget for run in runs for budget in run.budgets)),
+        runs=tuple(runs),
+        accuracy=_estimate_mean([run.correct for run in runs], accuracy_interval),
+        gain=gain,
+    )
 
 
 def _estimate_mean(
@@ -181,24 +196,29 @@ def _estimate_mean(
     """Estimate a mean over seeds and test items; for one seed over the test items."""
     if len(rows) > 1 or len(rows[0]) == 1:
         return estimate_over_seeds(rows)
-    found = interval_over_items(rows[0].tolist())
-    return Estimate(found.value, found.low, found.high, f"{len(rows[0]):,} test images")
+    interval = interval_over_items(rows[0].tolist())
+    return Estimate(interval.value, interval.low, interval.high, f"{len(rows[0]):,} test images")
 
 
 def _random_inits_for(scored: SubjectScore, random_inits: Sequence[SubjectScore]) -> list[SubjectScore]:
-    """Return the random-init baseline of the same tower, with the same pooling and seed where there is one.
+    """Return the random-init baseline of the same tower, with the same pooling and seed if there is such a one.
 
-    Of features without a training seed these are the baselines of all seeds.
+    Features without a training seed are compared with the baselines of all seeds.
     """
-    same = [other for other in random_inits if len(other.score.correct) == len(scored.score.correct)]
-    own_name = f"{RANDOM_INIT} of {scored.subject}"  # of another kind, or of a tower that was trained elsewhere
-    own_inits = [other for other in same if other.subject == own_name]
-    same = own_inits or [other for other in same if other.subject == RANDOM_INIT]
-    if scored.is_reference or (own := scored.experiment) is None:
-        return [other for other in same if _random_init_kind(other) == _random_init_kind(same[0])]
-    shape = own.image.tower, own.image.image_size
-    same = [
-        o for o in same if o.experiment is None or (o.experiment.image.tower, o.experiment.image.image_size) == shape
-    ]
-    same = [other for other in same if _random_init_kind(other) == own.image.random_init_kind] or same
-    return [other for other in same if other.seed == scored.seed][:1] or same[:1]
+    candidates = [other for other in random_inits if len(other.score.correct) == len(scored.score.correct)]
+    names = [other.subject for other in candidates]
+    name_of_tower = f"{RANDOM_INIT} of {scored.subject}"  # of another kind, or of a tower that was trained elsewhere
+    name = name_of_tower if name_of_tower in names else RANDOM_INIT
+    candidates = [other for other in candidates if other.subject == name]
+    if scored.is_reference or scored.experiment is None:
+        return [other for other in candidates if _random_init_kind(other) == _random_init_kind(candidates[0])]
+    image = scored.experiment.image
+    same_tower = [other for other in candidates if _has_tower(other, image.tower, image.image_size)]
+    same_kind = [other for other in same_tower if _random_init_kind(other) == image.random_init_kind] or same_tower
+    same_seed = [other for other in same_kind if other.seed == scored.seed]
+    return (same_seed or same_kind)[:1]
+
+
+def _has_tower(scored: SubjectScore, tower: str, image_size: int) -> bool:
+    image = scored.experiment.image if scored.experiment else None
+    return image is None or (image.tower, image.image_size) == (tower, image_size)

@@ -3,7 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bench.interfaces.catalog import RANDOM_INIT, describe_concept_overlap, describe_out_of_domain_scoring
+from bench.interfaces.catalog import (
+    RANDOM_INIT,
+    describe_concept_overlap,
+    describe_default_tasks,
+    describe_out_of_domain_scoring,
+)
 from bench.interfaces.sections import ComparisonRecords
 from bench.measure.comparison_records import group_comparison
 from bench.records.record import Record
@@ -52,15 +57,16 @@ def transfer_tables(records: Sequence[Record]) -> list[Table]:
 
 
 def _protocol_tables(comparison: ComparisonRecords, answers: WholeTaskScores) -> list[Table]:
-    data = dict.fromkeys(one.experiment.input.data for one in answers if one.experiment is not None)
+    data = dict.fromkeys(scored.experiment.input.data for scored in answers if scored.experiment is not None)
     drawings = describe_out_of_domain_scoring(answers.tasks, data)
     protocols = dict.fromkeys(protocol for task in answers.tasks for protocol in answers.protocols(task))
     tables = list[Table]()
     for protocol in sorted(protocols, key=lambda name: (name != PROBE, name)):
-        scores = [one.score for one in answers if one.score.protocol == protocol]
+        scores = [scored.score for scored in answers if scored.score.protocol == protocol]
         note = TOWER_NOTE + describe_task_trainings(scores)
-        if known := describe_concept_overlap((score.task for score in scores), data):
-            note += f"\n{known}"
+        names = [score.task for score in scores]
+        remarks = [describe_default_tasks(names) if not tables else "", describe_concept_overlap(names, data)]
+        note = "\n".join([note, *filter(None, remarks)])
         if drawings and not tables:
             note += f"\n{drawings}: --root FOLDER scores them on classes of your own, with a folder of images for each."
         tables.append(replace(protocol_table(comparison, answers, protocol), note=note))
@@ -74,13 +80,16 @@ def _task_tables(comparison: ComparisonRecords, answers: WholeTaskScores) -> lis
         for task in answers.tasks
     ]
     device, energy = cost_axes(comparison)
-    trained = list(dict.fromkeys(one.subject for one in answers if not one.is_reference))
+    trained = list(dict.fromkeys(scored.subject for scored in answers if not scored.is_reference))
     notes = [COSTS_NOTE]
     if not device.per_image:
         notes.append("Device time and energy need speed records, and this comparison has none.")
-    elif unknown := describe_unknown_costs(comparison, trained, energy):
-        notes.append(f"Energy was not measured. {' '.join(f'{reason}.' for reason in unknown)}")
-    if len({one.experiment.training.batch_size for one in answers if one.experiment is not None}) == 1:
+    else:
+        unknown = describe_unknown_costs(comparison, trained, energy)
+        if unknown:
+            notes.append(f"Energy was not measured. {' '.join(f'{reason}.' for reason in unknown)}")
+    batch_sizes = {scored.experiment.training.batch_size for scored in answers if scored.experiment is not None}
+    if len(batch_sizes) == 1:
         notes.append(SAME_STEPS)
     return [*tables[:-1], *(replace(table, note="\n".join([table.note, *notes])) for table in tables[-1:])]
 

@@ -24,7 +24,8 @@ from models.tower_blocks import parameters_by_depth
 T = TypeVar("T")
 Model = TypeVar("Model", bound=nn.Module)
 PUBLISHED_WIDTH = 768  # of the smallest tower with published learning rates
-BETAS, EPS = (0.9, 0.999), 1e-8
+BETAS = (0.9, 0.999)
+EPS = 1e-8
 RUN_OVER_WARMUP = 10  # least number of steps of a run, over the steps of its warm-up
 CHECK_EVERY = 50  # steps between checks for finite losses; a check synchronises the device
 
@@ -115,16 +116,16 @@ def find_best_learning_rate(rates: Sequence[float], quality: Callable[[float], f
 
     Rates at which training diverges are skipped. FloatingPointError if it diverges at all rates.
     """
-    found = dict[float, float]()
+    qualities = dict[float, float]()
     for rate in rates:
         try:
-            found[rate] = quality(rate)
+            qualities[rate] = quality(rate)
         except FloatingPointError as error:
             log(f"this learning rate is skipped: {error}")
-    if not found:
+    if not qualities:
         raise FloatingPointError(f"no learning rate of {', '.join(map(str, rates))} can be trained at")
-    best = max(found, key=lambda rate: (found[rate], -rate))
-    return best, found[best]
+    best = max(qualities, key=lambda rate: (qualities[rate], -rate))
+    return best, qualities[best]
 
 
 def train_on_task(
@@ -180,14 +181,14 @@ def _parameter_groups(
     Source of the factors: Clark et al. 2020, arXiv 2003.10555 (ELECTRA), section 3.1. The final norm belongs to the
     last block, so that a decay of 0 trains only the parameters around the tower.
     """
-    of_tower = {id(parameter) for parameter in tower.parameters()}
-    layers = [[parameter for parameter in model.parameters() if id(parameter) not in of_tower]]
-    if recipe.updates_tower:
-        whole = [list(tower.parameters())]
-        layers += whole if recipe.layer_decay == 1 else reversed(parameters_by_depth(tower))
-    shares = [recipe.layer_decay**below for below in range(len(layers))]
-    return [
-        group | {"share": share, "lr": learning_rate * share}
-        for layer, share in zip(layers, shares, strict=True)
-        for group in weight_decay_groups(layer)
-    ]
+    tower_parameters = {id(parameter) for parameter in tower.parameters()}
+    layers = [[parameter for parameter in model.parameters() if id(parameter) not in tower_parameters]]
+    if recipe.updates_tower and recipe.layer_decay == 1:
+        layers.append(list(tower.parameters()))
+    elif recipe.updates_tower:
+        layers += reversed(parameters_by_depth(tower))
+    groups = []
+    for depth, layer in enumerate(layers):
+        share = recipe.layer_decay**depth
+        groups += [group | {"share": share, "lr": learning_rate * share} for group in weight_decay_groups(layer)]
+    return groups

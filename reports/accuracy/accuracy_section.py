@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 from markupsafe import Markup
 
-from bench.interfaces.catalog import RANDOM_INIT, describe_concept_overlap
+from bench.interfaces.catalog import RANDOM_INIT, describe_concept_overlap, describe_default_tasks
 from bench.interfaces.sections import (
     Block,
     Chart,
@@ -56,14 +56,15 @@ ENERGY_NOTE = (
 
 def headline_chart(comparison: ComparisonRecords) -> list[Chart]:
     """Draw the first task against device seconds, beside the answer; nothing without a timed tower."""
-    answers, (device, _) = whole_task_scores(comparison), cost_axes(comparison)
+    answers = whole_task_scores(comparison)
+    device, _ = cost_axes(comparison)
     if not answers:
         return []
     task = answers.tasks[0]
-    found = answers.main_points(task)
-    if not any(not point.is_reference and device.of(point) is not None for point in found):
+    points = answers.main_points(task)
+    if not any(not point.is_reference and device.of(point) is not None for point in points):
         return []
-    front = f"{describe_front(comparison, found, device)} The steps are the Pareto front; its towers are ringed."
+    front = f"{describe_front(comparison, points, device)} The steps are the Pareto front; its towers are ringed."
     chart = accuracy_chart(comparison, answers, task, device, "lead")
     notes = [f"{'' if comparison.is_smoke_test else front} Dashed lines are references.".lstrip()]
     return [Chart(chart, f"{task}: accuracy against device seconds", notes, width="narrow")]
@@ -78,11 +79,14 @@ def _build(page: PageContext) -> Sequence[Block]:
             link = '<a href="#learned">Few labels, other tasks, other heads</a>'
             where = Markup(f"on a whole task by one probe; see {link}")  # noqa: S704 - our own text
         return [Text(Markup("No tower was scored {}.").format(where), "empty")]
-    names, seeds = answers.tasks, min(answers.fewest_seeds, 3)
+    names = answers.tasks
+    seeds = min(answers.fewest_seeds, 3)
     protocol = join_words(list(dict.fromkeys(answers.main_protocol(task) for task in names)))
     intervals = INTERVALS.get(seeds, "over test images")
-    data = {one.input.data for one in comparison.experiments.values()}
-    known = filter(None, [PROTOCOL, RANKING.get(seeds), describe_concept_overlap(names, data)])
+    data = {experiment.input.data for experiment in comparison.experiments.values()}
+    known = filter(
+        None, [describe_default_tasks(names), PROTOCOL, RANKING.get(seeds), describe_concept_overlap(names, data)]
+    )
     return [
         Text(" ".join(known), "protocol"),
         score_tables.overview_table(comparison, answers),
@@ -103,11 +107,13 @@ def _task_fold(comparison: ComparisonRecords, answers: WholeTaskScores, task: st
 
 def _chart_blocks(comparison: ComparisonRecords, answers: WholeTaskScores, protocol: str) -> list[Block]:
     """Return the charts against images seen, device seconds and energy; none without a trained tower."""
-    trained = list(dict.fromkeys(one.subject for one in answers if not one.is_reference))
+    trained = list(dict.fromkeys(scored.subject for scored in answers if not scored.is_reference))
     if not trained:
         return []
     device, energy = cost_axes(comparison)
-    start = "lines start at the random-init baseline; " if any(one.subject == RANDOM_INIT for one in answers) else ""
+    start = (
+        "lines start at the random-init baseline; " if any(scored.subject == RANDOM_INIT for scored in answers) else ""
+    )
     note = (
         f"Accuracy is by {protocol}. Marks are towers after cool-down with their 95{NBSP}% interval; {start}dashed "
         "lines are references. The axis of images starts at zero. The tables of the tasks below give the figures."
@@ -134,7 +140,7 @@ def _chart_blocks(comparison: ComparisonRecords, answers: WholeTaskScores, proto
 
 
 def _charts(comparison: ComparisonRecords, answers: WholeTaskScores, cost_axis: CostAxis) -> list[Chart]:
-    trained = {one.subject for one in answers if not one.is_reference}
+    trained = {scored.subject for scored in answers if not scored.is_reference}
     if cost_axis.per_image is not None and trained.isdisjoint(cost_axis.per_image):
         return []
     tasks = answers.tasks
@@ -151,28 +157,31 @@ def _left_out(reasons: Sequence[str]) -> str:
 
 def _scores_frame(answers: WholeTaskScores) -> pd.DataFrame:
     """Return one row per tower, task and protocol."""
-    rows = [
-        {
-            "subject": one.subject,
-            "seed": one.seed if not one.is_reference or one.subject == RANDOM_INIT else None,
-            "images": one.images,
-            "budgets": "; ".join(one.budgets),
-            "task": one.score.task,
-            "protocol": one.score.protocol,
-            "accuracy": interval.value,
-            "low": interval.low,
-            "high": interval.high,
-            "num_test": len(one.score.correct),
-            "num_train": one.score.num_train,
-            "num_classes": one.score.num_classes,
-            "majority": one.score.majority,
-            "chosen": one.score.chosen,
-            "validation_accuracy": one.score.validation_accuracy,
-            "converged": one.score.converged,
-        }
-        for one in answers
-        for interval in [accuracy_interval(one.correct.tolist())]
-    ]
+    rows = []
+    for scored in answers:
+        score = scored.score
+        interval = accuracy_interval(scored.correct.tolist())
+        has_seed = not scored.is_reference or scored.subject == RANDOM_INIT
+        rows.append(
+            {
+                "subject": scored.subject,
+                "seed": scored.seed if has_seed else None,
+                "images": scored.images,
+                "budgets": "; ".join(scored.budgets),
+                "task": score.task,
+                "protocol": score.protocol,
+                "accuracy": interval.value,
+                "low": interval.low,
+                "high": interval.high,
+                "num_test": len(score.correct),
+                "num_train": score.num_train,
+                "num_classes": score.num_classes,
+                "majority": score.majority,
+                "chosen": score.chosen,
+                "validation_accuracy": score.validation_accuracy,
+                "converged": score.converged,
+            }
+        )
     frame = pd.DataFrame(rows)
     return frame.astype({"seed": "Int64"}) if rows else frame
 

@@ -1,8 +1,7 @@
 """The section on few labels, metrics of other tasks, and heads initialised from pre-training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain
 
 from bench.interfaces.catalog import RANDOM_INIT
 from bench.interfaces.sections import (
@@ -12,16 +11,13 @@ from bench.interfaces.sections import (
     Fold,
     Group,
     Heading,
-    ItemList,
     Legend,
     PageContext,
     Section,
     Text,
     flatten,
 )
-from bench.statistics.accuracies import Difference, Estimate, JudgedAccuracyDifference
-from bench.tables.formats import NBSP, format_accuracy_gain, format_interval, join_words, pluralize
-from bench.tables.tables import Table
+from bench.tables.formats import join_words
 from bench.transfer.label_curves import (
     CLASS_NAMES,
     COPIED_ROWS,
@@ -33,7 +29,6 @@ from bench.transfer.label_curves import (
     describe_repetition,
     describe_shares_left_out,
     few_label_curves,
-    format_labels,
 )
 from bench.transfer.label_tables import (
     METRICS_NOTE,
@@ -41,11 +36,10 @@ from bench.transfer.label_tables import (
     labels_table,
     metric_tables,
     nearest_label_table,
-    random_head,
 )
+from bench.transfer.subject_scores import is_random_init
 from reports.accuracy import label_charts
 from reports.accuracy.label_charts import CurveLine
-from reports.accuracy.ranking import Claims, Key, describe_adjustment
 from reports.render.frames import group_by
 from reports.render.svg import SERIES
 from reports.speed.charts import legend
@@ -59,50 +53,47 @@ HEADS_NOTE = (
     "templates), or at random; “none” is the head before any training. All heads are trained on the same labelled "
     "images."
 )
-VERDICTS: Sequence[Difference] = ("better", "not distinguishable", "worse", "no interval")
-
-
-def head_differences(comparison: ComparisonRecords) -> dict[Key, Estimate]:
-    """Return the difference of each initialised head from the random head, by the curve's key and number of labels."""
-    heads = [curve for curve in few_label_curves(comparison) if curve.head]
-    return {
-        (*curve.key, labels): gain
-        for curve in heads
-        if curve.label_unit == PER_CLASS and (base := random_head(heads, curve)) is not None
-        for labels in curve.answers
-        if (gain := curve.gain(base, labels)) is not None
-    }
 
 
 def _build(page: PageContext) -> Sequence[Block] | None:
     comparison = page.comparison
-    found = few_label_curves(comparison)
-    heads = [curve for curve in found if curve.head]
-    curves = [curve for curve in found if not curve.head]
+    curves = few_label_curves(comparison)
     metrics = metric_tables(comparison)
-    if not found and not metrics:
+    if not curves and not metrics:
         return None
-    towers = [curve.subject for curve in curves if not curve.is_reference]
-    has_legend = any(isinstance(block, Legend) for block in flatten(page.built))
-    protocols = group_by(curves, lambda curve: (curve.protocol, curve.label_unit)).values()
-    return [
-        *([Legend(legend(comparison, towers), "Legend of the towers")] if towers and not has_legend else []),
-        *chain.from_iterable(_curve_blocks(comparison, number, group) for number, group in enumerate(protocols)),
-        *_other_task_blocks(metrics),
-        *(_head_blocks(comparison, heads, page.differences) if heads else []),
-    ]
+    probes = [curve for curve in curves if not curve.head]
+    heads = [curve for curve in curves if curve.head]
+    towers = [curve.subject for curve in probes if not curve.is_reference]
+    blocks = list[Block]()
+    if towers and not any(isinstance(block, Legend) for block in flatten(page.built)):
+        blocks.append(Legend(legend(comparison, towers), "Legend of the towers"))
+    for number, group in enumerate(group_by(probes, lambda curve: (curve.protocol, curve.label_unit)).values()):
+        blocks += _curve_blocks(comparison, number, group)
+    if metrics:
+        blocks += [Heading("Several labels, masks and boxes"), Text(METRICS_NOTE, "under")]
+    for table in metrics:
+        blocks += [Heading(table.title, 4), table]
+    if heads:
+        blocks += [Heading("Heads initialised from pre-training"), Text(HEADS_NOTE, "under")]
+        for number, group in enumerate(group_by(heads, lambda curve: curve.label_unit).values()):
+            blocks += _head_panels(comparison, number, group)
+        blocks += _wordnet_label_blocks(comparison, heads)
+    return blocks
 
 
 SECTION = Section("learned", "Few labels, other tasks, other heads", "Few labels", _build)
 
 
 def _curve_blocks(comparison: ComparisonRecords, number: int, curves: Sequence[Curve]) -> list[Block]:
+    """Draw a chart for each task, with its table."""
     panels = []
-    for index, (task, own) in enumerate(group_by(curves, lambda curve: curve.task).items()):
-        shown = choose_curve_per_subject(own)
-        lines, title = label_charts.curve_lines(comparison, shown), f"{task}, {curves[0].protocol}"
+    for index, (task, curves_of_task) in enumerate(group_by(curves, lambda curve: curve.task).items()):
+        shown = choose_curve_per_subject(curves_of_task)
+        lines = label_charts.curve_lines(comparison, shown)
+        title = f"{task}, {curves[0].protocol}"
         chart = label_charts.label_chart(f"labels-{number}-{index}", title, lines, label_charts.highest_bound(shown))
-        panels.append(Chart(chart, task, _shares_left_out(own), table=labels_table(comparison, own)))
+        table = labels_table(comparison, curves_of_task)
+        panels.append(Chart(chart, task, _shares_left_out(curves_of_task), table=table))
     labels = "few labels per class" if curves[0].label_unit == PER_CLASS else "the share of the labels"
     note = (
         f"Linear probe on frozen features. {describe_repetition(curves)} Each experiment has one line: "
@@ -112,30 +103,9 @@ def _curve_blocks(comparison: ComparisonRecords, number: int, curves: Sequence[C
     return [Heading(f"Accuracy against {labels}"), Text(note, "under"), Group(panels, "panels")]
 
 
-def _other_task_blocks(metrics: Sequence[Table]) -> list[Block]:
-    if not metrics:
-        return []
-    blocks: list[Block] = [Heading("Several labels, masks and boxes"), Text(METRICS_NOTE, "under")]
-    for table in metrics:
-        blocks += [Heading(table.title, 4), table]
-    return blocks
-
-
-def _head_blocks(comparison: ComparisonRecords, heads: Sequence[Curve], claims: Claims) -> list[Block]:
-    blocks: list[Block] = [Heading("Heads initialised from pre-training"), Text(HEADS_NOTE, "under")]
-    if verdicts := _verdict_sentences(comparison, heads, claims):
-        note = (
-            f"Differences of accuracy, with 95{NBSP}% intervals over the test images and over draws of the labelled "
-            f"images for one training (over trainings from three on). {describe_adjustment(claims)}"
-        )
-        blocks += [Text(note), ItemList(verdicts)]
-    for number, group in enumerate(group_by(heads, lambda curve: curve.label_unit).values()):
-        blocks += _head_panels(comparison, number, group)
-    return [*blocks, *_wordnet_label_blocks(comparison, heads)]
-
-
 def _shares_left_out(curves: Sequence[Curve]) -> list[str]:
-    return [note] if (note := describe_shares_left_out(curves)) else []
+    note = describe_shares_left_out(curves)
+    return [note] if note else []
 
 
 def _head_panels(comparison: ComparisonRecords, number: int, curves: Sequence[Curve]) -> list[Block]:
@@ -143,18 +113,19 @@ def _head_panels(comparison: ComparisonRecords, number: int, curves: Sequence[Cu
 
     The random-init baseline has a chart of its own only where no tower was trained.
     """
-    panels, tables = [], []
-    for task_index, (task, own) in enumerate(group_by(curves, lambda curve: curve.task).items()):
-        tables.append(heads_table(comparison, own))
-        subjects = list(dict.fromkeys(curve.subject for curve in own))
-        subjects = [subject for subject in subjects if not subject.startswith(RANDOM_INIT)] or subjects
-        lines = {subject: _head_and_baseline_lines(own, subject) for subject in subjects}
-        highest = label_charts.highest_bound([line.curve for of_subject in lines.values() for line in of_subject])
+    panels = []
+    tables = []
+    for task_index, (task, curves_of_task) in enumerate(group_by(curves, lambda curve: curve.task).items()):
+        tables.append(heads_table(comparison, curves_of_task))
+        subjects = list(dict.fromkeys(curve.subject for curve in curves_of_task))
+        subjects = [subject for subject in subjects if not is_random_init(subject)] or subjects
+        lines = {subject: _head_and_baseline_lines(curves_of_task, subject) for subject in subjects}
+        highest = max(label_charts.highest_bound([line.curve for line in lines[subject]]) for subject in subjects)
         for index, subject in enumerate(subjects):
             title = f"{comparison.label(subject)} on {task}"
             name = f"heads-{number}-{task_index}-{index}"
             chart = label_charts.label_chart(name, f"{title}, heads", lines[subject], highest)
-            panels.append(Chart(chart, title, _shares_left_out(own)))
+            panels.append(Chart(chart, title, _shares_left_out(curves_of_task)))
     note = (
         f"{describe_repetition(curves)} Circles are copied rows, triangles class names, inverted "
         "triangles prompt templates, squares on dashed lines a random head. Grey dashed lines are a random head on the "
@@ -170,40 +141,18 @@ def _head_panels(comparison: ComparisonRecords, number: int, curves: Sequence[Cu
 
 def _head_and_baseline_lines(curves: Sequence[Curve], subject: str) -> list[CurveLine]:
     """Return the lines of a tower's heads, and of the random head on the random-init baseline as their reference."""
-    own = [curve for curve in curves if curve.subject == subject]
-    images = choose_curve_per_subject(own)[0].images
-    heads = sorted((c for c in own if c.images == images), key=lambda curve: curve.head == RANDOM_HEAD)
+    curves_of_subject = [curve for curve in curves if curve.subject == subject]
+    images = choose_curve_per_subject(curves_of_subject)[0].images
+    heads = [curve for curve in curves_of_subject if curve.images == images]
+    heads.sort(key=lambda curve: curve.head == RANDOM_HEAD)
+    lines = []
+    for curve in heads:
+        series, marker = STYLES.get(curve.head, (4, "D"))
+        dashes = RANDOM_DASHES if curve.head == RANDOM_HEAD else ()
+        lines.append(CurveLine(curve.head, curve, SERIES[series], marker, dashes))
     random_inits = {RANDOM_INIT, f"{RANDOM_INIT} of {subject}"} - {subject}
     baselines = [curve for curve in curves if curve.subject in random_inits and curve.head == RANDOM_HEAD]
-    return [*map(_head_line, heads), *label_charts.reference_lines(choose_curve_per_subject(baselines))]
-
-
-def _head_line(curve: Curve) -> CurveLine:
-    head = curve.head
-    series, marker = STYLES.get(head, (4, "D"))
-    return CurveLine(head, curve, SERIES[series], marker, RANDOM_DASHES if head == RANDOM_HEAD else ())
-
-
-def _verdict_sentences(comparison: ComparisonRecords, curves: Sequence[Curve], claims: Claims) -> list[str]:
-    """Report for each head the numbers of labels per class with which it is better than the random head."""
-    sentences = []
-    for curve in curves:
-        gains = {labels: claim for labels in curve.answers if (claim := claims.get((*curve.key, labels))) is not None}
-        if gains:
-            tower = f"{comparison.label(curve.subject)} of {pluralize(curve.images, 'image')}"
-            verdicts = _format_verdicts(gains)
-            sentences.append(f"{curve.task}, {tower}: {curve.head} against a random head: {verdicts}.")
-    return sentences
-
-
-def _format_verdicts(gains: Mapping[float, JudgedAccuracyDifference]) -> str:
-    """Group the numbers of labels by verdict."""
-    found: dict[Difference, list[str]] = {}
-    for labels, claim in gains.items():
-        where, one = f"{format_labels(PER_CLASS, labels)} per class" if labels else "no labels", claim.difference
-        text = f"{where} ({format_accuracy_gain(one.value)}{format_interval(one, format_accuracy_gain, ', ')})"
-        found.setdefault(claim.verdict, []).append(text)
-    return "; ".join(f"{verdict} with {join_words(found[verdict])}" for verdict in VERDICTS if verdict in found)
+    return [*lines, *label_charts.reference_lines(choose_curve_per_subject(baselines))]
 
 
 def _wordnet_label_blocks(comparison: ComparisonRecords, curves: Sequence[Curve]) -> list[Block]:
@@ -211,10 +160,12 @@ def _wordnet_label_blocks(comparison: ComparisonRecords, curves: Sequence[Curve]
     table = nearest_label_table(comparison)
     if not table.cells:
         return []
-    sizes = {curve.task: curve.num_classes for curve in curves}
-    named = {task: len({row[0].text for row in rows}) for task, rows in table.groups.items()}
-    without = {task: sizes[task] - number for task, number in named.items() if task in sizes}
-    classes = [f"{number} of the classes of {task}" for task, number in without.items() if number]
+    num_classes = {curve.task: curve.num_classes for curve in curves}
+    classes = []
+    for task, rows in table.groups.items():
+        without_label = num_classes.get(task, 0) - len({row[0].text for row in rows})
+        if without_label > 0:
+            classes.append(f"{without_label} of the classes of {task}")
     if classes:
         unnamed = f" WordNet has no noun for {join_words(classes)}: their rows of a copied head are random."
         table = replace(table, note=table.note + unnamed)

@@ -55,7 +55,8 @@ def reference_lines(curves: Sequence[Curve]) -> list[CurveLine]:
 def label_chart(name: str, text: str, lines: Sequence[CurveLine], highest: float) -> Markup:
     """Draw lines over the number of labels; `highest` is the upper end of the axis, `text` the title of the chart."""
     curves = [line.curve for line in lines]
-    unit, numbers = curves[0].label_unit, label_counts(curves)
+    unit = curves[0].label_unit
+    numbers = label_counts(curves)
     x_of = _x_positions(numbers)
     marked = [line for line in lines if line.marker]
     with drawing(training_charts.WIDTH, training_charts.HEIGHT) as figure:
@@ -80,20 +81,22 @@ def label_chart(name: str, text: str, lines: Sequence[CurveLine], highest: float
 
 def highest_bound(curves: Sequence[Curve]) -> float:
     """Return the highest end of an interval on these curves."""
-    return max(min(1.0, one.high or one.value) for curve in curves for _, one in curve.points())
+    estimates = [estimate for curve in curves for _, estimate in curve.points()]
+    return max(min(1.0, estimate.high or estimate.value) for estimate in estimates)
 
 
 def _x_positions(label_counts: Sequence[float]) -> dict[float, float]:
     """Return the x of each number of labels: its binary logarithm; of no labels that of half the fewest."""
-    some = [number for number in label_counts if number]
-    none = math.log2(some[0]) - 1 if some else 0.0
-    return {number: math.log2(number) if number else none for number in label_counts}
+    positive = [number for number in label_counts if number]
+    x_of_none = math.log2(positive[0]) - 1 if positive else 0.0
+    return {number: math.log2(number) if number else x_of_none for number in label_counts}
 
 
 def _draw_line(axes: Axes, line: CurveLine, x_of: dict[float, float], transform: Transform) -> None:
     points = line.curve.points()
-    x, estimates = [x_of[labels] for labels, _ in points], [one for _, one in points]
-    y = [one.value for one in estimates]
+    x = [x_of[labels] for labels, _ in points]
+    estimates = [estimate for _, estimate in points]
+    y = [estimate.value for estimate in estimates]
     style = (0, line.dashes) if line.dashes else "-"
     axes.plot(x, y, color=line.colour, linewidth=1.25, linestyle=style, transform=transform, clip_on=False)
     if line.marker:
@@ -109,5 +112,5 @@ def _describe_ends(curve: Curve) -> str:
 
 def _format_points(curve: Curve, points: Sequence[tuple[float, Estimate]]) -> str:
     return ", ".join(
-        f"{format_accuracy(one.value)} at {format_labels(curve.label_unit, labels)}" for labels, one in points
+        f"{format_accuracy(estimate.value)} at {format_labels(curve.label_unit, labels)}" for labels, estimate in points
     )

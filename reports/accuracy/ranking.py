@@ -1,9 +1,8 @@
 """The page's answer on accuracy, and what the towers learned; methods are ranked only from five training seeds on."""
 
-from collections.abc import Mapping, Sequence
-from statistics import fmean
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-import numpy as np
 from markupsafe import Markup
 
 from bench.experiment.experiments import HEADLINE
@@ -27,7 +26,7 @@ from bench.tables.formats import (
     pluralize,
 )
 from bench.transfer.pareto import UNTRAINED
-from bench.transfer.subject_scores import ScorePoint, WholeTaskScores, towers_at_budget
+from bench.transfer.subject_scores import ScorePoint, WholeTaskScores, is_upper_bound, towers_at_budget
 from reports.render.frames import group_by
 
 MOST_NAMED = 4  # experiments that a sentence names
@@ -41,103 +40,127 @@ def ranking_differences(comparison: ComparisonRecords, answers: WholeTaskScores)
 
     Both towers have five training seeds or more in common.
     """
-    found = _first_task_points(answers) if answers else []
-    differences: dict[Key, Estimate] = {}
+    differences = dict[Key, Estimate]()
     for budget in answers.headline_budgets:
-        towers = towers_at_budget(found, budget)
-        base = next((point for point in towers if point.subject == comparison.base), None)
-        for other in towers:
-            if base is not None and other is not base:
-                difference = estimate_paired_over_seeds(base.by_seed(), other.by_seed())
-                if difference is not None:
-                    differences[other.subject, budget] = difference
+        towers = {point.subject: point for point in towers_at_budget(_first_task_points(answers), budget)}
+        base = towers.pop(comparison.base or "", None)
+        for subject, tower in towers.items():
+            difference = estimate_paired_over_seeds(base.by_seed(), tower.by_seed()) if base else None
+            if difference is not None:
+                differences[subject, budget] = difference
     return differences
+
+
+@dataclass(frozen=True, slots=True)
+class HeadlinePair:
+    """The two towers that the answer compares on the first task, at a budget of the page's question."""
+
+    budget: str
+    base: ScorePoint
+    lead: ScorePoint
+
+    @property
+    def key(self) -> Key:
+        return self.lead.subject, self.budget
 
 
 def accuracy_answer(comparison: ComparisonRecords, answers: WholeTaskScores, claims: Claims) -> list[Markup]:
     """Compare the first experiment's tower with the base's, or say that it cannot be told; nothing without both."""
-    if (pair := _headline_pair(comparison, answers)) is None:
+    pair = _headline_pair(comparison, answers)
+    if pair is None:
         return []
-    budget, base, lead = pair
-    if (claim := claims.get((lead.subject, budget))) is not None:
-        return _ranking_sentences(comparison, answers, {(lead.subject, budget): claim})
-    intervals = [one for point in (lead, base) if (one := format_interval(point.accuracy, format_accuracy))]
+    if pair.key in claims:
+        return _ranking_sentences(comparison, answers, {pair.key: claims[pair.key]})
+    intervals = [format_interval(point.accuracy, format_accuracy) for point in (pair.lead, pair.base)]
+    interval_text = f"{INTERVAL} intervals {join_words(intervals)} " if all(intervals) else ""
+    paired_seeds = pair.lead.by_seed().keys() & pair.base.by_seed().keys()
     text = Markup(
         "It cannot be told whose image tower is more accurate {}: on {} {}'s scores {} and {}'s {} "
         "<small>({}over {}; {}, a ranking needs {}).</small>"
     )
     return [
         text.format(
-            _after(budget),
+            _after(pair.budget),
             answers.tasks[0],
-            comparison.label(lead.subject),
-            format_accuracy(lead.accuracy.value),
-            comparison.label(base.subject),
-            format_accuracy(base.accuracy.value),
-            f"{INTERVAL} intervals {join_words(intervals)} " if intervals else "",
-            lead.accuracy.over,
-            pluralize(len(lead.by_seed().keys() & base.by_seed().keys()), "paired seed"),
+            comparison.label(pair.lead.subject),
+            format_accuracy(pair.lead.accuracy.value),
+            comparison.label(pair.base.subject),
+            format_accuracy(pair.base.accuracy.value),
+            interval_text,
+            pair.lead.accuracy.over,
+            pluralize(len(paired_seeds), "paired seed"),
             SEEDS_FOR_RANKING,
         )
     ]
 
 
-def _headline_pair(
-    comparison: ComparisonRecords, answers: WholeTaskScores
-) -> tuple[str, ScorePoint, ScorePoint] | None:
-    """Return the last budget of the question, with the towers of the base and of the first experiment beside it."""
-    for budget in answers.headline_budgets[-1:]:
-        towers = {point.subject: point for point in towers_at_budget(_first_task_points(answers), budget)}
-        if comparison.base in towers and len(towers) > 1:
-            return budget, towers.pop(comparison.base), towers[headline_experiment(comparison, [*towers])]
-    return None
+def _headline_pair(comparison: ComparisonRecords, answers: WholeTaskScores) -> HeadlinePair | None:
+    """Return the towers of the base and of the first experiment beside it, at the last budget of the question."""
+    if not answers.headline_budgets:
+        return None
+    budget = answers.headline_budgets[-1]
+    towers = {point.subject: point for point in towers_at_budget(_first_task_points(answers), budget)}
+    if comparison.base not in towers or len(towers) == 1:
+        return None
+    base = towers.pop(comparison.base)
+    return HeadlinePair(budget, base, towers[headline_experiment(comparison, list(towers))])
 
 
 def gain_sentences(comparison: ComparisonRecords, answers: WholeTaskScores) -> list[Markup]:
-    """Report what training added to the accuracy on the first task, and what features reach without any."""
+    """Report what training added to the accuracy on the first task, and the bounds that it is compared with."""
     if not answers and any(transfer.scores or transfer.metrics for _, transfer in comparison.of(Transfer)):
         return [Markup('Accuracies are listed under <a href="#learned">Few labels, other tasks, other heads</a>.')]
-    if all(one.is_reference for one in answers):
+    points = _first_task_points(answers) if answers else []
+    towers = _headline_towers(answers, points)
+    if not towers:
         return [Markup("No tower was scored in this comparison, so it gives no accuracy.")]
-    found = _first_task_points(answers)
-    budget = next(iter(answers.headline_budgets), "")
-    trained = [point for point in found if not point.is_reference]
-    last = max(point.images for point in trained)
-    towers = towers_at_budget(found, budget) or [point for point in trained if point.images == last]
     first = headline_experiment(comparison, [point.subject for point in towers])
     shown = sorted(towers, key=lambda point: point.subject != first)[:MOST_NAMED]
     gains = {point.subject: point.gain for point in shown if point.gain is not None}
     has_gains = len(gains) == len(shown)
-    what = "the gain over the untrained tower is" if has_gains else "accuracies are"
-    write = format_accuracy_gain if has_gains else format_accuracy
+    title = "the gain over the untrained tower is" if has_gains else "accuracies are"
+    write: Callable[[float], str] = format_accuracy_gain if has_gains else format_accuracy
     figures = gains if has_gains else {point.subject: point.accuracy for point in shown}
-    clauses = [
-        Markup("{} {}{}").format(comparison.label(subject), write(one.value), format_bracketed_interval(one, write))
-        for subject, one in figures.items()
-    ]
+    clauses = []
+    for subject, estimate in figures.items():
+        interval = format_bracketed_interval(estimate, write)
+        clauses.append(Markup("{} {}{}").format(comparison.label(subject), write(estimate.value), interval))
     clauses += link_to_omitted(len(towers) - len(shown), "accuracy")
-    sentences = [
-        Markup("On {} by {}, {}: {}.").format(
-            answers.tasks[0], found[0].runs[0].score.protocol, what, Markup(", ").join(clauses)
-        )
-    ]
-    if has_gains:
-        sentences.append(_describe_gains_over_random_init(comparison, gains))
-    sentences += _describe_samples(comparison)
-    if untrained := [point for point in found if point.is_reference]:
-        named = [
-            f"{format_accuracy(point.accuracy.value)} ({UNTRAINED.get(point.subject, point.subject)})"
-            for point in untrained
-        ]
-        sentences.append(Markup("Without training, accuracies are {}.").format(join_words(named)))
+    protocol = answers.main_protocol(answers.tasks[0])
+    sentence = Markup("On {} by {}, {}: {}.").format(answers.tasks[0], protocol, title, Markup(", ").join(clauses))
+    verdicts = [_describe_gains_over_random_init(comparison, gains)] if has_gains else []
+    return [sentence, *verdicts, *_describe_samples(comparison), *_describe_bounds(points)]
+
+
+def _headline_towers(answers: WholeTaskScores, points: Sequence[ScorePoint]) -> list[ScorePoint]:
+    """Return the trained towers at the first budget, or the most trained ones where none was cooled down for it."""
+    trained = [point for point in points if not point.is_reference]
+    at_budget = towers_at_budget(points, answers.headline_budgets[0]) if answers.headline_budgets else []
+    most_images = max((point.images for point in trained), default=0)
+    return at_budget or [point for point in trained if point.images == most_images]
+
+
+def _describe_bounds(points: Sequence[ScorePoint]) -> list[Markup]:
+    """Return a sentence on the lower bounds of a task and one on its upper bounds, where they were scored."""
+    lower_bounds = list[str]()
+    upper_bounds = list[str]()
+    for point in points:
+        if point.is_reference:
+            text = f"{format_accuracy(point.accuracy.value)} ({UNTRAINED.get(point.subject, point.subject)})"
+            bounds = upper_bounds if is_upper_bound(point.subject) else lower_bounds
+            bounds.append(text)
+    sentences = []
+    if lower_bounds:
+        sentences.append(Markup("Lower bounds, without training, are {}.").format(join_words(lower_bounds)))
+    if upper_bounds:
+        sentences.append(Markup("Towers that are known to be good reach {}.").format(join_words(upper_bounds)))
     return sentences
 
 
 def _describe_gains_over_random_init(comparison: ComparisonRecords, gains: Mapping[str, Estimate]) -> Markup:
     """Say whether the intervals of gains tell trained towers from untrained ones."""
-    by_verdict = group_by(gains, lambda subject: _gain_verdict(gains[subject]))
     clauses = []
-    for verdict, subjects in by_verdict.items():
+    for verdict, subjects in group_by(gains, lambda subject: _gain_verdict(gains[subject])).items():
         names = join_words([*map(comparison.label, subjects)])
         if verdict in ("better", "worse"):
             is_all = 1 < len(gains) == len(subjects)
@@ -157,59 +180,47 @@ def _gain_verdict(gain: Estimate) -> str:
 
 def _describe_samples(comparison: ComparisonRecords) -> list[Markup]:
     """Say how many samples the towers were trained on, and in how many passes; nothing where it is not recorded."""
-    trained = {
-        (found.num_samples, one.training.images)
-        for one, found in comparison.runs(Training)
-        if found.num_samples is not None
-    }
+    trainings = set()
+    for experiment, training in comparison.runs(Training):
+        if training.num_samples is not None:
+            trainings.add((training.num_samples, experiment.training.images))
     clauses = [
         f"{pluralize(samples, 'sample')} in {images / samples:,.1f} passes ({images:,} images)"
-        for samples, images in sorted(trained)
+        for samples, images in sorted(trainings)
     ]
     return [Markup("The trainings saw {}.").format(join_words(clauses[:MOST_NAMED]))] if clauses else []
 
 
 def _ranking_sentences(comparison: ComparisonRecords, answers: WholeTaskScores, claims: Claims) -> list[Markup]:
     """Compare each tower with the base on the first task over their common seeds, at every budget of the question."""
-    clauses: dict[str, list[Markup]] = {}
+    clauses = dict[str, list[Markup]]()
     for budget in answers.headline_budgets:
         for subject in comparison.experiments:
-            if (claim := claims.get((subject, budget))) is not None:
-                agreement = _count_agreeing_tasks(comparison, answers, subject, budget)
-                clauses.setdefault(subject, []).append(_versus_base_clause(comparison, budget, claim, agreement))
-    first = headline_experiment(comparison, list(clauses)) if clauses else ""
-    return [
-        Markup("On {}, {} is {}.").format(
-            answers.tasks[0], comparison.label(subject), Markup("; ").join(clauses[subject])
-        )
-        for subject in sorted(clauses, key=lambda subject: subject != first)
-    ]
+            if (subject, budget) in claims:
+                clause = _versus_base_clause(comparison, budget, claims[subject, budget])
+                clauses.setdefault(subject, []).append(clause)
+    if not clauses:
+        return []
+    first = headline_experiment(comparison, list(clauses))
+    sentences = []
+    for subject in sorted(clauses, key=lambda subject: subject != first):
+        text = Markup("; ").join(clauses[subject])
+        sentences.append(Markup("On {}, {} is {}.").format(answers.tasks[0], comparison.label(subject), text))
+    return sentences
 
 
-def _count_agreeing_tasks(comparison: ComparisonRecords, answers: WholeTaskScores, subject: str, budget: str) -> str:
-    """Return on how many tasks the difference from the base has the sign of that on the first task."""
-    signs = []
-    for task in answers.tasks:
-        towers = {one.subject: one.by_seed() for one in towers_at_budget(answers.main_points(task), budget)}
-        base, other = towers.get(comparison.base or "", {}), towers.get(subject, {})
-        if gains := [np.mean(other[seed]) - np.mean(base[seed]) for seed in base if seed in other]:
-            signs.append(np.sign(fmean(gains)))
-    return f"same direction on {signs.count(signs[0])} of {pluralize(len(signs), 'task')}"
-
-
-def _versus_base_clause(
-    comparison: ComparisonRecords, budget: str, claim: JudgedAccuracyDifference, agreement: str
-) -> Markup:
-    base, found = comparison.label(comparison.base or ""), claim.difference
+def _versus_base_clause(comparison: ComparisonRecords, budget: str, claim: JudgedAccuracyDifference) -> Markup:
+    base = comparison.label(comparison.base or "")
+    difference = claim.difference
     if claim.verdict in ("better", "worse"):
         words = Markup("<strong>{} than {}</strong>").format(claim.verdict, base)
     else:
         words = Markup("not distinguishable from {}").format(base)
-    over = found.over.replace(" seeds", " paired seeds")
-    p = "" if claim.p is None else f"; adjusted p {format_p_value(claim.p)}"
-    interval = f"{INTERVAL} interval {format_interval(found, format_accuracy_gain)} over {over}{p}"
-    figures = Markup(" {} <small>({}, {}; {})</small>")
-    return words + figures.format(_after(budget), format_accuracy_gain(found.value), interval, agreement)
+    over = difference.over.replace(" seeds", " paired seeds")
+    p_value = "" if claim.p is None else f"; adjusted p {format_p_value(claim.p)}"
+    interval = f"{INTERVAL} interval {format_interval(difference, format_accuracy_gain)} over {over}{p_value}"
+    figures = Markup(" {} <small>({}, {})</small>")
+    return words + figures.format(_after(budget), format_accuracy_gain(difference.value), interval)
 
 
 def _after(budget: str) -> str:
@@ -217,17 +228,17 @@ def _after(budget: str) -> str:
 
 
 def rank_others(comparison: ComparisonRecords, answers: WholeTaskScores, claims: Claims) -> list[Markup]:
-    """Report the rankings beside that of the answer, and their rule."""
-    pair = _headline_pair(comparison, answers)
-    answered = (pair[2].subject, pair[0]) if pair else None
-    rest = _ranking_sentences(comparison, answers, {key: one for key, one in claims.items() if key != answered})
-    if answered not in claims and not rest:
+    """Report the rankings beside the one in the answer, and their rule."""
+    if not claims:
         return []
-    head = Markup("<strong>Other rankings.</strong> ") if rest else Markup("")
-    return [head + Markup(" ").join([*rest, describe_adjustment(claims)])]
+    pair = _headline_pair(comparison, answers)
+    others = {key: claim for key, claim in claims.items() if pair is None or key != pair.key}
+    sentences = _ranking_sentences(comparison, answers, others)
+    head = Markup("<strong>Other rankings.</strong> ") if sentences else Markup("")
+    return [head + Markup(" ").join([*sentences, _describe_adjustment(claims)])]
 
 
-def describe_adjustment(claims: Claims) -> str:
+def _describe_adjustment(claims: Claims) -> str:
     """Return the rule by which one accuracy is called better than another."""
     number = sum(claim.p is not None for claim in claims.values())
     return (

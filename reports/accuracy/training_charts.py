@@ -20,8 +20,12 @@ from reports.render.frames import losses_frame
 from reports.render.svg import INK, MUTED, chart_label, draw_marks, drawing, label_line_ends, margin_axes, svg
 from reports.speed.charts import series_colour_and_marker, series_index
 
-WIDTH, HEIGHT = 440, 270
-LEFT, RIGHT, FOOT, TOP = 30, 152, 44, 8
+WIDTH = 440  # points
+HEIGHT = 270
+LEFT = 30  # margins, points
+RIGHT = 152
+FOOT = 44
+TOP = 8
 SHORT = 0.5  # an axis of accuracy up to this range has a tick at each tenth
 REFERENCE_DASHES = ((4.0, 3.0), (1.0, 2.5), (7.0, 2.0, 1.0, 2.0), (2.0, 6.0))
 LOSS_HEIGHT = 220
@@ -42,27 +46,35 @@ def accuracy_chart(
     time with each method.
     """
     protocol = answers.main_protocol(task)
-    points = answers.points(task, protocol)
-    found = [point for point in points if point.is_reference or cost_axis.of(point) is not None]
-    majority = next(one.score.majority for one in answers if one.score.task == task)
-    front = [] if cost_axis is IMAGES else pareto_front(found, cost_axis)
+    all_points = answers.points(task, protocol)
+    points = [point for point in all_points if point.is_reference or cost_axis.of(point) is not None]
+    majority = next(scored.score.majority for scored in answers if scored.score.task == task)
+    front = [] if cost_axis is IMAGES else pareto_front(points, cost_axis)
     with drawing(WIDTH, HEIGHT) as figure:
         axes = labelled_axes(figure)
-        bottom = _scale_axes(axes, found, cost_axis)
-        labels = _draw_references(axes, found, majority if majority >= bottom and protocol != RETRIEVAL else None)
+        bottom = _scale_axes(axes, points, cost_axis)
+        labels = _draw_references(axes, points, majority if majority >= bottom and protocol != RETRIEVAL else None)
         if front:
             costs = [cost_axis.of(point) or 0.0 for point in front]
             values = [point.accuracy.value for point in front]
-            ends = [*costs, axes.get_xlim()[1]], [*values, values[-1]]
-            axes.plot(*ends, drawstyle="steps-post", color=INK, linewidth=1.5, alpha=0.8)
-        start = next((point.accuracy.value for point in found if point.subject == RANDOM_INIT), None)
-        subjects = dict.fromkeys(point.subject for point in found if not point.is_reference)
+            axes.plot(
+                [*costs, axes.get_xlim()[1]],
+                [*values, values[-1]],
+                drawstyle="steps-post",
+                color=INK,
+                linewidth=1.5,
+                alpha=0.8,
+            )
+        start = next((point.accuracy.value for point in points if point.subject == RANDOM_INIT), None)
+        subjects = dict.fromkeys(point.subject for point in points if not point.is_reference)
         for index, subject in enumerate(subjects):
-            own = sorted((point for point in found if point.subject == subject), key=lambda point: point.images)
-            label, style = comparison.label(subject), series_colour_and_marker(comparison, subject)
+            points_of_subject = [point for point in points if point.subject == subject]
+            points_of_subject.sort(key=lambda point: point.images)
+            label = comparison.label(subject)
+            style = series_colour_and_marker(comparison, subject)
             transform = shifted_transform(axes, SHIFT * (index - (len(subjects) - 1) / 2))
-            _draw_subject(axes, label, style, own, cost_axis, start, front, transform)
-            labels.append((label, own[-1].accuracy.value, style[0]))
+            _draw_subject(axes, label, style, points_of_subject, cost_axis, start, front, transform)
+            labels.append((label, points_of_subject[-1].accuracy.value, style[0]))
         write_labels(axes, labels)
         last = "; ".join(f"{label} {format_accuracy(value)}" for label, value, _ in labels)
         text = f"{task}: accuracy by {protocol} against {cost_axis.title}. At the last point: {last}."
@@ -96,15 +108,15 @@ def loss_chart(comparison: ComparisonRecords, experiment: str) -> Markup:
         return svg(figure, name, f"Training loss of {comparison.label(experiment)} in nats. {text}")
 
 
-def _scale_axes(axes: Axes, found: Sequence[ScorePoint], cost_axis: CostAxis) -> float:
+def _scale_axes(axes: Axes, points: Sequence[ScorePoint], cost_axis: CostAxis) -> float:
     """Scale the cost from zero and accuracy from the tenth below all figures; return the lower end of accuracy."""
-    furthest = max((cost_axis.of(point) or 0.0 for point in found if not point.is_reference), default=1.0)
+    furthest = max((cost_axis.of(point) or 0.0 for point in points if not point.is_reference), default=1.0)
     axes.set_xlim(0, 1.04 * (furthest or 1.0))
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(lambda value, _: format_short(value))
     axes.set_xlabel(cost_axis.axis)
-    highest = max([point.accuracy.high or point.accuracy.value for point in found], default=1.0)
-    lowest = min([point.accuracy.low or point.accuracy.value for point in found], default=0.0)
+    highest = max([point.accuracy.high or point.accuracy.value for point in points], default=1.0)
+    lowest = min([point.accuracy.low or point.accuracy.value for point in points], default=0.0)
     return scale_accuracy(axes, highest, lowest)
 
 
@@ -115,7 +127,8 @@ def labelled_axes(figure: Figure) -> Axes:
 
 def scale_accuracy(axes: Axes, highest: float, lowest: float = 0.0) -> float:
     """Scale accuracy from the tenth below all figures to the tenth above; return the lower end."""
-    bottom, top = int(lowest * 10) / 10, min(1.0, (int(highest * 10) + 1) / 10)
+    bottom = int(lowest * 10) / 10
+    top = min(1.0, (int(highest * 10) + 1) / 10)
     axes.set_ylim(bottom, top)
     axes.yaxis.set_major_locator(MultipleLocator(0.1 if top - bottom <= SHORT else 0.2))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.1f}" if value else "0")
@@ -156,7 +169,8 @@ def _draw_subject(
 ) -> None:
     """Draw the points of one subject with intervals; points on the front have a ring."""
     colour, marker = style
-    costs, values = [cost_axis.of(point) or 0.0 for point in points], [point.accuracy.value for point in points]
+    costs = [cost_axis.of(point) or 0.0 for point in points]
+    values = [point.accuracy.value for point in points]
     x, y = ([0.0, *costs], [start, *values]) if start is not None else (costs, values)
     axes.plot(x, y, color=colour, linewidth=1.25, alpha=0.25 if front else 0.5, clip_on=False)
     draw_intervals(axes, costs, [point.accuracy for point in points], colour, transform)
@@ -176,11 +190,12 @@ def draw_intervals(
     axes: Axes, x: Sequence[float], estimates: Sequence[Estimate], colour: str, transform: Transform
 ) -> None:
     """Draw intervals as vertical lines, clipped to 0 and 1."""
-    line_x, line_y = list[float](), list[float]()
-    for at, one in zip(x, estimates, strict=True):
-        if one.low is not None and one.high is not None:
-            line_x += [at, at, math.nan]
-            line_y += [max(0.0, one.low), min(1.0, one.high), math.nan]
+    line_x = list[float]()
+    line_y = list[float]()
+    for position, estimate in zip(x, estimates, strict=True):
+        if estimate.low is not None and estimate.high is not None:
+            line_x += [position, position, math.nan]
+            line_y += [max(0.0, estimate.low), min(1.0, estimate.high), math.nan]
     if line_x:
         axes.plot(line_x, line_y, color=colour, linewidth=1.25, alpha=0.7, transform=transform, clip_on=False)
 

@@ -12,7 +12,7 @@ from bench.__main__ import main
 from bench.cli.transfer import choose_tasks_and_protocols
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
-from bench.interfaces.catalog import DEFAULT_TASKS, PROTOCOLS, REFERENCES, RETRIEVAL_TASK, Protocol
+from bench.interfaces.catalog import DEFAULT_TASKS, PROTOCOLS, RETRIEVAL_TASK, Protocol, installed_references
 from bench.records.record import Transfer, read_records
 from bench.towers.head_file import save_head_beside_tower, save_tower
 from bench.towers.provenance import Provenance, read_provenance
@@ -49,7 +49,7 @@ def saved(folder: Path, experiment: Experiment) -> Path:
     ("tasks", "protocols", "chosen"),
     [
         ([], [], ([*DEFAULT_TASKS], ["linear-probe", "k-nn", "retrieval"])),
-        ([], ["few-shot"], (["Twemoji group", "Twemoji subgroup", "unseen subgroup"], ["few-shot"])),
+        ([], ["few-shot"], (["unseen subgroup", "Twemoji subgroup", "Twemoji group"], ["few-shot"])),
         ([], ["retrieval"], (["unseen emoji retrieval"], ["retrieval"])),
         (["rooms"], [], (["rooms"], ["linear-probe", "k-nn"])),
         ([RETRIEVAL_TASK], [], ([RETRIEVAL_TASK], ["retrieval"])),
@@ -172,4 +172,9 @@ def test_upper_bound_of_another_kind_has_its_own_random_init_baseline(
     arguments = [paths[0], "--reference", paths[1], *task, "--results", str(ready)]
     assert main(["transfer", *arguments]) == 0
     random_inits = {"random init", "random init of catlip-tiny"}
-    assert {name for name, _ in subjects(ready)} == {"catlip-tiny", "reference catlip-tiny", *random_inits, *REFERENCES}
+    assert {name for name, _ in subjects(ready)} == {
+        "catlip-tiny",
+        "reference catlip-tiny",
+        *random_inits,
+        *installed_references(),
+    }

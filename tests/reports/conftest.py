@@ -50,7 +50,7 @@ HEAD_FLOPS = {
 IMAGE_FLOPS = 3_900_000_000
 # classes, test images, training images, accuracies: majority class, random-init baseline, HOG, raw pixels
 TASKS = {
-    "Twemoji group": (8, 822, 3_288, 0.243, 0.437, 0.589, 0.512),
+    "unseen subgroup": (8, 822, 3_288, 0.243, 0.437, 0.589, 0.512),
     "Twemoji subgroup": (23, 352, 1_408, 0.091, 0.241, 0.386, 0.301),
     "rooms": (10, 336, 1_344, 0.164, 0.382, 0.446, 0.411),
     "silhouettes 20 per class": (10, 2_000, 200, 0.1, 0.522, 0.691, 0.604),

@@ -57,7 +57,7 @@ def of_two_tasks(record: Record) -> Record:
     """A record whose scores are on two tasks alone, for the other tasks' charts are of the same kind."""
     if not isinstance(record.measured, Transfer):
         return record
-    some = tuple(one for one in record.measured.scores if one.task in ("Twemoji group", "rooms"))
+    some = tuple(one for one in record.measured.scores if one.task in ("unseen subgroup", "rooms"))
     return replace(record, measured=replace(record.measured, scores=some))
 
 
@@ -158,7 +158,7 @@ def test_columns_sort_both_ways_by_value(at: Callable[..., Any]) -> None:
 
 def test_filtered_rows_are_the_copied_rows(at: Callable[..., Any]) -> None:
     browser = at("page")
-    found = table(browser, "Accuracy on Twemoji group")
+    found = table(browser, "Accuracy on unseen subgroup")
     tools = found.find_element(By.XPATH, "../preceding-sibling::div[@class='tools']")
     rows = len(found.find_elements(*ROWS))
     tools.find_element(By.TAG_NAME, "input").send_keys("catlip-tiny")

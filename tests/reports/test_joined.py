@@ -151,7 +151,7 @@ def test_a_task_of_the_same_name_with_other_images_is_not_joined(make: Make) -> 
         replace(one, measured=replace(one.measured, scores=tuple(map(fewer, one.measured.scores)))) for one in first
     ]
     joined = join_comparisons({SCORE: other, f"{SCORE}1": second})
-    assert joined.left_out == {SCORE: "its task Twemoji group has other test images"}
+    assert joined.left_out == {SCORE: "its task unseen subgroup has other test images"}
 
 
 def test_page_of_a_folder_joins_the_folders_of_its_trainings(

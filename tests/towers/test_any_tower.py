@@ -1,4 +1,4 @@
-"""Towers of any family train with every method, except where the table of docs/towers.md gives the reason.
+"""Towers of any family train with every method, except where the table of docs/results/towers.md gives the reason.
 
 `python -m tests.towers.test_any_tower` writes the table.
 """
@@ -27,7 +27,7 @@ from tests.towers.any_tower import (
     take_step,
 )
 
-PAGE = Path(__file__).parents[2] / "docs" / "towers.md"
+PAGE = Path(__file__).parents[2] / "docs" / "results" / "towers.md"
 
 
 # Towers whose own pooling is not the mean of their map, by the side of an image.

@@ -1,4 +1,4 @@
-"""The emoji tasks find known concepts in another style, and docs/transfer.md says how alike the styles are."""
+"""The emoji tasks find known concepts in another style, and docs/results/transfer.md says how alike the styles are."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from bench.transfer.tasks.image_sources import ImageSource, eval_batches
 from bench.transfer.tasks.tasks import pack_task
 
 SIDE = 32  # pixels, as the baseline of raw pixels has them
-PAGE = " ".join((CHECKOUT / "docs" / "transfer.md").read_text(encoding="utf-8").split())
+PAGE = " ".join((CHECKOUT / "docs" / "results" / "transfer.md").read_text(encoding="utf-8").split())
 
 
 def captions_by_concept(images: PackImages) -> dict[str, list[str]]:

@@ -79,7 +79,11 @@ def test_each_protocol_has_a_table_of_the_towers_of_each_seed_with_intervals_ove
 def test_device_time_and_energy_that_are_unknown_have_a_reason() -> None:
     towers = [scored(CLIP.name, 0, score(60)), scored(FLOOR, 0, score(40))]
     bare, unpowered = (tables_of([*towers, *speeds])["Accuracy on rooms"] for speeds in ([], [timed()]))
-    assert [row["group"] for row in bare.rows] == ["Equal images", "Equal device seconds", "References"]
+    assert [row["group"] for row in bare.rows] == [
+        "Equal images",
+        "Equal device seconds",
+        "Lower bounds, without training",
+    ]
     assert all(row["device time"] is None for row in bare.rows)
     assert "this comparison has none" in bare.note
     assert unpowered.rows[0]["device time"] == pytest.approx(80_000 / images_per_second(CLIP, timed().measured))
@@ -135,6 +139,27 @@ def test_tables_of_unseen_concepts_say_which_towers_know_them() -> None:
     assert "a known concept is found in another style" not in table.note
 
 
+def test_tasks_with_headroom_lead_and_the_tables_say_what_their_scores_show() -> None:
+    scores = [score(60, task=task) for task in ("Twemoji group", "unseen subgroup", "Twemoji subgroup")]
+    tables = tables_of([scored(CLIP.name, 0, *scores)])
+    tasks = [column.title for column in tables["Transfer: linear probe"].columns][3:]
+    assert tasks == ["unseen subgroup", "Twemoji subgroup", "Twemoji group"]
+    assert "they cannot show which method is better on photographs" in tables["Transfer: linear probe"].note
+
+
+def test_references_are_lower_or_upper_bounds() -> None:
+    rights = {"raw pixels": 30, "HOG and colour": 40, "EfficientNet-Lite0": 70, "reference vit": 80}
+    records = [replace(scored(name, 0, score(right)), experiment=None) for name, right in rights.items()]
+    rows = tables_of(records)["Accuracy on rooms"].rows
+    lower, upper = "Lower bounds, without training", "Upper bounds"
+    assert [(row["group"], row["features"]) for row in rows] == [
+        (lower, "raw pixels"),
+        (lower, "HOG and colour"),
+        (upper, "EfficientNet-Lite0"),
+        (upper, "reference vit"),
+    ]
+
+
 def test_tables_name_the_trainings_of_their_scores() -> None:
     def trained(rate: float) -> Score:
         training = TaskTraining(
@@ -181,4 +206,4 @@ def test_tables_of_towers_of_own_data_say_once_that_drawings_score_them() -> Non
     assert "drawings" not in second.note
     assert "are new to a tower" not in first.note + second.note
     for others in (tables(CLIP, "unseen subgroup"), tables(own, "my classes")):
-        assert not any("drawings" in table.note for table in others)
+        assert not any("scored on drawings" in table.note for table in others)

@@ -22,9 +22,8 @@ from bench.towers.head_file import save_tower
 from bench.towers.provenance import Provenance, latest_towers, read_provenance
 from bench.train.build import build_untrained_tower
 from bench.transfer.classification.probe import score_k_nn, score_linear_probe
-from bench.transfer.families.pack_tasks import SILHOUETTES
 from bench.transfer.families.pack_tasks import TASKS as PACK_TASKS
-from bench.transfer.feature_extractor import REFERENCE_FEATURES, FeatureExtractor, tower_embedder
+from bench.transfer.feature_extractor import FeatureExtractor, tower_embedder
 from bench.transfer.score import open_extractor, score_task
 from bench.transfer.tasks.image_sources import ArrayImageSource, on_white
 from bench.transfer.tasks.named_tasks import load_task
@@ -91,11 +90,6 @@ def test_images_of_one_caption_stay_in_one_split(results: Path, tasks: list[Sing
         for side in ((task.train, task.validation), (task.test,))
     ]
     assert not sides[0] & sides[1]
-
-
-def test_few_shot_tasks_share_one_test_part(tasks: list[SingleLabelTask]) -> None:
-    few, many = (task for task in tasks if task.name in SILHOUETTES)
-    assert few.test is many.test
 
 
 def test_queries_have_one_emoji_of_their_own_in_a_gallery_of_another_vendor(
@@ -182,13 +176,6 @@ def test_features_that_are_not_finite_are_refused_with_their_number(tmp_path: Pa
     subject = open_extractor(str(tmp_path / "x.safetensors"), experiment, CPU)
     with pytest.raises(ValueError, match=r"features of 249 images: 31,872 of 31,872 are not finite"):
         score_task(subject, load_task("rooms", results, ""), "linear-probe")
-
-
-@pytest.mark.parametrize("name", list(REFERENCE_FEATURES))
-def test_reference_features_are_one_finite_row_per_image(name: str, results: Path) -> None:
-    features = REFERENCE_FEATURES[name](on_white(load_pack_images("twemoji", results / "cache").pixels[:4]))
-    assert features.shape[0] == 4
-    assert np.isfinite(features).all()
 
 
 def saved(tmp_path: Path, experiment: Experiment, comparison: str) -> Path:

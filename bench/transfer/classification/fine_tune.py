@@ -4,7 +4,6 @@ The learning rate is chosen on the validation part, the test part is used once.
 """
 
 import copy
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,7 +36,8 @@ INITIAL_SPREAD = 0.02  # standard deviation of a new head's weights
 RowLoss = Callable[[Float[Tensor, "batch classes"], Int[Tensor, " batch"]], Float[Tensor, ""]]
 RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)  # the published rate, and larger rates for smaller towers
 PUBLISHED_IMAGES = 10_000  # smallest training part for which the published epochs are used unchanged
-FEWEST_STEPS, SMALL_BATCH = 500, 32  # of a training on fewer images
+FEWEST_STEPS = 500  # of a training on fewer images
+SMALL_BATCH = 32  # images per step of a training on fewer images
 PAPER_BATCH = 128  # largest batch of a training of ten epochs that is too short for the released batch
 MICRO_BATCH_PIXELS = 128 * 224**2  # most pixels of the images that pass through a tower at once
 
@@ -65,14 +65,6 @@ class FineTuning(TrainingRecipe):
     image_size: int | None = None  # in pixels, that the tower is resized to; None: the tower's own
     resize_over_crop: float | None = None  # of images to score (`ImageSource`); None: that of the task
 
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1:
-            raise ValueError(f"epochs and batch_size must be 1 or more, got {self.epochs} and {self.batch_size}")
-        if not 0 <= self.min_learning_rate <= self.learning_rate < math.inf or self.learning_rate == 0:
-            raise ValueError(f"learning rates must fall to 0 or more: {self.learning_rate} to {self.min_learning_rate}")
-        if not 0 <= self.layer_decay <= 1:
-            raise ValueError(f"layer_decay must be from 0 to 1, got {self.layer_decay}")
-
     @property
     def final_learning_rate_ratio(self) -> float:
         """The ratio of the last to the first learning rate."""
@@ -93,7 +85,8 @@ class FineTunedClassifier(nn.Module):
 
     def __init__(self, tower: ImageTower, head: nn.Linear) -> None:
         super().__init__()
-        self.tower, self.head = tower, head
+        self.tower = tower
+        self.head = head
 
     def forward(self, images: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch classes"]:
         logits: Tensor = self.head(self.tower(images))
@@ -132,21 +125,23 @@ def train_classifier_copy(
 
     Micro-batches have at most MICRO_BATCH_PIXELS, so that large images fit into a device's memory.
     """
-    own = copy.deepcopy(tower) if recipe.image_size is None else resized_tower(tower, recipe.image_size)
-    model = FineTunedClassifier(own, copy.deepcopy(head)).to(device)
+    tower = copy.deepcopy(tower) if recipe.image_size is None else resized_tower(tower, recipe.image_size)
+    model = FineTunedClassifier(tower, copy.deepcopy(head)).to(device)
     recipe = replace(recipe, batch_size=min(recipe.batch_size, len(images)))
-    steps, most = recipe.steps(len(images)), max(1, MICRO_BATCH_PIXELS // own.image_size**2)
-    size = next(size for size in range(min(most, recipe.batch_size), 0, -1) if recipe.batch_size % size == 0)
-    parts = recipe.batch_size // size
-    load = partial(load_batch, images, own.image_size, size, recipe)
+    steps = recipe.steps(len(images))
+    size = min(recipe.batch_size, max(1, MICRO_BATCH_PIXELS // tower.image_size**2))
+    while recipe.batch_size % size:  # micro-batches are equally large
+        size -= 1
+    micro_batches = recipe.batch_size // size
+    load = partial(load_batch, images, tower.image_size, size, recipe)
 
     def loss_of_batch(batch: tuple[Tensor, Tensor]) -> Tensor:
         images, rows = batch
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             return loss_of(model(normalise(images.to(device) / WHITE)), rows)
 
-    whole_batches = zip(*[prefetch(load, steps * parts)] * parts, strict=True)
-    return train_on_task(model, model.tower, whole_batches, steps, loss_of_batch, recipe, recipe.learning_rate)
+    batches = zip(*[prefetch(load, steps * micro_batches)] * micro_batches, strict=True)
+    return train_on_task(model, model.tower, batches, steps, loss_of_batch, recipe, recipe.learning_rate)
 
 
 def load_batch(
@@ -182,7 +177,8 @@ def score_fine_tuning(
     A recipe that does not train the tower trains the head alone, on the tower's features of augmented images.
     """
     assert subject.tower is not None, f"{subject.name} has no tower"
-    tower, device = subject.tower, subject.device
+    tower = subject.tower
+    device = subject.device
     head = init_head(tower.width, len(task.classes), seed=0)
 
     def predict_correct(model: FineTunedClassifier, part: LabelledImages) -> Bool[Tensor, " images"]:
@@ -194,14 +190,21 @@ def score_fine_tuning(
         return float(predict_correct(model, task.validation).double().mean())
 
     images = len(task.train.labels)
-    recipe, best = search_learning_rate(
-        recipe_for(published, images), candidate_rates(tower, images, published), accuracy
+    rates = candidate_rates(tower, images, published)
+    recipe, validation_accuracy = search_learning_rate(recipe_for(published, images), rates, accuracy)
+    both = task.train.concatenate(task.validation)
+    model = fine_tune_copy(tower, head, both, recipe, device)
+    score = make_score(
+        task,
+        protocol,
+        chosen=recipe.learning_rate,
+        validation_accuracy=validation_accuracy,
+        is_correct=predict_correct(model, task.test),
+        converged=True,
+        num_train=len(both.labels),
+        training=recipe.task_training(len(both.labels), model.tower.image_size, recipe.learning_rate),
     )
-    joint = task.train.concatenate(task.validation)
-    model, count = fine_tune_copy(tower, head, joint, recipe, device), len(joint.labels)
-    training = recipe.task_training(count, model.tower.image_size, recipe.learning_rate)
-    chosen, is_correct = training.learning_rate, predict_correct(model, task.test)
-    return [make_score(task, protocol, chosen, best, is_correct, converged=True, num_train=count, training=training)]
+    return [score]
 
 
 score_linear_probe_catlip = partial(score_fine_tuning, protocol="linear probe, CatLIP's recipe", published=LINEAR_PROBE)

@@ -16,19 +16,25 @@ class HyperparameterSearch:
     """
 
     def __init__(self, settings: Sequence[float], limits: tuple[float, float] | None = None) -> None:
-        self.settings, self._limits, self.qualities = list(settings), limits, list[float]()
+        self.settings = list(settings)
+        self.qualities = list[float]()
+        self._limits = limits
 
     def __iter__(self) -> Iterator[float]:
         yield from self.settings[:]
         if self._limits is None:
             return
-        low, high = self.settings[0], self.settings[-1]
-        ratio, (lowest, highest) = high / self.settings[-2], self._limits
+        lowest, highest = self._limits
+        low = self.settings[0]
+        high = self.settings[-1]
+        ratio = high / self.settings[-2]
         while self.best == high and high * ratio <= highest:
-            self.settings.append(high := high * ratio)
+            high *= ratio
+            self.settings.append(high)
             yield high
         while self.best == low and low / ratio >= lowest:
-            self.settings.append(low := low / ratio)
+            low /= ratio
+            self.settings.append(low)
             yield low
 
     @property

@@ -28,12 +28,14 @@ from bench.transfer.feature_matrix import BLOCK_ROWS, matrix_in_memory_or_file
 
 TOLERANCE = 1e-7  # of the gradient norm
 MAX_EXCESS = 1e-4  # of the objective over its minimum, relative, for features in float32
-MAX_STEPS, MAX_PRODUCTS = 60, 200  # Newton steps, and products with the Hessian in each
+MAX_STEPS = 60  # Newton steps
+MAX_PRODUCTS = 200  # products with the Hessian in each step
 MAX_RELATIVE_RESIDUAL = 0.1  # relative residual of conjugate gradients far from the optimum
 ARMIJO = 1e-4  # Armijo's constant: smallest decrease relative to the slope
 STEP_SIZES = [2.0**-halving for halving in range(20)]  # step sizes of the line search
 ROUNDING = 1e-14  # relative, of the objective
-BLOCK_SIZE, MAX_KEPT = 2**20, 2**27  # probabilities that are computed at once, and that are kept
+BLOCK_SIZE = 2**20  # probabilities that are computed at once
+MAX_KEPT = 2**27  # probabilities that are kept for products with the Hessian
 
 Features = Float[Tensor, "images features"]
 Projected = Float[Tensor, "images columns"]
@@ -54,7 +56,8 @@ class PrincipalAxes:
     @classmethod
     def fit(cls, features: Features) -> "PrincipalAxes":
         """Compute the axes, in float64; a constant feature is only centred."""
-        count, blocks = len(features), torch.split(features, BLOCK_ROWS)
+        count = len(features)
+        blocks = torch.split(features, BLOCK_ROWS)
         mean = torch.stack([block.double().sum(0) for block in blocks]).sum(0) / count
         squares = torch.stack([(block.double() - mean).square().sum(0) for block in blocks]).sum(0)
         deviation = (squares / count).sqrt()
@@ -121,13 +124,15 @@ class _LogisticObjective:
     """
 
     def __init__(self, inputs: Projected, targets: Int[Tensor, " images"], classes: int) -> None:
-        rows, self.count = max(1, BLOCK_SIZE // classes), len(inputs)
+        rows = max(1, BLOCK_SIZE // classes)
+        self.count = len(inputs)
         self.blocks = [*zip(torch.split(inputs, rows), torch.split(targets.unsqueeze(0), rows, dim=1), strict=True)]
         self.rough_blocks = torch.split(inputs.float(), rows)  # the same memory if they are float32
         squares = torch.stack([block.double().square().sum(0) for block, _ in self.blocks])
         self.spread = (squares.sum(0) / self.count).to(targets.device)
         self.is_rough = inputs.dtype == torch.float32
-        self.keeps, self.kept = self.count * classes <= MAX_KEPT, list[Tensor]()
+        self.keeps = self.count * classes <= MAX_KEPT
+        self.kept = list[Tensor]()
 
     def minimise(self, weights: Tensor, strength: float, tolerance: float) -> tuple[Tensor, float, float, bool]:
         """Return the weights, objective and gradient norm of the minimum, and whether it was reached.
@@ -147,14 +152,17 @@ class _LogisticObjective:
                 twice = gradient[:, :-1].square().sum() / least + (gradient[:, -1:].square() / self.curvature).sum()
                 excess = float(twice) / 2 / objective
                 log(f"C = {strength:g}: objective {objective:.6f}, at most {excess:.1e} of it above the minimum")
-                reached, limit = excess <= MAX_EXCESS, math.sqrt(2 * least * MAX_EXCESS * objective)
+                reached = excess <= MAX_EXCESS
+                limit = math.sqrt(2 * least * MAX_EXCESS * objective)
             else:
-                reached, limit = length <= tolerance, tolerance
+                reached = length <= tolerance
+                limit = tolerance
             if reached or not steps_left:
                 break
             max_residual = min(MAX_RELATIVE_RESIDUAL, max(length**0.5, limit / length / 2))
             step = self._newton_step(weights, gradient, penalty, max_residual)
-            bound, slope = objective + ROUNDING * abs(objective), ARMIJO * float((gradient * step).sum())
+            bound = objective + ROUNDING * abs(objective)
+            slope = ARMIJO * float((gradient * step).sum())
             for size in STEP_SIZES:
                 tried = weights + size * step
                 value, gradient_there = self._evaluate_and_keep(tried, penalty)
@@ -162,12 +170,16 @@ class _LogisticObjective:
                     break
             else:
                 break
-            weights, objective, gradient = tried, value, gradient_there
+            weights = tried
+            objective = value
+            gradient = gradient_there
         return weights, objective, length, reached
 
     def _evaluate_and_keep(self, weights: Tensor, penalty: Tensor) -> tuple[float, Tensor]:
         """Return the objective and its gradient; keep what the Newton step from these weights needs."""
-        entropy, gradient, self.curvature = 0.0, torch.zeros_like(weights), torch.zeros_like(weights[:, :1])
+        entropy = 0.0
+        gradient = torch.zeros_like(weights)
+        self.curvature = torch.zeros_like(weights[:, :1])
         self.kept.clear()
         for block, targets in self.blocks:
             inputs = block.to(weights.device)
@@ -201,7 +213,8 @@ class _LogisticObjective:
 
     def _newton_step(self, weights: Tensor, gradient: Tensor, penalty: Tensor, max_residual: float) -> Tensor:
         """Solve for the Newton step by conjugate gradients, up to a relative residual."""
-        weights, penalty = weights.float(), penalty.float()
+        weights = weights.float()
+        penalty = penalty.float()
         diagonal = (self.curvature * self.spread).float() + penalty + torch.finfo(torch.float32).tiny
         step = torch.zeros_like(weights)
         scale = float(gradient.norm())
@@ -216,6 +229,7 @@ class _LogisticObjective:
             if float(residual.norm()) <= max_residual:
                 break
             scaled = residual / diagonal
-            slope, before = (residual * scaled).sum(), slope
-            direction = scaled + slope / before * direction
+            previous_slope = slope
+            slope = (residual * scaled).sum()
+            direction = scaled + slope / previous_slope * direction
         return step.double() * scale

@@ -73,9 +73,14 @@ class EmbeddedTask(TaskWithSplits[LabelledFeatures]):
             kept = number[part.labels] >= 0
             return LabelledFeatures(part.features[kept], number[part.labels[kept]])
 
-        names = tuple(self.classes[one] for one in classes)
-        train, validation, test = map(restrict, (self.train, self.validation, self.test))
-        return replace(self, name=name, classes=names, train=train, validation=validation, test=test)
+        return replace(
+            self,
+            name=name,
+            classes=tuple(self.classes[label] for label in classes),
+            train=restrict(self.train),
+            validation=restrict(self.validation),
+            test=restrict(self.test),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +125,13 @@ def neighbour_predictions(
     sizes = [min(int(k), len(train.labels)) for k in ks]
     bank = F.normalize(train.features.double())
     order = torch.arange(len(bank), 0, -1, device=bank.device)  # of equal cosines the first row has the largest key
-    found = []
+    predictions_by_block = []
     for block in torch.split(queries, max(1, MAX_COSINES // max(bank.shape))):
         cosines = F.normalize(block.double()) @ bank.T
         keys = cosines.mul_(COSINE_STEPS).round_().long().mul_(COSINE_STEPS).add_(order)
         nearest = train.labels[keys.topk(max(sizes), dim=1).indices]
-        found.append(torch.stack([_majority_classes(nearest[:, :k], num_classes) for k in sizes]))
-    for predictions in torch.cat(found, dim=1):
+        predictions_by_block.append(torch.stack([_majority_classes(nearest[:, :k], num_classes) for k in sizes]))
+    for predictions in torch.cat(predictions_by_block, dim=1):
         yield predictions, True
 
 
@@ -167,11 +172,14 @@ def embed_task(
     device = device or subject.device
 
     def embed_split(part: LabelledImages) -> LabelledFeatures:
-        features, labels = torch.from_numpy(subject.embed(part.images)), torch.from_numpy(part.labels).to(device)
-        return LabelledFeatures(features if features.numel() > MAX_IN_MEMORY else features.to(device, dtype), labels)
+        features = torch.from_numpy(subject.embed(part.images))
+        if features.numel() <= MAX_IN_MEMORY:
+            features = features.to(device, dtype)
+        return LabelledFeatures(features, torch.from_numpy(part.labels).to(device))
 
-    parts = map(embed_split, (task.train, task.validation, task.test))
-    return EmbeddedTask(task.name, task.classes, *parts, templates=task.templates)
+    train = embed_split(task.train)
+    validation = embed_split(task.validation)
+    return EmbeddedTask(task.name, task.classes, train, validation, embed_split(task.test), templates=task.templates)
 
 
 def draw_class_orders(task: EmbeddedTask) -> list[tuple[RowsByClass, RowsByClass]]:
@@ -189,23 +197,40 @@ def score_after_refit(protocol: ProbeProtocol, task: EmbeddedTask, **point: Any)
     tuned = task.train.sample() if protocol.is_tuned_on_sample else task.train
     for answers, _ in protocol.predictions(tuned, task.validation.features, search, len(task.classes)):
         search.qualities.append(_accuracy(answers, task.validation))
-    both, quality = task.train.concatenate(task.validation), max(search.qualities)
+    both = task.train.concatenate(task.validation)
     answers, converged = next(protocol.predictions(both, task.test.features, [search.best], len(task.classes)))
-    is_correct = answers == task.test.labels
-    return make_score(task, protocol.name, search.best, quality, is_correct, converged, len(both.labels), **point)
+    return make_score(
+        task,
+        protocol.name,
+        chosen=search.best,
+        validation_accuracy=max(search.qualities),
+        is_correct=answers == task.test.labels,
+        converged=converged,
+        num_train=len(both.labels),
+        **point,
+    )
 
 
 def score_without_refit(protocol: ProbeProtocol, task: EmbeddedTask, **point: Any) -> Score:
     """Choose the setting on the validation part, and score on the test part the fit to the training part alone."""
-    queries, tried = torch.cat([task.validation.features, task.test.features]), list[tuple[Tensor, bool]]()
+    queries = torch.cat([task.validation.features, task.test.features])
+    answers_on_test = list[tuple[Tensor, bool]]()
     search = HyperparameterSearch(protocol.settings, protocol.limits)
     for answers, converged in protocol.predictions(task.train, queries, search, len(task.classes)):
         on_validation, on_test = torch.tensor_split(answers, [len(task.validation.labels)])
         search.qualities.append(_accuracy(on_validation, task.validation))
-        tried.append((on_test == task.test.labels, converged))
-    is_correct, converged = tried[search.settings.index(search.best)]
-    quality, count = max(search.qualities), len(task.train.labels)
-    return make_score(task, protocol.name, search.best, quality, is_correct, converged, count, **point)
+        answers_on_test.append((on_test, converged))
+    answers, converged = answers_on_test[search.settings.index(search.best)]
+    return make_score(
+        task,
+        protocol.name,
+        chosen=search.best,
+        validation_accuracy=max(search.qualities),
+        is_correct=answers == task.test.labels,
+        converged=converged,
+        num_train=len(task.train.labels),
+        **point,
+    )
 
 
 def make_score(
@@ -226,7 +251,7 @@ def make_score(
         chosen=chosen,
         validation_accuracy=validation_accuracy,
         converged=converged,
-        correct="".join("1" if one else "0" for one in is_correct.tolist()),
+        correct="".join("1" if correct else "0" for correct in is_correct.tolist()),
         num_classes=len(task.classes),
         num_train=num_train,
         majority=int(labels.bincount().max()) / len(labels),
@@ -246,18 +271,13 @@ def score_few_shot(subject: FeatureExtractor, task: SingleLabelTask) -> list[Sco
     Source: Zhou et al. 2021, arXiv:2109.01134, the linear probe beside CoOp (lpclip/linear_probe.py has the numbers).
     """
     embedded = embed_task(subject, task)
-    return [
-        score_without_refit(
-            FEW_SHOT,
-            embedded.select(
-                first_rows(train, shots=shots), first_rows(validation, shots=min(shots, MAX_SHOTS_TO_TUNE))
-            ),
-            per_class=shots,
-            draw=draw,
-        )
-        for draw, (train, validation) in enumerate(draw_class_orders(embedded))
-        for shots in SHOTS
-    ]
+    scores = []
+    for draw, (train, validation) in enumerate(draw_class_orders(embedded)):
+        for shots in SHOTS:
+            validation_rows = first_rows(validation, shots=min(shots, MAX_SHOTS_TO_TUNE))
+            subset = embedded.select(first_rows(train, shots=shots), validation_rows)
+            scores.append(score_without_refit(FEW_SHOT, subset, per_class=shots, draw=draw))
+    return scores
 
 
 def score_label_fractions(subject: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
@@ -267,16 +287,11 @@ def score_label_fractions(subject: FeatureExtractor, task: SingleLabelTask) -> l
     part is used to choose the penalty, then both are fitted to. All labels are a single draw, and the linear probe.
     """
     embedded = embed_task(subject, task)
-    sizes = [size for of in (task.train, task.validation) for size in np.bincount(of.labels).tolist()]
-    *shares, whole = distinct_shares(sizes)
-    some = [
-        score_after_refit(
-            LABEL_FRACTIONS,
-            embedded.select(first_rows(train, share=share), first_rows(validation, share=share)),
-            label_share=share,
-            draw=draw,
-        )
-        for draw, (train, validation) in enumerate(draw_class_orders(embedded))
-        for share in shares
-    ]
-    return [*some, score_after_refit(LABEL_FRACTIONS, embedded, label_share=whole)]
+    sizes = [*np.bincount(task.train.labels).tolist(), *np.bincount(task.validation.labels).tolist()]
+    *shares, all_labels = distinct_shares(sizes)
+    scores = []
+    for draw, (train, validation) in enumerate(draw_class_orders(embedded)):
+        for share in shares:
+            subset = embedded.select(first_rows(train, share=share), first_rows(validation, share=share))
+            scores.append(score_after_refit(LABEL_FRACTIONS, subset, label_share=share, draw=draw))
+    return [*scores, score_after_refit(LABEL_FRACTIONS, embedded, label_share=all_labels)]

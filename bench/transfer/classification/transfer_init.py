@@ -41,6 +41,7 @@ SHOTS = (1, 2, 5, 20)  # per class
 RATES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 STEPS = 100  # full-batch
 RECIPE = FineTuning()
+NEAREST_LABEL = "similarity of the nearest label"  # a metric
 Rows = Int[Tensor, "draws _"]  # of a part
 
 
@@ -78,20 +79,25 @@ def score_initial_heads(subject: FeatureExtractor, task: SingleLabelTask) -> lis
         MetricScore(
             task=task.name,
             protocol=INIT_PROTOCOL,
-            name=f"{name}: {' > '.join(label.path)}",
+            name=NEAREST_LABEL,
+            class_name=class_name,
+            wordnet_path=tuple(label.path),
             value=label.similarity,
             num_train=0,
             num_test=0,
             baseline=None,
         )
-        for name, labels in zip(task.classes, labels_by_class, strict=True)
+        for class_name, labels in zip(task.classes, labels_by_class, strict=True)
         for label in labels
     ]
-    own = [row for row, labels in enumerate(labels_by_class) if [label.similarity for label in labels] == [1.0]]
+    in_vocabulary = []
+    for row, labels in enumerate(labels_by_class):
+        if [label.similarity for label in labels] == [1.0]:
+            in_vocabulary.append(row)
     templates = {CLASS_NAMES: BARE_NAME, PROMPTS: read_templates(subject.templates or task.templates)}
     scores = list(_score_heads(subject.loaded, embedded, templates, with_shares=True))
-    if 1 < len(own) < len(task.classes):
-        restricted = embedded.with_classes(own, f"{task.name}, {len(own)} in the vocabulary")
+    if 1 < len(in_vocabulary) < len(task.classes):
+        restricted = embedded.with_classes(in_vocabulary, f"{task.name}, {len(in_vocabulary)} in the vocabulary")
         scores += _score_heads(subject.loaded, restricted, templates, with_shares=False)
     return [*metrics, *scores]
 
@@ -110,14 +116,21 @@ def copy_head(
     A bias reflects the frequency of a label; a class without a synset gets the mean bias of the other classes. Source:
     Mehta et al. 2024, arXiv:2404.15653 ("Transfer Init").
     """
-    row_of = {key: row for row, key in enumerate(classifier.keys)}
-    weight, bias = random.weight.clone(), random.bias.clone()
-    rows_of = {k: [row_of[label.key] for label in labels] for k, labels in enumerate(labels_by_class) if labels}
-    for k, rows in rows_of.items():
-        weight[:, k], bias[:, k] = classifier.weight[rows].mean(0), classifier.bias[rows].mean()
-    if rows_of:
-        others = [k for k in range(len(labels_by_class)) if k not in rows_of]
-        bias[:, others] = bias[0, list(rows_of)].mean()
+    row_of_key = {key: row for row, key in enumerate(classifier.keys)}
+    weight = random.weight.clone()
+    bias = random.bias.clone()
+    without_synset = []
+    with_synset = []
+    for row, labels in enumerate(labels_by_class):
+        if labels:
+            copied = [row_of_key[label.key] for label in labels]
+            weight[:, row] = classifier.weight[copied].mean(0)
+            bias[:, row] = classifier.bias[copied].mean()
+            with_synset.append(row)
+        else:
+            without_synset.append(row)
+    if with_synset:
+        bias[:, without_synset] = bias[0, with_synset].mean()
     return InitialHeads(weight, bias)
 
 
@@ -143,7 +156,8 @@ def make_text_head(
 def make_random_head(width: int, classes: int, count: int) -> InitialHeads:
     """Return randomly initialised heads, one per draw."""
     heads = [init_head(width, classes, draw) for draw in range(count)]
-    weight, bias = torch.stack([head.weight for head in heads]), torch.stack([head.bias for head in heads])
+    weight = torch.stack([head.weight for head in heads])
+    bias = torch.stack([head.bias for head in heads])
     return InitialHeads(weight.detach(), bias.detach())
 
 
@@ -178,19 +192,21 @@ def tune_heads(
     """
     images = train_rows.shape[1]
     draws_at_once = max(1, len(task.train.labels) // images)
-    heads, chosen = list[InitialHeads](), list[ChosenRate]()
+    heads = list[InitialHeads]()
+    chosen = list[ChosenRate]()
     for first in range(0, len(train_rows), draws_at_once):
         draws = slice(first, first + draws_at_once)
         begin = InitialHeads(start.weight[draws], start.bias[draws])
-        train, validation = task.train.select(train_rows[draws]), task.validation.select(validation_rows[draws])
+        train = task.train.select(train_rows[draws])
+        validation = task.validation.select(validation_rows[draws])
         tried = [fit_heads(begin, train.features, train.labels, rate) for rate in RATES]
         accuracy = torch.stack([head.accuracy(validation) for head in tried])
         for draw, best in enumerate(accuracy.argmax(0).tolist()):
             heads.append(InitialHeads(tried[best].weight[draw], tried[best].bias[draw]))
             chosen.append(ChosenRate(RATES[best], float(accuracy[best, draw]), images))
-    return InitialHeads(
-        torch.stack([head.weight for head in heads]), torch.stack([head.bias for head in heads])
-    ), chosen
+    weight = torch.stack([head.weight for head in heads])
+    bias = torch.stack([head.bias for head in heads])
+    return InitialHeads(weight, bias), chosen
 
 
 def _score_heads(
@@ -216,14 +232,17 @@ def _initial_heads(
 ) -> dict[str, InitialHeads]:
     random = make_random_head(task.train.features.shape[1], len(task.classes), DRAWS)
     heads = {RANDOM_HEAD: random}
-    classifier, texts = (loaded.label_classifier, loaded.read_text_encoder()) if loaded is not None else (None, None)
+    if loaded is None:
+        return heads
+    classifier = loaded.label_classifier
     if classifier is not None and classifier.keys:
         heads[COPIED_ROWS] = copy_head(classifier, match_labels(task.classes, classifier.keys), random)
-    if texts is not None:
+    text_encoder = loaded.read_text_encoder()
+    if text_encoder is not None:
         names = task.classes if task.templates else class_names_for_prompts(task.classes)
-        for head, of_head in templates.items():
-            prompts = [of_head.prompts(name) for name in names]
-            heads[head] = make_text_head(texts, prompts, task.train.features, DRAWS)
+        for head, head_templates in templates.items():
+            prompts = [head_templates.prompts(name) for name in names]
+            heads[head] = make_text_head(text_encoder, prompts, task.train.features, DRAWS)
     return heads
 
 
@@ -238,12 +257,15 @@ def _label_subsets(
     def rows(part: int, draws: int = DRAWS, **subset: Any) -> Rows:
         return torch.from_numpy(np.stack([first_rows(order[part], **subset) for order in orders[:draws]]))
 
-    fewest = min(map(len, orders[0][0]))
-    for shots in (shots for shots in SHOTS if shots <= fewest):
-        yield {"per_class": shots}, rows(0, shots=shots), rows(1, shots=min(shots, MAX_SHOTS_TO_TUNE))
-    for share in distinct_shares([len(rows) for order in orders[0] for rows in order]) if with_shares else []:
-        draws = 1 if share == 1 else DRAWS
-        yield {"label_share": share}, rows(0, draws, share=share), rows(1, draws, share=share)
+    train_order, validation_order = orders[0]
+    smallest_class = min(map(len, train_order))
+    for shots in SHOTS:
+        if shots <= smallest_class:
+            yield {"per_class": shots}, rows(0, shots=shots), rows(1, shots=min(shots, MAX_SHOTS_TO_TUNE))
+    if with_shares:
+        for share in distinct_shares([len(class_rows) for class_rows in [*train_order, *validation_order]]):
+            draws = 1 if share == 1 else DRAWS
+            yield {"label_share": share}, rows(0, draws, share=share), rows(1, draws, share=share)
 
 
 def _make_scores(

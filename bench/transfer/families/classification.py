@@ -2,7 +2,8 @@
 
 from bench.interfaces.catalog import GALLERY, SINGLE_LABEL, LazyFunction, Protocol
 
-PROBE, FINE_TUNE = "bench.transfer.classification.probe", "bench.transfer.classification.fine_tune"
+PROBE = "bench.transfer.classification.probe"
+FINE_TUNE = "bench.transfer.classification.fine_tune"
 INIT = "bench.transfer.classification.transfer_init"
 PROTOCOLS = (
     Protocol("linear-probe", SINGLE_LABEL, LazyFunction(f"{PROBE}:score_linear_probe"), is_default=True),

@@ -3,7 +3,7 @@
 Source: the names are those of `clip-benchmark/wds_*` on the Hugging Face hub. Classes and test images are those of
 DataComp's `tasklist.yml` (mlfoundations/datacomp 4a8df19), for sets that it lacks those of VTAB's code. Training images
 of `wds_vtab-*` are VTAB's part "train", by the tests of its code (google-research/task_adaptation d7630d3); those of
-the other sets are their authors'. docs/transfer.md says which.
+the other sets are their authors' or their hosts': Kaggle, torchvision, TensorFlow Datasets, `tanganke/gtsrb`.
 """
 
 from typing import NamedTuple

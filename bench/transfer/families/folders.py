@@ -16,7 +16,7 @@ PARQUET_LAYOUT = (
 )
 _FOLDERS = "bench.transfer.tasks.file_tasks:folder_task"
 _READERS = {
-    DEFAULT_ROOT_TASK: ("recognised:load_folder_of_any_layout", f"{LAYOUT}; or {TAR_LAYOUT}; or {PARQUET_LAYOUT}"),
+    DEFAULT_ROOT_TASK: ("parquet_tasks:load_folder_of_any_layout", f"{LAYOUT}; or {TAR_LAYOUT}; or {PARQUET_LAYOUT}"),
     "webdataset": ("tar_tasks:tar_task", TAR_LAYOUT),
     "parquet": ("parquet_tasks:parquet_task", PARQUET_LAYOUT),
 }

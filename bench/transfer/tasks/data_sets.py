@@ -24,8 +24,8 @@ def data_set_task(name: str, root: Path, cache: Path) -> SingleLabelTask:
     """Read a task by torchvision's name; the ValueError shows the layout, or where labels and images disagree."""
     opened = {part: _open_part(name, part, root) for part in DATA_SETS[name].parts}
     classes = _class_names(opened["train"])
-    found = {part: _check_part(f"the {part} part of {name} in {root}", data, classes) for part, data in opened.items()}
-    return make_task(name, classes, found["train"], found.get("validation"), found.get("test"), cache)
+    parts = {part: _check_part(f"the {part} part of {name} in {root}", data, classes) for part, data in opened.items()}
+    return make_task(name, classes, parts, cache)
 
 
 def _open_part(name: str, part: str, root: Path) -> Any:
@@ -33,27 +33,30 @@ def _open_part(name: str, part: str, root: Path) -> Any:
     try:
         return getattr(datasets, data_set.reader)(root, download=False, **data_set.parts[part])
     except Exception as error:  # noqa: BLE001 - readers document no exceptions
-        if file := _find_file_in_traceback(error):
-            why = f"{type(error).__name__}: {error}".rstrip(": ")
-            why = f"{error} is not listed" if isinstance(error, KeyError) else why
-            raise ValueError(f"the {part} part of {name} in {root} cannot be read, at {file}: {why}") from None
+        file = _find_file_in_traceback(error)
+        if file:
+            reason = f"{error} is not listed" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
+            raise ValueError(f"the {part} part of {name} in {root} cannot be read, at {file}: {reason}") from None
         reason = re.split(r" You can (?:use|set) download=True", str(error))[0]
         expected = f"torchvision's {data_set.reader} reads {root}/{data_set.layout}"
         raise ValueError(f"{root} does not hold the {part} part of {name} ({reason}); {expected}") from None
 
 
-def _find_file_in_traceback(error: Exception) -> str | None:
-    """Return the file that torchvision opened last, which its errors do not name."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    files = [value for frame in frames for value in frame.f_locals.values() if isinstance(value, io.IOBase)]
-    return str(getattr(files[-1], "name", "")) if files else None
+def _find_file_in_traceback(error: Exception) -> str:
+    """Return the file that torchvision opened last, which its errors do not name; empty if there is none."""
+    files = []
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        files += [value for value in frame.f_locals.values() if isinstance(value, io.IOBase)]
+    return str(getattr(files[-1], "name", "")) if files else ""
 
 
 def _class_names(data: Any) -> list[str]:
     """Return the names of the classes, or their numbers where torchvision has no names."""
-    if names := getattr(data, "classes", None):
-        return [*map(str, names)]
-    return [str(label) for label in range(int(max(_raw_images_and_labels(data)[1])) + 1)]
+    names = getattr(data, "classes", None)
+    if names:
+        return list(map(str, names))
+    _, labels = _raw_images_and_labels(data)
+    return [str(label) for label in range(int(max(labels)) + 1)]
 
 
 def _check_part(title: str, data: Any, classes: list[str]) -> SplitOnDisk:
@@ -61,14 +64,16 @@ def _check_part(title: str, data: Any, classes: list[str]) -> SplitOnDisk:
     if len(raw) != len(labels) or not len(raw):
         raise ValueError(f"{title} has {len(raw):,} images and {len(labels):,} labels")
     numbers = np.asarray(labels, dtype=int)
-    if outside := sorted({*numbers.tolist()} - {*range(len(classes))}):
+    invalid = sorted(set(numbers.tolist()) - set(range(len(classes))))
+    if invalid:
         accepted = f"labels are 0 to {len(classes) - 1}, for {len(classes)} classes"
-        raise ValueError(f"{title} has labels that are no class: {join_first_names(outside)} ({accepted})")
-    if twice := [one for one, count in Counter(classes).items() if count > 1]:
-        raise ValueError(f"{title} has several labels for {format_classes(twice)}")
-    own = [*map(str, getattr(data, "classes", classes))]
-    if own != classes:
-        differing = sorted({*own} ^ {*classes}) or ["their order"]
+        raise ValueError(f"{title} has labels that are no class: {join_first_names(invalid)} ({accepted})")
+    repeated = [class_name for class_name, count in Counter(classes).items() if count > 1]
+    if repeated:
+        raise ValueError(f"{title} has several labels for {format_classes(repeated)}")
+    names = list(map(str, getattr(data, "classes", classes)))
+    if names != classes:
+        differing = sorted({*names} ^ {*classes}) or ["their order"]
         raise ValueError(f"{title} has other classes than the train part: they differ in {join_first_names(differing)}")
     return SplitOnDisk(_image_source(title, raw), numbers, title)
 
@@ -78,20 +83,21 @@ def _raw_images_and_labels(data: Any) -> tuple[Any, Any]:
     fields = vars(data)
     if "data" in fields:
         return data.data, fields.get("targets", fields.get("labels"))
-    for files, labels in (("_image_files", "_labels"), ("_images", "_labels")):
-        if files in fields:
-            return fields[files], fields[labels]
-    samples = fields["_samples"] if "_samples" in fields else fields.get("samples", fields.get("imgs"))
+    for name in ("_image_files", "_images"):
+        if name in fields:
+            return fields[name], fields["_labels"]
+    samples = fields.get("_samples", fields.get("samples", fields.get("imgs")))
     return [path for path, _ in samples], [label for _, label in samples]
 
 
 def _image_source(title: str, raw: Any) -> FileImageSource | ArrayImageSource:
     if not isinstance(raw, list):
         return ArrayImageSource(rgb_channels_first(torch.as_tensor(raw)))
-    paths = [*map(Path, raw)]
-    if absent := [path for path in paths if not path.is_file()]:
-        named = f"{len(absent):,} of the {len(paths):,} images that its labels name"
-        raise ValueError(f"{title}: {named} are not there ({join_first_names(absent)})")
+    paths = list(map(Path, raw))
+    absent = [path for path in paths if not path.is_file()]
+    if absent:
+        count = f"{len(absent):,} of the {len(paths):,} images that its labels name"
+        raise ValueError(f"{title}: {count} are not there ({join_first_names(absent)})")
     return FileImageSource(paths)
 
 

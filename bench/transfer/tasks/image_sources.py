@@ -1,13 +1,15 @@
 """Images by their row, from any source: how they are preprocessed for scoring, and which cannot be decoded."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import msgspec
+import pyarrow as pa
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
@@ -23,6 +25,17 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 RESIZE_OVER_CROP = 232 / 224  # torchvision's recipe for evaluation, which CatLIP's fine-tuning follows
 MAX_NAMES = 3  # in a message
 MAX_UNREADABLE_SHARE = 0.01  # share of a data set's files; with more missing, its scores would be of another data set
+
+
+UNREADABLE_FILES = (ValueError, OSError, EOFError, tarfile.TarError, pa.ArrowException)  # errors of damaged files
+IMAGE_INDEX = pa.schema(
+    [
+        ("file", pa.int32()),  # number of the file that holds the image
+        ("offset", pa.int64()),  # bytes
+        ("size", pa.int64()),  # bytes; 0: there is no image
+        ("title", pa.large_string()),  # in messages
+    ]
+)
 
 
 class UnreadableImageError(ValueError):
@@ -65,6 +78,31 @@ class FileImageSource:
 
     def select(self, rows: Sequence[int]) -> "FileImageSource":
         return FileImageSource([self.files[row] for row in rows])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedImageSource:
+    """Images inside larger files, decoded on access; `index` has a row per image, with the columns `IMAGE_INDEX`."""
+
+    files: Sequence[Path]
+    index: pa.Table
+    resize_over_crop = RESIZE_OVER_CROP
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
+        place = {name: self.index[name][row].as_py() for name in IMAGE_INDEX.names}
+        with self.files[place["file"]].open("rb") as file:
+            file.seek(place["offset"])
+            encoded = file.read(place["size"])
+        try:
+            return decode_image(encoded)
+        except UnusableImageError as error:
+            raise UnreadableImageError(f"{place['title']}: {error}") from None
+
+    def select(self, rows: Sequence[int]) -> "PackedImageSource":
+        return PackedImageSource(self.files, self.index.take(pa.array(rows, pa.int64())))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,22 +196,37 @@ def readable_rows(
 
 
 def _find_unreadable(decode: Callable[[int], object], count: int, what: str) -> dict[int, str]:
+    """Return the reason for each row that cannot be decoded."""
 
-    def why_unreadable(row: int) -> str | None:
+    def find_reason(row: int) -> str:
         try:
             decode(row)
         except UnreadableImageError as error:
             return escape_unprintable(str(error))
-        return None
+        return ""
 
-    found = dict[int, str]()
+    reasons = dict[int, str]()
     with ThreadPoolExecutor(torch.get_num_threads()) as pool, make_bar(f"decoding {what}", count, "images") as bar:
         for first in range(0, count, BATCH_SIZE):
             rows = range(first, min(first + BATCH_SIZE, count))
-            reasons = pool.map(why_unreadable, rows)
-            found |= {row: reason for row, reason in zip(rows, reasons, strict=True) if reason is not None}
+            for row, reason in zip(rows, pool.map(find_reason, rows), strict=True):
+                if reason:
+                    reasons[row] = reason
             bar.update(len(rows))
-    return found
+    return reasons
+
+
+def write_index(file: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+    """Write a table to an Arrow file, which appears when it is complete."""
+    with atomic_write(file) as temporary, pa.ipc.new_file(temporary, schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+
+
+def read_index(file: Path) -> pa.Table:
+    """Return the table of an Arrow file, which is mapped to memory; ValueError where it is damaged."""
+    with prefix_errors(f"{file}: no index of images, remove it", UNREADABLE_FILES):
+        return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
 
 
 def digest_files(paths: Sequence[Path], how: str = "") -> str:

@@ -63,17 +63,16 @@ class SingleLabelTask(TaskWithSplits[LabelledImages]):
 @functools.cache
 def pack_task(name: str, cache: Path) -> SingleLabelTask:
     """Return a task of the pack, split once per process; ValueError for a name of no such task."""
-    load = functools.partial(load_pack_images, cache=cache)
     if name == RETRIEVAL_TASK:
-        return _retrieval(load("twemoji"), load("pretrain"))
+        return _retrieval(load_pack_images("twemoji", cache), load_pack_images("pretrain", cache))
     if name == "rooms":
-        rooms = load("sweethome3d")
+        rooms = load_pack_images("sweethome3d", cache)
         furniture = [row for row, classes in enumerate(rooms.classes) if classes["category"] != "Miscellaneous"]
         return _split_in_halves(name, rooms, _keep_frequent(rooms, furniture, "category"), "category")
     if name in SILHOUETTES:
-        task = _few_shot(name, load("silhouettes"), SHOTS[name])
+        task = _few_shot(name, load_pack_images("silhouettes", cache), SHOTS[name])
         return task if name == SILHOUETTES[0] else replace(task, test=pack_task(SILHOUETTES[0], cache).test)
-    twemoji = load("twemoji")
+    twemoji = load_pack_images("twemoji", cache)
     if name == "Twemoji group":
         return _split_in_halves(name, twemoji, range(len(twemoji)), "group")
     if name == "Twemoji subgroup":
@@ -84,29 +83,33 @@ def pack_task(name: str, cache: Path) -> SingleLabelTask:
 
 def _split_in_halves(name: str, images: Pack, rows: Sequence[int], key: str) -> SingleLabelTask:
     """Split in halves, class by class; images that share a caption or their pixels stay together."""
-    train, test = list[int](), list[int]()
-    groups, done = group_duplicates(images, rows), set[int]()
+    train = list[int]()
+    test = list[int]()
+    groups = group_duplicates(images, rows)
+    assigned = set[int]()
     for members in _group_by_class(images, rows, key).values():
-        for group in _sort_by_key_hash(images, {groups[row] for row in members} - done, name):
-            (train if len(train) <= len(test) else test).extend(row for row in rows if groups[row] == group)
-            done.add(group)
+        for group in _sort_by_key_hash(images, {groups[row] for row in members} - assigned, name):
+            shorter = train if len(train) <= len(test) else test
+            shorter += [row for row in rows if groups[row] == group]
+            assigned.add(group)
     return split_task(name, images, train, test, key, groups)
 
 
 def _retrieval(twemoji: Pack, pretrain: Pack) -> SingleLabelTask:
     """Find the emoji of another vendor with a query's code points; a quarter of the queries is for validation."""
-    queries, gallery = unique_emoji(twemoji, "twemoji-"), unique_emoji(pretrain, "noto-")
-    number = {queries[emoji]: index for index, emoji in enumerate(gallery) if emoji in queries}
-    order = _sort_by_key_hash(twemoji, number, RETRIEVAL_TASK)
+    queries = unique_emoji(twemoji, "twemoji-")
+    gallery = unique_emoji(pretrain, "noto-")
+    answers = {queries[emoji]: index for index, emoji in enumerate(gallery) if emoji in queries}
+    order = _sort_by_key_hash(twemoji, answers, RETRIEVAL_TASK)
     split = round(len(order) * VALIDATION_SHARE)
 
-    def part(rows: list[int]) -> LabelledImages:
-        return LabelledImages(on_white(twemoji.pixels[rows]), np.array([number[row] for row in rows]))
+    def make_part(rows: list[int]) -> LabelledImages:
+        return LabelledImages(on_white(twemoji.pixels[rows]), np.array([answers[row] for row in rows]))
 
     shown = LabelledImages(on_white(pretrain.pixels[[*gallery.values()]]), np.arange(len(gallery)))
-    return SingleLabelTask(
-        RETRIEVAL_TASK, tuple(gallery), shown, part(sorted(order[:split])), part(sorted(order[split:]))
-    )
+    validation = make_part(sorted(order[:split]))
+    test = make_part(sorted(order[split:]))
+    return SingleLabelTask(RETRIEVAL_TASK, tuple(gallery), shown, validation, test)
 
 
 def unique_emoji(images: Pack, vendor: str) -> dict[str, int]:
@@ -114,7 +117,8 @@ def unique_emoji(images: Pack, vendor: str) -> dict[str, int]:
 
     Emoji with equal pixels or equal captions are left out.
     """
-    groups = group_duplicates(images, (row for row, key in enumerate(images.keys) if key.startswith(vendor)))
+    rows = [row for row, key in enumerate(images.keys) if key.startswith(vendor)]
+    groups = group_duplicates(images, rows)
     sizes = Counter(groups.values())
     return {images.keys[row].removeprefix(vendor): row for row, group in groups.items() if sizes[group] == 1}
 
@@ -131,22 +135,25 @@ def _few_shot(name: str, images: Pack, per_class: int) -> SingleLabelTask:
 def split_task(
     name: str, images: Pack, train: list[int], test: list[int], key: str, groups: Mapping[int, int]
 ) -> SingleLabelTask:
+    """Build a task from rows of training and test images; a quarter of each class is set aside for validation.
+
+    Rows of one group stay together. `key` names the field of the images' classes that the task asks for.
+    """
     classes = tuple(sorted({images.classes[row][key] for row in train}))
     number = {name: index for index, name in enumerate(classes)}
 
-    def part(rows: list[int]) -> LabelledImages:
+    def make_part(rows: list[int]) -> LabelledImages:
         labels = np.array([number[images.classes[row][key]] for row in rows])
         return LabelledImages(on_white(images.pixels[rows]), labels)
 
-    validation = set[int]()  # about the same share of each class; groups stay together
+    validation = set[int]()
     for members in _group_by_class(images, train, key).values():
         wanted = max(1, round(len(members) * VALIDATION_SHARE))
         for group in _sort_by_key_hash(images, {groups[row] for row in members}, f"validation/{name}"):
             if sum(row in validation for row in members) < wanted:
                 validation |= {row for row in train if groups[row] == group}
-    return SingleLabelTask(
-        name, classes, part(sorted({*train} - validation)), part(sorted(validation)), part(sorted(test))
-    )
+    train_part = make_part(sorted({*train} - validation))
+    return SingleLabelTask(name, classes, train_part, make_part(sorted(validation)), make_part(sorted(test)))
 
 
 def group_duplicates(images: Pack, rows: Iterable[int]) -> dict[int, int]:
@@ -162,8 +169,10 @@ def group_duplicates(images: Pack, rows: Iterable[int]) -> dict[int, int]:
         group = min(linked, default=row)
         first[row] = group
         if len(linked) > 1:  # this row joins several groups
-            first = {other: group if found in linked else found for other, found in first.items()}
-            seen = {content: group if found in linked else found for content, found in seen.items()}
+            first = {other: group if row_of_group in linked else row_of_group for other, row_of_group in first.items()}
+            seen = {
+                content: group if row_of_group in linked else row_of_group for content, row_of_group in seen.items()
+            }
         seen |= dict.fromkeys(contents, group)
     return first
 

@@ -26,7 +26,8 @@ from bench.transfer.tasks.image_sources import on_white
 from bench.transfer.tasks.tasks import LabelledImages, SingleLabelTask, group_duplicates, split_task
 
 SUBGROUPS, RETRIEVAL = UNSEEN_TASKS
-MIN_TRAINED, MIN_TESTED = 8, 5  # images of a subgroup
+MIN_TRAINED = 8  # training images of a subgroup
+MIN_TESTED = 5  # test images of a subgroup
 MAX_ZOOM = 2**0.5  # of a crop, which has at least half of the area, as in pre-training
 VALIDATION_VENDOR = "fluent-emoji-flat-"  # begins the keys of the validation queries, which are not in the gallery
 
@@ -34,7 +35,8 @@ VALIDATION_VENDOR = "fluent-emoji-flat-"  # begins the keys of the validation qu
 @functools.cache
 def unseen_task(name: str, cache: Path) -> SingleLabelTask:
     """Return a task, split once per process."""
-    pretrain, twemoji = (load_pack_images(part, cache) for part in ("pretrain", "twemoji"))
+    pretrain = load_pack_images("pretrain", cache)
+    twemoji = load_pack_images("twemoji", cache)
     held_out = left_out_concepts(SHOWN, pretrain.keys, pretrain.classes)
     if name == RETRIEVAL:
         return _retrieval(pretrain, twemoji, held_out)
@@ -46,31 +48,35 @@ def _subgroups(images: PackImages, held_out: set[str], alike: set[str]) -> Singl
 
     Subgroups with too few images are left out.
     """
-    groups = {of["group"] for of in images.classes if of["concept"] in held_out}
-    of_things = [row for row, of in enumerate(images.classes) if of["group"] in groups]
-    test = [row for row in of_things if images.classes[row]["concept"] in held_out]
-    train = [row for row in of_things if images.classes[row]["concept"] not in held_out | alike]
-    trained, tested = (Counter(images.classes[row]["subgroup"] for row in rows) for rows in (train, test))
-    kept = {name for name, count in trained.items() if count >= MIN_TRAINED and tested[name] >= MIN_TESTED}
-    train, test = ([row for row in rows if images.classes[row]["subgroup"] in kept] for rows in (train, test))
+    held_out_groups = {label["group"] for label in images.classes if label["concept"] in held_out}
+    candidates = [row for row, label in enumerate(images.classes) if label["group"] in held_out_groups]
+    train = [row for row in candidates if images.classes[row]["concept"] not in held_out | alike]
+    test = [row for row in candidates if images.classes[row]["concept"] in held_out]
+    num_train = Counter(images.classes[row]["subgroup"] for row in train)
+    num_test = Counter(images.classes[row]["subgroup"] for row in test)
+    kept = {name for name in num_train if num_train[name] >= MIN_TRAINED and num_test[name] >= MIN_TESTED}
+    train = [row for row in train if images.classes[row]["subgroup"] in kept]
+    test = [row for row in test if images.classes[row]["subgroup"] in kept]
     return split_task(SUBGROUPS, augment_at_random(images), train, test, "subgroup", group_duplicates(images, train))
 
 
 def _retrieval(pretrain: PackImages, twemoji: PackImages, held_out: set[str]) -> SingleLabelTask:
+    """Return the retrieval task: one vendor of pre-training draws the validation queries, the others the gallery."""
     concepts = sorted(held_out)
     number = {concept: index for index, concept in enumerate(concepts)}
 
-    def part(images: PackImages, *, of_validation: bool = False) -> LabelledImages:
-        rows = [
-            row
-            for row, (key, of) in enumerate(zip(images.keys, images.classes, strict=True))
-            if of.get("concept") in number and key.startswith(VALIDATION_VENDOR) == of_validation
-        ]
+    def make_part(images: PackImages, *, of_validation: bool = False) -> LabelledImages:
+        rows = []
+        for row, (key, label) in enumerate(zip(images.keys, images.classes, strict=True)):
+            if label.get("concept") in number and key.startswith(VALIDATION_VENDOR) == of_validation:
+                rows.append(row)
         shown = augment_at_random(select_rows(images, rows))
-        return LabelledImages(on_white(shown.pixels), np.array([number[of["concept"]] for of in shown.classes]))
+        labels = np.array([number[label["concept"]] for label in shown.classes])
+        return LabelledImages(on_white(shown.pixels), labels)
 
-    parts = part(pretrain), part(pretrain, of_validation=True), part(twemoji)
-    return SingleLabelTask(RETRIEVAL, tuple(concepts), *parts)
+    gallery = make_part(pretrain)
+    validation = make_part(pretrain, of_validation=True)
+    return SingleLabelTask(RETRIEVAL, tuple(concepts), gallery, validation, make_part(twemoji))
 
 
 def select_rows(images: PackImages, rows: Sequence[int]) -> PackImages:
@@ -85,11 +91,12 @@ def select_rows(images: PackImages, rows: Sequence[int]) -> PackImages:
 
 def augment_at_random(images: PackImages) -> PackImages:
     """Return images mirrored or not, cropped and put on a colour at random, by a hash of their keys."""
-    maps, colours = torch.zeros(len(images), 2, 3), torch.empty(len(images), 3, 1, 1)
+    maps = torch.zeros(len(images), 2, 3)
+    colours = torch.empty(len(images), 3, 1, 1)
     for index, key in enumerate(images.keys):
         generator = np.random.default_rng([*hashlib.sha256(key.encode()).digest()])
-        side = 1 / generator.uniform(1, MAX_ZOOM)  # of the crop, over that of the image
-        x, y = generator.uniform(side - 1, 1 - side, 2)  # its centre; the image is from -1 to 1
+        side = 1 / generator.uniform(1, MAX_ZOOM)  # side of the crop over the side of the image
+        x, y = generator.uniform(side - 1, 1 - side, 2)  # centre of the crop; the image is from -1 to 1
         maps[index] = torch.tensor([[generator.choice((-side, side)), 0, x], [0, side, y]])
         colours[index, :, 0, 0] = torch.from_numpy(generator.uniform(0, 1, 3))
     rgba = images.pixels.float()

@@ -29,7 +29,7 @@ from bench.features.dense_tasks.multi_label import (
 from bench.features.dense_tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, split_train_validation
 from bench.transfer.classification import fine_tune as fine_tune_module
 from bench.transfer.classification.logistic import PrincipalAxes
-from bench.transfer.feature_extractor import REFERENCE_FEATURES, FeatureExtractor
+from bench.transfer.feature_extractor import UNTRAINED_FEATURES, FeatureExtractor
 from bench.transfer.tasks.image_sources import on_white
 from tests.transfer.toys import toy_tower
 
@@ -174,7 +174,7 @@ def test_linear_head_and_fine_tuning_learn_colours(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(fine_tune_module, "FEWEST_STEPS", 40)
     monkeypatch.setattr(fine_tune_module, "RATES", (1e-3,))
     task = MultiLabelTask("toy", ("r", "g", "b"), coloured(0, 60), coloured(1, 30), coloured(2, 80))
-    embed = cache(REFERENCE_FEATURES["raw pixels"])
+    embed = cache(UNTRAINED_FEATURES["raw pixels"])
     subject = FeatureExtractor(name="toy", embed=embed, tower=toy_tower(), device=CPU, experiment=None)
     for score, protocol in ((score_linear, "multi-label, linear"), (score_fine_tuned, "multi-label, fine-tuned")):
         found = score(subject, task)
@@ -189,7 +189,7 @@ def test_linear_head_and_fine_tuning_learn_colours(monkeypatch: pytest.MonkeyPat
 def test_uninformative_labels_score_as_a_constant_prediction() -> None:
     shuffled = replace(coloured(2, 300), labels=coloured(3, 300).labels)
     task = MultiLabelTask("toy", ("r", "g", "b"), coloured(0, 60), coloured(1, 30), shuffled)
-    embed = cache(REFERENCE_FEATURES["raw pixels"])
+    embed = cache(UNTRAINED_FEATURES["raw pixels"])
     for metric in score_linear(
         FeatureExtractor(name="toy", embed=embed, tower=None, device=CPU, experiment=None), task
     ):

@@ -42,7 +42,7 @@ def test_retrieval_has_columns_and_a_note_of_its_own(make: Make, words: Callable
     comparison = group_comparison("x", with_retrieval(make))
     answers = whole_task_scores(comparison)
     assert answers.main_protocol(RETRIEVAL_TASK) == "retrieval"
-    assert answers.main_protocol("Twemoji group") == "linear probe"
+    assert answers.main_protocol("unseen subgroup") == "linear probe"
     table = task_table(comparison, answers, RETRIEVAL_TASK, answers.protocols(RETRIEVAL_TASK))
     assert [column.title for column in table.columns][3:] == [
         "retrieval",
@@ -51,11 +51,11 @@ def test_retrieval_has_columns_and_a_note_of_its_own(make: Make, words: Callable
         "on the Pareto front",
     ]
     assert {len(row) for row in table.cells} == {len(table.columns)}
-    probed = task_table(comparison, answers, "Twemoji group", answers.protocols("Twemoji group"))
+    probed = task_table(comparison, answers, "unseen subgroup", answers.protocols("unseen subgroup"))
     assert [column.title for column in probed.columns].count("C") == 1
     notes = {column.title: column.note for column in overview_table(comparison, answers).columns}
     assert notes[RETRIEVAL_TASK] == f"retrieval, {QUERIES} test images"
-    assert notes["Twemoji group"] == "linear probe, 822 test images"
+    assert notes["unseen subgroup"] == "linear probe, 822 test images"
     text = words(page("x", with_retrieval(make)))
     assert f"{QUERIES} test queries; {GALLERY} images in the gallery." in text
     assert "Accuracy by linear probe and retrieval" in text

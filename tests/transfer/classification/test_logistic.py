@@ -145,11 +145,3 @@ def test_features_in_a_file_are_fitted_within_the_stated_excess(
     del features, projected
     assert str(tmp_path) not in Path("/proc/self/maps").read_text()
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
-
-
-def test_disk_that_is_too_small_is_an_error_before_anything_is_written(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(OSError, match=r"space|large"):
-        feature_matrix.matrix_in_memory_or_file(2**31, 2**20, torch.float32)

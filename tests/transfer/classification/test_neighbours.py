@@ -47,13 +47,6 @@ def test_predictions_equal_a_naive_loop(block: int, seed: int, bank: int, classe
     assert found.tolist() == [[by_hand(features, labels, query, k) for query in queries] for k in ks]
 
 
-def test_ties_go_to_the_nearest_then_the_first() -> None:
-    bank = torch.tensor([[1.0, 0.1], [1.0, 0.0], [1.0, 0.0], [1.0, 0.2]])
-    labels = torch.tensor([0, 2, 1, 0])
-    found = predictions(bank, labels, torch.tensor([[1.0, 0.0]]), (1, 2, 3, 4), 3)
-    assert found[:, 0].tolist() == [2, 2, 2, 0]
-
-
 class Largest(TorchDispatchMode):
     """Notes the elements of the largest tensor that is made."""
 

@@ -41,14 +41,6 @@ def test_best_setting_is_found_inside_of_the_tried_ones(peak: float) -> None:
     assert min(search.settings) < search.best < max(search.settings)
 
 
-def test_equally_good_settings_end_the_search_with_the_strongest_penalty_of_the_grid() -> None:
-    search = HyperparameterSearch(INVERSE_L2, INVERSE_L2_LIMITS)
-    for _ in search:
-        search.qualities.append(0.5)
-    assert search.best == INVERSE_L2[0]
-    assert len(search.settings) == len(INVERSE_L2) + 1
-
-
 def test_search_ends_at_its_limits_and_without_limits_at_the_grid() -> None:
     rising, fixed = HyperparameterSearch(INVERSE_L2, INVERSE_L2_LIMITS), HyperparameterSearch((1.0, 3.0))
     for search in (rising, fixed):

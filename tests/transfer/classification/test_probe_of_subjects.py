@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from bench.data.manifest import pack_cache
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.settings import with_settings
-from bench.interfaces.catalog import RANDOM_INIT, REFERENCES, SINGLE_LABEL, TASKS
+from bench.interfaces.catalog import LOWER_BOUNDS, RANDOM_INIT, SINGLE_LABEL, TASKS
 from bench.transfer.classification.hyperparameter_search import INVERSE_L2, INVERSE_L2_LIMITS
 from bench.transfer.classification.probe import EmbeddedTask, LabelledFeatures, embed_task, score_linear_probe
 from bench.transfer.families.pack_tasks import TASKS as PACK_TASKS
@@ -93,7 +93,7 @@ def tried_strengths(chosen: float) -> list[float]:
     ("subject", "name"),
     [
         pytest.param(subject, name, marks=pytest.mark.minutes if name == DIGITS else pytest.mark.exhaustive)
-        for subject in (RANDOM_INIT, "trained", *REFERENCES)
+        for subject in (RANDOM_INIT, "trained", *LOWER_BOUNDS)
         for name in (*(task.name for task in PACK_TASKS if task.labels == SINGLE_LABEL), DIGITS)
     ],
 )

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -28,7 +27,6 @@ from bench.transfer.classification.transfer_init import (
     DRAWS,
     STEPS,
     InitialHeads,
-    _initial_heads,
     class_names_for_prompts,
     copy_head,
     fit_heads,
@@ -40,8 +38,7 @@ from bench.transfer.classification.transfer_init import (
 )
 from bench.transfer.families.pack_tasks import SILHOUETTES
 from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.label_curves import CLASS_NAMES
-from bench.transfer.prompt_templates import BARE_NAME, read_templates
+from bench.transfer.prompt_templates import read_templates
 from bench.transfer.score import score_task
 from bench.transfer.tasks.tasks import SingleLabelTask, pack_task
 from bench.transfer.terminal_tables import transfer_tables
@@ -161,26 +158,6 @@ def test_text_tower_has_a_head_of_class_names_and_one_of_prompts(
     ]
 
 
-@pytest.mark.parametrize(("templates", "name"), [("", "737 200"), ("beside the data", "737-200")])
-def test_class_names_beside_templates_of_the_data_are_words_already(
-    templates: str, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    known, read = texts(), list[Sequence[tuple[str, ...]]]()
-    monkeypatch.setattr(LoadedTower, "read_text_encoder", lambda _: known)
-    rows_of = TextEncoder.classifier_rows
-
-    def record(own: TextEncoder, prompts: Sequence[tuple[str, ...]]) -> torch.Tensor:
-        read.append(prompts)
-        return rows_of(own, prompts)
-
-    monkeypatch.setattr(TextEncoder, "classifier_rows", record)
-    tower = build_untrained_tower(small("clip"))
-    part = LabelledFeatures(torch.randn(4, tower.width), torch.tensor([0, 1, 0, 1]))
-    task = EmbeddedTask("task", ("737-200", "cat"), part, part, part, templates=templates)
-    _initial_heads(LoadedTower(tower, "clip", ""), task, {CLASS_NAMES: BARE_NAME})
-    assert read == [[(name,), ("cat",)]]
-
-
 def test_batched_head_training_equals_torch_per_draw() -> None:
     """By a plain loop over a linear layer, with the recipe's rates, decay and smoothing."""
     draw = torch.Generator().manual_seed(2)
@@ -257,7 +234,7 @@ def test_copied_rows_classify_before_training(task: SingleLabelTask, monkeypatch
     )
     scored = score_initial_heads(subject, task)
     text = [one for one in scored if isinstance(one, MetricScore)]
-    assert [one.name.split(":")[0] for one in text] == list(ANIMALS)
+    assert [one.class_name for one in text] == list(ANIMALS)
     accuracy: dict[tuple[str, int | str | None], list[float]] = {}
     for one in scored:
         if isinstance(one, Score) and one.task == task.name:

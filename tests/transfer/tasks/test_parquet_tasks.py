@@ -137,7 +137,7 @@ OUTSIDE = r"train-0.parquet: row 2 has the label {}, which is none of 3 classes,
         (other_classes, r"test-0.parquet has other labels or classes than .*train-0.parquet"),
         (
             of_parts(LABELLED, "one/train", "two/train"),
-            r"set has train files in several folders, .*one, .*two: name one of these",
+            r"set has train files in several folders, .*one, .*two: name one",
         ),
         (truncated, r"train-0.parquet: "),
         (
