@@ -22,7 +22,9 @@ ENVIRONMENTS_OWN = ("torch", "torchvision")  # built for the driver of a machine
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where loader workers leave their batches
 # Two batches of 256 images of 224 px for each of 13 loader workers; 64 MB, Docker's default, hold those of one.
 MIN_SHARED_BYTES = 2**30
-GIB = 2**30
+# Official images of PyTorch mark their Python as externally managed, and NVIDIA's images set a file of constraints.
+PIP_INSTALL = "PIP_BREAK_SYSTEM_PACKAGES=1 PIP_CONSTRAINT= python3 -m pip install"
+APT_INSTALL = "apt-get update && apt-get install -y"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ def unmet_requirements(*extras: str) -> list[str]:
 def install_command(needed: Sequence[str]) -> str:
     """Return the command that installs packages from a folder of wheels, or from an index."""
     quoted = " ".join(f"'{one}'" if re.search(r"[^\w.=-]", one) else one for one in needed)
-    return f"python3 -m pip install {quoted} (from a folder of wheels: add --no-index --find-links wheels)"
+    return f"{PIP_INSTALL} {quoted} (from a folder of wheels: add --no-index --find-links wheels)"
 
 
 def compiler_requirements() -> Iterator[SystemRequirement]:
@@ -56,8 +58,8 @@ def compiler_requirements() -> Iterator[SystemRequirement]:
     header = Path(sysconfig.get_path("include"), "Python.h")
     python = f"python{sys.version_info.major}.{sys.version_info.minor}"
     compiler = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), "")
-    yield SystemRequirement("C++ compiler", compiler, "apt-get install g++")
-    yield SystemRequirement("Python.h", str(header) if header.is_file() else "", f"apt-get install {python}-dev")
+    yield SystemRequirement("C++ compiler", compiler, f"{APT_INSTALL} g++")
+    yield SystemRequirement("Python.h", str(header) if header.is_file() else "", f"{APT_INSTALL} {python}-dev")
 
 
 def gpu_requirements() -> Iterator[SystemRequirement]:
@@ -70,13 +72,19 @@ def gpu_requirements() -> Iterator[SystemRequirement]:
     yield SystemRequirement(
         "driver", driver, "start the container with its GPUs (docker run --gpus all), or install NVIDIA's driver"
     )
-    yield SystemRequirement(
-        "Triton", "installed" if find_spec("triton") else "", "python3 -m pip install triton, as torch asks for"
-    )
+    triton = "installed" if find_spec("triton") else ""
+    yield SystemRequirement("Triton", triton, f"{PIP_INSTALL} triton, as torch asks for")
+
+
+def shared_memory_warning() -> str:
+    """Return what small shared memory costs and what enlarges it; empty where there is enough."""
     size = shutil.disk_usage(SHARED_MEMORY).total if SHARED_MEMORY.is_dir() else 0
-    enough = f"{size / GIB:.1f} GiB" if size >= MIN_SHARED_BYTES else ""
-    remedy = f"it has {size / 2**20:.0f} MiB: mount -o remount,size=8G {SHARED_MEMORY}, or docker run --shm-size=8g"
-    yield SystemRequirement(f"1 GiB in {SHARED_MEMORY}", enough, remedy)
+    if size >= MIN_SHARED_BYTES:
+        return ""
+    return (
+        f"{SHARED_MEMORY} has {size / 2**20:.0f} MiB, so that fewer loader workers fit: "
+        f"mount -o remount,size=8G {SHARED_MEMORY}, or docker run --shm-size=8g"
+    )
 
 
 def wheels_for_offline_install() -> list[str]:

@@ -112,6 +112,7 @@ def limit_additional_memory(device: torch.device, limit_bytes: int) -> Iterator[
     only). Raises OSError on other systems.
     """
     if device.type == "cuda":
+        torch.cuda.empty_cache()  # else freed blocks would count as held, and the limit be higher
         total = torch.cuda.get_device_properties(device).total_memory
         allowed = torch.cuda.memory_reserved(device) + limit_bytes
         torch.cuda.set_per_process_memory_fraction(min(1.0, allowed / total), device)

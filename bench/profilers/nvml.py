@@ -10,7 +10,7 @@ from typing import Any
 
 import pynvml
 
-from bench.environment.gpu_settings import device_handle, gpu_of_mig_slice
+from bench.environment.gpu_settings import device_handle, gpu_of_mig_slice, is_mig_slice
 
 Gauge = Callable[[], float]
 Span = Callable[[], Gauge]  # called at the beginning of a block; its result is called at the end
@@ -123,6 +123,6 @@ def _begin_gpm_span(handle: Any, metric: int) -> Gauge:
 def _gpm_sample(handle: Any, samples: ExitStack) -> Any:
     sample = pynvml.nvmlGpmSampleAlloc()
     samples.callback(pynvml.nvmlGpmSampleFree, sample)
-    if pynvml.nvmlDeviceIsMigDeviceHandle(handle):
+    if is_mig_slice(handle):
         return pynvml.nvmlGpmMigSampleGet(gpu_of_mig_slice(handle), pynvml.nvmlDeviceGetGpuInstanceId(handle), sample)
     return pynvml.nvmlGpmSampleGet(handle, sample)

@@ -6,7 +6,7 @@ methods that reach a budget at different speeds.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -37,7 +37,7 @@ from bench.train.state import (
     TrainProgress,
     collect_state,
     copy_state,
-    gathered_for_rank0,
+    gather_to_host,
     head_state_to_score,
     load_state,
     tower_state_to_score,
@@ -69,6 +69,7 @@ def train(
     events = "" if manager is None else manager.config.tensorboard
     with (
         clock(device) as elapsed,
+        nullcontext() if manager is None else closing(manager),
         closing(TrainLogger(run.stream, segments[-1].end_step, len(progress.losses), events)) as logger,
     ):
         for segment in segments:
@@ -186,16 +187,17 @@ def _take_steps(
 
 
 def _save_tower(run: TrainState, images: int, budgets: tuple[str, ...], path: Path) -> None:
+    """Save the tower, and beside it what was trained with it; all ranks gather them, and rank 0 writes."""
     experiment = run.stream.experiment
     text = added_method_text(experiment)
     provenance = Provenance(experiment=experiment, images=images, budgets=budgets, method=text)
     method = get_label_method(experiment.method)
     row_labels = () if method is None else method.row_labels(experiment)
-    head, tower = head_state_to_score(run), tower_state_to_score(run)
-    with gathered_for_rank0(head, tower) as (head_tensors, tower_tensors):
-        if world_rank() == 0:
-            save_head_beside_tower(head, path, provenance, row_labels, head_tensors)
-            save_tower(tower, path, provenance.to_facts(), tower_tensors)
+    head = gather_to_host(head_state_to_score(run))
+    tower = gather_to_host(tower_state_to_score(run))
+    if world_rank() == 0:
+        save_head_beside_tower(head, path, provenance, row_labels)
+        save_tower(tower, path, provenance.to_facts())
 
 
 def _loss_fields(losses: list[float], segments: list[ScheduleSegment]) -> dict[str, Any]:

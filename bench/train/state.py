@@ -1,18 +1,14 @@
 """The state of a training that its next steps depend on: tensors by name, and its progress in the schedule."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from bench.train.build import TrainState
-from bench.train.distributed import full_tensor, is_sharded
+from bench.train.distributed import full_tensor, is_sharded, world_rank
 from models.checkpoint import strip_prefix
-from models.tensor_file import file_order
 
 State = dict[str, Tensor]
 
@@ -128,21 +124,14 @@ def copy_state(state: State) -> State:
     return {name: value.clone() if is_sharded(value) else value.to("cpu", copy=True) for name, value in state.items()}
 
 
-def gather_full_tensors(state: State) -> Iterator[Tensor]:
-    """Yield the tensors of a state unsharded, in `file_order`, one at a time; all ranks must exhaust it."""
-    for name in file_order(state):
-        yield full_tensor(state[name]).detach()
+def gather_to_host(state: State) -> State:
+    """Return a copy of a state, unsharded and on the CPU, on rank 0, and an empty one on the others.
 
-
-@contextmanager
-def gathered_for_rank0(*states: State) -> Iterator[list[Iterator[Tensor]]]:
-    """Yield the `gather_full_tensors` of states, which rank 0 may write in this order; all ranks enter the block.
-
-    What a rank leaves is gathered at the end of its block, also after an error, because the other ranks gather it.
+    All ranks must call it. They gather one tensor at a time, so that no device holds a second copy of all.
     """
-    tensors = [gather_full_tensors(state) for state in states]
-    try:
-        yield tensors
-    finally:
-        for _ in chain(*tensors):
-            pass
+    host_state: State = {}
+    for name, value in state.items():
+        tensor = full_tensor(value).detach()
+        if world_rank() == 0:
+            host_state[name] = tensor.to("cpu", copy=True)
+    return host_state

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import torch
 from jaxtyping import Float, Int
+from open_clip.transformer import VisionTransformer as OpenClipViT
 from torch import Tensor, nn
 
 from bench.data.stream import Batch
@@ -32,8 +33,7 @@ from bench.train.distributed import (
 from bench.train.weight_average import make_ema
 from losses.collectives import Group, SimulatedGroup
 from models.image_tower import ImageTower
-from models.open_clip_blocks import ClassTokenOnlyBlock
-from models.text_tower import EndTokenBlock, TextTower
+from models.text_tower import TextTower
 from models.tower_blocks import all_blocks
 
 T = TypeVar("T", bound=Target)
@@ -89,12 +89,12 @@ def make_step(
     """Build the step of a model: precision, compilation, processes, optimizer, clipping, averaging."""
     device = next(model.parameters()).device
     model_with_loss = ModelWithLoss(model, method.loss, group, simulated_group(experiment))
-    if compiled:
-        compile_blocks(model, len(experiment.image.all_image_sizes), compile_mode(experiment.runtime))
     compute_loss = parallelize(model_with_loss, experiment.runtime, precision)
     optimizer, is_fused = make_optimizer(experiment.optimizer, model), experiment.optimizer.optimizer_kernel == "fused"
     clip_gradient = make_gradient_clipper(list(model.parameters()), experiment.optimizer.clip_norm)
     ema, update_ema = make_ema(model, experiment.optimizer.ema_decay, experiment.optimizer.ema_kernel)
+    if compiled:  # after the moving average has its copy of the model, which is never called
+        compile_towers(model, len(experiment.image.all_image_sizes), compile_mode(experiment.runtime))
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     overflows, grad_norms = torch.zeros((), dtype=torch.int64, device=device), list[float]()
     # Equal for all methods of a comparison, whether they read captions or not.
@@ -153,15 +153,15 @@ def compile_mode(runtime: RuntimeSettings) -> str | None:
     return "max-autotune-no-cudagraphs" if runtime.compile == "max-autotune" else None
 
 
-def compile_blocks(model: nn.Module, num_image_sizes: int, mode: str | None = None) -> None:
-    """Compile the blocks of a model's towers by `torch.compile`; all else stays eager.
+def compile_towers(model: nn.Module, num_image_sizes: int, mode: str | None = None) -> None:
+    """Compile the blocks of a model's towers, and the patch embedding of open_clip's, by `torch.compile`.
 
-    Equal blocks share a graph, so that compilation does not take longer for deeper towers. A last block that computes
-    one token per image or caption stays eager: it is little work, and would need a graph of its own. The gradients of
-    a block are ready before those of the blocks below it, so that DDP and FSDP2 communicate during the backward. More
-    graphs than a limit are an error (`translate_recompile_error`): by default dynamo would run it eagerly without a
-    warning. Dynamo takes the blocks of two towers for one function, and would compile the second image tower's for any
-    number of tokens; where images have one size, each image tower has a graph of its own shape.
+    The rest of the model stays eager. Equal blocks share a graph, so that compilation does not take longer for deeper
+    towers. The gradients of a block are ready before those of the blocks below it, so that DDP and FSDP2 communicate
+    during the backward; DDP is not compiled, and dynamo must not split the graph of a block at the borders of DDP's
+    buckets. More graphs than a limit are an error (`translate_recompile_error`): by default dynamo would run the block
+    eagerly without a warning. Dynamo takes the blocks of two towers for one function, and would compile the second
+    image tower's for any number of tokens; where images have one size, each image tower has graphs of its own shape.
     """
     from torch._dynamo import config
     from torch._inductor import config as inductor_config
@@ -170,11 +170,16 @@ def compile_blocks(model: nn.Module, num_image_sizes: int, mode: str | None = No
     inductor_config.compile_threads = max(1, min(inductor_config.decide_compile_threads(), cores))
     config.recompile_limit = GRAPHS_PER_IMAGE_SIZE * num_image_sizes
     config.fail_on_recompile_limit_hit = True
-    for tower in (module for module in model.modules() if isinstance(module, ImageTower | TextTower)):
-        has_one_shape = num_image_sizes == 1 and isinstance(tower, ImageTower)
+    config.optimize_ddp = False
+    for tower in model.modules():
+        if not isinstance(tower, ImageTower | TextTower):
+            continue
+        dynamic = False if num_image_sizes == 1 and isinstance(tower, ImageTower) else None
         for block in all_blocks(tower):
-            if not isinstance(block, ClassTokenOnlyBlock | EndTokenBlock):
-                block.compile(mode=mode, dynamic=False if has_one_shape else None)
+            block.compile(mode=mode, dynamic=dynamic)
+        if isinstance(tower, ImageTower) and isinstance(tower.trunk, OpenClipViT):
+            embed = torch.compile(tower.trunk._embeds, mode=mode, dynamic=dynamic)  # noqa: SLF001
+            tower.trunk._embeds = embed  # noqa: SLF001 - convolution, positions and `ln_pre`
 
 
 @contextmanager
