@@ -87,14 +87,16 @@ GPU_SPECS: Mapping[str, GpuSpec] = {spec.name_words.lower().replace(" ", "-"): s
 
 def find_gpu_spec(name: str) -> GpuSpec | None:
     """Return the specification for a CUDA device name; None if it is unknown, or a MIG slice or a laptop's GPU."""
+    if _OTHER_CARD.search(name):
+        return None
     words = {*re.findall(r"\w+", name)}
-    found = (spec for spec in _SPECS if words.issuperset(spec.name_words.split()))
-    return None if _OTHER_CARD.search(name) else next(found, None)
+    return next((spec for spec in _SPECS if words.issuperset(spec.name_words.split())), None)
 
 
 def datasheet_peak(name: str, precision: str) -> tuple[float | None, str]:
     """Return the peak of a GPU in FLOP/s by its CUDA device name, and its source; None if it is unknown."""
-    if (spec := find_gpu_spec(name)) is not None:
-        kind = "fp32 without tensor cores" if precision == "fp32" else f"{precision} dense"
-        return spec.peak_flops(precision), f"{spec.source}, {kind}"
-    return None, f"no peak known for {name} at {precision}"
+    spec = find_gpu_spec(name)
+    if spec is None:
+        return None, f"no peak known for {name} at {precision}"
+    kind = "fp32 without tensor cores" if precision == "fp32" else f"{precision} dense"
+    return spec.peak_flops(precision), f"{spec.source}, {kind}"

@@ -82,12 +82,12 @@ def _unfused_attention() -> Iterator[None]:
 @contextmanager
 def _fp32_softmax_attention() -> Iterator[None]:
     """Replace torch's function, which the towers of all libraries call by its module: it has no such kernel."""
-    own = F.scaled_dot_product_attention
+    torch_attention = F.scaled_dot_product_attention
     F.scaled_dot_product_attention = attention_with_fp32_softmax  # type: ignore[assignment]
     try:
         yield
     finally:
-        F.scaled_dot_product_attention = own
+        F.scaled_dot_product_attention = torch_attention
 
 
 def attention_with_fp32_softmax(

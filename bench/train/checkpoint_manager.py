@@ -64,13 +64,15 @@ class CheckpointManager:
     def __init__(
         self, config: CheckpointConfig, comparison: str, budgets: Mapping[str, int], stop: StopRequest
     ) -> None:
-        self.config, self.stop = config, stop
-        self._comparison, self._budgets, self._commit = comparison, dict(budgets), current_commit()
+        self.config = config
+        self.stop = stop
+        self._comparison = comparison
+        self._budgets = dict(budgets)
+        self._commit = current_commit()
         self._data_digest = ""
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint-writer")
         self._pending: Future[int] | None = None  # steps of the newest checkpoint when it is written
-        self._steps_saved, self._started, self._last_save = 0, time.monotonic(), time.monotonic()
-        self._steps_at_check, self._last_check = 0, time.monotonic()
+        self._begin(0)
 
     def restore(self, run: TrainState) -> TrainProgress:
         """Restore a run from its checkpoint; signals then wait for the end of a step."""
@@ -80,21 +82,30 @@ class CheckpointManager:
         self._data_digest = shared_inputs_digest(run.stream.experiment)
         if self.config.resume_from:
             path = Path(self.config.resume_from)
-            saved, tensors = read_metadata(path), load_file(path / TENSORS)  # mapped, and copied by tensor
+            saved = read_metadata(path)
+            tensors = load_file(path / TENSORS)  # mapped, and copied by tensor
             require_same_experiment(saved, run.stream.experiment, world_size(), self._data_digest)
             if saved.budgets != self._budgets:
                 raise ValueError(f"{path} is of a training to {saved.budgets}, this one is to {self._budgets}")
             load_state(run, tensors)
             run.step.overflows.fill_(saved.overflows)
             run.stream.stats = DecodeStats(saved.decoded, Counter(saved.unusable))
-            own = collect_state(run)
+            state = collect_state(run)
             trunk = strip_prefix("trunk.", tensors)  # with the state of a GPU's generator, if a GPU wrote it
-            trunk = {name: shard_like(value, own.get(name, value)) for name, value in trunk.items()}
+            trunk = {name: shard_like(value, state.get(name, value)) for name, value in trunk.items()}
             progress = TrainProgress(tensors["losses"].tolist(), copy_state(trunk), saved.seconds)
-        self._steps_saved, self._started, self._last_save = len(progress.losses), time.monotonic(), time.monotonic()
-        self._steps_at_check, self._last_check = len(progress.losses), time.monotonic()
+        self._begin(len(progress.losses))
         self.stop.can_save = True
         return progress
+
+    def _begin(self, steps_taken: int) -> None:
+        """Begin to count steps and time."""
+        now = time.monotonic()
+        self._steps_saved = steps_taken  # rank 0's counts
+        self._steps_at_check = steps_taken
+        self._started = now
+        self._last_save = now
+        self._last_check = now
 
     def _require_shared_folder(self) -> None:
         """Wait until all ranks list the same newest checkpoint; ValueError if they do not, or do not resume from one.
@@ -104,14 +115,14 @@ class CheckpointManager:
         """
         for second in range(int(LISTING_SECONDS)):
             time.sleep(min(second, 1))
-            newest = next((path.name for path in list_checkpoints(Path(self.config.folder))), None)
-            found = all_gather_objects((newest, describe_node()))
-            if len({name for name, _ in found}) == 1:
+            checkpoints = list_checkpoints(Path(self.config.folder))
+            newest = checkpoints[0].name if checkpoints else None
+            newest_and_nodes = all_gather_objects((newest or "none", describe_node()))
+            if len({name for name, _ in newest_and_nodes}) == 1:
                 break
         else:
-            by_node = dict.fromkeys((name or "none", node) for name, node in found)
-            seen = ", ".join(f"{name} on {node}" for name, node in by_node)
-            text = f"the newest checkpoint in {self.config.folder} is {seen}"
+            listed = ", ".join(f"{name} on {node}" for name, node in dict.fromkeys(newest_and_nodes))
+            text = f"the newest checkpoint in {self.config.folder} is {listed}"
             raise ValueError(f"{text}: name a folder in --out that all nodes share")
         if newest is not None and not self.config.resume_from:
             raise ValueError(f"{newest} appeared in {self.config.folder} after the start: start again")
@@ -142,8 +153,8 @@ class CheckpointManager:
     def close(self) -> None:
         """Wait until the checkpoint that is being written is complete; rank 0 writes, the others have none."""
         if self._pending is not None:
-            pending, self._pending = self._pending, None
-            self._steps_saved = pending.result()
+            self._steps_saved = self._pending.result()
+            self._pending = None
 
     @property
     def is_stopping(self) -> bool:
@@ -169,7 +180,8 @@ class CheckpointManager:
         self._last_save = time.monotonic()
 
     def _metadata(self, run: TrainState, progress: TrainProgress, segment: ScheduleSegment) -> CheckpointMetadata:
-        experiment, taken = run.stream.experiment, len(progress.losses)
+        experiment = run.stream.experiment
+        taken = len(progress.losses)
         images_per_rank = images_before_step(experiment, segment.batches.start + taken - segment.first_step)
         return CheckpointMetadata(
             comparison=self._comparison,

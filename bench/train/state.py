@@ -88,7 +88,8 @@ def load_state(run: TrainState, state: State) -> None:
         moments.setdefault(indices[parameter], {})[moment] = loaded
     groups = run.step.optimizer.state_dict()["param_groups"]
     run.step.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-    if scaler := {name: value.item() for name, value in strip_prefix("scaler.", state).items()}:
+    scaler = {name: value.item() for name, value in strip_prefix("scaler.", state).items()}
+    if scaler:
         run.step.scaler.load_state_dict(scaler)
     torch.set_rng_state(state["generator.cpu"])
     if run.stream.device.type == "cuda" and "generator.cuda" in state:  # not where a CPU wrote it

@@ -90,13 +90,15 @@ def make_step(
     device = next(model.parameters()).device
     model_with_loss = ModelWithLoss(model, method.loss, group, simulated_group(experiment))
     compute_loss = parallelize(model_with_loss, experiment.runtime, precision)
-    optimizer, is_fused = make_optimizer(experiment.optimizer, model), experiment.optimizer.optimizer_kernel == "fused"
+    optimizer = make_optimizer(experiment.optimizer, model)
+    is_fused = experiment.optimizer.optimizer_kernel == "fused"
     clip_gradient = make_gradient_clipper(list(model.parameters()), experiment.optimizer.clip_norm)
     ema, update_ema = make_ema(model, experiment.optimizer.ema_decay, experiment.optimizer.ema_kernel)
     if compiled:  # after the moving average has its copy of the model, which is never called
         compile_towers(model, len(experiment.image.all_image_sizes), compile_mode(experiment.runtime))
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    overflows, grad_norms = torch.zeros((), dtype=torch.int64, device=device), list[float]()
+    overflows = torch.zeros((), dtype=torch.int64, device=device)
+    grad_norms: list[float] = []
     # Equal for all methods of a comparison, whether they read captions or not.
     has_fixed_shapes = resolve_padding(experiment, device) in ("packed", "max_length")
     select_kernel = partial(use_attention_kernel, experiment.runtime.attention, has_fixed_shapes=has_fixed_shapes)
@@ -117,7 +119,8 @@ def make_step(
     def update(loss: Tensor, learning_rate: float) -> Tensor:
         mean_loss = all_reduce_mean(loss.detach(), group)
         is_scaled_up = scaler.scale(torch.ones_like(mean_loss)) > 1
-        if experiment.optimizer.log_grad_norm and (norm := read_grad_norm(model, scaler)) is not None:
+        norm = read_grad_norm(model, scaler) if experiment.optimizer.log_grad_norm else None
+        if norm is not None:
             grad_norms.append(norm)
         scaler.unscale_(optimizer)
         finite = mean_loss.isfinite() & clip_gradient().isfinite()
@@ -205,11 +208,16 @@ def make_optimizer(optimizer: OptimizerSettings, model: nn.Module) -> torch.opti
     The parameters of RangeAugment are a group of their own, with weight decay as in the released code, although they
     are scalars. Source: apple/corenet at 1aa3acd, `corenet/modeling/misc/common.py`, `parameter_list`.
     """
-    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    ranges = [parameter for name, parameter in trained.items() if name.startswith("augmentor.")]
-    others = weight_decay_groups(parameter for name, parameter in trained.items() if not name.startswith("augmentor."))
+    ranges: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (ranges if name.startswith("augmentor.") else others).append(parameter)
+    groups = weight_decay_groups(others)
+    if ranges:
+        groups.append({"params": ranges})
     return torch.optim.AdamW(
-        [*others, *([{"params": ranges}] if ranges else [])],
+        groups,
         lr=optimizer.learning_rate,
         betas=optimizer.betas,
         eps=optimizer.eps,
@@ -224,9 +232,11 @@ def weight_decay_groups(parameters: Iterable[nn.Parameter]) -> list[dict[str, An
 
     Biases, norms, class embedding, scale and bias of the logits have fewer than two dimensions: open_clip_train's rule.
     """
-    matrices, vectors = list[nn.Parameter](), list[nn.Parameter]()
+    matrices: list[nn.Parameter] = []
+    vectors: list[nn.Parameter] = []
     for parameter in parameters:
-        (matrices if parameter.ndim >= 2 else vectors).append(parameter)  # noqa: PLR2004
+        is_matrix = parameter.ndim >= 2  # noqa: PLR2004
+        (matrices if is_matrix else vectors).append(parameter)
     groups: list[dict[str, Any]] = [{"params": group} for group in split_by_sharding(matrices)]
     return groups + [{"params": group, "weight_decay": 0.0} for group in split_by_sharding(vectors)]
 
@@ -236,8 +246,12 @@ def make_gradient_clipper(parameters: list[nn.Parameter], max_norm: float | None
     groups = split_by_sharding(parameters)
 
     def clip() -> Tensor:
-        gradients = ([parameter.grad for parameter in group if parameter.grad is not None] for group in groups)
-        norm = total_norm(torch.nn.utils.get_total_norm(group, foreach=True) for group in gradients if group)
+        norms = []
+        for group in groups:
+            gradients = [parameter.grad for parameter in group if parameter.grad is not None]
+            if gradients:
+                norms.append(torch.nn.utils.get_total_norm(gradients, foreach=True))
+        norm = total_norm(norms)
         if max_norm is not None:
             for group in groups:
                 torch.nn.utils.clip_grads_with_norm_(group, max_norm, norm, foreach=True)

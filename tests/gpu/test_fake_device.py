@@ -25,7 +25,8 @@ SETTINGS = {"precision": "bf16", "text_padding": "packed", "compile": "off", "at
 
 @pytest.fixture
 def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let autocast work for fake tensors on a machine without a GPU."""
+    """Let autocast work for fake tensors on a machine without a GPU, and modules stay where they are made."""
+    monkeypatch.setattr(torch.nn.Module, "to", lambda module, *_: module)  # it cannot move fake parameters
     monkeypatch.setattr("torch.amp.autocast_mode.torch.cuda.is_bf16_supported", lambda *_, **__: True)
     monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
 
@@ -37,7 +38,8 @@ def test_step_stays_on_its_device(method: str, results: Path) -> None:
     batch = stream.batch(0)
     with FakeTensorMode(allow_non_fake_inputs=True):
         stream.device = DEVICE
-        run = build_train_state(stream)
+        with DEVICE:
+            run = build_train_state(stream)
         for _ in range(2):  # the optimizer has no state before the first
             loss = run.step(Batch(batch.images.to(DEVICE), batch.target.to(DEVICE)), 1e-3)
         state = [value for name, value in collect_state(run).items() if name.startswith(("model.", "average."))]
