@@ -46,14 +46,11 @@ def collect_state(run: TrainState) -> State:
 
     They are the run's own tensors, which the next step changes.
     """
-    frozen = {name for name, value in run.model.named_parameters() if not value.requires_grad}
-    models = {"model": run.model} | ({} if run.step.ema is None else {"average": run.step.ema})
-    state = {
-        f"{which}.{name}": value
-        for which, model in models.items()
-        for name, value in model.state_dict().items()
-        if name not in frozen
-    }
+    frozen = _frozen_names(run)
+    state = {f"model.{name}": value for name, value in run.model.state_dict().items() if name not in frozen}
+    if run.step.ema is not None:
+        averages = run.step.ema.state_dict()
+        state |= {f"average.{name}": value for name, value in averages.items() if name not in frozen}
     for name, parameter in run.model.named_parameters():
         moments = run.step.optimizer.state.get(parameter, {})
         state |= {f"optimizer.{name}.{moment}": value for moment, value in moments.items()}
@@ -69,31 +66,38 @@ def load_state(run: TrainState, state: State) -> None:
 
     The given tensors are copied, to the run's device and one after the other.
     """
-    own_state = run.model.state_dict()
-    model_state = {name: shard_like(value, own_state[name]) for name, value in strip_prefix("model.", state).items()}
-    run.model.load_state_dict(own_state | model_state)
+    model_state = run.model.state_dict()
+    for name, value in strip_prefix("model.", state).items():
+        model_state[name] = shard_like(value, model_state[name])
+    run.model.load_state_dict(model_state)
     if run.step.ema is not None:
         run.step.ema.load_state_dict(run.step.ema.state_dict() | strip_prefix("average.", state))
-    parameters = dict(run.model.named_parameters())
-    # The optimizer's order depends on which parameters are shards.
-    in_order = (parameter for group in run.step.optimizer.param_groups for parameter in group["params"])
-    indices = {parameter: index for index, parameter in enumerate(in_order)}
-    moments: dict[int, State] = {}
-    for name, value in strip_prefix("optimizer.", state).items():
-        parameter_name, _, moment = name.rpartition(".")
-        parameter = parameters[parameter_name]
-        loaded = shard_like(value, parameter) if value.shape == parameter.shape else value
-        if loaded is value:  # the optimizer would keep it
-            loaded = value.to(parameter.device if value.shape == parameter.shape else value.device, copy=True)
-        moments.setdefault(indices[parameter], {})[moment] = loaded
-    groups = run.step.optimizer.state_dict()["param_groups"]
-    run.step.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    _load_moments(run, strip_prefix("optimizer.", state))
     scaler = {name: value.item() for name, value in strip_prefix("scaler.", state).items()}
     if scaler:
         run.step.scaler.load_state_dict(scaler)
     torch.set_rng_state(state["generator.cpu"])
     if run.stream.device.type == "cuda" and "generator.cuda" in state:  # not where a CPU wrote it
         torch.cuda.set_rng_state(state["generator.cuda"], run.stream.device)
+
+
+def _load_moments(run: TrainState, moments: State) -> None:
+    """Load the optimizer's moments and steps from tensors named PARAMETER.MOMENT."""
+    optimizer = run.step.optimizer
+    parameters = dict(run.model.named_parameters())
+    # The optimizer numbers parameters in the order of its groups, which depends on which parameters are shards.
+    in_order = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    indices = {parameter: index for index, parameter in enumerate(in_order)}
+    moments_by_index: dict[int, State] = {}
+    for name, value in moments.items():
+        parameter_name, _, moment = name.rpartition(".")
+        parameter = parameters[parameter_name]
+        is_like_parameter = value.shape == parameter.shape  # or it is the number of steps
+        loaded = shard_like(value, parameter) if is_like_parameter else value
+        if loaded is value:  # the optimizer would keep it
+            loaded = value.to(parameter.device if is_like_parameter else value.device, copy=True)
+        moments_by_index.setdefault(indices[parameter], {})[moment] = loaded
+    optimizer.load_state_dict({"state": moments_by_index, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def shard_like(value: Tensor, target: Tensor) -> Tensor:
@@ -114,10 +118,14 @@ def tower_state_to_score(run: TrainState) -> State:
 
 def head_state_to_score(run: TrainState) -> State:
     """Return the scored weights outside the tower, the run's own tensors, without a teacher's or RangeAugment's."""
-    frozen = {name for name, value in run.model.named_parameters() if not value.requires_grad}
+    frozen = _frozen_names(run)
     model = run.model if run.step.ema is None else run.step.ema
     head = {name: value for name, value in model.state_dict().items() if not name.startswith(("tower.", "augmentor."))}
     return {name: value for name, value in head.items() if name not in frozen}
+
+
+def _frozen_names(run: TrainState) -> set[str]:
+    return {name for name, value in run.model.named_parameters() if not value.requires_grad}
 
 
 def copy_state(state: State) -> State:

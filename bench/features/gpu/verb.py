@@ -25,7 +25,7 @@ Device = Literal["cuda", "cpu"]
 PAGE_SECONDS = 120.0  # after which the drawing of a page is ended
 ACCEPTED_CODES = (OK, INCONCLUSIVE)  # too few rounds for a verdict are no failure
 BATCH_MAY_NOT_FIT = (*ACCEPTED_CODES, FAILED_CASE)
-LIGHT = " --set warmup_steps=2 --set windows=2 --set steps_per_window=2"  # figures that mean nothing, in seconds
+LIGHT = "--set warmup_steps=2 --set windows=2 --set steps_per_window=2"  # figures that mean nothing, in seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,27 +51,34 @@ class Step:
 
 def list_steps(device: Device) -> list[Step]:
     """Return the steps in their order: first what a verdict needs. On a CPU they are tried at the tiny scale."""
-    is_gpu = device == "cuda"
-    b16 = "clip-vit-b16 catlip-vit-b16" if is_gpu else f"clip-tiny catlip-tiny{LIGHT}"
-    l14 = "clip-vit-l14 catlip-vit-l14" if is_gpu else f"clip-tiny catlip-tiny{LIGHT} --set image_size=96"
-    factors = "kernel checkpointing batch compile" if is_gpu else "kernel checkpointing"
-    ladder = b16.replace("clip-", "catlip-", 1).replace(" catlip-", " --baseline clip-", 1)
-    tests = "tests/gpu tests/profilers -m gpu" if is_gpu else "tests/gpu -m 'not gpu'"
-    open_clip = "--set batch_size=256 --rounds 2" if is_gpu else "--name clip-tiny --rounds 1"
-    measure = "-m bench measure {pair} --results {{folder}}"
-    measure_b16, measure_l14 = measure.format(pair=b16), measure.format(pair=l14)
+    if device == "cuda":
+        measure_b16 = "-m bench measure clip-vit-b16 catlip-vit-b16 --results {folder}"
+        measure_l14 = "-m bench measure clip-vit-l14 catlip-vit-l14 --results {folder}"
+        ladder = "catlip-vit-b16 --baseline clip-vit-b16 --factors kernel checkpointing batch compile"
+        tests = "tests/gpu tests/profilers -m gpu"
+        open_clip = "--set batch_size=256 --rounds 2"
+        rounds = 5
+        images = 20 * 1024
+    else:
+        measure_b16 = f"-m bench measure clip-tiny catlip-tiny {LIGHT} --results {{folder}}"
+        measure_l14 = f"{measure_b16} --set image_size=96"
+        ladder = f"catlip-tiny --baseline clip-tiny {LIGHT} --factors kernel checkpointing"
+        tests = "tests/gpu -m 'not gpu'"
+        open_clip = "--name clip-tiny --rounds 1"
+        rounds = 2
+        images = 256
     return [
         Step("preflight", f"-m bench.features.gpu.preflight {device}", 3),
         Step("b16", f"{measure_b16} --rounds 1", 10),
-        Step("b16-verdict", f"{measure_b16} --rounds {5 if is_gpu else 2}", 20, "b16"),
+        Step("b16-verdict", f"{measure_b16} --rounds {rounds}", 20, "b16"),
         Step("tests", f"-m pytest {tests} -q -p no:randomly", 15),
         Step("l14", f"{measure_l14} --rounds 1", 10),
-        Step("l14-verdict", f"{measure_l14} --rounds {5 if is_gpu else 2}", 30, "l14"),
+        Step("l14-verdict", f"{measure_l14} --rounds {rounds}", 30, "l14"),
         Step("b16-512", f"{measure_b16} --rounds 1 --set batch_size=512", 15, accepted_codes=BATCH_MAY_NOT_FIT),
         Step("l14-256", f"{measure_l14} --rounds 1 --set batch_size=256", 15, accepted_codes=BATCH_MAY_NOT_FIT),
-        Step("b16-ladder", f"-m bench explain {ladder} --factors {factors} --rounds 2 --results {{folder}}", 40),
+        Step("b16-ladder", f"-m bench explain {ladder} --rounds 2 --results {{folder}}", 40),
         Step("b16-max-autotune", f"{measure_b16} --rounds 1 --set compile=max-autotune", 30),
-        Step("shards", f"-m bench.measure.generated_shards {{results}}/shards {20 * 1024 if is_gpu else 256}", 5),
+        Step("shards", f"-m bench.measure.generated_shards {{results}}/shards {images}", 5),
         Step("b16-shards", f"{measure_b16} --rounds 1 --data {{results}}/shards", 10),
         Step("train", "-m bench train catlip-tiny --images 2048 --task rooms --out {results}/train --resume auto", 10),
         Step("open-clip", f"-m bench reference open-clip {open_clip} --results {{folder}}", 20),
