@@ -26,8 +26,10 @@ def bare_python(folder: Path, *left_out: str, packages: bool = True) -> Path:
     """Make an environment of the installed packages, without those that begin with one of the names, or of none."""
     venv.create(folder, symlinks=True)
     site = folder / SITE.relative_to(sys.prefix)
-    for entry in SITE.iterdir() if packages else ():
-        if not entry.name.startswith(left_out or ("-",)) and not (site / entry.name).exists():
+    installed = [path for path in map(Path, sys.path) if path.name == "site-packages"] if packages else []
+    for entry in (entry for path in installed for entry in path.iterdir()):
+        is_left_out = bool(left_out) and entry.name.startswith(left_out)
+        if not is_left_out and entry.suffix != ".pth" and not (site / entry.name).exists():
             (site / entry.name).symlink_to(entry)
     return folder / "bin" / "python"
 
